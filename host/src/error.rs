@@ -1,0 +1,248 @@
+//! The public failure contract: what can go wrong, what to do about it, and the exit code it becomes.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What went wrong, for a person: a message, its causes by [`source`](std::error::Error::source), and a
+/// [`hint`](Self::hint) where there is something to do.
+///
+/// ```
+/// let error = sandpool::Module::from_file("no-such-file.wasm").unwrap_err();
+/// assert_eq!(error.to_string(), "cannot read no-such-file.wasm");
+/// assert_eq!(error.exit_code(), sandpool::ExitCode::Module);
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A module's file can't be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// the file
+        path: PathBuf,
+        /// why
+        source: io::Error,
+    },
+    /// A file that isn't a WebAssembly core module, or a damaged one.
+    #[error("{name} is not a usable WebAssembly module: {problem}")]
+    NotAModule {
+        /// the module's name
+        name: String,
+        /// what is wrong with it
+        problem: String,
+        /// what to do about it
+        hint: Option<String>,
+    },
+    /// A module that has no `_start`, or no memory, exported as a command has.
+    #[error("{name} does not export {export}")]
+    MissingExport {
+        /// the module's name
+        name: String,
+        /// the export
+        export: &'static str,
+    },
+    /// An import that nobody provides.
+    #[error("{name} imports {import}, which Sandpool does not provide")]
+    UnknownImport {
+        /// the module's name
+        name: String,
+        /// module and name of the import, as `module.name`
+        import: String,
+        /// the nearest import that there is
+        nearest: Option<String>,
+    },
+    /// An import of the right name and the wrong type.
+    #[error("{name} imports {import} as {found}, but it is {expected}")]
+    ImportType {
+        /// the module's name
+        name: String,
+        /// module and name of the import, as `module.name`
+        import: String,
+        /// the type in the module
+        found: String,
+        /// the type it has
+        expected: String,
+    },
+    /// A guest built against another version of the ABI.
+    #[error("{name} was built for ABI version {guest}, this is Sandpool with ABI version {host}")]
+    AbiVersion {
+        /// the module's name
+        name: String,
+        /// the guest's version
+        guest: u32,
+        /// the host's version
+        host: u32,
+    },
+    /// The compiler refused the module.
+    #[error("cannot compile {name}: {problem}")]
+    Compile {
+        /// the module's name
+        name: String,
+        /// the compiler's words
+        problem: String,
+    },
+    /// The cache of compiled modules can't be used.
+    #[error("cannot use the module cache {}", path.display())]
+    Cache {
+        /// the folder or file
+        path: PathBuf,
+        /// why
+        source: io::Error,
+    },
+    /// A granted directory that can't be granted.
+    #[error("cannot grant the directory {}", path.display())]
+    Grant {
+        /// the directory on the host
+        path: PathBuf,
+        /// why
+        source: io::Error,
+    },
+    /// A value that makes no sense.
+    #[error("{what}")]
+    Invalid {
+        /// what is wrong
+        what: String,
+        /// what to do about it
+        hint: Option<String>,
+    },
+    /// [`init`](crate::init) wasn't called first in `main`.
+    #[error("sandpool::init() was not called")]
+    NotInitialized,
+    /// The supervisor ended before the run did.
+    #[error("the supervisor is gone: {0}")]
+    SupervisorLost(String),
+    /// The supervisor couldn't start the run.
+    #[error("the supervisor cannot start the run: {0}")]
+    Supervisor(String),
+    /// Compiling a guest package failed, or its toolchain is missing.
+    #[error("{what}")]
+    Toolchain {
+        /// what failed
+        what: String,
+        /// what to do about it
+        hint: Option<String>,
+    },
+    /// The operating system refused something.
+    #[error("cannot {what}")]
+    Os {
+        /// what was tried
+        what: &'static str,
+        /// why not
+        source: io::Error,
+    },
+}
+
+/// The result of this library's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// What to do about it.
+    ///
+    /// ```
+    /// let error = sandpool::Error::NotInitialized;
+    /// assert!(error.hint().unwrap().contains("first"));
+    /// ```
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotAModule { hint, .. } | Self::Invalid { hint, .. } | Self::Toolchain { hint, .. } => hint.clone(),
+            Self::MissingExport { export: "_start", .. } => {
+                Some("build it as a program (a Cargo binary), not as a library".to_owned())
+            }
+            Self::MissingExport { .. } => Some("export the guest's memory under that name".to_owned()),
+            Self::UnknownImport { nearest, .. } => {
+                nearest.as_ref().map(|nearest| format!("the nearest that there is: {nearest}"))
+            }
+            Self::ImportType { .. } => Some("build it with this version's SDK".to_owned()),
+            Self::AbiVersion { guest, host, .. } if guest < host => {
+                Some("rebuild the guest with this version's SDK".to_owned())
+            }
+            Self::AbiVersion { .. } => Some("the guest's SDK is newer: update Sandpool".to_owned()),
+            Self::Cache { .. } => {
+                Some("it must be yours alone (mode 0700); SANDPOOL_CACHE_DIR names another place".to_owned())
+            }
+            Self::Grant { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("make it first, or grant one that exists: --dir HOST[:GUEST][:ro]".to_owned())
+            }
+            Self::NotInitialized => Some("call it first in `main`, before any thread starts".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The exit code of the `sandpool` command for this error.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Read { .. }
+            | Self::NotAModule { .. }
+            | Self::MissingExport { .. }
+            | Self::UnknownImport { .. }
+            | Self::ImportType { .. }
+            | Self::AbiVersion { .. }
+            | Self::Compile { .. } => ExitCode::Module,
+            Self::Grant { .. } => ExitCode::Grant,
+            Self::Invalid { .. } => ExitCode::Usage,
+            Self::Toolchain { .. } => ExitCode::Toolchain,
+            Self::SupervisorLost(_) => ExitCode::SupervisorLost,
+            Self::Cache { .. } | Self::NotInitialized | Self::Supervisor(_) | Self::Os { .. } => ExitCode::Internal,
+        }
+    }
+}
+
+/// The exit codes that are Sandpool's own. `sandpool run` otherwise ends with the main guest's: its exit code,
+/// 128 and the number of the signal that killed it, or 134 (as for SIGABRT) after a trap.
+///
+/// ```
+/// assert_eq!(sandpool::ExitCode::Module.code(), 121);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum ExitCode {
+    /// everything went well
+    Success = 0,
+    /// the command line makes no sense
+    Usage = 2,
+    /// the guest toolchain is missing, or a guest didn't compile
+    Toolchain = 120,
+    /// the module was refused
+    Module = 121,
+    /// a directory couldn't be granted
+    Grant = 122,
+    /// the supervisor ended before the run did
+    SupervisorLost = 123,
+    /// Sandpool or the operating system failed
+    Internal = 125,
+}
+
+impl ExitCode {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Success,
+        Self::Usage,
+        Self::Toolchain,
+        Self::Module,
+        Self::Grant,
+        Self::SupervisorLost,
+        Self::Internal,
+    ];
+
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What it means, in a few words.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "everything went well",
+            Self::Usage => "the command line makes no sense",
+            Self::Toolchain => "the guest toolchain is missing, or a guest did not compile",
+            Self::Module => "the module was refused",
+            Self::Grant => "a directory could not be granted",
+            Self::SupervisorLost => "the supervisor ended before the run did",
+            Self::Internal => "Sandpool or the operating system failed",
+        }
+    }
+}
