@@ -1,9 +1,31 @@
 //! multiprocessing for sandboxed WebAssembly: the host.
+//!
+//! ```no_run
+//! fn main() -> sandpool::Result<()> {
+//!     sandpool::init();
+//!     let module = sandpool::Module::from_file("guest.wasm")?;
+//!     let run = sandpool::Run::builder(&module).dir("./data:/data:ro".parse()?).start()?;
+//!     let summary = run.wait()?;
+//!     println!("{} processes, {:?}", summary.processes, summary.wall);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A guest is a WebAssembly program. Its main process starts others, each an operating-system process with a sandbox
+//! of its own, and exchanges data with them through memory that the host shares between them. What guests call is in
+//! the `sandpool-guest` crate; what both sides agree on in `sandpool-abi`.
+//!
+//! `host/docs/architecture.md` says how it works inside.
 
+mod codec;
 mod engine;
 mod error;
+mod imports;
+mod ipc;
+mod process;
 mod run;
-pub mod toolchain;
+mod supervisor;
+mod sys;
 
 pub use engine::Module;
 pub use error::{Error, ExitCode, Result};

@@ -1,43 +1,133 @@
-//! One run of a module, as its owner holds it. (Signatures only so far: the body lands separately.)
+//! One run of a module, as its owner holds it.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::{Module, Result};
-
+use sandpool_abi::process::{EXITED, SIGNALED, TRAPPED};
 pub use sandpool_abi::process::{Limit, Trap};
 
+use crate::ipc::arena::Geometry;
+use crate::supervisor::control::{self, Dir, Outcome, Reply, Request, RunConfig};
+use crate::supervisor::{self, ARGV0};
+use crate::{Error, Module, Result};
+
+static INITIALIZED: AtomicBool = AtomicBool::new(false);
+
 /// Must be the first call in `main` of every program that starts runs.
-pub fn init() {}
+///
+/// ```no_run
+/// fn main() -> sandpool::Result<()> {
+///     sandpool::init();
+///     let module = sandpool::Module::from_file("guest.wasm")?;
+///     let summary = sandpool::Run::builder(&module).start()?.wait()?;
+///     println!("{:?}", summary.status);
+///     Ok(())
+/// }
+/// ```
+///
+/// Sandpool starts the program once more to be the supervisor of a run. This call then doesn't return. It has the
+/// role of `multiprocessing.freeze_support()`.
+pub fn init() {
+    if std::env::args_os().next().as_deref() == Some(OsStr::new(ARGV0)) {
+        supervisor::main();
+    }
+    INITIALIZED.store(true, Ordering::Relaxed);
+}
 
 /// A directory of the host that guests may use.
-#[derive(Debug, Clone)]
+///
+/// ```
+/// let grant: sandpool::DirGrant = "/tmp:/data:ro".parse()?;
+/// assert_eq!(grant.guest, "/data");
+/// assert!(grant.read_only);
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirGrant {
     /// the directory on the host
     pub host: PathBuf,
-    /// its absolute name for guests
+    /// its name for guests
     pub guest: String,
-    /// no writing
+    /// whether guests may only read it
     pub read_only: bool,
 }
 
+impl std::str::FromStr for DirGrant {
+    type Err = Error;
+
+    /// Reads `HOST[:GUEST][:ro]`. Without `GUEST`, guests see it under the name it has on the host.
+    fn from_str(text: &str) -> Result<Self> {
+        let (text, read_only) = text.strip_suffix(":ro").map_or((text, false), |rest| (rest, true));
+        let (host, guest) = text.split_once(':').unwrap_or((text, text));
+        if host.is_empty() || guest.is_empty() || guest.contains(':') {
+            return Err(Error::Invalid {
+                what: format!("`{text}` is not a directory grant"),
+                hint: Some("write HOST, HOST:GUEST or HOST:GUEST:ro, such as ./data:/data:ro".to_owned()),
+            });
+        }
+        Ok(Self { host: host.into(), guest: guest.to_owned(), read_only })
+    }
+}
+
 /// How a process ended.
+///
+/// ```
+/// use sandpool::{ExitStatus, Trap};
+/// assert_eq!(ExitStatus::Signaled(9).shell_code(), 137);
+/// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trapped: unreachable executed");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// with an exit code
+    /// it returned, or called exit, with this code
     Exited(u8),
-    /// killed by a signal
+    /// a signal killed it
     Signaled(i32),
     /// WebAssembly trapped
     Trapped(Trap),
-    /// a limit was hit
+    /// it hit a limit
     Limited(Limit),
 }
 
 impl ExitStatus {
-    /// What `sandpool run` ends with: the code, 128 + signal, 134 after a trap.
+    fn of(outcome: Outcome) -> Self {
+        match outcome.kind {
+            EXITED => Self::Exited((outcome.detail & 0xff) as u8),
+            SIGNALED => Self::Signaled((outcome.detail & 0x7f) as i32),
+            TRAPPED => Self::Trapped(Trap::from_code(outcome.detail)),
+            _ => Self::Limited(Limit::Memory),
+        }
+    }
+
+    /// What `sandpool run` ends with: the code; 128 and the signal; 134 after a trap or at a limit.
     #[must_use]
-    pub fn shell_code(self) -> u8 { 0 }
+    pub fn shell_code(self) -> u8 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signaled(signal) => 128_u8.saturating_add((signal & 0x7f) as u8),
+            Self::Trapped(_) | Self::Limited(_) => 134,
+        }
+    }
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exited: {code}"),
+            Self::Signaled(signal) => match nix::sys::signal::Signal::try_from(*signal) {
+                Ok(name) => write!(f, "killed: {name}"),
+                Err(_) => write!(f, "killed: signal {signal}"),
+            },
+            Self::Trapped(trap) => write!(f, "trapped: {}", trap.message()),
+            Self::Limited(Limit::Memory) => f.write_str("at its limit: memory"),
+        }
+    }
 }
 
 /// What is known of one process that has ended.
@@ -53,7 +143,7 @@ pub struct ProcessReport {
     pub wall: Duration,
     /// time on a processor
     pub cpu: Duration,
-    /// the most memory it had at once, in bytes
+    /// the most memory that it had at once, in bytes, what it shared with others included
     pub peak_memory: u64,
 }
 
@@ -66,7 +156,7 @@ pub struct Summary {
     pub processes: u64,
     /// from start to end
     pub wall: Duration,
-    /// reports of the first processes to end, at most [`Summary::REPORTS_MAX`]
+    /// reports of the first processes to end and of the main one, at most [`Summary::REPORTS_MAX`]
     pub reports: Vec<ProcessReport>,
     /// the most memory that one process had, in bytes
     pub peak_memory: u64,
@@ -78,42 +168,250 @@ impl Summary {
 }
 
 /// Settings of a [`Run`].
+///
+/// ```no_run
+/// # fn main() -> sandpool::Result<()> {
+/// # let module = sandpool::Module::from_file("guest.wasm")?;
+/// let run = sandpool::Run::builder(&module)
+///     .arg("guest")
+///     .env("LANG", "C")
+///     .dir("./data:/data:ro".parse()?)
+///     .processes_max(64)
+///     .start()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub struct RunBuilder;
-
-impl RunBuilder {
-    /// One argument for the guest.
-    pub fn arg(&mut self, _arg: impl Into<String>) -> &mut Self { self }
-    /// One variable of the guest's environment, which is empty otherwise.
-    pub fn env(&mut self, _key: impl Into<String>, _value: impl Into<String>) -> &mut Self { self }
-    /// Grants a directory.
-    pub fn dir(&mut self, _grant: DirGrant) -> &mut Self { self }
-    /// How many processes may be alive at once (default 1024).
-    pub fn processes_max(&mut self, _n: u32) -> &mut Self { self }
-    /// Size of the arena in bytes (default 1 GiB; only what is used takes memory).
-    pub fn arena_size(&mut self, _bytes: u64) -> &mut Self { self }
-    /// Starts the run.
-    pub fn start(&mut self) -> Result<Run> { Ok(Run) }
+pub struct RunBuilder<'a> {
+    module: &'a Module,
+    config: RunConfig,
+    supervisor: Option<PathBuf>,
 }
 
-/// A run: a main guest and all processes that come from it.
+impl RunBuilder<'_> {
+    /// Adds one argument. The first is the guest's name for itself.
+    pub fn arg(&mut self, arg: impl Into<String>) -> &mut Self {
+        self.config.args.push(arg.into());
+        self
+    }
+
+    /// Adds one variable to the guest's environment, which is empty otherwise.
+    pub fn env(&mut self, key: impl Into<String>, value: impl Into<String>) -> &mut Self {
+        self.config.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// Grants a directory. Guests see no other.
+    pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
+        self.config.dirs.push(Dir { host: grant.host, guest: grant.guest, read_only: grant.read_only });
+        self
+    }
+
+    /// How many processes may be alive, or ended and not yet joined, at once. The default is 1024.
+    pub fn processes_max(&mut self, processes: u32) -> &mut Self {
+        self.config.processes_max = processes;
+        self
+    }
+
+    /// The size of the arena, in bytes: the room that queues share. Only what is used takes memory. The default is
+    /// 1 GiB.
+    pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
+        self.config.arena_size = bytes;
+        self
+    }
+
+    /// The most linear memory that a guest process may have, in bytes. The default is what 32 bits address, 4 GiB.
+    pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
+        self.config.memory_max = bytes;
+        self
+    }
+
+    /// The program that is to be the supervisor, if not this one: it must call [`init`] first in `main`, and be built
+    /// of the same version of Sandpool. The `sandpool` command is one.
+    pub fn supervisor(&mut self, program: impl AsRef<Path>) -> &mut Self {
+        self.supervisor = Some(program.as_ref().to_owned());
+        self
+    }
+
+    /// Starts the run. The guest has this process's standard streams.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInitialized`], [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
+    pub fn start(&mut self) -> Result<Run> {
+        if self.supervisor.is_none() && !INITIALIZED.load(Ordering::Relaxed) {
+            return Err(Error::NotInitialized);
+        }
+        self.check()?;
+        let program = self.supervisor.as_deref().unwrap_or(Path::new("/proc/self/exe"));
+        let os = |what| move |source| Error::Os { what, source };
+        let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
+        let child = Command::new(program)
+            .arg0(ARGV0)
+            .env_clear()
+            .stdin(theirs)
+            .spawn()
+            .map_err(os("start the supervisor"))?;
+        let mut run = Run { child, socket: Arc::new(socket), is_over: false };
+        let stdio = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()].map(|fd| fd);
+        let sent = control::send_start(run.socket.as_fd(), &self.config, self.module.artifact().as_fd(), stdio);
+        if sent.is_err() {
+            return Err(run.lost());
+        }
+        match control::receive_message(run.socket.as_fd()) {
+            Ok(Some(Reply::Started)) => Ok(run),
+            Ok(Some(Reply::Failed(why))) => Err(Error::Supervisor(why)),
+            _ => Err(run.lost()),
+        }
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
+        let config = &mut self.config;
+        if config.processes_max == 0 || config.processes_max > Geometry::PROCESSES_LIMIT {
+            let hint = format!("between 1 and {}", Geometry::PROCESSES_LIMIT);
+            return invalid(format!("a run cannot have {} processes", config.processes_max), &hint);
+        }
+        if !(ARENA_MIN..=ARENA_LIMIT).contains(&config.arena_size) {
+            return invalid(format!("an arena cannot have {} bytes", config.arena_size), "between 1 MiB and 1 TiB");
+        }
+        if config.args.iter().chain(config.env.iter().flat_map(|(key, value)| [key, value])).any(|s| s.contains('\0')) {
+            return invalid("an argument or variable holds a NUL byte".to_owned(), "remove it");
+        }
+        if let Some((key, _)) = config.env.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
+            return invalid(format!("`{key}` is not a variable's name"), "write KEY=VALUE");
+        }
+        for dir in &mut config.dirs {
+            let grant = |source| Error::Grant { path: dir.host.clone(), source };
+            let path = dir.host.canonicalize().map_err(grant)?;
+            std::fs::read_dir(&path).map_err(grant)?;
+            dir.host = path;
+        }
+        Ok(())
+    }
+}
+
+const ARENA_MIN: u64 = 1 << 20;
+const ARENA_LIMIT: u64 = 1 << 40;
+const OBJECTS_MAX: u32 = 65_536;
+
+/// A run: a main guest and all processes that come from it. Dropped, it ends them.
+///
+/// ```no_run
+/// # fn main() -> sandpool::Result<()> {
+/// # let module = sandpool::Module::from_file("guest.wasm")?;
+/// let run = sandpool::Run::builder(&module).start()?;
+/// let stopper = run.stopper();
+/// std::thread::spawn(move || {
+///     std::thread::sleep(std::time::Duration::from_secs(5));
+///     stopper.stop(15);
+/// });
+/// println!("{}", run.wait()?.status);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub struct Run;
+pub struct Run {
+    child: Child,
+    socket: Arc<OwnedFd>,
+    is_over: bool,
+}
 
 impl Run {
     /// Settings for a run of a module.
-    pub fn builder(_module: &Module) -> RunBuilder { RunBuilder }
+    #[must_use]
+    pub fn builder(module: &Module) -> RunBuilder<'_> {
+        let config = RunConfig {
+            args: Vec::new(),
+            env: Vec::new(),
+            dirs: Vec::new(),
+            processes_max: 1024,
+            objects_max: OBJECTS_MAX,
+            arena_size: 1 << 30,
+            memory_max: 4 << 30,
+        };
+        RunBuilder { module, config, supervisor: None }
+    }
+
+    /// The supervisor's process id. All guest processes are its children.
+    #[must_use]
+    pub fn supervisor_pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Something that can stop the run from another thread.
-    pub fn stopper(&self) -> Stopper { Stopper }
-    /// Waits for its end.
-    pub fn wait(self) -> Result<Summary> { Err(crate::Error::NotInitialized) }
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper { socket: self.socket.clone() }
+    }
+
+    /// Waits until all processes have ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SupervisorLost`] if the supervisor was killed; all guests are then gone as well.
+    pub fn wait(mut self) -> Result<Summary> {
+        let reply = control::receive_message(self.socket.as_fd());
+        let Ok(Some(Reply::Ended(ended))) = reply else { return Err(self.lost()) };
+        self.is_over = true;
+        let _ = self.child.wait();
+        let report = |report: control::Report| ProcessReport {
+            name: report.name,
+            pid: report.pid,
+            status: ExitStatus::of(report.outcome),
+            wall: report.wall,
+            cpu: report.cpu,
+            peak_memory: report.peak_memory,
+        };
+        Ok(Summary {
+            status: ExitStatus::of(ended.main),
+            processes: ended.processes,
+            wall: ended.wall,
+            peak_memory: ended.peak_memory,
+            reports: ended.reports.into_iter().map(report).collect(),
+        })
+    }
+
+    /// The supervisor said nothing sensible: how it ended.
+    fn lost(&mut self) -> Error {
+        self.is_over = true;
+        let _ = self.child.kill();
+        Error::SupervisorLost(match self.child.wait() {
+            Ok(status) => match status.signal() {
+                Some(signal) => format!("killed by signal {signal}"),
+                None => format!("it exited with {}", status.code().unwrap_or_default()),
+            },
+            Err(error) => error.to_string(),
+        })
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Its guests die with it.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
 }
 
 /// Stops a [`Run`] from another thread.
+///
+/// ```no_run
+/// # fn stop(run: &sandpool::Run) {
+/// run.stopper().stop(15);
+/// # }
+/// ```
 #[derive(Debug, Clone)]
-pub struct Stopper;
+pub struct Stopper {
+    socket: Arc<OwnedFd>,
+}
 
 impl Stopper {
-    /// Sends every guest this signal, and SIGKILL to those that are left.
-    pub fn stop(&self, _signal: i32) {}
+    /// Sends every guest this signal, and SIGKILL to those that it doesn't end. The run then ends as usual, its
+    /// status that of a main guest killed by the signal. A run that has ended is left alone.
+    pub fn stop(&self, signal: i32) {
+        let _ = control::send_message(self.socket.as_fd(), &Request::Stop(signal));
+    }
 }

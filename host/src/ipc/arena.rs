@@ -1,0 +1,218 @@
+//! The arena: where everything lies in the shared memory, and who looks at it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use sandpool_abi::Errno;
+
+use super::Result;
+use super::heap::{HeapHead, PageDescriptor};
+use super::lock::Lock;
+use super::object::{ObjectSlot, ObjectTable};
+use super::process_table::{ProcessSlot, ProcessTable};
+use crate::sys::mem::{Mapping, Shared, shared};
+
+/// Bytes of a page of the heap.
+pub(crate) const PAGE: usize = 4096;
+
+/// The sizes that an arena is made with. All processes of a run inherit one copy; none is read from the arena.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geometry {
+    pub(crate) processes_max: u32,
+    pub(crate) objects_max: u32,
+    pub(crate) heap_pages: u32,
+}
+
+impl Geometry {
+    /// The most processes that an arena can be made for: a process's number must fit into a lock word.
+    pub(crate) const PROCESSES_LIMIT: u32 = 32_768;
+}
+
+shared! {
+    /// What stands at the start of the arena.
+    pub(crate) struct Header {
+        pub(crate) heap: HeapHead,
+        pub(crate) objects: ObjectTable,
+        pub(crate) processes: ProcessTable,
+        /// Held while a process writes to a terminal or pipe that it shares with others.
+        pub(crate) stdio: Lock,
+    }
+}
+
+/// The shared memory of one run.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    mapping: Mapping,
+    pub(crate) geometry: Geometry,
+    processes: usize,
+    states: usize,
+    pids: usize,
+    requests: usize,
+    objects: usize,
+    refs: usize,
+    ref_words: usize,
+    pages: usize,
+    heap: usize,
+}
+
+impl Arena {
+    /// Makes an arena. The descriptor is all that ties it to a file; the mapping stays without it.
+    pub(crate) fn create(geometry: Geometry) -> io::Result<(OwnedFd, Self)> {
+        let processes_max = geometry.processes_max as usize;
+        let objects_max = geometry.objects_max as usize;
+        let align = |at: usize| at.next_multiple_of(PAGE);
+        let ref_words = (processes_max + 1).div_ceil(64);
+        let processes = align(size_of::<Header>());
+        let states = align(processes + (processes_max + 1) * size_of::<ProcessSlot>());
+        let pids = align(states + processes_max * 8);
+        let requests = align(pids + processes_max * 4);
+        let objects = align(requests + ref_words * 8);
+        let refs = align(objects + objects_max * size_of::<ObjectSlot>());
+        let pages = align(refs + objects_max * ref_words * 8);
+        let heap = (pages + geometry.heap_pages as usize * size_of::<PageDescriptor>()).next_multiple_of(2 << 20);
+        let len = heap + geometry.heap_pages as usize * PAGE;
+        let (fd, mapping) = Mapping::create(len)?;
+        mapping.advise_huge_pages(heap);
+        let arena =
+            Self { mapping, geometry, processes, states, pids, requests, objects, refs, ref_words, pages, heap };
+        arena.format_heap().map_err(io::Error::other)?;
+        Ok((fd, arena))
+    }
+
+    /// What stands at an offset, if it lies inside.
+    #[inline]
+    pub(crate) fn at<T: Shared>(&self, offset: usize) -> Result<&T> {
+        self.mapping.get(offset).ok_or(Errno::Io)
+    }
+
+    /// The offset of something in the arena.
+    #[inline]
+    pub(crate) fn offset_of<T: Shared>(&self, item: &T) -> u64 {
+        self.mapping.offset_of(item)
+    }
+
+    #[inline]
+    pub(crate) fn header(&self) -> Result<&Header> {
+        self.at(0)
+    }
+
+    /// The slot of a process. The supervisor's is the one behind the last.
+    #[inline]
+    pub(crate) fn process(&self, index: u32) -> Result<&ProcessSlot> {
+        if index > self.geometry.processes_max {
+            return Err(Errno::Badf);
+        }
+        self.at(self.processes + index as usize * size_of::<ProcessSlot>())
+    }
+
+    /// The state word of a process.
+    #[inline]
+    pub(crate) fn process_state(&self, index: u32) -> Result<&std::sync::atomic::AtomicU64> {
+        if index >= self.geometry.processes_max {
+            return Err(Errno::Badf);
+        }
+        self.at(self.states + index as usize * 8)
+    }
+
+    /// The process id word of a process.
+    #[inline]
+    pub(crate) fn process_id(&self, index: u32) -> Result<&std::sync::atomic::AtomicU32> {
+        if index >= self.geometry.processes_max {
+            return Err(Errno::Badf);
+        }
+        self.at(self.pids + index as usize * 4)
+    }
+
+    /// The words with a bit for each process that wants something of the supervisor.
+    pub(crate) fn request_word(&self, word: usize) -> Result<&std::sync::atomic::AtomicU64> {
+        if word >= self.ref_words {
+            return Err(Errno::Badf);
+        }
+        self.at(self.requests + word * 8)
+    }
+
+    /// How many words a bit for each process takes.
+    pub(crate) fn ref_words(&self) -> usize {
+        self.ref_words
+    }
+
+    /// The slot of an object.
+    #[inline]
+    pub(crate) fn object(&self, index: u32) -> Result<&ObjectSlot> {
+        if index >= self.geometry.objects_max {
+            return Err(Errno::Badf);
+        }
+        self.at(self.objects + index as usize * size_of::<ObjectSlot>())
+    }
+
+    /// One word of the bits that tell which processes hold an object.
+    #[inline]
+    pub(crate) fn ref_word(&self, object: u32, word: usize) -> Result<&std::sync::atomic::AtomicU64> {
+        if object >= self.geometry.objects_max || word >= self.ref_words {
+            return Err(Errno::Badf);
+        }
+        self.at(self.refs + (object as usize * self.ref_words + word) * 8)
+    }
+
+    /// The descriptor of a page of the heap.
+    #[inline]
+    pub(crate) fn page(&self, page: u64) -> Result<&PageDescriptor> {
+        if page >= u64::from(self.geometry.heap_pages) {
+            return Err(Errno::Io);
+        }
+        self.at(self.pages + page as usize * size_of::<PageDescriptor>())
+    }
+
+    /// What stands `offset` bytes behind the start of a page of the heap.
+    #[inline]
+    pub(crate) fn in_heap<T: Shared>(&self, page: u64, offset: u64) -> Result<&T> {
+        self.at(self.heap_offset(page, offset)?)
+    }
+
+    /// Copies bytes into the heap.
+    #[inline]
+    pub(crate) fn write(&self, page: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.mapping.write(self.heap_offset(page, offset)?, bytes).ok_or(Errno::Io)
+    }
+
+    /// Copies bytes out of the heap.
+    #[inline]
+    pub(crate) fn read(&self, page: u64, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.mapping.read(self.heap_offset(page, offset)?, bytes).ok_or(Errno::Io)
+    }
+
+    #[inline]
+    fn heap_offset(&self, page: u64, offset: u64) -> Result<usize> {
+        if page == 0 || page >= u64::from(self.geometry.heap_pages) || offset > self.mapping.len() as u64 {
+            return Err(Errno::Io);
+        }
+        Ok(self.heap + page as usize * PAGE + offset as usize)
+    }
+}
+
+/// How long to wait for a lock that somebody holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as it takes; for guest processes.
+    Forever,
+    /// Not longer than an honest owner needs; then the operation fails with `BUSY`. For the supervisor, which must
+    /// answer whatever a guest does.
+    Brief,
+}
+
+/// A process as one that uses an arena: the view that all operations start from.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) arena: std::sync::Arc<Arena>,
+    /// Its slot.
+    pub(crate) index: u32,
+    pub(crate) patience: Patience,
+}
+
+impl Member {
+    /// The slot of this process.
+    #[inline]
+    pub(crate) fn slot(&self) -> Result<&ProcessSlot> {
+        self.arena.process(self.index)
+    }
+}

@@ -1,0 +1,192 @@
+//! A lock that survives its owner, and the journal that makes what it guards survive too.
+//!
+//! # The lock word
+//!
+//! ```text
+//!  31       30    23..0
+//!  WAITERS  DIED  owner: number of its process + 1, or 0
+//! ```
+//!
+//! * **acquire**: replace a word without owner by one's own number. If `DIED` was set, the last owner died in its
+//!   critical section: roll the journal back first. One who has slept keeps `WAITERS` set, as there may be others.
+//! * **release**: replace the word by 0; if `WAITERS` was set, wake one sleeper.
+//! * **owner dies**: the supervisor, who knows, replaces the owner by `DIED` and wakes one sleeper ([`abandon`]).
+//!   It wakes one as well if the dead process was only acquiring or releasing: it may have been the one that was
+//!   woken, or the one that was about to wake. A sleeper that is woken for nothing looks at the word and sleeps
+//!   again, with `WAITERS` set.
+//!
+//! # The journal
+//!
+//! [`Guard::set`] notes the old value of a word before it overwrites it; [`Guard::commit`] empties the journal with
+//! one store. So whatever instruction the owner dies at, either all its stores are there or its successor finds the
+//! journal and undoes them, newest first. Undoing twice is the same as once, so a successor may die as well.
+//!
+//! That needs the *program order* of these stores, nothing more: a process that is killed has executed all
+//! instructions before some point and none after it, and its stores are visible to those who learn of its death.
+//! Hence compiler fences, and none for the processor.
+//!
+//! [`abandon`]: Lock::abandon
+
+use std::hint;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+
+use sandpool_abi::Errno;
+
+use super::Result;
+use super::arena::{Arena, Member, Patience};
+use crate::sys::futex::{self, Deadline};
+use crate::sys::mem::shared;
+
+const WAITERS: u32 = 1 << 31;
+const DIED: u32 = 1 << 30;
+const OWNER: u32 = (1 << 24) - 1;
+
+/// Tries before a process sleeps: a few microseconds, longer than a critical section lasts.
+const SPINS: u32 = 200;
+/// Tries before the supervisor gives up for now.
+const BRIEF_SPINS: u32 = 20_000;
+
+/// More words than any critical section overwrites.
+const JOURNAL: usize = 24;
+
+shared! {
+    /// A lock, and the journal of its owner.
+    pub(crate) struct Lock {
+        word: AtomicU32,
+        reserved: AtomicU32,
+        journal_len: AtomicU64,
+        journal: [Entry; JOURNAL],
+    }
+
+    struct Entry {
+        /// offset in the arena
+        at: AtomicU64,
+        old: AtomicU64,
+    }
+}
+
+impl Lock {
+    /// Waits for the lock and holds it until the guard goes. What isn't committed by then is undone.
+    ///
+    /// `BUSY` if the member has little [`Patience`] and somebody holds it.
+    #[inline]
+    pub(crate) fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
+        let me = member.index + 1;
+        if self.word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            let died = self.lock_slow(me, member.patience)?;
+            let guard = Guard { lock: self, arena: &member.arena, recovered: died };
+            if died {
+                guard.roll_back()?;
+            }
+            return Ok(guard);
+        }
+        Ok(Guard { lock: self, arena: &member.arena, recovered: false })
+    }
+
+    /// Returns whether the last owner died.
+    #[cold]
+    fn lock_slow(&self, me: u32, patience: Patience) -> Result<bool> {
+        let spins = if patience == Patience::Brief { BRIEF_SPINS } else { SPINS };
+        let mut waiters = 0;
+        loop {
+            for _ in 0..spins {
+                let word = self.word.load(Ordering::Relaxed);
+                if word & OWNER == 0 {
+                    let mine = me | (word & WAITERS) | waiters;
+                    if self.word.compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                        return Ok(word & DIED != 0);
+                    }
+                }
+                hint::spin_loop();
+            }
+            if patience == Patience::Brief {
+                return Err(Errno::Busy);
+            }
+            let word = self.word.load(Ordering::Relaxed);
+            let waited = word | WAITERS;
+            if word & OWNER == 0
+                || (word != waited
+                    && self.word.compare_exchange(word, waited, Ordering::Relaxed, Ordering::Relaxed).is_err())
+            {
+                continue;
+            }
+            waiters = WAITERS;
+            futex::wait(&self.word, waited, Deadline::NEVER);
+        }
+    }
+
+    #[inline]
+    fn unlock(&self) {
+        if self.word.swap(0, Ordering::Release) & WAITERS != 0 {
+            let _ = futex::wake(&self.word, 1);
+        }
+    }
+
+    /// Called by the supervisor for a process that is dead: if that owns the lock, the lock is free and the next
+    /// owner will roll back. Somebody is woken in any case.
+    pub(crate) fn abandon(&self, dead: u32) {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & OWNER == dead + 1 {
+            let free = DIED | (word & WAITERS);
+            match self.word.compare_exchange(word, free, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => word = now,
+            }
+        }
+        let _ = futex::wake(&self.word, 1);
+    }
+}
+
+/// Holds a [`Lock`].
+#[derive(Debug)]
+pub(crate) struct Guard<'a> {
+    lock: &'a Lock,
+    arena: &'a Arena,
+    /// Whether an owner died, and its stores were undone, just before. What was derived from them is to be renewed.
+    pub(crate) recovered: bool,
+}
+
+impl Guard<'_> {
+    /// Overwrites a word that this lock guards; undone unless [`commit`](Self::commit) follows.
+    #[inline]
+    pub(crate) fn set(&self, cell: &AtomicU64, value: u64) -> Result<()> {
+        let len = self.lock.journal_len.load(Ordering::Relaxed);
+        let entry = self.lock.journal.get(len as usize).ok_or(Errno::Io)?;
+        entry.at.store(self.arena.offset_of(cell), Ordering::Relaxed);
+        entry.old.store(cell.load(Ordering::Relaxed), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        self.lock.journal_len.store(len + 1, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        cell.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes all that was set final, in one store.
+    #[inline]
+    pub(crate) fn commit(&self) {
+        compiler_fence(Ordering::SeqCst);
+        self.lock.journal_len.store(0, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    fn roll_back(&self) -> Result<()> {
+        let len = (self.lock.journal_len.load(Ordering::Relaxed) as usize).min(JOURNAL);
+        for entry in self.lock.journal.iter().take(len).rev() {
+            let at = usize::try_from(entry.at.load(Ordering::Relaxed)).map_err(|_| Errno::Io)?;
+            self.arena.at::<AtomicU64>(at)?.store(entry.old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.commit();
+        Ok(())
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.lock.journal_len.load(Ordering::Relaxed) != 0 {
+            // An error left the critical section early. If even the journal is damaged, there is nothing to save.
+            let _ = self.roll_back();
+        }
+        self.lock.unlock();
+    }
+}

@@ -1,0 +1,122 @@
+//! A message: bytes and handles, in a run of heap pages of its own.
+//!
+//! ```text
+//!  length | handles | counted handles | –  handle … handle  bytes
+//! ```
+//!
+//! It is what a queue holds of a large item, or of one that carries handles, and what a spawned process is given.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
+
+use super::Result;
+use super::arena::{Member, PAGE};
+use super::heap;
+use super::object::{self, Handle};
+use crate::sys::mem::shared;
+
+shared! {
+    struct MessageHead {
+        len: AtomicU64,
+        handle_count: AtomicU64,
+        /// how many of the handles are counted as being in transit
+        in_transit: AtomicU64,
+        reserved: AtomicU64,
+    }
+}
+
+const HEAD: u64 = size_of::<MessageHead>() as u64;
+
+/// What carries the handles of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carry {
+    /// The message itself: it counts as a holder.
+    Counted,
+    /// Somebody else, who sees to it.
+    Uncounted,
+}
+
+/// Writes a message into a run of its own, which stands in `register`, in the hands of the caller.
+pub(crate) fn compose(
+    member: &Member,
+    parts: &[&[u8]],
+    handles: &[Handle],
+    carry: Carry,
+    register: &AtomicU64,
+) -> Result<u64> {
+    if handles.len() > MESSAGE_HANDLES_MAX {
+        return Err(Errno::Inval);
+    }
+    let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
+    let page = heap::allocate(member, HEAD + handles.len() as u64 * 8 + len, register)?;
+    let arena = &*member.arena;
+    let head: &MessageHead = arena.in_heap(page, 0)?;
+    head.len.store(len, Ordering::Relaxed);
+    head.handle_count.store(handles.len() as u64, Ordering::Relaxed);
+    let mut at = HEAD;
+    for handle in handles {
+        arena.in_heap::<AtomicU64>(page, at)?.store(handle.0, Ordering::Relaxed);
+        at += 8;
+    }
+    for part in parts {
+        arena.write(page, at, part)?;
+        at += part.len() as u64;
+    }
+    if carry == Carry::Counted && !handles.is_empty() {
+        object::enter_transit(member, handles, &head.in_transit)?;
+    }
+    Ok(page)
+}
+
+/// A message in the caller's hands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Message {
+    page: u64,
+    pub(crate) len: u64,
+    pub(crate) handle_count: u64,
+}
+
+impl Message {
+    /// Looks at the message that starts at `page`.
+    pub(crate) fn at(member: &Member, page: u64) -> Result<Self> {
+        let room = heap::run_pages(&member.arena, page)? * PAGE as u64;
+        let head: &MessageHead = member.arena.in_heap(page, 0)?;
+        let len = head.len.load(Ordering::Relaxed);
+        let handle_count = head.handle_count.load(Ordering::Relaxed);
+        let fits = handle_count <= MESSAGE_HANDLES_MAX as u64 && len <= room.saturating_sub(HEAD + handle_count * 8);
+        if fits { Ok(Self { page, len, handle_count }) } else { Err(Errno::Io) }
+    }
+
+    /// Its handles.
+    pub(crate) fn handles(&self, member: &Member) -> Result<Vec<Handle>> {
+        (0..self.handle_count)
+            .map(|at| member.arena.in_heap::<AtomicU64>(self.page, HEAD + at * 8))
+            .map(|handle| Ok(Handle(handle?.load(Ordering::Relaxed))))
+            .collect()
+    }
+
+    /// Copies its bytes, all of which must fit.
+    pub(crate) fn read(&self, member: &Member, buffer: &mut [u8]) -> Result<()> {
+        let bytes = buffer.get_mut(..usize::try_from(self.len).map_err(|_| Errno::Io)?).ok_or(Errno::Inval)?;
+        member.arena.read(self.page, HEAD + self.handle_count * 8, bytes)
+    }
+
+    /// Makes its handles the caller's, who held none of this message's before.
+    pub(crate) fn arrive(&self, member: &Member, handles: &[Handle]) -> Result<()> {
+        let head: &MessageHead = member.arena.in_heap(self.page, 0)?;
+        object::arrive(member, handles, &head.in_transit)
+    }
+}
+
+/// Throws away the message in `register`. Objects that only it held are added to `unused`.
+pub(crate) fn discard(member: &Member, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<()> {
+    let page = register.load(Ordering::Relaxed);
+    if let Ok(message) = Message::at(member, page) {
+        let head: &MessageHead = member.arena.in_heap(page, 0)?;
+        if head.in_transit.load(Ordering::Relaxed) != 0 {
+            object::discard(member, &message.handles(member)?, &head.in_transit, unused)?;
+        }
+    }
+    heap::free(member, register)
+}

@@ -1,0 +1,39 @@
+//! Inter-process communication in one piece of shared memory, the arena.
+//!
+//! ```text
+//!  header   heap, object table and stdio locks
+//!  process  one slot a process: state, exit status, and what it is in the middle of
+//!  object   one slot an object: queue, …; beside it a bit for each process that holds it
+//!  pages    one descriptor a page of the heap
+//!  heap     runs of pages: what queues hold, large items, arguments of a spawn
+//! ```
+//!
+//! Four mechanisms carry everything, and all of them hold when a process is killed at any instruction:
+//!
+//! * [`lock`]: a futex lock that knows its owner, and a journal of what the owner has overwritten. A critical
+//!   section is all or nothing: if its owner dies, the next one rolls it back.
+//! * [`event`]: a futex that counts, to sleep until something has changed. A wake too many is always harmless.
+//! * **registers**: each process notes in its slot which object it is in the middle of (`op`) and which run of heap
+//!   pages is in its hands, neither free nor in an object (`inflight`).
+//! * [`sweep`]: when a process has died, the supervisor goes through those registers and does what it no longer can.
+//!
+//! Nothing that is read from the arena is trusted. Offsets are checked by [`arena`], lengths where they are used,
+//! and what makes no sense is [`Errno::Io`](sandpool_abi::Errno::Io).
+
+pub(crate) mod arena;
+pub(crate) mod event;
+pub(crate) mod heap;
+pub(crate) mod lock;
+pub(crate) mod message;
+pub(crate) mod object;
+pub(crate) mod process_table;
+pub(crate) mod queue;
+pub(crate) mod sweep;
+
+
+
+
+use sandpool_abi::Errno;
+
+/// The result of an operation on the arena.
+pub(crate) type Result<T> = std::result::Result<T, Errno>;

@@ -1,0 +1,380 @@
+//! The process table: one slot for each process of the run.
+//!
+//! # The state word
+//!
+//! ```text
+//!  63..32      31..16         15..8  7..0
+//!  generation  parent's slot  flags  state
+//!
+//!              reserve                    kernel says it started
+//!      Free ────────────▶ Reserved ─────────────────────────────▶ Running ──▶ Exited ──▶ Free
+//!        ▲                   │ spawn: the supervisor is to fork      ▲          ▲
+//!        │                   └────────────▶ Spawning ────────────────┘          │ by the supervisor,
+//!        └── failed ─────────────────────────── │                               │ who has reaped it
+//! ```
+//!
+//! A parent reserves a slot before it forks. The kernel stores the child's id in the slot's `pid` before the child
+//! runs, so there is no child that the table doesn't know, whoever is killed. Only the supervisor writes `Exited`.
+//! `RELEASED` means that nobody will ask how it ended: then the supervisor frees the slot with the child's end;
+//! otherwise the parent does, when it has asked.
+//!
+//! # What a process is in the middle of
+//!
+//! Its slot says that as well, for the [sweep](super::sweep): the object whose locks it may hold, and the runs of
+//! heap pages in its hands.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+
+use sandpool_abi::{Errno, NAME_MAX, process};
+
+use super::Result;
+use super::arena::{Arena, Member};
+use super::event::Event;
+use crate::sys::mem::shared;
+
+/// The daemonic flag of a state word.
+pub(crate) const DAEMON: u8 = 1;
+/// Nobody will ask how this process ended.
+pub(crate) const RELEASED: u8 = 2;
+
+/// The parent of the main process.
+pub(crate) const NO_PARENT: u16 = u16::MAX;
+
+/// Process handles have this bit, so that they are never mistaken for an object's.
+const HANDLE_TAG: u64 = 1 << 31;
+
+shared! {
+    /// Where to look for a free slot first.
+    pub(crate) struct ProcessTable {
+        hint: AtomicU64,
+    }
+
+    /// A process.
+    pub(crate) struct ProcessSlot {
+        /// changes when it, or a child of it, ends or has started
+        pub(crate) event: Event,
+        /// how it says that it ends: kind and detail, before it exits
+        claim: AtomicU64,
+        /// how it ended, as the supervisor saw it
+        exit: AtomicU64,
+        /// signals that its parent wants it to get, a bit each
+        pub(crate) wanted_signals: AtomicU32,
+        /// errno of a spawn that failed
+        pub(crate) failure: AtomicU32,
+        /// handle of its parent
+        parent: AtomicU64,
+        /// number of the object it is in the middle of, plus 1
+        operation: AtomicU64,
+        /// runs of heap pages in its hands: an item or arguments; a segment of a queue
+        inflight: [AtomicU64; 2],
+        /// its process id, when it has ended
+        pub(crate) ended_pid: AtomicU32,
+        reserved: AtomicU32,
+        /// when it started, in nanoseconds of the monotonic clock
+        pub(crate) started: AtomicU64,
+        name_len: AtomicU64,
+        name: [AtomicU64; NAME_WORDS],
+    }
+}
+
+const NAME_WORDS: usize = (NAME_MAX + 1) / 8;
+
+/// The lowest byte of a state word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    Free = 0,
+    Reserved = 1,
+    Spawning = 2,
+    Running = 3,
+    Exited = 4,
+    Failed = 5,
+}
+
+/// A state word, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StateWord {
+    pub(crate) generation: u32,
+    pub(crate) parent: u16,
+    pub(crate) flags: u8,
+    pub(crate) state: State,
+}
+
+impl StateWord {
+    pub(crate) fn of(word: u64) -> Self {
+        let state = match word & 0xff {
+            1 => State::Reserved,
+            2 => State::Spawning,
+            3 => State::Running,
+            4 => State::Exited,
+            5 => State::Failed,
+            _ => State::Free,
+        };
+        Self { generation: (word >> 32) as u32, parent: (word >> 16) as u16, flags: (word >> 8) as u8, state }
+    }
+
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.parent) << 16 | u64::from(self.flags) << 8 | self.state as u64
+    }
+
+    fn free(self) -> Self {
+        Self {
+            generation: self.generation.wrapping_add(1) & 0x3fff_ffff,
+            parent: NO_PARENT,
+            flags: 0,
+            state: State::Free,
+        }
+    }
+
+    /// Whether its process runs, or is about to.
+    pub(crate) fn is_alive(self) -> bool {
+        matches!(self.state, State::Reserved | State::Spawning | State::Running)
+    }
+}
+
+/// A name for a process: slot and generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ProcessHandle(pub(crate) u64);
+
+impl ProcessHandle {
+    pub(crate) fn new(index: u32, generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | HANDLE_TAG | u64::from(index + 1))
+    }
+
+    pub(crate) fn index(self) -> Result<u32> {
+        if self.0 & HANDLE_TAG == 0 {
+            return Err(Errno::Badf);
+        }
+        ((self.0 & (HANDLE_TAG - 1)) as u32).checked_sub(1).ok_or(Errno::Badf)
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// How a process ended: one of `EXITED`…, and its detail, as in the ABI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) kind: u32,
+    pub(crate) detail: u32,
+}
+
+impl Outcome {
+    fn of(word: u64) -> Self {
+        Self { kind: (word >> 32) as u32, detail: word as u32 }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.kind) << 32 | u64::from(self.detail)
+    }
+
+    /// As Python gives it: the code, or the negated signal; a trap or limit counts as SIGABRT.
+    pub(crate) fn exitcode(self) -> i32 {
+        match self.kind {
+            process::EXITED => (self.detail & 0xff) as i32,
+            process::SIGNALED => -((self.detail & 0x7f) as i32),
+            _ => -6,
+        }
+    }
+}
+
+impl ProcessSlot {
+    /// Where a message stands that is in the hands of the process.
+    pub(crate) fn item_register(&self) -> &AtomicU64 {
+        let [item, _] = &self.inflight;
+        item
+    }
+
+    /// Where a segment stands that is in the hands of the process.
+    pub(crate) fn segment_register(&self) -> &AtomicU64 {
+        let [_, segment] = &self.inflight;
+        segment
+    }
+
+    /// The object that the process is in the middle of.
+    pub(crate) fn operation(&self) -> Option<u32> {
+        u32::try_from(self.operation.load(Ordering::Acquire)).ok()?.checked_sub(1)
+    }
+
+    pub(crate) fn clear_operation(&self) {
+        self.operation.store(0, Ordering::Release);
+    }
+
+    /// How it says that it ends.
+    pub(crate) fn claim(&self, outcome: Outcome) {
+        self.claim.store(outcome.pack(), Ordering::Release);
+    }
+
+    pub(crate) fn claimed(&self) -> Outcome {
+        Outcome::of(self.claim.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn record_exit(&self, outcome: Outcome) {
+        self.exit.store(outcome.pack(), Ordering::Release);
+    }
+
+    pub(crate) fn exit(&self) -> Outcome {
+        Outcome::of(self.exit.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn parent(&self) -> ProcessHandle {
+        ProcessHandle(self.parent.load(Ordering::Acquire))
+    }
+
+    fn set_name(&self, name: &str) {
+        for (word, bytes) in self.name.iter().zip(name.as_bytes().chunks(8)) {
+            let mut padded = [0; 8];
+            padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
+        }
+        self.name_len.store(name.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Its name. Another process wrote it, so it need not be UTF-8.
+    pub(crate) fn name(&self) -> Vec<u8> {
+        let len = (self.name_len.load(Ordering::Relaxed) as usize).min(NAME_MAX);
+        self.name.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).take(len).collect()
+    }
+}
+
+/// The state of a slot.
+pub(crate) fn state(arena: &Arena, index: u32) -> Result<StateWord> {
+    Ok(StateWord::of(arena.process_state(index)?.load(Ordering::Acquire)))
+}
+
+/// The state of the process that a handle names.
+///
+/// `BADF` if its slot was freed.
+pub(crate) fn resolve(arena: &Arena, handle: ProcessHandle) -> Result<(u32, StateWord)> {
+    let index = handle.index()?;
+    let state = state(arena, index)?;
+    if state.state == State::Free || state.generation != handle.generation() {
+        return Err(Errno::Badf);
+    }
+    Ok((index, state))
+}
+
+/// Changes a state word, unless `change` refuses. Returns what it was changed to.
+pub(crate) fn update(
+    arena: &Arena,
+    index: u32,
+    change: impl Fn(StateWord) -> Option<StateWord>,
+) -> Result<Option<StateWord>> {
+    let cell = arena.process_state(index)?;
+    let mut word = cell.load(Ordering::Acquire);
+    loop {
+        let Some(new) = change(StateWord::of(word)) else { return Ok(None) };
+        match cell.compare_exchange(word, new.pack(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return Ok(Some(new)),
+            Err(now) => word = now,
+        }
+    }
+}
+
+/// Reserves a slot for a child of `parent`, with its name and flags set.
+///
+/// `PROCS` if the table is full.
+pub(crate) fn reserve(
+    arena: &Arena,
+    parent: Option<(u32, ProcessHandle)>,
+    name: &str,
+    flags: u8,
+) -> Result<(u32, ProcessHandle)> {
+    let max = arena.geometry.processes_max;
+    let hint = &arena.header()?.processes.hint;
+    let start = hint.load(Ordering::Relaxed);
+    let parent_index = parent.map_or(NO_PARENT, |(index, _)| index as u16);
+    for step in 0..u64::from(max) {
+        let index = (start.wrapping_add(step) % u64::from(max)) as u32;
+        if state(arena, index)?.state != State::Free {
+            continue;
+        }
+        let taken = update(arena, index, |old| {
+            let reserved = StateWord { parent: parent_index, flags, state: State::Reserved, ..old };
+            (old.state == State::Free).then_some(reserved)
+        })?;
+        if let Some(taken) = taken {
+            hint.store(u64::from(index) + 1, Ordering::Relaxed);
+            let slot = arena.process(index)?;
+            slot.claim.store(0, Ordering::Relaxed);
+            slot.exit.store(0, Ordering::Relaxed);
+            slot.wanted_signals.store(0, Ordering::Relaxed);
+            slot.failure.store(0, Ordering::Relaxed);
+            slot.parent.store(parent.map_or(0, |(_, handle)| handle.0), Ordering::Relaxed);
+            slot.set_name(name);
+            slot.started.store(nanos_now(), Ordering::Relaxed);
+            return Ok((index, ProcessHandle::new(index, taken.generation)));
+        }
+    }
+    Err(Errno::Procs)
+}
+
+/// Nanoseconds of the monotonic clock.
+pub(crate) fn nanos_now() -> u64 {
+    u64::try_from(crate::sys::futex::monotonic().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Gives a slot back, if it is in a state that `may` allows.
+pub(crate) fn free(arena: &Arena, index: u32, may: impl Fn(StateWord) -> bool) -> Result<bool> {
+    let freed = update(arena, index, |old| may(old).then(|| old.free()))?;
+    Ok(freed.is_some())
+}
+
+/// The slots of all processes that this one is the parent of.
+pub(crate) fn children(arena: &Arena, parent: u32) -> impl Iterator<Item = (u32, StateWord)> {
+    (0..arena.geometry.processes_max).filter_map(move |index| {
+        let state = state(arena, index).ok()?;
+        (state.state != State::Free && u32::from(state.parent) == parent).then_some((index, state))
+    })
+}
+
+/// Asks the supervisor to look at a slot. The doorbell is still to be rung.
+pub(crate) fn request(arena: &Arena, index: u32) -> Result<()> {
+    arena.request_word(index as usize / 64)?.fetch_or(1 << (index % 64), Ordering::AcqRel);
+    Ok(())
+}
+
+/// The slots that the supervisor is to look at.
+pub(crate) fn take_requests(arena: &Arena) -> Vec<u32> {
+    let mut requests = Vec::new();
+    for word in 0..arena.ref_words() {
+        let Ok(cell) = arena.request_word(word) else { break };
+        if cell.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        let mut bits = cell.swap(0, Ordering::AcqRel);
+        while bits != 0 {
+            requests.push(word as u32 * 64 + bits.trailing_zeros());
+            bits &= bits - 1;
+        }
+    }
+    requests
+}
+
+/// While it lives, the process is in the middle of an operation on an object.
+#[derive(Debug)]
+pub(crate) struct Operation<'a> {
+    slot: &'a ProcessSlot,
+    before: u64,
+}
+
+impl Member {
+    /// Notes which object is worked on, for the sweep. It ends with the value that is returned.
+    #[inline]
+    pub(crate) fn begin(&self, object: u32) -> Result<Operation<'_>> {
+        let slot = self.slot()?;
+        let before = slot.operation.load(Ordering::Relaxed);
+        slot.operation.store(u64::from(object) + 1, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        Ok(Operation { slot, before })
+    }
+}
+
+impl Drop for Operation<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst);
+        self.slot.operation.store(self.before, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,56 @@
+//! What the supervisor does for a process that has died, because the process no longer can.
+
+use std::sync::atomic::Ordering;
+
+use super::Result;
+use super::arena::Member;
+use super::{heap, message, object};
+
+/// Sweeps up behind a process that has been reaped and whose slot is still its own:
+///
+/// 1. locks that it owns are free, and rolled back by whoever comes next; here, at once, so that no journal is left
+///    that names its slot;
+/// 2. who sleeps on the object it worked on is woken: it may have been about to wake them, or have been woken in
+///    their place;
+/// 3. the runs of pages in its hands go back to the heap;
+/// 4. the objects that it held lose one holder.
+///
+/// `killed` says that it may have died anywhere; one that ended by itself was in the middle of nothing.
+///
+/// # Errors
+///
+/// `BUSY` if a guest holds a lock for longer than an honest one would. Everything here can be done twice: try again.
+pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> {
+    let arena = &*supervisor.arena;
+    let slot = arena.process(dead)?;
+    if killed {
+        let header = arena.header()?;
+        for lock in [header.heap.lock_word(), header.objects.lock_word(), &header.stdio] {
+            lock.abandon(dead);
+        }
+        let queue = slot.operation().and_then(|index| arena.object(index).ok()).map(|slot| &slot.queue);
+        if let Some(queue) = queue {
+            queue.locks().map(|lock| lock.abandon(dead));
+        }
+        drop(header.heap.lock_word().lock(supervisor)?);
+        drop(header.objects.lock_word().lock(supervisor)?);
+        if let Some(queue) = queue {
+            queue.recover(supervisor)?;
+            queue.events().map(|event| event.wake_all());
+            header.heap.freed.wake_all();
+            slot.clear_operation();
+        }
+    }
+    let mut unused = Vec::new();
+    if slot.segment_register().load(Ordering::Acquire) != 0 {
+        heap::free(supervisor, slot.segment_register())?;
+    }
+    if slot.item_register().load(Ordering::Acquire) != 0 {
+        message::discard(supervisor, slot.item_register(), &mut unused)?;
+    }
+    object::drop_holds_of(supervisor, dead, killed)?;
+    for index in unused {
+        object::destroy_if_unused(supervisor, index)?;
+    }
+    Ok(())
+}

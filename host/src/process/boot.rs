@@ -1,0 +1,122 @@
+//! From a fork of the supervisor to a guest's `_start`.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use sandpool_abi::process::EXITED;
+use wasmtime::{InstancePre, Store};
+
+use super::family::default_name;
+use super::stdio::Stdio;
+use super::{Guest, MemoryLimit, Process, exit, wasi};
+use crate::ExitCode;
+use crate::ipc::arena::{Arena, Member, Patience};
+use crate::ipc::process_table::{self as table, Outcome, ProcessHandle};
+use crate::supervisor::control::RunConfig;
+use crate::sys::process::exit_now;
+
+/// What every process of a run is made from; the supervisor holds it, ready.
+pub(crate) struct Image {
+    pub(crate) instance: InstancePre<Guest>,
+    pub(crate) config: RunConfig,
+    pub(crate) arena: Arc<Arena>,
+    pub(crate) supervisor_pid: i32,
+    pub(crate) doorbell: Arc<OwnedFd>,
+}
+
+/// The descriptor that the doorbell has in a guest process; all above are closed.
+const DOORBELL: i32 = 3;
+
+/// Asks for SIGKILL when the supervisor ends. If it has ended already, so does this process.
+pub(crate) fn die_with_supervisor(supervisor_pid: i32) {
+    let armed = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+    if armed.is_err() || nix::unistd::getppid().as_raw() != supervisor_pid {
+        exit_now(i32::from(ExitCode::SupervisorLost.code()));
+    }
+}
+
+/// Becomes the guest process in this slot. Called in a process that the supervisor just forked.
+pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
+    die_with_supervisor(image.supervisor_pid);
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| boot(image, index, handle)));
+    // What comes back has failed before the guest ran, and has said why.
+    let code = ExitCode::Internal.code();
+    if let Ok(slot) = image.arena.process(index) {
+        slot.claim(Outcome { kind: EXITED, detail: u32::from(code) });
+    }
+    drop(outcome);
+    exit_now(i32::from(code))
+}
+
+fn boot(image: &Image, index: u32, handle: ProcessHandle) {
+    let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
+    let parent = member.slot().ok().map(super::super::ipc::process_table::ProcessSlot::parent);
+    let parent = parent.filter(|parent| parent.0 != 0);
+    let stdio = Stdio::new(&member, parent.is_none());
+    let started = reset_process(image).map_err(wasmtime::Error::from).and_then(|doorbell| {
+        let mut process = Process {
+            member,
+            handle,
+            parent,
+            identity: Vec::new(),
+            started: 0,
+            supervisor_pid: image.supervisor_pid,
+            doorbell: Arc::new(doorbell),
+            stdio: stdio.clone(),
+            holds: std::collections::HashMap::new(),
+            held: None,
+            entry: None,
+        };
+        process.take_entry()?;
+        start(image, process)
+    });
+    if let Err(error) = started {
+        stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
+    }
+}
+
+/// Signals, descriptors and runtime of a guest process.
+fn reset_process(image: &Image) -> std::io::Result<OwnedFd> {
+    // The supervisor blocks what it takes from descriptors; a guest is to die of it.
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    let doorbell = crate::sys::fd::keep_only_up_to(image.doorbell.as_raw_fd(), DOORBELL)?;
+    // wasmtime-wasi makes a runtime with threads if none is current. This one has no thread and no descriptor.
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    std::mem::forget(Box::leak(Box::new(runtime)).enter());
+    let _ = nix::sys::prctl::set_name(c"sandpool-guest");
+    Ok(doorbell)
+}
+
+/// Instantiates the module and runs it to its end.
+fn start(image: &Image, process: Process) -> wasmtime::Result<()> {
+    let guest = Guest {
+        wasi: wasi::context(&image.config, &process.stdio)?,
+        memory: None,
+        memory_limit: MemoryLimit { bytes: image.config.memory_max, was_hit: false },
+        process,
+    };
+    let mut store = Store::new(image.instance.module().engine(), guest);
+    store.limiter(|guest| &mut guest.memory_limit);
+    let instance = image.instance.instantiate(&mut store)?;
+    let memory = instance.get_memory(&mut store, "memory");
+    if let Some(memory) = memory {
+        // Beyond its present size as well: it grows in place.
+        crate::sys::mem::advise_huge_pages(memory.data_ptr(&store), 4 << 30);
+    }
+    store.data_mut().memory = memory;
+    let entry = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+    let result = entry.call(&mut store, ());
+    // By now this may be a forked child of the process that called.
+    let guest = store.data_mut();
+    let name = process_name(guest);
+    exit::finish(guest, &name, result)
+}
+
+/// The name of a process, for messages.
+fn process_name(guest: &Guest) -> String {
+    let name = table::state(&guest.process.member.arena, guest.process.member.index)
+        .and_then(|_| guest.process.member.slot())
+        .map(super::super::ipc::process_table::ProcessSlot::name);
+    name.map_or_else(|_| default_name(&guest.process.identity), |name| String::from_utf8_lossy(&name).into_owned())
+}

@@ -1,0 +1,315 @@
+//! How a process starts others and learns of their end. See [`process_table`](crate::ipc::process_table).
+
+use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON};
+use sandpool_abi::{Errno, NAME_MAX};
+
+use super::{Entry, Process};
+use crate::ipc::message::{self, Carry, Message};
+use crate::ipc::object::{self, Handle};
+use crate::ipc::process_table::{
+    self as table, DAEMON, Outcome, ProcessHandle, RELEASED, State, StateWord,
+};
+use crate::ipc::{Result, heap};
+use crate::sys::clone::{self, Fork, Parent};
+use crate::sys::futex::Deadline;
+
+/// Which side of a fork this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forked {
+    Child,
+    Parent(ProcessHandle),
+}
+
+impl Process {
+    fn state(&self) -> Result<StateWord> {
+        table::state(&self.member.arena, self.member.index)
+    }
+
+    /// Whether this process is daemonic.
+    pub(crate) fn is_daemon(&self) -> bool {
+        self.state().is_ok_and(|state| state.flags & DAEMON != 0)
+    }
+
+    /// Reserves a slot for a child. Its identity is the caller's and a count.
+    fn reserve(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle, Vec<u32>)> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::Nametoolong);
+        }
+        if flags & !(FLAG_DAEMON | FLAG_NOT_DAEMON) != 0 || flags == FLAG_DAEMON | FLAG_NOT_DAEMON {
+            return Err(Errno::Inval);
+        }
+        let own = self.state()?;
+        if own.flags & DAEMON != 0 {
+            return Err(Errno::Perm);
+        }
+        let daemon = if flags & FLAG_DAEMON != 0 { DAEMON } else { 0 };
+        let mut identity = self.identity.clone();
+        identity.push(self.started + 1);
+        let default;
+        let name = if name.is_empty() {
+            default = default_name(&identity);
+            &default
+        } else {
+            name
+        };
+        let (index, handle) =
+            table::reserve(&self.member.arena, Some((self.member.index, self.handle)), name, daemon)?;
+        self.started += 1;
+        Ok((index, handle, identity))
+    }
+
+    /// Forks. The child is a child of the supervisor, as this process is, and goes on here as well.
+    ///
+    /// `PROCS` if the table, or the system's, is full; `PERM` if the caller is daemonic.
+    pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
+        self.stdio.flush();
+        let (index, handle, identity) = self.reserve(name, flags)?;
+        // Before there is a child: it could run while the parent gives its objects back.
+        for object in self.holds.keys() {
+            object::share(&self.member, *object, index)?;
+        }
+        match clone::fork(Parent::CallersParent, self.member.arena.process_id(index)?) {
+            Ok(Fork::Child) => {
+                self.become_child(index, handle, identity);
+                Ok(Forked::Child)
+            }
+            Ok(Fork::Parent(_)) => {
+                self.mark_running(index)?;
+                Ok(Forked::Parent(handle))
+            }
+            Err(error) => {
+                self.started -= 1;
+                object::drop_holds_of(&self.member, index, false)?;
+                table::free(&self.member.arena, index, |_| true)?;
+                Err(if error.raw_os_error() == Some(nix::libc::ENOMEM) { Errno::Nomem } else { Errno::Procs })
+            }
+        }
+    }
+
+    /// In a process that was just forked from a guest.
+    fn become_child(&mut self, index: u32, handle: ProcessHandle, identity: Vec<u32>) {
+        super::boot::die_with_supervisor(self.supervisor_pid);
+        self.parent = Some(self.handle);
+        self.handle = handle;
+        self.member.index = index;
+        self.identity = identity;
+        self.started = 0;
+        self.held = None;
+        self.entry = None;
+        self.stdio.forked(&self.member);
+        let _ = self.mark_running(index);
+    }
+
+    /// Both sides do it, so that it is done as soon as either runs.
+    fn mark_running(&self, index: u32) -> Result<()> {
+        table::update(&self.member.arena, index, |old| {
+            (old.state == State::Reserved).then_some(StateWord { state: State::Running, ..old })
+        })?;
+        Ok(())
+    }
+
+    /// Has the supervisor start a process with fresh memory, and waits until it has.
+    pub(crate) fn spawn(&mut self, name: &str, flags: u32, payload: &[u8], handles: &[Handle]) -> Result<ProcessHandle> {
+        self.stdio.flush();
+        for handle in handles {
+            object::resolve(&self.member, *handle)?;
+        }
+        let (index, handle, identity) = self.reserve(name, flags)?;
+        let started = self.spawn_reserved(index, &identity, payload, handles);
+        if let Err(error) = started {
+            self.started -= 1;
+            let register = self.member.slot()?.item_register();
+            for register in [register, self.member.arena.process(index)?.item_register()] {
+                if register.load(std::sync::atomic::Ordering::Relaxed) != 0 {
+                    heap::free(&self.member, register)?;
+                }
+            }
+            object::drop_holds_of(&self.member, index, false)?;
+            table::free(&self.member.arena, index, |_| true)?;
+            return Err(error);
+        }
+        Ok(handle)
+    }
+
+    fn spawn_reserved(&self, index: u32, identity: &[u32], payload: &[u8], handles: &[Handle]) -> Result<()> {
+        let arena = &*self.member.arena;
+        let own = self.member.slot()?;
+        let child = arena.process(index)?;
+        for handle in handles {
+            object::share(&self.member, *handle, index)?;
+        }
+        let mut head = (identity.len() as u32).to_le_bytes().to_vec();
+        identity.iter().for_each(|number| head.extend(number.to_le_bytes()));
+        message::compose(&self.member, &[&head, payload], handles, Carry::Uncounted, own.item_register())?;
+        heap::hand_over(&self.member, own.item_register(), child.item_register())?;
+        table::update(arena, index, |old| Some(StateWord { state: State::Spawning, ..old }))?;
+        self.ring_for(index)?;
+        loop {
+            let waiting = || table::state(arena, index).is_ok_and(|state| state.state == State::Spawning);
+            if !waiting() {
+                break;
+            }
+            let _ = own.event.wait(Deadline::NEVER, || !waiting());
+        }
+        if table::state(arena, index)?.state == State::Failed {
+            let errno = child.failure.load(std::sync::atomic::Ordering::Acquire);
+            return Err(Errno::from_code(errno as i32).unwrap_or(Errno::Procs));
+        }
+        Ok(())
+    }
+
+    /// In a process that was just spawned: takes what it was given.
+    pub(crate) fn take_entry(&mut self) -> Result<()> {
+        let register = self.member.slot()?.item_register();
+        let page = register.load(std::sync::atomic::Ordering::Acquire);
+        if page == 0 {
+            return Ok(());
+        }
+        let message = Message::at(&self.member, page)?;
+        let handles = message.handles(&self.member)?;
+        let mut bytes = vec![0; message.len as usize];
+        message.read(&self.member, &mut bytes)?;
+        heap::free(&self.member, register)?;
+        let (count, rest) = bytes.split_first_chunk::<4>().ok_or(Errno::Io)?;
+        let (identity, payload) =
+            rest.split_at_checked((u32::from_le_bytes(*count) as usize).saturating_mul(4)).ok_or(Errno::Io)?;
+        self.identity = identity.as_chunks::<4>().0.iter().map(|number| u32::from_le_bytes(*number)).collect();
+        for handle in &handles {
+            self.hold(*handle);
+        }
+        self.entry = Some(Entry { payload: payload.to_vec(), handles });
+        Ok(())
+    }
+
+    /// Has the supervisor look at a slot.
+    fn ring_for(&self, index: u32) -> Result<()> {
+        table::request(&self.member.arena, index)?;
+        // A full counter has been rung already.
+        let _ = nix::unistd::write(&*self.doorbell, &1_u64.to_ne_bytes());
+        Ok(())
+    }
+
+    /// The slot and state of a child of this process.
+    ///
+    /// `BADF` if it names no process, `CHILD` if it names another's child.
+    fn child(&self, handle: ProcessHandle) -> Result<(u32, StateWord)> {
+        let (index, state) = table::resolve(&self.member.arena, handle)?;
+        if self.member.arena.process(index)?.parent() != self.handle || state.flags & RELEASED != 0 {
+            return Err(Errno::Child);
+        }
+        Ok((index, state))
+    }
+
+    /// The slot and state of this process, a child, or the parent.
+    fn relative(&self, handle: ProcessHandle) -> Result<(u32, StateWord)> {
+        if handle == self.handle || self.parent == Some(handle) {
+            return table::resolve(&self.member.arena, handle);
+        }
+        self.child(handle)
+    }
+
+    /// Whether a child or the parent has ended. A parent whose slot is gone has.
+    fn has_ended(&self, handle: ProcessHandle) -> Result<bool> {
+        if self.parent == Some(handle) {
+            return Ok(self.relative(handle).map_or(true, |(_, state)| !state.is_alive()));
+        }
+        Ok(!self.child(handle)?.1.is_alive())
+    }
+
+    /// Waits until one of these has ended and returns which have; all false when the time is over.
+    pub(crate) fn wait(&self, handles: &[ProcessHandle], deadline: Deadline) -> Result<Vec<bool>> {
+        self.stdio.flush();
+        let own = self.member.slot()?;
+        loop {
+            let ended = handles.iter().map(|handle| self.has_ended(*handle)).collect::<Result<Vec<_>>>()?;
+            let ready = || handles.iter().any(|handle| self.has_ended(*handle).unwrap_or(true));
+            if ended.contains(&true) || own.event.wait(deadline, ready).is_err() {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// How a child ended.
+    ///
+    /// `AGAIN` while it is alive.
+    pub(crate) fn exit_status(&self, handle: ProcessHandle) -> Result<Outcome> {
+        let (index, state) = self.child(handle)?;
+        if state.is_alive() {
+            return Err(Errno::Again);
+        }
+        Ok(self.member.arena.process(index)?.exit())
+    }
+
+    /// Has the supervisor send a child SIGTERM or SIGKILL.
+    pub(crate) fn signal(&self, handle: ProcessHandle, signal: i32) -> Result<()> {
+        if signal != nix::libc::SIGTERM && signal != nix::libc::SIGKILL {
+            return Err(Errno::Inval);
+        }
+        let (index, state) = self.child(handle)?;
+        if state.is_alive() {
+            let wanted = &self.member.arena.process(index)?.wanted_signals;
+            wanted.fetch_or(1 << signal, std::sync::atomic::Ordering::AcqRel);
+            self.ring_for(index)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the slot of a child that has ended back.
+    pub(crate) fn close(&self, handle: ProcessHandle) -> Result<()> {
+        let (index, _) = self.child(handle)?;
+        if table::free(&self.member.arena, index, |state| !state.is_alive())? { Ok(()) } else { Err(Errno::Busy) }
+    }
+
+    /// Leaves the slot of a child to the supervisor, which frees it with the child's end.
+    pub(crate) fn detach(&self, handle: ProcessHandle) -> Result<()> {
+        let (index, _) = self.child(handle)?;
+        let arena = &*self.member.arena;
+        let released = table::update(arena, index, |old| {
+            old.is_alive().then_some(StateWord { flags: old.flags | RELEASED, ..old })
+        })?;
+        if released.is_none() {
+            table::free(arena, index, |state| !state.is_alive())?;
+        }
+        Ok(())
+    }
+
+    /// The children that are alive and still this process's to ask about.
+    pub(crate) fn children(&self) -> Vec<ProcessHandle> {
+        table::children(&self.member.arena, self.member.index)
+            .filter(|(_, state)| state.is_alive() && state.flags & RELEASED == 0)
+            .map(|(index, state)| ProcessHandle::new(index, state.generation))
+            .collect()
+    }
+
+    /// Slot and state of any process that this one may ask about.
+    pub(crate) fn describe(&self, handle: ProcessHandle) -> Result<(u32, StateWord)> {
+        self.relative(handle)
+    }
+
+    /// What Python's exit function does: ends the daemonic children and waits for all.
+    pub(crate) fn end_children(&self) {
+        let arena = &*self.member.arena;
+        let Ok(own) = self.member.slot() else { return };
+        for (index, state) in table::children(arena, self.member.index) {
+            if state.is_alive() && state.flags & DAEMON != 0 {
+                if let Ok(child) = arena.process(index) {
+                    child.wanted_signals.fetch_or(1 << nix::libc::SIGTERM, std::sync::atomic::Ordering::AcqRel);
+                }
+                let _ = self.ring_for(index);
+            }
+        }
+        let all_ended = || !table::children(arena, self.member.index).any(|(_, state)| state.is_alive());
+        while !all_ended() {
+            let _ = own.event.wait(Deadline::NEVER, all_ended);
+        }
+    }
+}
+
+/// `MainProcess`, or `Process-` and the identity.
+pub(crate) fn default_name(identity: &[u32]) -> String {
+    if identity.is_empty() {
+        return "MainProcess".to_owned();
+    }
+    let numbers: Vec<_> = identity.iter().map(u32::to_string).collect();
+    format!("Process-{}", numbers.join(":"))
+}

@@ -1,0 +1,104 @@
+//! One guest process: what it knows of itself, and how it starts, forks and ends.
+//!
+//! A guest process has one thread and no socket. It holds the arena, its standard streams, the granted directories
+//! and one descriptor to ring for the supervisor with; everything else was closed when it started.
+
+pub(crate) mod boot;
+pub(crate) mod exit;
+pub(crate) mod family;
+pub(crate) mod stdio;
+pub(crate) mod wasi;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use sandpool_abi::Errno;
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use crate::ipc::arena::Member;
+use crate::ipc::message::Message;
+use crate::ipc::object::{self, Handle};
+use crate::ipc::process_table::ProcessHandle;
+use crate::process::stdio::Stdio;
+
+/// What the store of a guest's instance carries.
+pub(crate) struct Guest {
+    pub(crate) wasi: WasiP1Ctx,
+    /// Its memory, from the moment it is instantiated.
+    pub(crate) memory: Option<wasmtime::Memory>,
+    pub(crate) memory_limit: MemoryLimit,
+    pub(crate) process: Process,
+}
+
+/// Refuses to grow a memory beyond a size.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    pub(crate) bytes: u64,
+    /// Whether it has refused.
+    pub(crate) was_hit: bool,
+}
+
+impl wasmtime::ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, _now: usize, wanted: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = wanted as u64 <= self.bytes;
+        self.was_hit |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, _now: usize, wanted: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(wanted <= 1 << 20)
+    }
+}
+
+/// A process of a run, as it sees itself.
+pub(crate) struct Process {
+    pub(crate) member: Member,
+    pub(crate) handle: ProcessHandle,
+    pub(crate) parent: Option<ProcessHandle>,
+    /// `[2, 1]` is the first child of the second child of the main process.
+    pub(crate) identity: Vec<u32>,
+    /// How many children it has started.
+    pub(crate) started: u32,
+    pub(crate) supervisor_pid: i32,
+    pub(crate) doorbell: Arc<OwnedFd>,
+    pub(crate) stdio: Arc<Stdio>,
+    /// How often the guest holds each object.
+    pub(crate) holds: HashMap<Handle, u32>,
+    /// An item that was taken from a queue and not yet handed to the guest.
+    pub(crate) held: Option<Held>,
+    /// What a spawned process was given.
+    pub(crate) entry: Option<Entry>,
+}
+
+/// An item between `get` and `take`.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Bytes(Vec<u8>),
+    Message(Message),
+}
+
+/// What a process was spawned with.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) handles: Vec<Handle>,
+}
+
+impl Process {
+    /// One more use of an object that the process was given.
+    pub(crate) fn hold(&mut self, handle: Handle) {
+        *self.holds.entry(handle).or_insert(0) += 1;
+    }
+
+    /// One use less; with the last one, the process gives the object back.
+    pub(crate) fn release(&mut self, handle: Handle) -> Result<(), Errno> {
+        let uses = self.holds.get_mut(&handle).ok_or(Errno::Badf)?;
+        *uses -= 1;
+        if *uses == 0 {
+            self.holds.remove(&handle);
+            object::release(&self.member, handle)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! Standard streams of guests that share a terminal or a pipe.
+//!
+//! What many processes print must not mix within a line. So a line is held back until it is whole, and then written
+//! at once, while the run's stdio lock keeps the others away (a terminal and a pipe take a long write in parts).
+//!
+//! A part of a line doesn't wait for ever: it goes out before the process does anything that may take long (waits,
+//! sleeps, reads, forks, ends), with the next carriage return (progress on a terminal), when it is long, and with
+//! the next write after a moment. What goes to a file is written as it comes.
+
+use std::io::{self, IsTerminal as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::ipc::arena::Member;
+
+/// The longest part of a line that is held back.
+const HELD_BYTES: usize = 64 << 10;
+/// The longest time that a process which goes on writing holds a part of a line back.
+const HELD_TIME: Duration = Duration::from_millis(50);
+/// Bytes that a guest may write, or gets to read, in one call.
+const CHUNK: usize = 64 << 10;
+
+/// The three streams of a guest process.
+#[derive(Debug)]
+pub(crate) struct Stdio {
+    member: Mutex<Member>,
+    stdout: Mutex<Line>,
+    stderr: Mutex<Line>,
+    has_stdin: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Line {
+    stream: Stream,
+    /// It is a terminal or a pipe.
+    is_shared: bool,
+    held: Vec<u8>,
+    since: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stdio {
+    /// Streams of a process that has stdin or, like all but the first, an empty one.
+    pub(crate) fn new(member: &Member, has_stdin: bool) -> Arc<Self> {
+        Arc::new(Self {
+            member: Mutex::new(member.clone()),
+            stdout: Mutex::new(Line::new(Stream::Stdout, io::stdout().as_fd())),
+            stderr: Mutex::new(Line::new(Stream::Stderr, io::stderr().as_fd())),
+            has_stdin: AtomicBool::new(has_stdin),
+        })
+    }
+
+    /// In a process that was just forked: it is another member, and its stdin is empty.
+    pub(crate) fn forked(&self, member: &Member) {
+        *locked(&self.member) = member.clone();
+        self.has_stdin.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether stdin is not the empty one.
+    pub(crate) fn has_stdin(&self) -> bool {
+        self.has_stdin.load(Ordering::Relaxed)
+    }
+
+    /// Writes out parts of lines that were held back. A stream that nobody reads any more is no error here: the
+    /// guest learns of it with its next write.
+    pub(crate) fn flush(&self) {
+        for line in [&self.stdout, &self.stderr] {
+            let mut line = locked(line);
+            if !line.held.is_empty() {
+                let held = std::mem::take(&mut line.held);
+                let _ = self.write_whole(&line, &held);
+            }
+        }
+    }
+
+    /// A message of Sandpool's own about this process.
+    pub(crate) fn report(&self, text: &str) {
+        self.flush();
+        let _ = self.write_whole(&locked(&self.stderr), text.as_bytes());
+    }
+
+    fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        let mut line = locked(if stream == Stream::Stdout { &self.stdout } else { &self.stderr });
+        if !line.is_shared {
+            return self.write_whole(&line, bytes);
+        }
+        let is_old = !line.held.is_empty() && line.since.elapsed() > HELD_TIME;
+        if line.held.is_empty() {
+            line.since = Instant::now();
+        }
+        line.held.extend_from_slice(bytes);
+        let end = if is_old || line.held.len() > HELD_BYTES {
+            line.held.len()
+        } else {
+            line.held.iter().rposition(|byte| matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1)
+        };
+        if end == 0 {
+            return Ok(());
+        }
+        let rest = line.held.split_off(end);
+        let whole = std::mem::replace(&mut line.held, rest);
+        line.since = Instant::now();
+        self.write_whole(&line, &whole)
+    }
+
+    fn write_whole(&self, line: &Line, bytes: &[u8]) -> io::Result<()> {
+        let member = locked(&self.member);
+        let stdio = &member.arena.header().map_err(io::Error::other)?.stdio;
+        let _alone = if line.is_shared { Some(stdio.lock(&member).map_err(io::Error::other)?) } else { None };
+        match line.stream {
+            Stream::Stdout => write_all(io::stdout().as_fd(), bytes),
+            Stream::Stderr => write_all(io::stderr().as_fd(), bytes),
+        }
+    }
+}
+
+/// Past the buffer of std's stdout, which a forked process would have a copy of.
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match nix::unistd::write(fd, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(nix::Error::EINTR) => {}
+            Err(nix::Error::EAGAIN) => wait_until_writable(fd)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Somebody else may have made the terminal or pipe non-blocking, for all who share it.
+fn wait_until_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    match poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE) {
+        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Line {
+    fn new(stream: Stream, fd: BorrowedFd<'_>) -> Self {
+        let is_file = nix::sys::stat::fstat(fd).is_ok_and(|stat| {
+            nix::sys::stat::SFlag::from_bits_truncate(stat.st_mode & nix::libc::S_IFMT)
+                == nix::sys::stat::SFlag::S_IFREG
+        });
+        Self { stream, is_shared: !is_file, held: Vec::new(), since: Instant::now() }
+    }
+}
+
+/// A guest's stdout or stderr.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    stdio: Arc<Stdio>,
+    stream: Stream,
+}
+
+impl Output {
+    pub(crate) fn stdout(stdio: &Arc<Stdio>) -> Self {
+        Self { stdio: stdio.clone(), stream: Stream::Stdout }
+    }
+
+    pub(crate) fn stderr(stdio: &Arc<Stdio>) -> Self {
+        Self { stdio: stdio.clone(), stream: Stream::Stderr }
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        match self.stream {
+            Stream::Stdout => io::stdout().is_terminal(),
+            Stream::Stderr => io::stderr().is_terminal(),
+        }
+    }
+}
+
+impl StdoutStream for Output {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.stdio.write(self.stream, &bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => StreamError::Closed,
+            _ => StreamError::LastOperationFailed(error.into()),
+        })
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(CHUNK)
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.stdio.write(self.stream, bytes).map(|()| bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A guest's stdin: the run's own for the main process, an empty one for all others. Reading blocks; there is no
+/// thread that reads ahead.
+#[derive(Debug, Clone)]
+pub(crate) struct Input(pub(crate) Arc<Stdio>);
+
+impl Input {
+    fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.0.has_stdin() {
+            return Ok(0);
+        }
+        self.0.flush();
+        loop {
+            // Past the buffer of std's stdin, which a forked process would have a copy of.
+            match nix::unistd::read(io::stdin().as_fd(), buffer) {
+                Err(nix::Error::EINTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+}
+
+impl IsTerminal for Input {
+    fn is_terminal(&self) -> bool {
+        self.0.has_stdin() && io::stdin().is_terminal()
+    }
+}
+
+impl StdinStream for Input {
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Input {
+    async fn ready(&mut self) {}
+}
+
+impl InputStream for Input {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let mut buffer = vec![0; size.min(CHUNK)];
+        match self.read_some(&mut buffer) {
+            Ok(0) => Err(StreamError::Closed),
+            Ok(len) => {
+                buffer.truncate(len);
+                Ok(buffer.into())
+            }
+            Err(error) => Err(StreamError::LastOperationFailed(error.into())),
+        }
+    }
+}
+
+impl AsyncRead for Input {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let len = self.read_some(buffer.initialize_unfilled());
+        Poll::Ready(len.map(|len| buffer.advance(len)))
+    }
+}

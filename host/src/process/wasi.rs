@@ -1,0 +1,240 @@
+//! WASI preview 1 for a guest process: what it is granted, and what must differ from wasmtime-wasi's defaults in a
+//! process that forks.
+//!
+//! * **random**: getrandom(2) at each call. A generator with a seed would give forked siblings the same bytes.
+//! * **clocks**: the monotonic clock is the kernel's own, which forked and spawned processes share.
+//! * **poll_oneoff** is ours: the library's needs timers of a runtime that has threads.
+//! * **stdio**: see [`stdio`](super::stdio).
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use wasmtime::{Caller, Linker};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
+
+use super::Guest;
+use super::stdio::{Input, Output, Stdio};
+use crate::supervisor::control::RunConfig;
+use crate::sys::futex::monotonic;
+
+const MODULE: &str = "wasi_snapshot_preview1";
+
+/// The context of a process with these grants.
+pub(crate) fn context(config: &RunConfig, stdio: &std::sync::Arc<Stdio>) -> wasmtime::Result<WasiP1Ctx> {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .allow_blocking_current_thread(true)
+        .args(&config.args)
+        .envs(&config.env)
+        .stdin(Input(stdio.clone()))
+        .stdout(Output::stdout(stdio))
+        .stderr(Output::stderr(stdio))
+        .secure_random(KernelRandom)
+        .insecure_random(KernelRandom)
+        .monotonic_clock(KernelClock);
+    for dir in &config.dirs {
+        let perms = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        builder.preopened_dir(&dir.host, &dir.guest, perms)?;
+    }
+    Ok(builder.build_p1())
+}
+
+/// Random bytes from the kernel, at each call.
+struct KernelRandom;
+
+impl rand_core::TryRng for KernelRandom {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        if getrandom::fill(bytes).is_err() {
+            // No bytes at all are better than bytes that aren't random.
+            crate::sys::process::exit_now(i32::from(crate::ExitCode::Internal.code()));
+        }
+        Ok(())
+    }
+}
+
+/// The kernel's monotonic clock.
+struct KernelClock;
+
+impl HostMonotonicClock for KernelClock {
+    fn resolution(&self) -> u64 {
+        1
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Adds WASI's functions to a linker.
+pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    p1::add_to_linker_sync(linker, |guest: &mut Guest| &mut guest.wasi)?;
+    linker.allow_shadowing(true);
+    linker.func_wrap(MODULE, "poll_oneoff", poll_oneoff)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+const ERRNO_SUCCESS: i32 = 0;
+const ERRNO_FAULT: i32 = 21;
+const ERRNO_INVAL: i32 = 28;
+const ERRNO_NOTSUP: i32 = 58;
+
+const SUBSCRIPTION: usize = 48;
+const EVENT: usize = 32;
+/// More subscriptions than any program has descriptors and clocks.
+const SUBSCRIPTIONS_MAX: usize = 4096;
+
+/// What one subscription waits for.
+enum Wait {
+    Until(Duration),
+    Stdin,
+    Ready,
+    Error(i32),
+}
+
+struct Subscription {
+    userdata: [u8; 8],
+    kind: u8,
+    wait: Wait,
+}
+
+impl Subscription {
+    fn parse(bytes: &[u8; SUBSCRIPTION], now: Duration, has_stdin: bool) -> Self {
+        let [userdata @ .., _, _, _, _, _, _, _, _] = bytes.first_chunk::<16>().copied().unwrap_or_default();
+        let word = |at: usize| -> u64 {
+            bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |word| u64::from_le_bytes(*word))
+        };
+        let kind = word(8) as u8;
+        let wait = match kind {
+            0 => {
+                let clock = word(16) as u32;
+                let timeout = Duration::from_nanos(word(24));
+                let is_absolute = word(40) & 1 != 0;
+                match (clock, is_absolute) {
+                    (0 | 1, false) => Wait::Until(now.saturating_add(timeout)),
+                    (1, true) => Wait::Until(timeout),
+                    (0, true) => {
+                        let wall = std::time::SystemTime::now();
+                        let wall = wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                        Wait::Until(now.saturating_add(timeout.saturating_sub(wall)))
+                    }
+                    _ => Wait::Error(ERRNO_NOTSUP),
+                }
+            }
+            1 if word(16) as u32 == 0 && has_stdin => Wait::Stdin,
+            1 | 2 => Wait::Ready,
+            _ => Wait::Error(ERRNO_INVAL),
+        };
+        Self { userdata, kind, wait }
+    }
+
+    fn event(&self, error: i32) -> [u8; EVENT] {
+        let mut event = [0; EVENT];
+        let [userdata @ .., _, _, _, _, _, _, _, _] = &mut event;
+        userdata.iter_mut().zip(self.userdata).for_each(|(to, from)| *to = from);
+        let fields = [error as u8, (error >> 8) as u8, self.kind];
+        event.iter_mut().skip(8).zip(fields).for_each(|(to, from)| *to = from);
+        if self.kind != 0 {
+            // At least one byte can be read or written without waiting.
+            event.iter_mut().skip(16).take(1).for_each(|byte| *byte = 1);
+        }
+        event
+    }
+}
+
+/// Waits until one of several clocks has come or a descriptor is ready. Only stdin is ever not ready.
+fn poll_oneoff(mut caller: Caller<'_, Guest>, subscriptions: i32, events: i32, count: i32, written: i32) -> i32 {
+    let Some(memory) = caller.data().memory else { return ERRNO_FAULT };
+    let (memory, guest) = memory.data_and_store_mut(&mut caller);
+    let count = count as u32 as usize;
+    if count == 0 || count > SUBSCRIPTIONS_MAX {
+        return ERRNO_INVAL;
+    }
+    guest.process.stdio.flush();
+    let start = subscriptions as u32 as usize;
+    let Some(bytes) = memory.get(start..).and_then(|rest| rest.get(..count * SUBSCRIPTION)) else {
+        return ERRNO_FAULT;
+    };
+    let now = monotonic();
+    let has_stdin = guest.process.stdio.has_stdin();
+    let subscriptions: Vec<_> = bytes
+        .as_chunks::<SUBSCRIPTION>()
+        .0
+        .iter()
+        .map(|bytes| Subscription::parse(bytes, now, has_stdin))
+        .collect();
+
+    let mut deadline = None;
+    let mut waits_for_stdin = false;
+    for subscription in &subscriptions {
+        match subscription.wait {
+            Wait::Until(at) => deadline = Some(deadline.map_or(at, |other: Duration| other.min(at))),
+            Wait::Stdin => waits_for_stdin = true,
+            Wait::Ready | Wait::Error(_) => deadline = Some(now),
+        }
+    }
+    let stdin_ready = sleep(deadline, waits_for_stdin);
+
+    let now = monotonic();
+    let mut ready = Vec::new();
+    for subscription in &subscriptions {
+        match subscription.wait {
+            Wait::Until(at) if at <= now => ready.push(subscription.event(ERRNO_SUCCESS)),
+            Wait::Stdin if stdin_ready => ready.push(subscription.event(ERRNO_SUCCESS)),
+            Wait::Ready => ready.push(subscription.event(ERRNO_SUCCESS)),
+            Wait::Error(error) => ready.push(subscription.event(error)),
+            _ => {}
+        }
+    }
+    let out = ready.as_flattened();
+    let Some(to) = memory.get_mut(events as u32 as usize..).and_then(|rest| rest.get_mut(..out.len())) else {
+        return ERRNO_FAULT;
+    };
+    to.copy_from_slice(out);
+    let Some(to) = memory.get_mut(written as u32 as usize..).and_then(|rest| rest.first_chunk_mut::<4>()) else {
+        return ERRNO_FAULT;
+    };
+    *to = (ready.len() as u32).to_le_bytes();
+    ERRNO_SUCCESS
+}
+
+/// Sleeps until the deadline or until stdin can be read. Returns whether it can.
+fn sleep(deadline: Option<Duration>, waits_for_stdin: bool) -> bool {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_sub(monotonic()));
+        if !waits_for_stdin {
+            match left {
+                Some(Duration::ZERO) | None => return false,
+                Some(left) => std::thread::sleep(left),
+            }
+            continue;
+        }
+        // Rounded up, or the last part of a millisecond would be spent in a busy loop.
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000).min(3_600_000) as i32).unwrap_or(PollTimeout::MAX)
+        });
+        let stdin = std::io::stdin();
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&stdin), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) if left.is_some_and(|left| left.is_zero()) => return false,
+            Ok(0) | Err(nix::Error::EINTR) => {}
+            _ => return true,
+        }
+    }
+}

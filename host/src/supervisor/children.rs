@@ -1,0 +1,264 @@
+//! All guest processes of a run: started, signalled, reaped, and swept up behind.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use sandpool_abi::process::{EXITED, LIMITED, SIGNALED, TRAPPED};
+
+use super::control::{Ended, Outcome as WireOutcome, Report};
+use crate::ipc::arena::{Member, Patience};
+use crate::ipc::process_table::{self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, State, StateWord};
+use crate::ipc::{heap, sweep};
+use crate::process::boot::{self, Image};
+use crate::process::exit::TRAP_CODE;
+use crate::process::family::default_name;
+use crate::run::Summary;
+use crate::sys::clone::{self, Fork, Parent};
+use crate::sys::process::{End, Reaped, reap};
+
+pub(crate) struct Children {
+    image: Image,
+    /// The supervisor, as one who uses the arena.
+    member: Member,
+    main: u32,
+    main_outcome: Option<Outcome>,
+    begun: Instant,
+    processes: u64,
+    peak_memory: u64,
+    reports: Vec<Report>,
+    /// Reaped, but a guest held a lock for too long to sweep behind them.
+    unswept: Vec<(u32, Reaped)>,
+}
+
+impl Children {
+    /// Starts the main guest.
+    pub(crate) fn start_main(image: Image) -> io::Result<Self> {
+        let arena = &*image.arena;
+        let (main, handle) =
+            table::reserve(arena, None, &default_name(&[]), 0).map_err(io::Error::other)?;
+        let member = Member { arena: image.arena.clone(), index: arena.geometry.processes_max, patience: Patience::Brief };
+        let mut children = Self {
+            image,
+            member,
+            main,
+            main_outcome: None,
+            begun: Instant::now(),
+            processes: 0,
+            peak_memory: 0,
+            reports: Vec::new(),
+            unswept: Vec::new(),
+        };
+        children.fork_into(main, handle)?;
+        Ok(children)
+    }
+
+    /// Forks the guest process of a slot.
+    fn fork_into(&mut self, index: u32, handle: ProcessHandle) -> io::Result<()> {
+        let pid = self.image.arena.process_id(index).map_err(io::Error::other)?;
+        match clone::fork(Parent::Caller, pid)? {
+            Fork::Child => boot::run(&self.image, index, handle),
+            Fork::Parent(_) => {
+                let running = |old: StateWord| old.is_alive().then_some(StateWord { state: State::Running, ..old });
+                table::update(&self.image.arena, index, running).map_err(io::Error::other)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether there are dead processes still to be swept up behind.
+    pub(crate) fn has_unswept(&self) -> bool {
+        !self.unswept.is_empty()
+    }
+
+    /// Does what guests have asked for.
+    pub(crate) fn serve_requests(&mut self) {
+        for index in table::take_requests(&self.image.arena) {
+            let Ok(state) = table::state(&self.image.arena, index) else { continue };
+            if state.state == State::Spawning {
+                self.spawn(index, state);
+            }
+            self.deliver_signals(index);
+        }
+    }
+
+    fn spawn(&mut self, index: u32, state: StateWord) {
+        let handle = ProcessHandle::new(index, state.generation);
+        if let Err(error) = self.fork_into(index, handle) {
+            let errno = match error.raw_os_error() {
+                Some(libc::ENOMEM) => sandpool_abi::Errno::Nomem,
+                _ => sandpool_abi::Errno::Procs,
+            };
+            if let Ok(slot) = self.image.arena.process(index) {
+                slot.failure.store(errno as u32, Ordering::Release);
+            }
+            let _ = table::update(&self.image.arena, index, |old| Some(StateWord { state: State::Failed, ..old }));
+        }
+        self.tell(u32::from(state.parent));
+    }
+
+    /// Sends what a parent wants its child to get.
+    fn deliver_signals(&self, index: u32) {
+        let arena = &*self.image.arena;
+        let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
+        let wanted = slot.wanted_signals.swap(0, Ordering::AcqRel);
+        let pid = pid.load(Ordering::Acquire);
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            if wanted & 1 << signal as i32 != 0 {
+                send(pid, signal);
+            }
+        }
+    }
+
+    /// Sends a signal to every guest process, and SIGKILL after it: a guest has no handlers, so that the first is
+    /// what it dies of, unless it is stopped.
+    pub(crate) fn kill_all(&self, signal: i32) {
+        let signal = Signal::try_from(signal).unwrap_or(Signal::SIGKILL);
+        for signal in [signal, Signal::SIGKILL] {
+            for index in 0..self.image.arena.geometry.processes_max {
+                if let Ok(pid) = self.image.arena.process_id(index) {
+                    send(pid.load(Ordering::Acquire), signal);
+                }
+            }
+        }
+    }
+
+    /// Reaps all that have ended. When the main guest has, the others are ended; when all have, the run is over.
+    pub(crate) fn reap(&mut self) -> Option<Ended> {
+        for (index, reaped) in std::mem::take(&mut self.unswept) {
+            self.bury(index, reaped);
+        }
+        while let Some(reaped) = reap() {
+            if let Some(index) = self.slot_of(reaped.pid) {
+                self.record(index, &reaped);
+                self.bury(index, reaped);
+            }
+        }
+        let outcome = self.main_outcome?;
+        self.kill_all(libc::SIGKILL);
+        if has_children() {
+            return None;
+        }
+        Some(Ended {
+            main: wire(outcome),
+            processes: self.processes,
+            wall: self.begun.elapsed(),
+            peak_memory: self.peak_memory,
+            reports: std::mem::take(&mut self.reports),
+        })
+    }
+
+    fn slot_of(&self, pid: i32) -> Option<u32> {
+        let arena = &*self.image.arena;
+        (0..arena.geometry.processes_max).find(|index| {
+            arena.process_id(*index).is_ok_and(|cell| i64::from(cell.load(Ordering::Acquire)) == i64::from(pid))
+        })
+    }
+
+    /// Notes what there is to say of a process that has ended.
+    fn record(&mut self, index: u32, reaped: &Reaped) {
+        self.processes += 1;
+        self.peak_memory = self.peak_memory.max(reaped.peak_memory);
+        let Ok(slot) = self.image.arena.process(index) else { return };
+        let claimed = slot.claimed();
+        let outcome = match reaped.end {
+            End::Signaled(signal) => Outcome { kind: SIGNALED, detail: signal.unsigned_abs() },
+            End::Exited(code) if i32::from(code) == TRAP_CODE && matches!(claimed.kind, TRAPPED | LIMITED) => claimed,
+            End::Exited(code) => Outcome { kind: EXITED, detail: u32::from(code) },
+        };
+        slot.record_exit(outcome);
+        if index == self.main {
+            self.main_outcome = Some(outcome);
+        }
+        if self.reports.len() < Summary::REPORTS_MAX || index == self.main {
+            let nanos = table::nanos_now().saturating_sub(slot.started.load(Ordering::Relaxed));
+            self.reports.truncate(Summary::REPORTS_MAX - 1);
+            self.reports.push(Report {
+                name: String::from_utf8_lossy(&slot.name()).into_owned(),
+                pid: reaped.pid.unsigned_abs(),
+                outcome: wire(outcome),
+                wall: Duration::from_nanos(nanos),
+                cpu: reaped.cpu,
+                peak_memory: reaped.peak_memory,
+            });
+        }
+    }
+
+    /// Sweeps up behind a process and tells its relatives, or puts that off.
+    fn bury(&mut self, index: u32, reaped: Reaped) {
+        let killed = !matches!(reaped.end, End::Exited(_));
+        if sweep::sweep(&self.member, index, killed) == Err(sandpool_abi::Errno::Busy) {
+            self.unswept.push((index, reaped));
+            return;
+        }
+        let arena = self.image.arena.clone();
+        for child in 0..arena.geometry.processes_max {
+            self.leave_orphan(index, child);
+        }
+        let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
+        slot.ended_pid.store(reaped.pid.unsigned_abs(), Ordering::Relaxed);
+        pid.store(0, Ordering::Release);
+        let parent = table::state(&arena, index).map_or(NO_PARENT, |state| state.parent);
+        let ended = |old: StateWord| Some(StateWord { state: State::Exited, ..old });
+        let _ = table::update(&arena, index, ended);
+        let _ = table::free(&arena, index, |state| state.state == State::Exited && state.flags & RELEASED != 0);
+        slot.event.wake_all();
+        self.tell(u32::from(parent));
+    }
+
+    /// What a process that has ended leaves of a child: one that nobody will ask about, or nothing.
+    fn leave_orphan(&self, parent: u32, child: u32) {
+        let arena = &*self.image.arena;
+        let Ok(state) = table::state(arena, child) else { return };
+        if state.state == State::Free || u32::from(state.parent) != parent {
+            return;
+        }
+        let has_process = arena.process_id(child).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0);
+        if state.is_alive() && has_process {
+            let orphan = |old: StateWord| Some(StateWord { parent: NO_PARENT, flags: old.flags | RELEASED, ..old });
+            let _ = table::update(arena, child, orphan);
+            self.tell(child);
+            return;
+        }
+        // It has ended, or its parent died before there was one: then what it was to be given is given back.
+        if let Ok(slot) = arena.process(child)
+            && slot.item_register().load(Ordering::Acquire) != 0
+        {
+            let _ = heap::free(&self.member, slot.item_register());
+        }
+        let _ = crate::ipc::object::drop_holds_of(&self.member, child, false);
+        let _ = table::free(arena, child, |_| true);
+    }
+
+    /// Something has changed for this process.
+    fn tell(&self, index: u32) {
+        if index < self.image.arena.geometry.processes_max
+            && let Ok(slot) = self.image.arena.process(index)
+        {
+            slot.event.wake_all();
+        }
+    }
+}
+
+fn wire(outcome: Outcome) -> WireOutcome {
+    WireOutcome { kind: outcome.kind, detail: outcome.detail }
+}
+
+/// Signals a process if it is a child that isn't reaped yet. Guests write the table, so its numbers may be anything.
+fn send(pid: u32, signal: Signal) {
+    let Ok(pid) = i32::try_from(pid) else { return };
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    // A child's number can't be another's before it is reaped, which only this process does.
+    if pid > 0 && waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok_and(|status| status == WaitStatus::StillAlive) {
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+fn has_children() -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    !matches!(waitid(Id::All, flags), Err(nix::Error::ECHILD))
+}

@@ -1,0 +1,166 @@
+//! What the owner of a run and its supervisor say to each other, over a socket that keeps message boundaries.
+//!
+//! ```text
+//!  owner                                   supervisor
+//!    │ ── start: settings, artifact, stdio ──▶ │
+//!    │ ◀──────────── Started | Failed ──────── │
+//!    │ ── Stop(signal) … ────────────────────▶ │
+//!    │ ◀──────────────── Ended(summary) ────── │
+//! ```
+//!
+//! Either end closes when its process ends, however it ends. That is all the other needs to know.
+
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send, sendmsg,
+    socketpair,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+
+/// What a run is to be like.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunConfig {
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) dirs: Vec<Dir>,
+    pub(crate) processes_max: u32,
+    pub(crate) objects_max: u32,
+    pub(crate) arena_size: u64,
+    pub(crate) memory_max: u64,
+}
+
+/// A granted directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Dir {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+    pub(crate) read_only: bool,
+}
+
+/// From the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// The main guest runs.
+    Started,
+    /// There is no run; why.
+    Failed(String),
+    /// All processes have ended.
+    Ended(Ended),
+}
+
+/// From the owner, after the start.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Send every guest this signal, and end the run.
+    Stop(i32),
+}
+
+/// What there is to say of a run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) main: Outcome,
+    pub(crate) processes: u64,
+    pub(crate) wall: Duration,
+    pub(crate) peak_memory: u64,
+    pub(crate) reports: Vec<Report>,
+}
+
+/// How a process ended: kind and detail, as in the ABI.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) kind: u32,
+    pub(crate) detail: u32,
+}
+
+/// What there is to say of a process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+    pub(crate) outcome: Outcome,
+    pub(crate) wall: Duration,
+    pub(crate) cpu: Duration,
+    pub(crate) peak_memory: u64,
+}
+
+/// Longer than any message after the start.
+const MESSAGE_MAX: usize = 64 << 10;
+
+/// The two ends.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// What the supervisor starts a run from.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) config: RunConfig,
+    pub(crate) artifact: std::fs::File,
+    pub(crate) stdio: [OwnedFd; 3],
+}
+
+/// Sends the start. The settings may be long, so they go as a file, as all else that comes with the message.
+pub(crate) fn send_start(
+    socket: BorrowedFd<'_>,
+    config: &RunConfig,
+    artifact: BorrowedFd<'_>,
+    stdio: [BorrowedFd<'_>; 3],
+) -> io::Result<()> {
+    let mut settings = std::fs::File::from(memfd_create("sandpool-settings", MFdFlags::MFD_CLOEXEC)?);
+    settings.write_all(&codec::encode(config)?)?;
+    settings.rewind()?;
+    let [stdin, stdout, stderr] = stdio.map(|fd| fd.as_raw_fd());
+    let fds = [settings.as_raw_fd(), artifact.as_raw_fd(), stdin, stdout, stderr];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(b"start")], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+/// Receives the start.
+pub(crate) fn receive_start(socket: BorrowedFd<'_>) -> io::Result<Start> {
+    let mut word = [0; 8];
+    let mut room = nix::cmsg_space!([RawFd; 5]);
+    let mut parts = [IoSliceMut::new(&mut word)];
+    let message =
+        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut fds = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            fds.extend(received.into_iter().map(crate::sys::fd::own_received));
+        }
+    }
+    let [settings, artifact, stdin, stdout, stderr] =
+        <[OwnedFd; 5]>::try_from(fds).map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    let mut bytes = Vec::new();
+    std::fs::File::from(settings).read_to_end(&mut bytes)?;
+    Ok(Start { config: codec::decode(&bytes)?, artifact: artifact.into(), stdio: [stdin, stdout, stderr] })
+}
+
+/// Sends one message.
+pub(crate) fn send_message(socket: BorrowedFd<'_>, message: &impl Serialize) -> io::Result<()> {
+    send(socket.as_raw_fd(), &codec::encode(message)?, MsgFlags::MSG_NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives one message; `None` if the other end is closed.
+pub(crate) fn receive_message<T: serde::de::DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<T>> {
+    let mut buffer = vec![0; MESSAGE_MAX];
+    let len = loop {
+        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Err(nix::Error::EINTR) => {}
+            Err(nix::Error::ECONNRESET) => return Ok(None),
+            len => break len?,
+        }
+    };
+    match buffer.get(..len) {
+        Some([]) | None => Ok(None),
+        Some(bytes) => codec::decode(bytes).map(Some),
+    }
+}

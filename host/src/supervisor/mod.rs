@@ -1,0 +1,165 @@
+//! The supervisor: the trusted parent of all guest processes of one run.
+//!
+//! It is a fresh exec of the owner's program, with one thread, so that it can fork at any time. It alone forks from
+//! the loaded module, reaps, and records how a process ended. It never waits for a guest: everything it does ends
+//! soon, whatever guests do to the arena.
+//!
+//! # What it waits for
+//!
+//! | descriptor | says | then |
+//! | --- | --- | --- |
+//! | signalfd | SIGCHLD | reap, sweep, tell parent and relatives |
+//! | doorbell (eventfd) | a guest wants a spawn or a signal | look at the request bits |
+//! | control socket | the owner wants a stop, or is gone | end the run |
+//! | pidfd of the owner | the owner is gone | end the run |
+//!
+//! # Nothing is left
+//!
+//! Each guest asks for SIGKILL at the supervisor's death (prctl PR_SET_PDEATHSIG), which is exact here because the
+//! supervisor has one thread, and checks that it isn't dead yet. When the owner goes, pidfd and socket tell.
+
+pub(crate) mod children;
+pub(crate) mod control;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use self::children::Children;
+use self::control::{Reply, Request, RunConfig, Start};
+use crate::ipc::arena::{Arena, Geometry, PAGE};
+use crate::process::boot::Image;
+use crate::sys::process::{exit_now, pidfd_open};
+use crate::{engine, imports};
+
+/// The name by which a program is told to be a supervisor (its `argv[0]`).
+pub(crate) const ARGV0: &str = "sandpool-supervisor";
+
+/// Is the supervisor, until the run has ended. The control socket is its stdin.
+pub(crate) fn main() -> ! {
+    let code = match supervise() {
+        Ok(()) => crate::ExitCode::Success,
+        Err(_) => crate::ExitCode::Internal,
+    };
+    // All guests are dead, or die with this.
+    exit_now(i32::from(code.code()));
+}
+
+fn supervise() -> io::Result<()> {
+    let owner = nix::unistd::getppid();
+    let owner_pidfd = pidfd_open(owner.as_raw())?;
+    if nix::unistd::getppid() != owner {
+        return Ok(());
+    }
+    let socket = crate::sys::fd::take_stdin()?;
+    let _ = nix::sys::prctl::set_name(c"sandpool-superv");
+    let start = control::receive_start(socket.as_fd())?;
+    match prepare(start) {
+        Ok(mut run) => {
+            control::send_message(socket.as_fd(), &Reply::Started)?;
+            let ended = run.watch(&socket, &owner_pidfd)?;
+            match ended {
+                Some(ended) => control::send_message(socket.as_fd(), &Reply::Ended(ended)),
+                None => Ok(()),
+            }
+        }
+        Err(error) => control::send_message(socket.as_fd(), &Reply::Failed(format!("{error:#}"))),
+    }
+}
+
+struct Run {
+    children: Children,
+    signals: SignalFd,
+    doorbell: Arc<OwnedFd>,
+}
+
+/// Everything up to the start of the main guest.
+fn prepare(start: Start) -> anyhow::Result<Run> {
+    use anyhow::Context as _;
+    let [stdin, stdout, stderr] = start.stdio;
+    nix::unistd::dup2_stdin(stdin)?;
+    nix::unistd::dup2_stdout(stdout)?;
+    nix::unistd::dup2_stderr(stderr)?;
+
+    // SIGCHLD comes by descriptor. The others come from the terminal to all its processes: the guests die of
+    // them, and the owner says what is to be done.
+    let mut blocked = SigSet::empty();
+    blocked.add(Signal::SIGCHLD);
+    let signals = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP] {
+        blocked.add(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
+
+    let (_, arena) = Arena::create(geometry(&start.config)).context("cannot make the arena")?;
+    let engine = engine::config::engine()?;
+    let module = engine::load(&engine, start.artifact)?;
+    let instance = imports::resolve(&engine, &module).map_err(anyhow::Error::from)?;
+    let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    let doorbell = Arc::new(OwnedFd::from(doorbell));
+    let image = Image {
+        instance,
+        config: start.config,
+        arena: Arc::new(arena),
+        supervisor_pid: nix::unistd::getpid().as_raw(),
+        doorbell: doorbell.clone(),
+    };
+    let children = Children::start_main(image).context("cannot start the main guest")?;
+    Ok(Run { children, signals, doorbell })
+}
+
+fn geometry(config: &RunConfig) -> Geometry {
+    Geometry {
+        processes_max: config.processes_max,
+        objects_max: config.objects_max,
+        heap_pages: u32::try_from(config.arena_size / PAGE as u64).unwrap_or(u32::MAX),
+    }
+}
+
+impl Run {
+    /// Serves the run until its last process has ended. `None` if the owner is gone and nobody wants to know.
+    fn watch(&mut self, socket: &OwnedFd, owner: &OwnedFd) -> io::Result<Option<control::Ended>> {
+        loop {
+            let timeout = if self.children.has_unswept() { PollTimeout::from(1_u8) } else { PollTimeout::NONE };
+            let mut fds = [
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.doorbell.as_fd(), PollFlags::POLLIN),
+                PollFd::new(socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(owner.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let [child, rung, asked, orphaned] = fds.map(|fd| fd.any().unwrap_or(false));
+            if orphaned {
+                self.children.kill_all(nix::libc::SIGKILL);
+                return Ok(None);
+            }
+            if asked {
+                match control::receive_message(socket.as_fd())? {
+                    Some(Request::Stop(signal)) => self.children.kill_all(signal),
+                    None => {
+                        self.children.kill_all(nix::libc::SIGKILL);
+                        return Ok(None);
+                    }
+                }
+            }
+            if rung {
+                let _ = nix::unistd::read(&*self.doorbell, &mut [0; 8]);
+                self.children.serve_requests();
+            }
+            if child {
+                while let Ok(Some(_)) = self.signals.read_signal() {}
+            }
+            if let Some(ended) = self.children.reap() {
+                return Ok(Some(ended));
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Sleeping on a word of shared memory: futex(2), between processes.
+
+use std::io;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use nix::libc;
+use nix::time::{ClockId, clock_gettime};
+
+/// A point of the monotonic clock, or never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline(Option<Duration>);
+
+impl Deadline {
+    /// Never.
+    pub(crate) const NEVER: Self = Self(None);
+
+    /// It has come already.
+    pub(crate) const NOW: Self = Self(Some(Duration::ZERO));
+
+    /// So many nanoseconds from now; 0 is now, and `u64::MAX` is never.
+    pub(crate) fn after_nanos(nanos: u64) -> Self {
+        match nanos {
+            0 => Self::NOW,
+            u64::MAX => Self::NEVER,
+            nanos => Self(Some(monotonic().saturating_add(Duration::from_nanos(nanos)))),
+        }
+    }
+
+    /// Whether it has come.
+    pub(crate) fn is_over(self) -> bool {
+        self.0.is_some_and(|at| monotonic() >= at)
+    }
+}
+
+/// The monotonic clock, which all processes share.
+pub(crate) fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}
+
+/// Sleeps until woken, unless the word is no longer `expected`. Returns for no reason as well: callers loop.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
+    let limit = deadline.0.map(|at| libc::timespec {
+        tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(at.subsec_nanos()),
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the word is a live, aligned u32; the kernel only reads it. `limit` is null or points at a timespec
+    // that outlives the call. FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC; without FUTEX_PRIVATE
+    // the word is known by its page, as it must be between processes.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            limit,
+            std::ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        );
+    }
+}
+
+/// Wakes at most `count` sleepers and returns how many there were.
+pub(crate) fn wake(word: &AtomicU32, count: i32) -> io::Result<u32> {
+    // SAFETY: the word is a live, aligned u32; FUTEX_WAKE doesn't even read it.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    u32::try_from(woken).map_err(|_| io::Error::last_os_error())
+}

@@ -1,0 +1,154 @@
+//! Memory shared between processes: a sealed memfd, and typed views of its bytes.
+//!
+//! The peers are not trusted: any byte may change at any time, to anything. So there is no `&[u8]` into a mapping.
+//! Words are reached as atomics, in structs that hold nothing else ([`Shared`]), and bytes only by copying.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+/// A type that may lie in memory which other processes write at any time.
+///
+/// # Safety
+///
+/// Every byte of it is part of an atomic integer, so that any bit pattern is valid and any access is atomic.
+pub(crate) unsafe trait Shared {}
+
+// SAFETY: an atomic integer, for which every bit pattern is valid.
+unsafe impl Shared for AtomicU32 {}
+// SAFETY: an atomic integer, for which every bit pattern is valid.
+unsafe impl Shared for AtomicU64 {}
+// SAFETY: an array has no bytes but those of its elements, which are `Shared`.
+unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
+
+/// Declares `#[repr(C)]` structs that are [`Shared`]: each field must be, and padding is refused.
+macro_rules! shared {
+    ($($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $ty:ty),* $(,)? })*) => {
+        $($(#[$meta])* #[repr(C)] #[derive(Debug)] $vis struct $name { $($(#[$field_meta])* $field_vis $field: $ty),* }
+        #[allow(unsafe_code, reason = "the macro checks what it promises")]
+        // SAFETY: each field is `Shared` and the sizes add up, so there is no byte outside of an atomic.
+        unsafe impl $crate::sys::mem::Shared for $name {}
+        const _: () = {
+            const fn is_shared<T: $crate::sys::mem::Shared>() {}
+            $(is_shared::<$ty>();)*
+            assert!(size_of::<$name>() == 0 $(+ size_of::<$ty>())*, "padding in a shared struct: add a field for it");
+        };)*
+    };
+}
+pub(crate) use shared;
+
+/// A shared mapping of a whole memfd, which lives as long as this value.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it is an address and a length; all access to what is there is atomic or a raw copy, from any thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Makes `len` zeroed bytes and seals their number, so that no process can shrink them under another.
+    pub(crate) fn create(len: usize) -> io::Result<(OwnedFd, Self)> {
+        let fd = memfd_create("sandpool-arena", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        nix::unistd::ftruncate(&fd, i64::try_from(len).map_err(io::Error::other)?)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+        let mapping = Self::of(fd.as_fd(), len)?;
+        Ok((fd, mapping))
+    }
+
+    /// Maps the first `len` bytes of a memfd that is sealed against shrinking.
+    pub(crate) fn of(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        let seals = fcntl(fd, FcntlArg::F_GET_SEALS)?;
+        let size = nix::sys::stat::fstat(fd)?.st_size;
+        if seals & libc::F_SEAL_SHRINK == 0 || usize::try_from(size).unwrap_or(0) < len || len == 0 {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let length = std::num::NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of anybody's. The file was
+        // just seen to be at least this long, and the seal keeps it so: no access can raise SIGBUS.
+        let base = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, fd, 0)? };
+        Ok(Self { base: base.cast(), len })
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The struct at this offset, if it lies inside and is aligned.
+    #[inline]
+    pub(crate) fn get<T: Shared>(&self, offset: usize) -> Option<&T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        if end > self.len || !offset.is_multiple_of(align_of::<T>()) {
+            return None;
+        }
+        // SAFETY: the bytes lie inside of the mapping, which outlives the reference; the base is page-aligned, so
+        // the address is aligned as the offset is; every bit pattern is a valid `T`, whose bytes are all atomics,
+        // so that writes by other processes are no data races.
+        Some(unsafe { self.base.add(offset).cast::<T>().as_ref() })
+    }
+
+    /// The offset of something that [`get`](Self::get) returned.
+    #[inline]
+    pub(crate) fn offset_of<T: Shared>(&self, item: &T) -> u64 {
+        (std::ptr::from_ref(item).addr() - self.base.addr().get()) as u64
+    }
+
+    /// Copies bytes in. `None`, and nothing is copied, if they don't fit there.
+    #[inline]
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Option<()> {
+        let end = offset.checked_add(bytes.len())?;
+        if end > self.len {
+            return None;
+        }
+        // SAFETY: the destination lies inside of the mapping. It can't overlap the source, since no `&[u8]` into a
+        // mapping is ever made. Another process may write there as well: then what is stored is unspecified bytes,
+        // which nobody takes for anything else.
+        unsafe { self.base.add(offset).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        Some(())
+    }
+
+    /// Copies bytes out. `None`, and nothing is copied, if they don't lie inside.
+    #[inline]
+    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Option<()> {
+        let end = offset.checked_add(bytes.len())?;
+        if end > self.len {
+            return None;
+        }
+        // SAFETY: as for `write`, with the direction turned round: bytes that change meanwhile are unspecified.
+        unsafe { self.base.add(offset).copy_to_nonoverlapping(NonNull::from(&mut *bytes).cast(), bytes.len()) };
+        Some(())
+    }
+
+    /// Asks for huge pages from `offset` on: fewer faults in each process that touches it.
+    pub(crate) fn advise_huge_pages(&self, offset: usize) {
+        if let Some(len) = self.len.checked_sub(offset) {
+            advise_huge_pages(self.base.as_ptr().wrapping_add(offset), len);
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that `of` made, whole; references into it borrow `self` and have ended.
+        let _ = unsafe { nix::sys::mman::munmap(self.base.cast(), self.len) };
+    }
+}
+
+/// Asks the kernel to back this range with huge pages where it can. A range of which a part is not mapped, or a
+/// kernel without huge pages, is no error: it is advice.
+pub(crate) fn advise_huge_pages(start: *const u8, len: usize) {
+    // SAFETY: MADV_HUGEPAGE changes no contents and no protection of any address, mapped or not.
+    unsafe { libc::madvise(start.cast_mut().cast(), len, libc::MADV_HUGEPAGE) };
+}

@@ -1,0 +1,11 @@
+//! The only unsafe code of the host: what the operating system and the hardware offer, made safe.
+//!
+//! This is the single folder to edit in a port. Each `unsafe` block lists the invariants it relies on.
+#![allow(unsafe_code, reason = "this folder exists to hold it")]
+
+pub(crate) mod artifact;
+pub(crate) mod clone;
+pub(crate) mod fd;
+pub(crate) mod futex;
+pub(crate) mod mem;
+pub(crate) mod process;
