@@ -3,8 +3,9 @@
 mod engine;
 mod error;
 mod run;
+mod sys;
 pub mod toolchain;
 
-pub use engine::Module;
+pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision};
 pub use error::{Error, ExitCode, Result};
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap, init};
