@@ -27,6 +27,6 @@ mod run;
 mod supervisor;
 mod sys;
 
-pub use engine::Module;
+pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision};
 pub use error::{Error, ExitCode, Result};
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap, init};

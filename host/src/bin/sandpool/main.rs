@@ -1,1 +1,15 @@
-fn main(){}
+//! The `sandpool` command.
+
+mod cli;
+mod commands;
+mod interrupt;
+mod text;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sandpool::init();
+    std::panic::set_hook(Box::new(text::report_panic));
+    let result = cli::parse().and_then(commands::run);
+    ExitCode::from(result.unwrap_or_else(|error| text::report(&error)))
+}

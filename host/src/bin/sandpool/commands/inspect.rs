@@ -1,0 +1,75 @@
+//! `sandpool inspect`: what a module asks for and offers.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use sandpool::{Inspection, MemoryInfo, Provision};
+
+use crate::text;
+
+const EXAMPLES: &str = "\
+Examples:
+  sandpool inspect guest.wasm
+      Lists imports and exports, and marks the imports that Sandpool does not provide
+
+  sandpool inspect guest.wasm | grep unknown
+      Only those";
+
+/// Show a module's imports, exports, ABI version and memory, without running it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct InspectArgs {
+    /// A WebAssembly module, .wasm or .wat; one that `run` refuses can be inspected too
+    module: PathBuf,
+}
+
+pub(crate) fn run(args: InspectArgs) -> anyhow::Result<u8> {
+    text::print(&describe(&Inspection::of_file(&args.module)?))?;
+    Ok(sandpool::ExitCode::Success.code())
+}
+
+fn describe(found: &Inspection) -> String {
+    let abi = found.abi_version.map_or_else(|| "not stated".to_owned(), |version| version.to_string());
+    let memories = found.memories.iter().map(memory).collect::<Vec<_>>().join(", ");
+    let facts = [
+        ["size".to_owned(), text::bytes(found.size)],
+        ["functions".to_owned(), found.functions.to_string()],
+        ["ABI version".to_owned(), format!("{abi} (this Sandpool has {})", sandpool_abi::ABI_VERSION)],
+        ["memory".to_owned(), if memories.is_empty() { "none".to_owned() } else { memories }],
+        ["custom sections".to_owned(), found.custom_sections.join(", ")],
+    ];
+    let imports = found.imports.iter().map(|import| {
+        let remark = match &import.provision {
+            Provision::Provided => String::new(),
+            Provision::Unknown { nearest: None } => "unknown".to_owned(),
+            Provision::Unknown { nearest: Some(nearest) } => format!("unknown; the nearest is {nearest}"),
+            Provision::Mismatch { expected } => format!("wrong type; it is {expected}"),
+        };
+        [import.module.clone(), import.name.clone(), import.ty.clone(), remark]
+    });
+    let imports: Vec<_> = imports.collect();
+    let exports: Vec<_> =
+        found.exports.iter().map(|export| [export.name.clone(), export.ty.clone()]).collect();
+    let mut out = text::columns("", &facts);
+    // Writing to a string can't fail.
+    let _ = write!(out, "\nimports ({})\n{}", imports.len(), text::columns("  ", &imports));
+    let _ = write!(out, "\nexports ({})\n{}", exports.len(), text::columns("  ", &exports));
+    out
+}
+
+fn memory(memory: &MemoryInfo) -> String {
+    const PAGE: u64 = 64 << 10;
+    let size = |pages: u64| text::bytes(pages.saturating_mul(PAGE));
+    let mut out = size(memory.pages_min);
+    match memory.pages_max {
+        Some(max) => out.extend([" up to ", &size(max)]),
+        None => out.push_str(", without a maximum"),
+    }
+    if memory.shared {
+        out.push_str(", shared");
+    }
+    if memory.imported {
+        out.push_str(", imported");
+    }
+    out
+}

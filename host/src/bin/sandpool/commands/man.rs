@@ -1,0 +1,41 @@
+//! `sandpool man`: the manual pages.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use clap_mangen::Man;
+
+use crate::{cli, text};
+
+const EXAMPLES: &str = "\
+Examples:
+  sandpool man | man -l -
+      Reads the manual page
+
+  sandpool man ~/.local/share/man/man1
+      Installs the pages of this command and of all its subcommands";
+
+/// Print the manual page, or write all manual pages into a directory.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ManArgs {
+    /// Where to write the pages; it is made if need be
+    dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: ManArgs) -> anyhow::Result<u8> {
+    let command = cli::Cli::command();
+    match args.dir {
+        Some(dir) => fs::create_dir_all(&dir)
+            .and_then(|()| clap_mangen::generate_to(command, &dir))
+            .with_context(|| format!("cannot write manual pages to {}", dir.display()))?,
+        None => {
+            let mut page = Vec::new();
+            Man::new(command).render(&mut page)?;
+            text::print(&String::from_utf8(page)?)?;
+        }
+    }
+    Ok(sandpool::ExitCode::Success.code())
+}

@@ -1,0 +1,264 @@
+//! `sandpool run`: one run of a module, with what it was granted.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use sandpool::{DirGrant, ExitStatus, Limit, Module, Run, Summary};
+
+use crate::interrupt::Interrupt;
+use crate::{cli, commands, text};
+
+const EXAMPLES: &str = "\
+Examples:
+  sandpool run guest.wasm
+      Runs a module, which may start processes; no files, no environment
+
+  sandpool run --dir data:/data:ro --dir out guest.wasm -- /data/in.txt out/result.txt
+      Two directories for the guest, one of them read-only, and arguments
+
+  sandpool run --env LANG --env LOG=debug --summary my-crate --bin worker
+      Builds the crate first; LANG as it is here; afterwards a table of all processes";
+
+/// Run a WebAssembly module and all processes that it starts.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", cli::exit_codes()))]
+pub(crate) struct RunArgs {
+    /// Let the guest use a directory; GUEST is its absolute name there, by default HOST itself, counted from /
+    /// if relative
+    #[arg(long, value_name = "HOST[:GUEST][:ro]", value_parser = dir_grant)]
+    dir: Vec<DirGrant>,
+
+    /// Set a variable of the guest's environment, which is empty otherwise; NAME alone takes the value it has here
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
+    env: Vec<(String, String)>,
+
+    /// How many processes may be alive at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    processes_max: Option<u32>,
+
+    /// Room for queues and all else that processes share, such as 64MiB; only what is used takes memory
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    arena_size: Option<u64>,
+
+    /// Afterwards print a table of the processes
+    #[arg(long)]
+    summary: bool,
+
+    /// Which program of the crate
+    #[arg(long, value_name = "NAME")]
+    bin: Option<String>,
+
+    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from
+    #[arg(value_name = "MODULE|CRATE_DIR")]
+    module: PathBuf,
+
+    /// Arguments for the guest
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
+    let interrupt = Interrupt::watch()?;
+    let module = load(&commands::module_path(&args.module, args.bin.as_deref())?)?;
+    let mut builder = Run::builder(&module);
+    for arg in args.args {
+        builder.arg(arg);
+    }
+    for (name, value) in args.env {
+        builder.env(name, value);
+    }
+    for grant in args.dir {
+        builder.dir(grant);
+    }
+    if let Some(n) = args.processes_max {
+        builder.processes_max(n);
+    }
+    if let Some(bytes) = args.arena_size {
+        builder.arena_size(bytes);
+    }
+    let run = builder.start()?;
+    interrupt.stops(run.stopper());
+    let result = run.wait();
+    if let (true, Ok(summary)) = (args.summary, &result) {
+        // If stderr is gone, there is nobody left to tell.
+        let _ = io::stderr().lock().write_all(table(summary).as_bytes());
+    }
+    interrupt.die_if_interrupted();
+    let summary = result?;
+    // A trap was reported by the process that trapped.
+    match summary.status {
+        ExitStatus::Signaled(signal) => {
+            text::note(&format!("error: the guest was killed by {}", signal_name(signal)))
+        }
+        ExitStatus::Limited(limit) => {
+            text::note(&format!("error: the guest hit its limit of {}", limit_name(limit)))
+        }
+        _ => {}
+    }
+    Ok(summary.status.shell_code())
+}
+
+/// Loads the module, and tells somebody who waits for it at a terminal why they do.
+fn load(path: &Path) -> sandpool::Result<Module> {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    if !io::stderr().is_terminal() {
+        return Module::from_file(path);
+    }
+    let notice = text::printable(&format!("compiling {} …", path.display()));
+    let (loaded, waiting) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                text::note(&notice);
+            }
+        });
+        let module = Module::from_file(path);
+        drop(loaded);
+        module
+    })
+}
+
+fn table(summary: &Summary) -> String {
+    let mut rows = vec![["process", "ended", "wall", "cpu", "peak memory"].map(str::to_owned)];
+    rows.extend(summary.reports.iter().map(|report| {
+        [
+            text::printable(&report.name),
+            ended(report.status),
+            text::duration(report.wall),
+            text::duration(report.cpu),
+            text::bytes(report.peak_memory),
+        ]
+    }));
+    let mut table = text::columns("", &rows);
+    if summary.processes > summary.reports.len() as u64 {
+        table.push_str("…\n");
+    }
+    table.push_str(&format!(
+        "{} processes in {}, peak memory of a process {}\n",
+        summary.processes,
+        text::duration(summary.wall),
+        text::bytes(summary.peak_memory)
+    ));
+    table
+}
+
+fn ended(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Exited(code) => format!("exit {code}"),
+        ExitStatus::Signaled(signal) => signal_name(signal),
+        ExitStatus::Trapped(trap) => format!("trap: {}", trap.message()),
+        ExitStatus::Limited(limit) => format!("limit: {}", limit_name(limit)),
+    }
+}
+
+fn limit_name(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Memory => "memory",
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
+}
+
+/// `HOST[:GUEST][:ro]`
+fn dir_grant(text: &str) -> Result<DirGrant, String> {
+    let (text, read_only) = text.strip_suffix(":ro").map_or((text, false), |text| (text, true));
+    let (host, guest) = text.split_once(':').map_or((text, None), |(host, guest)| (host, Some(guest)));
+    if host.is_empty() {
+        return Err("the host's directory is missing".to_owned());
+    }
+    let guest = match guest {
+        Some(guest) if guest.starts_with('/') && !guest.contains(':') => guest.to_owned(),
+        Some(guest) => return Err(format!("{guest:?} is not an absolute name for the guest")),
+        None => from_root(Path::new(host)).ok_or("a path with .. needs a name for the guest: HOST:GUEST")?,
+    };
+    Ok(DirGrant { host: PathBuf::from(host), guest, read_only })
+}
+
+/// The path as guests name it by default: their working directory is `/`, so relative names work as they do here.
+fn from_root(path: &Path) -> Option<String> {
+    let mut guest = String::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => guest.extend(["/", name.to_str()?]),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(if guest.is_empty() { "/".to_owned() } else { guest })
+}
+
+/// `NAME=VALUE`, or `NAME` for the value that it has here
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(("", _)) | None if text.is_empty() || text.starts_with('=') => {
+            Err("the name is missing".to_owned())
+        }
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => match std::env::var(text) {
+            Ok(value) => Ok((text.to_owned(), value)),
+            Err(std::env::VarError::NotPresent) => Err("it is not set here; NAME=VALUE sets it".to_owned()),
+            Err(std::env::VarError::NotUnicode(_)) => Err("its value here is not UTF-8".to_owned()),
+        },
+    }
+}
+
+/// Bytes, or a number with KiB, MiB or GiB
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 1_u64 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let (number, unit) = units
+        .into_iter()
+        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
+        .unwrap_or((text, 1));
+    let number: u64 =
+        number.trim().parse().map_err(|_| "give bytes, or a number with KiB, MiB or GiB".to_owned())?;
+    number.checked_mul(unit).filter(|bytes| *bytes > 0).ok_or_else(|| "out of range".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    #[test]
+    fn grants() {
+        let grant = |text: &str| dir_grant(text).map(|grant| (grant.host, grant.guest, grant.read_only));
+        let granted =
+            |host: &str, guest: &str, read_only| Ok((PathBuf::from(host), guest.to_owned(), read_only));
+        assert_eq!(grant("/data"), granted("/data", "/data", false));
+        assert_eq!(grant("/data:ro"), granted("/data", "/data", true));
+        assert_eq!(grant("."), granted(".", "/", false));
+        assert_eq!(grant("./a/b/"), granted("./a/b/", "/a/b", false));
+        assert_eq!(grant("../x:/in"), granted("../x", "/in", false));
+        assert_eq!(grant("a:/in:ro"), granted("a", "/in", true));
+        for bad in ["", ":ro", ":/in", "a:in", "a:", "../x", "a:/in:rw", "a:/in:ro:ro"] {
+            assert!(grant(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn variables() {
+        assert_eq!(variable("A=1=2").unwrap(), ("A".to_owned(), "1=2".to_owned()));
+        assert_eq!(variable("A=").unwrap(), ("A".to_owned(), String::new()));
+        assert_eq!(variable("PATH").unwrap().1, std::env::var("PATH").unwrap());
+        for bad in ["", "=", "=1", "SANDPOOL_NOT_SET_ANYWHERE"] {
+            assert!(variable(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("4096").unwrap(), 4096);
+        assert_eq!(size("64MiB").unwrap(), 64 << 20);
+        assert_eq!(size("1 GiB").unwrap(), 1 << 30);
+        for bad in ["", "0", "MiB", "1.5GiB", "-1", "10MB", "18446744073709551615KiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}

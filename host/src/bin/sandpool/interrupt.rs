@@ -1,0 +1,93 @@
+//! Ctrl-C and its kin: the guests end first, then the command, and in the way that the signal asks for.
+
+use std::sync::{Arc, OnceLock};
+use std::{fs, process, thread};
+
+use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal, raise};
+use sandpool::Stopper;
+
+use crate::text;
+
+/// Watches for SIGINT, SIGTERM and SIGHUP.
+#[derive(Debug)]
+pub(crate) struct Interrupt {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stopper: OnceLock<Stopper>,
+    signal: OnceLock<Signal>,
+}
+
+impl Interrupt {
+    /// Must come before the first thread, which inherits from the caller that these signals are blocked: one that
+    /// didn't would take the signal and die of it.
+    pub(crate) fn watch() -> anyhow::Result<Self> {
+        // Somebody who ignores a signal for us, as nohup does, wants it to stay so.
+        let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
+        let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter();
+        let signals: SigSet = signals.filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0).collect();
+        signals.thread_block().context("cannot block signals")?;
+        let shared = Arc::new(Shared::default());
+        let watcher = Arc::clone(&shared);
+        if signals.iter().next().is_some() {
+            let watch = move || {
+                while let Ok(signal) = signals.wait() {
+                    watcher.caught(signal);
+                }
+            };
+            thread::Builder::new()
+                .name("signals".to_owned())
+                .spawn(watch)
+                .context("cannot start a thread")?;
+        }
+        Ok(Self { shared })
+    }
+
+    /// From now on a signal stops this run. Before, nothing is there to be stopped but this process.
+    pub(crate) fn stops(&self, stopper: Stopper) {
+        let _ = self.shared.stopper.set(stopper);
+    }
+
+    /// To be called when the run has ended: dies of the signal that ended it, if one did, so that a shell sees it.
+    pub(crate) fn die_if_interrupted(&self) {
+        if let Some(signal) = self.shared.signal.get() {
+            text::note("interrupted");
+            die_of(*signal);
+        }
+    }
+}
+
+impl Shared {
+    fn caught(&self, signal: Signal) {
+        let Some(stopper) = self.stopper.get() else { die_of(signal) };
+        let first = self.signal.set(signal).is_ok();
+        stopper.stop(if first { signal } else { Signal::SIGKILL } as i32);
+    }
+}
+
+/// The signal's disposition is the default one, so it is enough to let it in.
+fn die_of(signal: Signal) -> ! {
+    let _ = SigSet::from(signal).thread_unblock();
+    let _ = raise(signal);
+    process::exit(128 + signal as i32)
+}
+
+/// The bits of the signals that this process ignores, from the text of `/proc/self/status`.
+fn ignored(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_status() {
+        assert_eq!(ignored("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"), 0x1001);
+        assert_eq!(ignored("nonsense"), 0);
+    }
+}

@@ -1,0 +1,108 @@
+//! What a person reads: errors, tables, sizes and times.
+
+use std::io::{self, Write as _};
+use std::panic::PanicHookInfo;
+use std::time::Duration;
+
+use sandpool::{Error, ExitCode};
+
+/// Writes to stdout. A reader that has seen enough, such as `head`, is no error.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes a line to stderr. If that is gone, there is nobody left to tell.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Says what went wrong, and returns the exit code for it.
+pub(crate) fn report(error: &anyhow::Error) -> u8 {
+    let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    note(&format!("error: {error:#}"));
+    if let Some(hint) = ours.and_then(Error::hint) {
+        note(&format!("hint: {hint}"));
+    }
+    ours.map_or(ExitCode::Internal, Error::exit_code).code()
+}
+
+/// A panic is a bug of ours: one line about it, and the exit code for that.
+pub(crate) fn report_panic(info: &PanicHookInfo<'_>) {
+    let what = info.payload_as_str().unwrap_or("no message");
+    let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+    note(&format!("error: internal error: {what}{place}; please report this"));
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+        note(&std::backtrace::Backtrace::force_capture().to_string());
+    }
+    std::process::exit(ExitCode::Internal.code().into());
+}
+
+/// Text of a guest made fit for a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// Rows in aligned columns, each line after `indent`.
+pub(crate) fn columns<const N: usize>(indent: &str, rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{indent}{}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// `900 B`, `1.5 MiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let units = [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// `1.25 s`, `3.4 ms`.
+pub(crate) fn duration(time: Duration) -> String {
+    if time >= Duration::from_secs(1) {
+        format!("{:.2} s", time.as_secs_f64())
+    } else {
+        format!("{:.1} ms", time.as_secs_f64() * 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align() {
+        let rows = [
+            ["a".to_owned(), "bé".to_owned(), "c".to_owned()],
+            ["aaa".to_owned(), "b".to_owned(), String::new()],
+        ];
+        assert_eq!(columns(" ", &rows), " a    bé  c\n aaa  b\n");
+    }
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        assert_eq!(bytes(900), "900 B");
+        assert_eq!(bytes(1536 << 10), "1.5 MiB");
+        assert_eq!(duration(Duration::from_micros(3400)), "3.4 ms");
+        assert_eq!(duration(Duration::from_millis(61_250)), "61.25 s");
+    }
+}

@@ -1,0 +1,354 @@
+//! Compiled modules on disk: `<cache>/<key>.cwasm`, one file a module.
+//!
+//! What is in such a file is executed, so a file is only trusted if nobody else could have written it: the folder
+//! and the file must belong to the effective user and be closed to all others, and neither may be a symbolic link.
+//! Everything happens relative to the opened folder, so it can't be exchanged for another one in between.
+//!
+//! A file is the artifact followed by a trailer: a magic word, and the SHA-256 of key and artifact. wasmtime reads
+//! the artifact as an ELF image, through offsets in its header, and ignores what follows. The checksum is for
+//! accidents (a full disk, a power cut after the rename, a file copied over another): against them it is complete,
+//! and cheaper than an fsync at each insertion. It is verified once for each run by the process that opens the file,
+//! not by those that load it, and costs what reading the file does.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::hash::{Hash as _, Hasher};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use nix::fcntl::{self, AtFlags, OFlag};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
+
+use crate::{Error, Result};
+
+const MAGIC: &[u8; 8] = b"SPCACHE1";
+const SUM_LEN: usize = 32;
+const TRAILER_LEN: u64 = (MAGIC.len() + SUM_LEN) as u64;
+
+/// The folder is kept below both of these.
+const ENTRIES_MAX: usize = 200;
+const BYTES_MAX: u64 = 1 << 30;
+
+/// The folder of compiled modules.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    path: PathBuf,
+    dir: File,
+}
+
+/// Names one compiled module: by the bytes it comes from, and by everything that decides what they compile to.
+#[derive(Debug)]
+pub(crate) struct Key(String);
+
+impl Key {
+    pub(crate) fn of(engine: &Engine, module: &[u8]) -> Self {
+        let mut sha = Sha(Sha256::new());
+        sha.0.update(Sha256::digest(module));
+        engine.precompile_compatibility_hash().hash(&mut sha);
+        // What the checks before compilation depend on.
+        sha.0.update(sandpool_abi::FINGERPRINT.to_le_bytes());
+        sha.0.update(sandpool_abi::ABI_VERSION.to_le_bytes());
+        sha.0.update(env!("CARGO_PKG_VERSION"));
+        Self(hex(&sha.0.finalize()))
+    }
+
+    fn file_name(&self) -> String {
+        format!("{}.cwasm", self.0)
+    }
+}
+
+/// Feeds a `Hash` into SHA-256: wasmtime describes its settings only by that trait.
+struct Sha(Sha256);
+
+impl Hasher for Sha {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Cache {
+    /// Opens the user's cache, and makes it if need be.
+    pub(crate) fn open() -> Result<Self> {
+        let path =
+            folder(|name| std::env::var_os(name).filter(|value| !value.is_empty())).ok_or_else(|| {
+                let reason = "none of SANDPOOL_CACHE_DIR, XDG_CACHE_HOME and HOME is set";
+                failed(
+                    Path::new("~/.cache/sandpool/modules"),
+                    io::Error::new(io::ErrorKind::NotFound, reason),
+                )
+            })?;
+        let open = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+            // O_NOFOLLOW alone would report a link as "not a directory".
+            if fs::symlink_metadata(&path)?.is_symlink() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is a symbolic link"));
+            }
+            let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let dir = File::from(fcntl::open(&path, flags, Mode::empty())?);
+            refuse_others(&dir)?;
+            Ok(dir)
+        };
+        match open() {
+            Ok(dir) => Ok(Self { path, dir }),
+            Err(source) => Err(failed(&path, source)),
+        }
+    }
+
+    /// The artifact of this key, if there is one that can be trusted. Any other file counts as none: the module is
+    /// compiled again, and `put` replaces the file.
+    pub(crate) fn get(&self, key: &Key) -> Option<File> {
+        // O_NONBLOCK: opening a fifo must not wait.
+        let mut file =
+            self.open_at(&key.file_name(), OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).ok()?;
+        let metadata = file.metadata().ok()?;
+        if !metadata.is_file() || refuse_others(&file).is_err() {
+            return None;
+        }
+        let len = metadata.len().checked_sub(TRAILER_LEN)?;
+        let sum = checksum(key, (&mut file).take(len)).ok()?;
+        let mut trailer = Vec::new();
+        file.read_to_end(&mut trailer).ok()?;
+        if trailer.strip_prefix(MAGIC) != Some(sum.as_slice()) {
+            return None;
+        }
+        // Eviction goes by age since the last use. Nothing depends on it.
+        let _ = file.set_modified(SystemTime::now());
+        Some(file)
+    }
+
+    /// Keeps an artifact, and returns it as a read-only file.
+    pub(crate) fn put(&self, key: &Key, artifact: &[u8]) -> Result<File> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!("{}.{}.{number}.tmp", key.0, std::process::id());
+        let put = || {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+            let mut file = self.open_at(&temporary, flags, Mode::from_bits_truncate(0o600))?;
+            file.write_all(artifact)?;
+            file.write_all(MAGIC)?;
+            file.write_all(&checksum(key, artifact)?)?;
+            // Opened before it has its name, so that it is this file and no other.
+            let artifact = self.open_at(&temporary, OFlag::O_RDONLY, Mode::empty())?;
+            fcntl::renameat(&self.dir, temporary.as_str(), &self.dir, key.file_name().as_str())?;
+            Ok(artifact)
+        };
+        let result = put();
+        if result.is_err() {
+            let _ = unlinkat(&self.dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        let file = result.map_err(|source| failed(&self.path, source))?;
+        self.evict(&key.file_name());
+        Ok(file)
+    }
+
+    fn open_at(&self, name: &str, flags: OFlag, mode: Mode) -> io::Result<File> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(File::from(fcntl::openat(&self.dir, name, flags, mode)?))
+    }
+
+    /// Removes what hasn't been used for longest. Whoever has such a file open keeps it.
+    fn evict(&self, keep: &str) {
+        let names = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let entries = names.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let stat = fstatat(&self.dir, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+            Some(Entry { name, bytes: u64::try_from(stat.st_size).unwrap_or_default(), used: stat.st_mtime })
+        });
+        for victim in victims(entries.filter(|entry| is_ours(&entry.name) && entry.name != keep).collect()) {
+            let _ = unlinkat(&self.dir, victim.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::Cache { path: path.to_owned(), source }
+}
+
+fn folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if let Some(own) = variable("SANDPOOL_CACHE_DIR") {
+        return Some(PathBuf::from(own));
+    }
+    // The XDG specification has relative paths ignored.
+    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = cache.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))?;
+    Some(cache.join("sandpool/modules"))
+}
+
+/// An error if anybody but the effective user owns this, or is let in by its mode.
+fn refuse_others(file: &File) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    let reason = if metadata.uid() != geteuid().as_raw() {
+        format!("it belongs to user {}, not to you", metadata.uid())
+    } else if metadata.mode() & 0o077 != 0 {
+        format!("others have access: its mode is {:04o}", metadata.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
+fn checksum(key: &Key, mut artifact: impl io::Read) -> io::Result<[u8; SUM_LEN]> {
+    struct Sink(Sha256);
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut sink = Sink(Sha256::new_with_prefix(&key.0));
+    io::copy(&mut artifact, &mut sink)?;
+    Ok(sink.0.finalize().into())
+}
+
+/// Names that this cache makes. A folder given by SANDPOOL_CACHE_DIR may hold other things.
+fn is_ours(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(key, rest)| {
+        let numbers = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        key.len() == 2 * SUM_LEN
+            && key.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && (rest == "cwasm" || rest.strip_suffix(".tmp").is_some_and(numbers))
+    })
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    bytes: u64,
+    /// seconds since the epoch
+    used: i64,
+}
+
+/// What has to go, so that these and one more entry stay below the limits.
+fn victims(mut entries: Vec<Entry>) -> Vec<String> {
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
+    let mut bytes = 0_u64;
+    let kept = entries.iter().take(ENTRIES_MAX - 1).take_while(|entry| {
+        bytes = bytes.saturating_add(entry.bytes);
+        bytes <= BYTES_MAX
+    });
+    let kept = kept.count();
+    entries.into_iter().skip(kept).map(|entry| entry.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = File::open(folder.path()).unwrap();
+        let path = folder.path().to_owned();
+        (folder, Cache { path, dir })
+    }
+
+    fn key() -> Key {
+        Key::of(&crate::engine::config::engine().unwrap(), b"module")
+    }
+
+    #[test]
+    fn what_is_put_is_got() {
+        let (_folder, cache) = cache();
+        assert!(cache.get(&key()).is_none());
+        cache.put(&key(), b"artifact").unwrap();
+        let mut file = cache.get(&key()).unwrap();
+        assert!(file.write_all(b"x").is_err(), "read-only");
+        assert_eq!(fs::read_dir(&cache.path).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn the_trailer_does_not_disturb_loading() {
+        let (_folder, cache) = cache();
+        let engine = crate::engine::config::engine().unwrap();
+        let artifact = engine.precompile_module(br#"(module (func (export "_start")))"#).unwrap();
+        cache.put(&key(), &artifact).unwrap();
+        let module = crate::engine::load(&engine, cache.get(&key()).unwrap()).unwrap();
+        assert!(module.get_export("_start").is_some());
+    }
+
+    #[test]
+    fn a_damaged_file_is_none() {
+        let (_folder, cache) = cache();
+        cache.put(&key(), b"artifact").unwrap();
+        let path = cache.path.join(key().file_name());
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            if let Some(byte) = flipped.get_mut(at) {
+                *byte ^= 1;
+            }
+            fs::write(&path, flipped).unwrap();
+            assert!(cache.get(&key()).is_none(), "byte {at} flipped");
+            fs::write(&path, whole.get(..at).unwrap()).unwrap();
+            assert!(cache.get(&key()).is_none(), "cut at {at}");
+        }
+        fs::write(&path, &whole).unwrap();
+        assert!(cache.get(&key()).is_some());
+        assert!(cache.get(&Key("0".repeat(64))).is_none());
+        fs::rename(&path, cache.path.join(format!("{}.cwasm", "0".repeat(64)))).unwrap();
+        assert!(cache.get(&Key("0".repeat(64))).is_none(), "the artifact of another key");
+    }
+
+    #[test]
+    fn files_open_to_others_and_links_are_none() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let (_folder, cache) = cache();
+        cache.put(&key(), b"artifact").unwrap();
+        let path = cache.path.join(key().file_name());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(cache.get(&key()).is_none());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(cache.get(&key()).is_some());
+        fs::rename(&path, cache.path.join("elsewhere")).unwrap();
+        symlink("elsewhere", &path).unwrap();
+        assert!(cache.get(&key()).is_none());
+    }
+
+    #[test]
+    fn the_folder_comes_from_the_environment() {
+        let folder = |set: &[(&str, &str)]| {
+            let set: Vec<_> =
+                set.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+            folder(move |name| set.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
+        };
+        let all = [("SANDPOOL_CACHE_DIR", "/own"), ("XDG_CACHE_HOME", "/xdg"), ("HOME", "/home/me")];
+        assert_eq!(folder(&all).unwrap(), Path::new("/own"));
+        assert_eq!(folder(all.get(1..).unwrap()).unwrap(), Path::new("/xdg/sandpool/modules"));
+        assert_eq!(folder(all.get(2..).unwrap()).unwrap(), Path::new("/home/me/.cache/sandpool/modules"));
+        assert_eq!(folder(&[("XDG_CACHE_HOME", "relative")]), None);
+        assert_eq!(folder(&[]), None);
+    }
+
+    #[test]
+    fn only_own_files_are_evicted_oldest_first() {
+        let name = "a".repeat(64);
+        assert!(is_ours(&format!("{name}.cwasm")));
+        assert!(is_ours(&format!("{name}.123.0.tmp")));
+        assert!(!is_ours("thesis.tmp"));
+        assert!(!is_ours(&format!("{name}.txt")));
+
+        let entry = |at: usize, bytes| Entry { name: at.to_string(), bytes, used: at as i64 };
+        assert!(victims((0..ENTRIES_MAX - 1).map(|at| entry(at, 1)).collect()).is_empty());
+        assert_eq!(victims((0..ENTRIES_MAX + 1).map(|at| entry(at, 1)).collect()), ["1", "0"]);
+        assert_eq!(victims(vec![entry(0, 1), entry(1, BYTES_MAX), entry(2, 1)]), ["1", "0"]);
+    }
+}

@@ -1,0 +1,42 @@
+//! The one engine configuration. The process that compiles a module and the one that loads it must agree on it.
+
+use std::io;
+
+use wasmparser::WasmFeatures;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel};
+
+use crate::{Error, Result};
+
+/// What modules may use: WebAssembly 3.0 less garbage collection, exceptions (neither is compiled into our
+/// wasmtime) and 64-bit memories (pointers of the ABI have 32 bits). Threads are no part of 3.0.
+pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
+    .difference(WasmFeatures::GC_TYPES)
+    .difference(WasmFeatures::EXCEPTIONS)
+    .difference(WasmFeatures::MEMORY64);
+
+/// Guests run on the main thread of their process, whose stack has 8 MiB by default: this leaves room for the
+/// host's own frames below and above wasm.
+const WASM_STACK: usize = 1 << 20;
+
+/// Linear memory never moves: shared arrays are mapped over it.
+const MEMORY_RESERVATION: u64 = 4 << 30;
+
+/// An engine that compiles modules and loads what any other engine of this function has compiled.
+pub(crate) fn engine() -> Result<Engine> {
+    let mut config = Config::new();
+    config
+        .cranelift_opt_level(OptLevel::Speed)
+        .parallel_compilation(true)
+        // The pooling allocator resets its slots with madvise, which would zero what siblings share.
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+        .memory_reservation(MEMORY_RESERVATION)
+        .memory_may_move(false)
+        .wasm_memory64(false)
+        .max_wasm_stack(WASM_STACK)
+        // Backtraces name functions. Byte offsets would need an address map, which makes artifacts larger.
+        .generate_address_map(false);
+    Engine::new(&config).map_err(|error| Error::Os {
+        what: "set up the WebAssembly engine",
+        source: io::Error::other(format!("{error:#}")),
+    })
+}

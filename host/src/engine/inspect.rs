@@ -1,0 +1,404 @@
+//! What a module says about itself, read without compiling it.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use wasmparser::{
+    BinaryReaderError, Chunk, CompositeInnerType, Encoding, ExternalKind, FuncType, MemoryType, Parser,
+    Payload, TypeRef,
+};
+
+use crate::engine::known::{self, Function};
+use crate::{Error, Result};
+
+/// The most bytes that are read of a module's file. It is WebAssembly's own usual limit for a module.
+const MODULE_MAX: u64 = 1 << 30;
+
+/// The most characters that are shown of a name that a module contains.
+const SHOWN_MAX: usize = 200;
+
+/// What a module asks for and offers. Modules that [`Module`](crate::Module) refuses can be inspected as well.
+///
+/// ```no_run
+/// let inspection = sandpool::Inspection::of_file("guest.wasm")?;
+/// for import in &inspection.imports {
+///     println!("{}.{} {}", import.module, import.name, import.ty);
+/// }
+/// # sandpool::Result::Ok(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// Bytes of the module in its binary form.
+    pub size: u64,
+    /// The ABI version that the module was built against, where it says so.
+    pub abi_version: Option<u32>,
+    /// All memories, imported ones first.
+    pub memories: Vec<MemoryInfo>,
+    /// What the module needs.
+    pub imports: Vec<ImportInfo>,
+    /// What the module offers.
+    pub exports: Vec<ExportInfo>,
+    /// Names of the custom sections, in order.
+    pub custom_sections: Vec<String>,
+    /// How many functions the module defines.
+    pub functions: u64,
+}
+
+/// One memory of a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryInfo {
+    /// How large it is at the start, in pages of 64 KiB.
+    pub pages_min: u64,
+    /// How large it may become, in pages of 64 KiB.
+    pub pages_max: Option<u64>,
+    /// Made to be shared by threads.
+    pub shared: bool,
+    /// The module expects it from outside.
+    pub imported: bool,
+}
+
+/// One import of a module. Control characters in its names are escaped, and long names are cut.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ImportInfo {
+    /// The import module.
+    pub module: String,
+    /// The name in it.
+    pub name: String,
+    /// Its type, such as `(i32, i64) -> i32`.
+    pub ty: String,
+    /// Whether Sandpool provides it.
+    pub provision: Provision,
+}
+
+/// Whether Sandpool provides an import.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Provision {
+    /// It does.
+    Provided,
+    /// There is nothing of that name.
+    Unknown {
+        /// The nearest import that there is, as `module.name`.
+        nearest: Option<String>,
+    },
+    /// There is one of that name, and another type.
+    Mismatch {
+        /// The type that it has.
+        expected: String,
+    },
+}
+
+/// One export of a module. Control characters in its name are escaped, and a long name is cut.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ExportInfo {
+    /// Its name.
+    pub name: String,
+    /// `memory`, `table`, `global`, `tag`, or the type of a function, such as `(i32) -> ()`.
+    pub ty: String,
+}
+
+impl Inspection {
+    /// Reads a module's file: `.wasm`, or `.wat` text.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for a file that can't be read, [`Error::NotAModule`] for one that isn't a WebAssembly core
+    /// module, or is damaged.
+    pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = read(path)?;
+        let name = display_name(path);
+        Self::of_wasm(&name, &to_wasm(&name, &bytes)?)
+    }
+
+    /// Reads a module in binary form.
+    pub(crate) fn of_wasm(name: &str, wasm: &[u8]) -> Result<Self> {
+        let functions = known::functions()?;
+        Reader::new(&functions, wasm.len())
+            .read(wasm)
+            .map_err(|(problem, hint)| not_a_module(name, problem, hint))
+    }
+}
+
+/// The file's own name, which stands for the module in messages.
+pub(crate) fn display_name(path: &Path) -> String {
+    printable(&path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
+}
+
+/// Reads a whole file of bounded size.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MODULE_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MODULE_MAX {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 GiB"));
+        }
+        Ok(bytes)
+    };
+    read().map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+pub(crate) fn not_a_module(name: &str, problem: impl Into<String>, hint: Option<&str>) -> Error {
+    Error::NotAModule { name: name.to_owned(), problem: problem.into(), hint: hint.map(str::to_owned) }
+}
+
+/// Text from a module made fit for a terminal: no control characters, and not too much of it.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for (at, c) in text.chars().enumerate() {
+        if at == SHOWN_MAX {
+            shown.push('…');
+            break;
+        }
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+const BUILD_WASIP1: &str = "build the guest for wasm32-wasip1, as `sandpool build` does";
+
+/// The module in binary form, whether it came so or as text; or what the file looks like instead.
+pub(crate) fn to_wasm<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+    const MAGIC: &[u8] = b"\0asm";
+    let refuse = |problem: &str, hint: &str| Err(not_a_module(name, problem, Some(hint)));
+    match bytes {
+        [] => refuse("the file is empty", BUILD_WASIP1),
+        [b'\0', b'a', b's', b'm', ..] => Ok(bytes.into()),
+        _ if MAGIC.starts_with(bytes) => refuse("the file is truncated", BUILD_WASIP1),
+        [0x7f, b'E', b'L', b'F', ..] => refuse("it is an ELF file, which is native code", BUILD_WASIP1),
+        [b'P', b'K', 3, 4, ..] => refuse("it is a zip archive", "unpack it first"),
+        [0x1f, 0x8b, ..] => refuse("it is compressed with gzip", "unpack it first"),
+        [b'#', b'!', ..] => refuse("it is a script", BUILD_WASIP1),
+        _ => match wat::Detect::from_bytes(bytes) {
+            wat::Detect::WasmText => wat::parse_bytes(bytes)
+                .map_err(|error| not_a_module(name, wat_problem(&error.to_string()), None)),
+            _ if std::str::from_utf8(bytes).is_ok() => {
+                refuse("it is text, but not WebAssembly text", "give a .wasm or .wat file")
+            }
+            _ => refuse("it has no WebAssembly header", BUILD_WASIP1),
+        },
+    }
+}
+
+/// One line out of the several that the parser of WebAssembly text draws.
+fn wat_problem(drawn: &str) -> String {
+    let problem = printable(drawn.lines().next().unwrap_or_default());
+    let place = drawn.lines().find_map(|line| line.trim_start().strip_prefix("--> <anon>:"));
+    match place.and_then(|place| place.split_once(':')) {
+        Some((line, column)) => format!("line {line}, column {column}: {problem}"),
+        None => problem,
+    }
+}
+
+type Problem = (String, Option<&'static str>);
+
+/// Collects an [`Inspection`] section by section.
+struct Reader<'a> {
+    known: &'a [Function],
+    /// the function types, at their indices; nothing where another type stands
+    types: Vec<Option<FuncType>>,
+    /// indices of types, of imported functions first
+    functions: Vec<u32>,
+    found: Inspection,
+}
+
+impl<'a> Reader<'a> {
+    fn new(known: &'a [Function], size: usize) -> Self {
+        let found = Inspection { size: size as u64, ..Inspection::default() };
+        Self { known, types: Vec::new(), functions: Vec::new(), found }
+    }
+
+    fn read(mut self, wasm: &[u8]) -> Result<Inspection, Problem> {
+        let truncated =
+            |at: usize| (format!("it is truncated after {at} bytes"), Some("build or copy it again"));
+        let mut parser = Parser::new(0);
+        let mut at = 0;
+        let mut code_seen = false;
+        loop {
+            let rest = wasm.get(at..).unwrap_or_default();
+            // The parser takes the end of the input for the module's end only where one section ends.
+            // Without `eof` it tells a cut-off section apart from a malformed one.
+            let payload = match parser.parse(rest, rest.is_empty()) {
+                Ok(Chunk::Parsed { consumed, payload }) => {
+                    at += consumed;
+                    payload
+                }
+                Ok(Chunk::NeedMoreData(_)) => return Err(truncated(wasm.len())),
+                Err(_) if rest.is_empty() => return Err(truncated(wasm.len())),
+                Err(error) => return Err(malformed(error)),
+            };
+            match payload {
+                Payload::Version { encoding: Encoding::Component, .. } => {
+                    return Err((
+                        "it is a component, not a core module".to_owned(),
+                        Some("build the guest for wasm32-wasip1, not for wasm32-wasip2"),
+                    ));
+                }
+                Payload::CodeSectionStart { .. } => code_seen = true,
+                Payload::End(_) if self.found.functions > 0 && !code_seen => {
+                    return Err(truncated(wasm.len()));
+                }
+                Payload::End(_) => return Ok(self.found),
+                other => self.section(&other).map_err(malformed)?,
+            }
+        }
+    }
+
+    fn section(&mut self, payload: &Payload<'_>) -> Result<(), BinaryReaderError> {
+        match payload {
+            Payload::TypeSection(section) => {
+                for group in section.clone() {
+                    self.types.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
+                        CompositeInnerType::Func(ty) => Some(ty),
+                        _ => None,
+                    }));
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.clone().into_imports() {
+                    let import = import?;
+                    self.import(import.module, import.name, import.ty);
+                }
+            }
+            Payload::FunctionSection(section) => {
+                for ty in section.clone() {
+                    self.functions.push(ty?);
+                    self.found.functions += 1;
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section.clone() {
+                    self.found.memories.push(MemoryInfo::new(memory?, false));
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section.clone() {
+                    let export = export?;
+                    let ty = self.export_type(export.kind, export.index);
+                    self.found.exports.push(ExportInfo { name: printable(export.name), ty });
+                }
+            }
+            Payload::CustomSection(section) => {
+                self.found.custom_sections.push(printable(section.name()));
+                if section.name() == sandpool_abi::ABI_SECTION && self.found.abi_version.is_none() {
+                    self.found.abi_version =
+                        section.data().first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, module: &str, name: &str, ty: TypeRef) {
+        let ty = match ty {
+            TypeRef::Func(index) | TypeRef::FuncExact(index) => {
+                self.functions.push(index);
+                self.function_type(index)
+            }
+            TypeRef::Memory(memory) => {
+                self.found.memories.push(MemoryInfo::new(memory, true));
+                "memory".to_owned()
+            }
+            TypeRef::Table(_) => "table".to_owned(),
+            TypeRef::Global(_) => "global".to_owned(),
+            TypeRef::Tag(_) => "tag".to_owned(),
+        };
+        let known = self.known.iter().find(|function| function.module == module && function.name == name);
+        let provision = match known {
+            Some(function) if function.signature == ty => Provision::Provided,
+            Some(function) => Provision::Mismatch { expected: function.signature.clone() },
+            None => Provision::Unknown { nearest: known::nearest(self.known, module, name) },
+        };
+        self.found.imports.push(ImportInfo {
+            module: printable(module),
+            name: printable(name),
+            ty,
+            provision,
+        });
+    }
+
+    fn export_type(&self, kind: ExternalKind, index: u32) -> String {
+        match kind {
+            ExternalKind::Func | ExternalKind::FuncExact => {
+                let ty = self.functions.get(index as usize);
+                ty.map_or_else(|| "a function that is not there".to_owned(), |ty| self.function_type(*ty))
+            }
+            ExternalKind::Memory => "memory".to_owned(),
+            ExternalKind::Table => "table".to_owned(),
+            ExternalKind::Global => "global".to_owned(),
+            ExternalKind::Tag => "tag".to_owned(),
+        }
+    }
+
+    fn function_type(&self, index: u32) -> String {
+        match self.types.get(index as usize) {
+            Some(Some(ty)) => known::signature(ty.params(), ty.results()),
+            _ => "a function of a type that is not there".to_owned(),
+        }
+    }
+}
+
+impl MemoryInfo {
+    fn new(ty: MemoryType, imported: bool) -> Self {
+        Self { pages_min: ty.initial, pages_max: ty.maximum, shared: ty.shared, imported }
+    }
+}
+
+/// In our words where the damage is, in the parser's what it is.
+#[allow(clippy::needless_pass_by_value, reason = "it is a function for map_err")]
+pub(crate) fn malformed(error: BinaryReaderError) -> Problem {
+    (
+        format!("{} (at byte {:#x})", printable(error.message()), error.offset()),
+        Some("build or copy it again"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    #[test]
+    fn names_cannot_steer_a_terminal() {
+        assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
+        assert_eq!(printable(&"é".repeat(300)).chars().count(), 201);
+    }
+
+    #[test]
+    fn a_problem_in_text_is_one_line() {
+        let error = wat::parse_str("(module\n  (fun))").unwrap_err().to_string();
+        let problem = wat_problem(&error);
+        assert!(problem.starts_with("line 2, column 4: "), "{problem}");
+        assert_eq!(problem.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_module_cut_anywhere_is_refused_or_lacks_exports() {
+        let whole = wat::parse_str(
+            r#"(module (import "sandpool_process" "current" (func (result i64)))
+                       (memory (export "memory") 1) (func (export "_start") call 0 drop))"#,
+        )
+        .unwrap();
+        assert_eq!(Inspection::of_wasm("m", &whole).unwrap().exports.len(), 2);
+        for len in 0..whole.len() {
+            let cut = whole.get(..len).unwrap();
+            let read = to_wasm("m", cut).and_then(|wasm| Inspection::of_wasm("m", &wasm));
+            match read {
+                Ok(found) => assert!(found.exports.is_empty(), "cut at {len}: {found:?}"),
+                Err(Error::NotAModule { problem, .. }) => {
+                    assert!(
+                        problem.contains("truncated") || problem.contains("empty"),
+                        "cut at {len}: {problem}"
+                    );
+                }
+                Err(other) => panic!("cut at {len}: {other:?}"),
+            }
+        }
+    }
+}

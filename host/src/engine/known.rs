@@ -1,0 +1,126 @@
+//! The imports that a guest may have: Sandpool's own, from the ABI crate, and WASI preview 1.
+
+use sandpool_abi::ValueType;
+use wasmtime::{Engine, ExternType, Linker, Store};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+
+use crate::Result;
+use crate::engine::config;
+
+/// Names longer than this have no nearest one. It bounds the search, whose cost is the product of the lengths.
+const NEAREST_MAX: usize = 64;
+
+/// A function that the host provides.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) module: String,
+    pub(crate) name: String,
+    /// as [`signature`] writes it
+    pub(crate) signature: String,
+}
+
+/// Every function that the host provides.
+///
+/// WASI's are read off the linker that really serves them, so that no second list can fall out of step.
+pub(crate) fn functions() -> Result<Vec<Function>> {
+    let own = sandpool_abi::imports().map(|import| Function {
+        module: import.module.to_owned(),
+        name: import.name.to_owned(),
+        signature: signature(import.params.iter().copied().map(type_name), [type_name(import.result)]),
+    });
+    Ok(own.chain(wasi(&config::engine()?)).collect())
+}
+
+fn wasi(engine: &Engine) -> Vec<Function> {
+    let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
+    // Adding to an empty linker can only fail for a name that is there already.
+    let _ = p1::add_to_linker_sync(&mut linker, |context| context);
+    let mut store = Store::new(engine, WasiCtxBuilder::new().build_p1());
+    let definitions: Vec<_> = linker
+        .iter(&mut store)
+        .map(|(module, name, definition)| (module.to_owned(), name.to_owned(), definition))
+        .collect();
+    definitions
+        .into_iter()
+        .filter_map(|(module, name, definition)| match definition.ty(&store) {
+            ExternType::Func(ty) => {
+                Some(Function { module, name, signature: signature(ty.params(), ty.results()) })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn type_name(ty: ValueType) -> &'static str {
+    match ty {
+        ValueType::I32 => "i32",
+        ValueType::I64 => "i64",
+    }
+}
+
+/// A function type as people write it: `(i32, i64) -> i32`.
+pub(crate) fn signature<P: ToString, R: ToString>(
+    params: impl IntoIterator<Item = P>,
+    results: impl IntoIterator<Item = R>,
+) -> String {
+    let list = |types: Vec<String>| types.join(", ");
+    let params = list(params.into_iter().map(|ty| ty.to_string()).collect());
+    let results: Vec<_> = results.into_iter().map(|ty| ty.to_string()).collect();
+    match results.as_slice() {
+        [] => format!("({params}) -> ()"),
+        [one] => format!("({params}) -> {one}"),
+        _ => format!("({params}) -> ({})", list(results)),
+    }
+}
+
+/// The known function that somebody who wrote `module.name` may have meant.
+pub(crate) fn nearest(functions: &[Function], module: &str, name: &str) -> Option<String> {
+    if module.len() > NEAREST_MAX || name.len() > NEAREST_MAX {
+        return None;
+    }
+    functions
+        .iter()
+        .map(|function| {
+            let distance = strsim::osa_distance(name, &function.name);
+            (distance, strsim::osa_distance(module, &function.module), function)
+        })
+        .filter(|(distance, ..)| *distance <= name.len() / 3)
+        .min_by_key(|(by_name, by_module, _)| (*by_name, *by_module))
+        .map(|(.., function)| format!("{}.{}", function.module, function.name))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    #[test]
+    fn own_functions_and_those_of_wasi_are_known() {
+        let functions = functions().unwrap();
+        let signature = |module: &str, name: &str| {
+            let found = functions.iter().find(|function| function.module == module && function.name == name);
+            found.map(|function| function.signature.clone())
+        };
+        assert_eq!(signature("sandpool_process", "fork").unwrap(), "(i32, i32, i32) -> i64");
+        assert_eq!(signature("wasi_snapshot_preview1", "fd_write").unwrap(), "(i32, i32, i32, i32) -> i32");
+        assert_eq!(signature("wasi_snapshot_preview1", "proc_exit").unwrap(), "(i32) -> ()");
+        assert_eq!(signature("wasi_snapshot_preview1", "fork"), None);
+    }
+
+    #[test]
+    fn nearest_is_near() {
+        let functions = functions().unwrap();
+        let nearest = |module, name| nearest(&functions, module, name);
+        assert_eq!(nearest("sandpool_process", "forkk").as_deref(), Some("sandpool_process.fork"));
+        assert_eq!(nearest("sandpool", "fork").as_deref(), Some("sandpool_process.fork"));
+        assert_eq!(nearest("wasi_unstable", "fd_write").as_deref(), Some("wasi_snapshot_preview1.fd_write"));
+        assert_eq!(nearest("env", "emscripten_notify_memory_growth"), None);
+        assert_eq!(
+            nearest("env", "a_name_of_more_characters_than_anybody_would_sensibly_give_to_an_import"),
+            None
+        );
+        assert_eq!(nearest("", ""), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! What a trap is called, and what a person sees of it.
+
+use std::fmt::Write as _;
+
+use sandpool_abi::process::Trap;
+use wasmtime::WasmBacktrace;
+
+use crate::engine::inspect::printable;
+
+/// The most frames that are shown. A Rust panic has about ten of its own before the first of the program's.
+const FRAMES_SHOWN: usize = 16;
+
+/// Which trap ended a guest's call; nothing if the host did, by an error of its own.
+pub(crate) fn classify(error: &wasmtime::Error) -> Option<Trap> {
+    use wasmtime::Trap as Engine;
+    Some(match error.downcast_ref::<Engine>()? {
+        Engine::UnreachableCodeReached => Trap::Unreachable,
+        Engine::StackOverflow => Trap::StackOverflow,
+        Engine::MemoryOutOfBounds => Trap::MemoryOutOfBounds,
+        Engine::TableOutOfBounds => Trap::TableOutOfBounds,
+        Engine::IndirectCallToNull => Trap::IndirectCallToNull,
+        Engine::BadSignature => Trap::BadSignature,
+        Engine::IntegerOverflow => Trap::IntegerOverflow,
+        Engine::IntegerDivisionByZero => Trap::IntegerDivisionByZero,
+        Engine::BadConversionToInteger => Trap::BadConversionToInteger,
+        _ => Trap::Other,
+    })
+}
+
+/// The reason why a guest's call ended, and where: one line, and one for each function, innermost first. Names come
+/// from the guest, so control characters in them are escaped.
+///
+/// ```text
+/// out of bounds memory access
+///     0: app.wasm!app::parse
+///     1: app.wasm!main
+/// ```
+pub(crate) fn report(error: &wasmtime::Error) -> String {
+    let mut report = match classify(error) {
+        Some(Trap::Other) | None => printable(&error.root_cause().to_string()),
+        Some(trap) => trap.message().to_owned(),
+    };
+    // wasmtime demangles names only where it prints a backtrace, one line a frame after a heading.
+    let frames = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
+    let mut frames = frames.lines().skip(1);
+    for frame in frames.by_ref().take(FRAMES_SHOWN) {
+        // Writing to a string can't fail.
+        let _ = write!(report, "\n  {}", printable(frame));
+    }
+    match frames.count() {
+        0 => {}
+        more => _ = write!(report, "\n    … and {more} more"),
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use wasmtime::{Instance, Module, Store};
+
+    use super::*;
+
+    fn run(body: &str) -> wasmtime::Error {
+        let engine = crate::engine::config::engine().unwrap();
+        let text = format!(
+            r#"(module $app (memory 1) (table 1 funcref) (type $nullary (func))
+                (func $_ZN3app5parse17h0123456789abcdefE {body})
+                (func (export "_start") call $_ZN3app5parse17h0123456789abcdefE))"#
+        );
+        let mut store = Store::new(&engine, ());
+        let module = Module::new(&engine, text).unwrap();
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        instance.get_typed_func::<(), ()>(&mut store, "_start").unwrap().call(&mut store, ()).unwrap_err()
+    }
+
+    #[test]
+    fn traps_have_their_names() {
+        for (body, trap) in [
+            ("unreachable", Trap::Unreachable),
+            ("call $_ZN3app5parse17h0123456789abcdefE", Trap::StackOverflow),
+            ("(drop (i32.load (i32.const -4)))", Trap::MemoryOutOfBounds),
+            ("(table.set 0 (i32.const 9) (ref.null func))", Trap::TableOutOfBounds),
+            ("(call_indirect (type $nullary) (i32.const 0))", Trap::IndirectCallToNull),
+            ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", Trap::IntegerDivisionByZero),
+            ("(drop (i32.div_s (i32.const 0x80000000) (i32.const -1)))", Trap::IntegerOverflow),
+            ("(drop (i32.trunc_f32_u (f32.const nan)))", Trap::BadConversionToInteger),
+        ] {
+            let error = run(body);
+            assert_eq!(classify(&error), Some(trap), "{body}");
+            assert!(report(&error).starts_with(trap.message()), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_report_names_functions_innermost_first() {
+        let report = report(&run("unreachable"));
+        let lines: Vec<_> = report.lines().map(str::trim).collect();
+        assert_eq!(
+            lines,
+            ["unreachable executed", "0: app!app::parse::h0123456789abcdef", "1: app!<wasm function 1>"]
+        );
+    }
+
+    #[test]
+    fn a_deep_backtrace_is_cut() {
+        let report = report(&run("call $_ZN3app5parse17h0123456789abcdefE"));
+        assert_eq!(report.lines().count(), FRAMES_SHOWN + 2);
+        assert!(report.lines().last().unwrap().contains("more"));
+    }
+
+    #[test]
+    fn an_error_of_the_host_is_no_trap() {
+        let error = wasmtime::Error::msg("gone\u{1b}[2J");
+        assert_eq!(classify(&error), None);
+        assert_eq!(report(&error), "gone\\u{1b}[2J");
+    }
+}

@@ -1,0 +1,332 @@
+//! What bad input gets: one message with a cause, a hint where there is one, and the documented exit code.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+const USAGE: i32 = 2;
+const MODULE: i32 = 121;
+const GRANT: i32 = 122;
+const INTERNAL: i32 = 125;
+
+/// A guest that does nothing, and does it well.
+const NOTHING: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+
+/// A folder with a module in it and a cache of its own.
+struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    /// `sandpool`, in this folder
+    fn sandpool(&self, arguments: &[&str]) -> Command {
+        let mut command = crate::support::sandpool();
+        command.args(arguments).current_dir(self.folder.path()).env("SANDPOOL_CACHE_DIR", self.cache());
+        command
+    }
+
+    /// The only file in the cache.
+    fn cached(&self) -> PathBuf {
+        let mut files = fs::read_dir(self.cache()).unwrap();
+        let file = files.next().unwrap().unwrap().path();
+        assert!(files.next().is_none(), "one module, one file");
+        file
+    }
+}
+
+/// Runs a command that must fail as it should, and returns its message and its hint.
+fn refusal(command: &mut Command, code: i32) -> (String, String) {
+    let output = command.env("RUST_BACKTRACE", "1").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+    assert!(stderr.lines().count() <= 3, "{stderr}");
+    assert!(!stderr.contains("panicked") && !stderr.contains("backtrace"), "{stderr}");
+    let line =
+        |start| stderr.lines().find_map(|line: &str| line.strip_prefix(start)).unwrap_or_default().to_owned();
+    (line("error: "), line("hint: "))
+}
+
+/// Refuses a module with this exit code, and with these words in message and hint.
+fn refuses(name: &str, contents: impl AsRef<[u8]>, message: &str, hint: &str) {
+    let bench = Bench::new();
+    bench.file(name, contents);
+    let (said, hinted) = refusal(&mut bench.sandpool(&["run", name]), MODULE);
+    assert!(said.contains(name) && said.contains(message), "{said:?} lacks {message:?}");
+    assert!(hinted.contains(hint), "{hinted:?} lacks {hint:?}");
+}
+
+/// A module with this text inside, and all that a program needs.
+fn program(inside: &str) -> String {
+    format!(r#"(module {inside} (memory (export "memory") 1) (func (export "_start")))"#)
+}
+
+fn runs(bench: &Bench, name: &str) {
+    let output = bench.sandpool(&["run", name]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn text_and_binary_modules_load() {
+    let bench = Bench::new();
+    bench.file("nothing.wat", NOTHING);
+    bench.file("nothing.wasm", wat::parse_str(NOTHING).unwrap());
+    runs(&bench, "nothing.wat");
+    runs(&bench, "nothing.wasm");
+    runs(&bench, "nothing.wasm");
+}
+
+#[test]
+fn files_that_are_something_else() {
+    const ADVICE: &str = "wasm32-wasip1";
+    refuses("empty.wasm", "", "the file is empty", ADVICE);
+    refuses("true.wasm", b"\x7fELF\x02\x01\x01\0", "ELF", ADVICE);
+    refuses("a.zip", b"PK\x03\x04rest", "zip archive", "unpack");
+    refuses("a.gz", b"\x1f\x8b\x08\0rest", "gzip", "unpack");
+    refuses("a.sh", "#!/bin/sh\n", "script", ADVICE);
+    refuses("notes.txt", "Dear reader,\n", "text", ".wat");
+    refuses("noise.wasm", b"\xff\xfe\xfd\xfc\xfb", "no WebAssembly header", ADVICE);
+    refuses("future.wasm", b"\0asm\x02\0\0\0", "version", "");
+}
+
+#[test]
+fn components() {
+    refuses(
+        "a.wasm",
+        b"\0asm\x0d\0\x01\0",
+        "a component, not a core module",
+        "wasm32-wasip1, not for wasm32-wasip2",
+    );
+    refuses("a.wat", "(component)", "a component, not a core module", "wasm32-wasip1, not for wasm32-wasip2");
+}
+
+#[test]
+fn truncated_modules() {
+    let whole = wat::parse_str(program("(func (drop (i32.const 1)))")).unwrap();
+    for len in [1, 4, 7, whole.len() / 2, whole.len() - 1] {
+        refuses("cut.wasm", whole.get(..len).unwrap(), "truncated", "");
+    }
+}
+
+#[test]
+fn malformed_modules() {
+    refuses("a.wat", "(module\n  (fun))", "line 2, column 4", "");
+    refuses("a.wat", program("(func (result i32))"), "type mismatch", "");
+    let mut garbled = wat::parse_str(NOTHING).unwrap();
+    garbled.extend([99, 0]);
+    refuses("a.wasm", garbled, "section", "");
+}
+
+#[test]
+fn missing_exports() {
+    refuses("a.wat", r#"(module (memory (export "memory") 1))"#, "does not export _start", "as a program");
+    refuses("a.wat", r#"(module (func (export "_start")))"#, "does not export memory", "");
+    let takes = r#"(module (memory (export "memory") 1) (func (export "_start") (param i32)))"#;
+    refuses("a.wat", takes, "_start is (i32) -> (), not () -> ()", "");
+    let swapped = r#"(module (memory (export "_start") 1) (func (export "memory")))"#;
+    refuses("a.wat", swapped, "_start is memory", "");
+}
+
+#[test]
+fn unknown_imports_name_the_nearest() {
+    let import = |module, name| program(&format!(r#"(import "{module}" "{name}" (func))"#));
+    refuses("a.wat", import("sandpool_process", "forkk"), "sandpool_process.forkk", "sandpool_process.fork");
+    refuses("a.wat", import("sandpool_queues", "put"), "sandpool_queues.put", "sandpool_queue.put");
+    refuses("a.wat", import("wasi_unstable", "fd_write"), "wasi_unstable", "wasi_snapshot_preview1.fd_write");
+    refuses("a.wat", import("env", "SDL_CreateWindow"), "env.SDL_CreateWindow", "");
+    refuses("a.wat", program(r#"(import "env" "table" (table 1 funcref))"#), "env.table", "");
+}
+
+#[test]
+fn names_in_a_module_cannot_steer_the_terminal() {
+    refuses("a.wat", program(r#"(import "env" "\1b[2J" (func))"#), "env.\\u{1b}[2J", "");
+}
+
+#[test]
+fn imports_of_the_wrong_type() {
+    let import = program(r#"(import "sandpool_process" "fork" (func (param i32) (result i32)))"#);
+    let message = "sandpool_process.fork as (i32) -> i32, but it is (i32, i32, i32) -> i64";
+    refuses("a.wat", import, message, "SDK");
+    let import = program(r#"(import "wasi_snapshot_preview1" "proc_exit" (global i32))"#);
+    refuses("a.wat", import, "proc_exit as global, but it is (i32) -> ()", "");
+}
+
+#[test]
+fn threads_and_foreign_memories() {
+    let shared = r#"(module (memory (export "memory") 1 2 shared) (func (export "_start")))"#;
+    refuses("a.wat", shared, "threads", "without threads");
+    let imported = r#"(module (memory (import "env" "memory") 1) (export "memory" (memory 0)) (func (export "_start")))"#;
+    refuses("a.wat", imported, "imports its memory", "--import-memory");
+    let wide = r#"(module (memory (export "memory") i64 1) (func (export "_start")))"#;
+    refuses("a.wat", wide, "memory64", "64-bit memories");
+}
+
+#[test]
+fn guests_of_another_abi_version() {
+    let version =
+        |bytes: &str| program(&format!(r#"(@custom "sandpool-abi" "{bytes}") (import "env" "x" (func))"#));
+    refuses("old.wat", version("\\00\\00\\00\\00"), "was built for ABI version 0", "rebuild the guest");
+    refuses("new.wat", version("\\ff\\00\\00\\00"), "was built for ABI version 255", "update Sandpool");
+    refuses("odd.wat", version("\\01"), "too short", "");
+    let bench = Bench::new();
+    bench.file("same.wat", program(r#"(@custom "sandpool-abi" "\01\00\00\00")"#));
+    runs(&bench, "same.wat");
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let bench = Bench::new();
+    let (message, _) = refusal(&mut bench.sandpool(&["run", "nowhere.wasm"]), MODULE);
+    assert_eq!(message, "cannot read nowhere.wasm: No such file or directory (os error 2)");
+    let (message, _) = refusal(&mut bench.sandpool(&["inspect", "nowhere.wasm"]), MODULE);
+    assert!(message.starts_with("cannot read nowhere.wasm"), "{message}");
+}
+
+#[test]
+fn bad_command_lines() {
+    let bench = Bench::new();
+    bench.file("nothing.wat", NOTHING);
+    for (arguments, words, advice) in [
+        (&["run", "--enb", "A=1", "nothing.wat"][..], "'--enb'", "'--env'"),
+        (&["run"], "<MODULE|CRATE_DIR>", "--help"),
+        (&["rum"], "'rum'", "'run'"),
+        (&["run", "--env", "=1", "nothing.wat"], "the name is missing", "--help"),
+        (&["run", "--env", "SANDPOOL_NOT_SET_ANYWHERE", "nothing.wat"], "not set here", "--help"),
+        (&["run", "--dir", "data:in", "nothing.wat"], "absolute", "--help"),
+        (&["run", "--arena-size", "1GB", "nothing.wat"], "MiB", "--help"),
+        (&["run", "--processes-max", "0", "nothing.wat"], "processes-max", "--help"),
+        (&["run", "--bin", "worker", "nothing.wat"], "is a file", "leave --bin out"),
+    ] {
+        let (message, hint) = refusal(&mut bench.sandpool(arguments), USAGE);
+        assert!(message.contains(words), "{message:?} lacks {words:?}");
+        assert!(hint.contains(advice), "{hint:?} lacks {advice:?}");
+    }
+}
+
+#[test]
+fn directories_that_cannot_be_granted() {
+    let bench = Bench::new();
+    bench.file("nothing.wat", NOTHING);
+    let (message, hint) = refusal(&mut bench.sandpool(&["run", "--dir", "nowhere", "nothing.wat"]), GRANT);
+    assert!(message.starts_with("cannot grant the directory nowhere: "), "{message}");
+    assert!(hint.contains("make it first"), "{hint}");
+    let (message, _) =
+        refusal(&mut bench.sandpool(&["run", "--dir", "nothing.wat:/in", "nothing.wat"]), GRANT);
+    assert!(message.starts_with("cannot grant the directory nothing.wat: "), "{message}");
+}
+
+#[test]
+fn a_cache_that_others_can_reach_is_refused() {
+    let bench = Bench::new();
+    bench.file("nothing.wat", NOTHING);
+    fs::create_dir(bench.cache()).unwrap();
+    fs::set_permissions(bench.cache(), fs::Permissions::from_mode(0o750)).unwrap();
+    let (message, hint) = refusal(&mut bench.sandpool(&["run", "nothing.wat"]), INTERNAL);
+    assert!(message.contains("cannot use the module cache") && message.contains("0750"), "{message}");
+    assert!(hint.contains("0700") && hint.contains("SANDPOOL_CACHE_DIR"), "{hint}");
+}
+
+#[test]
+fn a_cache_behind_a_link_is_refused() {
+    let bench = Bench::new();
+    bench.file("nothing.wat", NOTHING);
+    fs::create_dir(bench.folder.path().join("elsewhere")).unwrap();
+    symlink("elsewhere", bench.cache()).unwrap();
+    let (message, _) = refusal(&mut bench.sandpool(&["run", "nothing.wat"]), INTERNAL);
+    assert!(message.contains("symbolic link"), "{message}");
+}
+
+#[test]
+fn the_cache_is_private() {
+    let bench = Bench::new();
+    bench.file("nothing.wat", NOTHING);
+    runs(&bench, "nothing.wat");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&bench.cache()), 0o700);
+    assert_eq!(mode(&bench.cached()), 0o600);
+}
+
+#[test]
+fn a_damaged_artifact_is_compiled_again() {
+    let bench = Bench::new();
+    bench.file("nothing.wat", NOTHING);
+    runs(&bench, "nothing.wat");
+    let artifact = bench.cached();
+    let whole = fs::read(&artifact).unwrap();
+    let mut flipped = whole.clone();
+    *flipped.get_mut(whole.len() / 2).unwrap() ^= 0xff;
+    for damaged in [Vec::new(), flipped, whole.get(..whole.len() / 2).unwrap().to_vec()] {
+        fs::write(&artifact, damaged).unwrap();
+        runs(&bench, "nothing.wat");
+        assert_eq!(fs::read(bench.cached()).unwrap().len(), whole.len(), "replaced");
+    }
+    fs::set_permissions(&artifact, fs::Permissions::from_mode(0o644)).unwrap();
+    runs(&bench, "nothing.wat");
+    assert_eq!(fs::metadata(bench.cached()).unwrap().permissions().mode() & 0o7777, 0o600, "replaced");
+}
+
+#[test]
+fn inspect_lists_what_run_refuses() {
+    let bench = Bench::new();
+    bench.file(
+        "odd.wat",
+        program(r#"(@custom "sandpool-abi" "\07\00\00\00") (import "env" "fork" (func (param i64)))"#),
+    );
+    let output = bench.sandpool(&["inspect", "odd.wat"]).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    for line in ["ABI version      7 (this Sandpool has 1)", "memory           64.0 KiB, without a maximum"] {
+        assert!(stdout.contains(line), "{stdout}");
+    }
+    assert!(
+        stdout.contains("  env  fork  (i64) -> ()  unknown; the nearest is sandpool_process.fork"),
+        "{stdout}"
+    );
+    assert!(stdout.contains("  _start  () -> ()\n"), "{stdout}");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for arguments in [&["--help"][..], &["run", "--help"]] {
+        let output = crate::support::sandpool().args(arguments).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success());
+        assert!(
+            stdout.contains("Exit codes:") && stdout.contains("121    the module was refused"),
+            "{stdout}"
+        );
+    }
+    for command in ["run", "inspect", "completions", "man"] {
+        let output = crate::support::sandpool().args([command, "--help"]).output().unwrap();
+        assert!(String::from_utf8(output.stdout).unwrap().contains("Examples:\n"), "{command}");
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_flag() {
+    let bench = Bench::new();
+    let script = bench.sandpool(&["completions", "bash"]).output().unwrap();
+    assert!(String::from_utf8(script.stdout).unwrap().contains("--processes-max"));
+    assert!(bench.sandpool(&["man", "pages"]).status().unwrap().success());
+    let page = fs::read_to_string(bench.folder.path().join("pages/sandpool-run.1")).unwrap();
+    assert!(page.contains("processes\\-max"), "{page}");
+}
