@@ -1,5 +1,6 @@
 //! multiprocessing for sandboxed WebAssembly: the host.
 
+pub mod doctor;
 mod engine;
 mod error;
 mod run;
