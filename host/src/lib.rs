@@ -18,6 +18,7 @@
 //! `host/docs/architecture.md` says how it works inside.
 
 mod codec;
+pub mod doctor;
 mod engine;
 mod error;
 mod imports;
@@ -26,6 +27,7 @@ mod process;
 mod run;
 mod supervisor;
 mod sys;
+pub mod toolchain;
 
 pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision};
 pub use error::{Error, ExitCode, Result};

@@ -253,7 +253,8 @@ impl RunBuilder<'_> {
             .spawn()
             .map_err(os("start the supervisor"))?;
         let mut run = Run { child, socket: Arc::new(socket), is_over: false };
-        let stdio = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()].map(|fd| fd);
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         let sent = control::send_start(run.socket.as_fd(), &self.config, self.module.artifact().as_fd(), stdio);
         if sent.is_err() {
             return Err(run.lost());

@@ -30,13 +30,13 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         }
         let queue = slot.operation().and_then(|index| arena.object(index).ok()).map(|slot| &slot.queue);
         if let Some(queue) = queue {
-            queue.locks().map(|lock| lock.abandon(dead));
+            queue.locks().into_iter().for_each(|lock| lock.abandon(dead));
         }
         drop(header.heap.lock_word().lock(supervisor)?);
         drop(header.objects.lock_word().lock(supervisor)?);
         if let Some(queue) = queue {
             queue.recover(supervisor)?;
-            queue.events().map(|event| event.wake_all());
+            queue.events().into_iter().for_each(super::event::Event::wake_all);
             header.heap.freed.wake_all();
             slot.clear_operation();
         }

@@ -1,6 +1,6 @@
 //! How a guest process ends, and what it says of it.
 
-use sandpool_abi::process::{EXITED, LIMITED, Limit, TRAPPED};
+use sandpool_abi::process::{EXITED, LIMITED, Limit, TRAPPED, Trap};
 use wasmtime_wasi::I32Exit;
 
 use super::Guest;
@@ -22,8 +22,8 @@ pub(crate) fn finish(guest: &mut Guest, name: &str, result: wasmtime::Result<()>
         Err(error) => match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(code)) => exited(*code),
             None => {
-                process.stdio.report(&trap::report(name, &error));
-                let trap = trap::classify(&error);
+                process.stdio.report(&format!("error: process '{name}' trapped: {}\n", trap::report(&error)));
+                let trap = trap::classify(&error).unwrap_or(Trap::Other);
                 let outcome = if guest.memory_limit.was_hit {
                     Outcome { kind: LIMITED, detail: Limit::Memory as u32 }
                 } else {

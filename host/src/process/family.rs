@@ -25,11 +25,6 @@ impl Process {
         table::state(&self.member.arena, self.member.index)
     }
 
-    /// Whether this process is daemonic.
-    pub(crate) fn is_daemon(&self) -> bool {
-        self.state().is_ok_and(|state| state.flags & DAEMON != 0)
-    }
-
     /// Reserves a slot for a child. Its identity is the caller's and a count.
     fn reserve(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle, Vec<u32>)> {
         if name.len() > NAME_MAX {

@@ -7,7 +7,7 @@
 //! sleeps, reads, forks, ends), with the next carriage return (progress on a terminal), when it is long, and with
 //! the next write after a moment. What goes to a file is written as it comes.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};

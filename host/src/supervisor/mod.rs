@@ -99,7 +99,7 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
     let (_, arena) = Arena::create(geometry(&start.config)).context("cannot make the arena")?;
     let engine = engine::config::engine()?;
     let module = engine::load(&engine, start.artifact)?;
-    let instance = imports::resolve(&engine, &module).map_err(anyhow::Error::from)?;
+    let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let doorbell = Arc::new(OwnedFd::from(doorbell));
     let image = Image {

@@ -24,7 +24,7 @@ pub(crate) fn keep_only_up_to(keep: RawFd, to: RawFd) -> io::Result<OwnedFd> {
 /// Takes the process's standard input as an owned descriptor and puts /dev/null in its place.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     let null = std::fs::File::open("/dev/null")?;
-    let taken = nix::fcntl::fcntl(std::io::stdin(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    let taken = nix::fcntl::fcntl(io::stdin(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3))?;
     nix::unistd::dup2_stdin(&null)?;
     // SAFETY: fcntl has just made this descriptor for us, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(taken) })

@@ -1,1 +1,167 @@
-//! stub
+//! Compiles guests: finds or installs a toolchain for `wasm32-wasip1`, and runs cargo with it.
+//!
+//! ```no_run
+//! use sandpool::toolchain::{BuildOptions, Toolchain};
+//!
+//! let modules = Toolchain::find()?.build("my-task".as_ref(), &BuildOptions::default())?;
+//! println!("{}", modules[0].display());
+//! # Ok::<(), sandpool::Error>(())
+//! ```
+//!
+//! There are two ways to compile a guest; the first one that works is taken:
+//!
+//! ```text
+//!  rustc on PATH has the target's standard library?  ──yes──▶ cargo build --target wasm32-wasip1
+//!        │ no                                 ▲
+//!        │          `rustup target add` (install only)
+//!        ▼
+//!  Debian's own rustc, the library's source,         ──yes──▶ the same with RUSTC=/usr/bin/rustc -Zbuild-std:
+//!  wasi-libc and wasm-ld are there?                           the standard library is compiled once per
+//!        │ no                  ▲                              target directory, in about a minute
+//!        ▼          `apt-get install` (install only)
+//!  an error that names `sandpool doctor --install`
+//! ```
+//!
+//! That is why all guests share one target directory ([`BuildOptions::target_dir`]).
+
+mod build;
+mod debian;
+mod install;
+
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub(crate) use build::cache_dir;
+pub use build::{BuildOptions, module_path};
+
+use crate::{Error, Result};
+use debian::Debian;
+
+/// The target that guests are compiled for.
+pub const TARGET: &str = "wasm32-wasip1";
+
+/// What can compile guests on this machine. Displayed, it says what it is.
+///
+/// ```no_run
+/// println!("guests are compiled by {}", sandpool::toolchain::Toolchain::find()?);
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Toolchain {
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// The rustc on `PATH` has the target's standard library.
+    Installed { version: String },
+    /// Debian's second toolchain, which compiles the standard library itself.
+    Debian(Debian),
+}
+
+impl Toolchain {
+    /// Looks for a toolchain, and changes nothing.
+    ///
+    /// ```no_run
+    /// match sandpool::toolchain::Toolchain::find() {
+    ///     Ok(toolchain) => println!("{toolchain}"),
+    ///     Err(error) => println!("{error}; {}", error.hint().unwrap_or_default()),
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Toolchain`] where there is none.
+    pub fn find() -> Result<Self> {
+        if let Some(version) = installed() {
+            return Ok(Self { kind: Kind::Installed { version } });
+        }
+        debian::find().map(|debian| Self { kind: Kind::Debian(debian) }).map_err(|_| Error::Toolchain {
+            what: format!(
+                "the guest toolchain is not installed: rustc here has no standard library for {TARGET}"
+            ),
+            hint: Some("`sandpool doctor --install` installs it".to_owned()),
+        })
+    }
+
+    /// Finds a toolchain or installs one: with rustup, or else Debian's packages with apt-get (by `sudo -n` where
+    /// this isn't root). `say` is told about each step before it is taken; nothing ever asks a question.
+    ///
+    /// ```no_run
+    /// let toolchain = sandpool::toolchain::Toolchain::install(&mut |step| eprintln!("{step}"))?;
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Toolchain`] with the reason of each way that failed.
+    pub fn install(say: &mut dyn FnMut(&str)) -> Result<Self> {
+        Self::find().or_else(|_| install::install(say))
+    }
+}
+
+impl fmt::Display for Toolchain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Installed { version } => write!(f, "rustc {version} with its target {TARGET}"),
+            Kind::Debian(debian) => write!(
+                f,
+                "Debian's rustc {} with {}, which compiles the standard library too",
+                debian.version,
+                debian.linker.display()
+            ),
+        }
+    }
+}
+
+/// The version of the rustc on `PATH`, if it has the target's standard library. `--print target-libdir` names a folder
+/// whether or not it is there.
+fn installed() -> Option<String> {
+    let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]))?;
+    std::fs::read_dir(Path::new(libraries.trim()))
+        .ok()?
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-"))
+        .then(|| {
+            RustcVersion::parse(&output(Command::new("rustc").arg("-vV"))?).map(|version| version.release)
+        })?
+}
+
+/// What a command prints, if it succeeds.
+fn output(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What `rustc -vV` says.
+#[derive(Debug, PartialEq, Eq)]
+struct RustcVersion {
+    release: String,
+    llvm_major: u32,
+}
+
+impl RustcVersion {
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        Some(Self {
+            release: field("release")?.to_owned(),
+            llvm_major: field("LLVM version")?.split('.').next()?.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_rustc_and_its_llvm_are_read() {
+        let text = "rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)\nbinary: rustc\n\
+                    host: x86_64-unknown-linux-gnu\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
+        assert_eq!(
+            RustcVersion::parse(text),
+            Some(RustcVersion { release: "1.96.0".to_owned(), llvm_major: 22 })
+        );
+        assert_eq!(RustcVersion::parse("release: 1.96.0\n"), None);
+        assert_eq!(RustcVersion::parse("release: 1.96.0\nLLVM version: unknown\n"), None);
+    }
+}

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser as _, Subcommand};
 use sandpool::{Error, ExitCode};
 
-use crate::commands::{completions, inspect, man, run};
+use crate::commands::{build, doctor, completions, inspect, man, run};
 use crate::text;
 
 /// Multiprocessing for sandboxed WebAssembly.
@@ -21,7 +21,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(run::RunArgs),
+    Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -1,0 +1,71 @@
+# Everything from a clean clone. `make help` lists it.
+#
+# Nothing asks a question, and whatever is installed is named first: what compiles guests (setup), and cargo-deny (lint).
+
+# One place for all that is built, whatever the environment says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export SANDPOOL_GUEST_TARGET_DIR := $(CARGO_TARGET_DIR)/guests
+
+SANDPOOL := $(CARGO_TARGET_DIR)/release/sandpool
+GUESTS := $(SANDPOOL_GUEST_TARGET_DIR)/wasm32-wasip1/release
+TOOLS := $(CARGO_TARGET_DIR)/tools
+CARGO_DENY_VERSION := 0.20.2
+
+# Each is a workspace of its own, because it is compiled for wasm.
+GUEST_WORKSPACES := examples/guests tests/guests
+SDK := guest-sdk/rust
+
+.DEFAULT_GOAL := help
+.PHONY: help cargo setup guests demo test lint lint-deny clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+cargo:
+	@command -v cargo >/dev/null || { printf '%s\n' \
+		'error: cargo is not installed' 'hint: install Rust with rustup, then open a new shell' >&2; exit 1; }
+	@command -v cc >/dev/null || { printf '%s\n' \
+		'error: there is no C compiler' 'hint: install one; on Debian, `apt-get install gcc libc6-dev`' >&2; exit 1; }
+
+setup: cargo ## compile Sandpool, and install what compiles guests if it is missing
+	@echo 'Compiling Sandpool (some minutes the first time) and looking for what compiles guests' >&2
+	@cargo build --release --locked -p sandpool
+	@report=$$($(SANDPOOL) doctor --install) || { status=$$?; printf '%s\n' "$$report" \
+		'error: this machine lacks what Sandpool requires' 'hint: do what is said above, and try again' >&2; \
+		exit $$status; }
+
+guests: setup ## compile the guests of the examples and of the tests
+	@for workspace in $(GUEST_WORKSPACES); do $(SANDPOOL) build "$$workspace" >/dev/null || exit; done
+
+demo: guests ## count the words of a text with many processes
+	@examples/wordcount/run $(GUESTS)/wordcount.wasm
+
+test: guests ## run every test
+	cargo test --release --locked --workspace
+	cargo test --release --locked --manifest-path $(SDK)/Cargo.toml --workspace
+
+lint: cargo lint-deny ## check format, lints, documentation, and the licences of dependencies
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
+	@# Guests are checked for the host: not every toolchain that compiles them has a clippy.
+	@for workspace in $(SDK) $(GUEST_WORKSPACES); do \
+		echo "checking $$workspace" >&2; \
+		cargo fmt --check --manifest-path "$$workspace/Cargo.toml" --all && \
+		cargo clippy --release --locked --manifest-path "$$workspace/Cargo.toml" --workspace --all-targets -- -D warnings \
+		|| exit; done
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --manifest-path $(SDK)/Cargo.toml --workspace --no-deps
+
+lint-deny: export PATH := $(TOOLS)/bin:$(PATH)
+lint-deny: cargo
+	@cargo deny --version >/dev/null 2>&1 || { \
+		echo 'Installing cargo-deny $(CARGO_DENY_VERSION) in target/tools (about a minute)' >&2; \
+		env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION); }
+	cargo deny --log-level error check bans licenses sources
+	@# The advisories come from a repository that not every machine can reach.
+	@if GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote -q https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1; \
+		then cargo deny --log-level error check advisories; \
+		else echo 'skipped: the database of security advisories cannot be reached' >&2; fi
+
+clean: ## remove all that was built
+	rm -rf $(CARGO_TARGET_DIR)

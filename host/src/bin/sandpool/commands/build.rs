@@ -1,0 +1,51 @@
+//! `sandpool build`: compiles guests.
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use sandpool::ExitCode;
+use sandpool::toolchain::{BuildOptions, Toolchain};
+
+/// Compile a cargo package or workspace to WebAssembly
+///
+/// The paths of the modules go to stdout, one a line; the compiler's messages go to stderr. Without a target directory,
+/// packages are compiled in the user's cache directory and the modules are put under the workspace's target/, where
+/// cargo would put them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sandpool build                                  the package in this directory
+  sandpool build my-tasks --bin worker            one program of several
+  sandpool run \"$(sandpool build my-task)\"        build, then run
+  sandpool build --target-dir target/guests tests/guests
+
+If there is no toolchain for guests, `sandpool doctor --install` installs one.")]
+pub(crate) struct BuildArgs {
+    /// Directory of the package or workspace
+    #[arg(default_value = ".", value_name = "DIR")]
+    dir: PathBuf,
+
+    /// Compile this program only
+    #[arg(long, value_name = "NAME")]
+    bin: Option<String>,
+
+    /// Compile without optimizations
+    #[arg(long)]
+    debug: bool,
+
+    /// Compile in this directory, and leave the modules there [env: SANDPOOL_GUEST_TARGET_DIR]
+    #[arg(long, value_name = "DIR")]
+    target_dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: BuildArgs) -> anyhow::Result<u8> {
+    let options = BuildOptions { release: !args.debug, bin: args.bin, target_dir: args.target_dir };
+    let modules = Toolchain::find()?.build(&args.dir, &options)?;
+    let mut stdout = io::stdout().lock();
+    for module in modules {
+        stdout.write_all(module.as_os_str().as_bytes())?;
+        stdout.write_all(b"\n")?;
+    }
+    Ok(ExitCode::Success.code())
+}

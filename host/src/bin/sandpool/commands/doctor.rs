@@ -1,0 +1,52 @@
+//! `sandpool doctor`: says what this machine has of what Sandpool needs.
+
+use std::io::{self, Write};
+
+use sandpool::ExitCode;
+use sandpool::doctor::{Check, State, checks};
+use sandpool::toolchain::Toolchain;
+
+/// Check what this machine has of what Sandpool needs, and install what compiles guests
+///
+/// The report goes to stdout. The exit code is 0 if nothing that is required is missing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sandpool doctor              look, and change nothing
+  sandpool doctor --install    install the guest toolchain first, if it is missing
+
+The guest toolchain is rustup's target wasm32-wasip1. Where no rustup server can be reached, it is Debian's packages
+rustc-web, rust-web-src, wasi-libc and lld, which needs root or a sudo that doesn't ask.")]
+pub(crate) struct DoctorArgs {
+    /// Install the guest toolchain if it is missing; each step is named before it is taken
+    #[arg(long)]
+    install: bool,
+}
+
+pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<u8> {
+    if args.install {
+        // That nobody can read about the steps is no reason not to take them.
+        Toolchain::install(&mut |step| drop(writeln!(io::stderr(), "sandpool: {step}")))?;
+    }
+    let checks = checks();
+    io::stdout().lock().write_all(report(&checks).as_bytes())?;
+    let missing = checks.iter().find(|check| check.state == State::Missing);
+    Ok(missing.map_or(ExitCode::Success, |check| check.exit_code).code())
+}
+
+fn report(checks: &[Check]) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+    let mut report = String::new();
+    for check in checks {
+        let state = match check.state {
+            State::Ok => "ok",
+            State::Warn => "warn",
+            State::Missing => "missing",
+        };
+        report += &format!("{state:7}  {:width$}  {}\n", check.name, check.detail);
+        if let Some(fix) = &check.fix {
+            report += &format!("{:7}  {:width$}  fix: {fix}\n", "", "");
+        }
+    }
+    report
+}

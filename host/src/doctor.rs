@@ -1,0 +1,325 @@
+//! What this machine has of what Sandpool needs, and what to do about the rest.
+//!
+//! ```
+//! use sandpool::doctor::{State, checks};
+//!
+//! for check in checks() {
+//!     if check.state == State::Missing {
+//!         println!("{}: {}", check.name, check.detail);
+//!     }
+//! }
+//! ```
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::ExitCode;
+use crate::toolchain::{Toolchain, cache_dir};
+
+/// The first Linux that has all that Sandpool uses: clone3, pidfd, futexes, sealed memory, Landlock.
+const LINUX_MIN: (u32, u32) = (5, 13);
+/// As many processes as a run may have by default, and some of the user's own.
+const PROCESSES_MIN: u64 = 1200;
+/// Descriptors that a supervisor with as many guests needs.
+const FILES_MIN: u64 = 1024;
+
+/// How a [`Check`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is there.
+    Ok,
+    /// Sandpool works, but slower or with a lower limit.
+    Warn,
+    /// Sandpool doesn't work without it.
+    Missing,
+}
+
+/// One thing that Sandpool needs or profits from.
+///
+/// ```
+/// let linux = sandpool::doctor::checks().into_iter().find(|check| check.name == "linux").unwrap();
+/// assert!(linux.detail.contains('.'));
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it ended.
+    pub state: State,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it, where there is something to do.
+    pub fix: Option<String>,
+    /// What `sandpool doctor` ends with if it is [missing](State::Missing).
+    pub exit_code: ExitCode,
+}
+
+impl Check {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, detail: detail.into(), fix: None, exit_code: ExitCode::Internal }
+    }
+
+    fn warn(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { state: State::Warn, fix: Some(fix.into()), ..Self::ok(name, detail) }
+    }
+
+    fn missing(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { state: State::Missing, ..Self::warn(name, detail, fix) }
+    }
+}
+
+/// Looks at everything, and changes nothing.
+///
+/// ```
+/// assert!(sandpool::doctor::checks().iter().any(|check| check.name == "guest toolchain"));
+/// ```
+#[must_use]
+pub fn checks() -> Vec<Check> {
+    let sysctl = |name: &str| read(&format!("/proc/sys/{name}"));
+    let huge_pages = |name: &str| read(&format!("/sys/kernel/mm/transparent_hugepage/{name}"));
+    vec![
+        cargo(),
+        guest_toolchain(),
+        linux(sysctl("kernel/osrelease").as_deref()),
+        sealed_memory(),
+        system_calls(read("/proc/self/status").as_deref()),
+        guest_memory(huge_pages("enabled").as_deref()),
+        arena_memory(huge_pages("shmem_enabled").as_deref()),
+        limit("processes", Resource::RLIMIT_NPROC, PROCESSES_MIN, "ulimit -u"),
+        limit("open files", Resource::RLIMIT_NOFILE, FILES_MIN, "ulimit -n"),
+        cache(),
+        user_namespaces(
+            sysctl("user/max_user_namespaces").as_deref(),
+            sysctl("kernel/unprivileged_userns_clone").as_deref(),
+            sysctl("kernel/apparmor_restrict_unprivileged_userns").as_deref(),
+        ),
+        seccomp(sysctl("kernel/seccomp/actions_avail").as_deref()),
+        landlock(read("/sys/kernel/security/lsm").as_deref()),
+    ]
+}
+
+fn read(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn cargo() -> Check {
+    let version = Command::new("cargo").arg("--version").output();
+    match version.ok().filter(|output| output.status.success()) {
+        Some(output) => Check::ok("cargo", String::from_utf8_lossy(&output.stdout).trim()),
+        None => Check {
+            exit_code: ExitCode::Toolchain,
+            ..Check::missing("cargo", "it cannot be run", "install Rust with rustup")
+        },
+    }
+}
+
+fn guest_toolchain() -> Check {
+    match Toolchain::find() {
+        Ok(toolchain) => Check::ok("guest toolchain", toolchain.to_string()),
+        Err(error) => Check {
+            exit_code: ExitCode::Toolchain,
+            ..Check::missing("guest toolchain", error.to_string(), error.hint().unwrap_or_default())
+        },
+    }
+}
+
+fn linux(release: Option<&str>) -> Check {
+    let (major, minor) = LINUX_MIN;
+    let fix = format!("run Linux {major}.{minor} or later");
+    match release.and_then(|release| Some((release, version(release)?))) {
+        Some((release, version)) if version >= LINUX_MIN => {
+            Check::ok("linux", format!("{release}, which has clone3, pidfd and futexes"))
+        }
+        Some((release, _)) => Check::missing("linux", release, fix),
+        None => Check::missing("linux", "its version is not known", fix),
+    }
+}
+
+/// `5.13.2-generic` is `(5, 13)`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn sealed_memory() -> Check {
+    let sealed = memfd_create(c"sandpool-doctor", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+        .and_then(|file| {
+            fcntl(
+                &file,
+                FcntlArg::F_ADD_SEALS(
+                    SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL,
+                ),
+            )
+        });
+    match sealed {
+        Ok(_) => Check::ok("shared memory", "memfd_create, with seals"),
+        Err(error) => Check::missing(
+            "shared memory",
+            format!("memfd_create: {error}"),
+            "allow it in the container's policy",
+        ),
+    }
+}
+
+/// A filter of system calls that this process runs under can hide calls that the kernel has.
+fn system_calls(status: Option<&str>) -> Check {
+    let mode = status.and_then(|status| status.lines().find_map(|line| line.strip_prefix("Seccomp:")));
+    match mode.map(str::trim) {
+        Some("0") | None => Check::ok("system calls", "not filtered"),
+        Some(_) => Check::warn(
+            "system calls",
+            "filtered by seccomp, as in a container",
+            "if runs fail to start, allow clone3, pidfd_open and memfd_create in the container's policy",
+        ),
+    }
+}
+
+/// The chosen word of `always [madvise] never`.
+fn chosen(setting: Option<&str>) -> &str {
+    let word = || setting?.split_once('[')?.1.split_once(']').map(|(word, _)| word);
+    word().unwrap_or("none")
+}
+
+fn guest_memory(enabled: Option<&str>) -> Check {
+    match chosen(enabled) {
+        word @ ("always" | "madvise") => Check::ok("huge pages of guests", word),
+        word => Check::warn(
+            "huge pages of guests",
+            format!(
+                "{word}, so a fork of a guest takes time by the memory that it has touched (64 MiB: 3 ms)"
+            ),
+            "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
+        ),
+    }
+}
+
+/// Only a note: without huge pages the arena is a little slower the first time each page of it is touched.
+fn arena_memory(shmem_enabled: Option<&str>) -> Check {
+    Check::ok("huge pages of the arena", chosen(shmem_enabled))
+}
+
+fn limit(name: &'static str, resource: Resource, min: u64, command: &str) -> Check {
+    match getrlimit(resource) {
+        Ok((soft, _)) if soft == nix::libc::RLIM_INFINITY => Check::ok(name, "unlimited"),
+        Ok((soft, _)) if soft >= min => Check::ok(name, soft.to_string()),
+        Ok((soft, _)) => Check::warn(
+            name,
+            format!("{soft}, which is less than a run of 1024 processes needs"),
+            format!("`{command} {min}`, or fewer processes (`sandpool run --processes-max`)"),
+        ),
+        Err(error) => Check::warn(name, format!("the limit is not known: {error}"), command),
+    }
+}
+
+fn cache() -> Check {
+    match cache_dir() {
+        Ok(path) => cache_at(&path),
+        Err(error) => Check::missing("cache directory", error.to_string(), error.hint().unwrap_or_default()),
+    }
+}
+
+fn cache_at(path: &Path) -> Check {
+    let name = "cache directory";
+    let shown = path.display();
+    let problem = match fs::metadata(path) {
+        // The nearest folder that there is decides whether it can be made.
+        Err(_) => match path.ancestors().find_map(|folder| fs::metadata(folder).ok()) {
+            Some(folder) if folder.is_dir() && !folder.permissions().readonly() => {
+                return Check::ok(name, format!("{shown}, made when it is needed"));
+            }
+            _ => "it cannot be made",
+        },
+        Ok(found) if !found.is_dir() => "it is not a directory",
+        Ok(found) if found.uid() != nix::unistd::geteuid().as_raw() => "it belongs to another user",
+        Ok(found) if found.mode() & 0o077 != 0 => "others have access to it",
+        Ok(_) => return Check::ok(name, shown.to_string()),
+    };
+    Check::missing(
+        name,
+        format!("{shown}: {problem}"),
+        format!("make it yours alone (`chmod 700 {shown}`), or name another place by SANDPOOL_CACHE_DIR"),
+    )
+}
+
+/// Only a note, as are those below: the jail that uses it says so itself where it is required.
+fn user_namespaces(max: Option<&str>, clone: Option<&str>, apparmor: Option<&str>) -> Check {
+    let detail = match (max, clone, apparmor) {
+        (None | Some("0"), _, _) | (_, Some("0"), _) => "off, except for root",
+        (_, _, Some("1")) => "restricted by AppArmor, except for root",
+        _ => "available",
+    };
+    Check::ok("user namespaces", detail)
+}
+
+fn seccomp(actions: Option<&str>) -> Check {
+    Check::ok("seccomp", if actions.is_some() { "available" } else { "not available" })
+}
+
+fn landlock(modules: Option<&str>) -> Check {
+    let detail = match modules {
+        Some(modules) if modules.split(',').any(|module| module == "landlock") => "available",
+        Some(_) => "not available",
+        None => "not known, as securityfs is not mounted",
+    };
+    Check::ok("landlock", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_old_or_unknown_linux_is_missing() {
+        assert_eq!(linux(Some("5.12.19")).state, State::Missing);
+        assert_eq!(linux(Some("4.20.0-generic")).state, State::Missing);
+        assert_eq!(linux(Some("plan9")).state, State::Missing);
+        assert_eq!(linux(None).state, State::Missing);
+        assert_eq!(linux(Some("5.13.0-rc1")).state, State::Ok);
+        assert_eq!(linux(Some("6.1.0-26-amd64")).state, State::Ok);
+    }
+
+    #[test]
+    fn huge_pages_that_are_off_are_a_warning_with_a_fix() {
+        let off = guest_memory(Some("always madvise [never]"));
+        assert_eq!(off.state, State::Warn);
+        assert!(off.fix.unwrap().contains("madvise"));
+        assert_eq!(guest_memory(None).state, State::Warn);
+        assert_eq!(guest_memory(Some("always [madvise] never")).state, State::Ok);
+    }
+
+    #[test]
+    fn a_filter_of_system_calls_is_a_warning() {
+        assert_eq!(system_calls(Some("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1")).state, State::Warn);
+        assert_eq!(system_calls(Some("Name:\tx\nSeccomp:\t0\n")).state, State::Ok);
+    }
+
+    #[test]
+    fn a_cache_directory_open_to_others_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(cache_at(scratch.path()).state, State::Missing);
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(cache_at(scratch.path()).state, State::Ok);
+        assert_eq!(cache_at(&scratch.path().join("not/yet")).state, State::Ok);
+        fs::write(scratch.path().join("file"), "").unwrap();
+        assert_eq!(cache_at(&scratch.path().join("file")).state, State::Missing);
+    }
+
+    #[test]
+    fn where_namespaces_are_off_it_says_so() {
+        assert_eq!(user_namespaces(Some("1000"), None, None).detail, "available");
+        assert_eq!(user_namespaces(Some("0"), None, None).detail, "off, except for root");
+        assert!(user_namespaces(Some("1000"), Some("1"), Some("1")).detail.contains("AppArmor"));
+    }
+}

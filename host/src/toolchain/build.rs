@@ -1,0 +1,311 @@
+//! Runs cargo for a guest, shut off from the settings of the host's own build.
+
+use std::env;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{self, Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{Kind, TARGET, Toolchain};
+use crate::{Error, Result};
+
+/// Names the target directory of all guests.
+const TARGET_DIR_VARIABLE: &str = "SANDPOOL_GUEST_TARGET_DIR";
+
+/// What to build, and where.
+///
+/// ```
+/// let options = sandpool::toolchain::BuildOptions { bin: Some("worker".to_owned()), ..Default::default() };
+/// assert!(options.release);
+/// ```
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// With optimizations (the default).
+    pub release: bool,
+    /// Only the program of this name.
+    pub bin: Option<String>,
+    /// Cargo's target directory, where the modules are found as well, as cargo lays them out. Without it, that is the
+    /// environment's `SANDPOOL_GUEST_TARGET_DIR`. Without that, packages are compiled in `guests` in the cache directory
+    /// (`SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool`, else `~/.cache/sandpool`), and the modules are
+    /// put where cargo by itself would put them, under the workspace's `target`, so that programs of the same name don't
+    /// replace each other.
+    pub target_dir: Option<PathBuf>,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self { release: true, bin: None, target_dir: None }
+    }
+}
+
+impl Toolchain {
+    /// Compiles the programs of the cargo package or workspace in `dir`, and returns their modules in the order of
+    /// their names. The compiler's messages go to stderr. Function names stay in the modules, unless the package
+    /// strips them, so that a trap's backtrace can be read.
+    ///
+    /// Compiler flags and build settings of the environment and of cargo's configuration files are not used; what cargo
+    /// needs to reach a registry is.
+    ///
+    /// ```no_run
+    /// use sandpool::toolchain::{BuildOptions, Toolchain};
+    ///
+    /// for module in Toolchain::find()?.build("my-tasks".as_ref(), &BuildOptions::default())? {
+    ///     println!("{}", module.display());
+    /// }
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where `dir` has no `Cargo.toml`, [`Error::Toolchain`] where it doesn't compile, or compiles to
+    /// no program.
+    pub fn build(&self, dir: &Path, options: &BuildOptions) -> Result<Vec<PathBuf>> {
+        if !dir.join("Cargo.toml").is_file() {
+            return Err(Error::Invalid {
+                what: format!("{} is not a directory with a Cargo.toml", dir.display()),
+                hint: Some("name the directory of a cargo package or workspace".to_owned()),
+            });
+        }
+        let own = options.target_dir.clone().or_else(|| env::var_os(TARGET_DIR_VARIABLE).map(PathBuf::from));
+        let Some(target_dir) = own else {
+            let target_dir = cache_dir()?.join("guests");
+            let place = workspace(dir)?.join("target").join(TARGET);
+            return shared(&target_dir, &place, || self.cargo_build(dir, &target_dir, options));
+        };
+        self.cargo_build(dir, &target_dir, options)
+    }
+
+    fn cargo_build(&self, dir: &Path, target_dir: &Path, options: &BuildOptions) -> Result<Vec<PathBuf>> {
+        let target_dir = path::absolute(target_dir)
+            .map_err(|source| Error::Os { what: "find the target directory", source })?;
+        let mut cargo = cargo(dir);
+        cargo.args(["build", "--target", TARGET, "--message-format=json-render-diagnostics", "--target-dir"]);
+        cargo.arg(target_dir);
+        match &options.bin {
+            Some(bin) => cargo.args(["--bin", bin]),
+            None => cargo.arg("--bins"),
+        };
+        if options.release {
+            cargo.arg("--release");
+        }
+        if let Kind::Debian(debian) = &self.kind {
+            debian.configure(&mut cargo);
+        }
+        let output = cargo.stderr(Stdio::inherit()).output().map_err(|error| no_cargo(&error))?;
+        if !output.status.success() {
+            return Err(Error::Toolchain {
+                what: format!("cannot compile {} for {TARGET}", dir.display()),
+                hint: Some("the messages above, from cargo, say why".to_owned()),
+            });
+        }
+        let modules = modules_in(&String::from_utf8_lossy(&output.stdout));
+        if modules.is_empty() {
+            return Err(Error::Toolchain {
+                what: format!("there is no program in {}", dir.display()),
+                hint: Some("a guest is a cargo binary: give it a src/main.rs".to_owned()),
+            });
+        }
+        Ok(modules)
+    }
+}
+
+/// The module that `path` stands for: itself, or if it is a directory, the one program of the cargo package in it, which
+/// is compiled first.
+///
+/// ```
+/// use sandpool::toolchain::{BuildOptions, module_path};
+///
+/// let module = module_path("task.wasm".as_ref(), &BuildOptions::default())?;
+/// assert_eq!(module.to_str(), Some("task.wasm"));
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`Toolchain::find`] and [`Toolchain::build`], and [`Error::Invalid`] where the package has several programs
+/// and `options.bin` names none of them.
+pub fn module_path(path: &Path, options: &BuildOptions) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let modules = Toolchain::find()?.build(path, options)?;
+    match modules.as_slice() {
+        [module] => Ok(module.clone()),
+        _ => {
+            let names = modules.iter().filter_map(|module| module.file_stem()?.to_str()).collect::<Vec<_>>();
+            Err(Error::Invalid {
+                what: format!("{} has several programs: {}", path.display(), names.join(", ")),
+                hint: Some("choose one of them with `--bin NAME`".to_owned()),
+            })
+        }
+    }
+}
+
+/// The user's cache directory.
+pub(crate) fn cache_dir() -> Result<PathBuf> {
+    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("SANDPOOL_CACHE_DIR")
+        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("sandpool")))
+        .or_else(|| Some(variable("HOME")?.join(".cache/sandpool")))
+        .ok_or_else(|| Error::Invalid {
+            what: "there is no cache directory: neither XDG_CACHE_HOME nor HOME is set".to_owned(),
+            hint: Some("set SANDPOOL_CACHE_DIR".to_owned()),
+        })
+}
+
+/// Cargo as if it were called in `dir` from an empty environment, but for what lets it reach a registry.
+fn cargo(dir: &Path) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(dir).stdin(Stdio::null());
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(is_of_the_hosts_build) {
+            cargo.env_remove(name);
+        }
+    }
+    // Empty values outrank configuration files, where there may be flags and wrappers meant for the host.
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+        cargo.env(name, "");
+    }
+    cargo
+}
+
+fn is_of_the_hosts_build(variable: &str) -> bool {
+    const PREFIXES: [&str; 4] = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_UNSTABLE_"];
+    const NAMES: [&str; 4] = ["RUSTC", "RUSTC_BOOTSTRAP", "RUSTFLAGS", "CARGO_INCREMENTAL"];
+    PREFIXES.iter().any(|prefix| variable.starts_with(prefix)) || NAMES.contains(&variable)
+}
+
+fn no_cargo(error: &io::Error) -> Error {
+    Error::Toolchain {
+        what: format!("cannot run cargo: {error}"),
+        hint: Some("install Rust with rustup".to_owned()),
+    }
+}
+
+/// The root of the workspace that the package in `dir` belongs to.
+fn workspace(dir: &Path) -> Result<PathBuf> {
+    let output = cargo(dir)
+        .args(["locate-project", "--workspace", "--message-format=plain"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| no_cargo(&error))?;
+    let manifest = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+    match manifest.parent() {
+        Some(root) if output.status.success() => Ok(root.to_owned()),
+        _ => Err(Error::Toolchain {
+            what: format!("cannot read the manifest of {}", dir.display()),
+            hint: Some("the messages above, from cargo, say why".to_owned()),
+        }),
+    }
+}
+
+/// Builds in a target directory that other workspaces use as well, and copies the modules to `place` before anybody else can
+/// build another program of the same name.
+fn shared(
+    target_dir: &Path,
+    place: &Path,
+    build: impl FnOnce() -> Result<Vec<PathBuf>>,
+) -> Result<Vec<PathBuf>> {
+    let cannot_write = |path: &Path, error: io::Error| Error::Toolchain {
+        what: format!("cannot write {}: {error}", path.display()),
+        hint: Some(format!("{TARGET_DIR_VARIABLE} names another place to build guests in")),
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(target_dir)
+        .map_err(|error| cannot_write(target_dir, error))?;
+    let lock_path = target_dir.join("sandpool.lock");
+    let lock = File::create(&lock_path).map_err(|error| cannot_write(&lock_path, error))?;
+    lock.lock().map_err(|error| cannot_write(&lock_path, error))?;
+    build()?.iter().map(|module| copy(module, place).map_err(|error| cannot_write(place, error))).collect()
+}
+
+/// Copies a module to `place/PROFILE/NAME`, at once for those who run the old one.
+fn copy(module: &Path, place: &Path) -> io::Result<PathBuf> {
+    let parts = || Some((module.parent()?.file_name()?, module.file_name()?));
+    let (profile, name) = parts().ok_or(io::ErrorKind::InvalidFilename)?;
+    let folder = place.join(profile);
+    fs::create_dir_all(&folder)?;
+    let copy = folder.join(name);
+    let unfinished = folder.join(format!(".{}.{}", name.display(), std::process::id()));
+    fs::copy(module, &unfinished)?;
+    fs::rename(&unfinished, &copy)?;
+    Ok(copy)
+}
+
+/// The modules among what `cargo build --message-format=json` made, in the order of their names.
+fn modules_in(messages: &str) -> Vec<PathBuf> {
+    #[derive(serde::Deserialize)]
+    struct Message {
+        target: Target,
+        filenames: Vec<PathBuf>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Target {
+        kind: Vec<String>,
+    }
+    // Messages about other things than artifacts don't have these fields.
+    let mut modules = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .filter(|message| message.target.kind.iter().any(|kind| kind == "bin"))
+        .flat_map(|message| message.filenames)
+        .filter(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+        .collect::<Vec<_>>();
+    modules.sort();
+    modules
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn modules_are_the_wasm_files_of_programs() {
+        let messages = r#"
+{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"a"},"filenames":["/t/liba.rlib"]}
+{"reason":"compiler-artifact","target":{"kind":["custom-build"],"name":"build-script-build"},"filenames":["/t/build"]}
+{"reason":"build-script-executed","out_dir":"/t/out"}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"two"},"filenames":["/t/two.wasm"]}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"one"},"filenames":["/t/one.wasm","/t/one.d"]}
+not a message
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(modules_in(messages), [Path::new("/t/one.wasm"), Path::new("/t/two.wasm")]);
+    }
+
+    #[test]
+    fn settings_of_the_hosts_build_are_known() {
+        for name in ["RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "CARGO_PROFILE_RELEASE_STRIP"] {
+            assert!(is_of_the_hosts_build(name), "{name}");
+        }
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY", "RUSTUP_TOOLCHAIN", "PATH"] {
+            assert!(!is_of_the_hosts_build(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_shared_target_directory_does_not_keep_the_modules() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (target, place) =
+            (scratch.path().join("cache/guests"), scratch.path().join("guest/target/wasm32-wasip1"));
+        let build = || {
+            let made = target.join("release/task.wasm");
+            fs::create_dir(target.join("release")).unwrap();
+            fs::write(&made, "module").unwrap();
+            Ok(vec![made])
+        };
+        assert_eq!(shared(&target, &place, build).unwrap(), [place.join("release/task.wasm")]);
+        assert_eq!(fs::read(place.join("release/task.wasm")).unwrap(), b"module");
+    }
+
+    #[test]
+    fn a_directory_without_a_manifest_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let toolchain = Toolchain { kind: Kind::Installed { version: String::new() } };
+        let error = toolchain.build(scratch.path(), &BuildOptions::default()).unwrap_err();
+        assert!(error.to_string().contains(&*scratch.path().to_string_lossy()), "{error}");
+        assert_eq!(error.exit_code(), crate::ExitCode::Usage);
+    }
+}
