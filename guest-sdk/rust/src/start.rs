@@ -51,11 +51,25 @@ impl Termination for i32 {
     }
 }
 
-/// For functions that never return by themselves.
-impl Termination for std::convert::Infallible {
+/// For a closure that only panics, exits, or loops for ever.
+impl Termination for Never {
     fn exit_code(self) -> u8 {
-        match self {}
+        self
     }
+}
+
+/// `!`, which stable Rust has as a result but not yet as a type that can be named.
+type Never = <fn() -> ! as Function>::Result;
+
+/// How [`Never`] gets at it.
+#[doc(hidden)]
+pub trait Function {
+    /// What the function returns.
+    type Result;
+}
+
+impl<T> Function for fn() -> T {
+    type Result = T;
 }
 
 impl<T: Termination, E: Display> Termination for Result<T, E> {
