@@ -370,7 +370,8 @@ pub enum GetError {
     Closed,
     /// The item was taken, but isn't of the queue's type.
     Decode(DecodeError),
-    /// The item was taken, but this process has no memory for it.
+    /// The item was taken, but this process has no memory for it. The host keeps it for this process, which gets
+    /// nothing else from any queue any more: it had better end.
     OutOfMemory,
     /// Anything else that the host reported.
     Host(Errno),
