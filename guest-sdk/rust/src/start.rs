@@ -17,24 +17,23 @@ use crate::{DecodeError, Error, codec, raw};
 /// stderr.
 ///
 /// ```no_run
-/// use sandpool_guest::{Process, Termination};
+/// use sandpool_guest::Process;
 ///
-/// enum Verdict { Guilty, Free }
-///
-/// impl Termination for Verdict {
-///     fn exit_code(self) -> u8 {
-///         match self { Self::Guilty => 1, Self::Free => 0 }
-///     }
-/// }
-///
-/// let process = Process::fork(|| Verdict::Free)?;
+/// Process::fork(|| println!("0"))?;
+/// Process::fork(|| 3)?;
+/// Process::fork(|| -> Result<(), std::num::ParseIntError> {
+///     println!("1, and why: {}", "x".parse::<u8>()?);
+///     Ok(())
+/// })?;
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
+///
+/// A closure that never returns is fine, too. The trait can't be implemented for other types.
 #[diagnostic::on_unimplemented(
     message = "a process can't end with `{Self}`",
     note = "it ends with `()`, an exit code (`i32`), or a `Result` of those whose error can be displayed"
 )]
-pub trait Termination {
+pub trait Termination: sealed::Sealed {
     /// The exit code, after whatever there is to report was written to stderr.
     fn exit_code(self) -> u8;
 }
@@ -58,20 +57,6 @@ impl Termination for Never {
     }
 }
 
-/// `!`, which stable Rust has as a result but not yet as a type that can be named.
-type Never = <fn() -> ! as Function>::Result;
-
-/// How [`Never`] gets at it.
-#[doc(hidden)]
-pub trait Function {
-    /// What the function returns.
-    type Result;
-}
-
-impl<T> Function for fn() -> T {
-    type Result = T;
-}
-
 impl<T: Termination, E: Display> Termination for Result<T, E> {
     fn exit_code(self) -> u8 {
         match self {
@@ -82,6 +67,28 @@ impl<T: Termination, E: Display> Termination for Result<T, E> {
                 1
             }
         }
+    }
+}
+
+/// `!`, which stable Rust has as a result but not yet as a type that can be named.
+///
+/// An impl for it is why the trait is sealed: other crates' impls would be taken to overlap with one for a projection.
+type Never = <fn() -> ! as sealed::Function>::Result;
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for () {}
+    impl Sealed for i32 {}
+    impl Sealed for super::Never {}
+    impl<T, E> Sealed for Result<T, E> {}
+
+    pub trait Function {
+        type Result;
+    }
+
+    impl<T> Function for fn() -> T {
+        type Result = T;
     }
 }
 
