@@ -28,7 +28,7 @@ fn expected(text: &str, processes: usize) -> String {
     // A stable sort of what the map has in the order of the alphabet.
     ranking.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let top: String = ranking.iter().take(10).map(|(word, count)| format!("{count:>8} {word}\n")).collect();
-    format!("{top}{words} words, {different} different, counted by {processes} processes\n")
+    format!("{top}{words} words, {different} different; processes that counted: {processes}\n")
 }
 
 fn compare(directory: &Path, file: &str, processes: usize) {

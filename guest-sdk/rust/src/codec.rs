@@ -92,19 +92,23 @@ impl Writer for Sink {
     }
 }
 
-/// Decodes a value. The handles belong to this call: those that the value doesn't take are released.
+/// Decodes a value. The handles belong to this call: it releases those that the value doesn't take.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<u64>) -> Result<T, DecodeError> {
     let outer = DECODING.replace(Some(handles.into_iter().map(Some).collect()));
     let decoded = bincode::serde::decode_from_slice(bytes, bincode::config::standard());
-    let unclaimed = DECODING.replace(outer).unwrap_or_default();
-    for handle in unclaimed.into_iter().flatten() {
+    let handles = DECODING.replace(outer).unwrap_or_default();
+    let mut unclaimed = 0;
+    for handle in handles.into_iter().flatten() {
         release(handle);
+        unclaimed += 1;
     }
     match decoded {
-        Ok((value, len)) if len == bytes.len() => Ok(value),
-        Ok((_, len)) => {
+        Ok((_, len)) if len != bytes.len() => {
             Err(DecodeError::new(format_args!("{} bytes of {} are left", bytes.len() - len, bytes.len())))
         }
+        // The type has numbers where the message has queues.
+        Ok(_) if unclaimed != 0 => Err(DecodeError::new(format_args!("{unclaimed} queues of it are left"))),
+        Ok((value, _)) => Ok(value),
         Err(failure) => Err(DecodeError::new(failure)),
     }
 }

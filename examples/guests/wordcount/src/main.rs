@@ -20,7 +20,7 @@ type Failure = Box<dyn std::error::Error>;
 /// Pieces are about this long: many more than there are workers, so that all are busy to the end.
 const PIECE: usize = 64 * 1024;
 
-/// How often a process that waits for a worker looks whether the workers are still well.
+/// How long the main process waits before it looks whether the workers are still well.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 #[sandpool_guest::main]
@@ -43,7 +43,7 @@ fn main() -> Result<(), Failure> {
     for (word, count) in ranking.iter().take(10) {
         println!("{count:>8} {word}");
     }
-    println!("{words} words, {} different, counted by {workers} processes", ranking.len());
+    println!("{words} words, {} different; processes that counted: {workers}", ranking.len());
     Ok(())
 }
 
