@@ -1,0 +1,143 @@
+//! Values to bytes and back: the only file that knows about bincode.
+//!
+//! A value may contain handles, such as a queue. They don't travel as bytes, because the host must know who holds
+//! what: while a value is encoded, each handle in it goes to a list aside, and the bytes hold its index in that list.
+//! While a value is decoded, each index takes its handle from the list that came with the bytes. Nested encoding (a
+//! `Serialize` that itself puts something into a queue) is fine: the outer list is set aside meanwhile.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError as Failure;
+use sandpool_abi::MESSAGE_HANDLES_MAX;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::raw;
+
+/// Beyond this, a buffer goes back to the allocator after use.
+const KEEP: usize = 1 << 20;
+
+thread_local! {
+    static ENCODING: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
+    static DECODING: RefCell<Option<Vec<Option<u64>>>> = const { RefCell::new(None) };
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A value that can't be encoded, and why.
+#[derive(Debug)]
+pub struct EncodeError(String);
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the value can't be encoded: {}", self.0)
+    }
+}
+
+impl std::error::Error for EncodeError {}
+
+/// Bytes that aren't an encoded value of the type that was asked for, and why.
+#[derive(Debug)]
+pub struct DecodeError(String);
+
+impl DecodeError {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the item isn't of the type that was asked for: {}", self.0)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Encodes a value after `prefix`, and passes the bytes and the handles on.
+pub(crate) fn encode<T: Serialize + ?Sized, R>(
+    prefix: &[u8],
+    value: &T,
+    then: impl FnOnce(&[u8], &[u64]) -> R,
+) -> Result<R, EncodeError> {
+    let mut sink = Sink(BUFFER.take());
+    sink.0.clear();
+    let outer = ENCODING.replace(Some(Vec::new()));
+    let encoded = sink
+        .write(prefix)
+        .and_then(|()| bincode::serde::encode_into_writer(value, &mut sink, bincode::config::standard()));
+    let handles = ENCODING.replace(outer).unwrap_or_default();
+
+    let result = match encoded {
+        Ok(()) => Ok(then(&sink.0, &handles)),
+        Err(Failure::OtherString(reason)) => Err(EncodeError(reason)),
+        Err(Failure::Other(reason)) => Err(EncodeError(reason.to_owned())),
+        Err(failure) => Err(EncodeError(failure.to_string())),
+    };
+    if sink.0.capacity() <= KEEP {
+        BUFFER.set(sink.0);
+    }
+    result
+}
+
+/// A vector that reports a lack of memory instead of ending the process.
+struct Sink(Vec<u8>);
+
+impl Writer for Sink {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.0.try_reserve(bytes.len()).map_err(|_| Failure::Other("not enough memory for its bytes"))?;
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Decodes a value. The handles belong to this call: it releases those that the value doesn't take.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<u64>) -> Result<T, DecodeError> {
+    let outer = DECODING.replace(Some(handles.into_iter().map(Some).collect()));
+    let decoded = bincode::serde::decode_from_slice(bytes, bincode::config::standard());
+    let handles = DECODING.replace(outer).unwrap_or_default();
+    let mut unclaimed = 0;
+    for handle in handles.into_iter().flatten() {
+        release(handle);
+        unclaimed += 1;
+    }
+    match decoded {
+        Ok((_, len)) if len != bytes.len() => {
+            Err(DecodeError::new(format_args!("{} bytes of {} are left", bytes.len() - len, bytes.len())))
+        }
+        // The type has numbers where the message has queues.
+        Ok(_) if unclaimed != 0 => Err(DecodeError::new(format_args!("{unclaimed} queues of it are left"))),
+        Ok((value, _)) => Ok(value),
+        Err(failure) => Err(DecodeError::new(failure)),
+    }
+}
+
+/// Adds a handle to the message that is being encoded, and returns what stands for it there.
+pub(crate) fn offer(handle: u64) -> Result<u32, &'static str> {
+    ENCODING.with_borrow_mut(|handles| {
+        let handles =
+            handles.as_mut().ok_or("it can only be sent through a queue or to a spawned process")?;
+        if handles.len() == MESSAGE_HANDLES_MAX {
+            return Err("too many queues in one message");
+        }
+        let index = u32::try_from(handles.len()).map_err(|_| "too many queues in one message")?;
+        handles.push(handle);
+        Ok(index)
+    })
+}
+
+/// Takes a handle, and the duty to release it, from the message that is being decoded.
+pub(crate) fn claim(index: u32) -> Result<u64, &'static str> {
+    DECODING.with_borrow_mut(|handles| {
+        let handles =
+            handles.as_mut().ok_or("it can only be received from a queue or by a spawned process")?;
+        let slot = usize::try_from(index).ok().and_then(|index| handles.get_mut(index));
+        slot.and_then(Option::take).ok_or("the message doesn't hold this queue")
+    })
+}
+
+/// Gives one use of a handle back. If that fails then it names nothing any more, so nothing is left to be given back.
+pub(crate) fn release(handle: u64) {
+    let _ = raw::handle::release(handle);
+}

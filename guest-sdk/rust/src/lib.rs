@@ -1,0 +1,70 @@
+//! Multiprocessing inside a WebAssembly sandbox: the SDK for guests of Sandpool.
+//!
+//! ```no_run
+//! use sandpool_guest::{Process, Queue, cpu_count};
+//!
+//! #[sandpool_guest::main]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let numbers = Queue::<u64>::bounded(64)?;
+//!     let sums = Queue::<u64>::new()?;
+//!
+//!     // A forked process has a copy of everything, so a closure may borrow what it likes.
+//!     let workers = (0..cpu_count())
+//!         .map(|_| {
+//!             Process::fork(|| -> Result<(), Box<dyn std::error::Error>> {
+//!                 let sum = numbers.iter().sum::<Result<u64, _>>()?;
+//!                 Ok(sums.put(&sum)?)
+//!             })
+//!         })
+//!         .collect::<Result<Vec<_>, _>>()?;
+//!
+//!     for number in 1..=1000 {
+//!         numbers.put(&number)?;
+//!     }
+//!     numbers.close()?;
+//!
+//!     let mut total = 0;
+//!     for worker in &workers {
+//!         worker.join()?;
+//!         total += sums.get()?;
+//!     }
+//!     println!("{total}");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Build it for `wasm32-wasip1` with `sandpool build`, and start it with `sandpool run`. Everything here is Python's
+//! `multiprocessing` in Rust's idiom; where Python has another name for something, searching for that finds it.
+//!
+//! Processes are those of the operating system, each with a sandbox around it. They share no memory: what one changes,
+//! no other sees. The guest has WASI's files, clocks and random numbers through `std`, as far as they were granted; a
+//! process that this one starts has the same, but an empty standard input.
+//!
+//! The crate compiles for other targets too, so that a guest can be checked and documented there. A call then panics.
+
+mod codec;
+mod error;
+mod process;
+mod queue;
+mod raw;
+pub mod start;
+
+use std::time::Duration;
+
+#[doc(inline)]
+pub use sandpool_guest_macros::main;
+
+pub use codec::{DecodeError, EncodeError};
+pub use error::Error;
+pub use process::{
+    Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Trap,
+    active_children, cpu_count, current_process, parent_process, wait,
+};
+pub use queue::{GetError, Iter, PutError, Queue};
+pub use sandpool_abi::{ABI_VERSION, Errno};
+pub use start::Termination;
+
+/// A timeout for the host. One of centuries is one without end.
+fn nanoseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_nanos()).unwrap_or(sandpool_abi::FOREVER)
+}

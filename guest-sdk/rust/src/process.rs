@@ -1,0 +1,787 @@
+//! Starting processes, and everything one can ask about them.
+//!
+//! What the host knows isn't repeated here: there is no table of children and no cached identity that a fork would
+//! make wrong. A [`Process`] remembers what can't change any more (pid, name, how it ended) and who created it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::Write;
+use std::time::Duration;
+
+use sandpool_abi::process::{DAEMON, EXITED, LIMITED, NOT_DAEMON, SIGNALED, Status, TRAPPED};
+use sandpool_abi::{Errno, FOREVER, NO_WAIT};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use sandpool_abi::process::{Limit, Trap};
+
+use crate::start::{self, Termination};
+use crate::{Error, nanoseconds, raw};
+
+const SIGKILL: u32 = 9;
+const SIGTERM: u32 = 15;
+
+/// A process that this one has started.
+///
+/// ```no_run
+/// use sandpool_guest::{ExitStatus, Process};
+///
+/// let words = vec!["borrowed", "and", "captured"];
+/// let process = Process::fork(|| words.len() as i32)?;
+/// assert_eq!(process.join()?, ExitStatus::Exited(3));
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// There are two ways to start one. [`fork`](Self::fork) gives it a copy of all memory, so that it can run any closure
+/// with everything that it captured. [`spawn`](Self::spawn) gives it fresh memory and a function with encoded
+/// arguments.
+///
+/// A `Process` that is dropped goes on, and the creator waits for it at its own end, unless it is daemonic. Only the
+/// process that created it may use it: in a forked child, an inherited `Process` is good for nothing but its name.
+pub struct Process {
+    identity: Identity,
+    owner: u64,
+    ended: Cell<Option<Ended>>,
+}
+
+/// How a process ended, and what Python would call that.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    status: ExitStatus,
+    exitcode: i32,
+}
+
+impl Process {
+    /// Starts a process that runs `body` with a copy-on-write copy of this one's memory, and then ends.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::Process;
+    ///
+    /// let greeting = String::from("hello");
+    /// let process = Process::fork(|| println!("{greeting} from another process"))?;
+    /// process.join()?;
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// Nothing is encoded, so `body` may capture and borrow anything. What it changes, it changes in its own copy. Its
+    /// result is the exit code, by [`Termination`]; a panic is exit code 1. The child never returns to the code around
+    /// this call. The standard streams are flushed first; a buffer of your own, such as a `BufWriter`, is yours to
+    /// flush.
+    ///
+    /// # Errors
+    /// [`Error::TooManyProcesses`]; [`Error::DaemonicParent`] in a daemonic process.
+    #[doc(alias = "start")]
+    pub fn fork<F, T>(body: F) -> Result<Self, Error>
+    where
+        F: FnOnce() -> T,
+        T: Termination,
+    {
+        Self::builder().fork(body)
+    }
+
+    /// Starts a process with fresh memory that calls `function` with `arguments`, and then ends.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{Process, Queue};
+    ///
+    /// fn square(results: Queue<u64>, number: u64) {
+    ///     results.put(&(number * number)).expect("nobody closes the queue");
+    /// }
+    ///
+    /// #[sandpool_guest::main]
+    /// fn main() -> Result<(), sandpool_guest::Error> {
+    ///     let results = Queue::new()?;
+    ///     let process = Process::spawn(|(results, number)| square(results, number), (results.clone(), 7))?;
+    ///     process.join()?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// `function` is a plain function or a closure that captures nothing. Several arguments are a tuple.
+    ///
+    /// # Errors
+    /// As [`fork`](Self::fork); [`Error::Encode`] and [`Error::TooLarge`] for arguments that can't be sent;
+    /// [`Error::NoEntryPoint`] in a program without [`#[sandpool_guest::main]`](macro@crate::main). Arguments that
+    /// can't be *decoded* are an error of the child, which reports it on stderr and ends with exit code 1.
+    pub fn spawn<A, T>(function: fn(A) -> T, arguments: A) -> Result<Self, Error>
+    where
+        A: Serialize + DeserializeOwned,
+        T: Termination,
+    {
+        Self::builder().spawn(function, arguments)
+    }
+
+    /// Starts a process with a name, or with another daemon flag than this one's.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::Process;
+    ///
+    /// let logger = Process::builder().name("logger").daemon(true).fork(|| println!("logging"))?;
+    /// assert_eq!(logger.name(), "logger");
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    pub fn builder() -> Builder {
+        Builder { name: String::new(), flags: 0 }
+    }
+
+    fn adopt(handle: u64) -> Result<Self, Error> {
+        let adopted = Identity::of(handle).and_then(|identity| {
+            Ok(Self { identity, owner: raw::process::current()?, ended: Cell::new(None) })
+        });
+        if adopted.is_err() {
+            // The process runs, only nothing can be said about it.
+            let _ = raw::process::detach(handle);
+        }
+        Ok(adopted?)
+    }
+
+    /// Its name: the one that it was given, or `Process-` and its identity, such as `Process-2:1` for the first child
+    /// of the main process's second.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// Whether it is ended, instead of waited for, at the end of its creator.
+    #[must_use]
+    pub fn daemon(&self) -> bool {
+        self.identity.daemon
+    }
+
+    /// The operating system's process id.
+    #[must_use]
+    #[doc(alias = "ident")]
+    pub fn pid(&self) -> u32 {
+        self.identity.pid
+    }
+
+    /// Waits until it has ended, and returns how. It can be called again.
+    ///
+    /// # Errors
+    /// [`Error::NotAChild`] if another process has created it.
+    pub fn join(&self) -> Result<ExitStatus, Error> {
+        self.owned()?;
+        if self.ended.get().is_none() {
+            raw::process::join(self.identity.handle, FOREVER)?;
+        }
+        Ok(self.reap()?.status)
+    }
+
+    /// Waits until it has ended, but not for longer than `timeout`. `None` if it is still alive then.
+    ///
+    /// ```no_run
+    /// # let process = sandpool_guest::Process::fork(|| ())?;
+    /// use std::time::Duration;
+    ///
+    /// if process.join_timeout(Duration::from_secs(5))?.is_none() {
+    ///     process.terminate()?;
+    /// }
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotAChild`] if another process has created it.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<Option<ExitStatus>, Error> {
+        Ok(self.poll(nanoseconds(timeout))?.map(|ended| ended.status))
+    }
+
+    /// Whether it hasn't ended yet.
+    ///
+    /// # Errors
+    /// [`Error::NotAChild`] if another process has created it.
+    pub fn is_alive(&self) -> Result<bool, Error> {
+        Ok(self.poll(NO_WAIT)?.is_none())
+    }
+
+    /// How it ended, as Python has it: 0 to 255, or the negated signal; a trap counts as SIGABRT. `None` while it is
+    /// alive, and for a process that somebody else has created.
+    #[must_use]
+    pub fn exitcode(&self) -> Option<i32> {
+        self.poll(NO_WAIT).ok().flatten().map(|ended| ended.exitcode)
+    }
+
+    /// How it ended, precisely. `None` where [`exitcode`](Self::exitcode) is.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.poll(NO_WAIT).ok().flatten().map(|ended| ended.status)
+    }
+
+    /// Ends it with SIGTERM: at once, without destructors. Its children go on. One that has ended already is no error.
+    ///
+    /// # Errors
+    /// [`Error::NotAChild`] if another process has created it.
+    pub fn terminate(&self) -> Result<(), Error> {
+        self.signal(SIGTERM)
+    }
+
+    /// Ends it with SIGKILL. As [`terminate`](Self::terminate) otherwise.
+    ///
+    /// # Errors
+    /// [`Error::NotAChild`] if another process has created it.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.signal(SIGKILL)
+    }
+
+    /// Gives up a process that has ended. Dropping it does the same, but is silent about one that is alive.
+    ///
+    /// # Errors
+    /// [`CloseError`], which holds the process: [`Error::StillRunning`] if it is alive, [`Error::NotAChild`] if
+    /// another process has created it.
+    #[allow(clippy::result_large_err, reason = "the error is the process itself")]
+    pub fn close(self) -> Result<(), CloseError> {
+        match self.poll(NO_WAIT) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(CloseError { process: self, error: Error::StillRunning }),
+            Err(error) => Err(CloseError { process: self, error }),
+        }
+    }
+
+    /// What [`wait`] takes to wait for the end of several processes.
+    #[must_use]
+    pub fn sentinel(&self) -> Sentinel {
+        Sentinel { handle: self.identity.handle, owner: self.owner }
+    }
+
+    /// A fork copies each `Process` along, which doesn't make its holder the parent.
+    fn owned(&self) -> Result<(), Error> {
+        if raw::process::current()? == self.owner { Ok(()) } else { Err(Error::NotAChild) }
+    }
+
+    fn poll(&self, timeout: u64) -> Result<Option<Ended>, Error> {
+        self.owned()?;
+        if self.ended.get().is_none() && !ended(raw::process::join(self.identity.handle, timeout))? {
+            return Ok(None);
+        }
+        self.reap().map(Some)
+    }
+
+    /// Takes over how it ended, and frees its entry in the process table.
+    fn reap(&self) -> Result<Ended, Error> {
+        if let Some(ended) = self.ended.get() {
+            return Ok(ended);
+        }
+        let status = raw::process::status(self.identity.handle)?;
+        let ended = Ended { status: ExitStatus::from_raw(status)?, exitcode: status.exitcode };
+        raw::process::close(self.identity.handle)?;
+        self.ended.set(Some(ended));
+        Ok(ended)
+    }
+
+    fn signal(&self, signal: u32) -> Result<(), Error> {
+        self.owned()?;
+        if self.ended.get().is_some() {
+            return Ok(());
+        }
+        Ok(raw::process::signal(self.identity.handle, signal)?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended.get().is_none() && self.owned().is_ok() {
+            // If that fails then the host has forgotten it already, which is what this is for.
+            let _ = raw::process::detach(self.identity.handle);
+        }
+    }
+}
+
+/// As Python shows it: `<Process name='Process-1' pid=7 parent=3 stopped exitcode=0>`.
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Identity { name, pid, parent_pid, daemon, .. } = &self.identity;
+        write!(f, "<Process name='{name}' pid={pid} parent={parent_pid}")?;
+        match self.poll(NO_WAIT) {
+            Ok(None) => f.write_str(" started")?,
+            Ok(Some(Ended { status: ExitStatus::Signaled(signal), .. })) => {
+                write!(f, " stopped exitcode=-{}", Signal(signal))?;
+            }
+            Ok(Some(Ended { exitcode, .. })) => write!(f, " stopped exitcode={exitcode}")?,
+            Err(_) => f.write_str(" unknown")?,
+        }
+        f.write_str(if *daemon { " daemon>" } else { ">" })
+    }
+}
+
+/// As [`Display`](fmt::Display).
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A process that is about to be started: see [`Process::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "it starts nothing until `fork` or `spawn`"]
+pub struct Builder {
+    name: String,
+    flags: u32,
+}
+
+impl Builder {
+    /// Names it. An empty name means the default one.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Makes it daemonic or not. It inherits that from its creator otherwise.
+    pub fn daemon(mut self, daemon: bool) -> Self {
+        self.flags = if daemon { DAEMON } else { NOT_DAEMON };
+        self
+    }
+
+    /// Starts it as [`Process::fork`] does.
+    ///
+    /// # Errors
+    /// As there; [`Error::NameTooLong`].
+    pub fn fork<F, T>(self, body: F) -> Result<Process, Error>
+    where
+        F: FnOnce() -> T,
+        T: Termination,
+    {
+        flush();
+        match raw::process::fork(&self.name, self.flags)? {
+            Some(handle) => Process::adopt(handle),
+            None => {
+                start::prepare();
+                start::exit(body().exit_code())
+            }
+        }
+    }
+
+    /// Starts it as [`Process::spawn`] does.
+    ///
+    /// # Errors
+    /// As there; [`Error::NameTooLong`].
+    pub fn spawn<A, T>(self, function: fn(A) -> T, arguments: A) -> Result<Process, Error>
+    where
+        A: Serialize + DeserializeOwned,
+        T: Termination,
+    {
+        flush();
+        Process::adopt(start::spawn(&self.name, self.flags, function, &arguments)?)
+    }
+}
+
+/// So that nothing is printed twice by a fork, and nothing out of order by a spawn.
+fn flush() {
+    // A stream that can't be written to is no reason not to start a process.
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+}
+
+/// How a process ended.
+///
+/// ```
+/// use sandpool_guest::{ExitStatus, Trap};
+///
+/// assert_eq!(ExitStatus::Exited(3).to_string(), "exit code 3");
+/// assert_eq!(ExitStatus::Signaled(15).to_string(), "killed by SIGTERM");
+/// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trap: unreachable executed");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitStatus {
+    /// It returned, or called exit. A panic is exit code 1.
+    Exited(u8),
+    /// A signal killed it.
+    Signaled(i32),
+    /// It did what WebAssembly doesn't allow.
+    Trapped(Trap),
+    /// It hit a limit that the host had set.
+    Limited(Limit),
+}
+
+impl ExitStatus {
+    /// Whether it ended with exit code 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self == Self::Exited(0)
+    }
+
+    fn from_raw(status: Status) -> Result<Self, Errno> {
+        Ok(match status.kind {
+            EXITED => Self::Exited(u8::try_from(status.detail).map_err(|_| Errno::Io)?),
+            SIGNALED => Self::Signaled(i32::try_from(status.detail).map_err(|_| Errno::Io)?),
+            TRAPPED => Self::Trapped(Trap::from_code(status.detail)),
+            LIMITED if status.detail == Limit::Memory as u32 => Self::Limited(Limit::Memory),
+            _ => return Err(Errno::Io),
+        })
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Signaled(signal) => write!(f, "killed by {}", Signal(*signal)),
+            Self::Trapped(trap) => write!(f, "trap: {}", trap.message()),
+            Self::Limited(Limit::Memory) => f.write_str("limit: memory"),
+        }
+    }
+}
+
+/// A signal's name, for those that a guest usually meets.
+struct Signal(i32);
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            2 => "SIGINT",
+            6 => "SIGABRT",
+            7 => "SIGBUS",
+            9 => "SIGKILL",
+            11 => "SIGSEGV",
+            15 => "SIGTERM",
+            24 => "SIGXCPU",
+            31 => "SIGSYS",
+            other => return write!(f, "signal {other}"),
+        })
+    }
+}
+
+/// A process that couldn't be closed, and why.
+#[derive(Debug)]
+pub struct CloseError {
+    /// The process, as it was.
+    pub process: Process,
+    /// Why.
+    pub error: Error,
+}
+
+impl fmt::Display for CloseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for CloseError {}
+
+/// Stands for the end of a process: [`wait`] takes several. It is plain data, and doesn't keep the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sentinel {
+    handle: u64,
+    owner: u64,
+}
+
+/// Waits until at least one of several processes has ended, or the time is over, and returns those that have ended.
+///
+/// ```no_run
+/// use sandpool_guest::{Process, wait};
+///
+/// let processes = [Process::fork(|| 1)?, Process::fork(|| 2)?];
+/// let sentinels: Vec<_> = processes.iter().map(Process::sentinel).collect();
+/// let ended = wait(&sentinels, None)?;
+/// assert!(!ended.is_empty());
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// No timeout is for ever. The result is in the order of `sentinels`, and empty when the time is over, or when there
+/// was nothing to wait for. A process that was joined, closed or dropped counts as ended.
+///
+/// # Errors
+/// [`Error::NotAChild`] for a sentinel that was made by another process. More than 4096 of them are an error, too.
+pub fn wait(sentinels: &[Sentinel], timeout: Option<Duration>) -> Result<Vec<Sentinel>, Error> {
+    let current = raw::process::current()?;
+    if sentinels.iter().any(|sentinel| sentinel.owner != current) {
+        return Err(Error::NotAChild);
+    }
+    if sentinels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let timeout = timeout.map_or(FOREVER, nanoseconds);
+    let handles: Vec<_> = sentinels.iter().map(|sentinel| sentinel.handle).collect();
+    let mut ready = vec![0; handles.len()];
+    match raw::process::wait(&handles, timeout, &mut ready) {
+        Ok(_) => {}
+        // Some of them name nothing any more: they are ready, so the others are only looked at.
+        Err(Errno::Badf) => {
+            for (ready, handle) in ready.iter_mut().zip(&handles) {
+                *ready = match raw::process::join(*handle, NO_WAIT) {
+                    Err(Errno::Badf) => 1,
+                    joined => u8::from(ended(joined)?),
+                };
+            }
+        }
+        Err(other) => return Err(other.into()),
+    }
+    Ok(sentinels.iter().zip(ready).filter(|(_, ready)| *ready != 0).map(|(sentinel, _)| *sentinel).collect())
+}
+
+/// Whether a join found the process ended.
+fn ended(joined: Result<(), Errno>) -> Result<bool, Errno> {
+    match joined {
+        Ok(()) => Ok(true),
+        Err(Errno::Timedout | Errno::Again) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// What doesn't change in the life of a process.
+#[derive(Debug, Clone)]
+struct Identity {
+    handle: u64,
+    pid: u32,
+    parent_pid: u32,
+    daemon: bool,
+    name: String,
+}
+
+impl Identity {
+    fn of(handle: u64) -> Result<Self, Errno> {
+        let info = raw::process::info(handle)?;
+        Ok(Self {
+            handle,
+            pid: info.pid,
+            parent_pid: info.parent_pid,
+            daemon: info.flags & DAEMON != 0,
+            name: raw::process::name(handle)?,
+        })
+    }
+}
+
+/// The process that asks: see [`current_process`].
+#[derive(Debug, Clone)]
+pub struct CurrentProcess(Identity);
+
+impl CurrentProcess {
+    /// Its name; `MainProcess` for the first.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The operating system's process id.
+    #[must_use]
+    #[doc(alias = "ident")]
+    pub fn pid(&self) -> u32 {
+        self.0.pid
+    }
+
+    /// The process id of its parent, 0 for the main process.
+    #[must_use]
+    pub fn parent_pid(&self) -> u32 {
+        self.0.parent_pid
+    }
+
+    /// Whether it is daemonic, and so may not start processes.
+    #[must_use]
+    pub fn daemon(&self) -> bool {
+        self.0.daemon
+    }
+}
+
+/// This process.
+///
+/// ```no_run
+/// let this = sandpool_guest::current_process()?;
+/// println!("{} has pid {}", this.name(), this.pid());
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// # Errors
+/// Only when the arena is damaged.
+pub fn current_process() -> Result<CurrentProcess, Error> {
+    Ok(CurrentProcess(Identity::of(raw::process::current()?)?))
+}
+
+/// The process that started this one: see [`parent_process`].
+#[derive(Debug, Clone)]
+pub struct ParentProcess(Identity);
+
+impl ParentProcess {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The operating system's process id.
+    #[must_use]
+    #[doc(alias = "ident")]
+    pub fn pid(&self) -> u32 {
+        self.0.pid
+    }
+
+    /// Whether it hasn't ended yet.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn is_alive(&self) -> Result<bool, Error> {
+        Ok(!gone(self.0.handle, NO_WAIT)?)
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn join(&self) -> Result<(), Error> {
+        gone(self.0.handle, FOREVER)?;
+        Ok(())
+    }
+
+    /// Waits until it has ended, but not for longer than `timeout`. Returns whether it has.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
+        gone(self.0.handle, nanoseconds(timeout))
+    }
+
+    /// What [`wait`] takes to wait for its end.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn sentinel(&self) -> Result<Sentinel, Error> {
+        Ok(Sentinel { handle: self.0.handle, owner: raw::process::current()? })
+    }
+}
+
+/// The process that started this one; `None` in the main process.
+///
+/// ```no_run
+/// if let Some(parent) = sandpool_guest::parent_process()? {
+///     println!("started by {}", parent.name());
+/// }
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// # Errors
+/// Only when the arena is damaged.
+pub fn parent_process() -> Result<Option<ParentProcess>, Error> {
+    match raw::process::parent()? {
+        0 => Ok(None),
+        handle => Ok(Some(ParentProcess(Identity::of(handle)?))),
+    }
+}
+
+/// A child of this process that was alive when it was asked for: see [`active_children`].
+///
+/// It stands beside the [`Process`] that started the child, and doesn't own it: only that one tells how it ended.
+#[derive(Debug, Clone)]
+pub struct Child(Identity);
+
+impl Child {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The operating system's process id.
+    #[must_use]
+    #[doc(alias = "ident")]
+    pub fn pid(&self) -> u32 {
+        self.0.pid
+    }
+
+    /// Whether it is daemonic.
+    #[must_use]
+    pub fn daemon(&self) -> bool {
+        self.0.daemon
+    }
+
+    /// Whether it hasn't ended yet.
+    ///
+    /// # Errors
+    /// [`Error::NotAChild`] in another process than the one that asked for it.
+    pub fn is_alive(&self) -> Result<bool, Error> {
+        Ok(!gone(self.0.handle, NO_WAIT)?)
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// As [`is_alive`](Self::is_alive).
+    pub fn join(&self) -> Result<(), Error> {
+        gone(self.0.handle, FOREVER)?;
+        Ok(())
+    }
+
+    /// Waits until it has ended, but not for longer than `timeout`. Returns whether it has.
+    ///
+    /// # Errors
+    /// As [`is_alive`](Self::is_alive).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
+        gone(self.0.handle, nanoseconds(timeout))
+    }
+
+    /// Ends it with SIGTERM.
+    ///
+    /// # Errors
+    /// As [`is_alive`](Self::is_alive).
+    pub fn terminate(&self) -> Result<(), Error> {
+        self.signal(SIGTERM)
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Errors
+    /// As [`is_alive`](Self::is_alive).
+    pub fn kill(&self) -> Result<(), Error> {
+        self.signal(SIGKILL)
+    }
+
+    fn signal(&self, signal: u32) -> Result<(), Error> {
+        match raw::process::signal(self.0.handle, signal) {
+            Ok(()) | Err(Errno::Badf) => Ok(()),
+            Err(other) => Err(other.into()),
+        }
+    }
+}
+
+/// Whether somebody else's process has ended. A handle that names nothing was given back by its owner after that.
+fn gone(handle: u64, timeout: u64) -> Result<bool, Error> {
+    match raw::process::join(handle, timeout) {
+        Err(Errno::Badf) => Ok(true),
+        joined => Ok(ended(joined)?),
+    }
+}
+
+/// The children of this process that are alive.
+///
+/// ```no_run
+/// for child in sandpool_guest::active_children()? {
+///     println!("waiting for {}", child.name());
+///     child.join()?;
+/// }
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// As in Python, children that have ended and that nobody will ask about are forgotten on the way.
+///
+/// # Errors
+/// Only when the arena is damaged.
+pub fn active_children() -> Result<Vec<Child>, Error> {
+    let mut handles = vec![0; 64];
+    loop {
+        let count = raw::process::children(&mut handles)?;
+        if count <= handles.len() {
+            handles.truncate(count);
+            break;
+        }
+        handles.resize(count, 0);
+    }
+    let mut children = Vec::new();
+    for handle in handles {
+        match Identity::of(handle) {
+            Ok(identity) => children.push(Child(identity)),
+            // It has ended meanwhile, and was forgotten.
+            Err(Errno::Badf | Errno::Child) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(children)
+}
+
+/// How many processors this process may use: at least one.
+///
+/// ```no_run
+/// use sandpool_guest::{Process, cpu_count};
+///
+/// let workers: Result<Vec<_>, _> = (0..cpu_count()).map(|_| Process::fork(|| ())).collect();
+/// ```
+#[must_use]
+pub fn cpu_count() -> usize {
+    usize::try_from(raw::process::cpu_count()).map_or(1, |count| count.max(1))
+}

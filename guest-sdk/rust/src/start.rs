@@ -1,0 +1,232 @@
+//! How a process begins and ends: what [`macro@crate::main`] calls, and what a forked or spawned process runs.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sandpool_abi::Errno;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{DecodeError, Error, codec, raw};
+
+/// What a process may return: something that is an exit code.
+///
+/// `()` is 0; a number is itself modulo 256, as the operating system has it; an error is 1, with its message on
+/// stderr.
+///
+/// ```no_run
+/// use sandpool_guest::Process;
+///
+/// Process::fork(|| println!("0"))?;
+/// Process::fork(|| 3)?;
+/// Process::fork(|| -> Result<(), std::num::ParseIntError> {
+///     println!("1, and why: {}", "x".parse::<u8>()?);
+///     Ok(())
+/// })?;
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// A closure that never returns is fine, too. The trait can't be implemented for other types.
+#[diagnostic::on_unimplemented(
+    message = "a process can't end with `{Self}`",
+    note = "it ends with `()`, an exit code (`i32`), or a `Result` of those whose error can be displayed"
+)]
+pub trait Termination: sealed::Sealed {
+    /// The exit code, after whatever there is to report was written to stderr.
+    fn exit_code(self) -> u8;
+}
+
+impl Termination for () {
+    fn exit_code(self) -> u8 {
+        0
+    }
+}
+
+impl Termination for i32 {
+    fn exit_code(self) -> u8 {
+        self.to_le_bytes()[0]
+    }
+}
+
+/// For a closure that only panics, exits, or loops for ever.
+impl Termination for Never {
+    fn exit_code(self) -> u8 {
+        self
+    }
+}
+
+impl<T: Termination, E: Display> Termination for Result<T, E> {
+    fn exit_code(self) -> u8 {
+        match self {
+            Ok(value) => value.exit_code(),
+            Err(error) => {
+                // The alternate form is where error types with a chain of causes show it.
+                complain(&format!("error: {error:#}"));
+                1
+            }
+        }
+    }
+}
+
+/// `!`, which stable Rust has as a result but not yet as a type that can be named.
+///
+/// An impl for it is why the trait is sealed: other crates' impls would be taken to overlap with one for a projection.
+type Never = <fn() -> ! as sealed::Function>::Result;
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for () {}
+    impl Sealed for i32 {}
+    impl Sealed for super::Never {}
+    impl<T, E> Sealed for Result<T, E> {}
+
+    pub trait Function {
+        type Result;
+    }
+
+    impl<T> Function for fn() -> T {
+        type Result = T;
+    }
+}
+
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Runs `main` in the main process, and in a spawned one the function that it was spawned with; then ends the
+/// process. [`macro@crate::main`] calls it.
+pub fn run<T: Termination>(main: fn() -> T) -> ! {
+    prepare();
+    STARTED.store(true, Ordering::Relaxed);
+    let code = match entered() {
+        Ok(Some(code)) => code,
+        Ok(None) => main().exit_code(),
+        Err(error) => Err::<(), _>(error).exit_code(),
+    };
+    exit(code)
+}
+
+/// Whether a spawned process would find its function.
+pub(crate) fn has_entry_point() -> bool {
+    STARTED.load(Ordering::Relaxed)
+}
+
+/// Makes a panic end this process with exit code 1, not with a trap.
+pub(crate) fn prepare() {
+    static PREPARED: AtomicBool = AtomicBool::new(false);
+    // Once, so that a hook that the program has set since then stays.
+    if !PREPARED.swap(true, Ordering::Relaxed) {
+        panic::set_hook(Box::new(|panic| {
+            report_panic(panic);
+            exit(1)
+        }));
+    }
+}
+
+/// Ends this process. Buffered standard output is written first, as at any end.
+pub(crate) fn exit(code: u8) -> ! {
+    std::process::exit(i32::from(code))
+}
+
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let name = raw::process::current().and_then(raw::process::name).unwrap_or_else(|_| "?".to_owned());
+    let message = panic.payload_as_str().unwrap_or("a value that is no message");
+    match panic.location() {
+        Some(location) => complain(&format!("process '{name}' panicked at {location}: {message}")),
+        None => complain(&format!("process '{name}' panicked: {message}")),
+    }
+}
+
+/// One write for the whole line, so that lines of several processes stay whole.
+fn complain(line: &str) {
+    // Nobody is left to be told when stderr is gone.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// What comes before the encoded arguments of a spawned process.
+///
+/// The functions are numbers that only the same build of the program understands. The host starts no other, so the
+/// checks catch a payload that isn't ours, before a number in it is called.
+#[derive(Clone, Copy)]
+struct Header {
+    trampoline: u64,
+    function: u64,
+}
+
+impl Header {
+    const MAGIC: u64 = u64::from_le_bytes(*b"sp-rust1") ^ sandpool_abi::FINGERPRINT;
+    const LEN: usize = 32;
+
+    /// A function whose number differs between most builds.
+    fn anchor() -> u64 {
+        raw::function::number::<(), Result<Option<u8>, Error>>(|()| entered())
+    }
+
+    fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let words = [Self::MAGIC, Self::anchor(), self.trampoline, self.function];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn read(payload: &[u8]) -> Option<(Self, &[u8])> {
+        let (header, arguments) = payload.split_first_chunk::<{ Self::LEN }>()?;
+        let mut words = header.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        let (magic, anchor) = (words.next()?, words.next()?);
+        let header = Self { trampoline: words.next()?, function: words.next()? };
+        (magic == Self::MAGIC && anchor == Self::anchor()).then_some((header, arguments))
+    }
+}
+
+/// Starts a process with fresh memory that runs `function(arguments)`. Returns its handle.
+pub(crate) fn spawn<A, T>(name: &str, flags: u32, function: fn(A) -> T, arguments: &A) -> Result<u64, Error>
+where
+    A: Serialize + DeserializeOwned,
+    T: Termination,
+{
+    if !has_entry_point() {
+        return Err(Error::NoEntryPoint);
+    }
+    let header = Header {
+        trampoline: raw::function::trampoline_number(trampoline::<A, T>),
+        function: raw::function::number(function),
+    };
+    let spawned = codec::encode(&header.to_bytes(), arguments, |payload, handles| {
+        raw::process::spawn(name, flags, payload, handles)
+    })?;
+    Ok(spawned?)
+}
+
+/// Decodes the arguments and calls the function: one copy of this for each type of function that is spawned.
+fn trampoline<A: DeserializeOwned, T: Termination>(function: u64, arguments: &[u8], handles: Vec<u64>) -> u8 {
+    let called = codec::decode::<A>(arguments, handles).and_then(|arguments| {
+        let function = raw::function::from_number::<A, T>(function).ok_or_else(no_function)?;
+        Ok(function(arguments))
+    });
+    called.map(Termination::exit_code).unwrap_or_else(|error| Err::<(), _>(error).exit_code())
+}
+
+fn no_function() -> DecodeError {
+    DecodeError::new("it doesn't name a function of this program")
+}
+
+/// If this process was spawned: runs its function, and returns the exit code.
+fn entered() -> Result<Option<u8>, Error> {
+    let len = match raw::process::entry(&mut []) {
+        Err(Errno::Noent) => return Ok(None),
+        len => len?,
+    };
+    let mut payload = Vec::new();
+    payload.try_reserve_exact(len).map_err(|_| Error::TooLarge)?;
+    payload.resize(len, 0);
+    raw::process::entry(&mut payload)?;
+    let mut handles = vec![0; raw::process::entry_handles(&mut [])?];
+    raw::process::entry_handles(&mut handles)?;
+
+    let (header, arguments) = Header::read(&payload).ok_or_else(no_function)?;
+    let trampoline = raw::function::trampoline_from_number(header.trampoline).ok_or_else(no_function)?;
+    Ok(Some(trampoline(header.function, arguments, handles)))
+}

@@ -1,0 +1,21 @@
+//! Starts and joins processes one after another: `process_many [N] [spawn]`.
+
+use sandpool_guest::{ExitStatus, Process};
+use sandpool_test_guests::{Outcome, argument};
+
+#[sandpool_guest::main]
+fn main() -> Outcome {
+    let count: u64 = argument(0, 10_000);
+    let spawn = argument(1, String::new()) == "spawn";
+    for n in 0..count {
+        let code = (n % 256) as u8;
+        let process =
+            if spawn { Process::spawn(i32::from, code)? } else { Process::fork(|| i32::from(code))? };
+        let status = process.join()?;
+        if status != ExitStatus::Exited(code) {
+            return Err(format!("process {n}: {status}").into());
+        }
+    }
+    println!("{count} processes");
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Fills the process table, and uses it again: start it with a small `--processes-max`.
+
+use std::time::Duration;
+
+use sandpool_guest::{Error, Process};
+use sandpool_test_guests::{Outcome, check, same};
+
+#[sandpool_guest::main]
+fn main() -> Outcome {
+    let fill = || -> Result<Vec<Process>, Error> {
+        let mut processes = Vec::new();
+        loop {
+            match Process::fork(|| std::thread::sleep(Duration::from_secs(60))) {
+                Ok(process) => processes.push(process),
+                Err(Error::TooManyProcesses) => return Ok(processes),
+                Err(other) => return Err(other),
+            }
+        }
+    };
+    let first = fill()?;
+    println!("{} processes beside the main one", first.len());
+    for process in &first {
+        process.kill()?;
+        process.join()?;
+    }
+    // `first` is still there: a process that was joined takes no room.
+    let second = fill()?;
+    same("as many again", second.len(), first.len())?;
+    for process in &second {
+        process.kill()?;
+    }
+    drop(second);
+    // Nobody asks about those any more. Their room comes back without a join.
+    let mut third = fill()?;
+    for _ in 0..100 {
+        if third.len() >= first.len() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        third.extend(fill()?);
+    }
+    check("the room of dropped processes comes back", third.len() == first.len())?;
+    for process in &third {
+        process.kill()?;
+        process.join()?;
+    }
+    Ok(())
+}
