@@ -17,7 +17,7 @@ use crate::{Error, Result, sys};
 /// ```no_run
 /// let module = sandpool::Module::from_file("guest.wasm")?;
 /// assert_eq!(module.name(), "guest.wasm");
-/// # sandpool::Result::Ok(())
+/// # Ok::<(), sandpool::Error>(())
 /// ```
 ///
 /// Compiling takes seconds for large modules and uses all processors; loading what is in the cache takes
@@ -49,7 +49,7 @@ impl Module {
     ///     br#"(module (memory (export "memory") 1) (func (export "_start")))"#,
     /// )?;
     /// assert_eq!(module.name(), "nothing");
-    /// # sandpool::Result::Ok(())
+    /// # Ok::<(), sandpool::Error>(())
     /// ```
     ///
     /// # Errors
