@@ -40,8 +40,7 @@ impl Module {
         Self::from_bytes(inspect::display_name(path), &bytes)
     }
 
-    /// Loads a module from memory, binary or text. The name stands for it in messages, and is the guest's
-    /// `argv[0]`.
+    /// Loads a module from memory, binary or text. The name stands for it in messages.
     ///
     /// ```no_run
     /// let module = sandpool::Module::from_bytes(
