@@ -211,7 +211,7 @@ fn bad_command_lines() {
         (&["rum"], "'rum'", "'run'"),
         (&["run", "--env", "=1", "nothing.wat"], "the name is missing", "--help"),
         (&["run", "--env", "SANDPOOL_NOT_SET_ANYWHERE", "nothing.wat"], "not set here", "--help"),
-        (&["run", "--dir", "data:in", "nothing.wat"], "absolute", "--help"),
+        (&["run", "--dir", "data:/in:rw", "nothing.wat"], "not a directory grant", "--help"),
         (&["run", "--arena-size", "1GB", "nothing.wat"], "MiB", "--help"),
         (&["run", "--processes-max", "0", "nothing.wat"], "processes-max", "--help"),
         (&["run", "--bin", "worker", "nothing.wat"], "is a file", "leave --bin out"),

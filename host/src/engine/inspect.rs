@@ -26,7 +26,7 @@ const SHOWN_MAX: usize = 200;
 /// for import in &inspection.imports {
 ///     println!("{}.{} {}", import.module, import.name, import.ty);
 /// }
-/// # sandpool::Result::Ok(())
+/// # Ok::<(), sandpool::Error>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]

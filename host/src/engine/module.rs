@@ -17,7 +17,7 @@ use crate::{Error, Result, sys};
 /// ```no_run
 /// let module = sandpool::Module::from_file("guest.wasm")?;
 /// assert_eq!(module.name(), "guest.wasm");
-/// # sandpool::Result::Ok(())
+/// # Ok::<(), sandpool::Error>(())
 /// ```
 ///
 /// Compiling takes seconds for large modules and uses all processors; loading what is in the cache takes
@@ -40,8 +40,7 @@ impl Module {
         Self::from_bytes(inspect::display_name(path), &bytes)
     }
 
-    /// Loads a module from memory, binary or text. The name stands for it in messages, and is the guest's
-    /// `argv[0]`.
+    /// Loads a module from memory, binary or text. The name stands for it in messages.
     ///
     /// ```no_run
     /// let module = sandpool::Module::from_bytes(
@@ -49,7 +48,7 @@ impl Module {
     ///     br#"(module (memory (export "memory") 1) (func (export "_start")))"#,
     /// )?;
     /// assert_eq!(module.name(), "nothing");
-    /// # sandpool::Result::Ok(())
+    /// # Ok::<(), sandpool::Error>(())
     /// ```
     ///
     /// # Errors

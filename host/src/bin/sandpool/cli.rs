@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser as _, Subcommand};
 use sandpool::{Error, ExitCode};
 
-use crate::commands::{build, doctor, completions, inspect, man, run};
+use crate::commands::{build, completions, doctor, inspect, man, run};
 use crate::text;
 
 /// Multiprocessing for sandboxed WebAssembly.

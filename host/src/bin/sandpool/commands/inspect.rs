@@ -30,13 +30,13 @@ pub(crate) fn run(args: InspectArgs) -> anyhow::Result<u8> {
 
 fn describe(found: &Inspection) -> String {
     let abi = found.abi_version.map_or_else(|| "not stated".to_owned(), |version| version.to_string());
-    let memories = found.memories.iter().map(memory).collect::<Vec<_>>().join(", ");
+    let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
     let facts = [
         ["size".to_owned(), text::bytes(found.size)],
         ["functions".to_owned(), found.functions.to_string()],
         ["ABI version".to_owned(), format!("{abi} (this Sandpool has {})", sandpool_abi::ABI_VERSION)],
-        ["memory".to_owned(), if memories.is_empty() { "none".to_owned() } else { memories }],
-        ["custom sections".to_owned(), found.custom_sections.join(", ")],
+        ["memory".to_owned(), list(found.memories.iter().map(memory).collect())],
+        ["custom sections".to_owned(), list(found.custom_sections.clone())],
     ];
     let imports = found.imports.iter().map(|import| {
         let remark = match &import.provision {

@@ -9,6 +9,7 @@ pub(crate) mod run;
 
 use std::path::{Path, PathBuf};
 
+use sandpool::Error;
 use sandpool::toolchain::BuildOptions;
 
 use crate::cli::Command;
@@ -27,6 +28,13 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
 
 /// The module's file that an argument `MODULE|CRATE_DIR` means; a directory is compiled.
 fn module_path(path: &Path, bin: Option<&str>) -> anyhow::Result<PathBuf> {
+    if bin.is_some() && path.is_file() {
+        return Err(Error::Invalid {
+            what: format!("--bin chooses a program of a crate, but {} is a file", path.display()),
+            hint: Some("leave --bin out, or name the crate's directory".to_owned()),
+        }
+        .into());
+    }
     let options = BuildOptions { bin: bin.map(str::to_owned), ..BuildOptions::default() };
     Ok(sandpool::toolchain::module_path(path, &options)?)
 }

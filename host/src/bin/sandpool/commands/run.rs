@@ -1,13 +1,12 @@
 //! `sandpool run`: one run of a module, with what it was granted.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use sandpool::{DirGrant, ExitStatus, Limit, Module, Run, Summary};
+use sandpool::{DirGrant, ExitStatus, Module, Run, Summary};
 
 use crate::interrupt::Interrupt;
 use crate::{cli, commands, text};
@@ -27,9 +26,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", cli::exit_codes()))]
 pub(crate) struct RunArgs {
-    /// Let the guest use a directory; GUEST is its absolute name there, by default HOST itself, counted from /
-    /// if relative
-    #[arg(long, value_name = "HOST[:GUEST][:ro]", value_parser = dir_grant)]
+    /// Let the guest use a directory, read-only with :ro; GUEST is its name there, by default HOST
+    #[arg(long, value_name = "HOST[:GUEST][:ro]")]
     dir: Vec<DirGrant>,
 
     /// Set a variable of the guest's environment, which is empty otherwise; NAME alone takes the value it has here
@@ -43,6 +41,10 @@ pub(crate) struct RunArgs {
     /// Room for queues and all else that processes share, such as 64MiB; only what is used takes memory
     #[arg(long, value_name = "SIZE", value_parser = size)]
     arena_size: Option<u64>,
+
+    /// How much linear memory each process may have, such as 256MiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory_max: Option<u64>,
 
     /// Afterwards print a table of the processes
     #[arg(long)]
@@ -65,6 +67,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
     let module = load(&commands::module_path(&args.module, args.bin.as_deref())?)?;
     let mut builder = Run::builder(&module);
+    builder.arg(module.name());
     for arg in args.args {
         builder.arg(arg);
     }
@@ -80,6 +83,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     if let Some(bytes) = args.arena_size {
         builder.arena_size(bytes);
     }
+    if let Some(bytes) = args.memory_max {
+        builder.memory_max(bytes);
+    }
     let run = builder.start()?;
     interrupt.stops(run.stopper());
     let result = run.wait();
@@ -90,14 +96,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     interrupt.die_if_interrupted();
     let summary = result?;
     // A trap was reported by the process that trapped.
-    match summary.status {
-        ExitStatus::Signaled(signal) => {
-            text::note(&format!("error: the guest was killed by {}", signal_name(signal)))
-        }
-        ExitStatus::Limited(limit) => {
-            text::note(&format!("error: the guest hit its limit of {}", limit_name(limit)))
-        }
-        _ => {}
+    if let ExitStatus::Signaled(_) | ExitStatus::Limited(_) = summary.status {
+        text::note(&format!("error: the guest was {}", summary.status));
     }
     Ok(summary.status.shell_code())
 }
@@ -127,7 +127,7 @@ fn table(summary: &Summary) -> String {
     rows.extend(summary.reports.iter().map(|report| {
         [
             text::printable(&report.name),
-            ended(report.status),
+            report.status.to_string(),
             text::duration(report.wall),
             text::duration(report.cpu),
             text::bytes(report.peak_memory),
@@ -144,53 +144,6 @@ fn table(summary: &Summary) -> String {
         text::bytes(summary.peak_memory)
     ));
     table
-}
-
-fn ended(status: ExitStatus) -> String {
-    match status {
-        ExitStatus::Exited(code) => format!("exit {code}"),
-        ExitStatus::Signaled(signal) => signal_name(signal),
-        ExitStatus::Trapped(trap) => format!("trap: {}", trap.message()),
-        ExitStatus::Limited(limit) => format!("limit: {}", limit_name(limit)),
-    }
-}
-
-fn limit_name(limit: Limit) -> &'static str {
-    match limit {
-        Limit::Memory => "memory",
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
-}
-
-/// `HOST[:GUEST][:ro]`
-fn dir_grant(text: &str) -> Result<DirGrant, String> {
-    let (text, read_only) = text.strip_suffix(":ro").map_or((text, false), |text| (text, true));
-    let (host, guest) = text.split_once(':').map_or((text, None), |(host, guest)| (host, Some(guest)));
-    if host.is_empty() {
-        return Err("the host's directory is missing".to_owned());
-    }
-    let guest = match guest {
-        Some(guest) if guest.starts_with('/') && !guest.contains(':') => guest.to_owned(),
-        Some(guest) => return Err(format!("{guest:?} is not an absolute name for the guest")),
-        None => from_root(Path::new(host)).ok_or("a path with .. needs a name for the guest: HOST:GUEST")?,
-    };
-    Ok(DirGrant { host: PathBuf::from(host), guest, read_only })
-}
-
-/// The path as guests name it by default: their working directory is `/`, so relative names work as they do here.
-fn from_root(path: &Path) -> Option<String> {
-    let mut guest = String::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => guest.extend(["/", name.to_str()?]),
-            Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => return None,
-        }
-    }
-    Some(if guest.is_empty() { "/".to_owned() } else { guest })
 }
 
 /// `NAME=VALUE`, or `NAME` for the value that it has here
@@ -225,22 +178,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
     use super::*;
-
-    #[test]
-    fn grants() {
-        let grant = |text: &str| dir_grant(text).map(|grant| (grant.host, grant.guest, grant.read_only));
-        let granted =
-            |host: &str, guest: &str, read_only| Ok((PathBuf::from(host), guest.to_owned(), read_only));
-        assert_eq!(grant("/data"), granted("/data", "/data", false));
-        assert_eq!(grant("/data:ro"), granted("/data", "/data", true));
-        assert_eq!(grant("."), granted(".", "/", false));
-        assert_eq!(grant("./a/b/"), granted("./a/b/", "/a/b", false));
-        assert_eq!(grant("../x:/in"), granted("../x", "/in", false));
-        assert_eq!(grant("a:/in:ro"), granted("a", "/in", true));
-        for bad in ["", ":ro", ":/in", "a:in", "a:", "../x", "a:/in:rw", "a:/in:ro:ro"] {
-            assert!(grant(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn variables() {
