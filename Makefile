@@ -37,8 +37,9 @@ setup: cargo ## compile Sandpool, and install what compiles guests if it is miss
 guests: setup ## compile the guests of the examples and of the tests
 	@for workspace in $(GUEST_WORKSPACES); do $(SANDPOOL) build "$$workspace" >/dev/null || exit; done
 
-demo: guests ## count the words of a text with many processes
-	@examples/wordcount/run $(GUESTS)/wordcount.wasm
+demo: setup ## count the words of a text with many processes
+	@$(SANDPOOL) build examples/guests >/dev/null
+	@examples/wordcount/run --sandpool $(SANDPOOL) --guest $(GUESTS)/wordcount.wasm
 
 test: guests ## run every test
 	cargo test --release --locked --workspace

@@ -59,7 +59,8 @@ fn contains(module: &[u8], text: &str) -> bool {
 #[test]
 fn a_package_becomes_a_module_with_function_names() {
     let dir = tempfile::tempdir().unwrap();
-    let source = "#[inline(never)] fn a_name_to_find() { std::hint::black_box(()) }\nfn main() { a_name_to_find() }";
+    let source =
+        "#[inline(never)] fn a_name_to_find() { std::hint::black_box(()) }\nfn main() { a_name_to_find() }";
     package(dir.path(), &[("src/main.rs", source)]);
     let output = build(dir.path());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -109,14 +110,21 @@ fn of_several_programs_run_wants_a_choice() {
     let output = in_a_shared_cache(cache.path()).arg("run").arg(dir.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let stderr = stderr(&output);
-    assert!(stderr.contains("has several programs: one, two\nhint: choose one of them with `--bin NAME`"), "{stderr}");
+    assert!(
+        stderr.contains("has several programs: one, two\nhint: choose one of them with `--bin NAME`"),
+        "{stderr}"
+    );
 }
 
+/// They are told apart even if the files are older than the module of the other one, as after a checkout.
 #[test]
 fn programs_of_one_name_do_not_replace_each_other() {
-    let modules = ["the first of them", "the second of them"].map(|text| {
+    let packages = ["the first of them", "the second of them"].map(|text| {
         let dir = tempfile::tempdir().unwrap();
         package(dir.path(), &[("src/main.rs", &format!("fn main() {{ println!(\"{text}\") }}"))]);
+        (text, dir)
+    });
+    let modules = packages.map(|(text, dir)| {
         let output = build(dir.path());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         (module_in(&output), text, dir)
@@ -132,6 +140,9 @@ fn doctor_reports_each_check_on_a_line_of_its_own() {
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{stdout}");
     for name in ["cargo", "guest toolchain", "linux", "shared memory", "cache directory"] {
-        assert!(stdout.lines().any(|line| line.starts_with("ok ") && line.contains(name)), "no {name} in:\n{stdout}");
+        assert!(
+            stdout.lines().any(|line| line.starts_with("ok ") && line.contains(name)),
+            "no {name} in:\n{stdout}"
+        );
     }
 }

@@ -3,9 +3,12 @@
 use std::env;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use sha2::{Digest, Sha256};
 
 use super::{Kind, TARGET, Toolchain};
 use crate::{Error, Result};
@@ -66,21 +69,29 @@ impl Toolchain {
                 hint: Some("name the directory of a cargo package or workspace".to_owned()),
             });
         }
+        let workspace = workspace(dir)?;
         let own = options.target_dir.clone().or_else(|| env::var_os(TARGET_DIR_VARIABLE).map(PathBuf::from));
-        let Some(target_dir) = own else {
-            let target_dir = cache_dir()?.join("guests");
-            let place = workspace(dir)?.join("target").join(TARGET);
-            return shared(&target_dir, &place, || self.cargo_build(dir, &target_dir, options));
-        };
-        self.cargo_build(dir, &target_dir, options)
+        if let Some(target_dir) = own {
+            return self.cargo_build(dir, &workspace, &target_dir, options);
+        }
+        let target_dir = cache_dir()?.join("guests");
+        let place = workspace.join("target").join(TARGET);
+        shared(&target_dir, &place, || self.cargo_build(dir, &workspace, &target_dir, options))
     }
 
-    fn cargo_build(&self, dir: &Path, target_dir: &Path, options: &BuildOptions) -> Result<Vec<PathBuf>> {
+    fn cargo_build(
+        &self,
+        dir: &Path,
+        workspace: &Path,
+        target_dir: &Path,
+        options: &BuildOptions,
+    ) -> Result<Vec<PathBuf>> {
         let target_dir = path::absolute(target_dir)
             .map_err(|source| Error::Os { what: "find the target directory", source })?;
+        let marker = marker(&target_dir, workspace).map_err(|error| cannot_write(&target_dir, &error))?;
         let mut cargo = cargo(dir);
         cargo.args(["build", "--target", TARGET, "--message-format=json-render-diagnostics", "--target-dir"]);
-        cargo.arg(target_dir);
+        cargo.arg(target_dir).env("RUSTC_WORKSPACE_WRAPPER", marker);
         match &options.bin {
             Some(bin) => cargo.args(["--bin", bin]),
             None => cargo.arg("--bins"),
@@ -122,10 +133,19 @@ impl Toolchain {
 ///
 /// # Errors
 /// Those of [`Toolchain::find`] and [`Toolchain::build`], and [`Error::Invalid`] where the package has several programs
-/// and `options.bin` names none of them.
+/// and `options.bin` names none of them, or where `path` is a file and `options.bin` names one.
 pub fn module_path(path: &Path, options: &BuildOptions) -> Result<PathBuf> {
     if !path.is_dir() {
-        return Ok(path.to_owned());
+        return match options.bin {
+            Some(_) => Err(Error::Invalid {
+                what: format!(
+                    "{} is a module, and a program can be chosen in a package only",
+                    path.display()
+                ),
+                hint: Some("leave `--bin` out, or name the package's directory".to_owned()),
+            }),
+            None => Ok(path.to_owned()),
+        };
     }
     let modules = Toolchain::find()?.build(path, options)?;
     match modules.as_slice() {
@@ -144,7 +164,8 @@ pub fn module_path(path: &Path, options: &BuildOptions) -> Result<PathBuf> {
 pub(crate) fn cache_dir() -> Result<PathBuf> {
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("SANDPOOL_CACHE_DIR")
-        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("sandpool")))
+        // The XDG specification has relative paths ignored.
+        .or_else(|| Some(variable("XDG_CACHE_HOME").filter(|path| path.is_absolute())?.join("sandpool")))
         .or_else(|| Some(variable("HOME")?.join(".cache/sandpool")))
         .ok_or_else(|| Error::Invalid {
             what: "there is no cache directory: neither XDG_CACHE_HOME nor HOME is set".to_owned(),
@@ -161,8 +182,8 @@ fn cargo(dir: &Path) -> Command {
             cargo.env_remove(name);
         }
     }
-    // Empty values outrank configuration files, where there may be flags and wrappers meant for the host.
-    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+    // Empty values outrank configuration files, where there may be flags and a wrapper meant for the host.
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER"] {
         cargo.env(name, "");
     }
     cargo
@@ -205,19 +226,39 @@ fn shared(
     place: &Path,
     build: impl FnOnce() -> Result<Vec<PathBuf>>,
 ) -> Result<Vec<PathBuf>> {
-    let cannot_write = |path: &Path, error: io::Error| Error::Toolchain {
+    make_private(target_dir).map_err(|error| cannot_write(target_dir, &error))?;
+    let lock = || File::create(target_dir.join("sandpool.lock")).and_then(|file| file.lock().map(|()| file));
+    let _lock = lock().map_err(|error| cannot_write(target_dir, &error))?;
+    build()?.iter().map(|module| copy(module, place).map_err(|error| cannot_write(place, &error))).collect()
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Error {
+    Error::Toolchain {
         what: format!("cannot write {}: {error}", path.display()),
         hint: Some(format!("{TARGET_DIR_VARIABLE} names another place to build guests in")),
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(target_dir)
-        .map_err(|error| cannot_write(target_dir, error))?;
-    let lock_path = target_dir.join("sandpool.lock");
-    let lock = File::create(&lock_path).map_err(|error| cannot_write(&lock_path, error))?;
-    lock.lock().map_err(|error| cannot_write(&lock_path, error))?;
-    build()?.iter().map(|module| copy(module, place).map_err(|error| cannot_write(place, error))).collect()
+    }
+}
+
+/// A wrapper of the compiler that changes nothing, whose path differs between workspaces.
+///
+/// Cargo tells packages of one name and version in two workspaces apart by their paths *within* their workspaces, and
+/// takes one for the other in a target directory that both use. It puts the path of this wrapper into what it tells a
+/// workspace's own packages apart by, and leaves their dependencies to be shared.
+fn marker(target_dir: &Path, workspace: &Path) -> io::Result<PathBuf> {
+    let mut name = format!("{:x}", Sha256::digest(workspace.as_os_str().as_bytes()));
+    name.truncate(16);
+    let folder = target_dir.join("workspaces").join(name);
+    make_private(&folder)?;
+    // `env rustc ARGS` is `rustc ARGS`.
+    let marker = folder.join("env");
+    match symlink("/usr/bin/env", &marker) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(marker),
+    }
 }
 
 /// Copies a module to `place/PROFILE/NAME`, at once for those who run the old one.

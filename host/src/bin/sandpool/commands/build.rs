@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use sandpool::ExitCode;
 use sandpool::toolchain::{BuildOptions, Toolchain};
 
-/// Compile a cargo package or workspace to WebAssembly
+/// Compile a cargo package or workspace to WebAssembly.
 ///
 /// The paths of the modules go to stdout, one a line; the compiler's messages go to stderr. Without a target directory,
 /// packages are compiled in the user's cache directory and the modules are put under the workspace's target/, where

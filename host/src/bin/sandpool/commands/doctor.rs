@@ -6,7 +6,7 @@ use sandpool::ExitCode;
 use sandpool::doctor::{Check, State, checks};
 use sandpool::toolchain::Toolchain;
 
-/// Check what this machine has of what Sandpool needs, and install what compiles guests
+/// Check what this machine has of what Sandpool needs, and install what compiles guests.
 ///
 /// The report goes to stdout. The exit code is 0 if nothing that is required is missing.
 #[derive(Debug, clap::Args)]
