@@ -31,6 +31,9 @@ pub(crate) fn engine() -> Result<Engine> {
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
         .memory_reservation(MEMORY_RESERVATION)
         .memory_may_move(false)
+        // Initial data would be mapped from the artifact's file, which guest processes don't keep open; and what is
+        // mapped from a file gets no huge pages.
+        .memory_init_cow(false)
         .wasm_memory64(false)
         .max_wasm_stack(WASM_STACK)
         // Backtraces name functions. Byte offsets would need an address map, which makes artifacts larger.

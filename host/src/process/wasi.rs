@@ -4,6 +4,7 @@
 //! * **random**: getrandom(2) at each call. A generator with a seed would give forked siblings the same bytes.
 //! * **clocks**: the monotonic clock is the kernel's own, which forked and spawned processes share.
 //! * **poll_oneoff** is ours: the library's needs timers of a runtime that has threads.
+//! * **proc_exit** takes any code, as exit(3) does; the library's refuses 126 and more.
 //! * **stdio**: see [`stdio`](super::stdio).
 
 use std::convert::Infallible;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, HostMonotonicClock, I32Exit, WasiCtxBuilder};
 
 use super::Guest;
 use super::stdio::{Input, Output, Stdio};
@@ -86,6 +87,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     p1::add_to_linker_sync(linker, |guest: &mut Guest| &mut guest.wasi)?;
     linker.allow_shadowing(true);
     linker.func_wrap(MODULE, "poll_oneoff", poll_oneoff)?;
+    linker.func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
     linker.allow_shadowing(false);
     Ok(())
 }
