@@ -142,7 +142,6 @@ fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&Wor
     let world = World::new();
     prepare(&world);
     let total = kill_after(&world, operation, usize::MAX).unwrap();
-    println!("{total} instructions");
     let step = total.div_ceil(POINTS).max(1);
     for instructions in (0..=total).step_by(step) {
         let world = World::new();
@@ -304,6 +303,7 @@ fn alone(name: &str, test: fn()) {
         .env(ALONE, "1")
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
