@@ -80,30 +80,34 @@ fn kill_workers(run: &Run, count: u64) {
     let mut random = Random::new();
     let mut killed = 0;
     let mut last = Instant::now();
+    // They have been sent the signal, and may not have ended yet.
+    let mut dying = Vec::new();
     while killed < count {
         // One after another for a while, then all at once.
         let at_once = if random.below(10) == 0 { 4 } else { 1 };
-        for _ in 0..at_once {
+        for _ in 0..at_once.min(count - killed) {
             let mut workers = procfs::children(supervisor);
-            workers.retain(|pid| *pid != main);
+            dying.retain(|pid| workers.contains(pid));
+            workers.retain(|pid| *pid != main && !dying.contains(pid));
             if workers.is_empty() {
                 continue;
             }
             let victim = workers[usize::try_from(random.below(workers.len() as u64)).unwrap()];
             if procfs::kill(victim, Signal::SIGKILL, |pid| procfs::parent(pid) == Some(supervisor)) {
                 killed += 1;
+                dying.push(victim);
                 last = Instant::now();
             }
         }
         assert!(last.elapsed() < DEADLINE, "after {killed} kills there is nobody left to kill\n{}", run.printed());
         assert!(procfs::parent(main).is_some(), "the main guest has ended early\n{}", run.printed());
-        random.pause(Duration::from_millis(6));
+        random.pause(Duration::from_millis(4));
     }
 }
 
 #[test]
 fn workers_are_killed_thousands_of_times() {
-    let kills = std::env::var("SANDPOOL_CHAOS_KILLS").map_or(3000, |kills| kills.parse().unwrap());
+    let kills = std::env::var("SANDPOOL_CHAOS_KILLS").map_or(5000, |kills| kills.parse().unwrap());
     let logs = tempfile::tempdir().unwrap();
     let mut command = run(guest("queue_chaos"));
     command.arg("--dir").arg(format!("{}:/logs", logs.path().display()));
