@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::procfs;
-use crate::support::{DEADLINE, Random, Run, guest, run};
+use crate::support::{Random, Run, deadline, guest, run};
 
 /// Queue, producer and number of an item.
 type Item = (u64, u64, u64);
@@ -99,7 +99,11 @@ fn kill_workers(run: &Run, count: u64) {
                 last = Instant::now();
             }
         }
-        assert!(last.elapsed() < DEADLINE, "after {killed} kills there is nobody left to kill\n{}", run.printed());
+        assert!(
+            last.elapsed() < deadline(),
+            "after {killed} kills there is nobody left to kill\n{}",
+            run.printed()
+        );
         assert!(procfs::parent(main).is_some(), "the main guest has ended early\n{}", run.printed());
         random.pause(Duration::from_millis(4));
     }
@@ -140,5 +144,9 @@ fn workers_are_killed_thousands_of_times() {
         logs.got.len(),
         lost.len()
     );
-    assert!(lost.len() as u64 <= consumers_killed, "{} lost by {consumers_killed} consumers: {lost:?}", lost.len());
+    assert!(
+        lost.len() as u64 <= consumers_killed,
+        "{} lost by {consumers_killed} consumers: {lost:?}",
+        lost.len()
+    );
 }

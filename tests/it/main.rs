@@ -1,7 +1,12 @@
 //! Tests of the whole: the built command runs real guests, and the tests look at what it prints, how it ends, and at
 //! `/proc`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
 #![allow(clippy::print_stderr, reason = "a test says why it fails")]
 
 mod chaos;

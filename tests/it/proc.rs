@@ -53,7 +53,8 @@ fn the_supervisor_has_one_thread_and_no_directory_of_the_guests() {
     let granted = data.path().canonicalize().unwrap();
     let descriptors = procfs::descriptors(supervisor);
     assert!(!descriptors.iter().any(|(_, target)| target.starts_with(&granted)), "{descriptors:?}");
-    let sockets = descriptors.iter().filter(|(_, target)| target.to_str().unwrap().starts_with("socket:")).count();
+    let sockets =
+        descriptors.iter().filter(|(_, target)| target.to_str().unwrap().starts_with("socket:")).count();
     assert_eq!(sockets, 1, "the control socket: {descriptors:?}");
 }
 

@@ -152,7 +152,9 @@ fn the_exit_status_of_a_run_is_that_of_its_main_guest() {
                  (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const {code}))))"#
         )
     };
-    for (code, expected) in [(0, 0), (1, 1), (3, 3), (120, 120), (125, 125), (126, 126), (255, 255), (256, 0), (-1, 255)] {
+    for (code, expected) in
+        [(0, 0), (1, 1), (3, 3), (120, 120), (125, 125), (126, 126), (255, 255), (256, 0), (-1, 255)]
+    {
         let ended = finish(&mut run(module(&exits(code)).path())).expect_code(expected);
         assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""), "{code}");
     }

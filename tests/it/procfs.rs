@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::sys::signal::Signal;
 
-use crate::support::DEADLINE;
+use crate::support::deadline;
 
 pub(crate) type Pid = u32;
 
 /// Looks again and again until it holds. Whether it did before the deadline.
 pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + DEADLINE;
+    let until = Instant::now() + deadline();
     while !holds() {
         if Instant::now() > until {
             return false;
@@ -86,7 +86,10 @@ pub(crate) fn describe(pid: Pid) -> String {
 /// are used again: a descriptor of the process is held before it is looked at.
 pub(crate) fn kill(pid: Pid, signal: Signal, is_meant: impl FnOnce(Pid) -> bool) -> bool {
     // SAFETY: both calls take integers, and the first makes a descriptor that nobody else owns.
-    #[allow(unsafe_code, reason = "nothing safer sends signals to a process that can't be mistaken for another")]
+    #[allow(
+        unsafe_code,
+        reason = "nothing safer sends signals to a process that can't be mistaken for another"
+    )]
     unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0_u64);
         let Ok(fd @ 0..) = i32::try_from(fd) else { return false };

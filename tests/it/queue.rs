@@ -25,7 +25,8 @@ fn many_producers_and_consumers() {
     for (producers, consumers, items, maxsize) in
         [("4", "4", "5000", "16"), ("1", "1", "20000", "0"), ("8", "2", "500", "1"), ("2", "8", "2000", "0")]
     {
-        let ended = finish(&mut run_with("queue_many", &[producers, consumers, items, maxsize])).expect_code(0);
+        let ended =
+            finish(&mut run_with("queue_many", &[producers, consumers, items, maxsize])).expect_code(0);
         let all = producers.parse::<u64>().unwrap() * items.parse::<u64>().unwrap();
         assert_eq!(ended.stdout.lines().last(), Some(format!("{all} items").as_str()), "{ended}");
         for what in ["each item once", "in the order of each producer"] {

@@ -13,9 +13,12 @@ use nix::sys::signal::Signal;
 
 use crate::procfs::{self, Pid};
 
-/// How long anything may take before it counts as a hang. Far longer than it does on a slow machine: no test waits for
-/// this unless it fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+/// How long anything may take before it counts as a hang: `SANDPOOL_TEST_DEADLINE`, in seconds, or two minutes. Far
+/// longer than it takes on a slow machine, because no test waits for this unless it fails.
+pub(crate) fn deadline() -> Duration {
+    let seconds = std::env::var("SANDPOOL_TEST_DEADLINE").map_or(120, |seconds| seconds.parse().unwrap());
+    Duration::from_secs(seconds)
+}
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -148,7 +151,7 @@ impl Output {
     fn wait_until(&self, holds: impl Fn(&[u8], bool) -> bool) -> bool {
         let state = self.state.lock().unwrap();
         let waiting = |state: &mut (Vec<u8>, bool)| !holds(&state.0, state.1);
-        !self.changed.wait_timeout_while(state, DEADLINE, waiting).unwrap().1.timed_out()
+        !self.changed.wait_timeout_while(state, deadline(), waiting).unwrap().1.timed_out()
     }
 
     fn text(&self) -> String {
@@ -211,10 +214,16 @@ impl Run {
     #[track_caller]
     pub(crate) fn wait_for_line(&self, line: &str) {
         let wanted = format!("{line}\n");
-        let is_there = |text: &[u8]| String::from_utf8_lossy(text).split_inclusive('\n').any(|found| found == wanted);
+        let is_there =
+            |text: &[u8]| String::from_utf8_lossy(text).split_inclusive('\n').any(|found| found == wanted);
         let in_time = self.stdout.wait_until(|text, ended| ended || is_there(text));
         let is_there = is_there(&self.stdout.state.lock().unwrap().0);
-        assert!(is_there, "no {line:?} {}\n{}", if in_time { "was printed" } else { "in time" }, self.printed());
+        assert!(
+            is_there,
+            "no {line:?} {}\n{}",
+            if in_time { "was printed" } else { "in time" },
+            self.printed()
+        );
     }
 
     /// What was printed so far.
@@ -225,7 +234,8 @@ impl Run {
     /// All processes that have one of this run's pipes open as a standard stream. There is no other trace of a run
     /// that all its processes have, whoever is their parent.
     pub(crate) fn processes(&self) -> Vec<Pid> {
-        let pipes = [&self.stdout, &self.stderr].map(|output| PathBuf::from(format!("pipe:[{}]", output.inode)));
+        let pipes =
+            [&self.stdout, &self.stderr].map(|output| PathBuf::from(format!("pipe:[{}]", output.inode)));
         let mut found = procfs::all();
         found.retain(|pid| {
             *pid != std::process::id()

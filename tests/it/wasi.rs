@@ -39,16 +39,21 @@ fn nothing_of_the_hosts_environment_is_granted_by_itself() {
 #[test]
 fn clocks_and_sleep() {
     let ended = finish(&mut run(guest("wasi_sleep"))).expect_code(0);
-    assert_eq!(ended.all("ok: ").iter().filter(|what| **what == "by the monotonic clock").count(), 3, "{ended}");
+    assert_eq!(
+        ended.all("ok: ").iter().filter(|what| **what == "by the monotonic clock").count(),
+        3,
+        "{ended}"
+    );
 }
 
 /// A generator with a seed would give forked siblings the same numbers.
 #[test]
 fn siblings_get_different_random_bytes_and_hash_seeds() {
     for _ in 0..5 {
-        finish(&mut run(guest("wasi_random")))
-            .expect_code(0)
-            .expect_stdout(&["ok: random bytes differ in each process", "ok: hash seeds differ in each process"]);
+        finish(&mut run(guest("wasi_random"))).expect_code(0).expect_stdout(&[
+            "ok: random bytes differ in each process",
+            "ok: hash seeds differ in each process",
+        ]);
     }
 }
 
@@ -60,13 +65,21 @@ fn directories_as_they_were_granted() {
     command.arg("--dir").arg(format!("{}:/ro:ro", ro.path().display()));
     command.arg("--dir").arg(format!("{}:/rw", rw.path().display()));
     let ended = finish(&mut command).expect_code(0);
-    for line in ["input: from the host", "files: child.txt main.txt spawned.txt", "ok: nothing that wasn't granted"] {
+    for line in
+        ["input: from the host", "files: child.txt main.txt spawned.txt", "ok: nothing that wasn't granted"]
+    {
         assert!(ended.stdout.lines().any(|found| found == line), "no {line:?}\n{ended}");
     }
     for who in ["main", "child", "spawned"] {
-        assert!(fs::read_to_string(rw.path().join(who).with_extension("txt")).unwrap().starts_with("written by"));
+        assert!(
+            fs::read_to_string(rw.path().join(who).with_extension("txt")).unwrap().starts_with("written by")
+        );
     }
-    assert_eq!(fs::read_dir(ro.path()).unwrap().count(), 1, "something was written to the read-only directory");
+    assert_eq!(
+        fs::read_dir(ro.path()).unwrap().count(),
+        1,
+        "something was written to the read-only directory"
+    );
     assert_eq!(fs::read_to_string(ro.path().join("input.txt")).unwrap(), "from the host\n");
 }
 
