@@ -43,3 +43,11 @@ fn an_arena_that_is_full_makes_producers_wait() {
     let ended = finish(&mut command).expect_code(0);
     assert_eq!(ended.stdout.lines().last(), Some("40000 items"), "{ended}");
 }
+
+/// A wake-up that went to one who was killed goes on to the next.
+#[test]
+fn a_killed_sleeper_does_not_keep_its_wake_up() {
+    finish(&mut run_with("queue_handover", &["1000"]))
+        .expect_code(0)
+        .expect_stdout(&["ok: items are taken", "ok: room is filled"]);
+}
