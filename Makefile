@@ -60,8 +60,10 @@ lint: cargo lint-deny ## check format, lints, documentation, and the licences of
 lint-deny: export PATH := $(TOOLS)/bin:$(PATH)
 lint-deny: cargo
 	@cargo deny --version >/dev/null 2>&1 || { \
-		echo 'Installing cargo-deny $(CARGO_DENY_VERSION) in target/tools (about a minute)' >&2; \
-		env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION); }
+		echo 'Installing cargo-deny $(CARGO_DENY_VERSION) in target/tools (a minute or two)' >&2; \
+		env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION) || { printf '%s\n' \
+		'error: cargo-deny cannot be installed' 'hint: install it another way, so that `cargo deny` works' >&2; \
+		exit 1; }; }
 	cargo deny --log-level error check bans licenses sources
 	@# The advisories come from a repository that not every machine can reach.
 	@if GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote -q https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1; \

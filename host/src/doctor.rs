@@ -10,6 +10,7 @@
 //! }
 //! ```
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -18,6 +19,7 @@ use std::process::Command;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::ExitCode;
 use crate::toolchain::{Toolchain, cache_dir};
@@ -220,7 +222,11 @@ fn limit(name: &'static str, resource: Resource, min: u64, command: &str) -> Che
 
 fn cache() -> Check {
     match cache_dir() {
-        Ok(path) => cache_at(&path),
+        // A folder that was named is the cache itself.
+        Ok(path) if env::var_os("SANDPOOL_CACHE_DIR").is_some_and(|named| !named.is_empty()) => {
+            cache_at(&path)
+        }
+        Ok(path) => cache_at(&path.join("modules")),
         Err(error) => Check::missing("cache directory", error.to_string(), error.hint().unwrap_or_default()),
     }
 }
@@ -230,14 +236,14 @@ fn cache_at(path: &Path) -> Check {
     let shown = path.display();
     let problem = match fs::metadata(path) {
         // The nearest folder that there is decides whether it can be made.
-        Err(_) => match path.ancestors().find_map(|folder| fs::metadata(folder).ok()) {
-            Some(folder) if folder.is_dir() && !folder.permissions().readonly() => {
+        Err(_) => match path.ancestors().find(|folder| folder.exists()) {
+            Some(folder) if folder.is_dir() && access(folder, AccessFlags::W_OK).is_ok() => {
                 return Check::ok(name, format!("{shown}, made when it is needed"));
             }
             _ => "it cannot be made",
         },
         Ok(found) if !found.is_dir() => "it is not a directory",
-        Ok(found) if found.uid() != nix::unistd::geteuid().as_raw() => "it belongs to another user",
+        Ok(found) if found.uid() != geteuid().as_raw() => "it belongs to another user",
         Ok(found) if found.mode() & 0o077 != 0 => "others have access to it",
         Ok(_) => return Check::ok(name, shown.to_string()),
     };

@@ -144,7 +144,9 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotAModule { hint, .. } | Self::Invalid { hint, .. } | Self::Toolchain { hint, .. } => hint.clone(),
+            Self::NotAModule { hint, .. } | Self::Invalid { hint, .. } | Self::Toolchain { hint, .. } => {
+                hint.clone()
+            }
             Self::MissingExport { export: "_start", .. } => {
                 Some("build it as a program (a Cargo binary), not as a library".to_owned())
             }
@@ -183,7 +185,9 @@ impl Error {
             Self::Invalid { .. } => ExitCode::Usage,
             Self::Toolchain { .. } => ExitCode::Toolchain,
             Self::SupervisorLost(_) => ExitCode::SupervisorLost,
-            Self::Cache { .. } | Self::NotInitialized | Self::Supervisor(_) | Self::Os { .. } => ExitCode::Internal,
+            Self::Cache { .. } | Self::NotInitialized | Self::Supervisor(_) | Self::Os { .. } => {
+                ExitCode::Internal
+            }
         }
     }
 }

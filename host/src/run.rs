@@ -255,7 +255,8 @@ impl RunBuilder<'_> {
         let mut run = Run { child, socket: Arc::new(socket), is_over: false };
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        let sent = control::send_start(run.socket.as_fd(), &self.config, self.module.artifact().as_fd(), stdio);
+        let sent =
+            control::send_start(run.socket.as_fd(), &self.config, self.module.artifact().as_fd(), stdio);
         if sent.is_err() {
             return Err(run.lost());
         }
@@ -274,9 +275,17 @@ impl RunBuilder<'_> {
             return invalid(format!("a run cannot have {} processes", config.processes_max), &hint);
         }
         if !(ARENA_MIN..=ARENA_LIMIT).contains(&config.arena_size) {
-            return invalid(format!("an arena cannot have {} bytes", config.arena_size), "between 1 MiB and 1 TiB");
+            return invalid(
+                format!("an arena cannot have {} bytes", config.arena_size),
+                "between 1 MiB and 1 TiB",
+            );
         }
-        if config.args.iter().chain(config.env.iter().flat_map(|(key, value)| [key, value])).any(|s| s.contains('\0')) {
+        if config
+            .args
+            .iter()
+            .chain(config.env.iter().flat_map(|(key, value)| [key, value]))
+            .any(|s| s.contains('\0'))
+        {
             return invalid("an argument or variable holds a NUL byte".to_owned(), "remove it");
         }
         if let Some((key, _)) = config.env.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {

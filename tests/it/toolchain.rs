@@ -17,8 +17,8 @@ fn package(dir: &Path, sources: &[(&str, &str)]) {
     }
 }
 
-/// The command in a shared cache, as a user has it, even where `make test` names a target directory. That is linked into
-/// the cache, because the standard library may be compiled in it already.
+/// The command in a shared cache, as a user has it, even where `make test` names a target directory. That is
+/// linked into the cache, because the standard library may be compiled in it already.
 fn in_a_shared_cache(cache: &Path) -> Command {
     let mut command = sandpool();
     if let Some(guests) = std::env::var_os("SANDPOOL_GUEST_TARGET_DIR") {

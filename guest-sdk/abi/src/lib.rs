@@ -123,10 +123,12 @@ pub mod process {
         current() -> I64;
         /// The parent's handle; 0 in the main process.
         parent() -> I64;
-        /// Copies the handles of the caller's children that are alive and returns how many there are.
-        /// As a side effect, children that have ended and that nobody will ask about are forgotten.
+        /// Copies the handles of the caller's children that are alive, detached ones included, and returns how many
+        /// there are.
         children(buffer: I32, capacity: I32) -> I64;
-        /// Waits until the given child, or the caller's parent, has ended. 0, `TIMEDOUT`, or `CHILD`.
+        /// Waits until the given child, or the caller's parent, has ended. 0, `TIMEDOUT` (also with
+        /// [`NO_WAIT`](crate::NO_WAIT)), `CHILD`, or `BADF`, which is what the handle of a detached child becomes when
+        /// it ends.
         join(process: I64, timeout: I64) -> I32;
         /// Waits until one of several processes (children or the parent) has ended. Writes one byte, 0 or 1, for
         /// each of the `count` handles to `ready`, and returns how many are ready: 0 when the time is over.
@@ -140,7 +142,8 @@ pub mod process {
         /// Gives a child's handle back whether or not it is alive; the child goes on, and is still waited for when
         /// the caller ends, unless it is daemonic.
         detach(process: I64) -> I32;
-        /// Writes an [`Info`](super::Info) about the caller, its parent or a child to `info`.
+        /// Writes an [`Info`](super::Info) about the caller, its parent or a child to `info`. `BADF` for a parent that
+        /// has ended and is forgotten.
         info(process: I64, info: I32) -> I32;
         /// Copies the name of the caller, its parent or a child, and returns its whole length.
         name(process: I64, buffer: I32, capacity: I32) -> I64;
@@ -227,7 +230,7 @@ pub mod process {
         }
     }
 
-    /// Which limit: [`Status::detail`] of [`LIMITED`].
+    /// Which limit: [`Status::detail`] of [`LIMITED`]. The exit code is that of a trap.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(u32)]
     pub enum Limit {
@@ -266,10 +269,12 @@ pub mod queue {
         /// Takes the oldest item and writes an [`Item`](super::Item) to `result`. An item of at most `capacity`
         /// bytes with no handles is copied to `buffer`. Any other is held for the caller, with
         /// `held` set in the result: `take` copies it.
+        /// An item that is still held from a call before is dropped first.
         /// 0, `AGAIN` (empty, with [`NO_WAIT`](crate::NO_WAIT)), `TIMEDOUT`, or `CLOSED` (and drained).
         get(queue: I64, buffer: I32, capacity: I32, timeout: I64, result: I32) -> I32;
         /// Copies the item that `get` holds for the caller, bytes to `buffer` and handles to `handles`; each must
-        /// have the room that `get` said. The caller then holds those handles.
+        /// have the room that `get` said, or it is `INVAL` and the item is still held. The caller then holds those
+        /// handles. `NOENT` if no item is held.
         take(buffer: I32, capacity: I32, handles: I32, handle_capacity: I32) -> I32;
         /// How many items wait.
         qsize(queue: I64) -> I64;

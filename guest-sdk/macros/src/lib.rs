@@ -4,7 +4,7 @@ use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 
 /// Makes a function the start of a guest.
 ///
-/// ```ignore
+/// ```no_run
 /// #[sandpool_guest::main]
 /// fn main() -> Result<(), sandpool_guest::Error> {
 ///     sandpool_guest::Process::fork(|| println!("hello from a process"))?.join()?;

@@ -50,12 +50,16 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             fill(view.memory, buffer, capacity, &entry.payload)
         }))
     })?;
-    linker.func_wrap(MODULE, "entry_handles", |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
-        value(view(&mut caller).and_then(|view| {
-            let entry = view.guest.process.entry.as_ref().ok_or(Errno::Noent)?;
-            fill_words(view.memory, buffer, capacity, entry.handles.iter().map(|handle| handle.0))
-        }))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "entry_handles",
+        |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
+            value(view(&mut caller).and_then(|view| {
+                let entry = view.guest.process.entry.as_ref().ok_or(Errno::Noent)?;
+                fill_words(view.memory, buffer, capacity, entry.handles.iter().map(|handle| handle.0))
+            }))
+        },
+    )?;
     linker.func_wrap(MODULE, "current", |caller: Caller<'_, Guest>| caller.data().process.handle.0 as i64)?;
     linker.func_wrap(MODULE, "parent", |caller: Caller<'_, Guest>| {
         caller.data().process.parent.map_or(0, |parent| parent.0 as i64)

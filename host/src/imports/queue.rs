@@ -7,7 +7,7 @@ use wasmtime::{Caller, Linker};
 use super::{View, bytes, bytes_mut, fill_words, handles, status, store, value, view};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::queue::{self, Taken};
-use crate::ipc::{Result, heap};
+use crate::ipc::{Result, heap, message};
 use crate::process::{Guest, Held};
 use crate::sys::futex::Deadline;
 
@@ -18,7 +18,13 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(
         MODULE,
         "put",
-        |mut caller: Caller<'_, Guest>, queue: i64, item: i32, len: i32, list: i32, count: i32, timeout: i64| {
+        |mut caller: Caller<'_, Guest>,
+         queue: i64,
+         item: i32,
+         len: i32,
+         list: i32,
+         count: i32,
+         timeout: i64| {
             status(view(&mut caller).and_then(|view| put(&view, queue, (item, len), (list, count), timeout)))
         },
     )?;
@@ -86,8 +92,12 @@ fn get(view: View<'_>, queue: i64, buffer: (i32, i32), timeout: i64, result: i32
     bytes_mut(view.memory, result, 16)?;
     let out = bytes_mut(view.memory, buffer.0, buffer.1)?;
     let process = &mut view.guest.process;
-    if process.held.is_some() {
-        return Err(Errno::Busy);
+    if let Some(Held::Message(_)) = process.held.take() {
+        let mut unused = Vec::new();
+        message::discard(&process.member, process.member.slot()?.item_register(), &mut unused)?;
+        for index in unused {
+            object::destroy_if_unused(&process.member, index)?;
+        }
     }
     let object = object::resolve(&process.member, Handle(queue as u64))?;
     let taken = match queue::get(&process.member, object, out, Deadline::NOW) {

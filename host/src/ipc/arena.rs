@@ -69,12 +69,24 @@ impl Arena {
         let objects = align(requests + ref_words * 8);
         let refs = align(objects + objects_max * size_of::<ObjectSlot>());
         let pages = align(refs + objects_max * ref_words * 8);
-        let heap = (pages + geometry.heap_pages as usize * size_of::<PageDescriptor>()).next_multiple_of(2 << 20);
+        let heap =
+            (pages + geometry.heap_pages as usize * size_of::<PageDescriptor>()).next_multiple_of(2 << 20);
         let len = heap + geometry.heap_pages as usize * PAGE;
         let (fd, mapping) = Mapping::create(len)?;
         mapping.advise_huge_pages(heap);
-        let arena =
-            Self { mapping, geometry, processes, states, pids, requests, objects, refs, ref_words, pages, heap };
+        let arena = Self {
+            mapping,
+            geometry,
+            processes,
+            states,
+            pids,
+            requests,
+            objects,
+            refs,
+            ref_words,
+            pages,
+            heap,
+        };
         arena.format_heap().map_err(io::Error::other)?;
         Ok((fd, arena))
     }

@@ -106,7 +106,10 @@ impl Lock {
             let waited = word | WAITERS;
             if word & OWNER == 0
                 || (word != waited
-                    && self.word.compare_exchange(word, waited, Ordering::Relaxed, Ordering::Relaxed).is_err())
+                    && self
+                        .word
+                        .compare_exchange(word, waited, Ordering::Relaxed, Ordering::Relaxed)
+                        .is_err())
             {
                 continue;
             }

@@ -84,7 +84,8 @@ impl Message {
         let head: &MessageHead = member.arena.in_heap(page, 0)?;
         let len = head.len.load(Ordering::Relaxed);
         let handle_count = head.handle_count.load(Ordering::Relaxed);
-        let fits = handle_count <= MESSAGE_HANDLES_MAX as u64 && len <= room.saturating_sub(HEAD + handle_count * 8);
+        let fits =
+            handle_count <= MESSAGE_HANDLES_MAX as u64 && len <= room.saturating_sub(HEAD + handle_count * 8);
         if fits { Ok(Self { page, len, handle_count }) } else { Err(Errno::Io) }
     }
 
@@ -98,7 +99,8 @@ impl Message {
 
     /// Copies its bytes, all of which must fit.
     pub(crate) fn read(&self, member: &Member, buffer: &mut [u8]) -> Result<()> {
-        let bytes = buffer.get_mut(..usize::try_from(self.len).map_err(|_| Errno::Io)?).ok_or(Errno::Inval)?;
+        let bytes =
+            buffer.get_mut(..usize::try_from(self.len).map_err(|_| Errno::Io)?).ok_or(Errno::Inval)?;
         member.arena.read(self.page, HEAD + self.handle_count * 8, bytes)
     }
 

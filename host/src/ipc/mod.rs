@@ -30,8 +30,8 @@ pub(crate) mod process_table;
 pub(crate) mod queue;
 pub(crate) mod sweep;
 
-
-
+#[cfg(test)]
+mod death_tests;
 
 use sandpool_abi::Errno;
 

@@ -69,7 +69,10 @@ impl Handle {
     }
 
     fn index(self) -> Result<u32> {
-        u32::try_from(self.0 & u64::from(u32::MAX)).ok().and_then(|index| index.checked_sub(1)).ok_or(Errno::Badf)
+        u32::try_from(self.0 & u64::from(u32::MAX))
+            .ok()
+            .and_then(|index| index.checked_sub(1))
+            .ok_or(Errno::Badf)
     }
 
     fn generation(self) -> u64 {
@@ -231,7 +234,12 @@ pub(crate) fn arrive(member: &Member, handles: &[Handle], mark: &AtomicU64) -> R
 }
 
 /// A message is thrown away. Objects that only it held are added to `unused`.
-pub(crate) fn discard(member: &Member, handles: &[Handle], mark: &AtomicU64, unused: &mut Vec<u32>) -> Result<()> {
+pub(crate) fn discard(
+    member: &Member,
+    handles: &[Handle],
+    mark: &AtomicU64,
+    unused: &mut Vec<u32>,
+) -> Result<()> {
     each_in_transit(member, handles, mark, 0, |count| count.saturating_sub(1), |index| unused.push(index))
 }
 

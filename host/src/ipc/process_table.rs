@@ -114,7 +114,10 @@ impl StateWord {
     }
 
     pub(crate) fn pack(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.parent) << 16 | u64::from(self.flags) << 8 | self.state as u64
+        u64::from(self.generation) << 32
+            | u64::from(self.parent) << 16
+            | u64::from(self.flags) << 8
+            | self.state as u64
     }
 
     fn free(self) -> Self {

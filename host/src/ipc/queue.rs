@@ -190,7 +190,7 @@ fn new_segment(member: &Member, bytes: u64) -> Result<u64> {
 fn capacity(member: &Member, segment: u64) -> Result<u64> {
     let head: &SegmentHead = member.arena.in_heap(segment, 0)?;
     let capacity = head.capacity.load(Ordering::Relaxed);
-    if capacity > SEGMENT_MAX || capacity % 8 != 0 { Err(Errno::Io) } else { Ok(capacity) }
+    if capacity > SEGMENT_MAX || !capacity.is_multiple_of(8) { Err(Errno::Io) } else { Ok(capacity) }
 }
 
 fn no_time(deadline: Deadline) -> impl Fn(TimedOut) -> Errno {
@@ -314,7 +314,12 @@ pub(crate) enum Taken {
 /// Takes the oldest item, waiting for one. A short item without handles is copied to `buffer` if it fits.
 ///
 /// `AGAIN` or `TIMEDOUT`; `CLOSED` when it is closed and drained.
-pub(crate) fn get(member: &Member, object: Object<'_>, buffer: &mut [u8], deadline: Deadline) -> Result<Taken> {
+pub(crate) fn get(
+    member: &Member,
+    object: Object<'_>,
+    buffer: &mut [u8],
+    deadline: Deadline,
+) -> Result<Taken> {
     let queue = &object.slot.queue;
     let _operation = member.begin(object.index)?;
     loop {

@@ -118,5 +118,8 @@ fn process_name(guest: &Guest) -> String {
     let name = table::state(&guest.process.member.arena, guest.process.member.index)
         .and_then(|_| guest.process.member.slot())
         .map(super::super::ipc::process_table::ProcessSlot::name);
-    name.map_or_else(|_| default_name(&guest.process.identity), |name| String::from_utf8_lossy(&name).into_owned())
+    name.map_or_else(
+        |_| default_name(&guest.process.identity),
+        |name| String::from_utf8_lossy(&name).into_owned(),
+    )
 }

@@ -6,9 +6,7 @@ use sandpool_abi::{Errno, NAME_MAX};
 use super::{Entry, Process};
 use crate::ipc::message::{self, Carry, Message};
 use crate::ipc::object::{self, Handle};
-use crate::ipc::process_table::{
-    self as table, DAEMON, Outcome, ProcessHandle, RELEASED, State, StateWord,
-};
+use crate::ipc::process_table::{self as table, DAEMON, Outcome, ProcessHandle, RELEASED, State, StateWord};
 use crate::ipc::{Result, heap};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
@@ -104,7 +102,13 @@ impl Process {
     }
 
     /// Has the supervisor start a process with fresh memory, and waits until it has.
-    pub(crate) fn spawn(&mut self, name: &str, flags: u32, payload: &[u8], handles: &[Handle]) -> Result<ProcessHandle> {
+    pub(crate) fn spawn(
+        &mut self,
+        name: &str,
+        flags: u32,
+        payload: &[u8],
+        handles: &[Handle],
+    ) -> Result<ProcessHandle> {
         self.stdio.flush();
         for handle in handles {
             object::resolve(&self.member, *handle)?;
@@ -166,9 +170,11 @@ impl Process {
         message.read(&self.member, &mut bytes)?;
         heap::free(&self.member, register)?;
         let (count, rest) = bytes.split_first_chunk::<4>().ok_or(Errno::Io)?;
-        let (identity, payload) =
-            rest.split_at_checked((u32::from_le_bytes(*count) as usize).saturating_mul(4)).ok_or(Errno::Io)?;
-        self.identity = identity.as_chunks::<4>().0.iter().map(|number| u32::from_le_bytes(*number)).collect();
+        let (identity, payload) = rest
+            .split_at_checked((u32::from_le_bytes(*count) as usize).saturating_mul(4))
+            .ok_or(Errno::Io)?;
+        self.identity =
+            identity.as_chunks::<4>().0.iter().map(|number| u32::from_le_bytes(*number)).collect();
         for handle in &handles {
             self.hold(*handle);
         }
@@ -189,7 +195,7 @@ impl Process {
     /// `BADF` if it names no process, `CHILD` if it names another's child.
     fn child(&self, handle: ProcessHandle) -> Result<(u32, StateWord)> {
         let (index, state) = table::resolve(&self.member.arena, handle)?;
-        if self.member.arena.process(index)?.parent() != self.handle || state.flags & RELEASED != 0 {
+        if self.member.arena.process(index)?.parent() != self.handle {
             return Err(Errno::Child);
         }
         Ok((index, state))
@@ -252,7 +258,11 @@ impl Process {
     /// Gives the slot of a child that has ended back.
     pub(crate) fn close(&self, handle: ProcessHandle) -> Result<()> {
         let (index, _) = self.child(handle)?;
-        if table::free(&self.member.arena, index, |state| !state.is_alive())? { Ok(()) } else { Err(Errno::Busy) }
+        if table::free(&self.member.arena, index, |state| !state.is_alive())? {
+            Ok(())
+        } else {
+            Err(Errno::Busy)
+        }
     }
 
     /// Leaves the slot of a child to the supervisor, which frees it with the child's end.
@@ -268,10 +278,10 @@ impl Process {
         Ok(())
     }
 
-    /// The children that are alive and still this process's to ask about.
+    /// The children that are alive.
     pub(crate) fn children(&self) -> Vec<ProcessHandle> {
         table::children(&self.member.arena, self.member.index)
-            .filter(|(_, state)| state.is_alive() && state.flags & RELEASED == 0)
+            .filter(|(_, state)| state.is_alive())
             .map(|(index, state)| ProcessHandle::new(index, state.generation))
             .collect()
     }
@@ -288,7 +298,9 @@ impl Process {
         for (index, state) in table::children(arena, self.member.index) {
             if state.is_alive() && state.flags & DAEMON != 0 {
                 if let Ok(child) = arena.process(index) {
-                    child.wanted_signals.fetch_or(1 << nix::libc::SIGTERM, std::sync::atomic::Ordering::AcqRel);
+                    child
+                        .wanted_signals
+                        .fetch_or(1 << nix::libc::SIGTERM, std::sync::atomic::Ordering::AcqRel);
                 }
                 let _ = self.ring_for(index);
             }

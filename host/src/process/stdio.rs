@@ -294,7 +294,11 @@ impl InputStream for Input {
 }
 
 impl AsyncRead for Input {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let len = self.read_some(buffer.initialize_unfilled());
         Poll::Ready(len.map(|len| buffer.advance(len)))
     }

@@ -87,7 +87,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     p1::add_to_linker_sync(linker, |guest: &mut Guest| &mut guest.wasi)?;
     linker.allow_shadowing(true);
     linker.func_wrap(MODULE, "poll_oneoff", poll_oneoff)?;
-    linker.func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+    linker
+        .func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -120,7 +121,10 @@ impl Subscription {
     fn parse(bytes: &[u8; SUBSCRIPTION], now: Duration, has_stdin: bool) -> Self {
         let [userdata @ .., _, _, _, _, _, _, _, _] = bytes.first_chunk::<16>().copied().unwrap_or_default();
         let word = |at: usize| -> u64 {
-            bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |word| u64::from_le_bytes(*word))
+            bytes
+                .get(at..)
+                .and_then(|rest| rest.first_chunk::<8>())
+                .map_or(0, |word| u64::from_le_bytes(*word))
         };
         let kind = word(8) as u8;
         let wait = match kind {
@@ -161,7 +165,13 @@ impl Subscription {
 }
 
 /// Waits until one of several clocks has come or a descriptor is ready. Only stdin is ever not ready.
-fn poll_oneoff(mut caller: Caller<'_, Guest>, subscriptions: i32, events: i32, count: i32, written: i32) -> i32 {
+fn poll_oneoff(
+    mut caller: Caller<'_, Guest>,
+    subscriptions: i32,
+    events: i32,
+    count: i32,
+    written: i32,
+) -> i32 {
     let Some(memory) = caller.data().memory else { return ERRNO_FAULT };
     let (memory, guest) = memory.data_and_store_mut(&mut caller);
     let count = count as u32 as usize;
@@ -209,7 +219,8 @@ fn poll_oneoff(mut caller: Caller<'_, Guest>, subscriptions: i32, events: i32, c
         return ERRNO_FAULT;
     };
     to.copy_from_slice(out);
-    let Some(to) = memory.get_mut(written as u32 as usize..).and_then(|rest| rest.first_chunk_mut::<4>()) else {
+    let Some(to) = memory.get_mut(written as u32 as usize..).and_then(|rest| rest.first_chunk_mut::<4>())
+    else {
         return ERRNO_FAULT;
     };
     *to = (ready.len() as u32).to_le_bytes();
@@ -229,7 +240,8 @@ fn sleep(deadline: Option<Duration>, waits_for_stdin: bool) -> bool {
         }
         // Rounded up, or the last part of a millisecond would be spent in a busy loop.
         let timeout = left.map_or(PollTimeout::NONE, |left| {
-            PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000).min(3_600_000) as i32).unwrap_or(PollTimeout::MAX)
+            PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000).min(3_600_000) as i32)
+                .unwrap_or(PollTimeout::MAX)
         });
         let stdin = std::io::stdin();
         let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&stdin), PollFlags::POLLIN)];

@@ -12,7 +12,9 @@ use sandpool_abi::process::{EXITED, LIMITED, SIGNALED, TRAPPED};
 
 use super::control::{Ended, Outcome as WireOutcome, Report};
 use crate::ipc::arena::{Member, Patience};
-use crate::ipc::process_table::{self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, State, StateWord};
+use crate::ipc::process_table::{
+    self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, State, StateWord,
+};
 use crate::ipc::{heap, sweep};
 use crate::process::boot::{self, Image};
 use crate::process::exit::TRAP_CODE;
@@ -39,9 +41,12 @@ impl Children {
     /// Starts the main guest.
     pub(crate) fn start_main(image: Image) -> io::Result<Self> {
         let arena = &*image.arena;
-        let (main, handle) =
-            table::reserve(arena, None, &default_name(&[]), 0).map_err(io::Error::other)?;
-        let member = Member { arena: image.arena.clone(), index: arena.geometry.processes_max, patience: Patience::Brief };
+        let (main, handle) = table::reserve(arena, None, &default_name(&[]), 0).map_err(io::Error::other)?;
+        let member = Member {
+            arena: image.arena.clone(),
+            index: arena.geometry.processes_max,
+            patience: Patience::Brief,
+        };
         let mut children = Self {
             image,
             member,
@@ -63,7 +68,8 @@ impl Children {
         match clone::fork(Parent::Caller, pid)? {
             Fork::Child => boot::run(&self.image, index, handle),
             Fork::Parent(_) => {
-                let running = |old: StateWord| old.is_alive().then_some(StateWord { state: State::Running, ..old });
+                let running =
+                    |old: StateWord| old.is_alive().then_some(StateWord { state: State::Running, ..old });
                 table::update(&self.image.arena, index, running).map_err(io::Error::other)?;
                 Ok(())
             }
@@ -96,7 +102,9 @@ impl Children {
             if let Ok(slot) = self.image.arena.process(index) {
                 slot.failure.store(errno as u32, Ordering::Release);
             }
-            let _ = table::update(&self.image.arena, index, |old| Some(StateWord { state: State::Failed, ..old }));
+            let _ = table::update(&self.image.arena, index, |old| {
+                Some(StateWord { state: State::Failed, ..old })
+            });
         }
         self.tell(u32::from(state.parent));
     }
@@ -155,7 +163,9 @@ impl Children {
     fn slot_of(&self, pid: i32) -> Option<u32> {
         let arena = &*self.image.arena;
         (0..arena.geometry.processes_max).find(|index| {
-            arena.process_id(*index).is_ok_and(|cell| i64::from(cell.load(Ordering::Acquire)) == i64::from(pid))
+            arena
+                .process_id(*index)
+                .is_ok_and(|cell| i64::from(cell.load(Ordering::Acquire)) == i64::from(pid))
         })
     }
 
@@ -167,7 +177,11 @@ impl Children {
         let claimed = slot.claimed();
         let outcome = match reaped.end {
             End::Signaled(signal) => Outcome { kind: SIGNALED, detail: signal.unsigned_abs() },
-            End::Exited(code) if i32::from(code) == TRAP_CODE && matches!(claimed.kind, TRAPPED | LIMITED) => claimed,
+            End::Exited(code)
+                if i32::from(code) == TRAP_CODE && matches!(claimed.kind, TRAPPED | LIMITED) =>
+            {
+                claimed
+            }
             End::Exited(code) => Outcome { kind: EXITED, detail: u32::from(code) },
         };
         slot.record_exit(outcome);
@@ -205,7 +219,8 @@ impl Children {
         let parent = table::state(&arena, index).map_or(NO_PARENT, |state| state.parent);
         let ended = |old: StateWord| Some(StateWord { state: State::Exited, ..old });
         let _ = table::update(&arena, index, ended);
-        let _ = table::free(&arena, index, |state| state.state == State::Exited && state.flags & RELEASED != 0);
+        let _ =
+            table::free(&arena, index, |state| state.state == State::Exited && state.flags & RELEASED != 0);
         slot.event.wake_all();
         self.tell(u32::from(parent));
     }
@@ -219,7 +234,8 @@ impl Children {
         }
         let has_process = arena.process_id(child).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0);
         if state.is_alive() && has_process {
-            let orphan = |old: StateWord| Some(StateWord { parent: NO_PARENT, flags: old.flags | RELEASED, ..old });
+            let orphan =
+                |old: StateWord| Some(StateWord { parent: NO_PARENT, flags: old.flags | RELEASED, ..old });
             let _ = table::update(arena, child, orphan);
             self.tell(child);
             return;
@@ -253,7 +269,9 @@ fn send(pid: u32, signal: Signal) {
     let Ok(pid) = i32::try_from(pid) else { return };
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     // A child's number can't be another's before it is reaped, which only this process does.
-    if pid > 0 && waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok_and(|status| status == WaitStatus::StillAlive) {
+    if pid > 0
+        && waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok_and(|status| status == WaitStatus::StillAlive)
+    {
         let _ = kill(Pid::from_raw(pid), signal);
     }
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send,
+    sendmsg, socketpair,
 };
 use serde::{Deserialize, Serialize};
 
@@ -128,8 +128,7 @@ pub(crate) fn receive_start(socket: BorrowedFd<'_>) -> io::Result<Start> {
     let mut word = [0; 8];
     let mut room = nix::cmsg_space!([RawFd; 5]);
     let mut parts = [IoSliceMut::new(&mut word)];
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut fds = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = control {
@@ -150,7 +149,9 @@ pub(crate) fn send_message(socket: BorrowedFd<'_>, message: &impl Serialize) -> 
 }
 
 /// Receives one message; `None` if the other end is closed.
-pub(crate) fn receive_message<T: serde::de::DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<T>> {
+pub(crate) fn receive_message<T: serde::de::DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<T>> {
     let mut buffer = vec![0; MESSAGE_MAX];
     let len = loop {
         match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {

@@ -125,7 +125,8 @@ impl Run {
     /// Serves the run until its last process has ended. `None` if the owner is gone and nobody wants to know.
     fn watch(&mut self, socket: &OwnedFd, owner: &OwnedFd) -> io::Result<Option<control::Ended>> {
         loop {
-            let timeout = if self.children.has_unswept() { PollTimeout::from(1_u8) } else { PollTimeout::NONE };
+            let timeout =
+                if self.children.has_unswept() { PollTimeout::from(1_u8) } else { PollTimeout::NONE };
             let mut fds = [
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.doorbell.as_fd(), PollFlags::POLLIN),

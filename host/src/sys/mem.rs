@@ -127,7 +127,9 @@ impl Mapping {
             return None;
         }
         // SAFETY: as for `write`, with the direction turned round: bytes that change meanwhile are unspecified.
-        unsafe { self.base.add(offset).copy_to_nonoverlapping(NonNull::from(&mut *bytes).cast(), bytes.len()) };
+        unsafe {
+            self.base.add(offset).copy_to_nonoverlapping(NonNull::from(&mut *bytes).cast(), bytes.len())
+        };
         Some(())
     }
 

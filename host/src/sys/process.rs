@@ -56,7 +56,8 @@ pub(crate) fn reap() -> Option<Reaped> {
     } else {
         End::Exited(libc::WEXITSTATUS(status) as u8)
     };
-    let time = |t: libc::timeval| Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs() as u32 * 1000);
+    let time =
+        |t: libc::timeval| Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs() as u32 * 1000);
     Some(Reaped {
         pid,
         end,

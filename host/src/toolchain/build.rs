@@ -28,11 +28,11 @@ pub struct BuildOptions {
     pub release: bool,
     /// Only the program of this name.
     pub bin: Option<String>,
-    /// Cargo's target directory, where the modules are found as well, as cargo lays them out. Without it, that is the
-    /// environment's `SANDPOOL_GUEST_TARGET_DIR`. Without that, packages are compiled in `guests` in the cache directory
-    /// (`SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool`, else `~/.cache/sandpool`), and the modules are
-    /// put where cargo by itself would put them, under the workspace's `target`, so that programs of the same name don't
-    /// replace each other.
+    /// Cargo's target directory, where the modules are found as well, as cargo lays them out. Without it,
+    /// that is the environment's `SANDPOOL_GUEST_TARGET_DIR`. Without that, packages are compiled in `guests`
+    /// in the cache directory (`SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool`, else
+    /// `~/.cache/sandpool`), and the modules are put where cargo by itself would put them, under the
+    /// workspace's `target`, so that programs of the same name don't replace each other.
     pub target_dir: Option<PathBuf>,
 }
 
@@ -43,12 +43,12 @@ impl Default for BuildOptions {
 }
 
 impl Toolchain {
-    /// Compiles the programs of the cargo package or workspace in `dir`, and returns their modules in the order of
-    /// their names. The compiler's messages go to stderr. Function names stay in the modules, unless the package
-    /// strips them, so that a trap's backtrace can be read.
+    /// Compiles the programs of the cargo package or workspace in `dir`, and returns their modules in the
+    /// order of their names. The compiler's messages go to stderr. Function names stay in the modules, unless
+    /// the package strips them, so that a trap's backtrace can be read.
     ///
-    /// Compiler flags and build settings of the environment and of cargo's configuration files are not used; what cargo
-    /// needs to reach a registry is.
+    /// Compiler flags and build settings of the environment are not used, nor are flags and wrappers from
+    /// cargo's configuration files; what cargo needs to reach a registry is.
     ///
     /// ```no_run
     /// use sandpool::toolchain::{BuildOptions, Toolchain};
@@ -60,8 +60,8 @@ impl Toolchain {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] where `dir` has no `Cargo.toml`, [`Error::Toolchain`] where it doesn't compile, or compiles to
-    /// no program.
+    /// [`Error::Invalid`] where `dir` has no `Cargo.toml`, [`Error::Toolchain`] where it doesn't compile, or
+    /// compiles to no program.
     pub fn build(&self, dir: &Path, options: &BuildOptions) -> Result<Vec<PathBuf>> {
         if !dir.join("Cargo.toml").is_file() {
             return Err(Error::Invalid {
@@ -120,8 +120,8 @@ impl Toolchain {
     }
 }
 
-/// The module that `path` stands for: itself, or if it is a directory, the one program of the cargo package in it, which
-/// is compiled first.
+/// The module that `path` stands for: itself, or if it is a directory, the one program of the cargo package
+/// in it, which is compiled first.
 ///
 /// ```
 /// use sandpool::toolchain::{BuildOptions, module_path};
@@ -132,8 +132,9 @@ impl Toolchain {
 /// ```
 ///
 /// # Errors
-/// Those of [`Toolchain::find`] and [`Toolchain::build`], and [`Error::Invalid`] where the package has several programs
-/// and `options.bin` names none of them, or where `path` is a file and `options.bin` names one.
+/// Those of [`Toolchain::find`] and [`Toolchain::build`], and [`Error::Invalid`] where the package has
+/// several programs and `options.bin` names none of them, or where `path` is a file and `options.bin` names
+/// one.
 pub fn module_path(path: &Path, options: &BuildOptions) -> Result<PathBuf> {
     if !path.is_dir() {
         return match options.bin {
@@ -219,8 +220,8 @@ fn workspace(dir: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Builds in a target directory that other workspaces use as well, and copies the modules to `place` before anybody else can
-/// build another program of the same name.
+/// Builds in a target directory that other workspaces use as well, and copies the modules to `place` before
+/// anybody else can build another program of the same name.
 fn shared(
     target_dir: &Path,
     place: &Path,
@@ -245,9 +246,10 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
 
 /// A wrapper of the compiler that changes nothing, whose path differs between workspaces.
 ///
-/// Cargo tells packages of one name and version in two workspaces apart by their paths *within* their workspaces, and
-/// takes one for the other in a target directory that both use. It puts the path of this wrapper into what it tells a
-/// workspace's own packages apart by, and leaves their dependencies to be shared.
+/// Cargo tells packages of one name and version in two workspaces apart by their paths *within* their
+/// workspaces, and takes one for the other in a target directory that both use. It puts the path of this
+/// wrapper into what it tells a workspace's own packages apart by, and leaves their dependencies to be
+/// shared.
 fn marker(target_dir: &Path, workspace: &Path) -> io::Result<PathBuf> {
     let mut name = format!("{:x}", Sha256::digest(workspace.as_os_str().as_bytes()));
     name.truncate(16);

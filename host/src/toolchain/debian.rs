@@ -1,5 +1,6 @@
-//! Debian's second toolchain: a newer rustc for web browsers, installed beside everything else, the source of its standard
-//! library, a C library for WASI, and LLVM's linker. Together they compile guests where no rustup server is in reach.
+//! Debian's second toolchain: a newer rustc for web browsers, installed beside everything else, the source of
+//! its standard library, a C library for WASI, and LLVM's linker. Together they compile guests where no
+//! rustup server is in reach.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,7 +74,8 @@ fn minor(version: &str) -> Option<u32> {
     version.split('.').nth(1)?.parse().ok()
 }
 
-/// The linker of the compiler's own LLVM, or else the oldest newer one: an older one may not understand its objects.
+/// The linker of the compiler's own LLVM, or else the oldest newer one: an older one may not understand its
+/// objects.
 fn choose_linker(names: impl Iterator<Item = String>, llvm_major: u32) -> Option<String> {
     names
         .filter_map(|name| Some((name.strip_prefix("wasm-ld-")?.parse().ok()?, name)))

@@ -53,7 +53,8 @@ fn by_rustup(say: &mut dyn FnMut(&str)) -> Result<(), String> {
     run(&mut rustup, Some(RUSTUP_TIME_MAX))
 }
 
-/// Package lists may be missing or out of date, which shows when an installation fails: only then they are fetched.
+/// Package lists may be missing or out of date, which shows when an installation fails: only then they are
+/// fetched.
 fn by_apt(say: &mut dyn FnMut(&str)) -> Result<(), String> {
     if !Path::new("/usr/bin/apt-get").exists() {
         return Err("it is not installed".to_owned());

@@ -84,8 +84,9 @@ impl Toolchain {
         })
     }
 
-    /// Finds a toolchain or installs one: with rustup, or else Debian's packages with apt-get (by `sudo -n` where
-    /// this isn't root). `say` is told about each step before it is taken; nothing ever asks a question.
+    /// Finds a toolchain or installs one: with rustup, or else Debian's packages with apt-get (by `sudo -n`
+    /// where this isn't root). `say` is told about each step before it is taken; nothing ever asks a
+    /// question.
     ///
     /// ```no_run
     /// let toolchain = sandpool::toolchain::Toolchain::install(&mut |step| eprintln!("{step}"))?;
@@ -113,8 +114,8 @@ impl fmt::Display for Toolchain {
     }
 }
 
-/// The version of the rustc on `PATH`, if it has the target's standard library. `--print target-libdir` names a folder
-/// whether or not it is there.
+/// The version of the rustc on `PATH`, if it has the target's standard library. `--print target-libdir` names
+/// a folder whether or not it is there.
 fn installed() -> Option<String> {
     let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]))?;
     std::fs::read_dir(Path::new(libraries.trim()))

@@ -9,9 +9,9 @@ use sandpool::toolchain::{BuildOptions, Toolchain};
 
 /// Compile a cargo package or workspace to WebAssembly.
 ///
-/// The paths of the modules go to stdout, one a line; the compiler's messages go to stderr. Without a target directory,
-/// packages are compiled in the user's cache directory and the modules are put under the workspace's target/, where
-/// cargo would put them.
+/// The paths of the modules go to stdout, one a line; the compiler's messages go to stderr. Without a target
+/// directory, packages are compiled in the user's cache directory and the modules are put under the
+/// workspace's target/, where cargo would put them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

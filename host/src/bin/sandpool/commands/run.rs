@@ -138,8 +138,9 @@ fn table(summary: &Summary) -> String {
         table.push_str("…\n");
     }
     table.push_str(&format!(
-        "{} processes in {}, peak memory of a process {}\n",
+        "{} {} in {}, peak memory of a process {}\n",
         summary.processes,
+        if summary.processes == 1 { "process" } else { "processes" },
         text::duration(summary.wall),
         text::bytes(summary.peak_memory)
     ));
