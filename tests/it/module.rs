@@ -1,7 +1,5 @@
 //! What bad input gets: one message with a cause, a hint where there is one, and the documented exit code.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,188 @@
+//! Nothing is left of a run, whichever of its processes ends, and whatever the others do at that moment.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid as ProcessGroup;
+
+use crate::procfs::{self, Pid};
+use crate::support::{Ended, Random, Run, run_with};
+
+/// What a crowd can be at; see the guest.
+const STATES: [&str; 9] = ["sleep", "spin", "get", "put", "pass", "fork", "spawn", "storm", "family"];
+
+/// The exit code of `sandpool run` when the supervisor is gone.
+const SUPERVISOR_LOST: i32 = 123;
+
+fn crowd(what: &str, count: usize) -> Run {
+    let mut command = run_with("crowd", &[what, &count.to_string()]);
+    if what == "storm" {
+        // The table is full soon, and room in it is fought for.
+        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        command = crate::support::sandpool();
+        command.args(["run", "--processes-max", "60"]).args(&arguments[1..]);
+    }
+    Run::start(&mut command)
+}
+
+fn kill(pid: Pid, parent: Pid, signal: Signal) -> bool {
+    procfs::kill(pid, signal, |pid| procfs::parent(pid) == Some(parent))
+}
+
+fn kill_embedder(run: &Run) {
+    assert!(kill(run.embedder(), std::process::id(), Signal::SIGKILL));
+}
+
+fn kill_supervisor(run: &Run) {
+    assert!(kill(run.supervisor(), run.embedder(), Signal::SIGKILL));
+}
+
+fn supervisor_was_killed(ended: Ended) {
+    let ended = ended.expect_code(SUPERVISOR_LOST);
+    assert!(ended.stderr.contains("error: the supervisor is gone: killed by signal 9\n"), "{ended}");
+}
+
+fn main_guest_was_killed(ended: Ended) {
+    let ended = ended.expect_code(137);
+    assert!(ended.stderr.contains("error: the guest was killed: SIGKILL\n"), "{ended}");
+}
+
+/// The numbers of the main guest and of its children.
+fn family(run: &Run) -> Vec<Pid> {
+    let printed = run.printed();
+    let line = printed.lines().find_map(|line| line.strip_prefix("processes: ")).unwrap();
+    line.split(' ').map(|pid| pid.parse().unwrap()).collect()
+}
+
+fn kill_guest(run: &Run, pid: Pid) {
+    assert!(kill(pid, run.supervisor(), Signal::SIGKILL), "{pid} isn't a guest\n{}", run.printed());
+}
+
+#[test]
+fn the_embedder_is_killed() {
+    for state in STATES {
+        let run = crowd(state, 4);
+        run.wait_for_line("ready");
+        kill_embedder(&run);
+        run.finish().expect_signal(Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn the_supervisor_is_killed() {
+    for state in STATES {
+        let run = crowd(state, 4);
+        run.wait_for_line("ready");
+        kill_supervisor(&run);
+        supervisor_was_killed(run.finish());
+    }
+}
+
+#[test]
+fn the_main_guest_is_killed() {
+    for state in STATES {
+        let run = crowd(state, 4);
+        run.wait_for_line("ready");
+        kill_guest(&run, family(&run)[0]);
+        main_guest_was_killed(run.finish());
+    }
+}
+
+/// The others are told, and go on.
+#[test]
+fn a_child_is_killed() {
+    // Not in a storm: there the table is full of processes that nobody waits for.
+    for state in STATES.into_iter().filter(|state| *state != "storm") {
+        let run = crowd(state, 4);
+        run.wait_for_line("ready");
+        kill_guest(&run, family(&run)[2]);
+        let ended = run.finish().expect_code(0);
+        assert_eq!(ended.all("a child was "), ["Signaled(9)"], "{state}\n{ended}");
+    }
+}
+
+/// A process that is stopped can't do anything about its end.
+#[test]
+fn stopped_processes_end_too() {
+    let run = crowd("sleep", 4);
+    run.wait_for_line("ready");
+    let supervisor = run.supervisor();
+    for pid in run.guests() {
+        assert!(kill(pid, supervisor, Signal::SIGSTOP));
+    }
+    kill_embedder(&run);
+    run.finish().expect_signal(Signal::SIGKILL);
+}
+
+#[test]
+fn ctrl_c() {
+    for state in ["sleep", "spin", "get", "fork", "storm"] {
+        let run = crowd(state, 4);
+        run.wait_for_line("ready");
+        // As a terminal does it: all processes of the group get it.
+        killpg(ProcessGroup::from_raw(run.embedder().try_into().unwrap()), Signal::SIGINT).unwrap();
+        let ended = run.finish().expect_signal(Signal::SIGINT);
+        assert_eq!(ended.stderr, "interrupted\n", "{state}");
+    }
+}
+
+#[test]
+fn signals_to_the_embedder_only() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        for state in ["sleep", "spin", "fork", "storm"] {
+            let run = crowd(state, 4);
+            run.wait_for_line("ready");
+            assert!(kill(run.embedder(), std::process::id(), signal));
+            let ended = run.finish().expect_signal(signal);
+            assert_eq!(ended.stderr, "interrupted\n", "{state}");
+        }
+    }
+}
+
+/// At any moment of a storm of forks, in which a process is always being born.
+#[test]
+fn kills_in_a_storm_of_forks() {
+    let mut random = Random::new();
+    for round in 0..30 {
+        let run = crowd(if round % 2 == 0 { "storm" } else { "fork" }, 6);
+        run.wait_for_line("ready");
+        random.pause(Duration::from_millis(20));
+        match round % 3 {
+            0 => {
+                kill_embedder(&run);
+                run.finish().expect_signal(Signal::SIGKILL);
+            }
+            1 => {
+                kill_supervisor(&run);
+                supervisor_was_killed(run.finish());
+            }
+            _ => {
+                kill_guest(&run, family(&run)[0]);
+                main_guest_was_killed(run.finish());
+            }
+        }
+    }
+}
+
+/// At any moment of the start: of the embedder, the supervisor, the first guests.
+#[test]
+fn kills_while_a_run_starts() {
+    let mut random = Random::new();
+    for _ in 0..40 {
+        let run = crowd("fork", 4);
+        random.pause(Duration::from_millis(30));
+        kill_embedder(&run);
+        run.finish().expect_signal(Signal::SIGKILL);
+    }
+}
+
+/// A main guest that ends doesn't leave what isn't its child: a grandchild whose parent was killed.
+#[test]
+fn orphans_end_with_the_main_guest() {
+    let run = crowd("family", 1);
+    run.wait_for_line("ready");
+    assert!(procfs::eventually(|| run.guests().len() == 4), "{}", run.printed());
+    kill_guest(&run, family(&run)[1]);
+    let ended = run.finish().expect_code(0);
+    assert_eq!(ended.all("a child was "), ["Signaled(9)"], "{ended}");
+}

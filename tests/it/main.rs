@@ -1,0 +1,23 @@
+//! Tests of the whole: the built command runs real guests, and the tests look at what it prints, how it ends, and at
+//! `/proc`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
+#![allow(clippy::print_stderr, reason = "a test says why it fails")]
+
+mod chaos;
+mod lifetime;
+mod module;
+mod proc;
+mod process;
+mod procfs;
+mod queue;
+mod stdio;
+mod support;
+mod toolchain;
+mod wasi;
+mod wordcount;

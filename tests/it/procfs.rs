@@ -1,0 +1,100 @@
+//! What `/proc` shows of processes.
+
+use std::fs;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::sys::signal::Signal;
+
+use crate::support::deadline;
+
+pub(crate) type Pid = u32;
+
+/// Looks again and again until it holds. Whether it did before the deadline.
+pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + deadline();
+    while !holds() {
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// The numbers of all processes.
+pub(crate) fn all() -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// A process's state and its parent's number; `None` if it is gone, or dead and not yet reaped.
+pub(crate) fn parent(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses, and may hold some itself.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.next()?.parse().ok()
+}
+
+/// A process's children that are alive.
+pub(crate) fn children(of: Pid) -> Vec<Pid> {
+    let mut found = all();
+    found.retain(|pid| parent(*pid) == Some(of));
+    found
+}
+
+/// How many threads a process has.
+pub(crate) fn threads(pid: Pid) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+/// A process's open descriptors and what they lead to, by number.
+pub(crate) fn descriptors(pid: Pid) -> Vec<(u32, PathBuf)> {
+    let mut found: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (entry.file_name().to_str().unwrap().parse().unwrap(), fs::read_link(entry.path()).unwrap())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// A figure of `/proc/PID/status`, such as the KiB of `RssAnon`.
+pub(crate) fn status(pid: Pid, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Who a process is, and what it waits for.
+pub(crate) fn describe(pid: Pid) -> String {
+    let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let (name, wait, stat) = (read("comm"), read("wchan"), read("stat"));
+    format!("{pid} {} {} {}", name.trim(), wait.trim(), stat.trim())
+}
+
+/// Sends a signal to the process of this number if it is the one that is meant; whether it was. Safe from numbers that
+/// are used again: a descriptor of the process is held before it is looked at.
+pub(crate) fn kill(pid: Pid, signal: Signal, is_meant: impl FnOnce(Pid) -> bool) -> bool {
+    // SAFETY: both calls take integers, and the first makes a descriptor that nobody else owns.
+    #[allow(
+        unsafe_code,
+        reason = "nothing safer sends signals to a process that can't be mistaken for another"
+    )]
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0_u64);
+        let Ok(fd @ 0..) = i32::try_from(fd) else { return false };
+        let fd = OwnedFd::from_raw_fd(fd);
+        is_meant(pid)
+            && libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal as i32, 0_u64, 0_u64) == 0
+    }
+}

@@ -1,0 +1,145 @@
+//! WASI in processes that fork: arguments, environment, clocks, random bytes, directories.
+
+use std::fs;
+
+use crate::process::module;
+use crate::support::{Ended, finish, guest, run, run_with};
+
+const PROCESSES: [&str; 3] = ["MainProcess", "Process-1", "Process-2"];
+
+#[test]
+fn arguments_and_environment_are_what_was_granted() {
+    let mut command = run(guest("wasi_env_args"));
+    command.env("SECRET", "of the host").env("TAKEN", "as it is");
+    command.args(["--env", "A=1=2", "--env", "EMPTY=", "--env", "TAKEN", "--", "--flag", "two words", "ü"]);
+    let ended = finish(&mut command).expect_code(0);
+    let expected: Vec<_> = PROCESSES
+        .iter()
+        .flat_map(|name| {
+            [
+                "argument 1: --flag",
+                "argument 2: two words",
+                "argument 3: ü",
+                "variable A=1=2",
+                "variable EMPTY=",
+                "variable TAKEN=as it is",
+            ]
+            .map(|line| format!("{name}: {line}"))
+        })
+        .collect();
+    assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn nothing_of_the_hosts_environment_is_granted_by_itself() {
+    let ended = finish(run(guest("wasi_env_args")).env("SECRET", "of the host")).expect_code(0);
+    ended.expect_stdout(&[]);
+}
+
+#[test]
+fn clocks_and_sleep() {
+    let ended = finish(&mut run(guest("wasi_sleep"))).expect_code(0);
+    assert_eq!(
+        ended.all("ok: ").iter().filter(|what| **what == "by the monotonic clock").count(),
+        3,
+        "{ended}"
+    );
+}
+
+/// A generator with a seed would give forked siblings the same numbers.
+#[test]
+fn siblings_get_different_random_bytes_and_hash_seeds() {
+    for _ in 0..5 {
+        finish(&mut run(guest("wasi_random"))).expect_code(0).expect_stdout(&[
+            "ok: random bytes differ in each process",
+            "ok: hash seeds differ in each process",
+        ]);
+    }
+}
+
+#[test]
+fn directories_as_they_were_granted() {
+    let (ro, rw) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(ro.path().join("input.txt"), "from the host\n").unwrap();
+    let mut command = run(guest("wasi_files"));
+    command.arg("--dir").arg(format!("{}:/ro:ro", ro.path().display()));
+    command.arg("--dir").arg(format!("{}:/rw", rw.path().display()));
+    let ended = finish(&mut command).expect_code(0);
+    for line in
+        ["input: from the host", "files: child.txt main.txt spawned.txt", "ok: nothing that wasn't granted"]
+    {
+        assert!(ended.stdout.lines().any(|found| found == line), "no {line:?}\n{ended}");
+    }
+    for who in ["main", "child", "spawned"] {
+        assert!(
+            fs::read_to_string(rw.path().join(who).with_extension("txt")).unwrap().starts_with("written by")
+        );
+    }
+    assert_eq!(
+        fs::read_dir(ro.path()).unwrap().count(),
+        1,
+        "something was written to the read-only directory"
+    );
+    assert_eq!(fs::read_to_string(ro.path().join("input.txt")).unwrap(), "from the host\n");
+}
+
+#[test]
+fn no_directory_without_a_grant() {
+    let ended = finish(&mut run(guest("wasi_files"))).expect_code(1);
+    assert!(ended.stderr.starts_with("error: "), "{ended}");
+}
+
+/// Calls WASI, forks, and waits in the child for two clocks at once, one of them an hour away. The exit code is ten times
+/// the number of the clock that has come, and how many have.
+fn two_clocks(near: u32, far: u32) -> Ended {
+    let text = format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+          (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "clock_time_get" (func $now (param i32 i64 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+          (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
+          (import "sandpool_process" "join" (func $join (param i64 i64) (result i32)))
+          (import "sandpool_process" "status" (func $status (param i64 i32) (result i32)))
+          (memory (export "memory") 1)
+          (func $succeed (param i32) (if (local.get 0) (then unreachable)))
+          (func $subscribe (param $at i32) (param $userdata i64) (param $clock i32) (param $nanoseconds i64)
+            (i64.store (local.get $at) (local.get $userdata))
+            (i32.store offset=16 (local.get $at) (local.get $clock))
+            (i64.store offset=24 (local.get $at) (local.get $nanoseconds)))
+          (func (export "_start") (local $child i64)
+            ;; All that might start a runtime, or a thread, in the parent.
+            (call $succeed (call $random (i32.const 0) (i32.const 8)))
+            (call $succeed (call $now (i32.const 1) (i64.const 1) (i32.const 0)))
+            (call $subscribe (i32.const 256) (i64.const 1) (i32.const 1) (i64.const 1000000))
+            (call $succeed (call $poll (i32.const 256) (i32.const 512) (i32.const 1) (i32.const 1024)))
+            (local.set $child (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
+            (if (i64.eqz (local.get $child)) (then
+              (call $subscribe (i32.const 256) (i64.const 4) (i32.const {far}) (i64.const 3600000000000))
+              (call $subscribe (i32.const 304) (i64.const 7) (i32.const {near}) (i64.const 20000000))
+              (call $succeed (call $poll (i32.const 256) (i32.const 512) (i32.const 2) (i32.const 1024)))
+              (call $exit (i32.add (i32.load (i32.const 1024)) (i32.mul (i32.const 10) (i32.load (i32.const 512)))))))
+            (call $succeed (call $join (local.get $child) (i64.const -1)))
+            (call $succeed (call $status (local.get $child) (i32.const 2048)))
+            (call $exit (i32.load (i32.const 2056)))))"#
+    );
+    finish(&mut run(module(&text).path()))
+}
+
+/// wasmtime-wasi's own `poll_oneoff` hangs or panics here: in the child of a process that has called it before, and
+/// with two clocks anywhere.
+#[test]
+fn a_forked_child_waits_for_two_clocks_at_once() {
+    for (near, far) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        two_clocks(near, far).expect_code(71);
+    }
+}
+
+#[test]
+fn a_child_sleeps_after_its_parent_called_wasi() {
+    let (run, data) = crate::proc::crowd_that_called_wasi();
+    // Its processes are beyond all calls, and asleep.
+    drop(run);
+    assert_eq!(fs::read(data.path().join("written.txt")).unwrap().len(), 32);
+    finish(&mut run_with("wasi_sleep", &[])).expect_code(0);
+}
