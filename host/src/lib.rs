@@ -21,6 +21,9 @@ mod codec;
 pub mod doctor;
 mod engine;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod imports;
 mod ipc;
 mod process;

@@ -101,14 +101,14 @@ pub mod process {
 
     /// Flag of `fork` and `spawn`: the new process is daemonic.
     pub const DAEMON: u32 = 1;
-    /// Flag of `fork` and `spawn`: the new process is not daemonic, whatever its parent is.
+    /// Flag of `fork` and `spawn`: the new process is not daemonic.
     pub const NOT_DAEMON: u32 = 2;
 
     imports! { sandpool_process:
         /// Forks the calling process: the child goes on in the same instance, with a copy-on-write copy of its
         /// memory. Returns 0 in the child and the child's handle in the parent. An empty name means the default,
         /// `Process-` and the child's identity. Flags: [`DAEMON`](super::DAEMON) or
-        /// [`NOT_DAEMON`](super::NOT_DAEMON); neither inherits the caller's.
+        /// [`NOT_DAEMON`](super::NOT_DAEMON), which is the default. `PERM` if the caller is daemonic.
         /// Flush buffered output first.
         fork(name: I32, name_len: I32, flags: I32) -> I64;
         /// Starts a process with fresh memory, whose `_start` is called. It finds `payload` by `entry`, and holds
@@ -142,8 +142,8 @@ pub mod process {
         /// Gives a child's handle back whether or not it is alive; the child goes on, and is still waited for when
         /// the caller ends, unless it is daemonic.
         detach(process: I64) -> I32;
-        /// Writes an [`Info`](super::Info) about the caller, its parent or a child to `info`. `BADF` for a parent that
-        /// has ended and is forgotten.
+        /// Writes an [`Info`](super::Info) about the caller, its parent (even when that is long gone) or a child to
+        /// `info`.
         info(process: I64, info: I32) -> I32;
         /// Copies the name of the caller, its parent or a child, and returns its whole length.
         name(process: I64, buffer: I32, capacity: I32) -> I64;

@@ -477,7 +477,7 @@ pub struct Sentinel {
 /// ```
 ///
 /// No timeout is for ever. The result is in the order of `sentinels`, and empty when the time is over, or when there
-/// was nothing to wait for. A process that was joined, closed or dropped counts as ended.
+/// was nothing to wait for. A process that was joined or closed counts as ended.
 ///
 /// # Errors
 /// [`Error::NotAChild`] for a sentinel that was made by another process. More than 4096 of them are an error, too.
@@ -747,8 +747,6 @@ fn gone(handle: u64, timeout: u64) -> Result<bool, Error> {
 /// }
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
-///
-/// As in Python, children that have ended and that nobody will ask about are forgotten on the way.
 ///
 /// # Errors
 /// Only when the arena is damaged.

@@ -370,8 +370,7 @@ pub enum GetError {
     Closed,
     /// The item was taken, but isn't of the queue's type.
     Decode(DecodeError),
-    /// The item was taken, but this process has no memory for it. The host keeps it for this process, which gets
-    /// nothing else from any queue any more: it had better end.
+    /// The item was taken, but this process has no memory for it. It is lost with the next item that is taken.
     OutOfMemory,
     /// Anything else that the host reported.
     Host(Errno),

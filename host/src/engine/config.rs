@@ -18,7 +18,7 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
 /// host's own frames below and above wasm.
 const WASM_STACK: usize = 1 << 20;
 
-/// Linear memory never moves: shared arrays are mapped over it.
+/// Linear memory grows in place: what is advised for its range, and what is mapped into it, stays.
 const MEMORY_RESERVATION: u64 = 4 << 30;
 
 /// An engine that compiles modules and loads what any other engine of this function has compiled.
@@ -27,7 +27,7 @@ pub(crate) fn engine() -> Result<Engine> {
     config
         .cranelift_opt_level(OptLevel::Speed)
         .parallel_compilation(true)
-        // The pooling allocator resets its slots with madvise, which would zero what siblings share.
+        // A process has one instance. The pooling allocator would reset its memory with madvise, for nothing.
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
         .memory_reservation(MEMORY_RESERVATION)
         .memory_may_move(false)

@@ -1,12 +1,12 @@
 //! `sandpool_process`. See [`family`](crate::process::family).
 
-use sandpool_abi::process::MODULE;
+use sandpool_abi::process::{DAEMON, MODULE};
 use sandpool_abi::{Errno, WAIT_MAX};
 use wasmtime::{Caller, Linker};
 
 use super::{View, bytes, bytes_mut, fill, fill_words, handles, status, store, text, value, view, words};
 use crate::ipc::Result;
-use crate::ipc::process_table::{DAEMON, ProcessHandle};
+use crate::ipc::process_table::ProcessHandle;
 use crate::process::Guest;
 use crate::process::family::Forked;
 use crate::sys::futex::Deadline;
@@ -107,9 +107,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         "name",
         |mut caller: Caller<'_, Guest>, process: i64, buffer: i32, capacity: i32| {
             value(view(&mut caller).and_then(|view| {
-                let (index, _) = view.guest.process.describe(process_handle(process))?;
-                let name = view.guest.process.member.arena.process(index)?.name();
-                fill(view.memory, buffer, capacity, &name)
+                let known = view.guest.process.describe(process_handle(process))?;
+                fill(view.memory, buffer, capacity, &known.name)
             }))
         },
     )?;
@@ -133,23 +132,8 @@ fn wait(view: View<'_>, list: (i32, i32), timeout: i64, ready: i32) -> Result<i6
 }
 
 fn info(view: View<'_>, handle: ProcessHandle, out: i32) -> Result<()> {
-    let process = &view.guest.process;
-    let arena = &process.member.arena;
-    let (index, state) = process.describe(handle)?;
-    let pid = |index| -> Result<u32> {
-        use std::sync::atomic::Ordering::Acquire;
-        let running = arena.process_id(index)?.load(Acquire);
-        if running != 0 { Ok(running) } else { Ok(arena.process(index)?.ended_pid.load(Acquire)) }
-    };
-    let parent_pid = arena.process(index)?.parent().index().and_then(pid).unwrap_or(0);
-    let flags = u32::from(state.flags & DAEMON);
-    let fields = [
-        handle.0 as u32,
-        (handle.0 >> 32) as u32,
-        pid(index)?,
-        parent_pid,
-        flags,
-        u32::from(state.is_alive()),
-    ];
-    store(view.memory, out, fields)
+    let known = view.guest.process.describe(handle)?;
+    let flags = if known.is_daemon { DAEMON } else { 0 };
+    let (low, high) = (handle.0 as u32, (handle.0 >> 32) as u32);
+    store(view.memory, out, [low, high, known.pid, known.parent_pid, flags, u32::from(known.is_alive)])
 }

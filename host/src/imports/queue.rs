@@ -6,6 +6,7 @@ use wasmtime::{Caller, Linker};
 
 use super::{View, bytes, bytes_mut, fill_words, handles, status, store, value, view};
 use crate::ipc::object::{self, Handle};
+use crate::ipc::process_table::Register;
 use crate::ipc::queue::{self, Taken};
 use crate::ipc::{Result, heap, message};
 use crate::process::{Guest, Held};
@@ -94,7 +95,7 @@ fn get(view: View<'_>, queue: i64, buffer: (i32, i32), timeout: i64, result: i32
     let process = &mut view.guest.process;
     if let Some(Held::Message(_)) = process.held.take() {
         let mut unused = Vec::new();
-        message::discard(&process.member, process.member.slot()?.item_register(), &mut unused)?;
+        message::discard(&process.member, process.member.slot()?.register(Register::Incoming), &mut unused)?;
         for index in unused {
             object::destroy_if_unused(&process.member, index)?;
         }
@@ -112,7 +113,7 @@ fn get(view: View<'_>, queue: i64, buffer: (i32, i32), timeout: i64, result: i32
         Taken::Bytes(bytes) => (bytes.len() as u64, 0, Some(Held::Bytes(bytes))),
         Taken::Message(message) if message.handle_count == 0 && message.len <= out.len() as u64 => {
             message.read(&process.member, out)?;
-            heap::free(&process.member, process.member.slot()?.item_register())?;
+            heap::free(&process.member, process.member.slot()?.register(Register::Incoming))?;
             (message.len, 0, None)
         }
         Taken::Message(message) => (message.len, message.handle_count, Some(Held::Message(message))),
@@ -153,7 +154,7 @@ fn take(view: View<'_>, buffer: (i32, i32), list: (i32, i32)) -> Result<()> {
                 }
             };
             message.arrive(&process.member, &handles)?;
-            heap::free(&process.member, process.member.slot()?.item_register())?;
+            heap::free(&process.member, process.member.slot()?.register(Register::Incoming))?;
             handles.into_iter().for_each(|handle| process.hold(handle));
             Ok(())
         }

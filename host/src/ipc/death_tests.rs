@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use super::arena::{Arena, Geometry, Member, Patience};
 use super::object::{self, Handle, count_live};
+use super::process_table::Register;
 use super::queue::{self, Taken};
 use super::{heap, sweep};
 use crate::sys::clone::{self, Fork, Parent};
@@ -86,7 +87,7 @@ fn get_bytes(member: &Member, queue: Handle, buffer: &mut [u8]) -> Option<usize>
         Taken::Message(message) => {
             message.read(member, buffer).unwrap();
             message.arrive(member, &message.handles(member).unwrap()).unwrap();
-            heap::free(member, member.slot().unwrap().item_register()).unwrap();
+            heap::free(member, member.slot().unwrap().register(Register::Incoming)).unwrap();
             Some(message.len as usize)
         }
     }

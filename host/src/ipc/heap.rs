@@ -1,4 +1,4 @@
-//! The heap of the arena: runs of pages, best fit by size class, merged with their neighbours when freed.
+//! The heap of the arena: runs of pages, the first that fits of a size class, merged with their neighbours when freed.
 //!
 //! A run is described at its first and at its last page (boundary tags), so that a neighbour is found in one step.
 //! Free runs are chained by size class: class *c* holds runs of 2^c to 2^(c+1) - 1 pages. All of it is guarded by
@@ -85,7 +85,7 @@ impl HeapHead {
     }
 
     /// Pages that are not free.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn used_pages(&self) -> u64 {
         self.used_pages.load(Ordering::Relaxed)
     }

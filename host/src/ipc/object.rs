@@ -300,7 +300,7 @@ pub(crate) fn drop_holds_of(member: &Member, dead: u32, killed: bool) -> Result<
 }
 
 /// How many objects are live. Only exact while nobody works on the arena.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn count_live(arena: &Arena) -> Result<u32> {
     let mut live = 0;
     for index in 0..arena.header()?.objects.high_water(arena) {

@@ -63,21 +63,48 @@ shared! {
         pub(crate) failure: AtomicU32,
         /// handle of its parent
         parent: AtomicU64,
+        /// process id of its parent, which may be long gone
+        pub(crate) parent_pid: AtomicU32,
+        unused: AtomicU32,
+        /// and its name
+        parent_name: Name,
         /// number of the object it is in the middle of, plus 1
         operation: AtomicU64,
-        /// runs of heap pages in its hands: an item or arguments; a segment of a queue
-        inflight: [AtomicU64; 2],
+        /// runs of heap pages in its hands, see [`Register`]
+        inflight: [AtomicU64; Register::ALL.len()],
         /// its process id, when it has ended
         pub(crate) ended_pid: AtomicU32,
         reserved: AtomicU32,
         /// when it started, in nanoseconds of the monotonic clock
         pub(crate) started: AtomicU64,
-        name_len: AtomicU64,
-        name: [AtomicU64; NAME_WORDS],
+        name: Name,
+    }
+
+    struct Name {
+        len: AtomicU64,
+        words: [AtomicU64; NAME_WORDS],
     }
 }
 
 const NAME_WORDS: usize = (NAME_MAX + 1) / 8;
+
+/// What a run of heap pages is that is in the hands of a process. Each can be at the same time as the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Register {
+    /// A message that is being sent, or was given to a process that is being spawned.
+    Outgoing,
+    /// A message that was taken, and that the guest has yet to copy.
+    Incoming,
+    /// A message of a queue that is being destroyed.
+    Discarded,
+    /// A segment of a queue. The others are messages.
+    Segment,
+}
+
+impl Register {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Outgoing, Self::Incoming, Self::Discarded, Self::Segment];
+}
 
 /// The lowest byte of a state word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,16 +210,15 @@ impl Outcome {
 }
 
 impl ProcessSlot {
-    /// Where a message stands that is in the hands of the process.
-    pub(crate) fn item_register(&self) -> &AtomicU64 {
-        let [item, _] = &self.inflight;
-        item
-    }
-
-    /// Where a segment stands that is in the hands of the process.
-    pub(crate) fn segment_register(&self) -> &AtomicU64 {
-        let [_, segment] = &self.inflight;
-        segment
+    /// Where the first page of a run stands that is in the hands of the process.
+    pub(crate) fn register(&self, register: Register) -> &AtomicU64 {
+        let [outgoing, incoming, discarded, segment] = &self.inflight;
+        match register {
+            Register::Outgoing => outgoing,
+            Register::Incoming => incoming,
+            Register::Discarded => discarded,
+            Register::Segment => segment,
+        }
     }
 
     /// The object that the process is in the middle of.
@@ -225,19 +251,40 @@ impl ProcessSlot {
         ProcessHandle(self.parent.load(Ordering::Acquire))
     }
 
-    fn set_name(&self, name: &str) {
-        for (word, bytes) in self.name.iter().zip(name.as_bytes().chunks(8)) {
+    /// Its name.
+    pub(crate) fn name(&self) -> Vec<u8> {
+        self.name.get()
+    }
+
+    /// The name of its parent.
+    pub(crate) fn parent_name(&self) -> Vec<u8> {
+        self.parent_name.get()
+    }
+
+    /// Takes name and process id of its parent down, for later.
+    pub(crate) fn remember_parent(&self, parent: &Self, pid: u32) {
+        self.parent_pid.store(pid, Ordering::Relaxed);
+        self.parent_name.len.store(parent.name.len.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (to, from) in self.parent_name.words.iter().zip(&parent.name.words) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Name {
+    fn set(&self, name: &str) {
+        for (word, bytes) in self.words.iter().zip(name.as_bytes().chunks(8)) {
             let mut padded = [0; 8];
             padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
             word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
         }
-        self.name_len.store(name.len() as u64, Ordering::Relaxed);
+        self.len.store(name.len() as u64, Ordering::Relaxed);
     }
 
-    /// Its name. Another process wrote it, so it need not be UTF-8.
-    pub(crate) fn name(&self) -> Vec<u8> {
-        let len = (self.name_len.load(Ordering::Relaxed) as usize).min(NAME_MAX);
-        self.name.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).take(len).collect()
+    /// Another process wrote it, so it need not be UTF-8.
+    fn get(&self) -> Vec<u8> {
+        let len = (self.len.load(Ordering::Relaxed) as usize).min(NAME_MAX);
+        self.words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).take(len).collect()
     }
 }
 
@@ -305,7 +352,7 @@ pub(crate) fn reserve(
             slot.wanted_signals.store(0, Ordering::Relaxed);
             slot.failure.store(0, Ordering::Relaxed);
             slot.parent.store(parent.map_or(0, |(_, handle)| handle.0), Ordering::Relaxed);
-            slot.set_name(name);
+            slot.name.set(name);
             slot.started.store(nanos_now(), Ordering::Relaxed);
             return Ok((index, ProcessHandle::new(index, taken.generation)));
         }

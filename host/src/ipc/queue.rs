@@ -36,6 +36,7 @@ use super::heap;
 use super::lock::{Guard, Lock};
 use super::message::{self, Carry, Message};
 use super::object::{Handle, Object};
+use super::process_table::Register;
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
@@ -162,7 +163,7 @@ impl QueueState {
 
 /// Makes a queue for at most `maxsize` items, or any number if that is 0.
 pub(crate) fn create(member: &Member, maxsize: u64) -> Result<Handle> {
-    let register = member.slot()?.segment_register();
+    let register = member.slot()?.register(Register::Segment);
     let segment = new_segment(member, PAGE as u64)?;
     let made = super::object::create(member, register, |slot| {
         let queue = &slot.queue;
@@ -179,7 +180,7 @@ pub(crate) fn create(member: &Member, maxsize: u64) -> Result<Handle> {
 }
 
 fn new_segment(member: &Member, bytes: u64) -> Result<u64> {
-    let page = heap::allocate(member, bytes, member.slot()?.segment_register())?;
+    let page = heap::allocate(member, bytes, member.slot()?.register(Register::Segment))?;
     let head: &SegmentHead = member.arena.in_heap(page, 0)?;
     head.next.store(0, Ordering::Relaxed);
     head.capacity.store(bytes - SEGMENT_HEAD, Ordering::Relaxed);
@@ -215,7 +216,7 @@ pub(crate) fn put(
     if queue.is_closed() {
         return Err(Errno::Closed);
     }
-    let register = member.slot()?.item_register();
+    let register = member.slot()?.register(Register::Outgoing);
     let result = waiting_for_room(member, queue, deadline, || {
         message::compose(member, &[item], handles, Carry::Counted, register)
     })
@@ -275,7 +276,7 @@ fn try_put(member: &Member, queue: &QueueState, inline: Option<&[u8]>) -> Result
         guard.set(&arena.in_heap::<SegmentHead>(segment, 0)?.next, next)?;
         guard.set(&tail.segment, next)?;
         guard.set(&tail.offset, 0)?;
-        guard.set(slot.segment_register(), 0)?;
+        guard.set(slot.register(Register::Segment), 0)?;
         guard.commit();
         (segment, offset) = (next, 0);
     }
@@ -287,9 +288,9 @@ fn try_put(member: &Member, queue: &QueueState, inline: Option<&[u8]>) -> Result
         }
         None => {
             record.store(8 << 8 | MESSAGE, Ordering::Relaxed);
-            let page = slot.item_register().load(Ordering::Relaxed);
+            let page = slot.register(Register::Outgoing).load(Ordering::Relaxed);
             arena.in_heap::<AtomicU64>(segment, SEGMENT_HEAD + offset + 8)?.store(page, Ordering::Relaxed);
-            guard.set(slot.item_register(), 0)?;
+            guard.set(slot.register(Register::Outgoing), 0)?;
         }
     }
     tail.advance(&guard, offset + need)?;
@@ -307,7 +308,7 @@ pub(crate) enum Taken {
     Copied(usize),
     /// It didn't fit there; its bytes.
     Bytes(Vec<u8>),
-    /// It is in the caller's hands, in the item register.
+    /// It is in the caller's hands, in the register for what comes in.
     Message(Message),
 }
 
@@ -323,7 +324,7 @@ pub(crate) fn get(
     let queue = &object.slot.queue;
     let _operation = member.begin(object.index)?;
     loop {
-        match try_get(member, queue, buffer) {
+        match try_get(member, queue, buffer, Register::Incoming) {
             Err(Errno::Again) => {
                 // Closed is looked at first: what was put before that is seen then.
                 if queue.is_closed() && queue.is_empty() {
@@ -339,8 +340,8 @@ pub(crate) fn get(
     }
 }
 
-/// `AGAIN` if the queue is empty.
-fn try_get(member: &Member, queue: &QueueState, buffer: &mut [u8]) -> Result<Taken> {
+/// `AGAIN` if the queue is empty. A message goes into that register.
+fn try_get(member: &Member, queue: &QueueState, buffer: &mut [u8], into: Register) -> Result<Taken> {
     if queue.is_empty() {
         return Err(Errno::Again);
     }
@@ -365,9 +366,9 @@ fn try_get(member: &Member, queue: &QueueState, buffer: &mut [u8]) -> Result<Tak
         let next = arena.in_heap::<SegmentHead>(segment, 0)?.next.load(Ordering::Relaxed);
         guard.set(&head.segment, next)?;
         guard.set(&head.offset, 0)?;
-        guard.set(slot.segment_register(), segment)?;
+        guard.set(slot.register(Register::Segment), segment)?;
         guard.commit();
-        heap::free(member, slot.segment_register())?;
+        heap::free(member, slot.register(Register::Segment))?;
     };
     let len = record >> 8;
     let end = offset + 8 + len.next_multiple_of(8);
@@ -390,7 +391,7 @@ fn try_get(member: &Member, queue: &QueueState, buffer: &mut [u8]) -> Result<Tak
         MESSAGE => {
             let page = arena.in_heap::<AtomicU64>(segment, at)?.load(Ordering::Relaxed);
             let message = Message::at(member, page)?;
-            guard.set(slot.item_register(), page)?;
+            guard.set(slot.register(into), page)?;
             Taken::Message(message)
         }
         _ => return Err(Errno::Io),
@@ -420,16 +421,16 @@ pub(crate) fn close(member: &Member, object: Object<'_>) -> Result<()> {
 pub(super) fn destroy(member: &Member, queue: &QueueState, unused: &mut Vec<u32>) -> Result<()> {
     let slot = member.slot()?;
     while queue.head.segment.load(Ordering::Relaxed) != 0 {
-        match try_get(member, queue, &mut []) {
-            Ok(Taken::Message(_)) => message::discard(member, slot.item_register(), unused)?,
+        match try_get(member, queue, &mut [], Register::Discarded) {
+            Ok(Taken::Message(_)) => message::discard(member, slot.register(Register::Discarded), unused)?,
             Ok(_) => {}
             Err(Errno::Again) => {
                 let guard = queue.head.lock(member)?;
-                guard.set(slot.segment_register(), queue.head.segment.load(Ordering::Relaxed))?;
+                guard.set(slot.register(Register::Segment), queue.head.segment.load(Ordering::Relaxed))?;
                 guard.set(&queue.head.segment, 0)?;
                 guard.commit();
                 drop(guard);
-                heap::free(member, slot.segment_register())?;
+                heap::free(member, slot.register(Register::Segment))?;
             }
             Err(error) => return Err(error),
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Result;
 use super::arena::Member;
+use super::process_table::Register;
 use super::{heap, message, object};
 
 /// Sweeps up behind a process that has been reaped and whose slot is still its own:
@@ -42,11 +43,15 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         }
     }
     let mut unused = Vec::new();
-    if slot.segment_register().load(Ordering::Acquire) != 0 {
-        heap::free(supervisor, slot.segment_register())?;
-    }
-    if slot.item_register().load(Ordering::Acquire) != 0 {
-        message::discard(supervisor, slot.item_register(), &mut unused)?;
+    for register in Register::ALL {
+        let cell = slot.register(register);
+        if cell.load(Ordering::Acquire) == 0 {
+            continue;
+        }
+        match register {
+            Register::Segment => heap::free(supervisor, cell)?,
+            _ => message::discard(supervisor, cell, &mut unused)?,
+        }
     }
     object::drop_holds_of(supervisor, dead, killed)?;
     for index in unused {

@@ -1,6 +1,7 @@
 //! How a process starts others and learns of their end. See [`process_table`](crate::ipc::process_table).
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON};
@@ -9,7 +10,9 @@ use sandpool_abi::{Errno, NAME_MAX};
 use super::{Entry, Process};
 use crate::ipc::message::{self, Carry, Message};
 use crate::ipc::object::{self, Handle};
-use crate::ipc::process_table::{self as table, DAEMON, Outcome, ProcessHandle, RELEASED, State, StateWord};
+use crate::ipc::process_table::{
+    self as table, DAEMON, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
+};
 use crate::ipc::{Result, heap};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
@@ -25,6 +28,17 @@ fn spin(limit: Duration, ready: impl Fn() -> bool) {
     while !ready() && monotonic() < end {
         std::hint::spin_loop();
     }
+}
+
+/// What is known of a process.
+#[derive(Debug)]
+pub(crate) struct Description {
+    pub(crate) pid: u32,
+    /// 0 for the main process, and where it isn't known.
+    pub(crate) parent_pid: u32,
+    pub(crate) is_daemon: bool,
+    pub(crate) is_alive: bool,
+    pub(crate) name: Vec<u8>,
 }
 
 /// Which side of a fork this is.
@@ -61,6 +75,9 @@ impl Process {
         };
         let (index, handle) =
             table::reserve(&self.member.arena, Some((self.member.index, self.handle)), name, daemon)?;
+        let arena = &*self.member.arena;
+        let pid = arena.process_id(self.member.index)?.load(Ordering::Acquire);
+        arena.process(index)?.remember_parent(self.member.slot()?, pid);
         self.started += 1;
         Ok((index, handle))
     }
@@ -131,9 +148,9 @@ impl Process {
         let started = self.spawn_reserved(index, payload, handles);
         if let Err(error) = started {
             self.started -= 1;
-            let register = self.member.slot()?.item_register();
-            for register in [register, self.member.arena.process(index)?.item_register()] {
-                if register.load(std::sync::atomic::Ordering::Relaxed) != 0 {
+            let register = self.member.slot()?.register(Register::Outgoing);
+            for register in [register, self.member.arena.process(index)?.register(Register::Outgoing)] {
+                if register.load(Ordering::Relaxed) != 0 {
                     heap::free(&self.member, register)?;
                 }
             }
@@ -153,8 +170,14 @@ impl Process {
         }
         let mut head = (self.identity.len() as u32 + 1).to_le_bytes().to_vec();
         self.identity.iter().chain([&self.started]).for_each(|number| head.extend(number.to_le_bytes()));
-        message::compose(&self.member, &[&head, payload], handles, Carry::Uncounted, own.item_register())?;
-        heap::hand_over(&self.member, own.item_register(), child.item_register())?;
+        message::compose(
+            &self.member,
+            &[&head, payload],
+            handles,
+            Carry::Uncounted,
+            own.register(Register::Outgoing),
+        )?;
+        heap::hand_over(&self.member, own.register(Register::Outgoing), child.register(Register::Outgoing))?;
         table::update(arena, index, |old| Some(StateWord { state: State::Spawning, ..old }))?;
         self.ring_for(index)?;
         loop {
@@ -165,7 +188,7 @@ impl Process {
             let _ = own.event.sleep(Deadline::NEVER, || !waiting());
         }
         if table::state(arena, index)?.state == State::Failed {
-            let errno = child.failure.load(std::sync::atomic::Ordering::Acquire);
+            let errno = child.failure.load(Ordering::Acquire);
             return Err(Errno::from_code(errno as i32).unwrap_or(Errno::Procs));
         }
         Ok(())
@@ -173,8 +196,8 @@ impl Process {
 
     /// In a process that was just spawned: takes what it was given.
     pub(crate) fn take_entry(&mut self) -> Result<()> {
-        let register = self.member.slot()?.item_register();
-        let page = register.load(std::sync::atomic::Ordering::Acquire);
+        let register = self.member.slot()?.register(Register::Outgoing);
+        let page = register.load(Ordering::Acquire);
         if page == 0 {
             return Ok(());
         }
@@ -215,18 +238,12 @@ impl Process {
         Ok((index, state))
     }
 
-    /// The slot and state of this process, a child, or the parent.
-    fn relative(&self, handle: ProcessHandle) -> Result<(u32, StateWord)> {
-        if handle == self.handle || self.parent == Some(handle) {
-            return table::resolve(&self.member.arena, handle);
-        }
-        self.child(handle)
-    }
-
     /// Whether a child or the parent has ended. A parent whose slot is gone has.
     fn has_ended(&self, handle: ProcessHandle) -> Result<bool> {
         if self.parent == Some(handle) {
-            return Ok(self.relative(handle).map_or(true, |(_, state)| !state.is_alive()));
+            return Ok(
+                table::resolve(&self.member.arena, handle).map_or(true, |(_, state)| !state.is_alive())
+            );
         }
         Ok(!self.child(handle)?.1.is_alive())
     }
@@ -276,7 +293,7 @@ impl Process {
         let (index, state) = self.child(handle)?;
         if state.is_alive() {
             let wanted = &self.member.arena.process(index)?.wanted_signals;
-            wanted.fetch_or(1 << signal, std::sync::atomic::Ordering::AcqRel);
+            wanted.fetch_or(1 << signal, Ordering::AcqRel);
             self.ring_for(index)?;
         }
         Ok(())
@@ -313,9 +330,33 @@ impl Process {
             .collect()
     }
 
-    /// Slot and state of any process that this one may ask about.
-    pub(crate) fn describe(&self, handle: ProcessHandle) -> Result<(u32, StateWord)> {
-        self.relative(handle)
+    /// What this process may know of itself, of a child, and of its parent, even if that is long gone.
+    pub(crate) fn describe(&self, handle: ProcessHandle) -> Result<Description> {
+        let arena = &*self.member.arena;
+        let own = self.member.slot()?;
+        if self.parent == Some(handle) {
+            let pid = own.parent_pid.load(Ordering::Acquire);
+            let is_alive = !self.has_ended(handle)?;
+            // A daemonic process has no children.
+            return Ok(Description {
+                pid,
+                parent_pid: 0,
+                is_daemon: false,
+                is_alive,
+                name: own.parent_name(),
+            });
+        }
+        let (index, state) =
+            if handle == self.handle { table::resolve(arena, handle)? } else { self.child(handle)? };
+        let slot = arena.process(index)?;
+        let running = arena.process_id(index)?.load(Ordering::Acquire);
+        Ok(Description {
+            pid: if running != 0 { running } else { slot.ended_pid.load(Ordering::Acquire) },
+            parent_pid: slot.parent_pid.load(Ordering::Acquire),
+            is_daemon: state.flags & DAEMON != 0,
+            is_alive: state.is_alive(),
+            name: slot.name(),
+        })
     }
 
     /// What Python's exit function does: ends the daemonic children and waits for all.
@@ -328,9 +369,7 @@ impl Process {
         for (index, state) in table::children(arena, self.member.index) {
             if state.is_alive() && state.flags & DAEMON != 0 {
                 if let Ok(child) = arena.process(index) {
-                    child
-                        .wanted_signals
-                        .fetch_or(1 << nix::libc::SIGTERM, std::sync::atomic::Ordering::AcqRel);
+                    child.wanted_signals.fetch_or(1 << nix::libc::SIGTERM, Ordering::AcqRel);
                 }
                 let _ = self.ring_for(index);
             }

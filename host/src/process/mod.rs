@@ -35,7 +35,7 @@ pub(crate) struct Guest {
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     pub(crate) bytes: u64,
-    /// Whether it has refused.
+    /// Whether it has refused the last time: a trap behind that is taken for its consequence.
     pub(crate) was_hit: bool,
 }
 
@@ -47,7 +47,7 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let allowed = wanted as u64 <= self.bytes;
-        self.was_hit |= !allowed;
+        self.was_hit = !allowed;
         Ok(allowed)
     }
 

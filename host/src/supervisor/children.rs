@@ -13,7 +13,7 @@ use sandpool_abi::process::{EXITED, LIMITED, SIGNALED, TRAPPED};
 use super::control::{Ended, Outcome as WireOutcome, Report};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
-    self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, State, StateWord,
+    self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
 };
 use crate::ipc::{heap, sweep};
 use crate::process::boot::{self, Image};
@@ -242,9 +242,9 @@ impl Children {
         }
         // It has ended, or its parent died before there was one: then what it was to be given is given back.
         if let Ok(slot) = arena.process(child)
-            && slot.item_register().load(Ordering::Acquire) != 0
+            && slot.register(Register::Outgoing).load(Ordering::Acquire) != 0
         {
-            let _ = heap::free(&self.member, slot.item_register());
+            let _ = heap::free(&self.member, slot.register(Register::Outgoing));
         }
         let _ = crate::ipc::object::drop_holds_of(&self.member, child, false);
         let _ = table::free(arena, child, |_| true);

@@ -1,0 +1,221 @@
+//! The import layer under arbitrary calls, for the fuzz target and for a short run of it in the tests.
+//!
+//! The input is a sequence of calls: which import, and for each argument how it is made. A module that exports one
+//! function for each import passes them on, so that the calls come from wasm as a guest's do. Nothing a guest passes
+//! may make the host panic or lose anything: in the end, when all that the process holds is given back, the arena is
+//! empty.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a panic is the finding"
+)]
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, LazyLock};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use sandpool_abi::{Import, ValueType};
+use wasmtime::{Engine, InstancePre, Store, Val};
+
+use crate::imports;
+use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::process_table::{self as table, Register};
+use crate::ipc::{message, object};
+use crate::process::stdio::Stdio;
+use crate::process::{Guest, Held, MemoryLimit, Process, wasi};
+use crate::supervisor::control::RunConfig;
+
+const MEMORY_PAGES: u32 = 2;
+const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;
+/// Calls in one sequence.
+const CALLS_MAX: usize = 64;
+
+static CALLER: LazyLock<InstancePre<Guest>> = LazyLock::new(|| {
+    let ty = |ty: &ValueType| if *ty == ValueType::I32 { " i32" } else { " i64" };
+    let (mut declared, mut exported) = (String::new(), String::new());
+    for (index, import) in sandpool_abi::imports().enumerate() {
+        let Import { module, name, .. } = import;
+        let params: String = import.params.iter().map(ty).collect();
+        let signature = format!("(param{params}) (result{})", ty(&import.result));
+        let arguments: String = (0..import.params.len()).fold(String::new(), |mut all, at| {
+            let _ = write!(all, "(local.get {at})");
+            all
+        });
+        let _ = write!(declared, "(import \"{module}\" \"{name}\" (func $f{index} {signature}))");
+        let _ = write!(exported, "(func (export \"{index}\") {signature} (call $f{index} {arguments}))");
+    }
+    let text = format!("(module {declared} (memory (export \"memory\") {MEMORY_PAGES}) {exported})");
+    let engine = Engine::default();
+    let module = wasmtime::Module::new(&engine, text).expect("a valid module");
+    imports::resolve(&engine, &module).expect("all imports")
+});
+
+/// Makes the calls that `data` says, and returns the names of those that succeeded.
+///
+/// # Panics
+///
+/// If the host does, or if something is left in the arena: that is what is looked for.
+pub fn imports(data: &[u8]) -> Vec<&'static str> {
+    let mut input = Input(data);
+    // One process only: a fork or spawn is refused after all that it looks at, and nothing waits for a supervisor.
+    let geometry = Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 };
+    let (_, arena) = Arena::create(geometry).expect("an arena");
+    let arena = Arc::new(arena);
+    let (index, handle) = table::reserve(&arena, None, "MainProcess", 0).expect("a slot");
+    let member = Member { arena: arena.clone(), index, patience: Patience::Brief };
+    let stdio = Stdio::new(&member, false);
+    let config = RunConfig {
+        args: Vec::new(),
+        env: Vec::new(),
+        dirs: Vec::new(),
+        processes_max: 1,
+        objects_max: 8,
+        arena_size: 0,
+        memory_max: u64::MAX,
+    };
+    let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
+    let process = Process {
+        member: member.clone(),
+        handle,
+        parent: None,
+        identity: Vec::new(),
+        started: 0,
+        supervisor_pid: 0,
+        doorbell: Arc::new(OwnedFd::from(doorbell)),
+        stdio: stdio.clone(),
+        holds: HashMap::new(),
+        held: None,
+        entry: None,
+    };
+    let guest = Guest {
+        wasi: wasi::context(&config, &stdio).expect("a context"),
+        memory: None,
+        memory_limit: MemoryLimit { bytes: u64::MAX, was_hit: false },
+        process,
+    };
+    let mut store = Store::new(CALLER.module().engine(), guest);
+    let instance = CALLER.instantiate(&mut store).expect("an instance");
+    let memory = instance.get_memory(&mut store, "memory").expect("a memory");
+    store.data_mut().memory = Some(memory);
+
+    let all: Vec<_> = sandpool_abi::imports().collect();
+    let mut handles = vec![handle.0 as i64];
+    let mut succeeded = Vec::new();
+    for _ in 0..CALLS_MAX {
+        let Some(choice) = input.byte() else { break };
+        // Every other call is one of those that depend on each other.
+        let often = ["create", "put", "get", "take"][usize::from(choice) % 4];
+        let index = match choice {
+            0..128 => usize::from(choice) % all.len(),
+            _ => all.iter().position(|import| import.name == often).expect("an import"),
+        };
+        let import = all[index];
+        let function = instance.get_func(&mut store, &index.to_string()).expect("an export");
+        let count = import.params.len();
+        let mut arguments: Vec<Val> = import.params.iter().map(|ty| input.argument(*ty, &handles)).collect();
+        // What may wait doesn't: nobody would end it.
+        match import.name {
+            "put" | "join" => arguments[count - 1] = Val::I64(0),
+            "get" => arguments[3] = Val::I64(0),
+            "wait" => arguments[2] = Val::I64(0),
+            _ => {}
+        }
+        let mut results = [if import.result == ValueType::I32 { Val::I32(0) } else { Val::I64(0) }];
+        function.call(&mut store, &arguments, &mut results).expect("an errno, not a trap");
+        match results[0] {
+            Val::I32(0) => succeeded.push(import.name),
+            Val::I64(value) if value >= 0 => {
+                succeeded.push(import.name);
+                if import.name == "create" {
+                    handles.push(value);
+                    memory.write(&mut store, 0, &value.to_le_bytes()).expect("room");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    let process = &mut store.data_mut().process;
+    if let Some(Held::Message(_)) = process.held.take() {
+        message::discard(
+            &member,
+            member.slot().expect("a slot").register(Register::Incoming),
+            &mut Vec::new(),
+        )
+        .expect("a message");
+    }
+    for handle in process.holds.keys() {
+        object::release(&member, *handle).expect("a hold");
+    }
+    // What holds itself, by a message in it, is left: a cycle. It holds no pages but its own and its messages'.
+    let live = object::count_live(&arena).expect("a table");
+    let used = arena.header().expect("a header").heap.used_pages();
+    assert!(live > 0 || used == 0, "{used} pages are left");
+    succeeded
+}
+
+/// What is left of the input.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*byte)
+    }
+
+    fn number(&mut self) -> i64 {
+        (0..8).fold(0, |number, _| number << 8 | i64::from(self.byte().unwrap_or(0)))
+    }
+
+    /// An argument: any bits, something small, something at the edge of the memory, or a handle that exists.
+    fn argument(&mut self, ty: ValueType, handles: &[i64]) -> Val {
+        let kind = self.byte().unwrap_or(0) % 8;
+        let value = match (kind, ty) {
+            (0, _) => self.number(),
+            (1, _) => -1,
+            (2, ValueType::I64) => i64::from(self.byte().unwrap_or(0)),
+            // The newest first.
+            (_, ValueType::I64) => {
+                handles[handles.len() - 1 - usize::from(self.byte().unwrap_or(0)) % handles.len().min(3)]
+            }
+            (2, _) => MEMORY - i64::from(self.byte().unwrap_or(0)),
+            (3, _) => i64::from(self.byte().unwrap_or(0)) << 8,
+            // A list of one handle stands at 0.
+            (4, _) => 0,
+            (5, _) => 1,
+            _ => i64::from(self.byte().unwrap_or(0)),
+        };
+        if ty == ValueType::I32 { Val::I32(value as i32) } else { Val::I64(value) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The fuzz target for a short while, with the same sequences each time.
+    #[test]
+    fn any_calls_of_a_guest_are_answered() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut succeeded = std::collections::BTreeSet::new();
+        for _ in 0..20_000 {
+            let data: Vec<u8> = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            })
+            .take(600)
+            .collect();
+            succeeded.extend(super::imports(&data));
+        }
+        // It isn't errors only that were seen. What needs another process can't succeed here.
+        for name in
+            ["create", "put", "get", "take", "qsize", "maxsize", "close", "retain", "release", "info", "name"]
+        {
+            assert!(succeeded.contains(name), "{name} never succeeded");
+        }
+    }
+}
