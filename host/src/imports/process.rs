@@ -73,8 +73,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "join", |mut caller: Caller<'_, Guest>, process: i64, timeout: i64| {
         status(view(&mut caller).and_then(|view| {
             let deadline = Deadline::after_nanos(timeout as u64);
-            let ended = view.guest.process.wait(&[process_handle(process)], deadline)?;
-            if ended.contains(&true) { Ok(()) } else { Err(Errno::Timedout) }
+            let ended = view.guest.process.join(process_handle(process), deadline)?;
+            if ended { Ok(()) } else { Err(Errno::Timedout) }
         }))
     })?;
     linker.func_wrap(

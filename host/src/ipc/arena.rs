@@ -62,11 +62,12 @@ impl Arena {
         let objects_max = geometry.objects_max as usize;
         let align = |at: usize| at.next_multiple_of(PAGE);
         let ref_words = (processes_max + 1).div_ceil(64);
-        let processes = align(size_of::<Header>());
-        let states = align(processes + (processes_max + 1) * size_of::<ProcessSlot>());
-        let pids = align(states + processes_max * 8);
-        let requests = align(pids + processes_max * 4);
-        let objects = align(requests + ref_words * 8);
+        // What a start and an end touch lies close together: a new process maps it with few faults.
+        let states = size_of::<Header>().next_multiple_of(64);
+        let pids = states + processes_max * 8;
+        let requests = (pids + processes_max * 4).next_multiple_of(64);
+        let processes = (requests + ref_words * 8).next_multiple_of(64);
+        let objects = align(processes + (processes_max + 1) * size_of::<ProcessSlot>());
         let refs = align(objects + objects_max * size_of::<ObjectSlot>());
         let pages = align(refs + objects_max * ref_words * 8);
         let heap =

@@ -38,15 +38,22 @@ pub(crate) struct TimedOut;
 
 impl Event {
     /// Waits until `ready`, or until it may have changed: the caller tries again either way.
-    pub(crate) fn wait(&self, deadline: Deadline, mut ready: impl FnMut() -> bool) -> Result<(), TimedOut> {
+    pub(crate) fn wait(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<(), TimedOut> {
+        if deadline != Deadline::NOW {
+            for _ in 0..SPINS {
+                if ready() {
+                    return Ok(());
+                }
+                hint::spin_loop();
+            }
+        }
+        self.sleep(deadline, ready)
+    }
+
+    /// The same without looking for a while first: for what takes longer than a while, such as the end of a process.
+    pub(crate) fn sleep(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<(), TimedOut> {
         if deadline == Deadline::NOW {
             return if ready() { Ok(()) } else { Err(TimedOut) };
-        }
-        for _ in 0..SPINS {
-            if ready() {
-                return Ok(());
-            }
-            hint::spin_loop();
         }
         let word = self.word.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
         fence(Ordering::SeqCst);

@@ -7,12 +7,11 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use sandpool_abi::process::EXITED;
 use wasmtime::{InstancePre, Store};
 
-use super::family::default_name;
 use super::stdio::Stdio;
 use super::{Guest, MemoryLimit, Process, exit, wasi};
 use crate::ExitCode;
 use crate::ipc::arena::{Arena, Member, Patience};
-use crate::ipc::process_table::{self as table, Outcome, ProcessHandle};
+use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
 use crate::supervisor::control::RunConfig;
 use crate::sys::process::exit_now;
 
@@ -51,7 +50,7 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
 
 fn boot(image: &Image, index: u32, handle: ProcessHandle) {
     let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
-    let parent = member.slot().ok().map(super::super::ipc::process_table::ProcessSlot::parent);
+    let parent = member.slot().ok().map(ProcessSlot::parent);
     let parent = parent.filter(|parent| parent.0 != 0);
     let stdio = Stdio::new(&member, parent.is_none());
     let started = reset_process(image).map_err(wasmtime::Error::from).and_then(|doorbell| {
@@ -108,18 +107,8 @@ fn start(image: &Image, process: Process) -> wasmtime::Result<()> {
     let entry = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
     let result = entry.call(&mut store, ());
     // By now this may be a forked child of the process that called.
-    let guest = store.data_mut();
-    let name = process_name(guest);
-    exit::finish(guest, &name, result)
-}
-
-/// The name of a process, for messages.
-fn process_name(guest: &Guest) -> String {
-    let name = table::state(&guest.process.member.arena, guest.process.member.index)
-        .and_then(|_| guest.process.member.slot())
-        .map(super::super::ipc::process_table::ProcessSlot::name);
-    name.map_or_else(
-        |_| default_name(&guest.process.identity),
-        |name| String::from_utf8_lossy(&name).into_owned(),
-    )
+    match result {
+        Ok(()) => exit::exit(store.data(), 0),
+        Err(error) => exit::crash(store.data(), &error),
+    }
 }

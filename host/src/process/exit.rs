@@ -1,7 +1,6 @@
 //! How a guest process ends, and what it says of it.
 
 use sandpool_abi::process::{EXITED, LIMITED, Limit, TRAPPED, Trap};
-use wasmtime_wasi::I32Exit;
 
 use super::Guest;
 use crate::engine::trap;
@@ -11,39 +10,33 @@ use crate::sys::process::exit_now;
 /// The operating system's exit code of a process that trapped or hit a limit: 128 + SIGABRT, as wasmtime's own.
 pub(crate) const TRAP_CODE: i32 = 134;
 
-/// Ends the process after its `_start` has ended with `result`.
+/// Ends a process whose guest has returned, or has called exit. First it does what Python's does: it ends its
+/// daemonic children and waits for the others.
 ///
-/// One that returned or called exit first does what Python's does: it ends its daemonic children and waits for the
-/// others. One that trapped doesn't: it has crashed.
-pub(crate) fn finish(guest: &mut Guest, name: &str, result: wasmtime::Result<()>) -> ! {
-    let process = &guest.process;
-    let (outcome, code) = match result {
-        Ok(()) => exited(0),
-        Err(error) => match error.downcast_ref::<I32Exit>() {
-            Some(I32Exit(code)) => exited(*code),
-            None => {
-                process.stdio.report(&format!("error: process '{name}' trapped: {}\n", trap::report(&error)));
-                let trap = trap::classify(&error).unwrap_or(Trap::Other);
-                let outcome = if guest.memory_limit.was_hit {
-                    Outcome { kind: LIMITED, detail: Limit::Memory as u32 }
-                } else {
-                    Outcome { kind: TRAPPED, detail: trap as u32 }
-                };
-                (outcome, TRAP_CODE)
-            }
-        },
+/// Called from within the guest's call of exit, whose frames are never returned to: there is nothing to unwind, and a
+/// forked process that touches little of what it shares with its parent starts and ends fast.
+pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
+    let code = code & 0xff;
+    guest.process.stdio.flush();
+    guest.process.end_children();
+    end(guest, Outcome { kind: EXITED, detail: code as u32 }, code)
+}
+
+/// Ends a process whose guest has trapped. It has crashed, so it does nothing for its children.
+pub(crate) fn crash(guest: &Guest, error: &wasmtime::Error) -> ! {
+    let name = guest.process.name();
+    guest.process.stdio.report(&format!("error: process '{name}' trapped: {}\n", trap::report(error)));
+    let outcome = if guest.memory_limit.was_hit {
+        Outcome { kind: LIMITED, detail: Limit::Memory as u32 }
+    } else {
+        Outcome { kind: TRAPPED, detail: trap::classify(error).unwrap_or(Trap::Other) as u32 }
     };
-    process.stdio.flush();
-    if outcome.kind == EXITED {
-        process.end_children();
-    }
-    if let Ok(slot) = process.member.slot() {
+    end(guest, outcome, TRAP_CODE)
+}
+
+fn end(guest: &Guest, outcome: Outcome, code: i32) -> ! {
+    if let Ok(slot) = guest.process.member.slot() {
         slot.claim(outcome);
     }
     exit_now(code)
-}
-
-fn exited(code: i32) -> (Outcome, i32) {
-    let code = code & 0xff;
-    (Outcome { kind: EXITED, detail: code as u32 }, code)
 }

@@ -1,5 +1,8 @@
 //! How a process starts others and learns of their end. See [`process_table`](crate::ipc::process_table).
 
+use std::fmt::Write as _;
+use std::time::Duration;
+
 use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON};
 use sandpool_abi::{Errno, NAME_MAX};
 
@@ -9,7 +12,20 @@ use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{self as table, DAEMON, Outcome, ProcessHandle, RELEASED, State, StateWord};
 use crate::ipc::{Result, heap};
 use crate::sys::clone::{self, Fork, Parent};
-use crate::sys::futex::Deadline;
+use crate::sys::futex::{Deadline, monotonic};
+
+/// How long a parent looks for the end of a child before it sleeps: about as long as a short process lives. To be
+/// woken costs a processor that has gone idle a large part of what the whole process does; and a join happens once
+/// a process, so that this at most doubles its cost.
+const JOIN_SPIN: Duration = Duration::from_micros(150);
+
+/// Looks again and again for so long, and lets others run in between.
+fn spin(limit: Duration, ready: impl Fn() -> bool) {
+    let end = monotonic() + limit;
+    while !ready() && monotonic() < end {
+        std::hint::spin_loop();
+    }
+}
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +40,7 @@ impl Process {
     }
 
     /// Reserves a slot for a child. Its identity is the caller's and a count.
-    fn reserve(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle, Vec<u32>)> {
+    fn reserve(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle)> {
         if name.len() > NAME_MAX {
             return Err(Errno::Nametoolong);
         }
@@ -36,19 +52,17 @@ impl Process {
             return Err(Errno::Perm);
         }
         let daemon = if flags & FLAG_DAEMON != 0 { DAEMON } else { 0 };
-        let mut identity = self.identity.clone();
-        identity.push(self.started + 1);
         let default;
         let name = if name.is_empty() {
-            default = default_name(&identity);
-            &default
+            default = default_name(self.identity.iter().copied().chain([self.started + 1]));
+            default.as_str()
         } else {
             name
         };
         let (index, handle) =
             table::reserve(&self.member.arena, Some((self.member.index, self.handle)), name, daemon)?;
         self.started += 1;
-        Ok((index, handle, identity))
+        Ok((index, handle))
     }
 
     /// Forks. The child is a child of the supervisor, as this process is, and goes on here as well.
@@ -56,14 +70,14 @@ impl Process {
     /// `PROCS` if the table, or the system's, is full; `PERM` if the caller is daemonic.
     pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
         self.stdio.flush();
-        let (index, handle, identity) = self.reserve(name, flags)?;
+        let (index, handle) = self.reserve(name, flags)?;
         // Before there is a child: it could run while the parent gives its objects back.
         for object in self.holds.keys() {
             object::share(&self.member, *object, index)?;
         }
         match clone::fork(Parent::CallersParent, self.member.arena.process_id(index)?) {
             Ok(Fork::Child) => {
-                self.become_child(index, handle, identity);
+                self.become_child(index, handle);
                 Ok(Forked::Child)
             }
             Ok(Fork::Parent(_)) => {
@@ -80,12 +94,12 @@ impl Process {
     }
 
     /// In a process that was just forked from a guest.
-    fn become_child(&mut self, index: u32, handle: ProcessHandle, identity: Vec<u32>) {
+    fn become_child(&mut self, index: u32, handle: ProcessHandle) {
         super::boot::die_with_supervisor(self.supervisor_pid);
         self.parent = Some(self.handle);
         self.handle = handle;
         self.member.index = index;
-        self.identity = identity;
+        self.identity.push(self.started);
         self.started = 0;
         self.held = None;
         self.entry = None;
@@ -113,8 +127,8 @@ impl Process {
         for handle in handles {
             object::resolve(&self.member, *handle)?;
         }
-        let (index, handle, identity) = self.reserve(name, flags)?;
-        let started = self.spawn_reserved(index, &identity, payload, handles);
+        let (index, handle) = self.reserve(name, flags)?;
+        let started = self.spawn_reserved(index, payload, handles);
         if let Err(error) = started {
             self.started -= 1;
             let register = self.member.slot()?.item_register();
@@ -130,15 +144,15 @@ impl Process {
         Ok(handle)
     }
 
-    fn spawn_reserved(&self, index: u32, identity: &[u32], payload: &[u8], handles: &[Handle]) -> Result<()> {
+    fn spawn_reserved(&self, index: u32, payload: &[u8], handles: &[Handle]) -> Result<()> {
         let arena = &*self.member.arena;
         let own = self.member.slot()?;
         let child = arena.process(index)?;
         for handle in handles {
             object::share(&self.member, *handle, index)?;
         }
-        let mut head = (identity.len() as u32).to_le_bytes().to_vec();
-        identity.iter().for_each(|number| head.extend(number.to_le_bytes()));
+        let mut head = (self.identity.len() as u32 + 1).to_le_bytes().to_vec();
+        self.identity.iter().chain([&self.started]).for_each(|number| head.extend(number.to_le_bytes()));
         message::compose(&self.member, &[&head, payload], handles, Carry::Uncounted, own.item_register())?;
         heap::hand_over(&self.member, own.item_register(), child.item_register())?;
         table::update(arena, index, |old| Some(StateWord { state: State::Spawning, ..old }))?;
@@ -148,7 +162,7 @@ impl Process {
             if !waiting() {
                 break;
             }
-            let _ = own.event.wait(Deadline::NEVER, || !waiting());
+            let _ = own.event.sleep(Deadline::NEVER, || !waiting());
         }
         if table::state(arena, index)?.state == State::Failed {
             let errno = child.failure.load(std::sync::atomic::Ordering::Acquire);
@@ -217,6 +231,19 @@ impl Process {
         Ok(!self.child(handle)?.1.is_alive())
     }
 
+    /// Waits until this one has ended; whether it has.
+    pub(crate) fn join(&self, handle: ProcessHandle, deadline: Deadline) -> Result<bool> {
+        self.stdio.flush();
+        let own = self.member.slot()?;
+        spin(JOIN_SPIN, || self.has_ended(handle).unwrap_or(true));
+        while !self.has_ended(handle)? {
+            if own.event.sleep(deadline, || self.has_ended(handle).unwrap_or(true)).is_err() {
+                return self.has_ended(handle);
+            }
+        }
+        Ok(true)
+    }
+
     /// Waits until one of these has ended and returns which have; all false when the time is over.
     pub(crate) fn wait(&self, handles: &[ProcessHandle], deadline: Deadline) -> Result<Vec<bool>> {
         self.stdio.flush();
@@ -224,7 +251,7 @@ impl Process {
         loop {
             let ended = handles.iter().map(|handle| self.has_ended(*handle)).collect::<Result<Vec<_>>>()?;
             let ready = || handles.iter().any(|handle| self.has_ended(*handle).unwrap_or(true));
-            if ended.contains(&true) || own.event.wait(deadline, ready).is_err() {
+            if ended.contains(&true) || own.event.sleep(deadline, ready).is_err() {
                 return Ok(ended);
             }
         }
@@ -293,6 +320,9 @@ impl Process {
 
     /// What Python's exit function does: ends the daemonic children and waits for all.
     pub(crate) fn end_children(&self) {
+        if self.started == 0 {
+            return;
+        }
         let arena = &*self.member.arena;
         let Ok(own) = self.member.slot() else { return };
         for (index, state) in table::children(arena, self.member.index) {
@@ -307,16 +337,18 @@ impl Process {
         }
         let all_ended = || !table::children(arena, self.member.index).any(|(_, state)| state.is_alive());
         while !all_ended() {
-            let _ = own.event.wait(Deadline::NEVER, all_ended);
+            let _ = own.event.sleep(Deadline::NEVER, all_ended);
         }
     }
 }
 
 /// `MainProcess`, or `Process-` and the identity.
-pub(crate) fn default_name(identity: &[u32]) -> String {
-    if identity.is_empty() {
-        return "MainProcess".to_owned();
+pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> String {
+    let mut name = String::with_capacity(64);
+    for number in identity {
+        name.push_str(if name.is_empty() { "Process-" } else { ":" });
+        // Writing to a string can't fail.
+        let _ = write!(name, "{number}");
     }
-    let numbers: Vec<_> = identity.iter().map(u32::to_string).collect();
-    format!("Process-{}", numbers.join(":"))
+    if name.is_empty() { "MainProcess".to_owned() } else { name }
 }

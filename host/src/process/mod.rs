@@ -19,7 +19,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use crate::ipc::arena::Member;
 use crate::ipc::message::Message;
 use crate::ipc::object::{self, Handle};
-use crate::ipc::process_table::ProcessHandle;
+use crate::ipc::process_table::{ProcessHandle, ProcessSlot};
 use crate::process::stdio::Stdio;
 
 /// What the store of a guest's instance carries.
@@ -96,6 +96,12 @@ pub(crate) struct Entry {
 }
 
 impl Process {
+    /// Its name, for messages.
+    pub(crate) fn name(&self) -> String {
+        let name = self.member.slot().map(ProcessSlot::name).unwrap_or_default();
+        String::from_utf8_lossy(&name).into_owned()
+    }
+
     /// One more use of an object that the process was given.
     pub(crate) fn hold(&mut self, handle: Handle) {
         *self.holds.entry(handle).or_insert(0) += 1;

@@ -10,7 +10,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::ipc::arena::Member;
+use crate::ipc::arena::{Arena, Member, Patience};
 
 /// The longest part of a line that is held back.
 const HELD_BYTES: usize = 64 << 10;
@@ -32,7 +32,9 @@ const CHUNK: usize = 64 << 10;
 /// The three streams of a guest process.
 #[derive(Debug)]
 pub(crate) struct Stdio {
-    member: Mutex<Member>,
+    arena: Arc<Arena>,
+    /// The slot of the process.
+    index: AtomicU32,
     stdout: Mutex<Line>,
     stderr: Mutex<Line>,
     has_stdin: AtomicBool,
@@ -61,7 +63,8 @@ impl Stdio {
     /// Streams of a process that has stdin or, like all but the first, an empty one.
     pub(crate) fn new(member: &Member, has_stdin: bool) -> Arc<Self> {
         Arc::new(Self {
-            member: Mutex::new(member.clone()),
+            arena: member.arena.clone(),
+            index: AtomicU32::new(member.index),
             stdout: Mutex::new(Line::new(Stream::Stdout, io::stdout().as_fd())),
             stderr: Mutex::new(Line::new(Stream::Stderr, io::stderr().as_fd())),
             has_stdin: AtomicBool::new(has_stdin),
@@ -70,7 +73,7 @@ impl Stdio {
 
     /// In a process that was just forked: it is another member, and its stdin is empty.
     pub(crate) fn forked(&self, member: &Member) {
-        *locked(&self.member) = member.clone();
+        self.index.store(member.index, Ordering::Relaxed);
         self.has_stdin.store(false, Ordering::Relaxed);
     }
 
@@ -122,7 +125,8 @@ impl Stdio {
     }
 
     fn write_whole(&self, line: &Line, bytes: &[u8]) -> io::Result<()> {
-        let member = locked(&self.member);
+        let index = self.index.load(Ordering::Relaxed);
+        let member = Member { arena: self.arena.clone(), index, patience: Patience::Forever };
         let stdio = &member.arena.header().map_err(io::Error::other)?.stdio;
         let _alone = if line.is_shared { Some(stdio.lock(&member).map_err(io::Error::other)?) } else { None };
         match line.stream {

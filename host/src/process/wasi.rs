@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{FsPerms, HostMonotonicClock, I32Exit, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
 
 use super::Guest;
 use super::stdio::{Input, Output, Stdio};
@@ -87,8 +87,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     p1::add_to_linker_sync(linker, |guest: &mut Guest| &mut guest.wasi)?;
     linker.allow_shadowing(true);
     linker.func_wrap(MODULE, "poll_oneoff", poll_oneoff)?;
-    linker
-        .func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+    linker.func_wrap(MODULE, "proc_exit", proc_exit)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -102,6 +101,10 @@ const SUBSCRIPTION: usize = 48;
 const EVENT: usize = 32;
 /// More subscriptions than any program has descriptors and clocks.
 const SUBSCRIPTIONS_MAX: usize = 4096;
+
+fn proc_exit(caller: Caller<'_, Guest>, code: i32) {
+    super::exit::exit(caller.data(), code)
+}
 
 /// What one subscription waits for.
 enum Wait {

@@ -41,7 +41,8 @@ impl Children {
     /// Starts the main guest.
     pub(crate) fn start_main(image: Image) -> io::Result<Self> {
         let arena = &*image.arena;
-        let (main, handle) = table::reserve(arena, None, &default_name(&[]), 0).map_err(io::Error::other)?;
+        let (main, handle) =
+            table::reserve(arena, None, &default_name(std::iter::empty()), 0).map_err(io::Error::other)?;
         let member = Member {
             arena: image.arena.clone(),
             index: arena.geometry.processes_max,
@@ -221,7 +222,6 @@ impl Children {
         let _ = table::update(&arena, index, ended);
         let _ =
             table::free(&arena, index, |state| state.state == State::Exited && state.flags & RELEASED != 0);
-        slot.event.wake_all();
         self.tell(u32::from(parent));
     }
 
@@ -255,7 +255,7 @@ impl Children {
         if index < self.image.arena.geometry.processes_max
             && let Ok(slot) = self.image.arena.process(index)
         {
-            slot.event.wake_all();
+            slot.event.notify_all();
         }
     }
 }

@@ -156,7 +156,8 @@ impl Run {
                 self.children.serve_requests();
             }
             if child {
-                while let Ok(Some(_)) = self.signals.read_signal() {}
+                // However many have ended, the signal is pending once.
+                let _ = self.signals.read_signal();
             }
             if let Some(ended) = self.children.reap() {
                 return Ok(Some(ended));
