@@ -122,7 +122,7 @@ fn ctrl_c() {
         // As a terminal does it: all processes of the group get it.
         killpg(ProcessGroup::from_raw(run.embedder().try_into().unwrap()), Signal::SIGINT).unwrap();
         let ended = run.finish().expect_signal(Signal::SIGINT);
-        assert_eq!(ended.stderr, "interrupted\n", "{state}");
+        assert!(["", "interrupted\n"].contains(&ended.stderr.as_str()), "{state}\n{ended}");
     }
 }
 
@@ -134,7 +134,8 @@ fn signals_to_the_embedder_only() {
             run.wait_for_line("ready");
             assert!(kill(run.embedder(), std::process::id(), signal));
             let ended = run.finish().expect_signal(signal);
-            assert_eq!(ended.stderr, "interrupted\n", "{state}");
+            // A guest may be ready before its embedder is ready to say something.
+            assert!(["", "interrupted\n"].contains(&ended.stderr.as_str()), "{state}\n{ended}");
         }
     }
 }

@@ -84,17 +84,16 @@ pub(crate) fn describe(pid: Pid) -> String {
 
 /// Sends a signal to the process of this number if it is the one that is meant; whether it was. Safe from numbers that
 /// are used again: a descriptor of the process is held before it is looked at.
+#[allow(unsafe_code, reason = "nothing safer sends a signal to a process that can't be mistaken for another")]
 pub(crate) fn kill(pid: Pid, signal: Signal, is_meant: impl FnOnce(Pid) -> bool) -> bool {
-    // SAFETY: both calls take integers, and the first makes a descriptor that nobody else owns.
-    #[allow(
-        unsafe_code,
-        reason = "nothing safer sends signals to a process that can't be mistaken for another"
-    )]
-    unsafe {
-        let fd = libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0_u64);
-        let Ok(fd @ 0..) = i32::try_from(fd) else { return false };
-        let fd = OwnedFd::from_raw_fd(fd);
-        is_meant(pid)
-            && libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal as i32, 0_u64, 0_u64) == 0
+    // SAFETY: the call takes integers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0_u64) };
+    let Ok(fd @ 0..) = i32::try_from(fd) else { return false };
+    // SAFETY: the kernel has just made this descriptor for us, so nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if !is_meant(pid) {
+        return false;
     }
+    // SAFETY: the call takes integers, the third of them in the place of an address that may be none.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal as i32, 0_u64, 0_u64) == 0 }
 }

@@ -130,7 +130,7 @@ fn produce(producer: u64, queues: &Queues) -> Outcome {
         }
         let mixed = mix(producer, number);
         let queue = match Queue::new() {
-            _ if mixed % 4 != 0 => None,
+            _ if !mixed.is_multiple_of(4) => None,
             Ok(queue) => match queue.put(&number) {
                 Ok(()) => Some(queue),
                 Err(other) => return Err(other.into()),
