@@ -4,8 +4,10 @@
 //!
 //! * **to wait**: set the bit and remember the word; look once more whether there is anything to wait for; sleep as
 //!   long as the word is what it was.
-//! * **to notify**: change what is waited for; if the bit is set, count up and wake. The bit is cleared only by one
-//!   who finds nobody asleep and sees the word unchanged since.
+//! * **to notify**: change what is waited for; if the bit is set, count up and wake.
+//! * **to clear the bit**: count up in the same step, and wake all. Whoever sleeps sleeps on a word that has the bit,
+//!   so none of them is left asleep without it. One who wakes all clears it; one who wakes a single sleeper leaves it
+//!   for the others, until a wake finds nobody.
 //!
 //! Either the notifier sees the bit, or the waiter sees the change: both sides have a sequentially consistent fence
 //! between their store and their load (Dekker). A notifier that dies before it wakes, or a sleeper that dies after
@@ -72,7 +74,7 @@ impl Event {
     pub(crate) fn notify_one(&self) {
         fence(Ordering::SeqCst);
         if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
-            self.wake(1);
+            self.wake_one();
         }
     }
 
@@ -81,20 +83,34 @@ impl Event {
     pub(crate) fn notify_all(&self) {
         fence(Ordering::SeqCst);
         if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
-            self.wake(i32::MAX);
+            self.wake_all();
+        }
+    }
+
+    #[cold]
+    fn wake_one(&self) {
+        let now = self.word.fetch_add(ONE, Ordering::SeqCst).wrapping_add(ONE);
+        if matches!(futex::wake(&self.word, 1), Ok(0)) {
+            // Nobody was asleep, so the bit is in the way. But somebody may have gone to sleep since, on the word as it
+            // is now: whoever clears the bit changes the word, and wakes those.
+            let clear = now.wrapping_add(ONE) & !WAITERS;
+            if self.word.compare_exchange(now, clear, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                let _ = futex::wake(&self.word, i32::MAX);
+            }
         }
     }
 
     /// Wakes all sleepers, and those who are about to sleep, whether or not the word says that there are any.
-    pub(crate) fn wake_all(&self) {
-        self.wake(i32::MAX);
-    }
-
     #[cold]
-    fn wake(&self, count: i32) {
-        let now = self.word.fetch_add(ONE, Ordering::SeqCst).wrapping_add(ONE);
-        if matches!(futex::wake(&self.word, count), Ok(0)) {
-            let _ = self.word.compare_exchange(now, now & !WAITERS, Ordering::SeqCst, Ordering::Relaxed);
+    pub(crate) fn wake_all(&self) {
+        let mut now = self.word.load(Ordering::Relaxed);
+        loop {
+            let clear = now.wrapping_add(ONE) & !WAITERS;
+            match self.word.compare_exchange(now, clear, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(other) => now = other,
+            }
         }
+        let _ = futex::wake(&self.word, i32::MAX);
     }
 }
