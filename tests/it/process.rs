@@ -55,6 +55,11 @@ fn parents() {
 }
 
 #[test]
+fn the_end_of_a_parent_is_not_missed() {
+    finish(&mut run(guest("process_orphan"))).expect_code(0).expect_stdout(&["ok: all were told"]);
+}
+
+#[test]
 fn sentinels() {
     section("wait");
 }
