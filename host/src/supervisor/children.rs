@@ -211,9 +211,8 @@ impl Children {
             return;
         }
         let arena = self.image.arena.clone();
-        for child in 0..arena.geometry.processes_max {
-            self.leave_orphan(index, child);
-        }
+        let orphans: Vec<_> =
+            (0..arena.geometry.processes_max).filter(|child| self.leave_orphan(index, *child)).collect();
         let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
         slot.ended_pid.store(reaped.pid.unsigned_abs(), Ordering::Relaxed);
         pid.store(0, Ordering::Release);
@@ -222,23 +221,24 @@ impl Children {
         let _ = table::update(&arena, index, ended);
         let _ =
             table::free(&arena, index, |state| state.state == State::Exited && state.flags & RELEASED != 0);
-        self.tell(u32::from(parent));
+        // Not before it is seen to have ended: whoever is told looks once.
+        orphans.into_iter().chain([u32::from(parent)]).for_each(|index| self.tell(index));
     }
 
-    /// What a process that has ended leaves of a child: one that nobody will ask about, or nothing.
-    fn leave_orphan(&self, parent: u32, child: u32) {
+    /// What a process that has ended leaves of a child: one that nobody will ask about, or nothing. Whether the child
+    /// is alive.
+    fn leave_orphan(&self, parent: u32, child: u32) -> bool {
         let arena = &*self.image.arena;
-        let Ok(state) = table::state(arena, child) else { return };
+        let Ok(state) = table::state(arena, child) else { return false };
         if state.state == State::Free || u32::from(state.parent) != parent {
-            return;
+            return false;
         }
         let has_process = arena.process_id(child).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0);
         if state.is_alive() && has_process {
             let orphan =
                 |old: StateWord| Some(StateWord { parent: NO_PARENT, flags: old.flags | RELEASED, ..old });
             let _ = table::update(arena, child, orphan);
-            self.tell(child);
-            return;
+            return true;
         }
         // It has ended, or its parent died before there was one: then what it was to be given is given back.
         if let Ok(slot) = arena.process(child)
@@ -248,6 +248,7 @@ impl Children {
         }
         let _ = crate::ipc::object::drop_holds_of(&self.member, child, false);
         let _ = table::free(arena, child, |_| true);
+        false
     }
 
     /// Something has changed for this process.
