@@ -10,13 +10,15 @@ SANDPOOL := $(CARGO_TARGET_DIR)/release/sandpool
 GUESTS := $(SANDPOOL_GUEST_TARGET_DIR)/wasm32-wasip1/release
 TOOLS := $(CARGO_TARGET_DIR)/tools
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
+FUZZ_SECONDS ?= 60
 
 # Each is a workspace of its own, because it is compiled for wasm.
 GUEST_WORKSPACES := examples/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny clean
+.PHONY: help cargo setup guests demo test lint lint-deny fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +71,14 @@ lint-deny: cargo
 	@if GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote -q https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1; \
 		then cargo deny --log-level error check advisories; \
 		else echo 'skipped: the database of security advisories cannot be reached' >&2; fi
+
+fuzz: setup ## call the imports with arbitrary arguments for FUZZ_SECONDS (60), guided by coverage
+	@PATH="$(TOOLS)/bin:$$PATH"; cargo fuzz --version >/dev/null 2>&1 || { \
+		echo 'Installing cargo-fuzz $(CARGO_FUZZ_VERSION) in target/tools (a minute or two)' >&2; \
+		env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ_VERSION); }
+	@# Coverage needs options of the compiler that are not stable yet.
+	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz \
+		cargo fuzz run --fuzz-dir tests/fuzz imports -- -max_total_time=$(FUZZ_SECONDS)
 
 clean: ## remove all that was built
 	rm -rf $(CARGO_TARGET_DIR)

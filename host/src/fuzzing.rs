@@ -195,6 +195,19 @@ impl Input<'_> {
 
 #[cfg(test)]
 mod tests {
+    /// The sequences that the fuzz target starts from do what they are meant to.
+    #[test]
+    fn the_corpus_is_answered() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus/imports");
+        let mut succeeded = std::collections::BTreeSet::new();
+        for seed in std::fs::read_dir(corpus).expect("a corpus") {
+            succeeded.extend(super::imports(&std::fs::read(seed.expect("a seed").path()).expect("bytes")));
+        }
+        for name in ["create", "put", "get", "take"] {
+            assert!(succeeded.contains(name), "{name} never succeeded");
+        }
+    }
+
     /// The fuzz target for a short while, with the same sequences each time.
     #[test]
     fn any_calls_of_a_guest_are_answered() {

@@ -14,10 +14,9 @@
 //! it was woken in place of another, is repaired by the supervisor with [`Event::wake_all`], which is correct at
 //! any time, because everyone who wakes looks again.
 
-use std::hint;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use crate::sys::futex::{self, Deadline};
+use crate::sys::futex::{Deadline, Word};
 use crate::sys::mem::shared;
 
 const WAITERS: u32 = 1;
@@ -46,7 +45,7 @@ impl Event {
                 if ready() {
                     return Ok(());
                 }
-                hint::spin_loop();
+                self.word.pause();
             }
         }
         self.sleep(deadline, ready)
@@ -54,63 +53,77 @@ impl Event {
 
     /// The same without looking for a while first: for what takes longer than a while, such as the end of a process.
     pub(crate) fn sleep(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<(), TimedOut> {
-        if deadline == Deadline::NOW {
-            return if ready() { Ok(()) } else { Err(TimedOut) };
-        }
-        let word = self.word.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
-        fence(Ordering::SeqCst);
-        if ready() {
-            return Ok(());
-        }
-        if deadline.is_over() {
-            return Err(TimedOut);
-        }
-        futex::wait(&self.word, word, deadline);
-        Ok(())
+        sleep(&self.word, deadline, ready)
     }
 
     /// Wakes one sleeper, if there is any. Call it after the change is published.
     #[inline]
     pub(crate) fn notify_one(&self) {
-        fence(Ordering::SeqCst);
-        if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
-            self.wake_one();
-        }
+        notify_one(&self.word);
     }
 
     /// Wakes all sleepers.
     #[inline]
     pub(crate) fn notify_all(&self) {
-        fence(Ordering::SeqCst);
-        if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
-            self.wake_all();
-        }
-    }
-
-    #[cold]
-    fn wake_one(&self) {
-        let now = self.word.fetch_add(ONE, Ordering::SeqCst).wrapping_add(ONE);
-        if matches!(futex::wake(&self.word, 1), Ok(0)) {
-            // Nobody was asleep, so the bit is in the way. But somebody may have gone to sleep since, on the word as it
-            // is now: whoever clears the bit changes the word, and wakes those.
-            let clear = now.wrapping_add(ONE) & !WAITERS;
-            if self.word.compare_exchange(now, clear, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                let _ = futex::wake(&self.word, i32::MAX);
-            }
-        }
+        notify_all(&self.word);
     }
 
     /// Wakes all sleepers, and those who are about to sleep, whether or not the word says that there are any.
-    #[cold]
     pub(crate) fn wake_all(&self) {
-        let mut now = self.word.load(Ordering::Relaxed);
-        loop {
-            let clear = now.wrapping_add(ONE) & !WAITERS;
-            match self.word.compare_exchange(now, clear, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(other) => now = other,
-            }
-        }
-        let _ = futex::wake(&self.word, i32::MAX);
+        wake_all(&self.word);
     }
+}
+
+pub(super) fn sleep(word: &impl Word, deadline: Deadline, ready: impl Fn() -> bool) -> Result<(), TimedOut> {
+    if deadline == Deadline::NOW {
+        return if ready() { Ok(()) } else { Err(TimedOut) };
+    }
+    let now = word.fetch_or(WAITERS) | WAITERS;
+    fence(Ordering::SeqCst);
+    if ready() {
+        return Ok(());
+    }
+    if deadline.is_over() {
+        return Err(TimedOut);
+    }
+    word.wait(now, deadline);
+    Ok(())
+}
+
+#[inline]
+pub(super) fn notify_one(word: &impl Word) {
+    fence(Ordering::SeqCst);
+    if word.load() & WAITERS != 0 {
+        wake_one(word);
+    }
+}
+
+#[inline]
+pub(super) fn notify_all(word: &impl Word) {
+    fence(Ordering::SeqCst);
+    if word.load() & WAITERS != 0 {
+        wake_all(word);
+    }
+}
+
+#[cold]
+fn wake_one(word: &impl Word) {
+    let now = word.fetch_add(ONE).wrapping_add(ONE);
+    if word.wake(1) == 0 {
+        // Nobody was asleep, so the bit is in the way. But somebody may have gone to sleep since, on the word as it is
+        // now: whoever clears the bit changes the word, and wakes those.
+        let clear = now.wrapping_add(ONE) & !WAITERS;
+        if word.compare_exchange(now, clear).is_ok() {
+            word.wake(i32::MAX);
+        }
+    }
+}
+
+#[cold]
+pub(super) fn wake_all(word: &impl Word) {
+    let mut now = word.load();
+    while let Err(other) = word.compare_exchange(now, now.wrapping_add(ONE) & !WAITERS) {
+        now = other;
+    }
+    word.wake(i32::MAX);
 }

@@ -27,14 +27,13 @@
 //!
 //! [`abandon`]: Lock::abandon
 
-use std::hint;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member, Patience};
-use crate::sys::futex::{self, Deadline};
+use crate::sys::futex::{Deadline, Word};
 use crate::sys::mem::shared;
 
 const WAITERS: u32 = 1 << 31;
@@ -42,9 +41,9 @@ const DIED: u32 = 1 << 30;
 const OWNER: u32 = (1 << 24) - 1;
 
 /// Tries before a process sleeps: a few microseconds, longer than a critical section lasts.
-const SPINS: u32 = 200;
+const SPINS: u32 = if cfg!(test) { 2 } else { 200 };
 /// Tries before the supervisor gives up for now.
-const BRIEF_SPINS: u32 = 20_000;
+const BRIEF_SPINS: u32 = if cfg!(test) { 2 } else { 20_000 };
 
 /// More words than any critical section overwrites.
 const JOURNAL: usize = 24;
@@ -71,73 +70,71 @@ impl Lock {
     /// `BUSY` if the member has little [`Patience`] and somebody holds it.
     #[inline]
     pub(crate) fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
-        let me = member.index + 1;
-        if self.word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            let died = self.lock_slow(me, member.patience)?;
-            let guard = Guard { lock: self, arena: &member.arena, recovered: died };
-            if died {
-                guard.roll_back()?;
-            }
-            return Ok(guard);
+        let recovered = acquire(&self.word, member.index, member.patience)?;
+        let guard = Guard { lock: self, arena: &member.arena, recovered };
+        if recovered {
+            guard.roll_back()?;
         }
-        Ok(Guard { lock: self, arena: &member.arena, recovered: false })
-    }
-
-    /// Returns whether the last owner died.
-    #[cold]
-    fn lock_slow(&self, me: u32, patience: Patience) -> Result<bool> {
-        let spins = if patience == Patience::Brief { BRIEF_SPINS } else { SPINS };
-        let mut waiters = 0;
-        loop {
-            for _ in 0..spins {
-                let word = self.word.load(Ordering::Relaxed);
-                if word & OWNER == 0 {
-                    let mine = me | (word & WAITERS) | waiters;
-                    if self.word.compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                        return Ok(word & DIED != 0);
-                    }
-                }
-                hint::spin_loop();
-            }
-            if patience == Patience::Brief {
-                return Err(Errno::Busy);
-            }
-            let word = self.word.load(Ordering::Relaxed);
-            let waited = word | WAITERS;
-            if word & OWNER == 0
-                || (word != waited
-                    && self
-                        .word
-                        .compare_exchange(word, waited, Ordering::Relaxed, Ordering::Relaxed)
-                        .is_err())
-            {
-                continue;
-            }
-            waiters = WAITERS;
-            futex::wait(&self.word, waited, Deadline::NEVER);
-        }
-    }
-
-    #[inline]
-    fn unlock(&self) {
-        if self.word.swap(0, Ordering::Release) & WAITERS != 0 {
-            let _ = futex::wake(&self.word, 1);
-        }
+        Ok(guard)
     }
 
     /// Called by the supervisor for a process that is dead: if that owns the lock, the lock is free and the next
     /// owner will roll back. Somebody is woken in any case.
     pub(crate) fn abandon(&self, dead: u32) {
-        let mut word = self.word.load(Ordering::Relaxed);
-        while word & OWNER == dead + 1 {
-            let free = DIED | (word & WAITERS);
-            match self.word.compare_exchange(word, free, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => word = now,
-            }
-        }
-        let _ = futex::wake(&self.word, 1);
+        abandon(&self.word, dead);
     }
+}
+
+/// Takes the lock for a process. Returns whether its last owner died.
+#[inline]
+pub(super) fn acquire(word: &impl Word, process: u32, patience: Patience) -> Result<bool> {
+    if word.compare_exchange(0, process + 1).is_ok() {
+        return Ok(false);
+    }
+    acquire_slowly(word, process + 1, patience)
+}
+
+#[cold]
+fn acquire_slowly(word: &impl Word, me: u32, patience: Patience) -> Result<bool> {
+    let spins = if patience == Patience::Brief { BRIEF_SPINS } else { SPINS };
+    let mut waiters = 0;
+    loop {
+        for _ in 0..spins {
+            let now = word.load();
+            if now & OWNER == 0 && word.compare_exchange(now, me | (now & WAITERS) | waiters).is_ok() {
+                return Ok(now & DIED != 0);
+            }
+            word.pause();
+        }
+        if patience == Patience::Brief {
+            return Err(Errno::Busy);
+        }
+        let now = word.load();
+        let waited = now | WAITERS;
+        if now & OWNER == 0 || (now != waited && word.compare_exchange(now, waited).is_err()) {
+            continue;
+        }
+        waiters = WAITERS;
+        word.wait(waited, Deadline::NEVER);
+    }
+}
+
+#[inline]
+pub(super) fn release(word: &impl Word) {
+    if word.swap(0) & WAITERS != 0 {
+        word.wake(1);
+    }
+}
+
+pub(super) fn abandon(word: &impl Word, dead: u32) {
+    let mut now = word.load();
+    while now & OWNER == dead + 1 {
+        match word.compare_exchange(now, DIED | (now & WAITERS)) {
+            Ok(_) => break,
+            Err(other) => now = other,
+        }
+    }
+    word.wake(1);
 }
 
 /// Holds a [`Lock`].
@@ -190,6 +187,6 @@ impl Drop for Guard<'_> {
             // An error left the critical section early. If even the journal is damaged, there is nothing to save.
             let _ = self.roll_back();
         }
-        self.lock.unlock();
+        release(&self.lock.word);
     }
 }

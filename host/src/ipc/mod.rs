@@ -32,6 +32,8 @@ pub(crate) mod sweep;
 
 #[cfg(test)]
 mod death_tests;
+#[cfg(test)]
+mod models;
 
 use sandpool_abi::Errno;
 

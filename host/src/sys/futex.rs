@@ -1,7 +1,6 @@
 //! Sleeping on a word of shared memory: futex(2), between processes.
 
-use std::io;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::libc;
@@ -38,32 +37,79 @@ pub(crate) fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }
 
-/// Sleeps until woken, unless the word is no longer `expected`. Returns for no reason as well: callers loop.
-pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
-    let limit = deadline.0.map(|at| libc::timespec {
-        tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(at.subsec_nanos()),
-    });
-    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the word is a live, aligned u32; the kernel only reads it. `limit` is null or points at a timespec
-    // that outlives the call. FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC; without FUTEX_PRIVATE
-    // the word is known by its page, as it must be between processes.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT_BITSET,
-            expected,
-            limit,
-            std::ptr::null::<u32>(),
-            libc::FUTEX_BITSET_MATCH_ANY,
-        );
-    }
+/// A word that processes change and sleep on. The protocols of [`lock`](crate::ipc::lock) and
+/// [`event`](crate::ipc::event) are written for any, so that the same code runs on shared memory and under a model.
+pub(crate) trait Word {
+    fn load(&self) -> u32;
+    fn swap(&self, value: u32) -> u32;
+    /// The value before, as `Err` if that wasn't `current` and nothing was changed.
+    fn compare_exchange(&self, current: u32, new: u32) -> Result<u32, u32>;
+    fn fetch_add(&self, value: u32) -> u32;
+    fn fetch_or(&self, value: u32) -> u32;
+    /// Sleeps until woken, unless the word is no longer `expected`. Returns for no reason as well: callers loop.
+    fn wait(&self, expected: u32, deadline: Deadline);
+    /// Wakes at most `count` sleepers and returns how many there were.
+    fn wake(&self, count: i32) -> u32;
+    /// Lets some time pass in a loop that looks at the word.
+    fn pause(&self);
 }
 
-/// Wakes at most `count` sleepers and returns how many there were.
-pub(crate) fn wake(word: &AtomicU32, count: i32) -> io::Result<u32> {
-    // SAFETY: the word is a live, aligned u32; FUTEX_WAKE doesn't even read it.
-    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
-    u32::try_from(woken).map_err(|_| io::Error::last_os_error())
+impl Word for AtomicU32 {
+    #[inline]
+    fn load(&self) -> u32 {
+        AtomicU32::load(self, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn swap(&self, value: u32) -> u32 {
+        AtomicU32::swap(self, value, Ordering::SeqCst)
+    }
+
+    #[inline]
+    fn compare_exchange(&self, current: u32, new: u32) -> Result<u32, u32> {
+        AtomicU32::compare_exchange(self, current, new, Ordering::SeqCst, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn fetch_add(&self, value: u32) -> u32 {
+        AtomicU32::fetch_add(self, value, Ordering::SeqCst)
+    }
+
+    #[inline]
+    fn fetch_or(&self, value: u32) -> u32 {
+        AtomicU32::fetch_or(self, value, Ordering::SeqCst)
+    }
+
+    fn wait(&self, expected: u32, deadline: Deadline) {
+        let limit = deadline.0.map(|at| libc::timespec {
+            tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(at.subsec_nanos()),
+        });
+        let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the word is a live, aligned u32; the kernel only reads it. `limit` is null or points at a timespec
+        // that outlives the call. FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC; without
+        // FUTEX_PRIVATE the word is known by its page, as it must be between processes.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.as_ptr(),
+                libc::FUTEX_WAIT_BITSET,
+                expected,
+                limit,
+                std::ptr::null::<u32>(),
+                libc::FUTEX_BITSET_MATCH_ANY,
+            );
+        }
+    }
+
+    fn wake(&self, count: i32) -> u32 {
+        // SAFETY: the word is a live, aligned u32; FUTEX_WAKE doesn't even read it.
+        let woken = unsafe { libc::syscall(libc::SYS_futex, self.as_ptr(), libc::FUTEX_WAKE, count) };
+        u32::try_from(woken).unwrap_or(0)
+    }
+
+    #[inline]
+    fn pause(&self) {
+        std::hint::spin_loop();
+    }
 }
