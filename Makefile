@@ -41,7 +41,7 @@ guests: setup ## compile the guests of the examples and of the tests
 
 demo: setup ## count the words of a text with many processes
 	@$(SANDPOOL) build examples/guests >/dev/null
-	@examples/wordcount/run --sandpool $(SANDPOOL) --guest $(GUESTS)/wordcount.wasm
+	@SANDPOOL=$(SANDPOOL) examples/wordcount/run $(GUESTS)/wordcount.wasm
 
 test: guests ## run every test
 	cargo test --release --locked --workspace

@@ -82,6 +82,17 @@ pub(crate) fn describe(pid: Pid) -> String {
     format!("{pid} {} {} {}", name.trim(), wait.trim(), stat.trim())
 }
 
+/// Signals do what they do by default, here and in what is started from here. A shell that runs the tests in the background
+/// has them ignore an interrupt, and a command that inherits that does as well, as it should.
+#[allow(unsafe_code, reason = "the disposition of a signal is the process's")]
+pub(crate) fn default_signals() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the default disposition is no handler, which would have to be safe to call at any time.
+        unsafe { signal(number, SigHandler::SigDfl) }.unwrap();
+    }
+}
+
 /// Sends a signal to the process of this number if it is the one that is meant; whether it was. Safe from numbers that
 /// are used again: a descriptor of the process is held before it is looked at.
 #[allow(unsafe_code, reason = "nothing safer sends a signal to a process that can't be mistaken for another")]

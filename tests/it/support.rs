@@ -34,6 +34,7 @@ pub(crate) fn sandpool() -> Command {
         },
         PathBuf::from,
     );
+    procfs::default_signals();
     assert!(bin.is_file(), "{} is missing: run `make setup`, or let SANDPOOL_BIN name it", bin.display());
     Command::new(bin)
 }
