@@ -151,8 +151,11 @@ impl Error {
                 Some("build it as a program (a Cargo binary), not as a library".to_owned())
             }
             Self::MissingExport { .. } => Some("export the guest's memory under that name".to_owned()),
-            Self::UnknownImport { nearest, .. } => {
-                nearest.as_ref().map(|nearest| format!("the nearest that there is: {nearest}"))
+            Self::UnknownImport { nearest: Some(nearest), .. } => {
+                Some(format!("the nearest that there is: {nearest}"))
+            }
+            Self::UnknownImport { nearest: None, .. } => {
+                Some("link what defines it into the guest, or do without it".to_owned())
             }
             Self::ImportType { .. } => Some("build it with this version's SDK".to_owned()),
             Self::AbiVersion { guest, host, .. } if guest < host => {

@@ -213,7 +213,7 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// The size of the arena, in bytes: the room that queues share. Only what is used takes memory. The default is
+    /// The size of the arena's heap, in bytes: the room that queues share. The tables come on top. Only what is used takes memory. The default is
     /// 1 GiB.
     pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
         self.config.arena_size = bytes;

@@ -34,11 +34,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
     env: Vec<(String, String)>,
 
-    /// How many processes may be alive at once
+    /// How many processes may be alive, or ended and not yet joined, at once [default: 1024]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     processes_max: Option<u32>,
 
-    /// Room for queues and all else that processes share, such as 64MiB; only what is used takes memory
+    /// Room for queues and all else that processes share, such as 64MiB; only what is used takes memory [default: 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     arena_size: Option<u64>,
 
