@@ -228,20 +228,29 @@ fn parent() -> Outcome {
     })?;
     same("the child is content", child.join()?, ExitStatus::Exited(0))?;
 
-    let orphan = Queue::<bool>::new()?;
-    let parent = Process::fork(|| -> Outcome {
+    let (ready, joined, orphan) = (Queue::<u32>::new()?, Queue::<()>::new()?, Queue::<bool>::new()?);
+    let parent = Process::builder().name("gone").fork(|| -> Outcome {
         Process::fork(|| -> Outcome {
             let parent = parent_process()?.ok_or("no parent")?;
+            ready.put(&parent.pid())?;
             let ended = wait(&[parent.sentinel()?], Some(LONG))?.len() == 1;
-            Ok(orphan.put(&(ended && !parent.is_alive()?))?)
+            joined.get()?;
+            // By now its entry in the process table may be another's.
+            let again = parent_process()?.ok_or("no parent any more")?;
+            let known = again.name() == "gone" && again.pid() == parent.pid();
+            Ok(orphan.put(&(ended && known && !again.is_alive()?))?)
         })?;
         sleep_long();
         Ok(())
     })?;
-    std::thread::sleep(Duration::from_millis(50));
+    same("a grandchild knows its parent", ready.get()?, parent.pid())?;
     parent.kill()?;
     same("the parent was killed", parent.join()?, ExitStatus::Signaled(9))?;
-    check("its child is told, and goes on", orphan.get_timeout(LONG)?)
+    let other = Process::fork(sleep_long)?;
+    joined.put(&())?;
+    check("its child is told, and goes on", orphan.get_timeout(LONG)?)?;
+    other.kill()?;
+    same("another process", other.join()?, ExitStatus::Signaled(9))
 }
 
 fn sentinels() -> Outcome {
