@@ -24,8 +24,14 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The command that is tested: `SANDPOOL_BIN`, or the one that was built beside this test.
+/// The command that is tested.
 pub(crate) fn sandpool() -> Command {
+    procfs::default_signals();
+    Command::new(sandpool_bin())
+}
+
+/// `SANDPOOL_BIN`, or the one that was built beside this test.
+pub(crate) fn sandpool_bin() -> PathBuf {
     let bin = std::env::var_os("SANDPOOL_BIN").map_or_else(
         || {
             let test = std::env::current_exe().unwrap();
@@ -34,9 +40,8 @@ pub(crate) fn sandpool() -> Command {
         },
         PathBuf::from,
     );
-    procfs::default_signals();
     assert!(bin.is_file(), "{} is missing: run `make setup`, or let SANDPOOL_BIN name it", bin.display());
-    Command::new(bin)
+    bin
 }
 
 /// A guest of `tests/guests`, compiled.

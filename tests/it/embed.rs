@@ -1,0 +1,105 @@
+//! The library, in a program with many threads.
+
+use std::io;
+use std::time::Duration;
+
+use sandpool::{Error, ExitStatus, Module, Run, RunBuilder, Trap};
+
+use crate::procfs;
+use crate::support::sandpool_bin;
+
+/// A guest that does this, and prints nothing.
+fn module(body: &str) -> Module {
+    let text = format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "_start") {body}))"#
+    );
+    Module::from_bytes("guest", text.as_bytes()).unwrap()
+}
+
+/// Sleeps for a minute by WASI's clock.
+const SLEEP: &str =
+    "(i64.store (i32.const 24) (i64.const 60000000000)) (i32.store (i32.const 16) (i32.const 1))
+    (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))";
+
+/// This program doesn't call `init` first in `main`, which is the test harness's. The command does.
+fn run(module: &Module) -> RunBuilder<'_> {
+    let mut builder = Run::builder(module);
+    builder.supervisor(sandpool_bin());
+    builder
+}
+
+#[test]
+fn a_summary_says_how_a_run_ended() {
+    for (body, status) in [
+        ("", ExitStatus::Exited(0)),
+        ("(call $exit (i32.const 300))", ExitStatus::Exited(44)),
+        ("unreachable", ExitStatus::Trapped(Trap::Unreachable)),
+    ] {
+        let summary = run(&module(body)).start().unwrap().wait().unwrap();
+        assert_eq!((summary.status, summary.processes), (status, 1), "{body}");
+        assert_eq!(summary.reports[0].name, "MainProcess");
+        assert!(summary.peak_memory > 0);
+    }
+}
+
+#[test]
+fn many_runs_at_once() {
+    let module = module("(call $exit (i32.const 7))");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let summary = run(&module).start().unwrap().wait().unwrap();
+                assert_eq!(summary.status, ExitStatus::Exited(7));
+            });
+        }
+    });
+}
+
+#[test]
+fn another_thread_stops_a_run() {
+    let module = module(SLEEP);
+    let started = run(&module).start().unwrap();
+    let stopper = started.stopper();
+    let stop = std::thread::spawn(move || stopper.stop(15));
+    assert_eq!(started.wait().unwrap().status, ExitStatus::Signaled(15));
+    stop.join().unwrap();
+}
+
+#[test]
+fn a_run_that_is_dropped_is_gone() {
+    let module = module(SLEEP);
+    let started = run(&module).start().unwrap();
+    let supervisor = started.supervisor_pid();
+    let guests = procfs::children(supervisor);
+    assert_eq!(guests.len(), 1);
+    drop(started);
+    assert!(procfs::eventually(|| guests.iter().all(|guest| procfs::parent(*guest).is_none())));
+    assert_eq!(procfs::parent(supervisor), None);
+}
+
+#[test]
+fn a_supervisor_that_is_killed_is_an_error() {
+    let module = module(SLEEP);
+    let started = run(&module).start().unwrap();
+    let supervisor = started.supervisor_pid();
+    assert!(procfs::kill(supervisor, nix::sys::signal::Signal::SIGKILL, |_| true));
+    let error = started.wait().unwrap_err();
+    assert!(matches!(&error, Error::SupervisorLost(why) if why == "killed by signal 9"), "{error}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_errors() {
+    let module = module("");
+    assert!(matches!(Run::builder(&module).start(), Err(Error::NotInitialized)));
+    assert!(matches!(run(&module).processes_max(0).start(), Err(Error::Invalid { .. })));
+    assert!(matches!(run(&module).arena_size(100).start(), Err(Error::Invalid { .. })));
+    assert!(matches!(run(&module).env("A=B", "").start(), Err(Error::Invalid { .. })));
+    assert!(matches!(run(&module).arg("\0").start(), Err(Error::Invalid { .. })));
+    let missing = run(&module).dir("/no/such/folder".parse().unwrap()).start();
+    assert!(matches!(missing, Err(Error::Grant { source, .. }) if source.kind() == io::ErrorKind::NotFound));
+    assert!(Duration::ZERO < run(&module).start().unwrap().wait().unwrap().wall);
+}
