@@ -164,7 +164,7 @@ pub struct Summary {
 
 impl Summary {
     /// The most reports that a summary carries.
-    pub const REPORTS_MAX: usize = 64;
+    pub const REPORTS_MAX: usize = control::REPORTS_MAX;
 }
 
 /// Settings of a [`Run`].

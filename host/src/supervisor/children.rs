@@ -10,7 +10,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use sandpool_abi::process::{EXITED, LIMITED, SIGNALED, TRAPPED};
 
-use super::control::{Ended, Outcome as WireOutcome, Report};
+use super::control::{Ended, Outcome as WireOutcome, REPORTS_MAX, Report};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
@@ -19,7 +19,6 @@ use crate::ipc::{heap, sweep};
 use crate::process::boot::{self, Image};
 use crate::process::exit::TRAP_CODE;
 use crate::process::family::default_name;
-use crate::run::Summary;
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::process::{End, Reaped, reap};
 
@@ -189,9 +188,9 @@ impl Children {
         if index == self.main {
             self.main_outcome = Some(outcome);
         }
-        if self.reports.len() < Summary::REPORTS_MAX || index == self.main {
+        if self.reports.len() < REPORTS_MAX || index == self.main {
             let nanos = table::nanos_now().saturating_sub(slot.started.load(Ordering::Relaxed));
-            self.reports.truncate(Summary::REPORTS_MAX - 1);
+            self.reports.truncate(REPORTS_MAX - 1);
             self.reports.push(Report {
                 name: String::from_utf8_lossy(&slot.name()).into_owned(),
                 pid: reaped.pid.unsigned_abs(),

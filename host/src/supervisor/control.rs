@@ -90,6 +90,9 @@ pub(crate) struct Report {
     pub(crate) peak_memory: u64,
 }
 
+/// The most reports of processes that an end comes with.
+pub(crate) const REPORTS_MAX: usize = 64;
+
 /// Longer than any message after the start.
 const MESSAGE_MAX: usize = 64 << 10;
 
