@@ -28,6 +28,8 @@ pub(crate) struct Children {
     member: Member,
     main: u32,
     main_outcome: Option<Outcome>,
+    /// The signal that the owner has ended the run with.
+    stopped_by: Option<i32>,
     begun: Instant,
     processes: u64,
     peak_memory: u64,
@@ -52,6 +54,7 @@ impl Children {
             member,
             main,
             main_outcome: None,
+            stopped_by: None,
             begun: Instant::now(),
             processes: 0,
             peak_memory: 0,
@@ -122,10 +125,16 @@ impl Children {
         }
     }
 
-    /// Sends a signal to every guest process, and SIGKILL after it: a guest has no handlers, so that the first is
-    /// what it dies of, unless it is stopped.
-    pub(crate) fn kill_all(&self, signal: i32) {
+    /// Ends the run with a signal, which is then what all guests have died of. One that is stopped, or has just been
+    /// forked and still blocks signals, dies of the SIGKILL behind it.
+    pub(crate) fn stop(&mut self, signal: i32) {
         let signal = Signal::try_from(signal).unwrap_or(Signal::SIGKILL);
+        self.stopped_by.get_or_insert(signal as i32);
+        self.kill_all(signal);
+    }
+
+    /// Sends a signal to every guest process, and SIGKILL after it.
+    pub(crate) fn kill_all(&self, signal: Signal) {
         for signal in [signal, Signal::SIGKILL] {
             for index in 0..self.image.arena.geometry.processes_max {
                 if let Ok(pid) = self.image.arena.process_id(index) {
@@ -147,7 +156,7 @@ impl Children {
             }
         }
         let outcome = self.main_outcome?;
-        self.kill_all(libc::SIGKILL);
+        self.kill_all(Signal::SIGKILL);
         if has_children() {
             return None;
         }
@@ -176,6 +185,9 @@ impl Children {
         let Ok(slot) = self.image.arena.process(index) else { return };
         let claimed = slot.claimed();
         let outcome = match reaped.end {
+            End::Signaled(libc::SIGKILL) if let Some(signal) = self.stopped_by => {
+                Outcome { kind: SIGNALED, detail: signal.unsigned_abs() }
+            }
             End::Signaled(signal) => Outcome { kind: SIGNALED, detail: signal.unsigned_abs() },
             End::Exited(code)
                 if i32::from(code) == TRAP_CODE && matches!(claimed.kind, TRAPPED | LIMITED) =>

@@ -139,14 +139,14 @@ impl Run {
             }
             let [child, rung, asked, orphaned] = fds.map(|fd| fd.any().unwrap_or(false));
             if orphaned {
-                self.children.kill_all(nix::libc::SIGKILL);
+                self.children.kill_all(Signal::SIGKILL);
                 return Ok(None);
             }
             if asked {
                 match control::receive_message(socket.as_fd())? {
-                    Some(Request::Stop(signal)) => self.children.kill_all(signal),
+                    Some(Request::Stop(signal)) => self.children.stop(signal),
                     None => {
-                        self.children.kill_all(nix::libc::SIGKILL);
+                        self.children.kill_all(Signal::SIGKILL);
                         return Ok(None);
                     }
                 }

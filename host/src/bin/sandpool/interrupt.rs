@@ -1,11 +1,12 @@
 //! Ctrl-C and its kin: the guests end first, then the command, and in the way that the signal asks for.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use std::{fs, process, thread};
 
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal, raise};
-use sandpool::Stopper;
+use sandpool::{ExitStatus, Stopper};
 
 use crate::text;
 
@@ -18,8 +19,16 @@ pub(crate) struct Interrupt {
 #[derive(Debug, Default)]
 struct Shared {
     stopper: OnceLock<Stopper>,
-    signal: OnceLock<Signal>,
+    /// The first that was caught.
+    signal: Mutex<Option<Signal>>,
+    caught: Condvar,
 }
+
+/// The signals that are watched for.
+const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// How long a signal may take from the guests, who got it as well, to the thread that waits for it here.
+const LATE: Duration = Duration::from_millis(200);
 
 impl Interrupt {
     /// Must come before the first thread, which inherits from the caller that these signals are blocked: one that
@@ -27,8 +36,8 @@ impl Interrupt {
     pub(crate) fn watch() -> anyhow::Result<Self> {
         // Somebody who ignores a signal for us, as nohup does, wants it to stay so.
         let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
-        let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter();
-        let signals: SigSet = signals.filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0).collect();
+        let signals: SigSet =
+            SIGNALS.into_iter().filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0).collect();
         signals.thread_block().context("cannot block signals")?;
         let shared = Arc::new(Shared::default());
         let watcher = Arc::clone(&shared);
@@ -52,10 +61,17 @@ impl Interrupt {
     }
 
     /// To be called when the run has ended: dies of the signal that ended it, if one did, so that a shell sees it.
-    pub(crate) fn die_if_interrupted(&self) {
-        if let Some(signal) = self.shared.signal.get() {
+    /// A terminal's signal goes to the guests as well: the run may be over before it was noticed here.
+    pub(crate) fn die_if_interrupted(&self, status: Option<ExitStatus>) {
+        let died_of_one =
+            SIGNALS.into_iter().any(|signal| status == Some(ExitStatus::Signaled(signal as i32)));
+        let patience = if died_of_one { LATE } else { Duration::ZERO };
+        let signal = self.shared.signal.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.shared.caught.wait_timeout_while(signal, patience, |signal| signal.is_none());
+        let (signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if let Some(signal) = *signal {
             text::note("interrupted");
-            die_of(*signal);
+            die_of(signal);
         }
     }
 }
@@ -63,7 +79,13 @@ impl Interrupt {
 impl Shared {
     fn caught(&self, signal: Signal) {
         let Some(stopper) = self.stopper.get() else { die_of(signal) };
-        let first = self.signal.set(signal).is_ok();
+        let first = {
+            let mut caught = self.signal.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = caught.is_none();
+            caught.get_or_insert(signal);
+            first
+        };
+        self.caught.notify_all();
         stopper.stop(if first { signal } else { Signal::SIGKILL } as i32);
     }
 }

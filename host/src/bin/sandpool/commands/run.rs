@@ -93,7 +93,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         // If stderr is gone, there is nobody left to tell.
         let _ = io::stderr().lock().write_all(table(summary).as_bytes());
     }
-    interrupt.die_if_interrupted();
+    interrupt.die_if_interrupted(result.as_ref().ok().map(|summary| summary.status));
     let summary = result?;
     // A trap was reported by the process that trapped.
     if let ExitStatus::Signaled(_) | ExitStatus::Limited(_) = summary.status {
