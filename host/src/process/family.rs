@@ -26,7 +26,7 @@ const JOIN_SPIN: Duration = Duration::from_micros(150);
 fn spin(limit: Duration, ready: impl Fn() -> bool) {
     let end = monotonic() + limit;
     while !ready() && monotonic() < end {
-        std::hint::spin_loop();
+        std::thread::yield_now();
     }
 }
 
