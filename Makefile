@@ -12,6 +12,8 @@ TOOLS := $(CARGO_TARGET_DIR)/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
+# What the fuzzer finds; the corpus in the repository is read only.
+FUZZ_CORPUS := $(CARGO_TARGET_DIR)/fuzz/corpus
 
 # Each is a workspace of its own, because it is compiled for wasm.
 GUEST_WORKSPACES := examples/guests tests/guests
@@ -77,8 +79,9 @@ fuzz: setup ## call the imports with arbitrary arguments for FUZZ_SECONDS (60), 
 		echo 'Installing cargo-fuzz $(CARGO_FUZZ_VERSION) in target/tools (a minute or two)' >&2; \
 		env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ_VERSION); }
 	@# Coverage needs options of the compiler that are not stable yet.
+	@mkdir -p $(FUZZ_CORPUS)
 	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz \
-		cargo fuzz run --fuzz-dir tests/fuzz imports -- -max_total_time=$(FUZZ_SECONDS)
+		cargo fuzz run --fuzz-dir tests/fuzz imports $(FUZZ_CORPUS) tests/fuzz/corpus/imports -- -max_total_time=$(FUZZ_SECONDS)
 
 clean: ## remove all that was built
 	rm -rf $(CARGO_TARGET_DIR)
