@@ -24,6 +24,7 @@ use crate::imports;
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, Register};
 use crate::ipc::{message, object};
+use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
 use crate::process::{Guest, Held, MemoryLimit, Process, wasi};
 use crate::supervisor::control::RunConfig;
@@ -93,7 +94,8 @@ pub fn imports(data: &[u8]) -> Vec<&'static str> {
     let guest = Guest {
         wasi: wasi::context(&config, &stdio).expect("a context"),
         memory: None,
-        memory_limit: MemoryLimit { bytes: u64::MAX, was_hit: false },
+        memory_limit: MemoryLimit { bytes: u64::MAX, mapped: 0, was_hit: false },
+        mappings: Mappings::default(),
         process,
     };
     let mut store = Store::new(CALLER.module().engine(), guest);

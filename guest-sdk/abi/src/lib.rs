@@ -170,6 +170,8 @@ pub mod process {
     pub const TRAPPED: u32 = 3;
     /// [`Status::kind`]: it hit a limit.
     pub const LIMITED: u32 = 4;
+    /// [`Status::kind`]: its run was ended because every process waited for another. Only the host sees this one.
+    pub const DEADLOCKED: u32 = 5;
 
     /// Which trap: [`Status::detail`] of [`TRAPPED`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]

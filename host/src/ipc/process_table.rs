@@ -21,7 +21,7 @@
 //! # What a process is in the middle of
 //!
 //! Its slot says that as well, for the [sweep](super::sweep): the object whose locks it may hold, and the runs of
-//! heap pages in its hands.
+//! heap pages in its hands; and for which object it [waits](super::waiting).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
@@ -30,6 +30,7 @@ use sandpool_abi::{Errno, NAME_MAX, process};
 use super::Result;
 use super::arena::{Arena, Member};
 use super::event::Event;
+use super::waiting::Waits;
 use crate::sys::mem::shared;
 
 /// The daemonic flag of a state word.
@@ -72,6 +73,10 @@ shared! {
         operation: AtomicU64,
         /// runs of heap pages in its hands, see [`Register`]
         inflight: [AtomicU64; Register::ALL.len()],
+        /// what it waits for
+        pub(crate) waits: Waits,
+        /// where it stands among those who wait in a condition or barrier
+        pub(crate) place: Place,
         /// its process id, when it has ended
         pub(crate) ended_pid: AtomicU32,
         reserved: AtomicU32,
@@ -80,7 +85,18 @@ shared! {
         name: Name,
     }
 
-    struct Name {
+    /// The place of a process among others in a [condition](super::sync::condition) or
+    /// [barrier](super::sync::barrier). The lock of that object guards it.
+    pub(crate) struct Place {
+        /// number of the object, plus 1
+        pub(crate) object: AtomicU64,
+        /// number of the process behind it, plus 1
+        pub(crate) next: AtomicU64,
+        /// number of the process before it, plus 1
+        pub(crate) prev: AtomicU64,
+    }
+
+    pub(crate) struct Name {
         len: AtomicU64,
         words: [AtomicU64; NAME_WORDS],
     }
@@ -171,8 +187,13 @@ impl ProcessHandle {
         Self(u64::from(generation) << 32 | HANDLE_TAG | u64::from(index + 1))
     }
 
+    /// Whether it has the form of one, and not of an object's.
+    pub(crate) fn is_one(self) -> bool {
+        self.0 & HANDLE_TAG != 0
+    }
+
     pub(crate) fn index(self) -> Result<u32> {
-        if self.0 & HANDLE_TAG == 0 {
+        if !self.is_one() {
             return Err(Errno::Badf);
         }
         ((self.0 & (HANDLE_TAG - 1)) as u32).checked_sub(1).ok_or(Errno::Badf)
@@ -272,7 +293,7 @@ impl ProcessSlot {
 }
 
 impl Name {
-    fn set(&self, name: &str) {
+    pub(super) fn set(&self, name: &str) {
         for (word, bytes) in self.words.iter().zip(name.as_bytes().chunks(8)) {
             let mut padded = [0; 8];
             padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
@@ -282,7 +303,7 @@ impl Name {
     }
 
     /// Another process wrote it, so it need not be UTF-8.
-    fn get(&self) -> Vec<u8> {
+    pub(super) fn get(&self) -> Vec<u8> {
         let len = (self.len.load(Ordering::Relaxed) as usize).min(NAME_MAX);
         self.words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).take(len).collect()
     }
@@ -351,6 +372,8 @@ pub(crate) fn reserve(
             slot.exit.store(0, Ordering::Relaxed);
             slot.wanted_signals.store(0, Ordering::Relaxed);
             slot.failure.store(0, Ordering::Relaxed);
+            slot.waits.reset();
+            slot.place.object.store(0, Ordering::Relaxed);
             slot.parent.store(parent.map_or(0, |(_, handle)| handle.0), Ordering::Relaxed);
             slot.name.set(name);
             slot.started.store(nanos_now(), Ordering::Relaxed);

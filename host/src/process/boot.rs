@@ -7,6 +7,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use sandpool_abi::process::EXITED;
 use wasmtime::{InstancePre, Store};
 
+use super::mappings::Mappings;
 use super::stdio::Stdio;
 use super::{Guest, MemoryLimit, Process, exit, wasi};
 use crate::ExitCode;
@@ -92,7 +93,8 @@ fn start(image: &Image, process: Process) -> wasmtime::Result<()> {
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
-        memory_limit: MemoryLimit { bytes: image.config.memory_max, was_hit: false },
+        memory_limit: MemoryLimit { bytes: image.config.memory_max, mapped: 0, was_hit: false },
+        mappings: Mappings::default(),
         process,
     };
     let mut store = Store::new(image.instance.module().engine(), guest);

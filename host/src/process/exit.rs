@@ -18,7 +18,7 @@ pub(crate) const TRAP_CODE: i32 = 134;
 pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     let code = code & 0xff;
     guest.process.stdio.flush();
-    guest.process.end_children();
+    guest.process.end_children(|| super::deadlock::report(guest, None));
     end(guest, Outcome { kind: EXITED, detail: code as u32 }, code)
 }
 

@@ -8,11 +8,14 @@ use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON
 use sandpool_abi::{Errno, NAME_MAX};
 
 use super::{Entry, Process};
+use crate::ipc::event::Event;
+use crate::ipc::kind::{self, Ready};
 use crate::ipc::message::{self, Carry, Message};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{
     self as table, DAEMON, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
 };
+use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
@@ -28,6 +31,12 @@ fn spin(limit: Duration, ready: impl Fn() -> bool) {
     while !ready() && monotonic() < end {
         std::thread::yield_now();
     }
+}
+
+/// One of several things that are waited for.
+enum Target<'a> {
+    Process(ProcessHandle),
+    Object(&'a Event, Ready<'a>),
 }
 
 /// What is known of a process.
@@ -142,7 +151,7 @@ impl Process {
     ) -> Result<ProcessHandle> {
         self.stdio.flush();
         for handle in handles {
-            object::resolve(&self.member, *handle)?;
+            object::find(&self.member, *handle)?;
         }
         let (index, handle) = self.reserve(name, flags)?;
         let started = self.spawn_reserved(index, payload, handles);
@@ -185,7 +194,7 @@ impl Process {
             if !waiting() {
                 break;
             }
-            let _ = own.event.sleep(Deadline::NEVER, || !waiting());
+            own.event.sleep_for_supervisor(|| !waiting());
         }
         if table::state(arena, index)?.state == State::Failed {
             let errno = child.failure.load(Ordering::Acquire);
@@ -253,25 +262,54 @@ impl Process {
         self.stdio.flush();
         let own = self.member.slot()?;
         spin(JOIN_SPIN, || self.has_ended(handle).unwrap_or(true));
+        let index = handle.index()?;
+        let ended = || self.has_ended(handle).unwrap_or(true);
         while !self.has_ended(handle)? {
-            if own.event.sleep(deadline, || self.has_ended(handle).unwrap_or(true)).is_err() {
-                return self.has_ended(handle);
+            match own.event.sleep(&self.member, Waiting::Process(index), deadline, ended) {
+                Err(Errno::Again | Errno::Timedout) => return self.has_ended(handle),
+                slept => slept?,
             }
         }
         Ok(true)
     }
 
-    /// Waits until one of these has ended and returns which have; all false when the time is over.
-    pub(crate) fn wait(&self, handles: &[ProcessHandle], deadline: Deadline) -> Result<Vec<bool>> {
+    /// Waits until one of these is ready, and returns which are; all false when the time is over.
+    pub(crate) fn wait(&self, handles: &[u64], deadline: Deadline) -> Result<Vec<bool>> {
         self.stdio.flush();
         let own = self.member.slot()?;
+        let targets = handles.iter().map(|handle| self.target(*handle)).collect::<Result<Vec<_>>>()?;
+        let is_ready = |target: &Target<'_>| match target {
+            Target::Process(handle) => self.has_ended(*handle).unwrap_or(true),
+            Target::Object(_, ready) => ready.is_ready(&self.member),
+        };
         loop {
-            let ended = handles.iter().map(|handle| self.has_ended(*handle)).collect::<Result<Vec<_>>>()?;
-            let ready = || handles.iter().any(|handle| self.has_ended(*handle).unwrap_or(true));
-            if ended.contains(&true) || own.event.sleep(deadline, ready).is_err() {
-                return Ok(ended);
+            for target in &targets {
+                match target {
+                    Target::Process(_) => own.event.watch(),
+                    Target::Object(event, _) => event.watch(),
+                }
+            }
+            let ready: Vec<_> = targets.iter().map(is_ready).collect();
+            if ready.is_empty() || ready.contains(&true) {
+                return Ok(ready);
+            }
+            let any = || targets.iter().any(is_ready);
+            match self.member.arena.header()?.watched.sleep(&self.member, Waiting::Any, deadline, any) {
+                Err(Errno::Again | Errno::Timedout) => return Ok(targets.iter().map(is_ready).collect()),
+                slept => slept?,
             }
         }
+    }
+
+    /// What is waited for with this handle.
+    fn target(&self, handle: u64) -> Result<Target<'_>> {
+        let process = ProcessHandle(handle);
+        if process.is_one() {
+            self.has_ended(process)?;
+            return Ok(Target::Process(process));
+        }
+        let (event, ready) = kind::readiness(&self.member, Handle(handle))?;
+        Ok(Target::Object(event, ready))
     }
 
     /// How a child ended.
@@ -359,8 +397,9 @@ impl Process {
         })
     }
 
-    /// What Python's exit function does: ends the daemonic children and waits for all.
-    pub(crate) fn end_children(&self) {
+    /// What Python's exit function does: ends the daemonic children and waits for all. If these wait for ever, so would
+    /// it: then it is `interrupted`.
+    pub(crate) fn end_children(&self, interrupted: impl Fn()) {
         if self.started == 0 {
             return;
         }
@@ -376,7 +415,10 @@ impl Process {
         }
         let all_ended = || !table::children(arena, self.member.index).any(|(_, state)| state.is_alive());
         while !all_ended() {
-            let _ = own.event.sleep(Deadline::NEVER, all_ended);
+            let slept = own.event.sleep(&self.member, Waiting::Children, Deadline::NEVER, all_ended);
+            if slept == Err(Errno::Deadlock) {
+                interrupted();
+            }
         }
     }
 }
