@@ -27,7 +27,7 @@ use crate::ipc::{message, object};
 use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
 use crate::process::{Guest, Held, MemoryLimit, Process, wasi};
-use crate::supervisor::control::RunConfig;
+use crate::supervisor::control::{OnDeadlock, RunConfig};
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;
@@ -76,6 +76,7 @@ pub fn imports(data: &[u8]) -> Vec<&'static str> {
         objects_max: 8,
         arena_size: 0,
         memory_max: u64::MAX,
+        on_deadlock: OnDeadlock::Kill,
     };
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
     let process = Process {

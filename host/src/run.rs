@@ -14,7 +14,8 @@ use sandpool_abi::process::{EXITED, SIGNALED, TRAPPED};
 pub use sandpool_abi::process::{Limit, Trap};
 
 use crate::ipc::arena::Geometry;
-use crate::supervisor::control::{self, Dir, Outcome, Reply, Request, RunConfig};
+
+use crate::supervisor::control::{self, Dir, OnDeadlock, Outcome, Reply, Request, RunConfig};
 use crate::supervisor::{self, ARGV0};
 use crate::{Error, Module, Result};
 
@@ -226,6 +227,13 @@ impl RunBuilder<'_> {
         self
     }
 
+    /// What becomes of the run if every process of it waits, without a timeout, for something that only another of them
+    /// could do. The default is to end it, with [`ExitStatus::Deadlocked`].
+    pub fn on_deadlock(&mut self, choice: OnDeadlock) -> &mut Self {
+        self.config.on_deadlock = choice;
+        self
+    }
+
     /// The program that is to be the supervisor, if not this one: it must call [`init`] first in `main`, and be built
     /// of the same version of Sandpool. The `sandpool` command is one.
     pub fn supervisor(&mut self, program: impl AsRef<Path>) -> &mut Self {
@@ -339,6 +347,7 @@ impl Run {
             objects_max: OBJECTS_MAX,
             arena_size: 1 << 30,
             memory_max: 4 << 30,
+            on_deadlock: OnDeadlock::Kill,
         };
         RunBuilder { module, config, supervisor: None }
     }
