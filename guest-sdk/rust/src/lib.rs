@@ -44,6 +44,7 @@
 
 mod codec;
 mod error;
+mod object;
 mod process;
 mod queue;
 mod raw;
