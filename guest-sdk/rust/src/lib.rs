@@ -49,6 +49,7 @@ mod process;
 mod queue;
 mod raw;
 pub mod start;
+mod sync;
 
 use std::time::Duration;
 
@@ -64,6 +65,11 @@ pub use process::{
 pub use queue::{GetError, Iter, PutError, Queue};
 pub use sandpool_abi::{ABI_VERSION, Errno};
 pub use start::Termination;
+pub use sync::{
+    Abandoned, AcquireError, Barrier, BarrierError, BoundedSemaphore, Condition, ConditionError,
+    ConditionGuard, Event, Guard, Lock, LockGuard, RLock, RLockGuard, ReleaseError, Semaphore,
+    SemaphorePermit,
+};
 
 /// A timeout for the host. One of centuries is one without end.
 fn nanoseconds(timeout: Duration) -> u64 {
