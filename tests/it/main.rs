@@ -19,6 +19,7 @@ mod procfs;
 mod queue;
 mod stdio;
 mod support;
+mod sync;
 mod toolchain;
 mod wasi;
 mod wordcount;
