@@ -17,6 +17,7 @@ mod proc;
 mod process;
 mod procfs;
 mod queue;
+mod simulation;
 mod stdio;
 mod support;
 mod sync;
