@@ -44,10 +44,12 @@
 
 mod codec;
 mod error;
+mod object;
 mod process;
 mod queue;
 mod raw;
 pub mod start;
+mod sync;
 
 use std::time::Duration;
 
@@ -63,6 +65,11 @@ pub use process::{
 pub use queue::{GetError, Iter, PutError, Queue};
 pub use sandpool_abi::{ABI_VERSION, Errno};
 pub use start::Termination;
+pub use sync::{
+    Abandoned, AcquireError, Barrier, BarrierError, BoundedSemaphore, Condition, ConditionError,
+    ConditionGuard, Event, Guard, Lock, LockGuard, RLock, RLockGuard, ReleaseError, Semaphore,
+    SemaphorePermit,
+};
 
 /// A timeout for the host. One of centuries is one without end.
 fn nanoseconds(timeout: Duration) -> u64 {

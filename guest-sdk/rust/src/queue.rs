@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
-use serde::de::{DeserializeOwned, Error as _};
-use serde::ser::Error as _;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::object::Object;
 use crate::{DecodeError, EncodeError, Error, codec, nanoseconds, raw};
 
 /// First in, first out, between any number of producers and consumers in any processes.
@@ -40,15 +40,6 @@ pub struct Queue<T> {
     items: PhantomData<fn(T) -> T>,
 }
 
-/// One use of the handle, which all clones in a process share.
-struct Object(u64);
-
-impl Drop for Object {
-    fn drop(&mut self) {
-        codec::release(self.0);
-    }
-}
-
 impl<T> Queue<T> {
     /// Makes a queue for as many items as the arena holds.
     ///
@@ -76,7 +67,7 @@ impl<T> Queue<T> {
     }
 
     fn adopt(handle: u64) -> Self {
-        Self { object: Arc::new(Object(handle)), items: PhantomData }
+        Self { object: Object::adopt(handle), items: PhantomData }
     }
 
     /// How many items wait. With other processes at work, that was true a moment ago.
@@ -84,7 +75,7 @@ impl<T> Queue<T> {
     /// # Errors
     /// Only when the arena is damaged.
     pub fn qsize(&self) -> Result<usize, Error> {
-        Ok(raw::queue::qsize(self.object.0)?)
+        Ok(raw::queue::qsize(self.object.handle())?)
     }
 
     /// Whether no item waits.
@@ -113,7 +104,7 @@ impl<T> Queue<T> {
     /// # Errors
     /// Only when the arena is damaged.
     pub fn maxsize(&self) -> Result<Option<usize>, Error> {
-        let maxsize = raw::queue::maxsize(self.object.0)?;
+        let maxsize = raw::queue::maxsize(self.object.handle())?;
         Ok((maxsize != 0).then_some(maxsize))
     }
 
@@ -123,7 +114,7 @@ impl<T> Queue<T> {
     /// # Errors
     /// Only when the arena is damaged.
     pub fn close(&self) -> Result<(), Error> {
-        match raw::queue::close(self.object.0) {
+        match raw::queue::close(self.object.handle()) {
             Ok(()) | Err(Errno::Closed) => Ok(()),
             Err(other) => Err(other.into()),
         }
@@ -157,14 +148,16 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_within(&self, item: &T, timeout: u64) -> Result<(), PutError> {
-        codec::encode(&[], item, |bytes, handles| raw::queue::put(self.object.0, bytes, handles, timeout))
-            .map_err(PutError::Encode)?
-            .map_err(|errno| match errno {
-                Errno::Again | Errno::Timedout => PutError::Full,
-                Errno::Closed => PutError::Closed,
-                Errno::Msgsize => PutError::TooLarge,
-                other => PutError::Host(other),
-            })
+        codec::encode(&[], item, |bytes, handles| {
+            raw::queue::put(self.object.handle(), bytes, handles, timeout)
+        })
+        .map_err(PutError::Encode)?
+        .map_err(|errno| match errno {
+            Errno::Again | Errno::Timedout => PutError::Full,
+            Errno::Closed => PutError::Closed,
+            Errno::Msgsize => PutError::TooLarge,
+            other => PutError::Host(other),
+        })
     }
 }
 
@@ -223,7 +216,7 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     fn receive(&self, buffer: &mut [u8], timeout: u64) -> Result<T, GetError> {
-        let item = raw::queue::get(self.object.0, buffer, timeout).map_err(|errno| match errno {
+        let item = raw::queue::get(self.object.handle(), buffer, timeout).map_err(|errno| match errno {
             Errno::Again | Errno::Timedout => GetError::Empty,
             Errno::Closed => GetError::Closed,
             other => GetError::Host(other),
@@ -261,14 +254,14 @@ impl<T> Clone for Queue<T> {
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Queue({:#x})", self.object.0)
+        write!(f, "Queue({:#x})", self.object.handle())
     }
 }
 
 /// Whether they are the same queue.
 impl<T> PartialEq for Queue<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.object.0 == other.object.0
+        self.object.handle() == other.object.handle()
     }
 }
 
@@ -277,19 +270,14 @@ impl<T> Eq for Queue<T> {}
 /// Only inside an item of a queue, or the arguments of a spawned process: it is an error for any other serializer.
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = codec::offer(self.object.0)
-            .map_err(|reason| S::Error::custom(format_args!("a queue can't be encoded here: {reason}")))?;
-        index.serialize(serializer)
+        self.object.serialize("queue", serializer)
     }
 }
 
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let index = u32::deserialize(deserializer)?;
-        let handle = codec::claim(index)
-            .map_err(|reason| D::Error::custom(format_args!("a queue can't be decoded here: {reason}")))?;
-        Ok(Self::adopt(handle))
+        Ok(Self { object: Object::deserialize("queue", deserializer)?, items: PhantomData })
     }
 }
 

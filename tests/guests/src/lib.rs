@@ -1,6 +1,9 @@
 //! What several test guests use.
 
 use std::error::Error;
+use std::time::{Duration, Instant};
+
+use sandpool_guest::{Event, ExitStatus, Process};
 
 /// What a test guest returns: any error is its message and exit code 1.
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -28,4 +31,42 @@ pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -
 /// The argument at `index` (the first is 0), or else `default`.
 pub fn argument<T: std::str::FromStr>(index: usize, default: T) -> T {
     std::env::args().nth(index + 1).and_then(|argument| argument.parse().ok()).unwrap_or(default)
+}
+
+/// Waits until it holds, for what nobody reports by itself; prints `ok: what`.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool, sandpool_guest::Error>) -> Outcome {
+    let start = Instant::now();
+    while !holds()? {
+        if start.elapsed() > LONG {
+            return Err(format!("failed: not in time: {what}").into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!("ok: {what}");
+    Ok(())
+}
+
+/// Longer than anything takes that isn't a hang.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A process that waits for what never comes, until it is killed.
+pub fn hang() -> Outcome {
+    Ok(Event::new()?.wait()?)
+}
+
+/// Kills a process, and waits for its end.
+pub fn kill(process: &Process) -> Outcome {
+    process.kill()?;
+    match process.join()? {
+        ExitStatus::Signaled(9) => Ok(()),
+        other => Err(format!("{} wasn't killed: {other}", process.name()).into()),
+    }
+}
+
+/// Waits for a process that ends well.
+pub fn finish(process: &Process) -> Outcome {
+    match process.join()? {
+        ExitStatus::Exited(0) => Ok(()),
+        other => Err(format!("{}: {other}", process.name()).into()),
+    }
 }
