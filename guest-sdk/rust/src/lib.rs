@@ -42,27 +42,40 @@
 //!
 //! The crate compiles for other targets too, so that a guest can be checked and documented there. A call then panics.
 
+mod bytes;
 mod codec;
+mod deadline;
 mod error;
+mod joinable_queue;
+mod message;
+mod object;
+mod pipe;
 mod process;
 mod queue;
 mod raw;
+mod simple_queue;
 pub mod start;
+mod wait;
 
 use std::time::Duration;
 
 #[doc(inline)]
 pub use sandpool_guest_macros::main;
 
+pub use bytes::Bytes;
 pub use codec::{DecodeError, EncodeError};
 pub use error::Error;
+pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
+pub use pipe::{Connection, Pipe, PipeBuilder, RecvError, SendError};
 pub use process::{
     Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Trap,
-    active_children, cpu_count, current_process, parent_process, wait,
+    active_children, cpu_count, current_process, parent_process,
 };
-pub use queue::{GetError, Iter, PutError, Queue};
+pub use queue::{GetError, GetManyError, Iter, PutError, PutManyError, Queue};
 pub use sandpool_abi::{ABI_VERSION, Errno};
+pub use simple_queue::SimpleQueue;
 pub use start::Termination;
+pub use wait::{Waitable, wait};
 
 /// A timeout for the host. One of centuries is one without end.
 fn nanoseconds(timeout: Duration) -> u64 {

@@ -44,7 +44,6 @@ imports! { sandpool_process from "sandpool_process":
     safe fn parent() -> i64;
     unsafe fn children(buffer: *mut u64, capacity: usize) -> i64;
     safe fn join(process: u64, timeout: u64) -> i32;
-    unsafe fn wait(processes: *const u64, count: usize, timeout: u64, ready: *mut u8) -> i64;
     unsafe fn status(process: u64, status: *mut sandpool_abi::process::Status) -> i32;
     safe fn signal(process: u64, signal: u32) -> i32;
     safe fn close(process: u64) -> i32;
@@ -55,17 +54,30 @@ imports! { sandpool_process from "sandpool_process":
 }
 
 imports! { sandpool_queue from "sandpool_queue":
-    safe fn create(maxsize: u64) -> i64;
+    safe fn create(maxsize: u64, flags: u32) -> i64;
     unsafe fn put(queue: u64, item: *const u8, item_len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
     unsafe fn get(queue: u64, buffer: *mut u8, capacity: usize, timeout: u64, result: *mut sandpool_abi::queue::Item) -> i32;
+    unsafe fn put_many(queue: u64, items: *const u8, items_len: usize, lens: *const u32, count: usize, timeout: u64) -> i64;
+    unsafe fn get_many(queue: u64, buffer: *mut u8, capacity: usize, lens: *mut u32, count: usize, timeout: u64) -> i64;
     unsafe fn take(buffer: *mut u8, capacity: usize, handles: *mut u64, handle_capacity: usize) -> i32;
     safe fn qsize(queue: u64) -> i64;
     safe fn maxsize(queue: u64) -> i64;
     safe fn close(queue: u64) -> i32;
+    safe fn task_done(queue: u64) -> i32;
+    safe fn join(queue: u64, timeout: u64) -> i64;
+}
+
+imports! { sandpool_pipe from "sandpool_pipe":
+    unsafe fn create(capacity: u64, flags: u32, ends: *mut u64) -> i32;
+    unsafe fn send(end: u64, message: *const u8, len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
+    unsafe fn recv(end: u64, buffer: *mut u8, capacity: usize, timeout: u64, result: *mut sandpool_abi::queue::Item) -> i32;
+    safe fn flags(end: u64) -> i64;
+    safe fn capacity(end: u64) -> i64;
 }
 
 imports! { sandpool_handle from "sandpool_handle":
     safe fn release(object: u64) -> i32;
+    unsafe fn wait(handles: *const u64, count: usize, timeout: u64, ready: *mut u8) -> i64;
 }
 
 /// A number that this version of the contract doesn't have can only come from a damaged arena.
@@ -147,16 +159,6 @@ pub(crate) mod process {
         done(import::join(process, timeout))
     }
 
-    /// How many are ready. `ready` has one byte for each process.
-    pub(crate) fn wait(processes: &[u64], timeout: u64, ready: &mut [u8]) -> Result<usize, Errno> {
-        if ready.len() < processes.len() {
-            return Err(Errno::Inval);
-        }
-        // SAFETY: the host reads `processes.len()` values at `processes` and writes as many bytes at `ready`, which
-        // is at least that long; both are kept valid by their references and don't overlap, as one is exclusive.
-        length(unsafe { import::wait(processes.as_ptr(), processes.len(), timeout, ready.as_mut_ptr()) })
-    }
-
     pub(crate) fn status(process: u64) -> Result<Status, Errno> {
         let mut status = Status { kind: 0, detail: 0, exitcode: 0, reserved: 0 };
         // SAFETY: the host writes one `Status` there: 16 bytes, little-endian as wasm is, of plain integers, for which
@@ -203,8 +205,8 @@ pub(crate) mod queue {
     use super::{Errno, done, length, sandpool_queue as import, value};
     use sandpool_abi::queue::Item;
 
-    pub(crate) fn create(maxsize: u64) -> Result<u64, Errno> {
-        value(import::create(maxsize))
+    pub(crate) fn create(maxsize: u64, flags: u32) -> Result<u64, Errno> {
+        value(import::create(maxsize, flags))
     }
 
     pub(crate) fn put(queue: u64, item: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {
@@ -221,6 +223,29 @@ pub(crate) mod queue {
         // integers) at `item`; both are exclusively ours, so they don't overlap, and any bits are valid in them.
         done(unsafe { import::get(queue, buffer.as_mut_ptr(), buffer.len(), timeout, &raw mut item) })?;
         Ok(item)
+    }
+
+    /// How many were put. `items` are as long together as `lens` say.
+    pub(crate) fn put_many(queue: u64, items: &[u8], lens: &[u32], timeout: u64) -> Result<usize, Errno> {
+        // SAFETY: the host reads the bytes of `items` and `lens.len()` 32-bit values, kept readable by their
+        // references, and keeps copies.
+        length(unsafe {
+            import::put_many(queue, items.as_ptr(), items.len(), lens.as_ptr(), lens.len(), timeout)
+        })
+    }
+
+    /// How many were got.
+    pub(crate) fn get_many(
+        queue: u64,
+        buffer: &mut [u8],
+        lens: &mut [u32],
+        timeout: u64,
+    ) -> Result<usize, Errno> {
+        // SAFETY: the host writes at most `buffer.len()` bytes and `lens.len()` values of 32 bits there; both are
+        // exclusively ours, so they don't overlap, and any bits are valid in them.
+        length(unsafe {
+            import::get_many(queue, buffer.as_mut_ptr(), buffer.len(), lens.as_mut_ptr(), lens.len(), timeout)
+        })
     }
 
     pub(crate) fn take(buffer: &mut [u8], handles: &mut [u64]) -> Result<(), Errno> {
@@ -240,13 +265,32 @@ pub(crate) mod queue {
     pub(crate) fn close(queue: u64) -> Result<(), Errno> {
         done(import::close(queue))
     }
+
+    pub(crate) fn task_done(queue: u64) -> Result<(), Errno> {
+        done(import::task_done(queue))
+    }
+
+    /// How many items were lost since the queue was made.
+    pub(crate) fn join(queue: u64, timeout: u64) -> Result<usize, Errno> {
+        length(import::join(queue, timeout))
+    }
 }
 
 pub(crate) mod handle {
-    use super::{Errno, done, sandpool_handle as import};
+    use super::{Errno, done, length, sandpool_handle as import};
 
     pub(crate) fn release(object: u64) -> Result<(), Errno> {
         done(import::release(object))
+    }
+
+    /// How many are ready. `ready` has one byte for each handle.
+    pub(crate) fn wait(handles: &[u64], timeout: u64, ready: &mut [u8]) -> Result<usize, Errno> {
+        if ready.len() < handles.len() {
+            return Err(Errno::Inval);
+        }
+        // SAFETY: the host reads `handles.len()` values at `handles` and writes as many bytes at `ready`, which
+        // is at least that long; both are kept valid by their references and don't overlap, as one is exclusive.
+        length(unsafe { import::wait(handles.as_ptr(), handles.len(), timeout, ready.as_mut_ptr()) })
     }
 }
 
@@ -293,5 +337,86 @@ pub(crate) mod function {
         // SAFETY: the start of the process calls this with what `spawn` put into the payload, after the check that
         // the payload is from the same build; a damaged number is a trap, as above.
         unsafe { function(number) }
+    }
+}
+
+/// A type that is another one, where only its caller knows.
+pub(crate) mod cast {
+    use std::any::TypeId;
+    use std::mem::{ManuallyDrop, transmute_copy};
+    use std::ptr::from_ref;
+
+    /// Whether the type is `Vec<u8>`.
+    pub(crate) fn is_byte_vec<T: ?Sized>() -> bool {
+        typeid::of::<T>() == TypeId::of::<Vec<u8>>()
+    }
+
+    /// The same value, if it is a `Vec<u8>`.
+    pub(crate) fn as_byte_vec<T: ?Sized>(value: &T) -> Option<&Vec<u8>> {
+        // SAFETY: the types are the same: `typeid` tells types apart but for their lifetimes, and `Vec<u8>` has none. So
+        // this is the reference that it was.
+        is_byte_vec::<T>().then(|| unsafe { &*from_ref(value).cast::<Vec<u8>>() })
+    }
+
+    /// The same value, if `T` is `Vec<u8>`.
+    pub(crate) fn from_byte_vec<T>(value: Vec<u8>) -> Option<T> {
+        is_byte_vec::<T>().then(|| {
+            let value = ManuallyDrop::new(value);
+            // SAFETY: the types are the same, as above, and `ManuallyDrop` has the layout of what is in it. What is copied
+            // out is not used, nor dropped, where it was.
+            unsafe { transmute_copy::<ManuallyDrop<Vec<u8>>, T>(&value) }
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn vectors_of_bytes_and_nothing_else() {
+            assert_eq!(as_byte_vec(&vec![1_u8, 2]), Some(&vec![1, 2]));
+            assert_eq!(from_byte_vec::<Vec<u8>>(vec![1, 2]), Some(vec![1, 2]));
+            assert_eq!(as_byte_vec(&vec![1_i8, 2]), None);
+            assert_eq!(as_byte_vec("text"), None);
+            assert_eq!(from_byte_vec::<(&str, Vec<u8>)>(vec![1]), None);
+        }
+    }
+}
+
+pub(crate) mod pipe {
+    use super::{Errno, done, sandpool_pipe as import, value};
+    use sandpool_abi::queue::Item;
+
+    /// Both ends.
+    pub(crate) fn create(capacity: u64, flags: u32) -> Result<[u64; 2], Errno> {
+        let mut ends = [0; 2];
+        // SAFETY: the host writes two values of 64 bits there, which is what the array has room for; any bits are a
+        // valid `u64`.
+        done(unsafe { import::create(capacity, flags, ends.as_mut_ptr()) })?;
+        Ok(ends)
+    }
+
+    pub(crate) fn send(end: u64, message: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {
+        // SAFETY: the host reads the bytes of `message` and `handles.len()` 64-bit values, kept readable by their
+        // references, and keeps copies.
+        done(unsafe {
+            import::send(end, message.as_ptr(), message.len(), handles.as_ptr(), handles.len(), timeout)
+        })
+    }
+
+    pub(crate) fn recv(end: u64, buffer: &mut [u8], timeout: u64) -> Result<Item, Errno> {
+        let mut item = Item { len: 0, handle_count: 0, held: 0 };
+        // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, and one `Item` (16 bytes of plain
+        // integers) at `item`; both are exclusively ours, so they don't overlap, and any bits are valid in them.
+        done(unsafe { import::recv(end, buffer.as_mut_ptr(), buffer.len(), timeout, &raw mut item) })?;
+        Ok(item)
+    }
+
+    pub(crate) fn flags(end: u64) -> Result<u32, Errno> {
+        u32::try_from(value(import::flags(end))?).map_err(|_| Errno::Io)
+    }
+
+    pub(crate) fn capacity(end: u64) -> Result<u64, Errno> {
+        value(import::capacity(end))
     }
 }
