@@ -53,6 +53,8 @@ mod pipe;
 mod process;
 mod queue;
 mod raw;
+mod rlock_standin;
+mod shared;
 mod simple_queue;
 pub mod start;
 mod wait;
@@ -72,7 +74,12 @@ pub use process::{
     active_children, cpu_count, current_process, parent_process,
 };
 pub use queue::{GetError, GetManyError, Iter, PutError, PutManyError, Queue};
+pub use rlock_standin::{AcquireError, RLock, RLockGuard};
 pub use sandpool_abi::{ABI_VERSION, Errno};
+pub use shared::{
+    Array, ArrayGuard, Atomic, Integer, ListItem, ListIter, Pod, RawArray, RawValue, ShareableList,
+    SharedMemory, Value, Zeroable, bytemuck,
+};
 pub use simple_queue::SimpleQueue;
 pub use start::Termination;
 pub use wait::{Waitable, wait};

@@ -17,7 +17,7 @@ pub use sandpool_abi::process::{Limit, Trap};
 
 use crate::start::{self, Termination};
 use crate::wait::{Handle, Waitable};
-use crate::{Error, nanoseconds, raw};
+use crate::{Error, nanoseconds, raw, shared};
 
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
@@ -70,7 +70,8 @@ impl Process {
     /// flush.
     ///
     /// # Errors
-    /// [`Error::TooManyProcesses`]; [`Error::DaemonicParent`] in a daemonic process.
+    /// [`Error::TooManyProcesses`]; [`Error::DaemonicParent`] in a daemonic process; [`Error::ArrayBorrowed`] while
+    /// this process has an [`ArrayGuard`](crate::ArrayGuard).
     #[doc(alias = "start")]
     pub fn fork<F, T>(body: F) -> Result<Self, Error>
     where
@@ -340,6 +341,9 @@ impl Builder {
         F: FnOnce() -> T,
         T: Termination,
     {
+        if shared::is_borrowed() {
+            return Err(Error::ArrayBorrowed);
+        }
         flush();
         match raw::process::fork(&self.name, self.flags)? {
             Some(handle) => Process::adopt(handle),
