@@ -34,5 +34,5 @@ pub mod toolchain;
 
 pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision};
 pub use error::{Error, ExitCode, Result};
-pub use supervisor::control::OnDeadlock;
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap, init};
+pub use supervisor::control::OnDeadlock;

@@ -4,6 +4,9 @@
 //! what: while a value is encoded, each handle in it goes to a list aside, and the bytes hold its index in that list.
 //! While a value is decoded, each index takes its handle from the list that came with the bytes. Nested encoding (a
 //! `Serialize` that itself puts something into a queue) is fine: the outer list is set aside meanwhile.
+//!
+//! Serde visits a `Vec<u8>` byte by byte. One that is a whole message is taken for [`Bytes`], which is copied at once and
+//! has the same encoding.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,7 +17,11 @@ use sandpool_abi::MESSAGE_HANDLES_MAX;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::raw;
+use crate::bytes::Borrowed;
+use crate::{Bytes, raw};
+
+/// The encoding of all messages.
+const CONFIGURATION: bincode::config::Configuration = bincode::config::standard();
 
 /// Beyond this, a buffer goes back to the allocator after use.
 const KEEP: usize = 1 << 20;
@@ -61,30 +68,39 @@ pub(crate) fn encode<T: Serialize + ?Sized, R>(
     value: &T,
     then: impl FnOnce(&[u8], &[u64]) -> R,
 ) -> Result<R, EncodeError> {
-    let mut sink = Sink(BUFFER.take());
-    sink.0.clear();
-    let outer = ENCODING.replace(Some(Vec::new()));
-    let encoded = sink
-        .write(prefix)
-        .and_then(|()| bincode::serde::encode_into_writer(value, &mut sink, bincode::config::standard()));
-    let handles = ENCODING.replace(outer).unwrap_or_default();
-
-    let result = match encoded {
-        Ok(()) => Ok(then(&sink.0, &handles)),
-        Err(Failure::OtherString(reason)) => Err(EncodeError(reason)),
-        Err(Failure::Other(reason)) => Err(EncodeError(reason.to_owned())),
-        Err(failure) => Err(EncodeError(failure.to_string())),
-    };
-    if sink.0.capacity() <= KEEP {
-        BUFFER.set(sink.0);
+    let mut bytes = BUFFER.take();
+    bytes.clear();
+    bytes.extend_from_slice(prefix);
+    let result = append(&mut bytes, value).map(|handles| then(&bytes, &handles));
+    if bytes.capacity() <= KEEP {
+        BUFFER.set(bytes);
     }
     result
 }
 
-/// A vector that reports a lack of memory instead of ending the process.
-struct Sink(Vec<u8>);
+/// Encodes a value after what is in `bytes`, and returns its handles. After an error, part of it may stand there.
+pub(crate) fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<Vec<u64>, EncodeError> {
+    let outer = ENCODING.replace(Some(Vec::new()));
+    let mut sink = Sink(bytes);
+    let encoded = match raw::cast::as_byte_vec(value) {
+        Some(value) => bincode::serde::encode_into_writer(Borrowed(value), &mut sink, CONFIGURATION),
+        None => bincode::serde::encode_into_writer(value, &mut sink, CONFIGURATION),
+    };
+    let handles = ENCODING.replace(outer).unwrap_or_default();
+    encoded.map(|()| handles).map_err(|failure| {
+        EncodeError(match failure {
+            Failure::OtherString(reason) => reason,
+            Failure::Other(reason) => reason.to_owned(),
+            failure => failure.to_string(),
+        })
+    })
+}
 
-impl Writer for Sink {
+/// A vector that reports a lack of memory instead of ending the process.
+struct Sink<'a>(&'a mut Vec<u8>);
+
+impl Writer for Sink<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.0.try_reserve(bytes.len()).map_err(|_| Failure::Other("not enough memory for its bytes"))?;
         self.0.extend_from_slice(bytes);
@@ -95,7 +111,12 @@ impl Writer for Sink {
 /// Decodes a value. The handles belong to this call: it releases those that the value doesn't take.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<u64>) -> Result<T, DecodeError> {
     let outer = DECODING.replace(Some(handles.into_iter().map(Some).collect()));
-    let decoded = bincode::serde::decode_from_slice(bytes, bincode::config::standard());
+    let decoded = if raw::cast::is_byte_vec::<T>() {
+        bincode::serde::decode_from_slice::<Bytes, _>(bytes, CONFIGURATION)
+            .map(|(value, len)| (raw::cast::from_byte_vec(value.into()), len))
+    } else {
+        bincode::serde::decode_from_slice(bytes, CONFIGURATION).map(|(value, len)| (Some(value), len))
+    };
     let handles = DECODING.replace(outer).unwrap_or_default();
     let mut unclaimed = 0;
     for handle in handles.into_iter().flatten() {
@@ -106,9 +127,10 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<u64>) -> Re
         Ok((_, len)) if len != bytes.len() => {
             Err(DecodeError::new(format_args!("{} bytes of {} are left", bytes.len() - len, bytes.len())))
         }
-        // The type has numbers where the message has queues.
-        Ok(_) if unclaimed != 0 => Err(DecodeError::new(format_args!("{unclaimed} queues of it are left"))),
-        Ok((value, _)) => Ok(value),
+        // The type has numbers where the message has handles.
+        Ok(_) if unclaimed != 0 => Err(DecodeError::new(format_args!("{unclaimed} handles of it are left"))),
+        Ok((Some(value), _)) => Ok(value),
+        Ok((None, _)) => Err(DecodeError::new("it is no vector of bytes")),
         Err(failure) => Err(DecodeError::new(failure)),
     }
 }
@@ -116,12 +138,11 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<u64>) -> Re
 /// Adds a handle to the message that is being encoded, and returns what stands for it there.
 pub(crate) fn offer(handle: u64) -> Result<u32, &'static str> {
     ENCODING.with_borrow_mut(|handles| {
-        let handles =
-            handles.as_mut().ok_or("it can only be sent through a queue or to a spawned process")?;
+        let handles = handles.as_mut().ok_or("it can only be sent in a message, or to a spawned process")?;
         if handles.len() == MESSAGE_HANDLES_MAX {
-            return Err("too many queues in one message");
+            return Err("too many handles in one message");
         }
-        let index = u32::try_from(handles.len()).map_err(|_| "too many queues in one message")?;
+        let index = u32::try_from(handles.len()).map_err(|_| "too many handles in one message")?;
         handles.push(handle);
         Ok(index)
     })
@@ -131,13 +152,20 @@ pub(crate) fn offer(handle: u64) -> Result<u32, &'static str> {
 pub(crate) fn claim(index: u32) -> Result<u64, &'static str> {
     DECODING.with_borrow_mut(|handles| {
         let handles =
-            handles.as_mut().ok_or("it can only be received from a queue or by a spawned process")?;
+            handles.as_mut().ok_or("it can only be received in a message, or by a spawned process")?;
         let slot = usize::try_from(index).ok().and_then(|index| handles.get_mut(index));
-        slot.and_then(Option::take).ok_or("the message doesn't hold this queue")
+        slot.and_then(Option::take).ok_or("the message doesn't hold this handle")
     })
 }
 
 /// Gives one use of a handle back. If that fails then it names nothing any more, so nothing is left to be given back.
 pub(crate) fn release(handle: u64) {
     let _ = raw::handle::release(handle);
+}
+
+/// Gives back the handles of a message that nobody decodes.
+pub(crate) fn release_all(handles: &[u64]) {
+    for handle in handles {
+        release(*handle);
+    }
 }

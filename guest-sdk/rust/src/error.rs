@@ -1,4 +1,4 @@
-//! The failures of everything but queue traffic, which has its own in `queue`.
+//! The failures of everything but messages, which have their own in `queue` and `pipe`.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use sandpool_abi::Errno;
 
 use crate::{DecodeError, EncodeError};
 
-/// Why something about a process, or the making of a queue, failed.
+/// Why something about a process, the making of an object, or an access to shared memory failed.
 ///
 /// ```no_run
 /// use sandpool_guest::{Error, Process};
@@ -34,7 +34,7 @@ pub enum Error {
     StillRunning,
     /// A process's name is longer than 127 bytes.
     NameTooLong,
-    /// The arguments of a spawned process don't fit into the arena.
+    /// The arguments of a spawned process, or so much shared memory, don't fit into the arena, ever.
     TooLarge,
     /// A process can only be spawned by a program with `#[sandpool_guest::main]`: without it, the new process would
     /// run `main` instead of the function.
@@ -43,6 +43,25 @@ pub enum Error {
     Encode(EncodeError),
     /// What a process was spawned with can't be decoded.
     Decode(DecodeError),
+    /// The process that held the lock has ended without releasing it, so what the lock guards may be half changed. This
+    /// is reported once: the lock is free again.
+    OwnerDied,
+    /// Shared memory of this name exists already: Python's `FileExistsError`.
+    NameTaken,
+    /// No shared memory has this name: Python's `FileNotFoundError`.
+    NotFound,
+    /// Shared memory has at least one byte.
+    NoSize,
+    /// An index or a range that isn't inside: Python's `IndexError`.
+    OutOfBounds,
+    /// It was attached to be read only.
+    ReadOnly,
+    /// A text or bytes need more room than their place in a list has: Python's `ValueError`.
+    NoRoom,
+    /// This process has no memory to map it to.
+    OutOfMemory,
+    /// A process can't be forked while this one has an array as a slice: the copy would have it as well.
+    ArrayBorrowed,
     /// Anything else that the host reported.
     Host(Errno),
 }
@@ -58,6 +77,9 @@ impl From<Errno> for Error {
             Errno::Busy => Self::StillRunning,
             Errno::Nametoolong => Self::NameTooLong,
             Errno::Msgsize => Self::TooLarge,
+            Errno::Ownerdead => Self::OwnerDied,
+            Errno::Exist => Self::NameTaken,
+            Errno::Noent => Self::NotFound,
             other => Self::Host(other),
         }
     }
@@ -85,8 +107,17 @@ impl fmt::Display for Error {
             Self::NotAChild => f.write_str("not a child of this process"),
             Self::StillRunning => f.write_str("the process is still running: terminate or join it first"),
             Self::NameTooLong => write!(f, "the name is longer than {} bytes", sandpool_abi::NAME_MAX),
-            Self::TooLarge => f.write_str("the arguments don't fit into the arena"),
+            Self::TooLarge => f.write_str("it doesn't fit into the arena"),
             Self::NoEntryPoint => f.write_str("spawn needs #[sandpool_guest::main] on main"),
+            Self::OwnerDied => Errno::Ownerdead.fmt(f),
+            Self::NameTaken => Errno::Exist.fmt(f),
+            Self::NotFound => f.write_str("no shared memory has this name"),
+            Self::NoSize => f.write_str("shared memory has at least one byte"),
+            Self::OutOfBounds => f.write_str("index out of range"),
+            Self::ReadOnly => f.write_str("the shared memory was attached to be read only"),
+            Self::NoRoom => f.write_str("the item exceeds the available storage"),
+            Self::OutOfMemory => f.write_str("not enough memory to map it"),
+            Self::ArrayBorrowed => f.write_str("an array is borrowed: drop its guard before a fork"),
             Self::Encode(error) => error.fmt(f),
             Self::Decode(error) => error.fmt(f),
             Self::Host(errno) => errno.fmt(f),

@@ -42,34 +42,51 @@
 //!
 //! The crate compiles for other targets too, so that a guest can be checked and documented there. A call then panics.
 
+mod bytes;
 mod codec;
+mod deadline;
 mod error;
+mod joinable_queue;
+mod message;
 mod object;
+mod pipe;
 mod process;
 mod queue;
 mod raw;
+mod shared;
+mod simple_queue;
 pub mod start;
 mod sync;
+mod wait;
 
 use std::time::Duration;
 
 #[doc(inline)]
 pub use sandpool_guest_macros::main;
 
+pub use bytes::Bytes;
 pub use codec::{DecodeError, EncodeError};
 pub use error::Error;
+pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
+pub use pipe::{Connection, Pipe, PipeBuilder, RecvError, SendError};
 pub use process::{
     Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Trap,
-    active_children, cpu_count, current_process, parent_process, wait,
+    active_children, cpu_count, current_process, parent_process,
 };
-pub use queue::{GetError, Iter, PutError, Queue};
+pub use queue::{GetError, GetManyError, Iter, PutError, PutManyError, Queue};
 pub use sandpool_abi::{ABI_VERSION, Errno};
+pub use shared::{
+    Array, ArrayGuard, Atomic, Integer, ListItem, ListIter, Pod, RawArray, RawValue, ShareableList,
+    SharedMemory, Value, Zeroable, bytemuck,
+};
+pub use simple_queue::SimpleQueue;
 pub use start::Termination;
 pub use sync::{
     Abandoned, AcquireError, Barrier, BarrierError, BoundedSemaphore, Condition, ConditionError,
     ConditionGuard, Event, Guard, Lock, LockGuard, RLock, RLockGuard, ReleaseError, Semaphore,
     SemaphorePermit,
 };
+pub use wait::{Waitable, wait};
 
 /// A timeout for the host. One of centuries is one without end.
 fn nanoseconds(timeout: Duration) -> u64 {

@@ -16,7 +16,8 @@ use serde::de::DeserializeOwned;
 pub use sandpool_abi::process::{Limit, Trap};
 
 use crate::start::{self, Termination};
-use crate::{Error, nanoseconds, raw};
+use crate::wait::{Handle, Waitable};
+use crate::{Error, nanoseconds, raw, shared};
 
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
@@ -69,7 +70,8 @@ impl Process {
     /// flush.
     ///
     /// # Errors
-    /// [`Error::TooManyProcesses`]; [`Error::DaemonicParent`] in a daemonic process.
+    /// [`Error::TooManyProcesses`]; [`Error::DaemonicParent`] in a daemonic process; [`Error::ArrayBorrowed`] while
+    /// this process has an [`ArrayGuard`](crate::ArrayGuard).
     #[doc(alias = "start")]
     pub fn fork<F, T>(body: F) -> Result<Self, Error>
     where
@@ -236,7 +238,7 @@ impl Process {
         }
     }
 
-    /// What [`wait`] takes to wait for the end of several processes.
+    /// What [`wait`](crate::wait()) takes to wait for the end of several processes.
     #[must_use]
     pub fn sentinel(&self) -> Sentinel {
         Sentinel { handle: self.identity.handle, owner: self.owner }
@@ -339,6 +341,9 @@ impl Builder {
         F: FnOnce() -> T,
         T: Termination,
     {
+        if shared::is_borrowed() {
+            return Err(Error::ArrayBorrowed);
+        }
         flush();
         match raw::process::fork(&self.name, self.flags)? {
             Some(handle) => Process::adopt(handle),
@@ -457,55 +462,24 @@ impl fmt::Display for CloseError {
 
 impl std::error::Error for CloseError {}
 
-/// Stands for the end of a process: [`wait`] takes several. It is plain data, and doesn't keep the process.
+/// Stands for the end of a process: [`wait`](crate::wait()) takes several. It is plain data, and doesn't keep the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sentinel {
     handle: u64,
     owner: u64,
 }
 
-/// Waits until at least one of several processes has ended, or the time is over, and returns those that have ended.
-///
-/// ```no_run
-/// use sandpool_guest::{Process, wait};
-///
-/// let processes = [Process::fork(|| 1)?, Process::fork(|| 2)?];
-/// let sentinels: Vec<_> = processes.iter().map(Process::sentinel).collect();
-/// let ended = wait(&sentinels, None)?;
-/// assert!(!ended.is_empty());
-/// # Ok::<(), sandpool_guest::Error>(())
-/// ```
-///
-/// No timeout is for ever. The result is in the order of `sentinels`, and empty when the time is over, or when there
-/// was nothing to wait for. A process that was joined or closed counts as ended.
-///
-/// # Errors
-/// [`Error::NotAChild`] for a sentinel that was made by another process. More than 4096 of them are an error, too.
-pub fn wait(sentinels: &[Sentinel], timeout: Option<Duration>) -> Result<Vec<Sentinel>, Error> {
-    let current = raw::process::current()?;
-    if sentinels.iter().any(|sentinel| sentinel.owner != current) {
-        return Err(Error::NotAChild);
+/// Ready when the process has ended.
+impl Waitable for Sentinel {}
+
+impl Handle for Sentinel {
+    fn handle(&self) -> u64 {
+        self.handle
     }
-    if sentinels.is_empty() {
-        return Ok(Vec::new());
+
+    fn owner(&self) -> Option<u64> {
+        Some(self.owner)
     }
-    let timeout = timeout.map_or(FOREVER, nanoseconds);
-    let handles: Vec<_> = sentinels.iter().map(|sentinel| sentinel.handle).collect();
-    let mut ready = vec![0; handles.len()];
-    match raw::process::wait(&handles, timeout, &mut ready) {
-        Ok(_) => {}
-        // Some of them name nothing any more: they are ready, so the others are only looked at.
-        Err(Errno::Badf) => {
-            for (ready, handle) in ready.iter_mut().zip(&handles) {
-                *ready = match raw::process::join(*handle, NO_WAIT) {
-                    Err(Errno::Badf) => 1,
-                    joined => u8::from(ended(joined)?),
-                };
-            }
-        }
-        Err(other) => return Err(other.into()),
-    }
-    Ok(sentinels.iter().zip(ready).filter(|(_, ready)| *ready != 0).map(|(sentinel, _)| *sentinel).collect())
 }
 
 /// Whether a join found the process ended.
@@ -628,7 +602,7 @@ impl ParentProcess {
         gone(self.0.handle, nanoseconds(timeout))
     }
 
-    /// What [`wait`] takes to wait for its end.
+    /// What [`wait`](crate::wait()) takes to wait for its end.
     ///
     /// # Errors
     /// Only when the arena is damaged.

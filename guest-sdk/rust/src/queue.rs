@@ -1,17 +1,19 @@
 //! A queue between any processes of a run.
 
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sandpool_abi::queue::BATCH_ITEM_MAX;
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::deadline::Deadline;
+use crate::message::{self, Failure};
 use crate::object::Object;
-use crate::{DecodeError, EncodeError, Error, codec, nanoseconds, raw};
+use crate::{DecodeError, EncodeError, Error, codec, nanoseconds, raw, wait};
 
 /// First in, first out, between any number of producers and consumers in any processes.
 ///
@@ -63,11 +65,19 @@ impl<T> Queue<T> {
     /// # Errors
     /// [`Error::TooManyObjects`], [`Error::ArenaFull`].
     pub fn bounded(maxsize: usize) -> Result<Self, Error> {
-        Ok(Self::adopt(raw::queue::create(maxsize as u64)?))
+        Self::create(maxsize, 0)
     }
 
-    fn adopt(handle: u64) -> Self {
-        Self { object: Object::adopt(handle), items: PhantomData }
+    pub(crate) fn create(maxsize: usize, flags: u32) -> Result<Self, Error> {
+        Ok(Self::of(Object::adopt(raw::queue::create(maxsize as u64, flags)?)))
+    }
+
+    fn of(object: Arc<Object>) -> Self {
+        Self { object, items: PhantomData }
+    }
+
+    pub(crate) fn handle(&self) -> u64 {
+        self.object.handle()
     }
 
     /// How many items wait. With other processes at work, that was true a moment ago.
@@ -75,7 +85,7 @@ impl<T> Queue<T> {
     /// # Errors
     /// Only when the arena is damaged.
     pub fn qsize(&self) -> Result<usize, Error> {
-        Ok(raw::queue::qsize(self.object.handle())?)
+        Ok(raw::queue::qsize(self.handle())?)
     }
 
     /// Whether no item waits.
@@ -104,7 +114,7 @@ impl<T> Queue<T> {
     /// # Errors
     /// Only when the arena is damaged.
     pub fn maxsize(&self) -> Result<Option<usize>, Error> {
-        let maxsize = raw::queue::maxsize(self.object.handle())?;
+        let maxsize = raw::queue::maxsize(self.handle())?;
         Ok((maxsize != 0).then_some(maxsize))
     }
 
@@ -114,7 +124,7 @@ impl<T> Queue<T> {
     /// # Errors
     /// Only when the arena is damaged.
     pub fn close(&self) -> Result<(), Error> {
-        match raw::queue::close(self.object.handle()) {
+        match raw::queue::close(self.handle()) {
             Ok(()) | Err(Errno::Closed) => Ok(()),
             Err(other) => Err(other.into()),
         }
@@ -148,17 +158,136 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_within(&self, item: &T, timeout: u64) -> Result<(), PutError> {
-        codec::encode(&[], item, |bytes, handles| {
-            raw::queue::put(self.object.handle(), bytes, handles, timeout)
-        })
-        .map_err(PutError::Encode)?
-        .map_err(|errno| match errno {
-            Errno::Again | Errno::Timedout => PutError::Full,
-            Errno::Closed => PutError::Closed,
-            Errno::Msgsize => PutError::TooLarge,
-            other => PutError::Host(other),
-        })
+        codec::encode(&[], item, |bytes, handles| raw::queue::put(self.handle(), bytes, handles, timeout))
+            .map_err(PutError::Encode)?
+            .map_err(PutError::from_errno)
     }
+
+    /// Puts several items in their order, and waits for room while there is none.
+    ///
+    /// ```no_run
+    /// # let queue = sandpool_guest::Queue::<u64>::new()?;
+    /// let squares: Vec<u64> = (1..=10_000).map(|n| n * n).collect();
+    /// queue.put_many(&squares)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Small items are put many at a time, which costs a fraction of as many calls of [`put`](Self::put). They are
+    /// single items nevertheless: those of other producers may come between them.
+    ///
+    /// # Errors
+    /// [`PutManyError`], which tells how many were put before, but never [`PutError::Full`] in it.
+    pub fn put_many(&self, items: &[T]) -> Result<(), PutManyError> {
+        self.put_batches(items, Deadline::NEVER).map(drop)
+    }
+
+    /// Puts several items, and waits for room for at most `timeout` in all. Returns how many were put, which is fewer
+    /// than all when the time is over.
+    ///
+    /// # Errors
+    /// [`PutManyError`], but never [`PutError::Full`] in it.
+    pub fn put_many_timeout(&self, items: &[T], timeout: Duration) -> Result<usize, PutManyError> {
+        self.put_batches(items, Deadline::after(timeout))
+    }
+
+    /// Puts as many of several items as there is room for at once, and returns how many those are.
+    ///
+    /// # Errors
+    /// [`PutManyError`], but never [`PutError::Full`] in it.
+    pub fn try_put_many(&self, items: &[T]) -> Result<usize, PutManyError> {
+        self.put_batches(items, Deadline::NOW)
+    }
+
+    fn put_batches(&self, items: &[T], deadline: Deadline) -> Result<usize, PutManyError> {
+        let mut put = 0;
+        let mut bytes = Vec::new();
+        let mut lens = Vec::new();
+        while let Some(rest) = items.get(put..).filter(|rest| !rest.is_empty()) {
+            bytes.clear();
+            lens.clear();
+            let after = fill_batch(rest, &mut bytes, &mut lens);
+            let batch = put_batch(self.handle(), &bytes, &lens, deadline, &mut put);
+            let done = match (batch, after) {
+                (Ok(()), None) => Ok(()),
+                (Ok(()), Some(Ok(single))) => {
+                    let message = bytes.get(single.start..).unwrap_or_default();
+                    raw::queue::put(self.handle(), message, &single.handles, deadline.left())
+                        .map(|()| put += 1)
+                        .map_err(PutError::from_errno)
+                }
+                (Ok(()), Some(Err(error))) => Err(PutError::Encode(error)),
+                (Err(errno), _) => Err(PutError::from_errno(errno)),
+            };
+            match done {
+                Ok(()) => {}
+                Err(PutError::Full) => break,
+                Err(error) => return Err(PutManyError { put, error }),
+            }
+        }
+        Ok(put)
+    }
+}
+
+/// A batch is full when it has more bytes than this.
+const BATCH_BYTES: usize = 64 * 1024;
+/// How many items are got at a time at most.
+const BATCH_ITEMS: usize = 4096;
+
+/// An item after a batch that is put by itself. It stands in the same buffer.
+struct Single {
+    start: usize,
+    handles: Vec<u64>,
+}
+
+/// Encodes items until there are enough, or there is one that isn't for a batch: it has handles, or is too long, or
+/// can't be encoded.
+fn fill_batch<T: Serialize>(
+    items: &[T],
+    bytes: &mut Vec<u8>,
+    lens: &mut Vec<u32>,
+) -> Option<Result<Single, EncodeError>> {
+    for item in items {
+        if bytes.len() > BATCH_BYTES {
+            break;
+        }
+        let start = bytes.len();
+        let handles = match codec::append(bytes, item) {
+            Ok(handles) => handles,
+            Err(error) => {
+                bytes.truncate(start);
+                return Some(Err(error));
+            }
+        };
+        match u32::try_from(bytes.len() - start) {
+            Ok(len) if handles.is_empty() && bytes.len() - start <= BATCH_ITEM_MAX => lens.push(len),
+            _ => return Some(Ok(Single { start, handles })),
+        }
+    }
+    None
+}
+
+/// Puts the items of a batch, and counts them.
+fn put_batch(
+    queue: u64,
+    mut bytes: &[u8],
+    mut lens: &[u32],
+    deadline: Deadline,
+    put: &mut usize,
+) -> Result<(), Errno> {
+    // What follows the batch isn't part of it.
+    bytes = bytes.get(..total(lens)).ok_or(Errno::Inval)?;
+    while !lens.is_empty() {
+        let count = raw::queue::put_many(queue, bytes, lens, deadline.left())?;
+        let (done, rest) = lens.split_at_checked(count).filter(|_| count > 0).ok_or(Errno::Io)?;
+        bytes = bytes.get(total(done)..).ok_or(Errno::Io)?;
+        lens = rest;
+        *put += count;
+    }
+    Ok(())
+}
+
+fn total(lens: &[u32]) -> usize {
+    lens.iter().map(|len| *len as usize).sum()
 }
 
 impl<T: DeserializeOwned> Queue<T> {
@@ -203,47 +332,99 @@ impl<T: DeserializeOwned> Queue<T> {
         Iter { queue: self, over: false }
     }
 
-    fn get_within(&self, timeout: u64) -> Result<T, GetError> {
-        thread_local! {
-            /// Taken out while it is in use: a `Deserialize` may itself take something from a queue.
-            static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-        }
-        let mut buffer = BUFFER.take();
-        buffer.resize(RECEIVE_BUFFER, 0);
-        let result = self.receive(&mut buffer, timeout);
-        BUFFER.set(buffer);
-        result
+    /// Takes the oldest items, as many as there are, but at most `max`, and waits for the first while there is none.
+    ///
+    /// ```no_run
+    /// # let queue = sandpool_guest::Queue::<u64>::new()?;
+    /// loop {
+    ///     for number in queue.get_many(1000)? {
+    ///         println!("{number}");
+    ///     }
+    /// }
+    /// # #[allow(unreachable_code)]
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Small items are taken many at a time, which costs a fraction of as many calls of [`get`](Self::get). There is at
+    /// least one, unless `max` is 0.
+    ///
+    /// # Errors
+    /// [`GetManyError`], which holds the items that were taken before, but never [`GetError::Empty`] in it.
+    pub fn get_many(&self, max: usize) -> Result<Vec<T>, GetManyError<T>> {
+        self.get_batches(max, Deadline::NEVER)
     }
 
-    fn receive(&self, buffer: &mut [u8], timeout: u64) -> Result<T, GetError> {
-        let item = raw::queue::get(self.object.handle(), buffer, timeout).map_err(|errno| match errno {
-            Errno::Again | Errno::Timedout => GetError::Empty,
-            Errno::Closed => GetError::Closed,
-            other => GetError::Host(other),
-        })?;
-        let len = usize::try_from(item.len).map_err(|_| GetError::OutOfMemory)?;
-        if item.held == 0 {
-            let bytes = buffer.get(..len).ok_or(GetError::Host(Errno::Io))?;
-            return codec::decode(bytes, Vec::new()).map_err(GetError::Decode);
-        }
+    /// Takes the oldest items, at most `max`, and waits for the first for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`GetManyError`]; [`GetError::Empty`] in it when the time is over.
+    pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<T>, GetManyError<T>> {
+        self.get_batches(max, Deadline::after(timeout))
+    }
 
-        let mut handles = vec![0; usize::try_from(item.handle_count).map_err(|_| GetError::OutOfMemory)?];
-        let mut exact = Vec::new();
-        let bytes = match buffer.get_mut(..len) {
-            Some(bytes) => bytes,
-            None => {
-                exact.try_reserve_exact(len).map_err(|_| GetError::OutOfMemory)?;
-                exact.resize(len, 0);
-                &mut exact
+    /// Takes the oldest items, at most `max`, if there are any at once.
+    ///
+    /// # Errors
+    /// [`GetManyError`]; [`GetError::Empty`] in it when there is none.
+    pub fn try_get_many(&self, max: usize) -> Result<Vec<T>, GetManyError<T>> {
+        self.get_batches(max, Deadline::NOW)
+    }
+
+    fn get_batches(&self, max: usize, mut deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
+        let mut items = Vec::new();
+        let mut lens = vec![0; max.min(BATCH_ITEMS)];
+        while items.len() < max {
+            match self.get_batch(&mut items, max, &mut lens, deadline) {
+                Ok(()) => deadline = Deadline::NOW,
+                Err(GetError::Empty | GetError::Closed) if !items.is_empty() => break,
+                Err(error) => return Err(GetManyError { items, error }),
             }
-        };
-        raw::queue::take(bytes, &mut handles).map_err(GetError::Host)?;
-        codec::decode(bytes, handles).map_err(GetError::Decode)
+        }
+        Ok(items)
+    }
+
+    /// Takes at least one item.
+    fn get_batch(
+        &self,
+        items: &mut Vec<T>,
+        max: usize,
+        lens: &mut [u32],
+        deadline: Deadline,
+    ) -> Result<(), GetError> {
+        let count = lens.len().min(max - items.len());
+        let lens = lens.get_mut(..count).unwrap_or_default();
+        let got = message::with_buffer(|buffer| {
+            let got = raw::queue::get_many(self.handle(), buffer, lens, deadline.left())
+                .map_err(GetError::from_errno)?;
+            let mut bytes = &*buffer;
+            let mut result = Ok(got);
+            for len in lens.get(..got).ok_or(GetError::Host(Errno::Io))? {
+                let (item, rest) = bytes.split_at_checked(*len as usize).ok_or(GetError::Host(Errno::Io))?;
+                bytes = rest;
+                match codec::decode(item, Vec::new()) {
+                    Ok(item) => items.push(item),
+                    // The others aren't lost for it.
+                    Err(error) => result = Err(GetError::Decode(error)),
+                }
+            }
+            result
+        })?;
+        if got == 0 {
+            // The next one isn't for a batch.
+            items.push(self.get_within(deadline.left())?);
+        }
+        Ok(())
+    }
+
+    fn get_within(&self, timeout: u64) -> Result<T, GetError> {
+        let get = |buffer: &mut [u8]| raw::queue::get(self.handle(), buffer, timeout);
+        match message::receive(get, |bytes, handles| codec::decode(&bytes, handles)) {
+            Ok(item) => item.map_err(GetError::Decode),
+            Err(Failure::OutOfMemory) => Err(GetError::OutOfMemory),
+            Err(Failure::Host(errno)) => Err(GetError::from_errno(errno)),
+        }
     }
 }
-
-/// Items of at most this size are received without an allocation.
-const RECEIVE_BUFFER: usize = 64 * 1024;
 
 /// The same queue once more.
 impl<T> Clone for Queue<T> {
@@ -254,20 +435,20 @@ impl<T> Clone for Queue<T> {
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Queue({:#x})", self.object.handle())
+        write!(f, "Queue({:#x})", self.handle())
     }
 }
 
 /// Whether they are the same queue.
 impl<T> PartialEq for Queue<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.object.handle() == other.object.handle()
+        self.handle() == other.handle()
     }
 }
 
 impl<T> Eq for Queue<T> {}
 
-/// Only inside an item of a queue, or the arguments of a spawned process: it is an error for any other serializer.
+/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.object.serialize("queue", serializer)
@@ -277,7 +458,16 @@ impl<T> Serialize for Queue<T> {
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self { object: Object::deserialize("queue", deserializer)?, items: PhantomData })
+        Object::deserialize("queue", deserializer).map(Self::of)
+    }
+}
+
+/// Ready when it has an item, or is closed.
+impl<T> wait::Waitable for Queue<T> {}
+
+impl<T> wait::Handle for Queue<T> {
+    fn handle(&self) -> u64 {
+        self.object.handle()
     }
 }
 
@@ -333,6 +523,17 @@ pub enum PutError {
     Host(Errno),
 }
 
+impl PutError {
+    fn from_errno(errno: Errno) -> Self {
+        match errno {
+            Errno::Again | Errno::Timedout => Self::Full,
+            Errno::Closed => Self::Closed,
+            Errno::Msgsize => Self::TooLarge,
+            other => Self::Host(other),
+        }
+    }
+}
+
 impl fmt::Display for PutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -347,6 +548,23 @@ impl fmt::Display for PutError {
 
 // No `source`, here and below: the variants that wrap an error say the same as the wrapped one.
 impl std::error::Error for PutError {}
+
+/// Why not all of several items were put.
+#[derive(Debug)]
+pub struct PutManyError {
+    /// How many of them, from the first on, were put all the same.
+    pub put: usize,
+    /// Why the next one wasn't.
+    pub error: PutError,
+}
+
+impl fmt::Display for PutManyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for PutManyError {}
 
 /// Why no item was returned.
 #[derive(Debug)]
@@ -364,6 +582,16 @@ pub enum GetError {
     Host(Errno),
 }
 
+impl GetError {
+    fn from_errno(errno: Errno) -> Self {
+        match errno {
+            Errno::Again | Errno::Timedout => Self::Empty,
+            Errno::Closed => Self::Closed,
+            other => Self::Host(other),
+        }
+    }
+}
+
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -377,3 +605,25 @@ impl fmt::Display for GetError {
 }
 
 impl std::error::Error for GetError {}
+
+/// Why several items weren't returned as usual.
+pub struct GetManyError<T> {
+    /// The items that were taken all the same. They are no longer in the queue.
+    pub items: Vec<T>,
+    /// What went wrong: with the first item if none was taken, or with one of those that were.
+    pub error: GetError,
+}
+
+impl<T> fmt::Debug for GetManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetManyError").field("items", &self.items.len()).field("error", &self.error).finish()
+    }
+}
+
+impl<T> fmt::Display for GetManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> std::error::Error for GetManyError<T> {}

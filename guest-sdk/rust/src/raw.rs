@@ -44,7 +44,6 @@ imports! { sandpool_process from "sandpool_process":
     safe fn parent() -> i64;
     unsafe fn children(buffer: *mut u64, capacity: usize) -> i64;
     safe fn join(process: u64, timeout: u64) -> i32;
-    unsafe fn wait(processes: *const u64, count: usize, timeout: u64, ready: *mut u8) -> i64;
     unsafe fn status(process: u64, status: *mut sandpool_abi::process::Status) -> i32;
     safe fn signal(process: u64, signal: u32) -> i32;
     safe fn close(process: u64) -> i32;
@@ -55,13 +54,41 @@ imports! { sandpool_process from "sandpool_process":
 }
 
 imports! { sandpool_queue from "sandpool_queue":
-    safe fn create(maxsize: u64) -> i64;
+    safe fn create(maxsize: u64, flags: u32) -> i64;
     unsafe fn put(queue: u64, item: *const u8, item_len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
     unsafe fn get(queue: u64, buffer: *mut u8, capacity: usize, timeout: u64, result: *mut sandpool_abi::queue::Item) -> i32;
+    unsafe fn put_many(queue: u64, items: *const u8, items_len: usize, lens: *const u32, count: usize, timeout: u64) -> i64;
+    unsafe fn get_many(queue: u64, buffer: *mut u8, capacity: usize, lens: *mut u32, count: usize, timeout: u64) -> i64;
     unsafe fn take(buffer: *mut u8, capacity: usize, handles: *mut u64, handle_capacity: usize) -> i32;
     safe fn qsize(queue: u64) -> i64;
     safe fn maxsize(queue: u64) -> i64;
     safe fn close(queue: u64) -> i32;
+    safe fn task_done(queue: u64) -> i32;
+    safe fn join(queue: u64, timeout: u64) -> i64;
+}
+
+imports! { sandpool_pipe from "sandpool_pipe":
+    unsafe fn create(capacity: u64, flags: u32, ends: *mut u64) -> i32;
+    unsafe fn send(end: u64, message: *const u8, len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
+    unsafe fn recv(end: u64, buffer: *mut u8, capacity: usize, timeout: u64, result: *mut sandpool_abi::queue::Item) -> i32;
+    safe fn flags(end: u64) -> i64;
+    safe fn capacity(end: u64) -> i64;
+}
+
+imports! { sandpool_shared from "sandpool_shared":
+    unsafe fn create(size: u64, flags: u32, name: *const u8, name_len: usize) -> i64;
+    unsafe fn open(name: *const u8, name_len: usize) -> i64;
+    unsafe fn unlink(name: *const u8, name_len: usize) -> i32;
+    safe fn size(shared: u64) -> i64;
+    unsafe fn name(shared: u64, buffer: *mut u8, capacity: usize) -> i64;
+    safe fn map(shared: u64, flags: u32) -> i64;
+    unsafe fn unmap(address: usize) -> i32;
+    unsafe fn read(shared: u64, offset: u64, buffer: *mut u8, len: usize) -> i32;
+    unsafe fn write(shared: u64, offset: u64, bytes: *const u8, len: usize) -> i32;
+    safe fn load(shared: u64, offset: u64, width: u32) -> i64;
+    safe fn store(shared: u64, offset: u64, width: u32, value: u64) -> i64;
+    safe fn rmw(shared: u64, offset: u64, width: u32, operation: u32, operand: u64) -> i64;
+    safe fn compare_exchange(shared: u64, offset: u64, width: u32, expected: u64, new: u64) -> i64;
 }
 
 imports! { sandpool_sync from "sandpool_sync":
@@ -92,6 +119,7 @@ imports! { sandpool_sync from "sandpool_sync":
 
 imports! { sandpool_handle from "sandpool_handle":
     safe fn release(object: u64) -> i32;
+    unsafe fn wait(handles: *const u64, count: usize, timeout: u64, ready: *mut u8) -> i64;
 }
 
 /// A number that this version of the contract doesn't have can only come from a damaged arena.
@@ -173,16 +201,6 @@ pub(crate) mod process {
         done(import::join(process, timeout))
     }
 
-    /// How many are ready. `ready` has one byte for each process.
-    pub(crate) fn wait(processes: &[u64], timeout: u64, ready: &mut [u8]) -> Result<usize, Errno> {
-        if ready.len() < processes.len() {
-            return Err(Errno::Inval);
-        }
-        // SAFETY: the host reads `processes.len()` values at `processes` and writes as many bytes at `ready`, which
-        // is at least that long; both are kept valid by their references and don't overlap, as one is exclusive.
-        length(unsafe { import::wait(processes.as_ptr(), processes.len(), timeout, ready.as_mut_ptr()) })
-    }
-
     pub(crate) fn status(process: u64) -> Result<Status, Errno> {
         let mut status = Status { kind: 0, detail: 0, exitcode: 0, reserved: 0 };
         // SAFETY: the host writes one `Status` there: 16 bytes, little-endian as wasm is, of plain integers, for which
@@ -229,8 +247,8 @@ pub(crate) mod queue {
     use super::{Errno, done, length, sandpool_queue as import, value};
     use sandpool_abi::queue::Item;
 
-    pub(crate) fn create(maxsize: u64) -> Result<u64, Errno> {
-        value(import::create(maxsize))
+    pub(crate) fn create(maxsize: u64, flags: u32) -> Result<u64, Errno> {
+        value(import::create(maxsize, flags))
     }
 
     pub(crate) fn put(queue: u64, item: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {
@@ -247,6 +265,29 @@ pub(crate) mod queue {
         // integers) at `item`; both are exclusively ours, so they don't overlap, and any bits are valid in them.
         done(unsafe { import::get(queue, buffer.as_mut_ptr(), buffer.len(), timeout, &raw mut item) })?;
         Ok(item)
+    }
+
+    /// How many were put. `items` are as long together as `lens` say.
+    pub(crate) fn put_many(queue: u64, items: &[u8], lens: &[u32], timeout: u64) -> Result<usize, Errno> {
+        // SAFETY: the host reads the bytes of `items` and `lens.len()` 32-bit values, kept readable by their
+        // references, and keeps copies.
+        length(unsafe {
+            import::put_many(queue, items.as_ptr(), items.len(), lens.as_ptr(), lens.len(), timeout)
+        })
+    }
+
+    /// How many were got.
+    pub(crate) fn get_many(
+        queue: u64,
+        buffer: &mut [u8],
+        lens: &mut [u32],
+        timeout: u64,
+    ) -> Result<usize, Errno> {
+        // SAFETY: the host writes at most `buffer.len()` bytes and `lens.len()` values of 32 bits there; both are
+        // exclusively ours, so they don't overlap, and any bits are valid in them.
+        length(unsafe {
+            import::get_many(queue, buffer.as_mut_ptr(), buffer.len(), lens.as_mut_ptr(), lens.len(), timeout)
+        })
     }
 
     pub(crate) fn take(buffer: &mut [u8], handles: &mut [u64]) -> Result<(), Errno> {
@@ -266,13 +307,32 @@ pub(crate) mod queue {
     pub(crate) fn close(queue: u64) -> Result<(), Errno> {
         done(import::close(queue))
     }
+
+    pub(crate) fn task_done(queue: u64) -> Result<(), Errno> {
+        done(import::task_done(queue))
+    }
+
+    /// How many items were lost since the queue was made.
+    pub(crate) fn join(queue: u64, timeout: u64) -> Result<usize, Errno> {
+        length(import::join(queue, timeout))
+    }
 }
 
 pub(crate) mod handle {
-    use super::{Errno, done, sandpool_handle as import};
+    use super::{Errno, done, length, sandpool_handle as import};
 
     pub(crate) fn release(object: u64) -> Result<(), Errno> {
         done(import::release(object))
+    }
+
+    /// How many are ready. `ready` has one byte for each handle.
+    pub(crate) fn wait(handles: &[u64], timeout: u64, ready: &mut [u8]) -> Result<usize, Errno> {
+        if ready.len() < handles.len() {
+            return Err(Errno::Inval);
+        }
+        // SAFETY: the host reads `handles.len()` values at `handles` and writes as many bytes at `ready`, which
+        // is at least that long; both are kept valid by their references and don't overlap, as one is exclusive.
+        length(unsafe { import::wait(handles.as_ptr(), handles.len(), timeout, ready.as_mut_ptr()) })
     }
 }
 
@@ -319,6 +379,283 @@ pub(crate) mod function {
         // SAFETY: the start of the process calls this with what `spawn` put into the payload, after the check that
         // the payload is from the same build; a damaged number is a trap, as above.
         unsafe { function(number) }
+    }
+}
+
+/// A type that is another one, where only its caller knows.
+pub(crate) mod cast {
+    use std::any::TypeId;
+    use std::mem::{ManuallyDrop, transmute_copy};
+    use std::ptr::from_ref;
+
+    /// Whether the type is `Vec<u8>`.
+    pub(crate) fn is_byte_vec<T: ?Sized>() -> bool {
+        typeid::of::<T>() == TypeId::of::<Vec<u8>>()
+    }
+
+    /// The same value, if it is a `Vec<u8>`.
+    pub(crate) fn as_byte_vec<T: ?Sized>(value: &T) -> Option<&Vec<u8>> {
+        // SAFETY: the types are the same: `typeid` tells types apart but for their lifetimes, and `Vec<u8>` has none. So
+        // this is the reference that it was.
+        is_byte_vec::<T>().then(|| unsafe { &*from_ref(value).cast::<Vec<u8>>() })
+    }
+
+    /// The same value, if `T` is `Vec<u8>`.
+    pub(crate) fn from_byte_vec<T>(value: Vec<u8>) -> Option<T> {
+        is_byte_vec::<T>().then(|| {
+            let value = ManuallyDrop::new(value);
+            // SAFETY: the types are the same, as above, and `ManuallyDrop` has the layout of what is in it. What is copied
+            // out is not used, nor dropped, where it was.
+            unsafe { transmute_copy::<ManuallyDrop<Vec<u8>>, T>(&value) }
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn vectors_of_bytes_and_nothing_else() {
+            assert_eq!(as_byte_vec(&vec![1_u8, 2]), Some(&vec![1, 2]));
+            assert_eq!(from_byte_vec::<Vec<u8>>(vec![1, 2]), Some(vec![1, 2]));
+            assert_eq!(as_byte_vec(&vec![1_i8, 2]), None);
+            assert_eq!(as_byte_vec("text"), None);
+            assert_eq!(from_byte_vec::<(&str, Vec<u8>)>(vec![1]), None);
+        }
+    }
+}
+
+pub(crate) mod pipe {
+    use super::{Errno, done, sandpool_pipe as import, value};
+    use sandpool_abi::queue::Item;
+
+    /// Both ends.
+    pub(crate) fn create(capacity: u64, flags: u32) -> Result<[u64; 2], Errno> {
+        let mut ends = [0; 2];
+        // SAFETY: the host writes two values of 64 bits there, which is what the array has room for; any bits are a
+        // valid `u64`.
+        done(unsafe { import::create(capacity, flags, ends.as_mut_ptr()) })?;
+        Ok(ends)
+    }
+
+    pub(crate) fn send(end: u64, message: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {
+        // SAFETY: the host reads the bytes of `message` and `handles.len()` 64-bit values, kept readable by their
+        // references, and keeps copies.
+        done(unsafe {
+            import::send(end, message.as_ptr(), message.len(), handles.as_ptr(), handles.len(), timeout)
+        })
+    }
+
+    pub(crate) fn recv(end: u64, buffer: &mut [u8], timeout: u64) -> Result<Item, Errno> {
+        let mut item = Item { len: 0, handle_count: 0, held: 0 };
+        // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, and one `Item` (16 bytes of plain
+        // integers) at `item`; both are exclusively ours, so they don't overlap, and any bits are valid in them.
+        done(unsafe { import::recv(end, buffer.as_mut_ptr(), buffer.len(), timeout, &raw mut item) })?;
+        Ok(item)
+    }
+
+    pub(crate) fn flags(end: u64) -> Result<u32, Errno> {
+        u32::try_from(value(import::flags(end))?).map_err(|_| Errno::Io)
+    }
+
+    pub(crate) fn capacity(end: u64) -> Result<u64, Errno> {
+        value(import::capacity(end))
+    }
+}
+
+pub(crate) mod shared {
+    use super::{Errno, done, length, sandpool_shared as import, value};
+    use crate::object::Object;
+    use bytemuck::Pod;
+    use std::marker::PhantomData;
+    use std::ptr::with_exposed_provenance_mut;
+    use std::slice;
+    use std::sync::Arc;
+
+    pub(crate) fn create(size: u64, flags: u32, name: &str) -> Result<u64, Errno> {
+        // SAFETY: the host reads `name.len()` bytes at `name`, which the reference keeps readable.
+        value(unsafe { import::create(size, flags, name.as_ptr(), name.len()) })
+    }
+
+    pub(crate) fn open(name: &str) -> Result<u64, Errno> {
+        // SAFETY: as in `create`.
+        value(unsafe { import::open(name.as_ptr(), name.len()) })
+    }
+
+    pub(crate) fn unlink(name: &str) -> Result<(), Errno> {
+        // SAFETY: as in `create`.
+        done(unsafe { import::unlink(name.as_ptr(), name.len()) })
+    }
+
+    pub(crate) fn size(shared: u64) -> Result<u64, Errno> {
+        value(import::size(shared))
+    }
+
+    /// Empty if it has none.
+    pub(crate) fn name(shared: u64) -> Result<String, Errno> {
+        let mut buffer = [0; sandpool_abi::NAME_MAX];
+        // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, which is exclusively ours; any byte is a
+        // valid `u8`.
+        let len = length(unsafe { import::name(shared, buffer.as_mut_ptr(), buffer.len()) })?;
+        let name = buffer.get(..len).ok_or(Errno::Io)?;
+        Ok(String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// The host makes this copy, so no other process's store can fall into a load of this one's.
+    pub(crate) fn read(shared: u64, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, which is exclusively ours; any byte is a
+        // valid `u8`.
+        done(unsafe { import::read(shared, offset, buffer.as_mut_ptr(), buffer.len()) })
+    }
+
+    pub(crate) fn write(shared: u64, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        // SAFETY: the host reads the bytes of `bytes`, kept readable by the reference. It refuses to if this process
+        // has mapped them, so what it writes to isn't among them.
+        done(unsafe { import::write(shared, offset, bytes.as_ptr(), bytes.len()) })
+    }
+
+    /// Traps if the offset or the width is bad, as the next three.
+    pub(crate) fn load(shared: u64, offset: u64, width: u32) -> u64 {
+        import::load(shared, offset, width).cast_unsigned()
+    }
+
+    pub(crate) fn store(shared: u64, offset: u64, width: u32, value: u64) {
+        import::store(shared, offset, width, value);
+    }
+
+    /// What it was.
+    pub(crate) fn rmw(shared: u64, offset: u64, width: u32, operation: u32, operand: u64) -> u64 {
+        import::rmw(shared, offset, width, operation, operand).cast_unsigned()
+    }
+
+    /// What it was.
+    pub(crate) fn compare_exchange(shared: u64, offset: u64, width: u32, expected: u64, new: u64) -> u64 {
+        import::compare_exchange(shared, offset, width, expected, new).cast_unsigned()
+    }
+
+    /// Shared memory at addresses of this process, or of one that was forked from it: a fork has what its creator has
+    /// mapped.
+    ///
+    /// It is in none of Rust's allocations: like the memory of a device, others change it. So the safe accessors are
+    /// volatile, one load or store each.
+    pub(crate) struct Mapping {
+        address: usize,
+        len: usize,
+        /// Without a use of the handle, the host would unmap it.
+        object: Arc<Object>,
+    }
+
+    impl Mapping {
+        /// Maps all `len` bytes of it.
+        pub(crate) fn new(object: Arc<Object>, len: usize, flags: u32) -> Result<Self, Errno> {
+            let address = length(import::map(object.handle(), flags))?;
+            // What follows relies on all three. Wasm's pages of 64 KiB are aligned for any type.
+            let fits = address.checked_add(len).is_some() && isize::try_from(len).is_ok();
+            if address == 0 || address % 65_536 != 0 || !fits {
+                return Err(Errno::Io);
+            }
+            Ok(Self { address, len, object })
+        }
+
+        pub(crate) fn handle(&self) -> u64 {
+            self.object.handle()
+        }
+
+        /// The place of an element.
+        fn element<T: Pod>(&self, index: usize) -> Option<*mut T> {
+            const { assert!(size_of::<T>() > 0, "elements have a size") }
+            const { assert!(align_of::<T>() <= 65_536, "no page of wasm is aligned so") }
+            let end = index.checked_add(1)?.checked_mul(size_of::<T>())?;
+            (end <= self.len).then(|| with_exposed_provenance_mut::<T>(self.address).wrapping_add(index))
+        }
+
+        /// One load, if an element is 1, 2, 4 or 8 bytes of plain integer or float.
+        pub(crate) fn get<T: Pod>(&self, index: usize) -> Option<T> {
+            let element = self.element::<T>(index)?;
+            // SAFETY: it is inside of what is mapped for as long as `self` lives, and aligned, as `new` and `element`
+            // have checked; any bytes are a valid `T`, which is `Pod`. Other processes may store at the same time, which a
+            // volatile load is for. In this process, nobody has a `&mut` there: see `slice_mut`.
+            Some(unsafe { element.read_volatile() })
+        }
+
+        /// One store, likewise. `None` outside.
+        pub(crate) fn set<T: Pod>(&self, index: usize, value: T) -> Option<()> {
+            let element = self.element::<T>(index)?;
+            // SAFETY: as in `get`; nor does anybody have a `&` there. If it was mapped to be read only then this traps.
+            unsafe { element.write_volatile(value) };
+            Some(())
+        }
+
+        /// The first `len` elements.
+        ///
+        /// # Safety
+        /// While the slice lives, nobody stores to them: not in this process, nor in any other.
+        pub(crate) unsafe fn slice<T: Pod>(&self, len: usize) -> Option<&[T]> {
+            let first = self.all::<T>(len)?;
+            // SAFETY: `len` elements are inside of what is mapped for as long as `self` lives, and aligned; any bytes are a
+            // valid `T`, and by this function's contract none changes.
+            Some(unsafe { slice::from_raw_parts(first, len) })
+        }
+
+        /// The first `len` elements.
+        ///
+        /// # Safety
+        /// While the slice lives, nobody loads or stores them in another way: not in this process, nor in any other.
+        #[allow(
+            clippy::mut_from_ref,
+            reason = "the memory isn't that of `self`, and the caller has it alone"
+        )]
+        pub(crate) unsafe fn slice_mut<T: Pod>(&self, len: usize) -> Option<&mut [T]> {
+            let first = self.all::<T>(len)?;
+            // SAFETY: as in `slice`; by this function's contract the slice is the only way to them.
+            Some(unsafe { slice::from_raw_parts_mut(first, len) })
+        }
+
+        fn all<T: Pod>(&self, len: usize) -> Option<*mut T> {
+            match len.checked_sub(1) {
+                Some(last) => self.element::<T>(last).map(|element| element.wrapping_sub(last)),
+                None => Some(with_exposed_provenance_mut(self.address)),
+            }
+        }
+    }
+
+    impl Drop for Mapping {
+        fn drop(&mut self) {
+            // SAFETY: no reference into it is left, as each borrows the mapping (or, from a public function that is unsafe,
+            // the object that owns it). If that fails then nothing was mapped there.
+            let _ = unsafe { import::unmap(self.address) };
+        }
+    }
+
+    /// A slice of a mapping that nobody else uses.
+    pub(crate) struct Exclusive<T> {
+        mapping: Arc<Mapping>,
+        len: usize,
+        elements: PhantomData<T>,
+    }
+
+    impl<T: Pod> Exclusive<T> {
+        /// # Safety
+        /// While it lives, nobody loads or stores the first `len` elements in another way: not in this process, nor in
+        /// any other, nor in a copy of this process.
+        pub(crate) unsafe fn new(mapping: Arc<Mapping>, len: usize) -> Result<Self, Errno> {
+            mapping.all::<T>(len).ok_or(Errno::Io)?;
+            Ok(Self { mapping, len, elements: PhantomData })
+        }
+
+        pub(crate) fn handle(&self) -> u64 {
+            self.mapping.handle()
+        }
+
+        pub(crate) fn as_slice(&self) -> &[T] {
+            // SAFETY: by the contract of `new`, only through `self` are they stored to, which this borrows.
+            unsafe { self.mapping.slice(self.len) }.unwrap_or_default()
+        }
+
+        pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+            // SAFETY: by the contract of `new`, only through `self` are they used, which this borrows exclusively.
+            unsafe { self.mapping.slice_mut(self.len) }.unwrap_or_default()
+        }
     }
 }
 

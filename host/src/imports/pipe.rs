@@ -12,9 +12,13 @@ use crate::ipc::pipe::{self, EndState};
 use crate::process::{Guest, Process};
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "create", |mut caller: Caller<'_, Guest>, capacity: i64, flags: i32, ends: i32| {
-        status(view(&mut caller).and_then(|view| create(view, capacity as u64, flags as u32, ends)))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "create",
+        |mut caller: Caller<'_, Guest>, capacity: i64, flags: i32, ends: i32| {
+            status(view(&mut caller).and_then(|view| create(view, capacity as u64, flags as u32, ends)))
+        },
+    )?;
     linker.func_wrap(
         MODULE,
         "send",
@@ -38,7 +42,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(
         MODULE,
         "recv",
-        |mut caller: Caller<'_, Guest>, handle: i64, buffer: i32, capacity: i32, timeout: i64, result: i32| {
+        |mut caller: Caller<'_, Guest>,
+         handle: i64,
+         buffer: i32,
+         capacity: i32,
+         timeout: i64,
+         result: i32| {
             status(waiting(&mut caller, |view| {
                 receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
                     pipe::recv(&process.member, end(process, handle)?, out, deadline)

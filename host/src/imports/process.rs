@@ -1,7 +1,7 @@
 //! `sandpool_process`. See [`family`](crate::process::family).
 
-use sandpool_abi::process::{DAEMON, MODULE};
 use sandpool_abi::Errno;
+use sandpool_abi::process::{DAEMON, MODULE};
 use wasmtime::{Caller, Linker};
 
 use super::{View, status, value, view, waiting};

@@ -65,7 +65,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
          lens: i32,
          count: i32,
          timeout: i64| {
-            value(waiting(&mut caller, |view| get_many(view, queue, (buffer, capacity), (lens, count), timeout)))
+            value(waiting(&mut caller, |view| {
+                get_many(view, queue, (buffer, capacity), (lens, count), timeout)
+            }))
         },
     )?;
     linker.func_wrap(
@@ -76,15 +78,23 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         },
     )?;
     linker.func_wrap(MODULE, "qsize", |mut caller: Caller<'_, Guest>, queue: i64| {
-        value(view(&mut caller).and_then(|view| Ok(port(view.process, queue, Waiting::Get)?.queue.size() as i64)))
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(port(view.process, queue, Waiting::Get)?.queue.size() as i64)),
+        )
     })?;
     linker.func_wrap(MODULE, "maxsize", |mut caller: Caller<'_, Guest>, queue: i64| {
-        value(view(&mut caller).and_then(|view| Ok(port(view.process, queue, Waiting::Get)?.queue.bound() as i64)))
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(port(view.process, queue, Waiting::Get)?.queue.bound() as i64)),
+        )
     })?;
     linker.func_wrap(MODULE, "close", |mut caller: Caller<'_, Guest>, queue: i64| {
-        status(view(&mut caller).and_then(|view| {
-            queue::close(&view.process.member, port(view.process, queue, Waiting::Put)?)
-        }))
+        status(
+            view(&mut caller).and_then(|view| {
+                queue::close(&view.process.member, port(view.process, queue, Waiting::Put)?)
+            }),
+        )
     })?;
     linker.func_wrap(MODULE, "task_done", |mut caller: Caller<'_, Guest>, queue: i64| {
         status(view(&mut caller).and_then(|view| {
@@ -120,7 +130,9 @@ fn put(view: &View<'_>, queue: i64, item: (i32, i32), list: (i32, i32), timeout:
     let port = port(view.process, queue, Waiting::Put)?;
     let item = view.memory.bytes(item.0, item.1)?;
     let handles = view.memory.handles(list.0, list.1)?;
-    try_first(view.process, timeout, |deadline| queue::put(&view.process.member, port, item, &handles, deadline))
+    try_first(view.process, timeout, |deadline| {
+        queue::put(&view.process.member, port, item, &handles, deadline)
+    })
 }
 
 fn put_many(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), timeout: i64) -> Result<i64> {

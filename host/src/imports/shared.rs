@@ -35,19 +35,24 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         }))
     })?;
     linker.func_wrap(MODULE, "unlink", |mut caller: Caller<'_, Guest>, name: i32, len: i32| {
-        status(view(&mut caller).and_then(|view| {
-            shared::unlink(&view.process.member, view.memory.text(name, len)?)
-        }))
+        status(
+            view(&mut caller)
+                .and_then(|view| shared::unlink(&view.process.member, view.memory.text(name, len)?)),
+        )
     })?;
     linker.func_wrap(MODULE, "size", |mut caller: Caller<'_, Guest>, handle: i64| {
         value(view(&mut caller).and_then(|view| Ok(object(view.process, handle)?.state.size() as i64)))
     })?;
-    linker.func_wrap(MODULE, "name", |mut caller: Caller<'_, Guest>, handle: i64, buffer: i32, capacity: i32| {
-        value(view(&mut caller).and_then(|mut view| {
-            let name = object(view.process, handle)?.state.name();
-            view.memory.fill(buffer, capacity, &name)
-        }))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "name",
+        |mut caller: Caller<'_, Guest>, handle: i64, buffer: i32, capacity: i32| {
+            value(view(&mut caller).and_then(|mut view| {
+                let name = object(view.process, handle)?.state.name();
+                view.memory.fill(buffer, capacity, &name)
+            }))
+        },
+    )?;
     linker.func_wrap(MODULE, "map", |mut caller: Caller<'_, Guest>, handle: i64, flags: i32| {
         let mapped = if flags as u32 & !READ_ONLY == 0 {
             mappings::map(&mut caller, Handle(handle as u64), flags as u32 & READ_ONLY != 0)

@@ -53,16 +53,24 @@ fn add_lock(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             created(view, handle)
         }))
     })?;
-    linker.func_wrap(MODULE, "lock_acquire", |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
-        status(waiting(&mut caller, |view| {
-            let lock = object::<LockState>(view.process, handle)?;
-            try_first(view.process, timeout, |deadline| lock::acquire(&view.process.member, lock, deadline))
-        }))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "lock_acquire",
+        |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
+            status(waiting(&mut caller, |view| {
+                let lock = object::<LockState>(view.process, handle)?;
+                try_first(view.process, timeout, |deadline| {
+                    lock::acquire(&view.process.member, lock, deadline)
+                })
+            }))
+        },
+    )?;
     linker.func_wrap(MODULE, "lock_release", |mut caller: Caller<'_, Guest>, handle: i64| {
-        status(view(&mut caller).and_then(|view| {
-            lock::release(&view.process.member, object::<LockState>(view.process, handle)?)
-        }))
+        status(
+            view(&mut caller).and_then(|view| {
+                lock::release(&view.process.member, object::<LockState>(view.process, handle)?)
+            }),
+        )
     })?;
     linker.func_wrap(MODULE, "lock_held", |mut caller: Caller<'_, Guest>, handle: i64| {
         value(view(&mut caller).and_then(|view| {
@@ -73,36 +81,50 @@ fn add_lock(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 fn add_semaphore(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "semaphore_create", |mut caller: Caller<'_, Guest>, units: i64, options: i32| {
-        value(view(&mut caller).and_then(|view| {
-            let options = flags(options, BOUNDED | RETURNED)?;
-            let (bounded, returned) = (options & BOUNDED != 0, options & RETURNED != 0);
-            let handle = semaphore::create(&view.process.member, count(units)?, bounded, returned);
-            created(view, handle)
-        }))
-    })?;
-    linker.func_wrap(MODULE, "semaphore_acquire", |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
-        status(waiting(&mut caller, |view| {
-            let semaphore = object::<SemaphoreState>(view.process, handle)?;
-            let acquire = |deadline| semaphore::acquire(&view.process.member, semaphore, deadline);
-            try_first(view.process, timeout, acquire)
-        }))
-    })?;
-    linker.func_wrap(MODULE, "semaphore_release", |mut caller: Caller<'_, Guest>, handle: i64, units: i64| {
-        status(view(&mut caller).and_then(|view| {
-            let semaphore = object::<SemaphoreState>(view.process, handle)?;
-            semaphore::release(&view.process.member, semaphore, count(units)?)
-        }))
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "semaphore_create",
+        |mut caller: Caller<'_, Guest>, units: i64, options: i32| {
+            value(view(&mut caller).and_then(|view| {
+                let options = flags(options, BOUNDED | RETURNED)?;
+                let (bounded, returned) = (options & BOUNDED != 0, options & RETURNED != 0);
+                let handle = semaphore::create(&view.process.member, count(units)?, bounded, returned);
+                created(view, handle)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "semaphore_acquire",
+        |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
+            status(waiting(&mut caller, |view| {
+                let semaphore = object::<SemaphoreState>(view.process, handle)?;
+                let acquire = |deadline| semaphore::acquire(&view.process.member, semaphore, deadline);
+                try_first(view.process, timeout, acquire)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "semaphore_release",
+        |mut caller: Caller<'_, Guest>, handle: i64, units: i64| {
+            status(view(&mut caller).and_then(|view| {
+                let semaphore = object::<SemaphoreState>(view.process, handle)?;
+                semaphore::release(&view.process.member, semaphore, count(units)?)
+            }))
+        },
+    )?;
     linker.func_wrap(MODULE, "semaphore_value", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(view(&mut caller).and_then(|view| {
-            Ok(object::<SemaphoreState>(view.process, handle)?.state.value() as i64)
-        }))
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(object::<SemaphoreState>(view.process, handle)?.state.value() as i64)),
+        )
     })?;
     linker.func_wrap(MODULE, "semaphore_died", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(view(&mut caller).and_then(|view| {
-            Ok(object::<SemaphoreState>(view.process, handle)?.state.died() as i64)
-        }))
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(object::<SemaphoreState>(view.process, handle)?.state.died() as i64)),
+        )
     })?;
     Ok(())
 }
@@ -115,9 +137,11 @@ fn add_event(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         }))
     })?;
     linker.func_wrap(MODULE, "event_set", |mut caller: Caller<'_, Guest>, handle: i64| {
-        status(view(&mut caller).and_then(|view| {
-            event::set(&view.process.member, object::<EventState>(view.process, handle)?)
-        }))
+        status(
+            view(&mut caller).and_then(|view| {
+                event::set(&view.process.member, object::<EventState>(view.process, handle)?)
+            }),
+        )
     })?;
     linker.func_wrap(MODULE, "event_clear", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(view(&mut caller).and_then(|view| {
@@ -126,9 +150,10 @@ fn add_event(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         }))
     })?;
     linker.func_wrap(MODULE, "event_is_set", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(view(&mut caller).and_then(|view| {
-            Ok(i64::from(object::<EventState>(view.process, handle)?.state.is_set()))
-        }))
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(i64::from(object::<EventState>(view.process, handle)?.state.is_set()))),
+        )
     })?;
     linker.func_wrap(MODULE, "event_wait", |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
         status(waiting(&mut caller, |view| {

@@ -66,7 +66,8 @@ const BODY: usize = 1344;
 pub(crate) trait State: Shared + Sized + 'static {
     const KIND: Kind;
     /// Evaluated where a state is looked at.
-    const FITS: () = assert!(size_of::<Self>() <= BODY && align_of::<Self>() <= 64, "an object slot is too small");
+    const FITS: () =
+        assert!(size_of::<Self>() <= BODY && align_of::<Self>() <= 64, "an object slot is too small");
 }
 
 impl ObjectTable {
@@ -288,8 +289,7 @@ fn create_unless<S: State>(
 /// `NOENT`.
 pub(crate) fn open_named<S: State>(member: &Member, has_it: impl Fn(&S) -> bool) -> Result<Handle> {
     let _guard = member.arena.header()?.objects.lock.lock(member)?;
-    let (index, slot, _) =
-        all_of::<S>(member)?.find(|(_, _, state)| has_it(state)).ok_or(Errno::Noent)?;
+    let (index, slot, _) = all_of::<S>(member)?.find(|(_, _, state)| has_it(state)).ok_or(Errno::Noent)?;
     let (word, bit) = bit(member.index);
     member.arena.ref_word(index, word)?.fetch_or(bit, Ordering::SeqCst);
     Ok(Handle::new(index, generation(slot.state.load(Ordering::Relaxed))))

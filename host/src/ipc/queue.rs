@@ -317,7 +317,9 @@ pub(crate) fn put(
     let _operation = member.begin(port.object)?;
     let len = item.len() as u64;
     if handles.is_empty() && item.len() <= INLINE_MAX {
-        return waiting_for_room(member, port, len, deadline, || try_put(member, port.queue, Item::Inline(item)));
+        return waiting_for_room(member, port, len, deadline, || {
+            try_put(member, port.queue, Item::Inline(item))
+        });
     }
     if port.queue.is_closed() {
         return Err(Errno::Closed);
@@ -327,7 +329,9 @@ pub(crate) fn put(
         message::compose(member, &[item], handles, Carry::Counted, register)
     })
     .and_then(|page| {
-        waiting_for_room(member, port, len, deadline, || try_put(member, port.queue, Item::Message(page, len)))
+        waiting_for_room(member, port, len, deadline, || {
+            try_put(member, port.queue, Item::Message(page, len))
+        })
     });
     if result.is_err() && register.load(Ordering::Relaxed) != 0 {
         // The caller still holds the handles: none of their objects goes with the message.
@@ -517,34 +521,40 @@ pub(crate) fn get_many(
     let _operation = member.begin(port.object)?;
     let queue = port.queue;
     let mut rest = buffer;
-    waiting_for_item(member, port, || false, deadline, || {
-        if queue.is_empty() {
-            return Err(Errno::Again);
-        }
-        let guard = queue.lock_head(member)?;
-        let mut count = 0;
-        loop {
-            match take(member, queue, &guard, Fits::Only(&mut *rest), Register::Incoming) {
-                Ok(Taken::Copied(len)) => {
-                    count += 1;
-                    rest = std::mem::take(&mut rest).get_mut(len..).ok_or(Errno::Io)?;
-                    if !note(len) {
-                        break;
-                    }
-                }
-                Ok(_) => return Err(Errno::Io),
-                Err(Errno::Msgsize) => break,
-                Err(Errno::Again) if count != 0 => break,
-                Err(error) => return Err(error),
+    waiting_for_item(
+        member,
+        port,
+        || false,
+        deadline,
+        || {
+            if queue.is_empty() {
+                return Err(Errno::Again);
             }
-        }
-        queue.head.publish();
-        drop(guard);
-        if count != 0 {
-            queue.not_full.notify_all(&member.arena);
-        }
-        Ok(count)
-    })
+            let guard = queue.lock_head(member)?;
+            let mut count = 0;
+            loop {
+                match take(member, queue, &guard, Fits::Only(&mut *rest), Register::Incoming) {
+                    Ok(Taken::Copied(len)) => {
+                        count += 1;
+                        rest = std::mem::take(&mut rest).get_mut(len..).ok_or(Errno::Io)?;
+                        if !note(len) {
+                            break;
+                        }
+                    }
+                    Ok(_) => return Err(Errno::Io),
+                    Err(Errno::Msgsize) => break,
+                    Err(Errno::Again) if count != 0 => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            queue.head.publish();
+            drop(guard);
+            if count != 0 {
+                queue.not_full.notify_all(&member.arena);
+            }
+            Ok(count)
+        },
+    )
 }
 
 fn waiting_for_item<T>(
@@ -705,7 +715,8 @@ pub(super) fn settle(member: &Member, object: u32, queue: &QueueState, process: 
     if taken == 0 {
         return Ok(());
     }
-    let open = queue.tail.published.load(Ordering::Acquire).saturating_sub(queue.settled.load(Ordering::Relaxed));
+    let open =
+        queue.tail.published.load(Ordering::Acquire).saturating_sub(queue.settled.load(Ordering::Relaxed));
     guard.set(&queue.lost, queue.lost.load(Ordering::Relaxed) + taken.min(open))?;
     settled(member, queue, guard);
     Ok(())

@@ -131,13 +131,23 @@ fn locate(member: &Member, shared: Object<'_, SharedState>, offset: u64, len: u6
 }
 
 /// Copies bytes out.
-pub(crate) fn read(member: &Member, shared: Object<'_, SharedState>, offset: u64, to: &mut [u8]) -> Result<()> {
+pub(crate) fn read(
+    member: &Member,
+    shared: Object<'_, SharedState>,
+    offset: u64,
+    to: &mut [u8],
+) -> Result<()> {
     let at = locate(member, shared, offset, to.len() as u64)?;
     member.arena.read_at(at, to)
 }
 
 /// Copies bytes in.
-pub(crate) fn write(member: &Member, shared: Object<'_, SharedState>, offset: u64, from: &[u8]) -> Result<()> {
+pub(crate) fn write(
+    member: &Member,
+    shared: Object<'_, SharedState>,
+    offset: u64,
+    from: &[u8],
+) -> Result<()> {
     let at = locate(member, shared, offset, from.len() as u64)?;
     member.arena.write_at(at, from)
 }
@@ -149,7 +159,10 @@ pub(crate) enum Atomic {
     Store(u64),
     /// One of `ADD`…, and the operand.
     Rmw(u32, u64),
-    CompareExchange { expected: u64, new: u64 },
+    CompareExchange {
+        expected: u64,
+        new: u64,
+    },
 }
 
 /// Does it, and returns what the integer was, zero-extended.

@@ -105,11 +105,7 @@ impl Tally {
     pub(crate) fn held_by(&self, member: &Member, process: u32) -> u64 {
         match self.find(process) {
             Some(entry) => entry.load(Ordering::Relaxed) & COUNT,
-            None => self
-                .paged(member, process)
-                .ok()
-                .flatten()
-                .map_or(0, |cell| cell.load(Ordering::Relaxed)),
+            None => self.paged(member, process).ok().flatten().map_or(0, |cell| cell.load(Ordering::Relaxed)),
         }
     }
 

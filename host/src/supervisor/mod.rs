@@ -34,8 +34,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::children::Children;
-use self::deadlock::Detector;
 use self::control::{Reply, Request, RunConfig, Start};
+use self::deadlock::Detector;
 use crate::ipc::arena::{Arena, Geometry, PAGE};
 use crate::process::boot::Image;
 use crate::sys::process::{exit_now, pidfd_open};

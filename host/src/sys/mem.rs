@@ -151,7 +151,8 @@ impl Mapping {
         }
         // SAFETY: the range lies inside of the mapping, as was just checked, and no reference to bytes of it exists.
         let start = unsafe { self.base.add(offset) };
-        let whole = if len >= CLEAR_BY_REMOVING && offset.is_multiple_of(PAGE) { len / PAGE * PAGE } else { 0 };
+        let whole =
+            if len >= CLEAR_BY_REMOVING && offset.is_multiple_of(PAGE) { len / PAGE * PAGE } else { 0 };
         // SAFETY: MADV_REMOVE makes whole pages of a shared mapping zero, for all who map them: `whole` bytes from a
         // page's start on, inside of this mapping. Others who look at them see atomics or copied bytes.
         if whole != 0 && unsafe { libc::madvise(start.as_ptr().cast(), whole, libc::MADV_REMOVE) } == 0 {

@@ -81,7 +81,11 @@ pub(crate) fn enter(
 }
 
 /// Waits until notified, or until the time is over. Whether it was notified.
-pub(crate) fn wait(member: &Member, condition: Object<'_, ConditionState>, deadline: Deadline) -> Result<bool> {
+pub(crate) fn wait(
+    member: &Member,
+    condition: Object<'_, ConditionState>,
+    deadline: Deadline,
+) -> Result<bool> {
     let slot = member.slot()?;
     let notified = || slot.place.object.load(Ordering::Acquire) != u64::from(condition.index) + 1;
     while !notified() {

@@ -76,10 +76,12 @@ pub(crate) fn acquire(member: &Member, lock: Object<'_, LockState>, deadline: De
         return Ok(());
     }
     let _operation = member.begin(lock.index)?;
-    let died = match lock::try_acquire(&state.word, member.index, if deadline == Deadline::NOW { 1 } else { TRIES }) {
-        Some(died) => died,
-        None => acquire_slowly(member, lock, deadline)?,
-    };
+    let died =
+        match lock::try_acquire(&state.word, member.index, if deadline == Deadline::NOW { 1 } else { TRIES })
+        {
+            Some(died) => died,
+            None => acquire_slowly(member, lock, deadline)?,
+        };
     state.depth.store(1, Ordering::Relaxed);
     if died { Err(Errno::Ownerdead) } else { Ok(()) }
 }
@@ -123,9 +125,9 @@ pub(crate) fn release(member: &Member, lock: Object<'_, LockState>) -> Result<()
 pub(crate) fn held(member: &Member, lock: Object<'_, LockState>) -> i64 {
     match lock.state.owner() {
         None => 0,
-        Some(owner) if owner == member.index => {
-            i64::try_from(lock.state.depth.load(Ordering::Relaxed)).unwrap_or(ELSEWHERE - 1).clamp(1, ELSEWHERE - 1)
-        }
+        Some(owner) if owner == member.index => i64::try_from(lock.state.depth.load(Ordering::Relaxed))
+            .unwrap_or(ELSEWHERE - 1)
+            .clamp(1, ELSEWHERE - 1),
         Some(_) => ELSEWHERE,
     }
 }

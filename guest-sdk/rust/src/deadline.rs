@@ -1,0 +1,53 @@
+//! One timeout for several calls of the host.
+
+use std::time::{Duration, Instant};
+
+use sandpool_abi::{FOREVER, NO_WAIT};
+
+use crate::nanoseconds;
+
+/// The end of a timeout that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Deadline {
+    /// At this time.
+    At(Instant),
+    /// What the host takes: at once, or never.
+    Fixed(u64),
+}
+
+impl Deadline {
+    pub(crate) const NOW: Self = Self::Fixed(NO_WAIT);
+    pub(crate) const NEVER: Self = Self::Fixed(FOREVER);
+
+    pub(crate) fn after(timeout: Duration) -> Self {
+        match nanoseconds(timeout) {
+            NO_WAIT => Self::NOW,
+            FOREVER => Self::NEVER,
+            _ => Instant::now().checked_add(timeout).map_or(Self::NEVER, Self::At),
+        }
+    }
+
+    /// What is left of it, for the host.
+    pub(crate) fn left(self) -> u64 {
+        match self {
+            Self::At(end) => nanoseconds(end.saturating_duration_since(Instant::now())),
+            Self::Fixed(timeout) => timeout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_gets_less() {
+        let hour = Duration::from_secs(3600);
+        let deadline = Deadline::after(hour);
+        assert!(deadline.left() <= nanoseconds(hour));
+        assert!(deadline.left() > nanoseconds(hour / 2));
+        assert_eq!(Deadline::after(Duration::ZERO).left(), NO_WAIT);
+        assert_eq!(Deadline::after(Duration::MAX).left(), FOREVER);
+        assert_eq!(Deadline::At(Instant::now()).left(), NO_WAIT);
+    }
+}

@@ -1,0 +1,63 @@
+//! Receiving messages, from queues and from pipes.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use sandpool_abi::Errno;
+use sandpool_abi::queue::Item;
+
+use crate::raw;
+
+/// Messages of at most this size are received without an allocation.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+
+/// Why nothing was received.
+pub(crate) enum Failure {
+    Host(Errno),
+    /// It was taken, but there is no memory for it.
+    OutOfMemory,
+}
+
+/// Passes a buffer on that is used again.
+pub(crate) fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
+    thread_local! {
+        /// Taken out while it is in use: a `Deserialize` may itself take something from a queue.
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let mut buffer = BUFFER.take();
+    buffer.resize(RECEIVE_BUFFER, 0);
+    let result = use_it(&mut buffer);
+    BUFFER.set(buffer);
+    result
+}
+
+/// Receives a message by `get`, which is given the buffer, and passes bytes and handles on.
+pub(crate) fn receive<R>(
+    get: impl FnOnce(&mut [u8]) -> Result<Item, Errno>,
+    then: impl FnOnce(Cow<'_, [u8]>, Vec<u64>) -> R,
+) -> Result<R, Failure> {
+    with_buffer(|buffer| {
+        let item = get(buffer).map_err(Failure::Host)?;
+        let (bytes, handles) = take(item, buffer)?;
+        Ok(then(bytes, handles))
+    })
+}
+
+/// What `get` has received: it is in `buffer` already, or is taken, to there if it fits.
+pub(crate) fn take(item: Item, buffer: &mut [u8]) -> Result<(Cow<'_, [u8]>, Vec<u64>), Failure> {
+    let len = usize::try_from(item.len).map_err(|_| Failure::OutOfMemory)?;
+    if item.held == 0 {
+        let bytes = buffer.get(..len).ok_or(Failure::Host(Errno::Io))?;
+        return Ok((Cow::Borrowed(bytes), Vec::new()));
+    }
+    let mut handles = vec![0; usize::try_from(item.handle_count).map_err(|_| Failure::OutOfMemory)?];
+    if let Some(bytes) = buffer.get_mut(..len) {
+        raw::queue::take(bytes, &mut handles).map_err(Failure::Host)?;
+        return Ok((Cow::Borrowed(bytes), handles));
+    }
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| Failure::OutOfMemory)?;
+    bytes.resize(len, 0);
+    raw::queue::take(&mut bytes, &mut handles).map_err(Failure::Host)?;
+    Ok((Cow::Owned(bytes), handles))
+}

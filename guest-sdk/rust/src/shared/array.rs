@@ -1,0 +1,272 @@
+//! Elements of one type, with a lock.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::Pod;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::borrowed::{self, Borrow};
+use super::{AcquireError, Kind, RLock, RLockGuard, RawArray, without_guard};
+use crate::Error;
+use crate::raw::shared::Exclusive;
+
+/// An array that several processes see, one at a time.
+///
+/// ```no_run
+/// use sandpool_guest::{Array, Process};
+///
+/// let counts = Array::<u64>::new(26)?;
+/// let workers = ["some text", "and more of it"]
+///     .map(|text| {
+///         Process::fork(|| -> Result<(), sandpool_guest::Error> {
+///             let letters = text.bytes().filter(u8::is_ascii_lowercase);
+///             counts.update(|counts| letters.for_each(|letter| counts[usize::from(letter - b'a')] += 1))
+///         })
+///     });
+/// for worker in workers {
+///     worker?.join()?;
+/// }
+/// println!("{:?}", counts.to_vec()?);
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// Under its lock, an array is a slice: [`update`](Self::update) and [`lock`](Self::lock) give it, and a loop over it
+/// is as fast as one over a `Vec`. The other methods take the lock for each call. The lock belongs to the array, and
+/// can't be had without it; if several arrays are to change together, lock each of them, always in the same order, or
+/// guard them all by an `RLock` of your own. Where no lock is needed, there is [`RawArray`], which also says what
+/// elements can be.
+///
+/// A forked process has all arrays of its creator. An array is also data, for spawned processes, queues and pipes.
+/// A clone is the same array; its memory is free when the last process has dropped it and no message holds it.
+///
+/// # When the holder of the lock dies
+///
+/// Who takes the lock next is told: [`AcquireError::OwnerDied`], which has the guard, as what the array holds may be
+/// half changed; or [`Error::OwnerDied`] from the methods that take the lock themselves, which then have done nothing.
+/// It is told once.
+///
+/// # Panics
+/// In a process that has an [`ArrayGuard`], every other access to the same array panics, as with a `RefCell`. It couldn't
+/// be waited for: nobody else would end it.
+pub struct Array<T> {
+    elements: RawArray<T>,
+    lock: RLock,
+}
+
+impl<T: Pod> Array<T> {
+    /// Makes an array of zeroes.
+    ///
+    /// # Errors
+    /// [`Error::ArenaFull`], [`Error::TooLarge`], [`Error::TooManyObjects`].
+    pub fn new(len: usize) -> Result<Self, Error> {
+        Ok(Self { elements: RawArray::new(len)?, lock: RLock::new()? })
+    }
+
+    /// Makes an array of these elements.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn from_slice(elements: &[T]) -> Result<Self, Error> {
+        Ok(Self { elements: RawArray::from_slice(elements)?, lock: RLock::new()? })
+    }
+
+    /// How many elements it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.elements.len()
+    }
+
+    /// Whether it has no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.elements.is_empty()
+    }
+
+    /// Element `index`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`], [`Error::OwnerDied`]; [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    pub fn get(&self, index: usize) -> Result<T, Error> {
+        self.locked(|elements| elements.get(index))
+    }
+
+    /// Changes element `index`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn set(&self, index: usize, value: T) -> Result<(), Error> {
+        self.locked(|elements| elements.set(index, value))
+    }
+
+    /// Copies elements out, from `first` on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`], [`Error::OwnerDied`]; nothing is copied.
+    pub fn read_into(&self, first: usize, elements: &mut [T]) -> Result<(), Error> {
+        self.locked(|array| array.copy_to(first, elements))
+    }
+
+    /// Copies elements in, from `first` on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`], [`Error::OwnerDied`]; nothing is copied. Elements that stand in shared memory themselves
+    /// are an error, too.
+    pub fn write_from(&self, first: usize, elements: &[T]) -> Result<(), Error> {
+        self.locked(|array| array.copy_from(first, elements))
+    }
+
+    /// A copy of all elements.
+    ///
+    /// # Errors
+    /// [`Error::OwnerDied`], [`Error::OutOfMemory`].
+    pub fn to_vec(&self) -> Result<Vec<T>, Error> {
+        self.locked(RawArray::to_vec)
+    }
+
+    /// Takes the lock, and passes all elements to `change`.
+    ///
+    /// ```no_run
+    /// # let balances = sandpool_guest::Array::<i64>::new(2)?;
+    /// balances.update(|balances| {
+    ///     balances[0] -= 5;
+    ///     balances[1] += 5;
+    /// })?;
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OwnerDied`], and `change` isn't called; [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    pub fn update<R>(&self, change: impl FnOnce(&mut [T]) -> R) -> Result<R, Error> {
+        Ok(change(&mut self.lock().map_err(without_guard)?))
+    }
+
+    /// Takes the lock, waiting for it if another process has it, until the guard is dropped. The guard is the slice of all
+    /// elements.
+    ///
+    /// ```no_run
+    /// # let numbers = sandpool_guest::Array::<u32>::new(100)?;
+    /// use sandpool_guest::AcquireError;
+    ///
+    /// let mut guard = match numbers.lock() {
+    ///     Err(AcquireError::OwnerDied(mut guard)) => {
+    ///         guard.fill(0);
+    ///         guard
+    ///     }
+    ///     locked => locked?,
+    /// };
+    /// guard.sort();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`AcquireError::OwnerDied`], which holds the guard, if the last holder has ended without releasing it;
+    /// [`AcquireError::Host`], with `Nomem` if there are no addresses left to map the array to.
+    #[allow(unsafe_code, reason = "one place has to say that all others take the lock")]
+    pub fn lock(&self) -> Result<ArrayGuard<T>, AcquireError<ArrayGuard<T>>> {
+        borrowed::check(self.elements.segment().handle());
+        let mapping = self.elements.segment().mapping().map_err(|error| match error {
+            Error::Host(errno) => AcquireError::Host(errno),
+            _ => AcquireError::Host(sandpool_abi::Errno::Nomem),
+        })?;
+        let guard = |lock: RLockGuard| {
+            let borrow = Borrow::new(self.elements.segment().handle());
+            // SAFETY: whoever uses the elements of an `Array` does it here or in `locked`, with the array's own lock, which
+            // nobody can get at to release it before the guard does. So no other process uses them. In this one, the lock
+            // could be had twice, but `borrow` refuses that, and to fork a copy of this process.
+            let elements =
+                unsafe { Exclusive::new(mapping.clone(), self.len()) }.map_err(AcquireError::Host)?;
+            Ok(ArrayGuard { elements, _borrow: borrow, _lock: lock })
+        };
+        match self.lock.acquire() {
+            Ok(lock) => guard(lock),
+            Err(AcquireError::OwnerDied(lock)) => Err(AcquireError::OwnerDied(guard(lock)?)),
+            Err(AcquireError::Host(errno)) => Err(AcquireError::Host(errno)),
+            Err(_) => Err(AcquireError::WouldBlock),
+        }
+    }
+
+    fn locked<R>(&self, access: impl FnOnce(&RawArray<T>) -> Result<R, Error>) -> Result<R, Error> {
+        borrowed::check(self.elements.segment().handle());
+        let _lock = self.lock.acquire().map_err(without_guard)?;
+        access(&self.elements)
+    }
+}
+
+/// The same array once more.
+impl<T> Clone for Array<T> {
+    fn clone(&self) -> Self {
+        Self { elements: self.elements.clone(), lock: self.lock.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Array<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Array").field("elements", &self.elements).field("lock", &self.lock).finish()
+    }
+}
+
+/// Whether they are the same array.
+impl<T> PartialEq for Array<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.elements == other.elements
+    }
+}
+
+impl<T> Eq for Array<T> {}
+
+/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+impl<T> Serialize for Array<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.elements.encode::<S::Error>(Kind::ARRAY)?, &self.lock).serialize(serializer)
+    }
+}
+
+/// As [`Serialize`].
+impl<'de, T> Deserialize<'de> for Array<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (encoded, lock) = Deserialize::deserialize(deserializer)?;
+        Ok(Self { elements: RawArray::decode::<D::Error>(Kind::ARRAY, encoded)?, lock })
+    }
+}
+
+/// All elements of an [`Array`], in place. Its lock is released when this is dropped.
+///
+/// ```no_run
+/// # let array = sandpool_guest::Array::<u32>::new(100)?;
+/// let mut guard = array.lock()?;
+/// guard[7] = 8;
+/// guard[50..].reverse();
+/// let sum: u32 = guard.iter().sum();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// While there is one in a process, that process can't fork ([`Error::ArrayBorrowed`]): the child would have the slice,
+/// but not the lock. As the elements are memory that others see, they can't be passed to the host directly: copy
+/// them first (`to_vec`) to write them to a file or send them as bytes.
+pub struct ArrayGuard<T> {
+    // In this order: the slice ends before others may have the elements.
+    elements: Exclusive<T>,
+    _borrow: Borrow,
+    _lock: RLockGuard,
+}
+
+impl<T: Pod> Deref for ArrayGuard<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.elements.as_slice()
+    }
+}
+
+impl<T: Pod> DerefMut for ArrayGuard<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.elements.as_mut_slice()
+    }
+}
+
+impl<T: Pod> fmt::Debug for ArrayGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ArrayGuard({:#x}, len {})", self.elements.handle(), self.len())
+    }
+}

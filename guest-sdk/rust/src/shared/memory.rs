@@ -1,0 +1,272 @@
+//! Bytes with a name.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use sandpool_abi::Errno;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::segment::Segment;
+use super::{Atomic, Integer, Kind};
+use crate::object::Object;
+use crate::{Error, raw};
+
+/// A block of bytes that any process of the run can attach to by its name.
+///
+/// ```no_run
+/// use sandpool_guest::{Process, SharedMemory};
+///
+/// let memory = SharedMemory::create(1000)?;
+/// let process = Process::spawn(
+///     |name: String| SharedMemory::attach(&name)?.write_from(0, b"hello"),
+///     memory.name().to_owned(),
+/// )?;
+/// process.join()?;
+/// let mut bytes = [0; 5];
+/// memory.read_into(0, &mut bytes)?;
+/// assert_eq!(&bytes, b"hello");
+/// memory.unlink()?;
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// Once made, it stays until it is [unlinked](Self::unlink) *and* nobody has it any more, or the run ends; it is never
+/// taken away from anybody by the end of another process. It has exactly the size that was asked for.
+///
+/// There is no lock. Bytes are copied in and out; [`atomic`](Self::atomic) gives operations on integers that happen at one
+/// instant, and [`as_slice`](Self::as_slice) and [`as_mut_slice`](Self::as_mut_slice) the bytes in place, if you see to
+/// it that nobody else changes them meanwhile. For elements of another type than `u8`, see
+/// [`RawArray`](crate::RawArray) and [`Array`](crate::Array), which need no name.
+///
+/// A forked process has all blocks of its creator. A block is also data, for spawned processes, queues and pipes: the
+/// receiver has it without attaching. A clone is the same attachment.
+#[derive(Clone)]
+pub struct SharedMemory {
+    segment: Arc<Segment>,
+    name: Arc<str>,
+}
+
+impl SharedMemory {
+    /// Makes a block of `size` zero bytes with a new name, `psm_` and eight digits.
+    ///
+    /// # Errors
+    /// [`Error::NoSize`] if the size is 0; [`Error::TooLarge`], [`Error::ArenaFull`], [`Error::TooManyObjects`].
+    pub fn create(size: usize) -> Result<Self, Error> {
+        loop {
+            match Self::create_named(&new_name()?, size) {
+                Err(Error::NameTaken) => {}
+                created => return created,
+            }
+        }
+    }
+
+    /// Makes a block of `size` zero bytes with this name.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{Error, SharedMemory};
+    ///
+    /// let memory = SharedMemory::create_named("table", 4096)?;
+    /// assert!(matches!(SharedMemory::create_named("table", 4096), Err(Error::NameTaken)));
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); [`Error::NameTaken`]; [`Error::NameTooLong`] for more than 127 bytes.
+    /// An empty name is an error, too.
+    #[doc(alias = "create=True")]
+    pub fn create_named(name: &str, size: usize) -> Result<Self, Error> {
+        // To the host, that is memory without a name.
+        if name.is_empty() {
+            return Err(Error::Host(Errno::Inval));
+        }
+        if size == 0 {
+            return Err(Error::NoSize);
+        }
+        Ok(Self { segment: Arc::new(Segment::create(size, 0, name)?), name: name.into() })
+    }
+
+    /// Attaches to the block of this name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn attach(name: &str) -> Result<Self, Error> {
+        Self::open(name, false)
+    }
+
+    /// Attaches to the block of this name without the permission to change it.
+    ///
+    /// Writing is [`Error::ReadOnly`] then, and a store that gets past that, a trap.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn attach_read_only(name: &str) -> Result<Self, Error> {
+        Self::open(name, true)
+    }
+
+    fn open(name: &str, read_only: bool) -> Result<Self, Error> {
+        if name.is_empty() {
+            return Err(Error::NotFound);
+        }
+        let handle = raw::shared::open(name)?;
+        Ok(Self { segment: Arc::new(Segment::adopt(handle, read_only)?), name: name.into() })
+    }
+
+    /// Its name, also after it was unlinked.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many bytes it has: as many as were asked for.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.segment.size()
+    }
+
+    /// Whether it was attached without the permission to change it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.segment.is_read_only()
+    }
+
+    /// Gives it up, as dropping it does. The block stays for others, and its name, too.
+    pub fn close(self) {}
+
+    /// Takes its name away. Those who have it keep it, and its memory is free when they all have dropped it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if that was done already.
+    pub fn unlink(&self) -> Result<(), Error> {
+        Ok(raw::shared::unlink(&self.name)?)
+    }
+
+    /// One byte.
+    ///
+    /// The first access maps the block into this process's memory: whole pages of 64 KiB. From then on it is a load.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`]; [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    #[doc(alias = "buf")]
+    pub fn get(&self, index: usize) -> Result<u8, Error> {
+        self.segment.get(index)
+    }
+
+    /// Changes one byte.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`Error::ReadOnly`].
+    pub fn set(&self, index: usize, byte: u8) -> Result<(), Error> {
+        self.segment.set(index, byte)
+    }
+
+    /// Copies bytes out, from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`], and nothing is copied.
+    pub fn read_into(&self, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        self.segment.read(offset, bytes)
+    }
+
+    /// Copies bytes in, from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`], [`Error::ReadOnly`]; nothing is copied. Bytes that stand in shared memory themselves are an
+    /// error, too.
+    pub fn write_from(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        self.segment.write(offset, bytes)
+    }
+
+    /// The integer at an offset, for atomic operations.
+    ///
+    /// ```no_run
+    /// # let memory = sandpool_guest::SharedMemory::create(64)?;
+    /// let ticket = memory.atomic::<u64>(8)?.fetch_add(1);
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`], also if the offset is no multiple of the integer's size; [`Error::ReadOnly`].
+    pub fn atomic<T: Integer>(&self, offset: usize) -> Result<Atomic<'_, T>, Error> {
+        if self.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        Atomic::new(&self.segment, offset)
+    }
+
+    /// All bytes, in place.
+    ///
+    /// # Safety
+    /// As long as the slice lives, nobody changes the bytes: not another process, not this one by any other way to the
+    /// same block, and not a process that is forked meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
+    pub unsafe fn as_slice(&self) -> Result<&[u8], Error> {
+        // SAFETY: that is this function's own contract.
+        unsafe { self.segment.mapping()?.slice(self.size()) }.ok_or(Error::OutOfBounds)
+    }
+
+    /// All bytes, in place, to be changed. If it was attached to be read only, a store traps.
+    ///
+    /// # Safety
+    /// As long as the slice lives, nobody reads or changes the bytes in any other way: not another process, not this one by
+    /// a clone or by another way to the same block, and not a process that is forked meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
+    pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8], Error> {
+        // SAFETY: that is this function's own contract.
+        unsafe { self.segment.mapping()?.slice_mut(self.size()) }.ok_or(Error::OutOfBounds)
+    }
+}
+
+/// A name that is probably new.
+fn new_name() -> Result<String, Error> {
+    thread_local! {
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+    let count = COUNT.get();
+    COUNT.set(count.wrapping_add(1));
+    // A forked child has its creator's count and keys, but not its handle.
+    let hash = RandomState::new().hash_one((raw::process::current()?, count));
+    Ok(format!("psm_{:08x}", hash >> 32))
+}
+
+impl fmt::Debug for SharedMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedMemory({:?}, size {})", self.name, self.size())
+    }
+}
+
+/// Whether they are the same block.
+impl PartialEq for SharedMemory {
+    fn eq(&self, other: &Self) -> bool {
+        self.segment.handle() == other.segment.handle()
+    }
+}
+
+impl Eq for SharedMemory {}
+
+/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+impl Serialize for SharedMemory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let index = self.segment.object().offer::<S::Error>(Kind::MEMORY.name)?;
+        (Kind::MEMORY.code, self.is_read_only(), index).serialize(serializer)
+    }
+}
+
+/// As [`Serialize`].
+impl<'de> Deserialize<'de> for SharedMemory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (code, read_only, index) = <(u32, bool, u32)>::deserialize(deserializer)?;
+        Kind::MEMORY.check::<D::Error>(code)?;
+        let handle = Object::claim::<D::Error>(index, Kind::MEMORY.name)?;
+        let segment = Segment::adopt(handle, read_only).map_err(D::Error::custom)?;
+        let name = raw::shared::name(handle).map_err(D::Error::custom)?;
+        Ok(Self { segment: Arc::new(segment), name: name.into() })
+    }
+}

@@ -1,0 +1,67 @@
+//! Memory that several processes see: values, arrays, blocks of bytes, lists.
+//!
+//! # What may race
+//!
+//! Another process may store at any time. So there is a reference into shared memory only where nobody else can use
+//! what it refers to: in an [`ArrayGuard`], which exists while the array's own lock is held. That lock can't be had
+//! in any other way, so nobody can release it meanwhile; in one process, the list of borrowed arrays (`borrowed`) sees
+//! to it that there is one guard for an array and no other access beside it; and a fork, which would copy the guard, is
+//! refused while there is one.
+//!
+//! Everything else copies: single elements by one volatile load or store, ranges by the host. What says `unsafe` leaves
+//! all this to its caller.
+
+mod array;
+mod atomic;
+mod borrowed;
+mod list;
+mod memory;
+mod raw_array;
+mod segment;
+mod value;
+
+use sandpool_abi::Errno;
+
+use crate::Error;
+/// The lock of values and arrays: all that these files need of it.
+use crate::{AcquireError, RLock, RLockGuard};
+
+pub use array::{Array, ArrayGuard};
+pub use atomic::{Atomic, Integer};
+pub(crate) use borrowed::is_borrowed;
+pub use bytemuck::{self, Pod, Zeroable};
+pub use list::{ListItem, ListIter, ShareableList};
+pub use memory::SharedMemory;
+pub use raw_array::RawArray;
+pub use value::{RawValue, Value};
+
+/// Why a lock wasn't acquired, without the guard that may come with that: it is released.
+fn without_guard<G>(error: AcquireError<G>) -> Error {
+    match error {
+        AcquireError::OwnerDied(_) => Error::OwnerDied,
+        AcquireError::Host(errno) => Error::Host(errno),
+        _ => Error::Host(Errno::Again),
+    }
+}
+
+/// What stands before the handle in an encoded object, so that none is taken for one of another kind.
+#[derive(Clone, Copy)]
+struct Kind {
+    code: u32,
+    name: &'static str,
+}
+
+impl Kind {
+    const VALUE: Self = Self { code: 0x7561_7601, name: "value" };
+    const ARRAY: Self = Self { code: 0x7272_6101, name: "array" };
+    const RAW_ARRAY: Self = Self { code: 0x7272_6102, name: "array" };
+    const MEMORY: Self = Self { code: 0x6d65_6d01, name: "block of shared memory" };
+
+    fn check<E: serde::de::Error>(self, code: u32) -> Result<(), E> {
+        if code == self.code {
+            Ok(())
+        } else {
+            Err(E::custom(format_args!("what the message holds isn't this kind of {}", self.name)))
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! One value, with or without a lock.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use sandpool_abi::shared::{SMALL, SMALL_MAX};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+use super::segment::Segment;
+use super::{Atomic, Integer, Kind, RLock, without_guard};
+use crate::object::Object;
+use crate::{Error, raw};
+
+/// A value that several processes see, without a lock.
+///
+/// ```no_run
+/// use sandpool_guest::{Process, RawValue};
+///
+/// let progress = RawValue::<f64>::new(0.0)?;
+/// let process = Process::fork(|| (1..=100).try_for_each(|n| progress.set(f64::from(n) / 100.0)))?;
+/// println!("{:.0} %", progress.get()? * 100.0);
+/// process.join()?;
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// It is of any type of plain data: see [`RawArray`](crate::RawArray). One of 1, 2, 4 or 8 bytes is never seen half
+/// changed. [`Value`] has a lock.
+///
+/// Values of up to 512 bytes take little room: there can be thousands. A forked process has all values of its creator. A
+/// value is also data, for spawned processes, queues and pipes. A clone is the same value.
+pub struct RawValue<T> {
+    segment: Arc<Segment>,
+    value: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Pod> RawValue<T> {
+    /// Makes a value.
+    ///
+    /// # Errors
+    /// [`Error::ArenaFull`], [`Error::TooManyObjects`].
+    pub fn new(value: T) -> Result<Self, Error> {
+        const { assert!(size_of::<T>() > 0, "a value has at least one byte") };
+        let flags = if size_of::<T>() as u64 <= SMALL_MAX { SMALL } else { 0 };
+        let segment = Arc::new(Segment::create(size_of::<T>(), flags, "")?);
+        let this = Self { segment, value: PhantomData };
+        this.set(value)?;
+        Ok(this)
+    }
+
+    /// What it is.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    #[doc(alias = "value")]
+    pub fn get(&self) -> Result<T, Error> {
+        let mut value = T::zeroed();
+        if is_word::<T>() {
+            let bits = raw::shared::load(self.segment.handle(), 0, size_of::<T>() as u32).to_le_bytes();
+            let bytes = bytemuck::bytes_of_mut(&mut value);
+            bytes.copy_from_slice(bits.get(..size_of::<T>()).unwrap_or_default());
+        } else {
+            self.segment.read(0, std::slice::from_mut(&mut value))?;
+        }
+        Ok(value)
+    }
+
+    /// Makes it `value`.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn set(&self, value: T) -> Result<(), Error> {
+        if !is_word::<T>() {
+            return self.segment.write(0, &[value]);
+        }
+        let mut bits = [0; 8];
+        for (bits, byte) in bits.iter_mut().zip(bytemuck::bytes_of(&value)) {
+            *bits = *byte;
+        }
+        let bits = u64::from_le_bytes(bits);
+        raw::shared::store(self.segment.handle(), 0, size_of::<T>() as u32, bits);
+        Ok(())
+    }
+
+    /// It, for atomic operations.
+    #[must_use]
+    pub fn atomic(&self) -> Atomic<'_, T>
+    where
+        T: Integer,
+    {
+        Atomic::first(&self.segment)
+    }
+}
+
+/// Whether it is loaded and stored at once.
+fn is_word<T>() -> bool {
+    matches!(size_of::<T>(), 1 | 2 | 4 | 8)
+}
+
+impl<T> RawValue<T> {
+    fn encode<E: ser::Error>(&self) -> Result<(u32, u32), E> {
+        Ok((Kind::VALUE.code, self.segment.object().offer(Kind::VALUE.name)?))
+    }
+
+    fn decode<E: de::Error>((code, index): (u32, u32)) -> Result<Self, E> {
+        Kind::VALUE.check::<E>(code)?;
+        let handle = Object::claim::<E>(index, Kind::VALUE.name)?;
+        let segment = Segment::adopt(handle, false).map_err(E::custom)?;
+        if segment.size() != size_of::<T>() {
+            return Err(E::custom("the value in the message is of another size"));
+        }
+        Ok(Self { segment: Arc::new(segment), value: PhantomData })
+    }
+}
+
+/// The same value once more.
+impl<T> Clone for RawValue<T> {
+    fn clone(&self) -> Self {
+        Self { segment: self.segment.clone(), value: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for RawValue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawValue({:#x})", self.segment.handle())
+    }
+}
+
+/// Whether they are the same value, not whether they are equal.
+impl<T> PartialEq for RawValue<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.segment.handle() == other.segment.handle()
+    }
+}
+
+impl<T> Eq for RawValue<T> {}
+
+/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+impl<T> Serialize for RawValue<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.encode::<S::Error>()?.serialize(serializer)
+    }
+}
+
+/// As [`Serialize`].
+impl<'de, T> Deserialize<'de> for RawValue<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::decode::<D::Error>(Deserialize::deserialize(deserializer)?)
+    }
+}
+
+/// A value that several processes see, with a lock.
+///
+/// ```no_run
+/// use sandpool_guest::{Process, Value};
+///
+/// let counter = Value::new(0_u64)?;
+/// let count = || (0..1000).try_for_each(|_| counter.update(|n| *n += 1));
+/// let process = Process::fork(count)?;
+/// count()?;
+/// process.join()?;
+/// assert_eq!(counter.get()?, 2000);
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// Each method takes the lock; [`update`](Self::update) has it from reading to writing, where Python's `v.value += 1`
+/// loses counts. To do more at once, take it yourself: the lock can be acquired again by the process that has it.
+///
+/// ```no_run
+/// # use sandpool_guest::Value;
+/// # let (minimum, maximum) = (Value::new(0.0_f64)?, Value::new(1.0_f64)?);
+/// let guard = maximum.get_lock().acquire()?;
+/// if maximum.get()? < minimum.get()? {
+///     maximum.set(minimum.get()?)?;
+/// }
+/// drop(guard);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// If the last holder of the lock has ended without releasing it, the first who takes it afterwards gets
+/// [`Error::OwnerDied`], and has done nothing.
+pub struct Value<T> {
+    value: RawValue<T>,
+    lock: RLock,
+}
+
+impl<T: Pod> Value<T> {
+    /// Makes a value, with a lock of its own.
+    ///
+    /// # Errors
+    /// [`Error::ArenaFull`], [`Error::TooManyObjects`].
+    pub fn new(value: T) -> Result<Self, Error> {
+        Self::with_lock(value, RLock::new()?)
+    }
+
+    /// Makes a value with a lock that guards other things as well.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{RLock, Value};
+    ///
+    /// let lock = RLock::new()?;
+    /// let minimum = Value::with_lock(0_i32, lock.clone())?;
+    /// let maximum = Value::with_lock(9_i32, lock)?;
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    #[doc(alias = "synchronized")]
+    pub fn with_lock(value: T, lock: RLock) -> Result<Self, Error> {
+        Ok(Self { value: RawValue::new(value)?, lock })
+    }
+
+    /// What it is.
+    ///
+    /// # Errors
+    /// [`Error::OwnerDied`].
+    #[doc(alias = "value")]
+    pub fn get(&self) -> Result<T, Error> {
+        let _lock = self.lock.acquire().map_err(without_guard)?;
+        self.value.get()
+    }
+
+    /// Makes it `value`.
+    ///
+    /// # Errors
+    /// [`Error::OwnerDied`].
+    pub fn set(&self, value: T) -> Result<(), Error> {
+        let _lock = self.lock.acquire().map_err(without_guard)?;
+        self.value.set(value)
+    }
+
+    /// Lets `change` change it, while nobody else can, and returns what that returns.
+    ///
+    /// ```no_run
+    /// # let next = sandpool_guest::Value::new(0_u64)?;
+    /// let ticket = next.update(|next| {
+    ///     *next += 1;
+    ///     *next
+    /// })?;
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OwnerDied`], and `change` isn't called.
+    pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, Error> {
+        let _lock = self.lock.acquire().map_err(without_guard)?;
+        let mut value = self.value.get()?;
+        let result = change(&mut value);
+        self.value.set(value)?;
+        Ok(result)
+    }
+
+    /// Its lock.
+    #[must_use]
+    pub fn get_lock(&self) -> &RLock {
+        &self.lock
+    }
+
+    /// It without the lock: also for [atomic operations](RawValue::atomic), which need none, but don't respect it either.
+    #[must_use]
+    pub fn get_obj(&self) -> &RawValue<T> {
+        &self.value
+    }
+}
+
+/// The same value once more.
+impl<T> Clone for Value<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), lock: self.lock.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").field("value", &self.value).field("lock", &self.lock).finish()
+    }
+}
+
+/// Whether they are the same value, not whether they are equal.
+impl<T> PartialEq for Value<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<T> Eq for Value<T> {}
+
+/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+impl<T> Serialize for Value<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.value, &self.lock).serialize(serializer)
+    }
+}
+
+/// As [`Serialize`].
+impl<'de, T> Deserialize<'de> for Value<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (value, lock) = Deserialize::deserialize(deserializer)?;
+        Ok(Self { value, lock })
+    }
+}
