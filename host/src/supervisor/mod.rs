@@ -109,6 +109,7 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
         supervisor_pid: nix::unistd::getpid().as_raw(),
         doorbell: doorbell.clone(),
     };
+    crate::process::wasi::seed_unused_generators();
     let children = Children::start_main(image).context("cannot start the main guest")?;
     Ok(Run { children, signals, doorbell })
 }

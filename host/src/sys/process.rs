@@ -27,6 +27,24 @@ pub(crate) fn die_with_parent(parent: i32) -> bool {
     armed == 0 && unsafe { libc::syscall(libc::SYS_getppid) } == i64::from(parent)
 }
 
+/// Fills `bytes` from the kernel's generator of random numbers.
+pub(crate) fn fill_with_random(mut bytes: &mut [u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        // SAFETY: address and length are those of a live, writable slice.
+        let filled = unsafe { libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0) };
+        match usize::try_from(filled) {
+            Ok(filled) => bytes = bytes.get_mut(filled..).unwrap_or_default(),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A descriptor that becomes readable when the process ends.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two integers.
