@@ -183,7 +183,8 @@ impl StateWord {
             | self.state as u64
     }
 
-    fn free(self) -> Self {
+    /// The slot given back: handles to what it was name nothing any more.
+    pub(crate) fn free(self) -> Self {
         Self {
             generation: self.generation.wrapping_add(1) & 0x3fff_ffff,
             parent: NO_PARENT,
