@@ -65,7 +65,7 @@ pub fn imports(data: &[u8]) -> Vec<&'static str> {
     let geometry = Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 };
     let (_, arena) = Arena::create(geometry).expect("an arena");
     let arena = Arc::new(arena);
-    let (index, handle) = table::reserve(&arena, None, "MainProcess", 0).expect("a slot");
+    let (index, handle) = table::reserve(&arena, None, b"MainProcess", 0).expect("a slot");
     let member = Member { arena: arena.clone(), index, patience: Patience::Brief };
     let stdio = Stdio::new(&member, false);
     let config = RunConfig {

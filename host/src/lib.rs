@@ -17,6 +17,7 @@
 //!
 //! `host/docs/architecture.md` says how it works inside.
 
+mod cache_dirs;
 mod codec;
 pub mod doctor;
 mod engine;

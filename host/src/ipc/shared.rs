@@ -13,7 +13,7 @@ use super::arena::{Member, PAGE};
 use super::heap;
 use super::kind::Kind;
 use super::object::{self, Handle, Object};
-use super::process_table::{Name, Register};
+use super::process_table::{Name, NameBuffer, Register};
 use crate::sys::mem::shared;
 
 shared! {
@@ -38,12 +38,12 @@ impl SharedState {
         self.size.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn name(&self) -> Vec<u8> {
+    pub(crate) fn name(&self) -> NameBuffer {
         self.name.get()
     }
 
     fn is_named(&self, name: &str) -> bool {
-        self.named.load(Ordering::Relaxed) != 0 && self.name.get() == name.as_bytes()
+        self.named.load(Ordering::Relaxed) != 0 && *self.name.get() == *name.as_bytes()
     }
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn create(member: &Member, size: u64, small: bool, name: &str) -> Res
         shared.size.store(size, Ordering::Relaxed);
         shared.page.store(page, Ordering::Relaxed);
         shared.named.store(u64::from(!name.is_empty()), Ordering::Relaxed);
-        shared.name.set(name);
+        shared.name.set(name.as_bytes());
         shared.small.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         Ok(())
     };

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use sandpool_abi::process::EXITED;
 use wasmtime::{InstancePre, Store};
 
@@ -14,7 +14,7 @@ use crate::ExitCode;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
 use crate::supervisor::control::RunConfig;
-use crate::sys::process::exit_now;
+use crate::sys::process::{die_with_parent, exit_now};
 
 /// What every process of a run is made from; the supervisor holds it, ready.
 pub(crate) struct Image {
@@ -29,9 +29,9 @@ pub(crate) struct Image {
 const DOORBELL: i32 = 3;
 
 /// Asks for SIGKILL when the supervisor ends. If it has ended already, so does this process.
+#[inline]
 pub(crate) fn die_with_supervisor(supervisor_pid: i32) {
-    let armed = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-    if armed.is_err() || nix::unistd::getppid().as_raw() != supervisor_pid {
+    if !die_with_parent(supervisor_pid) {
         exit_now(i32::from(ExitCode::SupervisorLost.code()));
     }
 }

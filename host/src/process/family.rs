@@ -13,7 +13,7 @@ use crate::ipc::kind::{self, Ready};
 use crate::ipc::message::{self, Carry, Message};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{
-    self as table, DAEMON, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
+    self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
 };
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap};
@@ -47,7 +47,7 @@ pub(crate) struct Description {
     pub(crate) parent_pid: u32,
     pub(crate) is_daemon: bool,
     pub(crate) is_alive: bool,
-    pub(crate) name: Vec<u8>,
+    pub(crate) name: NameBuffer,
 }
 
 /// Which side of a fork this is.
@@ -78,9 +78,9 @@ impl Process {
         let default;
         let name = if name.is_empty() {
             default = default_name(self.identity.iter().copied().chain([self.started + 1]));
-            default.as_str()
+            &*default
         } else {
-            name
+            name.as_bytes()
         };
         let (index, handle) =
             table::reserve(&self.member.arena, Some((self.member.index, self.handle)), name, daemon)?;
@@ -97,6 +97,8 @@ impl Process {
     pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
         self.stdio.flush();
         let (index, handle) = self.reserve(name, flags)?;
+        // The child then need not allocate.
+        self.identity.reserve(1);
         // Before there is a child: it could run while the parent gives its objects back.
         for object in self.holds.keys() {
             object::share(&self.member, *object, index)?;
@@ -127,8 +129,13 @@ impl Process {
         self.member.index = index;
         self.identity.push(self.started);
         self.started = 0;
-        self.held = None;
-        self.entry = None;
+        // To drop what there is not takes a call, of code that a short process doesn't run otherwise.
+        if self.held.is_some() {
+            self.held = None;
+        }
+        if self.entry.is_some() {
+            self.entry = None;
+        }
         self.stdio.forked(&self.member);
         let _ = self.mark_running(index);
     }
@@ -424,12 +431,15 @@ impl Process {
 }
 
 /// `MainProcess`, or `Process-` and the identity.
-pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> String {
-    let mut name = String::with_capacity(64);
+pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> NameBuffer {
+    let mut name = NameBuffer::default();
     for number in identity {
-        name.push_str(if name.is_empty() { "Process-" } else { ":" });
-        // Writing to a string can't fail.
-        let _ = write!(name, "{number}");
+        let before = if name.is_empty() { "Process-" } else { ":" };
+        // What doesn't fit is left out, which is no error.
+        let _ = write!(name, "{before}{number}");
     }
-    if name.is_empty() { "MainProcess".to_owned() } else { name }
+    if name.is_empty() {
+        let _ = name.write_str("MainProcess");
+    }
+    name
 }

@@ -239,10 +239,11 @@ impl Children {
         slot.ended_pid.store(reaped.pid.unsigned_abs(), Ordering::Relaxed);
         pid.store(0, Ordering::Release);
         let parent = table::state(&arena, index).map_or(NO_PARENT, |state| state.parent);
-        let ended = |old: StateWord| Some(StateWord { state: State::Exited, ..old });
+        let ended = |old: StateWord| {
+            let is_released = old.flags & RELEASED != 0;
+            Some(if is_released { old.free() } else { StateWord { state: State::Exited, ..old } })
+        };
         let _ = table::update(&arena, index, ended);
-        let _ =
-            table::free(&arena, index, |state| state.state == State::Exited && state.flags & RELEASED != 0);
         // Not before it is seen to have ended: whoever is told looks once.
         orphans.into_iter().chain([u32::from(parent)]).for_each(|index| self.tell(index));
     }

@@ -115,6 +115,7 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
         doorbell: doorbell.clone(),
     };
     let detector = Detector::new(image.config.on_deadlock);
+    crate::process::wasi::seed_unused_generators();
     let children = Children::start_main(image).context("cannot start the main guest")?;
     Ok(Run { children, signals, doorbell, detector })
 }
