@@ -258,6 +258,8 @@ pub mod process {
         Trapped(Trap),
         /// It hit a limit that the host had set.
         Limited(Limit),
+        /// Its run was ended, because every process waited for another. Only the host sees this one.
+        Deadlocked,
     }
 
     impl ExitStatus {
@@ -269,6 +271,7 @@ pub mod process {
                 SIGNALED => Self::Signaled((detail & 0x7f) as i32),
                 TRAPPED => Self::Trapped(Trap::from_code(detail)),
                 LIMITED => Self::Limited(Limit::Memory),
+                DEADLOCKED => Self::Deadlocked,
                 _ => return None,
             })
         }
@@ -280,7 +283,7 @@ pub mod process {
         }
 
         /// What a shell calls it, and `sandpool run` ends with: the exit code; 128 and the signal; 134 after a trap or
-        /// at a limit.
+        /// at a limit; 124 after a deadlock.
         ///
         /// ```
         /// assert_eq!(sandpool_abi::process::ExitStatus::Signaled(9).shell_code(), 137);
@@ -291,6 +294,7 @@ pub mod process {
                 Self::Exited(code) => code,
                 Self::Signaled(signal) => 128 | (signal & 0x7f) as u8,
                 Self::Trapped(_) | Self::Limited(_) => 134,
+                Self::Deadlocked => 124,
             }
         }
     }
@@ -302,6 +306,7 @@ pub mod process {
                 Self::Signaled(signal) => write!(f, "killed: {}", Signal(*signal)),
                 Self::Trapped(trap) => write!(f, "trapped: {}", trap.message()),
                 Self::Limited(Limit::Memory) => f.write_str("at its limit: memory"),
+                Self::Deadlocked => f.write_str("ended: deadlock"),
             }
         }
     }

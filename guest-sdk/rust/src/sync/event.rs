@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandpool_abi::{Errno, FOREVER};
 
 use crate::object::Object;
-use crate::{Error, nanoseconds, raw};
+use crate::{Error, nanoseconds, raw, wait};
 
 /// A flag that any process sets or clears, and any number of processes wait for.
 ///
@@ -95,5 +95,13 @@ impl Event {
             Err(Errno::Again | Errno::Timedout) => Ok(false),
             Err(other) => Err(other.into()),
         }
+    }
+}
+
+impl wait::Waitable for Event {}
+
+impl wait::Handle for Event {
+    fn handle(&self) -> u64 {
+        self.object.handle()
     }
 }

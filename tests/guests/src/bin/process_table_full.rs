@@ -33,8 +33,9 @@ fn main() -> Outcome {
     drop(second);
     // Nobody asks about those any more. Their room comes back with their end, without a join.
     while !left.is_empty() {
-        let ended = wait(&left, None)?;
-        left.retain(|sentinel| !ended.contains(sentinel));
+        for ended in wait(&left, None)?.into_iter().rev() {
+            left.swap_remove(ended);
+        }
     }
     let third = fill()?;
     check("the room of dropped processes comes back", third.len() == first.len())?;
