@@ -94,7 +94,6 @@ pub fn imports(data: &[u8]) -> Vec<&'static str> {
     };
     let guest = Guest {
         wasi: wasi::context(&config, &stdio).expect("a context"),
-        wasi_functions: wasi::pointers::Functions::default(),
         memory: None,
         memory_limit: MemoryLimit { bytes: u64::MAX, mapped: 0, was_hit: false },
         mappings: Mappings::default(),

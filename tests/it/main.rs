@@ -11,6 +11,7 @@
 
 mod chaos;
 mod embed;
+mod ipc;
 mod lifetime;
 mod module;
 mod proc;

@@ -55,11 +55,6 @@ impl EndState {
     pub(crate) fn capacity(&self) -> u64 {
         self.inbound.bound()
     }
-
-    /// Whether something can be received, or nothing ever will.
-    pub(super) fn has_news(&self, member: &Member) -> bool {
-        self.inbound.has_news() || is_alone(member, self)
-    }
 }
 
 /// Makes a pipe and returns its ends.

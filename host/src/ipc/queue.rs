@@ -565,14 +565,16 @@ fn waiting_for_item<T>(
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     let queue = port.queue;
+    // One who doesn't wait may be the one who puts the next.
+    let is_over = || queue.is_closed() || (deadline != Deadline::NOW && is_over());
     loop {
         match attempt() {
             Err(Errno::Again) => {
-                // Closed is looked at first: what was put before that is seen then.
-                if (queue.is_closed() || (deadline != Deadline::NOW && is_over())) && queue.is_empty() {
+                // This is looked at first: what was put before it is seen then.
+                if is_over() && queue.is_empty() {
                     return Err(Errno::Closed);
                 }
-                queue.not_empty.wait(member, port.waiting, deadline, || queue.has_news() || is_over())?;
+                queue.not_empty.wait(member, port.waiting, deadline, || !queue.is_empty() || is_over())?;
             }
             result => return result,
         }

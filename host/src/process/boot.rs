@@ -92,7 +92,6 @@ fn reset_process(image: &Image) -> std::io::Result<OwnedFd> {
 fn start(image: &Image, process: Process) -> wasmtime::Result<()> {
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
-        wasi_functions: wasi::pointers::Functions::default(),
         memory: None,
         memory_limit: MemoryLimit { bytes: image.config.memory_max, mapped: 0, was_hit: false },
         mappings: Mappings::default(),

@@ -287,7 +287,7 @@ impl Process {
         let targets = handles.iter().map(|handle| self.target(*handle)).collect::<Result<Vec<_>>>()?;
         let is_ready = |target: &Target<'_>| match target {
             Target::Process(handle) => self.has_ended(*handle).unwrap_or(true),
-            Target::Object(_, ready) => ready.is_ready(&self.member),
+            Target::Object(_, ready) => ready.is_ready(),
         };
         loop {
             for target in &targets {

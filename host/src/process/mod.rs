@@ -28,7 +28,6 @@ use crate::process::stdio::Stdio;
 /// What the store of a guest's instance carries.
 pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
-    pub(crate) wasi_functions: wasi::pointers::Functions,
     /// Its memory, from the moment it is instantiated.
     pub(crate) memory: Option<wasmtime::Memory>,
     pub(crate) memory_limit: MemoryLimit,

@@ -54,19 +54,23 @@ pub fn hang() -> Outcome {
     Ok(Event::new()?.wait()?)
 }
 
-/// Kills a process, and waits for its end.
+/// Kills a process, and fails unless that is how it ended.
 pub fn kill(process: &Process) -> Outcome {
     process.kill()?;
-    match process.join()? {
-        ExitStatus::Signaled(9) => Ok(()),
-        other => Err(format!("{} wasn't killed: {other}", process.name()).into()),
+    ended(process, ExitStatus::Signaled(9))
+}
+
+/// Fails unless a process ends so.
+pub fn ended(process: &Process, expected: ExitStatus) -> Outcome {
+    let status = process.join()?;
+    if status == expected {
+        Ok(())
+    } else {
+        Err(format!("{} ended with {status}, not {expected}", process.name()).into())
     }
 }
 
-/// Waits for a process that ends well.
-pub fn finish(process: &Process) -> Outcome {
-    match process.join()? {
-        ExitStatus::Exited(0) => Ok(()),
-        other => Err(format!("{}: {other}", process.name()).into()),
-    }
+/// Fails unless a process ends with exit code 0.
+pub fn ended_well(process: &Process) -> Outcome {
+    ended(process, ExitStatus::Exited(0))
 }
