@@ -10,7 +10,6 @@
 //! }
 //! ```
 
-use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -22,7 +21,8 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::ExitCode;
-use crate::toolchain::{Toolchain, cache_dir};
+use crate::cache_dirs::CacheDirs;
+use crate::toolchain::Toolchain;
 
 /// The first Linux that has all that Sandpool uses: clone3, pidfd, futexes, sealed memory, Landlock.
 const LINUX_MIN: (u32, u32) = (5, 13);
@@ -221,12 +221,8 @@ fn limit(name: &'static str, resource: Resource, min: u64, command: &str) -> Che
 }
 
 fn cache() -> Check {
-    match cache_dir() {
-        // A folder that was named is the cache itself.
-        Ok(path) if env::var_os("SANDPOOL_CACHE_DIR").is_some_and(|named| !named.is_empty()) => {
-            cache_at(&path)
-        }
-        Ok(path) => cache_at(&path.join("modules")),
+    match CacheDirs::find() {
+        Ok(dirs) => cache_at(&dirs.modules),
         Err(error) => Check::missing("cache directory", error.to_string(), error.hint().unwrap_or_default()),
     }
 }

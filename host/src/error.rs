@@ -217,6 +217,8 @@ pub enum ExitCode {
     Grant = 122,
     /// the supervisor ended before the run did
     SupervisorLost = 123,
+    /// every process of the run waited for another
+    Deadlock = 124,
     /// Sandpool or the operating system failed
     Internal = 125,
 }
@@ -230,6 +232,7 @@ impl ExitCode {
         Self::Module,
         Self::Grant,
         Self::SupervisorLost,
+        Self::Deadlock,
         Self::Internal,
     ];
 
@@ -249,6 +252,7 @@ impl ExitCode {
             Self::Module => "the module was refused",
             Self::Grant => "a directory could not be granted",
             Self::SupervisorLost => "the supervisor ended before the run did",
+            Self::Deadlock => "every process of the run waited for another",
             Self::Internal => "Sandpool or the operating system failed",
         }
     }

@@ -24,9 +24,10 @@ use crate::imports;
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, Register};
 use crate::ipc::{message, object};
+use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
 use crate::process::{Guest, Held, MemoryLimit, Process, wasi};
-use crate::supervisor::control::RunConfig;
+use crate::supervisor::control::{OnDeadlock, RunConfig};
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;
@@ -64,7 +65,7 @@ pub fn imports(data: &[u8]) -> Vec<&'static str> {
     let geometry = Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 };
     let (_, arena) = Arena::create(geometry).expect("an arena");
     let arena = Arc::new(arena);
-    let (index, handle) = table::reserve(&arena, None, "MainProcess", 0).expect("a slot");
+    let (index, handle) = table::reserve(&arena, None, b"MainProcess", 0).expect("a slot");
     let member = Member { arena: arena.clone(), index, patience: Patience::Brief };
     let stdio = Stdio::new(&member, false);
     let config = RunConfig {
@@ -75,6 +76,7 @@ pub fn imports(data: &[u8]) -> Vec<&'static str> {
         objects_max: 8,
         arena_size: 0,
         memory_max: u64::MAX,
+        on_deadlock: OnDeadlock::Kill,
     };
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
     let process = Process {
@@ -93,7 +95,8 @@ pub fn imports(data: &[u8]) -> Vec<&'static str> {
     let guest = Guest {
         wasi: wasi::context(&config, &stdio).expect("a context"),
         memory: None,
-        memory_limit: MemoryLimit { bytes: u64::MAX, was_hit: false },
+        memory_limit: MemoryLimit { bytes: u64::MAX, mapped: 0, was_hit: false },
+        mappings: Mappings::default(),
         process,
     };
     let mut store = Store::new(CALLER.module().engine(), guest);

@@ -17,6 +17,7 @@
 //!
 //! `host/docs/architecture.md` says how it works inside.
 
+mod cache_dirs;
 mod codec;
 pub mod doctor;
 mod engine;
@@ -35,3 +36,4 @@ pub mod toolchain;
 pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision};
 pub use error::{Error, ExitCode, Result};
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap, init};
+pub use supervisor::control::OnDeadlock;

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sandpool_abi::process::{EXITED, SIGNALED, TRAPPED};
-pub use sandpool_abi::process::{Limit, Trap};
+pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 
 use crate::ipc::arena::Geometry;
-use crate::supervisor::control::{self, Dir, Outcome, Reply, Request, RunConfig};
+
+use crate::supervisor::control::{self, Dir, OnDeadlock, Outcome, Reply, Request, RunConfig};
 use crate::supervisor::{self, ARGV0};
 use crate::{Error, Module, Result};
 
@@ -76,58 +76,8 @@ impl std::str::FromStr for DirGrant {
     }
 }
 
-/// How a process ended.
-///
-/// ```
-/// use sandpool::{ExitStatus, Trap};
-/// assert_eq!(ExitStatus::Signaled(9).shell_code(), 137);
-/// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trapped: unreachable executed");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitStatus {
-    /// it returned, or called exit, with this code
-    Exited(u8),
-    /// a signal killed it
-    Signaled(i32),
-    /// WebAssembly trapped
-    Trapped(Trap),
-    /// it hit a limit
-    Limited(Limit),
-}
-
-impl ExitStatus {
-    fn of(outcome: Outcome) -> Self {
-        match outcome.kind {
-            EXITED => Self::Exited((outcome.detail & 0xff) as u8),
-            SIGNALED => Self::Signaled((outcome.detail & 0x7f) as i32),
-            TRAPPED => Self::Trapped(Trap::from_code(outcome.detail)),
-            _ => Self::Limited(Limit::Memory),
-        }
-    }
-
-    /// What `sandpool run` ends with: the code; 128 and the signal; 134 after a trap or at a limit.
-    #[must_use]
-    pub fn shell_code(self) -> u8 {
-        match self {
-            Self::Exited(code) => code,
-            Self::Signaled(signal) => 128_u8.saturating_add((signal & 0x7f) as u8),
-            Self::Trapped(_) | Self::Limited(_) => 134,
-        }
-    }
-}
-
-impl std::fmt::Display for ExitStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exited(code) => write!(f, "exited: {code}"),
-            Self::Signaled(signal) => match nix::sys::signal::Signal::try_from(*signal) {
-                Ok(name) => write!(f, "killed: {name}"),
-                Err(_) => write!(f, "killed: signal {signal}"),
-            },
-            Self::Trapped(trap) => write!(f, "trapped: {}", trap.message()),
-            Self::Limited(Limit::Memory) => f.write_str("at its limit: memory"),
-        }
-    }
+fn exit_status(outcome: Outcome) -> Option<ExitStatus> {
+    ExitStatus::from_parts(outcome.kind, outcome.detail)
 }
 
 /// What is known of one process that has ended.
@@ -223,6 +173,13 @@ impl RunBuilder<'_> {
     /// The most linear memory that a guest process may have, in bytes. The default is what 32 bits address, 4 GiB.
     pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
         self.config.memory_max = bytes;
+        self
+    }
+
+    /// What becomes of the run if every process of it waits, without a timeout, for something that only another of them
+    /// could do. The default is to end it, with [`ExitStatus::Deadlocked`].
+    pub fn on_deadlock(&mut self, choice: OnDeadlock) -> &mut Self {
+        self.config.on_deadlock = choice;
         self
     }
 
@@ -339,6 +296,7 @@ impl Run {
             objects_max: OBJECTS_MAX,
             arena_size: 1 << 30,
             memory_max: 4 << 30,
+            on_deadlock: OnDeadlock::Kill,
         };
         RunBuilder { module, config, supervisor: None }
     }
@@ -363,22 +321,25 @@ impl Run {
     pub fn wait(mut self) -> Result<Summary> {
         let reply = control::receive_message(self.socket.as_fd());
         let Ok(Some(Reply::Ended(ended))) = reply else { return Err(self.lost()) };
+        let Some(status) = exit_status(ended.main) else { return Err(self.lost()) };
         self.is_over = true;
         let _ = self.child.wait();
-        let report = |report: control::Report| ProcessReport {
-            name: report.name,
-            pid: report.pid,
-            status: ExitStatus::of(report.outcome),
-            wall: report.wall,
-            cpu: report.cpu,
-            peak_memory: report.peak_memory,
+        let report = |report: control::Report| {
+            Some(ProcessReport {
+                name: report.name,
+                pid: report.pid,
+                status: exit_status(report.outcome)?,
+                wall: report.wall,
+                cpu: report.cpu,
+                peak_memory: report.peak_memory,
+            })
         };
         Ok(Summary {
-            status: ExitStatus::of(ended.main),
+            status,
             processes: ended.processes,
             wall: ended.wall,
             peak_memory: ended.peak_memory,
-            reports: ended.reports.into_iter().map(report).collect(),
+            reports: ended.reports.into_iter().filter_map(report).collect(),
         })
     }
 

@@ -188,7 +188,7 @@ fn a_trap_has_a_backtrace_with_function_names() {
 #[test]
 fn a_trap_in_a_child_is_the_childs() {
     let ended = finish(&mut run_with("trap_backtrace", &["child"])).expect_code(0);
-    let ended = ended.expect_stdout(&["child: trap: unreachable executed"]);
+    let ended = ended.expect_stdout(&["child: trapped: unreachable executed"]);
     assert!(ended.stderr.starts_with("error: process 'Process-1' trapped: "), "{ended}");
     assert!(ended.stderr.contains("innermost_function"), "{ended}");
 }

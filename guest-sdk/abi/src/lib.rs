@@ -170,6 +170,8 @@ pub mod process {
     pub const TRAPPED: u32 = 3;
     /// [`Status::kind`]: it hit a limit.
     pub const LIMITED: u32 = 4;
+    /// [`Status::kind`]: its run was ended because every process waited for another. Only the host sees this one.
+    pub const DEADLOCKED: u32 = 5;
 
     /// Which trap: [`Status::detail`] of [`TRAPPED`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,6 +235,138 @@ pub mod process {
     pub enum Limit {
         /// linear memory
         Memory = 1,
+    }
+
+    /// How a process ended, as a type.
+    ///
+    /// ```
+    /// use sandpool_abi::process::{EXITED, ExitStatus, Trap};
+    ///
+    /// assert_eq!(ExitStatus::from_parts(EXITED, 3), Some(ExitStatus::Exited(3)));
+    /// assert_eq!(ExitStatus::Exited(3).to_string(), "exited: 3");
+    /// assert_eq!(ExitStatus::Signaled(15).to_string(), "killed: SIGTERM");
+    /// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trapped: unreachable executed");
+    /// ```
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum ExitStatus {
+        /// It returned, or called exit. A panic is exit code 1.
+        Exited(u8),
+        /// A signal killed it.
+        Signaled(i32),
+        /// It did what WebAssembly doesn't allow.
+        Trapped(Trap),
+        /// It hit a limit that the host had set.
+        Limited(Limit),
+        /// Its run was ended, because every process waited for another. Only the host sees this one.
+        Deadlocked,
+    }
+
+    impl ExitStatus {
+        /// What [`Status::kind`] and [`Status::detail`] say; `None` if that is no kind.
+        #[must_use]
+        pub fn from_parts(kind: u32, detail: u32) -> Option<Self> {
+            Some(match kind {
+                EXITED => Self::Exited((detail & 0xff) as u8),
+                SIGNALED => Self::Signaled((detail & 0x7f) as i32),
+                TRAPPED => Self::Trapped(Trap::from_code(detail)),
+                LIMITED => Self::Limited(Limit::Memory),
+                DEADLOCKED => Self::Deadlocked,
+                _ => return None,
+            })
+        }
+
+        /// Whether it ended with exit code 0.
+        #[must_use]
+        pub fn success(self) -> bool {
+            self == Self::Exited(0)
+        }
+
+        /// What a shell calls it, and `sandpool run` ends with: the exit code; 128 and the signal; 134 after a trap or
+        /// at a limit; 124 after a deadlock.
+        ///
+        /// ```
+        /// assert_eq!(sandpool_abi::process::ExitStatus::Signaled(9).shell_code(), 137);
+        /// ```
+        #[must_use]
+        pub fn shell_code(self) -> u8 {
+            match self {
+                Self::Exited(code) => code,
+                Self::Signaled(signal) => 128 | (signal & 0x7f) as u8,
+                Self::Trapped(_) | Self::Limited(_) => 134,
+                Self::Deadlocked => 124,
+            }
+        }
+    }
+
+    impl core::fmt::Display for ExitStatus {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            match self {
+                Self::Exited(code) => write!(f, "exited: {code}"),
+                Self::Signaled(signal) => write!(f, "killed: {}", Signal(*signal)),
+                Self::Trapped(trap) => write!(f, "trapped: {}", trap.message()),
+                Self::Limited(Limit::Memory) => f.write_str("at its limit: memory"),
+                Self::Deadlocked => f.write_str("ended: deadlock"),
+            }
+        }
+    }
+
+    /// A signal's number, shown by its name if it has one.
+    ///
+    /// ```
+    /// use sandpool_abi::process::Signal;
+    ///
+    /// assert_eq!(Signal(9).to_string(), "SIGKILL");
+    /// assert_eq!(Signal(40).to_string(), "signal 40");
+    /// ```
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Signal(pub i32);
+
+    impl Signal {
+        /// Linux's names, from 1 on.
+        const NAMES: [&str; 31] = [
+            "SIGHUP",
+            "SIGINT",
+            "SIGQUIT",
+            "SIGILL",
+            "SIGTRAP",
+            "SIGABRT",
+            "SIGBUS",
+            "SIGFPE",
+            "SIGKILL",
+            "SIGUSR1",
+            "SIGSEGV",
+            "SIGUSR2",
+            "SIGPIPE",
+            "SIGALRM",
+            "SIGTERM",
+            "SIGSTKFLT",
+            "SIGCHLD",
+            "SIGCONT",
+            "SIGSTOP",
+            "SIGTSTP",
+            "SIGTTIN",
+            "SIGTTOU",
+            "SIGURG",
+            "SIGXCPU",
+            "SIGXFSZ",
+            "SIGVTALRM",
+            "SIGPROF",
+            "SIGWINCH",
+            "SIGIO",
+            "SIGPWR",
+            "SIGSYS",
+        ];
+    }
+
+    impl core::fmt::Display for Signal {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            let index = usize::try_from(self.0).ok().and_then(|number| number.checked_sub(1));
+            match index.and_then(|index| Self::NAMES.get(index)) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "signal {}", self.0),
+            }
+        }
     }
 
     /// What `info` writes. 24 bytes, little-endian.

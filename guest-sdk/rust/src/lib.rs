@@ -53,10 +53,10 @@ mod pipe;
 mod process;
 mod queue;
 mod raw;
-mod rlock_standin;
 mod shared;
 mod simple_queue;
 pub mod start;
+mod sync;
 mod wait;
 
 use std::time::Duration;
@@ -74,7 +74,6 @@ pub use process::{
     active_children, cpu_count, current_process, parent_process,
 };
 pub use queue::{GetError, GetManyError, Iter, PutError, PutManyError, Queue};
-pub use rlock_standin::{AcquireError, RLock, RLockGuard};
 pub use sandpool_abi::{ABI_VERSION, Errno};
 pub use shared::{
     Array, ArrayGuard, Atomic, Integer, ListItem, ListIter, Pod, RawArray, RawValue, ShareableList,
@@ -82,6 +81,11 @@ pub use shared::{
 };
 pub use simple_queue::SimpleQueue;
 pub use start::Termination;
+pub use sync::{
+    Abandoned, AcquireError, Barrier, BarrierError, BoundedSemaphore, Condition, ConditionError,
+    ConditionGuard, Event, Guard, Lock, LockGuard, RLock, RLockGuard, ReleaseError, Semaphore,
+    SemaphorePermit,
+};
 pub use wait::{Waitable, wait};
 
 /// A timeout for the host. One of centuries is one without end.

@@ -8,12 +8,12 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use sandpool_abi::process::{DAEMON, EXITED, LIMITED, NOT_DAEMON, SIGNALED, Status, TRAPPED};
+use sandpool_abi::process::{DAEMON, NOT_DAEMON, Signal};
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use sandpool_abi::process::{Limit, Trap};
+pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 
 use crate::start::{self, Termination};
 use crate::wait::{Handle, Waitable};
@@ -263,7 +263,9 @@ impl Process {
             return Ok(ended);
         }
         let status = raw::process::status(self.identity.handle)?;
-        let ended = Ended { status: ExitStatus::from_raw(status)?, exitcode: status.exitcode };
+        let exitcode = status.exitcode;
+        let status = ExitStatus::from_parts(status.kind, status.detail).ok_or(Errno::Io)?;
+        let ended = Ended { status, exitcode };
         raw::process::close(self.identity.handle)?;
         self.ended.set(Some(ended));
         Ok(ended)
@@ -375,76 +377,6 @@ fn flush() {
     let _ = std::io::stderr().flush();
 }
 
-/// How a process ended.
-///
-/// ```
-/// use sandpool_guest::{ExitStatus, Trap};
-///
-/// assert_eq!(ExitStatus::Exited(3).to_string(), "exit code 3");
-/// assert_eq!(ExitStatus::Signaled(15).to_string(), "killed by SIGTERM");
-/// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trap: unreachable executed");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ExitStatus {
-    /// It returned, or called exit. A panic is exit code 1.
-    Exited(u8),
-    /// A signal killed it.
-    Signaled(i32),
-    /// It did what WebAssembly doesn't allow.
-    Trapped(Trap),
-    /// It hit a limit that the host had set.
-    Limited(Limit),
-}
-
-impl ExitStatus {
-    /// Whether it ended with exit code 0.
-    #[must_use]
-    pub fn success(self) -> bool {
-        self == Self::Exited(0)
-    }
-
-    fn from_raw(status: Status) -> Result<Self, Errno> {
-        Ok(match status.kind {
-            EXITED => Self::Exited(u8::try_from(status.detail).map_err(|_| Errno::Io)?),
-            SIGNALED => Self::Signaled(i32::try_from(status.detail).map_err(|_| Errno::Io)?),
-            TRAPPED => Self::Trapped(Trap::from_code(status.detail)),
-            LIMITED if status.detail == Limit::Memory as u32 => Self::Limited(Limit::Memory),
-            _ => return Err(Errno::Io),
-        })
-    }
-}
-
-impl fmt::Display for ExitStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exited(code) => write!(f, "exit code {code}"),
-            Self::Signaled(signal) => write!(f, "killed by {}", Signal(*signal)),
-            Self::Trapped(trap) => write!(f, "trap: {}", trap.message()),
-            Self::Limited(Limit::Memory) => f.write_str("limit: memory"),
-        }
-    }
-}
-
-/// A signal's name, for those that a guest usually meets.
-struct Signal(i32);
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            2 => "SIGINT",
-            6 => "SIGABRT",
-            7 => "SIGBUS",
-            9 => "SIGKILL",
-            11 => "SIGSEGV",
-            15 => "SIGTERM",
-            24 => "SIGXCPU",
-            31 => "SIGSYS",
-            other => return write!(f, "signal {other}"),
-        })
-    }
-}
-
 /// A process that couldn't be closed, and why.
 #[derive(Debug)]
 pub struct CloseError {
@@ -511,6 +443,16 @@ impl Identity {
             daemon: info.flags & DAEMON != 0,
             name: raw::process::name(handle)?,
         })
+    }
+
+    /// Waits until it has ended, for nanoseconds; whether it has.
+    ///
+    /// For a process that somebody else may give back: its handle then names nothing, because it has ended.
+    fn has_ended(&self, timeout: u64) -> Result<bool, Error> {
+        match raw::process::join(self.handle, timeout) {
+            Err(Errno::Badf) => Ok(true),
+            joined => Ok(ended(joined)?),
+        }
     }
 }
 
@@ -582,7 +524,7 @@ impl ParentProcess {
     /// # Errors
     /// Only when the arena is damaged.
     pub fn is_alive(&self) -> Result<bool, Error> {
-        Ok(!gone(self.0.handle, NO_WAIT)?)
+        Ok(!self.0.has_ended(NO_WAIT)?)
     }
 
     /// Waits until it has ended.
@@ -590,7 +532,7 @@ impl ParentProcess {
     /// # Errors
     /// Only when the arena is damaged.
     pub fn join(&self) -> Result<(), Error> {
-        gone(self.0.handle, FOREVER)?;
+        self.0.has_ended(FOREVER)?;
         Ok(())
     }
 
@@ -599,7 +541,7 @@ impl ParentProcess {
     /// # Errors
     /// Only when the arena is damaged.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
-        gone(self.0.handle, nanoseconds(timeout))
+        self.0.has_ended(nanoseconds(timeout))
     }
 
     /// What [`wait`](crate::wait()) takes to wait for its end.
@@ -660,7 +602,7 @@ impl Child {
     /// # Errors
     /// [`Error::NotAChild`] in another process than the one that asked for it.
     pub fn is_alive(&self) -> Result<bool, Error> {
-        Ok(!gone(self.0.handle, NO_WAIT)?)
+        Ok(!self.0.has_ended(NO_WAIT)?)
     }
 
     /// Waits until it has ended.
@@ -668,7 +610,7 @@ impl Child {
     /// # Errors
     /// As [`is_alive`](Self::is_alive).
     pub fn join(&self) -> Result<(), Error> {
-        gone(self.0.handle, FOREVER)?;
+        self.0.has_ended(FOREVER)?;
         Ok(())
     }
 
@@ -677,7 +619,7 @@ impl Child {
     /// # Errors
     /// As [`is_alive`](Self::is_alive).
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
-        gone(self.0.handle, nanoseconds(timeout))
+        self.0.has_ended(nanoseconds(timeout))
     }
 
     /// Ends it with SIGTERM.
@@ -701,14 +643,6 @@ impl Child {
             Ok(()) | Err(Errno::Badf) => Ok(()),
             Err(other) => Err(other.into()),
         }
-    }
-}
-
-/// Whether somebody else's process has ended. A handle that names nothing was given back by its owner after that.
-fn gone(handle: u64, timeout: u64) -> Result<bool, Error> {
-    match raw::process::join(handle, timeout) {
-        Err(Errno::Badf) => Ok(true),
-        joined => Ok(ended(joined)?),
     }
 }
 

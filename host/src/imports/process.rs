@@ -1,10 +1,10 @@
 //! `sandpool_process`. See [`family`](crate::process::family).
 
+use sandpool_abi::Errno;
 use sandpool_abi::process::{DAEMON, MODULE};
-use sandpool_abi::{Errno, WAIT_MAX};
 use wasmtime::{Caller, Linker};
 
-use super::{View, bytes, bytes_mut, fill, fill_words, handles, status, store, text, value, view, words};
+use super::{View, status, value, view, waiting};
 use crate::ipc::Result;
 use crate::ipc::process_table::ProcessHandle;
 use crate::process::Guest;
@@ -18,8 +18,8 @@ fn process_handle(handle: i64) -> ProcessHandle {
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "fork", |mut caller: Caller<'_, Guest>, name: i32, len: i32, flags: i32| {
         value(view(&mut caller).and_then(|view| {
-            let name = text(view.memory, name, len)?;
-            Ok(match view.guest.process.fork(name, flags as u32)? {
+            let name = view.memory.text(name, len)?;
+            Ok(match view.process.fork(name, flags as u32)? {
                 Forked::Child => 0,
                 Forked::Parent(child) => child.0 as i64,
             })
@@ -37,26 +37,26 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
          list: i32,
          count: i32| {
             value(view(&mut caller).and_then(|view| {
-                let name = text(view.memory, name, name_len)?;
-                let payload = bytes(view.memory, payload, payload_len)?;
-                let handles = handles(view.memory, list, count)?;
-                Ok(view.guest.process.spawn(name, flags as u32, payload, &handles)?.0 as i64)
+                let name = view.memory.text(name, name_len)?;
+                let payload = view.memory.bytes(payload, payload_len)?;
+                let handles = view.memory.handles(list, count)?;
+                Ok(view.process.spawn(name, flags as u32, payload, &handles)?.0 as i64)
             }))
         },
     )?;
     linker.func_wrap(MODULE, "entry", |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
-        value(view(&mut caller).and_then(|view| {
-            let entry = view.guest.process.entry.as_ref().ok_or(Errno::Noent)?;
-            fill(view.memory, buffer, capacity, &entry.payload)
+        value(view(&mut caller).and_then(|mut view| {
+            let entry = view.process.entry.as_ref().ok_or(Errno::Noent)?;
+            view.memory.fill(buffer, capacity, &entry.payload)
         }))
     })?;
     linker.func_wrap(
         MODULE,
         "entry_handles",
         |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
-            value(view(&mut caller).and_then(|view| {
-                let entry = view.guest.process.entry.as_ref().ok_or(Errno::Noent)?;
-                fill_words(view.memory, buffer, capacity, entry.handles.iter().map(|handle| handle.0))
+            value(view(&mut caller).and_then(|mut view| {
+                let entry = view.process.entry.as_ref().ok_or(Errno::Noent)?;
+                view.memory.fill_words(buffer, capacity, entry.handles.iter().map(|handle| handle.0))
             }))
         },
     )?;
@@ -65,39 +65,32 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         caller.data().process.parent.map_or(0, |parent| parent.0 as i64)
     })?;
     linker.func_wrap(MODULE, "children", |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
-        value(view(&mut caller).and_then(|view| {
-            let children = view.guest.process.children();
-            fill_words(view.memory, buffer, capacity, children.iter().map(|child| child.0))
+        value(view(&mut caller).and_then(|mut view| {
+            let children = view.process.children();
+            view.memory.fill_words(buffer, capacity, children.iter().map(|child| child.0))
         }))
     })?;
     linker.func_wrap(MODULE, "join", |mut caller: Caller<'_, Guest>, process: i64, timeout: i64| {
-        status(view(&mut caller).and_then(|view| {
+        status(waiting(&mut caller, |view| {
             let deadline = Deadline::after_nanos(timeout as u64);
-            let ended = view.guest.process.join(process_handle(process), deadline)?;
+            let ended = view.process.join(process_handle(process), deadline)?;
             if ended { Ok(()) } else { Err(Errno::Timedout) }
         }))
     })?;
-    linker.func_wrap(
-        MODULE,
-        "wait",
-        |mut caller: Caller<'_, Guest>, list: i32, count: i32, timeout: i64, ready: i32| {
-            value(view(&mut caller).and_then(|view| wait(view, (list, count), timeout, ready)))
-        },
-    )?;
     linker.func_wrap(MODULE, "status", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
-        status(view(&mut caller).and_then(|view| {
-            let outcome = view.guest.process.exit_status(process_handle(process))?;
-            store(view.memory, out, [outcome.kind, outcome.detail, outcome.exitcode() as u32, 0])
+        status(view(&mut caller).and_then(|mut view| {
+            let outcome = view.process.exit_status(process_handle(process))?;
+            view.memory.store(out, [outcome.kind, outcome.detail, outcome.exitcode() as u32, 0])
         }))
     })?;
     linker.func_wrap(MODULE, "signal", |mut caller: Caller<'_, Guest>, process: i64, signal: i32| {
-        status(view(&mut caller).and_then(|view| view.guest.process.signal(process_handle(process), signal)))
+        status(view(&mut caller).and_then(|view| view.process.signal(process_handle(process), signal)))
     })?;
     linker.func_wrap(MODULE, "close", |mut caller: Caller<'_, Guest>, process: i64| {
-        status(view(&mut caller).and_then(|view| view.guest.process.close(process_handle(process))))
+        status(view(&mut caller).and_then(|view| view.process.close(process_handle(process))))
     })?;
     linker.func_wrap(MODULE, "detach", |mut caller: Caller<'_, Guest>, process: i64| {
-        status(view(&mut caller).and_then(|view| view.guest.process.detach(process_handle(process))))
+        status(view(&mut caller).and_then(|view| view.process.detach(process_handle(process))))
     })?;
     linker.func_wrap(MODULE, "info", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
         status(view(&mut caller).and_then(|view| info(view, process_handle(process), out)))
@@ -106,9 +99,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         MODULE,
         "name",
         |mut caller: Caller<'_, Guest>, process: i64, buffer: i32, capacity: i32| {
-            value(view(&mut caller).and_then(|view| {
-                let known = view.guest.process.describe(process_handle(process))?;
-                fill(view.memory, buffer, capacity, &known.name)
+            value(view(&mut caller).and_then(|mut view| {
+                let known = view.process.describe(process_handle(process))?;
+                view.memory.fill(buffer, capacity, &known.name)
             }))
         },
     )?;
@@ -118,22 +111,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     Ok(())
 }
 
-fn wait(view: View<'_>, list: (i32, i32), timeout: i64, ready: i32) -> Result<i64> {
-    let handles = words(view.memory, list.0, list.1, WAIT_MAX)?;
-    let handles: Vec<_> = handles.into_iter().map(ProcessHandle).collect();
-    if handles.is_empty() {
-        return Ok(0);
-    }
-    bytes_mut(view.memory, ready, list.1)?;
-    let ended = view.guest.process.wait(&handles, Deadline::after_nanos(timeout as u64))?;
-    let out = bytes_mut(view.memory, ready, list.1)?;
-    out.iter_mut().zip(&ended).for_each(|(to, ended)| *to = u8::from(*ended));
-    Ok(ended.iter().filter(|ended| **ended).count() as i64)
-}
-
-fn info(view: View<'_>, handle: ProcessHandle, out: i32) -> Result<()> {
-    let known = view.guest.process.describe(handle)?;
+fn info(mut view: View<'_>, handle: ProcessHandle, out: i32) -> Result<()> {
+    let known = view.process.describe(handle)?;
     let flags = if known.is_daemon { DAEMON } else { 0 };
     let (low, high) = (handle.0 as u32, (handle.0 >> 32) as u32);
-    store(view.memory, out, [low, high, known.pid, known.parent_pid, flags, u32::from(known.is_alive)])
+    view.memory.store(out, [low, high, known.pid, known.parent_pid, flags, u32::from(known.is_alive)])
 }

@@ -1,20 +1,21 @@
 //! `sandpool_queue`. See [`queue`](crate::ipc::queue).
 
 use sandpool_abi::Errno;
-use sandpool_abi::queue::MODULE;
+use sandpool_abi::queue::{JOINABLE, MODULE};
 use wasmtime::{Caller, Linker};
 
-use super::{View, bytes, bytes_mut, fill_words, handles, status, store, value, view};
+use super::{View, status, try_first, value, view, waiting};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::Register;
-use crate::ipc::queue::{self, Taken};
+use crate::ipc::queue::{self, Port, QueueState, Taken};
+use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, message};
-use crate::process::{Guest, Held};
+use crate::process::{Guest, Held, Process};
 use crate::sys::futex::Deadline;
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "create", |mut caller: Caller<'_, Guest>, maxsize: i64| {
-        value(view(&mut caller).and_then(|view| create(view, maxsize as u64)))
+    linker.func_wrap(MODULE, "create", |mut caller: Caller<'_, Guest>, maxsize: i64, flags: i32| {
+        value(view(&mut caller).and_then(|view| create(view, maxsize as u64, flags as u32)))
     })?;
     linker.func_wrap(
         MODULE,
@@ -26,14 +27,47 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
          list: i32,
          count: i32,
          timeout: i64| {
-            status(view(&mut caller).and_then(|view| put(&view, queue, (item, len), (list, count), timeout)))
+            status(waiting(&mut caller, |view| put(&view, queue, (item, len), (list, count), timeout)))
         },
     )?;
     linker.func_wrap(
         MODULE,
         "get",
         |mut caller: Caller<'_, Guest>, queue: i64, buffer: i32, capacity: i32, timeout: i64, result: i32| {
-            status(view(&mut caller).and_then(|view| get(view, queue, (buffer, capacity), timeout, result)))
+            status(waiting(&mut caller, |view| {
+                receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
+                    let port = port(process, queue, Waiting::Get)?;
+                    queue::get(&process.member, port, || false, out, deadline)
+                })
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "put_many",
+        |mut caller: Caller<'_, Guest>,
+         queue: i64,
+         items: i32,
+         len: i32,
+         lens: i32,
+         count: i32,
+         timeout: i64| {
+            value(waiting(&mut caller, |view| put_many(&view, queue, (items, len), (lens, count), timeout)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "get_many",
+        |mut caller: Caller<'_, Guest>,
+         queue: i64,
+         buffer: i32,
+         capacity: i32,
+         lens: i32,
+         count: i32,
+         timeout: i64| {
+            value(waiting(&mut caller, |view| {
+                get_many(view, queue, (buffer, capacity), (lens, count), timeout)
+            }))
         },
     )?;
     linker.func_wrap(
@@ -44,55 +78,127 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         },
     )?;
     linker.func_wrap(MODULE, "qsize", |mut caller: Caller<'_, Guest>, queue: i64| {
-        value(view(&mut caller).and_then(|view| {
-            let object = object::resolve(&view.guest.process.member, Handle(queue as u64))?;
-            Ok(object.slot.queue.size() as i64)
-        }))
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(port(view.process, queue, Waiting::Get)?.queue.size() as i64)),
+        )
     })?;
     linker.func_wrap(MODULE, "maxsize", |mut caller: Caller<'_, Guest>, queue: i64| {
-        value(view(&mut caller).and_then(|view| {
-            let object = object::resolve(&view.guest.process.member, Handle(queue as u64))?;
-            Ok(object.slot.queue.maxsize() as i64)
-        }))
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(port(view.process, queue, Waiting::Get)?.queue.bound() as i64)),
+        )
     })?;
     linker.func_wrap(MODULE, "close", |mut caller: Caller<'_, Guest>, queue: i64| {
+        status(
+            view(&mut caller).and_then(|view| {
+                queue::close(&view.process.member, port(view.process, queue, Waiting::Put)?)
+            }),
+        )
+    })?;
+    linker.func_wrap(MODULE, "task_done", |mut caller: Caller<'_, Guest>, queue: i64| {
         status(view(&mut caller).and_then(|view| {
-            let member = &view.guest.process.member;
-            queue::close(member, object::resolve(member, Handle(queue as u64))?)
+            queue::task_done(&view.process.member, port(view.process, queue, Waiting::Get)?)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "join", |mut caller: Caller<'_, Guest>, queue: i64, timeout: i64| {
+        value(waiting(&mut caller, |view| {
+            let port = port(view.process, queue, Waiting::TasksDone)?;
+            let join = |deadline| queue::join(&view.process.member, port, deadline);
+            Ok(try_first(view.process, timeout, join)? as i64)
         }))
     })?;
     Ok(())
 }
 
-fn create(view: View<'_>, maxsize: u64) -> Result<i64> {
-    if i64::try_from(maxsize).is_err() {
+/// The queue of this handle, to wait there for something.
+fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
+    let object = object::resolve::<QueueState>(&process.member, Handle(handle as u64))?;
+    Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
+}
+
+fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
+    if i64::try_from(maxsize).is_err() || flags & !JOINABLE != 0 {
         return Err(Errno::Inval);
     }
-    let process = &mut view.guest.process;
-    let handle = queue::create(&process.member, maxsize)?;
-    process.hold(handle);
+    let handle = queue::create(&view.process.member, maxsize, flags & JOINABLE != 0)?;
+    view.process.hold(handle);
     Ok(handle.0 as i64)
 }
 
 fn put(view: &View<'_>, queue: i64, item: (i32, i32), list: (i32, i32), timeout: i64) -> Result<()> {
-    let process = &view.guest.process;
-    let object = object::resolve(&process.member, Handle(queue as u64))?;
-    let item = bytes(view.memory, item.0, item.1)?;
-    let handles = handles(view.memory, list.0, list.1)?;
-    match queue::put(&process.member, object, item, &handles, Deadline::NOW) {
-        Err(Errno::Again) if timeout != 0 => {
-            process.stdio.flush();
-            queue::put(&process.member, object, item, &handles, Deadline::after_nanos(timeout as u64))
-        }
-        result => result,
-    }
+    let port = port(view.process, queue, Waiting::Put)?;
+    let item = view.memory.bytes(item.0, item.1)?;
+    let handles = view.memory.handles(list.0, list.1)?;
+    try_first(view.process, timeout, |deadline| {
+        queue::put(&view.process.member, port, item, &handles, deadline)
+    })
 }
 
-fn get(view: View<'_>, queue: i64, buffer: (i32, i32), timeout: i64, result: i32) -> Result<()> {
+fn put_many(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), timeout: i64) -> Result<i64> {
+    let port = port(view.process, queue, Waiting::Put)?;
+    let items = view.memory.bytes(items.0, items.1)?;
+    let lens = view.memory.bytes(lens.0, lens.1.checked_mul(4).ok_or(Errno::Fault)?)?.as_chunks::<4>().0;
+    let lens = lens.iter().map(|len| u32::from_le_bytes(*len) as usize);
+    if lens.clone().try_fold(0_usize, usize::checked_add).is_none_or(|sum| sum != items.len()) {
+        return Err(Errno::Inval);
+    }
+    let items = lens.scan(items, |rest, len| {
+        let (item, behind) = rest.split_at_checked(len)?;
+        *rest = behind;
+        Some(item)
+    });
+    let put = |deadline| queue::put_many(&view.process.member, port, items.clone(), deadline);
+    Ok(try_first(view.process, timeout, put)? as i64)
+}
+
+fn get_many(
+    mut view: View<'_>,
+    queue: i64,
+    buffer: (i32, i32),
+    lens: (i32, i32),
+    timeout: i64,
+) -> Result<i64> {
+    let most = lens.1 as u32 as usize;
+    view.memory.bytes_mut(lens.0, lens.1.checked_mul(4).ok_or(Errno::Fault)?)?;
+    if most == 0 {
+        return Ok(0);
+    }
+    let out = view.memory.bytes_mut(buffer.0, buffer.1)?;
+    let mut taken = Vec::new();
+    let process = view.process;
+    let mut get = |deadline| {
+        let port = port(process, queue, Waiting::Get)?;
+        let note = |len: usize| {
+            taken.push(len as u32);
+            taken.len() < most
+        };
+        queue::get_many(&process.member, port, out, note, deadline)
+    };
+    match get(Deadline::NOW) {
+        Err(Errno::Again) if timeout != 0 => {
+            process.stdio.flush();
+            get(Deadline::after_nanos(timeout as u64))?
+        }
+        result => result?,
+    };
+    let to = view.memory.bytes_mut(lens.0, (taken.len() * 4) as i32)?;
+    to.as_chunks_mut::<4>().0.iter_mut().zip(&taken).for_each(|(to, len)| *to = len.to_le_bytes());
+    Ok(taken.len() as i64)
+}
+
+/// Gets an item, or receives a message, for the guest: into its buffer, or to be held until it is taken.
+pub(super) fn receive(
+    mut view: View<'_>,
+    buffer: (i32, i32),
+    timeout: i64,
+    result: i32,
+    get: impl Fn(&Process, &mut [u8], Deadline) -> Result<Taken>,
+) -> Result<()> {
     // Both are looked at before an item is taken, which would be lost.
-    bytes_mut(view.memory, result, 16)?;
-    let out = bytes_mut(view.memory, buffer.0, buffer.1)?;
-    let process = &mut view.guest.process;
+    view.memory.bytes_mut(result, 16)?;
+    let out = view.memory.bytes_mut(buffer.0, buffer.1)?;
+    let process = view.process;
     if let Some(Held::Message(_)) = process.held.take() {
         let mut unused = Vec::new();
         message::discard(&process.member, process.member.slot()?.register(Register::Incoming), &mut unused)?;
@@ -100,11 +206,10 @@ fn get(view: View<'_>, queue: i64, buffer: (i32, i32), timeout: i64, result: i32
             object::destroy_if_unused(&process.member, index)?;
         }
     }
-    let object = object::resolve(&process.member, Handle(queue as u64))?;
-    let taken = match queue::get(&process.member, object, out, Deadline::NOW) {
+    let taken = match get(process, out, Deadline::NOW) {
         Err(Errno::Again) if timeout != 0 => {
             process.stdio.flush();
-            queue::get(&process.member, object, out, Deadline::after_nanos(timeout as u64))?
+            get(process, out, Deadline::after_nanos(timeout as u64))?
         }
         taken => taken?,
     };
@@ -120,12 +225,12 @@ fn get(view: View<'_>, queue: i64, buffer: (i32, i32), timeout: i64, result: i32
     };
     let is_held = u32::from(held.is_some());
     process.held = held;
-    store(view.memory, result, [len as u32, (len >> 32) as u32, handle_count as u32, is_held])
+    view.memory.store(result, [len as u32, (len >> 32) as u32, handle_count as u32, is_held])
 }
 
-fn take(view: View<'_>, buffer: (i32, i32), list: (i32, i32)) -> Result<()> {
-    let out = bytes_mut(view.memory, buffer.0, buffer.1)?;
-    let process = &mut view.guest.process;
+fn take(mut view: View<'_>, buffer: (i32, i32), list: (i32, i32)) -> Result<()> {
+    let out = view.memory.bytes_mut(buffer.0, buffer.1)?;
+    let process = view.process;
     match process.held.take() {
         None => Err(Errno::Noent),
         Some(Held::Bytes(bytes)) => match out.get_mut(..bytes.len()) {
@@ -143,7 +248,7 @@ fn take(view: View<'_>, buffer: (i32, i32), list: (i32, i32)) -> Result<()> {
             let copied = if fits { message.read(&process.member, out) } else { Err(Errno::Inval) };
             let handles = copied.and_then(|()| {
                 let handles = message.handles(&process.member)?;
-                fill_words(view.memory, list.0, list.1, handles.iter().map(|handle| handle.0))?;
+                view.memory.fill_words(list.0, list.1, handles.iter().map(|handle| handle.0))?;
                 Ok(handles)
             });
             let handles = match handles {

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use sandpool_abi::Errno;
 
 use super::Result;
+use super::event::Event;
 use super::heap::{HeapHead, PageDescriptor};
 use super::lock::Lock;
 use super::object::{ObjectSlot, ObjectTable};
@@ -36,6 +37,8 @@ shared! {
         pub(crate) processes: ProcessTable,
         /// Held while a process writes to a terminal or pipe that it shares with others.
         pub(crate) stdio: Lock,
+        /// Notified with each event that somebody watches who waits for several.
+        pub(crate) watched: Event,
     }
 }
 
@@ -192,6 +195,29 @@ impl Arena {
     #[inline]
     pub(crate) fn read(&self, page: u64, offset: u64, bytes: &mut [u8]) -> Result<()> {
         self.mapping.read(self.heap_offset(page, offset)?, bytes).ok_or(Errno::Io)
+    }
+
+    /// Copies bytes in, at an offset in the arena.
+    #[inline]
+    pub(crate) fn write_at(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.mapping.write(offset, bytes).ok_or(Errno::Io)
+    }
+
+    /// Copies bytes out, from an offset in the arena.
+    #[inline]
+    pub(crate) fn read_at(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        self.mapping.read(offset, bytes).ok_or(Errno::Io)
+    }
+
+    /// Makes bytes of the heap zero, from the start of a page on. Whole pages of many go back to the system.
+    pub(crate) fn clear(&self, page: u64, len: u64) -> Result<()> {
+        let len = usize::try_from(len).map_err(|_| Errno::Io)?;
+        self.mapping.clear(self.heap_offset(page, 0)?, len).ok_or(Errno::Io)
+    }
+
+    /// Maps bytes of the heap, from the start of a page on, a second time, over `target`.
+    pub(crate) fn map_again(&self, page: u64, target: &mut [u8], read_only: bool) -> Result<()> {
+        self.mapping.map_again(self.heap_offset(page, 0)?, target, read_only).map_err(|_| Errno::Nomem)
     }
 
     #[inline]

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
+use std::cell::RefCell;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -14,17 +15,23 @@ use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use sandpool_abi::Errno;
+use sandpool_abi::pipe::DUPLEX;
 
 use super::arena::{Arena, Geometry, Member, Patience};
-use super::object::{self, Handle, count_live};
+use super::object::{self, Handle, Object, State, count_live};
+use super::pipe::{self, EndState};
 use super::process_table::Register;
-use super::queue::{self, Taken};
-use super::{heap, sweep};
+use super::queue::{self, Port, Taken};
+use super::sync::{barrier, condition, event, lock, semaphore};
+use super::waiting::Waiting;
+use super::{heap, shared, sweep};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
 use crate::sys::process::exit_now;
 
-const PROCESSES: u32 = 4;
+/// More than a tally has entries for.
+const PROCESSES: u32 = 42;
 /// The process that is killed.
 const VICTIM: u32 = 0;
 /// One that lives.
@@ -37,6 +44,9 @@ const LARGE: usize = 1300;
 /// Points at which an operation is killed, at the most: longer ones are sampled, more densely in no part.
 const POINTS: usize = 500;
 
+/// Instructions that are stepped through, at the most, for all points of an operation together.
+const STEPS: usize = 500_000;
+
 /// What is done to death: as little else as possible. The buffer is as long as the largest item.
 type Operation = fn(&World, &Member, &mut [u8]);
 
@@ -46,6 +56,8 @@ struct World {
     queue: Handle,
     /// Held by both as well; messages carry it.
     other: Handle,
+    /// What a test has made beside them.
+    made: RefCell<Vec<Handle>>,
 }
 
 impl World {
@@ -55,11 +67,26 @@ impl World {
         let arena = Arc::new(arena);
         let survivor = member(&arena, SURVIVOR);
         let [queue, other] = [0, 0].map(|maxsize| {
-            let queue = queue::create(&survivor, maxsize).unwrap();
+            let queue = queue::create(&survivor, maxsize, false).unwrap();
             object::share(&survivor, queue, VICTIM).unwrap();
             queue
         });
-        Self { arena, queue, other }
+        Self { arena, queue, other, made: RefCell::default() }
+    }
+
+    /// Lets the victim hold what the survivor has made, and the survivor give it back in the end.
+    fn add(&self, handle: Handle) {
+        object::share(&self.survivor(), handle, VICTIM).unwrap();
+        self.made.borrow_mut().push(handle);
+    }
+
+    /// What a test has made.
+    fn made(&self, at: usize) -> Handle {
+        self.made.borrow()[at]
+    }
+
+    fn survivor(&self) -> Member {
+        self.member(SURVIVOR)
     }
 
     fn member(&self, index: u32) -> Member {
@@ -72,17 +99,30 @@ fn member(arena: &Arc<Arena>, index: u32) -> Member {
     Member { arena: arena.clone(), index, patience: Patience::Brief }
 }
 
+fn of<S: State>(member: &Member, handle: Handle) -> Object<'_, S> {
+    object::resolve(member, handle).unwrap()
+}
+
+fn port(member: &Member, handle: Handle) -> Port<'_> {
+    let Object { index, state } = of(member, handle);
+    Port { queue: state, object: index, waiting: Waiting::Any }
+}
+
 fn put(member: &Member, queue: Handle, number: u8, len: usize, handles: &[Handle]) {
     put_bytes(member, queue, &vec![number; len], handles);
 }
 
 fn put_bytes(member: &Member, queue: Handle, item: &[u8], handles: &[Handle]) {
-    queue::put(member, object::resolve(member, queue).unwrap(), item, handles, Deadline::NOW).unwrap();
+    queue::put(member, port(member, queue), item, handles, Deadline::NOW).unwrap();
 }
 
 /// Takes an item into the buffer.
 fn get_bytes(member: &Member, queue: Handle, buffer: &mut [u8]) -> Option<usize> {
-    match queue::get(member, object::resolve(member, queue).ok()?, buffer, Deadline::NOW).ok()? {
+    copy(member, queue::get(member, port(member, queue), || false, buffer, Deadline::NOW).ok()?, buffer)
+}
+
+fn copy(member: &Member, taken: Taken, buffer: &mut [u8]) -> Option<usize> {
+    match taken {
         Taken::Copied(len) => Some(len),
         Taken::Bytes(_) => None,
         Taken::Message(message) => {
@@ -144,7 +184,8 @@ fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&Wor
     let world = World::new();
     prepare(&world);
     let total = kill_after(&world, operation, usize::MAX).unwrap();
-    let step = total.div_ceil(POINTS).max(1);
+    let points = POINTS.min(STEPS / total.max(1));
+    let step = total.div_ceil(points).max(1);
     for instructions in (0..=total).step_by(step) {
         let world = World::new();
         prepare(&world);
@@ -159,7 +200,7 @@ fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&Wor
 /// The survivor works on, and when it has given back what it holds, there is nothing in the arena.
 fn is_usable_and_then_empty(world: &World, instructions: usize) {
     let survivor = world.member(SURVIVOR);
-    if object::resolve(&survivor, world.queue).is_ok() {
+    if object::find(&survivor, world.queue).is_ok() {
         put(&survivor, world.queue, 200, 100, &[]);
         put(&survivor, world.queue, 201, LARGE, &[world.other]);
         let last: Vec<_> = std::iter::from_fn(|| get(&survivor, world.queue)).collect();
@@ -167,6 +208,10 @@ fn is_usable_and_then_empty(world: &World, instructions: usize) {
         object::release(&survivor, world.queue).unwrap();
     }
     object::release(&survivor, world.other).unwrap();
+    for handle in world.made.borrow().iter() {
+        // A test may have given it back itself.
+        let _ = object::release(&survivor, *handle);
+    }
     assert_eq!(count_live(&world.arena), Ok(0), "objects are left at {instructions}");
     assert_eq!(world.arena.header().unwrap().heap.used_pages(), 0, "memory is left at {instructions}");
 }
@@ -247,7 +292,7 @@ fn create_a_queue() {
     at_each_instruction(
         nothing,
         |_, victim, _| {
-            queue::create(victim, 3).unwrap();
+            queue::create(victim, 3, false).unwrap();
         },
         |world| assert_eq!(count_live(&world.arena), Ok(2)),
     );
@@ -271,8 +316,376 @@ fn close_a_queue() {
         |world| {
             put(&world.member(SURVIVOR), world.queue, 1, 16, &[]);
         },
-        |world, victim, _| queue::close(victim, object::resolve(victim, world.other).unwrap()).unwrap(),
+        |world, victim, _| queue::close(victim, port(victim, world.other)).unwrap(),
         |world| assert!(matches!(*drain(world), [1])),
+    );
+}
+
+/// A joinable queue with two items, the first of which is taken by the victim and is done with.
+fn joinable(world: &World) {
+    let survivor = world.survivor();
+    world.add(queue::create(&survivor, 0, true).unwrap());
+    put(&survivor, world.made(0), 1, 16, &[]);
+    put(&survivor, world.made(0), 2, 16, &[]);
+}
+
+fn get_from_a_joinable_queue() {
+    at_each_instruction(
+        joinable,
+        |world, victim, buffer| assert!(get_bytes(victim, world.made(0), buffer).is_some()),
+        |world| {
+            let survivor = world.survivor();
+            let queue = port(&survivor, world.made(0));
+            let mut taken = 0;
+            while get(&survivor, world.made(0)).is_some() {
+                queue::task_done(&survivor, queue).unwrap();
+                taken += 1;
+            }
+            // What the victim has taken is lost, and nobody waits for it.
+            assert_eq!(queue::join(&survivor, queue, Deadline::NOW), Ok(2 - taken));
+            assert_eq!(queue::task_done(&survivor, queue), Err(Errno::Overflow));
+        },
+    );
+}
+
+fn say_that_a_task_is_done() {
+    at_each_instruction(
+        |world| {
+            joinable(world);
+            assert!(get_bytes(&world.member(VICTIM), world.made(0), &mut [0; LARGE]).is_some());
+        },
+        |world, victim, _| queue::task_done(victim, port(victim, world.made(0))).unwrap(),
+        |world| {
+            let survivor = world.survivor();
+            let queue = port(&survivor, world.made(0));
+            assert_eq!(get(&survivor, world.made(0)), Some(2));
+            assert_eq!(queue::join(&survivor, queue, Deadline::NOW), Err(Errno::Again));
+            queue::task_done(&survivor, queue).unwrap();
+            assert!(matches!(queue::join(&survivor, queue, Deadline::NOW), Ok(0 | 1)));
+        },
+    );
+}
+
+fn put_many_at_once() {
+    at_each_instruction(
+        nothing,
+        |world, victim, buffer| {
+            let items = buffer[..400].chunks(100);
+            assert_eq!(queue::put_many(victim, port(victim, world.queue), items, Deadline::NOW), Ok(4));
+        },
+        // A batch is no transaction: as many as came to be put.
+        |world| assert!(drain(world).len() <= 4),
+    );
+}
+
+fn get_many_at_once() {
+    at_each_instruction(
+        |world| (1..=4).for_each(|number| put(&world.survivor(), world.queue, number, 100, &[])),
+        |world, victim, buffer| {
+            let got = queue::get_many(victim, port(victim, world.queue), buffer, |_| true, Deadline::NOW);
+            assert_eq!(got, Ok(4));
+        },
+        |world| assert!([1, 2, 3, 4].ends_with(&drain(world))),
+    );
+}
+
+/// A pipe; the survivor keeps the second end only.
+fn a_pipe(world: &World) {
+    let survivor = world.survivor();
+    for end in pipe::create(&survivor, 4096, DUPLEX).unwrap() {
+        world.add(end);
+    }
+}
+
+fn recv(member: &Member, end: Handle) -> super::Result<u8> {
+    let mut buffer = [0; LARGE];
+    let taken = pipe::recv(member, of(member, end), &mut buffer, Deadline::after_nanos(1))?;
+    let len = copy(member, taken, &mut buffer).unwrap();
+    assert!(buffer[..len].iter().all(|byte| *byte == buffer[0]), "a message is not whole");
+    Ok(buffer[0])
+}
+
+fn send_over_a_pipe() {
+    at_each_instruction(
+        |world| {
+            a_pipe(world);
+            object::release(&world.survivor(), world.made(0)).unwrap();
+        },
+        |world, victim, buffer| {
+            pipe::send(victim, of(victim, world.made(0)), &buffer[..100], &[], Deadline::NOW).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            // Whole, or not at all; and then the end, because the sender is gone.
+            let first = recv(&survivor, world.made(1));
+            assert!(matches!(first, Ok(9) | Err(Errno::Closed)), "{first:?}");
+            assert_eq!(recv(&survivor, world.made(1)), Err(Errno::Closed));
+            let end = of(&survivor, world.made(1));
+            assert_eq!(pipe::send(&survivor, end, &[1], &[], Deadline::NOW), Err(Errno::Pipe));
+        },
+    );
+}
+
+fn receive_from_a_pipe() {
+    at_each_instruction(
+        |world| {
+            a_pipe(world);
+            let survivor = world.survivor();
+            for byte in [1, 2] {
+                pipe::send(&survivor, of(&survivor, world.made(1)), &[byte; 50], &[], Deadline::NOW).unwrap();
+            }
+        },
+        |world, victim, buffer| {
+            let taken = pipe::recv(victim, of(victim, world.made(0)), buffer, Deadline::NOW).unwrap();
+            assert!(copy(victim, taken, buffer).is_some());
+        },
+        |world| {
+            let survivor = world.survivor();
+            assert!(matches!(recv(&survivor, world.made(0)), Ok(1 | 2)));
+        },
+    );
+}
+
+fn close_an_end_of_a_pipe() {
+    at_each_instruction(
+        |world| {
+            a_pipe(world);
+            let survivor = world.survivor();
+            let end: Object<'_, EndState> = of(&survivor, world.made(0));
+            pipe::send(&survivor, end, &[7; 50], &[world.other], Deadline::NOW).unwrap();
+            let end: Object<'_, EndState> = of(&survivor, world.made(1));
+            pipe::send(&survivor, end, &[8; 50], &[world.other], Deadline::NOW).unwrap();
+            object::release(&survivor, world.made(0)).unwrap();
+        },
+        |world, victim, _| object::release(victim, world.made(0)).unwrap(),
+        |world| {
+            let survivor = world.survivor();
+            assert_eq!(recv(&survivor, world.made(1)), Ok(7));
+            assert_eq!(recv(&survivor, world.made(1)), Err(Errno::Closed));
+        },
+    );
+}
+
+fn close_both_ends_of_a_pipe() {
+    at_each_instruction(
+        |world| {
+            a_pipe(world);
+            let survivor = world.survivor();
+            [0, 1].into_iter().for_each(|end| object::release(&survivor, world.made(end)).unwrap());
+            object::release(&world.member(VICTIM), world.made(1)).unwrap();
+        },
+        |world, victim, _| object::release(victim, world.made(0)).unwrap(),
+        |world| assert_eq!(count_live(&world.arena), Ok(2)),
+    );
+}
+
+fn make_a_pipe() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            pipe::create(victim, 100, 0).unwrap();
+        },
+        |world| assert_eq!(count_live(&world.arena), Ok(2)),
+    );
+}
+
+fn acquire_and_release_a_lock() {
+    at_each_instruction(
+        |world| world.add(lock::create(&world.survivor(), false).unwrap()),
+        |world, victim, _| {
+            let lock = of(victim, world.made(0));
+            lock::acquire(victim, lock, Deadline::NOW).unwrap();
+            lock::release(victim, lock).unwrap();
+        },
+        lock_is_free,
+    );
+}
+
+fn acquire_a_recursive_lock() {
+    at_each_instruction(
+        |world| world.add(lock::create(&world.survivor(), true).unwrap()),
+        |world, victim, _| {
+            let lock = of(victim, world.made(0));
+            lock::acquire(victim, lock, Deadline::NOW).unwrap();
+            lock::acquire(victim, lock, Deadline::NOW).unwrap();
+            lock::release(victim, lock).unwrap();
+        },
+        lock_is_free,
+    );
+}
+
+/// Its next owner may be told of a death, once.
+fn lock_is_free(world: &World) {
+    let survivor = world.survivor();
+    let lock = of(&survivor, world.made(0));
+    assert!(matches!(lock::acquire(&survivor, lock, Deadline::NOW), Ok(()) | Err(Errno::Ownerdead)));
+    assert_eq!(lock::held(&survivor, lock), 1);
+    lock::release(&survivor, lock).unwrap();
+    assert_eq!(lock::acquire(&survivor, lock, Deadline::NOW), Ok(()));
+    lock::release(&survivor, lock).unwrap();
+    assert_eq!(lock::release(&survivor, lock), Err(Errno::Overflow));
+}
+
+fn acquire_and_release_a_semaphore() {
+    at_each_instruction(
+        |world| world.add(semaphore::create(&world.survivor(), 2, true, true).unwrap()),
+        |world, victim, _| {
+            let semaphore = of(victim, world.made(0));
+            semaphore::acquire(victim, semaphore, Deadline::NOW).unwrap();
+            semaphore::acquire(victim, semaphore, Deadline::NOW).unwrap();
+            semaphore::release(victim, semaphore, 1).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            let semaphore = of::<semaphore::SemaphoreState>(&survivor, world.made(0));
+            assert_eq!(semaphore.state.value(), 2);
+            assert!(semaphore.state.died() <= 2);
+            assert_eq!(semaphore::release(&survivor, semaphore, 1), Err(Errno::Overflow));
+        },
+    );
+}
+
+/// So many processes hold units that there is no entry for the victim: it takes a page.
+fn acquire_where_many_have() {
+    at_each_instruction(
+        |world| {
+            world.add(semaphore::create(&world.survivor(), 100, true, true).unwrap());
+            for process in 0..world.arena.geometry.processes_max {
+                if process != VICTIM {
+                    object::share(&world.survivor(), world.made(0), process).unwrap();
+                    let member = world.member(process);
+                    semaphore::acquire(&member, of(&member, world.made(0)), Deadline::NOW).unwrap();
+                }
+            }
+        },
+        |world, victim, _| {
+            let semaphore = of(victim, world.made(0));
+            semaphore::acquire(victim, semaphore, Deadline::NOW).unwrap();
+            semaphore::acquire(victim, semaphore, Deadline::NOW).unwrap();
+        },
+        |world| {
+            let others = world.arena.geometry.processes_max - 1;
+            let survivor = world.survivor();
+            let semaphore = of::<semaphore::SemaphoreState>(&survivor, world.made(0));
+            assert_eq!(semaphore.state.value(), 100 - u64::from(others));
+            for process in (0..=others).filter(|process| ![VICTIM, SURVIVOR].contains(process)) {
+                object::release(&world.member(process), world.made(0)).unwrap();
+            }
+            assert_eq!(semaphore.state.value(), 99);
+        },
+    );
+}
+
+fn set_an_event() {
+    at_each_instruction(
+        |world| world.add(event::create(&world.survivor()).unwrap()),
+        |world, victim, _| event::set(victim, of(victim, world.made(0))).unwrap(),
+        |world| {
+            let survivor = world.survivor();
+            let event = of(&survivor, world.made(0));
+            assert!(matches!(event::wait(&survivor, event, Deadline::NOW), Ok(()) | Err(Errno::Again)));
+            event::set(&survivor, event).unwrap();
+            assert_eq!(event::wait(&survivor, event, Deadline::NOW), Ok(()));
+        },
+    );
+}
+
+/// A condition and its lock.
+fn a_condition(world: &World) {
+    world.add(condition::create(&world.survivor()).unwrap());
+    world.add(lock::create(&world.survivor(), true).unwrap());
+}
+
+fn wait_in_a_condition() {
+    at_each_instruction(
+        a_condition,
+        |world, victim, _| {
+            let (condition, lock) = (of(victim, world.made(0)), of(victim, world.made(1)));
+            lock::acquire(victim, lock, Deadline::NOW).unwrap();
+            let depth = condition::enter(victim, condition, lock).unwrap();
+            assert_eq!(condition::wait(victim, condition, Deadline::NOW), Ok(false));
+            lock::acquire_again(victim, lock, depth).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            let (condition, lock) = (of(&survivor, world.made(0)), of(&survivor, world.made(1)));
+            let acquired = lock::acquire(&survivor, lock, Deadline::NOW);
+            assert!(matches!(acquired, Ok(()) | Err(Errno::Ownerdead)));
+            // The dead doesn't wait.
+            assert_eq!(condition::notify(&survivor, condition, lock, 1), Ok(0));
+        },
+    );
+}
+
+fn notify_a_condition() {
+    at_each_instruction(
+        |world| {
+            a_condition(world);
+            let survivor = world.survivor();
+            let (condition, lock) = (of(&survivor, world.made(0)), of(&survivor, world.made(1)));
+            lock::acquire(&survivor, lock, Deadline::NOW).unwrap();
+            condition::enter(&survivor, condition, lock).unwrap();
+        },
+        |world, victim, _| {
+            let (condition, lock) = (of(victim, world.made(0)), of(victim, world.made(1)));
+            lock::acquire(victim, lock, Deadline::NOW).unwrap();
+            assert_eq!(condition::notify(victim, condition, lock, 1), Ok(1));
+            lock::release(victim, lock).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            let condition = of(&survivor, world.made(0));
+            let notified = condition::wait(&survivor, condition, Deadline::NOW).unwrap();
+            assert!(!notified || condition::wait(&survivor, condition, Deadline::NOW) == Ok(true));
+        },
+    );
+}
+
+fn pass_a_barrier() {
+    at_each_instruction(
+        |world| {
+            world.add(barrier::create(&world.survivor(), 2).unwrap());
+            let survivor = world.survivor();
+            let barrier = of(&survivor, world.made(0));
+            barrier::arrive(&survivor, barrier, false, Deadline::NOW).unwrap();
+        },
+        |world, victim, _| {
+            let barrier = of(victim, world.made(0));
+            let arrival = barrier::arrive(victim, barrier, true, Deadline::NOW).unwrap();
+            barrier::wait(victim, barrier, arrival, Deadline::NOW).unwrap();
+            barrier::release(victim, barrier).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            let barrier = of::<barrier::BarrierState>(&survivor, world.made(0));
+            // It was passed, or the one who waits there is told; and then it is as new.
+            let _ = barrier::abort(&survivor, barrier);
+            barrier::reset(&survivor, barrier).unwrap();
+            assert_eq!((barrier.state.waiting(), barrier.state.is_broken()), (0, false));
+        },
+    );
+}
+
+fn make_name_and_unlink_shared_memory() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            shared::create(victim, 5000, false, "name").unwrap();
+            shared::unlink(victim, "name").unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            // A name outlives who gave it.
+            match shared::open(&survivor, "name") {
+                Ok(handle) => {
+                    assert_eq!(shared::create(&survivor, 1, true, "name"), Err(Errno::Exist));
+                    shared::unlink(&survivor, "name").unwrap();
+                    object::release(&survivor, handle).unwrap();
+                }
+                Err(error) => assert_eq!(error, Errno::Noent),
+            }
+            assert_eq!(shared::open(&survivor, "name"), Err(Errno::Noent));
+        },
     );
 }
 
@@ -293,6 +706,10 @@ macro_rules! tests {
 tests! {
     put_small put_into_a_new_segment put_with_a_handle get_small get_from_the_next_segment
     get_with_a_handle create_a_queue release_a_queue_with_items close_a_queue
+    get_from_a_joinable_queue say_that_a_task_is_done put_many_at_once get_many_at_once
+    make_a_pipe send_over_a_pipe receive_from_a_pipe close_an_end_of_a_pipe close_both_ends_of_a_pipe
+    acquire_and_release_a_lock acquire_a_recursive_lock acquire_and_release_a_semaphore acquire_where_many_have
+    set_an_event wait_in_a_condition notify_a_condition pass_a_barrier make_name_and_unlink_shared_memory
 }
 
 fn alone(name: &str, test: fn()) {

@@ -13,9 +13,17 @@
 //! between their store and their load (Dekker). A notifier that dies before it wakes, or a sleeper that dies after
 //! it was woken in place of another, is repaired by the supervisor with [`Event::wake_all`], which is correct at
 //! any time, because everyone who wakes looks again.
+//!
+//! One who waits for several events [watches](Event::watch) each, and sleeps on the arena's common one, which is
+//! notified by whoever wakes an event that is watched.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
+use sandpool_abi::Errno;
+
+use super::Result;
+use super::arena::{Arena, Member};
+use super::waiting::Waiting;
 use crate::sys::futex::{Deadline, Word};
 use crate::sys::mem::shared;
 
@@ -29,7 +37,8 @@ shared! {
     /// A futex that counts changes.
     pub(crate) struct Event {
         word: AtomicU32,
-        reserved: AtomicU32,
+        /// somebody waits for several events, of which this is one
+        watched: AtomicU32,
     }
 }
 
@@ -39,7 +48,15 @@ pub(crate) struct TimedOut;
 
 impl Event {
     /// Waits until `ready`, or until it may have changed: the caller tries again either way.
-    pub(crate) fn wait(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<(), TimedOut> {
+    ///
+    /// `AGAIN` or `TIMEDOUT`; `DEADLOCK` if the supervisor wants to hear what this process waits for.
+    pub(crate) fn wait(
+        &self,
+        member: &Member,
+        what: Waiting,
+        deadline: Deadline,
+        ready: impl Fn() -> bool,
+    ) -> Result<()> {
         if deadline != Deadline::NOW {
             for _ in 0..SPINS {
                 if ready() {
@@ -48,33 +65,78 @@ impl Event {
                 self.word.pause();
             }
         }
-        self.sleep(deadline, ready)
+        self.sleep(member, what, deadline, ready)
     }
 
     /// The same without looking for a while first: for what takes longer than a while, such as the end of a process.
-    pub(crate) fn sleep(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<(), TimedOut> {
-        sleep(&self.word, deadline, ready)
+    pub(crate) fn sleep(
+        &self,
+        member: &Member,
+        what: Waiting,
+        deadline: Deadline,
+        ready: impl Fn() -> bool,
+    ) -> Result<()> {
+        let note = (deadline == Deadline::NEVER).then(|| member.note(what, &self.word)).transpose()?;
+        let slept = sleep(&self.word, deadline, ready);
+        if let Some(note) = note
+            && note.is_raised()
+        {
+            note.keep();
+            return Err(Errno::Deadlock);
+        }
+        slept.map_err(|_| if deadline == Deadline::NOW { Errno::Again } else { Errno::Timedout })
+    }
+
+    /// Waits until `ready`, or until it may have changed, for something that the supervisor does: so it is no deadlock.
+    pub(crate) fn sleep_for_supervisor(&self, ready: impl Fn() -> bool) {
+        // Without an end, the time is never over.
+        let _ = sleep(&self.word, Deadline::NEVER, ready);
     }
 
     /// Wakes one sleeper, if there is any. Call it after the change is published.
     #[inline]
-    pub(crate) fn notify_one(&self) {
-        notify_one(&self.word);
+    pub(crate) fn notify_one(&self, arena: &Arena) {
+        if notify_one(&self.word) {
+            self.tell_watchers(arena);
+        }
     }
 
     /// Wakes all sleepers.
     #[inline]
-    pub(crate) fn notify_all(&self) {
-        notify_all(&self.word);
+    pub(crate) fn notify_all(&self, arena: &Arena) {
+        if notify_all(&self.word) {
+            self.tell_watchers(arena);
+        }
     }
 
     /// Wakes all sleepers, and those who are about to sleep, whether or not the word says that there are any.
-    pub(crate) fn wake_all(&self) {
+    pub(crate) fn wake_all(&self, arena: &Arena) {
         wake_all(&self.word);
+        self.tell_watchers(arena);
+    }
+
+    /// Has the common event of the arena notified with this one, once. Look at what is waited for after that.
+    pub(crate) fn watch(&self) {
+        self.watched.swap(1, Ordering::SeqCst);
+        Word::fetch_or(&self.word, WAITERS);
+        fence(Ordering::SeqCst);
+    }
+
+    #[cold]
+    fn tell_watchers(&self, arena: &Arena) {
+        if self.watched.swap(0, Ordering::SeqCst) != 0
+            && let Ok(header) = arena.header()
+        {
+            notify_all(&header.watched.word);
+        }
     }
 }
 
-pub(super) fn sleep(word: &impl Word, deadline: Deadline, ready: impl Fn() -> bool) -> Result<(), TimedOut> {
+pub(super) fn sleep(
+    word: &impl Word,
+    deadline: Deadline,
+    ready: impl Fn() -> bool,
+) -> std::result::Result<(), TimedOut> {
     if deadline == Deadline::NOW {
         return if ready() { Ok(()) } else { Err(TimedOut) };
     }
@@ -90,20 +152,26 @@ pub(super) fn sleep(word: &impl Word, deadline: Deadline, ready: impl Fn() -> bo
     Ok(())
 }
 
+/// Whether the word said that there is somebody to wake.
 #[inline]
-pub(super) fn notify_one(word: &impl Word) {
+pub(super) fn notify_one(word: &impl Word) -> bool {
     fence(Ordering::SeqCst);
-    if word.load() & WAITERS != 0 {
+    let waiters = word.load() & WAITERS != 0;
+    if waiters {
         wake_one(word);
     }
+    waiters
 }
 
+/// Whether the word said that there is somebody to wake.
 #[inline]
-pub(super) fn notify_all(word: &impl Word) {
+pub(super) fn notify_all(word: &impl Word) -> bool {
     fence(Ordering::SeqCst);
-    if word.load() & WAITERS != 0 {
+    let waiters = word.load() & WAITERS != 0;
+    if waiters {
         wake_all(word);
     }
+    waiters
 }
 
 #[cold]

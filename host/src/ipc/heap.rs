@@ -243,7 +243,7 @@ pub(crate) fn free(member: &Member, register: &AtomicU64) -> Result<()> {
     heap.guard.set(register, 0)?;
     heap.guard.commit();
     drop(heap);
-    member.arena.header()?.heap.freed.notify_all();
+    member.arena.header()?.heap.freed.notify_all(&member.arena);
     Ok(())
 }
 

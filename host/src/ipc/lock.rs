@@ -14,6 +14,7 @@
 //!   It wakes one as well if the dead process was only acquiring or releasing: it may have been the one that was
 //!   woken, or the one that was about to wake. A sleeper that is woken for nothing looks at the word and sleeps
 //!   again, with `WAITERS` set.
+//! * **give up** when the time is over: wake one sleeper, who may have been passed over for this one.
 //!
 //! # The journal
 //!
@@ -41,7 +42,7 @@ const DIED: u32 = 1 << 30;
 const OWNER: u32 = (1 << 24) - 1;
 
 /// Tries before a process sleeps: a few microseconds, longer than a critical section lasts.
-const SPINS: u32 = if cfg!(test) { 2 } else { 200 };
+pub(super) const TRIES: u32 = if cfg!(test) { 2 } else { 200 };
 /// Tries before the supervisor gives up for now.
 const BRIEF_SPINS: u32 = if cfg!(test) { 2 } else { 20_000 };
 
@@ -70,7 +71,10 @@ impl Lock {
     /// `BUSY` if the member has little [`Patience`] and somebody holds it.
     #[inline]
     pub(crate) fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
-        let recovered = acquire(&self.word, member.index, member.patience)?;
+        let recovered = match member.patience {
+            Patience::Forever => acquire(&self.word, member.index, Deadline::NEVER, || false)?,
+            Patience::Brief => try_acquire(&self.word, member.index, BRIEF_SPINS).ok_or(Errno::Busy)?,
+        };
         let guard = Guard { lock: self, arena: &member.arena, recovered };
         if recovered {
             guard.roll_back()?;
@@ -86,28 +90,58 @@ impl Lock {
 }
 
 /// Takes the lock for a process. Returns whether its last owner died.
+///
+/// `AGAIN` or `TIMEDOUT`; `DEADLOCK` if it has slept and `interrupted` then says so.
 #[inline]
-pub(super) fn acquire(word: &impl Word, process: u32, patience: Patience) -> Result<bool> {
+pub(super) fn acquire(
+    word: &impl Word,
+    process: u32,
+    deadline: Deadline,
+    interrupted: impl Fn() -> bool,
+) -> Result<bool> {
     if word.compare_exchange(0, process + 1).is_ok() {
         return Ok(false);
     }
-    acquire_slowly(word, process + 1, patience)
+    acquire_slowly(word, process, deadline, interrupted)
+}
+
+/// Takes the lock if it is free within so many looks. Returns whether its last owner died.
+pub(super) fn try_acquire(word: &impl Word, process: u32, spins: u32) -> Option<bool> {
+    try_acquire_with(word, process, spins, 0)
+}
+
+#[inline]
+fn try_acquire_with(word: &impl Word, process: u32, spins: u32, waiters: u32) -> Option<bool> {
+    for _ in 0..spins {
+        let now = word.load();
+        let mine = (process + 1) | (now & WAITERS) | waiters;
+        if now & OWNER == 0 && word.compare_exchange(now, mine).is_ok() {
+            return Some(now & DIED != 0);
+        }
+        word.pause();
+    }
+    None
 }
 
 #[cold]
-fn acquire_slowly(word: &impl Word, me: u32, patience: Patience) -> Result<bool> {
-    let spins = if patience == Patience::Brief { BRIEF_SPINS } else { SPINS };
+fn acquire_slowly(
+    word: &impl Word,
+    process: u32,
+    deadline: Deadline,
+    interrupted: impl Fn() -> bool,
+) -> Result<bool> {
     let mut waiters = 0;
     loop {
-        for _ in 0..spins {
-            let now = word.load();
-            if now & OWNER == 0 && word.compare_exchange(now, me | (now & WAITERS) | waiters).is_ok() {
-                return Ok(now & DIED != 0);
-            }
-            word.pause();
+        let spins = if deadline == Deadline::NOW { 1 } else { TRIES };
+        if let Some(died) = try_acquire_with(word, process, spins, waiters) {
+            return Ok(died);
         }
-        if patience == Patience::Brief {
-            return Err(Errno::Busy);
+        if deadline.is_over() {
+            if waiters != 0 {
+                // The wake that was meant for this one may be another's only one.
+                word.wake(1);
+            }
+            return Err(if deadline == Deadline::NOW { Errno::Again } else { Errno::Timedout });
         }
         let now = word.load();
         let waited = now | WAITERS;
@@ -115,8 +149,33 @@ fn acquire_slowly(word: &impl Word, me: u32, patience: Patience) -> Result<bool>
             continue;
         }
         waiters = WAITERS;
-        word.wait(waited, Deadline::NEVER);
+        word.wait(waited, deadline);
+        if interrupted() {
+            return Err(Errno::Deadlock);
+        }
     }
+}
+
+/// The number of the process that owns the lock.
+pub(super) fn owner(word: &impl Word) -> Option<u32> {
+    (word.load() & OWNER).checked_sub(1)
+}
+
+/// Releases the lock, whoever owns it. Whether anybody did.
+pub(super) fn release_any(word: &impl Word) -> bool {
+    let mut now = word.load();
+    while now & OWNER != 0 {
+        match word.compare_exchange(now, 0) {
+            Ok(_) => {
+                if now & WAITERS != 0 {
+                    word.wake(1);
+                }
+                return true;
+            }
+            Err(other) => now = other,
+        }
+    }
+    false
 }
 
 #[inline]

@@ -3,7 +3,7 @@
 //! ```text
 //!  header   heap, object table and stdio locks
 //!  process  one slot a process: state, exit status, and what it is in the middle of
-//!  object   one slot an object: queue, …; beside it a bit for each process that holds it
+//!  object   one slot an object of any kind; beside it a bit for each process that holds it
 //!  pages    one descriptor a page of the heap
 //!  heap     runs of pages: what queues hold, large items, arguments of a spawn
 //! ```
@@ -23,12 +23,18 @@
 pub(crate) mod arena;
 pub(crate) mod event;
 pub(crate) mod heap;
+pub(crate) mod kind;
 pub(crate) mod lock;
 pub(crate) mod message;
 pub(crate) mod object;
+pub(crate) mod pipe;
 pub(crate) mod process_table;
 pub(crate) mod queue;
+pub(crate) mod shared;
 pub(crate) mod sweep;
+pub(crate) mod sync;
+pub(crate) mod tally;
+pub(crate) mod waiting;
 
 #[cfg(test)]
 mod death_tests;

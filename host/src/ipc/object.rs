@@ -7,22 +7,26 @@
 //! * for a child, by its parent and before it runs: fork gives it all that the parent holds, spawn what is listed,
 //! * for the one who takes a message that carries the handle.
 //!
-//! A message on its way counts as well (`in_transit`). When the last bit and the last message are gone, whoever
-//! took the last one destroys the object. A process that dies there leaves `DYING` and its number behind, and the
-//! supervisor goes on where it stopped.
+//! A message on its way counts as well (`in_transit`), and so does a name that the object has. When the last of these
+//! is gone, whoever took it away destroys the object. A process that dies there leaves `DYING` and its number
+//! behind, and the supervisor goes on where it stopped.
+//!
+//! What an object is, its [`Kind`] says, and what that means at the turns of its life stands in [`kind`].
+//! An end of a pipe is destroyed in two steps: it is `GONE` as long as the other end may still look at it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member};
-use super::lock::Lock;
-use super::queue::{self, QueueState};
-use crate::sys::mem::shared;
+use super::kind::{self, Kind};
+use super::lock::{Guard, Lock};
+use crate::sys::mem::{Shared, shared};
 
 const LIVE: u64 = 1;
 const DYING: u64 = 2;
+const GONE: u64 = 3;
 
 const GENERATION_MASK: u64 = (1 << 30) - 1;
 
@@ -42,9 +46,28 @@ shared! {
         state: AtomicU64,
         in_transit: AtomicU64,
         next_free: AtomicU64,
-        reserved: [AtomicU64; 5],
-        pub(crate) queue: QueueState,
+        /// one of [`Kind`]
+        kind: AtomicU64,
+        reserved: [AtomicU64; 4],
+        body: Body,
     }
+
+    /// Room for what an object of any kind keeps.
+    #[repr(align(64))]
+    struct Body {
+        words: [AtomicU64; BODY / 8],
+    }
+}
+
+/// Bytes of an object beside its head.
+const BODY: usize = 1344;
+
+/// What an object of some kind keeps.
+pub(crate) trait State: Shared + Sized + 'static {
+    const KIND: Kind;
+    /// Evaluated where a state is looked at.
+    const FITS: () =
+        assert!(size_of::<Self>() <= BODY && align_of::<Self>() <= 64, "an object slot is too small");
 }
 
 impl ObjectTable {
@@ -88,18 +111,37 @@ fn bit(process: u32) -> (usize, u64) {
     (process as usize / 64, 1 << (process % 64))
 }
 
-/// A live object that this process holds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Object<'a> {
-    pub(crate) index: u32,
-    pub(crate) slot: &'a ObjectSlot,
+impl ObjectSlot {
+    /// What it is, which makes sense only if it isn't free.
+    pub(super) fn kind(&self) -> Result<Kind> {
+        Kind::from_code(self.kind.load(Ordering::Relaxed)).ok_or(Errno::Io)
+    }
+
+    fn is(&self, wanted: u64) -> bool {
+        self.state.load(Ordering::Acquire) & 0xff == wanted
+    }
 }
+
+/// A live object of a kind that this process holds.
+#[derive(Debug)]
+pub(crate) struct Object<'a, S> {
+    pub(crate) index: u32,
+    pub(crate) state: &'a S,
+}
+
+impl<S> Clone for Object<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Object<'_, S> {}
 
 /// Looks a handle up.
 ///
 /// `BADF` if it is stale, forged, or was never given to this process.
 #[inline]
-pub(crate) fn resolve(member: &Member, handle: Handle) -> Result<Object<'_>> {
+pub(crate) fn find(member: &Member, handle: Handle) -> Result<(u32, &ObjectSlot)> {
     let index = handle.index()?;
     let slot = member.arena.object(index)?;
     let state = slot.state.load(Ordering::Acquire);
@@ -110,19 +152,101 @@ pub(crate) fn resolve(member: &Member, handle: Handle) -> Result<Object<'_>> {
     {
         return Err(Errno::Badf);
     }
-    Ok(Object { index, slot })
+    Ok((index, slot))
+}
+
+/// Looks up the handle of an object of one kind.
+///
+/// `BADF` as [`find`], and if it is of another kind.
+#[inline]
+pub(crate) fn resolve<S: State>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
+    let (index, slot) = find(member, handle)?;
+    if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
+        return Err(Errno::Badf);
+    }
+    Ok(Object { index, state: state(member, slot)? })
+}
+
+/// What an object keeps, taken for this kind. Any bytes are valid, so a wrong kind is a wrong answer at worst.
+#[inline]
+pub(super) fn state<'a, S: State>(member: &'a Member, slot: &ObjectSlot) -> Result<&'a S> {
+    let () = S::FITS;
+    member.arena.at(member.arena.offset_of(&slot.body) as usize)
+}
+
+/// An object that another one refers to, in whatever state it is, and its number. `None` if its slot was used anew.
+pub(super) fn referred(member: &Member, handle: Handle) -> Result<Option<(u32, &ObjectSlot)>> {
+    let Ok(index) = handle.index() else { return Ok(None) };
+    let slot = member.arena.object(index)?;
+    let now = slot.state.load(Ordering::Acquire);
+    Ok((now & 0xff != 0 && generation(now) == handle.generation()).then_some((index, slot)))
+}
+
+/// Whether anybody but this process holds an object, or a message on its way does.
+pub(super) fn is_held_by_others(member: &Member, index: u32) -> Result<bool> {
+    let (own_word, own_bit) = bit(member.index);
+    for word in 0..member.arena.ref_words() {
+        let own = if word == own_word { own_bit } else { 0 };
+        if member.arena.ref_word(index, word)?.load(Ordering::SeqCst) & !own != 0 {
+            return Ok(true);
+        }
+    }
+    Ok(member.arena.object(index)?.in_transit.load(Ordering::SeqCst) != 0)
+}
+
+/// The processes that hold an object.
+pub(crate) fn holders(arena: &Arena, index: u32) -> impl Iterator<Item = u32> {
+    (0..arena.geometry.processes_max).filter(move |process| {
+        let (word, bit) = bit(*process);
+        arena.ref_word(index, word).is_ok_and(|cell| cell.load(Ordering::Relaxed) & bit != 0)
+    })
+}
+
+/// The live objects of a kind, with their numbers. Only while the table is locked do they stay so.
+fn all_of<S: State>(member: &Member) -> Result<impl Iterator<Item = (u32, &ObjectSlot, &S)>> {
+    let high_water = member.arena.header()?.objects.high_water(&member.arena);
+    Ok((0..high_water).filter_map(|index| {
+        let slot = member.arena.object(index).ok()?;
+        let is_one = slot.is(LIVE) && slot.kind.load(Ordering::Relaxed) == S::KIND as u64;
+        is_one.then(|| Some((index, slot, state(member, slot).ok()?))).flatten()
+    }))
 }
 
 /// Makes an object: `init` fills a free slot, which then becomes live, held by the caller, in one commit.
 /// A run of pages in `register` becomes the object's in the same commit.
-pub(crate) fn create(
+pub(crate) fn create<S: State>(
     member: &Member,
     register: &AtomicU64,
-    init: impl FnOnce(&ObjectSlot) -> Result<()>,
+    init: impl FnOnce(&S) -> Result<()>,
+) -> Result<Handle> {
+    create_unless(member, register, |_| false, 0, init)
+}
+
+/// The same, with a name: it holds the object until [`unname`] takes it away.
+///
+/// `EXIST` if `has_it` holds of another.
+pub(crate) fn create_named<S: State>(
+    member: &Member,
+    register: &AtomicU64,
+    has_it: impl Fn(&S) -> bool,
+    init: impl FnOnce(&S) -> Result<()>,
+) -> Result<Handle> {
+    create_unless(member, register, has_it, 1, init)
+}
+
+fn create_unless<S: State>(
+    member: &Member,
+    register: &AtomicU64,
+    conflicts: impl Fn(&S) -> bool,
+    names: u64,
+    init: impl FnOnce(&S) -> Result<()>,
 ) -> Result<Handle> {
     let arena = &*member.arena;
     let table = &arena.header()?.objects;
     let guard = table.lock.lock(member)?;
+    if names != 0 && all_of::<S>(member)?.any(|(_, _, state)| conflicts(state)) {
+        return Err(Errno::Exist);
+    }
     let free = table.free.load(Ordering::Relaxed);
     let index = if free != 0 {
         let index = u32::try_from(free - 1).map_err(|_| Errno::Io)?;
@@ -137,9 +261,18 @@ pub(crate) fn create(
         index
     };
     let slot = arena.object(index)?;
-    init(slot)?;
     // Nobody looks at these before the state says that the object is live.
-    slot.in_transit.store(0, Ordering::Relaxed);
+    if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
+        // What another kind has left may be anything, such as a lock that somebody owns. Whoever is interrupted here
+        // leaves no kind behind.
+        slot.kind.store(0, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        slot.body.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        compiler_fence(Ordering::SeqCst);
+        slot.kind.store(S::KIND as u64, Ordering::Relaxed);
+    }
+    init(state(member, slot)?)?;
+    slot.in_transit.store(names, Ordering::Relaxed);
     let (own_word, own_bit) = bit(member.index);
     for word in 0..arena.ref_words() {
         arena.ref_word(index, word)?.store(if word == own_word { own_bit } else { 0 }, Ordering::Relaxed);
@@ -151,22 +284,55 @@ pub(crate) fn create(
     Ok(Handle::new(index, generation))
 }
 
+/// Lets the caller hold the object of which this holds.
+///
+/// `NOENT`.
+pub(crate) fn open_named<S: State>(member: &Member, has_it: impl Fn(&S) -> bool) -> Result<Handle> {
+    let _guard = member.arena.header()?.objects.lock.lock(member)?;
+    let (index, slot, _) = all_of::<S>(member)?.find(|(_, _, state)| has_it(state)).ok_or(Errno::Noent)?;
+    let (word, bit) = bit(member.index);
+    member.arena.ref_word(index, word)?.fetch_or(bit, Ordering::SeqCst);
+    Ok(Handle::new(index, generation(slot.state.load(Ordering::Relaxed))))
+}
+
+/// Takes the name away from the object of which this holds: `named` is the word that says that it has one.
+///
+/// `NOENT`.
+pub(crate) fn unname<S: State>(
+    member: &Member,
+    has_it: impl Fn(&S) -> bool,
+    named: impl Fn(&S) -> &AtomicU64,
+) -> Result<()> {
+    let index = {
+        let guard = member.arena.header()?.objects.lock.lock(member)?;
+        let (index, slot, state) =
+            all_of::<S>(member)?.find(|(_, _, state)| has_it(state)).ok_or(Errno::Noent)?;
+        guard.set(named(state), 0)?;
+        guard.set(&slot.in_transit, slot.in_transit.load(Ordering::Relaxed).saturating_sub(1))?;
+        guard.commit();
+        index
+    };
+    destroy_if_unused(member, index)
+}
+
 /// Lets another process hold an object that the caller holds.
 pub(crate) fn share(member: &Member, handle: Handle, with: u32) -> Result<()> {
-    let object = resolve(member, handle)?;
+    let (index, _) = find(member, handle)?;
     let (word, bit) = bit(with);
-    member.arena.ref_word(object.index, word)?.fetch_or(bit, Ordering::SeqCst);
+    member.arena.ref_word(index, word)?.fetch_or(bit, Ordering::SeqCst);
     Ok(())
 }
 
 /// Drops the caller's hold, and the object with the last one.
 pub(crate) fn release(member: &Member, handle: Handle) -> Result<()> {
-    let object = resolve(member, handle)?;
-    drop_hold(member, object.index, member.index)
+    let (index, _) = find(member, handle)?;
+    drop_hold(member, index, member.index)
 }
 
-/// Clears one process's bit, and destroys the object if that was the last.
+/// Ends what one process has to do with an object, clears its bit, and destroys the object if that was the last.
 fn drop_hold(member: &Member, index: u32, process: u32) -> Result<()> {
+    let _operation = member.begin(index)?;
+    kind::settle(member, index, process)?;
     let (word, bit) = bit(process);
     member.arena.ref_word(index, word)?.fetch_and(!bit, Ordering::SeqCst);
     destroy_if_unused(member, index)
@@ -189,8 +355,13 @@ pub(crate) fn destroy_if_unused(member: &Member, index: u32) -> Result<()> {
         {
             let guard = member.arena.header()?.objects.lock.lock(member)?;
             let state = slot.state.load(Ordering::Relaxed);
+            if state & 0xff != LIVE {
+                continue;
+            }
             let in_transit = slot.in_transit.load(Ordering::Relaxed) != 0;
-            if state & 0xff != LIVE || in_transit || is_held(&member.arena, index)? {
+            if in_transit || is_held(&member.arena, index)? {
+                drop(guard);
+                kind::hold_dropped(member, index)?;
                 continue;
             }
             guard.set(&slot.state, generation(state) << 32 | u64::from(member.index + 1) << 8 | DYING)?;
@@ -205,20 +376,39 @@ pub(crate) fn destroy_if_unused(member: &Member, index: u32) -> Result<()> {
 fn finish_destroying(member: &Member, index: u32, unused: &mut Vec<u32>) -> Result<()> {
     let slot = member.arena.object(index)?;
     let _operation = member.begin(index)?;
-    queue::destroy(member, &slot.queue, unused)?;
+    kind::destroy(member, slot, unused)?;
     let table = &member.arena.header()?.objects;
     let guard = table.lock.lock(member)?;
-    guard.set(&slot.state, generation(slot.state.load(Ordering::Relaxed)) << 32)?;
-    guard.set(&slot.next_free, table.free.load(Ordering::Relaxed))?;
-    guard.set(&table.free, u64::from(index) + 1)?;
+    let peer = match kind::peer(member, slot)? {
+        Some(peer) => referred(member, peer)?,
+        None => None,
+    };
+    match peer {
+        // It still looks at this one: both go when it does.
+        Some((_, peer)) if !peer.is(GONE) => {
+            let state = slot.state.load(Ordering::Relaxed);
+            guard.set(&slot.state, generation(state) << 32 | GONE)?;
+        }
+        Some((peer_index, peer)) => {
+            free_slot(table, &guard, peer_index, peer)?;
+            free_slot(table, &guard, index, slot)?;
+        }
+        None => free_slot(table, &guard, index, slot)?,
+    }
     guard.commit();
     Ok(())
+}
+
+fn free_slot(table: &ObjectTable, guard: &Guard<'_>, index: u32, slot: &ObjectSlot) -> Result<()> {
+    guard.set(&slot.state, generation(slot.state.load(Ordering::Relaxed)) << 32)?;
+    guard.set(&slot.next_free, table.free.load(Ordering::Relaxed))?;
+    guard.set(&table.free, u64::from(index) + 1)
 }
 
 /// Counts the handles of a message on its way; `mark` is set in the same commit, to say that they are counted.
 pub(crate) fn enter_transit(member: &Member, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
     for handle in handles {
-        resolve(member, *handle)?;
+        find(member, *handle)?;
     }
     each_in_transit(member, handles, mark, 1, |count| count + 1, |_| {})
 }
@@ -304,7 +494,7 @@ pub(crate) fn drop_holds_of(member: &Member, dead: u32, killed: bool) -> Result<
 pub(crate) fn count_live(arena: &Arena) -> Result<u32> {
     let mut live = 0;
     for index in 0..arena.header()?.objects.high_water(arena) {
-        live += u32::from(arena.object(index)?.state.load(Ordering::Acquire) & 0xff != 0);
+        live += u32::from(!arena.object(index)?.is(0));
     }
     Ok(live)
 }

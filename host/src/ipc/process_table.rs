@@ -21,8 +21,10 @@
 //! # What a process is in the middle of
 //!
 //! Its slot says that as well, for the [sweep](super::sweep): the object whose locks it may hold, and the runs of
-//! heap pages in its hands.
+//! heap pages in its hands; and for which object it [waits](super::waiting).
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use sandpool_abi::{Errno, NAME_MAX, process};
@@ -30,6 +32,7 @@ use sandpool_abi::{Errno, NAME_MAX, process};
 use super::Result;
 use super::arena::{Arena, Member};
 use super::event::Event;
+use super::waiting::Waits;
 use crate::sys::mem::shared;
 
 /// The daemonic flag of a state word.
@@ -72,6 +75,10 @@ shared! {
         operation: AtomicU64,
         /// runs of heap pages in its hands, see [`Register`]
         inflight: [AtomicU64; Register::ALL.len()],
+        /// what it waits for
+        pub(crate) waits: Waits,
+        /// where it stands among those who wait in a condition or barrier
+        pub(crate) place: Place,
         /// its process id, when it has ended
         pub(crate) ended_pid: AtomicU32,
         reserved: AtomicU32,
@@ -80,13 +87,58 @@ shared! {
         name: Name,
     }
 
-    struct Name {
+    /// The place of a process among others in a [condition](super::sync::condition) or
+    /// [barrier](super::sync::barrier). The lock of that object guards it.
+    pub(crate) struct Place {
+        /// number of the object, plus 1
+        pub(crate) object: AtomicU64,
+        /// number of the process behind it, plus 1
+        pub(crate) next: AtomicU64,
+        /// number of the process before it, plus 1
+        pub(crate) prev: AtomicU64,
+    }
+
+    pub(crate) struct Name {
         len: AtomicU64,
         words: [AtomicU64; NAME_WORDS],
     }
 }
 
 const NAME_WORDS: usize = (NAME_MAX + 1) / 8;
+
+/// A name, copied out of the table or about to be written to it.
+///
+/// It lies on the stack: while a child of a process runs, what the process changes of its heap is copied page by page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NameBuffer {
+    len: usize,
+    bytes: [u8; NAME_WORDS * 8],
+}
+
+impl Default for NameBuffer {
+    fn default() -> Self {
+        Self { len: 0, bytes: [0; NAME_WORDS * 8] }
+    }
+}
+
+/// It need not be UTF-8 if it comes out of the table.
+impl Deref for NameBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Appends, as far as there is room.
+impl fmt::Write for NameBuffer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.len..NAME_MAX).unwrap_or_default();
+        self.len += room.len().min(text.len());
+        room.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+        Ok(())
+    }
+}
 
 /// What a run of heap pages is that is in the hands of a process. Each can be at the same time as the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +199,8 @@ impl StateWord {
             | self.state as u64
     }
 
-    fn free(self) -> Self {
+    /// The slot given back: handles to what it was name nothing any more.
+    pub(crate) fn free(self) -> Self {
         Self {
             generation: self.generation.wrapping_add(1) & 0x3fff_ffff,
             parent: NO_PARENT,
@@ -171,8 +224,13 @@ impl ProcessHandle {
         Self(u64::from(generation) << 32 | HANDLE_TAG | u64::from(index + 1))
     }
 
+    /// Whether it has the form of one, and not of an object's.
+    pub(crate) fn is_one(self) -> bool {
+        self.0 & HANDLE_TAG != 0
+    }
+
     pub(crate) fn index(self) -> Result<u32> {
-        if self.0 & HANDLE_TAG == 0 {
+        if !self.is_one() {
             return Err(Errno::Badf);
         }
         ((self.0 & (HANDLE_TAG - 1)) as u32).checked_sub(1).ok_or(Errno::Badf)
@@ -252,12 +310,12 @@ impl ProcessSlot {
     }
 
     /// Its name.
-    pub(crate) fn name(&self) -> Vec<u8> {
+    pub(crate) fn name(&self) -> NameBuffer {
         self.name.get()
     }
 
     /// The name of its parent.
-    pub(crate) fn parent_name(&self) -> Vec<u8> {
+    pub(crate) fn parent_name(&self) -> NameBuffer {
         self.parent_name.get()
     }
 
@@ -272,8 +330,8 @@ impl ProcessSlot {
 }
 
 impl Name {
-    fn set(&self, name: &str) {
-        for (word, bytes) in self.words.iter().zip(name.as_bytes().chunks(8)) {
+    pub(super) fn set(&self, name: &[u8]) {
+        for (word, bytes) in self.words.iter().zip(name.chunks(8)) {
             let mut padded = [0; 8];
             padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
             word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
@@ -282,9 +340,13 @@ impl Name {
     }
 
     /// Another process wrote it, so it need not be UTF-8.
-    fn get(&self) -> Vec<u8> {
+    pub(super) fn get(&self) -> NameBuffer {
         let len = (self.len.load(Ordering::Relaxed) as usize).min(NAME_MAX);
-        self.words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).take(len).collect()
+        let mut name = NameBuffer { len, ..NameBuffer::default() };
+        for (to, word) in name.bytes.as_chunks_mut::<8>().0.iter_mut().zip(&self.words) {
+            *to = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+        name
     }
 }
 
@@ -306,6 +368,7 @@ pub(crate) fn resolve(arena: &Arena, handle: ProcessHandle) -> Result<(u32, Stat
 }
 
 /// Changes a state word, unless `change` refuses. Returns what it was changed to.
+#[inline]
 pub(crate) fn update(
     arena: &Arena,
     index: u32,
@@ -328,7 +391,7 @@ pub(crate) fn update(
 pub(crate) fn reserve(
     arena: &Arena,
     parent: Option<(u32, ProcessHandle)>,
-    name: &str,
+    name: &[u8],
     flags: u8,
 ) -> Result<(u32, ProcessHandle)> {
     let max = arena.geometry.processes_max;
@@ -351,6 +414,8 @@ pub(crate) fn reserve(
             slot.exit.store(0, Ordering::Relaxed);
             slot.wanted_signals.store(0, Ordering::Relaxed);
             slot.failure.store(0, Ordering::Relaxed);
+            slot.waits.reset();
+            slot.place.object.store(0, Ordering::Relaxed);
             slot.parent.store(parent.map_or(0, |(_, handle)| handle.0), Ordering::Relaxed);
             slot.name.set(name);
             slot.started.store(nanos_now(), Ordering::Relaxed);

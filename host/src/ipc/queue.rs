@@ -24,6 +24,13 @@
 //!
 //! A large item is written and read outside of the locks, while its run is in the hands of the producer or the
 //! consumer (its `inflight` register): it changes hands in the commit.
+//!
+//! # A joinable queue
+//!
+//! It also counts, under the consumers' lock, which process has how many items that it isn't done with. When that
+//! process ends, they are lost, and nobody waits for them any more.
+//!
+//! Each direction of a [pipe](super::pipe) is such a queue too, with a bound in bytes.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -31,18 +38,21 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Member, PAGE};
-use super::event::{Event, TimedOut};
+use super::event::Event;
 use super::heap;
+use super::kind::Kind;
 use super::lock::{Guard, Lock};
 use super::message::{self, Carry, Message};
-use super::object::{Handle, Object};
+use super::object::{self, Handle};
 use super::process_table::Register;
+use super::tally::Tally;
+use super::waiting::Waiting;
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
 /// Items up to this size lie in the segment itself and are copied under the lock, which takes less than a
 /// microsecond; larger ones have a run of their own.
-const INLINE_MAX: usize = 8192;
+const INLINE_MAX: usize = sandpool_abi::queue::BATCH_ITEM_MAX;
 
 /// Bytes of the largest segment. The first is one page, and each is four times the one before.
 const SEGMENT_MAX: u64 = 64 << 10;
@@ -51,18 +61,31 @@ const INLINE: u64 = 1;
 const MESSAGE: u64 = 2;
 const LINK: u64 = 3;
 
+/// The bound counts bytes, not items.
+const BYTES: u32 = 1;
+/// Items are accounted for until they are done with.
+const JOINABLE: u32 = 2;
+
 shared! {
-    /// What a queue keeps in its object slot.
+    /// What a queue keeps.
     #[repr(align(64))]
     pub(crate) struct QueueState {
-        maxsize: AtomicU64,
+        /// the most that may wait; 0 for no bound
+        bound: AtomicU64,
         closed: AtomicU32,
-        reserved: AtomicU32,
+        flags: AtomicU32,
         not_empty: Event,
         not_full: Event,
-        unused: [AtomicU64; 4],
+        /// items that are done with
+        done: AtomicU64,
+        /// items that were taken by processes which ended before they were done with them
+        lost: AtomicU64,
+        /// copy of `done` and `lost` together, for those who wait
+        settled: AtomicU64,
+        all_settled: Event,
         tail: Side,
         head: Side,
+        taken: Tally,
     }
 
     /// One end of a queue.
@@ -76,8 +99,11 @@ shared! {
         segment: AtomicU64,
         /// where in it
         offset: AtomicU64,
+        /// copy of `bytes` for the other side
+        published_bytes: AtomicU64,
+        /// bytes of items put or got so far
+        bytes: AtomicU64,
         lock: Lock,
-        unused: [AtomicU64; 2],
     }
 
     struct SegmentHead {
@@ -91,7 +117,7 @@ shared! {
 const SEGMENT_HEAD: u64 = size_of::<SegmentHead>() as u64;
 
 impl Side {
-    /// The lock, with the published copy made good if an owner died.
+    /// The lock, with the published copies made good if an owner died.
     fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
         let guard = self.lock.lock(member)?;
         if guard.recovered {
@@ -101,47 +127,102 @@ impl Side {
     }
 
     fn publish(&self) {
+        self.published_bytes.store(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         self.published.store(self.sequence.load(Ordering::Relaxed), Ordering::Release);
     }
 
-    /// Sets the position behind one record more.
-    fn advance(&self, guard: &Guard<'_>, offset: u64) -> Result<()> {
+    /// Sets the position behind one record more, of an item of `len` bytes.
+    fn advance(&self, guard: &Guard<'_>, offset: u64, len: u64) -> Result<()> {
         guard.set(&self.offset, offset)?;
+        guard.set(&self.bytes, self.bytes.load(Ordering::Relaxed).wrapping_add(len))?;
         guard.set(&self.sequence, self.sequence.load(Ordering::Relaxed) + 1)
     }
 
     fn place(&self, segment: u64) {
-        self.published.store(0, Ordering::Relaxed);
-        self.sequence.store(0, Ordering::Relaxed);
+        for word in [&self.published, &self.sequence, &self.offset, &self.published_bytes, &self.bytes] {
+            word.store(0, Ordering::Relaxed);
+        }
         self.segment.store(segment, Ordering::Relaxed);
-        self.offset.store(0, Ordering::Relaxed);
     }
 }
 
+/// What bounds a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// So many items, or any number if it is 0.
+    Items(u64),
+    /// So many bytes. An item that is longer is put when no other waits.
+    Bytes(u64),
+}
+
+impl object::State for QueueState {
+    const KIND: Kind = Kind::Queue;
+}
+
 impl QueueState {
+    /// Makes it an empty queue, with its first segment.
+    pub(super) fn reset(&self, bound: Bound, joinable: bool, segment: u64) {
+        let (bound, unit) = match bound {
+            Bound::Items(items) => (items, 0),
+            Bound::Bytes(bytes) => (bytes, BYTES),
+        };
+        self.bound.store(bound, Ordering::Relaxed);
+        self.flags.store(unit | if joinable { JOINABLE } else { 0 }, Ordering::Relaxed);
+        self.closed.store(0, Ordering::Relaxed);
+        for word in [&self.done, &self.lost, &self.settled] {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.tail.place(segment);
+        self.head.place(segment);
+        self.taken.reset();
+    }
+
     /// The locks of both sides, for the sweep.
     pub(super) fn locks(&self) -> [&Lock; 2] {
         [&self.tail.lock, &self.head.lock]
     }
 
-    /// Both events, for the sweep.
-    pub(super) fn events(&self) -> [&Event; 2] {
-        [&self.not_empty, &self.not_full]
+    /// Its events, for the sweep.
+    pub(super) fn events(&self) -> [&Event; 3] {
+        [&self.not_empty, &self.not_full, &self.all_settled]
+    }
+
+    /// What consumers wait for.
+    pub(super) fn not_empty(&self) -> &Event {
+        &self.not_empty
     }
 
     /// Rolls back what dead owners of the locks left.
     pub(super) fn recover(&self, member: &Member) -> Result<()> {
         self.tail.lock(member)?;
-        self.head.lock(member)?;
+        self.lock_head(member)?;
         Ok(())
+    }
+
+    fn lock_head<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
+        let guard = self.head.lock(member)?;
+        if guard.recovered {
+            self.publish_settled();
+        }
+        Ok(guard)
+    }
+
+    fn publish_settled(&self) {
+        let settled = self.done.load(Ordering::Relaxed) + self.lost.load(Ordering::Relaxed);
+        self.settled.store(settled, Ordering::Release);
     }
 
     fn is_empty(&self) -> bool {
         self.head.published.load(Ordering::Acquire) == self.tail.published.load(Ordering::Acquire)
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether there is an item, or will never be one again.
+    pub(super) fn has_news(&self) -> bool {
+        !self.is_empty() || self.is_closed()
     }
 
     /// How many items wait.
@@ -150,33 +231,52 @@ impl QueueState {
         self.tail.published.load(Ordering::Acquire).saturating_sub(got)
     }
 
-    /// The most items that may wait; 0 for no bound.
-    pub(crate) fn maxsize(&self) -> u64 {
-        self.maxsize.load(Ordering::Relaxed)
+    /// The most items, or bytes, that may wait; 0 for no bound.
+    pub(crate) fn bound(&self) -> u64 {
+        self.bound.load(Ordering::Relaxed)
     }
 
-    fn is_full(&self) -> bool {
-        let maxsize = self.maxsize();
-        maxsize != 0 && self.size() >= maxsize
+    fn has(&self, flag: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag != 0
+    }
+
+    /// Whether an item of so many bytes has to wait.
+    fn is_full(&self, len: u64) -> bool {
+        let bound = self.bound();
+        if !self.has(BYTES) {
+            return bound != 0 && self.size() >= bound;
+        }
+        if self.is_empty() {
+            return false;
+        }
+        let got = self.head.published_bytes.load(Ordering::Acquire);
+        let waiting = self.tail.published_bytes.load(Ordering::Acquire).wrapping_sub(got);
+        waiting.saturating_add(len) > bound
+    }
+
+    /// Whether all items that were put are done with or lost.
+    fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire) >= self.tail.published.load(Ordering::Acquire)
     }
 }
 
 /// Makes a queue for at most `maxsize` items, or any number if that is 0.
-pub(crate) fn create(member: &Member, maxsize: u64) -> Result<Handle> {
+pub(crate) fn create(member: &Member, maxsize: u64, joinable: bool) -> Result<Handle> {
     let register = member.slot()?.register(Register::Segment);
-    let segment = new_segment(member, PAGE as u64)?;
-    let made = super::object::create(member, register, |slot| {
-        let queue = &slot.queue;
-        queue.maxsize.store(maxsize, Ordering::Relaxed);
-        queue.closed.store(0, Ordering::Relaxed);
-        queue.tail.place(segment);
-        queue.head.place(segment);
+    let segment = first_segment(member)?;
+    let made = object::create(member, register, |queue: &QueueState| {
+        queue.reset(Bound::Items(maxsize), joinable, segment);
         Ok(())
     });
     if made.is_err() {
         heap::free(member, register)?;
     }
     made
+}
+
+/// A segment in the caller's register.
+pub(super) fn first_segment(member: &Member) -> Result<u64> {
+    new_segment(member, PAGE as u64)
 }
 
 fn new_segment(member: &Member, bytes: u64) -> Result<u64> {
@@ -194,8 +294,14 @@ fn capacity(member: &Member, segment: u64) -> Result<u64> {
     if capacity > SEGMENT_MAX || !capacity.is_multiple_of(8) { Err(Errno::Io) } else { Ok(capacity) }
 }
 
-fn no_time(deadline: Deadline) -> impl Fn(TimedOut) -> Errno {
-    move |_| if deadline == Deadline::NOW { Errno::Again } else { Errno::Timedout }
+/// A queue, and as what it is used: an object itself, or a direction of a pipe.
+#[derive(Clone, Copy)]
+pub(crate) struct Port<'a> {
+    pub(crate) queue: &'a QueueState,
+    /// The object that is worked on, for the sweep.
+    pub(crate) object: u32,
+    /// What one waits for here.
+    pub(crate) waiting: Waiting,
 }
 
 /// Puts one item, waiting for room.
@@ -203,24 +309,30 @@ fn no_time(deadline: Deadline) -> impl Fn(TimedOut) -> Errno {
 /// `AGAIN` or `TIMEDOUT`, `CLOSED`, `MSGSIZE` if it can never fit, `BADF` if a handle isn't the caller's.
 pub(crate) fn put(
     member: &Member,
-    object: Object<'_>,
+    port: Port<'_>,
     item: &[u8],
     handles: &[Handle],
     deadline: Deadline,
 ) -> Result<()> {
-    let queue = &object.slot.queue;
-    let _operation = member.begin(object.index)?;
+    let _operation = member.begin(port.object)?;
+    let len = item.len() as u64;
     if handles.is_empty() && item.len() <= INLINE_MAX {
-        return waiting_for_room(member, queue, deadline, || try_put(member, queue, Some(item)));
+        return waiting_for_room(member, port, len, deadline, || {
+            try_put(member, port.queue, Item::Inline(item))
+        });
     }
-    if queue.is_closed() {
+    if port.queue.is_closed() {
         return Err(Errno::Closed);
     }
     let register = member.slot()?.register(Register::Outgoing);
-    let result = waiting_for_room(member, queue, deadline, || {
+    let result = waiting_for_room(member, port, len, deadline, || {
         message::compose(member, &[item], handles, Carry::Counted, register)
     })
-    .and_then(|_| waiting_for_room(member, queue, deadline, || try_put(member, queue, None)));
+    .and_then(|page| {
+        waiting_for_room(member, port, len, deadline, || {
+            try_put(member, port.queue, Item::Message(page, len))
+        })
+    });
     if result.is_err() && register.load(Ordering::Relaxed) != 0 {
         // The caller still holds the handles: none of their objects goes with the message.
         message::discard(member, register, &mut Vec::new())?;
@@ -231,36 +343,98 @@ pub(crate) fn put(
 /// Tries until there is room, in the queue and in the arena.
 fn waiting_for_room<T>(
     member: &Member,
-    queue: &QueueState,
+    port: Port<'_>,
+    len: u64,
     deadline: Deadline,
     attempt: impl Fn() -> Result<T>,
 ) -> Result<T> {
     let heap = &member.arena.header()?.heap;
+    let Port { queue, waiting, .. } = port;
     loop {
         let frees = heap.frees();
         match attempt() {
-            Err(Errno::Again) => queue.not_full.wait(deadline, || !queue.is_full() || queue.is_closed()),
-            Err(Errno::Nomem) => heap.freed.wait(deadline, || heap.frees() != frees || queue.is_closed()),
+            Err(Errno::Again) => {
+                let ready = || !queue.is_full(len) || queue.is_closed();
+                queue.not_full.wait(member, waiting, deadline, ready)
+            }
+            Err(Errno::Nomem) => {
+                let ready = || heap.frees() != frees || queue.is_closed();
+                heap.freed.wait(member, waiting, deadline, ready)
+            }
             result => return result,
-        }
-        .map_err(no_time(deadline))?;
+        }?;
     }
 }
 
+/// What is put.
+#[derive(Clone, Copy)]
+enum Item<'a> {
+    /// It lies in the segment itself.
+    Inline(&'a [u8]),
+    /// It is a message in the caller's register, and so long.
+    Message(u64, u64),
+}
+
 /// `AGAIN` if the queue is full, `NOMEM` if the arena is.
-fn try_put(member: &Member, queue: &QueueState, inline: Option<&[u8]>) -> Result<()> {
+fn try_put(member: &Member, queue: &QueueState, item: Item<'_>) -> Result<()> {
+    let guard = queue.tail.lock(member)?;
+    append(member, queue, &guard, item)?;
+    queue.tail.publish();
+    drop(guard);
+    queue.not_empty.notify_one(&member.arena);
+    Ok(())
+}
+
+/// Puts as many of these items as there is room for, waiting for the first. Returns how many.
+///
+/// `MSGSIZE` if the first is too long to lie in a segment.
+pub(crate) fn put_many<'i>(
+    member: &Member,
+    port: Port<'_>,
+    items: impl Iterator<Item = &'i [u8]> + Clone,
+    deadline: Deadline,
+) -> Result<u64> {
+    let _operation = member.begin(port.object)?;
+    let Port { queue, .. } = port;
+    let Some(first) = items.clone().next() else { return Ok(0) };
+    if first.len() > INLINE_MAX {
+        return Err(Errno::Msgsize);
+    }
+    waiting_for_room(member, port, first.len() as u64, deadline, || {
+        let guard = queue.tail.lock(member)?;
+        let mut put = 0;
+        for item in items.clone().take_while(|item| item.len() <= INLINE_MAX) {
+            match append(member, queue, &guard, Item::Inline(item)) {
+                Ok(()) => put += 1,
+                Err(_) if put != 0 => break,
+                Err(error) => return Err(error),
+            }
+            // The next one is measured against what waits with this one.
+            queue.tail.publish();
+        }
+        drop(guard);
+        queue.not_empty.notify_all(&member.arena);
+        Ok(put)
+    })
+}
+
+/// Writes a record behind the last and commits it. It is still to be published.
+fn append(member: &Member, queue: &QueueState, guard: &Guard<'_>, item: Item<'_>) -> Result<()> {
     let slot = member.slot()?;
     let arena = &*member.arena;
     let tail = &queue.tail;
-    let guard = tail.lock(member)?;
+    let len = match item {
+        Item::Inline(bytes) => bytes.len() as u64,
+        Item::Message(_, len) => len,
+    };
     if queue.is_closed() {
         return Err(Errno::Closed);
     }
-    if queue.is_full() {
+    if queue.is_full(len) {
         return Err(Errno::Again);
     }
-    let bytes = inline.map_or(8, |item| item.len() as u64).next_multiple_of(8);
-    let need = 8 + bytes;
+    let bytes = if let Item::Inline(_) = item { len } else { 8 };
+    let need = 8 + bytes.next_multiple_of(8);
     let mut segment = tail.segment.load(Ordering::Relaxed);
     let mut offset = tail.offset.load(Ordering::Relaxed);
     let room = capacity(member, segment)?;
@@ -281,23 +455,19 @@ fn try_put(member: &Member, queue: &QueueState, inline: Option<&[u8]>) -> Result
         (segment, offset) = (next, 0);
     }
     let record: &AtomicU64 = arena.in_heap(segment, SEGMENT_HEAD + offset)?;
-    match inline {
-        Some(item) => {
-            record.store((item.len() as u64) << 8 | INLINE, Ordering::Relaxed);
-            arena.write(segment, SEGMENT_HEAD + offset + 8, item)?;
+    match item {
+        Item::Inline(bytes) => {
+            record.store(len << 8 | INLINE, Ordering::Relaxed);
+            arena.write(segment, SEGMENT_HEAD + offset + 8, bytes)?;
         }
-        None => {
+        Item::Message(page, _) => {
             record.store(8 << 8 | MESSAGE, Ordering::Relaxed);
-            let page = slot.register(Register::Outgoing).load(Ordering::Relaxed);
             arena.in_heap::<AtomicU64>(segment, SEGMENT_HEAD + offset + 8)?.store(page, Ordering::Relaxed);
             guard.set(slot.register(Register::Outgoing), 0)?;
         }
     }
-    tail.advance(&guard, offset + need)?;
+    tail.advance(guard, offset + need, len)?;
     guard.commit();
-    tail.publish();
-    drop(guard);
-    queue.not_empty.notify_one();
     Ok(())
 }
 
@@ -312,43 +482,124 @@ pub(crate) enum Taken {
     Message(Message),
 }
 
-/// Takes the oldest item, waiting for one. A short item without handles is copied to `buffer` if it fits.
+/// Takes the oldest item, waiting for one. A short item without handles is copied to `buffer` if it fits. There will be
+/// none if the queue is closed, or while `is_over` says so.
 ///
-/// `AGAIN` or `TIMEDOUT`; `CLOSED` when it is closed and drained.
+/// `AGAIN` or `TIMEDOUT`; `CLOSED` when nothing will come.
 pub(crate) fn get(
     member: &Member,
-    object: Object<'_>,
+    port: Port<'_>,
+    is_over: impl Fn() -> bool,
     buffer: &mut [u8],
     deadline: Deadline,
 ) -> Result<Taken> {
-    let queue = &object.slot.queue;
-    let _operation = member.begin(object.index)?;
+    let _operation = member.begin(port.object)?;
+    waiting_for_item(member, port, is_over, deadline, || {
+        let queue = port.queue;
+        if queue.is_empty() {
+            return Err(Errno::Again);
+        }
+        let guard = queue.lock_head(member)?;
+        let taken = take(member, queue, &guard, Fits::Any(buffer), Register::Incoming)?;
+        queue.head.publish();
+        drop(guard);
+        queue.not_full.notify_one(&member.arena);
+        Ok(taken)
+    })
+}
+
+/// Takes as many items as there are, waiting for the first, and hands the length of each to `note`, which says whether
+/// there may be another. They are copied to `buffer`, one behind the other. It stops before one that doesn't fit or
+/// isn't for a batch. Returns how many were taken.
+pub(crate) fn get_many(
+    member: &Member,
+    port: Port<'_>,
+    buffer: &mut [u8],
+    mut note: impl FnMut(usize) -> bool,
+    deadline: Deadline,
+) -> Result<u64> {
+    let _operation = member.begin(port.object)?;
+    let queue = port.queue;
+    let mut rest = buffer;
+    waiting_for_item(
+        member,
+        port,
+        || false,
+        deadline,
+        || {
+            if queue.is_empty() {
+                return Err(Errno::Again);
+            }
+            let guard = queue.lock_head(member)?;
+            let mut count = 0;
+            loop {
+                match take(member, queue, &guard, Fits::Only(&mut *rest), Register::Incoming) {
+                    Ok(Taken::Copied(len)) => {
+                        count += 1;
+                        rest = std::mem::take(&mut rest).get_mut(len..).ok_or(Errno::Io)?;
+                        if !note(len) {
+                            break;
+                        }
+                    }
+                    Ok(_) => return Err(Errno::Io),
+                    Err(Errno::Msgsize) => break,
+                    Err(Errno::Again) if count != 0 => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            queue.head.publish();
+            drop(guard);
+            if count != 0 {
+                queue.not_full.notify_all(&member.arena);
+            }
+            Ok(count)
+        },
+    )
+}
+
+fn waiting_for_item<T>(
+    member: &Member,
+    port: Port<'_>,
+    is_over: impl Fn() -> bool,
+    deadline: Deadline,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let queue = port.queue;
     loop {
-        match try_get(member, queue, buffer, Register::Incoming) {
+        match attempt() {
             Err(Errno::Again) => {
                 // Closed is looked at first: what was put before that is seen then.
-                if queue.is_closed() && queue.is_empty() {
+                if (queue.is_closed() || (deadline != Deadline::NOW && is_over())) && queue.is_empty() {
                     return Err(Errno::Closed);
                 }
-                queue
-                    .not_empty
-                    .wait(deadline, || !queue.is_empty() || queue.is_closed())
-                    .map_err(no_time(deadline))?;
+                queue.not_empty.wait(member, port.waiting, deadline, || queue.has_news() || is_over())?;
             }
             result => return result,
         }
     }
 }
 
-/// `AGAIN` if the queue is empty. A message goes into that register.
-fn try_get(member: &Member, queue: &QueueState, buffer: &mut [u8], into: Register) -> Result<Taken> {
-    if queue.is_empty() {
-        return Err(Errno::Again);
-    }
+/// Where an item is to go that lies in a segment.
+enum Fits<'a> {
+    /// Here, or into memory of its own.
+    Any(&'a mut [u8]),
+    /// Here, or it stays.
+    Only(&'a mut [u8]),
+}
+
+/// Takes the first record and commits that, which is still to be published. A message goes into that register.
+///
+/// `AGAIN` if the queue is empty, `MSGSIZE` if it stays.
+fn take(
+    member: &Member,
+    queue: &QueueState,
+    guard: &Guard<'_>,
+    place: Fits<'_>,
+    into: Register,
+) -> Result<Taken> {
     let slot = member.slot()?;
     let arena = &*member.arena;
     let head = &queue.head;
-    let guard = head.lock(member)?;
     if head.sequence.load(Ordering::Relaxed) == queue.tail.published.load(Ordering::Acquire) {
         return Err(Errno::Again);
     }
@@ -376,44 +627,115 @@ fn try_get(member: &Member, queue: &QueueState, buffer: &mut [u8], into: Registe
     if len > room || len > INLINE_MAX as u64 {
         return Err(Errno::Io);
     }
-    let taken = match record & 0xff {
-        INLINE => {
+    let (taken, bytes) = match (record & 0xff, place) {
+        (INLINE, Fits::Any(buffer)) => {
             let len = len as usize;
             if let Some(bytes) = buffer.get_mut(..len) {
                 arena.read(segment, at, bytes)?;
-                Taken::Copied(len)
+                (Taken::Copied(len), len as u64)
             } else {
                 let mut bytes = vec![0; len];
                 arena.read(segment, at, &mut bytes)?;
-                Taken::Bytes(bytes)
+                (Taken::Bytes(bytes), len as u64)
             }
         }
-        MESSAGE => {
+        (INLINE, Fits::Only(buffer)) => {
+            let bytes = buffer.get_mut(..len as usize).ok_or(Errno::Msgsize)?;
+            arena.read(segment, at, bytes)?;
+            (Taken::Copied(len as usize), len)
+        }
+        (MESSAGE, Fits::Any(_)) => {
             let page = arena.in_heap::<AtomicU64>(segment, at)?.load(Ordering::Relaxed);
             let message = Message::at(member, page)?;
             guard.set(slot.register(into), page)?;
-            Taken::Message(message)
+            (Taken::Message(message), message.len)
         }
+        (MESSAGE, Fits::Only(_)) => return Err(Errno::Msgsize),
         _ => return Err(Errno::Io),
     };
-    head.advance(&guard, end)?;
+    if queue.has(JOINABLE) && into == Register::Incoming {
+        queue.taken.add(member, guard)?;
+    }
+    head.advance(guard, end, bytes)?;
     guard.commit();
-    head.publish();
-    drop(guard);
-    queue.not_full.notify_one();
     Ok(taken)
 }
 
+/// Says that an item is done with, whoever took it.
+///
+/// `OVERFLOW` if all are.
+pub(crate) fn task_done(member: &Member, port: Port<'_>) -> Result<()> {
+    let queue = port.queue;
+    if !queue.has(JOINABLE) {
+        return Err(Errno::Inval);
+    }
+    let _operation = member.begin(port.object)?;
+    let guard = queue.lock_head(member)?;
+    if queue.is_settled() {
+        return Err(Errno::Overflow);
+    }
+    queue.taken.take(member, &guard, member.index, 1)?;
+    guard.set(&queue.done, queue.done.load(Ordering::Relaxed) + 1)?;
+    settled(member, queue, guard);
+    Ok(())
+}
+
+/// Commits a change of what is settled.
+fn settled(member: &Member, queue: &QueueState, guard: Guard<'_>) {
+    guard.commit();
+    queue.publish_settled();
+    drop(guard);
+    if queue.is_settled() {
+        queue.all_settled.notify_all(&member.arena);
+    }
+}
+
+/// Waits until all items that were put are done with or lost, and returns how many were lost so far.
+pub(crate) fn join(member: &Member, port: Port<'_>, deadline: Deadline) -> Result<u64> {
+    let queue = port.queue;
+    if !queue.has(JOINABLE) {
+        return Err(Errno::Inval);
+    }
+    while !queue.is_settled() {
+        queue.all_settled.wait(member, port.waiting, deadline, || queue.is_settled())?;
+    }
+    let _operation = member.begin(port.object)?;
+    let _guard = queue.lock_head(member)?;
+    Ok(queue.lost.load(Ordering::Relaxed))
+}
+
+/// What a process has taken and isn't done with is lost.
+pub(super) fn settle(member: &Member, object: u32, queue: &QueueState, process: u32) -> Result<()> {
+    if !queue.has(JOINABLE) {
+        return Ok(());
+    }
+    let _operation = member.begin(object)?;
+    let guard = queue.lock_head(member)?;
+    let taken = queue.taken.take(member, &guard, process, u64::MAX)?;
+    if taken == 0 {
+        return Ok(());
+    }
+    let open =
+        queue.tail.published.load(Ordering::Acquire).saturating_sub(queue.settled.load(Ordering::Relaxed));
+    guard.set(&queue.lost, queue.lost.load(Ordering::Relaxed) + taken.min(open))?;
+    settled(member, queue, guard);
+    Ok(())
+}
+
 /// Closes the queue for everybody. Under the producers' lock, so that nothing is put after it is seen to be closed.
-pub(crate) fn close(member: &Member, object: Object<'_>) -> Result<()> {
-    let queue = &object.slot.queue;
-    let _operation = member.begin(object.index)?;
+pub(crate) fn close(member: &Member, port: Port<'_>) -> Result<()> {
+    let _operation = member.begin(port.object)?;
+    shut(member, port.queue)
+}
+
+/// The same, in the midst of an operation.
+pub(super) fn shut(member: &Member, queue: &QueueState) -> Result<()> {
     let guard = queue.tail.lock(member)?;
     queue.closed.store(1, Ordering::Release);
     drop(guard);
-    queue.not_empty.notify_all();
-    queue.not_full.notify_all();
-    member.arena.header()?.heap.freed.notify_all();
+    queue.not_empty.notify_all(&member.arena);
+    queue.not_full.notify_all(&member.arena);
+    member.arena.header()?.heap.freed.notify_all(&member.arena);
     Ok(())
 }
 
@@ -421,11 +743,16 @@ pub(crate) fn close(member: &Member, object: Object<'_>) -> Result<()> {
 pub(super) fn destroy(member: &Member, queue: &QueueState, unused: &mut Vec<u32>) -> Result<()> {
     let slot = member.slot()?;
     while queue.head.segment.load(Ordering::Relaxed) != 0 {
-        match try_get(member, queue, &mut [], Register::Discarded) {
-            Ok(Taken::Message(_)) => message::discard(member, slot.register(Register::Discarded), unused)?,
-            Ok(_) => {}
+        let guard = queue.lock_head(member)?;
+        match take(member, queue, &guard, Fits::Any(&mut []), Register::Discarded) {
+            Ok(taken) => {
+                queue.head.publish();
+                drop(guard);
+                if let Taken::Message(_) = taken {
+                    message::discard(member, slot.register(Register::Discarded), unused)?;
+                }
+            }
             Err(Errno::Again) => {
-                let guard = queue.head.lock(member)?;
                 guard.set(slot.register(Register::Segment), queue.head.segment.load(Ordering::Relaxed))?;
                 guard.set(&queue.head.segment, 0)?;
                 guard.commit();
@@ -434,6 +761,13 @@ pub(super) fn destroy(member: &Member, queue: &QueueState, unused: &mut Vec<u32>
             }
             Err(error) => return Err(error),
         }
+    }
+    let guard = queue.lock_head(member)?;
+    let detached = queue.taken.detach(member, &guard)?;
+    guard.commit();
+    drop(guard);
+    if detached {
+        heap::free(member, slot.register(Register::Segment))?;
     }
     Ok(())
 }

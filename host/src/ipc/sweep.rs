@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Result;
 use super::arena::Member;
 use super::process_table::Register;
-use super::{heap, message, object};
+use super::{heap, kind, message, object};
 
 /// Sweeps up behind a process that has been reaped and whose slot is still its own:
 ///
@@ -14,7 +14,7 @@ use super::{heap, message, object};
 /// 2. who sleeps on the object it worked on is woken: it may have been about to wake them, or have been woken in
 ///    their place;
 /// 3. the runs of pages in its hands go back to the heap;
-/// 4. the objects that it held lose one holder.
+/// 4. what it has locked, taken or waited for is settled, and the objects that it held lose one holder.
 ///
 /// `killed` says that it may have died anywhere; one that ended by itself was in the middle of nothing.
 ///
@@ -29,16 +29,15 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         for lock in [header.heap.lock_word(), header.objects.lock_word(), &header.stdio] {
             lock.abandon(dead);
         }
-        let queue = slot.operation().and_then(|index| arena.object(index).ok()).map(|slot| &slot.queue);
-        if let Some(queue) = queue {
-            queue.locks().into_iter().for_each(|lock| lock.abandon(dead));
+        let object = slot.operation().filter(|index| *index < arena.geometry.objects_max);
+        if let Some(object) = object {
+            kind::abandon(supervisor, object, dead)?;
         }
         drop(header.heap.lock_word().lock(supervisor)?);
         drop(header.objects.lock_word().lock(supervisor)?);
-        if let Some(queue) = queue {
-            queue.recover(supervisor)?;
-            queue.events().into_iter().for_each(super::event::Event::wake_all);
-            header.heap.freed.wake_all();
+        if let Some(object) = object {
+            kind::recover(supervisor, object)?;
+            header.heap.freed.wake_all(arena);
             slot.clear_operation();
         }
     }

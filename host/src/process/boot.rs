@@ -3,17 +3,18 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use sandpool_abi::process::EXITED;
 use wasmtime::{InstancePre, Store};
 
+use super::mappings::Mappings;
 use super::stdio::Stdio;
 use super::{Guest, MemoryLimit, Process, exit, wasi};
 use crate::ExitCode;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
 use crate::supervisor::control::RunConfig;
-use crate::sys::process::exit_now;
+use crate::sys::process::{die_with_parent, exit_now};
 
 /// What every process of a run is made from; the supervisor holds it, ready.
 pub(crate) struct Image {
@@ -28,9 +29,9 @@ pub(crate) struct Image {
 const DOORBELL: i32 = 3;
 
 /// Asks for SIGKILL when the supervisor ends. If it has ended already, so does this process.
+#[inline]
 pub(crate) fn die_with_supervisor(supervisor_pid: i32) {
-    let armed = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-    if armed.is_err() || nix::unistd::getppid().as_raw() != supervisor_pid {
+    if !die_with_parent(supervisor_pid) {
         exit_now(i32::from(ExitCode::SupervisorLost.code()));
     }
 }
@@ -92,7 +93,8 @@ fn start(image: &Image, process: Process) -> wasmtime::Result<()> {
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
-        memory_limit: MemoryLimit { bytes: image.config.memory_max, was_hit: false },
+        memory_limit: MemoryLimit { bytes: image.config.memory_max, mapped: 0, was_hit: false },
+        mappings: Mappings::default(),
         process,
     };
     let mut store = Store::new(image.instance.module().engine(), guest);

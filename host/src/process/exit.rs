@@ -15,10 +15,11 @@ pub(crate) const TRAP_CODE: i32 = 134;
 ///
 /// Called from within the guest's call of exit, whose frames are never returned to: there is nothing to unwind, and a
 /// forked process that touches little of what it shares with its parent starts and ends fast.
+#[inline]
 pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     let code = code & 0xff;
     guest.process.stdio.flush();
-    guest.process.end_children();
+    guest.process.end_children(|| super::deadlock::report(guest, None));
     end(guest, Outcome { kind: EXITED, detail: code as u32 }, code)
 }
 
@@ -34,6 +35,7 @@ pub(crate) fn crash(guest: &Guest, error: &wasmtime::Error) -> ! {
     end(guest, outcome, TRAP_CODE)
 }
 
+#[inline]
 fn end(guest: &Guest, outcome: Outcome, code: i32) -> ! {
     if let Ok(slot) = guest.process.member.slot() {
         slot.claim(outcome);

@@ -8,11 +8,14 @@ use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON
 use sandpool_abi::{Errno, NAME_MAX};
 
 use super::{Entry, Process};
+use crate::ipc::event::Event;
+use crate::ipc::kind::{self, Ready};
 use crate::ipc::message::{self, Carry, Message};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{
-    self as table, DAEMON, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
+    self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
 };
+use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
@@ -30,6 +33,12 @@ fn spin(limit: Duration, ready: impl Fn() -> bool) {
     }
 }
 
+/// One of several things that are waited for.
+enum Target<'a> {
+    Process(ProcessHandle),
+    Object(&'a Event, Ready<'a>),
+}
+
 /// What is known of a process.
 #[derive(Debug)]
 pub(crate) struct Description {
@@ -38,7 +47,7 @@ pub(crate) struct Description {
     pub(crate) parent_pid: u32,
     pub(crate) is_daemon: bool,
     pub(crate) is_alive: bool,
-    pub(crate) name: Vec<u8>,
+    pub(crate) name: NameBuffer,
 }
 
 /// Which side of a fork this is.
@@ -69,9 +78,9 @@ impl Process {
         let default;
         let name = if name.is_empty() {
             default = default_name(self.identity.iter().copied().chain([self.started + 1]));
-            default.as_str()
+            &*default
         } else {
-            name
+            name.as_bytes()
         };
         let (index, handle) =
             table::reserve(&self.member.arena, Some((self.member.index, self.handle)), name, daemon)?;
@@ -88,6 +97,8 @@ impl Process {
     pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
         self.stdio.flush();
         let (index, handle) = self.reserve(name, flags)?;
+        // The child then need not allocate.
+        self.identity.reserve(1);
         // Before there is a child: it could run while the parent gives its objects back.
         for object in self.holds.keys() {
             object::share(&self.member, *object, index)?;
@@ -118,8 +129,13 @@ impl Process {
         self.member.index = index;
         self.identity.push(self.started);
         self.started = 0;
-        self.held = None;
-        self.entry = None;
+        // To drop what there is not takes a call, of code that a short process doesn't run otherwise.
+        if self.held.is_some() {
+            self.held = None;
+        }
+        if self.entry.is_some() {
+            self.entry = None;
+        }
         self.stdio.forked(&self.member);
         let _ = self.mark_running(index);
     }
@@ -142,7 +158,7 @@ impl Process {
     ) -> Result<ProcessHandle> {
         self.stdio.flush();
         for handle in handles {
-            object::resolve(&self.member, *handle)?;
+            object::find(&self.member, *handle)?;
         }
         let (index, handle) = self.reserve(name, flags)?;
         let started = self.spawn_reserved(index, payload, handles);
@@ -185,7 +201,7 @@ impl Process {
             if !waiting() {
                 break;
             }
-            let _ = own.event.sleep(Deadline::NEVER, || !waiting());
+            own.event.sleep_for_supervisor(|| !waiting());
         }
         if table::state(arena, index)?.state == State::Failed {
             let errno = child.failure.load(Ordering::Acquire);
@@ -253,25 +269,54 @@ impl Process {
         self.stdio.flush();
         let own = self.member.slot()?;
         spin(JOIN_SPIN, || self.has_ended(handle).unwrap_or(true));
+        let index = handle.index()?;
+        let ended = || self.has_ended(handle).unwrap_or(true);
         while !self.has_ended(handle)? {
-            if own.event.sleep(deadline, || self.has_ended(handle).unwrap_or(true)).is_err() {
-                return self.has_ended(handle);
+            match own.event.sleep(&self.member, Waiting::Process(index), deadline, ended) {
+                Err(Errno::Again | Errno::Timedout) => return self.has_ended(handle),
+                slept => slept?,
             }
         }
         Ok(true)
     }
 
-    /// Waits until one of these has ended and returns which have; all false when the time is over.
-    pub(crate) fn wait(&self, handles: &[ProcessHandle], deadline: Deadline) -> Result<Vec<bool>> {
+    /// Waits until one of these is ready, and returns which are; all false when the time is over.
+    pub(crate) fn wait(&self, handles: &[u64], deadline: Deadline) -> Result<Vec<bool>> {
         self.stdio.flush();
         let own = self.member.slot()?;
+        let targets = handles.iter().map(|handle| self.target(*handle)).collect::<Result<Vec<_>>>()?;
+        let is_ready = |target: &Target<'_>| match target {
+            Target::Process(handle) => self.has_ended(*handle).unwrap_or(true),
+            Target::Object(_, ready) => ready.is_ready(&self.member),
+        };
         loop {
-            let ended = handles.iter().map(|handle| self.has_ended(*handle)).collect::<Result<Vec<_>>>()?;
-            let ready = || handles.iter().any(|handle| self.has_ended(*handle).unwrap_or(true));
-            if ended.contains(&true) || own.event.sleep(deadline, ready).is_err() {
-                return Ok(ended);
+            for target in &targets {
+                match target {
+                    Target::Process(_) => own.event.watch(),
+                    Target::Object(event, _) => event.watch(),
+                }
+            }
+            let ready: Vec<_> = targets.iter().map(is_ready).collect();
+            if ready.is_empty() || ready.contains(&true) {
+                return Ok(ready);
+            }
+            let any = || targets.iter().any(is_ready);
+            match self.member.arena.header()?.watched.sleep(&self.member, Waiting::Any, deadline, any) {
+                Err(Errno::Again | Errno::Timedout) => return Ok(targets.iter().map(is_ready).collect()),
+                slept => slept?,
             }
         }
+    }
+
+    /// What is waited for with this handle.
+    fn target(&self, handle: u64) -> Result<Target<'_>> {
+        let process = ProcessHandle(handle);
+        if process.is_one() {
+            self.has_ended(process)?;
+            return Ok(Target::Process(process));
+        }
+        let (event, ready) = kind::readiness(&self.member, Handle(handle))?;
+        Ok(Target::Object(event, ready))
     }
 
     /// How a child ended.
@@ -359,8 +404,9 @@ impl Process {
         })
     }
 
-    /// What Python's exit function does: ends the daemonic children and waits for all.
-    pub(crate) fn end_children(&self) {
+    /// What Python's exit function does: ends the daemonic children and waits for all. If these wait for ever, so would
+    /// it: then it is `interrupted`.
+    pub(crate) fn end_children(&self, interrupted: impl Fn()) {
         if self.started == 0 {
             return;
         }
@@ -376,18 +422,24 @@ impl Process {
         }
         let all_ended = || !table::children(arena, self.member.index).any(|(_, state)| state.is_alive());
         while !all_ended() {
-            let _ = own.event.sleep(Deadline::NEVER, all_ended);
+            let slept = own.event.sleep(&self.member, Waiting::Children, Deadline::NEVER, all_ended);
+            if slept == Err(Errno::Deadlock) {
+                interrupted();
+            }
         }
     }
 }
 
 /// `MainProcess`, or `Process-` and the identity.
-pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> String {
-    let mut name = String::with_capacity(64);
+pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> NameBuffer {
+    let mut name = NameBuffer::default();
     for number in identity {
-        name.push_str(if name.is_empty() { "Process-" } else { ":" });
-        // Writing to a string can't fail.
-        let _ = write!(name, "{number}");
+        let before = if name.is_empty() { "Process-" } else { ":" };
+        // What doesn't fit is left out, which is no error.
+        let _ = write!(name, "{before}{number}");
     }
-    if name.is_empty() { "MainProcess".to_owned() } else { name }
+    if name.is_empty() {
+        let _ = name.write_str("MainProcess");
+    }
+    name
 }

@@ -4,8 +4,10 @@
 //! and one descriptor to ring for the supervisor with; everything else was closed when it started.
 
 pub(crate) mod boot;
+pub(crate) mod deadlock;
 pub(crate) mod exit;
 pub(crate) mod family;
+pub(crate) mod mappings;
 pub(crate) mod stdio;
 pub(crate) mod wasi;
 
@@ -20,6 +22,7 @@ use crate::ipc::arena::Member;
 use crate::ipc::message::Message;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, ProcessSlot};
+use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
 
 /// What the store of a guest's instance carries.
@@ -28,6 +31,8 @@ pub(crate) struct Guest {
     /// Its memory, from the moment it is instantiated.
     pub(crate) memory: Option<wasmtime::Memory>,
     pub(crate) memory_limit: MemoryLimit,
+    /// Shared memory in it.
+    pub(crate) mappings: Mappings,
     pub(crate) process: Process,
 }
 
@@ -35,6 +40,8 @@ pub(crate) struct Guest {
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     pub(crate) bytes: u64,
+    /// Bytes of it that are shared memory, which has a limit of its own: the arena's.
+    pub(crate) mapped: u64,
     /// Whether it has refused the last time: a trap behind that is taken for its consequence.
     pub(crate) was_hit: bool,
 }
@@ -46,7 +53,7 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
         wanted: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = wanted as u64 <= self.bytes;
+        let allowed = (wanted as u64).saturating_sub(self.mapped) <= self.bytes;
         self.was_hit = !allowed;
         Ok(allowed)
     }
@@ -105,6 +112,11 @@ impl Process {
     /// One more use of an object that the process was given.
     pub(crate) fn hold(&mut self, handle: Handle) {
         *self.holds.entry(handle).or_insert(0) += 1;
+    }
+
+    /// How often the guest holds an object.
+    pub(crate) fn uses(&self, handle: Handle) -> u32 {
+        self.holds.get(&handle).copied().unwrap_or(0)
     }
 
     /// One use less; with the last one, the process gives the object back.

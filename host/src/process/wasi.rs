@@ -19,6 +19,7 @@ use super::Guest;
 use super::stdio::{Input, Output, Stdio};
 use crate::supervisor::control::RunConfig;
 use crate::sys::futex::monotonic;
+use crate::sys::process::{exit_now, fill_with_random};
 
 const MODULE: &str = "wasi_snapshot_preview1";
 
@@ -42,6 +43,12 @@ pub(crate) fn context(config: &RunConfig, stdio: &std::sync::Arc<Stdio>) -> wasm
     Ok(builder.build_p1())
 }
 
+/// Seeds the generators that the library makes for each context, although ours replace them. Done once, before the
+/// first fork: in a program that is linked statically they are seeded from a file, which would stay open in each guest.
+pub(crate) fn seed_unused_generators() {
+    drop(WasiCtxBuilder::new());
+}
+
 /// Random bytes from the kernel, at each call.
 struct KernelRandom;
 
@@ -61,9 +68,9 @@ impl rand_core::TryRng for KernelRandom {
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        if getrandom::fill(bytes).is_err() {
+        if fill_with_random(bytes).is_err() {
             // No bytes at all are better than bytes that aren't random.
-            crate::sys::process::exit_now(i32::from(crate::ExitCode::Internal.code()));
+            exit_now(i32::from(crate::ExitCode::Internal.code()));
         }
         Ok(())
     }

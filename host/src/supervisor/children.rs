@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use sandpool_abi::process::{EXITED, LIMITED, SIGNALED, TRAPPED};
+use sandpool_abi::process::{DEADLOCKED, EXITED, LIMITED, SIGNALED, TRAPPED};
 
 use super::control::{Ended, Outcome as WireOutcome, REPORTS_MAX, Report};
 use crate::ipc::arena::{Member, Patience};
@@ -77,6 +77,17 @@ impl Children {
                 Ok(())
             }
         }
+    }
+
+    /// The supervisor, as one who uses the arena.
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Ends the run, in which every process waits for another.
+    pub(crate) fn end_deadlock(&mut self) {
+        self.main_outcome.get_or_insert(Outcome { kind: DEADLOCKED, detail: 0 });
+        self.kill_all(Signal::SIGKILL);
     }
 
     /// Whether there are dead processes still to be swept up behind.
@@ -198,7 +209,7 @@ impl Children {
         };
         slot.record_exit(outcome);
         if index == self.main {
-            self.main_outcome = Some(outcome);
+            self.main_outcome.get_or_insert(outcome);
         }
         if self.reports.len() < REPORTS_MAX || index == self.main {
             let nanos = table::nanos_now().saturating_sub(slot.started.load(Ordering::Relaxed));
@@ -228,10 +239,11 @@ impl Children {
         slot.ended_pid.store(reaped.pid.unsigned_abs(), Ordering::Relaxed);
         pid.store(0, Ordering::Release);
         let parent = table::state(&arena, index).map_or(NO_PARENT, |state| state.parent);
-        let ended = |old: StateWord| Some(StateWord { state: State::Exited, ..old });
+        let ended = |old: StateWord| {
+            let is_released = old.flags & RELEASED != 0;
+            Some(if is_released { old.free() } else { StateWord { state: State::Exited, ..old } })
+        };
         let _ = table::update(&arena, index, ended);
-        let _ =
-            table::free(&arena, index, |state| state.state == State::Exited && state.flags & RELEASED != 0);
         // Not before it is seen to have ended: whoever is told looks once.
         orphans.into_iter().chain([u32::from(parent)]).for_each(|index| self.tell(index));
     }
@@ -267,7 +279,7 @@ impl Children {
         if index < self.image.arena.geometry.processes_max
             && let Ok(slot) = self.image.arena.process(index)
         {
-            slot.event.notify_all();
+            slot.event.notify_all(&self.image.arena);
         }
     }
 }

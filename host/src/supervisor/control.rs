@@ -34,6 +34,39 @@ pub(crate) struct RunConfig {
     pub(crate) objects_max: u32,
     pub(crate) arena_size: u64,
     pub(crate) memory_max: u64,
+    pub(crate) on_deadlock: OnDeadlock,
+}
+
+/// What becomes of a run in which every process waits for another.
+///
+/// ```
+/// let choice: sandpool::OnDeadlock = "report".parse()?;
+/// assert_eq!(choice, sandpool::OnDeadlock::Report);
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnDeadlock {
+    /// Each process says on stderr what it waits for, and the run is ended.
+    #[default]
+    Kill,
+    /// Each process says on stderr what it waits for, and goes on waiting: for a debugger to look.
+    Report,
+}
+
+impl std::str::FromStr for OnDeadlock {
+    type Err = crate::Error;
+
+    /// Reads `kill` or `report`.
+    fn from_str(text: &str) -> crate::Result<Self> {
+        match text {
+            "kill" => Ok(Self::Kill),
+            "report" => Ok(Self::Report),
+            _ => Err(crate::Error::Invalid {
+                what: format!("`{text}` is not what can be done about a deadlock"),
+                hint: Some("write kill or report".to_owned()),
+            }),
+        }
+    }
 }
 
 /// A granted directory.

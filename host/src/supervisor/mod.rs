@@ -13,6 +13,8 @@
 //! | control socket | the owner wants a stop, or is gone | end the run |
 //! | pidfd of the owner | the owner is gone | end the run |
 //!
+//! When nothing comes for a while, it looks whether anybody can still go on: [`deadlock`].
+//!
 //! # Nothing is left
 //!
 //! Each guest asks for SIGKILL at the supervisor's death (prctl PR_SET_PDEATHSIG), which is exact here because the
@@ -20,6 +22,7 @@
 
 pub(crate) mod children;
 pub(crate) mod control;
+pub(crate) mod deadlock;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,6 +35,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::children::Children;
 use self::control::{Reply, Request, RunConfig, Start};
+use self::deadlock::Detector;
 use crate::ipc::arena::{Arena, Geometry, PAGE};
 use crate::process::boot::Image;
 use crate::sys::process::{exit_now, pidfd_open};
@@ -76,6 +80,7 @@ struct Run {
     children: Children,
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
+    detector: Detector,
 }
 
 /// Everything up to the start of the main guest.
@@ -109,8 +114,10 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
         supervisor_pid: nix::unistd::getpid().as_raw(),
         doorbell: doorbell.clone(),
     };
+    let detector = Detector::new(image.config.on_deadlock);
+    crate::process::wasi::seed_unused_generators();
     let children = Children::start_main(image).context("cannot start the main guest")?;
-    Ok(Run { children, signals, doorbell })
+    Ok(Run { children, signals, doorbell, detector })
 }
 
 fn geometry(config: &RunConfig) -> Geometry {
@@ -125,18 +132,19 @@ impl Run {
     /// Serves the run until its last process has ended. `None` if the owner is gone and nobody wants to know.
     fn watch(&mut self, socket: &OwnedFd, owner: &OwnedFd) -> io::Result<Option<control::Ended>> {
         loop {
-            let timeout =
-                if self.children.has_unswept() { PollTimeout::from(1_u8) } else { PollTimeout::NONE };
+            let interval = PollTimeout::try_from(deadlock::INTERVAL).unwrap_or(PollTimeout::NONE);
+            let timeout = if self.children.has_unswept() { PollTimeout::from(1_u8) } else { interval };
             let mut fds = [
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.doorbell.as_fd(), PollFlags::POLLIN),
                 PollFd::new(socket.as_fd(), PollFlags::POLLIN),
                 PollFd::new(owner.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(nix::Error::EINTR) => {}
+            let nothing = match poll(&mut fds, timeout) {
+                Ok(ready) => ready == 0,
+                Err(nix::Error::EINTR) => false,
                 Err(error) => return Err(error.into()),
-            }
+            };
             let [child, rung, asked, orphaned] = fds.map(|fd| fd.any().unwrap_or(false));
             if orphaned {
                 self.children.kill_all(Signal::SIGKILL);
@@ -161,6 +169,10 @@ impl Run {
             }
             if let Some(ended) = self.children.reap() {
                 return Ok(Some(ended));
+            }
+            // Only when nothing has happened for a while, so that there is no news still to be told.
+            if nothing && !self.children.has_unswept() && self.detector.look(self.children.member()) {
+                self.children.end_deadlock();
             }
         }
     }

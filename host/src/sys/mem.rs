@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
@@ -19,6 +19,10 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 /// Every byte of it is part of an atomic integer, so that any bit pattern is valid and any access is atomic.
 pub(crate) unsafe trait Shared {}
 
+// SAFETY: an atomic integer, for which every bit pattern is valid.
+unsafe impl Shared for AtomicU8 {}
+// SAFETY: an atomic integer, for which every bit pattern is valid.
+unsafe impl Shared for AtomicU16 {}
 // SAFETY: an atomic integer, for which every bit pattern is valid.
 unsafe impl Shared for AtomicU32 {}
 // SAFETY: an atomic integer, for which every bit pattern is valid.
@@ -41,6 +45,12 @@ macro_rules! shared {
     };
 }
 pub(crate) use shared;
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
+/// From this size on, pages are given back instead of being overwritten.
+const CLEAR_BY_REMOVING: usize = 256 << 10;
 
 /// A shared mapping of a whole memfd, which lives as long as this value.
 #[derive(Debug)]
@@ -133,6 +143,60 @@ impl Mapping {
         Some(())
     }
 
+    /// Makes `len` bytes zero. What is whole pages of a larger piece goes back to the system. `None`, and nothing is
+    /// done, if they don't lie inside.
+    pub(crate) fn clear(&self, offset: usize, len: usize) -> Option<()> {
+        if offset.checked_add(len)? > self.len {
+            return None;
+        }
+        // SAFETY: the range lies inside of the mapping, as was just checked, and no reference to bytes of it exists.
+        let start = unsafe { self.base.add(offset) };
+        let whole =
+            if len >= CLEAR_BY_REMOVING && offset.is_multiple_of(PAGE) { len / PAGE * PAGE } else { 0 };
+        // SAFETY: MADV_REMOVE makes whole pages of a shared mapping zero, for all who map them: `whole` bytes from a
+        // page's start on, inside of this mapping. Others who look at them see atomics or copied bytes.
+        if whole != 0 && unsafe { libc::madvise(start.as_ptr().cast(), whole, libc::MADV_REMOVE) } == 0 {
+            // SAFETY: the rest of the same range.
+            unsafe { start.add(whole).write_bytes(0, len - whole) };
+        } else {
+            // SAFETY: the range, as above.
+            unsafe { start.write_bytes(0, len) };
+        }
+        Some(())
+    }
+
+    /// Maps the bytes at `offset` a second time, over `target`, which then shares them with all who have this mapping.
+    /// A store to it faults if it is read-only.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`, and nothing is done, if either isn't whole pages; `ENOMEM`.
+    pub(crate) fn map_again(&self, offset: usize, target: &mut [u8], read_only: bool) -> io::Result<()> {
+        let len = target.len();
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        let start = target.as_mut_ptr();
+        if len == 0 || !inside || [offset, len, start.addr()].into_iter().any(|at| !at.is_multiple_of(PAGE)) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        // SAFETY: with an old size of 0, mremap leaves the old mapping, which is shared, and makes a second one of the
+        // same pages (mremap(2)), of `len` bytes, that lie inside. MREMAP_FIXED puts it over `target`, whole pages
+        // which the caller owns exclusively; it stays readable memory of the same length. Any bytes are valid there.
+        let mapped = unsafe {
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            libc::mremap(self.base.as_ptr().add(offset).cast(), 0, len, flags, start.cast::<libc::c_void>())
+        };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the pages that were just mapped. Rust code never stores to them: the imports refuse such addresses.
+        if read_only && unsafe { libc::mprotect(mapped, len, libc::PROT_READ) } != 0 {
+            let error = io::Error::last_os_error();
+            unmap(target)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
     /// Asks for huge pages from `offset` on: fewer faults in each process that touches it.
     pub(crate) fn advise_huge_pages(&self, offset: usize) {
         if let Some(len) = self.len.checked_sub(offset) {
@@ -146,6 +210,20 @@ impl Drop for Mapping {
         // SAFETY: this is the mapping that `of` made, whole; references into it borrow `self` and have ended.
         let _ = unsafe { nix::sys::mman::munmap(self.base.cast(), self.len) };
     }
+}
+
+/// Puts zeroed private memory in the place of what [`Mapping::map_again`] has mapped over `target`.
+///
+/// # Errors
+///
+/// `EINVAL` if it isn't whole pages; `ENOMEM`.
+pub(crate) fn unmap(target: &mut [u8]) -> io::Result<()> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    // SAFETY: the caller owns `target` exclusively; what replaces it is as long, readable and writable, and zero, which
+    // is valid for bytes. The kernel refuses an address that isn't a page's.
+    let mapped = unsafe { libc::mmap(target.as_mut_ptr().cast(), target.len(), protection, flags, -1, 0) };
+    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Asks the kernel to back this range with huge pages where it can. A range of which a part is not mapped, or a

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use sha2::{Digest, Sha256};
 
 use super::{Kind, TARGET, Toolchain};
+use crate::cache_dirs::CacheDirs;
 use crate::{Error, Result};
 
 /// Names the target directory of all guests.
@@ -74,7 +75,7 @@ impl Toolchain {
         if let Some(target_dir) = own {
             return self.cargo_build(dir, &workspace, &target_dir, options);
         }
-        let target_dir = cache_dir()?.join("guests");
+        let target_dir = CacheDirs::find()?.guests;
         let place = workspace.join("target").join(TARGET);
         shared(&target_dir, &place, || self.cargo_build(dir, &workspace, &target_dir, options))
     }
@@ -159,19 +160,6 @@ pub fn module_path(path: &Path, options: &BuildOptions) -> Result<PathBuf> {
             })
         }
     }
-}
-
-/// The user's cache directory.
-pub(crate) fn cache_dir() -> Result<PathBuf> {
-    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("SANDPOOL_CACHE_DIR")
-        // The XDG specification has relative paths ignored.
-        .or_else(|| Some(variable("XDG_CACHE_HOME").filter(|path| path.is_absolute())?.join("sandpool")))
-        .or_else(|| Some(variable("HOME")?.join(".cache/sandpool")))
-        .ok_or_else(|| Error::Invalid {
-            what: "there is no cache directory: neither XDG_CACHE_HOME nor HOME is set".to_owned(),
-            hint: Some("set SANDPOOL_CACHE_DIR".to_owned()),
-        })
 }
 
 /// Cargo as if it were called in `dir` from an empty environment, but for what lets it reach a registry.

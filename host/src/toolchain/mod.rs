@@ -32,7 +32,6 @@ use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-pub(crate) use build::cache_dir;
 pub use build::{BuildOptions, module_path};
 
 use crate::{Error, Result};

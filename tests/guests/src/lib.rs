@@ -1,8 +1,9 @@
 //! What several test guests use.
 
 use std::error::Error;
+use std::time::{Duration, Instant};
 
-use sandpool_guest::{ExitStatus, Process};
+use sandpool_guest::{Event, ExitStatus, Process};
 
 /// What a test guest returns: any error is its message and exit code 1.
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -32,23 +33,48 @@ pub fn argument<T: std::str::FromStr>(index: usize, default: T) -> T {
     std::env::args().nth(index + 1).and_then(|argument| argument.parse().ok()).unwrap_or(default)
 }
 
-/// Kills a process, and fails unless that is how it ended.
-pub fn kill(process: &Process) -> Outcome {
-    process.kill()?;
-    ended(process, ExitStatus::Signaled(9))
+/// Waits until it holds, for what nobody reports by itself; prints `ok: what`.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool, sandpool_guest::Error>) -> Outcome {
+    let start = Instant::now();
+    while !holds()? {
+        if start.elapsed() > LONG {
+            return Err(format!("failed: not in time: {what}").into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!("ok: {what}");
+    Ok(())
 }
 
-/// Fails unless a process ends so.
-pub fn ended(process: &Process, expected: ExitStatus) -> Outcome {
-    let status = process.join()?;
-    if status == expected {
-        Ok(())
-    } else {
-        Err(format!("{} ended with {status}, not {expected}", process.name()).into())
+/// Longer than anything takes that isn't a hang.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A process that waits for what never comes, until it is killed.
+pub fn hang() -> Outcome {
+    Ok(Event::new()?.wait()?)
+}
+
+/// Kills a process, and waits for its end.
+pub fn kill(process: &Process) -> Outcome {
+    process.kill()?;
+    match process.join()? {
+        ExitStatus::Signaled(9) => Ok(()),
+        other => Err(format!("{} wasn't killed: {other}", process.name()).into()),
     }
 }
 
-/// Fails unless a process ends with exit code 0.
-pub fn ended_well(process: &Process) -> Outcome {
-    ended(process, ExitStatus::Exited(0))
+/// Waits for a process that ends well.
+pub fn finish(process: &Process) -> Outcome {
+    match process.join()? {
+        ExitStatus::Exited(0) => Ok(()),
+        other => Err(format!("{}: {other}", process.name()).into()),
+    }
+}
+
+/// Waits for a process that ends in this way.
+pub fn ended(process: &Process, expected: ExitStatus) -> Outcome {
+    match process.join()? {
+        status if status == expected => Ok(()),
+        other => Err(format!("{} ended with {other}, not {expected}", process.name()).into()),
+    }
 }

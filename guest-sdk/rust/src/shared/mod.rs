@@ -24,7 +24,7 @@ use sandpool_abi::Errno;
 
 use crate::Error;
 /// The lock of values and arrays: all that these files need of it.
-use crate::rlock_standin::{AcquireError, RLock, RLockGuard};
+use crate::{AcquireError, RLock, RLockGuard};
 
 pub use array::{Array, ArrayGuard};
 pub use atomic::{Atomic, Integer};

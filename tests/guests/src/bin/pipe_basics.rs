@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandpool_guest::{Connection, ExitStatus, Pipe, Process, Queue, RecvError, SendError};
-use sandpool_test_guests::{Outcome, check, ended_well, same};
+use sandpool_test_guests::{Outcome, check, finish, same};
 use serde::{Deserialize, Serialize};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -89,7 +89,7 @@ fn values() -> Outcome {
     }
     println!("ok: a thousand round trips");
     here.close();
-    ended_well(&echo)
+    finish(&echo)
 }
 
 fn bytes() -> Outcome {
@@ -184,7 +184,7 @@ fn room() -> Outcome {
     same("and ends", child.join_timeout(LONG)?, Some(ExitStatus::Exited(0)))?;
     let child = Process::fork(|| -> Outcome { check("a recv waits", receiver.recv_bytes()? == b"more") })?;
     sender.send_bytes(b"more")?;
-    ended_well(&child)
+    finish(&child)
 }
 
 fn polling() -> Outcome {
@@ -195,7 +195,7 @@ fn polling() -> Outcome {
     check("poll takes nothing", a.recv_bytes()?.is_empty() && !a.poll(Duration::ZERO)?)?;
     let child = Process::fork(|| b.send(&1))?;
     check("a poll waits", a.poll(LONG)?)?;
-    ended_well(&child)?;
+    finish(&child)?;
     a.recv::<i32>()?;
     b.close();
     check("the end is something, too", a.poll(Duration::ZERO)?)?;
@@ -237,7 +237,7 @@ fn data() -> Outcome {
     let child = Process::spawn(serve, (there, 6))?;
     here.send(&7_u64)?;
     same("with a spawned process", here.recv::<u64>()?, 42)?;
-    ended_well(&child)?;
+    finish(&child)?;
     check("whose end is closed", matches!(here.recv::<u64>(), Err(RecvError::Eof)))?;
 
     // Made after the fork, so the child knows them from messages only.
@@ -255,7 +255,7 @@ fn data() -> Outcome {
     same("a connection through a connection", mine.recv::<String>()?, "hello".into())?;
     check("is closed with its receiver's", matches!(mine.recv::<String>(), Err(RecvError::Eof)))?;
     here.close();
-    ended_well(&child)?;
+    finish(&child)?;
 
     let letters = Queue::<Connection>::new()?;
     let (receiver, sender) = Pipe::simplex()?;
@@ -293,5 +293,5 @@ fn small() -> Outcome {
     same("a send waits for room in the arena", child.join_timeout(SHORT)?, None)?;
     drop(full);
     same("there is room again", receiver.recv_bytes()?.len(), 60_000)?;
-    ended_well(&child)
+    finish(&child)
 }

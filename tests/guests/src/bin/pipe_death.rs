@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandpool_guest::{Pipe, Process, Queue, RecvError, SendError};
-use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
+use sandpool_test_guests::{Outcome, check, finish, kill, same};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -23,7 +23,7 @@ fn ends() -> Outcome {
         Ok(())
     })?;
     sender.close();
-    ended_well(&child)?;
+    finish(&child)?;
     let all: Vec<u8> = std::iter::from_fn(|| receiver.recv().ok()).collect();
     same("messages outlive their sender", all, (0..10).collect())?;
     check("then the end", matches!(receiver.recv::<u8>(), Err(RecvError::Eof)))?;
@@ -89,7 +89,7 @@ fn senders() -> Outcome {
         let other = Process::fork(|| sender.send(&round))?;
         kill(&victim)?;
         while receiver.recv_timeout::<u64>(LONG)? != round {}
-        ended_well(&other)?;
+        finish(&other)?;
         while receiver.try_recv::<u64>().is_ok() {}
     }
     println!("ok: the other sender goes on");
@@ -146,7 +146,7 @@ fn receivers() -> Outcome {
     ready.get()?;
     // The child has a copy of `a`, but waits.
     a.close();
-    ended_well(&child)
+    finish(&child)
 }
 
 fn holders() -> Outcome {
@@ -154,7 +154,7 @@ fn holders() -> Outcome {
     let (receiver, sender) = Pipe::simplex()?;
     let child = Process::fork(|| letters.put(&sender))?;
     sender.close();
-    ended_well(&child)?;
+    finish(&child)?;
     check("a message keeps an end", !receiver.poll(Duration::ZERO)?)?;
     drop(letters);
     check("until it is gone itself", matches!(receiver.recv_timeout::<u8>(LONG), Err(RecvError::Eof)))

@@ -116,12 +116,14 @@ fn signals() -> Outcome {
     same("kill is SIGKILL", process.join()?, ExitStatus::Signaled(9))?;
     same("as Python has it", process.exitcode(), Some(-9))?;
 
-    let busy = Process::fork(|| {
+    let running = Queue::<()>::new()?;
+    let busy = Process::fork(|| -> Outcome {
+        running.put(&())?;
         loop {
             std::hint::spin_loop();
         }
     })?;
-    std::thread::sleep(Duration::from_millis(20));
+    running.get()?;
     busy.terminate()?;
     same("terminate ends a busy loop", busy.join()?, ExitStatus::Signaled(15))
 }

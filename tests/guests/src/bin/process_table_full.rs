@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Error, Process};
+use sandpool_guest::{Error, Process, Sentinel, wait};
 use sandpool_test_guests::{Outcome, check, same};
 
 #[sandpool_guest::main]
@@ -29,16 +29,15 @@ fn main() -> Outcome {
     for process in &second {
         process.kill()?;
     }
+    let mut left: Vec<Sentinel> = second.iter().map(Process::sentinel).collect();
     drop(second);
-    // Nobody asks about those any more. Their room comes back without a join.
-    let mut third = fill()?;
-    for _ in 0..100 {
-        if third.len() >= first.len() {
-            break;
+    // Nobody asks about those any more. Their room comes back with their end, without a join.
+    while !left.is_empty() {
+        for ended in wait(&left, None)?.into_iter().rev() {
+            left.swap_remove(ended);
         }
-        std::thread::sleep(Duration::from_millis(20));
-        third.extend(fill()?);
     }
+    let third = fill()?;
     check("the room of dropped processes comes back", third.len() == first.len())?;
     for process in &third {
         process.kill()?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandpool_guest::{Bytes, GetError, Process, PutError, Queue};
-use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
+use sandpool_test_guests::{Outcome, check, finish, kill, same};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -61,12 +61,12 @@ fn bounds() -> Outcome {
     while got.len() < numbers.len() {
         got.extend(queue.get_many_timeout(10, LONG)?);
     }
-    ended_well(&producer)?;
+    finish(&producer)?;
     same("put_many waits for room", got, numbers)?;
 
     let consumer = Process::fork(|| -> Outcome { check("get_many waits", queue.get_many(10)? == [7]) })?;
     queue.put(&7)?;
-    ended_well(&consumer)
+    finish(&consumer)
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ fn mixed() -> Outcome {
     while got.len() < items.len() {
         got.extend(queue.get_many_timeout(100, LONG)?);
     }
-    ended_well(&producer)?;
+    finish(&producer)?;
     check("small, large, and with handles: in order", got == items)
 }
 
@@ -210,9 +210,9 @@ fn crowd() -> Outcome {
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    producers.iter().try_for_each(ended_well)?;
+    producers.iter().try_for_each(finish)?;
     queue.close()?;
-    consumers.iter().try_for_each(ended_well)?;
+    consumers.iter().try_for_each(finish)?;
     let totals = totals.get_many(3)?;
     let total = totals.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     same("many producers, many consumers", total, (PRODUCERS * ITEMS, PRODUCERS * (0..ITEMS).sum::<u64>()))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandpool_guest::{JoinError, JoinableQueue, Process, Queue, TaskDoneError, current_process};
-use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
+use sandpool_test_guests::{Outcome, check, finish, kill, same};
 
 const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(60);
@@ -66,7 +66,7 @@ fn workers() -> Outcome {
     }
     jobs.close()?;
     for worker in &workers {
-        ended_well(worker)?;
+        finish(worker)?;
     }
     jobs.join()?;
     let mut sum = 0;
@@ -91,7 +91,7 @@ fn waiting() -> Outcome {
     jobs.get()?;
     jobs.task_done()?;
     same("all who join are woken", (joined.get_timeout(LONG)?, joined.get_timeout(LONG)?), (true, true))?;
-    joiners.iter().try_for_each(ended_well)
+    joiners.iter().try_for_each(finish)
 }
 
 fn deaths() -> Outcome {
@@ -155,7 +155,7 @@ fn deaths() -> Outcome {
         jobs.get()?;
         Ok(())
     })?;
-    ended_well(&silent)?;
+    finish(&silent)?;
     check("one more, at an end", matches!(jobs.join(), Err(JoinError::Lost(3))))?;
 
     jobs.put(&6)?;
@@ -181,7 +181,7 @@ fn data() -> Outcome {
     jobs.put(&1)?;
     jobs.join()?;
     same("an argument of a spawned process", names.get()?, "spawned".to_owned())?;
-    ended_well(&worker)?;
+    finish(&worker)?;
     let letters = Queue::<JoinableQueue<u32>>::new()?;
     letters.put(&jobs)?;
     let same_jobs = letters.get()?;

@@ -1,7 +1,7 @@
 //! What a `SimpleQueue` promises.
 
 use sandpool_guest::{GetError, Process, PutError, SimpleQueue};
-use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
+use sandpool_test_guests::{Outcome, check, finish, kill, same};
 use serde::{Deserialize, Serialize, Serializer};
 
 #[derive(Deserialize)]
@@ -37,14 +37,14 @@ fn main() -> Outcome {
 
     let child = Process::fork(|| queue.put(&Some("from a child".into())))?;
     same("between processes", queue.get()?, Some("from a child".into()))?;
-    ended_well(&child)?;
+    finish(&child)?;
 
     let (requests, replies) = (SimpleQueue::new()?, SimpleQueue::new()?);
     let child = Process::spawn(echo, (requests.clone(), replies.clone()))?;
     requests.put(&21)?;
     same("with a spawned process", replies.get()?, 42)?;
     requests.close()?;
-    ended_well(&child)?;
+    finish(&child)?;
     check("put after close", matches!(requests.put(&1), Err(PutError::Closed)))?;
     check("get after close", matches!(requests.get(), Err(GetError::Closed)))?;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sandpool_guest::{
     AcquireError, Array, Error, ExitStatus, Pod, Process, Queue, RawArray, Zeroable, bytemuck,
 };
-use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
+use sandpool_test_guests::{Outcome, check, finish, kill, same};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -74,7 +74,7 @@ fn round_trip<T: Pod + PartialEq + std::fmt::Debug>(what: &str, values: &[T]) ->
         }
         Ok(())
     })?;
-    ended_well(&child)?;
+    finish(&child)?;
     same(what, (array.to_vec()?, raw.to_vec()?), (values.to_vec(), values.to_vec()))?;
     for (index, value) in values.iter().enumerate() {
         if array.get(index)? != *value || raw.get(index)? != *value {
@@ -114,7 +114,7 @@ fn sizes() -> Outcome {
                 }
             })
         })?;
-        ended_well(&child)?;
+        finish(&child)?;
         let right = array.update(|elements| elements.iter().zip((0..).step_by(3)).all(|(a, b)| *a == b))?;
         check(&format!("{len} elements"), right && array.get(len - 1)? == (len as u64 - 1) * 3)?;
     }
@@ -140,7 +140,7 @@ fn races() -> Outcome {
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    workers.iter().try_for_each(ended_well)?;
+    workers.iter().try_for_each(finish)?;
     same("changes under the lock", counts.to_vec()?, vec![4000; 10])?;
     same("atomic changes", atomics.to_vec()?, vec![2000; 10])
 }
@@ -167,7 +167,7 @@ fn guards() -> Outcome {
     drop(guard);
     child.join()?;
     same("then others have it", done.get()?, 78)?;
-    ended_well(&Process::fork(|| ())?)?;
+    finish(&Process::fork(|| ())?)?;
 
     let clash = Process::fork(|| -> Outcome {
         let _guard = array.lock()?;
@@ -238,7 +238,7 @@ fn fill((array, raw): (Array<f64>, RawArray<u8>)) -> Outcome {
 fn data() -> Outcome {
     let array = Array::<f64>::new(10_000)?;
     let raw = RawArray::<u8>::new(3)?;
-    ended_well(&Process::spawn(fill, (array.clone(), raw.clone()))?)?;
+    finish(&Process::spawn(fill, (array.clone(), raw.clone()))?)?;
     same("a spawned process", array.update(|elements| elements.iter().sum::<f64>())?, 2500.0)?;
     same("a raw one, too", raw.to_vec()?, vec![0, 7, 0])?;
 
@@ -263,7 +263,7 @@ fn data() -> Outcome {
         same("and back", raw.get(0)?, 1)?;
     }
     arrays.close()?;
-    ended_well(&child)?;
+    finish(&child)?;
 
     let made = Queue::<Array<u8>>::new()?;
     let child = Process::fork(|| -> Outcome {
@@ -307,7 +307,7 @@ fn mappings() -> Outcome {
         }
         Ok(())
     })?;
-    ended_well(&child)?;
+    finish(&child)?;
     for array in &arrays {
         if array.get(0)? != 255 {
             return Err("a mapping of a forked process is another one".into());

@@ -1,7 +1,7 @@
 //! What a `ShareableList` promises.
 
 use sandpool_guest::{Error, ListItem, Process, Queue, ShareableList, SharedMemory};
-use sandpool_test_guests::{Outcome, check, ended_well, same};
+use sandpool_test_guests::{Outcome, check, finish, same};
 
 #[sandpool_guest::main]
 fn main() -> Outcome {
@@ -97,8 +97,8 @@ fn double(list: ShareableList) -> Outcome {
 
 fn processes() -> Outcome {
     let list = ShareableList::new([ListItem::from(1), "x".into(), 3.into()])?;
-    ended_well(&Process::fork(|| double(list.clone()))?)?;
-    ended_well(&Process::spawn(double, list.clone())?)?;
+    finish(&Process::fork(|| double(list.clone()))?)?;
+    finish(&Process::spawn(double, list.clone())?)?;
     let found = list.iter().collect::<Result<Vec<_>, _>>()?;
     same("other processes change it", found, vec![4.into(), "x".into(), 12.into()])?;
     let letters = Queue::<ShareableList>::new()?;

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "slices of shared memory are what this tests")]
 
 use sandpool_guest::{Error, ExitStatus, Process, Queue, SharedMemory, Trap};
-use sandpool_test_guests::{Outcome, check, ended, ended_well, same};
+use sandpool_test_guests::{Outcome, check, ended, finish, same};
 
 #[sandpool_guest::main]
 fn main() -> Outcome {
@@ -24,7 +24,7 @@ fn names() -> Outcome {
         let third = SharedMemory::create(1)?;
         check("in a child, too", third.name() != memory.name() && third.name() != other.name())
     })?;
-    ended_well(&child)?;
+    finish(&child)?;
     let named = SharedMemory::create_named("näme/with anything", 1)?;
     same("a given name", (named.name(), named.size()), ("näme/with anything", 1))?;
     check("is taken", matches!(SharedMemory::create_named(named.name(), 1), Err(Error::NameTaken)))?;
@@ -73,7 +73,7 @@ fn bytes() -> Outcome {
     for _ in 0..5000 {
         counter.fetch_add(1);
     }
-    ended_well(&child)?;
+    finish(&child)?;
     same("an atomic integer in it", counter.load(), 10_000)?;
     check("not at any offset", matches!(memory.atomic::<u64>(63), Err(Error::OutOfBounds)))?;
     check("nor at the end", matches!(memory.atomic::<u64>(200_000), Err(Error::OutOfBounds)))?;
@@ -175,7 +175,7 @@ fn fill((memory, name): (SharedMemory, String)) -> Outcome {
 
 fn data() -> Outcome {
     let memory = SharedMemory::create(10)?;
-    ended_well(&Process::spawn(fill, (memory.clone(), memory.name().to_owned()))?)?;
+    finish(&Process::spawn(fill, (memory.clone(), memory.name().to_owned()))?)?;
     same("a spawned process", (memory.get(0)?, memory.get(1)?), (1, 2))?;
     memory.unlink()?;
     let letters = Queue::<SharedMemory>::new()?;

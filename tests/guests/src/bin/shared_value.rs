@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandpool_guest::{Error, Pod, Process, Queue, RLock, RawValue, Value, Zeroable, bytemuck};
-use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
+use sandpool_test_guests::{Outcome, check, finish, kill, same};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -100,7 +100,7 @@ fn races() -> Outcome {
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    workers.iter().try_for_each(ended_well)?;
+    workers.iter().try_for_each(finish)?;
     same("update loses nothing", locked.get()?, 20_000)?;
     same("fetch_add loses nothing", atomic.get()?, 20_000)?;
     same("nor does compare_exchange", exchanged.get()?, 20_000)
@@ -123,7 +123,7 @@ fn locks() -> Outcome {
     b.set(a.get()? + 1)?;
     drop(guard);
     same("then the other one", done.get_timeout(LONG)?, 15)?;
-    ended_well(&child)?;
+    finish(&child)?;
     same("the second", b.get()?, 6)
 }
 
@@ -166,7 +166,7 @@ fn data() -> Outcome {
     let counter = RawValue::new(0_u32)?;
     let total = Value::new(0.0_f64)?;
     for _ in 0..3 {
-        ended_well(&Process::spawn(count, (counter.clone(), total.clone()))?)?;
+        finish(&Process::spawn(count, (counter.clone(), total.clone()))?)?;
     }
     same("spawned processes count", (counter.get()?, total.get()?), (3, 1.5))?;
     let letters = Queue::<(RawValue<u32>, Value<f64>)>::new()?;
@@ -179,7 +179,7 @@ fn data() -> Outcome {
     // Made after the fork, by the child, and it outlives it.
     let made = Queue::<Value<u64>>::new()?;
     let child = Process::fork(|| -> Outcome { Ok(made.put(&Value::new(99)?)?) })?;
-    ended_well(&child)?;
+    finish(&child)?;
     same("a value outlives its maker", made.get()?.get()?, 99)
 }
 
@@ -191,7 +191,7 @@ fn many() -> Outcome {
         }
         Ok(())
     })?;
-    ended_well(&child)?;
+    finish(&child)?;
     let mut sum = 0_u64;
     for value in &values {
         sum += u64::from(value.get()?);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sandpool_guest::{
     Connection, Errno, Error, JoinableQueue, Pipe, Process, Queue, Sentinel, SimpleQueue, Waitable, wait,
 };
-use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
+use sandpool_test_guests::{Outcome, check, finish, kill, same};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const LONG: Option<Duration> = Some(Duration::from_secs(60));
@@ -35,7 +35,7 @@ fn main() -> Outcome {
     stop.put(&())?;
     same("a process has ended", wait(&[sentinel], None)?, vec![0])?;
     same("all", wait(&all, NOW)?, vec![0, 1, 2, 3, 4])?;
-    ended_well(&process)?;
+    finish(&process)?;
     same("also when it was joined", wait(&all, None)?, vec![0, 1, 2, 3, 4])?;
     receiver.recv::<i32>()?;
     queue.get()?;
@@ -70,7 +70,7 @@ fn woken() -> Outcome {
         if wait(&receivers, LONG)? != [target] || receivers[target].recv::<usize>()? != round {
             return Err(format!("round {round}: another one was ready").into());
         }
-        ended_well(&child)?;
+        finish(&child)?;
     }
     println!("ok: who waits for ten is woken by one");
 
@@ -93,7 +93,7 @@ fn woken() -> Outcome {
         .map(|_| Process::fork(|| -> Outcome { check("woken", wait(&receivers, LONG)? == [5]) }))
         .collect::<Result<Vec<_>, _>>()?;
     ends[5].1.send(&5_usize)?;
-    waiters.iter().try_for_each(ended_well)?;
+    waiters.iter().try_for_each(finish)?;
     println!("ok: all who wait are woken");
     receivers[5].recv::<usize>()?;
     Ok(())

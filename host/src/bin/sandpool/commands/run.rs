@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use sandpool::{DirGrant, ExitStatus, Module, Run, Summary};
+use sandpool::{DirGrant, ExitStatus, Module, OnDeadlock, Run, Summary};
 
 use crate::interrupt::Interrupt;
 use crate::{cli, commands, text};
@@ -45,6 +45,10 @@ pub(crate) struct RunArgs {
     /// How much linear memory each process may have, such as 256MiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory_max: Option<u64>,
+
+    /// When every process waits for another: report it and end the run, or only report it
+    #[arg(long, value_name = "kill|report", default_value = "kill")]
+    on_deadlock: OnDeadlock,
 
     /// Afterwards print a table of the processes
     #[arg(long)]
@@ -86,6 +90,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     if let Some(bytes) = args.memory_max {
         builder.memory_max(bytes);
     }
+    builder.on_deadlock(args.on_deadlock);
     let run = builder.start()?;
     interrupt.stops(run.stopper());
     let result = run.wait();
@@ -98,6 +103,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     // A trap was reported by the process that trapped.
     if let ExitStatus::Signaled(_) | ExitStatus::Limited(_) = summary.status {
         text::note(&format!("error: the guest was {}", summary.status));
+    }
+    if summary.status == ExitStatus::Deadlocked {
+        text::note("error: deadlock: every process of the run waits for another");
+        text::note("hint: above, each says for what; --on-deadlock report leaves them as they are");
     }
     Ok(summary.status.shell_code())
 }

@@ -1,0 +1,289 @@
+//! A lock that one process holds at a time, and one that its holder may acquire again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandpool_abi::sync::{ELSEWHERE, RECURSIVE};
+
+use super::error::{AcquireError, Patience, ReleaseError};
+use super::held::Held;
+use crate::object::Object;
+use crate::{Error, raw};
+
+/// A lock that at most one process holds at a time.
+///
+/// ```no_run
+/// use sandpool_guest::{Lock, Process};
+///
+/// let lock = Lock::new()?;
+/// let process = Process::fork(|| -> Result<(), Box<dyn std::error::Error>> {
+///     let _guard = lock.acquire()?;
+///     println!("these two lines");
+///     println!("stay together");
+///     Ok(())
+/// })?;
+/// let guard = lock.acquire()?;
+/// println!("and so do");
+/// println!("these two");
+/// drop(guard);
+/// process.join()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// It guards whatever the program says that it guards: it holds no value, as processes share no memory by themselves.
+/// A process that acquires a lock which it holds already waits for itself; see [`RLock`].
+///
+/// A forked process has all locks of its creator, but holds none of them: its copy of a guard releases nothing. A lock
+/// is also data: it can be an argument of a spawned process and an item, or part of an item, of a queue. A clone is
+/// the same lock.
+///
+/// **When the holder ends** without releasing it, killed or not, the next to acquire the lock gets it, and
+/// [`AcquireError::OwnerDied`] with it. Nobody waits for ever.
+#[derive(Clone)]
+pub struct Lock {
+    pub(super) object: Arc<Object>,
+}
+
+same_object!(Lock, "lock", message);
+
+impl Lock {
+    /// Makes a lock that nobody holds.
+    ///
+    /// # Errors
+    /// [`Error::TooManyObjects`], [`Error::ArenaFull`].
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self { object: Object::adopt(raw::sync::lock_create(0)?) })
+    }
+
+    /// Acquires it, and waits for that while somebody else holds it. It is released when the guard is dropped.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{AcquireError, Lock};
+    ///
+    /// let lock = Lock::new()?;
+    /// let guard = match lock.acquire() {
+    ///     Err(AcquireError::OwnerDied(guard)) => {
+    ///         println!("cleaning up after somebody who can't any more");
+    ///         guard
+    ///     }
+    ///     acquired => acquired?,
+    /// };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`AcquireError::OwnerDied`], which holds the guard, if the last holder has ended without releasing it;
+    /// [`AcquireError::Host`].
+    pub fn acquire(&self) -> Result<LockGuard, AcquireError<LockGuard>> {
+        self.acquire_within(Patience::Endless)
+    }
+
+    /// Acquires it, and waits for that for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`AcquireError::TimedOut`] when the time is over.
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<LockGuard, AcquireError<LockGuard>> {
+        self.acquire_within(Patience::Limited(timeout))
+    }
+
+    /// Acquires it if nobody holds it.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`AcquireError::WouldBlock`] if somebody, also this process, holds it.
+    pub fn try_acquire(&self) -> Result<LockGuard, AcquireError<LockGuard>> {
+        self.acquire_within(Patience::None)
+    }
+
+    fn acquire_within(&self, patience: Patience) -> Result<LockGuard, AcquireError<LockGuard>> {
+        Held::lock(&self.object, patience).map(LockGuard).map_err(|error| error.map(LockGuard))
+    }
+
+    /// Releases it, whoever holds it: for a guard that was [forgotten](LockGuard::forget), perhaps in another process.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{Lock, Process};
+    ///
+    /// let lock = Lock::new()?;
+    /// lock.acquire()?.forget();
+    /// Process::fork(|| lock.release())?.join()?;
+    /// lock.acquire()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReleaseError::TooManyTimes`] if nobody holds it.
+    pub fn release(&self) -> Result<(), ReleaseError> {
+        Ok(raw::sync::lock_release(self.object.handle())?)
+    }
+
+    /// Whether somebody holds it. With other processes at work, that was true a moment ago.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn locked(&self) -> Result<bool, Error> {
+        locked(&self.object)
+    }
+}
+
+/// The right to what a [`Lock`] guards: the lock is released when this is dropped.
+///
+/// ```no_run
+/// use sandpool_guest::Lock;
+///
+/// let lock = Lock::new()?;
+/// let guard = lock.acquire()?;
+/// assert!(lock.locked()?);
+/// guard.release()?;
+/// assert!(!lock.locked()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// It belongs to the process that acquired the lock. In a forked child, the copy of it does nothing. It borrows
+/// nothing, so that [`AcquireError::OwnerDied`], which holds one, can be passed on by `?`.
+#[derive(Debug)]
+#[must_use = "the lock is released at once if the guard isn't kept"]
+pub struct LockGuard(pub(super) Held);
+
+impl LockGuard {
+    /// Releases the lock, as a drop does, and says if it wasn't held any more.
+    ///
+    /// # Errors
+    /// [`ReleaseError::NotOwner`] in a forked child; [`ReleaseError::TooManyTimes`] if somebody has released it.
+    pub fn release(self) -> Result<(), ReleaseError> {
+        self.0.release()
+    }
+
+    /// Keeps the lock acquired without the guard. [`Lock::release`] releases it.
+    ///
+    /// `std::mem::forget` would do it, too, but the process would never give the lock itself back.
+    pub fn forget(self) {
+        self.0.forget();
+    }
+}
+
+/// A lock that the process which holds it may acquire again: it is free when it was released as often.
+///
+/// ```no_run
+/// use sandpool_guest::RLock;
+///
+/// let lock = RLock::new()?;
+/// let outer = lock.acquire()?;
+/// let inner = lock.acquire()?;
+/// assert_eq!(lock.depth()?, 2);
+/// drop((inner, outer));
+/// assert_eq!(lock.depth()?, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// All else is as of a [`Lock`], except that only the process that holds it can release it. So guards nest, and the
+/// order in which they are dropped doesn't matter.
+#[derive(Clone)]
+pub struct RLock {
+    pub(super) object: Arc<Object>,
+}
+
+same_object!(RLock, "lock", message);
+
+impl RLock {
+    /// Makes a lock that nobody holds.
+    ///
+    /// # Errors
+    /// [`Error::TooManyObjects`], [`Error::ArenaFull`].
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self { object: Object::adopt(raw::sync::lock_create(RECURSIVE)?) })
+    }
+
+    /// Acquires it, once more if this process holds it, and waits for that while another does. It is released, once,
+    /// when the guard is dropped.
+    ///
+    /// # Errors
+    /// [`AcquireError::OwnerDied`], which holds the guard, if the last holder has ended without releasing it;
+    /// [`AcquireError::Host`].
+    pub fn acquire(&self) -> Result<RLockGuard, AcquireError<RLockGuard>> {
+        self.acquire_within(Patience::Endless)
+    }
+
+    /// Acquires it, and waits for that for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`AcquireError::TimedOut`] when the time is over.
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<RLockGuard, AcquireError<RLockGuard>> {
+        self.acquire_within(Patience::Limited(timeout))
+    }
+
+    /// Acquires it if no other process holds it.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`AcquireError::WouldBlock`] if another process holds it.
+    pub fn try_acquire(&self) -> Result<RLockGuard, AcquireError<RLockGuard>> {
+        self.acquire_within(Patience::None)
+    }
+
+    fn acquire_within(&self, patience: Patience) -> Result<RLockGuard, AcquireError<RLockGuard>> {
+        Held::lock(&self.object, patience).map(RLockGuard).map_err(|error| error.map(RLockGuard))
+    }
+
+    /// Releases it, once: for a guard that was [forgotten](RLockGuard::forget).
+    ///
+    /// # Errors
+    /// [`ReleaseError::TooManyTimes`] if nobody holds it, [`ReleaseError::NotOwner`] if another process does. (Python
+    /// says `AssertionError` in both cases.)
+    pub fn release(&self) -> Result<(), ReleaseError> {
+        Ok(raw::sync::lock_release(self.object.handle())?)
+    }
+
+    /// Whether somebody holds it. With other processes at work, that was true a moment ago.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn locked(&self) -> Result<bool, Error> {
+        locked(&self.object)
+    }
+
+    /// How often this process holds it: 0 if it doesn't.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn depth(&self) -> Result<u64, Error> {
+        let held = raw::sync::lock_held(self.object.handle())?;
+        Ok(if held == ELSEWHERE.cast_unsigned() { 0 } else { held })
+    }
+}
+
+/// The right to what an [`RLock`] guards: the lock is released, once, when this is dropped.
+///
+/// ```no_run
+/// use sandpool_guest::RLock;
+///
+/// let lock = RLock::new()?;
+/// let guard = lock.acquire()?;
+/// lock.acquire()?.release()?;
+/// assert!(lock.locked()?);
+/// guard.release()?;
+/// assert!(!lock.locked()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// It belongs to the process that acquired the lock. In a forked child, the copy of it does nothing.
+#[derive(Debug)]
+#[must_use = "the lock is released at once if the guard isn't kept"]
+pub struct RLockGuard(pub(super) Held);
+
+impl RLockGuard {
+    /// Releases the lock, once, as a drop does, and says if it wasn't held any more.
+    ///
+    /// # Errors
+    /// [`ReleaseError::NotOwner`] in a forked child; [`ReleaseError::TooManyTimes`] if it was released too often.
+    pub fn release(self) -> Result<(), ReleaseError> {
+        self.0.release()
+    }
+
+    /// Keeps the lock acquired without the guard. [`RLock::release`] releases it.
+    pub fn forget(self) {
+        self.0.forget();
+    }
+}
+
+fn locked(lock: &Object) -> Result<bool, Error> {
+    Ok(raw::sync::lock_held(lock.handle())? != 0)
+}

@@ -1,0 +1,54 @@
+//! What processes wait for each other with: locks, semaphores, events, conditions, barriers.
+
+/// What all of these have in common: they are shown and compared by their handle, and travel inside messages.
+macro_rules! same_object {
+    ($type:ident, $what:literal) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($type), "({:#x})"), self.object.handle())
+            }
+        }
+
+        #[doc = concat!("Whether they are the same ", $what, ".")]
+        impl PartialEq for $type {
+            fn eq(&self, other: &Self) -> bool {
+                self.object.handle() == other.object.handle()
+            }
+        }
+
+        impl Eq for $type {}
+    };
+    ($type:ident, $what:literal, message) => {
+        same_object!($type, $what);
+
+        /// Only inside an item of a queue, or the arguments of a spawned process: it is an error for any other
+        /// serializer.
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.object.serialize($what, serializer)
+            }
+        }
+
+        /// As [`Serialize`](serde::Serialize).
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Ok(Self { object: $crate::object::Object::deserialize($what, deserializer)? })
+            }
+        }
+    };
+}
+
+mod barrier;
+mod condition;
+mod error;
+mod event;
+mod held;
+mod lock;
+mod semaphore;
+
+pub use barrier::{Barrier, BarrierError};
+pub use condition::{Condition, ConditionError, ConditionGuard, Guard};
+pub use error::{AcquireError, ReleaseError};
+pub use event::Event;
+pub use lock::{Lock, LockGuard, RLock, RLockGuard};
+pub use semaphore::{Abandoned, BoundedSemaphore, Semaphore, SemaphorePermit};

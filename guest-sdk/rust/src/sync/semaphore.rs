@@ -1,0 +1,283 @@
+//! Units that processes acquire and release.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandpool_abi::sync::{BOUNDED, RETURNED};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::error::{AcquireError, Patience, ReleaseError};
+use super::held::Held;
+use crate::object::Object;
+use crate::{Error, raw};
+
+/// What becomes of the units that a process holds when it ends.
+///
+/// ```no_run
+/// use sandpool_guest::{Abandoned, BoundedSemaphore, Semaphore};
+///
+/// // A signal that was received was received, whatever becomes of the receiver.
+/// let signals = Semaphore::new(0)?;
+/// // A place is free again when who took it is gone.
+/// let places = BoundedSemaphore::new(4)?;
+/// // And either the other way round.
+/// let places = Semaphore::with_policy(4, Abandoned::Returned)?;
+/// let fuses = BoundedSemaphore::with_policy(4, Abandoned::Lost)?;
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// A unit is held by the process that acquired it, until that process releases one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandoned {
+    /// They are gone, as in Python.
+    Lost,
+    /// They are free again.
+    Returned,
+}
+
+impl Abandoned {
+    fn flags(self) -> u32 {
+        match self {
+            Self::Lost => 0,
+            Self::Returned => RETURNED,
+        }
+    }
+}
+
+/// A number of units, of which processes acquire and release one or more.
+///
+/// ```no_run
+/// use sandpool_guest::{Process, Semaphore};
+///
+/// let done = Semaphore::new(0)?;
+/// for number in 1..=3 {
+///     let done = done.clone();
+///     Process::fork(move || {
+///         println!("{number}");
+///         done.release()
+///     })?;
+/// }
+/// for _ in 1..=3 {
+///     // A signal: nobody gives it back.
+///     done.acquire()?.forget();
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Anybody may release, also more than was acquired: the number has no bound but 2<sup>62</sup>. For a resource of which
+/// there is a fixed number, see [`BoundedSemaphore`]. Units that a process holds when it ends are lost by default, as in
+/// Python, because a semaphore like this is most often a signal; see [`Abandoned`].
+///
+/// A forked process has all semaphores of its creator, but holds no unit: its copy of a permit releases nothing. A
+/// semaphore is also data: it can be an argument of a spawned process and an item, or part of an item, of a queue. A
+/// clone is the same semaphore.
+#[derive(Clone)]
+pub struct Semaphore {
+    object: Arc<Object>,
+}
+
+same_object!(Semaphore, "semaphore", message);
+
+impl Semaphore {
+    /// Makes a semaphore with so many free units. Those that a process holds when it ends are lost.
+    ///
+    /// # Errors
+    /// [`Error::TooManyObjects`], [`Error::ArenaFull`]; [`Error::Host`] for more than 2<sup>62</sup> units.
+    pub fn new(value: u64) -> Result<Self, Error> {
+        Self::with_policy(value, Abandoned::Lost)
+    }
+
+    /// Makes a semaphore with so many free units, and says what becomes of those that a process holds when it ends.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_policy(value: u64, abandoned: Abandoned) -> Result<Self, Error> {
+        Self::create(value, abandoned.flags())
+    }
+
+    fn create(value: u64, flags: u32) -> Result<Self, Error> {
+        Ok(Self { object: Object::adopt(raw::sync::semaphore_create(value, flags)?) })
+    }
+
+    /// Acquires a unit, and waits for one while there is none. It is released when the permit is dropped.
+    ///
+    /// # Errors
+    /// [`AcquireError::Host`].
+    pub fn acquire(&self) -> Result<SemaphorePermit, AcquireError> {
+        self.acquire_within(Patience::Endless)
+    }
+
+    /// Acquires a unit, and waits for one for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`AcquireError::TimedOut`] when the time is over; [`AcquireError::Host`].
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<SemaphorePermit, AcquireError> {
+        self.acquire_within(Patience::Limited(timeout))
+    }
+
+    /// Acquires a unit if there is one at once.
+    ///
+    /// # Errors
+    /// [`AcquireError::WouldBlock`] if there is none; [`AcquireError::Host`].
+    pub fn try_acquire(&self) -> Result<SemaphorePermit, AcquireError> {
+        self.acquire_within(Patience::None)
+    }
+
+    fn acquire_within(&self, patience: Patience) -> Result<SemaphorePermit, AcquireError> {
+        Held::unit(&self.object, patience).map(SemaphorePermit)
+    }
+
+    /// Releases a unit, which need not be this process's.
+    ///
+    /// # Errors
+    /// [`ReleaseError::TooManyTimes`] if a [`BoundedSemaphore`] would have more units than it was made with.
+    pub fn release(&self) -> Result<(), ReleaseError> {
+        self.release_many(1)
+    }
+
+    /// Releases so many units at once, and wakes as many of those who wait.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::Semaphore;
+    ///
+    /// let start = Semaphore::new(0)?;
+    /// start.release_many(8)?;
+    /// assert_eq!(start.value()?, 8);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`release`](Self::release); then none is released.
+    #[doc(alias = "release")]
+    pub fn release_many(&self, count: u64) -> Result<(), ReleaseError> {
+        Ok(raw::sync::semaphore_release(self.object.handle(), count)?)
+    }
+
+    /// How many units are free. With other processes at work, that was true a moment ago.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    #[doc(alias = "get_value")]
+    pub fn value(&self) -> Result<u64, Error> {
+        Ok(raw::sync::semaphore_value(self.object.handle())?)
+    }
+
+    /// How many units processes held when they ended, since the semaphore was made: those that were lost, or returned.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{BoundedSemaphore, Process};
+    ///
+    /// let places = BoundedSemaphore::new(2)?;
+    /// let process = Process::fork(|| places.acquire().map(std::mem::forget))?;
+    /// process.join()?;
+    /// assert_eq!((places.value()?, places.died()?), (2, 1));
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn died(&self) -> Result<u64, Error> {
+        Ok(raw::sync::semaphore_died(self.object.handle())?)
+    }
+}
+
+/// A [`Semaphore`] that never has more units than it was made with: so many of something that there is.
+///
+/// ```no_run
+/// use sandpool_guest::{BoundedSemaphore, Process};
+///
+/// let places = BoundedSemaphore::new(2)?;
+/// for number in 1..=8 {
+///     let places = places.clone();
+///     Process::fork(move || -> Result<(), Box<dyn std::error::Error>> {
+///         let _place = places.acquire()?;
+///         println!("{number} is one of two at most");
+///         Ok(())
+///     })?;
+/// }
+/// # Ok::<(), sandpool_guest::Error>(())
+/// ```
+///
+/// Units that a process holds when it ends are returned by default, because they stand for something that nobody uses
+/// any more; see [`Abandoned`]. As in Python it is a semaphore: it has all methods of one, and can be passed as one.
+#[derive(Clone)]
+pub struct BoundedSemaphore(Semaphore);
+
+same_object!(BoundedSemaphore, "semaphore");
+
+impl BoundedSemaphore {
+    /// Makes a semaphore with so many units, all of them free. Those that a process holds when it ends are returned.
+    ///
+    /// # Errors
+    /// As [`Semaphore::new`].
+    pub fn new(value: u64) -> Result<Self, Error> {
+        Self::with_policy(value, Abandoned::Returned)
+    }
+
+    /// Makes a semaphore with so many units, and says what becomes of those that a process holds when it ends.
+    ///
+    /// # Errors
+    /// As [`Semaphore::new`].
+    pub fn with_policy(value: u64, abandoned: Abandoned) -> Result<Self, Error> {
+        Semaphore::create(value, BOUNDED | abandoned.flags()).map(Self)
+    }
+}
+
+impl Deref for BoundedSemaphore {
+    type Target = Semaphore;
+
+    fn deref(&self) -> &Semaphore {
+        &self.0
+    }
+}
+
+/// As [`Semaphore`].
+impl Serialize for BoundedSemaphore {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// As [`Serialize`].
+impl<'de> Deserialize<'de> for BoundedSemaphore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Semaphore::deserialize(deserializer).map(Self)
+    }
+}
+
+/// A unit of a [`Semaphore`], which is released when this is dropped.
+///
+/// ```no_run
+/// use sandpool_guest::Semaphore;
+///
+/// let semaphore = Semaphore::new(2)?;
+/// let kept = semaphore.acquire()?;
+/// semaphore.acquire()?.forget();
+/// assert_eq!(semaphore.value()?, 0);
+/// drop(kept);
+/// assert_eq!(semaphore.value()?, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// It belongs to the process that acquired the unit. In a forked child, the copy of it does nothing.
+#[derive(Debug)]
+#[must_use = "the unit is released at once if the permit isn't kept"]
+pub struct SemaphorePermit(Held);
+
+impl SemaphorePermit {
+    /// Releases the unit, as a drop does, and says why if it can't.
+    ///
+    /// # Errors
+    /// [`ReleaseError::NotOwner`] in a forked child; [`ReleaseError::TooManyTimes`] if a [`BoundedSemaphore`] has all
+    /// its units, because somebody has released this one.
+    pub fn release(self) -> Result<(), ReleaseError> {
+        self.0.release()
+    }
+
+    /// Keeps the unit acquired without the permit: for a signal, which nobody gives back, or one that
+    /// [`Semaphore::release`] releases.
+    pub fn forget(self) {
+        self.0.forget();
+    }
+}

@@ -1,0 +1,80 @@
+//! A guest's memory for the time of a call.
+
+use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
+
+use crate::ipc::Result;
+use crate::ipc::object::Handle;
+use crate::process::mappings::Mappings;
+
+/// The bytes of a guest's memory, less those that are mapped: other processes change these at any time, so that no
+/// slice of them may be looked at.
+pub(super) struct Memory<'a> {
+    bytes: &'a mut [u8],
+    mappings: &'a Mappings,
+}
+
+impl<'a> Memory<'a> {
+    pub(super) fn new(bytes: &'a mut [u8], mappings: &'a Mappings) -> Self {
+        Self { bytes, mappings }
+    }
+
+    /// The bytes that a pointer and a length name.
+    pub(super) fn bytes(&self, at: i32, len: i32) -> Result<&[u8]> {
+        let (at, len) = self.checked(at, len)?;
+        self.bytes.get(at..).and_then(|rest| rest.get(..len)).ok_or(Errno::Fault)
+    }
+
+    pub(super) fn bytes_mut(&mut self, at: i32, len: i32) -> Result<&mut [u8]> {
+        let (at, len) = self.checked(at, len)?;
+        self.bytes.get_mut(at..).and_then(|rest| rest.get_mut(..len)).ok_or(Errno::Fault)
+    }
+
+    fn checked(&self, at: i32, len: i32) -> Result<(usize, usize)> {
+        let (at, len) = (at as u32 as usize, len as u32 as usize);
+        if self.mappings.overlap(at, len) { Err(Errno::Fault) } else { Ok((at, len)) }
+    }
+
+    pub(super) fn text(&self, at: i32, len: i32) -> Result<&str> {
+        std::str::from_utf8(self.bytes(at, len)?).map_err(|_| Errno::Inval)
+    }
+
+    /// `count` 64-bit values; at most `max`.
+    pub(super) fn words(&self, at: i32, count: i32, max: usize) -> Result<Vec<u64>> {
+        if count as u32 as usize > max {
+            return Err(Errno::Inval);
+        }
+        let bytes = self.bytes(at, count.checked_mul(8).ok_or(Errno::Fault)?)?;
+        Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+
+    pub(super) fn handles(&self, at: i32, count: i32) -> Result<Vec<Handle>> {
+        Ok(self.words(at, count, MESSAGE_HANDLES_MAX)?.into_iter().map(Handle).collect())
+    }
+
+    /// Copies as much of `from` as fits, and returns its whole length.
+    pub(super) fn fill(&mut self, at: i32, capacity: i32, from: &[u8]) -> Result<i64> {
+        let to = self.bytes_mut(at, capacity)?;
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        Ok(from.len() as i64)
+    }
+
+    /// The same for 64-bit values; `capacity` counts values.
+    pub(super) fn fill_words(
+        &mut self,
+        at: i32,
+        capacity: i32,
+        from: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<i64> {
+        let count = from.len() as i64;
+        let to = self.bytes_mut(at, capacity.checked_mul(8).ok_or(Errno::Fault)?)?;
+        to.as_chunks_mut::<8>().0.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_le_bytes());
+        Ok(count)
+    }
+
+    /// Writes a struct of little-endian 32-bit fields.
+    pub(super) fn store<const N: usize>(&mut self, at: i32, fields: [u32; N]) -> Result<()> {
+        let to = self.bytes_mut(at, (N * 4) as i32)?;
+        to.as_chunks_mut::<4>().0.iter_mut().zip(fields).for_each(|(to, from)| *to = from.to_le_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! `sandpool_pipe`. See [`pipe`](crate::ipc::pipe).
+
+use sandpool_abi::Errno;
+use sandpool_abi::pipe::{CAPACITY, DUPLEX, MODULE};
+use wasmtime::{Caller, Linker};
+
+use super::queue::receive;
+use super::{View, status, try_first, value, view, waiting};
+use crate::ipc::Result;
+use crate::ipc::object::{self, Handle, Object};
+use crate::ipc::pipe::{self, EndState};
+use crate::process::{Guest, Process};
+
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "create",
+        |mut caller: Caller<'_, Guest>, capacity: i64, flags: i32, ends: i32| {
+            status(view(&mut caller).and_then(|view| create(view, capacity as u64, flags as u32, ends)))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "send",
+        |mut caller: Caller<'_, Guest>,
+         handle: i64,
+         message: i32,
+         len: i32,
+         list: i32,
+         count: i32,
+         timeout: i64| {
+            status(waiting(&mut caller, |view| {
+                let end = end(view.process, handle)?;
+                let message = view.memory.bytes(message, len)?;
+                let handles = view.memory.handles(list, count)?;
+                try_first(view.process, timeout, |deadline| {
+                    pipe::send(&view.process.member, end, message, &handles, deadline)
+                })
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "recv",
+        |mut caller: Caller<'_, Guest>,
+         handle: i64,
+         buffer: i32,
+         capacity: i32,
+         timeout: i64,
+         result: i32| {
+            status(waiting(&mut caller, |view| {
+                receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
+                    pipe::recv(&process.member, end(process, handle)?, out, deadline)
+                })
+            }))
+        },
+    )?;
+    linker.func_wrap(MODULE, "flags", |mut caller: Caller<'_, Guest>, handle: i64| {
+        value(view(&mut caller).and_then(|view| Ok(i64::from(end(view.process, handle)?.state.flags()))))
+    })?;
+    linker.func_wrap(MODULE, "capacity", |mut caller: Caller<'_, Guest>, handle: i64| {
+        value(view(&mut caller).and_then(|view| Ok(end(view.process, handle)?.state.capacity() as i64)))
+    })?;
+    Ok(())
+}
+
+fn end(process: &Process, handle: i64) -> Result<Object<'_, EndState>> {
+    object::resolve(&process.member, Handle(handle as u64))
+}
+
+fn create(mut view: View<'_>, capacity: u64, flags: u32, ends: i32) -> Result<()> {
+    if i64::try_from(capacity).is_err() || flags & !DUPLEX != 0 {
+        return Err(Errno::Inval);
+    }
+    view.memory.bytes_mut(ends, 16)?;
+    let capacity = if capacity == 0 { CAPACITY } else { capacity };
+    let handles = pipe::create(&view.process.member, capacity, flags)?;
+    handles.into_iter().for_each(|handle| view.process.hold(handle));
+    view.memory.fill_words(ends, 2, handles.iter().map(|handle| handle.0)).map(|_| ())
+}

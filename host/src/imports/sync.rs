@@ -1,0 +1,268 @@
+//! `sandpool_sync`. See [`sync`](crate::ipc::sync).
+
+use sandpool_abi::Errno;
+use sandpool_abi::sync::{ACTION, BOUNDED, MODULE, NOTIFIED, OWNER_DIED, RECURSIVE, RETURNED};
+use wasmtime::{Caller, Linker};
+
+use super::{View, status, try_first, value, view, waiting};
+use crate::ipc::Result;
+use crate::ipc::object::{self, Handle, Object, State};
+use crate::ipc::sync::barrier::{self, BarrierState};
+use crate::ipc::sync::condition::{self, ConditionState};
+use crate::ipc::sync::event::{self, EventState};
+use crate::ipc::sync::lock::{self, LockState};
+use crate::ipc::sync::semaphore::{self, SemaphoreState};
+use crate::process::{Guest, Process};
+use crate::sys::futex::Deadline;
+
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    add_lock(linker)?;
+    add_semaphore(linker)?;
+    add_event(linker)?;
+    add_condition(linker)?;
+    add_barrier(linker)
+}
+
+/// The object of this handle, if it is of that kind.
+fn object<S: State>(process: &Process, handle: i64) -> Result<Object<'_, S>> {
+    object::resolve(&process.member, Handle(handle as u64))
+}
+
+/// A new object's handle, which the guest holds.
+fn created(view: View<'_>, handle: Result<Handle>) -> Result<i64> {
+    let handle = handle?;
+    view.process.hold(handle);
+    Ok(handle.0 as i64)
+}
+
+/// The flags, if there are no others than `known`.
+fn flags(flags: i32, known: u32) -> Result<u32> {
+    if flags as u32 & !known == 0 { Ok(flags as u32) } else { Err(Errno::Inval) }
+}
+
+/// A count that isn't negative.
+fn count(count: i64) -> Result<u64> {
+    u64::try_from(count).map_err(|_| Errno::Inval)
+}
+
+fn add_lock(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "lock_create", |mut caller: Caller<'_, Guest>, options: i32| {
+        value(view(&mut caller).and_then(|view| {
+            let recursive = flags(options, RECURSIVE)? != 0;
+            let handle = lock::create(&view.process.member, recursive);
+            created(view, handle)
+        }))
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "lock_acquire",
+        |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
+            status(waiting(&mut caller, |view| {
+                let lock = object::<LockState>(view.process, handle)?;
+                try_first(view.process, timeout, |deadline| {
+                    lock::acquire(&view.process.member, lock, deadline)
+                })
+            }))
+        },
+    )?;
+    linker.func_wrap(MODULE, "lock_release", |mut caller: Caller<'_, Guest>, handle: i64| {
+        status(
+            view(&mut caller).and_then(|view| {
+                lock::release(&view.process.member, object::<LockState>(view.process, handle)?)
+            }),
+        )
+    })?;
+    linker.func_wrap(MODULE, "lock_held", |mut caller: Caller<'_, Guest>, handle: i64| {
+        value(view(&mut caller).and_then(|view| {
+            Ok(lock::held(&view.process.member, object::<LockState>(view.process, handle)?))
+        }))
+    })?;
+    Ok(())
+}
+
+fn add_semaphore(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "semaphore_create",
+        |mut caller: Caller<'_, Guest>, units: i64, options: i32| {
+            value(view(&mut caller).and_then(|view| {
+                let options = flags(options, BOUNDED | RETURNED)?;
+                let (bounded, returned) = (options & BOUNDED != 0, options & RETURNED != 0);
+                let handle = semaphore::create(&view.process.member, count(units)?, bounded, returned);
+                created(view, handle)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "semaphore_acquire",
+        |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
+            status(waiting(&mut caller, |view| {
+                let semaphore = object::<SemaphoreState>(view.process, handle)?;
+                let acquire = |deadline| semaphore::acquire(&view.process.member, semaphore, deadline);
+                try_first(view.process, timeout, acquire)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "semaphore_release",
+        |mut caller: Caller<'_, Guest>, handle: i64, units: i64| {
+            status(view(&mut caller).and_then(|view| {
+                let semaphore = object::<SemaphoreState>(view.process, handle)?;
+                semaphore::release(&view.process.member, semaphore, count(units)?)
+            }))
+        },
+    )?;
+    linker.func_wrap(MODULE, "semaphore_value", |mut caller: Caller<'_, Guest>, handle: i64| {
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(object::<SemaphoreState>(view.process, handle)?.state.value() as i64)),
+        )
+    })?;
+    linker.func_wrap(MODULE, "semaphore_died", |mut caller: Caller<'_, Guest>, handle: i64| {
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(object::<SemaphoreState>(view.process, handle)?.state.died() as i64)),
+        )
+    })?;
+    Ok(())
+}
+
+fn add_event(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "event_create", |mut caller: Caller<'_, Guest>| {
+        value(view(&mut caller).and_then(|view| {
+            let handle = event::create(&view.process.member);
+            created(view, handle)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "event_set", |mut caller: Caller<'_, Guest>, handle: i64| {
+        status(
+            view(&mut caller).and_then(|view| {
+                event::set(&view.process.member, object::<EventState>(view.process, handle)?)
+            }),
+        )
+    })?;
+    linker.func_wrap(MODULE, "event_clear", |mut caller: Caller<'_, Guest>, handle: i64| {
+        status(view(&mut caller).and_then(|view| {
+            event::clear(object::<EventState>(view.process, handle)?);
+            Ok(())
+        }))
+    })?;
+    linker.func_wrap(MODULE, "event_is_set", |mut caller: Caller<'_, Guest>, handle: i64| {
+        value(
+            view(&mut caller)
+                .and_then(|view| Ok(i64::from(object::<EventState>(view.process, handle)?.state.is_set()))),
+        )
+    })?;
+    linker.func_wrap(MODULE, "event_wait", |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
+        status(waiting(&mut caller, |view| {
+            let event = object::<EventState>(view.process, handle)?;
+            try_first(view.process, timeout, |deadline| event::wait(&view.process.member, event, deadline))
+        }))
+    })?;
+    Ok(())
+}
+
+fn add_condition(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "condition_create", |mut caller: Caller<'_, Guest>| {
+        value(view(&mut caller).and_then(|view| {
+            let handle = condition::create(&view.process.member);
+            created(view, handle)
+        }))
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "condition_wait",
+        |mut caller: Caller<'_, Guest>, handle: i64, lock: i64, timeout: i64| {
+            value(condition_wait(&mut caller, handle, lock, timeout))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "condition_notify",
+        |mut caller: Caller<'_, Guest>, handle: i64, lock: i64, most: i64| {
+            value(view(&mut caller).and_then(|view| {
+                let condition = object::<ConditionState>(view.process, handle)?;
+                let lock = object::<LockState>(view.process, lock)?;
+                Ok(condition::notify(&view.process.member, condition, lock, count(most)?)? as i64)
+            }))
+        },
+    )?;
+    Ok(())
+}
+
+fn condition_wait(caller: &mut Caller<'_, Guest>, handle: i64, lock: i64, timeout: i64) -> Result<i64> {
+    let deadline = Deadline::after_nanos(timeout as u64);
+    let depth = view(caller).and_then(|view| {
+        view.process.stdio.flush();
+        let condition = object::<ConditionState>(view.process, handle)?;
+        condition::enter(&view.process.member, condition, object::<LockState>(view.process, lock)?)
+    })?;
+    let notified = waiting(caller, |view| {
+        condition::wait(&view.process.member, object::<ConditionState>(view.process, handle)?, deadline)
+    })?;
+    let acquired = waiting(caller, |view| {
+        lock::acquire_again(&view.process.member, object::<LockState>(view.process, lock)?, depth)
+    });
+    let died = match acquired {
+        Ok(()) => 0,
+        Err(Errno::Ownerdead) => OWNER_DIED,
+        Err(error) => return Err(error),
+    };
+    Ok(died | if notified { NOTIFIED } else { 0 })
+}
+
+fn add_barrier(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "barrier_create", |mut caller: Caller<'_, Guest>, parties: i64| {
+        value(view(&mut caller).and_then(|view| {
+            let handle = barrier::create(&view.process.member, count(parties)?);
+            created(view, handle)
+        }))
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "barrier_wait",
+        |mut caller: Caller<'_, Guest>, handle: i64, options: i32, timeout: i64| {
+            value(barrier_wait(&mut caller, handle, options, timeout))
+        },
+    )?;
+    linker.func_wrap(MODULE, "barrier_release", |mut caller: Caller<'_, Guest>, handle: i64| {
+        status(view(&mut caller).and_then(|view| {
+            barrier::release(&view.process.member, object::<BarrierState>(view.process, handle)?)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "barrier_reset", |mut caller: Caller<'_, Guest>, handle: i64| {
+        status(view(&mut caller).and_then(|view| {
+            barrier::reset(&view.process.member, object::<BarrierState>(view.process, handle)?)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "barrier_abort", |mut caller: Caller<'_, Guest>, handle: i64| {
+        status(view(&mut caller).and_then(|view| {
+            barrier::abort(&view.process.member, object::<BarrierState>(view.process, handle)?)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "barrier_state", |mut caller: Caller<'_, Guest>, handle: i64, out: i32| {
+        status(view(&mut caller).and_then(|mut view| {
+            let barrier = object::<BarrierState>(view.process, handle)?.state;
+            let (parties, waiting) = (barrier.parties(), barrier.waiting());
+            let broken = u32::from(barrier.is_broken());
+            let halves = |word: u64| (word as u32, (word >> 32) as u32);
+            let ((a, b), (c, d)) = (halves(parties), halves(waiting));
+            view.memory.store(out, [a, b, c, d, broken, 0])
+        }))
+    })?;
+    Ok(())
+}
+
+fn barrier_wait(caller: &mut Caller<'_, Guest>, handle: i64, options: i32, timeout: i64) -> Result<i64> {
+    let deadline = Deadline::after_nanos(timeout as u64);
+    let acts = flags(options, ACTION)? != 0;
+    let arrival = waiting(caller, |view| {
+        view.process.stdio.flush();
+        barrier::arrive(&view.process.member, object::<BarrierState>(view.process, handle)?, acts, deadline)
+    })?;
+    waiting(caller, |view| {
+        barrier::wait(&view.process.member, object::<BarrierState>(view.process, handle)?, arrival, deadline)
+    })
+}

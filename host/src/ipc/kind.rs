@@ -1,0 +1,219 @@
+//! The kinds of objects, and what is different about each at the turns of its life. What can be done with one stands
+//! in the file of its kind; a new kind is a new file, and an arm of each `match` here.
+
+use sandpool_abi::Errno;
+
+use super::Result;
+use super::arena::Member;
+use super::event::Event;
+use super::lock::Lock;
+use super::object::{self, Handle, ObjectSlot};
+use super::pipe::{self, EndState};
+use super::queue::{self, QueueState};
+use super::shared::{self, SharedState};
+use super::sync::barrier::{self, BarrierState};
+use super::sync::condition::{self, ConditionState};
+use super::sync::event::EventState;
+use super::sync::lock::LockState;
+use super::sync::semaphore::{self, SemaphoreState};
+
+/// What an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Kind {
+    Queue = 1,
+    /// One end of a pipe.
+    End = 2,
+    Lock = 3,
+    Semaphore = 4,
+    Event = 5,
+    Condition = 6,
+    Barrier = 7,
+    Shared = 8,
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Queue,
+        Self::End,
+        Self::Lock,
+        Self::Semaphore,
+        Self::Event,
+        Self::Condition,
+        Self::Barrier,
+        Self::Shared,
+    ];
+
+    pub(crate) fn from_code(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u64 == code)
+    }
+}
+
+/// The journaled locks that an operation on the object may hold.
+fn locks<'a>(member: &'a Member, slot: &'a ObjectSlot) -> Result<Vec<&'a Lock>> {
+    Ok(match slot.kind()? {
+        Kind::Queue => object::state::<QueueState>(member, slot)?.locks().to_vec(),
+        Kind::End => {
+            let mut locks = object::state::<EndState>(member, slot)?.inbound.locks().to_vec();
+            if let Some(peer) = pipe::other_end(member, slot)? {
+                locks.extend(peer.inbound.locks());
+            }
+            locks
+        }
+        Kind::Semaphore => vec![&object::state::<SemaphoreState>(member, slot)?.lock],
+        Kind::Condition => vec![&object::state::<ConditionState>(member, slot)?.lock],
+        Kind::Barrier => vec![&object::state::<BarrierState>(member, slot)?.lock],
+        Kind::Lock | Kind::Event | Kind::Shared => Vec::new(),
+    })
+}
+
+/// Frees the journaled locks that a dead process holds of the object that it was working on.
+pub(super) fn abandon(member: &Member, index: u32, dead: u32) -> Result<()> {
+    for lock in locks(member, member.arena.object(index)?)? {
+        lock.abandon(dead);
+    }
+    Ok(())
+}
+
+/// Undoes what a dead process has left half done in the object, and wakes all who wait there: it may have been about
+/// to, or have been woken in the place of another.
+pub(super) fn recover(member: &Member, index: u32) -> Result<()> {
+    let slot = member.arena.object(index)?;
+    match slot.kind()? {
+        Kind::Queue => object::state::<QueueState>(member, slot)?.recover(member)?,
+        Kind::End => {
+            object::state::<EndState>(member, slot)?.inbound.recover(member)?;
+            if let Some(peer) = pipe::other_end(member, slot)? {
+                peer.inbound.recover(member)?;
+            }
+        }
+        Kind::Lock => object::state::<LockState>(member, slot)?.wake_one(),
+        Kind::Semaphore | Kind::Condition | Kind::Barrier | Kind::Event | Kind::Shared => {
+            for lock in locks(member, slot)? {
+                drop(lock.lock(member)?);
+            }
+        }
+    }
+    if slot.kind()? == Kind::Condition {
+        condition::wake_all(member)?;
+    }
+    for event in events(member, slot)? {
+        event.wake_all(&member.arena);
+    }
+    Ok(())
+}
+
+/// What waits for the object sleep on.
+fn events<'a>(member: &'a Member, slot: &'a ObjectSlot) -> Result<Vec<&'a Event>> {
+    Ok(match slot.kind()? {
+        Kind::Queue => object::state::<QueueState>(member, slot)?.events().to_vec(),
+        Kind::End => {
+            let mut events = object::state::<EndState>(member, slot)?.inbound.events().to_vec();
+            if let Some(peer) = pipe::other_end(member, slot)? {
+                events.extend(peer.inbound.events());
+            }
+            events
+        }
+        Kind::Semaphore => vec![&object::state::<SemaphoreState>(member, slot)?.freed],
+        Kind::Event => vec![&object::state::<EventState>(member, slot)?.changed],
+        Kind::Barrier => vec![&object::state::<BarrierState>(member, slot)?.changed],
+        Kind::Lock | Kind::Condition | Kind::Shared => Vec::new(),
+    })
+}
+
+/// Ends what a process has to do with an object that it holds no longer, because it has ended or given it back: what
+/// it has locked is free, what it waited for goes on without it. Can be done twice.
+pub(super) fn settle(member: &Member, index: u32, process: u32) -> Result<()> {
+    let slot = member.arena.object(index)?;
+    match slot.kind()? {
+        Kind::Queue => queue::settle(member, index, object::state(member, slot)?, process),
+        Kind::Lock => {
+            object::state::<LockState>(member, slot)?.settle(process);
+            Ok(())
+        }
+        Kind::Semaphore => semaphore::settle(member, index, object::state(member, slot)?, process),
+        Kind::Condition => condition::settle(member, index, object::state(member, slot)?, process),
+        Kind::Barrier => barrier::settle(member, index, object::state(member, slot)?, process),
+        Kind::End | Kind::Event | Kind::Shared => Ok(()),
+    }
+}
+
+/// One holder less, but not the last.
+pub(super) fn hold_dropped(member: &Member, index: u32) -> Result<()> {
+    let slot = member.arena.object(index)?;
+    match slot.kind()? {
+        Kind::End => pipe::hold_dropped(member, slot),
+        _ => Ok(()),
+    }
+}
+
+/// Gives back what an object holds that nobody holds. Can be begun again where it was left.
+pub(super) fn destroy(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<()> {
+    match slot.kind()? {
+        Kind::Queue => queue::destroy(member, object::state(member, slot)?, unused),
+        Kind::End => pipe::destroy(member, slot, unused),
+        Kind::Semaphore => semaphore::destroy(member, object::state(member, slot)?),
+        Kind::Shared => shared::destroy(member, object::state::<SharedState>(member, slot)?),
+        Kind::Lock | Kind::Event | Kind::Condition | Kind::Barrier => Ok(()),
+    }
+}
+
+/// The other end of a pipe.
+pub(super) fn peer(member: &Member, slot: &ObjectSlot) -> Result<Option<Handle>> {
+    match slot.kind()? {
+        Kind::End => Ok(Some(object::state::<EndState>(member, slot)?.peer())),
+        _ => Ok(None),
+    }
+}
+
+/// The processes that hold a lock or units of a semaphore; of other objects, nobody knows who is to act.
+pub(crate) fn owners(member: &Member, index: u32) -> Option<Vec<u32>> {
+    let slot = member.arena.object(index).ok()?;
+    match slot.kind().ok()? {
+        Kind::Lock => Some(object::state::<LockState>(member, slot).ok()?.owner().into_iter().collect()),
+        Kind::Semaphore => {
+            let semaphore = object::state::<SemaphoreState>(member, slot).ok()?;
+            let all = object::holders(&member.arena, index);
+            Some(all.filter(|process| semaphore.held_by(member, *process) != 0).collect())
+        }
+        _ => None,
+    }
+}
+
+/// What is ready, if something of the kind can be waited for: [`wait`](super::wait).
+pub(crate) fn readiness<'a>(member: &'a Member, handle: Handle) -> Result<(&'a Event, Ready<'a>)> {
+    let (_, slot) = object::find(member, handle)?;
+    match slot.kind()? {
+        Kind::Queue => {
+            let queue = object::state::<QueueState>(member, slot)?;
+            Ok((queue.not_empty(), Ready::Queue(queue)))
+        }
+        Kind::End => {
+            let end = object::state::<EndState>(member, slot)?;
+            Ok((end.inbound.not_empty(), Ready::End(end)))
+        }
+        Kind::Event => {
+            let event = object::state::<EventState>(member, slot)?;
+            Ok((&event.changed, Ready::Event(event)))
+        }
+        _ => Err(Errno::Inval),
+    }
+}
+
+/// An object that can be ready.
+pub(crate) enum Ready<'a> {
+    Queue(&'a QueueState),
+    End(&'a EndState),
+    Event(&'a EventState),
+}
+
+impl Ready<'_> {
+    /// Whether a get, a receive or a wait would return at once.
+    pub(crate) fn is_ready(&self, member: &Member) -> bool {
+        match self {
+            Self::Queue(queue) => queue.has_news(),
+            Self::End(end) => end.has_news(member),
+            Self::Event(event) => event.is_set(),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A pipe: two ends, each an object that keeps the [queue](super::queue) of what was sent to it.
+//!
+//! An end is held as any object is. When nobody holds it any more, its queue is closed and emptied, so that nobody
+//! sends to it, and the other end's queue is closed, so that a receiver there comes to the end of it. Its slot stays
+//! (`GONE`) until the other end has gone as well, because that still looks at it: [`object`](super::object) frees
+//! both together.
+//!
+//! A process that waits to receive can't send. So if nobody else holds the other end, nothing will come, and that is
+//! the end of it as well. Hence who drops one of several holds of an end wakes the receivers at the other.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sandpool_abi::Errno;
+use sandpool_abi::pipe::{DUPLEX, READABLE, WRITABLE};
+
+use super::Result;
+use super::arena::Member;
+use super::heap;
+use super::kind::Kind;
+use super::object::{self, Handle, Object, ObjectSlot};
+use super::process_table::Register;
+use super::queue::{self, Bound, Port, QueueState, Taken};
+use super::waiting::Waiting;
+use crate::sys::futex::Deadline;
+use crate::sys::mem::shared;
+
+shared! {
+    /// What an end keeps.
+    #[repr(align(64))]
+    pub(crate) struct EndState {
+        /// handle of the other end
+        peer: AtomicU64,
+        flags: AtomicU64,
+        unused: [AtomicU64; 6],
+        /// what was sent to this end
+        pub(super) inbound: QueueState,
+    }
+}
+
+impl object::State for EndState {
+    const KIND: Kind = Kind::End;
+}
+
+impl EndState {
+    pub(super) fn peer(&self) -> Handle {
+        Handle(self.peer.load(Ordering::Acquire))
+    }
+
+    /// What it can do: `READABLE` and `WRITABLE`.
+    pub(crate) fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed) as u32
+    }
+
+    /// The bytes that may wait here.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.inbound.bound()
+    }
+
+    /// Whether something can be received, or nothing ever will.
+    pub(super) fn has_news(&self, member: &Member) -> bool {
+        self.inbound.has_news() || is_alone(member, self)
+    }
+}
+
+/// Makes a pipe and returns its ends.
+pub(crate) fn create(member: &Member, capacity: u64, flags: u32) -> Result<[Handle; 2]> {
+    let both = READABLE | WRITABLE;
+    let can = if flags & DUPLEX != 0 { [both, both] } else { [READABLE, WRITABLE] };
+    let first = create_end(member, capacity, can[0], Handle(0))?;
+    let second = match create_end(member, capacity, can[1], first) {
+        Ok(second) => second,
+        Err(error) => {
+            object::release(member, first)?;
+            return Err(error);
+        }
+    };
+    // Until here the first is an end without another.
+    object::resolve::<EndState>(member, first)?.state.peer.store(second.0, Ordering::Release);
+    Ok([first, second])
+}
+
+fn create_end(member: &Member, capacity: u64, flags: u32, peer: Handle) -> Result<Handle> {
+    let register = member.slot()?.register(Register::Segment);
+    let segment = queue::first_segment(member)?;
+    let made = object::create(member, register, |end: &EndState| {
+        end.peer.store(peer.0, Ordering::Relaxed);
+        end.flags.store(u64::from(flags), Ordering::Relaxed);
+        end.inbound.reset(Bound::Bytes(capacity), false, segment);
+        Ok(())
+    });
+    if made.is_err() {
+        heap::free(member, register)?;
+    }
+    made
+}
+
+/// The other end of the one in a slot. It stays as long as this one does.
+pub(super) fn other_end<'a>(member: &'a Member, slot: &ObjectSlot) -> Result<Option<&'a EndState>> {
+    let end: &EndState = object::state(member, slot)?;
+    match object::referred(member, end.peer())? {
+        Some((_, peer)) if peer.kind() == Ok(Kind::End) => object::state(member, peer).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Whether nobody but this process, if that, could send to an end.
+fn is_alone(member: &Member, end: &EndState) -> bool {
+    match object::referred(member, end.peer()) {
+        Ok(Some((peer, _))) => !object::is_held_by_others(member, peer).unwrap_or(true),
+        _ => true,
+    }
+}
+
+/// Sends a message, waiting for room.
+///
+/// `AGAIN`, `TIMEDOUT`, `MSGSIZE`, `BADF` as `put` of a queue; `PERM`, `PIPE`.
+pub(crate) fn send(
+    member: &Member,
+    end: Object<'_, EndState>,
+    message: &[u8],
+    handles: &[Handle],
+    deadline: Deadline,
+) -> Result<()> {
+    if end.state.flags() & WRITABLE == 0 {
+        return Err(Errno::Perm);
+    }
+    let Some((_, peer)) = object::referred(member, end.state.peer())? else { return Err(Errno::Pipe) };
+    let peer: &EndState = object::state(member, peer)?;
+    let port = Port { queue: &peer.inbound, object: end.index, waiting: Waiting::Send(end.index) };
+    queue::put(member, port, message, handles, deadline).map_err(|errno| match errno {
+        Errno::Closed => Errno::Pipe,
+        other => other,
+    })
+}
+
+/// Receives a message, waiting for one.
+///
+/// `AGAIN`, `TIMEDOUT`; `PERM`; `CLOSED` when nothing will come.
+pub(crate) fn recv(
+    member: &Member,
+    end: Object<'_, EndState>,
+    buffer: &mut [u8],
+    deadline: Deadline,
+) -> Result<Taken> {
+    if end.state.flags() & READABLE == 0 {
+        return Err(Errno::Perm);
+    }
+    let inbound = &end.state.inbound;
+    let port = Port { queue: inbound, object: end.index, waiting: Waiting::Receive(end.index) };
+    queue::get(member, port, || is_alone(member, end.state), buffer, deadline)
+}
+
+/// One holder less of this end: those who receive at the other look again whether anybody is left.
+pub(super) fn hold_dropped(member: &Member, slot: &ObjectSlot) -> Result<()> {
+    if let Some(peer) = other_end(member, slot)? {
+        peer.inbound.not_empty().notify_all(&member.arena);
+    }
+    Ok(())
+}
+
+/// Empties an end that nobody holds, and lets the other know. Can be begun again where it was left.
+pub(super) fn destroy(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<()> {
+    let end: &EndState = object::state(member, slot)?;
+    queue::shut(member, &end.inbound)?;
+    queue::destroy(member, &end.inbound, unused)?;
+    match other_end(member, slot)? {
+        Some(peer) => queue::shut(member, &peer.inbound),
+        None => Ok(()),
+    }
+}

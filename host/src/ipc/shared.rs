@@ -1,0 +1,227 @@
+//! Shared memory: a run of pages that guests map, or a few bytes in the object itself.
+//!
+//! A name is a holder, as a process is. Names are compared under the lock of the object table, so two can't be given at
+//! once.
+
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use sandpool_abi::shared::{ADD, AND, OR, SMALL_MAX, SUB, SWAP, XOR};
+use sandpool_abi::{Errno, NAME_MAX};
+
+use super::Result;
+use super::arena::{Member, PAGE};
+use super::heap;
+use super::kind::Kind;
+use super::object::{self, Handle, Object};
+use super::process_table::{Name, NameBuffer, Register};
+use crate::sys::mem::shared;
+
+shared! {
+    /// What shared memory keeps.
+    pub(crate) struct SharedState {
+        size: AtomicU64,
+        /// first page of its run; 0 if its bytes are in `small`
+        page: AtomicU64,
+        /// 1 while it can be found by its name
+        named: AtomicU64,
+        name: Name,
+        small: [AtomicU64; SMALL_MAX as usize / 8],
+    }
+}
+
+impl object::State for SharedState {
+    const KIND: Kind = Kind::Shared;
+}
+
+impl SharedState {
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn name(&self) -> NameBuffer {
+        self.name.get()
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.named.load(Ordering::Relaxed) != 0 && *self.name.get() == *name.as_bytes()
+    }
+}
+
+/// Makes `size` zero bytes, with a name unless that is empty. `small` ones take no page.
+///
+/// `INVAL`, `NAMETOOLONG`, `EXIST`, `NFILE`; `NOMEM` or `MSGSIZE` as the heap's.
+pub(crate) fn create(member: &Member, size: u64, small: bool, name: &str) -> Result<Handle> {
+    if name.len() > NAME_MAX {
+        return Err(Errno::Nametoolong);
+    }
+    if size == 0 || (small && size > SMALL_MAX) {
+        return Err(Errno::Inval);
+    }
+    let register = member.slot()?.register(Register::Segment);
+    let page = if small {
+        0
+    } else {
+        let bytes = size.checked_next_multiple_of(PAGE as u64).ok_or(Errno::Msgsize)?;
+        let page = heap::allocate(member, bytes, register)?;
+        member.arena.clear(page, bytes)?;
+        page
+    };
+    let init = |shared: &SharedState| {
+        shared.size.store(size, Ordering::Relaxed);
+        shared.page.store(page, Ordering::Relaxed);
+        shared.named.store(u64::from(!name.is_empty()), Ordering::Relaxed);
+        shared.name.set(name.as_bytes());
+        shared.small.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        Ok(())
+    };
+    let made = if name.is_empty() {
+        object::create(member, register, init)
+    } else {
+        object::create_named(member, register, |other: &SharedState| other.is_named(name), init)
+    };
+    if made.is_err() && page != 0 {
+        heap::free(member, register)?;
+    }
+    made
+}
+
+/// Lets the caller hold what has this name.
+///
+/// `NOENT`.
+pub(crate) fn open(member: &Member, name: &str) -> Result<Handle> {
+    object::open_named(member, |shared: &SharedState| shared.is_named(name))
+}
+
+/// Takes a name away.
+///
+/// `NOENT`.
+pub(crate) fn unlink(member: &Member, name: &str) -> Result<()> {
+    object::unname(member, |shared: &SharedState| shared.is_named(name), |shared| &shared.named)
+}
+
+/// Its first page and whole size, as far as the run that it lies in goes.
+///
+/// `INVAL` if it has no page.
+pub(crate) fn pages(member: &Member, shared: Object<'_, SharedState>) -> Result<(u64, u64)> {
+    let page = shared.state.page.load(Ordering::Relaxed);
+    if page == 0 {
+        return Err(Errno::Inval);
+    }
+    let room = heap::run_pages(&member.arena, page)? * PAGE as u64;
+    let size = shared.state.size();
+    if size > room { Err(Errno::Io) } else { Ok((page, size.next_multiple_of(PAGE as u64))) }
+}
+
+/// The offset in the arena of `len` bytes.
+///
+/// `INVAL` if they don't lie inside.
+fn locate(member: &Member, shared: Object<'_, SharedState>, offset: u64, len: u64) -> Result<usize> {
+    if offset.checked_add(len).is_none_or(|end| end > shared.state.size()) {
+        return Err(Errno::Inval);
+    }
+    let start = match shared.state.page.load(Ordering::Relaxed) {
+        0 if shared.state.size() <= SMALL_MAX => member.arena.offset_of(&shared.state.small) as usize,
+        0 => return Err(Errno::Io),
+        page => {
+            let first: &AtomicU64 = member.arena.in_heap(page, 0)?;
+            member.arena.offset_of(first) as usize
+        }
+    };
+    Ok(start + offset as usize)
+}
+
+/// Copies bytes out.
+pub(crate) fn read(
+    member: &Member,
+    shared: Object<'_, SharedState>,
+    offset: u64,
+    to: &mut [u8],
+) -> Result<()> {
+    let at = locate(member, shared, offset, to.len() as u64)?;
+    member.arena.read_at(at, to)
+}
+
+/// Copies bytes in.
+pub(crate) fn write(
+    member: &Member,
+    shared: Object<'_, SharedState>,
+    offset: u64,
+    from: &[u8],
+) -> Result<()> {
+    let at = locate(member, shared, offset, from.len() as u64)?;
+    member.arena.write_at(at, from)
+}
+
+/// What is done to an integer in one step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Atomic {
+    Load,
+    Store(u64),
+    /// One of `ADD`…, and the operand.
+    Rmw(u32, u64),
+    CompareExchange {
+        expected: u64,
+        new: u64,
+    },
+}
+
+/// Does it, and returns what the integer was, zero-extended.
+///
+/// `INVAL` for a bad width, operation or offset.
+#[inline]
+pub(crate) fn atomic(
+    member: &Member,
+    shared: Object<'_, SharedState>,
+    offset: u64,
+    width: u32,
+    atomic: Atomic,
+) -> Result<u64> {
+    let at = locate(member, shared, offset, u64::from(width))?;
+    macro_rules! with {
+        ($atomic:ty, $integer:ty) => {{
+            if !at.is_multiple_of(size_of::<$integer>()) {
+                return Err(Errno::Inval);
+            }
+            let cell: &$atomic = member.arena.at(at)?;
+            let order = Ordering::SeqCst;
+            let old = match atomic {
+                Atomic::Load => cell.load(order),
+                Atomic::Store(value) => {
+                    cell.store(value as $integer, order);
+                    0
+                }
+                Atomic::Rmw(ADD, operand) => cell.fetch_add(operand as $integer, order),
+                Atomic::Rmw(SUB, operand) => cell.fetch_sub(operand as $integer, order),
+                Atomic::Rmw(AND, operand) => cell.fetch_and(operand as $integer, order),
+                Atomic::Rmw(OR, operand) => cell.fetch_or(operand as $integer, order),
+                Atomic::Rmw(XOR, operand) => cell.fetch_xor(operand as $integer, order),
+                Atomic::Rmw(SWAP, operand) => cell.swap(operand as $integer, order),
+                Atomic::Rmw(..) => return Err(Errno::Inval),
+                Atomic::CompareExchange { expected, new } => cell
+                    .compare_exchange(expected as $integer, new as $integer, order, order)
+                    .unwrap_or_else(|old| old),
+            };
+            Ok(u64::from(old))
+        }};
+    }
+    match width {
+        1 => with!(AtomicU8, u8),
+        2 => with!(AtomicU16, u16),
+        4 => with!(AtomicU32, u32),
+        8 => with!(AtomicU64, u64),
+        _ => Err(Errno::Inval),
+    }
+}
+
+/// Gives the pages back. Can be begun again where it was left.
+pub(super) fn destroy(member: &Member, shared: &SharedState) -> Result<()> {
+    let page = shared.page.load(Ordering::Relaxed);
+    if page == 0 {
+        return Ok(());
+    }
+    let register = member.slot()?.register(Register::Segment);
+    // To the system as well: nobody knows when the heap will need so many again.
+    member.arena.clear(page, heap::run_pages(&member.arena, page)? * PAGE as u64)?;
+    heap::hand_over(member, &shared.page, register)?;
+    heap::free(member, register)
+}

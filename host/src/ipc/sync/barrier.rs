@@ -1,0 +1,265 @@
+//! `Barrier`.
+//!
+//! ```text
+//!              last one arrives                    last one has left
+//!  Filling ───────────────────────▶ Draining ─────────────────────────▶ Filling
+//!     │  └────────▶ Acting ────────────▲  │
+//!     │  (an action)   │                  │ reset, with some inside ──▶ Resetting ──▶ Filling
+//!     └────────────────┴── abort, time over, a process that waits ends ──▶ Broken
+//! ```
+//!
+//! Each process that is inside has said so in its place of the process table, in the commit in which it was counted. So
+//! one that ends inside is counted out by the supervisor. Whoever comes while others leave waits outside.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sandpool_abi::Errno;
+use sandpool_abi::sync::ACT;
+
+use crate::ipc::Result;
+use crate::ipc::arena::Member;
+use crate::ipc::event::Event;
+use crate::ipc::kind::Kind;
+use crate::ipc::lock::{Guard, Lock};
+use crate::ipc::object::{self, Handle, Object};
+use crate::ipc::process_table::Register;
+use crate::ipc::waiting::Waiting;
+use crate::sys::futex::Deadline;
+use crate::sys::mem::shared;
+
+const FILLING: u64 = 0;
+const DRAINING: u64 = 1;
+const RESETTING: u64 = 2;
+const BROKEN: u64 = 3;
+/// Above it, the number of the process that acts, plus 1.
+const ACTING: u64 = 4;
+const STATE: u64 = 0xff;
+
+shared! {
+    /// What a barrier keeps.
+    pub(crate) struct BarrierState {
+        pub(crate) lock: Lock,
+        parties: AtomicU64,
+        /// processes that are inside
+        inside: AtomicU64,
+        /// [`FILLING`]…
+        state: AtomicU64,
+        pub(crate) changed: Event,
+    }
+}
+
+impl object::State for BarrierState {
+    const KIND: Kind = Kind::Barrier;
+}
+
+impl BarrierState {
+    pub(crate) fn parties(&self) -> u64 {
+        self.parties.load(Ordering::Relaxed)
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        if self.is(FILLING) || self.is(ACTING) { self.inside.load(Ordering::Acquire) } else { 0 }
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is(BROKEN)
+    }
+
+    fn is(&self, state: u64) -> bool {
+        self.state.load(Ordering::Acquire) & STATE == state
+    }
+}
+
+/// Makes a barrier.
+///
+/// `INVAL` for no party.
+pub(crate) fn create(member: &Member, parties: u64) -> Result<Handle> {
+    if parties == 0 {
+        return Err(Errno::Inval);
+    }
+    object::create(member, member.slot()?.register(Register::Segment), |barrier: &BarrierState| {
+        barrier.parties.store(parties, Ordering::Relaxed);
+        barrier.inside.store(0, Ordering::Relaxed);
+        barrier.state.store(FILLING, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// Where the caller stands, between the steps of [`wait`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival(u64);
+
+/// Waits until the barrier takes processes in, and goes inside.
+///
+/// `BROKEN`, also when the time is over before that: then it breaks.
+pub(crate) fn arrive(
+    member: &Member,
+    object: Object<'_, BarrierState>,
+    acts: bool,
+    deadline: Deadline,
+) -> Result<Arrival> {
+    let barrier = object.state;
+    let _operation = member.begin(object.index)?;
+    loop {
+        let guard = barrier.lock.lock(member)?;
+        let inside = barrier.inside.load(Ordering::Relaxed);
+        if barrier.is_broken() {
+            return Err(Errno::Broken);
+        }
+        if barrier.is(FILLING) {
+            let is_last = inside + 1 >= barrier.parties();
+            guard.set(&member.slot()?.place.object, u64::from(object.index) + 1)?;
+            guard.set(&barrier.inside, inside + 1)?;
+            if is_last {
+                let acting = ACTING | (u64::from(member.index) + 1) << 8;
+                guard.set(&barrier.state, if acts { acting } else { DRAINING })?;
+            }
+            guard.commit();
+            drop(guard);
+            if is_last && !acts {
+                barrier.changed.notify_all(&member.arena);
+            }
+            return Ok(Arrival(inside));
+        }
+        drop(guard);
+        let ready = || barrier.is(FILLING) || barrier.is_broken();
+        match barrier.changed.wait(member, Waiting::Barrier(object.index), deadline, ready) {
+            Err(Errno::Again | Errno::Timedout) => {
+                abort(member, object)?;
+                return Err(Errno::Broken);
+            }
+            result => result?,
+        }
+    }
+}
+
+/// Waits, inside, until all have come, and leaves. Returns the index, with `ACT` if the caller is to act first: then it
+/// is still inside.
+///
+/// `BROKEN`, also when the time is over: then it breaks.
+pub(crate) fn wait(
+    member: &Member,
+    object: Object<'_, BarrierState>,
+    arrival: Arrival,
+    deadline: Deadline,
+) -> Result<i64> {
+    let barrier = object.state;
+    let _operation = member.begin(object.index)?;
+    let acting = ACTING | (u64::from(member.index) + 1) << 8;
+    if barrier.state.load(Ordering::Acquire) == acting {
+        return Ok(arrival.0 as i64 | ACT);
+    }
+    let over = || !barrier.is(FILLING) && !barrier.is(ACTING);
+    while !over() {
+        match barrier.changed.wait(member, Waiting::Barrier(object.index), deadline, over) {
+            Err(Errno::Again | Errno::Timedout) => break_unless(member, object, over)?,
+            result => result?,
+        }
+    }
+    if leave(member, object.index, barrier, member.index)? == DRAINING {
+        Ok(arrival.0 as i64)
+    } else {
+        Err(Errno::Broken)
+    }
+}
+
+/// The caller has acted: the others go on.
+///
+/// `PERM` if it wasn't to; `BROKEN`.
+pub(crate) fn release(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
+    let barrier = object.state;
+    let _operation = member.begin(object.index)?;
+    let inside = u64::from(object.index) + 1;
+    if member.slot()?.place.object.load(Ordering::Relaxed) != inside {
+        return Err(Errno::Perm);
+    }
+    {
+        let guard = barrier.lock.lock(member)?;
+        if barrier.is(ACTING) {
+            guard.set(&barrier.state, DRAINING)?;
+            guard.commit();
+        }
+    }
+    barrier.changed.notify_all(&member.arena);
+    if leave(member, object.index, barrier, member.index)? == DRAINING { Ok(()) } else { Err(Errno::Broken) }
+}
+
+/// Breaks the barrier.
+pub(crate) fn abort(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
+    let _operation = member.begin(object.index)?;
+    break_unless(member, object, || false)?;
+    // The one who acts is still inside.
+    leave(member, object.index, object.state, member.index)?;
+    Ok(())
+}
+
+fn break_unless(member: &Member, object: Object<'_, BarrierState>, over: impl Fn() -> bool) -> Result<()> {
+    let guard = object.state.lock.lock(member)?;
+    if !over() {
+        guard.set(&object.state.state, BROKEN)?;
+        guard.commit();
+    }
+    drop(guard);
+    object.state.changed.notify_all(&member.arena);
+    Ok(())
+}
+
+/// Makes it as new, once those who are inside have left.
+pub(crate) fn reset(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
+    let barrier = object.state;
+    let _operation = member.begin(object.index)?;
+    let guard = barrier.lock.lock(member)?;
+    let next = if barrier.inside.load(Ordering::Relaxed) == 0 { FILLING } else { RESETTING };
+    if !barrier.is(DRAINING) {
+        guard.set(&barrier.state, next)?;
+    }
+    guard.commit();
+    drop(guard);
+    barrier.changed.notify_all(&member.arena);
+    Ok(())
+}
+
+/// Counts a process out that is inside. Returns the state that it left in.
+fn leave(member: &Member, index: u32, barrier: &BarrierState, process: u32) -> Result<u64> {
+    let guard = barrier.lock.lock(member)?;
+    let place = &member.arena.process(process)?.place.object;
+    let state = barrier.state.load(Ordering::Relaxed) & STATE;
+    if place.load(Ordering::Relaxed) != u64::from(index) + 1 {
+        return Ok(state);
+    }
+    count_out(barrier, &guard, place, state)?;
+    guard.commit();
+    drop(guard);
+    barrier.changed.notify_all(&member.arena);
+    Ok(state)
+}
+
+fn count_out(barrier: &BarrierState, guard: &Guard<'_>, place: &AtomicU64, state: u64) -> Result<()> {
+    let inside = barrier.inside.load(Ordering::Relaxed).saturating_sub(1);
+    guard.set(place, 0)?;
+    guard.set(&barrier.inside, inside)?;
+    if inside == 0 && (state == DRAINING || state == RESETTING) {
+        guard.set(&barrier.state, FILLING)?;
+    }
+    Ok(())
+}
+
+/// A process that has ended is counted out; if others waited for it, the barrier breaks.
+pub(crate) fn settle(member: &Member, index: u32, barrier: &BarrierState, process: u32) -> Result<()> {
+    let _operation = member.begin(index)?;
+    let guard = barrier.lock.lock(member)?;
+    let place = &member.arena.process(process)?.place.object;
+    if place.load(Ordering::Relaxed) != u64::from(index) + 1 {
+        return Ok(());
+    }
+    let state = barrier.state.load(Ordering::Relaxed) & STATE;
+    count_out(barrier, &guard, place, state)?;
+    if state == FILLING || state == ACTING {
+        guard.set(&barrier.state, BROKEN)?;
+    }
+    guard.commit();
+    drop(guard);
+    barrier.changed.notify_all(&member.arena);
+    Ok(())
+}

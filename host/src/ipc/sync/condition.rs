@@ -1,0 +1,168 @@
+//! `Condition`.
+//!
+//! Those who wait are a list through the process table, in order of arrival. To notify is to take the first ones off it;
+//! each sleeps on its own event until it is off. One whose time is over, or who ends, is taken off as well, so that no
+//! notification goes to it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sandpool_abi::Errno;
+
+use super::lock::{self, LockState};
+use crate::ipc::Result;
+use crate::ipc::arena::Member;
+use crate::ipc::kind::Kind;
+use crate::ipc::lock::{Guard, Lock};
+use crate::ipc::object::{self, Handle, Object};
+use crate::ipc::process_table::{Place, Register};
+use crate::ipc::waiting::Waiting;
+use crate::sys::futex::Deadline;
+use crate::sys::mem::shared;
+
+shared! {
+    /// What a condition keeps.
+    pub(crate) struct ConditionState {
+        pub(crate) lock: Lock,
+        /// number of the process that has waited longest, plus 1
+        first: AtomicU64,
+        /// number of the process that came last, plus 1
+        last: AtomicU64,
+    }
+}
+
+impl object::State for ConditionState {
+    const KIND: Kind = Kind::Condition;
+}
+
+/// Makes a condition.
+pub(crate) fn create(member: &Member) -> Result<Handle> {
+    object::create(member, member.slot()?.register(Register::Segment), |condition: &ConditionState| {
+        condition.first.store(0, Ordering::Relaxed);
+        condition.last.store(0, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// The place of the process with this number plus 1.
+fn place(member: &Member, process: u64) -> Result<&Place> {
+    let process = process.checked_sub(1).and_then(|process| u32::try_from(process).ok()).ok_or(Errno::Io)?;
+    if process >= member.arena.geometry.processes_max {
+        return Err(Errno::Io);
+    }
+    Ok(&member.arena.process(process)?.place)
+}
+
+/// Joins those who wait, and releases the lock wholly. Returns how often it was held.
+///
+/// `PERM` if it isn't the caller's.
+pub(crate) fn enter(
+    member: &Member,
+    condition: Object<'_, ConditionState>,
+    lock: Object<'_, LockState>,
+) -> Result<u64> {
+    if lock.state.owner() != Some(member.index) {
+        return Err(Errno::Perm);
+    }
+    {
+        let _operation = member.begin(condition.index)?;
+        let state = condition.state;
+        let guard = state.lock.lock(member)?;
+        let me = u64::from(member.index) + 1;
+        let last = state.last.load(Ordering::Relaxed);
+        let own = place(member, me)?;
+        guard.set(&own.object, u64::from(condition.index) + 1)?;
+        guard.set(&own.next, 0)?;
+        guard.set(&own.prev, last)?;
+        guard.set(if last == 0 { &state.first } else { &place(member, last)?.next }, me)?;
+        guard.set(&state.last, me)?;
+        guard.commit();
+    }
+    lock::release_wholly(member, lock)
+}
+
+/// Waits until notified, or until the time is over. Whether it was notified.
+pub(crate) fn wait(
+    member: &Member,
+    condition: Object<'_, ConditionState>,
+    deadline: Deadline,
+) -> Result<bool> {
+    let slot = member.slot()?;
+    let notified = || slot.place.object.load(Ordering::Acquire) != u64::from(condition.index) + 1;
+    while !notified() {
+        match slot.event.wait(member, Waiting::Condition(condition.index), deadline, notified) {
+            Err(Errno::Again | Errno::Timedout) => break,
+            result => result?,
+        }
+    }
+    if notified() {
+        return Ok(true);
+    }
+    Ok(!leave(member, condition.index, condition.state, member.index)?)
+}
+
+/// Notifies those who have waited longest, and returns how many.
+///
+/// `PERM` if the lock isn't the caller's.
+pub(crate) fn notify(
+    member: &Member,
+    condition: Object<'_, ConditionState>,
+    lock: Object<'_, LockState>,
+    count: u64,
+) -> Result<u64> {
+    if lock.state.owner() != Some(member.index) {
+        return Err(Errno::Perm);
+    }
+    let _operation = member.begin(condition.index)?;
+    let mut notified = 0;
+    while notified < count {
+        let first = condition.state.first.load(Ordering::Acquire);
+        if first == 0 {
+            break;
+        }
+        let guard = condition.state.lock.lock(member)?;
+        let first = condition.state.first.load(Ordering::Relaxed);
+        if first == 0 {
+            break;
+        }
+        unlink(member, condition.state, &guard, first)?;
+        guard.commit();
+        drop(guard);
+        member.arena.process(first as u32 - 1)?.event.notify_all(&member.arena);
+        notified += 1;
+    }
+    Ok(notified)
+}
+
+fn unlink(member: &Member, state: &ConditionState, guard: &Guard<'_>, process: u64) -> Result<()> {
+    let own = place(member, process)?;
+    let (next, prev) = (own.next.load(Ordering::Relaxed), own.prev.load(Ordering::Relaxed));
+    guard.set(if prev == 0 { &state.first } else { &place(member, prev)?.next }, next)?;
+    guard.set(if next == 0 { &state.last } else { &place(member, next)?.prev }, prev)?;
+    guard.set(&own.object, 0)
+}
+
+/// Takes a process off the list. Whether it was on it.
+fn leave(member: &Member, index: u32, state: &ConditionState, process: u32) -> Result<bool> {
+    let _operation = member.begin(index)?;
+    let guard = state.lock.lock(member)?;
+    let process = u64::from(process) + 1;
+    if place(member, process)?.object.load(Ordering::Relaxed) != u64::from(index) + 1 {
+        return Ok(false);
+    }
+    unlink(member, state, &guard, process)?;
+    guard.commit();
+    Ok(true)
+}
+
+/// A process waits no longer.
+pub(crate) fn settle(member: &Member, index: u32, state: &ConditionState, process: u32) -> Result<()> {
+    leave(member, index, state, process).map(|_| ())
+}
+
+/// Wakes everybody who may have been notified by one that died before it could wake them.
+pub(crate) fn wake_all(member: &Member) -> Result<()> {
+    for process in 0..member.arena.geometry.processes_max {
+        member.arena.process(process)?.event.notify_all(&member.arena);
+    }
+    Ok(())
+}

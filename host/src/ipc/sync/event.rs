@@ -1,0 +1,75 @@
+//! `Event`.
+//!
+//! One word: whether it is set, and above that how often it was. So one who waits has not missed it if it is cleared
+//! again at once, as it may be in Python.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ipc::Result;
+use crate::ipc::arena::Member;
+use crate::ipc::event;
+use crate::ipc::kind::Kind;
+use crate::ipc::object::{self, Handle, Object};
+use crate::ipc::process_table::Register;
+use crate::ipc::waiting::Waiting;
+use crate::sys::futex::Deadline;
+use crate::sys::mem::shared;
+
+const SET: u64 = 1;
+
+shared! {
+    /// What an event keeps.
+    pub(crate) struct EventState {
+        /// [`SET`], and above it how often it was set
+        word: AtomicU64,
+        pub(crate) changed: event::Event,
+    }
+}
+
+impl object::State for EventState {
+    const KIND: Kind = Kind::Event;
+}
+
+impl EventState {
+    pub(crate) fn is_set(&self) -> bool {
+        self.word.load(Ordering::Acquire) & SET != 0
+    }
+}
+
+/// Makes an event that isn't set.
+pub(crate) fn create(member: &Member) -> Result<Handle> {
+    object::create(member, member.slot()?.register(Register::Segment), |event: &EventState| {
+        event.word.store(0, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// Sets it.
+pub(crate) fn set(member: &Member, event: Object<'_, EventState>) -> Result<()> {
+    let _operation = member.begin(event.index)?;
+    let change = |word: u64| (word & SET == 0).then(|| word.wrapping_add(2) | SET);
+    let _ = event.state.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, change);
+    event.state.changed.notify_all(&member.arena);
+    Ok(())
+}
+
+/// Clears it.
+pub(crate) fn clear(event: Object<'_, EventState>) {
+    event.state.word.fetch_and(!SET, Ordering::SeqCst);
+}
+
+/// Waits until it is set, or was.
+///
+/// `AGAIN`, `TIMEDOUT`.
+pub(crate) fn wait(member: &Member, event: Object<'_, EventState>, deadline: Deadline) -> Result<()> {
+    let _operation = member.begin(event.index)?;
+    let before = event.state.word.load(Ordering::Acquire);
+    let ready = || {
+        let now = event.state.word.load(Ordering::Acquire);
+        now & SET != 0 || now != before
+    };
+    while !ready() {
+        event.state.changed.wait(member, Waiting::Event(event.index), deadline, ready)?;
+    }
+    Ok(())
+}

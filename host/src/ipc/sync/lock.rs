@@ -1,0 +1,157 @@
+//! `Lock` and `RLock`.
+//!
+//! The word is that of a [journaled lock](crate::ipc::lock): owner, `WAITERS`, `DIED`. An owner that ends, or gives its
+//! last handle back, leaves it to the next, who is told.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use sandpool_abi::Errno;
+use sandpool_abi::sync::ELSEWHERE;
+
+use crate::ipc::Result;
+use crate::ipc::arena::Member;
+use crate::ipc::kind::Kind;
+use crate::ipc::lock::{self, TRIES};
+use crate::ipc::object::{self, Handle, Object};
+use crate::ipc::process_table::Register;
+use crate::ipc::waiting::{Note, Waiting};
+use crate::sys::futex::{Deadline, Word as _};
+use crate::sys::mem::shared;
+
+shared! {
+    /// What a lock keeps.
+    pub(crate) struct LockState {
+        word: AtomicU32,
+        recursive: AtomicU32,
+        /// how often the owner has acquired it; only the owner changes it
+        depth: AtomicU64,
+    }
+}
+
+impl object::State for LockState {
+    const KIND: Kind = Kind::Lock;
+}
+
+impl LockState {
+    /// The number of the process that holds it.
+    pub(crate) fn owner(&self) -> Option<u32> {
+        lock::owner(&self.word)
+    }
+
+    fn is_recursive(&self) -> bool {
+        self.recursive.load(Ordering::Relaxed) != 0
+    }
+
+    /// Wakes one who waits, for one who died and may have been to do so.
+    pub(crate) fn wake_one(&self) {
+        self.word.wake(1);
+    }
+
+    /// A process has nothing to do with it any more.
+    pub(crate) fn settle(&self, process: u32) {
+        if self.owner() == Some(process) {
+            lock::abandon(&self.word, process);
+        }
+    }
+}
+
+/// Makes a lock that nobody holds.
+pub(crate) fn create(member: &Member, recursive: bool) -> Result<Handle> {
+    object::create(member, member.slot()?.register(Register::Segment), |lock: &LockState| {
+        lock.word.store(0, Ordering::Relaxed);
+        lock.recursive.store(u32::from(recursive), Ordering::Relaxed);
+        lock.depth.store(0, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// Acquires a lock.
+///
+/// `AGAIN`, `TIMEDOUT`; `OWNERDEAD`, with the lock.
+#[inline]
+pub(crate) fn acquire(member: &Member, lock: Object<'_, LockState>, deadline: Deadline) -> Result<()> {
+    let state = lock.state;
+    if state.is_recursive() && state.owner() == Some(member.index) {
+        state.depth.store(state.depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        return Ok(());
+    }
+    let _operation = member.begin(lock.index)?;
+    let died =
+        match lock::try_acquire(&state.word, member.index, if deadline == Deadline::NOW { 1 } else { TRIES })
+        {
+            Some(died) => died,
+            None => acquire_slowly(member, lock, deadline)?,
+        };
+    state.depth.store(1, Ordering::Relaxed);
+    if died { Err(Errno::Ownerdead) } else { Ok(()) }
+}
+
+#[cold]
+fn acquire_slowly(member: &Member, lock: Object<'_, LockState>, deadline: Deadline) -> Result<bool> {
+    let word = &lock.state.word;
+    let is_endless = deadline == Deadline::NEVER;
+    let note = is_endless.then(|| member.note(Waiting::Lock(lock.index), word)).transpose()?;
+    let acquired = lock::acquire(word, member.index, deadline, || note.as_ref().is_some_and(Note::is_raised));
+    if acquired == Err(Errno::Deadlock)
+        && let Some(note) = note
+    {
+        note.keep();
+    }
+    acquired
+}
+
+/// Releases a lock once.
+///
+/// `OVERFLOW` if nobody holds it; `PERM` if it is recursive and another process does.
+#[inline]
+pub(crate) fn release(member: &Member, lock: Object<'_, LockState>) -> Result<()> {
+    let state = lock.state;
+    let owner = state.owner().ok_or(Errno::Overflow)?;
+    if state.is_recursive() {
+        if owner != member.index {
+            return Err(Errno::Perm);
+        }
+        let depth = state.depth.load(Ordering::Relaxed);
+        if depth > 1 {
+            state.depth.store(depth - 1, Ordering::Relaxed);
+            return Ok(());
+        }
+    }
+    let _operation = member.begin(lock.index)?;
+    if lock::release_any(&state.word) { Ok(()) } else { Err(Errno::Overflow) }
+}
+
+/// How often the caller holds it, or whether another process does.
+pub(crate) fn held(member: &Member, lock: Object<'_, LockState>) -> i64 {
+    match lock.state.owner() {
+        None => 0,
+        Some(owner) if owner == member.index => i64::try_from(lock.state.depth.load(Ordering::Relaxed))
+            .unwrap_or(ELSEWHERE - 1)
+            .clamp(1, ELSEWHERE - 1),
+        Some(_) => ELSEWHERE,
+    }
+}
+
+/// Releases a lock that the caller holds, wholly, and returns how often it did.
+///
+/// `PERM` if it doesn't.
+pub(super) fn release_wholly(member: &Member, lock: Object<'_, LockState>) -> Result<u64> {
+    if lock.state.owner() != Some(member.index) {
+        return Err(Errno::Perm);
+    }
+    let depth = lock.state.depth.load(Ordering::Relaxed);
+    let _operation = member.begin(lock.index)?;
+    lock::release_any(&lock.state.word);
+    Ok(depth)
+}
+
+/// Acquires a lock that many times.
+///
+/// `OWNERDEAD`, with the lock.
+pub(crate) fn acquire_again(member: &Member, lock: Object<'_, LockState>, depth: u64) -> Result<()> {
+    let acquired = acquire(member, lock, Deadline::NEVER);
+    if matches!(acquired, Ok(()) | Err(Errno::Ownerdead)) {
+        lock.state.depth.store(depth, Ordering::Relaxed);
+    }
+    acquired
+}

@@ -1,0 +1,191 @@
+//! What a process says while it waits without a timeout: for whom it waits, and since when.
+//!
+//! It says so in its slot before it sleeps and takes it back when it goes on, so that the supervisor can tell a
+//! deadlock: see [`supervisor::deadlock`](crate::supervisor::deadlock). Only what sleeps pays for it.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::Result;
+use super::arena::Member;
+use super::process_table::{ProcessSlot, nanos_now};
+use crate::sys::futex::{Deadline, Word as _};
+use crate::sys::mem::shared;
+
+shared! {
+    /// What a process waits for.
+    pub(crate) struct Waits {
+        /// [`Waiting`], packed; 0 if it doesn't wait
+        what: AtomicU64,
+        /// in nanoseconds of the monotonic clock
+        since: AtomicU64,
+        /// offset of the futex that it sleeps on
+        at: AtomicU64,
+        /// how often it has begun to wait
+        count: AtomicU64,
+        /// one of [`Alarm`]
+        alarm: AtomicU32,
+        reserved: AtomicU32,
+    }
+}
+
+/// What a process waits for, and the number of the object or process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    Get(u32),
+    Put(u32),
+    TasksDone(u32),
+    Receive(u32),
+    Send(u32),
+    Lock(u32),
+    Semaphore(u32),
+    Event(u32),
+    Condition(u32),
+    Barrier(u32),
+    Process(u32),
+    /// the end of its children, at its own
+    Children,
+    /// one of several
+    Any,
+}
+
+impl Waiting {
+    fn pack(self) -> u64 {
+        let (code, number) = match self {
+            Self::Get(object) => (1, object),
+            Self::Put(object) => (2, object),
+            Self::TasksDone(object) => (3, object),
+            Self::Receive(object) => (4, object),
+            Self::Send(object) => (5, object),
+            Self::Lock(object) => (6, object),
+            Self::Semaphore(object) => (7, object),
+            Self::Event(object) => (8, object),
+            Self::Condition(object) => (9, object),
+            Self::Barrier(object) => (10, object),
+            Self::Process(process) => (11, process),
+            Self::Children => (12, 0),
+            Self::Any => (13, 0),
+        };
+        code << 32 | u64::from(number)
+    }
+
+    fn of(word: u64) -> Option<Self> {
+        let number = word as u32;
+        Some(match word >> 32 {
+            1 => Self::Get(number),
+            2 => Self::Put(number),
+            3 => Self::TasksDone(number),
+            4 => Self::Receive(number),
+            5 => Self::Send(number),
+            6 => Self::Lock(number),
+            7 => Self::Semaphore(number),
+            8 => Self::Event(number),
+            9 => Self::Condition(number),
+            10 => Self::Barrier(number),
+            11 => Self::Process(number),
+            12 => Self::Children,
+            13 => Self::Any,
+            _ => return None,
+        })
+    }
+}
+
+/// What the supervisor and a process that waits say to each other about a deadlock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Alarm {
+    None = 0,
+    /// The process is to report what it waits for.
+    Raised = 1,
+    /// It has.
+    Answered = 2,
+}
+
+impl Waits {
+    /// What it waits for, if it does.
+    pub(crate) fn what(&self) -> Option<Waiting> {
+        Waiting::of(self.what.load(Ordering::Acquire))
+    }
+
+    /// When it began to, in nanoseconds of the monotonic clock.
+    pub(crate) fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
+    /// How often it has begun to wait: the same number twice is the same wait.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// For a new process in the slot.
+    pub(super) fn reset(&self) {
+        self.done();
+        self.alarm.store(Alarm::None as u32, Ordering::Relaxed);
+    }
+
+    /// Takes back what it waits for.
+    pub(crate) fn done(&self) {
+        self.what.store(0, Ordering::Release);
+    }
+
+    pub(crate) fn is(&self, alarm: Alarm) -> bool {
+        self.alarm.load(Ordering::SeqCst) == alarm as u32
+    }
+
+    /// Changes the alarm, and wakes the process if it waits for its end.
+    pub(crate) fn set_alarm(&self, alarm: Alarm) {
+        self.alarm.store(alarm as u32, Ordering::SeqCst);
+        self.alarm.wake(i32::MAX);
+    }
+
+    /// Says that the process has reported, and waits until the supervisor takes the alarm back.
+    pub(crate) fn answer(&self) {
+        self.set_alarm(Alarm::Answered);
+        while self.is(Alarm::Answered) {
+            self.alarm.wait(Alarm::Answered as u32, Deadline::NEVER);
+        }
+    }
+
+    /// Wakes the process from where it sleeps. All others who sleep there look again.
+    pub(crate) fn wake(&self, member: &Member) {
+        if let Ok(at) = usize::try_from(self.at.load(Ordering::Acquire))
+            && let Ok(word) = member.arena.at::<AtomicU32>(at)
+        {
+            word.wake(i32::MAX);
+        }
+    }
+}
+
+/// While it lives, the process says that it waits.
+#[derive(Debug)]
+pub(crate) struct Note<'a>(&'a ProcessSlot);
+
+impl Member {
+    /// Says that this process waits for `what`, asleep on `word`.
+    pub(crate) fn note(&self, what: Waiting, word: &AtomicU32) -> Result<Note<'_>> {
+        let slot = self.slot()?;
+        let waits = &slot.waits;
+        waits.count.store(waits.count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        waits.since.store(nanos_now(), Ordering::Relaxed);
+        waits.at.store(self.arena.offset_of(word), Ordering::Relaxed);
+        waits.what.store(what.pack(), Ordering::Release);
+        Ok(Note(slot))
+    }
+}
+
+impl Note<'_> {
+    /// Whether the supervisor wants to hear what the process waits for.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.waits.is(Alarm::Raised)
+    }
+
+    /// Leaves the note for whoever reports it.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Note<'_> {
+    fn drop(&mut self) {
+        self.0.waits.done();
+    }
+}

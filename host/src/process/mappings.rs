@@ -1,0 +1,120 @@
+//! Shared memory in a guest's own: which ranges are mapped, and how they come and go.
+//!
+//! A mapping takes whole pages of WebAssembly that the host has grown the memory by, so that no allocator of the guest
+//! knows them. The pages of the arena then lie over those of the memory, where plain loads and stores reach them; a
+//! forked process has them as well. Other processes write there at any time, so host code never looks at such a range
+//! as bytes: imports and WASI refuse it.
+
+use sandpool_abi::Errno;
+use wasmtime::{AsContextMut as _, Caller};
+
+use super::Guest;
+use crate::ipc::Result;
+use crate::ipc::object::{self, Handle};
+use crate::ipc::shared::{self, SharedState};
+
+/// A page of WebAssembly.
+const WASM_PAGE: u64 = 64 << 10;
+
+/// What is mapped into a guest's memory.
+#[derive(Debug, Default)]
+pub(crate) struct Mappings {
+    mapped: Vec<Mapped>,
+    /// Ranges that were mapped once: start, and length in bytes.
+    free: Vec<(usize, usize)>,
+    /// Where the first range starts that is or was mapped.
+    lowest: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Mapped {
+    at: usize,
+    /// What is mapped.
+    len: usize,
+    /// What it takes of the guest's addresses.
+    reserved: usize,
+    handle: Handle,
+}
+
+impl Mappings {
+    /// Whether any of these bytes is mapped.
+    #[inline]
+    pub(crate) fn overlap(&self, at: usize, len: usize) -> bool {
+        let end = at.saturating_add(len);
+        self.lowest.is_some_and(|lowest| end > lowest)
+            && len != 0
+            && self.mapped.iter().any(|mapped| at < mapped.at + mapped.len && mapped.at < end)
+    }
+}
+
+/// Maps all of the shared memory of a handle, and returns where.
+///
+/// `BADF`; `INVAL` if it is small; `NOMEM` if the guest's memory can't grow that far.
+pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: bool) -> Result<usize> {
+    let memory = caller.data().memory.ok_or(Errno::Fault)?;
+    let member = caller.data().process.member.clone();
+    let object = object::resolve::<SharedState>(&member, handle)?;
+    let (page, len) = shared::pages(&member, object)?;
+    let reserved = usize::try_from(len.next_multiple_of(WASM_PAGE)).map_err(|_| Errno::Nomem)?;
+    let len = usize::try_from(len).map_err(|_| Errno::Nomem)?;
+    let at = reserve(caller, memory, reserved)?;
+    let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io);
+    let mapped = target.and_then(|target| member.arena.map_again(page, target, read_only));
+    let mappings = &mut caller.data_mut().mappings;
+    mappings.lowest = Some(mappings.lowest.map_or(at, |lowest| lowest.min(at)));
+    if let Err(error) = mapped {
+        mappings.free.push((at, reserved));
+        return Err(error);
+    }
+    mappings.mapped.push(Mapped { at, len, reserved, handle });
+    Ok(at)
+}
+
+/// Addresses for a mapping: those of an earlier one, or new ones at the end of the memory.
+fn reserve(caller: &mut Caller<'_, Guest>, memory: wasmtime::Memory, reserved: usize) -> Result<usize> {
+    let free = &mut caller.data_mut().mappings.free;
+    if let Some(found) = free.iter().position(|(_, len)| *len == reserved) {
+        return Ok(free.swap_remove(found).0);
+    }
+    // They hold no memory of the guest's own, so its limit doesn't count them.
+    let limit = &mut caller.data_mut().memory_limit;
+    limit.mapped += reserved as u64;
+    let pages = reserved as u64 / WASM_PAGE;
+    match memory.grow(caller.as_context_mut(), pages) {
+        Ok(before) => Ok(usize::try_from(before * WASM_PAGE).map_err(|_| Errno::Nomem)?),
+        Err(_) => {
+            let limit = &mut caller.data_mut().memory_limit;
+            limit.mapped -= reserved as u64;
+            limit.was_hit = false;
+            Err(Errno::Nomem)
+        }
+    }
+}
+
+/// Undoes the mapping that starts at this address.
+///
+/// `INVAL` if there is none.
+pub(crate) fn unmap(caller: &mut Caller<'_, Guest>, at: usize) -> Result<()> {
+    let mapped = &caller.data().mappings.mapped;
+    let found = mapped.iter().position(|mapped| mapped.at == at).ok_or(Errno::Inval)?;
+    let memory = caller.data().memory.ok_or(Errno::Fault)?;
+    let Mapped { at, len, reserved, .. } = caller.data_mut().mappings.mapped.swap_remove(found);
+    let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io)?;
+    if crate::sys::mem::unmap(target).is_err() {
+        // What is still mapped may be another's soon: the process must not go on with it.
+        crate::sys::process::exit_now(i32::from(crate::ExitCode::Internal.code()));
+    }
+    caller.data_mut().mappings.free.push((at, reserved));
+    Ok(())
+}
+
+/// Undoes all mappings of a handle.
+pub(crate) fn unmap_all(caller: &mut Caller<'_, Guest>, handle: Handle) {
+    while let Some(at) =
+        caller.data().mappings.mapped.iter().find(|mapped| mapped.handle == handle).map(|mapped| mapped.at)
+    {
+        if unmap(caller, at).is_err() {
+            break;
+        }
+    }
+}

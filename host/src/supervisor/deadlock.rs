@@ -1,0 +1,136 @@
+//! Finds out that nobody of a run can go on.
+//!
+//! A process that waits without a timeout says so in its slot, for what, and the how-many-eth wait of its life it is. It
+//! can only be woken by another process of the run, or by the supervisor with news of a death. So if
+//!
+//! 1. all processes say that they wait,
+//! 2. then the kernel says of each that it sleeps,
+//! 3. then all say the same as before, in the same waits,
+//!
+//! there was a moment at which all slept: nobody was left to wake any. A process that has been woken and didn't run
+//! yet is no longer asleep for the kernel; one that sleeps for another reason, or computes, doesn't say that it waits;
+//! one that waits with a timeout doesn't either. Deaths are dealt with before anything here is looked at.
+//!
+//! Then each is told to report: see [`process::deadlock`](crate::process::deadlock). When all have, or after a while,
+//! the run is ended, or the alarm taken back, as its owner wants.
+
+use std::time::{Duration, Instant};
+
+use super::control::OnDeadlock;
+use crate::ipc::arena::Member;
+use crate::ipc::process_table::{self as table, State};
+use crate::ipc::waiting::Alarm;
+
+/// How often the supervisor looks.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a process may take to report: it may be stopped, or its stderr be full.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the supervisor knows of who waits.
+pub(crate) struct Detector {
+    on_deadlock: OnDeadlock,
+    state: Watching,
+}
+
+enum Watching {
+    /// The waits at the last look.
+    Looking(Option<Vec<Wait>>),
+    /// All are to report, since then.
+    Alarmed(Vec<Wait>, Instant),
+    /// They have, and wait on; these are the waits that they have begun then. Nothing is new until one of them ends.
+    Reported(Option<Vec<Wait>>),
+}
+
+/// A process, and which of its waits it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wait {
+    process: u32,
+    pid: u32,
+    count: u64,
+}
+
+impl Detector {
+    pub(crate) fn new(on_deadlock: OnDeadlock) -> Self {
+        Self { on_deadlock, state: Watching::Looking(None) }
+    }
+
+    /// Looks at who waits. Whether the run is to be ended, because nobody can go on and all have said so.
+    pub(crate) fn look(&mut self, member: &Member) -> bool {
+        match &self.state {
+            Watching::Alarmed(waits, since) => {
+                if since.elapsed() < PATIENCE && !waits.iter().all(|wait| has_answered(member, wait)) {
+                    waits.iter().for_each(|wait| wake(member, wait));
+                    return false;
+                }
+                if self.on_deadlock == OnDeadlock::Kill {
+                    return true;
+                }
+                waits.iter().for_each(|wait| set_alarm(member, wait, Alarm::None));
+                self.state = Watching::Reported(None);
+            }
+            Watching::Looking(before) => {
+                let all_sleep = before.as_ref().is_some_and(|before| before.iter().all(is_asleep));
+                let now = all_wait(member);
+                self.state = match now {
+                    Some(waits) if all_sleep && before.as_ref() == Some(&waits) => {
+                        waits.iter().for_each(|wait| set_alarm(member, wait, Alarm::Raised));
+                        waits.iter().for_each(|wait| wake(member, wait));
+                        Watching::Alarmed(waits, Instant::now())
+                    }
+                    now => Watching::Looking(now),
+                };
+            }
+            Watching::Reported(before) => {
+                let now = all_wait(member);
+                let is_same = before.is_none() || *before == now;
+                self.state = if is_same { Watching::Reported(now) } else { Watching::Looking(now) };
+            }
+        }
+        false
+    }
+}
+
+/// The waits of all processes; `None` if one doesn't wait, or there are none.
+fn all_wait(member: &Member) -> Option<Vec<Wait>> {
+    let mut waits = Vec::new();
+    for process in 0..member.arena.geometry.processes_max {
+        match table::state(&member.arena, process).ok()?.state {
+            State::Free | State::Exited | State::Failed => {}
+            State::Reserved | State::Spawning => return None,
+            State::Running => {
+                let slot = member.arena.process(process).ok()?;
+                slot.waits.what()?;
+                let pid = member.arena.process_id(process).ok()?.load(std::sync::atomic::Ordering::Acquire);
+                waits.push(Wait { process, pid, count: slot.waits.count() });
+            }
+        }
+    }
+    (!waits.is_empty()).then_some(waits)
+}
+
+/// Whether the kernel says that it sleeps: not that it runs, is ready to, is stopped, or is dead.
+fn is_asleep(wait: &Wait) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", wait.pid)) else { return false };
+    // The name of the program, in parentheses, may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+}
+
+fn set_alarm(member: &Member, wait: &Wait, alarm: Alarm) {
+    if let Ok(slot) = member.arena.process(wait.process) {
+        slot.waits.set_alarm(alarm);
+    }
+}
+
+/// It may have been about to sleep when it was woken before.
+fn wake(member: &Member, wait: &Wait) {
+    if let Ok(slot) = member.arena.process(wait.process)
+        && slot.waits.is(Alarm::Raised)
+    {
+        slot.waits.wake(member);
+    }
+}
+
+fn has_answered(member: &Member, wait: &Wait) -> bool {
+    member.arena.process(wait.process).map_or(true, |slot| !slot.waits.is(Alarm::Raised))
+}
