@@ -59,6 +59,7 @@ fn main() -> Outcome {
 fn woken() -> Outcome {
     let ends: Vec<(Connection, Connection)> = (0..10).map(|_| Pipe::simplex()).collect::<Result<_, _>>()?;
     let receivers: Vec<_> = ends.iter().map(|(receiver, _)| receiver.clone()).collect();
+    let other = Process::fork(hang)?;
     let ready = Queue::<()>::new()?;
     for round in 0..50_usize {
         let target = round % 10;
@@ -96,7 +97,7 @@ fn woken() -> Outcome {
     waiters.iter().try_for_each(finish)?;
     println!("ok: all who wait are woken");
     receivers[5].recv::<usize>()?;
-    Ok(())
+    kill(&other)
 }
 
 fn crowds() -> Outcome {
