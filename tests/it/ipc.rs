@@ -141,7 +141,6 @@ fn waiting_for_many() {
             "also when it was joined",
             "the end of messages",
             "a closed queue",
-            "what only sends",
             "who waits for ten is woken by one",
             "who is killed in wait takes nothing along",
             "all who wait are woken",

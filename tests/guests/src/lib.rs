@@ -60,13 +60,11 @@ pub fn kill(process: &Process) -> Outcome {
     ended(process, ExitStatus::Signaled(9))
 }
 
-/// Fails unless a process ends so.
+/// Waits for a process that ends in this way.
 pub fn ended(process: &Process, expected: ExitStatus) -> Outcome {
-    let status = process.join()?;
-    if status == expected {
-        Ok(())
-    } else {
-        Err(format!("{} ended with {status}, not {expected}", process.name()).into())
+    match process.join()? {
+        status if status == expected => Ok(()),
+        other => Err(format!("{} ended with {other}, not {expected}", process.name()).into()),
     }
 }
 

@@ -189,7 +189,7 @@ fn room() -> Outcome {
 
 fn polling() -> Outcome {
     let (a, b) = Pipe::duplex()?;
-    check("nothing yet", !a.poll(Duration::ZERO)? && !a.poll(SHORT)?)?;
+    check("nothing yet", !a.poll(Duration::ZERO)?)?;
     b.send_bytes(b"")?;
     check("an empty message is something", a.poll(Duration::ZERO)? && a.poll(LONG)?)?;
     check("poll takes nothing", a.recv_bytes()?.is_empty() && !a.poll(Duration::ZERO)?)?;

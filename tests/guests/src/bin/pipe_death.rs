@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Pipe, Process, Queue, RecvError, SendError};
+use sandpool_guest::{ExitStatus, Pipe, Process, Queue, RecvError, SendError};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -131,7 +131,7 @@ fn receivers() -> Outcome {
         })?;
         ready.get()?;
         kill(&child)?;
-        if waiting.join()?.to_string() != "exited: 1" {
+        if waiting.join()? != ExitStatus::Exited(1) {
             return Err("a sender waits for a receiver that is gone".into());
         }
     }

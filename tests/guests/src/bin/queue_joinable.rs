@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{JoinError, JoinableQueue, Process, Queue, TaskDoneError, current_process};
+use sandpool_guest::{ExitStatus, JoinError, JoinableQueue, Process, Queue, TaskDoneError, current_process};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -147,7 +147,7 @@ fn deaths() -> Outcome {
     taken.get()?;
     let joiner = Process::fork(|| i32::from(matches!(jobs.join(), Err(JoinError::Lost(2)))))?;
     kill(&holder)?;
-    same("who joins is woken by a death", joiner.join()?.to_string(), "exited: 1".to_owned())?;
+    same("who joins is woken by a death", joiner.join()?, ExitStatus::Exited(1))?;
 
     // It ends well, but without a word about its item.
     jobs.put(&5)?;

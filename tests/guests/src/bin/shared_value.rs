@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Error, Pod, Process, Queue, RLock, RawValue, Value, Zeroable, bytemuck};
+use sandpool_guest::{Error, ExitStatus, Pod, Process, Queue, RLock, RawValue, Value, Zeroable, bytemuck};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -153,7 +153,7 @@ fn deaths() -> Outcome {
     ready.get()?;
     let waiting = Process::fork(|| i32::from(matches!(value.get(), Err(Error::OwnerDied))))?;
     kill(&holder)?;
-    same("who waits for the lock is told", waiting.join()?.to_string(), "exited: 1".into())?;
+    same("who waits for the lock is told", waiting.join()?, ExitStatus::Exited(1))?;
     same("and nobody else", value.get()?, 2)
 }
 
