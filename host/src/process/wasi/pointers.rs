@@ -6,8 +6,8 @@
 //! looks at these first: what lies in a mapped range is `EFAULT`.
 
 use sandpool_abi::shared;
-use wasmtime::{Caller, ImportType, Linker, Module};
-use wasmtime_wasi::p1::wasi_snapshot_preview1 as preview1;
+use wasmtime::{AsContextMut as _, Caller, ImportType, Linker, Module};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
 use super::{ERRNO_FAULT, MODULE};
@@ -59,12 +59,15 @@ macro_rules! functions {
             stringify!($name),
             |mut caller: Caller<'_, Guest>, $($arg: $ty),*| -> wasmtime::Result<i32> {
                 let Some(memory) = caller.data().memory else { return Ok(ERRNO_FAULT) };
+                let fuel = caller.as_context_mut().hostcall_fuel();
                 let (memory, guest) = memory.data_and_store_mut(&mut caller);
                 let list: Option<Range> = None $(.or(Some($list)))?;
                 if touch_mapped(memory, &guest.mappings, &[$($range),*], list) {
                     return Ok(ERRNO_FAULT);
                 }
                 let mut memory = GuestMemory::Unshared(memory);
+                // What the host may allocate for the guest in this call.
+                guest.wasi.set_hostcall_fuel(fuel);
                 let called = preview1::$name(&mut guest.wasi, &mut memory, $($arg),*);
                 functions!(@$kind called)
             },
