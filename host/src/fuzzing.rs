@@ -77,7 +77,7 @@ const OFTEN: [(&str, &str); 22] = [
     ("sandpool_shared", "store"),
     ("sandpool_shared", "rmw"),
     ("sandpool_shared", "compare_exchange"),
-    ("sandpool_queue", "take"),
+    ("sandpool_sync", "condition_notify"),
 ];
 
 /// Makes the calls that `data` says, and returns the imports that succeeded: module and name.
