@@ -14,14 +14,13 @@
 //! What an object is, its [`Kind`] says, and what that means at the turns of its life stands in [`kind`].
 //! An end of a pipe is destroyed in two steps: it is `GONE` as long as the other end may still look at it.
 
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
-
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member};
 use super::kind::{self, Kind};
 use super::lock::{Guard, Lock};
+use crate::sys::atomic::{AtomicU64, Ordering, compiler_fence};
 use crate::sys::mem::{Shared, shared};
 
 const LIVE: u64 = 1;

@@ -11,8 +11,6 @@
 //! Each process that is inside has said so in its place of the process table, in the commit in which it was counted. So
 //! one that ends inside is counted out by the supervisor. Whoever comes while others leave waits outside.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 use sandpool_abi::sync::ACT;
 
@@ -24,6 +22,7 @@ use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
 use crate::ipc::waiting::Waiting;
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 

@@ -4,8 +4,6 @@
 //! each sleeps on its own event until it is off. One whose time is over, or who ends, is taken off as well, so that no
 //! notification goes to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 
 use super::lock::{self, LockState};
@@ -16,6 +14,7 @@ use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::{Place, Register};
 use crate::ipc::waiting::Waiting;
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
