@@ -161,7 +161,8 @@ pub(crate) fn settle(member: &Member, index: u32, state: &ConditionState, proces
 /// Wakes everybody who may have been notified by one that died before it could wake them.
 pub(crate) fn wake_all(member: &Member) -> Result<()> {
     for process in 0..member.arena.geometry.processes_max {
-        member.arena.process(process)?.event.notify_all(&member.arena);
+        // Whoever died may have cleared the bit that tells whether somebody sleeps.
+        member.arena.process(process)?.event.wake_all(&member.arena);
     }
     Ok(())
 }
