@@ -87,16 +87,22 @@ pub(crate) fn wait(
 ) -> Result<bool> {
     let slot = member.slot()?;
     let notified = || slot.place.object.load(Ordering::Acquire) != u64::from(condition.index) + 1;
-    while !notified() {
-        match slot.event.wait(member, Waiting::Condition(condition.index), deadline, notified) {
-            Err(Errno::Again | Errno::Timedout) => break,
-            result => result?,
+    loop {
+        while !notified() {
+            match slot.event.wait(member, Waiting::Condition(condition.index), deadline, notified) {
+                Err(Errno::Again | Errno::Timedout) => {
+                    return Ok(!leave(member, condition.index, condition.state, member.index)?);
+                }
+                result => result?,
+            }
+        }
+        // A notifier that died before its commit has notified nobody: that is undone when the lock is taken.
+        let _operation = member.begin(condition.index)?;
+        let _guard = condition.state.lock.lock(member)?;
+        if notified() {
+            return Ok(true);
         }
     }
-    if notified() {
-        return Ok(true);
-    }
-    Ok(!leave(member, condition.index, condition.state, member.index)?)
 }
 
 /// Notifies those who have waited longest, and returns how many.
