@@ -38,6 +38,8 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         if let Some(object) = object {
             kind::recover(supervisor, object)?;
             header.heap.freed.wake_all(arena);
+            // It may have been about to tell those who watch several events.
+            header.watched.wake_all(arena);
             slot.clear_operation();
         }
     }
