@@ -461,7 +461,8 @@ fn each_in_transit(
 }
 
 /// Drops everything that a dead process held, and finishes what it was destroying. If it was `killed`, it may have
-/// dropped the last hold of an object and died before it looked.
+/// dropped the last hold of an object and died before it looked; and so may the caller, the supervisor, have been
+/// `BUSY` with the same.
 pub(crate) fn drop_holds_of(member: &Member, dead: u32, killed: bool) -> Result<()> {
     let arena = &*member.arena;
     let (word, bit) = bit(dead);
@@ -477,7 +478,8 @@ pub(crate) fn drop_holds_of(member: &Member, dead: u32, killed: bool) -> Result<
         if state & 0xff == LIVE && !is_held(arena, index)? {
             destroy_if_unused(member, index)?;
         }
-        if state & 0xff == DYING && (state >> 8 & 0xff_ffff) == u64::from(dead + 1) {
+        let destroyer = state >> 8 & 0xff_ffff;
+        if state & 0xff == DYING && [dead, member.index].iter().any(|one| destroyer == u64::from(one + 1)) {
             let mut unused = Vec::new();
             finish_destroying(member, index, &mut unused)?;
             for index in unused {
