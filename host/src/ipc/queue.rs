@@ -32,8 +32,6 @@
 //!
 //! Each direction of a [pipe](super::pipe) is such a queue too, with a bound in bytes.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 
 use super::Result;
@@ -47,6 +45,7 @@ use super::object::{self, Handle};
 use super::process_table::Register;
 use super::tally::Tally;
 use super::waiting::Waiting;
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
