@@ -289,6 +289,7 @@ impl Process {
             Target::Process(handle) => self.has_ended(*handle).unwrap_or(true),
             Target::Object(_, ready) => ready.is_ready(&self.member),
         };
+        let what = Waiting::Any(u32::try_from(targets.len()).unwrap_or(u32::MAX));
         loop {
             for target in &targets {
                 match target {
@@ -301,7 +302,7 @@ impl Process {
                 return Ok(ready);
             }
             let any = || targets.iter().any(is_ready);
-            match self.member.arena.header()?.watched.sleep(&self.member, Waiting::Any, deadline, any) {
+            match self.member.arena.header()?.watched.sleep(&self.member, what, deadline, any) {
                 Err(Errno::Again | Errno::Timedout) => return Ok(targets.iter().map(is_ready).collect()),
                 slept => slept?,
             }

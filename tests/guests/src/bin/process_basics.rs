@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use sandpool_guest::{
-    Error, ExitStatus, Process, Queue, Sentinel, Trap, active_children, cpu_count, current_process, parent_process,
-    wait,
+    Error, ExitStatus, Process, Queue, Sentinel, Trap, active_children, cpu_count, current_process,
+    parent_process, wait,
 };
 use sandpool_test_guests::{Outcome, argument, check, same};
 
