@@ -54,13 +54,31 @@ pub(crate) fn frames(backtrace: &WasmBacktrace) -> String {
     let mut frames = String::new();
     for frame in lines.by_ref().take(FRAMES_SHOWN) {
         // Writing to a string can't fail.
-        let _ = write!(frames, "\n  {}", printable(frame));
+        let _ = write!(frames, "\n  {}", printable(&without_hashes(frame)));
     }
     match lines.count() {
         0 => {}
         more => _ = write!(frames, "\n    … and {more} more"),
     }
     frames
+}
+
+/// A name without the hashes that tell crates of the same name apart: `app[73abd50c2426eb1f]::parse`.
+fn without_hashes(name: &str) -> String {
+    let mut parts = name.split('[');
+    let mut short = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(']') {
+            Some((hash, rest)) if hash.len() >= 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                short.push_str(rest);
+            }
+            _ => {
+                short.push('[');
+                short.push_str(part);
+            }
+        }
+    }
+    short
 }
 
 #[cfg(test)]
@@ -110,6 +128,13 @@ mod tests {
             lines,
             ["unreachable executed", "0: app!app::parse::h0123456789abcdef", "1: app!<wasm function 1>"]
         );
+    }
+
+    #[test]
+    fn names_are_shown_without_hashes() {
+        let name =
+            "app.wasm!<app[73abd50c2426eb1f]::List<[u8; 4]> as core[b6cb6fd164d2c48e]::fmt::Debug>::fmt";
+        assert_eq!(without_hashes(name), "app.wasm!<app::List<[u8; 4]> as core::fmt::Debug>::fmt");
     }
 
     #[test]

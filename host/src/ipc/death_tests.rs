@@ -105,7 +105,7 @@ pub(super) fn of<S: State>(member: &Member, handle: Handle) -> Object<'_, S> {
 
 pub(super) fn port(member: &Member, handle: Handle) -> Port<'_> {
     let Object { index, state } = of(member, handle);
-    Port { queue: state, object: index, waiting: Waiting::Any }
+    Port { queue: state, object: index, waiting: Waiting::Any(0) }
 }
 
 fn put(member: &Member, queue: Handle, number: u8, len: usize, handles: &[Handle]) {

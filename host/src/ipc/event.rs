@@ -140,12 +140,13 @@ pub(crate) fn wait_for_any<'e, T>(
     deadline: Deadline,
     look: impl Fn() -> Option<T>,
 ) -> Result<T> {
+    let what = Waiting::Any(u32::try_from(events.clone().count()).unwrap_or(u32::MAX));
     loop {
         events.clone().for_each(Event::watch);
         if let Some(found) = look() {
             return Ok(found);
         }
-        member.arena.header()?.watched.sleep(member, Waiting::Any, deadline, || look().is_some())?;
+        member.arena.header()?.watched.sleep(member, what, deadline, || look().is_some())?;
     }
 }
 

@@ -166,18 +166,45 @@ pub(super) fn peer(member: &Member, slot: &ObjectSlot) -> Result<Option<Handle>>
     }
 }
 
-/// The processes that hold a lock or units of a semaphore; of other objects, nobody knows who is to act.
-pub(crate) fn owners(member: &Member, index: u32) -> Option<Vec<u32>> {
+/// The processes that hold a lock, units of a semaphore, or items of a queue that aren't done with, and how many; of
+/// other objects, nobody knows who is to act.
+pub(crate) fn shares(member: &Member, index: u32) -> Option<Vec<(u32, Option<u64>)>> {
     let slot = member.arena.object(index).ok()?;
+    let each = |held_by: &dyn Fn(u32) -> u64| {
+        let all = object::holders(&member.arena, index).map(|process| (process, Some(held_by(process))));
+        all.filter(|(_, count)| *count != Some(0)).collect()
+    };
     match slot.kind().ok()? {
-        Kind::Lock => Some(object::state::<LockState>(member, slot).ok()?.owner().into_iter().collect()),
+        Kind::Lock => {
+            let owner = object::state::<LockState>(member, slot).ok()?.owner();
+            Some(owner.map(|process| (process, None)).into_iter().collect())
+        }
         Kind::Semaphore => {
             let semaphore = object::state::<SemaphoreState>(member, slot).ok()?;
-            let all = object::holders(&member.arena, index);
-            Some(all.filter(|process| semaphore.held_by(member, *process) != 0).collect())
+            Some(each(&|process| semaphore.held_by(member, process)))
+        }
+        Kind::Queue => {
+            let queue = object::state::<QueueState>(member, slot).ok()?;
+            Some(each(&|process| queue.taken_by(member, process)))
         }
         _ => None,
     }
+}
+
+/// The number of the other end of a pipe.
+pub(crate) fn other_end(member: &Member, index: u32) -> Option<u32> {
+    let peer = peer(member, member.arena.object(index).ok()?).ok()??;
+    Some(object::referred(member, peer).ok()??.0)
+}
+
+/// How many wait at a barrier, and for how many it is.
+pub(crate) fn at_barrier(member: &Member, index: u32) -> Option<(u64, u64)> {
+    let slot = member.arena.object(index).ok()?;
+    if slot.kind().ok()? != Kind::Barrier {
+        return None;
+    }
+    let barrier = object::state::<BarrierState>(member, slot).ok()?;
+    Some((barrier.waiting(), barrier.parties()))
 }
 
 /// What is ready, if something of the kind can be waited for: [`wait`](super::wait).

@@ -253,6 +253,11 @@ impl QueueState {
         waiting.saturating_add(len) > bound
     }
 
+    /// How many items a process has taken from a joinable queue and isn't done with.
+    pub(super) fn taken_by(&self, member: &Member, process: u32) -> u64 {
+        self.taken.held_by(member, process)
+    }
+
     /// Whether all items that were put are done with or lost.
     fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire) >= self.tail.published.load(Ordering::Acquire)

@@ -43,8 +43,8 @@ pub(crate) enum Waiting {
     Process(u32),
     /// the end of its children, at its own
     Children,
-    /// one of several
-    Any,
+    /// one of so many
+    Any(u32),
 }
 
 impl Waiting {
@@ -62,7 +62,7 @@ impl Waiting {
             Self::Barrier(object) => (10, object),
             Self::Process(process) => (11, process),
             Self::Children => (12, 0),
-            Self::Any => (13, 0),
+            Self::Any(count) => (13, count),
         };
         code << 32 | u64::from(number)
     }
@@ -82,7 +82,7 @@ impl Waiting {
             10 => Self::Barrier(number),
             11 => Self::Process(number),
             12 => Self::Children,
-            13 => Self::Any,
+            13 => Self::Any(number),
             _ => return None,
         })
     }

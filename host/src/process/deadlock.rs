@@ -3,7 +3,7 @@
 //! The supervisor has found that nobody can go on, and has raised an alarm in the slot of each. Each writes its report,
 //! answers, and sleeps until the supervisor kills it, or takes the alarm back.
 
-use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wasmtime::WasmBacktrace;
@@ -43,49 +43,95 @@ pub(crate) fn report(guest: &Guest, backtrace: Option<&WasmBacktrace>) {
 
 fn named(member: &Member, index: u32) -> String {
     let name = member.arena.process(index).map(ProcessSlot::name).unwrap_or_default();
-    let pid = member.arena.process_id(index).map_or(0, |pid| pid.load(std::sync::atomic::Ordering::Relaxed));
+    let pid = member.arena.process_id(index).map_or(0, |pid| pid.load(Ordering::Relaxed));
     format!("'{}' (pid {pid})", String::from_utf8_lossy(&name).escape_debug())
 }
 
 fn describe(member: &Member, what: Waiting) -> String {
-    let object = |what: &str, index: u32| format!("{what} {index}{}", holders(member, index));
     match what {
-        Waiting::Get(index) => object("an item of queue", index),
-        Waiting::Put(index) => object("room in queue", index),
-        Waiting::TasksDone(index) => object("all items to be done of queue", index),
-        Waiting::Receive(index) => object("a message at pipe end", index),
-        Waiting::Send(index) => object("room to send at pipe end", index),
-        Waiting::Lock(index) => object("lock", index),
-        Waiting::Semaphore(index) => object("a unit of semaphore", index),
-        Waiting::Event(index) => object("event", index),
-        Waiting::Condition(index) => object("condition", index),
-        Waiting::Barrier(index) => object("the others at barrier", index),
+        Waiting::Get(index) => format!("an item of queue {index}{}", shared_with(member, index)),
+        Waiting::Put(index) => format!("room in queue {index}{}", shared_with(member, index)),
+        Waiting::TasksDone(index) => {
+            format!("all items of queue {index} to be done{}", holders(member, index))
+        }
+        Waiting::Receive(index) => format!("a message at pipe end {index}{}", other_end(member, index)),
+        Waiting::Send(index) => format!("room to send at pipe end {index}{}", other_end(member, index)),
+        Waiting::Lock(index) => format!("lock {index}{}", holders(member, index)),
+        Waiting::Semaphore(index) => format!("a unit of semaphore {index}{}", holders(member, index)),
+        Waiting::Event(index) => format!("event {index} to be set{}", shared_with(member, index)),
+        Waiting::Condition(index) => {
+            format!("a notification of condition {index}{}", shared_with(member, index))
+        }
+        Waiting::Barrier(index) => {
+            let there = match kind::at_barrier(member, index) {
+                Some((waiting, parties)) => format!(" ({waiting} of {parties} there)"),
+                None => String::new(),
+            };
+            format!("the others at barrier {index}{there}{}", shared_with(member, index))
+        }
         Waiting::Process(index) => format!("the end of process {}", named(member, index)),
-        Waiting::Children => "the end of its children".to_owned(),
-        Waiting::Any => "one of several things".to_owned(),
+        Waiting::Children => {
+            let alive = table::children(&member.arena, member.index).filter(|(_, state)| state.is_alive());
+            let children: Vec<_> = alive.map(|(index, _)| named(member, index)).collect();
+            match &*children {
+                [child] => format!("the end of its child {child}"),
+                _ => format!("the end of its children {}", list(children)),
+            }
+        }
+        Waiting::Any(count) => match count {
+            1 => "one thing, with wait()".to_owned(),
+            _ => format!("one of {count} things, with wait()"),
+        },
     }
 }
 
-/// Who has what others wait for; or at least, who could do something about it.
+/// Who holds a lock or units of a semaphore, or has items of a queue that aren't done with.
 fn holders(member: &Member, index: u32) -> String {
-    let (verb, mut all) = match kind::owners(member, index) {
-        Some(owners) => (", held by", owners),
-        None => (", which is also known to", object::holders(&member.arena, index).collect()),
+    let Some(shares) = kind::shares(member, index).filter(|shares| !shares.is_empty()) else {
+        return shared_with(member, index);
     };
-    if verb != ", held by" {
-        all.retain(|process| *process != member.index);
+    let is_counted = shares.iter().any(|(_, count)| count.is_some());
+    let shares = shares.into_iter().map(|(process, count)| {
+        let who = if process == member.index { "itself".to_owned() } else { named(member, process) };
+        match count {
+            Some(count) => format!("{who} holds {count}"),
+            None => who,
+        }
+    });
+    format!(", {} {}", if is_counted { "of which" } else { "held by" }, list(shares.collect()))
+}
+
+/// Who else could do something about it.
+fn shared_with(member: &Member, index: u32) -> String {
+    let others = object::holders(&member.arena, index).filter(|process| *process != member.index);
+    let others: Vec<_> = others.map(|process| named(member, process)).collect();
+    if others.is_empty() {
+        return ", which no other process has".to_owned();
     }
-    if all.is_empty() {
-        return if verb == ", held by" { String::new() } else { ", which nobody else knows".to_owned() };
+    format!(", shared with {}", list(others))
+}
+
+/// Who has the other end of a pipe.
+fn other_end(member: &Member, index: u32) -> String {
+    let Some(peer) = kind::other_end(member, index) else { return String::new() };
+    let others = object::holders(&member.arena, peer).filter(|process| *process != member.index);
+    let others: Vec<_> = others.map(|process| named(member, process)).collect();
+    match others.len() {
+        0 => ", whose other end no other process has".to_owned(),
+        _ => format!(", whose other end is with {}", list(others)),
     }
-    let mut text = verb.to_owned();
-    for (at, process) in all.iter().take(NAMED).enumerate() {
-        let who = if *process == member.index { "itself".to_owned() } else { named(member, *process) };
-        // Writing to a string can't fail.
-        let _ = write!(text, "{} {who}", if at == 0 { "" } else { "," });
+}
+
+/// The first few of these, and how many more there are.
+fn list(mut all: Vec<String>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    if more > 1 {
+        all.truncate(NAMED);
+        all.push(format!("{more} more"));
     }
-    if all.len() > NAMED {
-        let _ = write!(text, " and {} more", all.len() - NAMED);
+    match all.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => String::new(),
     }
-    text
 }

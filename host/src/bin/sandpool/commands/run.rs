@@ -105,7 +105,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         text::note(&format!("error: the guest was {}", summary.status));
     }
     if summary.status == ExitStatus::Deadlocked {
-        text::note("error: deadlock: every process of the run waits for another");
+        text::note("error: deadlock: every process of the run waits, and nobody is left to end it");
         text::note("hint: above, each says for what; --on-deadlock report leaves them as they are");
     }
     Ok(summary.status.shell_code())
