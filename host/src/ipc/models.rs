@@ -713,7 +713,7 @@ fn several(victims: &[u32]) {
                 let targets: Vec<_> =
                     wanted.iter().map(|handle| kind::readiness(member, *handle).unwrap()).collect();
                 let events = targets.iter().map(|(event, _)| *event);
-                let look = || targets.iter().position(|(_, ready)| ready.is_ready(member));
+                let look = || targets.iter().position(|(_, ready)| ready.is_ready());
                 let found = super::event::wait_for_any(member, events, NEVER, look).unwrap();
                 wanted.remove(found);
             }
