@@ -242,3 +242,22 @@ fn shareable_lists() {
         ],
     );
 }
+
+#[test]
+fn shared_memory_is_not_for_wasi() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = run(guest("shared_wasi"));
+    command.arg("--dir").arg(format!("{}:/out", dir.path().display()));
+    finish(&mut command).expect_code(0).expect_stdout(&[
+        "ok: a loop reads it",
+        "ok: a write from it",
+        "ok: nor one of several pieces",
+        "ok: a copy can be written",
+        "ok: a read into it",
+        "ok: nothing was read",
+        "ok: random bytes into it",
+        "ok: a path is a copy",
+        "ok: all else works",
+        "ok: output as well",
+    ]);
+}

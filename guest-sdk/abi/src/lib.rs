@@ -503,7 +503,8 @@ pub mod sync {
         /// How often the caller holds it: above 0 if it does, 0 if nobody does, [`ELSEWHERE`](super::ELSEWHERE) if
         /// another process does.
         lock_held(lock: I64) -> I64;
-        /// Makes a semaphore with `value` units. Flags: [`BOUNDED`](super::BOUNDED), [`RETURNED`](super::RETURNED).
+        /// Makes a semaphore with `value` units, at most 2^62 (else `INVAL`). A unit is held by the process that has
+        /// acquired it, until that process releases one. Flags: [`BOUNDED`](super::BOUNDED), [`RETURNED`](super::RETURNED).
         semaphore_create(value: I64, flags: I32) -> I64;
         /// Acquires one unit. 0, `AGAIN`, `TIMEDOUT`.
         semaphore_acquire(semaphore: I64, timeout: I64) -> I32;
@@ -539,7 +540,7 @@ pub mod sync {
         barrier_create(parties: I64) -> I64;
         /// Waits until all parties do, and returns the caller's index, from 0 in the order of arrival. `BROKEN` if the
         /// barrier is, or becomes so meanwhile: by `barrier_abort`, `barrier_reset`, the end of a process that
-        /// waits, or because the time of one is over. With [`ACTION`](super::ACTION) in `flags`, the last to arrive
+        /// waits or acts, or because the time of one is over, be it at once. With [`ACTION`](super::ACTION) in `flags`, the last to arrive
         /// returns at once with [`ACT`](super::ACT) added to its index: it does what there is to do, then calls
         /// `barrier_release`, upon which the others go on, or `barrier_abort`.
         barrier_wait(barrier: I64, flags: I32, timeout: I64) -> I64;
@@ -665,7 +666,8 @@ pub mod handle {
         /// Waits until one of several things is ready: a process (a child, or the parent) has ended, an end of a pipe
         /// has something to receive or nobody to send it, a queue has an item or is closed, an event is set. Writes one
         /// byte, 0 or 1, for each of the `count` handles (at most [`WAIT_MAX`](crate::WAIT_MAX)) to `ready`, and
-        /// returns how many are ready: 0 when the time is over. `INVAL` for a handle of any other kind.
+        /// returns how many are ready: 0 when the time is over. `INVAL` for a handle of any other kind, and for an end
+        /// of a pipe that only sends.
         wait(handles: I32, count: I32, timeout: I64, ready: I32) -> I64;
     }
 }

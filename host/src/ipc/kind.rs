@@ -2,6 +2,7 @@
 //! in the file of its kind; a new kind is a new file, and an arm of each `match` here.
 
 use sandpool_abi::Errno;
+use sandpool_abi::pipe::READABLE;
 
 use super::Result;
 use super::arena::Member;
@@ -217,6 +218,9 @@ pub(crate) fn readiness<'a>(member: &'a Member, handle: Handle) -> Result<(&'a E
         }
         Kind::End => {
             let end = object::state::<EndState>(member, slot)?;
+            if end.flags() & READABLE == 0 {
+                return Err(Errno::Inval);
+            }
             Ok((end.inbound.not_empty(), Ready::Queue(&end.inbound)))
         }
         Kind::Event => {
