@@ -141,11 +141,16 @@ pub(crate) fn wait_for_any<'e, T>(
     look: impl Fn() -> Option<T>,
 ) -> Result<T> {
     loop {
-        events.clone().for_each(Event::watch);
         if let Some(found) = look() {
             return Ok(found);
         }
-        member.arena.header()?.watched.sleep(member, Waiting::Any, deadline, || look().is_some())?;
+        // It watches when it is about to sleep, not before: else a notification between the two takes the marks away,
+        // and if there is nothing left of what it was for, this one sleeps without any.
+        let watch_and_look = || {
+            events.clone().for_each(Event::watch);
+            look().is_some()
+        };
+        member.arena.header()?.watched.sleep(member, Waiting::Any, deadline, watch_and_look)?;
     }
 }
 
