@@ -236,6 +236,8 @@ models! {
     event_with_a_death: an_event(&[0, 1]);
     several_are_waited_for: several(&[]);
     several_with_a_death: several(&[0, 1, 2, 3]);
+    one_of_several_is_taken: an_item_of_several(&[]);
+    one_of_several_is_taken_with_a_death: an_item_of_several(&[0, 1, 2]);
 }
 
 /// Bytes of an item that lies in a segment.
@@ -761,6 +763,14 @@ fn an_event(victims: &[u32]) {
     model.run(victims);
 }
 
+/// Waits for several objects. The first that is ready.
+fn wait_for_any(member: &Member, handles: &[Handle]) -> usize {
+    let targets: Vec<_> = handles.iter().map(|handle| kind::readiness(member, *handle).unwrap()).collect();
+    let events = targets.iter().map(|(event, _)| *event);
+    let look = || targets.iter().position(|(_, ready)| ready.is_ready(member));
+    super::event::wait_for_any(member, events, NEVER, look).unwrap()
+}
+
 /// Two who wait for an item, and for an event; and those who see to it.
 fn several(victims: &[u32]) {
     let mut model = Model::new();
@@ -770,11 +780,7 @@ fn several(victims: &[u32]) {
         model.process(move |member| {
             let mut wanted = vec![queue, event];
             while !wanted.is_empty() {
-                let targets: Vec<_> =
-                    wanted.iter().map(|handle| kind::readiness(member, *handle).unwrap()).collect();
-                let events = targets.iter().map(|(event, _)| *event);
-                let look = || targets.iter().position(|(_, ready)| ready.is_ready(member));
-                let found = super::event::wait_for_any(member, events, NEVER, look).unwrap();
+                let found = wait_for_any(member, &wanted);
                 wanted.remove(found);
             }
         });
@@ -786,6 +792,35 @@ fn several(victims: &[u32]) {
     if !victims.is_empty() {
         model.process_after(&[2], put);
         model.process_after(&[3], set);
+    }
+    model.run(victims);
+}
+
+/// Two who want an item each, and wait for it and for something else, and two who put one. One who finds it gone waits
+/// again.
+fn an_item_of_several(victims: &[u32]) {
+    let mut model = Model::new();
+    let queue = model.share(queue::create(&model.maker(), 0, false).unwrap());
+    let event = model.share(event::create(&model.maker()).unwrap());
+    for _ in 0..2 {
+        model.process(move |member| {
+            loop {
+                assert_eq!(wait_for_any(member, &[queue, event]), 0);
+                match queue::get(member, port(member, queue), || false, &mut [0; SHORT], Deadline::NOW) {
+                    Ok(_) => return,
+                    Err(error) => assert_eq!(error, Errno::Again),
+                }
+            }
+        });
+    }
+    let put = move |member: &Member| {
+        queue::put(member, port(member, queue), &item(0, 0, SHORT), &[], NEVER).unwrap();
+    };
+    model.process(put);
+    model.process(put);
+    if victims.contains(&2) {
+        // What one who died was to put.
+        model.process_after(&[2], put);
     }
     model.run(victims);
 }
