@@ -142,11 +142,16 @@ pub(crate) fn wait_for_any<'e, T>(
 ) -> Result<T> {
     let what = Waiting::Any(u32::try_from(events.clone().count()).unwrap_or(u32::MAX));
     loop {
-        events.clone().for_each(Event::watch);
         if let Some(found) = look() {
             return Ok(found);
         }
-        member.arena.header()?.watched.sleep(member, what, deadline, || look().is_some())?;
+        // It watches when it is about to sleep, not before: else a notification between the two takes the marks away,
+        // and if there is nothing left of what it was for, this one sleeps without any.
+        let watch_and_look = || {
+            events.clone().for_each(Event::watch);
+            look().is_some()
+        };
+        member.arena.header()?.watched.sleep(member, what, deadline, watch_and_look)?;
     }
 }
 

@@ -62,8 +62,12 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
 
 impl Model {
     fn new() -> Self {
+        Self::with_heap(32)
+    }
+
+    fn with_heap(heap_pages: u32) -> Self {
         model::begin();
-        let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 32 };
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages };
         let (_, arena) = Arena::create(geometry).unwrap();
         let deadline = Deadline::after_nanos(1);
         Self { arena: Arc::new(arena), processes: Vec::new(), deadline, on_found: None }
@@ -201,12 +205,16 @@ macro_rules! models {
 }
 
 models! {
-    queue_delivers: a_queue(&[]);
-    queue_with_a_death: a_queue(&[0, 1, 2, 3]);
+    queue_delivers: a_queue(SHORT, &[]);
+    queue_with_a_death: a_queue(SHORT, &[0, 1, 2, 3]);
+    queue_in_a_full_arena: a_queue(LONG, &[]);
+    queue_in_a_full_arena_with_a_death: a_queue(LONG, &[0, 1, 2, 3]);
     joinable_queue_settles: a_joinable_queue(&[]);
     joinable_queue_with_a_death: a_joinable_queue(&[0, 1, 2]);
     pipe_comes_to_its_end: a_pipe(&[]);
     pipe_with_a_death: a_pipe(&[0, 1, 2]);
+    pipe_is_handed_on: a_pipe_on_its_way(&[]);
+    pipe_is_handed_on_with_a_death: a_pipe_on_its_way(&[0, 1]);
     lock_has_one_owner: a_lock(false, &[]);
     lock_with_a_death: a_lock(false, &[0, 1, 2]);
     recursive_lock_has_one_owner: a_lock(true, &[]);
@@ -228,28 +236,52 @@ models! {
     event_with_a_death: an_event(&[0, 1]);
     several_are_waited_for: several(&[]);
     several_with_a_death: several(&[0, 1, 2, 3]);
+    one_of_several_is_taken: an_item_of_several(&[]);
+    one_of_several_is_taken_with_a_death: an_item_of_several(&[0, 1, 2]);
 }
+
+/// Bytes of an item that lies in a segment.
+const SHORT: usize = 24;
+/// Bytes of one that has three pages of its own.
+const LONG: usize = 9000;
 
 /// An item: so many bytes that are all the same.
-fn item(producer: u32, number: u8) -> [u8; 24] {
-    [producer as u8 * 16 + number; 24]
+fn item(producer: u32, number: u8, len: usize) -> Vec<u8> {
+    vec![producer as u8 * 16 + number; len]
 }
 
-/// Takes an item, which must be whole: producer and number.
-fn get(member: &Member, queue: Handle, deadline: Deadline) -> super::Result<(u32, u8)> {
-    let mut buffer = [0; 32];
-    let taken = queue::get(member, port(member, queue), || false, &mut buffer, deadline)?;
+/// Producer and number of an item, which must be whole.
+fn read(item: &[u8]) -> (u32, u8) {
+    let first = item[0];
+    assert!(
+        [SHORT, LONG].contains(&item.len()) && item.iter().all(|byte| *byte == first),
+        "an item is not whole"
+    );
+    (u32::from(first / 16), first % 16)
+}
+
+/// Takes an item: producer and number.
+fn get(member: &Member, queue: Handle) -> super::Result<(u32, u8)> {
+    let mut buffer = vec![0; LONG];
+    let taken = queue::get(member, port(member, queue), || false, &mut buffer, NEVER)?;
     let len = copy(member, taken, &mut buffer).unwrap();
-    let bytes = &buffer[..len];
-    assert!(len == 24 && bytes.iter().all(|byte| *byte == bytes[0]), "an item is not whole");
-    Ok((u32::from(bytes[0] / 16), bytes[0] % 16))
+    Ok(read(&buffer[..len]))
 }
 
-/// Two producers and two consumers, with room for one item: each comes once, and those of one producer in order.
-fn a_queue(victims: &[u32]) {
+/// Receives a message: sender and number.
+fn recv(member: &Member, end: Handle) -> super::Result<(u32, u8)> {
+    let mut buffer = [0; SHORT];
+    let taken = pipe::recv(member, of::<EndState>(member, end), &mut buffer, NEVER)?;
+    let len = copy(member, taken, &mut buffer).unwrap();
+    Ok(read(&buffer[..len]))
+}
+
+/// Two producers and two consumers, with room for one item, in the queue or in the arena: each comes once, and those of
+/// one producer in order.
+fn a_queue(len: usize, victims: &[u32]) {
     const ITEMS: u8 = 2;
-    let mut model = Model::new();
-    let queue = model.share(queue::create(&model.maker(), 1, false).unwrap());
+    let (mut model, bound) = if len == LONG { (Model::with_heap(6), 0) } else { (Model::new(), 1) };
+    let queue = model.share(queue::create(&model.maker(), bound, false).unwrap());
     let other = model.share(queue::create(&model.maker(), 0, false).unwrap());
     let (put, got) = (log(), log());
     for _ in 0..2 {
@@ -258,7 +290,7 @@ fn a_queue(victims: &[u32]) {
             for number in 1..=ITEMS {
                 // One in the segment, and one that is a message.
                 let handles = if number % 2 == 0 { &[other][..] } else { &[] };
-                let item = item(member.index, number);
+                let item = item(member.index, number, len);
                 queue::put(member, port(member, queue), &item, handles, NEVER).unwrap();
                 put.lock().unwrap().push((member.index, number));
             }
@@ -268,7 +300,7 @@ fn a_queue(victims: &[u32]) {
         let got = got.clone();
         model.process(move |member| {
             loop {
-                match get(member, queue, NEVER) {
+                match get(member, queue) {
                     Ok(item) => got.lock().unwrap().push((member.index, item)),
                     Err(error) => return assert_eq!(error, Errno::Closed),
                 }
@@ -304,13 +336,13 @@ fn a_joinable_queue(victims: &[u32]) {
     let (done, lost) = (log(), log());
     model.process(move |member| {
         for number in 1..=3 {
-            queue::put(member, port(member, queue), &item(0, number), &[], NEVER).unwrap();
+            queue::put(member, port(member, queue), &item(0, number, SHORT), &[], NEVER).unwrap();
         }
     });
     for _ in 0..2 {
         let done = done.clone();
         model.process(move |member| {
-            while let Ok((_, number)) = get(member, queue, NEVER) {
+            while let Ok((_, number)) = get(member, queue) {
                 queue::task_done(member, port(member, queue)).unwrap();
                 done.lock().unwrap().push(number);
             }
@@ -349,7 +381,7 @@ fn a_pipe(victims: &[u32]) {
         let sent = sent.clone();
         model.process(move |member| {
             for number in 1..=2 {
-                match pipe::send(member, of(member, writes), &item(member.index, number), &[], NEVER) {
+                match pipe::send(member, of(member, writes), &item(member.index, number, SHORT), &[], NEVER) {
                     Ok(()) => sent.lock().unwrap().push((member.index, number)),
                     Err(error) => return assert_eq!(error, Errno::Pipe),
                 }
@@ -359,14 +391,9 @@ fn a_pipe(victims: &[u32]) {
     }
     let log = received.clone();
     model.process(move |member| {
-        let mut buffer = [0; 32];
         loop {
-            match pipe::recv(member, of::<EndState>(member, reads), &mut buffer, NEVER) {
-                Ok(taken) => {
-                    let len = copy(member, taken, &mut buffer).unwrap();
-                    assert!(len == 24 && buffer[..len].iter().all(|byte| *byte == buffer[0]));
-                    log.lock().unwrap().push((u32::from(buffer[0] / 16), buffer[0] % 16));
-                }
+            match recv(member, reads) {
+                Ok(message) => log.lock().unwrap().push(message),
                 Err(error) => return assert_eq!(error, Errno::Closed),
             }
         }
@@ -379,6 +406,41 @@ fn a_pipe(victims: &[u32]) {
             assert!(received.iter().filter(|message| message.0 == sender).map(|message| message.1).eq(1..=2));
         }
     }
+}
+
+/// One hands the end that sends on to another, who sends: the receiver isn't told before that that nobody will.
+fn a_pipe_on_its_way(victims: &[u32]) {
+    let mut model = Model::new();
+    let maker = model.maker();
+    let queue = queue::create(&maker, 0, false).unwrap();
+    let [reads, writes] = pipe::create(&maker, 30, 0).unwrap();
+    object::share(&maker, queue, 1).unwrap();
+    object::share(&maker, reads, 2).unwrap();
+    object::release(&maker, reads).unwrap();
+    model.process(move |member| {
+        queue::put(member, port(member, queue), &item(0, 0, SHORT), &[writes], NEVER).unwrap();
+        object::release(member, writes).unwrap();
+        queue::close(member, port(member, queue)).unwrap();
+    });
+    model.process(move |member| {
+        if get(member, queue).is_ok() {
+            pipe::send(member, of(member, writes), &item(1, 1, SHORT), &[], NEVER).unwrap();
+        }
+    });
+    let received = log();
+    let log = received.clone();
+    model.process(move |member| {
+        while let Ok(message) = recv(member, reads) {
+            log.lock().unwrap().push(message);
+        }
+    });
+    if let Some(0) = victims.first() {
+        // For the one who would wait for what was never put.
+        object::share(&maker, queue, 3).unwrap();
+        model.process_after(&[0], move |member| queue::close(member, port(member, queue)).unwrap());
+    }
+    let dead = model.run(victims);
+    assert!(dead.is_some() || received.lock().unwrap().len() == 1, "the message didn't come");
 }
 
 /// Three who lock, one of them not at any price. The next is told of a death with the lock, and nobody else.
@@ -701,6 +763,14 @@ fn an_event(victims: &[u32]) {
     model.run(victims);
 }
 
+/// Waits for several objects. The first that is ready.
+fn wait_for_any(member: &Member, handles: &[Handle]) -> usize {
+    let targets: Vec<_> = handles.iter().map(|handle| kind::readiness(member, *handle).unwrap()).collect();
+    let events = targets.iter().map(|(event, _)| *event);
+    let look = || targets.iter().position(|(_, ready)| ready.is_ready());
+    super::event::wait_for_any(member, events, NEVER, look).unwrap()
+}
+
 /// Two who wait for an item, and for an event; and those who see to it.
 fn several(victims: &[u32]) {
     let mut model = Model::new();
@@ -710,11 +780,7 @@ fn several(victims: &[u32]) {
         model.process(move |member| {
             let mut wanted = vec![queue, event];
             while !wanted.is_empty() {
-                let targets: Vec<_> =
-                    wanted.iter().map(|handle| kind::readiness(member, *handle).unwrap()).collect();
-                let events = targets.iter().map(|(event, _)| *event);
-                let look = || targets.iter().position(|(_, ready)| ready.is_ready());
-                let found = super::event::wait_for_any(member, events, NEVER, look).unwrap();
+                let found = wait_for_any(member, &wanted);
                 wanted.remove(found);
             }
         });
@@ -726,6 +792,35 @@ fn several(victims: &[u32]) {
     if !victims.is_empty() {
         model.process_after(&[2], put);
         model.process_after(&[3], set);
+    }
+    model.run(victims);
+}
+
+/// Two who want an item each, and wait for it and for something else, and two who put one. One who finds it gone waits
+/// again.
+fn an_item_of_several(victims: &[u32]) {
+    let mut model = Model::new();
+    let queue = model.share(queue::create(&model.maker(), 0, false).unwrap());
+    let event = model.share(event::create(&model.maker()).unwrap());
+    for _ in 0..2 {
+        model.process(move |member| {
+            loop {
+                assert_eq!(wait_for_any(member, &[queue, event]), 0);
+                match queue::get(member, port(member, queue), || false, &mut [0; SHORT], Deadline::NOW) {
+                    Ok(_) => return,
+                    Err(error) => assert_eq!(error, Errno::Again),
+                }
+            }
+        });
+    }
+    let put = move |member: &Member| {
+        queue::put(member, port(member, queue), &item(0, 0, SHORT), &[], NEVER).unwrap();
+    };
+    model.process(put);
+    model.process(put);
+    if victims.contains(&2) {
+        // What one who died was to put.
+        model.process_after(&[2], put);
     }
     model.run(victims);
 }

@@ -183,6 +183,19 @@ pub(super) fn referred(member: &Member, handle: Handle) -> Result<Option<(u32, &
 
 /// Whether anybody but this process holds an object, or a message on its way does.
 pub(super) fn is_held_by_others(member: &Member, index: u32) -> Result<bool> {
+    if is_seen_with_others(member, index)? {
+        return Ok(true);
+    }
+    // Between the looks it may have gone from a process to a message, or back; but not under this lock.
+    let _guard = member.arena.header()?.objects.lock.lock(member)?;
+    is_seen_with_others(member, index)
+}
+
+fn is_seen_with_others(member: &Member, index: u32) -> Result<bool> {
+    // Messages first: under the lock, none can become a holder after that.
+    if member.arena.object(index)?.in_transit.load(Ordering::SeqCst) != 0 {
+        return Ok(true);
+    }
     let (own_word, own_bit) = bit(member.index);
     for word in 0..member.arena.ref_words() {
         let own = if word == own_word { own_bit } else { 0 };
@@ -190,7 +203,7 @@ pub(super) fn is_held_by_others(member: &Member, index: u32) -> Result<bool> {
             return Ok(true);
         }
     }
-    Ok(member.arena.object(index)?.in_transit.load(Ordering::SeqCst) != 0)
+    Ok(false)
 }
 
 /// The processes that hold an object.

@@ -38,11 +38,12 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         drop(header.objects.lock_word().lock(supervisor)?);
         if let Some(object) = object {
             kind::recover(supervisor, object)?;
-            header.heap.freed.wake_all(arena);
-            // It may have been about to tell those who watch several events.
-            header.watched.wake_all(arena);
             slot.clear_operation();
         }
+        // It may have been about to say that it has freed something, which is no operation on an object; or to tell
+        // those who watch several events.
+        header.heap.freed.wake_all(arena);
+        header.watched.wake_all(arena);
     }
     let mut unused = Vec::new();
     // The supervisor's own are of a sweep that was `BUSY`.
