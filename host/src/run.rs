@@ -163,8 +163,8 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// The size of the arena's heap, in bytes: the room that queues share. The tables come on top. Only what is used takes memory. The default is
-    /// 1 GiB.
+    /// The size of the arena's heap, in bytes: the room for what is in queues and pipes, and for shared memory. The
+    /// tables come on top. Only what is used takes memory. The default is 1 GiB.
     pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
         self.config.arena_size = bytes;
         self

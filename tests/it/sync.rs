@@ -61,6 +61,8 @@ fn what_a_semaphore_promises() {
             "but no more than that",
             "who waits gets what is returned",
             "who waits can be killed",
+            "a signal doesn't go to the dead",
+            "who acquires and releases can be killed",
         ],
     );
 }

@@ -5,7 +5,7 @@ use std::fs;
 use crate::process::module;
 use crate::support::{Ended, finish, guest, run, run_with};
 
-const PROCESSES: [&str; 3] = ["MainProcess", "Process-1", "Process-2"];
+const PROCESSES: [&str; 4] = ["MainProcess", "Process-1", "Process-2", "Process-3"];
 
 #[test]
 fn arguments_and_environment_are_what_was_granted() {

@@ -32,10 +32,12 @@ fn vectors(at: i32, count: i32) -> Range {
     (at, (count as u32 as usize).saturating_mul(VECTOR))
 }
 
-/// The arguments or the environment: the most that Linux takes for both together.
-fn strings(at: i32) -> Range {
-    (at, 6 << 20)
+/// So many pointers.
+fn pointers(at: i32, count: u32) -> Range {
+    (at, (count as usize).saturating_mul(POINTER))
 }
+
+const POINTER: usize = 4;
 
 const VECTOR: usize = 8;
 
@@ -51,9 +53,11 @@ fn touch_mapped(memory: &[u8], mappings: &Mappings, ranges: &[Range], list: Opti
         })
 }
 
-/// Defines functions of WASI anew: with the ranges that they look at, and the list of vectors if they take one.
+/// Defines functions of WASI anew: with the ranges that they look at, and the list of vectors if they take one; or with
+/// where they put pointers and strings, and who says how many.
 macro_rules! functions {
-    ($linker:ident: $($kind:ident $name:ident($($arg:ident: $ty:ty),*) [$($range:expr),*] $(list $list:expr)?;)*) => {
+    ($linker:ident: $($kind:ident $name:ident($($arg:ident: $ty:ty),*) [$($range:expr),*]
+        $(strings $at:ident $text:ident $sizes:ident)? $(list $list:expr)?;)*) => {
         $($linker.func_wrap(
             MODULE,
             stringify!($name),
@@ -65,6 +69,14 @@ macro_rules! functions {
                 if touch_mapped(memory, &guest.mappings, &[$($range),*], list) {
                     return Ok(ERRNO_FAULT);
                 }
+                $(
+                    let sizes = guest.wasi.$sizes(&mut GuestMemory::Unshared(&mut *memory));
+                    let (count, len) = sizes.unwrap_or_default();
+                    let strings = [pointers($at, count), ($text, len as usize)];
+                    if touch_mapped(memory, &guest.mappings, &strings, None) {
+                        return Ok(ERRNO_FAULT);
+                    }
+                )?
                 let mut memory = GuestMemory::Unshared(memory);
                 // What the host may allocate for the guest in this call.
                 guest.wasi.set_hostcall_fuel(fuel);
@@ -86,9 +98,9 @@ pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Re
     }
     linker.allow_shadowing(true);
     functions! { linker:
-        now args_get(pointers: i32, text: i32) [strings(pointers), strings(text)];
+        now args_get(at: i32, text: i32) [] strings at text args_sizes_get;
         now args_sizes_get(count: i32, size: i32) [fixed(count), fixed(size)];
-        now environ_get(pointers: i32, text: i32) [strings(pointers), strings(text)];
+        now environ_get(at: i32, text: i32) [] strings at text environ_sizes_get;
         now environ_sizes_get(count: i32, size: i32) [fixed(count), fixed(size)];
         now clock_res_get(clock: i32, out: i32) [fixed(out)];
         now clock_time_get(clock: i32, precision: i64, out: i32) [fixed(out)];

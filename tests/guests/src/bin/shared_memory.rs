@@ -2,14 +2,17 @@
 
 #![allow(unsafe_code, reason = "slices of shared memory are what this tests")]
 
+use std::time::Duration;
+
 use sandpool_guest::{Error, ExitStatus, Process, Queue, SharedMemory, Trap};
-use sandpool_test_guests::{Outcome, check, ended, ended_well, same};
+use sandpool_test_guests::{Outcome, check, ended, ended_well, kill, same};
 
 #[sandpool_guest::main]
 fn main() -> Outcome {
     names()?;
     bytes()?;
     life()?;
+    deaths()?;
     read_only()?;
     data()
 }
@@ -135,6 +138,38 @@ fn life() -> Outcome {
     }
     println!("ok: thousands, one at a time");
     Ok(())
+}
+
+/// Killed at any moment, who makes, attaches and unlinks leaves names that others can go on with.
+fn deaths() -> Outcome {
+    let kept = SharedMemory::create_named("kept", 70_000)?;
+    let ready = Queue::<()>::new()?;
+    for round in 0..50_u64 {
+        let child = Process::fork(|| -> Outcome {
+            ready.put(&())?;
+            loop {
+                let made = SharedMemory::create_named("made", 70_000)?;
+                made.set(69_999, 1)?;
+                SharedMemory::attach("kept")?.set(0, 7)?;
+                made.unlink()?;
+            }
+        })?;
+        ready.get()?;
+        std::thread::sleep(Duration::from_micros(round % 10 * 50));
+        kill(&child)?;
+        match SharedMemory::attach("made") {
+            Ok(made) => made.unlink()?,
+            Err(Error::NotFound) => {}
+            Err(other) => return Err(format!("round {round}: {other}").into()),
+        }
+        let made = SharedMemory::create_named("made", 70_000)?;
+        if made.get(69_999)? != 0 {
+            return Err(format!("round {round}: it isn't new").into());
+        }
+        made.unlink()?;
+    }
+    same("who makes and attaches can be killed", kept.size(), 70_000)?;
+    Ok(kept.unlink()?)
 }
 
 fn read_only() -> Outcome {

@@ -14,6 +14,7 @@ fn main() -> Outcome {
     races()?;
     locks()?;
     deaths()?;
+    half_done()?;
     data()?;
     many()
 }
@@ -155,6 +156,31 @@ fn deaths() -> Outcome {
     kill(&holder)?;
     same("who waits for the lock is told", waiting.join()?, ExitStatus::Exited(1))?;
     same("and nobody else", value.get()?, 2)
+}
+
+/// Killed at any moment, who stores a number, or adds to one, has done it or not.
+fn half_done() -> Outcome {
+    let (stored, added) = (RawValue::new(0_u64)?, RawValue::new(0_u64)?);
+    let ready = Queue::<()>::new()?;
+    for round in 0..50 {
+        let child = Process::fork(|| -> Outcome {
+            ready.put(&())?;
+            loop {
+                stored.set(u64::MAX)?;
+                added.atomic().fetch_add(1 << 32 | 1);
+                stored.set(0)?;
+            }
+        })?;
+        ready.get()?;
+        std::thread::sleep(Duration::from_micros(round % 10 * 50));
+        kill(&child)?;
+        let (stored, added) = (stored.get()?, added.get()?);
+        if ![0, u64::MAX].contains(&stored) || added >> 32 != added & u64::from(u32::MAX) {
+            return Err(format!("round {round}: {stored:x} and {added:x}").into());
+        }
+    }
+    println!("ok: a number isn't half changed by who is killed");
+    Ok(())
 }
 
 fn count((counter, total): (RawValue<u32>, Value<f64>)) -> Outcome {

@@ -19,7 +19,8 @@ fn main() -> Outcome {
     forks()?;
     messages()?;
     dead_holders()?;
-    dead_waiters()
+    dead_waiters()?;
+    dead_users()
 }
 
 fn alone() -> Outcome {
@@ -258,5 +259,47 @@ fn dead_waiters() -> Outcome {
         }
     }
     println!("ok: who waits can be killed");
+
+    for round in 0..50 {
+        let signal = Semaphore::new(0)?;
+        let about_to = Queue::new()?;
+        let waiting = || -> Outcome {
+            about_to.put(&())?;
+            signal.acquire()?.forget();
+            Ok(())
+        };
+        let waiters = [Process::fork(waiting)?, Process::fork(waiting)?];
+        about_to.get()?;
+        about_to.get()?;
+        kill(&waiters[round % 2])?;
+        signal.release()?;
+        ended_well(&waiters[1 - round % 2])?;
+    }
+    println!("ok: a signal doesn't go to the dead");
+    Ok(())
+}
+
+/// Killed at any moment, who acquires and releases leaves each unit free, or counted as lost.
+fn dead_users() -> Outcome {
+    let place = BoundedSemaphore::new(3)?;
+    let running = Event::new()?;
+    for round in 0..50 {
+        let signal = Semaphore::new(3)?;
+        let child = Process::fork(|| -> Outcome {
+            running.set()?;
+            loop {
+                let _units = (signal.acquire()?, place.acquire()?);
+            }
+        })?;
+        running.wait()?;
+        running.clear()?;
+        std::thread::sleep(Duration::from_micros(round % 10 * 50));
+        kill(&child)?;
+        let units = (signal.value()? + signal.died()?, place.value()?);
+        if units != (3, 3) {
+            return Err(format!("round {round}: {units:?} units").into());
+        }
+    }
+    println!("ok: who acquires and releases can be killed");
     Ok(())
 }

@@ -90,6 +90,24 @@ fn woken() -> Outcome {
     }
     println!("ok: who is killed in wait takes nothing along");
 
+    for round in 0..50 {
+        let waiter = Process::fork(|| -> Outcome {
+            ready.put(&())?;
+            loop {
+                wait(&receivers, Some(Duration::from_micros(50)))?;
+            }
+        })?;
+        ready.get()?;
+        std::thread::sleep(Duration::from_micros(round % 10 * 50));
+        kill(&waiter)?;
+        let sender = Process::fork(|| ends[7].1.send(&7_usize))?;
+        if wait(&receivers, LONG)? != [7] || receivers[7].recv::<usize>()? != 7 {
+            return Err(format!("round {round}: another one was ready").into());
+        }
+        ended_well(&sender)?;
+    }
+    println!("ok: who waits again and again can be killed");
+
     let waiters = (0..4)
         .map(|_| Process::fork(|| -> Outcome { check("woken", wait(&receivers, LONG)? == [5]) }))
         .collect::<Result<Vec<_>, _>>()?;

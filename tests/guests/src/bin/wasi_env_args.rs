@@ -1,6 +1,7 @@
-//! Prints its arguments and its environment, in the main process, a forked and a spawned one.
+//! Prints its arguments and its environment: in the main process, a forked one, a spawned one, and one that has mapped
+//! shared memory before it looks.
 
-use sandpool_guest::{Process, current_process};
+use sandpool_guest::{Process, RawArray, current_process};
 use sandpool_test_guests::Outcome;
 
 #[sandpool_guest::main]
@@ -8,7 +9,13 @@ fn main() -> Outcome {
     show()?;
     Process::fork(show)?.join()?;
     Process::spawn(|()| show(), ())?.join()?;
+    Process::spawn(show_beside, RawArray::new(1)?)?.join()?;
     Ok(())
+}
+
+fn show_beside(array: RawArray<u8>) -> Outcome {
+    array.set(0, 1)?;
+    show()
 }
 
 fn show() -> Outcome {

@@ -20,7 +20,10 @@ Examples:
       Two directories for the guest, one of them read-only, and arguments
 
   sandpool run --env LANG --env LOG=debug --summary my-crate --bin worker
-      Builds the crate first; LANG as it is here; afterwards a table of all processes";
+      Builds the crate first; LANG as it is here; afterwards a table of all processes
+
+  sandpool run --on-deadlock report guest.wasm
+      If no process can go on, each says what it waits for, and the run stays for a debugger";
 
 /// Run a WebAssembly module and all processes that it starts.
 #[derive(Debug, clap::Args)]
@@ -38,7 +41,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     processes_max: Option<u32>,
 
-    /// Room for queues and all else that processes share, such as 64MiB; only what is used takes memory [default: 1GiB]
+    /// Room for what is in queues and pipes, and for shared memory, such as 64MiB; only what is used takes memory
+    /// [default: 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     arena_size: Option<u64>,
 
@@ -46,7 +50,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory_max: Option<u64>,
 
-    /// When every process waits for another: report it and end the run, or only report it
+    /// When every process waits for another, each says on stderr for what; kill also ends the run, with exit code 124
     #[arg(long, value_name = "kill|report", default_value = "kill")]
     on_deadlock: OnDeadlock,
 
