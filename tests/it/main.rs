@@ -12,6 +12,7 @@
 mod chaos;
 mod deadlock;
 mod embed;
+mod ipc;
 mod lifetime;
 mod module;
 mod proc;

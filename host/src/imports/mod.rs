@@ -34,7 +34,9 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
 
 /// The module with its imports resolved.
 pub(crate) fn resolve(engine: &Engine, module: &Module) -> wasmtime::Result<InstancePre<Guest>> {
-    linker(engine)?.instantiate_pre(module)
+    let mut linker = linker(engine)?;
+    wasi::pointers::guard(&mut linker, module)?;
+    linker.instantiate_pre(module)
 }
 
 /// A guest's memory, and its process.

@@ -11,6 +11,7 @@ use super::heap::{HeapHead, PageDescriptor};
 use super::lock::Lock;
 use super::object::{ObjectSlot, ObjectTable};
 use super::process_table::{ProcessSlot, ProcessTable};
+use crate::sys::atomic::{AtomicU32, AtomicU64};
 use crate::sys::mem::{Mapping, Shared, shared};
 
 /// Bytes of a page of the heap.
@@ -123,7 +124,7 @@ impl Arena {
 
     /// The state word of a process.
     #[inline]
-    pub(crate) fn process_state(&self, index: u32) -> Result<&std::sync::atomic::AtomicU64> {
+    pub(crate) fn process_state(&self, index: u32) -> Result<&AtomicU64> {
         if index >= self.geometry.processes_max {
             return Err(Errno::Badf);
         }
@@ -132,7 +133,7 @@ impl Arena {
 
     /// The process id word of a process.
     #[inline]
-    pub(crate) fn process_id(&self, index: u32) -> Result<&std::sync::atomic::AtomicU32> {
+    pub(crate) fn process_id(&self, index: u32) -> Result<&AtomicU32> {
         if index >= self.geometry.processes_max {
             return Err(Errno::Badf);
         }
@@ -140,7 +141,7 @@ impl Arena {
     }
 
     /// The words with a bit for each process that wants something of the supervisor.
-    pub(crate) fn request_word(&self, word: usize) -> Result<&std::sync::atomic::AtomicU64> {
+    pub(crate) fn request_word(&self, word: usize) -> Result<&AtomicU64> {
         if word >= self.ref_words {
             return Err(Errno::Badf);
         }
@@ -163,7 +164,7 @@ impl Arena {
 
     /// One word of the bits that tell which processes hold an object.
     #[inline]
-    pub(crate) fn ref_word(&self, object: u32, word: usize) -> Result<&std::sync::atomic::AtomicU64> {
+    pub(crate) fn ref_word(&self, object: u32, word: usize) -> Result<&AtomicU64> {
         if object >= self.geometry.objects_max || word >= self.ref_words {
             return Err(Errno::Badf);
         }

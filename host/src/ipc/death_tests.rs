@@ -9,7 +9,6 @@
 use std::cell::RefCell;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -26,6 +25,7 @@ use super::queue::{self, Port, Taken};
 use super::sync::{barrier, condition, event, lock, semaphore};
 use super::waiting::Waiting;
 use super::{heap, shared, sweep};
+use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
 use crate::sys::process::exit_now;
@@ -99,13 +99,13 @@ fn member(arena: &Arc<Arena>, index: u32) -> Member {
     Member { arena: arena.clone(), index, patience: Patience::Brief }
 }
 
-fn of<S: State>(member: &Member, handle: Handle) -> Object<'_, S> {
+pub(super) fn of<S: State>(member: &Member, handle: Handle) -> Object<'_, S> {
     object::resolve(member, handle).unwrap()
 }
 
-fn port(member: &Member, handle: Handle) -> Port<'_> {
+pub(super) fn port(member: &Member, handle: Handle) -> Port<'_> {
     let Object { index, state } = of(member, handle);
-    Port { queue: state, object: index, waiting: Waiting::Any }
+    Port { queue: state, object: index, waiting: Waiting::Any(0) }
 }
 
 fn put(member: &Member, queue: Handle, number: u8, len: usize, handles: &[Handle]) {
@@ -121,7 +121,7 @@ fn get_bytes(member: &Member, queue: Handle, buffer: &mut [u8]) -> Option<usize>
     copy(member, queue::get(member, port(member, queue), || false, buffer, Deadline::NOW).ok()?, buffer)
 }
 
-fn copy(member: &Member, taken: Taken, buffer: &mut [u8]) -> Option<usize> {
+pub(super) fn copy(member: &Member, taken: Taken, buffer: &mut [u8]) -> Option<usize> {
     match taken {
         Taken::Copied(len) => Some(len),
         Taken::Bytes(_) => None,

@@ -17,13 +17,12 @@
 //! One who waits for several events [watches](Event::watch) each, and sleeps on the arena's common one, which is
 //! notified by whoever wakes an event that is watched.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
-
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member};
 use super::waiting::Waiting;
+use crate::sys::atomic::{AtomicU32, Ordering, fence};
 use crate::sys::futex::{Deadline, Word};
 use crate::sys::mem::shared;
 
@@ -31,7 +30,7 @@ const WAITERS: u32 = 1;
 const ONE: u32 = 2;
 
 /// Looks before a process sleeps. Some ten microseconds: what it takes to sleep and be woken.
-const SPINS: u32 = 300;
+const SPINS: u32 = if cfg!(test) { 2 } else { 300 };
 
 shared! {
     /// A futex that counts changes.
@@ -116,7 +115,7 @@ impl Event {
     }
 
     /// Has the common event of the arena notified with this one, once. Look at what is waited for after that.
-    pub(crate) fn watch(&self) {
+    fn watch(&self) {
         self.watched.swap(1, Ordering::SeqCst);
         Word::fetch_or(&self.word, WAITERS);
         fence(Ordering::SeqCst);
@@ -129,6 +128,25 @@ impl Event {
         {
             notify_all(&header.watched.word);
         }
+    }
+}
+
+/// Waits until `look` finds something. One of these events has to tell of any change of that.
+///
+/// `AGAIN` or `TIMEDOUT`; `DEADLOCK` if the supervisor wants to hear what this process waits for.
+pub(crate) fn wait_for_any<'e, T>(
+    member: &Member,
+    events: impl Iterator<Item = &'e Event> + Clone,
+    deadline: Deadline,
+    look: impl Fn() -> Option<T>,
+) -> Result<T> {
+    let what = Waiting::Any(u32::try_from(events.clone().count()).unwrap_or(u32::MAX));
+    loop {
+        events.clone().for_each(Event::watch);
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        member.arena.header()?.watched.sleep(member, what, deadline, || look().is_some())?;
     }
 }
 

@@ -8,14 +8,13 @@
 //! caller's slot until an operation, in one commit, moves it into an object or back here. A run is therefore always
 //! in exactly one place, and nothing is lost with a process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member, PAGE};
 use super::event::Event;
 use super::lock::{Guard, Lock};
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
 const CLASSES: usize = 32;

@@ -217,7 +217,7 @@ pub(crate) fn readiness<'a>(member: &'a Member, handle: Handle) -> Result<(&'a E
         }
         Kind::End => {
             let end = object::state::<EndState>(member, slot)?;
-            Ok((end.inbound.not_empty(), Ready::End(end)))
+            Ok((end.inbound.not_empty(), Ready::Queue(&end.inbound)))
         }
         Kind::Event => {
             let event = object::state::<EventState>(member, slot)?;
@@ -229,17 +229,16 @@ pub(crate) fn readiness<'a>(member: &'a Member, handle: Handle) -> Result<(&'a E
 
 /// An object that can be ready.
 pub(crate) enum Ready<'a> {
+    /// That of a queue, or of an end of a pipe.
     Queue(&'a QueueState),
-    End(&'a EndState),
     Event(&'a EventState),
 }
 
 impl Ready<'_> {
-    /// Whether a get, a receive or a wait would return at once.
-    pub(crate) fn is_ready(&self, member: &Member) -> bool {
+    /// Whether there is an item, or none will come; or the event is set.
+    pub(crate) fn is_ready(&self) -> bool {
         match self {
             Self::Queue(queue) => queue.has_news(),
-            Self::End(end) => end.has_news(member),
             Self::Event(event) => event.is_set(),
         }
     }

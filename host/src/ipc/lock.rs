@@ -28,12 +28,11 @@
 //!
 //! [`abandon`]: Lock::abandon
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
-
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member, Patience};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use crate::sys::futex::{Deadline, Word};
 use crate::sys::mem::shared;
 

@@ -6,14 +6,13 @@
 //!
 //! It is what a queue holds of a large item, or of one that carries handles, and what a spawned process is given.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 
 use super::Result;
 use super::arena::{Member, PAGE};
 use super::heap;
 use super::object::{self, Handle};
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
 shared! {

@@ -1,249 +1,731 @@
-//! The protocols of [`lock`](super::lock) and [`event`](super::event) in many thousands of orders, with a futex that is
-//! a model of the kernel's. Processes are threads here; one that dies just stops, and the supervisor sweeps.
+//! Whole objects in many thousands of orders, and with a process that is killed at any point: the code of the arena as
+//! it is, on a [model](crate::sys::model) of the processor, the futex and the clock. Processes are tasks of shuttle's;
+//! the supervisor sweeps behind each.
+//!
+//! A process that isn't done when all others sleep is a deadlock, which shuttle reports; and in the end nothing may be
+//! left in the arena.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use sandpool_abi::Errno;
+use sandpool_abi::sync::ACT;
 use shuttle::rand::{Rng as _, thread_rng};
-use shuttle::sync::atomic::{AtomicU32, Ordering};
-use shuttle::sync::{Arc, Condvar, Mutex};
-use shuttle::thread;
+use shuttle::scheduler::RandomScheduler;
+use shuttle::sync::mpsc;
+use shuttle::{Config, MaxSteps, Runner, thread};
 
-use super::{event, lock};
-use crate::sys::futex::{Deadline, Word};
+use super::arena::{Arena, Geometry, Member, Patience};
+use super::death_tests::{copy, of, port};
+use super::object::{self, Handle, count_live};
+use super::pipe::{self, EndState};
+use super::sync::{barrier, condition, event, lock, semaphore};
+use super::{kind, queue, sweep};
+use crate::sys::atomic::Ordering;
+use crate::sys::futex::Deadline;
+use crate::sys::model;
 
 /// Orders that are tried of each model.
-const ORDERS: usize = 20_000;
+const ORDERS: usize = 1000;
 
-/// A word, and who sleeps on it, oldest first.
-struct ModelWord {
-    value: AtomicU32,
-    asleep: Mutex<(u32, Vec<u32>)>,
-    woken: Condvar,
+/// Processes that there can be.
+const PROCESSES: u32 = 6;
+
+type Work = Box<dyn FnOnce(&Member) + Send>;
+
+struct Process {
+    index: u32,
+    /// It starts when these have been swept up behind.
+    after: Vec<u32>,
+    work: Work,
 }
 
-impl ModelWord {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            value: AtomicU32::new(0),
-            asleep: Mutex::new((0, Vec::new())),
-            woken: Condvar::new(),
-        })
-    }
+struct Model {
+    arena: Arc<Arena>,
+    processes: Vec<Process>,
+    /// A deadline, and time passes at some point.
+    deadline: Deadline,
+    /// Called when a process is found dead, before it is swept up behind.
+    on_found: Option<Box<dyn Fn(u32) + Send>>,
 }
 
-impl Word for ModelWord {
-    fn load(&self) -> u32 {
-        self.value.load(Ordering::SeqCst)
-    }
-
-    fn swap(&self, value: u32) -> u32 {
-        self.value.swap(value, Ordering::SeqCst)
-    }
-
-    fn compare_exchange(&self, current: u32, new: u32) -> Result<u32, u32> {
-        self.value.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst)
-    }
-
-    fn fetch_add(&self, value: u32) -> u32 {
-        self.value.fetch_add(value, Ordering::SeqCst)
-    }
-
-    fn fetch_or(&self, value: u32) -> u32 {
-        self.value.fetch_or(value, Ordering::SeqCst)
-    }
-
-    fn wait(&self, expected: u32, _: Deadline) {
-        let mut asleep = self.asleep.lock().unwrap();
-        if self.load() != expected {
-            return;
-        }
-        asleep.0 += 1;
-        let me = asleep.0;
-        asleep.1.push(me);
-        while asleep.1.contains(&me) {
-            asleep = self.woken.wait(asleep).unwrap();
-        }
-    }
-
-    fn wake(&self, count: i32) -> u32 {
-        let mut asleep = self.asleep.lock().unwrap();
-        let woken = asleep.1.len().min(count as usize);
-        asleep.1.drain(..woken);
-        self.woken.notify_all();
-        woken as u32
-    }
-
-    fn pause(&self) {
-        thread::yield_now();
-    }
-}
-
-/// Runs the processes of a model to their ends, in many orders. One that never ends is a deadlock, which is reported.
+/// Checks a model in many orders.
 fn check(model: impl Fn() + Send + Sync + 'static) {
-    shuttle::check_random(model, ORDERS);
+    let mut config = Config::new();
+    config.stack_size = 256 << 10;
+    config.max_steps = MaxSteps::FailAfter(200_000);
+    let orders = std::env::var("SANDPOOL_MODEL_ORDERS").map_or(ORDERS, |orders| orders.parse().unwrap());
+    Runner::new(RandomScheduler::new(orders), config).run(model);
 }
 
-fn start(processes: Vec<Box<dyn FnOnce() + Send>>) {
-    let threads: Vec<_> = processes.into_iter().map(thread::spawn).collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-}
+impl Model {
+    fn new() -> Self {
+        model::begin();
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 32 };
+        let (_, arena) = Arena::create(geometry).unwrap();
+        let deadline = Deadline::after_nanos(1);
+        Self { arena: Arc::new(arena), processes: Vec::new(), deadline, on_found: None }
+    }
 
-/// Takes one of what is there.
-fn take(items: &AtomicU32) -> bool {
-    items.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |items| items.checked_sub(1)).is_ok()
-}
+    /// The process that makes the objects.
+    fn maker(&self) -> Member {
+        member(&self.arena, 0)
+    }
 
-fn consume(word: &ModelWord, items: &AtomicU32) {
-    while !take(items) {
-        event::sleep(word, Deadline::NEVER, || items.load(Ordering::SeqCst) > 0).unwrap();
+    /// Lets every process hold what the maker does.
+    fn share(&self, handle: Handle) -> Handle {
+        (1..PROCESSES).for_each(|process| object::share(&self.maker(), handle, process).unwrap());
+        handle
+    }
+
+    /// Adds a process, and returns its number.
+    fn process(&mut self, work: impl FnOnce(&Member) + Send + 'static) -> u32 {
+        self.process_after(&[], work)
+    }
+
+    fn process_after(&mut self, after: &[u32], work: impl FnOnce(&Member) + Send + 'static) -> u32 {
+        let index = self.processes.len() as u32;
+        self.processes.push(Process { index, after: after.to_vec(), work: Box::new(work) });
+        index
+    }
+
+    /// Runs all to their ends, or one of these to its death. Which one died.
+    fn run(self, victims: &[u32]) -> Option<u32> {
+        let victim = choose(victims);
+        self.run_to_death_of(victim)
+    }
+
+    fn run_to_death_of(mut self, victim: Option<u32>) -> Option<u32> {
+        let (ends, ended) = mpsc::channel();
+        let last = ends.clone();
+        let died = Arc::new(Mutex::new(None));
+        let supervisor = Member { arena: self.arena.clone(), index: PROCESSES, patience: Patience::Brief };
+        // Those that no process starts with give back what they were given.
+        let idle: Vec<_> = (self.processes.len() as u32..PROCESSES).collect();
+        let arena = self.arena.clone();
+        let found = died.clone();
+        let supervise = move || {
+            let mut tasks = Vec::new();
+            let mut behind = Vec::new();
+            let mut swept = BTreeSet::new();
+            let total = self.processes.len();
+            while swept.len() < total {
+                let starts = |process: &mut Process| process.after.iter().all(|other| swept.contains(other));
+                for process in self.processes.extract_if(.., starts) {
+                    let (member, ends) = (member(&self.arena, process.index), ends.clone());
+                    tasks.push(thread::spawn(move || {
+                        if model::process(victim == Some(member.index), || (process.work)(&member)) {
+                            ends.send((member.index, false)).unwrap();
+                        }
+                    }));
+                }
+                // As the supervisor does: it sees to all that have ended, and to those again with which it didn't come through.
+                let next = if behind.is_empty() { ended.recv().ok() } else { ended.try_recv().ok() };
+                if let Some((process, killed)) = next {
+                    if killed {
+                        model::bury();
+                        *found.lock().unwrap() = Some(process);
+                        self.on_found.iter().for_each(|on_found| on_found(process));
+                    }
+                    behind.push((process, killed));
+                }
+                behind.retain_mut(|(process, killed)| match sweep::sweep(&supervisor, *process, *killed) {
+                    Ok(()) => {
+                        swept.insert(*process);
+                        false
+                    }
+                    Err(error) => {
+                        assert_eq!(error, Errno::Busy);
+                        *killed = true;
+                        model::pause();
+                        true
+                    }
+                });
+            }
+            for process in idle {
+                sweep::sweep(&supervisor, process, false).unwrap();
+            }
+            tasks
+        };
+        model::run(
+            move || last.send((victim.unwrap(), true)).unwrap(),
+            || {
+                let clock = thread::spawn(|| {
+                    (0..thread_rng().gen_range(0..200)).for_each(|_| thread::yield_now());
+                    model::tick();
+                });
+                let mut tasks = Vec::new();
+                let supervisor = thread::spawn(move || {
+                    model::process(false, || tasks = supervise());
+                    tasks
+                });
+                let tasks = supervisor.join().unwrap();
+                clock.join().unwrap();
+                || tasks.into_iter().for_each(|task| task.join().unwrap())
+            },
+        );
+        assert_eq!(count_live(&arena), Ok(0), "objects are left");
+        assert_eq!(arena.header().unwrap().heap.used_pages(), 0, "memory is left");
+        let died = died.lock().unwrap();
+        *died
     }
 }
 
-#[test]
-fn each_item_wakes_somebody() {
-    check(|| {
-        let (word, items) = (ModelWord::new(), Arc::new(AtomicU32::new(0)));
-        let consumer = || -> Box<dyn FnOnce() + Send> {
-            let (word, items) = (word.clone(), items.clone());
-            Box::new(move || consume(&word, &items))
-        };
-        let producer = || -> Box<dyn FnOnce() + Send> {
-            let (word, items) = (word.clone(), items.clone());
-            Box::new(move || {
-                items.fetch_add(1, Ordering::SeqCst);
-                event::notify_one(&*word);
-            })
-        };
-        start(vec![consumer(), consumer(), consumer(), producer(), producer(), producer()]);
-    });
+fn member(arena: &Arc<Arena>, index: u32) -> Member {
+    Member { arena: arena.clone(), index, patience: Patience::Forever }
 }
 
-#[test]
-fn a_change_again_and_again_is_always_seen() {
-    check(|| {
-        let (word, state) = (ModelWord::new(), Arc::new(AtomicU32::new(0)));
-        let (their_word, their_state) = (word.clone(), state.clone());
-        let notifier = thread::spawn(move || {
-            for change in 1..=4 {
-                their_state.store(change, Ordering::SeqCst);
-                event::notify_all(&*their_word);
+fn choose(victims: &[u32]) -> Option<u32> {
+    (!victims.is_empty()).then(|| victims[thread_rng().gen_range(0..victims.len())])
+}
+
+/// What processes have done, in order.
+type Log<T> = Arc<Mutex<Vec<T>>>;
+
+fn log<T>() -> Log<T> {
+    Arc::default()
+}
+
+const NEVER: Deadline = Deadline::NEVER;
+
+/// A test of a model for each: one in which nobody dies, and one for each way to die.
+macro_rules! models {
+    ($($(#[$meta:meta])* $name:ident: $model:ident($($argument:expr),*);)*) => {
+        $($(#[$meta])* #[test]
+        fn $name() {
+            check(|| $model($($argument),*));
+        })*
+    };
+}
+
+models! {
+    queue_delivers: a_queue(&[]);
+    queue_with_a_death: a_queue(&[0, 1, 2, 3]);
+    joinable_queue_settles: a_joinable_queue(&[]);
+    joinable_queue_with_a_death: a_joinable_queue(&[0, 1, 2]);
+    pipe_comes_to_its_end: a_pipe(&[]);
+    pipe_with_a_death: a_pipe(&[0, 1, 2]);
+    lock_has_one_owner: a_lock(false, &[]);
+    lock_with_a_death: a_lock(false, &[0, 1, 2]);
+    recursive_lock_has_one_owner: a_lock(true, &[]);
+    recursive_lock_with_a_death: a_lock(true, &[0, 1, 2]);
+    semaphore_has_so_many_units: a_semaphore(&[]);
+    semaphore_with_a_death: a_semaphore(&[0, 1, 2]);
+    condition_loses_no_notification: a_condition(&[]);
+    condition_with_the_death_of_one_who_waits: a_condition(&[0, 1]);
+    condition_with_the_death_of_a_notifier: a_condition(&[2, 3]);
+    condition_notifies_all: a_condition_for_all(&[]);
+    condition_notifies_all_with_a_death: a_condition_for_all(&[0, 1, 2]);
+    condition_with_a_timeout: a_condition_with_a_timeout(&[]);
+    barrier_lets_all_pass: a_barrier(&[]);
+    barrier_with_a_death: a_barrier(&[0, 1, 2]);
+    barrier_is_reset: a_barrier_that_is_reset(&[]);
+    barrier_is_reset_with_a_death: a_barrier_that_is_reset(&[3]);
+    barrier_with_a_timeout: a_barrier_with_a_timeout(&[]);
+    event_is_seen: an_event(&[]);
+    event_with_a_death: an_event(&[0, 1]);
+    several_are_waited_for: several(&[]);
+    several_with_a_death: several(&[0, 1, 2, 3]);
+}
+
+/// An item: so many bytes that are all the same.
+fn item(producer: u32, number: u8) -> [u8; 24] {
+    [producer as u8 * 16 + number; 24]
+}
+
+/// Takes an item, which must be whole: producer and number.
+fn get(member: &Member, queue: Handle, deadline: Deadline) -> super::Result<(u32, u8)> {
+    let mut buffer = [0; 32];
+    let taken = queue::get(member, port(member, queue), || false, &mut buffer, deadline)?;
+    let len = copy(member, taken, &mut buffer).unwrap();
+    let bytes = &buffer[..len];
+    assert!(len == 24 && bytes.iter().all(|byte| *byte == bytes[0]), "an item is not whole");
+    Ok((u32::from(bytes[0] / 16), bytes[0] % 16))
+}
+
+/// Two producers and two consumers, with room for one item: each comes once, and those of one producer in order.
+fn a_queue(victims: &[u32]) {
+    const ITEMS: u8 = 2;
+    let mut model = Model::new();
+    let queue = model.share(queue::create(&model.maker(), 1, false).unwrap());
+    let other = model.share(queue::create(&model.maker(), 0, false).unwrap());
+    let (put, got) = (log(), log());
+    for _ in 0..2 {
+        let put = put.clone();
+        model.process(move |member| {
+            for number in 1..=ITEMS {
+                // One in the segment, and one that is a message.
+                let handles = if number % 2 == 0 { &[other][..] } else { &[] };
+                let item = item(member.index, number);
+                queue::put(member, port(member, queue), &item, handles, NEVER).unwrap();
+                put.lock().unwrap().push((member.index, number));
             }
         });
-        for change in 1..=4 {
-            while state.load(Ordering::SeqCst) < change {
-                event::sleep(&*word, Deadline::NEVER, || state.load(Ordering::SeqCst) >= change).unwrap();
+    }
+    for _ in 0..2 {
+        let got = got.clone();
+        model.process(move |member| {
+            loop {
+                match get(member, queue, NEVER) {
+                    Ok(item) => got.lock().unwrap().push((member.index, item)),
+                    Err(error) => return assert_eq!(error, Errno::Closed),
+                }
+            }
+        });
+    }
+    model.process_after(&[0, 1], move |member| queue::close(member, port(member, queue)).unwrap());
+    let dead = model.run(victims);
+    let (put, got) = (put.lock().unwrap(), got.lock().unwrap());
+    let once: BTreeSet<_> = got.iter().map(|(_, item)| *item).collect();
+    assert_eq!(once.len(), got.len(), "an item came twice");
+    for consumer in 2..4 {
+        for producer in 0..2 {
+            let items = got.iter().filter(|(by, item)| *by == consumer && item.0 == producer);
+            assert!(items.is_sorted_by_key(|(_, item)| item.1), "out of order: {got:?}");
+        }
+    }
+    let lost = put.iter().filter(|item| !once.contains(*item)).count();
+    // One that a dead consumer had in its hands.
+    assert!(lost <= usize::from(dead.is_some_and(|dead| dead >= 2)), "put {put:?}, got {got:?}");
+    // One that a dead producer has put without coming to say so.
+    let more = once.iter().filter(|item| !put.contains(item)).count();
+    assert!(more <= usize::from(dead.is_some_and(|dead| dead < 2)));
+    for producer in (0..2).filter(|producer| Some(*producer) != dead) {
+        assert_eq!(put.iter().filter(|item| item.0 == producer).count(), usize::from(ITEMS));
+    }
+}
+
+/// One producer, two who do the tasks, and one who waits for all.
+fn a_joinable_queue(victims: &[u32]) {
+    let mut model = Model::new();
+    let queue = model.share(queue::create(&model.maker(), 0, true).unwrap());
+    let (done, lost) = (log(), log());
+    model.process(move |member| {
+        for number in 1..=3 {
+            queue::put(member, port(member, queue), &item(0, number), &[], NEVER).unwrap();
+        }
+    });
+    for _ in 0..2 {
+        let done = done.clone();
+        model.process(move |member| {
+            while let Ok((_, number)) = get(member, queue, NEVER) {
+                queue::task_done(member, port(member, queue)).unwrap();
+                done.lock().unwrap().push(number);
+            }
+        });
+    }
+    let joined = lost.clone();
+    model.process_after(&[0], move |member| {
+        queue::close(member, port(member, queue)).unwrap();
+        joined.lock().unwrap().push(queue::join(member, port(member, queue), NEVER).unwrap());
+    });
+    let dead = model.run(victims);
+    let (done, lost) = (done.lock().unwrap().len() as u64, lost.lock().unwrap()[0]);
+    match dead {
+        None => assert_eq!((done, lost), (3, 0)),
+        Some(0) => assert_eq!(lost, 0),
+        // One that it had, or was done with and didn't come to say so.
+        Some(_) => assert!((2..=3).contains(&(done + lost)), "done {done}, lost {lost}"),
+    }
+}
+
+/// Two who send, and one who receives to the end.
+fn a_pipe(victims: &[u32]) {
+    let mut model = Model::new();
+    let maker = model.maker();
+    let [reads, writes] = pipe::create(&maker, 30, 0).unwrap();
+    object::share(&maker, reads, 2).unwrap();
+    object::share(&maker, writes, 1).unwrap();
+    let keeps = thread_rng().gen_bool(0.5);
+    if keeps {
+        // As after a fork without a close: nobody else may hold it.
+        object::share(&maker, writes, 2).unwrap();
+    }
+    object::release(&maker, reads).unwrap();
+    let (sent, received) = (log(), log());
+    for _ in 0..2 {
+        let sent = sent.clone();
+        model.process(move |member| {
+            for number in 1..=2 {
+                match pipe::send(member, of(member, writes), &item(member.index, number), &[], NEVER) {
+                    Ok(()) => sent.lock().unwrap().push((member.index, number)),
+                    Err(error) => return assert_eq!(error, Errno::Pipe),
+                }
+            }
+            object::release(member, writes).unwrap();
+        });
+    }
+    let log = received.clone();
+    model.process(move |member| {
+        let mut buffer = [0; 32];
+        loop {
+            match pipe::recv(member, of::<EndState>(member, reads), &mut buffer, NEVER) {
+                Ok(taken) => {
+                    let len = copy(member, taken, &mut buffer).unwrap();
+                    assert!(len == 24 && buffer[..len].iter().all(|byte| *byte == buffer[0]));
+                    log.lock().unwrap().push((u32::from(buffer[0] / 16), buffer[0] % 16));
+                }
+                Err(error) => return assert_eq!(error, Errno::Closed),
             }
         }
-        notifier.join().unwrap();
     });
+    let dead = model.run(victims);
+    let (sent, received) = (sent.lock().unwrap(), received.lock().unwrap());
+    if dead != Some(2) {
+        assert!(sent.iter().all(|message| received.contains(message)), "{sent:?} {received:?}");
+        for sender in (0..2).filter(|sender| Some(*sender) != dead) {
+            assert!(received.iter().filter(|message| message.0 == sender).map(|message| message.1).eq(1..=2));
+        }
+    }
 }
 
-/// A consumer that is woken and dies, or a producer that dies before it wakes: the sweep wakes the others.
-#[test]
-fn an_item_is_not_lost_with_a_process() {
-    check(|| {
-        let (word, items) = (ModelWord::new(), Arc::new(AtomicU32::new(0)));
-        let (a, b, c) = (word.clone(), word.clone(), word.clone());
-        let (items_a, items_b, items_c) = (items.clone(), items.clone(), items.clone());
-        let killed = Arc::new(AtomicU32::new(0));
-        let is_killed = killed.clone();
-        let survivor = thread::spawn(move || consume(&a, &items_a));
-        let victim = thread::spawn(move || {
-            // It dies when it wakes, before it looks.
-            let ready = || items_b.load(Ordering::SeqCst) + is_killed.load(Ordering::SeqCst) > 0;
-            let _ = event::sleep(&*b, Deadline::NEVER, ready);
-        });
-        let producer = thread::spawn(move || {
-            items_c.fetch_add(1, Ordering::SeqCst);
-            let dies = thread_rng().gen_bool(0.5);
-            if !dies {
-                event::notify_one(&*c);
+/// Three who lock, one of them not at any price. The next is told of a death with the lock, and nobody else.
+fn a_lock(recursive: bool, victims: &[u32]) {
+    let mut model = Model::new();
+    let lock = model.share(lock::create(&model.maker(), recursive).unwrap());
+    let (inside, told) = (Arc::new(Mutex::new(None)), log());
+    let deadline = model.deadline;
+    for _ in 0..4 {
+        let (inside, told) = (inside.clone(), told.clone());
+        let index = model.processes.len() as u32;
+        // The last one comes when all others have gone.
+        let after: &[u32] = if index == 3 { &[0, 1, 2] } else { &[] };
+        model.process_after(after, move |member| {
+            let lock = of(member, lock);
+            for _ in 0..2 {
+                match lock::acquire(member, lock, if index == 2 { deadline } else { NEVER }) {
+                    Ok(()) => assert_eq!(*inside.lock().unwrap(), None, "a second owner"),
+                    Err(Errno::Ownerdead) => told.lock().unwrap().push(*inside.lock().unwrap()),
+                    Err(error) => {
+                        assert!(error == Errno::Timedout && index == 2);
+                        continue;
+                    }
+                }
+                *inside.lock().unwrap() = Some(index);
+                model::point();
+                if recursive {
+                    lock::acquire(member, lock, NEVER).unwrap();
+                    assert_eq!(lock::held(member, lock), 2);
+                    lock::release(member, lock).unwrap();
+                }
+                assert_eq!(lock::held(member, lock), 1);
+                *inside.lock().unwrap() = None;
+                lock::release(member, lock).unwrap();
             }
         });
-        producer.join().unwrap();
-        // The sweep behind the producer if it died. Else the victim may sleep for ever, if the survivor was first: then
-        // it is killed in its sleep.
-        killed.store(1, Ordering::SeqCst);
-        event::wake_all(&*word);
-        victim.join().unwrap();
-        event::wake_all(&*word);
-        survivor.join().unwrap();
-    });
+    }
+    let dead = model.run(victims);
+    let told = told.lock().unwrap();
+    assert!(told.len() <= usize::from(dead.is_some()));
+    assert!(told.iter().flatten().all(|owner| Some(*owner) == dead));
+    assert_eq!(*inside.lock().unwrap(), None, "nobody was told of a death with the lock");
 }
 
-fn acquire(word: &ModelWord, process: u32) -> super::Result<bool> {
-    lock::acquire(word, process, Deadline::NEVER, || false)
-}
-
-#[test]
-fn a_lock_has_one_owner() {
-    check(|| {
-        let (word, inside) = (ModelWord::new(), Arc::new(AtomicU32::new(0)));
-        let process = |index: u32| -> Box<dyn FnOnce() + Send> {
-            let (word, inside) = (word.clone(), inside.clone());
-            Box::new(move || {
-                for _ in 0..2 {
-                    assert_eq!(acquire(&word, index), Ok(false));
-                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two owners");
-                    thread::yield_now();
-                    inside.fetch_sub(1, Ordering::SeqCst);
-                    lock::release(&*word);
-                }
-            })
-        };
-        start(vec![process(0), process(1), process(2)]);
-        assert_eq!(word.load(), 0);
-    });
-}
-
-/// One process dies as the owner; the next one is told, once.
-#[test]
-fn the_next_owner_is_told_of_a_death() {
-    check(|| {
-        let (word, told) = (ModelWord::new(), Arc::new(AtomicU32::new(0)));
-        let survivor = |index: u32| {
-            let (word, told) = (word.clone(), told.clone());
-            thread::spawn(move || {
-                for _ in 0..2 {
-                    let died = acquire(&word, index).unwrap();
-                    told.fetch_add(u32::from(died), Ordering::SeqCst);
-                    lock::release(&*word);
-                }
-            })
-        };
-        let theirs = word.clone();
-        let victim = thread::spawn(move || acquire(&theirs, 0).unwrap());
-        let survivors = [survivor(1), survivor(2)];
-        victim.join().unwrap();
-        lock::abandon(&*word, 0);
-        survivors.into_iter().for_each(|thread| thread.join().unwrap());
-        assert!(told.load(Ordering::SeqCst) <= 1);
-        // Somebody was, or is still to be.
-        let left = acquire(&word, 3).unwrap();
-        assert_eq!(told.load(Ordering::SeqCst) + u32::from(left), 1);
-    });
-}
-
-/// A process dies between its release and its wake.
-#[test]
-fn a_wake_is_not_lost_with_the_one_who_owed_it() {
-    check(|| {
-        let word = ModelWord::new();
-        let survivor = |index: u32| {
-            let word = word.clone();
-            thread::spawn(move || {
-                acquire(&word, index).unwrap();
-                lock::release(&*word);
-            })
-        };
-        let theirs = word.clone();
-        let victim = thread::spawn(move || {
-            acquire(&theirs, 0).unwrap();
-            theirs.swap(0);
+/// Three who want one of two units each, twice.
+fn a_semaphore(victims: &[u32]) {
+    let mut model = Model::new();
+    let returned = thread_rng().r#gen();
+    let semaphore = model.share(semaphore::create(&model.maker(), 2, true, returned).unwrap());
+    let inside = Arc::new(Mutex::new(BTreeSet::new()));
+    let with_the_dead = log();
+    let (there, gone) = (inside.clone(), with_the_dead.clone());
+    model.on_found =
+        Some(Box::new(move |dead| gone.lock().unwrap().push(there.lock().unwrap().remove(&dead))));
+    for _ in 0..3 {
+        let inside = inside.clone();
+        model.process(move |member| {
+            let semaphore = of(member, semaphore);
+            for _ in 0..2 {
+                semaphore::acquire(member, semaphore, NEVER).unwrap();
+                inside.lock().unwrap().insert(member.index);
+                assert!(inside.lock().unwrap().len() <= 2, "more inside than units");
+                model::point();
+                inside.lock().unwrap().remove(&member.index);
+                semaphore::release(member, semaphore, 1).unwrap();
+            }
         });
-        let survivors = [survivor(1), survivor(2)];
-        victim.join().unwrap();
-        lock::abandon(&*word, 0);
-        survivors.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+    model.process_after(&[0, 1, 2], move |member| {
+        let semaphore = of::<semaphore::SemaphoreState>(member, semaphore);
+        let (value, died) = (semaphore.state.value(), semaphore.state.died());
+        assert_eq!(value, if returned { 2 } else { 2 - died });
+        let gone = with_the_dead.lock().unwrap();
+        // It may have had one that it didn't come to use, or to give back.
+        assert!(died >= u64::from(gone.contains(&true)) && died <= gone.len() as u64);
     });
+    model.run(victims);
+}
+
+/// A condition, and its lock.
+fn condition_and_lock(model: &Model) -> (Handle, Handle) {
+    let recursive = thread_rng().r#gen();
+    let [condition, lock] = [condition::create(&model.maker()), lock::create(&model.maker(), recursive)];
+    (model.share(condition.unwrap()), model.share(lock.unwrap()))
+}
+
+fn acquire(member: &Member, handle: Handle) {
+    assert!(matches!(lock::acquire(member, of(member, handle), NEVER), Ok(()) | Err(Errno::Ownerdead)));
+}
+
+fn release(member: &Member, handle: Handle) {
+    lock::release(member, of(member, handle)).unwrap();
+}
+
+/// Waits in a condition, with its lock. Whether it was notified.
+fn wait(member: &Member, condition: Handle, handle: Handle, deadline: Deadline) -> bool {
+    let (condition, lock) = (of(member, condition), of(member, handle));
+    let depth = condition::enter(member, condition, lock).unwrap();
+    let notified = condition::wait(member, condition, deadline).unwrap();
+    assert!(matches!(lock::acquire_again(member, lock, depth), Ok(()) | Err(Errno::Ownerdead)));
+    notified
+}
+
+fn notify(member: &Member, condition: Handle, lock: Handle, count: u64) -> u64 {
+    condition::notify(member, of(member, condition), of(member, lock), count).unwrap()
+}
+
+/// Two who need a token each, and two who bring one and notify one.
+fn a_condition(victims: &[u32]) {
+    let mut model = Model::new();
+    let (condition, lock) = condition_and_lock(&model);
+    let tokens = Arc::new(Mutex::new(0));
+    for _ in 0..2 {
+        let tokens = tokens.clone();
+        model.process(move |member| {
+            acquire(member, lock);
+            while *tokens.lock().unwrap() == 0 {
+                assert!(wait(member, condition, lock, NEVER));
+            }
+            *tokens.lock().unwrap() -= 1;
+            release(member, lock);
+        });
+    }
+    for _ in 0..2 {
+        let tokens = tokens.clone();
+        model.process(move |member| {
+            acquire(member, lock);
+            *tokens.lock().unwrap() += 1;
+            notify(member, condition, lock, 1);
+            release(member, lock);
+        });
+    }
+    if victims.contains(&2) {
+        // What one who died was to bring. Who was notified before finds it or waits again.
+        model.process_after(&[2, 3], move |member| {
+            acquire(member, lock);
+            *tokens.lock().unwrap() += 2;
+            notify(member, condition, lock, u64::MAX);
+            release(member, lock);
+        });
+    }
+    model.run(victims);
+}
+
+/// Two who wait for a word, one who gives it, and one who gives it again in case that one has died.
+fn a_condition_for_all(victims: &[u32]) {
+    let mut model = Model::new();
+    let (condition, lock) = condition_and_lock(&model);
+    let given = Arc::new(Mutex::new(false));
+    for _ in 0..2 {
+        let given = given.clone();
+        model.process(move |member| {
+            acquire(member, lock);
+            while !*given.lock().unwrap() {
+                assert!(wait(member, condition, lock, NEVER));
+            }
+            release(member, lock);
+        });
+    }
+    let give = move |member: &Member| {
+        acquire(member, lock);
+        *given.lock().unwrap() = true;
+        notify(member, condition, lock, u64::MAX);
+        release(member, lock);
+    };
+    model.process(give.clone());
+    if victims.contains(&2) {
+        model.process_after(&[2], give);
+    }
+    model.run(victims);
+}
+
+/// One of two who wait does so for some time only. Whoever is notified first notifies the other, who else waits for
+/// ever: so no notification goes to one whose time was over.
+fn a_condition_with_a_timeout(victims: &[u32]) {
+    let mut model = Model::new();
+    let (condition, lock) = condition_and_lock(&model);
+    let deadline = model.deadline;
+    let notify_one = move |member: &Member| {
+        loop {
+            acquire(member, lock);
+            let notified = notify(member, condition, lock, 1);
+            release(member, lock);
+            if notified == 1 {
+                return;
+            }
+            model::pause();
+        }
+    };
+    model.process(move |member| {
+        acquire(member, lock);
+        let notified = wait(member, condition, lock, deadline);
+        release(member, lock);
+        if notified {
+            notify_one(member);
+        }
+    });
+    model.process(move |member| {
+        acquire(member, lock);
+        // The other has gone, or is notified in the end.
+        assert!(wait(member, condition, lock, NEVER));
+        release(member, lock);
+    });
+    model.process(notify_one);
+    model.run(victims);
+}
+
+/// Passes a barrier. The index.
+fn pass(member: &Member, handle: Handle, acts: bool, deadline: Deadline) -> super::Result<i64> {
+    let barrier = of(member, handle);
+    let arrival = barrier::arrive(member, barrier, acts, deadline)?;
+    let index = barrier::wait(member, barrier, arrival, deadline)?;
+    if index & ACT != 0 {
+        assert!(acts);
+        barrier::release(member, barrier)?;
+    }
+    Ok(index & !ACT)
+}
+
+/// Three who meet twice. With a death, the others are told at the latest at the second meeting.
+fn a_barrier(victims: &[u32]) {
+    let mut model = Model::new();
+    let barrier = model.share(barrier::create(&model.maker(), 3).unwrap());
+    let passed = log();
+    for _ in 0..3 {
+        let passed = passed.clone();
+        let acts = thread_rng().r#gen();
+        model.process(move |member| {
+            for round in 0..2 {
+                match pass(member, barrier, acts, NEVER) {
+                    Ok(index) => passed.lock().unwrap().push((round, index)),
+                    Err(error) => return assert_eq!(error, Errno::Broken),
+                }
+            }
+        });
+    }
+    let victim = choose(victims);
+    if let Some(victim) = victim {
+        // If it died outside, nobody is told that it won't come.
+        let died = log();
+        let found = died.clone();
+        model.on_found = Some(Box::new(move |dead| found.lock().unwrap().push(dead)));
+        model.process_after(&[victim], move |member| {
+            let barrier = of::<barrier::BarrierState>(member, barrier);
+            assert_eq!(member.arena.process(victim).unwrap().place.object.load(Ordering::SeqCst), 0);
+            if !died.lock().unwrap().is_empty() && !barrier.state.is_broken() {
+                barrier::abort(member, barrier).unwrap();
+            }
+        });
+    }
+    let dead = model.run_to_death_of(victim);
+    let passed = passed.lock().unwrap();
+    let once: BTreeSet<_> = passed.iter().collect();
+    assert_eq!(once.len(), passed.len(), "two have the same index");
+    match dead {
+        None => assert_eq!(passed.len(), 6),
+        Some(_) => assert!(passed.len() <= 6),
+    }
+}
+
+/// Three who meet, and try again if another resets the barrier.
+fn a_barrier_that_is_reset(victims: &[u32]) {
+    let mut model = Model::new();
+    let barrier = model.share(barrier::create(&model.maker(), 3).unwrap());
+    for _ in 0..3 {
+        let acts = thread_rng().r#gen();
+        model.process(move |member| while pass(member, barrier, acts, NEVER) == Err(Errno::Broken) {});
+    }
+    model.process(move |member| barrier::reset(member, of(member, barrier)).unwrap());
+    model.run(victims);
+}
+
+/// One has no time for the others: then all are told, or all have met.
+fn a_barrier_with_a_timeout(victims: &[u32]) {
+    let mut model = Model::new();
+    let barrier = model.share(barrier::create(&model.maker(), 3).unwrap());
+    let deadline = model.deadline;
+    let results = log();
+    for index in 0..3 {
+        let results = results.clone();
+        model.process(move |member| {
+            let result = pass(member, barrier, false, if index == 0 { deadline } else { NEVER });
+            results.lock().unwrap().push(result);
+        });
+    }
+    model.run(victims);
+    let results = results.lock().unwrap();
+    let broken = results.iter().filter(|result| **result == Err(Errno::Broken)).count();
+    assert!(broken == 0 || broken == 3, "{results:?}");
+}
+
+/// Two who wait. One of them surely sleeps when the event is set and cleared at once; then it is set for the other.
+fn an_event(victims: &[u32]) {
+    let mut model = Model::new();
+    let event = model.share(event::create(&model.maker()).unwrap());
+    let woken = log();
+    for _ in 0..2 {
+        let woken = woken.clone();
+        model.process(move |member| {
+            event::wait(member, of(member, event), NEVER).unwrap();
+            woken.lock().unwrap().push(());
+        });
+    }
+    let pulses = victims.is_empty() && thread_rng().r#gen();
+    let set = move |member: &Member| {
+        let event = of(member, event);
+        while pulses && model::asleep() == 0 {
+            model::pause();
+        }
+        event::set(member, event).unwrap();
+        if pulses {
+            event::clear(event);
+            while woken.lock().unwrap().is_empty() {
+                model::pause();
+            }
+            event::set(member, event).unwrap();
+        }
+    };
+    model.process(set.clone());
+    model.run(victims);
+}
+
+/// Two who wait for an item, and for an event; and those who see to it.
+fn several(victims: &[u32]) {
+    let mut model = Model::new();
+    let queue = model.share(queue::create(&model.maker(), 0, false).unwrap());
+    let event = model.share(event::create(&model.maker()).unwrap());
+    for _ in 0..2 {
+        model.process(move |member| {
+            let mut wanted = vec![queue, event];
+            while !wanted.is_empty() {
+                let targets: Vec<_> =
+                    wanted.iter().map(|handle| kind::readiness(member, *handle).unwrap()).collect();
+                let events = targets.iter().map(|(event, _)| *event);
+                let look = || targets.iter().position(|(_, ready)| ready.is_ready());
+                let found = super::event::wait_for_any(member, events, NEVER, look).unwrap();
+                wanted.remove(found);
+            }
+        });
+    }
+    let put = move |member: &Member| queue::put(member, port(member, queue), &[1], &[], NEVER).unwrap();
+    let set = move |member: &Member| event::set(member, of(member, event)).unwrap();
+    model.process(put);
+    model.process(set);
+    if !victims.is_empty() {
+        model.process_after(&[2], put);
+        model.process_after(&[3], set);
+    }
+    model.run(victims);
 }

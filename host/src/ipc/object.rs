@@ -14,14 +14,13 @@
 //! What an object is, its [`Kind`] says, and what that means at the turns of its life stands in [`kind`].
 //! An end of a pipe is destroyed in two steps: it is `GONE` as long as the other end may still look at it.
 
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
-
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member};
 use super::kind::{self, Kind};
 use super::lock::{Guard, Lock};
+use crate::sys::atomic::{AtomicU64, Ordering, compiler_fence};
 use crate::sys::mem::{Shared, shared};
 
 const LIVE: u64 = 1;
@@ -462,7 +461,8 @@ fn each_in_transit(
 }
 
 /// Drops everything that a dead process held, and finishes what it was destroying. If it was `killed`, it may have
-/// dropped the last hold of an object and died before it looked.
+/// dropped the last hold of an object and died before it looked; and so may the caller, the supervisor, have been
+/// `BUSY` with the same.
 pub(crate) fn drop_holds_of(member: &Member, dead: u32, killed: bool) -> Result<()> {
     let arena = &*member.arena;
     let (word, bit) = bit(dead);
@@ -478,7 +478,8 @@ pub(crate) fn drop_holds_of(member: &Member, dead: u32, killed: bool) -> Result<
         if state & 0xff == LIVE && !is_held(arena, index)? {
             destroy_if_unused(member, index)?;
         }
-        if state & 0xff == DYING && (state >> 8 & 0xff_ffff) == u64::from(dead + 1) {
+        let destroyer = state >> 8 & 0xff_ffff;
+        if state & 0xff == DYING && [dead, member.index].iter().any(|one| destroyer == u64::from(one + 1)) {
             let mut unused = Vec::new();
             finish_destroying(member, index, &mut unused)?;
             for index in unused {

@@ -8,8 +8,6 @@
 //! A process that waits to receive can't send. So if nobody else holds the other end, nothing will come, and that is
 //! the end of it as well. Hence who drops one of several holds of an end wakes the receivers at the other.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 use sandpool_abi::pipe::{DUPLEX, READABLE, WRITABLE};
 
@@ -21,6 +19,7 @@ use super::object::{self, Handle, Object, ObjectSlot};
 use super::process_table::Register;
 use super::queue::{self, Bound, Port, QueueState, Taken};
 use super::waiting::Waiting;
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
@@ -54,11 +53,6 @@ impl EndState {
     /// The bytes that may wait here.
     pub(crate) fn capacity(&self) -> u64 {
         self.inbound.bound()
-    }
-
-    /// Whether something can be received, or nothing ever will.
-    pub(super) fn has_news(&self, member: &Member) -> bool {
-        self.inbound.has_news() || is_alone(member, self)
     }
 }
 

@@ -25,7 +25,6 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use sandpool_abi::{Errno, NAME_MAX, process};
 
@@ -33,6 +32,7 @@ use super::Result;
 use super::arena::{Arena, Member};
 use super::event::Event;
 use super::waiting::Waits;
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use crate::sys::mem::shared;
 
 /// The daemonic flag of a state word.

@@ -32,8 +32,6 @@
 //!
 //! Each direction of a [pipe](super::pipe) is such a queue too, with a bound in bytes.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 
 use super::Result;
@@ -47,6 +45,7 @@ use super::object::{self, Handle};
 use super::process_table::Register;
 use super::tally::Tally;
 use super::waiting::Waiting;
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
@@ -570,14 +569,16 @@ fn waiting_for_item<T>(
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     let queue = port.queue;
+    // One who doesn't wait may be the one who puts the next.
+    let is_over = || queue.is_closed() || (deadline != Deadline::NOW && is_over());
     loop {
         match attempt() {
             Err(Errno::Again) => {
-                // Closed is looked at first: what was put before that is seen then.
-                if (queue.is_closed() || (deadline != Deadline::NOW && is_over())) && queue.is_empty() {
+                // This is looked at first: what was put before it is seen then.
+                if is_over() && queue.is_empty() {
                     return Err(Errno::Closed);
                 }
-                queue.not_empty.wait(member, port.waiting, deadline, || queue.has_news() || is_over())?;
+                queue.not_empty.wait(member, port.waiting, deadline, || !queue.is_empty() || is_over())?;
             }
             result => return result,
         }

@@ -3,8 +3,6 @@
 //! A name is a holder, as a process is. Names are compared under the lock of the object table, so two can't be given at
 //! once.
 
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
-
 use sandpool_abi::shared::{ADD, AND, OR, SMALL_MAX, SUB, SWAP, XOR};
 use sandpool_abi::{Errno, NAME_MAX};
 
@@ -14,6 +12,7 @@ use super::heap;
 use super::kind::Kind;
 use super::object::{self, Handle, Object};
 use super::process_table::{Name, NameBuffer, Register};
+use crate::sys::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
 shared! {

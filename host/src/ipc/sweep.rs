@@ -20,7 +20,8 @@ use super::{heap, kind, message, object};
 ///
 /// # Errors
 ///
-/// `BUSY` if a guest holds a lock for longer than an honest one would. Everything here can be done twice: try again.
+/// `BUSY` if a guest holds a lock for longer than an honest one would. Everything here can be done twice: try again, as
+/// for one that was killed, because now the supervisor itself is in the middle of something.
 pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> {
     let arena = &*supervisor.arena;
     let slot = arena.process(dead)?;
@@ -38,18 +39,23 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         if let Some(object) = object {
             kind::recover(supervisor, object)?;
             header.heap.freed.wake_all(arena);
+            // It may have been about to tell those who watch several events.
+            header.watched.wake_all(arena);
             slot.clear_operation();
         }
     }
     let mut unused = Vec::new();
-    for register in Register::ALL {
-        let cell = slot.register(register);
-        if cell.load(Ordering::Acquire) == 0 {
-            continue;
-        }
-        match register {
-            Register::Segment => heap::free(supervisor, cell)?,
-            _ => message::discard(supervisor, cell, &mut unused)?,
+    // The supervisor's own are of a sweep that was `BUSY`.
+    for slot in [supervisor.slot()?, slot] {
+        for register in Register::ALL {
+            let cell = slot.register(register);
+            if cell.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            match register {
+                Register::Segment => heap::free(supervisor, cell)?,
+                _ => message::discard(supervisor, cell, &mut unused)?,
+            }
         }
     }
     object::drop_holds_of(supervisor, dead, killed)?;

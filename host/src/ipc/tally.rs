@@ -4,8 +4,6 @@
 //! for each process that there can be. All of it is guarded by a lock of the object, in whose critical section every
 //! function here is called; what it changes becomes final with that section's commit.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 
 use super::Result;
@@ -13,6 +11,7 @@ use super::arena::{Member, PAGE};
 use super::heap;
 use super::lock::Guard;
 use super::process_table::Register;
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
 const ENTRIES: usize = 39;

@@ -3,11 +3,10 @@
 //! It says so in its slot before it sleeps and takes it back when it goes on, so that the supervisor can tell a
 //! deadlock: see [`supervisor::deadlock`](crate::supervisor::deadlock). Only what sleeps pays for it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use super::Result;
 use super::arena::Member;
 use super::process_table::{ProcessSlot, nanos_now};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::{Deadline, Word as _};
 use crate::sys::mem::shared;
 

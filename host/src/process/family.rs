@@ -8,7 +8,7 @@ use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON
 use sandpool_abi::{Errno, NAME_MAX};
 
 use super::{Entry, Process};
-use crate::ipc::event::Event;
+use crate::ipc::event::{self, Event};
 use crate::ipc::kind::{self, Ready};
 use crate::ipc::message::{self, Carry, Message};
 use crate::ipc::object::{self, Handle};
@@ -287,25 +287,19 @@ impl Process {
         let targets = handles.iter().map(|handle| self.target(*handle)).collect::<Result<Vec<_>>>()?;
         let is_ready = |target: &Target<'_>| match target {
             Target::Process(handle) => self.has_ended(*handle).unwrap_or(true),
-            Target::Object(_, ready) => ready.is_ready(&self.member),
+            Target::Object(_, ready) => ready.is_ready(),
         };
-        let what = Waiting::Any(u32::try_from(targets.len()).unwrap_or(u32::MAX));
-        loop {
-            for target in &targets {
-                match target {
-                    Target::Process(_) => own.event.watch(),
-                    Target::Object(event, _) => event.watch(),
-                }
-            }
+        let events = targets.iter().map(|target| match target {
+            Target::Process(_) => &own.event,
+            Target::Object(event, _) => event,
+        });
+        let look = || {
             let ready: Vec<_> = targets.iter().map(is_ready).collect();
-            if ready.is_empty() || ready.contains(&true) {
-                return Ok(ready);
-            }
-            let any = || targets.iter().any(is_ready);
-            match self.member.arena.header()?.watched.sleep(&self.member, what, deadline, any) {
-                Err(Errno::Again | Errno::Timedout) => return Ok(targets.iter().map(is_ready).collect()),
-                slept => slept?,
-            }
+            (ready.is_empty() || ready.contains(&true)).then_some(ready)
+        };
+        match event::wait_for_any(&self.member, events, deadline, look) {
+            Err(Errno::Again | Errno::Timedout) => Ok(targets.iter().map(is_ready).collect()),
+            found => found,
         }
     }
 

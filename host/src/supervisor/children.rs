@@ -158,12 +158,12 @@ impl Children {
     /// Reaps all that have ended. When the main guest has, the others are ended; when all have, the run is over.
     pub(crate) fn reap(&mut self) -> Option<Ended> {
         for (index, reaped) in std::mem::take(&mut self.unswept) {
-            self.bury(index, reaped);
+            self.bury(index, reaped, true);
         }
         while let Some(reaped) = reap() {
             if let Some(index) = self.slot_of(reaped.pid) {
                 self.record(index, &reaped);
-                self.bury(index, reaped);
+                self.bury(index, reaped, false);
             }
         }
         let outcome = self.main_outcome?;
@@ -225,9 +225,9 @@ impl Children {
         }
     }
 
-    /// Sweeps up behind a process and tells its relatives, or puts that off.
-    fn bury(&mut self, index: u32, reaped: Reaped) {
-        let killed = !matches!(reaped.end, End::Exited(_));
+    /// Sweeps up behind a process and tells its relatives, or puts that off: then it is tried `again`.
+    fn bury(&mut self, index: u32, reaped: Reaped, again: bool) {
+        let killed = again || !matches!(reaped.end, End::Exited(_));
         if sweep::sweep(&self.member, index, killed) == Err(sandpool_abi::Errno::Busy) {
             self.unswept.push((index, reaped));
             return;

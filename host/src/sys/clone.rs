@@ -2,9 +2,10 @@
 //! in shared memory before it runs.
 
 use std::io;
-use std::sync::atomic::AtomicU32;
 
 use nix::libc;
+
+use super::atomic::AtomicU32;
 
 /// Whose child the new process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

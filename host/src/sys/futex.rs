@@ -1,10 +1,11 @@
 //! Sleeping on a word of shared memory: futex(2), between processes.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::libc;
 use nix::time::{ClockId, clock_gettime};
+
+use super::atomic::{AtomicU32, Ordering};
 
 /// A point of the monotonic clock, or never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,10 @@ impl Deadline {
 
 /// The monotonic clock, which all processes share.
 pub(crate) fn monotonic() -> Duration {
+    #[cfg(test)]
+    if let Some(clock) = super::model::clock() {
+        return clock;
+    }
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }
 
@@ -81,6 +86,10 @@ impl Word for AtomicU32 {
     }
 
     fn wait(&self, expected: u32, deadline: Deadline) {
+        #[cfg(test)]
+        if super::model::is_running() {
+            return super::model::wait(self.as_ptr(), expected, deadline.0);
+        }
         let limit = deadline.0.map(|at| libc::timespec {
             tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(at.subsec_nanos()),
@@ -103,6 +112,10 @@ impl Word for AtomicU32 {
     }
 
     fn wake(&self, count: i32) -> u32 {
+        #[cfg(test)]
+        if super::model::is_running() {
+            return super::model::wake(self.as_ptr(), count);
+        }
         // SAFETY: the word is a live, aligned u32; FUTEX_WAKE doesn't even read it.
         let woken = unsafe { libc::syscall(libc::SYS_futex, self.as_ptr(), libc::FUTEX_WAKE, count) };
         u32::try_from(woken).unwrap_or(0)
@@ -110,6 +123,8 @@ impl Word for AtomicU32 {
 
     #[inline]
     fn pause(&self) {
+        #[cfg(test)]
+        super::model::pause();
         std::hint::spin_loop();
     }
 }

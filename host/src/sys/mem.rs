@@ -6,11 +6,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 /// A type that may lie in memory which other processes write at any time.
 ///
@@ -118,6 +119,8 @@ impl Mapping {
     /// Copies bytes in. `None`, and nothing is copied, if they don't fit there.
     #[inline]
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Option<()> {
+        #[cfg(test)]
+        super::model::before_barrier();
         let end = offset.checked_add(bytes.len())?;
         if end > self.len {
             return None;
@@ -132,6 +135,8 @@ impl Mapping {
     /// Copies bytes out. `None`, and nothing is copied, if they don't lie inside.
     #[inline]
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Option<()> {
+        #[cfg(test)]
+        super::model::before_barrier();
         let end = offset.checked_add(bytes.len())?;
         if end > self.len {
             return None;
@@ -146,6 +151,8 @@ impl Mapping {
     /// Makes `len` bytes zero. What is whole pages of a larger piece goes back to the system. `None`, and nothing is
     /// done, if they don't lie inside.
     pub(crate) fn clear(&self, offset: usize, len: usize) -> Option<()> {
+        #[cfg(test)]
+        super::model::before_barrier();
         if offset.checked_add(len)? > self.len {
             return None;
         }

@@ -4,8 +4,11 @@
 #![allow(unsafe_code, reason = "this folder exists to hold it")]
 
 pub(crate) mod artifact;
+pub(crate) mod atomic;
 pub(crate) mod clone;
 pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod mem;
+#[cfg(test)]
+pub(crate) mod model;
 pub(crate) mod process;

@@ -54,19 +54,21 @@ pub fn hang() -> Outcome {
     Ok(Event::new()?.wait()?)
 }
 
-/// Kills a process, and waits for its end.
+/// Kills a process, and fails unless that is how it ended.
 pub fn kill(process: &Process) -> Outcome {
     process.kill()?;
+    ended(process, ExitStatus::Signaled(9))
+}
+
+/// Waits for a process that ends in this way.
+pub fn ended(process: &Process, expected: ExitStatus) -> Outcome {
     match process.join()? {
-        ExitStatus::Signaled(9) => Ok(()),
-        other => Err(format!("{} wasn't killed: {other}", process.name()).into()),
+        status if status == expected => Ok(()),
+        other => Err(format!("{} ended with {other}, not {expected}", process.name()).into()),
     }
 }
 
-/// Waits for a process that ends well.
-pub fn finish(process: &Process) -> Outcome {
-    match process.join()? {
-        ExitStatus::Exited(0) => Ok(()),
-        other => Err(format!("{}: {other}", process.name()).into()),
-    }
+/// Fails unless a process ends with exit code 0.
+pub fn ended_well(process: &Process) -> Outcome {
+    ended(process, ExitStatus::Exited(0))
 }

@@ -27,7 +27,7 @@ use crate::{DecodeError, Error};
 /// ```
 ///
 /// Its length is fixed, and so is the room of each item: as a text or bytes, it can become as long as it was when the
-/// list was made, rounded up to a multiple of eight bytes; any item can become a number, a boolean, or `None`.
+/// list was made, rounded up to the next multiple of eight bytes (eight for what was something else); any item can become a number, a boolean, or `None`.
 /// What is stored comes back as it was, with zeroes at its end and characters of any length.
 ///
 /// It is a [`SharedMemory`] with a format of its own, and is there, and goes, as one. There is no lock: who reads an item
@@ -204,9 +204,9 @@ impl Entry {
     }
 }
 
-/// The room that an item gets.
-fn room(len: usize) -> usize {
-    8 * (len / 8 + 1)
+/// The room that an item of so many bytes gets. A text has a byte to spare, as in Python.
+fn room(kind: u64, len: usize) -> usize {
+    if matches!(kind, STR | BYTES) { 8 * (len / 8 + 1) } else { 8 }
 }
 
 /// What isn't a list, or is being changed at this moment.
@@ -245,10 +245,10 @@ impl ShareableList {
             let offset = Entry::place(items.len()) + data.len();
             let len = item.with_bytes(|bytes| {
                 data.extend_from_slice(bytes);
-                data.resize(data.len() + room(bytes.len()) - bytes.len(), 0);
+                data.resize(data.len() + room(item.kind(), bytes.len()) - bytes.len(), 0);
                 bytes.len()
             });
-            table.extend(Entry { offset, room: room(len), kind: item.kind(), len }.to_bytes());
+            table.extend(Entry { offset, room: room(item.kind(), len), kind: item.kind(), len }.to_bytes());
         }
         let memory = create(HEADER + table.len() + data.len())?;
         memory.write_from(HEADER, &table)?;
@@ -493,6 +493,7 @@ mod tests {
         let entry = Entry { offset: 48, room: 8, kind: STR, len: 9 };
         assert!(Entry::from_bytes(entry.to_bytes()).is_none());
         assert!(Entry::from_bytes(Entry { len: 8, ..entry }.to_bytes()).is_some());
-        assert_eq!([0, 7, 8, 15].map(room), [8, 8, 16, 16]);
+        assert_eq!([0, 7, 8, 15].map(|len| room(STR, len)), [8, 8, 16, 16]);
+        assert_eq!(room(INT, 8), 8);
     }
 }

@@ -11,8 +11,6 @@
 //! Each process that is inside has said so in its place of the process table, in the commit in which it was counted. So
 //! one that ends inside is counted out by the supervisor. Whoever comes while others leave waits outside.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 use sandpool_abi::sync::ACT;
 
@@ -24,6 +22,7 @@ use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
 use crate::ipc::waiting::Waiting;
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
@@ -147,20 +146,23 @@ pub(crate) fn wait(
     let barrier = object.state;
     let _operation = member.begin(object.index)?;
     let acting = ACTING | (u64::from(member.index) + 1) << 8;
-    if barrier.state.load(Ordering::Acquire) == acting {
-        return Ok(arrival.0 as i64 | ACT);
-    }
     let over = || !barrier.is(FILLING) && !barrier.is(ACTING);
-    while !over() {
-        match barrier.changed.wait(member, Waiting::Barrier(object.index), deadline, over) {
-            Err(Errno::Again | Errno::Timedout) => break_unless(member, object, over)?,
-            result => result?,
+    loop {
+        if barrier.state.load(Ordering::Acquire) == acting {
+            return Ok(arrival.0 as i64 | ACT);
         }
-    }
-    if leave(member, object.index, barrier, member.index)? == DRAINING {
-        Ok(arrival.0 as i64)
-    } else {
-        Err(Errno::Broken)
+        while !over() {
+            match barrier.changed.wait(member, Waiting::Barrier(object.index), deadline, over) {
+                Err(Errno::Again | Errno::Timedout) => break_unless(member, object, over)?,
+                result => result?,
+            }
+        }
+        // What one who died before its commit has changed is undone when the lock is taken.
+        let guard = barrier.lock.lock(member)?;
+        if over() {
+            let left_in = leave(member, object.index, barrier, guard, member.index)?;
+            return if left_in == DRAINING { Ok(arrival.0 as i64) } else { Err(Errno::Broken) };
+        }
     }
 }
 
@@ -182,7 +184,9 @@ pub(crate) fn release(member: &Member, object: Object<'_, BarrierState>) -> Resu
         }
     }
     barrier.changed.notify_all(&member.arena);
-    if leave(member, object.index, barrier, member.index)? == DRAINING { Ok(()) } else { Err(Errno::Broken) }
+    let guard = barrier.lock.lock(member)?;
+    let left_in = leave(member, object.index, barrier, guard, member.index)?;
+    if left_in == DRAINING { Ok(()) } else { Err(Errno::Broken) }
 }
 
 /// Breaks the barrier.
@@ -190,7 +194,7 @@ pub(crate) fn abort(member: &Member, object: Object<'_, BarrierState>) -> Result
     let _operation = member.begin(object.index)?;
     break_unless(member, object, || false)?;
     // The one who acts is still inside.
-    leave(member, object.index, object.state, member.index)?;
+    leave(member, object.index, object.state, object.state.lock.lock(member)?, member.index)?;
     Ok(())
 }
 
@@ -221,8 +225,7 @@ pub(crate) fn reset(member: &Member, object: Object<'_, BarrierState>) -> Result
 }
 
 /// Counts a process out that is inside. Returns the state that it left in.
-fn leave(member: &Member, index: u32, barrier: &BarrierState, process: u32) -> Result<u64> {
-    let guard = barrier.lock.lock(member)?;
+fn leave(member: &Member, index: u32, barrier: &BarrierState, guard: Guard<'_>, process: u32) -> Result<u64> {
     let place = &member.arena.process(process)?.place.object;
     let state = barrier.state.load(Ordering::Relaxed) & STATE;
     if place.load(Ordering::Relaxed) != u64::from(index) + 1 {

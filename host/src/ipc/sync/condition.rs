@@ -4,8 +4,6 @@
 //! each sleeps on its own event until it is off. One whose time is over, or who ends, is taken off as well, so that no
 //! notification goes to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 
 use super::lock::{self, LockState};
@@ -16,6 +14,7 @@ use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::{Place, Register};
 use crate::ipc::waiting::Waiting;
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
@@ -88,16 +87,22 @@ pub(crate) fn wait(
 ) -> Result<bool> {
     let slot = member.slot()?;
     let notified = || slot.place.object.load(Ordering::Acquire) != u64::from(condition.index) + 1;
-    while !notified() {
-        match slot.event.wait(member, Waiting::Condition(condition.index), deadline, notified) {
-            Err(Errno::Again | Errno::Timedout) => break,
-            result => result?,
+    loop {
+        while !notified() {
+            match slot.event.wait(member, Waiting::Condition(condition.index), deadline, notified) {
+                Err(Errno::Again | Errno::Timedout) => {
+                    return Ok(!leave(member, condition.index, condition.state, member.index)?);
+                }
+                result => result?,
+            }
+        }
+        // A notifier that died before its commit has notified nobody: that is undone when the lock is taken.
+        let _operation = member.begin(condition.index)?;
+        let _guard = condition.state.lock.lock(member)?;
+        if notified() {
+            return Ok(true);
         }
     }
-    if notified() {
-        return Ok(true);
-    }
-    Ok(!leave(member, condition.index, condition.state, member.index)?)
 }
 
 /// Notifies those who have waited longest, and returns how many.
@@ -162,7 +167,8 @@ pub(crate) fn settle(member: &Member, index: u32, state: &ConditionState, proces
 /// Wakes everybody who may have been notified by one that died before it could wake them.
 pub(crate) fn wake_all(member: &Member) -> Result<()> {
     for process in 0..member.arena.geometry.processes_max {
-        member.arena.process(process)?.event.notify_all(&member.arena);
+        // Whoever died may have cleared the bit that tells whether somebody sleeps.
+        member.arena.process(process)?.event.wake_all(&member.arena);
     }
     Ok(())
 }

@@ -3,8 +3,6 @@
 //! One word: whether it is set, and above that how often it was. So one who waits has not missed it if it is cleared
 //! again at once, as it may be in Python.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::ipc::Result;
 use crate::ipc::arena::Member;
 use crate::ipc::event;
@@ -12,6 +10,7 @@ use crate::ipc::kind::Kind;
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
 use crate::ipc::waiting::Waiting;
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 

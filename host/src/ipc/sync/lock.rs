@@ -3,8 +3,6 @@
 //! The word is that of a [journaled lock](crate::ipc::lock): owner, `WAITERS`, `DIED`. An owner that ends, or gives its
 //! last handle back, leaves it to the next, who is told.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 use sandpool_abi::sync::ELSEWHERE;
 
@@ -15,6 +13,7 @@ use crate::ipc::lock::{self, TRIES};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
 use crate::ipc::waiting::{Note, Waiting};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::{Deadline, Word as _};
 use crate::sys::mem::shared;
 

@@ -3,8 +3,6 @@
 //! Beside the units that are free it counts, in the same commit, how many each process holds. So when one ends, the
 //! semaphore knows what went with it, and has it returned if that was asked for.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use sandpool_abi::Errno;
 
 use crate::ipc::Result;
@@ -17,6 +15,7 @@ use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
 use crate::ipc::tally::Tally;
 use crate::ipc::waiting::Waiting;
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use sandpool_guest::{Event, Lock, Process, Queue};
-use sandpool_test_guests::{Outcome, argument, finish, same};
+use sandpool_test_guests::{Outcome, argument, ended_well, same};
 
 /// Longer than it takes to find a deadlock, several times.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
@@ -44,8 +44,8 @@ fn while_others_wait(something: impl FnOnce() -> Outcome) -> Outcome {
     something()?;
     drop(guard);
     event.set()?;
-    finish(&one)?;
-    finish(&two)?;
+    ended_well(&one)?;
+    ended_well(&two)?;
     Ok(println!("ended"))
 }
 
@@ -85,7 +85,7 @@ fn echo() -> Outcome {
     println!("gone");
     there.put(&7)?;
     same("the answer", back.get()?, 7)?;
-    finish(&child)?;
+    ended_well(&child)?;
     Ok(println!("ended"))
 }
 
@@ -117,6 +117,6 @@ fn ping_pong() -> Outcome {
         number += 1;
     }
     ping.close()?;
-    finish(&child)?;
+    ended_well(&child)?;
     Ok(println!("ended"))
 }

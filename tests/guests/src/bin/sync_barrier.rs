@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandpool_guest::{Barrier, BarrierError, Error, Event, ExitStatus, Process, Queue, Semaphore};
-use sandpool_test_guests::{LONG, Outcome, check, eventually, finish, hang, kill, same};
+use sandpool_test_guests::{LONG, Outcome, check, ended_well, eventually, hang, kill, same};
 
 const SHORT: Duration = Duration::from_millis(10);
 const PARTIES: usize = 5;
@@ -93,7 +93,7 @@ fn in_step() -> Outcome {
     };
     let children = (1..PARTIES).map(|_| Process::fork(body)).collect::<Result<Vec<_>, _>>()?;
     body()?;
-    children.iter().try_for_each(finish)?;
+    children.iter().try_for_each(ended_well)?;
     indices.close()?;
     let mut all = indices.iter().collect::<Result<Vec<_>, _>>()?;
     all.sort_unstable();
@@ -118,7 +118,7 @@ fn actions() -> Outcome {
     };
     let children = (1..PARTIES).map(|_| Process::fork(body)).collect::<Result<Vec<_>, _>>()?;
     body()?;
-    children.iter().try_for_each(finish)?;
+    children.iter().try_for_each(ended_well)?;
     same("one action in each round", acted.value()?, ROUNDS)
 }
 
@@ -205,7 +205,7 @@ fn messages() -> Outcome {
     barriers.put(&barrier)?;
     let child = Process::spawn(spawned, (barrier.clone(), impatient.clone(), barriers.clone()))?;
     check("a spawned process gets the barrier", barrier.wait_timeout(LONG).is_ok())?;
-    finish(&child)?;
+    ended_well(&child)?;
     same("one that it has broken", impatient.is_broken()?, true)?;
     same("a barrier from a process that has ended", barriers.get()?.parties()?, 7)
 }

@@ -6,7 +6,7 @@ use sandpool_guest::{
     AcquireError, Condition, ConditionError, Event, ExitStatus, Guard, Lock, Process, Queue, RLock,
     ReleaseError, Semaphore,
 };
-use sandpool_test_guests::{LONG, Outcome, check, finish, hang, kill, same};
+use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, same};
 
 const SHORT: Duration = Duration::from_millis(10);
 
@@ -66,7 +66,7 @@ fn owners() -> Outcome {
         refused("nor notify all", guard.notify_all())?;
         check("nor is the lock free", matches!(condition.try_acquire(), Err(AcquireError::WouldBlock)))
     })?;
-    finish(&child)?;
+    ended_well(&child)?;
     same("the owner can", guard.notify_all()?, 0)?;
 
     let (lock, other) = (Lock::new()?, RLock::new()?);
@@ -121,7 +121,7 @@ fn counts() -> Outcome {
     same("there are no more", (guard.notify_all()?, guard.notify_one()?), (0, false))?;
     drop(guard);
     same("the last two", numbers(2)?, vec![5, 6])?;
-    children.iter().try_for_each(finish)?;
+    children.iter().try_for_each(ended_well)?;
     let guard = condition.acquire()?;
     same("nobody is left", guard.notify(u64::MAX)?, 0)
 }
@@ -167,7 +167,7 @@ fn predicates() -> Outcome {
         state.release()?;
         guard.notify_all()?;
     }
-    finish(&child)
+    ended_well(&child)
 }
 
 /// A wait releases a lock wholly, and takes it back as often as it was held.
@@ -189,7 +189,7 @@ fn whole_release() -> Outcome {
     same("the lock is wholly released", lock.depth()?, 1)?;
     guard.notify_one()?;
     drop(guard);
-    finish(&child)
+    ended_well(&child)
 }
 
 /// A buffer with room for three, and a condition for each side.
@@ -224,10 +224,10 @@ fn two_of_one_lock() -> Outcome {
     let consumers = [Process::fork(consume)?, Process::fork(consume)?];
     let producers =
         (0..3).map(|_| Process::fork(|| (1..=ITEMS).try_for_each(put))).collect::<Result<Vec<_>, _>>()?;
-    producers.iter().try_for_each(finish)?;
+    producers.iter().try_for_each(ended_well)?;
     put(0)?;
     put(0)?;
-    consumers.iter().try_for_each(finish)?;
+    consumers.iter().try_for_each(ended_well)?;
     same("a buffer with two conditions", sums.get()? + sums.get()?, 3 * ITEMS * (ITEMS + 1) / 2)?;
     same("is empty", (buffer.qsize()?, lock.locked()?), (0, false))
 }
@@ -253,7 +253,7 @@ fn messages() -> Outcome {
     let child = Process::spawn(spawned, (condition.clone(), lock.clone(), conditions.clone()))?;
     same("notified by a spawned process", guard.wait_timeout(LONG)?, true)?;
     drop(guard);
-    finish(&child)?;
+    ended_well(&child)?;
     let received = conditions.get()?;
     same("a condition from a process that has ended", received.acquire()?.wait_timeout(SHORT)?, false)
 }
@@ -285,7 +285,7 @@ fn dead_waiters() -> Outcome {
         if woken.get_timeout(LONG)? != 1000 + round {
             return Err("a dead process was woken".into());
         }
-        finish(&second)?;
+        ended_well(&second)?;
     }
     println!("ok: a notification doesn't go to the dead");
 
@@ -334,8 +334,8 @@ fn dead_holders() -> Outcome {
         guard.forget();
         Ok(())
     })?;
-    finish(&holder)?;
-    finish(&child)?;
+    ended_well(&holder)?;
+    ended_well(&child)?;
 
     let child = Process::fork(|| -> Outcome {
         let guard = condition.acquire()?;

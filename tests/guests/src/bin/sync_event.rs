@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandpool_guest::{Event, Process, Queue};
-use sandpool_test_guests::{LONG, Outcome, check, finish, kill, same};
+use sandpool_test_guests::{LONG, Outcome, check, ended_well, kill, same};
 
 const SHORT: Duration = Duration::from_millis(10);
 
@@ -59,7 +59,7 @@ fn others() -> Outcome {
     let mut numbers = children.iter().map(|_| done.get_timeout(LONG)).collect::<Result<Vec<u32>, _>>()?;
     numbers.sort_unstable();
     same("all go on", numbers, (0..8).collect())?;
-    children.iter().try_for_each(finish)?;
+    children.iter().try_for_each(ended_well)?;
 
     let (asked, answered) = (Event::new()?, Event::new()?);
     let child = Process::fork(|| -> Outcome {
@@ -75,7 +75,7 @@ fn others() -> Outcome {
         answered.wait()?;
         answered.clear()?;
     }
-    finish(&child)?;
+    ended_well(&child)?;
     println!("ok: to and fro");
     same("what a child changes is seen", (asked.is_set()?, answered.is_set()?), (false, false))
 }
@@ -98,7 +98,7 @@ fn pulses() -> Outcome {
             pulse.set()?;
             pulse.clear()?;
         }
-        finish(child)?;
+        ended_well(child)?;
     }
     same("a pulse is enough", pulse.is_set()?, false)
 }
@@ -121,7 +121,7 @@ fn messages() -> Outcome {
     received.clear()?;
     events.put(&received)?;
     same("there and back", received.wait_timeout(LONG)?, true)?;
-    finish(&child)
+    ended_well(&child)
 }
 
 /// Whoever waits may die: to set it doesn't wait for them, and the others go on.
@@ -145,7 +145,7 @@ fn dead_waiters() -> Outcome {
             victim.kill()?;
             victim.join()?;
         }
-        finish(other)?;
+        ended_well(other)?;
         event.clear()?;
         if event.wait_timeout(Duration::ZERO)? {
             return Err(format!("round {round}: it isn't cleared").into());

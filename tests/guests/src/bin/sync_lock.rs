@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandpool_guest::{
     AcquireError, Event, ExitStatus, Lock, LockGuard, Process, Queue, RLock, ReleaseError, Semaphore,
 };
-use sandpool_test_guests::{LONG, Outcome, check, finish, hang, kill, same};
+use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, same};
 
 const SHORT: Duration = Duration::from_millis(10);
 
@@ -80,7 +80,7 @@ fn recursive() -> Outcome {
                 && matches!(lock.acquire_timeout(SHORT), Err(AcquireError::TimedOut)),
         )
     })?;
-    finish(&child)?;
+    ended_well(&child)?;
     same("still once", lock.depth()?, 1)?;
     drop(second);
     same("free after as many releases", (lock.locked()?, lock.depth()?), (false, 0))?;
@@ -96,7 +96,7 @@ fn recursive() -> Outcome {
         let _inner = lock.acquire()?;
         same("another process can nest", lock.depth()?, 2)
     })?;
-    finish(&child)?;
+    ended_well(&child)?;
     same("and has released both", lock.locked()?, false)?;
     check("a recursive lock is another, too", lock != RLock::new()?)
 }
@@ -120,7 +120,7 @@ fn exclusion() -> Outcome {
     };
     let children = (0..4).map(|_| Process::fork(body)).collect::<Result<Vec<_>, _>>()?;
     body()?;
-    children.iter().try_for_each(finish)?;
+    children.iter().try_for_each(ended_well)?;
     println!("ok: one at a time");
     Ok(())
 }
@@ -148,11 +148,11 @@ fn others() -> Outcome {
     same("it waits", has.wait_timeout(SHORT)?, false)?;
     drop(guard);
     same("until it is released", has.wait_timeout(LONG)?, true)?;
-    finish(&child)?;
+    ended_well(&child)?;
 
     lock.acquire()?.forget();
     let child = Process::fork(|| -> Outcome { Ok(lock.release()?) })?;
-    finish(&child)?;
+    ended_well(&child)?;
     same("anybody may release it", lock.locked()?, false)
 }
 
@@ -163,15 +163,15 @@ fn forks() -> Outcome {
         drop(guard.take());
         same("a copy of a guard doesn't release", lock.locked()?, true)
     })?;
-    finish(&child)?;
+    ended_well(&child)?;
     let child = Process::fork(|| -> Outcome {
         let copy = guard.take().ok_or("no guard")?;
         same("nor when it is told to", copy.release(), Err(ReleaseError::NotOwner))?;
         same("it is held as before", lock.locked()?, true)
     })?;
-    finish(&child)?;
+    ended_well(&child)?;
     // It exits where it is: nothing that its creator has is dropped in it.
-    finish(&Process::fork(|| std::process::exit(0))?)?;
+    ended_well(&Process::fork(|| std::process::exit(0))?)?;
     same("the end of a fork doesn't release", lock.locked()?, true)?;
 
     // The child has the lock by itself when it drops its copy of the older guard.
@@ -187,7 +187,7 @@ fn forks() -> Outcome {
     about_to.wait()?;
     same("the owner releases", guard.take().ok_or("no guard")?.release(), Ok(()))?;
     dropped.wait()?;
-    finish(&child)?;
+    ended_well(&child)?;
 
     // A closure that owns the guard has it in both processes, and drops it in both.
     let moved: LockGuard = lock.acquire()?;
@@ -204,7 +204,7 @@ fn forks() -> Outcome {
     same("a guard that moves into a fork is dropped by its owner", lock.locked()?, false)?;
     let _guard = lock.acquire()?;
     go.set()?;
-    finish(&child)?;
+    ended_well(&child)?;
     same("and its copy does nothing", lock.locked()?, true)
 }
 
@@ -226,7 +226,7 @@ fn messages() -> Outcome {
     lock.acquire()?.forget();
     let _guard = recursive.acquire()?;
     locks.put(&lock)?;
-    finish(&Process::spawn(spawned, (lock.clone(), recursive.clone(), locks.clone()))?)?;
+    ended_well(&Process::spawn(spawned, (lock.clone(), recursive.clone(), locks.clone()))?)?;
     same("it has released the lock", lock.locked()?, false)?;
     // Its holder has ended by now, but the lock has not.
     let received = locks.get()?;
@@ -288,7 +288,7 @@ fn dead_holders() -> Outcome {
         recursive.acquire()?.forget();
         Ok(())
     })?;
-    finish(&child)?;
+    ended_well(&child)?;
     inherit("a holder that returned")?;
 
     let child = Process::fork(|| {
@@ -356,7 +356,7 @@ fn dead_waiters() -> Outcome {
             victim.kill()?;
             victim.join()?;
         }
-        finish(other)?;
+        ended_well(other)?;
         check_silently("it has", has.is_set()?)?;
         drop(lock.acquire().or_else(AcquireError::into_inner)?);
         drop(recursive.acquire().or_else(AcquireError::into_inner)?);

@@ -1,7 +1,7 @@
 //! Very many semaphores at the same time: `sync_many [COUNT]`.
 
 use sandpool_guest::{Process, Queue, Semaphore};
-use sandpool_test_guests::{Outcome, argument, check, finish};
+use sandpool_test_guests::{Outcome, argument, check, ended_well};
 
 #[sandpool_guest::main]
 fn main() -> Outcome {
@@ -24,13 +24,13 @@ fn main() -> Outcome {
             }
             Ok(())
         })?;
-        finish(&child)?;
+        ended_well(&child)?;
         check("each by itself", holds(1)?)?;
 
         let queue = Queue::<Vec<Semaphore>>::new()?;
         queue.put(&semaphores.iter().take(1000).cloned().collect())?;
         let child = Process::spawn(received, queue.clone())?;
-        finish(&child)?;
+        ended_well(&child)?;
         check(
             "in a message",
             semaphores.iter().take(1000).all(|semaphore| semaphore.value().is_ok_and(|value| value == 99)),

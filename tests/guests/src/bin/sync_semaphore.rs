@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandpool_guest::{
     Abandoned, AcquireError, BoundedSemaphore, Event, ExitStatus, Process, Queue, ReleaseError, Semaphore,
 };
-use sandpool_test_guests::{LONG, Outcome, check, finish, hang, kill, same};
+use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, same};
 
 const SHORT: Duration = Duration::from_millis(10);
 
@@ -102,7 +102,7 @@ fn signals() -> Outcome {
     done.acquire()?.forget();
     same("as many as there were signals", (done.value()?, start.value()?), (0, 0))?;
     start.release_many(4)?;
-    children.iter().try_for_each(finish)?;
+    children.iter().try_for_each(ended_well)?;
     same("all others", (done.value()?, start.value()?), (4, 0))
 }
 
@@ -123,7 +123,7 @@ fn places() -> Outcome {
         Ok(())
     };
     let children = (0..5).map(|_| Process::fork(body)).collect::<Result<Vec<_>, _>>()?;
-    children.iter().try_for_each(finish)?;
+    children.iter().try_for_each(ended_well)?;
     same("three at a time", (places.value()?, places.died()?), (3, 0))
 }
 
@@ -134,14 +134,14 @@ fn forks() -> Outcome {
         drop(permit.take());
         same("a copy of a permit doesn't release", semaphore.value()?, 1)
     })?;
-    finish(&child)?;
+    ended_well(&child)?;
     let child = Process::fork(|| -> Outcome {
         let copy = permit.take().ok_or("no permit")?;
         let own = semaphore.acquire()?;
         same("nor when it is told to", copy.release(), Err(ReleaseError::NotOwner))?;
         same("the child's own does", (own.release(), semaphore.value()?), (Ok(()), 1))
     })?;
-    finish(&child)?;
+    ended_well(&child)?;
     same("a forked process held nothing", (semaphore.value()?, semaphore.died()?), (1, 0))?;
     same("the owner releases", permit.take().ok_or("no permit")?.release(), Ok(()))?;
     same("all are free", semaphore.value()?, 2)
@@ -160,7 +160,7 @@ fn messages() -> Outcome {
     semaphores.put(&signal)?;
     let child = Process::spawn(spawned, (signal.clone(), places.clone(), semaphores.clone()))?;
     check("its signal comes", signal.acquire_timeout(LONG).is_ok())?;
-    finish(&child)?;
+    ended_well(&child)?;
     same("a semaphore from a process that has ended", semaphores.get()?.value()?, 7)?;
 
     let bounded = Queue::<BoundedSemaphore>::new()?;
@@ -200,7 +200,7 @@ fn dead_holders() -> Outcome {
     };
     same("units of who is killed", values()?, [2, 4, 2, 4])?;
     same("and how many", died()?, [2, 2, 2, 2])?;
-    finish(&Process::fork(hold)?)?;
+    ended_well(&Process::fork(hold)?)?;
     same("units of who returns", values()?, [0, 4, 0, 4])?;
     same("and how many in all", died()?, [4, 4, 4, 4])?;
     same("what was lost can be replaced", (signal.release_many(4), signal.value()?), (Ok(()), 4))?;
@@ -252,7 +252,7 @@ fn dead_waiters() -> Outcome {
             victim.kill()?;
             victim.join()?;
         }
-        finish(other)?;
+        ended_well(other)?;
         if semaphore.value()? != 1 {
             return Err(format!("round {round}: {} units", semaphore.value()?).into());
         }

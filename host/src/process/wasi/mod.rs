@@ -6,6 +6,9 @@
 //! * **poll_oneoff** is ours: the library's needs timers of a runtime that has threads.
 //! * **proc_exit** takes any code, as exit(3) does; the library's refuses 126 and more.
 //! * **stdio**: see [`stdio`](super::stdio).
+//! * **pointers** into shared memory are refused: see [`pointers`].
+
+pub(crate) mod pointers;
 
 use std::convert::Infallible;
 use std::time::Duration;

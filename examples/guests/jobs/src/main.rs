@@ -1,0 +1,93 @@
+//! Counts prime numbers: `jobs [LIMIT] [PRODUCERS] [CONSUMERS]`.
+//!
+//! Producers cut the numbers below LIMIT into ranges and put those into a `JoinableQueue`; consumers take them, count the
+//! primes in each, and say that it is done. When the queue is joined, nothing is left to do.
+
+use sandpool_guest::{JoinableQueue, Process, RawArray, RawValue};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// So many numbers are one job.
+const JOB: u64 = 10_000;
+
+#[sandpool_guest::main]
+fn main() -> Result<(), Failure> {
+    let limit = argument(1, "LIMIT", 2_000_000)?;
+    let producers = argument(2, "PRODUCERS", 2)?;
+    let consumers = argument(3, "CONSUMERS", 4)?;
+
+    // Bounded, so that producers are never far ahead.
+    let jobs = JoinableQueue::<(u64, u64)>::bounded(16)?;
+    let primes = RawValue::<u64>::new(0)?;
+    let jobs_of = RawArray::<u64>::new(usize::try_from(consumers)?)?;
+
+    let producing = (0..producers)
+        .map(|producer| {
+            let jobs = &jobs;
+            Process::builder().name(format!("producer-{}", producer + 1)).daemon(true).fork(
+                move || -> Result<(), Failure> {
+                    let starts = (producer * JOB..limit).step_by(usize::try_from(producers * JOB)?);
+                    for start in starts {
+                        jobs.put(&(start, (start + JOB).min(limit)))?;
+                    }
+                    Ok(())
+                },
+            )
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let consuming = (0..jobs_of.len())
+        .map(|consumer| {
+            let (jobs, primes, jobs_of) = (&jobs, &primes, &jobs_of);
+            Process::builder().name(format!("consumer-{}", consumer + 1)).daemon(true).fork(
+                move || -> Result<(), Failure> {
+                    for job in jobs {
+                        let (start, end) = job?;
+                        let found = (start..end).filter(|number| is_prime(*number)).count();
+                        primes.atomic().fetch_add(found as u64);
+                        jobs_of.atomic(consumer)?.fetch_add(1);
+                        jobs.task_done()?;
+                    }
+                    Ok(())
+                },
+            )
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+
+    succeed(&producing)?;
+    // All jobs were put, so this waits for the last of them. If a consumer died with a job, this is an error.
+    jobs.join()?;
+    println!("{} primes below {limit}", primes.get()?);
+    jobs.close()?;
+    succeed(&consuming)?;
+    println!("jobs done by each consumer: {:?}", jobs_of.to_vec()?);
+    Ok(())
+}
+
+fn is_prime(number: u64) -> bool {
+    number >= 2
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|divisor| !number.is_multiple_of(divisor))
+}
+
+/// Waits for the ends of processes, each of which should be a good one.
+fn succeed(processes: &[Process]) -> Result<(), Failure> {
+    for process in processes {
+        let status = process.join()?;
+        if !status.success() {
+            return Err(format!("{} failed: {status}", process.name()).into());
+        }
+    }
+    Ok(())
+}
+
+/// A positive number from the command line.
+fn argument(index: usize, name: &str, default: u64) -> Result<u64, Failure> {
+    match std::env::args().nth(index) {
+        None => Ok(default),
+        Some(text) => match text.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(format!("{name} is a number from 1 on, not {text}").into()),
+        },
+    }
+}

@@ -1,0 +1,97 @@
+//! Computes an image of the Mandelbrot set: `mandelbrot FILE [PROCESSES] [WIDTH]`.
+//!
+//! The image is a `RawArray` that all processes see. Each takes the next row that nobody has, by an atomic counter,
+//! computes it, and copies it to its place; so no two ever write to the same place, and no lock is needed. The main
+//! process writes the finished image to FILE, as PNG.
+
+use std::fs::File;
+use std::io::BufWriter;
+
+use sandpool_guest::{Process, RawArray, RawValue, cpu_count};
+
+type Failure = Box<dyn std::error::Error>;
+
+const ITERATIONS: u32 = 500;
+/// Red, green, blue.
+const CHANNELS: usize = 3;
+
+#[sandpool_guest::main]
+fn main() -> Result<(), Failure> {
+    let path = std::env::args().nth(1).ok_or("usage: mandelbrot FILE [PROCESSES] [WIDTH]")?;
+    let processes = argument(2, "PROCESSES", cpu_count().max(2))?;
+    let width = argument(3, "WIDTH", 1200)?;
+    let height = (width * 2 / 3).max(1);
+    // Before the work, so that a directory that wasn't granted is found out early.
+    let file = File::create(&path).map_err(|error| format!("cannot write {path}: {error}"))?;
+
+    let image = RawArray::<u8>::new(width * height * CHANNELS)?;
+    let next_row = RawValue::<u64>::new(0)?;
+    let workers = (1..=processes)
+        .map(|number| {
+            let worker = Process::builder().name(format!("painter-{number}")).daemon(true);
+            worker.fork(|| -> Result<(), Failure> {
+                let mut row = vec![0; width * CHANNELS];
+                loop {
+                    let y = usize::try_from(next_row.atomic().fetch_add(1))?;
+                    if y >= height {
+                        return Ok(());
+                    }
+                    for (x, pixel) in row.chunks_exact_mut(CHANNELS).enumerate() {
+                        let step = 3.0 / width as f64;
+                        let point = (x as f64 * step - 2.15, (y as f64 - height as f64 / 2.0) * step);
+                        pixel.copy_from_slice(&colour(escape(point)));
+                    }
+                    image.copy_from(y * row.len(), &row)?;
+                }
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    for worker in &workers {
+        let status = worker.join()?;
+        if !status.success() {
+            return Err(format!("{} failed: {status}", worker.name()).into());
+        }
+    }
+
+    // What is shared can't be passed to the host as it is: this is a copy.
+    let pixels = image.to_vec()?;
+    let mut png = png::Encoder::new(BufWriter::new(file), u32::try_from(width)?, u32::try_from(height)?);
+    png.set_color(png::ColorType::Rgb);
+    png.set_depth(png::BitDepth::Eight);
+    let mut writer = png.write_header()?;
+    writer.write_image_data(&pixels)?;
+    writer.finish()?;
+    println!("{width} x {height} pixels by {processes} processes: {path}");
+    Ok(())
+}
+
+/// After how many iterations the point is far away, with a fraction so that colours have no steps; `None` if it stays.
+fn escape((cx, cy): (f64, f64)) -> Option<f64> {
+    let (mut x, mut y) = (0.0_f64, 0.0_f64);
+    for iteration in 0..ITERATIONS {
+        let (xx, yy) = (x * x, y * y);
+        if xx + yy > 256.0 {
+            return Some(f64::from(iteration) + 1.0 - ((xx + yy).ln() / 2.0).log2());
+        }
+        y = 2.0 * x * y + cy;
+        x = xx - yy + cx;
+    }
+    None
+}
+
+fn colour(escape: Option<f64>) -> [u8; CHANNELS] {
+    let Some(iterations) = escape else { return [0; CHANNELS] };
+    let phase = iterations.max(0.0).sqrt();
+    [0.0, 0.6, 1.2].map(|shift| (127.5 - 127.5 * (phase + shift).cos()) as u8)
+}
+
+/// A positive number from the command line.
+fn argument(index: usize, name: &str, default: usize) -> Result<usize, Failure> {
+    match std::env::args().nth(index) {
+        None => Ok(default),
+        Some(text) => match text.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(format!("{name} is a number from 1 on, not {text}").into()),
+        },
+    }
+}

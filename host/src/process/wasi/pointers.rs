@@ -1,0 +1,133 @@
+//! Keeps WASI away from shared memory.
+//!
+//! wasmtime-wasi takes a guest's memory for its own as long as a call lasts: it looks at a string, finds it to be UTF-8,
+//! and uses it as that. In a range that is [mapped](crate::process::mappings), another process could change it in
+//! between. So in a module that can map anything, the functions of WASI that take pointers are called through one that
+//! looks at these first: what lies in a mapped range is `EFAULT`.
+
+use sandpool_abi::shared;
+use wasmtime::{AsContextMut as _, Caller, ImportType, Linker, Module};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
+use wiggle::GuestMemory;
+
+use super::{ERRNO_FAULT, MODULE};
+use crate::process::Guest;
+use crate::process::mappings::Mappings;
+
+/// Bytes that the host reads or writes: from where, and how many.
+type Range = (i32, usize);
+
+/// More bytes than any struct or number of WASI has.
+fn fixed(at: i32) -> Range {
+    (at, 64)
+}
+
+/// As many bytes as the guest says.
+fn bytes(at: i32, len: i32) -> Range {
+    (at, len as u32 as usize)
+}
+
+/// So many vectors, each a pointer and a length.
+fn vectors(at: i32, count: i32) -> Range {
+    (at, (count as u32 as usize).saturating_mul(VECTOR))
+}
+
+/// The arguments or the environment: the most that Linux takes for both together.
+fn strings(at: i32) -> Range {
+    (at, 6 << 20)
+}
+
+const VECTOR: usize = 8;
+
+/// Whether the host would look at a mapped range: at one of these, or at one that a vector in `list` names.
+fn touch_mapped(memory: &[u8], mappings: &Mappings, ranges: &[Range], list: Option<Range>) -> bool {
+    let overlap = |at: i32, len: usize| mappings.overlap(at as u32 as usize, len);
+    // What lies outside of the memory is for the function itself to refuse.
+    let (start, len) = list.unwrap_or((0, 0));
+    let vectors = memory.get(start as u32 as usize..).and_then(|rest| rest.get(..len)).unwrap_or_default();
+    ranges.iter().chain(&list).any(|(at, len)| overlap(*at, *len))
+        || vectors.as_chunks::<VECTOR>().0.iter().any(|[a, b, c, d, e, f, g, h]| {
+            overlap(i32::from_le_bytes([*a, *b, *c, *d]), u32::from_le_bytes([*e, *f, *g, *h]) as usize)
+        })
+}
+
+/// Defines functions of WASI anew: with the ranges that they look at, and the list of vectors if they take one.
+macro_rules! functions {
+    ($linker:ident: $($kind:ident $name:ident($($arg:ident: $ty:ty),*) [$($range:expr),*] $(list $list:expr)?;)*) => {
+        $($linker.func_wrap(
+            MODULE,
+            stringify!($name),
+            |mut caller: Caller<'_, Guest>, $($arg: $ty),*| -> wasmtime::Result<i32> {
+                let Some(memory) = caller.data().memory else { return Ok(ERRNO_FAULT) };
+                let fuel = caller.as_context_mut().hostcall_fuel();
+                let (memory, guest) = memory.data_and_store_mut(&mut caller);
+                let list: Option<Range> = None $(.or(Some($list)))?;
+                if touch_mapped(memory, &guest.mappings, &[$($range),*], list) {
+                    return Ok(ERRNO_FAULT);
+                }
+                let mut memory = GuestMemory::Unshared(memory);
+                // What the host may allocate for the guest in this call.
+                guest.wasi.set_hostcall_fuel(fuel);
+                let called = preview1::$name(&mut guest.wasi, &mut memory, $($arg),*);
+                functions!(@$kind called)
+            },
+        )?;)*
+    };
+    (@now $called:ident) => { $called };
+    // The runtime that is current has no driver: what it is given never waits for one.
+    (@later $called:ident) => { tokio::runtime::Handle::current().block_on($called) };
+}
+
+/// Puts a look at the pointers before each function of WASI that takes any, if the module can map anything.
+pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Result<()> {
+    let can_map = |import: ImportType<'_>| import.module() == shared::MODULE && import.name() == "map";
+    if !module.imports().any(can_map) {
+        return Ok(());
+    }
+    linker.allow_shadowing(true);
+    functions! { linker:
+        now args_get(pointers: i32, text: i32) [strings(pointers), strings(text)];
+        now args_sizes_get(count: i32, size: i32) [fixed(count), fixed(size)];
+        now environ_get(pointers: i32, text: i32) [strings(pointers), strings(text)];
+        now environ_sizes_get(count: i32, size: i32) [fixed(count), fixed(size)];
+        now clock_res_get(clock: i32, out: i32) [fixed(out)];
+        now clock_time_get(clock: i32, precision: i64, out: i32) [fixed(out)];
+        later fd_fdstat_get(fd: i32, out: i32) [fixed(out)];
+        later fd_filestat_get(fd: i32, out: i32) [fixed(out)];
+        later fd_pread(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed(out)] list vectors(list, count);
+        now fd_prestat_get(fd: i32, out: i32) [fixed(out)];
+        now fd_prestat_dir_name(fd: i32, path: i32, len: i32) [bytes(path, len)];
+        later fd_pwrite(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed(out)] list vectors(list, count);
+        later fd_read(fd: i32, list: i32, count: i32, out: i32) [fixed(out)] list vectors(list, count);
+        later fd_readdir(fd: i32, buffer: i32, len: i32, cookie: i64, out: i32) [bytes(buffer, len), fixed(out)];
+        later fd_seek(fd: i32, offset: i64, whence: i32, out: i32) [fixed(out)];
+        now fd_tell(fd: i32, out: i32) [fixed(out)];
+        later fd_write(fd: i32, list: i32, count: i32, out: i32) [fixed(out)] list vectors(list, count);
+        later path_create_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
+        later path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32) [bytes(path, len), fixed(out)];
+        later path_filestat_set_times(
+            fd: i32, flags: i32, path: i32, len: i32, accessed: i64, modified: i64, which: i32
+        ) [bytes(path, len)];
+        later path_link(
+            fd: i32, flags: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32
+        ) [bytes(path, len), bytes(new_path, new_len)];
+        later path_open(
+            fd: i32, lookup: i32, path: i32, len: i32, flags: i32, rights: i64, inheriting: i64, fd_flags: i32, out: i32
+        ) [bytes(path, len), fixed(out)];
+        later path_readlink(fd: i32, path: i32, len: i32, buffer: i32, capacity: i32, out: i32)
+            [bytes(path, len), bytes(buffer, capacity), fixed(out)];
+        later path_remove_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
+        later path_rename(fd: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32)
+            [bytes(path, len), bytes(new_path, new_len)];
+        later path_symlink(path: i32, len: i32, fd: i32, new_path: i32, new_len: i32)
+            [bytes(path, len), bytes(new_path, new_len)];
+        later path_unlink_file(fd: i32, path: i32, len: i32) [bytes(path, len)];
+        now random_get(buffer: i32, len: i32) [bytes(buffer, len)];
+        now sock_accept(fd: i32, flags: i32, out: i32) [fixed(out)];
+        now sock_recv(fd: i32, list: i32, count: i32, flags: i32, out: i32, out_flags: i32)
+            [fixed(out), fixed(out_flags)] list vectors(list, count);
+        now sock_send(fd: i32, list: i32, count: i32, flags: i32, out: i32) [fixed(out)] list vectors(list, count);
+    }
+    linker.allow_shadowing(false);
+    Ok(())
+}

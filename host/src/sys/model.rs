@@ -1,0 +1,358 @@
+//! Many processes in one thread, in an order that shuttle chooses: what the [models](crate::ipc) of the arena run on.
+//! In test builds only.
+//!
+//! The code of the arena is the same as in production. But each access to an [atomic](super::atomic) of it, each copy of
+//! bytes and each system call is a point at which another process may go on, and at which a process may die.
+//!
+//! * **Stores** go through a buffer of the process, in order, and leave it at any time: what a processor with total store
+//!   order, such as x86, makes of a program. A barrier empties it: a fence, a read-modify-write, a system call.
+//! * **The futex** is a list of who sleeps where, oldest first.
+//! * **Death** is that a process doesn't go on. What it has stored is seen; nothing is unwound before the model is over.
+//! * **Time** passes when [`tick`] says so.
+
+use std::cell::{Cell as Flag, RefCell};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use shuttle::current::me;
+use shuttle::rand::{Rng as _, thread_rng};
+use shuttle::sync::atomic::AtomicBool;
+use shuttle::thread::{self, Thread};
+
+thread_local! {
+    /// All tasks of a model run in one thread.
+    static MODEL: RefCell<Option<Model>> = const { RefCell::new(None) };
+    /// Its processes run.
+    static RUNNING: Flag<bool> = const { Flag::new(false) };
+}
+
+struct Model {
+    /// To look at it is a point of shuttle's.
+    point: Arc<AtomicBool>,
+    /// One in so many accesses is a point: few processes change places often, or many seldom.
+    stretch: u32,
+    /// By the number of shuttle's task.
+    processes: Vec<Process>,
+    /// Oldest first.
+    asleep: Vec<Sleeper>,
+    clock: Duration,
+    /// Told of a process that has died.
+    on_death: Arc<dyn Fn()>,
+    /// The dead are let go.
+    is_over: bool,
+}
+
+#[derive(Default)]
+struct Process {
+    /// Not yet seen by others, oldest first.
+    stores: VecDeque<(Target, u64)>,
+    /// It dies after so many points.
+    dies_in: Option<u32>,
+    dead: Option<Thread>,
+}
+
+struct Sleeper {
+    address: usize,
+    thread: Thread,
+    until: Option<Duration>,
+}
+
+/// An integer of the arena.
+#[derive(Clone, Copy)]
+pub(super) enum Cell<'a> {
+    U32(&'a AtomicU32),
+    U64(&'a AtomicU64),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Target {
+    U32(*const AtomicU32),
+    U64(*const AtomicU64),
+}
+
+impl From<Cell<'_>> for Target {
+    fn from(cell: Cell<'_>) -> Self {
+        match cell {
+            Cell::U32(cell) => Self::U32(cell),
+            Cell::U64(cell) => Self::U64(cell),
+        }
+    }
+}
+
+impl Target {
+    fn set(self, value: u64) {
+        // SAFETY: the integers lie in the arena, which lives as long as the process whose store this is: it empties its
+        // buffer before it ends, or dies and isn't unwound while there is something in it.
+        unsafe {
+            match self {
+                Self::U32(cell) => (*cell).store(value as u32, Ordering::SeqCst),
+                Self::U64(cell) => (*cell).store(value, Ordering::SeqCst),
+            }
+        }
+    }
+}
+
+impl Model {
+    fn process(&mut self) -> &mut Process {
+        let task = usize::from(me());
+        if self.processes.len() <= task {
+            self.processes.resize_with(task + 1, Process::default);
+        }
+        &mut self.processes[task]
+    }
+}
+
+fn with<T>(look: impl FnOnce(&mut Model) -> T) -> T {
+    MODEL.with_borrow_mut(|model| look(model.as_mut().expect("a model runs")))
+}
+
+/// Begins a model. It is in setup, and nothing in it happens at the same time as another, until [`run`].
+pub(crate) fn begin() {
+    let model = Model {
+        point: Arc::new(AtomicBool::new(false)),
+        stretch: 1 << thread_rng().gen_range(0..6),
+        processes: Vec::new(),
+        asleep: Vec::new(),
+        clock: Duration::from_secs(1),
+        on_death: Arc::new(|| {}),
+        is_over: false,
+    };
+    MODEL.set(Some(model));
+}
+
+/// Does `work`, which starts the processes and awaits the end of all that don't die. Then the dead are let go, for
+/// `work` has returned how to await them.
+pub(crate) fn run<F: FnOnce()>(on_death: impl Fn() + 'static, work: impl FnOnce() -> F) {
+    with(|model| model.on_death = Arc::new(on_death));
+    RUNNING.set(true);
+    let await_dead = work();
+    RUNNING.set(false);
+    let dead: Vec<_> = with(|model| {
+        model.is_over = true;
+        model.processes.iter().filter_map(|process| process.dead.clone()).collect()
+    });
+    dead.iter().for_each(Thread::unpark);
+    await_dead();
+    MODEL.set(None);
+}
+
+/// What a process does. If it is mortal, it may die at any point. Whether it came to its end.
+pub(crate) fn process(mortal: bool, work: impl FnOnce()) -> bool {
+    if mortal {
+        // Early points often, late ones often enough.
+        let most = 32 << thread_rng().gen_range(0..6);
+        with(|model| model.process().dies_in = Some(thread_rng().gen_range(0..most)));
+    }
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        work();
+        before_barrier();
+    }));
+    with(|model| model.process().dies_in = None);
+    match done {
+        Ok(()) => true,
+        Err(cause) if cause.is::<Death>() => false,
+        Err(cause) => resume_unwind(cause),
+    }
+}
+
+/// What unwinds a dead process when the model is over.
+struct Death;
+
+fn die() -> ! {
+    empty_buffer();
+    let on_death = with(|model| {
+        model.process().dies_in = None;
+        model.process().dead = Some(thread::current());
+        model.on_death.clone()
+    });
+    on_death();
+    while with(|model| !model.is_over) {
+        thread::park();
+    }
+    resume_unwind(Box::new(Death))
+}
+
+/// A process that has died is no longer asleep anywhere.
+pub(crate) fn bury() {
+    with(|model| {
+        let dead: Vec<_> =
+            model.processes.iter().filter_map(|process| Some(process.dead.as_ref()?.id())).collect();
+        model.asleep.retain(|sleeper| !dead.contains(&sleeper.thread.id()));
+    });
+}
+
+/// How many are asleep.
+pub(crate) fn asleep() -> usize {
+    with(|model| model.asleep.len())
+}
+
+/// Deadlines in the next second are over.
+pub(crate) fn tick() {
+    let clock = with(|model| {
+        model.clock += Duration::from_secs(1);
+        model.clock
+    });
+    wake_those(usize::MAX, |sleeper| sleeper.until.is_some_and(|until| until <= clock));
+}
+
+/// Whether this thread runs a process of a model. One that unwinds is none any more.
+#[inline]
+pub(super) fn is_running() -> bool {
+    RUNNING.get() && !std::thread::panicking()
+}
+
+/// What the clock says in a model.
+pub(super) fn clock() -> Option<Duration> {
+    MODEL.with_borrow(|model| model.as_ref().map(|model| model.clock))
+}
+
+/// Others may go on here, and this one may die.
+#[inline]
+pub(crate) fn point() {
+    if is_running() {
+        pass();
+    }
+}
+
+#[cold]
+fn pass() {
+    let dies = with(|model| {
+        let process = model.process();
+        match &mut process.dies_in {
+            Some(0) => true,
+            Some(points) => {
+                *points -= 1;
+                false
+            }
+            None => false,
+        }
+    });
+    if dies {
+        die();
+    }
+    let stretch = with(|model| model.stretch);
+    if thread_rng().gen_ratio(1, stretch) {
+        switch();
+    }
+    while with(|model| !model.process().stores.is_empty()) && thread_rng().gen_ratio(1, 3) {
+        empty_by_one();
+        if thread_rng().gen_ratio(1, stretch) {
+            switch();
+        }
+    }
+}
+
+fn switch() {
+    let point = with(|model| model.point.clone());
+    point.load(Ordering::SeqCst);
+}
+
+/// A loop looks again.
+pub(crate) fn pause() {
+    if is_running() {
+        pass();
+        switch();
+    }
+}
+
+fn empty_by_one() {
+    if let Some((target, value)) = with(|model| model.process().stores.pop_front()) {
+        target.set(value);
+    }
+}
+
+fn empty_buffer() {
+    while with(|model| !model.process().stores.is_empty()) {
+        empty_by_one();
+    }
+}
+
+/// Its own store, if that isn't seen by others yet.
+#[inline]
+pub(super) fn before_load(cell: Cell<'_>) -> Option<u64> {
+    if !is_running() {
+        return None;
+    }
+    pass();
+    let target = Target::from(cell);
+    with(|model| model.process().stores.iter().rfind(|(at, _)| *at == target).map(|(_, value)| *value))
+}
+
+/// Whether the model takes a store.
+#[inline]
+pub(super) fn takes_store(cell: Cell<'_>, value: u64, order: Ordering) -> bool {
+    if !is_running() {
+        return false;
+    }
+    pass();
+    with(|model| model.process().stores.push_back((cell.into(), value)));
+    if order == Ordering::SeqCst {
+        empty_buffer();
+    }
+    true
+}
+
+/// The process's stores are seen before what follows.
+#[inline]
+pub(super) fn before_barrier() {
+    if is_running() {
+        pass();
+        empty_buffer();
+    }
+}
+
+/// The futex: sleeps while the word is as expected.
+pub(super) fn wait(word: *const u32, expected: u32, until: Option<Duration>) {
+    before_barrier();
+    die_now_and_then();
+    let me = thread::current();
+    // SAFETY: the caller's word is a live, aligned u32, which is only ever accessed as an atomic.
+    let value = unsafe { AtomicU32::from_ptr(word.cast_mut()) };
+    let sleeps = with(|model| {
+        let sleeps =
+            value.load(Ordering::SeqCst) == expected && until.is_none_or(|until| until > model.clock);
+        if sleeps {
+            model.asleep.push(Sleeper { address: word.addr(), thread: me.clone(), until });
+        }
+        sleeps
+    });
+    if !sleeps {
+        return;
+    }
+    die_now_and_then();
+    while with(|model| model.asleep.iter().any(|sleeper| sleeper.thread.id() == me.id())) {
+        thread::park();
+    }
+    die_now_and_then();
+}
+
+/// There are few instructions here, and the most can go wrong.
+fn die_now_and_then() {
+    if with(|model| model.process().dies_in.is_some()) && thread_rng().gen_ratio(1, 8) {
+        die();
+    }
+}
+
+/// The futex: wakes who has slept longest. How many.
+pub(super) fn wake(word: *const u32, count: i32) -> u32 {
+    before_barrier();
+    wake_those(count as usize, |sleeper| sleeper.address == word.addr()) as u32
+}
+
+fn wake_those(most: usize, are: impl Fn(&Sleeper) -> bool) -> usize {
+    let woken: Vec<_> = with(|model| {
+        let mut left = most;
+        let wakes = |sleeper: &mut Sleeper| {
+            left != 0 && are(sleeper) && {
+                left -= 1;
+                true
+            }
+        };
+        model.asleep.extract_if(.., wakes).collect()
+    });
+    woken.iter().for_each(|sleeper| sleeper.thread.unpark());
+    woken.len()
+}

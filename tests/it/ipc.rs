@@ -1,0 +1,244 @@
+//! Batches, joinable and simple queues, pipes, shared memory: each guest checks area by area what one of them promises.
+
+use crate::support::{Ended, finish, guest, run};
+
+/// Runs a guest to a good end, and looks for checks that must have been made.
+#[track_caller]
+fn passes(name: &str, what: &[&str]) -> Ended {
+    found(finish(&mut run(guest(name))), what)
+}
+
+#[track_caller]
+fn found(ended: Ended, what: &[&str]) -> Ended {
+    let ended = ended.expect_code(0);
+    for what in what {
+        assert!(ended.all("ok: ").contains(what), "no {what:?}\n{ended}");
+    }
+    ended
+}
+
+/// Runs a guest in an arena that is soon full.
+#[track_caller]
+fn passes_in(arena_size: &str, name: &str, what: &[&str]) {
+    let mut command = run(guest(name));
+    command.args(["--arena-size", arena_size, "--", "small"]);
+    found(finish(&mut command), what);
+}
+
+#[test]
+fn batches() {
+    passes(
+        "queue_batches",
+        &[
+            "in order, each once",
+            "as many as there is room for",
+            "put_many waits for room",
+            "get_many waits",
+            "small, large, and with handles: in order",
+            "sizes around all limits",
+            "what can't be encoded is reported after what can",
+            "the others aren't lost",
+            "put_many after close",
+            "get_many when drained",
+            "many producers, many consumers",
+            "what a killed producer has put is a beginning of it",
+            "who is killed in get_many takes nothing along",
+            "bytes in an item",
+        ],
+    );
+}
+
+#[test]
+fn joinable_queues() {
+    passes(
+        "queue_joinable",
+        &[
+            "a new queue is joined at once",
+            "too many",
+            "each once",
+            "all who join are woken",
+            "who is killed in get or join takes nothing along",
+            "the rest is done, one is lost",
+            "who joins is woken by a death",
+            "one more, at an end",
+            "done before the death",
+            "an argument of a spawned process",
+            "an item of a queue",
+        ],
+    );
+}
+
+#[test]
+fn simple_queues() {
+    passes(
+        "queue_simple",
+        &[
+            "in order",
+            "between processes",
+            "with a spawned process",
+            "put after close",
+            "readers were killed",
+        ],
+    );
+}
+
+#[test]
+fn pipes() {
+    passes(
+        "pipe_basics",
+        &[
+            "both ways at once",
+            "send at the receiver",
+            "recv at the sender",
+            "4 MB there and back",
+            "does no harm",
+            "messages stay apart",
+            "messages of up to 10 MB",
+            "too short for it",
+            "more than 5",
+            "not readable any more",
+            "a send waits for room",
+            "the end is something, too",
+            "then the end",
+            "a broken pipe",
+            "with a spawned process",
+            "a connection through a connection",
+            "an item has its connection",
+        ],
+    );
+}
+
+#[test]
+fn a_pipe_in_a_small_arena() {
+    passes_in("1MiB", "pipe_basics", &["larger than the arena", "there is room again"]);
+}
+
+#[test]
+fn pipes_whose_users_die() {
+    passes(
+        "pipe_death",
+        &[
+            "messages outlive their sender",
+            "killed, it doesn't",
+            "nobody waits for themselves",
+            "a sender killed in send leaves whole messages, and an end",
+            "the other sender goes on",
+            "a receiver killed in recv takes nothing along",
+            "who waits for room learns that nobody is left",
+            "its other end is gone",
+            "until it is gone itself",
+            "large messages are whole or not there",
+        ],
+    );
+}
+
+#[test]
+fn waiting_for_many() {
+    passes(
+        "wait_many",
+        &[
+            "all objects",
+            "also when it was joined",
+            "the end of messages",
+            "a closed queue",
+            "who waits for ten is woken by one",
+            "who is killed in wait takes nothing along",
+            "all who wait are woken",
+            "4096 things",
+        ],
+    );
+}
+
+#[test]
+fn shared_values() {
+    passes(
+        "shared_value",
+        &[
+            "a structure",
+            "more than 512 bytes",
+            "compare_exchange",
+            "update loses nothing",
+            "nor does compare_exchange",
+            "nobody else can",
+            "the death of its holder is told",
+            "who waits for the lock is told",
+            "spawned processes count",
+            "a value outlives its maker",
+            "thousands at a time",
+        ],
+    );
+}
+
+#[test]
+fn shared_arrays() {
+    passes(
+        "shared_array",
+        &[
+            "a slice in place",
+            "atomic elements",
+            "structures",
+            "no elements",
+            "2000000 elements",
+            "changes under the lock",
+            "atomic changes",
+            "no fork while it is borrowed",
+            "beside a guard, access is a panic",
+            "who is next repairs what is half changed",
+            "who waited is gone, too",
+            "an array through a queue",
+            "an array outlives its maker",
+            "in three places",
+            "thousands of arrays, one at a time",
+            "hundreds at a time",
+            "shared memory can't be sent as it is",
+        ],
+    );
+}
+
+#[test]
+fn arrays_in_a_small_arena() {
+    passes_in(
+        "2MiB",
+        "shared_array",
+        &["larger than the arena", "the arena is full", "and has room again, for zeroes"],
+    );
+}
+
+#[test]
+fn shared_blocks() {
+    passes(
+        "shared_memory",
+        &[
+            "is taken",
+            "nothing of that name",
+            "size 0",
+            "what one writes the other reads",
+            "an atomic integer in it",
+            "that others see",
+            "it stays when nobody has it",
+            "it outlives its maker",
+            "thousands, one at a time",
+            "a store traps",
+            "also in what a fork has mapped",
+            "read only, also when sent",
+        ],
+    );
+}
+
+#[test]
+fn shareable_lists() {
+    passes(
+        "shared_list",
+        &[
+            "items come back",
+            "its format",
+            "too long",
+            "nothing was changed",
+            "zeroes and long characters stay",
+            "also of bytes",
+            "what isn't a list",
+            "other processes change it",
+            "in a message",
+        ],
+    );
+}
