@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use sandpool_guest::{
     Abandoned, AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Child, Condition,
-    ConditionError, Connection, Error, Event, ExitStatus, GetError, GetManyError, JoinError, JoinableQueue, Lock,
-    LockGuard, Pipe, Process, PutError, Queue, RLock, RLockGuard, RawArray, RecvError, Semaphore,
+    ConditionError, Connection, Error, Event, ExitStatus, GetError, GetManyError, JoinError, JoinableQueue,
+    Lock, LockGuard, Pipe, Process, PutError, Queue, RLock, RLockGuard, RawArray, RecvError, Semaphore,
     SemaphorePermit, SendError, SharedMemory, Value, Waitable, active_children, parent_process, wait,
 };
 use sandpool_test_guests::{LONG, Outcome, argument};
@@ -66,7 +66,9 @@ fn main() -> Outcome {
         // Children that a killed worker has left behind may still be about to end.
         let start = Instant::now();
         while (largest_item()?, most_objects()?) != (room, objects) {
-            if std::env::args().nth(4).is_some() { eprintln!("DEBUG {:?} {:?}", (largest_item()?, most_objects()?), (room, objects)); }
+            if std::env::args().nth(4).is_some() {
+                eprintln!("DEBUG {:?} {:?}", (largest_item()?, most_objects()?), (room, objects));
+            }
             if start.elapsed() > LONG {
                 let now = (largest_item()?, most_objects()?);
                 return Err(
@@ -398,7 +400,11 @@ impl Worker<'_> {
         for (at, item) in items.iter().enumerate() {
             self.note(item.number, if at < put { SENT } else { REFUSED })?;
         }
-        if put == items.len() || timeout.is_zero() { Ok(()) } else { Err("a put of several wasn't woken".into()) }
+        if put == items.len() || timeout.is_zero() {
+            Ok(())
+        } else {
+            Err("a put of several wasn't woken".into())
+        }
     }
 
     fn receive(&mut self, channel: usize, timeout: Duration) -> Result<bool, Box<dyn std::error::Error>> {
@@ -415,7 +421,9 @@ impl Worker<'_> {
         let (channel, most) = (self.random.below(2) as usize, 1 + self.random.below(4));
         self.doing(doing::RECEIVE + channel, most)?;
         let items = match self.objects.queues[channel].get_many_timeout(most as usize, timeout) {
-            Err(GetManyError { items, error: GetError::Empty }) if items.is_empty() && timeout.is_zero() => items,
+            Err(GetManyError { items, error: GetError::Empty }) if items.is_empty() && timeout.is_zero() => {
+                items
+            }
             items => items?,
         };
         items.iter().try_for_each(|item| self.received(channel, item))
@@ -705,7 +713,15 @@ fn round(seed: u64, workers: usize, total: &mut Total) -> Outcome {
         }
         see_to_it(&mut main)?;
         if std::env::args().nth(4).is_some() && random.below(300) == 0 {
-            eprintln!("DEBUG kills {kills} started {started} {:?} doing {:x?} lost {} died {} units {:?} stop {:?}", ledger.operations.to_vec()?, ledger.doing.to_vec()?, objects.lost.value()?, objects.lost.died()?, ledger.units.to_vec()?, stopped.map(|s: Instant| s.elapsed()));
+            eprintln!(
+                "DEBUG kills {kills} started {started} {:?} doing {:x?} lost {} died {} units {:?} stop {:?}",
+                ledger.operations.to_vec()?,
+                ledger.doing.to_vec()?,
+                objects.lost.value()?,
+                objects.lost.died()?,
+                ledger.units.to_vec()?,
+                stopped.map(|s: Instant| s.elapsed())
+            );
         }
         let operations: u64 = ledger.operations.to_vec()?.iter().sum();
         let is_full = ledger.common(common::NEXT_ITEM)? + 10_000 > ITEMS as u64;

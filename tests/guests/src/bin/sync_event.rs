@@ -103,23 +103,23 @@ fn pulses() -> Outcome {
     same("a pulse is enough", pulse.is_set()?, false)
 }
 
-fn spawned((go, events): (Event, Queue<Event>)) -> Outcome {
+fn spawned((go, there, back): (Event, Queue<Event>, Queue<Event>)) -> Outcome {
     go.wait()?;
     let made = Event::new()?;
     made.set()?;
-    events.put(&made)?;
-    let other = events.get()?;
+    there.put(&made)?;
+    let other = back.get()?;
     Ok(other.set()?)
 }
 
 fn messages() -> Outcome {
-    let (go, events) = (Event::new()?, Queue::new()?);
-    let child = Process::spawn(spawned, (go.clone(), events.clone()))?;
+    let (go, there, back) = (Event::new()?, Queue::new()?, Queue::new()?);
+    let child = Process::spawn(spawned, (go.clone(), there.clone(), back.clone()))?;
     go.set()?;
-    let received = events.get()?;
+    let received = there.get()?;
     same("an event from another process", received.is_set()?, true)?;
     received.clear()?;
-    events.put(&received)?;
+    back.put(&received)?;
     same("there and back", received.wait_timeout(LONG)?, true)?;
     ended_well(&child)
 }
