@@ -140,6 +140,8 @@ fn length(result: i64) -> Result<usize, Errno> {
 }
 
 pub(crate) mod process {
+    use std::cell::Cell;
+
     use super::{Errno, done, length, sandpool_process as import, value};
     use sandpool_abi::process::{Info, Status};
 
@@ -149,6 +151,9 @@ pub(crate) mod process {
         // return to here, each with a memory of its own, so nothing is owned twice; the guest has one thread, so no
         // lock of another thread is copied in a locked state.
         let handle = value(unsafe { import::fork(name.as_ptr(), name.len(), flags) })?;
+        if handle == 0 {
+            CURRENT.set(0);
+        }
         Ok((handle != 0).then_some(handle))
     }
 
@@ -182,8 +187,16 @@ pub(crate) mod process {
         length(unsafe { import::entry_handles(buffer.as_mut_ptr(), buffer.len()) })
     }
 
+    thread_local! {
+        /// What `current` has returned in this process; guards ask for it each time. 0 if it is to be asked for.
+        static CURRENT: Cell<u64> = const { Cell::new(0) };
+    }
+
     pub(crate) fn current() -> Result<u64, Errno> {
-        value(import::current())
+        if CURRENT.get() == 0 {
+            CURRENT.set(value(import::current())?);
+        }
+        Ok(CURRENT.get())
     }
 
     pub(crate) fn parent() -> Result<u64, Errno> {
