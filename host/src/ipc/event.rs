@@ -30,7 +30,7 @@ const WAITERS: u32 = 1;
 const ONE: u32 = 2;
 
 /// Looks before a process sleeps. Some ten microseconds: what it takes to sleep and be woken.
-const SPINS: u32 = if cfg!(test) { 2 } else { 300 };
+const SPINS: u32 = if cfg!(test) { 2 } else { 100 };
 
 shared! {
     /// A futex that counts changes.
@@ -57,11 +57,12 @@ impl Event {
         ready: impl Fn() -> bool,
     ) -> Result<()> {
         if deadline != Deadline::NOW {
-            for _ in 0..SPINS {
+            for looks in 0..SPINS {
                 if ready() {
                     return Ok(());
                 }
-                self.word.pause();
+                // What comes is to be seen soon.
+                self.word.pause(looks.min(2));
             }
         }
         self.sleep(member, what, deadline, ready)

@@ -41,9 +41,9 @@ const DIED: u32 = 1 << 30;
 const OWNER: u32 = (1 << 24) - 1;
 
 /// Tries before a process sleeps: a few microseconds, longer than a critical section lasts.
-pub(super) const TRIES: u32 = if cfg!(test) { 2 } else { 200 };
+pub(super) const TRIES: u32 = if cfg!(test) { 2 } else { 16 };
 /// Tries before the supervisor gives up for now.
-const BRIEF_SPINS: u32 = if cfg!(test) { 2 } else { 20_000 };
+const BRIEF_SPINS: u32 = if cfg!(test) { 2 } else { 400 };
 
 /// More words than any critical section overwrites.
 const JOURNAL: usize = 24;
@@ -111,13 +111,13 @@ pub(super) fn try_acquire(word: &impl Word, process: u32, spins: u32) -> Option<
 
 #[inline]
 fn try_acquire_with(word: &impl Word, process: u32, spins: u32, waiters: u32) -> Option<bool> {
-    for _ in 0..spins {
+    for looks in 0..spins {
         let now = word.load();
         let mine = (process + 1) | (now & WAITERS) | waiters;
         if now & OWNER == 0 && word.compare_exchange(now, mine).is_ok() {
             return Some(now & DIED != 0);
         }
-        word.pause();
+        word.pause(looks);
     }
     None
 }

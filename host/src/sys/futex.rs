@@ -42,6 +42,9 @@ pub(crate) fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }
 
+/// The most pauses between two looks, as a power of 2.
+const PAUSES_LOG_MAX: u32 = 6;
+
 /// A word that processes change and sleep on. The protocols of [`lock`](crate::ipc::lock) and
 /// [`event`](crate::ipc::event) are written for any, so that the same code runs on shared memory and under a model.
 pub(crate) trait Word {
@@ -55,8 +58,8 @@ pub(crate) trait Word {
     fn wait(&self, expected: u32, deadline: Deadline);
     /// Wakes at most `count` sleepers and returns how many there were.
     fn wake(&self, count: i32) -> u32;
-    /// Lets some time pass in a loop that looks at the word.
-    fn pause(&self);
+    /// Lets some time pass in a loop that has looked at the word so often: more each time, up to about a microsecond.
+    fn pause(&self, looks: u32);
 }
 
 impl Word for AtomicU32 {
@@ -122,9 +125,12 @@ impl Word for AtomicU32 {
     }
 
     #[inline]
-    fn pause(&self) {
+    fn pause(&self, looks: u32) {
         #[cfg(test)]
         super::model::pause();
-        std::hint::spin_loop();
+        // Who looks takes the line of the word from who works on it.
+        for _ in 0..1_u32 << looks.min(PAUSES_LOG_MAX) {
+            std::hint::spin_loop();
+        }
     }
 }
