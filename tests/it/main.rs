@@ -11,6 +11,7 @@
 
 mod chaos;
 mod embed;
+mod examples;
 mod ipc;
 mod lifetime;
 mod module;
