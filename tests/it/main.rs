@@ -12,6 +12,7 @@
 mod chaos;
 mod deadlock;
 mod embed;
+mod examples;
 mod ipc;
 mod lifetime;
 mod module;
