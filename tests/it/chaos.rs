@@ -150,3 +150,21 @@ fn workers_are_killed_thousands_of_times() {
         lost.len()
     );
 }
+
+/// Objects of all kinds at once. The guest kills its workers itself, and looks after all that must hold. For more
+/// operations, `SANDPOOL_TEST_DEADLINE` is to be longer as well.
+#[test]
+fn workers_are_killed_in_the_midst_of_everything() {
+    let operations = std::env::var("SANDPOOL_CHAOS_OPERATIONS").unwrap_or_else(|_| "20000".to_owned());
+    let seed = Random::new().below(1 << 32).to_string();
+    let mut command = run(guest("ipc_chaos"));
+    // So small that it is full now and then.
+    command.args(["--arena-size", "16MiB", "--", &seed, &operations, "4"]);
+    let ended = Run::start(&mut command).finish().expect_code(0);
+    assert_eq!(ended.all("ok: "), ["as much room in the arena as before"], "{ended}");
+    let [done, kills, items] = ["operations: ", "kills: ", "items: "]
+        .map(|what| ended.all(what).first().and_then(|number| number.parse::<u64>().ok()).unwrap());
+    eprintln!("seed {seed}:\n{}", ended.stdout);
+    assert!(done >= operations.parse().unwrap() && items > done / 20, "too little to find anything\n{ended}");
+    assert!(kills > done / 2_000, "too few kills to find anything\n{ended}");
+}

@@ -264,3 +264,150 @@ pub(crate) fn run_pages(arena: &Arena, page: u64) -> Result<u64> {
     }
     Ok(pages)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ipc::arena::{Geometry, Patience};
+    use crate::ipc::process_table::Register;
+
+    const PAGES: u64 = 200;
+    const PROCESSES: u32 = 16;
+    const CELLS: usize = PROCESSES as usize * Register::ALL.len();
+
+    /// What is done with the run of a register, or of two.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Allocate(usize, u64),
+        Free(usize),
+        HandOver(usize, usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let cell = 0..CELLS;
+        // Mostly short runs, of all sizes within their last page; some that fill the heap, or never fit.
+        let bytes = prop_oneof![
+            8 => 0..8 * PAGE as u64,
+            2 => 0..64 * PAGE as u64,
+            1 => 0..2 * PAGES * PAGE as u64,
+        ];
+        prop_oneof![
+            4 => (cell.clone(), bytes).prop_map(|(cell, bytes)| Step::Allocate(cell, bytes)),
+            3 => cell.clone().prop_map(Step::Free),
+            1 => (cell.clone(), cell).prop_map(|(from, to)| Step::HandOver(from, to)),
+        ]
+    }
+
+    /// The heap, and what should be in use of it: first page and pages of the run in each register.
+    struct Model {
+        member: Member,
+        runs: [Option<(u64, u64)>; CELLS],
+    }
+
+    impl Model {
+        fn new() -> Self {
+            let geometry = Geometry {
+                processes_max: PROCESSES,
+                objects_max: 1,
+                heap_pages: u32::try_from(PAGES).unwrap(),
+            };
+            let (_, arena) = Arena::create(geometry).unwrap();
+            let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+            Self { member, runs: [None; CELLS] }
+        }
+
+        fn register(&self, cell: usize) -> &AtomicU64 {
+            let kinds = Register::ALL.len();
+            self.member.arena.process((cell / kinds) as u32).unwrap().register(Register::ALL[cell % kinds])
+        }
+
+        /// The longest run of pages that nobody has.
+        fn longest_gap(&self) -> u64 {
+            let mut runs: Vec<_> = self.runs.iter().flatten().copied().collect();
+            runs.sort_unstable();
+            runs.push((PAGES, 0));
+            let mut end = 1;
+            let gaps = runs.iter().map(|(page, pages)| {
+                let gap = page.checked_sub(end).expect("runs overlap");
+                end = page + pages;
+                gap
+            });
+            gaps.max().unwrap()
+        }
+
+        fn allocate(&mut self, cell: usize, bytes: u64) {
+            let pages = bytes.div_ceil(PAGE as u64).max(1);
+            let longest = self.longest_gap();
+            match allocate(&self.member, bytes, self.register(cell)) {
+                Ok(page) => {
+                    assert!(page >= 1 && page + pages <= PAGES, "{page} and {pages} pages");
+                    self.runs[cell] = Some((page, pages));
+                    let mut start = [1; 32];
+                    self.member.arena.read(page, 0, &mut start).unwrap();
+                    assert_eq!(start, [0; 32], "what stood there before can be seen");
+                    self.member.arena.write(page, 0, &[0xff; PAGE]).unwrap();
+                }
+                Err(Errno::Msgsize) => assert!(pages >= PAGES, "{pages} pages could be had"),
+                // Not each run of the smallest class that may do is looked at, but a longer one is always found.
+                Err(error) => {
+                    assert_eq!(error, Errno::Nomem);
+                    assert!(longest < (2 << class_of(pages)), "{pages} pages, where {longest} were free");
+                }
+            }
+        }
+
+        fn free(&mut self, cell: usize) {
+            free(&self.member, self.register(cell)).unwrap();
+            self.runs[cell] = None;
+        }
+
+        fn check(&self) {
+            // Panics if two overlap.
+            self.longest_gap();
+            let used: u64 = self.runs.iter().flatten().map(|(_, pages)| pages).sum();
+            assert_eq!(self.member.arena.header().unwrap().heap.used_pages(), used);
+            for (cell, run) in self.runs.iter().enumerate() {
+                assert_eq!(self.register(cell).load(Ordering::Relaxed), run.map_or(0, |(page, _)| page));
+                if let Some((page, pages)) = run {
+                    assert_eq!(run_pages(&self.member.arena, *page), Ok(*pages));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Runs never overlap, what is in use is known exactly, and runs that are freed become one again.
+        #[test]
+        fn the_heap_is_as_its_model(steps in proptest::collection::vec(step(), 1..300)) {
+            let mut model = Model::new();
+            for step in steps {
+                match step {
+                    Step::Allocate(cell, bytes) if model.runs[cell].is_none() => model.allocate(cell, bytes),
+                    Step::Free(cell) if model.runs[cell].is_some() => model.free(cell),
+                    Step::HandOver(from, to) if model.runs[from].is_some() && model.runs[to].is_none() => {
+                        hand_over(&model.member, model.register(from), model.register(to)).unwrap();
+                        model.runs.swap(from, to);
+                    }
+                    _ => {}
+                }
+                model.check();
+            }
+            for cell in 0..CELLS {
+                if model.runs[cell].is_some() {
+                    model.free(cell);
+                    model.check();
+                }
+            }
+            let whole = (PAGES - 1) * PAGE as u64;
+            let page = allocate(&model.member, whole, model.register(0));
+            prop_assert_eq!(page, Ok(1), "what was freed is one run again");
+        }
+    }
+}

@@ -37,6 +37,8 @@ pub(crate) mod tally;
 pub(crate) mod waiting;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod death_tests;
 #[cfg(test)]
 mod models;

@@ -20,6 +20,7 @@ use super::Result;
 use super::arena::{Arena, Member};
 use super::kind::{self, Kind};
 use super::lock::{Guard, Lock};
+use super::sweep::go_on;
 use crate::sys::atomic::{AtomicU64, Ordering, compiler_fence};
 use crate::sys::mem::{Shared, shared};
 
@@ -344,10 +345,11 @@ pub(crate) fn release(member: &Member, handle: Handle) -> Result<()> {
 /// Ends what one process has to do with an object, clears its bit, and destroys the object if that was the last.
 fn drop_hold(member: &Member, index: u32, process: u32) -> Result<()> {
     let _operation = member.begin(index)?;
-    kind::settle(member, index, process)?;
+    let settled = kind::settle(member, index, process);
+    go_on(settled)?;
     let (word, bit) = bit(process);
     member.arena.ref_word(index, word)?.fetch_and(!bit, Ordering::SeqCst);
-    destroy_if_unused(member, index)
+    destroy_if_unused(member, index).and(settled)
 }
 
 fn is_held(arena: &Arena, index: u32) -> Result<bool> {
@@ -481,7 +483,7 @@ pub(crate) fn drop_holds_of(member: &Member, dead: u32, killed: bool) -> Result<
     let (word, bit) = bit(dead);
     for index in 0..arena.header()?.objects.high_water(arena) {
         if arena.ref_word(index, word)?.load(Ordering::Relaxed) & bit != 0 {
-            drop_hold(member, index, dead)?;
+            go_on(drop_hold(member, index, dead))?;
         }
         if !killed {
             continue;
@@ -489,14 +491,14 @@ pub(crate) fn drop_holds_of(member: &Member, dead: u32, killed: bool) -> Result<
         let slot = arena.object(index)?;
         let state = slot.state.load(Ordering::Acquire);
         if state & 0xff == LIVE && !is_held(arena, index)? {
-            destroy_if_unused(member, index)?;
+            go_on(destroy_if_unused(member, index))?;
         }
         let destroyer = state >> 8 & 0xff_ffff;
         if state & 0xff == DYING && [dead, member.index].iter().any(|one| destroyer == u64::from(one + 1)) {
             let mut unused = Vec::new();
-            finish_destroying(member, index, &mut unused)?;
+            go_on(finish_destroying(member, index, &mut unused))?;
             for index in unused {
-                destroy_if_unused(member, index)?;
+                go_on(destroy_if_unused(member, index))?;
             }
         }
     }

@@ -607,8 +607,11 @@ fn take(
     let arena = &*member.arena;
     let head = &queue.head;
     if head.sequence.load(Ordering::Relaxed) == queue.tail.published.load(Ordering::Acquire) {
+        // Else a damaged copy would say for ever that there is something to take.
+        head.publish();
         return Err(Errno::Again);
     }
+    let mut links = 0;
     let (segment, offset, record, room) = loop {
         let segment = head.segment.load(Ordering::Relaxed);
         let offset = head.offset.load(Ordering::Relaxed);
@@ -619,6 +622,11 @@ fn take(
             if record & 0xff != LINK {
                 break (segment, offset, record, left - 8);
             }
+        }
+        // A chain that has no end is damaged.
+        links += 1;
+        if links > arena.geometry.heap_pages {
+            return Err(Errno::Io);
         }
         let next = arena.in_heap::<SegmentHead>(segment, 0)?.next.load(Ordering::Relaxed);
         guard.set(&head.segment, next)?;

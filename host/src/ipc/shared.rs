@@ -126,7 +126,7 @@ fn locate(member: &Member, shared: Object<'_, SharedState>, offset: u64, len: u6
             member.arena.offset_of(first) as usize
         }
     };
-    Ok(start + offset as usize)
+    start.checked_add(offset as usize).ok_or(Errno::Io)
 }
 
 /// Copies bytes out.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use sandpool_abi::Errno;
+
 use super::Result;
 use super::arena::Member;
 use super::process_table::Register;
@@ -32,12 +34,12 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         }
         let object = slot.operation().filter(|index| *index < arena.geometry.objects_max);
         if let Some(object) = object {
-            kind::abandon(supervisor, object, dead)?;
+            go_on(kind::abandon(supervisor, object, dead))?;
         }
-        drop(header.heap.lock_word().lock(supervisor)?);
-        drop(header.objects.lock_word().lock(supervisor)?);
+        go_on(header.heap.lock_word().lock(supervisor).map(drop))?;
+        go_on(header.objects.lock_word().lock(supervisor).map(drop))?;
         if let Some(object) = object {
-            kind::recover(supervisor, object)?;
+            go_on(kind::recover(supervisor, object))?;
             slot.clear_operation();
         }
         // It may have been about to say that it has freed something, which is no operation on an object; or to tell
@@ -53,15 +55,24 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
             if cell.load(Ordering::Acquire) == 0 {
                 continue;
             }
-            match register {
-                Register::Segment => heap::free(supervisor, cell)?,
-                _ => message::discard(supervisor, cell, &mut unused)?,
-            }
+            go_on(match register {
+                Register::Segment => heap::free(supervisor, cell),
+                _ => message::discard(supervisor, cell, &mut unused),
+            })?;
         }
     }
     object::drop_holds_of(supervisor, dead, killed)?;
     for index in unused {
-        object::destroy_if_unused(supervisor, index)?;
+        go_on(object::destroy_if_unused(supervisor, index))?;
     }
     Ok(())
+}
+
+/// What is damaged is no reason to leave the rest as it is: only what is `BUSY` is one to stop. And the object that the
+/// dead process worked on may be gone, and its slot on the way to be another's.
+pub(super) fn go_on(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Errno::Busy) => Err(Errno::Busy),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -15,7 +15,7 @@ use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
 };
-use crate::ipc::{heap, sweep};
+use crate::ipc::{heap, object, sweep};
 use crate::process::boot::{self, Image};
 use crate::process::exit::TRAP_CODE;
 use crate::process::family::default_name;
@@ -228,7 +228,8 @@ impl Children {
     /// Sweeps up behind a process and tells its relatives, or puts that off: then it is tried `again`.
     fn bury(&mut self, index: u32, reaped: Reaped, again: bool) {
         let killed = again || !matches!(reaped.end, End::Exited(_));
-        if sweep::sweep(&self.member, index, killed) == Err(sandpool_abi::Errno::Busy) {
+        let swept = sweep::sweep(&self.member, index, killed).and_then(|()| self.free_ended(index, again));
+        if swept == Err(sandpool_abi::Errno::Busy) {
             self.unswept.push((index, reaped));
             return;
         }
@@ -248,30 +249,38 @@ impl Children {
         orphans.into_iter().chain([u32::from(parent)]).for_each(|index| self.tell(index));
     }
 
-    /// What a process that has ended leaves of a child: one that nobody will ask about, or nothing. Whether the child
-    /// is alive.
+    /// Gives the slots of children back that have ended, or that their parent died before it could start: then with
+    /// what they were to be given. `again` if it was `BUSY`.
+    fn free_ended(&self, parent: u32, again: bool) -> Result<(), sandpool_abi::Errno> {
+        let arena = &*self.image.arena;
+        for (child, state) in table::children(arena, parent) {
+            let has_process = arena.process_id(child)?.load(Ordering::Acquire) != 0;
+            if state.is_alive() && has_process {
+                continue;
+            }
+            let register = arena.process(child)?.register(Register::Outgoing);
+            let given = match register.load(Ordering::Acquire) {
+                0 => Ok(()),
+                _ => heap::free(&self.member, register),
+            };
+            for freed in [given, object::drop_holds_of(&self.member, child, again)] {
+                if freed == Err(sandpool_abi::Errno::Busy) {
+                    return freed;
+                }
+            }
+            table::free(arena, child, |_| true)?;
+        }
+        Ok(())
+    }
+
+    /// A process has ended, and nobody will ask about this child of it. Whether it is one.
     fn leave_orphan(&self, parent: u32, child: u32) -> bool {
         let arena = &*self.image.arena;
-        let Ok(state) = table::state(arena, child) else { return false };
-        if state.state == State::Free || u32::from(state.parent) != parent {
-            return false;
-        }
-        let has_process = arena.process_id(child).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0);
-        if state.is_alive() && has_process {
-            let orphan =
-                |old: StateWord| Some(StateWord { parent: NO_PARENT, flags: old.flags | RELEASED, ..old });
-            let _ = table::update(arena, child, orphan);
-            return true;
-        }
-        // It has ended, or its parent died before there was one: then what it was to be given is given back.
-        if let Ok(slot) = arena.process(child)
-            && slot.register(Register::Outgoing).load(Ordering::Acquire) != 0
-        {
-            let _ = heap::free(&self.member, slot.register(Register::Outgoing));
-        }
-        let _ = crate::ipc::object::drop_holds_of(&self.member, child, false);
-        let _ = table::free(arena, child, |_| true);
-        false
+        let orphan = |old: StateWord| {
+            let is_one = old.is_alive() && u32::from(old.parent) == parent;
+            is_one.then_some(StateWord { parent: NO_PARENT, flags: old.flags | RELEASED, ..old })
+        };
+        table::update(arena, child, orphan).is_ok_and(|left| left.is_some())
     }
 
     /// Something has changed for this process.

@@ -119,6 +119,8 @@ pub(crate) fn notify(
     }
     let _operation = member.begin(condition.index)?;
     let mut notified = 0;
+    // No more can wait: a list that has no end is damaged.
+    let count = count.min(u64::from(member.arena.geometry.processes_max));
     while notified < count {
         let first = condition.state.first.load(Ordering::Acquire);
         if first == 0 {

@@ -472,6 +472,7 @@ impl Worker<'_> {
                 let [first, second] = objects.value.get_obj().get()?;
                 self.check(first, second, died)?;
                 objects.value.get_obj().set([first + 1, second])?;
+                linger();
                 objects.value.get_obj().set([first + 1, first + 1])?;
                 self.ledger.count(common::CHANGES + which)?;
                 Ok(guard.release()?)
@@ -480,6 +481,7 @@ impl Worker<'_> {
                 let (mut guard, died) = taken(objects.array.lock())?;
                 self.check(guard[0], guard[1], died)?;
                 guard[0] += 1;
+                linger();
                 guard[1] = guard[0];
                 self.ledger.count(common::CHANGES + which)?;
                 Ok(drop(guard))
@@ -492,10 +494,10 @@ impl Worker<'_> {
     fn notify_or_wait(&mut self, which: usize) -> Outcome {
         let (condition, pair) = &self.objects.condition;
         let (guard, mut died) = taken(condition.acquire_timeout(LONG))?;
-        if self.random.below(8) == 0 {
+        // Who has it from the dead puts it right first.
+        if !died && self.random.below(8) == 0 {
             let before = pair.atomic(0)?.load();
-            while pair.atomic(0)?.load() == before && self.ledger.common(common::STOP)? == 0 {
-                // Who has died may have done so behind its change, and have told nobody.
+            while !died && pair.atomic(0)?.load() == before && self.ledger.common(common::STOP)? == 0 {
                 match guard.wait_timeout(LONG) {
                     Ok(true) => {}
                     Ok(false) => return Err("a condition wasn't notified".into()),
@@ -516,6 +518,7 @@ impl Worker<'_> {
         let (first, second) = (pair.atomic(0)?.load(), pair.atomic(1)?.load());
         self.check(first, second, died)?;
         pair.atomic(0)?.store(first + 1);
+        linger();
         pair.atomic(1)?.store(first + 1);
         self.ledger.count(common::CHANGES + which)?;
         Ok(())
@@ -534,6 +537,7 @@ impl Worker<'_> {
         self.doing(doing::UNIT, 1)?;
         if self.random.below(2) == 0 {
             let unit = self.objects.returned.acquire_timeout(LONG)?;
+            linger();
             let value = self.objects.returned.value()?;
             SemaphorePermit::release(unit)?;
             return if value < UNITS { Ok(()) } else { Err(format!("{value} units are free").into()) };
@@ -541,6 +545,7 @@ impl Worker<'_> {
         let own = self.ledger.units.atomic(self.slot)?;
         let unit = self.objects.lost.acquire_timeout(LONG)?;
         own.store(1);
+        linger();
         let all = self.ledger.units.to_vec()?.iter().sum::<u64>();
         own.store(0);
         unit.release()?;
@@ -648,6 +653,11 @@ fn be_a_child(queue: &Queue<u64>, event: &Event, semaphore: &Semaphore, theirs: 
     Ok(theirs.send(&8_u64)?)
 }
 
+/// Stays where it is for a moment, so that some are killed there.
+fn linger() {
+    (0..2_000).for_each(|number| drop(std::hint::black_box(Box::new(number))));
+}
+
 /// A guard, and whether it comes from one who died.
 fn taken<G>(guard: Result<G, AcquireError<G>>) -> Result<(G, bool), Box<dyn std::error::Error>> {
     match guard {
@@ -686,8 +696,10 @@ fn round(seed: u64, workers: usize, total: &mut Total) -> Outcome {
         }
         let sentinels: Vec<_> = running.iter().flatten().map(Process::sentinel).collect();
         wait(&sentinels, Some(Duration::from_micros(random.below(2_000))))?;
-        if stopped.is_none() && random.below(3) == 0 {
-            running[random.below(workers as u64) as usize].as_ref().map_or(Ok(()), Process::kill)?;
+        for worker in running.iter().flatten() {
+            if stopped.is_none() && random.below(8) == 0 {
+                worker.kill()?;
+            }
         }
         for (slot, place) in running.iter_mut().enumerate() {
             match place.as_ref().and_then(Process::exit_status) {

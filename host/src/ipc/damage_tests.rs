@@ -1,0 +1,316 @@
+//! Any bytes in the arena: what a compromised process of the run could write there.
+//!
+//! Whatever stands there, each operation and the supervisor's sweep come to an end: with an error, or with a result
+//! that is nonsense, but not with a panic, nor outside of the arena, nor never.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use sandpool_abi::pipe::DUPLEX;
+use sandpool_abi::shared::ADD;
+
+use super::arena::{Arena, Geometry, Member, PAGE, Patience};
+use super::kind;
+use super::message::{self, Carry};
+use super::object::{self, Handle, State};
+use super::pipe;
+use super::process_table::{self as table, ProcessHandle, Register};
+use super::queue::{self, Port, Taken};
+use super::shared::{self, Atomic};
+use super::sweep::sweep;
+use super::sync::{barrier, condition, event, lock, semaphore};
+use super::waiting::Waiting;
+use crate::sys::atomic::AtomicU64;
+use crate::sys::futex::Deadline;
+
+const PROCESSES: u32 = 4;
+const OBJECTS: u32 = 24;
+const HEAP_PAGES: u32 = 96;
+/// Longer than any case takes.
+const LONG: Duration = Duration::from_secs(60);
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        (self.next() >> 16) % end
+    }
+
+    /// What a word is overwritten with: what could be taken for something, for the most part.
+    fn word(&mut self) -> u64 {
+        match self.below(12) {
+            0 => 0,
+            1 => u64::MAX,
+            2 => self.next(),
+            // Numbers of processes, objects, pages.
+            3 | 4 => self.below(u64::from(HEAP_PAGES) + 4),
+            // A run, free or in use.
+            5 => 1 << 62 | self.below(u64::from(HEAP_PAGES) + 4),
+            6 => 2 << 62 | self.below(u64::from(HEAP_PAGES) + 4),
+            // A handle.
+            7 => self.below(3) << 32 | self.below(u64::from(OBJECTS) + 2),
+            // The head of a record.
+            8 => self.below(10_000) << 8 | self.below(5),
+            // What is almost too much.
+            9 => u64::MAX - self.below(70_000),
+            10 => (1 << 63) - self.below(3),
+            _ => 1 << self.below(64),
+        }
+    }
+}
+
+/// An arena with something of each kind in it, in the middle of everything.
+struct World {
+    arena: Arc<Arena>,
+    all: Vec<Handle>,
+}
+
+impl World {
+    fn new() -> Self {
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: OBJECTS, heap_pages: HEAP_PAGES };
+        let (_, arena) = Arena::create(geometry).unwrap();
+        let mut world = Self { arena: Arc::new(arena), all: Vec::new() };
+        let mut parent = None;
+        for name in ["MainProcess", "a child", "another"] {
+            let (index, handle) = table::reserve(&world.arena, parent, name.as_bytes(), 0).unwrap();
+            parent.get_or_insert((index, handle));
+        }
+        let member = world.member(0);
+        let [first, second] = [0, 3].map(|maxsize| queue::create(&member, maxsize, maxsize != 0).unwrap());
+        let lonely = queue::create(&member, 0, false).unwrap();
+        let ends = pipe::create(&member, 20_000, DUPLEX).unwrap();
+        world.all.extend([first, second, ends[0], ends[1]]);
+        world.all.extend([false, true].map(|recursive| lock::create(&member, recursive).unwrap()));
+        world.all.push(semaphore::create(&member, 3, true, true).unwrap());
+        world.all.push(event::create(&member).unwrap());
+        world.all.push(condition::create(&member).unwrap());
+        world.all.push(barrier::create(&member, 2).unwrap());
+        world.all.push(shared::create(&member, 9000, false, "large").unwrap());
+        world.all.push(shared::create(&member, 90, true, "").unwrap());
+        for handle in &world.all {
+            object::share(&member, *handle, 1).unwrap();
+        }
+        let put = |queue, item: &[u8], handles: &[Handle]| {
+            queue::put(&member, port(&member, queue).unwrap(), item, handles, Deadline::NOW).unwrap();
+        };
+        for length in [10, 8000, 8000, 20_000] {
+            put(first, &vec![1; length], &[]);
+        }
+        put(first, b"with handles", &[second, lonely]);
+        put(second, b"short", &[]);
+        queue::get(&member, port(&member, second).unwrap(), || false, &mut [0; 9], Deadline::NOW).unwrap();
+        object::release(&member, lonely).unwrap();
+        let [_, _, end, _, plain, _, units, _, news, place, ..] = world.all[..] else { unreachable!() };
+        pipe::send(&member, object::resolve(&member, end).unwrap(), &[2; 5000], &[], Deadline::NOW).unwrap();
+        lock::acquire(&member, object::resolve(&member, plain).unwrap(), Deadline::NOW).unwrap();
+        semaphore::acquire(&member, object::resolve(&member, units).unwrap(), Deadline::NOW).unwrap();
+        let other = world.member(1);
+        barrier::arrive(&other, object::resolve(&other, place).unwrap(), false, Deadline::NOW).unwrap();
+        condition::enter(
+            &member,
+            object::resolve(&member, news).unwrap(),
+            object::resolve(&member, plain).unwrap(),
+        )
+        .unwrap();
+        // A message that it is about to send, and what it is in the middle of.
+        let register = member.slot().unwrap().register(Register::Outgoing);
+        message::compose(&member, &[b"outgoing"], &[first], Carry::Counted, register).unwrap();
+        std::mem::forget(member.begin(0).unwrap());
+        world
+    }
+
+    fn member(&self, index: u32) -> Member {
+        Member { arena: self.arena.clone(), index, patience: Patience::Brief }
+    }
+
+    /// Where the parts are: headers, processes, objects, descriptors of pages, and the heap.
+    fn parts(&self) -> Vec<(usize, usize)> {
+        let at = |word: &AtomicU64| self.arena.offset_of(word) as usize;
+        let of = |offset: u64| offset as usize;
+        let heap = at(self.arena.in_heap(1, 0).unwrap());
+        let pages = of(self.arena.offset_of(self.arena.page(0).unwrap()));
+        let objects = of(self.arena.offset_of(self.arena.object(0).unwrap()));
+        let states = at(self.arena.process_state(0).unwrap());
+        vec![(0, states), (states, objects), (objects, pages), (pages, heap - PAGE), (heap, heap + 30 * PAGE)]
+    }
+
+    fn damage(&self, random: &mut Random) {
+        let parts = self.parts();
+        let (from, to) = parts[random.below(parts.len() as u64) as usize];
+        let words = ((to - from) / 8) as u64;
+        // Here and there, or one piece of it, or nearly all.
+        let (first, count, every) = match random.below(4) {
+            0 => (random.below(words), 1 + random.below(40), 1),
+            1 => (0, words, 2 + random.below(6)),
+            _ => (0, words, 16 + random.below(words.max(32))),
+        };
+        for word in first..(first + count).min(words) {
+            if random.below(every) == 0 {
+                let bytes = random.word().to_le_bytes();
+                self.arena.write_at(from + word as usize * 8, &bytes).unwrap();
+            }
+        }
+    }
+}
+
+fn port(member: &Member, handle: Handle) -> super::Result<Port<'_>> {
+    let queue = object::resolve(member, handle)?;
+    Ok(Port { queue: queue.state, object: queue.index, waiting: Waiting::Get(queue.index) })
+}
+
+/// Does it with the object of that handle if it is of the kind, or seems to be.
+fn with<S: State>(member: &Member, handle: Handle, operation: impl FnOnce(object::Object<'_, S>)) {
+    if let Ok(object) = object::resolve(member, handle) {
+        operation(object);
+    }
+}
+
+/// All that can be done with an object, or without one. How it ends is all the same.
+fn operate(member: &Member, world: &World, random: &mut Random) {
+    let handle = world.all[random.below(world.all.len() as u64) as usize];
+    let other = world.all[random.below(world.all.len() as u64) as usize];
+    let now = Deadline::NOW;
+    let mut buffer = vec![0; 9000];
+    let taken = |taken: super::Result<Taken>| {
+        if let Ok(Taken::Message(message)) = taken {
+            let mut bytes = vec![0; message.len as usize];
+            let _ = message.read(member, &mut bytes);
+            if let Ok(handles) = message.handles(member) {
+                let _ = message.arrive(member, &handles);
+            }
+            let _ = message::discard(
+                member,
+                member.slot().unwrap().register(Register::Incoming),
+                &mut Vec::new(),
+            );
+        }
+    };
+    if let Ok(port) = port(member, handle) {
+        let _ = (port.queue.size(), port.queue.bound());
+        let _ = match random.below(8) {
+            0 => queue::put(member, port, &[3; 100], &[], now),
+            1 => queue::put(member, port, &[3; 100], &[other], now),
+            2 => queue::put_many(member, port, [&[4; 10][..], &[5; 8000]].into_iter(), now).map(drop),
+            3 => queue::get_many(member, port, &mut buffer, |_| true, now).map(drop),
+            4 => queue::task_done(member, port),
+            5 => queue::join(member, port, now).map(drop),
+            6 => queue::close(member, port),
+            _ => {
+                taken(queue::get(member, port, || false, &mut buffer, now));
+                Ok(())
+            }
+        };
+    }
+    with(member, handle, |end| match random.below(2) {
+        0 => drop(pipe::send(member, end, &[6; 3000], &[], now)),
+        _ => taken(pipe::recv(member, end, &mut buffer, now)),
+    });
+    with(member, handle, |one| {
+        let _ = (lock::acquire(member, one, now), lock::held(member, one), lock::release(member, one));
+        with(member, other, |condition| {
+            let _ = condition::enter(member, condition, one);
+            let _ = condition::wait(member, condition, now);
+            let _ = lock::acquire(member, one, now);
+            let _ = condition::notify(member, condition, one, u64::MAX);
+        });
+    });
+    with(member, handle, |one| {
+        let _ = semaphore::acquire(member, one, now);
+        let _ = semaphore::release(member, one, 1 + random.below(3));
+        let _ = (one.state.value(), one.state.died(), one.state.held_by(member, 1));
+    });
+    with(member, handle, |one| {
+        let _ = (event::set(member, one), event::wait(member, one, now));
+        event::clear(one);
+    });
+    with(member, handle, |one| {
+        if let Ok(arrival) = barrier::arrive(member, one, random.below(2) == 0, now) {
+            let _ = barrier::wait(member, one, arrival, now);
+        }
+        let _ = match random.below(3) {
+            0 => barrier::release(member, one),
+            1 => barrier::reset(member, one),
+            _ => barrier::abort(member, one),
+        };
+    });
+    with(member, handle, |one| {
+        let offset = if random.below(2) == 0 { random.below(9000) } else { random.word() };
+        let _ = shared::read(member, one, offset, &mut [0; 100]);
+        let _ = shared::write(member, one, offset, &[7; 100]);
+        let _ = shared::atomic(member, one, offset, 1 << random.below(4), Atomic::Rmw(ADD, 1));
+        let _ = (shared::pages(member, one), one.state.name());
+    });
+    let (kinds, index) = (kind::readiness(member, handle), random.below(u64::from(OBJECTS) + 1) as u32);
+    let _ = kinds.map(|(_, ready)| ready.is_ready());
+    let _ = (kind::shares(member, index), kind::other_end(member, index), kind::at_barrier(member, index));
+    let _ = match random.below(12) {
+        0 => queue::create(member, 1, true).map(drop),
+        1 => pipe::create(member, 100, 0).map(drop),
+        2 => shared::create(member, 5000, false, "new").map(drop),
+        3 => shared::open(member, "large").map(drop),
+        4 => shared::unlink(member, "large"),
+        5 => object::release(member, handle),
+        6 => object::share(member, handle, 2),
+        7 => table::reserve(&member.arena, Some((0, ProcessHandle::new(0, 0))), b"new", 0).map(drop),
+        8 => table::free(&member.arena, 2, |_| true).map(drop),
+        _ => Ok(()),
+    };
+    let _ = (table::take_requests(&member.arena), table::children(&member.arena, 0).count());
+    if let Ok(slot) = member.arena.process(index % PROCESSES) {
+        let _ = (slot.name(), slot.claimed(), slot.exit(), slot.waits.what(), slot.parent());
+        slot.waits.wake(member);
+    }
+}
+
+/// Damages an arena, uses it, and sweeps up behind all who did.
+fn case(seed: u64) {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let world = World::new();
+    let supervisor = world.member(PROCESSES);
+    for _ in 0..1 + random.below(3) {
+        world.damage(&mut random);
+        for _ in 0..random.below(30) {
+            let member = world.member(random.below(2) as u32);
+            operate(&member, &world, &mut random);
+        }
+    }
+    for dead in 0..PROCESSES {
+        let killed = random.below(4) != 0;
+        if sweep(&supervisor, dead, killed).is_err() {
+            // As the supervisor does after BUSY.
+            let _ = sweep(&supervisor, dead, true);
+        }
+    }
+}
+
+#[test]
+fn any_bytes_in_the_arena_are_borne() {
+    let cases = std::env::var("SANDPOOL_DAMAGE_CASES").map_or(3000, |cases| cases.parse().unwrap());
+    let (done, wait) = mpsc::channel();
+    let cases = std::thread::spawn(move || {
+        for seed in 0..cases {
+            done.send(seed).unwrap();
+            case(seed);
+        }
+    });
+    // What never ends is no panic, so somebody else has to see it.
+    let mut last = None;
+    loop {
+        match wait.recv_timeout(LONG) {
+            Ok(seed) => last = Some(seed),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => panic!("the case of seed {last:?} doesn't end"),
+        }
+    }
+    assert!(cases.join().is_ok(), "the case of seed {last:?} has panicked");
+}
