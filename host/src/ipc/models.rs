@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use sandpool_abi::Errno;
@@ -21,14 +21,16 @@ use super::arena::{Arena, Geometry, Member, Patience};
 use super::death_tests::{copy, of, port};
 use super::object::{self, Handle, count_live};
 use super::pipe::{self, EndState};
+use super::process_table::Register;
 use super::sync::{barrier, condition, event, lock, semaphore};
+use super::waiting::Waiting;
 use super::{kind, queue, sweep};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
 use crate::sys::model;
 
 /// Orders that are tried of each model.
-const ORDERS: usize = 1000;
+const ORDERS: usize = 5000;
 
 /// Processes that there can be.
 const PROCESSES: u32 = 6;
@@ -137,6 +139,11 @@ impl Model {
                 }
                 behind.retain_mut(|(process, killed)| match sweep::sweep(&supervisor, *process, *killed) {
                     Ok(()) => {
+                        let slot = supervisor.arena.process(*process).unwrap();
+                        let left = [&slot.place.object]
+                            .into_iter()
+                            .chain(Register::ALL.map(|one| slot.register(one)));
+                        assert!(left.map(|word| word.load(Ordering::SeqCst)).eq([0; 5]), "not swept up");
                         swept.insert(*process);
                         false
                     }
@@ -157,7 +164,8 @@ impl Model {
             move || last.send((victim.unwrap(), true)).unwrap(),
             || {
                 let clock = thread::spawn(|| {
-                    (0..thread_rng().gen_range(0..200)).for_each(|_| thread::yield_now());
+                    (0..thread_rng().gen_range(0..1 << thread_rng().gen_range(3..10)))
+                        .for_each(|_| thread::yield_now());
                     model::tick();
                 });
                 let mut tasks = Vec::new();
@@ -233,7 +241,8 @@ models! {
     barrier_is_reset_with_a_death: a_barrier_that_is_reset(&[3]);
     barrier_with_a_timeout: a_barrier_with_a_timeout(&[]);
     event_is_seen: an_event(&[]);
-    event_with_a_death: an_event(&[0, 1]);
+    event_with_a_death: an_event(&[0, 1, 2]);
+    change_of_a_process_is_seen: a_change();
     several_are_waited_for: several(&[]);
     several_with_a_death: several(&[0, 1, 2, 3]);
     one_of_several_is_taken: an_item_of_several(&[]);
@@ -485,11 +494,12 @@ fn a_lock(recursive: bool, victims: &[u32]) {
     assert_eq!(*inside.lock().unwrap(), None, "nobody was told of a death with the lock");
 }
 
-/// Three who want one of two units each, twice.
+/// Three who want one of two units each, or the only one, twice.
 fn a_semaphore(victims: &[u32]) {
     let mut model = Model::new();
-    let returned = thread_rng().r#gen();
-    let semaphore = model.share(semaphore::create(&model.maker(), 2, true, returned).unwrap());
+    let units = thread_rng().gen_range(1..=2);
+    let returned = units == 1 || thread_rng().r#gen();
+    let semaphore = model.share(semaphore::create(&model.maker(), units, true, returned).unwrap());
     let inside = Arc::new(Mutex::new(BTreeSet::new()));
     let with_the_dead = log();
     let (there, gone) = (inside.clone(), with_the_dead.clone());
@@ -502,7 +512,7 @@ fn a_semaphore(victims: &[u32]) {
             for _ in 0..2 {
                 semaphore::acquire(member, semaphore, NEVER).unwrap();
                 inside.lock().unwrap().insert(member.index);
-                assert!(inside.lock().unwrap().len() <= 2, "more inside than units");
+                assert!(inside.lock().unwrap().len() as u64 <= units, "more inside than units");
                 model::point();
                 inside.lock().unwrap().remove(&member.index);
                 semaphore::release(member, semaphore, 1).unwrap();
@@ -512,7 +522,7 @@ fn a_semaphore(victims: &[u32]) {
     model.process_after(&[0, 1, 2], move |member| {
         let semaphore = of::<semaphore::SemaphoreState>(member, semaphore);
         let (value, died) = (semaphore.state.value(), semaphore.state.died());
-        assert_eq!(value, if returned { 2 } else { 2 - died });
+        assert_eq!(value, if returned { units } else { units - died });
         let gone = with_the_dead.lock().unwrap();
         // It may have had one that it didn't come to use, or to give back.
         assert!(died >= u64::from(gone.contains(&true)) && died <= gone.len() as u64);
@@ -648,11 +658,20 @@ fn a_condition_with_a_timeout(victims: &[u32]) {
     model.run(victims);
 }
 
-/// Passes a barrier. The index.
-fn pass(member: &Member, handle: Handle, acts: bool, deadline: Deadline) -> super::Result<i64> {
+/// Passes a barrier, and tells when it is surely inside. The index.
+fn pass(
+    member: &Member,
+    handle: Handle,
+    acts: bool,
+    deadline: Deadline,
+    inside: impl Fn(bool),
+) -> super::Result<i64> {
     let barrier = of(member, handle);
     let arrival = barrier::arrive(member, barrier, acts, deadline)?;
-    let index = barrier::wait(member, barrier, arrival, deadline)?;
+    inside(true);
+    let waited = barrier::wait(member, barrier, arrival, deadline);
+    inside(false);
+    let index = waited?;
     if index & ACT != 0 {
         assert!(acts);
         barrier::release(member, barrier)?;
@@ -665,12 +684,18 @@ fn a_barrier(victims: &[u32]) {
     let mut model = Model::new();
     let barrier = model.share(barrier::create(&model.maker(), 3).unwrap());
     let passed = log();
+    let inside = Arc::new(Mutex::new(BTreeMap::new()));
     for _ in 0..3 {
-        let passed = passed.clone();
+        let (passed, inside) = (passed.clone(), inside.clone());
         let acts = thread_rng().r#gen();
         model.process(move |member| {
             for round in 0..2 {
-                match pass(member, barrier, acts, NEVER) {
+                let passes = pass(member, barrier, acts, NEVER, |is_inside| {
+                    let mut inside = inside.lock().unwrap();
+                    inside.remove(&member.index);
+                    inside.extend(is_inside.then_some((member.index, round)));
+                });
+                match passes {
                     Ok(index) => passed.lock().unwrap().push((round, index)),
                     Err(error) => return assert_eq!(error, Errno::Broken),
                 }
@@ -680,12 +705,21 @@ fn a_barrier(victims: &[u32]) {
     let victim = choose(victims);
     if let Some(victim) = victim {
         // If it died outside, nobody is told that it won't come.
-        let died = log();
+        let (died, passed) = (log(), passed.clone());
         let found = died.clone();
         model.on_found = Some(Box::new(move |dead| found.lock().unwrap().push(dead)));
         model.process_after(&[victim], move |member| {
             let barrier = of::<barrier::BarrierState>(member, barrier);
-            assert_eq!(member.arena.process(victim).unwrap().place.object.load(Ordering::SeqCst), 0);
+            let rounds = |round| passed.lock().unwrap().iter().filter(|(one, _)| *one == round).count();
+            // If it died inside, either that is known, or the others pass all the same.
+            let waits = || {
+                let round = inside.lock().unwrap().get(&victim).copied();
+                round.is_some_and(|round| rounds(round) < 2)
+            };
+            while waits() && !barrier.state.is_broken() {
+                model::pause();
+            }
+            // If it died outside, nobody is told that it won't come.
             if !died.lock().unwrap().is_empty() && !barrier.state.is_broken() {
                 barrier::abort(member, barrier).unwrap();
             }
@@ -707,7 +741,8 @@ fn a_barrier_that_is_reset(victims: &[u32]) {
     let barrier = model.share(barrier::create(&model.maker(), 3).unwrap());
     for _ in 0..3 {
         let acts = thread_rng().r#gen();
-        model.process(move |member| while pass(member, barrier, acts, NEVER) == Err(Errno::Broken) {});
+        model
+            .process(move |member| while pass(member, barrier, acts, NEVER, |_| {}) == Err(Errno::Broken) {});
     }
     model.process(move |member| barrier::reset(member, of(member, barrier)).unwrap());
     model.run(victims);
@@ -722,7 +757,7 @@ fn a_barrier_with_a_timeout(victims: &[u32]) {
     for index in 0..3 {
         let results = results.clone();
         model.process(move |member| {
-            let result = pass(member, barrier, false, if index == 0 { deadline } else { NEVER });
+            let result = pass(member, barrier, false, if index == 0 { deadline } else { NEVER }, |_| {});
             results.lock().unwrap().push(result);
         });
     }
@@ -759,8 +794,39 @@ fn an_event(victims: &[u32]) {
             event::set(member, event).unwrap();
         }
     };
-    model.process(set.clone());
+    model.process(set);
+    if victims.contains(&2) {
+        // If the one who died has set it, all are woken for that.
+        model.process_after(&[2], move |member| {
+            let event = of::<event::EventState>(member, event);
+            if !event.state.is_set() {
+                event::set(member, event).unwrap();
+            }
+        });
+    }
     model.run(victims);
+}
+
+/// One who changes a word again and again without a lock, as the supervisor does when a process has ended.
+fn a_change() {
+    let mut model = Model::new();
+    model.process(|member| {
+        let slot = member.arena.process(1).unwrap();
+        for change in 1..=3 {
+            slot.started.store(change, Ordering::Release);
+            slot.event.notify_all(&member.arena);
+        }
+    });
+    model.process(|member| {
+        let slot = member.slot().unwrap();
+        for change in 1..=3 {
+            let ready = || slot.started.load(Ordering::Acquire) >= change;
+            while !ready() {
+                slot.event.sleep(member, Waiting::Children, NEVER, ready).unwrap();
+            }
+        }
+    });
+    model.run(&[]);
 }
 
 /// Waits for several objects. The first that is ready.

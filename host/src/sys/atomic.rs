@@ -27,6 +27,7 @@ mod announced {
             #[repr(transparent)]
             pub(crate) struct $name(std::sync::atomic::$name);
 
+            #[allow(dead_code, reason = "of some operations, the arena needs but one of the two")]
             impl $name {
                 pub(crate) const fn new(value: $integer) -> Self {
                     Self(std::sync::atomic::$name::new(value))

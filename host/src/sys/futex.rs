@@ -46,7 +46,7 @@ pub(crate) fn monotonic() -> Duration {
 const PAUSES_LOG_MAX: u32 = 6;
 
 /// A word that processes change and sleep on. The protocols of [`lock`](crate::ipc::lock) and
-/// [`event`](crate::ipc::event) are written for any, so that the same code runs on shared memory and under a model.
+/// [`event`](crate::ipc::event) need no more of one than this.
 pub(crate) trait Word {
     fn load(&self) -> u32;
     fn swap(&self, value: u32) -> u32;
