@@ -1,44 +1,64 @@
 //! Multiprocessing inside a WebAssembly sandbox: the SDK for guests of Sandpool.
 //!
 //! ```no_run
-//! use sandpool_guest::{Process, Queue, cpu_count};
+//! use sandpool_guest::{Array, Event, Process, Queue, cpu_count};
+//!
+//! type Failure = Box<dyn std::error::Error>;
 //!
 //! #[sandpool_guest::main]
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let numbers = Queue::<u64>::bounded(64)?;
-//!     let sums = Queue::<u64>::new()?;
+//! fn main() -> Result<(), Failure> {
+//!     let texts = Queue::<String>::bounded(64)?;
+//!     // Memory that all of them see, with a lock.
+//!     let letters = Array::<u64>::new(26)?;
+//!     let begin = Event::new()?;
 //!
 //!     // A forked process has a copy of everything, so a closure may borrow what it likes.
 //!     let workers = (0..cpu_count())
 //!         .map(|_| {
-//!             Process::fork(|| -> Result<(), Box<dyn std::error::Error>> {
-//!                 let sum = numbers.iter().sum::<Result<u64, _>>()?;
-//!                 Ok(sums.put(&sum)?)
+//!             Process::fork(|| -> Result<(), Failure> {
+//!                 begin.wait()?;
+//!                 for text in &texts {
+//!                     let text = text?;
+//!                     let found = text.bytes().filter(u8::is_ascii_lowercase);
+//!                     letters.update(|letters| found.for_each(|letter| letters[usize::from(letter - b'a')] += 1))?;
+//!                 }
+//!                 Ok(())
 //!             })
 //!         })
 //!         .collect::<Result<Vec<_>, _>>()?;
 //!
-//!     for number in 1..=1000 {
-//!         numbers.put(&number)?;
+//!     begin.set()?;
+//!     for text in ["some text", "and more of it"] {
+//!         texts.put(&text.to_owned())?;
 //!     }
-//!     numbers.close()?;
-//!
-//!     let mut total = 0;
+//!     texts.close()?;
 //!     for worker in &workers {
 //!         worker.join()?;
-//!         total += sums.get()?;
 //!     }
-//!     println!("{total}");
+//!     println!("{:?}", letters.to_vec()?);
 //!     Ok(())
 //! }
 //! ```
 //!
-//! Build it for `wasm32-wasip1` with `sandpool build`, and start it with `sandpool run`. Everything here is Python's
-//! `multiprocessing` in Rust's idiom; where Python has another name for something, searching for that finds it.
+//! Build it for `wasm32-wasip1` with `sandpool build`, and start it with `sandpool run`.
 //!
-//! Processes are those of the operating system, each with a sandbox around it. They share no memory: what one changes,
-//! no other sees. The guest has WASI's files, clocks and random numbers through `std`, as far as they were granted; a
-//! process that this one starts has the same, but an empty standard input.
+//! | for | there is |
+//! | --- | --- |
+//! | processes | [`Process`], by fork or spawn; [`current_process`], [`parent_process`], [`active_children`] |
+//! | messages | [`Queue`], [`JoinableQueue`], [`SimpleQueue`]; [`Pipe`] with its two [`Connection`]s |
+//! | waiting for each other | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Condition`], [`Barrier`] |
+//! | memory that several see | [`Value`], [`Array`], with a lock; [`RawValue`], [`RawArray`], [`Atomic`], without; [`SharedMemory`] and [`ShareableList`], by name |
+//! | several things at once | [`wait()`] |
+//!
+//! Everything here is Python's `multiprocessing` in Rust's idiom; where Python has another name for something, searching
+//! for that finds it.
+//!
+//! Processes are those of the operating system, each with a sandbox around it. They share no memory but what they make
+//! to be shared: whatever else one changes, no other sees. The guest has WASI's files, clocks and random numbers through
+//! `std`, as far as they were granted; a process that this one starts has the same, but an empty standard input.
+//!
+//! Any process may be killed at any instruction. What it held or was doing then blocks nobody else, and who goes on with
+//! something that may be half changed is told.
 //!
 //! The crate compiles for other targets too, so that a guest can be checked and documented there. A call then panics.
 
