@@ -30,7 +30,7 @@ shared! {
     pub(crate) struct HeapHead {
         lock: Lock,
         used_pages: AtomicU64,
-        /// runs freed so far
+        /// how often something was freed
         frees: AtomicU64,
         /// bit *c*: class *c* has a run
         classes_present: AtomicU64,
@@ -78,9 +78,22 @@ impl HeapHead {
         &self.lock
     }
 
-    /// Runs freed so far: whether it is worth trying again.
+    /// How often something was freed: whether it is worth trying again.
     pub(crate) fn frees(&self) -> u64 {
         self.frees.load(Ordering::Acquire)
+    }
+
+    /// Says that something was freed, to those who wait for room. The count is not undone behind a death: who has seen
+    /// it must see another one later.
+    fn tell_freed(&self, arena: &Arena) {
+        self.frees.fetch_add(1, Ordering::SeqCst);
+        self.freed.notify_all(arena);
+    }
+
+    /// Says so for a process that has died and may have been about to.
+    pub(super) fn tell_freed_after_death(&self, arena: &Arena) {
+        self.frees.fetch_add(1, Ordering::SeqCst);
+        self.freed.wake_all(arena);
     }
 
     /// Pages that are not free.
@@ -238,11 +251,10 @@ pub(crate) fn free(member: &Member, register: &AtomicU64) -> Result<()> {
         pages += more;
     }
     heap.insert(page, pages)?;
-    heap.guard.set(&heap.head.frees, heap.head.frees.load(Ordering::Relaxed) + 1)?;
     heap.guard.set(register, 0)?;
     heap.guard.commit();
     drop(heap);
-    member.arena.header()?.heap.freed.notify_all(&member.arena);
+    member.arena.header()?.heap.tell_freed(&member.arena);
     Ok(())
 }
 

@@ -48,7 +48,9 @@ shared! {
         next_free: AtomicU64,
         /// one of [`Kind`]
         kind: AtomicU64,
-        reserved: [AtomicU64; 4],
+        /// how often it was shared: see [`is_held`]
+        shares: AtomicU64,
+        reserved: [AtomicU64; 3],
         body: Body,
     }
 
@@ -58,6 +60,9 @@ shared! {
         words: [AtomicU64; BODY / 8],
     }
 }
+
+/// More shares than happen while a process looks who holds an object.
+const LOOKS_MAX: u32 = 100;
 
 /// Bytes of an object beside its head.
 const BODY: usize = 1344;
@@ -194,17 +199,8 @@ pub(super) fn is_held_by_others(member: &Member, index: u32) -> Result<bool> {
 
 fn is_seen_with_others(member: &Member, index: u32) -> Result<bool> {
     // Messages first: under the lock, none can become a holder after that.
-    if member.arena.object(index)?.in_transit.load(Ordering::SeqCst) != 0 {
-        return Ok(true);
-    }
-    let (own_word, own_bit) = bit(member.index);
-    for word in 0..member.arena.ref_words() {
-        let own = if word == own_word { own_bit } else { 0 };
-        if member.arena.ref_word(index, word)?.load(Ordering::SeqCst) & !own != 0 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(member.arena.object(index)?.in_transit.load(Ordering::SeqCst) != 0
+        || is_held_but_for(&member.arena, index, bit(member.index))?)
 }
 
 /// The processes that hold an object.
@@ -333,6 +329,7 @@ pub(crate) fn share(member: &Member, handle: Handle, with: u32) -> Result<()> {
     let (index, _) = find(member, handle)?;
     let (word, bit) = bit(with);
     member.arena.ref_word(index, word)?.fetch_or(bit, Ordering::SeqCst);
+    member.arena.object(index)?.shares.fetch_add(1, Ordering::SeqCst);
     Ok(())
 }
 
@@ -352,13 +349,31 @@ fn drop_hold(member: &Member, index: u32, process: u32) -> Result<()> {
     destroy_if_unused(member, index).and(settled)
 }
 
+/// Whether any process holds an object.
 fn is_held(arena: &Arena, index: u32) -> Result<bool> {
-    for word in 0..arena.ref_words() {
-        if arena.ref_word(index, word)?.load(Ordering::SeqCst) != 0 {
-            return Ok(true);
+    is_held_but_for(arena, index, (0, 0))
+}
+
+/// Whether any process but one holds an object. While the words are looked at one after another, a hold may go from one
+/// that is yet to be looked at to one that was: the count of shares tells.
+fn is_held_but_for(arena: &Arena, index: u32, (own_word, own_bit): (usize, u64)) -> Result<bool> {
+    let shares = &arena.object(index)?.shares;
+    let mut before = shares.load(Ordering::SeqCst);
+    for _ in 0..LOOKS_MAX {
+        for word in 0..arena.ref_words() {
+            let own = if word == own_word { own_bit } else { 0 };
+            if arena.ref_word(index, word)?.load(Ordering::SeqCst) & !own != 0 {
+                return Ok(true);
+            }
         }
+        let now = shares.load(Ordering::SeqCst);
+        if now == before {
+            return Ok(false);
+        }
+        before = now;
     }
-    Ok(false)
+    // Somebody shares it all the time.
+    Ok(true)
 }
 
 /// Destroys an object that nobody holds, and whatever is held only by messages in it.

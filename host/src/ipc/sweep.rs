@@ -44,7 +44,7 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         }
         // It may have been about to say that it has freed something, which is no operation on an object; or to tell
         // those who watch several events.
-        header.heap.freed.wake_all(arena);
+        header.heap.tell_freed_after_death(arena);
         header.watched.wake_all(arena);
     }
     let mut unused = Vec::new();

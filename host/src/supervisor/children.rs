@@ -90,6 +90,10 @@ impl Children {
         self.kill_all(Signal::SIGKILL);
     }
 
+    fn is_deadlocked(&self) -> bool {
+        self.main_outcome.is_some_and(|outcome| outcome.kind == DEADLOCKED)
+    }
+
     /// Whether there are dead processes still to be swept up behind.
     pub(crate) fn has_unswept(&self) -> bool {
         !self.unswept.is_empty()
@@ -196,6 +200,7 @@ impl Children {
         let Ok(slot) = self.image.arena.process(index) else { return };
         let claimed = slot.claimed();
         let outcome = match reaped.end {
+            End::Signaled(libc::SIGKILL) if self.is_deadlocked() => Outcome { kind: DEADLOCKED, detail: 0 },
             End::Signaled(libc::SIGKILL) if let Some(signal) = self.stopped_by => {
                 Outcome { kind: SIGNALED, detail: signal.unsigned_abs() }
             }

@@ -28,6 +28,7 @@ mod announced {
             pub(crate) struct $name(std::sync::atomic::$name);
 
             #[allow(dead_code, reason = "of some operations, the arena needs but one of the two")]
+            #[allow(dead_code, reason = "as the standard library's, whatever is used of it")]
             impl $name {
                 pub(crate) const fn new(value: $integer) -> Self {
                     Self(std::sync::atomic::$name::new(value))

@@ -10,6 +10,13 @@
 //! * **Death** is that a process doesn't go on. What it has stored is seen; nothing is unwound before the model is over.
 //! * **Time** passes when [`tick`] says so.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a panic is how a model fails"
+)]
+
 use std::cell::{Cell as Flag, RefCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

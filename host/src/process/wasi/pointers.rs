@@ -17,9 +17,9 @@ use crate::process::mappings::Mappings;
 /// Bytes that the host reads or writes: from where, and how many.
 type Range = (i32, usize);
 
-/// More bytes than any struct or number of WASI has.
-fn fixed(at: i32) -> Range {
-    (at, 64)
+/// A number or struct of so many bytes.
+fn fixed<const SIZE: usize>(at: i32) -> Range {
+    (at, SIZE)
 }
 
 /// As many bytes as the guest says.
@@ -99,24 +99,24 @@ pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Re
     linker.allow_shadowing(true);
     functions! { linker:
         now args_get(at: i32, text: i32) [] strings at text args_sizes_get;
-        now args_sizes_get(count: i32, size: i32) [fixed(count), fixed(size)];
+        now args_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
         now environ_get(at: i32, text: i32) [] strings at text environ_sizes_get;
-        now environ_sizes_get(count: i32, size: i32) [fixed(count), fixed(size)];
-        now clock_res_get(clock: i32, out: i32) [fixed(out)];
-        now clock_time_get(clock: i32, precision: i64, out: i32) [fixed(out)];
-        later fd_fdstat_get(fd: i32, out: i32) [fixed(out)];
-        later fd_filestat_get(fd: i32, out: i32) [fixed(out)];
-        later fd_pread(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed(out)] list vectors(list, count);
-        now fd_prestat_get(fd: i32, out: i32) [fixed(out)];
+        now environ_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
+        now clock_res_get(clock: i32, out: i32) [fixed::<8>(out)];
+        now clock_time_get(clock: i32, precision: i64, out: i32) [fixed::<8>(out)];
+        later fd_fdstat_get(fd: i32, out: i32) [fixed::<24>(out)];
+        later fd_filestat_get(fd: i32, out: i32) [fixed::<64>(out)];
+        later fd_pread(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list vectors(list, count);
+        now fd_prestat_get(fd: i32, out: i32) [fixed::<8>(out)];
         now fd_prestat_dir_name(fd: i32, path: i32, len: i32) [bytes(path, len)];
-        later fd_pwrite(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed(out)] list vectors(list, count);
-        later fd_read(fd: i32, list: i32, count: i32, out: i32) [fixed(out)] list vectors(list, count);
-        later fd_readdir(fd: i32, buffer: i32, len: i32, cookie: i64, out: i32) [bytes(buffer, len), fixed(out)];
-        later fd_seek(fd: i32, offset: i64, whence: i32, out: i32) [fixed(out)];
-        now fd_tell(fd: i32, out: i32) [fixed(out)];
-        later fd_write(fd: i32, list: i32, count: i32, out: i32) [fixed(out)] list vectors(list, count);
+        later fd_pwrite(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list vectors(list, count);
+        later fd_read(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
+        later fd_readdir(fd: i32, buffer: i32, len: i32, cookie: i64, out: i32) [bytes(buffer, len), fixed::<4>(out)];
+        later fd_seek(fd: i32, offset: i64, whence: i32, out: i32) [fixed::<8>(out)];
+        now fd_tell(fd: i32, out: i32) [fixed::<8>(out)];
+        later fd_write(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
         later path_create_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
-        later path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32) [bytes(path, len), fixed(out)];
+        later path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32) [bytes(path, len), fixed::<64>(out)];
         later path_filestat_set_times(
             fd: i32, flags: i32, path: i32, len: i32, accessed: i64, modified: i64, which: i32
         ) [bytes(path, len)];
@@ -125,9 +125,9 @@ pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Re
         ) [bytes(path, len), bytes(new_path, new_len)];
         later path_open(
             fd: i32, lookup: i32, path: i32, len: i32, flags: i32, rights: i64, inheriting: i64, fd_flags: i32, out: i32
-        ) [bytes(path, len), fixed(out)];
+        ) [bytes(path, len), fixed::<4>(out)];
         later path_readlink(fd: i32, path: i32, len: i32, buffer: i32, capacity: i32, out: i32)
-            [bytes(path, len), bytes(buffer, capacity), fixed(out)];
+            [bytes(path, len), bytes(buffer, capacity), fixed::<4>(out)];
         later path_remove_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
         later path_rename(fd: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32)
             [bytes(path, len), bytes(new_path, new_len)];
@@ -135,10 +135,10 @@ pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Re
             [bytes(path, len), bytes(new_path, new_len)];
         later path_unlink_file(fd: i32, path: i32, len: i32) [bytes(path, len)];
         now random_get(buffer: i32, len: i32) [bytes(buffer, len)];
-        now sock_accept(fd: i32, flags: i32, out: i32) [fixed(out)];
+        now sock_accept(fd: i32, flags: i32, out: i32) [fixed::<4>(out)];
         now sock_recv(fd: i32, list: i32, count: i32, flags: i32, out: i32, out_flags: i32)
-            [fixed(out), fixed(out_flags)] list vectors(list, count);
-        now sock_send(fd: i32, list: i32, count: i32, flags: i32, out: i32) [fixed(out)] list vectors(list, count);
+            [fixed::<4>(out), fixed::<2>(out_flags)] list vectors(list, count);
+        now sock_send(fd: i32, list: i32, count: i32, flags: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
     }
     linker.allow_shadowing(false);
     Ok(())
