@@ -202,7 +202,7 @@ pub(crate) fn allocate(member: &Member, bytes: u64, register: &AtomicU64) -> Res
     }
     heap.set_tags(page, pages, USED)?;
     let used = heap.head.used_pages.load(Ordering::Relaxed);
-    heap.guard.set(&heap.head.used_pages, used + pages)?;
+    heap.guard.set(&heap.head.used_pages, used.wrapping_add(pages))?;
     for word in heap.arena.in_heap::<[AtomicU64; 4]>(page, 0)? {
         word.store(0, Ordering::Relaxed);
     }
@@ -238,7 +238,7 @@ pub(crate) fn free(member: &Member, register: &AtomicU64) -> Result<()> {
         pages += more;
     }
     heap.insert(page, pages)?;
-    heap.guard.set(&heap.head.frees, heap.head.frees.load(Ordering::Relaxed) + 1)?;
+    heap.guard.set(&heap.head.frees, heap.head.frees.load(Ordering::Relaxed).wrapping_add(1))?;
     heap.guard.set(register, 0)?;
     heap.guard.commit();
     drop(heap);
