@@ -215,7 +215,7 @@ pub(crate) fn allocate(member: &Member, bytes: u64, register: &AtomicU64) -> Res
     }
     heap.set_tags(page, pages, USED)?;
     let used = heap.head.used_pages.load(Ordering::Relaxed);
-    heap.guard.set(&heap.head.used_pages, used + pages)?;
+    heap.guard.set(&heap.head.used_pages, used.wrapping_add(pages))?;
     for word in heap.arena.in_heap::<[AtomicU64; 4]>(page, 0)? {
         word.store(0, Ordering::Relaxed);
     }
@@ -278,7 +278,12 @@ pub(crate) fn run_pages(arena: &Arena, page: u64) -> Result<u64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
 mod tests {
     use std::sync::Arc;
 

@@ -439,7 +439,7 @@ pub(crate) fn enter_transit(member: &Member, handles: &[Handle], mark: &AtomicU6
     for handle in handles {
         find(member, *handle)?;
     }
-    each_in_transit(member, handles, mark, 1, |count| count + 1, |_| {})
+    each_in_transit(member, handles, mark, 1, |count| count.wrapping_add(1), |_| {})
 }
 
 /// The handles of a message are the caller's from now on.

@@ -134,7 +134,7 @@ impl Side {
     fn advance(&self, guard: &Guard<'_>, offset: u64, len: u64) -> Result<()> {
         guard.set(&self.offset, offset)?;
         guard.set(&self.bytes, self.bytes.load(Ordering::Relaxed).wrapping_add(len))?;
-        guard.set(&self.sequence, self.sequence.load(Ordering::Relaxed) + 1)
+        guard.set(&self.sequence, self.sequence.load(Ordering::Relaxed).wrapping_add(1))
     }
 
     fn place(&self, segment: u64) {
@@ -207,7 +207,7 @@ impl QueueState {
     }
 
     fn publish_settled(&self) {
-        let settled = self.done.load(Ordering::Relaxed) + self.lost.load(Ordering::Relaxed);
+        let settled = self.done.load(Ordering::Relaxed).wrapping_add(self.lost.load(Ordering::Relaxed));
         self.settled.store(settled, Ordering::Release);
     }
 
@@ -689,7 +689,7 @@ pub(crate) fn task_done(member: &Member, port: Port<'_>) -> Result<()> {
         return Err(Errno::Overflow);
     }
     queue.taken.take(member, &guard, member.index, 1)?;
-    guard.set(&queue.done, queue.done.load(Ordering::Relaxed) + 1)?;
+    guard.set(&queue.done, queue.done.load(Ordering::Relaxed).wrapping_add(1))?;
     settled(member, queue, guard);
     Ok(())
 }
@@ -731,7 +731,7 @@ pub(super) fn settle(member: &Member, object: u32, queue: &QueueState, process: 
     }
     let open =
         queue.tail.published.load(Ordering::Acquire).saturating_sub(queue.settled.load(Ordering::Relaxed));
-    guard.set(&queue.lost, queue.lost.load(Ordering::Relaxed) + taken.min(open))?;
+    guard.set(&queue.lost, queue.lost.load(Ordering::Relaxed).wrapping_add(taken.min(open)))?;
     settled(member, queue, guard);
     Ok(())
 }

@@ -65,12 +65,12 @@ impl Tally {
     pub(super) fn add(&self, member: &Member, guard: &Guard<'_>) -> Result<()> {
         let process = member.index;
         if let Some(entry) = self.find(process) {
-            return guard.set(entry, entry.load(Ordering::Relaxed) + 1);
+            return guard.set(entry, entry.load(Ordering::Relaxed).wrapping_add(1));
         }
         if let Some(cell) = self.paged(member, process)?
             && (cell.load(Ordering::Relaxed) != 0 || self.free(process).is_none())
         {
-            return guard.set(cell, cell.load(Ordering::Relaxed) + 1);
+            return guard.set(cell, cell.load(Ordering::Relaxed).wrapping_add(1));
         }
         if let Some(entry) = self.free(process) {
             return guard.set(entry, (u64::from(process) + 1) << 40 | 1);

@@ -163,7 +163,7 @@ impl Member {
     pub(crate) fn note(&self, what: Waiting, word: &AtomicU32) -> Result<Note<'_>> {
         let slot = self.slot()?;
         let waits = &slot.waits;
-        waits.count.store(waits.count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        waits.count.store(waits.count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         waits.since.store(nanos_now(), Ordering::Relaxed);
         waits.at.store(self.arena.offset_of(word), Ordering::Relaxed);
         waits.what.store(what.pack(), Ordering::Release);

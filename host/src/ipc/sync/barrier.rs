@@ -107,9 +107,9 @@ pub(crate) fn arrive(
             return Err(Errno::Broken);
         }
         if barrier.is(FILLING) {
-            let is_last = inside + 1 >= barrier.parties();
+            let is_last = inside.saturating_add(1) >= barrier.parties();
             guard.set(&member.slot()?.place.object, u64::from(object.index) + 1)?;
-            guard.set(&barrier.inside, inside + 1)?;
+            guard.set(&barrier.inside, inside.wrapping_add(1))?;
             if is_last {
                 let acting = ACTING | (u64::from(member.index) + 1) << 8;
                 guard.set(&barrier.state, if acts { acting } else { DRAINING })?;

@@ -71,7 +71,7 @@ pub(crate) fn create(member: &Member, recursive: bool) -> Result<Handle> {
 pub(crate) fn acquire(member: &Member, lock: Object<'_, LockState>, deadline: Deadline) -> Result<()> {
     let state = lock.state;
     if state.is_recursive() && state.owner() == Some(member.index) {
-        state.depth.store(state.depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        state.depth.store(state.depth.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         return Ok(());
     }
     let _operation = member.begin(lock.index)?;

@@ -129,7 +129,7 @@ pub(crate) fn settle(member: &Member, index: u32, semaphore: &SemaphoreState, pr
     if held == 0 {
         return Ok(());
     }
-    guard.set(&semaphore.died, semaphore.died() + held)?;
+    guard.set(&semaphore.died, semaphore.died().wrapping_add(held))?;
     if semaphore.returned.load(Ordering::Relaxed) != 0 {
         let value = semaphore.value().saturating_add(held).min(semaphore.bound.load(Ordering::Relaxed));
         guard.set(&semaphore.value, value)?;

@@ -20,8 +20,8 @@ use sandpool_guest::{
 use sandpool_test_guests::{LONG, Outcome, argument};
 use serde::{Deserialize, Serialize};
 
-/// Operations of one round.
-const ROUND: u64 = 40_000;
+/// Operations of one round, on average.
+const ROUND: u64 = 10_000;
 /// Items that a round can number.
 const ITEMS: usize = 1 << 17;
 /// Names of shared memory.
@@ -66,9 +66,6 @@ fn main() -> Outcome {
         // Children that a killed worker has left behind may still be about to end.
         let start = Instant::now();
         while (largest_item()?, most_objects()?) != (room, objects) {
-            if std::env::args().nth(4).is_some() {
-                eprintln!("DEBUG {:?} {:?}", (largest_item()?, most_objects()?), (room, objects));
-            }
             if start.elapsed() > LONG {
                 let now = (largest_item()?, most_objects()?);
                 return Err(
@@ -107,7 +104,7 @@ struct Ledger {
     operations: RawArray<u64>,
     /// of each worker: units that it holds of the semaphore that loses them
     units: RawArray<u64>,
-    /// see `COMMON`
+    /// what [`common`] names
     common: RawArray<u64>,
 }
 
@@ -724,17 +721,6 @@ fn round(seed: u64, workers: usize, total: &mut Total) -> Outcome {
             units += 1;
         }
         see_to_it(&mut main)?;
-        if std::env::args().nth(4).is_some() && random.below(300) == 0 {
-            eprintln!(
-                "DEBUG kills {kills} started {started} {:?} doing {:x?} lost {} died {} units {:?} stop {:?}",
-                ledger.operations.to_vec()?,
-                ledger.doing.to_vec()?,
-                objects.lost.value()?,
-                objects.lost.died()?,
-                ledger.units.to_vec()?,
-                stopped.map(|s: Instant| s.elapsed())
-            );
-        }
         let operations: u64 = ledger.operations.to_vec()?.iter().sum();
         let is_full = ledger.common(common::NEXT_ITEM)? + 10_000 > ITEMS as u64;
         if stopped.is_none() && (operations >= length || is_full) {
