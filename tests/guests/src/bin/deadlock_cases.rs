@@ -84,7 +84,8 @@ fn full_pipe() -> Outcome {
     let begin = Event::new()?;
     let _child = child("reader", || {
         waits_to_begin(&begin)?;
-        Ok(drop(reader.recv_bytes()?))
+        reader.recv_bytes()?;
+        Ok(())
     })?;
     sends_too_much(&writer)
 }
