@@ -15,15 +15,21 @@ const TURN: Duration = Duration::from_micros(100);
 #[sandpool_guest::main]
 fn main() -> Outcome {
     match argument(0, String::new()).as_str() {
-        "sleep" => while_others_wait(|| Ok(std::thread::sleep(LONG_ENOUGH))),
-        "compute" => while_others_wait(|| Ok(compute(LONG_ENOUGH))),
+        "sleep" => while_others_wait(|| {
+            std::thread::sleep(LONG_ENOUGH);
+            Ok(())
+        }),
+        "compute" => while_others_wait(|| {
+            compute(LONG_ENOUGH);
+            Ok(())
+        }),
         "stdin" => while_others_wait(read),
         "timeout" => {
-            while_others_wait(|| Ok(same("nobody sets it", Event::new()?.wait_timeout(LONG_ENOUGH)?, false)?))
+            while_others_wait(|| same("nobody sets it", Event::new()?.wait_timeout(LONG_ENOUGH)?, false))
         }
         "stopped" => while_others_wait(|| {
             println!("main {}\nready", sandpool_guest::current_process()?.pid());
-            Ok(until_there_is("/go")?)
+            until_there_is("/go")
         }),
         "echo" => echo(),
         "ping-pong" => ping_pong(),
@@ -36,7 +42,10 @@ fn while_others_wait(something: impl FnOnce() -> Outcome) -> Outcome {
     let (event, lock) = (Event::new()?, Lock::new()?);
     let guard = lock.acquire()?;
     let one = Process::fork(|| -> Outcome { Ok(event.wait()?) })?;
-    let two = Process::fork(|| -> Outcome { Ok(drop(lock.acquire()?)) })?;
+    let two = Process::fork(|| -> Outcome {
+        drop(lock.acquire()?);
+        Ok(())
+    })?;
     // Ended with this one.
     let _three = Process::builder()
         .daemon(true)
@@ -46,7 +55,8 @@ fn while_others_wait(something: impl FnOnce() -> Outcome) -> Outcome {
     event.set()?;
     ended_well(&one)?;
     ended_well(&two)?;
-    Ok(println!("ended"))
+    println!("ended");
+    Ok(())
 }
 
 fn compute(time: Duration) {
@@ -86,7 +96,8 @@ fn echo() -> Outcome {
     there.put(&7)?;
     same("the answer", back.get()?, 7)?;
     ended_well(&child)?;
-    Ok(println!("ended"))
+    println!("ended");
+    Ok(())
 }
 
 /// Two processes, of which always just one waits; but it takes a while from when it is woken until it says that it
@@ -118,5 +129,6 @@ fn ping_pong() -> Outcome {
     }
     ping.close()?;
     ended_well(&child)?;
-    Ok(println!("ended"))
+    println!("ended");
+    Ok(())
 }

@@ -481,7 +481,8 @@ impl Worker<'_> {
                 linger();
                 guard[1] = guard[0];
                 self.ledger.count(common::CHANGES + which)?;
-                Ok(drop(guard))
+                drop(guard);
+                Ok(())
             }
             _ => self.notify_or_wait(which),
         }
