@@ -25,7 +25,8 @@ fn main() -> Outcome {
     let both = [std::io::IoSlice::new(b"x"), std::io::IoSlice::new(slice)];
     let written = file.write_vectored(&both).map_err(|error| error.raw_os_error());
     same("nor one of several pieces", written, Err(Some(FAULT)))?;
-    file.write_all(&slice.to_vec())?;
+    let copy = slice.to_vec();
+    file.write_all(&copy)?;
     drop(file);
     same("a copy can be written", fs::read_to_string(&path)?, "from the array".to_owned())?;
 
