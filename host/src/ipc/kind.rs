@@ -139,7 +139,7 @@ pub(super) fn settle(member: &Member, index: u32, process: u32) -> Result<()> {
     }
 }
 
-/// One holder less, but not the last.
+/// One holder less.
 pub(super) fn hold_dropped(member: &Member, index: u32) -> Result<()> {
     let slot = member.arena.object(index)?;
     match slot.kind()? {

@@ -346,6 +346,8 @@ fn drop_hold(member: &Member, index: u32, process: u32) -> Result<()> {
     go_on(settled)?;
     let (word, bit) = bit(process);
     member.arena.ref_word(index, word)?.fetch_and(!bit, Ordering::SeqCst);
+    // Now, and not where the lock is held that may be `BUSY`: nobody comes back for a hold that is gone.
+    kind::hold_dropped(member, index)?;
     destroy_if_unused(member, index).and(settled)
 }
 
@@ -389,8 +391,6 @@ pub(crate) fn destroy_if_unused(member: &Member, index: u32) -> Result<()> {
             }
             let in_transit = slot.in_transit.load(Ordering::Relaxed) != 0;
             if in_transit || is_held(&member.arena, index)? {
-                drop(guard);
-                kind::hold_dropped(member, index)?;
                 continue;
             }
             guard.set(&slot.state, generation(state) << 32 | u64::from(member.index + 1) << 8 | DYING)?;
@@ -459,7 +459,19 @@ pub(crate) fn discard(
     mark: &AtomicU64,
     unused: &mut Vec<u32>,
 ) -> Result<()> {
-    each_in_transit(member, handles, mark, 0, |count| count.saturating_sub(1), |index| unused.push(index))
+    let before = unused.len();
+    let discarded = each_in_transit(
+        member,
+        handles,
+        mark,
+        0,
+        |count| count.saturating_sub(1),
+        |index| unused.push(index),
+    );
+    for index in unused.iter().skip(before) {
+        kind::hold_dropped(member, *index)?;
+    }
+    discarded
 }
 
 /// Changes the counts of a message's handles and its mark: all, or none.
