@@ -336,12 +336,11 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// ```no_run
     /// # let queue = sandpool_guest::Queue::<u64>::new()?;
-    /// loop {
-    ///     for number in queue.get_many(1000)? {
+    /// while let Ok(numbers) = queue.get_many(1000) {
+    ///     for number in numbers {
     ///         println!("{number}");
     ///     }
     /// }
-    /// # #[allow(unreachable_code)]
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

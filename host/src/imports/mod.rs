@@ -65,7 +65,7 @@ fn waiting<T>(caller: &mut Caller<'_, Guest>, call: impl Fn(View<'_>) -> Result<
 }
 
 /// Tries a call without waiting; then with, and with what is held back of output written out before.
-fn try_first<T>(process: &Process, timeout: i64, call: impl Fn(Deadline) -> Result<T>) -> Result<T> {
+fn try_first<T>(process: &Process, timeout: i64, mut call: impl FnMut(Deadline) -> Result<T>) -> Result<T> {
     match call(Deadline::NOW) {
         Err(Errno::Again) if timeout != 0 => {
             process.stdio.flush();

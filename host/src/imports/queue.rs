@@ -167,7 +167,7 @@ fn get_many(
     let out = view.memory.bytes_mut(buffer.0, buffer.1)?;
     let mut taken = Vec::new();
     let process = view.process;
-    let mut get = |deadline| {
+    let get = |deadline| {
         let port = port(process, queue, Waiting::Get)?;
         let note = |len: usize| {
             taken.push(len as u32);
@@ -175,13 +175,7 @@ fn get_many(
         };
         queue::get_many(&process.member, port, out, note, deadline)
     };
-    match get(Deadline::NOW) {
-        Err(Errno::Again) if timeout != 0 => {
-            process.stdio.flush();
-            get(Deadline::after_nanos(timeout as u64))?
-        }
-        result => result?,
-    };
+    try_first(process, timeout, get)?;
     let to = view.memory.bytes_mut(lens.0, (taken.len() * 4) as i32)?;
     to.as_chunks_mut::<4>().0.iter_mut().zip(&taken).for_each(|(to, len)| *to = len.to_le_bytes());
     Ok(taken.len() as i64)
@@ -206,13 +200,7 @@ pub(super) fn receive(
             object::destroy_if_unused(&process.member, index)?;
         }
     }
-    let taken = match get(process, out, Deadline::NOW) {
-        Err(Errno::Again) if timeout != 0 => {
-            process.stdio.flush();
-            get(process, out, Deadline::after_nanos(timeout as u64))?
-        }
-        taken => taken?,
-    };
+    let taken = try_first(process, timeout, |deadline| get(process, out, deadline))?;
     let (len, handle_count, held) = match taken {
         Taken::Copied(len) => (len as u64, 0, None),
         Taken::Bytes(bytes) => (bytes.len() as u64, 0, Some(Held::Bytes(bytes))),

@@ -23,7 +23,7 @@ use super::Result;
 use super::arena::{Arena, Member};
 use super::waiting::Waiting;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
-use crate::sys::futex::{Deadline, Word};
+use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
 
 const WAITERS: u32 = 1;
@@ -62,7 +62,7 @@ impl Event {
                     return Ok(());
                 }
                 // What comes is to be seen soon.
-                self.word.pause(looks.min(2));
+                futex::pause(looks.min(2));
             }
         }
         self.sleep(member, what, deadline, ready)
@@ -118,7 +118,7 @@ impl Event {
     /// Has the common event of the arena notified with this one, once. Look at what is waited for after that.
     fn watch(&self) {
         self.watched.swap(1, Ordering::SeqCst);
-        Word::fetch_or(&self.word, WAITERS);
+        self.word.fetch_or(WAITERS, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
@@ -157,14 +157,14 @@ pub(crate) fn wait_for_any<'e, T>(
 }
 
 pub(super) fn sleep(
-    word: &impl Word,
+    word: &AtomicU32,
     deadline: Deadline,
     ready: impl Fn() -> bool,
 ) -> std::result::Result<(), TimedOut> {
     if deadline == Deadline::NOW {
         return if ready() { Ok(()) } else { Err(TimedOut) };
     }
-    let now = word.fetch_or(WAITERS) | WAITERS;
+    let now = word.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS;
     fence(Ordering::SeqCst);
     if ready() {
         return Ok(());
@@ -172,50 +172,51 @@ pub(super) fn sleep(
     if deadline.is_over() {
         return Err(TimedOut);
     }
-    word.wait(now, deadline);
+    futex::wait(word, now, deadline);
     Ok(())
 }
 
-/// Whether the word said that there is somebody to wake.
 #[inline]
-pub(super) fn notify_one(word: &impl Word) -> bool {
-    fence(Ordering::SeqCst);
-    let waiters = word.load() & WAITERS != 0;
-    if waiters {
-        wake_one(word);
-    }
-    waiters
+pub(super) fn notify_one(word: &AtomicU32) -> bool {
+    notify(word, wake_one)
 }
 
-/// Whether the word said that there is somebody to wake.
 #[inline]
-pub(super) fn notify_all(word: &impl Word) -> bool {
+pub(super) fn notify_all(word: &AtomicU32) -> bool {
+    notify(word, wake_all)
+}
+
+/// Wakes if the word says that there is somebody to wake, and returns whether it did.
+#[inline]
+fn notify(word: &AtomicU32, wake: impl Fn(&AtomicU32)) -> bool {
     fence(Ordering::SeqCst);
-    let waiters = word.load() & WAITERS != 0;
+    let waiters = word.load(Ordering::Relaxed) & WAITERS != 0;
     if waiters {
-        wake_all(word);
+        wake(word);
     }
     waiters
 }
 
 #[cold]
-fn wake_one(word: &impl Word) {
-    let now = word.fetch_add(ONE).wrapping_add(ONE);
-    if word.wake(1) == 0 {
+fn wake_one(word: &AtomicU32) {
+    let now = word.fetch_add(ONE, Ordering::SeqCst).wrapping_add(ONE);
+    if futex::wake(word, 1) == 0 {
         // Nobody was asleep, so the bit is in the way. But somebody may have gone to sleep since, on the word as it is
         // now: whoever clears the bit changes the word, and wakes those.
         let clear = now.wrapping_add(ONE) & !WAITERS;
-        if word.compare_exchange(now, clear).is_ok() {
-            word.wake(i32::MAX);
+        if word.compare_exchange(now, clear, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+            futex::wake(word, i32::MAX);
         }
     }
 }
 
 #[cold]
-pub(super) fn wake_all(word: &impl Word) {
-    let mut now = word.load();
-    while let Err(other) = word.compare_exchange(now, now.wrapping_add(ONE) & !WAITERS) {
+pub(super) fn wake_all(word: &AtomicU32) {
+    let mut now = word.load(Ordering::Relaxed);
+    while let Err(other) =
+        word.compare_exchange(now, now.wrapping_add(ONE) & !WAITERS, Ordering::SeqCst, Ordering::Relaxed)
+    {
         now = other;
     }
-    word.wake(i32::MAX);
+    futex::wake(word, i32::MAX);
 }

@@ -33,7 +33,7 @@ use sandpool_abi::Errno;
 use super::Result;
 use super::arena::{Arena, Member, Patience};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
-use crate::sys::futex::{Deadline, Word};
+use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
 
 const WAITERS: u32 = 1 << 31;
@@ -93,38 +93,38 @@ impl Lock {
 /// `AGAIN` or `TIMEDOUT`; `DEADLOCK` if it has slept and `interrupted` then says so.
 #[inline]
 pub(super) fn acquire(
-    word: &impl Word,
+    word: &AtomicU32,
     process: u32,
     deadline: Deadline,
     interrupted: impl Fn() -> bool,
 ) -> Result<bool> {
-    if word.compare_exchange(0, process + 1).is_ok() {
+    if word.compare_exchange(0, process + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
         return Ok(false);
     }
     acquire_slowly(word, process, deadline, interrupted)
 }
 
 /// Takes the lock if it is free within so many looks. Returns whether its last owner died.
-pub(super) fn try_acquire(word: &impl Word, process: u32, spins: u32) -> Option<bool> {
+pub(super) fn try_acquire(word: &AtomicU32, process: u32, spins: u32) -> Option<bool> {
     try_acquire_with(word, process, spins, 0)
 }
 
 #[inline]
-fn try_acquire_with(word: &impl Word, process: u32, spins: u32, waiters: u32) -> Option<bool> {
+fn try_acquire_with(word: &AtomicU32, process: u32, spins: u32, waiters: u32) -> Option<bool> {
     for looks in 0..spins {
-        let now = word.load();
+        let now = word.load(Ordering::Relaxed);
         let mine = (process + 1) | (now & WAITERS) | waiters;
-        if now & OWNER == 0 && word.compare_exchange(now, mine).is_ok() {
+        if now & OWNER == 0 && word.compare_exchange(now, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             return Some(now & DIED != 0);
         }
-        word.pause(looks);
+        futex::pause(looks);
     }
     None
 }
 
 #[cold]
 fn acquire_slowly(
-    word: &impl Word,
+    word: &AtomicU32,
     process: u32,
     deadline: Deadline,
     interrupted: impl Fn() -> bool,
@@ -138,17 +138,20 @@ fn acquire_slowly(
         if deadline.is_over() {
             if waiters != 0 {
                 // The wake that was meant for this one may be another's only one.
-                word.wake(1);
+                futex::wake(word, 1);
             }
             return Err(if deadline == Deadline::NOW { Errno::Again } else { Errno::Timedout });
         }
-        let now = word.load();
+        let now = word.load(Ordering::Relaxed);
         let waited = now | WAITERS;
-        if now & OWNER == 0 || (now != waited && word.compare_exchange(now, waited).is_err()) {
+        if now & OWNER == 0
+            || (now != waited
+                && word.compare_exchange(now, waited, Ordering::SeqCst, Ordering::Relaxed).is_err())
+        {
             continue;
         }
         waiters = WAITERS;
-        word.wait(waited, deadline);
+        futex::wait(word, waited, deadline);
         if interrupted() {
             return Err(Errno::Deadlock);
         }
@@ -156,18 +159,18 @@ fn acquire_slowly(
 }
 
 /// The number of the process that owns the lock.
-pub(super) fn owner(word: &impl Word) -> Option<u32> {
-    (word.load() & OWNER).checked_sub(1)
+pub(super) fn owner(word: &AtomicU32) -> Option<u32> {
+    (word.load(Ordering::Relaxed) & OWNER).checked_sub(1)
 }
 
 /// Releases the lock, whoever owns it. Whether anybody did.
-pub(super) fn release_any(word: &impl Word) -> bool {
-    let mut now = word.load();
+pub(super) fn release_any(word: &AtomicU32) -> bool {
+    let mut now = word.load(Ordering::Relaxed);
     while now & OWNER != 0 {
-        match word.compare_exchange(now, 0) {
+        match word.compare_exchange(now, 0, Ordering::SeqCst, Ordering::Relaxed) {
             Ok(_) => {
                 if now & WAITERS != 0 {
-                    word.wake(1);
+                    futex::wake(word, 1);
                 }
                 return true;
             }
@@ -178,21 +181,21 @@ pub(super) fn release_any(word: &impl Word) -> bool {
 }
 
 #[inline]
-pub(super) fn release(word: &impl Word) {
-    if word.swap(0) & WAITERS != 0 {
-        word.wake(1);
+pub(super) fn release(word: &AtomicU32) {
+    if word.swap(0, Ordering::SeqCst) & WAITERS != 0 {
+        futex::wake(word, 1);
     }
 }
 
-pub(super) fn abandon(word: &impl Word, dead: u32) {
-    let mut now = word.load();
+pub(super) fn abandon(word: &AtomicU32, dead: u32) {
+    let mut now = word.load(Ordering::Relaxed);
     while now & OWNER == dead + 1 {
-        match word.compare_exchange(now, DIED | (now & WAITERS)) {
+        match word.compare_exchange(now, DIED | (now & WAITERS), Ordering::SeqCst, Ordering::Relaxed) {
             Ok(_) => break,
             Err(other) => now = other,
         }
     }
-    word.wake(1);
+    futex::wake(word, 1);
 }
 
 /// Holds a [`Lock`].

@@ -329,6 +329,18 @@ impl ProcessSlot {
     }
 }
 
+impl Place {
+    /// What its `object` holds while it is a place in this one.
+    pub(super) fn of(object: u32) -> u64 {
+        u64::from(object) + 1
+    }
+
+    /// Whether it is a place in this object.
+    pub(super) fn is_in(&self, object: u32) -> bool {
+        self.object.load(Ordering::Acquire) == Self::of(object)
+    }
+}
+
 impl Name {
     pub(super) fn set(&self, name: &[u8]) {
         for (word, bytes) in self.words.iter().zip(name.chunks(8)) {

@@ -7,7 +7,7 @@ use super::Result;
 use super::arena::Member;
 use super::process_table::{ProcessSlot, nanos_now};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sys::futex::{Deadline, Word as _};
+use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
 
 shared! {
@@ -133,14 +133,14 @@ impl Waits {
     /// Changes the alarm, and wakes the process if it waits for its end.
     pub(crate) fn set_alarm(&self, alarm: Alarm) {
         self.alarm.store(alarm as u32, Ordering::SeqCst);
-        self.alarm.wake(i32::MAX);
+        futex::wake(&self.alarm, i32::MAX);
     }
 
     /// Says that the process has reported, and waits until the supervisor takes the alarm back.
     pub(crate) fn answer(&self) {
         self.set_alarm(Alarm::Answered);
         while self.is(Alarm::Answered) {
-            self.alarm.wait(Alarm::Answered as u32, Deadline::NEVER);
+            futex::wait(&self.alarm, Alarm::Answered as u32, Deadline::NEVER);
         }
     }
 
@@ -149,7 +149,7 @@ impl Waits {
         if let Ok(at) = usize::try_from(self.at.load(Ordering::Acquire))
             && let Ok(word) = member.arena.at::<AtomicU32>(at)
         {
-            word.wake(i32::MAX);
+            futex::wake(word, i32::MAX);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::libc;
 use nix::time::{ClockId, clock_gettime};
 
-use super::atomic::{AtomicU32, Ordering};
+use super::atomic::AtomicU32;
 
 /// A point of the monotonic clock, or never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,92 +45,51 @@ pub(crate) fn monotonic() -> Duration {
 /// The most pauses between two looks, as a power of 2.
 const PAUSES_LOG_MAX: u32 = 6;
 
-/// A word that processes change and sleep on. The protocols of [`lock`](crate::ipc::lock) and
-/// [`event`](crate::ipc::event) need no more of one than this.
-pub(crate) trait Word {
-    fn load(&self) -> u32;
-    fn swap(&self, value: u32) -> u32;
-    /// The value before, as `Err` if that wasn't `current` and nothing was changed.
-    fn compare_exchange(&self, current: u32, new: u32) -> Result<u32, u32>;
-    fn fetch_add(&self, value: u32) -> u32;
-    fn fetch_or(&self, value: u32) -> u32;
-    /// Sleeps until woken, unless the word is no longer `expected`. Returns for no reason as well: callers loop.
-    fn wait(&self, expected: u32, deadline: Deadline);
-    /// Wakes at most `count` sleepers and returns how many there were.
-    fn wake(&self, count: i32) -> u32;
-    /// Lets some time pass in a loop that has looked at the word so often: more each time, up to about a microsecond.
-    fn pause(&self, looks: u32);
+/// Sleeps until woken, unless the word is no longer `expected`. Returns for no reason as well: callers loop.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
+    #[cfg(test)]
+    if super::model::is_running() {
+        return super::model::wait(word.as_ptr(), expected, deadline.0);
+    }
+    let limit = deadline.0.map(|at| libc::timespec {
+        tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(at.subsec_nanos()),
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the word is a live, aligned u32; the kernel only reads it. `limit` is null or points at a timespec
+    // that outlives the call. FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC; without
+    // FUTEX_PRIVATE the word is known by its page, as it must be between processes.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            limit,
+            std::ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        );
+    }
 }
 
-impl Word for AtomicU32 {
-    #[inline]
-    fn load(&self) -> u32 {
-        AtomicU32::load(self, Ordering::Relaxed)
+/// Wakes at most `count` sleepers and returns how many there were.
+pub(crate) fn wake(word: &AtomicU32, count: i32) -> u32 {
+    #[cfg(test)]
+    if super::model::is_running() {
+        return super::model::wake(word.as_ptr(), count);
     }
+    // SAFETY: the word is a live, aligned u32; FUTEX_WAKE doesn't even read it.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    u32::try_from(woken).unwrap_or(0)
+}
 
-    #[inline]
-    fn swap(&self, value: u32) -> u32 {
-        AtomicU32::swap(self, value, Ordering::SeqCst)
-    }
-
-    #[inline]
-    fn compare_exchange(&self, current: u32, new: u32) -> Result<u32, u32> {
-        AtomicU32::compare_exchange(self, current, new, Ordering::SeqCst, Ordering::Relaxed)
-    }
-
-    #[inline]
-    fn fetch_add(&self, value: u32) -> u32 {
-        AtomicU32::fetch_add(self, value, Ordering::SeqCst)
-    }
-
-    #[inline]
-    fn fetch_or(&self, value: u32) -> u32 {
-        AtomicU32::fetch_or(self, value, Ordering::SeqCst)
-    }
-
-    fn wait(&self, expected: u32, deadline: Deadline) {
-        #[cfg(test)]
-        if super::model::is_running() {
-            return super::model::wait(self.as_ptr(), expected, deadline.0);
-        }
-        let limit = deadline.0.map(|at| libc::timespec {
-            tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(at.subsec_nanos()),
-        });
-        let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the word is a live, aligned u32; the kernel only reads it. `limit` is null or points at a timespec
-        // that outlives the call. FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC; without
-        // FUTEX_PRIVATE the word is known by its page, as it must be between processes.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.as_ptr(),
-                libc::FUTEX_WAIT_BITSET,
-                expected,
-                limit,
-                std::ptr::null::<u32>(),
-                libc::FUTEX_BITSET_MATCH_ANY,
-            );
-        }
-    }
-
-    fn wake(&self, count: i32) -> u32 {
-        #[cfg(test)]
-        if super::model::is_running() {
-            return super::model::wake(self.as_ptr(), count);
-        }
-        // SAFETY: the word is a live, aligned u32; FUTEX_WAKE doesn't even read it.
-        let woken = unsafe { libc::syscall(libc::SYS_futex, self.as_ptr(), libc::FUTEX_WAKE, count) };
-        u32::try_from(woken).unwrap_or(0)
-    }
-
-    #[inline]
-    fn pause(&self, looks: u32) {
-        #[cfg(test)]
-        super::model::pause();
-        // Who looks takes the line of the word from who works on it.
-        for _ in 0..1_u32 << looks.min(PAUSES_LOG_MAX) {
-            std::hint::spin_loop();
-        }
+/// Lets some time pass in a loop that has looked at a word so often: more each time, up to about a microsecond.
+#[inline]
+pub(crate) fn pause(looks: u32) {
+    #[cfg(test)]
+    super::model::pause();
+    // Who looks takes the line of the word from who works on it.
+    for _ in 0..1_u32 << looks.min(PAUSES_LOG_MAX) {
+        std::hint::spin_loop();
     }
 }

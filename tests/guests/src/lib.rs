@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use sandpool_guest::{Event, ExitStatus, Process};
+use sandpool_guest::{Event, ExitStatus, Process, PutError, Queue};
 
 /// What a test guest returns: any error is its message and exit code 1.
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -71,4 +71,50 @@ pub fn ended(process: &Process, expected: ExitStatus) -> Outcome {
 /// Fails unless a process ends with exit code 0.
 pub fn ended_well(process: &Process) -> Outcome {
     ended(process, ExitStatus::Exited(0))
+}
+
+/// Two processes wait; one of them is killed, and what they wait for is given: in this order, or in the other. Then the
+/// one that is left goes on. `round` chooses who and in which order.
+pub fn one_of_two_is_killed(
+    round: usize,
+    wait: impl Fn() -> Outcome,
+    give: impl FnOnce() -> Outcome,
+) -> Outcome {
+    let about_to = Queue::new()?;
+    let waiting = || -> Outcome {
+        about_to.put(&())?;
+        wait()
+    };
+    let waiters = [Process::fork(waiting)?, Process::fork(waiting)?];
+    about_to.get()?;
+    about_to.get()?;
+    let (victim, other) = (&waiters[round % 2], &waiters[1 - round % 2]);
+    if round % 4 < 2 {
+        kill(victim)?;
+        give()?;
+    } else {
+        // It may have been given what it waits for when it dies, or even be through.
+        give()?;
+        victim.kill()?;
+        victim.join()?;
+    }
+    ended_well(other)
+}
+
+/// The size of the largest item that the arena has room for.
+pub fn largest_item() -> Result<usize, Box<dyn Error>> {
+    let queue = Queue::<Vec<u8>>::new()?;
+    let (mut fits, mut too_large) = (0, 64 << 20);
+    while too_large - fits > 1 {
+        let middle = fits + (too_large - fits) / 2;
+        match queue.try_put(&vec![0; middle]) {
+            Ok(()) => {
+                queue.try_get()?;
+                fits = middle;
+            }
+            Err(PutError::Full | PutError::TooLarge) => too_large = middle,
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(fits)
 }

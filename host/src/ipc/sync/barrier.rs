@@ -20,7 +20,7 @@ use crate::ipc::event::Event;
 use crate::ipc::kind::Kind;
 use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
-use crate::ipc::process_table::Register;
+use crate::ipc::process_table::{Place, Register};
 use crate::ipc::waiting::Waiting;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
@@ -85,6 +85,11 @@ pub(crate) fn create(member: &Member, parties: u64) -> Result<Handle> {
     })
 }
 
+/// The state in which the caller acts.
+fn acting(member: &Member) -> u64 {
+    ACTING | (u64::from(member.index) + 1) << 8
+}
+
 /// Where the caller stands, between the steps of [`wait`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Arrival(u64);
@@ -108,11 +113,10 @@ pub(crate) fn arrive(
         }
         if barrier.is(FILLING) {
             let is_last = inside.saturating_add(1) >= barrier.parties();
-            guard.set(&member.slot()?.place.object, u64::from(object.index) + 1)?;
+            guard.set(&member.slot()?.place.object, Place::of(object.index))?;
             guard.set(&barrier.inside, inside.wrapping_add(1))?;
             if is_last {
-                let acting = ACTING | (u64::from(member.index) + 1) << 8;
-                guard.set(&barrier.state, if acts { acting } else { DRAINING })?;
+                guard.set(&barrier.state, if acts { acting(member) } else { DRAINING })?;
             }
             guard.commit();
             drop(guard);
@@ -145,10 +149,9 @@ pub(crate) fn wait(
 ) -> Result<i64> {
     let barrier = object.state;
     let _operation = member.begin(object.index)?;
-    let acting = ACTING | (u64::from(member.index) + 1) << 8;
     let over = || !barrier.is(FILLING) && !barrier.is(ACTING);
     loop {
-        if barrier.state.load(Ordering::Acquire) == acting {
+        if barrier.state.load(Ordering::Acquire) == acting(member) {
             return Ok(arrival.0 as i64 | ACT);
         }
         while !over() {
@@ -172,8 +175,7 @@ pub(crate) fn wait(
 pub(crate) fn release(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
     let barrier = object.state;
     let _operation = member.begin(object.index)?;
-    let inside = u64::from(object.index) + 1;
-    if member.slot()?.place.object.load(Ordering::Relaxed) != inside {
+    if !member.slot()?.place.is_in(object.index) {
         return Err(Errno::Perm);
     }
     {
@@ -226,9 +228,9 @@ pub(crate) fn reset(member: &Member, object: Object<'_, BarrierState>) -> Result
 
 /// Counts a process out that is inside. Returns the state that it left in.
 fn leave(member: &Member, index: u32, barrier: &BarrierState, guard: Guard<'_>, process: u32) -> Result<u64> {
-    let place = &member.arena.process(process)?.place.object;
+    let place = &member.arena.process(process)?.place;
     let state = barrier.state.load(Ordering::Relaxed) & STATE;
-    if place.load(Ordering::Relaxed) != u64::from(index) + 1 {
+    if !place.is_in(index) {
         return Ok(state);
     }
     count_out(barrier, &guard, place, state)?;
@@ -238,9 +240,9 @@ fn leave(member: &Member, index: u32, barrier: &BarrierState, guard: Guard<'_>, 
     Ok(state)
 }
 
-fn count_out(barrier: &BarrierState, guard: &Guard<'_>, place: &AtomicU64, state: u64) -> Result<()> {
+fn count_out(barrier: &BarrierState, guard: &Guard<'_>, place: &Place, state: u64) -> Result<()> {
     let inside = barrier.inside.load(Ordering::Relaxed).saturating_sub(1);
-    guard.set(place, 0)?;
+    guard.set(&place.object, 0)?;
     guard.set(&barrier.inside, inside)?;
     if inside == 0 && (state == DRAINING || state == RESETTING) {
         guard.set(&barrier.state, FILLING)?;
@@ -252,8 +254,8 @@ fn count_out(barrier: &BarrierState, guard: &Guard<'_>, place: &AtomicU64, state
 pub(crate) fn settle(member: &Member, index: u32, barrier: &BarrierState, process: u32) -> Result<()> {
     let _operation = member.begin(index)?;
     let guard = barrier.lock.lock(member)?;
-    let place = &member.arena.process(process)?.place.object;
-    if place.load(Ordering::Relaxed) != u64::from(index) + 1 {
+    let place = &member.arena.process(process)?.place;
+    if !place.is_in(index) {
         return Ok(());
     }
     let state = barrier.state.load(Ordering::Relaxed) & STATE;

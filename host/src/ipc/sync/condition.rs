@@ -69,7 +69,7 @@ pub(crate) fn enter(
         let me = u64::from(member.index) + 1;
         let last = state.last.load(Ordering::Relaxed);
         let own = place(member, me)?;
-        guard.set(&own.object, u64::from(condition.index) + 1)?;
+        guard.set(&own.object, Place::of(condition.index))?;
         guard.set(&own.next, 0)?;
         guard.set(&own.prev, last)?;
         guard.set(if last == 0 { &state.first } else { &place(member, last)?.next }, me)?;
@@ -86,7 +86,7 @@ pub(crate) fn wait(
     deadline: Deadline,
 ) -> Result<bool> {
     let slot = member.slot()?;
-    let notified = || slot.place.object.load(Ordering::Acquire) != u64::from(condition.index) + 1;
+    let notified = || !slot.place.is_in(condition.index);
     loop {
         while !notified() {
             match slot.event.wait(member, Waiting::Condition(condition.index), deadline, notified) {
@@ -153,7 +153,7 @@ fn leave(member: &Member, index: u32, state: &ConditionState, process: u32) -> R
     let _operation = member.begin(index)?;
     let guard = state.lock.lock(member)?;
     let process = u64::from(process) + 1;
-    if place(member, process)?.object.load(Ordering::Relaxed) != u64::from(index) + 1 {
+    if !place(member, process)?.is_in(index) {
         return Ok(false);
     }
     unlink(member, state, &guard, process)?;

@@ -14,7 +14,7 @@ use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
 use crate::ipc::waiting::{Note, Waiting};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sys::futex::{Deadline, Word as _};
+use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
 
 shared! {
@@ -43,7 +43,7 @@ impl LockState {
 
     /// Wakes one who waits, for one who died and may have been to do so.
     pub(crate) fn wake_one(&self) {
-        self.word.wake(1);
+        futex::wake(&self.word, 1);
     }
 
     /// A process has nothing to do with it any more.

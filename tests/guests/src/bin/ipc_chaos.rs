@@ -17,7 +17,7 @@ use sandpool_guest::{
     Lock, LockGuard, Pipe, Process, PutError, Queue, RLock, RLockGuard, RawArray, RecvError, Semaphore,
     SemaphorePermit, SendError, SharedMemory, Value, Waitable, active_children, parent_process, wait,
 };
-use sandpool_test_guests::{LONG, Outcome, argument};
+use sandpool_test_guests::{LONG, Outcome, argument, largest_item};
 use serde::{Deserialize, Serialize};
 
 /// Operations of one round, on average.
@@ -862,24 +862,6 @@ fn all_is_counted(
         );
     }
     Ok(())
-}
-
-/// The size of the largest item that the arena has room for.
-fn largest_item() -> Result<usize, Box<dyn std::error::Error>> {
-    let queue = Queue::<Vec<u8>>::new()?;
-    let (mut fits, mut too_large) = (0, 64 << 20);
-    while too_large - fits > 1 {
-        let middle = fits + (too_large - fits) / 2;
-        match queue.try_put(&vec![0; middle]) {
-            Ok(()) => {
-                queue.try_get()?;
-                fits = middle;
-            }
-            Err(PutError::Full | PutError::TooLarge) => too_large = middle,
-            Err(other) => return Err(other.into()),
-        }
-    }
-    Ok(fits)
 }
 
 /// How many objects there can be at once, beside what there is.

@@ -17,7 +17,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use sandpool_guest::{Error, ExitStatus, GetError, Process, PutError, Queue, current_process, wait};
-use sandpool_test_guests::{Outcome, argument, check, same};
+use sandpool_test_guests::{Outcome, argument, check, largest_item, same};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -39,6 +39,7 @@ fn main() -> Outcome {
     let counts: [usize; 3] = [argument(0, 4), consumers, consumers];
     println!("main {}", current_process()?.pid());
     let room = largest_item()?;
+    println!("room for an item of {room} bytes");
     let queues = Queues([Queue::bounded(6)?, Queue::new()?]);
 
     let mut started = [0; 3];
@@ -190,23 +191,4 @@ fn payload(producer: u64, number: u64) -> Vec<u8> {
         _ => 100_000 + mixed % 104_800,
     };
     (mixed..mixed + length).map(|byte| byte as u8).collect()
-}
-
-/// The size of the largest item that the arena has room for.
-fn largest_item() -> Result<usize, Box<dyn std::error::Error>> {
-    let queue = Queue::<Vec<u8>>::new()?;
-    let (mut fits, mut too_large) = (0, 64 << 20);
-    while too_large - fits > 1 {
-        let middle = fits + (too_large - fits) / 2;
-        match queue.try_put(&vec![0; middle]) {
-            Ok(()) => {
-                queue.try_get()?;
-                fits = middle;
-            }
-            Err(PutError::Full | PutError::TooLarge) => too_large = middle,
-            Err(other) => return Err(other.into()),
-        }
-    }
-    println!("room for an item of {fits} bytes");
-    Ok(fits)
 }

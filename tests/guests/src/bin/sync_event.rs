@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandpool_guest::{Event, Process, Queue};
-use sandpool_test_guests::{LONG, Outcome, check, ended_well, kill, same};
+use sandpool_test_guests::{LONG, Outcome, check, ended_well, kill, one_of_two_is_killed, same};
 
 const SHORT: Duration = Duration::from_millis(10);
 
@@ -128,24 +128,7 @@ fn messages() -> Outcome {
 fn dead_waiters() -> Outcome {
     for round in 0..100 {
         let event = Event::new()?;
-        let about_to = Queue::new()?;
-        let waiting = || -> Outcome {
-            about_to.put(&())?;
-            Ok(event.wait()?)
-        };
-        let waiters = [Process::fork(waiting)?, Process::fork(waiting)?];
-        about_to.get()?;
-        about_to.get()?;
-        let (victim, other) = (&waiters[round % 2], &waiters[1 - round % 2]);
-        if round % 4 < 2 {
-            kill(victim)?;
-            event.set()?;
-        } else {
-            event.set()?;
-            victim.kill()?;
-            victim.join()?;
-        }
-        ended_well(other)?;
+        one_of_two_is_killed(round, || Ok(event.wait()?), || Ok(event.set()?))?;
         event.clear()?;
         if event.wait_timeout(Duration::ZERO)? {
             return Err(format!("round {round}: it isn't cleared").into());

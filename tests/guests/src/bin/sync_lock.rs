@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandpool_guest::{
     AcquireError, Event, ExitStatus, Lock, LockGuard, Process, Queue, RLock, ReleaseError, Semaphore,
 };
-use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, same};
+use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, one_of_two_is_killed, same};
 
 const SHORT: Duration = Duration::from_millis(10);
 
@@ -334,29 +334,17 @@ fn dead_waiters() -> Outcome {
     let recursive = RLock::new()?;
     for round in 0..100 {
         let guards = (lock.acquire()?, recursive.acquire()?);
-        let (about_to, has) = (Queue::new()?, Event::new()?);
+        let has = Event::new()?;
         let waiting = || -> Outcome {
-            about_to.put(&())?;
             let guard = recursive.acquire().or_else(AcquireError::into_inner)?;
             let _guard = lock.acquire().or_else(AcquireError::into_inner)?;
             drop(guard);
-            has.set()?;
-            Ok(())
+            Ok(has.set()?)
         };
-        let waiters = [Process::fork(waiting)?, Process::fork(waiting)?];
-        about_to.get()?;
-        about_to.get()?;
-        let (victim, other) = (&waiters[round % 2], &waiters[1 - round % 2]);
-        if round % 4 < 2 {
-            kill(victim)?;
+        one_of_two_is_killed(round, waiting, || {
             drop(guards);
-        } else {
-            // It may have been given the lock when it dies, or even be through.
-            drop(guards);
-            victim.kill()?;
-            victim.join()?;
-        }
-        ended_well(other)?;
+            Ok(())
+        })?;
         check_silently("it has", has.is_set()?)?;
         drop(lock.acquire().or_else(AcquireError::into_inner)?);
         drop(recursive.acquire().or_else(AcquireError::into_inner)?);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandpool_guest::{
     Abandoned, AcquireError, BoundedSemaphore, Event, ExitStatus, Process, Queue, ReleaseError, Semaphore,
 };
-use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, same};
+use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, one_of_two_is_killed, same};
 
 const SHORT: Duration = Duration::from_millis(10);
 
@@ -234,26 +234,14 @@ fn dead_waiters() -> Outcome {
     let semaphore = BoundedSemaphore::new(1)?;
     for round in 0..100 {
         let permit = semaphore.acquire()?;
-        let about_to = Queue::new()?;
         let waiting = || -> Outcome {
-            about_to.put(&())?;
-            let _permit = semaphore.acquire()?;
+            drop(semaphore.acquire()?);
             Ok(())
         };
-        let waiters = [Process::fork(waiting)?, Process::fork(waiting)?];
-        about_to.get()?;
-        about_to.get()?;
-        let (victim, other) = (&waiters[round % 2], &waiters[1 - round % 2]);
-        if round % 4 < 2 {
-            kill(victim)?;
+        one_of_two_is_killed(round, waiting, || {
             drop(permit);
-        } else {
-            // It may have the unit when it dies, or even be through.
-            drop(permit);
-            victim.kill()?;
-            victim.join()?;
-        }
-        ended_well(other)?;
+            Ok(())
+        })?;
         if semaphore.value()? != 1 {
             return Err(format!("round {round}: {} units", semaphore.value()?).into());
         }
