@@ -117,6 +117,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         holds: HashMap::new(),
         held: None,
         entry: None,
+        task: None,
     };
     let guest = Guest {
         wasi: wasi::context(&config, &stdio).expect("a context"),
@@ -150,8 +151,10 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         let mut arguments: Vec<Val> = import.params.iter().map(|ty| input.argument(*ty, &handles)).collect();
         // What may wait doesn't: nobody would end it.
         match import.name {
-            "put" | "put_many" | "get_many" | "send" | "join" | "lock_acquire" | "semaphore_acquire"
-            | "event_wait" | "condition_wait" | "barrier_wait" => arguments[count - 1] = Val::I64(0),
+            "put" | "put_many" | "get_many" | "finish" | "send" | "join" | "lock_acquire"
+            | "semaphore_acquire" | "event_wait" | "condition_wait" | "barrier_wait" => {
+                arguments[count - 1] = Val::I64(0)
+            }
             "get" | "recv" => arguments[3] = Val::I64(0),
             "wait" => arguments[2] = Val::I64(0),
             _ => {}
@@ -278,6 +281,7 @@ mod tests {
             ("sandpool_sync", "barrier_release"),
             ("sandpool_queue", "task_done"),
             ("sandpool_shared", "unmap write"),
+            ("sandpool_task", "begin finish claims kill input output"),
         ];
         let may_fail = |import: &sandpool_abi::Import| {
             let of_module = |(module, _): &&(&str, &str)| *module == import.module;

@@ -22,8 +22,8 @@
 //!
 //! # Functions
 //!
-//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`] and [`handle`] give each function with its
-//! signature; the order of their arguments is that of the signature's comment.
+//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`], [`task`] and [`handle`] give each function with
+//! its signature; the order of their arguments is that of the signature's comment.
 
 #![no_std]
 
@@ -393,7 +393,7 @@ pub mod queue {
 
     imports! { sandpool_queue:
         /// Makes a queue for at most `maxsize` items (0: as many as the arena holds) and returns its handle. Flags:
-        /// [`JOINABLE`](super::JOINABLE).
+        /// [`JOINABLE`](super::JOINABLE) or [`CLAIMED`](super::CLAIMED).
         create(maxsize: I64, flags: I32) -> I64;
         /// Puts one item: `item_len` bytes and `handle_count` handles, which the item holds until it is taken.
         /// 0, `AGAIN` (full, with [`NO_WAIT`](crate::NO_WAIT)), `TIMEDOUT`, `CLOSED`, or `MSGSIZE` (can never fit).
@@ -435,6 +435,10 @@ pub mod queue {
 
     /// Flag of `create`: `task_done` and `join` are to work, for which each `get` is noted.
     pub const JOINABLE: u32 = 1;
+    /// Flag of `create`: who takes items claims them, until it puts their results by `finish` of
+    /// [`sandpool_task`](crate::task); before that, a `get` is `BUSY`. So whoever has started it learns what it was at if
+    /// it dies.
+    pub const CLAIMED: u32 = 2;
 
     /// The longest item that `put_many` and `get_many` move.
     pub const BATCH_ITEM_MAX: usize = 8192;
@@ -653,6 +657,89 @@ pub mod shared {
     pub const SWAP: u32 = 5;
 }
 
+/// `sandpool_task`: tasks, and the workers of a pool.
+///
+/// # A task
+///
+/// A host runs the tasks that a module exports: a function `(format: i32, len: i32) -> i32` whose name is
+/// [`EXPORT_PREFIX`](task::EXPORT_PREFIX) and the task's. It gets its input, `len` bytes in that format, by `input`,
+/// hands its output over by `output`, and returns [`DONE`](task::DONE), or says why there is none:
+/// [`FAILED`](task::FAILED) or [`REFUSED`](task::REFUSED) with a message in UTF-8 for an output, or
+/// [`UNSUPPORTED`](task::UNSUPPORTED). It is called again and again in the same instance, in which `_start` never runs;
+/// an export `_initialize` is called first, once. What there is to know of each task may stand in the custom section
+/// [`SECTION`](task::SECTION): five texts for each, of which each ends with a zero byte: its name, the types of its
+/// input, its output and its error, and its documentation.
+///
+/// # A worker
+///
+/// A worker takes items from a queue that is [`CLAIMED`](queue::CLAIMED), works on one after the other, and puts the
+/// result of each by `finish`. Items are numbered in the order in which they were put into that queue, from 0 on. At
+/// each instant, also when it has been killed, `claims` says which items are not finished, and which is worked on.
+pub mod task {
+    /// The import module's name.
+    pub const MODULE: &str = "sandpool_task";
+
+    imports! { sandpool_task:
+        /// Says that the caller now works on this part of the first item that it has claimed. `INVAL` if it has claimed
+        /// none. Never returns if it was to be killed for the part before.
+        begin(part: I32) -> I32;
+        /// Puts the result of the first item that the caller has claimed into `queue`, as `put` does. In the same instant
+        /// that claim is given up. `INVAL` if it has claimed none, else as of `put`; then it keeps the claim.
+        finish(queue: I64, item: I32, item_len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
+        /// Writes the [`Claims`](super::Claims) of a child, alive or not, to `claims`.
+        claims(process: I64, claims: I32) -> I32;
+        /// Kills a child by SIGKILL while it is at this [`work`](super::Claims::work). `AGAIN` if it isn't, or not any
+        /// more: nothing happens to it.
+        kill(process: I64, work: I64) -> I32;
+        /// Copies the input of the task that is called, at most `capacity` bytes, and returns its whole length. `NOENT`
+        /// if none is called.
+        input(buffer: I32, capacity: I32) -> I64;
+        /// Takes the output of the task that is called; the last one counts. `NOENT` if none is called.
+        output(bytes: I32, len: I32) -> I32;
+    }
+
+    /// What a worker hasn't finished: what `claims` writes. 40 bytes, little-endian.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[repr(C)]
+    pub struct Claims {
+        /// The number of the first item that isn't finished.
+        pub first: u64,
+        /// The number behind the last one; equal to `first` if there is none.
+        pub end: u64,
+        /// What it does now, counted from the start of the process on; 0 if it works on nothing.
+        pub work: u64,
+        /// When it began that, in nanoseconds of the monotonic clock.
+        pub since: u64,
+        /// Which part of the first item that is.
+        pub part: u32,
+        /// Always 0.
+        pub reserved: u32,
+    }
+
+    /// What the name of a task's export begins with.
+    pub const EXPORT_PREFIX: &str = "sandpool_task_";
+    /// The custom section that describes tasks.
+    pub const SECTION: &str = "sandpool-tasks";
+
+    /// Format: values as serde and bincode 2 (`config::standard()`) encode them.
+    pub const SERDE: u32 = 0;
+    /// Format: JSON.
+    pub const JSON: u32 = 1;
+    /// Format: a line of text, without its end. A value that isn't text is written as in JSON.
+    pub const TEXT: u32 = 2;
+    /// Format: bytes, as they are.
+    pub const BYTES: u32 = 3;
+
+    /// Result of a task: it is done, and its output is what it was asked for.
+    pub const DONE: u32 = 0;
+    /// Result of a task: it failed, and its output says why.
+    pub const FAILED: u32 = 1;
+    /// Result of a task: its input can't be decoded or its output not be encoded, and its output says why.
+    pub const REFUSED: u32 = 2;
+    /// Result of a task: it doesn't know this format.
+    pub const UNSUPPORTED: u32 = 3;
+}
+
 /// `sandpool_handle`: what all handles have in common: their life, and to wait for several of them.
 pub mod handle {
     /// The import module's name.
@@ -673,8 +760,15 @@ pub mod handle {
 }
 
 /// The import modules.
-const MODULES: &[&[Import]] =
-    &[process::IMPORTS, queue::IMPORTS, pipe::IMPORTS, sync::IMPORTS, shared::IMPORTS, handle::IMPORTS];
+const MODULES: &[&[Import]] = &[
+    process::IMPORTS,
+    queue::IMPORTS,
+    pipe::IMPORTS,
+    sync::IMPORTS,
+    shared::IMPORTS,
+    task::IMPORTS,
+    handle::IMPORTS,
+];
 
 /// Every import that the host provides, beside WASI preview 1.
 pub fn imports() -> impl Iterator<Item = &'static Import> {
@@ -808,6 +902,7 @@ const _: () = assert!(
     size_of::<process::Status>() == 16
         && size_of::<process::Info>() == 24
         && size_of::<queue::Item>() == 16
-        && size_of::<sync::Barrier>() == 24,
+        && size_of::<sync::Barrier>() == 24
+        && size_of::<task::Claims>() == 40,
     "a layout of the ABI has changed: compiled guests would read garbage, so raise ABI_VERSION first"
 );

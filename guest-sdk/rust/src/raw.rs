@@ -117,6 +117,15 @@ imports! { sandpool_sync from "sandpool_sync":
     unsafe fn barrier_state(barrier: u64, state: *mut sandpool_abi::sync::Barrier) -> i32;
 }
 
+imports! { sandpool_task from "sandpool_task":
+    safe fn begin(part: u32) -> i32;
+    unsafe fn finish(queue: u64, item: *const u8, item_len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
+    unsafe fn claims(process: u64, claims: *mut sandpool_abi::task::Claims) -> i32;
+    safe fn kill(process: u64, work: u64) -> i32;
+    unsafe fn input(buffer: *mut u8, capacity: usize) -> i64;
+    unsafe fn output(bytes: *const u8, len: usize) -> i32;
+}
+
 imports! { sandpool_handle from "sandpool_handle":
     safe fn release(object: u64) -> i32;
     unsafe fn wait(handles: *const u64, count: usize, timeout: u64, ready: *mut u8) -> i64;
@@ -435,6 +444,47 @@ pub(crate) mod cast {
             assert_eq!(as_byte_vec("text"), None);
             assert_eq!(from_byte_vec::<(&str, Vec<u8>)>(vec![1]), None);
         }
+    }
+}
+
+pub(crate) mod task {
+    use super::{Errno, done, length, sandpool_task as import};
+    use sandpool_abi::task::Claims;
+
+    pub(crate) fn begin(part: u32) -> Result<(), Errno> {
+        done(import::begin(part))
+    }
+
+    pub(crate) fn finish(queue: u64, item: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {
+        // SAFETY: the host reads the bytes of `item` and `handles.len()` 64-bit values, kept readable by their
+        // references, and keeps copies.
+        done(unsafe {
+            import::finish(queue, item.as_ptr(), item.len(), handles.as_ptr(), handles.len(), timeout)
+        })
+    }
+
+    pub(crate) fn claims(process: u64) -> Result<Claims, Errno> {
+        let mut claims = Claims { first: 0, end: 0, work: 0, since: 0, part: 0, reserved: 0 };
+        // SAFETY: the host writes one `Claims` (40 bytes of plain integers) there, which is exclusively ours, and any
+        // bits are valid in it.
+        done(unsafe { import::claims(process, &raw mut claims) })?;
+        Ok(claims)
+    }
+
+    pub(crate) fn kill(process: u64, work: u64) -> Result<(), Errno> {
+        done(import::kill(process, work))
+    }
+
+    /// The whole length of the input.
+    pub(crate) fn input(buffer: &mut [u8]) -> Result<usize, Errno> {
+        // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, which the reference keeps writable; any
+        // byte is a valid `u8`.
+        length(unsafe { import::input(buffer.as_mut_ptr(), buffer.len()) })
+    }
+
+    pub(crate) fn output(bytes: &[u8]) -> Result<(), Errno> {
+        // SAFETY: the host reads the bytes of `bytes`, kept readable by the reference, and keeps a copy.
+        done(unsafe { import::output(bytes.as_ptr(), bytes.len()) })
     }
 }
 

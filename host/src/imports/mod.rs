@@ -10,6 +10,7 @@ mod process;
 mod queue;
 mod shared;
 mod sync;
+mod task;
 
 use sandpool_abi::Errno;
 use wasmtime::{Caller, Engine, InstancePre, Linker, Module, WasmBacktrace};
@@ -28,6 +29,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     pipe::add_to_linker(&mut linker)?;
     sync::add_to_linker(&mut linker)?;
     shared::add_to_linker(&mut linker)?;
+    task::add_to_linker(&mut linker)?;
     handle::add_to_linker(&mut linker)?;
     Ok(linker)
 }

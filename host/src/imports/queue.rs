@@ -1,13 +1,13 @@
 //! `sandpool_queue`. See [`queue`](crate::ipc::queue).
 
 use sandpool_abi::Errno;
-use sandpool_abi::queue::{JOINABLE, MODULE};
+use sandpool_abi::queue::{CLAIMED, JOINABLE, MODULE};
 use wasmtime::{Caller, Linker};
 
 use super::{View, status, try_first, value, view, waiting};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::Register;
-use crate::ipc::queue::{self, Port, QueueState, Taken};
+use crate::ipc::queue::{self, Account, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, message};
 use crate::process::{Guest, Held, Process};
@@ -112,16 +112,22 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 }
 
 /// The queue of this handle, to wait there for something.
-fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
+pub(super) fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
     let object = object::resolve::<QueueState>(&process.member, Handle(handle as u64))?;
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
 fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
-    if i64::try_from(maxsize).is_err() || flags & !JOINABLE != 0 {
+    let account = match flags {
+        0 => Account::Nothing,
+        JOINABLE => Account::Joinable,
+        CLAIMED => Account::Claimed,
+        _ => return Err(Errno::Inval),
+    };
+    if i64::try_from(maxsize).is_err() {
         return Err(Errno::Inval);
     }
-    let handle = queue::create(&view.process.member, maxsize, flags & JOINABLE != 0)?;
+    let handle = queue::create(&view.process.member, maxsize, account)?;
     view.process.hold(handle);
     Ok(handle.0 as i64)
 }

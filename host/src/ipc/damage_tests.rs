@@ -18,7 +18,7 @@ use super::message::{self, Carry};
 use super::object::{self, Handle, State};
 use super::pipe;
 use super::process_table::{self as table, ProcessHandle, Register};
-use super::queue::{self, Port, Taken};
+use super::queue::{self, Account, Port, Taken};
 use super::shared::{self, Atomic};
 use super::sweep::sweep;
 use super::sync::{barrier, condition, event, lock, semaphore};
@@ -86,8 +86,11 @@ impl World {
             parent.get_or_insert((index, handle));
         }
         let member = world.member(0);
-        let [first, second] = [0, 3].map(|maxsize| queue::create(&member, maxsize, maxsize != 0).unwrap());
-        let lonely = queue::create(&member, 0, false).unwrap();
+        let [first, second] = [0, 3].map(|maxsize| {
+            let account = if maxsize != 0 { Account::Joinable } else { Account::Nothing };
+            queue::create(&member, maxsize, account).unwrap()
+        });
+        let lonely = queue::create(&member, 0, Account::Nothing).unwrap();
         let ends = pipe::create(&member, 20_000, DUPLEX).unwrap();
         world.all.extend([first, second, ends[0], ends[1]]);
         world.all.extend([false, true].map(|recursive| lock::create(&member, recursive).unwrap()));
@@ -254,7 +257,7 @@ fn operate(member: &Member, world: &World, random: &mut Random) {
     let _ = kinds.map(|(_, ready)| ready.is_ready());
     let _ = (kind::shares(member, index), kind::other_end(member, index), kind::at_barrier(member, index));
     let _ = match random.below(12) {
-        0 => queue::create(member, 1, true).map(drop),
+        0 => queue::create(member, 1, Account::Joinable).map(drop),
         1 => pipe::create(member, 100, 0).map(drop),
         2 => shared::create(member, 5000, false, "new").map(drop),
         3 => shared::open(member, "large").map(drop),

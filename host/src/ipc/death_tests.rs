@@ -21,7 +21,7 @@ use super::arena::{Arena, Geometry, Member, Patience};
 use super::object::{self, Handle, Object, State, count_live};
 use super::pipe::{self, EndState};
 use super::process_table::Register;
-use super::queue::{self, Port, Taken};
+use super::queue::{self, Account, Port, Taken};
 use super::sync::{barrier, condition, event, lock, semaphore};
 use super::waiting::Waiting;
 use super::{heap, shared, sweep};
@@ -67,7 +67,7 @@ impl World {
         let arena = Arc::new(arena);
         let survivor = member(&arena, SURVIVOR);
         let [queue, other] = [0, 0].map(|maxsize| {
-            let queue = queue::create(&survivor, maxsize, false).unwrap();
+            let queue = queue::create(&survivor, maxsize, Account::Nothing).unwrap();
             object::share(&survivor, queue, VICTIM).unwrap();
             queue
         });
@@ -292,7 +292,7 @@ fn create_a_queue() {
     at_each_instruction(
         nothing,
         |_, victim, _| {
-            queue::create(victim, 3, false).unwrap();
+            queue::create(victim, 3, Account::Nothing).unwrap();
         },
         |world| assert_eq!(count_live(&world.arena), Ok(2)),
     );
@@ -324,7 +324,7 @@ fn close_a_queue() {
 /// A joinable queue with two items, the first of which is taken by the victim and is done with.
 fn joinable(world: &World) {
     let survivor = world.survivor();
-    world.add(queue::create(&survivor, 0, true).unwrap());
+    world.add(queue::create(&survivor, 0, Account::Joinable).unwrap());
     put(&survivor, world.made(0), 1, 16, &[]);
     put(&survivor, world.made(0), 2, 16, &[]);
 }

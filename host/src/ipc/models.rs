@@ -22,9 +22,10 @@ use super::death_tests::{copy, of, port};
 use super::object::{self, Handle, count_live};
 use super::pipe::{self, EndState};
 use super::process_table::Register;
+use super::queue::{self, Account};
 use super::sync::{barrier, condition, event, lock, semaphore};
 use super::waiting::Waiting;
-use super::{kind, queue, sweep};
+use super::{kind, sweep};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
 use crate::sys::model;
@@ -290,8 +291,8 @@ fn recv(member: &Member, end: Handle) -> super::Result<(u32, u8)> {
 fn a_queue(len: usize, victims: &[u32]) {
     const ITEMS: u8 = 2;
     let (mut model, bound) = if len == LONG { (Model::with_heap(6), 0) } else { (Model::new(), 1) };
-    let queue = model.share(queue::create(&model.maker(), bound, false).unwrap());
-    let other = model.share(queue::create(&model.maker(), 0, false).unwrap());
+    let queue = model.share(queue::create(&model.maker(), bound, Account::Nothing).unwrap());
+    let other = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
     let (put, got) = (log(), log());
     for _ in 0..2 {
         let put = put.clone();
@@ -341,7 +342,7 @@ fn a_queue(len: usize, victims: &[u32]) {
 /// One producer, two who do the tasks, and one who waits for all.
 fn a_joinable_queue(victims: &[u32]) {
     let mut model = Model::new();
-    let queue = model.share(queue::create(&model.maker(), 0, true).unwrap());
+    let queue = model.share(queue::create(&model.maker(), 0, Account::Joinable).unwrap());
     let (done, lost) = (log(), log());
     model.process(move |member| {
         for number in 1..=3 {
@@ -421,7 +422,7 @@ fn a_pipe(victims: &[u32]) {
 fn a_pipe_on_its_way(victims: &[u32]) {
     let mut model = Model::new();
     let maker = model.maker();
-    let queue = queue::create(&maker, 0, false).unwrap();
+    let queue = queue::create(&maker, 0, Account::Nothing).unwrap();
     let [reads, writes] = pipe::create(&maker, 30, 0).unwrap();
     object::share(&maker, queue, 1).unwrap();
     object::share(&maker, reads, 2).unwrap();
@@ -840,7 +841,7 @@ fn wait_for_any(member: &Member, handles: &[Handle]) -> usize {
 /// Two who wait for an item, and for an event; and those who see to it.
 fn several(victims: &[u32]) {
     let mut model = Model::new();
-    let queue = model.share(queue::create(&model.maker(), 0, false).unwrap());
+    let queue = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
     let event = model.share(event::create(&model.maker()).unwrap());
     for _ in 0..2 {
         model.process(move |member| {
@@ -866,7 +867,7 @@ fn several(victims: &[u32]) {
 /// again.
 fn an_item_of_several(victims: &[u32]) {
     let mut model = Model::new();
-    let queue = model.share(queue::create(&model.maker(), 0, false).unwrap());
+    let queue = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
     let event = model.share(event::create(&model.maker()).unwrap());
     for _ in 0..2 {
         model.process(move |member| {

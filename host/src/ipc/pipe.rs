@@ -17,7 +17,7 @@ use super::heap;
 use super::kind::Kind;
 use super::object::{self, Handle, Object, ObjectSlot};
 use super::process_table::Register;
-use super::queue::{self, Bound, Port, QueueState, Taken};
+use super::queue::{self, Account, Bound, Port, QueueState, Taken};
 use super::waiting::Waiting;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
@@ -79,7 +79,7 @@ fn create_end(member: &Member, capacity: u64, flags: u32, peer: Handle) -> Resul
     let made = object::create(member, register, |end: &EndState| {
         end.peer.store(peer.0, Ordering::Relaxed);
         end.flags.store(u64::from(flags), Ordering::Relaxed);
-        end.inbound.reset(Bound::Bytes(capacity), false, segment);
+        end.inbound.reset(Bound::Bytes(capacity), Account::Nothing, segment);
         Ok(())
     });
     if made.is_err() {

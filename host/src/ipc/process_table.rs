@@ -30,6 +30,7 @@ use sandpool_abi::{Errno, NAME_MAX, process};
 
 use super::Result;
 use super::arena::{Arena, Member};
+use super::claims::ClaimSlot;
 use super::event::Event;
 use super::waiting::Waits;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -79,6 +80,8 @@ shared! {
         pub(crate) waits: Waits,
         /// where it stands among those who wait in a condition or barrier
         pub(crate) place: Place,
+        /// what it has taken and isn't finished with, if it is a worker
+        pub(crate) claims: ClaimSlot,
         /// its process id, when it has ended
         pub(crate) ended_pid: AtomicU32,
         reserved: AtomicU32,
@@ -427,6 +430,7 @@ pub(crate) fn reserve(
             slot.wanted_signals.store(0, Ordering::Relaxed);
             slot.failure.store(0, Ordering::Relaxed);
             slot.waits.reset();
+            slot.claims.reset();
             slot.place.object.store(0, Ordering::Relaxed);
             slot.parent.store(parent.map_or(0, |(_, handle)| handle.0), Ordering::Relaxed);
             slot.name.set(name);

@@ -30,12 +30,18 @@
 //! It also counts, under the consumers' lock, which process has how many items that it isn't done with. When that
 //! process ends, they are lost, and nobody waits for them any more.
 //!
+//! # A claimed queue
+//!
+//! Whoever takes an item notes its number in its slot, until it puts the result into another queue: see
+//! [`claims`](super::claims).
+//!
 //! Each direction of a [pipe](super::pipe) is such a queue too, with a bound in bytes.
 
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Member, PAGE};
+use super::claims::ClaimSlot;
 use super::event::Event;
 use super::heap;
 use super::kind::Kind;
@@ -64,6 +70,8 @@ const LINK: u64 = 3;
 const BYTES: u32 = 1;
 /// Items are accounted for until they are done with.
 const JOINABLE: u32 = 2;
+/// Whoever takes items claims them.
+const CLAIMED: u32 = 4;
 
 shared! {
     /// What a queue keeps.
@@ -154,19 +162,30 @@ pub(crate) enum Bound {
     Bytes(u64),
 }
 
+/// What is kept account of when an item is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Account {
+    Nothing = 0,
+    /// How many each process has, until it says that they are done.
+    Joinable = JOINABLE,
+    /// Which ones each process has, until it puts their results.
+    Claimed = CLAIMED,
+}
+
 impl object::State for QueueState {
     const KIND: Kind = Kind::Queue;
 }
 
 impl QueueState {
     /// Makes it an empty queue, with its first segment.
-    pub(super) fn reset(&self, bound: Bound, joinable: bool, segment: u64) {
+    pub(super) fn reset(&self, bound: Bound, account: Account, segment: u64) {
         let (bound, unit) = match bound {
             Bound::Items(items) => (items, 0),
             Bound::Bytes(bytes) => (bytes, BYTES),
         };
         self.bound.store(bound, Ordering::Relaxed);
-        self.flags.store(unit | if joinable { JOINABLE } else { 0 }, Ordering::Relaxed);
+        self.flags.store(unit | account as u32, Ordering::Relaxed);
         self.closed.store(0, Ordering::Relaxed);
         for word in [&self.done, &self.lost, &self.settled] {
             word.store(0, Ordering::Relaxed);
@@ -265,11 +284,11 @@ impl QueueState {
 }
 
 /// Makes a queue for at most `maxsize` items, or any number if that is 0.
-pub(crate) fn create(member: &Member, maxsize: u64, joinable: bool) -> Result<Handle> {
+pub(crate) fn create(member: &Member, maxsize: u64, account: Account) -> Result<Handle> {
     let register = member.slot()?.register(Register::Segment);
     let segment = first_segment(member)?;
     let made = object::create(member, register, |queue: &QueueState| {
-        queue.reset(Bound::Items(maxsize), joinable, segment);
+        queue.reset(Bound::Items(maxsize), account, segment);
         Ok(())
     });
     if made.is_err() {
@@ -318,11 +337,42 @@ pub(crate) fn put(
     handles: &[Handle],
     deadline: Deadline,
 ) -> Result<()> {
+    put_for(member, port, item, handles, None, deadline)
+}
+
+/// Puts the result of the first item that this process has claimed, and gives the claim up in the same commit. `finisher`
+/// is the process whose claim it is.
+///
+/// `INVAL` if there is no claim, else as [`put`].
+pub(crate) fn finish(
+    member: &Member,
+    port: Port<'_>,
+    item: &[u8],
+    handles: &[Handle],
+    finisher: u32,
+    deadline: Deadline,
+) -> Result<()> {
+    let claims = &member.arena.process(finisher)?.claims;
+    if !claims.has_some() {
+        return Err(Errno::Inval);
+    }
+    claims.end();
+    put_for(member, port, item, handles, Some(claims), deadline)
+}
+
+fn put_for(
+    member: &Member,
+    port: Port<'_>,
+    item: &[u8],
+    handles: &[Handle],
+    finished: Option<&ClaimSlot>,
+    deadline: Deadline,
+) -> Result<()> {
     let _operation = member.begin(port.object)?;
     let len = item.len() as u64;
     if handles.is_empty() && item.len() <= INLINE_MAX {
         return waiting_for_room(member, port, len, deadline, || {
-            try_put(member, port.queue, Item::Inline(item))
+            try_put(member, port.queue, Item::Inline(item), finished)
         });
     }
     if port.queue.is_closed() {
@@ -334,7 +384,7 @@ pub(crate) fn put(
     })
     .and_then(|page| {
         waiting_for_room(member, port, len, deadline, || {
-            try_put(member, port.queue, Item::Message(page, len))
+            try_put(member, port.queue, Item::Message(page, len), finished)
         })
     });
     if result.is_err() && register.load(Ordering::Relaxed) != 0 {
@@ -380,9 +430,9 @@ enum Item<'a> {
 }
 
 /// `AGAIN` if the queue is full, `NOMEM` if the arena is.
-fn try_put(member: &Member, queue: &QueueState, item: Item<'_>) -> Result<()> {
+fn try_put(member: &Member, queue: &QueueState, item: Item<'_>, finished: Option<&ClaimSlot>) -> Result<()> {
     let guard = queue.tail.lock(member)?;
-    append(member, queue, &guard, item)?;
+    append(member, queue, &guard, item, finished)?;
     queue.tail.publish();
     drop(guard);
     queue.not_empty.notify_one(&member.arena);
@@ -408,7 +458,7 @@ pub(crate) fn put_many<'i>(
         let guard = queue.tail.lock(member)?;
         let mut put = 0;
         for item in items.clone().take_while(|item| item.len() <= INLINE_MAX) {
-            match append(member, queue, &guard, Item::Inline(item)) {
+            match append(member, queue, &guard, Item::Inline(item), None) {
                 Ok(()) => put += 1,
                 Err(_) if put != 0 => break,
                 Err(error) => return Err(error),
@@ -422,8 +472,14 @@ pub(crate) fn put_many<'i>(
     })
 }
 
-/// Writes a record behind the last and commits it. It is still to be published.
-fn append(member: &Member, queue: &QueueState, guard: &Guard<'_>, item: Item<'_>) -> Result<()> {
+/// Writes a record behind the last and commits it, with the claim that it ends. It is still to be published.
+fn append(
+    member: &Member,
+    queue: &QueueState,
+    guard: &Guard<'_>,
+    item: Item<'_>,
+    finished: Option<&ClaimSlot>,
+) -> Result<()> {
     let slot = member.slot()?;
     let arena = &*member.arena;
     let tail = &queue.tail;
@@ -470,6 +526,9 @@ fn append(member: &Member, queue: &QueueState, guard: &Guard<'_>, item: Item<'_>
             guard.set(slot.register(Register::Outgoing), 0)?;
         }
     }
+    if let Some(claims) = finished {
+        claims.give_up(guard)?;
+    }
     tail.advance(guard, offset + need, len)?;
     guard.commit();
     Ok(())
@@ -498,6 +557,7 @@ pub(crate) fn get(
     deadline: Deadline,
 ) -> Result<Taken> {
     let _operation = member.begin(port.object)?;
+    check_claims(member, port.queue)?;
     waiting_for_item(member, port, is_over, deadline, || {
         let queue = port.queue;
         if queue.is_empty() {
@@ -524,6 +584,7 @@ pub(crate) fn get_many(
 ) -> Result<u64> {
     let _operation = member.begin(port.object)?;
     let queue = port.queue;
+    check_claims(member, queue)?;
     let mut rest = buffer;
     waiting_for_item(
         member,
@@ -559,6 +620,13 @@ pub(crate) fn get_many(
             Ok(count)
         },
     )
+}
+
+/// Claims are of items that were taken at once: else their numbers wouldn't follow one another.
+///
+/// `BUSY`
+fn check_claims(member: &Member, queue: &QueueState) -> Result<()> {
+    if queue.has(CLAIMED) && member.claims()?.has_some() { Err(Errno::Busy) } else { Ok(()) }
 }
 
 fn waiting_for_item<T>(
@@ -669,6 +737,9 @@ fn take(
     };
     if queue.has(JOINABLE) && into == Register::Incoming {
         queue.taken.add(member, guard)?;
+    }
+    if queue.has(CLAIMED) && into == Register::Incoming {
+        slot.claims.claim(guard, head.sequence.load(Ordering::Relaxed))?;
     }
     head.advance(guard, end, bytes)?;
     guard.commit();

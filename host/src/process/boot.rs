@@ -67,6 +67,7 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
             holds: std::collections::HashMap::new(),
             held: None,
             entry: None,
+            task: None,
         };
         process.take_entry()?;
         start(image, process)

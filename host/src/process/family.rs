@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON};
+use sandpool_abi::task::Claims;
 use sandpool_abi::{Errno, NAME_MAX};
 
 use super::{Entry, Process};
@@ -337,6 +338,23 @@ impl Process {
             self.ring_for(index)?;
         }
         Ok(())
+    }
+
+    /// What a child has claimed, or had when it ended.
+    pub(crate) fn claims_of(&self, handle: ProcessHandle) -> Result<Claims> {
+        let (index, _) = self.child(handle)?;
+        Ok(self.member.arena.process(index)?.claims.get())
+    }
+
+    /// Has a child killed that is at this work.
+    ///
+    /// `AGAIN` if it isn't.
+    pub(crate) fn kill_at(&self, handle: ProcessHandle, work: u64) -> Result<()> {
+        let (index, _) = self.child(handle)?;
+        if !self.member.arena.process(index)?.claims.doom(work) {
+            return Err(Errno::Again);
+        }
+        self.signal(handle, nix::libc::SIGKILL)
     }
 
     /// Gives the slot of a child that has ended back.

@@ -9,6 +9,7 @@ pub(crate) mod exit;
 pub(crate) mod family;
 pub(crate) mod mappings;
 pub(crate) mod stdio;
+pub(crate) mod task;
 pub(crate) mod wasi;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, ProcessSlot};
 use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
+use crate::process::task::Task;
 
 /// What the store of a guest's instance carries.
 pub(crate) struct Guest {
@@ -86,6 +88,8 @@ pub(crate) struct Process {
     pub(crate) held: Option<Held>,
     /// What a spawned process was given.
     pub(crate) entry: Option<Entry>,
+    /// The task that it calls, if it is a worker of the host's.
+    pub(crate) task: Option<Task>,
 }
 
 /// An item between `get` and `take`.

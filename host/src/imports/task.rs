@@ -1,0 +1,83 @@
+//! `sandpool_task`. See [`claims`](crate::ipc::claims) and [`process::task`](crate::process::task).
+
+use sandpool_abi::Errno;
+use sandpool_abi::task::MODULE;
+use wasmtime::{Caller, Linker};
+
+use super::queue::port;
+use super::{View, status, try_first, value, view, waiting};
+use crate::ipc::Result;
+use crate::ipc::process_table::ProcessHandle;
+use crate::ipc::queue;
+use crate::ipc::waiting::Waiting;
+use crate::process::Guest;
+
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "begin", |mut caller: Caller<'_, Guest>, part: i32| {
+        status(view(&mut caller).and_then(|view| view.process.member.claims()?.begin(part as u32)))
+    })?;
+    linker.func_wrap(
+        MODULE,
+        "finish",
+        |mut caller: Caller<'_, Guest>,
+         queue: i64,
+         item: i32,
+         len: i32,
+         list: i32,
+         count: i32,
+         timeout: i64| {
+            status(waiting(&mut caller, |view| finish(&view, queue, (item, len), (list, count), timeout)))
+        },
+    )?;
+    linker.func_wrap(MODULE, "claims", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
+        status(view(&mut caller).and_then(|view| claims(view, process, out)))
+    })?;
+    linker.func_wrap(MODULE, "kill", |mut caller: Caller<'_, Guest>, process: i64, work: i64| {
+        status(
+            view(&mut caller)
+                .and_then(|view| view.process.kill_at(ProcessHandle(process as u64), work as u64)),
+        )
+    })?;
+    linker.func_wrap(MODULE, "input", |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
+        value(view(&mut caller).and_then(|mut view| {
+            let task = view.process.task.as_ref().ok_or(Errno::Noent)?;
+            view.memory.fill(buffer, capacity, &task.input)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "output", |mut caller: Caller<'_, Guest>, bytes: i32, len: i32| {
+        status(view(&mut caller).and_then(|view| {
+            let bytes = view.memory.bytes(bytes, len)?;
+            view.process.task.as_mut().ok_or(Errno::Noent)?.set_output(bytes)
+        }))
+    })?;
+    Ok(())
+}
+
+fn finish(view: &View<'_>, queue: i64, item: (i32, i32), list: (i32, i32), timeout: i64) -> Result<()> {
+    let port = port(view.process, queue, Waiting::Put)?;
+    let item = view.memory.bytes(item.0, item.1)?;
+    let handles = view.memory.handles(list.0, list.1)?;
+    let member = &view.process.member;
+    try_first(view.process, timeout, |deadline| {
+        queue::finish(member, port, item, &handles, member.index, deadline)
+    })
+}
+
+fn claims(mut view: View<'_>, process: i64, out: i32) -> Result<()> {
+    let claims = view.process.claims_of(ProcessHandle(process as u64))?;
+    let [first, end, work, since] =
+        [claims.first, claims.end, claims.work, claims.since].map(|word| [word as u32, (word >> 32) as u32]);
+    let fields = [
+        first[0],
+        first[1],
+        end[0],
+        end[1],
+        work[0],
+        work[1],
+        since[0],
+        since[1],
+        claims.part,
+        claims.reserved,
+    ];
+    view.memory.store(out, fields)
+}

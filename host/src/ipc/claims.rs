@@ -1,0 +1,136 @@
+//! What a worker of a pool has taken and isn't finished with.
+//!
+//! Whoever takes items from a *claimed* queue notes their numbers in its slot, in the commit that takes them; and it
+//! gives a claim up in the commit that puts the item's result into another queue. So at each instant an item is in the
+//! queue, claimed, or its result is put: if the process is killed, nobody has to guess what was lost.
+//!
+//! ```text
+//!  take:    queue's consumers' lock   first, end = the item's number, and one more       commit
+//!  begin:   work = count << 1
+//!  finish:  work = 0 — results' producers' lock — the record — first = first + 1          commit
+//! ```
+//!
+//! # Killed for one task, and no other
+//!
+//! A worker that is to be killed because of what it works on may be at the next task when the signal arrives. So it is
+//! *doomed* first: a bit of its `work` word, set by compare-and-swap while that names the work that is meant. The
+//! worker changes the word by compare-and-swap as well, when it is done with the work. Whichever is first decides: if
+//! that was the doom, the worker waits for the signal, and the item stays claimed.
+
+use sandpool_abi::Errno;
+use sandpool_abi::task::Claims;
+
+use super::Result;
+use super::arena::Member;
+use super::lock::Guard;
+use super::process_table::nanos_now;
+use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::mem::shared;
+
+const DOOMED: u64 = 1;
+
+shared! {
+    /// The claims of a process.
+    pub(crate) struct ClaimSlot {
+        /// number of the first item that isn't finished
+        first: AtomicU64,
+        /// and the one behind the last
+        end: AtomicU64,
+        /// count of what it has begun, shifted left by one, and [`DOOMED`]; 0 if it works on nothing
+        work: AtomicU64,
+        /// how often it has begun something
+        begun: AtomicU64,
+        /// when it began that, in nanoseconds of the monotonic clock
+        since: AtomicU64,
+        /// which part of the first item
+        part: AtomicU64,
+    }
+}
+
+impl ClaimSlot {
+    /// For a new process in the slot.
+    pub(super) fn reset(&self) {
+        for word in [&self.first, &self.end, &self.work, &self.begun] {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it has claimed something.
+    pub(super) fn has_some(&self) -> bool {
+        self.first.load(Ordering::Relaxed) != self.end.load(Ordering::Relaxed)
+    }
+
+    /// Claims the item of this number, in the commit that takes it.
+    pub(super) fn claim(&self, guard: &Guard<'_>, item: u64) -> Result<()> {
+        if !self.has_some() {
+            guard.set(&self.first, item)?;
+        }
+        guard.set(&self.end, item.wrapping_add(1))
+    }
+
+    /// Gives the first claim up, in the commit that puts its result.
+    pub(super) fn give_up(&self, guard: &Guard<'_>) -> Result<()> {
+        guard.set(&self.first, self.first.load(Ordering::Relaxed).wrapping_add(1))
+    }
+
+    /// What is claimed, as others see it; of a process that has ended, nothing changes any more.
+    pub(crate) fn get(&self) -> Claims {
+        Claims {
+            first: self.first.load(Ordering::Acquire),
+            end: self.end.load(Ordering::Acquire),
+            work: self.work.load(Ordering::Acquire) >> 1,
+            since: self.since.load(Ordering::Relaxed),
+            part: self.part.load(Ordering::Relaxed) as u32,
+            reserved: 0,
+        }
+    }
+
+    /// The worker begins a part of the first item. If it is doomed, it ends here.
+    ///
+    /// `INVAL` if it has claimed nothing.
+    #[inline]
+    pub(crate) fn begin(&self, part: u32) -> Result<()> {
+        if !self.has_some() {
+            return Err(Errno::Inval);
+        }
+        let now = self.work.load(Ordering::Relaxed);
+        let begun = self.begun.load(Ordering::Relaxed).wrapping_add(1);
+        self.begun.store(begun, Ordering::Relaxed);
+        // Who sees the new work must not take the old one's begin for its own.
+        self.since.store(nanos_now(), Ordering::Relaxed);
+        self.part.store(u64::from(part), Ordering::Relaxed);
+        self.change(now, begun << 1);
+        Ok(())
+    }
+
+    /// The worker is done with what it has begun. If it is doomed, it ends here.
+    #[inline]
+    pub(crate) fn end(&self) {
+        self.change(self.work.load(Ordering::Relaxed), 0);
+    }
+
+    #[inline]
+    fn change(&self, now: u64, next: u64) {
+        let changed = now & DOOMED == 0
+            && self.work.compare_exchange(now, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if !changed {
+            loop {
+                nix::unistd::pause();
+            }
+        }
+    }
+
+    /// Dooms the process if it is at this work: it is to be killed, and does nothing until then. Whether it is.
+    pub(crate) fn doom(&self, work: u64) -> bool {
+        let now = work << 1;
+        work != 0
+            && self.work.compare_exchange(now, now | DOOMED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl Member {
+    /// What this process has claimed.
+    pub(crate) fn claims(&self) -> Result<&ClaimSlot> {
+        Ok(&self.slot()?.claims)
+    }
+}
