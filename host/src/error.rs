@@ -113,6 +113,9 @@ pub enum Error {
     /// The supervisor couldn't start the run.
     #[error("the supervisor cannot start the run: {0}")]
     Supervisor(String),
+    /// A pool has ended, or couldn't be started.
+    #[error("the pool cannot go on")]
+    Pool(#[source] crate::PoolEnd),
     /// Compiling a guest package failed, or its toolchain is missing.
     #[error("{what}")]
     Toolchain {
@@ -187,7 +190,8 @@ impl Error {
             Self::Grant { .. } => ExitCode::Grant,
             Self::Invalid { .. } => ExitCode::Usage,
             Self::Toolchain { .. } => ExitCode::Toolchain,
-            Self::SupervisorLost(_) => ExitCode::SupervisorLost,
+            Self::SupervisorLost(_) | Self::Pool(crate::PoolEnd::SupervisorLost) => ExitCode::SupervisorLost,
+            Self::Pool(_) => ExitCode::Internal,
             Self::Cache { .. } | Self::NotInitialized | Self::Supervisor(_) | Self::Os { .. } => {
                 ExitCode::Internal
             }

@@ -27,7 +27,7 @@ use crate::ipc::{message, object};
 use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
 use crate::process::{Guest, Held, MemoryLimit, Process, wasi};
-use crate::supervisor::control::{OnDeadlock, RunConfig};
+use crate::supervisor::control::{OnDeadlock, Role, RunConfig};
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;
@@ -95,6 +95,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let member = Member { arena: arena.clone(), index, patience: Patience::Brief };
     let stdio = Stdio::new(&member, false);
     let config = RunConfig {
+        role: Role::Program,
         args: Vec::new(),
         env: Vec::new(),
         dirs: Vec::new(),

@@ -27,6 +27,8 @@ mod error;
 pub mod fuzzing;
 mod imports;
 mod ipc;
+mod owner;
+mod pool;
 mod process;
 mod run;
 mod supervisor;
@@ -35,5 +37,10 @@ pub mod toolchain;
 
 pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision};
 pub use error::{Error, ExitCode, Result};
-pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap, init};
+pub use owner::init;
+pub use pool::{
+    AsCompleted, Completed, Event, Failure, Format, Imap, Isolation, Output, Pool, PoolBuilder, PoolEnd,
+    Records, Stats, TaskError, TaskFuture, as_completed,
+};
+pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;

@@ -1,45 +1,16 @@
 //! One run of a module, as its owner holds it.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 
-use crate::ipc::arena::Geometry;
-
-use crate::supervisor::control::{self, Dir, OnDeadlock, Outcome, Reply, Request, RunConfig};
-use crate::supervisor::{self, ARGV0};
+use crate::owner::{self, Supervisor};
+use crate::supervisor::control::{self, OnDeadlock, Outcome, Reply, Request, Role, RunConfig};
 use crate::{Error, Module, Result};
-
-static INITIALIZED: AtomicBool = AtomicBool::new(false);
-
-/// Must be the first call in `main` of every program that starts runs.
-///
-/// ```no_run
-/// fn main() -> sandpool::Result<()> {
-///     sandpool::init();
-///     let module = sandpool::Module::from_file("guest.wasm")?;
-///     let summary = sandpool::Run::builder(&module).start()?.wait()?;
-///     println!("{:?}", summary.status);
-///     Ok(())
-/// }
-/// ```
-///
-/// Sandpool starts the program once more to be the supervisor of a run. This call then doesn't return. It has the
-/// role of `multiprocessing.freeze_support()`.
-pub fn init() {
-    if std::env::args_os().next().as_deref() == Some(OsStr::new(ARGV0)) {
-        supervisor::main();
-    }
-    INITIALIZED.store(true, Ordering::Relaxed);
-}
 
 /// A directory of the host that guests may use.
 ///
@@ -153,7 +124,7 @@ impl RunBuilder<'_> {
 
     /// Grants a directory. Guests see no other.
     pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
-        self.config.dirs.push(Dir { host: grant.host, guest: grant.guest, read_only: grant.read_only });
+        owner::grant(&mut self.config, grant);
         self
     }
 
@@ -183,7 +154,7 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// The program that is to be the supervisor, if not this one: it must call [`init`] first in `main`, and be built
+    /// The program that is to be the supervisor, if not this one: it must call [`init`](crate::init) first in `main`, and be built
     /// of the same version of Sandpool. The `sandpool` command is one.
     pub fn supervisor(&mut self, program: impl AsRef<Path>) -> &mut Self {
         self.supervisor = Some(program.as_ref().to_owned());
@@ -196,71 +167,13 @@ impl RunBuilder<'_> {
     ///
     /// [`Error::NotInitialized`], [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
     pub fn start(&mut self) -> Result<Run> {
-        if self.supervisor.is_none() && !INITIALIZED.load(Ordering::Relaxed) {
-            return Err(Error::NotInitialized);
-        }
-        self.check()?;
-        let program = self.supervisor.as_deref().unwrap_or(Path::new("/proc/self/exe"));
-        let os = |what| move |source| Error::Os { what, source };
-        let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
-        let child = Command::new(program)
-            .arg0(ARGV0)
-            .env_clear()
-            .stdin(theirs)
-            .spawn()
-            .map_err(os("start the supervisor"))?;
-        let mut run = Run { child, socket: Arc::new(socket), is_over: false };
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        let sent =
-            control::send_start(run.socket.as_fd(), &self.config, self.module.artifact().as_fd(), stdio);
-        if sent.is_err() {
-            return Err(run.lost());
-        }
-        match control::receive_message(run.socket.as_fd()) {
-            Ok(Some(Reply::Started)) => Ok(run),
-            Ok(Some(Reply::Failed(why))) => Err(Error::Supervisor(why)),
-            _ => Err(run.lost()),
-        }
-    }
-
-    fn check(&mut self) -> Result<()> {
-        let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
-        let config = &mut self.config;
-        if config.processes_max == 0 || config.processes_max > Geometry::PROCESSES_LIMIT {
-            let hint = format!("between 1 and {}", Geometry::PROCESSES_LIMIT);
-            return invalid(format!("a run cannot have {} processes", config.processes_max), &hint);
-        }
-        if !(ARENA_MIN..=ARENA_LIMIT).contains(&config.arena_size) {
-            return invalid(
-                format!("an arena cannot have {} bytes", config.arena_size),
-                "between 1 MiB and 1 TiB",
-            );
-        }
-        if config
-            .args
-            .iter()
-            .chain(config.env.iter().flat_map(|(key, value)| [key, value]))
-            .any(|s| s.contains('\0'))
-        {
-            return invalid("an argument or variable holds a NUL byte".to_owned(), "remove it");
-        }
-        if let Some((key, _)) = config.env.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
-            return invalid(format!("`{key}` is not a variable's name"), "write KEY=VALUE");
-        }
-        for dir in &mut config.dirs {
-            let grant = |source| Error::Grant { path: dir.host.clone(), source };
-            let path = dir.host.canonicalize().map_err(grant)?;
-            std::fs::read_dir(&path).map_err(grant)?;
-            dir.host = path;
-        }
-        Ok(())
+        let (supervisor, _) =
+            Supervisor::start(self.supervisor.as_deref(), &mut self.config, self.module, stdio)?;
+        Ok(Run { supervisor })
     }
 }
-
-const ARENA_MIN: u64 = 1 << 20;
-const ARENA_LIMIT: u64 = 1 << 40;
-const OBJECTS_MAX: u32 = 65_536;
 
 /// A run: a main guest and all processes that come from it. Dropped, it ends them.
 ///
@@ -279,38 +192,26 @@ const OBJECTS_MAX: u32 = 65_536;
 /// ```
 #[derive(Debug)]
 pub struct Run {
-    child: Child,
-    socket: Arc<OwnedFd>,
-    is_over: bool,
+    supervisor: Supervisor,
 }
 
 impl Run {
     /// Settings for a run of a module.
     #[must_use]
     pub fn builder(module: &Module) -> RunBuilder<'_> {
-        let config = RunConfig {
-            args: Vec::new(),
-            env: Vec::new(),
-            dirs: Vec::new(),
-            processes_max: 1024,
-            objects_max: OBJECTS_MAX,
-            arena_size: 1 << 30,
-            memory_max: 4 << 30,
-            on_deadlock: OnDeadlock::Kill,
-        };
-        RunBuilder { module, config, supervisor: None }
+        RunBuilder { module, config: owner::defaults(Role::Program), supervisor: None }
     }
 
     /// The supervisor's process id. All guest processes are its children.
     #[must_use]
     pub fn supervisor_pid(&self) -> u32 {
-        self.child.id()
+        self.supervisor.pid()
     }
 
     /// Something that can stop the run from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper { socket: self.socket.clone() }
+        Stopper { socket: self.supervisor.socket().clone() }
     }
 
     /// Waits until all processes have ended.
@@ -319,11 +220,10 @@ impl Run {
     ///
     /// [`Error::SupervisorLost`] if the supervisor was killed; all guests are then gone as well.
     pub fn wait(mut self) -> Result<Summary> {
-        let reply = control::receive_message(self.socket.as_fd());
-        let Ok(Some(Reply::Ended(ended))) = reply else { return Err(self.lost()) };
-        let Some(status) = exit_status(ended.main) else { return Err(self.lost()) };
-        self.is_over = true;
-        let _ = self.child.wait();
+        let reply = control::receive_message(self.supervisor.socket().as_fd());
+        let Ok(Some(Reply::Ended(ended))) = reply else { return Err(self.supervisor.lost()) };
+        let Some(status) = exit_status(ended.main) else { return Err(self.supervisor.lost()) };
+        self.supervisor.ended();
         let report = |report: control::Report| {
             Some(ProcessReport {
                 name: report.name,
@@ -341,29 +241,6 @@ impl Run {
             peak_memory: ended.peak_memory,
             reports: ended.reports.into_iter().filter_map(report).collect(),
         })
-    }
-
-    /// The supervisor said nothing sensible: how it ended.
-    fn lost(&mut self) -> Error {
-        self.is_over = true;
-        let _ = self.child.kill();
-        Error::SupervisorLost(match self.child.wait() {
-            Ok(status) => match status.signal() {
-                Some(signal) => format!("killed by signal {signal}"),
-                None => format!("it exited with {}", status.code().unwrap_or_default()),
-            },
-            Err(error) => error.to_string(),
-        })
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        if !self.is_over {
-            // Its guests die with it.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
     }
 }
 

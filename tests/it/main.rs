@@ -13,6 +13,7 @@ mod chaos;
 mod deadlock;
 mod embed;
 mod examples;
+mod host_pool;
 mod ipc;
 mod lifetime;
 mod module;

@@ -1,7 +1,7 @@
 //! The arena: where everything lies in the shared memory, and who looks at it.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use sandpool_abi::Errno;
 
@@ -62,6 +62,22 @@ pub(crate) struct Arena {
 impl Arena {
     /// Makes an arena. The descriptor is all that ties it to a file; the mapping stays without it.
     pub(crate) fn create(geometry: Geometry) -> io::Result<(OwnedFd, Self)> {
+        let mut fd = None;
+        let arena = Self::lay_out(geometry, |len| {
+            let (memory, mapping) = Mapping::create(len)?;
+            fd = Some(memory);
+            Ok(mapping)
+        })?;
+        arena.format_heap().map_err(io::Error::other)?;
+        Ok((fd.ok_or(io::ErrorKind::Other)?, arena))
+    }
+
+    /// Maps an arena that another process has made with these sizes.
+    pub(crate) fn open(fd: BorrowedFd<'_>, geometry: Geometry) -> io::Result<Self> {
+        Self::lay_out(geometry, |len| Mapping::of(fd, len))
+    }
+
+    fn lay_out(geometry: Geometry, map: impl FnOnce(usize) -> io::Result<Mapping>) -> io::Result<Self> {
         let processes_max = geometry.processes_max as usize;
         let objects_max = geometry.objects_max as usize;
         let align = |at: usize| at.next_multiple_of(PAGE);
@@ -77,9 +93,9 @@ impl Arena {
         let heap =
             (pages + geometry.heap_pages as usize * size_of::<PageDescriptor>()).next_multiple_of(2 << 20);
         let len = heap + geometry.heap_pages as usize * PAGE;
-        let (fd, mapping) = Mapping::create(len)?;
+        let mapping = map(len)?;
         mapping.advise_huge_pages(heap);
-        let arena = Self {
+        Ok(Self {
             mapping,
             geometry,
             processes,
@@ -91,9 +107,7 @@ impl Arena {
             ref_words,
             pages,
             heap,
-        };
-        arena.format_heap().map_err(io::Error::other)?;
-        Ok((fd, arena))
+        })
     }
 
     /// What stands at an offset, if it lies inside.
@@ -238,6 +252,9 @@ pub(crate) enum Patience {
     /// Not longer than an honest owner needs; then the operation fails with `BUSY`. For the supervisor, which must
     /// answer whatever a guest does.
     Brief,
+    /// As long as an honest owner needs that others keep from running; then `BUSY`, too. For the owner of a pool, which
+    /// has threads that can wait, and which tries again.
+    Moment,
 }
 
 /// A process as one that uses an arena: the view that all operations start from.

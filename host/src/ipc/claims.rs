@@ -56,7 +56,7 @@ impl ClaimSlot {
     }
 
     /// Whether it has claimed something.
-    pub(super) fn has_some(&self) -> bool {
+    pub(crate) fn has_some(&self) -> bool {
         self.first.load(Ordering::Relaxed) != self.end.load(Ordering::Relaxed)
     }
 
@@ -120,11 +120,21 @@ impl ClaimSlot {
         }
     }
 
-    /// Dooms the process if it is at this work: it is to be killed, and does nothing until then. Whether it is.
+    /// Dooms whoever is at this work: it is to be killed, and puts no result until then. Whether it is doomed.
     pub(crate) fn doom(&self, work: u64) -> bool {
-        let now = work << 1;
-        work != 0
-            && self.work.compare_exchange(now, now | DOOMED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let (now, doomed) = (work << 1, work << 1 | DOOMED);
+        let before = self.work.compare_exchange(now, doomed, Ordering::SeqCst, Ordering::Relaxed);
+        work != 0 && (before.is_ok() || before == Err(doomed))
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.work.load(Ordering::SeqCst) & DOOMED != 0
+    }
+
+    /// The process that was at the work of this one is dead: this one isn't doomed.
+    pub(crate) fn clear_work(&self) {
+        self.work.store(0, Ordering::SeqCst);
     }
 }
 

@@ -45,6 +45,9 @@ pub(super) const TRIES: u32 = if cfg!(test) { 2 } else { 16 };
 /// Tries before the supervisor gives up for now.
 const BRIEF_SPINS: u32 = if cfg!(test) { 2 } else { 400 };
 
+/// What the owner of a pool waits for a lock: many turns of a scheduler.
+const MOMENT_NANOS: u64 = 50_000_000;
+
 /// More words than any critical section overwrites.
 const JOURNAL: usize = 24;
 
@@ -73,6 +76,10 @@ impl Lock {
         let recovered = match member.patience {
             Patience::Forever => acquire(&self.word, member.index, Deadline::NEVER, || false)?,
             Patience::Brief => try_acquire(&self.word, member.index, BRIEF_SPINS).ok_or(Errno::Busy)?,
+            Patience::Moment => {
+                let deadline = Deadline::after_nanos(MOMENT_NANOS);
+                acquire(&self.word, member.index, deadline, || false).map_err(|_| Errno::Busy)?
+            }
         };
         let guard = Guard { lock: self, arena: &member.arena, recovered };
         if recovered {

@@ -34,6 +34,7 @@ pub(crate) mod queue;
 pub(crate) mod shared;
 pub(crate) mod sweep;
 pub(crate) mod sync;
+pub(crate) mod tail;
 pub(crate) mod tally;
 pub(crate) mod waiting;
 

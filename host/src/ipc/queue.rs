@@ -206,7 +206,7 @@ impl QueueState {
     }
 
     /// What consumers wait for.
-    pub(super) fn not_empty(&self) -> &Event {
+    pub(crate) fn not_empty(&self) -> &Event {
         &self.not_empty
     }
 
@@ -239,7 +239,7 @@ impl QueueState {
     }
 
     /// Whether there is an item, or will never be one again.
-    pub(super) fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         !self.is_empty() || self.is_closed()
     }
 

@@ -9,11 +9,11 @@ use wasmtime::{InstancePre, Store};
 
 use super::mappings::Mappings;
 use super::stdio::Stdio;
-use super::{Guest, MemoryLimit, Process, exit, wasi};
+use super::{Guest, MemoryLimit, Process, exit, task, wasi};
 use crate::ExitCode;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
-use crate::supervisor::control::RunConfig;
+use crate::supervisor::control::{Role, RunConfig};
 use crate::sys::process::{die_with_parent, exit_now};
 
 /// What every process of a run is made from; the supervisor holds it, ready.
@@ -107,6 +107,9 @@ fn start(image: &Image, process: Process) -> wasmtime::Result<()> {
         crate::sys::mem::advise_huge_pages(memory.data_ptr(&store), 4 << 30);
     }
     store.data_mut().memory = memory;
+    if image.config.role == Role::Pool {
+        return task::serve(&mut store, instance);
+    }
     let entry = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
     let result = entry.call(&mut store, ());
     // By now this may be a forked child of the process that called.

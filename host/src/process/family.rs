@@ -158,24 +158,61 @@ impl Process {
         handles: &[Handle],
     ) -> Result<ProcessHandle> {
         self.stdio.flush();
+        let handle = self.ask_for_spawn(name, flags, payload, handles)?;
+        let index = handle.index()?;
+        let own = self.member.slot()?;
+        let waiting =
+            || table::state(&self.member.arena, index).is_ok_and(|state| state.state == State::Spawning);
+        while waiting() {
+            own.event.sleep_for_supervisor(|| !waiting());
+        }
+        if let Some(error) = self.spawn_failure(handle)? {
+            self.started -= 1;
+            self.take_back(index)?;
+            return Err(error);
+        }
+        Ok(handle)
+    }
+
+    /// Has the supervisor start a process with fresh memory, and doesn't wait until it has.
+    pub(crate) fn ask_for_spawn(
+        &mut self,
+        name: &str,
+        flags: u32,
+        payload: &[u8],
+        handles: &[Handle],
+    ) -> Result<ProcessHandle> {
         for handle in handles {
             object::find(&self.member, *handle)?;
         }
         let (index, handle) = self.reserve(name, flags)?;
-        let started = self.spawn_reserved(index, payload, handles);
-        if let Err(error) = started {
+        if let Err(error) = self.spawn_reserved(index, payload, handles) {
             self.started -= 1;
-            let register = self.member.slot()?.register(Register::Outgoing);
-            for register in [register, self.member.arena.process(index)?.register(Register::Outgoing)] {
-                if register.load(Ordering::Relaxed) != 0 {
-                    heap::free(&self.member, register)?;
-                }
-            }
-            object::drop_holds_of(&self.member, index, false)?;
-            table::free(&self.member.arena, index, |_| true)?;
+            self.take_back(index)?;
             return Err(error);
         }
         Ok(handle)
+    }
+
+    /// Why the supervisor couldn't start a process, if it couldn't.
+    pub(crate) fn spawn_failure(&self, handle: ProcessHandle) -> Result<Option<Errno>> {
+        let (index, state) = self.child(handle)?;
+        let failure = &self.member.arena.process(index)?.failure;
+        Ok((state.state == State::Failed)
+            .then(|| Errno::from_code(failure.load(Ordering::Acquire) as i32).unwrap_or(Errno::Procs)))
+    }
+
+    /// Gives the slot of a child back that never ran, with all that it was to be given.
+    pub(crate) fn take_back(&self, index: u32) -> Result<()> {
+        let register = self.member.slot()?.register(Register::Outgoing);
+        for register in [register, self.member.arena.process(index)?.register(Register::Outgoing)] {
+            if register.load(Ordering::Relaxed) != 0 {
+                heap::free(&self.member, register)?;
+            }
+        }
+        object::drop_holds_of(&self.member, index, false)?;
+        table::free(&self.member.arena, index, |_| true)?;
+        Ok(())
     }
 
     fn spawn_reserved(&self, index: u32, payload: &[u8], handles: &[Handle]) -> Result<()> {
@@ -196,19 +233,7 @@ impl Process {
         )?;
         heap::hand_over(&self.member, own.register(Register::Outgoing), child.register(Register::Outgoing))?;
         table::update(arena, index, |old| Some(StateWord { state: State::Spawning, ..old }))?;
-        self.ring_for(index)?;
-        loop {
-            let waiting = || table::state(arena, index).is_ok_and(|state| state.state == State::Spawning);
-            if !waiting() {
-                break;
-            }
-            own.event.sleep_for_supervisor(|| !waiting());
-        }
-        if table::state(arena, index)?.state == State::Failed {
-            let errno = child.failure.load(Ordering::Acquire);
-            return Err(Errno::from_code(errno as i32).unwrap_or(Errno::Procs));
-        }
-        Ok(())
+        self.ring_for(index)
     }
 
     /// In a process that was just spawned: takes what it was given.
@@ -256,7 +281,7 @@ impl Process {
     }
 
     /// Whether a child or the parent has ended. A parent whose slot is gone has.
-    fn has_ended(&self, handle: ProcessHandle) -> Result<bool> {
+    pub(crate) fn has_ended(&self, handle: ProcessHandle) -> Result<bool> {
         if self.parent == Some(handle) {
             return Ok(
                 table::resolve(&self.member.arena, handle).map_or(true, |(_, state)| !state.is_alive())
@@ -355,6 +380,23 @@ impl Process {
             return Err(Errno::Again);
         }
         self.signal(handle, nix::libc::SIGKILL)
+    }
+
+    /// The same where children of that child do the work, one at a time: the child itself goes on.
+    pub(crate) fn kill_children_at(&self, handle: ProcessHandle, work: u64) -> Result<()> {
+        let (index, _) = self.child(handle)?;
+        let arena = &*self.member.arena;
+        if !arena.process(index)?.claims.doom(work) {
+            return Err(Errno::Again);
+        }
+        for (grandchild, state) in table::children(arena, index) {
+            if state.is_alive() {
+                let wanted = &arena.process(grandchild)?.wanted_signals;
+                wanted.fetch_or(1 << nix::libc::SIGKILL, Ordering::AcqRel);
+                self.ring_for(grandchild)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives the slot of a child that has ended back.

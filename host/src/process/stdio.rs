@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::ipc::arena::{Arena, Member, Patience};
+use crate::ipc::object::Handle;
+use crate::ipc::tail;
+use crate::pool::wire;
 
 /// The longest part of a line that is held back.
 const HELD_BYTES: usize = 64 << 10;
@@ -38,6 +41,37 @@ pub(crate) struct Stdio {
     stdout: Mutex<Line>,
     stderr: Mutex<Line>,
     has_stdin: AtomicBool,
+    /// In a worker of a pool.
+    capture: OnceLock<Capture>,
+}
+
+/// What becomes of what the tasks of a worker print.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    tail: Handle,
+    output: wire::Output,
+    /// The most bytes of each stream that are kept.
+    max: u64,
+    stdout: Mutex<Vec<u8>>,
+    stderr: Mutex<Vec<u8>>,
+}
+
+impl Capture {
+    pub(crate) fn new(tail: Handle, output: wire::Output, max: u64) -> Self {
+        Self { tail, output, max, stdout: Mutex::default(), stderr: Mutex::default() }
+    }
+
+    fn keep(&self, member: &Member, stream: Stream, bytes: &[u8]) {
+        if stream == Stream::Stderr {
+            // What is lost of it with a damaged arena is a comfort, no result.
+            let _ = tail::append(member, self.tail, bytes);
+        }
+        if self.output == wire::Output::Capture {
+            let mut kept = locked(if stream == Stream::Stdout { &self.stdout } else { &self.stderr });
+            let room = usize::try_from(self.max).unwrap_or(usize::MAX).saturating_sub(kept.len());
+            kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -68,7 +102,37 @@ impl Stdio {
             stdout: Mutex::new(Line::new(Stream::Stdout, io::stdout().as_fd())),
             stderr: Mutex::new(Line::new(Stream::Stderr, io::stderr().as_fd())),
             has_stdin: AtomicBool::new(has_stdin),
+            capture: OnceLock::new(),
         })
+    }
+
+    /// From now on, what is written is a worker's.
+    pub(crate) fn capture(&self, capture: Capture) {
+        let _ = self.capture.set(capture);
+    }
+
+    /// What is written from now on is of the next task.
+    pub(crate) fn begin_task(&self) {
+        if let Some(capture) = self.capture.get() {
+            let _ = tail::begin(&self.member(), capture.tail);
+        }
+    }
+
+    /// What the task has written, as far as it is wanted: of one that `failed`, the end of its stderr is.
+    pub(crate) fn end_task(&self, failed: bool) -> (Vec<u8>, Vec<u8>) {
+        self.flush();
+        let Some(capture) = self.capture.get() else { return Default::default() };
+        let stdout = std::mem::take(&mut *locked(&capture.stdout));
+        let mut stderr = std::mem::take(&mut *locked(&capture.stderr));
+        if failed && stderr.is_empty() {
+            stderr = tail::read(&self.member(), capture.tail).unwrap_or_default();
+        }
+        (stdout, stderr)
+    }
+
+    fn member(&self) -> Member {
+        let index = self.index.load(Ordering::Relaxed);
+        Member { arena: self.arena.clone(), index, patience: Patience::Forever }
     }
 
     /// In a process that was just forked: it is another member, and its stdin is empty.
@@ -102,7 +166,8 @@ impl Stdio {
 
     fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let mut line = locked(if stream == Stream::Stdout { &self.stdout } else { &self.stderr });
-        if !line.is_shared {
+        let is_kept = self.capture.get().is_some_and(|capture| capture.output != wire::Output::Inherit);
+        if !line.is_shared || is_kept {
             return self.write_whole(&line, bytes);
         }
         let is_old = !line.held.is_empty() && line.since.elapsed() > HELD_TIME;
@@ -125,8 +190,13 @@ impl Stdio {
     }
 
     fn write_whole(&self, line: &Line, bytes: &[u8]) -> io::Result<()> {
-        let index = self.index.load(Ordering::Relaxed);
-        let member = Member { arena: self.arena.clone(), index, patience: Patience::Forever };
+        let member = self.member();
+        if let Some(capture) = self.capture.get() {
+            capture.keep(&member, line.stream, bytes);
+            if capture.output != wire::Output::Inherit {
+                return Ok(());
+            }
+        }
         let stdio = &member.arena.header().map_err(io::Error::other)?.stdio;
         let _alone = if line.is_shared { Some(stdio.lock(&member).map_err(io::Error::other)?) } else { None };
         match line.stream {

@@ -1,19 +1,346 @@
-//! A task that a worker calls: its input, and what it makes of it.
+//! A worker of a pool that an application has made: it takes tasks from a queue, calls the export of each, and puts
+//! what comes of it into another queue. See [`claims`](crate::ipc::claims) for what its death leaves.
+//!
+//! ```text
+//!  Isolation::Worker   take some ─ begin ─ call ─ finish ─ begin ─ call ─ finish ─ take some …
+//!  Isolation::Task     take one ─ begin ─ fork ───────────────────────── wait ─ take one …
+//!                                          └── call ─ finish ─ end
+//! ```
+//!
+//! The child that runs a task gives its parent's claim up with the result. If it dies before that, the parent does, and
+//! says how it died.
 
-use crate::ipc::Result;
+use std::collections::HashMap;
+
+use sandpool_abi::Errno;
+use sandpool_abi::process::NOT_DAEMON;
+use sandpool_abi::task::EXPORT_PREFIX;
+use wasmtime::{Instance, Store, TypedFunc};
+
+use super::stdio::Capture;
+use super::{Guest, exit};
+use crate::codec;
+use crate::ipc::arena::Member;
+use crate::ipc::object::{self, Handle};
+use crate::ipc::process_table::{Outcome, Register, nanos_now};
+use crate::ipc::queue::{self, Port, QueueState, Taken};
+use crate::ipc::waiting::Waiting;
+use crate::ipc::{Result, heap};
+use crate::pool::wire::{Isolation, Kind, ResultRecord, Setup, TaskRecord};
+use crate::process::family::Forked;
+use crate::sys::futex::Deadline;
+
+/// A worker takes so many tasks at once as it does in this time: what is taken is nobody else's.
+const BATCH_NANOS: u64 = 50_000;
+/// And so many at the most.
+const BATCH_MAX: u64 = 64;
+/// Tasks that are longer are taken one at a time.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// The task that is called.
 #[derive(Debug, Default)]
 pub(crate) struct Task {
     pub(crate) input: Vec<u8>,
     pub(crate) output: Vec<u8>,
+    /// The most bytes of output.
+    output_max: u64,
+    /// Whether it had more.
+    is_too_large: bool,
 }
 
 impl Task {
     /// Takes the output over; the last one counts.
     pub(crate) fn set_output(&mut self, bytes: &[u8]) -> Result<()> {
         self.output.clear();
+        self.is_too_large = bytes.len() as u64 > self.output_max;
+        if self.is_too_large {
+            return Err(Errno::Msgsize);
+        }
         self.output.extend_from_slice(bytes);
         Ok(())
+    }
+}
+
+/// What the export of a task is.
+type Export = TypedFunc<(i32, i32), i32>;
+
+struct Worker {
+    setup: Setup,
+    tasks: Handle,
+    results: Handle,
+    /// The exports that were called.
+    exports: HashMap<String, Export>,
+    instance: Instance,
+    /// Tasks, as they were taken.
+    taken: Vec<u8>,
+    /// A result, as it is encoded.
+    record: Vec<u8>,
+    /// Tasks that it may still do.
+    left: u64,
+    /// Tasks that it takes at once.
+    batch: u64,
+}
+
+/// Serves the pool until its queue of tasks is closed, then ends the process.
+pub(crate) fn serve(store: &mut Store<Guest>, instance: Instance) -> wasmtime::Result<()> {
+    let mut worker = Worker::set_up(store, instance)?;
+    worker.initialize(store)?;
+    loop {
+        match worker.serve_some(store) {
+            Ok(()) if worker.left > 0 => {}
+            // The owner has closed a queue: there is nothing more to do, or nobody to do it for.
+            Ok(()) | Err(Errno::Closed) => exit::exit(store.data(), 0),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn port(member: &Member, queue: Handle, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
+    let object = object::resolve::<QueueState>(member, queue)?;
+    Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
+}
+
+impl Worker {
+    fn set_up(store: &mut Store<Guest>, instance: Instance) -> wasmtime::Result<Self> {
+        let process = &mut store.data_mut().process;
+        let entry = process.entry.take().ok_or(Errno::Noent)?;
+        let setup: Setup = codec::decode(&entry.payload)?;
+        let [tasks, results, tail] = <[Handle; 3]>::try_from(entry.handles).map_err(|_| Errno::Inval)?;
+        process.stdio.capture(Capture::new(tail, setup.output, setup.output_max));
+        process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
+        let left = if setup.max_tasks == 0 { u64::MAX } else { setup.max_tasks };
+        Ok(Self {
+            setup,
+            tasks,
+            results,
+            exports: HashMap::new(),
+            instance,
+            taken: vec![0; BATCH_BYTES],
+            record: Vec::new(),
+            left,
+            batch: 1,
+        })
+    }
+
+    /// Makes the instance ready for tasks, and says so.
+    fn initialize(&mut self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
+        if let Ok(initialize) = self.instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
+            && let Err(error) = initialize.call(&mut *store, ())
+        {
+            exit::crash(store.data(), &error);
+        }
+        let mut kind = Kind::Ready;
+        if let Some((name, format, input)) = self.setup.initializer.take() {
+            match self.call(store, &name, format, &input)? {
+                Kind::Done => {}
+                Kind::NoTask => {
+                    self.set_output(store, format!("the module has no task {name}").as_bytes());
+                    kind = Kind::NotReady;
+                }
+                _ => kind = Kind::NotReady,
+            }
+        }
+        let process = &store.data().process;
+        let record = ResultRecord {
+            number: process.handle.0,
+            kind,
+            nanos: 0,
+            stdout: &[],
+            stderr: &[],
+            payload: process.task.as_ref().map_or(&[], |task| &task.output),
+        };
+        record.encode(&mut self.record);
+        let port = port(&process.member, self.results, Waiting::Put)?;
+        queue::put(&process.member, port, &self.record, &[], Deadline::NEVER)?;
+        if kind == Kind::NotReady {
+            exit::exit(store.data(), 1);
+        }
+        Ok(())
+    }
+
+    fn set_output(&self, store: &mut Store<Guest>, bytes: &[u8]) {
+        if let Some(task) = &mut store.data_mut().process.task {
+            // A message that doesn't fit is none.
+            let _ = task.set_output(bytes);
+        }
+    }
+
+    /// Takes some tasks, and does them.
+    fn serve_some(&mut self, store: &mut Store<Guest>) -> Result<()> {
+        let member = store.data().process.member.clone();
+        let most = match self.setup.isolation {
+            Isolation::Worker => self.batch.min(self.left) as usize,
+            Isolation::Task => 1,
+        };
+        let mut lens = Vec::with_capacity(most);
+        let tasks = port(&member, self.tasks, Waiting::Get)?;
+        let note = |len| {
+            lens.push(len);
+            lens.len() < most
+        };
+        let mut taken = std::mem::take(&mut self.taken);
+        let large;
+        let mut rest = if queue::get_many(&member, tasks, &mut taken, note, Deadline::NEVER)? == 0 {
+            large = get_large(&member, tasks)?;
+            lens.push(large.len());
+            large.as_slice()
+        } else {
+            taken.as_slice()
+        };
+        let begun = nanos_now();
+        for len in &lens {
+            let (task, behind) = rest.split_at_checked(*len).ok_or(Errno::Io)?;
+            rest = behind;
+            self.serve_one(store, &member, task)?;
+        }
+        self.taken = taken;
+        let each = (nanos_now().saturating_sub(begun) / lens.len() as u64).max(1);
+        self.batch = (BATCH_NANOS / each).clamp(1, BATCH_MAX);
+        self.left = self.left.saturating_sub(lens.len() as u64);
+        Ok(())
+    }
+
+    fn serve_one(&mut self, store: &mut Store<Guest>, member: &Member, task: &[u8]) -> Result<()> {
+        let claims = member.claims()?;
+        claims.begin(0)?;
+        let since = claims.get().since;
+        store.data().process.stdio.begin_task();
+        match TaskRecord::decode(task).ok_or(Errno::Io)? {
+            TaskRecord::Retire => {
+                self.left = 0;
+                self.finish(store, Kind::Retired, since, member.index)
+            }
+            TaskRecord::Call { name, format, input } => match self.setup.isolation {
+                Isolation::Worker => {
+                    let own = store.data().process.handle;
+                    let kind = self.call(store, name, format, input).map_err(|_| Errno::Io)?;
+                    if store.data().process.handle != own {
+                        // A process that the task has forked, and that came back from it.
+                        exit::exit(store.data(), 0);
+                    }
+                    self.finish(store, kind, since, member.index)
+                }
+                Isolation::Task => self.fork_for(store, member, (name, format, input), since),
+            },
+        }
+    }
+
+    /// Has a child do the task.
+    fn fork_for(
+        &mut self,
+        store: &mut Store<Guest>,
+        member: &Member,
+        (name, format, input): (&str, u32, &[u8]),
+        since: u64,
+    ) -> Result<()> {
+        let child = match store.data_mut().process.fork("", NOT_DAEMON)? {
+            Forked::Child => {
+                let done = self.call(store, name, format, input);
+                let done = done
+                    .map_err(|_| Errno::Io)
+                    .and_then(|kind| self.finish(store, kind, since, member.index));
+                exit::exit(store.data(), i32::from(done.is_err()))
+            }
+            Forked::Parent(child) => child,
+        };
+        let process = &store.data().process;
+        let claims = member.claims()?;
+        if claims.is_doomed() {
+            // The owner has looked for the child too early.
+            process.signal(child, nix::libc::SIGKILL)?;
+        }
+        process.join(child, Deadline::NEVER)?;
+        let Outcome { kind, detail } = process.exit_status(child)?;
+        process.close(child)?;
+        if claims.has_some() {
+            claims.clear_work();
+            let ended = [kind, detail].map(u32::to_le_bytes);
+            self.set_output(store, ended.as_flattened());
+            self.finish(store, Kind::Ended, since, member.index)?;
+        }
+        Ok(())
+    }
+
+    /// Calls a task. What it hands over is in the process's [`Task`].
+    fn call(
+        &mut self,
+        store: &mut Store<Guest>,
+        name: &str,
+        format: u32,
+        input: &[u8],
+    ) -> wasmtime::Result<Kind> {
+        let Some(export) = self.export(store, name) else {
+            self.set_output(store, &[]);
+            return Ok(Kind::NoTask);
+        };
+        if let Some(task) = &mut store.data_mut().process.task {
+            task.output.clear();
+            task.is_too_large = false;
+            task.input.clear();
+            task.input.extend_from_slice(input);
+        }
+        let len = i32::try_from(input.len()).map_err(wasmtime::Error::from)?;
+        let code = match export.call(&mut *store, (format as i32, len)) {
+            Ok(code) => code,
+            Err(error) => exit::crash(store.data(), &error),
+        };
+        let is_too_large = store.data().process.task.as_ref().is_some_and(|task| task.is_too_large);
+        Ok(match code as u32 {
+            _ if is_too_large => Kind::TooLarge,
+            sandpool_abi::task::DONE => Kind::Done,
+            sandpool_abi::task::REFUSED => Kind::Refused,
+            sandpool_abi::task::UNSUPPORTED => Kind::Unsupported,
+            _ => Kind::Failed,
+        })
+    }
+
+    fn export(&mut self, store: &mut Store<Guest>, name: &str) -> Option<Export> {
+        if let Some(export) = self.exports.get(name) {
+            return Some(export.clone());
+        }
+        let export = self.instance.get_typed_func(&mut *store, &format!("{EXPORT_PREFIX}{name}")).ok()?;
+        self.exports.insert(name.to_owned(), export);
+        self.exports.get(name).cloned()
+    }
+
+    /// Puts the result of the first claim of `claimant`, which is this process or its parent.
+    fn finish(&mut self, store: &Store<Guest>, kind: Kind, since: u64, claimant: u32) -> Result<()> {
+        let process = &store.data().process;
+        let member = &process.member;
+        let (stdout, stderr) = process.stdio.end_task(kind != Kind::Done);
+        let record = ResultRecord {
+            number: member.arena.process(claimant)?.claims.get().first,
+            kind,
+            nanos: nanos_now().saturating_sub(since),
+            stdout: &stdout,
+            stderr: &stderr,
+            payload: process.task.as_ref().map_or(&[], |task| &task.output),
+        };
+        record.encode(&mut self.record);
+        let port = port(member, self.results, Waiting::Put)?;
+        match queue::finish(member, port, &self.record, &[], claimant, Deadline::NEVER) {
+            // It will never fit, but that will.
+            Err(Errno::Msgsize) => {
+                let record =
+                    ResultRecord { kind: Kind::TooLarge, stdout: &[], stderr: &[], payload: &[], ..record };
+                record.encode(&mut self.record);
+                queue::finish(member, port, &self.record, &[], claimant, Deadline::NEVER)
+            }
+            finished => finished,
+        }
+    }
+}
+
+/// Takes one task that is no part of a batch.
+fn get_large(member: &Member, tasks: Port<'_>) -> Result<Vec<u8>> {
+    match queue::get(member, tasks, || false, &mut [], Deadline::NEVER)? {
+        Taken::Copied(_) => Ok(Vec::new()),
+        Taken::Bytes(bytes) => Ok(bytes),
+        Taken::Message(message) => {
+            let mut bytes = vec![0; usize::try_from(message.len).map_err(|_| Errno::Io)?];
+            message.read(member, &mut bytes)?;
+            heap::free(member, member.slot()?.register(Register::Incoming))?;
+            Ok(bytes)
+        }
     }
 }

@@ -10,7 +10,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use sandpool_abi::process::{DEADLOCKED, EXITED, LIMITED, SIGNALED, TRAPPED};
 
-use super::control::{Ended, Outcome as WireOutcome, REPORTS_MAX, Report};
+use super::control::{Ended, Outcome as WireOutcome, REPORTS_MAX, Report, Role};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
@@ -26,6 +26,7 @@ pub(crate) struct Children {
     image: Image,
     /// The supervisor, as one who uses the arena.
     member: Member,
+    /// The main guest; in a pool, the owner.
     main: u32,
     main_outcome: Option<Outcome>,
     /// The signal that the owner has ended the run with.
@@ -39,8 +40,8 @@ pub(crate) struct Children {
 }
 
 impl Children {
-    /// Starts the main guest.
-    pub(crate) fn start_main(image: Image) -> io::Result<Self> {
+    /// Starts the main guest. A pool has none: there, its owner has that slot.
+    pub(crate) fn start(image: Image) -> io::Result<Self> {
         let arena = &*image.arena;
         let (main, handle) =
             table::reserve(arena, None, &default_name(std::iter::empty()), 0).map_err(io::Error::other)?;
@@ -61,7 +62,10 @@ impl Children {
             reports: Vec::new(),
             unswept: Vec::new(),
         };
-        children.fork_into(main, handle)?;
+        match children.image.config.role {
+            Role::Program => children.fork_into(main, handle)?,
+            Role::Pool => children.mark_running(main)?,
+        }
         Ok(children)
     }
 
@@ -70,13 +74,14 @@ impl Children {
         let pid = self.image.arena.process_id(index).map_err(io::Error::other)?;
         match clone::fork(Parent::Caller, pid)? {
             Fork::Child => boot::run(&self.image, index, handle),
-            Fork::Parent(_) => {
-                let running =
-                    |old: StateWord| old.is_alive().then_some(StateWord { state: State::Running, ..old });
-                table::update(&self.image.arena, index, running).map_err(io::Error::other)?;
-                Ok(())
-            }
+            Fork::Parent(_) => self.mark_running(index),
         }
+    }
+
+    fn mark_running(&self, index: u32) -> io::Result<()> {
+        let running = |old: StateWord| old.is_alive().then_some(StateWord { state: State::Running, ..old });
+        table::update(&self.image.arena, index, running).map_err(io::Error::other)?;
+        Ok(())
     }
 
     /// The supervisor, as one who uses the arena.
@@ -145,6 +150,10 @@ impl Children {
     pub(crate) fn stop(&mut self, signal: i32) {
         let signal = Signal::try_from(signal).unwrap_or(Signal::SIGKILL);
         self.stopped_by.get_or_insert(signal as i32);
+        if self.image.config.role == Role::Pool {
+            self.main_outcome
+                .get_or_insert(Outcome { kind: SIGNALED, detail: (signal as i32).unsigned_abs() });
+        }
         self.kill_all(signal);
     }
 

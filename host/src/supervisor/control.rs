@@ -3,7 +3,7 @@
 //! ```text
 //!  owner                                   supervisor
 //!    │ ── start: settings, artifact, stdio ──▶ │
-//!    │ ◀──────────── Started | Failed ──────── │
+//!    │ ◀──────────── Started | Failed ──────── │   to a pool with the arena and the doorbell
 //!    │ ── Stop(signal) … ────────────────────▶ │
 //!    │ ◀──────────────── Ended(summary) ────── │
 //! ```
@@ -17,16 +17,19 @@ use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, send, sendmsg,
+    socketpair,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
+use crate::ipc::arena::{Geometry, PAGE};
 
 /// What a run is to be like.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RunConfig {
+    pub(crate) role: Role,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) dirs: Vec<Dir>,
@@ -35,6 +38,26 @@ pub(crate) struct RunConfig {
     pub(crate) arena_size: u64,
     pub(crate) memory_max: u64,
     pub(crate) on_deadlock: OnDeadlock,
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// The module's `_start` is the main process.
+    Program,
+    /// The owner is the main process, as far as the process table goes: it spawns workers, which run tasks.
+    Pool,
+}
+
+impl RunConfig {
+    /// The sizes of the arena.
+    pub(crate) fn geometry(&self) -> Geometry {
+        Geometry {
+            processes_max: self.processes_max,
+            objects_max: self.objects_max,
+            heap_pages: u32::try_from(self.arena_size / PAGE as u64).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// What becomes of a run in which every process waits for another.
@@ -80,7 +103,7 @@ pub(crate) struct Dir {
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// The main guest runs.
+    /// The main guest runs, or workers can be spawned.
     Started,
     /// There is no run; why.
     Failed(String),
@@ -161,21 +184,25 @@ pub(crate) fn send_start(
 
 /// Receives the start.
 pub(crate) fn receive_start(socket: BorrowedFd<'_>) -> io::Result<Start> {
-    let mut word = [0; 8];
-    let mut room = nix::cmsg_space!([RawFd; 5]);
-    let mut parts = [IoSliceMut::new(&mut word)];
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC)?;
-    let mut fds = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(received) = control {
-            fds.extend(received.into_iter().map(crate::sys::fd::own_received));
-        }
-    }
+    let (_, fds) = receive_bytes(socket, &mut [0; 8])?;
     let [settings, artifact, stdin, stdout, stderr] =
         <[OwnedFd; 5]>::try_from(fds).map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
     let mut bytes = Vec::new();
     std::fs::File::from(settings).read_to_end(&mut bytes)?;
     Ok(Start { config: codec::decode(&bytes)?, artifact: artifact.into(), stdio: [stdin, stdout, stderr] })
+}
+
+/// Sends one message with descriptors.
+pub(crate) fn send_message_with(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let fds: Vec<_> = descriptors.iter().map(|fd| fd.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let bytes = codec::encode(message)?;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
 }
 
 /// Sends one message.
@@ -185,19 +212,38 @@ pub(crate) fn send_message(socket: BorrowedFd<'_>, message: &impl Serialize) -> 
 }
 
 /// Receives one message; `None` if the other end is closed.
-pub(crate) fn receive_message<T: serde::de::DeserializeOwned>(
+pub(crate) fn receive_message<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<T>> {
+    Ok(receive_message_with(socket)?.map(|(message, _)| message))
+}
+
+/// Receives one message, and the descriptors that come with it; `None` if the other end is closed.
+pub(crate) fn receive_message_with<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
-) -> io::Result<Option<T>> {
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut buffer = vec![0; MESSAGE_MAX];
-    let len = loop {
-        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Err(nix::Error::EINTR) => {}
-            Err(nix::Error::ECONNRESET) => return Ok(None),
-            len => break len?,
-        }
-    };
+    let (len, descriptors) = receive_bytes(socket, &mut buffer)?;
     match buffer.get(..len) {
         Some([]) | None => Ok(None),
-        Some(bytes) => codec::decode(bytes).map(Some),
+        Some(bytes) => Ok(Some((codec::decode(bytes)?, descriptors))),
     }
+}
+
+/// Receives the bytes of one message and what comes with them; none if the other end is closed.
+fn receive_bytes(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut room = nix::cmsg_space!([RawFd; 5]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let message = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC) {
+            Err(nix::Error::EINTR) => {}
+            Err(nix::Error::ECONNRESET) => return Ok((0, Vec::new())),
+            received => break received?,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            descriptors.extend(received.into_iter().map(crate::sys::fd::own_received));
+        }
+    }
+    Ok((message.bytes, descriptors))
 }

@@ -34,9 +34,9 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::children::Children;
-use self::control::{Reply, Request, RunConfig, Start};
+use self::control::{Reply, Request, Role, Start};
 use self::deadlock::Detector;
-use crate::ipc::arena::{Arena, Geometry, PAGE};
+use crate::ipc::arena::Arena;
 use crate::process::boot::Image;
 use crate::sys::process::{exit_now, pidfd_open};
 use crate::{engine, imports};
@@ -65,7 +65,9 @@ fn supervise() -> io::Result<()> {
     let start = control::receive_start(socket.as_fd())?;
     match prepare(start) {
         Ok(mut run) => {
-            control::send_message(socket.as_fd(), &Reply::Started)?;
+            let handed_over = run.handed_over.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
+            control::send_message_with(socket.as_fd(), &Reply::Started, &handed_over)?;
+            run.handed_over.clear();
             let ended = run.watch(&socket, &owner_pidfd)?;
             match ended {
                 Some(ended) => control::send_message(socket.as_fd(), &Reply::Ended(ended)),
@@ -81,6 +83,8 @@ struct Run {
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
     detector: Detector,
+    /// What the owner of a pool is given: the arena and the doorbell.
+    handed_over: Vec<OwnedFd>,
 }
 
 /// Everything up to the start of the main guest.
@@ -101,7 +105,7 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
 
-    let (_, arena) = Arena::create(geometry(&start.config)).context("cannot make the arena")?;
+    let (memory, arena) = Arena::create(start.config.geometry()).context("cannot make the arena")?;
     let engine = engine::config::engine()?;
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
@@ -116,16 +120,12 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
     };
     let detector = Detector::new(image.config.on_deadlock);
     crate::process::wasi::seed_unused_generators();
-    let children = Children::start_main(image).context("cannot start the main guest")?;
-    Ok(Run { children, signals, doorbell, detector })
-}
-
-fn geometry(config: &RunConfig) -> Geometry {
-    Geometry {
-        processes_max: config.processes_max,
-        objects_max: config.objects_max,
-        heap_pages: u32::try_from(config.arena_size / PAGE as u64).unwrap_or(u32::MAX),
+    let mut handed_over = Vec::new();
+    if image.config.role == Role::Pool {
+        handed_over = vec![memory, doorbell.try_clone()?];
     }
+    let children = Children::start(image).context("cannot start the main guest")?;
+    Ok(Run { children, signals, doorbell, detector, handed_over })
 }
 
 impl Run {

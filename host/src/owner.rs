@@ -1,0 +1,176 @@
+//! What the owner of a run holds of it, whether it is a program's or a pool's: its supervisor, and the control socket.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::ipc::arena::Geometry;
+use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
+use crate::supervisor::{self, ARGV0};
+use crate::{DirGrant, Error, Module, Result};
+
+static INITIALIZED: AtomicBool = AtomicBool::new(false);
+
+/// Must be the first call in `main` of every program that starts runs or pools.
+///
+/// ```no_run
+/// fn main() -> sandpool::Result<()> {
+///     sandpool::init();
+///     let module = sandpool::Module::from_file("guest.wasm")?;
+///     let summary = sandpool::Run::builder(&module).start()?.wait()?;
+///     println!("{:?}", summary.status);
+///     Ok(())
+/// }
+/// ```
+///
+/// Sandpool starts the program once more to be the supervisor of a run. This call then doesn't return. It has the
+/// role of `multiprocessing.freeze_support()`.
+pub fn init() {
+    if std::env::args_os().next().as_deref() == Some(OsStr::new(ARGV0)) {
+        supervisor::main();
+    }
+    INITIALIZED.store(true, Ordering::Relaxed);
+}
+
+const ARENA_MIN: u64 = 1 << 20;
+const ARENA_LIMIT: u64 = 1 << 40;
+const OBJECTS_MAX: u32 = 65_536;
+
+/// The settings of a run for which nothing was asked.
+pub(crate) fn defaults(role: Role) -> RunConfig {
+    RunConfig {
+        role,
+        args: Vec::new(),
+        env: Vec::new(),
+        dirs: Vec::new(),
+        processes_max: 1024,
+        objects_max: OBJECTS_MAX,
+        arena_size: 1 << 30,
+        memory_max: 4 << 30,
+        on_deadlock: OnDeadlock::Kill,
+    }
+}
+
+/// Adds a directory to those that are granted.
+pub(crate) fn grant(config: &mut RunConfig, grant: DirGrant) {
+    config.dirs.push(control::Dir { host: grant.host, guest: grant.guest, read_only: grant.read_only });
+}
+
+/// Refuses settings that make no sense, and makes the paths of directories absolute.
+fn check(config: &mut RunConfig) -> Result<()> {
+    let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
+    if config.processes_max == 0 || config.processes_max > Geometry::PROCESSES_LIMIT {
+        let hint = format!("between 1 and {}", Geometry::PROCESSES_LIMIT);
+        return invalid(format!("a run cannot have {} processes", config.processes_max), &hint);
+    }
+    if !(ARENA_MIN..=ARENA_LIMIT).contains(&config.arena_size) {
+        return invalid(
+            format!("an arena cannot have {} bytes", config.arena_size),
+            "between 1 MiB and 1 TiB",
+        );
+    }
+    if config
+        .args
+        .iter()
+        .chain(config.env.iter().flat_map(|(key, value)| [key, value]))
+        .any(|s| s.contains('\0'))
+    {
+        return invalid("an argument or variable holds a NUL byte".to_owned(), "remove it");
+    }
+    if let Some((key, _)) = config.env.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
+        return invalid(format!("`{key}` is not a variable's name"), "write KEY=VALUE");
+    }
+    for dir in &mut config.dirs {
+        let grant = |source| Error::Grant { path: dir.host.clone(), source };
+        let path = dir.host.canonicalize().map_err(grant)?;
+        std::fs::read_dir(&path).map_err(grant)?;
+        dir.host = path;
+    }
+    Ok(())
+}
+
+/// The supervisor of a run. Dropped, it is killed, and all guests die with it.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    child: Child,
+    socket: Arc<OwnedFd>,
+    is_over: bool,
+}
+
+impl Supervisor {
+    /// Starts a run, with these standard streams. Returns the descriptors that the supervisor hands over as well.
+    ///
+    /// `program` is to be the supervisor, if not this one.
+    pub(crate) fn start(
+        program: Option<&Path>,
+        config: &mut RunConfig,
+        module: &Module,
+        stdio: [BorrowedFd<'_>; 3],
+    ) -> Result<(Self, Vec<OwnedFd>)> {
+        if program.is_none() && !INITIALIZED.load(Ordering::Relaxed) {
+            return Err(Error::NotInitialized);
+        }
+        check(config)?;
+        let program = program.unwrap_or(Path::new("/proc/self/exe"));
+        let os = |what| move |source| Error::Os { what, source };
+        let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
+        let child = Command::new(program)
+            .arg0(ARGV0)
+            .env_clear()
+            .stdin(theirs)
+            .spawn()
+            .map_err(os("start the supervisor"))?;
+        let mut supervisor = Self { child, socket: Arc::new(socket), is_over: false };
+        let socket = supervisor.socket.clone();
+        if control::send_start(socket.as_fd(), config, module.artifact().as_fd(), stdio).is_err() {
+            return Err(supervisor.lost());
+        }
+        match control::receive_message_with(socket.as_fd()) {
+            Ok(Some((Reply::Started, descriptors))) => Ok((supervisor, descriptors)),
+            Ok(Some((Reply::Failed(why), _))) => Err(Error::Supervisor(why)),
+            _ => Err(supervisor.lost()),
+        }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The control socket.
+    pub(crate) fn socket(&self) -> &Arc<OwnedFd> {
+        &self.socket
+    }
+
+    /// It has said what there is to say, or was told to end: waits until it has.
+    pub(crate) fn ended(&mut self) {
+        self.is_over = true;
+        let _ = self.child.wait();
+    }
+
+    /// It said nothing sensible: how it ended.
+    pub(crate) fn lost(&mut self) -> Error {
+        self.is_over = true;
+        let _ = self.child.kill();
+        Error::SupervisorLost(match self.child.wait() {
+            Ok(status) => match status.signal() {
+                Some(signal) => format!("killed by signal {signal}"),
+                None => format!("it exited with {}", status.code().unwrap_or_default()),
+            },
+            Err(error) => error.to_string(),
+        })
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,724 @@
+//! What a pool does: which tasks go to the workers, what becomes of them, who is replaced.
+//!
+//! ```text
+//!  submit ─▶ backlog ─▶ tasks' queue ─▶ a worker's claim ─▶ results' queue ─▶ sink
+//!               ▲        `pending`, by number                     │
+//!               └── again: not begun when its worker died, or retried
+//! ```
+//!
+//! One thread of the pool, [`run`], does everything that nobody calls for: it takes results, looks after deaths and
+//! deadlines, starts workers. Whoever submits puts the task into the queue itself, so that no thread stands between
+//! the two. All of it happens under one lock, [`Core`]; results are passed on outside of it.
+//!
+//! The queue holds no more than the workers do in a moment. So tasks can be cancelled as long as they wait, and the
+//! arena doesn't fill up.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use sandpool_abi::process::ExitStatus;
+
+use super::error::{Failure, PoolEnd, TaskError};
+use super::event::{Event, Stats};
+use super::future::{Completed, Outcome, Sink, locked};
+use super::link::{Ended, Link, Put, Waiter, WorkerHandle};
+use super::wire::{Kind, ResultRecord, TaskRecord};
+use crate::ipc::process_table::nanos_now;
+use crate::supervisor::control::{self, Request};
+
+/// The queue of tasks holds what the workers do in this time.
+const DEPTH_NANOS: u64 = 2_000_000;
+/// And so many tasks for each worker at the least and at the most.
+const DEPTH_MIN: u64 = 2;
+const DEPTH_MAX: u64 = 4096;
+
+/// How long the thread sleeps at the most.
+const IDLE_NANOS: u64 = 500_000_000;
+/// After a worker couldn't be started, or an arena was busy or full.
+const AGAIN_NANOS: u64 = 5_000_000;
+
+/// Settings that the dispatcher keeps to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) task_timeout: Option<Duration>,
+    pub(super) retries: u32,
+}
+
+/// What all who use a pool share.
+pub(super) struct Shared {
+    pub(super) core: Mutex<Core>,
+    /// Something has changed that somebody may wait for.
+    changed: Condvar,
+    waiter: Waiter,
+    socket: Arc<OwnedFd>,
+}
+
+/// A task that isn't done.
+#[derive(Debug)]
+pub(super) struct Task {
+    /// Among all that were submitted.
+    pub(super) number: u64,
+    pub(super) name: Arc<str>,
+    /// As it lies in the queue.
+    pub(super) record: Vec<u8>,
+    pub(super) sink: Sink,
+    pub(super) attempts: u32,
+    /// It was killed because its time was over.
+    is_late: bool,
+    is_told: bool,
+}
+
+impl Task {
+    pub(super) fn new(name: Arc<str>, format: u32, input: &[u8], sink: Sink) -> Self {
+        let mut record = Vec::with_capacity(8 + name.len() + input.len());
+        TaskRecord::Call { name: &name, format, input }.encode(&mut record);
+        Self { number: 0, name, record, sink, attempts: 0, is_late: false, is_told: false }
+    }
+
+    /// Its number among those of its stream.
+    pub(super) fn stream_number(&self) -> u64 {
+        match &self.sink {
+            Sink::Stream(_, number) => *number,
+            Sink::Cell(_) => 0,
+        }
+    }
+}
+
+/// What lies in the queue of tasks, or is claimed by a worker.
+#[derive(Debug)]
+enum Pending {
+    Task(Task),
+    /// Whoever takes it ends.
+    Retire,
+    /// It is done.
+    Done,
+}
+
+#[derive(Debug)]
+struct Worker {
+    handle: WorkerHandle,
+    is_ready: bool,
+    name: String,
+    pid: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Running,
+    /// Nothing new is taken; what there is, is done.
+    Closing,
+    /// The queue of tasks is closed.
+    Closed,
+    Ended(PoolEnd),
+}
+
+pub(super) struct Core {
+    link: Link,
+    rules: Rules,
+    state: State,
+    /// The supervisor has ended, and all of the pool with it.
+    is_over: bool,
+    workers: Vec<Worker>,
+    /// How many workers there are to be.
+    wanted: usize,
+    /// Workers that were asked to end.
+    retiring: usize,
+    /// What waits for room in the queue.
+    backlog: VecDeque<Task>,
+    /// What is in the queue, or claimed.
+    pending: VecDeque<Pending>,
+    /// The number of the first of them in the queue.
+    first: u64,
+    /// How many of them are tasks.
+    in_flight: u64,
+    /// Of a task, in nanoseconds, of late.
+    mean_nanos: u64,
+    stats: Stats,
+    listeners: Vec<Sender<Event>>,
+    done: Vec<(Sink, Outcome)>,
+    /// Something is to be tried again soon.
+    is_stuck: bool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        link: Link,
+        waiter: Waiter,
+        socket: Arc<OwnedFd>,
+        rules: Rules,
+        workers: usize,
+    ) -> Arc<Self> {
+        let core = Core {
+            link,
+            rules,
+            state: State::Running,
+            is_over: false,
+            workers: Vec::new(),
+            wanted: workers,
+            retiring: 0,
+            backlog: VecDeque::new(),
+            pending: VecDeque::new(),
+            first: 0,
+            in_flight: 0,
+            mean_nanos: 0,
+            stats: Stats::default(),
+            listeners: Vec::new(),
+            done: Vec::new(),
+            is_stuck: false,
+        };
+        Arc::new(Self { core: Mutex::new(core), changed: Condvar::new(), waiter, socket })
+    }
+
+    /// Takes tasks over. Those that it doesn't take come back with the reason.
+    pub(super) fn submit(&self, tasks: impl IntoIterator<Item = Task>) -> Result<(), Failure> {
+        let mut core = locked(&self.core);
+        match &core.state {
+            State::Running => {}
+            State::Closing | State::Closed => return Err(Failure::NotRunning),
+            State::Ended(end) => return Err(Failure::PoolEnded(end.clone())),
+        }
+        for mut task in tasks {
+            task.number = core.stats.submitted;
+            core.stats.submitted += 1;
+            core.backlog.push_back(task);
+        }
+        core.refill();
+        let is_stuck = core.is_stuck;
+        let done = std::mem::take(&mut core.done);
+        drop(core);
+        pass_on(done);
+        if is_stuck {
+            self.waiter.poke();
+        }
+        Ok(())
+    }
+
+    /// The control socket of the supervisor.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Changes how many workers there are.
+    pub(super) fn resize(&self, workers: usize) {
+        locked(&self.core).wanted = workers;
+        self.waiter.poke();
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        locked(&self.core).wanted
+    }
+
+    /// How many tasks keep the workers busy.
+    pub(super) fn depth(&self) -> u64 {
+        locked(&self.core).depth()
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let core = locked(&self.core);
+        Stats {
+            workers: core.workers.len(),
+            pending: core.in_flight + core.backlog.len() as u64,
+            ..core.stats
+        }
+    }
+
+    pub(super) fn listen(&self, sender: Sender<Event>) {
+        locked(&self.core).listeners.push(sender);
+    }
+
+    /// Takes nothing more, and ends when all is done.
+    pub(super) fn close(&self) {
+        let mut core = locked(&self.core);
+        if core.state == State::Running {
+            core.state = State::Closing;
+        }
+        drop(core);
+        self.waiter.poke();
+    }
+
+    /// Ends now, whatever there is still to do.
+    pub(super) fn terminate(&self) {
+        let mut core = locked(&self.core);
+        core.end(PoolEnd::Terminated);
+        let done = std::mem::take(&mut core.done);
+        drop(core);
+        self.stop();
+        pass_on(done);
+        self.waiter.poke();
+    }
+
+    /// Has the supervisor kill all workers, and end.
+    fn stop(&self) {
+        let _ = control::send_message(self.socket.as_fd(), &Request::Stop(Signal::SIGKILL as i32));
+    }
+
+    /// The supervisor has ended.
+    pub(super) fn supervisor_ended(&self) {
+        let mut core = locked(&self.core);
+        core.end(PoolEnd::SupervisorLost);
+        core.is_over = true;
+        let done = std::mem::take(&mut core.done);
+        // Whoever listens learns that there is no more.
+        core.listeners.clear();
+        drop(core);
+        pass_on(done);
+        self.waiter.poke();
+        self.changed.notify_all();
+    }
+
+    /// Waits until a worker is ready, or the pool has ended: then why.
+    pub(super) fn wait_until_ready(&self) -> Result<(), PoolEnd> {
+        let mut core = locked(&self.core);
+        loop {
+            if let State::Ended(end) = &core.state {
+                return Err(end.clone());
+            }
+            if core.workers.iter().any(|worker| worker.is_ready) {
+                return Ok(());
+            }
+            core = self.changed.wait(core).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until all of it has ended. `None` while it takes tasks.
+    pub(super) fn join(&self) -> Option<PoolEnd> {
+        let mut core = locked(&self.core);
+        if core.state == State::Running {
+            return None;
+        }
+        while !core.is_over {
+            core = self.changed.wait(core).unwrap_or_else(PoisonError::into_inner);
+        }
+        match &core.state {
+            State::Ended(end) => Some(end.clone()),
+            _ => Some(PoolEnd::SupervisorLost),
+        }
+    }
+}
+
+fn pass_on(done: Vec<(Sink, Outcome)>) {
+    for (sink, outcome) in done {
+        sink.complete(outcome);
+    }
+}
+
+/// The thread of a pool.
+pub(super) fn run(shared: &Shared) {
+    loop {
+        let mut core = locked(&shared.core);
+        let before = core.state.clone();
+        core.step();
+        let has_ended = core.state != before && matches!(core.state, State::Ended(_));
+        let is_over = core.is_over;
+        let workers: Vec<_> = core.workers.iter().map(|worker| worker.handle).collect();
+        let nanos = core.sleep_nanos();
+        let done = std::mem::take(&mut core.done);
+        drop(core);
+        if has_ended {
+            shared.stop();
+        }
+        pass_on(done);
+        if is_over {
+            return;
+        }
+        shared.changed.notify_all();
+        shared.waiter.wait(&workers, nanos);
+    }
+}
+
+impl Core {
+    /// Does all that there is to do now.
+    fn step(&mut self) {
+        if self.is_over || matches!(self.state, State::Ended(_)) {
+            return;
+        }
+        self.is_stuck = false;
+        if self.take_results().is_err() {
+            return self.end(PoolEnd::Damaged);
+        }
+        self.look_after_workers();
+        self.look_after_deadlines();
+        self.refill();
+        self.start_workers();
+        self.go_on_closing();
+    }
+
+    fn sleep_nanos(&self) -> u64 {
+        if matches!(self.state, State::Ended(_)) {
+            // The supervisor's end pokes.
+            return IDLE_NANOS;
+        }
+        let mut nanos = if self.is_stuck { AGAIN_NANOS } else { IDLE_NANOS };
+        if let Some(timeout) = self.rules.task_timeout
+            && self.in_flight > 0
+        {
+            let now = nanos_now();
+            let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+            nanos = nanos.min(timeout);
+            for worker in &self.workers {
+                if let Some(claims) = self.link.claims(worker.handle)
+                    && claims.work != 0
+                {
+                    nanos = nanos.min(claims.since.saturating_add(timeout).saturating_sub(now));
+                }
+            }
+            nanos = nanos.max(100_000);
+        }
+        nanos
+    }
+
+    /// How many tasks the queue is to hold.
+    fn depth(&self) -> u64 {
+        let workers = self.wanted.max(1) as u64;
+        let each = if self.mean_nanos == 0 { DEPTH_MIN } else { DEPTH_NANOS / self.mean_nanos };
+        workers * each.clamp(DEPTH_MIN, DEPTH_MAX)
+    }
+
+    /// Moves tasks to where workers find them.
+    fn refill(&mut self) {
+        if !matches!(self.state, State::Running | State::Closing) {
+            return;
+        }
+        let depth = self.depth();
+        while self.in_flight < depth && !self.backlog.is_empty() {
+            let mut tasks = Vec::new();
+            let mut records = Vec::new();
+            while self.in_flight + (tasks.len() as u64) < depth
+                && let Some(mut task) = self.backlog.pop_front()
+            {
+                if !task.sink.begin() {
+                    self.stats.failed += 1;
+                    continue;
+                }
+                records.push(std::mem::take(&mut task.record));
+                tasks.push(task);
+            }
+            let result = self.link.put(&records);
+            let (put, is_full, is_too_large) = match result {
+                Ok(Put::All(count)) => (count, false, false),
+                Ok(Put::Some(count)) => (count, true, false),
+                Ok(Put::TooLarge(count)) => (count, false, true),
+                Err(_) => (0, false, false),
+            };
+            let mut rest = VecDeque::new();
+            for (at, (mut task, record)) in tasks.into_iter().zip(records).enumerate() {
+                task.record = record;
+                if at < put {
+                    task.attempts += 1;
+                    self.in_flight += 1;
+                    self.pending.push_back(Pending::Task(task));
+                } else if at == put && is_too_large {
+                    self.fail(task, Failure::InputTooLarge, &[]);
+                } else {
+                    rest.push_back(task);
+                }
+            }
+            rest.append(&mut self.backlog);
+            self.backlog = rest;
+            if result.is_err() {
+                return self.end(PoolEnd::Damaged);
+            }
+            if is_full {
+                self.is_stuck = true;
+                return;
+            }
+        }
+    }
+
+    fn take_results(&mut self) -> crate::ipc::Result<()> {
+        loop {
+            // What is read is copied before the rest of the core is looked at.
+            let mut records = Vec::new();
+            let count = self.link.take_results(|record| records.push(record.to_vec()))?;
+            for record in &records {
+                if let Some(record) = ResultRecord::decode(record) {
+                    self.take_result(record);
+                }
+            }
+            // What comes while this goes on is taken as well, but workers have to be fed.
+            self.refill();
+            if count == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_result(&mut self, record: ResultRecord<'_>) {
+        match record.kind {
+            Kind::Ready => return self.worker_is_ready(record.number),
+            Kind::NotReady => {
+                let why = String::from_utf8_lossy(record.payload).into_owned();
+                return self.end(PoolEnd::Initializer(why));
+            }
+            Kind::Retired => {
+                self.take_pending(record.number);
+                return;
+            }
+            _ => {}
+        }
+        let Some(Pending::Task(task)) = self.take_pending(record.number) else { return };
+        self.mean_nanos = (self.mean_nanos * 7 + record.nanos.max(1)) / 8;
+        let cause = match record.kind {
+            Kind::Done => {
+                let completed = Completed {
+                    value: record.payload.to_vec(),
+                    stdout: record.stdout.to_vec(),
+                    stderr: record.stderr.to_vec(),
+                    wall: Duration::from_nanos(record.nanos),
+                    attempts: task.attempts,
+                };
+                return self.finish(task, completed);
+            }
+            Kind::Refused => Failure::Refused(text(record.payload)),
+            Kind::Unsupported => Failure::Unsupported,
+            Kind::NoTask => Failure::NoTask,
+            Kind::TooLarge => Failure::OutputTooLarge,
+            Kind::Ended => ended(record.payload).map_or(Failure::Failed(String::new()), Failure::Ended),
+            _ => Failure::Failed(text(record.payload)),
+        };
+        self.failed(task, cause, record.stderr);
+    }
+
+    /// What has this number in the queue, and isn't done.
+    fn take_pending(&mut self, number: u64) -> Option<Pending> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let taken = std::mem::replace(self.pending.get_mut(at)?, Pending::Done);
+        while let Some(Pending::Done) = self.pending.front() {
+            self.pending.pop_front();
+            self.first += 1;
+        }
+        match taken {
+            Pending::Done => None,
+            Pending::Task(_) => {
+                self.in_flight -= 1;
+                Some(taken)
+            }
+            Pending::Retire => Some(taken),
+        }
+    }
+
+    fn finish(&mut self, task: Task, completed: Completed<Vec<u8>>) {
+        self.stats.finished += 1;
+        self.stats.busy += completed.wall;
+        if !self.listeners.is_empty() {
+            self.tell_started(&task);
+            let Task { number, name, .. } = &task;
+            self.tell(Event::Finished { number: *number, task: name.to_string(), wall: completed.wall });
+        }
+        self.done.push((task.sink, Ok(completed)));
+    }
+
+    /// An attempt has failed.
+    fn failed(&mut self, mut task: Task, mut cause: Failure, stderr: &[u8]) {
+        if task.is_late
+            && let Some(timeout) = self.rules.task_timeout
+            && cause.is_of_the_process()
+        {
+            cause = Failure::TimedOut(timeout);
+        }
+        if task.attempts <= self.rules.retries && cause.is_of_the_process() {
+            self.stats.retried += 1;
+            let Task { number, attempts, .. } = task;
+            let name = task.name.to_string();
+            self.tell(Event::Retried { number, task: name, cause, attempt: attempts + 1 });
+            task.is_late = false;
+            self.backlog.push_front(task);
+        } else {
+            self.fail(task, cause, stderr);
+        }
+    }
+
+    fn fail(&mut self, task: Task, cause: Failure, stderr: &[u8]) {
+        self.stats.failed += 1;
+        if !self.listeners.is_empty() {
+            self.tell_started(&task);
+            let Task { number, name, .. } = &task;
+            self.tell(Event::Failed { number: *number, task: name.to_string(), cause: cause.clone() });
+        }
+        let error =
+            TaskError { task: task.name.to_string(), cause, stderr: text(stderr), attempts: task.attempts };
+        self.done.push((task.sink, Err(error)));
+    }
+
+    fn worker_is_ready(&mut self, number: u64) {
+        let found = self.workers.iter_mut().find(|worker| worker.handle.process.0 == number);
+        let Some(worker) = found else { return };
+        if worker.is_ready {
+            return;
+        }
+        worker.is_ready = true;
+        (worker.name, worker.pid) = self.link.describe(worker.handle);
+        let (name, pid) = (worker.name.clone(), worker.pid);
+        self.tell(Event::WorkerStarted { name, pid });
+    }
+
+    fn look_after_workers(&mut self) {
+        let has_ended = |worker: &&Worker| self.link.has_ended(worker.handle);
+        let ended: Vec<_> = self.workers.iter().filter(has_ended).map(|worker| worker.handle).collect();
+        if ended.is_empty() {
+            return;
+        }
+        // What they have put before is known first.
+        if self.take_results().is_err() {
+            return self.end(PoolEnd::Damaged);
+        }
+        let ended: Vec<_> = self.workers.extract_if(.., |worker| ended.contains(&worker.handle)).collect();
+        for worker in ended {
+            match self.link.bury(worker.handle) {
+                Ok(ended) => self.worker_has_ended(worker, ended),
+                // It never ran.
+                Err(errno) if self.workers.is_empty() => {
+                    return self.end(PoolEnd::Worker(errno.to_string()));
+                }
+                Err(_) => self.is_stuck = true,
+            }
+        }
+    }
+
+    fn worker_has_ended(&mut self, worker: Worker, ended: Ended) {
+        let Ended { claims, status, stderr } = ended;
+        if !worker.is_ready {
+            let mut why = status.to_string();
+            if let Some(line) = text(&stderr).lines().next_back() {
+                why = format!("{why}: {line}");
+            }
+            return self.end(PoolEnd::Initializer(why));
+        }
+        let is_lost = !status.success() || claims.first != claims.end;
+        self.stats.workers_lost += u64::from(is_lost);
+        let Worker { name, pid, .. } = worker;
+        self.tell(Event::WorkerEnded { name, pid, status, is_lost });
+        self.retiring = self.retiring.saturating_sub(usize::from(!is_lost));
+        // A count of claims that no honest worker has is cut.
+        let end = claims.end.min(self.first.saturating_add(self.pending.len() as u64));
+        let mut not_begun = VecDeque::new();
+        for number in claims.first.max(self.first)..end {
+            match self.take_pending(number) {
+                Some(Pending::Task(task)) if number == claims.first && claims.work != 0 => {
+                    self.failed(task, Failure::Ended(status), &stderr);
+                }
+                Some(Pending::Task(mut task)) => {
+                    task.attempts -= 1;
+                    not_begun.push_back(task);
+                }
+                _ => {}
+            }
+        }
+        not_begun.append(&mut self.backlog);
+        self.backlog = not_begun;
+    }
+
+    fn look_after_deadlines(&mut self) {
+        let timeout = self.rules.task_timeout.map(|timeout| timeout.as_nanos() as u64);
+        if timeout.is_none() && self.listeners.is_empty() {
+            return;
+        }
+        let now = nanos_now();
+        for at in 0..self.workers.len() {
+            let Some(handle) = self.workers.get(at).map(|worker| worker.handle) else { break };
+            let Some(claims) = self.link.claims(handle).filter(|claims| claims.work != 0) else { continue };
+            let slot = claims.first.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+            let Some(Pending::Task(task)) = slot.and_then(|at| self.pending.get_mut(at)) else { continue };
+            if !task.is_told {
+                task.is_told = true;
+                let event = Event::Started { number: task.number, task: task.name.to_string() };
+                tell(&mut self.listeners, event);
+            }
+            if timeout.is_some_and(|timeout| now.saturating_sub(claims.since) >= timeout) {
+                task.is_late |= self.link.kill(handle, claims.work);
+            }
+        }
+    }
+
+    fn start_workers(&mut self) {
+        if !matches!(self.state, State::Running | State::Closing) {
+            return;
+        }
+        while self.workers.len() < self.wanted + self.retiring {
+            match self.link.start_worker() {
+                Ok(handle) => {
+                    self.workers.push(Worker { handle, is_ready: false, name: String::new(), pid: 0 })
+                }
+                Err(errno) if self.workers.is_empty() && !self.is_stuck => {
+                    return self.end(PoolEnd::Worker(errno.to_string()));
+                }
+                Err(_) => {
+                    self.is_stuck = true;
+                    return;
+                }
+            }
+        }
+        while self.workers.len() - self.retiring > self.wanted {
+            let mut record = Vec::new();
+            TaskRecord::Retire.encode(&mut record);
+            match self.link.put(&[record]) {
+                Ok(Put::All(_)) => {
+                    self.pending.push_back(Pending::Retire);
+                    self.retiring += 1;
+                }
+                _ => {
+                    self.is_stuck = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn go_on_closing(&mut self) {
+        if self.state == State::Closing && self.in_flight == 0 && self.backlog.is_empty() {
+            match self.link.close_tasks() {
+                Ok(()) => self.state = State::Closed,
+                Err(_) => self.is_stuck = true,
+            }
+        }
+        if self.state == State::Closed && self.workers.is_empty() {
+            self.end(PoolEnd::Closed);
+        }
+    }
+
+    /// The pool has ended; all that wasn't done has failed. Only the first reason counts.
+    fn end(&mut self, end: PoolEnd) {
+        if matches!(self.state, State::Ended(_)) {
+            return;
+        }
+        self.state = State::Ended(end.clone());
+        let pending = std::mem::take(&mut self.pending);
+        self.in_flight = 0;
+        let pending = pending.into_iter().filter_map(|pending| match pending {
+            Pending::Task(task) => Some(task),
+            Pending::Retire | Pending::Done => None,
+        });
+        for task in pending.chain(std::mem::take(&mut self.backlog)).collect::<Vec<_>>() {
+            self.fail(task, Failure::PoolEnded(end.clone()), &[]);
+        }
+    }
+
+    fn tell_started(&mut self, task: &Task) {
+        if !task.is_told {
+            self.tell(Event::Started { number: task.number, task: task.name.to_string() });
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        tell(&mut self.listeners, event);
+    }
+}
+
+fn tell(listeners: &mut Vec<Sender<Event>>, event: Event) {
+    listeners.retain(|listener| listener.send(event.clone()).is_ok());
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// How a process has ended, as a record says it.
+fn ended(payload: &[u8]) -> Option<ExitStatus> {
+    let (kind, detail) = payload.split_first_chunk::<4>()?;
+    let detail = detail.first_chunk::<4>()?;
+    ExitStatus::from_parts(u32::from_le_bytes(*kind), u32::from_le_bytes(*detail))
+}

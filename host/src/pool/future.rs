@@ -1,0 +1,366 @@
+//! A task that was submitted, and where its result goes.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use super::error::{Failure, TaskError};
+use crate::codec;
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a task has made, and what is known of how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Completed<T> {
+    /// Its output.
+    pub value: T,
+    /// What it wrote to its stdout, with [`Output::Capture`](crate::Output::Capture).
+    pub stdout: Vec<u8>,
+    /// What it wrote to its stderr, with [`Output::Capture`](crate::Output::Capture).
+    pub stderr: Vec<u8>,
+    /// How long it ran, without the time that it waited for a worker.
+    pub wall: Duration,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+pub(super) type Outcome = Result<Completed<Vec<u8>>, TaskError>;
+
+impl Completed<Vec<u8>> {
+    /// The output as a value.
+    pub(super) fn decode<T: DeserializeOwned>(self, task: &str) -> Result<Completed<T>, TaskError> {
+        let Self { value, stdout, stderr, wall, attempts } = self;
+        match codec::decode_all(&value) {
+            Ok(value) => Ok(Completed { value, stdout, stderr, wall, attempts }),
+            Err(error) => Err(TaskError {
+                task: task.to_owned(),
+                cause: Failure::Decode(error.to_string()),
+                stderr: String::from_utf8_lossy(&stderr).into_owned(),
+                attempts,
+            }),
+        }
+    }
+}
+
+/// Where the result of a task goes.
+#[derive(Debug, Clone)]
+pub(super) enum Sink {
+    Cell(Arc<Cell>),
+    /// One of many, by its number among them.
+    Stream(Arc<Stream>, u64),
+}
+
+impl Sink {
+    pub(super) fn complete(self, outcome: Outcome) {
+        match self {
+            Self::Cell(cell) => cell.complete(outcome),
+            Self::Stream(stream, number) => stream.complete(number, outcome),
+        }
+    }
+
+    /// The task is on its way to a worker, unless nobody wants it any more: whether somebody does.
+    pub(super) fn begin(&self) -> bool {
+        match self {
+            Self::Cell(cell) => {
+                let mut state = locked(&cell.state);
+                state.has_begun = !state.is_cancelled;
+                state.has_begun
+            }
+            Self::Stream(stream, _) => !locked(&stream.state).is_abandoned,
+        }
+    }
+}
+
+/// The place for one result.
+#[derive(Debug, Default)]
+pub(super) struct Cell {
+    state: Mutex<CellState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct CellState {
+    outcome: Option<Outcome>,
+    is_done: bool,
+    has_begun: bool,
+    is_cancelled: bool,
+    waker: Option<Waker>,
+    /// Who else is to be told, and by which number.
+    told: Option<(Sender<usize>, usize)>,
+}
+
+impl Cell {
+    fn complete(&self, outcome: Outcome) {
+        let mut state = locked(&self.state);
+        if state.is_done {
+            return;
+        }
+        state.outcome = Some(outcome);
+        state.is_done = true;
+        let (waker, told) = (state.waker.take(), state.told.take());
+        drop(state);
+        self.changed.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if let Some((sender, number)) = told {
+            let _ = sender.send(number);
+        }
+    }
+}
+
+/// The results of many tasks, for one who iterates over them.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    state: Mutex<StreamState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct StreamState {
+    ready: VecDeque<(u64, Outcome)>,
+    is_waited_for: bool,
+    is_abandoned: bool,
+}
+
+impl Stream {
+    fn complete(&self, number: u64, outcome: Outcome) {
+        let mut state = locked(&self.state);
+        if state.is_abandoned {
+            return;
+        }
+        state.ready.push_back((number, outcome));
+        if state.is_waited_for {
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes what is ready.
+    pub(super) fn take(&self) -> VecDeque<(u64, Outcome)> {
+        std::mem::take(&mut locked(&self.state).ready)
+    }
+
+    /// Waits until something is ready, and takes it.
+    pub(super) fn wait(&self) -> VecDeque<(u64, Outcome)> {
+        let mut state = locked(&self.state);
+        state.is_waited_for = true;
+        while state.ready.is_empty() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_waited_for = false;
+        std::mem::take(&mut state.ready)
+    }
+
+    /// Nobody wants the rest.
+    pub(super) fn abandon(&self) {
+        let mut state = locked(&self.state);
+        state.is_abandoned = true;
+        state.ready.clear();
+    }
+}
+
+/// A task that was submitted. It can be waited for by a thread, and is a [`Future`] for those who `await`.
+///
+/// ```no_run
+/// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::TaskError> {
+/// let first = pool.submit::<_, u64>("score", &"some text")?;
+/// let second = pool.submit::<_, u64>("score", &"another")?;
+/// println!("{}", first.result()? + second.result()?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The task goes on if the future is dropped; nobody learns of its result then. No runtime is needed: it is woken by a
+/// thread of the pool.
+#[must_use = "the task runs, but nobody learns of its result"]
+pub struct TaskFuture<T> {
+    cell: Arc<Cell>,
+    task: Arc<str>,
+    decode: fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for TaskFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskFuture").field("task", &self.task).field("is_done", &self.is_done()).finish()
+    }
+}
+
+impl<T> TaskFuture<T> {
+    pub(super) fn new(
+        task: Arc<str>,
+        decode: fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>,
+    ) -> (Self, Arc<Cell>) {
+        let cell = Arc::new(Cell::default());
+        (Self { cell: cell.clone(), task, decode, value: PhantomData }, cell)
+    }
+
+    /// Whether it has a result, or has failed or been cancelled.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        locked(&self.cell.state).is_done
+    }
+
+    /// Whether it was handed to a worker, and isn't done. Those that are handed over wait there for a moment at most.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let state = locked(&self.cell.state);
+        state.has_begun && !state.is_done
+    }
+
+    /// Keeps it from being run, if it wasn't handed to a worker yet. Whether it is cancelled now.
+    ///
+    /// The result is [`Failure::Cancelled`] then.
+    pub fn cancel(&self) -> bool {
+        let mut state = locked(&self.cell.state);
+        if state.is_cancelled {
+            return true;
+        }
+        if state.has_begun || state.is_done {
+            return false;
+        }
+        state.is_cancelled = true;
+        drop(state);
+        self.cell.complete(Err(self.error(Failure::Cancelled)));
+        true
+    }
+
+    /// Waits for its output.
+    ///
+    /// # Errors
+    /// [`TaskError`], which says why there is none.
+    pub fn result(self) -> Result<T, TaskError> {
+        self.completed().map(|completed| completed.value)
+    }
+
+    /// Waits for its output, and what else there is to know.
+    ///
+    /// # Errors
+    /// [`TaskError`], which says why there is none.
+    pub fn completed(self) -> Result<Completed<T>, TaskError> {
+        self.wait();
+        self.take()
+    }
+
+    /// Waits until it is done.
+    pub fn wait(&self) {
+        let mut state = locked(&self.cell.state);
+        while !state.is_done {
+            state = self.cell.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until it is done, but not for longer than that. Whether it is; it goes on otherwise.
+    #[must_use]
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        let end = Instant::now().checked_add(timeout);
+        let mut state = locked(&self.cell.state);
+        while !state.is_done {
+            let Some(left) =
+                end.map_or(Some(Duration::MAX), |end| end.checked_duration_since(Instant::now()))
+            else {
+                return false;
+            };
+            state = self.cell.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn take(&self) -> Result<Completed<T>, TaskError> {
+        match locked(&self.cell.state).outcome.take() {
+            Some(Ok(completed)) => (self.decode)(completed, &self.task),
+            Some(Err(error)) => Err(error),
+            // It was awaited again after it was ready.
+            None => Err(self.error(Failure::Cancelled)),
+        }
+    }
+
+    fn error(&self, cause: Failure) -> TaskError {
+        TaskError { task: self.task.to_string(), cause, stderr: String::new(), attempts: 0 }
+    }
+
+    fn tell(&self, sender: Sender<usize>, number: usize) {
+        let mut state = locked(&self.cell.state);
+        if state.is_done {
+            drop(state);
+            let _ = sender.send(number);
+        } else {
+            state.told = Some((sender, number));
+        }
+    }
+}
+
+impl<T> Future for TaskFuture<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = locked(&self.cell.state);
+        if !state.is_done {
+            state.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        drop(state);
+        Poll::Ready(self.take().map(|completed| completed.value))
+    }
+}
+
+/// The futures in the order in which they are done.
+///
+/// ```no_run
+/// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::TaskError> {
+/// let futures: Vec<_> =
+///     (1..10).map(|n| pool.submit::<u64, u64>("slow", &n)).collect::<Result<_, _>>()?;
+/// for future in sandpool::as_completed(futures) {
+///     println!("{}", future.result()?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn as_completed<T>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCompleted<T> {
+    let (sender, done) = mpsc::channel();
+    let futures: Vec<_> = futures.into_iter().map(Some).collect();
+    for (number, future) in futures.iter().enumerate() {
+        if let Some(future) = future {
+            future.tell(sender.clone(), number);
+        }
+    }
+    AsCompleted { left: futures.len(), futures, done }
+}
+
+/// What [`as_completed`] returns.
+#[derive(Debug)]
+pub struct AsCompleted<T> {
+    futures: Vec<Option<TaskFuture<T>>>,
+    left: usize,
+    done: Receiver<usize>,
+}
+
+impl<T> Iterator for AsCompleted<T> {
+    type Item = TaskFuture<T>;
+
+    fn next(&mut self) -> Option<TaskFuture<T>> {
+        while self.left > 0 {
+            let number = self.done.recv().ok()?;
+            self.left -= 1;
+            if let Some(future) = self.futures.get_mut(number).and_then(Option::take) {
+                return Some(future);
+            }
+        }
+        None
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}

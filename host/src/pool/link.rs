@@ -1,0 +1,295 @@
+//! A pool's side of the arena: its queues, its workers, and how to sleep until one of them has news.
+//!
+//! The owner of a pool has a slot of the process table, as a guest has that spawns others: the workers are its
+//! children. Unlike a guest it waits for nobody without an end, and takes nothing that it reads for true.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sandpool_abi::Errno;
+use sandpool_abi::process::{ExitStatus, NOT_DAEMON};
+use sandpool_abi::task::Claims;
+
+use super::wire::{Isolation, Setup};
+use crate::codec;
+use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::event;
+use crate::ipc::object::{self, Handle};
+use crate::ipc::process_table::{ProcessHandle, Register, StateWord};
+use crate::ipc::queue::{self, Account, Port, QueueState, Taken};
+use crate::ipc::waiting::Waiting;
+use crate::ipc::{Result, heap, process_table, tail};
+use crate::process::Process;
+use crate::process::stdio::Stdio;
+use crate::sys::futex::{self, Deadline};
+
+/// Looks before the dispatcher sleeps: some ten microseconds.
+const LOOKS: u32 = 60;
+
+/// Bytes of results that are taken at once.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// The slot of the owner: the first that the supervisor reserves.
+const OWNER: u32 = 0;
+
+/// The side of the arena that everybody may look at while another works with it.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    member: Member,
+    results: Handle,
+    poked: AtomicBool,
+}
+
+/// The side of the arena that one at a time works with.
+pub(super) struct Link {
+    process: Process,
+    tasks: Handle,
+    results: Handle,
+    setup: Vec<u8>,
+    isolation: Isolation,
+    started: u64,
+    buffer: Vec<u8>,
+}
+
+/// A worker, as the arena knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WorkerHandle {
+    pub(super) process: ProcessHandle,
+    tail: Handle,
+}
+
+/// What is known of a worker that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) claims: Claims,
+    pub(super) status: ExitStatus,
+    /// The end of its stderr.
+    pub(super) stderr: Vec<u8>,
+}
+
+/// What became of tasks that were to be put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    /// So many were; there is room for more.
+    All(usize),
+    /// So many were; there is no room now.
+    Some(usize),
+    /// So many were; the next is too large for ever.
+    TooLarge(usize),
+}
+
+fn port(member: &Member, queue: Handle) -> Result<Port<'_>> {
+    let object = object::resolve::<QueueState>(member, queue)?;
+    Ok(Port { queue: object.state, object: object.index, waiting: Waiting::Any(0) })
+}
+
+impl Link {
+    /// Takes the owner's place in an arena that a supervisor has made.
+    pub(super) fn new(
+        memory: &OwnedFd,
+        doorbell: OwnedFd,
+        geometry: Geometry,
+        setup: &Setup,
+    ) -> std::io::Result<(Self, Waiter)> {
+        use std::os::fd::AsFd as _;
+        let damaged = std::io::Error::other::<Errno>;
+        let arena = Arc::new(Arena::open(memory.as_fd(), geometry)?);
+        let member = Member { arena, index: OWNER, patience: Patience::Moment };
+        let StateWord { generation, .. } = process_table::state(&member.arena, OWNER).map_err(damaged)?;
+        let process = Process {
+            handle: ProcessHandle::new(OWNER, generation),
+            parent: None,
+            identity: Vec::new(),
+            started: 0,
+            supervisor_pid: 0,
+            doorbell: Arc::new(doorbell),
+            stdio: Stdio::new(&member, false),
+            holds: std::collections::HashMap::new(),
+            held: None,
+            entry: None,
+            task: None,
+            member: member.clone(),
+        };
+        let tasks = queue::create(&member, 0, Account::Claimed).map_err(damaged)?;
+        let results = queue::create(&member, 0, Account::Nothing).map_err(damaged)?;
+        let link = Self {
+            process,
+            tasks,
+            results,
+            setup: codec::encode(setup)?,
+            isolation: setup.isolation,
+            started: 0,
+            buffer: vec![0; BATCH_BYTES],
+        };
+        Ok((link, Waiter { member, results, poked: AtomicBool::new(false) }))
+    }
+
+    fn member(&self) -> &Member {
+        &self.process.member
+    }
+
+    /// Has a worker started.
+    pub(super) fn start_worker(&mut self) -> Result<WorkerHandle> {
+        let tail = tail::create(self.member())?;
+        let name = format!("PoolWorker-{}", self.started + 1);
+        let handles = [self.tasks, self.results, tail];
+        match self.process.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &handles) {
+            Ok(process) => {
+                self.started += 1;
+                Ok(WorkerHandle { process, tail })
+            }
+            Err(error) => {
+                object::release(self.member(), tail)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Its name and process id, as far as it has one by now.
+    pub(super) fn describe(&self, worker: WorkerHandle) -> (String, u32) {
+        self.process.describe(worker.process).map_or_else(
+            |_| (String::new(), 0),
+            |known| (String::from_utf8_lossy(&known.name).into_owned(), known.pid),
+        )
+    }
+
+    pub(super) fn has_ended(&self, worker: WorkerHandle) -> bool {
+        self.process.has_ended(worker.process).unwrap_or(true)
+    }
+
+    /// Learns how a worker has ended, and forgets it. An error if it never ran.
+    pub(super) fn bury(&self, worker: WorkerHandle) -> Result<Ended> {
+        let failure = self.process.spawn_failure(worker.process);
+        let ended = match failure {
+            Ok(Some(errno)) => {
+                self.process.take_back(worker.process.index()?)?;
+                Err(errno)
+            }
+            _ => self.read_end(worker),
+        };
+        object::release(self.member(), worker.tail)?;
+        ended
+    }
+
+    fn read_end(&self, worker: WorkerHandle) -> Result<Ended> {
+        let claims = self.process.claims_of(worker.process)?;
+        let outcome = self.process.exit_status(worker.process)?;
+        let stderr = tail::read(self.member(), worker.tail).unwrap_or_default();
+        self.process.close(worker.process)?;
+        let status = ExitStatus::from_parts(outcome.kind, outcome.detail).ok_or(Errno::Io)?;
+        Ok(Ended { claims, status, stderr })
+    }
+
+    /// What a worker is at, if all that was read of it belongs together.
+    pub(super) fn claims(&self, worker: WorkerHandle) -> Option<Claims> {
+        let before = self.process.claims_of(worker.process).ok()?;
+        let after = self.process.claims_of(worker.process).ok()?;
+        (before == after).then_some(after)
+    }
+
+    /// Has the task killed that the worker is at, if it still is. The worker may go with it.
+    pub(super) fn kill(&self, worker: WorkerHandle, work: u64) -> bool {
+        let killed = match self.isolation {
+            Isolation::Worker => self.process.kill_at(worker.process, work),
+            Isolation::Task => self.process.kill_children_at(worker.process, work),
+        };
+        killed.is_ok()
+    }
+
+    /// Puts as many tasks as there is room for.
+    pub(super) fn put(&self, tasks: &[Vec<u8>]) -> Result<Put> {
+        let member = self.member();
+        let port = port(member, self.tasks)?;
+        let mut put = 0;
+        while let Some(rest) = tasks.get(put..)
+            && let Some(first) = rest.first()
+        {
+            let result = if first.len() <= sandpool_abi::queue::BATCH_ITEM_MAX {
+                queue::put_many(member, port, rest.iter().map(Vec::as_slice), Deadline::NOW)
+            } else {
+                queue::put(member, port, first, &[], Deadline::NOW).map(|()| 1)
+            };
+            match result {
+                Ok(count) => put += count as usize,
+                Err(Errno::Again | Errno::Nomem | Errno::Busy) => return Ok(Put::Some(put)),
+                Err(Errno::Msgsize) => return Ok(Put::TooLarge(put)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Put::All(put))
+    }
+
+    /// No more tasks will come.
+    pub(super) fn close_tasks(&self) -> Result<()> {
+        queue::close(self.member(), port(self.member(), self.tasks)?)
+    }
+
+    /// Takes some results and passes each on. Returns how many there were.
+    pub(super) fn take_results(&mut self, mut each: impl FnMut(&[u8])) -> Result<usize> {
+        let member = &self.process.member;
+        let port = port(member, self.results)?;
+        let mut lens = Vec::with_capacity(64);
+        let note = |len| {
+            lens.push(len);
+            lens.len() < 512
+        };
+        match queue::get_many(member, port, &mut self.buffer, note, Deadline::NOW) {
+            Ok(0) => match queue::get(member, port, || false, &mut [], Deadline::NOW)? {
+                Taken::Copied(_) => each(&[]),
+                Taken::Bytes(bytes) => each(&bytes),
+                Taken::Message(message) => {
+                    let mut bytes = vec![0; usize::try_from(message.len).map_err(|_| Errno::Io)?];
+                    message.read(member, &mut bytes)?;
+                    heap::free(member, member.slot()?.register(Register::Incoming))?;
+                    each(&bytes);
+                }
+            },
+            Ok(_) => {
+                let mut rest = self.buffer.as_slice();
+                for len in &lens {
+                    let (result, behind) = rest.split_at_checked(*len).ok_or(Errno::Io)?;
+                    rest = behind;
+                    each(result);
+                }
+                return Ok(lens.len());
+            }
+            Err(Errno::Again | Errno::Busy) => return Ok(0),
+            Err(error) => return Err(error),
+        }
+        Ok(1)
+    }
+}
+
+impl Waiter {
+    /// Sleeps until there are results, one of these workers has ended, somebody has poked, or the time is over.
+    pub(super) fn wait(&self, workers: &[WorkerHandle], nanos: u64) {
+        let Ok(port) = port(&self.member, self.results) else { return };
+        let Ok(own) = self.member.slot() else { return };
+        let has_ended = |worker: &WorkerHandle| {
+            process_table::resolve(&self.member.arena, worker.process)
+                .map_or(true, |(_, state)| !state.is_alive())
+        };
+        let ready =
+            || port.queue.has_news() || self.poked.load(Ordering::SeqCst) || workers.iter().any(has_ended);
+        for looks in 0..LOOKS {
+            if ready() {
+                break;
+            }
+            futex::pause(looks.min(4));
+        }
+        let events = [port.queue.not_empty(), &own.event];
+        let look = || ready().then_some(());
+        // When the time is over, whoever called looks as well.
+        let _ = event::wait_for_any(&self.member, events.into_iter(), Deadline::after_nanos(nanos), look);
+        self.poked.store(false, Ordering::SeqCst);
+    }
+
+    /// Ends the sleep.
+    pub(super) fn poke(&self) {
+        self.poked.store(true, Ordering::SeqCst);
+        if let Ok(own) = self.member.slot() {
+            own.event.notify_all(&self.member.arena);
+        }
+    }
+}

@@ -1,0 +1,511 @@
+//! Pools: an application has many inputs, and has workers run a task over them, in parallel and in sandboxes.
+//!
+//! ```text
+//!  Pool ── wire: tasks, results ── link: the arena ─────────── worker: process/task.rs
+//!   │                                │
+//!   │  dispatcher: what goes where, deaths, deadlines; one thread, one lock
+//!   └─ future, imap: where results go
+//! ```
+//!
+//! What a pool does stands in [`dispatcher`]; how a task reaches a worker, in [`link`].
+
+mod dispatcher;
+mod error;
+mod event;
+mod future;
+mod imap;
+mod link;
+pub(crate) mod wire;
+
+use std::fmt;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::dispatcher::{Rules, Shared, Task};
+pub use self::error::{Failure, PoolEnd, TaskError};
+pub use self::event::{Event, Stats};
+use self::future::Sink;
+pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
+pub use self::imap::{Imap, Records};
+use self::link::Link;
+use self::wire::Setup;
+pub use self::wire::{Isolation, Output};
+use crate::owner::{self, Supervisor};
+use crate::supervisor::control::{self, Reply, Role, RunConfig};
+use crate::{DirGrant, Error, Module, Result, codec};
+
+/// The most bytes of a result, unless the builder says otherwise.
+const OUTPUT_MAX: u64 = 64 << 20;
+
+/// How the input and the output of a task are written. A task of the Rust SDK knows all of them.
+///
+/// ```
+/// assert_eq!("jsonl".parse::<sandpool::Format>()?, sandpool::Format::Json);
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Format {
+    /// Values as serde and bincode 2 encode them: what the typed calls use.
+    Serde = sandpool_abi::task::SERDE,
+    /// JSON.
+    Json = sandpool_abi::task::JSON,
+    /// A line of text, without its end; a value that is no text is written as in JSON.
+    Text = sandpool_abi::task::TEXT,
+    /// Bytes, as they are.
+    Bytes = sandpool_abi::task::BYTES,
+}
+
+impl std::str::FromStr for Format {
+    type Err = Error;
+
+    /// Reads `lines`, `jsonl` or `raw`, as files of records are called.
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "lines" => Ok(Self::Text),
+            "jsonl" => Ok(Self::Json),
+            "raw" => Ok(Self::Bytes),
+            _ => Err(Error::Invalid {
+                what: format!("`{text}` is no format of records"),
+                hint: Some("write lines, jsonl or raw".to_owned()),
+            }),
+        }
+    }
+}
+
+/// Settings of a [`Pool`].
+///
+/// ```no_run
+/// # fn main() -> sandpool::Result<()> {
+/// use std::time::Duration;
+///
+/// let module = sandpool::Module::from_file("tasks.wasm")?;
+/// let pool = sandpool::Pool::builder(&module)
+///     .workers(4)
+///     .task_timeout(Duration::from_secs(5))
+///     .memory_max(256 << 20)
+///     .retries(1)
+///     .initializer("load", &"/data/model")
+///     .dir("./data:/data:ro".parse()?)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PoolBuilder<'a> {
+    module: &'a Module,
+    config: RunConfig,
+    supervisor: Option<PathBuf>,
+    workers: Option<usize>,
+    setup: Setup,
+    rules: Rules,
+    /// An initializer whose input can't be encoded: why.
+    refused: Option<String>,
+}
+
+impl PoolBuilder<'_> {
+    /// How many workers there are. The default is one for each processor that this process may use.
+    pub fn workers(&mut self, workers: usize) -> &mut Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// In what each task runs. The default is [`Isolation::Worker`].
+    pub fn isolation(&mut self, isolation: Isolation) -> &mut Self {
+        self.setup.isolation = isolation;
+        self
+    }
+
+    /// A task that each worker runs before any other. If it fails, the pool ends with its error. Its output is thrown away.
+    pub fn initializer(&mut self, task: &str, input: &(impl Serialize + ?Sized)) -> &mut Self {
+        match codec::encode(input) {
+            Ok(input) => {
+                self.setup.initializer = Some((task.to_owned(), Format::Serde as u32, input));
+                self.refused = None;
+            }
+            Err(error) => self.refused = Some(error.to_string()),
+        }
+        self
+    }
+
+    /// After so many tasks a worker ends, and another takes its place. The default is never.
+    #[doc(alias = "maxtasksperchild")]
+    pub fn max_tasks_per_child(&mut self, tasks: u64) -> &mut Self {
+        self.setup.max_tasks = tasks;
+        self
+    }
+
+    /// How long a task may run. One that runs for longer is killed, and no other. The default is without end.
+    pub fn task_timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.rules.task_timeout = Some(timeout);
+        self
+    }
+
+    /// How often a task is tried again whose process has crashed, was killed, or took too long. An error that the task
+    /// has returned itself isn't tried again. The default is 0.
+    pub fn retries(&mut self, retries: u32) -> &mut Self {
+        self.rules.retries = retries;
+        self
+    }
+
+    /// The most linear memory that a worker may have, in bytes. The default is what 32 bits address, 4 GiB.
+    pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
+        self.config.memory_max = bytes;
+        self
+    }
+
+    /// The most bytes that the output of a task may have, and that are kept of each of its streams. The default is 64 MiB.
+    pub fn output_max(&mut self, bytes: u64) -> &mut Self {
+        self.setup.output_max = bytes;
+        self
+    }
+
+    /// What becomes of what tasks print. The default is [`Output::Discard`].
+    pub fn output(&mut self, output: Output) -> &mut Self {
+        self.setup.output = output;
+        self
+    }
+
+    /// The size of the memory that inputs and outputs go through, in bytes. Only what is used takes memory. The default is
+    /// 1 GiB.
+    pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
+        self.config.arena_size = bytes;
+        self
+    }
+
+    /// How many processes there may be, those included that tasks start. The default is 1024.
+    pub fn processes_max(&mut self, processes: u32) -> &mut Self {
+        self.config.processes_max = processes;
+        self
+    }
+
+    /// Adds one variable to the environment of tasks, which is empty otherwise.
+    pub fn env(&mut self, key: impl Into<String>, value: impl Into<String>) -> &mut Self {
+        self.config.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// Grants a directory. Tasks see no other.
+    pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
+        owner::grant(&mut self.config, grant);
+        self
+    }
+
+    /// The program that is to be the supervisor, as for a [`Run`](crate::RunBuilder::supervisor).
+    pub fn supervisor(&mut self, program: impl AsRef<Path>) -> &mut Self {
+        self.supervisor = Some(program.as_ref().to_owned());
+        self
+    }
+
+    /// Starts the pool, and waits until a worker is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] if the initializer fails or no worker can be started; [`Error::NotInitialized`],
+    /// [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
+    pub fn build(&mut self) -> Result<Pool> {
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => thread::available_parallelism().map_or(1, usize::from),
+        };
+        let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
+        // One slot is the owner's.
+        if workers == 0 || workers >= self.config.processes_max as usize {
+            let most = self.config.processes_max.saturating_sub(1);
+            return invalid(
+                format!("a pool cannot have {workers} workers"),
+                &format!("between 1 and {most}, which is one less than the processes that there may be"),
+            );
+        }
+        if let Some(why) = &self.refused {
+            return invalid(format!("the initializer's input cannot be encoded: {why}"), "send plain data");
+        }
+        if self.rules.task_timeout == Some(Duration::ZERO) {
+            return invalid("a task cannot take no time".to_owned(), "leave the timeout out");
+        }
+        let os = |what| move |source| Error::Os { what, source };
+        let null = std::fs::File::open("/dev/null").map_err(os("open /dev/null"))?;
+        let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+        let stdio = [null.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let (mut supervisor, descriptors) =
+            Supervisor::start(self.supervisor.as_deref(), &mut self.config, self.module, stdio)?;
+        let Ok([memory, doorbell]) = <[_; 2]>::try_from(descriptors) else { return Err(supervisor.lost()) };
+        let (link, waiter) =
+            Link::new(&memory, doorbell, self.config.geometry(), &self.setup).map_err(os("map the arena"))?;
+        let socket = supervisor.socket().clone();
+        let shared = Shared::new(link, waiter, socket, self.rules, workers);
+        let supervisor_pid = supervisor.pid();
+        let controlled = shared.clone();
+        let control = move || {
+            // However it ends, nothing else comes.
+            let _ = control::receive_message::<Reply>(controlled.socket().as_fd());
+            supervisor.ended();
+            controlled.supervisor_ended();
+        };
+        let dispatched = shared.clone();
+        let mut pool = Pool { shared, supervisor_pid, threads: Vec::new() };
+        for (name, work) in [
+            ("sandpool-control", Box::new(control) as Box<dyn FnOnce() + Send>),
+            ("sandpool-pool", Box::new(move || dispatcher::run(&dispatched))),
+        ] {
+            let started = thread::Builder::new().name(name.to_owned()).spawn(work);
+            pool.threads.push(started.map_err(os("start a thread"))?);
+        }
+        pool.shared.wait_until_ready().map_err(Error::Pool)?;
+        Ok(pool)
+    }
+}
+
+/// Workers that run the tasks of a module, each in a sandboxed process of its own.
+///
+/// ```no_run
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     sandpool::init();
+///     let module = sandpool::Module::from_file("tasks.wasm")?;
+///     let pool = sandpool::Pool::builder(&module).build()?;
+///     let texts = ["one text", "another"];
+///     for (text, score) in texts.iter().zip(pool.map::<_, u64>("score", texts)?) {
+///         println!("{score} {text}");
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// A task is a function that the module exports: `#[sandpool_guest::task]` in Rust. Inputs and outputs are values of any
+/// type that serde knows; those with several arguments take a tuple.
+///
+/// A pool can be used by many threads at once. Dropped, it is terminated: all workers are killed. To have the rest done
+/// first, call [`close`](Self::close) and [`join`](Self::join).
+pub struct Pool {
+    shared: Arc<Shared>,
+    supervisor_pid: u32,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("supervisor_pid", &self.supervisor_pid)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Settings for a pool.
+    #[must_use]
+    pub fn builder(module: &Module) -> PoolBuilder<'_> {
+        PoolBuilder {
+            module,
+            config: owner::defaults(Role::Pool),
+            supervisor: None,
+            workers: None,
+            setup: Setup {
+                isolation: Isolation::Worker,
+                output: Output::Discard,
+                output_max: OUTPUT_MAX,
+                max_tasks: 0,
+                initializer: None,
+            },
+            rules: Rules { task_timeout: None, retries: 0 },
+            refused: None,
+        }
+    }
+
+    /// Runs a task and waits for its output.
+    ///
+    /// # Errors
+    /// [`TaskError`], which says why there is none.
+    pub fn apply<I: Serialize + ?Sized, O: DeserializeOwned>(
+        &self,
+        task: &str,
+        input: &I,
+    ) -> Result<O, TaskError> {
+        self.submit(task, input)?.result()
+    }
+
+    /// Has a task run, and doesn't wait for it.
+    ///
+    /// # Errors
+    /// [`Failure::Encode`], [`Failure::NotRunning`], [`Failure::PoolEnded`]. Other failures are the future's.
+    #[doc(alias = "apply_async")]
+    pub fn submit<I: Serialize + ?Sized, O: DeserializeOwned>(
+        &self,
+        task: &str,
+        input: &I,
+    ) -> Result<TaskFuture<O>, TaskError> {
+        let task: Arc<str> = task.into();
+        let input = encode(&task, input)?;
+        self.submit_as(task, Format::Serde, &input, Completed::decode)
+    }
+
+    /// The same with an input, and an output, that is written in some format.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn submit_record(
+        &self,
+        task: &str,
+        format: Format,
+        input: &[u8],
+    ) -> Result<TaskFuture<Vec<u8>>, TaskError> {
+        self.submit_as(task.into(), format, input, |completed, _| Ok(completed))
+    }
+
+    fn submit_as<T>(
+        &self,
+        task: Arc<str>,
+        format: Format,
+        input: &[u8],
+        decode: fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>,
+    ) -> Result<TaskFuture<T>, TaskError> {
+        let (future, cell) = TaskFuture::new(task.clone(), decode);
+        let submitted = self.shared.submit([Task::new(task.clone(), format as u32, input, Sink::Cell(cell))]);
+        submitted.map_err(|cause| refusal(&task, cause))?;
+        Ok(future)
+    }
+
+    /// Runs a task over many inputs, and waits for all outputs, which come in the order of the inputs.
+    ///
+    /// # Errors
+    /// The first [`TaskError`] in that order. What was submitted by then goes on, and its results are thrown away; for all
+    /// outputs and errors, iterate with [`imap`](Self::imap).
+    #[doc(alias = "starmap")]
+    pub fn map<I: Serialize, O: DeserializeOwned>(
+        &self,
+        task: &str,
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<O>, TaskError> {
+        self.imap(task, inputs).collect()
+    }
+
+    /// Runs a task over many inputs, and iterates over the outputs in the order of the inputs.
+    ///
+    /// ```no_run
+    /// # fn example(pool: &sandpool::Pool) {
+    /// for (n, result) in pool.imap::<u64, u64>("factor", 1..1_000_000).enumerate() {
+    ///     match result {
+    ///         Ok(factors) => println!("{n}: {factors}"),
+    ///         Err(error) => eprintln!("{n}: {error}"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// Inputs are taken as outputs are: there are never more at work than [`Imap::window`] says. An iterator that is
+    /// dropped keeps what no worker has begun from being run.
+    pub fn imap<I: Serialize, O: DeserializeOwned>(
+        &self,
+        task: &str,
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Imap<'_, impl Iterator<Item = I>, O> {
+        Imap::new(self, task, inputs.into_iter(), true)
+    }
+
+    /// The same in the order in which they are done.
+    pub fn imap_unordered<I: Serialize, O: DeserializeOwned>(
+        &self,
+        task: &str,
+        inputs: impl IntoIterator<Item = I>,
+    ) -> Imap<'_, impl Iterator<Item = I>, O> {
+        Imap::new(self, task, inputs.into_iter(), false)
+    }
+
+    /// The same over inputs that are written in some format; outputs are in the same one. Each comes with the number of
+    /// its input.
+    pub fn imap_records<B: AsRef<[u8]>>(
+        &self,
+        task: &str,
+        format: Format,
+        inputs: impl IntoIterator<Item = B>,
+        ordered: bool,
+    ) -> Records<'_, impl Iterator<Item = B>> {
+        Records::new(self, task, format, inputs.into_iter(), ordered)
+    }
+
+    /// Changes how many workers there are. Those that are too many end when they are done with what they do.
+    ///
+    /// # Panics
+    /// If it is to be 0.
+    pub fn resize(&self, workers: usize) {
+        assert!(workers > 0, "a pool has at least one worker");
+        self.shared.resize(workers);
+    }
+
+    /// How many workers there are to be.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.shared.workers()
+    }
+
+    /// Figures of what it has done.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// What happens from now on, until the pool has ended or the receiver is dropped.
+    #[must_use]
+    pub fn events(&self) -> Receiver<Event> {
+        let (sender, events) = mpsc::channel();
+        self.shared.listen(sender);
+        events
+    }
+
+    /// The supervisor's process id. All workers are its children.
+    #[must_use]
+    pub fn supervisor_pid(&self) -> u32 {
+        self.supervisor_pid
+    }
+
+    /// Takes no more tasks. What was submitted is done.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Kills all workers. What isn't done fails with [`PoolEnd::Terminated`].
+    pub fn terminate(&self) {
+        self.shared.terminate();
+    }
+
+    /// Waits until all is done and all workers have ended, after [`close`](Self::close) or [`terminate`](Self::terminate).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if neither was called; [`Error::Pool`] if the pool has ended before all was done.
+    pub fn join(&self) -> Result<()> {
+        match self.shared.join() {
+            Some(PoolEnd::Closed | PoolEnd::Terminated) => Ok(()),
+            Some(end) => Err(Error::Pool(end)),
+            None => Err(Error::Invalid {
+                what: "the pool is still running".to_owned(),
+                hint: Some("call close() or terminate() first".to_owned()),
+            }),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.terminate();
+        for thread in self.threads.drain(..) {
+            // If it has panicked, there is nothing more that it could have done.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn encode(task: &str, input: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, TaskError> {
+    codec::encode(input).map_err(|error| refusal(task, Failure::Encode(error.to_string())))
+}
+
+/// A task that wasn't submitted.
+fn refusal(task: &str, cause: Failure) -> TaskError {
+    TaskError { task: task.to_owned(), cause, stderr: String::new(), attempts: 0 }
+}

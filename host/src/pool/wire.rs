@@ -1,0 +1,239 @@
+//! What the owner of a pool and its workers say to each other: how a worker is set up, tasks, and results.
+//!
+//! A worker is spawned with a [`Setup`] and three handles: the queue of tasks, the queue of results, and the
+//! [tail](crate::ipc::tail) of its stderr. Both sides check what they read: it lies in memory that others can write.
+
+use serde::{Deserialize, Serialize};
+
+/// What becomes of what a task prints.
+///
+/// Whatever it is, the end of a task's stderr comes with its failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Output {
+    /// It is thrown away.
+    #[default]
+    Discard,
+    /// It comes with the result.
+    Capture,
+    /// It goes to the standard streams of the application.
+    Inherit,
+}
+
+/// In what a task runs.
+///
+/// ```
+/// assert_eq!("task".parse::<sandpool::Isolation>()?, sandpool::Isolation::Task);
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Isolation {
+    /// A worker runs many tasks, one after the other, in one sandbox: what one leaves in its memory, the next one finds.
+    #[default]
+    Worker,
+    /// Each task has a fresh sandbox and a process of its own, forked from a worker that is initialised and has run none.
+    Task,
+}
+
+impl std::str::FromStr for Isolation {
+    type Err = crate::Error;
+
+    /// Reads `worker` or `task`.
+    fn from_str(text: &str) -> crate::Result<Self> {
+        match text {
+            "worker" => Ok(Self::Worker),
+            "task" => Ok(Self::Task),
+            _ => Err(crate::Error::Invalid {
+                what: format!("`{text}` is no isolation"),
+                hint: Some("write worker or task".to_owned()),
+            }),
+        }
+    }
+}
+
+/// How a worker is to be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    pub(crate) isolation: Isolation,
+    pub(crate) output: Output,
+    /// The most bytes of a result, and of what is captured of each stream.
+    pub(crate) output_max: u64,
+    /// After so many tasks it ends; 0 for never.
+    pub(crate) max_tasks: u64,
+    /// The task that is called first: name, format, input.
+    pub(crate) initializer: Option<(String, u32, Vec<u8>)>,
+}
+
+/// A task, as it lies in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskRecord<'a> {
+    Call {
+        name: &'a str,
+        format: u32,
+        input: &'a [u8],
+    },
+    /// The worker that takes it ends.
+    Retire,
+}
+
+const RETIRE: u32 = u32::MAX;
+
+impl<'a> TaskRecord<'a> {
+    pub(crate) fn encode(self, to: &mut Vec<u8>) {
+        to.clear();
+        match self {
+            Self::Call { name, format, input } => {
+                to.extend_from_slice(&format.to_le_bytes());
+                to.extend_from_slice(&(name.len() as u32).to_le_bytes());
+                to.extend_from_slice(name.as_bytes());
+                to.extend_from_slice(input);
+            }
+            Self::Retire => to.extend_from_slice(&[0, RETIRE].map(u32::to_le_bytes).concat()),
+        }
+    }
+
+    /// `None` if it isn't one.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (format, rest) = bytes.split_first_chunk::<4>()?;
+        let (len, rest) = rest.split_first_chunk::<4>()?;
+        let len = u32::from_le_bytes(*len);
+        if len == RETIRE {
+            return Some(Self::Retire);
+        }
+        let (name, input) = rest.split_at_checked(len as usize)?;
+        let name = std::str::from_utf8(name).ok()?;
+        Some(Self::Call { name, format: u32::from_le_bytes(*format), input })
+    }
+}
+
+/// What kind of result it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// the task's output
+    Done = sandpool_abi::task::DONE,
+    /// the task's own error
+    Failed = sandpool_abi::task::FAILED,
+    /// why it doesn't take that input, or gives no output
+    Refused = sandpool_abi::task::REFUSED,
+    /// it doesn't know the format
+    Unsupported = sandpool_abi::task::UNSUPPORTED,
+    /// there is no such task
+    NoTask,
+    /// the output is too long
+    TooLarge,
+    /// the process that ran it has ended: kind and detail as in the ABI, 32 bits each
+    Ended,
+    /// a worker is ready; the number is its handle
+    Ready,
+    /// the initializer has failed, and why; the number is the worker's handle
+    NotReady,
+    /// a worker ends because it was to
+    Retired,
+}
+
+impl Kind {
+    const ALL: [Self; 10] = [
+        Self::Done,
+        Self::Failed,
+        Self::Refused,
+        Self::Unsupported,
+        Self::NoTask,
+        Self::TooLarge,
+        Self::Ended,
+        Self::Ready,
+        Self::NotReady,
+        Self::Retired,
+    ];
+}
+
+/// A result, as it lies in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResultRecord<'a> {
+    /// The number of the task's item.
+    pub(crate) number: u64,
+    pub(crate) kind: Kind,
+    /// How long it took, in nanoseconds.
+    pub(crate) nanos: u64,
+    pub(crate) stdout: &'a [u8],
+    pub(crate) stderr: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> ResultRecord<'a> {
+    pub(crate) fn encode(self, to: &mut Vec<u8>) {
+        to.clear();
+        to.extend_from_slice(&self.number.to_le_bytes());
+        to.extend_from_slice(&self.nanos.to_le_bytes());
+        to.extend_from_slice(&(self.kind as u32).to_le_bytes());
+        to.extend_from_slice(&(self.stdout.len() as u32).to_le_bytes());
+        to.extend_from_slice(&(self.stderr.len() as u32).to_le_bytes());
+        for part in [self.stdout, self.stderr, self.payload] {
+            to.extend_from_slice(part);
+        }
+    }
+
+    /// `None` if it isn't one.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (number, rest) = bytes.split_first_chunk::<8>()?;
+        let (nanos, rest) = rest.split_first_chunk::<8>()?;
+        let (kind, rest) = rest.split_first_chunk::<4>()?;
+        let (stdout_len, rest) = rest.split_first_chunk::<4>()?;
+        let (stderr_len, rest) = rest.split_first_chunk::<4>()?;
+        let kind = u32::from_le_bytes(*kind);
+        let (stdout, rest) = rest.split_at_checked(u32::from_le_bytes(*stdout_len) as usize)?;
+        let (stderr, payload) = rest.split_at_checked(u32::from_le_bytes(*stderr_len) as usize)?;
+        Some(Self {
+            number: u64::from_le_bytes(*number),
+            kind: Kind::ALL.into_iter().find(|known| *known as u32 == kind)?,
+            nanos: u64::from_le_bytes(*nanos),
+            stdout,
+            stderr,
+            payload,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_as_they_were() {
+        let mut bytes = Vec::new();
+        let call = TaskRecord::Call { name: "score", format: 3, input: b"input" };
+        for record in [call, TaskRecord::Retire] {
+            record.encode(&mut bytes);
+            assert_eq!(TaskRecord::decode(&bytes), Some(record));
+        }
+        for kind in Kind::ALL {
+            let record = ResultRecord {
+                number: 7,
+                kind,
+                nanos: 1 << 40,
+                stdout: b"out",
+                stderr: b"error",
+                payload: b"payload",
+            };
+            record.encode(&mut bytes);
+            assert_eq!(ResultRecord::decode(&bytes), Some(record));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_or_damaged_is_no_record() {
+        let mut bytes = Vec::new();
+        TaskRecord::Call { name: "score", format: 3, input: b"" }.encode(&mut bytes);
+        for len in 0..bytes.len() {
+            assert_eq!(TaskRecord::decode(&bytes[..len]), None);
+        }
+        let record =
+            ResultRecord { number: 7, kind: Kind::Done, nanos: 0, stdout: b"1", stderr: b"2", payload: b"" };
+        record.encode(&mut bytes);
+        for len in 0..bytes.len() {
+            assert_eq!(ResultRecord::decode(&bytes[..len]), None);
+        }
+        bytes[16] = 200;
+        assert_eq!(ResultRecord::decode(&bytes), None);
+    }
+}
