@@ -281,7 +281,7 @@ mod tests {
             ("sandpool_process", "fork spawn entry entry_handles join status signal close detach cpu_count"),
             ("sandpool_sync", "barrier_release"),
             ("sandpool_queue", "task_done"),
-            ("sandpool_shared", "unmap write"),
+            ("sandpool_shared", "unlink unmap write"),
             ("sandpool_task", "begin finish claims kill input output"),
         ];
         let may_fail = |import: &sandpool_abi::Import| {

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sandpool_abi::Errno;
 use sandpool_abi::pipe::DUPLEX;
+use sandpool_abi::task::Claims;
 
 use super::arena::{Arena, Geometry, Member, Patience};
 use super::object::{self, Handle, Object, State, count_live};
@@ -389,6 +391,67 @@ fn get_many_at_once() {
     );
 }
 
+/// A queue of four tasks.
+fn tasks(world: &World) {
+    let survivor = world.survivor();
+    world.add(queue::create(&survivor, 0, Account::Claimed).unwrap());
+    (0..4).for_each(|number| put(&survivor, world.made(0), number, 100, &[]));
+}
+
+/// The numbers of the tasks that the victim has claimed.
+fn claimed(world: &World) -> Range<u64> {
+    let Claims { first, end, .. } = world.member(VICTIM).claims().unwrap().get();
+    first..end
+}
+
+fn claim_tasks() {
+    at_each_instruction(
+        tasks,
+        |world, victim, buffer| {
+            let mut count = 0;
+            let note = |_| {
+                count += 1;
+                count < 3
+            };
+            let got = queue::get_many(victim, port(victim, world.made(0)), buffer, note, Deadline::NOW);
+            assert_eq!(got, Ok(3));
+        },
+        |world| {
+            // Each is claimed, or still there; and both are in order.
+            let survivor = world.survivor();
+            let (claims, results) = (survivor.claims().unwrap(), port(&survivor, world.queue));
+            let mut rest = claimed(world).end;
+            while get(&survivor, world.made(0)).is_some() {
+                assert_eq!(claims.get().first, rest);
+                claims.begin(0).unwrap();
+                queue::finish(&survivor, results, &[rest as u8], &[], SURVIVOR, Deadline::NOW).unwrap();
+                rest += 1;
+            }
+            assert_eq!((claimed(world).start, rest), (0, 4));
+            drain(world);
+        },
+    );
+}
+
+fn finish_a_task() {
+    at_each_instruction(
+        |world| {
+            tasks(world);
+            assert!(get_bytes(&world.member(VICTIM), world.made(0), &mut [0; LARGE]).is_some());
+        },
+        |world, victim, buffer| {
+            victim.claims().unwrap().begin(0).unwrap();
+            let results = port(victim, world.queue);
+            queue::finish(victim, results, &buffer[..16], &[], VICTIM, Deadline::NOW).unwrap();
+        },
+        |world| {
+            // Its result is there and the claim isn't, or the other way round.
+            let is_claimed = !claimed(world).is_empty();
+            assert_eq!(*drain(world), *if is_claimed { &[][..] } else { &[9][..] });
+        },
+    );
+}
+
 /// A pipe; the survivor keeps the second end only.
 fn a_pipe(world: &World) {
     let survivor = world.survivor();
@@ -707,7 +770,7 @@ tests! {
     put_small put_into_a_new_segment put_with_a_handle get_small get_from_the_next_segment
     get_with_a_handle create_a_queue release_a_queue_with_items close_a_queue
     get_from_a_joinable_queue say_that_a_task_is_done put_many_at_once get_many_at_once
-    make_a_pipe send_over_a_pipe receive_from_a_pipe close_an_end_of_a_pipe close_both_ends_of_a_pipe
+    claim_tasks finish_a_task make_a_pipe send_over_a_pipe receive_from_a_pipe close_an_end_of_a_pipe close_both_ends_of_a_pipe
     acquire_and_release_a_lock acquire_a_recursive_lock acquire_and_release_a_semaphore acquire_where_many_have
     set_an_event wait_in_a_condition notify_a_condition pass_a_barrier make_name_and_unlink_shared_memory
 }
