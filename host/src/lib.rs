@@ -33,7 +33,7 @@ mod supervisor;
 mod sys;
 pub mod toolchain;
 
-pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision};
+pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision, TaskInfo};
 pub use error::{Error, ExitCode, Result};
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap, init};
 pub use supervisor::control::OnDeadlock;

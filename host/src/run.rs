@@ -194,11 +194,13 @@ impl RunBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotInitialized`], [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
+    /// [`Error::NotInitialized`], [`Error::NotAProgram`], [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`],
+    /// [`Error::Os`].
     pub fn start(&mut self) -> Result<Run> {
         if self.supervisor.is_none() && !INITIALIZED.load(Ordering::Relaxed) {
             return Err(Error::NotInitialized);
         }
+        self.module.require_program()?;
         self.check()?;
         let program = self.supervisor.as_deref().unwrap_or(Path::new("/proc/self/exe"));
         let os = |what| move |source| Error::Os { what, source };
