@@ -40,6 +40,22 @@ pub enum Error {
         /// the export
         export: &'static str,
     },
+    /// A module that has tasks, and is no program.
+    #[error("{name} exports no _start: it is no program, but has tasks")]
+    NotAProgram {
+        /// the module's name
+        name: String,
+    },
+    /// A task that a module doesn't have.
+    #[error("{name} has no task {task}")]
+    UnknownTask {
+        /// the module's name
+        name: String,
+        /// the task
+        task: String,
+        /// what to do about it
+        hint: Option<String>,
+    },
     /// An import that nobody provides.
     #[error("{name} imports {import}, which Sandpool does not provide")]
     UnknownImport {
@@ -147,8 +163,12 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotAModule { hint, .. } | Self::Invalid { hint, .. } | Self::Toolchain { hint, .. } => {
-                hint.clone()
+            Self::NotAModule { hint, .. }
+            | Self::UnknownTask { hint, .. }
+            | Self::Invalid { hint, .. }
+            | Self::Toolchain { hint, .. } => hint.clone(),
+            Self::NotAProgram { .. } => {
+                Some("`sandpool inspect` lists its tasks, and `sandpool map` runs them".to_owned())
             }
             Self::MissingExport { export: "_start", .. } => {
                 Some("build it as a program (a Cargo binary), not as a library".to_owned())
@@ -183,6 +203,8 @@ impl Error {
             Self::Read { .. }
             | Self::NotAModule { .. }
             | Self::MissingExport { .. }
+            | Self::NotAProgram { .. }
+            | Self::UnknownTask { .. }
             | Self::UnknownImport { .. }
             | Self::ImportType { .. }
             | Self::AbiVersion { .. }

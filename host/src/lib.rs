@@ -35,7 +35,7 @@ mod supervisor;
 mod sys;
 pub mod toolchain;
 
-pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision};
+pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision, TaskInfo};
 pub use error::{Error, ExitCode, Result};
 pub use owner::init;
 pub use pool::{

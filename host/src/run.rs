@@ -165,8 +165,10 @@ impl RunBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotInitialized`], [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
+    /// [`Error::NotInitialized`], [`Error::NotAProgram`], [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`],
+    /// [`Error::Os`].
     pub fn start(&mut self) -> Result<Run> {
+        self.module.require_program()?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         let (supervisor, _) =

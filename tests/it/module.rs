@@ -144,6 +144,104 @@ fn missing_exports() {
     refuses("a.wat", swapped, "_start is memory", "");
 }
 
+/// A module that has one task, and these exports beside it.
+fn with_task(exports: &str) -> String {
+    format!(
+        r#"(module (memory (export "memory") 1)
+            (func (export "sandpool_task_work") (param i32 i32) (result i32) (i32.const 0)) {exports})"#
+    )
+}
+
+#[test]
+fn tasks_without_a_program_are_inspected_and_not_run() {
+    let (message, hint) = ("exports no _start: it is no program, but has tasks", "sandpool map");
+    refuses("a.wat", with_task(""), message, hint);
+    refuses("a.wat", with_task(r#"(func (export "_initialize"))"#), message, hint);
+
+    let bench = Bench::new();
+    bench.file("tasks.wat", with_task(r#"(@custom "sandpool-tasks" "work\00In\00Out\00E\00 Works.\n\00")"#));
+    let output = bench.sandpool(&["inspect", "tasks.wat"]).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(stdout.contains("\ntasks (1)\n  work(In) -> Result<Out, E>  Works.\n"), "{stdout}");
+    // Refused with and without it in the cache.
+    for _ in 0..2 {
+        assert_eq!(
+            refusal(&mut bench.sandpool(&["run", "tasks.wat"]), MODULE).0,
+            format!("tasks.wat {message}")
+        );
+    }
+}
+
+#[test]
+fn tasks_that_are_none() {
+    let ty = "its export sandpool_task_other is (i32) -> i32, not (i32, i32) -> i32";
+    let other = r#"(func (export "sandpool_task_other") (param i32) (result i32) (i32.const 0))"#;
+    refuses("a.wat", with_task(other), ty, "");
+    refuses("a.wat", program(other), ty, "");
+    refuses(
+        "a.wat",
+        with_task(r#"(func (export "_initialize") (param i32))"#),
+        "_initialize is (i32) -> ()",
+        "",
+    );
+    let unnamed = r#"(func (export "sandpool_task_") (param i32 i32) (result i32) (i32.const 0))"#;
+    refuses("a.wat", program(unnamed), "name of its task", "another name");
+}
+
+#[test]
+fn a_task_without_an_sdk() {
+    let path = crate::support::repository().join("guest-sdk/abi/examples/upper.wat");
+    let module = sandpool::Module::from_file(path).unwrap();
+    let task = module.task("upper").unwrap();
+    assert_eq!(
+        (task.signature().as_str(), task.summary()),
+        ("upper(text) -> text", "Makes small ASCII letters large.")
+    );
+}
+
+/// What the macro writes is what `inspect` reads.
+#[test]
+fn inspect_describes_tasks() {
+    let found = sandpool::Inspection::of_file(crate::support::guest("tasks")).unwrap();
+    let task = |name: &str| found.tasks.iter().find(|task| task.name == name).unwrap();
+    for (name, signature, docs) in [
+        ("identity", "identity(u64) -> u64", "What it got."),
+        (
+            "score",
+            "score(Review) -> Result<Score, TooManyStars>",
+            "How well somebody likes it.\n\nAn exclamation mark counts as much as a star.",
+        ),
+        ("bytes.reverse", "bytes.reverse(Vec<u8>) -> Vec<u8>", ""),
+        ("repeat", "repeat(String, usize, Option<(char, u8)>) -> String", "Several arguments are a tuple."),
+        ("nothing", "nothing()", ""),
+        (
+            "forked_sum",
+            "forked_sum(Vec<u64>) -> Result<u64, Box<dyn std::error::Error>>",
+            "A sum that forked processes compute.",
+        ),
+        (
+            "read_set",
+            "read_set() -> (u64, u64)",
+            "What `set` has set, and how often this was called in this process.",
+        ),
+        ("read_file", "read_file(String) -> Result<String, _>", "What is in a file."),
+        ("lines", "lines(String) -> Lines", "The result's type has another name."),
+    ] {
+        assert_eq!((task(name).signature().as_str(), task(name).docs.as_str()), (signature, docs));
+    }
+    assert_eq!(found.abi_version, Some(1));
+    let module = sandpool::Module::from_file(crate::support::guest("tasks")).unwrap();
+    assert_eq!(module.tasks(), found.tasks);
+    assert_eq!(module.task("score").unwrap().name, "score");
+    for (wrong, hint) in
+        [("scroe", "the nearest that there is: score"), ("nonsense", "there are: behave, bytes.reverse, ")]
+    {
+        let error = module.task(wrong).unwrap_err();
+        assert_eq!(error.to_string(), format!("tasks.wasm has no task {wrong}"));
+        assert!(error.hint().unwrap().starts_with(hint), "{error:?}");
+    }
+}
+
 #[test]
 fn unknown_imports_name_the_nearest() {
     let import = |module, name| program(&format!(r#"(import "{module}" "{name}" (func))"#));

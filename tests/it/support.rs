@@ -20,7 +20,7 @@ pub(crate) fn deadline() -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 

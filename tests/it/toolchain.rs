@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::sandpool;
+use crate::support::{repository, sandpool};
 
 /// A package with these sources, in a workspace of its own.
 fn package(dir: &Path, sources: &[(&str, &str)]) {
@@ -81,6 +81,64 @@ fn a_package_that_does_not_compile_is_the_compilers_word_and_a_hint() {
     for part in ["E0425", "error: cannot compile ", "hint: "] {
         assert!(stderr.contains(part), "no {part} in:\n{stderr}");
     }
+}
+
+/// Builds a guest with this source, which uses the SDK.
+fn build_with_sdk(source: &str) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    package(dir.path(), &[("src/main.rs", source)]);
+    let sdk = fs::canonicalize(repository().join("guest-sdk/rust")).unwrap();
+    let mut manifest = fs::read_to_string(dir.path().join("Cargo.toml")).unwrap();
+    manifest += &format!("[dependencies]\nsandpool-guest = {{ path = {sdk:?} }}\n");
+    fs::write(dir.path().join("Cargo.toml"), manifest).unwrap();
+    // The versions that other guests have, which are here already.
+    fs::copy(repository().join("tests/guests/Cargo.lock"), dir.path().join("Cargo.lock")).unwrap();
+    build(dir.path())
+}
+
+#[test]
+fn functions_that_can_be_no_task_are_refused_where_they_stand() {
+    let refusals = [
+        ("async fn a() {}", "async", "a task can't be async"),
+        ("unsafe fn b() {}", "unsafe", "a task is a plain `fn`"),
+        ("extern \"C\" fn c() {}", "extern", "a task is a plain `fn`"),
+        ("fn d<T>(x: T) {}", "<", "a task can't be generic"),
+        ("fn e(x: Vec<u8>, y: impl Clone) {}", "impl", "a task can't be generic"),
+        ("fn f(x: &str) {}", "&", "a task can't borrow its input"),
+        ("struct S;", "struct", "goes on a function"),
+        ("fn h(x: Opaque) {}", "Opaque", "DeserializeOwned` is not satisfied"),
+        ("fn i() -> Opaque { Opaque }", "Opaque", "Serialize` is not satisfied"),
+        ("fn j() -> Result<u8, Opaque> { Ok(1) }", "Result", "doesn't implement `std::fmt::Display`"),
+    ];
+    let mut source = "struct Opaque;\nfn main() {}\n".to_owned();
+    for (item, ..) in &refusals {
+        source += &format!("#[sandpool_guest::task] {item}\n");
+    }
+    source +=
+        "#[sandpool_guest::task(nam = \"x\")] fn k() {}\n#[sandpool_guest::task(name = \"x y\")] fn l() {}\n";
+    let output = build_with_sdk(&source);
+    assert_eq!(output.status.code(), Some(120));
+    let stderr = stderr(&output);
+    let expects = |line: usize, column: usize, message: &str| {
+        let place = format!("--> src/main.rs:{line}:{column}\n");
+        let found = stderr.lines().zip(stderr.lines().skip(1)).any(|(said, below)| {
+            said.starts_with("error") && said.contains(message) && format!("{below}\n").ends_with(&place)
+        });
+        assert!(found, "no {message:?} at {place} in:\n{stderr}");
+    };
+    for (at, (item, place, message)) in refusals.iter().enumerate() {
+        expects(at + 3, "#[sandpool_guest::task] ".len() + item.find(place).unwrap() + 1, message);
+    }
+    expects(13, "#[sandpool_guest::task(".len() + 1, "takes nothing, or `name = ");
+    expects(14, "#[sandpool_guest::task(name = ".len() + 1, "a task's name has letters");
+}
+
+#[test]
+fn two_tasks_of_one_name_do_not_become_a_guest() {
+    let task = "#[sandpool_guest::task] pub fn work(x: u8) -> u8 { x }";
+    let output = build_with_sdk(&format!("mod one {{ {task} }}\nmod two {{ {task} }}\nfn main() {{}}\n"));
+    assert_eq!(output.status.code(), Some(120));
+    assert!(stderr(&output).contains("sandpool_task_work"), "{}", stderr(&output));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! # A guest
 //!
 //! A guest is a WebAssembly *core* module for WASI preview 1 with a `_start` export and a memory exported as
-//! `memory`. It says which version of this contract it was built against in a custom section named
+//! `memory`; one that has [tasks](task) needs no `_start`. It says which version of this contract it was built against in a custom section named
 //! [`ABI_SECTION`], whose first four bytes are [`ABI_VERSION`] in little-endian order. A module without that
 //! section is taken to be of the current version.
 //!
@@ -668,7 +668,7 @@ pub mod shared {
 /// [`UNSUPPORTED`](task::UNSUPPORTED). It is called again and again in the same instance, in which `_start` never runs;
 /// an export `_initialize` is called first, once. What there is to know of each task may stand in the custom section
 /// [`SECTION`](task::SECTION): five texts for each, of which each ends with a zero byte: its name, the types of its
-/// input, its output and its error, and its documentation.
+/// input, its output and its error, and its documentation. `examples/upper.wat` is a module with a task.
 ///
 /// # A worker
 ///

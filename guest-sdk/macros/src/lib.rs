@@ -1,5 +1,9 @@
 //! The attribute macros of `sandpool-guest`, which re-exports and documents them.
 
+mod program;
+mod task;
+mod types;
+
 use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 
 /// Makes a function the start of a guest.
@@ -20,19 +24,74 @@ use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 /// It doesn't compile on anything but a `fn main()` that is not `async` and has neither arguments nor generics.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    expand(arguments, item).unwrap_or_else(|(span, message)| compile_error(span, message))
+    program::expand(arguments, item).unwrap_or_else(|(span, message)| {
+        // With a `main`, so that its absence isn't reported as a second error.
+        compile_error(span, message).into_iter().chain(parse("fn main() {}")).collect()
+    })
 }
 
+/// Makes a function a task, which the host calls with inputs of its own: `sandpool map`, or a pool of an application.
+///
+/// ```no_run
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize)]
+/// struct Review {
+///     text: String,
+///     stars: u8,
+/// }
+///
+/// #[derive(Serialize)]
+/// struct Score {
+///     mood: i32,
+/// }
+///
+/// /// How well the author likes it.
+/// #[sandpool_guest::task]
+/// fn score(review: Review) -> Result<Score, String> {
+///     if review.stars > 5 {
+///         return Err(format!("{} stars of 5", review.stars));
+///     }
+///     Ok(Score { mood: i32::from(review.stars) + review.text.matches('!').count() as i32 })
+/// }
+///
+/// // A guest that only has tasks is a program all the same.
+/// fn main() {}
+/// ```
+///
+/// The function stays what it is, and can be called as before. Its argument is anything that serde deserializes, and its
+/// result anything that it serializes, or a `Result` of that whose error can be displayed. A task without an argument
+/// takes `()`, one with several a tuple of them. The name is that of the function, or another by
+/// `#[task(name = "…")]`: letters, digits, `_`, `-` and `.`. Types and documentation are in the module for
+/// `sandpool inspect` to show.
+///
+/// | format of the host | input | output |
+/// | --- | --- | --- |
+/// | serde | as in queues | as in queues |
+/// | JSON | JSON | JSON, in one line |
+/// | text, a line | what can be made of a string is; everything else is read as JSON; a `Vec<u8>` is the line's bytes | a string or bytes as they are, if there is no line break in them; nothing for `()`; anything else as JSON |
+/// | bytes | what can be made of a string or of bytes | a string or bytes; nothing for `()` |
+///
+/// A task that panics ends its process with exit code 1, as `main` does. Queues and other things of a run can be no part
+/// of an input or output. A task may fork processes; to spawn one takes a guest that began with `main`.
+///
+/// # Errors
+/// It doesn't compile on anything but a free function that is neither `async` nor `unsafe`, has no generics, and whose
+/// arguments are no references. Two tasks of one name in a guest don't compile or link either.
+#[proc_macro_attribute]
+pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    task::expand(arguments, item.clone()).unwrap_or_else(|(span, message)| {
+        // With the function, so that its absence isn't reported as well.
+        item.into_iter().chain(compile_error(span, message)).collect()
+    })
+}
+
+/// Where something is wrong, and what.
 type Refusal = (Span, &'static str);
 
-fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Refusal> {
-    if let Some(token) = arguments.into_iter().next() {
-        return Err((token.span(), "#[sandpool_guest::main] takes no arguments"));
-    }
-    let output = check(item.clone())?;
-
-    // The user's function stays whole, as an inner one: all errors about it point at what the user wrote.
-    let section = format!(
+/// The version of the contract, in the section that the host looks for it in.
+fn abi_version() -> String {
+    format!(
         r#"
         #[cfg(target_arch = "wasm32")]
         #[used]
@@ -40,60 +99,7 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Refu
         static SANDPOOL_ABI_VERSION: [u8; 4] = ::sandpool_guest::ABI_VERSION.to_le_bytes();
         "#,
         sandpool_abi::ABI_SECTION,
-    );
-    let mut body = parse(&section);
-    body.extend(item);
-    // With the span of the return type, so that a type which is no exit code is reported there.
-    body.extend(respan(parse("::sandpool_guest::start::run(main)"), output));
-
-    let mut expansion = parse("fn main()");
-    expansion.extend([TokenTree::Group(Group::new(Delimiter::Brace, body))]);
-    Ok(expansion)
-}
-
-/// Refuses all but a plain `fn main()`, and returns where its return type, or else its name, stands.
-fn check(item: TokenStream) -> Result<Span, Refusal> {
-    const NOT_A_MAIN: &str = "#[sandpool_guest::main] goes on `fn main()`";
-
-    let mut tokens = item.into_iter();
-    loop {
-        match tokens.next() {
-            Some(TokenTree::Ident(word)) => match word.to_string().as_str() {
-                "fn" => break,
-                "async" => {
-                    return Err((
-                        word.span(),
-                        "`main` can't be async: a guest process has one thread, so block instead",
-                    ));
-                }
-                "pub" => {}
-                "const" | "unsafe" | "extern" => return Err((word.span(), "`main` is a plain `fn`")),
-                _ => return Err((word.span(), NOT_A_MAIN)),
-            },
-            // Attributes, doc comments, and the group of `pub(crate)`.
-            Some(TokenTree::Punct(_) | TokenTree::Group(_)) => {}
-            Some(other) => return Err((other.span(), NOT_A_MAIN)),
-            None => return Err((Span::call_site(), NOT_A_MAIN)),
-        }
-    }
-
-    let name = match tokens.next() {
-        Some(TokenTree::Ident(name)) if name.to_string() == "main" => name.span(),
-        Some(other) => return Err((other.span(), NOT_A_MAIN)),
-        None => return Err((Span::call_site(), NOT_A_MAIN)),
-    };
-    match tokens.next() {
-        Some(TokenTree::Group(parameters)) if parameters.delimiter() == Delimiter::Parenthesis => {
-            if let Some(token) = parameters.stream().into_iter().next() {
-                return Err((token.span(), "`main` takes no arguments: read them with `std::env::args()`"));
-            }
-        }
-        Some(other) => return Err((other.span(), "`main` can't be generic")),
-        None => return Err((name, NOT_A_MAIN)),
-    }
-
-    let output = tokens.find(|token| !matches!(token, TokenTree::Punct(_) | TokenTree::Group(_)));
-    Ok(output.map_or(name, |token| token.span()))
+    )
 }
 
 fn parse(code: &str) -> TokenStream {
@@ -125,7 +131,5 @@ fn compile_error(span: Span, message: &str) -> TokenStream {
     group.set_span(span);
     let mut bang = Punct::new('!', Spacing::Alone);
     bang.set_span(span);
-    let error = [TokenTree::Ident(Ident::new("compile_error", span)), bang.into(), group.into()];
-    // With a `main`, so that its absence isn't reported as a second error.
-    error.into_iter().chain("fn main() {}".parse::<TokenStream>().into_iter().flatten()).collect()
+    TokenStream::from_iter([TokenTree::Ident(Ident::new("compile_error", span)), bang.into(), group.into()])
 }

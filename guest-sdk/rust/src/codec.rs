@@ -24,7 +24,7 @@ use crate::{Bytes, raw};
 const CONFIGURATION: bincode::config::Configuration = bincode::config::standard();
 
 /// Beyond this, a buffer goes back to the allocator after use.
-const KEEP: usize = 1 << 20;
+pub(crate) const KEEP: usize = 1 << 20;
 
 thread_local! {
     static ENCODING: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
@@ -42,6 +42,13 @@ impl fmt::Display for EncodeError {
     }
 }
 
+impl EncodeError {
+    /// Why, as a fragment.
+    pub(crate) fn into_reason(self) -> String {
+        self.0
+    }
+}
+
 impl std::error::Error for EncodeError {}
 
 /// Bytes that aren't an encoded value of the type that was asked for, and why.
@@ -51,6 +58,11 @@ pub struct DecodeError(String);
 impl DecodeError {
     pub(crate) fn new(reason: impl fmt::Display) -> Self {
         Self(reason.to_string())
+    }
+
+    /// Why, as a fragment.
+    pub(crate) fn into_reason(self) -> String {
+        self.0
     }
 }
 

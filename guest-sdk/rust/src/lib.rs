@@ -77,12 +77,13 @@ mod shared;
 mod simple_queue;
 pub mod start;
 mod sync;
+pub mod task;
 mod wait;
 
 use std::time::Duration;
 
 #[doc(inline)]
-pub use sandpool_guest_macros::main;
+pub use sandpool_guest_macros::{main, task};
 
 pub use bytes::Bytes;
 pub use codec::{DecodeError, EncodeError};

@@ -19,6 +19,9 @@ const MODULE_MAX: u64 = 1 << 30;
 /// The most characters that are shown of a name that a module contains.
 const SHOWN_MAX: usize = 200;
 
+/// The most lines that are kept of a task's documentation.
+const DOCS_LINES_MAX: usize = 1000;
+
 /// What a module asks for and offers. Modules that [`Module`](crate::Module) refuses can be inspected as well.
 ///
 /// ```no_run
@@ -41,6 +44,8 @@ pub struct Inspection {
     pub imports: Vec<ImportInfo>,
     /// What the module offers.
     pub exports: Vec<ExportInfo>,
+    /// The tasks among the exports, in order of their names.
+    pub tasks: Vec<TaskInfo>,
     /// Names of the custom sections, in order.
     pub custom_sections: Vec<String>,
     /// How many functions the module defines.
@@ -102,6 +107,52 @@ pub struct ExportInfo {
     pub ty: String,
 }
 
+/// One task of a module: a function that it exports for the host to call. What the module says about it is made fit for
+/// a terminal, as everywhere here.
+///
+/// ```no_run
+/// for task in &sandpool::Inspection::of_file("guest.wasm")?.tasks {
+///     println!("{}: {}", task.signature(), task.summary());
+/// }
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskInfo {
+    /// Its name.
+    pub name: String,
+    /// What it takes, as its author wrote that, if the module says so.
+    pub input: Option<String>,
+    /// What it returns, as its author wrote that, if the module says so.
+    pub output: Option<String>,
+    /// What its errors are, as their author wrote that, if the module says so and there are any.
+    pub error: Option<String>,
+    /// Its documentation.
+    pub docs: String,
+}
+
+impl TaskInfo {
+    /// `score(Review) -> Result<Score, String>`, or the bare name if the module doesn't say more.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        let Self { name, input: Some(input), output: Some(output), error, .. } = self else {
+            return self.name.clone();
+        };
+        let input = input.strip_prefix('(').and_then(|input| input.strip_suffix(')')).unwrap_or(input);
+        match error {
+            Some(error) => format!("{name}({input}) -> Result<{output}, {error}>"),
+            None if output == "()" => format!("{name}({input})"),
+            None => format!("{name}({input}) -> {output}"),
+        }
+    }
+
+    /// The first line of its documentation.
+    #[must_use]
+    pub fn summary(&self) -> &str {
+        self.docs.lines().next().unwrap_or_default()
+    }
+}
+
 impl Inspection {
     /// Reads a module's file: `.wasm`, or `.wat` text.
     ///
@@ -117,8 +168,16 @@ impl Inspection {
 
     /// Reads a module in binary form.
     pub(crate) fn of_wasm(name: &str, wasm: &[u8]) -> Result<Self> {
-        let functions = known::functions()?;
-        Reader::new(&functions, wasm.len())
+        Self::with_known(&known::functions()?, name, wasm)
+    }
+
+    /// The same, without whether Sandpool provides what the module imports.
+    pub(crate) fn of_known_wasm(name: &str, wasm: &[u8]) -> Result<Self> {
+        Self::with_known(&[], name, wasm)
+    }
+
+    fn with_known(functions: &[Function], name: &str, wasm: &[u8]) -> Result<Self> {
+        Reader::new(functions, wasm.len())
             .read(wasm)
             .map_err(|(problem, hint)| not_a_module(name, problem, hint))
     }
@@ -203,13 +262,15 @@ struct Reader<'a> {
     types: Vec<Option<FuncType>>,
     /// indices of types, of imported functions first
     functions: Vec<u32>,
+    /// what the module says of its tasks
+    descriptions: Vec<TaskInfo>,
     found: Inspection,
 }
 
 impl<'a> Reader<'a> {
     fn new(known: &'a [Function], size: usize) -> Self {
         let found = Inspection { size: size as u64, ..Inspection::default() };
-        Self { known, types: Vec::new(), functions: Vec::new(), found }
+        Self { known, types: Vec::new(), functions: Vec::new(), descriptions: Vec::new(), found }
     }
 
     fn read(mut self, wasm: &[u8]) -> Result<Inspection, Problem> {
@@ -238,11 +299,25 @@ impl<'a> Reader<'a> {
                         Some("build the guest for wasm32-wasip1, not for wasm32-wasip2"),
                     ));
                 }
-                Payload::CodeSectionStart { .. } => code_seen = true,
+                // What is in it takes long to go through, and says nothing.
+                Payload::CodeSectionStart { size, .. } => {
+                    code_seen = true;
+                    parser.skip_section();
+                    at = usize::try_from(size)
+                        .ok()
+                        .and_then(|size| at.checked_add(size))
+                        .unwrap_or(usize::MAX);
+                    if at > wasm.len() {
+                        return Err(truncated(wasm.len()));
+                    }
+                }
                 Payload::End(_) if self.found.functions > 0 && !code_seen => {
                     return Err(truncated(wasm.len()));
                 }
-                Payload::End(_) => return Ok(self.found),
+                Payload::End(_) => {
+                    self.find_tasks();
+                    return Ok(self.found);
+                }
                 other => self.section(&other).map_err(malformed)?,
             }
         }
@@ -288,6 +363,9 @@ impl<'a> Reader<'a> {
                     self.found.abi_version =
                         section.data().first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
                 }
+                if section.name() == sandpool_abi::task::SECTION {
+                    self.descriptions.extend(descriptions(section.data()));
+                }
             }
             _ => {}
         }
@@ -322,6 +400,20 @@ impl<'a> Reader<'a> {
         });
     }
 
+    /// A task is what is exported as one, described or not.
+    fn find_tasks(&mut self) {
+        let exports = self.found.exports.iter();
+        let names = exports.filter_map(|export| export.name.strip_prefix(sandpool_abi::task::EXPORT_PREFIX));
+        let described = |name: &str| self.descriptions.iter().find(|task| task.name == name).cloned();
+        let mut tasks: Vec<_> = names
+            .map(|name| {
+                described(name).unwrap_or_else(|| TaskInfo { name: name.to_owned(), ..TaskInfo::default() })
+            })
+            .collect();
+        tasks.sort_by(|one, other| one.name.cmp(&other.name));
+        self.found.tasks = tasks;
+    }
+
     fn export_type(&self, kind: ExternalKind, index: u32) -> String {
         match kind {
             ExternalKind::Func | ExternalKind::FuncExact => {
@@ -341,6 +433,30 @@ impl<'a> Reader<'a> {
             _ => "a function of a type that is not there".to_owned(),
         }
     }
+}
+
+/// What the section of tasks says: five texts a task, each ended by a zero byte. One that is cut off is none.
+fn descriptions(section: &[u8]) -> Vec<TaskInfo> {
+    let texts: Vec<_> = section.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    let text = |text: &str| (!text.is_empty()).then(|| printable(text));
+    let (tasks, _) = texts.as_chunks::<5>();
+    tasks
+        .iter()
+        .map(|[name, input, output, error, docs]| TaskInfo {
+            name: printable(name),
+            input: text(input),
+            output: text(output),
+            error: text(error),
+            docs: docs_text(docs),
+        })
+        .collect()
+}
+
+/// Documentation as its author means it: without the space that comments begin with.
+fn docs_text(docs: &str) -> String {
+    let lines = docs.lines().map(|line| printable(line.strip_prefix(' ').unwrap_or(line)));
+    let lines: Vec<_> = lines.take(DOCS_LINES_MAX).collect();
+    lines.join("\n").trim_matches('\n').to_owned()
 }
 
 impl MemoryInfo {
@@ -376,6 +492,24 @@ mod tests {
         let problem = wat_problem(&error);
         assert!(problem.starts_with("line 2, column 4: "), "{problem}");
         assert_eq!(problem.lines().count(), 1);
+    }
+
+    #[test]
+    fn tasks_are_exports_with_or_without_a_description() {
+        let module = wat::parse_str(
+            r#"(module
+                (@custom "sandpool-tasks" "b\00(In, u8)\00Out\00E\00 First\1b.\n\n Second.\n\00gone\00\00\00\00\00")
+                (@custom "sandpool-tasks" "c\00In\00()\00\00\00cut\00off")
+                (func (export "sandpool_task_b")) (func (export "sandpool_task_a")) (func (export "sandpool_task_c"))
+                (func (export "sandpool_task_cut")) (func (export "task_d")))"#,
+        )
+        .unwrap();
+        let tasks = Inspection::of_wasm("m", &module).unwrap().tasks;
+        let shown: Vec<_> = tasks.iter().map(|task| (task.signature(), task.summary())).collect();
+        let expected =
+            [("a", ""), ("b(In, u8) -> Result<Out, E>", "First\\u{1b}."), ("c(In)", ""), ("cut", "")];
+        assert_eq!(shown, expected.map(|(signature, docs)| (signature.to_owned(), docs)));
+        assert_eq!(tasks.get(1).map(|task| task.docs.as_str()), Some("First\\u{1b}.\n\nSecond."));
     }
 
     #[test]

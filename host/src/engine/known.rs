@@ -90,6 +90,17 @@ pub(crate) fn nearest(functions: &[Function], module: &str, name: &str) -> Optio
         .map(|(.., function)| format!("{}.{}", function.module, function.name))
 }
 
+/// The name that somebody who wrote `name` may have meant.
+pub(crate) fn nearest_name<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    if name.len() > NEAREST_MAX {
+        return None;
+    }
+    let names = names.into_iter().filter(|other| other.len() <= NEAREST_MAX);
+    let distances = names.map(|other| (strsim::osa_distance(name, other), other));
+    let (distance, nearest) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance <= name.len() / 3).then_some(nearest)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -122,5 +133,15 @@ mod tests {
             None
         );
         assert_eq!(nearest("", ""), None);
+    }
+    #[test]
+    fn the_nearest_of_several_names() {
+        let nearest = |name| nearest_name(["score", "sort", "s"], name);
+        assert_eq!(nearest("scroe"), Some("score"));
+        assert_eq!(nearest("sot"), Some("sort"));
+        assert_eq!(nearest("x"), None);
+        assert_eq!(nearest("something"), None);
+        assert_eq!(nearest(&"s".repeat(1000)), None);
+        assert_eq!(nearest_name([], "score"), None);
     }
 }

@@ -22,6 +22,6 @@ mod known;
 mod module;
 pub(crate) mod trap;
 
-pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision};
+pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
 pub use module::Module;
 pub(crate) use module::load;

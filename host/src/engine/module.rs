@@ -8,8 +8,8 @@ use wasmparser::Validator;
 use wasmtime::Engine;
 
 use crate::engine::cache::{Cache, Key};
-use crate::engine::config;
-use crate::engine::inspect::{self, Inspection, Provision, not_a_module};
+use crate::engine::inspect::{self, Inspection, Provision, TaskInfo, not_a_module};
+use crate::engine::{config, known};
 use crate::{Error, Result, sys};
 
 /// A guest program: checked, compiled, and kept in the user's cache for the next time.
@@ -27,6 +27,9 @@ use crate::{Error, Result, sys};
 pub struct Module {
     name: String,
     artifact: File,
+    /// Whether it is a program, beside the tasks that it has.
+    is_program: bool,
+    tasks: Vec<TaskInfo>,
 }
 
 impl Module {
@@ -53,7 +56,7 @@ impl Module {
     ///
     /// # Errors
     /// [`Error::NotAModule`], [`Error::AbiVersion`], [`Error::UnknownImport`], [`Error::ImportType`],
-    /// [`Error::MissingExport`] or [`Error::Compile`] for a module that can't run here, and [`Error::Cache`].
+    /// [`Error::MissingExport`] (of `memory`, or of `_start` if it has no tasks either) or [`Error::Compile`] for a module that can't run here, and [`Error::Cache`].
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         let name = name.into();
         let engine = config::engine()?;
@@ -61,22 +64,67 @@ impl Module {
         let key = Key::of(&engine, bytes);
         // Only modules that passed every check are in the cache, and all that the checks depend on is in the key.
         if let Some(artifact) = cache.get(&key) {
-            return Ok(Self { name, artifact });
+            let found = Inspection::of_known_wasm(&name, &inspect::to_wasm(&name, bytes)?)?;
+            return Ok(Self::new(name, artifact, found));
         }
         let wasm = inspect::to_wasm(&name, bytes)?;
-        check(&name, &wasm)?;
+        let found = check(&name, &wasm)?;
         let compiled = engine.precompile_module(&wasm).map_err(|error| Error::Compile {
             name: name.clone(),
             problem: inspect::printable(&format!("{error:#}")),
         })?;
         let artifact = cache.put(&key, &compiled)?;
-        Ok(Self { name, artifact })
+        Ok(Self::new(name, artifact, found))
+    }
+
+    fn new(name: String, artifact: File, found: Inspection) -> Self {
+        let is_program = found.exports.iter().any(|export| export.name == START);
+        Self { name, artifact, is_program, tasks: found.tasks }
     }
 
     /// The file's name, or the one given to [`from_bytes`](Self::from_bytes).
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its tasks, in order of their names.
+    #[must_use]
+    pub fn tasks(&self) -> &[TaskInfo] {
+        &self.tasks
+    }
+
+    /// The task of this name.
+    ///
+    /// ```no_run
+    /// let module = sandpool::Module::from_file("guest.wasm")?;
+    /// println!("{}", module.task("score")?.signature());
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`] if it has none.
+    pub fn task(&self, name: &str) -> Result<&TaskInfo> {
+        let names = || self.tasks.iter().map(|task| task.name.as_str());
+        self.tasks.iter().find(|task| task.name == name).ok_or_else(|| Error::UnknownTask {
+            name: self.name.clone(),
+            task: inspect::printable(name),
+            hint: match known::nearest_name(names(), name) {
+                Some(nearest) => Some(format!("the nearest that there is: {nearest}")),
+                None if self.tasks.is_empty() => {
+                    Some("a task is a function with #[sandpool_guest::task]; this module has none".to_owned())
+                }
+                None => Some(format!(
+                    "there are: {}",
+                    inspect::printable(&names().collect::<Vec<_>>().join(", "))
+                )),
+            },
+        })
+    }
+
+    /// Refuses a module that has tasks only.
+    pub(crate) fn require_program(&self) -> Result<()> {
+        if self.is_program { Ok(()) } else { Err(Error::NotAProgram { name: self.name.clone() }) }
     }
 
     /// The compiled module: a read-only file for [`load`].
@@ -92,7 +140,7 @@ pub(crate) fn load(engine: &Engine, artifact: File) -> Result<wasmtime::Module> 
 }
 
 /// Refuses what can't run here. The version comes first: it explains strange imports.
-fn check(name: &str, wasm: &[u8]) -> Result<()> {
+fn check(name: &str, wasm: &[u8]) -> Result<Inspection> {
     let found = Inspection::of_wasm(name, wasm)?;
     check_version(name, &found)?;
     check_memories(name, &found)?;
@@ -106,7 +154,7 @@ fn check(name: &str, wasm: &[u8]) -> Result<()> {
             Some("Sandpool runs WebAssembly 3.0 without GC, exceptions and 64-bit memories"),
         )
     })?;
-    Ok(())
+    Ok(found)
 }
 
 fn check_version(name: &str, found: &Inspection) -> Result<()> {
@@ -152,16 +200,47 @@ fn check_imports(name: &str, found: &Inspection) -> Result<()> {
     Ok(())
 }
 
+/// What a program begins with.
+const START: &str = "_start";
+/// What a module without that may have to be called first.
+const INITIALIZE: &str = "_initialize";
+/// The type of a task.
+const TASK: &str = "(i32, i32) -> i32";
+/// The longest name of a task, in bytes.
+const TASK_NAME_MAX: usize = 127;
+
 fn check_exports(name: &str, found: &Inspection) -> Result<()> {
-    for (export, ty) in [("_start", "() -> ()"), ("memory", "memory")] {
-        match found.exports.iter().find(|candidate| candidate.name == export) {
-            None => return Err(Error::MissingExport { name: name.to_owned(), export }),
-            Some(other) if other.ty != ty => {
-                let problem = format!("its export {export} is {}, not {ty}", other.ty);
-                return Err(not_a_module(name, problem, None));
-            }
-            Some(_) => {}
+    let is_program = found.tasks.is_empty() || found.exports.iter().any(|export| export.name == START);
+    if is_program {
+        require(name, found, START)?;
+    }
+    require(name, found, "memory")?;
+    for export in &found.exports {
+        let task = export.name.strip_prefix(sandpool_abi::task::EXPORT_PREFIX);
+        let expected = match export.name.as_str() {
+            START | INITIALIZE => "() -> ()",
+            "memory" => "memory",
+            _ if task.is_some() => TASK,
+            _ => continue,
+        };
+        if export.ty != expected {
+            let problem = format!("its export {} is {}, not {expected}", export.name, export.ty);
+            return Err(not_a_module(name, problem, None));
+        }
+        if task.is_some_and(|task| task.is_empty() || task.len() > TASK_NAME_MAX) {
+            let problem = format!(
+                "the name of its task {} is empty, or longer than {TASK_NAME_MAX} bytes",
+                export.name
+            );
+            return Err(not_a_module(name, problem, Some("give the task another name")));
         }
     }
     Ok(())
+}
+
+fn require(name: &str, found: &Inspection, export: &'static str) -> Result<()> {
+    if found.exports.iter().any(|candidate| candidate.name == export) {
+        return Ok(());
+    }
+    Err(Error::MissingExport { name: name.to_owned(), export })
 }

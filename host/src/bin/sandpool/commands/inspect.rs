@@ -10,12 +10,12 @@ use crate::text;
 const EXAMPLES: &str = "\
 Examples:
   sandpool inspect guest.wasm
-      Lists imports and exports, and marks the imports that Sandpool does not provide
+      Lists tasks, imports and exports, and marks the imports that Sandpool does not provide
 
   sandpool inspect guest.wasm | grep unknown
       Only those";
 
-/// Show a module's imports, exports, ABI version and memory, without running it.
+/// Show a module's tasks, imports, exports, ABI version and memory, without running it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct InspectArgs {
@@ -50,8 +50,13 @@ fn describe(found: &Inspection) -> String {
     let imports: Vec<_> = imports.collect();
     let exports: Vec<_> =
         found.exports.iter().map(|export| [export.name.clone(), export.ty.clone()]).collect();
+    let tasks: Vec<_> =
+        found.tasks.iter().map(|task| [task.signature(), task.summary().to_owned()]).collect();
     let mut out = text::columns("", &facts);
     // Writing to a string can't fail.
+    if !tasks.is_empty() {
+        let _ = write!(out, "\ntasks ({})\n{}", tasks.len(), text::columns("  ", &tasks));
+    }
     let _ = write!(out, "\nimports ({})\n{}", imports.len(), text::columns("  ", &imports));
     let _ = write!(out, "\nexports ({})\n{}", exports.len(), text::columns("  ", &exports));
     out
