@@ -78,6 +78,8 @@ fn simple_queues() {
             "with a spawned process",
             "put after close",
             "readers were killed",
+            "what a reader had is gone with it, no more",
+            "who puts and gets can be killed",
         ],
     );
 }

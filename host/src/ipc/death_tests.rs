@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::process::Command;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ use super::object::{self, Handle, Object, State, count_live};
 use super::pipe::{self, EndState};
 use super::process_table::Register;
 use super::queue::{self, Account, Port, Taken};
-use super::sync::{barrier, condition, event, lock, semaphore};
+use super::sync::barrier::{self, Arrival, BarrierState};
+use super::sync::{condition, event, lock, semaphore};
 use super::waiting::Waiting;
 use super::{heap, shared, sweep};
 use crate::sys::atomic::AtomicU32;
@@ -38,6 +39,8 @@ const PROCESSES: u32 = 42;
 const VICTIM: u32 = 0;
 /// One that lives.
 const SURVIVOR: u32 = 1;
+/// One that comes behind the death.
+const OTHER: u32 = 2;
 
 /// The largest item here. One that carries a handle has a run of pages of its own, whatever its size; so nothing is as
 /// long as to be copied for thousands of instructions.
@@ -60,6 +63,8 @@ struct World {
     other: Handle,
     /// What a test has made beside them.
     made: RefCell<Vec<Handle>>,
+    /// How the survivor came to a barrier.
+    arrival: Cell<Option<Arrival>>,
 }
 
 impl World {
@@ -73,7 +78,7 @@ impl World {
             object::share(&survivor, queue, VICTIM).unwrap();
             queue
         });
-        Self { arena, queue, other, made: RefCell::default() }
+        Self { arena, queue, other, made: RefCell::default(), arrival: Cell::default() }
     }
 
     /// Lets the victim hold what the survivor has made, and the survivor give it back in the end.
@@ -552,6 +557,16 @@ fn make_a_pipe() {
     );
 }
 
+fn make_a_lock() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            lock::create(victim, true).unwrap();
+        },
+        |world| assert_eq!(count_live(&world.arena), Ok(2)),
+    );
+}
+
 fn acquire_and_release_a_lock() {
     at_each_instruction(
         |world| world.add(lock::create(&world.survivor(), false).unwrap()),
@@ -587,6 +602,16 @@ fn lock_is_free(world: &World) {
     assert_eq!(lock::acquire(&survivor, lock, Deadline::NOW), Ok(()));
     lock::release(&survivor, lock).unwrap();
     assert_eq!(lock::release(&survivor, lock), Err(Errno::Overflow));
+}
+
+fn make_a_semaphore() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            semaphore::create(victim, 2, true, true).unwrap();
+        },
+        |world| assert_eq!(count_live(&world.arena), Ok(2)),
+    );
 }
 
 fn acquire_and_release_a_semaphore() {
@@ -639,6 +664,16 @@ fn acquire_where_many_have() {
     );
 }
 
+fn make_an_event() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            event::create(victim).unwrap();
+        },
+        |world| assert_eq!(count_live(&world.arena), Ok(2)),
+    );
+}
+
 fn set_an_event() {
     at_each_instruction(
         |world| world.add(event::create(&world.survivor()).unwrap()),
@@ -657,6 +692,16 @@ fn set_an_event() {
 fn a_condition(world: &World) {
     world.add(condition::create(&world.survivor()).unwrap());
     world.add(lock::create(&world.survivor(), true).unwrap());
+}
+
+fn make_a_condition() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            condition::create(victim).unwrap();
+        },
+        |world| assert_eq!(count_live(&world.arena), Ok(2)),
+    );
 }
 
 fn wait_in_a_condition() {
@@ -704,28 +749,122 @@ fn notify_a_condition() {
     );
 }
 
+fn make_a_barrier() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            barrier::create(victim, 2).unwrap();
+        },
+        |world| assert_eq!(count_live(&world.arena), Ok(2)),
+    );
+}
+
+/// A barrier for two, one of whom is inside.
+fn a_barrier(world: &World) {
+    let survivor = world.survivor();
+    world.add(barrier::create(&survivor, 2).unwrap());
+    world.arrival.set(Some(arrive(&survivor, world.made(0))));
+}
+
+fn arrive(member: &Member, barrier: Handle) -> Arrival {
+    barrier::arrive(member, of(member, barrier), false, Deadline::NOW).unwrap()
+}
+
+fn leave(member: &Member, barrier: Handle, arrival: Arrival) -> super::Result<i64> {
+    barrier::wait(member, of(member, barrier), arrival, Deadline::NOW)
+}
+
+/// The one who is inside goes on: with another one, if it still waits for one. Whether it has passed.
+fn barrier_was_passed(world: &World) -> bool {
+    let (survivor, barrier) = (world.survivor(), world.made(0));
+    let waits = of::<BarrierState>(&survivor, barrier).state.waiting() == 1;
+    let other = waits.then(|| {
+        object::share(&survivor, barrier, OTHER).unwrap();
+        let other = world.member(OTHER);
+        let arrival = arrive(&other, barrier);
+        (other, arrival)
+    });
+    let passed = leave(&survivor, barrier, world.arrival.take().unwrap());
+    if let Some((other, arrival)) = other {
+        assert_eq!(leave(&other, barrier, arrival), Ok(1));
+    }
+    assert!(matches!(passed, Ok(0) | Err(Errno::Broken)), "{passed:?}");
+    passed.is_ok()
+}
+
+/// Two can pass it, again and again.
+fn barrier_is_as_new(world: &World) {
+    let (survivor, other, barrier) = (world.survivor(), world.member(OTHER), world.made(0));
+    object::share(&survivor, barrier, OTHER).unwrap();
+    for _ in 0..2 {
+        let arrivals = [&survivor, &other].map(|member| arrive(member, barrier));
+        assert_eq!(leave(&survivor, barrier, arrivals[0]), Ok(0));
+        assert_eq!(leave(&other, barrier, arrivals[1]), Ok(1));
+    }
+    object::release(&other, barrier).unwrap();
+}
+
+/// It is broken if that is so, and as new when it is reset.
+fn barrier_is_broken(world: &World, is_broken: bool) {
+    let survivor = world.survivor();
+    let barrier = of::<BarrierState>(&survivor, world.made(0));
+    assert_eq!(barrier.state.is_broken(), is_broken);
+    if is_broken {
+        barrier::reset(&survivor, barrier).unwrap();
+    }
+    barrier_is_as_new(world);
+}
+
 fn pass_a_barrier() {
     at_each_instruction(
-        |world| {
-            world.add(barrier::create(&world.survivor(), 2).unwrap());
-            let survivor = world.survivor();
-            let barrier = of(&survivor, world.made(0));
-            barrier::arrive(&survivor, barrier, false, Deadline::NOW).unwrap();
-        },
+        a_barrier,
         |world, victim, _| {
             let barrier = of(victim, world.made(0));
             let arrival = barrier::arrive(victim, barrier, true, Deadline::NOW).unwrap();
             barrier::wait(victim, barrier, arrival, Deadline::NOW).unwrap();
             barrier::release(victim, barrier).unwrap();
         },
+        |world| barrier_is_broken(world, !barrier_was_passed(world)),
+    );
+}
+
+fn reset_a_barrier() {
+    at_each_instruction(
+        a_barrier,
+        |world, victim, _| barrier::reset(victim, of(victim, world.made(0))).unwrap(),
+        |world| {
+            barrier_was_passed(world);
+            barrier_is_broken(world, false);
+        },
+    );
+}
+
+fn reset_a_broken_barrier() {
+    at_each_instruction(
+        |world| {
+            a_barrier(world);
+            let survivor = world.survivor();
+            barrier::abort(&survivor, of(&survivor, world.made(0))).unwrap();
+        },
+        |world, victim, _| barrier::reset(victim, of(victim, world.made(0))).unwrap(),
         |world| {
             let survivor = world.survivor();
-            let barrier = of::<barrier::BarrierState>(&survivor, world.made(0));
-            // It was passed, or the one who waits there is told; and then it is as new.
-            let _ = barrier::abort(&survivor, barrier);
-            barrier::reset(&survivor, barrier).unwrap();
-            assert_eq!((barrier.state.waiting(), barrier.state.is_broken()), (0, false));
+            let is_broken = of::<BarrierState>(&survivor, world.made(0)).state.is_broken();
+            barrier_is_broken(world, is_broken);
         },
+    );
+}
+
+fn abort_a_barrier() {
+    at_each_instruction(
+        a_barrier,
+        |world, victim, _| {
+            let barrier = of(victim, world.made(0));
+            // It is to act, and won't.
+            barrier::arrive(victim, barrier, true, Deadline::NOW).unwrap();
+            barrier::abort(victim, barrier).unwrap();
+        },
+        |world| barrier_is_broken(world, !barrier_was_passed(world)),
     );
 }
 
@@ -752,6 +891,31 @@ fn make_name_and_unlink_shared_memory() {
     );
 }
 
+fn open_and_release_shared_memory() {
+    at_each_instruction(
+        |world| {
+            let survivor = world.survivor();
+            let made = shared::create(&survivor, 5000, false, "name").unwrap();
+            shared::write(&survivor, of(&survivor, made), 4999, &[7]).unwrap();
+            // Only its name keeps it.
+            object::release(&survivor, made).unwrap();
+        },
+        |_, victim, _| {
+            let opened = shared::open(victim, "name").unwrap();
+            object::release(victim, opened).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            let opened = shared::open(&survivor, "name").unwrap();
+            let mut last = [0];
+            shared::read(&survivor, of(&survivor, opened), 4999, &mut last).unwrap();
+            assert_eq!(last, [7]);
+            shared::unlink(&survivor, "name").unwrap();
+            object::release(&survivor, opened).unwrap();
+        },
+    );
+}
+
 /// Where this test runs again, in a process that has one thread, so that what it forks has all its locks free.
 const ALONE: &str = "SANDPOOL_TEST_ALONE";
 
@@ -770,9 +934,13 @@ tests! {
     put_small put_into_a_new_segment put_with_a_handle get_small get_from_the_next_segment
     get_with_a_handle create_a_queue release_a_queue_with_items close_a_queue
     get_from_a_joinable_queue say_that_a_task_is_done put_many_at_once get_many_at_once
-    claim_tasks finish_a_task make_a_pipe send_over_a_pipe receive_from_a_pipe close_an_end_of_a_pipe close_both_ends_of_a_pipe
-    acquire_and_release_a_lock acquire_a_recursive_lock acquire_and_release_a_semaphore acquire_where_many_have
-    set_an_event wait_in_a_condition notify_a_condition pass_a_barrier make_name_and_unlink_shared_memory
+    claim_tasks finish_a_task
+    make_a_pipe send_over_a_pipe receive_from_a_pipe close_an_end_of_a_pipe close_both_ends_of_a_pipe
+    make_a_lock acquire_and_release_a_lock acquire_a_recursive_lock
+    make_a_semaphore acquire_and_release_a_semaphore acquire_where_many_have make_an_event set_an_event
+    make_a_condition wait_in_a_condition notify_a_condition
+    make_a_barrier pass_a_barrier reset_a_barrier reset_a_broken_barrier abort_a_barrier
+    make_name_and_unlink_shared_memory open_and_release_shared_memory
 }
 
 fn alone(name: &str, test: fn()) {

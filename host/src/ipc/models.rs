@@ -39,7 +39,7 @@ const PROCESSES: u32 = 6;
 type Work = Box<dyn FnOnce(&Member) + Send>;
 
 struct Process {
-    index: u32,
+    number: u32,
     /// It starts when these have been swept up behind.
     after: Vec<u32>,
     work: Work,
@@ -48,6 +48,8 @@ struct Process {
 struct Model {
     arena: Arc<Arena>,
     processes: Vec<Process>,
+    /// From the slot of one process to that of the next.
+    stride: u32,
     /// A deadline, and time passes at some point.
     deadline: Deadline,
     /// Called when a process is found dead, before it is swept up behind.
@@ -69,11 +71,20 @@ impl Model {
     }
 
     fn with_heap(heap_pages: u32) -> Self {
+        Self::with(heap_pages, 1)
+    }
+
+    /// The holders of an object are in more than one word: two processes in each.
+    fn wide() -> Self {
+        Self::with(32, 32)
+    }
+
+    fn with(heap_pages: u32, stride: u32) -> Self {
         model::begin();
-        let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages };
+        let geometry = Geometry { processes_max: PROCESSES * stride, objects_max: 4, heap_pages };
         let (_, arena) = Arena::create(geometry).unwrap();
         let deadline = Deadline::after_nanos(1);
-        Self { arena: Arc::new(arena), processes: Vec::new(), deadline, on_found: None }
+        Self { arena: Arc::new(arena), processes: Vec::new(), stride, deadline, on_found: None }
     }
 
     /// The process that makes the objects.
@@ -83,8 +94,13 @@ impl Model {
 
     /// Lets every process hold what the maker does.
     fn share(&self, handle: Handle) -> Handle {
-        (1..PROCESSES).for_each(|process| object::share(&self.maker(), handle, process).unwrap());
+        (1..PROCESSES).for_each(|process| self.share_with(handle, process));
         handle
+    }
+
+    /// Lets one hold what the maker does.
+    fn share_with(&self, handle: Handle, process: u32) {
+        object::share(&self.maker(), handle, process * self.stride).unwrap();
     }
 
     /// Adds a process, and returns its number.
@@ -93,9 +109,9 @@ impl Model {
     }
 
     fn process_after(&mut self, after: &[u32], work: impl FnOnce(&Member) + Send + 'static) -> u32 {
-        let index = self.processes.len() as u32;
-        self.processes.push(Process { index, after: after.to_vec(), work: Box::new(work) });
-        index
+        let number = self.processes.len() as u32;
+        self.processes.push(Process { number, after: after.to_vec(), work: Box::new(work) });
+        number
     }
 
     /// Runs all to their ends, or one of these to its death. Which one died.
@@ -108,7 +124,9 @@ impl Model {
         let (ends, ended) = mpsc::channel();
         let last = ends.clone();
         let died = Arc::new(Mutex::new(None));
-        let supervisor = Member { arena: self.arena.clone(), index: PROCESSES, patience: Patience::Brief };
+        let stride = self.stride;
+        let supervisor =
+            Member { arena: self.arena.clone(), index: PROCESSES * stride, patience: Patience::Brief };
         // Those that no process starts with give back what they were given.
         let idle: Vec<_> = (self.processes.len() as u32..PROCESSES).collect();
         let arena = self.arena.clone();
@@ -121,10 +139,10 @@ impl Model {
             while swept.len() < total {
                 let starts = |process: &mut Process| process.after.iter().all(|other| swept.contains(other));
                 for process in self.processes.extract_if(.., starts) {
-                    let (member, ends) = (member(&self.arena, process.index), ends.clone());
+                    let (member, ends) = (member(&self.arena, process.number * stride), ends.clone());
                     tasks.push(thread::spawn(move || {
-                        if model::process(victim == Some(member.index), || (process.work)(&member)) {
-                            ends.send((member.index, false)).unwrap();
+                        if model::process(victim == Some(process.number), || (process.work)(&member)) {
+                            ends.send((process.number, false)).unwrap();
                         }
                     }));
                 }
@@ -138,26 +156,28 @@ impl Model {
                     }
                     behind.push((process, killed));
                 }
-                behind.retain_mut(|(process, killed)| match sweep::sweep(&supervisor, *process, *killed) {
-                    Ok(()) => {
-                        let slot = supervisor.arena.process(*process).unwrap();
-                        let left = [&slot.place.object]
-                            .into_iter()
-                            .chain(Register::ALL.map(|one| slot.register(one)));
-                        assert!(left.map(|word| word.load(Ordering::SeqCst)).eq([0; 5]), "not swept up");
-                        swept.insert(*process);
-                        false
-                    }
-                    Err(error) => {
-                        assert_eq!(error, Errno::Busy);
-                        *killed = true;
-                        model::pause();
-                        true
+                behind.retain_mut(|(process, killed)| {
+                    match sweep::sweep(&supervisor, *process * stride, *killed) {
+                        Ok(()) => {
+                            let slot = supervisor.arena.process(*process * stride).unwrap();
+                            let left = [&slot.place.object]
+                                .into_iter()
+                                .chain(Register::ALL.map(|one| slot.register(one)));
+                            assert!(left.map(|word| word.load(Ordering::SeqCst)).eq([0; 5]), "not swept up");
+                            swept.insert(*process);
+                            false
+                        }
+                        Err(error) => {
+                            assert_eq!(error, Errno::Busy);
+                            *killed = true;
+                            model::pause();
+                            true
+                        }
                     }
                 });
             }
             for process in idle {
-                sweep::sweep(&supervisor, process, false).unwrap();
+                sweep::sweep(&supervisor, process * stride, false).unwrap();
             }
             tasks
         };
@@ -218,12 +238,18 @@ models! {
     queue_with_a_death: a_queue(SHORT, &[0, 1, 2, 3]);
     queue_in_a_full_arena: a_queue(LONG, &[]);
     queue_in_a_full_arena_with_a_death: a_queue(LONG, &[0, 1, 2, 3]);
+    batches_are_delivered: batches(&[]);
+    batches_with_a_death: batches(&[0, 1, 2, 3]);
     joinable_queue_settles: a_joinable_queue(&[]);
     joinable_queue_with_a_death: a_joinable_queue(&[0, 1, 2]);
     pipe_comes_to_its_end: a_pipe(&[]);
     pipe_with_a_death: a_pipe(&[0, 1, 2]);
-    pipe_is_handed_on: a_pipe_on_its_way(&[]);
-    pipe_is_handed_on_with_a_death: a_pipe_on_its_way(&[0, 1]);
+    pipe_is_handed_on: a_pipe_on_its_way(Model::new(), &[]);
+    pipe_is_handed_on_with_a_death: a_pipe_on_its_way(Model::new(), &[0, 1]);
+    pipe_is_handed_on_among_many: a_pipe_on_its_way(Model::wide(), &[]);
+    pipe_is_handed_on_among_many_with_a_death: a_pipe_on_its_way(Model::wide(), &[0, 1]);
+    object_goes_from_one_to_the_next: an_object_on_its_way(&[]);
+    object_goes_from_one_to_the_next_with_a_death: an_object_on_its_way(&[0, 1, 2, 4, 5]);
     lock_has_one_owner: a_lock(false, &[]);
     lock_with_a_death: a_lock(false, &[0, 1, 2]);
     recursive_lock_has_one_owner: a_lock(true, &[]);
@@ -339,6 +365,73 @@ fn a_queue(len: usize, victims: &[u32]) {
     }
 }
 
+/// Two who put four items each as batches, with room for two, and two who take as many as they get. Of a batch whose
+/// producer has died, the beginning is there.
+fn batches(victims: &[u32]) {
+    const ITEMS: u8 = 4;
+    const MOST: usize = 3;
+    let mut model = Model::new();
+    let queue = model.share(queue::create(&model.maker(), 2, Account::Nothing).unwrap());
+    let (put, got) = (log(), log());
+    for producer in 0..2 {
+        let put = put.clone();
+        model.process(move |member| {
+            let items: Vec<_> = (1..=ITEMS).map(|number| item(producer, number, SHORT)).collect();
+            let mut rest = &items[..];
+            while !rest.is_empty() {
+                let batch = rest.iter().map(Vec::as_slice);
+                let count = queue::put_many(member, port(member, queue), batch, NEVER).unwrap() as usize;
+                put.lock().unwrap().extend(rest[..count].iter().map(|item| read(item)));
+                rest = &rest[count..];
+            }
+        });
+    }
+    for _ in 0..2 {
+        let got = got.clone();
+        model.process(move |member| {
+            loop {
+                let mut buffer = [0; MOST * SHORT];
+                let most = thread_rng().gen_range(1..=MOST);
+                let mut lens = Vec::new();
+                let note = |len| {
+                    lens.push(len);
+                    lens.len() < most
+                };
+                let taken = queue::get_many(member, port(member, queue), &mut buffer, note, NEVER);
+                match taken {
+                    Ok(count) => assert!(count != 0 && count as usize == lens.len() && lens.len() <= most),
+                    Err(error) => return assert_eq!(error, Errno::Closed),
+                }
+                assert!(lens.iter().all(|len| *len == SHORT));
+                let items = buffer.chunks(SHORT).take(lens.len()).map(|item| (member.index, read(item)));
+                got.lock().unwrap().extend(items);
+            }
+        });
+    }
+    model.process_after(&[0, 1], move |member| queue::close(member, port(member, queue)).unwrap());
+    let dead = model.run(victims);
+    let (put, got) = (put.lock().unwrap(), got.lock().unwrap());
+    let once: BTreeSet<_> = got.iter().map(|(_, item)| *item).collect();
+    assert_eq!(once.len(), got.len(), "an item came twice");
+    for consumer in 2..4 {
+        for producer in 0..2 {
+            let items = got.iter().filter(|(by, item)| *by == consumer && item.0 == producer);
+            assert!(items.is_sorted_by_key(|(_, item)| item.1), "out of order: {got:?}");
+        }
+    }
+    let lost = put.iter().filter(|item| !once.contains(*item)).count();
+    if dead.is_some_and(|dead| dead >= 2) {
+        assert!(lost <= MOST, "put {put:?}, got {got:?}");
+        return;
+    }
+    assert_eq!(lost, 0, "put {put:?}, got {got:?}");
+    for producer in 0..2 {
+        let items: Vec<_> = once.iter().filter(|item| item.0 == producer).map(|item| item.1).collect();
+        assert!((1..=ITEMS).take(items.len()).eq(items.iter().copied()), "not a beginning: {items:?}");
+        assert!(Some(producer) == dead || items.len() == usize::from(ITEMS));
+    }
+}
+
 /// One producer, two who do the tasks, and one who waits for all.
 fn a_joinable_queue(victims: &[u32]) {
     let mut model = Model::new();
@@ -419,13 +512,12 @@ fn a_pipe(victims: &[u32]) {
 }
 
 /// One hands the end that sends on to another, who sends: the receiver isn't told before that that nobody will.
-fn a_pipe_on_its_way(victims: &[u32]) {
-    let mut model = Model::new();
+fn a_pipe_on_its_way(mut model: Model, victims: &[u32]) {
     let maker = model.maker();
     let queue = queue::create(&maker, 0, Account::Nothing).unwrap();
     let [reads, writes] = pipe::create(&maker, 30, 0).unwrap();
-    object::share(&maker, queue, 1).unwrap();
-    object::share(&maker, reads, 2).unwrap();
+    model.share_with(queue, 1);
+    model.share_with(reads, 2);
     object::release(&maker, reads).unwrap();
     model.process(move |member| {
         queue::put(member, port(member, queue), &item(0, 0, SHORT), &[writes], NEVER).unwrap();
@@ -446,11 +538,54 @@ fn a_pipe_on_its_way(victims: &[u32]) {
     });
     if let Some(0) = victims.first() {
         // For the one who would wait for what was never put.
-        object::share(&maker, queue, 3).unwrap();
+        model.share_with(queue, 3);
         model.process_after(&[0], move |member| queue::close(member, port(member, queue)).unwrap());
     }
     let dead = model.run(victims);
     assert!(dead.is_some() || received.lock().unwrap().len() == 1, "the message didn't come");
+}
+
+/// Each gives a queue to the next and gives it up, as with a fork, while those who have given it up look whether anybody
+/// has it. It is there as long as somebody has it, and no longer.
+fn an_object_on_its_way(victims: &[u32]) {
+    // From word to word of its holders, and back.
+    const WAY: [u32; 5] = [0, 4, 1, 5, 2];
+    let mut model = Model::wide();
+    let queue = queue::create(&model.maker(), 0, Account::Nothing).unwrap();
+    let stride = model.stride;
+    let has_it = Arc::new(Mutex::new(BTreeSet::from([0])));
+    // Those who won't give it to anybody any more.
+    let over = Arc::new(Mutex::new(BTreeSet::new()));
+    let dead = over.clone();
+    model.on_found = Some(Box::new(move |process| {
+        dead.lock().unwrap().insert(process);
+    }));
+    for number in 0..PROCESSES {
+        let Some(at) = WAY.iter().position(|process| *process == number) else {
+            model.process(|_| {});
+            continue;
+        };
+        let previous = at.checked_sub(1).map(|at| WAY[at]);
+        let next = WAY.get(at + 1).copied();
+        let (has_it, over) = (has_it.clone(), over.clone());
+        model.process(move |member| {
+            // It isn't there yet, and doesn't die.
+            while !has_it.lock().unwrap().contains(&number) {
+                if previous.is_some_and(|previous| over.lock().unwrap().contains(&previous)) {
+                    over.lock().unwrap().insert(number);
+                    return;
+                }
+                thread::yield_now();
+            }
+            queue::put(member, port(member, queue), &[1], &[], NEVER).unwrap();
+            if let Some(next) = next {
+                object::share(member, queue, next * stride).unwrap();
+                has_it.lock().unwrap().insert(next);
+            }
+            object::release(member, queue).unwrap();
+        });
+    }
+    model.run(victims);
 }
 
 /// Three who lock, one of them not at any price. The next is told of a death with the lock, and nobody else.
