@@ -41,11 +41,19 @@ const IDLE_NANOS: u64 = 500_000_000;
 /// After a worker couldn't be started, or an arena was busy or full.
 const AGAIN_NANOS: u64 = 5_000_000;
 
+/// So many workers in a row may be killed before they are ready; the next one ends the pool.
+const UNREADY_MAX: u32 = 3;
+
 /// Settings that the dispatcher keeps to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) task_timeout: Option<Duration>,
     pub(super) retries: u32,
+    /// Workers run a task before they are ready.
+    pub(super) has_initializer: bool,
+    /// Bytes of tasks that are in the arena at once: what they leave is for results, so that no worker waits for room
+    /// which only workers could make.
+    pub(super) bytes_max: u64,
 }
 
 /// What all who use a pool share.
@@ -127,14 +135,17 @@ pub(super) struct Core {
     wanted: usize,
     /// Workers that were asked to end.
     retiring: usize,
+    /// Workers that were killed before they were ready, since the last one that was.
+    killed_unready: u32,
     /// What waits for room in the queue.
     backlog: VecDeque<Task>,
     /// What is in the queue, or claimed.
     pending: VecDeque<Pending>,
     /// The number of the first of them in the queue.
     first: u64,
-    /// How many of them are tasks.
+    /// How many of them are tasks, and of how many bytes.
     in_flight: u64,
+    bytes_in_flight: u64,
     /// Of a task, in nanoseconds, of late.
     mean_nanos: u64,
     stats: Stats,
@@ -160,10 +171,12 @@ impl Shared {
             workers: Vec::new(),
             wanted: workers,
             retiring: 0,
+            killed_unready: 0,
             backlog: VecDeque::new(),
             pending: VecDeque::new(),
             first: 0,
             in_flight: 0,
+            bytes_in_flight: 0,
             mean_nanos: 0,
             stats: Stats::default(),
             listeners: Vec::new(),
@@ -387,15 +400,26 @@ impl Core {
         while self.in_flight < depth && !self.backlog.is_empty() {
             let mut tasks = Vec::new();
             let mut records = Vec::new();
+            let mut bytes = self.bytes_in_flight;
             while self.in_flight + (tasks.len() as u64) < depth
                 && let Some(mut task) = self.backlog.pop_front()
             {
+                let len = task.record.len() as u64;
+                // One alone may be as large as it likes.
+                if bytes > 0 && bytes + len > self.rules.bytes_max {
+                    self.backlog.push_front(task);
+                    break;
+                }
                 if !task.sink.begin() {
                     self.stats.failed += 1;
                     continue;
                 }
+                bytes += len;
                 records.push(std::mem::take(&mut task.record));
                 tasks.push(task);
+            }
+            if records.is_empty() {
+                return;
             }
             let result = self.link.put(&records);
             let (put, is_full, is_too_large) = match result {
@@ -410,6 +434,7 @@ impl Core {
                 if at < put {
                     task.attempts += 1;
                     self.in_flight += 1;
+                    self.bytes_in_flight += task.record.len() as u64;
                     self.pending.push_back(Pending::Task(task));
                 } else if at == put && is_too_large {
                     self.fail(task, Failure::InputTooLarge, &[]);
@@ -475,7 +500,7 @@ impl Core {
             }
             Kind::Refused => Failure::Refused(text(record.payload)),
             Kind::Unsupported => Failure::Unsupported,
-            Kind::NoTask => Failure::NoTask,
+            Kind::NoTask => Failure::NoTask(None),
             Kind::TooLarge => Failure::OutputTooLarge,
             Kind::Ended => ended(record.payload).map_or(Failure::Failed(String::new()), Failure::Ended),
             _ => Failure::Failed(text(record.payload)),
@@ -493,9 +518,10 @@ impl Core {
         }
         match taken {
             Pending::Done => None,
-            Pending::Task(_) => {
+            Pending::Task(task) => {
                 self.in_flight -= 1;
-                Some(taken)
+                self.bytes_in_flight -= task.record.len() as u64;
+                Some(Pending::Task(task))
             }
             Pending::Retire => Some(taken),
         }
@@ -551,6 +577,7 @@ impl Core {
             return;
         }
         worker.is_ready = true;
+        self.killed_unready = 0;
         (worker.name, worker.pid) = self.link.describe(worker.handle);
         let (name, pid) = (worker.name.clone(), worker.pid);
         self.tell(Event::WorkerStarted { name, pid });
@@ -581,14 +608,24 @@ impl Core {
 
     fn worker_has_ended(&mut self, worker: Worker, ended: Ended) {
         let Ended { claims, status, stderr } = ended;
+        let is_killed = matches!(status, ExitStatus::Signaled(_));
+        if !worker.is_ready && is_killed && self.killed_unready < UNREADY_MAX {
+            self.killed_unready += 1;
+            self.stats.workers_lost += 1;
+            return;
+        }
         if !worker.is_ready {
             let mut why = status.to_string();
             if let Some(line) = text(&stderr).lines().next_back() {
                 why = format!("{why}: {line}");
             }
-            return self.end(PoolEnd::Initializer(why));
+            return self.end(if self.rules.has_initializer {
+                PoolEnd::Initializer(why)
+            } else {
+                PoolEnd::Worker(why)
+            });
         }
-        let is_lost = !status.success() || claims.first != claims.end;
+        let is_lost = !status.success() || claims.work != 0;
         self.stats.workers_lost += u64::from(is_lost);
         let Worker { name, pid, .. } = worker;
         self.tell(Event::WorkerEnded { name, pid, status, is_lost });
@@ -605,6 +642,8 @@ impl Core {
                     task.attempts -= 1;
                     not_begun.push_back(task);
                 }
+                // Another is to be asked.
+                Some(Pending::Retire) => self.retiring = self.retiring.saturating_sub(1),
                 _ => {}
             }
         }
@@ -688,6 +727,7 @@ impl Core {
         self.state = State::Ended(end.clone());
         let pending = std::mem::take(&mut self.pending);
         self.in_flight = 0;
+        self.bytes_in_flight = 0;
         let pending = pending.into_iter().filter_map(|pending| match pending {
             Pending::Task(task) => Some(task),
             Pending::Retire | Pending::Done => None,

@@ -37,6 +37,7 @@ pub use self::imap::{Imap, Records};
 use self::link::Link;
 use self::wire::Setup;
 pub use self::wire::{Isolation, Output};
+use crate::engine::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
 use crate::{DirGrant, Error, Module, Result, codec};
@@ -128,6 +129,7 @@ impl PoolBuilder<'_> {
         match codec::encode(input) {
             Ok(input) => {
                 self.setup.initializer = Some((task.to_owned(), Format::Serde as u32, input));
+                self.rules.has_initializer = true;
                 self.refused = None;
             }
             Err(error) => self.refused = Some(error.to_string()),
@@ -161,7 +163,8 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// The most bytes that the output of a task may have, and that are kept of each of its streams. The default is 64 MiB.
+    /// The most bytes that the output of a task may have, and that are kept of each of its streams; a quarter of the arena
+    /// at the most. The default is 64 MiB.
     pub fn output_max(&mut self, bytes: u64) -> &mut Self {
         self.setup.output_max = bytes;
         self
@@ -208,7 +211,8 @@ impl PoolBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Pool`] if the initializer fails or no worker can be started; [`Error::NotInitialized`],
+    /// [`Error::Pool`] if the initializer fails or no worker can be started; [`Error::UnknownTask`] if there is no such
+    /// initializer; [`Error::NotInitialized`],
     /// [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
     pub fn build(&mut self) -> Result<Pool> {
         let workers = match self.workers {
@@ -230,6 +234,12 @@ impl PoolBuilder<'_> {
         if self.rules.task_timeout == Some(Duration::ZERO) {
             return invalid("a task cannot take no time".to_owned(), "leave the timeout out");
         }
+        if let Some((task, ..)) = &self.setup.initializer {
+            self.module.task(task)?;
+        }
+        let quarter = self.config.arena_size / 4;
+        let rules = Rules { bytes_max: quarter, ..self.rules };
+        let setup = Setup { output_max: self.setup.output_max.min(quarter), ..self.setup.clone() };
         let os = |what| move |source| Error::Os { what, source };
         let null = std::fs::File::open("/dev/null").map_err(os("open /dev/null"))?;
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -238,9 +248,9 @@ impl PoolBuilder<'_> {
             Supervisor::start(self.supervisor.as_deref(), &mut self.config, self.module, stdio)?;
         let Ok([memory, doorbell]) = <[_; 2]>::try_from(descriptors) else { return Err(supervisor.lost()) };
         let (link, waiter) =
-            Link::new(&memory, doorbell, self.config.geometry(), &self.setup).map_err(os("map the arena"))?;
+            Link::new(&memory, doorbell, self.config.geometry(), &setup).map_err(os("map the arena"))?;
         let socket = supervisor.socket().clone();
-        let shared = Shared::new(link, waiter, socket, self.rules, workers);
+        let shared = Shared::new(link, waiter, socket, rules, workers);
         let supervisor_pid = supervisor.pid();
         let controlled = shared.clone();
         let control = move || {
@@ -250,7 +260,8 @@ impl PoolBuilder<'_> {
             controlled.supervisor_ended();
         };
         let dispatched = shared.clone();
-        let mut pool = Pool { shared, supervisor_pid, threads: Vec::new() };
+        let tasks = self.module.tasks().iter().map(|task| task.name.clone()).collect();
+        let mut pool = Pool { shared, tasks, supervisor_pid, threads: Vec::new() };
         for (name, work) in [
             ("sandpool-control", Box::new(control) as Box<dyn FnOnce() + Send>),
             ("sandpool-pool", Box::new(move || dispatcher::run(&dispatched))),
@@ -285,6 +296,8 @@ impl PoolBuilder<'_> {
 /// first, call [`close`](Self::close) and [`join`](Self::join).
 pub struct Pool {
     shared: Arc<Shared>,
+    /// The names of the module's tasks.
+    tasks: Vec<String>,
     supervisor_pid: u32,
     threads: Vec<JoinHandle<()>>,
 }
@@ -314,7 +327,7 @@ impl Pool {
                 max_tasks: 0,
                 initializer: None,
             },
-            rules: Rules { task_timeout: None, retries: 0 },
+            rules: Rules { task_timeout: None, retries: 0, has_initializer: false, bytes_max: 0 },
             refused: None,
         }
     }
@@ -334,7 +347,7 @@ impl Pool {
     /// Has a task run, and doesn't wait for it.
     ///
     /// # Errors
-    /// [`Failure::Encode`], [`Failure::NotRunning`], [`Failure::PoolEnded`]. Other failures are the future's.
+    /// [`Failure::NoTask`], [`Failure::Encode`], [`Failure::NotRunning`], [`Failure::PoolEnded`]. Other failures are the future's.
     #[doc(alias = "apply_async")]
     pub fn submit<I: Serialize + ?Sized, O: DeserializeOwned>(
         &self,
@@ -359,6 +372,15 @@ impl Pool {
         self.submit_as(task.into(), format, input, |completed, _| Ok(completed))
     }
 
+    /// Refuses a task that the module doesn't have.
+    fn check(&self, task: &str) -> Result<(), Failure> {
+        if self.tasks.iter().any(|known| known == task) {
+            return Ok(());
+        }
+        let nearest = nearest_name(self.tasks.iter().map(String::as_str), task);
+        Err(Failure::NoTask(nearest.map(str::to_owned)))
+    }
+
     fn submit_as<T>(
         &self,
         task: Arc<str>,
@@ -366,6 +388,7 @@ impl Pool {
         input: &[u8],
         decode: fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>,
     ) -> Result<TaskFuture<T>, TaskError> {
+        self.check(&task).map_err(|cause| refusal(&task, cause))?;
         let (future, cell) = TaskFuture::new(task.clone(), decode);
         let submitted = self.shared.submit([Task::new(task.clone(), format as u32, input, Sink::Cell(cell))]);
         submitted.map_err(|cause| refusal(&task, cause))?;
