@@ -191,7 +191,9 @@ impl Shared {
         let mut core = locked(&self.core);
         match &core.state {
             State::Running => {}
-            State::Closing | State::Closed => return Err(Failure::NotRunning),
+            State::Closing | State::Closed | State::Ended(PoolEnd::Closed) => {
+                return Err(Failure::NotRunning);
+            }
             State::Ended(end) => return Err(Failure::PoolEnded(end.clone())),
         }
         for mut task in tasks {
@@ -259,7 +261,6 @@ impl Shared {
         core.end(PoolEnd::Terminated);
         let done = std::mem::take(&mut core.done);
         drop(core);
-        self.stop();
         pass_on(done);
         self.waiter.poke();
     }
@@ -321,18 +322,19 @@ fn pass_on(done: Vec<(Sink, Outcome)>) {
 
 /// The thread of a pool.
 pub(super) fn run(shared: &Shared) {
+    let mut is_stopped = false;
     loop {
         let mut core = locked(&shared.core);
-        let before = core.state.clone();
         core.step();
-        let has_ended = core.state != before && matches!(core.state, State::Ended(_));
+        let has_ended = matches!(core.state, State::Ended(_));
         let is_over = core.is_over;
         let workers: Vec<_> = core.workers.iter().map(|worker| worker.handle).collect();
         let nanos = core.sleep_nanos();
         let done = std::mem::take(&mut core.done);
         drop(core);
-        if has_ended {
+        if has_ended && !is_stopped {
             shared.stop();
+            is_stopped = true;
         }
         pass_on(done);
         if is_over {
