@@ -82,7 +82,7 @@ impl Task {
     /// Its number among those of its stream.
     pub(super) fn stream_number(&self) -> u64 {
         match &self.sink {
-            Sink::Stream(_, number) => *number,
+            Sink::Stream(_, number) | Sink::Channel(_, number) => *number,
             Sink::Cell(_) => 0,
         }
     }
@@ -391,7 +391,7 @@ impl Core {
                 && let Some(mut task) = self.backlog.pop_front()
             {
                 if !task.sink.begin() {
-                    self.stats.failed += 1;
+                    self.fail(task, Failure::Cancelled, &[]);
                     continue;
                 }
                 records.push(std::mem::take(&mut task.record));
