@@ -90,7 +90,7 @@ impl Task {
     /// Its number among those of its stream.
     pub(super) fn stream_number(&self) -> u64 {
         match &self.sink {
-            Sink::Stream(_, number) => *number,
+            Sink::Stream(_, number) | Sink::Channel(_, number) => *number,
             Sink::Cell(_) => 0,
         }
     }
@@ -413,7 +413,7 @@ impl Core {
                     break;
                 }
                 if !task.sink.begin() {
-                    self.stats.failed += 1;
+                    self.fail(task, Failure::Cancelled, &[]);
                     continue;
                 }
                 bytes += len;

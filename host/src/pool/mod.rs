@@ -15,6 +15,7 @@ mod event;
 mod future;
 mod imap;
 mod link;
+mod stream;
 pub(crate) mod wire;
 
 use std::fmt;
@@ -35,6 +36,7 @@ use self::future::Sink;
 pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
 pub use self::imap::{Imap, Records};
 use self::link::Link;
+pub use self::stream::{Feed, Results, StreamStopper};
 use self::wire::Setup;
 pub use self::wire::{Isolation, Output};
 use crate::engine::nearest_name;
@@ -451,6 +453,30 @@ impl Pool {
         ordered: bool,
     ) -> Records<'_, impl Iterator<Item = B>> {
         Records::new(self, task, format, inputs.into_iter(), ordered)
+    }
+
+    /// A stream of inputs through a task, of which one thread feeds one end, and another takes results from the other.
+    ///
+    /// ```no_run
+    /// # fn example(pool: &sandpool::Pool) {
+    /// let (mut feed, results) = pool.stream("upper", sandpool::Format::Text, true);
+    /// std::thread::spawn(move || {
+    ///     for line in std::io::stdin().lines().map_while(Result::ok) {
+    ///         feed.put(line.as_bytes());
+    ///         feed.flush();
+    ///     }
+    /// });
+    /// for (number, outcome) in results {
+    ///     println!("{number}: {outcome:?}");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// Inputs are numbered from 0 on, and results come in their order if they are to. Neither end waits for more than it must:
+    /// a slow input keeps no result back, and whoever takes no results keeps the feed waiting, once enough are at work.
+    #[must_use]
+    pub fn stream(&self, task: &str, format: Format, ordered: bool) -> (Feed, Results) {
+        stream::stream(&self.shared, task, format as u32, ordered)
     }
 
     /// Changes how many workers there are. Those that are too many end when they are done with what they do.
