@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sandpool::{Event, ExitStatus, Failure, Format, Isolation, Module, Output, Pool, PoolBuilder, Trap};
+use sandpool::{
+    Event, ExitStatus, Failure, Format, Isolation, Module, Output, Pool, PoolBuilder, Trap,
+};
 
 use crate::procfs;
 use crate::support::sandpool_bin;
@@ -24,6 +26,12 @@ fn module() -> Module {
             (drop (call $output (i32.const 1024) (local.get $len))))
         (func (export "sandpool_task_echo") (param i32 i32) (result i32)
             (call $copy (local.get 1)) (i32.const 0))
+        (func $long (drop (call $output (i32.const 1024) (i32.const 200000))))
+        (func (export "sandpool_task_long") (param i32 i32) (result i32) (call $long) (i32.const 0))
+        (func (export "sandpool_task_long_and_says_so") (param i32 i32) (result i32) (call $long)
+            (drop (call $output (i32.const 8) (i32.const 12))) (i32.const 2))
+        (func (export "sandpool_task_long_then_short") (param i32 i32) (result i32) (call $long)
+            (drop (call $output (i32.const 8) (i32.const 12))) (i32.const 0))
         (func (export "sandpool_task_fail") (param i32 i32) (result i32)
             (drop (call $output (i32.const 8) (i32.const 12))) (i32.const 1))
         (func (export "sandpool_task_trap") (param i32 i32) (result i32) unreachable)
@@ -120,6 +128,19 @@ fn a_task_that_takes_too_long_is_killed_and_no_other() {
         for (n, future) in quick.into_iter().enumerate() {
             assert_eq!(future.result().unwrap(), [n as u8]);
         }
+    }
+}
+
+#[test]
+fn an_output_is_as_large_as_it_may_be() {
+    let module = module();
+    for isolation in [Isolation::Worker, Isolation::Task] {
+        let pool = pool(&module).isolation(isolation).output_max(100_000).build().unwrap();
+        for task in ["long", "long_and_says_so"] {
+            assert_eq!(bytes(&pool, task, b"").unwrap_err(), Failure::OutputTooLarge, "{task}");
+        }
+        assert_eq!(bytes(&pool, "long_then_short", b"").unwrap(), b"no such luck");
+        assert_eq!(bytes(&pool, "echo", b"").unwrap(), b"", "what one has tried is nothing to the next");
     }
 }
 
