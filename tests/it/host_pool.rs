@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sandpool::{
-    Event, ExitStatus, Failure, Format, Isolation, Module, Output, Pool, PoolBuilder, Trap,
+    Event, ExitStatus, Failure, Format, Isolation, Module, Output, Pool, PoolBuilder, PoolEnd, Trap,
 };
 
 use crate::procfs;
@@ -142,6 +142,29 @@ fn an_output_is_as_large_as_it_may_be() {
         assert_eq!(bytes(&pool, "long_then_short", b"").unwrap(), b"no such luck");
         assert_eq!(bytes(&pool, "echo", b"").unwrap(), b"", "what one has tried is nothing to the next");
     }
+}
+
+#[test]
+fn a_worker_that_is_not_ready_in_time_ends_the_pool() {
+    let text = r#"(module (memory (export "memory") 1) (start $loop) (func $loop (loop $l (br $l)))
+        (func (export "sandpool_task_any") (param i32 i32) (result i32) (i32.const 0)))"#;
+    let module = Module::from_bytes("stuck", text.as_bytes()).unwrap();
+    let error = pool(&module).start_timeout(Duration::from_millis(50)).build().unwrap_err();
+    let sandpool::Error::Pool(PoolEnd::Initializer(why)) = error else { panic!("{error}") };
+    assert_eq!(why, "it took longer than 50ms");
+}
+
+#[test]
+fn a_pool_says_how_it_has_ended() {
+    let module = module();
+    let pool = pool(&module).build().unwrap();
+    assert_eq!(pool.ended(), None);
+    pool.close();
+    pool.join().unwrap();
+    assert_eq!(pool.ended(), Some(PoolEnd::Closed));
+    let pool = self::pool(&module).build().unwrap();
+    procfs::kill(pool.supervisor_pid(), nix::sys::signal::Signal::SIGKILL, |_| true);
+    assert!(procfs::eventually(|| pool.ended() == Some(PoolEnd::SupervisorLost)));
 }
 
 #[test]

@@ -45,6 +45,7 @@ const AGAIN_NANOS: u64 = 5_000_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) task_timeout: Option<Duration>,
+    pub(super) start_timeout: Option<Duration>,
     pub(super) retries: u32,
 }
 
@@ -101,6 +102,8 @@ enum Pending {
 #[derive(Debug)]
 struct Worker {
     handle: WorkerHandle,
+    /// When it was asked for, in nanoseconds.
+    since: u64,
     is_ready: bool,
     name: String,
     pid: u32,
@@ -206,6 +209,14 @@ impl Shared {
     pub(super) fn resize(&self, workers: usize) {
         locked(&self.core).wanted = workers;
         self.waiter.poke();
+    }
+
+    /// Why the pool has ended, if it has.
+    pub(super) fn ended(&self) -> Option<PoolEnd> {
+        match &locked(&self.core).state {
+            State::Ended(end) => Some(end.clone()),
+            State::Running | State::Closing | State::Closed => None,
+        }
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -342,6 +353,7 @@ impl Core {
         }
         self.look_after_workers();
         self.look_after_deadlines();
+        self.look_after_starts();
         self.refill();
         self.start_workers();
         self.go_on_closing();
@@ -357,7 +369,7 @@ impl Core {
             && self.in_flight > 0
         {
             let now = nanos_now();
-            let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+            let timeout = nanos_of(timeout);
             nanos = nanos.min(timeout);
             for worker in &self.workers {
                 if let Some(claims) = self.link.claims(worker.handle)
@@ -367,6 +379,13 @@ impl Core {
                 }
             }
             nanos = nanos.max(100_000);
+        }
+        if let Some(timeout) = self.rules.start_timeout {
+            let now = nanos_now();
+            for worker in self.workers.iter().filter(|worker| !worker.is_ready) {
+                let left = worker.since.saturating_add(nanos_of(timeout)).saturating_sub(now);
+                nanos = nanos.min(left.max(100_000));
+            }
         }
         nanos
     }
@@ -613,7 +632,7 @@ impl Core {
     }
 
     fn look_after_deadlines(&mut self) {
-        let timeout = self.rules.task_timeout.map(|timeout| timeout.as_nanos() as u64);
+        let timeout = self.rules.task_timeout.map(nanos_of);
         if timeout.is_none() && self.listeners.is_empty() {
             return;
         }
@@ -634,6 +653,17 @@ impl Core {
         }
     }
 
+    /// A worker that isn't ready in time ends the pool, as one does whose initializer fails.
+    fn look_after_starts(&mut self) {
+        let Some(timeout) = self.rules.start_timeout else { return };
+        let now = nanos_now();
+        let is_late =
+            |worker: &Worker| !worker.is_ready && now.saturating_sub(worker.since) >= nanos_of(timeout);
+        if self.workers.iter().any(is_late) {
+            self.end(PoolEnd::Initializer(format!("it took longer than {timeout:?}")));
+        }
+    }
+
     fn start_workers(&mut self) {
         if !matches!(self.state, State::Running | State::Closing) {
             return;
@@ -641,7 +671,8 @@ impl Core {
         while self.workers.len() < self.wanted + self.retiring {
             match self.link.start_worker() {
                 Ok(handle) => {
-                    self.workers.push(Worker { handle, is_ready: false, name: String::new(), pid: 0 })
+                    let (since, name) = (nanos_now(), String::new());
+                    self.workers.push(Worker { handle, since, is_ready: false, name, pid: 0 });
                 }
                 Err(errno) if self.workers.is_empty() && !self.is_stuck => {
                     return self.end(PoolEnd::Worker(errno.to_string()));
@@ -710,6 +741,10 @@ impl Core {
 
 fn tell(listeners: &mut Vec<Sender<Event>>, event: Event) {
     listeners.retain(|listener| listener.send(event.clone()).is_ok());
+}
+
+fn nanos_of(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn text(bytes: &[u8]) -> String {
