@@ -168,6 +168,24 @@ fn a_pool_says_how_it_has_ended() {
 }
 
 #[test]
+fn what_a_terminal_sends_to_all_is_nothing_to_workers() {
+    use nix::sys::signal::Signal;
+    let module = module();
+    for isolation in [Isolation::Worker, Isolation::Task] {
+        let pool = pool(&module).isolation(isolation).build().unwrap();
+        for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+            for worker in procfs::children(pool.supervisor_pid()) {
+                procfs::kill(worker, signal, |_| true);
+            }
+        }
+        assert_eq!(bytes(&pool, "echo", b"hello").unwrap(), b"hello");
+        pool.close();
+        pool.join().unwrap();
+        assert_eq!(pool.stats().workers_lost, 0, "{isolation:?}");
+    }
+}
+
+#[test]
 fn each_task_has_a_fresh_sandbox_if_it_is_to() {
     let module = module();
     let count = |isolation| {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use sandpool_abi::process::EXITED;
 use wasmtime::{InstancePre, Store};
 
@@ -79,8 +79,13 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
 
 /// Signals, descriptors and runtime of a guest process.
 fn reset_process(image: &Image) -> std::io::Result<OwnedFd> {
-    // The supervisor blocks what it takes from descriptors; a guest is to die of it.
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what a terminal sends to all of
+    // its processes says nothing to a worker: the owner of the pool may want to have the rest done first.
+    let mut blocked = SigSet::empty();
+    if image.config.role == Role::Pool {
+        blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]);
+    }
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
     let doorbell = crate::sys::fd::keep_only_up_to(image.doorbell.as_raw_fd(), DOORBELL)?;
     // wasmtime-wasi makes a runtime with threads if none is current. This one has no thread and no descriptor.
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
