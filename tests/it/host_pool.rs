@@ -32,6 +32,12 @@ fn module() -> Module {
             (drop (call $output (i32.const 1024) (local.get $len))))
         (func (export "sandpool_task_echo") (param i32 i32) (result i32)
             (call $copy (local.get 1)) (i32.const 0))
+        (func $long (drop (call $output (i32.const 1024) (i32.const 200000))))
+        (func (export "sandpool_task_long") (param i32 i32) (result i32) (call $long) (i32.const 0))
+        (func (export "sandpool_task_long_and_says_so") (param i32 i32) (result i32) (call $long)
+            (drop (call $output (i32.const 8) (i32.const 12))) (i32.const 2))
+        (func (export "sandpool_task_long_then_short") (param i32 i32) (result i32) (call $long)
+            (drop (call $output (i32.const 8) (i32.const 12))) (i32.const 0))
         (func (export "sandpool_task_fail") (param i32 i32) (result i32)
             (drop (call $output (i32.const 8) (i32.const 12))) (i32.const 1))
         (func (export "sandpool_task_trap") (param i32 i32) (result i32) unreachable)
@@ -127,6 +133,60 @@ fn a_task_that_takes_too_long_is_killed_and_no_other() {
         for (n, future) in quick.into_iter().enumerate() {
             assert_eq!(future.result().unwrap(), [n as u8]);
         }
+    }
+}
+
+#[test]
+fn an_output_is_as_large_as_it_may_be() {
+    let module = module();
+    for isolation in [Isolation::Worker, Isolation::Task] {
+        let pool = pool(&module).isolation(isolation).output_max(100_000).build().unwrap();
+        for task in ["long", "long_and_says_so"] {
+            assert_eq!(bytes(&pool, task, b"").unwrap_err(), Failure::OutputTooLarge, "{task}");
+        }
+        assert_eq!(bytes(&pool, "long_then_short", b"").unwrap(), b"no such luck");
+        assert_eq!(bytes(&pool, "echo", b"").unwrap(), b"", "what one has tried is nothing to the next");
+    }
+}
+
+#[test]
+fn a_worker_that_is_not_ready_in_time_ends_the_pool() {
+    let text = r#"(module (memory (export "memory") 1) (start $loop) (func $loop (loop $l (br $l)))
+        (func (export "sandpool_task_any") (param i32 i32) (result i32) (i32.const 0)))"#;
+    let module = Module::from_bytes("stuck", text.as_bytes()).unwrap();
+    let error = pool(&module).start_timeout(Duration::from_millis(50)).build().unwrap_err();
+    let sandpool::Error::Pool(PoolEnd::Initializer(why)) = error else { panic!("{error}") };
+    assert_eq!(why, "it took longer than 50ms");
+}
+
+#[test]
+fn a_pool_says_how_it_has_ended() {
+    let module = module();
+    let pool = pool(&module).build().unwrap();
+    assert_eq!(pool.ended(), None);
+    pool.close();
+    pool.join().unwrap();
+    assert_eq!(pool.ended(), Some(PoolEnd::Closed));
+    let pool = self::pool(&module).build().unwrap();
+    procfs::kill(pool.supervisor_pid(), nix::sys::signal::Signal::SIGKILL, |_| true);
+    assert!(procfs::eventually(|| pool.ended() == Some(PoolEnd::SupervisorLost)));
+}
+
+#[test]
+fn what_a_terminal_sends_to_all_is_nothing_to_workers() {
+    use nix::sys::signal::Signal;
+    let module = module();
+    for isolation in [Isolation::Worker, Isolation::Task] {
+        let pool = pool(&module).isolation(isolation).build().unwrap();
+        for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+            for worker in procfs::children(pool.supervisor_pid()) {
+                procfs::kill(worker, signal, |_| true);
+            }
+        }
+        assert_eq!(bytes(&pool, "echo", b"hello").unwrap(), b"hello");
+        pool.close();
+        pool.join().unwrap();
+        assert_eq!(pool.stats().workers_lost, 0, "{isolation:?}");
     }
 }
 

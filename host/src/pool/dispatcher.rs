@@ -48,6 +48,7 @@ const UNREADY_MAX: u32 = 3;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) task_timeout: Option<Duration>,
+    pub(super) start_timeout: Option<Duration>,
     pub(super) retries: u32,
     /// Workers run a task before they are ready.
     pub(super) has_initializer: bool,
@@ -109,6 +110,8 @@ enum Pending {
 #[derive(Debug)]
 struct Worker {
     handle: WorkerHandle,
+    /// When it was asked for, in nanoseconds.
+    since: u64,
     is_ready: bool,
     name: String,
     pid: u32,
@@ -221,6 +224,14 @@ impl Shared {
     pub(super) fn resize(&self, workers: usize) {
         locked(&self.core).wanted = workers;
         self.waiter.poke();
+    }
+
+    /// Why the pool has ended, if it has.
+    pub(super) fn ended(&self) -> Option<PoolEnd> {
+        match &locked(&self.core).state {
+            State::Ended(end) => Some(end.clone()),
+            State::Running | State::Closing | State::Closed => None,
+        }
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -357,6 +368,7 @@ impl Core {
         }
         self.look_after_workers();
         self.look_after_deadlines();
+        self.look_after_starts();
         self.refill();
         self.start_workers();
         self.go_on_closing();
@@ -372,7 +384,7 @@ impl Core {
             && self.in_flight > 0
         {
             let now = nanos_now();
-            let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+            let timeout = nanos_of(timeout);
             nanos = nanos.min(timeout);
             for worker in &self.workers {
                 if let Some(claims) = self.link.claims(worker.handle)
@@ -382,6 +394,13 @@ impl Core {
                 }
             }
             nanos = nanos.max(100_000);
+        }
+        if let Some(timeout) = self.rules.start_timeout {
+            let now = nanos_now();
+            for worker in self.workers.iter().filter(|worker| !worker.is_ready) {
+                let left = worker.since.saturating_add(nanos_of(timeout)).saturating_sub(now);
+                nanos = nanos.min(left.max(100_000));
+            }
         }
         nanos
     }
@@ -654,7 +673,7 @@ impl Core {
     }
 
     fn look_after_deadlines(&mut self) {
-        let timeout = self.rules.task_timeout.map(|timeout| timeout.as_nanos() as u64);
+        let timeout = self.rules.task_timeout.map(nanos_of);
         if timeout.is_none() && self.listeners.is_empty() {
             return;
         }
@@ -675,6 +694,17 @@ impl Core {
         }
     }
 
+    /// A worker that isn't ready in time ends the pool, as one does whose initializer fails.
+    fn look_after_starts(&mut self) {
+        let Some(timeout) = self.rules.start_timeout else { return };
+        let now = nanos_now();
+        let is_late =
+            |worker: &Worker| !worker.is_ready && now.saturating_sub(worker.since) >= nanos_of(timeout);
+        if self.workers.iter().any(is_late) {
+            self.end(PoolEnd::Initializer(format!("it took longer than {timeout:?}")));
+        }
+    }
+
     fn start_workers(&mut self) {
         if !matches!(self.state, State::Running | State::Closing) {
             return;
@@ -682,7 +712,8 @@ impl Core {
         while self.workers.len() < self.wanted + self.retiring {
             match self.link.start_worker() {
                 Ok(handle) => {
-                    self.workers.push(Worker { handle, is_ready: false, name: String::new(), pid: 0 })
+                    let (since, name) = (nanos_now(), String::new());
+                    self.workers.push(Worker { handle, since, is_ready: false, name, pid: 0 });
                 }
                 Err(errno) if self.workers.is_empty() && !self.is_stuck => {
                     return self.end(PoolEnd::Worker(errno.to_string()));
@@ -752,6 +783,10 @@ impl Core {
 
 fn tell(listeners: &mut Vec<Sender<Event>>, event: Event) {
     listeners.retain(|listener| listener.send(event.clone()).is_ok());
+}
+
+fn nanos_of(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -86,7 +86,8 @@ pub enum PoolEnd {
     /// It was terminated, or dropped.
     #[error("it was terminated")]
     Terminated,
-    /// The initializer of a worker has failed: why.
+    /// A worker couldn't become ready: the module fails when it starts, or the initializer has failed, or it took too long:
+    /// why.
     #[error("the initializer failed: {0}")]
     Initializer(String),
     /// A worker couldn't be started: why.

@@ -152,6 +152,13 @@ impl PoolBuilder<'_> {
         self
     }
 
+    /// How long a worker may take until it is ready for tasks: for what the module does when it starts, and for the
+    /// initializer. If one takes longer, the pool ends. The default is without end.
+    pub fn start_timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.rules.start_timeout = Some(timeout);
+        self
+    }
+
     /// How often a task is tried again whose process has crashed, was killed, or took too long. An error that the task
     /// has returned itself isn't tried again. The default is 0.
     pub fn retries(&mut self, retries: u32) -> &mut Self {
@@ -213,8 +220,8 @@ impl PoolBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Pool`] if the initializer fails or no worker can be started; [`Error::UnknownTask`] if there is no such
-    /// initializer; [`Error::NotInitialized`],
+    /// [`Error::Pool`] if the initializer fails or takes too long, or no worker can be started; [`Error::UnknownTask`] if
+    /// there is no such initializer; [`Error::NotInitialized`],
     /// [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
     pub fn build(&mut self) -> Result<Pool> {
         let workers = match self.workers {
@@ -233,7 +240,7 @@ impl PoolBuilder<'_> {
         if let Some(why) = &self.refused {
             return invalid(format!("the initializer's input cannot be encoded: {why}"), "send plain data");
         }
-        if self.rules.task_timeout == Some(Duration::ZERO) {
+        if [self.rules.task_timeout, self.rules.start_timeout].contains(&Some(Duration::ZERO)) {
             return invalid("a task cannot take no time".to_owned(), "leave the timeout out");
         }
         if let Some((task, ..)) = &self.setup.initializer {
@@ -329,7 +336,13 @@ impl Pool {
                 max_tasks: 0,
                 initializer: None,
             },
-            rules: Rules { task_timeout: None, retries: 0, has_initializer: false, bytes_max: 0 },
+            rules: Rules {
+                task_timeout: None,
+                start_timeout: None,
+                retries: 0,
+                has_initializer: false,
+                bytes_max: 0,
+            },
             refused: None,
         }
     }
@@ -512,6 +525,12 @@ impl Pool {
     #[must_use]
     pub fn supervisor_pid(&self) -> u32 {
         self.supervisor_pid
+    }
+
+    /// Why it has ended, if it has. It then takes no tasks any more.
+    #[must_use]
+    pub fn ended(&self) -> Option<PoolEnd> {
+        self.shared.ended()
     }
 
     /// Takes no more tasks. What was submitted is done.

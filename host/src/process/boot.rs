@@ -85,11 +85,11 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
 
 /// Signals, descriptors and runtime of a guest process.
 fn reset_process(image: &Image) -> std::io::Result<OwnedFd> {
-    // The supervisor blocks what it takes from descriptors; a guest is to die of it.
+    // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what a terminal sends to all of
+    // its processes says nothing to a worker: the owner of the pool may want to have the rest done first.
     let mut blocked = SigSet::empty();
     if image.config.role == Role::Pool {
-        // From the terminal, to all its processes: it is for the owner to say which tasks are still to be done.
-        blocked.extend([Signal::SIGINT, Signal::SIGHUP]);
+        blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]);
     }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
     let doorbell = crate::sys::fd::keep_only_up_to(image.doorbell.as_raw_fd(), DOORBELL)?;

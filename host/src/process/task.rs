@@ -46,15 +46,17 @@ pub(crate) struct Task {
     output_max: u64,
     /// Whether it had more.
     is_too_large: bool,
+    /// Whether any output had, of which the last one may say no more than that.
+    was_too_large: bool,
 }
 
 impl Task {
     /// Takes the output over; the last one counts.
     pub(crate) fn set_output(&mut self, bytes: &[u8]) -> Result<()> {
         self.output.clear();
-        if bytes.len() as u64 > self.output_max {
-            // Whatever the task says of that.
-            self.is_too_large = true;
+        self.is_too_large = bytes.len() as u64 > self.output_max;
+        self.was_too_large |= self.is_too_large;
+        if self.is_too_large {
             return Err(Errno::Msgsize);
         }
         self.output.extend_from_slice(bytes);
@@ -290,6 +292,7 @@ impl Worker {
         if let Some(task) = &mut store.data_mut().process.task {
             task.output.clear();
             task.is_too_large = false;
+            task.was_too_large = false;
             task.input.clear();
             task.input.extend_from_slice(input);
         }
@@ -298,9 +301,12 @@ impl Worker {
             Ok(code) => code,
             Err(error) => exit::crash(store.data(), &error),
         };
-        let is_too_large = store.data().process.task.as_ref().is_some_and(|task| task.is_too_large);
+        let task = store.data().process.task.as_ref();
+        let (is_too_large, was_too_large) =
+            task.map_or((false, false), |task| (task.is_too_large, task.was_too_large));
         Ok(match code as u32 {
             _ if is_too_large => Kind::TooLarge,
+            sandpool_abi::task::REFUSED if was_too_large => Kind::TooLarge,
             sandpool_abi::task::DONE => Kind::Done,
             sandpool_abi::task::REFUSED => Kind::Refused,
             sandpool_abi::task::UNSUPPORTED => Kind::Unsupported,
