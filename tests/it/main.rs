@@ -16,6 +16,7 @@ mod examples;
 mod ipc;
 mod lifetime;
 mod module;
+mod pool;
 mod proc;
 mod process;
 mod procfs;
