@@ -88,3 +88,54 @@ fn exactly_the_task_that_goes_wrong_fails() {
     // So small that what is too large for it is in no hurry to be made.
     promises("pool_failures", &["--arena-size", "64MiB"], &all);
 }
+
+#[test]
+fn what_an_executor_promises() {
+    promises(
+        "pool_executor",
+        &[],
+        &[
+            "each has its result",
+            "map",
+            "running",
+            "what runs can't be cancelled",
+            "callbacks in their order",
+            "what waits can be cancelled",
+            "its exception",
+            "which alone were done",
+            "cancelled or done, never both",
+            "the first",
+            "not in time",
+            "an error is an exception",
+            "the first that fails",
+            "the slow one comes last",
+            "as completed, not in time",
+            "futures of two executors",
+            "a death breaks one future",
+            "and nobody is left",
+            "others are cancelled",
+            "what ran is done",
+        ],
+    );
+}
+
+#[test]
+fn what_a_scoped_map_promises() {
+    promises(
+        "pool_scoped",
+        &[],
+        &[
+            "it borrows what it likes",
+            "what it changes, it changes elsewhere",
+            "no worker is left",
+            "which fail",
+            "and why",
+            "all others are there",
+            "a map fails as a whole",
+            "retries",
+            "a timeout",
+            "queues",
+            "in a child",
+        ],
+    );
+}

@@ -92,7 +92,8 @@ pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
 pub use pipe::{Connection, Pipe, PipeBuilder, RecvError, SendError};
 pub use pool::futures;
 pub use pool::{
-    AsyncResult, Cause, IMap, Options, Pool, PoolBuilder, PoolEnd, PoolError, StartMethod, Stats, TaskError,
+    AsyncResult, Cause, IMap, Options, Pool, PoolBuilder, PoolEnd, PoolError, Scoped, StartMethod, Stats,
+    TaskError, scoped_map,
 };
 pub use process::{
     Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Trap,

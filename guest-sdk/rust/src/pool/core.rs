@@ -319,11 +319,18 @@ impl<'s> Core<'s> {
 
     /// Takes a chunk. It goes out with the next `pump`.
     pub(super) fn submit(&self, chunk: Chunk) {
-        if chunk.parts > 0 {
+        if chunk.parts == 0 {
+            return;
+        }
+        let end = {
             let mut state = self.state.borrow_mut();
             state.stats.submitted += u64::from(chunk.parts);
-            state.backlog.push_back(chunk);
-        }
+            match &state.phase {
+                Phase::Ended(end) => end.clone(),
+                _ => return state.backlog.push_back(chunk),
+            }
+        };
+        self.fail_all(&chunk, &end);
     }
 
     /// Puts what is to be put, as far as there is room.
@@ -897,11 +904,16 @@ impl<'s> Core<'s> {
         let backlog = std::mem::take(&mut self.state.borrow_mut().backlog);
         self.state.borrow_mut().unfinished = 0;
         for chunk in chunks.into_iter().chain(backlog).filter(|chunk| !chunk.is_dropped()) {
-            for part in 0..chunk.parts {
-                self.fail(&chunk, part, Cause::Pool(why.clone()), None);
-            }
-            self.tell(chunk.job);
+            self.fail_all(&chunk, &why);
         }
+    }
+
+    /// None of these is done any more.
+    fn fail_all(&self, chunk: &Chunk, end: &PoolEnd) {
+        for part in 0..chunk.parts {
+            self.fail(chunk, part, Cause::Pool(end.clone()), None);
+        }
+        self.tell(chunk.job.clone());
     }
 
     /// Changes how many workers there are to be.

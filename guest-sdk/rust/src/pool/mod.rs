@@ -8,6 +8,8 @@
 //! | `feed` | how input is cut into chunks, and how far ahead it is read |
 //! | `job`, `result`, `imap` | what one waits for |
 //! | `options` | how tasks are given to a pool |
+//! | `futures` | Python's `concurrent.futures` on top of that |
+//! | `scoped` | maps that fork for the call |
 
 mod core;
 mod error;
@@ -20,6 +22,7 @@ mod job;
 mod marks;
 mod options;
 mod result;
+mod scoped;
 mod worker;
 
 use std::fmt;
@@ -40,6 +43,7 @@ pub use error::{Cause, PoolEnd, PoolError, TaskError};
 pub use imap::IMap;
 pub use options::Options;
 pub use result::AsyncResult;
+pub use scoped::{Scoped, scoped_map};
 
 /// Processes that stand ready to run functions: workers.
 ///
