@@ -274,7 +274,8 @@ fn idle(method: StartMethod) -> Outcome {
     pool.map(|n: u64| n, 0..10)?;
     for round in 0..5 {
         let children = active_children()?;
-        let victim = children.get(round % 2).ok_or("no workers")?;
+        // The pool may still have to notice that one is gone.
+        let victim = children.get(round % children.len().max(1)).ok_or("no workers")?;
         victim.kill()?;
         victim.join()?;
         let sum: u64 = pool.map(|n: u64| n, 0..100)?.into_iter().sum();
@@ -282,11 +283,10 @@ fn idle(method: StartMethod) -> Outcome {
             return Err(format!("the sum is {sum}").into());
         }
     }
-    same(
-        &format!("{method:?}: idle workers are replaced"),
-        (pool.stats().failed, pool.stats().workers),
-        (0, 2),
-    )
+    while pool.stats().workers != 2 {
+        pool.map(|n: u64| n, 0..10)?;
+    }
+    same(&format!("{method:?}: idle workers are replaced"), pool.stats().failed, 0)
 }
 
 /// Something goes wrong after the pool was closed.
