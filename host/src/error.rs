@@ -235,6 +235,10 @@ pub enum ExitCode {
     Success = 0,
     /// the command line makes no sense
     Usage = 2,
+    /// `sandpool map`: some records failed, and the others are done
+    RecordsFailed = 118,
+    /// `sandpool map`: a record failed, and the rest was not done
+    Stopped = 119,
     /// the guest toolchain is missing, or a guest didn't compile
     Toolchain = 120,
     /// the module was refused
@@ -254,6 +258,8 @@ impl ExitCode {
     pub const ALL: &[Self] = &[
         Self::Success,
         Self::Usage,
+        Self::RecordsFailed,
+        Self::Stopped,
         Self::Toolchain,
         Self::Module,
         Self::Grant,
@@ -274,6 +280,8 @@ impl ExitCode {
         match self {
             Self::Success => "everything went well",
             Self::Usage => "the command line makes no sense",
+            Self::RecordsFailed => "map: some records failed, and the others are done",
+            Self::Stopped => "map: a record failed, and the rest was not done",
             Self::Toolchain => "the guest toolchain is missing, or a guest did not compile",
             Self::Module => "the module was refused",
             Self::Grant => "a directory could not be granted",

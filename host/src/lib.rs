@@ -39,8 +39,8 @@ pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provisi
 pub use error::{Error, ExitCode, Result};
 pub use owner::init;
 pub use pool::{
-    AsCompleted, Completed, Event, Failure, Format, Imap, Isolation, Output, Pool, PoolBuilder, PoolEnd,
-    Records, Stats, TaskError, TaskFuture, as_completed,
+    AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
+    PoolEnd, Records, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
 };
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;

@@ -17,6 +17,7 @@ mod host_pool;
 mod ipc;
 mod lifetime;
 mod module;
+mod pool;
 mod proc;
 mod process;
 mod procfs;

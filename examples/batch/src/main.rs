@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
         match result {
             Ok(reading) => readings.push((reading, verse)),
             // Then the others have none either.
-            Err(error) if matches!(error.cause, Failure::NoTask | Failure::PoolEnded(_)) => {
+            Err(error) if matches!(error.cause, Failure::NoTask(_) | Failure::PoolEnded(_)) => {
                 return Err(error.into());
             }
             Err(error) => failures.push((error, verse)),

@@ -45,7 +45,7 @@ impl From<Error> for Refusal {
         let (status, kind) = match &error {
             Error::UnknownTask { .. } => (StatusCode::NOT_FOUND, "no-task"),
             // It traps, or doesn't come to an end, before it has a task.
-            Error::Pool(PoolEnd::Initializer(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "module"),
+            Error::Pool(PoolEnd::Worker(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "module"),
             error if error.exit_code() == ExitCode::Module => (StatusCode::BAD_REQUEST, "module"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
@@ -57,7 +57,7 @@ impl From<Error> for Refusal {
 impl From<TaskError> for Refusal {
     fn from(error: TaskError) -> Self {
         let status = match &error.cause {
-            Failure::NoTask => StatusCode::NOT_FOUND,
+            Failure::NoTask(_) => StatusCode::NOT_FOUND,
             Failure::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
             Failure::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::NotRunning | Failure::PoolEnded(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -44,9 +44,9 @@ pub enum Failure {
     /// It doesn't know the format of the input.
     #[error("it does not know the format of its input")]
     Unsupported,
-    /// The module has no task of this name.
-    #[error("the module has no such task")]
-    NoTask,
+    /// The module has no task of this name; the nearest that there is.
+    #[error("the module has no such task{}", nearest(.0.as_deref()))]
+    NoTask(Option<String>),
     /// The process that ran it has ended: it has called exit, panicked (exit code 1), trapped, hit a limit, or was killed.
     #[error("its process ended: {0}")]
     Ended(ExitStatus),
@@ -86,11 +86,10 @@ pub enum PoolEnd {
     /// It was terminated, or dropped.
     #[error("it was terminated")]
     Terminated,
-    /// A worker couldn't become ready: the module fails when it starts, or the initializer has failed, or it took too long:
-    /// why.
+    /// The initializer of a worker has failed, or took too long: why.
     #[error("the initializer failed: {0}")]
     Initializer(String),
-    /// A worker couldn't be started: why.
+    /// A worker couldn't be started, or the module fails, or takes too long, when it starts: why.
     #[error("no worker can be started: {0}")]
     Worker(String),
     /// The supervisor has ended, and all workers with it.
@@ -99,6 +98,10 @@ pub enum PoolEnd {
     /// A worker has damaged the memory that the pool shares.
     #[error("the arena is damaged")]
     Damaged,
+}
+
+fn nearest(name: Option<&str>) -> String {
+    name.map(|name| format!("; the nearest that there is: {name}")).unwrap_or_default()
 }
 
 impl Failure {
@@ -110,7 +113,7 @@ impl Failure {
     /// One word for it, for records and metrics.
     ///
     /// ```
-    /// assert_eq!(sandpool::Failure::NoTask.kind(), "no-task");
+    /// assert_eq!(sandpool::Failure::NoTask(None).kind(), "no-task");
     /// ```
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -118,7 +121,7 @@ impl Failure {
             Self::Failed(_) => "error",
             Self::Refused(_) => "refused",
             Self::Unsupported => "unsupported",
-            Self::NoTask => "no-task",
+            Self::NoTask(_) => "no-task",
             Self::Ended(ExitStatus::Exited(_)) => "exit",
             Self::Ended(ExitStatus::Signaled(_)) => "signal",
             Self::Ended(ExitStatus::Trapped(_)) => "trap",

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use super::error::{Failure, TaskError};
+use super::stream::Channel;
 use crate::codec;
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -58,6 +59,8 @@ pub(super) enum Sink {
     Cell(Arc<Cell>),
     /// One of many, by its number among them.
     Stream(Arc<Stream>, u64),
+    /// The same, where another thread feeds.
+    Channel(Arc<Channel>, u64),
 }
 
 impl Sink {
@@ -65,6 +68,7 @@ impl Sink {
         match self {
             Self::Cell(cell) => cell.complete(outcome),
             Self::Stream(stream, number) => stream.complete(number, outcome),
+            Self::Channel(channel, number) => channel.complete(number, outcome),
         }
     }
 
@@ -77,6 +81,7 @@ impl Sink {
                 state.has_begun
             }
             Self::Stream(stream, _) => !locked(&stream.state).is_abandoned,
+            Self::Channel(channel, _) => channel.is_wanted(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod event;
 mod future;
 mod imap;
 mod link;
+mod stream;
 pub(crate) mod wire;
 
 use std::fmt;
@@ -35,8 +36,10 @@ use self::future::Sink;
 pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
 pub use self::imap::{Imap, Records};
 use self::link::Link;
+pub use self::stream::{Feed, Results, StreamStopper};
 use self::wire::Setup;
 pub use self::wire::{Isolation, Output};
+use crate::engine::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
 use crate::{DirGrant, Error, Module, Result, codec};
@@ -128,6 +131,7 @@ impl PoolBuilder<'_> {
         match codec::encode(input) {
             Ok(input) => {
                 self.setup.initializer = Some((task.to_owned(), Format::Serde as u32, input));
+                self.rules.has_initializer = true;
                 self.refused = None;
             }
             Err(error) => self.refused = Some(error.to_string()),
@@ -168,7 +172,8 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// The most bytes that the output of a task may have, and that are kept of each of its streams. The default is 64 MiB.
+    /// The most bytes that the output of a task may have, and that are kept of each of its streams; a quarter of the arena
+    /// at the most. The default is 64 MiB.
     pub fn output_max(&mut self, bytes: u64) -> &mut Self {
         self.setup.output_max = bytes;
         self
@@ -215,7 +220,8 @@ impl PoolBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Pool`] if the initializer fails or takes too long, or no worker can be started; [`Error::NotInitialized`],
+    /// [`Error::Pool`] if the initializer fails or takes too long, or no worker can be started; [`Error::UnknownTask`] if
+    /// there is no such initializer; [`Error::NotInitialized`],
     /// [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
     pub fn build(&mut self) -> Result<Pool> {
         let workers = match self.workers {
@@ -237,6 +243,12 @@ impl PoolBuilder<'_> {
         if [self.rules.task_timeout, self.rules.start_timeout].contains(&Some(Duration::ZERO)) {
             return invalid("a task cannot take no time".to_owned(), "leave the timeout out");
         }
+        if let Some((task, ..)) = &self.setup.initializer {
+            self.module.task(task)?;
+        }
+        let quarter = self.config.arena_size / 4;
+        let rules = Rules { bytes_max: quarter, ..self.rules };
+        let setup = Setup { output_max: self.setup.output_max.min(quarter), ..self.setup.clone() };
         let os = |what| move |source| Error::Os { what, source };
         let null = std::fs::File::open("/dev/null").map_err(os("open /dev/null"))?;
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -245,9 +257,9 @@ impl PoolBuilder<'_> {
             Supervisor::start(self.supervisor.as_deref(), &mut self.config, self.module, stdio)?;
         let Ok([memory, doorbell]) = <[_; 2]>::try_from(descriptors) else { return Err(supervisor.lost()) };
         let (link, waiter) =
-            Link::new(&memory, doorbell, self.config.geometry(), &self.setup).map_err(os("map the arena"))?;
+            Link::new(&memory, doorbell, self.config.geometry(), &setup).map_err(os("map the arena"))?;
         let socket = supervisor.socket().clone();
-        let shared = Shared::new(link, waiter, socket, self.rules, workers);
+        let shared = Shared::new(link, waiter, socket, rules, workers);
         let supervisor_pid = supervisor.pid();
         let controlled = shared.clone();
         let control = move || {
@@ -257,7 +269,8 @@ impl PoolBuilder<'_> {
             controlled.supervisor_ended();
         };
         let dispatched = shared.clone();
-        let mut pool = Pool { shared, supervisor_pid, threads: Vec::new() };
+        let tasks = self.module.tasks().iter().map(|task| task.name.clone()).collect();
+        let mut pool = Pool { shared, tasks, supervisor_pid, threads: Vec::new() };
         for (name, work) in [
             ("sandpool-control", Box::new(control) as Box<dyn FnOnce() + Send>),
             ("sandpool-pool", Box::new(move || dispatcher::run(&dispatched))),
@@ -292,6 +305,8 @@ impl PoolBuilder<'_> {
 /// first, call [`close`](Self::close) and [`join`](Self::join).
 pub struct Pool {
     shared: Arc<Shared>,
+    /// The names of the module's tasks.
+    tasks: Vec<String>,
     supervisor_pid: u32,
     threads: Vec<JoinHandle<()>>,
 }
@@ -321,7 +336,13 @@ impl Pool {
                 max_tasks: 0,
                 initializer: None,
             },
-            rules: Rules { task_timeout: None, start_timeout: None, retries: 0 },
+            rules: Rules {
+                task_timeout: None,
+                start_timeout: None,
+                retries: 0,
+                has_initializer: false,
+                bytes_max: 0,
+            },
             refused: None,
         }
     }
@@ -341,7 +362,7 @@ impl Pool {
     /// Has a task run, and doesn't wait for it.
     ///
     /// # Errors
-    /// [`Failure::Encode`], [`Failure::NotRunning`], [`Failure::PoolEnded`]. Other failures are the future's.
+    /// [`Failure::NoTask`], [`Failure::Encode`], [`Failure::NotRunning`], [`Failure::PoolEnded`]. Other failures are the future's.
     #[doc(alias = "apply_async")]
     pub fn submit<I: Serialize + ?Sized, O: DeserializeOwned>(
         &self,
@@ -366,6 +387,15 @@ impl Pool {
         self.submit_as(task.into(), format, input, |completed, _| Ok(completed))
     }
 
+    /// Refuses a task that the module doesn't have.
+    fn check(&self, task: &str) -> Result<(), Failure> {
+        if self.tasks.iter().any(|known| known == task) {
+            return Ok(());
+        }
+        let nearest = nearest_name(self.tasks.iter().map(String::as_str), task);
+        Err(Failure::NoTask(nearest.map(str::to_owned)))
+    }
+
     fn submit_as<T>(
         &self,
         task: Arc<str>,
@@ -373,6 +403,7 @@ impl Pool {
         input: &[u8],
         decode: fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>,
     ) -> Result<TaskFuture<T>, TaskError> {
+        self.check(&task).map_err(|cause| refusal(&task, cause))?;
         let (future, cell) = TaskFuture::new(task.clone(), decode);
         let submitted = self.shared.submit([Task::new(task.clone(), format as u32, input, Sink::Cell(cell))]);
         submitted.map_err(|cause| refusal(&task, cause))?;
@@ -435,6 +466,30 @@ impl Pool {
         ordered: bool,
     ) -> Records<'_, impl Iterator<Item = B>> {
         Records::new(self, task, format, inputs.into_iter(), ordered)
+    }
+
+    /// A stream of inputs through a task, of which one thread feeds one end, and another takes results from the other.
+    ///
+    /// ```no_run
+    /// # fn example(pool: &sandpool::Pool) {
+    /// let (mut feed, results) = pool.stream("upper", sandpool::Format::Text, true);
+    /// std::thread::spawn(move || {
+    ///     for line in std::io::stdin().lines().map_while(Result::ok) {
+    ///         feed.put(line.as_bytes());
+    ///         feed.flush();
+    ///     }
+    /// });
+    /// for (number, outcome) in results {
+    ///     println!("{number}: {outcome:?}");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// Inputs are numbered from 0 on, and results come in their order if they are to. Neither end waits for more than it must:
+    /// a slow input keeps no result back, and whoever takes no results keeps the feed waiting, once enough are at work.
+    #[must_use]
+    pub fn stream(&self, task: &str, format: Format, ordered: bool) -> (Feed, Results) {
+        stream::stream(&self.shared, task, format as u32, ordered)
     }
 
     /// Changes how many workers there are. Those that are too many end when they are done with what they do.

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser as _, Subcommand};
 use sandpool::{Error, ExitCode};
 
-use crate::commands::{build, completions, doctor, inspect, man, run};
+use crate::commands::{build, completions, doctor, inspect, man, map, run};
 use crate::text;
 
 /// Multiprocessing for sandboxed WebAssembly.
@@ -21,6 +21,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(run::RunArgs),
+    Map(map::MapArgs),
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Doctor(doctor::DoctorArgs),

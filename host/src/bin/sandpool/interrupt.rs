@@ -6,19 +6,20 @@ use std::{fs, process, thread};
 
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal, raise};
-use sandpool::{ExitStatus, Stopper};
 
 use crate::text;
 
 /// Watches for SIGINT, SIGTERM and SIGHUP.
-#[derive(Debug)]
 pub(crate) struct Interrupt {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+/// What is to be done about a signal; whether it is the first.
+type Call = Box<dyn Fn(Signal, bool) + Send + Sync>;
+
+#[derive(Default)]
 struct Shared {
-    stopper: OnceLock<Stopper>,
+    call: OnceLock<Call>,
     /// The first that was caught.
     signal: Mutex<Option<Signal>>,
     caught: Condvar,
@@ -55,17 +56,16 @@ impl Interrupt {
         Ok(Self { shared })
     }
 
-    /// From now on a signal stops this run. Before, nothing is there to be stopped but this process.
-    pub(crate) fn stops(&self, stopper: Stopper) {
-        let _ = self.shared.stopper.set(stopper);
+    /// From now on a signal calls this. Before, nothing is there to be ended but this process.
+    pub(crate) fn calls(&self, call: impl Fn(Signal, bool) + Send + Sync + 'static) {
+        let _ = self.shared.call.set(Box::new(call));
     }
 
-    /// To be called when the run has ended: dies of the signal that ended it, if one did, so that a shell sees it.
-    /// A terminal's signal goes to the guests as well: the run may be over before it was noticed here.
-    pub(crate) fn die_if_interrupted(&self, status: Option<ExitStatus>) {
-        let died_of_one =
-            SIGNALS.into_iter().any(|signal| status == Some(ExitStatus::Signaled(signal as i32)));
-        let patience = if died_of_one { LATE } else { Duration::ZERO };
+    /// To be called when all has ended: dies of the signal that ended it, if one did, so that a shell sees it.
+    /// A terminal's signal goes to the guests as well: they may have died of this one before it was noticed here.
+    pub(crate) fn die_if_caught(&self, died_of: Option<i32>) {
+        let is_late = SIGNALS.into_iter().any(|signal| died_of == Some(signal as i32));
+        let patience = if is_late { LATE } else { Duration::ZERO };
         let signal = self.shared.signal.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.shared.caught.wait_timeout_while(signal, patience, |signal| signal.is_none());
         let (signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +78,7 @@ impl Interrupt {
 
 impl Shared {
     fn caught(&self, signal: Signal) {
-        let Some(stopper) = self.stopper.get() else { die_of(signal) };
+        let Some(call) = self.call.get() else { die_of(signal) };
         let first = {
             let mut caught = self.signal.lock().unwrap_or_else(PoisonError::into_inner);
             let first = caught.is_none();
@@ -86,12 +86,12 @@ impl Shared {
             first
         };
         self.caught.notify_all();
-        stopper.stop(if first { signal } else { Signal::SIGKILL } as i32);
+        call(signal, first);
     }
 }
 
 /// The signal's disposition is the default one, so it is enough to let it in.
-fn die_of(signal: Signal) -> ! {
+pub(crate) fn die_of(signal: Signal) -> ! {
     let _ = SigSet::from(signal).thread_unblock();
     let _ = raise(signal);
     process::exit(128 + signal as i32)

@@ -3,21 +3,29 @@
 pub(crate) mod build;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+mod guest;
 pub(crate) mod inspect;
 pub(crate) mod man;
+pub(crate) mod map;
 pub(crate) mod run;
 
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
-use sandpool::Error;
 use sandpool::toolchain::BuildOptions;
+use sandpool::{Error, Module};
 
 use crate::cli::Command;
+use crate::text;
 
 /// Does what the command line says.
 pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Map(args) => map::run(args),
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Doctor(args) => doctor::run(args),
@@ -37,4 +45,24 @@ fn module_path(path: &Path, bin: Option<&str>) -> anyhow::Result<PathBuf> {
     }
     let options = BuildOptions { bin: bin.map(str::to_owned), ..BuildOptions::default() };
     Ok(sandpool::toolchain::module_path(path, &options)?)
+}
+
+/// Loads the module, and tells somebody who waits for it at a terminal why they do.
+fn load(path: &Path) -> sandpool::Result<Module> {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    if !io::stderr().is_terminal() {
+        return Module::from_file(path);
+    }
+    let notice = text::printable(&format!("compiling {} …", path.display()));
+    let (loaded, waiting) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                text::note(&notice);
+            }
+        });
+        let module = Module::from_file(path);
+        drop(loaded);
+        module
+    })
 }

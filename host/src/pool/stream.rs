@@ -1,0 +1,327 @@
+//! A stream through a pool: one thread feeds it with inputs, another takes the results. What lies in between is bounded.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::dispatcher::{Shared, Task};
+use super::future::{Outcome, Sink, locked};
+
+/// More inputs than that are never at work.
+const WINDOW_MAX: u64 = 32_768;
+/// Nor more bytes of inputs and results.
+const WINDOW_BYTES: u64 = 64 << 20;
+/// Inputs that are submitted at once, and bytes of them.
+const BATCH: usize = 128;
+const BATCH_BYTES: u64 = 1 << 20;
+
+/// What both ends share.
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    state: Mutex<State>,
+    /// There are results, or no more will come.
+    news: Condvar,
+    /// There is room for inputs, or none are wanted any more.
+    room: Condvar,
+    is_stopped: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: VecDeque<(u64, Outcome)>,
+    /// Inputs that were submitted and whose result wasn't given.
+    at_work: u64,
+    /// Bytes of those, and of their results.
+    bytes: u64,
+    /// The bytes of each input, from the first on whose result wasn't given.
+    lens: VecDeque<u64>,
+    /// The number of that one.
+    first: u64,
+    /// No more inputs will come.
+    is_fed: bool,
+}
+
+impl Channel {
+    pub(super) fn complete(&self, number: u64, outcome: Outcome) {
+        let mut state = locked(&self.state);
+        let len = outcome.as_ref().map_or(0, |completed| completed.value.len() as u64);
+        state.bytes += len;
+        let at = usize::try_from(number - state.first).ok();
+        if let Some(own) = at.and_then(|at| state.lens.get_mut(at)) {
+            *own += len;
+        }
+        state.ready.push_back((number, outcome));
+        drop(state);
+        self.news.notify_one();
+    }
+
+    /// Whether inputs are still to be worked on.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self) {
+        let state = locked(&self.state);
+        self.is_stopped.store(true, Ordering::Relaxed);
+        drop(state);
+        self.room.notify_all();
+        self.news.notify_all();
+    }
+}
+
+impl State {
+    /// The result of an input was given.
+    fn give(&mut self, number: u64) {
+        self.at_work -= 1;
+        let at = usize::try_from(number - self.first).ok();
+        if let Some(len) = at.and_then(|at| self.lens.get_mut(at)) {
+            self.bytes -= std::mem::replace(len, GIVEN);
+        }
+        while let Some(&GIVEN) = self.lens.front() {
+            self.lens.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+/// Stands for the length of an input whose result was given.
+const GIVEN: u64 = u64::MAX;
+
+/// The end of a stream that takes inputs; see [`Pool::stream`](crate::Pool::stream). Dropped, it says that there are no more.
+pub struct Feed {
+    pool: Arc<Shared>,
+    task: Arc<str>,
+    format: u32,
+    channel: Arc<Channel>,
+    /// Not submitted yet.
+    batch: Vec<Task>,
+    lens: Vec<u64>,
+    bytes: u64,
+    next: u64,
+}
+
+impl Feed {
+    /// Adds an input. It may be held back until there are more, [`flush`](Self::flush) is called or this is dropped. Waits as
+    /// long as enough are at work.
+    ///
+    /// `false` if none are wanted any more.
+    pub fn put(&mut self, input: &[u8]) -> bool {
+        let sink = Sink::Channel(self.channel.clone(), self.next);
+        self.batch.push(Task::new(self.task.clone(), self.format, input, sink));
+        self.lens.push(input.len() as u64);
+        self.bytes += input.len() as u64;
+        self.next += 1;
+        if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES {
+            self.flush();
+        }
+        self.channel.is_wanted()
+    }
+
+    /// Submits what is held back.
+    pub fn flush(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        let lens = std::mem::take(&mut self.lens);
+        let bytes = std::mem::take(&mut self.bytes);
+        if batch.is_empty() || !self.wait_for_room(lens, bytes) {
+            return;
+        }
+        let numbers = self.next - batch.len() as u64..self.next;
+        if let Err(cause) = self.pool.submit(batch) {
+            for number in numbers {
+                self.channel.complete(number, Err(super::refusal(&self.task, cause.clone())));
+            }
+        }
+    }
+
+    /// Waits until there is room, and takes it. `false` if nothing is wanted any more.
+    fn wait_for_room(&self, lens: Vec<u64>, bytes: u64) -> bool {
+        let mut state = locked(&self.channel.state);
+        loop {
+            if !self.channel.is_wanted() {
+                return false;
+            }
+            if state.at_work == 0 {
+                break;
+            }
+            drop(state);
+            let size = self.pool.depth().saturating_mul(2).min(WINDOW_MAX);
+            state = locked(&self.channel.state);
+            if state.at_work < size && state.bytes < WINDOW_BYTES {
+                break;
+            }
+            if self.channel.is_wanted() {
+                state = self.channel.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        state.at_work += lens.len() as u64;
+        state.bytes += bytes;
+        state.lens.extend(lens);
+        true
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.flush();
+        locked(&self.channel.state).is_fed = true;
+        self.channel.news.notify_all();
+    }
+}
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("task", &self.task).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+/// The end of a stream that gives results; see [`Pool::stream`](crate::Pool::stream). Dropped, it stops the stream.
+pub struct Results {
+    channel: Arc<Channel>,
+    is_ordered: bool,
+    /// What has come.
+    ready: VecDeque<(u64, Outcome)>,
+    /// If they are to be in order: those that wait for their turn, from the next one on.
+    waiting: VecDeque<Option<Outcome>>,
+    /// The number of the next one.
+    next: u64,
+    /// What was given since the other end was told.
+    given: Vec<u64>,
+}
+
+impl Results {
+    /// The next result, with the number of its input. Waits for no longer than that.
+    ///
+    /// # Errors
+    /// [`Timeout`](RecvTimeoutError::Timeout) if there is none by then, [`Disconnected`](RecvTimeoutError::Disconnected)
+    /// behind the last one.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<(u64, Outcome), RecvTimeoutError> {
+        if let Some(next) = self.turn() {
+            return Ok(next);
+        }
+        let end = Instant::now().checked_add(timeout);
+        let channel = self.channel.clone();
+        let mut state = locked(&channel.state);
+        loop {
+            for number in self.given.drain(..) {
+                state.give(number);
+            }
+            channel.room.notify_one();
+            while state.ready.is_empty() {
+                if state.at_work == 0 && (state.is_fed || !channel.is_wanted()) {
+                    return Err(RecvTimeoutError::Disconnected);
+                }
+                let left = end.map_or(timeout, |end| end.saturating_duration_since(Instant::now()));
+                if left.is_zero() {
+                    return Err(RecvTimeoutError::Timeout);
+                }
+                state = channel.news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            self.ready = std::mem::take(&mut state.ready);
+            if let Some(next) = self.turn() {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// The next one, if it has come and it is its turn.
+    fn turn(&mut self) -> Option<(u64, Outcome)> {
+        if !self.is_ordered {
+            let (number, outcome) = self.ready.pop_front()?;
+            self.given.push(number);
+            return Some((number, outcome));
+        }
+        for (number, outcome) in self.ready.drain(..) {
+            let at = usize::try_from(number - self.next).ok()?;
+            if at >= self.waiting.len() {
+                self.waiting.resize_with(at + 1, || None);
+            }
+            *self.waiting.get_mut(at)? = Some(outcome);
+        }
+        let outcome = self.waiting.front_mut()?.take()?;
+        self.waiting.pop_front();
+        let number = self.next;
+        self.next += 1;
+        self.given.push(number);
+        Some((number, outcome))
+    }
+
+    /// Something that stops the stream, from any thread.
+    #[must_use]
+    pub fn stopper(&self) -> StreamStopper {
+        StreamStopper { channel: self.channel.clone() }
+    }
+
+    /// Whether it was stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        !self.channel.is_wanted()
+    }
+}
+
+impl Iterator for Results {
+    type Item = (u64, Outcome);
+
+    /// Waits for the next result.
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.next_timeout(Duration::MAX) {
+                Ok(next) => return Some(next),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Results {
+    fn drop(&mut self) {
+        self.channel.stop();
+    }
+}
+
+impl fmt::Debug for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Results").field("is_ordered", &self.is_ordered).finish_non_exhaustive()
+    }
+}
+
+/// Stops a stream: no more inputs are taken. Those that a worker has begun get their results, and all others that were taken
+/// [`Failure::Cancelled`](crate::Failure::Cancelled).
+#[derive(Debug, Clone)]
+pub struct StreamStopper {
+    channel: Arc<Channel>,
+}
+
+impl StreamStopper {
+    /// Stops it.
+    pub fn stop(&self) {
+        self.channel.stop();
+    }
+}
+
+/// Both ends of a stream.
+pub(super) fn stream(pool: &Arc<Shared>, task: &str, format: u32, is_ordered: bool) -> (Feed, Results) {
+    let channel = Arc::<Channel>::default();
+    let feed = Feed {
+        pool: pool.clone(),
+        task: task.into(),
+        format,
+        channel: channel.clone(),
+        batch: Vec::new(),
+        lens: Vec::new(),
+        bytes: 0,
+        next: 0,
+    };
+    let results = Results {
+        channel,
+        is_ordered,
+        ready: VecDeque::new(),
+        waiting: VecDeque::new(),
+        next: 0,
+        given: Vec::new(),
+    };
+    (feed, results)
+}
