@@ -155,7 +155,7 @@ fn a_worker_that_is_not_ready_in_time_ends_the_pool() {
         (func (export "sandpool_task_any") (param i32 i32) (result i32) (i32.const 0)))"#;
     let module = Module::from_bytes("stuck", text.as_bytes()).unwrap();
     let error = pool(&module).start_timeout(Duration::from_millis(50)).build().unwrap_err();
-    let sandpool::Error::Pool(PoolEnd::Worker(why)) = error else { panic!("{error}") };
+    let Error::Pool(PoolEnd::Worker(why)) = error else { panic!("{error}") };
     assert_eq!(why, "it took longer than 50ms");
 }
 
@@ -168,13 +168,12 @@ fn a_pool_says_how_it_has_ended() {
     pool.join().unwrap();
     assert_eq!(pool.ended(), Some(PoolEnd::Closed));
     let pool = self::pool(&module).build().unwrap();
-    procfs::kill(pool.supervisor_pid(), nix::sys::signal::Signal::SIGKILL, |_| true);
+    procfs::kill(pool.supervisor_pid(), Signal::SIGKILL, |_| true);
     assert!(procfs::eventually(|| pool.ended() == Some(PoolEnd::SupervisorLost)));
 }
 
 #[test]
 fn what_a_terminal_sends_to_all_is_nothing_to_workers() {
-    use nix::sys::signal::Signal;
     let module = module();
     for isolation in [Isolation::Worker, Isolation::Task] {
         let pool = pool(&module).isolation(isolation).build().unwrap();

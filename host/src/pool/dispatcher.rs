@@ -408,7 +408,7 @@ impl Core {
     /// How many tasks the queue is to hold.
     fn depth(&self) -> u64 {
         let workers = self.wanted.max(1) as u64;
-        let each = if self.mean_nanos == 0 { DEPTH_MIN } else { DEPTH_NANOS / self.mean_nanos };
+        let each = DEPTH_NANOS.checked_div(self.mean_nanos).unwrap_or(DEPTH_MIN);
         workers * each.clamp(DEPTH_MIN, DEPTH_MAX)
     }
 
