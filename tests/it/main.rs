@@ -18,6 +18,7 @@ mod ipc;
 mod lifetime;
 mod map;
 mod module;
+mod pool;
 mod proc;
 mod process;
 mod procfs;

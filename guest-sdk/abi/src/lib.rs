@@ -710,11 +710,15 @@ pub mod task {
         pub work: u64,
         /// When it began that, in nanoseconds of the monotonic clock.
         pub since: u64,
-        /// Which part of the first item that is.
+        /// Which part of the first item that is; [`DELIVERED`] when it is done with all of them, and only the result isn't
+        /// put yet: then there is no work.
         pub part: u32,
         /// Always 0.
         pub reserved: u32,
     }
+
+    /// [`Claims::part`] of an item of which only the result isn't put yet.
+    pub const DELIVERED: u32 = u32::MAX;
 
     /// What the name of a task's export begins with.
     pub const EXPORT_PREFIX: &str = "sandpool_task_";

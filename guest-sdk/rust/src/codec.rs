@@ -10,14 +10,16 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 
 use bincode::enc::write::Writer;
-use bincode::error::EncodeError as Failure;
-use sandpool_abi::MESSAGE_HANDLES_MAX;
+use bincode::error::{DecodeError as Malformed, EncodeError as Failure};
+use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bytes::Borrowed;
+use crate::object::Object;
 use crate::{Bytes, raw};
 
 /// The encoding of all messages.
@@ -35,6 +37,12 @@ thread_local! {
 /// A value that can't be encoded, and why.
 #[derive(Debug)]
 pub struct EncodeError(String);
+
+impl EncodeError {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+}
 
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,6 +151,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<u64>) -> Re
         Ok(_) if unclaimed != 0 => Err(DecodeError::new(format_args!("{unclaimed} handles of it are left"))),
         Ok((Some(value), _)) => Ok(value),
         Ok((None, _)) => Err(DecodeError::new("it is no vector of bytes")),
+        Err(Malformed::OtherString(reason)) => Err(DecodeError(reason)),
         Err(failure) => Err(DecodeError::new(failure)),
     }
 }
@@ -168,6 +177,11 @@ pub(crate) fn claim(index: u32) -> Result<u64, &'static str> {
         let slot = usize::try_from(index).ok().and_then(|index| handles.get_mut(index));
         slot.and_then(Option::take).ok_or("the message doesn't hold this handle")
     })
+}
+
+/// Uses of their own of these handles, so that they outlive the value that was encoded.
+pub(crate) fn keep(handles: Vec<u64>) -> Result<Vec<Arc<Object>>, Errno> {
+    handles.into_iter().map(|handle| raw::handle::retain(handle).map(|()| Object::adopt(handle))).collect()
 }
 
 /// Gives one use of a handle back. If that fails then it names nothing any more, so nothing is left to be given back.

@@ -7,7 +7,7 @@ use sandpool_abi::{FOREVER, NO_WAIT};
 use crate::nanoseconds;
 
 /// The end of a timeout that has begun.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deadline {
     /// At this time.
     At(Instant),
@@ -24,6 +24,15 @@ impl Deadline {
             NO_WAIT => Self::NOW,
             FOREVER => Self::NEVER,
             _ => Instant::now().checked_add(timeout).map_or(Self::NEVER, Self::At),
+        }
+    }
+
+    /// This one, or sooner.
+    pub(crate) fn at_most(self, timeout: Duration) -> Self {
+        match self {
+            Self::NOW => self,
+            Self::At(end) => Self::At(end.min(Instant::now() + timeout)),
+            Self::Fixed(_) => Self::after(timeout),
         }
     }
 

@@ -70,6 +70,7 @@ mod joinable_queue;
 mod message;
 mod object;
 mod pipe;
+mod pool;
 mod process;
 mod queue;
 mod raw;
@@ -90,6 +91,11 @@ pub use codec::{DecodeError, EncodeError};
 pub use error::Error;
 pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
 pub use pipe::{Connection, Pipe, PipeBuilder, RecvError, SendError};
+pub use pool::futures;
+pub use pool::{
+    AsyncResult, Cause, IMap, Options, Pool, PoolBuilder, PoolEnd, PoolError, Scoped, StartMethod, Stats,
+    TaskError, scoped_map,
+};
 pub use process::{
     Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Trap,
     active_children, cpu_count, current_process, parent_process,

@@ -244,6 +244,10 @@ impl Process {
         Sentinel { handle: self.identity.handle, owner: self.owner }
     }
 
+    pub(crate) fn handle(&self) -> u64 {
+        self.identity.handle
+    }
+
     /// A fork copies each `Process` along, which doesn't make its holder the parent.
     fn owned(&self) -> Result<(), Error> {
         if raw::process::current()? == self.owner { Ok(()) } else { Err(Error::NotAChild) }

@@ -126,7 +126,12 @@ imports! { sandpool_task from "sandpool_task":
     unsafe fn output(bytes: *const u8, len: usize) -> i32;
 }
 
+imports! { wasi from "wasi_snapshot_preview1":
+    unsafe fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> i32;
+}
+
 imports! { sandpool_handle from "sandpool_handle":
+    safe fn retain(object: u64) -> i32;
     safe fn release(object: u64) -> i32;
     unsafe fn wait(handles: *const u64, count: usize, timeout: u64, ready: *mut u8) -> i64;
 }
@@ -343,6 +348,11 @@ pub(crate) mod queue {
 pub(crate) mod handle {
     use super::{Errno, done, length, sandpool_handle as import};
 
+    /// One use more.
+    pub(crate) fn retain(object: u64) -> Result<(), Errno> {
+        done(import::retain(object))
+    }
+
     pub(crate) fn release(object: u64) -> Result<(), Errno> {
         done(import::release(object))
     }
@@ -363,6 +373,14 @@ pub(crate) mod function {
     /// What every process of a module can be entered with: the number of the function to run, and its encoded
     /// arguments. It returns the exit code.
     pub(crate) type Trampoline = fn(u64, &[u8], Vec<u64>) -> u8;
+
+    /// What a worker of a pool calls for a task.
+    pub(crate) type Task = fn(&mut crate::pool::Turn<'_>);
+
+    /// The number of what a worker calls.
+    pub(crate) fn task_number(task: Task) -> u64 {
+        task as usize as u64
+    }
 
     /// A function's number.
     pub(crate) fn number<A, T>(function: fn(A) -> T) -> u64 {
@@ -396,11 +414,34 @@ pub(crate) mod function {
         unsafe { function(number) }
     }
 
+    /// What a worker calls.
+    pub(crate) fn task_from_number(number: u64) -> Option<Task> {
+        // SAFETY: a worker calls this with what its pool's owner got from `task_number`, in a process of the same module;
+        // a damaged number is a trap, as above.
+        unsafe { function(number) }
+    }
+
     /// The trampoline that was numbered.
     pub(crate) fn trampoline_from_number(number: u64) -> Option<Trampoline> {
         // SAFETY: the start of the process calls this with what `spawn` put into the payload, after the check that
         // the payload is from the same build; a damaged number is a trap, as above.
         unsafe { function(number) }
+    }
+}
+
+/// WASI's clock, where a `std::time::Instant` won't do, because the host has told a time.
+pub(crate) mod clock {
+    use super::wasi as import;
+
+    const MONOTONIC: u32 = 1;
+
+    /// Nanoseconds of the monotonic clock, which all processes and the host share.
+    pub(crate) fn monotonic() -> u64 {
+        let mut time = 0;
+        // SAFETY: the host writes 8 bytes there, which is exclusively ours; any bits are a valid `u64`. It fails for no
+        // clock that there is; then the time is 0.
+        let _ = unsafe { import::clock_time_get(MONOTONIC, 1, &raw mut time) };
+        time
     }
 }
 

@@ -36,11 +36,19 @@ use crate::{DecodeError, Error, codec, raw};
 pub trait Termination: sealed::Sealed {
     /// The exit code, after whatever there is to report was written to stderr.
     fn exit_code(self) -> u8;
+
+    /// What there is to report, if the exit code isn't 0; nothing is written.
+    #[doc(hidden)]
+    fn failure(self) -> Option<String>;
 }
 
 impl Termination for () {
     fn exit_code(self) -> u8 {
         0
+    }
+
+    fn failure(self) -> Option<String> {
+        None
     }
 }
 
@@ -48,11 +56,19 @@ impl Termination for i32 {
     fn exit_code(self) -> u8 {
         self.to_le_bytes()[0]
     }
+
+    fn failure(self) -> Option<String> {
+        (self.exit_code() != 0).then(|| format!("exit code {self}"))
+    }
 }
 
 /// For a closure that only panics, exits, or loops for ever.
 impl Termination for Never {
     fn exit_code(self) -> u8 {
+        self
+    }
+
+    fn failure(self) -> Option<String> {
         self
     }
 }
@@ -66,6 +82,13 @@ impl<T: Termination, E: Display> Termination for Result<T, E> {
                 complain(&format!("error: {error:#}"));
                 1
             }
+        }
+    }
+
+    fn failure(self) -> Option<String> {
+        match self {
+            Ok(value) => value.failure(),
+            Err(error) => Some(format!("{error:#}")),
         }
     }
 }
@@ -139,7 +162,7 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
 }
 
 /// One write for the whole line, so that lines of several processes stay whole.
-fn complain(line: &str) {
+pub(crate) fn complain(line: &str) {
     // Nobody is left to be told when stderr is gone.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }

@@ -23,5 +23,6 @@ mod module;
 pub(crate) mod trap;
 
 pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
+pub(crate) use known::nearest_name;
 pub use module::Module;
 pub(crate) use module::load;

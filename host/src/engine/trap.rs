@@ -63,15 +63,16 @@ pub(crate) fn frames(backtrace: &WasmBacktrace) -> String {
     frames
 }
 
-/// A name without the hashes that tell crates of the same name apart: `app[73abd50c2426eb1f]::parse`.
+/// A name without the hashes that tell crates, or functions, of the same name apart: `app[73abd50c2426eb1f]::parse`, and
+/// as other compilers have it, `app::parse::h73abd50c2426eb1f`.
 fn without_hashes(name: &str) -> String {
+    let is_hash = |hash: &str| hash.len() >= 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let name = name.rsplit_once("::h").filter(|(_, hash)| is_hash(hash)).map_or(name, |(name, _)| name);
     let mut parts = name.split('[');
     let mut short = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         match part.split_once(']') {
-            Some((hash, rest)) if hash.len() >= 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
-                short.push_str(rest);
-            }
+            Some((hash, rest)) if is_hash(hash) => short.push_str(rest),
             _ => {
                 short.push('[');
                 short.push_str(part);
@@ -135,6 +136,8 @@ mod tests {
         let name =
             "app.wasm!<app[73abd50c2426eb1f]::List<[u8; 4]> as core[b6cb6fd164d2c48e]::fmt::Debug>::fmt";
         assert_eq!(without_hashes(name), "app.wasm!<app::List<[u8; 4]> as core::fmt::Debug>::fmt");
+        assert_eq!(without_hashes("app.wasm!app::main::h8b34a332d279c0a2"), "app.wasm!app::main");
+        assert_eq!(without_hashes("app.wasm!app::here"), "app.wasm!app::here");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! ```text
 //!  take:    queue's consumers' lock   first, end = the item's number, and one more       commit
 //!  begin:   work = count << 1
-//!  finish:  work = 0 — results' producers' lock — the record — first = first + 1          commit
+//!  finish:  part = delivered, work = 0 — results' producers' lock — the record — first = first + 1   commit
 //! ```
 //!
 //! # Killed for one task, and no other
@@ -18,7 +18,7 @@
 //! that was the doom, the worker waits for the signal, and the item stays claimed.
 
 use sandpool_abi::Errno;
-use sandpool_abi::task::Claims;
+use sandpool_abi::task::{Claims, DELIVERED};
 
 use super::Result;
 use super::arena::Member;
@@ -50,7 +50,7 @@ shared! {
 impl ClaimSlot {
     /// For a new process in the slot.
     pub(super) fn reset(&self) {
-        for word in [&self.first, &self.end, &self.work, &self.begun] {
+        for word in [&self.first, &self.end, &self.work, &self.begun, &self.part] {
             word.store(0, Ordering::Relaxed);
         }
     }
@@ -70,6 +70,8 @@ impl ClaimSlot {
 
     /// Gives the first claim up, in the commit that puts its result.
     pub(super) fn give_up(&self, guard: &Guard<'_>) -> Result<()> {
+        // The next item isn't begun.
+        guard.set(&self.part, 0)?;
         guard.set(&self.first, self.first.load(Ordering::Relaxed).wrapping_add(1))
     }
 
@@ -106,7 +108,9 @@ impl ClaimSlot {
     /// The worker is done with what it has begun. If it is doomed, it ends here.
     #[inline]
     pub(crate) fn end(&self) {
-        self.change(self.work.load(Ordering::Relaxed), 0);
+        let work = self.work.load(Ordering::Relaxed);
+        self.part.store(if work == 0 { 0 } else { u64::from(DELIVERED) }, Ordering::Relaxed);
+        self.change(work, 0);
     }
 
     #[inline]

@@ -240,6 +240,8 @@ models! {
     queue_in_a_full_arena_with_a_death: a_queue(LONG, &[0, 1, 2, 3]);
     batches_are_delivered: batches(&[]);
     batches_with_a_death: batches(&[0, 1, 2, 3]);
+    tasks_are_done_once: tasks(&[]);
+    tasks_with_a_death: tasks(&[1, 2]);
     joinable_queue_settles: a_joinable_queue(&[]);
     joinable_queue_with_a_death: a_joinable_queue(&[0, 1, 2]);
     pipe_comes_to_its_end: a_pipe(&[]);
@@ -274,6 +276,50 @@ models! {
     several_with_a_death: several(&[0, 1, 2, 3]);
     one_of_several_is_taken: an_item_of_several(&[]);
     one_of_several_is_taken_with_a_death: an_item_of_several(&[0, 1, 2]);
+}
+
+/// Two workers do tasks, of which each is done, claimed by who died, or left: one of these, and once.
+fn tasks(victims: &'static [u32]) {
+    let mut model = Model::new();
+    let queues = [Account::Claimed, Account::Nothing]
+        .map(|account| model.share(queue::create(&model.maker(), 0, account).unwrap()));
+    let [tasks, results] = queues;
+    model.process(move |member| {
+        for number in 0..3 {
+            queue::put(member, port(member, tasks), &item(0, number, SHORT), &[], NEVER).unwrap();
+        }
+        queue::close(member, port(member, tasks)).unwrap();
+    });
+    for _ in 0..2 {
+        model.process(move |member| {
+            while let Ok((_, number)) = get(member, tasks) {
+                let claims = member.claims().unwrap();
+                assert_eq!(claims.get().first, u64::from(number));
+                claims.begin(0).unwrap();
+                let results = port(member, results);
+                queue::finish(member, results, &item(0, number, SHORT), &[], member.index, NEVER).unwrap();
+                assert!(!claims.has_some());
+            }
+        });
+    }
+    let victim = choose(victims);
+    model.process_after(&[0, 1, 2], move |member| {
+        queue::close(member, port(member, results)).unwrap();
+        let mut seen: Vec<_> = std::iter::from_fn(|| Some(get(member, results).ok()?.1)).collect();
+        if let Some(victim) = victim {
+            let claims = member.arena.process(victim).unwrap().claims.get();
+            seen.extend((claims.first..claims.end).map(|number| number as u8));
+        }
+        // What is left, the last one takes.
+        while let Ok((_, number)) = get(member, tasks) {
+            seen.push(number);
+            queue::finish(member, port(member, tasks), &[], &[], member.index, Deadline::NOW).unwrap_err();
+            member.claims().unwrap().reset();
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2]);
+    });
+    model.run_to_death_of(victim);
 }
 
 /// Bytes of an item that lies in a segment.

@@ -41,11 +41,20 @@ const IDLE_NANOS: u64 = 500_000_000;
 /// After a worker couldn't be started, or an arena was busy or full.
 const AGAIN_NANOS: u64 = 5_000_000;
 
+/// So many workers in a row may be killed before they are ready; the next one ends the pool.
+const UNREADY_MAX: u32 = 3;
+
 /// Settings that the dispatcher keeps to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) task_timeout: Option<Duration>,
+    pub(super) start_timeout: Option<Duration>,
     pub(super) retries: u32,
+    /// Workers run a task before they are ready.
+    pub(super) has_initializer: bool,
+    /// Bytes of tasks that are in the arena at once: what they leave is for results, so that no worker waits for room
+    /// which only workers could make.
+    pub(super) bytes_max: u64,
 }
 
 /// What all who use a pool share.
@@ -101,6 +110,8 @@ enum Pending {
 #[derive(Debug)]
 struct Worker {
     handle: WorkerHandle,
+    /// When it was asked for, in nanoseconds.
+    since: u64,
     is_ready: bool,
     name: String,
     pid: u32,
@@ -127,14 +138,17 @@ pub(super) struct Core {
     wanted: usize,
     /// Workers that were asked to end.
     retiring: usize,
+    /// Workers that were killed before they were ready, since the last one that was.
+    killed_unready: u32,
     /// What waits for room in the queue.
     backlog: VecDeque<Task>,
     /// What is in the queue, or claimed.
     pending: VecDeque<Pending>,
     /// The number of the first of them in the queue.
     first: u64,
-    /// How many of them are tasks.
+    /// How many of them are tasks, and of how many bytes.
     in_flight: u64,
+    bytes_in_flight: u64,
     /// Of a task, in nanoseconds, of late.
     mean_nanos: u64,
     stats: Stats,
@@ -160,10 +174,12 @@ impl Shared {
             workers: Vec::new(),
             wanted: workers,
             retiring: 0,
+            killed_unready: 0,
             backlog: VecDeque::new(),
             pending: VecDeque::new(),
             first: 0,
             in_flight: 0,
+            bytes_in_flight: 0,
             mean_nanos: 0,
             stats: Stats::default(),
             listeners: Vec::new(),
@@ -178,7 +194,9 @@ impl Shared {
         let mut core = locked(&self.core);
         match &core.state {
             State::Running => {}
-            State::Closing | State::Closed => return Err(Failure::NotRunning),
+            State::Closing | State::Closed | State::Ended(PoolEnd::Closed) => {
+                return Err(Failure::NotRunning);
+            }
             State::Ended(end) => return Err(Failure::PoolEnded(end.clone())),
         }
         for mut task in tasks {
@@ -206,6 +224,14 @@ impl Shared {
     pub(super) fn resize(&self, workers: usize) {
         locked(&self.core).wanted = workers;
         self.waiter.poke();
+    }
+
+    /// Why the pool has ended, if it has.
+    pub(super) fn ended(&self) -> Option<PoolEnd> {
+        match &locked(&self.core).state {
+            State::Ended(end) => Some(end.clone()),
+            State::Running | State::Closing | State::Closed => None,
+        }
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -246,7 +272,6 @@ impl Shared {
         core.end(PoolEnd::Terminated);
         let done = std::mem::take(&mut core.done);
         drop(core);
-        self.stop();
         pass_on(done);
         self.waiter.poke();
     }
@@ -308,18 +333,19 @@ fn pass_on(done: Vec<(Sink, Outcome)>) {
 
 /// The thread of a pool.
 pub(super) fn run(shared: &Shared) {
+    let mut is_stopped = false;
     loop {
         let mut core = locked(&shared.core);
-        let before = core.state.clone();
         core.step();
-        let has_ended = core.state != before && matches!(core.state, State::Ended(_));
+        let has_ended = matches!(core.state, State::Ended(_));
         let is_over = core.is_over;
         let workers: Vec<_> = core.workers.iter().map(|worker| worker.handle).collect();
         let nanos = core.sleep_nanos();
         let done = std::mem::take(&mut core.done);
         drop(core);
-        if has_ended {
+        if has_ended && !is_stopped {
             shared.stop();
+            is_stopped = true;
         }
         pass_on(done);
         if is_over {
@@ -342,6 +368,7 @@ impl Core {
         }
         self.look_after_workers();
         self.look_after_deadlines();
+        self.look_after_starts();
         self.refill();
         self.start_workers();
         self.go_on_closing();
@@ -357,7 +384,7 @@ impl Core {
             && self.in_flight > 0
         {
             let now = nanos_now();
-            let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+            let timeout = nanos_of(timeout);
             nanos = nanos.min(timeout);
             for worker in &self.workers {
                 if let Some(claims) = self.link.claims(worker.handle)
@@ -367,6 +394,13 @@ impl Core {
                 }
             }
             nanos = nanos.max(100_000);
+        }
+        if let Some(timeout) = self.rules.start_timeout {
+            let now = nanos_now();
+            for worker in self.workers.iter().filter(|worker| !worker.is_ready) {
+                let left = worker.since.saturating_add(nanos_of(timeout)).saturating_sub(now);
+                nanos = nanos.min(left.max(100_000));
+            }
         }
         nanos
     }
@@ -387,15 +421,26 @@ impl Core {
         while self.in_flight < depth && !self.backlog.is_empty() {
             let mut tasks = Vec::new();
             let mut records = Vec::new();
+            let mut bytes = self.bytes_in_flight;
             while self.in_flight + (tasks.len() as u64) < depth
                 && let Some(mut task) = self.backlog.pop_front()
             {
+                let len = task.record.len() as u64;
+                // One alone may be as large as it likes.
+                if bytes > 0 && bytes + len > self.rules.bytes_max {
+                    self.backlog.push_front(task);
+                    break;
+                }
                 if !task.sink.begin() {
                     self.fail(task, Failure::Cancelled, &[]);
                     continue;
                 }
+                bytes += len;
                 records.push(std::mem::take(&mut task.record));
                 tasks.push(task);
+            }
+            if records.is_empty() {
+                return;
             }
             let result = self.link.put(&records);
             let (put, is_full, is_too_large) = match result {
@@ -410,6 +455,7 @@ impl Core {
                 if at < put {
                     task.attempts += 1;
                     self.in_flight += 1;
+                    self.bytes_in_flight += task.record.len() as u64;
                     self.pending.push_back(Pending::Task(task));
                 } else if at == put && is_too_large {
                     self.fail(task, Failure::InputTooLarge, &[]);
@@ -475,7 +521,7 @@ impl Core {
             }
             Kind::Refused => Failure::Refused(text(record.payload)),
             Kind::Unsupported => Failure::Unsupported,
-            Kind::NoTask => Failure::NoTask,
+            Kind::NoTask => Failure::NoTask(None),
             Kind::TooLarge => Failure::OutputTooLarge,
             Kind::Ended => ended(record.payload).map_or(Failure::Failed(String::new()), Failure::Ended),
             _ => Failure::Failed(text(record.payload)),
@@ -493,9 +539,10 @@ impl Core {
         }
         match taken {
             Pending::Done => None,
-            Pending::Task(_) => {
+            Pending::Task(task) => {
                 self.in_flight -= 1;
-                Some(taken)
+                self.bytes_in_flight -= task.record.len() as u64;
+                Some(Pending::Task(task))
             }
             Pending::Retire => Some(taken),
         }
@@ -551,6 +598,7 @@ impl Core {
             return;
         }
         worker.is_ready = true;
+        self.killed_unready = 0;
         (worker.name, worker.pid) = self.link.describe(worker.handle);
         let (name, pid) = (worker.name.clone(), worker.pid);
         self.tell(Event::WorkerStarted { name, pid });
@@ -581,14 +629,24 @@ impl Core {
 
     fn worker_has_ended(&mut self, worker: Worker, ended: Ended) {
         let Ended { claims, status, stderr } = ended;
+        let is_killed = matches!(status, ExitStatus::Signaled(_));
+        if !worker.is_ready && is_killed && self.killed_unready < UNREADY_MAX {
+            self.killed_unready += 1;
+            self.stats.workers_lost += 1;
+            return;
+        }
         if !worker.is_ready {
             let mut why = status.to_string();
             if let Some(line) = text(&stderr).lines().next_back() {
                 why = format!("{why}: {line}");
             }
-            return self.end(PoolEnd::Initializer(why));
+            return self.end(if self.rules.has_initializer {
+                PoolEnd::Initializer(why)
+            } else {
+                PoolEnd::Worker(why)
+            });
         }
-        let is_lost = !status.success() || claims.first != claims.end;
+        let is_lost = !status.success() || claims.work != 0;
         self.stats.workers_lost += u64::from(is_lost);
         let Worker { name, pid, .. } = worker;
         self.tell(Event::WorkerEnded { name, pid, status, is_lost });
@@ -605,6 +663,8 @@ impl Core {
                     task.attempts -= 1;
                     not_begun.push_back(task);
                 }
+                // Another is to be asked.
+                Some(Pending::Retire) => self.retiring = self.retiring.saturating_sub(1),
                 _ => {}
             }
         }
@@ -613,7 +673,7 @@ impl Core {
     }
 
     fn look_after_deadlines(&mut self) {
-        let timeout = self.rules.task_timeout.map(|timeout| timeout.as_nanos() as u64);
+        let timeout = self.rules.task_timeout.map(nanos_of);
         if timeout.is_none() && self.listeners.is_empty() {
             return;
         }
@@ -634,6 +694,17 @@ impl Core {
         }
     }
 
+    /// A worker that isn't ready in time ends the pool, as one does whose initializer fails.
+    fn look_after_starts(&mut self) {
+        let Some(timeout) = self.rules.start_timeout else { return };
+        let now = nanos_now();
+        let is_late =
+            |worker: &Worker| !worker.is_ready && now.saturating_sub(worker.since) >= nanos_of(timeout);
+        if self.workers.iter().any(is_late) {
+            self.end(PoolEnd::Initializer(format!("it took longer than {timeout:?}")));
+        }
+    }
+
     fn start_workers(&mut self) {
         if !matches!(self.state, State::Running | State::Closing) {
             return;
@@ -641,7 +712,8 @@ impl Core {
         while self.workers.len() < self.wanted + self.retiring {
             match self.link.start_worker() {
                 Ok(handle) => {
-                    self.workers.push(Worker { handle, is_ready: false, name: String::new(), pid: 0 })
+                    let (since, name) = (nanos_now(), String::new());
+                    self.workers.push(Worker { handle, since, is_ready: false, name, pid: 0 });
                 }
                 Err(errno) if self.workers.is_empty() && !self.is_stuck => {
                     return self.end(PoolEnd::Worker(errno.to_string()));
@@ -688,6 +760,7 @@ impl Core {
         self.state = State::Ended(end.clone());
         let pending = std::mem::take(&mut self.pending);
         self.in_flight = 0;
+        self.bytes_in_flight = 0;
         let pending = pending.into_iter().filter_map(|pending| match pending {
             Pending::Task(task) => Some(task),
             Pending::Retire | Pending::Done => None,
@@ -710,6 +783,10 @@ impl Core {
 
 fn tell(listeners: &mut Vec<Sender<Event>>, event: Event) {
     listeners.retain(|listener| listener.send(event.clone()).is_ok());
+}
+
+fn nanos_of(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn text(bytes: &[u8]) -> String {

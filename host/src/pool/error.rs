@@ -44,9 +44,9 @@ pub enum Failure {
     /// It doesn't know the format of the input.
     #[error("it does not know the format of its input")]
     Unsupported,
-    /// The module has no task of this name.
-    #[error("the module has no such task")]
-    NoTask,
+    /// The module has no task of this name; the nearest that there is.
+    #[error("the module has no such task{}", nearest(.0.as_deref()))]
+    NoTask(Option<String>),
     /// The process that ran it has ended: it has called exit, panicked (exit code 1), trapped, hit a limit, or was killed.
     #[error("its process ended: {0}")]
     Ended(ExitStatus),
@@ -86,7 +86,8 @@ pub enum PoolEnd {
     /// It was terminated, or dropped.
     #[error("it was terminated")]
     Terminated,
-    /// The initializer of a worker has failed: why.
+    /// A worker couldn't become ready: the module fails when it starts, or the initializer has failed, or it took too long:
+    /// why.
     #[error("the initializer failed: {0}")]
     Initializer(String),
     /// A worker couldn't be started: why.
@@ -100,6 +101,10 @@ pub enum PoolEnd {
     Damaged,
 }
 
+fn nearest(name: Option<&str>) -> String {
+    name.map(|name| format!("; the nearest that there is: {name}")).unwrap_or_default()
+}
+
 impl Failure {
     /// Whether it may go well when it is tried again: the task has said nothing itself.
     pub(super) fn is_of_the_process(&self) -> bool {
@@ -109,7 +114,7 @@ impl Failure {
     /// One word for it, for records and metrics.
     ///
     /// ```
-    /// assert_eq!(sandpool::Failure::NoTask.kind(), "no-task");
+    /// assert_eq!(sandpool::Failure::NoTask(None).kind(), "no-task");
     /// ```
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -117,7 +122,7 @@ impl Failure {
             Self::Failed(_) => "error",
             Self::Refused(_) => "refused",
             Self::Unsupported => "unsupported",
-            Self::NoTask => "no-task",
+            Self::NoTask(_) => "no-task",
             Self::Ended(ExitStatus::Exited(_)) => "exit",
             Self::Ended(ExitStatus::Signaled(_)) => "signal",
             Self::Ended(ExitStatus::Trapped(_)) => "trap",

@@ -75,6 +75,7 @@ impl<'p, I: Iterator> Window<'p, I> {
 
     /// Takes inputs until the window is full.
     fn fill<B: AsRef<[u8]>>(&mut self, encode: impl Fn(&str, I::Item) -> Result<B, TaskError>) {
+        let unknown = self.pool.check(&self.task).err().map(|cause| refusal(&self.task, cause));
         let size =
             self.size.unwrap_or_else(|| (self.pool.shared.depth().saturating_mul(2)).clamp(4, WINDOW_MAX));
         loop {
@@ -89,7 +90,7 @@ impl<'p, I: Iterator> Window<'p, I> {
                 let number = self.taken;
                 self.taken += 1;
                 self.slots.push_back(Slot::default());
-                match encode(&self.task, input) {
+                match unknown.clone().map_or_else(|| encode(&self.task, input), Err) {
                     Ok(input) => {
                         let input = input.as_ref();
                         self.bytes += input.len() as u64;

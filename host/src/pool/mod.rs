@@ -39,6 +39,7 @@ use self::link::Link;
 pub use self::stream::{Feed, Results, StreamStopper};
 use self::wire::Setup;
 pub use self::wire::{Isolation, Output};
+use crate::engine::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
 use crate::{DirGrant, Error, Module, Result, codec};
@@ -130,6 +131,7 @@ impl PoolBuilder<'_> {
         match codec::encode(input) {
             Ok(input) => {
                 self.setup.initializer = Some((task.to_owned(), Format::Serde as u32, input));
+                self.rules.has_initializer = true;
                 self.refused = None;
             }
             Err(error) => self.refused = Some(error.to_string()),
@@ -150,6 +152,13 @@ impl PoolBuilder<'_> {
         self
     }
 
+    /// How long a worker may take until it is ready for tasks: for what the module does when it starts, and for the
+    /// initializer. If one takes longer, the pool ends. The default is without end.
+    pub fn start_timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.rules.start_timeout = Some(timeout);
+        self
+    }
+
     /// How often a task is tried again whose process has crashed, was killed, or took too long. An error that the task
     /// has returned itself isn't tried again. The default is 0.
     pub fn retries(&mut self, retries: u32) -> &mut Self {
@@ -163,7 +172,8 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// The most bytes that the output of a task may have, and that are kept of each of its streams. The default is 64 MiB.
+    /// The most bytes that the output of a task may have, and that are kept of each of its streams; a quarter of the arena
+    /// at the most. The default is 64 MiB.
     pub fn output_max(&mut self, bytes: u64) -> &mut Self {
         self.setup.output_max = bytes;
         self
@@ -210,7 +220,8 @@ impl PoolBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Pool`] if the initializer fails or no worker can be started; [`Error::NotInitialized`],
+    /// [`Error::Pool`] if the initializer fails or takes too long, or no worker can be started; [`Error::UnknownTask`] if
+    /// there is no such initializer; [`Error::NotInitialized`],
     /// [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
     pub fn build(&mut self) -> Result<Pool> {
         let workers = match self.workers {
@@ -229,9 +240,15 @@ impl PoolBuilder<'_> {
         if let Some(why) = &self.refused {
             return invalid(format!("the initializer's input cannot be encoded: {why}"), "send plain data");
         }
-        if self.rules.task_timeout == Some(Duration::ZERO) {
+        if [self.rules.task_timeout, self.rules.start_timeout].contains(&Some(Duration::ZERO)) {
             return invalid("a task cannot take no time".to_owned(), "leave the timeout out");
         }
+        if let Some((task, ..)) = &self.setup.initializer {
+            self.module.task(task)?;
+        }
+        let quarter = self.config.arena_size / 4;
+        let rules = Rules { bytes_max: quarter, ..self.rules };
+        let setup = Setup { output_max: self.setup.output_max.min(quarter), ..self.setup.clone() };
         let os = |what| move |source| Error::Os { what, source };
         let null = std::fs::File::open("/dev/null").map_err(os("open /dev/null"))?;
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -240,9 +257,9 @@ impl PoolBuilder<'_> {
             Supervisor::start(self.supervisor.as_deref(), &mut self.config, self.module, stdio)?;
         let Ok([memory, doorbell]) = <[_; 2]>::try_from(descriptors) else { return Err(supervisor.lost()) };
         let (link, waiter) =
-            Link::new(&memory, doorbell, self.config.geometry(), &self.setup).map_err(os("map the arena"))?;
+            Link::new(&memory, doorbell, self.config.geometry(), &setup).map_err(os("map the arena"))?;
         let socket = supervisor.socket().clone();
-        let shared = Shared::new(link, waiter, socket, self.rules, workers);
+        let shared = Shared::new(link, waiter, socket, rules, workers);
         let supervisor_pid = supervisor.pid();
         let controlled = shared.clone();
         let control = move || {
@@ -252,7 +269,8 @@ impl PoolBuilder<'_> {
             controlled.supervisor_ended();
         };
         let dispatched = shared.clone();
-        let mut pool = Pool { shared, supervisor_pid, threads: Vec::new() };
+        let tasks = self.module.tasks().iter().map(|task| task.name.clone()).collect();
+        let mut pool = Pool { shared, tasks, supervisor_pid, threads: Vec::new() };
         for (name, work) in [
             ("sandpool-control", Box::new(control) as Box<dyn FnOnce() + Send>),
             ("sandpool-pool", Box::new(move || dispatcher::run(&dispatched))),
@@ -287,6 +305,8 @@ impl PoolBuilder<'_> {
 /// first, call [`close`](Self::close) and [`join`](Self::join).
 pub struct Pool {
     shared: Arc<Shared>,
+    /// The names of the module's tasks.
+    tasks: Vec<String>,
     supervisor_pid: u32,
     threads: Vec<JoinHandle<()>>,
 }
@@ -316,7 +336,13 @@ impl Pool {
                 max_tasks: 0,
                 initializer: None,
             },
-            rules: Rules { task_timeout: None, retries: 0 },
+            rules: Rules {
+                task_timeout: None,
+                start_timeout: None,
+                retries: 0,
+                has_initializer: false,
+                bytes_max: 0,
+            },
             refused: None,
         }
     }
@@ -336,7 +362,7 @@ impl Pool {
     /// Has a task run, and doesn't wait for it.
     ///
     /// # Errors
-    /// [`Failure::Encode`], [`Failure::NotRunning`], [`Failure::PoolEnded`]. Other failures are the future's.
+    /// [`Failure::NoTask`], [`Failure::Encode`], [`Failure::NotRunning`], [`Failure::PoolEnded`]. Other failures are the future's.
     #[doc(alias = "apply_async")]
     pub fn submit<I: Serialize + ?Sized, O: DeserializeOwned>(
         &self,
@@ -361,6 +387,15 @@ impl Pool {
         self.submit_as(task.into(), format, input, |completed, _| Ok(completed))
     }
 
+    /// Refuses a task that the module doesn't have.
+    fn check(&self, task: &str) -> Result<(), Failure> {
+        if self.tasks.iter().any(|known| known == task) {
+            return Ok(());
+        }
+        let nearest = nearest_name(self.tasks.iter().map(String::as_str), task);
+        Err(Failure::NoTask(nearest.map(str::to_owned)))
+    }
+
     fn submit_as<T>(
         &self,
         task: Arc<str>,
@@ -368,6 +403,7 @@ impl Pool {
         input: &[u8],
         decode: fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>,
     ) -> Result<TaskFuture<T>, TaskError> {
+        self.check(&task).map_err(|cause| refusal(&task, cause))?;
         let (future, cell) = TaskFuture::new(task.clone(), decode);
         let submitted = self.shared.submit([Task::new(task.clone(), format as u32, input, Sink::Cell(cell))]);
         submitted.map_err(|cause| refusal(&task, cause))?;
@@ -489,6 +525,12 @@ impl Pool {
     #[must_use]
     pub fn supervisor_pid(&self) -> u32 {
         self.supervisor_pid
+    }
+
+    /// Why it has ended, if it has. It then takes no tasks any more.
+    #[must_use]
+    pub fn ended(&self) -> Option<PoolEnd> {
+        self.shared.ended()
     }
 
     /// Takes no more tasks. What was submitted is done.

@@ -9,10 +9,12 @@ use wasmtime::{InstancePre, Store};
 
 use super::mappings::Mappings;
 use super::stdio::Stdio;
-use super::{Guest, MemoryLimit, Process, exit, task, wasi};
+use super::task::{self, Queues};
+use super::{Guest, MemoryLimit, Process, exit, wasi};
 use crate::ExitCode;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
+use crate::pool::wire::Setup;
 use crate::supervisor::control::{Role, RunConfig};
 use crate::sys::process::{die_with_parent, exit_now};
 
@@ -70,7 +72,11 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
             task: None,
         };
         process.take_entry()?;
-        start(image, process)
+        let worker = match image.config.role {
+            Role::Program => None,
+            Role::Pool => Some(task::set_up(&mut process)?),
+        };
+        start(image, process, worker)
     });
     if let Err(error) = started {
         stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
@@ -79,11 +85,11 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
 
 /// Signals, descriptors and runtime of a guest process.
 fn reset_process(image: &Image) -> std::io::Result<OwnedFd> {
-    // The supervisor blocks what it takes from descriptors; a guest is to die of it.
+    // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what a terminal sends to all of
+    // its processes says nothing to a worker: the owner of the pool may want to have the rest done first.
     let mut blocked = SigSet::empty();
     if image.config.role == Role::Pool {
-        // From the terminal, to all its processes: it is for the owner to say which tasks are still to be done.
-        blocked.extend([Signal::SIGINT, Signal::SIGHUP]);
+        blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]);
     }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
     let doorbell = crate::sys::fd::keep_only_up_to(image.doorbell.as_raw_fd(), DOORBELL)?;
@@ -94,8 +100,8 @@ fn reset_process(image: &Image) -> std::io::Result<OwnedFd> {
     Ok(doorbell)
 }
 
-/// Instantiates the module and runs it to its end.
-fn start(image: &Image, process: Process) -> wasmtime::Result<()> {
+/// Instantiates the module and runs it to its end; a worker's tasks, until there are none any more.
+fn start(image: &Image, process: Process, worker: Option<(Setup, Queues)>) -> wasmtime::Result<()> {
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
@@ -112,8 +118,8 @@ fn start(image: &Image, process: Process) -> wasmtime::Result<()> {
         crate::sys::mem::advise_huge_pages(memory.data_ptr(&store), 4 << 30);
     }
     store.data_mut().memory = memory;
-    if image.config.role == Role::Pool {
-        return task::serve(&mut store, instance);
+    if let Some(worker) = worker {
+        return task::serve(&mut store, instance, worker);
     }
     let entry = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
     let result = entry.call(&mut store, ());

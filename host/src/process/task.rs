@@ -18,7 +18,7 @@ use sandpool_abi::task::EXPORT_PREFIX;
 use wasmtime::{Instance, Store, TypedFunc};
 
 use super::stdio::Capture;
-use super::{Guest, exit};
+use super::{Guest, Process, exit};
 use crate::codec;
 use crate::ipc::arena::Member;
 use crate::ipc::object::{self, Handle};
@@ -46,6 +46,8 @@ pub(crate) struct Task {
     output_max: u64,
     /// Whether it had more.
     is_too_large: bool,
+    /// Whether any output had, of which the last one may say no more than that.
+    was_too_large: bool,
 }
 
 impl Task {
@@ -53,6 +55,7 @@ impl Task {
     pub(crate) fn set_output(&mut self, bytes: &[u8]) -> Result<()> {
         self.output.clear();
         self.is_too_large = bytes.len() as u64 > self.output_max;
+        self.was_too_large |= self.is_too_large;
         if self.is_too_large {
             return Err(Errno::Msgsize);
         }
@@ -66,8 +69,7 @@ type Export = TypedFunc<(i32, i32), i32>;
 
 struct Worker {
     setup: Setup,
-    tasks: Handle,
-    results: Handle,
+    queues: Queues,
     /// The exports that were called.
     exports: HashMap<String, Export>,
     instance: Instance,
@@ -81,9 +83,40 @@ struct Worker {
     batch: u64,
 }
 
+/// Where tasks come from and results go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Queues {
+    tasks: Handle,
+    results: Handle,
+}
+
+/// Makes a process that was just spawned a worker: what it prints from now on is captured.
+pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)> {
+    let entry = process.entry.take().ok_or(Errno::Noent)?;
+    let setup: Setup = codec::decode(&entry.payload)?;
+    let [tasks, results, tail] = <[Handle; 3]>::try_from(entry.handles).map_err(|_| Errno::Inval)?;
+    process.stdio.capture(Capture::new(tail, setup.output, setup.output_max));
+    process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
+    Ok((setup, Queues { tasks, results }))
+}
+
 /// Serves the pool until its queue of tasks is closed, then ends the process.
-pub(crate) fn serve(store: &mut Store<Guest>, instance: Instance) -> wasmtime::Result<()> {
-    let mut worker = Worker::set_up(store, instance)?;
+pub(crate) fn serve(
+    store: &mut Store<Guest>,
+    instance: Instance,
+    (setup, queues): (Setup, Queues),
+) -> wasmtime::Result<()> {
+    let left = if setup.max_tasks == 0 { u64::MAX } else { setup.max_tasks };
+    let mut worker = Worker {
+        setup,
+        queues,
+        exports: HashMap::new(),
+        instance,
+        taken: vec![0; BATCH_BYTES],
+        record: Vec::new(),
+        left,
+        batch: 1,
+    };
     worker.initialize(store)?;
     loop {
         match worker.serve_some(store) {
@@ -101,27 +134,6 @@ fn port(member: &Member, queue: Handle, waiting: fn(u32) -> Waiting) -> Result<P
 }
 
 impl Worker {
-    fn set_up(store: &mut Store<Guest>, instance: Instance) -> wasmtime::Result<Self> {
-        let process = &mut store.data_mut().process;
-        let entry = process.entry.take().ok_or(Errno::Noent)?;
-        let setup: Setup = codec::decode(&entry.payload)?;
-        let [tasks, results, tail] = <[Handle; 3]>::try_from(entry.handles).map_err(|_| Errno::Inval)?;
-        process.stdio.capture(Capture::new(tail, setup.output, setup.output_max));
-        process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
-        let left = if setup.max_tasks == 0 { u64::MAX } else { setup.max_tasks };
-        Ok(Self {
-            setup,
-            tasks,
-            results,
-            exports: HashMap::new(),
-            instance,
-            taken: vec![0; BATCH_BYTES],
-            record: Vec::new(),
-            left,
-            batch: 1,
-        })
-    }
-
     /// Makes the instance ready for tasks, and says so.
     fn initialize(&mut self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
         if let Ok(initialize) = self.instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
@@ -150,7 +162,7 @@ impl Worker {
             payload: process.task.as_ref().map_or(&[], |task| &task.output),
         };
         record.encode(&mut self.record);
-        let port = port(&process.member, self.results, Waiting::Put)?;
+        let port = port(&process.member, self.queues.results, Waiting::Put)?;
         queue::put(&process.member, port, &self.record, &[], Deadline::NEVER)?;
         if kind == Kind::NotReady {
             exit::exit(store.data(), 1);
@@ -173,7 +185,7 @@ impl Worker {
             Isolation::Task => 1,
         };
         let mut lens = Vec::with_capacity(most);
-        let tasks = port(&member, self.tasks, Waiting::Get)?;
+        let tasks = port(&member, self.queues.tasks, Waiting::Get)?;
         let note = |len| {
             lens.push(len);
             lens.len() < most
@@ -192,6 +204,10 @@ impl Worker {
             let (task, behind) = rest.split_at_checked(*len).ok_or(Errno::Io)?;
             rest = behind;
             self.serve_one(store, &member, task)?;
+            if self.left == 0 {
+                // What else it has taken is claimed and not begun, for the owner to give to another.
+                break;
+            }
         }
         self.taken = taken;
         let each = (nanos_now().saturating_sub(begun) / lens.len() as u64).max(1);
@@ -276,6 +292,7 @@ impl Worker {
         if let Some(task) = &mut store.data_mut().process.task {
             task.output.clear();
             task.is_too_large = false;
+            task.was_too_large = false;
             task.input.clear();
             task.input.extend_from_slice(input);
         }
@@ -284,9 +301,12 @@ impl Worker {
             Ok(code) => code,
             Err(error) => exit::crash(store.data(), &error),
         };
-        let is_too_large = store.data().process.task.as_ref().is_some_and(|task| task.is_too_large);
+        let task = store.data().process.task.as_ref();
+        let (is_too_large, was_too_large) =
+            task.map_or((false, false), |task| (task.is_too_large, task.was_too_large));
         Ok(match code as u32 {
             _ if is_too_large => Kind::TooLarge,
+            sandpool_abi::task::REFUSED if was_too_large => Kind::TooLarge,
             sandpool_abi::task::DONE => Kind::Done,
             sandpool_abi::task::REFUSED => Kind::Refused,
             sandpool_abi::task::UNSUPPORTED => Kind::Unsupported,
@@ -317,7 +337,7 @@ impl Worker {
             payload: process.task.as_ref().map_or(&[], |task| &task.output),
         };
         record.encode(&mut self.record);
-        let port = port(member, self.results, Waiting::Put)?;
+        let port = port(member, self.queues.results, Waiting::Put)?;
         match queue::finish(member, port, &self.record, &[], claimant, Deadline::NEVER) {
             // It will never fit, but that will.
             Err(Errno::Msgsize) => {

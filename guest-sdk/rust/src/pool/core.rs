@@ -1,0 +1,1101 @@
+//! What pools, executors and scoped maps have in common: tasks go out, results come in, workers are replaced.
+//!
+//! # Who does what
+//!
+//! There is one thread. Whatever the owner of a pool has to do, it does when the program calls it, for the pool or for
+//! one of its results; workers work on meanwhile, with what is in the queue of tasks.
+//!
+//! ```text
+//!  submit ─▸ backlog ─▸ pump ─▸ tasks (queue, claimed) ─▸ worker
+//!                                                          │
+//!  job ◂─ collect ◂─ results (queue) ◂────── finish ───────┘
+//!   ▴
+//!   └ bury: a worker has ended; what it had claimed fails, or goes to the backlog again
+//! ```
+//!
+//! # What is lost with a worker
+//!
+//! Tasks are numbered in the order in which they are put, and the host notes which ones a worker has claimed and not
+//! finished, and which it works on. So a chunk of tasks is in the queue, or claimed, or its results are on their way. Of
+//! a worker that has ended, the task that was worked on fails; all others that it had claimed are given out again.
+//!
+//! A chunk's bytes are kept until its results are here, for that.
+//!
+//! # Borrows
+//!
+//! The state is borrowed for a moment at a time, and never while code of the program runs: results are decoded, callbacks
+//! called and workers started without it. So a callback may use the pool.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandpool_abi::queue::{BATCH_ITEM_MAX, CLAIMED};
+use sandpool_abi::task::{Claims, DELIVERED};
+use sandpool_abi::{Errno, FOREVER, NO_WAIT};
+
+use super::error::{Cause, PoolEnd, PoolError, TaskError};
+use super::frame::{
+    CANCELLED, HEAD, Kind, LEAVING, NO_NUMBER, NOT_READY, ONLY_LAST, READY, ResultHead, TOO_LARGE, TaskHead,
+    split_part,
+};
+use super::job::Job;
+use super::marks::{MARKS, Marks, PLACES};
+use super::worker::Links;
+use crate::deadline::Deadline;
+use crate::message::{self, Failure};
+use crate::object::Object;
+use crate::{Error, Process, Queue, codec, nanoseconds, raw};
+
+/// As many bytes may be in the queue of tasks; what goes beyond stays with the owner. So there is room in the arena for
+/// results, on which it depends that tasks are taken.
+const PUT_MAX: usize = 32 << 20;
+/// A batch is full when it has more bytes than this.
+const BATCH_BYTES: usize = 64 << 10;
+/// Results that are got at a time.
+const RESULTS: usize = 1024;
+/// Room for them.
+const BUFFER: usize = 256 << 10;
+/// How often it collects before it looks after the workers.
+const ROUNDS: u32 = 32;
+/// How long it looks for results before it waits for anything: so long, being woken takes longer.
+const LOOK_NANOS: u64 = 20_000;
+/// How long it sleeps while tasks are so short that it would be woken for each.
+const NAP: Duration = Duration::from_micros(200);
+
+/// How tasks are to be done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Terms {
+    /// How often one that failed is tried again.
+    pub(super) retries: u32,
+    /// How long it may take.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// The function of a task, by its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Function {
+    pub(super) trampoline: u32,
+    pub(super) function: u32,
+}
+
+/// Several tasks that are given out together.
+pub(super) struct Chunk {
+    pub(super) job: Rc<dyn Job>,
+    pub(super) function: Function,
+    pub(super) terms: Terms,
+    /// The index of its first task.
+    pub(super) first: usize,
+    /// How many it has.
+    pub(super) parts: u32,
+    /// Their arguments, as parts of a message.
+    pub(super) bytes: Vec<u8>,
+    pub(super) handles: Vec<Arc<Object>>,
+    /// How often it was tried before.
+    pub(super) attempts: u32,
+    mark: u32,
+    is_cancelled: bool,
+}
+
+impl Chunk {
+    pub(super) fn new(job: Rc<dyn Job>, function: Function, terms: Terms, first: usize) -> Self {
+        Self {
+            job,
+            function,
+            terms,
+            first,
+            parts: 0,
+            bytes: Vec::new(),
+            handles: Vec::new(),
+            attempts: 0,
+            mark: 0,
+            is_cancelled: false,
+        }
+    }
+
+    /// Some of its tasks.
+    fn slice(&self, from: u32, to: u32) -> Self {
+        let mut slice = Self::new(self.job.clone(), self.function, self.terms, self.first + from as usize);
+        slice.attempts = self.attempts;
+        let (mut rest, mut handle) = (&*self.bytes, 0);
+        for index in 0..if from < to { to } else { 0 } {
+            let Some((part, behind)) = split_part(rest) else { break };
+            if index >= from {
+                let len = rest.len() - behind.len();
+                slice.bytes.extend_from_slice(rest.get(..len).unwrap_or_default());
+                let handles = self.handles.get(handle..handle + part.handles).unwrap_or_default();
+                slice.handles.extend(handles.iter().cloned());
+                slice.parts += 1;
+            }
+            rest = behind;
+            handle += part.handles;
+        }
+        slice
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.is_cancelled || self.job.is_cancelled()
+    }
+}
+
+/// A process of the pool.
+struct Worker {
+    process: Process,
+    number: u32,
+    label: (Rc<str>, u32),
+    /// Its initializer has succeeded, if there is one.
+    is_ready: bool,
+    /// It ends by itself.
+    is_leaving: bool,
+    /// The work that it was killed for, because it took longer than this.
+    killed: Option<(u64, Duration)>,
+    /// Its place among the marks.
+    place: Option<u32>,
+}
+
+/// Starts a worker of this name.
+pub(super) type Start<'s> = dyn Fn(Links, &str) -> Result<Process, Error> + 's;
+
+/// What a pool is made with.
+pub(super) struct Plan<'s> {
+    pub(super) processes: usize,
+    pub(super) tasks_max: u64,
+    pub(super) name: String,
+    /// Workers say that they are ready.
+    pub(super) says_ready: bool,
+    pub(super) start: Box<Start<'s>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Closed,
+    Ended(PoolEnd),
+}
+
+/// What has happened in a pool so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// How many workers there are.
+    pub workers: usize,
+    /// Workers that were started.
+    pub started: u64,
+    /// Workers that ended when they weren't to.
+    pub lost: u64,
+    /// Tasks that were given to the pool.
+    pub submitted: u64,
+    /// Tasks that have a result, which isn't an `Err`.
+    pub succeeded: u64,
+    /// Tasks that failed, or whose result is an `Err`.
+    pub failed: u64,
+    /// Tasks that were cancelled.
+    pub cancelled: u64,
+    /// Times that a task was tried again after it had failed.
+    pub retried: u64,
+}
+
+struct State {
+    phase: Phase,
+    workers: Vec<Worker>,
+    /// How many there are to be.
+    wanted: usize,
+    /// Chunks that were put and not finished, by their numbers, which begin with `first`.
+    put: VecDeque<Option<Chunk>>,
+    first: u64,
+    /// How many those are, and their bytes.
+    unfinished: usize,
+    put_bytes: usize,
+    /// Those that are still to be put.
+    backlog: VecDeque<Chunk>,
+    /// How long a task of this function took lately.
+    nanos: HashMap<Function, u32>,
+    /// Marks that are free, and the least that was never used.
+    free_marks: Vec<u32>,
+    next_mark: u32,
+    /// Bytes and lengths of a batch that is put.
+    batch: Vec<u8>,
+    lens: Vec<u32>,
+    stats: Stats,
+}
+
+/// What comes in a batch of results.
+struct Inbox {
+    bytes: Vec<u8>,
+    lens: Vec<u32>,
+}
+
+/// A pool.
+pub(super) struct Core<'s> {
+    owner: u64,
+    tasks: Queue<()>,
+    results: Queue<()>,
+    marks: Marks,
+    plan: Plan<'s>,
+    state: RefCell<State>,
+    inbox: Cell<Option<Inbox>>,
+    /// Jobs whose callbacks are to be called.
+    told: RefCell<VecDeque<Rc<dyn Job>>>,
+    rounds: Cell<u32>,
+}
+
+impl<'s> Core<'s> {
+    /// Makes one, and starts its workers.
+    pub(super) fn new(plan: Plan<'s>) -> Result<Self, PoolError> {
+        if plan.processes == 0 {
+            return Err(PoolError::Zero("processes"));
+        }
+        let core = Self {
+            owner: raw::process::current().map_err(Error::from)?,
+            tasks: Queue::create(0, CLAIMED)?,
+            results: Queue::new()?,
+            marks: Marks::new()?,
+            state: RefCell::new(State {
+                phase: Phase::Running,
+                workers: Vec::new(),
+                wanted: plan.processes,
+                put: VecDeque::new(),
+                first: 0,
+                unfinished: 0,
+                put_bytes: 0,
+                backlog: VecDeque::new(),
+                nanos: HashMap::new(),
+                free_marks: Vec::new(),
+                next_mark: 1,
+                batch: Vec::new(),
+                lens: Vec::new(),
+                stats: Stats::default(),
+            }),
+            plan,
+            inbox: Cell::new(None),
+            told: RefCell::new(VecDeque::new()),
+            rounds: Cell::new(0),
+        };
+        core.marks.set_workers(core.plan.processes);
+        // If one can't be started then the others are ended when `core` is dropped.
+        core.start_missing()?;
+        Ok(core)
+    }
+
+    /// Whether this process made it.
+    pub(super) fn is_owner(&self) -> bool {
+        raw::process::current() == Ok(self.owner)
+    }
+
+    /// Fails unless it takes tasks.
+    pub(super) fn check_running(&self) -> Result<(), PoolError> {
+        if !self.is_owner() {
+            return Err(PoolError::NotOwner);
+        }
+        match &self.state.borrow().phase {
+            Phase::Running => Ok(()),
+            Phase::Closed => Err(PoolError::NotRunning),
+            Phase::Ended(PoolEnd::Terminated) => Err(PoolError::NotRunning),
+            Phase::Ended(end) => Err(PoolError::Ended(end.clone())),
+        }
+    }
+
+    /// How many workers there are to be.
+    pub(super) fn processes(&self) -> usize {
+        self.state.borrow().wanted
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let state = self.state.borrow();
+        Stats { workers: state.workers.len(), ..state.stats }
+    }
+
+    /// How long a task of this function took lately.
+    pub(super) fn nanos(&self, function: Function) -> Option<u64> {
+        self.state.borrow().nanos.get(&function).map(|nanos| u64::from(*nanos))
+    }
+
+    /// Whether more can't be put for now.
+    pub(super) fn is_full(&self) -> bool {
+        !self.state.borrow().backlog.is_empty()
+    }
+
+    /// Takes a chunk. It goes out with the next `pump`.
+    pub(super) fn submit(&self, chunk: Chunk) {
+        if chunk.parts == 0 {
+            return;
+        }
+        let end = {
+            let mut state = self.state.borrow_mut();
+            state.stats.submitted += u64::from(chunk.parts);
+            match &state.phase {
+                Phase::Ended(end) => end.clone(),
+                _ => return state.backlog.push_back(chunk),
+            }
+        };
+        self.fail_all(&chunk, &end);
+    }
+
+    /// Puts what is to be put, as far as there is room.
+    pub(super) fn pump(&self) {
+        loop {
+            match self.put_some() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(errno) => return self.end(PoolEnd::Host(errno)),
+            }
+        }
+    }
+
+    /// Puts a batch, or one that isn't for a batch; whether there may be more to put.
+    fn put_some(&self) -> Result<bool, Errno> {
+        let mut borrowed = self.state.borrow_mut();
+        let state = &mut *borrowed;
+        state.batch.clear();
+        state.lens.clear();
+        while let Some(front) = state.backlog.front()
+            && front.is_dropped()
+            && state.lens.is_empty()
+        {
+            state.backlog.pop_front();
+        }
+        for chunk in &mut state.backlog {
+            if chunk.is_dropped() {
+                break;
+            }
+            let len = HEAD + chunk.bytes.len();
+            if state.put_bytes + state.batch.len() > PUT_MAX && state.unfinished + state.lens.len() > 0 {
+                break;
+            }
+            if chunk.job.is_cancellable() && chunk.mark == 0 && chunk.parts > 0 {
+                let Some(mark) = state.free_marks.pop().or_else(|| {
+                    (state.next_mark < MARKS).then(|| {
+                        state.next_mark += 1;
+                        state.next_mark - 1
+                    })
+                }) else {
+                    break;
+                };
+                chunk.mark = mark;
+            }
+            let is_for_batch = len <= BATCH_ITEM_MAX && chunk.handles.is_empty();
+            if !is_for_batch && !state.lens.is_empty() {
+                break;
+            }
+            let head = TaskHead {
+                number: state.first + (state.put.len() + state.lens.len()) as u64,
+                trampoline: chunk.function.trampoline,
+                function: chunk.function.function,
+                parts: chunk.parts,
+                is_timed: chunk.terms.timeout.is_some(),
+                mark: chunk.mark,
+            };
+            state.batch.extend_from_slice(&head.to_bytes());
+            state.batch.extend_from_slice(&chunk.bytes);
+            state.lens.push(u32::try_from(len).map_err(|_| Errno::Msgsize)?);
+            if !is_for_batch || state.batch.len() > BATCH_BYTES {
+                break;
+            }
+        }
+        let Some(front) = state.backlog.front().filter(|_| !state.lens.is_empty()) else { return Ok(false) };
+        let is_single =
+            state.batch.len() > BATCH_ITEM_MAX && state.lens.len() == 1 || !front.handles.is_empty();
+        // Nobody else makes room if nothing is under way.
+        let timeout = if state.unfinished == 0 { FOREVER } else { NO_WAIT };
+        let put = if is_single {
+            let handles: Vec<_> = front.handles.iter().map(|object| object.handle()).collect();
+            raw::queue::put(self.tasks.handle(), &state.batch, &handles, timeout).map(|()| 1)
+        } else {
+            raw::queue::put_many(self.tasks.handle(), &state.batch, &state.lens, timeout)
+        };
+        match put {
+            Ok(count) => {
+                for chunk in state.backlog.drain(..count) {
+                    chunk.job.put(state.first + state.put.len() as u64);
+                    state.unfinished += 1;
+                    state.put_bytes += HEAD + chunk.bytes.len();
+                    state.put.push_back(Some(chunk));
+                }
+                Ok(true)
+            }
+            Err(Errno::Again) => Ok(false),
+            Err(Errno::Msgsize) => {
+                let chunk = state.backlog.pop_front();
+                drop(borrowed);
+                chunk.into_iter().for_each(|chunk| self.too_large(&chunk));
+                Ok(true)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// A chunk, or its results, doesn't fit into the arena: its tasks are done one by one, or, if it is one, it fails.
+    fn too_large(&self, chunk: &Chunk) {
+        if chunk.parts > 1 {
+            (0..chunk.parts).rev().for_each(|part| self.again(chunk.slice(part, part + 1)));
+        } else {
+            self.fail(chunk, 0, Cause::TooLarge, None);
+            self.tell(chunk.job.clone());
+        }
+    }
+
+    /// Waits until something has happened, or the time is over: then false. Everything that there is to do is done.
+    pub(super) fn step(&self, deadline: Deadline) -> bool {
+        self.pump();
+        if self.collect() {
+            self.rounds.set(self.rounds.get() + 1);
+            if self.rounds.get() >= ROUNDS {
+                self.look_after_workers();
+            }
+            return true;
+        }
+        if self.look_after_workers() {
+            return true;
+        }
+        if deadline.left() == NO_WAIT || self.is_ended() {
+            return false;
+        }
+        self.wait(deadline);
+        self.collect() || self.look_after_workers() || deadline.left() != NO_WAIT
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(self.state.borrow().phase, Phase::Ended(_))
+    }
+
+    /// Waits for results, or the end of a worker, or that of the time of a task.
+    fn wait(&self, deadline: Deadline) {
+        let mut left = deadline.left();
+        if let Some(timeout) = self.next_timeout() {
+            left = left.min(timeout);
+        }
+        if self.nap(left) || self.look() {
+            return;
+        }
+        let handles: Vec<_> = {
+            let state = self.state.borrow();
+            let workers = state.workers.iter().map(|worker| worker.process.handle());
+            std::iter::once(self.results.handle()).chain(workers).collect()
+        };
+        let mut ready = vec![0; handles.len()];
+        if let Err(errno) = raw::handle::wait(&handles, left, &mut ready) {
+            self.end(PoolEnd::Host(errno));
+        }
+    }
+
+    /// Sleeps, if results would come one by one, and wake this process for each. Whether it has.
+    fn nap(&self, left: u64) -> bool {
+        let work = {
+            let state = self.state.borrow();
+            let Some(chunk) = state.put.front().and_then(Option::as_ref) else { return false };
+            let nanos = state.nanos.get(&chunk.function).map_or(0, |nanos| u64::from(*nanos));
+            nanos * u64::from(chunk.parts) * state.unfinished as u64 / state.workers.len().max(1) as u64
+        };
+        let is_long = work > 4 * nanoseconds(NAP) && left > nanoseconds(NAP);
+        if is_long {
+            std::thread::sleep(NAP);
+        }
+        is_long
+    }
+
+    /// Looks for results for a while. Whether there are any.
+    fn look(&self) -> bool {
+        let end = raw::clock::monotonic() + LOOK_NANOS;
+        while raw::clock::monotonic() < end {
+            if raw::queue::qsize(self.results.handle()) != Ok(0) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes the results that there are. Whether there were any.
+    fn collect(&self) -> bool {
+        let mut inbox =
+            self.inbox.take().unwrap_or_else(|| Inbox { bytes: vec![0; BUFFER], lens: vec![0; RESULTS] });
+        let collected = self.collect_into(&mut inbox);
+        self.inbox.set(Some(inbox));
+        if let Err(errno) = collected {
+            self.end(PoolEnd::Host(errno));
+        }
+        self.call_back();
+        collected == Ok(true)
+    }
+
+    fn collect_into(&self, inbox: &mut Inbox) -> Result<bool, Errno> {
+        let results = self.results.handle();
+        let got = match raw::queue::get_many(results, &mut inbox.bytes, &mut inbox.lens, NO_WAIT) {
+            Err(Errno::Again | Errno::Closed) => return Ok(false),
+            got => got?,
+        };
+        if got == 0 {
+            let get = |buffer: &mut [u8]| raw::queue::get(results, buffer, NO_WAIT);
+            return match message::receive(get, |bytes, handles| self.arrived(&bytes, handles)) {
+                Ok(()) => Ok(true),
+                Err(Failure::Host(Errno::Again)) => Ok(false),
+                Err(Failure::Host(errno)) => Err(errno),
+                Err(Failure::OutOfMemory) => Err(Errno::Nomem),
+            };
+        }
+        let mut bytes = &*inbox.bytes;
+        for len in inbox.lens.get(..got).ok_or(Errno::Io)? {
+            let (result, rest) = bytes.split_at_checked(*len as usize).ok_or(Errno::Io)?;
+            bytes = rest;
+            self.arrived(result, Vec::new());
+        }
+        Ok(true)
+    }
+
+    pub(super) fn call_back(&self) {
+        loop {
+            // Not in the condition of the loop, where the borrow would last.
+            let job = self.told.borrow_mut().pop_front();
+            match job {
+                Some(job) => job.call_back(),
+                None => return,
+            }
+        }
+    }
+
+    /// Has a job call back, when no result is under way.
+    pub(super) fn tell(&self, job: Rc<dyn Job>) {
+        self.told.borrow_mut().push_back(job);
+    }
+
+    /// A message from a worker.
+    fn arrived(&self, message: &[u8], handles: Vec<u64>) {
+        let Some((head, results)) = ResultHead::read(message) else { return codec::release_all(&handles) };
+        if head.number == NO_NUMBER {
+            self.heard(head, results);
+            return codec::release_all(&handles);
+        }
+        let (chunk, label) = {
+            let mut state = self.state.borrow_mut();
+            let worker = state.workers.iter_mut().find(|worker| worker.number == head.worker);
+            let label = worker.map(|worker| {
+                worker.is_leaving |= head.note & LEAVING != 0;
+                worker.label.clone()
+            });
+            (finished(&mut state, &self.marks, head.number, head.nanos), label)
+        };
+        if head.note & LEAVING != 0 {
+            // The next one begins while that one ends.
+            self.keep_going();
+        }
+        let Some(chunk) = chunk.filter(|chunk| !chunk.is_dropped()) else {
+            return codec::release_all(&handles);
+        };
+        if head.note & CANCELLED != 0 {
+            // Somebody else's mark: it wasn't begun.
+            return self.again(chunk);
+        }
+        if head.note & TOO_LARGE != 0 {
+            return self.too_large(&chunk);
+        }
+        let count = head.parts.min(chunk.parts);
+        self.again(chunk.slice(count, chunk.parts));
+        let mut index = 0;
+        if head.note & ONLY_LAST != 0 {
+            index = count.saturating_sub(1);
+            self.again(chunk.slice(0, index));
+        }
+        // Most results are plain values, one behind the other.
+        let (values, mut rest) = plain(results, count - index);
+        if values != 0 {
+            let len = results.len() - rest.len();
+            self.count(|stats| stats.succeeded += u64::from(values));
+            chunk.job.values(chunk.first + index as usize, results.get(..len).unwrap_or_default());
+            index += values;
+        }
+        let mut handles = handles.into_iter();
+        while index < count
+            && let Some((part, behind)) = split_part(rest)
+        {
+            let own = handles.by_ref().take(part.handles).collect();
+            self.deliver(&chunk, index, part.kind, part.bytes, own, label.as_ref());
+            rest = behind;
+            index += 1;
+        }
+        codec::release_all(handles.as_slice());
+        self.again(chunk.slice(index, count));
+        self.tell(chunk.job);
+    }
+
+    /// The result of one task of a chunk.
+    fn deliver(
+        &self,
+        chunk: &Chunk,
+        part: u32,
+        kind: Kind,
+        bytes: &[u8],
+        handles: Vec<u64>,
+        worker: Option<&(Rc<str>, u32)>,
+    ) {
+        let text = || String::from_utf8_lossy(bytes).into_owned();
+        let cause = match kind {
+            Kind::Failure if chunk.attempts < chunk.terms.retries => {
+                codec::release_all(&handles);
+                return self.retry(chunk, part);
+            }
+            Kind::Value | Kind::Failure => {
+                let failed = kind == Kind::Failure;
+                self.count(|stats| if failed { stats.failed += 1 } else { stats.succeeded += 1 });
+                return chunk.job.value(chunk.first + part as usize, bytes, handles, failed);
+            }
+            Kind::Panic => Cause::Panicked(text()),
+            Kind::Encode => Cause::Encode(text()),
+            Kind::Decode => Cause::Decode(text()),
+            Kind::TooLarge => Cause::TooLarge,
+        };
+        codec::release_all(&handles);
+        self.fail(chunk, part, cause, worker);
+    }
+
+    /// A task of a chunk has failed: it is tried again, or its job is told.
+    fn fail(&self, chunk: &Chunk, part: u32, cause: Cause, worker: Option<&(Rc<str>, u32)>) {
+        let may_help = matches!(cause, Cause::Panicked(_) | Cause::Ended(_) | Cause::TimedOut(_));
+        if may_help && chunk.attempts < chunk.terms.retries {
+            return self.retry(chunk, part);
+        }
+        self.count(|stats| stats.failed += 1);
+        chunk.job.error(TaskError::new(chunk.first + part as usize, worker.cloned(), cause));
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut self.state.borrow_mut().stats);
+    }
+
+    fn retry(&self, chunk: &Chunk, part: u32) {
+        self.count(|stats| stats.retried += 1);
+        let mut again = chunk.slice(part, part + 1);
+        again.attempts += 1;
+        self.again(again);
+    }
+
+    /// Gives a chunk out again, before others.
+    fn again(&self, mut chunk: Chunk) {
+        chunk.mark = 0;
+        if chunk.parts != 0 {
+            self.state.borrow_mut().backlog.push_front(chunk);
+        }
+    }
+
+    /// Looks whether workers have ended, or take too long; replaces those that are missing. Whether there was anything.
+    fn look_after_workers(&self) -> bool {
+        self.rounds.set(0);
+        if self.is_ended() {
+            return false;
+        }
+        let handles: Vec<_> =
+            self.state.borrow().workers.iter().map(|worker| worker.process.handle()).collect();
+        let mut ready = vec![0; handles.len()];
+        if let Err(errno) = raw::handle::wait(&handles, NO_WAIT, &mut ready) {
+            self.end(PoolEnd::Host(errno));
+            return true;
+        }
+        let ended = handles.iter().zip(ready).filter(|(_, ready)| *ready != 0).map(|(handle, _)| *handle);
+        let mut any = false;
+        for handle in ended {
+            // What it has finished is there before it is buried, and nothing of it is given out again.
+            while self.collect() {}
+            self.bury(handle);
+            any = true;
+        }
+        self.kill_late();
+        self.keep_going();
+        self.call_back();
+        any
+    }
+
+    /// A worker has ended. Of what it had claimed, the task that it worked on has failed; all others are given out again.
+    fn bury(&self, handle: u64) {
+        let worker = {
+            let mut state = self.state.borrow_mut();
+            let Some(place) = state.workers.iter().position(|worker| worker.process.handle() == handle)
+            else {
+                return;
+            };
+            state.workers.remove(place)
+        };
+        // Before the join, which gives the process's place back.
+        let (claims, status) = match (raw::task::claims(handle), worker.process.join()) {
+            (Ok(claims), Ok(status)) => (claims, status),
+            (Err(errno), _) | (_, Err(Error::Host(errno))) => return self.end(PoolEnd::Host(errno)),
+            (_, Err(_)) => return self.end(PoolEnd::Host(Errno::Child)),
+        };
+        if self.plan.says_ready && !worker.is_ready {
+            return self.end(PoolEnd::InitializerEnded(status));
+        }
+        if !status.success() || claims.work != 0 {
+            self.count(|stats| stats.lost += 1);
+        }
+        // In their order, because each goes before the others.
+        for number in (claims.first..claims.end).rev() {
+            let chunk = finished(&mut self.state.borrow_mut(), &self.marks, number, 0);
+            let Some(chunk) = chunk.filter(|chunk| !chunk.is_dropped()) else { continue };
+            let is_first = number == claims.first;
+            let failed = if is_first && claims.work != 0 {
+                let noted = worker.place.filter(|_| chunk.terms.timeout.is_none());
+                let part = noted.map_or(claims.part, |place| self.marks.noted(place).max(claims.part));
+                // It may have been about to say that it is done with the last.
+                Some(part.min(chunk.parts.saturating_sub(1)))
+            } else {
+                // It was done, only its result isn't here.
+                (is_first && claims.part == DELIVERED && chunk.parts == 1).then_some(0)
+            };
+            let Some(part) = failed else {
+                self.again(chunk);
+                continue;
+            };
+            let cause = match worker.killed {
+                Some((work, timeout)) if work == claims.work => Cause::TimedOut(timeout),
+                _ => Cause::Ended(status),
+            };
+            self.again(chunk.slice(part + 1, chunk.parts));
+            self.again(chunk.slice(0, part));
+            self.fail(&chunk, part, cause, Some(&worker.label));
+            self.tell(chunk.job);
+        }
+    }
+
+    /// Has workers killed that are at a task for longer than it may take.
+    fn kill_late(&self) {
+        let now = raw::clock::monotonic();
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        for worker in &mut state.workers {
+            let Some((timeout, claims)) = at_work(worker, &state.put, state.first) else { continue };
+            let is_late = now.saturating_sub(claims.since) >= nanoseconds(timeout);
+            // If it isn't at that any more, it was in time.
+            if is_late && raw::task::kill(worker.process.handle(), claims.work) == Ok(()) {
+                worker.killed = Some((claims.work, timeout));
+            }
+        }
+    }
+
+    /// How long it is until some task may take too long.
+    fn next_timeout(&self) -> Option<u64> {
+        let state = self.state.borrow();
+        let now = raw::clock::monotonic();
+        let left = state.workers.iter().filter_map(|worker| {
+            let (timeout, claims) = at_work(worker, &state.put, state.first)?;
+            Some(nanoseconds(timeout).saturating_sub(now.saturating_sub(claims.since)))
+        });
+        // What begins meanwhile takes at least as long as the shortest of all.
+        let others = state.put.iter().flatten().filter_map(|chunk| chunk.terms.timeout.map(nanoseconds));
+        left.chain(others.take(1)).min().map(|nanos| nanos.max(1))
+    }
+
+    /// Starts workers that are missing. If there is none, and none can be started, that is the end.
+    fn keep_going(&self) {
+        if let Err(error) = self.start_missing()
+            && self.state.borrow().workers.is_empty()
+        {
+            self.end(PoolEnd::NoWorker(error.to_string()));
+        }
+    }
+
+    fn start_missing(&self) -> Result<(), Error> {
+        loop {
+            let (number, name) = {
+                let mut state = self.state.borrow_mut();
+                let staying = state.workers.iter().filter(|worker| !worker.is_leaving).count();
+                let has_work = state.unfinished + state.backlog.len() > 0;
+                let is_over = match state.phase {
+                    Phase::Running => false,
+                    Phase::Closed => !has_work,
+                    Phase::Ended(_) => true,
+                };
+                if is_over || staying >= state.wanted {
+                    return Ok(());
+                }
+                state.stats.started += 1;
+                let number = u32::try_from(state.stats.started).unwrap_or(u32::MAX);
+                (number, format!("{}-{}", self.plan.name, state.stats.started))
+            };
+            let place = {
+                let state = self.state.borrow();
+                (0..PLACES).find(|place| state.workers.iter().all(|worker| worker.place != Some(*place)))
+            };
+            let links = Links {
+                tasks: self.tasks.clone(),
+                results: self.results.clone(),
+                marks: self.marks.clone(),
+                worker: number,
+                place,
+                tasks_max: self.plan.tasks_max,
+            };
+            let started = (self.plan.start)(links, &name);
+            let mut state = self.state.borrow_mut();
+            match started {
+                Ok(process) => {
+                    let label = (Rc::from(name), process.pid());
+                    let is_ready = !self.plan.says_ready;
+                    let worker =
+                        Worker { process, number, label, is_ready, is_leaving: false, killed: None, place };
+                    state.workers.push(worker);
+                }
+                Err(error) => {
+                    state.stats.started -= 1;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Takes no more tasks.
+    pub(super) fn close(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.phase == Phase::Running {
+            state.phase = Phase::Closed;
+        }
+    }
+
+    /// Waits until all tasks are done and all workers have ended.
+    pub(super) fn join(&self) -> Result<(), PoolError> {
+        if !self.is_owner() {
+            return Err(PoolError::NotOwner);
+        }
+        match &self.state.borrow().phase {
+            Phase::Running => return Err(PoolError::StillRunning),
+            Phase::Ended(PoolEnd::Terminated) => return Ok(()),
+            Phase::Ended(end) => return Err(PoolError::Ended(end.clone())),
+            Phase::Closed => {}
+        }
+        while self.has_work() {
+            self.step(Deadline::NEVER);
+        }
+        if let Phase::Ended(end) = &self.state.borrow().phase {
+            return Err(PoolError::Ended(end.clone()));
+        }
+        self.tasks.close()?;
+        let workers = std::mem::take(&mut self.state.borrow_mut().workers);
+        for worker in workers {
+            worker.process.join()?;
+        }
+        Ok(())
+    }
+
+    /// Whether something is still to be done.
+    pub(super) fn has_work(&self) -> bool {
+        let state = self.state.borrow();
+        state.unfinished + state.backlog.len() > 0
+    }
+
+    /// Kills all workers. Whatever isn't done fails.
+    pub(super) fn terminate(&self) {
+        self.end(PoolEnd::Terminated);
+    }
+
+    fn end(&self, why: PoolEnd) {
+        let (workers, chunks) = {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            if let Phase::Ended(_) = state.phase {
+                return;
+            }
+            state.phase = Phase::Ended(why.clone());
+            (std::mem::take(&mut state.workers), state.put.drain(..).flatten().collect::<Vec<_>>())
+        };
+        // If one can't be killed or waited for then it isn't there any more.
+        for worker in &workers {
+            let _ = worker.process.kill();
+        }
+        for worker in &workers {
+            let _ = worker.process.join();
+        }
+        let backlog = std::mem::take(&mut self.state.borrow_mut().backlog);
+        self.state.borrow_mut().unfinished = 0;
+        for chunk in chunks.into_iter().chain(backlog).filter(|chunk| !chunk.is_dropped()) {
+            self.fail_all(&chunk, &why);
+        }
+    }
+
+    /// None of these is done any more.
+    fn fail_all(&self, chunk: &Chunk, end: &PoolEnd) {
+        for part in 0..chunk.parts {
+            self.fail(chunk, part, Cause::Pool(end.clone()), None);
+        }
+        self.tell(chunk.job.clone());
+    }
+
+    /// Changes how many workers there are to be.
+    pub(super) fn resize(&self, processes: usize) -> Result<(), PoolError> {
+        if processes == 0 {
+            return Err(PoolError::Zero("processes"));
+        }
+        self.check_running()?;
+        let before = std::mem::replace(&mut self.state.borrow_mut().wanted, processes);
+        self.marks.set_workers(processes);
+        if let Some(fewer) = before.checked_sub(processes)
+            && fewer > 0
+        {
+            self.marks.have_leave(u32::try_from(fewer).unwrap_or(u32::MAX));
+            // Whoever waits for a task gets one, with nothing to do, and looks then.
+            let nobody: Rc<dyn Job> = Rc::new(Nobody);
+            for _ in 0..fewer {
+                let function = Function { trampoline: 0, function: 0 };
+                let nudge = Chunk::new(nobody.clone(), function, Terms::default(), 0);
+                self.state.borrow_mut().backlog.push_back(nudge);
+            }
+            self.pump();
+        }
+        Ok(self.start_missing()?)
+    }
+
+    /// Cancels the task that was put with this number, or not yet. Whether it hadn't begun.
+    pub(super) fn cancel(&self, number: Option<u64>) -> bool {
+        let mut state = self.state.borrow_mut();
+        let may = number.is_none_or(|number| {
+            let place = number.checked_sub(state.first).and_then(|place| usize::try_from(place).ok());
+            let chunk = place.and_then(|place| state.put.get_mut(place)).and_then(Option::as_mut);
+            // One that was given out again is in the backlog.
+            chunk.is_none_or(|chunk| {
+                chunk.is_cancelled = self.marks.take(chunk.mark);
+                chunk.is_cancelled
+            })
+        });
+        if may {
+            state.stats.cancelled += 1;
+        }
+        may
+    }
+
+    /// Whether the task that was put with this number has begun.
+    pub(super) fn has_begun(&self, number: u64) -> bool {
+        let state = self.state.borrow();
+        let place = number.checked_sub(state.first).and_then(|place| usize::try_from(place).ok());
+        let chunk = place.and_then(|place| state.put.get(place)).and_then(Option::as_ref);
+        chunk.is_some_and(|chunk| !chunk.is_cancelled && self.marks.is_taken(chunk.mark))
+    }
+
+    /// Cancels all single tasks that haven't begun.
+    pub(super) fn cancel_waiting(&self) {
+        let mut told = Vec::new();
+        {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            state.backlog.retain(|chunk| {
+                let is_waiting = chunk.job.is_single() && !chunk.is_dropped();
+                if is_waiting {
+                    chunk.job.cancel();
+                    told.push(chunk.job.clone());
+                }
+                !is_waiting
+            });
+            for chunk in state.put.iter_mut().flatten().filter(|chunk| !chunk.is_dropped()) {
+                if chunk.job.is_single() && self.marks.take(chunk.mark) {
+                    chunk.is_cancelled = true;
+                    chunk.job.cancel();
+                    told.push(chunk.job.clone());
+                }
+            }
+            state.stats.cancelled += told.len() as u64;
+        }
+        told.into_iter().for_each(|job| self.tell(job));
+        self.call_back();
+    }
+
+    /// Cancels what hasn't begun of a job that has said that it is cancelled.
+    pub(super) fn cancel_all(&self, job: &Rc<dyn Job>) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let mut cancelled = 0;
+        state.backlog.retain(|chunk| {
+            let is_it = Rc::ptr_eq(&chunk.job, job);
+            cancelled += if is_it { u64::from(chunk.parts) } else { 0 };
+            !is_it
+        });
+        for chunk in state.put.iter_mut().flatten().filter(|chunk| Rc::ptr_eq(&chunk.job, job)) {
+            if self.marks.take(chunk.mark) {
+                chunk.is_cancelled = true;
+                cancelled += u64::from(chunk.parts);
+            }
+        }
+        state.stats.cancelled += cancelled;
+    }
+
+    /// A worker says something that is no result.
+    fn heard(&self, head: ResultHead, text: &[u8]) {
+        let mut state = self.state.borrow_mut();
+        let Some(worker) = state.workers.iter_mut().find(|worker| worker.number == head.worker) else {
+            return;
+        };
+        match head.note {
+            READY => worker.is_ready = true,
+            NOT_READY if self.plan.says_ready && !worker.is_ready => {
+                let text = split_part(text).map(|(part, _)| part.bytes).unwrap_or_default();
+                let text = String::from_utf8_lossy(text).into_owned();
+                drop(state);
+                self.end(PoolEnd::Initializer(text));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes a chunk that was put, because it is finished, or whoever had it has ended.
+fn finished(state: &mut State, marks: &Marks, number: u64, nanos: u32) -> Option<Chunk> {
+    let place = usize::try_from(number.checked_sub(state.first)?).ok()?;
+    let chunk = state.put.get_mut(place)?.take()?;
+    while let Some(None) = state.put.front() {
+        state.put.pop_front();
+        state.first += 1;
+    }
+    state.unfinished -= 1;
+    state.put_bytes -= HEAD + chunk.bytes.len();
+    if chunk.mark != 0 {
+        marks.clear(chunk.mark);
+        state.free_marks.push(chunk.mark);
+    }
+    if nanos != 0 {
+        let known = state.nanos.entry(chunk.function).or_insert(nanos);
+        // It follows what changes, and isn't led astray by a single one.
+        *known = (*known / 4 * 3).saturating_add(nanos / 4).max(1);
+    }
+    Some(chunk)
+}
+
+/// How many parts that are plain values a message begins with, and what is behind those.
+fn plain(message: &[u8], most: u32) -> (u32, &[u8]) {
+    let (mut count, mut rest) = (0, message);
+    while count < most
+        && let Some((part, behind)) = split_part(rest)
+        && part.kind == Kind::Value
+        && part.handles == 0
+    {
+        count += 1;
+        rest = behind;
+    }
+    (count, rest)
+}
+
+/// What a worker is at that may not take for ever: for how long it may, and its claims.
+fn at_work(worker: &Worker, put: &VecDeque<Option<Chunk>>, first: u64) -> Option<(Duration, Claims)> {
+    if worker.killed.is_some() {
+        return None;
+    }
+    let claims = raw::task::claims(worker.process.handle()).ok().filter(|claims| claims.work != 0)?;
+    let place = usize::try_from(claims.first.checked_sub(first)?).ok()?;
+    let chunk = put.get(place)?.as_ref()?;
+    Some((chunk.terms.timeout?, claims))
+}
+
+/// Nobody waits for it.
+struct Nobody;
+
+impl Job for Nobody {
+    fn values(&self, _: usize, _: &[u8]) {}
+
+    fn value(&self, _: usize, _: &[u8], handles: Vec<u64>, _: bool) {
+        codec::release_all(&handles);
+    }
+
+    fn error(&self, _: TaskError) {}
+}
+
+/// Leaving scope terminates, as `with` does.
+impl Drop for Core<'_> {
+    fn drop(&mut self) {
+        if self.is_owner() {
+            self.terminate();
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What goes wrong with tasks, and with pools.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use sandpool_abi::process::ExitStatus;
+
+use crate::{EncodeError, Error};
+
+/// Why there is no result of a task. No other task is affected.
+///
+/// ```no_run
+/// use sandpool_guest::{Cause, Pool};
+///
+/// let pool = Pool::new()?;
+/// let result = pool.apply_async(|n: u32| 10 / n, 0)?;
+/// match result.get() {
+///     Ok(quotient) => println!("{quotient}"),
+///     Err(error) => match error.cause() {
+///         Cause::Panicked(message) => println!("it panicked: {message}"),
+///         Cause::Ended(status) => println!("its worker ended: {status}"),
+///         _ => println!("{error}"),
+///     },
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct TaskError {
+    index: usize,
+    worker: Option<(Rc<str>, u32)>,
+    cause: Cause,
+}
+
+impl TaskError {
+    pub(super) fn new(index: usize, worker: Option<(Rc<str>, u32)>, cause: Cause) -> Self {
+        Self { index, worker, cause }
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// Which one it was of those that were given at once, from 0 on.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The name of the worker that had it last; `None` if none had begun it.
+    #[must_use]
+    pub fn worker(&self) -> Option<&str> {
+        self.worker.as_ref().map(|(name, _)| &**name)
+    }
+
+    /// The process id of that worker.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.worker.as_ref().map(|(_, pid)| *pid)
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task {}: {}", self.index, self.cause)?;
+        match &self.worker {
+            Some((name, pid)) => write!(f, " ({name}, pid {pid})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for TaskError {}
+
+/// What was the matter with a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It panicked, with this message.
+    Panicked(String),
+    /// Its worker ended in it: it called exit, trapped, hit a limit or was killed.
+    Ended(ExitStatus),
+    /// It took longer than this, and was killed.
+    TimedOut(Duration),
+    /// Its result, or its arguments, can't be encoded, and why.
+    Encode(String),
+    /// Its arguments, or its result, can't be decoded, and why.
+    Decode(String),
+    /// Its result, or its arguments, don't fit into the arena, ever.
+    TooLarge,
+    /// It was cancelled before it began.
+    Cancelled,
+    /// The pool was ended before it was done.
+    Pool(PoolEnd),
+    /// This process isn't the one that made the pool.
+    NotOwner,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(message) => write!(f, "panicked: {message}"),
+            Self::Ended(status) => status.fmt(f),
+            Self::TimedOut(timeout) => write!(f, "timed out after {timeout:?}"),
+            Self::Encode(why) | Self::Decode(why) => f.write_str(why),
+            Self::TooLarge => f.write_str("it doesn't fit into the arena"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Pool(end) => end.fmt(f),
+            Self::NotOwner => f.write_str(NOT_OWNER),
+        }
+    }
+}
+
+const NOT_OWNER: &str = "only the process that made the pool may use it";
+
+/// Why a pool does nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PoolEnd {
+    /// It was terminated, or dropped.
+    Terminated,
+    /// The initializer of a worker failed, with this message.
+    Initializer(String),
+    /// The initializer of a worker ended the worker.
+    InitializerEnded(ExitStatus),
+    /// No worker can be started, and why.
+    NoWorker(String),
+    /// The host reported this.
+    Host(sandpool_abi::Errno),
+}
+
+impl fmt::Display for PoolEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Terminated => f.write_str("the pool was terminated"),
+            Self::Initializer(message) => write!(f, "the initializer failed: {message}"),
+            Self::InitializerEnded(status) => write!(f, "the initializer failed: {status}"),
+            Self::NoWorker(why) => write!(f, "no worker can be started: {why}"),
+            Self::Host(errno) => write!(f, "the pool can't go on: {errno}"),
+        }
+    }
+}
+
+/// Why a pool wasn't made, or doesn't do something.
+///
+/// ```no_run
+/// use sandpool_guest::{Pool, PoolError};
+///
+/// assert!(matches!(Pool::builder().processes(0).build(), Err(PoolError::Zero("processes"))));
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// This number may not be 0.
+    Zero(&'static str),
+    /// The pool is closed, so that it takes no more tasks.
+    NotRunning,
+    /// The pool isn't closed, so that it can't be joined.
+    StillRunning,
+    /// The pool was ended.
+    Ended(PoolEnd),
+    /// This process isn't the one that made the pool.
+    NotOwner,
+    /// A worker, or what the pool needs, can't be had.
+    Start(Error),
+    /// The arguments can't be encoded.
+    Encode(EncodeError),
+    /// A task failed.
+    Task(TaskError),
+}
+
+impl From<Error> for PoolError {
+    fn from(error: Error) -> Self {
+        Self::Start(error)
+    }
+}
+
+impl From<TaskError> for PoolError {
+    fn from(error: TaskError) -> Self {
+        Self::Task(error)
+    }
+}
+
+impl fmt::Display for PoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero(what) => write!(f, "{what} is a number from 1 on"),
+            Self::NotRunning => f.write_str("the pool is not running: it was closed"),
+            Self::StillRunning => f.write_str("the pool is still running: close or terminate it first"),
+            Self::Ended(end) => end.fmt(f),
+            Self::NotOwner => f.write_str(NOT_OWNER),
+            Self::Start(error) => error.fmt(f),
+            Self::Encode(error) => error.fmt(f),
+            Self::Task(error) => error.fmt(f),
+        }
+    }
+}
+
+// No `source`: the variants that wrap an error say the same as the wrapped one.
+impl std::error::Error for PoolError {}

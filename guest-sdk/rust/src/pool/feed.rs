@@ -1,0 +1,242 @@
+//! How the input of a map is cut into chunks, and how far ahead of the results it is read.
+//!
+//! **The length of a chunk**, if the program doesn't say, is what takes about a millisecond, by the time that tasks of this
+//! function took lately: then handing them out costs little, and the end of a map isn't far from that of its last chunk.
+//! It begins with one, and grows by a factor of four at most; and towards the end of an input whose length is known, no
+//! chunk is more than its share of half of the rest.
+//!
+//! **How far ahead**: what the workers do in about ten milliseconds, two chunks for each at least.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::core::{Chunk, Core, Function, Terms};
+use super::error::{Cause, TaskError};
+use super::frame::{Kind, begin_part, end_part};
+use super::job::Job;
+use crate::{EncodeError, codec};
+use sandpool_abi::MESSAGE_HANDLES_MAX;
+
+/// How long a chunk takes.
+const CHUNK_NANOS: u64 = 1_000_000;
+/// How much is given out.
+const AHEAD_NANOS: u64 = 10_000_000;
+const TASKS_MAX: usize = 4096;
+const CHUNKS_MAX: usize = 1024;
+/// A chunk has no more tasks after so many bytes.
+const BYTES_MAX: usize = 256 << 10;
+/// Nor is more read before it is put.
+const BYTES_AT_ONCE: usize = 4 << 20;
+/// The longest chunk while nobody knows how long a task takes, if all are to be given out at once.
+const UNKNOWN_MAX: usize = 64;
+
+/// Something that makes arguments of tasks of one function.
+pub(super) struct Feed<I, A> {
+    input: I,
+    function: Function,
+    terms: Terms,
+    chunksize: Option<usize>,
+    /// The most tasks that are given out and not taken.
+    window: Option<usize>,
+    /// How many were read.
+    read: usize,
+    /// The length of the last chunk.
+    last: usize,
+    is_over: bool,
+    arguments: PhantomData<fn() -> A>,
+}
+
+/// What to read, and how.
+pub(super) struct Shape {
+    pub(super) function: Function,
+    pub(super) terms: Terms,
+    pub(super) chunksize: Option<usize>,
+    pub(super) window: Option<usize>,
+}
+
+impl<I, A> Feed<I, A>
+where
+    I: Iterator<Item = A>,
+    A: Serialize,
+{
+    pub(super) fn new(input: I, shape: Shape) -> Self {
+        let Shape { function, terms, chunksize, window } = shape;
+        Self {
+            input,
+            function,
+            terms,
+            chunksize,
+            window,
+            read: 0,
+            last: 0,
+            is_over: false,
+            arguments: PhantomData,
+        }
+    }
+
+    /// How many were read.
+    pub(super) fn read(&self) -> usize {
+        self.read
+    }
+
+    /// Whether the input is at its end.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// What the rest of the input says of its length.
+    pub(super) fn hint(&self) -> (usize, Option<usize>) {
+        if self.is_over { (0, Some(0)) } else { self.input.size_hint() }
+    }
+
+    /// Gives out all.
+    pub(super) fn feed_all(&mut self, core: &Core<'_>, job: &Rc<dyn Job>) {
+        while !self.is_over {
+            let size = match (self.chunksize, core.nanos(self.function)) {
+                (Some(size), _) => size,
+                (None, Some(_)) => self.size(core),
+                (None, None) => self.share(core).unwrap_or(1).min(UNKNOWN_MAX),
+            };
+            self.feed_one(core, job, size);
+        }
+        core.pump();
+    }
+
+    /// Gives out as many as there are to be ahead of `taken`.
+    pub(super) fn feed(&mut self, core: &Core<'_>, job: &Rc<dyn Job>, taken: usize) {
+        let size = self.chunksize.unwrap_or_else(|| self.size(core));
+        let ahead = self.window.unwrap_or_else(|| self.ahead(core, size));
+        // Many at a time: to put them one by one costs more.
+        if self.is_over || self.read - taken > ahead / 2 || core.is_full() {
+            return;
+        }
+        let mut bytes = 0;
+        while !self.is_over && self.read - taken < ahead && bytes < BYTES_AT_ONCE {
+            let size = size.min(ahead - (self.read - taken));
+            bytes += self.feed_one(core, job, size);
+        }
+        core.pump();
+    }
+
+    /// The length of the next chunk.
+    fn size(&self, core: &Core<'_>) -> usize {
+        let Some(nanos) = core.nanos(self.function) else { return 1 };
+        let fit = usize::try_from(CHUNK_NANOS / nanos.max(1)).unwrap_or(TASKS_MAX).min(TASKS_MAX);
+        let most = self.share(core).unwrap_or(TASKS_MAX).min(self.last.max(1) * 4);
+        fit.min(most).max(1)
+    }
+
+    /// A worker's share of half of the rest, if it is known how much that is.
+    fn share(&self, core: &Core<'_>) -> Option<usize> {
+        let (least, most) = self.input.size_hint();
+        (Some(least) == most).then(|| least.div_ceil(2 * core.processes()).max(1))
+    }
+
+    /// How many tasks are to be ahead.
+    fn ahead(&self, core: &Core<'_>, size: usize) -> usize {
+        let workers = core.processes();
+        let chunks = match core.nanos(self.function) {
+            Some(nanos) => {
+                let fit = (AHEAD_NANOS * workers as u64) / (nanos * size as u64).max(1);
+                usize::try_from(fit).unwrap_or(CHUNKS_MAX).clamp(2 * workers, CHUNKS_MAX.max(2 * workers))
+            }
+            None => 2 * workers,
+        };
+        chunks.saturating_mul(size)
+    }
+
+    /// Reads a chunk, and returns how many bytes it has.
+    fn feed_one(&mut self, core: &Core<'_>, job: &Rc<dyn Job>, size: usize) -> usize {
+        let mut chunk = Chunk::new(job.clone(), self.function, self.terms, self.read);
+        while (chunk.parts as usize) < size && chunk.bytes.len() < BYTES_MAX {
+            let Some(arguments) = self.input.next() else {
+                self.is_over = true;
+                break;
+            };
+            let index = self.read;
+            self.read += 1;
+            match add(&mut chunk, &arguments) {
+                Ok(()) => {}
+                Err(Refused::Room) => {
+                    // Handles that don't fit into one message with those before.
+                    core.submit(std::mem::replace(
+                        &mut chunk,
+                        Chunk::new(job.clone(), self.function, self.terms, index),
+                    ));
+                    if let Err(refused) = add(&mut chunk, &arguments) {
+                        self.refuse(job, index, refused);
+                        chunk.first = self.read;
+                    }
+                }
+                Err(refused) => {
+                    core.submit(std::mem::replace(
+                        &mut chunk,
+                        Chunk::new(job.clone(), self.function, self.terms, self.read),
+                    ));
+                    self.refuse(job, index, refused);
+                }
+            }
+        }
+        self.last = (chunk.parts as usize).max(1);
+        let bytes = chunk.bytes.len();
+        core.submit(chunk);
+        bytes
+    }
+
+    fn refuse(&self, job: &Rc<dyn Job>, index: usize, refused: Refused) {
+        let why = match refused {
+            Refused::Encode(why) => why,
+            Refused::Room => "too many handles in one message".to_owned(),
+        };
+        job.error(TaskError::new(index, None, Cause::Encode(why)));
+    }
+}
+
+/// Adds the only task of a chunk.
+pub(super) fn add_one<A: Serialize>(chunk: &mut Chunk, arguments: &A) -> Result<(), EncodeError> {
+    let start = begin_part(&mut chunk.bytes);
+    let handles = codec::append(&mut chunk.bytes, arguments)?;
+    chunk.handles = codec::keep(handles).map_err(EncodeError::new)?;
+    end_part(&mut chunk.bytes, start, Kind::Value, chunk.handles.len());
+    chunk.parts = 1;
+    Ok(())
+}
+
+/// Why arguments were not added to a chunk.
+enum Refused {
+    /// They can't be encoded.
+    Encode(String),
+    /// Only behind the others is there no room for their handles.
+    Room,
+}
+
+/// Adds a task to a chunk.
+#[inline]
+fn add<A: Serialize>(chunk: &mut Chunk, arguments: &A) -> Result<(), Refused> {
+    let start = begin_part(&mut chunk.bytes);
+    let handles = codec::append(&mut chunk.bytes, arguments)
+        .map_err(|error| Refused::Encode(error.to_string()))
+        .and_then(|handles| {
+            if chunk.handles.len() + handles.len() > MESSAGE_HANDLES_MAX {
+                return Err(Refused::Room);
+            }
+            if handles.is_empty() {
+                return Ok(Vec::new());
+            }
+            codec::keep(handles).map_err(|errno| Refused::Encode(errno.to_string()))
+        });
+    match handles {
+        Ok(handles) => {
+            end_part(&mut chunk.bytes, start, Kind::Value, handles.len());
+            chunk.handles.extend(handles);
+            chunk.parts += 1;
+            Ok(())
+        }
+        Err(refused) => {
+            chunk.bytes.truncate(start);
+            Err(refused)
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! How tasks and results look on their way between a pool's owner and its workers.
+//!
+//! A message is a head, and parts one behind the other: a chunk of several tasks is one message. Numbers are
+//! little-endian.
+//!
+//! ```text
+//! task     number 64   trampoline 32   function 32   timed 1   parts 31   mark 32   part …
+//! result   number 64   worker 32       nanos 32      parts 32   note 32   part …
+//! part     length 8, up to 239: a value without handles
+//!          or 255, kind 8, handles 16, length 32
+//! ```
+
+/// Bytes of a head, of either kind.
+pub(super) const HEAD: usize = 24;
+
+/// The number of a message that is no result.
+pub(super) const NO_NUMBER: u64 = u64::MAX;
+
+/// Bit of the number of parts: each has a time.
+const TIMED: u32 = 1 << 31;
+
+/// What begins a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TaskHead {
+    /// Where it stands in the order of all that were put.
+    pub(super) number: u64,
+    pub(super) trampoline: u32,
+    pub(super) function: u32,
+    pub(super) parts: u32,
+    /// Each part has a time that it may take, so that the host is to know when it begins.
+    pub(super) is_timed: bool,
+    /// Its mark, by which it can be cancelled; 0 for none.
+    pub(super) mark: u32,
+}
+
+/// What begins a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ResultHead {
+    /// That of the task.
+    pub(super) number: u64,
+    pub(super) worker: u32,
+    /// How long a part took.
+    pub(super) nanos: u32,
+    /// Of how many parts the results follow. Those behind them haven't begun.
+    pub(super) parts: u32,
+    pub(super) note: u32,
+}
+
+/// Note: the worker ends after this one.
+pub(super) const LEAVING: u32 = 1;
+/// Note: the task was cancelled before it began.
+pub(super) const CANCELLED: u32 = 2;
+/// Note: its results don't fit into one message, so that each is to be done by itself.
+pub(super) const TOO_LARGE: u32 = 4;
+/// Note: the results of all parts but the last are missing, so that they are to be done again.
+pub(super) const ONLY_LAST: u32 = 8;
+/// Note of a message without a number: the worker is ready.
+pub(super) const READY: u32 = 16;
+/// Note of a message without a number: the worker isn't, and its only part says why.
+pub(super) const NOT_READY: u32 = 32;
+
+impl TaskHead {
+    pub(super) fn to_bytes(self) -> [u8; HEAD] {
+        let parts = self.parts & !TIMED | if self.is_timed { TIMED } else { 0 };
+        bytes(self.number, [self.trampoline, self.function, parts, self.mark])
+    }
+
+    /// The head, and the parts behind it.
+    pub(super) fn read(message: &[u8]) -> Option<(Self, &[u8])> {
+        let (number, [trampoline, function, parts, mark], rest) = read(message)?;
+        let is_timed = parts & TIMED != 0;
+        Some((Self { number, trampoline, function, parts: parts & !TIMED, is_timed, mark }, rest))
+    }
+}
+
+impl ResultHead {
+    pub(super) fn to_bytes(self) -> [u8; HEAD] {
+        bytes(self.number, [self.worker, self.nanos, self.parts, self.note])
+    }
+
+    /// The head, and the parts behind it.
+    pub(super) fn read(message: &[u8]) -> Option<(Self, &[u8])> {
+        let (number, [worker, nanos, parts, note], rest) = read(message)?;
+        Some((Self { number, worker, nanos, parts, note }, rest))
+    }
+}
+
+fn bytes(number: u64, words: [u32; 4]) -> [u8; HEAD] {
+    let mut bytes = [0; HEAD];
+    let (head, tail) = bytes.split_at_mut(8);
+    head.copy_from_slice(&number.to_le_bytes());
+    for (to, word) in tail.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *to = word.to_le_bytes();
+    }
+    bytes
+}
+
+fn read(message: &[u8]) -> Option<(u64, [u32; 4], &[u8])> {
+    let (head, rest) = message.split_first_chunk::<HEAD>()?;
+    let (number, words) = head.split_first_chunk::<8>()?;
+    let mut words = words.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
+    let words = [words.next()?, words.next()?, words.next()?, words.next()?];
+    Some((u64::from_le_bytes(*number), words, rest))
+}
+
+/// What a part is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    /// An encoded value.
+    Value = 0,
+    /// An encoded value, which is an `Err`.
+    Failure = 1,
+    /// The message of a panic.
+    Panic = 2,
+    /// Why the result can't be encoded.
+    Encode = 3,
+    /// Why the arguments can't be decoded.
+    Decode = 4,
+    /// Nothing: the result doesn't fit into the arena.
+    TooLarge = 5,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        let all = [Self::Value, Self::Failure, Self::Panic, Self::Encode, Self::Decode, Self::TooLarge];
+        all.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part<'a> {
+    pub(super) kind: Kind,
+    /// How many of the message's handles are its own: those behind the ones of the parts before it.
+    pub(super) handles: usize,
+    pub(super) bytes: &'a [u8],
+}
+
+/// Bytes before a part, unless it is a short one.
+const PART_HEAD: usize = 8;
+const SHORT_MAX: usize = 239;
+const LONG: u8 = 255;
+
+/// Begins a part, whose bytes are to be appended. Returns what `end_part` wants.
+#[inline]
+pub(super) fn begin_part(message: &mut Vec<u8>) -> usize {
+    let start = message.len();
+    message.extend_from_slice(&[0; PART_HEAD]);
+    start
+}
+
+/// Ends a part.
+#[inline]
+pub(super) fn end_part(message: &mut Vec<u8>, start: usize, kind: Kind, handles: usize) {
+    let from = start + PART_HEAD;
+    let len = message.len() - from;
+    if let Ok(short) = u8::try_from(len)
+        && len <= SHORT_MAX
+        && kind == Kind::Value
+        && handles == 0
+    {
+        if let Some(first) = message.get_mut(start) {
+            *first = short;
+        }
+        message.copy_within(from.., start + 1);
+        message.truncate(start + 1 + len);
+        return;
+    }
+    // A message has 1024 handles at most, and lies in a memory of 4 GiB.
+    let [low, high] = u16::try_from(handles).unwrap_or(u16::MAX).to_le_bytes();
+    let [a, b, c, d] = u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+    if let Some(head) = message.get_mut(start..from) {
+        head.copy_from_slice(&[LONG, kind as u8, low, high, a, b, c, d]);
+    }
+}
+
+/// The first part, and what is behind it.
+#[inline]
+pub(super) fn split_part(message: &[u8]) -> Option<(Part<'_>, &[u8])> {
+    let (first, rest) = message.split_first()?;
+    let (kind, handles, len, rest) = if *first == LONG {
+        let ([kind, low, high, len @ ..], rest) = rest.split_first_chunk::<{ PART_HEAD - 1 }>()?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        (Kind::from_byte(*kind)?, usize::from(u16::from_le_bytes([*low, *high])), len, rest)
+    } else {
+        (Kind::Value, 0, usize::from(*first), rest)
+    };
+    let (bytes, rest) = rest.split_at_checked(len)?;
+    Some((Part { kind, handles, bytes }, rest))
+}
+
+/// The parts of a message. It ends early where they make no sense.
+pub(super) fn parts(mut message: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    std::iter::from_fn(move || {
+        let (part, rest) = split_part(message)?;
+        message = rest;
+        Some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read_as_they_were_written() {
+        let task =
+            TaskHead { number: 1 << 40, trampoline: 2, function: 3, parts: 4, is_timed: true, mark: 5 };
+        assert_eq!(TaskHead::read(&task.to_bytes()), Some((task, &[][..])));
+        let result = ResultHead { number: NO_NUMBER, worker: 1, nanos: u32::MAX, parts: 0, note: READY };
+        assert_eq!(ResultHead::read(&result.to_bytes()), Some((result, &[][..])));
+        assert_eq!(TaskHead::read(&[0; HEAD - 1]), None);
+    }
+
+    #[test]
+    fn parts_are_read_as_they_were_written() {
+        let long = vec![7; 100_000];
+        let all: [(Kind, usize, &[u8]); 7] = [
+            (Kind::Value, 0, &[]),
+            (Kind::Value, 0, &[1, 2, 3]),
+            (Kind::Value, 0, &[9; SHORT_MAX]),
+            (Kind::Value, 0, &[9; SHORT_MAX + 1]),
+            (Kind::Value, 1024, &[1]),
+            (Kind::Panic, 0, b"message"),
+            (Kind::Failure, 0, &long),
+        ];
+        let mut message = Vec::new();
+        for (kind, handles, bytes) in all {
+            let start = begin_part(&mut message);
+            message.extend_from_slice(bytes);
+            end_part(&mut message, start, kind, handles);
+        }
+        let read: Vec<_> = parts(&message).map(|part| (part.kind, part.handles, part.bytes)).collect();
+        assert_eq!(read, all);
+        // What is cut ends the parts.
+        assert_eq!(parts(&message[..message.len() - 1]).count(), all.len() - 1);
+    }
+}

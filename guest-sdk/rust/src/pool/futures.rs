@@ -1,0 +1,352 @@
+//! Python's `concurrent.futures`: an [`Executor`], and its [`Future`]s.
+//!
+//! ```no_run
+//! use sandpool_guest::futures::{Executor, as_completed};
+//!
+//! fn digits(n: u32) -> usize {
+//!     n.to_string().len()
+//! }
+//!
+//! #[sandpool_guest::main]
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let executor = Executor::new()?;
+//!     let futures = [5, 50, 500].map(|n| executor.submit(digits, n)).into_iter().collect::<Result<Vec<_>, _>>()?;
+//!     for future in as_completed(futures, None) {
+//!         println!("{}", future?.result()?);
+//!     }
+//!     executor.shutdown(true, false)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! It is the machinery of a [`Pool`](crate::Pool): what holds there for functions, failures, and when things happen, holds
+//! here as well. A worker that dies breaks nothing but the future whose task it had.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{Cause, PoolError, TaskError};
+use super::imap::IMap;
+use super::job::{Job, One, Pending};
+use super::{Pool, PoolBuilder};
+use crate::deadline::Deadline;
+
+/// Processes that run functions which are submitted to them: Python's `ProcessPoolExecutor`.
+///
+/// Its end is that of a [`Pool`]: one that is dropped ends what runs. [`shutdown`](Self::shutdown) waits, which is what
+/// Python's `with` does here.
+#[derive(Debug)]
+#[doc(alias = "ProcessPoolExecutor")]
+pub struct Executor {
+    pool: Pool,
+}
+
+/// An executor with these workers.
+impl From<Pool> for Executor {
+    fn from(pool: Pool) -> Self {
+        Self { pool }
+    }
+}
+
+impl Executor {
+    /// Makes an executor with a worker for each processor.
+    ///
+    /// # Errors
+    /// [`PoolError::Start`].
+    pub fn new() -> Result<Self, PoolError> {
+        Self::build(Pool::builder())
+    }
+
+    /// Makes an executor with workers that are started in this way.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::Pool;
+    /// use sandpool_guest::futures::Executor;
+    ///
+    /// let executor = Executor::build(Pool::builder().processes(4).retries(2))?;
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As those of [`PoolBuilder::build`].
+    pub fn build(builder: PoolBuilder) -> Result<Self, PoolError> {
+        builder.build().map(Self::from)
+    }
+
+    /// Has a worker run a function.
+    ///
+    /// # Errors
+    /// [`PoolError::Encode`]; [`PoolError::NotRunning`] after a shutdown: Python's `RuntimeError`.
+    pub fn submit<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<Future<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let one = self.pool.options().submit(function, &arguments)?;
+        Ok(Future { core: self.pool.core.clone(), one })
+    }
+
+    /// Runs a function for each of several arguments; the results come in the order of the arguments. See [`Pool::imap`],
+    /// which this is.
+    ///
+    /// # Errors
+    /// [`PoolError::NotRunning`] after a shutdown.
+    pub fn map<A, R, I>(
+        &self,
+        function: fn(A) -> R,
+        arguments: I,
+    ) -> Result<IMap<'_, I::IntoIter, A, R>, PoolError>
+    where
+        I: IntoIterator<Item = A>,
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.pool.imap(function, arguments)
+    }
+
+    /// Takes no more tasks. With `cancel_futures`, those that haven't begun are cancelled. With `wait`, it returns when all
+    /// others are done and the workers have ended; without, that happens as far as somebody waits for their futures.
+    ///
+    /// # Errors
+    /// [`PoolError::Ended`] if the executor has come to another end.
+    pub fn shutdown(&self, wait: bool, cancel_futures: bool) -> Result<(), PoolError> {
+        self.pool.close();
+        if cancel_futures && self.pool.core.is_owner() {
+            self.pool.core.cancel_waiting();
+        }
+        if wait { self.pool.join() } else { Ok(()) }
+    }
+
+    /// The pool that does it: for its statistics, to resize it, and all else.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+}
+
+/// The result of a task that was submitted to an [`Executor`], once it is there.
+///
+/// The executor does what it has to do when one of these methods is called. One that is dropped doesn't cancel its task.
+#[must_use = "`result` has the result"]
+pub struct Future<R> {
+    core: Rc<super::core::Core<'static>>,
+    one: Rc<One<R>>,
+}
+
+impl<R: DeserializeOwned + 'static> Future<R> {
+    /// Cancels the task if no worker has begun it. Whether it is cancelled.
+    #[must_use = "it says whether that came in time"]
+    pub fn cancel(&self) -> bool {
+        if self.cancelled() {
+            return true;
+        }
+        if self.done() || !self.core.cancel(self.one.number()) {
+            return false;
+        }
+        Job::cancel(&*self.one);
+        self.core.tell(self.one.clone());
+        self.core.call_back();
+        true
+    }
+
+    /// Whether it was cancelled.
+    #[must_use]
+    pub fn cancelled(&self) -> bool {
+        self.one.was_cancelled()
+    }
+
+    /// Whether a worker works on it.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        !self.done() && self.one.number().is_some_and(|number| self.core.has_begun(number))
+    }
+
+    /// Whether it is done, with whatever result, or cancelled.
+    #[must_use]
+    pub fn done(&self) -> bool {
+        wait_for(self, Deadline::NOW)
+    }
+
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// [`TaskError`]; with [`Cause::Cancelled`] if it was cancelled.
+    pub fn result(self) -> Result<R, TaskError> {
+        wait_for(&self, Deadline::NEVER);
+        self.one.take().unwrap_or_else(|| Err(TaskError::new(0, None, Cause::NotOwner)))
+    }
+
+    /// Waits for the result for at most `timeout`.
+    ///
+    /// # Errors
+    /// This one again, if the time was over: Python's `TimeoutError`.
+    pub fn result_timeout(self, timeout: Duration) -> Result<Result<R, TaskError>, Self> {
+        if wait_for(&self, Deadline::after(timeout)) { Ok(self.result()) } else { Err(self) }
+    }
+
+    /// Waits until it is done, and returns why it failed, if it has.
+    #[must_use]
+    pub fn exception(&self) -> Option<TaskError> {
+        wait_for(self, Deadline::NEVER);
+        self.one.peek(|result| result.as_ref().err().cloned()).flatten()
+    }
+
+    /// Has this called with the result when it is there, or at once if it is. Several are called in their order. See
+    /// [`AsyncResult::on_done`](crate::AsyncResult::on_done) for where and when.
+    pub fn add_done_callback(&self, callback: impl FnOnce(&Result<R, TaskError>) + 'static) {
+        self.one.on_done(Box::new(callback));
+    }
+}
+
+impl<R> fmt::Debug for Future<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Future").field("is_done", &self.one.is_done()).finish()
+    }
+}
+
+/// Does what there is to do until it is done, or the time is over. Whether it is done.
+fn wait_for<R>(future: &Future<R>, deadline: Deadline) -> bool {
+    while !future.one.is_done() && future.core.is_owner() {
+        if !future.core.step(deadline) {
+            break;
+        }
+    }
+    future.one.is_done()
+}
+
+/// What [`wait`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[doc(alias = "return_when")]
+pub enum ReturnWhen {
+    /// Until one is done.
+    FirstCompleted,
+    /// Until one has failed (with a [`TaskError`], or a result that is an `Err`), or all are done.
+    FirstException,
+    /// Until all are done.
+    #[default]
+    AllCompleted,
+}
+
+/// Waits for several futures, of one or several executors, and returns those that are done and those that are not.
+///
+/// ```no_run
+/// use sandpool_guest::futures::{Executor, ReturnWhen, wait};
+///
+/// let executor = Executor::new()?;
+/// let futures = (0..10).map(|n: u64| executor.submit(|n| n * n, n)).collect::<Result<Vec<_>, _>>()?;
+/// let (done, not_done) = wait(futures, None, ReturnWhen::FirstCompleted);
+/// println!("{} are done, {} are not", done.len(), not_done.len());
+/// # Ok::<(), sandpool_guest::PoolError>(())
+/// ```
+///
+/// No timeout is for ever.
+pub fn wait<R>(
+    futures: impl IntoIterator<Item = Future<R>>,
+    timeout: Option<Duration>,
+    return_when: ReturnWhen,
+) -> (Vec<Future<R>>, Vec<Future<R>>)
+where
+    R: DeserializeOwned + 'static,
+{
+    let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+    let futures: Vec<_> = futures.into_iter().collect();
+    let failed = |future: &Future<R>| future.one.is_done() && !future.one.is_ok();
+    let is_enough = || match return_when {
+        ReturnWhen::FirstCompleted => futures.is_empty() || futures.iter().any(|future| future.one.is_done()),
+        ReturnWhen::FirstException if futures.iter().any(failed) => true,
+        _ => futures.iter().all(|future| future.one.is_done()),
+    };
+    while !is_enough() && step(&futures, deadline) {}
+    futures.into_iter().partition(|future| future.one.is_done())
+}
+
+/// Waits until something has happened in one of the executors whose futures these are; false when the time is over.
+fn step<R>(futures: &[Future<R>], deadline: Deadline) -> bool {
+    let mut open = futures.iter().filter(|future| !future.one.is_done() && future.core.is_owner());
+    let Some(first) = open.next() else { return false };
+    let others: Vec<_> = open.filter(|future| !Rc::ptr_eq(&future.core, &first.core)).collect();
+    if others.is_empty() {
+        return first.core.step(deadline);
+    }
+    // To each its turn; who has no news for now lets the others look.
+    let mut any = first.core.step(Deadline::NOW);
+    for future in others {
+        any |= future.core.step(Deadline::NOW);
+    }
+    if !any {
+        any = first.core.step(deadline.at_most(TURN)) || deadline.left() != sandpool_abi::NO_WAIT;
+    }
+    any
+}
+
+/// How long it waits for one of several executors.
+const TURN: Duration = Duration::from_millis(1);
+
+/// Futures as they are done, those first that are done already.
+///
+/// When the time is over, which begins with this call, the next one is an error, and the last: it holds those that aren't
+/// done.
+pub fn as_completed<R>(
+    futures: impl IntoIterator<Item = Future<R>>,
+    timeout: Option<Duration>,
+) -> AsCompleted<R>
+where
+    R: DeserializeOwned + 'static,
+{
+    let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+    AsCompleted { open: futures.into_iter().collect(), next: 0, deadline }
+}
+
+/// See [`as_completed`].
+#[derive(Debug)]
+pub struct AsCompleted<R> {
+    open: Vec<Future<R>>,
+    /// Those before it weren't done when this was looked at.
+    next: usize,
+    deadline: Deadline,
+}
+
+/// The time was over: Python's `TimeoutError`. It holds the futures that weren't done.
+pub struct TimedOut<R>(pub Vec<Future<R>>);
+
+impl<R> fmt::Debug for TimedOut<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TimedOut").field(&self.0).finish()
+    }
+}
+
+impl<R> fmt::Display for TimedOut<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} futures are unfinished", self.0.len())
+    }
+}
+
+impl<R> std::error::Error for TimedOut<R> {}
+
+impl<R: DeserializeOwned + 'static> Iterator for AsCompleted<R> {
+    type Item = Result<Future<R>, TimedOut<R>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.open.is_empty() {
+            return None;
+        }
+        loop {
+            while let Some(future) = self.open.get(self.next) {
+                if future.one.is_done() {
+                    // The last takes its place, and is looked at next.
+                    return Some(Ok(self.open.swap_remove(self.next)));
+                }
+                self.next += 1;
+            }
+            let went_on = step(&self.open, self.deadline);
+            self.next = 0;
+            if !went_on && !self.open.iter().any(|future| future.one.is_done()) {
+                return Some(Err(TimedOut(std::mem::take(&mut self.open))));
+            }
+        }
+    }
+}

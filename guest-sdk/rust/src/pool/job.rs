@@ -1,0 +1,402 @@
+//! What is waited for: one result, all results of a map, or one after the other of an imap.
+//!
+//! The pool knows them as a [`Job`], which takes results as they arrive, in any order, and each once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use serde::de::DeserializeOwned;
+
+use super::error::{Cause, TaskError};
+use super::frame::parts;
+use crate::codec;
+
+/// Takes the results of tasks, which have indices.
+pub(super) trait Job {
+    /// The encoded result of a task. It has `failed` if it is an `Err`.
+    fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, failed: bool);
+
+    /// The encoded results of several tasks, as parts of a message. None has handles or has failed.
+    fn values(&self, first: usize, message: &[u8]);
+
+    /// There is no result, of the task that the error names.
+    fn error(&self, error: TaskError);
+
+    /// Called after results were delivered: whatever the program wants to be told.
+    fn call_back(&self) {}
+
+    /// Whether its tasks may be cancelled, so that they need a mark.
+    fn is_cancellable(&self) -> bool {
+        false
+    }
+
+    /// Whether it was cancelled: what hasn't begun is to be dropped.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+
+    /// A task was put, with this number.
+    fn put(&self, _number: u64) {}
+
+    /// Whether it is a single task, which can be cancelled by itself.
+    fn is_single(&self) -> bool {
+        false
+    }
+
+    /// Its single task is cancelled before it has begun.
+    fn cancel(&self) {}
+}
+
+#[inline]
+fn decode<R: DeserializeOwned>(index: usize, bytes: &[u8], handles: Vec<u64>) -> Result<R, TaskError> {
+    codec::decode(bytes, handles)
+        .map_err(|error| TaskError::new(index, None, Cause::Decode(error.to_string())))
+}
+
+type Callback<T> = Box<dyn FnOnce(&Result<T, TaskError>)>;
+
+/// Something that is done once, and taken once.
+pub(super) trait Pending<T> {
+    fn is_done(&self) -> bool;
+
+    /// Whether it is done, and neither an error nor an `Err`.
+    fn is_ok(&self) -> bool;
+
+    /// The result; `None` if it isn't done, or was taken.
+    fn take(&self) -> Option<Result<T, TaskError>>;
+
+    /// Has this called when it is done, or now if it is.
+    fn on_done(&self, callback: Callback<T>);
+}
+
+/// A result, and who is to be told of it.
+struct Outcome<T> {
+    result: RefCell<Option<Result<T, TaskError>>>,
+    callbacks: RefCell<Vec<Callback<T>>>,
+    is_done: Cell<bool>,
+    has_failed: Cell<bool>,
+}
+
+impl<T> Outcome<T> {
+    fn new() -> Self {
+        Self {
+            result: RefCell::new(None),
+            callbacks: RefCell::new(Vec::new()),
+            is_done: Cell::new(false),
+            has_failed: Cell::new(false),
+        }
+    }
+
+    fn set(&self, result: Result<T, TaskError>, failed: bool) {
+        self.has_failed.set(failed || result.is_err());
+        self.result.replace(Some(result));
+        self.is_done.set(true);
+    }
+
+    fn call_back(&self) {
+        while self.is_done.get()
+            && let Some(callback) = first(&self.callbacks)
+        {
+            // Out of the cell meanwhile: a callback may do what it likes with the pool.
+            let result = self.result.take();
+            if let Some(result) = &result {
+                callback(result);
+            }
+            self.result.replace(result);
+        }
+    }
+}
+
+fn first<T>(callbacks: &RefCell<Vec<Callback<T>>>) -> Option<Callback<T>> {
+    let mut callbacks = callbacks.borrow_mut();
+    (!callbacks.is_empty()).then(|| callbacks.remove(0))
+}
+
+impl<T> Outcome<T> {
+    fn on_done(&self, callback: Callback<T>) {
+        self.callbacks.borrow_mut().push(callback);
+        self.call_back();
+    }
+}
+
+/// One task.
+pub(super) struct One<R> {
+    outcome: Outcome<R>,
+    number: Cell<Option<u64>>,
+    is_cancelled: Cell<bool>,
+}
+
+impl<R> One<R> {
+    pub(super) fn new() -> Self {
+        Self { outcome: Outcome::new(), number: Cell::new(None), is_cancelled: Cell::new(false) }
+    }
+
+    /// The number that it has been put with, if it has.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.number.get()
+    }
+
+    /// Whether it was cancelled.
+    pub(super) fn was_cancelled(&self) -> bool {
+        self.is_cancelled.get()
+    }
+
+    /// Looks at the result without taking it; `None` if it isn't done, or was taken.
+    pub(super) fn peek<T>(&self, look: impl FnOnce(&Result<R, TaskError>) -> T) -> Option<T> {
+        self.outcome.result.borrow().as_ref().map(look)
+    }
+}
+
+impl<R: DeserializeOwned> Job for One<R> {
+    fn values(&self, first: usize, message: &[u8]) {
+        for part in parts(message) {
+            self.value(first, part.bytes, Vec::new(), false);
+        }
+    }
+
+    fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, failed: bool) {
+        self.outcome.set(decode(index, bytes, handles), failed);
+    }
+
+    fn error(&self, error: TaskError) {
+        self.outcome.set(Err(error), true);
+    }
+
+    fn call_back(&self) {
+        self.outcome.call_back();
+    }
+
+    fn is_cancellable(&self) -> bool {
+        true
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_cancelled.get()
+    }
+
+    fn put(&self, number: u64) {
+        self.number.set(Some(number));
+    }
+
+    fn is_single(&self) -> bool {
+        true
+    }
+
+    fn cancel(&self) {
+        self.is_cancelled.set(true);
+        self.outcome.set(Err(TaskError::new(0, None, Cause::Cancelled)), true);
+    }
+}
+
+impl<R> Pending<R> for One<R> {
+    fn is_done(&self) -> bool {
+        self.outcome.is_done.get()
+    }
+
+    fn is_ok(&self) -> bool {
+        self.is_done() && !self.outcome.has_failed.get()
+    }
+
+    fn take(&self) -> Option<Result<R, TaskError>> {
+        self.outcome.result.take()
+    }
+
+    fn on_done(&self, callback: Callback<R>) {
+        self.outcome.on_done(callback);
+    }
+}
+
+/// All tasks of a map.
+pub(super) struct All<R> {
+    state: RefCell<AllState<R>>,
+    outcome: Outcome<Vec<R>>,
+}
+
+struct AllState<R> {
+    results: Vec<Option<R>>,
+    /// The one of the lowest index.
+    error: Option<TaskError>,
+    has_failed: bool,
+    /// How many have arrived.
+    arrived: usize,
+    /// How many there are, once that is known.
+    count: Option<usize>,
+}
+
+impl<R> All<R> {
+    pub(super) fn new() -> Self {
+        let state = AllState { results: Vec::new(), error: None, has_failed: false, arrived: 0, count: None };
+        Self { state: RefCell::new(state), outcome: Outcome::new() }
+    }
+
+    /// How many have arrived.
+    pub(super) fn arrived(&self) -> usize {
+        self.state.borrow().arrived
+    }
+
+    /// Says how many there are.
+    pub(super) fn set_count(&self, count: usize) {
+        self.state.borrow_mut().count = Some(count);
+        self.complete();
+    }
+
+    fn complete(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.count == Some(state.arrived) && !self.outcome.is_done.get() {
+            let results = std::mem::take(&mut state.results);
+            let result = match state.error.take() {
+                Some(error) => Err(error),
+                None => Ok(results.into_iter().flatten().collect()),
+            };
+            self.outcome.set(result, state.has_failed);
+        }
+    }
+}
+
+impl<R> AllState<R> {
+    #[inline]
+    fn arrive(&mut self, index: usize, result: Result<R, TaskError>, failed: bool) {
+        self.arrived += 1;
+        self.has_failed |= failed;
+        match result {
+            Ok(value) if index == self.results.len() => self.results.push(Some(value)),
+            Ok(value) => {
+                if self.results.len() <= index {
+                    self.results.resize_with(index + 1, || None);
+                }
+                if let Some(slot) = self.results.get_mut(index) {
+                    *slot = Some(value);
+                }
+            }
+            Err(error) => {
+                if self.error.as_ref().is_none_or(|first| error.index() < first.index()) {
+                    self.error = Some(error);
+                }
+            }
+        }
+    }
+}
+
+impl<R: DeserializeOwned> Job for All<R> {
+    fn values(&self, first: usize, message: &[u8]) {
+        for (part, index) in parts(message).zip(first..) {
+            let result = decode(index, part.bytes, Vec::new());
+            self.state.borrow_mut().arrive(index, result, false);
+        }
+        self.complete();
+    }
+
+    fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, failed: bool) {
+        let result = decode(index, bytes, handles);
+        self.state.borrow_mut().arrive(index, result, failed);
+        self.complete();
+    }
+
+    fn error(&self, error: TaskError) {
+        self.state.borrow_mut().arrive(error.index(), Err(error), true);
+        self.complete();
+    }
+
+    fn call_back(&self) {
+        self.outcome.call_back();
+    }
+}
+
+impl<R> Pending<Vec<R>> for All<R> {
+    fn is_done(&self) -> bool {
+        self.outcome.is_done.get()
+    }
+
+    fn is_ok(&self) -> bool {
+        self.is_done() && !self.outcome.has_failed.get()
+    }
+
+    fn take(&self) -> Option<Result<Vec<R>, TaskError>> {
+        self.outcome.result.take()
+    }
+
+    fn on_done(&self, callback: Callback<Vec<R>>) {
+        self.outcome.on_done(callback);
+    }
+}
+
+/// The tasks of an imap, whose results are taken one after the other.
+pub(super) struct Stream<R> {
+    results: RefCell<VecDeque<Option<Result<R, TaskError>>>>,
+    is_ordered: bool,
+    /// How many were taken.
+    taken: Cell<usize>,
+    is_cancelled: Cell<bool>,
+}
+
+impl<R> Stream<R> {
+    pub(super) fn new(is_ordered: bool) -> Self {
+        Self {
+            results: RefCell::new(VecDeque::new()),
+            is_ordered,
+            taken: Cell::new(0),
+            is_cancelled: Cell::new(false),
+        }
+    }
+
+    /// How many were taken.
+    pub(super) fn taken(&self) -> usize {
+        self.taken.get()
+    }
+
+    /// Takes the next one, if it is there.
+    pub(super) fn next(&self) -> Option<Result<R, TaskError>> {
+        let mut results = self.results.borrow_mut();
+        results.front()?.as_ref()?;
+        self.taken.set(self.taken.get() + 1);
+        results.pop_front().flatten()
+    }
+
+    /// Notes that nobody wants the rest.
+    pub(super) fn cancel(&self) {
+        self.is_cancelled.set(true);
+    }
+
+    /// Puts a result in its place.
+    pub(super) fn arrive(&self, index: usize, result: Result<R, TaskError>) {
+        if self.is_cancelled.get() {
+            return;
+        }
+        let mut results = self.results.borrow_mut();
+        if !self.is_ordered {
+            results.push_back(Some(result));
+            return;
+        }
+        let place = index - self.taken.get();
+        if results.len() <= place {
+            results.resize_with(place + 1, || None);
+        }
+        if let Some(slot) = results.get_mut(place) {
+            *slot = Some(result);
+        }
+    }
+}
+
+impl<R: DeserializeOwned> Job for Stream<R> {
+    fn values(&self, first: usize, message: &[u8]) {
+        for (part, index) in parts(message).zip(first..) {
+            self.arrive(index, decode(index, part.bytes, Vec::new()));
+        }
+    }
+
+    fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, _: bool) {
+        self.arrive(index, decode(index, bytes, handles));
+    }
+
+    fn error(&self, error: TaskError) {
+        self.arrive(error.index(), Err(error));
+    }
+
+    fn is_cancellable(&self) -> bool {
+        true
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_cancelled.get()
+    }
+}

@@ -1,0 +1,130 @@
+//! What a pool's owner tells its workers beside the tasks: marks in memory that all of them see.
+//!
+//! A task that can be cancelled has a mark. Whoever sets it first has the task: the worker that is about to begin it, or
+//! the owner that cancels it.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{Error, RawArray};
+
+/// How many tasks can have a mark at a time.
+pub(super) const MARKS: u32 = 1 << 19;
+
+/// How many workers are to leave.
+const LEAVING: usize = 0;
+/// How many workers there are to be.
+const WORKERS: usize = 1;
+/// Words before the marks.
+const FIRST: usize = LINE;
+const WORDS: u32 = MARKS / u32::BITS;
+/// Words before the places.
+const PLACED: usize = FIRST + WORDS as usize;
+/// How many workers have a place to note at which part of a task they are.
+pub(super) const PLACES: u32 = 1024;
+/// Words of a line of the processor's cache: who writes to one doesn't slow down others.
+const LINE: usize = 16;
+
+/// Shared memory: a count of workers that are to leave, the number of workers; the marks, a bit each; and a place for
+/// each worker.
+#[derive(Debug, Clone)]
+pub(super) struct Marks(RawArray<u32>);
+
+impl Marks {
+    pub(super) fn new() -> Result<Self, Error> {
+        RawArray::new(PLACED + PLACES as usize * LINE).map(Self)
+    }
+
+    fn word(&self, index: usize) -> Option<crate::Atomic<'_, u32>> {
+        self.0.atomic(index).ok()
+    }
+
+    /// Where a mark is: neighbours lie far apart, because they are set at the same time by different processes.
+    fn place(mark: u32) -> (usize, u32) {
+        let word = (mark % WORDS).wrapping_mul(17) % WORDS;
+        (FIRST + word as usize, 1 << (mark / WORDS % u32::BITS))
+    }
+
+    /// Sets a mark. Whether it wasn't set.
+    pub(super) fn take(&self, mark: u32) -> bool {
+        let (word, bit) = Self::place(mark);
+        self.word(word).is_none_or(|word| word.fetch_or(bit) & bit == 0)
+    }
+
+    /// Whether a mark is set.
+    pub(super) fn is_taken(&self, mark: u32) -> bool {
+        let (word, bit) = Self::place(mark);
+        self.word(word).is_some_and(|word| word.load() & bit != 0)
+    }
+
+    /// Makes a mark free for another task.
+    pub(super) fn clear(&self, mark: u32) {
+        let (word, bit) = Self::place(mark);
+        self.word(word).map(|word| word.fetch_and(!bit));
+    }
+
+    /// A worker notes at which part of its task it is.
+    #[inline]
+    pub(super) fn note(&self, place: u32, part: u32) {
+        // If that can't be mapped, it stays at the first part.
+        let _ = self.0.set(PLACED + place as usize * LINE, part);
+    }
+
+    /// What a worker has noted.
+    pub(super) fn noted(&self, place: u32) -> u32 {
+        self.word(PLACED + place as usize * LINE).map_or(0, |word| word.load())
+    }
+
+    /// Has so many workers leave before their next task.
+    pub(super) fn have_leave(&self, workers: u32) {
+        self.word(LEAVING).map(|leaving| leaving.fetch_add(workers));
+    }
+
+    /// Whether this worker is one of those who are to leave.
+    pub(super) fn may_leave(&self) -> bool {
+        let Some(leaving) = self.word(LEAVING) else { return true };
+        let mut count = leaving.load();
+        while count != 0 {
+            match leaving.compare_exchange(count, count - 1) {
+                Ok(_) => return true,
+                Err(other) => count = other,
+            }
+        }
+        false
+    }
+
+    /// Says how many workers there are to be.
+    pub(super) fn set_workers(&self, workers: usize) {
+        if let Some(word) = self.word(WORKERS) {
+            word.store(u32::try_from(workers).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// How many workers there are to be; at least one.
+    pub(super) fn workers(&self) -> usize {
+        self.word(WORKERS).map_or(1, |word| word.load() as usize).max(1)
+    }
+}
+
+impl Serialize for Marks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Marks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RawArray::deserialize(deserializer).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mark_has_a_place_of_its_own() {
+        let places: std::collections::HashSet<_> = (0..MARKS).map(Marks::place).collect();
+        assert_eq!(places.len(), MARKS as usize);
+        assert!(places.iter().all(|(word, _)| (FIRST..FIRST + WORDS as usize).contains(word)));
+    }
+}

@@ -1,0 +1,493 @@
+//! Processes that stand ready to run functions.
+//!
+//! | file | has |
+//! | --- | --- |
+//! | `core` | the machinery: tasks, results, workers |
+//! | `worker` | what a worker does |
+//! | `frame`, `marks` | what goes between the two |
+//! | `feed` | how input is cut into chunks, and how far ahead it is read |
+//! | `job`, `result`, `imap` | what one waits for |
+//! | `options` | how tasks are given to a pool |
+//! | `futures` | Python's `concurrent.futures` on top of that |
+//! | `scoped` | maps that fork for the call |
+
+mod core;
+mod error;
+mod failed;
+mod feed;
+mod frame;
+pub mod futures;
+mod imap;
+mod job;
+mod marks;
+mod options;
+mod result;
+mod scoped;
+mod worker;
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::core::{Core, Plan, Terms};
+pub(crate) use self::worker::Turn;
+use self::worker::{Links, Parcel};
+use crate::start::Termination;
+use crate::{Error, Process, cpu_count, raw};
+
+pub use self::core::Stats;
+pub use error::{Cause, PoolEnd, PoolError, TaskError};
+pub use imap::IMap;
+pub use options::Options;
+pub use result::AsyncResult;
+pub use scoped::{Scoped, scoped_map};
+
+/// Processes that stand ready to run functions: workers.
+///
+/// ```no_run
+/// use sandpool_guest::Pool;
+///
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// #[sandpool_guest::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = Pool::new()?;
+///     assert_eq!(pool.apply(square, 7)?, 49);
+///     assert_eq!(pool.map(square, 1..=4)?, [1, 4, 9, 16]);
+///     for sum in pool.imap_unordered(|(a, b): (u64, u64)| a + b, [(1, 2), (3, 4)])? {
+///         println!("{}", sum?);
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// # Which functions
+///
+/// Functions, and closures that capture nothing: workers exist before the call, so that there is nothing a closure could
+/// have captured for them. Several arguments are a tuple; arguments and result are encoded by serde. For a closure that
+/// borrows what the caller has, [`scoped_map`](crate::scoped_map) forks workers for one call.
+///
+/// A result may be a `Result`. An `Err` is then what the task returns, as any other value is; it also counts as a failure,
+/// for [`retries`](Options::retries), [`successful`](AsyncResult::successful) and [`Stats`].
+///
+/// # When a task fails
+///
+/// It may panic, exit, trap, be killed, or take too long: exactly that task fails, with a [`TaskError`] that tells the
+/// cause. Its worker is replaced; other tasks don't notice, and the pool goes on. Tasks that a dead worker had taken
+/// and not begun are given to others. In a chunk with others, tasks that were done before the one that ended the worker
+/// are done again, unless it was a panic; tasks given out one by one (`chunksize(1)`) never begin twice, unless there
+/// are retries.
+///
+/// # When the pool works
+///
+/// There is one thread. Workers work on what was given to them whatever the program does; but whatever the pool itself
+/// has to do, it does when the program calls one of its methods, or one of its results': taking results, calling
+/// callbacks, replacing workers, looking at the clock for timeouts. Who waits for a result does all that.
+///
+/// A pool that is dropped is terminated, as at the end of Python's `with`. Workers are daemonic, and named `PoolWorker-1`
+/// and so on. Only the process that made a pool may use it.
+pub struct Pool {
+    core: Rc<Core<'static>>,
+    terms: Terms,
+}
+
+impl Pool {
+    /// Makes a pool with a worker for each processor.
+    ///
+    /// # Errors
+    /// [`PoolError::Start`].
+    pub fn new() -> Result<Self, PoolError> {
+        Self::builder().build()
+    }
+
+    /// Makes a pool with another number of workers, an initializer, or else.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use sandpool_guest::Pool;
+    ///
+    /// let pool = Pool::builder().processes(4).maxtasksperchild(100).task_timeout(Duration::from_secs(5)).build()?;
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder {
+            processes: usize::try_from(cpu_count()).unwrap_or(1).max(1),
+            tasks_max: None,
+            method: StartMethod::Fork,
+            terms: Terms::default(),
+            initializer: None,
+        }
+    }
+
+    /// Gives tasks to the pool with chunks of another length, retries, or else.
+    ///
+    /// ```no_run
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// let lengths = pool.options().chunksize(100).map(|text: String| text.len(), vec!["a".to_owned(); 10_000])?;
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    pub fn options(&self) -> Options<'_> {
+        Options::new(&self.core, self.terms)
+    }
+
+    /// Runs a function in a worker, and waits for its result.
+    ///
+    /// # Errors
+    /// [`PoolError::Task`] if it fails; [`PoolError::Encode`]; what a pool says that isn't running.
+    pub fn apply<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<R, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.options().apply(function, arguments)
+    }
+
+    /// Has a worker run a function.
+    ///
+    /// ```no_run
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// let both = [pool.apply_async(|n: u64| n * n, 3)?, pool.apply_async(|n: u64| n * n, 4)?];
+    /// for square in both {
+    ///     println!("{}", square.get()?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PoolError::Encode`]; what a pool says that isn't running.
+    pub fn apply_async<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<AsyncResult<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.options().apply_async(function, arguments)
+    }
+
+    /// Runs a function for each of several arguments, and returns the results in their order.
+    ///
+    /// ```no_run
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// let products = pool.map(|(a, b): (u64, u64)| a * b, (0..10).zip(10..20))?;
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    ///
+    /// With tuples, this is also Python's `starmap`. The input is read as results arrive, a little ahead of them.
+    ///
+    /// All tasks are done, also if one fails; for the results of the others, see [`imap`](Self::imap).
+    ///
+    /// # Errors
+    /// [`PoolError::Task`]: that of the first task, in their order, that failed. What a pool says that isn't running.
+    #[doc(alias = "starmap")]
+    pub fn map<A, R>(
+        &self,
+        function: fn(A) -> R,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.options().map(function, arguments)
+    }
+
+    /// Has workers run a function for each of several arguments. The input is read at once.
+    ///
+    /// # Errors
+    /// What a pool says that isn't running.
+    #[doc(alias = "starmap_async")]
+    pub fn map_async<A, R>(
+        &self,
+        function: fn(A) -> R,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<AsyncResult<Vec<R>>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.options().map_async(function, arguments)
+    }
+
+    /// Runs a function for each of several arguments; the results come one after the other, in the order of the arguments.
+    ///
+    /// ```no_run
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// // An input without end.
+    /// for square in pool.imap(|n: u64| n * n, 1..)? {
+    ///     match square {
+    ///         Ok(square) if square > 1000 => break,
+    ///         Ok(square) => println!("{square}"),
+    ///         Err(error) => eprintln!("{error}"),
+    ///     }
+    /// }
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    ///
+    /// The input is read as results are taken: no further ahead than keeps the workers busy, or
+    /// [`window`](Options::window) says. When the iterator is dropped, tasks that haven't begun never do.
+    ///
+    /// # Errors
+    /// What a pool says that isn't running.
+    pub fn imap<A, R, I>(
+        &self,
+        function: fn(A) -> R,
+        arguments: I,
+    ) -> Result<IMap<'_, I::IntoIter, A, R>, PoolError>
+    where
+        I: IntoIterator<Item = A>,
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.options().imap(function, arguments)
+    }
+
+    /// As [`imap`](Self::imap), with the results in the order in which they arrive.
+    ///
+    /// # Errors
+    /// What a pool says that isn't running.
+    #[doc(alias = "uimap")]
+    pub fn imap_unordered<A, R, I>(
+        &self,
+        function: fn(A) -> R,
+        arguments: I,
+    ) -> Result<IMap<'_, I::IntoIter, A, R>, PoolError>
+    where
+        I: IntoIterator<Item = A>,
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.options().imap_unordered(function, arguments)
+    }
+
+    /// Takes no more tasks. Those that were given are done, and then [`join`](Self::join) returns.
+    pub fn close(&self) {
+        if self.core.is_owner() {
+            self.core.close();
+        }
+    }
+
+    /// Ends all workers at once. Tasks that aren't done fail with [`PoolEnd::Terminated`].
+    pub fn terminate(&self) {
+        if self.core.is_owner() {
+            self.core.terminate();
+        }
+    }
+
+    /// Waits until all tasks are done and the workers have ended.
+    ///
+    /// # Errors
+    /// [`PoolError::StillRunning`] if the pool wasn't closed; [`PoolError::Ended`] if it has come to another end.
+    pub fn join(&self) -> Result<(), PoolError> {
+        self.core.join()
+    }
+
+    /// Changes the number of workers. Fewer end one after the other, when they are done with what they work on.
+    ///
+    /// # Errors
+    /// [`PoolError::Zero`]; [`PoolError::Start`]; what a pool says that isn't running.
+    #[doc(alias = "set_ncpus")]
+    pub fn resize(&self, processes: usize) -> Result<(), PoolError> {
+        self.core.resize(processes)
+    }
+
+    /// How many workers there are to be.
+    #[must_use]
+    #[doc(alias = "get_ncpus")]
+    pub fn processes(&self) -> usize {
+        self.core.processes()
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    #[doc(alias = "get_stats")]
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("processes", &self.processes()).finish_non_exhaustive()
+    }
+}
+
+/// Leaving scope terminates.
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Results that still wait have the rest of it.
+        self.terminate();
+    }
+}
+
+/// How the processes of a pool start: see [`Process`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartMethod {
+    /// With a copy of all memory, as it is when the worker is started.
+    #[default]
+    Fork,
+    /// With fresh memory. It needs [`#[sandpool_guest::main]`](macro@crate::main).
+    Spawn,
+}
+
+/// What a worker does first, and how a process with it is started.
+type Initializer = Box<dyn Fn(StartMethod, Links, &str) -> Result<Process, Error>>;
+
+/// A pool that is about to be made: see [`Pool::builder`].
+#[must_use = "it makes nothing until `build`"]
+pub struct PoolBuilder {
+    processes: usize,
+    tasks_max: Option<u64>,
+    method: StartMethod,
+    terms: Terms,
+    initializer: Option<Initializer>,
+}
+
+impl PoolBuilder {
+    /// How many workers there are to be, instead of one for each processor.
+    pub fn processes(mut self, processes: usize) -> Self {
+        self.processes = processes;
+        self
+    }
+
+    /// What each worker calls before its first task: with a clone of these arguments.
+    ///
+    /// ```no_run
+    /// use std::cell::OnceCell;
+    ///
+    /// use sandpool_guest::Pool;
+    ///
+    /// thread_local! {
+    ///     static WORDS: OnceCell<Vec<String>> = const { OnceCell::new() };
+    /// }
+    ///
+    /// fn load(path: String) -> Result<(), std::io::Error> {
+    ///     let text = std::fs::read_to_string(path)?;
+    ///     WORDS.with(|words| words.set(text.lines().map(str::to_owned).collect()).expect("it is called once"));
+    ///     Ok(())
+    /// }
+    ///
+    /// let pool = Pool::builder().initializer(load, "/data/words".to_owned()).build()?;
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    ///
+    /// If it fails (returns an error, panics, ends the process in any other way), the pool comes to its end: tasks fail
+    /// with [`PoolEnd::Initializer`], and it takes no more.
+    #[doc(alias = "initargs")]
+    pub fn initializer<A, T>(mut self, function: fn(A) -> T, arguments: A) -> Self
+    where
+        A: Serialize + DeserializeOwned + Clone + 'static,
+        T: Termination + 'static,
+    {
+        self.initializer =
+            Some(Box::new(move |method, links, name| start(method, links, name, function, &arguments, true)));
+        self
+    }
+
+    /// After how many tasks a worker ends, and another takes its place. A chunk of a map is one task here.
+    pub fn maxtasksperchild(mut self, tasks: u64) -> Self {
+        self.tasks_max = Some(tasks);
+        self
+    }
+
+    /// How workers are started.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// How long a task may take. One that takes longer is killed, and fails with [`Cause::TimedOut`].
+    ///
+    /// The pool looks at the clock when the program waits for something of it, or gives it something to do.
+    pub fn task_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.timeout = Some(timeout);
+        self
+    }
+
+    /// How often a task that failed is tried again. One that can't be encoded or decoded isn't.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.terms.retries = retries;
+        self
+    }
+
+    /// Makes the pool, and starts its workers.
+    ///
+    /// # Errors
+    /// [`PoolError::Zero`] for a number that is 0; [`PoolError::Start`] if a worker can't be started.
+    pub fn build(self) -> Result<Pool, PoolError> {
+        if self.tasks_max == Some(0) {
+            return Err(PoolError::Zero("maxtasksperchild"));
+        }
+        let method = self.method;
+        // A forked process is ready when it exists.
+        let says_ready = self.initializer.is_some() || method == StartMethod::Spawn;
+        let initializer = self.initializer.unwrap_or_else(|| {
+            Box::new(|method, links, name| {
+                start(method, links, name, |()| (), &(), method == StartMethod::Spawn)
+            })
+        });
+        let core = Core::new(Plan {
+            processes: self.processes,
+            tasks_max: self.tasks_max.unwrap_or(0),
+            name: "PoolWorker".to_owned(),
+            says_ready,
+            start: Box::new(move |links, name| initializer(method, links, name)),
+        })?;
+        Ok(Pool { core: Rc::new(core), terms: self.terms })
+    }
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("processes", &self.processes)
+            .field("maxtasksperchild", &self.tasks_max)
+            .field("start_method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts a worker with this initializer.
+fn start<A, T>(
+    method: StartMethod,
+    links: Links,
+    name: &str,
+    function: fn(A) -> T,
+    arguments: &A,
+    says_ready: bool,
+) -> Result<Process, Error>
+where
+    A: Serialize + DeserializeOwned + Clone,
+    T: Termination,
+{
+    let builder = Process::builder().name(name).daemon(true);
+    match method {
+        StartMethod::Fork => builder.fork(move || {
+            let initialize = || function(arguments.clone()).failure();
+            let initialize: Option<&dyn Fn() -> Option<String>> =
+                if says_ready { Some(&initialize) } else { None };
+            worker::run(&links, initialize, &worker::call_by_number)
+        }),
+        StartMethod::Spawn => {
+            let function = raw::function::number(function);
+            builder.spawn(spawned::<A, T>, (links.pack(), function, arguments.clone()))
+        }
+    }
+}
+
+/// The life of a worker that was spawned.
+fn spawned<A, T>((links, function, arguments): (Parcel, u64, A)) -> i32
+where
+    A: Clone,
+    T: Termination,
+{
+    let initialize = || match raw::function::from_number::<A, T>(function) {
+        Some(function) => function(arguments.clone()).failure(),
+        None => Some("it doesn't name a function of this program".to_owned()),
+    };
+    worker::run(&Links::unpack(links), Some(&initialize), &worker::call_by_number)
+}

@@ -1,0 +1,221 @@
+//! How tasks are given to a pool.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::core::{Chunk, Core, Function, Terms};
+use super::error::PoolError;
+use super::feed::{Feed, Shape, add_one};
+use super::imap::IMap;
+use super::job::{All, Job, One, Pending};
+use super::result::AsyncResult;
+use super::worker;
+use crate::deadline::Deadline;
+use crate::raw;
+
+/// Gives tasks to a pool: see [`Pool::options`](crate::Pool::options). Each method without an explanation is the pool's of
+/// the same name.
+#[derive(Clone)]
+#[must_use = "it does nothing until it is given a task"]
+pub struct Options<'p> {
+    core: &'p Rc<Core<'static>>,
+    terms: Terms,
+    chunksize: Option<usize>,
+    window: Option<usize>,
+}
+
+impl<'p> Options<'p> {
+    pub(super) fn new(core: &'p Rc<Core<'static>>, terms: Terms) -> Self {
+        Self { core, terms, chunksize: None, window: None }
+    }
+
+    /// How many tasks of a map a worker takes at a time.
+    ///
+    /// If this isn't said, it is what takes about a millisecond, by the time that tasks of this function took lately;
+    /// one, as long as nobody knows.
+    pub fn chunksize(mut self, tasks: usize) -> Self {
+        self.chunksize = Some(tasks);
+        self
+    }
+
+    /// How many results of an imap may be under way: no more of the input is read, beyond the results that were taken.
+    ///
+    /// If this isn't said, it is what the workers do in ten milliseconds, and at least two chunks for each.
+    #[doc(alias = "buffersize")]
+    pub fn window(mut self, tasks: usize) -> Self {
+        self.window = Some(tasks);
+        self
+    }
+
+    /// How often a task that failed is tried again.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.terms.retries = retries;
+        self
+    }
+
+    /// How long a task may take, before it is killed.
+    pub fn task_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.timeout = Some(timeout);
+        self
+    }
+
+    /// See [`Pool::apply`](crate::Pool::apply).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<R, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        Ok(self.apply_async(function, arguments)?.get()?)
+    }
+
+    /// See [`Pool::apply_async`](crate::Pool::apply_async).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_async<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<AsyncResult<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let pending = self.submit(function, &arguments)?;
+        Ok(AsyncResult { core: self.core.clone(), pending })
+    }
+
+    pub(super) fn submit<A, R>(&self, function: fn(A) -> R, arguments: &A) -> Result<Rc<One<R>>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.core.check_running()?;
+        let one = Rc::new(One::new());
+        let mut chunk = Chunk::new(one.clone(), number(function), self.terms, 0);
+        add_one(&mut chunk, arguments).map_err(PoolError::Encode)?;
+        self.core.submit(chunk);
+        self.core.pump();
+        Ok(one)
+    }
+
+    /// See [`Pool::map`](crate::Pool::map).
+    ///
+    /// # Errors
+    /// As there; [`PoolError::Zero`].
+    pub fn map<A, R>(
+        &self,
+        function: fn(A) -> R,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let mut feed = Feed::new(arguments.into_iter(), self.shape(number(function))?);
+        Ok(map(self.core, &mut feed)?)
+    }
+
+    /// See [`Pool::map_async`](crate::Pool::map_async).
+    ///
+    /// # Errors
+    /// As there; [`PoolError::Zero`].
+    pub fn map_async<A, R>(
+        &self,
+        function: fn(A) -> R,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<AsyncResult<Vec<R>>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let mut feed = Feed::new(arguments.into_iter(), self.shape(number(function))?);
+        let all = Rc::new(All::new());
+        let job: Rc<dyn Job> = all.clone();
+        feed.feed_all(self.core, &job);
+        all.set_count(feed.read());
+        Ok(AsyncResult { core: self.core.clone(), pending: all })
+    }
+
+    /// See [`Pool::imap`](crate::Pool::imap).
+    ///
+    /// # Errors
+    /// As there; [`PoolError::Zero`].
+    pub fn imap<A, R, I>(
+        &self,
+        function: fn(A) -> R,
+        arguments: I,
+    ) -> Result<IMap<'p, I::IntoIter, A, R>, PoolError>
+    where
+        I: IntoIterator<Item = A>,
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        Ok(IMap::new(self.core, arguments.into_iter(), self.shape(number(function))?, true))
+    }
+
+    /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
+    ///
+    /// # Errors
+    /// As there; [`PoolError::Zero`].
+    pub fn imap_unordered<A, R, I>(
+        &self,
+        function: fn(A) -> R,
+        arguments: I,
+    ) -> Result<IMap<'p, I::IntoIter, A, R>, PoolError>
+    where
+        I: IntoIterator<Item = A>,
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        Ok(IMap::new(self.core, arguments.into_iter(), self.shape(number(function))?, false))
+    }
+
+    /// What tasks are to look like, if the pool takes any.
+    fn shape(&self, function: Function) -> Result<Shape, PoolError> {
+        self.core.check_running()?;
+        for (number, what) in [(self.chunksize, "chunksize"), (self.window, "window")] {
+            if number == Some(0) {
+                return Err(PoolError::Zero(what));
+            }
+        }
+        let Self { terms, chunksize, window, .. } = *self;
+        Ok(Shape { function, terms, chunksize, window })
+    }
+}
+
+/// Gives out all of an input, as results arrive, and waits for them.
+pub(super) fn map<I, A, R>(core: &Core<'_>, feed: &mut Feed<I, A>) -> Result<Vec<R>, super::TaskError>
+where
+    I: Iterator<Item = A>,
+    A: Serialize,
+    R: DeserializeOwned + 'static,
+{
+    let all = Rc::new(All::new());
+    let job: Rc<dyn Job> = all.clone();
+    loop {
+        feed.feed(core, &job, all.arrived());
+        if feed.is_over() {
+            all.set_count(feed.read());
+        }
+        if let Some(result) = all.take() {
+            return result;
+        }
+        core.step(Deadline::NEVER);
+    }
+}
+
+/// The numbers of a function. Those of a module are as few as its functions.
+fn number<A, R>(function: fn(A) -> R) -> Function
+where
+    A: Serialize + DeserializeOwned,
+    R: Serialize + DeserializeOwned,
+{
+    let small = |number: u64| u32::try_from(number).unwrap_or(0);
+    Function {
+        trampoline: small(raw::function::task_number(worker::call::<A, R>)),
+        function: small(raw::function::number(function)),
+    }
+}

@@ -1,0 +1,129 @@
+//! A result that isn't there yet.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::core::Core;
+use super::error::{Cause, TaskError};
+use super::job::Pending;
+use crate::deadline::Deadline;
+
+/// The result of an [`apply_async`](crate::Pool::apply_async) or [`map_async`](crate::Pool::map_async), once it is there.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use sandpool_guest::Pool;
+///
+/// let pool = Pool::new()?;
+/// let result = pool.apply_async(|n: u64| (1..=n).sum::<u64>(), 1000)?;
+/// while !result.wait_timeout(Duration::from_secs(1)) {
+///     println!("not yet");
+/// }
+/// println!("{}", result.get()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The pool does what it has to do when one of these methods is called, or one of its own.
+///
+/// One that is dropped doesn't cancel its task.
+#[must_use = "`get` has the result"]
+pub struct AsyncResult<T> {
+    pub(super) core: Rc<Core<'static>>,
+    pub(super) pending: Rc<dyn Pending<T>>,
+}
+
+impl<T> AsyncResult<T> {
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// [`TaskError`]: of a map, that of the first task that failed.
+    pub fn get(self) -> Result<T, TaskError> {
+        self.wait();
+        match self.pending.take() {
+            Some(result) => result,
+            None => Err(TaskError::new(0, None, Cause::NotOwner)),
+        }
+    }
+
+    /// Waits for the result for at most `timeout`.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// # let result = pool.apply_async(|n: u64| n, 1)?;
+    /// match result.get_timeout(Duration::from_secs(1)) {
+    ///     Ok(result) => println!("{}", result?),
+    ///     Err(later) => println!("it still takes: {}", later.get()?),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// This one again, if the time was over: Python's `TimeoutError`. The task goes on.
+    pub fn get_timeout(self, timeout: Duration) -> Result<Result<T, TaskError>, Self> {
+        if self.wait_timeout(timeout) { Ok(self.get()) } else { Err(self) }
+    }
+
+    /// Waits until the result is there.
+    pub fn wait(&self) {
+        self.wait_until(Deadline::NEVER);
+    }
+
+    /// Waits until the result is there, for at most `timeout`. Whether it is there.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.wait_until(Deadline::after(timeout))
+    }
+
+    fn wait_until(&self, deadline: Deadline) -> bool {
+        // A copy of it in another process never gets anything.
+        while !self.pending.is_done() && self.core.is_owner() {
+            if !self.core.step(deadline) {
+                break;
+            }
+        }
+        self.pending.is_done()
+    }
+
+    /// Whether the result is there.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.wait_until(Deadline::NOW)
+    }
+
+    /// Whether all went well: no task failed, and the result of none is an `Err`. `None` while it isn't there: Python's
+    /// `ValueError`.
+    #[must_use]
+    pub fn successful(&self) -> Option<bool> {
+        self.ready().then(|| self.pending.is_ok())
+    }
+
+    /// Has this called with the result when it is there, or at once if it is: Python's `callback` and `error_callback`.
+    ///
+    /// ```no_run
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// let result = pool.apply_async(|n: u64| n * n, 7)?.on_done(|result| match result {
+    ///     Ok(square) => println!("{square}"),
+    ///     Err(error) => println!("no square: {error}"),
+    /// });
+    /// result.wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// It is called in this process, when the program waits for this or any other result of the pool, or gives it
+    /// something to do; so it may use whatever the program uses, the pool too. There is nothing behind it that it could
+    /// break: if it panics, this process ends as by any panic, and the workers with it.
+    #[doc(alias = "callback")]
+    #[doc(alias = "error_callback")]
+    pub fn on_done(self, callback: impl FnOnce(&Result<T, TaskError>) + 'static) -> Self {
+        self.pending.on_done(Box::new(callback));
+        self
+    }
+}
+
+impl<T> fmt::Debug for AsyncResult<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncResult").field("is_done", &self.pending.is_done()).finish()
+    }
+}

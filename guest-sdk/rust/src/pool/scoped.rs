@@ -1,0 +1,222 @@
+//! A map whose closure may borrow anything: its workers are forked for the call.
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::core::{Core, Function, Plan, Terms};
+use super::error::{PoolError, TaskError};
+use super::feed::{Feed, Shape};
+use super::frame::Kind;
+use super::job::{Job, Stream};
+use super::options::map;
+use super::worker::{self, Turn};
+use crate::deadline::Deadline;
+use crate::{Process, codec, cpu_count};
+
+/// Runs a closure for each of several arguments in processes that are forked for the call, and returns the results in
+/// the order of the arguments.
+///
+/// ```no_run
+/// use std::collections::HashMap;
+///
+/// use sandpool_guest::scoped_map;
+///
+/// let dictionary: HashMap<&str, u32> = [("the", 1), ("and", 2)].into();
+/// let pages = ["the fox and the hare", "and so on"];
+/// // Neither the dictionary nor the pages are encoded, cloned or sent anywhere.
+/// let sums = scoped_map(&pages, |page| {
+///     page.split(' ').filter_map(|word| dictionary.get(word)).sum::<u32>()
+/// })?;
+/// assert_eq!(sums, [4, 2]);
+/// # Ok::<(), sandpool_guest::PoolError>(())
+/// ```
+///
+/// Each worker has a copy-on-write copy of everything, so that the closure may capture and borrow what it likes, and so
+/// may the arguments: no serde, no `Send`, no `'static`. Only the results are encoded. What the closure changes, it
+/// changes in the copy.
+///
+/// When to use which: a [`Pool`](crate::Pool) has its processes ready, and a task costs less than a microsecond there; here
+/// each call forks a process for each processor, which takes some tenths of a millisecond each. For what takes ten
+/// milliseconds and more, that doesn't count.
+///
+/// Tasks fail one by one, as in a pool. [`Scoped`] has more to choose from.
+///
+/// # Errors
+/// [`PoolError::Task`]: that of the first task, in their order, that failed. [`PoolError::Start`].
+pub fn scoped_map<A, R>(
+    arguments: impl IntoIterator<Item = A>,
+    closure: impl Fn(A) -> R,
+) -> Result<Vec<R>, PoolError>
+where
+    A: Clone,
+    R: Serialize + DeserializeOwned + 'static,
+{
+    Scoped::new().map(arguments, closure)
+}
+
+/// How a [`scoped_map`] is done.
+///
+/// ```no_run
+/// use sandpool_guest::Scoped;
+///
+/// let names = vec!["a".to_owned(), "b".to_owned()];
+/// let lengths = Scoped::new().processes(2).chunksize(1).map(&names, |name| name.len())?;
+/// # Ok::<(), sandpool_guest::PoolError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "it does nothing until `map`"]
+pub struct Scoped {
+    processes: usize,
+    chunksize: Option<usize>,
+    terms: Terms,
+}
+
+impl Default for Scoped {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scoped {
+    /// With a worker for each processor.
+    pub fn new() -> Self {
+        let processes = usize::try_from(cpu_count()).unwrap_or(1).max(1);
+        Self { processes, chunksize: None, terms: Terms::default() }
+    }
+
+    /// How many workers are forked; never more than there are arguments.
+    pub fn processes(mut self, processes: usize) -> Self {
+        self.processes = processes;
+        self
+    }
+
+    /// As that of [`Options::chunksize`](crate::Options::chunksize).
+    pub fn chunksize(mut self, tasks: usize) -> Self {
+        self.chunksize = Some(tasks);
+        self
+    }
+
+    /// As that of [`Options::retries`](crate::Options::retries).
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.terms.retries = retries;
+        self
+    }
+
+    /// As that of [`Options::task_timeout`](crate::Options::task_timeout).
+    pub fn task_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.timeout = Some(timeout);
+        self
+    }
+
+    /// See [`scoped_map`].
+    ///
+    /// # Errors
+    /// As there; [`PoolError::Zero`].
+    pub fn map<A, R>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        closure: impl Fn(A) -> R,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Clone,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let arguments: Vec<A> = arguments.into_iter().collect();
+        let Some((core, mut feed)) = self.begin(&arguments, &closure)? else { return Ok(Vec::new()) };
+        Ok(map(&core, &mut feed)?)
+    }
+
+    /// As [`map`](Self::map), but with each task's own result or error.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::Scoped;
+    ///
+    /// let texts = ["1", "2", "x"];
+    /// for (text, number) in texts.iter().zip(Scoped::new().outcomes(&texts, |text| text.parse::<u32>().unwrap())?) {
+    ///     match number {
+    ///         Ok(number) => println!("{number}"),
+    ///         Err(error) => println!("{text}: {error}"),
+    ///     }
+    /// }
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PoolError::Start`], [`PoolError::Zero`].
+    pub fn outcomes<A, R>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        closure: impl Fn(A) -> R,
+    ) -> Result<Vec<Result<R, TaskError>>, PoolError>
+    where
+        A: Clone,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let arguments: Vec<A> = arguments.into_iter().collect();
+        let mut outcomes = Vec::with_capacity(arguments.len());
+        let Some((core, mut feed)) = self.begin(&arguments, &closure)? else { return Ok(outcomes) };
+        let stream = Rc::new(Stream::new(true));
+        let job: Rc<dyn Job> = stream.clone();
+        while outcomes.len() < arguments.len() {
+            feed.feed(&core, &job, stream.taken());
+            match stream.next() {
+                Some(outcome) => outcomes.push(outcome),
+                None => {
+                    core.step(Deadline::NEVER);
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Forks the workers. `None` if there is nothing to do.
+    fn begin<'s, A, R>(
+        &self,
+        arguments: &'s [A],
+        closure: &'s impl Fn(A) -> R,
+    ) -> Result<Option<(Core<'s>, Feed<Range<usize>, usize>)>, PoolError>
+    where
+        A: Clone,
+        R: Serialize,
+    {
+        if self.chunksize == Some(0) {
+            return Err(PoolError::Zero("chunksize"));
+        }
+        if arguments.is_empty() {
+            return Ok(None);
+        }
+        let core = Core::new(Plan {
+            processes: self.processes.min(arguments.len()),
+            tasks_max: 0,
+            name: "ScopedWorker".to_owned(),
+            says_ready: false,
+            start: Box::new(move |links, name| {
+                Process::builder().name(name).daemon(true).fork(move || {
+                    worker::run(&links, None, &|turn: &mut Turn<'_>| each(turn, arguments, closure))
+                })
+            }),
+        })?;
+        let shape = Shape {
+            function: Function { trampoline: 0, function: 0 },
+            terms: self.terms,
+            chunksize: self.chunksize,
+            window: None,
+        };
+        Ok(Some((core, Feed::new(0..arguments.len(), shape))))
+    }
+}
+
+/// What a worker does: only indices come, because it has all else.
+fn each<A: Clone, R: Serialize>(turn: &mut Turn<'_>, arguments: &[A], closure: &impl Fn(A) -> R) {
+    while let Some((index, handles)) = turn.next() {
+        match codec::decode::<usize>(index, handles).map(|index| arguments.get(index)) {
+            Ok(Some(arguments)) => worker::reply(&closure(arguments.clone())),
+            Ok(None) => worker::refuse(Kind::Decode, &"there are no such arguments"),
+            Err(error) => worker::refuse(Kind::Decode, &error),
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! What a worker does: it takes tasks, works on one after the other, and puts the result of each.
+//!
+//! It takes several at a time where they are short, and never knows more than the next ones. Each instant at which it
+//! may be killed is one of three for each of its tasks, and the host tells the owner which: claimed and not begun, begun,
+//! finished. A panic is reported before it ends the process, with what was done before it.
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::panic;
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use sandpool_abi::{Errno, FOREVER, NO_WAIT};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::failed::is_err;
+use super::frame::{
+    CANCELLED, HEAD, Kind, LEAVING, NO_NUMBER, NOT_READY, ONLY_LAST, READY, ResultHead, TOO_LARGE, TaskHead,
+    begin_part, end_part, split_part,
+};
+use super::marks::Marks;
+use crate::message::{self, Failure};
+use crate::object::Object;
+use crate::{DecodeError, Queue, codec, raw, start};
+
+/// The most tasks that are taken at a time.
+const BATCH_MAX: usize = 64;
+/// And they take about as long as it takes to wake another process.
+const BATCH_NANOS: u64 = 50_000;
+/// Room for them: enough for the largest that comes in a batch.
+const BUFFER: usize = 64 << 10;
+
+/// What a worker works with: encoded for one that is spawned.
+#[derive(Debug, Clone)]
+pub(super) struct Links {
+    pub(super) tasks: Queue<()>,
+    pub(super) results: Queue<()>,
+    pub(super) marks: Marks,
+    /// Its number.
+    pub(super) worker: u32,
+    /// Where it notes which part it works on, if there is a place for it.
+    pub(super) place: Option<u32>,
+    /// How many tasks it is for; 0 for any number.
+    pub(super) tasks_max: u64,
+}
+
+/// The links, as what they are encoded.
+pub(super) type Parcel = (Queue<()>, Queue<()>, Marks, u32, Option<u32>, u64);
+
+impl Links {
+    pub(super) fn pack(self) -> Parcel {
+        (self.tasks, self.results, self.marks, self.worker, self.place, self.tasks_max)
+    }
+
+    pub(super) fn unpack((tasks, results, marks, worker, place, tasks_max): Parcel) -> Self {
+        Self { tasks, results, marks, worker, place, tasks_max }
+    }
+}
+
+/// Does what a task asks for: takes its parts one after the other, and replies to each by [`reply`] or [`refuse`].
+pub(super) type Call<'a> = dyn Fn(&mut Turn<'_>) + 'a;
+
+/// The parts of a task that is worked on.
+pub(crate) struct Turn<'a> {
+    head: TaskHead,
+    rest: &'a [u8],
+    handles: IntoIter<u64>,
+    /// How many were taken.
+    taken: u32,
+    /// Where to note which one is worked on, if the host needn't know.
+    noted: Option<(&'a Marks, u32)>,
+    failure: Option<Errno>,
+}
+
+impl Turn<'_> {
+    /// The arguments of the next part, which is worked on from now on.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<(&[u8], Vec<u64>)> {
+        if self.taken == self.head.parts {
+            return None;
+        }
+        match self.noted {
+            Some((marks, place)) if self.taken != 0 => marks.note(place, self.taken),
+            _ => {
+                if let Some((marks, place)) = self.noted {
+                    marks.note(place, 0);
+                }
+                if let Err(errno) = raw::task::begin(self.taken) {
+                    self.failure = Some(errno);
+                    return None;
+                }
+            }
+        }
+        WORK.set(Some((self.head.number, self.taken)));
+        let Some((part, rest)) = split_part(self.rest) else {
+            self.failure = Some(Errno::Io);
+            return None;
+        };
+        self.rest = rest;
+        self.taken += 1;
+        let handles =
+            if part.handles == 0 { Vec::new() } else { self.handles.by_ref().take(part.handles).collect() };
+        Some((part.bytes, handles))
+    }
+}
+
+/// The results of the parts that are done of the task which is worked on.
+struct Reply {
+    /// With room for a head; empty if no part is done.
+    message: Vec<u8>,
+    /// Those in the message: the values that had them may be gone.
+    handles: Vec<Arc<Object>>,
+}
+
+thread_local! {
+    static REPLY: Cell<Reply> = const { Cell::new(Reply { message: Vec::new(), handles: Vec::new() }) };
+    /// The number of the task that is worked on, and how many of its parts are done.
+    static WORK: Cell<Option<(u64, u32)>> = const { Cell::new(None) };
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self { message: Vec::new(), handles: Vec::new() }
+    }
+}
+
+/// Beyond this, a buffer goes back to the allocator after use.
+const KEEP: usize = 1 << 20;
+
+/// Calls a function of the pool's owner for each part: one copy of this for each type of function.
+pub(super) fn call<A, R>(turn: &mut Turn<'_>)
+where
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    let Some(function) = raw::function::from_number::<A, R>(u64::from(turn.head.function)) else {
+        return no_function(turn);
+    };
+    while let Some((arguments, handles)) = turn.next() {
+        match codec::decode::<A>(arguments, handles) {
+            Ok(arguments) => reply(&function(arguments)),
+            Err(error) => refuse(Kind::Decode, &error),
+        }
+    }
+}
+
+/// What a worker of a standing pool calls: functions by their numbers.
+pub(super) fn call_by_number(turn: &mut Turn<'_>) {
+    match raw::function::task_from_number(u64::from(turn.head.trampoline)) {
+        Some(task) => task(turn),
+        None => no_function(turn),
+    }
+}
+
+fn no_function(turn: &mut Turn<'_>) {
+    while let Some((_, handles)) = turn.next() {
+        codec::release_all(&handles);
+        refuse(Kind::Decode, &DecodeError::new("it doesn't name a function of this program"));
+    }
+}
+
+/// Adds a result.
+#[inline]
+pub(super) fn reply<R: Serialize>(result: &R) {
+    // It isn't there while it is written: if that panics, what was done before is done again.
+    let mut reply = REPLY.take();
+    let start = begin_reply(&mut reply.message);
+    let kind = if is_err(result) { Kind::Failure } else { Kind::Value };
+    match codec::append(&mut reply.message, result) {
+        Ok(handles) if handles.is_empty() => end_part(&mut reply.message, start, kind, 0),
+        Ok(handles) => match codec::keep(handles) {
+            Ok(handles) => {
+                end_part(&mut reply.message, start, kind, handles.len());
+                reply.handles.extend(handles);
+            }
+            Err(errno) => instead(&mut reply.message, start, Kind::Encode, &errno),
+        },
+        Err(error) => instead(&mut reply.message, start, Kind::Encode, &error),
+    }
+    REPLY.set(reply);
+}
+
+/// Adds why there is no result.
+pub(super) fn refuse(kind: Kind, error: &dyn Display) {
+    let mut reply = REPLY.take();
+    let start = begin_reply(&mut reply.message);
+    instead(&mut reply.message, start, kind, error);
+    REPLY.set(reply);
+}
+
+#[inline]
+fn begin_reply(message: &mut Vec<u8>) -> usize {
+    if message.is_empty() {
+        message.extend_from_slice(&[0; HEAD]);
+    }
+    begin_part(message)
+}
+
+/// A part that says something else than what was begun.
+#[cold]
+fn instead(message: &mut Vec<u8>, start: usize, kind: Kind, error: &dyn Display) {
+    message.truncate(start);
+    begin_part(message);
+    message.extend_from_slice(error.to_string().as_bytes());
+    end_part(message, start, kind, 0);
+}
+
+/// Puts what is done, and gives up the claim of the task.
+fn finish(results: u64, head: ResultHead) -> Result<(), Errno> {
+    let Reply { mut message, handles } = REPLY.take();
+    if message.is_empty() {
+        message.resize(HEAD, 0);
+    }
+    if let Some(room) = message.first_chunk_mut::<HEAD>() {
+        *room = head.to_bytes();
+    }
+    let numbers: Vec<_> = handles.iter().map(|object| object.handle()).collect();
+    let finished = match raw::task::finish(results, &message, &numbers, FOREVER) {
+        // It has too many bytes, or handles.
+        Err(Errno::Msgsize | Errno::Inval) => {
+            let head = ResultHead { parts: 0, note: head.note | TOO_LARGE, ..head };
+            raw::task::finish(results, &head.to_bytes(), &[], FOREVER)
+        }
+        finished => finished,
+    };
+    if message.capacity() <= KEEP {
+        message.clear();
+        REPLY.set(Reply { message, handles: Vec::new() });
+    }
+    finished
+}
+
+/// The life of a worker: its exit code. `initialize` says what went wrong with it.
+pub(super) fn run(links: &Links, initialize: Option<&dyn Fn() -> Option<String>>, call: &Call<'_>) -> i32 {
+    report_panics(links);
+    let ready = match initialize.map(|initialize| initialize()) {
+        None => Ok(()),
+        Some(None) => tell(links, READY, ""),
+        Some(Some(failure)) => {
+            start::complain(&format!("error: {failure}"));
+            // If that can't be told, then the exit code says it.
+            let _ = tell(links, NOT_READY, &failure);
+            return 1;
+        }
+    };
+    match ready.and_then(|()| Worker::new(links, call).work()) {
+        Ok(()) | Err(Errno::Closed) => 0,
+        Err(errno) => {
+            start::complain(&format!("error: the worker can't go on: {errno}"));
+            1
+        }
+    }
+}
+
+/// Tells the owner something that is no result.
+fn tell(links: &Links, note: u32, text: &str) -> Result<(), Errno> {
+    let head = ResultHead { number: NO_NUMBER, worker: links.worker, nanos: 0, parts: 1, note };
+    let mut message = head.to_bytes().to_vec();
+    let start = begin_part(&mut message);
+    message.extend_from_slice(text.as_bytes());
+    end_part(&mut message, start, Kind::Value, 0);
+    raw::queue::put(links.results.handle(), &message, &[], FOREVER)
+}
+
+/// Has a panic told to the owner, with what was done before it, and then reported and ended as before.
+fn report_panics(links: &Links) {
+    let hook = panic::take_hook();
+    let links = links.clone();
+    let results = links.results.handle();
+    panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload_as_str().unwrap_or("a value that is no message");
+        // Whatever fails here, the end of the process says what there is to say.
+        let _ = match WORK.take() {
+            Some((number, done)) => {
+                let reply = REPLY.take();
+                let is_there = done == 0 || !reply.message.is_empty();
+                REPLY.set(reply);
+                refuse(Kind::Panic, &message);
+                let note = if is_there { LEAVING } else { LEAVING | ONLY_LAST };
+                finish(results, ResultHead { number, worker: links.worker, nanos: 0, parts: done + 1, note })
+            }
+            None => tell(&links, NOT_READY, &format!("panicked: {message}")),
+        };
+        hook(panic);
+    }));
+}
+
+/// One that works.
+struct Worker<'a> {
+    links: &'a Links,
+    call: &'a Call<'a>,
+    /// How many tasks it is still for.
+    left: u64,
+    /// How many tasks it takes at a time.
+    batch: usize,
+    /// How long a task took lately.
+    nanos: u64,
+}
+
+impl<'a> Worker<'a> {
+    fn new(links: &'a Links, call: &'a Call<'a>) -> Self {
+        let left = if links.tasks_max == 0 { u64::MAX } else { links.tasks_max };
+        Self { links, call, left, batch: 1, nanos: 0 }
+    }
+
+    /// Works until it has to leave, or there is nothing more to come.
+    fn work(mut self) -> Result<(), Errno> {
+        let mut buffer = vec![0; BUFFER];
+        let mut lens = [0; BATCH_MAX];
+        while self.left != 0 && !self.links.marks.may_leave() {
+            let got = self.take(&mut buffer, &mut lens)?;
+            let start = raw::clock::monotonic();
+            if got == 0 {
+                self.large()?;
+            }
+            let mut bytes = &*buffer;
+            for len in lens.get(..got).ok_or(Errno::Io)? {
+                let (task, rest) = bytes.split_at_checked(*len as usize).ok_or(Errno::Io)?;
+                bytes = rest;
+                self.task(task, Vec::new())?;
+            }
+            self.nanos = (raw::clock::monotonic() - start) / (got.max(1) as u64);
+            let fit = BATCH_NANOS / self.nanos.max(1);
+            self.batch = usize::try_from(fit).unwrap_or(BATCH_MAX).clamp(1, BATCH_MAX).min(self.batch * 2);
+        }
+        Ok(())
+    }
+
+    /// Takes tasks, as many as it may: one if it had to wait, because what comes then may be of any length; and never so
+    /// many that others have nothing to do. 0 if the next isn't for a batch.
+    fn take(&mut self, buffer: &mut [u8], lens: &mut [u32]) -> Result<usize, Errno> {
+        let tasks = self.links.tasks.handle();
+        if self.batch > 1 {
+            let share = raw::queue::qsize(tasks)? / (2 * self.links.marks.workers()) + 1;
+            let left = usize::try_from(self.left).unwrap_or(BATCH_MAX);
+            let count = self.batch.min(share).min(left);
+            match raw::queue::get_many(tasks, buffer, lens.get_mut(..count).ok_or(Errno::Io)?, NO_WAIT) {
+                Err(Errno::Again) => self.batch = 1,
+                got => return got,
+            }
+        }
+        raw::queue::get_many(tasks, buffer, lens.get_mut(..1).ok_or(Errno::Io)?, FOREVER)
+    }
+
+    /// Takes a large task, or one with handles.
+    fn large(&mut self) -> Result<(), Errno> {
+        let tasks = self.links.tasks.handle();
+        let get = |buffer: &mut [u8]| raw::queue::get(tasks, buffer, FOREVER);
+        match message::receive(get, |task, handles| self.task(&task, handles)) {
+            Ok(worked) => worked,
+            Err(Failure::Host(errno)) => Err(errno),
+            // It has claimed it, so that its end is that of the task.
+            Err(Failure::OutOfMemory) => {
+                raw::task::begin(0)?;
+                std::process::abort()
+            }
+        }
+    }
+
+    fn task(&mut self, task: &[u8], handles: Vec<u64>) -> Result<(), Errno> {
+        let (head, parts) = TaskHead::read(task).ok_or(Errno::Io)?;
+        self.left -= 1;
+        let results = self.links.results.handle();
+        let note = if self.left == 0 { LEAVING } else { 0 };
+        let reply = |nanos: u64, parts, note| ResultHead {
+            number: head.number,
+            worker: self.links.worker,
+            nanos: u32::try_from(nanos).unwrap_or(u32::MAX),
+            parts,
+            note,
+        };
+        if head.mark != 0 && !self.links.marks.take(head.mark) {
+            codec::release_all(&handles);
+            return finish(results, reply(0, 0, CANCELLED | note));
+        }
+        let is_measured = head.parts > 1 || self.batch == 1;
+        let start = if is_measured { raw::clock::monotonic() } else { 0 };
+        let noted =
+            if head.is_timed { None } else { self.links.place.map(|place| (&self.links.marks, place)) };
+        let handles = handles.into_iter();
+        let mut turn = Turn { head, rest: parts, handles, taken: 0, noted, failure: None };
+        (self.call)(&mut turn);
+        if let Some(errno) = turn.failure {
+            return Err(errno);
+        }
+        codec::release_all(turn.handles.as_slice());
+        WORK.set(None);
+        let nanos = if is_measured {
+            (raw::clock::monotonic() - start) / u64::from(head.parts.max(1))
+        } else {
+            self.nanos
+        };
+        finish(results, reply(nanos, head.parts, note))
+    }
+}

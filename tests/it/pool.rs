@@ -1,0 +1,141 @@
+//! Pools that guests make, also where tasks and workers die.
+
+use crate::support::{finish, guest, run};
+
+/// Runs a guest, which fails by itself where something doesn't hold, and looks whether it came as far as this.
+#[track_caller]
+fn promises(name: &str, options: &[&str], all: &[&str]) {
+    let ended = finish(run(guest(name)).args(options)).expect_code(0);
+    for what in all {
+        assert!(ended.all("ok: ").contains(what), "no {what:?}\n{ended}");
+    }
+}
+
+#[test]
+fn what_a_pool_promises() {
+    promises(
+        "pool_basics",
+        &[],
+        &[
+            "Fork: all results, each in its place",
+            "Spawn: all results, each in its place",
+            "Fork: results of 0 bytes to 5 MB",
+            "Spawn: results of 0 bytes to 5 MB",
+            "an error is a result",
+            "Spawn: workers are daemonic",
+            "none does more than it may",
+            "Fork: none is lost by that",
+            "Spawn: none is lost by that",
+            "not in no time",
+            "one that was dropped is done",
+            "an error callback",
+            "a callback may use the pool",
+            "the input is read as results are taken",
+            "not far ahead where tasks are long",
+            "the first comes last",
+            "in their order",
+            "the rest was cancelled",
+            "not in a worker",
+            "and that has ended nothing",
+            "not after close",
+            "close, and all is done",
+            "nothing is left of it",
+            "leaving scope terminates",
+            "fewer workers",
+            "and none was lost",
+            "queues as results",
+            "all were put",
+        ],
+    );
+}
+
+/// The crash matrix: what goes wrong (an error, a panic, an exit, a trap, SIGKILL), and where.
+#[test]
+fn exactly_the_task_that_goes_wrong_fails() {
+    let all: Vec<_> = ["Fork", "Spawn"]
+        .into_iter()
+        .flat_map(|method| {
+            [
+                "exactly one fails, with 0 bytes",
+                "exactly one fails, with 3145728 bytes",
+                "workers were lost",
+                "exactly one of a chunk fails",
+                "the first that fails",
+                "the pool still works",
+                "an initializer that fails ends the pool, once",
+                "each worker is initialized",
+                "idle workers are replaced",
+                "during shutdown, exactly one fails",
+            ]
+            .map(|what| format!("{method}: {what}"))
+        })
+        .chain(
+            [
+                "retries after Error",
+                "retries after Panic",
+                "retries after Exit",
+                "retries after Trap",
+                "too long, in chunks of 1",
+                "too long, in chunks of 10",
+                "one that may take longer",
+                "a result",
+                "an argument",
+            ]
+            .map(str::to_owned),
+        )
+        .collect();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    // So small that what is too large for it is in no hurry to be made.
+    promises("pool_failures", &["--arena-size", "64MiB"], &all);
+}
+
+#[test]
+fn what_an_executor_promises() {
+    promises(
+        "pool_executor",
+        &[],
+        &[
+            "each has its result",
+            "map",
+            "running",
+            "what runs can't be cancelled",
+            "callbacks in their order",
+            "what waits can be cancelled",
+            "its exception",
+            "which alone were done",
+            "cancelled or done, never both",
+            "the first",
+            "not in time",
+            "an error is an exception",
+            "the first that fails",
+            "the slow one comes last",
+            "as completed, not in time",
+            "futures of two executors",
+            "a death breaks one future",
+            "and nobody is left",
+            "others are cancelled",
+            "what ran is done",
+        ],
+    );
+}
+
+#[test]
+fn what_a_scoped_map_promises() {
+    promises(
+        "pool_scoped",
+        &[],
+        &[
+            "it borrows what it likes",
+            "what it changes, it changes elsewhere",
+            "no worker is left",
+            "which fail",
+            "and why",
+            "all others are there",
+            "a map fails as a whole",
+            "retries",
+            "a timeout",
+            "queues",
+            "in a child",
+        ],
+    );
+}
