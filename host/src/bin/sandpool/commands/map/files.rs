@@ -71,25 +71,28 @@ impl Output {
         };
         let (file, metadata) = open().with_context(|| format!("cannot write {name}"))?;
         let path = (!is_stream(path) && metadata.is_file()).then(|| path.to_owned());
-        if path.is_some() {
-            match file.try_lock() {
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::Invalid {
-                        what: format!("another command is writing {name}"),
-                        hint: Some("wait until it has ended, or choose another file".to_owned()),
-                    }
-                    .into());
-                }
-                // Not every file system knows locks.
-                Ok(()) | Err(TryLockError::Error(_)) => {}
-            }
-        }
         Ok(Self { file: BufWriter::with_capacity(BUFFER, file), metadata, path, name, len: 0 })
     }
 
     /// Its path, if it is a file that can be cut.
     pub(super) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Refuses a file that another command writes, for as long as this one does.
+    pub(super) fn lock(&self) -> anyhow::Result<()> {
+        if self.path.is_none() {
+            return Ok(());
+        }
+        match self.file.get_ref().try_lock() {
+            Err(TryLockError::WouldBlock) => Err(Error::Invalid {
+                what: format!("another command is writing {}", self.name),
+                hint: Some("wait until it has ended, or choose another file".to_owned()),
+            }
+            .into()),
+            // Not every file system knows locks.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+        }
     }
 
     /// Cuts a file to this length, and goes on behind it.

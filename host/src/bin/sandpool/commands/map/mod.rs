@@ -151,6 +151,8 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let mut output = Output::open(&args.output)?;
     let mut errors = args.errors.as_deref().map(Output::open).transpose()?;
     files::refuse_same(&input, &output, errors.as_ref())?;
+    output.lock()?;
+    errors.as_ref().map_or(Ok(()), Output::lock)?;
 
     let format = records_format(args.format);
     let journal = match output.path() {
@@ -182,10 +184,13 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let pool = pool(&args, &module)?;
     let (feed, results) = pool.stream(&args.task, args.format, !args.unordered);
     let stopper = results.stopper();
-    interrupt.calls(move |signal, is_first| match is_first {
-        true => stopper.stop(),
-        // The workers end with this process.
-        false => interrupt::die_of(signal),
+    interrupt.calls(move |signal, is_first| {
+        if !is_first {
+            // The workers end with this process.
+            interrupt::die_of(signal);
+        }
+        stopper.stop();
+        text::note("stopping when the tasks that have begun are done; once more ends them");
     });
     let left = Left::new(done, &beyond);
     let read = Arc::new(Read::default());

@@ -1,0 +1,541 @@
+//! `sandpool map`: a task over the records of a file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::procfs;
+use crate::support::{Ended, Run, deadline, finish, guest, repository, sandpool};
+
+const USAGE: i32 = 2;
+const RECORDS_FAILED: i32 = 118;
+const STOPPED: i32 = 119;
+const MODULE: i32 = 121;
+
+/// `sandpool map` of a task of the test guest.
+fn map(task: &str) -> Command {
+    map_of(guest("tasks"), task)
+}
+
+fn map_of(module: impl AsRef<Path>, task: &str) -> Command {
+    let mut command = sandpool();
+    command.args(["map", "--task", task]).arg(module.as_ref());
+    command
+}
+
+/// Runs it with this input.
+#[track_caller]
+fn with_input(command: &mut Command, input: &[u8]) -> Ended {
+    let (run, mut stdin) = Run::start_with_stdin(command);
+    // It may end before it has read all.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    run.finish()
+}
+
+/// What it prints for this input; all must go well.
+#[track_caller]
+fn output(command: &mut Command, input: &[u8]) -> String {
+    with_input(command, input).expect_code(0).stdout
+}
+
+/// A folder with an input and an output.
+struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new(input: &str) -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        fs::write(bench.path("in"), input).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// In this folder, from `in` to `out`.
+    fn map(&self, task: &str, arguments: &[&str]) -> Command {
+        let mut command = map(task);
+        command.args(["--input", "in", "--output", "out"]).args(arguments).current_dir(&self.folder);
+        command
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    /// Waits until the output has so many lines.
+    #[track_caller]
+    fn wait_for_lines(&self, count: usize) {
+        let lines = || fs::read_to_string(self.path("out")).unwrap_or_default().lines().count();
+        assert!(procfs::eventually(|| lines() >= count), "{} lines of {count}", lines());
+    }
+
+    /// How many records the journal says are done.
+    fn done(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.path("out.sandpool")).ok()?;
+        let (_, behind) = text.split_once("\"done\":")?;
+        behind.split(',').next()?.parse().ok()
+    }
+}
+
+/// Raw records.
+fn raw(records: &[&[u8]]) -> Vec<u8> {
+    records.iter().flat_map(|record| [&(record.len() as u32).to_le_bytes(), *record].concat()).collect()
+}
+
+fn numbers(range: std::ops::Range<u64>) -> String {
+    range.map(|number| format!("{number}\n")).collect()
+}
+
+#[test]
+fn lines_of_text_of_json_and_raw_records() {
+    assert_eq!(output(&mut map("upper"), b""), "");
+    assert_eq!(output(&mut map("upper"), "a\n\nb\r\nstraße".as_bytes()), "A\n\nB\nSTRASSE\n");
+    assert_eq!(output(&mut map("identity"), b"1\n 2 \n3\n"), "1\n2\n3\n");
+    assert_eq!(output(&mut map("repeat"), b"[\"ab\",3,null]\n"), "ababab\n");
+    let scores = output(
+        map("score").args(["--format", "jsonl"]),
+        b"{\"text\": \"so good!\", \"stars\": 4}\n{\"stars\":1,\"text\":\"\"}",
+    );
+    assert_eq!(scores, "{\"mood\":5,\"words\":{\"good!\":1,\"so\":1}}\n{\"mood\":1,\"words\":{}}\n");
+    for task in ["bytes.reverse", "reverse_bytes"] {
+        let large: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+        let reversed: Vec<u8> = large.iter().rev().copied().collect();
+        let input = Bench::new("");
+        fs::write(input.path("in"), raw(&[b"ab\n", b"", &large])).unwrap();
+        finish(&mut input.map(task, &["--format", "raw"])).expect_code(0);
+        assert_eq!(fs::read(input.path("out")).unwrap(), raw(&[b"\nba", b"", &reversed]));
+    }
+    let ended = with_input(map("reverse_bytes").args(["--format", "raw"]), &raw(&[b"abc"])[..6]);
+    let ended = ended.expect_code(125);
+    assert!(ended.stderr.contains("cannot read record 0: the input ends within it"), "{ended}");
+}
+
+/// It takes part in the contract, and not in the SDK.
+#[test]
+fn a_task_without_an_sdk() {
+    let module = repository().join("guest-sdk/abi/examples/upper.wat");
+    assert_eq!(output(&mut map_of(&module, "upper"), b"Hello, {you}\n"), "HELLO, {YOU}\n");
+    let long = "long ".repeat(100_000);
+    assert_eq!(output(&mut map_of(&module, "upper"), long.as_bytes()), long.to_uppercase() + "\n");
+    let ended = with_input(map_of(&module, "upper").args(["--format", "jsonl"]), b"1\n");
+    assert!(ended.stderr.contains("does not know the format jsonl"), "{ended}");
+    assert!(!ended.status.success());
+}
+
+#[test]
+fn results_are_in_order_unless_they_need_not_be() {
+    let delays = "30\n0\n20\n1\n10\n2\n0\n0\n5\n0\n";
+    assert_eq!(output(&mut map("sleep"), delays.as_bytes()), delays);
+    assert_eq!(output(map("sleep").arg("--ordered"), delays.as_bytes()), delays);
+    let many = numbers(0..20_000);
+    assert_eq!(output(&mut map("identity"), many.as_bytes()), many);
+
+    // One waits until another has been done.
+    let gate = Gate::new();
+    let mut command = map("gate");
+    let arguments = ["--unordered", "--workers", "2", "--dir", &gate.grant()];
+    let (run, mut stdin) = Run::start_with_stdin(command.args(arguments));
+    stdin.write_all(b"gate\nquick\nquick\n").unwrap();
+    run.wait_for_line("quick");
+    gate.has_begun();
+    gate.opens();
+    drop(stdin);
+    run.finish().expect_code(0).expect_stdout(&["quick", "quick", "gate"]);
+}
+
+/// What the task `gate` waits for.
+struct Gate {
+    folder: TempDir,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for pipe in ["begun", "go"] {
+            nix::unistd::mkfifo(&folder.path().join(pipe), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        Self { folder }
+    }
+
+    /// The value of `--dir`.
+    fn grant(&self) -> String {
+        format!("{}:/gate:ro", self.folder.path().display())
+    }
+
+    /// Waits until the task has begun.
+    #[track_caller]
+    fn has_begun(&self) {
+        self.open("begun");
+    }
+
+    /// Lets it go on.
+    #[track_caller]
+    fn opens(&self) {
+        self.open("go");
+    }
+
+    #[track_caller]
+    fn open(&self, pipe: &str) {
+        let path = self.folder.path().join(pipe);
+        let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        // It fails as long as nobody reads.
+        let open = || OpenOptions::new().write(true).custom_flags(flags).open(&path).is_ok();
+        assert!(procfs::eventually(open), "no task waits for {pipe}");
+    }
+}
+
+#[test]
+fn results_do_not_wait_for_the_end_of_the_input() {
+    let (run, mut stdin) = Run::start_with_stdin(&mut map("upper"));
+    for line in ["one", "two", "three"] {
+        writeln!(stdin, "{line}").unwrap();
+        run.wait_for_line(&line.to_uppercase());
+    }
+    drop(stdin);
+    run.finish().expect_code(0);
+}
+
+#[test]
+fn a_record_that_fails_stops_all_is_skipped_or_is_recorded() {
+    let input = "a\nb\nfail\nc\npanic\nd\n";
+    let bench = Bench::new(input);
+    let ended = finish(&mut bench.map("behave", &[])).expect_code(STOPPED);
+    assert!(ended.stderr.contains("error: record 2 failed: as it was told\n"), "{ended}");
+    assert!(ended.stderr.contains("stopped before record 2; --resume goes on from there\n"), "{ended}");
+    assert_eq!((bench.read("out"), bench.done()), ("a\nb\n".to_owned(), Some(2)));
+
+    let ended = finish(&mut bench.map("behave", &["--on-error", "skip"])).expect_code(RECORDS_FAILED);
+    assert_eq!(bench.read("out"), "a\nb\nc\nd\n");
+    assert!(!bench.has("out.sandpool"));
+    assert!(ended.stderr.starts_with("6 records in ") && ended.stderr.ends_with(", 2 failed\n"), "{ended}");
+    assert!(!ended.stderr.contains("told"), "{ended}");
+
+    let ended = finish(&mut bench.map("behave", &["--on-error", "record"])).expect_code(RECORDS_FAILED);
+    let first = r#"{"index":2,"cause":"error","detail":"as it was told","attempts":1,"stderr":""}"#;
+    assert!(ended.stderr.starts_with(&format!("{first}\n{{\"index\":4,\"cause\":\"exit\"")), "{ended}");
+
+    let arguments = ["--on-error", "record", "--errors", "failed", "--unordered"];
+    let ended = finish(&mut bench.map("behave", &arguments)).expect_code(RECORDS_FAILED);
+    assert!(!ended.stderr.contains("told"), "{ended}");
+    let failed = bench.read("failed");
+    let mut failed: Vec<_> = failed.lines().collect();
+    failed.sort_unstable();
+    assert_eq!(failed[0], first);
+    assert!(failed[1].starts_with(r#"{"index":4,"cause":"exit","detail":"its process ended: exited: 1","#));
+    assert!(failed[1].contains("panicked at") && failed[1].ends_with("as it was told\\n\"}"), "{failed:?}");
+}
+
+#[test]
+fn each_cause_has_its_name() {
+    let input = "a\ntrap\nb\npanic\nexit\nfail\nexhaust\nloop\nc\n";
+    let causes = ["trap", "exit", "exit", "error", "limit", "timeout"];
+    for isolation in ["worker", "task"] {
+        let arguments = ["--on-error", "record", "--isolation", isolation];
+        let limits = ["--task-timeout", "500ms", "--memory-max", "16MiB"];
+        let ended = with_input(map("behave").args(arguments).args(limits), input.as_bytes());
+        let ended = ended.expect_code(RECORDS_FAILED).expect_stdout(&["a", "b", "c"]);
+        let records = ended.stderr.lines().filter(|line| line.starts_with('{'));
+        let found: Vec<_> = records
+            .map(|record| record.split("\"cause\":\"").nth(1).unwrap().split('"').next().unwrap())
+            .collect();
+        assert_eq!(found, causes, "{ended}");
+    }
+    let ended =
+        with_input(map("identity").args(["--on-error", "record"]), b"x\n").expect_code(RECORDS_FAILED);
+    assert!(
+        ended.stderr.contains("\"cause\":\"refused\",\"detail\":\"the input can't be decoded: "),
+        "{ended}"
+    );
+    let ended = with_input(&mut map("complain"), b"3\n").expect_code(STOPPED);
+    assert!(
+        ended.stderr.contains("failed: its process ended: exited: 1\n  line 0\n  line 1\n  line 2\n"),
+        "{ended}"
+    );
+}
+
+#[test]
+fn a_worker_that_is_killed_is_replaced_and_its_task_tried_again() {
+    for (retries, code, lines) in
+        [("0", RECORDS_FAILED, &["quick", "quick"][..]), ("1", 0, &["quick", "gate", "quick"])]
+    {
+        let gate = Gate::new();
+        let arguments =
+            ["--on-error", "record", "--workers", "1", "--retries", retries, "--dir", &gate.grant()];
+        let (run, mut stdin) = Run::start_with_stdin(map("gate").args(arguments));
+        stdin.write_all(b"quick\ngate\nquick\n").unwrap();
+        drop(stdin);
+        gate.has_begun();
+        let workers = run.guests();
+        assert!(procfs::kill(workers[0], Signal::SIGKILL, |_| true));
+        if retries == "1" {
+            gate.has_begun();
+            gate.opens();
+        }
+        let ended = run.finish().expect_code(code).expect_stdout(lines);
+        assert!(retries == "1" || ended.stderr.contains(r#"{"index":1,"cause":"signal","#), "{ended}");
+    }
+}
+
+#[test]
+fn tasks_have_what_they_were_granted_and_a_fresh_sandbox_if_they_are_to() {
+    let calls = "\n".repeat(3);
+    let worker = ["--workers", "1"];
+    assert_eq!(output(map("read_set").args(worker), calls.as_bytes()), "[0,1]\n[0,2]\n[0,3]\n");
+    let fresh = ["--isolation", "task"];
+    assert_eq!(output(map("read_set").args(worker).args(fresh), calls.as_bytes()), "[0,1]\n[0,1]\n[0,1]\n");
+    assert_eq!(output(map("variable").args(["--env", "A=1"]), b"A\nB\n"), "\"1\"\nnull\n");
+    assert_eq!(output(&mut map("forked_sum"), b"[1,2,3]\n[]\n"), "6\n0\n");
+    assert_eq!(output(&mut map("print"), b"text\n"), "text\n", "what tasks print is no result");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_written() {
+    let bench = Bench::new("a\n");
+    fs::write(bench.path("out"), "precious").unwrap();
+    for (task, arguments, code, message, hint) in [
+        ("uper", &[][..], MODULE, "tasks.wasm has no task uper", "the nearest that there is: upper"),
+        ("upper", &["--output", "in"], USAGE, "input and output are the same file", "choose another"),
+        ("upper", &["--errors", "out"], USAGE, "output and --errors are the same file", "choose another"),
+        ("upper", &["--errors", "in"], USAGE, "input and --errors are the same file", "choose another"),
+        (
+            "upper",
+            &["--output", "-", "--resume"],
+            USAGE,
+            "--resume needs an output that is a file",
+            "--output",
+        ),
+        ("upper", &["--input", "nowhere"], 125, "cannot read nowhere: No such file", ""),
+        ("upper", &["--input", "."], 125, "cannot read .: is a directory", ""),
+        ("upper", &["--output", "no/where"], 125, "cannot write no/where: No such file", ""),
+        ("upper", &["--workers", "0"], USAGE, "--workers", "--help"),
+        ("upper", &["--task-timeout", "5"], USAGE, "ms, s, min or h", "--help"),
+        ("upper", &["--format", "csv"], USAGE, "`csv` is no format of records", "--help"),
+        ("upper", &["--ordered", "--unordered"], USAGE, "cannot be used with", "--help"),
+    ] {
+        let mut command = map(task);
+        command.current_dir(&bench.folder);
+        for (flag, value) in [("--input", "in"), ("--output", "out")] {
+            if !arguments.contains(&flag) {
+                command.args([flag, value]);
+            }
+        }
+        let ended = finish(command.args(arguments)).expect_code(code);
+        assert!(ended.stderr.starts_with("error: ") && ended.stderr.contains(message), "{ended}");
+        assert!(ended.stderr.contains(hint), "{ended}");
+        assert_eq!((bench.read("in"), bench.read("out")), ("a\n".to_owned(), "precious".to_owned()));
+    }
+}
+
+#[test]
+fn a_second_command_does_not_write_to_the_same_output() {
+    let bench = Bench::new("a\n");
+    let mut first = map("upper");
+    first.args(["--output", "out"]).current_dir(&bench.folder);
+    let (run, mut stdin) = Run::start_with_stdin(&mut first);
+    stdin.write_all(b"first\n").unwrap();
+    bench.wait_for_lines(1);
+    let ended = finish(&mut bench.map("upper", &[])).expect_code(USAGE);
+    assert!(ended.stderr.contains("another command is writing out"), "{ended}");
+    drop(stdin);
+    run.finish().expect_code(0);
+    assert_eq!(bench.read("out"), "FIRST\n");
+    finish(&mut bench.map("upper", &[])).expect_code(0);
+    assert_eq!(bench.read("out"), "A\n");
+}
+
+/// A terminal's Ctrl-C goes to all processes in the foreground.
+fn interrupt(run: &Run) {
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(run.embedder() as i32), Signal::SIGINT).unwrap();
+}
+
+#[test]
+fn an_interrupt_lets_what_has_begun_finish_and_resume_does_the_rest() {
+    for (isolation, order, behind) in
+        [("worker", "--ordered", 20_000), ("worker", "--unordered", 20_000), ("task", "--ordered", 500)]
+    {
+        let quick = |count| "quick\n".repeat(count);
+        let bench = Bench::new(&format!("{}gate\n{}", quick(50), quick(behind)));
+        let gate = Gate::new();
+        let grant = gate.grant();
+        let arguments = ["--dir", &grant, "--workers", "1", "--isolation", isolation, order];
+        let run = Run::start(&mut bench.map("gate", &arguments));
+        gate.has_begun();
+        interrupt(&run);
+        assert!(procfs::eventually(|| run.printed().contains("stopping when ")), "{}", run.printed());
+        gate.opens();
+        let ended = run.finish().expect_signal(Signal::SIGINT);
+        let done = bench.done().unwrap();
+        // With it, what was handed over to the workers together with it.
+        assert!((51..51 + behind as u64).contains(&done), "{done}");
+        let message = format!("stopped before record {done}; --resume goes on from there\ninterrupted\n");
+        assert!(ended.stderr.ends_with(&message), "{ended}");
+        let out = bench.read("out");
+        assert_eq!((out.lines().count() as u64, out.lines().nth(50)), (done, Some("gate")), "{ended}");
+
+        let ended = finish(bench.map("gate", &arguments).arg("--resume")).expect_code(0);
+        assert!(ended.stderr.contains(&format!(", {done} before that\n")), "{ended}");
+        assert_eq!(bench.read("out"), bench.read("in"));
+        assert!(!bench.has("out.sandpool"));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_all_at_once() {
+    let (run, mut stdin) = Run::start_with_stdin(&mut map("behave"));
+    stdin.write_all(b"a\nloop\n").unwrap();
+    run.wait_for_line("a");
+    interrupt(&run);
+    assert!(procfs::eventually(|| run.printed().contains("stopping when ")), "{}", run.printed());
+    assert!(procfs::kill(run.embedder(), Signal::SIGTERM, |_| true));
+    run.finish().expect_signal(Signal::SIGTERM);
+}
+
+#[test]
+fn after_a_failure_resume_begins_with_the_record_that_failed() {
+    let bench = Bench::new("1\n2\n3\n5\n4\n");
+    let resume =
+        |arguments: &[&str]| finish(bench.map("even", arguments).args(["--resume", "--errors", "failed"]));
+    resume(&["--on-error", "record"]).expect_code(RECORDS_FAILED);
+    assert_eq!((bench.read("out"), bench.read("failed").lines().count()), ("2\n4\n".to_owned(), 3));
+    // All was done, so this begins anew.
+    resume(&[]).expect_code(STOPPED);
+    assert_eq!((bench.read("out"), bench.done()), (String::new(), Some(0)));
+    resume(&[]).expect_code(STOPPED);
+    assert_eq!((bench.read("out"), bench.read("failed").lines().count()), (String::new(), 2));
+    let ended = resume(&["--on-error", "skip"]).expect_code(RECORDS_FAILED);
+    assert_eq!(bench.read("out"), "2\n4\n");
+    assert!(ended.stderr.ends_with("3 failed\n"), "{ended}");
+
+    fs::write(bench.path("in"), "2\n4\n1\n").unwrap();
+    finish(&mut bench.map("even", &[])).expect_code(STOPPED);
+    for (arguments, task, what) in [
+        (&["--format", "jsonl"][..], "even", "format"),
+        (&[], "identity", "task"),
+        (&["--input", "other"], "even", "input"),
+    ] {
+        fs::write(bench.path("other"), "2\n").unwrap();
+        let mut command = map(task);
+        command.current_dir(&bench.folder).args(["--output", "out", "--resume"]).args(arguments);
+        if !arguments.contains(&"--input") {
+            command.args(["--input", "in"]);
+        }
+        let ended = finish(&mut command).expect_code(USAGE);
+        assert!(ended.stderr.contains(&format!("cannot resume: the {what} is another one")), "{ended}");
+        assert_eq!((bench.read("out"), bench.done()), ("2\n4\n".to_owned(), Some(2)));
+    }
+    fs::write(bench.path("out"), "2\n").unwrap();
+    let ended = finish(bench.map("even", &["--resume"]).args(["--on-error", "skip"])).expect_code(USAGE);
+    assert!(ended.stderr.contains("cannot resume: out has 2 bytes of 4"), "{ended}");
+    finish(bench.map("even", &["--on-error", "skip"]).arg("--errors").arg("failed"))
+        .expect_code(RECORDS_FAILED);
+    assert_eq!((bench.read("out"), bench.has("out.sandpool")), ("2\n4\n".to_owned(), false));
+}
+
+#[test]
+fn after_sigkill_resume_leaves_no_record_out_and_does_none_twice() {
+    let input = numbers(0..3000);
+    for order in ["--ordered", "--unordered"] {
+        let bench = Bench::new("");
+        let mut command = map("identity");
+        command.args(["--output", "out", "--resume", order]).current_dir(&bench.folder);
+        // It is killed again and again, each time further on.
+        for round in 1..=3 {
+            let (run, mut stdin) = Run::start_with_stdin(&mut command);
+            let known = bench.done();
+            let lines: Vec<_> = input.split_inclusive('\n').take(round * 700).collect();
+            stdin.write_all(lines.concat().as_bytes()).unwrap();
+            bench.wait_for_lines(lines.len());
+            assert!(procfs::eventually(|| bench.done() > known));
+            // And a few that the journal needn't know of.
+            stdin
+                .write_all(
+                    input.split_inclusive('\n').skip(lines.len()).take(50).collect::<String>().as_bytes(),
+                )
+                .unwrap();
+            bench.wait_for_lines(lines.len() + 50);
+            assert!(procfs::kill(run.embedder(), Signal::SIGKILL, |_| true));
+            run.finish().expect_signal(Signal::SIGKILL);
+            // What was being written when the machine stopped.
+            OpenOptions::new().append(true).open(bench.path("out")).unwrap().write_all(b"12\n3").unwrap();
+        }
+        with_input(&mut command, input.as_bytes()).expect_code(0);
+        let mut out: Vec<u64> = bench.read("out").lines().map(|line| line.parse().unwrap()).collect();
+        if order == "--unordered" {
+            out.sort_unstable();
+        }
+        assert!(out.into_iter().eq(0..3000), "{order}");
+        assert!(!bench.has("out.sandpool"));
+    }
+}
+
+#[test]
+fn whoever_has_read_enough_ends_it_quietly() {
+    let bench = Bench::new(&numbers(0..1_000_000));
+    let mut command = map("identity");
+    command.arg("--input").arg(bench.path("in")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "0\n");
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert!(stderr.lines().nth(1).unwrap().starts_with("stopped before record "), "{stderr}");
+}
+
+#[test]
+fn progress_is_lines_where_there_is_no_terminal() {
+    let (run, mut stdin) = Run::start_with_stdin(map("upper").args(["--progress", "always"]));
+    stdin.write_all(b"a\n").unwrap();
+    run.wait_for_line("A");
+    assert!(procfs::eventually(|| run.printed().contains("\n1 record, ")), "{}", run.printed());
+    drop(stdin);
+    run.finish().expect_code(0);
+    let ended = with_input(map("upper").args(["--progress", "auto"]), b"a\n").expect_code(0);
+    assert_eq!(ended.stderr.lines().count(), 1, "the summary: {ended}");
+}
+
+#[test]
+fn ten_million_lines_take_no_more_memory_than_a_few() {
+    const LINES: u64 = 10_000_000;
+    const MOST_KIB: u64 = 96 << 10;
+
+    let bench = Bench::new("");
+    let mut input = BufWriter::new(File::create(bench.path("in")).unwrap());
+    for number in 0..LINES {
+        writeln!(input, "{number}").unwrap();
+    }
+    drop(input);
+    let mut child = bench.map("identity", &[]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut peak = 0_u64;
+    let mut status = None;
+    let end = std::time::Instant::now() + deadline();
+    while status.is_none() {
+        assert!(std::time::Instant::now() < end, "no end in time");
+        // A process that has ended has no memory.
+        let status_now = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let line = status_now.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(line) = line {
+            peak = line.trim().trim_end_matches(" kB").parse().unwrap();
+        }
+        std::thread::yield_now();
+        status = child.try_wait().unwrap();
+    }
+    assert!(status.unwrap().success());
+    assert!((1..MOST_KIB).contains(&peak), "{peak} KiB");
+    let same = Command::new("cmp").args(["in", "out"]).current_dir(&bench.folder).status().unwrap();
+    assert!(same.success());
+}
