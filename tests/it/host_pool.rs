@@ -155,7 +155,7 @@ fn a_worker_that_is_not_ready_in_time_ends_the_pool() {
         (func (export "sandpool_task_any") (param i32 i32) (result i32) (i32.const 0)))"#;
     let module = Module::from_bytes("stuck", text.as_bytes()).unwrap();
     let error = pool(&module).start_timeout(Duration::from_millis(50)).build().unwrap_err();
-    let Error::Pool(PoolEnd::Initializer(why)) = error else { panic!("{error}") };
+    let Error::Pool(PoolEnd::Worker(why)) = error else { panic!("{error}") };
     assert_eq!(why, "it took longer than 50ms");
 }
 
@@ -174,7 +174,6 @@ fn a_pool_says_how_it_has_ended() {
 
 #[test]
 fn what_a_terminal_sends_to_all_is_nothing_to_workers() {
-    use nix::sys::signal::Signal;
     let module = module();
     for isolation in [Isolation::Worker, Isolation::Task] {
         let pool = pool(&module).isolation(isolation).build().unwrap();

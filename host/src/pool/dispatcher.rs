@@ -408,7 +408,7 @@ impl Core {
     /// How many tasks the queue is to hold.
     fn depth(&self) -> u64 {
         let workers = self.wanted.max(1) as u64;
-        let each = if self.mean_nanos == 0 { DEPTH_MIN } else { DEPTH_NANOS / self.mean_nanos };
+        let each = DEPTH_NANOS.checked_div(self.mean_nanos).unwrap_or(DEPTH_MIN);
         workers * each.clamp(DEPTH_MIN, DEPTH_MAX)
     }
 
@@ -640,11 +640,7 @@ impl Core {
             if let Some(line) = text(&stderr).lines().next_back() {
                 why = format!("{why}: {line}");
             }
-            return self.end(if self.rules.has_initializer {
-                PoolEnd::Initializer(why)
-            } else {
-                PoolEnd::Worker(why)
-            });
+            return self.end_unready(why);
         }
         let is_lost = !status.success() || claims.work != 0;
         self.stats.workers_lost += u64::from(is_lost);
@@ -701,8 +697,14 @@ impl Core {
         let is_late =
             |worker: &Worker| !worker.is_ready && now.saturating_sub(worker.since) >= nanos_of(timeout);
         if self.workers.iter().any(is_late) {
-            self.end(PoolEnd::Initializer(format!("it took longer than {timeout:?}")));
+            self.end_unready(format!("it took longer than {timeout:?}"));
         }
+    }
+
+    /// A worker can't become ready, and none could.
+    fn end_unready(&mut self, why: String) {
+        let end = if self.rules.has_initializer { PoolEnd::Initializer } else { PoolEnd::Worker };
+        self.end(end(why));
     }
 
     fn start_workers(&mut self) {

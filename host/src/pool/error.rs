@@ -86,11 +86,10 @@ pub enum PoolEnd {
     /// It was terminated, or dropped.
     #[error("it was terminated")]
     Terminated,
-    /// A worker couldn't become ready: the module fails when it starts, or the initializer has failed, or it took too long:
-    /// why.
+    /// The initializer of a worker has failed, or took too long: why.
     #[error("the initializer failed: {0}")]
     Initializer(String),
-    /// A worker couldn't be started: why.
+    /// A worker couldn't be started, or the module fails, or takes too long, when it starts: why.
     #[error("no worker can be started: {0}")]
     Worker(String),
     /// The supervisor has ended, and all workers with it.

@@ -37,6 +37,9 @@ pub struct Completed<T> {
 
 pub(super) type Outcome = Result<Completed<Vec<u8>>, TaskError>;
 
+/// What makes a value of an output; the text is the task's name.
+pub(super) type Decode<T> = fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>;
+
 impl Completed<Vec<u8>> {
     /// The output as a value.
     pub(super) fn decode<T: DeserializeOwned>(self, task: &str) -> Result<Completed<T>, TaskError> {
@@ -192,7 +195,7 @@ impl Stream {
 pub struct TaskFuture<T> {
     cell: Arc<Cell>,
     task: Arc<str>,
-    decode: fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>,
+    decode: Decode<T>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -203,10 +206,7 @@ impl<T> fmt::Debug for TaskFuture<T> {
 }
 
 impl<T> TaskFuture<T> {
-    pub(super) fn new(
-        task: Arc<str>,
-        decode: fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>,
-    ) -> (Self, Arc<Cell>) {
+    pub(super) fn new(task: Arc<str>, decode: Decode<T>) -> (Self, Arc<Cell>) {
         let cell = Arc::new(Cell::default());
         (Self { cell: cell.clone(), task, decode, value: PhantomData }, cell)
     }

@@ -32,8 +32,8 @@ use serde::de::DeserializeOwned;
 use self::dispatcher::{Rules, Shared, Task};
 pub use self::error::{Failure, PoolEnd, TaskError};
 pub use self::event::{Event, Stats};
-use self::future::Sink;
 pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
+use self::future::{Decode, Sink};
 pub use self::imap::{Imap, Records};
 use self::link::Link;
 pub use self::stream::{Feed, Results, StreamStopper};
@@ -401,7 +401,7 @@ impl Pool {
         task: Arc<str>,
         format: Format,
         input: &[u8],
-        decode: fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>,
+        decode: Decode<T>,
     ) -> Result<TaskFuture<T>, TaskError> {
         self.check(&task).map_err(|cause| refusal(&task, cause))?;
         let (future, cell) = TaskFuture::new(task.clone(), decode);

@@ -1,0 +1,40 @@
+//! A plugin that does what no plugin should.
+
+use std::io;
+
+/// Never comes to an end.
+#[sandpool_guest::task]
+fn spin(text: String) -> String {
+    loop {
+        std::hint::black_box(&text);
+    }
+}
+
+/// Takes all memory that it can get.
+#[sandpool_guest::task]
+fn hoard(text: String) -> String {
+    let mut hoard = vec![text];
+    loop {
+        hoard.push(" ".repeat(1 << 20));
+    }
+}
+
+/// Reads who has an account on this machine.
+#[sandpool_guest::task]
+fn peek(_text: String) -> io::Result<String> {
+    std::fs::read_to_string("/etc/passwd")
+}
+
+/// Makes the text a hundred thousand times as long.
+#[sandpool_guest::task]
+fn flood(text: String) -> String {
+    text.repeat(100_000)
+}
+
+/// Panics.
+#[sandpool_guest::task]
+fn crash(text: String) -> String {
+    panic!("{} bytes are too many for me", text.len())
+}
+
+fn main() {}
