@@ -646,3 +646,66 @@ fn a_pool_that_is_dropped_or_loses_its_supervisor_is_gone() {
     assert_eq!(error.cause, Failure::PoolEnded(PoolEnd::SupervisorLost));
     assert!(procfs::eventually(|| workers.iter().all(|pid| procfs::parent(*pid).is_none())));
 }
+
+#[test]
+fn a_stream_is_fed_by_one_thread_and_read_by_another() {
+    let module = module();
+    let pool = pool(&module).build().unwrap();
+    for ordered in [true, false] {
+        let (mut feed, results) = pool.stream("echo", Format::Bytes, ordered);
+        let feeder = std::thread::spawn(move || (0..10_000_u32).all(|n| feed.put(&n.to_le_bytes())));
+        let mut numbers = Vec::new();
+        for (number, outcome) in results {
+            assert_eq!(outcome.unwrap().value, (number as u32).to_le_bytes());
+            numbers.push(number);
+        }
+        assert!(feeder.join().unwrap());
+        assert!(!ordered || numbers.is_sorted());
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..10_000));
+    }
+}
+
+#[test]
+fn a_stream_takes_no_more_than_there_is_room_for_and_ends_when_it_is_stopped() {
+    let module = module();
+    let pool = pool(&module).build().unwrap();
+    for ordered in [true, false] {
+        let (mut feed, mut results) = pool.stream("echo", Format::Bytes, ordered);
+        let fed = Arc::new(AtomicUsize::new(0));
+        let counter = fed.clone();
+        // It ends because nothing is wanted any more, and not for want of inputs.
+        let feeder = std::thread::spawn(move || {
+            while feed.put(&[0; 1000]) {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let (number, outcome) = results.next().unwrap();
+        assert!(outcome.is_ok() && (!ordered || number == 0));
+        results.stopper().stop();
+        feeder.join().unwrap();
+        let mut done = 1;
+        let mut cancelled = 0;
+        for (_, outcome) in results {
+            match outcome {
+                Ok(_) => done += 1,
+                Err(error) => {
+                    assert_eq!(error.cause, Failure::Cancelled);
+                    cancelled += 1;
+                }
+            }
+        }
+        assert!(done + cancelled <= fed.load(Ordering::Relaxed) + 1, "{done} done, {cancelled} cancelled");
+        assert_eq!(bytes(&pool, "echo", b"x").unwrap(), b"x", "the pool goes on");
+
+        // Whoever drops the results wants no more either.
+        let (mut feed, results) = pool.stream("echo", Format::Bytes, ordered);
+        drop(results);
+        while feed.put(b"") {}
+    }
+    // Large inputs and outputs fill it as well.
+    let (mut feed, results) = pool.stream("echo", Format::Bytes, true);
+    let feeder = std::thread::spawn(move || (0..100).all(|_| feed.put(&vec![1; 200_000])));
+    assert_eq!(results.filter(|(_, outcome)| outcome.is_ok()).count(), 100);
+    assert!(feeder.join().unwrap());
+}

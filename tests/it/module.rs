@@ -402,7 +402,7 @@ fn inspect_lists_what_run_refuses() {
 
 #[test]
 fn every_command_explains_itself() {
-    for arguments in [&["--help"][..], &["run", "--help"]] {
+    for arguments in [&["--help"][..], &["run", "--help"], &["map", "--help"]] {
         let output = crate::support::sandpool().args(arguments).output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success());
@@ -411,7 +411,7 @@ fn every_command_explains_itself() {
             "{stdout}"
         );
     }
-    for command in ["run", "inspect", "completions", "man"] {
+    for command in ["run", "map", "inspect", "completions", "man"] {
         let output = crate::support::sandpool().args([command, "--help"]).output().unwrap();
         assert!(String::from_utf8(output.stdout).unwrap().contains("Examples:\n"), "{command}");
     }

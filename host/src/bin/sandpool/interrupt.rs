@@ -1,7 +1,7 @@
 //! Ctrl-C and its kin: the guests end first, then the command, and in the way that the signal asks for.
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, process, thread};
 
 use anyhow::Context as _;
@@ -20,8 +20,8 @@ type Call = Box<dyn Fn(Signal, bool) + Send + Sync>;
 #[derive(Default)]
 struct Shared {
     call: OnceLock<Call>,
-    /// The first that was caught.
-    signal: Mutex<Option<Signal>>,
+    /// The first that was caught, and when.
+    signal: Mutex<Option<(Signal, Instant)>>,
     caught: Condvar,
 }
 
@@ -30,6 +30,9 @@ const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// How long a signal may take from the guests, who got it as well, to the thread that waits for it here.
 const LATE: Duration = Duration::from_millis(200);
+
+/// Within this time the same signal is the same request: `timeout` sends it to a command and to its process group.
+const ONE: Duration = Duration::from_millis(200);
 
 impl Interrupt {
     /// Must come before the first thread, which inherits from the caller that these signals are blocked: one that
@@ -69,7 +72,7 @@ impl Interrupt {
         let signal = self.shared.signal.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.shared.caught.wait_timeout_while(signal, patience, |signal| signal.is_none());
         let (signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if let Some(signal) = *signal {
+        if let Some((signal, _)) = *signal {
             text::note("interrupted");
             die_of(signal);
         }
@@ -79,14 +82,19 @@ impl Interrupt {
 impl Shared {
     fn caught(&self, signal: Signal) {
         let Some(call) = self.call.get() else { die_of(signal) };
-        let first = {
+        let is_first = {
             let mut caught = self.signal.lock().unwrap_or_else(PoisonError::into_inner);
-            let first = caught.is_none();
-            caught.get_or_insert(signal);
-            first
+            match *caught {
+                None => {
+                    *caught = Some((signal, Instant::now()));
+                    true
+                }
+                Some((first, when)) if first == signal && when.elapsed() < ONE => return,
+                Some(_) => false,
+            }
         };
         self.caught.notify_all();
-        call(signal, first);
+        call(signal, is_first);
     }
 }
 

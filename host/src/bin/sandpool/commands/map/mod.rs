@@ -190,7 +190,6 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
             interrupt::die_of(signal);
         }
         stopper.stop();
-        text::note("stopping when the tasks that have begun are done; once more ends them");
     });
     let left = Left::new(done, &beyond);
     let read = Arc::new(Read::default());
@@ -346,6 +345,7 @@ struct Map {
 impl Map {
     fn take_all(&mut self, mut results: Results, left: &Left) -> anyhow::Result<Ending> {
         let mut since = 0;
+        let mut is_told = false;
         loop {
             let mut next = results.next_timeout(Duration::ZERO);
             if let Err(RecvTimeoutError::Timeout) = next {
@@ -371,6 +371,11 @@ impl Map {
             since += 1;
             if since >= RESULTS {
                 since = 0;
+                if results.is_stopped() && !is_told {
+                    is_told = true;
+                    self.progress
+                        .note("stopping when the tasks that have begun are done; once more ends them");
+                }
                 self.progress.show(self.figures());
                 if self.saved.elapsed() >= SAVE_TIME {
                     self.save()?;
