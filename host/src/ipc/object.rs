@@ -408,17 +408,18 @@ fn finish_destroying(member: &Member, index: u32, unused: &mut Vec<u32>) -> Resu
         Some(peer) => referred(member, peer)?,
         None => None,
     };
+    let generation = generation(slot.state.load(Ordering::Relaxed));
     match peer {
-        // It still looks at this one: both go when it does.
-        Some((_, peer)) if !peer.is(GONE) => {
-            let state = slot.state.load(Ordering::Relaxed);
-            guard.set(&slot.state, generation(state) << 32 | GONE)?;
-        }
-        Some((peer_index, peer)) => {
+        Some((peer_index, peer)) if peer.is(GONE) => {
             free_slot(table, &guard, peer_index, peer)?;
             free_slot(table, &guard, index, slot)?;
         }
-        None => free_slot(table, &guard, index, slot)?,
+        // It still looks at this one: both go when it does.
+        Some((_, peer)) if kind::peer(peer)? == Some(Handle::new(index, generation)) => {
+            guard.set(&slot.state, generation << 32 | GONE)?;
+        }
+        // There is no other, or it doesn't know this one, because who made them has died before.
+        _ => free_slot(table, &guard, index, slot)?,
     }
     guard.commit();
     Ok(())
