@@ -19,8 +19,9 @@
 //! ```
 //!
 //! `put` and `got` are copies of the committed sequences, for the other side to read. So an item is there when `put`
-//! says so, and a record is written before it is counted. If an owner dies before its commit, nothing happened; if
-//! it dies behind it, it is done, and the next owner of the lock renews the copy.
+//! says so, and a record is written before it is counted. Each side looks at the other's only when what it saw there
+//! the last time is used up. If an owner dies before its commit, nothing happened; if it dies behind it, it is done, and
+//! the next owner of the lock renews the copy.
 //!
 //! A large item is written and read outside of the locks, while its run is in the hands of the producer or the
 //! consumer (its `inflight` register): it changes hands in the commit.
