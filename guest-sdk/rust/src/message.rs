@@ -22,12 +22,11 @@ pub(crate) enum Failure {
 pub(crate) fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
     thread_local! {
         /// Taken out while it is in use: a `Deserialize` may itself take something from a queue.
-        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+        static BUFFER: Cell<Option<Box<[u8; RECEIVE_BUFFER]>>> = const { Cell::new(None) };
     }
-    let mut buffer = BUFFER.take();
-    buffer.resize(RECEIVE_BUFFER, 0);
-    let result = use_it(&mut buffer);
-    BUFFER.set(buffer);
+    let mut buffer = BUFFER.take().unwrap_or_else(|| Box::new([0; RECEIVE_BUFFER]));
+    let result = use_it(buffer.as_mut_slice());
+    BUFFER.set(Some(buffer));
     result
 }
 

@@ -15,6 +15,7 @@ impl Object {
         Arc::new(Self(handle))
     }
 
+    #[inline]
     pub(crate) fn handle(&self) -> u64 {
         self.0
     }

@@ -137,10 +137,12 @@ imports! { sandpool_handle from "sandpool_handle":
 }
 
 /// A number that this version of the contract doesn't have can only come from a damaged arena.
+#[cold]
 fn errno(code: i32) -> Errno {
     Errno::from_code(code).unwrap_or(Errno::Io)
 }
 
+#[inline]
 fn done(code: i32) -> Result<(), Errno> {
     if code == 0 { Ok(()) } else { Err(errno(code)) }
 }
@@ -154,7 +156,7 @@ fn length(result: i64) -> Result<usize, Errno> {
 }
 
 pub(crate) mod process {
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::{Errno, done, length, sandpool_process as import, value};
     use sandpool_abi::process::{Info, Status};
@@ -166,7 +168,7 @@ pub(crate) mod process {
         // lock of another thread is copied in a locked state.
         let handle = value(unsafe { import::fork(name.as_ptr(), name.len(), flags) })?;
         if handle == 0 {
-            CURRENT.set(0);
+            CURRENT.store(0, Ordering::Relaxed);
         }
         Ok((handle != 0).then_some(handle))
     }
@@ -201,16 +203,22 @@ pub(crate) mod process {
         length(unsafe { import::entry_handles(buffer.as_mut_ptr(), buffer.len()) })
     }
 
-    thread_local! {
-        /// What `current` has returned in this process; guards ask for it each time. 0 if it is to be asked for.
-        static CURRENT: Cell<u64> = const { Cell::new(0) };
+    /// What `current` has returned in this process; guards ask for it each time. 0 if it is to be asked for.
+    static CURRENT: AtomicU64 = AtomicU64::new(0);
+
+    #[inline]
+    pub(crate) fn current() -> Result<u64, Errno> {
+        match CURRENT.load(Ordering::Relaxed) {
+            0 => ask_current(),
+            current => Ok(current),
+        }
     }
 
-    pub(crate) fn current() -> Result<u64, Errno> {
-        if CURRENT.get() == 0 {
-            CURRENT.set(value(import::current())?);
-        }
-        Ok(CURRENT.get())
+    #[cold]
+    fn ask_current() -> Result<u64, Errno> {
+        let current = value(import::current())?;
+        CURRENT.store(current, Ordering::Relaxed);
+        Ok(current)
     }
 
     pub(crate) fn parent() -> Result<u64, Errno> {
@@ -772,10 +780,12 @@ pub(crate) mod sync {
     }
 
     /// `Errno::Ownerdead` is an error with which the lock is acquired.
+    #[inline]
     pub(crate) fn lock_acquire(lock: u64, timeout: u64) -> Result<(), Errno> {
         done(import::lock_acquire(lock, timeout))
     }
 
+    #[inline]
     pub(crate) fn lock_release(lock: u64) -> Result<(), Errno> {
         done(import::lock_release(lock))
     }

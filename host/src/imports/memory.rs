@@ -19,16 +19,19 @@ impl<'a> Memory<'a> {
     }
 
     /// The bytes that a pointer and a length name.
+    #[inline]
     pub(super) fn bytes(&self, at: i32, len: i32) -> Result<&[u8]> {
         let (at, len) = self.checked(at, len)?;
         self.bytes.get(at..).and_then(|rest| rest.get(..len)).ok_or(Errno::Fault)
     }
 
+    #[inline]
     pub(super) fn bytes_mut(&mut self, at: i32, len: i32) -> Result<&mut [u8]> {
         let (at, len) = self.checked(at, len)?;
         self.bytes.get_mut(at..).and_then(|rest| rest.get_mut(..len)).ok_or(Errno::Fault)
     }
 
+    #[inline]
     fn checked(&self, at: i32, len: i32) -> Result<(usize, usize)> {
         let (at, len) = (at as u32 as usize, len as u32 as usize);
         if self.mappings.overlap(at, len) { Err(Errno::Fault) } else { Ok((at, len)) }
@@ -47,7 +50,14 @@ impl<'a> Memory<'a> {
         Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
 
+    #[inline]
     pub(super) fn handles(&self, at: i32, count: i32) -> Result<Vec<Handle>> {
+        // Most calls pass none.
+        if count == 0 { Ok(Vec::new()) } else { self.some_handles(at, count) }
+    }
+
+    #[cold]
+    fn some_handles(&self, at: i32, count: i32) -> Result<Vec<Handle>> {
         Ok(self.words(at, count, MESSAGE_HANDLES_MAX)?.into_iter().map(Handle).collect())
     }
 

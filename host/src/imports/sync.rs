@@ -4,7 +4,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::sync::{ACTION, BOUNDED, MODULE, NOTIFIED, OWNER_DIED, RECURSIVE, RETURNED};
 use wasmtime::{Caller, Linker};
 
-use super::{View, status, try_first, value, view, waiting};
+use super::{apart, status, try_first, value, view, waiting_apart};
 use crate::ipc::Result;
 use crate::ipc::object::{self, Handle, Object, State};
 use crate::ipc::sync::barrier::{self, BarrierState};
@@ -29,9 +29,9 @@ fn object<S: State>(process: &Process, handle: i64) -> Result<Object<'_, S>> {
 }
 
 /// A new object's handle, which the guest holds.
-fn created(view: View<'_>, handle: Result<Handle>) -> Result<i64> {
+fn created(process: &mut Process, handle: Result<Handle>) -> Result<i64> {
     let handle = handle?;
-    view.process.hold(handle);
+    process.hold(handle);
     Ok(handle.0 as i64)
 }
 
@@ -47,34 +47,30 @@ fn count(count: i64) -> Result<u64> {
 
 fn add_lock(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "lock_create", |mut caller: Caller<'_, Guest>, options: i32| {
-        value(view(&mut caller).and_then(|view| {
+        value(apart(&mut caller, |process| {
             let recursive = flags(options, RECURSIVE)? != 0;
-            let handle = lock::create(&view.process.member, recursive);
-            created(view, handle)
+            let handle = lock::create(&process.member, recursive);
+            created(process, handle)
         }))
     })?;
     linker.func_wrap(
         MODULE,
         "lock_acquire",
         |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
-            status(waiting(&mut caller, |view| {
-                let lock = object::<LockState>(view.process, handle)?;
-                try_first(view.process, timeout, |deadline| {
-                    lock::acquire(&view.process.member, lock, deadline)
-                })
+            status(waiting_apart(&mut caller, |process| {
+                let lock = object::<LockState>(process, handle)?;
+                try_first(process, timeout, |deadline| lock::acquire(&process.member, lock, deadline))
             }))
         },
     )?;
     linker.func_wrap(MODULE, "lock_release", |mut caller: Caller<'_, Guest>, handle: i64| {
-        status(
-            view(&mut caller).and_then(|view| {
-                lock::release(&view.process.member, object::<LockState>(view.process, handle)?)
-            }),
-        )
+        status(apart(&mut caller, |process| {
+            lock::release(&process.member, object::<LockState>(process, handle)?)
+        }))
     })?;
     linker.func_wrap(MODULE, "lock_held", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(view(&mut caller).and_then(|view| {
-            Ok(lock::held(&view.process.member, object::<LockState>(view.process, handle)?))
+        value(apart(&mut caller, |process| {
+            Ok(lock::held(&process.member, object::<LockState>(process, handle)?))
         }))
     })?;
     Ok(())
@@ -85,11 +81,11 @@ fn add_semaphore(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         MODULE,
         "semaphore_create",
         |mut caller: Caller<'_, Guest>, units: i64, options: i32| {
-            value(view(&mut caller).and_then(|view| {
+            value(apart(&mut caller, |process| {
                 let options = flags(options, BOUNDED | RETURNED)?;
                 let (bounded, returned) = (options & BOUNDED != 0, options & RETURNED != 0);
-                let handle = semaphore::create(&view.process.member, count(units)?, bounded, returned);
-                created(view, handle)
+                let handle = semaphore::create(&process.member, count(units)?, bounded, returned);
+                created(process, handle)
             }))
         },
     )?;
@@ -97,10 +93,10 @@ fn add_semaphore(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         MODULE,
         "semaphore_acquire",
         |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
-            status(waiting(&mut caller, |view| {
-                let semaphore = object::<SemaphoreState>(view.process, handle)?;
-                let acquire = |deadline| semaphore::acquire(&view.process.member, semaphore, deadline);
-                try_first(view.process, timeout, acquire)
+            status(waiting_apart(&mut caller, |process| {
+                let semaphore = object::<SemaphoreState>(process, handle)?;
+                let acquire = |deadline| semaphore::acquire(&process.member, semaphore, deadline);
+                try_first(process, timeout, acquire)
             }))
         },
     )?;
@@ -108,57 +104,53 @@ fn add_semaphore(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         MODULE,
         "semaphore_release",
         |mut caller: Caller<'_, Guest>, handle: i64, units: i64| {
-            status(view(&mut caller).and_then(|view| {
-                let semaphore = object::<SemaphoreState>(view.process, handle)?;
-                semaphore::release(&view.process.member, semaphore, count(units)?)
+            status(apart(&mut caller, |process| {
+                let semaphore = object::<SemaphoreState>(process, handle)?;
+                semaphore::release(&process.member, semaphore, count(units)?)
             }))
         },
     )?;
     linker.func_wrap(MODULE, "semaphore_value", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(
-            view(&mut caller)
-                .and_then(|view| Ok(object::<SemaphoreState>(view.process, handle)?.state.value() as i64)),
-        )
+        value(apart(&mut caller, |process| {
+            Ok(object::<SemaphoreState>(process, handle)?.state.value() as i64)
+        }))
     })?;
     linker.func_wrap(MODULE, "semaphore_died", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(
-            view(&mut caller)
-                .and_then(|view| Ok(object::<SemaphoreState>(view.process, handle)?.state.died() as i64)),
-        )
+        value(apart(
+            &mut caller,
+            |process| Ok(object::<SemaphoreState>(process, handle)?.state.died() as i64),
+        ))
     })?;
     Ok(())
 }
 
 fn add_event(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "event_create", |mut caller: Caller<'_, Guest>| {
-        value(view(&mut caller).and_then(|view| {
-            let handle = event::create(&view.process.member);
-            created(view, handle)
+        value(apart(&mut caller, |process| {
+            let handle = event::create(&process.member);
+            created(process, handle)
         }))
     })?;
     linker.func_wrap(MODULE, "event_set", |mut caller: Caller<'_, Guest>, handle: i64| {
-        status(
-            view(&mut caller).and_then(|view| {
-                event::set(&view.process.member, object::<EventState>(view.process, handle)?)
-            }),
-        )
+        status(apart(&mut caller, |process| {
+            event::set(&process.member, object::<EventState>(process, handle)?)
+        }))
     })?;
     linker.func_wrap(MODULE, "event_clear", |mut caller: Caller<'_, Guest>, handle: i64| {
-        status(view(&mut caller).and_then(|view| {
-            event::clear(object::<EventState>(view.process, handle)?);
+        status(apart(&mut caller, |process| {
+            event::clear(object::<EventState>(process, handle)?);
             Ok(())
         }))
     })?;
     linker.func_wrap(MODULE, "event_is_set", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(
-            view(&mut caller)
-                .and_then(|view| Ok(i64::from(object::<EventState>(view.process, handle)?.state.is_set()))),
-        )
+        value(apart(&mut caller, |process| {
+            Ok(i64::from(object::<EventState>(process, handle)?.state.is_set()))
+        }))
     })?;
     linker.func_wrap(MODULE, "event_wait", |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
-        status(waiting(&mut caller, |view| {
-            let event = object::<EventState>(view.process, handle)?;
-            try_first(view.process, timeout, |deadline| event::wait(&view.process.member, event, deadline))
+        status(waiting_apart(&mut caller, |process| {
+            let event = object::<EventState>(process, handle)?;
+            try_first(process, timeout, |deadline| event::wait(&process.member, event, deadline))
         }))
     })?;
     Ok(())
@@ -166,9 +158,9 @@ fn add_event(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn add_condition(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "condition_create", |mut caller: Caller<'_, Guest>| {
-        value(view(&mut caller).and_then(|view| {
-            let handle = condition::create(&view.process.member);
-            created(view, handle)
+        value(apart(&mut caller, |process| {
+            let handle = condition::create(&process.member);
+            created(process, handle)
         }))
     })?;
     linker.func_wrap(
@@ -182,10 +174,10 @@ fn add_condition(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         MODULE,
         "condition_notify",
         |mut caller: Caller<'_, Guest>, handle: i64, lock: i64, most: i64| {
-            value(view(&mut caller).and_then(|view| {
-                let condition = object::<ConditionState>(view.process, handle)?;
-                let lock = object::<LockState>(view.process, lock)?;
-                Ok(condition::notify(&view.process.member, condition, lock, count(most)?)? as i64)
+            value(apart(&mut caller, |process| {
+                let condition = object::<ConditionState>(process, handle)?;
+                let lock = object::<LockState>(process, lock)?;
+                Ok(condition::notify(&process.member, condition, lock, count(most)?)? as i64)
             }))
         },
     )?;
@@ -194,16 +186,16 @@ fn add_condition(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn condition_wait(caller: &mut Caller<'_, Guest>, handle: i64, lock: i64, timeout: i64) -> Result<i64> {
     let deadline = Deadline::after_nanos(timeout as u64);
-    let depth = view(caller).and_then(|view| {
-        view.process.stdio.flush();
-        let condition = object::<ConditionState>(view.process, handle)?;
-        condition::enter(&view.process.member, condition, object::<LockState>(view.process, lock)?)
+    let depth = apart(caller, |process| {
+        process.stdio.flush();
+        let condition = object::<ConditionState>(process, handle)?;
+        condition::enter(&process.member, condition, object::<LockState>(process, lock)?)
     })?;
-    let notified = waiting(caller, |view| {
-        condition::wait(&view.process.member, object::<ConditionState>(view.process, handle)?, deadline)
+    let notified = waiting_apart(caller, |process| {
+        condition::wait(&process.member, object::<ConditionState>(process, handle)?, deadline)
     })?;
-    let acquired = waiting(caller, |view| {
-        lock::acquire_again(&view.process.member, object::<LockState>(view.process, lock)?, depth)
+    let acquired = waiting_apart(caller, |process| {
+        lock::acquire_again(&process.member, object::<LockState>(process, lock)?, depth)
     });
     let died = match acquired {
         Ok(()) => 0,
@@ -215,9 +207,9 @@ fn condition_wait(caller: &mut Caller<'_, Guest>, handle: i64, lock: i64, timeou
 
 fn add_barrier(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "barrier_create", |mut caller: Caller<'_, Guest>, parties: i64| {
-        value(view(&mut caller).and_then(|view| {
-            let handle = barrier::create(&view.process.member, count(parties)?);
-            created(view, handle)
+        value(apart(&mut caller, |process| {
+            let handle = barrier::create(&process.member, count(parties)?);
+            created(process, handle)
         }))
     })?;
     linker.func_wrap(
@@ -228,18 +220,18 @@ fn add_barrier(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         },
     )?;
     linker.func_wrap(MODULE, "barrier_release", |mut caller: Caller<'_, Guest>, handle: i64| {
-        status(view(&mut caller).and_then(|view| {
-            barrier::release(&view.process.member, object::<BarrierState>(view.process, handle)?)
+        status(apart(&mut caller, |process| {
+            barrier::release(&process.member, object::<BarrierState>(process, handle)?)
         }))
     })?;
     linker.func_wrap(MODULE, "barrier_reset", |mut caller: Caller<'_, Guest>, handle: i64| {
-        status(view(&mut caller).and_then(|view| {
-            barrier::reset(&view.process.member, object::<BarrierState>(view.process, handle)?)
+        status(apart(&mut caller, |process| {
+            barrier::reset(&process.member, object::<BarrierState>(process, handle)?)
         }))
     })?;
     linker.func_wrap(MODULE, "barrier_abort", |mut caller: Caller<'_, Guest>, handle: i64| {
-        status(view(&mut caller).and_then(|view| {
-            barrier::abort(&view.process.member, object::<BarrierState>(view.process, handle)?)
+        status(apart(&mut caller, |process| {
+            barrier::abort(&process.member, object::<BarrierState>(process, handle)?)
         }))
     })?;
     linker.func_wrap(MODULE, "barrier_state", |mut caller: Caller<'_, Guest>, handle: i64, out: i32| {
@@ -258,11 +250,11 @@ fn add_barrier(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 fn barrier_wait(caller: &mut Caller<'_, Guest>, handle: i64, options: i32, timeout: i64) -> Result<i64> {
     let deadline = Deadline::after_nanos(timeout as u64);
     let acts = flags(options, ACTION)? != 0;
-    let arrival = waiting(caller, |view| {
-        view.process.stdio.flush();
-        barrier::arrive(&view.process.member, object::<BarrierState>(view.process, handle)?, acts, deadline)
+    let arrival = waiting_apart(caller, |process| {
+        process.stdio.flush();
+        barrier::arrive(&process.member, object::<BarrierState>(process, handle)?, acts, deadline)
     })?;
-    waiting(caller, |view| {
-        barrier::wait(&view.process.member, object::<BarrierState>(view.process, handle)?, arrival, deadline)
+    waiting_apart(caller, |process| {
+        barrier::wait(&process.member, object::<BarrierState>(process, handle)?, arrival, deadline)
     })
 }

@@ -547,9 +547,26 @@ fn close_both_ends_of_a_pipe() {
     );
 }
 
+/// Slots that are used anew come in another order than new ones: of two, the second first.
+fn free_slots(world: &World) {
+    let survivor = world.survivor();
+    let made = [0, 1].map(|_| event::create(&survivor).unwrap());
+    made.into_iter().for_each(|event| object::release(&survivor, event).unwrap());
+}
+
 fn make_a_pipe() {
     at_each_instruction(
         nothing,
+        |_, victim, _| {
+            pipe::create(victim, 100, 0).unwrap();
+        },
+        |world| assert_eq!(count_live(&world.arena), Ok(2)),
+    );
+}
+
+fn make_a_pipe_in_free_slots() {
+    at_each_instruction(
+        free_slots,
         |_, victim, _| {
             pipe::create(victim, 100, 0).unwrap();
         },
@@ -935,7 +952,7 @@ tests! {
     get_with_a_handle create_a_queue release_a_queue_with_items close_a_queue
     get_from_a_joinable_queue say_that_a_task_is_done put_many_at_once get_many_at_once
     claim_tasks finish_a_task
-    make_a_pipe send_over_a_pipe receive_from_a_pipe close_an_end_of_a_pipe close_both_ends_of_a_pipe
+    make_a_pipe make_a_pipe_in_free_slots send_over_a_pipe receive_from_a_pipe close_an_end_of_a_pipe close_both_ends_of_a_pipe
     make_a_lock acquire_and_release_a_lock acquire_a_recursive_lock
     make_a_semaphore acquire_and_release_a_semaphore acquire_where_many_have make_an_event set_an_event
     make_a_condition wait_in_a_condition notify_a_condition

@@ -10,7 +10,7 @@
 //!   for the others, until a wake finds nobody.
 //!
 //! Either the notifier sees the bit, or the waiter sees the change: both sides have a sequentially consistent fence
-//! between their store and their load (Dekker). A notifier that dies before it wakes, or a sleeper that dies after
+//! between their store and their load (Dekker). A notifier that releases a lock in between has that for a fence. A notifier that dies before it wakes, or a sleeper that dies after
 //! it was woken in place of another, is repaired by the supervisor with [`Event::wake_all`], which is correct at
 //! any time, because everyone who wakes looks again.
 //!
@@ -21,6 +21,7 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member};
+use super::lock::Guard;
 use super::waiting::Waiting;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
 use crate::sys::futex::{self, Deadline};
@@ -93,18 +94,28 @@ impl Event {
         let _ = sleep(&self.word, Deadline::NEVER, ready);
     }
 
-    /// Wakes one sleeper, if there is any. Call it after the change is published.
+    /// Wakes all sleepers, if there are any. Call it after the change is published.
     #[inline]
-    pub(crate) fn notify_one(&self, arena: &Arena) {
-        if notify_one(&self.word) {
+    pub(crate) fn notify_all(&self, arena: &Arena) {
+        if notify_all(&self.word) {
             self.tell_watchers(arena);
         }
     }
 
-    /// Wakes all sleepers.
+    /// Releases a lock, under which the change was published, and wakes one sleeper, if there is any.
     #[inline]
-    pub(crate) fn notify_all(&self, arena: &Arena) {
-        if notify_all(&self.word) {
+    pub(crate) fn unlock_and_notify_one(&self, guard: Guard<'_>, arena: &Arena) {
+        guard.unlock();
+        if wake_if_waited_for(&self.word, wake_one) {
+            self.tell_watchers(arena);
+        }
+    }
+
+    /// The same for all sleepers.
+    #[inline]
+    pub(crate) fn unlock_and_notify_all(&self, guard: Guard<'_>, arena: &Arena) {
+        guard.unlock();
+        if wake_if_waited_for(&self.word, wake_all) {
             self.tell_watchers(arena);
         }
     }
@@ -177,19 +188,14 @@ pub(super) fn sleep(
 }
 
 #[inline]
-pub(super) fn notify_one(word: &AtomicU32) -> bool {
-    notify(word, wake_one)
-}
-
-#[inline]
 pub(super) fn notify_all(word: &AtomicU32) -> bool {
-    notify(word, wake_all)
+    fence(Ordering::SeqCst);
+    wake_if_waited_for(word, wake_all)
 }
 
-/// Wakes if the word says that there is somebody to wake, and returns whether it did.
+/// Wakes if the word says that there is somebody to wake, and returns whether it did. Behind a fence.
 #[inline]
-fn notify(word: &AtomicU32, wake: impl Fn(&AtomicU32)) -> bool {
-    fence(Ordering::SeqCst);
+fn wake_if_waited_for(word: &AtomicU32, wake: impl Fn(&AtomicU32)) -> bool {
     let waiters = word.load(Ordering::Relaxed) & WAITERS != 0;
     if waiters {
         wake(word);

@@ -53,17 +53,17 @@ impl Kind {
 /// The journaled locks that an operation on the object may hold.
 fn locks<'a>(member: &'a Member, slot: &'a ObjectSlot) -> Result<Vec<&'a Lock>> {
     Ok(match slot.kind()? {
-        Kind::Queue => object::state::<QueueState>(member, slot)?.locks().to_vec(),
+        Kind::Queue => object::state::<QueueState>(slot).locks().to_vec(),
         Kind::End => {
-            let mut locks = object::state::<EndState>(member, slot)?.inbound.locks().to_vec();
+            let mut locks = object::state::<EndState>(slot).inbound.locks().to_vec();
             if let Some(peer) = pipe::other_end(member, slot)? {
                 locks.extend(peer.inbound.locks());
             }
             locks
         }
-        Kind::Semaphore => vec![&object::state::<SemaphoreState>(member, slot)?.lock],
-        Kind::Condition => vec![&object::state::<ConditionState>(member, slot)?.lock],
-        Kind::Barrier => vec![&object::state::<BarrierState>(member, slot)?.lock],
+        Kind::Semaphore => vec![&object::state::<SemaphoreState>(slot).lock],
+        Kind::Condition => vec![&object::state::<ConditionState>(slot).lock],
+        Kind::Barrier => vec![&object::state::<BarrierState>(slot).lock],
         Kind::Lock | Kind::Event | Kind::Shared => Vec::new(),
     })
 }
@@ -81,14 +81,14 @@ pub(super) fn abandon(member: &Member, index: u32, dead: u32) -> Result<()> {
 pub(super) fn recover(member: &Member, index: u32) -> Result<()> {
     let slot = member.arena.object(index)?;
     match slot.kind()? {
-        Kind::Queue => object::state::<QueueState>(member, slot)?.recover(member)?,
+        Kind::Queue => object::state::<QueueState>(slot).recover(member)?,
         Kind::End => {
-            object::state::<EndState>(member, slot)?.inbound.recover(member)?;
+            object::state::<EndState>(slot).inbound.recover(member)?;
             if let Some(peer) = pipe::other_end(member, slot)? {
                 peer.inbound.recover(member)?;
             }
         }
-        Kind::Lock => object::state::<LockState>(member, slot)?.wake_one(),
+        Kind::Lock => object::state::<LockState>(slot).wake_one(),
         Kind::Semaphore | Kind::Condition | Kind::Barrier | Kind::Event | Kind::Shared => {
             for lock in locks(member, slot)? {
                 drop(lock.lock(member)?);
@@ -107,17 +107,17 @@ pub(super) fn recover(member: &Member, index: u32) -> Result<()> {
 /// What waits for the object sleep on.
 fn events<'a>(member: &'a Member, slot: &'a ObjectSlot) -> Result<Vec<&'a Event>> {
     Ok(match slot.kind()? {
-        Kind::Queue => object::state::<QueueState>(member, slot)?.events().to_vec(),
+        Kind::Queue => object::state::<QueueState>(slot).events().to_vec(),
         Kind::End => {
-            let mut events = object::state::<EndState>(member, slot)?.inbound.events().to_vec();
+            let mut events = object::state::<EndState>(slot).inbound.events().to_vec();
             if let Some(peer) = pipe::other_end(member, slot)? {
                 events.extend(peer.inbound.events());
             }
             events
         }
-        Kind::Semaphore => vec![&object::state::<SemaphoreState>(member, slot)?.freed],
-        Kind::Event => vec![&object::state::<EventState>(member, slot)?.changed],
-        Kind::Barrier => vec![&object::state::<BarrierState>(member, slot)?.changed],
+        Kind::Semaphore => vec![&object::state::<SemaphoreState>(slot).freed],
+        Kind::Event => vec![&object::state::<EventState>(slot).changed],
+        Kind::Barrier => vec![&object::state::<BarrierState>(slot).changed],
         Kind::Lock | Kind::Condition | Kind::Shared => Vec::new(),
     })
 }
@@ -127,14 +127,14 @@ fn events<'a>(member: &'a Member, slot: &'a ObjectSlot) -> Result<Vec<&'a Event>
 pub(super) fn settle(member: &Member, index: u32, process: u32) -> Result<()> {
     let slot = member.arena.object(index)?;
     match slot.kind()? {
-        Kind::Queue => queue::settle(member, index, object::state(member, slot)?, process),
+        Kind::Queue => queue::settle(member, index, object::state(slot), process),
         Kind::Lock => {
-            object::state::<LockState>(member, slot)?.settle(process);
+            object::state::<LockState>(slot).settle(process);
             Ok(())
         }
-        Kind::Semaphore => semaphore::settle(member, index, object::state(member, slot)?, process),
-        Kind::Condition => condition::settle(member, index, object::state(member, slot)?, process),
-        Kind::Barrier => barrier::settle(member, index, object::state(member, slot)?, process),
+        Kind::Semaphore => semaphore::settle(member, index, object::state(slot), process),
+        Kind::Condition => condition::settle(member, index, object::state(slot), process),
+        Kind::Barrier => barrier::settle(member, index, object::state(slot), process),
         Kind::End | Kind::Event | Kind::Shared => Ok(()),
     }
 }
@@ -151,18 +151,18 @@ pub(super) fn hold_dropped(member: &Member, index: u32) -> Result<()> {
 /// Gives back what an object holds that nobody holds. Can be begun again where it was left.
 pub(super) fn destroy(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<()> {
     match slot.kind()? {
-        Kind::Queue => queue::destroy(member, object::state(member, slot)?, unused),
+        Kind::Queue => queue::destroy(member, object::state(slot), unused),
         Kind::End => pipe::destroy(member, slot, unused),
-        Kind::Semaphore => semaphore::destroy(member, object::state(member, slot)?),
-        Kind::Shared => shared::destroy(member, object::state::<SharedState>(member, slot)?),
+        Kind::Semaphore => semaphore::destroy(member, object::state(slot)),
+        Kind::Shared => shared::destroy(member, object::state::<SharedState>(slot)),
         Kind::Lock | Kind::Event | Kind::Condition | Kind::Barrier => Ok(()),
     }
 }
 
 /// The other end of a pipe.
-pub(super) fn peer(member: &Member, slot: &ObjectSlot) -> Result<Option<Handle>> {
+pub(super) fn peer(slot: &ObjectSlot) -> Result<Option<Handle>> {
     match slot.kind()? {
-        Kind::End => Ok(Some(object::state::<EndState>(member, slot)?.peer())),
+        Kind::End => Ok(Some(object::state::<EndState>(slot).peer())),
         _ => Ok(None),
     }
 }
@@ -177,15 +177,15 @@ pub(crate) fn shares(member: &Member, index: u32) -> Option<Vec<(u32, Option<u64
     };
     match slot.kind().ok()? {
         Kind::Lock => {
-            let owner = object::state::<LockState>(member, slot).ok()?.owner();
+            let owner = object::state::<LockState>(slot).owner();
             Some(owner.map(|process| (process, None)).into_iter().collect())
         }
         Kind::Semaphore => {
-            let semaphore = object::state::<SemaphoreState>(member, slot).ok()?;
+            let semaphore = object::state::<SemaphoreState>(slot);
             Some(each(&|process| semaphore.held_by(member, process)))
         }
         Kind::Queue => {
-            let queue = object::state::<QueueState>(member, slot).ok()?;
+            let queue = object::state::<QueueState>(slot);
             Some(each(&|process| queue.taken_by(member, process)))
         }
         _ => None,
@@ -194,7 +194,7 @@ pub(crate) fn shares(member: &Member, index: u32) -> Option<Vec<(u32, Option<u64
 
 /// The number of the other end of a pipe.
 pub(crate) fn other_end(member: &Member, index: u32) -> Option<u32> {
-    let peer = peer(member, member.arena.object(index).ok()?).ok()??;
+    let peer = peer(member.arena.object(index).ok()?).ok()??;
     Some(object::referred(member, peer).ok()??.0)
 }
 
@@ -204,7 +204,7 @@ pub(crate) fn at_barrier(member: &Member, index: u32) -> Option<(u64, u64)> {
     if slot.kind().ok()? != Kind::Barrier {
         return None;
     }
-    let barrier = object::state::<BarrierState>(member, slot).ok()?;
+    let barrier = object::state::<BarrierState>(slot);
     Some((barrier.waiting(), barrier.parties()))
 }
 
@@ -213,18 +213,18 @@ pub(crate) fn readiness<'a>(member: &'a Member, handle: Handle) -> Result<(&'a E
     let (_, slot) = object::find(member, handle)?;
     match slot.kind()? {
         Kind::Queue => {
-            let queue = object::state::<QueueState>(member, slot)?;
+            let queue = object::state::<QueueState>(slot);
             Ok((queue.not_empty(), Ready::Queue(queue)))
         }
         Kind::End => {
-            let end = object::state::<EndState>(member, slot)?;
+            let end = object::state::<EndState>(slot);
             if end.flags() & READABLE == 0 {
                 return Err(Errno::Inval);
             }
             Ok((end.inbound.not_empty(), Ready::Queue(&end.inbound)))
         }
         Kind::Event => {
-            let event = object::state::<EventState>(member, slot)?;
+            let event = object::state::<EventState>(slot);
             Ok((&event.changed, Ready::Event(event)))
         }
         _ => Err(Errno::Inval),

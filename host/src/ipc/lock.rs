@@ -32,7 +32,7 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member, Patience};
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence_behind_rmw};
 use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
 
@@ -55,8 +55,7 @@ shared! {
     /// A lock, and the journal of its owner.
     pub(crate) struct Lock {
         word: AtomicU32,
-        reserved: AtomicU32,
-        journal_len: AtomicU64,
+        journal_len: AtomicU32,
         journal: [Entry; JOURNAL],
     }
 
@@ -73,6 +72,14 @@ impl Lock {
     /// `BUSY` if the member has little [`Patience`] and somebody holds it.
     #[inline]
     pub(crate) fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
+        // A guard is put together where it is used: one that is returned takes longer than the lock.
+        let recovered = !try_acquire_free(&self.word, member.index) && self.lock_slowly(member)?;
+        Ok(Guard { lock: self, arena: &member.arena, recovered })
+    }
+
+    /// The same, when it isn't free. Whether its last owner died; then what that did is undone.
+    #[cold]
+    fn lock_slowly(&self, member: &Member) -> Result<bool> {
         let recovered = match member.patience {
             Patience::Forever => acquire(&self.word, member.index, Deadline::NEVER, || false)?,
             Patience::Brief => try_acquire(&self.word, member.index, BRIEF_SPINS).ok_or(Errno::Busy)?,
@@ -81,11 +88,13 @@ impl Lock {
                 acquire(&self.word, member.index, deadline, || false).map_err(|_| Errno::Busy)?
             }
         };
-        let guard = Guard { lock: self, arena: &member.arena, recovered };
         if recovered {
+            let guard = Guard { lock: self, arena: &member.arena, recovered };
             guard.roll_back()?;
+            // It stays locked.
+            std::mem::forget(guard);
         }
-        Ok(guard)
+        Ok(recovered)
     }
 
     /// Called by the supervisor for a process that is dead: if that owns the lock, the lock is free and the next
@@ -95,20 +104,10 @@ impl Lock {
     }
 }
 
-/// Takes the lock for a process. Returns whether its last owner died.
-///
-/// `AGAIN` or `TIMEDOUT`; `DEADLOCK` if it has slept and `interrupted` then says so.
+/// Takes the lock if nobody owns it, waits for it, or has died with it.
 #[inline]
-pub(super) fn acquire(
-    word: &AtomicU32,
-    process: u32,
-    deadline: Deadline,
-    interrupted: impl Fn() -> bool,
-) -> Result<bool> {
-    if word.compare_exchange(0, process + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-        return Ok(false);
-    }
-    acquire_slowly(word, process, deadline, interrupted)
+fn try_acquire_free(word: &AtomicU32, process: u32) -> bool {
+    word.compare_exchange(0, process + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
 
 /// Takes the lock if it is free within so many looks. Returns whether its last owner died.
@@ -116,21 +115,31 @@ pub(super) fn try_acquire(word: &AtomicU32, process: u32, spins: u32) -> Option<
     try_acquire_with(word, process, spins, 0)
 }
 
-#[inline]
 fn try_acquire_with(word: &AtomicU32, process: u32, spins: u32, waiters: u32) -> Option<bool> {
     for looks in 0..spins {
-        let now = word.load(Ordering::Relaxed);
-        let mine = (process + 1) | (now & WAITERS) | waiters;
-        if now & OWNER == 0 && word.compare_exchange(now, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-            return Some(now & DIED != 0);
+        let died = try_acquire_once(word, process, waiters);
+        if died.is_some() {
+            return died;
         }
         futex::pause(looks);
     }
     None
 }
 
-#[cold]
-fn acquire_slowly(
+/// Takes the lock if it is free at a look, and sets these bits with it. Returns whether its last owner died.
+#[inline]
+pub(super) fn try_acquire_once(word: &AtomicU32, process: u32, waiters: u32) -> Option<bool> {
+    let now = word.load(Ordering::Relaxed);
+    let mine = (process + 1) | (now & WAITERS) | waiters;
+    let is_mine =
+        now & OWNER == 0 && word.compare_exchange(now, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+    is_mine.then_some(now & DIED != 0)
+}
+
+/// Waits for the lock and takes it for a process. Returns whether its last owner died.
+///
+/// `TIMEDOUT`; `DEADLOCK` if it has slept and `interrupted` then says so.
+pub(super) fn acquire(
     word: &AtomicU32,
     process: u32,
     deadline: Deadline,
@@ -138,8 +147,7 @@ fn acquire_slowly(
 ) -> Result<bool> {
     let mut waiters = 0;
     loop {
-        let spins = if deadline == Deadline::NOW { 1 } else { TRIES };
-        if let Some(died) = try_acquire_with(word, process, spins, waiters) {
+        if let Some(died) = try_acquire_with(word, process, TRIES, waiters) {
             return Ok(died);
         }
         if deadline.is_over() {
@@ -147,7 +155,7 @@ fn acquire_slowly(
                 // The wake that was meant for this one may be another's only one.
                 futex::wake(word, 1);
             }
-            return Err(if deadline == Deadline::NOW { Errno::Again } else { Errno::Timedout });
+            return Err(Errno::Timedout);
         }
         let now = word.load(Ordering::Relaxed);
         let waited = now | WAITERS;
@@ -171,6 +179,7 @@ pub(super) fn owner(word: &AtomicU32) -> Option<u32> {
 }
 
 /// Releases the lock, whoever owns it. Whether anybody did.
+#[inline]
 pub(super) fn release_any(word: &AtomicU32) -> bool {
     let mut now = word.load(Ordering::Relaxed);
     while now & OWNER != 0 {
@@ -215,6 +224,13 @@ pub(crate) struct Guard<'a> {
 }
 
 impl Guard<'_> {
+    /// Releases the lock. What was stored before is seen, by all, before what is loaded behind this.
+    #[inline]
+    pub(crate) fn unlock(self) {
+        drop(self);
+        fence_behind_rmw();
+    }
+
     /// Overwrites a word that this lock guards; undone unless [`commit`](Self::commit) follows.
     #[inline]
     pub(crate) fn set(&self, cell: &AtomicU64, value: u64) -> Result<()> {

@@ -22,7 +22,7 @@ use super::kind::{self, Kind};
 use super::lock::{Guard, Lock};
 use super::sweep::go_on;
 use crate::sys::atomic::{AtomicU64, Ordering, compiler_fence};
-use crate::sys::mem::{Shared, shared};
+use crate::sys::mem::{self, Shared, shared};
 
 const LIVE: u64 = 1;
 const DYING: u64 = 2;
@@ -70,9 +70,6 @@ const BODY: usize = 1344;
 /// What an object of some kind keeps.
 pub(crate) trait State: Shared + Sized + 'static {
     const KIND: Kind;
-    /// Evaluated where a state is looked at.
-    const FITS: () =
-        assert!(size_of::<Self>() <= BODY && align_of::<Self>() <= 64, "an object slot is too small");
 }
 
 impl ObjectTable {
@@ -169,14 +166,13 @@ pub(crate) fn resolve<S: State>(member: &Member, handle: Handle) -> Result<Objec
     if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
         return Err(Errno::Badf);
     }
-    Ok(Object { index, state: state(member, slot)? })
+    Ok(Object { index, state: state(slot) })
 }
 
 /// What an object keeps, taken for this kind. Any bytes are valid, so a wrong kind is a wrong answer at worst.
 #[inline]
-pub(super) fn state<'a, S: State>(member: &'a Member, slot: &ObjectSlot) -> Result<&'a S> {
-    let () = S::FITS;
-    member.arena.at(member.arena.offset_of(&slot.body) as usize)
+pub(super) fn state<S: State>(slot: &ObjectSlot) -> &S {
+    mem::start_of(&slot.body)
 }
 
 /// An object that another one refers to, in whatever state it is, and its number. `None` if its slot was used anew.
@@ -217,7 +213,7 @@ fn all_of<S: State>(member: &Member) -> Result<impl Iterator<Item = (u32, &Objec
     Ok((0..high_water).filter_map(|index| {
         let slot = member.arena.object(index).ok()?;
         let is_one = slot.is(LIVE) && slot.kind.load(Ordering::Relaxed) == S::KIND as u64;
-        is_one.then(|| Some((index, slot, state(member, slot).ok()?))).flatten()
+        is_one.then(|| (index, slot, state(slot)))
     }))
 }
 
@@ -280,7 +276,7 @@ fn create_unless<S: State>(
         compiler_fence(Ordering::SeqCst);
         slot.kind.store(S::KIND as u64, Ordering::Relaxed);
     }
-    init(state(member, slot)?)?;
+    init(state(slot))?;
     slot.in_transit.store(names, Ordering::Relaxed);
     let (own_word, own_bit) = bit(member.index);
     for word in 0..arena.ref_words() {
@@ -408,21 +404,22 @@ fn finish_destroying(member: &Member, index: u32, unused: &mut Vec<u32>) -> Resu
     kind::destroy(member, slot, unused)?;
     let table = &member.arena.header()?.objects;
     let guard = table.lock.lock(member)?;
-    let peer = match kind::peer(member, slot)? {
+    let peer = match kind::peer(slot)? {
         Some(peer) => referred(member, peer)?,
         None => None,
     };
+    let generation = generation(slot.state.load(Ordering::Relaxed));
     match peer {
-        // It still looks at this one: both go when it does.
-        Some((_, peer)) if !peer.is(GONE) => {
-            let state = slot.state.load(Ordering::Relaxed);
-            guard.set(&slot.state, generation(state) << 32 | GONE)?;
-        }
-        Some((peer_index, peer)) => {
+        Some((peer_index, peer)) if peer.is(GONE) => {
             free_slot(table, &guard, peer_index, peer)?;
             free_slot(table, &guard, index, slot)?;
         }
-        None => free_slot(table, &guard, index, slot)?,
+        // It still looks at this one: both go when it does.
+        Some((_, peer)) if kind::peer(peer)? == Some(Handle::new(index, generation)) => {
+            guard.set(&slot.state, generation << 32 | GONE)?;
+        }
+        // There is no other, or it doesn't know this one, because who made them has died before.
+        _ => free_slot(table, &guard, index, slot)?,
     }
     guard.commit();
     Ok(())

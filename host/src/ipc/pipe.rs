@@ -90,9 +90,9 @@ fn create_end(member: &Member, capacity: u64, flags: u32, peer: Handle) -> Resul
 
 /// The other end of the one in a slot. It stays as long as this one does.
 pub(super) fn other_end<'a>(member: &'a Member, slot: &ObjectSlot) -> Result<Option<&'a EndState>> {
-    let end: &EndState = object::state(member, slot)?;
+    let end: &EndState = object::state(slot);
     match object::referred(member, end.peer())? {
-        Some((_, peer)) if peer.kind() == Ok(Kind::End) => object::state(member, peer).map(Some),
+        Some((_, peer)) if peer.kind() == Ok(Kind::End) => Ok(Some(object::state(peer))),
         _ => Ok(None),
     }
 }
@@ -119,7 +119,7 @@ pub(crate) fn send(
         return Err(Errno::Perm);
     }
     let Some((_, peer)) = object::referred(member, end.state.peer())? else { return Err(Errno::Pipe) };
-    let peer: &EndState = object::state(member, peer)?;
+    let peer: &EndState = object::state(peer);
     let port = Port { queue: &peer.inbound, object: end.index, waiting: Waiting::Send(end.index) };
     queue::put(member, port, message, handles, deadline).map_err(|errno| match errno {
         Errno::Closed => Errno::Pipe,
@@ -154,7 +154,7 @@ pub(super) fn hold_dropped(member: &Member, slot: &ObjectSlot) -> Result<()> {
 
 /// Empties an end that nobody holds, and lets the other know. Can be begun again where it was left.
 pub(super) fn destroy(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<()> {
-    let end: &EndState = object::state(member, slot)?;
+    let end: &EndState = object::state(slot);
     queue::shut(member, &end.inbound)?;
     queue::destroy(member, &end.inbound, unused)?;
     match other_end(member, slot)? {

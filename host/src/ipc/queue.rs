@@ -19,8 +19,9 @@
 //! ```
 //!
 //! `put` and `got` are copies of the committed sequences, for the other side to read. So an item is there when `put`
-//! says so, and a record is written before it is counted. If an owner dies before its commit, nothing happened; if
-//! it dies behind it, it is done, and the next owner of the lock renews the copy.
+//! says so, and a record is written before it is counted. Each side looks at the other's only when what it saw there
+//! the last time is used up. If an owner dies before its commit, nothing happened; if it dies behind it, it is done, and
+//! the next owner of the lock renews the copy.
 //!
 //! A large item is written and read outside of the locks, while its run is in the hands of the producer or the
 //! consumer (its `inflight` register): it changes hands in the commit.
@@ -110,6 +111,8 @@ shared! {
         published_bytes: AtomicU64,
         /// bytes of items put or got so far
         bytes: AtomicU64,
+        /// what was last seen of the other side's `published`, which may have grown since
+        seen: AtomicU64,
         lock: Lock,
     }
 
@@ -125,6 +128,7 @@ const SEGMENT_HEAD: u64 = size_of::<SegmentHead>() as u64;
 
 impl Side {
     /// The lock, with the published copies made good if an owner died.
+    #[inline]
     fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
         let guard = self.lock.lock(member)?;
         if guard.recovered {
@@ -138,6 +142,11 @@ impl Side {
         self.published.store(self.sequence.load(Ordering::Relaxed), Ordering::Release);
     }
 
+    /// Looks what the other side has published. To do so each time would take the line of its words from who works there.
+    fn look_at(&self, other: &Self) {
+        self.seen.store(other.published.load(Ordering::Acquire), Ordering::Relaxed);
+    }
+
     /// Sets the position behind one record more, of an item of `len` bytes.
     fn advance(&self, guard: &Guard<'_>, offset: u64, len: u64) -> Result<()> {
         guard.set(&self.offset, offset)?;
@@ -146,7 +155,8 @@ impl Side {
     }
 
     fn place(&self, segment: u64) {
-        for word in [&self.published, &self.sequence, &self.offset, &self.published_bytes, &self.bytes] {
+        let Self { published, sequence, offset, published_bytes, bytes, seen, .. } = self;
+        for word in [published, sequence, offset, published_bytes, bytes, seen] {
             word.store(0, Ordering::Relaxed);
         }
         self.segment.store(segment, Ordering::Relaxed);
@@ -217,6 +227,7 @@ impl QueueState {
         Ok(())
     }
 
+    #[inline]
     fn lock_head<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
         let guard = self.head.lock(member)?;
         if guard.recovered {
@@ -231,7 +242,9 @@ impl QueueState {
     }
 
     fn is_empty(&self) -> bool {
-        self.head.published.load(Ordering::Acquire) == self.tail.published.load(Ordering::Acquire)
+        let got = self.head.published.load(Ordering::Acquire);
+        // What consumers have seen to be there, and not got, is there.
+        got == self.head.seen.load(Ordering::Acquire) && got == self.tail.published.load(Ordering::Acquire)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -256,6 +269,26 @@ impl QueueState {
 
     fn has(&self, flag: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
+    }
+
+    /// Whether there is an item, for one who holds the consumers' lock.
+    fn has_item(&self) -> bool {
+        let got = self.head.sequence.load(Ordering::Relaxed);
+        if self.head.seen.load(Ordering::Relaxed) == got {
+            self.head.look_at(&self.tail);
+        }
+        self.head.seen.load(Ordering::Relaxed) != got
+    }
+
+    /// Whether there is room for an item of so many bytes, for one who holds the producers' lock.
+    fn has_room(&self, len: u64) -> bool {
+        let waiting =
+            self.tail.sequence.load(Ordering::Relaxed).wrapping_sub(self.tail.seen.load(Ordering::Relaxed));
+        if !self.has(BYTES) && waiting < self.bound() {
+            return true;
+        }
+        self.tail.look_at(&self.head);
+        !self.is_full(len)
     }
 
     /// Whether an item of so many bytes has to wait.
@@ -434,8 +467,7 @@ fn try_put(member: &Member, queue: &QueueState, item: Item<'_>, finished: Option
     let guard = queue.tail.lock(member)?;
     append(member, queue, &guard, item, finished)?;
     queue.tail.publish();
-    drop(guard);
-    queue.not_empty.notify_one(&member.arena);
+    queue.not_empty.unlock_and_notify_one(guard, &member.arena);
     Ok(())
 }
 
@@ -466,8 +498,7 @@ pub(crate) fn put_many<'i>(
             // The next one is measured against what waits with this one.
             queue.tail.publish();
         }
-        drop(guard);
-        queue.not_empty.notify_all(&member.arena);
+        queue.not_empty.unlock_and_notify_all(guard, &member.arena);
         Ok(put)
     })
 }
@@ -490,7 +521,7 @@ fn append(
     if queue.is_closed() {
         return Err(Errno::Closed);
     }
-    if queue.is_full(len) {
+    if !queue.has_room(len) {
         return Err(Errno::Again);
     }
     let bytes = if let Item::Inline(_) = item { len } else { 8 };
@@ -566,8 +597,7 @@ pub(crate) fn get(
         let guard = queue.lock_head(member)?;
         let taken = take(member, queue, &guard, Fits::Any(buffer), Register::Incoming)?;
         queue.head.publish();
-        drop(guard);
-        queue.not_full.notify_one(&member.arena);
+        queue.not_full.unlock_and_notify_one(guard, &member.arena);
         Ok(taken)
     })
 }
@@ -674,7 +704,7 @@ fn take(
     let slot = member.slot()?;
     let arena = &*member.arena;
     let head = &queue.head;
-    if head.sequence.load(Ordering::Relaxed) == queue.tail.published.load(Ordering::Acquire) {
+    if !queue.has_item() {
         // Else a damaged copy would say for ever that there is something to take.
         head.publish();
         return Err(Errno::Again);

@@ -9,6 +9,16 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 #[cfg(test)]
 pub(crate) use announced::{AtomicU32, AtomicU64, fence};
 
+/// A sequentially consistent fence behind a read-modify-write, which on x86 is one itself.
+#[inline]
+pub(crate) fn fence_behind_rmw() {
+    if cfg!(target_arch = "x86_64") {
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
 #[cfg(test)]
 mod announced {
     use std::sync::atomic::Ordering;

@@ -219,6 +219,17 @@ impl Drop for Mapping {
     }
 }
 
+/// The first bytes of a struct as another one, which must not be larger.
+#[inline]
+pub(crate) fn start_of<T: Shared, U: Shared>(whole: &T) -> &U {
+    const {
+        assert!(size_of::<U>() <= size_of::<T>() && align_of::<U>() <= align_of::<T>(), "there is no room");
+    }
+    // SAFETY: a `U` lies inside of the `T`, aligned, as was just checked, and lives as long; every bit pattern is a valid
+    // `U`, whose bytes are all atomics, as those of the `T` are.
+    unsafe { NonNull::from(whole).cast::<U>().as_ref() }
+}
+
 /// Puts zeroed private memory in the place of what [`Mapping::map_again`] has mapped over `target`.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ pub(super) enum Patience {
 }
 
 impl Patience {
+    #[inline]
     pub(super) fn timeout(self) -> u64 {
         match self {
             Self::Endless => FOREVER,

@@ -1,6 +1,7 @@
 //! What all guards are made of.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use sandpool_abi::Errno;
@@ -14,31 +15,62 @@ use crate::raw;
 /// A fork copies it with all other memory, but the child hasn't acquired anything, so only the process that did
 /// releases. A look at who holds the lock wouldn't do: the child may have acquired it as well by the time that it drops
 /// its copy of an older guard.
-pub(super) struct Held {
+pub(super) struct Held<W: What = Lock> {
     object: Arc<Object>,
+    /// 0 once it was released or forgotten.
     owner: u64,
-    /// `None` once it was released or forgotten.
-    release: Option<fn(u64) -> Result<(), Errno>>,
+    what: PhantomData<W>,
 }
 
-impl Held {
+/// What is held.
+pub(super) trait What {
+    fn release(object: u64) -> Result<(), Errno>;
+}
+
+/// A lock.
+pub(super) enum Lock {}
+
+/// A unit of a semaphore.
+pub(super) enum Unit {}
+
+impl What for Lock {
+    #[inline]
+    fn release(object: u64) -> Result<(), Errno> {
+        raw::sync::lock_release(object)
+    }
+}
+
+impl What for Unit {
+    fn release(object: u64) -> Result<(), Errno> {
+        raw::sync::semaphore_release(object, 1)
+    }
+}
+
+impl Held<Lock> {
     /// Acquires a lock.
+    #[inline]
     pub(super) fn lock(lock: &Arc<Object>, patience: Patience) -> Result<Self, AcquireError<Self>> {
-        let held = Self::prepared(lock, raw::sync::lock_release).map_err(AcquireError::Host)?;
+        let held = Self::prepared(lock).map_err(AcquireError::Host)?;
         match raw::sync::lock_acquire(lock.handle(), patience.timeout()) {
             Ok(()) => Ok(held),
-            Err(Errno::Ownerdead) => Err(AcquireError::OwnerDied(held)),
-            Err(other) => {
-                held.forget();
-                Err(AcquireError::new(other, patience))
-            }
+            Err(errno) => Err(held.not_acquired(errno, patience)),
         }
     }
 
+    #[cold]
+    fn not_acquired(self, errno: Errno, patience: Patience) -> AcquireError<Self> {
+        if errno == Errno::Ownerdead {
+            return AcquireError::OwnerDied(self);
+        }
+        self.forget();
+        AcquireError::new(errno, patience)
+    }
+}
+
+impl Held<Unit> {
     /// Acquires a unit of a semaphore.
     pub(super) fn unit(semaphore: &Arc<Object>, patience: Patience) -> Result<Self, AcquireError> {
-        let release = |semaphore| raw::sync::semaphore_release(semaphore, 1);
-        let held = Self::prepared(semaphore, release).map_err(AcquireError::Host)?;
+        let held = Self::prepared(semaphore).map_err(AcquireError::Host)?;
         match raw::sync::semaphore_acquire(semaphore.handle(), patience.timeout()) {
             Ok(()) => Ok(held),
             Err(other) => {
@@ -47,10 +79,13 @@ impl Held {
             }
         }
     }
+}
 
+impl<W: What> Held<W> {
     /// All that can fail, before anything is acquired that would be lost then.
-    fn prepared(object: &Arc<Object>, release: fn(u64) -> Result<(), Errno>) -> Result<Self, Errno> {
-        Ok(Self { object: Arc::clone(object), owner: raw::process::current()?, release: Some(release) })
+    #[inline]
+    fn prepared(object: &Arc<Object>) -> Result<Self, Errno> {
+        Ok(Self { object: Arc::clone(object), owner: raw::process::current()?, what: PhantomData })
     }
 
     pub(super) fn handle(&self) -> u64 {
@@ -63,28 +98,31 @@ impl Held {
 
     /// It stays acquired.
     pub(super) fn forget(mut self) {
-        self.release = None;
+        self.owner = 0;
     }
 
+    #[inline]
     fn give_back(&mut self) -> Result<(), ReleaseError> {
-        let Some(release) = self.release.take() else {
+        let owner = std::mem::take(&mut self.owner);
+        if owner == 0 {
             return Ok(());
-        };
-        if raw::process::current()? != self.owner {
+        }
+        if raw::process::current()? != owner {
             return Err(ReleaseError::NotOwner);
         }
-        Ok(release(self.object.handle())?)
+        Ok(W::release(self.object.handle())?)
     }
 }
 
-impl Drop for Held {
+impl<W: What> Drop for Held<W> {
+    #[inline]
     fn drop(&mut self) {
         // Somebody else's, or released already by somebody else: then there is nothing to be done here.
         let _ = self.give_back();
     }
 }
 
-impl fmt::Debug for Held {
+impl<W: What> fmt::Debug for Held<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.object.handle())
     }

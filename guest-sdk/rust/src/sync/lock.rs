@@ -74,6 +74,7 @@ impl Lock {
     /// # Errors
     /// [`AcquireError::OwnerDied`], which holds the guard, if the last holder has ended without releasing it;
     /// [`AcquireError::Host`].
+    #[inline]
     pub fn acquire(&self) -> Result<LockGuard, AcquireError<LockGuard>> {
         self.acquire_within(Patience::Endless)
     }
@@ -94,6 +95,7 @@ impl Lock {
         self.acquire_within(Patience::None)
     }
 
+    #[inline]
     fn acquire_within(&self, patience: Patience) -> Result<LockGuard, AcquireError<LockGuard>> {
         Held::lock(&self.object, patience).map(LockGuard).map_err(|error| error.map(LockGuard))
     }
@@ -199,6 +201,7 @@ impl RLock {
     /// # Errors
     /// [`AcquireError::OwnerDied`], which holds the guard, if the last holder has ended without releasing it;
     /// [`AcquireError::Host`].
+    #[inline]
     pub fn acquire(&self) -> Result<RLockGuard, AcquireError<RLockGuard>> {
         self.acquire_within(Patience::Endless)
     }
@@ -219,6 +222,7 @@ impl RLock {
         self.acquire_within(Patience::None)
     }
 
+    #[inline]
     fn acquire_within(&self, patience: Patience) -> Result<RLockGuard, AcquireError<RLockGuard>> {
         Held::lock(&self.object, patience).map(RLockGuard).map_err(|error| error.map(RLockGuard))
     }

@@ -8,7 +8,7 @@ use sandpool_abi::sync::{BOUNDED, RETURNED};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{AcquireError, Patience, ReleaseError};
-use super::held::Held;
+use super::held::{Held, Unit};
 use crate::object::Object;
 use crate::{Error, raw};
 
@@ -263,7 +263,7 @@ impl<'de> Deserialize<'de> for BoundedSemaphore {
 /// It belongs to the process that acquired the unit. In a forked child, the copy of it does nothing.
 #[derive(Debug)]
 #[must_use = "the unit is released at once if the permit isn't kept"]
-pub struct SemaphorePermit(Held);
+pub struct SemaphorePermit(Held<Unit>);
 
 impl SemaphorePermit {
     /// Releases the unit, as a drop does, and says why if it can't.

@@ -75,12 +75,11 @@ pub(crate) fn acquire(member: &Member, lock: Object<'_, LockState>, deadline: De
         return Ok(());
     }
     let _operation = member.begin(lock.index)?;
-    let died =
-        match lock::try_acquire(&state.word, member.index, if deadline == Deadline::NOW { 1 } else { TRIES })
-        {
-            Some(died) => died,
-            None => acquire_slowly(member, lock, deadline)?,
-        };
+    let died = match lock::try_acquire_once(&state.word, member.index, 0) {
+        Some(died) => died,
+        None if deadline == Deadline::NOW => return Err(Errno::Again),
+        None => acquire_slowly(member, lock, deadline)?,
+    };
     state.depth.store(1, Ordering::Relaxed);
     if died { Err(Errno::Ownerdead) } else { Ok(()) }
 }
@@ -88,6 +87,9 @@ pub(crate) fn acquire(member: &Member, lock: Object<'_, LockState>, deadline: De
 #[cold]
 fn acquire_slowly(member: &Member, lock: Object<'_, LockState>, deadline: Deadline) -> Result<bool> {
     let word = &lock.state.word;
+    if let Some(died) = lock::try_acquire(word, member.index, TRIES) {
+        return Ok(died);
+    }
     let is_endless = deadline == Deadline::NEVER;
     let note = is_endless.then(|| member.note(Waiting::Lock(lock.index), word)).transpose()?;
     let acquired = lock::acquire(word, member.index, deadline, || note.as_ref().is_some_and(Note::is_raised));

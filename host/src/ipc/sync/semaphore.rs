@@ -113,10 +113,9 @@ pub(crate) fn release(member: &Member, object: Object<'_, SemaphoreState>, count
     semaphore.held.take(member, &guard, member.index, count)?;
     guard.set(&semaphore.value, value)?;
     guard.commit();
-    drop(guard);
     match count {
-        1 => semaphore.freed.notify_one(&member.arena),
-        _ => semaphore.freed.notify_all(&member.arena),
+        1 => semaphore.freed.unlock_and_notify_one(guard, &member.arena),
+        _ => semaphore.freed.unlock_and_notify_all(guard, &member.arena),
     }
     Ok(())
 }
