@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sandpool_abi::Errno;
 use sandpool_abi::pipe::DUPLEX;
+use sandpool_abi::task::{Claims, DELIVERED};
 
 use super::arena::{Arena, Geometry, Member, Patience};
 use super::object::{self, Handle, Object, State, count_live};
@@ -366,6 +367,56 @@ fn say_that_a_task_is_done() {
     );
 }
 
+/// A claimed queue with two items.
+fn claimed(world: &World) {
+    let survivor = world.survivor();
+    world.add(queue::create(&survivor, 0, Account::Claimed).unwrap());
+    put(&survivor, world.made(0), 1, 16, &[]);
+    put(&survivor, world.made(0), 2, 16, &[]);
+}
+
+/// What the victim had claimed.
+fn claims(world: &World) -> Claims {
+    world.arena.process(VICTIM).unwrap().claims.get()
+}
+
+fn claim_an_item() {
+    at_each_instruction(
+        claimed,
+        |world, victim, buffer| assert!(get_bytes(victim, world.made(0), buffer).is_some()),
+        |world| {
+            let survivor = world.survivor();
+            let (claims, left) = (claims(world), port(&survivor, world.made(0)).queue.size());
+            assert!(matches!((claims.first, claims.end, left), (0, 0, 2) | (0, 1, 1)), "{claims:?} {left}");
+            assert_eq!(claims.work, 0);
+        },
+    );
+}
+
+fn finish_a_claimed_item() {
+    at_each_instruction(
+        |world| {
+            claimed(world);
+            let victim = world.member(VICTIM);
+            assert!(get_bytes(&victim, world.made(0), &mut [0; LARGE]).is_some());
+            victim.claims().unwrap().begin(0).unwrap();
+        },
+        |world, victim, buffer| {
+            let results = port(victim, world.queue);
+            queue::finish(victim, results, &buffer[..16], &[], victim.index, Deadline::NOW).unwrap();
+        },
+        |world| {
+            let claims = claims(world);
+            // It is worked on, or only its result is missing, or that is there: it can't be taken for one that wasn't begun.
+            match (&*drain(world), claims.first, claims.end) {
+                ([], 0, 1) => assert!(claims.work != 0 || claims.part == DELIVERED, "{claims:?}"),
+                ([9], 1, 1) => assert_eq!((claims.work, claims.part), (0, 0)),
+                other => panic!("{other:?}"),
+            }
+        },
+    );
+}
+
 fn put_many_at_once() {
     at_each_instruction(
         nothing,
@@ -706,7 +757,7 @@ macro_rules! tests {
 tests! {
     put_small put_into_a_new_segment put_with_a_handle get_small get_from_the_next_segment
     get_with_a_handle create_a_queue release_a_queue_with_items close_a_queue
-    get_from_a_joinable_queue say_that_a_task_is_done put_many_at_once get_many_at_once
+    get_from_a_joinable_queue say_that_a_task_is_done claim_an_item finish_a_claimed_item put_many_at_once get_many_at_once
     make_a_pipe send_over_a_pipe receive_from_a_pipe close_an_end_of_a_pipe close_both_ends_of_a_pipe
     acquire_and_release_a_lock acquire_a_recursive_lock acquire_and_release_a_semaphore acquire_where_many_have
     set_an_event wait_in_a_condition notify_a_condition pass_a_barrier make_name_and_unlink_shared_memory
