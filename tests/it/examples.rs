@@ -86,6 +86,29 @@ fn jobs_finds_as_many_primes_as_a_sieve() {
     }
 }
 
+/// Chapters of the King James Bible that are known to tell the same, in many of the same words.
+#[test]
+fn parallels_finds_chapters_that_tell_the_same() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/wordcount/data");
+    for processes in ["1", "3"] {
+        let mut command = run(guest_example("parallels"));
+        command.arg("--dir").arg(format!("{}:/data:ro", data.display()));
+        let ended = finish(command.args(["--", "/data/kjv.txt", processes])).expect_code(0);
+        let lines: Vec<_> = ended.stdout.lines().collect();
+        let pairs: BTreeSet<_> = lines.iter().filter_map(|line| Some(line.split_once(" %  ")?.1)).collect();
+        for pair in [
+            "2 Kings 19 and Isaiah 37",
+            "Ezra 2 and Nehemiah 7",
+            "1 Samuel 31 and 1 Chronicles 10",
+            "2 Kings 18 and Isaiah 36",
+            "1 Kings 22 and 2 Chronicles 18",
+        ] {
+            assert!(pairs.contains(pair), "no {pair}\n{ended}");
+        }
+        assert_eq!(lines.last(), Some(&"1189 chapters compared"), "{ended}");
+    }
+}
+
 #[test]
 fn pingpong_says_how_fast_it_is() {
     // The last ball is larger than what a pipe holds.

@@ -139,3 +139,25 @@ fn what_a_scoped_map_promises() {
         ],
     );
 }
+
+#[test]
+fn what_an_exchange_promises() {
+    promises(
+        "pool_exchange",
+        &[],
+        &[
+            "never more than the limit",
+            "by their index",
+            "as they arrive",
+            "it comes first",
+            "then it is",
+            "a queue as a result",
+            "an exit",
+            "a trap",
+            "a panic",
+            "what can't be encoded",
+            "it is killed with the exchange",
+            "and right",
+        ],
+    );
+}

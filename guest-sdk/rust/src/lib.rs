@@ -49,6 +49,8 @@
 //! | waiting for each other | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Condition`], [`Barrier`] |
 //! | memory that several see | [`Value`], [`Array`], with a lock; [`RawValue`], [`RawArray`], [`Atomic`], without; [`SharedMemory`] and [`ShareableList`], by name |
 //! | several things at once | [`wait()`] |
+//! | functions in processes that stand ready | [`Pool`] with its [`AsyncResult`]s, [`futures::Executor`]; [`Mapper`] for pools and [`SerialPool`] |
+//! | closures that borrow, in processes that are forked for them | [`scoped_map`], [`Exchange`] |
 //!
 //! Everything here is Python's `multiprocessing` in Rust's idiom; where Python has another name for something, searching
 //! for that finds it.
@@ -93,8 +95,8 @@ pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
 pub use pipe::{Connection, Pipe, PipeBuilder, RecvError, SendError};
 pub use pool::futures;
 pub use pool::{
-    AsyncResult, Cause, IMap, Options, Pool, PoolBuilder, PoolEnd, PoolError, Scoped, StartMethod, Stats,
-    TaskError, scoped_map,
+    AsyncResult, Cause, Exchange, IMap, Mapper, Options, Pool, PoolBuilder, PoolEnd, PoolError, Scoped,
+    SerialPool, StartMethod, Stats, TaskError, scoped_map,
 };
 pub use process::{
     Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Trap,

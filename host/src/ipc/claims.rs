@@ -109,7 +109,10 @@ impl ClaimSlot {
     #[inline]
     pub(crate) fn end(&self) {
         let work = self.work.load(Ordering::Relaxed);
-        self.part.store(if work == 0 { 0 } else { u64::from(DELIVERED) }, Ordering::Relaxed);
+        // It is called again where the result has to wait for room.
+        if work != 0 {
+            self.part.store(u64::from(DELIVERED), Ordering::Relaxed);
+        }
         self.change(work, 0);
     }
 
@@ -138,6 +141,7 @@ impl ClaimSlot {
 
     /// The process that was at the work of this one is dead: this one isn't doomed.
     pub(crate) fn clear_work(&self) {
+        self.part.store(u64::from(DELIVERED), Ordering::Relaxed);
         self.work.store(0, Ordering::SeqCst);
     }
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sandpool_abi::process::ExitStatus;
+use sandpool_abi::task::DELIVERED;
 
 use super::error::{Failure, PoolEnd, TaskError};
 use super::event::{Event, Stats};
@@ -642,7 +643,8 @@ impl Core {
             }
             return self.end_unready(why);
         }
-        let is_lost = !status.success() || claims.work != 0;
+        let has_begun = claims.work != 0 || claims.part == DELIVERED;
+        let is_lost = !status.success() || has_begun;
         self.stats.workers_lost += u64::from(is_lost);
         let Worker { name, pid, .. } = worker;
         self.tell(Event::WorkerEnded { name, pid, status, is_lost });
@@ -652,7 +654,7 @@ impl Core {
         let mut not_begun = VecDeque::new();
         for number in claims.first.max(self.first)..end {
             match self.take_pending(number) {
-                Some(Pending::Task(task)) if number == claims.first && claims.work != 0 => {
+                Some(Pending::Task(task)) if number == claims.first && has_begun => {
                     self.failed(task, Failure::Ended(status), &stderr);
                 }
                 Some(Pending::Task(mut task)) => {

@@ -167,6 +167,8 @@ pub enum PoolError {
     Start(Error),
     /// The arguments can't be encoded.
     Encode(EncodeError),
+    /// There was no such call, or its result was taken.
+    NoSuchResult,
     /// A task failed.
     Task(TaskError),
 }
@@ -193,6 +195,7 @@ impl fmt::Display for PoolError {
             Self::NotOwner => f.write_str(NOT_OWNER),
             Self::Start(error) => error.fmt(f),
             Self::Encode(error) => error.fmt(f),
+            Self::NoSuchResult => f.write_str("there is no such result, or it was taken"),
             Self::Task(error) => error.fmt(f),
         }
     }

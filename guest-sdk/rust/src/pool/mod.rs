@@ -10,15 +10,19 @@
 //! | `options` | how tasks are given to a pool |
 //! | `futures` | Python's `concurrent.futures` on top of that |
 //! | `scoped` | maps that fork for the call |
+//! | `exchange` | a fork for each call |
+//! | `mapper` | one trait for pools and for what runs in this process |
 
 mod core;
 mod error;
+mod exchange;
 mod failed;
 mod feed;
 mod frame;
 pub mod futures;
 mod imap;
 mod job;
+mod mapper;
 mod marks;
 mod options;
 mod result;
@@ -40,7 +44,9 @@ use crate::{Error, Process, cpu_count, raw};
 
 pub use self::core::Stats;
 pub use error::{Cause, PoolEnd, PoolError, TaskError};
+pub use exchange::Exchange;
 pub use imap::IMap;
+pub use mapper::{Mapper, SerialPool};
 pub use options::Options;
 pub use result::AsyncResult;
 pub use scoped::{Scoped, scoped_map};

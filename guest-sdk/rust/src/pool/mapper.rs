@@ -1,0 +1,148 @@
+//! One interface for pools of processes and for none.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Pool;
+use super::error::PoolError;
+
+/// Something that runs functions: a [`Pool`], or, in this process, [`SerialPool`].
+///
+/// ```no_run
+/// use sandpool_guest::{Mapper, Pool, PoolError, SerialPool};
+///
+/// fn sum_of_squares(mapper: &impl Mapper) -> Result<u64, PoolError> {
+///     Ok(mapper.map(|n: u64| n * n, 0..1000)?.into_iter().sum())
+/// }
+///
+/// // The same with one process, such as to debug it, and with many.
+/// assert_eq!(sum_of_squares(&SerialPool)?, sum_of_squares(&Pool::new()?)?);
+/// # Ok::<(), PoolError>(())
+/// ```
+#[doc(alias = "AbstractWorkerPool")]
+pub trait Mapper {
+    /// As [`Pool::apply`].
+    ///
+    /// # Errors
+    /// As there.
+    #[doc(alias = "pipe")]
+    fn apply<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<R, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static;
+
+    /// As [`Pool::map`].
+    ///
+    /// # Errors
+    /// As there.
+    fn map<A, R>(
+        &self,
+        function: fn(A) -> R,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static;
+
+    /// As [`Pool::imap`].
+    ///
+    /// # Errors
+    /// As there.
+    fn imap<'p, A, R, I>(
+        &'p self,
+        function: fn(A) -> R,
+        arguments: I,
+    ) -> Result<impl Iterator<Item = Result<R, super::TaskError>> + use<'p, Self, A, R, I>, PoolError>
+    where
+        I: IntoIterator<Item = A> + 'p,
+        A: Serialize + DeserializeOwned + 'p,
+        R: Serialize + DeserializeOwned + 'static;
+}
+
+impl Mapper for Pool {
+    fn apply<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<R, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.apply(function, arguments)
+    }
+
+    fn map<A, R>(
+        &self,
+        function: fn(A) -> R,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.map(function, arguments)
+    }
+
+    fn imap<'p, A, R, I>(
+        &'p self,
+        function: fn(A) -> R,
+        arguments: I,
+    ) -> Result<impl Iterator<Item = Result<R, super::TaskError>> + use<'p, A, R, I>, PoolError>
+    where
+        I: IntoIterator<Item = A> + 'p,
+        A: Serialize + DeserializeOwned + 'p,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.imap(function, arguments)
+    }
+}
+
+/// Runs functions in this process, one after the other. What panics ends it; no other error occurs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SerialPool;
+
+impl Mapper for SerialPool {
+    fn apply<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<R, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        Ok(function(arguments))
+    }
+
+    fn map<A, R>(
+        &self,
+        function: fn(A) -> R,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        Ok(arguments.into_iter().map(function).collect())
+    }
+
+    fn imap<'p, A, R, I>(
+        &'p self,
+        function: fn(A) -> R,
+        arguments: I,
+    ) -> Result<impl Iterator<Item = Result<R, super::TaskError>> + use<'p, A, R, I>, PoolError>
+    where
+        I: IntoIterator<Item = A> + 'p,
+        A: Serialize + DeserializeOwned + 'p,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        Ok(arguments.into_iter().map(move |arguments| Ok(function(arguments))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_pool_runs_functions_here() {
+        let square = |n: u64| n * n;
+        assert_eq!(SerialPool.apply(square, 3).ok(), Some(9));
+        assert_eq!(SerialPool.map(square, 0..4).ok(), Some(vec![0, 1, 4, 9]));
+        let lazy = SerialPool.imap(square, 0..).ok().map(|squares| squares.take(3).flatten().sum::<u64>());
+        assert_eq!(lazy, Some(5));
+    }
+}
