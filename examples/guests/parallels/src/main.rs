@@ -29,7 +29,7 @@ struct Chapter {
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().ok_or("usage: parallels FILE [PROCESSES]")?;
-    let processes = arguments.next().map_or(Ok(cpu_count().try_into()?), |text| text.parse())?;
+    let processes = arguments.next().map_or(Ok(cpu_count()), |text| text.parse())?;
 
     let count = titles(&std::fs::read_to_string(&path)?).count();
     let pool = Pool::builder().processes(processes).initializer(load, path).build()?;

@@ -219,6 +219,8 @@ struct State {
     batch: Vec<u8>,
     lens: Vec<u32>,
     stats: Stats,
+    /// The shortest time that any task may take.
+    shortest: Option<Duration>,
 }
 
 /// What comes in a batch of results.
@@ -267,6 +269,7 @@ impl<'s> Core<'s> {
                 batch: Vec::new(),
                 lens: Vec::new(),
                 stats: Stats::default(),
+                shortest: None,
             }),
             plan,
             inbox: Cell::new(None),
@@ -325,6 +328,9 @@ impl<'s> Core<'s> {
         let end = {
             let mut state = self.state.borrow_mut();
             state.stats.submitted += u64::from(chunk.parts);
+            if let Some(timeout) = chunk.terms.timeout {
+                state.shortest = Some(state.shortest.map_or(timeout, |shortest| shortest.min(timeout)));
+            }
             match &state.phase {
                 Phase::Ended(end) => end.clone(),
                 _ => return state.backlog.push_back(chunk),
@@ -338,10 +344,14 @@ impl<'s> Core<'s> {
         loop {
             match self.put_some() {
                 Ok(true) => {}
-                Ok(false) => return,
-                Err(errno) => return self.end(PoolEnd::Host(errno)),
+                Ok(false) => break,
+                Err(errno) => {
+                    self.end(PoolEnd::Host(errno));
+                    break;
+                }
             }
         }
+        self.call_back();
     }
 
     /// Puts a batch, or one that isn't for a batch; whether there may be more to put.
@@ -531,7 +541,10 @@ impl<'s> Core<'s> {
                 Ok(()) => Ok(true),
                 Err(Failure::Host(Errno::Again)) => Ok(false),
                 Err(Failure::Host(errno)) => Err(errno),
-                Err(Failure::OutOfMemory) => Err(Errno::Nomem),
+                Err(Failure::OutOfMemory) => {
+                    self.end(PoolEnd::OutOfMemory);
+                    Ok(false)
+                }
             };
         }
         let mut bytes = &*inbox.bytes;
@@ -757,9 +770,12 @@ impl<'s> Core<'s> {
 
     /// Has workers killed that are at a task for longer than it may take.
     fn kill_late(&self) {
-        let now = raw::clock::monotonic();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        if state.shortest.is_none() {
+            return;
+        }
+        let now = raw::clock::monotonic();
         for worker in &mut state.workers {
             let Some((timeout, claims)) = at_work(worker, &state.put, state.first) else { continue };
             let is_late = now.saturating_sub(claims.since) >= nanoseconds(timeout);
@@ -773,14 +789,14 @@ impl<'s> Core<'s> {
     /// How long it is until some task may take too long.
     fn next_timeout(&self) -> Option<u64> {
         let state = self.state.borrow();
+        // What begins meanwhile takes at least as long as that.
+        let shortest = state.shortest.filter(|_| state.unfinished > 0).map(nanoseconds)?;
         let now = raw::clock::monotonic();
         let left = state.workers.iter().filter_map(|worker| {
             let (timeout, claims) = at_work(worker, &state.put, state.first)?;
             Some(nanoseconds(timeout).saturating_sub(now.saturating_sub(claims.since)))
         });
-        // What begins meanwhile takes at least as long as the shortest of all.
-        let others = state.put.iter().flatten().filter_map(|chunk| chunk.terms.timeout.map(nanoseconds));
-        left.chain(others.take(1)).min().map(|nanos| nanos.max(1))
+        Some(left.fold(shortest, u64::min).max(1))
     }
 
     /// Starts workers that are missing. If there is none, and none can be started, that is the end.
@@ -870,6 +886,7 @@ impl<'s> Core<'s> {
         for worker in workers {
             worker.process.join()?;
         }
+        self.state.borrow_mut().phase = Phase::Ended(PoolEnd::Terminated);
         Ok(())
     }
 
@@ -881,7 +898,10 @@ impl<'s> Core<'s> {
 
     /// Kills all workers. Whatever isn't done fails.
     pub(super) fn terminate(&self) {
+        // What is done is done.
+        while self.collect() {}
         self.end(PoolEnd::Terminated);
+        self.call_back();
     }
 
     fn end(&self, why: PoolEnd) {
@@ -1095,7 +1115,7 @@ impl Job for Nobody {
 impl Drop for Core<'_> {
     fn drop(&mut self) {
         if self.is_owner() {
-            self.terminate();
+            self.end(PoolEnd::Terminated);
         }
     }
 }

@@ -127,6 +127,8 @@ pub enum PoolEnd {
     InitializerEnded(ExitStatus),
     /// No worker can be started, and why.
     NoWorker(String),
+    /// A result has arrived for which this process has no memory.
+    OutOfMemory,
     /// The host reported this.
     Host(sandpool_abi::Errno),
 }
@@ -138,6 +140,7 @@ impl fmt::Display for PoolEnd {
             Self::Initializer(message) => write!(f, "the initializer failed: {message}"),
             Self::InitializerEnded(status) => write!(f, "the initializer failed: {status}"),
             Self::NoWorker(why) => write!(f, "no worker can be started: {why}"),
+            Self::OutOfMemory => f.write_str("the pool can't go on: not enough memory for a result"),
             Self::Host(errno) => write!(f, "the pool can't go on: {errno}"),
         }
     }

@@ -71,7 +71,7 @@ where
     /// # Errors
     /// [`PoolError::Start`].
     pub fn for_all_processors() -> Result<Self, PoolError> {
-        Self::new(usize::try_from(cpu_count()).unwrap_or(1).max(1))
+        Self::new(cpu_count())
     }
 
     /// Has a process call the closure, and returns the index of its result, which counts from 0 on. Waits while as many are

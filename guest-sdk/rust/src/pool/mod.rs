@@ -123,7 +123,7 @@ impl Pool {
     /// ```
     pub fn builder() -> PoolBuilder {
         PoolBuilder {
-            processes: usize::try_from(cpu_count()).unwrap_or(1).max(1),
+            processes: cpu_count(),
             tasks_max: None,
             method: StartMethod::Fork,
             terms: Terms::default(),

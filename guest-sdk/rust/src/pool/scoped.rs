@@ -84,8 +84,7 @@ impl Default for Scoped {
 impl Scoped {
     /// With a worker for each processor.
     pub fn new() -> Self {
-        let processes = usize::try_from(cpu_count()).unwrap_or(1).max(1);
-        Self { processes, chunksize: None, terms: Terms::default() }
+        Self { processes: cpu_count(), chunksize: None, terms: Terms::default() }
     }
 
     /// How many workers are forked; never more than there are arguments.
@@ -178,7 +177,7 @@ impl Scoped {
         &self,
         arguments: &'s [A],
         closure: &'s impl Fn(A) -> R,
-    ) -> Result<Option<(Core<'s>, Feed<Range<usize>, usize>)>, PoolError>
+    ) -> Result<Option<(Core<'s>, Indices)>, PoolError>
     where
         A: Clone,
         R: Serialize,
@@ -209,6 +208,9 @@ impl Scoped {
         Ok(Some((core, Feed::new(0..arguments.len(), shape))))
     }
 }
+
+/// What is given out: the arguments by their places.
+type Indices = Feed<Range<usize>, usize>;
 
 /// What a worker does: only indices come, because it has all else.
 fn each<A: Clone, R: Serialize>(turn: &mut Turn<'_>, arguments: &[A], closure: &impl Fn(A) -> R) {

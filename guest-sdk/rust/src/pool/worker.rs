@@ -106,6 +106,7 @@ impl Turn<'_> {
 }
 
 /// The results of the parts that are done of the task which is worked on.
+#[derive(Default)]
 struct Reply {
     /// With room for a head; empty if no part is done.
     message: Vec<u8>,
@@ -117,12 +118,6 @@ thread_local! {
     static REPLY: Cell<Reply> = const { Cell::new(Reply { message: Vec::new(), handles: Vec::new() }) };
     /// The number of the task that is worked on, and how many of its parts are done.
     static WORK: Cell<Option<(u64, u32)>> = const { Cell::new(None) };
-}
-
-impl Default for Reply {
-    fn default() -> Self {
-        Self { message: Vec::new(), handles: Vec::new() }
-    }
 }
 
 /// Beyond this, a buffer goes back to the allocator after use.

@@ -218,7 +218,7 @@ fn refusals() -> Outcome {
     let zero = refused(Pool::builder().maxtasksperchild(0).build());
     same("no tasks", zero.as_deref(), Some("maxtasksperchild is a number from 1 on"))?;
     let pool = Pool::new()?;
-    same("a worker for each processor", pool.processes(), usize::try_from(cpu_count())?)?;
+    same("a worker for each processor", pool.processes(), cpu_count())?;
     check(
         "no chunks",
         matches!(pool.options().chunksize(0).map(square, 0..1), Err(PoolError::Zero("chunksize"))),
