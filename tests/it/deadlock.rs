@@ -73,14 +73,6 @@ fn numbered(what: &str) -> (String, Vec<u32>) {
     (words.join(" "), numbers)
 }
 
-/// The name of a function without the hash that some compilers add to it.
-fn without_hash(name: &str) -> &str {
-    match name.rsplit_once("::h") {
-        Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|digit| digit.is_ascii_hexdigit()) => name,
-        _ => name,
-    }
-}
-
 /// Runs a case to its end, and looks at what each process has said: name, what it waits for, and a function that it
 /// does so in, if it is in one.
 #[track_caller]
@@ -96,7 +88,7 @@ fn expect(case: &str, expected: &[(&str, &str, &str)]) -> BTreeMap<String, Repor
         assert!(report.seconds >= 0.2, "{name} after {} s\n{ended}", report.seconds);
         assert_eq!(report.frames.is_empty(), function.is_empty(), "of {name}\n{ended}");
         let frame = format!("deadlock_cases::{function}");
-        let is_there = report.frames.iter().any(|line| without_hash(line.trim_end()).ends_with(&frame));
+        let is_there = report.frames.iter().any(|line| line.trim_end().ends_with(&frame));
         assert!(is_there || function.is_empty(), "no {function} of {name}\n{ended}");
     }
     let last: Vec<_> = ended.stderr.lines().rev().take(2).collect();
