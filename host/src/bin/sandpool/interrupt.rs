@@ -65,17 +65,21 @@ impl Interrupt {
     }
 
     /// To be called when all has ended: dies of the signal that ended it, if one did, so that a shell sees it.
-    /// A terminal's signal goes to the guests as well: they may have died of this one before it was noticed here.
     pub(crate) fn die_if_caught(&self, died_of: Option<i32>) {
+        if let Some(signal) = self.caught(died_of) {
+            text::note("interrupted");
+            die_of(signal);
+        }
+    }
+
+    /// The first signal that came. It may go to the guests as well: one that has died of it says that it is to be awaited.
+    pub(crate) fn caught(&self, died_of: Option<i32>) -> Option<Signal> {
         let is_late = SIGNALS.into_iter().any(|signal| died_of == Some(signal as i32));
         let patience = if is_late { LATE } else { Duration::ZERO };
         let signal = self.shared.signal.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.shared.caught.wait_timeout_while(signal, patience, |signal| signal.is_none());
         let (signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if let Some((signal, _)) = *signal {
-            text::note("interrupted");
-            die_of(signal);
-        }
+        signal.map(|(signal, _)| signal)
     }
 }
 

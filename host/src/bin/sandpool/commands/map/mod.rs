@@ -24,7 +24,8 @@ use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use sandpool::{
-    Completed, Error, ExitCode, Failure, Feed, Format, Isolation, Module, Pool, Results, TaskError,
+    Completed, Error, ExitCode, ExitStatus, Failure, Feed, Format, Isolation, Module, Pool, Results,
+    TaskError,
 };
 use serde::Serialize;
 
@@ -196,6 +197,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let reader = start_reader(Reader::new(input.file, args.format), feed, left.clone(), read.clone())?;
 
     let mut map = Map {
+        interrupt: &interrupt,
         format: args.format,
         is_ordered: !args.unordered,
         is_cut: false,
@@ -321,7 +323,8 @@ const RESULTS: u32 = 256;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The end that results come to.
-struct Map {
+struct Map<'a> {
+    interrupt: &'a Interrupt,
     format: Format,
     is_ordered: bool,
     /// Results are in order, and one is missing.
@@ -342,7 +345,7 @@ struct Map {
     saved: Instant,
 }
 
-impl Map {
+impl Map<'_> {
     fn take_all(&mut self, mut results: Results, left: &Left) -> anyhow::Result<Ending> {
         let mut since = 0;
         let mut is_told = false;
@@ -402,6 +405,13 @@ impl Map {
             Err(TaskError { cause, attempts, stderr, .. }) => match cause {
                 // It was stopped before it began. If results are in order, those behind it must wait for it.
                 Failure::Cancelled => {
+                    self.is_cut = self.is_ordered;
+                    return Ok(None);
+                }
+                // Of what has stopped this command as well, for `timeout` sends it to all of a process group.
+                Failure::Ended(ExitStatus::Signaled(signal))
+                    if self.interrupt.caught(Some(signal)).is_some() =>
+                {
                     self.is_cut = self.is_ordered;
                     return Ok(None);
                 }
