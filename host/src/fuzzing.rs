@@ -118,6 +118,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         holds: HashMap::new(),
         held: None,
         entry: None,
+        waited: Vec::new(),
         task: None,
     };
     let guest = Guest {

@@ -187,10 +187,13 @@ fn a_condition_that_nobody_notifies() {
 
 #[test]
 fn a_wait_for_several() {
+    let what = "one of 4 things: an item of queue N, shared with 'sleeper' (pid N), or event N to be set, shared with \
+                'sleeper' (pid N), or a message at pipe end N, whose other end is with 'sleeper' (pid N), or the end \
+                of process 'sleeper' (pid N)";
     expect(
         "several",
         &[
-            ("MainProcess", "one of 4 things, with wait()", "waits_for_one_of"),
+            ("MainProcess", what, "waits_for_one_of"),
             ("sleeper", "event N to be set, shared with 'MainProcess' (pid N)", "waits_to_begin"),
         ],
     );

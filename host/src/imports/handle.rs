@@ -1,7 +1,7 @@
 //! `sandpool_handle`: how often a guest holds an object, and to wait for several.
 
-use sandpool_abi::WAIT_MAX;
 use sandpool_abi::handle::MODULE;
+use sandpool_abi::{Errno, WAIT_MAX};
 use wasmtime::{Caller, Linker};
 
 use super::{View, status, value, view, waiting};
@@ -39,7 +39,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 fn wait(mut view: View<'_>, list: (i32, i32), timeout: i64, ready: i32) -> Result<i64> {
     let handles = view.memory.words(list.0, list.1, WAIT_MAX)?;
     view.memory.bytes_mut(ready, list.1)?;
-    let found = view.process.wait(&handles, Deadline::after_nanos(timeout as u64))?;
+    let found = view.process.wait(&handles, Deadline::after_nanos(timeout as u64));
+    if found == Err(Errno::Deadlock) {
+        view.process.note_waited(&handles);
+    }
+    let found = found?;
     let out = view.memory.bytes_mut(ready, list.1)?;
     out.iter_mut().zip(&found).for_each(|(to, ready)| *to = u8::from(*ready));
     Ok(found.iter().filter(|ready| **ready).count() as i64)

@@ -17,6 +17,7 @@ use super::sync::condition::{self, ConditionState};
 use super::sync::event::EventState;
 use super::sync::lock::LockState;
 use super::sync::semaphore::{self, SemaphoreState};
+use super::waiting::Waiting;
 
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +229,17 @@ pub(crate) fn readiness<'a>(member: &'a Member, handle: Handle) -> Result<(&'a E
             Ok((&event.changed, Ready::Event(event)))
         }
         _ => Err(Errno::Inval),
+    }
+}
+
+/// What one waits for with `wait`, where it is ready as [`readiness`] says.
+pub(crate) fn waiting(member: &Member, handle: Handle) -> Option<Waiting> {
+    let (index, slot) = object::find(member, handle).ok()?;
+    match slot.kind().ok()? {
+        Kind::Queue => Some(Waiting::Get(index)),
+        Kind::End => Some(Waiting::Receive(index)),
+        Kind::Event => Some(Waiting::Event(index)),
+        _ => None,
     }
 }
 

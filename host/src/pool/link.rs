@@ -108,6 +108,7 @@ impl Link {
             holds: std::collections::HashMap::new(),
             held: None,
             entry: None,
+            waited: Vec::new(),
             task: None,
             member: member.clone(),
         };

@@ -69,6 +69,7 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
             holds: std::collections::HashMap::new(),
             held: None,
             entry: None,
+            waited: Vec::new(),
             task: None,
         };
         process.take_entry()?;

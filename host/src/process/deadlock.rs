@@ -29,7 +29,7 @@ pub(crate) fn report(guest: &Guest, backtrace: Option<&WasmBacktrace>) {
         let mut text = format!(
             "deadlock: process {} has waited {seconds:.1} s for {}",
             named(&process.member, process.member.index),
-            describe(&process.member, what),
+            describe(&process.member, what, &process.waited),
         );
         if let Some(backtrace) = backtrace {
             text.push_str(&trap::frames(backtrace));
@@ -47,7 +47,8 @@ fn named(member: &Member, index: u32) -> String {
     format!("'{}' (pid {pid})", String::from_utf8_lossy(&name).escape_debug())
 }
 
-fn describe(member: &Member, what: Waiting) -> String {
+/// `several` are those that it waits for at once.
+fn describe(member: &Member, what: Waiting, several: &[Waiting]) -> String {
     match what {
         Waiting::Get(index) => format!("an item of queue {index}{}", shared_with(member, index)),
         Waiting::Put(index) => format!("room in queue {index}{}", shared_with(member, index)),
@@ -78,10 +79,14 @@ fn describe(member: &Member, what: Waiting) -> String {
                 _ => format!("the end of its children {}", list(children)),
             }
         }
-        Waiting::Any(count) => match count {
-            1 => "one thing, with wait()".to_owned(),
-            _ => format!("one of {count} things, with wait()"),
-        },
+        Waiting::Any(count) => {
+            let named: Vec<_> = several.iter().take(NAMED).map(|what| describe(member, *what, &[])).collect();
+            let more = if several.len() > NAMED { ", or another" } else { "" };
+            match (count, &*named) {
+                (1, [one]) => one.clone(),
+                _ => format!("one of {count} things: {}{more}", named.join(", or ")),
+            }
+        }
     }
 }
 

@@ -329,6 +329,18 @@ impl Process {
         }
     }
 
+    /// Notes what is waited for with these handles, for a report of it.
+    pub(crate) fn note_waited(&mut self, handles: &[u64]) {
+        let waited = handles.iter().filter_map(|handle| {
+            let process = ProcessHandle(*handle);
+            if process.is_one() {
+                return process.index().ok().map(Waiting::Process);
+            }
+            kind::waiting(&self.member, Handle(*handle))
+        });
+        self.waited = waited.collect();
+    }
+
     /// What is waited for with this handle.
     fn target(&self, handle: u64) -> Result<Target<'_>> {
         let process = ProcessHandle(handle);

@@ -23,6 +23,7 @@ use crate::ipc::arena::Member;
 use crate::ipc::message::Message;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, ProcessSlot};
+use crate::ipc::waiting::Waiting;
 use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
 use crate::process::task::Task;
@@ -88,6 +89,8 @@ pub(crate) struct Process {
     pub(crate) held: Option<Held>,
     /// What a spawned process was given.
     pub(crate) entry: Option<Entry>,
+    /// What it waits for at once, when all of the run wait.
+    pub(crate) waited: Vec<Waiting>,
     /// The task that it calls, if it is a worker of the host's.
     pub(crate) task: Option<Task>,
 }
