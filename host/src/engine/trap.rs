@@ -127,7 +127,7 @@ mod tests {
         let lines: Vec<_> = report.lines().map(str::trim).collect();
         assert_eq!(
             lines,
-            ["unreachable executed", "0: app!app::parse::h0123456789abcdef", "1: app!<wasm function 1>"]
+            ["unreachable executed", "0: app!app::parse", "1: app!<wasm function 1>"]
         );
     }
 
