@@ -125,10 +125,7 @@ mod tests {
     fn a_report_names_functions_innermost_first() {
         let report = report(&run("unreachable"));
         let lines: Vec<_> = report.lines().map(str::trim).collect();
-        assert_eq!(
-            lines,
-            ["unreachable executed", "0: app!app::parse", "1: app!<wasm function 1>"]
-        );
+        assert_eq!(lines, ["unreachable executed", "0: app!app::parse", "1: app!<wasm function 1>"]);
     }
 
     #[test]
