@@ -440,6 +440,29 @@ fn what_is_done_when_workers_die_at_shutdown() {
 }
 
 #[test]
+fn however_a_task_ends_at_shutdown_it_alone_fails() {
+    let module = Module::from_file(guest("task_crashes")).unwrap();
+    let timeout = Duration::from_millis(100);
+    for isolation in ISOLATIONS {
+        for place in ["decode", "task", "encode"] {
+            let pool = pool(&module).isolation(isolation).task_timeout(timeout).build().unwrap();
+            let submit =
+                |place, how| pool.submit::<_, Vec<u64>>("crash", &(place, how, vec![7_u64; 5])).unwrap();
+            let bad = ways_to_end(timeout).map(|(how, cause)| (submit(place, how), cause));
+            let good: Vec<_> = (0..8).map(|_| submit("nowhere", "")).collect();
+            pool.close();
+            for (future, cause) in bad {
+                assert_eq!(future.result().unwrap_err().cause, cause, "{isolation:?} {place}");
+            }
+            for future in good {
+                assert_eq!(future.result().unwrap(), [7; 5]);
+            }
+            pool.join().unwrap();
+        }
+    }
+}
+
+#[test]
 fn limits_end_the_offender_only() {
     let module = tasks();
     for isolation in ISOLATIONS {
