@@ -280,6 +280,8 @@ fn a_worker_that_is_killed_is_replaced_and_its_task_tried_again() {
         gate.has_begun();
         let workers = run.guests();
         assert!(procfs::kill(workers[0], Signal::SIGKILL, |_| true));
+        // Until then it is still the one who waits at the gate.
+        assert!(procfs::eventually(|| procfs::parent(workers[0]).is_none()));
         if retries == "1" {
             gate.has_begun();
             gate.opens();

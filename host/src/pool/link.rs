@@ -193,7 +193,7 @@ impl Link {
     pub(super) fn kill(&self, worker: WorkerHandle, work: u64) -> bool {
         let killed = match self.isolation {
             Isolation::Worker => self.process.kill_at(worker.process, work),
-            Isolation::Task => self.process.kill_children_at(worker.process, work),
+            Isolation::Task => self.process.doom_at(worker.process, work),
         };
         killed.is_ok()
     }

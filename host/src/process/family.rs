@@ -306,6 +306,18 @@ impl Process {
         Ok(true)
     }
 
+    /// Waits until a child has ended, or `until` holds, of which this process's event tells. Whether it has ended.
+    pub(crate) fn join_or(&self, handle: ProcessHandle, until: impl Fn() -> bool) -> Result<bool> {
+        let own = self.member.slot()?;
+        let waiting = Waiting::Process(handle.index()?);
+        let ready = || self.has_ended(handle).unwrap_or(true) || until();
+        spin(JOIN_SPIN, ready);
+        while !ready() {
+            own.event.sleep(&self.member, waiting, Deadline::NEVER, ready)?;
+        }
+        self.has_ended(handle)
+    }
+
     /// Waits until one of these is ready, and returns which are; all false when the time is over.
     pub(crate) fn wait(&self, handles: &[u64], deadline: Deadline) -> Result<Vec<bool>> {
         self.stdio.flush();
@@ -394,20 +406,15 @@ impl Process {
         self.signal(handle, nix::libc::SIGKILL)
     }
 
-    /// The same where children of that child do the work, one at a time: the child itself goes on.
-    pub(crate) fn kill_children_at(&self, handle: ProcessHandle, work: u64) -> Result<()> {
+    /// The same where a child of that child does the work: the child itself kills that one, and goes on. Only a process's
+    /// parent knows that its slot isn't another's by now.
+    pub(crate) fn doom_at(&self, handle: ProcessHandle, work: u64) -> Result<()> {
         let (index, _) = self.child(handle)?;
-        let arena = &*self.member.arena;
-        if !arena.process(index)?.claims.doom(work) {
+        let child = self.member.arena.process(index)?;
+        if !child.claims.doom(work) {
             return Err(Errno::Again);
         }
-        for (grandchild, state) in table::children(arena, index) {
-            if state.is_alive() {
-                let wanted = &arena.process(grandchild)?.wanted_signals;
-                wanted.fetch_or(1 << nix::libc::SIGKILL, Ordering::AcqRel);
-                self.ring_for(grandchild)?;
-            }
-        }
+        child.event.notify_all(&self.member.arena);
         Ok(())
     }
 

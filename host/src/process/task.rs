@@ -261,11 +261,11 @@ impl Worker {
         };
         let process = &store.data().process;
         let claims = member.claims()?;
-        if claims.is_doomed() {
-            // The owner has looked for the child too early.
+        if !process.join_or(child, || claims.is_doomed())? {
+            // Its time is over.
             process.signal(child, nix::libc::SIGKILL)?;
+            process.join(child, Deadline::NEVER)?;
         }
-        process.join(child, Deadline::NEVER)?;
         let Outcome { kind, detail } = process.exit_status(child)?;
         process.close(child)?;
         if claims.has_some() {
