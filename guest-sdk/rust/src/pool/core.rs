@@ -47,7 +47,7 @@ use super::worker::Links;
 use crate::deadline::Deadline;
 use crate::message::{self, Failure};
 use crate::object::Object;
-use crate::{Error, Process, Queue, codec, nanoseconds, raw};
+use crate::{Error, ExitStatus, Process, Queue, codec, nanoseconds, raw};
 
 /// As many bytes may be in the queue of tasks; what goes beyond stays with the owner. So there is room in the arena for
 /// results, on which it depends that tasks are taken.
@@ -155,6 +155,9 @@ struct Worker {
     place: Option<u32>,
 }
 
+/// So many workers in a row may be killed before they are ready.
+const UNREADY_MAX: u32 = 3;
+
 /// Starts a worker of this name.
 pub(super) type Start<'s> = dyn Fn(Links, &str) -> Result<Process, Error> + 's;
 
@@ -165,6 +168,8 @@ pub(super) struct Plan<'s> {
     pub(super) name: String,
     /// Workers say that they are ready.
     pub(super) says_ready: bool,
+    /// What makes them ready is the program's.
+    pub(super) has_initializer: bool,
     pub(super) start: Box<Start<'s>>,
 }
 
@@ -219,6 +224,8 @@ struct State {
     batch: Vec<u8>,
     lens: Vec<u32>,
     stats: Stats,
+    /// Workers that ended before they were ready, since the last one that was.
+    killed_unready: u32,
     /// The shortest time that any task may take.
     shortest: Option<Duration>,
 }
@@ -269,6 +276,7 @@ impl<'s> Core<'s> {
                 batch: Vec::new(),
                 lens: Vec::new(),
                 stats: Stats::default(),
+                killed_unready: 0,
                 shortest: None,
             }),
             plan,
@@ -717,6 +725,16 @@ impl<'s> Core<'s> {
         any
     }
 
+    /// Whether a worker that wasn't ready may have ended so by no fault of the program's: somebody has killed it. Again and
+    /// again is no chance.
+    fn is_by_chance(&self, status: ExitStatus) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.killed_unready += 1;
+        matches!(status, ExitStatus::Signaled(_))
+            && !self.plan.has_initializer
+            && state.killed_unready <= UNREADY_MAX
+    }
+
     /// A worker has ended. Of what it had claimed, the task that it worked on has failed; all others are given out again.
     fn bury(&self, handle: u64) {
         let worker = {
@@ -733,7 +751,7 @@ impl<'s> Core<'s> {
             (Err(errno), _) | (_, Err(Error::Host(errno))) => return self.end(PoolEnd::Host(errno)),
             (_, Err(_)) => return self.end(PoolEnd::Host(Errno::Child)),
         };
-        if self.plan.says_ready && !worker.is_ready {
+        if self.plan.says_ready && !worker.is_ready && !self.is_by_chance(status) {
             return self.end(PoolEnd::InitializerEnded(status));
         }
         if !status.success() || claims.work != 0 {
@@ -1039,7 +1057,10 @@ impl<'s> Core<'s> {
             return;
         };
         match head.note {
-            READY => worker.is_ready = true,
+            READY => {
+                worker.is_ready = true;
+                state.killed_unready = 0;
+            }
             NOT_READY if self.plan.says_ready && !worker.is_ready => {
                 let text = split_part(text).map(|(part, _)| part.bytes).unwrap_or_default();
                 let text = String::from_utf8_lossy(text).into_owned();

@@ -430,7 +430,8 @@ impl PoolBuilder {
         }
         let method = self.method;
         // A forked process is ready when it exists.
-        let says_ready = self.initializer.is_some() || method == StartMethod::Spawn;
+        let has_initializer = self.initializer.is_some();
+        let says_ready = has_initializer || method == StartMethod::Spawn;
         let initializer = self.initializer.unwrap_or_else(|| {
             Box::new(|method, links, name| {
                 start(method, links, name, |()| (), &(), method == StartMethod::Spawn)
@@ -441,6 +442,7 @@ impl PoolBuilder {
             tasks_max: self.tasks_max.unwrap_or(0),
             name: "PoolWorker".to_owned(),
             says_ready,
+            has_initializer,
             start: Box::new(move |links, name| initializer(method, links, name)),
         })?;
         Ok(Pool { core: Rc::new(core), terms: self.terms })

@@ -193,6 +193,7 @@ impl Scoped {
             tasks_max: 0,
             name: "ScopedWorker".to_owned(),
             says_ready: false,
+            has_initializer: false,
             start: Box::new(move |links, name| {
                 Process::builder().name(name).daemon(true).fork(move || {
                     worker::run(&links, None, &|turn: &mut Turn<'_>| each(turn, arguments, closure))
