@@ -27,6 +27,7 @@ mod error;
 pub mod fuzzing;
 mod imports;
 mod ipc;
+mod jail;
 mod owner;
 mod pool;
 mod process;
@@ -37,6 +38,7 @@ pub mod toolchain;
 
 pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provision, TaskInfo};
 pub use error::{Error, ExitCode, Result};
+pub use jail::{Hold, JailReport, Layer};
 pub use owner::init;
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
