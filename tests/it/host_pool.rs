@@ -301,7 +301,8 @@ fn grant(directory: &tempfile::TempDir) -> sandpool::DirGrant {
 fn has(directory: &tempfile::TempDir) -> Vec<procfs::Pid> {
     let opens = |pid: &procfs::Pid| {
         let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|path| path == directory.path())
+        let mut numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        numbers.any(|fd| procfs::leads_to(*pid, fd, directory.path()))
     };
     procfs::all().into_iter().filter(opens).collect()
 }

@@ -4,6 +4,8 @@
 //! Layers that concern a whole run are entered by its supervisor, before the first fork; the others by each guest
 //! process, before any code of the guest runs. What is forked from it inherits them.
 
+pub(crate) mod namespaces;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -23,10 +23,11 @@
 pub(crate) mod children;
 pub(crate) mod control;
 pub(crate) mod deadlock;
+mod proc;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -36,7 +37,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use self::children::Children;
 use self::control::{Reply, Request, Role, Start};
 use self::deadlock::Detector;
+use self::proc::Proc;
 use crate::ipc::arena::Arena;
+use crate::jail::namespaces::{self, Entered};
 use crate::process::boot::Image;
 use crate::sys::process::{exit_now, pidfd_open};
 use crate::{engine, imports};
@@ -62,8 +65,16 @@ fn supervise() -> io::Result<()> {
     }
     let socket = crate::sys::fd::take_stdin()?;
     let _ = nix::sys::prctl::set_name(c"sandpool-superv");
-    let start = control::receive_start(socket.as_fd())?;
-    match prepare(start) {
+    block_signals()?;
+    // What is outside of the namespaces, and is needed.
+    let proc = Proc::open();
+    LazyLock::force(&imports::process::PROCESSORS);
+    let mut start = control::receive_start(socket.as_fd())?;
+    let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
+    let Entered::Supervisor(_) = namespaces::enter(&mut start.config.dirs, |_| true, moved)? else {
+        return Ok(());
+    };
+    match prepare(start, proc) {
         Ok(mut run) => {
             let handed_over = run.handed_over.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
             control::send_message_with(socket.as_fd(), &Reply::Started, &handed_over)?;
@@ -78,6 +89,21 @@ fn supervise() -> io::Result<()> {
     }
 }
 
+/// SIGCHLD comes by descriptor. The others come from the terminal to all its processes: the guests die of them, and the
+/// owner says what is to be done.
+fn block_signals() -> io::Result<()> {
+    let mut blocked = SigSet::empty();
+    blocked.extend([
+        Signal::SIGCHLD,
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGTSTP,
+    ]);
+    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?)
+}
+
 struct Run {
     children: Children,
     signals: SignalFd,
@@ -88,23 +114,16 @@ struct Run {
 }
 
 /// Everything up to the start of the main guest.
-fn prepare(start: Start) -> anyhow::Result<Run> {
+fn prepare(start: Start, proc: Proc) -> anyhow::Result<Run> {
     use anyhow::Context as _;
     let [stdin, stdout, stderr] = start.stdio;
     nix::unistd::dup2_stdin(stdin)?;
     nix::unistd::dup2_stdout(stdout)?;
     nix::unistd::dup2_stderr(stderr)?;
 
-    // SIGCHLD comes by descriptor. The others come from the terminal to all its processes: the guests die of
-    // them, and the owner says what is to be done.
-    let mut blocked = SigSet::empty();
-    blocked.add(Signal::SIGCHLD);
-    let signals = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP] {
-        blocked.add(signal);
-    }
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
-
+    let mut ended = SigSet::empty();
+    ended.add(Signal::SIGCHLD);
+    let signals = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let (memory, arena) = Arena::create(start.config.geometry()).context("cannot make the arena")?;
     let engine = engine::config::engine()?;
     let module = engine::load(&engine, start.artifact)?;
@@ -118,7 +137,7 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
         supervisor_pid: nix::unistd::getpid().as_raw(),
         doorbell: doorbell.clone(),
     };
-    let detector = Detector::new(image.config.on_deadlock);
+    let detector = Detector::new(image.config.on_deadlock, proc);
     crate::process::wasi::seed_unused_generators();
     let mut handed_over = Vec::new();
     if image.config.role == Role::Pool {

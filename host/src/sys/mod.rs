@@ -11,4 +11,5 @@ pub(crate) mod futex;
 pub(crate) mod mem;
 #[cfg(test)]
 pub(crate) mod model;
+pub(crate) mod namespace;
 pub(crate) mod process;
