@@ -40,6 +40,8 @@ pub use engine::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, Provisi
 pub use error::{Error, ExitCode, Result};
 pub use jail::{Hold, JailReport, Layer};
 pub use owner::init;
+#[doc(hidden)]
+pub use owner::{Native, init_with_native};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
     PoolEnd, Records, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
