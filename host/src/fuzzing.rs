@@ -104,6 +104,8 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         arena_size: 0,
         memory_max: u64::MAX,
         on_deadlock: OnDeadlock::Kill,
+        forks_tasks: false,
+        jail: crate::jail::Settings::default(),
     };
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
     let process = Process {

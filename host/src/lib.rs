@@ -41,6 +41,8 @@ pub use engine::{
 };
 pub use error::{Error, ExitCode, Result};
 pub use jail::{Hold, JailReport, Layer};
+#[doc(hidden)]
+pub use owner::{Native, init_with_native};
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,

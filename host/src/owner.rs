@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -14,6 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::engine::compiler;
 use crate::ipc::arena::Geometry;
+use crate::jail::{self, JailReport};
 use crate::supervisor;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
 use crate::sys::process::{pidfd_open, send_signal};
@@ -74,6 +75,25 @@ pub(crate) fn executable() -> Result<PathBuf> {
     }
 }
 
+/// Native code that runs in place of a guest's, if it makes an exit code of the run's arguments.
+#[doc(hidden)]
+pub type Native = fn(&[String]) -> Option<u8>;
+
+static NATIVE: OnceLock<Native> = OnceLock::new();
+
+/// [`init`], in a program which is to be the supervisor of guests that may be native code, in the jail all the same: for
+/// tests of the jail, which assume that a guest has broken out of WebAssembly.
+#[doc(hidden)]
+pub fn init_with_native(native: Native) {
+    let _ = NATIVE.set(native);
+    init();
+}
+
+/// Runs native code in place of a guest's, if there is some.
+pub(crate) fn run_native(args: &[String]) -> Option<u8> {
+    NATIVE.get()?(args)
+}
+
 const ARENA_MIN: u64 = 1 << 20;
 const ARENA_LIMIT: u64 = 1 << 40;
 const OBJECTS_MAX: u32 = 65_536;
@@ -90,6 +110,8 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         arena_size: 1 << 30,
         memory_max: 4 << 30,
         on_deadlock: OnDeadlock::Kill,
+        forks_tasks: false,
+        jail: jail::Settings::default(),
     }
 }
 
@@ -122,6 +144,7 @@ fn check(config: &mut RunConfig) -> Result<()> {
     if let Some((key, _)) = config.env.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
         return invalid(format!("`{key}` is not a variable's name"), "write KEY=VALUE");
     }
+    config.jail.check()?;
     for dir in &mut config.dirs {
         let grant = |source| Error::Grant { path: dir.host.clone(), source };
         let path = dir.host.canonicalize().map_err(grant)?;
@@ -163,6 +186,7 @@ impl Child {
 pub(crate) struct Supervisor {
     child: Child,
     socket: Arc<OwnedFd>,
+    jail: JailReport,
     is_over: bool,
 }
 
@@ -184,7 +208,8 @@ impl Supervisor {
             .spawn()
             .and_then(|child| Child::of(child.id()))
             .map_err(os("start the supervisor"))?;
-        let mut supervisor = Self { child, socket: Arc::new(socket), is_over: false };
+        let mut supervisor =
+            Self { child, socket: Arc::new(socket), jail: JailReport::default(), is_over: false };
         let socket = supervisor.socket.clone();
         if control::send_start(socket.as_fd(), config, module.artifact().as_fd(), stdio).is_err() {
             return Err(supervisor.lost());
@@ -194,7 +219,13 @@ impl Supervisor {
                 Ok(Some((Reply::Moved(pid), _))) => {
                     supervisor.moved(pid).map_err(os("find the supervisor"))?
                 }
-                Ok(Some((Reply::Started, descriptors))) => return Ok((supervisor, descriptors)),
+                Ok(Some((Reply::Started(jail), descriptors))) => {
+                    supervisor.jail = jail;
+                    return Ok((supervisor, descriptors));
+                }
+                Ok(Some((Reply::Unjailed(jail), _))) => {
+                    return Err(Error::jail(&jail, &config.jail.require));
+                }
                 Ok(Some((Reply::Failed(why), _))) => return Err(Error::Supervisor(why)),
                 _ => return Err(supervisor.lost()),
             }
@@ -206,6 +237,11 @@ impl Supervisor {
         let child = Child::of(pid)?;
         let _ = std::mem::replace(&mut self.child, child).wait();
         Ok(())
+    }
+
+    /// What holds the guests.
+    pub(crate) fn jail(&self) -> &JailReport {
+        &self.jail
     }
 
     /// Its process id.

@@ -152,7 +152,7 @@ pub mod process {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Status {
-        /// One of [`EXITED`], [`SIGNALED`], [`TRAPPED`], [`LIMITED`].
+        /// One of [`EXITED`], [`SIGNALED`], [`TRAPPED`], [`LIMITED`], [`FORBIDDEN`].
         pub kind: u32,
         /// The exit code, the signal, the [`Trap`] or the [`Limit`].
         pub detail: u32,
@@ -172,6 +172,9 @@ pub mod process {
     pub const LIMITED: u32 = 4;
     /// [`Status::kind`]: its run was ended because every process waited for another. Only the host sees this one.
     pub const DEADLOCKED: u32 = 5;
+    /// [`Status::kind`]: it made a system call that its jail forbids, and was killed. Only native code can: WebAssembly
+    /// makes none.
+    pub const FORBIDDEN: u32 = 6;
 
     /// Which trap: [`Status::detail`] of [`TRAPPED`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,6 +263,9 @@ pub mod process {
         Limited(Limit),
         /// Its run was ended, because every process waited for another. Only the host sees this one.
         Deadlocked,
+        /// It made a system call that its jail forbids, and was killed with SIGSYS. WebAssembly makes none: this is a bug of
+        /// the host, or somebody's use of one.
+        Forbidden,
     }
 
     impl ExitStatus {
@@ -272,6 +278,7 @@ pub mod process {
                 TRAPPED => Self::Trapped(Trap::from_code(detail)),
                 LIMITED => Self::Limited(Limit::Memory),
                 DEADLOCKED => Self::Deadlocked,
+                FORBIDDEN => Self::Forbidden,
                 _ => return None,
             })
         }
@@ -283,7 +290,7 @@ pub mod process {
         }
 
         /// What a shell calls it, and `sandpool run` ends with: the exit code; 128 and the signal; 134 after a trap or
-        /// at a limit; 124 after a deadlock.
+        /// at a limit; 124 after a deadlock; 159, as for SIGSYS, after a forbidden system call.
         ///
         /// ```
         /// assert_eq!(sandpool_abi::process::ExitStatus::Signaled(9).shell_code(), 137);
@@ -295,6 +302,7 @@ pub mod process {
                 Self::Signaled(signal) => 128 | (signal & 0x7f) as u8,
                 Self::Trapped(_) | Self::Limited(_) => 134,
                 Self::Deadlocked => 124,
+                Self::Forbidden => 159,
             }
         }
     }
@@ -307,6 +315,7 @@ pub mod process {
                 Self::Trapped(trap) => write!(f, "trapped: {}", trap.message()),
                 Self::Limited(Limit::Memory) => f.write_str("at its limit: memory"),
                 Self::Deadlocked => f.write_str("ended: deadlock"),
+                Self::Forbidden => f.write_str("killed: forbidden system call"),
             }
         }
     }

@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use sandpool_abi::process::{DEADLOCKED, EXITED, LIMITED, SIGNALED, TRAPPED};
+use sandpool_abi::process::{DEADLOCKED, EXITED, FORBIDDEN, LIMITED, SIGNALED, TRAPPED};
 
 use super::control::{Ended, Outcome as WireOutcome, REPORTS_MAX, Report, Role};
 use crate::ipc::arena::{Member, Patience};
@@ -217,6 +217,9 @@ impl Children {
             End::Signaled(libc::SIGKILL) if self.is_deadlocked() => Outcome { kind: DEADLOCKED, detail: 0 },
             End::Signaled(libc::SIGKILL) if let Some(signal) = self.stopped_by => {
                 Outcome { kind: SIGNALED, detail: signal.unsigned_abs() }
+            }
+            End::Signaled(libc::SIGSYS) if self.stopped_by.is_none() => {
+                Outcome { kind: FORBIDDEN, detail: 0 }
             }
             End::Signaled(signal) => Outcome { kind: SIGNALED, detail: signal.unsigned_abs() },
             End::Exited(code)

@@ -4,7 +4,7 @@
 //!  owner                                   supervisor
 //!    │ ── start: settings, artifact, stdio ──▶ │
 //!    │ ◀──────────────────────── Moved ─────── │   the supervisor is another process now: jail/namespaces.rs
-//!    │ ◀──────────── Started | Failed ──────── │   to a pool with the arena and the doorbell
+//!    │ ◀────── Started | Unjailed | Failed ─── │   to a pool with the arena and the doorbell
 //!    │ ── Stop(signal) … ────────────────────▶ │
 //!    │ ◀──────────────── Ended(summary) ────── │
 //! ```
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::ipc::arena::{Geometry, PAGE};
+use crate::jail::{self, JailReport};
 
 /// What a run is to be like.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub(crate) struct RunConfig {
     pub(crate) arena_size: u64,
     pub(crate) memory_max: u64,
     pub(crate) on_deadlock: OnDeadlock,
+    /// Whether workers of a pool fork a process for each task.
+    pub(crate) forks_tasks: bool,
+    pub(crate) jail: jail::Settings,
 }
 
 /// What a run is for.
@@ -106,8 +110,10 @@ pub(crate) struct Dir {
 pub(crate) enum Reply {
     /// The supervisor is the owner's child of this number from now on. The one that said so ends.
     Moved(u32),
-    /// The main guest runs, or workers can be spawned.
-    Started,
+    /// The main guest runs, or workers can be spawned; what holds them.
+    Started(JailReport),
+    /// There is no run: the jail lacks what is required.
+    Unjailed(JailReport),
     /// There is no run; why.
     Failed(String),
     /// All processes have ended.

@@ -1,6 +1,8 @@
 //! What every command that starts guests lets one say about them.
 
-use sandpool::DirGrant;
+use std::io::{self, Write as _};
+
+use sandpool::{DirGrant, JailReport, Layer};
 
 /// What guests are given, and how much they may use.
 #[derive(Debug, clap::Args)]
@@ -25,6 +27,45 @@ pub(crate) struct GuestArgs {
     /// How much linear memory each process may have, such as 256MiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory_max: Option<u64>,
+
+    /// Start only if these layers of the jail hold fully, or all of them (full: all but cgroup)
+    #[arg(long, value_name = "full|LAYER,…", value_parser = layers)]
+    require_jail: Option<Layers>,
+
+    /// Switch a layer of the jail off, for a debugger or a profiler; `sandpool doctor` lists them
+    #[arg(long, value_name = "LAYER")]
+    pub(crate) without_layer: Vec<Layer>,
+
+    /// Print on stderr which layers of the jail hold, and how fully
+    #[arg(long)]
+    jail_report: bool,
+}
+
+impl GuestArgs {
+    /// The layers that are required.
+    pub(crate) fn required_layers(&self) -> Vec<Layer> {
+        self.require_jail.as_ref().map_or_else(Vec::new, |layers| layers.0.clone())
+    }
+
+    /// Prints the report, if it is wanted.
+    pub(crate) fn report(&self, jail: &JailReport) {
+        if self.jail_report {
+            // If stderr is gone, there is nobody left to tell.
+            let _ = write!(io::stderr().lock(), "{jail}");
+        }
+    }
+}
+
+/// Several layers in one value, of which clap would make several values.
+#[derive(Debug, Clone)]
+struct Layers(Vec<Layer>);
+
+/// `full`, or layers with commas in between
+fn layers(text: &str) -> Result<Layers, sandpool::Error> {
+    match text {
+        "full" => Ok(Layers(Layer::FULL.to_vec())),
+        _ => Ok(Layers(text.split(',').map(str::parse).collect::<sandpool::Result<_>>()?)),
+    }
 }
 
 /// `NAME=VALUE`, or `NAME` for the value that it has here

@@ -257,7 +257,13 @@ fn pool(args: &MapArgs, module: &Module) -> sandpool::Result<Pool> {
     if let Some(bytes) = guest.memory_max {
         builder.memory_max(bytes);
     }
-    builder.build()
+    builder.require_jail(guest.required_layers());
+    for layer in &guest.without_layer {
+        builder.without_layer(*layer);
+    }
+    let pool = builder.build()?;
+    guest.report(pool.jail());
+    Ok(pool)
 }
 
 /// How much was read.

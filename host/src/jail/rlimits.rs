@@ -1,0 +1,51 @@
+//! Limits that the kernel keeps for each process: setrlimit(2). A forked process inherits them.
+
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Memory that a guest process has beside its WebAssembly's and what it puts into the arena: the supervisor's when it
+/// forks, tables, stacks, the allocator's slack.
+const OVERHEAD: u64 = 128 << 20;
+
+/// What one process may use. `None` leaves what the supervisor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Rlimits {
+    /// Bytes of private, writable memory: `RLIMIT_DATA`. What is only reserved doesn't count.
+    pub(crate) data: Option<u64>,
+    /// Seconds on a processor, after which it gets SIGXCPU: `RLIMIT_CPU`.
+    pub(crate) cpu: Option<u64>,
+    /// Open descriptors: `RLIMIT_NOFILE`.
+    pub(crate) nofile: Option<u64>,
+    /// Bytes of the largest file that it writes: `RLIMIT_FSIZE`.
+    pub(crate) fsize: Option<u64>,
+    /// Processes of the user in the namespace, or on the machine: `RLIMIT_NPROC`. Nothing holds for root.
+    pub(crate) nproc: Option<u64>,
+}
+
+impl Rlimits {
+    /// The hard limit behind that of linear memory. What a process takes from the arena, or is about to put there, it has
+    /// once more in memory of its own.
+    pub(crate) fn data(memory_max: u64, arena_size: u64) -> u64 {
+        memory_max.saturating_add(arena_size).saturating_add(OVERHEAD)
+    }
+
+    /// Sets them. No process of the jail writes a core dump.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        for (resource, limit) in [
+            (Resource::RLIMIT_CORE, Some(0)),
+            (Resource::RLIMIT_DATA, self.data),
+            (Resource::RLIMIT_CPU, self.cpu),
+            (Resource::RLIMIT_NOFILE, self.nofile),
+            (Resource::RLIMIT_FSIZE, self.fsize),
+            (Resource::RLIMIT_NPROC, self.nproc),
+        ] {
+            let Some(limit) = limit else { continue };
+            // What the owner may not do, its guests may not either.
+            let (_, hard) = getrlimit(resource)?;
+            let limit = limit.min(hard);
+            setrlimit(resource, limit, limit)?;
+        }
+        Ok(())
+    }
+}
