@@ -18,6 +18,7 @@ mod ipc;
 mod lifetime;
 mod map;
 mod module;
+mod namespaces;
 mod pool;
 mod proc;
 mod process;
