@@ -8,10 +8,9 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::ipc::arena::Geometry;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
 use crate::supervisor::{self, ARGV0};
-use crate::{DirGrant, Error, Module, Result};
+use crate::{DirGrant, Error, Limits, Module, Result};
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
@@ -36,10 +35,6 @@ pub fn init() {
     INITIALIZED.store(true, Ordering::Relaxed);
 }
 
-const ARENA_MIN: u64 = 1 << 20;
-const ARENA_LIMIT: u64 = 1 << 40;
-const OBJECTS_MAX: u32 = 65_536;
-
 /// The settings of a run for which nothing was asked.
 pub(crate) fn defaults(role: Role) -> RunConfig {
     RunConfig {
@@ -47,10 +42,7 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         args: Vec::new(),
         env: Vec::new(),
         dirs: Vec::new(),
-        processes_max: 1024,
-        objects_max: OBJECTS_MAX,
-        arena_size: 1 << 30,
-        memory_max: 4 << 30,
+        limits: Limits::default(),
         on_deadlock: OnDeadlock::Kill,
     }
 }
@@ -63,16 +55,7 @@ pub(crate) fn grant(config: &mut RunConfig, grant: DirGrant) {
 /// Refuses settings that make no sense, and makes the paths of directories absolute.
 fn check(config: &mut RunConfig) -> Result<()> {
     let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
-    if config.processes_max == 0 || config.processes_max > Geometry::PROCESSES_LIMIT {
-        let hint = format!("between 1 and {}", Geometry::PROCESSES_LIMIT);
-        return invalid(format!("a run cannot have {} processes", config.processes_max), &hint);
-    }
-    if !(ARENA_MIN..=ARENA_LIMIT).contains(&config.arena_size) {
-        return invalid(
-            format!("an arena cannot have {} bytes", config.arena_size),
-            "between 1 MiB and 1 TiB",
-        );
-    }
+    config.limits.check()?;
     if config
         .args
         .iter()
