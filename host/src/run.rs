@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +102,6 @@ impl Summary {
 pub struct RunBuilder<'a> {
     module: &'a Module,
     config: RunConfig,
-    supervisor: Option<PathBuf>,
 }
 
 impl RunBuilder<'_> {
@@ -167,13 +166,6 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// The program that is to be the supervisor, if not this one: it must call [`init`](crate::init) first in `main`, and be built
-    /// of the same version of Sandpool. The `sandpool` command is one.
-    pub fn supervisor(&mut self, program: impl AsRef<Path>) -> &mut Self {
-        self.supervisor = Some(program.as_ref().to_owned());
-        self
-    }
-
     /// Starts the run. The guest has this process's standard streams.
     ///
     /// # Errors
@@ -184,8 +176,7 @@ impl RunBuilder<'_> {
         self.module.require_program()?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        let (supervisor, _) =
-            Supervisor::start(self.supervisor.as_deref(), &mut self.config, self.module, stdio)?;
+        let (supervisor, _) = Supervisor::start(&mut self.config, self.module, stdio)?;
         Ok(Run { supervisor })
     }
 }
@@ -214,7 +205,7 @@ impl Run {
     /// Settings for a run of a module.
     #[must_use]
     pub fn builder(module: &Module) -> RunBuilder<'_> {
-        RunBuilder { module, config: owner::defaults(Role::Program), supervisor: None }
+        RunBuilder { module, config: owner::defaults(Role::Program) }
     }
 
     /// The supervisor's process id. All guest processes are its children.

@@ -24,6 +24,7 @@ mod process;
 mod procfs;
 mod queue;
 mod simulation;
+mod specification;
 mod stdio;
 mod support;
 mod sync;

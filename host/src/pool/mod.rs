@@ -20,7 +20,6 @@ pub(crate) mod wire;
 
 use std::fmt;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -105,7 +104,6 @@ impl std::str::FromStr for Format {
 pub struct PoolBuilder<'a> {
     module: &'a Module,
     config: RunConfig,
-    supervisor: Option<PathBuf>,
     workers: Option<usize>,
     setup: Setup,
     rules: Rules,
@@ -225,12 +223,6 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// The program that is to be the supervisor, as for a [`Run`](crate::RunBuilder::supervisor).
-    pub fn supervisor(&mut self, program: impl AsRef<Path>) -> &mut Self {
-        self.supervisor = Some(program.as_ref().to_owned());
-        self
-    }
-
     /// Starts the pool, and waits until a worker is ready.
     ///
     /// # Errors
@@ -268,8 +260,7 @@ impl PoolBuilder<'_> {
         let null = std::fs::File::open("/dev/null").map_err(os("open /dev/null"))?;
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
         let stdio = [null.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        let (mut supervisor, descriptors) =
-            Supervisor::start(self.supervisor.as_deref(), &mut self.config, self.module, stdio)?;
+        let (mut supervisor, descriptors) = Supervisor::start(&mut self.config, self.module, stdio)?;
         let Ok([memory, doorbell]) = <[_; 2]>::try_from(descriptors) else { return Err(supervisor.lost()) };
         let (link, waiter) =
             Link::new(&memory, doorbell, self.config.geometry(), &setup).map_err(os("map the arena"))?;
@@ -342,7 +333,6 @@ impl Pool {
         PoolBuilder {
             module,
             config: owner::defaults(Role::Pool),
-            supervisor: None,
             workers: None,
             setup: Setup {
                 isolation: Isolation::Worker,
