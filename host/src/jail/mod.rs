@@ -187,7 +187,8 @@ impl JailReport {
     /// How fully a layer holds.
     #[must_use]
     pub fn hold(&self, layer: Layer) -> &Hold {
-        static NOT_ENTERED: LazyLock<Hold> = LazyLock::new(|| Hold::Absent("nobody has entered it".to_owned()));
+        static NOT_ENTERED: LazyLock<Hold> =
+            LazyLock::new(|| Hold::Absent("nobody has entered it".to_owned()));
         self.layers.iter().find(|(known, _)| *known == layer).map_or(&NOT_ENTERED, |(_, hold)| hold)
     }
 
