@@ -14,6 +14,7 @@ pub(crate) mod seccomp;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::LazyLock;
 
 use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
@@ -178,18 +179,18 @@ pub struct JailReport {
 }
 
 impl JailReport {
-    /// Of these, and of whichever are missing.
+    /// Of what is known. Nobody has entered a layer of which nothing is.
     fn new(known: Vec<(Layer, Hold)>) -> Self {
-        let mut layers = known;
-        layers.sort_by_key(|(layer, _)| Layer::ALL.iter().position(|other| other == layer));
-        Self { layers }
+        let known = Self { layers: known };
+        Self { layers: Layer::ALL.into_iter().map(|layer| (layer, known.hold(layer).clone())).collect() }
     }
 
     /// How fully a layer holds.
     #[must_use]
     pub fn hold(&self, layer: Layer) -> &Hold {
-        const UNKNOWN: &Hold = &Hold::Absent(String::new());
-        self.layers.iter().find(|(known, _)| *known == layer).map_or(UNKNOWN, |(_, hold)| hold)
+        static NOT_ENTERED: LazyLock<Hold> =
+            LazyLock::new(|| Hold::Absent("nobody has entered it".to_owned()));
+        self.layers.iter().find(|(known, _)| *known == layer).map_or(&NOT_ENTERED, |(_, hold)| hold)
     }
 
     /// All layers, outermost first.

@@ -4,9 +4,15 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::Limits;
+
 /// Memory that a guest process has beside its WebAssembly's and what it puts into the arena: the supervisor's when it
 /// forks, tables, stacks, the allocator's slack.
 const OVERHEAD: u64 = 128 << 20;
+
+/// Descriptors that a guest process has, beside directories: its standard streams, the doorbell, and one that is open for
+/// a moment while a directory is listed.
+const DESCRIPTORS: u64 = 5;
 
 /// What one process may use. `None` leaves what the supervisor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,10 +30,18 @@ pub(crate) struct Rlimits {
 }
 
 impl Rlimits {
-    /// The hard limit behind that of linear memory. What a process takes from the arena, or is about to put there, it has
-    /// once more in memory of its own.
-    pub(crate) fn data(memory_max: u64, arena_size: u64) -> u64 {
-        memory_max.saturating_add(arena_size).saturating_add(OVERHEAD)
+    /// Those of a guest process that has been granted so many directories.
+    pub(crate) fn of(limits: &Limits, dirs: usize) -> Self {
+        // What a process takes from the arena, or is about to put there, it has once more in memory of its own.
+        let data = limits.memory_max.saturating_add(limits.arena_size).saturating_add(OVERHEAD);
+        let given = DESCRIPTORS + dirs as u64;
+        Self {
+            data: Some(data),
+            cpu: None,
+            nofile: Some(u64::from(limits.open_files_max) + given),
+            fsize: None,
+            nproc: None,
+        }
     }
 
     /// Sets them. No process of the jail writes a core dump.

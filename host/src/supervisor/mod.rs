@@ -175,12 +175,11 @@ fn plan<'a>(config: &'a RunConfig, module: &wasmtime::Module) -> jail::Plan<'a> 
     };
     let forks = config.forks_tasks || imports(sandpool_abi::process::MODULE, "fork");
     let grants = Grants {
-        fork: forks && config.processes_max > 1,
+        fork: forks && config.limits.processes_max > 1,
         files: !config.dirs.is_empty(),
         map: imports(sandpool_abi::shared::MODULE, "map"),
     };
-    let rlimits =
-        Rlimits { data: Some(Rlimits::data(config.memory_max, config.arena_size)), ..Rlimits::default() };
+    let rlimits = Rlimits::of(&config.limits, config.dirs.len());
     jail::Plan { policy: Policy::Guest(grants), dirs: &config.dirs, rlimits, settings: &config.jail }
 }
 
