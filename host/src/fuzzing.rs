@@ -20,6 +20,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use sandpool_abi::{Import, ValueType};
 use wasmtime::{Engine, InstancePre, Store, Val};
 
+use crate::Limits;
 use crate::imports;
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, Register};
@@ -99,10 +100,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         args: Vec::new(),
         env: Vec::new(),
         dirs: Vec::new(),
-        processes_max: 1,
-        objects_max: 8,
-        arena_size: 0,
-        memory_max: u64::MAX,
+        limits: Limits { processes_max: 1, objects_max: 8, arena_size: 0, ..Limits::default() },
         on_deadlock: OnDeadlock::Kill,
     };
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
@@ -125,6 +123,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         wasi: wasi::context(&config, &stdio).expect("a context"),
         memory: None,
         memory_limit: MemoryLimit { bytes: u64::MAX, mapped: 0, was_hit: false },
+        stack_max: u64::MAX,
         mappings: Mappings::default(),
         process,
     };

@@ -28,7 +28,8 @@ use super::event::{Event, Stats};
 use super::future::{Completed, Outcome, Sink, locked};
 use super::link::{Ended, Link, Put, Waiter, WorkerHandle};
 use super::wire::{Kind, ResultRecord, TaskRecord};
-use crate::ipc::process_table::nanos_now;
+use crate::codec;
+use crate::ipc::process_table::{self, nanos_now};
 use crate::supervisor::control::{self, Request};
 
 /// The queue of tasks holds what the workers do in this time.
@@ -799,7 +800,5 @@ fn text(bytes: &[u8]) -> String {
 
 /// How a process has ended, as a record says it.
 fn ended(payload: &[u8]) -> Option<ExitStatus> {
-    let (kind, detail) = payload.split_first_chunk::<4>()?;
-    let detail = detail.first_chunk::<4>()?;
-    ExitStatus::from_parts(u32::from_le_bytes(*kind), u32::from_le_bytes(*detail))
+    codec::decode::<process_table::Outcome>(payload).ok()?.status()
 }

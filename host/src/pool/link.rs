@@ -178,7 +178,7 @@ impl Link {
         let outcome = self.process.exit_status(worker.process)?;
         let stderr = tail::read(self.member(), worker.tail).unwrap_or_default();
         self.process.close(worker.process)?;
-        let status = ExitStatus::from_parts(outcome.kind, outcome.detail).ok_or(Errno::Io)?;
+        let status = outcome.status().ok_or(Errno::Io)?;
         Ok(Ended { claims, status, stderr })
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
     // What comes back has failed before the guest ran, and has said why.
     let code = ExitCode::Internal.code();
     if let Ok(slot) = image.arena.process(index) {
-        slot.claim(Outcome { kind: EXITED, detail: u32::from(code) });
+        slot.claim(Outcome::new(EXITED, u32::from(code)));
     }
     drop(outcome);
     exit_now(i32::from(code))
@@ -106,7 +106,8 @@ fn start(image: &Image, process: Process, worker: Option<(Setup, Queues)>) -> wa
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
-        memory_limit: MemoryLimit { bytes: image.config.memory_max, mapped: 0, was_hit: false },
+        memory_limit: MemoryLimit { bytes: image.config.limits.memory_max, mapped: 0, was_hit: false },
+        stack_max: image.config.limits.stack_max,
         mappings: Mappings::default(),
         process,
     };

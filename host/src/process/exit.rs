@@ -1,6 +1,6 @@
 //! How a guest process ends, and what it says of it.
 
-use sandpool_abi::process::{EXITED, LIMITED, Limit, TRAPPED, Trap};
+use sandpool_abi::process::{EXITED, Limit, TRAPPED, Trap};
 
 use super::Guest;
 use crate::engine::trap;
@@ -20,19 +20,29 @@ pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     let code = code & 0xff;
     guest.process.stdio.flush();
     guest.process.end_children(|| super::deadlock::report(guest, None));
-    end(guest, Outcome { kind: EXITED, detail: code as u32 }, code)
+    end(guest, Outcome::new(EXITED, code as u32), code)
 }
 
 /// Ends a process whose guest has trapped. It has crashed, so it does nothing for its children.
 pub(crate) fn crash(guest: &Guest, error: &wasmtime::Error) -> ! {
     let name = guest.process.name();
     guest.process.stdio.report(&format!("error: process '{name}' trapped: {}\n", trap::report(error)));
-    let outcome = if guest.memory_limit.was_hit {
-        Outcome { kind: LIMITED, detail: Limit::Memory as u32 }
-    } else {
-        Outcome { kind: TRAPPED, detail: trap::classify(error).unwrap_or(Trap::Other) as u32 }
+    let outcome = match limit(guest, error) {
+        Some(limit) => Outcome::limited(limit),
+        None => Outcome::new(TRAPPED, trap::classify(error).unwrap_or(Trap::Other) as u32),
     };
     end(guest, outcome, TRAP_CODE)
+}
+
+/// The limit that a trap comes of.
+fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
+    if guest.memory_limit.was_hit {
+        return Some(Limit::Memory(guest.memory_limit.bytes));
+    }
+    match trap::classify(error)? {
+        Trap::StackOverflow => Some(Limit::Stack(guest.stack_max)),
+        _ => None,
+    }
 }
 
 #[inline]

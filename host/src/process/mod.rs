@@ -34,6 +34,8 @@ pub(crate) struct Guest {
     /// Its memory, from the moment it is instantiated.
     pub(crate) memory: Option<wasmtime::Memory>,
     pub(crate) memory_limit: MemoryLimit,
+    /// Bytes of stack that it may use.
+    pub(crate) stack_max: u64,
     /// Shared memory in it.
     pub(crate) mappings: Mappings,
     pub(crate) process: Process,

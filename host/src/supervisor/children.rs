@@ -10,7 +10,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use sandpool_abi::process::{DEADLOCKED, EXITED, LIMITED, SIGNALED, TRAPPED};
 
-use super::control::{Ended, Outcome as WireOutcome, REPORTS_MAX, Report, Role};
+use super::control::{Ended, REPORTS_MAX, Report, Role};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
@@ -91,7 +91,7 @@ impl Children {
 
     /// Ends the run, in which every process waits for another.
     pub(crate) fn end_deadlock(&mut self) {
-        self.main_outcome.get_or_insert(Outcome { kind: DEADLOCKED, detail: 0 });
+        self.main_outcome.get_or_insert(Outcome::new(DEADLOCKED, 0));
         self.kill_all(Signal::SIGKILL);
     }
 
@@ -151,8 +151,7 @@ impl Children {
         let signal = Signal::try_from(signal).unwrap_or(Signal::SIGKILL);
         self.stopped_by.get_or_insert(signal as i32);
         if self.image.config.role == Role::Pool {
-            self.main_outcome
-                .get_or_insert(Outcome { kind: SIGNALED, detail: (signal as i32).unsigned_abs() });
+            self.main_outcome.get_or_insert(Outcome::new(SIGNALED, (signal as i32).unsigned_abs()));
         }
         self.kill_all(signal);
     }
@@ -185,7 +184,7 @@ impl Children {
             return None;
         }
         Some(Ended {
-            main: wire(outcome),
+            main: outcome,
             processes: self.processes,
             wall: self.begun.elapsed(),
             peak_memory: self.peak_memory,
@@ -209,17 +208,17 @@ impl Children {
         let Ok(slot) = self.image.arena.process(index) else { return };
         let claimed = slot.claimed();
         let outcome = match reaped.end {
-            End::Signaled(libc::SIGKILL) if self.is_deadlocked() => Outcome { kind: DEADLOCKED, detail: 0 },
+            End::Signaled(libc::SIGKILL) if self.is_deadlocked() => Outcome::new(DEADLOCKED, 0),
             End::Signaled(libc::SIGKILL) if let Some(signal) = self.stopped_by => {
-                Outcome { kind: SIGNALED, detail: signal.unsigned_abs() }
+                Outcome::new(SIGNALED, signal.unsigned_abs())
             }
-            End::Signaled(signal) => Outcome { kind: SIGNALED, detail: signal.unsigned_abs() },
+            End::Signaled(signal) => Outcome::new(SIGNALED, signal.unsigned_abs()),
             End::Exited(code)
                 if i32::from(code) == TRAP_CODE && matches!(claimed.kind, TRAPPED | LIMITED) =>
             {
                 claimed
             }
-            End::Exited(code) => Outcome { kind: EXITED, detail: u32::from(code) },
+            End::Exited(code) => Outcome::new(EXITED, u32::from(code)),
         };
         slot.record_exit(outcome);
         if index == self.main {
@@ -231,7 +230,7 @@ impl Children {
             self.reports.push(Report {
                 name: String::from_utf8_lossy(&slot.name()).into_owned(),
                 pid: reaped.pid.unsigned_abs(),
-                outcome: wire(outcome),
+                outcome,
                 wall: Duration::from_nanos(nanos),
                 cpu: reaped.cpu,
                 peak_memory: reaped.peak_memory,
@@ -305,10 +304,6 @@ impl Children {
             slot.event.notify_all(&self.image.arena);
         }
     }
-}
-
-fn wire(outcome: Outcome) -> WireOutcome {
-    WireOutcome { kind: outcome.kind, detail: outcome.detail }
 }
 
 /// Signals a process if it is a child that isn't reaped yet. Guests write the table, so its numbers may be anything.

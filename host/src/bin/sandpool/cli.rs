@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser as _, Subcommand};
 use sandpool::{Error, ExitCode};
 
-use crate::commands::{bench, build, completions, doctor, inspect, man, map, run};
+use crate::commands::{bench, build, completions, config, doctor, inspect, man, map, run};
 use crate::text;
 
 /// Multiprocessing for sandboxed WebAssembly.
@@ -26,6 +26,7 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
+    Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod doctor;
 mod guest;
 pub(crate) mod inspect;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }
