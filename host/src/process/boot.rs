@@ -55,7 +55,7 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
     let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
     let parent = member.slot().ok().map(ProcessSlot::parent);
     let parent = parent.filter(|parent| parent.0 != 0);
-    let stdio = Stdio::new(&member, parent.is_none());
+    let stdio = Stdio::new(&member, parent.is_none(), &image.config.limits);
     let started = reset_process(image).map_err(wasmtime::Error::from).and_then(|doorbell| {
         let mut process = Process {
             member,
@@ -107,7 +107,7 @@ fn start(image: &Image, process: Process, worker: Option<(Setup, Queues)>) -> wa
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
         memory_limit: MemoryLimit { bytes: image.config.limits.memory_max, mapped: 0, was_hit: false },
-        stack_max: image.config.limits.stack_max,
+        limits: image.config.limits.clone(),
         mappings: Mappings::default(),
         process,
     };
