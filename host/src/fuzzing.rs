@@ -94,7 +94,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let arena = Arc::new(arena);
     let (index, handle) = table::reserve(&arena, None, b"MainProcess", 0).expect("a slot");
     let member = Member { arena: arena.clone(), index, patience: Patience::Brief };
-    let stdio = Stdio::new(&member, false);
+    let stdio = Stdio::new(&member, false, &Limits::default());
     let config = RunConfig {
         role: Role::Program,
         args: Vec::new(),
@@ -125,7 +125,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         wasi: wasi::context(&config, &stdio).expect("a context"),
         memory: None,
         memory_limit: MemoryLimit { bytes: u64::MAX, mapped: 0, was_hit: false },
-        stack_max: u64::MAX,
+        limits: config.limits.clone(),
         mappings: Mappings::default(),
         process,
     };

@@ -476,8 +476,8 @@ mod tests {
             limits.set(key.name, other(key)).unwrap();
             let changed = fields(&limits);
             let changed: Vec<_> = changed.iter().filter(|field| !default.contains(field)).collect();
-            assert_eq!(changed.len(), 1, "{}", key.name);
-            assert!(changed[0].starts_with(&format!("{} ", key.name.replace('-', "_"))), "{changed:?}");
+            let [changed] = changed[..] else { panic!("{}: {changed:?}", key.name) };
+            assert!(changed.starts_with(&format!("{} ", key.name.replace('-', "_"))), "{changed:?}");
             assert_eq!(limits.get(key.name).as_deref(), Some(other(key)));
             limits.set(key.name, &key.default()).unwrap();
             assert_eq!(limits, Limits::default());

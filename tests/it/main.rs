@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::print_stderr, reason = "a test says why it fails")]
 
+mod bench;
 mod chaos;
 mod deadlock;
 mod embed;
@@ -16,6 +17,7 @@ mod examples;
 mod host_pool;
 mod ipc;
 mod lifetime;
+mod limits;
 mod map;
 mod module;
 mod namespaces;

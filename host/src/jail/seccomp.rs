@@ -119,3 +119,42 @@ fn is_available() -> bool {
 pub(super) fn enter(program: &BpfProgram) -> io::Result<()> {
     apply_filter(program).map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    const ALL: Policy = Policy::Guest(Grants { fork: true, files: true, map: true });
+    const NONE: Policy = Policy::Guest(Grants { fork: false, files: false, map: false });
+
+    #[test]
+    fn the_policy_compiles_for_each_architecture() {
+        for arch in ["x86_64", "aarch64"] {
+            let [all, none] = [ALL, NONE].map(|policy| policy.compile(arch, &[]).unwrap().len());
+            assert!(none < all, "{arch}: what isn't granted isn't in it");
+        }
+    }
+
+    #[test]
+    fn each_rule_has_a_reason_and_a_name_of_its_own() {
+        let rules = ALL.rules().unwrap();
+        let names: Vec<_> = rules.iter().map(Rule::name).collect();
+        for rule in &rules {
+            assert!(!rule.reason.is_empty(), "{}", rule.name());
+            assert_eq!(names.iter().filter(|name| **name == rule.name()).count(), 1, "{}", rule.name());
+            // A call without conditions would be refused where there are others with some.
+            let others = rules.iter().filter(|other| other.call == rule.call).count();
+            assert!(rule.args.is_some() || others == 1, "{}", rule.name());
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_left_out_is_not_in_it() {
+        let all = ALL.compile("x86_64", &[]).unwrap().len();
+        for rule in ALL.rules().unwrap().iter().filter(|rule| rule.arch.as_deref() != Some("aarch64")) {
+            assert!(ALL.compile("x86_64", &[rule.name()]).unwrap().len() < all, "{}", rule.name());
+        }
+    }
+}

@@ -283,10 +283,10 @@ impl Shared {
         let _ = control::send_message(self.socket.as_fd(), &Request::Stop(Signal::SIGKILL as i32));
     }
 
-    /// The supervisor has ended.
-    pub(super) fn supervisor_ended(&self) {
+    /// The supervisor has ended. Is it by itself, then for this reason.
+    pub(super) fn supervisor_ended(&self, end: PoolEnd) {
         let mut core = locked(&self.core);
-        core.end(PoolEnd::SupervisorLost);
+        core.end(end);
         core.is_over = true;
         let done = std::mem::take(&mut core.done);
         // Whoever listens learns that there is no more.
@@ -631,6 +631,11 @@ impl Core {
 
     fn worker_has_ended(&mut self, worker: Worker, ended: Ended) {
         let Ended { claims, status, stderr } = ended;
+        if let ExitStatus::Limited(limit) = status
+            && limit.is_of_the_run()
+        {
+            return self.end(PoolEnd::Limited(limit));
+        }
         let is_killed = matches!(status, ExitStatus::Signaled(_));
         if !worker.is_ready && is_killed && self.killed_unready < UNREADY_MAX {
             self.killed_unready += 1;

@@ -41,7 +41,7 @@ pub use self::wire::{Isolation, Output};
 use crate::engine::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, JailReport, Layer, Limits, Module, Result, codec};
+use crate::{DirGrant, Error, ExitStatus, JailReport, Layer, Limits, Module, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -270,6 +270,22 @@ impl PoolBuilder<'_> {
         if [self.rules.task_timeout, self.rules.start_timeout].contains(&Some(Duration::ZERO)) {
             return invalid("a task cannot take no time".to_owned(), "leave the timeout out");
         }
+        let limits = &self.config.limits;
+        let of_a_process = [
+            ("cpu-time", limits.cpu_time.is_some()),
+            ("wall-time", limits.wall_time.is_some()),
+            ("stdio-max", limits.stdio_max.is_some()),
+        ];
+        if self.setup.isolation == Isolation::Worker
+            && let Some((name, _)) = of_a_process.into_iter().find(|(_, is_set)| *is_set)
+        {
+            return invalid(
+                format!(
+                    "{name} would hit whichever task a worker is at when all of its tasks have reached it"
+                ),
+                "give each task a process, by isolation task; or limit its time by a task timeout",
+            );
+        }
         if let Some((task, ..)) = &self.setup.initializer {
             self.module.task(task)?;
         }
@@ -292,9 +308,16 @@ impl PoolBuilder<'_> {
         let controlled = shared.clone();
         let control = move || {
             // However it ends, nothing else comes.
-            let _ = control::receive_message::<Reply>(controlled.socket().as_fd());
+            let end = match control::receive_message(controlled.socket().as_fd()) {
+                Ok(Some(Reply::Ended(ended)))
+                    if let Some(ExitStatus::Limited(limit)) = ended.main.status() =>
+                {
+                    PoolEnd::Limited(limit)
+                }
+                _ => PoolEnd::SupervisorLost,
+            };
             supervisor.ended();
-            controlled.supervisor_ended();
+            controlled.supervisor_ended(end);
         };
         let dispatched = shared.clone();
         let tasks = self.module.tasks().iter().map(|task| task.name.clone()).collect();

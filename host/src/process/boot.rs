@@ -54,7 +54,7 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
     let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
     let parent = member.slot().ok().map(ProcessSlot::parent);
     let parent = parent.filter(|parent| parent.0 != 0);
-    let stdio = Stdio::new(&member, parent.is_none());
+    let stdio = Stdio::new(&member, parent.is_none(), &image.config.limits);
     let started = reset_process(image).map_err(wasmtime::Error::from).and_then(|given| {
         let mut process = Process {
             member,
@@ -94,7 +94,9 @@ struct Given {
 fn reset_process(image: &Image) -> std::io::Result<Given> {
     // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what a terminal sends to all of
     // its processes says nothing to a worker: the owner of the pool may want to have the rest done first.
+    // A file that would become too large is an error of the guest's, and not its death.
     let mut blocked = SigSet::empty();
+    blocked.add(Signal::SIGXFSZ);
     if image.config.role == Role::Pool {
         blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]);
     }
@@ -121,7 +123,7 @@ fn start(
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
         memory_limit: MemoryLimit { bytes: image.config.limits.memory_max, mapped: 0, was_hit: false },
-        stack_max: image.config.limits.stack_max,
+        limits: image.config.limits.clone(),
         mappings: Mappings::default(),
         process,
     };
