@@ -35,6 +35,8 @@ fn what_a_pool_promises() {
             "not in no time",
             "one that was dropped is done",
             "an error callback",
+            "the callback for values",
+            "the callback for errors",
             "a callback may use the pool",
             "the input is read as results are taken",
             "not far ahead where tasks are long",

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use sandpool_guest::{
-    Cause, Event, Pool, PoolEnd, PoolError, Process, Queue, RawValue, StartMethod, active_children,
+    AsyncResult, Cause, Event, Pool, PoolEnd, PoolError, Process, Queue, RawValue, StartMethod, active_children,
     cpu_count, current_process,
 };
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, eventually, same};
@@ -230,6 +230,15 @@ fn callbacks() -> Outcome {
     });
     failed.wait();
     check("an error callback", order.take().concat().starts_with("task 0: panicked: "))?;
+    let both = |result: AsyncResult<u64>| {
+        let (ok, bad) = (note(&order), note(&order));
+        let result = result.callback(move |value| ok(format!("value {value}")));
+        result.error_callback(move |error| bad(error.cause().to_string())).wait();
+        order.take()
+    };
+    same("the callback for values", both(pool.apply_async(square, 4)?), vec!["value 16".to_owned()])?;
+    let failed = pool.apply_async(|n: u64| if n == 4 { panic!("no four") } else { n }, 4)?;
+    same("the callback for errors", both(failed), vec!["panicked: no four".to_owned()])?;
     let done = pool.apply_async(square, 2)?;
     done.wait();
     drop(done.on_done(move |_| late("late".to_owned())));
