@@ -42,7 +42,7 @@ pub use jail::{Hold, JailReport, Layer};
 pub use owner::init;
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
-    PoolEnd, Records, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
+    PoolEnd, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
 };
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;
