@@ -96,6 +96,14 @@ pub enum Error {
         /// the compiler's words
         problem: String,
     },
+    /// A module that takes more to compile than it may.
+    #[error("cannot compile {name}: {limit}")]
+    CompileLimit {
+        /// the module's name
+        name: String,
+        /// what it has exceeded
+        limit: crate::CompileLimit,
+    },
     /// The cache of compiled modules can't be used.
     #[error("cannot use the module cache {}", path.display())]
     Cache {
@@ -111,6 +119,14 @@ pub enum Error {
         path: PathBuf,
         /// why
         source: io::Error,
+    },
+    /// A configuration file that can't be used.
+    #[error("cannot use the configuration file {}", path.display())]
+    Config {
+        /// the file
+        path: PathBuf,
+        /// why
+        source: Box<Error>,
     },
     /// A value that makes no sense.
     #[error("{what}")]
@@ -167,6 +183,7 @@ impl Error {
             | Self::UnknownTask { hint, .. }
             | Self::Invalid { hint, .. }
             | Self::Toolchain { hint, .. } => hint.clone(),
+            Self::Config { source, .. } => source.hint(),
             Self::NotAProgram { .. } => {
                 Some("`sandpool inspect` lists its tasks, and `sandpool map` runs them".to_owned())
             }
@@ -185,6 +202,9 @@ impl Error {
                 Some("rebuild the guest with this version's SDK".to_owned())
             }
             Self::AbiVersion { .. } => Some("the guest's SDK is newer: update Sandpool".to_owned()),
+            Self::CompileLimit { .. } => {
+                Some("a module that you trust can have more: Module::builder() has the limits".to_owned())
+            }
             Self::Cache { .. } => {
                 Some("it must be yours alone (mode 0700); SANDPOOL_CACHE_DIR names another place".to_owned())
             }
@@ -208,9 +228,10 @@ impl Error {
             | Self::UnknownImport { .. }
             | Self::ImportType { .. }
             | Self::AbiVersion { .. }
-            | Self::Compile { .. } => ExitCode::Module,
+            | Self::Compile { .. }
+            | Self::CompileLimit { .. } => ExitCode::Module,
             Self::Grant { .. } => ExitCode::Grant,
-            Self::Invalid { .. } => ExitCode::Usage,
+            Self::Invalid { .. } | Self::Config { .. } => ExitCode::Usage,
             Self::Toolchain { .. } => ExitCode::Toolchain,
             Self::SupervisorLost(_) | Self::Pool(crate::PoolEnd::SupervisorLost) => ExitCode::SupervisorLost,
             Self::Pool(_) => ExitCode::Internal,

@@ -1,21 +1,21 @@
 //! What the owner of a run holds of it, whether it is a program's or a pool's: its supervisor, and the control socket.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::ipc::arena::Geometry;
+use crate::engine::compiler;
+use crate::supervisor;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
-use crate::supervisor::{self, ARGV0};
-use crate::{DirGrant, Error, Module, Result};
+use crate::{DirGrant, Error, Limits, Module, Result};
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
+static EXECUTABLE: RwLock<Option<PathBuf>> = RwLock::new(None);
 
-/// Must be the first call in `main` of every program that starts runs or pools.
+/// Must be the first call in `main` of every program that loads modules, or starts runs or pools.
 ///
 /// ```no_run
 /// fn main() -> sandpool::Result<()> {
@@ -27,18 +27,45 @@ static INITIALIZED: AtomicBool = AtomicBool::new(false);
 /// }
 /// ```
 ///
-/// Sandpool starts the program once more to be the supervisor of a run. This call then doesn't return. It has the
-/// role of `multiprocessing.freeze_support()`.
+/// Sandpool starts the program once more to be the supervisor of a run, or to compile a module. This call then doesn't
+/// return. It has the role of `multiprocessing.freeze_support()`. Without it, or
+/// [`set_executable`]:
+///
+/// ```
+/// let error = sandpool::Module::from_bytes("nothing", b"(module)").unwrap_err();
+/// assert!(matches!(error, sandpool::Error::NotInitialized));
+/// ```
 pub fn init() {
-    if std::env::args_os().next().as_deref() == Some(OsStr::new(ARGV0)) {
-        supervisor::main();
+    match std::env::args_os().next() {
+        Some(name) if name == supervisor::ARGV0 => supervisor::main(),
+        Some(name) if name == compiler::ARGV0 => compiler::child::main(),
+        _ => INITIALIZED.store(true, Ordering::Relaxed),
     }
-    INITIALIZED.store(true, Ordering::Relaxed);
 }
 
-const ARENA_MIN: u64 = 1 << 20;
-const ARENA_LIMIT: u64 = 1 << 40;
-const OBJECTS_MAX: u32 = 65_536;
+/// Sets the program that is to be the supervisor of runs and the compiler of modules, if not this one: it must call
+/// [`init`] first in `main`, and be built of the same version of Sandpool. The `sandpool` command is one.
+///
+/// It is for programs whose `main` isn't theirs: what another loads, tests. `multiprocessing.set_executable()` has the
+/// same role.
+///
+/// ```no_run
+/// sandpool::set_executable("/usr/bin/sandpool");
+/// let module = sandpool::Module::from_file("guest.wasm")?;
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+pub fn set_executable(program: impl Into<PathBuf>) {
+    *EXECUTABLE.write().unwrap_or_else(PoisonError::into_inner) = Some(program.into());
+}
+
+/// The program to start for what Sandpool does not do in this process.
+pub(crate) fn executable() -> Result<PathBuf> {
+    match &*EXECUTABLE.read().unwrap_or_else(PoisonError::into_inner) {
+        Some(program) => Ok(program.clone()),
+        None if INITIALIZED.load(Ordering::Relaxed) => Ok(PathBuf::from("/proc/self/exe")),
+        None => Err(Error::NotInitialized),
+    }
+}
 
 /// The settings of a run for which nothing was asked.
 pub(crate) fn defaults(role: Role) -> RunConfig {
@@ -47,10 +74,7 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         args: Vec::new(),
         env: Vec::new(),
         dirs: Vec::new(),
-        processes_max: 1024,
-        objects_max: OBJECTS_MAX,
-        arena_size: 1 << 30,
-        memory_max: 4 << 30,
+        limits: Limits::default(),
         on_deadlock: OnDeadlock::Kill,
     }
 }
@@ -63,16 +87,7 @@ pub(crate) fn grant(config: &mut RunConfig, grant: DirGrant) {
 /// Refuses settings that make no sense, and makes the paths of directories absolute.
 fn check(config: &mut RunConfig) -> Result<()> {
     let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
-    if config.processes_max == 0 || config.processes_max > Geometry::PROCESSES_LIMIT {
-        let hint = format!("between 1 and {}", Geometry::PROCESSES_LIMIT);
-        return invalid(format!("a run cannot have {} processes", config.processes_max), &hint);
-    }
-    if !(ARENA_MIN..=ARENA_LIMIT).contains(&config.arena_size) {
-        return invalid(
-            format!("an arena cannot have {} bytes", config.arena_size),
-            "between 1 MiB and 1 TiB",
-        );
-    }
+    config.limits.check()?;
     if config
         .args
         .iter()
@@ -103,23 +118,17 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     /// Starts a run, with these standard streams. Returns the descriptors that the supervisor hands over as well.
-    ///
-    /// `program` is to be the supervisor, if not this one.
     pub(crate) fn start(
-        program: Option<&Path>,
         config: &mut RunConfig,
         module: &Module,
         stdio: [BorrowedFd<'_>; 3],
     ) -> Result<(Self, Vec<OwnedFd>)> {
-        if program.is_none() && !INITIALIZED.load(Ordering::Relaxed) {
-            return Err(Error::NotInitialized);
-        }
+        let program = executable()?;
         check(config)?;
-        let program = program.unwrap_or(Path::new("/proc/self/exe"));
         let os = |what| move |source| Error::Os { what, source };
         let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
         let child = Command::new(program)
-            .arg0(ARGV0)
+            .arg0(supervisor::ARGV0)
             .env_clear()
             .stdin(theirs)
             .spawn()

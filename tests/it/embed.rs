@@ -3,10 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use sandpool::{Error, ExitStatus, Module, Run, RunBuilder, Trap};
+use sandpool::{Error, ExitStatus, Module, Run, Trap};
 
 use crate::procfs;
-use crate::support::sandpool_bin;
+use crate::support::load_text;
 
 /// A guest that does this, and prints nothing.
 fn module(body: &str) -> Module {
@@ -17,20 +17,13 @@ fn module(body: &str) -> Module {
             (memory (export "memory") 1)
             (func (export "_start") {body}))"#
     );
-    Module::from_bytes("guest", text.as_bytes()).unwrap()
+    load_text("guest", &text)
 }
 
 /// Sleeps for a minute by WASI's clock.
 const SLEEP: &str =
     "(i64.store (i32.const 24) (i64.const 60000000000)) (i32.store (i32.const 16) (i32.const 1))
     (drop (call $poll (i32.const 0) (i32.const 100) (i32.const 1) (i32.const 200)))";
-
-/// This program doesn't call `init` first in `main`, which is the test harness's. The command does.
-fn run(module: &Module) -> RunBuilder<'_> {
-    let mut builder = Run::builder(module);
-    builder.supervisor(sandpool_bin());
-    builder
-}
 
 #[test]
 fn a_summary_says_how_a_run_ended() {
@@ -39,7 +32,7 @@ fn a_summary_says_how_a_run_ended() {
         ("(call $exit (i32.const 300))", ExitStatus::Exited(44)),
         ("unreachable", ExitStatus::Trapped(Trap::Unreachable)),
     ] {
-        let summary = run(&module(body)).start().unwrap().wait().unwrap();
+        let summary = Run::builder(&module(body)).start().unwrap().wait().unwrap();
         assert_eq!((summary.status, summary.processes), (status, 1), "{body}");
         assert_eq!(summary.reports[0].name, "MainProcess");
         assert!(summary.peak_memory > 0);
@@ -52,7 +45,7 @@ fn many_runs_at_once() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let summary = run(&module).start().unwrap().wait().unwrap();
+                let summary = Run::builder(&module).start().unwrap().wait().unwrap();
                 assert_eq!(summary.status, ExitStatus::Exited(7));
             });
         }
@@ -62,7 +55,7 @@ fn many_runs_at_once() {
 #[test]
 fn another_thread_stops_a_run() {
     let module = module(SLEEP);
-    let started = run(&module).start().unwrap();
+    let started = Run::builder(&module).start().unwrap();
     let stopper = started.stopper();
     let stop = std::thread::spawn(move || stopper.stop(15));
     assert_eq!(started.wait().unwrap().status, ExitStatus::Signaled(15));
@@ -72,7 +65,7 @@ fn another_thread_stops_a_run() {
 #[test]
 fn a_run_that_is_dropped_is_gone() {
     let module = module(SLEEP);
-    let started = run(&module).start().unwrap();
+    let started = Run::builder(&module).start().unwrap();
     let supervisor = started.supervisor_pid();
     let guests = procfs::children(supervisor);
     assert_eq!(guests.len(), 1);
@@ -84,7 +77,7 @@ fn a_run_that_is_dropped_is_gone() {
 #[test]
 fn a_supervisor_that_is_killed_is_an_error() {
     let module = module(SLEEP);
-    let started = run(&module).start().unwrap();
+    let started = Run::builder(&module).start().unwrap();
     let supervisor = started.supervisor_pid();
     assert!(procfs::kill(supervisor, nix::sys::signal::Signal::SIGKILL, |_| true));
     let error = started.wait().unwrap_err();
@@ -94,12 +87,11 @@ fn a_supervisor_that_is_killed_is_an_error() {
 #[test]
 fn settings_that_make_no_sense_are_errors() {
     let module = module("");
-    assert!(matches!(Run::builder(&module).start(), Err(Error::NotInitialized)));
-    assert!(matches!(run(&module).processes_max(0).start(), Err(Error::Invalid { .. })));
-    assert!(matches!(run(&module).arena_size(100).start(), Err(Error::Invalid { .. })));
-    assert!(matches!(run(&module).env("A=B", "").start(), Err(Error::Invalid { .. })));
-    assert!(matches!(run(&module).arg("\0").start(), Err(Error::Invalid { .. })));
-    let missing = run(&module).dir("/no/such/folder".parse().unwrap()).start();
+    assert!(matches!(Run::builder(&module).processes_max(0).start(), Err(Error::Invalid { .. })));
+    assert!(matches!(Run::builder(&module).arena_size(100).start(), Err(Error::Invalid { .. })));
+    assert!(matches!(Run::builder(&module).env("A=B", "").start(), Err(Error::Invalid { .. })));
+    assert!(matches!(Run::builder(&module).arg("\0").start(), Err(Error::Invalid { .. })));
+    let missing = Run::builder(&module).dir("/no/such/folder".parse().unwrap()).start();
     assert!(matches!(missing, Err(Error::Grant { source, .. }) if source.kind() == io::ErrorKind::NotFound));
-    assert!(Duration::ZERO < run(&module).start().unwrap().wait().unwrap().wall);
+    assert!(Duration::ZERO < Run::builder(&module).start().unwrap().wait().unwrap().wall);
 }

@@ -17,7 +17,7 @@ use sandpool::{
 };
 
 use crate::procfs;
-use crate::support::{guest, sandpool_bin};
+use crate::support::{guest, load, load_text};
 
 /// Tasks without an SDK: each takes bytes and gives bytes.
 fn module() -> Module {
@@ -55,13 +55,12 @@ fn module() -> Module {
             (global.set $count (i32.add (global.get $count) (i32.const 1)))
             (i32.store (i32.const 64) (global.get $count))
             (drop (call $output (i32.const 64) (i32.const 4))) (i32.const 0)))"#;
-    Module::from_bytes("tasks", text.as_bytes()).unwrap()
+    load_text("tasks", text)
 }
 
-/// This program doesn't call `init` first in `main`, which is the test harness's. The command does.
 fn pool(module: &Module) -> PoolBuilder<'_> {
     let mut builder = Pool::builder(module);
-    builder.supervisor(sandpool_bin()).workers(2);
+    builder.workers(2);
     builder
 }
 
@@ -171,7 +170,7 @@ fn an_output_is_as_large_as_it_may_be() {
 fn a_worker_that_is_not_ready_in_time_ends_the_pool() {
     let text = r#"(module (memory (export "memory") 1) (start $loop) (func $loop (loop $l (br $l)))
         (func (export "sandpool_task_any") (param i32 i32) (result i32) (i32.const 0)))"#;
-    let module = Module::from_bytes("stuck", text.as_bytes()).unwrap();
+    let module = load_text("stuck", text);
     let error = pool(&module).start_timeout(Duration::from_millis(50)).build().unwrap_err();
     let Error::Pool(PoolEnd::Worker(why)) = error else { panic!("{error}") };
     assert_eq!(why, "it took longer than 50ms");
@@ -261,7 +260,7 @@ const ISOLATIONS: [Isolation; 2] = [Isolation::Worker, Isolation::Task];
 
 /// The tasks of a test guest.
 fn tasks() -> Module {
-    Module::from_file(guest("tasks")).unwrap()
+    load(guest("tasks"))
 }
 
 #[test]
@@ -340,7 +339,7 @@ fn ways_to_end(timeout: Duration) -> [(&'static str, Failure); 4] {
 
 #[test]
 fn wherever_and_however_a_task_ends_it_alone_fails() {
-    let module = Module::from_file(guest("task_crashes")).unwrap();
+    let module = load(guest("task_crashes"));
     let timeout = Duration::from_millis(100);
     for isolation in ISOLATIONS {
         let pool = pool(&module).isolation(isolation).task_timeout(timeout).build().unwrap();
@@ -381,7 +380,7 @@ fn wherever_and_however_a_task_ends_it_alone_fails() {
 
 #[test]
 fn an_initializer_that_fails_ends_the_pool_once_with_its_error() {
-    let module = Module::from_file(guest("task_crashes")).unwrap();
+    let module = load(guest("task_crashes"));
     for isolation in ISOLATIONS {
         for (how, why) in [
             ("error", "as it was told"),
@@ -459,7 +458,7 @@ fn what_is_done_when_workers_die_at_shutdown() {
 
 #[test]
 fn however_a_task_ends_at_shutdown_it_alone_fails() {
-    let module = Module::from_file(guest("task_crashes")).unwrap();
+    let module = load(guest("task_crashes"));
     let timeout = Duration::from_millis(100);
     for isolation in ISOLATIONS {
         for place in ["decode", "task", "encode"] {
@@ -489,7 +488,10 @@ fn limits_end_the_offender_only() {
         let exhausted = pool.submit::<(), ()>("exhaust", &()).unwrap();
         let too_large = pool.submit::<usize, Vec<u8>>("produce", &200_000).unwrap();
         let fits = pool.submit::<usize, Vec<u8>>("produce", &90_000).unwrap();
-        assert_eq!(exhausted.result().unwrap_err().cause, Failure::Ended(ExitStatus::Limited(Limit::Memory)));
+        assert_eq!(
+            exhausted.result().unwrap_err().cause,
+            Failure::Ended(ExitStatus::Limited(Limit::Memory(64 << 20)))
+        );
         assert_eq!(too_large.result().unwrap_err().cause, Failure::OutputTooLarge);
         assert_eq!(fits.result().unwrap().len(), 90_000);
     }
@@ -749,7 +751,6 @@ fn grants_are_what_tasks_have() {
 #[test]
 fn settings_of_pools_that_make_no_sense_are_errors() {
     let module = tasks();
-    assert!(matches!(Pool::builder(&module).build(), Err(Error::NotInitialized)));
     assert!(matches!(pool(&module).workers(0).build(), Err(Error::Invalid { .. })));
     assert!(matches!(pool(&module).processes_max(2).build(), Err(Error::Invalid { .. })));
     assert!(matches!(pool(&module).task_timeout(Duration::ZERO).build(), Err(Error::Invalid { .. })));

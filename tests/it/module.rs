@@ -191,7 +191,7 @@ fn tasks_that_are_none() {
 #[test]
 fn a_task_without_an_sdk() {
     let path = crate::support::repository().join("guest-sdk/abi/examples/upper.wat");
-    let module = sandpool::Module::from_file(path).unwrap();
+    let module = crate::support::load(path);
     let task = module.task("upper").unwrap();
     assert_eq!(
         (task.signature().as_str(), task.summary()),
@@ -230,7 +230,7 @@ fn inspect_describes_tasks() {
         assert_eq!((task(name).signature().as_str(), task(name).docs.as_str()), (signature, docs));
     }
     assert_eq!(found.abi_version, Some(1));
-    let module = sandpool::Module::from_file(crate::support::guest("tasks")).unwrap();
+    let module = crate::support::load(crate::support::guest("tasks"));
     assert_eq!(module.tasks(), found.tasks);
     assert_eq!(module.task("score").unwrap().name, "score");
     for (wrong, hint) in

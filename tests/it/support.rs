@@ -44,6 +44,21 @@ pub(crate) fn sandpool_bin() -> PathBuf {
     bin
 }
 
+/// Loads a module by the library. This program doesn't call `init` first in `main`, which is the test harness's; the
+/// command does.
+#[track_caller]
+pub(crate) fn load(module: impl AsRef<Path>) -> sandpool::Module {
+    sandpool::set_executable(sandpool_bin());
+    sandpool::Module::from_file(module).unwrap()
+}
+
+/// The same, from text.
+#[track_caller]
+pub(crate) fn load_text(name: &str, text: &str) -> sandpool::Module {
+    sandpool::set_executable(sandpool_bin());
+    sandpool::Module::from_bytes(name, text.as_bytes()).unwrap()
+}
+
 /// A guest of `tests/guests`, compiled.
 pub(crate) fn guest(name: &str) -> PathBuf {
     let target = std::env::var_os("SANDPOOL_GUEST_TARGET_DIR")

@@ -4,8 +4,9 @@
 //! and the file must belong to the effective user and be closed to all others, and neither may be a symbolic link.
 //! Everything happens relative to the opened folder, so it can't be exchanged for another one in between.
 //!
-//! A file is the artifact followed by a trailer: a magic word, and the SHA-256 of key and artifact. wasmtime reads
-//! the artifact as an ELF image, through offsets in its header, and ignores what follows. The checksum is for
+//! A file is the artifact, a summary of the module in JSON, the summary's length, and a trailer: a magic word, and the
+//! SHA-256 of the key and all that is before. wasmtime reads the artifact as an ELF image, through offsets in its header,
+//! and ignores what follows. The checksum is for
 //! accidents (a full disk, a power cut after the rename, a file copied over another): against them it is complete,
 //! and cheaper than an fsync at each insertion. It is verified once for each run by the process that opens the file,
 //! not by those that load it, and costs what reading the file does.
@@ -13,7 +14,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::hash::{Hash as _, Hasher};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -27,9 +28,11 @@ use wasmtime::Engine;
 use crate::cache_dirs::CacheDirs;
 use crate::{Error, Result};
 
-const MAGIC: &[u8; 8] = b"SPCACHE1";
+const MAGIC: &[u8; 8] = b"SPCACHE2";
 const SUM_LEN: usize = 32;
 const TRAILER_LEN: u64 = (MAGIC.len() + SUM_LEN) as u64;
+/// Bytes of the summary's length.
+const LENGTH_LEN: u64 = 8;
 
 /// The folder is kept below both of these.
 const ENTRIES_MAX: usize = 200;
@@ -61,6 +64,11 @@ impl Key {
     fn file_name(&self) -> String {
         format!("{}.cwasm", self.0)
     }
+}
+
+/// Names what an artifact must have been compiled with for this engine to load it.
+pub(crate) fn compatibility(engine: &Engine) -> String {
+    Key::of(engine, b"").0
 }
 
 /// Feeds a `Hash` into SHA-256: wasmtime describes its settings only by that trait.
@@ -101,9 +109,9 @@ impl Cache {
         }
     }
 
-    /// The artifact of this key, if there is one that can be trusted. Any other file counts as none: the module is
-    /// compiled again, and `put` replaces the file.
-    pub(crate) fn get(&self, key: &Key) -> Option<File> {
+    /// The artifact of this key and the summary that it was put with, if there is one that can be trusted. Any other file
+    /// counts as none: the module is compiled again, and `put` replaces the file.
+    pub(crate) fn get(&self, key: &Key) -> Option<(File, Vec<u8>)> {
         // O_NONBLOCK: opening a fifo must not wait.
         let mut file =
             self.open_at(&key.file_name(), OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).ok()?;
@@ -112,28 +120,40 @@ impl Cache {
             return None;
         }
         let len = metadata.len().checked_sub(TRAILER_LEN)?;
-        let sum = checksum(key, (&mut file).take(len)).ok()?;
+        let mut sha = Sha256::new_with_prefix(&key.0);
+        copy((&mut file).take(len), &mut sha, io::sink()).ok()?;
         let mut trailer = Vec::new();
         file.read_to_end(&mut trailer).ok()?;
-        if trailer.strip_prefix(MAGIC) != Some(sum.as_slice()) {
+        if trailer.strip_prefix(MAGIC) != Some(sha.finalize().as_slice()) {
             return None;
         }
+        let end = len.checked_sub(LENGTH_LEN)?;
+        let mut length = [0; LENGTH_LEN as usize];
+        file.read_exact_at(&mut length, end).ok()?;
+        let begin = end.checked_sub(u64::from_le_bytes(length))?;
+        let mut summary = vec![0; usize::try_from(end - begin).ok()?];
+        file.read_exact_at(&mut summary, begin).ok()?;
         // Eviction goes by age since the last use. Nothing depends on it.
         let _ = file.set_modified(SystemTime::now());
-        Some(file)
+        Some((file, summary))
     }
 
-    /// Keeps an artifact, and returns it as a read-only file.
-    pub(crate) fn put(&self, key: &Key, artifact: &[u8]) -> Result<File> {
+    /// Keeps an artifact and a summary of it, and returns it as a read-only file.
+    pub(crate) fn put(&self, key: &Key, artifact: impl io::Read, summary: &[u8]) -> Result<File> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let temporary = format!("{}.{}.{number}.tmp", key.0, std::process::id());
         let put = || {
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
             let mut file = self.open_at(&temporary, flags, Mode::from_bits_truncate(0o600))?;
-            file.write_all(artifact)?;
+            let mut sha = Sha256::new_with_prefix(&key.0);
+            copy(
+                artifact.chain(summary).chain(&(summary.len() as u64).to_le_bytes()[..]),
+                &mut sha,
+                &mut file,
+            )?;
             file.write_all(MAGIC)?;
-            file.write_all(&checksum(key, artifact)?)?;
+            file.write_all(&sha.finalize())?;
             // Opened before it has its name, so that it is this file and no other.
             let artifact = self.open_at(&temporary, OFlag::O_RDONLY, Mode::empty())?;
             fcntl::renameat(&self.dir, temporary.as_str(), &self.dir, key.file_name().as_str())?;
@@ -184,21 +204,22 @@ fn refuse_others(file: &File) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
 }
 
-fn checksum(key: &Key, mut artifact: impl io::Read) -> io::Result<[u8; SUM_LEN]> {
-    struct Sink(Sha256);
-    impl io::Write for Sink {
+/// Copies all that there is to read, and hashes it on the way.
+fn copy(from: impl io::Read, sha: &mut Sha256, to: impl io::Write) -> io::Result<()> {
+    struct Tee<'a, W>(&'a mut Sha256, W);
+    impl<W: io::Write> io::Write for Tee<'_, W> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
+            let written = self.1.write(bytes)?;
+            self.0.update(bytes.get(..written).unwrap_or_default());
+            Ok(written)
         }
 
         fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+            self.1.flush()
         }
     }
-    let mut sink = Sink(Sha256::new_with_prefix(&key.0));
-    io::copy(&mut artifact, &mut sink)?;
-    Ok(sink.0.finalize().into())
+    io::copy(&mut io::BufReader::with_capacity(128 << 10, from), &mut Tee(sha, to))?;
+    Ok(())
 }
 
 /// Names that this cache makes. A folder given by SANDPOOL_CACHE_DIR may hold other things.
@@ -252,8 +273,9 @@ mod tests {
     fn what_is_put_is_got() {
         let (_folder, cache) = cache();
         assert!(cache.get(&key()).is_none());
-        cache.put(&key(), b"artifact").unwrap();
-        let mut file = cache.get(&key()).unwrap();
+        cache.put(&key(), &b"artifact"[..], b"summary").unwrap();
+        let (mut file, summary) = cache.get(&key()).unwrap();
+        assert_eq!(summary, b"summary");
         assert!(file.write_all(b"x").is_err(), "read-only");
         assert_eq!(fs::read_dir(&cache.path).unwrap().count(), 1, "no temporary file is left");
     }
@@ -263,15 +285,15 @@ mod tests {
         let (_folder, cache) = cache();
         let engine = crate::engine::config::engine().unwrap();
         let artifact = engine.precompile_module(br#"(module (func (export "_start")))"#).unwrap();
-        cache.put(&key(), &artifact).unwrap();
-        let module = crate::engine::load(&engine, cache.get(&key()).unwrap()).unwrap();
+        cache.put(&key(), artifact.as_slice(), b"summary").unwrap();
+        let module = crate::engine::load(&engine, cache.get(&key()).unwrap().0).unwrap();
         assert!(module.get_export("_start").is_some());
     }
 
     #[test]
     fn a_damaged_file_is_none() {
         let (_folder, cache) = cache();
-        cache.put(&key(), b"artifact").unwrap();
+        cache.put(&key(), &b"artifact"[..], b"summary").unwrap();
         let path = cache.path.join(key().file_name());
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
@@ -295,7 +317,7 @@ mod tests {
     fn files_open_to_others_and_links_are_none() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
         let (_folder, cache) = cache();
-        cache.put(&key(), b"artifact").unwrap();
+        cache.put(&key(), &b"artifact"[..], b"summary").unwrap();
         let path = cache.path.join(key().file_name());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(cache.get(&key()).is_none());

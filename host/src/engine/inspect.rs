@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use wasmparser::{
     BinaryReaderError, Chunk, CompositeInnerType, Encoding, ExternalKind, FuncType, MemoryType, Parser,
     Payload, TypeRef,
@@ -14,10 +15,19 @@ use crate::engine::known::{self, Function};
 use crate::{Error, Result};
 
 /// The most bytes that are read of a module's file. It is WebAssembly's own usual limit for a module.
-const MODULE_MAX: u64 = 1 << 30;
+pub(crate) const MODULE_MAX: u64 = 1 << 30;
 
 /// The most characters that are shown of a name that a module contains.
 const SHOWN_MAX: usize = 200;
+
+/// The most imports, and the most exports, that a module may have to be looked at.
+const LISTED_MAX: usize = 100_000;
+
+/// For how many imports that there aren't the nearest one is looked for, which takes a while.
+const NEAREST_SOUGHT_MAX: usize = 100;
+
+/// The most parameters and results of which a function's type is written out.
+const TYPES_SHOWN_MAX: usize = 50;
 
 /// The most lines that are kept of a task's documentation.
 const DOCS_LINES_MAX: usize = 1000;
@@ -116,7 +126,7 @@ pub struct ExportInfo {
 /// }
 /// # Ok::<(), sandpool::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskInfo {
     /// Its name.
@@ -146,6 +156,18 @@ impl TaskInfo {
         }
     }
 
+    /// This, whoever it comes from, made fit for a terminal.
+    pub(crate) fn into_printable(self) -> Self {
+        let text = |text: Option<String>| text.map(|text| printable(&text));
+        Self {
+            name: printable(&self.name),
+            input: text(self.input),
+            output: text(self.output),
+            error: text(self.error),
+            docs: docs_text(&self.docs),
+        }
+    }
+
     /// The first line of its documentation.
     #[must_use]
     pub fn summary(&self) -> &str {
@@ -161,25 +183,23 @@ impl Inspection {
     /// module, or is damaged.
     pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = read(path)?;
-        let name = display_name(path);
-        Self::of_wasm(&name, &to_wasm(&name, &bytes)?)
+        let bytes = read(path, MODULE_MAX)?;
+        let known = known::functions()?;
+        let found = if bytes.len() as u64 > MODULE_MAX {
+            Err(("it is larger than 1 GiB".to_owned(), None))
+        } else {
+            to_wasm(&bytes).and_then(|wasm| Self::of_wasm(&known, &wasm))
+        };
+        found.map_err(|(problem, hint)| Error::NotAModule {
+            name: display_name(path),
+            problem,
+            hint: hint.map(str::to_owned),
+        })
     }
 
-    /// Reads a module in binary form.
-    pub(crate) fn of_wasm(name: &str, wasm: &[u8]) -> Result<Self> {
-        Self::with_known(&known::functions()?, name, wasm)
-    }
-
-    /// The same, without whether Sandpool provides what the module imports.
-    pub(crate) fn of_known_wasm(name: &str, wasm: &[u8]) -> Result<Self> {
-        Self::with_known(&[], name, wasm)
-    }
-
-    fn with_known(functions: &[Function], name: &str, wasm: &[u8]) -> Result<Self> {
-        Reader::new(functions, wasm.len())
-            .read(wasm)
-            .map_err(|(problem, hint)| not_a_module(name, problem, hint))
+    /// Reads a module in binary form. What it imports is compared with these functions.
+    pub(crate) fn of_wasm(known: &[Function], wasm: &[u8]) -> Result<Self, Problem> {
+        Reader::new(known, wasm.len()).read(wasm)
     }
 }
 
@@ -188,28 +208,25 @@ pub(crate) fn display_name(path: &Path) -> String {
     printable(&path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
 }
 
-/// Reads a whole file of bounded size.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let read = || {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MODULE_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MODULE_MAX {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 GiB"));
-        }
-        Ok(bytes)
-    };
-    read().map_err(|source| Error::Read { path: path.to_owned(), source })
-}
-
-pub(crate) fn not_a_module(name: &str, problem: impl Into<String>, hint: Option<&str>) -> Error {
-    Error::NotAModule { name: name.to_owned(), problem: problem.into(), hint: hint.map(str::to_owned) }
+/// Reads a whole file; of a larger one, a byte more than this, so that it is seen to be.
+pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes));
+    read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok(bytes)
 }
 
 /// Text from a module made fit for a terminal: no control characters, and not too much of it.
 pub(crate) fn printable(text: &str) -> String {
+    printable_up_to(SHOWN_MAX, text)
+}
+
+/// The same, with another length.
+pub(crate) fn printable_up_to(chars_max: usize, text: &str) -> String {
     let mut shown = String::new();
     for (at, c) in text.chars().enumerate() {
-        if at == SHOWN_MAX {
+        if at == chars_max {
             shown.push('…');
             break;
         }
@@ -220,10 +237,13 @@ pub(crate) fn printable(text: &str) -> String {
 
 const BUILD_WASIP1: &str = "build the guest for wasm32-wasip1, as `sandpool build` does";
 
+/// What is wrong with a module, and what to do about it.
+pub(crate) type Problem = (String, Option<&'static str>);
+
 /// The module in binary form, whether it came so or as text; or what the file looks like instead.
-pub(crate) fn to_wasm<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+pub(crate) fn to_wasm(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
     const MAGIC: &[u8] = b"\0asm";
-    let refuse = |problem: &str, hint: &str| Err(not_a_module(name, problem, Some(hint)));
+    let refuse = |problem: &str, hint| Err((problem.to_owned(), Some(hint)));
     match bytes {
         [] => refuse("the file is empty", BUILD_WASIP1),
         [b'\0', b'a', b's', b'm', ..] => Ok(bytes.into()),
@@ -233,8 +253,9 @@ pub(crate) fn to_wasm<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>> 
         [0x1f, 0x8b, ..] => refuse("it is compressed with gzip", "unpack it first"),
         [b'#', b'!', ..] => refuse("it is a script", BUILD_WASIP1),
         _ => match wat::Detect::from_bytes(bytes) {
-            wat::Detect::WasmText => wat::parse_bytes(bytes)
-                .map_err(|error| not_a_module(name, wat_problem(&error.to_string()), None)),
+            wat::Detect::WasmText => {
+                wat::parse_bytes(bytes).map_err(|error| (wat_problem(&error.to_string()), None))
+            }
             _ if std::str::from_utf8(bytes).is_ok() => {
                 refuse("it is text, but not WebAssembly text", "give a .wasm or .wat file")
             }
@@ -252,8 +273,6 @@ fn wat_problem(drawn: &str) -> String {
         None => problem,
     }
 }
-
-type Problem = (String, Option<&'static str>);
 
 /// Collects an [`Inspection`] section by section.
 struct Reader<'a> {
@@ -320,6 +339,9 @@ impl<'a> Reader<'a> {
                 }
                 other => self.section(&other).map_err(malformed)?,
             }
+            if self.found.imports.len() > LISTED_MAX || self.found.exports.len() > LISTED_MAX {
+                return Err((format!("it has more than {LISTED_MAX} imports or exports"), None));
+            }
         }
     }
 
@@ -334,7 +356,7 @@ impl<'a> Reader<'a> {
                 }
             }
             Payload::ImportSection(section) => {
-                for import in section.clone().into_imports() {
+                for import in section.clone().into_imports().take(LISTED_MAX + 1) {
                     let import = import?;
                     self.import(import.module, import.name, import.ty);
                 }
@@ -351,7 +373,7 @@ impl<'a> Reader<'a> {
                 }
             }
             Payload::ExportSection(section) => {
-                for export in section.clone() {
+                for export in section.clone().into_iter().take(LISTED_MAX + 1) {
                     let export = export?;
                     let ty = self.export_type(export.kind, export.index);
                     self.found.exports.push(ExportInfo { name: printable(export.name), ty });
@@ -390,6 +412,7 @@ impl<'a> Reader<'a> {
         let provision = match known {
             Some(function) if function.signature == ty => Provision::Provided,
             Some(function) => Provision::Mismatch { expected: function.signature.clone() },
+            None if self.found.imports.len() >= NEAREST_SOUGHT_MAX => Provision::Unknown { nearest: None },
             None => Provision::Unknown { nearest: known::nearest(self.known, module, name) },
         };
         self.found.imports.push(ImportInfo {
@@ -429,6 +452,9 @@ impl<'a> Reader<'a> {
 
     fn function_type(&self, index: u32) -> String {
         match self.types.get(index as usize) {
+            Some(Some(ty)) if ty.params().len() + ty.results().len() > TYPES_SHOWN_MAX => {
+                format!("{} parameters, {} results", ty.params().len(), ty.results().len())
+            }
             Some(Some(ty)) => known::signature(ty.params(), ty.results()),
             _ => "a function of a type that is not there".to_owned(),
         }
@@ -504,7 +530,7 @@ mod tests {
                 (func (export "sandpool_task_cut")) (func (export "task_d")))"#,
         )
         .unwrap();
-        let tasks = Inspection::of_wasm("m", &module).unwrap().tasks;
+        let tasks = Inspection::of_wasm(&[], &module).unwrap().tasks;
         let shown: Vec<_> = tasks.iter().map(|task| (task.signature(), task.summary())).collect();
         let expected =
             [("a", ""), ("b(In, u8) -> Result<Out, E>", "First\\u{1b}."), ("c(In)", ""), ("cut", "")];
@@ -519,19 +545,16 @@ mod tests {
                        (memory (export "memory") 1) (func (export "_start") call 0 drop))"#,
         )
         .unwrap();
-        assert_eq!(Inspection::of_wasm("m", &whole).unwrap().exports.len(), 2);
+        assert_eq!(Inspection::of_wasm(&[], &whole).unwrap().exports.len(), 2);
         for len in 0..whole.len() {
             let cut = whole.get(..len).unwrap();
-            let read = to_wasm("m", cut).and_then(|wasm| Inspection::of_wasm("m", &wasm));
+            let read = to_wasm(cut).and_then(|wasm| Inspection::of_wasm(&[], &wasm));
             match read {
                 Ok(found) => assert!(found.exports.is_empty(), "cut at {len}: {found:?}"),
-                Err(Error::NotAModule { problem, .. }) => {
-                    assert!(
-                        problem.contains("truncated") || problem.contains("empty"),
-                        "cut at {len}: {problem}"
-                    );
-                }
-                Err(other) => panic!("cut at {len}: {other:?}"),
+                Err((problem, _)) => assert!(
+                    problem.contains("truncated") || problem.contains("empty"),
+                    "cut at {len}: {problem}"
+                ),
             }
         }
     }

@@ -2,20 +2,29 @@
 //!
 //! ```text
 //!   file.wasm / file.wat
-//!        │ inspect: parse once, list imports and exports        (no code is looked at)
-//!        │ module:  refuse what can't run, in plain words
+//!        │ module: is it in the cache? if not:
 //!        ▼
-//!   config: one engine configuration ── compile ──► cache: ~/.cache/sandpool/modules/<hash>.cwasm
-//!                                                            │ an open, verified, read-only file
-//!                                                            ▼
-//!                                            supervisor: load, then fork
+//!   compiler: a process of its own, with limits
+//!        │ inspect: parse once, list imports and exports        (no code is looked at)
+//!        │ check:   refuse what can't run, in plain words
+//!        │ config:  one engine configuration; compile
+//!        ▼
+//!   cache: ~/.cache/sandpool/modules/<hash>.cwasm
+//!        │ an open, verified, read-only file
+//!        ▼
+//!   supervisor: load, then fork
 //! ```
 //!
-//! Compilation uses many threads, so it happens in the embedder's process and never in one that forks. What
-//! crosses over is a file descriptor of the compiled artifact. Compiled code is trusted code: it only ever comes
-//! out of [`cache`], which trusts no file that another user could have written.
+//! Compilation uses many threads, so it happens in no process that forks; and what is compiled is trusted by nobody, so it
+//! happens not in the embedder's either. What crosses over to a supervisor is a file descriptor of the artifact,
+//! which only ever comes out of [`cache`], which trusts no file that another user could have written.
+//!
+//! `inspect` also runs in the caller's process, for [`Inspection::of_file`]: it is safe Rust, looks at no code, takes no
+//! more time and memory than the file's size bounds, and nothing of what it finds is run.
 
 pub(crate) mod cache;
+mod check;
+pub(crate) mod compiler;
 pub(crate) mod config;
 mod inspect;
 mod known;
@@ -24,5 +33,5 @@ pub(crate) mod trap;
 
 pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
 pub(crate) use known::nearest_name;
-pub use module::Module;
 pub(crate) use module::load;
+pub use module::{CompileLimit, Module, ModuleBuilder};

@@ -1,16 +1,17 @@
 //! A module that was checked and compiled, ready to be handed to a supervisor.
 
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
-use sandpool_abi::ABI_VERSION;
-use wasmparser::Validator;
 use wasmtime::Engine;
 
-use crate::engine::cache::{Cache, Key};
-use crate::engine::inspect::{self, Inspection, Provision, TaskInfo, not_a_module};
+use crate::engine::cache::{Cache, Key, compatibility};
+use crate::engine::compiler::{self, Limits, Summary};
+use crate::engine::inspect::{self, TaskInfo};
 use crate::engine::{config, known};
-use crate::{Error, Result, sys};
+use crate::{Error, Result, owner, sys};
 
 /// A guest program: checked, compiled, and kept in the user's cache for the next time.
 ///
@@ -20,6 +21,9 @@ use crate::{Error, Result, sys};
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 ///
+/// Nobody trusts a module, so a process of its own parses, checks and compiles it, with limits
+/// ([`builder`](Self::builder)): this program, started once more, which is why it must call [`init`](crate::init).
+///
 /// Compiling takes seconds for large modules and uses all processors; loading what is in the cache takes
 /// milliseconds. The cache is `$SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool/modules`, else
 /// `~/.cache/sandpool/modules`.
@@ -27,25 +31,45 @@ use crate::{Error, Result, sys};
 pub struct Module {
     name: String,
     artifact: File,
-    /// Whether it is a program, beside the tasks that it has.
-    is_program: bool,
-    tasks: Vec<TaskInfo>,
+    summary: Summary,
 }
 
 impl Module {
-    /// Loads a file, `.wasm` or `.wat` text.
-    ///
-    /// # Errors
-    /// [`Error::Read`] for a file that can't be read, else as [`from_bytes`](Self::from_bytes).
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let bytes = inspect::read(path)?;
-        Self::from_bytes(inspect::display_name(path), &bytes)
-    }
-
-    /// Loads a module from memory, binary or text. The name stands for it in messages.
+    /// Settings for loading a module: how much compiling it may take.
     ///
     /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> sandpool::Result<()> {
+    /// # let upload = Vec::new();
+    /// let mut builder = sandpool::Module::builder();
+    /// builder.size_max(10 << 20).compile_time_max(Duration::from_secs(10));
+    /// match builder.load("upload", &upload) {
+    ///     Ok(module) => println!("{} tasks", module.tasks().len()),
+    ///     Err(sandpool::Error::CompileLimit { limit, .. }) => println!("refused: {limit}"),
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn builder() -> ModuleBuilder {
+        ModuleBuilder { limits: Limits::default() }
+    }
+
+    /// Loads a file, `.wasm` or `.wat` text, with the settings that [`builder`](Self::builder) begins with.
+    ///
+    /// # Errors
+    /// As [`ModuleBuilder::load_file`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().load_file(path)
+    }
+
+    /// Loads a module from memory, binary or text, with the settings that [`builder`](Self::builder) begins with. The name
+    /// stands for it in messages.
+    ///
+    /// ```no_run
+    /// # sandpool::init();
     /// let module = sandpool::Module::from_bytes(
     ///     "nothing",
     ///     br#"(module (memory (export "memory") 1) (func (export "_start")))"#,
@@ -55,31 +79,9 @@ impl Module {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotAModule`], [`Error::AbiVersion`], [`Error::UnknownImport`], [`Error::ImportType`],
-    /// [`Error::MissingExport`] (of `memory`, or of `_start` if it has no tasks either) or [`Error::Compile`] for a module that can't run here, and [`Error::Cache`].
+    /// As [`ModuleBuilder::load`].
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
-        let name = name.into();
-        let engine = config::engine()?;
-        let cache = Cache::open()?;
-        let key = Key::of(&engine, bytes);
-        // Only modules that passed every check are in the cache, and all that the checks depend on is in the key.
-        if let Some(artifact) = cache.get(&key) {
-            let found = Inspection::of_known_wasm(&name, &inspect::to_wasm(&name, bytes)?)?;
-            return Ok(Self::new(name, artifact, found));
-        }
-        let wasm = inspect::to_wasm(&name, bytes)?;
-        let found = check(&name, &wasm)?;
-        let compiled = engine.precompile_module(&wasm).map_err(|error| Error::Compile {
-            name: name.clone(),
-            problem: inspect::printable(&format!("{error:#}")),
-        })?;
-        let artifact = cache.put(&key, &compiled)?;
-        Ok(Self::new(name, artifact, found))
-    }
-
-    fn new(name: String, artifact: File, found: Inspection) -> Self {
-        let is_program = found.exports.iter().any(|export| export.name == START);
-        Self { name, artifact, is_program, tasks: found.tasks }
+        Self::builder().load(name, bytes)
     }
 
     /// The file's name, or the one given to [`from_bytes`](Self::from_bytes).
@@ -91,7 +93,7 @@ impl Module {
     /// Its tasks, in order of their names.
     #[must_use]
     pub fn tasks(&self) -> &[TaskInfo] {
-        &self.tasks
+        &self.summary.tasks
     }
 
     /// The task of this name.
@@ -105,13 +107,13 @@ impl Module {
     /// # Errors
     /// [`Error::UnknownTask`] if it has none.
     pub fn task(&self, name: &str) -> Result<&TaskInfo> {
-        let names = || self.tasks.iter().map(|task| task.name.as_str());
-        self.tasks.iter().find(|task| task.name == name).ok_or_else(|| Error::UnknownTask {
+        let names = || self.summary.tasks.iter().map(|task| task.name.as_str());
+        self.summary.tasks.iter().find(|task| task.name == name).ok_or_else(|| Error::UnknownTask {
             name: self.name.clone(),
             task: inspect::printable(name),
             hint: match known::nearest_name(names(), name) {
                 Some(nearest) => Some(format!("the nearest that there is: {nearest}")),
-                None if self.tasks.is_empty() => {
+                None if self.summary.tasks.is_empty() => {
                     Some("a task is a function with #[sandpool_guest::task]; this module has none".to_owned())
                 }
                 None => Some(format!(
@@ -124,7 +126,7 @@ impl Module {
 
     /// Refuses a module that has tasks only.
     pub(crate) fn require_program(&self) -> Result<()> {
-        if self.is_program { Ok(()) } else { Err(Error::NotAProgram { name: self.name.clone() }) }
+        if self.summary.is_program { Ok(()) } else { Err(Error::NotAProgram { name: self.name.clone() }) }
     }
 
     /// The compiled module: a read-only file for [`load`].
@@ -133,114 +135,119 @@ impl Module {
     }
 }
 
+/// How much loading a module may take. Made by [`Module::builder`].
+///
+/// What is in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
+/// [`size_max`](Self::size_max) holds for it as well.
+#[derive(Debug, Clone)]
+pub struct ModuleBuilder {
+    limits: Limits,
+}
+
+impl ModuleBuilder {
+    /// The most bytes that the module may have. The default is 1 GiB.
+    pub fn size_max(&mut self, bytes: u64) -> &mut Self {
+        self.limits.size = bytes;
+        self
+    }
+
+    /// How long compiling may take. The default is 5 minutes; of a module of 26 MB, it takes 4 seconds on two processors.
+    pub fn compile_time_max(&mut self, time: Duration) -> &mut Self {
+        self.limits.time = time;
+        self
+    }
+
+    /// How much time of all processors together compiling may take, in whole seconds; parts of one are added up to one. The
+    /// default is 10 minutes.
+    pub fn compile_cpu_max(&mut self, time: Duration) -> &mut Self {
+        self.limits.cpu = time;
+        self
+    }
+
+    /// How much memory compiling may take, in bytes. The default is 4 GiB.
+    pub fn compile_memory_max(&mut self, bytes: u64) -> &mut Self {
+        self.limits.memory = bytes;
+        self
+    }
+
+    /// The most bytes that the compiled module may have. The default is 1 GiB.
+    pub fn artifact_max(&mut self, bytes: u64) -> &mut Self {
+        self.limits.artifact = bytes;
+        self
+    }
+
+    /// Loads a file, `.wasm` or `.wat` text.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for a file that can't be read, else as [`load`](Self::load).
+    pub fn load_file(&self, path: impl AsRef<Path>) -> Result<Module> {
+        let path = path.as_ref();
+        let bytes = inspect::read(path, self.limits.size)?;
+        self.load(inspect::display_name(path), &bytes)
+    }
+
+    /// Loads a module from memory, binary or text. The name stands for it in messages.
+    ///
+    /// # Errors
+    /// [`Error::NotInitialized`]; [`Error::NotAModule`], [`Error::AbiVersion`], [`Error::UnknownImport`],
+    /// [`Error::ImportType`], [`Error::MissingExport`] (of `memory`, or of `_start` if it has no tasks either) or
+    /// [`Error::Compile`] for a module that can't run here; [`Error::CompileLimit`] for one that takes too much;
+    /// [`Error::Cache`] and [`Error::Os`].
+    pub fn load(&self, name: impl Into<String>, bytes: &[u8]) -> Result<Module> {
+        let name = name.into();
+        // Whether or not it turns out to be needed: that a cache is empty should change nothing but the time.
+        let program = owner::executable()?;
+        if bytes.len() as u64 > self.limits.size {
+            return Err(Error::CompileLimit { name, limit: CompileLimit::Size(self.limits.size) });
+        }
+        let engine = config::engine()?;
+        let cache = Cache::open()?;
+        let key = Key::of(&engine, bytes);
+        // Only modules that passed every check are in the cache, and all that the checks depend on is in the key.
+        if let Some((artifact, summary)) = cache.get(&key)
+            && let Ok(summary) = serde_json::from_slice(&summary)
+        {
+            return Ok(Module { name, artifact, summary });
+        }
+        let (summary, artifact) =
+            compiler::owner::compile(&program, &name, bytes, compatibility(&engine), &self.limits)?;
+        let described = serde_json::to_vec(&summary)
+            .map_err(|error| Error::Os { what: "describe the module", source: error.into() })?;
+        let artifact = cache.put(&key, artifact, &described)?;
+        Ok(Module { name, artifact, summary })
+    }
+}
+
+/// What a module has exceeded: the limits of [`ModuleBuilder`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CompileLimit {
+    /// Bytes of the module.
+    Size(u64),
+    /// Time that compiling takes.
+    Time(Duration),
+    /// Time of all processors that compiling takes.
+    Cpu(Duration),
+    /// Bytes of memory that compiling takes.
+    Memory(u64),
+    /// Bytes of the compiled module.
+    Artifact(u64),
+}
+
+impl fmt::Display for CompileLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size(bytes) => write!(f, "it has more than {bytes} bytes"),
+            Self::Time(time) => write!(f, "it takes longer than {time:?}"),
+            Self::Cpu(time) => write!(f, "it takes more than {time:?} of processor time"),
+            Self::Memory(bytes) => write!(f, "it takes more than {bytes} bytes of memory"),
+            Self::Artifact(bytes) => write!(f, "its machine code takes more than {bytes} bytes"),
+        }
+    }
+}
+
 /// Makes compiled code runnable in this process, without any thread. The file is a [`Module::artifact`].
 pub(crate) fn load(engine: &Engine, artifact: File) -> Result<wasmtime::Module> {
     sys::artifact::map(engine, artifact)
         .map_err(|error| Error::Supervisor(format!("the compiled module does not load: {error:#}")))
-}
-
-/// Refuses what can't run here. The version comes first: it explains strange imports.
-fn check(name: &str, wasm: &[u8]) -> Result<Inspection> {
-    let found = Inspection::of_wasm(name, wasm)?;
-    check_version(name, &found)?;
-    check_memories(name, &found)?;
-    check_imports(name, &found)?;
-    check_exports(name, &found)?;
-    Validator::new_with_features(config::FEATURES).validate_all(wasm).map_err(|error| {
-        let (problem, _) = inspect::malformed(error);
-        not_a_module(
-            name,
-            problem,
-            Some("Sandpool runs WebAssembly 3.0 without GC, exceptions and 64-bit memories"),
-        )
-    })?;
-    Ok(found)
-}
-
-fn check_version(name: &str, found: &Inspection) -> Result<()> {
-    match found.abi_version {
-        Some(guest) if guest != ABI_VERSION => {
-            Err(Error::AbiVersion { name: name.to_owned(), guest, host: ABI_VERSION })
-        }
-        None if found.custom_sections.iter().any(|section| section == sandpool_abi::ABI_SECTION) => {
-            let problem = format!("its section {} is too short", sandpool_abi::ABI_SECTION);
-            Err(not_a_module(name, problem, Some("build or copy it again")))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_memories(name: &str, found: &Inspection) -> Result<()> {
-    const HINT: &str =
-        "build the guest for wasm32-wasip1, without threads: Sandpool's processes run in parallel";
-    if found.memories.iter().any(|memory| memory.shared) {
-        return Err(not_a_module(name, "it uses threads (a shared memory)", Some(HINT)));
-    }
-    if found.memories.iter().any(|memory| memory.imported) {
-        return Err(not_a_module(name, "it imports its memory", Some("link it without --import-memory")));
-    }
-    Ok(())
-}
-
-fn check_imports(name: &str, found: &Inspection) -> Result<()> {
-    for import in &found.imports {
-        let name = name.to_owned();
-        let full = format!("{}.{}", import.module, import.name);
-        match &import.provision {
-            Provision::Provided => {}
-            Provision::Unknown { nearest } => {
-                return Err(Error::UnknownImport { name, import: full, nearest: nearest.clone() });
-            }
-            Provision::Mismatch { expected } => {
-                let (found, expected) = (import.ty.clone(), expected.clone());
-                return Err(Error::ImportType { name, import: full, found, expected });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What a program begins with.
-const START: &str = "_start";
-/// What a module without that may have to be called first.
-const INITIALIZE: &str = "_initialize";
-/// The type of a task.
-const TASK: &str = "(i32, i32) -> i32";
-/// The longest name of a task, in bytes.
-const TASK_NAME_MAX: usize = 127;
-
-fn check_exports(name: &str, found: &Inspection) -> Result<()> {
-    let is_program = found.tasks.is_empty() || found.exports.iter().any(|export| export.name == START);
-    if is_program {
-        require(name, found, START)?;
-    }
-    require(name, found, "memory")?;
-    for export in &found.exports {
-        let task = export.name.strip_prefix(sandpool_abi::task::EXPORT_PREFIX);
-        let expected = match export.name.as_str() {
-            START | INITIALIZE => "() -> ()",
-            "memory" => "memory",
-            _ if task.is_some() => TASK,
-            _ => continue,
-        };
-        if export.ty != expected {
-            let problem = format!("its export {} is {}, not {expected}", export.name, export.ty);
-            return Err(not_a_module(name, problem, None));
-        }
-        if task.is_some_and(|task| task.is_empty() || task.len() > TASK_NAME_MAX) {
-            let problem = format!(
-                "the name of its task {} is empty, or longer than {TASK_NAME_MAX} bytes",
-                export.name
-            );
-            return Err(not_a_module(name, problem, Some("give the task another name")));
-        }
-    }
-    Ok(())
-}
-
-fn require(name: &str, found: &Inspection, export: &'static str) -> Result<()> {
-    if found.exports.iter().any(|candidate| candidate.name == export) {
-        return Ok(());
-    }
-    Err(Error::MissingExport { name: name.to_owned(), export })
 }

@@ -20,7 +20,6 @@ pub(crate) mod wire;
 
 use std::fmt;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -42,7 +41,7 @@ pub use self::wire::{Isolation, Output};
 use crate::engine::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, Module, Result, codec};
+use crate::{DirGrant, Error, ExitStatus, Limits, Module, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -105,7 +104,6 @@ impl std::str::FromStr for Format {
 pub struct PoolBuilder<'a> {
     module: &'a Module,
     config: RunConfig,
-    supervisor: Option<PathBuf>,
     workers: Option<usize>,
     setup: Setup,
     rules: Rules,
@@ -166,9 +164,25 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// The most linear memory that a worker may have, in bytes. The default is what 32 bits address, 4 GiB.
+    /// What its processes may use. It stands for all limits that were set before.
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// # let module = sandpool::Module::from_file("guest.wasm")?;
+    /// let limits = sandpool::Limits { open_files_max: 16, ..sandpool::Limits::from_file("sandpool.toml")? };
+    /// sandpool::Pool::builder(&module).limits(limits);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits(&mut self, limits: Limits) -> &mut Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// [`Limits::memory_max`]: the most linear memory that a worker may have, in bytes. The default is what 32 bits
+    /// address, 4 GiB.
     pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
-        self.config.memory_max = bytes;
+        self.config.limits.memory_max = bytes;
         self
     }
 
@@ -185,16 +199,15 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// The size of the memory that inputs and outputs go through, in bytes. Only what is used takes memory. The default is
-    /// 1 GiB.
+    /// [`Limits::arena_size`]: the size of the memory that inputs and outputs go through, in bytes. The default is 1 GiB.
     pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
-        self.config.arena_size = bytes;
+        self.config.limits.arena_size = bytes;
         self
     }
 
-    /// How many processes there may be, those included that tasks start. The default is 1024.
+    /// [`Limits::processes_max`]: how many processes there may be, those included that tasks start. The default is 1024.
     pub fn processes_max(&mut self, processes: u32) -> &mut Self {
-        self.config.processes_max = processes;
+        self.config.limits.processes_max = processes;
         self
     }
 
@@ -207,12 +220,6 @@ impl PoolBuilder<'_> {
     /// Grants a directory. Tasks see no other.
     pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
         owner::grant(&mut self.config, grant);
-        self
-    }
-
-    /// The program that is to be the supervisor, as for a [`Run`](crate::RunBuilder::supervisor).
-    pub fn supervisor(&mut self, program: impl AsRef<Path>) -> &mut Self {
-        self.supervisor = Some(program.as_ref().to_owned());
         self
     }
 
@@ -230,8 +237,8 @@ impl PoolBuilder<'_> {
         };
         let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
         // One slot is the owner's.
-        if workers == 0 || workers >= self.config.processes_max as usize {
-            let most = self.config.processes_max.saturating_sub(1);
+        if workers == 0 || workers >= self.config.limits.processes_max as usize {
+            let most = self.config.limits.processes_max.saturating_sub(1);
             return invalid(
                 format!("a pool cannot have {workers} workers"),
                 &format!("between 1 and {most}, which is one less than the processes that there may be"),
@@ -243,18 +250,33 @@ impl PoolBuilder<'_> {
         if [self.rules.task_timeout, self.rules.start_timeout].contains(&Some(Duration::ZERO)) {
             return invalid("a task cannot take no time".to_owned(), "leave the timeout out");
         }
+        let limits = &self.config.limits;
+        let of_a_process = [
+            ("cpu-time", limits.cpu_time.is_some()),
+            ("wall-time", limits.wall_time.is_some()),
+            ("stdio-max", limits.stdio_max.is_some()),
+        ];
+        if self.setup.isolation == Isolation::Worker
+            && let Some((name, _)) = of_a_process.into_iter().find(|(_, is_set)| *is_set)
+        {
+            return invalid(
+                format!(
+                    "{name} would hit whichever task a worker is at when all of its tasks have reached it"
+                ),
+                "give each task a process, by isolation task; or limit its time by a task timeout",
+            );
+        }
         if let Some((task, ..)) = &self.setup.initializer {
             self.module.task(task)?;
         }
-        let quarter = self.config.arena_size / 4;
+        let quarter = self.config.limits.arena_size / 4;
         let rules = Rules { bytes_max: quarter, ..self.rules };
         let setup = Setup { output_max: self.setup.output_max.min(quarter), ..self.setup.clone() };
         let os = |what| move |source| Error::Os { what, source };
         let null = std::fs::File::open("/dev/null").map_err(os("open /dev/null"))?;
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
         let stdio = [null.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        let (mut supervisor, descriptors) =
-            Supervisor::start(self.supervisor.as_deref(), &mut self.config, self.module, stdio)?;
+        let (mut supervisor, descriptors) = Supervisor::start(&mut self.config, self.module, stdio)?;
         let Ok([memory, doorbell]) = <[_; 2]>::try_from(descriptors) else { return Err(supervisor.lost()) };
         let (link, waiter) =
             Link::new(&memory, doorbell, self.config.geometry(), &setup).map_err(os("map the arena"))?;
@@ -264,9 +286,16 @@ impl PoolBuilder<'_> {
         let controlled = shared.clone();
         let control = move || {
             // However it ends, nothing else comes.
-            let _ = control::receive_message::<Reply>(controlled.socket().as_fd());
+            let end = match control::receive_message(controlled.socket().as_fd()) {
+                Ok(Some(Reply::Ended(ended)))
+                    if let Some(ExitStatus::Limited(limit)) = ended.main.status() =>
+                {
+                    PoolEnd::Limited(limit)
+                }
+                _ => PoolEnd::SupervisorLost,
+            };
             supervisor.ended();
-            controlled.supervisor_ended();
+            controlled.supervisor_ended(end);
         };
         let dispatched = shared.clone();
         let tasks = self.module.tasks().iter().map(|task| task.name.clone()).collect();
@@ -327,7 +356,6 @@ impl Pool {
         PoolBuilder {
             module,
             config: owner::defaults(Role::Pool),
-            supervisor: None,
             workers: None,
             setup: Setup {
                 isolation: Isolation::Worker,

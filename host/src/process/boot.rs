@@ -45,7 +45,7 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
     // What comes back has failed before the guest ran, and has said why.
     let code = ExitCode::Internal.code();
     if let Ok(slot) = image.arena.process(index) {
-        slot.claim(Outcome { kind: EXITED, detail: u32::from(code) });
+        slot.claim(Outcome::new(EXITED, u32::from(code)));
     }
     drop(outcome);
     exit_now(i32::from(code))
@@ -55,7 +55,7 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
     let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
     let parent = member.slot().ok().map(ProcessSlot::parent);
     let parent = parent.filter(|parent| parent.0 != 0);
-    let stdio = Stdio::new(&member, parent.is_none());
+    let stdio = Stdio::new(&member, parent.is_none(), &image.config.limits);
     let started = reset_process(image).map_err(wasmtime::Error::from).and_then(|doorbell| {
         let mut process = Process {
             member,
@@ -106,7 +106,8 @@ fn start(image: &Image, process: Process, worker: Option<(Setup, Queues)>) -> wa
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
-        memory_limit: MemoryLimit { bytes: image.config.memory_max, mapped: 0, was_hit: false },
+        memory_limit: MemoryLimit { bytes: image.config.limits.memory_max, mapped: 0, was_hit: false },
+        limits: image.config.limits.clone(),
         mappings: Mappings::default(),
         process,
     };

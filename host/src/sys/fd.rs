@@ -21,6 +21,14 @@ pub(crate) fn keep_only_up_to(keep: RawFd, to: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(to) })
 }
 
+/// Closes all descriptors from this one on. For a process that has just begun to run this program, in which nobody owns one
+/// yet: they are what its parent forgot to keep from it.
+pub(crate) fn close_from(first: libc::c_uint) {
+    // SAFETY: the call takes integers. As nobody owns these descriptors, nobody will use or close one that is opened later
+    // under the same number.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+}
+
 /// Takes the process's standard input as an owned descriptor and puts /dev/null in its place.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     let null = std::fs::File::open("/dev/null")?;
