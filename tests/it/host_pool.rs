@@ -614,13 +614,13 @@ fn an_imap_takes_no_more_inputs_than_its_window() {
         for ordered in [true, false] {
             let read = Cell::new(0);
             let inputs = (0..3000).inspect(|_| read.set(read.get() + 1));
-            let mut results: Box<dyn Iterator<Item = _>> = match ordered {
+            let results: Box<dyn Iterator<Item = _>> = match ordered {
                 true => Box::new(pool.imap::<u64, u64>("identity", inputs).window(window)),
                 false => Box::new(pool.imap_unordered::<u64, u64>("identity", inputs).window(window)),
             };
             let mut most = 0;
             let mut taken = 0;
-            while let Some(result) = results.next() {
+            for result in results {
                 most = most.max(read.get() - taken);
                 taken += 1;
                 result.unwrap();
