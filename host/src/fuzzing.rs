@@ -124,7 +124,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let guest = Guest {
         wasi: wasi::context(&config, &stdio).expect("a context"),
         memory: None,
-        memory_limit: MemoryLimit { bytes: u64::MAX, mapped: 0, was_hit: false },
+        memory_limit: MemoryLimit::new(u64::MAX),
         mappings: Mappings::default(),
         process,
     };

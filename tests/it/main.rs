@@ -10,6 +10,7 @@
 #![allow(clippy::print_stderr, reason = "a test says why it fails")]
 
 mod chaos;
+mod compile;
 mod deadlock;
 mod embed;
 mod examples;
