@@ -120,6 +120,14 @@ pub enum Error {
         /// why
         source: io::Error,
     },
+    /// A configuration file that can't be used.
+    #[error("cannot use the configuration file {}", path.display())]
+    Config {
+        /// the file
+        path: PathBuf,
+        /// why
+        source: Box<Error>,
+    },
     /// A value that makes no sense.
     #[error("{what}")]
     Invalid {
@@ -175,6 +183,7 @@ impl Error {
             | Self::UnknownTask { hint, .. }
             | Self::Invalid { hint, .. }
             | Self::Toolchain { hint, .. } => hint.clone(),
+            Self::Config { source, .. } => source.hint(),
             Self::NotAProgram { .. } => {
                 Some("`sandpool inspect` lists its tasks, and `sandpool map` runs them".to_owned())
             }
@@ -222,7 +231,7 @@ impl Error {
             | Self::Compile { .. }
             | Self::CompileLimit { .. } => ExitCode::Module,
             Self::Grant { .. } => ExitCode::Grant,
-            Self::Invalid { .. } => ExitCode::Usage,
+            Self::Invalid { .. } | Self::Config { .. } => ExitCode::Usage,
             Self::Toolchain { .. } => ExitCode::Toolchain,
             Self::SupervisorLost(_) | Self::Pool(crate::PoolEnd::SupervisorLost) => ExitCode::SupervisorLost,
             Self::Pool(_) => ExitCode::Internal,

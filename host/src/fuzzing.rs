@@ -20,6 +20,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use sandpool_abi::{Import, ValueType};
 use wasmtime::{Engine, InstancePre, Store, Val};
 
+use crate::Limits;
 use crate::imports;
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, Register};
@@ -93,16 +94,13 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let arena = Arc::new(arena);
     let (index, handle) = table::reserve(&arena, None, b"MainProcess", 0).expect("a slot");
     let member = Member { arena: arena.clone(), index, patience: Patience::Brief };
-    let stdio = Stdio::new(&member, false);
+    let stdio = Stdio::new(&member, false, &Limits::default());
     let config = RunConfig {
         role: Role::Program,
         args: Vec::new(),
         env: Vec::new(),
         dirs: Vec::new(),
-        processes_max: 1,
-        objects_max: 8,
-        arena_size: 0,
-        memory_max: u64::MAX,
+        limits: Limits { processes_max: 1, objects_max: 8, arena_size: 0, ..Limits::default() },
         on_deadlock: OnDeadlock::Kill,
     };
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
@@ -125,6 +123,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         wasi: wasi::context(&config, &stdio).expect("a context"),
         memory: None,
         memory_limit: MemoryLimit::new(u64::MAX),
+        limits: config.limits.clone(),
         mappings: Mappings::default(),
         process,
     };

@@ -28,6 +28,7 @@ pub mod fuzzing;
 mod imports;
 mod ipc;
 mod jail;
+mod limits;
 mod owner;
 mod pool;
 mod process;
@@ -35,12 +36,14 @@ mod run;
 mod supervisor;
 mod sys;
 pub mod toolchain;
+pub mod units;
 
 pub use engine::{
     CompileLimit, ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
 pub use error::{Error, ExitCode, Result};
 pub use jail::{Hold, JailReport, Layer};
+pub use limits::{DEFAULT_CONFIG, LimitKey, Limits};
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::engine::compiler;
-use crate::ipc::arena::Geometry;
 use crate::supervisor;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, Module, Result};
+use crate::{DirGrant, Error, Limits, Module, Result};
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 static EXECUTABLE: RwLock<Option<PathBuf>> = RwLock::new(None);
@@ -68,10 +67,6 @@ pub(crate) fn executable() -> Result<PathBuf> {
     }
 }
 
-const ARENA_MIN: u64 = 1 << 20;
-const ARENA_LIMIT: u64 = 1 << 40;
-const OBJECTS_MAX: u32 = 65_536;
-
 /// The settings of a run for which nothing was asked.
 pub(crate) fn defaults(role: Role) -> RunConfig {
     RunConfig {
@@ -79,10 +74,7 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         args: Vec::new(),
         env: Vec::new(),
         dirs: Vec::new(),
-        processes_max: 1024,
-        objects_max: OBJECTS_MAX,
-        arena_size: 1 << 30,
-        memory_max: 4 << 30,
+        limits: Limits::default(),
         on_deadlock: OnDeadlock::Kill,
     }
 }
@@ -95,16 +87,7 @@ pub(crate) fn grant(config: &mut RunConfig, grant: DirGrant) {
 /// Refuses settings that make no sense, and makes the paths of directories absolute.
 fn check(config: &mut RunConfig) -> Result<()> {
     let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
-    if config.processes_max == 0 || config.processes_max > Geometry::PROCESSES_LIMIT {
-        let hint = format!("between 1 and {}", Geometry::PROCESSES_LIMIT);
-        return invalid(format!("a run cannot have {} processes", config.processes_max), &hint);
-    }
-    if !(ARENA_MIN..=ARENA_LIMIT).contains(&config.arena_size) {
-        return invalid(
-            format!("an arena cannot have {} bytes", config.arena_size),
-            "between 1 MiB and 1 TiB",
-        );
-    }
+    config.limits.check()?;
     if config
         .args
         .iter()

@@ -9,8 +9,8 @@ use std::time::Duration;
 pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 
 use crate::owner::{self, Supervisor};
-use crate::supervisor::control::{self, OnDeadlock, Outcome, Reply, Request, Role, RunConfig};
-use crate::{Error, Module, Result};
+use crate::supervisor::control::{self, OnDeadlock, Reply, Request, Role, RunConfig};
+use crate::{Error, Limits, Module, Result};
 
 /// A directory of the host that guests may use.
 ///
@@ -45,10 +45,6 @@ impl std::str::FromStr for DirGrant {
         }
         Ok(Self { host: host.into(), guest: guest.to_owned(), read_only })
     }
-}
-
-fn exit_status(outcome: Outcome) -> Option<ExitStatus> {
-    ExitStatus::from_parts(outcome.kind, outcome.detail)
 }
 
 /// What is known of one process that has ended.
@@ -127,22 +123,39 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// How many processes may be alive, or ended and not yet joined, at once. The default is 1024.
+    /// What its processes may use. It stands for all limits that were set before.
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// # let module = sandpool::Module::from_file("guest.wasm")?;
+    /// let limits = sandpool::Limits { open_files_max: 16, ..sandpool::Limits::from_file("sandpool.toml")? };
+    /// sandpool::Run::builder(&module).limits(limits);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits(&mut self, limits: Limits) -> &mut Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// [`Limits::processes_max`]: how many processes may be alive, or ended and not yet joined, at once. The default is
+    /// 1024.
     pub fn processes_max(&mut self, processes: u32) -> &mut Self {
-        self.config.processes_max = processes;
+        self.config.limits.processes_max = processes;
         self
     }
 
-    /// The size of the arena's heap, in bytes: the room for what is in queues and pipes, and for shared memory. The
-    /// tables come on top. Only what is used takes memory. The default is 1 GiB.
+    /// [`Limits::arena_size`]: the room for what is in queues and pipes, and for shared memory, in bytes. The default is
+    /// 1 GiB.
     pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
-        self.config.arena_size = bytes;
+        self.config.limits.arena_size = bytes;
         self
     }
 
-    /// The most linear memory that a guest process may have, in bytes. The default is what 32 bits address, 4 GiB.
+    /// [`Limits::memory_max`]: the most linear memory that a guest process may have, in bytes. The default is what 32 bits
+    /// address, 4 GiB.
     pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
-        self.config.memory_max = bytes;
+        self.config.limits.memory_max = bytes;
         self
     }
 
@@ -215,13 +228,13 @@ impl Run {
     pub fn wait(mut self) -> Result<Summary> {
         let reply = control::receive_message(self.supervisor.socket().as_fd());
         let Ok(Some(Reply::Ended(ended))) = reply else { return Err(self.supervisor.lost()) };
-        let Some(status) = exit_status(ended.main) else { return Err(self.supervisor.lost()) };
+        let Some(status) = ended.main.status() else { return Err(self.supervisor.lost()) };
         self.supervisor.ended();
         let report = |report: control::Report| {
             Some(ProcessReport {
                 name: report.name,
                 pid: report.pid,
-                status: exit_status(report.outcome)?,
+                status: report.outcome.status()?,
                 wall: report.wall,
                 cpu: report.cpu,
                 peak_memory: report.peak_memory,

@@ -147,11 +147,11 @@ fn hostile_modules_are_refused_or_do_no_harm() {
 
 #[test]
 fn what_a_module_takes_from_the_start_is_limited() {
-    let limited = ExitStatus::Limited(Limit::Memory);
+    let limited = ExitStatus::Limited(Limit::Memory(100 << 20));
     for (hostile, status) in [
         (r#"(data (i32.const 65536) "a")"#.to_owned(), ExitStatus::Trapped(Trap::MemoryOutOfBounds)),
         ("(table 1 funcref) (elem (i32.const 9) 0)".to_owned(), ExitStatus::Trapped(Trap::TableOutOfBounds)),
-        ("(func $loop call $loop) (start $loop)".to_owned(), ExitStatus::Trapped(Trap::StackOverflow)),
+        ("(func $loop call $loop) (start $loop)".to_owned(), ExitStatus::Limited(Limit::Stack(1 << 20))),
         ("(table 4294967295 funcref)".to_owned(), limited),
         ("(table 100000 funcref)".repeat(99), limited),
         ("(memory 100)".repeat(99), limited),
@@ -175,7 +175,7 @@ fn memories_and_tables_grow_within_one_limit() {
         );
         let module = load_text("growing", &text);
         for (memory_max, status) in
-            [(60 << 20, ExitStatus::Exited(0)), (40 << 20, ExitStatus::Limited(Limit::Memory))]
+            [(60 << 20, ExitStatus::Exited(0)), (40 << 20, ExitStatus::Limited(Limit::Memory(40 << 20)))]
         {
             let summary = Run::builder(&module).memory_max(memory_max).start().unwrap().wait().unwrap();
             assert_eq!(summary.status, status, "{grow}");

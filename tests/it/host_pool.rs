@@ -470,7 +470,10 @@ fn limits_end_the_offender_only() {
         let exhausted = pool.submit::<(), ()>("exhaust", &()).unwrap();
         let too_large = pool.submit::<usize, Vec<u8>>("produce", &200_000).unwrap();
         let fits = pool.submit::<usize, Vec<u8>>("produce", &90_000).unwrap();
-        assert_eq!(exhausted.result().unwrap_err().cause, Failure::Ended(ExitStatus::Limited(Limit::Memory)));
+        assert_eq!(
+            exhausted.result().unwrap_err().cause,
+            Failure::Ended(ExitStatus::Limited(Limit::Memory(64 << 20)))
+        );
         assert_eq!(too_large.result().unwrap_err().cause, Failure::OutputTooLarge);
         assert_eq!(fits.result().unwrap().len(), 90_000);
     }

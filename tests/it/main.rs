@@ -17,6 +17,7 @@ mod examples;
 mod host_pool;
 mod ipc;
 mod lifetime;
+mod limits;
 mod map;
 mod module;
 mod pool;

@@ -207,5 +207,5 @@ fn the_limit_of_memory_is_a_cause_of_its_own() {
     );
     finish(&mut run(greedy.path())).expect_code(0);
     let ended = finish(run(greedy.path()).args(["--memory-max", "1MiB"])).expect_code(134);
-    assert!(ended.stderr.ends_with("error: the guest was at its limit: memory\n"), "{ended}");
+    assert!(ended.stderr.ends_with("error: the guest was limited: memory 1 MiB\n"), "{ended}");
 }

@@ -96,6 +96,8 @@ macro_rules! imports {
 
 /// `sandpool_process`: starting, watching and ending processes.
 pub mod process {
+    use core::time::Duration;
+
     /// The import module's name.
     pub const MODULE: &str = "sandpool_process";
 
@@ -148,18 +150,20 @@ pub mod process {
         cpu_count() -> I32;
     }
 
-    /// How a process ended: what `status` writes. 16 bytes, little-endian.
+    /// How a process ended: what `status` writes. 24 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Status {
         /// One of [`EXITED`], [`SIGNALED`], [`TRAPPED`], [`LIMITED`].
         pub kind: u32,
-        /// The exit code, the signal, the [`Trap`] or the [`Limit`].
+        /// The exit code, the signal, the [`Trap`] or the [`Limit::code`].
         pub detail: u32,
         /// Python's view: 0 to 255, or the negated signal; a trap counts as SIGABRT.
         pub exitcode: i32,
         /// Always 0.
         pub reserved: u32,
+        /// The [`Limit::figure`], else 0.
+        pub figure: u64,
     }
 
     /// [`Status::kind`]: it returned, or called exit.
@@ -229,23 +233,149 @@ pub mod process {
         }
     }
 
-    /// Which limit: [`Status::detail`] of [`LIMITED`]. The exit code is that of a trap.
+    /// Which limit, and where it lies. The exit code is that of a trap.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use sandpool_abi::process::Limit;
+    ///
+    /// assert_eq!(Limit::Memory(256 << 20).to_string(), "memory 256 MiB");
+    /// assert_eq!(Limit::CpuTime(Duration::from_millis(1500)).to_string(), "cpu time 1500 ms");
+    /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    #[repr(u32)]
+    #[non_exhaustive]
     pub enum Limit {
-        /// linear memory
-        Memory = 1,
+        /// Bytes of linear memory.
+        Memory(u64),
+        /// Bytes of the stack of WebAssembly.
+        Stack(u64),
+        /// Time on a processor.
+        CpuTime(Duration),
+        /// Time since the process has started.
+        WallTime(Duration),
+        /// Bytes written to stdout and stderr.
+        Stdio(u64),
+        /// Units of fuel.
+        Fuel(u64),
+        /// Time on a processor of all processes of the run.
+        RunCpuTime(Duration),
+        /// Time since the run has started.
+        RunWallTime(Duration),
+        /// Bytes written to stdout and stderr by all processes of the run.
+        RunStdio(u64),
+        /// One that this version doesn't know.
+        Other,
+    }
+
+    impl Limit {
+        /// Its number: [`Status::detail`] of [`LIMITED`].
+        #[must_use]
+        pub fn code(self) -> u32 {
+            match self {
+                Self::Other => 0,
+                Self::Memory(_) => 1,
+                Self::Stack(_) => 2,
+                Self::CpuTime(_) => 3,
+                Self::WallTime(_) => 4,
+                Self::Stdio(_) => 5,
+                Self::Fuel(_) => 6,
+                Self::RunCpuTime(_) => 7,
+                Self::RunWallTime(_) => 8,
+                Self::RunStdio(_) => 9,
+            }
+        }
+
+        /// Where it lies: bytes, units, or microseconds.
+        #[must_use]
+        pub fn figure(self) -> u64 {
+            match self {
+                Self::Other => 0,
+                Self::Memory(n) | Self::Stack(n) | Self::Stdio(n) | Self::Fuel(n) | Self::RunStdio(n) => n,
+                Self::CpuTime(time)
+                | Self::WallTime(time)
+                | Self::RunCpuTime(time)
+                | Self::RunWallTime(time) => u64::try_from(time.as_micros()).unwrap_or(u64::MAX),
+            }
+        }
+
+        /// The limit of this [`code`](Self::code) and [`figure`](Self::figure).
+        #[must_use]
+        pub fn from_parts(code: u32, figure: u64) -> Self {
+            match code {
+                1 => Self::Memory(figure),
+                2 => Self::Stack(figure),
+                3 => Self::CpuTime(Duration::from_micros(figure)),
+                4 => Self::WallTime(Duration::from_micros(figure)),
+                5 => Self::Stdio(figure),
+                6 => Self::Fuel(figure),
+                7 => Self::RunCpuTime(Duration::from_micros(figure)),
+                8 => Self::RunWallTime(Duration::from_micros(figure)),
+                9 => Self::RunStdio(figure),
+                _ => Self::Other,
+            }
+        }
+
+        /// Whether it is one of all processes of a run together: then all have ended by it.
+        #[must_use]
+        pub fn is_of_the_run(self) -> bool {
+            matches!(self, Self::RunCpuTime(_) | Self::RunWallTime(_) | Self::RunStdio(_))
+        }
+    }
+
+    impl core::fmt::Display for Limit {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            match self {
+                Self::Memory(n) => write!(f, "memory {}", Bytes(*n)),
+                Self::Stack(n) => write!(f, "stack {}", Bytes(*n)),
+                Self::CpuTime(time) => write!(f, "cpu time {}", Time(*time)),
+                Self::WallTime(time) => write!(f, "wall time {}", Time(*time)),
+                Self::Stdio(n) => write!(f, "stdout and stderr {}", Bytes(*n)),
+                Self::Fuel(n) => write!(f, "fuel {n}"),
+                Self::RunCpuTime(time) => write!(f, "cpu time of the run {}", Time(*time)),
+                Self::RunWallTime(time) => write!(f, "wall time of the run {}", Time(*time)),
+                Self::RunStdio(n) => write!(f, "stdout and stderr of the run {}", Bytes(*n)),
+                Self::Other => f.write_str("unknown"),
+            }
+        }
+    }
+
+    /// A size, exactly, in the largest unit of which it is a multiple.
+    struct Bytes(u64);
+
+    impl core::fmt::Display for Bytes {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            match self.0.trailing_zeros() {
+                30..64 => write!(f, "{} GiB", self.0 >> 30),
+                20..30 => write!(f, "{} MiB", self.0 >> 20),
+                10..20 => write!(f, "{} KiB", self.0 >> 10),
+                _ => write!(f, "{} B", self.0),
+            }
+        }
+    }
+
+    /// A time in the largest of these units of which it is a multiple.
+    struct Time(Duration);
+
+    impl core::fmt::Display for Time {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            match self.0.subsec_micros() {
+                0 => write!(f, "{} s", self.0.as_secs()),
+                micros if micros % 1000 == 0 => write!(f, "{} ms", self.0.as_millis()),
+                _ => write!(f, "{} µs", self.0.as_micros()),
+            }
+        }
     }
 
     /// How a process ended, as a type.
     ///
     /// ```
-    /// use sandpool_abi::process::{EXITED, ExitStatus, Trap};
+    /// use sandpool_abi::process::{EXITED, ExitStatus, Limit, Trap};
     ///
-    /// assert_eq!(ExitStatus::from_parts(EXITED, 3), Some(ExitStatus::Exited(3)));
+    /// assert_eq!(ExitStatus::from_parts(EXITED, 3, 0), Some(ExitStatus::Exited(3)));
     /// assert_eq!(ExitStatus::Exited(3).to_string(), "exited: 3");
     /// assert_eq!(ExitStatus::Signaled(15).to_string(), "killed: SIGTERM");
     /// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trapped: unreachable executed");
+    /// assert_eq!(ExitStatus::Limited(Limit::Memory(64 << 10)).to_string(), "limited: memory 64 KiB");
     /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[non_exhaustive]
@@ -263,14 +393,14 @@ pub mod process {
     }
 
     impl ExitStatus {
-        /// What [`Status::kind`] and [`Status::detail`] say; `None` if that is no kind.
+        /// What [`Status::kind`], [`Status::detail`] and [`Status::figure`] say; `None` if that is no kind.
         #[must_use]
-        pub fn from_parts(kind: u32, detail: u32) -> Option<Self> {
+        pub fn from_parts(kind: u32, detail: u32, figure: u64) -> Option<Self> {
             Some(match kind {
                 EXITED => Self::Exited((detail & 0xff) as u8),
                 SIGNALED => Self::Signaled((detail & 0x7f) as i32),
                 TRAPPED => Self::Trapped(Trap::from_code(detail)),
-                LIMITED => Self::Limited(Limit::Memory),
+                LIMITED => Self::Limited(Limit::from_parts(detail, figure)),
                 DEADLOCKED => Self::Deadlocked,
                 _ => return None,
             })
@@ -305,7 +435,7 @@ pub mod process {
                 Self::Exited(code) => write!(f, "exited: {code}"),
                 Self::Signaled(signal) => write!(f, "killed: {}", Signal(*signal)),
                 Self::Trapped(trap) => write!(f, "trapped: {}", trap.message()),
-                Self::Limited(Limit::Memory) => f.write_str("at its limit: memory"),
+                Self::Limited(limit) => write!(f, "limited: {limit}"),
                 Self::Deadlocked => f.write_str("ended: deadlock"),
             }
         }
@@ -903,7 +1033,7 @@ pub const FINGERPRINT: u64 = {
 };
 
 const _: () = assert!(
-    size_of::<process::Status>() == 16
+    size_of::<process::Status>() == 24
         && size_of::<process::Info>() == 24
         && size_of::<queue::Item>() == 16
         && size_of::<sync::Barrier>() == 24

@@ -268,7 +268,7 @@ impl Process {
         }
         let status = raw::process::status(self.identity.handle)?;
         let exitcode = status.exitcode;
-        let status = ExitStatus::from_parts(status.kind, status.detail).ok_or(Errno::Io)?;
+        let status = ExitStatus::from_parts(status.kind, status.detail, status.figure).ok_or(Errno::Io)?;
         let ended = Ended { status, exitcode };
         raw::process::close(self.identity.handle)?;
         self.ended.set(Some(ended));

@@ -237,8 +237,8 @@ pub(crate) mod process {
     }
 
     pub(crate) fn status(process: u64) -> Result<Status, Errno> {
-        let mut status = Status { kind: 0, detail: 0, exitcode: 0, reserved: 0 };
-        // SAFETY: the host writes one `Status` there: 16 bytes, little-endian as wasm is, of plain integers, for which
+        let mut status = Status { kind: 0, detail: 0, exitcode: 0, reserved: 0, figure: 0 };
+        // SAFETY: the host writes one `Status` there: 24 bytes, little-endian as wasm is, of plain integers, for which
         // any bits are valid.
         done(unsafe { import::status(process, &raw mut status) })?;
         Ok(status)

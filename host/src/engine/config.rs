@@ -14,15 +14,31 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
     .difference(WasmFeatures::EXCEPTIONS)
     .difference(WasmFeatures::MEMORY64);
 
-/// Guests run on the main thread of their process, whose stack has 8 MiB by default: this leaves room for the
-/// host's own frames below and above wasm.
-const WASM_STACK: usize = 1 << 20;
-
 /// Linear memory grows in place: what is advised for its range, and what is mapped into it, stays.
 const MEMORY_RESERVATION: u64 = 4 << 30;
 
-/// An engine that compiles modules and loads what any other engine of this function has compiled.
+/// An engine that compiles modules.
 pub(crate) fn engine() -> Result<Engine> {
+    engine_of(&configuration())
+}
+
+/// An engine that loads what any other of this module has compiled, whose instances have so many bytes of stack.
+pub(crate) fn engine_with_stack(bytes: u64) -> Result<Engine> {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut config = configuration();
+    // Nothing here is async, but the two are compared.
+    config.max_wasm_stack(bytes).async_stack_size(bytes);
+    engine_of(&config)
+}
+
+fn engine_of(config: &Config) -> Result<Engine> {
+    Engine::new(config).map_err(|error| Error::Os {
+        what: "set up the WebAssembly engine",
+        source: io::Error::other(format!("{error:#}")),
+    })
+}
+
+fn configuration() -> Config {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
@@ -35,11 +51,7 @@ pub(crate) fn engine() -> Result<Engine> {
         // mapped from a file gets no huge pages.
         .memory_init_cow(false)
         .wasm_memory64(false)
-        .max_wasm_stack(WASM_STACK)
         // Backtraces name functions. Byte offsets would need an address map, which makes artifacts larger.
         .generate_address_map(false);
-    Engine::new(&config).map_err(|error| Error::Os {
-        what: "set up the WebAssembly engine",
-        source: io::Error::other(format!("{error:#}")),
-    })
+    config
 }

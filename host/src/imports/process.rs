@@ -80,7 +80,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "status", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
         status(view(&mut caller).and_then(|mut view| {
             let outcome = view.process.exit_status(process_handle(process))?;
-            view.memory.store(out, [outcome.kind, outcome.detail, outcome.exitcode() as u32, 0])
+            let (low, high) = (outcome.figure as u32, (outcome.figure >> 32) as u32);
+            view.memory.store(out, [outcome.kind, outcome.detail, outcome.exitcode() as u32, 0, low, high])
         }))
     })?;
     linker.func_wrap(MODULE, "signal", |mut caller: Caller<'_, Guest>, process: i64, signal: i32| {

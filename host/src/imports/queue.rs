@@ -15,7 +15,8 @@ use crate::sys::futex::Deadline;
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "create", |mut caller: Caller<'_, Guest>, maxsize: i64, flags: i32| {
-        value(view(&mut caller).and_then(|view| create(view, maxsize as u64, flags as u32)))
+        let most = caller.data().limits.queue_items_max;
+        value(view(&mut caller).and_then(|view| create(view, maxsize as u64, most, flags as u32)))
     })?;
     linker.func_wrap(
         MODULE,
@@ -117,7 +118,7 @@ pub(super) fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) 
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
-fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
+fn create(view: View<'_>, maxsize: u64, most: Option<u64>, flags: u32) -> Result<i64> {
     let account = match flags {
         0 => Account::Nothing,
         JOINABLE => Account::Joinable,
@@ -127,6 +128,10 @@ fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
     if i64::try_from(maxsize).is_err() {
         return Err(Errno::Inval);
     }
+    let maxsize = match (maxsize, most) {
+        (0, most) => most.unwrap_or(0),
+        (maxsize, most) => maxsize.min(most.unwrap_or(u64::MAX)),
+    };
     let handle = queue::create(&view.process.member, maxsize, account)?;
     view.process.hold(handle);
     Ok(handle.0 as i64)

@@ -38,6 +38,8 @@ shared! {
         pub(crate) processes: ProcessTable,
         /// Held while a process writes to a terminal or pipe that it shares with others.
         pub(crate) stdio: Lock,
+        /// Bytes that guests have written to stdout and stderr, if they have a limit together.
+        pub(crate) written: AtomicU64,
         /// Notified with each event that somebody watches who waits for several.
         pub(crate) watched: Event,
     }

@@ -26,7 +26,9 @@
 use std::fmt;
 use std::ops::Deref;
 
+use sandpool_abi::process::{ExitStatus, Limit};
 use sandpool_abi::{Errno, NAME_MAX, process};
+use serde::{Deserialize, Serialize};
 
 use super::Result;
 use super::arena::{Arena, Member};
@@ -244,20 +246,43 @@ impl ProcessHandle {
     }
 }
 
-/// How a process ended: one of `EXITED`…, and its detail, as in the ABI.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a process ended: one of `EXITED`…, its detail, and the figure of a limit, as in the ABI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) kind: u32,
     pub(crate) detail: u32,
+    pub(crate) figure: u64,
 }
 
 impl Outcome {
+    /// Bits of a packed figure: 256 TiB, or nine years in microseconds.
+    const FIGURE_BITS: u32 = 48;
+
+    pub(crate) const fn new(kind: u32, detail: u32) -> Self {
+        Self { kind, detail, figure: 0 }
+    }
+
+    pub(crate) fn limited(limit: Limit) -> Self {
+        Self { kind: process::LIMITED, detail: limit.code(), figure: limit.figure() }
+    }
+
+    /// As a type; `None` if it is no kind.
+    pub(crate) fn status(self) -> Option<ExitStatus> {
+        ExitStatus::from_parts(self.kind, self.detail, self.figure)
+    }
+
     fn of(word: u64) -> Self {
-        Self { kind: (word >> 32) as u32, detail: word as u32 }
+        Self {
+            kind: (word >> 56) as u32,
+            detail: (word >> Self::FIGURE_BITS) as u32 & 0xff,
+            figure: word & ((1 << Self::FIGURE_BITS) - 1),
+        }
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.kind) << 32 | u64::from(self.detail)
+        u64::from(self.kind) << 56
+            | u64::from(self.detail & 0xff) << Self::FIGURE_BITS
+            | self.figure.min((1 << Self::FIGURE_BITS) - 1)
     }
 
     /// As Python gives it: the code, or the negated signal; a trap or limit counts as SIGABRT.

@@ -28,7 +28,8 @@ use super::event::{Event, Stats};
 use super::future::{Completed, Outcome, Sink, locked};
 use super::link::{Ended, Link, Put, Waiter, WorkerHandle};
 use super::wire::{Kind, ResultRecord, TaskRecord};
-use crate::ipc::process_table::nanos_now;
+use crate::codec;
+use crate::ipc::process_table::{self, nanos_now};
 use crate::supervisor::control::{self, Request};
 
 /// The queue of tasks holds what the workers do in this time.
@@ -282,10 +283,10 @@ impl Shared {
         let _ = control::send_message(self.socket.as_fd(), &Request::Stop(Signal::SIGKILL as i32));
     }
 
-    /// The supervisor has ended.
-    pub(super) fn supervisor_ended(&self) {
+    /// The supervisor has ended. Is it by itself, then for this reason.
+    pub(super) fn supervisor_ended(&self, end: PoolEnd) {
         let mut core = locked(&self.core);
-        core.end(PoolEnd::SupervisorLost);
+        core.end(end);
         core.is_over = true;
         let done = std::mem::take(&mut core.done);
         // Whoever listens learns that there is no more.
@@ -630,6 +631,11 @@ impl Core {
 
     fn worker_has_ended(&mut self, worker: Worker, ended: Ended) {
         let Ended { claims, status, stderr } = ended;
+        if let ExitStatus::Limited(limit) = status
+            && limit.is_of_the_run()
+        {
+            return self.end(PoolEnd::Limited(limit));
+        }
         let is_killed = matches!(status, ExitStatus::Signaled(_));
         if !worker.is_ready && is_killed && self.killed_unready < UNREADY_MAX {
             self.killed_unready += 1;
@@ -799,7 +805,5 @@ fn text(bytes: &[u8]) -> String {
 
 /// How a process has ended, as a record says it.
 fn ended(payload: &[u8]) -> Option<ExitStatus> {
-    let (kind, detail) = payload.split_first_chunk::<4>()?;
-    let detail = detail.first_chunk::<4>()?;
-    ExitStatus::from_parts(u32::from_le_bytes(*kind), u32::from_le_bytes(*detail))
+    codec::decode::<process_table::Outcome>(payload).ok()?.status()
 }

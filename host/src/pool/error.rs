@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ExitStatus;
+use crate::{ExitStatus, Limit};
 
 /// A task that has no result, and why.
 ///
@@ -92,6 +92,9 @@ pub enum PoolEnd {
     /// A worker couldn't be started, or the module fails, or takes too long, when it starts: why.
     #[error("no worker can be started: {0}")]
     Worker(String),
+    /// All its processes together were at a [limit](crate::Limits) of the run.
+    #[error("limited: {0}")]
+    Limited(Limit),
     /// The supervisor has ended, and all workers with it.
     #[error("the supervisor is gone")]
     SupervisorLost,

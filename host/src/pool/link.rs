@@ -12,6 +12,7 @@ use sandpool_abi::process::{ExitStatus, NOT_DAEMON};
 use sandpool_abi::task::Claims;
 
 use super::wire::{Isolation, Setup};
+use crate::Limits;
 use crate::codec;
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::event;
@@ -104,7 +105,7 @@ impl Link {
             started: 0,
             supervisor_pid: 0,
             doorbell: Arc::new(doorbell),
-            stdio: Stdio::new(&member, false),
+            stdio: Stdio::new(&member, false, &Limits::default()),
             holds: std::collections::HashMap::new(),
             held: None,
             entry: None,
@@ -178,7 +179,7 @@ impl Link {
         let outcome = self.process.exit_status(worker.process)?;
         let stderr = tail::read(self.member(), worker.tail).unwrap_or_default();
         self.process.close(worker.process)?;
-        let status = ExitStatus::from_parts(outcome.kind, outcome.detail).ok_or(Errno::Io)?;
+        let status = outcome.status().ok_or(Errno::Io)?;
         Ok(Ended { claims, status, stderr })
     }
 

@@ -41,7 +41,7 @@ pub use self::wire::{Isolation, Output};
 use crate::engine::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, Module, Result, codec};
+use crate::{DirGrant, Error, ExitStatus, Limits, Module, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -164,9 +164,25 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// The most linear memory that a worker may have, in bytes. The default is what 32 bits address, 4 GiB.
+    /// What its processes may use. It stands for all limits that were set before.
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// # let module = sandpool::Module::from_file("guest.wasm")?;
+    /// let limits = sandpool::Limits { open_files_max: 16, ..sandpool::Limits::from_file("sandpool.toml")? };
+    /// sandpool::Pool::builder(&module).limits(limits);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits(&mut self, limits: Limits) -> &mut Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// [`Limits::memory_max`]: the most linear memory that a worker may have, in bytes. The default is what 32 bits
+    /// address, 4 GiB.
     pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
-        self.config.memory_max = bytes;
+        self.config.limits.memory_max = bytes;
         self
     }
 
@@ -183,16 +199,15 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// The size of the memory that inputs and outputs go through, in bytes. Only what is used takes memory. The default is
-    /// 1 GiB.
+    /// [`Limits::arena_size`]: the size of the memory that inputs and outputs go through, in bytes. The default is 1 GiB.
     pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
-        self.config.arena_size = bytes;
+        self.config.limits.arena_size = bytes;
         self
     }
 
-    /// How many processes there may be, those included that tasks start. The default is 1024.
+    /// [`Limits::processes_max`]: how many processes there may be, those included that tasks start. The default is 1024.
     pub fn processes_max(&mut self, processes: u32) -> &mut Self {
-        self.config.processes_max = processes;
+        self.config.limits.processes_max = processes;
         self
     }
 
@@ -222,8 +237,8 @@ impl PoolBuilder<'_> {
         };
         let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
         // One slot is the owner's.
-        if workers == 0 || workers >= self.config.processes_max as usize {
-            let most = self.config.processes_max.saturating_sub(1);
+        if workers == 0 || workers >= self.config.limits.processes_max as usize {
+            let most = self.config.limits.processes_max.saturating_sub(1);
             return invalid(
                 format!("a pool cannot have {workers} workers"),
                 &format!("between 1 and {most}, which is one less than the processes that there may be"),
@@ -235,10 +250,26 @@ impl PoolBuilder<'_> {
         if [self.rules.task_timeout, self.rules.start_timeout].contains(&Some(Duration::ZERO)) {
             return invalid("a task cannot take no time".to_owned(), "leave the timeout out");
         }
+        let limits = &self.config.limits;
+        let of_a_process = [
+            ("cpu-time", limits.cpu_time.is_some()),
+            ("wall-time", limits.wall_time.is_some()),
+            ("stdio-max", limits.stdio_max.is_some()),
+        ];
+        if self.setup.isolation == Isolation::Worker
+            && let Some((name, _)) = of_a_process.into_iter().find(|(_, is_set)| *is_set)
+        {
+            return invalid(
+                format!(
+                    "{name} would hit whichever task a worker is at when all of its tasks have reached it"
+                ),
+                "give each task a process, by isolation task; or limit its time by a task timeout",
+            );
+        }
         if let Some((task, ..)) = &self.setup.initializer {
             self.module.task(task)?;
         }
-        let quarter = self.config.arena_size / 4;
+        let quarter = self.config.limits.arena_size / 4;
         let rules = Rules { bytes_max: quarter, ..self.rules };
         let setup = Setup { output_max: self.setup.output_max.min(quarter), ..self.setup.clone() };
         let os = |what| move |source| Error::Os { what, source };
@@ -255,9 +286,16 @@ impl PoolBuilder<'_> {
         let controlled = shared.clone();
         let control = move || {
             // However it ends, nothing else comes.
-            let _ = control::receive_message::<Reply>(controlled.socket().as_fd());
+            let end = match control::receive_message(controlled.socket().as_fd()) {
+                Ok(Some(Reply::Ended(ended)))
+                    if let Some(ExitStatus::Limited(limit)) = ended.main.status() =>
+                {
+                    PoolEnd::Limited(limit)
+                }
+                _ => PoolEnd::SupervisorLost,
+            };
             supervisor.ended();
-            controlled.supervisor_ended();
+            controlled.supervisor_ended(end);
         };
         let dispatched = shared.clone();
         let tasks = self.module.tasks().iter().map(|task| task.name.clone()).collect();

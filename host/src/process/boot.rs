@@ -46,7 +46,7 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
     // What comes back has failed before the guest ran, and has said why.
     let code = ExitCode::Internal.code();
     if let Ok(slot) = image.arena.process(index) {
-        slot.claim(Outcome { kind: EXITED, detail: u32::from(code) });
+        slot.claim(Outcome::new(EXITED, u32::from(code)));
     }
     drop(outcome);
     exit_now(i32::from(code))
@@ -56,7 +56,7 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
     let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
     let parent = member.slot().ok().map(ProcessSlot::parent);
     let parent = parent.filter(|parent| parent.0 != 0);
-    let stdio = Stdio::new(&member, parent.is_none());
+    let stdio = Stdio::new(&member, parent.is_none(), &image.config.limits);
     let started = reset_process(image).map_err(wasmtime::Error::from).and_then(|doorbell| {
         let mut process = Process {
             member,
@@ -107,7 +107,8 @@ fn start(image: &Image, process: Process, worker: Option<(Setup, Queues)>) -> wa
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
-        memory_limit: MemoryLimit::new(image.config.memory_max),
+        memory_limit: MemoryLimit::new(image.config.limits.memory_max),
+        limits: image.config.limits.clone(),
         mappings: Mappings::default(),
         process,
     };

@@ -1,8 +1,9 @@
 //! How a guest process ends, and what it says of it.
 
-use sandpool_abi::process::{EXITED, LIMITED, Limit, TRAPPED, Trap};
+use sandpool_abi::process::{EXITED, Limit, TRAPPED, Trap};
 
 use super::Guest;
+use super::stdio::OverLimit;
 use crate::engine::trap;
 use crate::ipc::process_table::Outcome;
 use crate::sys::process::exit_now;
@@ -20,19 +21,35 @@ pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     let code = code & 0xff;
     guest.process.stdio.flush();
     guest.process.end_children(|| super::deadlock::report(guest, None));
-    end(guest, Outcome { kind: EXITED, detail: code as u32 }, code)
+    end(guest, Outcome::new(EXITED, code as u32), code)
 }
 
 /// Ends a process whose guest has trapped. It has crashed, so it does nothing for its children.
 pub(crate) fn crash(guest: &Guest, error: &wasmtime::Error) -> ! {
     let name = guest.process.name();
-    guest.process.stdio.report(&format!("error: process '{name}' trapped: {}\n", trap::report(error)));
-    let outcome = if guest.memory_limit.was_hit {
-        Outcome { kind: LIMITED, detail: Limit::Memory as u32 }
-    } else {
-        Outcome { kind: TRAPPED, detail: trap::classify(error).unwrap_or(Trap::Other) as u32 }
+    let (how, outcome) = match limit(guest, error) {
+        Some(limit) => (format!("was limited: {limit}; "), Outcome::limited(limit)),
+        None => {
+            let trap = trap::classify(error).unwrap_or(Trap::Other);
+            ("trapped: ".to_owned(), Outcome::new(TRAPPED, trap as u32))
+        }
     };
+    guest.process.stdio.report(&format!("error: process '{name}' {how}{}\n", trap::report(error)));
     end(guest, outcome, TRAP_CODE)
+}
+
+/// The limit that a trap comes of.
+fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
+    if let Some(OverLimit(limit)) = error.downcast_ref() {
+        return Some(*limit);
+    }
+    if guest.memory_limit.was_hit {
+        return Some(Limit::Memory(guest.memory_limit.bytes));
+    }
+    match trap::classify(error)? {
+        Trap::StackOverflow => Some(Limit::Stack(guest.limits.stack_max)),
+        _ => None,
+    }
 }
 
 #[inline]

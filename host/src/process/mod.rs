@@ -19,6 +19,7 @@ use std::sync::Arc;
 use sandpool_abi::Errno;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use crate::Limits;
 use crate::ipc::arena::Member;
 use crate::ipc::message::Message;
 use crate::ipc::object::{self, Handle};
@@ -34,6 +35,8 @@ pub(crate) struct Guest {
     /// Its memory, from the moment it is instantiated.
     pub(crate) memory: Option<wasmtime::Memory>,
     pub(crate) memory_limit: MemoryLimit,
+    /// What else it may use.
+    pub(crate) limits: Limits,
     /// Shared memory in it.
     pub(crate) mappings: Mappings,
     pub(crate) process: Process,

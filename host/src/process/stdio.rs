@@ -10,16 +10,18 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sandpool_abi::process::Limit;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use crate::Limits;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::object::Handle;
 use crate::ipc::tail;
@@ -41,9 +43,18 @@ pub(crate) struct Stdio {
     stdout: Mutex<Line>,
     stderr: Mutex<Line>,
     has_stdin: AtomicBool,
+    /// Bytes that the process has written, and that it, and all of the run, may write.
+    written: AtomicU64,
+    max: Option<u64>,
+    run_max: Option<u64>,
     /// In a worker of a pool.
     capture: OnceLock<Capture>,
 }
+
+/// The process has done more than a limit allows: what its call ends with.
+#[derive(Debug, thiserror::Error)]
+#[error("it went on beyond its limit")]
+pub(crate) struct OverLimit(pub(crate) Limit);
 
 /// What becomes of what the tasks of a worker print.
 #[derive(Debug)]
@@ -95,13 +106,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Stdio {
     /// Streams of a process that has stdin or, like all but the first, an empty one.
-    pub(crate) fn new(member: &Member, has_stdin: bool) -> Arc<Self> {
+    pub(crate) fn new(member: &Member, has_stdin: bool, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             arena: member.arena.clone(),
             index: AtomicU32::new(member.index),
             stdout: Mutex::new(Line::new(Stream::Stdout, io::stdout().as_fd())),
             stderr: Mutex::new(Line::new(Stream::Stderr, io::stderr().as_fd())),
             has_stdin: AtomicBool::new(has_stdin),
+            written: AtomicU64::new(0),
+            max: limits.stdio_max,
+            run_max: limits.run_stdio_max,
             capture: OnceLock::new(),
         })
     }
@@ -135,8 +149,9 @@ impl Stdio {
         Member { arena: self.arena.clone(), index, patience: Patience::Forever }
     }
 
-    /// In a process that was just forked: it is another member, and its stdin is empty.
+    /// In a process that was just forked: it is another member, it has written nothing, and its stdin is empty.
     pub(crate) fn forked(&self, member: &Member) {
+        self.written.store(0, Ordering::Relaxed);
         self.index.store(member.index, Ordering::Relaxed);
         self.has_stdin.store(false, Ordering::Relaxed);
     }
@@ -162,6 +177,39 @@ impl Stdio {
     pub(crate) fn report(&self, text: &str) {
         self.flush();
         let _ = self.write_whole(&locked(&self.stderr), text.as_bytes());
+    }
+
+    /// How many bytes of so many may still be written, and the limit that it is if that isn't all.
+    fn allow(&self, len: usize) -> (usize, Option<Limit>) {
+        let mut allowed = (len, None);
+        let mut allow = |written: u64, max: u64, limit: fn(u64) -> Limit| {
+            let left = max.saturating_sub(written);
+            if left < allowed.0 as u64 {
+                allowed = (left as usize, Some(limit(max)));
+            }
+        };
+        if let Some(max) = self.max {
+            allow(self.written.fetch_add(len as u64, Ordering::Relaxed), max, Limit::Stdio);
+        }
+        if let Some(max) = self.run_max {
+            // Without its header an arena is of no use for anything.
+            let all = self.arena.header().map(|header| &header.written);
+            allow(all.map_or(max, |all| all.fetch_add(len as u64, Ordering::Relaxed)), max, Limit::RunStdio);
+        }
+        allowed
+    }
+
+    /// Writes what a guest wants written, as far as it may.
+    fn write_allowed(&self, stream: Stream, bytes: &[u8]) -> StreamResult<()> {
+        let (len, limit) = self.allow(bytes.len());
+        let result = self.write(stream, bytes.get(..len).unwrap_or(bytes));
+        if let Some(limit) = limit {
+            return Err(StreamError::Trap(wasmtime::Error::new(OverLimit(limit))));
+        }
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => StreamError::Closed,
+            _ => StreamError::LastOperationFailed(error.into()),
+        })
     }
 
     fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
@@ -282,10 +330,7 @@ impl Pollable for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.stdio.write(self.stream, &bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => StreamError::Closed,
-            _ => StreamError::LastOperationFailed(error.into()),
-        })
+        self.stdio.write_allowed(self.stream, &bytes)
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -299,7 +344,9 @@ impl OutputStream for Output {
 
 impl AsyncWrite for Output {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.stdio.write(self.stream, bytes).map(|()| bytes.len()))
+        Poll::Ready(
+            self.stdio.write_allowed(self.stream, bytes).map_err(io::Error::other).map(|()| bytes.len()),
+        )
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

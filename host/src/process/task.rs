@@ -22,7 +22,7 @@ use super::{Guest, Process, exit};
 use crate::codec;
 use crate::ipc::arena::Member;
 use crate::ipc::object::{self, Handle};
-use crate::ipc::process_table::{Outcome, Register, nanos_now};
+use crate::ipc::process_table::{Register, nanos_now};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap};
@@ -266,12 +266,11 @@ impl Worker {
             process.signal(child, nix::libc::SIGKILL)?;
             process.join(child, Deadline::NEVER)?;
         }
-        let Outcome { kind, detail } = process.exit_status(child)?;
+        let outcome = process.exit_status(child)?;
         process.close(child)?;
         if claims.has_some() {
             claims.clear_work();
-            let ended = [kind, detail].map(u32::to_le_bytes);
-            self.set_output(store, ended.as_flattened());
+            self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
             self.finish(store, Kind::Ended, since, member.index)?;
         }
         Ok(())

@@ -8,9 +8,10 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use sandpool_abi::process::{DEADLOCKED, EXITED, LIMITED, SIGNALED, TRAPPED};
+use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, LIMITED, Limit, SIGNALED, TRAPPED};
 
-use super::control::{Ended, Outcome as WireOutcome, REPORTS_MAX, Report, Role};
+use super::control::{Ended, REPORTS_MAX, Report, Role};
+use super::timers::{Over, Timers};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
@@ -29,8 +30,11 @@ pub(crate) struct Children {
     /// The main guest; in a pool, the owner.
     main: u32,
     main_outcome: Option<Outcome>,
-    /// The signal that the owner has ended the run with.
-    stopped_by: Option<i32>,
+    /// What all processes have died of that were killed when the run was ended.
+    ended_by: Option<Outcome>,
+    timers: Timers,
+    /// Processes that were killed because they were over a limit.
+    over: Vec<(u32, Limit)>,
     begun: Instant,
     processes: u64,
     peak_memory: u64,
@@ -45,6 +49,7 @@ impl Children {
         let arena = &*image.arena;
         let (main, handle) =
             table::reserve(arena, None, &default_name(std::iter::empty()), 0).map_err(io::Error::other)?;
+        let timers = Timers::new(&image.config.limits, arena.geometry.processes_max);
         let member = Member {
             arena: image.arena.clone(),
             index: arena.geometry.processes_max,
@@ -55,7 +60,9 @@ impl Children {
             member,
             main,
             main_outcome: None,
-            stopped_by: None,
+            ended_by: None,
+            timers,
+            over: Vec::new(),
             begun: Instant::now(),
             processes: 0,
             peak_memory: 0,
@@ -91,12 +98,35 @@ impl Children {
 
     /// Ends the run, in which every process waits for another.
     pub(crate) fn end_deadlock(&mut self) {
-        self.main_outcome.get_or_insert(Outcome { kind: DEADLOCKED, detail: 0 });
+        self.end_by(Outcome::new(DEADLOCKED, 0));
+    }
+
+    /// Ends the run, for this reason.
+    fn end_by(&mut self, outcome: Outcome) {
+        let outcome = *self.ended_by.get_or_insert(outcome);
+        self.main_outcome.get_or_insert(outcome);
         self.kill_all(Signal::SIGKILL);
     }
 
-    fn is_deadlocked(&self) -> bool {
-        self.main_outcome.is_some_and(|outcome| outcome.kind == DEADLOCKED)
+    /// Ends what is over a limit of time.
+    pub(crate) fn look_after_time(&mut self) {
+        let owner = (self.image.config.role == Role::Pool).then_some(self.main);
+        for over in self.timers.look(&self.image.arena, owner) {
+            match over {
+                Over::Run(limit) => self.end_by(Outcome::limited(limit)),
+                Over::Process(pid, limit) => {
+                    if !self.over.iter().any(|(known, _)| *known == pid) {
+                        self.over.push((pid, limit));
+                    }
+                    send(pid, Signal::SIGKILL);
+                }
+            }
+        }
+    }
+
+    /// How long nothing can be over a limit of time.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.timers.rest()
     }
 
     /// Whether there are dead processes still to be swept up behind.
@@ -117,7 +147,12 @@ impl Children {
 
     fn spawn(&mut self, index: u32, state: StateWord) {
         let handle = ProcessHandle::new(index, state.generation);
-        if let Err(error) = self.fork_into(index, handle) {
+        let is_worker = self.image.config.role == Role::Pool && u32::from(state.parent) == self.main;
+        let forked = self.fork_into(index, handle);
+        if is_worker && let Ok(pid) = self.image.arena.process_id(index) {
+            self.timers.exempt(index, pid.load(Ordering::Acquire));
+        }
+        if let Err(error) = forked {
             let errno = match error.raw_os_error() {
                 Some(libc::ENOMEM) => sandpool_abi::Errno::Nomem,
                 _ => sandpool_abi::Errno::Procs,
@@ -149,10 +184,9 @@ impl Children {
     /// forked and still blocks signals, dies of the SIGKILL behind it.
     pub(crate) fn stop(&mut self, signal: i32) {
         let signal = Signal::try_from(signal).unwrap_or(Signal::SIGKILL);
-        self.stopped_by.get_or_insert(signal as i32);
+        let outcome = *self.ended_by.get_or_insert(Outcome::new(SIGNALED, (signal as i32).unsigned_abs()));
         if self.image.config.role == Role::Pool {
-            self.main_outcome
-                .get_or_insert(Outcome { kind: SIGNALED, detail: (signal as i32).unsigned_abs() });
+            self.main_outcome.get_or_insert(outcome);
         }
         self.kill_all(signal);
     }
@@ -185,7 +219,7 @@ impl Children {
             return None;
         }
         Some(Ended {
-            main: wire(outcome),
+            main: outcome,
             processes: self.processes,
             wall: self.begun.elapsed(),
             peak_memory: self.peak_memory,
@@ -206,20 +240,26 @@ impl Children {
     fn record(&mut self, index: u32, reaped: &Reaped) {
         self.processes += 1;
         self.peak_memory = self.peak_memory.max(reaped.peak_memory);
+        self.timers.ended(index, reaped.cpu);
         let Ok(slot) = self.image.arena.process(index) else { return };
         let claimed = slot.claimed();
+        let pid = reaped.pid.unsigned_abs();
+        let over =
+            self.over.iter().position(|(known, _)| *known == pid).map(|at| self.over.swap_remove(at).1);
         let outcome = match reaped.end {
-            End::Signaled(libc::SIGKILL) if self.is_deadlocked() => Outcome { kind: DEADLOCKED, detail: 0 },
-            End::Signaled(libc::SIGKILL) if let Some(signal) = self.stopped_by => {
-                Outcome { kind: SIGNALED, detail: signal.unsigned_abs() }
+            End::Signaled(libc::SIGKILL) if let Some(limit) = over => Outcome::limited(limit),
+            End::Signaled(libc::SIGKILL) if let Some(outcome) = self.ended_by => outcome,
+            // The kernel's limit is coarse, and stands behind the supervisor's.
+            End::Signaled(libc::SIGXCPU) if let Some(time) = self.image.config.limits.cpu_time => {
+                Outcome::limited(Limit::CpuTime(time))
             }
-            End::Signaled(signal) => Outcome { kind: SIGNALED, detail: signal.unsigned_abs() },
+            End::Signaled(signal) => Outcome::new(SIGNALED, signal.unsigned_abs()),
             End::Exited(code)
                 if i32::from(code) == TRAP_CODE && matches!(claimed.kind, TRAPPED | LIMITED) =>
             {
                 claimed
             }
-            End::Exited(code) => Outcome { kind: EXITED, detail: u32::from(code) },
+            End::Exited(code) => Outcome::new(EXITED, u32::from(code)),
         };
         slot.record_exit(outcome);
         if index == self.main {
@@ -230,12 +270,17 @@ impl Children {
             self.reports.truncate(REPORTS_MAX - 1);
             self.reports.push(Report {
                 name: String::from_utf8_lossy(&slot.name()).into_owned(),
-                pid: reaped.pid.unsigned_abs(),
-                outcome: wire(outcome),
+                pid,
+                outcome,
                 wall: Duration::from_nanos(nanos),
                 cpu: reaped.cpu,
                 peak_memory: reaped.peak_memory,
             });
+        }
+        if let Some(ExitStatus::Limited(limit)) = outcome.status()
+            && limit.is_of_the_run()
+        {
+            self.end_by(outcome);
         }
     }
 
@@ -305,10 +350,6 @@ impl Children {
             slot.event.notify_all(&self.image.arena);
         }
     }
-}
-
-fn wire(outcome: Outcome) -> WireOutcome {
-    WireOutcome { kind: outcome.kind, detail: outcome.detail }
 }
 
 /// Signals a process if it is a child that isn't reaped yet. Guests write the table, so its numbers may be anything.

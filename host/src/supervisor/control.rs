@@ -23,8 +23,10 @@ use nix::sys::socket::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::Limits;
 use crate::codec;
 use crate::ipc::arena::{Geometry, PAGE};
+use crate::ipc::process_table::Outcome;
 
 /// What a run is to be like.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,10 +35,7 @@ pub(crate) struct RunConfig {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) dirs: Vec<Dir>,
-    pub(crate) processes_max: u32,
-    pub(crate) objects_max: u32,
-    pub(crate) arena_size: u64,
-    pub(crate) memory_max: u64,
+    pub(crate) limits: Limits,
     pub(crate) on_deadlock: OnDeadlock,
 }
 
@@ -53,9 +52,9 @@ impl RunConfig {
     /// The sizes of the arena.
     pub(crate) fn geometry(&self) -> Geometry {
         Geometry {
-            processes_max: self.processes_max,
-            objects_max: self.objects_max,
-            heap_pages: u32::try_from(self.arena_size / PAGE as u64).unwrap_or(u32::MAX),
+            processes_max: self.limits.processes_max,
+            objects_max: self.limits.objects_max,
+            heap_pages: u32::try_from(self.limits.arena_size / PAGE as u64).unwrap_or(u32::MAX),
         }
     }
 }
@@ -126,13 +125,6 @@ pub(crate) struct Ended {
     pub(crate) wall: Duration,
     pub(crate) peak_memory: u64,
     pub(crate) reports: Vec<Report>,
-}
-
-/// How a process ended: kind and detail, as in the ABI.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    pub(crate) kind: u32,
-    pub(crate) detail: u32,
 }
 
 /// What there is to say of a process.

@@ -13,7 +13,8 @@
 //! | control socket | the owner wants a stop, or is gone | end the run |
 //! | pidfd of the owner | the owner is gone | end the run |
 //!
-//! When nothing comes for a while, it looks whether anybody can still go on: [`deadlock`].
+//! When nothing comes for a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
+//! wakes in time to see to them: [`timers`].
 //!
 //! # Nothing is left
 //!
@@ -23,13 +24,16 @@
 pub(crate) mod children;
 pub(crate) mod control;
 pub(crate) mod deadlock;
+mod timers;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -106,7 +110,9 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
 
     let (memory, arena) = Arena::create(start.config.geometry()).context("cannot make the arena")?;
-    let engine = engine::config::engine()?;
+    let stack = start.config.limits.stack_max;
+    leave_room_for_stack(stack).context("cannot have a stack that large")?;
+    let engine = engine::config::engine_with_stack(stack)?;
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
@@ -128,23 +134,40 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
     Ok(Run { children, signals, doorbell, detector, handed_over })
 }
 
+/// Guests run on the main thread of their process: its stack is to have room for theirs, and for the host's own frames
+/// below and above.
+fn leave_room_for_stack(bytes: u64) -> io::Result<()> {
+    const OWN: u64 = 7 << 20;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_STACK)?;
+    let wanted = bytes + OWN;
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_STACK, wanted, hard)?;
+    }
+    Ok(())
+}
+
 impl Run {
     /// Serves the run until its last process has ended. `None` if the owner is gone and nobody wants to know.
     fn watch(&mut self, socket: &OwnedFd, owner: &OwnedFd) -> io::Result<Option<control::Ended>> {
+        let mut quiet_since = Instant::now();
         loop {
-            let interval = PollTimeout::try_from(deadlock::INTERVAL).unwrap_or(PollTimeout::NONE);
-            let timeout = if self.children.has_unswept() { PollTimeout::from(1_u8) } else { interval };
+            let timeout = match self.children.has_unswept() {
+                true => Duration::from_millis(1),
+                // Rounded up, or the last part of a millisecond would be spent in a busy loop.
+                false => deadlock::INTERVAL.min(self.children.time_left() + Duration::from_millis(1)),
+            };
+            let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE);
             let mut fds = [
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.doorbell.as_fd(), PollFlags::POLLIN),
                 PollFd::new(socket.as_fd(), PollFlags::POLLIN),
                 PollFd::new(owner.as_fd(), PollFlags::POLLIN),
             ];
-            let nothing = match poll(&mut fds, timeout) {
-                Ok(ready) => ready == 0,
-                Err(nix::Error::EINTR) => false,
+            match poll(&mut fds, timeout) {
+                Ok(0) => {}
+                Ok(_) | Err(nix::Error::EINTR) => quiet_since = Instant::now(),
                 Err(error) => return Err(error.into()),
-            };
+            }
             let [child, rung, asked, orphaned] = fds.map(|fd| fd.any().unwrap_or(false));
             if orphaned {
                 self.children.kill_all(Signal::SIGKILL);
@@ -167,12 +190,16 @@ impl Run {
                 // However many have ended, the signal is pending once.
                 let _ = self.signals.read_signal();
             }
+            self.children.look_after_time();
             if let Some(ended) = self.children.reap() {
                 return Ok(Some(ended));
             }
             // Only when nothing has happened for a while, so that there is no news still to be told.
-            if nothing && !self.children.has_unswept() && self.detector.look(self.children.member()) {
-                self.children.end_deadlock();
+            if quiet_since.elapsed() >= deadlock::INTERVAL && !self.children.has_unswept() {
+                quiet_since = Instant::now();
+                if self.detector.look(self.children.member()) {
+                    self.children.end_deadlock();
+                }
             }
         }
     }

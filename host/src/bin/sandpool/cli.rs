@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser as _, Subcommand};
 use sandpool::{Error, ExitCode};
 
-use crate::commands::{build, completions, doctor, inspect, man, map, run};
+use crate::commands::{build, completions, config, doctor, inspect, man, map, run};
 use crate::text;
 
 /// Multiprocessing for sandboxed WebAssembly.
@@ -25,6 +25,7 @@ pub(crate) enum Command {
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Doctor(doctor::DoctorArgs),
+    Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -1,6 +1,9 @@
 //! What every command that starts guests lets one say about them.
 
-use sandpool::DirGrant;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
+use sandpool::{DirGrant, LimitKey, Limits};
 
 /// What guests are given, and how much they may use.
 #[derive(Debug, clap::Args)]
@@ -13,18 +16,61 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
 
-    /// How many processes may be alive, or ended and not yet joined, at once [default: 1024]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) processes_max: Option<u32>,
+    /// Take limits from a file; `sandpool config` prints one with all that there are. A flag goes before the file
+    #[arg(long, value_name = "FILE", help_heading = LIMITS)]
+    config: Option<PathBuf>,
 
-    /// Room for what is in queues and pipes, and for shared memory, such as 64MiB; only what is used takes memory
-    /// [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) arena_size: Option<u64>,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
 
-    /// How much linear memory each process may have, such as 256MiB
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) memory_max: Option<u64>,
+impl GuestArgs {
+    /// The limits of the file, changed as the flags say.
+    pub(crate) fn limits(&self) -> sandpool::Result<Limits> {
+        let mut limits = self.config.as_ref().map_or_else(|| Ok(Limits::default()), Limits::from_file)?;
+        for (name, value) in &self.limits.0 {
+            limits.set(name, value)?;
+        }
+        Ok(limits)
+    }
+}
+
+const LIMITS: &str = "Limits";
+
+/// A flag for each limit that there is, and the values of those that were given.
+#[derive(Debug)]
+struct LimitArgs(Vec<(&'static str, String)>);
+
+impl clap::Args for LimitArgs {
+    fn augment_args(command: Command) -> Command {
+        let arg = |key: &'static LimitKey| {
+            let default = Some(key.default()).filter(|default| default != "none");
+            let default = default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+            Arg::new(key.name)
+                .long(key.name)
+                .value_name(key.value)
+                .help(format!("{}{default}", key.help))
+                .help_heading(LIMITS)
+                .value_parser(move |value: &str| key.check(value).map(|()| value.to_owned()))
+        };
+        command.args(LimitKey::ALL.iter().map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for LimitArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |key: &'static LimitKey| Some((key.name, matches.get_one::<String>(key.name)?.clone()));
+        Ok(Self(LimitKey::ALL.iter().filter_map(given).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// `NAME=VALUE`, or `NAME` for the value that it has here
@@ -42,18 +88,6 @@ fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Bytes, or a number with KiB, MiB or GiB
-fn size(text: &str) -> Result<u64, String> {
-    let units = [("KiB", 1_u64 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-    let (number, unit) = units
-        .into_iter()
-        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
-        .unwrap_or((text, 1));
-    let number: u64 =
-        number.trim().parse().map_err(|_| "give bytes, or a number with KiB, MiB or GiB".to_owned())?;
-    number.checked_mul(unit).filter(|bytes| *bytes > 0).ok_or_else(|| "out of range".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -67,16 +101,6 @@ mod tests {
         assert_eq!(variable("PATH").unwrap().1, std::env::var("PATH").unwrap());
         for bad in ["", "=", "=1", "SANDPOOL_NOT_SET_ANYWHERE"] {
             assert!(variable(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(size("4096").unwrap(), 4096);
-        assert_eq!(size("64MiB").unwrap(), 64 << 20);
-        assert_eq!(size("1 GiB").unwrap(), 1 << 30);
-        for bad in ["", "0", "MiB", "1.5GiB", "-1", "10MB", "18446744073709551615KiB"] {
-            assert!(size(bad).is_err(), "{bad}");
         }
     }
 }

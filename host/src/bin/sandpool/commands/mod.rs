@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod doctor;
 mod guest;
 pub(crate) mod inspect;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -21,6 +21,9 @@ Examples:
   sandpool run --env LANG --env LOG=debug --summary my-crate --bin worker
       Builds the crate first; LANG as it is here; afterwards a table of all processes
 
+  sandpool run --config limits.toml --run-cpu-time 1min --memory-max 256MiB guest.wasm
+      Limits of a file, two of them set otherwise; `sandpool config` prints such a file
+
   sandpool run --on-deadlock report guest.wasm
       If no process can go on, each says what it waits for, and the run stays for a debugger";
 
@@ -61,20 +64,12 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         builder.arg(arg);
     }
     let guest = args.guest;
+    builder.limits(guest.limits()?);
     for (name, value) in guest.env {
         builder.env(name, value);
     }
     for grant in guest.dir {
         builder.dir(grant);
-    }
-    if let Some(n) = guest.processes_max {
-        builder.processes_max(n);
-    }
-    if let Some(bytes) = guest.arena_size {
-        builder.arena_size(bytes);
-    }
-    if let Some(bytes) = guest.memory_max {
-        builder.memory_max(bytes);
     }
     builder.on_deadlock(args.on_deadlock);
     let run = builder.start()?;

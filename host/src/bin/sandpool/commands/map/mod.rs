@@ -95,7 +95,7 @@ pub(crate) struct MapArgs {
     format: Format,
 
     /// How long a task may run before it is killed, such as 5s, 300ms or 2min
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = sandpool::units::time)]
     task_timeout: Option<Duration>,
 
     /// How often a task is tried again that has crashed, was killed or took too long
@@ -242,20 +242,12 @@ fn pool(args: &MapArgs, module: &Module) -> sandpool::Result<Pool> {
         builder.task_timeout(timeout);
     }
     let guest = &args.guest;
+    builder.limits(guest.limits()?);
     for (name, value) in &guest.env {
         builder.env(name, value);
     }
     for grant in &guest.dir {
         builder.dir(grant.clone());
-    }
-    if let Some(n) = guest.processes_max {
-        builder.processes_max(n);
-    }
-    if let Some(bytes) = guest.arena_size {
-        builder.arena_size(bytes);
-    }
-    if let Some(bytes) = guest.memory_max {
-        builder.memory_max(bytes);
     }
     builder.build()
 }
@@ -559,35 +551,5 @@ fn gone(written: std::io::Result<()>) -> anyhow::Result<Option<Ending>> {
         Ok(()) => Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Some(Ending::ReaderGone)),
         Err(error) => Err(error).context("cannot write the output"),
-    }
-}
-
-/// A time with its unit
-fn time(text: &str) -> Result<Duration, String> {
-    const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("min", 60.0), ("h", 3600.0), ("s", 1.0)];
-    let (number, unit) = UNITS
-        .into_iter()
-        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
-        .ok_or("give a number with ms, s, min or h")?;
-    let number: f64 =
-        number.trim_end().parse().map_err(|_| "give a number with ms, s, min or h".to_owned())?;
-    let time = Duration::try_from_secs_f64(number * unit).map_err(|_| "out of range".to_owned())?;
-    if time.is_zero() { Err("it is no time".to_owned()) } else { Ok(time) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times() {
-        for (text, milliseconds) in
-            [("5s", 5000), ("300ms", 300), ("0.5 s", 500), ("2min", 120_000), ("1h", 3_600_000)]
-        {
-            assert_eq!(time(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        for bad in ["", "5", "s", "0s", "-1s", "nans", "infs", "1d", "1e300h"] {
-            assert!(time(bad).is_err(), "{bad}");
-        }
     }
 }

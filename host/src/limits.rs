@@ -1,0 +1,556 @@
+//! What the processes of a run may use, and how that is said: in the builders, on the command line, in a file.
+//!
+//! Each limit is a field of [`Limits`] and a row of [`LimitKey::ALL`], which has its name for people. The flags of the
+//! command and the keys of a file come from the rows; `host/default-config.toml` documents them all.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
+
+use crate::engine::nearest_name;
+use crate::ipc::arena::Geometry;
+use crate::{Error, Result, units};
+
+/// The configuration file in which everything is as it is without one, and every key is explained. `sandpool config`
+/// prints it.
+pub const DEFAULT_CONFIG: &str = include_str!("../default-config.toml");
+
+/// The table of a configuration file that limits stand in.
+const TABLE: &str = "limits";
+/// How a limit is written that there is not.
+const NONE: &str = "none";
+
+/// What the processes of a run may use. What exceeds a limit is refused, or ends the process with
+/// [`ExitStatus::Limited`](crate::ExitStatus::Limited); the others go on.
+///
+/// ```
+/// use std::time::Duration;
+/// use sandpool::Limits;
+///
+/// let limits = Limits { cpu_time: Some(Duration::from_secs(2)), memory_max: 64 << 20, ..Limits::default() };
+/// assert_eq!(limits.get("cpu-time").as_deref(), Some("2s"));
+/// ```
+///
+/// Limits of a process hold for each by itself, however it was started. So that nobody gets more by starting others, those
+/// of time and output have a sibling for all processes of a run together, which ends all of them. What happens at which
+/// limit stands in `host/docs/process-model.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Processes of a run that are alive, or have ended and weren't joined yet, at once.
+    pub processes_max: u32,
+    /// Queues, pipes, locks, pieces of shared memory and the like of a run at once.
+    pub objects_max: u32,
+    /// Bytes for what is in queues and pipes, and for shared memory. The tables come on top. Only what is used takes
+    /// memory.
+    pub arena_size: u64,
+    /// Items that are in one queue at once, also if the guest has bounded it higher, or not at all.
+    pub queue_items_max: Option<u64>,
+    /// Bytes of linear memory of a process.
+    pub memory_max: u64,
+    /// Bytes of the stack that a process has for its calls. Languages keep a second one in linear memory.
+    pub stack_max: u64,
+    /// Time on a processor that a process may take.
+    pub cpu_time: Option<Duration>,
+    /// Time that a process may take from its start to its end.
+    pub wall_time: Option<Duration>,
+    /// Time on a processor that all processes of a run may take together.
+    pub run_cpu_time: Option<Duration>,
+    /// Time that a run may take.
+    pub run_wall_time: Option<Duration>,
+    /// Bytes that a process may write to stdout and stderr.
+    pub stdio_max: Option<u64>,
+    /// Bytes that all processes of a run may write to stdout and stderr together.
+    pub run_stdio_max: Option<u64>,
+    /// Bytes of the largest file that a process can write.
+    pub file_size_max: Option<u64>,
+    /// Files and directories that a process has open at once, beside those that it was given.
+    pub open_files_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            processes_max: 1024,
+            objects_max: 65_536,
+            arena_size: 1 << 30,
+            queue_items_max: None,
+            memory_max: 4 << 30,
+            stack_max: 1 << 20,
+            cpu_time: None,
+            wall_time: None,
+            run_cpu_time: None,
+            run_wall_time: None,
+            stdio_max: None,
+            run_stdio_max: None,
+            file_size_max: None,
+            open_files_max: 256,
+        }
+    }
+}
+
+/// A limit by its name.
+///
+/// ```
+/// let names: Vec<_> = sandpool::LimitKey::ALL.iter().map(|key| key.name).collect();
+/// assert!(names.contains(&"memory-max"));
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LimitKey {
+    /// its name in a file, and that of its flag
+    pub name: &'static str,
+    /// what its values are: `N`, `SIZE` or `TIME`
+    pub value: &'static str,
+    /// what it limits, as a phrase
+    pub help: &'static str,
+    field: for<'a> fn(&'a mut Limits) -> Field<'a>,
+}
+
+/// Where the value of a limit stands.
+enum Field<'a> {
+    Count(&'a mut u32),
+    Size(&'a mut u64),
+    MaybeCount(&'a mut Option<u64>),
+    MaybeSize(&'a mut Option<u64>),
+    MaybeTime(&'a mut Option<Duration>),
+}
+
+impl LimitKey {
+    /// All limits.
+    pub const ALL: &[Self] = &[
+        Self {
+            name: "processes-max",
+            value: "N",
+            help: "How many processes may be alive, or ended and not yet joined, at once",
+            field: |limits| Field::Count(&mut limits.processes_max),
+        },
+        Self {
+            name: "objects-max",
+            value: "N",
+            help: "How many queues, pipes, locks, pieces of shared memory and the like there may be at once",
+            field: |limits| Field::Count(&mut limits.objects_max),
+        },
+        Self {
+            name: "arena-size",
+            value: "SIZE",
+            help: "Room for what is in queues and pipes, and for shared memory; only what is used takes memory",
+            field: |limits| Field::Size(&mut limits.arena_size),
+        },
+        Self {
+            name: "queue-items-max",
+            value: "N",
+            help: "How many items each queue may hold, whatever bound the guest gives it",
+            field: |limits| Field::MaybeCount(&mut limits.queue_items_max),
+        },
+        Self {
+            name: "memory-max",
+            value: "SIZE",
+            help: "How much linear memory each process may have",
+            field: |limits| Field::Size(&mut limits.memory_max),
+        },
+        Self {
+            name: "stack-max",
+            value: "SIZE",
+            help: "How much stack each process may have for its calls",
+            field: |limits| Field::Size(&mut limits.stack_max),
+        },
+        Self {
+            name: "cpu-time",
+            value: "TIME",
+            help: "How long each process may be on a processor",
+            field: |limits| Field::MaybeTime(&mut limits.cpu_time),
+        },
+        Self {
+            name: "wall-time",
+            value: "TIME",
+            help: "How long each process may take from its start to its end",
+            field: |limits| Field::MaybeTime(&mut limits.wall_time),
+        },
+        Self {
+            name: "run-cpu-time",
+            value: "TIME",
+            help: "How long all processes together may be on processors",
+            field: |limits| Field::MaybeTime(&mut limits.run_cpu_time),
+        },
+        Self {
+            name: "run-wall-time",
+            value: "TIME",
+            help: "How long the run may take",
+            field: |limits| Field::MaybeTime(&mut limits.run_wall_time),
+        },
+        Self {
+            name: "stdio-max",
+            value: "SIZE",
+            help: "How much each process may write to stdout and stderr",
+            field: |limits| Field::MaybeSize(&mut limits.stdio_max),
+        },
+        Self {
+            name: "run-stdio-max",
+            value: "SIZE",
+            help: "How much all processes together may write to stdout and stderr",
+            field: |limits| Field::MaybeSize(&mut limits.run_stdio_max),
+        },
+        Self {
+            name: "file-size-max",
+            value: "SIZE",
+            help: "How large a file may be that a process writes",
+            field: |limits| Field::MaybeSize(&mut limits.file_size_max),
+        },
+        Self {
+            name: "open-files-max",
+            value: "N",
+            help: "How many files and directories each process may have open, beside those that it was given",
+            field: |limits| Field::Count(&mut limits.open_files_max),
+        },
+    ];
+
+    /// The limit of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<&'static Self> {
+        Self::ALL.iter().find(|key| key.name == name)
+    }
+
+    /// What it is when nothing is said.
+    #[must_use]
+    pub fn default(&self) -> String {
+        (self.field)(&mut Limits::default()).show()
+    }
+
+    /// Refuses what is no value for it.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn check(&self, value: &str) -> Result<(), String> {
+        (self.field)(&mut Limits::default()).set(value)
+    }
+
+    fn invalid(&self, value: &str, why: &str) -> Error {
+        Error::Invalid {
+            what: format!("`{value}` is no value for {}", self.name),
+            hint: Some(why.to_owned()),
+        }
+    }
+}
+
+impl Field<'_> {
+    fn set(self, text: &str) -> Result<(), String> {
+        fn maybe<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+            if text == NONE {
+                return Ok(None);
+            }
+            parse(text).map(Some).map_err(|why| format!("{why}; or {NONE}"))
+        }
+        fn count<T: std::str::FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
+            let number = text.parse().ok().filter(|number| *number != T::default());
+            number.ok_or_else(|| "give a number, 1 or more".to_owned())
+        }
+        let size = |text: &str| units::size(text).map_err(str::to_owned);
+        match self {
+            Self::Count(field) => *field = count(text)?,
+            Self::Size(field) => *field = size(text)?,
+            Self::MaybeCount(field) => *field = maybe(text, count)?,
+            Self::MaybeSize(field) => *field = maybe(text, size)?,
+            Self::MaybeTime(field) => {
+                *field = maybe(text, |text| units::time(text).map_err(str::to_owned))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn show(self) -> String {
+        let none = || NONE.to_owned();
+        match self {
+            Self::Count(field) => field.to_string(),
+            Self::Size(field) => units::of_size(*field),
+            Self::MaybeCount(field) => field.map_or_else(none, |count| count.to_string()),
+            Self::MaybeSize(field) => field.map_or_else(none, units::of_size),
+            Self::MaybeTime(field) => field.map_or_else(none, units::of_time),
+        }
+    }
+}
+
+/// An arena that is smaller has room for next to nothing; one that is larger has no addresses.
+const ARENA: RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// A bit for each process stands beside each object.
+const OBJECTS: RangeInclusive<u64> = 1..=1 << 20;
+/// The kernel leaves room for a stack of 128 MiB below all that it maps.
+const STACK: RangeInclusive<u64> = 64 << 10..=64 << 20;
+const PROCESSES: RangeInclusive<u64> = 1..=Geometry::PROCESSES_LIMIT as u64;
+/// Where the kernel's own limit mostly lies.
+const OPEN_FILES: RangeInclusive<u64> = 1..=1 << 19;
+
+impl Limits {
+    /// The limits that the text of a configuration file sets; the others are as they are without one.
+    ///
+    /// ```
+    /// let limits = sandpool::Limits::from_toml("limits.cpu-time = '1.5s'\nlimits.memory-max = '64MiB'")?;
+    /// assert_eq!(limits.memory_max, 64 << 20);
+    ///
+    /// let error = sandpool::Limits::from_toml("[limits]\nmemory-min = '64MiB'").unwrap_err();
+    /// assert_eq!(error.to_string(), "line 2: there is no key limits.memory-min");
+    /// assert_eq!(error.hint().as_deref(), Some("the nearest that there is: limits.memory-max"));
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no TOML, a key that there is not, and a value that makes no sense.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+        let invalid = |at: usize, what: String, hint: Option<String>| Error::Invalid {
+            what: format!("line {}: {what}", line(at)),
+            hint,
+        };
+        let nearest =
+            |nearest: Option<String>| nearest.map(|name| format!("the nearest that there is: {name}"));
+        let file = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            invalid(at, error.message().to_owned(), None)
+        })?;
+        let mut limits = Self::default();
+        for (table, value) in file.get_ref() {
+            let at = table.span().start;
+            let table = table.get_ref().as_ref();
+            if table != TABLE {
+                let near = nearest_name([TABLE], table).map(str::to_owned);
+                // A limit outside of its table has been forgotten there.
+                let near = near.or_else(|| LimitKey::of(table).map(|key| format!("{TABLE}.{}", key.name)));
+                return Err(invalid(at, format!("there is no key {table}"), nearest(near)));
+            }
+            let Some(keys) = value.get_ref().as_table() else {
+                let found = value.get_ref().type_str();
+                return Err(invalid(at, format!("{TABLE} is a {found}, not a table"), None));
+            };
+            for (name, value) in keys {
+                let (at, name) = (name.span().start, name.get_ref().as_ref());
+                let Some(key) = LimitKey::of(name) else {
+                    let near = nearest_name(LimitKey::ALL.iter().map(|key| key.name), name);
+                    let near = near.map(|name| format!("{TABLE}.{name}"));
+                    return Err(invalid(at, format!("there is no key {TABLE}.{name}"), nearest(near)));
+                };
+                let text = match value.get_ref() {
+                    DeValue::String(text) => text.to_string(),
+                    DeValue::Integer(number) => number.to_string(),
+                    other => {
+                        let what = match key.value {
+                            "TIME" => "a time, such as \"5s\"",
+                            "SIZE" => "a size, such as \"256MiB\"",
+                            _ => "a number",
+                        };
+                        let found = other.type_str();
+                        return Err(invalid(at, format!("{TABLE}.{name} is a {found}, not {what}"), None));
+                    }
+                };
+                (key.field)(&mut limits).set(&text).map_err(|why| {
+                    invalid(at, format!("`{text}` is no value for {TABLE}.{name}"), Some(why))
+                })?;
+            }
+        }
+        Ok(limits)
+    }
+
+    /// The limits that a configuration file sets; the others are as they are without one.
+    ///
+    /// ```no_run
+    /// let limits = sandpool::Limits::from_file("sandpool.toml")?;
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`], with what [`from_toml`](Self::from_toml) says of it, or why it can't be read.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let config = |source| Error::Config { path: path.to_owned(), source: Box::new(source) };
+        let read = |source| config(Error::Os { what: "read it", source });
+        Self::from_toml(&std::fs::read_to_string(path).map_err(read)?).map_err(config)
+    }
+
+    /// Sets one by its name.
+    ///
+    /// ```
+    /// let mut limits = sandpool::Limits::default();
+    /// limits.set("wall-time", "5min")?;
+    /// assert_eq!(limits.wall_time.map(|time| time.as_secs()), Some(300));
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that there is not, and a value that makes no sense.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let Some(key) = LimitKey::of(name) else {
+            let near = nearest_name(LimitKey::ALL.iter().map(|key| key.name), name);
+            return Err(Error::Invalid {
+                what: format!("there is no limit {name}"),
+                hint: near.map(|name| format!("the nearest that there is: {name}")),
+            });
+        };
+        (key.field)(self).set(value).map_err(|why| key.invalid(value, &why))
+    }
+
+    /// The value of one by its name, as [`set`](Self::set) takes it; `None` if there is no such limit.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        Some((LimitKey::of(name)?.field)(&mut self.clone()).show())
+    }
+
+    /// Refuses what can't be had.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (name, range) in [
+            ("processes-max", PROCESSES),
+            ("objects-max", OBJECTS),
+            ("arena-size", ARENA),
+            ("stack-max", STACK),
+            ("open-files-max", OPEN_FILES),
+        ] {
+            let mut limits = self.clone();
+            let Some(key) = LimitKey::of(name) else { continue };
+            let (value, show): (_, fn(u64) -> String) = match (key.field)(&mut limits) {
+                Field::Count(count) => (u64::from(*count), |count| count.to_string()),
+                Field::Size(size) => (*size, units::of_size),
+                _ => continue,
+            };
+            if !range.contains(&value) {
+                let why = format!("between {} and {}", show(*range.start()), show(*range.end()));
+                return Err(key.invalid(&show(value), &why));
+            }
+        }
+        for key in LimitKey::ALL {
+            let mut limits = self.clone();
+            let is_nothing = match (key.field)(&mut limits) {
+                Field::Count(count) => *count == 0,
+                Field::Size(size) => *size == 0,
+                Field::MaybeCount(count) | Field::MaybeSize(count) => *count == Some(0),
+                Field::MaybeTime(time) => *time == Some(Duration::ZERO),
+            };
+            if is_nothing {
+                return Err(key.invalid("0", "give more than nothing, or no limit"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    /// A value that isn't the default, for each kind.
+    fn other(key: &LimitKey) -> &'static str {
+        match key.value {
+            "N" => "7",
+            "SIZE" => "2MiB",
+            _ => "90s",
+        }
+    }
+
+    #[test]
+    fn the_default_file_says_what_holds_without_one() {
+        assert_eq!(Limits::from_toml(DEFAULT_CONFIG).unwrap(), Limits::default());
+        assert_eq!(Limits::from_toml("").unwrap(), Limits::default());
+        for key in LimitKey::ALL {
+            let found = DEFAULT_CONFIG
+                .lines()
+                .zip(DEFAULT_CONFIG.lines().skip(1))
+                .find(|(_, line)| line.strip_prefix(key.name).is_some_and(|rest| rest.starts_with(" = ")));
+            let (above, line) = found.unwrap_or_else(|| panic!("{} is missing", key.name));
+            assert!(above.starts_with("# "), "nothing is said of {}", key.name);
+            assert!(line.trim_matches('"').ends_with(&key.default()), "{line}, not {}", key.default());
+        }
+    }
+
+    /// A field without a row can't be set by name.
+    #[test]
+    fn every_field_is_a_key_and_every_key_another_field() {
+        let fields = |limits: &Limits| -> Vec<String> {
+            let value = serde_json::to_value(limits).unwrap();
+            value.as_object().unwrap().iter().map(|(name, value)| format!("{name} {value}")).collect()
+        };
+        let default = fields(&Limits::default());
+        assert_eq!(default.len(), LimitKey::ALL.len());
+        for key in LimitKey::ALL {
+            let mut limits = Limits::default();
+            limits.set(key.name, other(key)).unwrap();
+            let changed = fields(&limits);
+            let changed: Vec<_> = changed.iter().filter(|field| !default.contains(field)).collect();
+            let [changed] = changed[..] else { panic!("{}: {changed:?}", key.name) };
+            assert!(changed.starts_with(&format!("{} ", key.name.replace('-', "_"))), "{changed:?}");
+            assert_eq!(limits.get(key.name).as_deref(), Some(other(key)));
+            limits.set(key.name, &key.default()).unwrap();
+            assert_eq!(limits, Limits::default());
+        }
+    }
+
+    #[test]
+    fn a_file_sets_each_and_leaves_the_others() {
+        for key in LimitKey::ALL {
+            let text = format!("# mine\n[limits]\n{} = {:?}\n", key.name, other(key));
+            let mut expected = Limits::default();
+            expected.set(key.name, other(key)).unwrap();
+            assert_eq!(Limits::from_toml(&text).unwrap(), expected);
+        }
+        let limits = Limits::from_toml("limits = { processes-max = 8, memory-max = 65536 }").unwrap();
+        assert_eq!((limits.processes_max, limits.memory_max), (8, 65_536));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_with_its_line() {
+        for (text, message, hint) in [
+            ("[limits]\n\nmemroy-max = 1", "line 3: there is no key limits.memroy-max", "limits.memory-max"),
+            ("[limits]\ncolour = 1", "line 2: there is no key limits.colour", ""),
+            ("[limit]\n", "line 1: there is no key limit", "limits"),
+            ("\nmemory-max = '1MiB'", "line 2: there is no key memory-max", "limits.memory-max"),
+            ("limits = 3", "line 1: limits is a integer, not a table", ""),
+            (
+                "[limits]\ncpu-time = 5.0",
+                "line 2: limits.cpu-time is a float, not a time, such as \"5s\"",
+                "",
+            ),
+            ("[limits]\nprocesses-max = true", "line 2: limits.processes-max is a boolean, not a number", ""),
+            (
+                "[limits]\ncpu-time = 5",
+                "line 2: `5` is no value for limits.cpu-time",
+                "ms, s, min or h; or none",
+            ),
+            (
+                "[limits]\nmemory-max = '1MB'",
+                "line 2: `1MB` is no value for limits.memory-max",
+                "KiB, MiB or GiB",
+            ),
+            (
+                "[limits]\nprocesses-max = -1",
+                "line 2: `-1` is no value for limits.processes-max",
+                "1 or more",
+            ),
+            ("[limits\n", "line 1: ", ""),
+            ("[limits]\nstack-max = '1MiB'\nstack-max = '2MiB'", "line 3: ", ""),
+        ] {
+            let error = Limits::from_toml(text).unwrap_err();
+            assert!(error.to_string().starts_with(message), "{text}: {error}");
+            assert!(error.hint().unwrap_or_default().contains(hint), "{text}: {:?}", error.hint());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused() {
+        Limits::default().check().unwrap();
+        for (name, value, hint) in [
+            ("processes-max", "40000", "between 1 and 32768"),
+            ("objects-max", "2000000", "between 1 and 1048576"),
+            ("arena-size", "100", "between 1MiB and 1024GiB"),
+            ("stack-max", "1KiB", "between 64KiB and 64MiB"),
+            ("open-files-max", "1000000", "between 1 and 524288"),
+        ] {
+            let mut limits = Limits::default();
+            limits.set(name, value).unwrap();
+            assert_eq!(limits.check().unwrap_err().hint().as_deref(), Some(hint));
+        }
+        let limits = Limits { wall_time: Some(Duration::ZERO), ..Limits::default() };
+        assert_eq!(limits.check().unwrap_err().to_string(), "`0` is no value for wall-time");
+        let error = Limits::default().set("memory", "1MiB").unwrap_err();
+        assert_eq!(error.to_string(), "there is no limit memory");
+    }
+}

@@ -1,0 +1,157 @@
+//! Ends what has run for too long: a process, or all of the run.
+//!
+//! A process has no timer of its own, which a fork would have to arm. The supervisor looks, as soon as the first of them
+//! could have used up what it may: it knows since when each runs, and the kernel tells what it has had of a processor.
+//! What isn't known of yet was forked after the last look, so it is no older than that.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+use sandpool_abi::process::Limit;
+
+use crate::Limits;
+use crate::ipc::arena::Arena;
+use crate::ipc::process_table::nanos_now;
+
+/// The least time between two looks: by so much a limit may be exceeded.
+const PAUSE: u64 = 5_000_000;
+
+/// The limits of time of a run, and what it has used of them.
+pub(super) struct Timers {
+    cpu_time: Option<Duration>,
+    wall_time: Option<Duration>,
+    run_cpu_time: Option<Duration>,
+    run_wall_time: Option<Duration>,
+    /// How many processors there are to use.
+    processors: u64,
+    /// When the run began, in nanoseconds.
+    begun: u64,
+    /// What processes that have ended had of processors.
+    spent: Duration,
+    /// The process of each slot at the last look.
+    known: Vec<Known>,
+    /// The last look and the next.
+    looked: u64,
+    next: u64,
+}
+
+/// What is known of a process, by itself and not from the arena, which guests write.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    pid: u32,
+    started: u64,
+    is_exempt: bool,
+}
+
+/// Something is over its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// This process.
+    Process(u32, Limit),
+    /// All together.
+    Run(Limit),
+}
+
+impl Timers {
+    pub(super) fn new(limits: &Limits, processes_max: u32) -> Self {
+        let &Limits { cpu_time, wall_time, run_cpu_time, run_wall_time, .. } = limits;
+        let now = nanos_now();
+        let has_some = [cpu_time, wall_time, run_cpu_time, run_wall_time].iter().any(Option::is_some);
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+        Self {
+            cpu_time,
+            wall_time,
+            run_cpu_time,
+            run_wall_time,
+            processors,
+            begun: now,
+            spent: Duration::ZERO,
+            known: if has_some { vec![Known::default(); processes_max as usize] } else { Vec::new() },
+            looked: now,
+            next: if has_some { now } else { u64::MAX },
+        }
+    }
+
+    /// How long nothing can be over its limit.
+    pub(super) fn rest(&self) -> Duration {
+        Duration::from_nanos(self.next.saturating_sub(nanos_now()))
+    }
+
+    /// The process that was just started in a slot has no limits of its own: it is a worker, which runs many tasks.
+    pub(super) fn exempt(&mut self, index: u32, pid: u32) {
+        if let Some(known) = self.known.get_mut(index as usize) {
+            *known = Known { pid, started: nanos_now(), is_exempt: true };
+        }
+    }
+
+    /// A process has ended, and had so much of a processor.
+    pub(super) fn ended(&mut self, index: u32, cpu: Duration) {
+        self.spent += cpu;
+        if let Some(known) = self.known.get_mut(index as usize) {
+            *known = Known::default();
+        }
+    }
+
+    /// What is over its limit, if it is time to look. The owner of a pool, which has a slot, is no process of the run.
+    pub(super) fn look(&mut self, arena: &Arena, owner: Option<u32>) -> Vec<Over> {
+        let now = nanos_now();
+        let mut over = Vec::new();
+        if now < self.next {
+            return over;
+        }
+        // Whoever is forked from now on has at least so long.
+        let mut rest =
+            [self.cpu_time, self.wall_time].into_iter().flatten().map(nanos).min().unwrap_or(u64::MAX);
+        let mut used_by_all = self.spent;
+        for (index, known) in (0..).zip(&mut self.known).filter(|(index, _)| Some(*index) != owner) {
+            let pid = arena.process_id(index).map_or(0, |pid| pid.load(Ordering::Acquire));
+            if pid != known.pid {
+                let started = arena.process(index).map_or(0, |slot| slot.started.load(Ordering::Relaxed));
+                *known = Known { pid, started: started.clamp(self.looked, now), is_exempt: false };
+            }
+            let Some(used) = cpu_time_of(pid) else { continue };
+            used_by_all += used;
+            if known.is_exempt {
+                continue;
+            }
+            let lived = Duration::from_nanos(now.saturating_sub(known.started));
+            for (limit, used, which) in [
+                (self.cpu_time, used, Limit::CpuTime as fn(Duration) -> Limit),
+                (self.wall_time, lived, Limit::WallTime),
+            ] {
+                let Some(limit) = limit else { continue };
+                match limit.checked_sub(used) {
+                    None | Some(Duration::ZERO) => over.push(Over::Process(pid, which(limit))),
+                    Some(left) => rest = rest.min(nanos(left)),
+                }
+            }
+        }
+        let lived = Duration::from_nanos(now.saturating_sub(self.begun));
+        for (limit, used, at_once, which) in [
+            (self.run_cpu_time, used_by_all, self.processors, Limit::RunCpuTime as fn(Duration) -> Limit),
+            (self.run_wall_time, lived, 1, Limit::RunWallTime),
+        ] {
+            let Some(limit) = limit else { continue };
+            match limit.checked_sub(used) {
+                None | Some(Duration::ZERO) => over.push(Over::Run(which(limit))),
+                Some(left) => rest = rest.min(nanos(left) / at_once),
+            }
+        }
+        self.looked = now;
+        self.next = now.saturating_add(rest.max(PAUSE));
+        over
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What a process has had of processors; `None` if there is no such process.
+fn cpu_time_of(pid: u32) -> Option<Duration> {
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
+    let time = clock_gettime(clock_getcpuclockid(Pid::from_raw(pid)).ok()?).ok()?;
+    Some(Duration::from(time))
+}
