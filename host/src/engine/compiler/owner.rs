@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -94,13 +93,10 @@ impl Compiler {
         output: &File,
         words: &File,
     ) -> io::Result<Self> {
-        // Said here, because finding it out takes files, of which the compiler has none.
-        let threads = thread::available_parallelism().map_or(1, usize::from);
         let child = Command::new(program)
             .arg0(ARGV0)
             .args(settings.to_args())
             .env_clear()
-            .env("RAYON_NUM_THREADS", threads.to_string())
             .current_dir("/")
             .stdin(module)
             .stdout(output.try_clone()?)
