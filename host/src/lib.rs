@@ -49,7 +49,7 @@ pub use owner::{Native, init_with_native};
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
-    PoolEnd, Records, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
+    PoolEnd, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
 };
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;

@@ -4,7 +4,7 @@
 //!  Pool ── wire: tasks, results ── link: the arena ─────────── worker: process/task.rs
 //!   │                                │
 //!   │  dispatcher: what goes where, deaths, deadlines; one thread, one lock
-//!   └─ future, imap: where results go
+//!   └─ future, stream, imap: where results go
 //! ```
 //!
 //! What a pool does stands in [`dispatcher`]; how a task reaches a worker, in [`link`].
@@ -33,7 +33,7 @@ pub use self::error::{Failure, PoolEnd, TaskError};
 pub use self::event::{Event, Stats};
 pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
 use self::future::{Decode, Sink};
-pub use self::imap::{Imap, Records};
+pub use self::imap::Imap;
 use self::link::Link;
 pub use self::stream::{Feed, Results, StreamStopper};
 use self::wire::Setup;
@@ -505,18 +505,6 @@ impl Pool {
         inputs: impl IntoIterator<Item = I>,
     ) -> Imap<'_, impl Iterator<Item = I>, O> {
         Imap::new(self, task, inputs.into_iter(), false)
-    }
-
-    /// The same over inputs that are written in some format; outputs are in the same one. Each comes with the number of
-    /// its input.
-    pub fn imap_records<B: AsRef<[u8]>>(
-        &self,
-        task: &str,
-        format: Format,
-        inputs: impl IntoIterator<Item = B>,
-        ordered: bool,
-    ) -> Records<'_, impl Iterator<Item = B>> {
-        Records::new(self, task, format, inputs.into_iter(), ordered)
     }
 
     /// A stream of inputs through a task, of which one thread feeds one end, and another takes results from the other.
