@@ -247,6 +247,34 @@ impl Compiling {
 }
 
 #[test]
+fn a_compiler_is_in_a_jail() {
+    let compiling = Compiling::start();
+    let compiler = compiling.compiler;
+    // The last layer comes when all threads run.
+    assert!(procfs::eventually(|| procfs::status(compiler, "Seccomp") == 2));
+    for thread in fs::read_dir(format!("/proc/{compiler}/task")).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        for line in
+            ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"]
+        {
+            assert!(status.lines().any(|found| found == line), "{line}\n{status}");
+        }
+    }
+    let limits = fs::read_to_string(format!("/proc/{compiler}/limits")).unwrap();
+    for (limit, value) in [("Max data size", 4_u64 << 30), ("Max open files", 0), ("Max core file size", 0)] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+        assert_eq!(line.split_whitespace().next(), Some(value.to_string().as_str()), "{limits}");
+    }
+    assert_eq!(fs::read(format!("/proc/{compiler}/environ")).unwrap(), b"");
+    for (number, file) in procfs::descriptors(compiler) {
+        let file = file.to_string_lossy();
+        assert!(file.starts_with("/memfd:sandpool-compile") || file.contains("landlock"), "{number}: {file}");
+    }
+    assert!(procfs::kill(compiling.run.embedder(), Signal::SIGINT, |_| true));
+    compiling.finish(Signal::SIGINT);
+}
+
+#[test]
 fn an_interrupt_ends_the_compiler() {
     for whole_group in [true, false] {
         let compiling = Compiling::start();
