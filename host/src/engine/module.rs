@@ -21,7 +21,7 @@ use crate::{Error, Result, owner, sys};
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 ///
-/// Nobody trusts a module, so a process of its own parses, checks and compiles it, with limits
+/// Nobody trusts a module, so a process of its own parses, checks and compiles it, in a jail and with limits
 /// ([`builder`](Self::builder)): this program, started once more, which is why it must call [`init`](crate::init).
 ///
 /// Compiling takes seconds for large modules and uses all processors; loading what is in the cache takes
