@@ -113,6 +113,9 @@ fn start(image: &Image, process: Process, worker: Option<(Setup, Queues)>) -> wa
     };
     let mut store = Store::new(image.instance.module().engine(), guest);
     store.limiter(|guest| &mut guest.memory_limit);
+    if image.config.counts_fuel {
+        store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
+    }
     let instance = image.instance.instantiate(&mut store)?;
     let memory = instance.get_memory(&mut store, "memory");
     if let Some(memory) = memory {

@@ -108,11 +108,13 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
         blocked.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
+    // Who writes a file that is too large is to get an error, and not to die of it.
+    crate::sys::process::ignore_file_size_signal()?;
 
     let (memory, arena) = Arena::create(start.config.geometry()).context("cannot make the arena")?;
     let stack = start.config.limits.stack_max;
     leave_room_for_stack(stack).context("cannot have a stack that large")?;
-    let engine = engine::config::engine_with_stack(stack)?;
+    let engine = engine::config::engine_with_stack(start.config.counts_fuel, stack)?;
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
