@@ -21,7 +21,7 @@ LINKING = $(shell echo 'int main(void) { return 0; }' | cc -static-pie -x c - -o
 	&& echo -C target-feature=+crt-static)
 
 # Each is a workspace of its own, because it is compiled for wasm.
-GUEST_WORKSPACES := examples/guests tests/guests
+GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help

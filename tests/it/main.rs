@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::print_stderr, reason = "a test says why it fails")]
 
+mod bench;
 mod chaos;
 mod deadlock;
 mod embed;

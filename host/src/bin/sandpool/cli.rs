@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser as _, Subcommand};
 use sandpool::{Error, ExitCode};
 
-use crate::commands::{build, completions, config, doctor, inspect, man, map, run};
+use crate::commands::{bench, build, completions, config, doctor, inspect, man, map, run};
 use crate::text;
 
 /// Multiprocessing for sandboxed WebAssembly.
@@ -24,6 +24,7 @@ pub(crate) enum Command {
     Map(map::MapArgs),
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
+    Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),

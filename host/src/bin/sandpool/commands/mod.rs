@@ -1,5 +1,6 @@
 //! One file a command: its arguments and what it does. Each returns the exit code.
 
+pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
         Command::Map(args) => map::run(args),
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(args),

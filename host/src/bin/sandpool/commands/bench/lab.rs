@@ -1,0 +1,192 @@
+//! Where measuring happens: runs of the guest, and pools.
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use anyhow::{Context as _, anyhow, ensure};
+use indicatif::ProgressBar;
+use sandpool::toolchain::{self, BuildOptions};
+use sandpool::{DirGrant, Error, ExitStatus, Isolation, Module, Pool, Run, Summary};
+use sha2::Digest as _;
+use tempfile::TempDir;
+
+use super::figures::Figures;
+use super::machine;
+use super::sha256::sha256;
+use crate::commands;
+use crate::interrupt::{self, Interrupt};
+use crate::text;
+
+/// Where the guest is in a checkout.
+const GUESTS: &str = "host/benches/guests";
+
+/// What all measurements share.
+pub(super) struct Lab {
+    module: Module,
+    /// Where the guest writes its figures.
+    folder: TempDir,
+    rounds: usize,
+    is_quick: bool,
+    interrupt: Interrupt,
+}
+
+impl Lab {
+    pub(super) fn new(
+        guests: Option<&Path>,
+        rounds: usize,
+        is_quick: bool,
+        progress: &ProgressBar,
+    ) -> anyhow::Result<Self> {
+        let interrupt = Interrupt::watch()?;
+        let guests = guests.map_or_else(in_checkout, |guests| Ok(guests.to_owned()))?;
+        let module = commands::load(&toolchain::module_path(&guests, &BuildOptions::default())?)?;
+        let folder = tempfile::Builder::new()
+            .prefix("sandpool-bench-")
+            .tempdir()
+            .context("cannot make a folder for figures")?;
+        let (path, progress) = (folder.path().to_owned(), progress.clone());
+        // Supervisors end with this process, and all guests with them.
+        interrupt.calls(move |signal, _| {
+            progress.finish_and_clear();
+            text::note("interrupted");
+            let _ = fs::remove_dir_all(&path);
+            interrupt::die_of(signal);
+        });
+        Ok(Self { module, folder, rounds, is_quick, interrupt })
+    }
+
+    /// How much work there is in a round.
+    pub(super) fn count(&self, full: u64) -> u64 {
+        if self.is_quick { (full / 10).max(10) } else { full }
+    }
+
+    pub(super) fn rounds(&self) -> usize {
+        self.rounds
+    }
+
+    /// Has the guest measure something, and returns its rounds.
+    pub(super) fn guest(&self, name: &str, numbers: &[u64]) -> anyhow::Result<Vec<f64>> {
+        self.guest_rounds(name, self.rounds, numbers)
+    }
+
+    fn guest_rounds(&self, name: &str, rounds: usize, numbers: &[u64]) -> anyhow::Result<Vec<f64>> {
+        let run = self.start(name, rounds, numbers)?;
+        self.ended_well(&run.wait()?)?;
+        let text = fs::read_to_string(self.figures()).context("cannot read the guest's figures")?;
+        text.lines().map(|line| line.parse().with_context(|| format!("no figure: {line}"))).collect()
+    }
+
+    /// Has the guest set something up, and looks at its processes then, the main one first.
+    pub(super) fn held<T>(
+        &self,
+        name: &str,
+        numbers: &[u64],
+        look: impl FnOnce(&[u32]) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let run = self.start(name, 0, numbers)?;
+        let supervisor = run.supervisor_pid();
+        while !self.figures().exists() {
+            if machine::children(supervisor).is_empty() {
+                self.ended_well(&run.wait()?)?;
+                return Err(anyhow!("the guest has ended too early"));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        look(&machine::children(supervisor))
+    }
+
+    /// Times a pool of this process: the time of each round for one of `count` tasks, with two workers.
+    pub(super) fn pool(&self, isolation: Isolation, count: u64) -> anyhow::Result<Vec<f64>> {
+        let pool = Pool::builder(&self.module).workers(2).isolation(isolation).build()?;
+        let round = || -> anyhow::Result<f64> {
+            let start = Instant::now();
+            let outputs: Vec<u64> = pool.map("identity", 0..count)?;
+            let elapsed = start.elapsed();
+            ensure!(
+                outputs.iter().copied().eq(0..count),
+                "a task has returned something else than its input"
+            );
+            Ok(elapsed.as_secs_f64() / count as f64)
+        };
+        self.warmed_up(round)
+    }
+
+    /// How often as long the guest takes for the SHA-256 of so many bytes as the same code here; and the latter's time in
+    /// relation to that of the processor's own instructions.
+    pub(super) fn compute(&self, len: u64) -> anyhow::Result<(Vec<f64>, f64)> {
+        let bytes = vec![1_u8; usize::try_from(len)?];
+        let time = |digest: &dyn Fn(&[u8]) -> [u8; 32]| {
+            let start = Instant::now();
+            black_box(digest(black_box(&bytes)));
+            start.elapsed().as_secs_f64() / len as f64
+        };
+        let mut instructions = Vec::new();
+        // In turns, so that a processor that changes its speed does so for both.
+        let round = || -> anyhow::Result<f64> {
+            let native = time(&sha256);
+            instructions.push(native / time(&|bytes| sha2::Sha256::digest(bytes).into()));
+            let guest = self.guest_rounds("sha256", 1, &[len])?;
+            Ok(guest.first().context("the guest has no figure")? / native)
+        };
+        let ratios = self.warmed_up(round)?;
+        let instructions = Figures::new(instructions).context("no time has passed")?;
+        Ok((ratios, instructions.median()))
+    }
+
+    fn warmed_up(&self, mut round: impl FnMut() -> anyhow::Result<f64>) -> anyhow::Result<Vec<f64>> {
+        round()?;
+        (0..self.rounds).map(|_| round()).collect()
+    }
+
+    fn ended_well(&self, summary: &Summary) -> anyhow::Result<()> {
+        if summary.status == ExitStatus::Exited(0) {
+            return Ok(());
+        }
+        if let ExitStatus::Signaled(signal) = summary.status
+            && self.interrupt.caught(Some(signal)).is_some()
+        {
+            // This process is about to die of it as well.
+            loop {
+                thread::park();
+            }
+        }
+        Err(anyhow!("the guest that is measured was {}", summary.status))
+    }
+
+    fn start(&self, name: &str, rounds: usize, numbers: &[u64]) -> anyhow::Result<Run> {
+        let figures = self.figures();
+        if figures.exists() {
+            fs::remove_file(figures).context("cannot remove old figures")?;
+        }
+        let mut builder = Run::builder(&self.module);
+        builder.arg(self.module.name()).arg(name).arg(rounds.to_string()).processes_max(2048);
+        for number in numbers {
+            builder.arg(number.to_string());
+        }
+        let host = self.folder.path().to_owned();
+        builder.dir(DirGrant { host, guest: "/bench".to_owned(), read_only: false });
+        Ok(builder.start()?)
+    }
+
+    fn figures(&self) -> PathBuf {
+        self.folder.path().join("figures")
+    }
+}
+
+/// The guest of the checkout that this directory is in.
+fn in_checkout() -> anyhow::Result<PathBuf> {
+    let here = env::current_dir().context("cannot find the current directory")?;
+    let found = here.ancestors().map(|folder| folder.join(GUESTS)).find(|guests| guests.is_dir());
+    found.ok_or_else(|| {
+        Error::Invalid {
+            what: format!(
+                "the guest that is measured is not here: {} is in no checkout of Sandpool",
+                here.display()
+            ),
+            hint: Some(format!("change to a checkout, or name its {GUESTS} with --guests")),
+        }
+        .into()
+    })
+}

@@ -1,0 +1,155 @@
+//! The machine: what it is, what it does beside, and what the kernel says about processes.
+
+use std::fs;
+use std::thread;
+
+use anyhow::{Context as _, anyhow};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+
+/// Watches what part of the processors others use.
+pub(super) struct Watch {
+    began: Used,
+}
+
+/// Processor time that was used since some time in the past, in seconds.
+#[derive(Clone, Copy)]
+struct Used {
+    /// All that there was, used or not.
+    total: f64,
+    /// What programs and the kernel used, and what other machines took away from this one.
+    busy: f64,
+    /// What this process used, and those of its children that have ended.
+    own: f64,
+}
+
+/// What is said about a machine beside figures of it.
+#[derive(Debug)]
+pub(super) struct Machine {
+    kernel: String,
+    processor: String,
+    processors: usize,
+    /// The part of the processors that others have used.
+    others: f64,
+}
+
+/// From which part on figures are no good.
+const BUSY: f64 = 0.05;
+
+impl Watch {
+    pub(super) fn start() -> Self {
+        Self { began: Used::now() }
+    }
+
+    pub(super) fn finish(self) -> Machine {
+        let (began, now) = (self.began, Used::now());
+        let total = (now.total - began.total).max(f64::MIN_POSITIVE);
+        let others = (now.busy - began.busy - (now.own - began.own)) / total;
+        let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let info = line("/proc/cpuinfo");
+        let processor = info.lines().find(|line| line.starts_with("model name"));
+        Machine {
+            kernel: format!("{} {}", line("/proc/sys/kernel/ostype"), line("/proc/sys/kernel/osrelease")),
+            processor: processor
+                .and_then(|line| line.split_once(": "))
+                .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned()),
+            processors: thread::available_parallelism().map_or(1, usize::from),
+            others: others.clamp(0.0, 1.0),
+        }
+    }
+}
+
+impl Used {
+    fn now() -> Self {
+        let (total, busy) = from_stat(&fs::read_to_string("/proc/stat").unwrap_or_default());
+        let own = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].into_iter().filter_map(|who| {
+            let usage = getrusage(who).ok()?;
+            Some((usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6)
+        });
+        Self { total, busy, own: own.sum() }
+    }
+}
+
+/// All the time of the processors, and that in which they were busy, from the text of `/proc/stat`: proc_stat(5). Ticks
+/// are a hundredth of a second on every machine that Linux runs on.
+fn from_stat(text: &str) -> (f64, f64) {
+    let line = text.lines().next().unwrap_or_default();
+    // User, nice, system, idle, waiting, interrupts twice, stolen. What comes then is in user and nice already.
+    let ticks = line.split_whitespace().skip(1).take(8).map(|ticks| ticks.parse().unwrap_or(0.0) / 100.0);
+    let ticks: Vec<f64> = ticks.collect();
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    let total: f64 = ticks.iter().sum();
+    (total, total - idle)
+}
+
+impl Machine {
+    /// One line about it.
+    pub(super) fn describe(&self) -> String {
+        let Self { kernel, processor, processors, .. } = self;
+        let plural = if *processors == 1 { "" } else { "s" };
+        format!(
+            "{processors} processor{plural} ({processor}), {kernel}, sandpool {}",
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+
+    /// One line about what else ran meanwhile.
+    pub(super) fn load(&self) -> String {
+        let percent = self.others * 100.0;
+        if self.others < BUSY {
+            format!("quiet: other programs used {percent:.0} % of the processors meanwhile")
+        } else {
+            format!(
+                "BUSY: other programs used {percent:.0} % of the processors meanwhile, so that these figures are too bad"
+            )
+        }
+    }
+}
+
+/// The children of a process with one thread, oldest first.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The KiB of memory that nobody but this process has, and its share of all that it has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Memory {
+    pub(super) private_kib: f64,
+    pub(super) share_kib: f64,
+}
+
+pub(super) fn memory(pid: u32) -> anyhow::Result<Memory> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    from_rollup(&text).ok_or_else(|| anyhow!("cannot understand {path}"))
+}
+
+/// proc_pid_smaps(5).
+fn from_rollup(text: &str) -> Option<Memory> {
+    let field = |name: &str| -> Option<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    let private = ["Private_Clean", "Private_Dirty", "Private_Hugetlb"].map(field);
+    Some(Memory { private_kib: private.into_iter().sum::<Option<f64>>()?, share_kib: field("Pss")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_from_stat() {
+        let (total, busy) = from_stat("cpu  100 0 50 800 50 0 0 100 70 0\ncpu0 1 2 3\n");
+        assert_eq!((total, busy), (11.0, 2.5));
+    }
+
+    #[test]
+    fn memory_is_read_from_a_rollup() {
+        let text = "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss: 900 kB\nPss:  300 kB\nPss_Dirty: 1 kB\n\
+                    Private_Clean: 8 kB\nPrivate_Dirty:  112 kB\nPrivate_Hugetlb: 0 kB\n";
+        assert_eq!(from_rollup(text), Some(Memory { private_kib: 120.0, share_kib: 300.0 }));
+        assert_eq!(from_rollup("Pss: 1 kB\n"), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! `sandpool bench`: how fast Sandpool is on this machine.
+//!
+//! ```text
+//!  keys     what is measured, how, and what it has to reach
+//!    │
+//!  lab      runs the guest `host/benches/guests`, which measures itself; pools, which are measured here
+//!    │
+//!  figures  the rounds of one measurement: median, spread, verdict
+//!    │
+//!  table, machine   what a person reads
+//! ```
+
+mod figures;
+mod keys;
+mod lab;
+mod machine;
+mod sha256;
+mod table;
+
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sandpool::{Error, ExitCode};
+
+use self::figures::Figures;
+use self::keys::{BENCHES, Bench};
+use self::lab::Lab;
+use self::machine::Watch;
+use crate::text;
+
+const EXAMPLES: &str = "\
+Examples:
+  sandpool bench
+      Measures everything, in about two minutes, and prints a table
+
+  sandpool bench --quick --filter queue --filter pipe
+      Only what has one of these in its name; fewer rounds, and coarser
+
+  sandpool bench --json > figures.json
+      One flat object: each figure's name and its median
+
+  sandpool bench --list
+      What is measured, in which unit, and what it has to reach";
+
+/// Measure how fast Sandpool is on this machine.
+///
+/// Real guests run, in a checkout of Sandpool: it is compiled there if need be. Each figure is the median of several
+/// rounds, after one that doesn't count. A machine that does something else at the same time gives other figures; how much
+/// it did is said.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct BenchArgs {
+    /// Print one flat JSON object: names and medians
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+
+    /// Print the table in Markdown
+    #[arg(long)]
+    markdown: bool,
+
+    /// Measure only what has this in its name; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    filter: Vec<String>,
+
+    /// Fewer rounds with a tenth of the work: to see that it works, or roughly where it is
+    #[arg(long)]
+    quick: bool,
+
+    /// How many rounds there are, beside the one to warm up [default: 7, or 3 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: Option<u16>,
+
+    /// List what is measured, and measure nothing
+    #[arg(long)]
+    list: bool,
+
+    /// The guest that is measured, if this isn't a checkout of Sandpool: its crate or module
+    #[arg(long, value_name = "MODULE|CRATE_DIR")]
+    guests: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: BenchArgs) -> anyhow::Result<u8> {
+    let chosen = chosen(&args.filter)?;
+    if args.list {
+        text::print(&table::list(&chosen))?;
+        return Ok(ExitCode::Success.code());
+    }
+    let progress = Progress::new(chosen.len());
+    let rounds = args.rounds.map_or(if args.quick { 3 } else { 7 }, usize::from);
+    let lab = Lab::new(args.guests.as_deref(), rounds, args.quick, &progress.bar)?;
+    let watch = Watch::start();
+    let mut measured = Vec::new();
+    for bench in chosen {
+        progress.next(bench.key);
+        measured.push((bench, (bench.measure)(&lab)?));
+    }
+    progress.bar.finish_and_clear();
+    let machine = watch.finish();
+    let shown = if args.json {
+        figures::json(measured.iter().map(|(bench, figures)| (bench.key.to_owned(), figures.median())))
+    } else if args.markdown {
+        table::markdown(&measured, &machine, rounds)
+    } else {
+        table::plain(&measured, &machine, rounds)
+    };
+    text::print(&shown)?;
+    Ok(ExitCode::Success.code())
+}
+
+/// What was measured.
+type Measured = (&'static Bench, Figures);
+
+/// What the filters leave: all that have one of them in their names, unless it is the whole name of one.
+fn chosen(filters: &[String]) -> anyhow::Result<Vec<&'static Bench>> {
+    let named = |filter: &String, bench: &Bench| {
+        if BENCHES.iter().any(|bench| bench.key == *filter) {
+            bench.key == *filter
+        } else {
+            bench.key.contains(filter.as_str())
+        }
+    };
+    for filter in filters {
+        if !BENCHES.iter().any(|bench| named(filter, bench)) {
+            return Err(unknown(filter, BENCHES.iter().map(|bench| bench.key)).into());
+        }
+    }
+    let chosen = BENCHES
+        .iter()
+        .filter(|bench| filters.is_empty() || filters.iter().any(|filter| named(filter, bench)));
+    Ok(chosen.collect())
+}
+
+/// Names the nearest of what there is.
+fn unknown<'a>(filter: &str, names: impl Iterator<Item = &'a str>) -> Error {
+    let likeness = |name: &str| strsim::jaro_winkler(name, filter);
+    let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default();
+    Error::Invalid {
+        what: format!("nothing that is measured has {} in its name", text::printable(filter)),
+        hint: Some(format!("the nearest is {nearest}; --list shows all")),
+    }
+}
+
+/// Which figure is being measured, for somebody at a terminal.
+struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn new(steps: usize) -> Self {
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+        // A template that isn't one leaves the default.
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len}: {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { bar }
+    }
+
+    fn next(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        self.bar.inc(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    fn keys(filters: &[&str]) -> Vec<&'static str> {
+        let filters: Vec<_> = filters.iter().map(|&filter| filter.to_owned()).collect();
+        chosen(&filters).unwrap().iter().map(|bench| bench.key).collect()
+    }
+
+    #[test]
+    fn filters_are_parts_of_names_or_whole_ones() {
+        assert_eq!(keys(&[]).len(), BENCHES.len());
+        assert_eq!(keys(&["lock"]), ["lock_uncontended_ns", "lock_contended2_ns"]);
+        assert_eq!(keys(&["pipe", "value"]), ["pipe_rtt_us", "value_inc_contended2_ns"]);
+        assert_eq!(keys(&["pool_map_chunk1_us_per_task"]), ["pool_map_chunk1_us_per_task"]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_the_nearest() {
+        let error = chosen(&["qeue_small".to_owned()]).map(|_| ()).unwrap_err();
+        let error = error.downcast::<Error>().unwrap();
+        assert!(error.hint().unwrap().contains("queue_small_us_per_msg"), "{error:?}");
+    }
+}
