@@ -108,8 +108,6 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
         blocked.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
-    // Who writes a file that is too large is to get an error, and not to die of it.
-    crate::sys::process::ignore_file_size_signal()?;
 
     let (memory, arena) = Arena::create(start.config.geometry()).context("cannot make the arena")?;
     let stack = start.config.limits.stack_max;

@@ -5,7 +5,6 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::signal::{SigHandler, Signal};
 
 // A process that was just forked runs `exit_now` and `die_with_parent`. They are inlined and go through the one function
 // of the C library that has forked it, because each page of code that is new to a process costs it a page fault.
@@ -26,13 +25,6 @@ pub(crate) fn die_with_parent(parent: i32) -> bool {
     let armed = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     // SAFETY: the call has no argument.
     armed == 0 && unsafe { libc::syscall(libc::SYS_getppid) } == i64::from(parent)
-}
-
-/// Has a write beyond `RLIMIT_FSIZE` fail with `EFBIG`, and not kill with SIGXFSZ; in forked processes as well.
-pub(crate) fn ignore_file_size_signal() -> io::Result<()> {
-    // SAFETY: it installs no handler, so nothing of ours is called at any time.
-    unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
-    Ok(())
 }
 
 /// Fills `bytes` from the kernel's generator of random numbers.
