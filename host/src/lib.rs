@@ -44,10 +44,12 @@ pub use engine::{
 pub use error::{Error, ExitCode, Result};
 pub use jail::{Hold, JailReport, Layer};
 pub use limits::{DEFAULT_CONFIG, LimitKey, Limits};
+#[doc(hidden)]
+pub use owner::{Native, init_with_native};
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
-    PoolEnd, Records, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
+    PoolEnd, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
 };
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;

@@ -5,9 +5,10 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::engine::compiler;
+use crate::jail::{self, JailReport};
 use crate::supervisor;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
 use crate::{DirGrant, Error, Limits, Module, Result};
@@ -67,6 +68,25 @@ pub(crate) fn executable() -> Result<PathBuf> {
     }
 }
 
+/// Native code that runs in place of a guest's, if it makes an exit code of the run's arguments.
+#[doc(hidden)]
+pub type Native = fn(&[String]) -> Option<u8>;
+
+static NATIVE: OnceLock<Native> = OnceLock::new();
+
+/// [`init`], in a program which is to be the supervisor of guests that may be native code, in the jail all the same: for
+/// tests of the jail, which assume that a guest has broken out of WebAssembly.
+#[doc(hidden)]
+pub fn init_with_native(native: Native) {
+    let _ = NATIVE.set(native);
+    init();
+}
+
+/// Runs native code in place of a guest's, if there is some.
+pub(crate) fn run_native(args: &[String]) -> Option<u8> {
+    NATIVE.get()?(args)
+}
+
 /// The settings of a run for which nothing was asked.
 pub(crate) fn defaults(role: Role) -> RunConfig {
     RunConfig {
@@ -77,6 +97,8 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         limits: Limits::default(),
         counts_fuel: false,
         on_deadlock: OnDeadlock::Kill,
+        forks_tasks: false,
+        jail: jail::Settings::default(),
     }
 }
 
@@ -100,6 +122,7 @@ fn check(config: &mut RunConfig) -> Result<()> {
     if let Some((key, _)) = config.env.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
         return invalid(format!("`{key}` is not a variable's name"), "write KEY=VALUE");
     }
+    config.jail.check()?;
     for dir in &mut config.dirs {
         let grant = |source| Error::Grant { path: dir.host.clone(), source };
         let path = dir.host.canonicalize().map_err(grant)?;
@@ -114,6 +137,7 @@ fn check(config: &mut RunConfig) -> Result<()> {
 pub(crate) struct Supervisor {
     child: Child,
     socket: Arc<OwnedFd>,
+    jail: JailReport,
     is_over: bool,
 }
 
@@ -141,16 +165,26 @@ impl Supervisor {
             .stdin(theirs)
             .spawn()
             .map_err(os("start the supervisor"))?;
-        let mut supervisor = Self { child, socket: Arc::new(socket), is_over: false };
+        let mut supervisor =
+            Self { child, socket: Arc::new(socket), jail: JailReport::default(), is_over: false };
         let socket = supervisor.socket.clone();
         if control::send_start(socket.as_fd(), config, module.artifact().as_fd(), stdio).is_err() {
             return Err(supervisor.lost());
         }
         match control::receive_message_with(socket.as_fd()) {
-            Ok(Some((Reply::Started, descriptors))) => Ok((supervisor, descriptors)),
+            Ok(Some((Reply::Started(jail), descriptors))) => {
+                supervisor.jail = jail;
+                Ok((supervisor, descriptors))
+            }
+            Ok(Some((Reply::Unjailed(jail), _))) => Err(Error::jail(&jail, &config.jail.require)),
             Ok(Some((Reply::Failed(why), _))) => Err(Error::Supervisor(why)),
             _ => Err(supervisor.lost()),
         }
+    }
+
+    /// What holds the guests.
+    pub(crate) fn jail(&self) -> &JailReport {
+        &self.jail
     }
 
     /// Its process id.

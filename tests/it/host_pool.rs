@@ -1,7 +1,10 @@
 //! Pools of the library: what an application makes.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::future::Future as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -10,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use sandpool::{
     Error, Event, ExitStatus, Failure, Format, Isolation, Limit, Module, Output, Pool, PoolBuilder, PoolEnd,
-    TaskError, Trap, as_completed,
+    TaskError, TaskFuture, Trap, as_completed,
 };
 
 use crate::procfs;
@@ -66,6 +69,22 @@ fn bytes(pool: &Pool, task: &str, input: &[u8]) -> Result<Vec<u8>, Failure> {
     future.result().map_err(|error| error.cause)
 }
 
+/// What becomes of inputs that another thread feeds, with their numbers.
+fn records<B: AsRef<[u8]>>(
+    pool: &Pool,
+    task: &str,
+    inputs: impl Iterator<Item = B> + Send + 'static,
+    ordered: bool,
+) -> sandpool::Results {
+    let (mut feed, results) = pool.stream(task, Format::Bytes, ordered);
+    std::thread::spawn(move || {
+        for input in inputs {
+            feed.put(input.as_ref());
+        }
+    });
+    results
+}
+
 #[test]
 fn tasks_give_what_they_are_asked_for_in_order() {
     let module = module();
@@ -76,8 +95,7 @@ fn tasks_give_what_they_are_asked_for_in_order() {
     assert_eq!(bytes(&pool, "echo", &large).unwrap(), large);
     let inputs = (0..10_000_u32).map(u32::to_le_bytes);
     for ordered in [true, false] {
-        let results: Vec<_> = pool
-            .imap_records("echo", Format::Bytes, inputs.clone(), ordered)
+        let results: Vec<_> = records(&pool, "echo", inputs.clone(), ordered)
             .map(|(number, result)| (number, result.unwrap().value))
             .collect();
         if ordered {
@@ -221,7 +239,7 @@ fn workers_that_are_killed_are_replaced() {
     let events = pool.events();
     let mut killed = 0;
     for round in 0..20_u32 {
-        let results = pool.imap_records("echo", Format::Bytes, (0..2000_u32).map(u32::to_le_bytes), true);
+        let results = records(&pool, "echo", (0..2000_u32).map(u32::to_le_bytes), true);
         for (number, result) in results {
             if number == 100 {
                 let worker = procfs::children(pool.supervisor_pid()).into_iter().next();
@@ -480,7 +498,7 @@ fn limits_end_the_offender_only() {
     let small = pool(&module).arena_size(1 << 20).build().unwrap();
     let too_large = small.submit_record("bytes.reverse", Format::Bytes, &vec![1; 2 << 20]).unwrap();
     assert_eq!(too_large.result().unwrap_err().cause, Failure::InputTooLarge);
-    let results = small.imap_records("bytes.reverse", Format::Bytes, (0..50).map(|n| vec![n; 100_000]), true);
+    let results = records(&small, "bytes.reverse", (0..50).map(|n| vec![n; 100_000]), true);
     assert!(
         results.map(|(_, result)| result.unwrap().value.len()).eq(std::iter::repeat_n(100_000, 50)),
         "there is room for each"
@@ -516,6 +534,103 @@ fn a_pool_can_be_used_by_many_threads_at_once() {
         }
     });
     assert_eq!(pool.stats().finished, 8 * 2050);
+}
+
+/// A waker that panics.
+struct Startled;
+
+impl Wake for Startled {
+    fn wake(self: Arc<Self>) {
+        panic!("woken");
+    }
+}
+
+/// A value that panics when it is encoded, if it is 3.
+struct Three(u64);
+
+impl serde::Serialize for Three {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert_ne!(self.0, 3, "three");
+        serializer.serialize_u64(self.0)
+    }
+}
+
+#[test]
+fn what_panics_outside_of_a_task_harms_no_pool() {
+    let module = tasks();
+    let pool = pool(&module).build().unwrap();
+    // On the pool's thread, and on that of whoever terminates it.
+    let waker = Waker::from(Arc::new(Startled));
+    let startle = |future: TaskFuture<u64>| {
+        let mut future = Box::pin(future);
+        assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        future
+    };
+    let mut woken = startle(pool.submit::<u64, u64>("sleep", &50).unwrap());
+    let others: Vec<_> = (0..100).map(|n| pool.submit::<u64, u64>("identity", &n).unwrap()).collect();
+    assert!(others.into_iter().map(|future| future.result().unwrap()).eq(0..100));
+    assert!(woken.wait_timeout(Duration::from_secs(60)), "it is done all the same");
+    assert!(matches!(woken.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(50))));
+    assert_eq!(pool.apply::<u64, u64>("identity", &1).unwrap(), 1);
+
+    let catch = |run: &mut dyn FnMut() -> Option<u64>| catch_unwind(AssertUnwindSafe(run)).ok();
+    for ordered in [true, false] {
+        // An input panics, and one can't be encoded: they are left out, and the others follow.
+        let inputs = (0..100).map(|n| if n == 50 { panic!("fifty") } else { Three(n) });
+        let mut results: Box<dyn Iterator<Item = _>> = match ordered {
+            true => Box::new(pool.imap::<Three, u64>("identity", inputs)),
+            false => Box::new(pool.imap_unordered::<Three, u64>("identity", inputs)),
+        };
+        let (mut found, mut panics) = (Vec::new(), 0);
+        loop {
+            match catch(&mut || results.next().map(Result::unwrap)) {
+                Some(Some(n)) => found.push(n),
+                Some(None) => break,
+                None => panics += 1,
+            }
+        }
+        assert!(!ordered || found.is_sorted());
+        found.sort_unstable();
+        assert!(found.into_iter().eq((0..100).filter(|n| ![3, 50].contains(n))), "ordered: {ordered}");
+        assert_eq!(panics, 2);
+    }
+    assert!(catch(&mut || pool.apply("identity", &Three(3)).ok()).is_none());
+    assert_eq!(pool.apply::<u64, u64>("identity", &2).unwrap(), 2);
+
+    let woken = startle(pool.submit::<u64, u64>("sleep", &300_000).unwrap());
+    let busy: Vec<_> = (0..10).map(|_| pool.submit::<u64, u64>("sleep", &300_000).unwrap()).collect();
+    pool.terminate();
+    for future in busy.into_iter().chain([*Pin::into_inner(woken)]) {
+        assert_eq!(future.result().unwrap_err().cause, Failure::PoolEnded(PoolEnd::Terminated));
+    }
+    pool.join().unwrap();
+}
+
+#[test]
+fn an_imap_takes_no_more_inputs_than_its_window() {
+    let module = tasks();
+    let pool = pool(&module).build().unwrap();
+    for window in [1, 2, 10, 1000] {
+        for ordered in [true, false] {
+            let read = Cell::new(0);
+            let inputs = (0..3000).inspect(|_| read.set(read.get() + 1));
+            let results: Box<dyn Iterator<Item = _>> = match ordered {
+                true => Box::new(pool.imap::<u64, u64>("identity", inputs).window(window)),
+                false => Box::new(pool.imap_unordered::<u64, u64>("identity", inputs).window(window)),
+            };
+            let mut most = 0;
+            let mut taken = 0;
+            for result in results {
+                most = most.max(read.get() - taken);
+                taken += 1;
+                result.unwrap();
+            }
+            assert_eq!(taken, 3000);
+            assert!(most <= window, "{most} of {window}");
+            // It is filled, too.
+            assert!(most * 2 > window.min(100), "{most} of {window}");
+        }
+    }
 }
 
 /// A waker that counts.
@@ -560,7 +675,7 @@ fn futures_come_as_they_are_completed() {
     let futures: Vec<_> = [400, 1].map(|ms| pool.submit::<u64, u64>("sleep", &ms).unwrap()).into();
     let order: Vec<_> = as_completed(futures).map(|future| future.result().unwrap()).collect();
     assert_eq!(order, [1, 400]);
-    assert_eq!(as_completed(Vec::<sandpool::TaskFuture<u64>>::new()).count(), 0);
+    assert_eq!(as_completed(Vec::<TaskFuture<u64>>::new()).count(), 0);
 }
 
 #[test]

@@ -104,6 +104,27 @@ fn too_many_items_make_a_queue_full() {
 }
 
 #[test]
+fn too_many_open_files_are_refused() {
+    for n in [3, 40] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = format!("{}:/rw", folder.path().display());
+        let ended = limited(&["--dir", &dir, "--open-files-max", &n.to_string()], &["open"]).expect_code(0);
+        let mut lines = ended.stdout.lines();
+        assert!(lines.next().unwrap().starts_with(&format!("refused after {n}: ")), "{ended}");
+        assert_eq!(lines.next(), Some("and one in place of another"));
+    }
+}
+
+#[test]
+fn what_would_make_a_file_too_large_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = format!("{}:/rw", folder.path().display());
+    let ended = limited(&["--dir", &dir, "--file-size-max", "64KiB"], &["write"]).expect_code(0);
+    ended.expect_stdout(&["refused after 65536: FileTooLarge", "and another file"]);
+    assert_eq!(folder.path().join("large").metadata().unwrap().len(), 65_536);
+}
+
+#[test]
 fn fuel_ends_a_process_at_the_same_place_wherever_it_runs() {
     let of = |fuel| {
         let ended = limited(&["--fuel", fuel], &["count"]).expect_code(134);

@@ -26,9 +26,17 @@ fn what_a_pool_promises() {
             "none does more than it may",
             "Fork: none is lost by that",
             "Spawn: none is lost by that",
+            "Fork: a state in each call",
+            "Spawn: a state in each call",
+            "it is decoded once in a chunk",
+            "Spawn: a state of 0 bytes to 3 MB",
+            "a state with many handles",
+            "a state that can't be encoded",
             "not in no time",
             "one that was dropped is done",
             "an error callback",
+            "the callback for values",
+            "the callback for errors",
             "a callback may use the pool",
             "the input is read as results are taken",
             "not far ahead where tasks are long",
@@ -71,6 +79,7 @@ fn exactly_the_task_that_goes_wrong_fails() {
         })
         .chain(
             [
+                "what goes wrong with a state fails those that have it",
                 "retries after Error",
                 "retries after Panic",
                 "retries after Exit",
@@ -97,6 +106,7 @@ fn what_an_executor_promises() {
         &[
             "each has its result",
             "map",
+            "with a state",
             "running",
             "what runs can't be cancelled",
             "callbacks in their order",

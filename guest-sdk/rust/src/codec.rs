@@ -35,7 +35,7 @@ thread_local! {
 }
 
 /// A value that can't be encoded, and why.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EncodeError(String);
 
 impl EncodeError {

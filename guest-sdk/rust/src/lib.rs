@@ -93,11 +93,11 @@ pub use codec::{DecodeError, EncodeError};
 pub use error::Error;
 pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
 pub use pipe::{Connection, Pipe, PipeBuilder, RecvError, SendError};
-pub use pool::futures;
 pub use pool::{
     AsyncResult, Cause, Exchange, IMap, Mapper, Options, Pool, PoolBuilder, PoolEnd, PoolError, Scoped,
     SerialPool, StartMethod, Stats, TaskError, scoped_map,
 };
+pub use pool::{futures, partial};
 pub use process::{
     Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Trap,
     active_children, cpu_count, current_process, parent_process,

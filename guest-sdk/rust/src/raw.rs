@@ -395,6 +395,11 @@ pub(crate) mod function {
         function as usize as u64
     }
 
+    /// The number of a function with a state before its arguments.
+    pub(crate) fn partial_number<S, A, T>(function: fn(&S, A) -> T) -> u64 {
+        function as usize as u64
+    }
+
     /// A trampoline's number.
     pub(crate) fn trampoline_number(trampoline: Trampoline) -> u64 {
         trampoline as usize as u64
@@ -403,7 +408,7 @@ pub(crate) mod function {
     /// The function of a number, or `None` for 0, which is never one.
     ///
     /// # Safety
-    /// The number is one that `number` returned for the same `A` and `T`, in a process of the same module.
+    /// The number is that of a function of type `F`, in a process of the same module.
     unsafe fn function<F: Copy>(number: u64) -> Option<F> {
         const { assert!(size_of::<F>() == size_of::<*const ()>(), "not a function pointer") };
         let address = usize::try_from(number).ok().filter(|address| *address != 0)?;
@@ -419,6 +424,13 @@ pub(crate) mod function {
         // SAFETY: a trampoline for `A` and `T` calls this with the number that `spawn` put beside its own, and the
         // start of the process checked that the payload is from the same build. WebAssembly checks the signature of
         // an indirect call, so that even a damaged number is a trap of this process and no more.
+        unsafe { function(number) }
+    }
+
+    /// The function with a state before its arguments that was numbered.
+    pub(crate) fn partial_from_number<S, A, T>(number: u64) -> Option<fn(&S, A) -> T> {
+        // SAFETY: `call_partial` for `S`, `A` and `T` calls this with the number that the owner of its pool put beside its
+        // own, in a process of the same module; a damaged number is a trap, as above.
         unsafe { function(number) }
     }
 

@@ -26,6 +26,7 @@ use super::lock::Guard;
 use super::process_table::nanos_now;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
+use crate::sys::process;
 
 const DOOMED: u64 = 1;
 
@@ -121,9 +122,7 @@ impl ClaimSlot {
         let changed = now & DOOMED == 0
             && self.work.compare_exchange(now, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if !changed {
-            loop {
-                nix::unistd::pause();
-            }
+            process::await_death();
         }
     }
 

@@ -52,6 +52,8 @@ struct Model {
     stride: u32,
     /// A deadline, and time passes at some point.
     deadline: Deadline,
+    /// Whoever is to die does so at any point; else where it is killed.
+    is_mortal: bool,
     /// Called when a process is found dead, before it is swept up behind.
     on_found: Option<Box<dyn Fn(u32) + Send>>,
 }
@@ -84,7 +86,14 @@ impl Model {
         let geometry = Geometry { processes_max: PROCESSES * stride, objects_max: 4, heap_pages };
         let (_, arena) = Arena::create(geometry).unwrap();
         let deadline = Deadline::after_nanos(1);
-        Self { arena: Arc::new(arena), processes: Vec::new(), stride, deadline, on_found: None }
+        Self {
+            arena: Arc::new(arena),
+            processes: Vec::new(),
+            stride,
+            deadline,
+            is_mortal: true,
+            on_found: None,
+        }
     }
 
     /// The process that makes the objects.
@@ -124,7 +133,7 @@ impl Model {
         let (ends, ended) = mpsc::channel();
         let last = ends.clone();
         let died = Arc::new(Mutex::new(None));
-        let stride = self.stride;
+        let (stride, is_mortal) = (self.stride, self.is_mortal);
         let supervisor =
             Member { arena: self.arena.clone(), index: PROCESSES * stride, patience: Patience::Brief };
         // Those that no process starts with give back what they were given.
@@ -141,7 +150,9 @@ impl Model {
                 for process in self.processes.extract_if(.., starts) {
                     let (member, ends) = (member(&self.arena, process.number * stride), ends.clone());
                     tasks.push(thread::spawn(move || {
-                        if model::process(victim == Some(process.number), || (process.work)(&member)) {
+                        if model::process(is_mortal && victim == Some(process.number), || {
+                            (process.work)(&member)
+                        }) {
                             ends.send((process.number, false)).unwrap();
                         }
                     }));
@@ -242,6 +253,7 @@ models! {
     batches_with_a_death: batches(&[0, 1, 2, 3]);
     tasks_are_done_once: tasks(&[]);
     tasks_with_a_death: tasks(&[1, 2]);
+    no_other_task_is_doomed: a_doom();
     joinable_queue_settles: a_joinable_queue(&[]);
     joinable_queue_with_a_death: a_joinable_queue(&[0, 1, 2]);
     pipe_comes_to_its_end: a_pipe(&[]);
@@ -320,6 +332,75 @@ fn tasks(victims: &'static [u32]) {
         assert_eq!(seen, [0, 1, 2]);
     });
     model.run_to_death_of(victim);
+}
+
+/// A worker does one task after the other, and its owner has it killed for the one that it seems to be at, as a pool does
+/// whose task takes too long. That one has no result, and all others are done or left.
+fn a_doom() {
+    const TASKS: u8 = 4;
+    const VICTIM: u32 = 1;
+    let mut model = Model::new();
+    model.is_mortal = false;
+    let queues = [Account::Claimed, Account::Nothing]
+        .map(|account| model.share(queue::create(&model.maker(), 0, account).unwrap()));
+    let [tasks, results] = queues;
+    let (at_work, doomed) = (log(), log());
+    let (worker, noted) = (at_work.clone(), doomed.clone());
+    let owner = model.process(move |member| {
+        for number in 0..TASKS {
+            queue::put(member, port(member, tasks), &item(0, number, SHORT), &[], NEVER).unwrap();
+        }
+        queue::close(member, port(member, tasks)).unwrap();
+        let claims = &member.arena.process(VICTIM).unwrap().claims;
+        for _ in 0..thread_rng().gen_range(0..64) {
+            let (before, seen) = (claims.get(), claims.get());
+            // A task is doomed that was seen to be at work for too long: by now, it may not be any more.
+            (0..thread_rng().gen_range(0..8)).for_each(|_| model::point());
+            if seen.work != 0 && before == seen && claims.doom(seen.work) {
+                noted.lock().unwrap().push(seen.first);
+                worker.lock().unwrap().iter().for_each(|worker| model::kill(*worker));
+                return;
+            }
+            model::point();
+        }
+    });
+    model.process(move |member| {
+        at_work.lock().unwrap().push(model::current());
+        let take = |buffer: &mut [u8]| {
+            let mut count = 0;
+            let note = |_| {
+                count += 1;
+                count < 2
+            };
+            queue::get_many(member, port(member, tasks), buffer, note, NEVER)
+        };
+        let mut buffer = [0; 2 * SHORT];
+        while let Ok(taken) = take(&mut buffer) {
+            for task in buffer.chunks(SHORT).take(taken as usize) {
+                member.claims().unwrap().begin(0).unwrap();
+                queue::finish(member, port(member, results), task, &[], member.index, NEVER).unwrap();
+            }
+        }
+    });
+    let found = doomed.clone();
+    model.process_after(&[owner, VICTIM], move |member| {
+        queue::close(member, port(member, results)).unwrap();
+        let done: Vec<_> = std::iter::from_fn(|| Some(get(member, results).ok()?.1)).collect();
+        let claims = member.arena.process(VICTIM).unwrap().claims.get();
+        assert!((0..claims.first).eq(done.iter().map(|number| u64::from(*number))), "{done:?}, {claims:?}");
+        match found.lock().unwrap()[..] {
+            [doomed] => {
+                assert_eq!((doomed, claims.work != 0), (claims.first, true), "another was hit: {claims:?}");
+            }
+            _ => assert_eq!(done.len(), usize::from(TASKS)),
+        }
+        while let Ok(left) = get(member, tasks) {
+            assert!(u64::from(left.1) >= claims.end);
+            member.claims().unwrap().reset();
+        }
+    });
+    let died = model.run_to_death_of(Some(VICTIM));
+    assert_eq!(died.is_some(), !doomed.lock().unwrap().is_empty());
 }
 
 /// Bytes of an item that lies in a segment.

@@ -89,14 +89,6 @@ impl Task {
         TaskRecord::Call { name: &name, format, input }.encode(&mut record);
         Self { number: 0, name, record, sink, attempts: 0, is_late: false, is_told: false }
     }
-
-    /// Its number among those of its stream.
-    pub(super) fn stream_number(&self) -> u64 {
-        match &self.sink {
-            Sink::Stream(_, number) | Sink::Channel(_, number) => *number,
-            Sink::Cell(_) => 0,
-        }
-    }
 }
 
 /// What lies in the queue of tasks, or is claimed by a worker.

@@ -1,8 +1,8 @@
 //! A task that was submitted, and where its result goes.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -61,8 +61,6 @@ impl Completed<Vec<u8>> {
 pub(super) enum Sink {
     Cell(Arc<Cell>),
     /// One of many, by its number among them.
-    Stream(Arc<Stream>, u64),
-    /// The same, where another thread feeds.
     Channel(Arc<Channel>, u64),
 }
 
@@ -70,7 +68,6 @@ impl Sink {
     pub(super) fn complete(self, outcome: Outcome) {
         match self {
             Self::Cell(cell) => cell.complete(outcome),
-            Self::Stream(stream, number) => stream.complete(number, outcome),
             Self::Channel(channel, number) => channel.complete(number, outcome),
         }
     }
@@ -83,7 +80,6 @@ impl Sink {
                 state.has_begun = !state.is_cancelled;
                 state.has_begun
             }
-            Self::Stream(stream, _) => !locked(&stream.state).is_abandoned,
             Self::Channel(channel, _) => channel.is_wanted(),
         }
     }
@@ -119,62 +115,12 @@ impl Cell {
         drop(state);
         self.changed.notify_all();
         if let Some(waker) = waker {
-            waker.wake();
+            // It is the application's: what panics in it is not to be the end of this thread, on which others depend.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
         if let Some((sender, number)) = told {
             let _ = sender.send(number);
         }
-    }
-}
-
-/// The results of many tasks, for one who iterates over them.
-#[derive(Debug, Default)]
-pub(super) struct Stream {
-    state: Mutex<StreamState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct StreamState {
-    ready: VecDeque<(u64, Outcome)>,
-    is_waited_for: bool,
-    is_abandoned: bool,
-}
-
-impl Stream {
-    fn complete(&self, number: u64, outcome: Outcome) {
-        let mut state = locked(&self.state);
-        if state.is_abandoned {
-            return;
-        }
-        state.ready.push_back((number, outcome));
-        if state.is_waited_for {
-            drop(state);
-            self.changed.notify_one();
-        }
-    }
-
-    /// Takes what is ready.
-    pub(super) fn take(&self) -> VecDeque<(u64, Outcome)> {
-        std::mem::take(&mut locked(&self.state).ready)
-    }
-
-    /// Waits until something is ready, and takes it.
-    pub(super) fn wait(&self) -> VecDeque<(u64, Outcome)> {
-        let mut state = locked(&self.state);
-        state.is_waited_for = true;
-        while state.ready.is_empty() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.is_waited_for = false;
-        std::mem::take(&mut state.ready)
-    }
-
-    /// Nobody wants the rest.
-    pub(super) fn abandon(&self) {
-        let mut state = locked(&self.state);
-        state.is_abandoned = true;
-        state.ready.clear();
     }
 }
 
@@ -189,7 +135,8 @@ impl Stream {
 /// # }
 /// ```
 ///
-/// The task goes on if the future is dropped; nobody learns of its result then. No runtime is needed: it is woken by a
+/// The task goes on if the future is dropped, as in Python; nobody learns of its result then. To give it up,
+/// [`cancel`](Self::cancel) it. No runtime is needed: it is woken by a
 /// thread of the pool.
 #[must_use = "the task runs, but nobody learns of its result"]
 pub struct TaskFuture<T> {

@@ -1,4 +1,5 @@
-//! A stream through a pool: one thread feeds it with inputs, another takes the results. What lies in between is bounded.
+//! A stream through a pool: one thread feeds it with inputs, another takes the results, or one does both (`imap`). What
+//! lies in between is bounded.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::dispatcher::{Shared, Task};
+use super::error::TaskError;
 use super::future::{Outcome, Sink, locked};
 
 /// More inputs than that are never at work.
@@ -15,8 +17,13 @@ const WINDOW_MAX: u64 = 32_768;
 /// Nor more bytes of inputs and results.
 const WINDOW_BYTES: u64 = 64 << 20;
 /// Inputs that are submitted at once, and bytes of them.
-const BATCH: usize = 128;
+pub(super) const BATCH: usize = 128;
 const BATCH_BYTES: u64 = 1 << 20;
+
+/// How many inputs may be at work, if so many keep the workers busy.
+pub(super) fn window(depth: u64) -> u64 {
+    depth.saturating_mul(2).clamp(4, WINDOW_MAX)
+}
 
 /// What both ends share.
 #[derive(Debug, Default)]
@@ -42,6 +49,8 @@ struct State {
     first: u64,
     /// No more inputs will come.
     is_fed: bool,
+    /// Somebody waits for results.
+    is_waited_for: bool,
 }
 
 impl Channel {
@@ -54,8 +63,11 @@ impl Channel {
             *own += len;
         }
         state.ready.push_back((number, outcome));
+        let is_waited_for = state.is_waited_for;
         drop(state);
-        self.news.notify_one();
+        if is_waited_for {
+            self.news.notify_one();
+        }
     }
 
     /// Whether inputs are still to be worked on.
@@ -73,6 +85,21 @@ impl Channel {
 }
 
 impl State {
+    /// How many more inputs may be at work.
+    fn room(&self, size: u64) -> usize {
+        if self.at_work > 0 && self.bytes >= WINDOW_BYTES {
+            return 0;
+        }
+        usize::try_from(size.saturating_sub(self.at_work)).unwrap_or(usize::MAX)
+    }
+
+    /// An input is at work.
+    fn take(&mut self, len: u64) {
+        self.at_work += 1;
+        self.bytes += len;
+        self.lens.push_back(len);
+    }
+
     /// The result of an input was given.
     fn give(&mut self, number: u64) {
         self.at_work -= 1;
@@ -96,9 +123,8 @@ pub struct Feed {
     task: Arc<str>,
     format: u32,
     channel: Arc<Channel>,
-    /// Not submitted yet.
-    batch: Vec<Task>,
-    lens: Vec<u64>,
+    /// Not submitted yet, and the bytes of that.
+    batch: VecDeque<Task>,
     bytes: u64,
     next: u64,
 }
@@ -109,12 +135,8 @@ impl Feed {
     ///
     /// `false` if none are wanted any more.
     pub fn put(&mut self, input: &[u8]) -> bool {
-        let sink = Sink::Channel(self.channel.clone(), self.next);
-        self.batch.push(Task::new(self.task.clone(), self.format, input, sink));
-        self.lens.push(input.len() as u64);
-        self.bytes += input.len() as u64;
-        self.next += 1;
-        if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES {
+        self.add(input);
+        if self.is_full() {
             self.flush();
         }
         self.channel.is_wanted()
@@ -122,52 +144,96 @@ impl Feed {
 
     /// Submits what is held back.
     pub fn flush(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        let lens = std::mem::take(&mut self.lens);
-        let bytes = std::mem::take(&mut self.bytes);
-        if batch.is_empty() || !self.wait_for_room(lens, bytes) {
+        while !self.batch.is_empty() {
+            let Some(room) = self.wait_for_room() else { return self.batch.clear() };
+            self.submit(room);
+        }
+    }
+
+    /// The task's name.
+    pub(super) fn task(&self) -> &str {
+        &self.task
+    }
+
+    /// Adds an input, which is held back.
+    pub(super) fn add(&mut self, input: &[u8]) {
+        let sink = Sink::Channel(self.channel.clone(), self.next);
+        let task = Task::new(self.task.clone(), self.format, input, sink);
+        self.bytes += task.record.len() as u64;
+        self.batch.push_back(task);
+        self.next += 1;
+    }
+
+    /// Adds an input that has failed already.
+    pub(super) fn refuse(&mut self, error: TaskError) {
+        self.submit(BATCH);
+        locked(&self.channel.state).take(0);
+        self.channel.complete(self.next, Err(error));
+        self.next += 1;
+    }
+
+    /// Whether so much is held back that it is worth while to submit it.
+    pub(super) fn is_full(&self) -> bool {
+        self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+
+    /// Submits what is held back, or so many of it.
+    pub(super) fn submit(&mut self, most: usize) {
+        let mut number = self.next - self.batch.len() as u64;
+        let batch: Vec<_> = self.batch.drain(..most.min(self.batch.len())).collect();
+        if batch.is_empty() {
             return;
         }
-        let numbers = self.next - batch.len() as u64..self.next;
+        let mut state = locked(&self.channel.state);
+        for task in &batch {
+            let len = task.record.len() as u64;
+            self.bytes -= len;
+            state.take(len);
+        }
+        drop(state);
+        let count = batch.len();
         if let Err(cause) = self.pool.submit(batch) {
-            for number in numbers {
+            for _ in 0..count {
                 self.channel.complete(number, Err(super::refusal(&self.task, cause.clone())));
+                number += 1;
             }
         }
     }
 
-    /// Waits until there is room, and takes it. `false` if nothing is wanted any more.
-    fn wait_for_room(&self, lens: Vec<u64>, bytes: u64) -> bool {
-        let mut state = locked(&self.channel.state);
+    /// How many inputs are at work, and how many more may be.
+    pub(super) fn room(&self, size: u64) -> (usize, usize) {
+        let state = locked(&self.channel.state);
+        (usize::try_from(state.at_work).unwrap_or(usize::MAX), state.room(size))
+    }
+
+    /// Waits until there is room for what is held back, or for much of it: for how many. `None` if nothing is wanted any more.
+    fn wait_for_room(&self) -> Option<usize> {
         loop {
+            let size = window(self.pool.depth());
+            let state = locked(&self.channel.state);
             if !self.channel.is_wanted() {
-                return false;
+                return None;
             }
-            if state.at_work == 0 {
-                break;
+            // One at a time would cost more, and workers have enough to do with the other half.
+            let room = state.room(size);
+            if room >= self.batch.len() || room as u64 > size / 2 {
+                return Some(room);
             }
-            drop(state);
-            let size = self.pool.depth().saturating_mul(2).min(WINDOW_MAX);
-            state = locked(&self.channel.state);
-            if state.at_work < size && state.bytes < WINDOW_BYTES {
-                break;
-            }
-            if self.channel.is_wanted() {
-                state = self.channel.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
+            drop(self.channel.room.wait(state).unwrap_or_else(PoisonError::into_inner));
         }
-        state.at_work += lens.len() as u64;
-        state.bytes += bytes;
-        state.lens.extend(lens);
-        true
+    }
+
+    /// There are no more.
+    pub(super) fn end(&self) {
+        locked(&self.channel.state).is_fed = true;
+        self.channel.news.notify_all();
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
         self.flush();
-        locked(&self.channel.state).is_fed = true;
-        self.channel.news.notify_all();
+        self.end();
     }
 }
 
@@ -217,7 +283,9 @@ impl Results {
                 if left.is_zero() {
                     return Err(RecvTimeoutError::Timeout);
                 }
+                state.is_waited_for = true;
                 state = channel.news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                state.is_waited_for = false;
             }
             self.ready = std::mem::take(&mut state.ready);
             if let Some(next) = self.turn() {
@@ -310,8 +378,7 @@ pub(super) fn stream(pool: &Arc<Shared>, task: &str, format: u32, is_ordered: bo
         task: task.into(),
         format,
         channel: channel.clone(),
-        batch: Vec::new(),
-        lens: Vec::new(),
+        batch: VecDeque::new(),
         bytes: 0,
         next: 0,
     };

@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, LIMITED, Limit, SIGNALED, TRAPPED};
+use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, FORBIDDEN, LIMITED, Limit, SIGNALED, TRAPPED};
 
 use super::control::{Ended, REPORTS_MAX, Report, Role};
 use super::timers::{Over, Timers};
@@ -253,6 +253,7 @@ impl Children {
             End::Signaled(libc::SIGXCPU) if let Some(time) = self.image.config.limits.cpu_time => {
                 Outcome::limited(Limit::CpuTime(time))
             }
+            End::Signaled(libc::SIGSYS) if self.ended_by.is_none() => Outcome::new(FORBIDDEN, 0),
             End::Signaled(signal) => Outcome::new(SIGNALED, signal.unsigned_abs()),
             End::Exited(code)
                 if i32::from(code) == TRAP_CODE && matches!(claimed.kind, TRAPPED | LIMITED) =>

@@ -3,7 +3,7 @@
 //! ```text
 //!  owner                                   supervisor
 //!    │ ── start: settings, artifact, stdio ──▶ │
-//!    │ ◀──────────── Started | Failed ──────── │   to a pool with the arena and the doorbell
+//!    │ ◀────── Started | Unjailed | Failed ─── │   to a pool with the arena and the doorbell
 //!    │ ── Stop(signal) … ────────────────────▶ │
 //!    │ ◀──────────────── Ended(summary) ────── │
 //! ```
@@ -27,6 +27,7 @@ use crate::Limits;
 use crate::codec;
 use crate::ipc::arena::{Geometry, PAGE};
 use crate::ipc::process_table::Outcome;
+use crate::jail::{self, JailReport};
 
 /// What a run is to be like.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub(crate) struct RunConfig {
     /// The module was compiled to count fuel.
     pub(crate) counts_fuel: bool,
     pub(crate) on_deadlock: OnDeadlock,
+    /// Whether workers of a pool fork a process for each task.
+    pub(crate) forks_tasks: bool,
+    pub(crate) jail: jail::Settings,
 }
 
 /// What a run is for.
@@ -104,8 +108,10 @@ pub(crate) struct Dir {
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// The main guest runs, or workers can be spawned.
-    Started,
+    /// The main guest runs, or workers can be spawned; what holds them.
+    Started(JailReport),
+    /// There is no run: the jail lacks what is required.
+    Unjailed(JailReport),
     /// There is no run; why.
     Failed(String),
     /// All processes have ended.

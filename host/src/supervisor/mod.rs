@@ -38,9 +38,12 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::children::Children;
-use self::control::{Reply, Request, Role, Start};
+use self::control::{Reply, Request, Role, RunConfig, Start};
 use self::deadlock::Detector;
 use crate::ipc::arena::Arena;
+use crate::jail::rlimits::Rlimits;
+use crate::jail::seccomp::{Grants, Policy};
+use crate::jail::{self, JailReport};
 use crate::process::boot::Image;
 use crate::sys::process::{exit_now, pidfd_open};
 use crate::{engine, imports};
@@ -68,9 +71,10 @@ fn supervise() -> io::Result<()> {
     let _ = nix::sys::prctl::set_name(c"sandpool-superv");
     let start = control::receive_start(socket.as_fd())?;
     match prepare(start) {
-        Ok(mut run) => {
+        Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
+        Ok(Prepared::Run(mut run)) => {
             let handed_over = run.handed_over.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
-            control::send_message_with(socket.as_fd(), &Reply::Started, &handed_over)?;
+            control::send_message_with(socket.as_fd(), &Reply::Started(run.jail.clone()), &handed_over)?;
             run.handed_over.clear();
             let ended = run.watch(&socket, &owner_pidfd)?;
             match ended {
@@ -82,7 +86,16 @@ fn supervise() -> io::Result<()> {
     }
 }
 
+/// What comes of the start of a run.
+enum Prepared {
+    Run(Box<Run>),
+    /// The jail lacks what is required.
+    Unjailed(JailReport),
+}
+
 struct Run {
+    /// What holds the guests.
+    jail: JailReport,
     children: Children,
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
@@ -92,7 +105,7 @@ struct Run {
 }
 
 /// Everything up to the start of the main guest.
-fn prepare(start: Start) -> anyhow::Result<Run> {
+fn prepare(start: Start) -> anyhow::Result<Prepared> {
     use anyhow::Context as _;
     let [stdin, stdout, stderr] = start.stdio;
     nix::unistd::dup2_stdin(stdin)?;
@@ -115,6 +128,11 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
     let engine = engine::config::engine_with_stack(start.config.counts_fuel, stack)?;
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let jail = jail::prepare(&plan(&start.config, &module)).context("cannot prepare the jail")?;
+    let report = jail.report(Vec::new());
+    if !report.lacks(&start.config.jail.require).is_empty() {
+        return Ok(Prepared::Unjailed(report));
+    }
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let doorbell = Arc::new(OwnedFd::from(doorbell));
     let image = Image {
@@ -123,15 +141,34 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
         arena: Arc::new(arena),
         supervisor_pid: nix::unistd::getpid().as_raw(),
         doorbell: doorbell.clone(),
+        jail,
     };
     let detector = Detector::new(image.config.on_deadlock);
+    // What guests can't do once they are in the jail, or shouldn't have to do each.
     crate::process::wasi::seed_unused_generators();
+    std::sync::LazyLock::force(&imports::process::PROCESSORS);
+    wasmtime::Engine::tls_eager_initialize();
     let mut handed_over = Vec::new();
     if image.config.role == Role::Pool {
         handed_over = vec![memory, doorbell.try_clone()?];
     }
     let children = Children::start(image).context("cannot start the main guest")?;
-    Ok(Run { children, signals, doorbell, detector, handed_over })
+    Ok(Prepared::Run(Box::new(Run { jail: report, children, signals, doorbell, detector, handed_over })))
+}
+
+/// What the guests of a run are held to.
+fn plan<'a>(config: &'a RunConfig, module: &wasmtime::Module) -> jail::Plan<'a> {
+    let imports = |wanted: &str, name| {
+        module.imports().any(|import| import.module() == wanted && import.name() == name)
+    };
+    let forks = config.forks_tasks || imports(sandpool_abi::process::MODULE, "fork");
+    let grants = Grants {
+        fork: forks && config.limits.processes_max > 1,
+        files: !config.dirs.is_empty(),
+        map: imports(sandpool_abi::shared::MODULE, "map"),
+    };
+    let rlimits = Rlimits::of(&config.limits, config.role, config.dirs.len());
+    jail::Plan { policy: Policy::Guest(grants), dirs: &config.dirs, rlimits, settings: &config.jail }
 }
 
 /// Guests run on the main thread of their process: its stack is to have room for theirs, and for the host's own frames

@@ -182,6 +182,24 @@ fn die() -> ! {
     resume_unwind(Box::new(Death))
 }
 
+/// The number of the process, for [`kill`].
+pub(crate) fn current() -> usize {
+    usize::from(me())
+}
+
+/// Sends SIGKILL to a process that doesn't sleep: it dies at one of its next points, unless it is at its end before.
+pub(crate) fn kill(process: usize) {
+    with(|model| model.processes[process].dies_in = Some(thread_rng().gen_range(0..8)));
+}
+
+/// A process that was sent SIGKILL does nothing any more until it dies of that.
+pub(super) fn await_death() -> ! {
+    while with(|model| model.process().dies_in.is_none()) {
+        switch();
+    }
+    die()
+}
+
 /// A process that has died is no longer asleep anywhere.
 pub(crate) fn bury() {
     with(|model| {

@@ -18,6 +18,17 @@ pub(crate) fn exit_now(code: i32) -> ! {
     }
 }
 
+/// Waits for SIGKILL.
+pub(crate) fn await_death() -> ! {
+    #[cfg(test)]
+    if super::model::is_running() {
+        super::model::await_death();
+    }
+    loop {
+        nix::unistd::pause();
+    }
+}
+
 /// Asks for SIGKILL when the parent ends. `false` if it isn't this one, any more or at all.
 #[inline]
 pub(crate) fn die_with_parent(parent: i32) -> bool {

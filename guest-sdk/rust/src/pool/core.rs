@@ -81,10 +81,28 @@ pub(super) struct Function {
     pub(super) function: u32,
 }
 
+/// What is called for tasks.
+#[derive(Clone)]
+pub(super) struct Callee {
+    pub(super) function: Function,
+    /// The state that all of them have.
+    pub(super) state: Option<Rc<Part>>,
+}
+
+/// A part of a message, and its handles.
+#[derive(Default)]
+pub(super) struct Part {
+    pub(super) bytes: Vec<u8>,
+    pub(super) handles: Vec<Arc<Object>>,
+}
+
+/// Nothing that a worker of a standing pool could call.
+pub(super) const NOTHING: Callee = Callee { function: Function { trampoline: 0, function: 0 }, state: None };
+
 /// Several tasks that are given out together.
 pub(super) struct Chunk {
     pub(super) job: Rc<dyn Job>,
-    pub(super) function: Function,
+    pub(super) callee: Callee,
     pub(super) terms: Terms,
     /// The index of its first task.
     pub(super) first: usize,
@@ -100,10 +118,10 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    pub(super) fn new(job: Rc<dyn Job>, function: Function, terms: Terms, first: usize) -> Self {
+    pub(super) fn new(job: Rc<dyn Job>, callee: Callee, terms: Terms, first: usize) -> Self {
         Self {
             job,
-            function,
+            callee,
             terms,
             first,
             parts: 0,
@@ -117,7 +135,8 @@ impl Chunk {
 
     /// Some of its tasks.
     fn slice(&self, from: u32, to: u32) -> Self {
-        let mut slice = Self::new(self.job.clone(), self.function, self.terms, self.first + from as usize);
+        let mut slice =
+            Self::new(self.job.clone(), self.callee.clone(), self.terms, self.first + from as usize);
         slice.attempts = self.attempts;
         let (mut rest, mut handle) = (&*self.bytes, 0);
         for index in 0..if from < to { to } else { 0 } {
@@ -133,6 +152,16 @@ impl Chunk {
             handle += part.handles;
         }
         slice
+    }
+
+    /// How many bytes its message has.
+    fn len(&self) -> usize {
+        HEAD + self.callee.state.as_ref().map_or(0, |state| state.bytes.len()) + self.bytes.len()
+    }
+
+    /// The handles of its message.
+    pub(super) fn handles(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.callee.state.iter().flat_map(|state| &state.handles).chain(&self.handles)
     }
 
     fn is_dropped(&self) -> bool {
@@ -378,7 +407,7 @@ impl<'s> Core<'s> {
             if chunk.is_dropped() {
                 break;
             }
-            let len = HEAD + chunk.bytes.len();
+            let len = chunk.len();
             if state.put_bytes + state.batch.len() > PUT_MAX && state.unfinished + state.lens.len() > 0 {
                 break;
             }
@@ -393,19 +422,22 @@ impl<'s> Core<'s> {
                 };
                 chunk.mark = mark;
             }
-            let is_for_batch = len <= BATCH_ITEM_MAX && chunk.handles.is_empty();
+            let is_for_batch = len <= BATCH_ITEM_MAX && chunk.handles().next().is_none();
             if !is_for_batch && !state.lens.is_empty() {
                 break;
             }
             let head = TaskHead {
                 number: state.first + (state.put.len() + state.lens.len()) as u64,
-                trampoline: chunk.function.trampoline,
-                function: chunk.function.function,
+                trampoline: chunk.callee.function.trampoline,
+                function: chunk.callee.function.function,
                 parts: chunk.parts,
                 is_timed: chunk.terms.timeout.is_some(),
                 mark: chunk.mark,
             };
             state.batch.extend_from_slice(&head.to_bytes());
+            if let Some(part) = &chunk.callee.state {
+                state.batch.extend_from_slice(&part.bytes);
+            }
             state.batch.extend_from_slice(&chunk.bytes);
             state.lens.push(u32::try_from(len).map_err(|_| Errno::Msgsize)?);
             if !is_for_batch || state.batch.len() > BATCH_BYTES {
@@ -414,11 +446,11 @@ impl<'s> Core<'s> {
         }
         let Some(front) = state.backlog.front().filter(|_| !state.lens.is_empty()) else { return Ok(false) };
         let is_single =
-            state.batch.len() > BATCH_ITEM_MAX && state.lens.len() == 1 || !front.handles.is_empty();
+            state.batch.len() > BATCH_ITEM_MAX && state.lens.len() == 1 || front.handles().next().is_some();
         // Nobody else makes room if nothing is under way.
         let timeout = if state.unfinished == 0 { FOREVER } else { NO_WAIT };
         let put = if is_single {
-            let handles: Vec<_> = front.handles.iter().map(|object| object.handle()).collect();
+            let handles: Vec<_> = front.handles().map(|object| object.handle()).collect();
             raw::queue::put(self.tasks.handle(), &state.batch, &handles, timeout).map(|()| 1)
         } else {
             raw::queue::put_many(self.tasks.handle(), &state.batch, &state.lens, timeout)
@@ -428,7 +460,7 @@ impl<'s> Core<'s> {
                 for chunk in state.backlog.drain(..count) {
                     chunk.job.put(state.first + state.put.len() as u64);
                     state.unfinished += 1;
-                    state.put_bytes += HEAD + chunk.bytes.len();
+                    state.put_bytes += chunk.len();
                     state.put.push_back(Some(chunk));
                 }
                 Ok(true)
@@ -503,7 +535,7 @@ impl<'s> Core<'s> {
         let work = {
             let state = self.state.borrow();
             let Some(chunk) = state.put.front().and_then(Option::as_ref) else { return false };
-            let nanos = state.nanos.get(&chunk.function).map_or(0, |nanos| u64::from(*nanos));
+            let nanos = state.nanos.get(&chunk.callee.function).map_or(0, |nanos| u64::from(*nanos));
             nanos * u64::from(chunk.parts) * state.unfinished as u64 / state.workers.len().max(1) as u64
         };
         let is_long = work > 4 * nanoseconds(NAP) && left > nanoseconds(NAP);
@@ -969,8 +1001,7 @@ impl<'s> Core<'s> {
             // Whoever waits for a task gets one, with nothing to do, and looks then.
             let nobody: Rc<dyn Job> = Rc::new(Nobody);
             for _ in 0..fewer {
-                let function = Function { trampoline: 0, function: 0 };
-                let nudge = Chunk::new(nobody.clone(), function, Terms::default(), 0);
+                let nudge = Chunk::new(nobody.clone(), NOTHING, Terms::default(), 0);
                 self.state.borrow_mut().backlog.push_back(nudge);
             }
             self.pump();
@@ -1081,13 +1112,13 @@ fn finished(state: &mut State, marks: &Marks, number: u64, nanos: u32) -> Option
         state.first += 1;
     }
     state.unfinished -= 1;
-    state.put_bytes -= HEAD + chunk.bytes.len();
+    state.put_bytes -= chunk.len();
     if chunk.mark != 0 {
         marks.clear(chunk.mark);
         state.free_marks.push(chunk.mark);
     }
     if nanos != 0 {
-        let known = state.nanos.entry(chunk.function).or_insert(nanos);
+        let known = state.nanos.entry(chunk.callee.function).or_insert(nanos);
         // It follows what changes, and isn't led astray by a single one.
         *known = (*known / 4 * 3).saturating_add(nanos / 4).max(1);
     }

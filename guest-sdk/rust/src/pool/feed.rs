@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::core::{Chunk, Core, Function, Terms};
+use super::core::{Callee, Chunk, Core, Part, Terms};
 use super::error::{Cause, TaskError};
 use super::frame::{Kind, begin_part, end_part};
 use super::job::Job;
@@ -35,7 +35,7 @@ const UNKNOWN_MAX: usize = 64;
 /// Something that makes arguments of tasks of one function.
 pub(super) struct Feed<I, A> {
     input: I,
-    function: Function,
+    callee: Callee,
     terms: Terms,
     chunksize: Option<usize>,
     /// The most tasks that are given out and not taken.
@@ -50,7 +50,7 @@ pub(super) struct Feed<I, A> {
 
 /// What to read, and how.
 pub(super) struct Shape {
-    pub(super) function: Function,
+    pub(super) callee: Callee,
     pub(super) terms: Terms,
     pub(super) chunksize: Option<usize>,
     pub(super) window: Option<usize>,
@@ -62,10 +62,10 @@ where
     A: Serialize,
 {
     pub(super) fn new(input: I, shape: Shape) -> Self {
-        let Shape { function, terms, chunksize, window } = shape;
+        let Shape { callee, terms, chunksize, window } = shape;
         Self {
             input,
-            function,
+            callee,
             terms,
             chunksize,
             window,
@@ -94,7 +94,7 @@ where
     /// Gives out all.
     pub(super) fn feed_all(&mut self, core: &Core<'_>, job: &Rc<dyn Job>) {
         while !self.is_over {
-            let size = match (self.chunksize, core.nanos(self.function)) {
+            let size = match (self.chunksize, core.nanos(self.callee.function)) {
                 (Some(size), _) => size,
                 (None, Some(_)) => self.size(core),
                 (None, None) => self.share(core).unwrap_or(1).min(UNKNOWN_MAX),
@@ -122,7 +122,7 @@ where
 
     /// The length of the next chunk.
     fn size(&self, core: &Core<'_>) -> usize {
-        let Some(nanos) = core.nanos(self.function) else { return 1 };
+        let Some(nanos) = core.nanos(self.callee.function) else { return 1 };
         let fit = usize::try_from(CHUNK_NANOS / nanos.max(1)).unwrap_or(TASKS_MAX).min(TASKS_MAX);
         let most = self.share(core).unwrap_or(TASKS_MAX).min(self.last.max(1) * 4);
         fit.min(most).max(1)
@@ -137,7 +137,7 @@ where
     /// How many tasks are to be ahead.
     fn ahead(&self, core: &Core<'_>, size: usize) -> usize {
         let workers = core.processes();
-        let chunks = match core.nanos(self.function) {
+        let chunks = match core.nanos(self.callee.function) {
             Some(nanos) => {
                 let fit = (AHEAD_NANOS * workers as u64) / (nanos * size as u64).max(1);
                 usize::try_from(fit).unwrap_or(CHUNKS_MAX).clamp(2 * workers, CHUNKS_MAX.max(2 * workers))
@@ -149,7 +149,7 @@ where
 
     /// Reads a chunk, and returns how many bytes it has.
     fn feed_one(&mut self, core: &Core<'_>, job: &Rc<dyn Job>, size: usize) -> usize {
-        let mut chunk = Chunk::new(job.clone(), self.function, self.terms, self.read);
+        let mut chunk = Chunk::new(job.clone(), self.callee.clone(), self.terms, self.read);
         while (chunk.parts as usize) < size && chunk.bytes.len() < BYTES_MAX {
             let Some(arguments) = self.input.next() else {
                 self.is_over = true;
@@ -163,7 +163,7 @@ where
                     // Handles that don't fit into one message with those before.
                     core.submit(std::mem::replace(
                         &mut chunk,
-                        Chunk::new(job.clone(), self.function, self.terms, index),
+                        Chunk::new(job.clone(), self.callee.clone(), self.terms, index),
                     ));
                     if let Err(refused) = add(&mut chunk, &arguments) {
                         self.refuse(job, index, refused);
@@ -173,7 +173,7 @@ where
                 Err(refused) => {
                     core.submit(std::mem::replace(
                         &mut chunk,
-                        Chunk::new(job.clone(), self.function, self.terms, self.read),
+                        Chunk::new(job.clone(), self.callee.clone(), self.terms, self.read),
                     ));
                     self.refuse(job, index, refused);
                 }
@@ -194,14 +194,14 @@ where
     }
 }
 
-/// Adds the only task of a chunk.
-pub(super) fn add_one<A: Serialize>(chunk: &mut Chunk, arguments: &A) -> Result<(), EncodeError> {
-    let start = begin_part(&mut chunk.bytes);
-    let handles = codec::append(&mut chunk.bytes, arguments)?;
-    chunk.handles = codec::keep(handles).map_err(EncodeError::new)?;
-    end_part(&mut chunk.bytes, start, Kind::Value, chunk.handles.len());
-    chunk.parts = 1;
-    Ok(())
+/// The only part of its kind.
+pub(super) fn part<A: Serialize>(value: &A) -> Result<Part, EncodeError> {
+    let mut bytes = Vec::new();
+    let start = begin_part(&mut bytes);
+    let handles = codec::append(&mut bytes, value)?;
+    let handles = codec::keep(handles).map_err(EncodeError::new)?;
+    end_part(&mut bytes, start, Kind::Value, handles.len());
+    Ok(Part { bytes, handles })
 }
 
 /// Why arguments were not added to a chunk.
@@ -219,11 +219,11 @@ fn add<A: Serialize>(chunk: &mut Chunk, arguments: &A) -> Result<(), Refused> {
     let handles = codec::append(&mut chunk.bytes, arguments)
         .map_err(|error| Refused::Encode(error.to_string()))
         .and_then(|handles| {
-            if chunk.handles.len() + handles.len() > MESSAGE_HANDLES_MAX {
-                return Err(Refused::Room);
-            }
             if handles.is_empty() {
                 return Ok(Vec::new());
+            }
+            if chunk.handles().count() + handles.len() > MESSAGE_HANDLES_MAX {
+                return Err(Refused::Room);
             }
             codec::keep(handles).map_err(|errno| Refused::Encode(errno.to_string()))
         });

@@ -29,10 +29,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::core::Core;
 use super::error::{Cause, PoolError, TaskError};
 use super::imap::IMap;
 use super::job::{Job, One, Pending};
-use super::{Pool, PoolBuilder};
+use super::partial::Partial;
+use super::{Options, Pool, PoolBuilder};
 use crate::deadline::Deadline;
 
 /// Processes that run functions which are submitted to them: Python's `ProcessPoolExecutor`.
@@ -86,8 +88,7 @@ impl Executor {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let one = self.pool.options().submit(function, &arguments)?;
-        Ok(Future { core: self.pool.core.clone(), one })
+        self.pool.options().submit(function, arguments)
     }
 
     /// Runs a function for each of several arguments; the results come in the order of the arguments. See [`Pool::imap`],
@@ -106,6 +107,21 @@ impl Executor {
         R: Serialize + DeserializeOwned + 'static,
     {
         self.pool.imap(function, arguments)
+    }
+
+    /// Fills in a state, for functions that take it before their arguments: see [`Pool::partial`].
+    ///
+    /// ```no_run
+    /// # let executor = sandpool_guest::futures::Executor::new()?;
+    /// let scaled = executor.partial(&3.0).submit(|scale, n| scale * n, 2.0)?;
+    /// assert_eq!(scaled.result()?, 6.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn partial<S>(&self, state: &S) -> Options<'_, Partial<S>>
+    where
+        S: Serialize + DeserializeOwned,
+    {
+        self.pool.partial(state)
     }
 
     /// Takes no more tasks. With `cancel_futures`, those that haven't begun are cancelled. With `wait`, it returns when all
@@ -133,8 +149,8 @@ impl Executor {
 /// The executor does what it has to do when one of these methods is called. One that is dropped doesn't cancel its task.
 #[must_use = "`result` has the result"]
 pub struct Future<R> {
-    core: Rc<super::core::Core<'static>>,
-    one: Rc<One<R>>,
+    pub(super) core: Rc<Core<'static>>,
+    pub(super) one: Rc<One<R>>,
 }
 
 impl<R: DeserializeOwned + 'static> Future<R> {

@@ -19,6 +19,8 @@ use super::error::PoolError;
 /// assert_eq!(sum_of_squares(&SerialPool)?, sum_of_squares(&Pool::new()?)?);
 /// # Ok::<(), PoolError>(())
 /// ```
+///
+/// It takes functions without a state: what [`Pool::partial`] fills in is in the arguments here.
 #[doc(alias = "AbstractWorkerPool")]
 pub trait Mapper {
     /// As [`Pool::apply`].

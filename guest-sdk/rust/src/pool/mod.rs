@@ -8,6 +8,7 @@
 //! | `feed` | how input is cut into chunks, and how far ahead it is read |
 //! | `job`, `result`, `imap` | what one waits for |
 //! | `options` | how tasks are given to a pool |
+//! | `partial` | functions with something filled in |
 //! | `futures` | Python's `concurrent.futures` on top of that |
 //! | `scoped` | maps that fork for the call |
 //! | `exchange` | a fork for each call |
@@ -25,6 +26,7 @@ mod job;
 mod mapper;
 mod marks;
 mod options;
+pub mod partial;
 mod result;
 mod scoped;
 mod worker;
@@ -37,6 +39,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::core::{Core, Plan, Terms};
+use self::partial::Partial;
 pub(crate) use self::worker::Turn;
 use self::worker::{Links, Parcel};
 use crate::start::Termination;
@@ -75,8 +78,9 @@ pub use scoped::{Scoped, scoped_map};
 /// # Which functions
 ///
 /// Functions, and closures that capture nothing: workers exist before the call, so that there is nothing a closure could
-/// have captured for them. Several arguments are a tuple; arguments and result are encoded by serde. For a closure that
-/// borrows what the caller has, [`scoped_map`](crate::scoped_map) forks workers for one call.
+/// have captured for them. What it would capture, [`partial`](Self::partial) fills in. Several arguments are a tuple;
+/// arguments and result are encoded by serde. For a closure that borrows what the caller has,
+/// [`scoped_map`](crate::scoped_map) forks workers for one call.
 ///
 /// A result may be a `Result`. An `Err` is then what the task returns, as any other value is; it also counts as a failure,
 /// for [`retries`](Options::retries), [`successful`](AsyncResult::successful) and [`Stats`].
@@ -140,6 +144,34 @@ impl Pool {
     /// ```
     pub fn options(&self) -> Options<'_> {
         Options::new(&self.core, self.terms)
+    }
+
+    /// Fills in a state, for functions that take it before their arguments: Python's `functools.partial`. So a function
+    /// gets what a closure would capture.
+    ///
+    /// ```no_run
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// fn scale(by: &f64, n: f64) -> f64 {
+    ///     by * n
+    /// }
+    ///
+    /// let tripled = pool.partial(&3.0);
+    /// assert_eq!(tripled.map(scale, [1.0, 2.0])?, [3.0, 6.0]);
+    /// assert_eq!(tripled.apply(|by, n| by + n, 1.0)?, 4.0);
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    ///
+    /// It is encoded once, here; it travels with each chunk of tasks, which decodes it once. One that is large is better
+    /// in shared memory, or made by an [`initializer`](PoolBuilder::initializer): else let chunks be long, by
+    /// [`chunksize`](Options::chunksize). Several values are a tuple.
+    ///
+    /// A state that can't be encoded is an error of the call that follows, [`PoolError::Encode`]; one that can't be decoded
+    /// is one of each task, [`Cause::Decode`].
+    pub fn partial<S>(&self, state: &S) -> Options<'_, Partial<S>>
+    where
+        S: Serialize + DeserializeOwned,
+    {
+        self.options().partial(state)
     }
 
     /// Runs a function in a worker, and waits for its result.

@@ -1,37 +1,55 @@
 //! How tasks are given to a pool.
 
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::core::{Chunk, Core, Function, Terms};
+use super::core::{Callee, Chunk, Core, Function, Part, Terms};
 use super::error::PoolError;
-use super::feed::{Feed, Shape, add_one};
+use super::feed::{Feed, Shape, part};
+use super::futures::Future;
 use super::imap::IMap;
 use super::job::{All, Job, One, Pending};
+use super::partial::{Call, Partial, Plain};
 use super::result::AsyncResult;
-use super::worker;
+use crate::EncodeError;
 use crate::deadline::Deadline;
-use crate::raw;
 
 /// Gives tasks to a pool: see [`Pool::options`](crate::Pool::options). Each method without an explanation is the pool's of
 /// the same name.
-#[derive(Clone)]
+///
+/// It takes functions `fn(A) -> R`, or, after [`partial`](Self::partial), `fn(&S, A) -> R`.
 #[must_use = "it does nothing until it is given a task"]
-pub struct Options<'p> {
+pub struct Options<'p, C = Plain> {
     core: &'p Rc<Core<'static>>,
     terms: Terms,
     chunksize: Option<usize>,
     window: Option<usize>,
+    /// What all tasks have, if it could be encoded.
+    state: Result<Option<Rc<Part>>, EncodeError>,
+    call: PhantomData<C>,
 }
 
 impl<'p> Options<'p> {
     pub(super) fn new(core: &'p Rc<Core<'static>>, terms: Terms) -> Self {
-        Self { core, terms, chunksize: None, window: None }
+        Self { core, terms, chunksize: None, window: None, state: Ok(None), call: PhantomData }
     }
 
+    /// See [`Pool::partial`](crate::Pool::partial).
+    pub fn partial<S>(self, state: &S) -> Options<'p, Partial<S>>
+    where
+        S: Serialize + DeserializeOwned,
+    {
+        let Self { core, terms, chunksize, window, .. } = self;
+        let state = part(state).map(|state| Some(Rc::new(state)));
+        Options { core, terms, chunksize, window, state, call: PhantomData }
+    }
+}
+
+impl<'p, C: Call> Options<'p, C> {
     /// How many tasks of a map a worker takes at a time.
     ///
     /// If this isn't said, it is what takes about a millisecond, by the time that tasks of this function took lately;
@@ -66,7 +84,7 @@ impl<'p> Options<'p> {
     ///
     /// # Errors
     /// As there.
-    pub fn apply<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<R, PoolError>
+    pub fn apply<A, R>(&self, function: C::Function<A, R>, arguments: A) -> Result<R, PoolError>
     where
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
@@ -78,24 +96,43 @@ impl<'p> Options<'p> {
     ///
     /// # Errors
     /// As there.
-    pub fn apply_async<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<AsyncResult<R>, PoolError>
+    pub fn apply_async<A, R>(
+        &self,
+        function: C::Function<A, R>,
+        arguments: A,
+    ) -> Result<AsyncResult<R>, PoolError>
     where
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let pending = self.submit(function, &arguments)?;
+        let pending = self.one(function, &arguments)?;
         Ok(AsyncResult { core: self.core.clone(), pending })
     }
 
-    pub(super) fn submit<A, R>(&self, function: fn(A) -> R, arguments: &A) -> Result<Rc<One<R>>, PoolError>
+    /// See [`Executor::submit`](crate::futures::Executor::submit).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit<A, R>(&self, function: C::Function<A, R>, arguments: A) -> Result<Future<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let one = self.one(function, &arguments)?;
+        Ok(Future { core: self.core.clone(), one })
+    }
+
+    /// Gives the pool a single task.
+    fn one<A, R>(&self, function: C::Function<A, R>, arguments: &A) -> Result<Rc<One<R>>, PoolError>
     where
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
     {
         self.core.check_running()?;
         let one = Rc::new(One::new());
-        let mut chunk = Chunk::new(one.clone(), number(function), self.terms, 0);
-        add_one(&mut chunk, arguments).map_err(PoolError::Encode)?;
+        let mut chunk = Chunk::new(one.clone(), self.callee::<A, R>(function)?, self.terms, 0);
+        Part { bytes: chunk.bytes, handles: chunk.handles } = part(arguments).map_err(PoolError::Encode)?;
+        chunk.parts = 1;
         self.core.submit(chunk);
         self.core.pump();
         Ok(one)
@@ -107,14 +144,14 @@ impl<'p> Options<'p> {
     /// As there; [`PoolError::Zero`].
     pub fn map<A, R>(
         &self,
-        function: fn(A) -> R,
+        function: C::Function<A, R>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Vec<R>, PoolError>
     where
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let mut feed = Feed::new(arguments.into_iter(), self.shape(number(function))?);
+        let mut feed = Feed::new(arguments.into_iter(), self.shape::<A, R>(function)?);
         Ok(map(self.core, &mut feed)?)
     }
 
@@ -124,14 +161,14 @@ impl<'p> Options<'p> {
     /// As there; [`PoolError::Zero`].
     pub fn map_async<A, R>(
         &self,
-        function: fn(A) -> R,
+        function: C::Function<A, R>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<AsyncResult<Vec<R>>, PoolError>
     where
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let mut feed = Feed::new(arguments.into_iter(), self.shape(number(function))?);
+        let mut feed = Feed::new(arguments.into_iter(), self.shape::<A, R>(function)?);
         let all = Rc::new(All::new());
         let job: Rc<dyn Job> = all.clone();
         feed.feed_all(self.core, &job);
@@ -145,7 +182,7 @@ impl<'p> Options<'p> {
     /// As there; [`PoolError::Zero`].
     pub fn imap<A, R, I>(
         &self,
-        function: fn(A) -> R,
+        function: C::Function<A, R>,
         arguments: I,
     ) -> Result<IMap<'p, I::IntoIter, A, R>, PoolError>
     where
@@ -153,7 +190,7 @@ impl<'p> Options<'p> {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
     {
-        Ok(IMap::new(self.core, arguments.into_iter(), self.shape(number(function))?, true))
+        Ok(IMap::new(self.core, arguments.into_iter(), self.shape::<A, R>(function)?, true))
     }
 
     /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
@@ -162,7 +199,7 @@ impl<'p> Options<'p> {
     /// As there; [`PoolError::Zero`].
     pub fn imap_unordered<A, R, I>(
         &self,
-        function: fn(A) -> R,
+        function: C::Function<A, R>,
         arguments: I,
     ) -> Result<IMap<'p, I::IntoIter, A, R>, PoolError>
     where
@@ -170,11 +207,15 @@ impl<'p> Options<'p> {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
     {
-        Ok(IMap::new(self.core, arguments.into_iter(), self.shape(number(function))?, false))
+        Ok(IMap::new(self.core, arguments.into_iter(), self.shape::<A, R>(function)?, false))
     }
 
     /// What tasks are to look like, if the pool takes any.
-    fn shape(&self, function: Function) -> Result<Shape, PoolError> {
+    fn shape<A, R>(&self, function: C::Function<A, R>) -> Result<Shape, PoolError>
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+    {
         self.core.check_running()?;
         for (number, what) in [(self.chunksize, "chunksize"), (self.window, "window")] {
             if number == Some(0) {
@@ -182,7 +223,26 @@ impl<'p> Options<'p> {
             }
         }
         let Self { terms, chunksize, window, .. } = *self;
-        Ok(Shape { function, terms, chunksize, window })
+        Ok(Shape { callee: self.callee::<A, R>(function)?, terms, chunksize, window })
+    }
+
+    /// What is called for tasks.
+    fn callee<A, R>(&self, function: C::Function<A, R>) -> Result<Callee, PoolError>
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+    {
+        // The numbers of a module's functions are as few as those.
+        let small = |number: u64| u32::try_from(number).unwrap_or(0);
+        let function =
+            Function { trampoline: small(C::trampoline::<A, R>()), function: small(C::number(function)) };
+        Ok(Callee { function, state: self.state.clone().map_err(PoolError::Encode)? })
+    }
+}
+
+impl<C> Clone for Options<'_, C> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone(), ..*self }
     }
 }
 
@@ -204,18 +264,5 @@ where
             return result;
         }
         core.step(Deadline::NEVER);
-    }
-}
-
-/// The numbers of a function. Those of a module are as few as its functions.
-fn number<A, R>(function: fn(A) -> R) -> Function
-where
-    A: Serialize + DeserializeOwned,
-    R: Serialize + DeserializeOwned,
-{
-    let small = |number: u64| u32::try_from(number).unwrap_or(0);
-    Function {
-        trampoline: small(raw::function::task_number(worker::call::<A, R>)),
-        function: small(raw::function::number(function)),
     }
 }

@@ -99,7 +99,38 @@ impl<T> AsyncResult<T> {
         self.ready().then(|| self.pending.is_ok())
     }
 
-    /// Has this called with the result when it is there, or at once if it is: Python's `callback` and `error_callback`.
+    /// Has this called with the value when it is there, or at once if it is.
+    ///
+    /// ```no_run
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// let result = pool
+    ///     .apply_async(|n: u64| n * n, 7)?
+    ///     .callback(|square| println!("{square}"))
+    ///     .error_callback(|error| println!("no square: {error}"));
+    /// result.wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A value that is an `Err` is a value. See [`on_done`](Self::on_done) for where and when it is called.
+    pub fn callback(self, callback: impl FnOnce(&T) + 'static) -> Self {
+        self.on_done(|result| {
+            if let Ok(value) = result {
+                callback(value);
+            }
+        })
+    }
+
+    /// Has this called if the task fails, with why: of a map, when all tasks are done, with that of the first that failed.
+    /// See [`on_done`](Self::on_done) for where and when it is called.
+    pub fn error_callback(self, callback: impl FnOnce(&TaskError) + 'static) -> Self {
+        self.on_done(|result| {
+            if let Err(error) = result {
+                callback(error);
+            }
+        })
+    }
+
+    /// Has this called with the result when it is there, value or error, or at once if it is.
     ///
     /// ```no_run
     /// # let pool = sandpool_guest::Pool::new()?;
@@ -114,8 +145,6 @@ impl<T> AsyncResult<T> {
     /// It is called in this process, when the program waits for this or any other result of the pool, or gives it
     /// something to do; so it may use whatever the program uses, the pool too. There is nothing behind it that it could
     /// break: if it panics, this process ends as by any panic, and the workers with it.
-    #[doc(alias = "callback")]
-    #[doc(alias = "error_callback")]
     pub fn on_done(self, callback: impl FnOnce(&Result<T, TaskError>) + 'static) -> Self {
         self.pending.on_done(Box::new(callback));
         self

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::core::{Core, Function, Plan, Terms};
+use super::core::{Core, NOTHING, Plan, Terms};
 use super::error::{PoolError, TaskError};
 use super::feed::{Feed, Shape};
 use super::frame::Kind;
@@ -200,12 +200,7 @@ impl Scoped {
                 })
             }),
         })?;
-        let shape = Shape {
-            function: Function { trampoline: 0, function: 0 },
-            terms: self.terms,
-            chunksize: self.chunksize,
-            window: None,
-        };
+        let shape = Shape { callee: NOTHING, terms: self.terms, chunksize: self.chunksize, window: None };
         Ok(Some((core, Feed::new(0..arguments.len(), shape))))
     }
 }

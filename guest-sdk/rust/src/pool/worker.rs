@@ -4,7 +4,7 @@
 //! may be killed is one of three for each of its tasks, and the host tells the owner which: claimed and not begun, begun,
 //! finished. A panic is reported before it ends the process, with what was done before it.
 
-use std::cell::Cell;
+use std::cell::{Cell, LazyCell};
 use std::fmt::Display;
 use std::panic;
 use std::sync::Arc;
@@ -71,9 +71,19 @@ pub(crate) struct Turn<'a> {
     /// Where to note which one is worked on, if the host needn't know.
     noted: Option<(&'a Marks, u32)>,
     failure: Option<Errno>,
+    /// How long took what isn't done for each part.
+    beside: u64,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    /// The state that all parts have, if they have one: before the first of them. To decode it is for later: nothing
+    /// is worked on yet.
+    fn state(&mut self) -> (&'a [u8], Vec<u64>) {
+        let Some((part, rest)) = split_part(self.rest) else { return Default::default() };
+        self.rest = rest;
+        (part.bytes, self.handles.by_ref().take(part.handles).collect())
+    }
+
     /// The arguments of the next part, which is worked on from now on.
     #[inline]
     pub(super) fn next(&mut self) -> Option<(&[u8], Vec<u64>)> {
@@ -138,6 +148,37 @@ where
             Err(error) => refuse(Kind::Decode, &error),
         }
     }
+}
+
+/// The same for functions with a state before their arguments. It is decoded once.
+pub(super) fn call_partial<S, A, R>(turn: &mut Turn<'_>)
+where
+    S: DeserializeOwned,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    let (state, handles) = turn.state();
+    let number = u64::from(turn.head.function);
+    let Some(function) = raw::function::partial_from_number::<S, A, R>(number) else {
+        codec::release_all(&handles);
+        return no_function(turn);
+    };
+    let took = Cell::new(0);
+    // When a task has begun, so that it fails if that ends the process.
+    let state = LazyCell::new(|| {
+        let start = raw::clock::monotonic();
+        let state = codec::decode::<S>(state, handles);
+        took.set(raw::clock::monotonic() - start);
+        state
+    });
+    while let Some((arguments, handles)) = turn.next() {
+        match (&*state, codec::decode::<A>(arguments, handles)) {
+            (Ok(state), Ok(arguments)) => reply(&function(state, arguments)),
+            (Err(error), _) => refuse(Kind::Decode, error),
+            (_, Err(error)) => refuse(Kind::Decode, &error),
+        }
+    }
+    turn.beside = took.get();
 }
 
 /// What a worker of a standing pool calls: functions by their numbers.
@@ -374,7 +415,7 @@ impl<'a> Worker<'a> {
         let noted =
             if head.is_timed { None } else { self.links.place.map(|place| (&self.links.marks, place)) };
         let handles = handles.into_iter();
-        let mut turn = Turn { head, rest: parts, handles, taken: 0, noted, failure: None };
+        let mut turn = Turn { head, rest: parts, handles, taken: 0, noted, failure: None, beside: 0 };
         (self.call)(&mut turn);
         if let Some(errno) = turn.failure {
             return Err(errno);
@@ -382,7 +423,7 @@ impl<'a> Worker<'a> {
         codec::release_all(turn.handles.as_slice());
         WORK.set(None);
         let nanos = if is_measured {
-            (raw::clock::monotonic() - start) / u64::from(head.parts.max(1))
+            (raw::clock::monotonic() - start).saturating_sub(turn.beside) / u64::from(head.parts.max(1))
         } else {
             self.nanos
         };

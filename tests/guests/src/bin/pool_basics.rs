@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use sandpool_guest::{
-    Cause, Event, Pool, PoolEnd, PoolError, Process, Queue, RawValue, StartMethod, active_children,
+    AsyncResult, Cause, Event, Pool, PoolEnd, PoolError, Process, Queue, RawValue, StartMethod, active_children,
     cpu_count, current_process,
 };
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, eventually, same};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -18,6 +20,7 @@ fn main() -> Outcome {
     for method in [StartMethod::Fork, StartMethod::Spawn] {
         results(method)?;
         lives(method)?;
+        partial(method)?;
     }
     async_results()?;
     callbacks()?;
@@ -87,6 +90,89 @@ fn results(method: StartMethod) -> Outcome {
     check(&format!("{method:?}: workers are daemonic"), daemons)
 }
 
+/// A state that counts, in shared memory, how often it is decoded.
+#[derive(Serialize)]
+struct Counted {
+    decoded: RawValue<u64>,
+    by: u64,
+}
+
+impl<'de> Deserialize<'de> for Counted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (decoded, by) = <(RawValue<u64>, u64)>::deserialize(deserializer)?;
+        decoded.atomic().fetch_add(1);
+        Ok(Self { decoded, by })
+    }
+}
+
+/// Functions with a state filled in.
+fn partial(method: StartMethod) -> Outcome {
+    fn scale(by: &u64, n: u64) -> u64 {
+        by * n
+    }
+    let pool = Pool::builder().processes(2).start_method(method).build()?;
+    let triple = pool.partial(&3);
+    let expected: Vec<u64> = (0..1000).map(|n| 3 * n).collect();
+    let mut arrived = triple.imap_unordered(scale, 0..1000)?.collect::<Result<Vec<_>, _>>()?;
+    arrived.sort_unstable();
+    let all = [
+        triple.map(scale, 0..1000)?,
+        triple.map_async(scale, 0..1000)?.get()?,
+        triple.imap(scale, 0..1000)?.collect::<Result<_, _>>()?,
+        arrived,
+        (0..1000)
+            .map(|n| triple.apply_async(scale, n)?.get().map_err(PoolError::Task))
+            .collect::<Result<_, _>>()?,
+    ];
+    check(&format!("{method:?}: a state in each call"), all.iter().all(|all| *all == expected))?;
+    same("a closure, and one task", triple.apply(|by, n| by + n, 4)?, 7)?;
+    same("one of another state, with the same pool", pool.partial(&5).apply(scale, 2)?, 10)?;
+    same(
+        "a single one",
+        pool.partial(&"x".to_owned()).submit(|x, n| x.repeat(n), 3)?.result()?,
+        "xxx".to_owned(),
+    )?;
+
+    let state = Counted { decoded: RawValue::new(0)?, by: 2 };
+    let options = pool.options().chunksize(50).partial(&state);
+    let all = options.map(|state, n: u64| state.by * n, 0..1000)?;
+    same("with handles", all.iter().sum::<u64>(), 1000 * 999)?;
+    same("it is decoded once in a chunk", state.decoded.atomic().load(), 20)?;
+
+    // What is in a batch, in a message of its own, and in many of those.
+    for size in [0, 200, 5_000, 70_000, 3 << 20] {
+        let text = "a".repeat(size);
+        let at = pool.options().chunksize(2).partial(&text);
+        let lens = at.map(|text, n: usize| text.len() + n, 0..40)?;
+        if lens != (size..size + 40).collect::<Vec<_>>() {
+            return Err(format!("a state of {size} bytes differs").into());
+        }
+    }
+    println!("ok: {method:?}: a state of 0 bytes to 3 MB");
+    // As many handles as fit into one message, and some more.
+    let queue = Queue::<u64>::new()?;
+    let queues: Vec<_> = (0..1020).map(|_| queue.clone()).collect();
+    let put = |queues: &Vec<Queue<u64>>, last: Queue<u64>| {
+        queues.iter().chain([&last]).all(|queue| queue.put(&1).is_ok())
+    };
+    let all = pool.options().chunksize(20).partial(&queues).map(put, (0..20).map(|_| queue.clone()))?;
+    check("a state with many handles", all.iter().all(|put| *put))?;
+    same("and all were there", queue.qsize()?, 20 * 1021)?;
+
+    let refused = pool.partial(&Secret).map(|_, n: u64| n, 0..3);
+    check("a state that can't be encoded", matches!(refused, Err(PoolError::Encode(_))))
+}
+
+/// What can't be encoded.
+#[derive(Deserialize)]
+struct Secret;
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom("a secret"))
+    }
+}
+
 /// Workers that end after some tasks, and are replaced.
 fn lives(method: StartMethod) -> Outcome {
     let pool = Pool::builder().processes(2).maxtasksperchild(3).start_method(method).build()?;
@@ -144,6 +230,15 @@ fn callbacks() -> Outcome {
     });
     failed.wait();
     check("an error callback", order.take().concat().starts_with("task 0: panicked: "))?;
+    let both = |result: AsyncResult<u64>| {
+        let (ok, bad) = (note(&order), note(&order));
+        let result = result.callback(move |value| ok(format!("value {value}")));
+        result.error_callback(move |error| bad(error.cause().to_string())).wait();
+        order.take()
+    };
+    same("the callback for values", both(pool.apply_async(square, 4)?), vec!["value 16".to_owned()])?;
+    let failed = pool.apply_async(|n: u64| if n == 4 { panic!("no four") } else { n }, 4)?;
+    same("the callback for errors", both(failed), vec!["panicked: no four".to_owned()])?;
     let done = pool.apply_async(square, 2)?;
     done.wait();
     drop(done.on_done(move |_| late("late".to_owned())));

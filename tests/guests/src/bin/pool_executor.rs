@@ -38,6 +38,9 @@ fn futures() -> Outcome {
     println!("ok: each has its result");
     same("map", executor.map(square, 0..4)?.collect::<Result<Vec<_>, _>>()?, vec![0, 1, 4, 9])?;
 
+    let scaled = executor.partial(&3).submit(|by, n: u64| by * n, 5)?;
+    same("with a state", scaled.result()?, 15)?;
+
     let go = Event::new()?;
     let future = executor.submit(pass, (go.clone(), 7))?;
     check("not done", !future.done() && !future.cancelled())?;

@@ -128,6 +128,7 @@ fn main() -> Outcome {
         idle(method)?;
         shutdown(method)?;
     }
+    states()?;
     retries()?;
     timeouts()?;
     too_large()
@@ -328,6 +329,48 @@ fn shutdown(method: StartMethod) -> Outcome {
         }
     }
     println!("ok: {method:?}: during shutdown, exactly one fails");
+    Ok(())
+}
+
+/// A state goes wrong when it is decoded: each task that has it fails, and no other.
+fn states() -> Outcome {
+    let here = Queue::new()?;
+    let pool = Pool::builder().processes(2).build()?;
+    for how in ALL {
+        let bomb =
+            Bomb { how, point: Point::Decode, here: here.clone(), number: 0, freight: Default::default() };
+        let options = pool.options().chunksize(1).partial(&bomb);
+        let bad = (0..3)
+            .map(|n| options.apply_async(|bomb, n: u64| Ok(Bomb { number: n, ..bomb.clone() }), n))
+            .collect::<Result<Vec<_>, _>>()?;
+        let good = pool.map_async(|n: u64| n, 0..100)?;
+        if how == Kill {
+            let mut killed = 0;
+            while killed < bad.len() {
+                // A call, so that the pool replaces the one before.
+                let _ = good.ready();
+                if let Ok(name) = here.get_timeout(Duration::from_millis(10)) {
+                    kill_worker(&name)?;
+                    killed += 1;
+                }
+            }
+        }
+        for bad in bad {
+            let bad = bad.get();
+            if !is_expected(how, Point::Decode, &bad) {
+                return Err(format!("{how:?} at the state: {bad:?}").into());
+            }
+        }
+        same("others are done", good.get()?.len(), 100)?;
+        // In a chunk, it is that of one after the other.
+        if how != Kill {
+            let all: Vec<_> = pool.options().chunksize(5).partial(&bomb).imap(|_, n: u64| n, 0..5)?.collect();
+            if all.len() != 5 || all.iter().any(Result::is_ok) {
+                return Err(format!("{how:?} at the state of a chunk: {all:?}").into());
+            }
+        }
+    }
+    println!("ok: what goes wrong with a state fails those that have it");
     Ok(())
 }
 

@@ -250,7 +250,13 @@ fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Poo
     for grant in &guest.dir {
         builder.dir(grant.clone());
     }
-    builder.build()
+    builder.require_jail(guest.required_layers());
+    for layer in &guest.without_layer {
+        builder.without_layer(*layer);
+    }
+    let pool = builder.build()?;
+    guest.report(pool.jail());
+    Ok(pool)
 }
 
 /// How much was read.

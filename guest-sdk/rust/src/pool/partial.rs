@@ -1,0 +1,81 @@
+//! Functions with something filled in: see [`Pool::partial`](crate::Pool::partial).
+//!
+//! ```no_run
+//! use sandpool_guest::Pool;
+//!
+//! let pool = Pool::new()?;
+//! let texts = ["cat", "dog"].map(str::to_owned);
+//! let words = vec!["cat".to_owned(), "hare".to_owned()];
+//! let known = pool.partial(&words).map(|words, text| words.contains(&text), texts)?;
+//! assert_eq!(known, [true, false]);
+//! # Ok::<(), sandpool_guest::PoolError>(())
+//! ```
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::sealed::Callable;
+
+/// Which functions [`Options`](crate::Options) take: [`Plain`], or [`Partial`].
+pub trait Call: Callable {}
+
+/// With their arguments: `fn(A) -> R`.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain;
+
+/// With a state before them: `fn(&S, A) -> R`.
+#[derive(Debug, Clone, Copy)]
+pub struct Partial<S>(PhantomData<fn() -> S>);
+
+impl Call for Plain {}
+impl<S: Serialize + DeserializeOwned> Call for Partial<S> {}
+
+mod sealed {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::{Partial, Plain};
+    use crate::pool::worker;
+    use crate::raw::function;
+
+    /// What a pool has to know of functions of a kind.
+    pub trait Callable {
+        /// The functions.
+        ///
+        /// Closures that capture nothing become such a pointer by themselves, because the compiler knows which one it is
+        /// before it looks at the closure.
+        type Function<A, R>: Copy;
+
+        /// The number of a function.
+        fn number<A, R>(function: Self::Function<A, R>) -> u64;
+
+        /// The number of what a worker calls to have such a function called.
+        fn trampoline<A: DeserializeOwned, R: Serialize>() -> u64;
+    }
+
+    impl Callable for Plain {
+        type Function<A, R> = fn(A) -> R;
+
+        fn number<A, R>(function: fn(A) -> R) -> u64 {
+            function::number(function)
+        }
+
+        fn trampoline<A: DeserializeOwned, R: Serialize>() -> u64 {
+            function::task_number(worker::call::<A, R>)
+        }
+    }
+
+    impl<S: DeserializeOwned> Callable for Partial<S> {
+        type Function<A, R> = fn(&S, A) -> R;
+
+        fn number<A, R>(function: fn(&S, A) -> R) -> u64 {
+            function::partial_number(function)
+        }
+
+        fn trampoline<A: DeserializeOwned, R: Serialize>() -> u64 {
+            function::task_number(worker::call_partial::<S, A, R>)
+        }
+    }
+}
