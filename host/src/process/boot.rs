@@ -130,6 +130,9 @@ fn start(
     };
     let mut store = Store::new(image.instance.module().engine(), guest);
     store.limiter(|guest| &mut guest.memory_limit);
+    if image.config.counts_fuel {
+        store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
+    }
     // What is behind this line is the guest's, instantiation included.
     image.jail.enter(ruleset)?;
     if let Some(code) = crate::owner::run_native(&image.config.args) {

@@ -86,7 +86,10 @@ fn run() -> anyhow::Result<()> {
     close_from(3);
     let _ = nix::sys::prctl::set_name(c"sandpool-compil");
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let engine = config::engine()?;
+    let mut engine = config::engine(false)?;
+    if compatibility(&engine) != settings.compatibility {
+        engine = config::engine(true)?;
+    }
     anyhow::ensure!(
         compatibility(&engine) == settings.compatibility,
         "the program that compiles is built of another version of Sandpool, or with other features"
