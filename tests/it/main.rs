@@ -16,6 +16,7 @@ mod embed;
 mod examples;
 mod host_pool;
 mod ipc;
+mod jail;
 mod lifetime;
 mod limits;
 mod map;
