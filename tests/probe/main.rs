@@ -50,6 +50,8 @@ fn run() -> Result<u8> {
             }
         };
     }
-    args.for_each(|arg| drop(builder.arg(arg)));
+    for arg in args {
+        builder.arg(arg);
+    }
     Ok(builder.start()?.wait()?.status.shell_code())
 }
