@@ -7,6 +7,7 @@
 mod capabilities;
 mod cgroup;
 mod landlock;
+pub(crate) mod namespaces;
 pub(crate) mod rlimits;
 pub(crate) mod seccomp;
 

@@ -191,9 +191,14 @@ impl Children {
         self.kill_all(signal);
     }
 
-    /// Sends a signal to every guest process, and SIGKILL after it.
+    /// Sends a signal to every guest process, and SIGKILL after it. In a PID namespace of the run's own, to whatever is
+    /// in it, whether the table tells of it or not.
     pub(crate) fn kill_all(&self, signal: Signal) {
         for signal in [signal, Signal::SIGKILL] {
+            if self.image.supervisor_pid == INIT {
+                let _ = kill(Pid::from_raw(-1), signal);
+                continue;
+            }
             for index in 0..self.image.arena.geometry.processes_max {
                 if let Ok(pid) = self.image.arena.process_id(index) {
                     send(pid.load(Ordering::Acquire), signal);
@@ -352,6 +357,9 @@ impl Children {
         }
     }
 }
+
+/// The number of the first process of a PID namespace, which doesn't get what it sends to all.
+const INIT: i32 = 1;
 
 /// Signals a process if it is a child that isn't reaped yet. Guests write the table, so its numbers may be anything.
 fn send(pid: u32, signal: Signal) {

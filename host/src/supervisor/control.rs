@@ -3,6 +3,7 @@
 //! ```text
 //!  owner                                   supervisor
 //!    │ ── start: settings, artifact, stdio ──▶ │
+//!    │ ◀──────────────────────── Moved ─────── │   the supervisor is another process now: jail/namespaces.rs
 //!    │ ◀────── Started | Unjailed | Failed ─── │   to a pool with the arena and the doorbell
 //!    │ ── Stop(signal) … ────────────────────▶ │
 //!    │ ◀──────────────── Ended(summary) ────── │
@@ -106,6 +107,8 @@ pub(crate) struct Dir {
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
+    /// The supervisor is the owner's child of this number from now on. The one that said so ends.
+    Moved(u32),
     /// The main guest runs, or workers can be spawned; what holds them.
     Started(JailReport),
     /// There is no run: the jail lacks what is required.

@@ -13,4 +13,5 @@ pub(crate) mod landlock;
 pub(crate) mod mem;
 #[cfg(test)]
 pub(crate) mod model;
+pub(crate) mod namespace;
 pub(crate) mod process;
