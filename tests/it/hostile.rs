@@ -112,9 +112,7 @@ fn hostile_modules_are_refused_or_end() {
         ),
         (
             "a start function that never returns",
-            format!(
-                r#"(module (memory (export "memory") 1) (func $s (call $s)) (start $s) (func (export "_start")))"#
-            ),
+            r#"(module (memory (export "memory") 1) (func $s (call $s)) (start $s) (func (export "_start")))"#.to_owned(),
             134,
         ),
         ("memory beyond the limit from the start", program("", "").replace(" 1)", " 65536)"), 134),
