@@ -12,6 +12,8 @@ TOOLS := $(CARGO_TARGET_DIR)/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
+# Where the other revision of a comparison is.
+BENCH_BASE := $(CARGO_TARGET_DIR)/bench-base
 # What the fuzzer finds; the corpus in the repository is read only.
 FUZZ_CORPUS := $(CARGO_TARGET_DIR)/fuzz/corpus
 
@@ -25,10 +27,10 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny fuzz clean
+.PHONY: help cargo setup guests demo test lint lint-deny fuzz bench bench-base bench-compare clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 cargo:
 	@command -v cargo >/dev/null || { printf '%s\n' \
@@ -59,7 +61,7 @@ lint: cargo lint-deny ## check format, lints, documentation, and the licences of
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
 	@# Guests are checked for the host: not every toolchain that compiles them has a clippy.
-	@for workspace in $(SDK) $(GUEST_WORKSPACES); do \
+	@for workspace in $(SDK) $(GUEST_WORKSPACES) tests/peers/native; do \
 		echo "checking $$workspace" >&2; \
 		cargo fmt --check --manifest-path "$$workspace/Cargo.toml" --all && \
 		cargo clippy --release --locked --manifest-path "$$workspace/Cargo.toml" --workspace --all-targets -- -D warnings \
@@ -87,6 +89,32 @@ fuzz: setup ## call the imports with arbitrary arguments for FUZZ_SECONDS (60), 
 	@mkdir -p $(FUZZ_CORPUS)
 	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz \
 		cargo fuzz run --fuzz-dir tests/fuzz imports $(FUZZ_CORPUS) tests/fuzz/corpus/imports -- -max_total_time=$(FUZZ_SECONDS)
+
+bench: setup ## measure how fast Sandpool is, also beside CPython, C and threads (QUICK=1: roughly)
+	@$(SANDPOOL) bench $(if $(QUICK),--quick)
+	@SANDPOOL=$(SANDPOOL) tests/peers/run $(if $(QUICK),--quick --rounds 3)
+
+bench-base:
+	@test -n '$(BASE)' || { printf '%s\n' 'error: there is nothing to compare with' \
+		'hint: name a revision, such as `make bench-compare BASE=HEAD~1`' >&2; exit 2; }
+	@git cat-file -e '$(BASE)^{commit}' 2>/dev/null || { printf '%s\n' 'error: there is no revision $(BASE)' \
+		'hint: `git log` lists them' >&2; exit 2; }
+	@git cat-file -e '$(BASE):host/benches/guests' 2>/dev/null || { printf '%s\n' \
+		'error: $(BASE) has no benchmark' 'hint: name a newer revision' >&2; exit 2; }
+
+# A target directory of its own, because cargo takes a crate of another checkout for the one of this.
+bench-compare: export SANDPOOL_BASE := $(BENCH_BASE)/target/release/sandpool
+bench-compare: bench-base setup ## measure this and the revision BASE in turns; fails if a figure got worse (QUICK=1: roughly)
+	@git worktree prune && if test -e $(BENCH_BASE)/checkout; \
+		then git -C $(BENCH_BASE)/checkout checkout --quiet --detach '$(BASE)'; \
+		else git worktree add --quiet --detach $(BENCH_BASE)/checkout '$(BASE)'; fi
+	@echo 'Compiling $(BASE) (some minutes the first time)' >&2
+	@cd $(BENCH_BASE)/checkout && CARGO_TARGET_DIR=$(BENCH_BASE)/target \
+		cargo rustc --quiet --release --locked -p sandpool --bin sandpool -- $(LINKING)
+	@base=$$($$SANDPOOL_BASE build --target-dir $(BENCH_BASE)/target/guests $(BENCH_BASE)/checkout/host/benches/guests) && \
+		this=$$($(SANDPOOL) build host/benches/guests) && \
+		python3 -B tests/peers/regress.py $(if $(QUICK),--quick) $(if $(FILTER),--filter '$(FILTER)') \
+			$$SANDPOOL_BASE "$$base" $(SANDPOOL) "$$this"
 
 clean: ## remove all that was built
 	rm -rf $(CARGO_TARGET_DIR)

@@ -145,6 +145,12 @@ pub enum Error {
     /// The supervisor couldn't start the run.
     #[error("the supervisor cannot start the run: {0}")]
     Supervisor(String),
+    /// The jail lacks layers that are required, or they hold in part only.
+    #[error("the jail is not as it is required: {lacks}")]
+    Jail {
+        /// the layers, and how they hold
+        lacks: String,
+    },
     /// A pool has ended, or couldn't be started.
     #[error("the pool cannot go on")]
     Pool(#[source] crate::PoolEnd),
@@ -170,6 +176,13 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The jail lacks some of what is required.
+    pub(crate) fn jail(report: &crate::JailReport, required: &[crate::Layer]) -> Self {
+        let lacks = report.lacks(required);
+        let lacks = lacks.into_iter().map(|layer| format!("{layer} is {}", report.hold(layer)));
+        Self::Jail { lacks: lacks.collect::<Vec<_>>().join("; ") }
+    }
+
     /// What to do about it.
     ///
     /// ```
@@ -211,6 +224,10 @@ impl Error {
             Self::Grant { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("make it first, or grant one that exists: --dir HOST[:GUEST][:ro]".to_owned())
             }
+            Self::Jail { .. } => Some(
+                "`sandpool doctor` says what this machine has; require less if that is enough for you"
+                    .to_owned(),
+            ),
             Self::NotInitialized => Some("call it first in `main`, before any thread starts".to_owned()),
             _ => None,
         }
@@ -231,6 +248,7 @@ impl Error {
             | Self::Compile { .. }
             | Self::CompileLimit { .. } => ExitCode::Module,
             Self::Grant { .. } => ExitCode::Grant,
+            Self::Jail { .. } => ExitCode::Jail,
             Self::Invalid { .. } | Self::Config { .. } => ExitCode::Usage,
             Self::Toolchain { .. } => ExitCode::Toolchain,
             Self::SupervisorLost(_) | Self::Pool(crate::PoolEnd::SupervisorLost) => ExitCode::SupervisorLost,
@@ -256,6 +274,8 @@ pub enum ExitCode {
     Success = 0,
     /// the command line makes no sense
     Usage = 2,
+    /// the jail lacks a layer that is required
+    Jail = 117,
     /// `sandpool map`: some records failed, and the others are done
     RecordsFailed = 118,
     /// `sandpool map`: a record failed, and the rest was not done
@@ -279,6 +299,7 @@ impl ExitCode {
     pub const ALL: &[Self] = &[
         Self::Success,
         Self::Usage,
+        Self::Jail,
         Self::RecordsFailed,
         Self::Stopped,
         Self::Toolchain,
@@ -301,6 +322,7 @@ impl ExitCode {
         match self {
             Self::Success => "everything went well",
             Self::Usage => "the command line makes no sense",
+            Self::Jail => "the jail lacks a layer that is required",
             Self::RecordsFailed => "map: some records failed, and the others are done",
             Self::Stopped => "map: a record failed, and the rest was not done",
             Self::Toolchain => "the guest toolchain is missing, or a guest did not compile",

@@ -102,6 +102,8 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         dirs: Vec::new(),
         limits: Limits { processes_max: 1, objects_max: 8, arena_size: 0, ..Limits::default() },
         on_deadlock: OnDeadlock::Kill,
+        forks_tasks: false,
+        jail: crate::jail::Settings::default(),
     };
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
     let process = Process {

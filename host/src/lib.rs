@@ -44,6 +44,8 @@ pub use engine::{
 pub use error::{Error, ExitCode, Result};
 pub use jail::{Hold, JailReport, Layer};
 pub use limits::{DEFAULT_CONFIG, LimitKey, Limits};
+#[doc(hidden)]
+pub use owner::{Native, init_with_native};
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,

@@ -1,15 +1,22 @@
 //! What the owner of a run holds of it, whether it is a program's or a pool's: its supervisor, and the control socket.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::engine::compiler;
+use crate::jail::{self, JailReport};
 use crate::supervisor;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
+use crate::sys::process::{pidfd_open, send_signal};
 use crate::{DirGrant, Error, Limits, Module, Result};
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
@@ -67,6 +74,25 @@ pub(crate) fn executable() -> Result<PathBuf> {
     }
 }
 
+/// Native code that runs in place of a guest's, if it makes an exit code of the run's arguments.
+#[doc(hidden)]
+pub type Native = fn(&[String]) -> Option<u8>;
+
+static NATIVE: OnceLock<Native> = OnceLock::new();
+
+/// [`init`], in a program which is to be the supervisor of guests that may be native code, in the jail all the same: for
+/// tests of the jail, which assume that a guest has broken out of WebAssembly.
+#[doc(hidden)]
+pub fn init_with_native(native: Native) {
+    let _ = NATIVE.set(native);
+    init();
+}
+
+/// Runs native code in place of a guest's, if there is some.
+pub(crate) fn run_native(args: &[String]) -> Option<u8> {
+    NATIVE.get()?(args)
+}
+
 /// The settings of a run for which nothing was asked.
 pub(crate) fn defaults(role: Role) -> RunConfig {
     RunConfig {
@@ -76,6 +102,8 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         dirs: Vec::new(),
         limits: Limits::default(),
         on_deadlock: OnDeadlock::Kill,
+        forks_tasks: false,
+        jail: jail::Settings::default(),
     }
 }
 
@@ -99,6 +127,7 @@ fn check(config: &mut RunConfig) -> Result<()> {
     if let Some((key, _)) = config.env.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
         return invalid(format!("`{key}` is not a variable's name"), "write KEY=VALUE");
     }
+    config.jail.check()?;
     for dir in &mut config.dirs {
         let grant = |source| Error::Grant { path: dir.host.clone(), source };
         let path = dir.host.canonicalize().map_err(grant)?;
@@ -108,11 +137,39 @@ fn check(config: &mut RunConfig) -> Result<()> {
     Ok(())
 }
 
+/// A child of this process that is waited for by nobody else.
+#[derive(Debug)]
+struct Child {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    fn of(pid: u32) -> io::Result<Self> {
+        Ok(Self { pid, pidfd: pidfd_open(i32::try_from(pid).map_err(io::Error::other)?)? })
+    }
+
+    fn kill(&self) {
+        let _ = send_signal(self.pidfd.as_fd(), Signal::SIGKILL);
+    }
+
+    /// Waits until it has ended; how it did.
+    fn wait(&self) -> nix::Result<WaitStatus> {
+        loop {
+            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+                Err(Errno::EINTR) => {}
+                ended => return ended,
+            }
+        }
+    }
+}
+
 /// The supervisor of a run. Dropped, it is killed, and all guests die with it.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     child: Child,
     socket: Arc<OwnedFd>,
+    jail: JailReport,
     is_over: bool,
 }
 
@@ -132,22 +189,47 @@ impl Supervisor {
             .env_clear()
             .stdin(theirs)
             .spawn()
+            .and_then(|child| Child::of(child.id()))
             .map_err(os("start the supervisor"))?;
-        let mut supervisor = Self { child, socket: Arc::new(socket), is_over: false };
+        let mut supervisor =
+            Self { child, socket: Arc::new(socket), jail: JailReport::default(), is_over: false };
         let socket = supervisor.socket.clone();
         if control::send_start(socket.as_fd(), config, module.artifact().as_fd(), stdio).is_err() {
             return Err(supervisor.lost());
         }
-        match control::receive_message_with(socket.as_fd()) {
-            Ok(Some((Reply::Started, descriptors))) => Ok((supervisor, descriptors)),
-            Ok(Some((Reply::Failed(why), _))) => Err(Error::Supervisor(why)),
-            _ => Err(supervisor.lost()),
+        loop {
+            match control::receive_message_with(socket.as_fd()) {
+                Ok(Some((Reply::Moved(pid), _))) => {
+                    supervisor.moved(pid).map_err(os("find the supervisor"))?
+                }
+                Ok(Some((Reply::Started(jail), descriptors))) => {
+                    supervisor.jail = jail;
+                    return Ok((supervisor, descriptors));
+                }
+                Ok(Some((Reply::Unjailed(jail), _))) => {
+                    return Err(Error::jail(&jail, &config.jail.require));
+                }
+                Ok(Some((Reply::Failed(why), _))) => return Err(Error::Supervisor(why)),
+                _ => return Err(supervisor.lost()),
+            }
         }
+    }
+
+    /// Another child is the supervisor from now on; the one that was is about to end.
+    fn moved(&mut self, pid: u32) -> io::Result<()> {
+        let child = Child::of(pid)?;
+        let _ = std::mem::replace(&mut self.child, child).wait();
+        Ok(())
+    }
+
+    /// What holds the guests.
+    pub(crate) fn jail(&self) -> &JailReport {
+        &self.jail
     }
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.pid
     }
 
     /// The control socket.
@@ -164,12 +246,11 @@ impl Supervisor {
     /// It said nothing sensible: how it ended.
     pub(crate) fn lost(&mut self) -> Error {
         self.is_over = true;
-        let _ = self.child.kill();
+        self.child.kill();
         Error::SupervisorLost(match self.child.wait() {
-            Ok(status) => match status.signal() {
-                Some(signal) => format!("killed by signal {signal}"),
-                None => format!("it exited with {}", status.code().unwrap_or_default()),
-            },
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by signal {}", signal as i32),
+            Ok(WaitStatus::Exited(_, code)) => format!("it exited with {code}"),
+            Ok(status) => format!("{status:?}"),
             Err(error) => error.to_string(),
         })
     }
@@ -178,7 +259,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         if !self.is_over {
-            let _ = self.child.kill();
+            self.child.kill();
             let _ = self.child.wait();
         }
     }

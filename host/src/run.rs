@@ -10,7 +10,7 @@ pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, OnDeadlock, Reply, Request, Role, RunConfig};
-use crate::{Error, Limits, Module, Result};
+use crate::{Error, JailReport, Layer, Limits, Module, Result};
 
 /// A directory of the host that guests may use.
 ///
@@ -166,11 +166,32 @@ impl RunBuilder<'_> {
         self
     }
 
+    /// Refuses to start unless each of these layers of the jail holds [fully](crate::Hold::Full): with [`Error::Jail`].
+    /// [`Layer::FULL`] is all that there are. The default is to start with what the machine has.
+    pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
+        self.config.jail.require.extend(layers);
+        self
+    }
+
+    /// Switches a layer of the jail off, for debugging: debuggers and profilers need what some forbid.
+    pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
+        self.config.jail.without.push(layer);
+        self
+    }
+
+    /// Leaves a rule of the policy for system calls out: for the test that each is needed.
+    #[doc(hidden)]
+    pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
+        self.config.jail.without_calls.push(rule.into());
+        self
+    }
+
     /// Starts the run. The guest has this process's standard streams.
     ///
     /// # Errors
     ///
-    /// [`Error::NotInitialized`], [`Error::NotAProgram`], [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`],
+    /// [`Error::NotInitialized`], [`Error::NotAProgram`], [`Error::Invalid`], [`Error::Grant`], [`Error::Jail`],
+    /// [`Error::Supervisor`],
     /// [`Error::Os`].
     pub fn start(&mut self) -> Result<Run> {
         self.module.require_program()?;
@@ -212,6 +233,12 @@ impl Run {
     #[must_use]
     pub fn supervisor_pid(&self) -> u32 {
         self.supervisor.pid()
+    }
+
+    /// Which layers of the jail hold its guests, and how fully.
+    #[must_use]
+    pub fn jail(&self) -> &JailReport {
+        self.supervisor.jail()
     }
 
     /// Something that can stop the run from another thread.

@@ -75,7 +75,8 @@ fn numbers<const N: usize>(text: &str) -> [u64; N] {
 fn kill_workers(run: &Run, count: u64) {
     run.wait_for_line("started");
     let printed = run.printed();
-    let main: u32 = printed.lines().find_map(|line| line.strip_prefix("main ")?.parse().ok()).unwrap();
+    let main = printed.lines().find_map(|line| line.strip_prefix("main ")?.parse().ok()).unwrap();
+    let main = run.guest(main);
     let supervisor = run.supervisor();
     let mut random = Random::new();
     let mut killed = 0;

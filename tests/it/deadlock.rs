@@ -259,6 +259,7 @@ fn a_report_comes_once_and_the_run_goes_on() {
     // The lock's holder is gone, so the other has it, and waits for something else: that is a deadlock by itself.
     let reports = Report::all(&printed);
     let keeper = reports.iter().find(|(name, _)| name == "keeper").unwrap().1.pid;
+    let keeper = run.guest(keeper);
     assert!(procfs::kill(keeper, Signal::SIGKILL, |pid| run.guests().contains(&pid)));
     wait_for_reports(&run, 3);
     wait_for_looks(&run);
@@ -326,7 +327,7 @@ fn stopped_for_a_while(case: &str, who: &str) {
     run.wait_for_line("ready");
     let pid = || run.printed().lines().find_map(|line| line.strip_prefix(who)?.trim().parse().ok());
     assert!(procfs::eventually(|| pid().is_some()), "{}", run.printed());
-    let pid = pid().unwrap();
+    let pid = run.guest(pid().unwrap());
     // The child is to be asleep when it is stopped.
     assert!(procfs::eventually(|| who == "main" || is_in_state(pid, 'S')), "{}", procfs::describe(pid));
     let is_meant = |pid| run.guests().contains(&pid);

@@ -314,13 +314,16 @@ fn grant(directory: &tempfile::TempDir) -> sandpool::DirGrant {
     format!("{}:/mark", directory.path().display()).parse().unwrap()
 }
 
-/// The processes that have this directory open: the workers that were granted it.
+/// The workers that were granted this directory: the processes that have it open, but for supervisors, the children of
+/// this process, which have for a moment.
 fn has(directory: &tempfile::TempDir) -> Vec<procfs::Pid> {
     let opens = |pid: &procfs::Pid| {
         let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|path| path == directory.path())
+        let mut numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        numbers.any(|fd| procfs::leads_to(*pid, fd, directory.path()))
     };
-    procfs::all().into_iter().filter(opens).collect()
+    let is_worker = |pid: &procfs::Pid| procfs::parent(*pid) != Some(std::process::id());
+    procfs::all().into_iter().filter(opens).filter(is_worker).collect()
 }
 
 fn kill(pid: procfs::Pid) -> bool {

@@ -51,7 +51,7 @@ fn main_guest_was_killed(ended: Ended) {
 fn family(run: &Run) -> Vec<Pid> {
     let printed = run.printed();
     let line = printed.lines().find_map(|line| line.strip_prefix("processes: ")).unwrap();
-    line.split(' ').map(|pid| pid.parse().unwrap()).collect()
+    line.split(' ').map(|pid| run.guest(pid.parse().unwrap())).collect()
 }
 
 fn kill_guest(run: &Run, pid: Pid) {

@@ -20,6 +20,7 @@ mod lifetime;
 mod limits;
 mod map;
 mod module;
+mod namespaces;
 mod pool;
 mod proc;
 mod process;

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -68,11 +69,28 @@ pub(crate) fn descriptors(pid: Pid) -> Vec<(u32, PathBuf)> {
     found
 }
 
+/// Whether this descriptor of a process leads to this file or directory, which may have another path for the process.
+pub(crate) fn leads_to(pid: Pid, fd: u32, file: &Path) -> bool {
+    let id = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let found = id(Path::new(&format!("/proc/{pid}/fd/{fd}")));
+    found.is_some() && found == id(file)
+}
+
+/// A line of `/proc/PID/status`; `None` if the process is gone.
+pub(crate) fn status_line(pid: Pid, field: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
 /// A figure of `/proc/PID/status`, such as the KiB of `RssAnon`.
 pub(crate) fn status(pid: Pid, field: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    status_line(pid, field).unwrap().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// The number that a process has in its own PID namespace, as it and its relatives know it.
+pub(crate) fn inner_number(pid: Pid) -> Option<Pid> {
+    status_line(pid, "NSpid")?.split_whitespace().last()?.parse().ok()
 }
 
 /// Who a process is, and what it waits for.

@@ -220,7 +220,12 @@ impl Run {
     /// The supervisor, which is the embedder's only child.
     #[track_caller]
     pub(crate) fn supervisor(&self) -> Pid {
-        let children = procfs::children(self.embedder());
+        let mut children = procfs::children(self.embedder());
+        // The one that it comes from may not have ended yet.
+        let moved = |pid: &Pid| procfs::inner_number(*pid) == Some(1);
+        if children.iter().any(moved) {
+            children.retain(moved);
+        }
         assert_eq!(children.len(), 1, "{children:?} are children of the embedder\n{}", self.printed());
         children[0]
     }
@@ -229,6 +234,13 @@ impl Run {
     #[track_caller]
     pub(crate) fn guests(&self) -> Vec<Pid> {
         procfs::children(self.supervisor())
+    }
+
+    /// The guest process that has this number in the run, as guests print it.
+    #[track_caller]
+    pub(crate) fn guest(&self, number: Pid) -> Pid {
+        let found = self.guests().into_iter().find(|pid| procfs::inner_number(*pid) == Some(number));
+        found.unwrap_or_else(|| panic!("no guest has the number {number}\n{}", self.printed()))
     }
 
     /// Waits until a line has been printed.

@@ -154,7 +154,7 @@ pub mod process {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Status {
-        /// One of [`EXITED`], [`SIGNALED`], [`TRAPPED`], [`LIMITED`].
+        /// One of [`EXITED`], [`SIGNALED`], [`TRAPPED`], [`LIMITED`], [`FORBIDDEN`].
         pub kind: u32,
         /// The exit code, the signal, the [`Trap`] or the [`Limit::code`].
         pub detail: u32,
@@ -176,6 +176,9 @@ pub mod process {
     pub const LIMITED: u32 = 4;
     /// [`Status::kind`]: its run was ended because every process waited for another. Only the host sees this one.
     pub const DEADLOCKED: u32 = 5;
+    /// [`Status::kind`]: it made a system call that its jail forbids, and was killed. Only native code can: WebAssembly
+    /// makes none.
+    pub const FORBIDDEN: u32 = 6;
 
     /// Which trap: [`Status::detail`] of [`TRAPPED`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -390,6 +393,9 @@ pub mod process {
         Limited(Limit),
         /// Its run was ended, because every process waited for another. Only the host sees this one.
         Deadlocked,
+        /// It made a system call that its jail forbids, and was killed with SIGSYS. WebAssembly makes none: this is a bug of
+        /// the host, or somebody's use of one.
+        Forbidden,
     }
 
     impl ExitStatus {
@@ -402,6 +408,7 @@ pub mod process {
                 TRAPPED => Self::Trapped(Trap::from_code(detail)),
                 LIMITED => Self::Limited(Limit::from_parts(detail, figure)),
                 DEADLOCKED => Self::Deadlocked,
+                FORBIDDEN => Self::Forbidden,
                 _ => return None,
             })
         }
@@ -413,7 +420,7 @@ pub mod process {
         }
 
         /// What a shell calls it, and `sandpool run` ends with: the exit code; 128 and the signal; 134 after a trap or
-        /// at a limit; 124 after a deadlock.
+        /// at a limit; 124 after a deadlock; 159, as for SIGSYS, after a forbidden system call.
         ///
         /// ```
         /// assert_eq!(sandpool_abi::process::ExitStatus::Signaled(9).shell_code(), 137);
@@ -425,6 +432,7 @@ pub mod process {
                 Self::Signaled(signal) => 128 | (signal & 0x7f) as u8,
                 Self::Trapped(_) | Self::Limited(_) => 134,
                 Self::Deadlocked => 124,
+                Self::Forbidden => 159,
             }
         }
     }
@@ -437,6 +445,7 @@ pub mod process {
                 Self::Trapped(trap) => write!(f, "trapped: {}", trap.message()),
                 Self::Limited(limit) => write!(f, "limited: {limit}"),
                 Self::Deadlocked => f.write_str("ended: deadlock"),
+                Self::Forbidden => f.write_str("killed: forbidden system call"),
             }
         }
     }

@@ -6,7 +6,7 @@
 mod handle;
 mod memory;
 mod pipe;
-mod process;
+pub(crate) mod process;
 mod queue;
 mod shared;
 mod sync;

@@ -1,5 +1,7 @@
 //! `sandpool_process`. See [`family`](crate::process::family).
 
+use std::sync::LazyLock;
+
 use sandpool_abi::Errno;
 use sandpool_abi::process::{DAEMON, MODULE};
 use wasmtime::{Caller, Linker};
@@ -10,6 +12,11 @@ use crate::ipc::process_table::ProcessHandle;
 use crate::process::Guest;
 use crate::process::family::Forked;
 use crate::sys::futex::Deadline;
+
+/// How many processors this process may use. To count them takes files, which guests don't have.
+pub(crate) static PROCESSORS: LazyLock<i32> = LazyLock::new(|| {
+    std::thread::available_parallelism().map_or(1, |count| i32::try_from(count.get()).unwrap_or(i32::MAX))
+});
 
 fn process_handle(handle: i64) -> ProcessHandle {
     ProcessHandle(handle as u64)
@@ -106,9 +113,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             }))
         },
     )?;
-    linker.func_wrap(MODULE, "cpu_count", || {
-        std::thread::available_parallelism().map_or(1, |count| i32::try_from(count.get()).unwrap_or(i32::MAX))
-    })?;
+    linker.func_wrap(MODULE, "cpu_count", || *PROCESSORS)?;
     Ok(())
 }
 

@@ -290,6 +290,7 @@ impl Outcome {
         match self.kind {
             process::EXITED => (self.detail & 0xff) as i32,
             process::SIGNALED => -((self.detail & 0x7f) as i32),
+            process::FORBIDDEN => -nix::libc::SIGSYS,
             _ => -6,
         }
     }

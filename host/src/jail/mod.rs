@@ -4,11 +4,35 @@
 //! Layers that concern a whole run are entered by its supervisor, before the first fork; the others by each guest
 //! process, before any code of the guest runs. What is forked from it inherits them.
 
-use std::fmt;
+mod capabilities;
+mod cgroup;
+mod landlock;
+pub(crate) mod namespaces;
+pub(crate) mod rlimits;
+pub(crate) mod seccomp;
 
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::LazyLock;
+
+use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
+use self::rlimits::Rlimits;
+use self::seccomp::Policy;
+use crate::supervisor::control::Dir;
+use crate::{Error, Result};
+
 /// One layer of the jail.
+///
+/// ```
+/// use sandpool::Layer;
+///
+/// assert_eq!("landlock".parse::<Layer>()?, Layer::Landlock);
+/// assert_eq!(Layer::NoNewPrivs.to_string(), "no-new-privs");
+/// # Ok::<(), sandpool::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Layer {
@@ -55,6 +79,21 @@ impl Layer {
         Self::Seccomp,
     ];
 
+    /// What a [full](Hold::Full) jail has: all but a control group, which few machines delegate.
+    pub const FULL: [Self; 11] = [
+        Self::UserNamespace,
+        Self::PidNamespace,
+        Self::MountNamespace,
+        Self::NetworkNamespace,
+        Self::IpcNamespace,
+        Self::Rlimits,
+        Self::Capabilities,
+        Self::NoNewPrivs,
+        Self::Descriptors,
+        Self::Landlock,
+        Self::Seccomp,
+    ];
+
     /// Its name on the command line and in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -81,6 +120,21 @@ impl fmt::Display for Layer {
     }
 }
 
+impl std::str::FromStr for Layer {
+    type Err = Error;
+
+    /// Reads its [name](Self::name).
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|layer| layer.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name);
+            Error::Invalid {
+                what: format!("`{text}` is no layer of the jail"),
+                hint: Some(format!("the layers are {}", names.join(", "))),
+            }
+        })
+    }
+}
+
 /// How fully a layer holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -95,8 +149,216 @@ pub enum Hold {
     Off,
 }
 
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::Partial(missing) => write!(f, "partial: {missing}"),
+            Self::Absent(why) => write!(f, "absent: {why}"),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}
+
 /// Which layers of the jail hold in a run, and how fully.
+///
+/// ```no_run
+/// # fn main() -> sandpool::Result<()> {
+/// # let module = sandpool::Module::from_file("guest.wasm")?;
+/// use sandpool::{Hold, Layer, Run};
+///
+/// let run = Run::builder(&module).require_jail([Layer::Seccomp, Layer::Landlock]).start()?;
+/// assert_eq!(run.jail().hold(Layer::Seccomp), &Hold::Full);
+/// eprint!("{}", run.jail());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JailReport {
     layers: Vec<(Layer, Hold)>,
+}
+
+impl JailReport {
+    /// Of what is known. Nobody has entered a layer of which nothing is.
+    fn new(known: Vec<(Layer, Hold)>) -> Self {
+        let known = Self { layers: known };
+        Self { layers: Layer::ALL.into_iter().map(|layer| (layer, known.hold(layer).clone())).collect() }
+    }
+
+    /// How fully a layer holds.
+    #[must_use]
+    pub fn hold(&self, layer: Layer) -> &Hold {
+        static NOT_ENTERED: LazyLock<Hold> =
+            LazyLock::new(|| Hold::Absent("nobody has entered it".to_owned()));
+        self.layers.iter().find(|(known, _)| *known == layer).map_or(&NOT_ENTERED, |(_, hold)| hold)
+    }
+
+    /// All layers, outermost first.
+    pub fn layers(&self) -> impl Iterator<Item = (Layer, &Hold)> {
+        self.layers.iter().map(|(layer, hold)| (*layer, hold))
+    }
+
+    /// Whether each layer that a [full](Layer::FULL) jail has holds as it is meant.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lacks(&Layer::FULL).is_empty()
+    }
+
+    /// Those of these layers that don't hold fully.
+    pub(crate) fn lacks(&self, required: &[Layer]) -> Vec<Layer> {
+        let lacks = |layer: &Layer| *self.hold(*layer) != Hold::Full;
+        Layer::ALL.into_iter().filter(|layer| required.contains(layer)).filter(lacks).collect()
+    }
+}
+
+impl fmt::Display for JailReport {
+    /// A line for each layer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (layer, hold) in self.layers() {
+            writeln!(f, "{layer:17}  {hold}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is asked of the jail of a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// Layers that are switched off.
+    pub(crate) without: Vec<Layer>,
+    /// Layers without which nothing starts.
+    pub(crate) require: Vec<Layer>,
+    /// Rules of the policy for system calls that are left out, by name: for the test that each is needed.
+    pub(crate) without_calls: Vec<String>,
+}
+
+impl Settings {
+    /// Whether a layer is wanted.
+    pub(crate) fn has(&self, layer: Layer) -> bool {
+        !self.without.contains(&layer)
+    }
+
+    /// Refuses what contradicts itself.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(layer) = self.require.iter().find(|layer| !self.has(**layer)) {
+            return Err(Error::Invalid {
+                what: format!("the layer {layer} of the jail is required, and switched off"),
+                hint: Some("do one of the two".to_owned()),
+            });
+        }
+        let needy = [Layer::Landlock, Layer::Seccomp].into_iter().find(|layer| self.has(*layer));
+        if let (false, Some(layer)) = (self.has(Layer::NoNewPrivs), needy) {
+            return Err(Error::Invalid {
+                what: format!(
+                    "the layer {layer} of the jail needs {}, which is switched off",
+                    Layer::NoNewPrivs
+                ),
+                hint: Some(format!("switch {layer} off as well")),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What a process is to be held to.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) policy: Policy,
+    pub(crate) dirs: &'a [Dir],
+    pub(crate) rlimits: Rlimits,
+    pub(crate) settings: &'a Settings,
+}
+
+/// The layers that a process puts itself under, ready to be entered by it, or by whoever is forked from it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    rlimits: Option<Rlimits>,
+    capabilities: bool,
+    no_new_privs: bool,
+    descriptors: bool,
+    landlock: Option<OwnedFd>,
+    seccomp: Option<BpfProgram>,
+    holds: Vec<(Layer, Hold)>,
+}
+
+/// Does all that takes files, memory or time, and finds out how fully each layer will hold.
+///
+/// # Errors
+///
+/// A layer that the kernel has, but that can't be made.
+pub(crate) fn prepare(plan: &Plan<'_>) -> io::Result<Prepared> {
+    let settings = plan.settings;
+    let mut holds =
+        vec![(Layer::Cgroup, if settings.has(Layer::Cgroup) { cgroup::hold() } else { Hold::Off })];
+    let mut simple = |layer, hold: Hold| {
+        let on = settings.has(layer);
+        holds.push((layer, if on { hold } else { Hold::Off }));
+        on
+    };
+    let rlimits = simple(Layer::Rlimits, Hold::Full).then_some(plan.rlimits);
+    let capabilities = simple(Layer::Capabilities, Hold::Full);
+    let no_new_privs = simple(Layer::NoNewPrivs, Hold::Full);
+    let descriptors = simple(Layer::Descriptors, Hold::Full);
+    let (landlock, hold) = match settings.has(Layer::Landlock) {
+        true => landlock::prepare(plan.dirs)?,
+        false => (None, Hold::Off),
+    };
+    holds.push((Layer::Landlock, hold));
+    let (seccomp, hold) = match settings.has(Layer::Seccomp) {
+        true => seccomp::prepare(plan.policy, &settings.without_calls)?,
+        false => (None, Hold::Off),
+    };
+    holds.push((Layer::Seccomp, hold));
+    Ok(Prepared { rlimits, capabilities, no_new_privs, descriptors, landlock, seccomp, holds })
+}
+
+impl Prepared {
+    /// How fully these layers hold, and those that the supervisor is in.
+    pub(crate) fn report(&self, supervisor: Vec<(Layer, Hold)>) -> JailReport {
+        JailReport::new(self.holds.iter().cloned().chain(supervisor).collect())
+    }
+
+    /// Landlock's rules: a descriptor that [`enter`](Self::enter) needs.
+    pub(crate) fn ruleset(&self) -> Option<BorrowedFd<'_>> {
+        self.landlock.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Whether a process closes all descriptors but those that it was given.
+    pub(crate) fn closes_descriptors(&self) -> bool {
+        self.descriptors
+    }
+
+    /// Puts the calling process, which has one thread, and all that are forked from it, under these layers, for good. The
+    /// rules are [`ruleset`](Self::ruleset), or the same under another number, and are closed.
+    ///
+    /// # Errors
+    ///
+    /// A layer that was prepared and can't be entered: the process must not go on.
+    pub(crate) fn enter(&self, ruleset: Option<OwnedFd>) -> io::Result<()> {
+        let failed = |layer: Layer| {
+            move |error: io::Error| {
+                io::Error::new(error.kind(), format!("cannot enter the jail: {layer}: {error}"))
+            }
+        };
+        if let Some(rlimits) = &self.rlimits {
+            rlimits.enter().map_err(failed(Layer::Rlimits))?;
+        }
+        if self.capabilities {
+            capabilities::enter().map_err(failed(Layer::Capabilities))?;
+        }
+        if self.no_new_privs {
+            nix::sys::prctl::set_no_new_privs()
+                .map_err(io::Error::from)
+                .map_err(failed(Layer::NoNewPrivs))?;
+        }
+        if self.landlock.is_some() {
+            let ruleset = ruleset.ok_or_else(|| failed(Layer::Landlock)(io::ErrorKind::NotFound.into()))?;
+            crate::sys::landlock::restrict_self(ruleset.as_fd()).map_err(failed(Layer::Landlock))?;
+        }
+        // The last one: what the others need isn't allowed any more.
+        if let Some(program) = &self.seccomp {
+            seccomp::enter(program).map_err(failed(Layer::Seccomp))?;
+        }
+        Ok(())
+    }
 }

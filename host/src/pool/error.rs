@@ -128,6 +128,7 @@ impl Failure {
             Self::Ended(ExitStatus::Exited(_)) => "exit",
             Self::Ended(ExitStatus::Signaled(_)) => "signal",
             Self::Ended(ExitStatus::Trapped(_)) => "trap",
+            Self::Ended(ExitStatus::Forbidden) => "policy",
             Self::Ended(_) => "limit",
             Self::TimedOut(_) => "timeout",
             Self::InputTooLarge => "input-too-large",

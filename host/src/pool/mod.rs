@@ -41,7 +41,7 @@ pub use self::wire::{Isolation, Output};
 use crate::engine::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, ExitStatus, Limits, Module, Result, codec};
+use crate::{DirGrant, Error, ExitStatus, JailReport, Layer, Limits, Module, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -223,13 +223,33 @@ impl PoolBuilder<'_> {
         self
     }
 
+    /// Refuses to start unless each of these layers of the jail holds [fully](crate::Hold::Full): with [`Error::Jail`].
+    /// [`Layer::FULL`] is all that there are. The default is to start with what the machine has.
+    pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
+        self.config.jail.require.extend(layers);
+        self
+    }
+
+    /// Switches a layer of the jail off, for debugging: debuggers and profilers need what some forbid.
+    pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
+        self.config.jail.without.push(layer);
+        self
+    }
+
+    /// Leaves a rule of the policy for system calls out: for the test that each is needed.
+    #[doc(hidden)]
+    pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
+        self.config.jail.without_calls.push(rule.into());
+        self
+    }
+
     /// Starts the pool, and waits until a worker is ready.
     ///
     /// # Errors
     ///
     /// [`Error::Pool`] if the initializer fails or takes too long, or no worker can be started; [`Error::UnknownTask`] if
     /// there is no such initializer; [`Error::NotInitialized`],
-    /// [`Error::Invalid`], [`Error::Grant`], [`Error::Supervisor`], [`Error::Os`].
+    /// [`Error::Invalid`], [`Error::Grant`], [`Error::Jail`], [`Error::Supervisor`], [`Error::Os`].
     pub fn build(&mut self) -> Result<Pool> {
         let workers = match self.workers {
             Some(workers) => workers,
@@ -272,6 +292,7 @@ impl PoolBuilder<'_> {
         let quarter = self.config.limits.arena_size / 4;
         let rules = Rules { bytes_max: quarter, ..self.rules };
         let setup = Setup { output_max: self.setup.output_max.min(quarter), ..self.setup.clone() };
+        self.config.forks_tasks = setup.isolation == Isolation::Task;
         let os = |what| move |source| Error::Os { what, source };
         let null = std::fs::File::open("/dev/null").map_err(os("open /dev/null"))?;
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -283,6 +304,7 @@ impl PoolBuilder<'_> {
         let socket = supervisor.socket().clone();
         let shared = Shared::new(link, waiter, socket, rules, workers);
         let supervisor_pid = supervisor.pid();
+        let jail = supervisor.jail().clone();
         let controlled = shared.clone();
         let control = move || {
             // However it ends, nothing else comes.
@@ -299,7 +321,7 @@ impl PoolBuilder<'_> {
         };
         let dispatched = shared.clone();
         let tasks = self.module.tasks().iter().map(|task| task.name.clone()).collect();
-        let mut pool = Pool { shared, tasks, supervisor_pid, threads: Vec::new() };
+        let mut pool = Pool { shared, tasks, supervisor_pid, jail, threads: Vec::new() };
         for (name, work) in [
             ("sandpool-control", Box::new(control) as Box<dyn FnOnce() + Send>),
             ("sandpool-pool", Box::new(move || dispatcher::run(&dispatched))),
@@ -337,6 +359,7 @@ pub struct Pool {
     /// The names of the module's tasks.
     tasks: Vec<String>,
     supervisor_pid: u32,
+    jail: JailReport,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -541,6 +564,12 @@ impl Pool {
     #[must_use]
     pub fn supervisor_pid(&self) -> u32 {
         self.supervisor_pid
+    }
+
+    /// Which layers of the jail hold its workers, and how fully.
+    #[must_use]
+    pub fn jail(&self) -> &JailReport {
+        &self.jail
     }
 
     /// Why it has ended, if it has. It then takes no tasks any more.

@@ -1,6 +1,6 @@
 //! From a fork of the supervisor to a guest's `_start`.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
@@ -14,6 +14,7 @@ use super::{Guest, MemoryLimit, Process, exit, wasi};
 use crate::ExitCode;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
+use crate::jail;
 use crate::pool::wire::Setup;
 use crate::supervisor::control::{Role, RunConfig};
 use crate::sys::process::{die_with_parent, exit_now};
@@ -25,10 +26,8 @@ pub(crate) struct Image {
     pub(crate) arena: Arc<Arena>,
     pub(crate) supervisor_pid: i32,
     pub(crate) doorbell: Arc<OwnedFd>,
+    pub(crate) jail: jail::Prepared,
 }
-
-/// The descriptor that the doorbell has in a guest process; all above are closed.
-const DOORBELL: i32 = 3;
 
 /// Asks for SIGKILL when the supervisor ends. If it has ended already, so does this process.
 #[inline]
@@ -56,7 +55,7 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
     let parent = member.slot().ok().map(ProcessSlot::parent);
     let parent = parent.filter(|parent| parent.0 != 0);
     let stdio = Stdio::new(&member, parent.is_none(), &image.config.limits);
-    let started = reset_process(image).map_err(wasmtime::Error::from).and_then(|doorbell| {
+    let started = reset_process(image).map_err(wasmtime::Error::from).and_then(|given| {
         let mut process = Process {
             member,
             handle,
@@ -64,7 +63,7 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
             identity: Vec::new(),
             started: 0,
             supervisor_pid: image.supervisor_pid,
-            doorbell: Arc::new(doorbell),
+            doorbell: Arc::new(given.doorbell),
             stdio: stdio.clone(),
             holds: std::collections::HashMap::new(),
             held: None,
@@ -77,32 +76,49 @@ fn boot(image: &Image, index: u32, handle: ProcessHandle) {
             Role::Program => None,
             Role::Pool => Some(task::set_up(&mut process)?),
         };
-        start(image, process, worker)
+        start(image, process, worker, given.ruleset)
     });
     if let Err(error) = started {
         stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
     }
 }
 
+/// The descriptors that a guest process is given, beside its standard streams.
+struct Given {
+    doorbell: OwnedFd,
+    /// Landlock's, until it is in the jail.
+    ruleset: Option<OwnedFd>,
+}
+
 /// Signals, descriptors and runtime of a guest process.
-fn reset_process(image: &Image) -> std::io::Result<OwnedFd> {
+fn reset_process(image: &Image) -> std::io::Result<Given> {
     // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what a terminal sends to all of
     // its processes says nothing to a worker: the owner of the pool may want to have the rest done first.
+    // A file that would become too large is an error of the guest's, and not its death.
     let mut blocked = SigSet::empty();
+    blocked.add(Signal::SIGXFSZ);
     if image.config.role == Role::Pool {
         blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]);
     }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
-    let doorbell = crate::sys::fd::keep_only_up_to(image.doorbell.as_raw_fd(), DOORBELL)?;
+    let keep: Vec<_> = [Some(image.doorbell.as_fd()), image.jail.ruleset()].into_iter().flatten().collect();
+    let mut kept = crate::sys::fd::keep_only(&keep, image.jail.closes_descriptors())?.into_iter();
+    let doorbell = kept.next().ok_or(std::io::ErrorKind::NotFound)?;
+    let ruleset = kept.next();
     // wasmtime-wasi makes a runtime with threads if none is current. This one has no thread and no descriptor.
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     std::mem::forget(Box::leak(Box::new(runtime)).enter());
     let _ = nix::sys::prctl::set_name(c"sandpool-guest");
-    Ok(doorbell)
+    Ok(Given { doorbell, ruleset })
 }
 
 /// Instantiates the module and runs it to its end; a worker's tasks, until there are none any more.
-fn start(image: &Image, process: Process, worker: Option<(Setup, Queues)>) -> wasmtime::Result<()> {
+fn start(
+    image: &Image,
+    process: Process,
+    worker: Option<(Setup, Queues)>,
+    ruleset: Option<OwnedFd>,
+) -> wasmtime::Result<()> {
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
@@ -113,6 +129,11 @@ fn start(image: &Image, process: Process, worker: Option<(Setup, Queues)>) -> wa
     };
     let mut store = Store::new(image.instance.module().engine(), guest);
     store.limiter(|guest| &mut guest.memory_limit);
+    // What is behind this line is the guest's, instantiation included.
+    image.jail.enter(ruleset)?;
+    if let Some(code) = crate::owner::run_native(&image.config.args) {
+        exit_now(i32::from(code));
+    }
     let instance = image.instance.instantiate(&mut store)?;
     let memory = instance.get_memory(&mut store, "memory");
     if let Some(memory) = memory {

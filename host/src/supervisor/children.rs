@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, LIMITED, Limit, SIGNALED, TRAPPED};
+use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, FORBIDDEN, LIMITED, Limit, SIGNALED, TRAPPED};
 
 use super::control::{Ended, REPORTS_MAX, Report, Role};
 use super::timers::{Over, Timers};
@@ -191,9 +191,14 @@ impl Children {
         self.kill_all(signal);
     }
 
-    /// Sends a signal to every guest process, and SIGKILL after it.
+    /// Sends a signal to every guest process, and SIGKILL after it. In a PID namespace of the run's own, to whatever is
+    /// in it, whether the table tells of it or not.
     pub(crate) fn kill_all(&self, signal: Signal) {
         for signal in [signal, Signal::SIGKILL] {
+            if self.image.supervisor_pid == INIT {
+                let _ = kill(Pid::from_raw(-1), signal);
+                continue;
+            }
             for index in 0..self.image.arena.geometry.processes_max {
                 if let Ok(pid) = self.image.arena.process_id(index) {
                     send(pid.load(Ordering::Acquire), signal);
@@ -253,6 +258,7 @@ impl Children {
             End::Signaled(libc::SIGXCPU) if let Some(time) = self.image.config.limits.cpu_time => {
                 Outcome::limited(Limit::CpuTime(time))
             }
+            End::Signaled(libc::SIGSYS) if self.ended_by.is_none() => Outcome::new(FORBIDDEN, 0),
             End::Signaled(signal) => Outcome::new(SIGNALED, signal.unsigned_abs()),
             End::Exited(code)
                 if i32::from(code) == TRAP_CODE && matches!(claimed.kind, TRAPPED | LIMITED) =>
@@ -358,6 +364,9 @@ impl Children {
         }
     }
 }
+
+/// The number of the first process of a PID namespace, which doesn't get what it sends to all.
+const INIT: i32 = 1;
 
 /// Signals a process if it is a child that isn't reaped yet. Guests write the table, so its numbers may be anything.
 fn send(pid: u32, signal: Signal) {

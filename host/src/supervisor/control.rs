@@ -3,7 +3,8 @@
 //! ```text
 //!  owner                                   supervisor
 //!    │ ── start: settings, artifact, stdio ──▶ │
-//!    │ ◀──────────── Started | Failed ──────── │   to a pool with the arena and the doorbell
+//!    │ ◀──────────────────────── Moved ─────── │   the supervisor is another process now: jail/namespaces.rs
+//!    │ ◀────── Started | Unjailed | Failed ─── │   to a pool with the arena and the doorbell
 //!    │ ── Stop(signal) … ────────────────────▶ │
 //!    │ ◀──────────────── Ended(summary) ────── │
 //! ```
@@ -27,6 +28,7 @@ use crate::Limits;
 use crate::codec;
 use crate::ipc::arena::{Geometry, PAGE};
 use crate::ipc::process_table::Outcome;
+use crate::jail::{self, JailReport};
 
 /// What a run is to be like.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,6 +39,9 @@ pub(crate) struct RunConfig {
     pub(crate) dirs: Vec<Dir>,
     pub(crate) limits: Limits,
     pub(crate) on_deadlock: OnDeadlock,
+    /// Whether workers of a pool fork a process for each task.
+    pub(crate) forks_tasks: bool,
+    pub(crate) jail: jail::Settings,
 }
 
 /// What a run is for.
@@ -102,8 +107,12 @@ pub(crate) struct Dir {
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// The main guest runs, or workers can be spawned.
-    Started,
+    /// The supervisor is the owner's child of this number from now on. The one that said so ends.
+    Moved(u32),
+    /// The main guest runs, or workers can be spawned; what holds them.
+    Started(JailReport),
+    /// There is no run: the jail lacks what is required.
+    Unjailed(JailReport),
     /// There is no run; why.
     Failed(String),
     /// All processes have ended.

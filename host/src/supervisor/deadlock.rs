@@ -17,6 +17,7 @@
 use std::time::{Duration, Instant};
 
 use super::control::OnDeadlock;
+use super::proc::Proc;
 use crate::ipc::arena::Member;
 use crate::ipc::process_table::{self as table, State};
 use crate::ipc::waiting::Alarm;
@@ -30,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What the supervisor knows of who waits.
 pub(crate) struct Detector {
     on_deadlock: OnDeadlock,
+    proc: Proc,
     state: Watching,
 }
 
@@ -51,8 +53,8 @@ struct Wait {
 }
 
 impl Detector {
-    pub(crate) fn new(on_deadlock: OnDeadlock) -> Self {
-        Self { on_deadlock, state: Watching::Looking(None) }
+    pub(crate) fn new(on_deadlock: OnDeadlock, proc: Proc) -> Self {
+        Self { on_deadlock, proc, state: Watching::Looking(None) }
     }
 
     /// Looks at who waits. Whether the run is to be ended, because nobody can go on and all have said so.
@@ -70,7 +72,9 @@ impl Detector {
                 self.state = Watching::Reported(None);
             }
             Watching::Looking(before) => {
-                let all_sleep = before.as_ref().is_some_and(|before| before.iter().all(is_asleep));
+                let all_sleep = before
+                    .as_ref()
+                    .is_some_and(|before| before.iter().all(|wait| self.proc.is_asleep(wait.pid)));
                 let now = all_wait(member);
                 self.state = match now {
                     Some(waits) if all_sleep && before.as_ref() == Some(&waits) => {
@@ -107,13 +111,6 @@ fn all_wait(member: &Member) -> Option<Vec<Wait>> {
         }
     }
     (!waits.is_empty()).then_some(waits)
-}
-
-/// Whether the kernel says that it sleeps: not that it runs, is ready to, is stopped, or is dead.
-fn is_asleep(wait: &Wait) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", wait.pid)) else { return false };
-    // The name of the program, in parentheses, may hold anything.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
 fn set_alarm(member: &Member, wait: &Wait, alarm: Alarm) {

@@ -24,11 +24,12 @@
 pub(crate) mod children;
 pub(crate) mod control;
 pub(crate) mod deadlock;
+mod proc;
 mod timers;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -38,9 +39,14 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::children::Children;
-use self::control::{Reply, Request, Role, Start};
+use self::control::{Reply, Request, Role, RunConfig, Start};
 use self::deadlock::Detector;
+use self::proc::Proc;
 use crate::ipc::arena::Arena;
+use crate::jail::namespaces::{self, Entered};
+use crate::jail::rlimits::Rlimits;
+use crate::jail::seccomp::{Grants, Policy};
+use crate::jail::{self, Hold, JailReport, Layer};
 use crate::process::boot::Image;
 use crate::sys::process::{exit_now, pidfd_open};
 use crate::{engine, imports};
@@ -66,11 +72,20 @@ fn supervise() -> io::Result<()> {
     }
     let socket = crate::sys::fd::take_stdin()?;
     let _ = nix::sys::prctl::set_name(c"sandpool-superv");
-    let start = control::receive_start(socket.as_fd())?;
-    match prepare(start) {
-        Ok(mut run) => {
+    block_signals()?;
+    // What is outside of the namespaces, and is needed.
+    let proc = Proc::open();
+    LazyLock::force(&imports::process::PROCESSORS);
+    let mut start = control::receive_start(socket.as_fd())?;
+    let config = &mut start.config;
+    let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
+    let entered = namespaces::enter(&mut config.dirs, |layer| config.jail.has(layer), moved)?;
+    let Entered::Supervisor(layers) = entered else { return Ok(()) };
+    match prepare(start, layers, proc) {
+        Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
+        Ok(Prepared::Run(mut run)) => {
             let handed_over = run.handed_over.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
-            control::send_message_with(socket.as_fd(), &Reply::Started, &handed_over)?;
+            control::send_message_with(socket.as_fd(), &Reply::Started(run.jail.clone()), &handed_over)?;
             run.handed_over.clear();
             let ended = run.watch(&socket, &owner_pidfd)?;
             match ended {
@@ -82,7 +97,31 @@ fn supervise() -> io::Result<()> {
     }
 }
 
+/// SIGCHLD comes by descriptor. The others come from the terminal to all its processes: the guests die of them, and the
+/// owner says what is to be done.
+fn block_signals() -> io::Result<()> {
+    let mut blocked = SigSet::empty();
+    blocked.extend([
+        Signal::SIGCHLD,
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGTSTP,
+    ]);
+    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?)
+}
+
+/// What comes of the start of a run.
+enum Prepared {
+    Run(Box<Run>),
+    /// The jail lacks what is required.
+    Unjailed(JailReport),
+}
+
 struct Run {
+    /// What holds the guests.
+    jail: JailReport,
     children: Children,
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
@@ -92,29 +131,27 @@ struct Run {
 }
 
 /// Everything up to the start of the main guest.
-fn prepare(start: Start) -> anyhow::Result<Run> {
+fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::Result<Prepared> {
     use anyhow::Context as _;
     let [stdin, stdout, stderr] = start.stdio;
     nix::unistd::dup2_stdin(stdin)?;
     nix::unistd::dup2_stdout(stdout)?;
     nix::unistd::dup2_stderr(stderr)?;
 
-    // SIGCHLD comes by descriptor. The others come from the terminal to all its processes: the guests die of
-    // them, and the owner says what is to be done.
-    let mut blocked = SigSet::empty();
-    blocked.add(Signal::SIGCHLD);
-    let signals = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP] {
-        blocked.add(signal);
-    }
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
-
+    let mut ended = SigSet::empty();
+    ended.add(Signal::SIGCHLD);
+    let signals = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let (memory, arena) = Arena::create(start.config.geometry()).context("cannot make the arena")?;
     let stack = start.config.limits.stack_max;
     leave_room_for_stack(stack).context("cannot have a stack that large")?;
     let engine = engine::config::engine_with_stack(stack)?;
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let jail = jail::prepare(&plan(&start.config, &module)).context("cannot prepare the jail")?;
+    let report = jail.report(namespaces);
+    if !report.lacks(&start.config.jail.require).is_empty() {
+        return Ok(Prepared::Unjailed(report));
+    }
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let doorbell = Arc::new(OwnedFd::from(doorbell));
     let image = Image {
@@ -123,15 +160,33 @@ fn prepare(start: Start) -> anyhow::Result<Run> {
         arena: Arc::new(arena),
         supervisor_pid: nix::unistd::getpid().as_raw(),
         doorbell: doorbell.clone(),
+        jail,
     };
-    let detector = Detector::new(image.config.on_deadlock);
+    let detector = Detector::new(image.config.on_deadlock, proc);
+    // What guests can't do once they are in the jail, or shouldn't have to do each.
     crate::process::wasi::seed_unused_generators();
+    wasmtime::Engine::tls_eager_initialize();
     let mut handed_over = Vec::new();
     if image.config.role == Role::Pool {
         handed_over = vec![memory, doorbell.try_clone()?];
     }
     let children = Children::start(image).context("cannot start the main guest")?;
-    Ok(Run { children, signals, doorbell, detector, handed_over })
+    Ok(Prepared::Run(Box::new(Run { jail: report, children, signals, doorbell, detector, handed_over })))
+}
+
+/// What the guests of a run are held to.
+fn plan<'a>(config: &'a RunConfig, module: &wasmtime::Module) -> jail::Plan<'a> {
+    let imports = |wanted: &str, name| {
+        module.imports().any(|import| import.module() == wanted && import.name() == name)
+    };
+    let forks = config.forks_tasks || imports(sandpool_abi::process::MODULE, "fork");
+    let grants = Grants {
+        fork: forks && config.limits.processes_max > 1,
+        files: !config.dirs.is_empty(),
+        map: imports(sandpool_abi::shared::MODULE, "map"),
+    };
+    let rlimits = Rlimits::of(&config.limits, config.role, config.dirs.len());
+    jail::Plan { policy: Policy::Guest(grants), dirs: &config.dirs, rlimits, settings: &config.jail }
 }
 
 /// Guests run on the main thread of their process: its stack is to have room for theirs, and for the host's own frames

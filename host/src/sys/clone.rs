@@ -1,11 +1,16 @@
-//! fork(2), with the two things that clone3(2) adds: a child of the caller's parent, and its process id published
-//! in shared memory before it runs.
+//! fork(2), with two things that clone(2) adds: a child of the caller's parent, and its process id published in shared
+//! memory before it runs.
+//!
+//! Not by clone3(2): a filter of system calls can't look at the struct that it takes its flags in.
 
 use std::io;
 
 use nix::libc;
 
 use super::atomic::AtomicU32;
+
+/// An argument of the system call that isn't looked at, or no address.
+const UNUSED: libc::c_long = 0;
 
 /// Whose child the new process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,29 +38,19 @@ pub(crate) enum Fork {
 ///
 /// `EAGAIN` at a limit on processes, `ENOMEM`.
 pub(crate) fn fork(parent: Parent, pid: &AtomicU32) -> io::Result<Fork> {
-    let mut args = libc::clone_args {
-        flags: libc::CLONE_PARENT_SETTID as u64,
-        pidfd: 0,
-        child_tid: 0,
-        parent_tid: pid.as_ptr().addr() as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        stack: 0,
-        stack_size: 0,
-        tls: 0,
-        set_tid: 0,
-        set_tid_size: 0,
-        cgroup: 0,
+    let flags = match parent {
+        Parent::Caller => libc::CLONE_PARENT_SETTID | libc::SIGCHLD,
+        // The child's end is then told by the caller's own exit signal.
+        Parent::CallersParent => libc::CLONE_PARENT_SETTID | libc::CLONE_PARENT,
     };
-    if parent == Parent::CallersParent {
-        // The kernel then takes the exit signal of the caller and refuses another.
-        args.flags |= libc::CLONE_PARENT as u64;
-        args.exit_signal = 0;
-    }
     // SAFETY: without CLONE_VM this is fork: the child gets a copy of all memory and goes on from here on the same
-    // stack. `args` is a live struct of the size given, and `parent_tid` the address of a live, writable u32. The
+    // stack, as none is given. The third argument is, on each architecture, where the kernel stores the child's id: the
+    // address of a live, writable u32. The two behind it, whose order differs, aren't used with these flags. The
     // C library isn't told: its fork handlers matter to programs with several threads, and nothing here depends
     // on the thread id that it caches.
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_clone, libc::c_long::from(flags), UNUSED, pid.as_ptr(), UNUSED, UNUSED)
+    };
     match i32::try_from(result) {
         Ok(0) => Ok(Fork::Child),
         Ok(child) if child > 0 => Ok(Fork::Parent(child)),

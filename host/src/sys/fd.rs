@@ -1,24 +1,38 @@
 //! Descriptors by number: what a process keeps, and what it was given.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// Moves a descriptor to the number `to`, above the standard streams, and closes all that are higher.
+/// The first number above the standard streams.
+const FIRST: RawFd = 3;
+
+/// Moves descriptors to the numbers from 3 on, in this order, and closes all that are higher, if so wanted.
 ///
 /// For a process that was just forked and takes on another role: owners of those descriptors must never be dropped
 /// in it.
-pub(crate) fn keep_only_up_to(keep: RawFd, to: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes integers; if `to` is somebody's, the caller has promised that they are gone.
-    if keep != to && unsafe { libc::dup2(keep, to) } != to {
-        return Err(io::Error::last_os_error());
+pub(crate) fn keep_only(keep: &[BorrowedFd<'_>], close: bool) -> io::Result<Vec<OwnedFd>> {
+    let end = FIRST + keep.len() as RawFd;
+    // First out of the way of each other.
+    let high = keep
+        .iter()
+        .map(|fd| fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(end)))
+        .collect::<nix::Result<Vec<RawFd>>>()?;
+    for (fd, to) in high.into_iter().zip(FIRST..) {
+        // SAFETY: the call takes integers; if `to` is somebody's, the caller has promised that they are gone.
+        if unsafe { libc::dup3(fd, to, libc::O_CLOEXEC) } != to {
+            return Err(io::Error::last_os_error());
+        }
     }
-    // SAFETY: the call takes integers. No owner of these descriptors is ever dropped, as the caller promises, so
-    // none that is opened later under the same number is closed in their name.
-    unsafe { libc::syscall(libc::SYS_close_range, to + 1, libc::c_uint::MAX, 0) };
-    // SAFETY: the descriptor is open, and this is the only owner that is ever dropped.
-    Ok(unsafe { OwnedFd::from_raw_fd(to) })
+    if close {
+        // SAFETY: the call takes integers. No owner of these descriptors is ever dropped, as the caller promises, so
+        // none that is opened later under the same number is closed in their name.
+        unsafe { libc::syscall(libc::SYS_close_range, end, libc::c_uint::MAX, 0) };
+    }
+    // SAFETY: the descriptors are open, and these are the only owners that are ever dropped.
+    Ok((FIRST..end).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
 }
 
 /// Closes all descriptors from this one on. For a process that has just begun to run this program, in which nobody owns one
@@ -32,7 +46,7 @@ pub(crate) fn close_from(first: libc::c_uint) {
 /// Takes the process's standard input as an owned descriptor and puts /dev/null in its place.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     let null = std::fs::File::open("/dev/null")?;
-    let taken = nix::fcntl::fcntl(io::stdin(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    let taken = fcntl(io::stdin(), FcntlArg::F_DUPFD_CLOEXEC(FIRST))?;
     nix::unistd::dup2_stdin(&null)?;
     // SAFETY: fcntl has just made this descriptor for us, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(taken) })

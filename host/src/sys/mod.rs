@@ -5,10 +5,13 @@
 
 pub(crate) mod artifact;
 pub(crate) mod atomic;
+pub(crate) mod capabilities;
 pub(crate) mod clone;
 pub(crate) mod fd;
 pub(crate) mod futex;
+pub(crate) mod landlock;
 pub(crate) mod mem;
 #[cfg(test)]
 pub(crate) mod model;
+pub(crate) mod namespace;
 pub(crate) mod process;

@@ -1,10 +1,11 @@
 //! What a process asks of the kernel for itself and for its children.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
+use nix::sys::signal::Signal;
 
 // A process that was just forked runs `exit_now` and `die_with_parent`. They are inlined and go through the one function
 // of the C library that has forked it, because each page of code that is new to a process costs it a page fault.
@@ -66,6 +67,15 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor for us, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a signal to the process of a pidfd.
+pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the call takes integers; without an address the kernel fills in what it tells of a signal by itself.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as i32, none, 0) };
+    if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A child that has ended.

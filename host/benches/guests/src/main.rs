@@ -9,7 +9,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use sandpool_guest::futures::Executor;
-use sandpool_guest::{Array, Barrier, Bytes, Event, ExitStatus, Lock, Pipe, Pool, Process, Queue, Value};
+use sandpool_guest::{
+    Array, Barrier, Bytes, Event, ExitStatus, Lock, Pipe, Pool, Process, Queue, RawArray, Value,
+};
 
 type Failure = Box<dyn std::error::Error>;
 type Outcome<T = ()> = Result<T, Failure>;
@@ -33,7 +35,7 @@ fn main() -> Outcome {
         ("apply", [count]) => apply(rounds, *count)?,
         ("executor", [count]) => executor(rounds, *count)?,
         ("queue", [count, producers, fill]) => queue(rounds, *count, *producers, *fill)?,
-        ("queue_bytes", [count, size, fill]) => queue_bytes(rounds, *count, *size, *fill)?,
+        ("queue_bytes", [count, size, maxsize, fill]) => queue_bytes(rounds, *count, *size, *maxsize, *fill)?,
         ("pipe", [count]) => pipe(rounds, *count)?,
         ("lock", [count]) => lock(rounds, *count)?,
         ("lock_contended", [count]) => lock_contended(rounds, *count)?,
@@ -223,12 +225,17 @@ fn queue(rounds: Rounds, count: usize, producers: usize, filled: usize) -> Outco
     figures
 }
 
-/// The same with one producer, and items of so many bytes, which both sides touch at both ends.
-fn queue_bytes(rounds: Rounds, count: usize, size: usize, filled: usize) -> Outcome<Vec<f64>> {
+/// The same with one producer, a bounded queue, and items of so many bytes, which both sides touch at both ends.
+fn queue_bytes(
+    rounds: Rounds,
+    count: usize,
+    size: usize,
+    maxsize: usize,
+    filled: usize,
+) -> Outcome<Vec<f64>> {
     let filling = fill(filled)?;
     let figures = rounds.of(count - 1, || {
-        // So many that the arena has room for them, whatever they are.
-        let queue = Queue::<Bytes>::bounded((128 * MIB / size).clamp(1, 1000))?;
+        let queue = Queue::<Bytes>::bounded(maxsize)?;
         let producer = Process::fork(|| -> Outcome {
             let mut item = Bytes::from(vec![1_u8; size]);
             for number in 0..count {
@@ -287,22 +294,23 @@ fn lock(rounds: Rounds, count: usize) -> Outcome<Vec<f64>> {
     })
 }
 
-/// Two processes that begin together; the time until both are done.
+/// Two processes that begin together: from the first one's beginning until both are done. They look at the clock
+/// themselves, because who waits for them may be late.
 fn race(work: impl Fn() -> Outcome) -> Outcome<Duration> {
-    let barrier = Barrier::new(3)?;
-    let run = || -> Outcome {
+    let barrier = Barrier::new(2)?;
+    let times = RawArray::<u64>::new(4)?;
+    let origin = Instant::now();
+    let run = |racer: usize| -> Outcome {
         barrier.wait()?;
+        let begin = origin.elapsed();
         work()?;
-        barrier.wait()?;
+        times.copy_from(2 * racer, &[begin, origin.elapsed()].map(|time| time.as_nanos() as u64))?;
         Ok(())
     };
-    let processes = [Process::fork(run)?, Process::fork(run)?];
-    barrier.wait()?;
-    let start = Instant::now();
-    barrier.wait()?;
-    let elapsed = start.elapsed();
+    let processes = [Process::fork(|| run(0))?, Process::fork(|| run(1))?];
     processes.iter().try_for_each(join)?;
-    Ok(elapsed)
+    let times = times.to_vec()?;
+    Ok(Duration::from_nanos(times[1].max(times[3]) - times[0].min(times[2])))
 }
 
 /// `count` operations in each of two processes; the time is that of one of all of them.

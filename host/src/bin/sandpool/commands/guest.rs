@@ -1,9 +1,10 @@
 //! What every command that starts guests lets one say about them.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
-use sandpool::{DirGrant, LimitKey, Limits};
+use sandpool::{DirGrant, JailReport, Layer, LimitKey, Limits};
 
 /// What guests are given, and how much they may use.
 #[derive(Debug, clap::Args)]
@@ -16,6 +17,18 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
 
+    /// Start only if these layers of the jail hold fully, or all of them (full: all but cgroup)
+    #[arg(long, value_name = "full|LAYER,…", value_parser = layers)]
+    require_jail: Option<Layers>,
+
+    /// Switch a layer of the jail off, for a debugger or a profiler; `sandpool doctor` lists them
+    #[arg(long, value_name = "LAYER")]
+    pub(crate) without_layer: Vec<Layer>,
+
+    /// Print on stderr which layers of the jail hold, and how fully
+    #[arg(long)]
+    jail_report: bool,
+
     /// Take limits from a file; `sandpool config` prints one with all that there are. A flag goes before the file
     #[arg(long, value_name = "FILE", help_heading = LIMITS)]
     config: Option<PathBuf>,
@@ -25,6 +38,19 @@ pub(crate) struct GuestArgs {
 }
 
 impl GuestArgs {
+    /// The layers that are required.
+    pub(crate) fn required_layers(&self) -> Vec<Layer> {
+        self.require_jail.as_ref().map_or_else(Vec::new, |layers| layers.0.clone())
+    }
+
+    /// Prints the report, if it is wanted.
+    pub(crate) fn report(&self, jail: &JailReport) {
+        if self.jail_report {
+            // If stderr is gone, there is nobody left to tell.
+            let _ = write!(io::stderr().lock(), "{jail}");
+        }
+    }
+
     /// The limits of the file, changed as the flags say.
     pub(crate) fn limits(&self) -> sandpool::Result<Limits> {
         let mut limits = self.config.as_ref().map_or_else(|| Ok(Limits::default()), Limits::from_file)?;
@@ -32,6 +58,18 @@ impl GuestArgs {
             limits.set(name, value)?;
         }
         Ok(limits)
+    }
+}
+
+/// Several layers in one value, of which clap would make several values.
+#[derive(Debug, Clone)]
+struct Layers(Vec<Layer>);
+
+/// `full`, or layers with commas in between
+fn layers(text: &str) -> Result<Layers, sandpool::Error> {
+    match text {
+        "full" => Ok(Layers(Layer::FULL.to_vec())),
+        _ => Ok(Layers(text.split(',').map(str::parse).collect::<sandpool::Result<_>>()?)),
     }
 }
 

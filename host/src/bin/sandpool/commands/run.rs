@@ -65,14 +65,19 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     }
     let guest = args.guest;
     builder.limits(guest.limits()?);
-    for (name, value) in guest.env {
+    for (name, value) in &guest.env {
         builder.env(name, value);
     }
-    for grant in guest.dir {
-        builder.dir(grant);
+    for grant in &guest.dir {
+        builder.dir(grant.clone());
     }
     builder.on_deadlock(args.on_deadlock);
+    builder.require_jail(guest.required_layers());
+    for layer in &guest.without_layer {
+        builder.without_layer(*layer);
+    }
     let run = builder.start()?;
+    guest.report(run.jail());
     let stopper = run.stopper();
     interrupt
         .calls(move |signal, is_first| stopper.stop(if is_first { signal } else { Signal::SIGKILL } as i32));
@@ -89,6 +94,12 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     // A trap was reported by the process that trapped.
     if let ExitStatus::Signaled(_) | ExitStatus::Limited(_) = summary.status {
         text::note(&format!("error: the guest was {}", summary.status));
+    }
+    if summary.status == ExitStatus::Forbidden {
+        text::note("error: the guest was killed for a system call that its jail forbids");
+        text::note(
+            "hint: WebAssembly makes none: please report it, with what the kernel's log says (dmesg, type=1326)",
+        );
     }
     if summary.status == ExitStatus::Deadlocked {
         text::note("error: deadlock: every process of the run waits, and nobody is left to end it");

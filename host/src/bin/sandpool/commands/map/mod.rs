@@ -249,7 +249,13 @@ fn pool(args: &MapArgs, module: &Module) -> sandpool::Result<Pool> {
     for grant in &guest.dir {
         builder.dir(grant.clone());
     }
-    builder.build()
+    builder.require_jail(guest.required_layers());
+    for layer in &guest.without_layer {
+        builder.without_layer(*layer);
+    }
+    let pool = builder.build()?;
+    guest.report(pool.jail());
+    Ok(pool)
 }
 
 /// How much was read.

@@ -1,0 +1,127 @@
+//! Landlock: of the file system, nothing but the granted directories; no TCP port; no signal and no abstract socket that
+//! leads out of the jail.
+//!
+//! All is handled that the running kernel knows, so that what a rule doesn't allow is refused. See landlock(7).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use nix::libc;
+
+use super::Hold;
+use crate::supervisor::control::Dir;
+use crate::sys::landlock::{self as sys, Handled};
+
+mod fs {
+    pub(super) const WRITE_FILE: u64 = 1 << 1;
+    pub(super) const READ_FILE: u64 = 1 << 2;
+    pub(super) const READ_DIR: u64 = 1 << 3;
+    pub(super) const REMOVE_DIR: u64 = 1 << 4;
+    pub(super) const REMOVE_FILE: u64 = 1 << 5;
+    pub(super) const MAKE_DIR: u64 = 1 << 7;
+    pub(super) const MAKE_REG: u64 = 1 << 8;
+    pub(super) const MAKE_SYM: u64 = 1 << 12;
+    pub(super) const REFER: u64 = 1 << 13;
+    pub(super) const TRUNCATE: u64 = 1 << 14;
+}
+
+/// What WASI does to files that it may only read.
+const READ: u64 = fs::READ_FILE | fs::READ_DIR;
+/// And to others: neither devices, nor sockets, nor to execute.
+const WRITE: u64 = READ
+    | fs::WRITE_FILE
+    | fs::REMOVE_DIR
+    | fs::REMOVE_FILE
+    | fs::MAKE_DIR
+    | fs::MAKE_REG
+    | fs::MAKE_SYM
+    | fs::REFER
+    | fs::TRUNCATE;
+
+/// All that a version of the ABI knows, and how many fields of [`Handled`] it has.
+fn known(abi: u32) -> (Handled, usize) {
+    let kinds_of_access = match abi {
+        ..=1 => 13,
+        2 => 14,
+        3 | 4 => 15,
+        5.. => 16,
+    };
+    let handled = Handled {
+        fs: (1 << kinds_of_access) - 1,
+        // Bind and connect.
+        net: if abi >= 4 { 0b11 } else { 0 },
+        // Abstract sockets and signals.
+        scoped: if abi >= 6 { 0b11 } else { 0 },
+    };
+    let fields = match abi {
+        ..=3 => 1,
+        4 | 5 => 2,
+        6.. => 3,
+    };
+    (handled, fields)
+}
+
+/// What a version of the ABI lacks.
+fn hold(abi: u32) -> Hold {
+    let missing: Vec<_> = [
+        (2, "moving files between directories"),
+        (3, "truncation"),
+        (4, "TCP"),
+        (5, "ioctl on devices"),
+        (6, "signals and abstract sockets"),
+    ]
+    .into_iter()
+    .filter(|(since, _)| abi < *since)
+    .map(|(_, what)| what)
+    .collect();
+    match *missing {
+        [] => Hold::Full,
+        _ => Hold::Partial(format!("this kernel's version, {abi}, doesn't restrict {}", missing.join(", "))),
+    }
+}
+
+/// The rules for processes that have these directories, and how fully they hold.
+pub(super) fn prepare(dirs: &[Dir]) -> io::Result<(Option<OwnedFd>, Hold)> {
+    let abi = match sys::abi() {
+        Ok(abi) => abi,
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            return Ok((None, Hold::Absent("the kernel has it switched off".to_owned())));
+        }
+        Err(error) => return Ok((None, Hold::Absent(format!("the kernel doesn't have it: {error}")))),
+    };
+    let (handled, fields) = known(abi);
+    let ruleset = sys::ruleset(&handled, fields)?;
+    for dir in dirs {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let directory = File::options().read(true).custom_flags(flags).open(&dir.host)?;
+        let allowed = if dir.read_only { READ } else { WRITE };
+        sys::allow_beneath(ruleset.as_fd(), directory.as_fd(), allowed & handled.fs)?;
+    }
+    Ok((Some(ruleset), hold(abi)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_version_handles_all_that_it_knows() {
+        assert_eq!(known(1).0.fs, 0x1fff);
+        assert_eq!((known(3).0.fs, known(3).0.net, known(3).1), (0x7fff, 0, 1));
+        assert_eq!((known(4).0.net, known(4).0.scoped, known(4).1), (3, 0, 2));
+        assert_eq!((known(7).0.fs, known(7).0.scoped, known(7).1), (0xffff, 3, 3));
+    }
+
+    #[test]
+    fn what_a_version_lacks_is_told() {
+        assert_eq!(hold(6), Hold::Full);
+        assert_eq!(hold(8), Hold::Full);
+        let Hold::Partial(missing) = hold(4) else { panic!("{:?}", hold(4)) };
+        assert!(
+            missing.contains("ioctl") && missing.contains("signals") && !missing.contains("TCP"),
+            "{missing}"
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! The namespaces of a run: entered by its supervisor, before anything of the run exists, and inherited by all guests.
+//!
+//! # Which process is the supervisor
+//!
+//! A process can't enter a PID namespace, only its children can be born in one. So the program that the owner starts
+//! forks once more, into the new namespaces, with `CLONE_PARENT`: the new process is a child of the owner as well, and is
+//! the supervisor from then on; the other one ends. There is no process between owner and supervisor that could die on
+//! its own. As the first of its PID namespace, the supervisor takes all others of it along when it ends, however it
+//! ends: the kernel kills them, and doesn't let it be waited for before they are gone.
+//!
+//! ```text
+//!  owner          program              supervisor
+//!    │ ── start ──▶ │
+//!    │              │ ── clone ──────────▶ │  waits
+//!    │              │    maps user ids     │
+//!    │ ◀── Moved ── │
+//!    │              │ ── go on ──────────▶ │  enters the other namespaces, loads the module, …
+//!    │   reaps it ─ ┘                      │
+//!    │ ◀───────────────────── Started ──── │
+//! ```
+//!
+//! # Which there are
+//!
+//! * **user**: lets anyone have the others. Each id stands for itself, so granted files are used with the same rights as
+//!   before. All that its owner has ids for are mapped if the owner may do that, as root may; else the owner's own.
+//! * **PID**: see above. No process outside of the run has a number there.
+//! * **mount**: nothing but an empty file system, which nobody can write to, with the granted directories in it by
+//!   number: without devices, without programs, and read-only if they were granted so.
+//! * **network**: no interface but a loopback that is down.
+//! * **IPC**: System V's and POSIX' objects.
+//!
+//! Each that can't be had is reported as absent, with the reason, and the others are entered all the same. Root needs no
+//! user namespace for them.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::PathBuf;
+
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
+
+use super::{Hold, Layer};
+use crate::supervisor::control::Dir;
+use crate::sys::clone::Fork;
+use crate::sys::namespace::{self, Mount};
+
+/// What the process is that comes back from [`enter`].
+pub(crate) enum Entered {
+    /// The supervisor, with these layers.
+    Supervisor(Vec<(Layer, Hold)>),
+    /// One that has nothing more to do.
+    Predecessor,
+}
+
+/// Enters all namespaces that can be had, but those that aren't wanted. The paths of granted directories are then those
+/// that they have inside.
+///
+/// If another process is the supervisor from then on, its number is passed to `moved` before it does anything.
+pub(crate) fn enter(
+    dirs: &mut [Dir],
+    is_wanted: impl Fn(Layer) -> bool,
+    moved: impl FnOnce(u32) -> io::Result<()>,
+) -> io::Result<Entered> {
+    let born_into =
+        [(Layer::UserNamespace, CloneFlags::CLONE_NEWUSER), (Layer::PidNamespace, CloneFlags::CLONE_NEWPID)];
+    let wanted: CloneFlags =
+        born_into.iter().filter(|(layer, _)| is_wanted(*layer)).map(|(_, flag)| *flag).collect();
+    let Some(forked) = fork_into(wanted, moved)? else { return Ok(Entered::Predecessor) };
+    let mut layers: Vec<_> = born_into
+        .into_iter()
+        .map(|(layer, flag)| (layer, if wanted.contains(flag) { forked.hold(flag) } else { Hold::Off }))
+        .collect();
+
+    let mut enter = |layer, enter: &mut dyn FnMut() -> io::Result<()>| {
+        let hold = match is_wanted(layer) {
+            true => enter().map_or_else(|error| Hold::Absent(reason(&error)), |()| Hold::Full),
+            false => Hold::Off,
+        };
+        layers.push((layer, hold));
+    };
+    enter(Layer::MountNamespace, &mut || enter_mount(dirs));
+    enter(Layer::NetworkNamespace, &mut || Ok(unshare(CloneFlags::CLONE_NEWNET)?));
+    enter(Layer::IpcNamespace, &mut || Ok(unshare(CloneFlags::CLONE_NEWIPC)?));
+    Ok(Entered::Supervisor(layers))
+}
+
+/// How the attempts went to be born into namespaces.
+struct Forked {
+    /// Those that the supervisor was born into.
+    namespaces: CloneFlags,
+    /// What couldn't be had, and why.
+    refused: Vec<(CloneFlags, io::Error)>,
+    /// Why ids aren't mapped, if they aren't.
+    unmapped: Option<io::Error>,
+}
+
+impl Forked {
+    /// How fully one of the namespaces holds.
+    fn hold(&self, flag: CloneFlags) -> Hold {
+        if !self.namespaces.contains(flag) {
+            let refused = self.refused.iter().rfind(|(flags, _)| flags.contains(flag));
+            return Hold::Absent(refused.map_or_else(String::new, |(_, error)| reason(error)));
+        }
+        match &self.unmapped {
+            Some(error) if flag == CloneFlags::CLONE_NEWUSER => {
+                Hold::Partial(format!("without a map of ids: {}", reason(error)))
+            }
+            _ => Hold::Full,
+        }
+    }
+}
+
+/// Forks into namespaces: all of these, or those that can be had. `None` in the process that isn't the supervisor.
+fn fork_into(wanted: CloneFlags, moved: impl FnOnce(u32) -> io::Result<()>) -> io::Result<Option<Forked>> {
+    let user = wanted & CloneFlags::CLONE_NEWUSER;
+    let mut forked = Forked { namespaces: CloneFlags::empty(), refused: Vec::new(), unmapped: None };
+    for namespaces in [wanted, user, wanted - user] {
+        if namespaces.is_empty() || forked.refused.iter().any(|(refused, _)| *refused == namespaces) {
+            continue;
+        }
+        let (theirs, ours) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        match namespace::fork_sibling_into(namespaces) {
+            Ok(Fork::Parent(child)) => {
+                let mapped =
+                    if namespaces.contains(CloneFlags::CLONE_NEWUSER) { map_ids(child) } else { Ok(()) };
+                let errno = mapped.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+                moved(child.unsigned_abs())?;
+                fs::File::from(ours).write_all(&errno.to_ne_bytes())?;
+                return Ok(None);
+            }
+            Ok(Fork::Child) => {
+                drop(ours);
+                let mut errno = [0; size_of::<i32>()];
+                // Nothing comes if the owner wasn't told: then there is nobody to be the supervisor for.
+                fs::File::from(theirs).read_exact(&mut errno)?;
+                let errno = i32::from_ne_bytes(errno);
+                forked.unmapped = (errno != 0).then(|| io::Error::from_raw_os_error(errno));
+                forked.namespaces = namespaces;
+                break;
+            }
+            Err(error) => forked.refused.push((namespaces, error)),
+        }
+    }
+    Ok(Some(forked))
+}
+
+/// Has each user and group in a process's new user namespace stand for itself.
+fn map_ids(process: i32) -> io::Result<()> {
+    let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    for (kind, own) in [("uid", user), ("gid", group)] {
+        let map = format!("/proc/{process}/{kind}_map");
+        let all: String = fs::read_to_string(format!("/proc/self/{kind}_map"))?
+            .lines()
+            .filter_map(|line| {
+                let mut fields = line.split_whitespace();
+                let (first, _, count) = (fields.next()?, fields.next()?, fields.next()?);
+                Some(format!("{first} {first} {count}\n"))
+            })
+            .collect();
+        if fs::write(&map, all).is_ok() {
+            continue;
+        }
+        // For who isn't privileged: the own one only, and not as a way to leave groups (user_namespaces(7)).
+        if kind == "gid" {
+            fs::write(format!("/proc/{process}/setgroups"), "deny")?;
+        }
+        fs::write(&map, format!("{own} {own} 1\n"))?;
+    }
+    Ok(())
+}
+
+/// Enters a mount namespace in which there are only the granted directories, and tells their paths there.
+fn enter_mount(dirs: &mut [Dir]) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    namespace::make_mounts_private()?;
+    let granted = dirs.iter().map(|dir| {
+        let mount = Mount::copy_of(&dir.host)?;
+        mount.restrict(dir.read_only)?;
+        Ok(mount)
+    });
+    let granted = granted.collect::<io::Result<Vec<_>>>()?;
+    let names = (0..granted.len()).map(|number| CString::new(number.to_string()));
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    let root = Mount::empty()?;
+    for name in &names {
+        nix::sys::stat::mkdirat(root.directory(), &**name, Mode::S_IRWXU)?;
+    }
+    root.restrict(true)?;
+    root.attach(nix::fcntl::AT_FDCWD, c"/")?;
+    for (name, mount) in names.iter().zip(&granted) {
+        mount.attach(root.directory(), name)?;
+    }
+    nix::unistd::fchdir(root.directory())?;
+    namespace::pivot_root()?;
+    for (number, dir) in dirs.iter_mut().enumerate() {
+        dir.host = PathBuf::from(format!("/{number}"));
+    }
+    namespace::unmount_here()?;
+    nix::unistd::chdir("/")?;
+    Ok(())
+}
+
+/// Why there is no namespace.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "the system doesn't permit it".to_owned(),
+        Some(libc::ENOSPC | libc::EUSERS) => "no more of them are allowed (/proc/sys/user)".to_owned(),
+        Some(libc::EINVAL) => "the kernel has none".to_owned(),
+        _ => error.to_string(),
+    }
+}

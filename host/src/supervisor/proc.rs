@@ -1,0 +1,45 @@
+//! What `/proc` tells the supervisor of its children.
+//!
+//! It is that of the owner's PID namespace, and not in the supervisor's own mount namespace: only a descriptor leads
+//! there, which guests don't inherit. Processes have other numbers there than here; a pidfd's entry in `/proc/self/fdinfo`
+//! says which (pidfd_open(2)).
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+
+use crate::sys::process::pidfd_open;
+
+pub(crate) struct Proc(Option<OwnedFd>);
+
+impl Proc {
+    /// To be called before the file system goes out of reach. Where none is mounted, nothing is told.
+    pub(crate) fn open() -> Self {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Self(open("/proc", flags, Mode::empty()).ok())
+    }
+
+    /// Whether a process sleeps: it doesn't run, isn't ready to, isn't stopped, and isn't dead.
+    pub(crate) fn is_asleep(&self, pid: u32) -> bool {
+        // The name of the program, in parentheses, may hold anything.
+        self.stat(pid)
+            .is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')))
+    }
+
+    fn stat(&self, pid: u32) -> Option<String> {
+        let process = pidfd_open(i32::try_from(pid).ok()?).ok()?;
+        let known = self.read(&format!("self/fdinfo/{}", process.as_raw_fd()))?;
+        let number: u32 = known.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())?;
+        self.read(&format!("{number}/stat"))
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        let opened = openat(self.0.as_ref()?, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        let mut text = String::new();
+        File::from(opened.ok()?).read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+}
