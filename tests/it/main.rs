@@ -11,11 +11,13 @@
 
 mod bench;
 mod chaos;
+mod compile;
 mod deadlock;
 mod embed;
 mod examples;
 mod host_pool;
 mod ipc;
+mod jail;
 mod lifetime;
 mod limits;
 mod map;
