@@ -101,6 +101,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         env: Vec::new(),
         dirs: Vec::new(),
         limits: Limits { processes_max: 1, objects_max: 8, arena_size: 0, ..Limits::default() },
+        counts_fuel: false,
         on_deadlock: OnDeadlock::Kill,
         forks_tasks: false,
         jail: crate::jail::Settings::default(),
@@ -124,7 +125,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let guest = Guest {
         wasi: wasi::context(&config, &stdio).expect("a context"),
         memory: None,
-        memory_limit: MemoryLimit { bytes: u64::MAX, mapped: 0, was_hit: false },
+        memory_limit: MemoryLimit::new(u64::MAX),
         limits: config.limits.clone(),
         mappings: Mappings::default(),
         process,

@@ -80,6 +80,27 @@ fn the_list_has_all_figures() {
 }
 
 #[test]
+fn growth_is_a_table_and_a_chart() {
+    let folder = tempfile::tempdir().unwrap();
+    let chart = folder.path().join("growth.svg");
+    let mut command = bench(&["--rounds", "1", "--scaling", "--json", "--filter", "producers"]);
+    let ended = finish(command.arg("--svg").arg(&chart)).expect_code(0);
+    let figures = flat(&ended.stdout);
+    let names = [1, 2, 4, 8, 16].map(|producers| format!("producers_queue_us_per_msg_{producers}"));
+    assert_eq!(figures.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names);
+    assert!(figures.iter().all(|(_, figure)| *figure > 0.0), "{ended}");
+    let drawn = std::fs::read_to_string(chart).unwrap();
+    assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"), "{drawn}");
+    assert_eq!(drawn.matches("<circle ").count(), names.len());
+
+    let ended = finish(&mut bench(&["--rounds", "1", "--scaling", "--filter", "idle"])).expect_code(0);
+    assert!(ended.stdout.contains("\nidle_private_kib_per_process: memory"), "{ended}");
+
+    let list = finish(sandpool().args(["bench", "--scaling", "--list"])).expect_code(0);
+    assert!(list.stdout.starts_with("processes_start_join_us "), "{list}");
+}
+
+#[test]
 fn mistakes_are_explained() {
     let ended = finish(&mut bench(&["--filter", "qeue_small"])).expect_code(2);
     assert!(

@@ -11,6 +11,7 @@
 
 mod bench;
 mod chaos;
+mod compile;
 mod deadlock;
 mod embed;
 mod examples;

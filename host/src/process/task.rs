@@ -295,6 +295,9 @@ impl Worker {
             task.input.clear();
             task.input.extend_from_slice(input);
         }
+        if let Some(fuel) = store.data().limits.fuel {
+            store.set_fuel(fuel)?;
+        }
         let len = i32::try_from(input.len()).map_err(wasmtime::Error::from)?;
         let code = match export.call(&mut *store, (format as i32, len)) {
             Ok(code) => code,

@@ -35,7 +35,7 @@ fn main() -> Outcome {
         ("apply", [count]) => apply(rounds, *count)?,
         ("executor", [count]) => executor(rounds, *count)?,
         ("queue", [count, producers, fill]) => queue(rounds, *count, *producers, *fill)?,
-        ("queue_bytes", [count, size, fill]) => queue_bytes(rounds, *count, *size, *fill)?,
+        ("queue_bytes", [count, size, maxsize, fill]) => queue_bytes(rounds, *count, *size, *maxsize, *fill)?,
         ("pipe", [count]) => pipe(rounds, *count)?,
         ("lock", [count]) => lock(rounds, *count)?,
         ("lock_contended", [count]) => lock_contended(rounds, *count)?,
@@ -225,12 +225,17 @@ fn queue(rounds: Rounds, count: usize, producers: usize, filled: usize) -> Outco
     figures
 }
 
-/// The same with one producer, and items of so many bytes, which both sides touch at both ends.
-fn queue_bytes(rounds: Rounds, count: usize, size: usize, filled: usize) -> Outcome<Vec<f64>> {
+/// The same with one producer, a bounded queue, and items of so many bytes, which both sides touch at both ends.
+fn queue_bytes(
+    rounds: Rounds,
+    count: usize,
+    size: usize,
+    maxsize: usize,
+    filled: usize,
+) -> Outcome<Vec<f64>> {
     let filling = fill(filled)?;
     let figures = rounds.of(count - 1, || {
-        // So many that the arena has room for them, whatever they are.
-        let queue = Queue::<Bytes>::bounded((128 * MIB / size).clamp(1, 1000))?;
+        let queue = Queue::<Bytes>::bounded(maxsize)?;
         let producer = Process::fork(|| -> Outcome {
             let mut item = Bytes::from(vec![1_u8; size]);
             for number in 0..count {

@@ -8,6 +8,7 @@
 //! | `sleep` | the main process sleeps |
 //! | `open`, `write` | opens files in `/rw`, writes one there, until that is refused |
 //! | `queues`, `items` | makes queues, puts items into some, until that is refused or they hold 2000 |
+//! | `count` | prints numbers without end |
 //! | `deep N` | calls itself so often, and says that it is back |
 
 use std::error::Error as StdError;
@@ -40,6 +41,12 @@ fn main() -> Outcome {
         "write" => write(),
         "queues" => queues(),
         "items" => items(),
+        "count" => {
+            for n in 0_u64.. {
+                println!("{n}");
+            }
+            Ok(())
+        }
         "deep" => {
             recurse(argument(1, 0));
             println!("back");

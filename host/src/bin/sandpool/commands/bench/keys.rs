@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use sandpool::Isolation;
 
 use super::figures::{Figures, Goal};
-use super::lab::Lab;
+use super::lab::{ARENA, Lab};
 use super::machine;
 
 /// One figure.
@@ -103,7 +103,7 @@ pub(super) const BENCHES: &[Bench] = &[
         unit: "GB/s",
         work: "the same with items of 1 MiB",
         goal: Goal::AtLeast(4.0),
-        measure: |lab| bandwidth(lab.guest("queue_bytes", &[lab.count(1000), MIB, 0])?, MIB),
+        measure: |lab| bandwidth(lab.guest("queue_bytes", &[lab.count(1000), MIB, 16, 0])?, MIB),
     },
     Bench {
         key: "pipe_rtt_us",
@@ -159,7 +159,7 @@ pub(super) const BENCHES: &[Bench] = &[
         work: "memory that only one idle guest process has",
         goal: Goal::AtMost(512.0),
         measure: |lab| {
-            let idle = lab.held("idle", &[lab.rounds() as u64], |processes| {
+            let idle = lab.held(ARENA, "idle", &[lab.rounds() as u64], |processes| {
                 // The main one is another kind of process: it has the memory that the others look at.
                 processes.iter().skip(1).map(|pid| machine::memory(*pid)).collect::<Result<Vec<_>, _>>()
             })?;
@@ -168,7 +168,7 @@ pub(super) const BENCHES: &[Bench] = &[
     },
 ];
 
-fn figures(rounds: Vec<f64>, unit: impl Fn(f64) -> f64) -> anyhow::Result<Figures> {
+pub(super) fn figures(rounds: Vec<f64>, unit: impl Fn(f64) -> f64) -> anyhow::Result<Figures> {
     Figures::new(rounds.into_iter().map(unit)).context("a measurement without a figure")
 }
 
@@ -182,7 +182,7 @@ fn nanos(seconds: Vec<f64>) -> anyhow::Result<Figures> {
 }
 
 /// GB/s, from seconds for each so many bytes.
-pub(super) fn bandwidth(seconds: Vec<f64>, bytes: u64) -> anyhow::Result<Figures> {
+fn bandwidth(seconds: Vec<f64>, bytes: u64) -> anyhow::Result<Figures> {
     figures(seconds, |seconds| bytes as f64 / seconds / 1e9)
 }
 

@@ -8,7 +8,7 @@ use std::{env, fs, thread};
 use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
 use sandpool::toolchain::{self, BuildOptions};
-use sandpool::{DirGrant, Error, ExitStatus, Isolation, Module, Pool, Run, Summary};
+use sandpool::{DirGrant, Error, ExitStatus, Isolation, Limits, Module, Pool, Run, Summary};
 use sha2::Digest as _;
 use tempfile::TempDir;
 
@@ -21,6 +21,9 @@ use crate::text;
 
 /// Where the guest is in a checkout.
 const GUESTS: &str = "host/benches/guests";
+
+/// The arena's size, unless it is said otherwise: what it is by default.
+pub(super) const ARENA: u64 = 1 << 30;
 
 /// What all measurements share.
 pub(super) struct Lab {
@@ -41,7 +44,8 @@ impl Lab {
     ) -> anyhow::Result<Self> {
         let interrupt = Interrupt::watch()?;
         let guests = guests.map_or_else(in_checkout, |guests| Ok(guests.to_owned()))?;
-        let module = commands::load(&toolchain::module_path(&guests, &BuildOptions::default())?)?;
+        let path = toolchain::module_path(&guests, &BuildOptions::default())?;
+        let module = commands::load(&path, &Limits::default())?;
         let folder = tempfile::Builder::new()
             .prefix("sandpool-bench-")
             .tempdir()
@@ -68,11 +72,22 @@ impl Lab {
 
     /// Has the guest measure something, and returns its rounds.
     pub(super) fn guest(&self, name: &str, numbers: &[u64]) -> anyhow::Result<Vec<f64>> {
-        self.guest_rounds(name, self.rounds, numbers)
+        self.guest_rounds(ARENA, name, self.rounds, numbers)
     }
 
-    fn guest_rounds(&self, name: &str, rounds: usize, numbers: &[u64]) -> anyhow::Result<Vec<f64>> {
-        let run = self.start(name, rounds, numbers)?;
+    /// The same in an arena of so many bytes.
+    pub(super) fn guest_in(&self, arena: u64, name: &str, numbers: &[u64]) -> anyhow::Result<Vec<f64>> {
+        self.guest_rounds(arena, name, self.rounds, numbers)
+    }
+
+    fn guest_rounds(
+        &self,
+        arena: u64,
+        name: &str,
+        rounds: usize,
+        numbers: &[u64],
+    ) -> anyhow::Result<Vec<f64>> {
+        let run = self.start(arena, name, rounds, numbers)?;
         self.ended_well(&run.wait()?)?;
         let text = fs::read_to_string(self.figures()).context("cannot read the guest's figures")?;
         text.lines().map(|line| line.parse().with_context(|| format!("no figure: {line}"))).collect()
@@ -81,11 +96,12 @@ impl Lab {
     /// Has the guest set something up, and looks at its processes then, the main one first.
     pub(super) fn held<T>(
         &self,
+        arena: u64,
         name: &str,
         numbers: &[u64],
         look: impl FnOnce(&[u32]) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let run = self.start(name, 0, numbers)?;
+        let run = self.start(arena, name, 0, numbers)?;
         let supervisor = run.supervisor_pid();
         while !self.figures().exists() {
             if machine::children(supervisor).is_empty() {
@@ -127,7 +143,7 @@ impl Lab {
         let round = || -> anyhow::Result<f64> {
             let native = time(&sha256);
             instructions.push(native / time(&|bytes| sha2::Sha256::digest(bytes).into()));
-            let guest = self.guest_rounds("sha256", 1, &[len])?;
+            let guest = self.guest_rounds(ARENA, "sha256", 1, &[len])?;
             Ok(guest.first().context("the guest has no figure")? / native)
         };
         let ratios = self.warmed_up(round)?;
@@ -155,13 +171,18 @@ impl Lab {
         Err(anyhow!("the guest that is measured was {}", summary.status))
     }
 
-    fn start(&self, name: &str, rounds: usize, numbers: &[u64]) -> anyhow::Result<Run> {
+    fn start(&self, arena: u64, name: &str, rounds: usize, numbers: &[u64]) -> anyhow::Result<Run> {
         let figures = self.figures();
         if figures.exists() {
             fs::remove_file(figures).context("cannot remove old figures")?;
         }
         let mut builder = Run::builder(&self.module);
-        builder.arg(self.module.name()).arg(name).arg(rounds.to_string()).processes_max(2048);
+        builder
+            .arg(self.module.name())
+            .arg(name)
+            .arg(rounds.to_string())
+            .processes_max(2048)
+            .arena_size(arena);
         for number in numbers {
             builder.arg(number.to_string());
         }

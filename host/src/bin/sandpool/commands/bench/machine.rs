@@ -93,8 +93,12 @@ impl Machine {
         )
     }
 
-    /// One line about what else ran meanwhile.
-    pub(super) fn load(&self) -> String {
+    /// One line about how it was measured, and what else ran meanwhile.
+    pub(super) fn method(&self, rounds: usize) -> String {
+        format!("median and spread of {rounds} rounds, after one to warm up; {}", self.load())
+    }
+
+    fn load(&self) -> String {
         let percent = self.others * 100.0;
         if self.others < BUSY {
             format!("quiet: other programs used {percent:.0} % of the processors meanwhile")
@@ -112,27 +116,39 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// The KiB of memory that nobody but this process has, and its share of all that it has.
+/// A process's memory, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Memory {
+    /// What nobody else has.
     pub(super) private_kib: f64,
+    /// The same, and its share of what others have as well.
     pub(super) share_kib: f64,
+    /// What the kernel has to know where it is, which no share of it says.
+    pub(super) tables_kib: f64,
 }
 
 pub(super) fn memory(pid: u32) -> anyhow::Result<Memory> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    from_rollup(&text).ok_or_else(|| anyhow!("cannot understand {path}"))
+    let read = |file: &str| {
+        let path = format!("/proc/{pid}/{file}");
+        fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+    };
+    let found = from_proc(&read("smaps_rollup")?, &read("status")?);
+    found.ok_or_else(|| anyhow!("cannot understand what the kernel says of the memory of process {pid}"))
 }
 
-/// proc_pid_smaps(5).
-fn from_rollup(text: &str) -> Option<Memory> {
-    let field = |name: &str| -> Option<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix(" kB")?.parse().ok()
-    };
-    let private = ["Private_Clean", "Private_Dirty", "Private_Hugetlb"].map(field);
-    Some(Memory { private_kib: private.into_iter().sum::<Option<f64>>()?, share_kib: field("Pss")? })
+/// From proc_pid_smaps(5) and proc_pid_status(5).
+fn from_proc(rollup: &str, status: &str) -> Option<Memory> {
+    let private = ["Private_Clean", "Private_Dirty", "Private_Hugetlb"].map(|name| kib(rollup, name));
+    Some(Memory {
+        private_kib: private.into_iter().sum::<Option<f64>>()?,
+        share_kib: kib(rollup, "Pss")?,
+        tables_kib: kib(status, "VmPTE")?,
+    })
+}
+
+fn kib(text: &str, name: &str) -> Option<f64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -149,7 +165,8 @@ mod tests {
     fn memory_is_read_from_a_rollup() {
         let text = "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss: 900 kB\nPss:  300 kB\nPss_Dirty: 1 kB\n\
                     Private_Clean: 8 kB\nPrivate_Dirty:  112 kB\nPrivate_Hugetlb: 0 kB\n";
-        assert_eq!(from_rollup(text), Some(Memory { private_kib: 120.0, share_kib: 300.0 }));
-        assert_eq!(from_rollup("Pss: 1 kB\n"), None);
+        let memory = Memory { private_kib: 120.0, share_kib: 300.0, tables_kib: 44.0 };
+        assert_eq!(from_proc(text, "VmLib: 1 kB\nVmPTE:\t      44 kB\n"), Some(memory));
+        assert_eq!(from_proc("Pss: 1 kB\n", "VmPTE: 1 kB\n"), None);
     }
 }

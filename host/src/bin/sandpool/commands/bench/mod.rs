@@ -1,25 +1,29 @@
 //! `sandpool bench`: how fast Sandpool is on this machine.
 //!
 //! ```text
-//!  keys     what is measured, how, and what it has to reach
+//!  keys     what is measured, how, and what it has to reach; scaling: what costs grow with
 //!    │
 //!  lab      runs the guest `host/benches/guests`, which measures itself; pools, which are measured here
 //!    │
 //!  figures  the rounds of one measurement: median, spread, verdict
 //!    │
-//!  table, machine   what a person reads
+//!  table, scaling, chart, machine   what a person reads
 //! ```
 
+mod chart;
 mod figures;
 mod keys;
 mod lab;
 mod machine;
+mod scaling;
 mod sha256;
 mod table;
 
+use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sandpool::{Error, ExitCode};
 
@@ -27,6 +31,7 @@ use self::figures::Figures;
 use self::keys::{BENCHES, Bench};
 use self::lab::Lab;
 use self::machine::Watch;
+use self::scaling::CURVES;
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -39,6 +44,9 @@ Examples:
 
   sandpool bench --json > figures.json
       One flat object: each figure's name and its median
+
+  sandpool bench --scaling --svg growth.svg
+      How costs grow, with processes, producers, sizes, workers, and what is in the arena; a table, and a chart
 
   sandpool bench --list
       What is measured, in which unit, and what it has to reach";
@@ -71,6 +79,14 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: Option<u16>,
 
+    /// Measure instead how costs grow
+    #[arg(long, conflicts_with = "markdown")]
+    scaling: bool,
+
+    /// Draw a chart of it as well
+    #[arg(long, value_name = "FILE", requires = "scaling")]
+    svg: Option<PathBuf>,
+
     /// List what is measured, and measure nothing
     #[arg(long)]
     list: bool,
@@ -81,14 +97,16 @@ pub(crate) struct BenchArgs {
 }
 
 pub(crate) fn run(args: BenchArgs) -> anyhow::Result<u8> {
-    let chosen = chosen(&args.filter)?;
+    if args.scaling { scaling(&args) } else { bench(&args) }
+}
+
+fn bench(args: &BenchArgs) -> anyhow::Result<u8> {
+    let chosen = chosen(BENCHES, |bench| bench.key, &args.filter)?;
     if args.list {
         text::print(&table::list(&chosen))?;
         return Ok(ExitCode::Success.code());
     }
-    let progress = Progress::new(chosen.len());
-    let rounds = args.rounds.map_or(if args.quick { 3 } else { 7 }, usize::from);
-    let lab = Lab::new(args.guests.as_deref(), rounds, args.quick, &progress.bar)?;
+    let (lab, progress) = start(args, chosen.len())?;
     let watch = Watch::start();
     let mut measured = Vec::new();
     for bench in chosen {
@@ -100,35 +118,71 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<u8> {
     let shown = if args.json {
         figures::json(measured.iter().map(|(bench, figures)| (bench.key.to_owned(), figures.median())))
     } else if args.markdown {
-        table::markdown(&measured, &machine, rounds)
+        table::markdown(&measured, &machine, lab.rounds())
     } else {
-        table::plain(&measured, &machine, rounds)
+        table::plain(&measured, &machine, lab.rounds())
     };
     text::print(&shown)?;
     Ok(ExitCode::Success.code())
+}
+
+fn scaling(args: &BenchArgs) -> anyhow::Result<u8> {
+    let chosen = chosen(CURVES, |curve| curve.key, &args.filter)?;
+    if args.list {
+        text::print(&scaling::list(&chosen))?;
+        return Ok(ExitCode::Success.code());
+    }
+    let (lab, progress) = start(args, chosen.iter().map(|curve| (curve.points)().len()).sum())?;
+    let watch = Watch::start();
+    let mut measured = Vec::new();
+    for curve in chosen {
+        let mut points = Vec::new();
+        for point in (curve.points)() {
+            progress.next(&format!("{}, {}: {}", curve.key, curve.grows, (curve.label)(point)));
+            points.push((point, (curve.measure)(&lab, point)?));
+        }
+        measured.push((curve, points));
+    }
+    progress.bar.finish_and_clear();
+    let machine = watch.finish();
+    let shown = if args.json {
+        figures::json(scaling::flat(&measured))
+    } else {
+        scaling::plain(&measured, &machine, lab.rounds())
+    };
+    text::print(&shown)?;
+    if let Some(path) = &args.svg {
+        let drawn = chart::draw(&measured, &machine);
+        fs::write(path, drawn).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(ExitCode::Success.code())
+}
+
+fn start(args: &BenchArgs, steps: usize) -> anyhow::Result<(Lab, Progress)> {
+    let progress = Progress::new(steps);
+    let rounds = args.rounds.map_or(if args.quick { 3 } else { 7 }, usize::from);
+    Ok((Lab::new(args.guests.as_deref(), rounds, args.quick, &progress.bar)?, progress))
 }
 
 /// What was measured.
 type Measured = (&'static Bench, Figures);
 
 /// What the filters leave: all that have one of them in their names, unless it is the whole name of one.
-fn chosen(filters: &[String]) -> anyhow::Result<Vec<&'static Bench>> {
-    let named = |filter: &String, bench: &Bench| {
-        if BENCHES.iter().any(|bench| bench.key == *filter) {
-            bench.key == *filter
+fn chosen<T>(all: &'static [T], key: fn(&T) -> &str, filters: &[String]) -> anyhow::Result<Vec<&'static T>> {
+    let is_named = |filter: &String, one: &T| {
+        if all.iter().any(|one| key(one) == filter) {
+            key(one) == filter
         } else {
-            bench.key.contains(filter.as_str())
+            key(one).contains(filter.as_str())
         }
     };
     for filter in filters {
-        if !BENCHES.iter().any(|bench| named(filter, bench)) {
-            return Err(unknown(filter, BENCHES.iter().map(|bench| bench.key)).into());
+        if !all.iter().any(|one| is_named(filter, one)) {
+            return Err(unknown(filter, all.iter().map(key)).into());
         }
     }
-    let chosen = BENCHES
-        .iter()
-        .filter(|bench| filters.is_empty() || filters.iter().any(|filter| named(filter, bench)));
-    Ok(chosen.collect())
+    let is_chosen = |one: &&T| filters.is_empty() || filters.iter().any(|filter| is_named(filter, one));
+    Ok(all.iter().filter(is_chosen).collect())
 }
 
 /// Names the nearest of what there is.
@@ -175,7 +229,7 @@ mod tests {
 
     fn keys(filters: &[&str]) -> Vec<&'static str> {
         let filters: Vec<_> = filters.iter().map(|&filter| filter.to_owned()).collect();
-        chosen(&filters).unwrap().iter().map(|bench| bench.key).collect()
+        chosen(BENCHES, |bench| bench.key, &filters).unwrap().iter().map(|bench| bench.key).collect()
     }
 
     #[test]
@@ -188,7 +242,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_told_the_nearest() {
-        let error = chosen(&["qeue_small".to_owned()]).map(|_| ()).unwrap_err();
+        let error = chosen(BENCHES, |bench| bench.key, &["qeue_small".to_owned()]).map(|_| ()).unwrap_err();
         let error = error.downcast::<Error>().unwrap();
         assert!(error.hint().unwrap().contains("queue_small_us_per_msg"), "{error:?}");
     }

@@ -24,7 +24,7 @@ pub(super) fn plain(measured: &[Measured], machine: &Machine, rounds: usize) -> 
     format!(
         "{}\n{}\n\n{}{}",
         machine.describe(),
-        method(machine, rounds),
+        machine.method(rounds),
         text::columns("", &rows),
         remarks(measured)
     )
@@ -32,7 +32,7 @@ pub(super) fn plain(measured: &[Measured], machine: &Machine, rounds: usize) -> 
 
 pub(super) fn markdown(measured: &[Measured], machine: &Machine, rounds: usize) -> String {
     let line = |cells: [String; 6]| format!("| {} |\n", cells.join(" | "));
-    let mut out = format!("{}; {}.\n\n", machine.describe(), method(machine, rounds));
+    let mut out = format!("{}; {}.\n\n", machine.describe(), machine.method(rounds));
     out.push_str(&line(HEAD.map(str::to_owned)));
     out.push_str("| --- | ---: | ---: | --- | --- | --- |\n");
     out.extend(measured.iter().map(|measured| {
@@ -44,10 +44,6 @@ pub(super) fn markdown(measured: &[Measured], machine: &Machine, rounds: usize) 
     }));
     out.push_str(&remarks(measured));
     out
-}
-
-fn method(machine: &Machine, rounds: usize) -> String {
-    format!("median and spread of {rounds} rounds, after one to warm up; {}", machine.load())
 }
 
 fn row((bench, figures): &Measured) -> [String; 6] {
