@@ -150,7 +150,7 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let plan = plan(&start.config, &module);
-    let Policy::Guest(Grants { fork: jail_grants_fork, .. }) = plan.policy;
+    let jail_grants_fork = matches!(plan.policy, Policy::Guest(Grants { fork: true, .. }));
     let jail = jail::prepare(&plan).context("cannot prepare the jail")?;
     let report = jail.report(namespaces);
     if !report.lacks(&start.config.jail.require).is_empty() {
