@@ -27,7 +27,7 @@ mod check;
 pub(crate) mod compiler;
 pub(crate) mod config;
 mod inspect;
-mod known;
+pub(crate) mod known;
 mod module;
 pub(crate) mod trap;
 

@@ -36,7 +36,10 @@ fn main() -> Outcome {
         "spin-on" => go_on(&|| spin(Duration::from_millis(100))),
         "print-on" => go_on(&print),
         "sleep-on" => go_on(&|| std::thread::sleep(Duration::from_millis(20))),
-        "sleep" => Ok(std::thread::sleep(Duration::from_secs(600))),
+        "sleep" => {
+            std::thread::sleep(Duration::from_secs(600));
+            Ok(())
+        }
         "open" => open(),
         "write" => write(),
         "queues" => queues(),
