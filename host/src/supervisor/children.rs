@@ -13,6 +13,7 @@ use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, FORBIDDEN, LIMITED, 
 
 use super::control::{Ended, REPORTS_MAX, Report, Role};
 use super::fork_server::{self, ForkServer};
+use super::proc::Proc;
 use super::timers::{Over, Timers};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
@@ -114,6 +115,23 @@ impl Children {
     /// Ends the run, in which every process waits for another.
     pub(crate) fn end_deadlock(&mut self) {
         self.end_by(Outcome::new(DEADLOCKED, 0));
+    }
+
+    /// Ends the run if there are more processes than the table tells of. Guests make none but those: somebody has broken
+    /// out of WebAssembly, and starts what no limit of the run counts.
+    pub(crate) fn count(&mut self, proc: &Proc) {
+        let Some(found) = proc.children() else { return };
+        let arena = &*self.image.arena;
+        // Each is in the table before it exists, and until it is reaped, which nobody does meanwhile.
+        let known = (0..arena.geometry.processes_max).filter(|index| {
+            arena.process_id(*index).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0)
+                || table::state(arena, *index)
+                    .is_ok_and(|state| matches!(state.state, State::Reserved | State::Spawning))
+        });
+        let fork_server = usize::from(matches!(self.fork_server, Spawner::Server(_)));
+        if found > known.count() + fork_server {
+            self.end_by(Outcome::new(FORBIDDEN, 0));
+        }
     }
 
     /// Ends the run, for this reason.
@@ -300,9 +318,15 @@ impl Children {
                 && server.pid == reaped.pid
             {
                 self.fork_server_ended();
-            } else if let Some(index) = self.slot_of(reaped.pid) {
-                self.record(index, &reaped);
-                self.bury(index, reaped, false);
+                continue;
+            }
+            match self.slot_of(reaped.pid) {
+                Some(index) => {
+                    self.record(index, &reaped);
+                    self.bury(index, reaped, false);
+                }
+                // See `count`.
+                None => self.end_by(Outcome::new(FORBIDDEN, 0)),
             }
         }
         let outcome = self.main_outcome?;

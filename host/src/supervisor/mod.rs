@@ -14,7 +14,8 @@
 //! | pidfd of the owner | the owner is gone | end the run |
 //! | socket of the fork server | whether a process was started | tell its parent if not: [`fork_server`] |
 //!
-//! When nothing comes for a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
+//! Now and then it counts its children: there are none but those that the process table tells of. When nothing comes for
+//! a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
 //! wakes in time to see to them: [`timers`].
 //!
 //! # Nothing is left
@@ -52,6 +53,9 @@ use crate::jail::{self, Hold, JailReport, Layer};
 use crate::process::boot::Image;
 use crate::sys::process::{exit_now, pidfd_open};
 use crate::{engine, imports};
+
+/// How often the supervisor counts its children.
+const CENSUS: Duration = Duration::from_millis(250);
 
 /// The name by which a program is told to be a supervisor (its `argv[0]`).
 pub(crate) const ARGV0: &str = "sandpool-supervisor";
@@ -125,6 +129,7 @@ struct Run {
     /// What holds the guests.
     jail: JailReport,
     children: Children,
+    proc: Proc,
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
     detector: Detector,
@@ -167,7 +172,7 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
         jail,
         jail_grants_fork,
     };
-    let detector = Detector::new(image.config.on_deadlock, proc);
+    let detector = Detector::new(image.config.on_deadlock);
     // What guests can't do once they are in the jail, or shouldn't have to do each.
     crate::process::wasi::seed_unused_generators();
     wasmtime::Engine::tls_eager_initialize();
@@ -176,7 +181,15 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
         handed_over = vec![memory, doorbell.try_clone()?];
     }
     let children = Children::start(image).context("cannot start the main guest")?;
-    Ok(Prepared::Run(Box::new(Run { jail: report, children, signals, doorbell, detector, handed_over })))
+    Ok(Prepared::Run(Box::new(Run {
+        jail: report,
+        children,
+        proc,
+        signals,
+        doorbell,
+        detector,
+        handed_over,
+    })))
 }
 
 /// What the guests of a run are held to.
@@ -210,6 +223,7 @@ impl Run {
     /// Serves the run until its last process has ended. `None` if the owner is gone and nobody wants to know.
     fn watch(&mut self, socket: &OwnedFd, owner: &OwnedFd) -> io::Result<Option<control::Ended>> {
         let mut quiet_since = Instant::now();
+        let mut counted = Instant::now();
         loop {
             let timeout = match self.children.has_unswept() {
                 true => Duration::from_millis(1),
@@ -256,10 +270,14 @@ impl Run {
             if let Some(ended) = self.children.reap() {
                 return Ok(Some(ended));
             }
+            if counted.elapsed() >= CENSUS {
+                counted = Instant::now();
+                self.children.count(&self.proc);
+            }
             // Only when nothing has happened for a while, so that there is no news still to be told.
             if quiet_since.elapsed() >= deadlock::INTERVAL && !self.children.has_unswept() {
                 quiet_since = Instant::now();
-                if self.detector.look(self.children.member()) {
+                if self.detector.look(self.children.member(), &self.proc) {
                     self.children.end_deadlock();
                 }
             }
