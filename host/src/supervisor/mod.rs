@@ -12,6 +12,7 @@
 //! | doorbell (eventfd) | a guest wants a spawn or a signal | look at the request bits |
 //! | control socket | the owner wants a stop, or is gone | end the run |
 //! | pidfd of the owner | the owner is gone | end the run |
+//! | socket of the fork server | whether a process was started | tell its parent if not: [`fork_server`] |
 //!
 //! Now and then it counts its children: there are none but those that the process table tells of. When nothing comes for
 //! a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
@@ -25,6 +26,7 @@
 pub(crate) mod children;
 pub(crate) mod control;
 pub(crate) mod deadlock;
+pub(crate) mod fork_server;
 mod proc;
 mod timers;
 
@@ -152,7 +154,9 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     let engine = engine::config::engine_with_stack(start.config.counts_fuel, stack)?;
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
-    let jail = jail::prepare(&plan(&start.config, &module)).context("cannot prepare the jail")?;
+    let plan = plan(&start.config, &module);
+    let jail_grants_fork = matches!(plan.policy, Policy::Guest(Grants { fork: true, .. }));
+    let jail = jail::prepare(&plan).context("cannot prepare the jail")?;
     let report = jail.report(namespaces);
     if !report.lacks(&start.config.jail.require).is_empty() {
         return Ok(Prepared::Unjailed(report));
@@ -166,6 +170,7 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
         supervisor_pid: nix::unistd::getpid().as_raw(),
         doorbell: doorbell.clone(),
         jail,
+        jail_grants_fork,
     };
     let detector = Detector::new(image.config.on_deadlock);
     // What guests can't do once they are in the jail, or shouldn't have to do each.
@@ -226,18 +231,17 @@ impl Run {
                 false => deadlock::INTERVAL.min(self.children.time_left() + Duration::from_millis(1)),
             };
             let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE);
-            let mut fds = [
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.doorbell.as_fd(), PollFlags::POLLIN),
-                PollFd::new(socket.as_fd(), PollFlags::POLLIN),
-                PollFd::new(owner.as_fd(), PollFlags::POLLIN),
-            ];
+            let mut fds = vec![self.signals.as_fd(), self.doorbell.as_fd(), socket.as_fd(), owner.as_fd()];
+            fds.extend(self.children.answers());
+            let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut fds, timeout) {
                 Ok(0) => {}
                 Ok(_) | Err(nix::Error::EINTR) => quiet_since = Instant::now(),
                 Err(error) => return Err(error.into()),
             }
-            let [child, rung, asked, orphaned] = fds.map(|fd| fd.any().unwrap_or(false));
+            let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false));
+            let [child, rung, asked, orphaned, answered] =
+                std::array::from_fn(|_| ready.next() == Some(true));
             if orphaned {
                 self.children.kill_all(Signal::SIGKILL);
                 return Ok(None);
@@ -254,6 +258,9 @@ impl Run {
             if rung {
                 let _ = nix::unistd::read(&*self.doorbell, &mut [0; 8]);
                 self.children.serve_requests();
+            }
+            if answered {
+                self.children.take_answers();
             }
             if child {
                 // However many have ended, the signal is pending once.
