@@ -11,24 +11,18 @@
     reason = "a panic is the finding"
 )]
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use sandpool_abi::{Import, ValueType};
 use wasmtime::{Engine, InstancePre, Store, Val};
 
-use crate::Limits;
+use crate::alone::Alone;
 use crate::imports;
-use crate::ipc::arena::{Arena, Geometry, Member, Patience};
-use crate::ipc::process_table::{self as table, Register};
+use crate::ipc::arena::Geometry;
+use crate::ipc::process_table::Register;
 use crate::ipc::{message, object};
-use crate::process::mappings::Mappings;
-use crate::process::stdio::Stdio;
-use crate::process::{Guest, Held, MemoryLimit, Process, wasi};
-use crate::supervisor::control::{OnDeadlock, Role, RunConfig};
+use crate::process::{Guest, Held};
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;
@@ -89,46 +83,9 @@ const OFTEN: [(&str, &str); 22] = [
 pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let mut input = Input(data);
     // One process only: a fork or spawn is refused after all that it looks at, and nothing waits for a supervisor.
-    let geometry = Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 };
-    let (_, arena) = Arena::create(geometry).expect("an arena");
-    let arena = Arc::new(arena);
-    let (index, handle) = table::reserve(&arena, None, b"MainProcess", 0).expect("a slot");
-    let member = Member { arena: arena.clone(), index, patience: Patience::Brief };
-    let stdio = Stdio::new(&member, false, &Limits::default());
-    let config = RunConfig {
-        role: Role::Program,
-        args: Vec::new(),
-        env: Vec::new(),
-        dirs: Vec::new(),
-        limits: Limits { processes_max: 1, objects_max: 8, arena_size: 0, ..Limits::default() },
-        on_deadlock: OnDeadlock::Kill,
-        forks_tasks: false,
-        jail: crate::jail::Settings::default(),
-    };
-    let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
-    let process = Process {
-        member: member.clone(),
-        handle,
-        parent: None,
-        identity: Vec::new(),
-        started: 0,
-        supervisor_pid: 0,
-        doorbell: Arc::new(OwnedFd::from(doorbell)),
-        stdio: stdio.clone(),
-        holds: HashMap::new(),
-        held: None,
-        entry: None,
-        waited: Vec::new(),
-        task: None,
-    };
-    let guest = Guest {
-        wasi: wasi::context(&config, &stdio).expect("a context"),
-        memory: None,
-        memory_limit: MemoryLimit { bytes: u64::MAX, mapped: 0, was_hit: false },
-        limits: config.limits.clone(),
-        mappings: Mappings::default(),
-        process,
-    };
+    let alone = Alone::new(Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 });
+    let (arena, member, handle) = (alone.member.arena.clone(), alone.member.clone(), alone.handle);
+    let guest = alone.guest();
     let mut store = Store::new(CALLER.module().engine(), guest);
     let instance = CALLER.instantiate(&mut store).expect("an instance");
     let memory = instance.get_memory(&mut store, "memory").expect("a memory");
