@@ -12,6 +12,9 @@ TOOLS := $(CARGO_TARGET_DIR)/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= imports arena control limits modules records
+CHAOS ?= 20
+SOAK ?= 1000000
 # Where the other revision of a comparison is.
 BENCH_BASE := $(CARGO_TARGET_DIR)/bench-base
 # What the fuzzer finds; the corpus in the repository is read only.
@@ -27,7 +30,7 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny fuzz bench bench-base bench-compare bench-inner clean
+.PHONY: help cargo setup guests demo test lint lint-deny chaos soak fuzz bench bench-base bench-compare bench-inner clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,14 +84,25 @@ lint-deny: cargo
 		then cargo deny --log-level error check advisories; \
 		else echo 'skipped: the database of security advisories cannot be reached' >&2; fi
 
-fuzz: setup ## call the imports with arbitrary arguments for FUZZ_SECONDS (60), guided by coverage
+chaos: guests ## kill, stop and starve processes at random, CHAOS times (20) as long as `make test` does
+	SANDPOOL_CHAOS_KILLS=$$((5000 * $(CHAOS))) SANDPOOL_CHAOS_OPERATIONS=$$((20000 * $(CHAOS))) \
+		SANDPOOL_CHAOS_ROUNDS=$$((10 * $(CHAOS))) SANDPOOL_DAMAGE_CASES=$$((3000 * $(CHAOS))) SANDPOOL_TEST_DEADLINE=$$((120 * $(CHAOS))) \
+		sh -c 'cargo test --release --locked -p sandpool-tests -- --nocapture --test-threads 1 chaos:: && \
+		cargo test --release --locked -p sandpool --lib -- --nocapture damage_tests'
+
+soak: guests ## do SOAK (a million) tasks and processes, and print what memory and descriptors the supervisor has
+	SANDPOOL_SOAK_TASKS=$(SOAK) SANDPOOL_SOAK_PROCESSES=$(SOAK) SANDPOOL_TEST_DEADLINE=86400 \
+		cargo test --release --locked -p sandpool-tests -- --nocapture --test-threads 1 soak::
+
+fuzz: setup ## give arbitrary bytes to FUZZ_TARGETS (all), FUZZ_SECONDS (60) each, guided by coverage
 	@PATH="$(TOOLS)/bin:$$PATH"; cargo fuzz --version >/dev/null 2>&1 || { \
 		echo 'Installing cargo-fuzz $(CARGO_FUZZ_VERSION) in target/tools (a minute or two)' >&2; \
 		env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ_VERSION); }
 	@# Coverage needs options of the compiler that are not stable yet.
-	@mkdir -p $(FUZZ_CORPUS)
-	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz \
-		cargo fuzz run --fuzz-dir tests/fuzz imports $(FUZZ_CORPUS) tests/fuzz/corpus/imports -- -max_total_time=$(FUZZ_SECONDS)
+	@for target in $(FUZZ_TARGETS); do mkdir -p "$(FUZZ_CORPUS)/$$target" && \
+		PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz \
+		cargo fuzz run --fuzz-dir tests/fuzz "$$target" "$(FUZZ_CORPUS)/$$target" "tests/fuzz/corpus/$$target" \
+		-- -max_total_time=$(FUZZ_SECONDS) || exit; done
 
 bench: setup ## measure how fast Sandpool is, also beside CPython, C and threads (QUICK=1: roughly)
 	@$(SANDPOOL) bench $(if $(QUICK),--quick)

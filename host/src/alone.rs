@@ -42,6 +42,7 @@ impl Alone {
             env: Vec::new(),
             dirs: Vec::new(),
             limits: Limits { processes_max, objects_max, arena_size: 0, ..Limits::default() },
+            counts_fuel: false,
             on_deadlock: OnDeadlock::Kill,
             forks_tasks: false,
             jail: crate::jail::Settings::default(),
@@ -66,7 +67,7 @@ impl Alone {
         Guest {
             wasi: wasi::context(&config, &stdio).expect("a context"),
             memory: None,
-            memory_limit: MemoryLimit { bytes: u64::MAX, mapped: 0, was_hit: false },
+            memory_limit: MemoryLimit::new(u64::MAX),
             limits: config.limits,
             mappings: Mappings::default(),
             process,

@@ -1,9 +1,5 @@
-//! The import layer under arbitrary calls, for the fuzz target and for a short run of it in the tests.
-//!
-//! The input is a sequence of calls: which import, and for each argument how it is made. A module that exports one
-//! function for each import passes them on, so that the calls come from wasm as a guest's do. Nothing a guest passes
-//! may make the host panic or lose anything: in the end, when all that the process holds is given back, the arena is
-//! empty.
+//! What takes bytes that nobody trusts, under arbitrary ones: for the fuzz targets, and for a short run of each in the
+//! tests. A panic is a finding, and so is what never ends.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,17 +8,24 @@
 )]
 
 use std::fmt::Write as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::LazyLock;
 
 use sandpool_abi::{Import, ValueType};
 use wasmtime::{Engine, InstancePre, Store, Val};
 
 use crate::alone::Alone;
+use crate::codec;
+use crate::engine::known::{self, Function};
 use crate::imports;
 use crate::ipc::arena::Geometry;
 use crate::ipc::process_table::Register;
 use crate::ipc::{message, object};
+use crate::limits::LimitKey;
+use crate::pool::wire;
 use crate::process::{Guest, Held};
+use crate::supervisor::control::{self, RunConfig};
+use crate::{Inspection, Limits};
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;
@@ -75,7 +78,11 @@ const OFTEN: [(&str, &str); 22] = [
     ("sandpool_sync", "condition_notify"),
 ];
 
-/// Makes the calls that `data` says, and returns the imports that succeeded: module and name.
+/// The import layer: makes the calls that `data` says, and returns the imports that succeeded: module and name.
+///
+/// The input is a sequence of calls: which import, and for each argument how it is made. A module that exports one
+/// function for each import passes them on, so that the calls come from wasm as a guest's do. Nothing a guest passes
+/// may make the host lose anything: in the end, when all that the process holds is given back, the arena is empty.
 ///
 /// # Panics
 ///
@@ -165,6 +172,90 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     succeeded
 }
 
+/// The arena: damages one as `data` says, uses it, and sweeps up in it.
+pub fn arena(data: &[u8]) {
+    crate::ipc::damage_tests::case(data, 1);
+}
+
+/// A configuration file. What is accepted can be shown, and is the same when it is read again.
+///
+/// # Panics
+///
+/// If it isn't.
+pub fn limits(data: &[u8]) -> bool {
+    let Some(limits) = std::str::from_utf8(data).ok().and_then(|text| Limits::from_toml(text).ok()) else {
+        return false;
+    };
+    let shown: String = LimitKey::ALL
+        .iter()
+        .map(|key| format!("limits.{} = '{}'\n", key.name, limits.get(key.name).expect("a limit")))
+        .collect();
+    let again = Limits::from_toml(&shown).expect("what was shown");
+    assert_eq!(again, limits, "{shown}");
+    true
+}
+
+/// The control protocol, and results of tasks: messages of any bytes, in either direction. What is accepted is encoded
+/// as what means the same. Returns whether it was.
+///
+/// # Panics
+///
+/// If it isn't the same.
+pub fn control(data: &[u8]) -> bool {
+    fn stays<T: serde::Serialize + serde::de::DeserializeOwned>(bytes: &[u8]) -> bool {
+        let Ok(message) = codec::decode::<T>(bytes) else { return false };
+        let encoded = codec::encode(&message).expect("what was decoded");
+        let again = codec::decode_all::<T>(&encoded).expect("what was encoded");
+        assert_eq!(codec::encode(&again).expect("what was decoded"), encoded);
+        true
+    }
+    let Some((kind, bytes)) = data.split_first() else { return false };
+    match kind % 6 {
+        0 => stays::<RunConfig>(bytes),
+        1 => stays::<control::Reply>(bytes),
+        2 => stays::<control::Request>(bytes),
+        3 => stays::<wire::Setup>(bytes),
+        // What applications have of tasks.
+        4 => stays::<Vec<(String, Option<Vec<u8>>, u128)>>(bytes),
+        _ => {
+            let (ours, theirs) = control::pair().expect("two sockets");
+            let bytes = bytes.get(..60_000).unwrap_or(bytes);
+            if bytes.is_empty() {
+                return false;
+            }
+            nix::sys::socket::send(theirs.as_raw_fd(), bytes, nix::sys::socket::MsgFlags::empty())
+                .expect("room");
+            control::receive_message::<control::Reply>(ours.as_fd()).is_ok()
+        }
+    }
+}
+
+/// What lies in the queues of a pool: tasks and results. What is accepted is the same when it is written again.
+///
+/// # Panics
+///
+/// If it isn't.
+pub fn records(data: &[u8]) -> bool {
+    let mut bytes = Vec::new();
+    let task = wire::TaskRecord::decode(data);
+    if let Some(record) = task {
+        record.encode(&mut bytes);
+        assert_eq!(wire::TaskRecord::decode(&bytes), Some(record));
+    }
+    let result = wire::ResultRecord::decode(data);
+    if let Some(record) = result {
+        record.encode(&mut bytes);
+        assert_eq!(bytes, data);
+    }
+    task.is_some() || result.is_some()
+}
+
+/// A module, as far as it is read without being compiled. Returns whether it is one.
+pub fn module(data: &[u8]) -> bool {
+    static KNOWN: LazyLock<Vec<Function>> = LazyLock::new(|| known::functions().expect("the imports"));
+    Inspection::of_wasm(&KNOWN, data).is_ok()
+}
+
 /// What is left of the input.
 struct Input<'a>(&'a [u8]);
 
@@ -206,13 +297,111 @@ impl Input<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    /// So many inputs, the same ones each time.
+    fn random(count: usize, len: usize) -> impl Iterator<Item = Vec<u8>> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        std::iter::repeat_with(move || {
+            let byte = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            };
+            std::iter::repeat_with(byte).take(len).collect()
+        })
+        .take(count)
+    }
+
+    /// The inputs that a fuzz target starts from.
+    fn corpus(target: &str) -> Vec<Vec<u8>> {
+        let folder = format!("{}/../tests/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+        let seeds: Vec<_> = fs::read_dir(folder)
+            .expect("a corpus")
+            .map(|seed| fs::read(seed.expect("a seed").path()).expect("bytes"))
+            .collect();
+        assert!(!seeds.is_empty(), "{target} has no seeds");
+        seeds
+    }
+
+    /// Runs a target for each seed, and for what comes of it when some bytes of it are others. Most seeds are to be
+    /// accepted: messages of the control protocol change with the program, of which both ends are the same.
+    fn seeds_and_what_comes_of_them(name: &str, target: fn(&[u8]) -> bool, rounds: usize) {
+        let seeds = corpus(name);
+        let accepted = seeds.iter().filter(|seed| target(seed)).count();
+        assert!(accepted * 2 > seeds.len(), "of {} seeds of {name}, {accepted} are accepted", seeds.len());
+        for seed in seeds {
+            for changes in random(rounds, 12) {
+                let mut input = seed.clone();
+                for change in changes.as_chunks::<3>().0.iter().take(usize::from(changes[0] % 4) + 1) {
+                    let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % input.len();
+                    match change[2] {
+                        0..16 => drop(input.remove(at)),
+                        16..32 => input.insert(at, changes[1]),
+                        32..40 => input.truncate(at + 1),
+                        // The bytes that begin a long number.
+                        40..56 => input[at] = 251 + changes[2] % 5,
+                        other => input[at] = other,
+                    }
+                    if input.is_empty() {
+                        break;
+                    }
+                }
+                target(&input);
+            }
+        }
+    }
+
+    #[test]
+    fn any_configuration_is_answered() {
+        seeds_and_what_comes_of_them("limits", super::limits, 3000);
+        for input in random(1000, 100) {
+            super::limits(&input);
+        }
+    }
+
+    #[test]
+    fn any_message_is_answered() {
+        seeds_and_what_comes_of_them("control", super::control, 5000);
+        for input in random(20_000, 60) {
+            super::control(&input);
+        }
+    }
+
+    #[test]
+    fn any_record_is_answered() {
+        seeds_and_what_comes_of_them("records", super::records, 5000);
+        for input in random(20_000, 40) {
+            super::records(&input);
+        }
+    }
+
+    #[test]
+    fn any_module_is_answered() {
+        seeds_and_what_comes_of_them("modules", super::module, 60);
+        for input in random(1000, 200) {
+            super::module(&input);
+            super::module(&[b"\0asm\x01\0\0\0", &input[..]].concat());
+        }
+    }
+
+    #[test]
+    fn any_damage_that_bytes_ask_for_is_borne() {
+        for seed in corpus("arena") {
+            super::arena(&seed);
+        }
+        for input in random(300, 800) {
+            super::arena(&input);
+        }
+    }
+
     /// The sequences that the fuzz target starts from do what they are meant to.
     #[test]
     fn the_corpus_is_answered() {
-        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus/imports");
         let mut succeeded = std::collections::BTreeSet::new();
-        for seed in std::fs::read_dir(corpus).expect("a corpus") {
-            succeeded.extend(super::imports(&std::fs::read(seed.expect("a seed").path()).expect("bytes")));
+        for seed in corpus("imports") {
+            succeeded.extend(super::imports(&seed));
         }
         for called in super::OFTEN {
             assert!(succeeded.contains(&called), "{called:?} never succeeded");
@@ -222,17 +411,8 @@ mod tests {
     /// The fuzz target for a short while, with the same sequences each time.
     #[test]
     fn any_calls_of_a_guest_are_answered() {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut succeeded = std::collections::BTreeSet::new();
-        for _ in 0..20_000 {
-            let data: Vec<u8> = std::iter::repeat_with(|| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 32) as u8
-            })
-            .take(600)
-            .collect();
+        for data in random(20_000, 600) {
             succeeded.extend(super::imports(&data));
         }
         // It isn't errors only that were seen. Some need another process; and what returns a count is no status.

@@ -60,6 +60,11 @@ pub struct Limits {
     pub run_cpu_time: Option<Duration>,
     /// Time that a run may take.
     pub run_wall_time: Option<Duration>,
+    /// Units of work that a process may do, one for each instruction or so: the same wherever and whenever it runs, so that
+    /// it ends at the same place. It needs a module that
+    /// [counts](crate::ModuleBuilder::count_fuel). A forked process has what its parent had left, a spawned one all of it; of a
+    /// pool, each task.
+    pub fuel: Option<u64>,
     /// Bytes that a process may write to stdout and stderr.
     pub stdio_max: Option<u64>,
     /// Bytes that all processes of a run may write to stdout and stderr together.
@@ -83,6 +88,7 @@ impl Default for Limits {
             wall_time: None,
             run_cpu_time: None,
             run_wall_time: None,
+            fuel: None,
             stdio_max: None,
             run_stdio_max: None,
             file_size_max: None,
@@ -180,6 +186,12 @@ impl LimitKey {
             value: "TIME",
             help: "How long the run may take",
             field: |limits| Field::MaybeTime(&mut limits.run_wall_time),
+        },
+        Self {
+            name: "fuel",
+            value: "N",
+            help: "How much work each process may do, an instruction being one or so: for ends that can be repeated",
+            field: |limits| Field::MaybeCount(&mut limits.fuel),
         },
         Self {
             name: "stdio-max",

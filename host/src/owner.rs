@@ -101,6 +101,7 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         env: Vec::new(),
         dirs: Vec::new(),
         limits: Limits::default(),
+        counts_fuel: false,
         on_deadlock: OnDeadlock::Kill,
         forks_tasks: false,
         jail: jail::Settings::default(),
@@ -182,6 +183,13 @@ impl Supervisor {
     ) -> Result<(Self, Vec<OwnedFd>)> {
         let program = executable()?;
         check(config)?;
+        if config.limits.fuel.is_some() && !module.counts_fuel() {
+            return Err(Error::Invalid {
+                what: format!("{} does not count fuel", module.name()),
+                hint: Some("load it with Module::builder().count_fuel(true)".to_owned()),
+            });
+        }
+        config.counts_fuel = module.counts_fuel();
         let os = |what| move |source| Error::Os { what, source };
         let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
         let child = Command::new(program)

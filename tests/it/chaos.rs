@@ -1,4 +1,5 @@
-//! SIGKILL at random, thousands of times, of processes that put into queues and get from them.
+//! SIGKILL, SIGSTOP and full disks at random. First SIGKILL, thousands of times, of processes that put into queues and get
+//! from them.
 //!
 //! The kernel kills at any instruction, so this is no model of what can happen but the thing itself. What must hold:
 //! nobody else is blocked, no item is damaged, doubled or out of order, none is lost but what was in the hands of those
@@ -6,13 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::procfs;
-use crate::support::{Random, Run, deadline, guest, run};
+use crate::procfs::{self, Pid};
+use crate::support::{Random, Run, deadline, finish, guest, run, sandpool};
 
 /// Queue, producer and number of an item.
 type Item = (u64, u64, u64);
@@ -168,4 +171,127 @@ fn workers_are_killed_in_the_midst_of_everything() {
     eprintln!("seed {seed}:\n{}", ended.stdout);
     assert!(done >= operations.parse().unwrap() && items > done / 20, "too little to find anything\n{ended}");
     assert!(kills > done / 2_000, "too few kills to find anything\n{ended}");
+}
+
+fn rounds() -> u64 {
+    std::env::var("SANDPOOL_CHAOS_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap())
+}
+
+/// One of them, by chance.
+fn any(of: &[Pid], random: &mut Random) -> Option<Pid> {
+    of.get(usize::try_from(random.below(of.len().max(1) as u64)).unwrap()).copied()
+}
+
+/// Whoever is stopped for a while, all come to the right end, and nobody takes it for a deadlock.
+#[test]
+fn processes_are_stopped_and_go_on() {
+    let mut random = Random::new();
+    let mut stops = 0;
+    for _ in 0..rounds() {
+        let run = Run::start(run(guest("hostile")).args(["--", "beside", "nothing"]));
+        while procfs::parent(run.embedder()).is_some() {
+            // Also the embedder and the supervisor.
+            let Some(pid) = any(&run.processes(), &mut random) else { break };
+            let is_of_the_run = |pid| run.processes().contains(&pid);
+            if procfs::kill(pid, Signal::SIGSTOP, is_of_the_run) {
+                stops += 1;
+                random.pause(Duration::from_millis(8));
+                procfs::kill(pid, Signal::SIGCONT, |_| true);
+            }
+            random.pause(Duration::from_millis(4));
+        }
+        let ended = run.finish().expect_code(0);
+        assert_eq!(ended.all("ok: "), ["3000 items went there and back"], "{ended}");
+    }
+    eprintln!("stopped {stops} times");
+    assert!(stops >= rounds(), "{stops} times are too few to find anything");
+}
+
+/// `sandpool map` of `count` numbers, from `in` to an output, in a folder that is also where temporary files go.
+fn map(folder: &Path, count: u64, output: &str) -> Command {
+    fs::write(folder.join("in"), (0..count).map(|number| format!("{number}\n")).collect::<String>()).unwrap();
+    fs::create_dir_all(folder.join("tmp")).unwrap();
+    let mut command = sandpool();
+    command.args(["map", "--task", "identity"]).arg(guest("tasks"));
+    command.args(["--input", "in", "--output", output, "--resume", "--retries", "1000", "--unordered"]);
+    command.current_dir(folder).env("TMPDIR", folder.join("tmp"));
+    command
+}
+
+/// Each record is there, and once.
+#[track_caller]
+fn expect_all(folder: &Path, count: u64) {
+    let out = fs::read_to_string(folder.join("out")).unwrap();
+    let mut out: Vec<u64> = out.lines().map(|line| line.parse().unwrap()).collect();
+    out.sort_unstable();
+    assert!(out.into_iter().eq(0..count), "of {count} records some are missing, or there twice");
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["in", "out", "tmp"], "something is left");
+    assert_eq!(fs::read_dir(folder.join("tmp")).unwrap().count(), 0, "a temporary file is left");
+}
+
+/// Embedder, supervisor and workers are killed at random, again and again. Whatever was accepted is done once.
+#[test]
+fn a_map_whose_processes_are_killed_leaves_no_record_out_and_does_none_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = Random::new();
+    let count = 40_000 * rounds();
+    let mut ways = BTreeMap::new();
+    let mut command = map(folder.path(), count, "out");
+    let shared = || fs::read_dir("/dev/shm").map_or(0, Iterator::count);
+    let before = shared();
+    loop {
+        let run = Run::start(&mut command);
+        random.pause(Duration::from_millis(200));
+        while let Some(pid) = any(&run.processes(), &mut random) {
+            // Rarely so early that nothing is done.
+            if procfs::kill(pid, Signal::SIGKILL, |pid| run.processes().contains(&pid)) {
+                random.pause(Duration::from_millis(100));
+            }
+        }
+        let ended = run.finish();
+        *ways.entry((ended.status.code(), ended.status.signal())).or_insert(0_u64) += 1;
+        match ended.status.code() {
+            Some(0) => break,
+            // Killed itself, or lost its supervisor.
+            None | Some(123) => {}
+            Some(_) => panic!("{ended}"),
+        }
+    }
+    eprintln!("ended (code, signal) so often: {ways:?}");
+    assert!(ways.values().sum::<u64>() > 1, "nothing was killed");
+    expect_all(folder.path(), count);
+    assert_eq!(shared(), before, "shared memory is left");
+}
+
+/// A disk with room for a part of the output. What fits is kept, and when there is room, the rest is done.
+#[test]
+fn a_full_disk_ends_a_map_which_can_be_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let count = 200_000;
+    fs::create_dir(folder.path().join("disk")).unwrap();
+    let map = map(folder.path(), count, "disk/out");
+    // A small file system, which only these processes see.
+    let script = r#"mount -t tmpfs -o size=256k none disk || exit
+        "$@"; echo "full: $?"
+        mount -o remount,size=64m disk && "$@"; echo "with room: $?"
+        mv disk/out out; echo "left: $(ls disk)"; umount disk; rmdir disk"#;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    command.arg(map.get_program()).args(map.get_args()).current_dir(folder.path());
+    for (name, value) in map.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let ended = finish(&mut command).expect_code(0);
+    assert!(
+        ended.stderr.contains("No space left on device") && !ended.stderr.contains("panicked"),
+        "{ended}"
+    );
+    assert_ne!(ended.all("full: "), ["0"], "{ended}");
+    assert_eq!((ended.all("with room: "), ended.all("left: ")), (vec!["0"], vec![""]), "{ended}");
+    expect_all(folder.path(), count);
 }

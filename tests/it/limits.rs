@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandpool::{Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolEnd, Run};
 
-use crate::support::{Ended, finish, guest, load, load_text, run, sandpool};
+use crate::support::{Ended, finish, guest, load, load_text, run, sandpool, sandpool_bin};
 
 /// `sandpool run` of the guest, with these limits.
 fn limited(limits: &[&str], what: &[&str]) -> Ended {
@@ -104,6 +104,67 @@ fn too_many_items_make_a_queue_full() {
 }
 
 #[test]
+fn too_many_open_files_are_refused() {
+    for n in [3, 40] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = format!("{}:/rw", folder.path().display());
+        let ended = limited(&["--dir", &dir, "--open-files-max", &n.to_string()], &["open"]).expect_code(0);
+        let mut lines = ended.stdout.lines();
+        // One more is for listing directories.
+        assert!(lines.next().unwrap().starts_with(&format!("refused after {}: ", n + 1)), "{ended}");
+        assert_eq!(lines.next(), Some("and one in place of another"));
+    }
+}
+
+#[test]
+fn what_would_make_a_file_too_large_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = format!("{}:/rw", folder.path().display());
+    let ended = limited(&["--dir", &dir, "--file-size-max", "64KiB"], &["write"]).expect_code(0);
+    ended.expect_stdout(&["refused after 65536: FileTooLarge", "and another file"]);
+    assert_eq!(folder.path().join("large").metadata().unwrap().len(), 65_536);
+}
+
+#[test]
+fn fuel_ends_a_process_at_the_same_place_wherever_it_runs() {
+    let of = |fuel| {
+        let ended = limited(&["--fuel", fuel], &["count"]).expect_code(134);
+        assert!(ended.stderr.ends_with(&format!("error: the guest was limited: fuel {fuel}\n")), "{ended}");
+        ended.stdout
+    };
+    let (first, second, more) = (of("3000000"), of("3000000"), of("6000000"));
+    assert!(!first.is_empty());
+    assert_eq!(first, second);
+    assert!(more.len() > first.len() && more.starts_with(&first));
+    ends_the_offender(&["--fuel", "100000000"], "spin", "fuel 100000000");
+    // Who counts without a limit goes on.
+    let mut builder = Module::builder();
+    sandpool::set_executable(sandpool_bin());
+    let module = builder.count_fuel(true).load_file(guest("hello")).unwrap();
+    assert!(Run::builder(&module).start().unwrap().wait().unwrap().status.success());
+}
+
+#[test]
+fn each_task_has_fuel_of_its_own() {
+    sandpool::set_executable(sandpool_bin());
+    let module = Module::builder().count_fuel(true).load("tasks", TASKS.as_bytes()).unwrap();
+    let limits = Limits { fuel: Some(10_000), ..Limits::default() };
+    for isolation in [Isolation::Worker, Isolation::Task] {
+        let mut builder = Pool::builder(&module);
+        let pool = builder.workers(1).isolation(isolation).limits(limits.clone()).build().unwrap();
+        let submit = |task| pool.submit_record(task, Format::Bytes, b"").unwrap().result();
+        for _ in 0..20 {
+            submit("thousand").unwrap();
+        }
+        let error = submit("spin").unwrap_err();
+        assert_eq!(error.cause, Failure::Ended(ExitStatus::Limited(Limit::Fuel(10_000))));
+        submit("thousand").unwrap();
+    }
+    let error = Pool::builder(&tasks()).limits(limits).build().unwrap_err();
+    assert!(error.hint().unwrap().contains("count_fuel"), "{error}");
+}
+
+#[test]
 fn the_summary_says_at_which_limit_a_process_was() {
     let ended = limited(&["--summary", "--cpu-time", "200ms"], &["spin"]).expect_code(0);
     assert!(ended.stderr.contains("Process-2    limited: cpu time 200 ms"), "{ended}");
@@ -125,11 +186,12 @@ fn the_library_gives_the_limit_as_a_type() {
     assert_eq!(error.hint().as_deref(), Some("between 64KiB and 64MiB"));
 }
 
-/// Tasks without an SDK.
 fn tasks() -> Module {
-    load_text(
-        "tasks",
-        r#"(module
+    load_text("tasks", TASKS)
+}
+
+/// Tasks without an SDK.
+const TASKS: &str = r#"(module
         (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
         (memory (export "memory") 1)
@@ -141,9 +203,11 @@ fn tasks() -> Module {
         (func (export "sandpool_task_print") (param i32 i32) (result i32)
             (i32.store (i32.const 64) (i32.const 0)) (i32.store (i32.const 68) (i32.const 1000))
             (loop $l (drop (call $write (i32.const 2) (i32.const 64) (i32.const 1) (i32.const 80))) (br $l))
-            (i32.const 0)))"#,
-    )
-}
+            (i32.const 0))
+        (func (export "sandpool_task_thousand") (param i32 i32) (result i32)
+            (local.set 0 (i32.const 1000))
+            (loop $l (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+            (i32.const 0)))"#;
 
 #[test]
 fn of_a_pool_exactly_the_task_that_exceeds_a_limit_fails() {

@@ -11,11 +11,14 @@
 
 mod bench;
 mod chaos;
+mod compile;
 mod deadlock;
 mod embed;
 mod examples;
 mod host_pool;
+mod hostile;
 mod ipc;
+mod jail;
 mod lifetime;
 mod limits;
 mod map;
@@ -27,6 +30,7 @@ mod process;
 mod procfs;
 mod queue;
 mod simulation;
+mod soak;
 mod specification;
 mod stdio;
 mod support;

@@ -246,11 +246,22 @@ impl Run {
     /// Waits until a line has been printed.
     #[track_caller]
     pub(crate) fn wait_for_line(&self, line: &str) {
+        self.wait_for_line_in(&self.stdout, line);
+    }
+
+    /// Waits until a line has been printed on stderr.
+    #[track_caller]
+    pub(crate) fn wait_for_error_line(&self, line: &str) {
+        self.wait_for_line_in(&self.stderr, line);
+    }
+
+    #[track_caller]
+    fn wait_for_line_in(&self, output: &Output, line: &str) {
         let wanted = format!("{line}\n");
         let is_there =
             |text: &[u8]| String::from_utf8_lossy(text).split_inclusive('\n').any(|found| found == wanted);
-        let in_time = self.stdout.wait_until(|text, ended| ended || is_there(text));
-        let is_there = is_there(&self.stdout.state.lock().unwrap().0);
+        let in_time = output.wait_until(|text, ended| ended || is_there(text));
+        let is_there = is_there(&output.state.lock().unwrap().0);
         assert!(
             is_there,
             "no {line:?} {}\n{}",

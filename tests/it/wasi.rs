@@ -143,3 +143,20 @@ fn a_child_sleeps_after_its_parent_called_wasi() {
     assert_eq!(fs::read(data.path().join("written.txt")).unwrap().len(), 32);
     finish(&mut run_with("wasi_sleep", &[])).expect_code(0);
 }
+
+/// In the jail, as every guest is.
+#[test]
+fn preview_1_call_by_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = run(guest("wasi_conformance"));
+    command.arg("--dir").arg(format!("{}:/rw", folder.path().display()));
+    let ended = finish(&mut command).expect_code(0);
+    assert!(ended.all("ok: ").len() > 50, "{ended}");
+    let mut left: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["file", "forked", "numbers", "positions", "times"]);
+    assert_eq!(fs::read_to_string(folder.path().join("forked")).unwrap(), "parent child");
+}

@@ -17,15 +17,15 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
 /// Linear memory grows in place: what is advised for its range, and what is mapped into it, stays.
 const MEMORY_RESERVATION: u64 = 4 << 30;
 
-/// An engine that compiles modules.
-pub(crate) fn engine() -> Result<Engine> {
-    engine_of(&configuration())
+/// An engine that compiles modules. What is compiled to count fuel isn't compatible with what isn't, and somewhat slower.
+pub(crate) fn engine(counts_fuel: bool) -> Result<Engine> {
+    engine_of(&configuration(counts_fuel))
 }
 
 /// An engine that loads what any other of this module has compiled, whose instances have so many bytes of stack.
-pub(crate) fn engine_with_stack(bytes: u64) -> Result<Engine> {
+pub(crate) fn engine_with_stack(counts_fuel: bool, bytes: u64) -> Result<Engine> {
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut config = configuration();
+    let mut config = configuration(counts_fuel);
     // Nothing here is async, but the two are compared.
     config.max_wasm_stack(bytes).async_stack_size(bytes);
     engine_of(&config)
@@ -38,7 +38,7 @@ fn engine_of(config: &Config) -> Result<Engine> {
     })
 }
 
-fn configuration() -> Config {
+fn configuration(counts_fuel: bool) -> Config {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
@@ -51,6 +51,7 @@ fn configuration() -> Config {
         // mapped from a file gets no huge pages.
         .memory_init_cow(false)
         .wasm_memory64(false)
+        .consume_fuel(counts_fuel)
         // Backtraces name functions. Byte offsets would need an address map, which makes artifacts larger.
         .generate_address_map(false);
     config

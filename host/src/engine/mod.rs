@@ -4,7 +4,7 @@
 //!   file.wasm / file.wat
 //!        │ module: is it in the cache? if not:
 //!        ▼
-//!   compiler: a process of its own, with limits
+//!   compiler: a process of its own, in a jail
 //!        │ inspect: parse once, list imports and exports        (no code is looked at)
 //!        │ check:   refuse what can't run, in plain words
 //!        │ config:  one engine configuration; compile
@@ -27,7 +27,7 @@ mod check;
 pub(crate) mod compiler;
 pub(crate) mod config;
 mod inspect;
-mod known;
+pub(crate) mod known;
 mod module;
 pub(crate) mod trap;
 

@@ -21,7 +21,7 @@ use crate::{Error, Result, owner, sys};
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 ///
-/// Nobody trusts a module, so a process of its own parses, checks and compiles it, with limits
+/// Nobody trusts a module, so a process of its own parses, checks and compiles it, in a jail and with limits
 /// ([`builder`](Self::builder)): this program, started once more, which is why it must call [`init`](crate::init).
 ///
 /// Compiling takes seconds for large modules and uses all processors; loading what is in the cache takes
@@ -32,6 +32,7 @@ pub struct Module {
     name: String,
     artifact: File,
     summary: Summary,
+    counts_fuel: bool,
 }
 
 impl Module {
@@ -54,7 +55,7 @@ impl Module {
     /// ```
     #[must_use]
     pub fn builder() -> ModuleBuilder {
-        ModuleBuilder { limits: Limits::default() }
+        ModuleBuilder { limits: Limits::default(), counts_fuel: false }
     }
 
     /// Loads a file, `.wasm` or `.wat` text, with the settings that [`builder`](Self::builder) begins with.
@@ -124,6 +125,11 @@ impl Module {
         })
     }
 
+    /// Whether it was compiled to count fuel.
+    pub(crate) fn counts_fuel(&self) -> bool {
+        self.counts_fuel
+    }
+
     /// Refuses a module that has tasks only.
     pub(crate) fn require_program(&self) -> Result<()> {
         if self.summary.is_program { Ok(()) } else { Err(Error::NotAProgram { name: self.name.clone() }) }
@@ -142,6 +148,7 @@ impl Module {
 #[derive(Debug, Clone)]
 pub struct ModuleBuilder {
     limits: Limits,
+    counts_fuel: bool,
 }
 
 impl ModuleBuilder {
@@ -167,6 +174,22 @@ impl ModuleBuilder {
     /// How much memory compiling may take, in bytes. The default is 4 GiB.
     pub fn compile_memory_max(&mut self, bytes: u64) -> &mut Self {
         self.limits.memory = bytes;
+        self
+    }
+
+    /// Has it count fuel, a unit for each instruction or so, as [`Limits::fuel`](crate::Limits::fuel) needs. That makes it
+    /// slower by a part that depends on the module; it is compiled and kept beside the one that doesn't.
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// let module = sandpool::Module::builder().count_fuel(true).load_file("guest.wasm")?;
+    /// let limits = sandpool::Limits { fuel: Some(1_000_000), ..sandpool::Limits::default() };
+    /// println!("{}", sandpool::Run::builder(&module).limits(limits).start()?.wait()?.status);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn count_fuel(&mut self, counts: bool) -> &mut Self {
+        self.counts_fuel = counts;
         self
     }
 
@@ -200,21 +223,21 @@ impl ModuleBuilder {
         if bytes.len() as u64 > self.limits.size {
             return Err(Error::CompileLimit { name, limit: CompileLimit::Size(self.limits.size) });
         }
-        let engine = config::engine()?;
+        let engine = config::engine(self.counts_fuel)?;
         let cache = Cache::open()?;
         let key = Key::of(&engine, bytes);
         // Only modules that passed every check are in the cache, and all that the checks depend on is in the key.
         if let Some((artifact, summary)) = cache.get(&key)
             && let Ok(summary) = serde_json::from_slice(&summary)
         {
-            return Ok(Module { name, artifact, summary });
+            return Ok(Module { name, artifact, summary, counts_fuel: self.counts_fuel });
         }
         let (summary, artifact) =
             compiler::owner::compile(&program, &name, bytes, compatibility(&engine), &self.limits)?;
         let described = serde_json::to_vec(&summary)
             .map_err(|error| Error::Os { what: "describe the module", source: error.into() })?;
         let artifact = cache.put(&key, artifact, &described)?;
-        Ok(Module { name, artifact, summary })
+        Ok(Module { name, artifact, summary, counts_fuel: self.counts_fuel })
     }
 }
 

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     fn run(body: &str) -> wasmtime::Error {
-        let engine = crate::engine::config::engine().unwrap();
+        let engine = crate::engine::config::engine(false).unwrap();
         let text = format!(
             r#"(module $app (memory 1) (table 1 funcref) (type $nullary (func))
                 (func $_ZN3app5parse17h0123456789abcdefE {body})

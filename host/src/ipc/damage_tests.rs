@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
+#[cfg(test)]
 use std::sync::mpsc::{self, RecvTimeoutError};
+#[cfg(test)]
 use std::time::Duration;
 
 use sandpool_abi::pipe::DUPLEX;
@@ -30,16 +32,25 @@ const PROCESSES: u32 = 4;
 const OBJECTS: u32 = 24;
 const HEAP_PAGES: u32 = 96;
 /// Longer than any case takes.
+#[cfg(test)]
 const LONG: Duration = Duration::from_secs(60);
 
-struct Random(u64);
+/// What is chosen: as these bytes say, and when there are none left, anyhow.
+struct Random<'a> {
+    bytes: &'a [u8],
+    state: u64,
+}
 
-impl Random {
+impl Random<'_> {
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        if let Some((chosen, rest)) = self.bytes.split_first_chunk::<4>() {
+            self.bytes = rest;
+            return u64::from(u32::from_le_bytes(*chosen)) << 16;
+        }
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
     fn below(&mut self, end: u64) -> u64 {
@@ -147,7 +158,7 @@ impl World {
         vec![(0, states), (states, objects), (objects, pages), (pages, heap - PAGE), (heap, heap + 30 * PAGE)]
     }
 
-    fn damage(&self, random: &mut Random) {
+    fn damage(&self, random: &mut Random<'_>) {
         let parts = self.parts();
         let (from, to) = parts[random.below(parts.len() as u64) as usize];
         let words = ((to - from) / 8) as u64;
@@ -179,7 +190,7 @@ fn with<S: State>(member: &Member, handle: Handle, operation: impl FnOnce(object
 }
 
 /// All that can be done with an object, or without one. How it ends is all the same.
-fn operate(member: &Member, world: &World, random: &mut Random) {
+fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
     let handle = world.all[random.below(world.all.len() as u64) as usize];
     let other = world.all[random.below(world.all.len() as u64) as usize];
     let now = Deadline::NOW;
@@ -276,8 +287,8 @@ fn operate(member: &Member, world: &World, random: &mut Random) {
 }
 
 /// Damages an arena, uses it, and sweeps up behind all who did.
-fn case(seed: u64) {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+pub(crate) fn case(bytes: &[u8], seed: u64) {
+    let mut random = Random { bytes, state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 };
     let world = World::new();
     let supervisor = world.member(PROCESSES);
     for _ in 0..1 + random.below(3) {
@@ -296,6 +307,7 @@ fn case(seed: u64) {
     }
 }
 
+#[cfg(test)]
 #[test]
 fn any_bytes_in_the_arena_are_borne() {
     let cases = std::env::var("SANDPOOL_DAMAGE_CASES").map_or(3000, |cases| cases.parse().unwrap());
@@ -303,7 +315,7 @@ fn any_bytes_in_the_arena_are_borne() {
     let cases = std::thread::spawn(move || {
         for seed in 0..cases {
             done.send(seed).unwrap();
-            case(seed);
+            case(&[], seed);
         }
     });
     // What never ends is no panic, so somebody else has to see it.

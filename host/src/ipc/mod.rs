@@ -38,8 +38,8 @@ pub(crate) mod tail;
 pub(crate) mod tally;
 pub(crate) mod waiting;
 
-#[cfg(test)]
-mod damage_tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod damage_tests;
 #[cfg(test)]
 mod death_tests;
 #[cfg(test)]

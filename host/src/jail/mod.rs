@@ -335,6 +335,16 @@ impl Prepared {
     ///
     /// A layer that was prepared and can't be entered: the process must not go on.
     pub(crate) fn enter(&self, ruleset: Option<OwnedFd>) -> io::Result<()> {
+        self.enter_with(ruleset, || Ok(()))
+    }
+
+    /// The same for a process that is to have more threads: `start` starts them, from one that is under all layers but the
+    /// last, which then goes over all of them. Nobody can start another after that.
+    pub(crate) fn enter_with(
+        &self,
+        ruleset: Option<OwnedFd>,
+        start: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
         let failed = |layer: Layer| {
             move |error: io::Error| {
                 io::Error::new(error.kind(), format!("cannot enter the jail: {layer}: {error}"))
@@ -355,6 +365,7 @@ impl Prepared {
             let ruleset = ruleset.ok_or_else(|| failed(Layer::Landlock)(io::ErrorKind::NotFound.into()))?;
             crate::sys::landlock::restrict_self(ruleset.as_fd()).map_err(failed(Layer::Landlock))?;
         }
+        start()?;
         // The last one: what the others need isn't allowed any more.
         if let Some(program) = &self.seccomp {
             seccomp::enter(program).map_err(failed(Layer::Seccomp))?;

@@ -1,9 +1,9 @@
-//! The system calls of guests: those of `policy/guest.json`, each with its reason, and no other. Whoever makes another is
-//! killed.
+//! The system calls of guests, those of `policy/guest.json`, and of compilers, those of `policy/compiler.json`, each with its
+//! reason, and no other. Whoever makes another is killed.
 
 use std::io;
 
-use seccompiler::{BpfProgram, TargetArch, apply_filter, compile_from_json};
+use seccompiler::{BpfProgram, TargetArch, apply_filter_all_threads, compile_from_json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,6 +14,8 @@ use super::Hold;
 pub(crate) enum Policy {
     /// A process that runs WebAssembly, with what was granted to it.
     Guest(Grants),
+    /// A process that compiles a module, whose threads run already.
+    Compiler,
 }
 
 /// What only some guests may do, each with system calls of its own.
@@ -77,12 +79,16 @@ impl Policy {
     fn rules(self) -> serde_json::Result<Vec<Rule>> {
         match self {
             Self::Guest(_) => serde_json::from_str(include_str!("../../policy/guest.json")),
+            Self::Compiler => serde_json::from_str(include_str!("../../policy/compiler.json")),
         }
     }
 
     /// The program that the kernel runs at each system call. Rules named in `without` are left out.
     fn compile(self, arch: &str, without: &[String]) -> io::Result<BpfProgram> {
-        let Self::Guest(grants) = self;
+        let grants = match self {
+            Self::Guest(grants) => grants,
+            Self::Compiler => Grants::default(),
+        };
         let filter: Vec<_> = self
             .rules()?
             .into_iter()
@@ -115,9 +121,9 @@ fn is_available() -> bool {
         .map_or(true, |actions| actions.split_whitespace().any(|action| action == "kill_process"))
 }
 
-/// From here on, the program decides.
+/// From here on, the program decides, for all threads that there are.
 pub(super) fn enter(program: &BpfProgram) -> io::Result<()> {
-    apply_filter(program).map_err(io::Error::other)
+    apply_filter_all_threads(program).map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -134,19 +140,22 @@ mod tests {
         for arch in ["x86_64", "aarch64"] {
             let [all, none] = [ALL, NONE].map(|policy| policy.compile(arch, &[]).unwrap().len());
             assert!(none < all, "{arch}: what isn't granted isn't in it");
+            Policy::Compiler.compile(arch, &[]).unwrap();
         }
     }
 
     #[test]
     fn each_rule_has_a_reason_and_a_name_of_its_own() {
-        let rules = ALL.rules().unwrap();
-        let names: Vec<_> = rules.iter().map(Rule::name).collect();
-        for rule in &rules {
-            assert!(!rule.reason.is_empty(), "{}", rule.name());
-            assert_eq!(names.iter().filter(|name| **name == rule.name()).count(), 1, "{}", rule.name());
-            // A call without conditions would be refused where there are others with some.
-            let others = rules.iter().filter(|other| other.call == rule.call).count();
-            assert!(rule.args.is_some() || others == 1, "{}", rule.name());
+        for policy in [ALL, Policy::Compiler] {
+            let rules = policy.rules().unwrap();
+            let names: Vec<_> = rules.iter().map(Rule::name).collect();
+            for rule in &rules {
+                assert!(!rule.reason.is_empty(), "{}", rule.name());
+                assert_eq!(names.iter().filter(|name| **name == rule.name()).count(), 1, "{}", rule.name());
+                // A call without conditions would be refused where there are others with some.
+                let others = rules.iter().filter(|other| other.call == rule.call).count();
+                assert!(rule.args.is_some() || others == 1, "{}", rule.name());
+            }
         }
     }
 

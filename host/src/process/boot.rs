@@ -12,6 +12,7 @@ use super::stdio::Stdio;
 use super::task::{self, Queues};
 use super::{Guest, MemoryLimit, Process, exit, wasi};
 use crate::ExitCode;
+use crate::engine::trap;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
 use crate::jail;
@@ -122,19 +123,28 @@ fn start(
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
-        memory_limit: MemoryLimit { bytes: image.config.limits.memory_max, mapped: 0, was_hit: false },
+        memory_limit: MemoryLimit::new(image.config.limits.memory_max),
         limits: image.config.limits.clone(),
         mappings: Mappings::default(),
         process,
     };
     let mut store = Store::new(image.instance.module().engine(), guest);
     store.limiter(|guest| &mut guest.memory_limit);
+    if image.config.counts_fuel {
+        store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
+    }
     // What is behind this line is the guest's, instantiation included.
     image.jail.enter(ruleset)?;
     if let Some(code) = crate::owner::run_native(&image.config.args) {
         exit_now(i32::from(code));
     }
-    let instance = image.instance.instantiate(&mut store)?;
+    let instance = match image.instance.instantiate(&mut store) {
+        // A memory or table that is larger than it may be from the start, data outside of it, a trap in what runs first.
+        Err(error) if store.data().memory_limit.was_hit || trap::classify(&error).is_some() => {
+            exit::crash(store.data(), &error)
+        }
+        instance => instance?,
+    };
     let memory = instance.get_memory(&mut store, "memory");
     if let Some(memory) = memory {
         // Beyond its present size as well: it grows in place.

@@ -46,6 +46,9 @@ fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
     if guest.memory_limit.was_hit {
         return Some(Limit::Memory(guest.memory_limit.bytes));
     }
+    if error.downcast_ref() == Some(&wasmtime::Trap::OutOfFuel) {
+        return guest.limits.fuel.map(Limit::Fuel);
+    }
     match trap::classify(error)? {
         Trap::StackOverflow => Some(Limit::Stack(guest.limits.stack_max)),
         _ => None,

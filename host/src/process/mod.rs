@@ -42,35 +42,53 @@ pub(crate) struct Guest {
     pub(crate) process: Process,
 }
 
-/// Refuses to grow a memory beyond a size.
+/// Refuses to let the memories and tables of a process grow beyond a size, all of them together.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     pub(crate) bytes: u64,
+    /// Bytes that they have, or once tried to get and the kernel refused.
+    used: u64,
     /// Bytes of it that are shared memory, which has a limit of its own: the arena's.
     pub(crate) mapped: u64,
     /// Whether it has refused the last time: a trap behind that is taken for its consequence.
     pub(crate) was_hit: bool,
 }
 
+/// What an element of a table takes, at most.
+const TABLE_ELEMENT: usize = 16;
+
+impl MemoryLimit {
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self { bytes, used: 0, mapped: 0, was_hit: false }
+    }
+
+    /// Whether something may get so much larger. What isn't refused counts, also if it then fails for another reason: that
+    /// is rare, and errs on the safe side.
+    fn grow(&mut self, by: usize) -> bool {
+        let used = self.used.saturating_add(by as u64);
+        let allowed = used.saturating_sub(self.mapped) <= self.bytes;
+        if allowed {
+            self.used = used;
+        }
+        self.was_hit = !allowed;
+        allowed
+    }
+}
+
 impl wasmtime::ResourceLimiter for MemoryLimit {
     fn memory_growing(
         &mut self,
-        _now: usize,
+        now: usize,
         wanted: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = (wanted as u64).saturating_sub(self.mapped) <= self.bytes;
-        self.was_hit = !allowed;
-        Ok(allowed)
+        // Its own maximum is the module's affair.
+        Ok(maximum.is_none_or(|maximum| wanted <= maximum) && self.grow(wanted.saturating_sub(now)))
     }
 
-    fn table_growing(
-        &mut self,
-        _now: usize,
-        wanted: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(wanted <= 1 << 20)
+    fn table_growing(&mut self, now: usize, wanted: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let by = wanted.saturating_sub(now).saturating_mul(TABLE_ELEMENT);
+        Ok(maximum.is_none_or(|maximum| wanted <= maximum) && self.grow(by))
     }
 }
 

@@ -301,6 +301,13 @@ impl Children {
         let arena = self.image.arena.clone();
         let orphans: Vec<_> =
             (0..arena.geometry.processes_max).filter(|child| self.leave_orphan(index, *child)).collect();
+        if self.image.config.role == Role::Pool {
+            // Nobody waits for what a task has started that is gone; and a child that does a worker's task must not come to
+            // its end when the worker's slot is another's.
+            for pid in orphans.iter().filter_map(|orphan| arena.process_id(*orphan).ok()) {
+                send(pid.load(Ordering::Acquire), Signal::SIGKILL);
+            }
+        }
         let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
         slot.ended_pid.store(reaped.pid.unsigned_abs(), Ordering::Relaxed);
         pid.store(0, Ordering::Release);

@@ -38,6 +38,8 @@ pub(crate) struct RunConfig {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) dirs: Vec<Dir>,
     pub(crate) limits: Limits,
+    /// The module was compiled to count fuel.
+    pub(crate) counts_fuel: bool,
     pub(crate) on_deadlock: OnDeadlock,
     /// Whether workers of a pool fork a process for each task.
     pub(crate) forks_tasks: bool,

@@ -144,7 +144,7 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     let (memory, arena) = Arena::create(start.config.geometry()).context("cannot make the arena")?;
     let stack = start.config.limits.stack_max;
     leave_room_for_stack(stack).context("cannot have a stack that large")?;
-    let engine = engine::config::engine_with_stack(stack)?;
+    let engine = engine::config::engine_with_stack(start.config.counts_fuel, stack)?;
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let jail = jail::prepare(&plan(&start.config, &module)).context("cannot prepare the jail")?;

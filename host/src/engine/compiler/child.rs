@@ -6,7 +6,6 @@ use std::os::fd::AsFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::Context as _;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use wasmtime::Engine;
 
@@ -15,6 +14,9 @@ use crate::engine::cache::compatibility;
 use crate::engine::check::{self, Refusal, check};
 use crate::engine::known::{self, Function};
 use crate::engine::{config, inspect};
+use crate::jail::rlimits::Rlimits;
+use crate::jail::seccomp::Policy;
+use crate::jail::{self, Plan};
 use crate::sys::fd::close_from;
 use crate::sys::process::{die_with_parent, exit_now};
 
@@ -84,13 +86,16 @@ fn run() -> anyhow::Result<()> {
     close_from(3);
     let _ = nix::sys::prctl::set_name(c"sandpool-compil");
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let engine = config::engine()?;
+    let mut engine = config::engine(false)?;
+    if compatibility(&engine) != settings.compatibility {
+        engine = config::engine(true)?;
+    }
     anyhow::ensure!(
         compatibility(&engine) == settings.compatibility,
         "the program that compiles is built of another version of Sandpool, or with other features"
     );
     let known = known::functions()?;
-    limit(&settings).context("cannot limit itself")?;
+    enter_jail(&settings)?;
 
     let mut module = Vec::new();
     io::stdin().lock().read_to_end(&mut module)?;
@@ -111,21 +116,26 @@ fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the kernel is to hold this process to, whatever becomes of it.
-fn limit(settings: &Settings) -> io::Result<()> {
-    let limits = [
-        (Resource::RLIMIT_CORE, 0, 0),
-        // At the first of the two, SIGXCPU.
-        (Resource::RLIMIT_CPU, settings.cpu, settings.cpu.saturating_add(1)),
-        // Memory of its own. Reserved addresses, such as the C library's for each thread, don't count.
-        (Resource::RLIMIT_DATA, settings.memory, settings.memory),
-        (Resource::RLIMIT_FSIZE, output_size(settings.artifact), output_size(settings.artifact)),
-    ];
-    for (resource, soft, hard) in limits {
-        // Whoever started the owner may have given it less.
-        let (_, most) = getrlimit(resource)?;
-        setrlimit(resource, soft.min(most), hard.min(most))?;
-    }
+/// From here on, this process has its threads, three files and memory of its own, and can get nothing else.
+fn enter_jail(settings: &Settings) -> anyhow::Result<()> {
+    let rlimits = Rlimits {
+        data: Some(settings.memory),
+        cpu: Some(settings.cpu),
+        // The highest number that it has; what is open stays so.
+        nofile: Some(0),
+        fsize: Some(output_size(settings.artifact)),
+        nproc: None,
+    };
+    let all = jail::Settings::default();
+    let plan = Plan { policy: Policy::Compiler, dirs: &[], rlimits, settings: &all };
+    let jail = jail::prepare(&plan).context("cannot prepare the compiler's jail")?;
+    // Finding that out takes files.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let ruleset = jail.ruleset().map(|ruleset| ruleset.try_clone_to_owned()).transpose()?;
+    jail.enter_with(ruleset, || {
+        // This waits until all of them run.
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(io::Error::other)
+    })?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  owner: Module::from_bytes                       compiler: a fresh exec of /proc/self/exe
-//!    │  0: the module, a sealed memfd ──────────────▶ │  limits itself, and only then reads:
+//!    │  0: the module, a sealed memfd ──────────────▶ │  enters its jail, and only then reads:
 //!    │  1: the output, a memfd of fixed size ───────▶ │  parse → check → validate → compile
 //!    │  2: what it prints when it dies, the same ───▶ │
 //!    │  its pidfd, and a clock                        │
@@ -15,6 +15,20 @@
 //! for the end of the process before it reads: there is no conversation that the compiler could draw out. It
 //! believes nothing of it: lengths are bounded by those of the file, texts are made printable, and the artifact, which
 //! it doesn't look into, goes into the cache under the owner's own hash of the module.
+//!
+//! The jail has the layers that a single process can put itself under, as that of guests has: Landlock, no capabilities, limits
+//! of memory, processor time and files, and system calls, of which `policy/compiler.json` is the list: it can start no thread,
+//! open no file, map nothing shared or executable, and signal nobody. Its threads run before the last layer closes.
+//!
+//! # What a compiler that was taken over gains
+//!
+//! It sees one module, which the attacker wrote, and can make of it, and of the list of its tasks, what it likes. So it can
+//! have native code run where that module's guests run: in guest processes, inside of their jail, which is built for
+//! that. It reaches no file, no other module's entry of the cache, and no other process. But a supervisor maps the
+//! artifact, and wasmtime believes an artifact's tables and relocations ([`sys::artifact`](crate::sys::artifact)): one that
+//! is made for it may corrupt the memory of the supervisor, which is outside of the guests' layers. So from a module to there,
+//! an attacker needs two bugs that follow each other: one of the compiler, which is written in safe Rust but for few places,
+//! that gives native code, and one that an artifact can use. The same artifact is in the cache for the next run.
 
 pub(crate) mod child;
 pub(crate) mod owner;

@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -94,13 +93,10 @@ impl Compiler {
         output: &File,
         words: &File,
     ) -> io::Result<Self> {
-        // Said here, because finding it out takes files, of which the compiler has none.
-        let threads = thread::available_parallelism().map_or(1, usize::from);
         let child = Command::new(program)
             .arg0(ARGV0)
             .args(settings.to_args())
             .env_clear()
-            .env("RAYON_NUM_THREADS", threads.to_string())
             .current_dir("/")
             .stdin(module)
             .stdout(output.try_clone()?)
@@ -193,4 +189,115 @@ fn printed(words: &File) -> String {
 /// The last line of it, to be put behind a message: it may say something to a person.
 fn last_line(words: &str) -> String {
     words.lines().next_back().map(|line| format!(": {}", printable(line))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// What comes of a compiler that does this instead, in the language of the shell.
+    fn compiled(instead: &str) -> Result<(Summary, Vec<u8>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("compiler");
+        fs::write(&program, format!("#!/bin/sh\n{instead}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let limits = Limits { artifact: 4096, time: Duration::from_secs(20), ..Limits::default() };
+        let (summary, mut artifact) = compile(&program, "m", b"", String::new(), &limits)?;
+        let mut bytes = Vec::new();
+        artifact.read_to_end(&mut bytes).unwrap();
+        Ok((summary, bytes))
+    }
+
+    /// What says that in a report, which claims to be so much longer than it is.
+    fn says(report: &str, longer: usize) -> String {
+        let head: String =
+            (report.len() + longer).to_le_bytes().iter().map(|byte| format!("\\{byte:03o}")).collect();
+        format!("printf '{head}'; printf '%s' '{report}'; printf '%4096s' | tr ' ' x")
+    }
+
+    #[track_caller]
+    fn problem(instead: &str) -> String {
+        match compiled(instead).unwrap_err() {
+            Error::Compile { problem, .. } => problem,
+            other => other.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_artifact_is_taken_as_it_is() {
+        let report = |artifact: u64| {
+            says(
+                &format!(
+                    r#"{{"Compiled":{{"summary":{{"is_program":true,"tasks":[]}},"artifact":{artifact}}}}}"#
+                ),
+                0,
+            )
+        };
+        let (summary, artifact) = compiled(&report(7)).unwrap();
+        assert!(summary.is_program && summary.tasks.is_empty());
+        assert_eq!(artifact, b"xxxxxxx");
+        assert!(problem(&report(u64::MAX)).contains("report is unusable"));
+        assert!(problem(&report(output_size(4096))).contains("report is unusable"));
+        assert_eq!(compiled(&report(0)).unwrap().1, b"");
+    }
+
+    #[test]
+    fn a_report_that_is_none_is_an_error() {
+        for instead in ["", "printf hello", "printf '\\377\\377\\377\\377\\377\\377\\377\\377'"] {
+            assert!(problem(instead).contains("report is unusable"), "{instead}");
+        }
+        for (report, longer) in
+            [("{}", 0), ("null", 0), (r#"{"Refused":"MissingStart"}"#, 1), ("{}", 4 << 20)]
+        {
+            assert!(problem(&says(report, longer)).contains("report is unusable"), "{report}");
+        }
+        assert!(problem(&says(&"[".repeat(100_000), 0)).contains("report is unusable"));
+    }
+
+    #[test]
+    fn what_a_compiler_says_cannot_steer_a_terminal() {
+        let text = "\\u001b[2J".repeat(1000);
+        let refused = problem(&says(&format!(r#"{{"Refused":{{"Compile":{{"problem":"{text}"}}}}}}"#), 0));
+        assert!(refused.starts_with("\\u{1b}[2J") && refused.chars().count() < 10_000, "{refused}");
+        let task = format!(r#"{{"name":"{text}","input":null,"output":null,"error":null,"docs":"{text}"}}"#);
+        let report =
+            format!(r#"{{"Compiled":{{"summary":{{"is_program":true,"tasks":[{task}]}},"artifact":0}}}}"#);
+        let (summary, _) = compiled(&says(&report, 0)).unwrap();
+        let task = summary.tasks.first().unwrap();
+        assert!(!task.name.contains('\u{1b}') && !task.docs.contains('\u{1b}'), "{task:?}");
+        assert!(task.name.len() < 2000 && task.docs.len() < 2000, "{task:?}");
+    }
+
+    #[test]
+    fn ends_that_are_none_are_told() {
+        for (instead, words) in [
+            ("exit 3", "the compiler ended with 3"),
+            (
+                "echo first >&2; printf 'last\\033[2J\\n' >&2; exit 1",
+                "the compiler ended with 1: last\\u{1b}[2J",
+            ),
+            ("kill -SEGV $$", "the compiler was killed by signal 11"),
+            ("kill -ABRT $$", "the compiler was killed by signal 6"),
+            ("kill -XCPU $$", "cannot compile m: it takes more than 600s of processor time"),
+            (
+                "echo 'memory allocation of 9 bytes failed' >&2; kill -ABRT $$",
+                "cannot compile m: it takes more than 4294967296 bytes of memory",
+            ),
+        ] {
+            assert_eq!(problem(instead), words);
+        }
+    }
+
+    #[test]
+    fn no_more_is_written_than_there_is_room_for() {
+        let refused = problem("head -c 100000000 /dev/zero");
+        assert!(refused.starts_with("the compiler ended with 1"), "{refused}");
+        let flood = problem("head -c 100000000 /dev/zero | tr '\\0' x >&2; exit 1");
+        assert!(flood.starts_with("the compiler ended with 1") && flood.len() < 1000, "{flood}");
+    }
 }

@@ -8,6 +8,7 @@
 //! | `sleep` | the main process sleeps |
 //! | `open`, `write` | opens files in `/rw`, writes one there, until that is refused |
 //! | `queues`, `items` | makes queues, puts items into some, until that is refused or they hold 2000 |
+//! | `count` | prints numbers without end |
 //! | `deep N` | calls itself so often, and says that it is back |
 
 use std::error::Error as StdError;
@@ -35,11 +36,20 @@ fn main() -> Outcome {
         "spin-on" => go_on(&|| spin(Duration::from_millis(100))),
         "print-on" => go_on(&print),
         "sleep-on" => go_on(&|| std::thread::sleep(Duration::from_millis(20))),
-        "sleep" => Ok(std::thread::sleep(Duration::from_secs(600))),
+        "sleep" => {
+            std::thread::sleep(Duration::from_secs(600));
+            Ok(())
+        }
         "open" => open(),
         "write" => write(),
         "queues" => queues(),
         "items" => items(),
+        "count" => {
+            for n in 0_u64.. {
+                println!("{n}");
+            }
+            Ok(())
+        }
         "deep" => {
             recurse(argument(1, 0));
             println!("back");

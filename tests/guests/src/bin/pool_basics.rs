@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use sandpool_guest::{
-    AsyncResult, Cause, Event, Pool, PoolEnd, PoolError, Process, Queue, RawValue, StartMethod, active_children,
-    cpu_count, current_process,
+    AsyncResult, Cause, Event, Pool, PoolEnd, PoolError, Process, Queue, RawValue, StartMethod,
+    active_children, cpu_count, current_process,
 };
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, eventually, same};
 use serde::ser::Error as _;

@@ -57,14 +57,15 @@ pub(crate) struct RunArgs {
 
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
-    let module = commands::load(&commands::module_path(&args.module, args.bin.as_deref())?)?;
+    let limits = args.guest.limits()?;
+    let module = commands::load(&commands::module_path(&args.module, args.bin.as_deref())?, &limits)?;
     let mut builder = Run::builder(&module);
     builder.arg(module.name());
     for arg in args.args {
         builder.arg(arg);
     }
     let guest = args.guest;
-    builder.limits(guest.limits()?);
+    builder.limits(limits);
     for (name, value) in &guest.env {
         builder.env(name, value);
     }

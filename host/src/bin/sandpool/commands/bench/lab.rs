@@ -8,7 +8,7 @@ use std::{env, fs, thread};
 use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
 use sandpool::toolchain::{self, BuildOptions};
-use sandpool::{DirGrant, Error, ExitStatus, Isolation, Module, Pool, Run, Summary};
+use sandpool::{DirGrant, Error, ExitStatus, Isolation, Limits, Module, Pool, Run, Summary};
 use sha2::Digest as _;
 use tempfile::TempDir;
 
@@ -44,7 +44,8 @@ impl Lab {
     ) -> anyhow::Result<Self> {
         let interrupt = Interrupt::watch()?;
         let guests = guests.map_or_else(in_checkout, |guests| Ok(guests.to_owned()))?;
-        let module = commands::load(&toolchain::module_path(&guests, &BuildOptions::default())?)?;
+        let path = toolchain::module_path(&guests, &BuildOptions::default())?;
+        let module = commands::load(&path, &Limits::default())?;
         let folder = tempfile::Builder::new()
             .prefix("sandpool-bench-")
             .tempdir()

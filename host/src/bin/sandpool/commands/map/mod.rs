@@ -24,7 +24,7 @@ use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use sandpool::{
-    Completed, Error, ExitCode, ExitStatus, Failure, Feed, Format, Isolation, Module, Pool, Results,
+    Completed, Error, ExitCode, ExitStatus, Failure, Feed, Format, Isolation, Limits, Module, Pool, Results,
     TaskError,
 };
 use serde::Serialize;
@@ -146,7 +146,8 @@ enum OnError {
 pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
     let path = commands::module_path(&args.module, args.bin.as_deref())?;
-    let module = commands::load(&path)?;
+    let limits = args.guest.limits()?;
+    let module = commands::load(&path, &limits)?;
     module.task(&args.task)?;
     let input = Input::open(&args.input)?;
     let mut output = Output::open(&args.output)?;
@@ -182,7 +183,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let (done, beyond, failed) =
         state.map_or((0, Vec::new(), 0), |state| (state.done, state.beyond, state.failed));
 
-    let pool = pool(&args, &module)?;
+    let pool = pool(&args, limits, &module)?;
     let (feed, results) = pool.stream(&args.task, args.format, !args.unordered);
     let stopper = results.stopper();
     interrupt.calls(move |signal, is_first| {
@@ -232,7 +233,7 @@ fn records_format(format: Format) -> &'static str {
     }
 }
 
-fn pool(args: &MapArgs, module: &Module) -> sandpool::Result<Pool> {
+fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Pool> {
     let mut builder = Pool::builder(module);
     builder.isolation(args.isolation).retries(args.retries);
     if let Some(workers) = args.workers {
@@ -242,7 +243,7 @@ fn pool(args: &MapArgs, module: &Module) -> sandpool::Result<Pool> {
         builder.task_timeout(timeout);
     }
     let guest = &args.guest;
-    builder.limits(guest.limits()?);
+    builder.limits(limits);
     for (name, value) in &guest.env {
         builder.env(name, value);
     }

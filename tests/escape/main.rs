@@ -1,0 +1,506 @@
+//! Attempts to escape: what a guest does that has broken out of WebAssembly. This program is its own supervisor, and runs
+//! native code in guest processes, in the jail.
+//!
+//! Each attempt is made in the whole jail; then once for each layer that is to hold it by itself, with all others
+//! switched off; and with all of them off, where it must succeed: an attempt that can't succeed would show nothing. What
+//! this kernel or this user can't have is named and left out.
+//!
+//! It has a `main` of its own, because the supervisor is this program, started once more. Arguments are parts of names of
+//! attempts to make.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test says what it does, and why it fails")]
+#![allow(unsafe_code, reason = "System V's shared memory has no safe interface")]
+
+mod attempts;
+
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use sandpool::{DirGrant, Error, ExitStatus, Hold, Layer, Limits, Module, Run, RunBuilder, Summary};
+use tempfile::TempDir;
+
+use Layer::{
+    Capabilities, Descriptors, IpcNamespace, Landlock, MountNamespace, NetworkNamespace, PidNamespace,
+    Rlimits, Seccomp, UserNamespace,
+};
+use attempts::Targets;
+
+/// What a guest process ends with that has got what it wanted.
+const ESCAPED: u8 = 7;
+/// What one ends with that was refused.
+const REFUSED: u8 = 8;
+
+/// Something to try.
+struct Attempt {
+    name: &'static str,
+    run: fn(&Targets) -> io::Result<()>,
+    /// The layers each of which holds it alone.
+    alone: &'static [Layer],
+}
+
+macro_rules! attempts {
+    ($($name:ident: $($layer:ident)*;)*) => {
+        &[$(Attempt { name: stringify!($name), run: attempts::$name, alone: &[$($layer),*] }),*]
+    };
+}
+
+const ATTEMPTS: &[Attempt] = attempts! {
+    read_a_file: MountNamespace Landlock Seccomp;
+    read_a_file_by_way_of_a_granted_directory: MountNamespace Landlock;
+    look_whether_there_is_a_file: MountNamespace;
+    write_a_file: MountNamespace Landlock Seccomp;
+    remove_a_file: MountNamespace Landlock;
+    write_where_only_reading_is_granted: MountNamespace Landlock;
+    make_a_device: UserNamespace MountNamespace Capabilities Landlock Seccomp;
+    execute: MountNamespace Landlock Seccomp;
+    execute_from_memory: Seccomp;
+    connect_by_tcp: NetworkNamespace Landlock Seccomp;
+    connect_to_an_abstract_socket: NetworkNamespace Landlock Seccomp;
+    trace_the_supervisor: Landlock Seccomp;
+    trace_a_process: UserNamespace PidNamespace Landlock Seccomp;
+    kill_the_supervisor: PidNamespace Landlock Seccomp;
+    kill_a_process: PidNamespace Landlock Seccomp;
+    read_another_runs_arena: UserNamespace PidNamespace Landlock Seccomp;
+    take_another_runs_descriptor: UserNamespace PidNamespace Landlock Seccomp;
+    look_at_another_process: MountNamespace Landlock Seccomp;
+    attach_shared_memory_of_others: IpcNamespace Seccomp;
+    use_a_socket_of_the_supervisor: Descriptors Seccomp;
+    map_executable_memory: Seccomp;
+    make_memory_executable: Seccomp;
+    read_implies_executable: Seccomp;
+    exhaust_memory: Rlimits;
+    exhaust_shared_memory: Seccomp;
+    exhaust_descriptors: Rlimits Seccomp;
+    fill_the_disk: Rlimits;
+    fork_a_process_of_its_own: Seccomp;
+    start_a_thread: Seccomp;
+    fork_into_namespaces: Seccomp;
+};
+
+/// System calls that no guest makes, each of which is a way to reach a part of the kernel.
+const CALLS: &[(&str, libc::c_long)] = &[
+    ("add_key", libc::SYS_add_key),
+    ("bind", libc::SYS_bind),
+    ("bpf", libc::SYS_bpf),
+    ("capset", libc::SYS_capset),
+    ("chroot", libc::SYS_chroot),
+    ("clone3", libc::SYS_clone3),
+    ("fanotify_init", libc::SYS_fanotify_init),
+    ("finit_module", libc::SYS_finit_module),
+    ("inotify_init1", libc::SYS_inotify_init1),
+    ("io_uring_setup", libc::SYS_io_uring_setup),
+    ("kcmp", libc::SYS_kcmp),
+    ("keyctl", libc::SYS_keyctl),
+    ("landlock_create_ruleset", libc::SYS_landlock_create_ruleset),
+    ("memfd_create", libc::SYS_memfd_create),
+    ("mount", libc::SYS_mount),
+    ("move_pages", libc::SYS_move_pages),
+    ("mq_open", libc::SYS_mq_open),
+    ("open_by_handle_at", libc::SYS_open_by_handle_at),
+    ("perf_event_open", libc::SYS_perf_event_open),
+    ("pidfd_open", libc::SYS_pidfd_open),
+    ("pivot_root", libc::SYS_pivot_root),
+    ("prlimit64", libc::SYS_prlimit64),
+    ("process_vm_writev", libc::SYS_process_vm_writev),
+    ("ptrace", libc::SYS_ptrace),
+    ("quotactl", libc::SYS_quotactl),
+    ("remap_file_pages", libc::SYS_remap_file_pages),
+    ("rt_sigaction", libc::SYS_rt_sigaction),
+    ("rt_sigqueueinfo", libc::SYS_rt_sigqueueinfo),
+    ("sched_setscheduler", libc::SYS_sched_setscheduler),
+    ("seccomp", libc::SYS_seccomp),
+    ("semget", libc::SYS_semget),
+    ("setns", libc::SYS_setns),
+    ("setpriority", libc::SYS_setpriority),
+    ("setuid", libc::SYS_setuid),
+    ("socketpair", libc::SYS_socketpair),
+    ("splice", libc::SYS_splice),
+    ("swapon", libc::SYS_swapon),
+    ("timer_create", libc::SYS_timer_create),
+    ("tkill", libc::SYS_tkill),
+    ("umount2", libc::SYS_umount2),
+    ("unshare", libc::SYS_unshare),
+    ("userfaultfd", libc::SYS_userfaultfd),
+    ("vmsplice", libc::SYS_vmsplice),
+    // The same numbers in the other convention of a 64-bit machine.
+    #[cfg(target_arch = "x86_64")]
+    ("read of x32", libc::SYS_read | 0x4000_0000),
+];
+
+/// The guest's side: what the first argument says, if it says one.
+fn native(args: &[String]) -> Option<u8> {
+    let [name, targets @ ..] = args else { return None };
+    let targets = Targets::from_args(targets)?;
+    let outcome = match name.as_str() {
+        "idle" => loop {
+            attempts::sleep_millis(60_000);
+        },
+        "compute_for_ever" => attempts::compute_for_ever(&targets),
+        "read_an_inherited_descriptor" => attempts::read_an_inherited_descriptor(&targets),
+        "write_all_over_the_arena" => attempts::write_all_over_the_arena(&targets),
+        name => match (ATTEMPTS.iter().find(|attempt| attempt.name == name), name.strip_prefix("call ")) {
+            (Some(attempt), _) => (attempt.run)(&targets),
+            (None, Some(name)) => attempts::any_call(CALLS.iter().find(|(known, _)| *known == name)?.1),
+            (None, None) => return None,
+        },
+    };
+    Some(if outcome.is_ok() { ESCAPED } else { REFUSED })
+}
+
+/// A process that is somebody else's.
+struct Victim(Child);
+
+impl Victim {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("100000").stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A piece of shared memory that is somebody else's.
+struct Shared {
+    key: i32,
+    id: i32,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let key = i32::try_from(std::process::id()).unwrap();
+        // SAFETY: the call takes integers.
+        let id = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o600) };
+        assert!(id >= 0, "{}", io::Error::last_os_error());
+        Self { key, id }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: the call takes integers, and a null pointer where it needs nothing.
+        unsafe { libc::shmctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
+}
+
+/// All that is attacked.
+struct World {
+    module: Module,
+    targets: Targets,
+    victim: Victim,
+    folder: TempDir,
+    neighbour: Run,
+    _port: TcpListener,
+    _socket: UnixListener,
+    _shared: Shared,
+    _left_open: File,
+}
+
+impl World {
+    fn new() -> Self {
+        // It could fork, so that its jail allows what a fork needs.
+        let text = r#"(module (import "sandpool_process" "fork" (func (param i32 i32 i32) (result i64)))
+            (memory (export "memory") 1) (func (export "_start")))"#;
+        let module = Module::from_bytes("guest", text.as_bytes()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["readable", "writable", "outside"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "secret").unwrap();
+        let left_open = File::open(&secret).unwrap();
+        // SAFETY: the call takes integers. From here on the descriptor is inherited.
+        assert_eq!(unsafe { libc::fcntl(left_open.as_raw_fd(), libc::F_SETFD, 0) }, 0);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = format!("sandpool-escape-{}", std::process::id());
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&socket).unwrap()).unwrap();
+        let shared = Shared::new();
+        let victim = Victim::new();
+        let path =
+            |name: &str| std::ffi::CString::new(folder.path().join(name).as_os_str().as_bytes()).unwrap();
+        let mut targets = Targets {
+            secret: path("secret"),
+            folder: path("outside"),
+            port: port.local_addr().unwrap().port(),
+            socket,
+            victim: i32::try_from(victim.0.id()).unwrap(),
+            neighbour: 1,
+            arena: 0,
+            key: shared.key,
+        };
+        let mut builder = Run::builder(&module);
+        pass(&mut builder, "idle", &targets);
+        let neighbour = builder.start().unwrap();
+        (targets.neighbour, targets.arena) = guest_of(neighbour.supervisor_pid());
+        Self {
+            module,
+            targets,
+            victim,
+            folder,
+            neighbour,
+            _port: port,
+            _socket: listener,
+            _shared: shared,
+            _left_open: left_open,
+        }
+    }
+
+    /// Makes an attempt in a run that has these layers only, or all. `None` if one of these can't be had.
+    fn attempt(&mut self, name: &str, only: Option<&[Layer]>, limits: Limits) -> Option<Verdict> {
+        if only.is_some_and(|only| only.iter().any(|layer| !self.has(*layer))) {
+            return None;
+        }
+        fs::write(self.folder.path().join("outside/precious"), "").unwrap();
+        let mut builder = Run::builder(&self.module);
+        pass(&mut builder, name, &self.targets);
+        builder.limits(limits);
+        let first = match name {
+            "fill_the_disk" => ("writable", false),
+            _ => ("readable", true),
+        };
+        let host = self.folder.path().join(first.0);
+        builder.dir(DirGrant { host, guest: "/granted".to_owned(), read_only: first.1 });
+        for layer in Layer::ALL.into_iter().filter(|layer| only.is_some_and(|only| !only.contains(layer))) {
+            builder.without_layer(layer);
+        }
+        let run = match builder.start() {
+            // It was killed before it could say that it has started.
+            Err(Error::SupervisorLost(_)) => return Some(Verdict::Escaped),
+            started => started.unwrap(),
+        };
+        if only.is_some_and(|only| only.iter().any(|layer| !matches!(run.jail().hold(*layer), Hold::Full))) {
+            return None;
+        }
+        let outcome = run.wait();
+        for name in ["outside/written", "outside/device", "readable/written", "writable/filled"] {
+            let _ = fs::remove_file(self.folder.path().join(name));
+        }
+        let verdict = match outcome {
+            Ok(Summary { status: ExitStatus::Exited(ESCAPED), .. }) => Verdict::Escaped,
+            Err(Error::SupervisorLost(_)) => Verdict::Escaped,
+            Ok(Summary { status: ExitStatus::Exited(REFUSED), .. }) => Verdict::Refused,
+            Ok(Summary { status: ExitStatus::Forbidden, .. }) => Verdict::Killed,
+            Ok(summary) => Verdict::Else(summary.status.to_string()),
+            Err(error) => Verdict::Else(format!("error: {error}")),
+        };
+        if verdict == Verdict::Escaped {
+            // Who was attacked may be dead, or not yet.
+            self.victim = Victim::new();
+            self.targets.victim = i32::try_from(self.victim.0.id()).unwrap();
+        }
+        Some(verdict)
+    }
+}
+
+impl World {
+    /// Whether a layer can be had here.
+    fn has(&self, layer: Layer) -> bool {
+        *self.neighbour.jail().hold(layer) == Hold::Full
+    }
+}
+
+/// Tells the guest what to do.
+fn pass(builder: &mut RunBuilder<'_>, name: &str, targets: &Targets) {
+    builder.arg(name);
+    for target in targets.to_args() {
+        builder.arg(target);
+    }
+}
+
+/// A guest of this supervisor, and where its arena lies.
+fn guest_of(supervisor: u32) -> (i32, usize) {
+    let parent = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        for entry in fs::read_dir("/proc").unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if parent(&name) != Some(supervisor) {
+                continue;
+            }
+            let maps = fs::read_to_string(format!("/proc/{name}/maps")).unwrap_or_default();
+            let arena = maps.lines().find(|line| line.contains("memfd:sandpool") && line.contains("rw-s"));
+            if let Some(arena) = arena {
+                let start = arena.split('-').next().unwrap();
+                return (name.parse().unwrap(), usize::from_str_radix(start, 16).unwrap());
+            }
+        }
+        assert!(Instant::now() < until, "the neighbour has no guest");
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Escaped,
+    Refused,
+    Killed,
+    Else(String),
+}
+
+impl Verdict {
+    fn holds(&self) -> bool {
+        matches!(self, Self::Refused | Self::Killed)
+    }
+}
+
+/// Limits that attempts are held to: more than the idle guest needs.
+fn limits() -> Limits {
+    Limits { memory_max: 16 << 20, arena_size: 16 << 20, file_size_max: Some(1 << 20), ..Limits::default() }
+}
+
+/// What holds a layer up that is alone.
+fn alone(layer: Layer) -> Vec<Layer> {
+    match layer {
+        Landlock | Seccomp => vec![Layer::NoNewPrivs, layer],
+        // Who isn't root has the others only in a namespace of users.
+        PidNamespace | MountNamespace | NetworkNamespace | IpcNamespace
+            if !nix::unistd::geteuid().is_root() =>
+        {
+            vec![UserNamespace, layer]
+        }
+        _ => vec![layer],
+    }
+}
+
+/// What has been found.
+#[derive(Default)]
+struct Findings {
+    wrong: Vec<String>,
+    left_out: Vec<String>,
+}
+
+impl Findings {
+    fn see(&mut self, holds: bool, what: String) {
+        if !holds {
+            eprintln!("FAILED: {what}");
+            self.wrong.push(what);
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    sandpool::init_with_native(native);
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
+    if std::env::args().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let mut world = World::new();
+    let mut findings = Findings::default();
+    println!("{:42} {:>10}  held alone by", "attempt", "without");
+    for attempt in ATTEMPTS.iter().filter(|attempt| is_wanted(attempt.name)) {
+        let name = attempt.name;
+        let whole = world.attempt(name, None, limits()).unwrap();
+        // Where none of the layers can be had that would hold it, it says so below.
+        let could_hold = attempt.alone.iter().any(|layer| world.has(*layer));
+        findings.see(whole.holds() || !could_hold, format!("{name} in the whole jail: {whole:?}"));
+        let without = world.attempt(name, Some(&[]), limits()).unwrap();
+        if without != Verdict::Escaped {
+            if nix::unistd::geteuid().is_root() {
+                findings.see(false, format!("{name} without a jail doesn't succeed: {without:?}"));
+            }
+            findings.left_out.push(format!("{name}: this user may not do it anyway"));
+            continue;
+        }
+        let mut held = Vec::new();
+        for layer in attempt.alone {
+            match world.attempt(name, Some(&alone(*layer)), limits()) {
+                None => findings.left_out.push(format!("{name}: {layer} can't be had alone here")),
+                Some(verdict) => {
+                    findings.see(verdict.holds(), format!("{name} with {layer} alone: {verdict:?}"));
+                    held.push(format!(
+                        "{layer}{}",
+                        if verdict == Verdict::Killed { " (killed)" } else { "" }
+                    ));
+                }
+            }
+        }
+        println!("{name:42} {:>10}  {}", "escaped", held.join(", "));
+    }
+    for (name, _) in CALLS.iter().filter(|(name, _)| is_wanted(name)) {
+        let name = format!("call {name}");
+        for only in [None, Some(&alone(Seccomp)[..])] {
+            let verdict = world.attempt(&name, only, limits()).unwrap();
+            findings.see(verdict == Verdict::Killed, format!("{name}, with {only:?}: {verdict:?}"));
+        }
+        let without = world.attempt(&name, Some(&[]), limits()).unwrap();
+        findings.see(without == Verdict::Escaped, format!("{name} without a jail: {without:?}"));
+    }
+    if is_wanted("call") {
+        println!(
+            "{:42} {:>10}  {Seccomp} (killed)",
+            format!("{} other system calls", CALLS.len()),
+            "answered"
+        );
+    }
+    for (name, test) in [
+        ("read_an_inherited_descriptor", read_an_inherited_descriptor as fn(&mut World, &mut Findings)),
+        ("compute_for_ever", compute_for_ever),
+        ("write_all_over_the_arena", write_all_over_the_arena),
+    ] {
+        if is_wanted(name) {
+            test(&mut world, &mut findings);
+        }
+    }
+    for left_out in &findings.left_out {
+        println!("left out: {left_out}");
+    }
+    println!("escape result: {}", if findings.wrong.is_empty() { "ok" } else { "FAILED" });
+    ExitCode::from(u8::from(!findings.wrong.is_empty()))
+}
+
+/// The supervisor closes what this program has left open, whatever layers there are.
+fn read_an_inherited_descriptor(world: &mut World, findings: &mut Findings) {
+    for only in [None, Some(&[][..])] {
+        let verdict = world.attempt("read_an_inherited_descriptor", only, limits()).unwrap();
+        findings.see(verdict.holds(), format!("a descriptor that was left open, with {only:?}: {verdict:?}"));
+    }
+    println!("{:42} {:>10}  the supervisor", "read_an_inherited_descriptor", "");
+}
+
+/// Time: a loop of native code knows no fuel and no interruption.
+fn compute_for_ever(world: &mut World, findings: &mut Findings) {
+    for (what, only) in [("the whole jail", None), ("no layer", Some(&[][..]))] {
+        for limits in [
+            Limits { cpu_time: Some(Duration::from_millis(300)), ..limits() },
+            Limits { wall_time: Some(Duration::from_millis(300)), ..limits() },
+        ] {
+            let verdict = world.attempt("compute_for_ever", only, limits).unwrap();
+            let is_limited = matches!(&verdict, Verdict::Else(text) if text.starts_with("limited"));
+            findings.see(is_limited, format!("a native loop in {what}: {verdict:?}"));
+        }
+    }
+    println!("{:42} {:>10}  the supervisor", "compute_for_ever", "");
+}
+
+/// The arena has no wall around it inside of a run. What reads it has to bear with anything.
+fn write_all_over_the_arena(world: &mut World, findings: &mut Findings) {
+    for _ in 0..5 {
+        // The table of its own memory, by which it finds the arena, is a file.
+        let verdict = world.attempt("write_all_over_the_arena", Some(&[]), limits()).unwrap();
+        // How it ended may have been overwritten. That it was told how is what counts.
+        let is_told = !matches!(&verdict, Verdict::Else(text) if text.starts_with("error"));
+        findings.see(is_told, format!("the supervisor didn't survive: {verdict:?}"));
+    }
+    println!("{:42} {:>10}  the supervisor", "write_all_over_the_arena", "");
+}

@@ -1,0 +1,357 @@
+//! The jail of guest processes: which layers hold, what can be said about them, and the policy for system calls.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use crate::process::module;
+use crate::procfs::{self, Pid};
+use crate::support::{Run, finish, guest, repository, run};
+
+/// What `/proc/PID/FILE` says of a field.
+fn field(pid: Pid, file: &str, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}\n{text}"));
+    value.trim_start_matches(':').trim().to_owned()
+}
+
+#[test]
+fn every_guest_process_is_in_it() {
+    let mut command = run(guest("crowd"));
+    command.args(["--memory-max", "64MiB", "--arena-size", "64MiB", "--open-files-max", "20"]);
+    command.args(["--", "family", "1"]);
+    let run = Run::start(&mut command);
+    run.wait_for_line("ready");
+    assert!(procfs::eventually(|| run.guests().len() == 4), "{}", run.printed());
+    for pid in run.guests() {
+        let status = |name| field(pid, "status", name);
+        assert_eq!(status("NoNewPrivs"), "1");
+        assert_eq!(status("Seccomp"), "2");
+        assert_eq!(status("Seccomp_filters"), "1");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(status(set), "0000000000000000", "{set}");
+        }
+        if nix::unistd::geteuid().is_root() {
+            assert_eq!(status("CapBnd"), "0000000000000000");
+        }
+        let limit = |name| field(pid, "limits", name).split_whitespace().next().unwrap().to_owned();
+        assert_eq!(limit("Max core file size"), "0");
+        assert_eq!(limit("Max open files"), "25");
+        assert_eq!(limit("Max data size"), (256_u64 << 20).to_string());
+    }
+    for name in ["NoNewPrivs", "Seccomp"] {
+        assert_eq!(field(run.supervisor(), "status", name), "0", "the supervisor has to start others");
+    }
+}
+
+/// The lines of a report: how a layer holds, by its name.
+fn report(stderr: &str) -> BTreeMap<&str, &str> {
+    stderr.lines().filter_map(|line| line.split_once(' ')).map(|(layer, hold)| (layer, hold.trim())).collect()
+}
+
+const OWN: [&str; 6] = ["rlimits", "capabilities", "no-new-privs", "descriptors", "landlock", "seccomp"];
+
+#[test]
+fn a_run_says_how_fully_each_layer_holds() {
+    let ended = finish(run(guest("hello")).arg("--jail-report")).expect_code(0);
+    let report = report(&ended.stderr);
+    assert_eq!(report.len(), 12, "{ended}");
+    for layer in OWN {
+        assert_eq!(report[layer], "full", "{ended}");
+    }
+    assert!(report["cgroup"].starts_with("absent: "), "{ended}");
+    let ended = finish(&mut run(guest("hello"))).expect_code(0);
+    assert_eq!(ended.stderr, "", "who doesn't ask isn't told");
+}
+
+#[test]
+fn a_map_says_it_as_well() {
+    let mut command = crate::support::sandpool();
+    command.args(["map", "--jail-report", "--without-layer", "landlock", "--task", "upper"]);
+    let ended = finish(command.arg(guest("tasks"))).expect_code(0);
+    let report = report(&ended.stderr);
+    assert_eq!((report["seccomp"], report["landlock"]), ("full", "off"), "{ended}");
+}
+
+#[test]
+fn a_layer_that_is_off_is_off_and_the_others_are_not() {
+    for off in OWN {
+        let mut command = run(guest("crowd"));
+        command.args(["--jail-report", "--open-files-max", "21", "--without-layer", off]);
+        if off == "no-new-privs" {
+            command.args(["--without-layer", "landlock", "--without-layer", "seccomp"]);
+        }
+        let run = Run::start(command.args(["--", "family", "1"]));
+        run.wait_for_line("ready");
+        let pid = run.guests()[0];
+        let is_off =
+            |name: &str| name == off || off == "no-new-privs" && ["landlock", "seccomp"].contains(&name);
+        let is_root = nix::unistd::geteuid().is_root();
+        let printed = run.printed();
+        for (layer, file, name, on) in [
+            ("rlimits", "limits", "Max open files", "26 "),
+            ("capabilities", "status", "CapBnd", "0000000000000000"),
+            ("no-new-privs", "status", "NoNewPrivs", "1"),
+            ("seccomp", "status", "Seccomp:", "2"),
+        ] {
+            if is_root || layer != "capabilities" {
+                assert_eq!(field(pid, file, name).starts_with(on), !is_off(layer), "{layer}\n{printed}");
+            }
+        }
+        let has_socket = procfs::descriptors(pid)
+            .iter()
+            .any(|(_, target)| target.to_str().unwrap().starts_with("socket:"));
+        assert_eq!(has_socket, is_off("descriptors"), "{printed}");
+        let report = report(printed.split_once("stderr:\n").unwrap().1).into_iter();
+        let said_off: Vec<_> = report.filter(|(_, hold)| *hold == "off").map(|(layer, _)| layer).collect();
+        assert_eq!(said_off.len(), if off == "no-new-privs" { 3 } else { 1 }, "{printed}");
+        assert!(said_off.into_iter().all(is_off), "{printed}");
+    }
+}
+
+#[test]
+fn what_is_required_and_not_there_is_refused() {
+    let required = |layers: &str| {
+        let mut command = run(guest("hello"));
+        command.args(["--require-jail", layers]);
+        command
+    };
+    finish(&mut required("seccomp,landlock,rlimits")).expect_code(0);
+    let ended = finish(&mut required("seccomp,cgroup")).expect_code(117).expect_stdout(&[]);
+    assert!(ended.stderr.contains("cgroup is absent: "), "{ended}");
+    assert!(!ended.stderr.contains("seccomp is"), "{ended}");
+    assert!(ended.stderr.contains("hint: "), "{ended}");
+    // What a machine lacks is not what was switched off.
+    for layers in ["seccomp", "full"] {
+        let ended = finish(required(layers).args(["--without-layer", "seccomp"])).expect_code(2);
+        assert!(ended.stderr.contains("required, and switched off"), "{ended}");
+    }
+    let ended = finish(required("seccomp").args(["--without-layer", "no-new-privs"])).expect_code(2);
+    assert!(ended.stderr.contains("needs no-new-privs"), "{ended}");
+    let ended = finish(&mut required("seccomp,nonsense")).expect_code(2);
+    assert!(ended.stderr.contains("`nonsense` is no layer of the jail"), "{ended}");
+}
+
+#[test]
+fn a_full_jail_is_one_in_which_all_holds() {
+    let mut command = run(guest("hello"));
+    let ended = finish(command.args(["--jail-report", "--require-jail", "full"]));
+    let lacks: Vec<_> = finish(run(guest("hello")).arg("--jail-report"))
+        .stderr
+        .lines()
+        .filter(|line| !line.ends_with(" full") && !line.starts_with("cgroup"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(ended.status.code(), Some(if lacks.is_empty() { 0 } else { 117 }), "{lacks:?}\n{ended}");
+}
+
+/// A run of the probe: native code in the place of a guest's.
+pub(crate) fn probe() -> Command {
+    procfs::default_signals();
+    Command::new(env!("CARGO_BIN_EXE_sandpool-probe"))
+}
+
+/// What shows that a rule of the policy is needed.
+enum Needs {
+    /// A guest of the tests, with arguments.
+    Guest(&'static str, &'static [&'static str]),
+    /// A module that makes a file in a granted directory, opens it as `$fd`, and then does this.
+    Files(&'static str),
+    /// What it does without a directory.
+    Wasm(&'static str),
+    /// The same, and it traps.
+    Trap(&'static str),
+    /// Native code, where it depends on the machine or the C library whether a guest needs it.
+    Native(&'static str),
+}
+
+/// The rules of the policy for system calls, and who needs each.
+#[rustfmt::skip]
+const RULES: &[(&str, Needs)] = {
+    use Needs::{Files, Guest, Native, Trap, Wasm};
+    &[
+        ("read", Wasm("(call $succeed (call $fd_read (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 96)))")),
+        ("write", Guest("hello", &[])),
+        ("futex", Guest("process_basics", &[])),
+        ("sched_yield", Guest("process_basics", &[])),
+        ("clock_nanosleep", Guest("wasi_sleep", &[])),
+        ("clock_gettime", Native("clock_gettime")),
+        ("clock_getres", Wasm("(call $succeed (call $clock_res_get (i32.const 0) (i32.const 1024)))")),
+        ("getrandom", Guest("wasi_random", &[])),
+        ("exit_group", Guest("hello", &[])),
+        ("rt_sigreturn", Trap("(drop (i32.load (i32.const -4)))")),
+        (if cfg!(target_arch = "x86_64") { "poll" } else { "ppoll" }, Wasm("
+            (i32.store8 (i32.const 520) (i32.const 1))
+            (call $succeed (call $poll_oneoff (i32.const 512) (i32.const 640) (i32.const 1) (i32.const 96)))")),
+        ("ioctl TCGETS", Guest("hello", &[])),
+        ("brk", Wasm("(call $succeed (call $poll_oneoff (i32.const 0x10000) (i32.const 0x40000) (i32.const 2000) (i32.const 96)))")),
+        ("mmap", Guest("hello", &[])),
+        ("munmap", Wasm("(call $succeed (call $poll_oneoff (i32.const 0x10000) (i32.const 0x40000) (i32.const 4096) (i32.const 96)))")),
+        ("mprotect", Guest("hello", &[])),
+        ("mremap MAYMOVE", Trap(RECURSION)),
+        ("mremap MAYMOVE|FIXED", Guest("shared_memory", &[])),
+        ("madvise HUGEPAGE", Guest("hello", &[])),
+        ("madvise REMOVE", Guest("shared_array", &[])),
+        ("getpid", Native("abort")),
+        ("gettid", Native("abort")),
+        ("rt_sigprocmask", Native("abort")),
+        ("tgkill SIGABRT", Native("abort")),
+        ("clone", Wasm(FORK)),
+        ("prctl PR_SET_PDEATHSIG", Wasm(FORK)),
+        ("getppid", Wasm(FORK)),
+        ("openat2", Files("")),
+        ("openat", Files("(call $succeed (call $fd_readdir (i32.const 3) (i32.const 1024) (i32.const 512) (i64.const 0) (i32.const 96)))")),
+        ("close", Files("(call $succeed (call $fd_close (local.get $fd)))")),
+        ("statx", Files("(call $succeed (call $fd_filestat_get (local.get $fd) (i32.const 1024)))")),
+        ("pread64", Files("(call $succeed (call $fd_pread (local.get $fd) (i32.const 64) (i32.const 1) (i64.const 0) (i32.const 96)))")),
+        ("pwrite64", Files("(call $succeed (call $fd_pwrite (local.get $fd) (i32.const 64) (i32.const 1) (i64.const 0) (i32.const 96)))")),
+        ("pwritev2 RWF_APPEND", Files("
+            (call $succeed (call $fd_fdstat_set_flags (local.get $fd) (i32.const 1)))
+            (call $succeed (call $fd_write (local.get $fd) (i32.const 64) (i32.const 1) (i32.const 96)))")),
+        ("getdents64", Files("(call $succeed (call $fd_readdir (i32.const 3) (i32.const 1024) (i32.const 512) (i64.const 0) (i32.const 96)))")),
+        ("mkdirat", Files("(call $succeed (call $path_create_directory (i32.const 3) (i32.const 8) (i32.const 3)))")),
+        ("unlinkat", Files("(call $succeed (call $path_unlink_file (i32.const 3) (i32.const 0) (i32.const 4)))")),
+        ("renameat", Files("(call $succeed (call $path_rename (i32.const 3) (i32.const 0) (i32.const 4) (i32.const 3) (i32.const 24) (i32.const 3)))")),
+        ("linkat", Files("(call $succeed (call $path_link (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 3) (i32.const 24) (i32.const 3)))")),
+        ("symlinkat", Files("(call $succeed (call $path_symlink (i32.const 0) (i32.const 4) (i32.const 3) (i32.const 16) (i32.const 4)))")),
+        ("readlinkat", Files("
+            (call $succeed (call $path_symlink (i32.const 0) (i32.const 4) (i32.const 3) (i32.const 16) (i32.const 4)))
+            (call $succeed (call $path_readlink (i32.const 3) (i32.const 16) (i32.const 4) (i32.const 1024) (i32.const 512) (i32.const 96)))")),
+        ("utimensat", Files("(call $succeed (call $fd_filestat_set_times (local.get $fd) (i64.const 0) (i64.const 0) (i32.const 5)))")),
+        ("ftruncate", Files("(call $succeed (call $fd_filestat_set_size (local.get $fd) (i64.const 3)))")),
+        ("fadvise64", Files("(call $succeed (call $fd_advise (local.get $fd) (i64.const 0) (i64.const 4) (i32.const 0)))")),
+        ("fsync", Files("(call $succeed (call $fd_sync (local.get $fd)))")),
+        ("fdatasync", Files("(call $succeed (call $fd_datasync (local.get $fd)))")),
+        ("fcntl F_GETFL", Files("(call $succeed (call $fd_readdir (i32.const 3) (i32.const 1024) (i32.const 512) (i64.const 0) (i32.const 96)))")),
+    ]
+};
+
+/// A module that calls WASI.
+fn wasi(body: &str) -> tempfile::NamedTempFile {
+    let imports = [
+        ("clock_res_get", "i32 i32"),
+        ("fd_advise", "i32 i64 i64 i32"),
+        ("fd_close", "i32"),
+        ("fd_datasync", "i32"),
+        ("fd_fdstat_set_flags", "i32 i32"),
+        ("fd_filestat_get", "i32 i32"),
+        ("fd_filestat_set_size", "i32 i64"),
+        ("fd_filestat_set_times", "i32 i64 i64 i32"),
+        ("fd_pread", "i32 i32 i32 i64 i32"),
+        ("fd_pwrite", "i32 i32 i32 i64 i32"),
+        ("fd_read", "i32 i32 i32 i32"),
+        ("fd_readdir", "i32 i32 i32 i64 i32"),
+        ("fd_sync", "i32"),
+        ("fd_write", "i32 i32 i32 i32"),
+        ("path_create_directory", "i32 i32 i32"),
+        ("path_link", "i32 i32 i32 i32 i32 i32 i32"),
+        ("path_open", "i32 i32 i32 i32 i32 i64 i64 i32 i32"),
+        ("path_readlink", "i32 i32 i32 i32 i32 i32"),
+        ("path_rename", "i32 i32 i32 i32 i32 i32"),
+        ("path_symlink", "i32 i32 i32 i32 i32"),
+        ("path_unlink_file", "i32 i32 i32"),
+        ("poll_oneoff", "i32 i32 i32 i32"),
+    ];
+    let imports: String = imports
+        .iter()
+        .map(|(name, types)| {
+            format!(
+                r#"(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {types}) (result i32)))"#
+            )
+        })
+        .collect();
+    module(&format!(
+        r#"(module {imports}
+          (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+          (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
+          (import "sandpool_process" "join" (func $join (param i64 i64) (result i32)))
+          (import "sandpool_process" "status" (func $status (param i64 i32) (result i32)))
+          (memory (export "memory") 8)
+          (data (i32.const 0) "file") (data (i32.const 8) "dir") (data (i32.const 16) "link") (data (i32.const 24) "new")
+          (func $recurse (call $recurse))
+          (func $succeed (param i32) (if (local.get 0) (then unreachable)))
+          (func (export "_start") (local $fd i32) (local $child i64)
+            ;; One vector of eight bytes.
+            (i32.store (i32.const 64) (i32.const 128))
+            (i32.store (i32.const 68) (i32.const 8))
+            {body}))"#
+    ))
+}
+
+/// What ends a child by a forbidden system call ends its parent with the same code.
+const FORK: &str = "(local.set $child (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
+    (if (i64.ne (local.get $child) (i64.const 0)) (then
+      (call $succeed (call $join (local.get $child) (i64.const -1)))
+      (call $succeed (call $status (local.get $child) (i32.const 1024)))
+      (if (i32.eq (i32.load (i32.const 1024)) (i32.const 6)) (then (call $proc_exit (i32.const 159))))))";
+
+/// Its backtrace is long.
+const RECURSION: &str = "(call $recurse)";
+
+const OPEN: &str =
+    "(call $succeed (call $path_open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 1)
+    (i64.const 0x1fffffff) (i64.const 0x1fffffff) (i32.const 0) (i32.const 96)))
+    (local.set $fd (i32.load (i32.const 96)))";
+
+/// The exit code of a run without this rule, or of one with all.
+fn run_for(needs: &Needs, without: Option<&str>) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = probe();
+    if let Some(rule) = without {
+        command.args(["--without-call", rule]);
+    }
+    let file;
+    match needs {
+        Needs::Guest(name, arguments) => command.arg(guest(name)).arg(name).args(*arguments),
+        Needs::Native(action) => command.arg(guest("hello")).args(["native", action]),
+        Needs::Wasm(body) | Needs::Trap(body) => {
+            file = wasi(body);
+            command.arg(file.path())
+        }
+        Needs::Files(body) => {
+            file = wasi(&format!("{OPEN} {body}"));
+            command.arg("--dir").arg(format!("{}:/data", directory.path().display())).arg(file.path())
+        }
+    };
+    let ended = finish(&mut command);
+    (ended.status.code(), ended.to_string())
+}
+
+/// A call that no guest needs is one more for whoever breaks out.
+#[test]
+fn each_system_call_of_the_policy_is_needed() {
+    const FORBIDDEN: Option<i32> = Some(159);
+    let policy = fs::read_to_string(repository().join("host/policy/guest.json")).unwrap();
+    let policy: Vec<serde_json::Value> = serde_json::from_str(&policy).unwrap();
+    let mut names: Vec<_> = policy
+        .iter()
+        .filter(|rule| rule["arch"].as_str().is_none_or(|arch| arch == std::env::consts::ARCH))
+        .map(|rule| {
+            format!("{} {}", rule["call"].as_str().unwrap(), rule["what"].as_str().unwrap_or_default())
+                .trim_end()
+                .to_owned()
+        })
+        .collect();
+    let mut tested: Vec<_> = RULES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    names.sort();
+    tested.sort();
+    assert_eq!(tested, names, "each rule needs a row in the table, and each row a rule");
+
+    let mut wrong = Vec::new();
+    for (name, needs) in RULES {
+        let (with_all, printed) = run_for(needs, None);
+        let expected = match needs {
+            Needs::Trap(_) | Needs::Native("abort") => 134,
+            _ => 0,
+        };
+        if with_all != Some(expected) {
+            wrong.push(format!("{name}: its guest fails with all of the policy\n{printed}"));
+        }
+        let (without, printed) = run_for(needs, Some(name));
+        if without != FORBIDDEN {
+            wrong.push(format!("{name}: its guest doesn't need it\n{printed}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
