@@ -22,8 +22,8 @@ ROOT = HERE.parent.parent
 
 EXAMPLES = """\
 examples:
-  tests/peers/run                             everything, in about fifteen minutes
-  tests/peers/run --quick --rounds 3          roughly, in two
+  tests/peers/run                             everything, in about three minutes
+  tests/peers/run --quick --rounds 3          roughly, in half a minute
   tests/peers/run --filter queue              only what has this in its name
   SANDPOOL=/usr/bin/sandpool tests/peers/run  another binary
 """
@@ -41,6 +41,7 @@ def arguments():
     parser.add_argument("--filter", action="append", default=[], metavar="NAME", help="only keys that have this in them")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="where all figures go (target/peers/figures.json)")
     parser.add_argument("--svg", type=pathlib.Path, metavar="FILE", help="where the chart goes (target/peers/chart.svg)")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     chosen = parser.parse_args()
     if chosen.rounds < 1:
         parser.error("there is at least one round")
@@ -112,7 +113,8 @@ def main():
         }
 
     method = f"medians of {options.rounds} rounds in turns{', a tenth of the work' if options.quick else ''}"
-    print(f"{where}\n{method}\n\n{turns.columns(rows)}")
+    table = turns.markdown(rows) if options.markdown else turns.columns(rows)
+    print(f"{where}; {method}\n\n{table}")
     written = {
         options.json or target / "peers/figures.json": json.dumps(
             {"machine": where, "method": method, "figures": report}, indent=2

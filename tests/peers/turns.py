@@ -113,6 +113,13 @@ def columns(rows):
     return "\n".join(lines)
 
 
+def markdown(rows):
+    """The same as a table in Markdown, whose first column are names of figures."""
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *([f"`{key}`", *cells] for key, *cells in body)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def machine():
     """One line about where this was measured."""
     processors = len(os.sched_getaffinity(0))

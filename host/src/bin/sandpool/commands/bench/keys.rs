@@ -5,7 +5,6 @@ use sandpool::Isolation;
 
 use super::figures::{Figures, Goal};
 use super::lab::{ARENA, Lab};
-use super::machine;
 
 /// One figure.
 pub(super) struct Bench {
@@ -159,10 +158,7 @@ pub(super) const BENCHES: &[Bench] = &[
         work: "memory that only one idle guest process has",
         goal: Goal::AtMost(512.0),
         measure: |lab| {
-            let idle = lab.held(ARENA, "idle", &[lab.rounds() as u64], |processes| {
-                // The main one is another kind of process: it has the memory that the others look at.
-                processes.iter().skip(1).map(|pid| machine::memory(*pid)).collect::<Result<Vec<_>, _>>()
-            })?;
+            let idle = lab.memory(ARENA, "idle", lab.rounds() as u64, &[])?;
             figures(idle.iter().map(|memory| memory.private_kib).collect(), |kib| kib)
         },
     },

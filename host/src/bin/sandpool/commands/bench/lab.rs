@@ -13,7 +13,7 @@ use sha2::Digest as _;
 use tempfile::TempDir;
 
 use super::figures::Figures;
-use super::machine;
+use super::machine::{self, Memory};
 use super::sha256::sha256;
 use crate::commands;
 use crate::interrupt::{self, Interrupt};
@@ -93,15 +93,15 @@ impl Lab {
         text.lines().map(|line| line.parse().with_context(|| format!("no figure: {line}"))).collect()
     }
 
-    /// Has the guest set something up, and looks at its processes then, the main one first.
-    pub(super) fn held<T>(
+    /// Has the guest set up `count` processes, and looks what memory they have.
+    pub(super) fn memory(
         &self,
         arena: u64,
         name: &str,
+        count: u64,
         numbers: &[u64],
-        look: impl FnOnce(&[u32]) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        let run = self.start(arena, name, 0, numbers)?;
+    ) -> anyhow::Result<Vec<Memory>> {
+        let run = self.start(arena, name, 0, &[&[count], numbers].concat())?;
         let supervisor = run.supervisor_pid();
         while !self.figures().exists() {
             if machine::children(supervisor).is_empty() {
@@ -110,7 +110,9 @@ impl Lab {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        look(&machine::children(supervisor))
+        // Older ones are the main guest, and what the supervisor has for itself.
+        let newest = machine::children(supervisor).into_iter().rev();
+        newest.take(usize::try_from(count)?).map(machine::memory).collect()
     }
 
     /// Times a pool of this process: the time of each round for one of `count` tasks, with two workers.

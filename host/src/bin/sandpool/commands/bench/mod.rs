@@ -37,7 +37,7 @@ use crate::text;
 const EXAMPLES: &str = "\
 Examples:
   sandpool bench
-      Measures everything, in about two minutes, and prints a table
+      Measures everything, in about a minute, and prints a table
 
   sandpool bench --quick --filter queue --filter pipe
       Only what has one of these in its name; fewer rounds, and coarser

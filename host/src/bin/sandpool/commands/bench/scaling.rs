@@ -6,7 +6,7 @@ use std::thread;
 use super::figures::{Figures, number};
 use super::keys::{MIB, figures, micros};
 use super::lab::Lab;
-use super::machine::{self, Machine, Memory};
+use super::machine::{Machine, Memory};
 use crate::text;
 
 /// A cost, and what it may grow with.
@@ -131,7 +131,7 @@ pub(super) const CURVES: &[Curve] = &[
         points: || vec![1, 10, 100],
         label: |processes| processes.to_string(),
         expected: Growth::Flat,
-        measure: |lab, processes| memory(lab, LARGE, "idle", &[processes]),
+        measure: |lab, processes| memory(lab, "idle", processes, &[]),
     },
     Curve {
         key: "pool_private_kib_per_worker",
@@ -141,7 +141,7 @@ pub(super) const CURVES: &[Curve] = &[
         points: || vec![1, 10, 100],
         label: |workers| workers.to_string(),
         expected: Growth::Flat,
-        measure: |lab, workers| memory(lab, LARGE, "pool_idle", &[workers]),
+        measure: |lab, workers| memory(lab, "pool_idle", workers, &[]),
     },
     Curve {
         key: "array_private_kib_per_process",
@@ -151,7 +151,7 @@ pub(super) const CURVES: &[Curve] = &[
         points: || vec![1, 10, 50],
         label: |processes| processes.to_string(),
         expected: Growth::Flat,
-        measure: |lab, processes| memory(lab, LARGE, "seen", &[processes, lab.count(1024 * MIB)]),
+        measure: |lab, processes| memory(lab, "seen", processes, &[lab.count(1024 * MIB)]),
     },
 ];
 
@@ -174,11 +174,9 @@ fn filling(percent: u64) -> u64 {
     SMALL / MIB * percent / 100
 }
 
-/// What the processes of a guest have that it has set up, but for the main one.
-fn memory(lab: &Lab, arena: u64, name: &str, numbers: &[u64]) -> anyhow::Result<Figures> {
-    let found: Vec<Memory> = lab.held(arena, name, numbers, |processes| {
-        processes.iter().skip(1).map(|pid| machine::memory(*pid)).collect::<Result<_, _>>()
-    })?;
+/// What so many processes have that the guest has set up.
+fn memory(lab: &Lab, name: &str, count: u64, numbers: &[u64]) -> anyhow::Result<Figures> {
+    let found = lab.memory(LARGE, name, count, numbers)?;
     let sum = |part: fn(&Memory) -> f64| text::bytes(found.iter().map(part).sum::<f64>() as u64 * 1024);
     let remark = format!(
         "private {}, with a share of what they share {}, page tables {}",
