@@ -109,6 +109,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         on_deadlock: OnDeadlock::Kill,
         forks_tasks: false,
         jail: crate::jail::Settings::default(),
+        only_report: false,
     };
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
     let process = Process {
