@@ -192,14 +192,15 @@ impl Supervisor {
             });
         }
         config.counts_fuel = module.counts_fuel();
-        let (mut supervisor, reply) = Self::launch(program, config, module.artifact().as_fd(), stdio)?;
+        let (mut supervisor, reply, descriptors) =
+            Self::launch(program, config, module.artifact().as_fd(), stdio)?;
         match reply {
-            Some((Reply::Started(jail), descriptors)) => {
+            Reply::Started(jail) => {
                 supervisor.jail = jail;
                 Ok((supervisor, descriptors))
             }
-            Some((Reply::Unjailed(jail), _)) => Err(Error::jail(&jail, &config.jail.require)),
-            Some((Reply::Failed(why), _)) => Err(Error::Supervisor(why)),
+            Reply::Unjailed(jail) => Err(Error::jail(&jail, &config.jail.require)),
+            Reply::Failed(why) => Err(Error::Supervisor(why)),
             _ => Err(supervisor.lost()),
         }
     }
@@ -209,13 +210,13 @@ impl Supervisor {
         let config = RunConfig { only_report: true, ..defaults(Role::Program) };
         let null = File::open("/dev/null").map_err(|source| Error::Os { what: "open /dev/null", source })?;
         let null = null.as_fd();
-        let (mut supervisor, reply) = Self::launch(executable()?, &config, null, [null; 3])?;
+        let (mut supervisor, reply, _) = Self::launch(executable()?, &config, null, [null; 3])?;
         match reply {
-            Some((Reply::Unjailed(jail), _)) => {
+            Reply::Unjailed(jail) => {
                 supervisor.ended();
                 Ok(jail)
             }
-            Some((Reply::Failed(why), _)) => Err(Error::Supervisor(why)),
+            Reply::Failed(why) => Err(Error::Supervisor(why)),
             _ => Err(supervisor.lost()),
         }
     }
@@ -226,7 +227,7 @@ impl Supervisor {
         config: &RunConfig,
         artifact: BorrowedFd<'_>,
         stdio: [BorrowedFd<'_>; 3],
-    ) -> Result<(Self, Option<(Reply, Vec<OwnedFd>)>)> {
+    ) -> Result<(Self, Reply, Vec<OwnedFd>)> {
         let os = |what| move |source| Error::Os { what, source };
         let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
         let child = Command::new(program)
@@ -247,8 +248,8 @@ impl Supervisor {
                 Ok(Some((Reply::Moved(pid), _))) => {
                     supervisor.moved(pid).map_err(os("find the supervisor"))?;
                 }
-                Ok(reply) => return Ok((supervisor, reply)),
-                Err(_) => return Err(supervisor.lost()),
+                Ok(Some((reply, descriptors))) => return Ok((supervisor, reply, descriptors)),
+                _ => return Err(supervisor.lost()),
             }
         }
     }

@@ -146,6 +146,22 @@ fn a_full_jail_is_one_in_which_all_holds() {
     assert_eq!(ended.status.code(), Some(if lacks.is_empty() { 0 } else { 117 }), "{lacks:?}\n{ended}");
 }
 
+/// Doctor starts no guest, and knows all the same.
+#[test]
+fn doctor_says_what_a_run_would_say() {
+    let ended = finish(run(guest("hello")).arg("--jail-report")).expect_code(0);
+    let run = report(&ended.stderr);
+    let doctor = finish(crate::support::sandpool().arg("doctor"));
+    for (layer, hold) in run {
+        let said = if hold == "full" { "holds" } else { hold };
+        let is_line = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.nth(1) == Some(layer) && line.ends_with(said)
+        };
+        assert!(doctor.stdout.lines().any(is_line), "{layer}: {hold}\n{doctor}");
+    }
+}
+
 /// A run of the probe: native code in the place of a guest's.
 pub(crate) fn probe() -> Command {
     procfs::default_signals();
