@@ -52,7 +52,7 @@ impl std::str::FromStr for DirGrant {
 pub struct ProcessReport {
     /// its name
     pub name: String,
-    /// its process id
+    /// its process id in the run's PID namespace, as guests know it; if there is none, in that of this process
     pub pid: u32,
     /// how it ended
     pub status: ExitStatus,

@@ -153,6 +153,7 @@ fn native(args: &[String]) -> Option<u8> {
         "compute_for_ever" => attempts::compute_for_ever(&targets),
         "read_an_inherited_descriptor" => attempts::read_an_inherited_descriptor(&targets),
         "write_all_over_the_arena" => attempts::write_all_over_the_arena(&targets),
+        "fork_past_the_table" => attempts::fork_past_the_table(&targets),
         name => match (ATTEMPTS.iter().find(|attempt| attempt.name == name), name.strip_prefix("call ")) {
             (Some(attempt), _) => (attempt.run)(&targets),
             (None, Some(name)) => attempts::any_call(CALLS.iter().find(|(known, _)| *known == name)?.1),
@@ -457,6 +458,7 @@ fn main() -> ExitCode {
         ("read_an_inherited_descriptor", read_an_inherited_descriptor as fn(&mut World, &mut Findings)),
         ("compute_for_ever", compute_for_ever),
         ("write_all_over_the_arena", write_all_over_the_arena),
+        ("fork_past_the_table", fork_past_the_table),
     ] {
         if is_wanted(name) {
             test(&mut world, &mut findings);
@@ -503,4 +505,14 @@ fn write_all_over_the_arena(world: &mut World, findings: &mut Findings) {
         findings.see(is_told, format!("the supervisor didn't survive: {verdict:?}"));
     }
     println!("{:42} {:>10}  the supervisor", "write_all_over_the_arena", "");
+}
+
+/// The policy allows what a fork needs. What isn't in the process table, the supervisor must find.
+fn fork_past_the_table(world: &mut World, findings: &mut Findings) {
+    let start = Instant::now();
+    let verdict = world.attempt("fork_past_the_table", None, limits()).unwrap();
+    let is_ended = start.elapsed() < Duration::from_secs(20) && verdict != Verdict::Escaped;
+    findings
+        .see(is_ended, format!("processes that are in no table: {verdict:?} after {:?}", start.elapsed()));
+    println!("{:42} {:>10}  the supervisor: {verdict:?}", "fork_past_the_table", "");
 }

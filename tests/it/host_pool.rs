@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::future::Future as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -537,6 +537,64 @@ fn a_pool_can_be_used_by_many_threads_at_once() {
         }
     });
     assert_eq!(pool.stats().finished, 8 * 2050);
+}
+
+/// A waker that holds up whoever calls it.
+struct Hold(Mutex<mpsc::Receiver<()>>);
+
+impl Wake for Hold {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.lock().unwrap().recv();
+    }
+}
+
+/// Whether a process sleeps, and has for a while.
+fn stands(pid: procfs::Pid) -> bool {
+    let before = procfs::describe(pid);
+    let stays = || {
+        std::thread::sleep(Duration::from_millis(1));
+        procfs::describe(pid) == before
+    };
+    before.contains(") S ") && (0..20).all(|_| stays())
+}
+
+/// The column "in delivery" of the crash matrix. Only SIGKILL can end a process there, because no code of the program runs.
+#[test]
+fn a_process_that_is_killed_in_delivery_fails_its_task_alone() {
+    const LEN: usize = 7 << 19;
+    const WORKERS: usize = 4;
+    let module = tasks();
+    for (isolation, youngest) in
+        [(Isolation::Worker, true), (Isolation::Task, true), (Isolation::Task, false)]
+    {
+        let pool = pool(&module).isolation(isolation).workers(WORKERS).arena_size(16 << 20).build().unwrap();
+        // Nobody takes results while the pool's thread is held up: the arena has no room for as many as there are workers.
+        let (release, held) = mpsc::channel();
+        let waker = Waker::from(Arc::new(Hold(Mutex::new(held))));
+        let mut first = Box::pin(pool.submit::<u64, u64>("sleep", &50).unwrap());
+        assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(first.wait_timeout(Duration::from_secs(60)));
+        let large: Vec<_> =
+            (0..2 * WORKERS).map(|_| pool.submit::<usize, Vec<u8>>("produce", &LEN).unwrap()).collect();
+        let all = || procfs::children(pool.supervisor_pid());
+        let count = if isolation == Isolation::Task { 2 * WORKERS } else { WORKERS };
+        assert!(procfs::eventually(|| all().len() == count && all().into_iter().all(stands)), "{pool:?}");
+        let victim = if youngest { all().into_iter().max() } else { all().into_iter().min() }.unwrap();
+        // What does a worker's task goes with it.
+        let left = if isolation == Isolation::Task && !youngest { count - 2 } else { count };
+        let more: Vec<_> = (0..20).map(|n| pool.submit::<u64, u64>("identity", &n).unwrap()).collect();
+        assert!(kill(victim));
+        assert!(procfs::eventually(|| !all().contains(&victim) && all().len() <= left), "{:?}", all());
+        release.send(()).unwrap();
+        let results: Vec<_> = large.into_iter().map(TaskFuture::result).collect();
+        let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+        assert_eq!(failed.len(), 1, "{isolation:?}: {failed:?}");
+        assert_eq!(failed[0].cause, Failure::Ended(ExitStatus::Signaled(9)), "{isolation:?}");
+        assert!(results.iter().flatten().all(|output| output.len() == LEN));
+        assert!(more.into_iter().map(|future| future.result().unwrap()).eq(0..20), "each has its own result");
+        assert_eq!(pool.stats().failed, 1);
+        assert!(procfs::eventually(|| all().len() == WORKERS), "nothing is left of it: {pool:?}");
+    }
 }
 
 /// A waker that panics.

@@ -47,14 +47,16 @@ fn main_guest_was_killed(ended: Ended) {
     assert!(ended.stderr.contains("error: the guest was killed: SIGKILL\n"), "{ended}");
 }
 
-/// The numbers of the main guest and of its children.
+/// The numbers of the main guest and of its children, as they know them.
 fn family(run: &Run) -> Vec<Pid> {
     let printed = run.printed();
     let line = printed.lines().find_map(|line| line.strip_prefix("processes: ")).unwrap();
-    line.split(' ').map(|pid| run.guest(pid.parse().unwrap())).collect()
+    line.split(' ').map(|pid| pid.parse().unwrap()).collect()
 }
 
-fn kill_guest(run: &Run, pid: Pid) {
+/// Kills the guest that has this number in the run.
+fn kill_guest(run: &Run, number: Pid) {
+    let pid = run.guest(number);
     assert!(kill(pid, run.supervisor(), Signal::SIGKILL), "{pid} isn't a guest\n{}", run.printed());
 }
 

@@ -73,6 +73,7 @@ fn exactly_the_task_that_goes_wrong_fails() {
                 "an initializer that fails ends the pool, once",
                 "each worker is initialized",
                 "idle workers are replaced",
+                "a result is lost in delivery",
                 "during shutdown, exactly one fails",
             ]
             .map(|what| format!("{method}: {what}"))

@@ -56,7 +56,7 @@ fn the_supervisor_has_one_thread_and_no_directory_of_the_guests() {
     );
     let sockets =
         descriptors.iter().filter(|(_, target)| target.to_str().unwrap().starts_with("socket:")).count();
-    assert_eq!(sockets, 1, "the control socket: {descriptors:?}");
+    assert_eq!(sockets, 2, "those of its owner and of the fork server: {descriptors:?}");
 }
 
 /// The supervisor reaps, so it has to be the parent: of children of children too.

@@ -116,7 +116,7 @@ fn spawn_has_fresh_memory_and_arguments() {
 fn spawn_without_an_entry_point_is_an_error() {
     finish(&mut run(guest("process_spawn_without_entry"))).expect_code(0).expect_stdout(&[
         "main runs",
-        "ok: spawn needs #[sandpool_guest::main] on main",
+        "ok: spawn needs #[sandpool_guest::main] on main; a task of an application's pool can only fork",
         "ok: a panic",
     ]);
 }

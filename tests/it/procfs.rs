@@ -126,3 +126,8 @@ pub(crate) fn kill(pid: Pid, signal: Signal, is_meant: impl FnOnce(Pid) -> bool)
     // SAFETY: the call takes integers, the third of them in the place of an address that may be none.
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal as i32, 0_u64, 0_u64) == 0 }
 }
+
+/// What the kernel calls a process, if it is still there.
+pub(crate) fn name(pid: Pid) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}

@@ -233,7 +233,8 @@ impl Run {
     /// All guest processes that there are at the moment, oldest first as long as process numbers don't wrap.
     #[track_caller]
     pub(crate) fn guests(&self) -> Vec<Pid> {
-        procfs::children(self.supervisor())
+        let all = procfs::children(self.supervisor());
+        all.into_iter().filter(|pid| procfs::name(*pid) == "sandpool-guest").collect()
     }
 
     /// The guest process that has this number in the run, as guests print it.

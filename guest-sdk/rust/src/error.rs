@@ -108,7 +108,9 @@ impl fmt::Display for Error {
             Self::StillRunning => f.write_str("the process is still running: terminate or join it first"),
             Self::NameTooLong => write!(f, "the name is longer than {} bytes", sandpool_abi::NAME_MAX),
             Self::TooLarge => f.write_str("it doesn't fit into the arena"),
-            Self::NoEntryPoint => f.write_str("spawn needs #[sandpool_guest::main] on main"),
+            Self::NoEntryPoint => f.write_str(
+                "spawn needs #[sandpool_guest::main] on main; a task of an application's pool can only fork",
+            ),
             Self::OwnerDied => Errno::Ownerdead.fmt(f),
             Self::NameTaken => Errno::Exist.fmt(f),
             Self::NotFound => f.write_str("no shared memory has this name"),

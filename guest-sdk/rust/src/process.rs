@@ -150,7 +150,7 @@ impl Process {
         self.identity.daemon
     }
 
-    /// The operating system's process id.
+    /// The operating system's process id, as it is inside of the run.
     #[must_use]
     #[doc(alias = "ident")]
     pub fn pid(&self) -> u32 {
@@ -471,7 +471,7 @@ impl CurrentProcess {
         &self.0.name
     }
 
-    /// The operating system's process id.
+    /// The operating system's process id, as it is inside of the run.
     #[must_use]
     #[doc(alias = "ident")]
     pub fn pid(&self) -> u32 {
@@ -516,7 +516,7 @@ impl ParentProcess {
         &self.0.name
     }
 
-    /// The operating system's process id.
+    /// The operating system's process id, as it is inside of the run.
     #[must_use]
     #[doc(alias = "ident")]
     pub fn pid(&self) -> u32 {
@@ -588,7 +588,7 @@ impl Child {
         &self.0.name
     }
 
-    /// The operating system's process id.
+    /// The operating system's process id, as it is inside of the run.
     #[must_use]
     #[doc(alias = "ident")]
     pub fn pid(&self) -> u32 {

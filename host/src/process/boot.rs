@@ -1,8 +1,10 @@
 //! From a fork of the supervisor to a guest's `_start`.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use sandpool_abi::process::EXITED;
 use wasmtime::{InstancePre, Store};
@@ -18,6 +20,8 @@ use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
 use crate::jail;
 use crate::pool::wire::Setup;
 use crate::supervisor::control::{Role, RunConfig};
+use crate::supervisor::fork_server;
+use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::process::{die_with_parent, exit_now};
 
 /// What every process of a run is made from; the supervisor holds it, ready.
@@ -28,7 +32,13 @@ pub(crate) struct Image {
     pub(crate) supervisor_pid: i32,
     pub(crate) doorbell: Arc<OwnedFd>,
     pub(crate) jail: jail::Prepared,
+    /// Whether what is in the jail may fork.
+    pub(crate) jail_grants_fork: bool,
 }
+
+/// What the kernel's tables of processes call them.
+const GUEST_NAME: &CStr = c"sandpool-guest";
+const FORK_SERVER_NAME: &CStr = c"sandpool-forks";
 
 /// Asks for SIGKILL when the supervisor ends. If it has ended already, so does this process.
 #[inline]
@@ -41,46 +51,96 @@ pub(crate) fn die_with_supervisor(supervisor_pid: i32) {
 /// Becomes the guest process in this slot. Called in a process that the supervisor just forked.
 pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
     die_with_supervisor(image.supervisor_pid);
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| boot(image, index, handle)));
-    // What comes back has failed before the guest ran, and has said why.
-    let code = ExitCode::Internal.code();
-    if let Ok(slot) = image.arena.process(index) {
-        slot.claim(Outcome::new(EXITED, u32::from(code)));
-    }
-    drop(outcome);
-    exit_now(i32::from(code))
-}
-
-fn boot(image: &Image, index: u32, handle: ProcessHandle) {
-    let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
-    let parent = member.slot().ok().map(ProcessSlot::parent);
-    let parent = parent.filter(|parent| parent.0 != 0);
-    let stdio = Stdio::new(&member, parent.is_none(), &image.config.limits);
-    let started = reset_process(image).map_err(wasmtime::Error::from).and_then(|given| {
-        let mut process = Process {
-            member,
-            handle,
-            parent,
-            identity: Vec::new(),
-            started: 0,
-            supervisor_pid: image.supervisor_pid,
-            doorbell: Arc::new(given.doorbell),
-            stdio: stdio.clone(),
-            holds: std::collections::HashMap::new(),
-            held: None,
-            entry: None,
-            waited: Vec::new(),
-            task: None,
-        };
+    caught(image, index, |stdio| {
+        let given = reset_process(image, None)?;
+        let mut process = process(image, stdio, given.doorbell, index, handle);
         process.take_entry()?;
         let worker = match image.config.role {
             Role::Program => None,
             Role::Pool => Some(task::set_up(&mut process)?),
         };
-        start(image, process, worker, given.ruleset)
-    });
-    if let Err(error) = started {
-        stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
+        let store = store(image, process, given.ruleset)?;
+        start(image, store, worker)
+    })
+}
+
+/// Becomes the fork server, and each process that is forked from it. Called in a process that the supervisor just forked.
+pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
+    die_with_supervisor(image.supervisor_pid);
+    let index = image.arena.geometry.processes_max;
+    caught(image, index, |stdio| {
+        let given = reset_process(image, Some(socket.as_fd()))?;
+        let socket = given.socket.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+        let process = process(image, stdio, given.doorbell, index, ProcessHandle(0));
+        let mut store = store(image, process, given.ruleset)?;
+        while let Some(handle) = fork_server::next_request(socket.as_fd())? {
+            let index = handle.index()?;
+            let errno = match clone::fork(Parent::CallersParent, image.arena.process_id(index)?) {
+                Ok(Fork::Child) => {
+                    drop(socket);
+                    let _ = nix::sys::prctl::set_name(GUEST_NAME);
+                    store.data_mut().process.become_spawned(index, handle)?;
+                    return start(image, store, None);
+                }
+                Ok(Fork::Parent(_)) => None,
+                Err(error) => Some(error.raw_os_error().unwrap_or(libc::EAGAIN)),
+            };
+            fork_server::answer(socket.as_fd(), handle, errno)?;
+        }
+        Ok(())
+    })
+}
+
+/// Does what doesn't come back if it goes well, and says why it did.
+fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime::Result<()>) -> ! {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
+        let stdio = Stdio::new(&member, is_first(&member), &image.config.limits);
+        if let Err(error) = body(&stdio) {
+            stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
+        }
+        stdio
+    }));
+    let code = ExitCode::Internal.code();
+    // By now this may be another process than the one that began.
+    let index = outcome.as_ref().map_or(index, |stdio| stdio.index());
+    if let Ok(slot) = image.arena.process(index) {
+        slot.claim(Outcome::new(EXITED, u32::from(code)));
+    }
+    exit_now(i32::from(code))
+}
+
+fn parent(member: &Member) -> Option<ProcessHandle> {
+    member.slot().ok().map(ProcessSlot::parent).filter(|parent| parent.0 != 0)
+}
+
+/// Whether it is the main process, which has stdin.
+fn is_first(member: &Member) -> bool {
+    parent(member).is_none()
+}
+
+fn process(
+    image: &Image,
+    stdio: &Arc<Stdio>,
+    doorbell: OwnedFd,
+    index: u32,
+    handle: ProcessHandle,
+) -> Process {
+    let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
+    Process {
+        parent: parent(&member),
+        member,
+        handle,
+        identity: Vec::new(),
+        started: 0,
+        supervisor_pid: image.supervisor_pid,
+        doorbell: Arc::new(doorbell),
+        stdio: stdio.clone(),
+        holds: std::collections::HashMap::new(),
+        held: None,
+        entry: None,
+        waited: Vec::new(),
+        task: None,
     }
 }
 
@@ -89,10 +149,12 @@ struct Given {
     doorbell: OwnedFd,
     /// Landlock's, until it is in the jail.
     ruleset: Option<OwnedFd>,
+    /// The fork server's.
+    socket: Option<OwnedFd>,
 }
 
 /// Signals, descriptors and runtime of a guest process.
-fn reset_process(image: &Image) -> std::io::Result<Given> {
+fn reset_process(image: &Image, socket: Option<BorrowedFd<'_>>) -> std::io::Result<Given> {
     // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what a terminal sends to all of
     // its processes says nothing to a worker: the owner of the pool may want to have the rest done first.
     // A file that would become too large is an error of the guest's, and not its death.
@@ -102,24 +164,21 @@ fn reset_process(image: &Image) -> std::io::Result<Given> {
         blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]);
     }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
-    let keep: Vec<_> = [Some(image.doorbell.as_fd()), image.jail.ruleset()].into_iter().flatten().collect();
+    let ruleset = image.jail.ruleset();
+    let keep: Vec<_> = [Some(image.doorbell.as_fd()), ruleset, socket].into_iter().flatten().collect();
     let mut kept = crate::sys::fd::keep_only(&keep, image.jail.closes_descriptors())?.into_iter();
     let doorbell = kept.next().ok_or(std::io::ErrorKind::NotFound)?;
-    let ruleset = kept.next();
+    let ruleset = ruleset.and_then(|_| kept.next());
+    let socket = kept.next();
     // wasmtime-wasi makes a runtime with threads if none is current. This one has no thread and no descriptor.
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     std::mem::forget(Box::leak(Box::new(runtime)).enter());
-    let _ = nix::sys::prctl::set_name(c"sandpool-guest");
-    Ok(Given { doorbell, ruleset })
+    let _ = nix::sys::prctl::set_name(if socket.is_some() { FORK_SERVER_NAME } else { GUEST_NAME });
+    Ok(Given { doorbell, ruleset, socket })
 }
 
-/// Instantiates the module and runs it to its end; a worker's tasks, until there are none any more.
-fn start(
-    image: &Image,
-    process: Process,
-    worker: Option<(Setup, Queues)>,
-    ruleset: Option<OwnedFd>,
-) -> wasmtime::Result<()> {
+/// What a guest's instance is made with; from here on, the calling process is in the jail.
+fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime::Result<Store<Guest>> {
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
@@ -133,8 +192,13 @@ fn start(
     if image.config.counts_fuel {
         store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
     }
-    // What is behind this line is the guest's, instantiation included.
     image.jail.enter(ruleset)?;
+    Ok(store)
+}
+
+/// Instantiates the module and runs it to its end; a worker's tasks, until there are none any more. All of it is the
+/// guest's, instantiation included.
+fn start(image: &Image, mut store: Store<Guest>, worker: Option<(Setup, Queues)>) -> wasmtime::Result<()> {
     if let Some(code) = crate::owner::run_native(&image.config.args) {
         exit_now(i32::from(code));
     }

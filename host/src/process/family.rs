@@ -141,6 +141,26 @@ impl Process {
         let _ = self.mark_running(index);
     }
 
+    /// In a process that the fork server just made: takes what it was given, and tells its parent that it runs.
+    pub(crate) fn become_spawned(&mut self, index: u32, handle: ProcessHandle) -> Result<()> {
+        super::boot::die_with_supervisor(self.supervisor_pid);
+        self.handle = handle;
+        self.member.index = index;
+        self.stdio.forked(&self.member);
+        let arena = self.member.arena.clone();
+        let slot = arena.process(index)?;
+        self.parent = Some(slot.parent());
+        let spawned = table::update(&arena, index, |old| {
+            (old.state == State::Spawning).then_some(StateWord { state: State::Running, ..old })
+        })?;
+        if let Some(state) = spawned
+            && let Ok(parent) = arena.process(u32::from(state.parent))
+        {
+            parent.event.notify_all(&arena);
+        }
+        self.take_entry()
+    }
+
     /// Both sides do it, so that it is done as soon as either runs.
     fn mark_running(&self, index: u32) -> Result<()> {
         table::update(&self.member.arena, index, |old| {

@@ -144,9 +144,13 @@ impl Stdio {
         (stdout, stderr)
     }
 
+    /// The slot of the process.
+    pub(crate) fn index(&self) -> u32 {
+        self.index.load(Ordering::Relaxed)
+    }
+
     fn member(&self) -> Member {
-        let index = self.index.load(Ordering::Relaxed);
-        Member { arena: self.arena.clone(), index, patience: Patience::Forever }
+        Member { arena: self.arena.clone(), index: self.index(), patience: Patience::Forever }
     }
 
     /// In a process that was just forked: it is another member, it has written nothing, and its stdin is empty.

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use sandpool_abi::Errno;
 use sandpool_abi::process::NOT_DAEMON;
-use sandpool_abi::task::EXPORT_PREFIX;
+use sandpool_abi::task::{Claims, EXPORT_PREFIX};
 use wasmtime::{Instance, Store, TypedFunc};
 
 use super::stdio::Capture;
@@ -219,12 +219,13 @@ impl Worker {
     fn serve_one(&mut self, store: &mut Store<Guest>, member: &Member, task: &[u8]) -> Result<()> {
         let claims = member.claims()?;
         claims.begin(0)?;
-        let since = claims.get().since;
+        let Claims { first, since, .. } = claims.get();
+        let begun = Begun { number: first, since, claimant: member.index };
         store.data().process.stdio.begin_task();
         match TaskRecord::decode(task).ok_or(Errno::Io)? {
             TaskRecord::Retire => {
                 self.left = 0;
-                self.finish(store, Kind::Retired, since, member.index)
+                self.finish(store, Kind::Retired, begun)
             }
             TaskRecord::Call { name, format, input } => match self.setup.isolation {
                 Isolation::Worker => {
@@ -234,9 +235,9 @@ impl Worker {
                         // A process that the task has forked, and that came back from it.
                         exit::exit(store.data(), 0);
                     }
-                    self.finish(store, kind, since, member.index)
+                    self.finish(store, kind, begun)
                 }
-                Isolation::Task => self.fork_for(store, member, (name, format, input), since),
+                Isolation::Task => self.fork_for(store, member, (name, format, input), begun),
             },
         }
     }
@@ -247,14 +248,12 @@ impl Worker {
         store: &mut Store<Guest>,
         member: &Member,
         (name, format, input): (&str, u32, &[u8]),
-        since: u64,
+        begun: Begun,
     ) -> Result<()> {
         let child = match store.data_mut().process.fork("", NOT_DAEMON)? {
             Forked::Child => {
                 let done = self.call(store, name, format, input);
-                let done = done
-                    .map_err(|_| Errno::Io)
-                    .and_then(|kind| self.finish(store, kind, since, member.index));
+                let done = done.map_err(|_| Errno::Io).and_then(|kind| self.finish(store, kind, begun));
                 exit::exit(store.data(), i32::from(done.is_err()))
             }
             Forked::Parent(child) => child,
@@ -271,7 +270,7 @@ impl Worker {
         if claims.has_some() {
             claims.clear_work();
             self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
-            self.finish(store, Kind::Ended, since, member.index)?;
+            self.finish(store, Kind::Ended, begun)?;
         }
         Ok(())
     }
@@ -325,13 +324,14 @@ impl Worker {
         self.exports.get(name).cloned()
     }
 
-    /// Puts the result of the first claim of `claimant`, which is this process or its parent.
-    fn finish(&mut self, store: &Store<Guest>, kind: Kind, since: u64, claimant: u32) -> Result<()> {
+    /// Puts the result of a task, and gives its claim up.
+    fn finish(&mut self, store: &Store<Guest>, kind: Kind, begun: Begun) -> Result<()> {
+        let Begun { number, since, claimant } = begun;
         let process = &store.data().process;
         let member = &process.member;
         let (stdout, stderr) = process.stdio.end_task(kind != Kind::Done);
         let record = ResultRecord {
-            number: member.arena.process(claimant)?.claims.get().first,
+            number,
             kind,
             nanos: nanos_now().saturating_sub(since),
             stdout: &stdout,
@@ -351,6 +351,16 @@ impl Worker {
             finished => finished,
         }
     }
+}
+
+/// A task that has begun.
+#[derive(Clone, Copy)]
+struct Begun {
+    /// Its number in the queue.
+    number: u64,
+    since: u64,
+    /// Whose first claim it is: this process, or its parent.
+    claimant: u32,
 }
 
 /// Takes one task that is no part of a batch.

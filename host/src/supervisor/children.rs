@@ -1,6 +1,7 @@
 //! All guest processes of a run: started, signalled, reaped, and swept up behind.
 
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use nix::unistd::Pid;
 use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, FORBIDDEN, LIMITED, Limit, SIGNALED, TRAPPED};
 
 use super::control::{Ended, REPORTS_MAX, Report, Role};
+use super::fork_server::{self, ForkServer};
+use super::proc::Proc;
 use super::timers::{Over, Timers};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
@@ -20,6 +23,7 @@ use crate::ipc::{heap, object, sweep};
 use crate::process::boot::{self, Image};
 use crate::process::exit::TRAP_CODE;
 use crate::process::family::default_name;
+use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::process::{End, Reaped, reap};
 
@@ -41,6 +45,16 @@ pub(crate) struct Children {
     reports: Vec<Report>,
     /// Reaped, but a guest held a lock for too long to sweep behind them.
     unswept: Vec<(u32, Reaped)>,
+    fork_server: Spawner,
+}
+
+/// Who forks processes with fresh memory.
+enum Spawner {
+    /// The supervisor, for now: there is no fork server before one is needed.
+    Later,
+    Server(ForkServer),
+    /// The supervisor.
+    None,
 }
 
 impl Children {
@@ -55,7 +69,9 @@ impl Children {
             index: arena.geometry.processes_max,
             patience: Patience::Brief,
         };
+        let can_fork = image.jail_grants_fork && image.config.role == Role::Program;
         let mut children = Self {
+            fork_server: if can_fork { Spawner::Later } else { Spawner::None },
             image,
             member,
             main,
@@ -99,6 +115,23 @@ impl Children {
     /// Ends the run, in which every process waits for another.
     pub(crate) fn end_deadlock(&mut self) {
         self.end_by(Outcome::new(DEADLOCKED, 0));
+    }
+
+    /// Ends the run if there are more processes than the table tells of. Guests make none but those: somebody has broken
+    /// out of WebAssembly, and starts what no limit of the run counts.
+    pub(crate) fn count(&mut self, proc: &Proc) {
+        let Some(found) = proc.children() else { return };
+        let arena = &*self.image.arena;
+        // Each is in the table before it exists, and until it is reaped, which nobody does meanwhile.
+        let known = (0..arena.geometry.processes_max).filter(|index| {
+            arena.process_id(*index).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0)
+                || table::state(arena, *index)
+                    .is_ok_and(|state| matches!(state.state, State::Reserved | State::Spawning))
+        });
+        let fork_server = usize::from(matches!(self.fork_server, Spawner::Server(_)));
+        if found > known.count() + fork_server {
+            self.end_by(Outcome::new(FORBIDDEN, 0));
+        }
     }
 
     /// Ends the run, for this reason.
@@ -147,24 +180,89 @@ impl Children {
 
     fn spawn(&mut self, index: u32, state: StateWord) {
         let handle = ProcessHandle::new(index, state.generation);
+        if self.fork_server().is_some_and(|server| server.ask(handle).is_ok()) {
+            return;
+        }
         let is_worker = self.image.config.role == Role::Pool && u32::from(state.parent) == self.main;
         let forked = self.fork_into(index, handle);
         if is_worker && let Ok(pid) = self.image.arena.process_id(index) {
             self.timers.exempt(index, pid.load(Ordering::Acquire));
         }
         if let Err(error) = forked {
-            let errno = match error.raw_os_error() {
-                Some(libc::ENOMEM) => sandpool_abi::Errno::Nomem,
-                _ => sandpool_abi::Errno::Procs,
-            };
-            if let Ok(slot) = self.image.arena.process(index) {
-                slot.failure.store(errno as u32, Ordering::Release);
-            }
-            let _ = table::update(&self.image.arena, index, |old| {
-                Some(StateWord { state: State::Failed, ..old })
-            });
+            self.spawn_failed(index, state, error.raw_os_error());
         }
         self.tell(u32::from(state.parent));
+    }
+
+    fn spawn_failed(&self, index: u32, state: StateWord, errno: Option<i32>) {
+        let errno = match errno {
+            Some(libc::ENOMEM) => sandpool_abi::Errno::Nomem,
+            _ => sandpool_abi::Errno::Procs,
+        };
+        if let Ok(slot) = self.image.arena.process(index) {
+            slot.failure.store(errno as u32, Ordering::Release);
+        }
+        let _ = table::update(&self.image.arena, index, |old| {
+            (old.generation == state.generation).then_some(StateWord { state: State::Failed, ..old })
+        });
+    }
+
+    /// The fork server, where there is to be one. It is started when it is first needed.
+    fn fork_server(&mut self) -> Option<&mut ForkServer> {
+        if matches!(self.fork_server, Spawner::Later) {
+            self.fork_server = self.start_fork_server().map_or(Spawner::None, Spawner::Server);
+        }
+        match &mut self.fork_server {
+            Spawner::Server(server) => Some(server),
+            Spawner::Later | Spawner::None => None,
+        }
+    }
+
+    fn start_fork_server(&self) -> io::Result<ForkServer> {
+        let (socket, theirs) = fork_server::pair()?;
+        let pid = AtomicU32::new(0);
+        match clone::fork(Parent::Caller, &pid)? {
+            Fork::Child => boot::serve_forks(&self.image, &theirs),
+            Fork::Parent(pid) => Ok(ForkServer::new(pid, socket)),
+        }
+    }
+
+    /// Where answers of the fork server come.
+    pub(crate) fn answers(&self) -> Option<BorrowedFd<'_>> {
+        match &self.fork_server {
+            Spawner::Server(server) => Some(server.as_fd()),
+            Spawner::Later | Spawner::None => None,
+        }
+    }
+
+    /// Takes what the fork server has answered.
+    pub(crate) fn take_answers(&mut self) {
+        while let Spawner::Server(server) = &mut self.fork_server
+            && let Some(answer) = server.answer()
+        {
+            let (Ok(index), Some(errno)) = (answer.handle.index(), answer.errno) else { continue };
+            let Ok(state) = table::state(&self.image.arena, index) else { continue };
+            if state.state == State::Spawning && ProcessHandle::new(index, state.generation) == answer.handle
+            {
+                self.spawn_failed(index, state, Some(errno));
+                self.tell(u32::from(state.parent));
+            }
+        }
+    }
+
+    /// The fork server is gone: does what it hasn't done.
+    fn fork_server_ended(&mut self) {
+        self.take_answers();
+        let Spawner::Server(server) = std::mem::replace(&mut self.fork_server, Spawner::None) else { return };
+        for handle in server.unanswered() {
+            let Ok(index) = handle.index() else { continue };
+            let has_process =
+                self.image.arena.process_id(index).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0);
+            let Ok(state) = table::state(&self.image.arena, index) else { continue };
+            if !has_process && state.state == State::Spawning {
+                self.spawn(index, state);
+            }
+        }
     }
 
     /// Sends what a parent wants its child to get.
@@ -204,6 +302,9 @@ impl Children {
                     send(pid.load(Ordering::Acquire), signal);
                 }
             }
+            if let Spawner::Server(server) = &self.fork_server {
+                send(server.pid.unsigned_abs(), signal);
+            }
         }
     }
 
@@ -213,9 +314,19 @@ impl Children {
             self.bury(index, reaped, true);
         }
         while let Some(reaped) = reap() {
-            if let Some(index) = self.slot_of(reaped.pid) {
-                self.record(index, &reaped);
-                self.bury(index, reaped, false);
+            if let Spawner::Server(server) = &self.fork_server
+                && server.pid == reaped.pid
+            {
+                self.fork_server_ended();
+                continue;
+            }
+            match self.slot_of(reaped.pid) {
+                Some(index) => {
+                    self.record(index, &reaped);
+                    self.bury(index, reaped, false);
+                }
+                // See `count`.
+                None => self.end_by(Outcome::new(FORBIDDEN, 0)),
             }
         }
         let outcome = self.main_outcome?;
@@ -230,6 +341,11 @@ impl Children {
             peak_memory: self.peak_memory,
             reports: std::mem::take(&mut self.reports),
         })
+    }
+
+    /// Whether the fork server may be about to start this process.
+    fn is_being_forked(&self, index: u32) -> bool {
+        matches!(&self.fork_server, Spawner::Server(server) if server.is_asked_for(index))
     }
 
     fn slot_of(&self, pid: i32) -> Option<u32> {
@@ -301,6 +417,13 @@ impl Children {
         let arena = self.image.arena.clone();
         let orphans: Vec<_> =
             (0..arena.geometry.processes_max).filter(|child| self.leave_orphan(index, *child)).collect();
+        if self.image.config.role == Role::Pool {
+            // Nobody waits for what a task has started that is gone; and a child that does a worker's task must not come to
+            // its end when the worker's slot is another's.
+            for pid in orphans.iter().filter_map(|orphan| arena.process_id(*orphan).ok()) {
+                send(pid.load(Ordering::Acquire), Signal::SIGKILL);
+            }
+        }
         let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
         slot.ended_pid.store(reaped.pid.unsigned_abs(), Ordering::Relaxed);
         pid.store(0, Ordering::Release);
@@ -320,7 +443,7 @@ impl Children {
         let arena = &*self.image.arena;
         for (child, state) in table::children(arena, parent) {
             let has_process = arena.process_id(child)?.load(Ordering::Acquire) != 0;
-            if state.is_alive() && has_process {
+            if state.is_alive() && (has_process || self.is_being_forked(child)) {
                 continue;
             }
             let register = arena.process(child)?.register(Register::Outgoing);

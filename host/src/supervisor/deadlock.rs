@@ -31,7 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What the supervisor knows of who waits.
 pub(crate) struct Detector {
     on_deadlock: OnDeadlock,
-    proc: Proc,
     state: Watching,
 }
 
@@ -53,12 +52,12 @@ struct Wait {
 }
 
 impl Detector {
-    pub(crate) fn new(on_deadlock: OnDeadlock, proc: Proc) -> Self {
-        Self { on_deadlock, proc, state: Watching::Looking(None) }
+    pub(crate) fn new(on_deadlock: OnDeadlock) -> Self {
+        Self { on_deadlock, state: Watching::Looking(None) }
     }
 
     /// Looks at who waits. Whether the run is to be ended, because nobody can go on and all have said so.
-    pub(crate) fn look(&mut self, member: &Member) -> bool {
+    pub(crate) fn look(&mut self, member: &Member, proc: &Proc) -> bool {
         match &self.state {
             Watching::Alarmed(waits, since) => {
                 if since.elapsed() < PATIENCE && !waits.iter().all(|wait| has_answered(member, wait)) {
@@ -72,9 +71,8 @@ impl Detector {
                 self.state = Watching::Reported(None);
             }
             Watching::Looking(before) => {
-                let all_sleep = before
-                    .as_ref()
-                    .is_some_and(|before| before.iter().all(|wait| self.proc.is_asleep(wait.pid)));
+                let all_sleep =
+                    before.as_ref().is_some_and(|before| before.iter().all(|wait| proc.is_asleep(wait.pid)));
                 let now = all_wait(member);
                 self.state = match now {
                     Some(waits) if all_sleep && before.as_ref() == Some(&waits) => {

@@ -12,8 +12,10 @@
 //! | doorbell (eventfd) | a guest wants a spawn or a signal | look at the request bits |
 //! | control socket | the owner wants a stop, or is gone | end the run |
 //! | pidfd of the owner | the owner is gone | end the run |
+//! | socket of the fork server | whether a process was started | tell its parent if not: [`fork_server`] |
 //!
-//! When nothing comes for a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
+//! Now and then it counts its children: there are none but those that the process table tells of. When nothing comes for
+//! a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
 //! wakes in time to see to them: [`timers`].
 //!
 //! # Nothing is left
@@ -24,6 +26,7 @@
 pub(crate) mod children;
 pub(crate) mod control;
 pub(crate) mod deadlock;
+pub(crate) mod fork_server;
 mod proc;
 mod timers;
 
@@ -50,6 +53,9 @@ use crate::jail::{self, Hold, JailReport, Layer};
 use crate::process::boot::Image;
 use crate::sys::process::{exit_now, pidfd_open};
 use crate::{engine, imports};
+
+/// How often the supervisor counts its children.
+const CENSUS: Duration = Duration::from_millis(250);
 
 /// The name by which a program is told to be a supervisor (its `argv[0]`).
 pub(crate) const ARGV0: &str = "sandpool-supervisor";
@@ -123,6 +129,7 @@ struct Run {
     /// What holds the guests.
     jail: JailReport,
     children: Children,
+    proc: Proc,
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
     detector: Detector,
@@ -154,7 +161,9 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     let imports = |wanted: &str, name: &str| {
         module.imports().any(|import| import.module() == wanted && import.name() == name)
     };
-    let jail = jail::prepare(&plan(&start.config, imports)).context("cannot prepare the jail")?;
+    let plan = plan(&start.config, imports);
+    let jail_grants_fork = matches!(plan.policy, Policy::Guest(Grants { fork: true, .. }));
+    let jail = jail::prepare(&plan).context("cannot prepare the jail")?;
     let report = jail.report(namespaces);
     if !report.lacks(&start.config.jail.require).is_empty() {
         return Ok(Prepared::Unjailed(report));
@@ -168,8 +177,9 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
         supervisor_pid: nix::unistd::getpid().as_raw(),
         doorbell: doorbell.clone(),
         jail,
+        jail_grants_fork,
     };
-    let detector = Detector::new(image.config.on_deadlock, proc);
+    let detector = Detector::new(image.config.on_deadlock);
     // What guests can't do once they are in the jail, or shouldn't have to do each.
     crate::process::wasi::seed_unused_generators();
     wasmtime::Engine::tls_eager_initialize();
@@ -178,7 +188,15 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
         handed_over = vec![memory, doorbell.try_clone()?];
     }
     let children = Children::start(image).context("cannot start the main guest")?;
-    Ok(Prepared::Run(Box::new(Run { jail: report, children, signals, doorbell, detector, handed_over })))
+    Ok(Prepared::Run(Box::new(Run {
+        jail: report,
+        children,
+        proc,
+        signals,
+        doorbell,
+        detector,
+        handed_over,
+    })))
 }
 
 /// What the guests of a run are held to, whose module imports these functions.
@@ -209,6 +227,7 @@ impl Run {
     /// Serves the run until its last process has ended. `None` if the owner is gone and nobody wants to know.
     fn watch(&mut self, socket: &OwnedFd, owner: &OwnedFd) -> io::Result<Option<control::Ended>> {
         let mut quiet_since = Instant::now();
+        let mut counted = Instant::now();
         loop {
             let timeout = match self.children.has_unswept() {
                 true => Duration::from_millis(1),
@@ -216,18 +235,17 @@ impl Run {
                 false => deadlock::INTERVAL.min(self.children.time_left() + Duration::from_millis(1)),
             };
             let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE);
-            let mut fds = [
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.doorbell.as_fd(), PollFlags::POLLIN),
-                PollFd::new(socket.as_fd(), PollFlags::POLLIN),
-                PollFd::new(owner.as_fd(), PollFlags::POLLIN),
-            ];
+            let mut fds = vec![self.signals.as_fd(), self.doorbell.as_fd(), socket.as_fd(), owner.as_fd()];
+            fds.extend(self.children.answers());
+            let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut fds, timeout) {
                 Ok(0) => {}
                 Ok(_) | Err(nix::Error::EINTR) => quiet_since = Instant::now(),
                 Err(error) => return Err(error.into()),
             }
-            let [child, rung, asked, orphaned] = fds.map(|fd| fd.any().unwrap_or(false));
+            let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false));
+            let [child, rung, asked, orphaned, answered] =
+                std::array::from_fn(|_| ready.next() == Some(true));
             if orphaned {
                 self.children.kill_all(Signal::SIGKILL);
                 return Ok(None);
@@ -245,6 +263,9 @@ impl Run {
                 let _ = nix::unistd::read(&*self.doorbell, &mut [0; 8]);
                 self.children.serve_requests();
             }
+            if answered {
+                self.children.take_answers();
+            }
             if child {
                 // However many have ended, the signal is pending once.
                 let _ = self.signals.read_signal();
@@ -253,10 +274,14 @@ impl Run {
             if let Some(ended) = self.children.reap() {
                 return Ok(Some(ended));
             }
+            if counted.elapsed() >= CENSUS {
+                counted = Instant::now();
+                self.children.count(&self.proc);
+            }
             // Only when nothing has happened for a while, so that there is no news still to be told.
             if quiet_since.elapsed() >= deadlock::INTERVAL && !self.children.has_unswept() {
                 quiet_since = Instant::now();
-                if self.detector.look(self.children.member()) {
+                if self.detector.look(self.children.member(), &self.proc) {
                     self.children.end_deadlock();
                 }
             }

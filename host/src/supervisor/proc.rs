@@ -1,4 +1,4 @@
-//! What `/proc` tells the supervisor of its children.
+//! What `/proc` tells the supervisor of its children: guests say of themselves what they like.
 //!
 //! It is that of the owner's PID namespace, and not in the supervisor's own mount namespace: only a descriptor leads
 //! there, which guests don't inherit. Processes have other numbers there than here; a pidfd's entry in `/proc/self/fdinfo`
@@ -27,6 +27,12 @@ impl Proc {
         // The name of the program, in parentheses, may hold anything.
         self.stat(pid)
             .is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')))
+    }
+
+    /// How many children the supervisor has, those included that have ended and aren't reaped; `None` where the kernel
+    /// doesn't tell (`CONFIG_PROC_CHILDREN`).
+    pub(crate) fn children(&self) -> Option<usize> {
+        Some(self.read("thread-self/children")?.split_whitespace().count())
     }
 
     fn stat(&self, pid: u32) -> Option<String> {

@@ -126,6 +126,7 @@ fn main() -> Outcome {
         in_chunks(method)?;
         initializers(method)?;
         idle(method)?;
+        in_delivery(method)?;
         shutdown(method)?;
     }
     states()?;
@@ -288,6 +289,48 @@ fn idle(method: StartMethod) -> Outcome {
         pool.map(|n: u64| n, 0..10)?;
     }
     same(&format!("{method:?}: idle workers are replaced"), pool.stats().failed, 0)
+}
+
+/// A result that says when it is encoded: what is left then is its delivery.
+#[derive(Deserialize)]
+struct Parcel(sandpool_guest::Bytes, Queue<(String, u64)>, u64);
+
+impl Serialize for Parcel {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let encoded = (&self.0, &self.1, self.2).serialize(serializer)?;
+        let name = current_process().map_err(S::Error::custom)?.name().to_owned();
+        self.1.put(&(name, self.2)).map_err(S::Error::custom)?;
+        Ok(encoded)
+    }
+}
+
+/// A worker is killed when its result is to be put and the arena has no room for it: there, no code of the program runs, so
+/// that nothing but SIGKILL can end it.
+fn in_delivery(method: StartMethod) -> Outcome {
+    const LEN: usize = 22 << 20;
+    let encoded = Queue::new()?;
+    let pool = Pool::builder().processes(2).start_method(method).build()?;
+    let results = (0..4)
+        .map(|number| {
+            let task = |(encoded, number): (Queue<_>, u64)| Parcel(vec![7; LEN].into(), encoded, number);
+            pool.apply_async(task, (encoded.clone(), number))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    // There is room for two, and nobody takes any: the last one of each worker stands there.
+    let all = (0..4).map(|_| encoded.get()).collect::<Result<Vec<_>, _>>()?;
+    let (name, victim) = all.last().ok_or("nothing")?;
+    kill_worker(name)?;
+    for (number, result) in (0..).zip(results) {
+        let result = result.get();
+        let is_expected = match &result {
+            Ok(Parcel(bytes, _, own)) => number != *victim && *own == number && bytes.len() == LEN,
+            Err(error) => number == *victim && *error.cause() == Cause::Ended(ExitStatus::Signaled(9)),
+        };
+        if !is_expected {
+            return Err(format!("{number}, when {victim} was killed: {:?}", result.err()).into());
+        }
+    }
+    same(&format!("{method:?}: a result is lost in delivery"), pool.map(|n: u64| n, 0..3)?, vec![0, 1, 2])
 }
 
 /// Something goes wrong after the pool was closed.

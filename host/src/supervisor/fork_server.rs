@@ -1,0 +1,113 @@
+//! The fork server: a guest process that is in the jail already and has run nothing of the guest's. Processes with fresh
+//! memory are forked from it, so that each needn't do again what is the same for all: multiprocessing's start method
+//! *forkserver*.
+//!
+//! ```text
+//!  supervisor                fork server                       the new process
+//!    │ ──── handle ────────────▶ │
+//!    │                           │ clone, as a child of the supervisor
+//!    │                           │ ───────────────────────────────▶ │ gives the socket back
+//!    │                           │                                  │ Spawning → Running, tells its parent
+//!    │ ◀──── handle, errno ───── │                                  │
+//! ```
+//!
+//! The supervisor doesn't wait for the answer; until it has it, the slot counts as one that has a process. If the fork
+//! server dies, what it was asked for and hasn't done is done by the supervisor, as is all that comes after.
+//!
+//! It is there only where guests may fork: what is forked from it has its jail, where clone is allowed.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+
+use crate::ipc::process_table::ProcessHandle;
+
+/// What the supervisor holds of it.
+pub(super) struct ForkServer {
+    pub(super) pid: i32,
+    socket: OwnedFd,
+    /// What it was asked for and hasn't answered to.
+    pending: Vec<ProcessHandle>,
+}
+
+/// What has become of a process that was asked for: the kernel's errno, if there is none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    pub(super) handle: ProcessHandle,
+    pub(super) errno: Option<i32>,
+}
+
+/// The two ends of the socket.
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+impl ForkServer {
+    pub(super) fn new(pid: i32, socket: OwnedFd) -> Self {
+        Self { pid, socket, pending: Vec::new() }
+    }
+
+    /// Asks for the process of a slot.
+    ///
+    /// # Errors
+    ///
+    /// It is gone, or doesn't keep up.
+    pub(super) fn ask(&mut self, handle: ProcessHandle) -> io::Result<()> {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        send(self.socket.as_raw_fd(), &handle.0.to_ne_bytes(), flags)?;
+        self.pending.push(handle);
+        Ok(())
+    }
+
+    /// The next answer that has come.
+    pub(super) fn answer(&mut self) -> Option<Answer> {
+        let mut bytes = [0; 16];
+        recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).ok().filter(|len| *len == 16)?;
+        let [handle, errno] =
+            [0, 8].map(|at| bytes.split_at(at).1.first_chunk().copied().unwrap_or_default());
+        let handle = ProcessHandle(u64::from_ne_bytes(handle));
+        self.pending.retain(|asked| *asked != handle);
+        let errno = i32::try_from(u64::from_ne_bytes(errno)).ok().filter(|errno| *errno != 0);
+        Some(Answer { handle, errno })
+    }
+
+    /// Whether it may be about to start a process in this slot.
+    pub(super) fn is_asked_for(&self, index: u32) -> bool {
+        self.pending.iter().any(|handle| handle.index() == Ok(index))
+    }
+
+    /// What is left to be done now that it is gone.
+    pub(super) fn unanswered(self) -> Vec<ProcessHandle> {
+        self.pending
+    }
+}
+
+impl AsFd for ForkServer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The other side: waits for what is asked for; `None` if nobody asks any more.
+pub(crate) fn next_request(socket: BorrowedFd<'_>) -> io::Result<Option<ProcessHandle>> {
+    let mut bytes = [0; 8];
+    loop {
+        match nix::unistd::read(socket, &mut bytes) {
+            Ok(8) => return Ok(Some(ProcessHandle(u64::from_ne_bytes(bytes)))),
+            Ok(_) => return Ok(None),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Says what has become of it.
+pub(crate) fn answer(socket: BorrowedFd<'_>, handle: ProcessHandle, errno: Option<i32>) -> io::Result<()> {
+    let mut bytes = [0; 16];
+    let (first, second) = bytes.split_at_mut(8);
+    first.copy_from_slice(&handle.0.to_ne_bytes());
+    second.copy_from_slice(&u64::from(errno.unwrap_or(0).unsigned_abs()).to_ne_bytes());
+    nix::unistd::write(socket, &bytes)?;
+    Ok(())
+}
