@@ -30,7 +30,7 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny chaos soak fuzz bench bench-base bench-compare clean
+.PHONY: help cargo setup guests demo test lint lint-deny chaos soak fuzz bench bench-base bench-compare bench-inner clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -129,6 +129,9 @@ bench-compare: bench-base setup ## measure this and the revision BASE in turns; 
 		this=$$($(SANDPOOL) build host/benches/guests) && \
 		python3 -B tests/peers/regress.py $(if $(QUICK),--quick) $(if $(FILTER),--filter '$(FILTER)') \
 			$$SANDPOOL_BASE "$$base" $(SANDPOOL) "$$this"
+
+bench-inner: cargo ## measure the pieces by themselves: queue, locks, heap, host call, instantiation, fork
+	cd host/benches/inner && cargo run --release --locked --bin inner -- --bench --noplot
 
 clean: ## remove all that was built
 	rm -rf $(CARGO_TARGET_DIR)

@@ -7,27 +7,24 @@
     reason = "a panic is the finding"
 )]
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::sync::{Arc, LazyLock};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::LazyLock;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use sandpool_abi::{Import, ValueType};
 use wasmtime::{Engine, InstancePre, Store, Val};
 
+use crate::alone::Alone;
 use crate::codec;
 use crate::engine::known::{self, Function};
 use crate::imports;
-use crate::ipc::arena::{Arena, Geometry, Member, Patience};
-use crate::ipc::process_table::{self as table, Register};
+use crate::ipc::arena::Geometry;
+use crate::ipc::process_table::Register;
 use crate::ipc::{message, object};
 use crate::limits::LimitKey;
 use crate::pool::wire;
-use crate::process::mappings::Mappings;
-use crate::process::stdio::Stdio;
-use crate::process::{Guest, Held, MemoryLimit, Process, wasi};
-use crate::supervisor::control::{self, OnDeadlock, Role, RunConfig};
+use crate::process::{Guest, Held};
+use crate::supervisor::control::{self, RunConfig};
 use crate::{Inspection, Limits};
 
 const MEMORY_PAGES: u32 = 2;
@@ -93,48 +90,9 @@ const OFTEN: [(&str, &str); 22] = [
 pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let mut input = Input(data);
     // One process only: a fork or spawn is refused after all that it looks at, and nothing waits for a supervisor.
-    let geometry = Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 };
-    let (_, arena) = Arena::create(geometry).expect("an arena");
-    let arena = Arc::new(arena);
-    let (index, handle) = table::reserve(&arena, None, b"MainProcess", 0).expect("a slot");
-    let member = Member { arena: arena.clone(), index, patience: Patience::Brief };
-    let stdio = Stdio::new(&member, false, &Limits::default());
-    let config = RunConfig {
-        role: Role::Program,
-        args: Vec::new(),
-        env: Vec::new(),
-        dirs: Vec::new(),
-        limits: Limits { processes_max: 1, objects_max: 8, arena_size: 0, ..Limits::default() },
-        counts_fuel: false,
-        on_deadlock: OnDeadlock::Kill,
-        forks_tasks: false,
-        jail: crate::jail::Settings::default(),
-        only_report: false,
-    };
-    let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).expect("an eventfd");
-    let process = Process {
-        member: member.clone(),
-        handle,
-        parent: None,
-        identity: Vec::new(),
-        started: 0,
-        supervisor_pid: 0,
-        doorbell: Arc::new(OwnedFd::from(doorbell)),
-        stdio: stdio.clone(),
-        holds: HashMap::new(),
-        held: None,
-        entry: None,
-        waited: Vec::new(),
-        task: None,
-    };
-    let guest = Guest {
-        wasi: wasi::context(&config, &stdio).expect("a context"),
-        memory: None,
-        memory_limit: MemoryLimit::new(u64::MAX),
-        limits: config.limits.clone(),
-        mappings: Mappings::default(),
-        process,
-    };
+    let alone = Alone::new(Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 });
+    let (arena, member, handle) = (alone.member.arena.clone(), alone.member.clone(), alone.handle);
+    let guest = alone.guest();
     let mut store = Store::new(CALLER.module().engine(), guest);
     let instance = CALLER.instantiate(&mut store).expect("an instance");
     let memory = instance.get_memory(&mut store, "memory").expect("a memory");

@@ -17,6 +17,8 @@
 //!
 //! `host/docs/architecture.md` says how it works inside.
 
+#[cfg(any(test, fuzzing, feature = "inner"))]
+mod alone;
 mod cache_dirs;
 mod codec;
 pub mod doctor;
@@ -26,6 +28,9 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod imports;
+#[cfg(any(test, feature = "inner"))]
+#[doc(hidden)]
+pub mod inner;
 mod ipc;
 mod jail;
 mod limits;

@@ -1,0 +1,76 @@
+//! A guest process by itself, in the process that makes it: without a supervisor, a jail, or others. For what looks at
+//! Sandpool from within: `fuzzing` and `inner`.
+#![allow(clippy::expect_used, reason = "nobody but tests and measurements makes one")]
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::Limits;
+use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::process_table::{self as table, ProcessHandle};
+use crate::process::mappings::Mappings;
+use crate::process::stdio::Stdio;
+use crate::process::{Guest, MemoryLimit, Process, wasi};
+use crate::supervisor::control::{OnDeadlock, Role, RunConfig};
+
+/// A slot in an arena of its own.
+pub(crate) struct Alone {
+    pub(crate) member: Member,
+    pub(crate) handle: ProcessHandle,
+    geometry: Geometry,
+}
+
+impl Alone {
+    pub(crate) fn new(geometry: Geometry) -> Self {
+        let (_, arena) = Arena::create(geometry).expect("an arena");
+        let arena = Arc::new(arena);
+        let (index, handle) = table::reserve(&arena, None, b"MainProcess", 0).expect("a slot");
+        Self { member: Member { arena, index, patience: Patience::Brief }, handle, geometry }
+    }
+
+    /// What a guest in that slot has. Only one at a time is to be used.
+    pub(crate) fn guest(&self) -> Guest {
+        let Self { member, handle, geometry } = self;
+        let Geometry { processes_max, objects_max, .. } = *geometry;
+        let stdio = Stdio::new(member, false, &Limits::default());
+        let config = RunConfig {
+            role: Role::Program,
+            args: Vec::new(),
+            env: Vec::new(),
+            dirs: Vec::new(),
+            limits: Limits { processes_max, objects_max, arena_size: 0, ..Limits::default() },
+            counts_fuel: false,
+            on_deadlock: OnDeadlock::Kill,
+            forks_tasks: false,
+            jail: crate::jail::Settings::default(),
+        };
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let doorbell = EventFd::from_flags(flags).expect("an eventfd");
+        let process = Process {
+            member: member.clone(),
+            handle: *handle,
+            parent: None,
+            identity: Vec::new(),
+            started: 0,
+            supervisor_pid: 0,
+            doorbell: Arc::new(OwnedFd::from(doorbell)),
+            stdio: stdio.clone(),
+            holds: HashMap::new(),
+            held: None,
+            entry: None,
+            waited: Vec::new(),
+            task: None,
+        };
+        Guest {
+            wasi: wasi::context(&config, &stdio).expect("a context"),
+            memory: None,
+            memory_limit: MemoryLimit::new(u64::MAX),
+            limits: config.limits,
+            mappings: Mappings::default(),
+            process,
+        }
+    }
+}
