@@ -131,7 +131,7 @@ bench-compare: bench-base setup ## measure this and the revision BASE in turns; 
 			$$SANDPOOL_BASE "$$base" $(SANDPOOL) "$$this"
 
 bench-inner: cargo ## measure the pieces by themselves: queue, locks, heap, host call, instantiation, fork
-	cd host/benches/inner && cargo run --release --locked --bin inner -- --bench --noplot
+	cd host/benches/inner && cargo run --release --bin inner -- --bench --noplot
 
 clean: ## remove all that was built
 	rm -rf $(CARGO_TARGET_DIR)

@@ -139,7 +139,7 @@ fn exactly_the_task_fails_that_does() {
 fn a_task_that_takes_too_long_is_killed_and_no_other() {
     let module = module();
     for isolation in [Isolation::Worker, Isolation::Task] {
-        let timeout = Duration::from_millis(50);
+        let timeout = Duration::from_millis(500);
         let pool = pool(&module).isolation(isolation).task_timeout(timeout).build().unwrap();
         let slow: Vec<_> = (0..3).map(|_| pool.submit_record("loop", Format::Bytes, b"").unwrap()).collect();
         let quick: Vec<_> =
@@ -343,7 +343,7 @@ fn ways_to_end(timeout: Duration) -> [(&'static str, Failure); 4] {
 #[test]
 fn wherever_and_however_a_task_ends_it_alone_fails() {
     let module = load(guest("task_crashes"));
-    let timeout = Duration::from_millis(100);
+    let timeout = Duration::from_millis(500);
     for isolation in ISOLATIONS {
         let pool = pool(&module).isolation(isolation).task_timeout(timeout).build().unwrap();
         // Small ones, which are taken in batches, and large ones, which are in flight as messages.
