@@ -82,6 +82,7 @@ fn supervise() -> io::Result<()> {
     // What is outside of the namespaces, and is needed.
     let proc = Proc::open();
     LazyLock::force(&imports::process::PROCESSORS);
+    crate::process::wasi::seed_unused_generators();
     let mut start = control::receive_start(socket.as_fd())?;
     let config = &mut start.config;
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
@@ -181,7 +182,6 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     };
     let detector = Detector::new(image.config.on_deadlock);
     // What guests can't do once they are in the jail, or shouldn't have to do each.
-    crate::process::wasi::seed_unused_generators();
     wasmtime::Engine::tls_eager_initialize();
     let mut handed_over = Vec::new();
     if image.config.role == Role::Pool {
