@@ -46,6 +46,7 @@ impl Alone {
             on_deadlock: OnDeadlock::Kill,
             forks_tasks: false,
             jail: crate::jail::Settings::default(),
+            only_report: false,
         };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let doorbell = EventFd::from_flags(flags).expect("an eventfd");

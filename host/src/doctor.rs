@@ -20,11 +20,12 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::ExitCode;
 use crate::cache_dirs::CacheDirs;
+use crate::owner::Supervisor;
 use crate::toolchain::Toolchain;
+use crate::{ExitCode, Hold, Layer};
 
-/// The first Linux that has all that Sandpool uses: clone3, pidfd, futexes, sealed memory, Landlock.
+/// The first Linux that has all that Sandpool uses: pidfd, futexes, sealed memory, Landlock.
 const LINUX_MIN: (u32, u32) = (5, 13);
 /// As many processes as a run may have by default, and some of the user's own.
 const PROCESSES_MIN: u64 = 1200;
@@ -86,7 +87,7 @@ impl Check {
 pub fn checks() -> Vec<Check> {
     let sysctl = |name: &str| read(&format!("/proc/sys/{name}"));
     let huge_pages = |name: &str| read(&format!("/sys/kernel/mm/transparent_hugepage/{name}"));
-    vec![
+    let mut checks = vec![
         cargo(),
         guest_toolchain(),
         linux(sysctl("kernel/osrelease").as_deref()),
@@ -97,14 +98,16 @@ pub fn checks() -> Vec<Check> {
         limit("processes", Resource::RLIMIT_NPROC, PROCESSES_MIN, "ulimit -u"),
         limit("open files", Resource::RLIMIT_NOFILE, FILES_MIN, "ulimit -n"),
         cache(),
-        user_namespaces(
-            sysctl("user/max_user_namespaces").as_deref(),
-            sysctl("kernel/unprivileged_userns_clone").as_deref(),
-            sysctl("kernel/apparmor_restrict_unprivileged_userns").as_deref(),
-        ),
-        seccomp(sysctl("kernel/seccomp/actions_avail").as_deref()),
-        landlock(read("/sys/kernel/security/lsm").as_deref()),
-    ]
+    ];
+    match Supervisor::survey() {
+        Ok(jail) => checks.extend(jail.layers().map(|(layer, hold)| layer_of_jail(layer, hold))),
+        Err(error) => checks.push(Check::warn(
+            "jail",
+            format!("not known: {error}"),
+            error.hint().unwrap_or_else(|| "see what ends the supervisor".to_owned()),
+        )),
+    }
+    checks
 }
 
 fn read(path: &str) -> Option<String> {
@@ -137,7 +140,7 @@ fn linux(release: Option<&str>) -> Check {
     let fix = format!("run Linux {major}.{minor} or later");
     match release.and_then(|release| Some((release, version(release)?))) {
         Some((release, version)) if version >= LINUX_MIN => {
-            Check::ok("linux", format!("{release}, which has clone3, pidfd and futexes"))
+            Check::ok("linux", format!("{release}, which has pidfd and futexes"))
         }
         Some((release, _)) => Check::missing("linux", release, fix),
         None => Check::missing("linux", "its version is not known", fix),
@@ -178,7 +181,7 @@ fn system_calls(status: Option<&str>) -> Check {
         Some(_) => Check::warn(
             "system calls",
             "filtered by seccomp, as in a container",
-            "if runs fail to start, allow clone3, pidfd_open and memfd_create in the container's policy",
+            "if runs fail to start, allow clone, pidfd_open and memfd_create in the container's policy",
         ),
     }
 }
@@ -250,27 +253,22 @@ fn cache_at(path: &Path) -> Check {
     )
 }
 
-/// Only a note, as are those below: the jail that uses it says so itself where it is required.
-fn user_namespaces(max: Option<&str>, clone: Option<&str>, apparmor: Option<&str>) -> Check {
-    let detail = match (max, clone, apparmor) {
-        (None | Some("0"), _, _) | (_, Some("0"), _) => "off, except for root",
-        (_, _, Some("1")) => "restricted by AppArmor, except for root",
-        _ => "available",
+/// Runs start without a layer too, unless it is required.
+fn layer_of_jail(layer: Layer, hold: &Hold) -> Check {
+    let fix = match layer {
+        Layer::Landlock => "run a newer Linux, with landlock among its security modules (lsm=landlock,…)",
+        Layer::Seccomp => "run a kernel with seccomp, and allow it in the container's policy",
+        _ => {
+            "let users make user namespaces: user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+             kernel.apparmor_restrict_unprivileged_userns; or allow it in the container's policy"
+        }
     };
-    Check::ok("user namespaces", detail)
-}
-
-fn seccomp(actions: Option<&str>) -> Check {
-    Check::ok("seccomp", if actions.is_some() { "available" } else { "not available" })
-}
-
-fn landlock(modules: Option<&str>) -> Check {
-    let detail = match modules {
-        Some(modules) if modules.split(',').any(|module| module == "landlock") => "available",
-        Some(_) => "not available",
-        None => "not known, as securityfs is not mounted",
-    };
-    Check::ok("landlock", detail)
+    match hold {
+        Hold::Full => Check::ok(layer.name(), "holds"),
+        // Few machines have it.
+        _ if layer == Layer::Cgroup => Check::ok(layer.name(), hold.to_string()),
+        _ => Check::warn(layer.name(), hold.to_string(), fix),
+    }
 }
 
 #[cfg(test)]
@@ -319,9 +317,12 @@ mod tests {
     }
 
     #[test]
-    fn where_namespaces_are_off_it_says_so() {
-        assert_eq!(user_namespaces(Some("1000"), None, None).detail, "available");
-        assert_eq!(user_namespaces(Some("0"), None, None).detail, "off, except for root");
-        assert!(user_namespaces(Some("1000"), Some("1"), Some("1")).detail.contains("AppArmor"));
+    fn a_layer_that_does_not_hold_is_a_warning_with_a_fix() {
+        let absent = Hold::Absent("EPERM".to_owned());
+        let check = layer_of_jail(Layer::PidNamespace, &absent);
+        assert_eq!((check.name, check.state), ("pid-namespace", State::Warn));
+        assert!(check.detail.contains("EPERM") && check.fix.unwrap().contains("user namespaces"));
+        assert_eq!(layer_of_jail(Layer::Seccomp, &Hold::Full).state, State::Ok);
+        assert_eq!(layer_of_jail(Layer::Cgroup, &absent).state, State::Ok);
     }
 }

@@ -1,5 +1,6 @@
 //! What the owner of a run holds of it, whether it is a program's or a pool's: its supervisor, and the control socket.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
@@ -105,6 +106,7 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         on_deadlock: OnDeadlock::Kill,
         forks_tasks: false,
         jail: jail::Settings::default(),
+        only_report: false,
     }
 }
 
@@ -190,6 +192,42 @@ impl Supervisor {
             });
         }
         config.counts_fuel = module.counts_fuel();
+        let (mut supervisor, reply, descriptors) =
+            Self::launch(program, config, module.artifact().as_fd(), stdio)?;
+        match reply {
+            Reply::Started(jail) => {
+                supervisor.jail = jail;
+                Ok((supervisor, descriptors))
+            }
+            Reply::Unjailed(jail) => Err(Error::jail(&jail, &config.jail.require)),
+            Reply::Failed(why) => Err(Error::Supervisor(why)),
+            _ => Err(supervisor.lost()),
+        }
+    }
+
+    /// Which layers of the jail would hold, and how fully. Nothing is started but a supervisor, which ends.
+    pub(crate) fn survey() -> Result<JailReport> {
+        let config = RunConfig { only_report: true, ..defaults(Role::Program) };
+        let null = File::open("/dev/null").map_err(|source| Error::Os { what: "open /dev/null", source })?;
+        let null = null.as_fd();
+        let (mut supervisor, reply, _) = Self::launch(executable()?, &config, null, [null; 3])?;
+        match reply {
+            Reply::Unjailed(jail) => {
+                supervisor.ended();
+                Ok(jail)
+            }
+            Reply::Failed(why) => Err(Error::Supervisor(why)),
+            _ => Err(supervisor.lost()),
+        }
+    }
+
+    /// Starts a program as a supervisor, and returns what it answers.
+    fn launch(
+        program: PathBuf,
+        config: &RunConfig,
+        artifact: BorrowedFd<'_>,
+        stdio: [BorrowedFd<'_>; 3],
+    ) -> Result<(Self, Reply, Vec<OwnedFd>)> {
         let os = |what| move |source| Error::Os { what, source };
         let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
         let child = Command::new(program)
@@ -202,22 +240,15 @@ impl Supervisor {
         let mut supervisor =
             Self { child, socket: Arc::new(socket), jail: JailReport::default(), is_over: false };
         let socket = supervisor.socket.clone();
-        if control::send_start(socket.as_fd(), config, module.artifact().as_fd(), stdio).is_err() {
+        if control::send_start(socket.as_fd(), config, artifact, stdio).is_err() {
             return Err(supervisor.lost());
         }
         loop {
             match control::receive_message_with(socket.as_fd()) {
                 Ok(Some((Reply::Moved(pid), _))) => {
-                    supervisor.moved(pid).map_err(os("find the supervisor"))?
+                    supervisor.moved(pid).map_err(os("find the supervisor"))?;
                 }
-                Ok(Some((Reply::Started(jail), descriptors))) => {
-                    supervisor.jail = jail;
-                    return Ok((supervisor, descriptors));
-                }
-                Ok(Some((Reply::Unjailed(jail), _))) => {
-                    return Err(Error::jail(&jail, &config.jail.require));
-                }
-                Ok(Some((Reply::Failed(why), _))) => return Err(Error::Supervisor(why)),
+                Ok(Some((reply, descriptors))) => return Ok((supervisor, reply, descriptors)),
                 _ => return Err(supervisor.lost()),
             }
         }

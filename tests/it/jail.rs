@@ -150,6 +150,22 @@ fn a_full_jail_is_one_in_which_all_holds() {
     assert_eq!(ended.status.code(), Some(if lacks.is_empty() { 0 } else { 117 }), "{lacks:?}\n{ended}");
 }
 
+/// Doctor starts no guest, and knows all the same.
+#[test]
+fn doctor_says_what_a_run_would_say() {
+    let ended = finish(run(guest("hello")).arg("--jail-report")).expect_code(0);
+    let run = report(&ended.stderr);
+    let doctor = finish(crate::support::sandpool().arg("doctor"));
+    for (layer, hold) in run {
+        let said = if hold == "full" { "holds" } else { hold };
+        let is_line = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.nth(1) == Some(layer) && line.ends_with(said)
+        };
+        assert!(doctor.stdout.lines().any(is_line), "{layer}: {hold}\n{doctor}");
+    }
+}
+
 /// A run of the probe: native code in the place of a guest's.
 pub(crate) fn probe() -> Command {
     procfs::default_signals();
@@ -203,6 +219,7 @@ const RULES: &[(&str, Needs)] = {
         ("tgkill SIGABRT", Native("abort")),
         ("clone", Wasm(FORK)),
         ("prctl PR_SET_PDEATHSIG", Wasm(FORK)),
+        ("prctl PR_SET_NAME", Wasm(SPAWN)),
         ("getppid", Wasm(FORK)),
         ("openat2", Files("")),
         ("openat", Files("(call $succeed (call $fd_readdir (i32.const 3) (i32.const 1024) (i32.const 512) (i64.const 0) (i32.const 96)))")),
@@ -271,10 +288,16 @@ fn wasi(body: &str) -> tempfile::NamedTempFile {
           (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
           (import "sandpool_process" "join" (func $join (param i64 i64) (result i32)))
           (import "sandpool_process" "status" (func $status (param i64 i32) (result i32)))
+          (import "sandpool_process" "entry" (func $entry (param i32 i32) (result i64)))
+          (import "sandpool_process" "spawn" (func $spawn (param i32 i32 i32 i32 i32 i32 i32) (result i64)))
           (memory (export "memory") 8)
           (data (i32.const 0) "file") (data (i32.const 8) "dir") (data (i32.const 16) "link") (data (i32.const 24) "new")
           (func $recurse (call $recurse))
           (func $succeed (param i32) (if (local.get 0) (then unreachable)))
+          (func $end_as (param $child i64)
+            (call $succeed (call $join (local.get $child) (i64.const -1)))
+            (call $succeed (call $status (local.get $child) (i32.const 1024)))
+            (if (i32.eq (i32.load (i32.const 1024)) (i32.const 6)) (then (call $proc_exit (i32.const 159)))))
           (func (export "_start") (local $fd i32) (local $child i64)
             ;; One vector of eight bytes.
             (i32.store (i32.const 64) (i32.const 128))
@@ -283,12 +306,14 @@ fn wasi(body: &str) -> tempfile::NamedTempFile {
     ))
 }
 
-/// What ends a child by a forbidden system call ends its parent with the same code.
+/// Starts a child by fork. If a forbidden system call ends it, that ends its parent with the same code.
 const FORK: &str = "(local.set $child (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
-    (if (i64.ne (local.get $child) (i64.const 0)) (then
-      (call $succeed (call $join (local.get $child) (i64.const -1)))
-      (call $succeed (call $status (local.get $child) (i32.const 1024)))
-      (if (i32.eq (i32.load (i32.const 1024)) (i32.const 6)) (then (call $proc_exit (i32.const 159))))))";
+    (if (i64.ne (local.get $child) (i64.const 0)) (then (call $end_as (local.get $child))))";
+
+/// The same, by spawn. Only the child has a payload.
+const SPAWN: &str = "(if (i64.lt_s (call $entry (i32.const 0) (i32.const 0)) (i64.const 0)) (then
+    (call $end_as (call $spawn (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1)
+      (i32.const 0) (i32.const 0)))))";
 
 /// Its backtrace is long.
 const RECURSION: &str = "(call $recurse)";

@@ -1,4 +1,7 @@
 //! Limits that the kernel keeps for each process: setrlimit(2). A forked process inherits them.
+//!
+//! How many processes there are is no limit of these: `RLIMIT_NPROC` counts all of a user's, and holds nobody who is root
+//! outside. The supervisor counts them itself.
 
 use std::io;
 
@@ -27,8 +30,6 @@ pub(crate) struct Rlimits {
     /// Bytes of the largest file that it writes: `RLIMIT_FSIZE`. The signal that comes with it is blocked, so that a guest
     /// gets an error.
     pub(crate) fsize: Option<u64>,
-    /// Processes of the user in the namespace, or on the machine: `RLIMIT_NPROC`. Nothing holds for root.
-    pub(crate) nproc: Option<u64>,
 }
 
 impl Rlimits {
@@ -45,7 +46,6 @@ impl Rlimits {
             cpu,
             nofile: Some(u64::from(limits.open_files_max) + given),
             fsize: limits.file_size_max,
-            nproc: None,
         }
     }
 
@@ -57,7 +57,6 @@ impl Rlimits {
             (Resource::RLIMIT_CPU, self.cpu),
             (Resource::RLIMIT_NOFILE, self.nofile),
             (Resource::RLIMIT_FSIZE, self.fsize),
-            (Resource::RLIMIT_NPROC, self.nproc),
         ] {
             let Some(limit) = limit else { continue };
             // What the owner may not do, its guests may not either.

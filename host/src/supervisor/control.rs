@@ -44,6 +44,8 @@ pub(crate) struct RunConfig {
     /// Whether workers of a pool fork a process for each task.
     pub(crate) forks_tasks: bool,
     pub(crate) jail: jail::Settings,
+    /// Nothing is to start: it is only asked what the jail would be.
+    pub(crate) only_report: bool,
 }
 
 /// What a run is for.
@@ -113,7 +115,7 @@ pub(crate) enum Reply {
     Moved(u32),
     /// The main guest runs, or workers can be spawned; what holds them.
     Started(JailReport),
-    /// There is no run: the jail lacks what is required.
+    /// There is no run: the jail lacks what is required, or nothing else was asked for.
     Unjailed(JailReport),
     /// There is no run; why.
     Failed(String),

@@ -122,7 +122,7 @@ fn block_signals() -> io::Result<()> {
 /// What comes of the start of a run.
 enum Prepared {
     Run(Box<Run>),
-    /// The jail lacks what is required.
+    /// The jail lacks what is required, or nothing else was asked for.
     Unjailed(JailReport),
 }
 
@@ -146,6 +146,10 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     nix::unistd::dup2_stdout(stdout)?;
     nix::unistd::dup2_stderr(stderr)?;
 
+    if start.config.only_report {
+        let jail = jail::prepare(&plan(&start.config, |_, _| true)).context("cannot prepare the jail")?;
+        return Ok(Prepared::Unjailed(jail.report(namespaces)));
+    }
     let mut ended = SigSet::empty();
     ended.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -155,7 +159,10 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     let engine = engine::config::engine_with_stack(start.config.counts_fuel, stack)?;
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
-    let plan = plan(&start.config, &module);
+    let imports = |wanted: &str, name: &str| {
+        module.imports().any(|import| import.module() == wanted && import.name() == name)
+    };
+    let plan = plan(&start.config, imports);
     let jail_grants_fork = matches!(plan.policy, Policy::Guest(Grants { fork: true, .. }));
     let jail = jail::prepare(&plan).context("cannot prepare the jail")?;
     let report = jail.report(namespaces);
@@ -192,11 +199,8 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     })))
 }
 
-/// What the guests of a run are held to.
-fn plan<'a>(config: &'a RunConfig, module: &wasmtime::Module) -> jail::Plan<'a> {
-    let imports = |wanted: &str, name| {
-        module.imports().any(|import| import.module() == wanted && import.name() == name)
-    };
+/// What the guests of a run are held to, whose module imports these functions.
+fn plan(config: &RunConfig, imports: impl Fn(&str, &str) -> bool) -> jail::Plan<'_> {
     let forks = config.forks_tasks || imports(sandpool_abi::process::MODULE, "fork");
     let grants = Grants {
         fork: forks && config.limits.processes_max > 1,

@@ -124,7 +124,6 @@ fn enter_jail(settings: &Settings) -> anyhow::Result<()> {
         // The highest number that it has; what is open stays so.
         nofile: Some(0),
         fsize: Some(output_size(settings.artifact)),
-        nproc: None,
     };
     let all = jail::Settings::default();
     let plan = Plan { policy: Policy::Compiler, dirs: &[], rlimits, settings: &all };
