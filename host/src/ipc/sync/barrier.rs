@@ -150,15 +150,18 @@ pub(crate) fn wait(
     let barrier = object.state;
     let _operation = member.begin(object.index)?;
     let over = || !barrier.is(FILLING) && !barrier.is(ACTING);
+    let acts = || barrier.state.load(Ordering::Acquire) == acting(member);
+    // Both at each look: a reset whose process died before its commit hides for a moment who is to act.
+    let ready = || over() || acts();
     loop {
-        if barrier.state.load(Ordering::Acquire) == acting(member) {
-            return Ok(arrival.0 as i64 | ACT);
-        }
-        while !over() {
-            match barrier.changed.wait(member, Waiting::Barrier(object.index), deadline, over) {
-                Err(Errno::Again | Errno::Timedout) => break_unless(member, object, over)?,
+        while !ready() {
+            match barrier.changed.wait(member, Waiting::Barrier(object.index), deadline, ready) {
+                Err(Errno::Again | Errno::Timedout) => break_unless(member, object, ready)?,
                 result => result?,
             }
+        }
+        if acts() {
+            return Ok(arrival.0 as i64 | ACT);
         }
         // What one who died before its commit has changed is undone when the lock is taken.
         let guard = barrier.lock.lock(member)?;
