@@ -173,6 +173,7 @@ pub(crate) enum State {
     Running = 3,
     Exited = 4,
     Failed = 5,
+    Leaving = 6,
 }
 
 /// A state word, taken apart.
@@ -192,6 +193,7 @@ impl StateWord {
             3 => State::Running,
             4 => State::Exited,
             5 => State::Failed,
+            6 => State::Leaving,
             _ => State::Free,
         };
         Self { generation: (word >> 32) as u32, parent: (word >> 16) as u16, flags: (word >> 8) as u8, state }
@@ -217,6 +219,15 @@ impl StateWord {
     /// Whether its process runs, or is about to.
     pub(crate) fn is_alive(self) -> bool {
         matches!(self.state, State::Reserved | State::Spawning | State::Running)
+    }
+
+    /// Given back by the parent: free, if the process is gone; else the supervisor frees it then.
+    pub(crate) fn released(self) -> Self {
+        if self.is_alive() || self.state == State::Leaving {
+            Self { flags: self.flags | RELEASED, ..self }
+        } else {
+            self.free()
+        }
     }
 }
 
@@ -484,6 +495,12 @@ pub(crate) fn children(arena: &Arena, parent: u32) -> impl Iterator<Item = (u32,
         let state = state(arena, index).ok()?;
         (state.state != State::Free && u32::from(state.parent) == parent).then_some((index, state))
     })
+}
+
+/// Whether there are slots that will be free or [`Exited`](State::Exited) without anybody's doing.
+pub(crate) fn is_anybody_leaving(arena: &Arena) -> bool {
+    (0..arena.geometry.processes_max)
+        .any(|index| state(arena, index).is_ok_and(|state| state.state == State::Leaving))
 }
 
 /// Asks the supervisor to look at a slot. The doorbell is still to be rung.

@@ -59,6 +59,7 @@ fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
 fn end(guest: &Guest, outcome: Outcome, code: i32) -> ! {
     if let Ok(slot) = guest.process.member.slot() {
         slot.claim(outcome);
+        guest.process.leave();
     }
     exit_now(code)
 }

@@ -14,7 +14,7 @@ use crate::ipc::kind::{self, Ready};
 use crate::ipc::message::{self, Carry, Message};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{
-    self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
+    self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, Register, State, StateWord,
 };
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap};
@@ -25,6 +25,10 @@ use crate::sys::futex::{Deadline, monotonic};
 /// woken costs a processor that has gone idle a large part of what the whole process does; and a join happens once
 /// a process, so that this at most doubles its cost.
 const JOIN_SPIN: Duration = Duration::from_micros(150);
+
+/// How long a parent that finds no slot for a child waits for those of processes that are leaving. The kernel takes that
+/// long for gigabytes; one that was stopped on its last way leaves never.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Looks again and again for so long, and lets others run in between.
 fn spin(limit: Duration, ready: impl Fn() -> bool) {
@@ -83,9 +87,15 @@ impl Process {
         } else {
             name.as_bytes()
         };
-        let (index, handle) =
-            table::reserve(&self.member.arena, Some((self.member.index, self.handle)), name, daemon)?;
         let arena = &*self.member.arena;
+        let reserve = || table::reserve(arena, Some((self.member.index, self.handle)), name, daemon);
+        let (index, handle) = match reserve() {
+            Err(Errno::Procs) => {
+                spin(LEAVE_PATIENCE, || !table::is_anybody_leaving(arena));
+                reserve()?
+            }
+            reserved => reserved?,
+        };
         let pid = arena.process_id(self.member.index)?.load(Ordering::Acquire);
         arena.process(index)?.remember_parent(self.member.slot()?, pid);
         self.started += 1;
@@ -392,7 +402,8 @@ impl Process {
         if state.is_alive() {
             return Err(Errno::Again);
         }
-        Ok(self.member.arena.process(index)?.exit())
+        let slot = self.member.arena.process(index)?;
+        Ok(if state.state == State::Leaving { slot.claimed() } else { slot.exit() })
     }
 
     /// Has the supervisor send a child SIGTERM or SIGKILL.
@@ -441,23 +452,14 @@ impl Process {
     /// Gives the slot of a child that has ended back.
     pub(crate) fn close(&self, handle: ProcessHandle) -> Result<()> {
         let (index, _) = self.child(handle)?;
-        if table::free(&self.member.arena, index, |state| !state.is_alive())? {
-            Ok(())
-        } else {
-            Err(Errno::Busy)
-        }
+        let released = |old: StateWord| (!old.is_alive()).then(|| old.released());
+        table::update(&self.member.arena, index, released)?.map(drop).ok_or(Errno::Busy)
     }
 
     /// Leaves the slot of a child to the supervisor, which frees it with the child's end.
     pub(crate) fn detach(&self, handle: ProcessHandle) -> Result<()> {
         let (index, _) = self.child(handle)?;
-        let arena = &*self.member.arena;
-        let released = table::update(arena, index, |old| {
-            old.is_alive().then_some(StateWord { flags: old.flags | RELEASED, ..old })
-        })?;
-        if released.is_none() {
-            table::free(arena, index, |state| !state.is_alive())?;
-        }
+        table::update(&self.member.arena, index, |old| Some(old.released()))?;
         Ok(())
     }
 
@@ -496,6 +498,28 @@ impl Process {
             is_alive: state.is_alive(),
             name: slot.name(),
         })
+    }
+
+    /// Gives back all that it holds, says that it has ended, and how, and wakes its parent: what is left to do is the
+    /// kernel's, which nobody need wait for. If something is left for the supervisor, that will say so.
+    pub(crate) fn leave(&self) {
+        if let Some(parent) = self.parent
+            && self.started == 0
+            && self.holds.keys().try_for_each(|object| object::release(&self.member, *object)).is_ok()
+            && let Ok(slot) = self.member.slot()
+            && Register::ALL.iter().all(|register| slot.register(*register).load(Ordering::Relaxed) == 0)
+        {
+            let arena = &*self.member.arena;
+            let leaving = |old: StateWord| {
+                (old.state == State::Running).then_some(StateWord { state: State::Leaving, ..old })
+            };
+            if let Ok(Some(_)) = table::update(arena, self.member.index, leaving)
+                && let Ok((parent, _)) = table::resolve(arena, parent)
+                && let Ok(parent) = arena.process(parent)
+            {
+                parent.event.notify_all(arena);
+            }
+        }
     }
 
     /// What Python's exit function does: ends the daemonic children and waits for all. If these wait for ever, so would

@@ -367,7 +367,10 @@ impl Children {
         let pid = reaped.pid.unsigned_abs();
         let over =
             self.over.iter().position(|(known, _)| *known == pid).map(|at| self.over.swap_remove(at).1);
+        let has_left = table::state(&self.image.arena, index).is_ok_and(|state| state.state == State::Leaving);
         let outcome = match reaped.end {
+            // Its parent knows it by then.
+            End::Signaled(libc::SIGKILL) if has_left && matches!(claimed.kind, EXITED | TRAPPED | LIMITED) => claimed,
             End::Signaled(libc::SIGKILL) if let Some(limit) = over => Outcome::limited(limit),
             End::Signaled(libc::SIGKILL) if let Some(outcome) = self.ended_by => outcome,
             // The kernel's limit is coarse, and stands behind the supervisor's.
@@ -443,7 +446,7 @@ impl Children {
         let arena = &*self.image.arena;
         for (child, state) in table::children(arena, parent) {
             let has_process = arena.process_id(child)?.load(Ordering::Acquire) != 0;
-            if state.is_alive() && (has_process || self.is_being_forked(child)) {
+            if has_process || state.is_alive() && self.is_being_forked(child) {
                 continue;
             }
             let register = arena.process(child)?.register(Register::Outgoing);
@@ -465,7 +468,7 @@ impl Children {
     fn leave_orphan(&self, parent: u32, child: u32) -> bool {
         let arena = &*self.image.arena;
         let orphan = |old: StateWord| {
-            let is_one = old.is_alive() && u32::from(old.parent) == parent;
+            let is_one = (old.is_alive() || old.state == State::Leaving) && u32::from(old.parent) == parent;
             is_one.then_some(StateWord { parent: NO_PARENT, flags: old.flags | RELEASED, ..old })
         };
         table::update(arena, child, orphan).is_ok_and(|left| left.is_some())

@@ -98,7 +98,7 @@ fn all_wait(member: &Member) -> Option<Vec<Wait>> {
     let mut waits = Vec::new();
     for process in 0..member.arena.geometry.processes_max {
         match table::state(&member.arena, process).ok()?.state {
-            State::Free | State::Exited | State::Failed => {}
+            State::Free | State::Leaving | State::Exited | State::Failed => {}
             State::Reserved | State::Spawning => return None,
             State::Running => {
                 let slot = member.arena.process(process).ok()?;
