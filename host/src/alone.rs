@@ -43,6 +43,7 @@ impl Alone {
             dirs: Vec::new(),
             limits: Limits { processes_max, objects_max, arena_size: 0, ..Limits::default() },
             counts_fuel: false,
+            has_start: false,
             on_deadlock: OnDeadlock::Kill,
             forks_tasks: false,
             jail: crate::jail::Settings::default(),

@@ -103,6 +103,7 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         dirs: Vec::new(),
         limits: Limits::default(),
         counts_fuel: false,
+        has_start: false,
         on_deadlock: OnDeadlock::Kill,
         forks_tasks: false,
         jail: jail::Settings::default(),
@@ -192,6 +193,7 @@ impl Supervisor {
             });
         }
         config.counts_fuel = module.counts_fuel();
+        config.has_start = module.has_start();
         let (mut supervisor, reply, descriptors) =
             Self::launch(program, config, module.artifact().as_fd(), stdio)?;
         match reply {

@@ -60,6 +60,8 @@ pub struct Inspection {
     pub custom_sections: Vec<String>,
     /// How many functions the module defines.
     pub functions: u64,
+    /// Whether one of them runs when the module is instantiated, before anything that it exports is called.
+    pub has_start: bool,
 }
 
 /// One memory of a module.
@@ -318,6 +320,7 @@ impl<'a> Reader<'a> {
                         Some("build the guest for wasm32-wasip1, not for wasm32-wasip2"),
                     ));
                 }
+                Payload::StartSection { .. } => self.found.has_start = true,
                 // What is in it takes long to go through, and says nothing.
                 Payload::CodeSectionStart { size, .. } => {
                     code_seen = true;

@@ -130,6 +130,11 @@ impl Module {
         self.counts_fuel
     }
 
+    /// Whether it runs something when it is instantiated.
+    pub(crate) fn has_start(&self) -> bool {
+        self.summary.has_start
+    }
+
     /// Refuses a module that has tasks only.
     pub(crate) fn require_program(&self) -> Result<()> {
         if self.summary.is_program { Ok(()) } else { Err(Error::NotAProgram { name: self.name.clone() }) }

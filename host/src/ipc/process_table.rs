@@ -7,14 +7,19 @@
 //!  generation  parent's slot  flags  state
 //!
 //!              reserve                    kernel says it started
-//!      Free ────────────▶ Reserved ─────────────────────────────▶ Running ──▶ Exited ──▶ Free
-//!        ▲                   │ spawn: the supervisor is to fork      ▲          ▲
-//!        │                   └────────────▶ Spawning ────────────────┘          │ by the supervisor,
-//!        └── failed ─────────────────────────── │                               │ who has reaped it
+//!      Free ────────────▶ Reserved ─────────────────────────────▶ Running ─────────────▶ Exited ──▶ Free
+//!        ▲                   │ spawn: the supervisor is to fork      ▲  └──▶ Leaving ───▲
+//!        │                   └────────────▶ Spawning ────────────────┘    by itself     │ by the supervisor,
+//!        └── failed ─────────────────────────── │                                       │ who has reaped it
 //! ```
 //!
 //! A parent reserves a slot before it forks. The kernel stores the child's id in the slot's `pid` before the child
 //! runs, so there is no child that the table doesn't know, whoever is killed. Only the supervisor writes `Exited`.
+//!
+//! A process that ends by itself gives back what it holds, and then says that it is `Leaving`, and how: nobody waits for
+//! it any longer. What is left to be done is the kernel's, and the slot stays taken until the supervisor has seen to it. One
+//! that has children, or a message in its hands, leaves that to the supervisor and stays `Running`.
+//!
 //! `RELEASED` means that nobody will ask how it ended: then the supervisor frees the slot with the child's end;
 //! otherwise the parent does, when it has asked.
 //!

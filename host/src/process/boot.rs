@@ -7,18 +7,17 @@ use std::sync::Arc;
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use sandpool_abi::process::EXITED;
-use wasmtime::{InstancePre, Store};
+use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
 use super::mappings::Mappings;
 use super::stdio::Stdio;
-use super::task::{self, Queues};
+use super::task;
 use super::{Guest, MemoryLimit, Process, exit, wasi};
 use crate::ExitCode;
 use crate::engine::trap;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
 use crate::jail;
-use crate::pool::wire::Setup;
 use crate::supervisor::control::{Role, RunConfig};
 use crate::supervisor::fork_server;
 use crate::sys::clone::{self, Fork, Parent};
@@ -59,8 +58,16 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
             Role::Program => None,
             Role::Pool => Some(task::set_up(&mut process)?),
         };
-        let store = store(image, process, given.ruleset)?;
-        start(image, store, worker)
+        let mut store = store(image, process, given.ruleset)?;
+        run_native(image);
+        let instance = instantiate_or_crash(image, &mut store)?;
+        match worker {
+            Some(worker) => task::serve(&mut store, instance, worker),
+            None => {
+                let entry = entry(&mut store, &instance)?;
+                start(store, &entry)
+            }
+        }
     })
 }
 
@@ -73,6 +80,12 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
         let socket = given.socket.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
         let process = process(image, stdio, given.doorbell, index, ProcessHandle(0));
         let mut store = store(image, process, given.ruleset)?;
+        // Unless that runs what each process is to run for itself. What fails here fails there as well, and is told there.
+        let prepared = if image.config.has_start {
+            None
+        } else {
+            instantiate(image, &mut store).and_then(|instance| entry(&mut store, &instance)).ok()
+        };
         while let Some(handle) = fork_server::next_request(socket.as_fd())? {
             let index = handle.index()?;
             let errno = match clone::fork(Parent::CallersParent, image.arena.process_id(index)?) {
@@ -80,7 +93,15 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
                     drop(socket);
                     let _ = nix::sys::prctl::set_name(GUEST_NAME);
                     store.data_mut().process.become_spawned(index, handle)?;
-                    return start(image, store, None);
+                    run_native(image);
+                    let begin = match prepared {
+                        Some(begin) => begin,
+                        None => {
+                            let instance = instantiate_or_crash(image, &mut store)?;
+                            entry(&mut store, &instance)?
+                        }
+                    };
+                    return start(store, &begin);
                 }
                 Ok(Fork::Parent(_)) => None,
                 Err(error) => Some(error.raw_os_error().unwrap_or(libc::EAGAIN)),
@@ -196,29 +217,43 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     Ok(store)
 }
 
-/// Instantiates the module and runs it to its end; a worker's tasks, until there are none any more. All of it is the
-/// guest's, instantiation included.
-fn start(image: &Image, mut store: Store<Guest>, worker: Option<(Setup, Queues)>) -> wasmtime::Result<()> {
+/// In tests, a guest may be native code.
+fn run_native(image: &Image) {
     if let Some(code) = crate::owner::run_native(&image.config.args) {
         exit_now(i32::from(code));
     }
-    let instance = match image.instance.instantiate(&mut store) {
-        // A memory or table that is larger than it may be from the start, data outside of it, a trap in what runs first.
-        Err(error) if store.data().memory_limit.was_hit || trap::classify(&error).is_some() => {
-            exit::crash(store.data(), &error)
-        }
-        instance => instance?,
-    };
-    let memory = instance.get_memory(&mut store, "memory");
+}
+
+/// Instantiates the module. That is the guest's already: it may run code of the module.
+fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
+    let instance = image.instance.instantiate(&mut *store)?;
+    let memory = instance.get_memory(&mut *store, "memory");
     if let Some(memory) = memory {
         // Beyond its present size as well: it grows in place.
-        crate::sys::mem::advise_huge_pages(memory.data_ptr(&store), 4 << 30);
+        crate::sys::mem::advise_huge_pages(memory.data_ptr(&*store), 4 << 30);
     }
     store.data_mut().memory = memory;
-    if let Some(worker) = worker {
-        return task::serve(&mut store, instance, worker);
-    }
-    let entry = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+    Ok(instance)
+}
+
+/// The same, and the end of the process if the fault is the module's: a memory or table that is larger than it may be
+/// from the start, data outside of it, a trap in what runs first.
+fn instantiate_or_crash(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
+    instantiate(image, store).map_err(|error| {
+        if store.data().memory_limit.was_hit || trap::classify(&error).is_some() {
+            exit::crash(store.data(), &error);
+        }
+        error
+    })
+}
+
+/// What a program begins with.
+fn entry(store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<TypedFunc<(), ()>> {
+    instance.get_typed_func(store, "_start")
+}
+
+/// Runs a program to its end.
+fn start(mut store: Store<Guest>, entry: &TypedFunc<(), ()>) -> wasmtime::Result<()> {
     let result = entry.call(&mut store, ());
     // By now this may be a forked child of the process that called.
     match result {

@@ -367,10 +367,15 @@ impl Children {
         let pid = reaped.pid.unsigned_abs();
         let over =
             self.over.iter().position(|(known, _)| *known == pid).map(|at| self.over.swap_remove(at).1);
-        let has_left = table::state(&self.image.arena, index).is_ok_and(|state| state.state == State::Leaving);
+        let has_left =
+            table::state(&self.image.arena, index).is_ok_and(|state| state.state == State::Leaving);
         let outcome = match reaped.end {
             // Its parent knows it by then.
-            End::Signaled(libc::SIGKILL) if has_left && matches!(claimed.kind, EXITED | TRAPPED | LIMITED) => claimed,
+            End::Signaled(libc::SIGKILL)
+                if has_left && matches!(claimed.kind, EXITED | TRAPPED | LIMITED) =>
+            {
+                claimed
+            }
             End::Signaled(libc::SIGKILL) if let Some(limit) = over => Outcome::limited(limit),
             End::Signaled(libc::SIGKILL) if let Some(outcome) = self.ended_by => outcome,
             // The kernel's limit is coarse, and stands behind the supervisor's.

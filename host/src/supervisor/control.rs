@@ -40,6 +40,8 @@ pub(crate) struct RunConfig {
     pub(crate) limits: Limits,
     /// The module was compiled to count fuel.
     pub(crate) counts_fuel: bool,
+    /// The module runs something when it is instantiated.
+    pub(crate) has_start: bool,
     pub(crate) on_deadlock: OnDeadlock,
     /// Whether workers of a pool fork a process for each task.
     pub(crate) forks_tasks: bool,

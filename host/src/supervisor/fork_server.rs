@@ -1,6 +1,7 @@
-//! The fork server: a guest process that is in the jail already and has run nothing of the guest's. Processes with fresh
-//! memory are forked from it, so that each needn't do again what is the same for all: multiprocessing's start method
-//! *forkserver*.
+//! The fork server: a guest process that is in the jail already, has instantiated the module, and has run nothing of the
+//! guest's. Processes with fresh memory are forked from it, so that each needn't do again what is the same for all:
+//! multiprocessing's start method *forkserver*. A module that runs something when it is instantiated is instantiated in
+//! each process.
 //!
 //! ```text
 //!  supervisor                fork server                       the new process

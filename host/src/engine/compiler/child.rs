@@ -152,5 +152,6 @@ fn compile(
     if artifact.len() as u64 > artifact_max {
         return Err(Refusal::ArtifactTooLarge);
     }
-    Ok((Summary { is_program: check::is_program(&found), tasks: found.tasks }, artifact))
+    let is_program = check::is_program(&found);
+    Ok((Summary { is_program, has_start: found.has_start, tasks: found.tasks }, artifact))
 }

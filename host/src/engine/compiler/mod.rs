@@ -86,6 +86,8 @@ impl Default for Limits {
 pub(crate) struct Summary {
     /// Whether it is a program, beside the tasks that it has.
     pub(crate) is_program: bool,
+    /// Whether it runs something when it is instantiated.
+    pub(crate) has_start: bool,
     pub(crate) tasks: Vec<TaskInfo>,
 }
 

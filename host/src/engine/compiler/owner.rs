@@ -233,7 +233,7 @@ mod tests {
         let report = |artifact: u64| {
             says(
                 &format!(
-                    r#"{{"Compiled":{{"summary":{{"is_program":true,"tasks":[]}},"artifact":{artifact}}}}}"#
+                    r#"{{"Compiled":{{"summary":{{"is_program":true,"has_start":false,"tasks":[]}},"artifact":{artifact}}}}}"#
                 ),
                 0,
             )
@@ -265,8 +265,9 @@ mod tests {
         let refused = problem(&says(&format!(r#"{{"Refused":{{"Compile":{{"problem":"{text}"}}}}}}"#), 0));
         assert!(refused.starts_with("\\u{1b}[2J") && refused.chars().count() < 10_000, "{refused}");
         let task = format!(r#"{{"name":"{text}","input":null,"output":null,"error":null,"docs":"{text}"}}"#);
-        let report =
-            format!(r#"{{"Compiled":{{"summary":{{"is_program":true,"tasks":[{task}]}},"artifact":0}}}}"#);
+        let report = format!(
+            r#"{{"Compiled":{{"summary":{{"is_program":true,"has_start":false,"tasks":[{task}]}},"artifact":0}}}}"#
+        );
         let (summary, _) = compiled(&says(&report, 0)).unwrap();
         let task = summary.tasks.first().unwrap();
         assert!(!task.name.contains('\u{1b}') && !task.docs.contains('\u{1b}'), "{task:?}");
