@@ -28,7 +28,7 @@ use super::sync::barrier::{self, Arrival, BarrierState};
 use super::sync::{condition, event, lock, semaphore};
 use super::waiting::Waiting;
 use super::{heap, shared, sweep};
-use crate::sys::atomic::{AtomicU32, Ordering};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
 use crate::sys::process::exit_now;
@@ -991,20 +991,24 @@ fn unlink_shared_memory_of_nobody() {
     );
 }
 
-/// As `spawn` does it. The child is given all of it, or ends without having run.
+/// As `spawn` does it: the child is given all of it, or ends without having run.
 fn hand_arguments_to_a_child() {
+    fn register(world: &World, process: u32) -> &AtomicU64 {
+        world.arena.process(process).unwrap().register(Register::Outgoing)
+    }
     at_each_instruction(
-        nothing,
-        |world, victim, buffer| {
-            object::share(victim, world.other, OTHER).unwrap();
-            let [own, childs] = [victim.index, OTHER]
-                .map(|index| world.arena.process(index).unwrap().register(Register::Outgoing));
-            message::compose(victim, &[&buffer[..100]], &[world.other], Carry::Uncounted, own).unwrap();
-            heap::hand_over(victim, own, childs).unwrap();
+        |world| {
+            let victim = world.member(VICTIM);
+            object::share(&victim, world.other, OTHER).unwrap();
+            let own = register(world, VICTIM);
+            message::compose(&victim, &[&[9; 100]], &[world.other], Carry::Uncounted, own).unwrap();
+        },
+        |world, victim, _| {
+            heap::hand_over(victim, register(world, VICTIM), register(world, OTHER)).unwrap();
         },
         |world| {
             let child = world.member(OTHER);
-            let page = child.slot().unwrap().register(Register::Outgoing).load(Ordering::Relaxed);
+            let page = register(world, OTHER).load(Ordering::Relaxed);
             if page != 0 {
                 let message = Message::at(&child, page).unwrap();
                 let mut bytes = [0; 100];
