@@ -209,3 +209,30 @@ fn the_limit_of_memory_is_a_cause_of_its_own() {
     let ended = finish(run(greedy.path()).args(["--memory-max", "1MiB"])).expect_code(134);
     assert!(ended.stderr.ends_with("error: the guest was limited: memory 1 MiB\n"), "{ended}");
 }
+
+/// What instantiation runs, each spawned process is to run, and not another one in its place.
+#[test]
+fn a_start_function_runs_in_each_process() {
+    let module = module(
+        r#"(module
+             (import "sandpool_process" "fork" (func (param i32 i32 i32) (result i64)))
+             (import "sandpool_process" "spawn" (func $spawn (param i32 i32 i32 i32 i32 i32 i32) (result i64)))
+             (import "sandpool_process" "join" (func $join (param i64 i64) (result i32)))
+             (import "sandpool_process" "status" (func $status (param i64 i32) (result i32)))
+             (import "sandpool_process" "current" (func $current (result i64)))
+             (import "sandpool_process" "parent" (func $parent (result i64)))
+             (memory (export "memory") 1)
+             (global $began_as (mut i64) (i64.const 0))
+             (func $begin (global.set $began_as (call $current)))
+             (start $begin)
+             (func (export "_start") (local $child i64)
+               (if (i64.ne (global.get $began_as) (call $current)) (then unreachable))
+               (if (i64.ne (call $parent) (i64.const 0)) (then return))
+               (local.set $child (call $spawn (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                 (i32.const 0) (i32.const 0)))
+               (if (call $join (local.get $child) (i64.const -1)) (then unreachable))
+               (if (call $status (local.get $child) (i32.const 16)) (then unreachable))
+               (if (i32.ne (i32.load (i32.const 16)) (i32.const 1)) (then unreachable))))"#,
+    );
+    finish(&mut run(module.path())).expect_code(0);
+}
