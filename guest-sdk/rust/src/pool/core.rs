@@ -164,16 +164,24 @@ impl Chunk {
         self.callee.state.iter().flat_map(|state| &state.handles).chain(&self.handles)
     }
 
+    /// That one of its tasks has failed.
+    fn error(&self, part: u32, cause: Cause, worker: Option<&Label>) -> TaskError {
+        TaskError::new(self.first + part as usize, worker.cloned(), cause)
+    }
+
     fn is_dropped(&self) -> bool {
         self.is_cancelled || self.job.is_cancelled()
     }
 }
 
+/// Name and process id.
+type Label = (Rc<str>, u32);
+
 /// A process of the pool.
 struct Worker {
     process: Process,
     number: u32,
-    label: (Rc<str>, u32),
+    label: Label,
     /// Its initializer has succeeded, if there is one.
     is_ready: bool,
     /// It ends by itself.
@@ -481,7 +489,7 @@ impl<'s> Core<'s> {
         if chunk.parts > 1 {
             (0..chunk.parts).rev().for_each(|part| self.again(chunk.slice(part, part + 1)));
         } else {
-            self.fail(chunk, 0, Cause::TooLarge, None);
+            self.fail(chunk, 0, chunk.error(0, Cause::TooLarge, None));
             self.tell(chunk.job.clone());
         }
     }
@@ -679,7 +687,7 @@ impl<'s> Core<'s> {
         kind: Kind,
         bytes: &[u8],
         handles: Vec<u64>,
-        worker: Option<&(Rc<str>, u32)>,
+        worker: Option<&Label>,
     ) {
         let text = || String::from_utf8_lossy(bytes).into_owned();
         let cause = match kind {
@@ -698,17 +706,17 @@ impl<'s> Core<'s> {
             Kind::TooLarge => Cause::TooLarge,
         };
         codec::release_all(&handles);
-        self.fail(chunk, part, cause, worker);
+        self.fail(chunk, part, chunk.error(part, cause, worker));
     }
 
     /// A task of a chunk has failed: it is tried again, or its job is told.
-    fn fail(&self, chunk: &Chunk, part: u32, cause: Cause, worker: Option<&(Rc<str>, u32)>) {
-        let may_help = matches!(cause, Cause::Panicked(_) | Cause::Ended(_) | Cause::TimedOut(_));
+    fn fail(&self, chunk: &Chunk, part: u32, error: TaskError) {
+        let may_help = matches!(error.cause(), Cause::Panicked(_) | Cause::Ended(_) | Cause::TimedOut(_));
         if may_help && chunk.attempts < chunk.terms.retries {
             return self.retry(chunk, part);
         }
         self.count(|stats| stats.failed += 1);
-        chunk.job.error(TaskError::new(chunk.first + part as usize, worker.cloned(), cause));
+        chunk.job.error(error);
     }
 
     fn count(&self, change: impl FnOnce(&mut Stats)) {
@@ -813,7 +821,8 @@ impl<'s> Core<'s> {
             };
             self.again(chunk.slice(part + 1, chunk.parts));
             self.again(chunk.slice(0, part));
-            self.fail(&chunk, part, cause, Some(&worker.label));
+            let error = chunk.error(part, cause, Some(&worker.label));
+            self.fail(&chunk, part, error.with_stderr(worker.process.stderr()));
             self.tell(chunk.job);
         }
     }
@@ -981,7 +990,7 @@ impl<'s> Core<'s> {
     /// None of these is done any more.
     fn fail_all(&self, chunk: &Chunk, end: &PoolEnd) {
         for part in 0..chunk.parts {
-            self.fail(chunk, part, Cause::Pool(end.clone()), None);
+            self.fail(chunk, part, chunk.error(part, Cause::Pool(end.clone()), None));
         }
         self.tell(chunk.job.clone());
     }
