@@ -314,7 +314,7 @@ impl Shared {
         }
         match &core.state {
             State::Ended(end) => Some(end.clone()),
-            _ => Some(PoolEnd::SupervisorLost),
+            _ => Some(PoolEnd::SupervisorLost("it has ended".to_owned())),
         }
     }
 }
