@@ -265,8 +265,6 @@ fn layer_of_jail(layer: Layer, hold: &Hold) -> Check {
     };
     match hold {
         Hold::Full => Check::ok(layer.name(), "holds"),
-        // Few machines have it.
-        _ if layer == Layer::Cgroup => Check::ok(layer.name(), hold.to_string()),
         _ => Check::warn(layer.name(), hold.to_string(), fix),
     }
 }
@@ -323,6 +321,5 @@ mod tests {
         assert_eq!((check.name, check.state), ("pid-namespace", State::Warn));
         assert!(check.detail.contains("EPERM") && check.fix.unwrap().contains("user namespaces"));
         assert_eq!(layer_of_jail(Layer::Seccomp, &Hold::Full).state, State::Ok);
-        assert_eq!(layer_of_jail(Layer::Cgroup, &absent).state, State::Ok);
     }
 }

@@ -167,7 +167,7 @@ impl RunBuilder<'_> {
     }
 
     /// Refuses to start unless each of these layers of the jail holds [fully](crate::Hold::Full): with [`Error::Jail`].
-    /// [`Layer::FULL`] is all that there are. The default is to start with what the machine has.
+    /// [`Layer::ALL`] is all that there are. The default is to start with what the machine has.
     pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
         self.config.jail.require.extend(layers);
         self

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
+use crate::namespaces::without_namespaces;
 use crate::process::module;
 use crate::procfs::{self, Pid};
-use crate::support::{Run, finish, guest, repository, run};
+use crate::support::{Run, finish, guest, repository, run, sandpool_bin};
 
 /// What `/proc/PID/FILE` says of a field.
 fn field(pid: Pid, file: &str, name: &str) -> String {
@@ -56,11 +57,10 @@ const OWN: [&str; 6] = ["rlimits", "capabilities", "no-new-privs", "descriptors"
 fn a_run_says_how_fully_each_layer_holds() {
     let ended = finish(run(guest("hello")).arg("--jail-report")).expect_code(0);
     let report = report(&ended.stderr);
-    assert_eq!(report.len(), 12, "{ended}");
+    assert_eq!(report.len(), 11, "{ended}");
     for layer in OWN {
         assert_eq!(report[layer], "full", "{ended}");
     }
-    assert!(report["cgroup"].starts_with("absent: "), "{ended}");
     let ended = finish(&mut run(guest("hello"))).expect_code(0);
     assert_eq!(ended.stderr, "", "who doesn't ask isn't told");
 }
@@ -122,8 +122,13 @@ fn what_is_required_and_not_there_is_refused() {
         command
     };
     finish(&mut required("seccomp,landlock,rlimits")).expect_code(0);
-    let ended = finish(&mut required("seccomp,cgroup")).expect_code(117).expect_stdout(&[]);
-    assert!(ended.stderr.contains("cgroup is absent: "), "{ended}");
+    let mut command = without_namespaces("net", &[]);
+    command
+        .arg(sandpool_bin())
+        .args(["run", "--require-jail", "seccomp,network-namespace"])
+        .arg(guest("hello"));
+    let ended = finish(&mut command).expect_code(117).expect_stdout(&[]);
+    assert!(ended.stderr.contains("network-namespace is absent: "), "{ended}");
     assert!(!ended.stderr.contains("seccomp is"), "{ended}");
     assert!(ended.stderr.contains("hint: "), "{ended}");
     // What a machine lacks is not what was switched off.
@@ -144,7 +149,7 @@ fn a_full_jail_is_one_in_which_all_holds() {
     let lacks: Vec<_> = finish(run(guest("hello")).arg("--jail-report"))
         .stderr
         .lines()
-        .filter(|line| !line.ends_with(" full") && !line.starts_with("cgroup"))
+        .filter(|line| !line.ends_with(" full"))
         .map(str::to_owned)
         .collect();
     assert_eq!(ended.status.code(), Some(if lacks.is_empty() { 0 } else { 117 }), "{lacks:?}\n{ended}");

@@ -131,7 +131,7 @@ fn each_user_stands_for_itself() {
 }
 
 /// A user namespace in which there may be none of one kind.
-fn without(kind: &str, then: &[&str]) -> Command {
+pub(crate) fn without_namespaces(kind: &str, then: &[&str]) -> Command {
     let script = "echo 0 > /proc/sys/user/max_${1}_namespaces && shift && exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "sh", "-c", script, "sh", kind]).args(then);
@@ -152,7 +152,7 @@ fn what_cannot_be_had_is_said_and_the_rest_holds() {
         ("ipc", &[], ["full", "full", "full", "full", no_more]),
     ] {
         let granted = tempfile::tempdir().unwrap();
-        let mut command = without(kind, then);
+        let mut command = without_namespaces(kind, then);
         command.arg(sandpool_bin()).args(["run", "--jail-report", "--dir"]);
         command.arg(format!("{}:/data", granted.path().display())).arg(guest("crowd")).arg("--");
         let run = Run::start(command.args(["wasi", "2"]));

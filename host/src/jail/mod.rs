@@ -5,7 +5,6 @@
 //! process, before any code of the guest runs. What is forked from it inherits them.
 
 mod capabilities;
-mod cgroup;
 mod landlock;
 pub(crate) mod namespaces;
 pub(crate) mod rlimits;
@@ -58,29 +57,11 @@ pub enum Layer {
     Rlimits,
     /// No descriptor but what was given.
     Descriptors,
-    /// A control group of the run's own, where one is delegated.
-    Cgroup,
 }
 
 impl Layer {
     /// All layers, outermost first.
-    pub const ALL: [Self; 12] = [
-        Self::UserNamespace,
-        Self::PidNamespace,
-        Self::MountNamespace,
-        Self::NetworkNamespace,
-        Self::IpcNamespace,
-        Self::Cgroup,
-        Self::Rlimits,
-        Self::Capabilities,
-        Self::NoNewPrivs,
-        Self::Descriptors,
-        Self::Landlock,
-        Self::Seccomp,
-    ];
-
-    /// What a [full](Hold::Full) jail has: all but a control group, which few machines delegate.
-    pub const FULL: [Self; 11] = [
+    pub const ALL: [Self; 11] = [
         Self::UserNamespace,
         Self::PidNamespace,
         Self::MountNamespace,
@@ -109,7 +90,6 @@ impl Layer {
             Self::Seccomp => "seccomp",
             Self::Rlimits => "rlimits",
             Self::Descriptors => "descriptors",
-            Self::Cgroup => "cgroup",
         }
     }
 }
@@ -198,10 +178,10 @@ impl JailReport {
         self.layers.iter().map(|(layer, hold)| (*layer, hold))
     }
 
-    /// Whether each layer that a [full](Layer::FULL) jail has holds as it is meant.
+    /// Whether each layer holds as it is meant.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.lacks(&Layer::FULL).is_empty()
+        self.lacks(&Layer::ALL).is_empty()
     }
 
     /// Those of these layers that don't hold fully.
@@ -288,8 +268,7 @@ pub(crate) struct Prepared {
 /// A layer that the kernel has, but that can't be made.
 pub(crate) fn prepare(plan: &Plan<'_>) -> io::Result<Prepared> {
     let settings = plan.settings;
-    let mut holds =
-        vec![(Layer::Cgroup, if settings.has(Layer::Cgroup) { cgroup::hold() } else { Hold::Off })];
+    let mut holds = Vec::new();
     let mut simple = |layer, hold: Hold| {
         let on = settings.has(layer);
         holds.push((layer, if on { hold } else { Hold::Off }));

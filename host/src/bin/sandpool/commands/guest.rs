@@ -17,7 +17,7 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
 
-    /// Start only if these layers of the jail hold fully, or all of them (full: all but cgroup)
+    /// Start only if these layers of the jail hold fully, or all that there are (full)
     #[arg(long, value_name = "full|LAYER,…", value_parser = layers)]
     require_jail: Option<Layers>,
 
@@ -68,7 +68,7 @@ struct Layers(Vec<Layer>);
 /// `full`, or layers with commas in between
 fn layers(text: &str) -> Result<Layers, sandpool::Error> {
     match text {
-        "full" => Ok(Layers(Layer::FULL.to_vec())),
+        "full" => Ok(Layers(Layer::ALL.to_vec())),
         _ => Ok(Layers(text.split(',').map(str::parse).collect::<sandpool::Result<_>>()?)),
     }
 }
