@@ -211,9 +211,10 @@ impl Process {
         self.poll(NO_WAIT).ok().flatten().map(|ended| ended.status)
     }
 
-    /// The end of what it has written to its stderr so far, 4096 bytes at most: with the message of the panic, trap or limit
-    /// that has ended it, if one has. Where that isn't UTF-8, or is cut within a character, there are replacement
-    /// characters. What it has written is on the run's stderr as well. Empty for a process that somebody else has created.
+    /// The end of what it has written to its stderr so far, 4096 bytes at most: with the message of the panic, trap or
+    /// limit that has ended it, if one has. Where that isn't UTF-8, or is cut within a character, there are replacement
+    /// characters. What it has written is on the run's stderr as well. Empty for a process that somebody else has
+    /// created.
     ///
     /// ```no_run
     /// use sandpool_guest::{ExitStatus, Process};

@@ -71,9 +71,9 @@ impl TaskError {
         self.0.worker.as_ref().map(|(_, pid)| *pid)
     }
 
-    /// The end of what it has written to stderr, 4096 bytes at most, if its worker ended in it; with the message of the panic,
-    /// trap or limit that it ended by. It may begin with what tasks before it in the same chunk have written. It is on
-    /// the run's stderr as well, so `Display` leaves it out.
+    /// The end of what it has written to stderr, 4096 bytes at most, if its worker ended in it; with the message of the
+    /// panic, trap or limit that it ended by. It may begin with what tasks before it in the same chunk have written. It
+    /// is on the run's stderr as well, so `Display` leaves it out.
     #[must_use]
     pub fn stderr(&self) -> &str {
         &self.0.stderr

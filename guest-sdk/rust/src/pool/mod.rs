@@ -90,8 +90,8 @@ pub use scoped::{Scoped, scoped_map};
 ///
 /// It may panic, exit, trap, be killed, or take too long: exactly that task fails, with a [`TaskError`] that tells the
 /// cause. Its worker is replaced; other tasks don't notice, and the pool goes on. Tasks that a dead worker had taken
-/// and not begun are given to others, and those that it had done before have their results, in the same chunk as well: no
-/// task begins twice, unless there are retries.
+/// and not begun are given to others, and those that it had done before have their results, in the same chunk as well:
+/// no task begins twice, unless there are retries.
 ///
 /// # When the pool works
 ///

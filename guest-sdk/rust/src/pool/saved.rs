@@ -1,7 +1,7 @@
 //! The results of the task that a worker is at, as far as it has them: in memory that outlives the worker.
 //!
-//! A task of several parts puts their results together, when the last is done. So that none is lost with the worker, each
-//! part is copied here before the next begins. Only when the worker has ended does the pool's owner look.
+//! A task of several parts puts their results together, when the last is done. So that none is lost with the worker,
+//! each part is copied here before the next begins. Only when the worker has ended does the pool's owner look.
 //!
 //! ```text
 //! index of the first part 32   how many parts 32   part, padded to 64 bits …

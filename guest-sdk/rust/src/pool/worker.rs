@@ -148,7 +148,8 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Sends all results that there are; if they don't fit into one message, the last by itself; if it doesn't fit, that.
+    /// Sends all results that there are; if they don't fit into one message, the last by itself; if it doesn't fit,
+    /// then that it doesn't.
     fn send(
         &mut self,
         nanos: u64,

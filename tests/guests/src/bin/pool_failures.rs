@@ -220,8 +220,8 @@ fn in_chunks(method: StartMethod) -> Outcome {
     same(&format!("{method:?}: the pool still works"), pool.map(|n: u64| n + 1, 0..3)?, vec![1, 2, 3])
 }
 
-/// What the tasks of a chunk have in common: where each counts that it was begun, what the bad one does, and what results
-/// are like.
+/// What the tasks of a chunk have in common: where each counts that it was begun, what the bad one does, and what
+/// results are like.
 type Counted = (RawArray<u32>, How, Queue<String>, (usize, bool));
 
 type Freight = (Bytes, Option<Queue<u64>>);
@@ -238,8 +238,8 @@ fn counted((counts, how, here, (size, has_queue)): &Counted, index: u64) -> Resu
     Ok((vec![index as u8; *size].into(), queue))
 }
 
-/// No task of a chunk is done twice, also if another has ended the worker: with results that need no more than a byte, that
-/// don't fit in the memory where they are saved (all together, or each), and that have handles.
+/// No task of a chunk is done twice, also if another has ended the worker: with results that need no more than a byte,
+/// that don't fit in the memory where they are saved (all together, or each), and that have handles.
 fn exactly_once(method: StartMethod) -> Outcome {
     const TIMEOUT: Duration = Duration::from_millis(300);
     let here = Queue::new()?;
