@@ -64,8 +64,8 @@ pub(crate) const ARGV0: &str = "sandpool-supervisor";
 pub(crate) fn main() -> ! {
     // Until that is done, the socket is where it was inherited.
     let done = match crate::sys::fd::take_stdin() {
-        Ok(socket) => supervise(&socket).map_err(|error| tell(socket.as_fd(), &error)),
-        Err(error) => Err(tell(io::stdin().as_fd(), &error.into())),
+        Ok(socket) => supervise(&socket).inspect_err(|error| tell(socket.as_fd(), error)),
+        Err(error) => Err(error.into()).inspect_err(|error| tell(io::stdin().as_fd(), error)),
     };
     let code = if done.is_ok() { crate::ExitCode::Success } else { crate::ExitCode::Internal };
     // All guests are dead, or die with this.

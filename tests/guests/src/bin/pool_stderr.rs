@@ -70,7 +70,7 @@ fn is_stderr(how: How, stderr: &str) -> bool {
         Panic => rest.starts_with("process '") && rest.ends_with(": a panic\n"),
         Exit | Kill | TooLong => rest.is_empty(),
         Trap => rest.starts_with("error: process '") && rest.contains("' trapped: "),
-        TooMuch => rest.starts_with("error: process '") && rest.contains("' was limited: memory"),
+        TooMuch => rest.starts_with("memory allocation of ") && rest.contains("' was limited: memory"),
     }
 }
 
@@ -120,7 +120,7 @@ fn main() -> Outcome {
 
     let executor = Executor::build(Pool::builder().processes(1).task_timeout(TIMEOUT))?;
     for how in [Panic, Exit, Trap, TooLong] {
-        let mut future = executor.submit(end, (how, here.clone()))?;
+        let future = executor.submit(end, (how, here.clone()))?;
         let error = future.exception().ok_or("it has a result")?;
         check(&format!("a future: {how:?}"), is_expected(how, &error))?;
     }
