@@ -30,7 +30,7 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny chaos soak fuzz bench bench-base bench-compare bench-inner clean
+.PHONY: help cargo setup guests demo test lint lint-deny chaos soak fuzz memcheck bench bench-base bench-compare bench-inner clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,11 @@ fuzz: setup ## give arbitrary bytes to FUZZ_TARGETS (all), FUZZ_SECONDS (60) eac
 		PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz \
 		cargo fuzz run --fuzz-dir tests/fuzz "$$target" "$(FUZZ_CORPUS)/$$target" "tests/fuzz/corpus/$$target" \
 		-- -max_total_time=$(FUZZ_SECONDS) || exit; done
+
+memcheck: cargo ## run the library's own tests with AddressSanitizer, which sees wrong accesses and leaks
+	@# The sanitizer is an option of the compiler that is not stable yet. With a target named, macros are not instrumented.
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/memcheck \
+		cargo test --release --locked --target $$(rustc -vV | sed -n 's/^host: //p') -p sandpool --lib
 
 bench: setup ## measure how fast Sandpool is, also beside CPython, C and threads (QUICK=1: roughly)
 	@$(SANDPOOL) bench $(if $(QUICK),--quick)

@@ -24,6 +24,7 @@ mod limits;
 mod map;
 mod module;
 mod namespaces;
+mod ordinary_user;
 mod pool;
 mod proc;
 mod process;

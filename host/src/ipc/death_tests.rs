@@ -19,6 +19,7 @@ use sandpool_abi::pipe::DUPLEX;
 use sandpool_abi::task::{Claims, DELIVERED};
 
 use super::arena::{Arena, Geometry, Member, Patience};
+use super::message::{self, Carry, Message};
 use super::object::{self, Handle, Object, State, count_live};
 use super::pipe::{self, EndState};
 use super::process_table::Register;
@@ -27,7 +28,7 @@ use super::sync::barrier::{self, Arrival, BarrierState};
 use super::sync::{condition, event, lock, semaphore};
 use super::waiting::Waiting;
 use super::{heap, shared, sweep};
-use crate::sys::atomic::AtomicU32;
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
 use crate::sys::process::exit_now;
@@ -770,6 +771,39 @@ fn notify_a_condition() {
     );
 }
 
+/// Of those who wait, the first that came are notified, as many as the victim came to.
+fn notify_all_in_a_condition() {
+    at_each_instruction(
+        |world| {
+            a_condition(world);
+            let survivor = world.survivor();
+            for at in [0, 1] {
+                object::share(&survivor, world.made(at), OTHER).unwrap();
+            }
+            for member in [survivor, world.member(OTHER)] {
+                let (condition, lock) = (of(&member, world.made(0)), of(&member, world.made(1)));
+                lock::acquire(&member, lock, Deadline::NOW).unwrap();
+                condition::enter(&member, condition, lock).unwrap();
+            }
+        },
+        |world, victim, _| {
+            let (condition, lock) = (of(victim, world.made(0)), of(victim, world.made(1)));
+            lock::acquire(victim, lock, Deadline::NOW).unwrap();
+            assert_eq!(condition::notify(victim, condition, lock, u64::MAX), Ok(2));
+            lock::release(victim, lock).unwrap();
+        },
+        |world| {
+            let (survivor, other) = (world.survivor(), world.member(OTHER));
+            let [first, second] = [&survivor, &other]
+                .map(|member| condition::wait(member, of(member, world.made(0)), Deadline::NOW).unwrap());
+            assert!(first || !second);
+            for at in [0, 1] {
+                object::release(&other, world.made(at)).unwrap();
+            }
+        },
+    );
+}
+
 fn make_a_barrier() {
     at_each_instruction(
         nothing,
@@ -937,6 +971,56 @@ fn open_and_release_shared_memory() {
     );
 }
 
+/// Its name is all that keeps it, and the victim takes that away without having held it.
+fn unlink_shared_memory_of_nobody() {
+    at_each_instruction(
+        |world| {
+            let survivor = world.survivor();
+            let made = shared::create(&survivor, 5000, false, "name").unwrap();
+            object::release(&survivor, made).unwrap();
+        },
+        |_, victim, _| shared::unlink(victim, "name").unwrap(),
+        |world| {
+            let survivor = world.survivor();
+            match shared::unlink(&survivor, "name") {
+                Ok(()) => assert_eq!(count_live(&world.arena), Ok(2)),
+                Err(error) => assert_eq!((error, count_live(&world.arena)), (Errno::Noent, Ok(2))),
+            }
+            assert_eq!(shared::open(&survivor, "name"), Err(Errno::Noent));
+        },
+    );
+}
+
+/// As `spawn` does it: the child is given all of it, or ends without having run.
+fn hand_arguments_to_a_child() {
+    fn register(world: &World, process: u32) -> &AtomicU64 {
+        world.arena.process(process).unwrap().register(Register::Outgoing)
+    }
+    at_each_instruction(
+        |world| {
+            let victim = world.member(VICTIM);
+            object::share(&victim, world.other, OTHER).unwrap();
+            let own = register(world, VICTIM);
+            message::compose(&victim, &[&[9; 100]], &[world.other], Carry::Uncounted, own).unwrap();
+        },
+        |world, victim, _| {
+            heap::hand_over(victim, register(world, VICTIM), register(world, OTHER)).unwrap();
+        },
+        |world| {
+            let child = world.member(OTHER);
+            let page = register(world, OTHER).load(Ordering::Relaxed);
+            if page != 0 {
+                let message = Message::at(&child, page).unwrap();
+                let mut bytes = [0; 100];
+                message.read(&child, &mut bytes).unwrap();
+                assert_eq!((message.handles(&child), bytes), (Ok(vec![world.other]), [9; 100]));
+                assert!(object::find(&child, world.other).is_ok());
+            }
+            sweep::sweep(&world.member(PROCESSES), OTHER, false).unwrap();
+        },
+    );
+}
+
 /// Where this test runs again, in a process that has one thread, so that what it forks has all its locks free.
 const ALONE: &str = "SANDPOOL_TEST_ALONE";
 
@@ -959,9 +1043,10 @@ tests! {
     make_a_pipe make_a_pipe_in_free_slots send_over_a_pipe receive_from_a_pipe close_an_end_of_a_pipe close_both_ends_of_a_pipe
     make_a_lock acquire_and_release_a_lock acquire_a_recursive_lock
     make_a_semaphore acquire_and_release_a_semaphore acquire_where_many_have make_an_event set_an_event
-    make_a_condition wait_in_a_condition notify_a_condition
+    make_a_condition wait_in_a_condition notify_a_condition notify_all_in_a_condition
     make_a_barrier pass_a_barrier reset_a_barrier reset_a_broken_barrier abort_a_barrier
-    make_name_and_unlink_shared_memory open_and_release_shared_memory
+    make_name_and_unlink_shared_memory open_and_release_shared_memory unlink_shared_memory_of_nobody
+    hand_arguments_to_a_child
 }
 
 fn alone(name: &str, test: fn()) {

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use sandpool_abi::Errno;
+use sandpool_abi::shared::ADD;
 use sandpool_abi::sync::ACT;
 use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::scheduler::RandomScheduler;
@@ -23,6 +24,7 @@ use super::object::{self, Handle, count_live};
 use super::pipe::{self, EndState};
 use super::process_table::Register;
 use super::queue::{self, Account};
+use super::shared::{self, Atomic};
 use super::sync::{barrier, condition, event, lock, semaphore};
 use super::waiting::Waiting;
 use super::{kind, sweep};
@@ -284,6 +286,10 @@ models! {
     event_is_seen: an_event(&[]);
     event_with_a_death: an_event(&[0, 1, 2]);
     change_of_a_process_is_seen: a_change();
+    name_is_given_once: a_name(&[]);
+    name_is_given_once_with_a_death: a_name(&[0, 1, 2, 3]);
+    integer_in_shared_memory_counts: an_integer(&[]);
+    integer_in_shared_memory_counts_with_a_death: an_integer(&[0, 1, 2]);
     several_are_waited_for: several(&[]);
     several_with_a_death: several(&[0, 1, 2, 3]);
     one_of_several_is_taken: an_item_of_several(&[]);
@@ -1090,6 +1096,86 @@ fn a_change() {
         }
     });
     model.run(&[]);
+}
+
+/// Two who give memory the same name, one who takes that away, and one who opens what has it. Each finds all of one
+/// memory or none, whose name is gone once it has been taken away as often as it was given.
+fn a_name(victims: &[u32]) {
+    const NAME: &str = "name";
+    /// Bytes with a page of their own.
+    const LEN: u64 = 5000;
+    let mut model = Model::new();
+    // How often it was given, and taken away.
+    let balance = Arc::new(Mutex::new(0));
+    for number in 1..=2 {
+        let balance = balance.clone();
+        model.process(move |member| match shared::create(member, LEN, false, NAME) {
+            Ok(handle) => {
+                *balance.lock().unwrap() += 1;
+                shared::write(member, of(member, handle), LEN - 8, &[number; 8]).unwrap();
+                object::release(member, handle).unwrap();
+            }
+            Err(error) => assert_eq!(error, Errno::Exist),
+        });
+    }
+    let taken = balance.clone();
+    model.process(move |member| match shared::unlink(member, NAME) {
+        Ok(()) => *taken.lock().unwrap() -= 1,
+        Err(error) => assert_eq!(error, Errno::Noent),
+    });
+    model.process(|member| match shared::open(member, NAME) {
+        Ok(handle) => {
+            let mut end = [9; 8];
+            shared::read(member, of(member, handle), LEN - 8, &mut end).unwrap();
+            assert!(end.iter().all(|byte| *byte <= 2), "{end:?} is nobody's");
+            object::release(member, handle).unwrap();
+        }
+        Err(error) => assert_eq!(error, Errno::Noent),
+    });
+    let victim = choose(victims);
+    model.process_after(&[0, 1, 2, 3], move |member| {
+        let left = i32::from(shared::unlink(member, NAME).is_ok());
+        assert_eq!(shared::unlink(member, NAME), Err(Errno::Noent));
+        // One who has died may have done it, and not told.
+        let balance = *balance.lock().unwrap();
+        assert!(left == balance || victim.is_some() && (left - balance).abs() == 1, "{left}, {balance}");
+    });
+    model.run_to_death_of(victim);
+}
+
+/// Three who add to an integer, in a page or in the object itself.
+fn an_integer(victims: &[u32]) {
+    const TIMES: u64 = 3;
+    let mut model = Model::new();
+    let small = thread_rng().r#gen();
+    let size = if small { 16 } else { 5000 };
+    let handle = model.share(shared::create(&model.maker(), size, small, "").unwrap());
+    let atomic = move |member: &Member, what| shared::atomic(member, of(member, handle), 8, 8, what).unwrap();
+    for number in 0..3 {
+        model.process(move |member| {
+            for _ in 0..TIMES {
+                if number != 0 {
+                    atomic(member, Atomic::Rmw(ADD, 1));
+                    continue;
+                }
+                let mut expected = atomic(member, Atomic::Load);
+                loop {
+                    let found = atomic(member, Atomic::CompareExchange { expected, new: expected + 1 });
+                    if found == expected {
+                        break;
+                    }
+                    expected = found;
+                }
+            }
+        });
+    }
+    let victim = choose(victims);
+    model.process_after(&[0, 1, 2], move |member| {
+        let least = if victim.is_some() { 2 } else { 3 } * TIMES;
+        let found = atomic(member, Atomic::Load);
+        assert!((least..=3 * TIMES).contains(&found), "{found}");
+    });
+    model.run_to_death_of(victim);
 }
 
 /// Waits for several objects. The first that is ready.
