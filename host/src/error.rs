@@ -251,7 +251,9 @@ impl Error {
             Self::Jail { .. } => ExitCode::Jail,
             Self::Invalid { .. } | Self::Config { .. } => ExitCode::Usage,
             Self::Toolchain { .. } => ExitCode::Toolchain,
-            Self::SupervisorLost(_) | Self::Pool(crate::PoolEnd::SupervisorLost) => ExitCode::SupervisorLost,
+            Self::SupervisorLost(_) | Self::Pool(crate::PoolEnd::SupervisorLost(_)) => {
+                ExitCode::SupervisorLost
+            }
             Self::Pool(_) => ExitCode::Internal,
             Self::Cache { .. } | Self::NotInitialized | Self::Supervisor(_) | Self::Os { .. } => {
                 ExitCode::Internal

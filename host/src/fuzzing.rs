@@ -417,10 +417,13 @@ mod tests {
         }
         // It isn't errors only that were seen. Some need another process; and what returns a count is no status.
         let exceptions = [
-            ("sandpool_process", "fork spawn entry entry_handles join status signal close detach cpu_count"),
+            (
+                "sandpool_process",
+                "fork spawn entry entry_handles join status signal close detach cpu_count stderr",
+            ),
             ("sandpool_sync", "barrier_release"),
             ("sandpool_queue", "task_done"),
-            ("sandpool_shared", "unlink unmap write"),
+            ("sandpool_shared", "open unlink unmap write"),
             ("sandpool_task", "begin finish claims kill input output"),
         ];
         let may_fail = |import: &sandpool_abi::Import| {

@@ -203,7 +203,7 @@ impl Supervisor {
             }
             Reply::Unjailed(jail) => Err(Error::jail(&jail, &config.jail.require)),
             Reply::Failed(why) => Err(Error::Supervisor(why)),
-            _ => Err(supervisor.lost()),
+            reply => Err(supervisor.lost(Some(reply))),
         }
     }
 
@@ -219,7 +219,7 @@ impl Supervisor {
                 Ok(jail)
             }
             Reply::Failed(why) => Err(Error::Supervisor(why)),
-            _ => Err(supervisor.lost()),
+            reply => Err(supervisor.lost(Some(reply))),
         }
     }
 
@@ -243,7 +243,7 @@ impl Supervisor {
             Self { child, socket: Arc::new(socket), jail: JailReport::default(), is_over: false };
         let socket = supervisor.socket.clone();
         if control::send_start(socket.as_fd(), config, artifact, stdio).is_err() {
-            return Err(supervisor.lost());
+            return Err(supervisor.lost(None));
         }
         loop {
             match control::receive_message_with(socket.as_fd()) {
@@ -251,7 +251,7 @@ impl Supervisor {
                     supervisor.moved(pid).map_err(os("find the supervisor"))?;
                 }
                 Ok(Some((reply, descriptors))) => return Ok((supervisor, reply, descriptors)),
-                _ => return Err(supervisor.lost()),
+                _ => return Err(supervisor.lost(None)),
             }
         }
     }
@@ -284,16 +284,27 @@ impl Supervisor {
         let _ = self.child.wait();
     }
 
-    /// It said nothing sensible: how it ended.
-    pub(crate) fn lost(&mut self) -> Error {
+    /// It has said this, or nothing, which isn't what it is to say: why it is gone.
+    pub(crate) fn lost(&mut self, said: Option<Reply>) -> Error {
+        Error::SupervisorLost(self.why_lost(said))
+    }
+
+    /// The same as a fragment.
+    pub(crate) fn why_lost(&mut self, said: Option<Reply>) -> String {
         self.is_over = true;
         self.child.kill();
-        Error::SupervisorLost(match self.child.wait() {
+        let ended = self.child.wait();
+        // It may have told before it ended. What it had of the socket is closed, so that this waits for nothing.
+        let told = said.or_else(|| control::receive_message(self.socket.as_fd()).ok().flatten());
+        if let Some(Reply::Broken(why)) = told {
+            return why;
+        }
+        match ended {
             Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by signal {}", signal as i32),
             Ok(WaitStatus::Exited(_, code)) => format!("it exited with {code}"),
             Ok(status) => format!("{status:?}"),
             Err(error) => error.to_string(),
-        })
+        }
     }
 }
 

@@ -251,11 +251,13 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// [`Error::SupervisorLost`] if the supervisor was killed; all guests are then gone as well.
+    /// [`Error::SupervisorLost`] if the supervisor was killed, or can't go on; all guests are then gone as well.
     pub fn wait(mut self) -> Result<Summary> {
-        let reply = control::receive_message(self.supervisor.socket().as_fd());
-        let Ok(Some(Reply::Ended(ended))) = reply else { return Err(self.supervisor.lost()) };
-        let Some(status) = ended.main.status() else { return Err(self.supervisor.lost()) };
+        let ended = match control::receive_message(self.supervisor.socket().as_fd()) {
+            Ok(Some(Reply::Ended(ended))) => ended,
+            reply => return Err(self.supervisor.lost(reply.ok().flatten())),
+        };
+        let Some(status) = ended.main.status() else { return Err(self.supervisor.lost(None)) };
         self.supervisor.ended();
         let report = |report: control::Report| {
             Some(ProcessReport {

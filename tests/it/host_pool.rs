@@ -186,7 +186,8 @@ fn a_pool_says_how_it_has_ended() {
     assert_eq!(pool.ended(), Some(PoolEnd::Closed));
     let pool = self::pool(&module).build().unwrap();
     procfs::kill(pool.supervisor_pid(), Signal::SIGKILL, |_| true);
-    assert!(procfs::eventually(|| pool.ended() == Some(PoolEnd::SupervisorLost)));
+    let lost = PoolEnd::SupervisorLost("killed by signal 9".to_owned());
+    assert!(procfs::eventually(|| pool.ended() == Some(lost.clone())));
 }
 
 #[test]
@@ -840,10 +841,11 @@ fn a_pool_that_is_dropped_or_loses_its_supervisor_is_gone() {
     let spinning = lost.submit::<u64, ()>("spin", &0).unwrap();
     let workers = procfs::children(lost.supervisor_pid());
     assert!(kill(lost.supervisor_pid()));
-    assert_eq!(spinning.result().unwrap_err().cause, Failure::PoolEnded(PoolEnd::SupervisorLost));
-    assert!(matches!(lost.join(), Err(Error::Pool(PoolEnd::SupervisorLost))));
+    let end = PoolEnd::SupervisorLost("killed by signal 9".to_owned());
+    assert_eq!(spinning.result().unwrap_err().cause, Failure::PoolEnded(end.clone()));
+    assert!(matches!(lost.join(), Err(Error::Pool(PoolEnd::SupervisorLost(_)))));
     let error = lost.apply::<u64, u64>("identity", &1).unwrap_err();
-    assert_eq!(error.cause, Failure::PoolEnded(PoolEnd::SupervisorLost));
+    assert_eq!(error.cause, Failure::PoolEnded(end));
     assert!(procfs::eventually(|| workers.iter().all(|pid| procfs::parent(*pid).is_none())));
 }
 

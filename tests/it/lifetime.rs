@@ -1,12 +1,13 @@
 //! Nothing is left of a run, whichever of its processes ends, and whatever the others do at that moment.
 
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid as ProcessGroup;
 
 use crate::procfs::{self, Pid};
-use crate::support::{Ended, Random, Run, run_with};
+use crate::support::{Ended, Random, Run, finish, guest, run, run_with, sandpool_bin};
 
 /// What a crowd can be at; see the guest.
 const STATES: [&str; 9] = ["sleep", "spin", "get", "put", "pass", "fork", "spawn", "storm", "family"];
@@ -78,6 +79,24 @@ fn the_supervisor_is_killed() {
         kill_supervisor(&run);
         supervisor_was_killed(run.finish());
     }
+}
+
+/// It may have few open files: too few for one of its first steps after the other.
+#[test]
+fn a_supervisor_that_cannot_go_on_says_why() {
+    finish(&mut run(guest("hello"))).expect_code(0);
+    let mut reasons = Vec::new();
+    for files in 4..40 {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n $0 && exec \"$@\"", &files.to_string()]);
+        let ended = finish(command.arg(sandpool_bin()).arg("run").arg(guest("hello")));
+        assert!(!ended.stderr.contains("exited with"), "with {files}: {ended}");
+        reasons.extend(ended.stderr.lines().find_map(|line| Some(line.strip_prefix("error: ")?.to_owned())));
+    }
+    let told = |reason: &String| {
+        reason.starts_with("the supervisor is gone: cannot ") && reason.contains("(os error ")
+    };
+    assert!(reasons.iter().any(told), "{reasons:?}");
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn exactly_the_task_that_goes_wrong_fails() {
                 "exactly one fails, with 3145728 bytes",
                 "workers were lost",
                 "exactly one of a chunk fails",
+                "none of a chunk is done twice",
                 "the first that fails",
                 "the pool still works",
                 "an initializer that fails ends the pool, once",
@@ -97,6 +98,30 @@ fn exactly_the_task_that_goes_wrong_fails() {
     let all: Vec<_> = all.iter().map(String::as_str).collect();
     // So small that what is too large for it is in no hurry to be made.
     promises("pool_failures", &["--arena-size", "64MiB"], &all);
+}
+
+#[test]
+fn a_task_that_ends_its_worker_leaves_the_end_of_its_stderr() {
+    promises(
+        "pool_stderr",
+        &["--memory-max", "100MiB"],
+        &[
+            "Fork: the stderr of each end",
+            "Spawn: the stderr of each end",
+            "in a chunk",
+            "no more than the end",
+            "a future: Panic",
+            "a future: TooLong",
+            "a scoped map",
+            "an exchange",
+            "of a process that runs",
+            "not of another's",
+            "of one that was killed",
+            "of one that was spawned",
+            "of one that writes none",
+            "it is kept",
+        ],
+    );
 }
 
 #[test]

@@ -101,6 +101,9 @@ pub mod process {
     /// The import module's name.
     pub const MODULE: &str = "sandpool_process";
 
+    /// As many bytes of the end of its stderr are kept for a process.
+    pub const STDERR_MAX: usize = 4096;
+
     /// Flag of `fork` and `spawn`: the new process is daemonic.
     pub const DAEMON: u32 = 1;
     /// Flag of `fork` and `spawn`: the new process is not daemonic.
@@ -148,6 +151,11 @@ pub mod process {
         name(process: I64, buffer: I32, capacity: I32) -> I64;
         /// How many processors the caller may use.
         cpu_count() -> I32;
+        /// Copies the end of what a child has written to its stderr, [`STDERR_MAX`](super::STDERR_MAX) bytes at most,
+        /// and returns its whole length. The message of a trap or limit is part of it. Of a child that has begun a
+        /// [task](crate::task) it is what it has written since. It is kept until the child's handle is given back;
+        /// while the child writes, it may be garbled. `CHILD`.
+        stderr(process: I64, buffer: I32, capacity: I32) -> I64;
     }
 
     /// How a process ended: what `status` writes. 24 bytes, little-endian.

@@ -3,12 +3,12 @@
 //! What the host knows isn't repeated here: there is no table of children and no cached identity that a fork would
 //! make wrong. A [`Process`] remembers what can't change any more (pid, name, how it ended) and who created it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use sandpool_abi::process::{DAEMON, NOT_DAEMON, Signal};
+use sandpool_abi::process::{DAEMON, NOT_DAEMON, STDERR_MAX, Signal};
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +43,8 @@ pub struct Process {
     identity: Identity,
     owner: u64,
     ended: Cell<Option<Ended>>,
+    /// Once it has ended.
+    stderr: RefCell<Vec<u8>>,
 }
 
 /// How a process ended, and what Python would call that.
@@ -128,7 +130,8 @@ impl Process {
 
     fn adopt(handle: u64) -> Result<Self, Error> {
         let adopted = Identity::of(handle).and_then(|identity| {
-            Ok(Self { identity, owner: raw::process::current()?, ended: Cell::new(None) })
+            let owner = raw::process::current()?;
+            Ok(Self { identity, owner, ended: Cell::new(None), stderr: RefCell::default() })
         });
         if adopted.is_err() {
             // The process runs, only nothing can be said about it.
@@ -208,6 +211,43 @@ impl Process {
         self.poll(NO_WAIT).ok().flatten().map(|ended| ended.status)
     }
 
+    /// The end of what it has written to its stderr so far, 4096 bytes at most: with the message of the panic, trap or
+    /// limit that has ended it, if one has. Where that isn't UTF-8, or is cut within a character, there are replacement
+    /// characters. What it has written is on the run's stderr as well. Empty for a process that somebody else has
+    /// created.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{ExitStatus, Process};
+    ///
+    /// let process = Process::fork(|| [1, 2, 3].get(7).copied().expect("the eighth"))?;
+    /// assert_eq!(process.join()?, ExitStatus::Exited(1));
+    /// assert!(process.stderr().ends_with("the eighth\n"));
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        if self.owned().is_err() {
+            return String::new();
+        }
+        let kept = match self.ended.get() {
+            Some(_) => self.stderr.borrow().clone(),
+            None => self.read_stderr(),
+        };
+        String::from_utf8_lossy(&kept).into_owned()
+    }
+
+    fn read_stderr(&self) -> Vec<u8> {
+        let handle = self.identity.handle;
+        // Most have written nothing, and then this is all that is done.
+        if raw::process::stderr(handle, &mut []).is_ok_and(|len| len == 0) {
+            return Vec::new();
+        }
+        let mut stderr = vec![0; STDERR_MAX];
+        let len = raw::process::stderr(handle, &mut stderr).unwrap_or(0);
+        stderr.truncate(len);
+        stderr
+    }
+
     /// Ends it with SIGTERM: at once, without destructors. Its children go on. One that has ended already is no error.
     ///
     /// # Errors
@@ -270,6 +310,7 @@ impl Process {
         let exitcode = status.exitcode;
         let status = ExitStatus::from_parts(status.kind, status.detail, status.figure).ok_or(Errno::Io)?;
         let ended = Ended { status, exitcode };
+        self.stderr.replace(self.read_stderr());
         raw::process::close(self.identity.handle)?;
         self.ended.set(Some(ended));
         Ok(ended)

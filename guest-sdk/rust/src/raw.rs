@@ -51,6 +51,7 @@ imports! { sandpool_process from "sandpool_process":
     unsafe fn info(process: u64, info: *mut sandpool_abi::process::Info) -> i32;
     unsafe fn name(process: u64, buffer: *mut u8, capacity: usize) -> i64;
     safe fn cpu_count() -> i32;
+    unsafe fn stderr(process: u64, buffer: *mut u8, capacity: usize) -> i64;
 }
 
 imports! { sandpool_queue from "sandpool_queue":
@@ -275,6 +276,13 @@ pub(crate) mod process {
 
     pub(crate) fn cpu_count() -> i32 {
         import::cpu_count()
+    }
+
+    /// The whole length of what is kept.
+    pub(crate) fn stderr(process: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, which the reference keeps writable; any
+        // byte is a valid `u8`.
+        length(unsafe { import::stderr(process, buffer.as_mut_ptr(), buffer.len()) })
     }
 }
 

@@ -114,6 +114,16 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         },
     )?;
     linker.func_wrap(MODULE, "cpu_count", || *PROCESSORS)?;
+    linker.func_wrap(
+        MODULE,
+        "stderr",
+        |mut caller: Caller<'_, Guest>, process: i64, buffer: i32, capacity: i32| {
+            value(view(&mut caller).and_then(|mut view| {
+                let stderr = view.process.stderr_of(process_handle(process))?;
+                view.memory.fill(buffer, capacity, &stderr)
+            }))
+        },
+    )?;
     Ok(())
 }
 

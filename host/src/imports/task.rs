@@ -14,7 +14,11 @@ use crate::process::Guest;
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "begin", |mut caller: Caller<'_, Guest>, part: i32| {
-        status(view(&mut caller).and_then(|view| view.process.member.claims()?.begin(part as u32)))
+        status(view(&mut caller).and_then(|view| {
+            let slot = view.process.member.slot()?;
+            slot.tail.begin();
+            slot.claims.begin(part as u32)
+        }))
     })?;
     linker.func_wrap(
         MODULE,

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use sandpool_abi::Errno;
+use sandpool_abi::process::STDERR_MAX;
 
 use super::Result;
 use super::event::Event;
@@ -58,6 +59,7 @@ pub(crate) struct Arena {
     refs: usize,
     ref_words: usize,
     pages: usize,
+    tails: usize,
     heap: usize,
 }
 
@@ -92,8 +94,8 @@ impl Arena {
         let objects = align(processes + (processes_max + 1) * size_of::<ProcessSlot>());
         let refs = align(objects + objects_max * size_of::<ObjectSlot>());
         let pages = align(refs + objects_max * ref_words * 8);
-        let heap =
-            (pages + geometry.heap_pages as usize * size_of::<PageDescriptor>()).next_multiple_of(2 << 20);
+        let tails = align(pages + geometry.heap_pages as usize * size_of::<PageDescriptor>());
+        let heap = (tails + processes_max * STDERR_MAX).next_multiple_of(2 << 20);
         let len = heap + geometry.heap_pages as usize * PAGE;
         let mapping = map(len)?;
         mapping.advise_huge_pages(heap);
@@ -108,6 +110,7 @@ impl Arena {
             refs,
             ref_words,
             pages,
+            tails,
             heap,
         })
     }
@@ -194,6 +197,14 @@ impl Arena {
             return Err(Errno::Io);
         }
         self.at(self.pages + page as usize * size_of::<PageDescriptor>())
+    }
+
+    /// The offset of the ring that holds the end of a process's stderr.
+    pub(crate) fn tail(&self, index: u32) -> Result<usize> {
+        if index >= self.geometry.processes_max {
+            return Err(Errno::Badf);
+        }
+        Ok(self.tails + index as usize * STDERR_MAX)
     }
 
     /// What stands `offset` bytes behind the start of a page of the heap.

@@ -39,6 +39,7 @@ use super::Result;
 use super::arena::{Arena, Member};
 use super::claims::ClaimSlot;
 use super::event::Event;
+use super::tail::TailSlot;
 use super::waiting::Waits;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use crate::sys::mem::shared;
@@ -89,6 +90,8 @@ shared! {
         pub(crate) place: Place,
         /// what it has taken and isn't finished with, if it is a worker
         pub(crate) claims: ClaimSlot,
+        /// where the end of its stderr lies
+        pub(crate) tail: TailSlot,
         /// its process id, when it has ended
         pub(crate) ended_pid: AtomicU32,
         reserved: AtomicU32,
@@ -473,6 +476,7 @@ pub(crate) fn reserve(
             slot.failure.store(0, Ordering::Relaxed);
             slot.waits.reset();
             slot.claims.reset();
+            slot.tail.reset();
             slot.place.object.store(0, Ordering::Relaxed);
             slot.parent.store(parent.map_or(0, |(_, handle)| handle.0), Ordering::Relaxed);
             slot.name.set(name);

@@ -1,93 +1,95 @@
-//! The end of what a process has written to its stderr: a ring in the arena, so that it outlives the process.
+//! The end of what each process has written to its stderr: a ring in the arena, so that it outlives the process.
 //!
-//! One process writes it at a time; others read it when that has ended. What somebody damages is nonsense, no more.
+//! One process writes it at a time; others read it when that has ended, or says that it is about to. What somebody
+//! damages is nonsense, no more.
+
+use sandpool_abi::process::STDERR_MAX;
 
 use super::Result;
-use super::arena::Member;
-use super::object::{self, Handle};
-use super::shared::{self, Atomic, SharedState};
+use super::arena::Arena;
+use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::mem::shared;
 
-/// Bytes of the end that are kept.
-pub(crate) const TAIL_MAX: usize = 4096 - 16;
-
-/// Offset of the count of bytes that were ever written.
-const WRITTEN: u64 = 0;
-/// Offset of what that was when the task began.
-const BEGUN: u64 = 8;
-const RING: u64 = 16;
-
-/// Makes an empty one.
-pub(crate) fn create(member: &Member) -> Result<Handle> {
-    shared::create(member, RING + TAIL_MAX as u64, false, "")
-}
-
-fn word(member: &Member, tail: Handle, offset: u64, atomic: Atomic) -> Result<u64> {
-    shared::atomic(member, object::resolve::<SharedState>(member, tail)?, offset, 8, atomic)
-}
-
-/// What is written from now on is of the next task.
-pub(crate) fn begin(member: &Member, tail: Handle) -> Result<()> {
-    let written = word(member, tail, WRITTEN, Atomic::Load)?;
-    if word(member, tail, BEGUN, Atomic::Load)? != written {
-        word(member, tail, BEGUN, Atomic::Store(written))?;
+shared! {
+    /// What the slot of a process knows of its ring. So a process that writes nothing touches no page of it.
+    pub(crate) struct TailSlot {
+        /// bytes that were ever written
+        written: AtomicU64,
+        /// what that was when the task began
+        begun: AtomicU64,
     }
+}
+
+impl TailSlot {
+    /// For a new process in the slot.
+    pub(super) fn reset(&self) {
+        self.written.store(0, Ordering::Relaxed);
+        self.begun.store(0, Ordering::Relaxed);
+    }
+
+    /// What is written from now on is of the next task.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        let written = self.written.load(Ordering::Relaxed);
+        if self.begun.load(Ordering::Relaxed) != written {
+            self.begun.store(written, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes behind what the process in this slot has written before.
+pub(crate) fn append(arena: &Arena, index: u32, bytes: &[u8]) -> Result<()> {
+    let tail = &arena.process(index)?.tail;
+    let ring = arena.tail(index)?;
+    let after = tail.written.load(Ordering::Relaxed).wrapping_add(bytes.len() as u64);
+    let bytes = bytes.get(bytes.len().saturating_sub(STDERR_MAX)..).unwrap_or_default();
+    let at = after.wrapping_sub(bytes.len() as u64) as usize % STDERR_MAX;
+    let (first, second) = bytes.split_at(bytes.len().min(STDERR_MAX - at));
+    arena.write_at(ring + at, first)?;
+    arena.write_at(ring, second)?;
+    tail.written.store(after, Ordering::Release);
     Ok(())
 }
 
-/// Writes behind what was written before.
-pub(crate) fn append(member: &Member, tail: Handle, bytes: &[u8]) -> Result<()> {
-    let shared = object::resolve::<SharedState>(member, tail)?;
-    let written = word(member, tail, WRITTEN, Atomic::Load)?;
-    let after = written.wrapping_add(bytes.len() as u64);
-    let bytes = bytes.get(bytes.len().saturating_sub(TAIL_MAX)..).unwrap_or_default();
-    let at = after.wrapping_sub(bytes.len() as u64) % TAIL_MAX as u64;
-    let (first, second) = bytes.split_at(bytes.len().min(TAIL_MAX - at as usize));
-    shared::write(member, shared, RING + at, first)?;
-    shared::write(member, shared, RING, second)?;
-    word(member, tail, WRITTEN, Atomic::Store(after))?;
-    Ok(())
-}
-
-/// The end of what was written since the task began.
-pub(crate) fn read(member: &Member, tail: Handle) -> Result<Vec<u8>> {
-    let shared = object::resolve::<SharedState>(member, tail)?;
-    let written = word(member, tail, WRITTEN, Atomic::Load)?;
-    let begun = word(member, tail, BEGUN, Atomic::Load)?;
-    let len = written.wrapping_sub(begun).min(TAIL_MAX as u64);
-    let at = written.wrapping_sub(len) % TAIL_MAX as u64;
+/// The end of what it has written since its task began.
+pub(crate) fn read(arena: &Arena, index: u32) -> Result<Vec<u8>> {
+    let tail = &arena.process(index)?.tail;
+    let ring = arena.tail(index)?;
+    let written = tail.written.load(Ordering::Acquire);
+    let len = written.wrapping_sub(tail.begun.load(Ordering::Relaxed)).min(STDERR_MAX as u64);
+    let at = written.wrapping_sub(len) as usize % STDERR_MAX;
     let mut bytes = vec![0; len as usize];
-    let (first, second) = bytes.split_at_mut((len as usize).min(TAIL_MAX - at as usize));
-    shared::read(member, shared, RING + at, first)?;
-    shared::read(member, shared, RING, second)?;
+    let (first, second) = bytes.split_at_mut((len as usize).min(STDERR_MAX - at));
+    arena.read_at(ring + at, first)?;
+    arena.read_at(ring, second)?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::arena::Geometry;
 
     #[test]
     fn the_end_is_kept_whatever_is_written() {
         let geometry = Geometry { processes_max: 2, objects_max: 4, heap_pages: 16 };
         let (_, arena) = Arena::create(geometry).unwrap();
-        let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Forever };
-        let tail = create(&member).unwrap();
-        assert_eq!(read(&member, tail).unwrap(), b"");
+        assert_eq!(read(&arena, 1).unwrap(), b"");
         let mut all = Vec::new();
-        for len in [1, 0, 5, TAIL_MAX - 1, 7, TAIL_MAX, TAIL_MAX * 3 + 11, 100] {
+        for len in [1, 0, 5, STDERR_MAX - 1, 7, STDERR_MAX, STDERR_MAX * 3 + 11, 100] {
             let bytes: Vec<u8> = (0..len).map(|at| (at * 31 + len) as u8).collect();
-            append(&member, tail, &bytes).unwrap();
+            append(&arena, 1, &bytes).unwrap();
             all.extend(bytes);
-            assert_eq!(read(&member, tail).unwrap(), all.split_off(all.len().saturating_sub(TAIL_MAX)));
-            all = read(&member, tail).unwrap();
+            assert_eq!(read(&arena, 1).unwrap(), all.split_off(all.len().saturating_sub(STDERR_MAX)));
+            all = read(&arena, 1).unwrap();
         }
-        begin(&member, tail).unwrap();
-        assert_eq!(read(&member, tail).unwrap(), b"");
-        append(&member, tail, b"new").unwrap();
-        assert_eq!(read(&member, tail).unwrap(), b"new");
+        arena.process(1).unwrap().tail.begin();
+        assert_eq!(read(&arena, 1).unwrap(), b"");
+        append(&arena, 1, b"new").unwrap();
+        assert_eq!(read(&arena, 1).unwrap(), b"new");
+        // Its neighbour's is another, and the supervisor has none.
+        assert_eq!(read(&arena, 0).unwrap(), b"");
+        assert!(append(&arena, 2, b"nobody").is_err());
     }
 }

@@ -26,10 +26,10 @@ use sandpool_abi::task::DELIVERED;
 use super::error::{Failure, PoolEnd, TaskError};
 use super::event::{Event, Stats};
 use super::future::{Completed, Outcome, Sink, locked};
-use super::link::{Ended, Link, Put, Waiter, WorkerHandle};
+use super::link::{Ended, Link, Put, Waiter};
 use super::wire::{Kind, ResultRecord, TaskRecord};
 use crate::codec;
-use crate::ipc::process_table::{self, nanos_now};
+use crate::ipc::process_table::{self, ProcessHandle, nanos_now};
 use crate::supervisor::control::{self, Request};
 
 /// The queue of tasks holds what the workers do in this time.
@@ -103,7 +103,7 @@ enum Pending {
 
 #[derive(Debug)]
 struct Worker {
-    handle: WorkerHandle,
+    handle: ProcessHandle,
     /// When it was asked for, in nanoseconds.
     since: u64,
     is_ready: bool,
@@ -314,7 +314,7 @@ impl Shared {
         }
         match &core.state {
             State::Ended(end) => Some(end.clone()),
-            _ => Some(PoolEnd::SupervisorLost),
+            _ => Some(PoolEnd::SupervisorLost("it has ended".to_owned())),
         }
     }
 }
@@ -586,7 +586,7 @@ impl Core {
     }
 
     fn worker_is_ready(&mut self, number: u64) {
-        let found = self.workers.iter_mut().find(|worker| worker.handle.process.0 == number);
+        let found = self.workers.iter_mut().find(|worker| worker.handle.0 == number);
         let Some(worker) = found else { return };
         if worker.is_ready {
             return;

@@ -95,9 +95,9 @@ pub enum PoolEnd {
     /// All its processes together were at a [limit](crate::Limits) of the run.
     #[error("limited: {0}")]
     Limited(Limit),
-    /// The supervisor has ended, and all workers with it.
-    #[error("the supervisor is gone")]
-    SupervisorLost,
+    /// The supervisor has ended, and all workers with it: why.
+    #[error("the supervisor is gone: {0}")]
+    SupervisorLost(String),
     /// A worker has damaged the memory that the pool shares.
     #[error("the arena is damaged")]
     Damaged,

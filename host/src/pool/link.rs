@@ -20,7 +20,7 @@ use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, Register, StateWord};
 use crate::ipc::queue::{self, Account, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, heap, process_table, tail};
+use crate::ipc::{Result, heap, process_table};
 use crate::process::Process;
 use crate::process::stdio::Stdio;
 use crate::sys::futex::{self, Deadline};
@@ -51,13 +51,6 @@ pub(super) struct Link {
     isolation: Isolation,
     started: u64,
     buffer: Vec<u8>,
-}
-
-/// A worker, as the arena knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct WorkerHandle {
-    pub(super) process: ProcessHandle,
-    tail: Handle,
 }
 
 /// What is known of a worker that has ended.
@@ -132,69 +125,52 @@ impl Link {
     }
 
     /// Has a worker started.
-    pub(super) fn start_worker(&mut self) -> Result<WorkerHandle> {
-        let tail = tail::create(self.member())?;
+    pub(super) fn start_worker(&mut self) -> Result<ProcessHandle> {
         let name = format!("PoolWorker-{}", self.started + 1);
-        let handles = [self.tasks, self.results, tail];
-        match self.process.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &handles) {
-            Ok(process) => {
-                self.started += 1;
-                Ok(WorkerHandle { process, tail })
-            }
-            Err(error) => {
-                object::release(self.member(), tail)?;
-                Err(error)
-            }
-        }
+        let handles = [self.tasks, self.results];
+        let worker = self.process.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &handles)?;
+        self.started += 1;
+        Ok(worker)
     }
 
     /// Its name and process id, as far as it has one by now.
-    pub(super) fn describe(&self, worker: WorkerHandle) -> (String, u32) {
-        self.process.describe(worker.process).map_or_else(
+    pub(super) fn describe(&self, worker: ProcessHandle) -> (String, u32) {
+        self.process.describe(worker).map_or_else(
             |_| (String::new(), 0),
             |known| (String::from_utf8_lossy(&known.name).into_owned(), known.pid),
         )
     }
 
-    pub(super) fn has_ended(&self, worker: WorkerHandle) -> bool {
-        self.process.has_ended(worker.process).unwrap_or(true)
+    pub(super) fn has_ended(&self, worker: ProcessHandle) -> bool {
+        self.process.has_ended(worker).unwrap_or(true)
     }
 
     /// Learns how a worker has ended, and forgets it. An error if it never ran.
-    pub(super) fn bury(&self, worker: WorkerHandle) -> Result<Ended> {
-        let failure = self.process.spawn_failure(worker.process);
-        let ended = match failure {
-            Ok(Some(errno)) => {
-                self.process.take_back(worker.process.index()?)?;
-                Err(errno)
-            }
-            _ => self.read_end(worker),
-        };
-        object::release(self.member(), worker.tail)?;
-        ended
-    }
-
-    fn read_end(&self, worker: WorkerHandle) -> Result<Ended> {
-        let claims = self.process.claims_of(worker.process)?;
-        let outcome = self.process.exit_status(worker.process)?;
-        let stderr = tail::read(self.member(), worker.tail).unwrap_or_default();
-        self.process.close(worker.process)?;
+    pub(super) fn bury(&self, worker: ProcessHandle) -> Result<Ended> {
+        if let Ok(Some(errno)) = self.process.spawn_failure(worker) {
+            self.process.take_back(worker.index()?)?;
+            return Err(errno);
+        }
+        let claims = self.process.claims_of(worker)?;
+        let outcome = self.process.exit_status(worker)?;
+        let stderr = self.process.stderr_of(worker).unwrap_or_default();
+        self.process.close(worker)?;
         let status = outcome.status().ok_or(Errno::Io)?;
         Ok(Ended { claims, status, stderr })
     }
 
     /// What a worker is at, if all that was read of it belongs together.
-    pub(super) fn claims(&self, worker: WorkerHandle) -> Option<Claims> {
-        let before = self.process.claims_of(worker.process).ok()?;
-        let after = self.process.claims_of(worker.process).ok()?;
+    pub(super) fn claims(&self, worker: ProcessHandle) -> Option<Claims> {
+        let before = self.process.claims_of(worker).ok()?;
+        let after = self.process.claims_of(worker).ok()?;
         (before == after).then_some(after)
     }
 
     /// Has the task killed that the worker is at, if it still is. The worker may go with it.
-    pub(super) fn kill(&self, worker: WorkerHandle, work: u64) -> bool {
+    pub(super) fn kill(&self, worker: ProcessHandle, work: u64) -> bool {
         let killed = match self.isolation {
-            Isolation::Worker => self.process.kill_at(worker.process, work),
-            Isolation::Task => self.process.doom_at(worker.process, work),
+            Isolation::Worker => self.process.kill_at(worker, work),
+            Isolation::Task => self.process.doom_at(worker, work),
         };
         killed.is_ok()
     }
@@ -265,12 +241,11 @@ impl Link {
 
 impl Waiter {
     /// Sleeps until there are results, one of these workers has ended, somebody has poked, or the time is over.
-    pub(super) fn wait(&self, workers: &[WorkerHandle], nanos: u64) {
+    pub(super) fn wait(&self, workers: &[ProcessHandle], nanos: u64) {
         let Ok(port) = port(&self.member, self.results) else { return };
         let Ok(own) = self.member.slot() else { return };
-        let has_ended = |worker: &WorkerHandle| {
-            process_table::resolve(&self.member.arena, worker.process)
-                .map_or(true, |(_, state)| !state.is_alive())
+        let has_ended = |worker: &ProcessHandle| {
+            process_table::resolve(&self.member.arena, *worker).map_or(true, |(_, state)| !state.is_alive())
         };
         let ready =
             || port.queue.has_news() || self.poked.load(Ordering::SeqCst) || workers.iter().any(has_ended);

@@ -298,7 +298,9 @@ impl PoolBuilder<'_> {
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
         let stdio = [null.as_fd(), stdout.as_fd(), stderr.as_fd()];
         let (mut supervisor, descriptors) = Supervisor::start(&mut self.config, self.module, stdio)?;
-        let Ok([memory, doorbell]) = <[_; 2]>::try_from(descriptors) else { return Err(supervisor.lost()) };
+        let Ok([memory, doorbell]) = <[_; 2]>::try_from(descriptors) else {
+            return Err(supervisor.lost(None));
+        };
         let (link, waiter) =
             Link::new(&memory, doorbell, self.config.geometry(), &setup).map_err(os("map the arena"))?;
         let socket = supervisor.socket().clone();
@@ -309,14 +311,16 @@ impl PoolBuilder<'_> {
         let control = move || {
             // However it ends, nothing else comes.
             let end = match control::receive_message(controlled.socket().as_fd()) {
-                Ok(Some(Reply::Ended(ended)))
-                    if let Some(ExitStatus::Limited(limit)) = ended.main.status() =>
-                {
-                    PoolEnd::Limited(limit)
+                Ok(Some(Reply::Ended(ended))) => {
+                    supervisor.ended();
+                    match ended.main.status() {
+                        Some(ExitStatus::Limited(limit)) => PoolEnd::Limited(limit),
+                        Some(status) => PoolEnd::SupervisorLost(format!("it has ended the run: {status}")),
+                        None => PoolEnd::SupervisorLost("it has ended the run".to_owned()),
+                    }
                 }
-                _ => PoolEnd::SupervisorLost,
+                reply => PoolEnd::SupervisorLost(supervisor.why_lost(reply.ok().flatten())),
             };
-            supervisor.ended();
             controlled.supervisor_ended(end);
         };
         let dispatched = shared.clone();

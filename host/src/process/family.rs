@@ -17,7 +17,7 @@ use crate::ipc::process_table::{
     self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, Register, State, StateWord,
 };
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, heap};
+use crate::ipc::{Result, heap, tail};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
 
@@ -418,6 +418,12 @@ impl Process {
             self.ring_for(index)?;
         }
         Ok(())
+    }
+
+    /// The end of what a child has written to its stderr since its task began.
+    pub(crate) fn stderr_of(&self, handle: ProcessHandle) -> Result<Vec<u8>> {
+        let (index, _) = self.child(handle)?;
+        tail::read(&self.member.arena, index)
     }
 
     /// What a child has claimed, or had when it ended.

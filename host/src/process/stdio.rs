@@ -23,7 +23,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 
 use crate::Limits;
 use crate::ipc::arena::{Arena, Member, Patience};
-use crate::ipc::object::Handle;
+use crate::ipc::process_table::{self, ProcessHandle};
 use crate::ipc::tail;
 use crate::pool::wire;
 
@@ -59,7 +59,8 @@ pub(crate) struct OverLimit(pub(crate) Limit);
 /// What becomes of what the tasks of a worker print.
 #[derive(Debug)]
 pub(crate) struct Capture {
-    tail: Handle,
+    /// Whose stderr it all is, also what processes write that a task has started.
+    worker: ProcessHandle,
     output: wire::Output,
     /// The most bytes of each stream that are kept.
     max: u64,
@@ -68,15 +69,11 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    pub(crate) fn new(tail: Handle, output: wire::Output, max: u64) -> Self {
-        Self { tail, output, max, stdout: Mutex::default(), stderr: Mutex::default() }
+    pub(crate) fn new(worker: ProcessHandle, output: wire::Output, max: u64) -> Self {
+        Self { worker, output, max, stdout: Mutex::default(), stderr: Mutex::default() }
     }
 
-    fn keep(&self, member: &Member, stream: Stream, bytes: &[u8]) {
-        if stream == Stream::Stderr {
-            // What is lost of it with a damaged arena is a comfort, no result.
-            let _ = tail::append(member, self.tail, bytes);
-        }
+    fn keep(&self, stream: Stream, bytes: &[u8]) {
         if self.output == wire::Output::Capture {
             let mut kept = locked(if stream == Stream::Stdout { &self.stdout } else { &self.stderr });
             let room = usize::try_from(self.max).unwrap_or(usize::MAX).saturating_sub(kept.len());
@@ -125,13 +122,6 @@ impl Stdio {
         let _ = self.capture.set(capture);
     }
 
-    /// What is written from now on is of the next task.
-    pub(crate) fn begin_task(&self) {
-        if let Some(capture) = self.capture.get() {
-            let _ = tail::begin(&self.member(), capture.tail);
-        }
-    }
-
     /// What the task has written, as far as it is wanted: of one that `failed`, the end of its stderr is.
     pub(crate) fn end_task(&self, failed: bool) -> (Vec<u8>, Vec<u8>) {
         self.flush();
@@ -139,7 +129,8 @@ impl Stdio {
         let stdout = std::mem::take(&mut *locked(&capture.stdout));
         let mut stderr = std::mem::take(&mut *locked(&capture.stderr));
         if failed && stderr.is_empty() {
-            stderr = tail::read(&self.member(), capture.tail).unwrap_or_default();
+            stderr =
+                capture.worker.index().and_then(|worker| tail::read(&self.arena, worker)).unwrap_or_default();
         }
         (stdout, stderr)
     }
@@ -180,6 +171,7 @@ impl Stdio {
     /// A message of Sandpool's own about this process.
     pub(crate) fn report(&self, text: &str) {
         self.flush();
+        self.keep_end(text.as_bytes());
         let _ = self.write_whole(&locked(&self.stderr), text.as_bytes());
     }
 
@@ -216,7 +208,20 @@ impl Stdio {
         })
     }
 
+    /// Keeps the end of what is written to stderr. What is lost of it with a damaged arena is a comfort, no result.
+    fn keep_end(&self, bytes: &[u8]) {
+        let index = match self.capture.get() {
+            // It may have ended before a process that a task has started.
+            Some(capture) => process_table::resolve(&self.arena, capture.worker).map(|(index, _)| index),
+            None => Ok(self.index()),
+        };
+        let _ = index.and_then(|index| tail::append(&self.arena, index, bytes));
+    }
+
     fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        if stream == Stream::Stderr {
+            self.keep_end(bytes);
+        }
         let mut line = locked(if stream == Stream::Stdout { &self.stdout } else { &self.stderr });
         let is_kept = self.capture.get().is_some_and(|capture| capture.output != wire::Output::Inherit);
         if !line.is_shared || is_kept {
@@ -244,7 +249,7 @@ impl Stdio {
     fn write_whole(&self, line: &Line, bytes: &[u8]) -> io::Result<()> {
         let member = self.member();
         if let Some(capture) = self.capture.get() {
-            capture.keep(&member, line.stream, bytes);
+            capture.keep(line.stream, bytes);
             if capture.output != wire::Output::Inherit {
                 return Ok(());
             }

@@ -94,8 +94,8 @@ pub(crate) struct Queues {
 pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)> {
     let entry = process.entry.take().ok_or(Errno::Noent)?;
     let setup: Setup = codec::decode(&entry.payload)?;
-    let [tasks, results, tail] = <[Handle; 3]>::try_from(entry.handles).map_err(|_| Errno::Inval)?;
-    process.stdio.capture(Capture::new(tail, setup.output, setup.output_max));
+    let [tasks, results] = <[Handle; 2]>::try_from(entry.handles).map_err(|_| Errno::Inval)?;
+    process.stdio.capture(Capture::new(process.handle, setup.output, setup.output_max));
     process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
     Ok((setup, Queues { tasks, results }))
 }
@@ -221,7 +221,7 @@ impl Worker {
         claims.begin(0)?;
         let Claims { first, since, .. } = claims.get();
         let begun = Begun { number: first, since, claimant: member.index };
-        store.data().process.stdio.begin_task();
+        member.slot()?.tail.begin();
         match TaskRecord::decode(task).ok_or(Errno::Io)? {
             TaskRecord::Retire => {
                 self.left = 0;

@@ -123,6 +123,8 @@ pub(crate) enum Reply {
     Failed(String),
     /// All processes have ended.
     Ended(Ended),
+    /// The supervisor can't go on, and why. Nothing follows, and all processes end with it.
+    Broken(String),
 }
 
 /// From the owner, after the start.

@@ -31,7 +31,7 @@ mod proc;
 mod timers;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -62,39 +62,48 @@ pub(crate) const ARGV0: &str = "sandpool-supervisor";
 
 /// Is the supervisor, until the run has ended. The control socket is its stdin.
 pub(crate) fn main() -> ! {
-    let code = match supervise() {
-        Ok(()) => crate::ExitCode::Success,
-        Err(_) => crate::ExitCode::Internal,
+    // Until that is done, the socket is where it was inherited.
+    let done = match crate::sys::fd::take_stdin() {
+        Ok(socket) => supervise(&socket).inspect_err(|error| tell(socket.as_fd(), error)),
+        Err(error) => Err(error.into()).inspect_err(|error| tell(io::stdin().as_fd(), error)),
     };
+    let code = if done.is_ok() { crate::ExitCode::Success } else { crate::ExitCode::Internal };
     // All guests are dead, or die with this.
     exit_now(i32::from(code.code()));
 }
 
-fn supervise() -> io::Result<()> {
+/// Tells the owner why this is the end. If that can't be told either, it is left with the exit code.
+fn tell(socket: BorrowedFd<'_>, error: &anyhow::Error) {
+    let _ = control::send_message(socket, &Reply::Broken(format!("{error:#}")));
+}
+
+fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
+    use anyhow::Context as _;
     let owner = nix::unistd::getppid();
-    let owner_pidfd = pidfd_open(owner.as_raw())?;
+    let owner_pidfd = pidfd_open(owner.as_raw()).context("cannot watch the owner")?;
     if nix::unistd::getppid() != owner {
         return Ok(());
     }
-    let socket = crate::sys::fd::take_stdin()?;
     let _ = nix::sys::prctl::set_name(c"sandpool-superv");
     block_signals()?;
     // What is outside of the namespaces, and is needed.
     let proc = Proc::open();
     LazyLock::force(&imports::process::PROCESSORS);
     crate::process::wasi::seed_unused_generators();
-    let mut start = control::receive_start(socket.as_fd())?;
+    let mut start = control::receive_start(socket.as_fd()).context("cannot receive what is to run")?;
     let config = &mut start.config;
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
-    let entered = namespaces::enter(&mut config.dirs, |layer| config.jail.has(layer), moved)?;
+    let entered = namespaces::enter(&mut config.dirs, |layer| config.jail.has(layer), moved)
+        .context("cannot enter the namespaces")?;
     let Entered::Supervisor(layers) = entered else { return Ok(()) };
     match prepare(start, layers, proc) {
         Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
         Ok(Prepared::Run(mut run)) => {
             let handed_over = run.handed_over.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
-            control::send_message_with(socket.as_fd(), &Reply::Started(run.jail.clone()), &handed_over)?;
+            control::send_message_with(socket.as_fd(), &Reply::Started(run.jail.clone()), &handed_over)
+                .context("cannot answer the owner")?;
             run.handed_over.clear();
-            let ended = run.watch(&socket, &owner_pidfd)?;
+            let ended = run.watch(socket, &owner_pidfd).context("cannot watch the run")?;
             match ended {
                 Some(ended) => control::send_message(socket.as_fd(), &Reply::Ended(ended)),
                 None => Ok(()),
@@ -102,6 +111,7 @@ fn supervise() -> io::Result<()> {
         }
         Err(error) => control::send_message(socket.as_fd(), &Reply::Failed(format!("{error:#}"))),
     }
+    .context("cannot answer the owner")
 }
 
 /// SIGCHLD comes by descriptor. The others come from the terminal to all its processes: the guests die of them, and the

@@ -17,7 +17,10 @@
 //!
 //! Tasks are numbered in the order in which they are put, and the host notes which ones a worker has claimed and not
 //! finished, and which it works on. So a chunk of tasks is in the queue, or claimed, or its results are on their way. Of
-//! a worker that has ended, the task that was worked on fails; all others that it had claimed are given out again.
+//! a worker that has ended, the task that was worked on fails. What it had done of the chunk before is [saved]. All
+//! others that it had claimed are given out again.
+//!
+//! [saved]: super::saved
 //!
 //! A chunk's bytes are kept until its results are here, for that.
 //!
@@ -38,11 +41,12 @@ use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 
 use super::error::{Cause, PoolEnd, PoolError, TaskError};
 use super::frame::{
-    CANCELLED, HEAD, Kind, LEAVING, NO_NUMBER, NOT_READY, ONLY_LAST, READY, ResultHead, TOO_LARGE, TaskHead,
+    CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead, TaskHead,
     split_part,
 };
 use super::job::Job;
-use super::marks::{MARKS, Marks, PLACES};
+use super::marks::{MARKS, Marks};
+use super::saved::Saved;
 use super::worker::Links;
 use crate::deadline::Deadline;
 use crate::message::{self, Failure};
@@ -113,6 +117,8 @@ pub(super) struct Chunk {
     pub(super) handles: Vec<Arc<Object>>,
     /// How often it was tried before.
     pub(super) attempts: u32,
+    /// How many of its tasks have a result.
+    done: u32,
     mark: u32,
     is_cancelled: bool,
 }
@@ -128,6 +134,7 @@ impl Chunk {
             bytes: Vec::new(),
             handles: Vec::new(),
             attempts: 0,
+            done: 0,
             mark: 0,
             is_cancelled: false,
         }
@@ -154,6 +161,11 @@ impl Chunk {
         slice
     }
 
+    /// Those of its tasks that have no result.
+    fn rest(self) -> Self {
+        if self.done == 0 { self } else { self.slice(self.done, self.parts) }
+    }
+
     /// How many bytes its message has.
     fn len(&self) -> usize {
         HEAD + self.callee.state.as_ref().map_or(0, |state| state.bytes.len()) + self.bytes.len()
@@ -164,24 +176,34 @@ impl Chunk {
         self.callee.state.iter().flat_map(|state| &state.handles).chain(&self.handles)
     }
 
+    /// That one of its tasks has failed.
+    fn error(&self, part: u32, cause: Cause, worker: Option<&Label>) -> TaskError {
+        TaskError::new(self.first + part as usize, worker.cloned(), cause)
+    }
+
     fn is_dropped(&self) -> bool {
         self.is_cancelled || self.job.is_cancelled()
     }
 }
 
+/// Name and process id.
+type Label = (Rc<str>, u32);
+
 /// A process of the pool.
 struct Worker {
     process: Process,
     number: u32,
-    label: (Rc<str>, u32),
+    label: Label,
     /// Its initializer has succeeded, if there is one.
     is_ready: bool,
     /// It ends by itself.
     is_leaving: bool,
     /// The work that it was killed for, because it took longer than this.
     killed: Option<(u64, Duration)>,
-    /// Its place among the marks.
-    place: Option<u32>,
+    /// The message of a panic that ends it.
+    panic: Option<String>,
+    /// What it leaves behind.
+    saved: Saved,
 }
 
 /// So many workers in a row may be killed before they are ready.
@@ -476,12 +498,12 @@ impl<'s> Core<'s> {
         }
     }
 
-    /// A chunk, or its results, doesn't fit into the arena: its tasks are done one by one, or, if it is one, it fails.
+    /// A chunk doesn't fit into the arena: its tasks are done one by one, or, if it is one, it fails.
     fn too_large(&self, chunk: &Chunk) {
         if chunk.parts > 1 {
             (0..chunk.parts).rev().for_each(|part| self.again(chunk.slice(part, part + 1)));
         } else {
-            self.fail(chunk, 0, Cause::TooLarge, None);
+            self.fail(chunk, 0, chunk.error(0, Cause::TooLarge, None));
             self.tell(chunk.job.clone());
         }
     }
@@ -626,7 +648,12 @@ impl<'s> Core<'s> {
                 worker.is_leaving |= head.note & LEAVING != 0;
                 worker.label.clone()
             });
-            (finished(&mut state, &self.marks, head.number, head.nanos), label)
+            let chunk = if head.note & MORE != 0 {
+                partly_finished(&mut state, head.number, head.parts)
+            } else {
+                finished(&mut state, &self.marks, head.number, head.nanos).map(Chunk::rest)
+            };
+            (chunk, label)
         };
         if head.note & LEAVING != 0 {
             // The next one begins while that one ends.
@@ -639,24 +666,15 @@ impl<'s> Core<'s> {
             // Somebody else's mark: it wasn't begun.
             return self.again(chunk);
         }
-        if head.note & TOO_LARGE != 0 {
-            return self.too_large(&chunk);
-        }
         let count = head.parts.min(chunk.parts);
-        self.again(chunk.slice(count, chunk.parts));
-        let mut index = 0;
-        if head.note & ONLY_LAST != 0 {
-            index = count.saturating_sub(1);
-            self.again(chunk.slice(0, index));
-        }
         // Most results are plain values, one behind the other.
-        let (values, mut rest) = plain(results, count - index);
+        let (values, mut rest) = plain(results, count);
         if values != 0 {
             let len = results.len() - rest.len();
             self.count(|stats| stats.succeeded += u64::from(values));
-            chunk.job.values(chunk.first + index as usize, results.get(..len).unwrap_or_default());
-            index += values;
+            chunk.job.values(chunk.first, results.get(..len).unwrap_or_default());
         }
+        let mut index = values;
         let mut handles = handles.into_iter();
         while index < count
             && let Some((part, behind)) = split_part(rest)
@@ -667,7 +685,7 @@ impl<'s> Core<'s> {
             index += 1;
         }
         codec::release_all(handles.as_slice());
-        self.again(chunk.slice(index, count));
+        self.again(chunk.slice(index, chunk.parts));
         self.tell(chunk.job);
     }
 
@@ -679,7 +697,7 @@ impl<'s> Core<'s> {
         kind: Kind,
         bytes: &[u8],
         handles: Vec<u64>,
-        worker: Option<&(Rc<str>, u32)>,
+        worker: Option<&Label>,
     ) {
         let text = || String::from_utf8_lossy(bytes).into_owned();
         let cause = match kind {
@@ -692,23 +710,22 @@ impl<'s> Core<'s> {
                 self.count(|stats| if failed { stats.failed += 1 } else { stats.succeeded += 1 });
                 return chunk.job.value(chunk.first + part as usize, bytes, handles, failed);
             }
-            Kind::Panic => Cause::Panicked(text()),
             Kind::Encode => Cause::Encode(text()),
             Kind::Decode => Cause::Decode(text()),
             Kind::TooLarge => Cause::TooLarge,
         };
         codec::release_all(&handles);
-        self.fail(chunk, part, cause, worker);
+        self.fail(chunk, part, chunk.error(part, cause, worker));
     }
 
     /// A task of a chunk has failed: it is tried again, or its job is told.
-    fn fail(&self, chunk: &Chunk, part: u32, cause: Cause, worker: Option<&(Rc<str>, u32)>) {
-        let may_help = matches!(cause, Cause::Panicked(_) | Cause::Ended(_) | Cause::TimedOut(_));
+    fn fail(&self, chunk: &Chunk, part: u32, error: TaskError) {
+        let may_help = matches!(error.cause(), Cause::Panicked(_) | Cause::Ended(_) | Cause::TimedOut(_));
         if may_help && chunk.attempts < chunk.terms.retries {
             return self.retry(chunk, part);
         }
         self.count(|stats| stats.failed += 1);
-        chunk.job.error(TaskError::new(chunk.first + part as usize, worker.cloned(), cause));
+        chunk.job.error(error);
     }
 
     fn count(&self, change: impl FnOnce(&mut Stats)) {
@@ -769,7 +786,7 @@ impl<'s> Core<'s> {
 
     /// A worker has ended. Of what it had claimed, the task that it worked on has failed; all others are given out again.
     fn bury(&self, handle: u64) {
-        let worker = {
+        let mut worker = {
             let mut state = self.state.borrow_mut();
             let Some(place) = state.workers.iter().position(|worker| worker.process.handle() == handle)
             else {
@@ -793,29 +810,37 @@ impl<'s> Core<'s> {
         for number in (claims.first..claims.end).rev() {
             let chunk = finished(&mut self.state.borrow_mut(), &self.marks, number, 0);
             let Some(chunk) = chunk.filter(|chunk| !chunk.is_dropped()) else { continue };
-            let is_first = number == claims.first;
-            let failed = if is_first && claims.work != 0 {
-                let noted = worker.place.filter(|_| chunk.terms.timeout.is_none());
-                let part = noted.map_or(claims.part, |place| self.marks.noted(place).max(claims.part));
-                // It may have been about to say that it is done with the last.
-                Some(part.min(chunk.parts.saturating_sub(1)))
-            } else {
-                // It was done, only its result isn't here.
-                (is_first && claims.part == DELIVERED && chunk.parts == 1).then_some(0)
-            };
-            let Some(part) = failed else {
+            // If its result isn't here, though it was done, the process has ended in the last that it is to put.
+            let has_begun = number == claims.first && (claims.work != 0 || claims.part == DELIVERED);
+            if !has_begun {
                 self.again(chunk);
                 continue;
-            };
+            }
+            let part = self.deliver_saved(&chunk, &worker);
             let cause = match worker.killed {
                 Some((work, timeout)) if work == claims.work => Cause::TimedOut(timeout),
-                _ => Cause::Ended(status),
+                _ => worker.panic.take().map_or(Cause::Ended(status), Cause::Panicked),
             };
             self.again(chunk.slice(part + 1, chunk.parts));
-            self.again(chunk.slice(0, part));
-            self.fail(&chunk, part, cause, Some(&worker.label));
+            let error = chunk.error(part, cause, Some(&worker.label));
+            self.fail(&chunk, part, error.with_stderr(worker.process.stderr()));
             self.tell(chunk.job);
         }
+    }
+
+    /// Delivers what a worker that has ended had done of a chunk, and returns which task it was at.
+    fn deliver_saved(&self, chunk: &Chunk, worker: &Worker) -> u32 {
+        let mut next = chunk.done;
+        if chunk.parts > 1 {
+            worker.saved.read(|index, part| {
+                // What has arrived may be there once more.
+                if index == next && index < chunk.parts - 1 {
+                    self.deliver(chunk, index, part.kind, part.bytes, Vec::new(), Some(&worker.label));
+                    next += 1;
+                }
+            });
+        }
+        next.min(chunk.parts.saturating_sub(1))
     }
 
     /// Has workers killed that are at a task for longer than it may take.
@@ -876,27 +901,32 @@ impl<'s> Core<'s> {
                 let number = u32::try_from(state.stats.started).unwrap_or(u32::MAX);
                 (number, format!("{}-{}", self.plan.name, state.stats.started))
             };
-            let place = {
-                let state = self.state.borrow();
-                (0..PLACES).find(|place| state.workers.iter().all(|worker| worker.place != Some(*place)))
-            };
-            let links = Links {
-                tasks: self.tasks.clone(),
-                results: self.results.clone(),
-                marks: self.marks.clone(),
-                worker: number,
-                place,
-                tasks_max: self.plan.tasks_max,
-            };
-            let started = (self.plan.start)(links, &name);
+            let started = Saved::new().and_then(|saved| {
+                let links = Links {
+                    tasks: self.tasks.clone(),
+                    results: self.results.clone(),
+                    marks: self.marks.clone(),
+                    worker: number,
+                    saved: saved.clone(),
+                    tasks_max: self.plan.tasks_max,
+                };
+                Ok(((self.plan.start)(links, &name)?, saved))
+            });
             let mut state = self.state.borrow_mut();
             match started {
-                Ok(process) => {
+                Ok((process, saved)) => {
                     let label = (Rc::from(name), process.pid());
                     let is_ready = !self.plan.says_ready;
-                    let worker =
-                        Worker { process, number, label, is_ready, is_leaving: false, killed: None, place };
-                    state.workers.push(worker);
+                    state.workers.push(Worker {
+                        process,
+                        number,
+                        label,
+                        is_ready,
+                        is_leaving: false,
+                        killed: None,
+                        panic: None,
+                        saved,
+                    });
                 }
                 Err(error) => {
                     state.stats.started -= 1;
@@ -973,7 +1003,7 @@ impl<'s> Core<'s> {
         }
         let backlog = std::mem::take(&mut self.state.borrow_mut().backlog);
         self.state.borrow_mut().unfinished = 0;
-        for chunk in chunks.into_iter().chain(backlog).filter(|chunk| !chunk.is_dropped()) {
+        for chunk in chunks.into_iter().map(Chunk::rest).chain(backlog).filter(|chunk| !chunk.is_dropped()) {
             self.fail_all(&chunk, &why);
         }
     }
@@ -981,7 +1011,7 @@ impl<'s> Core<'s> {
     /// None of these is done any more.
     fn fail_all(&self, chunk: &Chunk, end: &PoolEnd) {
         for part in 0..chunk.parts {
-            self.fail(chunk, part, Cause::Pool(end.clone()), None);
+            self.fail(chunk, part, chunk.error(part, Cause::Pool(end.clone()), None));
         }
         self.tell(chunk.job.clone());
     }
@@ -1098,6 +1128,10 @@ impl<'s> Core<'s> {
                 drop(state);
                 self.end(PoolEnd::Initializer(text));
             }
+            PANICKED => {
+                let text = split_part(text).map(|(part, _)| part.bytes).unwrap_or_default();
+                worker.panic = Some(String::from_utf8_lossy(text).into_owned());
+            }
             _ => {}
         }
     }
@@ -1123,6 +1157,15 @@ fn finished(state: &mut State, marks: &Marks, number: u64, nanos: u32) -> Option
         *known = (*known / 4 * 3).saturating_add(nanos / 4).max(1);
     }
     Some(chunk)
+}
+
+/// Takes the next tasks of a chunk, of which the others aren't finished.
+fn partly_finished(state: &mut State, number: u64, parts: u32) -> Option<Chunk> {
+    let place = usize::try_from(number.checked_sub(state.first)?).ok()?;
+    let chunk = state.put.get_mut(place)?.as_mut()?;
+    let from = chunk.done;
+    chunk.done = from.saturating_add(parts).min(chunk.parts);
+    Some(chunk.slice(from, chunk.done))
 }
 
 /// How many parts that are plain values a message begins with, and what is behind those.

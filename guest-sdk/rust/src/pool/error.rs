@@ -19,53 +19,71 @@ use crate::{EncodeError, Error};
 ///     Ok(quotient) => println!("{quotient}"),
 ///     Err(error) => match error.cause() {
 ///         Cause::Panicked(message) => println!("it panicked: {message}"),
-///         Cause::Ended(status) => println!("its worker ended: {status}"),
+///         Cause::Ended(status) => println!("its worker ended: {status}\n{}", error.stderr()),
 ///         _ => println!("{error}"),
 ///     },
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct TaskError {
+pub struct TaskError(Box<Details>);
+
+/// Aside, so that a result without one is small.
+#[derive(Debug, Clone)]
+struct Details {
     index: usize,
     worker: Option<(Rc<str>, u32)>,
     cause: Cause,
+    stderr: String,
 }
 
 impl TaskError {
     pub(super) fn new(index: usize, worker: Option<(Rc<str>, u32)>, cause: Cause) -> Self {
-        Self { index, worker, cause }
+        Self(Box::new(Details { index, worker, cause, stderr: String::new() }))
+    }
+
+    pub(super) fn with_stderr(mut self, stderr: String) -> Self {
+        self.0.stderr = stderr;
+        self
     }
 
     /// Why.
     #[must_use]
     pub fn cause(&self) -> &Cause {
-        &self.cause
+        &self.0.cause
     }
 
     /// Which one it was of those that were given at once, from 0 on.
     #[must_use]
     pub fn index(&self) -> usize {
-        self.index
+        self.0.index
     }
 
     /// The name of the worker that had it last; `None` if none had begun it.
     #[must_use]
     pub fn worker(&self) -> Option<&str> {
-        self.worker.as_ref().map(|(name, _)| &**name)
+        self.0.worker.as_ref().map(|(name, _)| &**name)
     }
 
     /// The process id of that worker.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.worker.as_ref().map(|(_, pid)| *pid)
+        self.0.worker.as_ref().map(|(_, pid)| *pid)
+    }
+
+    /// The end of what it has written to stderr, 4096 bytes at most, if its worker ended in it; with the message of the
+    /// panic, trap or limit that it ended by. It may begin with what tasks before it in the same chunk have written. It
+    /// is on the run's stderr as well, so `Display` leaves it out.
+    #[must_use]
+    pub fn stderr(&self) -> &str {
+        &self.0.stderr
     }
 }
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {}: {}", self.index, self.cause)?;
-        match &self.worker {
+        write!(f, "task {}: {}", self.0.index, self.0.cause)?;
+        match &self.0.worker {
             Some((name, pid)) => write!(f, " ({name}, pid {pid})"),
             None => Ok(()),
         }

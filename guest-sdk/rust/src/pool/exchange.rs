@@ -186,7 +186,8 @@ where
         if let Some(place) = self.at_work.iter().position(|(at_work, _)| *at_work == index) {
             let (_, process) = self.at_work.swap_remove(place);
             let label = (Rc::from(process.name()), process.pid());
-            let result = result.map_err(|cause| TaskError::new(index, Some(label), cause));
+            let error = |cause| TaskError::new(index, Some(label), cause).with_stderr(process.stderr());
+            let result = result.map_err(error);
             self.arrived.push_back((index, result));
         }
     }

@@ -41,7 +41,7 @@ pub(super) struct ResultHead {
     pub(super) worker: u32,
     /// How long a part took.
     pub(super) nanos: u32,
-    /// Of how many parts the results follow. Those behind them haven't begun.
+    /// Of how many parts the results follow: of the next ones that have none yet.
     pub(super) parts: u32,
     pub(super) note: u32,
 }
@@ -50,10 +50,10 @@ pub(super) struct ResultHead {
 pub(super) const LEAVING: u32 = 1;
 /// Note: the task was cancelled before it began.
 pub(super) const CANCELLED: u32 = 2;
-/// Note: its results don't fit into one message, so that each is to be done by itself.
-pub(super) const TOO_LARGE: u32 = 4;
-/// Note: the results of all parts but the last are missing, so that they are to be done again.
-pub(super) const ONLY_LAST: u32 = 8;
+/// Note: the task isn't finished, and the results of other parts follow in other messages.
+pub(super) const MORE: u32 = 4;
+/// Note of a message without a number: the worker has panicked in a task, with its only part for a message.
+pub(super) const PANICKED: u32 = 8;
 /// Note of a message without a number: the worker is ready.
 pub(super) const READY: u32 = 16;
 /// Note of a message without a number: the worker isn't, and its only part says why.
@@ -111,19 +111,17 @@ pub(super) enum Kind {
     Value = 0,
     /// An encoded value, which is an `Err`.
     Failure = 1,
-    /// The message of a panic.
-    Panic = 2,
     /// Why the result can't be encoded.
-    Encode = 3,
+    Encode = 2,
     /// Why the arguments can't be decoded.
-    Decode = 4,
+    Decode = 3,
     /// Nothing: the result doesn't fit into the arena.
-    TooLarge = 5,
+    TooLarge = 4,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        let all = [Self::Value, Self::Failure, Self::Panic, Self::Encode, Self::Decode, Self::TooLarge];
+        let all = [Self::Value, Self::Failure, Self::Encode, Self::Decode, Self::TooLarge];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
@@ -222,7 +220,7 @@ mod tests {
             (Kind::Value, 0, &[9; SHORT_MAX]),
             (Kind::Value, 0, &[9; SHORT_MAX + 1]),
             (Kind::Value, 1024, &[1]),
-            (Kind::Panic, 0, b"message"),
+            (Kind::Encode, 0, b"message"),
             (Kind::Failure, 0, &long),
         ];
         let mut message = Vec::new();

@@ -17,21 +17,16 @@ const WORKERS: usize = 1;
 /// Words before the marks.
 const FIRST: usize = LINE;
 const WORDS: u32 = MARKS / u32::BITS;
-/// Words before the places.
-const PLACED: usize = FIRST + WORDS as usize;
-/// How many workers have a place to note at which part of a task they are.
-pub(super) const PLACES: u32 = 1024;
 /// Words of a line of the processor's cache: who writes to one doesn't slow down others.
 const LINE: usize = 16;
 
-/// Shared memory: a count of workers that are to leave, the number of workers; the marks, a bit each; and a place for
-/// each worker.
+/// Shared memory: a count of workers that are to leave, the number of workers; and the marks, a bit each.
 #[derive(Debug, Clone)]
 pub(super) struct Marks(RawArray<u32>);
 
 impl Marks {
     pub(super) fn new() -> Result<Self, Error> {
-        RawArray::new(PLACED + PLACES as usize * LINE).map(Self)
+        RawArray::new(FIRST + WORDS as usize).map(Self)
     }
 
     fn word(&self, index: usize) -> Option<crate::Atomic<'_, u32>> {
@@ -60,18 +55,6 @@ impl Marks {
     pub(super) fn clear(&self, mark: u32) {
         let (word, bit) = Self::place(mark);
         self.word(word).map(|word| word.fetch_and(!bit));
-    }
-
-    /// A worker notes at which part of its task it is.
-    #[inline]
-    pub(super) fn note(&self, place: u32, part: u32) {
-        // If that can't be mapped, it stays at the first part.
-        let _ = self.0.set(PLACED + place as usize * LINE, part);
-    }
-
-    /// What a worker has noted.
-    pub(super) fn noted(&self, place: u32) -> u32 {
-        self.word(PLACED + place as usize * LINE).map_or(0, |word| word.load())
     }
 
     /// Has so many workers leave before their next task.

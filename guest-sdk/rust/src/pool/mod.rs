@@ -28,6 +28,7 @@ mod marks;
 mod options;
 pub mod partial;
 mod result;
+mod saved;
 mod scoped;
 mod worker;
 
@@ -89,9 +90,8 @@ pub use scoped::{Scoped, scoped_map};
 ///
 /// It may panic, exit, trap, be killed, or take too long: exactly that task fails, with a [`TaskError`] that tells the
 /// cause. Its worker is replaced; other tasks don't notice, and the pool goes on. Tasks that a dead worker had taken
-/// and not begun are given to others. In a chunk with others, tasks that were done before the one that ended the worker
-/// are done again, unless it was a panic; tasks given out one by one (`chunksize(1)`) never begin twice, unless there
-/// are retries.
+/// and not begun are given to others, and those that it had done before have their results, in the same chunk as well:
+/// no task begins twice, unless there are retries.
 ///
 /// # When the pool works
 ///

@@ -55,8 +55,8 @@ impl<'p, C: Call> Options<'p, C> {
     /// If this isn't said, it is what takes about a millisecond, by the time that tasks of this function took lately;
     /// one, as long as nobody knows.
     ///
-    /// If a worker ends in the middle of a chunk, other than by a panic, those of its tasks that were done are done again. With
-    /// a `chunksize` of 1, no task begins twice, unless there are retries.
+    /// If a worker ends in the middle of a chunk, tasks before that keep their results, and those behind it are
+    /// given to others.
     pub fn chunksize(mut self, tasks: usize) -> Self {
         self.chunksize = Some(tasks);
         self

@@ -212,9 +212,9 @@ type Indices = Feed<Range<usize>, usize>;
 fn each<A: Clone, R: Serialize>(turn: &mut Turn<'_>, arguments: &[A], closure: &impl Fn(A) -> R) {
     while let Some((index, handles)) = turn.next() {
         match codec::decode::<usize>(index, handles).map(|index| arguments.get(index)) {
-            Ok(Some(arguments)) => worker::reply(&closure(arguments.clone())),
-            Ok(None) => worker::refuse(Kind::Decode, &"there are no such arguments"),
-            Err(error) => worker::refuse(Kind::Decode, &error),
+            Ok(Some(arguments)) => turn.reply(&closure(arguments.clone())),
+            Ok(None) => turn.refuse(Kind::Decode, &"there are no such arguments"),
+            Err(error) => turn.refuse(Kind::Decode, &error),
         }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! It takes several at a time where they are short, and never knows more than the next ones. Each instant at which it
 //! may be killed is one of three for each of its tasks, and the host tells the owner which: claimed and not begun, begun,
-//! finished. A panic is reported before it ends the process, with what was done before it.
+//! finished. What is done of a task of several parts is [saved] meanwhile. A panic is told to the owner before it
+//! ends the process.
+//!
+//! [saved]: super::saved
 
 use std::cell::{Cell, LazyCell};
 use std::fmt::Display;
@@ -16,10 +19,11 @@ use serde::de::DeserializeOwned;
 
 use super::failed::is_err;
 use super::frame::{
-    CANCELLED, HEAD, Kind, LEAVING, NO_NUMBER, NOT_READY, ONLY_LAST, READY, ResultHead, TOO_LARGE, TaskHead,
+    CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead, TaskHead,
     begin_part, end_part, split_part,
 };
 use super::marks::Marks;
+use super::saved::{Fill, Saved};
 use crate::message::{self, Failure};
 use crate::object::Object;
 use crate::{DecodeError, Queue, codec, raw, start};
@@ -39,37 +43,38 @@ pub(super) struct Links {
     pub(super) marks: Marks,
     /// Its number.
     pub(super) worker: u32,
-    /// Where it notes which part it works on, if there is a place for it.
-    pub(super) place: Option<u32>,
+    /// Where it leaves what it has done.
+    pub(super) saved: Saved,
     /// How many tasks it is for; 0 for any number.
     pub(super) tasks_max: u64,
 }
 
 /// The links, as what they are encoded.
-pub(super) type Parcel = (Queue<()>, Queue<()>, Marks, u32, Option<u32>, u64);
+pub(super) type Parcel = (Queue<()>, Queue<()>, Marks, u32, Saved, u64);
 
 impl Links {
     pub(super) fn pack(self) -> Parcel {
-        (self.tasks, self.results, self.marks, self.worker, self.place, self.tasks_max)
+        (self.tasks, self.results, self.marks, self.worker, self.saved, self.tasks_max)
     }
 
-    pub(super) fn unpack((tasks, results, marks, worker, place, tasks_max): Parcel) -> Self {
-        Self { tasks, results, marks, worker, place, tasks_max }
+    pub(super) fn unpack((tasks, results, marks, worker, saved, tasks_max): Parcel) -> Self {
+        Self { tasks, results, marks, worker, saved, tasks_max }
     }
 }
 
-/// Does what a task asks for: takes its parts one after the other, and replies to each by [`reply`] or [`refuse`].
+/// Does what a task asks for: takes its parts one after the other, and replies to each.
 pub(super) type Call<'a> = dyn Fn(&mut Turn<'_>) + 'a;
 
 /// The parts of a task that is worked on.
 pub(crate) struct Turn<'a> {
+    links: &'a Links,
     head: TaskHead,
     rest: &'a [u8],
     handles: IntoIter<u64>,
     /// How many were taken.
     taken: u32,
-    /// Where to note which one is worked on, if the host needn't know.
-    noted: Option<(&'a Marks, u32)>,
+    reply: &'a mut Reply,
+    saved: Fill,
     failure: Option<Errno>,
     /// How long took what isn't done for each part.
     beside: u64,
@@ -86,23 +91,14 @@ impl<'a> Turn<'a> {
 
     /// The arguments of the next part, which is worked on from now on.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<(&[u8], Vec<u64>)> {
+    pub(super) fn next(&mut self) -> Option<(&'a [u8], Vec<u64>)> {
         if self.taken == self.head.parts {
             return None;
         }
-        match self.noted {
-            Some((marks, place)) if self.taken != 0 => marks.note(place, self.taken),
-            _ => {
-                if let Some((marks, place)) = self.noted {
-                    marks.note(place, 0);
-                }
-                if let Err(errno) = raw::task::begin(self.taken) {
-                    self.failure = Some(errno);
-                    return None;
-                }
-            }
+        if let Err(errno) = self.begin() {
+            self.failure = Some(errno);
+            return None;
         }
-        WORK.set(Some((self.head.number, self.taken)));
         let Some((part, rest)) = split_part(self.rest) else {
             self.failure = Some(Errno::Io);
             return None;
@@ -113,21 +109,182 @@ impl<'a> Turn<'a> {
             if part.handles == 0 { Vec::new() } else { self.handles.by_ref().take(part.handles).collect() };
         Some((part.bytes, handles))
     }
+
+    #[inline]
+    fn begin(&mut self) -> Result<(), Errno> {
+        if self.taken == 0 {
+            // What is there of the task before would be taken for this one's.
+            if self.head.parts > 1 {
+                self.saved = self.links.saved.begin(0);
+            }
+            return raw::task::begin(0);
+        }
+        let reply = &mut *self.reply;
+        // Handles are held by processes and messages only.
+        if !reply.handles.is_empty()
+            || !self.links.saved.add(&mut self.saved, &mut reply.message, reply.last.0)
+        {
+            self.put()?;
+        }
+        // The host needn't know, unless it is to end it in time.
+        if self.head.is_timed { raw::task::begin(self.taken) } else { Ok(()) }
+    }
+
+    /// Puts what is done, before the end of the task.
+    #[cold]
+    fn put(&mut self) -> Result<(), Errno> {
+        self.send(0, MORE, |results, message, handles| raw::queue::put(results, message, handles, FOREVER))?;
+        self.reply.clear();
+        self.saved = self.links.saved.begin(self.taken);
+        Ok(())
+    }
+
+    /// Puts what is done, and gives up the claim of the task.
+    fn finish(&mut self, nanos: u64, note: u32) -> Result<(), Errno> {
+        self.send(nanos, note, |results, message, handles| {
+            raw::task::finish(results, message, handles, FOREVER)
+        })?;
+        self.reply.clear();
+        Ok(())
+    }
+
+    /// Sends all results that there are; if they don't fit into one message, the last by itself; if it doesn't fit,
+    /// then that it doesn't.
+    fn send(
+        &mut self,
+        nanos: u64,
+        note: u32,
+        send: impl Fn(u64, &[u8], &[u64]) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let results = self.links.results.handle();
+        let head = self.result_head(nanos, note);
+        let sent = self.reply.send(results, head, &send);
+        if !is_too_large(sent) {
+            return sent;
+        }
+        let head = ResultHead { parts: head.parts.min(1), ..head };
+        if self.reply.parts > 1 {
+            let before = ResultHead { parts: self.reply.parts - 1, note: MORE, ..head };
+            let last = self.reply.split_last();
+            self.reply.send(results, before, |results, message, handles| {
+                raw::queue::put(results, message, handles, FOREVER)
+            })?;
+            self.saved = self.links.saved.begin(self.taken - 1);
+            *self.reply = last;
+            let sent = self.reply.send(results, head, &send);
+            if !is_too_large(sent) {
+                return sent;
+            }
+        }
+        self.reply.clear();
+        let start = self.reply.begin();
+        end_part(&mut self.reply.message, start, Kind::TooLarge, 0);
+        self.reply.send(results, head, send)
+    }
+
+    fn result_head(&self, nanos: u64, note: u32) -> ResultHead {
+        ResultHead {
+            number: self.head.number,
+            worker: self.links.worker,
+            nanos: u32::try_from(nanos).unwrap_or(u32::MAX),
+            parts: self.reply.parts,
+            note,
+        }
+    }
+
+    /// Adds a result.
+    #[inline]
+    pub(super) fn reply<R: Serialize>(&mut self, result: &R) {
+        let reply = &mut *self.reply;
+        let start = reply.begin();
+        let kind = if is_err(result) { Kind::Failure } else { Kind::Value };
+        match codec::append(&mut reply.message, result) {
+            Ok(handles) if handles.is_empty() => end_part(&mut reply.message, start, kind, 0),
+            Ok(handles) => match codec::keep(handles) {
+                Ok(handles) => {
+                    end_part(&mut reply.message, start, kind, handles.len());
+                    reply.handles.extend(handles);
+                }
+                Err(errno) => instead(&mut reply.message, start, Kind::Encode, &errno),
+            },
+            Err(error) => instead(&mut reply.message, start, Kind::Encode, &error),
+        }
+    }
+
+    /// Adds why there is no result.
+    pub(super) fn refuse(&mut self, kind: Kind, error: &dyn Display) {
+        let start = self.reply.begin();
+        instead(&mut self.reply.message, start, kind, error);
+    }
 }
 
-/// The results of the parts that are done of the task which is worked on.
+/// Whether a message has too many bytes, or handles.
+fn is_too_large(sent: Result<(), Errno>) -> bool {
+    matches!(sent, Err(Errno::Msgsize | Errno::Inval))
+}
+
+/// The results of the parts that are done of the task which is worked on, and not put.
 #[derive(Default)]
 struct Reply {
     /// With room for a head; empty if no part is done.
     message: Vec<u8>,
     /// Those in the message: the values that had them may be gone.
     handles: Vec<Arc<Object>>,
+    parts: u32,
+    /// Where the last part begins, in both.
+    last: (usize, usize),
+}
+
+impl Reply {
+    /// Begins a part: what `end_part` wants.
+    #[inline]
+    fn begin(&mut self) -> usize {
+        if self.message.is_empty() {
+            self.message.extend_from_slice(&[0; HEAD]);
+        }
+        self.parts += 1;
+        self.last = (self.message.len(), self.handles.len());
+        begin_part(&mut self.message)
+    }
+
+    /// Takes the last part off.
+    fn split_last(&mut self) -> Self {
+        let mut message = vec![0; HEAD];
+        message.extend_from_slice(self.message.get(self.last.0..).unwrap_or_default());
+        self.message.truncate(self.last.0);
+        let handles = self.handles.drain(self.last.1.min(self.handles.len())..).collect();
+        Self { message, handles, parts: 1, last: (HEAD, 0) }
+    }
+
+    fn send(
+        &mut self,
+        results: u64,
+        head: ResultHead,
+        send: impl Fn(u64, &[u8], &[u64]) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        if self.message.is_empty() {
+            self.message.resize(HEAD, 0);
+        }
+        if let Some(room) = self.message.first_chunk_mut::<HEAD>() {
+            *room = head.to_bytes();
+        }
+        let numbers: Vec<_> = self.handles.iter().map(|object| object.handle()).collect();
+        send(results, &self.message, &numbers)
+    }
+
+    fn clear(&mut self) {
+        if self.message.capacity() > KEEP {
+            self.message = Vec::new();
+        }
+        self.message.clear();
+        self.handles.clear();
+        self.parts = 0;
+    }
 }
 
 thread_local! {
-    static REPLY: Cell<Reply> = const { Cell::new(Reply { message: Vec::new(), handles: Vec::new() }) };
-    /// The number of the task that is worked on, and how many of its parts are done.
-    static WORK: Cell<Option<(u64, u32)>> = const { Cell::new(None) };
+    /// Whether a panic is that of a task.
+    static IS_AT_WORK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Beyond this, a buffer goes back to the allocator after use.
@@ -144,8 +301,8 @@ where
     };
     while let Some((arguments, handles)) = turn.next() {
         match codec::decode::<A>(arguments, handles) {
-            Ok(arguments) => reply(&function(arguments)),
-            Err(error) => refuse(Kind::Decode, &error),
+            Ok(arguments) => turn.reply(&function(arguments)),
+            Err(error) => turn.refuse(Kind::Decode, &error),
         }
     }
 }
@@ -173,9 +330,9 @@ where
     });
     while let Some((arguments, handles)) = turn.next() {
         match (&*state, codec::decode::<A>(arguments, handles)) {
-            (Ok(state), Ok(arguments)) => reply(&function(state, arguments)),
-            (Err(error), _) => refuse(Kind::Decode, error),
-            (_, Err(error)) => refuse(Kind::Decode, &error),
+            (Ok(state), Ok(arguments)) => turn.reply(&function(state, arguments)),
+            (Err(error), _) => turn.refuse(Kind::Decode, error),
+            (_, Err(error)) => turn.refuse(Kind::Decode, &error),
         }
     }
     turn.beside = took.get();
@@ -192,45 +349,8 @@ pub(super) fn call_by_number(turn: &mut Turn<'_>) {
 fn no_function(turn: &mut Turn<'_>) {
     while let Some((_, handles)) = turn.next() {
         codec::release_all(&handles);
-        refuse(Kind::Decode, &DecodeError::new("it doesn't name a function of this program"));
+        turn.refuse(Kind::Decode, &DecodeError::new("it doesn't name a function of this program"));
     }
-}
-
-/// Adds a result.
-#[inline]
-pub(super) fn reply<R: Serialize>(result: &R) {
-    // It isn't there while it is written: if that panics, what was done before is done again.
-    let mut reply = REPLY.take();
-    let start = begin_reply(&mut reply.message);
-    let kind = if is_err(result) { Kind::Failure } else { Kind::Value };
-    match codec::append(&mut reply.message, result) {
-        Ok(handles) if handles.is_empty() => end_part(&mut reply.message, start, kind, 0),
-        Ok(handles) => match codec::keep(handles) {
-            Ok(handles) => {
-                end_part(&mut reply.message, start, kind, handles.len());
-                reply.handles.extend(handles);
-            }
-            Err(errno) => instead(&mut reply.message, start, Kind::Encode, &errno),
-        },
-        Err(error) => instead(&mut reply.message, start, Kind::Encode, &error),
-    }
-    REPLY.set(reply);
-}
-
-/// Adds why there is no result.
-pub(super) fn refuse(kind: Kind, error: &dyn Display) {
-    let mut reply = REPLY.take();
-    let start = begin_reply(&mut reply.message);
-    instead(&mut reply.message, start, kind, error);
-    REPLY.set(reply);
-}
-
-#[inline]
-fn begin_reply(message: &mut Vec<u8>) -> usize {
-    if message.is_empty() {
-        message.extend_from_slice(&[0; HEAD]);
-    }
-    begin_part(message)
 }
 
 /// A part that says something else than what was begun.
@@ -240,31 +360,6 @@ fn instead(message: &mut Vec<u8>, start: usize, kind: Kind, error: &dyn Display)
     begin_part(message);
     message.extend_from_slice(error.to_string().as_bytes());
     end_part(message, start, kind, 0);
-}
-
-/// Puts what is done, and gives up the claim of the task.
-fn finish(results: u64, head: ResultHead) -> Result<(), Errno> {
-    let Reply { mut message, handles } = REPLY.take();
-    if message.is_empty() {
-        message.resize(HEAD, 0);
-    }
-    if let Some(room) = message.first_chunk_mut::<HEAD>() {
-        *room = head.to_bytes();
-    }
-    let numbers: Vec<_> = handles.iter().map(|object| object.handle()).collect();
-    let finished = match raw::task::finish(results, &message, &numbers, FOREVER) {
-        // It has too many bytes, or handles.
-        Err(Errno::Msgsize | Errno::Inval) => {
-            let head = ResultHead { parts: 0, note: head.note | TOO_LARGE, ..head };
-            raw::task::finish(results, &head.to_bytes(), &[], FOREVER)
-        }
-        finished => finished,
-    };
-    if message.capacity() <= KEEP {
-        message.clear();
-        REPLY.set(Reply { message, handles: Vec::new() });
-    }
-    finished
 }
 
 /// The life of a worker: its exit code. `initialize` says what went wrong with it.
@@ -299,24 +394,17 @@ fn tell(links: &Links, note: u32, text: &str) -> Result<(), Errno> {
     raw::queue::put(links.results.handle(), &message, &[], FOREVER)
 }
 
-/// Has a panic told to the owner, with what was done before it, and then reported and ended as before.
+/// Has the message of a panic told to the owner before the panic is reported and ends the process.
 fn report_panics(links: &Links) {
     let hook = panic::take_hook();
     let links = links.clone();
-    let results = links.results.handle();
     panic::set_hook(Box::new(move |panic| {
         let message = panic.payload_as_str().unwrap_or("a value that is no message");
         // Whatever fails here, the end of the process says what there is to say.
-        let _ = match WORK.take() {
-            Some((number, done)) => {
-                let reply = REPLY.take();
-                let is_there = done == 0 || !reply.message.is_empty();
-                REPLY.set(reply);
-                refuse(Kind::Panic, &message);
-                let note = if is_there { LEAVING } else { LEAVING | ONLY_LAST };
-                finish(results, ResultHead { number, worker: links.worker, nanos: 0, parts: done + 1, note })
-            }
-            None => tell(&links, NOT_READY, &format!("panicked: {message}")),
+        let _ = if IS_AT_WORK.get() {
+            tell(&links, PANICKED, message)
+        } else {
+            tell(&links, NOT_READY, &format!("panicked: {message}"))
         };
         hook(panic);
     }));
@@ -332,12 +420,13 @@ struct Worker<'a> {
     batch: usize,
     /// How long a task took lately.
     nanos: u64,
+    reply: Reply,
 }
 
 impl<'a> Worker<'a> {
     fn new(links: &'a Links, call: &'a Call<'a>) -> Self {
         let left = if links.tasks_max == 0 { u64::MAX } else { links.tasks_max };
-        Self { links, call, left, batch: 1, nanos: 0 }
+        Self { links, call, left, batch: 1, nanos: 0, reply: Reply::default() }
     }
 
     /// Works until it has to leave, or there is nothing more to come.
@@ -397,36 +486,38 @@ impl<'a> Worker<'a> {
     fn task(&mut self, task: &[u8], handles: Vec<u64>) -> Result<(), Errno> {
         let (head, parts) = TaskHead::read(task).ok_or(Errno::Io)?;
         self.left -= 1;
-        let results = self.links.results.handle();
         let note = if self.left == 0 { LEAVING } else { 0 };
-        let reply = |nanos: u64, parts, note| ResultHead {
-            number: head.number,
-            worker: self.links.worker,
-            nanos: u32::try_from(nanos).unwrap_or(u32::MAX),
-            parts,
-            note,
+        let is_taken = head.mark == 0 || self.links.marks.take(head.mark);
+        let handles = handles.into_iter();
+        let mut turn = Turn {
+            links: self.links,
+            head,
+            rest: parts,
+            handles,
+            taken: 0,
+            reply: &mut self.reply,
+            saved: Fill::default(),
+            failure: None,
+            beside: 0,
         };
-        if head.mark != 0 && !self.links.marks.take(head.mark) {
-            codec::release_all(&handles);
-            return finish(results, reply(0, 0, CANCELLED | note));
+        if !is_taken {
+            codec::release_all(turn.handles.as_slice());
+            return turn.finish(0, CANCELLED | note);
         }
         let is_measured = head.parts > 1 || self.batch == 1;
         let start = if is_measured { raw::clock::monotonic() } else { 0 };
-        let noted =
-            if head.is_timed { None } else { self.links.place.map(|place| (&self.links.marks, place)) };
-        let handles = handles.into_iter();
-        let mut turn = Turn { head, rest: parts, handles, taken: 0, noted, failure: None, beside: 0 };
+        IS_AT_WORK.set(true);
         (self.call)(&mut turn);
+        IS_AT_WORK.set(false);
         if let Some(errno) = turn.failure {
             return Err(errno);
         }
         codec::release_all(turn.handles.as_slice());
-        WORK.set(None);
         let nanos = if is_measured {
             (raw::clock::monotonic() - start).saturating_sub(turn.beside) / u64::from(head.parts.max(1))
         } else {
             self.nanos
         };
-        finish(results, reply(nanos, head.parts, note))
+        turn.finish(nanos, note)
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sandpool_guest::{
-    Cause, Event, ExitStatus, Pool, PoolEnd, PoolError, Queue, StartMethod, TaskError, Trap, active_children,
-    current_process,
+    Bytes, Cause, Event, ExitStatus, Pool, PoolEnd, PoolError, Queue, RawArray, StartMethod, TaskError, Trap,
+    active_children, current_process,
 };
 use sandpool_test_guests::{Outcome, check, hang, same};
 use serde::de::Error as _;
@@ -124,6 +124,7 @@ fn main() -> Outcome {
     for method in [StartMethod::Fork, StartMethod::Spawn] {
         one_by_one(method)?;
         in_chunks(method)?;
+        exactly_once(method)?;
         initializers(method)?;
         idle(method)?;
         in_delivery(method)?;
@@ -217,6 +218,69 @@ fn in_chunks(method: StartMethod) -> Outcome {
     let worker = error.worker().is_some_and(|name| name.starts_with("PoolWorker-"));
     check(&format!("{method:?}: and who had it"), worker && error.pid().is_some())?;
     same(&format!("{method:?}: the pool still works"), pool.map(|n: u64| n + 1, 0..3)?, vec![1, 2, 3])
+}
+
+/// What the tasks of a chunk have in common: where each counts that it was begun, what the bad one does, and what
+/// results are like.
+type Counted = (RawArray<u32>, How, Queue<String>, (usize, bool));
+
+type Freight = (Bytes, Option<Queue<u64>>);
+
+const BAD: u64 = 17;
+
+fn counted((counts, how, here, (size, has_queue)): &Counted, index: u64) -> Result<Freight, String> {
+    let text = |error: sandpool_guest::Error| error.to_string();
+    counts.atomic(index as usize).map_err(text)?.fetch_add(1);
+    if index == BAD {
+        go_wrong(*how, here)?;
+    }
+    let queue = if *has_queue { Some(Queue::new().map_err(text)?) } else { None };
+    Ok((vec![index as u8; *size].into(), queue))
+}
+
+/// No task of a chunk is done twice, also if another has ended the worker: with results that need no more than a byte,
+/// that don't fit in the memory where they are saved (all together, or each), and that have handles.
+fn exactly_once(method: StartMethod) -> Outcome {
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    let here = Queue::new()?;
+    let pool = Pool::builder().processes(2).start_method(method).build()?;
+    for shape in [(1, false), (20_000, false), (100_000, false), (1, true)] {
+        for is_timed in [false, true] {
+            for how in ALL {
+                let counts = RawArray::new(40)?;
+                let mut options = pool.options().chunksize(10).window(100);
+                if is_timed {
+                    options = options.task_timeout(TIMEOUT);
+                }
+                let options = options.partial(&(counts.clone(), how, here.clone(), shape));
+                let all = options.imap(counted, 0..40)?;
+                if how == Kill {
+                    let name = here.get()?;
+                    if !is_timed {
+                        kill_worker(&name)?;
+                    }
+                }
+                for (index, result) in (0..).zip(all) {
+                    let is_expected = match &result {
+                        Ok(Ok((bytes, queue))) => {
+                            index != BAD && bytes.len() == shape.0 && queue.is_some() == shape.1
+                        }
+                        Err(error) if is_timed && how == Kill => *error.cause() == Cause::TimedOut(TIMEOUT),
+                        _ => index == BAD,
+                    };
+                    if !is_expected {
+                        return Err(format!("{how:?}, {shape:?}: {index}: {:?}", result.err()).into());
+                    }
+                }
+                let counts = counts.to_vec()?;
+                if counts.iter().any(|count| *count != 1) {
+                    return Err(format!("{how:?}, {shape:?}, timed {is_timed}: {counts:?}").into());
+                }
+            }
+        }
+    }
+    println!("ok: {method:?}: none of a chunk is done twice");
+    Ok(())
 }
 
 fn initialize((how, here): (How, Queue<String>)) -> Result<(), String> {
