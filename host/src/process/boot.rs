@@ -239,11 +239,10 @@ fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Inst
 /// The same, and the end of the process if the fault is the module's: a memory or table that is larger than it may be
 /// from the start, data outside of it, a trap in what runs first.
 fn instantiate_or_crash(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
-    instantiate(image, store).map_err(|error| {
-        if store.data().memory_limit.was_hit || trap::classify(&error).is_some() {
-            exit::crash(store.data(), &error);
+    instantiate(image, store).inspect_err(|error| {
+        if store.data().memory_limit.was_hit || trap::classify(error).is_some() {
+            exit::crash(store.data(), error);
         }
-        error
     })
 }
 
