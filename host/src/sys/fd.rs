@@ -8,6 +8,8 @@ use nix::libc;
 
 /// The first number above the standard streams.
 const FIRST: RawFd = 3;
+/// The first above those that [`keep_only`] is ever given.
+const FREE: RawFd = FIRST + 3;
 
 /// Moves descriptors to the numbers from 3 on, in this order, and closes all that are higher, if so wanted.
 ///
@@ -43,10 +45,11 @@ pub(crate) fn close_from(first: libc::c_uint) {
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
 }
 
-/// Takes the process's standard input as an owned descriptor and puts /dev/null in its place.
+/// Takes the process's standard input as an owned descriptor and puts /dev/null in its place. The descriptor is none that
+/// [`keep_only`] puts another one over.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     let null = std::fs::File::open("/dev/null")?;
-    let taken = fcntl(io::stdin(), FcntlArg::F_DUPFD_CLOEXEC(FIRST))?;
+    let taken = fcntl(io::stdin(), FcntlArg::F_DUPFD_CLOEXEC(FREE))?;
     nix::unistd::dup2_stdin(&null)?;
     // SAFETY: fcntl has just made this descriptor for us, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(taken) })
