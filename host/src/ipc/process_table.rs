@@ -229,13 +229,14 @@ impl StateWord {
         matches!(self.state, State::Reserved | State::Spawning | State::Running)
     }
 
+    /// Whether the supervisor is still to reap its process, or to start it.
+    pub(crate) fn has_process(self) -> bool {
+        self.is_alive() || self.state == State::Leaving
+    }
+
     /// Given back by the parent: free, if the process is gone; else the supervisor frees it then.
     pub(crate) fn released(self) -> Self {
-        if self.is_alive() || self.state == State::Leaving {
-            Self { flags: self.flags | RELEASED, ..self }
-        } else {
-            self.free()
-        }
+        if self.has_process() { Self { flags: self.flags | RELEASED, ..self } } else { self.free() }
     }
 }
 

@@ -163,10 +163,8 @@ impl Process {
         let spawned = table::update(&arena, index, |old| {
             (old.state == State::Spawning).then_some(StateWord { state: State::Running, ..old })
         })?;
-        if let Some(state) = spawned
-            && let Ok(parent) = arena.process(u32::from(state.parent))
-        {
-            parent.event.notify_all(&arena);
+        if let Some(state) = spawned {
+            self.tell_parent(state);
         }
         self.take_entry()
     }
@@ -509,22 +507,26 @@ impl Process {
     /// Gives back all that it holds, says that it has ended, and how, and wakes its parent: what is left to do is the
     /// kernel's, which nobody need wait for. If something is left for the supervisor, that will say so.
     pub(crate) fn leave(&self) {
-        if let Some(parent) = self.parent
+        if self.parent.is_some()
             && self.started == 0
             && self.holds.keys().try_for_each(|object| object::release(&self.member, *object)).is_ok()
             && let Ok(slot) = self.member.slot()
             && Register::ALL.iter().all(|register| slot.register(*register).load(Ordering::Relaxed) == 0)
         {
-            let arena = &*self.member.arena;
             let leaving = |old: StateWord| {
                 (old.state == State::Running).then_some(StateWord { state: State::Leaving, ..old })
             };
-            if let Ok(Some(_)) = table::update(arena, self.member.index, leaving)
-                && let Ok((parent, _)) = table::resolve(arena, parent)
-                && let Ok(parent) = arena.process(parent)
-            {
-                parent.event.notify_all(arena);
+            if let Ok(Some(state)) = table::update(&self.member.arena, self.member.index, leaving) {
+                self.tell_parent(state);
             }
+        }
+    }
+
+    /// Wakes the parent that this process has by its state, if it has one.
+    fn tell_parent(&self, state: StateWord) {
+        let arena = &*self.member.arena;
+        if let Ok(parent) = arena.process(u32::from(state.parent)) {
+            parent.event.notify_all(arena);
         }
     }
 

@@ -473,8 +473,8 @@ impl Children {
     fn leave_orphan(&self, parent: u32, child: u32) -> bool {
         let arena = &*self.image.arena;
         let orphan = |old: StateWord| {
-            let is_one = (old.is_alive() || old.state == State::Leaving) && u32::from(old.parent) == parent;
-            is_one.then_some(StateWord { parent: NO_PARENT, flags: old.flags | RELEASED, ..old })
+            let is_one = old.has_process() && u32::from(old.parent) == parent;
+            is_one.then(|| StateWord { parent: NO_PARENT, ..old.released() })
         };
         table::update(arena, child, orphan).is_ok_and(|left| left.is_some())
     }

@@ -133,7 +133,7 @@ impl<'a> Turn<'a> {
     /// Puts what is done, before the end of the task.
     #[cold]
     fn put(&mut self) -> Result<(), Errno> {
-        self.send(0, MORE, |results, message, handles| raw::queue::put(results, message, handles, FOREVER))?;
+        self.send(0, MORE, put)?;
         self.reply.clear();
         self.saved = self.links.saved.begin(self.taken);
         Ok(())
@@ -166,9 +166,7 @@ impl<'a> Turn<'a> {
         if self.reply.parts > 1 {
             let before = ResultHead { parts: self.reply.parts - 1, note: MORE, ..head };
             let last = self.reply.split_last();
-            self.reply.send(results, before, |results, message, handles| {
-                raw::queue::put(results, message, handles, FOREVER)
-            })?;
+            self.reply.send(results, before, put)?;
             self.saved = self.links.saved.begin(self.taken - 1);
             *self.reply = last;
             let sent = self.reply.send(results, head, &send);
@@ -216,6 +214,11 @@ impl<'a> Turn<'a> {
         let start = self.reply.begin();
         instead(&mut self.reply.message, start, kind, error);
     }
+}
+
+/// Sends results before the end of their task.
+fn put(results: u64, message: &[u8], handles: &[u64]) -> Result<(), Errno> {
+    raw::queue::put(results, message, handles, FOREVER)
 }
 
 /// Whether a message has too many bytes, or handles.
