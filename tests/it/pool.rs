@@ -40,6 +40,7 @@ fn what_a_pool_promises() {
             "a callback may use the pool",
             "the input is read as results are taken",
             "not far ahead where tasks are long",
+            "nor behind short tasks of another function",
             "the first comes last",
             "in their order",
             "the rest was cancelled",

@@ -421,15 +421,17 @@ struct Worker<'a> {
     left: u64,
     /// How many tasks it takes at a time.
     batch: usize,
-    /// How long a task took lately.
-    nanos: u64,
+    /// How long a task took lately, and what it called.
+    lately: Option<((u32, u32), u64)>,
+    /// Whether the tasks that it took together call one function, once each.
+    is_uniform: bool,
     reply: Reply,
 }
 
 impl<'a> Worker<'a> {
     fn new(links: &'a Links, call: &'a Call<'a>) -> Self {
         let left = if links.tasks_max == 0 { u64::MAX } else { links.tasks_max };
-        Self { links, call, left, batch: 1, nanos: 0, reply: Reply::default() }
+        Self { links, call, left, batch: 1, lately: None, is_uniform: true, reply: Reply::default() }
     }
 
     /// Works until it has to leave, or there is nothing more to come.
@@ -439,6 +441,7 @@ impl<'a> Worker<'a> {
         while self.left != 0 && !self.links.marks.may_leave() {
             let got = self.take(&mut buffer, &mut lens)?;
             let start = raw::clock::monotonic();
+            self.is_uniform = true;
             if got == 0 {
                 self.large()?;
             }
@@ -448,8 +451,13 @@ impl<'a> Worker<'a> {
                 bytes = rest;
                 self.task(task, Vec::new())?;
             }
-            self.nanos = (raw::clock::monotonic() - start) / (got.max(1) as u64);
-            let fit = BATCH_NANOS / self.nanos.max(1);
+            let nanos = (raw::clock::monotonic() - start) / (got.max(1) as u64);
+            if self.is_uniform
+                && let Some((_, lately)) = &mut self.lately
+            {
+                *lately = nanos;
+            }
+            let fit = BATCH_NANOS / nanos.max(1);
             self.batch = usize::try_from(fit).unwrap_or(BATCH_MAX).clamp(1, BATCH_MAX).min(self.batch * 2);
         }
         Ok(())
@@ -507,7 +515,9 @@ impl<'a> Worker<'a> {
             codec::release_all(turn.handles.as_slice());
             return turn.finish(0, CANCELLED | note);
         }
-        let is_measured = head.parts > 1 || self.batch == 1;
+        let function = (head.trampoline, head.function);
+        let known = self.lately.filter(|(known, _)| *known == function).map(|(_, nanos)| nanos);
+        let is_measured = head.parts > 1 || self.batch == 1 || known.is_none();
         let start = if is_measured { raw::clock::monotonic() } else { 0 };
         IS_AT_WORK.set(true);
         (self.call)(&mut turn);
@@ -516,11 +526,12 @@ impl<'a> Worker<'a> {
             return Err(errno);
         }
         codec::release_all(turn.handles.as_slice());
-        let nanos = if is_measured {
-            (raw::clock::monotonic() - start).saturating_sub(turn.beside) / u64::from(head.parts.max(1))
-        } else {
-            self.nanos
+        let nanos = match known {
+            Some(nanos) if !is_measured => nanos,
+            _ => (raw::clock::monotonic() - start).saturating_sub(turn.beside) / u64::from(head.parts.max(1)),
         };
+        self.is_uniform &= known.is_some() && head.parts == 1;
+        self.lately = Some((function, nanos));
         turn.finish(nanos, note)
     }
 }

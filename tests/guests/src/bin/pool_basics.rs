@@ -279,6 +279,19 @@ fn imap() -> Outcome {
     let _: Vec<_> = pool.imap(slow, (0..).inspect(move |_| count.set(count.get() + 1)))?.take(8).collect();
     check("not far ahead where tasks are long", read.get() <= 8 + 2 * 2)?;
 
+    // Also where a worker finds them behind short tasks of another function, of which it takes many at a time.
+    let one = Pool::builder().processes(1).build()?;
+    let go = Event::new()?;
+    let gate = one.apply_async(|go: Event| go.wait().is_ok(), go.clone())?;
+    let short = one.options().chunksize(1).map_async(square, 0..200)?;
+    read.set(0);
+    let count = read.clone();
+    let long = one.imap(slow, (0..).inspect(move |_| count.set(count.get() + 1)))?;
+    go.set()?;
+    let _: Vec<_> = long.take(8).collect();
+    check("nor behind short tasks of another function", read.get() <= 8 + 2)?;
+    same("which were done", (gate.get()?, short.get()?.len()), (true, 200))?;
+
     // In their order, while the first takes long.
     let go = Event::new()?;
     let tasks = (0..20).map(|n| (n, go.clone()));
