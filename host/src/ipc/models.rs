@@ -285,6 +285,7 @@ models! {
     barrier_with_a_timeout: a_barrier_with_a_timeout(&[]);
     event_is_seen: an_event(&[]);
     event_with_a_death: an_event(&[0, 1, 2]);
+    event_is_set_behind_a_clear: an_event_that_is_set();
     change_of_a_process_is_seen: a_change();
     name_is_given_once: a_name(&[]);
     name_is_given_once_with_a_death: a_name(&[0, 1, 2, 3]);
@@ -1074,6 +1075,29 @@ fn an_event(victims: &[u32]) {
         });
     }
     model.run(victims);
+}
+
+/// Two who do something and set an event, which may be set; and one who clears it, and waits if not all is done.
+fn an_event_that_is_set() {
+    let mut model = Model::new();
+    let event = model.share(event::create(&model.maker()).unwrap());
+    for number in 0..2 {
+        model.process(move |member| {
+            member.arena.process(number).unwrap().started.store(1, Ordering::Relaxed);
+            event::set(member, of(member, event)).unwrap();
+        });
+    }
+    model.process(move |member| {
+        let is_done = |number| member.arena.process(number).unwrap().started.load(Ordering::Relaxed) == 1;
+        loop {
+            event::clear(of(member, event));
+            if is_done(0) && is_done(1) {
+                break;
+            }
+            event::wait(member, of(member, event), NEVER).unwrap();
+        }
+    });
+    model.run(&[]);
 }
 
 /// One who changes a word again and again without a lock, as the supervisor does when a process has ended.

@@ -2,6 +2,10 @@
 //!
 //! One word: whether it is set, and above that how often it was. So one who waits has not missed it if it is cleared
 //! again at once, as it may be in Python.
+//!
+//! Who clears it, and then finds nothing done, waits; so whoever does something and then sets it must either be seen to
+//! have done it, or see that it was cleared. Both have a sequentially consistent fence between the two (Dekker): setting
+//! one that is set is a load, which would pass what was stored before it.
 
 use crate::ipc::Result;
 use crate::ipc::arena::Member;
@@ -10,7 +14,7 @@ use crate::ipc::kind::Kind;
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
 use crate::ipc::waiting::Waiting;
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::{AtomicU64, Ordering, fence, fence_behind_rmw};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
@@ -47,6 +51,7 @@ pub(crate) fn create(member: &Member) -> Result<Handle> {
 pub(crate) fn set(member: &Member, event: Object<'_, EventState>) -> Result<()> {
     let _operation = member.begin(event.index)?;
     let change = |word: u64| (word & SET == 0).then(|| word.wrapping_add(2) | SET);
+    fence(Ordering::SeqCst);
     let _ = event.state.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, change);
     event.state.changed.notify_all(&member.arena);
     Ok(())
@@ -55,6 +60,7 @@ pub(crate) fn set(member: &Member, event: Object<'_, EventState>) -> Result<()> 
 /// Clears it.
 pub(crate) fn clear(event: Object<'_, EventState>) {
     event.state.word.fetch_and(!SET, Ordering::SeqCst);
+    fence_behind_rmw();
 }
 
 /// Waits until it is set, or was.
