@@ -830,6 +830,9 @@ pub mod task {
         /// Says that the caller now works on this part of the first item that it has claimed. `INVAL` if it has claimed
         /// none. Never returns if it was to be killed for the part before.
         begin(part: I32) -> I32;
+        /// Says that the caller goes on with this part of what it has begun. It takes less time than `begin`, because the
+        /// part has no time and no [`work`](super::Claims::work) of its own. `INVAL` if it has begun nothing.
+        proceed(part: I32) -> I32;
         /// Puts the result of the first item that the caller has claimed into `queue`, as `put` does. In the same instant
         /// that claim is given up. `INVAL` if it has claimed none, else as of `put`; then it keeps the claim.
         finish(queue: I64, item: I32, item_len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;

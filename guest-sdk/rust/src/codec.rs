@@ -8,7 +8,7 @@
 //! Serde visits a `Vec<u8>` byte by byte. One that is a whole message is taken for [`Bytes`], which is copied at once and
 //! has the same encoding.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,9 +29,34 @@ const CONFIGURATION: bincode::config::Configuration = bincode::config::standard(
 pub(crate) const KEEP: usize = 1 << 20;
 
 thread_local! {
-    static ENCODING: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
-    static DECODING: RefCell<Option<Vec<Option<u64>>>> = const { RefCell::new(None) };
+    static ENCODING: Cell<Span> = const { Cell::new(Span::NONE) };
+    static DECODING: Cell<Span> = const { Cell::new(Span::NONE) };
+    /// The handles of the messages that are being encoded, one inside of the other.
+    static OFFERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    /// The same of those that are being decoded; 0 for one that was claimed.
+    static RECEIVED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Which handles are those of the innermost message. Most have none, and touch nothing else.
+#[derive(Clone, Copy)]
+struct Span {
+    first: usize,
+    end: usize,
+}
+
+impl Span {
+    /// There is no message.
+    const NONE: Self = Self { first: usize::MAX, end: 0 };
+
+    fn is_none(self) -> bool {
+        self.first > self.end
+    }
+
+    /// Of a message inside of this one.
+    fn inside(self, count: usize) -> Self {
+        Self { first: self.end, end: self.end + count }
+    }
 }
 
 /// A value that can't be encoded, and why.
@@ -100,19 +125,31 @@ pub(crate) fn encode<T: Serialize + ?Sized, R>(
 
 /// Encodes a value after what is in `bytes`, and returns its handles. After an error, part of it may stand there.
 pub(crate) fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<Vec<u64>, EncodeError> {
-    let outer = ENCODING.replace(Some(Vec::new()));
+    let outer = ENCODING.get();
+    ENCODING.set(outer.inside(0));
     let mut sink = Sink(bytes);
     let encoded = match raw::cast::as_byte_vec(value) {
         Some(value) => bincode::serde::encode_into_writer(Borrowed(value), &mut sink, CONFIGURATION),
         None => bincode::serde::encode_into_writer(value, &mut sink, CONFIGURATION),
     };
-    let handles = ENCODING.replace(outer).unwrap_or_default();
-    encoded.map(|()| handles).map_err(|failure| {
-        EncodeError(match failure {
-            Failure::OtherString(reason) => reason,
-            Failure::Other(reason) => reason.to_owned(),
-            failure => failure.to_string(),
-        })
+    let own = ENCODING.replace(outer);
+    let handles = if own.first == own.end {
+        Vec::new()
+    } else {
+        OFFERED.with_borrow_mut(|all| all.split_off(own.first))
+    };
+    match encoded {
+        Ok(()) => Ok(handles),
+        Err(failure) => Err(refused(failure)),
+    }
+}
+
+#[cold]
+fn refused(failure: Failure) -> EncodeError {
+    EncodeError(match failure {
+        Failure::OtherString(reason) => reason,
+        Failure::Other(reason) => reason.to_owned(),
+        failure => failure.to_string(),
     })
 }
 
@@ -130,52 +167,76 @@ impl Writer for Sink<'_> {
 
 /// Decodes a value. The handles belong to this call: it releases those that the value doesn't take.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<u64>) -> Result<T, DecodeError> {
-    let outer = DECODING.replace(Some(handles.into_iter().map(Some).collect()));
+    let outer = DECODING.get();
+    DECODING.set(outer.inside(handles.len()));
+    if !handles.is_empty() {
+        RECEIVED.with_borrow_mut(|all| all.extend(&handles));
+    }
     let decoded = if raw::cast::is_byte_vec::<T>() {
         bincode::serde::decode_from_slice::<Bytes, _>(bytes, CONFIGURATION)
             .map(|(value, len)| (raw::cast::from_byte_vec(value.into()), len))
     } else {
         bincode::serde::decode_from_slice(bytes, CONFIGURATION).map(|(value, len)| (Some(value), len))
     };
-    let handles = DECODING.replace(outer).unwrap_or_default();
-    let mut unclaimed = 0;
-    for handle in handles.into_iter().flatten() {
-        release(handle);
-        unclaimed += 1;
-    }
+    let own = DECODING.replace(outer);
+    let unclaimed = if own.first == own.end { 0 } else { release_unclaimed(own.first) };
     match decoded {
-        Ok((_, len)) if len != bytes.len() => {
-            Err(DecodeError::new(format_args!("{} bytes of {} are left", bytes.len() - len, bytes.len())))
-        }
-        // The type has numbers where the message has handles.
-        Ok(_) if unclaimed != 0 => Err(DecodeError::new(format_args!("{unclaimed} handles of it are left"))),
-        Ok((Some(value), _)) => Ok(value),
-        Ok((None, _)) => Err(DecodeError::new("it is no vector of bytes")),
-        Err(Malformed::OtherString(reason)) => Err(DecodeError(reason)),
-        Err(failure) => Err(DecodeError::new(failure)),
+        Ok((Some(value), len)) if len == bytes.len() && unclaimed == 0 => Ok(value),
+        Ok((value, len)) => Err(not_all(value.is_some(), bytes.len(), len, unclaimed)),
+        Err(failure) => Err(malformed(failure)),
     }
+}
+
+#[cold]
+fn not_all(is_value: bool, all: usize, len: usize, unclaimed: usize) -> DecodeError {
+    match all - len {
+        0 if !is_value => DecodeError::new("it is no vector of bytes"),
+        // The type has numbers where the message has handles.
+        0 => DecodeError::new(format_args!("{unclaimed} handles of it are left")),
+        left => DecodeError::new(format_args!("{left} bytes of {all} are left")),
+    }
+}
+
+#[cold]
+fn malformed(failure: Malformed) -> DecodeError {
+    match failure {
+        Malformed::OtherString(reason) => DecodeError(reason),
+        failure => DecodeError::new(failure),
+    }
+}
+
+/// Gives back what the value of a message hasn't taken, and returns how many handles that are.
+fn release_unclaimed(first: usize) -> usize {
+    let mut handles = RECEIVED.with_borrow_mut(|all| all.split_off(first));
+    handles.retain(|handle| *handle != 0);
+    release_all(&handles);
+    handles.len()
 }
 
 /// Adds a handle to the message that is being encoded, and returns what stands for it there.
 pub(crate) fn offer(handle: u64) -> Result<u32, &'static str> {
-    ENCODING.with_borrow_mut(|handles| {
-        let handles = handles.as_mut().ok_or("it can only be sent in a message, or to a spawned process")?;
-        if handles.len() == MESSAGE_HANDLES_MAX {
-            return Err("too many handles in one message");
-        }
-        let index = u32::try_from(handles.len()).map_err(|_| "too many handles in one message")?;
-        handles.push(handle);
-        Ok(index)
-    })
+    let own = ENCODING.get();
+    if own.is_none() {
+        return Err("it can only be sent in a message, or to a spawned process");
+    }
+    let index = own.end - own.first;
+    let number = u32::try_from(index).ok().filter(|_| index < MESSAGE_HANDLES_MAX);
+    let number = number.ok_or("too many handles in one message")?;
+    OFFERED.with_borrow_mut(|all| all.push(handle));
+    ENCODING.set(Span { end: own.end + 1, ..own });
+    Ok(number)
 }
 
 /// Takes a handle, and the duty to release it, from the message that is being decoded.
 pub(crate) fn claim(index: u32) -> Result<u64, &'static str> {
-    DECODING.with_borrow_mut(|handles| {
-        let handles =
-            handles.as_mut().ok_or("it can only be received in a message, or by a spawned process")?;
-        let slot = usize::try_from(index).ok().and_then(|index| handles.get_mut(index));
-        slot.and_then(Option::take).ok_or("the message doesn't hold this handle")
+    let own = DECODING.get();
+    if own.is_none() {
+        return Err("it can only be received in a message, or by a spawned process");
+    }
+    let place = usize::try_from(index).ok().and_then(|index| own.first.checked_add(index));
+    RECEIVED.with_borrow_mut(|all| {
+        let handle = place.and_then(|place| all.get_mut(place)).map(std::mem::take);
+        handle.filter(|handle| *handle != 0).ok_or("the message doesn't hold this handle")
     })
 }
 

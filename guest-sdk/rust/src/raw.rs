@@ -120,6 +120,7 @@ imports! { sandpool_sync from "sandpool_sync":
 
 imports! { sandpool_task from "sandpool_task":
     safe fn begin(part: u32) -> i32;
+    safe fn proceed(part: u32) -> i32;
     unsafe fn finish(queue: u64, item: *const u8, item_len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
     unsafe fn claims(process: u64, claims: *mut sandpool_abi::task::Claims) -> i32;
     safe fn kill(process: u64, work: u64) -> i32;
@@ -522,6 +523,10 @@ pub(crate) mod task {
 
     pub(crate) fn begin(part: u32) -> Result<(), Errno> {
         done(import::begin(part))
+    }
+
+    pub(crate) fn proceed(part: u32) -> Result<(), Errno> {
+        done(import::proceed(part))
     }
 
     pub(crate) fn finish(queue: u64, item: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {

@@ -5,7 +5,7 @@ use sandpool_abi::task::MODULE;
 use wasmtime::{Caller, Linker};
 
 use super::queue::port;
-use super::{View, status, try_first, value, view, waiting};
+use super::{View, apart, status, try_first, value, view, waiting};
 use crate::ipc::Result;
 use crate::ipc::process_table::ProcessHandle;
 use crate::ipc::queue;
@@ -18,6 +18,13 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             let slot = view.process.member.slot()?;
             slot.tail.begin();
             slot.claims.begin(part as u32)
+        }))
+    })?;
+    linker.func_wrap(MODULE, "proceed", |mut caller: Caller<'_, Guest>, part: i32| {
+        status(apart(&mut caller, |process| {
+            let slot = process.member.slot()?;
+            slot.tail.begin();
+            slot.claims.proceed(part as u32)
         }))
     })?;
     linker.func_wrap(

@@ -801,7 +801,7 @@ impl<'s> Core<'s> {
             (_, Err(_)) => return self.end(PoolEnd::Host(Errno::Child)),
         };
         if self.plan.says_ready && !worker.is_ready && !self.is_by_chance(status) {
-            return self.end(PoolEnd::InitializerEnded(status));
+            return self.end(PoolEnd::InitializerEnded { status, stderr: worker.process.stderr() });
         }
         if !status.success() || claims.work != 0 {
             self.count(|stats| stats.lost += 1);
@@ -817,6 +817,12 @@ impl<'s> Core<'s> {
                 continue;
             }
             let part = self.deliver_saved(&chunk, &worker);
+            if part > claims.part {
+                // It had saved the result of one, and not begun the next.
+                self.again(chunk.slice(part, chunk.parts));
+                self.tell(chunk.job);
+                continue;
+            }
             let cause = match worker.killed {
                 Some((work, timeout)) if work == claims.work => Cause::TimedOut(timeout),
                 _ => worker.panic.take().map_or(Cause::Ended(status), Cause::Panicked),

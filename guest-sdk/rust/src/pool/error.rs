@@ -72,8 +72,7 @@ impl TaskError {
     }
 
     /// The end of what it has written to stderr, 4096 bytes at most, if its worker ended in it; with the message of the
-    /// panic, trap or limit that it ended by. It may begin with what tasks before it in the same chunk have written. It
-    /// is on the run's stderr as well, so `Display` leaves it out.
+    /// panic, trap or limit that it ended by. It is on the run's stderr as well, so `Display` leaves it out.
     #[must_use]
     pub fn stderr(&self) -> &str {
         &self.0.stderr
@@ -142,7 +141,12 @@ pub enum PoolEnd {
     /// The initializer of a worker failed, with this message.
     Initializer(String),
     /// The initializer of a worker ended the worker.
-    InitializerEnded(ExitStatus),
+    InitializerEnded {
+        /// How.
+        status: ExitStatus,
+        /// The end of what it has written to stderr, as [`TaskError::stderr`] has it of a task.
+        stderr: String,
+    },
     /// No worker can be started, and why.
     NoWorker(String),
     /// A result has arrived for which this process has no memory.
@@ -156,7 +160,7 @@ impl fmt::Display for PoolEnd {
         match self {
             Self::Terminated => f.write_str("the pool was terminated"),
             Self::Initializer(message) => write!(f, "the initializer failed: {message}"),
-            Self::InitializerEnded(status) => write!(f, "the initializer failed: {status}"),
+            Self::InitializerEnded { status, .. } => write!(f, "the initializer failed: {status}"),
             Self::NoWorker(why) => write!(f, "no worker can be started: {why}"),
             Self::OutOfMemory => f.write_str("the pool can't go on: not enough memory for a result"),
             Self::Host(errno) => write!(f, "the pool can't go on: {errno}"),

@@ -230,7 +230,9 @@ fn add<A: Serialize>(chunk: &mut Chunk, arguments: &A) -> Result<(), Refused> {
     match handles {
         Ok(handles) => {
             end_part(&mut chunk.bytes, start, Kind::Value, handles.len());
-            chunk.handles.extend(handles);
+            if !handles.is_empty() {
+                chunk.handles.extend(handles);
+            }
             chunk.parts += 1;
             Ok(())
         }

@@ -6,8 +6,7 @@
 //! ```text
 //! task     number 64   trampoline 32   function 32   timed 1   parts 31   mark 32   part …
 //! result   number 64   worker 32       nanos 32      parts 32   note 32   part …
-//! part     length 8, up to 239: a value without handles
-//!          or 255, kind 8, handles 16, length 32
+//! part     kind 16      handles 16     length 32      bytes
 //! ```
 
 /// Bytes of a head, of either kind.
@@ -105,7 +104,7 @@ fn read(message: &[u8]) -> Option<(u64, [u32; 4], &[u8])> {
 
 /// What a part is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub(super) enum Kind {
     /// An encoded value.
     Value = 0,
@@ -120,9 +119,15 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn from_byte(byte: u8) -> Option<Self> {
-        let all = [Self::Value, Self::Failure, Self::Encode, Self::Decode, Self::TooLarge];
-        all.into_iter().find(|kind| *kind as u8 == byte)
+    fn from_number(number: u16) -> Option<Self> {
+        Some(match number {
+            0 => Self::Value,
+            1 => Self::Failure,
+            2 => Self::Encode,
+            3 => Self::Decode,
+            4 => Self::TooLarge,
+            _ => return None,
+        })
     }
 }
 
@@ -135,10 +140,8 @@ pub(super) struct Part<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// Bytes before a part, unless it is a short one.
+/// Bytes before a part. All have as many, so that none is moved when it is known how long it is.
 const PART_HEAD: usize = 8;
-const SHORT_MAX: usize = 239;
-const LONG: u8 = 255;
 
 /// Begins a part, whose bytes are to be appended. Returns what `end_part` wants.
 #[inline]
@@ -153,39 +156,23 @@ pub(super) fn begin_part(message: &mut Vec<u8>) -> usize {
 pub(super) fn end_part(message: &mut Vec<u8>, start: usize, kind: Kind, handles: usize) {
     let from = start + PART_HEAD;
     let len = message.len() - from;
-    if let Ok(short) = u8::try_from(len)
-        && len <= SHORT_MAX
-        && kind == Kind::Value
-        && handles == 0
-    {
-        if let Some(first) = message.get_mut(start) {
-            *first = short;
-        }
-        message.copy_within(from.., start + 1);
-        message.truncate(start + 1 + len);
-        return;
-    }
     // A message has 1024 handles at most, and lies in a memory of 4 GiB.
-    let [low, high] = u16::try_from(handles).unwrap_or(u16::MAX).to_le_bytes();
-    let [a, b, c, d] = u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
-    if let Some(head) = message.get_mut(start..from) {
-        head.copy_from_slice(&[LONG, kind as u8, low, high, a, b, c, d]);
+    let head = (len as u64) << 32 | (handles as u64) << 16 | kind as u64;
+    if let Some(room) = message.get_mut(start..from) {
+        room.copy_from_slice(&head.to_le_bytes());
     }
 }
 
 /// The first part, and what is behind it.
 #[inline]
 pub(super) fn split_part(message: &[u8]) -> Option<(Part<'_>, &[u8])> {
-    let (first, rest) = message.split_first()?;
-    let (kind, handles, len, rest) = if *first == LONG {
-        let ([kind, low, high, len @ ..], rest) = rest.split_first_chunk::<{ PART_HEAD - 1 }>()?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
-        (Kind::from_byte(*kind)?, usize::from(u16::from_le_bytes([*low, *high])), len, rest)
-    } else {
-        (Kind::Value, 0, usize::from(*first), rest)
-    };
-    let (bytes, rest) = rest.split_at_checked(len)?;
-    Some((Part { kind, handles, bytes }, rest))
+    let (head, rest) = message.split_first_chunk::<PART_HEAD>()?;
+    let head = u64::from_le_bytes(*head);
+    let (bytes, rest) = rest.split_at_checked((head >> 32) as usize)?;
+    Some((
+        Part { kind: Kind::from_number(head as u16)?, handles: usize::from((head >> 16) as u16), bytes },
+        rest,
+    ))
 }
 
 /// The parts of a message. It ends early where they make no sense.
@@ -214,11 +201,9 @@ mod tests {
     #[test]
     fn parts_are_read_as_they_were_written() {
         let long = vec![7; 100_000];
-        let all: [(Kind, usize, &[u8]); 7] = [
+        let all: [(Kind, usize, &[u8]); 5] = [
             (Kind::Value, 0, &[]),
             (Kind::Value, 0, &[1, 2, 3]),
-            (Kind::Value, 0, &[9; SHORT_MAX]),
-            (Kind::Value, 0, &[9; SHORT_MAX + 1]),
             (Kind::Value, 1024, &[1]),
             (Kind::Encode, 0, b"message"),
             (Kind::Failure, 0, &long),

@@ -126,8 +126,8 @@ impl<'a> Turn<'a> {
         {
             self.put()?;
         }
-        // The host needn't know, unless it is to end it in time.
-        if self.head.is_timed { raw::task::begin(self.taken) } else { Ok(()) }
+        // Only if the host is to end it in time, it has to know since when.
+        if self.head.is_timed { raw::task::begin(self.taken) } else { raw::task::proceed(self.taken) }
     }
 
     /// Puts what is done, before the end of the task.

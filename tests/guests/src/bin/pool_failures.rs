@@ -284,6 +284,7 @@ fn exactly_once(method: StartMethod) -> Outcome {
 }
 
 fn initialize((how, here): (How, Queue<String>)) -> Result<(), String> {
+    eprintln!("it goes wrong");
     go_wrong(how, &here)
 }
 
@@ -304,9 +305,15 @@ fn initializers(method: StartMethod) -> Outcome {
         let is_expected = |end: &PoolEnd| match (how, end) {
             (Error, PoolEnd::Initializer(message)) => message == "an error",
             (Panic, PoolEnd::Initializer(message)) => message == "panicked: a panic",
-            (Exit, PoolEnd::InitializerEnded(ExitStatus::Exited(7))) => true,
-            (How::Trap, PoolEnd::InitializerEnded(ExitStatus::Trapped(_))) => true,
-            (Kill, PoolEnd::InitializerEnded(ExitStatus::Signaled(9))) => true,
+            (_, PoolEnd::InitializerEnded { status, stderr }) => {
+                let is_status = match how {
+                    Exit => *status == ExitStatus::Exited(7),
+                    How::Trap => matches!(status, ExitStatus::Trapped(_)),
+                    Kill => *status == ExitStatus::Signaled(9),
+                    _ => false,
+                };
+                is_status && stderr.starts_with("it goes wrong\n")
+            }
             _ => false,
         };
         let (Cause::Pool(end), Err(PoolError::Ended(again))) = (error.cause(), pool.apply(|n: u64| n, 1))
