@@ -13,9 +13,9 @@ use super::lock::Lock;
 use super::object::{ObjectSlot, ObjectTable};
 use super::process_table::{ProcessSlot, ProcessTable};
 use crate::sys::atomic::{AtomicU32, AtomicU64};
-use crate::sys::mem::{Mapping, Shared, shared};
+use crate::sys::mem::{self, Mapping, Shared, shared};
 
-/// Bytes of a page of the heap.
+/// Bytes of a page of the heap. The kernel's are as large or larger.
 pub(crate) const PAGE: usize = 4096;
 
 /// The sizes that an arena is made with. All processes of a run inherit one copy; none is read from the arena.
@@ -61,13 +61,20 @@ pub(crate) struct Arena {
     pages: usize,
     tails: usize,
     heap: usize,
+    /// bytes of a page of the kernel's
+    mapped: u64,
 }
 
 impl Arena {
     /// Makes an arena. The descriptor is all that ties it to a file; the mapping stays without it.
     pub(crate) fn create(geometry: Geometry) -> io::Result<(OwnedFd, Self)> {
+        Self::create_for(geometry, mem::page_size())
+    }
+
+    /// The same, as if the kernel's pages had this size.
+    pub(crate) fn create_for(geometry: Geometry, page: usize) -> io::Result<(OwnedFd, Self)> {
         let mut fd = None;
-        let arena = Self::lay_out(geometry, |len| {
+        let arena = Self::lay_out(geometry, page, |len| {
             let (memory, mapping) = Mapping::create(len)?;
             fd = Some(memory);
             Ok(mapping)
@@ -78,10 +85,14 @@ impl Arena {
 
     /// Maps an arena that another process has made with these sizes.
     pub(crate) fn open(fd: BorrowedFd<'_>, geometry: Geometry) -> io::Result<Self> {
-        Self::lay_out(geometry, |len| Mapping::of(fd, len))
+        Self::lay_out(geometry, mem::page_size(), |len| Mapping::of(fd, len))
     }
 
-    fn lay_out(geometry: Geometry, map: impl FnOnce(usize) -> io::Result<Mapping>) -> io::Result<Self> {
+    fn lay_out(
+        geometry: Geometry,
+        page: usize,
+        map: impl FnOnce(usize) -> io::Result<Mapping>,
+    ) -> io::Result<Self> {
         let processes_max = geometry.processes_max as usize;
         let objects_max = geometry.objects_max as usize;
         let align = |at: usize| at.next_multiple_of(PAGE);
@@ -95,6 +106,7 @@ impl Arena {
         let refs = align(objects + objects_max * size_of::<ObjectSlot>());
         let pages = align(refs + objects_max * ref_words * 8);
         let tails = align(pages + geometry.heap_pages as usize * size_of::<PageDescriptor>());
+        // Where each page of the kernel's begins, a huge one included, one of the heap does.
         let heap = (tails + processes_max * STDERR_MAX).next_multiple_of(2 << 20);
         let len = heap + geometry.heap_pages as usize * PAGE;
         let mapping = map(len)?;
@@ -112,6 +124,7 @@ impl Arena {
             pages,
             tails,
             heap,
+            mapped: page.max(PAGE) as u64,
         })
     }
 
@@ -241,6 +254,19 @@ impl Arena {
     pub(crate) fn clear(&self, page: u64, len: u64) -> Result<()> {
         let len = usize::try_from(len).map_err(|_| Errno::Io)?;
         self.mapping.clear(self.heap_offset(page, 0)?, len).ok_or(Errno::Io)
+    }
+
+    /// So many bytes, up to the end of the kernel's page that the last is on: what is mapped with them.
+    ///
+    /// `MSGSIZE` if there can never be so many.
+    pub(crate) fn mappable(&self, bytes: u64) -> Result<u64> {
+        bytes.checked_next_multiple_of(self.mapped).ok_or(Errno::Msgsize)
+    }
+
+    /// How many pages of the heap are one of the kernel's.
+    #[inline]
+    pub(super) fn pages_of_kernel(&self) -> u64 {
+        self.mapped / PAGE as u64
     }
 
     /// Maps bytes of the heap, from the start of a page on, a second time, over `target`.

@@ -103,6 +103,19 @@ impl HeapHead {
     }
 }
 
+/// A free run.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    page: u64,
+    pages: u64,
+}
+
+impl Run {
+    fn end(self) -> u64 {
+        self.page + self.pages
+    }
+}
+
 /// The free lists, while their lock is held.
 struct Heap<'a> {
     arena: &'a Arena,
@@ -173,24 +186,26 @@ impl<'a> Heap<'a> {
         Ok(())
     }
 
-    /// A free run of at least so many pages.
-    fn find(&self, pages: u64) -> Result<Option<u64>> {
+    /// A free run in which so many pages lie, the first of them at a multiple of `unit`, and that page.
+    fn find(&self, pages: u64, unit: u64) -> Result<Option<(Run, u64)>> {
         let class = class_of(pages);
-        let mut page = self.class(class)?.load(Ordering::Relaxed);
-        for _ in 0..FIT_TRIES {
-            if page == 0 {
-                break;
+        let mut classes = self.head.classes_present.load(Ordering::Relaxed) & !((1 << class) - 1);
+        while classes != 0 {
+            let mut page = self.class(classes.trailing_zeros() as usize)?.load(Ordering::Relaxed);
+            for _ in 0..FIT_TRIES {
+                if page == 0 {
+                    break;
+                }
+                let run = Run { page, pages: self.free_pages(page)? };
+                let start = page.next_multiple_of(unit);
+                if start + pages <= run.end() {
+                    return Ok(Some((run, start)));
+                }
+                page = self.arena.page(page)?.next.load(Ordering::Relaxed);
             }
-            if self.free_pages(page)? >= pages {
-                return Ok(Some(page));
-            }
-            page = self.arena.page(page)?.next.load(Ordering::Relaxed);
+            classes &= classes - 1;
         }
-        let larger = self.head.classes_present.load(Ordering::Relaxed) & !((2 << class) - 1);
-        if larger == 0 {
-            return Ok(None);
-        }
-        Ok(Some(self.class(larger.trailing_zeros() as usize)?.load(Ordering::Relaxed)))
+        Ok(None)
     }
 }
 
@@ -199,19 +214,30 @@ impl<'a> Heap<'a> {
 ///
 /// `NOMEM` if there is no such run now, `MSGSIZE` if there can never be.
 pub(crate) fn allocate(member: &Member, bytes: u64, register: &AtomicU64) -> Result<u64> {
+    take(member, bytes, 1, register)
+}
+
+/// The same, of bytes that are whole pages of the kernel's and begin with one: mapped, they bring nothing else along.
+pub(crate) fn allocate_mappable(member: &Member, bytes: u64, register: &AtomicU64) -> Result<u64> {
+    take(member, member.arena.mappable(bytes)?, member.arena.pages_of_kernel(), register)
+}
+
+/// Takes a run that begins at a multiple of `unit`.
+fn take(member: &Member, bytes: u64, unit: u64, register: &AtomicU64) -> Result<u64> {
     let pages = bytes.div_ceil(PAGE as u64).max(1);
-    if pages >= u64::from(member.arena.geometry.heap_pages) {
+    // Page 0 is never part of a run.
+    if pages > u64::from(member.arena.geometry.heap_pages).saturating_sub(unit) {
         return Err(Errno::Msgsize);
     }
     let heap = Heap::open(member)?;
-    let page = heap.find(pages)?.ok_or(Errno::Nomem)?;
-    let found = heap.free_pages(page)?;
-    if found < pages {
-        return Err(Errno::Io);
+    let (found, page) = heap.find(pages, unit)?.ok_or(Errno::Nomem)?;
+    let end = page + pages;
+    heap.remove(found.page, found.pages)?;
+    if found.page < page {
+        heap.insert(found.page, page - found.page)?;
     }
-    heap.remove(page, found)?;
-    if found > pages {
-        heap.insert(page + pages, found - pages)?;
+    if end < found.end() {
+        heap.insert(end, found.end() - end)?;
     }
     heap.set_tags(page, pages, USED)?;
     let used = heap.head.used_pages.load(Ordering::Relaxed);
@@ -301,6 +327,7 @@ mod tests {
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Allocate(usize, u64),
+        AllocateMappable(usize, u64),
         Free(usize),
         HandOver(usize, usize),
     }
@@ -314,7 +341,8 @@ mod tests {
             1 => 0..2 * PAGES * PAGE as u64,
         ];
         prop_oneof![
-            4 => (cell.clone(), bytes).prop_map(|(cell, bytes)| Step::Allocate(cell, bytes)),
+            4 => (cell.clone(), bytes.clone()).prop_map(|(cell, bytes)| Step::Allocate(cell, bytes)),
+            2 => (cell.clone(), bytes).prop_map(|(cell, bytes)| Step::AllocateMappable(cell, bytes)),
             3 => cell.clone().prop_map(Step::Free),
             1 => (cell.clone(), cell).prop_map(|(from, to)| Step::HandOver(from, to)),
         ]
@@ -327,13 +355,14 @@ mod tests {
     }
 
     impl Model {
-        fn new() -> Self {
+        /// Where the kernel's pages have this size.
+        fn new(kernel: usize) -> Self {
             let geometry = Geometry {
                 processes_max: PROCESSES,
                 objects_max: 1,
                 heap_pages: u32::try_from(PAGES).unwrap(),
             };
-            let (_, arena) = Arena::create(geometry).unwrap();
+            let (_, arena) = Arena::create_for(geometry, kernel).unwrap();
             let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
             Self { member, runs: [None; CELLS] }
         }
@@ -345,35 +374,52 @@ mod tests {
 
         /// The longest run of pages that nobody has.
         fn longest_gap(&self) -> u64 {
+            self.longest_gap_in(1)
+        }
+
+        /// The longest of those that begin at a multiple of `unit`.
+        fn longest_gap_in(&self, unit: u64) -> u64 {
             let mut runs: Vec<_> = self.runs.iter().flatten().copied().collect();
             runs.sort_unstable();
             runs.push((PAGES, 0));
             let mut end = 1;
             let gaps = runs.iter().map(|(page, pages)| {
-                let gap = page.checked_sub(end).expect("runs overlap");
+                page.checked_sub(end).expect("runs overlap");
+                let gap = page.saturating_sub(end.next_multiple_of(unit));
                 end = page + pages;
                 gap
             });
             gaps.max().unwrap()
         }
 
-        fn allocate(&mut self, cell: usize, bytes: u64) {
-            let pages = bytes.div_ceil(PAGE as u64).max(1);
-            let longest = self.longest_gap();
-            match allocate(&self.member, bytes, self.register(cell)) {
+        fn allocate(&mut self, cell: usize, bytes: u64, mappable: bool) {
+            let kernel = self.member.arena.pages_of_kernel();
+            let (unit, pages, made) = if mappable {
+                let pages = bytes.div_ceil(PAGE as u64).next_multiple_of(kernel);
+                (kernel, pages, allocate_mappable(&self.member, bytes, self.register(cell)))
+            } else {
+                (1, bytes.div_ceil(PAGE as u64), allocate(&self.member, bytes, self.register(cell)))
+            };
+            let pages = pages.max(1);
+            let longest = self.longest_gap_in(unit);
+            match made {
                 Ok(page) => {
                     assert!(page >= 1 && page + pages <= PAGES, "{page} and {pages} pages");
+                    assert!(page.is_multiple_of(unit), "{page} isn't at a page of the kernel's");
                     self.runs[cell] = Some((page, pages));
                     let mut start = [1; 32];
                     self.member.arena.read(page, 0, &mut start).unwrap();
                     assert_eq!(start, [0; 32], "what stood there before can be seen");
                     self.member.arena.write(page, 0, &[0xff; PAGE]).unwrap();
                 }
-                Err(Errno::Msgsize) => assert!(pages >= PAGES, "{pages} pages could be had"),
+                Err(Errno::Msgsize) => assert!(unit + pages > PAGES, "{pages} pages could be had"),
                 // Not each run of the smallest class that may do is looked at, but a longer one is always found.
                 Err(error) => {
                     assert_eq!(error, Errno::Nomem);
-                    assert!(longest < (2 << class_of(pages)), "{pages} pages, where {longest} were free");
+                    assert!(
+                        longest < (2 << class_of(pages + unit)),
+                        "{pages} pages, where {longest} were free"
+                    );
                 }
             }
         }
@@ -402,11 +448,19 @@ mod tests {
 
         /// Runs never overlap, what is in use is known exactly, and runs that are freed become one again.
         #[test]
-        fn the_heap_is_as_its_model(steps in proptest::collection::vec(step(), 1..300)) {
-            let mut model = Model::new();
+        fn the_heap_is_as_its_model(
+            kernel in prop_oneof![Just(4_usize << 10), Just(16 << 10), Just(64 << 10)],
+            steps in proptest::collection::vec(step(), 1..300),
+        ) {
+            let mut model = Model::new(kernel);
             for step in steps {
                 match step {
-                    Step::Allocate(cell, bytes) if model.runs[cell].is_none() => model.allocate(cell, bytes),
+                    Step::Allocate(cell, bytes) if model.runs[cell].is_none() => {
+                        model.allocate(cell, bytes, false);
+                    }
+                    Step::AllocateMappable(cell, bytes) if model.runs[cell].is_none() => {
+                        model.allocate(cell, bytes, true);
+                    }
                     Step::Free(cell) if model.runs[cell].is_some() => model.free(cell),
                     Step::HandOver(from, to) if model.runs[from].is_some() && model.runs[to].is_none() => {
                         hand_over(&model.member, model.register(from), model.register(to)).unwrap();

@@ -60,8 +60,8 @@ pub(crate) fn create(member: &Member, size: u64, small: bool, name: &str) -> Res
     let page = if small {
         0
     } else {
-        let bytes = size.checked_next_multiple_of(PAGE as u64).ok_or(Errno::Msgsize)?;
-        let page = heap::allocate(member, bytes, register)?;
+        let bytes = member.arena.mappable(size)?;
+        let page = heap::allocate_mappable(member, bytes, register)?;
         member.arena.clear(page, bytes)?;
         page
     };
@@ -98,7 +98,7 @@ pub(crate) fn unlink(member: &Member, name: &str) -> Result<()> {
     object::unname(member, |shared: &SharedState| shared.is_named(name), |shared| &shared.named)
 }
 
-/// Its first page and whole size, as far as the run that it lies in goes.
+/// Its first page, and the bytes that are mapped with it: all of them in the run that it lies in.
 ///
 /// `INVAL` if it has no page.
 pub(crate) fn pages(member: &Member, shared: Object<'_, SharedState>) -> Result<(u64, u64)> {
@@ -107,8 +107,8 @@ pub(crate) fn pages(member: &Member, shared: Object<'_, SharedState>) -> Result<
         return Err(Errno::Inval);
     }
     let room = heap::run_pages(&member.arena, page)? * PAGE as u64;
-    let size = shared.state.size();
-    if size > room { Err(Errno::Io) } else { Ok((page, size.next_multiple_of(PAGE as u64))) }
+    let mapped = member.arena.mappable(shared.state.size()).map_err(|_| Errno::Io)?;
+    if mapped > room { Err(Errno::Io) } else { Ok((page, mapped)) }
 }
 
 /// The offset in the arena of `len` bytes.
@@ -223,4 +223,41 @@ pub(super) fn destroy(member: &Member, shared: &SharedState) -> Result<()> {
     member.arena.clear(page, heap::run_pages(&member.arena, page)? * PAGE as u64)?;
     heap::hand_over(member, &shared.page, register)?;
     heap::free(member, register)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+
+    /// What is mapped with shared memory is whole pages of the kernel's, begins with one, and is nobody else's.
+    #[test]
+    fn shared_memory_has_pages_of_the_kernels_to_itself() {
+        for kernel in [4_usize << 10, 16 << 10, 64 << 10] {
+            let geometry = Geometry { processes_max: 1, objects_max: 16, heap_pages: 512 };
+            let (_, arena) = Arena::create_for(geometry, kernel).unwrap();
+            let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+            let register = member.slot().unwrap().register(Register::Outgoing);
+            let mut taken = Vec::new();
+            for size in [1, 4095, 4096, 4097, 70_000, 1 << 18] {
+                // Something else between any two.
+                let other = heap::allocate(&member, 1, register).unwrap();
+                let handle = create(&member, size, false, "").unwrap();
+                let (page, mapped) = pages(&member, object::resolve(&member, handle).unwrap()).unwrap();
+                assert_eq!(mapped, size.next_multiple_of(kernel as u64));
+                let first: &AtomicU64 = member.arena.in_heap(page, 0).unwrap();
+                let at = member.arena.offset_of(first);
+                assert!(at.is_multiple_of(kernel as u64), "{size} bytes at {at}");
+                let offset =
+                    |page: u64| member.arena.offset_of::<AtomicU64>(member.arena.in_heap(page, 0).unwrap());
+                taken.push((offset(other), PAGE as u64));
+                taken.push((at, mapped));
+            }
+            taken.sort_unstable();
+            assert!(taken.is_sorted_by(|(at, len), (next, _)| at + len <= *next), "{taken:?}");
+        }
+    }
 }

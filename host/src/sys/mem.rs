@@ -4,8 +4,10 @@
 //! Words are reached as atomics, in structs that hold nothing else ([`Shared`]), and bytes only by copying.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::LazyLock;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
@@ -47,8 +49,24 @@ macro_rules! shared {
 }
 pub(crate) use shared;
 
-/// Bytes of a page.
-const PAGE: usize = 4096;
+/// Bytes of the largest page that a kernel is built for.
+const PAGE_MAX: usize = 64 << 10;
+
+/// Bytes of a page of the kernel's: 4, 16 or 64 KiB. What is mapped, protected or given back is whole ones.
+pub(crate) fn page_size() -> usize {
+    // If it can't be had: what is whole pages of the largest size is whole pages of each.
+    static BYTES: LazyLock<usize> = LazyLock::new(|| {
+        let found = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+        found.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(PAGE_MAX)
+    });
+    *BYTES
+}
+
+/// What of these bytes is whole pages of this size.
+fn whole_pages(bytes: Range<usize>, page: usize) -> Range<usize> {
+    let start = bytes.start.checked_next_multiple_of(page).unwrap_or(bytes.end).min(bytes.end);
+    start..(bytes.end / page * page).max(start)
+}
 
 /// From this size on, pages are given back instead of being overwritten.
 const CLEAR_BY_REMOVING: usize = 256 << 10;
@@ -153,21 +171,29 @@ impl Mapping {
     pub(crate) fn clear(&self, offset: usize, len: usize) -> Option<()> {
         #[cfg(test)]
         super::model::before_barrier();
-        if offset.checked_add(len)? > self.len {
+        let end = offset.checked_add(len)?;
+        if end > self.len {
             return None;
         }
-        // SAFETY: the range lies inside of the mapping, as was just checked, and no reference to bytes of it exists.
-        let start = unsafe { self.base.add(offset) };
-        let whole =
-            if len >= CLEAR_BY_REMOVING && offset.is_multiple_of(PAGE) { len / PAGE * PAGE } else { 0 };
-        // SAFETY: MADV_REMOVE makes whole pages of a shared mapping zero, for all who map them: `whole` bytes from a
-        // page's start on, inside of this mapping. Others who look at them see atomics or copied bytes.
-        if whole != 0 && unsafe { libc::madvise(start.as_ptr().cast(), whole, libc::MADV_REMOVE) } == 0 {
-            // SAFETY: the rest of the same range.
-            unsafe { start.add(whole).write_bytes(0, len - whole) };
+        let whole = whole_pages(offset..end, page_size());
+        let fill = |bytes: Range<usize>| {
+            // SAFETY: all or a part of the range, which lies inside of the mapping, as was just checked. No reference to
+            // bytes of it exists.
+            unsafe { self.base.add(bytes.start).write_bytes(0, bytes.len()) };
+        };
+        let remove = |pages: &Range<usize>| {
+            // SAFETY: MADV_REMOVE makes whole pages of a shared mapping zero, for all who map them: a part of the range,
+            // as above, and no more, which the kernel would take if it weren't whole pages. Others who look at them
+            // see atomics or copied bytes.
+            unsafe {
+                libc::madvise(self.base.add(pages.start).as_ptr().cast(), pages.len(), libc::MADV_REMOVE)
+            }
+        };
+        if len >= CLEAR_BY_REMOVING && !whole.is_empty() && remove(&whole) == 0 {
+            fill(offset..whole.start);
+            fill(whole.end..end);
         } else {
-            // SAFETY: the range, as above.
-            unsafe { start.write_bytes(0, len) };
+            fill(offset..end);
         }
         Some(())
     }
@@ -177,12 +203,13 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// `EINVAL`, and nothing is done, if either isn't whole pages; `ENOMEM`.
+    /// `EINVAL`, and nothing is done, if either isn't whole pages of the kernel's; `ENOMEM`.
     pub(crate) fn map_again(&self, offset: usize, target: &mut [u8], read_only: bool) -> io::Result<()> {
         let len = target.len();
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
         let start = target.as_mut_ptr();
-        if len == 0 || !inside || [offset, len, start.addr()].into_iter().any(|at| !at.is_multiple_of(PAGE)) {
+        let page = page_size();
+        if len == 0 || !inside || [offset, len, start.addr()].into_iter().any(|at| !at.is_multiple_of(page)) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         // SAFETY: with an old size of 0, mremap leaves the old mapping, which is shared, and makes a second one of the
@@ -249,4 +276,46 @@ pub(crate) fn unmap(target: &mut [u8]) -> io::Result<()> {
 pub(crate) fn advise_huge_pages(start: *const u8, len: usize) {
     // SAFETY: MADV_HUGEPAGE changes no contents and no protection of any address, mapped or not.
     unsafe { libc::madvise(start.cast_mut().cast(), len, libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_back_to_the_system_is_whole_pages_of_its_size() {
+        const KIB: usize = 1 << 10;
+        let cases = [
+            (0..64 * KIB, 4 * KIB, 0..64 * KIB),
+            (4 * KIB..100 * KIB, 4 * KIB, 4 * KIB..100 * KIB),
+            (4 * KIB..100 * KIB, 16 * KIB, 16 * KIB..96 * KIB),
+            (4 * KIB..300 * KIB, 64 * KIB, 64 * KIB..256 * KIB),
+            (64 * KIB..100 * KIB, 64 * KIB, 64 * KIB..64 * KIB),
+            (4 * KIB..60 * KIB, 64 * KIB, 60 * KIB..60 * KIB),
+            (1..usize::MAX, 64 * KIB, 64 * KIB..usize::MAX / (64 * KIB) * (64 * KIB)),
+            (usize::MAX - 1..usize::MAX, 64 * KIB, usize::MAX..usize::MAX),
+        ];
+        for (bytes, page, whole) in cases {
+            assert_eq!(whole_pages(bytes.clone(), page), whole, "{bytes:?} in pages of {page}");
+        }
+        assert!(page_size().is_power_of_two() && (4 * KIB..=PAGE_MAX).contains(&page_size()));
+    }
+
+    /// What lies beside a range that is cleared stays.
+    #[test]
+    fn nothing_else_is_cleared() {
+        let len = 4 * CLEAR_BY_REMOVING;
+        let (_fd, mapping) = Mapping::create(len).unwrap();
+        for range in [4096..len - 4096, PAGE_MAX..len - PAGE_MAX, 100..len - 100, 0..4096, 5000..5001] {
+            let mut bytes = vec![1; len];
+            mapping.write(0, &bytes).unwrap();
+            mapping.clear(range.start, range.len()).unwrap();
+            mapping.read(0, &mut bytes).unwrap();
+            assert!(
+                bytes.iter().enumerate().all(|(at, byte)| (*byte == 0) == range.contains(&at)),
+                "{range:?}"
+            );
+        }
+    }
 }
