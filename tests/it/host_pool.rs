@@ -46,6 +46,8 @@ fn module() -> Module {
         (func (export "sandpool_task_trap") (param i32 i32) (result i32) unreachable)
         (func (export "sandpool_task_exit") (param i32 i32) (result i32) (call $exit (i32.const 3)) (i32.const 0))
         (func (export "sandpool_task_loop") (param i32 i32) (result i32) (loop $l (br $l)) (i32.const 0))
+        (func (export "sandpool_task_busy") (param i32 i32) (result i32) (local $n i32)
+            (loop $l (br_if $l (local.tee $n (i32.add (local.get $n) (i32.const 1))))) (i32.const 0))
         (func (export "sandpool_task_print") (param i32 i32) (result i32)
             (i32.store (i32.const 64) (i32.const 8)) (i32.store (i32.const 68) (i32.const 12))
             (drop (call $write (i32.const 2) (i32.const 64) (i32.const 1) (i32.const 80)))
@@ -151,6 +153,33 @@ fn a_task_that_takes_too_long_is_killed_and_no_other() {
             assert_eq!(future.result().unwrap(), [n as u8]);
         }
     }
+}
+
+/// A worker that comes to the end of a task when it is about to be killed for the task's time waits for that.
+#[test]
+fn a_worker_that_is_done_before_it_is_killed_is_killed_all_the_same() {
+    let module = module();
+    let timeout = Duration::from_millis(10);
+    let pool = pool(&module).workers(1).task_timeout(timeout).build().unwrap();
+    let events = pool.events();
+    assert_eq!(bytes(&pool, "echo", b"1").unwrap(), b"1");
+    let supervisor = pool.supervisor_pid();
+    let worker = procfs::children(supervisor)[0];
+    // It is the supervisor who kills, which can't now.
+    assert!(procfs::kill(supervisor, Signal::SIGSTOP, |_| true));
+    let future = pool.submit_record("busy", Format::Bytes, b"").unwrap();
+    assert!(events.iter().any(|event| matches!(event, Event::Started { task, .. } if task == "busy")));
+    let has_ended = || procfs::describe(worker).contains(") Z ");
+    assert!(procfs::eventually(|| stands(worker) || has_ended()), "{}", procfs::describe(worker));
+    let ended = has_ended();
+    assert!(procfs::kill(supervisor, Signal::SIGCONT, |_| true));
+    assert!(!ended, "it made a system call that it may not");
+    assert_eq!(future.result().unwrap_err().cause, Failure::TimedOut(timeout));
+    let status = events.iter().find_map(|event| match event {
+        Event::WorkerEnded { status, .. } => Some(status),
+        _ => None,
+    });
+    assert_eq!(status, Some(ExitStatus::Signaled(9)));
 }
 
 #[test]

@@ -7,6 +7,9 @@ use std::time::Duration;
 use nix::libc;
 use nix::sys::signal::Signal;
 
+use super::atomic::AtomicU32;
+use super::futex::{self, Deadline};
+
 // A process that was just forked runs `exit_now` and `die_with_parent`. They are inlined and go through the one function
 // of the C library that has forked it, because each page of code that is new to a process costs it a page fault.
 
@@ -19,14 +22,15 @@ pub(crate) fn exit_now(code: i32) -> ! {
     }
 }
 
-/// Waits for SIGKILL.
+/// Waits for SIGKILL, with a system call that a guest process may make.
 pub(crate) fn await_death() -> ! {
     #[cfg(test)]
     if super::model::is_running() {
         super::model::await_death();
     }
+    let nobody_wakes = AtomicU32::new(0);
     loop {
-        nix::unistd::pause();
+        futex::wait(&nobody_wakes, 0, Deadline::NEVER);
     }
 }
 
