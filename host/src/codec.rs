@@ -3,11 +3,16 @@
 
 use std::io;
 
+use bincode::config::{Configuration, Fixint, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// Numbers are as long as they are. It is that of the SDK as well.
+const CONFIGURATION: Configuration<LittleEndian, Fixint> =
+    bincode::config::standard().with_fixed_int_encoding();
+
 pub(crate) fn encode(message: &(impl Serialize + ?Sized)) -> io::Result<Vec<u8>> {
-    bincode::serde::encode_to_vec(message, bincode::config::standard()).map_err(io::Error::other)
+    bincode::serde::encode_to_vec(message, CONFIGURATION).map_err(io::Error::other)
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
@@ -27,15 +32,17 @@ pub(crate) fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
 /// Decodes a value from the start of what may be anybody's bytes, and says how long it was.
 ///
 /// A string says its own length, and bincode allocates that before it looks whether there are so many bytes. So the sum
-/// of all lengths has a limit: 16 bytes for each that there is, because that is what the longest integer counts for when
-/// it is encoded in one. A limit is a constant of a type, so there are a few, each for inputs of up to a 16th of it.
+/// of all lengths has a limit: 16 bytes for each that there is. A limit is a constant of a type, so there are a few, each for inputs of up to a 16th of it.
 fn decode_some<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<(T, usize)> {
-    let config = bincode::config::standard();
     match bytes.len() {
-        ..=0x1000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x1_0000>()),
-        0x1001..=0x4_0000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x40_0000>()),
-        0x4_0001..=0x100_0000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x1000_0000>()),
-        _ => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x10_0000_0000>()),
+        ..=0x1000 => bincode::serde::decode_from_slice(bytes, CONFIGURATION.with_limit::<0x1_0000>()),
+        0x1001..=0x4_0000 => {
+            bincode::serde::decode_from_slice(bytes, CONFIGURATION.with_limit::<0x40_0000>())
+        }
+        0x4_0001..=0x100_0000 => {
+            bincode::serde::decode_from_slice(bytes, CONFIGURATION.with_limit::<0x1000_0000>())
+        }
+        _ => bincode::serde::decode_from_slice(bytes, CONFIGURATION.with_limit::<0x10_0000_0000>()),
     }
     .map_err(io::Error::other)
 }

@@ -830,9 +830,10 @@ pub mod task {
         /// Says that the caller now works on this part of the first item that it has claimed. `INVAL` if it has claimed
         /// none. Never returns if it was to be killed for the part before.
         begin(part: I32) -> I32;
-        /// Says that the caller goes on with this part of what it has begun. It takes less time than `begin`, because the
-        /// part has no time and no [`work`](super::Claims::work) of its own. `INVAL` if it has begun nothing.
-        proceed(part: I32) -> I32;
+        /// Names the shared memory whose first 64 bits the caller changes when it goes on with another part of what it
+        /// has begun, which costs less than a call: what it writes to stderr from then on is that part's. `INVAL` if the
+        /// memory has no page of its own.
+        follow(shared: I64) -> I32;
         /// Puts the result of the first item that the caller has claimed into `queue`, as `put` does. In the same instant
         /// that claim is given up. `INVAL` if it has claimed none, else as of `put`; then it keeps the claim.
         finish(queue: I64, item: I32, item_len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
@@ -875,7 +876,8 @@ pub mod task {
     /// The custom section that describes tasks.
     pub const SECTION: &str = "sandpool-tasks";
 
-    /// Format: values as serde and bincode 2 (`config::standard()`) encode them.
+    /// Format: values as serde and bincode 2 encode them, with numbers of fixed lengths
+    /// (`config::standard().with_fixed_int_encoding()`).
     pub const SERDE: u32 = 0;
     /// Format: JSON.
     pub const JSON: u32 = 1;

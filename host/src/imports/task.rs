@@ -7,9 +7,10 @@ use wasmtime::{Caller, Linker};
 use super::queue::port;
 use super::{View, apart, status, try_first, value, view, waiting};
 use crate::ipc::Result;
+use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::ProcessHandle;
-use crate::ipc::queue;
 use crate::ipc::waiting::Waiting;
+use crate::ipc::{queue, shared};
 use crate::process::Guest;
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -20,11 +21,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             slot.claims.begin(part as u32)
         }))
     })?;
-    linker.func_wrap(MODULE, "proceed", |mut caller: Caller<'_, Guest>, part: i32| {
+    linker.func_wrap(MODULE, "follow", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(apart(&mut caller, |process| {
-            let slot = process.member.slot()?;
-            slot.tail.begin();
-            slot.claims.proceed(part as u32)
+            let member = &process.member;
+            let shared = object::resolve(member, Handle(handle as u64))?;
+            member.slot()?.tail.follow(shared::pages(member, shared)?.0);
+            Ok(())
         }))
     })?;
     linker.func_wrap(
