@@ -34,6 +34,7 @@ pub mod inner;
 mod ipc;
 mod jail;
 mod limits;
+mod nesting;
 mod owner;
 mod pool;
 mod process;

@@ -311,6 +311,46 @@ fn what_does_not_fit_the_type_is_an_error() {
     assert_eq!(pool.apply::<u64, u64>("identity", &5).unwrap(), 5);
 }
 
+/// Bytes that a task hands over as they are.
+struct Raw(Vec<u8>);
+
+impl serde::Serialize for Raw {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeTuple as _;
+        let mut bytes = serializer.serialize_tuple(self.0.len())?;
+        self.0.iter().try_for_each(|byte| bytes.serialize_element(byte))?;
+        bytes.end()
+    }
+}
+
+/// A type that contains itself.
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Tree(Vec<Tree>);
+
+#[test]
+fn an_output_that_is_made_to_harm_is_an_error_of_its_task() {
+    let module = module();
+    let pool = pool(&module).build().unwrap();
+    // It gives what it is told to.
+    let deep = Raw(vec![1; 200_000]);
+    let mut endless = vec![253];
+    endless.extend(u64::MAX.to_le_bytes());
+    let endless = Raw(endless);
+    let refusals = [
+        pool.apply::<_, Tree>("echo", &deep).unwrap_err(),
+        pool.imap::<_, Tree>("echo", [&deep]).next().unwrap().unwrap_err(),
+        pool.submit::<_, Vec<()>>("echo", &endless).unwrap().result().unwrap_err(),
+        pool.map::<_, Vec<()>>("echo", [&endless]).unwrap_err(),
+    ];
+    let too_deep = "its values lie within each other more than 256 deep";
+    let too_many = "more than 1048576 of its elements take no bytes";
+    for (refusal, why) in refusals.into_iter().zip([too_deep, too_deep, too_many, too_many]) {
+        assert_eq!(refusal.cause, Failure::Decode(why.to_owned()));
+    }
+    let tree = Tree(vec![Tree(Vec::new()), Tree(vec![Tree(Vec::new())])]);
+    assert_eq!(pool.apply::<_, Tree>("echo", &tree).unwrap(), tree);
+}
+
 fn grant(directory: &tempfile::TempDir) -> sandpool::DirGrant {
     format!("{}:/mark", directory.path().display()).parse().unwrap()
 }
