@@ -159,7 +159,8 @@ fn an_output_is_as_large_as_it_may_be() {
     for isolation in [Isolation::Worker, Isolation::Task] {
         let pool = pool(&module).isolation(isolation).output_max(100_000).build().unwrap();
         for task in ["long", "long_and_says_so"] {
-            assert_eq!(bytes(&pool, task, b"").unwrap_err(), Failure::OutputTooLarge, "{task}");
+            let too_large = Failure::OutputTooLarge(Limit::Output(100_000));
+            assert_eq!(bytes(&pool, task, b"").unwrap_err(), too_large, "{task}");
         }
         assert_eq!(bytes(&pool, "long_then_short", b"").unwrap(), b"no such luck");
         assert_eq!(bytes(&pool, "echo", b"").unwrap(), b"", "what one has tried is nothing to the next");
@@ -230,6 +231,24 @@ fn what_a_task_prints_comes_with_its_result_if_it_is_to() {
         assert_eq!((&*completed.stdout, &*completed.stderr), (&b""[..], &b""[..]));
         let error = discard.submit_record("print", Format::Bytes, b"x").unwrap().result().unwrap_err();
         assert_eq!(error.stderr, "no such luck", "of a failure, the end is kept");
+    }
+}
+
+#[test]
+fn workers_have_the_streams_of_the_application_only_if_they_are_to() {
+    let module = module();
+    let of = |pid: procfs::Pid| [1, 2].map(|fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok());
+    let null = [Some("/dev/null".into()), Some("/dev/null".into())];
+    for (output, expected) in [
+        (Output::Discard, null.clone()),
+        (Output::Capture, null),
+        (Output::Inherit, of(std::process::id())),
+    ] {
+        let pool = pool(&module).output(output).build().unwrap();
+        let supervisor = pool.supervisor_pid();
+        for process in procfs::children(supervisor).into_iter().chain([supervisor]) {
+            assert_eq!(of(process), expected, "{output:?}");
+        }
     }
 }
 
@@ -536,12 +555,12 @@ fn limits_end_the_offender_only() {
             exhausted.result().unwrap_err().cause,
             Failure::Ended(ExitStatus::Limited(Limit::Memory(64 << 20)))
         );
-        assert_eq!(too_large.result().unwrap_err().cause, Failure::OutputTooLarge);
+        assert_eq!(too_large.result().unwrap_err().cause, Failure::OutputTooLarge(Limit::Output(100_000)));
         assert_eq!(fits.result().unwrap().len(), 90_000);
     }
     let small = pool(&module).arena_size(1 << 20).build().unwrap();
     let too_large = small.submit_record("bytes.reverse", Format::Bytes, &vec![1; 2 << 20]).unwrap();
-    assert_eq!(too_large.result().unwrap_err().cause, Failure::InputTooLarge);
+    assert_eq!(too_large.result().unwrap_err().cause, Failure::InputTooLarge(Limit::Arena(1 << 20)));
     let results = records(&small, "bytes.reverse", (0..50).map(|n| vec![n; 100_000]), true);
     assert!(
         results.map(|(_, result)| result.unwrap().value.len()).eq(std::iter::repeat_n(100_000, 50)),
