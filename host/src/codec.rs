@@ -3,8 +3,12 @@
 
 use std::io;
 
+use bincode::config::Config;
+use bincode::error::DecodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::nesting::Bounded;
 
 pub(crate) fn encode(message: &(impl Serialize + ?Sized)) -> io::Result<Vec<u8>> {
     bincode::serde::encode_to_vec(message, bincode::config::standard()).map_err(io::Error::other)
@@ -32,12 +36,19 @@ pub(crate) fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
 fn decode_some<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<(T, usize)> {
     let config = bincode::config::standard();
     match bytes.len() {
-        ..=0x1000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x1_0000>()),
-        0x1001..=0x4_0000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x40_0000>()),
-        0x4_0001..=0x100_0000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x1000_0000>()),
-        _ => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x10_0000_0000>()),
+        ..=0x1000 => decode_with(bytes, config.with_limit::<0x1_0000>()),
+        0x1001..=0x4_0000 => decode_with(bytes, config.with_limit::<0x40_0000>()),
+        0x4_0001..=0x100_0000 => decode_with(bytes, config.with_limit::<0x1000_0000>()),
+        _ => decode_with(bytes, config.with_limit::<0x10_0000_0000>()),
     }
-    .map_err(io::Error::other)
+    .map_err(|error| match error {
+        DecodeError::OtherString(why) => io::Error::other(why),
+        error => io::Error::other(error),
+    })
+}
+
+fn decode_with<T: DeserializeOwned>(bytes: &[u8], config: impl Config) -> Result<(T, usize), DecodeError> {
+    bincode::serde::seed_decode_from_slice(Bounded::<T>::of(bytes), bytes, config)
 }
 
 #[cfg(test)]
