@@ -12,7 +12,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
 };
 
 /// How many values may lie within each other: structs, enums, options, sequences, maps. What is decoded with less than 2 MiB
@@ -70,7 +71,9 @@ impl<'a, T> Nested<'a, T> {
     /// One deeper.
     fn within<U, E: Error>(&self, inner: U, is_counted: bool) -> Result<Nested<'a, U>, E> {
         if self.depth == DEPTH_MAX {
-            return Err(E::custom(format_args!("its values lie within each other more than {DEPTH_MAX} deep")));
+            return Err(E::custom(format_args!(
+                "its values lie within each other more than {DEPTH_MAX} deep"
+            )));
         }
         Ok(Nested { inner, so_far: self.so_far, depth: self.depth + 1, is_counted })
     }
@@ -380,7 +383,10 @@ mod tests {
                     refusal::<Vec<Node>>(bytes),
                     refusal::<(u8, Option<Term>)>(&[&[1, 1], bytes].concat()),
                 ] {
-                    assert_eq!(refusal, format!("its values lie within each other more than {DEPTH_MAX} deep"));
+                    assert_eq!(
+                        refusal,
+                        format!("its values lie within each other more than {DEPTH_MAX} deep")
+                    );
                 }
             }
             assert!(refusal::<Link>(&[1; 1 << 20]).contains("more than 256 deep"));

@@ -239,11 +239,9 @@ fn workers_have_the_streams_of_the_application_only_if_they_are_to() {
     let module = module();
     let of = |pid: procfs::Pid| [1, 2].map(|fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok());
     let null = [Some("/dev/null".into()), Some("/dev/null".into())];
-    for (output, expected) in [
-        (Output::Discard, null.clone()),
-        (Output::Capture, null),
-        (Output::Inherit, of(std::process::id())),
-    ] {
+    for (output, expected) in
+        [(Output::Discard, null.clone()), (Output::Capture, null), (Output::Inherit, of(std::process::id()))]
+    {
         let pool = pool(&module).output(output).build().unwrap();
         let supervisor = pool.supervisor_pid();
         for process in procfs::children(supervisor).into_iter().chain([supervisor]) {

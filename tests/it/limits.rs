@@ -164,7 +164,8 @@ fn what_a_run_writes_to_files_is_refused_whoever_does() {
     let (folder, grant) = folder();
     // Each process writes much less.
     let limits = ["--dir", &grant, "--run-file-bytes-max", "20500", "--file-bytes-max", "5000"];
-    let ended = limited(&limits, &["write-on"]).expect_stdout(&[&format!("refused after it goes on: {QUOTA}")]);
+    let ended =
+        limited(&limits, &["write-on"]).expect_stdout(&[&format!("refused after it goes on: {QUOTA}")]);
     assert_eq!(bytes_in(&folder), 20_000, "{ended}");
 }
 
@@ -200,9 +201,10 @@ fn no_memory_of_the_run_is_had_by_starting_others() {
 #[test]
 fn memory_of_the_run_is_free_again_when_a_process_has_ended() {
     // For the first and one that was forked from it, and not for two.
-    limited(&["--run-memory-max", "60MiB"], &["memory-again", "25"])
-        .expect_code(0)
-        .expect_stdout(&["200 times", "refused: too much memory: the run's limit is 60 MiB (`run-memory-max`)"]);
+    limited(&["--run-memory-max", "60MiB"], &["memory-again", "25"]).expect_code(0).expect_stdout(&[
+        "200 times",
+        "refused: too much memory: the run's limit is 60 MiB (`run-memory-max`)",
+    ]);
 }
 
 #[test]
@@ -225,7 +227,9 @@ fn a_refusal_says_which_limit_it_was_and_where_it_lies() {
     assert!(ended.stderr.ends_with(note), "{ended}");
     let ended = limited(&["--objects-max", "40"], &["queues"]).expect_code(0);
     assert!(
-        ended.stdout.starts_with("refused after 40: too many objects: the run's limit is 40 (`objects-max`)\n"),
+        ended
+            .stdout
+            .starts_with("refused after 40: too many objects: the run's limit is 40 (`objects-max`)\n"),
         "{ended}"
     );
     assert_eq!(ended.stderr, "", "who has not failed has known what to do");

@@ -47,14 +47,8 @@ mod tests {
     #[test]
     fn a_refusal_says_which_limit_it_was_and_where_it_lies() {
         let say = |limit| Refusal("too much", limit).to_string();
-        assert_eq!(
-            say(Some(Limit::Processes(64))),
-            "too much: the run's limit is 64 (`processes-max`)"
-        );
-        assert_eq!(
-            say(Some(Limit::OpenFiles(16))),
-            "too much: the process's limit is 16 (`open-files-max`)"
-        );
+        assert_eq!(say(Some(Limit::Processes(64))), "too much: the run's limit is 64 (`processes-max`)");
+        assert_eq!(say(Some(Limit::OpenFiles(16))), "too much: the process's limit is 16 (`open-files-max`)");
         assert_eq!(say(Some(Limit::Arena(1 << 20))), "too much: the run's limit is 1 MiB (`arena-size`)");
         assert_eq!(say(None), "too much");
     }

@@ -66,7 +66,8 @@ impl Guest {
         let used = growth.used.saturating_add(by as u64);
         let own = used.saturating_sub(growth.mapped);
         let max = process.limits.memory_max;
-        let allowed = if own <= max { process.charge(&mut growth.charged, own) } else { Err(Limit::Memory(max)) };
+        let allowed =
+            if own <= max { process.charge(&mut growth.charged, own) } else { Err(Limit::Memory(max)) };
         growth.refused = allowed.err();
         match growth.refused {
             Some(Limit::RunMemory(_)) => process.refused(Limit::RunMemory),

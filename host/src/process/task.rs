@@ -254,7 +254,8 @@ impl Worker {
         let child = match store.data().process.noting(forked) {
             // There can be no process for this task now; for another, later, there may be one.
             Err(errno @ (Errno::Procs | Errno::Runmem)) => {
-                let kind = if errno == Errno::Procs { Limit::Processes } else { Limit::RunMemory };
+                let kind: fn(u64) -> Limit =
+                    if errno == Errno::Procs { Limit::Processes } else { Limit::RunMemory };
                 let limit = store.data().process.limit(kind(0).code()).ok_or(errno)?;
                 return self.finish_ended(store, Outcome::limited(limit), begun);
             }

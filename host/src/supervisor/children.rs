@@ -492,7 +492,9 @@ impl Children {
 fn refusals(slot: &ProcessSlot, limits: &Limits) -> Vec<(u32, u64, u32)> {
     let all = LimitKey::ALL.iter().map(|key| (key.code, slot.refusals(key.code)));
     let figure = |code| limits.by_code(code).map(Limit::figure);
-    all.filter(|(_, times)| *times > 0).filter_map(|(code, times)| Some((code, figure(code)?, times))).collect()
+    all.filter(|(_, times)| *times > 0)
+        .filter_map(|(code, times)| Some((code, figure(code)?, times)))
+        .collect()
 }
 
 /// The number of the first process of a PID namespace, which doesn't get what it sends to all.

@@ -192,7 +192,8 @@ impl Process {
             // Without its header an arena is of no use for anything.
             let all = self.member.arena.header().map(|header| &header.file_bytes);
             let more = |all: u64| all.checked_add(bytes).filter(|all| *all <= max);
-            let taken = all.is_ok_and(|all| all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok());
+            let taken =
+                all.is_ok_and(|all| all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok());
             if !taken {
                 self.refused(Limit::RunFileBytes);
                 return Err(Limit::RunFileBytes(max));

@@ -62,7 +62,7 @@ fn main() -> Outcome {
         "processes" => processes(),
         "memory-on" => {
             let bytes = argument::<usize>(1, 0) << 20;
-            go_on(&|| drop(std::mem::ManuallyDrop::new(std::hint::black_box(vec![1_u8; bytes]))))
+            go_on(&|| std::mem::forget(std::hint::black_box(vec![1_u8; bytes])))
         }
         "memory-again" => memory_again(argument::<usize>(1, 0) << 20),
         "memory-fresh" => {
@@ -234,7 +234,11 @@ fn memory_again(bytes: usize) -> Outcome {
     let mine = std::hint::black_box(vec![1_u8; bytes]);
     let stop = Event::new()?;
     for round in 0..200 {
-        let child = Process::fork(|| if round % 2 == 1 { drop(stop.wait()) })?;
+        let child = Process::fork(|| {
+            if round % 2 == 1 {
+                drop(stop.wait())
+            }
+        })?;
         if round % 2 == 1 {
             child.kill()?;
         }

@@ -125,7 +125,13 @@ fn refusals(report: &ProcessReport) -> Option<String> {
         })
         .collect();
     let failed = !report.status.success() && !refused.is_empty();
-    failed.then(|| format!("note: '{}' was refused what is beyond: {}", text::printable(&report.name), refused.join(", ")))
+    failed.then(|| {
+        format!(
+            "note: '{}' was refused what is beyond: {}",
+            text::printable(&report.name),
+            refused.join(", ")
+        )
+    })
 }
 
 fn table(summary: &Summary) -> String {
