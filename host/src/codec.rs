@@ -3,9 +3,12 @@
 
 use std::io;
 
-use bincode::config::{Configuration, Fixint, LittleEndian};
+use bincode::config::{Config, Configuration, Fixint, LittleEndian};
+use bincode::error::DecodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::nesting::Bounded;
 
 /// Numbers are as long as they are. It is that of the SDK as well.
 const CONFIGURATION: Configuration<LittleEndian, Fixint> =
@@ -32,19 +35,23 @@ pub(crate) fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
 /// Decodes a value from the start of what may be anybody's bytes, and says how long it was.
 ///
 /// A string says its own length, and bincode allocates that before it looks whether there are so many bytes. So the sum
-/// of all lengths has a limit: 16 bytes for each that there is. A limit is a constant of a type, so there are a few, each for inputs of up to a 16th of it.
+/// of all lengths has a limit: 16 bytes for each that there is. A limit is a constant of a type, so there are a few, each
+/// for inputs of up to a 16th of it.
 fn decode_some<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<(T, usize)> {
     match bytes.len() {
-        ..=0x1000 => bincode::serde::decode_from_slice(bytes, CONFIGURATION.with_limit::<0x1_0000>()),
-        0x1001..=0x4_0000 => {
-            bincode::serde::decode_from_slice(bytes, CONFIGURATION.with_limit::<0x40_0000>())
-        }
-        0x4_0001..=0x100_0000 => {
-            bincode::serde::decode_from_slice(bytes, CONFIGURATION.with_limit::<0x1000_0000>())
-        }
-        _ => bincode::serde::decode_from_slice(bytes, CONFIGURATION.with_limit::<0x10_0000_0000>()),
+        ..=0x1000 => decode_with(bytes, CONFIGURATION.with_limit::<0x1_0000>()),
+        0x1001..=0x4_0000 => decode_with(bytes, CONFIGURATION.with_limit::<0x40_0000>()),
+        0x4_0001..=0x100_0000 => decode_with(bytes, CONFIGURATION.with_limit::<0x1000_0000>()),
+        _ => decode_with(bytes, CONFIGURATION.with_limit::<0x10_0000_0000>()),
     }
-    .map_err(io::Error::other)
+    .map_err(|error| match error {
+        DecodeError::OtherString(why) => io::Error::other(why),
+        error => io::Error::other(error),
+    })
+}
+
+fn decode_with<T: DeserializeOwned>(bytes: &[u8], config: impl Config) -> Result<(T, usize), DecodeError> {
+    bincode::serde::seed_decode_from_slice(Bounded::<T>::of(bytes), bytes, config)
 }
 
 #[cfg(test)]

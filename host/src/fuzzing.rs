@@ -423,7 +423,7 @@ mod tests {
             ),
             ("sandpool_sync", "barrier_release"),
             ("sandpool_queue", "task_done"),
-            ("sandpool_shared", "open unlink unmap write"),
+            ("sandpool_shared", "name open unlink unmap write"),
             ("sandpool_task", "begin follow finish claims kill input output"),
         ];
         let may_fail = |import: &sandpool_abi::Import| {

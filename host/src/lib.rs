@@ -34,6 +34,7 @@ pub mod inner;
 mod ipc;
 mod jail;
 mod limits;
+mod nesting;
 mod owner;
 mod pool;
 mod process;
@@ -56,5 +57,5 @@ pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
     PoolEnd, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
 };
-pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap};
+pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::engine::nearest_name;
 use crate::ipc::arena::Geometry;
-use crate::{Error, Result, units};
+use crate::{Error, Limit, Result, units};
 
 /// The configuration file in which everything is as it is without one, and every key is explained. `sandpool config`
 /// prints it.
@@ -35,8 +35,8 @@ const NONE: &str = "none";
 /// ```
 ///
 /// Limits of a process hold for each by itself, however it was started. So that nobody gets more by starting others, those
-/// of time and output have a sibling for all processes of a run together, which ends all of them. What happens at which
-/// limit stands in `host/docs/process-model.md`.
+/// of time, output, memory and files have a sibling for all processes of a run together. What happens at which limit stands in
+/// `host/docs/process-model.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Processes of a run that are alive, or have ended and weren't joined yet, at once.
@@ -50,6 +50,9 @@ pub struct Limits {
     pub queue_items_max: Option<u64>,
     /// Bytes of linear memory of a process.
     pub memory_max: u64,
+    /// Bytes of linear memory of all processes of a run together. A forked process has as much as its parent had, whether
+    /// the kernel has copied it yet or not.
+    pub run_memory_max: Option<u64>,
     /// Bytes of the stack that a process has for its calls. Languages keep a second one in linear memory.
     pub stack_max: u64,
     /// Time on a processor that a process may take.
@@ -71,6 +74,10 @@ pub struct Limits {
     pub run_stdio_max: Option<u64>,
     /// Bytes of the largest file that a process can write.
     pub file_size_max: Option<u64>,
+    /// Bytes that a process may write to files, whichever they are.
+    pub file_bytes_max: Option<u64>,
+    /// Bytes that all processes of a run may write to files together.
+    pub run_file_bytes_max: Option<u64>,
     /// Files and directories that a process has open at once, beside those that it was given.
     pub open_files_max: u32,
 }
@@ -83,6 +90,7 @@ impl Default for Limits {
             arena_size: 1 << 30,
             queue_items_max: None,
             memory_max: 4 << 30,
+            run_memory_max: None,
             stack_max: 1 << 20,
             cpu_time: None,
             wall_time: None,
@@ -92,6 +100,8 @@ impl Default for Limits {
             stdio_max: None,
             run_stdio_max: None,
             file_size_max: None,
+            file_bytes_max: None,
+            run_file_bytes_max: None,
             open_files_max: 256,
         }
     }
@@ -108,6 +118,8 @@ impl Default for Limits {
 pub struct LimitKey {
     /// its name in a file, and that of its flag
     pub name: &'static str,
+    /// its number, which a guest knows it by: [`Limit::code`]
+    pub code: u32,
     /// what its values are: `N`, `SIZE` or `TIME`
     pub value: &'static str,
     /// what it limits, as a phrase
@@ -129,90 +141,126 @@ impl LimitKey {
     pub const ALL: &[Self] = &[
         Self {
             name: "processes-max",
+            code: Limit::Processes(0).code(),
             value: "N",
             help: "How many processes may be alive, or ended and not yet joined, at once",
             field: |limits| Field::Count(&mut limits.processes_max),
         },
         Self {
             name: "objects-max",
+            code: Limit::Objects(0).code(),
             value: "N",
             help: "How many queues, pipes, locks, pieces of shared memory and the like there may be at once",
             field: |limits| Field::Count(&mut limits.objects_max),
         },
         Self {
             name: "arena-size",
+            code: Limit::Arena(0).code(),
             value: "SIZE",
             help: "Room for what is in queues and pipes, and for shared memory; only what is used takes memory",
             field: |limits| Field::Size(&mut limits.arena_size),
         },
         Self {
             name: "queue-items-max",
+            code: Limit::QueueItems(0).code(),
             value: "N",
             help: "How many items each queue may hold, whatever bound the guest gives it",
             field: |limits| Field::MaybeCount(&mut limits.queue_items_max),
         },
         Self {
             name: "memory-max",
+            code: Limit::Memory(0).code(),
             value: "SIZE",
             help: "How much linear memory each process may have",
             field: |limits| Field::Size(&mut limits.memory_max),
         },
         Self {
+            name: "run-memory-max",
+            code: Limit::RunMemory(0).code(),
+            value: "SIZE",
+            help: "How much linear memory all processes together may have",
+            field: |limits| Field::MaybeSize(&mut limits.run_memory_max),
+        },
+        Self {
             name: "stack-max",
+            code: Limit::Stack(0).code(),
             value: "SIZE",
             help: "How much stack each process may have for its calls",
             field: |limits| Field::Size(&mut limits.stack_max),
         },
         Self {
             name: "cpu-time",
+            code: Limit::CpuTime(Duration::ZERO).code(),
             value: "TIME",
             help: "How long each process may be on a processor",
             field: |limits| Field::MaybeTime(&mut limits.cpu_time),
         },
         Self {
             name: "wall-time",
+            code: Limit::WallTime(Duration::ZERO).code(),
             value: "TIME",
             help: "How long each process may take from its start to its end",
             field: |limits| Field::MaybeTime(&mut limits.wall_time),
         },
         Self {
             name: "run-cpu-time",
+            code: Limit::RunCpuTime(Duration::ZERO).code(),
             value: "TIME",
             help: "How long all processes together may be on processors",
             field: |limits| Field::MaybeTime(&mut limits.run_cpu_time),
         },
         Self {
             name: "run-wall-time",
+            code: Limit::RunWallTime(Duration::ZERO).code(),
             value: "TIME",
             help: "How long the run may take",
             field: |limits| Field::MaybeTime(&mut limits.run_wall_time),
         },
         Self {
             name: "fuel",
+            code: Limit::Fuel(0).code(),
             value: "N",
             help: "How much work each process may do, an instruction being one or so: for ends that can be repeated",
             field: |limits| Field::MaybeCount(&mut limits.fuel),
         },
         Self {
             name: "stdio-max",
+            code: Limit::Stdio(0).code(),
             value: "SIZE",
             help: "How much each process may write to stdout and stderr",
             field: |limits| Field::MaybeSize(&mut limits.stdio_max),
         },
         Self {
             name: "run-stdio-max",
+            code: Limit::RunStdio(0).code(),
             value: "SIZE",
             help: "How much all processes together may write to stdout and stderr",
             field: |limits| Field::MaybeSize(&mut limits.run_stdio_max),
         },
         Self {
             name: "file-size-max",
+            code: Limit::FileSize(0).code(),
             value: "SIZE",
             help: "How large a file may be that a process writes",
             field: |limits| Field::MaybeSize(&mut limits.file_size_max),
         },
         Self {
+            name: "file-bytes-max",
+            code: Limit::FileBytes(0).code(),
+            value: "SIZE",
+            help: "How much each process may write to files",
+            field: |limits| Field::MaybeSize(&mut limits.file_bytes_max),
+        },
+        Self {
+            name: "run-file-bytes-max",
+            code: Limit::RunFileBytes(0).code(),
+            value: "SIZE",
+            help: "How much all processes together may write to files",
+            field: |limits| Field::MaybeSize(&mut limits.run_file_bytes_max),
+        },
+        Self {
             name: "open-files-max",
+            code: Limit::OpenFiles(0).code(),
             value: "N",
             help: "How many files and directories each process may have open, beside those that it was given",
             field: |limits| Field::Count(&mut limits.open_files_max),
@@ -407,6 +455,18 @@ impl Limits {
         Some((LimitKey::of(name)?.field)(&mut self.clone()).show())
     }
 
+    /// The one of this code, and where it lies; `None` if it isn't set.
+    pub(crate) fn by_code(&self, code: u32) -> Option<Limit> {
+        let key = LimitKey::ALL.iter().find(|key| key.code == code)?;
+        let figure = match (key.field)(&mut self.clone()) {
+            Field::Count(count) => u64::from(*count),
+            Field::Size(size) => *size,
+            Field::MaybeCount(figure) | Field::MaybeSize(figure) => (*figure)?,
+            Field::MaybeTime(time) => u64::try_from((*time)?.as_micros()).unwrap_or(u64::MAX),
+        };
+        Some(Limit::from_parts(code, figure))
+    }
+
     /// Refuses what can't be had.
     pub(crate) fn check(&self) -> Result<()> {
         for (name, range) in [
@@ -494,6 +554,25 @@ mod tests {
             limits.set(key.name, &key.default()).unwrap();
             assert_eq!(limits, Limits::default());
         }
+    }
+
+    #[test]
+    fn every_key_has_the_code_that_guests_know_it_by() {
+        for key in LimitKey::ALL {
+            let mut limits = Limits::default();
+            limits.set(key.name, other(key)).unwrap();
+            let limit = limits.by_code(key.code).unwrap();
+            assert_eq!((limit.name(), limit.code()), (key.name, key.code));
+            let figure = match key.value {
+                "N" => 7,
+                "SIZE" => 2 << 20,
+                _ => 90_000_000,
+            };
+            assert_eq!(limit.figure(), figure);
+            limits.set(key.name, &key.default()).unwrap();
+            assert_eq!(limits.by_code(key.code).is_none(), key.default() == NONE);
+        }
+        assert_eq!(Limits::default().by_code(0), None);
     }
 
     #[test]

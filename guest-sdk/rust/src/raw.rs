@@ -51,6 +51,7 @@ imports! { sandpool_process from "sandpool_process":
     unsafe fn info(process: u64, info: *mut sandpool_abi::process::Info) -> i32;
     unsafe fn name(process: u64, buffer: *mut u8, capacity: usize) -> i64;
     safe fn cpu_count() -> i32;
+    safe fn limit(code: u32) -> i64;
     unsafe fn stderr(process: u64, buffer: *mut u8, capacity: usize) -> i64;
 }
 
@@ -277,6 +278,11 @@ pub(crate) mod process {
 
     pub(crate) fn cpu_count() -> i32 {
         import::cpu_count()
+    }
+
+    /// The figure of a limit, if it is set. Off wasm there is none: an error can be shown there as well.
+    pub(crate) fn limit(code: u32) -> Option<u64> {
+        if cfg!(target_arch = "wasm32") { value(import::limit(code)).ok() } else { None }
     }
 
     /// The whole length of what is kept.

@@ -153,6 +153,8 @@ pub(crate) struct Report {
     pub(crate) wall: Duration,
     pub(crate) cpu: Duration,
     pub(crate) peak_memory: u64,
+    /// What was refused by which limit: its code and figure, and how often.
+    pub(crate) refused: Vec<(u32, u64, u32)>,
 }
 
 /// The most reports of processes that an end comes with.

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
-use sandpool::{ExitStatus, OnDeadlock, Run, Summary};
+use sandpool::{ExitStatus, OnDeadlock, ProcessReport, Refusal, Run, Summary};
 
 use crate::commands::guest::GuestArgs;
 use crate::interrupt::Interrupt;
@@ -92,6 +92,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         _ => None,
     });
     let summary = result?;
+    for line in summary.reports.iter().filter_map(refusals) {
+        text::note(&line);
+    }
     // A trap was reported by the process that trapped.
     if let ExitStatus::Signaled(_) | ExitStatus::Limited(_) = summary.status {
         text::note(&format!("error: the guest was {}", summary.status));
@@ -107,6 +110,28 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         text::note("hint: above, each says for what; --on-deadlock report leaves them as they are");
     }
     Ok(summary.status.shell_code())
+}
+
+/// What limits have refused a process that then failed: it may be why. A limit that it has ended by is told without this.
+fn refusals(report: &ProcessReport) -> Option<String> {
+    let of = |refusal: &&Refusal| report.status != ExitStatus::Limited(refusal.limit);
+    let refused: Vec<_> = report
+        .refused
+        .iter()
+        .filter(of)
+        .map(|Refusal { limit, times, .. }| match times {
+            1 => format!("{limit} (`{}`)", limit.name()),
+            _ => format!("{limit} (`{}`, {times} times)", limit.name()),
+        })
+        .collect();
+    let failed = !report.status.success() && !refused.is_empty();
+    failed.then(|| {
+        format!(
+            "note: '{}' was refused what is beyond: {}",
+            text::printable(&report.name),
+            refused.join(", ")
+        )
+    })
 }
 
 fn table(summary: &Summary) -> String {
