@@ -135,6 +135,11 @@ fn guest_toolchain() -> Check {
     }
 }
 
+/// The version of the kernel that runs, as far as `/proc` says.
+pub(crate) fn linux_version() -> Option<(u32, u32)> {
+    version(&read("/proc/sys/kernel/osrelease")?)
+}
+
 fn linux(release: Option<&str>) -> Check {
     let (major, minor) = LINUX_MIN;
     let fix = format!("run Linux {major}.{minor} or later");
@@ -258,6 +263,7 @@ fn layer_of_jail(layer: Layer, hold: &Hold) -> Check {
     let fix = match layer {
         Layer::Landlock => "run a newer Linux, with landlock among its security modules (lsm=landlock,…)",
         Layer::Seccomp => "run a kernel with seccomp, and allow it in the container's policy",
+        Layer::ProcessLimit => "run Linux 6.14 or later, where /proc/sys can be written to; or run it as somebody who isn't root",
         _ => {
             "let users make user namespaces: user.max_user_namespaces, kernel.unprivileged_userns_clone, \
              kernel.apparmor_restrict_unprivileged_userns; or allow it in the container's policy"

@@ -31,12 +31,14 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::libc;
-use sandpool::{DirGrant, Error, ExitStatus, Hold, Layer, Limits, Module, Run, RunBuilder, Summary};
+use sandpool::{
+    DirGrant, Error, ExitStatus, Hold, Layer, Limits, Module, Pool, PoolEnd, Run, RunBuilder, Summary,
+};
 use tempfile::TempDir;
 
 use Layer::{
     Capabilities, Descriptors, IpcNamespace, Landlock, MountNamespace, NetworkNamespace, PidNamespace,
-    Rlimits, Seccomp, UserNamespace,
+    ProcessLimit, Rlimits, Seccomp, UserNamespace,
 };
 use attempts::Targets;
 
@@ -90,6 +92,7 @@ const ATTEMPTS: &[Attempt] = attempts! {
     fork_a_process_of_its_own: Seccomp;
     start_a_thread: Seccomp;
     fork_into_namespaces: Seccomp;
+    fork_without_end: ProcessLimit;
 };
 
 /// System calls that no guest makes, each of which is a way to reach a part of the kernel.
@@ -273,6 +276,10 @@ impl World {
         let mut builder = Run::builder(&self.module);
         pass(&mut builder, name, &self.targets);
         builder.limits(limits);
+        if name == "fork_without_end" {
+            // The supervisor would count its children, and end the run.
+            builder.without_census();
+        }
         let first = match name {
             "fill_the_disk" => ("writable", false),
             _ => ("readable", true),
@@ -299,6 +306,7 @@ impl World {
             Err(Error::SupervisorLost(_)) => Verdict::Escaped,
             Ok(Summary { status: ExitStatus::Exited(REFUSED), .. }) => Verdict::Refused,
             Ok(Summary { status: ExitStatus::Forbidden, .. }) => Verdict::Killed,
+            Ok(Summary { status: ExitStatus::Strays(_), .. }) => Verdict::Strays,
             Ok(summary) => Verdict::Else(summary.status.to_string()),
             Err(error) => Verdict::Else(format!("error: {error}")),
         };
@@ -320,10 +328,13 @@ impl World {
 
 /// Tells the guest what to do.
 fn pass(builder: &mut RunBuilder<'_>, name: &str, targets: &Targets) {
-    builder.arg(name);
-    for target in targets.to_args() {
-        builder.arg(target);
+    for arg in arguments(name, targets) {
+        builder.arg(arg);
     }
+}
+
+fn arguments(name: &str, targets: &Targets) -> impl Iterator<Item = String> {
+    [name.to_owned()].into_iter().chain(targets.to_args())
 }
 
 /// A guest of this supervisor, and where its arena lies.
@@ -355,6 +366,7 @@ enum Verdict {
     Escaped,
     Refused,
     Killed,
+    Strays,
     Else(String),
 }
 
@@ -366,13 +378,22 @@ impl Verdict {
 
 /// Limits that attempts are held to: more than the idle guest needs.
 fn limits() -> Limits {
-    Limits { memory_max: 16 << 20, arena_size: 16 << 20, file_size_max: Some(1 << 20), ..Limits::default() }
+    Limits {
+        processes_max: 16,
+        memory_max: 16 << 20,
+        arena_size: 16 << 20,
+        file_size_max: Some(1 << 20),
+        ..Limits::default()
+    }
 }
 
 /// What holds a layer up that is alone.
 fn alone(layer: Layer) -> Vec<Layer> {
     match layer {
         Landlock | Seccomp => vec![Layer::NoNewPrivs, layer],
+        // It has a limit for each of the two, of which root has the second one only.
+        ProcessLimit if nix::unistd::geteuid().is_root() => vec![PidNamespace, layer],
+        ProcessLimit => vec![UserNamespace, layer],
         // Who isn't root has the others only in a namespace of users.
         PidNamespace | MountNamespace | NetworkNamespace | IpcNamespace
             if !nix::unistd::geteuid().is_root() =>
@@ -459,6 +480,7 @@ fn main() -> ExitCode {
         ("compute_for_ever", compute_for_ever),
         ("write_all_over_the_arena", write_all_over_the_arena),
         ("fork_past_the_table", fork_past_the_table),
+        ("fork_from_a_pool", fork_from_a_pool),
     ] {
         if is_wanted(name) {
             test(&mut world, &mut findings);
@@ -511,8 +533,21 @@ fn write_all_over_the_arena(world: &mut World, findings: &mut Findings) {
 fn fork_past_the_table(world: &mut World, findings: &mut Findings) {
     let start = Instant::now();
     let verdict = world.attempt("fork_past_the_table", None, limits()).unwrap();
-    let is_ended = start.elapsed() < Duration::from_secs(20) && verdict != Verdict::Escaped;
+    let is_ended = start.elapsed() < Duration::from_secs(20) && verdict == Verdict::Strays;
     findings
         .see(is_ended, format!("processes that are in no table: {verdict:?} after {:?}", start.elapsed()));
     println!("{:42} {:>10}  the supervisor: {verdict:?}", "fork_past_the_table", "");
+}
+
+/// The same of a worker: it is the pool that ends.
+fn fork_from_a_pool(world: &mut World, findings: &mut Findings) {
+    let mut builder = Pool::builder(&world.module);
+    builder.workers(1).limits(limits());
+    for arg in arguments("fork_past_the_table", &world.targets) {
+        builder.native(arg);
+    }
+    let ended = builder.build().map(drop);
+    let is_ended = matches!(ended, Err(Error::Pool(PoolEnd::Strays(1..))));
+    findings.see(is_ended, format!("a pool with processes that are in no table: {ended:?}"));
+    println!("{:42} {:>10}  the supervisor", "fork_from_a_pool", "");
 }

@@ -57,7 +57,7 @@ const OWN: [&str; 6] = ["rlimits", "capabilities", "no-new-privs", "descriptors"
 fn a_run_says_how_fully_each_layer_holds() {
     let ended = finish(run(guest("hello")).arg("--jail-report")).expect_code(0);
     let report = report(&ended.stderr);
-    assert_eq!(report.len(), 11, "{ended}");
+    assert_eq!(report.len(), 12, "{ended}");
     for layer in OWN {
         assert_eq!(report[layer], "full", "{ended}");
     }

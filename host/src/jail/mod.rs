@@ -7,6 +7,7 @@
 mod capabilities;
 mod landlock;
 pub(crate) mod namespaces;
+mod processes;
 pub(crate) mod rlimits;
 pub(crate) mod seccomp;
 
@@ -15,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
 
+use nix::libc;
 use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,8 @@ pub enum Layer {
     NetworkNamespace,
     /// A namespace of the run's own for System V and POSIX message queues, semaphores and shared memory.
     IpcNamespace,
+    /// No more processes than the run may have, and a few: `kernel.pid_max` of its PID namespace, `RLIMIT_NPROC`.
+    ProcessLimit,
     /// Files outside of the granted directories can't be opened: Landlock.
     Landlock,
     /// System calls that guests need, and no other: seccomp.
@@ -61,12 +65,13 @@ pub enum Layer {
 
 impl Layer {
     /// All layers, outermost first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UserNamespace,
         Self::PidNamespace,
         Self::MountNamespace,
         Self::NetworkNamespace,
         Self::IpcNamespace,
+        Self::ProcessLimit,
         Self::Rlimits,
         Self::Capabilities,
         Self::NoNewPrivs,
@@ -86,6 +91,7 @@ impl Layer {
             Self::MountNamespace => "mount-namespace",
             Self::NetworkNamespace => "network-namespace",
             Self::IpcNamespace => "ipc-namespace",
+            Self::ProcessLimit => "process-limit",
             Self::Landlock => "landlock",
             Self::Seccomp => "seccomp",
             Self::Rlimits => "rlimits",
@@ -210,6 +216,8 @@ pub(crate) struct Settings {
     pub(crate) require: Vec<Layer>,
     /// Rules of the policy for system calls that are left out, by name: for the test that each is needed.
     pub(crate) without_calls: Vec<String>,
+    /// The supervisor doesn't count its children: for the test that the kernel does.
+    pub(crate) without_census: bool,
 }
 
 impl Settings {
@@ -350,5 +358,15 @@ impl Prepared {
             seccomp::enter(program).map_err(failed(Layer::Seccomp))?;
         }
         Ok(())
+    }
+}
+
+/// Why the kernel doesn't give what was asked of it.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "the system doesn't permit it".to_owned(),
+        Some(libc::ENOSPC | libc::EUSERS) => "no more of them are allowed (/proc/sys/user)".to_owned(),
+        Some(libc::EINVAL) => "the kernel has none".to_owned(),
+        _ => error.to_string(),
     }
 }

@@ -42,7 +42,8 @@ use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
-use super::{Hold, Layer};
+use super::processes::{self, Own};
+use super::{Hold, Layer, reason};
 use crate::supervisor::control::Dir;
 use crate::sys::clone::Fork;
 use crate::sys::namespace::{self, Mount};
@@ -58,9 +59,12 @@ pub(crate) enum Entered {
 /// Enters all namespaces that can be had, but those that aren't wanted. The paths of granted directories are then those
 /// that they have inside.
 ///
+/// There, the kernel has no more than so many processes, and a few, if that is to be had.
+///
 /// If another process is the supervisor from then on, its number is passed to `moved` before it does anything.
 pub(crate) fn enter(
     dirs: &mut [Dir],
+    processes: u64,
     is_wanted: impl Fn(Layer) -> bool,
     moved: impl FnOnce(u32) -> io::Result<()>,
 ) -> io::Result<Entered> {
@@ -73,6 +77,17 @@ pub(crate) fn enter(
         .into_iter()
         .map(|(layer, flag)| (layer, if wanted.contains(flag) { forked.hold(flag) } else { Hold::Off }))
         .collect();
+
+    // Before what says so goes out of reach.
+    let limited = match is_wanted(Layer::ProcessLimit) {
+        true => {
+            let has = |flag| forked.namespaces.contains(flag);
+            let own = Own { user: has(CloneFlags::CLONE_NEWUSER), pid: has(CloneFlags::CLONE_NEWPID) };
+            processes::enter(processes, own)
+        }
+        false => Hold::Off,
+    };
+    layers.push((Layer::ProcessLimit, limited));
 
     let mut enter = |layer, enter: &mut dyn FnMut() -> io::Result<()>| {
         let hold = match is_wanted(layer) {
@@ -201,14 +216,4 @@ fn enter_mount(dirs: &mut [Dir]) -> io::Result<()> {
     namespace::unmount_here()?;
     nix::unistd::chdir("/")?;
     Ok(())
-}
-
-/// Why there is no namespace.
-fn reason(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "the system doesn't permit it".to_owned(),
-        Some(libc::ENOSPC | libc::EUSERS) => "no more of them are allowed (/proc/sys/user)".to_owned(),
-        Some(libc::EINVAL) => "the kernel has none".to_owned(),
-        _ => error.to_string(),
-    }
 }

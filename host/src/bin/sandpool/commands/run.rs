@@ -102,6 +102,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
             "hint: WebAssembly makes none: please report it, with what the kernel's log says (dmesg, type=1326)",
         );
     }
+    if let ExitStatus::Strays(_) = summary.status {
+        text::note(&format!("error: the run was {}", summary.status));
+        text::note("hint: WebAssembly starts none but the run's own: please report it");
+    }
     if summary.status == ExitStatus::Deadlocked {
         text::note("error: deadlock: every process of the run waits, and nobody is left to end it");
         text::note("hint: above, each says for what; --on-deadlock report leaves them as they are");
