@@ -389,7 +389,7 @@ pub mod process {
     /// assert_eq!(ExitStatus::Exited(3).to_string(), "exited: 3");
     /// assert_eq!(ExitStatus::Signaled(15).to_string(), "killed: SIGTERM");
     /// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trapped: unreachable executed");
-        /// assert_eq!(ExitStatus::Limited(Limit::Memory(64 << 10)).to_string(), "limited: memory 64 KiB");
+    /// assert_eq!(ExitStatus::Limited(Limit::Memory(64 << 10)).to_string(), "limited: memory 64 KiB");
     /// assert_eq!(ExitStatus::Strays(2).to_string(), "ended: 2 processes that the run doesn't know of");
     /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! The namespaces of a run: entered by its supervisor, before anything of the run exists, and inherited by all guests.
+//! The namespaces of a run: entered by its supervisor, before anything of the run exists, and inherited by all guests. A
+//! compiler enters the same, without any directory.
 //!
 //! # Which process is the supervisor
 //!
@@ -50,8 +51,8 @@ use crate::sys::namespace::{self, Mount};
 
 /// What the process is that comes back from [`enter`].
 pub(crate) enum Entered {
-    /// The supervisor, with these layers.
-    Supervisor(Vec<(Layer, Hold)>),
+    /// The one that is in these layers: the supervisor, or the compiler.
+    Inside(Vec<(Layer, Hold)>),
     /// One that has nothing more to do.
     Predecessor,
 }
@@ -61,7 +62,7 @@ pub(crate) enum Entered {
 ///
 /// There, the kernel has no more than so many processes, and a few, if that is to be had.
 ///
-/// If another process is the supervisor from then on, its number is passed to `moved` before it does anything.
+/// If it is another process that goes on, its number is passed to `moved` before it does anything.
 pub(crate) fn enter(
     dirs: &mut [Dir],
     processes: u64,
@@ -99,7 +100,7 @@ pub(crate) fn enter(
     enter(Layer::MountNamespace, &mut || enter_mount(dirs));
     enter(Layer::NetworkNamespace, &mut || Ok(unshare(CloneFlags::CLONE_NEWNET)?));
     enter(Layer::IpcNamespace, &mut || Ok(unshare(CloneFlags::CLONE_NEWIPC)?));
-    Ok(Entered::Supervisor(layers))
+    Ok(Entered::Inside(layers))
 }
 
 /// How the attempts went to be born into namespaces.

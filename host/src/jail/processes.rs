@@ -62,9 +62,9 @@ pub(super) fn enter(most: u64, own: Own) -> Hold {
         },
     };
     match (numbers, of_the_user) {
-        (Err(numbers), Err(of_the_user)) => {
-            Hold::Absent(format!("no limit of process numbers: {numbers}; nor of the user's processes: {of_the_user}"))
-        }
+        (Err(numbers), Err(of_the_user)) => Hold::Absent(format!(
+            "no limit of process numbers: {numbers}; nor of the user's processes: {of_the_user}"
+        )),
         _ => Hold::Full,
     }
 }

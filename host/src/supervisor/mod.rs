@@ -96,7 +96,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
     let entered = namespaces::enter(&mut config.dirs, processes, |layer| config.jail.has(layer), moved)
         .context("cannot enter the namespaces")?;
-    let Entered::Supervisor(layers) = entered else { return Ok(()) };
+    let Entered::Inside(layers) = entered else { return Ok(()) };
     match prepare(start, layers, proc) {
         Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
         Ok(Prepared::Run(mut run)) => {

@@ -65,7 +65,7 @@ pub(crate) fn exit_codes() -> String {
         let _ = writeln!(help, "  {:<6} {}", code.code(), code.meaning());
     }
     help.push_str(
-        "  other  the guest's own: its exit code, 128 + the signal that killed it, 134 after a trap, or 159 after a system\n         call that the jail forbids, or with processes that the run does not know of",
+        "  other  the guest's own: its exit code, 128 + the signal that killed it, or 134 after a trap",
     );
     help
 }
