@@ -6,7 +6,7 @@
 //! this kernel or this user can't have is named and left out.
 //!
 //! It has a `main` of its own, because the supervisor is this program, started once more. Arguments are parts of names of
-//! attempts to make.
+//! attempts to make. If it is root who runs it, it is run as an ordinary user as well.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,9 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::chown;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -481,6 +483,7 @@ fn main() -> ExitCode {
         ("write_all_over_the_arena", write_all_over_the_arena),
         ("fork_past_the_table", fork_past_the_table),
         ("fork_from_a_pool", fork_from_a_pool),
+        ("take_over_the_compiler", take_over_the_compiler),
     ] {
         if is_wanted(name) {
             test(&mut world, &mut findings);
@@ -489,8 +492,30 @@ fn main() -> ExitCode {
     for left_out in &findings.left_out {
         println!("left out: {left_out}");
     }
+    if nix::unistd::geteuid().is_root() {
+        println!("\nas an ordinary user");
+        findings.see(holds_an_ordinary_user(&wanted), "an ordinary user".to_owned());
+    }
     println!("escape result: {}", if findings.wrong.is_empty() { "ok" } else { "FAILED" });
     ExitCode::from(u8::from(!findings.wrong.is_empty()))
+}
+
+/// Whether this program finds the same when user and group of nobody run it: a copy, where they can read it.
+fn holds_an_ordinary_user(arguments: &[String]) -> bool {
+    const NOBODY: u32 = 65534;
+    let home = tempfile::tempdir().unwrap();
+    let program = home.path().join("escape");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    for path in [home.path(), &program] {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(home.path()).env("HOME", home.path());
+    for name in ["SANDPOOL_CACHE_DIR", "XDG_CACHE_HOME", "TMPDIR"] {
+        command.env_remove(name);
+    }
+    // Other groups go with it.
+    command.uid(NOBODY).gid(NOBODY).status().unwrap().success()
 }
 
 /// The supervisor closes what this program has left open, whatever layers there are.
@@ -550,4 +575,46 @@ fn fork_from_a_pool(world: &mut World, findings: &mut Findings) {
     let is_ended = matches!(ended, Err(Error::Pool(PoolEnd::Strays(1..))));
     findings.see(is_ended, format!("a pool with processes that are in no table: {ended:?}"));
     println!("{:42} {:>10}  the supervisor", "fork_from_a_pool", "");
+}
+
+/// All the same in a compiler.
+fn take_over_the_compiler(world: &mut World, findings: &mut Findings) {
+    let attempts = ATTEMPTS.iter().map(|attempt| attempt.name.to_owned());
+    let calls = CALLS.iter().map(|(name, _)| format!("call {name}"));
+    for name in attempts.chain(calls) {
+        let verdict = compile(&name, &world.targets, &[]);
+        let holds = if name.starts_with("call") { verdict == Verdict::Killed } else { verdict.holds() };
+        findings.see(holds, format!("{name} in a compiler: {verdict:?}"));
+    }
+    for name in ["read_a_file", "write_a_file", "connect_by_tcp", "kill_a_process", "call ptrace"] {
+        let verdict = compile(name, &world.targets, &Layer::ALL);
+        findings
+            .see(verdict == Verdict::Escaped, format!("{name} in a compiler without a jail: {verdict:?}"));
+    }
+    println!("{:42} {:>10}  the compiler's jail", "take_over_the_compiler", "");
+}
+
+/// What comes of native code in the place of a compiler, without these layers.
+fn compile(name: &str, targets: &Targets, without: &[Layer]) -> Verdict {
+    let module: Vec<_> = arguments(name, targets).collect();
+    let mut builder = Module::builder();
+    builder.compile_memory_max(64 << 20);
+    for layer in without {
+        builder.without_layer(*layer);
+    }
+    match builder.load("native", module.join("\n").as_bytes()) {
+        Err(Error::Compile { problem, .. }) if problem == format!("the compiler ended with {ESCAPED}") => {
+            Verdict::Escaped
+        }
+        Err(Error::Compile { problem, .. }) if problem == format!("the compiler ended with {REFUSED}") => {
+            Verdict::Refused
+        }
+        Err(Error::Compile { problem, .. })
+            if problem == format!("the compiler was killed by signal {}", libc::SIGSYS) =>
+        {
+            Verdict::Killed
+        }
+        Err(error) => Verdict::Else(error.to_string()),
+        Ok(_) => Verdict::Else("it was compiled".to_owned()),
+    }
 }
