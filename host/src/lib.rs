@@ -48,8 +48,8 @@ pub use engine::{
     CompileLimit, ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
 pub use error::{Error, ExitCode, Result};
-pub use jail::{Hold, JailReport, Layer};
-pub use limits::{DEFAULT_CONFIG, LimitKey, Limits};
+pub use jail::{Hold, JailReport, Jailed, Layer};
+pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits};
 #[doc(hidden)]
 pub use owner::{Native, init_with_native};
 pub use owner::{init, set_executable};

@@ -198,6 +198,13 @@ impl RunBuilder<'_> {
         self
     }
 
+    /// Has the supervisor not count its children: for the test that the kernel bounds them as well.
+    #[doc(hidden)]
+    pub fn without_census(&mut self) -> &mut Self {
+        self.config.jail.without_census = true;
+        self
+    }
+
     /// Starts the run. The guest has this process's standard streams.
     ///
     /// # Errors

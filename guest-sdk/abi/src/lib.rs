@@ -190,6 +190,9 @@ pub mod process {
     /// [`Status::kind`]: it made a system call that its jail forbids, and was killed. Only native code can: WebAssembly
     /// makes none.
     pub const FORBIDDEN: u32 = 6;
+    /// [`Status::kind`]: its run was ended because there were processes that it doesn't know of: so many stand in
+    /// [`Status::figure`]. Only the host sees this one.
+    pub const STRAYS: u32 = 7;
 
     /// Which trap: [`Status::detail`] of [`TRAPPED`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -542,6 +545,7 @@ pub mod process {
     /// assert_eq!(ExitStatus::Signaled(15).to_string(), "killed: SIGTERM");
     /// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trapped: unreachable executed");
     /// assert_eq!(ExitStatus::Limited(Limit::Memory(64 << 10)).to_string(), "limited: memory 64 KiB");
+    /// assert_eq!(ExitStatus::Strays(2).to_string(), "ended: 2 processes that the run doesn't know of");
     /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[non_exhaustive]
@@ -559,6 +563,9 @@ pub mod process {
         /// It made a system call that its jail forbids, and was killed with SIGSYS. WebAssembly makes none: this is a bug of
         /// the host, or somebody's use of one.
         Forbidden,
+        /// Its run was ended, because so many processes were found that it doesn't know of. WebAssembly starts none: this is a
+        /// bug of the host, or somebody's use of one. Only the host sees this one.
+        Strays(u64),
     }
 
     impl ExitStatus {
@@ -572,6 +579,7 @@ pub mod process {
                 LIMITED => Self::Limited(Limit::from_parts(detail, figure)),
                 DEADLOCKED => Self::Deadlocked,
                 FORBIDDEN => Self::Forbidden,
+                STRAYS => Self::Strays(figure),
                 _ => return None,
             })
         }
@@ -583,7 +591,7 @@ pub mod process {
         }
 
         /// What a shell calls it, and `sandpool run` ends with: the exit code; 128 and the signal; 134 after a trap or
-        /// at a limit; 124 after a deadlock; 159, as for SIGSYS, after a forbidden system call.
+        /// at a limit; 124 after a deadlock; 159, as for SIGSYS, after a forbidden system call, or with strays.
         ///
         /// ```
         /// assert_eq!(sandpool_abi::process::ExitStatus::Signaled(9).shell_code(), 137);
@@ -595,7 +603,7 @@ pub mod process {
                 Self::Signaled(signal) => 128 | (signal & 0x7f) as u8,
                 Self::Trapped(_) | Self::Limited(_) => 134,
                 Self::Deadlocked => 124,
-                Self::Forbidden => 159,
+                Self::Forbidden | Self::Strays(_) => 159,
             }
         }
     }
@@ -609,6 +617,8 @@ pub mod process {
                 Self::Limited(limit) => write!(f, "limited: {limit}"),
                 Self::Deadlocked => f.write_str("ended: deadlock"),
                 Self::Forbidden => f.write_str("killed: forbidden system call"),
+                Self::Strays(1) => f.write_str("ended: a process that the run doesn't know of"),
+                Self::Strays(count) => write!(f, "ended: {count} processes that the run doesn't know of"),
             }
         }
     }

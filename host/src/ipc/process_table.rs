@@ -290,6 +290,10 @@ impl Outcome {
         Self { kind: process::LIMITED, detail: limit.code(), figure: limit.figure() }
     }
 
+    pub(crate) fn strays(count: u64) -> Self {
+        Self { kind: process::STRAYS, detail: 0, figure: count }
+    }
+
     /// As a type; `None` if it is no kind.
     pub(crate) fn status(self) -> Option<ExitStatus> {
         ExitStatus::from_parts(self.kind, self.detail, self.figure)
@@ -314,7 +318,7 @@ impl Outcome {
         match self.kind {
             process::EXITED => (self.detail & 0xff) as i32,
             process::SIGNALED => -((self.detail & 0x7f) as i32),
-            process::FORBIDDEN => -nix::libc::SIGSYS,
+            process::FORBIDDEN | process::STRAYS => -nix::libc::SIGSYS,
             _ => -6,
         }
     }

@@ -632,6 +632,9 @@ impl Core {
         {
             return self.end(PoolEnd::Limited(limit));
         }
+        if let ExitStatus::Strays(count) = status {
+            return self.end(PoolEnd::Strays(count));
+        }
         let is_killed = matches!(status, ExitStatus::Signaled(_));
         if !worker.is_ready && is_killed && self.killed_unready < UNREADY_MAX {
             self.killed_unready += 1;

@@ -95,6 +95,9 @@ pub enum PoolEnd {
     /// All its processes together were at a [limit](crate::Limits) of the run.
     #[error("limited: {0}")]
     Limited(Limit),
+    /// There were so many processes that the run doesn't know of, as [`ExitStatus::Strays`].
+    #[error("{}", ExitStatus::Strays(*.0))]
+    Strays(u64),
     /// The supervisor has ended, and all workers with it: why.
     #[error("the supervisor is gone: {0}")]
     SupervisorLost(String),
@@ -128,7 +131,7 @@ impl Failure {
             Self::Ended(ExitStatus::Exited(_)) => "exit",
             Self::Ended(ExitStatus::Signaled(_)) => "signal",
             Self::Ended(ExitStatus::Trapped(_)) => "trap",
-            Self::Ended(ExitStatus::Forbidden) => "policy",
+            Self::Ended(ExitStatus::Forbidden | ExitStatus::Strays(_)) => "policy",
             Self::Ended(_) => "limit",
             Self::TimedOut(_) => "timeout",
             Self::InputTooLarge(_) => "input-too-large",

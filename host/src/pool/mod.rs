@@ -243,6 +243,13 @@ impl PoolBuilder<'_> {
         self
     }
 
+    /// Tells native code that runs in the place of tasks what to do: for tests of the jail.
+    #[doc(hidden)]
+    pub fn native(&mut self, arg: impl Into<String>) -> &mut Self {
+        self.config.args.push(arg.into());
+        self
+    }
+
     /// Starts the pool, and waits until a worker is ready.
     ///
     /// # Errors
@@ -322,6 +329,7 @@ impl PoolBuilder<'_> {
                     supervisor.ended();
                     match ended.main.status() {
                         Some(ExitStatus::Limited(limit)) => PoolEnd::Limited(limit),
+                        Some(ExitStatus::Strays(count)) => PoolEnd::Strays(count),
                         Some(status) => PoolEnd::SupervisorLost(format!("it has ended the run: {status}")),
                         None => PoolEnd::SupervisorLost("it has ended the run".to_owned()),
                     }

@@ -119,8 +119,11 @@ impl Children {
     }
 
     /// Ends the run if there are more processes than the table tells of. Guests make none but those: somebody has broken
-    /// out of WebAssembly, and starts what no limit of the run counts.
+    /// out of WebAssembly.
     pub(crate) fn count(&mut self, proc: &Proc) {
+        if self.image.config.jail.without_census {
+            return;
+        }
         let Some(found) = proc.children() else { return };
         let arena = &*self.image.arena;
         // Each is in the table before it exists, and until it is reaped, which nobody does meanwhile.
@@ -130,8 +133,9 @@ impl Children {
                     .is_ok_and(|state| matches!(state.state, State::Reserved | State::Spawning))
         });
         let fork_server = usize::from(matches!(self.fork_server, Spawner::Server(_)));
-        if found > known.count() + fork_server {
-            self.end_by(Outcome::new(FORBIDDEN, 0));
+        let strays = found.saturating_sub(known.count() + fork_server);
+        if strays > 0 {
+            self.end_by(Outcome::strays(strays as u64));
         }
     }
 
@@ -323,7 +327,8 @@ impl Children {
                     self.bury(index, reaped, false);
                 }
                 // See `count`.
-                None => self.end_by(Outcome::new(FORBIDDEN, 0)),
+                None if self.image.config.jail.without_census => {}
+                None => self.end_by(Outcome::strays(1)),
             }
         }
         let outcome = self.main_outcome?;

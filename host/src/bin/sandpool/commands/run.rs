@@ -58,7 +58,8 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
     let limits = args.guest.limits()?;
-    let module = commands::load(&commands::module_path(&args.module, args.bin.as_deref())?, &limits)?;
+    let loader = args.guest.loader(&limits)?;
+    let module = commands::load(&commands::module_path(&args.module, args.bin.as_deref())?, &loader)?;
     let mut builder = Run::builder(&module);
     builder.arg(module.name());
     for arg in args.args {
@@ -78,7 +79,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         builder.without_layer(*layer);
     }
     let run = builder.start()?;
-    guest.report(run.jail());
+    guest.report(module.jail(), run.jail());
     let stopper = run.stopper();
     interrupt
         .calls(move |signal, is_first| stopper.stop(if is_first { signal } else { Signal::SIGKILL } as i32));
@@ -104,6 +105,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         text::note(
             "hint: WebAssembly makes none: please report it, with what the kernel's log says (dmesg, type=1326)",
         );
+    }
+    if let ExitStatus::Strays(_) = summary.status {
+        text::note(&format!("error: the run was {}", summary.status));
+        text::note("hint: WebAssembly starts none but the run's own: please report it");
     }
     if summary.status == ExitStatus::Deadlocked {
         text::note("error: deadlock: every process of the run waits, and nobody is left to end it");
