@@ -350,9 +350,7 @@ fn an_output_that_is_made_to_harm_is_an_error_of_its_task() {
     let pool = pool(&module).build().unwrap();
     // It gives what it is told to.
     let deep = Raw(vec![1; 200_000]);
-    let mut endless = vec![253];
-    endless.extend(u64::MAX.to_le_bytes());
-    let endless = Raw(endless);
+    let endless = Raw(u64::MAX.to_le_bytes().to_vec());
     let refusals = [
         pool.apply::<_, Tree>("echo", &deep).unwrap_err(),
         pool.imap::<_, Tree>("echo", [&deep]).next().unwrap().unwrap_err(),
