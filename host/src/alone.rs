@@ -13,7 +13,7 @@ use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, ProcessHandle};
 use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
-use crate::process::{Guest, MemoryLimit, Process, wasi};
+use crate::process::{Growth, Guest, Process, wasi};
 use crate::supervisor::control::{OnDeadlock, Role, RunConfig};
 
 /// A slot in an arena of its own.
@@ -60,6 +60,8 @@ impl Alone {
             supervisor_pid: 0,
             doorbell: Arc::new(OwnedFd::from(doorbell)),
             stdio: stdio.clone(),
+            limits: config.limits.clone(),
+            file_bytes: 0,
             holds: HashMap::new(),
             held: None,
             entry: None,
@@ -69,8 +71,7 @@ impl Alone {
         Guest {
             wasi: wasi::context(&config, &stdio).expect("a context"),
             memory: None,
-            memory_limit: MemoryLimit::new(u64::MAX),
-            limits: config.limits,
+            growth: Growth::default(),
             mappings: Mappings::default(),
             process,
         }

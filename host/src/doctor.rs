@@ -21,9 +21,10 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::cache_dirs::CacheDirs;
+use crate::engine::compiler;
 use crate::owner::Supervisor;
 use crate::toolchain::Toolchain;
-use crate::{ExitCode, Hold, Layer};
+use crate::{ExitCode, Hold, JailReport, Jailed, Layer, Result};
 
 /// The first Linux that has all that Sandpool uses: pidfd, futexes, sealed memory, Landlock.
 const LINUX_MIN: (u32, u32) = (5, 13);
@@ -99,13 +100,20 @@ pub fn checks() -> Vec<Check> {
         limit("open files", Resource::RLIMIT_NOFILE, FILES_MIN, "ulimit -n"),
         cache(),
     ];
-    match Supervisor::survey() {
-        Ok(jail) => checks.extend(jail.layers().map(|(layer, hold)| layer_of_jail(layer, hold))),
-        Err(error) => checks.push(Check::warn(
-            "jail",
-            format!("not known: {error}"),
-            error.hint().unwrap_or_else(|| "see what ends the supervisor".to_owned()),
-        )),
+    for (name, what, survey) in [
+        ("jail", "the supervisor", Supervisor::survey as fn() -> Result<JailReport>),
+        ("compiler/jail", "the compiler", compiler::owner::survey),
+    ] {
+        match survey() {
+            Ok(jail) => {
+                checks.extend(jail.layers().map(|(layer, hold)| layer_of_jail(jail.of(), layer, hold)));
+            }
+            Err(error) => checks.push(Check::warn(
+                name,
+                format!("not known: {error}"),
+                error.hint().unwrap_or_else(|| format!("see what ends {what}")),
+            )),
+        }
     }
     checks
 }
@@ -133,6 +141,11 @@ fn guest_toolchain() -> Check {
             ..Check::missing("guest toolchain", error.to_string(), error.hint().unwrap_or_default())
         },
     }
+}
+
+/// The version of the kernel that runs, as far as `/proc` says.
+pub(crate) fn linux_version() -> Option<(u32, u32)> {
+    version(&read("/proc/sys/kernel/osrelease")?)
 }
 
 fn linux(release: Option<&str>) -> Check {
@@ -254,18 +267,21 @@ fn cache_at(path: &Path) -> Check {
 }
 
 /// Runs start without a layer too, unless it is required.
-fn layer_of_jail(layer: Layer, hold: &Hold) -> Check {
+fn layer_of_jail(jailed: Jailed, layer: Layer, hold: &Hold) -> Check {
     let fix = match layer {
         Layer::Landlock => "run a newer Linux, with landlock among its security modules (lsm=landlock,…)",
         Layer::Seccomp => "run a kernel with seccomp, and allow it in the container's policy",
+        Layer::ProcessLimit => {
+            "run Linux 6.14 or later, where /proc/sys can be written to; or run it as somebody who isn't root"
+        }
         _ => {
             "let users make user namespaces: user.max_user_namespaces, kernel.unprivileged_userns_clone, \
              kernel.apparmor_restrict_unprivileged_userns; or allow it in the container's policy"
         }
     };
     match hold {
-        Hold::Full => Check::ok(layer.name(), "holds"),
-        _ => Check::warn(layer.name(), hold.to_string(), fix),
+        Hold::Full => Check::ok(layer.name_of(jailed), "holds"),
+        _ => Check::warn(layer.name_of(jailed), hold.to_string(), fix),
     }
 }
 
@@ -317,9 +333,9 @@ mod tests {
     #[test]
     fn a_layer_that_does_not_hold_is_a_warning_with_a_fix() {
         let absent = Hold::Absent("EPERM".to_owned());
-        let check = layer_of_jail(Layer::PidNamespace, &absent);
+        let check = layer_of_jail(Jailed::Run, Layer::PidNamespace, &absent);
         assert_eq!((check.name, check.state), ("pid-namespace", State::Warn));
         assert!(check.detail.contains("EPERM") && check.fix.unwrap().contains("user namespaces"));
-        assert_eq!(layer_of_jail(Layer::Seccomp, &Hold::Full).state, State::Ok);
+        assert_eq!(layer_of_jail(Jailed::Compiler, Layer::Seccomp, &Hold::Full).state, State::Ok);
     }
 }

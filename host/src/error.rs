@@ -179,7 +179,9 @@ impl Error {
     /// The jail lacks some of what is required.
     pub(crate) fn jail(report: &crate::JailReport, required: &[crate::Layer]) -> Self {
         let lacks = report.lacks(required);
-        let lacks = lacks.into_iter().map(|layer| format!("{layer} is {}", report.hold(layer)));
+        let lacks = lacks
+            .into_iter()
+            .map(|layer| format!("{} is {}", layer.name_of(report.of()), report.hold(layer)));
         Self::Jail { lacks: lacks.collect::<Vec<_>>().join("; ") }
     }
 
@@ -215,8 +217,8 @@ impl Error {
                 Some("rebuild the guest with this version's SDK".to_owned())
             }
             Self::AbiVersion { .. } => Some("the guest's SDK is newer: update Sandpool".to_owned()),
-            Self::CompileLimit { .. } => {
-                Some("a module that you trust can have more: Module::builder() has the limits".to_owned())
+            Self::CompileLimit { limit, .. } => {
+                Some(format!("a module that you trust can have more: {} is the limit", limit.key()))
             }
             Self::Cache { .. } => {
                 Some("it must be yours alone (mode 0700); SANDPOOL_CACHE_DIR names another place".to_owned())
@@ -254,6 +256,7 @@ impl Error {
             Self::SupervisorLost(_) | Self::Pool(crate::PoolEnd::SupervisorLost(_)) => {
                 ExitCode::SupervisorLost
             }
+            Self::Pool(crate::PoolEnd::Strays(_)) => ExitCode::Escape,
             Self::Pool(_) => ExitCode::Internal,
             Self::Cache { .. } | Self::NotInitialized | Self::Supervisor(_) | Self::Os { .. } => {
                 ExitCode::Internal
@@ -294,6 +297,8 @@ pub enum ExitCode {
     Deadlock = 124,
     /// Sandpool or the operating system failed
     Internal = 125,
+    /// native code in a guest process was caught
+    Escape = 159,
 }
 
 impl ExitCode {
@@ -310,6 +315,7 @@ impl ExitCode {
         Self::SupervisorLost,
         Self::Deadlock,
         Self::Internal,
+        Self::Escape,
     ];
 
     /// The number.
@@ -333,6 +339,7 @@ impl ExitCode {
             Self::SupervisorLost => "the supervisor ended before the run did",
             Self::Deadlock => "every process of the run waited for another",
             Self::Internal => "Sandpool or the operating system failed",
+            Self::Escape => "a system call that the jail forbids, or processes that the run does not know of",
         }
     }
 }

@@ -423,8 +423,8 @@ mod tests {
             ),
             ("sandpool_sync", "barrier_release"),
             ("sandpool_queue", "task_done"),
-            ("sandpool_shared", "open unlink unmap write"),
-            ("sandpool_task", "begin proceed finish claims kill input output"),
+            ("sandpool_shared", "name open unlink unmap write"),
+            ("sandpool_task", "begin follow finish claims kill input output"),
         ];
         let may_fail = |import: &sandpool_abi::Import| {
             let of_module = |(module, _): &&(&str, &str)| *module == import.module;

@@ -34,6 +34,7 @@ pub mod inner;
 mod ipc;
 mod jail;
 mod limits;
+mod nesting;
 mod owner;
 mod pool;
 mod process;
@@ -47,8 +48,8 @@ pub use engine::{
     CompileLimit, ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
 pub use error::{Error, ExitCode, Result};
-pub use jail::{Hold, JailReport, Layer};
-pub use limits::{DEFAULT_CONFIG, LimitKey, Limits};
+pub use jail::{Hold, JailReport, Jailed, Layer};
+pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits};
 #[doc(hidden)]
 pub use owner::{Native, init_with_native};
 pub use owner::{init, set_executable};
@@ -56,5 +57,5 @@ pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
     PoolEnd, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
 };
-pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Run, RunBuilder, Stopper, Summary, Trap};
+pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;

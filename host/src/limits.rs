@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
-use crate::engine::nearest_name;
+use crate::engine::{MODULE_MAX, nearest_name};
 use crate::ipc::arena::Geometry;
-use crate::{Error, Result, units};
+use crate::{Error, Limit, Result, units};
 
 /// The configuration file in which everything is as it is without one, and every key is explained. `sandpool config`
 /// prints it.
@@ -35,8 +35,8 @@ const NONE: &str = "none";
 /// ```
 ///
 /// Limits of a process hold for each by itself, however it was started. So that nobody gets more by starting others, those
-/// of time and output have a sibling for all processes of a run together, which ends all of them. What happens at which
-/// limit stands in `host/docs/process-model.md`.
+/// of time, output, memory and files have a sibling for all processes of a run together. What happens at which limit stands in
+/// `host/docs/process-model.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Processes of a run that are alive, or have ended and weren't joined yet, at once.
@@ -50,6 +50,9 @@ pub struct Limits {
     pub queue_items_max: Option<u64>,
     /// Bytes of linear memory of a process.
     pub memory_max: u64,
+    /// Bytes of linear memory of all processes of a run together. A forked process has as much as its parent had, whether
+    /// the kernel has copied it yet or not.
+    pub run_memory_max: Option<u64>,
     /// Bytes of the stack that a process has for its calls. Languages keep a second one in linear memory.
     pub stack_max: u64,
     /// Time on a processor that a process may take.
@@ -71,6 +74,10 @@ pub struct Limits {
     pub run_stdio_max: Option<u64>,
     /// Bytes of the largest file that a process can write.
     pub file_size_max: Option<u64>,
+    /// Bytes that a process may write to files, whichever they are.
+    pub file_bytes_max: Option<u64>,
+    /// Bytes that all processes of a run may write to files together.
+    pub run_file_bytes_max: Option<u64>,
     /// Files and directories that a process has open at once, beside those that it was given.
     pub open_files_max: u32,
 }
@@ -83,6 +90,7 @@ impl Default for Limits {
             arena_size: 1 << 30,
             queue_items_max: None,
             memory_max: 4 << 30,
+            run_memory_max: None,
             stack_max: 1 << 20,
             cpu_time: None,
             wall_time: None,
@@ -92,6 +100,8 @@ impl Default for Limits {
             stdio_max: None,
             run_stdio_max: None,
             file_size_max: None,
+            file_bytes_max: None,
+            run_file_bytes_max: None,
             open_files_max: 256,
         }
     }
@@ -103,16 +113,21 @@ impl Default for Limits {
 /// let names: Vec<_> = sandpool::LimitKey::ALL.iter().map(|key| key.name).collect();
 /// assert!(names.contains(&"memory-max"));
 /// ```
+pub type LimitKey = Key<Limits>;
+
+/// A limit of some kind, by its name: a [`LimitKey`] or a [`CompileLimitKey`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct LimitKey {
+pub struct Key<L: 'static> {
     /// its name in a file, and that of its flag
     pub name: &'static str,
+    /// the number that guests know it by, [`Limit::code`]; `None` for one of compiling
+    pub code: Option<u32>,
     /// what its values are: `N`, `SIZE` or `TIME`
     pub value: &'static str,
     /// what it limits, as a phrase
     pub help: &'static str,
-    field: for<'a> fn(&'a mut Limits) -> Field<'a>,
+    field: for<'a> fn(&'a mut L) -> Field<'a>,
 }
 
 /// Where the value of a limit stands.
@@ -122,6 +137,7 @@ enum Field<'a> {
     MaybeCount(&'a mut Option<u64>),
     MaybeSize(&'a mut Option<u64>),
     MaybeTime(&'a mut Option<Duration>),
+    Time(&'a mut Duration),
 }
 
 impl LimitKey {
@@ -129,90 +145,126 @@ impl LimitKey {
     pub const ALL: &[Self] = &[
         Self {
             name: "processes-max",
+            code: Some(Limit::Processes(0).code()),
             value: "N",
             help: "How many processes may be alive, or ended and not yet joined, at once",
             field: |limits| Field::Count(&mut limits.processes_max),
         },
         Self {
             name: "objects-max",
+            code: Some(Limit::Objects(0).code()),
             value: "N",
             help: "How many queues, pipes, locks, pieces of shared memory and the like there may be at once",
             field: |limits| Field::Count(&mut limits.objects_max),
         },
         Self {
             name: "arena-size",
+            code: Some(Limit::Arena(0).code()),
             value: "SIZE",
             help: "Room for what is in queues and pipes, and for shared memory; only what is used takes memory",
             field: |limits| Field::Size(&mut limits.arena_size),
         },
         Self {
             name: "queue-items-max",
+            code: Some(Limit::QueueItems(0).code()),
             value: "N",
             help: "How many items each queue may hold, whatever bound the guest gives it",
             field: |limits| Field::MaybeCount(&mut limits.queue_items_max),
         },
         Self {
             name: "memory-max",
+            code: Some(Limit::Memory(0).code()),
             value: "SIZE",
             help: "How much linear memory each process may have",
             field: |limits| Field::Size(&mut limits.memory_max),
         },
         Self {
+            name: "run-memory-max",
+            code: Some(Limit::RunMemory(0).code()),
+            value: "SIZE",
+            help: "How much linear memory all processes together may have",
+            field: |limits| Field::MaybeSize(&mut limits.run_memory_max),
+        },
+        Self {
             name: "stack-max",
+            code: Some(Limit::Stack(0).code()),
             value: "SIZE",
             help: "How much stack each process may have for its calls",
             field: |limits| Field::Size(&mut limits.stack_max),
         },
         Self {
             name: "cpu-time",
+            code: Some(Limit::CpuTime(Duration::ZERO).code()),
             value: "TIME",
             help: "How long each process may be on a processor",
             field: |limits| Field::MaybeTime(&mut limits.cpu_time),
         },
         Self {
             name: "wall-time",
+            code: Some(Limit::WallTime(Duration::ZERO).code()),
             value: "TIME",
             help: "How long each process may take from its start to its end",
             field: |limits| Field::MaybeTime(&mut limits.wall_time),
         },
         Self {
             name: "run-cpu-time",
+            code: Some(Limit::RunCpuTime(Duration::ZERO).code()),
             value: "TIME",
             help: "How long all processes together may be on processors",
             field: |limits| Field::MaybeTime(&mut limits.run_cpu_time),
         },
         Self {
             name: "run-wall-time",
+            code: Some(Limit::RunWallTime(Duration::ZERO).code()),
             value: "TIME",
             help: "How long the run may take",
             field: |limits| Field::MaybeTime(&mut limits.run_wall_time),
         },
         Self {
             name: "fuel",
+            code: Some(Limit::Fuel(0).code()),
             value: "N",
             help: "How much work each process may do, an instruction being one or so: for ends that can be repeated",
             field: |limits| Field::MaybeCount(&mut limits.fuel),
         },
         Self {
             name: "stdio-max",
+            code: Some(Limit::Stdio(0).code()),
             value: "SIZE",
             help: "How much each process may write to stdout and stderr",
             field: |limits| Field::MaybeSize(&mut limits.stdio_max),
         },
         Self {
             name: "run-stdio-max",
+            code: Some(Limit::RunStdio(0).code()),
             value: "SIZE",
             help: "How much all processes together may write to stdout and stderr",
             field: |limits| Field::MaybeSize(&mut limits.run_stdio_max),
         },
         Self {
             name: "file-size-max",
+            code: Some(Limit::FileSize(0).code()),
             value: "SIZE",
             help: "How large a file may be that a process writes",
             field: |limits| Field::MaybeSize(&mut limits.file_size_max),
         },
         Self {
+            name: "file-bytes-max",
+            code: Some(Limit::FileBytes(0).code()),
+            value: "SIZE",
+            help: "How much each process may write to files",
+            field: |limits| Field::MaybeSize(&mut limits.file_bytes_max),
+        },
+        Self {
+            name: "run-file-bytes-max",
+            code: Some(Limit::RunFileBytes(0).code()),
+            value: "SIZE",
+            help: "How much all processes together may write to files",
+            field: |limits| Field::MaybeSize(&mut limits.run_file_bytes_max),
+        },
+        Self {
             name: "open-files-max",
+            code: Some(Limit::OpenFiles(0).code()),
             value: "N",
             help: "How many files and directories each process may have open, beside those that it was given",
             field: |limits| Field::Count(&mut limits.open_files_max),
@@ -224,11 +276,13 @@ impl LimitKey {
     pub fn of(name: &str) -> Option<&'static Self> {
         Self::ALL.iter().find(|key| key.name == name)
     }
+}
 
+impl<L: Clone + Default> Key<L> {
     /// What it is when nothing is said.
     #[must_use]
     pub fn default(&self) -> String {
-        (self.field)(&mut Limits::default()).show()
+        (self.field)(&mut L::default()).show()
     }
 
     /// Refuses what is no value for it.
@@ -236,7 +290,23 @@ impl LimitKey {
     /// # Errors
     /// What to write instead.
     pub fn check(&self, value: &str) -> Result<(), String> {
-        (self.field)(&mut Limits::default()).set(value)
+        (self.field)(&mut L::default()).set(value)
+    }
+
+    /// Refuses what is no limit at all.
+    fn check_is_something(&self, limits: &L) -> Result<()> {
+        let mut limits = limits.clone();
+        let is_nothing = match (self.field)(&mut limits) {
+            Field::Count(count) => *count == 0,
+            Field::Size(size) => *size == 0,
+            Field::MaybeCount(count) | Field::MaybeSize(count) => *count == Some(0),
+            Field::MaybeTime(time) => *time == Some(Duration::ZERO),
+            Field::Time(time) => time.is_zero(),
+        };
+        match is_nothing {
+            true => Err(self.invalid("0", "give more than nothing, or no limit")),
+            false => Ok(()),
+        }
     }
 
     fn invalid(&self, value: &str, why: &str) -> Error {
@@ -260,14 +330,14 @@ impl Field<'_> {
             number.ok_or_else(|| "give a number, 1 or more".to_owned())
         }
         let size = |text: &str| units::size(text).map_err(str::to_owned);
+        let time = |text: &str| units::time(text).map_err(str::to_owned);
         match self {
             Self::Count(field) => *field = count(text)?,
             Self::Size(field) => *field = size(text)?,
+            Self::Time(field) => *field = time(text)?,
             Self::MaybeCount(field) => *field = maybe(text, count)?,
             Self::MaybeSize(field) => *field = maybe(text, size)?,
-            Self::MaybeTime(field) => {
-                *field = maybe(text, |text| units::time(text).map_err(str::to_owned))?;
-            }
+            Self::MaybeTime(field) => *field = maybe(text, time)?,
         }
         Ok(())
     }
@@ -277,6 +347,7 @@ impl Field<'_> {
         match self {
             Self::Count(field) => field.to_string(),
             Self::Size(field) => units::of_size(*field),
+            Self::Time(field) => units::of_time(*field),
             Self::MaybeCount(field) => field.map_or_else(none, |count| count.to_string()),
             Self::MaybeSize(field) => field.map_or_else(none, units::of_size),
             Self::MaybeTime(field) => field.map_or_else(none, units::of_time),
@@ -310,57 +381,7 @@ impl Limits {
     /// # Errors
     /// [`Error::Invalid`] for what is no TOML, a key that there is not, and a value that makes no sense.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
-        let invalid = |at: usize, what: String, hint: Option<String>| Error::Invalid {
-            what: format!("line {}: {what}", line(at)),
-            hint,
-        };
-        let nearest =
-            |nearest: Option<String>| nearest.map(|name| format!("the nearest that there is: {name}"));
-        let file = DeTable::parse(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            invalid(at, error.message().to_owned(), None)
-        })?;
-        let mut limits = Self::default();
-        for (table, value) in file.get_ref() {
-            let at = table.span().start;
-            let table = table.get_ref().as_ref();
-            if table != TABLE {
-                let near = nearest_name([TABLE], table).map(str::to_owned);
-                // A limit outside of its table has been forgotten there.
-                let near = near.or_else(|| LimitKey::of(table).map(|key| format!("{TABLE}.{}", key.name)));
-                return Err(invalid(at, format!("there is no key {table}"), nearest(near)));
-            }
-            let Some(keys) = value.get_ref().as_table() else {
-                let found = value.get_ref().type_str();
-                return Err(invalid(at, format!("{TABLE} is a {found}, not a table"), None));
-            };
-            for (name, value) in keys {
-                let (at, name) = (name.span().start, name.get_ref().as_ref());
-                let Some(key) = LimitKey::of(name) else {
-                    let near = nearest_name(LimitKey::ALL.iter().map(|key| key.name), name);
-                    let near = near.map(|name| format!("{TABLE}.{name}"));
-                    return Err(invalid(at, format!("there is no key {TABLE}.{name}"), nearest(near)));
-                };
-                let text = match value.get_ref() {
-                    DeValue::String(text) => text.to_string(),
-                    DeValue::Integer(number) => number.to_string(),
-                    other => {
-                        let what = match key.value {
-                            "TIME" => "a time, such as \"5s\"",
-                            "SIZE" => "a size, such as \"256MiB\"",
-                            _ => "a number",
-                        };
-                        let found = other.type_str();
-                        return Err(invalid(at, format!("{TABLE}.{name} is a {found}, not {what}"), None));
-                    }
-                };
-                (key.field)(&mut limits).set(&text).map_err(|why| {
-                    invalid(at, format!("`{text}` is no value for {TABLE}.{name}"), Some(why))
-                })?;
-            }
-        }
-        Ok(limits)
+        Ok(read(text)?.0)
     }
 
     /// The limits that a configuration file sets; the others are as they are without one.
@@ -373,10 +394,7 @@ impl Limits {
     /// # Errors
     /// [`Error::Config`], with what [`from_toml`](Self::from_toml) says of it, or why it can't be read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let config = |source| Error::Config { path: path.to_owned(), source: Box::new(source) };
-        let read = |source| config(Error::Os { what: "read it", source });
-        Self::from_toml(&std::fs::read_to_string(path).map_err(read)?).map_err(config)
+        Ok(read_file(path.as_ref())?.0)
     }
 
     /// Sets one by its name.
@@ -391,20 +409,26 @@ impl Limits {
     /// # Errors
     /// [`Error::Invalid`] for a name that there is not, and a value that makes no sense.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let Some(key) = LimitKey::of(name) else {
-            let near = nearest_name(LimitKey::ALL.iter().map(|key| key.name), name);
-            return Err(Error::Invalid {
-                what: format!("there is no limit {name}"),
-                hint: near.map(|name| format!("the nearest that there is: {name}")),
-            });
-        };
-        (key.field)(self).set(value).map_err(|why| key.invalid(value, &why))
+        set(LimitKey::ALL, self, name, value)
     }
 
     /// The value of one by its name, as [`set`](Self::set) takes it; `None` if there is no such limit.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<String> {
         Some((LimitKey::of(name)?.field)(&mut self.clone()).show())
+    }
+
+    /// The one of this code, and where it lies; `None` if it isn't set.
+    pub(crate) fn by_code(&self, code: u32) -> Option<Limit> {
+        let key = LimitKey::ALL.iter().find(|key| key.code == Some(code))?;
+        let figure = match (key.field)(&mut self.clone()) {
+            Field::Count(count) => u64::from(*count),
+            Field::Size(size) => *size,
+            Field::MaybeCount(figure) | Field::MaybeSize(figure) => (*figure)?,
+            Field::MaybeTime(time) => micros((*time)?),
+            Field::Time(time) => micros(*time),
+        };
+        Some(Limit::from_parts(code, figure))
     }
 
     /// Refuses what can't be had.
@@ -428,19 +452,223 @@ impl Limits {
                 return Err(key.invalid(&show(value), &why));
             }
         }
-        for key in LimitKey::ALL {
-            let mut limits = self.clone();
-            let is_nothing = match (key.field)(&mut limits) {
-                Field::Count(count) => *count == 0,
-                Field::Size(size) => *size == 0,
-                Field::MaybeCount(count) | Field::MaybeSize(count) => *count == Some(0),
-                Field::MaybeTime(time) => *time == Some(Duration::ZERO),
-            };
-            if is_nothing {
-                return Err(key.invalid("0", "give more than nothing, or no limit"));
-            }
+        LimitKey::ALL.iter().try_for_each(|key| key.check_is_something(self))
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Sets one of several limits by its name.
+fn set<L: Clone + Default>(keys: &[Key<L>], limits: &mut L, name: &str, value: &str) -> Result<()> {
+    let Some(key) = keys.iter().find(|key| key.name == name) else {
+        let near = nearest_name(keys.iter().map(|key| key.name), name);
+        return Err(Error::Invalid {
+            what: format!("there is no limit {name}"),
+            hint: near.map(|name| format!("the nearest that there is: {name}")),
+        });
+    };
+    (key.field)(limits).set(value).map_err(|why| key.invalid(value, &why))
+}
+
+/// All limits that a configuration file sets.
+fn read_file(path: &Path) -> Result<(Limits, CompileLimits)> {
+    let config = |source| Error::Config { path: path.to_owned(), source: Box::new(source) };
+    let unreadable = |source| config(Error::Os { what: "read it", source });
+    read(&std::fs::read_to_string(path).map_err(unreadable)?).map_err(config)
+}
+
+/// All limits that the text of a configuration file sets.
+fn read(text: &str) -> Result<(Limits, CompileLimits)> {
+    let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+    let invalid = |at: usize, what: String, hint: Option<String>| Error::Invalid {
+        what: format!("line {}: {what}", line(at)),
+        hint,
+    };
+    let nearest = |nearest: Option<String>| nearest.map(|name| format!("the nearest that there is: {name}"));
+    let file = DeTable::parse(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        invalid(at, error.message().to_owned(), None)
+    })?;
+    let names =
+        || LimitKey::ALL.iter().map(|key| key.name).chain(CompileLimitKey::ALL.iter().map(|key| key.name));
+    let (mut limits, mut compile) = (Limits::default(), CompileLimits::default());
+    for (table, value) in file.get_ref() {
+        let at = table.span().start;
+        let table = table.get_ref().as_ref();
+        if table != TABLE {
+            let near = nearest_name([TABLE], table).map(str::to_owned);
+            // A limit outside of its table has been forgotten there.
+            let near =
+                near.or_else(|| names().find(|name| *name == table).map(|name| format!("{TABLE}.{name}")));
+            return Err(invalid(at, format!("there is no key {table}"), nearest(near)));
         }
-        Ok(())
+        let Some(keys) = value.get_ref().as_table() else {
+            let found = value.get_ref().type_str();
+            return Err(invalid(at, format!("{TABLE} is a {found}, not a table"), None));
+        };
+        for (name, value) in keys {
+            let (at, name) = (name.span().start, name.get_ref().as_ref());
+            let (kind, field) = if let Some(key) = LimitKey::of(name) {
+                (key.value, (key.field)(&mut limits))
+            } else if let Some(key) = CompileLimitKey::of(name) {
+                (key.value, (key.field)(&mut compile))
+            } else {
+                let near = nearest_name(names(), name).map(|name| format!("{TABLE}.{name}"));
+                return Err(invalid(at, format!("there is no key {TABLE}.{name}"), nearest(near)));
+            };
+            let text = match value.get_ref() {
+                DeValue::String(text) => text.to_string(),
+                DeValue::Integer(number) => number.to_string(),
+                other => {
+                    let what = match kind {
+                        "TIME" => "a time, such as \"5s\"",
+                        "SIZE" => "a size, such as \"256MiB\"",
+                        _ => "a number",
+                    };
+                    let found = other.type_str();
+                    return Err(invalid(at, format!("{TABLE}.{name} is a {found}, not {what}"), None));
+                }
+            };
+            field
+                .set(&text)
+                .map_err(|why| invalid(at, format!("`{text}` is no value for {TABLE}.{name}"), Some(why)))?;
+        }
+    }
+    Ok((limits, compile))
+}
+
+/// How much loading a module may take: [`ModuleBuilder::limits`](crate::ModuleBuilder::limits). What exceeds one of them is
+/// refused, with [`Error::CompileLimit`].
+///
+/// ```
+/// use std::time::Duration;
+/// use sandpool::CompileLimits;
+///
+/// let limits = CompileLimits { compile_time_max: Duration::from_secs(10), ..CompileLimits::default() };
+/// assert_eq!(limits.get("compile-time-max").as_deref(), Some("10s"));
+/// assert_eq!(CompileLimits::from_toml("limits.module-size-max = '10MiB'")?.module_size_max, 10 << 20);
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+///
+/// What is in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
+/// [`module_size_max`](Self::module_size_max) holds for it as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileLimits {
+    /// Bytes of the module.
+    pub module_size_max: u64,
+    /// Time that compiling may take.
+    pub compile_time_max: Duration,
+    /// Time on all processors together that compiling may take, in whole seconds; parts of one are added up to one.
+    pub compile_cpu_max: Duration,
+    /// Bytes of memory that compiling may take.
+    pub compile_memory_max: u64,
+    /// Bytes of the compiled module.
+    pub artifact_max: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self {
+            module_size_max: MODULE_MAX,
+            compile_time_max: Duration::from_secs(5 * 60),
+            compile_cpu_max: Duration::from_secs(10 * 60),
+            compile_memory_max: 4 << 30,
+            artifact_max: 1 << 30,
+        }
+    }
+}
+
+/// A limit of compiling by its name.
+///
+/// ```
+/// let names: Vec<_> = sandpool::CompileLimitKey::ALL.iter().map(|key| key.name).collect();
+/// assert!(names.contains(&"artifact-max"));
+/// ```
+pub type CompileLimitKey = Key<CompileLimits>;
+
+impl CompileLimitKey {
+    /// All limits of compiling.
+    pub const ALL: &[Self] = &[
+        Self {
+            name: "module-size-max",
+            code: None,
+            value: "SIZE",
+            help: "How large the module may be",
+            field: |limits| Field::Size(&mut limits.module_size_max),
+        },
+        Self {
+            name: "compile-time-max",
+            code: None,
+            value: "TIME",
+            help: "How long compiling the module may take, if it isn't in the cache",
+            field: |limits| Field::Time(&mut limits.compile_time_max),
+        },
+        Self {
+            name: "compile-cpu-max",
+            code: None,
+            value: "TIME",
+            help: "How long all processors together may compile the module, in whole seconds",
+            field: |limits| Field::Time(&mut limits.compile_cpu_max),
+        },
+        Self {
+            name: "compile-memory-max",
+            code: None,
+            value: "SIZE",
+            help: "How much memory compiling the module may take",
+            field: |limits| Field::Size(&mut limits.compile_memory_max),
+        },
+        Self {
+            name: "artifact-max",
+            code: None,
+            value: "SIZE",
+            help: "How large the compiled module may be",
+            field: |limits| Field::Size(&mut limits.artifact_max),
+        },
+    ];
+
+    /// The limit of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<&'static Self> {
+        Self::ALL.iter().find(|key| key.name == name)
+    }
+}
+
+impl CompileLimits {
+    /// As [`Limits::from_toml`], of the same file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        Ok(read(text)?.1)
+    }
+
+    /// As [`Limits::from_file`], of the same file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(read_file(path.as_ref())?.1)
+    }
+
+    /// Sets one by its name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that there is not, and a value that makes no sense.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        set(CompileLimitKey::ALL, self, name, value)
+    }
+
+    /// The value of one by its name, as [`set`](Self::set) takes it; `None` if there is no such limit.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        Some((CompileLimitKey::of(name)?.field)(&mut self.clone()).show())
+    }
+
+    /// Refuses what can't be had.
+    pub(crate) fn check(&self) -> Result<()> {
+        CompileLimitKey::ALL.iter().try_for_each(|key| key.check_is_something(self))
     }
 }
 
@@ -448,10 +676,12 @@ impl Limits {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+    use std::fmt::Debug;
+
     use super::*;
 
     /// A value that isn't the default, for each kind.
-    fn other(key: &LimitKey) -> &'static str {
+    fn other<L>(key: &Key<L>) -> &'static str {
         match key.value {
             "N" => "7",
             "SIZE" => "2MiB",
@@ -461,9 +691,15 @@ mod tests {
 
     #[test]
     fn the_default_file_says_what_holds_without_one() {
-        assert_eq!(Limits::from_toml(DEFAULT_CONFIG).unwrap(), Limits::default());
-        assert_eq!(Limits::from_toml("").unwrap(), Limits::default());
-        for key in LimitKey::ALL {
+        let nothing = (Limits::default(), CompileLimits::default());
+        assert_eq!(read(DEFAULT_CONFIG).unwrap(), nothing);
+        assert_eq!(read("").unwrap(), nothing);
+        are_documented(LimitKey::ALL);
+        are_documented(CompileLimitKey::ALL);
+    }
+
+    fn are_documented<L: Clone + Default>(keys: &[Key<L>]) {
+        for key in keys {
             let found = DEFAULT_CONFIG
                 .lines()
                 .zip(DEFAULT_CONFIG.lines().skip(1))
@@ -477,23 +713,48 @@ mod tests {
     /// A field without a row can't be set by name.
     #[test]
     fn every_field_is_a_key_and_every_key_another_field() {
-        let fields = |limits: &Limits| -> Vec<String> {
+        are_fields(LimitKey::ALL);
+        are_fields(CompileLimitKey::ALL);
+        assert!(LimitKey::ALL.iter().all(|key| CompileLimitKey::of(key.name).is_none()));
+    }
+
+    fn are_fields<L: Clone + Default + PartialEq + Debug + Serialize>(keys: &[Key<L>]) {
+        let fields = |limits: &L| -> Vec<String> {
             let value = serde_json::to_value(limits).unwrap();
             value.as_object().unwrap().iter().map(|(name, value)| format!("{name} {value}")).collect()
         };
-        let default = fields(&Limits::default());
-        assert_eq!(default.len(), LimitKey::ALL.len());
-        for key in LimitKey::ALL {
-            let mut limits = Limits::default();
-            limits.set(key.name, other(key)).unwrap();
+        let default = fields(&L::default());
+        assert_eq!(default.len(), keys.len());
+        for key in keys {
+            let mut limits = L::default();
+            set(keys, &mut limits, key.name, other(key)).unwrap();
             let changed = fields(&limits);
             let changed: Vec<_> = changed.iter().filter(|field| !default.contains(field)).collect();
             let [changed] = changed[..] else { panic!("{}: {changed:?}", key.name) };
             assert!(changed.starts_with(&format!("{} ", key.name.replace('-', "_"))), "{changed:?}");
-            assert_eq!(limits.get(key.name).as_deref(), Some(other(key)));
-            limits.set(key.name, &key.default()).unwrap();
-            assert_eq!(limits, Limits::default());
+            assert_eq!((key.field)(&mut limits).show(), other(key));
+            set(keys, &mut limits, key.name, &key.default()).unwrap();
+            assert_eq!(limits, L::default());
         }
+    }
+
+    #[test]
+    fn every_key_has_the_code_that_guests_know_it_by() {
+        for key in LimitKey::ALL {
+            let mut limits = Limits::default();
+            limits.set(key.name, other(key)).unwrap();
+            let limit = limits.by_code(key.code.unwrap()).unwrap();
+            assert_eq!((limit.name(), Some(limit.code())), (key.name, key.code));
+            let figure = match key.value {
+                "N" => 7,
+                "SIZE" => 2 << 20,
+                _ => 90_000_000,
+            };
+            assert_eq!(limit.figure(), figure);
+            limits.set(key.name, &key.default()).unwrap();
+            assert_eq!(limits.by_code(key.code.unwrap()).is_none(), key.default() == NONE);
+        }
+        assert_eq!(Limits::default().by_code(0), None);
     }
 
     #[test]
@@ -504,6 +765,13 @@ mod tests {
             expected.set(key.name, other(key)).unwrap();
             assert_eq!(Limits::from_toml(&text).unwrap(), expected);
         }
+        for key in CompileLimitKey::ALL {
+            let text = format!("[limits]\n{} = {:?}\n", key.name, other(key));
+            let mut expected = CompileLimits::default();
+            expected.set(key.name, other(key)).unwrap();
+            assert_eq!(expected.get(key.name).as_deref(), Some(other(key)));
+            assert_eq!(read(&text).unwrap(), (Limits::default(), expected));
+        }
         let limits = Limits::from_toml("limits = { processes-max = 8, memory-max = 65536 }").unwrap();
         assert_eq!((limits.processes_max, limits.memory_max), (8, 65_536));
     }
@@ -512,6 +780,17 @@ mod tests {
     fn what_is_wrong_with_a_file_is_said_with_its_line() {
         for (text, message, hint) in [
             ("[limits]\n\nmemroy-max = 1", "line 3: there is no key limits.memroy-max", "limits.memory-max"),
+            (
+                "[limits]\ncompile-time = '1s'",
+                "line 2: there is no key limits.compile-time",
+                "compile-time-max",
+            ),
+            (
+                "[limits]\ncompile-cpu-max = 'none'",
+                "line 2: `none` is no value for limits.compile-cpu-max",
+                "ms, s",
+            ),
+            ("artifact-max = '1MiB'", "line 1: there is no key artifact-max", "limits.artifact-max"),
             ("[limits]\ncolour = 1", "line 2: there is no key limits.colour", ""),
             ("[limit]\n", "line 1: there is no key limit", "limits"),
             ("\nmemory-max = '1MiB'", "line 2: there is no key memory-max", "limits.memory-max"),
@@ -564,5 +843,7 @@ mod tests {
         assert_eq!(limits.check().unwrap_err().to_string(), "`0` is no value for wall-time");
         let error = Limits::default().set("memory", "1MiB").unwrap_err();
         assert_eq!(error.to_string(), "there is no limit memory");
+        let limits = CompileLimits { compile_time_max: Duration::ZERO, ..CompileLimits::default() };
+        assert_eq!(limits.check().unwrap_err().to_string(), "`0` is no value for compile-time-max");
     }
 }

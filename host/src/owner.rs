@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -94,6 +94,12 @@ pub(crate) fn run_native(args: &[String]) -> Option<u8> {
     NATIVE.get()?(args)
 }
 
+/// The same in place of a compiler, whose module has the arguments in its lines.
+pub(crate) fn run_native_compiler(module: &[u8]) -> Option<u8> {
+    let native = NATIVE.get()?;
+    native(&str::from_utf8(module).ok()?.lines().map(str::to_owned).collect::<Vec<_>>())
+}
+
 /// The settings of a run for which nothing was asked.
 pub(crate) fn defaults(role: Role) -> RunConfig {
     RunConfig {
@@ -141,24 +147,51 @@ fn check(config: &mut RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// A child of this process that is waited for by nobody else.
+/// A child of this process that is waited for by nobody else: a supervisor or a compiler.
 #[derive(Debug)]
-struct Child {
+pub(crate) struct Child {
     pid: u32,
     pidfd: OwnedFd,
 }
 
 impl Child {
+    /// Starts a program by this name, with these standard streams and no environment.
+    pub(crate) fn start(program: &Path, name: &str, streams: [Stdio; 3]) -> io::Result<Self> {
+        let [stdin, stdout, stderr] = streams;
+        let mut command = Command::new(program);
+        command.arg0(name).env_clear().stdin(stdin).stdout(stdout).stderr(stderr);
+        Self::of(command.spawn()?.id())
+    }
+
     fn of(pid: u32) -> io::Result<Self> {
         Ok(Self { pid, pidfd: pidfd_open(i32::try_from(pid).map_err(io::Error::other)?)? })
     }
 
-    fn kill(&self) {
+    /// What it says next, and the descriptors that come with it; `None` if it says nothing more. If it is another process
+    /// from now on, this is that one then.
+    pub(crate) fn next_reply(&mut self, socket: BorrowedFd<'_>) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
+        loop {
+            match control::receive_message_with(socket)? {
+                Some((Reply::Moved(pid), _)) => {
+                    let child = Self::of(pid)?;
+                    let _ = std::mem::replace(self, child).wait();
+                }
+                reply => return Ok(reply),
+            }
+        }
+    }
+
+    /// Becomes readable when it ends.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub(crate) fn kill(&self) {
         let _ = send_signal(self.pidfd.as_fd(), Signal::SIGKILL);
     }
 
     /// Waits until it has ended; how it did.
-    fn wait(&self) -> nix::Result<WaitStatus> {
+    pub(crate) fn wait(&self) -> nix::Result<WaitStatus> {
         loop {
             match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
                 Err(Errno::EINTR) => {}
@@ -232,35 +265,18 @@ impl Supervisor {
     ) -> Result<(Self, Reply, Vec<OwnedFd>)> {
         let os = |what| move |source| Error::Os { what, source };
         let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
-        let child = Command::new(program)
-            .arg0(supervisor::ARGV0)
-            .env_clear()
-            .stdin(theirs)
-            .spawn()
-            .and_then(|child| Child::of(child.id()))
-            .map_err(os("start the supervisor"))?;
+        let streams = [theirs.into(), Stdio::inherit(), Stdio::inherit()];
+        let child = Child::start(&program, supervisor::ARGV0, streams).map_err(os("start the supervisor"))?;
         let mut supervisor =
             Self { child, socket: Arc::new(socket), jail: JailReport::default(), is_over: false };
         let socket = supervisor.socket.clone();
         if control::send_start(socket.as_fd(), config, artifact, stdio).is_err() {
             return Err(supervisor.lost(None));
         }
-        loop {
-            match control::receive_message_with(socket.as_fd()) {
-                Ok(Some((Reply::Moved(pid), _))) => {
-                    supervisor.moved(pid).map_err(os("find the supervisor"))?;
-                }
-                Ok(Some((reply, descriptors))) => return Ok((supervisor, reply, descriptors)),
-                _ => return Err(supervisor.lost(None)),
-            }
+        match supervisor.child.next_reply(socket.as_fd()) {
+            Ok(Some((reply, descriptors))) => Ok((supervisor, reply, descriptors)),
+            _ => Err(supervisor.lost(None)),
         }
-    }
-
-    /// Another child is the supervisor from now on; the one that was is about to end.
-    fn moved(&mut self, pid: u32) -> io::Result<()> {
-        let child = Child::of(pid)?;
-        let _ = std::mem::replace(&mut self.child, child).wait();
-        Ok(())
     }
 
     /// What holds the guests.

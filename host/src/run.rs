@@ -62,6 +62,18 @@ pub struct ProcessReport {
     pub cpu: Duration,
     /// the most memory that it had at once, in bytes, what it shared with others included
     pub peak_memory: u64,
+    /// what limits have refused it, each of them once; what one has done about it, it may have told nobody
+    pub refused: Vec<Refusal>,
+}
+
+/// A limit has refused a process something: another process, a queue, memory, a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// which, and where it lies
+    pub limit: Limit,
+    /// how often
+    pub times: u32,
 }
 
 /// What a run did.
@@ -186,6 +198,13 @@ impl RunBuilder<'_> {
         self
     }
 
+    /// Has the supervisor not count its children: for the test that the kernel bounds them as well.
+    #[doc(hidden)]
+    pub fn without_census(&mut self) -> &mut Self {
+        self.config.jail.without_census = true;
+        self
+    }
+
     /// Starts the run. The guest has this process's standard streams.
     ///
     /// # Errors
@@ -259,6 +278,7 @@ impl Run {
         };
         let Some(status) = ended.main.status() else { return Err(self.supervisor.lost(None)) };
         self.supervisor.ended();
+        let refusal = |(code, figure, times)| Refusal { limit: Limit::from_parts(code, figure), times };
         let report = |report: control::Report| {
             Some(ProcessReport {
                 name: report.name,
@@ -267,6 +287,7 @@ impl Run {
                 wall: report.wall,
                 cpu: report.cpu,
                 peak_memory: report.peak_memory,
+                refused: report.refused.into_iter().map(refusal).collect(),
             })
         };
         Ok(Summary {

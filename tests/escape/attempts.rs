@@ -335,13 +335,36 @@ pub(crate) fn fork_past_the_table(_: &Targets) -> Outcome {
     let mut number = 0_i32;
     let flags = (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID) as usize;
     for _ in 0..200 {
-        if call(libc::SYS_clone, &[flags, 0, (&raw mut number) as usize])? == 0 {
-            loop {
+        match call(libc::SYS_clone, &[flags, 0, (&raw mut number) as usize]) {
+            Ok(0) => loop {
                 sleep_millis(60_000);
-            }
+            },
+            Ok(_) => {}
+            // As many as the kernel allows.
+            Err(_) => break,
         }
     }
     sleep_millis(30_000);
+    Ok(())
+}
+
+/// The same, and as many as can be had, which don't end before the run, or after a while.
+pub(crate) fn fork_without_end(_: &Targets) -> Outcome {
+    const MANY: usize = 1000;
+    let mut number = 0_i32;
+    let flags = (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID) as usize;
+    let parent = call(libc::SYS_getppid, &[])?;
+    for _ in 0..MANY {
+        if call(libc::SYS_clone, &[flags, 0, (&raw mut number) as usize])? == 0 {
+            for _ in 0..20 {
+                sleep_millis(100);
+                if call(libc::SYS_getppid, &[]).ok() != Some(parent) {
+                    break;
+                }
+            }
+            let _ = call(libc::SYS_exit_group, &[0]);
+        }
+    }
     Ok(())
 }
 

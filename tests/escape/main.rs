@@ -6,7 +6,7 @@
 //! this kernel or this user can't have is named and left out.
 //!
 //! It has a `main` of its own, because the supervisor is this program, started once more. Arguments are parts of names of
-//! attempts to make.
+//! attempts to make. If it is root who runs it, it is run as an ordinary user as well.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,17 +26,21 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::chown;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::libc;
-use sandpool::{DirGrant, Error, ExitStatus, Hold, Layer, Limits, Module, Run, RunBuilder, Summary};
+use sandpool::{
+    DirGrant, Error, ExitStatus, Hold, Layer, Limits, Module, Pool, PoolEnd, Run, RunBuilder, Summary,
+};
 use tempfile::TempDir;
 
 use Layer::{
     Capabilities, Descriptors, IpcNamespace, Landlock, MountNamespace, NetworkNamespace, PidNamespace,
-    Rlimits, Seccomp, UserNamespace,
+    ProcessLimit, Rlimits, Seccomp, UserNamespace,
 };
 use attempts::Targets;
 
@@ -90,6 +94,7 @@ const ATTEMPTS: &[Attempt] = attempts! {
     fork_a_process_of_its_own: Seccomp;
     start_a_thread: Seccomp;
     fork_into_namespaces: Seccomp;
+    fork_without_end: ProcessLimit;
 };
 
 /// System calls that no guest makes, each of which is a way to reach a part of the kernel.
@@ -273,6 +278,10 @@ impl World {
         let mut builder = Run::builder(&self.module);
         pass(&mut builder, name, &self.targets);
         builder.limits(limits);
+        if name == "fork_without_end" {
+            // The supervisor would count its children, and end the run.
+            builder.without_census();
+        }
         let first = match name {
             "fill_the_disk" => ("writable", false),
             _ => ("readable", true),
@@ -299,6 +308,7 @@ impl World {
             Err(Error::SupervisorLost(_)) => Verdict::Escaped,
             Ok(Summary { status: ExitStatus::Exited(REFUSED), .. }) => Verdict::Refused,
             Ok(Summary { status: ExitStatus::Forbidden, .. }) => Verdict::Killed,
+            Ok(Summary { status: ExitStatus::Strays(_), .. }) => Verdict::Strays,
             Ok(summary) => Verdict::Else(summary.status.to_string()),
             Err(error) => Verdict::Else(format!("error: {error}")),
         };
@@ -320,10 +330,13 @@ impl World {
 
 /// Tells the guest what to do.
 fn pass(builder: &mut RunBuilder<'_>, name: &str, targets: &Targets) {
-    builder.arg(name);
-    for target in targets.to_args() {
-        builder.arg(target);
+    for arg in arguments(name, targets) {
+        builder.arg(arg);
     }
+}
+
+fn arguments(name: &str, targets: &Targets) -> impl Iterator<Item = String> {
+    [name.to_owned()].into_iter().chain(targets.to_args())
 }
 
 /// A guest of this supervisor, and where its arena lies.
@@ -355,6 +368,7 @@ enum Verdict {
     Escaped,
     Refused,
     Killed,
+    Strays,
     Else(String),
 }
 
@@ -366,13 +380,22 @@ impl Verdict {
 
 /// Limits that attempts are held to: more than the idle guest needs.
 fn limits() -> Limits {
-    Limits { memory_max: 16 << 20, arena_size: 16 << 20, file_size_max: Some(1 << 20), ..Limits::default() }
+    Limits {
+        processes_max: 16,
+        memory_max: 16 << 20,
+        arena_size: 16 << 20,
+        file_size_max: Some(1 << 20),
+        ..Limits::default()
+    }
 }
 
 /// What holds a layer up that is alone.
 fn alone(layer: Layer) -> Vec<Layer> {
     match layer {
         Landlock | Seccomp => vec![Layer::NoNewPrivs, layer],
+        // It has a limit for each of the two, of which root has the second one only.
+        ProcessLimit if nix::unistd::geteuid().is_root() => vec![PidNamespace, layer],
+        ProcessLimit => vec![UserNamespace, layer],
         // Who isn't root has the others only in a namespace of users.
         PidNamespace | MountNamespace | NetworkNamespace | IpcNamespace
             if !nix::unistd::geteuid().is_root() =>
@@ -459,6 +482,8 @@ fn main() -> ExitCode {
         ("compute_for_ever", compute_for_ever),
         ("write_all_over_the_arena", write_all_over_the_arena),
         ("fork_past_the_table", fork_past_the_table),
+        ("fork_from_a_pool", fork_from_a_pool),
+        ("take_over_the_compiler", take_over_the_compiler),
     ] {
         if is_wanted(name) {
             test(&mut world, &mut findings);
@@ -467,8 +492,30 @@ fn main() -> ExitCode {
     for left_out in &findings.left_out {
         println!("left out: {left_out}");
     }
+    if nix::unistd::geteuid().is_root() {
+        println!("\nas an ordinary user");
+        findings.see(holds_an_ordinary_user(&wanted), "an ordinary user".to_owned());
+    }
     println!("escape result: {}", if findings.wrong.is_empty() { "ok" } else { "FAILED" });
     ExitCode::from(u8::from(!findings.wrong.is_empty()))
+}
+
+/// Whether this program finds the same when user and group of nobody run it: a copy, where they can read it.
+fn holds_an_ordinary_user(arguments: &[String]) -> bool {
+    const NOBODY: u32 = 65534;
+    let home = tempfile::tempdir().unwrap();
+    let program = home.path().join("escape");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    for path in [home.path(), &program] {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(home.path()).env("HOME", home.path());
+    for name in ["SANDPOOL_CACHE_DIR", "XDG_CACHE_HOME", "TMPDIR"] {
+        command.env_remove(name);
+    }
+    // Other groups go with it.
+    command.uid(NOBODY).gid(NOBODY).status().unwrap().success()
 }
 
 /// The supervisor closes what this program has left open, whatever layers there are.
@@ -511,8 +558,63 @@ fn write_all_over_the_arena(world: &mut World, findings: &mut Findings) {
 fn fork_past_the_table(world: &mut World, findings: &mut Findings) {
     let start = Instant::now();
     let verdict = world.attempt("fork_past_the_table", None, limits()).unwrap();
-    let is_ended = start.elapsed() < Duration::from_secs(20) && verdict != Verdict::Escaped;
+    let is_ended = start.elapsed() < Duration::from_secs(20) && verdict == Verdict::Strays;
     findings
         .see(is_ended, format!("processes that are in no table: {verdict:?} after {:?}", start.elapsed()));
     println!("{:42} {:>10}  the supervisor: {verdict:?}", "fork_past_the_table", "");
+}
+
+/// The same of a worker: it is the pool that ends.
+fn fork_from_a_pool(world: &mut World, findings: &mut Findings) {
+    let mut builder = Pool::builder(&world.module);
+    builder.workers(1).limits(limits());
+    for arg in arguments("fork_past_the_table", &world.targets) {
+        builder.native(arg);
+    }
+    let ended = builder.build().map(drop);
+    let is_ended = matches!(ended, Err(Error::Pool(PoolEnd::Strays(1..))));
+    findings.see(is_ended, format!("a pool with processes that are in no table: {ended:?}"));
+    println!("{:42} {:>10}  the supervisor", "fork_from_a_pool", "");
+}
+
+/// All the same in a compiler.
+fn take_over_the_compiler(world: &mut World, findings: &mut Findings) {
+    let attempts = ATTEMPTS.iter().map(|attempt| attempt.name.to_owned());
+    let calls = CALLS.iter().map(|(name, _)| format!("call {name}"));
+    for name in attempts.chain(calls) {
+        let verdict = compile(&name, &world.targets, &[]);
+        let holds = if name.starts_with("call") { verdict == Verdict::Killed } else { verdict.holds() };
+        findings.see(holds, format!("{name} in a compiler: {verdict:?}"));
+    }
+    for name in ["read_a_file", "write_a_file", "connect_by_tcp", "kill_a_process", "call ptrace"] {
+        let verdict = compile(name, &world.targets, &Layer::ALL);
+        findings
+            .see(verdict == Verdict::Escaped, format!("{name} in a compiler without a jail: {verdict:?}"));
+    }
+    println!("{:42} {:>10}  the compiler's jail", "take_over_the_compiler", "");
+}
+
+/// What comes of native code in the place of a compiler, without these layers.
+fn compile(name: &str, targets: &Targets, without: &[Layer]) -> Verdict {
+    let module: Vec<_> = arguments(name, targets).collect();
+    let mut builder = Module::builder();
+    builder.compile_memory_max(64 << 20);
+    for layer in without {
+        builder.without_layer(*layer);
+    }
+    match builder.load("native", module.join("\n").as_bytes()) {
+        Err(Error::Compile { problem, .. }) if problem == format!("the compiler ended with {ESCAPED}") => {
+            Verdict::Escaped
+        }
+        Err(Error::Compile { problem, .. }) if problem == format!("the compiler ended with {REFUSED}") => {
+            Verdict::Refused
+        }
+        Err(Error::Compile { problem, .. })
+            if problem == format!("the compiler was killed by signal {}", libc::SIGSYS) =>
+        {
+            Verdict::Killed
+        }
+        Err(error) => Verdict::Else(error.to_string()),
+        Ok(_) => Verdict::Else("it was compiled".to_owned()),
+    }
 }

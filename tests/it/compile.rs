@@ -7,8 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use sandpool::{CompileLimit, Error, ExitStatus, Limit, Module, ModuleBuilder, Run, Trap};
+use sandpool::{
+    CompileLimit, Error, ExitStatus, Hold, Jailed, Layer, Limit, Module, ModuleBuilder, Run, Trap,
+};
 
+use crate::jail;
+use crate::namespaces::without_namespaces;
 use crate::procfs::{self, Pid};
 use crate::support::{self, load_text, sandpool_bin};
 
@@ -107,9 +111,7 @@ fn a_module_that_takes_too_much_memory_is_refused() {
 
 #[test]
 fn modules_and_artifacts_that_are_too_large_are_refused() {
-    // One that no cache has.
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let module = program(&format!(r#"(data (i32.const 0) "{now:?}")"#));
+    let module = unknown();
     let size = module.len() as u64;
     expect_limit(builder().size_max(size - 1).load("bomb", module.as_bytes()), CompileLimit::Size(size - 1));
     expect_limit(builder().artifact_max(1000).load("bomb", module.as_bytes()), CompileLimit::Artifact(1000));
@@ -120,6 +122,36 @@ fn modules_and_artifacts_that_are_too_large_are_refused() {
     fs::write(&path, &module).unwrap();
     expect_limit(builder().size_max(size - 1).load_file(&path), CompileLimit::Size(size - 1));
     builder().size_max(size).load_file(&path).unwrap();
+}
+
+/// On the command line and in a file, by the same names.
+#[test]
+fn each_limit_is_a_flag_and_a_key_of_the_configuration() {
+    let functions = "(func (result i64) (i64.const 2))".repeat(200_000);
+    let data = format!(r#"(data (i32.const 0) "{}")"#, "a".repeat(1024));
+    for (key, value, hostile, words) in [
+        ("module-size-max", "1KiB", program(&data), "it has more than 1024 bytes"),
+        ("compile-time-max", "300ms", bomb(4), "it takes longer than 300ms"),
+        ("compile-cpu-max", "1s", bomb(5), "it takes more than 1s of processor time"),
+        ("compile-memory-max", "64MiB", program(&functions), "it takes more than 67108864 bytes of memory"),
+        ("artifact-max", "1KiB", program(""), "its machine code takes more than 1024 bytes"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (module, config) = (folder.path().join("hostile.wat"), folder.path().join("config"));
+        fs::write(&module, hostile).unwrap();
+        fs::write(&config, format!("[limits]\n{key} = \"{value}\"\n")).unwrap();
+        let (flag, file) = (format!("--{key}={value}"), format!("--config={}", config.display()));
+        for said in [&[&*flag][..], &[&*file], &[&*file, &*flag]] {
+            let mut run = support::run(&module);
+            run.args(said).env("SANDPOOL_CACHE_DIR", folder.path().join("cache"));
+            let ended = support::finish(&mut run).expect_code(121);
+            let hint = format!("hint: a module that you trust can have more: {key} is the limit");
+            let expected = format!("error: cannot compile hostile.wat: {words}\n{hint}\n");
+            assert_eq!(ended.stderr, expected, "{said:?}");
+        }
+    }
+    let ended = support::finish(support::run("x.wat").arg("--compile-time-max=none")).expect_code(2);
+    assert!(ended.stderr.contains("give a number with ms, s, min or h"), "{ended}");
 }
 
 /// Of each kind of thing that a module may have too many of, too large or too deep.
@@ -255,6 +287,12 @@ fn a_compiler_is_in_a_jail() {
     let compiler = compiling.compiler;
     // The last layer comes when all threads run.
     assert!(procfs::eventually(|| procfs::status(compiler, "Seccomp") == 2));
+    for kind in ["user", "pid", "mnt", "net", "ipc"] {
+        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        assert_ne!(of(&compiler.to_string()), of("self"), "{kind}");
+    }
+    assert_eq!(procfs::inner_number(compiler), Some(1));
+    assert_eq!(fs::read_dir(format!("/proc/{compiler}/root")).unwrap().count(), 0);
     for thread in fs::read_dir(format!("/proc/{compiler}/task")).unwrap() {
         let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
         for line in
@@ -264,7 +302,13 @@ fn a_compiler_is_in_a_jail() {
         }
     }
     let limits = fs::read_to_string(format!("/proc/{compiler}/limits")).unwrap();
-    for (limit, value) in [("Max data size", 4_u64 << 30), ("Max open files", 0), ("Max core file size", 0)] {
+    let processes = thread::available_parallelism().unwrap().get() as u64 + 8;
+    for (limit, value) in [
+        ("Max data size", 4_u64 << 30),
+        ("Max open files", 0),
+        ("Max core file size", 0),
+        ("Max processes", processes),
+    ] {
         let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
         assert_eq!(line.split_whitespace().next(), Some(value.to_string().as_str()), "{limits}");
     }
@@ -277,6 +321,139 @@ fn a_compiler_is_in_a_jail() {
     }
     assert!(procfs::kill(compiling.run.embedder(), Signal::SIGINT, |_| true));
     compiling.finish(Signal::SIGINT);
+}
+
+/// A module that no cache has, of which nothing is known.
+fn unknown() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    program(&format!(r#"(data (i32.const 0) "{now:?}")"#))
+}
+
+#[test]
+fn a_module_says_what_held_its_compiler() {
+    let module = unknown();
+    let load = |builder: &mut ModuleBuilder| builder.load("module", module.as_bytes());
+    let without = load(builder().without_layer(Layer::Seccomp)).unwrap();
+    assert_eq!(without.jail().of(), Jailed::Compiler);
+    for (layer, hold) in without.jail().layers() {
+        let expected = if layer == Layer::Seccomp { Hold::Off } else { Hold::Full };
+        assert_eq!(*hold, expected, "{layer}");
+    }
+    // It is in the cache so, until somebody requires more.
+    assert_eq!(load(&mut builder()).unwrap().jail(), without.jail());
+    assert!(load(builder().require_jail(Layer::ALL)).unwrap().jail().is_full());
+    assert!(load(&mut builder()).unwrap().jail().is_full());
+}
+
+#[test]
+fn what_is_required_and_not_there_is_refused_before_a_module_is_compiled() {
+    let folder = tempfile::tempdir().unwrap();
+    let (module, cache) = (folder.path().join("bomb.wat"), folder.path().join("cache"));
+    // It would take as long as it may.
+    fs::write(&module, bomb(6)).unwrap();
+    let mut command = without_namespaces("net", &[]);
+    command.arg(sandpool_bin()).args(["run", "--compile-time-max", "20s"]);
+    command.args(["--require-jail", "seccomp,network-namespace"]);
+    let ended = support::finish(command.arg(&module).env("SANDPOOL_CACHE_DIR", &cache)).expect_code(117);
+    let absent = "compiler/network-namespace is absent: no more of them are allowed (/proc/sys/user)";
+    assert!(
+        ended.stderr.starts_with(&format!("error: the jail is not as it is required: {absent}\n")),
+        "{ended}"
+    );
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
+
+    let refused = builder().require_jail([Layer::Landlock]).without_layer(Layer::Landlock).load("m", b"");
+    assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+}
+
+/// What shows that a rule of the policy is needed: what a compiler is to do that has all of it, and dies without.
+enum Needs {
+    /// Compile a module.
+    Module(&'static str),
+    /// Compile one that takes more memory than it may.
+    Abort,
+    /// Native code, where it depends on the machine or the C library whether a compiler needs it.
+    Native(&'static str),
+}
+
+/// The rules of the policy for system calls of compilers, and who needs each.
+const RULES: &[(&str, Needs)] = {
+    use Needs::{Abort, Module, Native};
+    &[
+        ("read", Module("")),
+        ("write", Module("")),
+        ("close", Module("")),
+        ("futex", Module(MANY)),
+        ("sched_yield", Module(MANY)),
+        ("clock_gettime", Native("clock_gettime")),
+        ("getrandom", Module("")),
+        ("exit_group", Module("")),
+        ("brk", Module(MANY)),
+        ("mmap", Module(MANY)),
+        ("munmap", Module(MANY)),
+        ("mprotect", Module(MANY)),
+        ("mremap", Module(MANY)),
+        ("madvise", Module(MANY)),
+        ("openat", Module(MANY)),
+        ("getpid", Abort),
+        ("gettid", Abort),
+        ("rt_sigprocmask", Abort),
+        ("tgkill", Abort),
+    ]
+};
+
+/// Stands for many functions.
+const MANY: &str = "many";
+
+/// How a compiler ends without a rule, or with all: what it says, or nothing if it has compiled the module.
+fn compile_for(needs: &Needs, without: Option<&str>) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("module");
+    let functions = "(func (result i64) (i64.mul (i64.const 3) (i64.const 4)))".repeat(20_000);
+    let module = match needs {
+        Needs::Module(MANY) | Needs::Abort => program(&functions),
+        Needs::Module(beside) => program(beside),
+        Needs::Native(action) => format!("native\n{action}"),
+    };
+    fs::write(&path, module).unwrap();
+    let mut probe = jail::probe();
+    if let Needs::Abort = needs {
+        probe.args(["--compile-memory-max", "64MiB"]);
+    }
+    if let Some(rule) = without {
+        probe.args(["--without-compiler-call", rule]);
+    }
+    let ended = support::finish(probe.arg(&path).env("SANDPOOL_CACHE_DIR", folder.path().join("cache")));
+    ended.stderr
+}
+
+/// A call that no compiler needs is one more for whoever takes one over.
+#[test]
+fn each_system_call_of_the_policy_of_compilers_is_needed() {
+    let policy = fs::read_to_string(support::repository().join("host/policy/compiler.json")).unwrap();
+    let policy: Vec<serde_json::Value> = serde_json::from_str(&policy).unwrap();
+    let mut names: Vec<_> = policy.iter().map(|rule| rule["call"].as_str().unwrap()).collect();
+    let mut tested: Vec<_> = RULES.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    tested.sort_unstable();
+    assert_eq!(tested, names, "each rule needs a row in the table, and each row a rule");
+    let mut wrong = Vec::new();
+    for (name, needs) in RULES {
+        let with_all = compile_for(needs, None);
+        let is_expected = match needs {
+            Needs::Module(_) => with_all.is_empty(),
+            Needs::Abort => with_all.contains("it takes more than 67108864 bytes of memory"),
+            Needs::Native(_) => with_all.contains("report is unusable"),
+        };
+        if !is_expected {
+            wrong.push(format!("{name}: its compiler fails with all of the policy: {with_all}"));
+        }
+        let without = compile_for(needs, Some(name));
+        if !without.contains("the compiler was killed by signal 31") {
+            wrong.push(format!("{name}: its compiler doesn't need it: {without}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -188,7 +188,8 @@ fn an_output_is_as_large_as_it_may_be() {
     for isolation in [Isolation::Worker, Isolation::Task] {
         let pool = pool(&module).isolation(isolation).output_max(100_000).build().unwrap();
         for task in ["long", "long_and_says_so"] {
-            assert_eq!(bytes(&pool, task, b"").unwrap_err(), Failure::OutputTooLarge, "{task}");
+            let too_large = Failure::OutputTooLarge(Limit::Output(100_000));
+            assert_eq!(bytes(&pool, task, b"").unwrap_err(), too_large, "{task}");
         }
         assert_eq!(bytes(&pool, "long_then_short", b"").unwrap(), b"no such luck");
         assert_eq!(bytes(&pool, "echo", b"").unwrap(), b"", "what one has tried is nothing to the next");
@@ -259,6 +260,22 @@ fn what_a_task_prints_comes_with_its_result_if_it_is_to() {
         assert_eq!((&*completed.stdout, &*completed.stderr), (&b""[..], &b""[..]));
         let error = discard.submit_record("print", Format::Bytes, b"x").unwrap().result().unwrap_err();
         assert_eq!(error.stderr, "no such luck", "of a failure, the end is kept");
+    }
+}
+
+#[test]
+fn workers_have_the_streams_of_the_application_only_if_they_are_to() {
+    let module = module();
+    let of = |pid: procfs::Pid| [1, 2].map(|fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok());
+    let null = [Some("/dev/null".into()), Some("/dev/null".into())];
+    for (output, expected) in
+        [(Output::Discard, null.clone()), (Output::Capture, null), (Output::Inherit, of(std::process::id()))]
+    {
+        let pool = pool(&module).output(output).build().unwrap();
+        let supervisor = pool.supervisor_pid();
+        for process in procfs::children(supervisor).into_iter().chain([supervisor]) {
+            assert_eq!(of(process), expected, "{output:?}");
+        }
     }
 }
 
@@ -338,6 +355,44 @@ fn what_does_not_fit_the_type_is_an_error() {
     assert!(results.into_iter().all(|result| matches!(result.unwrap_err().cause, Failure::NoTask(_))));
     assert!(matches!(cause(pool.apply("queue", &())), Failure::Refused(_)), "a handle can't be an output");
     assert_eq!(pool.apply::<u64, u64>("identity", &5).unwrap(), 5);
+}
+
+/// Bytes that a task hands over as they are.
+struct Raw(Vec<u8>);
+
+impl serde::Serialize for Raw {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeTuple as _;
+        let mut bytes = serializer.serialize_tuple(self.0.len())?;
+        self.0.iter().try_for_each(|byte| bytes.serialize_element(byte))?;
+        bytes.end()
+    }
+}
+
+/// A type that contains itself.
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Tree(Vec<Tree>);
+
+#[test]
+fn an_output_that_is_made_to_harm_is_an_error_of_its_task() {
+    let module = module();
+    let pool = pool(&module).build().unwrap();
+    // It gives what it is told to.
+    let deep = Raw(vec![1; 200_000]);
+    let endless = Raw(u64::MAX.to_le_bytes().to_vec());
+    let refusals = [
+        pool.apply::<_, Tree>("echo", &deep).unwrap_err(),
+        pool.imap::<_, Tree>("echo", [&deep]).next().unwrap().unwrap_err(),
+        pool.submit::<_, Vec<()>>("echo", &endless).unwrap().result().unwrap_err(),
+        pool.map::<_, Vec<()>>("echo", [&endless]).unwrap_err(),
+    ];
+    let too_deep = "its values lie within each other more than 256 deep";
+    let too_many = "more than 1048576 of its elements take no bytes";
+    for (refusal, why) in refusals.into_iter().zip([too_deep, too_deep, too_many, too_many]) {
+        assert_eq!(refusal.cause, Failure::Decode(why.to_owned()));
+    }
+    let tree = Tree(vec![Tree(Vec::new()), Tree(vec![Tree(Vec::new())])]);
+    assert_eq!(pool.apply::<_, Tree>("echo", &tree).unwrap(), tree);
 }
 
 fn grant(directory: &tempfile::TempDir) -> sandpool::DirGrant {
@@ -525,12 +580,12 @@ fn limits_end_the_offender_only() {
             exhausted.result().unwrap_err().cause,
             Failure::Ended(ExitStatus::Limited(Limit::Memory(64 << 20)))
         );
-        assert_eq!(too_large.result().unwrap_err().cause, Failure::OutputTooLarge);
+        assert_eq!(too_large.result().unwrap_err().cause, Failure::OutputTooLarge(Limit::Output(100_000)));
         assert_eq!(fits.result().unwrap().len(), 90_000);
     }
     let small = pool(&module).arena_size(1 << 20).build().unwrap();
     let too_large = small.submit_record("bytes.reverse", Format::Bytes, &vec![1; 2 << 20]).unwrap();
-    assert_eq!(too_large.result().unwrap_err().cause, Failure::InputTooLarge);
+    assert_eq!(too_large.result().unwrap_err().cause, Failure::InputTooLarge(Limit::Arena(1 << 20)));
     let results = records(&small, "bytes.reverse", (0..50).map(|n| vec![n; 100_000]), true);
     assert!(
         results.map(|(_, result)| result.unwrap().value.len()).eq(std::iter::repeat_n(100_000, 50)),

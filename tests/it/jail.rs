@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
+use sandpool::Layer;
+
 use crate::namespaces::without_namespaces;
 use crate::process::module;
 use crate::procfs::{self, Pid};
@@ -54,12 +56,13 @@ fn report(stderr: &str) -> BTreeMap<&str, &str> {
 const OWN: [&str; 6] = ["rlimits", "capabilities", "no-new-privs", "descriptors", "landlock", "seccomp"];
 
 #[test]
-fn a_run_says_how_fully_each_layer_holds() {
+fn a_run_says_how_fully_each_layer_holds_it_and_its_compiler() {
     let ended = finish(run(guest("hello")).arg("--jail-report")).expect_code(0);
     let report = report(&ended.stderr);
-    assert_eq!(report.len(), 11, "{ended}");
+    assert_eq!(report.len(), 2 * Layer::ALL.len(), "{ended}");
     for layer in OWN {
         assert_eq!(report[layer], "full", "{ended}");
+        assert_eq!(report[&*format!("compiler/{layer}")], "full", "{ended}");
     }
     let ended = finish(&mut run(guest("hello"))).expect_code(0);
     assert_eq!(ended.stderr, "", "who doesn't ask isn't told");

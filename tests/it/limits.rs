@@ -110,8 +110,8 @@ fn too_many_open_files_are_refused() {
         let dir = format!("{}:/rw", folder.path().display());
         let ended = limited(&["--dir", &dir, "--open-files-max", &n.to_string()], &["open"]).expect_code(0);
         let mut lines = ended.stdout.lines();
-        // One more is for listing directories.
-        assert!(lines.next().unwrap().starts_with(&format!("refused after {}: ", n + 1)), "{ended}");
+        // One more is for listing directories. The number is WASI's `EMFILE`.
+        assert_eq!(lines.next(), Some(&*format!("refused after {}: 33", n + 1)), "{ended}");
         assert_eq!(lines.next(), Some("and one in place of another"));
     }
 }
@@ -123,6 +123,143 @@ fn what_would_make_a_file_too_large_is_refused() {
     let ended = limited(&["--dir", &dir, "--file-size-max", "64KiB"], &["write"]).expect_code(0);
     ended.expect_stdout(&["refused after 65536: FileTooLarge", "and another file"]);
     assert_eq!(folder.path().join("large").metadata().unwrap().len(), 65_536);
+}
+
+/// A directory for guests, as `/rw`.
+fn folder() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let grant = format!("{}:/rw", folder.path().display());
+    (folder, grant)
+}
+
+/// Bytes in all files of a folder.
+fn bytes_in(folder: &tempfile::TempDir) -> u64 {
+    std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+/// WASI's `EDQUOT`.
+const QUOTA: &str = "19";
+
+#[test]
+fn what_a_process_writes_to_too_many_files_is_refused() {
+    let (folder, grant) = folder();
+    let limits = ["--dir", &grant, "--file-bytes-max", "10500", "--run-file-bytes-max", "1MiB"];
+    let ended = limited(&limits, &["write-many"]).expect_code(1).expect_stdout(&[
+        &format!("refused after 10: {QUOTA}"),
+        "no more: true",
+        "less: true",
+        "another process: exited: 0",
+    ]);
+    assert!(
+        ended.stderr.ends_with(
+            "note: 'MainProcess' was refused what is beyond: bytes of files 10500 B (`file-bytes-max`, 2 times)\n"
+        ),
+        "{ended}"
+    );
+    assert_eq!(bytes_in(&folder), 10_000);
+}
+
+#[test]
+fn what_a_run_writes_to_files_is_refused_whoever_does() {
+    let (folder, grant) = folder();
+    // Each process writes much less.
+    let limits = ["--dir", &grant, "--run-file-bytes-max", "20500", "--file-bytes-max", "5000"];
+    let ended =
+        limited(&limits, &["write-on"]).expect_stdout(&[&format!("refused after it goes on: {QUOTA}")]);
+    assert_eq!(bytes_in(&folder), 20_000, "{ended}");
+}
+
+#[test]
+fn what_a_file_grows_by_counts_as_written() {
+    let (folder, grant) = folder();
+    limited(&["--dir", &grant, "--file-bytes-max", "10KiB"], &["grow"])
+        .expect_code(0)
+        .expect_stdout(&[&format!("refused after 10000: {QUOTA}"), "no more: true"]);
+    assert_eq!(bytes_in(&folder), 0);
+}
+
+#[test]
+fn a_process_that_takes_too_much_memory_of_the_run_is_ended() {
+    ends_the_offender(&["--run-memory-max", "64MiB"], "hoard", "memory of the run 64 MiB");
+}
+
+#[test]
+fn no_memory_of_the_run_is_had_by_starting_others() {
+    // Each takes much less than it may: the one for which there is none left ends, or isn't started.
+    for (mebibytes, limit) in [("5", "30MiB"), ("1", "64MiB"), ("40", "100MiB")] {
+        let limits = ["--run-memory-max", limit, "--memory-max", "1GiB"];
+        let ended = limited(&limits, &["memory-on", mebibytes]);
+        let amount = format!("{} MiB", limit.strip_suffix("MiB").unwrap());
+        let is_ended = ended.stderr.contains(&format!("limited: memory of the run {amount}"));
+        let is_refused = ended
+            .stderr
+            .contains(&format!("too much memory: the run's limit is {amount} (`run-memory-max`)"));
+        assert!(is_ended || is_refused, "{ended}");
+    }
+}
+
+#[test]
+fn memory_of_the_run_is_free_again_when_a_process_has_ended() {
+    // For the first and one that was forked from it, and not for two.
+    limited(&["--run-memory-max", "60MiB"], &["memory-again", "25"]).expect_code(0).expect_stdout(&[
+        "200 times",
+        "refused: too much memory: the run's limit is 60 MiB (`run-memory-max`)",
+    ]);
+}
+
+#[test]
+fn a_process_with_fresh_memory_of_which_there_is_none_left_ends_at_the_limit() {
+    limited(&["--run-memory-max", "40MiB"], &["memory-fresh", "10"])
+        .expect_code(0)
+        .expect_stdout(&["it runs", "spawned: exited: 0"]);
+    let ended = limited(&["--run-memory-max", "20MiB"], &["memory-fresh", "18"]).expect_code(0);
+    ended.expect_stdout(&["spawned: limited: memory of the run 20 MiB"]);
+    // Nor does one begin that is too large from the start.
+    ends_the_run(&["--run-memory-max", "64KiB"], "spin", "memory of the run 64 KiB");
+}
+
+#[test]
+fn a_refusal_says_which_limit_it_was_and_where_it_lies() {
+    let ended = limited(&["--processes-max", "5"], &["processes"]).expect_code(1);
+    let ended =
+        ended.expect_stdout(&["refused after 5: too many processes: the run's limit is 5 (`processes-max`)"]);
+    let note = "note: 'MainProcess' was refused what is beyond: processes of the run 5 (`processes-max`)\n";
+    assert!(ended.stderr.ends_with(note), "{ended}");
+    let ended = limited(&["--objects-max", "40"], &["queues"]).expect_code(0);
+    assert!(
+        ended
+            .stdout
+            .starts_with("refused after 40: too many objects: the run's limit is 40 (`objects-max`)\n"),
+        "{ended}"
+    );
+    assert_eq!(ended.stderr, "", "who has not failed has known what to do");
+    let names = ["memory-max", "run-memory-max", "queue-items-max", "cpu-time", "open-files-max", "nonsense"];
+    let limits = ["--queue-items-max", "7", "--cpu-time", "5s"];
+    limited(&limits, &[&["say"], &names[..]].concat()).expect_code(0).expect_stdout(&[
+        "memory 4 GiB",
+        "no run-memory-max",
+        "items of a queue 7",
+        "cpu time 5 s",
+        "open files 256",
+        "no nonsense",
+    ]);
+}
+
+#[test]
+fn the_summary_of_the_library_says_what_was_refused() {
+    let module = load(guest("limits"));
+    let refused = |what: &str, limits: Limits| {
+        let mut builder = Run::builder(&module);
+        let run = builder.arg("limits").arg(what).limits(limits).start().unwrap();
+        let summary = run.wait().unwrap();
+        let main = summary.reports.into_iter().find(|report| report.name == "MainProcess").unwrap();
+        main.refused.into_iter().map(|refusal| (refusal.limit, refusal.times)).collect::<Vec<_>>()
+    };
+    let limits = Limits { objects_max: 40, ..Limits::default() };
+    assert_eq!(refused("queues", limits), [(Limit::Objects(40), 1)]);
+    let limits = Limits { queue_items_max: Some(5), ..Limits::default() };
+    assert_eq!(refused("items", limits), [(Limit::QueueItems(5), 2)]);
+    assert_eq!(refused("items", Limits::default()), []);
 }
 
 #[test]
@@ -235,6 +372,40 @@ fn of_a_pool_exactly_the_task_that_exceeds_a_limit_fails() {
         // The workers have lived for longer than a process may: they are no task.
         assert_eq!(pool.stats().workers_lost, 0);
     }
+}
+
+#[test]
+fn a_task_that_can_have_no_process_of_its_own_fails_alone() {
+    // A worker has 8 MiB, and so has each process that is forked from it.
+    let text = TASKS.replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 128)");
+    let module = load_text("large", &text);
+    let memory = |bytes| Limits { run_memory_max: Some(bytes), ..Limits::default() };
+    let processes = |processes_max| Limits { processes_max, ..Limits::default() };
+    for (too_few, enough, limit) in [
+        (memory(12 << 20), memory(16 << 20), Limit::RunMemory(12 << 20)),
+        (processes(2), processes(3), Limit::Processes(2)),
+    ] {
+        let pool = |limits| {
+            let mut builder = Pool::builder(&module);
+            builder.workers(1).isolation(Isolation::Task).limits(limits).build().unwrap()
+        };
+        let submit = |pool: &Pool| pool.submit_record("nothing", Format::Bytes, b"").unwrap().result();
+        let pool_with_too_few = pool(too_few);
+        for _ in 0..3 {
+            let error = submit(&pool_with_too_few).unwrap_err();
+            assert_eq!(error.cause, Failure::Ended(ExitStatus::Limited(limit)));
+        }
+        assert_eq!(pool_with_too_few.stats().workers_lost, 0);
+        let pool_with_enough = pool(enough);
+        for _ in 0..50 {
+            submit(&pool_with_enough).unwrap();
+        }
+    }
+    let error = Pool::builder(&module).workers(1).limits(memory(4 << 20)).build().unwrap_err();
+    assert!(
+        matches!(&error, Error::Pool(PoolEnd::Worker(why)) if why.starts_with("limited: memory of the run 4 MiB")),
+        "{error:?}"
+    );
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! Runs a module, or native code in the place of a guest's: in the jail, as if it had broken out of WebAssembly.
 //!
 //! ```text
-//! sandpool-probe [--without-layer LAYER] [--without-call RULE] [--require-layer LAYER] [--dir GRANT] … MODULE [ARG]…
+//! sandpool-probe [--without-layer LAYER] [--without-call RULE] [--require-layer LAYER] [--dir GRANT] …
+//!     [--without-compiler-call RULE] [--compile-memory-max SIZE] MODULE [ARG]…
 //! ```
 //!
 //! If the first argument is `native`, the guest process isn't to run the module, but the action that the second one
-//! names. What ends the guest is what ends this program: `sandpool run` does the same.
+//! names; if it is the first line of the module, nor is the compiler to compile it. What ends the guest is what ends this program: `sandpool run` does the same.
 
 #![allow(clippy::print_stderr, reason = "it says what it can't do")]
 
 use std::process::ExitCode;
 
-use sandpool::{Module, Result, Run};
+use sandpool::{CompileLimits, Module, Result, Run};
 
 mod native;
 
@@ -36,7 +37,20 @@ fn run() -> Result<u8> {
             false => break arg,
         }
     };
-    let module = Module::from_file(path)?;
+    let (of_compiler, options): (Vec<_>, Vec<_>) =
+        options.into_iter().partition(|(option, _)| option.contains("compile"));
+    let mut loader = Module::builder();
+    for (option, value) in of_compiler {
+        match option.as_str() {
+            "--without-compiler-call" => loader.without_call(value),
+            _ => {
+                let mut limits = CompileLimits::default();
+                limits.set(option.trim_start_matches('-'), &value)?;
+                loader.limits(limits)
+            }
+        };
+    }
+    let module = loader.load_file(path)?;
     let mut builder = Run::builder(&module);
     for (option, value) in options {
         match option.as_str() {

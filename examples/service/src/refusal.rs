@@ -59,7 +59,7 @@ impl From<TaskError> for Refusal {
         let status = match &error.cause {
             Failure::NoTask(_) => StatusCode::NOT_FOUND,
             Failure::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
-            Failure::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::InputTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::NotRunning | Failure::PoolEnded(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };

@@ -113,8 +113,8 @@ pub mod process {
         /// Forks the calling process: the child goes on in the same instance, with a copy-on-write copy of its
         /// memory. Returns 0 in the child and the child's handle in the parent. An empty name means the default,
         /// `Process-` and the child's identity. Flags: [`DAEMON`](super::DAEMON) or
-        /// [`NOT_DAEMON`](super::NOT_DAEMON), which is the default. `PERM` if the caller is daemonic.
-        /// Flush buffered output first.
+        /// [`NOT_DAEMON`](super::NOT_DAEMON), which is the default. `PERM` if the caller is daemonic; `PROCS`, `RUNMEM` or
+        /// `SYSTEM` if there can't be another process now. Flush buffered output first.
         fork(name: I32, name_len: I32, flags: I32) -> I64;
         /// Starts a process with fresh memory, whose `_start` is called. It finds `payload` by `entry`, and holds
         /// the given handles (`handles` points at `handle_count` 64-bit values). Returns the child's handle.
@@ -151,6 +151,9 @@ pub mod process {
         name(process: I64, buffer: I32, capacity: I32) -> I64;
         /// How many processors the caller may use.
         cpu_count() -> I32;
+        /// Where the limit of this [`code`](super::Limit::code) lies, its [`figure`](super::Limit::figure): what an error
+        /// that comes of a refusal is to tell. `NOENT` if there is no such limit, or it isn't set.
+        limit(code: I32) -> I64;
         /// Copies the end of what a child has written to its stderr, [`STDERR_MAX`](super::STDERR_MAX) bytes at most,
         /// and returns its whole length. The message of a trap or limit is part of it. Of a child that has begun a
         /// [task](crate::task) it is what it has written since. It is kept until the child's handle is given back;
@@ -187,6 +190,9 @@ pub mod process {
     /// [`Status::kind`]: it made a system call that its jail forbids, and was killed. Only native code can: WebAssembly
     /// makes none.
     pub const FORBIDDEN: u32 = 6;
+    /// [`Status::kind`]: its run was ended because there were processes that it doesn't know of: so many stand in
+    /// [`Status::figure`]. Only the host sees this one.
+    pub const STRAYS: u32 = 7;
 
     /// Which trap: [`Status::detail`] of [`TRAPPED`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +250,7 @@ pub mod process {
         }
     }
 
-    /// Which limit, and where it lies. The exit code is that of a trap.
+    /// A limit, and where it lies. What goes beyond one ends the process, with the exit code of a trap, or is refused.
     ///
     /// ```
     /// use core::time::Duration;
@@ -252,8 +258,9 @@ pub mod process {
     ///
     /// assert_eq!(Limit::Memory(256 << 20).to_string(), "memory 256 MiB");
     /// assert_eq!(Limit::CpuTime(Duration::from_millis(1500)).to_string(), "cpu time 1500 ms");
+    /// assert_eq!(Limit::Processes(64).name(), "processes-max");
     /// ```
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     #[non_exhaustive]
     pub enum Limit {
         /// Bytes of linear memory.
@@ -274,14 +281,34 @@ pub mod process {
         RunWallTime(Duration),
         /// Bytes written to stdout and stderr by all processes of the run.
         RunStdio(u64),
+        /// Processes of the run at once.
+        Processes(u64),
+        /// Queues, pipes, locks and other objects of the run at once.
+        Objects(u64),
+        /// Bytes of the run's arena: what is in queues and pipes, and shared memory.
+        Arena(u64),
+        /// Items in a queue at once.
+        QueueItems(u64),
+        /// Files and directories that are open at once.
+        OpenFiles(u64),
+        /// Bytes of a file that is written.
+        FileSize(u64),
+        /// Bytes written to files.
+        FileBytes(u64),
+        /// Bytes written to files by all processes of the run.
+        RunFileBytes(u64),
+        /// Bytes of linear memory of all processes of the run together.
+        RunMemory(u64),
+        /// Bytes of the output of a task.
+        Output(u64),
         /// One that this version doesn't know.
         Other,
     }
 
     impl Limit {
-        /// Its number: [`Status::detail`] of [`LIMITED`].
+        /// Its number: [`Status::detail`] of [`LIMITED`], and what `limit` takes. It stays what it is.
         #[must_use]
-        pub fn code(self) -> u32 {
+        pub const fn code(self) -> u32 {
             match self {
                 Self::Other => 0,
                 Self::Memory(_) => 1,
@@ -293,15 +320,39 @@ pub mod process {
                 Self::RunCpuTime(_) => 7,
                 Self::RunWallTime(_) => 8,
                 Self::RunStdio(_) => 9,
+                Self::Processes(_) => 10,
+                Self::Objects(_) => 11,
+                Self::Arena(_) => 12,
+                Self::QueueItems(_) => 13,
+                Self::OpenFiles(_) => 14,
+                Self::FileSize(_) => 15,
+                Self::FileBytes(_) => 16,
+                Self::RunFileBytes(_) => 17,
+                Self::RunMemory(_) => 18,
+                Self::Output(_) => 19,
             }
         }
 
-        /// Where it lies: bytes, units, or microseconds.
+        /// Where it lies: a number, bytes, units, or microseconds.
         #[must_use]
         pub fn figure(self) -> u64 {
             match self {
                 Self::Other => 0,
-                Self::Memory(n) | Self::Stack(n) | Self::Stdio(n) | Self::Fuel(n) | Self::RunStdio(n) => n,
+                Self::Memory(n)
+                | Self::Stack(n)
+                | Self::Stdio(n)
+                | Self::Fuel(n)
+                | Self::RunStdio(n)
+                | Self::Processes(n)
+                | Self::Objects(n)
+                | Self::Arena(n)
+                | Self::QueueItems(n)
+                | Self::OpenFiles(n)
+                | Self::FileSize(n)
+                | Self::FileBytes(n)
+                | Self::RunFileBytes(n)
+                | Self::RunMemory(n)
+                | Self::Output(n) => n,
                 Self::CpuTime(time)
                 | Self::WallTime(time)
                 | Self::RunCpuTime(time)
@@ -311,7 +362,7 @@ pub mod process {
 
         /// The limit of this [`code`](Self::code) and [`figure`](Self::figure).
         #[must_use]
-        pub fn from_parts(code: u32, figure: u64) -> Self {
+        pub const fn from_parts(code: u32, figure: u64) -> Self {
             match code {
                 1 => Self::Memory(figure),
                 2 => Self::Stack(figure),
@@ -322,30 +373,137 @@ pub mod process {
                 7 => Self::RunCpuTime(Duration::from_micros(figure)),
                 8 => Self::RunWallTime(Duration::from_micros(figure)),
                 9 => Self::RunStdio(figure),
+                10 => Self::Processes(figure),
+                11 => Self::Objects(figure),
+                12 => Self::Arena(figure),
+                13 => Self::QueueItems(figure),
+                14 => Self::OpenFiles(figure),
+                15 => Self::FileSize(figure),
+                16 => Self::FileBytes(figure),
+                17 => Self::RunFileBytes(figure),
+                18 => Self::RunMemory(figure),
+                19 => Self::Output(figure),
                 _ => Self::Other,
             }
         }
 
-        /// Whether it is one of all processes of a run together: then all have ended by it.
+        /// How many codes there are: they are below this.
+        pub const CODES: u32 = 20;
+
+        /// Its name, by which it is set: that of a flag, and of a key in a configuration file.
+        #[must_use]
+        pub fn name(self) -> &'static str {
+            match self {
+                Self::Memory(_) => "memory-max",
+                Self::Stack(_) => "stack-max",
+                Self::CpuTime(_) => "cpu-time",
+                Self::WallTime(_) => "wall-time",
+                Self::Stdio(_) => "stdio-max",
+                Self::Fuel(_) => "fuel",
+                Self::RunCpuTime(_) => "run-cpu-time",
+                Self::RunWallTime(_) => "run-wall-time",
+                Self::RunStdio(_) => "run-stdio-max",
+                Self::Processes(_) => "processes-max",
+                Self::Objects(_) => "objects-max",
+                Self::Arena(_) => "arena-size",
+                Self::QueueItems(_) => "queue-items-max",
+                Self::OpenFiles(_) => "open-files-max",
+                Self::FileSize(_) => "file-size-max",
+                Self::FileBytes(_) => "file-bytes-max",
+                Self::RunFileBytes(_) => "run-file-bytes-max",
+                Self::RunMemory(_) => "run-memory-max",
+                Self::Output(_) => "output-max",
+                Self::Other => "unknown",
+            }
+        }
+
+        /// Its figure, for a person: `64`, `256 MiB`, `1500 ms`.
+        ///
+        /// ```
+        /// assert_eq!(sandpool_abi::process::Limit::Arena(1 << 20).amount().to_string(), "1 MiB");
+        /// ```
+        #[must_use]
+        pub fn amount(self) -> impl core::fmt::Display {
+            Amount(self)
+        }
+
+        /// Whether it is one of all processes of a run together.
         #[must_use]
         pub fn is_of_the_run(self) -> bool {
+            matches!(
+                self,
+                Self::RunCpuTime(_)
+                    | Self::RunWallTime(_)
+                    | Self::RunStdio(_)
+                    | Self::Processes(_)
+                    | Self::Objects(_)
+                    | Self::Arena(_)
+                    | Self::RunFileBytes(_)
+                    | Self::RunMemory(_)
+            )
+        }
+
+        /// Whether all processes of a run end by it.
+        #[must_use]
+        pub fn ends_the_run(self) -> bool {
             matches!(self, Self::RunCpuTime(_) | Self::RunWallTime(_) | Self::RunStdio(_))
         }
     }
 
     impl core::fmt::Display for Limit {
         fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-            match self {
-                Self::Memory(n) => write!(f, "memory {}", Bytes(*n)),
-                Self::Stack(n) => write!(f, "stack {}", Bytes(*n)),
-                Self::CpuTime(time) => write!(f, "cpu time {}", Time(*time)),
-                Self::WallTime(time) => write!(f, "wall time {}", Time(*time)),
-                Self::Stdio(n) => write!(f, "stdout and stderr {}", Bytes(*n)),
-                Self::Fuel(n) => write!(f, "fuel {n}"),
-                Self::RunCpuTime(time) => write!(f, "cpu time of the run {}", Time(*time)),
-                Self::RunWallTime(time) => write!(f, "wall time of the run {}", Time(*time)),
-                Self::RunStdio(n) => write!(f, "stdout and stderr of the run {}", Bytes(*n)),
-                Self::Other => f.write_str("unknown"),
+            let what = match self {
+                Self::Memory(_) => "memory",
+                Self::Stack(_) => "stack",
+                Self::CpuTime(_) => "cpu time",
+                Self::WallTime(_) => "wall time",
+                Self::Stdio(_) => "stdout and stderr",
+                Self::Fuel(_) => "fuel",
+                Self::RunCpuTime(_) => "cpu time of the run",
+                Self::RunWallTime(_) => "wall time of the run",
+                Self::RunStdio(_) => "stdout and stderr of the run",
+                Self::Processes(_) => "processes of the run",
+                Self::Objects(_) => "objects of the run",
+                Self::Arena(_) => "arena",
+                Self::QueueItems(_) => "items of a queue",
+                Self::OpenFiles(_) => "open files",
+                Self::FileSize(_) => "size of a file",
+                Self::FileBytes(_) => "bytes of files",
+                Self::RunFileBytes(_) => "bytes of files of the run",
+                Self::RunMemory(_) => "memory of the run",
+                Self::Output(_) => "output",
+                Self::Other => return f.write_str("unknown"),
+            };
+            write!(f, "{what} {}", Amount(*self))
+        }
+    }
+
+    /// The figure of a limit.
+    struct Amount(Limit);
+
+    impl core::fmt::Display for Amount {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            match self.0 {
+                Limit::Memory(n)
+                | Limit::Stack(n)
+                | Limit::Stdio(n)
+                | Limit::RunStdio(n)
+                | Limit::Arena(n)
+                | Limit::FileSize(n)
+                | Limit::FileBytes(n)
+                | Limit::RunFileBytes(n)
+                | Limit::RunMemory(n)
+                | Limit::Output(n) => write!(f, "{}", Bytes(n)),
+                Limit::Fuel(n)
+                | Limit::Processes(n)
+                | Limit::Objects(n)
+                | Limit::QueueItems(n)
+                | Limit::OpenFiles(n) => write!(f, "{n}"),
+                Limit::CpuTime(time)
+                | Limit::WallTime(time)
+                | Limit::RunCpuTime(time)
+                | Limit::RunWallTime(time) => write!(f, "{}", Time(time)),
+                Limit::Other => f.write_str("unknown"),
             }
         }
     }
@@ -387,6 +545,7 @@ pub mod process {
     /// assert_eq!(ExitStatus::Signaled(15).to_string(), "killed: SIGTERM");
     /// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trapped: unreachable executed");
     /// assert_eq!(ExitStatus::Limited(Limit::Memory(64 << 10)).to_string(), "limited: memory 64 KiB");
+    /// assert_eq!(ExitStatus::Strays(2).to_string(), "ended: 2 processes that the run doesn't know of");
     /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[non_exhaustive]
@@ -404,6 +563,9 @@ pub mod process {
         /// It made a system call that its jail forbids, and was killed with SIGSYS. WebAssembly makes none: this is a bug of
         /// the host, or somebody's use of one.
         Forbidden,
+        /// Its run was ended, because so many processes were found that it doesn't know of. WebAssembly starts none: this is a
+        /// bug of the host, or somebody's use of one. Only the host sees this one.
+        Strays(u64),
     }
 
     impl ExitStatus {
@@ -417,6 +579,7 @@ pub mod process {
                 LIMITED => Self::Limited(Limit::from_parts(detail, figure)),
                 DEADLOCKED => Self::Deadlocked,
                 FORBIDDEN => Self::Forbidden,
+                STRAYS => Self::Strays(figure),
                 _ => return None,
             })
         }
@@ -428,7 +591,7 @@ pub mod process {
         }
 
         /// What a shell calls it, and `sandpool run` ends with: the exit code; 128 and the signal; 134 after a trap or
-        /// at a limit; 124 after a deadlock; 159, as for SIGSYS, after a forbidden system call.
+        /// at a limit; 124 after a deadlock; 159, as for SIGSYS, after a forbidden system call, or with strays.
         ///
         /// ```
         /// assert_eq!(sandpool_abi::process::ExitStatus::Signaled(9).shell_code(), 137);
@@ -440,7 +603,7 @@ pub mod process {
                 Self::Signaled(signal) => 128 | (signal & 0x7f) as u8,
                 Self::Trapped(_) | Self::Limited(_) => 134,
                 Self::Deadlocked => 124,
-                Self::Forbidden => 159,
+                Self::Forbidden | Self::Strays(_) => 159,
             }
         }
     }
@@ -454,6 +617,8 @@ pub mod process {
                 Self::Limited(limit) => write!(f, "limited: {limit}"),
                 Self::Deadlocked => f.write_str("ended: deadlock"),
                 Self::Forbidden => f.write_str("killed: forbidden system call"),
+                Self::Strays(1) => f.write_str("ended: a process that the run doesn't know of"),
+                Self::Strays(count) => write!(f, "ended: {count} processes that the run doesn't know of"),
             }
         }
     }
@@ -830,9 +995,10 @@ pub mod task {
         /// Says that the caller now works on this part of the first item that it has claimed. `INVAL` if it has claimed
         /// none. Never returns if it was to be killed for the part before.
         begin(part: I32) -> I32;
-        /// Says that the caller goes on with this part of what it has begun. It takes less time than `begin`, because the
-        /// part has no time and no [`work`](super::Claims::work) of its own. `INVAL` if it has begun nothing.
-        proceed(part: I32) -> I32;
+        /// Names the shared memory whose first 64 bits the caller changes when it goes on with another part of what it
+        /// has begun, which costs less than a call: what it writes to stderr from then on is that part's. `INVAL` if the
+        /// memory has no page of its own.
+        follow(shared: I64) -> I32;
         /// Puts the result of the first item that the caller has claimed into `queue`, as `put` does. In the same instant
         /// that claim is given up. `INVAL` if it has claimed none, else as of `put`; then it keeps the claim.
         finish(queue: I64, item: I32, item_len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
@@ -875,7 +1041,8 @@ pub mod task {
     /// The custom section that describes tasks.
     pub const SECTION: &str = "sandpool-tasks";
 
-    /// Format: values as serde and bincode 2 (`config::standard()`) encode them.
+    /// Format: values as serde and bincode 2 encode them, with numbers of fixed lengths
+    /// (`config::standard().with_fixed_int_encoding()`).
     pub const SERDE: u32 = 0;
     /// Format: JSON.
     pub const JSON: u32 = 1;
@@ -988,12 +1155,16 @@ errno! {
     Closed = 108, "closed";
     /// The caller has the lock now. Whoever held it has ended without releasing it.
     Ownerdead = 130, "the process that held the lock has ended";
-    /// The process table is full.
+    /// The run has as many processes as it may.
     Procs = 11001, "too many processes";
     /// The barrier is broken.
     Broken = 11002, "the barrier is broken";
     /// Every process of the run waits, and nobody is left to end it: only the host sees this one.
     Deadlock = 11003, "deadlock";
+    /// A process that is forked would have more memory than is left to the run.
+    Runmem = 11004, "too much memory for the run";
+    /// The operating system has no process, or no memory for one.
+    System = 11005, "the operating system has no room for another process";
 }
 
 impl Errno {

@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 
+use bincode::config::{Configuration, Fixint, LittleEndian};
 use bincode::enc::write::Writer;
 use bincode::error::{DecodeError as Malformed, EncodeError as Failure};
 use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
@@ -22,8 +23,9 @@ use crate::bytes::Borrowed;
 use crate::object::Object;
 use crate::{Bytes, raw};
 
-/// The encoding of all messages.
-const CONFIGURATION: bincode::config::Configuration = bincode::config::standard();
+/// The encoding of all messages. Numbers are as long as they are: to make short ones shorter takes longer than to copy them.
+const CONFIGURATION: Configuration<LittleEndian, Fixint> =
+    bincode::config::standard().with_fixed_int_encoding();
 
 /// Beyond this, a buffer goes back to the allocator after use.
 pub(crate) const KEEP: usize = 1 << 20;

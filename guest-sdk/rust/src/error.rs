@@ -4,16 +4,19 @@ use std::fmt;
 
 use sandpool_abi::Errno;
 
-use crate::{DecodeError, EncodeError};
+use crate::limits::{self, Refusal};
+use crate::{DecodeError, EncodeError, Limit};
 
 /// Why something about a process, the making of an object, or an access to shared memory failed.
+///
+/// Where one comes of a limit, [`limit`](Self::limit) and its text say which, and where that lies.
 ///
 /// ```no_run
 /// use sandpool_guest::{Error, Process};
 ///
 /// match Process::fork(|| println!("hello")) {
 ///     Ok(process) => drop(process),
-///     Err(Error::TooManyProcesses) => eprintln!("later, then"),
+///     Err(error @ Error::TooManyProcesses) => eprintln!("later, then: the limit is {:?}", error.limit()),
 ///     Err(error) => eprintln!("error: {error}"),
 /// }
 /// ```
@@ -22,12 +25,16 @@ use crate::{DecodeError, EncodeError};
 pub enum Error {
     /// A daemonic process may not start processes.
     DaemonicParent,
-    /// The process table is full. There is room again once a process has ended and was joined.
+    /// The run has as many processes as it may. There is room again once one has ended and was joined.
     TooManyProcesses,
-    /// The table of queues and other objects is full.
+    /// The run has as many queues and other objects as it may.
     TooManyObjects,
     /// The arena has no room.
     ArenaFull,
+    /// All processes of the run together have as much memory as they may, or had with the process that was to be forked.
+    TooMuchMemory,
+    /// The operating system has no room for another process.
+    System,
     /// The process was started by somebody else: only the creator may join it, signal it, or ask about it.
     NotAChild,
     /// The process is alive, so it can't be closed.
@@ -73,6 +80,8 @@ impl From<Errno> for Error {
             Errno::Procs => Self::TooManyProcesses,
             Errno::Nfile => Self::TooManyObjects,
             Errno::Nomem => Self::ArenaFull,
+            Errno::Runmem => Self::TooMuchMemory,
+            Errno::System => Self::System,
             Errno::Child => Self::NotAChild,
             Errno::Busy => Self::StillRunning,
             Errno::Nametoolong => Self::NameTooLong,
@@ -81,6 +90,30 @@ impl From<Errno> for Error {
             Errno::Exist => Self::NameTaken,
             Errno::Noent => Self::NotFound,
             other => Self::Host(other),
+        }
+    }
+}
+
+impl Error {
+    /// The limit that it comes of, and where that lies.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{Limit, Process};
+    ///
+    /// if let Err(error) = Process::fork(|| ())
+    ///     && let Some(Limit::Processes(most)) = error.limit()
+    /// {
+    ///     eprintln!("more than {most} processes would be too many");
+    /// }
+    /// ```
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::TooManyProcesses => limits::of(Limit::Processes),
+            Self::TooManyObjects => limits::of(Limit::Objects),
+            Self::ArenaFull | Self::TooLarge => limits::of(Limit::Arena),
+            Self::TooMuchMemory => limits::of(Limit::RunMemory),
+            _ => None,
         }
     }
 }
@@ -101,13 +134,15 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DaemonicParent => f.write_str("daemonic processes are not allowed to have children"),
-            Self::TooManyProcesses => f.write_str("too many processes"),
-            Self::TooManyObjects => f.write_str("too many objects"),
-            Self::ArenaFull => f.write_str("the arena is full"),
+            Self::TooManyProcesses => Refusal("too many processes", self.limit()).fmt(f),
+            Self::TooManyObjects => Refusal("too many objects", self.limit()).fmt(f),
+            Self::ArenaFull => Refusal("the arena is full", self.limit()).fmt(f),
+            Self::TooMuchMemory => Refusal("too much memory", self.limit()).fmt(f),
+            Self::System => Errno::System.fmt(f),
             Self::NotAChild => f.write_str("not a child of this process"),
             Self::StillRunning => f.write_str("the process is still running: terminate or join it first"),
             Self::NameTooLong => write!(f, "the name is longer than {} bytes", sandpool_abi::NAME_MAX),
-            Self::TooLarge => f.write_str("it doesn't fit into the arena"),
+            Self::TooLarge => Refusal("it doesn't fit into the arena", self.limit()).fmt(f),
             Self::NoEntryPoint => f.write_str(
                 "spawn needs #[sandpool_guest::main] on main; a task of an application's pool can only fork",
             ),

@@ -69,6 +69,7 @@ mod codec;
 mod deadline;
 mod error;
 mod joinable_queue;
+mod limits;
 mod message;
 mod object;
 mod pipe;
@@ -92,6 +93,7 @@ pub use bytes::Bytes;
 pub use codec::{DecodeError, EncodeError};
 pub use error::Error;
 pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
+pub use limits::limit;
 pub use pipe::{Connection, Pipe, PipeBuilder, RecvError, SendError};
 pub use pool::{
     AsyncResult, Cause, Exchange, IMap, Mapper, Options, Pool, PoolBuilder, PoolEnd, PoolError, Scoped,

@@ -11,9 +11,10 @@ use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::limits::{self, Refusal};
 use crate::message::{self, Failure};
 use crate::object::Object;
-use crate::{DecodeError, EncodeError, Error, codec, nanoseconds, raw, wait};
+use crate::{DecodeError, EncodeError, Error, Limit, codec, nanoseconds, raw, wait};
 
 /// Makes pipes.
 ///
@@ -479,6 +480,15 @@ impl SendError {
             other => Self::Host(other),
         }
     }
+
+    /// The limit that it comes of, and where that lies.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::TooLarge => limits::of(Limit::Arena),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for SendError {
@@ -487,7 +497,7 @@ impl fmt::Display for SendError {
             Self::Full => f.write_str("the pipe is full"),
             Self::BrokenPipe => f.write_str("broken pipe: nobody is left to receive it"),
             Self::NotWritable => f.write_str("the connection is read-only"),
-            Self::TooLarge => f.write_str("the message doesn't fit into the arena"),
+            Self::TooLarge => Refusal("the message doesn't fit into the arena", self.limit()).fmt(f),
             Self::Encode(error) => error.fmt(f),
             Self::Host(errno) => errno.fmt(f),
         }

@@ -72,8 +72,8 @@ impl Process {
     /// flush.
     ///
     /// # Errors
-    /// [`Error::TooManyProcesses`]; [`Error::DaemonicParent`] in a daemonic process; [`Error::ArrayBorrowed`] while
-    /// this process has an [`ArrayGuard`](crate::ArrayGuard).
+    /// [`Error::TooManyProcesses`], [`Error::TooMuchMemory`], [`Error::System`]; [`Error::DaemonicParent`] in a daemonic
+    /// process; [`Error::ArrayBorrowed`] while this process has an [`ArrayGuard`](crate::ArrayGuard).
     #[doc(alias = "start")]
     pub fn fork<F, T>(body: F) -> Result<Self, Error>
     where

@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::deadline::Deadline;
+use crate::limits::{self, Refusal};
 use crate::message::{self, Failure};
 use crate::object::Object;
-use crate::{DecodeError, EncodeError, Error, codec, nanoseconds, raw, wait};
+use crate::{DecodeError, EncodeError, Error, Limit, codec, nanoseconds, raw, wait};
 
 /// First in, first out, between any number of producers and consumers in any processes.
 ///
@@ -531,6 +532,15 @@ impl PutError {
             other => Self::Host(other),
         }
     }
+
+    /// The limit that it comes of, and where that lies.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::TooLarge => limits::of(Limit::Arena),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for PutError {
@@ -538,7 +548,7 @@ impl fmt::Display for PutError {
         match self {
             Self::Full => f.write_str("the queue is full"),
             Self::Closed => f.write_str("the queue is closed"),
-            Self::TooLarge => f.write_str("the item doesn't fit into the arena"),
+            Self::TooLarge => Refusal("the item doesn't fit into the arena", self.limit()).fmt(f),
             Self::Encode(error) => error.fmt(f),
             Self::Host(errno) => errno.fmt(f),
         }

@@ -51,6 +51,7 @@ imports! { sandpool_process from "sandpool_process":
     unsafe fn info(process: u64, info: *mut sandpool_abi::process::Info) -> i32;
     unsafe fn name(process: u64, buffer: *mut u8, capacity: usize) -> i64;
     safe fn cpu_count() -> i32;
+    safe fn limit(code: u32) -> i64;
     unsafe fn stderr(process: u64, buffer: *mut u8, capacity: usize) -> i64;
 }
 
@@ -120,7 +121,7 @@ imports! { sandpool_sync from "sandpool_sync":
 
 imports! { sandpool_task from "sandpool_task":
     safe fn begin(part: u32) -> i32;
-    safe fn proceed(part: u32) -> i32;
+    safe fn follow(shared: u64) -> i32;
     unsafe fn finish(queue: u64, item: *const u8, item_len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
     unsafe fn claims(process: u64, claims: *mut sandpool_abi::task::Claims) -> i32;
     safe fn kill(process: u64, work: u64) -> i32;
@@ -277,6 +278,11 @@ pub(crate) mod process {
 
     pub(crate) fn cpu_count() -> i32 {
         import::cpu_count()
+    }
+
+    /// The figure of a limit, if it is set. Off wasm there is none: an error can be shown there as well.
+    pub(crate) fn limit(code: u32) -> Option<u64> {
+        if cfg!(target_arch = "wasm32") { value(import::limit(code)).ok() } else { None }
     }
 
     /// The whole length of what is kept.
@@ -525,8 +531,8 @@ pub(crate) mod task {
         done(import::begin(part))
     }
 
-    pub(crate) fn proceed(part: u32) -> Result<(), Errno> {
-        done(import::proceed(part))
+    pub(crate) fn follow(shared: u64) -> Result<(), Errno> {
+        done(import::follow(shared))
     }
 
     pub(crate) fn finish(queue: u64, item: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {
@@ -699,6 +705,7 @@ pub(crate) mod shared {
         }
 
         /// The place of an element.
+        #[inline]
         fn element<T: Pod>(&self, index: usize) -> Option<*mut T> {
             const { assert!(size_of::<T>() > 0, "elements have a size") }
             const { assert!(align_of::<T>() <= 65_536, "no page of wasm is aligned so") }
@@ -707,6 +714,7 @@ pub(crate) mod shared {
         }
 
         /// One load, if an element is 1, 2, 4 or 8 bytes of plain integer or float.
+        #[inline]
         pub(crate) fn get<T: Pod>(&self, index: usize) -> Option<T> {
             let element = self.element::<T>(index)?;
             // SAFETY: it is inside of what is mapped for as long as `self` lives, and aligned, as `new` and `element`
@@ -716,6 +724,7 @@ pub(crate) mod shared {
         }
 
         /// One store, likewise. `None` outside.
+        #[inline]
         pub(crate) fn set<T: Pod>(&self, index: usize, value: T) -> Option<()> {
             let element = self.element::<T>(index)?;
             // SAFETY: as in `get`; nor does anybody have a `&` there. If it was mapped to be read only then this traps.

@@ -7,12 +7,14 @@ use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
+use sandpool_abi::Errno;
 use sandpool_abi::task::{BYTES, DONE, FAILED, JSON, REFUSED, SERDE, TEXT, UNSUPPORTED};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::whole::Unfit;
-use crate::{codec, message, raw, start};
+use crate::limits::{self, Refusal};
+use crate::{Limit, codec, message, raw, start};
 
 /// Why a task failed, in its own words.
 #[derive(Debug)]
@@ -180,6 +182,9 @@ fn output<T: Serialize>(format: Format, value: &T) -> u32 {
     };
     let result = match encoded.map(raw::task::output) {
         Ok(Ok(())) => DONE,
+        Ok(Err(Errno::Msgsize)) => {
+            say(REFUSED, &Refusal("the output is too large", limits::of(Limit::Output)).to_string())
+        }
         Ok(Err(errno)) => say(REFUSED, &format!("the output can't be handed over: {errno}")),
         Err(why) => say(REFUSED, &format!("the output can't be encoded: {why}")),
     };

@@ -31,6 +31,7 @@ pub(crate) mod known;
 mod module;
 pub(crate) mod trap;
 
+pub(crate) use inspect::MODULE_MAX;
 pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
 pub(crate) use known::nearest_name;
 pub(crate) use module::load;

@@ -8,10 +8,12 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 use crate::engine::cache::{Cache, Key, compatibility};
-use crate::engine::compiler::{self, Limits, Summary};
+use crate::engine::compiler::{self, Settings, Summary};
 use crate::engine::inspect::{self, TaskInfo};
 use crate::engine::{config, known};
-use crate::{Error, Result, owner, sys};
+use crate::jail::{self, JailReport};
+use crate::{CompileLimits, Error, Layer, Result, owner, sys};
+use serde::{Deserialize, Serialize};
 
 /// A guest program: checked, compiled, and kept in the user's cache for the next time.
 ///
@@ -31,8 +33,16 @@ use crate::{Error, Result, owner, sys};
 pub struct Module {
     name: String,
     artifact: File,
-    summary: Summary,
+    description: Description,
     counts_fuel: bool,
+}
+
+/// What the cache has of a module beside its artifact.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    summary: Summary,
+    /// What held the compiler.
+    jail: JailReport,
 }
 
 impl Module {
@@ -55,7 +65,11 @@ impl Module {
     /// ```
     #[must_use]
     pub fn builder() -> ModuleBuilder {
-        ModuleBuilder { limits: Limits::default(), counts_fuel: false }
+        ModuleBuilder {
+            limits: CompileLimits::default(),
+            counts_fuel: false,
+            jail: jail::Settings::default(),
+        }
     }
 
     /// Loads a file, `.wasm` or `.wat` text, with the settings that [`builder`](Self::builder) begins with.
@@ -94,7 +108,7 @@ impl Module {
     /// Its tasks, in order of their names.
     #[must_use]
     pub fn tasks(&self) -> &[TaskInfo] {
-        &self.summary.tasks
+        &self.description.summary.tasks
     }
 
     /// The task of this name.
@@ -108,21 +122,35 @@ impl Module {
     /// # Errors
     /// [`Error::UnknownTask`] if it has none.
     pub fn task(&self, name: &str) -> Result<&TaskInfo> {
-        let names = || self.summary.tasks.iter().map(|task| task.name.as_str());
-        self.summary.tasks.iter().find(|task| task.name == name).ok_or_else(|| Error::UnknownTask {
-            name: self.name.clone(),
-            task: inspect::printable(name),
-            hint: match known::nearest_name(names(), name) {
-                Some(nearest) => Some(format!("the nearest that there is: {nearest}")),
-                None if self.summary.tasks.is_empty() => {
-                    Some("a task is a function with #[sandpool_guest::task]; this module has none".to_owned())
-                }
-                None => Some(format!(
-                    "there are: {}",
-                    inspect::printable(&names().collect::<Vec<_>>().join(", "))
-                )),
-            },
+        let names = || self.description.summary.tasks.iter().map(|task| task.name.as_str());
+        self.description.summary.tasks.iter().find(|task| task.name == name).ok_or_else(|| {
+            Error::UnknownTask {
+                name: self.name.clone(),
+                task: inspect::printable(name),
+                hint: match known::nearest_name(names(), name) {
+                    Some(nearest) => Some(format!("the nearest that there is: {nearest}")),
+                    None if self.description.summary.tasks.is_empty() => Some(
+                        "a task is a function with #[sandpool_guest::task]; this module has none".to_owned(),
+                    ),
+                    None => Some(format!(
+                        "there are: {}",
+                        inspect::printable(&names().collect::<Vec<_>>().join(", "))
+                    )),
+                },
+            }
         })
+    }
+
+    /// Which layers of a jail held what has compiled it, now or when it came into the cache, and how fully.
+    ///
+    /// ```no_run
+    /// let module = sandpool::Module::from_file("guest.wasm")?;
+    /// assert_eq!(module.jail().hold(sandpool::Layer::Seccomp), &sandpool::Hold::Full);
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    #[must_use]
+    pub fn jail(&self) -> &JailReport {
+        &self.description.jail
     }
 
     /// Whether it was compiled to count fuel.
@@ -132,12 +160,16 @@ impl Module {
 
     /// Whether it runs something when it is instantiated.
     pub(crate) fn has_start(&self) -> bool {
-        self.summary.has_start
+        self.description.summary.has_start
     }
 
     /// Refuses a module that has tasks only.
     pub(crate) fn require_program(&self) -> Result<()> {
-        if self.summary.is_program { Ok(()) } else { Err(Error::NotAProgram { name: self.name.clone() }) }
+        if self.description.summary.is_program {
+            Ok(())
+        } else {
+            Err(Error::NotAProgram { name: self.name.clone() })
+        }
     }
 
     /// The compiled module: a read-only file for [`load`].
@@ -152,33 +184,80 @@ impl Module {
 /// [`size_max`](Self::size_max) holds for it as well.
 #[derive(Debug, Clone)]
 pub struct ModuleBuilder {
-    limits: Limits,
+    limits: CompileLimits,
     counts_fuel: bool,
+    jail: jail::Settings,
 }
 
 impl ModuleBuilder {
+    /// How much loading the module may take. It stands for all limits that were set before.
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// let limits = sandpool::CompileLimits::from_file("sandpool.toml")?;
+    /// let module = sandpool::Module::builder().limits(limits).load_file("guest.wasm")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits(&mut self, limits: CompileLimits) -> &mut Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Refuses to compile the module unless each of these layers of the jail holds the compiler
+    /// [fully](crate::Hold::Full): with [`Error::Jail`], before anything of the module is read. What is in the cache must
+    /// have been compiled so, or is compiled again. [`Layer::ALL`] is all that there are. The default is to compile with
+    /// what the machine has.
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// use sandpool::Layer;
+    ///
+    /// let module = sandpool::Module::builder().require_jail(Layer::ALL).load_file("guest.wasm")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
+        self.jail.require.extend(layers);
+        self
+    }
+
+    /// Switches a layer of the compiler's jail off: for tests of the others.
+    #[doc(hidden)]
+    pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
+        self.jail.without.push(layer);
+        self
+    }
+
+    /// Leaves a rule of the policy for system calls of compilers out: for the test that each is needed.
+    #[doc(hidden)]
+    pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
+        self.jail.without_calls.push(rule.into());
+        self
+    }
+
     /// The most bytes that the module may have. The default is 1 GiB.
     pub fn size_max(&mut self, bytes: u64) -> &mut Self {
-        self.limits.size = bytes;
+        self.limits.module_size_max = bytes;
         self
     }
 
     /// How long compiling may take. The default is 5 minutes; of a module of 26 MB, it takes 4 seconds on two processors.
     pub fn compile_time_max(&mut self, time: Duration) -> &mut Self {
-        self.limits.time = time;
+        self.limits.compile_time_max = time;
         self
     }
 
     /// How much time of all processors together compiling may take, in whole seconds; parts of one are added up to one. The
     /// default is 10 minutes.
     pub fn compile_cpu_max(&mut self, time: Duration) -> &mut Self {
-        self.limits.cpu = time;
+        self.limits.compile_cpu_max = time;
         self
     }
 
     /// How much memory compiling may take, in bytes. The default is 4 GiB.
     pub fn compile_memory_max(&mut self, bytes: u64) -> &mut Self {
-        self.limits.memory = bytes;
+        self.limits.compile_memory_max = bytes;
         self
     }
 
@@ -200,7 +279,7 @@ impl ModuleBuilder {
 
     /// The most bytes that the compiled module may have. The default is 1 GiB.
     pub fn artifact_max(&mut self, bytes: u64) -> &mut Self {
-        self.limits.artifact = bytes;
+        self.limits.artifact_max = bytes;
         self
     }
 
@@ -210,14 +289,14 @@ impl ModuleBuilder {
     /// [`Error::Read`] for a file that can't be read, else as [`load`](Self::load).
     pub fn load_file(&self, path: impl AsRef<Path>) -> Result<Module> {
         let path = path.as_ref();
-        let bytes = inspect::read(path, self.limits.size)?;
+        let bytes = inspect::read(path, self.limits.module_size_max)?;
         self.load(inspect::display_name(path), &bytes)
     }
 
     /// Loads a module from memory, binary or text. The name stands for it in messages.
     ///
     /// # Errors
-    /// [`Error::NotInitialized`]; [`Error::NotAModule`], [`Error::AbiVersion`], [`Error::UnknownImport`],
+    /// [`Error::NotInitialized`]; [`Error::Invalid`] for a limit of nothing; [`Error::Jail`]; [`Error::NotAModule`], [`Error::AbiVersion`], [`Error::UnknownImport`],
     /// [`Error::ImportType`], [`Error::MissingExport`] (of `memory`, or of `_start` if it has no tasks either) or
     /// [`Error::Compile`] for a module that can't run here; [`Error::CompileLimit`] for one that takes too much;
     /// [`Error::Cache`] and [`Error::Os`].
@@ -225,24 +304,29 @@ impl ModuleBuilder {
         let name = name.into();
         // Whether or not it turns out to be needed: that a cache is empty should change nothing but the time.
         let program = owner::executable()?;
-        if bytes.len() as u64 > self.limits.size {
-            return Err(Error::CompileLimit { name, limit: CompileLimit::Size(self.limits.size) });
+        self.limits.check()?;
+        self.jail.check()?;
+        let size_max = self.limits.module_size_max;
+        if bytes.len() as u64 > size_max {
+            return Err(Error::CompileLimit { name, limit: CompileLimit::Size(size_max) });
         }
         let engine = config::engine(self.counts_fuel)?;
         let cache = Cache::open()?;
         let key = Key::of(&engine, bytes);
         // Only modules that passed every check are in the cache, and all that the checks depend on is in the key.
-        if let Some((artifact, summary)) = cache.get(&key)
-            && let Ok(summary) = serde_json::from_slice(&summary)
+        if let Some((artifact, description)) = cache.get(&key)
+            && let Ok(description) = serde_json::from_slice::<Description>(&description)
+            && description.jail.lacks(&self.jail.require).is_empty()
         {
-            return Ok(Module { name, artifact, summary, counts_fuel: self.counts_fuel });
+            return Ok(Module { name, artifact, description, counts_fuel: self.counts_fuel });
         }
-        let (summary, artifact) =
-            compiler::owner::compile(&program, &name, bytes, compatibility(&engine), &self.limits)?;
-        let described = serde_json::to_vec(&summary)
+        let settings = Settings::new(self.limits.clone(), self.jail.clone(), compatibility(&engine));
+        let (summary, artifact, jail) = compiler::owner::compile(&program, &name, bytes, &settings)?;
+        let description = Description { summary, jail };
+        let described = serde_json::to_vec(&description)
             .map_err(|error| Error::Os { what: "describe the module", source: error.into() })?;
         let artifact = cache.put(&key, artifact, &described)?;
-        Ok(Module { name, artifact, summary, counts_fuel: self.counts_fuel })
+        Ok(Module { name, artifact, description, counts_fuel: self.counts_fuel })
     }
 }
 
@@ -260,6 +344,20 @@ pub enum CompileLimit {
     Memory(u64),
     /// Bytes of the compiled module.
     Artifact(u64),
+}
+
+impl CompileLimit {
+    /// The [key](crate::CompileLimitKey) of the limit.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Size(_) => "module-size-max",
+            Self::Time(_) => "compile-time-max",
+            Self::Cpu(_) => "compile-cpu-max",
+            Self::Memory(_) => "compile-memory-max",
+            Self::Artifact(_) => "artifact-max",
+        }
+    }
 }
 
 impl fmt::Display for CompileLimit {

@@ -33,9 +33,10 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
                 let end = end(view.process, handle)?;
                 let message = view.memory.bytes(message, len)?;
                 let handles = view.memory.handles(list, count)?;
-                try_first(view.process, timeout, |deadline| {
+                let sent = try_first(view.process, timeout, |deadline| {
                     pipe::send(&view.process.member, end, message, &handles, deadline)
-                })
+                });
+                view.process.noting(sent)
             }))
         },
     )?;
@@ -74,7 +75,7 @@ fn create(mut view: View<'_>, capacity: u64, flags: u32, ends: i32) -> Result<()
     }
     view.memory.bytes_mut(ends, 16)?;
     let capacity = if capacity == 0 { CAPACITY } else { capacity };
-    let handles = pipe::create(&view.process.member, capacity, flags)?;
+    let handles = view.process.noting(pipe::create(&view.process.member, capacity, flags))?;
     handles.into_iter().for_each(|handle| view.process.hold(handle));
     view.memory.fill_words(ends, 2, handles.iter().map(|handle| handle.0)).map(|_| ())
 }

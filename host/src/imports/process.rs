@@ -26,7 +26,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "fork", |mut caller: Caller<'_, Guest>, name: i32, len: i32, flags: i32| {
         value(view(&mut caller).and_then(|view| {
             let name = view.memory.text(name, len)?;
-            Ok(match view.process.fork(name, flags as u32)? {
+            let forked = view.process.fork(name, flags as u32);
+            Ok(match view.process.noting(forked)? {
                 Forked::Child => 0,
                 Forked::Parent(child) => child.0 as i64,
             })
@@ -47,7 +48,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
                 let name = view.memory.text(name, name_len)?;
                 let payload = view.memory.bytes(payload, payload_len)?;
                 let handles = view.memory.handles(list, count)?;
-                Ok(view.process.spawn(name, flags as u32, payload, &handles)?.0 as i64)
+                let spawned = view.process.spawn(name, flags as u32, payload, &handles);
+                Ok(view.process.noting(spawned)?.0 as i64)
             }))
         },
     )?;
@@ -114,6 +116,10 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         },
     )?;
     linker.func_wrap(MODULE, "cpu_count", || *PROCESSORS)?;
+    linker.func_wrap(MODULE, "limit", |caller: Caller<'_, Guest>, code: i32| {
+        let limit = caller.data().process.limit(code as u32).ok_or(Errno::Noent);
+        value(limit.map(|limit| i64::try_from(limit.figure()).unwrap_or(i64::MAX)))
+    })?;
     linker.func_wrap(
         MODULE,
         "stderr",

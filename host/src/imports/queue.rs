@@ -1,6 +1,7 @@
 //! `sandpool_queue`. See [`queue`](crate::ipc::queue).
 
 use sandpool_abi::Errno;
+use sandpool_abi::process::Limit;
 use sandpool_abi::queue::{CLAIMED, JOINABLE, MODULE};
 use wasmtime::{Caller, Linker};
 
@@ -15,8 +16,7 @@ use crate::sys::futex::Deadline;
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "create", |mut caller: Caller<'_, Guest>, maxsize: i64, flags: i32| {
-        let most = caller.data().limits.queue_items_max;
-        value(view(&mut caller).and_then(|view| create(view, maxsize as u64, most, flags as u32)))
+        value(view(&mut caller).and_then(|view| create(view, maxsize as u64, flags as u32)))
     })?;
     linker.func_wrap(
         MODULE,
@@ -118,7 +118,7 @@ pub(super) fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) 
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
-fn create(view: View<'_>, maxsize: u64, most: Option<u64>, flags: u32) -> Result<i64> {
+fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
     let account = match flags {
         0 => Account::Nothing,
         JOINABLE => Account::Joinable,
@@ -128,11 +128,11 @@ fn create(view: View<'_>, maxsize: u64, most: Option<u64>, flags: u32) -> Result
     if i64::try_from(maxsize).is_err() {
         return Err(Errno::Inval);
     }
-    let maxsize = match (maxsize, most) {
+    let maxsize = match (maxsize, view.process.limits.queue_items_max) {
         (0, most) => most.unwrap_or(0),
         (maxsize, most) => maxsize.min(most.unwrap_or(u64::MAX)),
     };
-    let handle = queue::create(&view.process.member, maxsize, account)?;
+    let handle = view.process.noting(queue::create(&view.process.member, maxsize, account))?;
     view.process.hold(handle);
     Ok(handle.0 as i64)
 }
@@ -141,9 +141,23 @@ fn put(view: &View<'_>, queue: i64, item: (i32, i32), list: (i32, i32), timeout:
     let port = port(view.process, queue, Waiting::Put)?;
     let item = view.memory.bytes(item.0, item.1)?;
     let handles = view.memory.handles(list.0, list.1)?;
-    try_first(view.process, timeout, |deadline| {
+    let put = try_first(view.process, timeout, |deadline| {
         queue::put(&view.process.member, port, item, &handles, deadline)
-    })
+    });
+    noting_full(view.process, port, put)
+}
+
+/// Passes on what a `put` has come to, and notes whether a limit has refused it: that of the arena, or that of queues where
+/// it has bounded this one.
+pub(super) fn noting_full<T>(process: &Process, port: Port<'_>, put: Result<T>) -> Result<T> {
+    if let Err(Errno::Again | Errno::Timedout) = put {
+        match (port.queue.bound(), process.limits.queue_items_max) {
+            (0, _) => process.refused(Limit::Arena),
+            (bound, Some(most)) if bound == most => process.refused(Limit::QueueItems),
+            _ => {}
+        }
+    }
+    process.noting(put)
 }
 
 fn put_many(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), timeout: i64) -> Result<i64> {
@@ -160,7 +174,11 @@ fn put_many(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), ti
         Some(item)
     });
     let put = |deadline| queue::put_many(&view.process.member, port, items.clone(), deadline);
-    Ok(try_first(view.process, timeout, put)? as i64)
+    match try_first(view.process, timeout, put) {
+        // It isn't one for a batch.
+        Err(Errno::Msgsize) => Err(Errno::Msgsize),
+        put => Ok(noting_full(view.process, port, put)? as i64),
+    }
 }
 
 fn get_many(

@@ -21,7 +21,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
                     return Err(Errno::Inval);
                 }
                 let name = view.memory.text(name, len)?;
-                let handle = shared::create(&view.process.member, size, flags as u32 & SMALL != 0, name)?;
+                let created = shared::create(&view.process.member, size, flags as u32 & SMALL != 0, name);
+                let handle = view.process.noting(created)?;
                 view.process.hold(handle);
                 Ok(handle.0 as i64)
             }))

@@ -30,7 +30,7 @@ fn object<S: State>(process: &Process, handle: i64) -> Result<Object<'_, S>> {
 
 /// A new object's handle, which the guest holds.
 fn created(process: &mut Process, handle: Result<Handle>) -> Result<i64> {
-    let handle = handle?;
+    let handle = process.noting(handle)?;
     process.hold(handle);
     Ok(handle.0 as i64)
 }

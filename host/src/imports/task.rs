@@ -1,15 +1,17 @@
 //! `sandpool_task`. See [`claims`](crate::ipc::claims) and [`process::task`](crate::process::task).
 
 use sandpool_abi::Errno;
+use sandpool_abi::process::Limit;
 use sandpool_abi::task::MODULE;
 use wasmtime::{Caller, Linker};
 
-use super::queue::port;
+use super::queue::{noting_full, port};
 use super::{View, apart, status, try_first, value, view, waiting};
 use crate::ipc::Result;
+use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::ProcessHandle;
-use crate::ipc::queue;
 use crate::ipc::waiting::Waiting;
+use crate::ipc::{queue, shared};
 use crate::process::Guest;
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -20,11 +22,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             slot.claims.begin(part as u32)
         }))
     })?;
-    linker.func_wrap(MODULE, "proceed", |mut caller: Caller<'_, Guest>, part: i32| {
+    linker.func_wrap(MODULE, "follow", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(apart(&mut caller, |process| {
-            let slot = process.member.slot()?;
-            slot.tail.begin();
-            slot.claims.proceed(part as u32)
+            let member = &process.member;
+            let shared = object::resolve(member, Handle(handle as u64))?;
+            member.slot()?.tail.follow(shared::pages(member, shared)?.0);
+            Ok(())
         }))
     })?;
     linker.func_wrap(
@@ -58,7 +61,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "output", |mut caller: Caller<'_, Guest>, bytes: i32, len: i32| {
         status(view(&mut caller).and_then(|view| {
             let bytes = view.memory.bytes(bytes, len)?;
-            view.process.task.as_mut().ok_or(Errno::Noent)?.set_output(bytes)
+            let output = view.process.task.as_mut().ok_or(Errno::Noent)?.set_output(bytes);
+            output.inspect_err(|_| view.process.refused(Limit::Output))
         }))
     })?;
     Ok(())
@@ -69,9 +73,10 @@ fn finish(view: &View<'_>, queue: i64, item: (i32, i32), list: (i32, i32), timeo
     let item = view.memory.bytes(item.0, item.1)?;
     let handles = view.memory.handles(list.0, list.1)?;
     let member = &view.process.member;
-    try_first(view.process, timeout, |deadline| {
+    let put = try_first(view.process, timeout, |deadline| {
         queue::finish(member, port, item, &handles, member.index, deadline)
-    })
+    });
+    noting_full(view.process, port, put)
 }
 
 fn claims(mut view: View<'_>, process: i64, out: i32) -> Result<()> {

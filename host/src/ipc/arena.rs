@@ -7,6 +7,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::STDERR_MAX;
 
 use super::Result;
+use super::budget::Budget;
 use super::event::Event;
 use super::heap::{HeapHead, PageDescriptor};
 use super::lock::Lock;
@@ -41,6 +42,10 @@ shared! {
         pub(crate) stdio: Lock,
         /// Bytes that guests have written to stdout and stderr, if they have a limit together.
         pub(crate) written: AtomicU64,
+        /// Bytes that guests have written to files, if they have a limit together.
+        pub(crate) file_bytes: AtomicU64,
+        /// Linear memory of all, if they have a limit together.
+        pub(crate) memory: Budget,
         /// Notified with each event that somebody watches who waits for several.
         pub(crate) watched: Event,
     }

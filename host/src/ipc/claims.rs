@@ -106,18 +106,6 @@ impl ClaimSlot {
         Ok(())
     }
 
-    /// The worker goes on with another part of what it has begun.
-    ///
-    /// `INVAL` if it has begun nothing.
-    #[inline]
-    pub(crate) fn proceed(&self, part: u32) -> Result<()> {
-        if self.work.load(Ordering::Relaxed) == 0 {
-            return Err(Errno::Inval);
-        }
-        self.part.store(u64::from(part), Ordering::Relaxed);
-        Ok(())
-    }
-
     /// The worker is done with what it has begun. If it is doomed, it ends here.
     #[inline]
     pub(crate) fn end(&self) {

@@ -27,7 +27,7 @@ use super::queue::{self, Account, Port, Taken};
 use super::sync::barrier::{self, Arrival, BarrierState};
 use super::sync::{condition, event, lock, semaphore};
 use super::waiting::Waiting;
-use super::{heap, shared, sweep};
+use super::{budget, heap, shared, sweep};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
@@ -1021,6 +1021,55 @@ fn hand_arguments_to_a_child() {
     );
 }
 
+/// What all have is what each has. How much that is.
+fn memory_is_all_shares(world: &World) -> u64 {
+    let share = |index| world.arena.process(index).unwrap().memory();
+    assert_eq!(share(VICTIM), 0, "its share is nobody's");
+    let used = world.arena.header().unwrap().memory.used();
+    assert_eq!(used, (0..PROCESSES).map(share).sum::<u64>());
+    used
+}
+
+fn some_memory(world: &World) {
+    budget::take(&world.survivor(), SURVIVOR, 10, 1000).unwrap();
+}
+
+fn take_memory() {
+    at_each_instruction(
+        some_memory,
+        |_, victim, _| budget::take(victim, VICTIM, 100, 1000).unwrap(),
+        |world| {
+            assert_eq!(memory_is_all_shares(world), 10);
+            assert_eq!(budget::take(&world.survivor(), SURVIVOR, 991, 1000), Err(Errno::Runmem));
+            budget::take(&world.survivor(), SURVIVOR, 990, 1000).unwrap();
+        },
+    );
+}
+
+/// As a fork does it: the child may be there by then, or not.
+fn take_memory_for_a_child() {
+    at_each_instruction(
+        some_memory,
+        |_, victim, _| budget::take(victim, OTHER, 100, 1000).unwrap(),
+        |world| {
+            assert!([10, 110].contains(&memory_is_all_shares(world)));
+            budget::give_back(&world.member(PROCESSES), OTHER).unwrap();
+            assert_eq!(memory_is_all_shares(world), 10);
+        },
+    );
+}
+
+fn give_memory_back() {
+    at_each_instruction(
+        |world| {
+            some_memory(world);
+            budget::take(&world.member(VICTIM), VICTIM, 100, 1000).unwrap();
+        },
+        |_, victim, _| budget::give_back(victim, VICTIM).unwrap(),
+        |world| assert_eq!(memory_is_all_shares(world), 10),
+    );
+}
+
 /// Where this test runs again, in a process that has one thread, so that what it forks has all its locks free.
 const ALONE: &str = "SANDPOOL_TEST_ALONE";
 
@@ -1047,6 +1096,7 @@ tests! {
     make_a_barrier pass_a_barrier reset_a_barrier reset_a_broken_barrier abort_a_barrier
     make_name_and_unlink_shared_memory open_and_release_shared_memory unlink_shared_memory_of_nobody
     hand_arguments_to_a_child
+    take_memory take_memory_for_a_child give_memory_back
 }
 
 fn alone(name: &str, test: fn()) {

@@ -21,6 +21,7 @@
 //! and what makes no sense is [`Errno::Io`](sandpool_abi::Errno::Io).
 
 pub(crate) mod arena;
+pub(crate) mod budget;
 pub(crate) mod claims;
 pub(crate) mod event;
 pub(crate) mod heap;

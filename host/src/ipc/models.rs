@@ -27,7 +27,7 @@ use super::queue::{self, Account};
 use super::shared::{self, Atomic};
 use super::sync::{barrier, condition, event, lock, semaphore};
 use super::waiting::Waiting;
-use super::{kind, sweep};
+use super::{budget, kind, sweep};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
 use crate::sys::model;
@@ -293,6 +293,8 @@ models! {
     integer_in_shared_memory_counts_with_a_death: an_integer(&[0, 1, 2]);
     several_are_waited_for: several(&[]);
     several_with_a_death: several(&[0, 1, 2, 3]);
+    memory_of_all_is_within_its_limit: a_budget(&[]);
+    memory_of_all_is_within_its_limit_with_a_death: a_budget(&[0, 1, 2]);
     one_of_several_is_taken: an_item_of_several(&[]);
     one_of_several_is_taken_with_a_death: an_item_of_several(&[0, 1, 2]);
 }
@@ -1200,6 +1202,38 @@ fn an_integer(victims: &[u32]) {
         assert!((least..=3 * TIMES).contains(&found), "{found}");
     });
     model.run_to_death_of(victim);
+}
+
+/// Three take memory of which there isn't enough for all at once, and for a child that they may have no use for.
+fn a_budget(victims: &[u32]) {
+    const MAX: u64 = 10;
+    let mut model = Model::new();
+    let arena = model.arena.clone();
+    for number in 0..3 {
+        model.process(move |member| {
+            let used = || member.arena.header().unwrap().memory.used();
+            for bytes in [3, 1] {
+                let taken = budget::take(member, number, bytes, MAX);
+                assert!(matches!(taken, Ok(()) | Err(Errno::Runmem)) && used() <= MAX);
+            }
+            let child = number + 3;
+            if budget::take(member, child, 4, MAX).is_ok() {
+                assert!((4..=MAX).contains(&used()));
+                budget::give_back(member, child).unwrap();
+            }
+            budget::give_back(member, number).unwrap();
+            assert!(used() <= MAX);
+        });
+    }
+    let victim = choose(victims);
+    // The supervisor gives back what a child had that never was.
+    model.process_after(&[0, 1, 2], |member| {
+        (3..6).for_each(|child| budget::give_back(member, child).unwrap());
+        budget::take(member, 3, MAX, MAX).unwrap();
+        budget::give_back(member, 3).unwrap();
+    });
+    model.run_to_death_of(victim);
+    assert_eq!(arena.header().unwrap().memory.used(), 0);
 }
 
 /// Waits for several objects. The first that is ready.

@@ -97,6 +97,10 @@ shared! {
         reserved: AtomicU32,
         /// when it started, in nanoseconds of the monotonic clock
         pub(crate) started: AtomicU64,
+        /// its share of the memory of all, see [`budget`](super::budget)
+        pub(super) memory: AtomicU64,
+        /// how often a limit has refused it something, by the limit's code
+        refused: [AtomicU32; Limit::CODES as usize],
         name: Name,
     }
 
@@ -286,6 +290,10 @@ impl Outcome {
         Self { kind: process::LIMITED, detail: limit.code(), figure: limit.figure() }
     }
 
+    pub(crate) fn strays(count: u64) -> Self {
+        Self { kind: process::STRAYS, detail: 0, figure: count }
+    }
+
     /// As a type; `None` if it is no kind.
     pub(crate) fn status(self) -> Option<ExitStatus> {
         ExitStatus::from_parts(self.kind, self.detail, self.figure)
@@ -310,7 +318,7 @@ impl Outcome {
         match self.kind {
             process::EXITED => (self.detail & 0xff) as i32,
             process::SIGNALED => -((self.detail & 0x7f) as i32),
-            process::FORBIDDEN => -nix::libc::SIGSYS,
+            process::FORBIDDEN | process::STRAYS => -nix::libc::SIGSYS,
             _ => -6,
         }
     }
@@ -366,6 +374,24 @@ impl ProcessSlot {
     /// The name of its parent.
     pub(crate) fn parent_name(&self) -> NameBuffer {
         self.parent_name.get()
+    }
+
+    /// A limit of this kind has refused it something.
+    #[cold]
+    pub(crate) fn note_refusal(&self, kind: fn(u64) -> Limit) {
+        if let Some(count) = self.refused.get(kind(0).code() as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often the limit of this code has refused it something.
+    pub(crate) fn refusals(&self, code: u32) -> u32 {
+        self.refused.get(code as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Its share of the memory of all.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
     }
 
     /// Takes name and process id of its parent down, for later.
@@ -478,6 +504,7 @@ pub(crate) fn reserve(
             slot.waits.reset();
             slot.claims.reset();
             slot.tail.reset();
+            slot.refused.iter().for_each(|count| count.store(0, Ordering::Relaxed));
             slot.place.object.store(0, Ordering::Relaxed);
             slot.parent.store(parent.map_or(0, |(_, handle)| handle.0), Ordering::Relaxed);
             slot.name.set(name);

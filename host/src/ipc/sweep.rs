@@ -7,7 +7,7 @@ use sandpool_abi::Errno;
 use super::Result;
 use super::arena::Member;
 use super::process_table::Register;
-use super::{heap, kind, message, object};
+use super::{budget, heap, kind, message, object};
 
 /// Sweeps up behind a process that has been reaped and whose slot is still its own:
 ///
@@ -16,7 +16,8 @@ use super::{heap, kind, message, object};
 /// 2. who sleeps on the object it worked on is woken: it may have been about to wake them, or have been woken in
 ///    their place;
 /// 3. the runs of pages in its hands go back to the heap;
-/// 4. what it has locked, taken or waited for is settled, and the objects that it held lose one holder.
+/// 4. its share of the memory of all is nobody's;
+/// 5. what it has locked, taken or waited for is settled, and the objects that it held lose one holder.
 ///
 /// `killed` says that it may have died anywhere; one that ended by itself was in the middle of nothing.
 ///
@@ -32,12 +33,14 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         for lock in [header.heap.lock_word(), header.objects.lock_word(), &header.stdio] {
             lock.abandon(dead);
         }
+        header.memory.abandon(dead);
         let object = slot.operation().filter(|index| *index < arena.geometry.objects_max);
         if let Some(object) = object {
             go_on(kind::abandon(supervisor, object, dead))?;
         }
         go_on(header.heap.lock_word().lock(supervisor).map(drop))?;
         go_on(header.objects.lock_word().lock(supervisor).map(drop))?;
+        go_on(header.memory.recover(supervisor))?;
         if let Some(object) = object {
             go_on(kind::recover(supervisor, object))?;
             slot.clear_operation();
@@ -61,6 +64,7 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
             })?;
         }
     }
+    go_on(budget::give_back(supervisor, dead))?;
     object::drop_holds_of(supervisor, dead, killed)?;
     for index in unused {
         go_on(object::destroy_if_unused(supervisor, index))?;

@@ -2,6 +2,9 @@
 //!
 //! One process writes it at a time; others read it when that has ended, or says that it is about to. What somebody
 //! damages is nonsense, no more.
+//!
+//! Of a worker it is what it has written for its task. Where the host isn't told of each, there is a word in shared memory
+//! that changes with the task: what was written when it was another is no part of it.
 
 use sandpool_abi::process::STDERR_MAX;
 
@@ -17,14 +20,32 @@ shared! {
         written: AtomicU64,
         /// what that was when the task began
         begun: AtomicU64,
+        /// the page of the heap that begins with the word; 0 if there is none
+        page: AtomicU64,
+        /// what the word was when the process wrote last
+        word: AtomicU64,
     }
 }
 
 impl TailSlot {
     /// For a new process in the slot.
     pub(super) fn reset(&self) {
-        self.written.store(0, Ordering::Relaxed);
-        self.begun.store(0, Ordering::Relaxed);
+        for word in [&self.written, &self.begun, &self.page, &self.word] {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The first word of this page changes with the task.
+    pub(crate) fn follow(&self, page: u64) {
+        self.page.store(page, Ordering::Relaxed);
+    }
+
+    /// The word, as it is.
+    fn now(&self, arena: &Arena) -> Result<u64> {
+        match self.page.load(Ordering::Relaxed) {
+            0 => Ok(0),
+            page => Ok(arena.in_heap::<AtomicU64>(page, 0)?.load(Ordering::Relaxed)),
+        }
     }
 
     /// What is written from now on is of the next task.
@@ -41,6 +62,11 @@ impl TailSlot {
 pub(crate) fn append(arena: &Arena, index: u32, bytes: &[u8]) -> Result<()> {
     let tail = &arena.process(index)?.tail;
     let ring = arena.tail(index)?;
+    let word = tail.now(arena)?;
+    if tail.word.load(Ordering::Relaxed) != word {
+        tail.begin();
+        tail.word.store(word, Ordering::Relaxed);
+    }
     let after = tail.written.load(Ordering::Relaxed).wrapping_add(bytes.len() as u64);
     let bytes = bytes.get(bytes.len().saturating_sub(STDERR_MAX)..).unwrap_or_default();
     let at = after.wrapping_sub(bytes.len() as u64) as usize % STDERR_MAX;
@@ -56,6 +82,9 @@ pub(crate) fn read(arena: &Arena, index: u32) -> Result<Vec<u8>> {
     let tail = &arena.process(index)?.tail;
     let ring = arena.tail(index)?;
     let written = tail.written.load(Ordering::Acquire);
+    if tail.word.load(Ordering::Relaxed) != tail.now(arena)? {
+        return Ok(Vec::new());
+    }
     let len = written.wrapping_sub(tail.begun.load(Ordering::Relaxed)).min(STDERR_MAX as u64);
     let at = written.wrapping_sub(len) as usize % STDERR_MAX;
     let mut bytes = vec![0; len as usize];
@@ -88,6 +117,14 @@ mod tests {
         assert_eq!(read(&arena, 1).unwrap(), b"");
         append(&arena, 1, b"new").unwrap();
         assert_eq!(read(&arena, 1).unwrap(), b"new");
+        let task: &AtomicU64 = arena.in_heap(3, 0).unwrap();
+        arena.process(1).unwrap().tail.follow(3);
+        assert_eq!(read(&arena, 1).unwrap(), b"new");
+        task.store(1, Ordering::Relaxed);
+        assert_eq!(read(&arena, 1).unwrap(), b"");
+        append(&arena, 1, b"next ").unwrap();
+        append(&arena, 1, b"task").unwrap();
+        assert_eq!(read(&arena, 1).unwrap(), b"next task");
         // Its neighbour's is another, and the supervisor has none.
         assert_eq!(read(&arena, 0).unwrap(), b"");
         assert!(append(&arena, 2, b"nobody").is_err());

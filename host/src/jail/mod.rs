@@ -1,12 +1,13 @@
 //! The jail around guest processes: what the kernel holds them back from, should a bug in the wasm engine give a guest
-//! native code. One file a layer; each is reported.
+//! native code. One file a layer; each is reported. What compiles modules is in one as well, of the same layers.
 //!
 //! Layers that concern a whole run are entered by its supervisor, before the first fork; the others by each guest
-//! process, before any code of the guest runs. What is forked from it inherits them.
+//! process, before any code of the guest runs. What is forked from it inherits them. A compiler enters all by itself.
 
 mod capabilities;
 mod landlock;
 pub(crate) mod namespaces;
+mod processes;
 pub(crate) mod rlimits;
 pub(crate) mod seccomp;
 
@@ -15,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
 
+use nix::libc;
 use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,8 @@ pub enum Layer {
     NetworkNamespace,
     /// A namespace of the run's own for System V and POSIX message queues, semaphores and shared memory.
     IpcNamespace,
+    /// No more processes than the run may have, and a few: `kernel.pid_max` of its PID namespace, `RLIMIT_NPROC`.
+    ProcessLimit,
     /// Files outside of the granted directories can't be opened: Landlock.
     Landlock,
     /// System calls that guests need, and no other: seccomp.
@@ -61,12 +65,13 @@ pub enum Layer {
 
 impl Layer {
     /// All layers, outermost first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UserNamespace,
         Self::PidNamespace,
         Self::MountNamespace,
         Self::NetworkNamespace,
         Self::IpcNamespace,
+        Self::ProcessLimit,
         Self::Rlimits,
         Self::Capabilities,
         Self::NoNewPrivs,
@@ -75,23 +80,65 @@ impl Layer {
         Self::Seccomp,
     ];
 
-    /// Its name on the command line and in reports.
+    /// Its name on the command line, and in reports of runs.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::NoNewPrivs => "no-new-privs",
-            Self::Capabilities => "capabilities",
-            Self::UserNamespace => "user-namespace",
-            Self::PidNamespace => "pid-namespace",
-            Self::MountNamespace => "mount-namespace",
-            Self::NetworkNamespace => "network-namespace",
-            Self::IpcNamespace => "ipc-namespace",
-            Self::Landlock => "landlock",
-            Self::Seccomp => "seccomp",
-            Self::Rlimits => "rlimits",
-            Self::Descriptors => "descriptors",
+        self.names().0
+    }
+
+    /// Its name in reports of whom it holds.
+    #[must_use]
+    pub const fn name_of(self, jailed: Jailed) -> &'static str {
+        match jailed {
+            Jailed::Run => self.names().0,
+            Jailed::Compiler => self.names().1,
         }
     }
+}
+
+macro_rules! names {
+    ($($layer:ident $name:literal)*) => {
+        impl Layer {
+            const fn names(self) -> (&'static str, &'static str) {
+                match self {
+                    $(Self::$layer => ($name, concat!("compiler/", $name)),)*
+                }
+            }
+        }
+    };
+}
+
+names! {
+    NoNewPrivs "no-new-privs"
+    Capabilities "capabilities"
+    UserNamespace "user-namespace"
+    PidNamespace "pid-namespace"
+    MountNamespace "mount-namespace"
+    NetworkNamespace "network-namespace"
+    IpcNamespace "ipc-namespace"
+    ProcessLimit "process-limit"
+    Landlock "landlock"
+    Seccomp "seccomp"
+    Rlimits "rlimits"
+    Descriptors "descriptors"
+}
+
+/// Whom a jail holds.
+///
+/// ```
+/// use sandpool::{Jailed, Layer};
+///
+/// assert_eq!(Layer::Seccomp.name_of(Jailed::Run), "seccomp");
+/// assert_eq!(Layer::Seccomp.name_of(Jailed::Compiler), "compiler/seccomp");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Jailed {
+    /// The guests of a run or a pool.
+    #[default]
+    Run,
+    /// What compiles a module.
+    Compiler,
 }
 
 impl fmt::Display for Layer {
@@ -140,7 +187,7 @@ impl fmt::Display for Hold {
     }
 }
 
-/// Which layers of the jail hold in a run, and how fully.
+/// Which layers of the jail hold in a run, or held when a module was compiled, and how fully.
 ///
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
@@ -155,14 +202,26 @@ impl fmt::Display for Hold {
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JailReport {
+    of: Jailed,
     layers: Vec<(Layer, Hold)>,
 }
 
 impl JailReport {
     /// Of what is known. Nobody has entered a layer of which nothing is.
-    fn new(known: Vec<(Layer, Hold)>) -> Self {
-        let known = Self { layers: known };
-        Self { layers: Layer::ALL.into_iter().map(|layer| (layer, known.hold(layer).clone())).collect() }
+    fn new(of: Jailed, known: Vec<(Layer, Hold)>) -> Self {
+        let known = Self { of, layers: known };
+        Self { of, layers: Layer::ALL.into_iter().map(|layer| (layer, known.hold(layer).clone())).collect() }
+    }
+
+    /// Of a compiler of which nothing is known.
+    pub(crate) fn of_unknown_compiler() -> Self {
+        Self::new(Jailed::Compiler, Vec::new())
+    }
+
+    /// Whom it holds.
+    #[must_use]
+    pub fn of(&self) -> Jailed {
+        self.of
     }
 
     /// How fully a layer holds.
@@ -195,13 +254,17 @@ impl fmt::Display for JailReport {
     /// A line for each layer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (layer, hold) in self.layers() {
-            writeln!(f, "{layer:17}  {hold}")?;
+            let (name, width) = match self.of {
+                Jailed::Run => (layer.name(), 17),
+                Jailed::Compiler => (layer.name_of(Jailed::Compiler), 26),
+            };
+            writeln!(f, "{name:width$}  {hold}")?;
         }
         Ok(())
     }
 }
 
-/// What is asked of the jail of a run.
+/// What is asked of a jail.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// Layers that are switched off.
@@ -210,6 +273,8 @@ pub(crate) struct Settings {
     pub(crate) require: Vec<Layer>,
     /// Rules of the policy for system calls that are left out, by name: for the test that each is needed.
     pub(crate) without_calls: Vec<String>,
+    /// The supervisor doesn't count its children: for the test that the kernel does.
+    pub(crate) without_census: bool,
 }
 
 impl Settings {
@@ -258,6 +323,7 @@ pub(crate) struct Prepared {
     descriptors: bool,
     landlock: Option<OwnedFd>,
     seccomp: Option<BpfProgram>,
+    of: Jailed,
     holds: Vec<(Layer, Hold)>,
 }
 
@@ -288,13 +354,17 @@ pub(crate) fn prepare(plan: &Plan<'_>) -> io::Result<Prepared> {
         false => (None, Hold::Off),
     };
     holds.push((Layer::Seccomp, hold));
-    Ok(Prepared { rlimits, capabilities, no_new_privs, descriptors, landlock, seccomp, holds })
+    let of = match plan.policy {
+        Policy::Guest(_) => Jailed::Run,
+        Policy::Compiler => Jailed::Compiler,
+    };
+    Ok(Prepared { rlimits, capabilities, no_new_privs, descriptors, landlock, seccomp, of, holds })
 }
 
 impl Prepared {
-    /// How fully these layers hold, and those that the supervisor is in.
-    pub(crate) fn report(&self, supervisor: Vec<(Layer, Hold)>) -> JailReport {
-        JailReport::new(self.holds.iter().cloned().chain(supervisor).collect())
+    /// How fully these layers hold, and those that were entered before.
+    pub(crate) fn report(&self, entered: Vec<(Layer, Hold)>) -> JailReport {
+        JailReport::new(self.of, self.holds.iter().cloned().chain(entered).collect())
     }
 
     /// Landlock's rules: a descriptor that [`enter`](Self::enter) needs.
@@ -350,5 +420,15 @@ impl Prepared {
             seccomp::enter(program).map_err(failed(Layer::Seccomp))?;
         }
         Ok(())
+    }
+}
+
+/// Why the kernel doesn't give what was asked of it.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "the system doesn't permit it".to_owned(),
+        Some(libc::ENOSPC | libc::EUSERS) => "no more of them are allowed (/proc/sys/user)".to_owned(),
+        Some(libc::EINVAL) => "the kernel has none".to_owned(),
+        _ => error.to_string(),
     }
 }

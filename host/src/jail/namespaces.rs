@@ -1,4 +1,5 @@
-//! The namespaces of a run: entered by its supervisor, before anything of the run exists, and inherited by all guests.
+//! The namespaces of a run: entered by its supervisor, before anything of the run exists, and inherited by all guests. A
+//! compiler enters the same, without any directory.
 //!
 //! # Which process is the supervisor
 //!
@@ -42,15 +43,16 @@ use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
-use super::{Hold, Layer};
+use super::processes::{self, Own};
+use super::{Hold, Layer, reason};
 use crate::supervisor::control::Dir;
 use crate::sys::clone::Fork;
 use crate::sys::namespace::{self, Mount};
 
 /// What the process is that comes back from [`enter`].
 pub(crate) enum Entered {
-    /// The supervisor, with these layers.
-    Supervisor(Vec<(Layer, Hold)>),
+    /// The one that is in these layers: the supervisor, or the compiler.
+    Inside(Vec<(Layer, Hold)>),
     /// One that has nothing more to do.
     Predecessor,
 }
@@ -58,9 +60,12 @@ pub(crate) enum Entered {
 /// Enters all namespaces that can be had, but those that aren't wanted. The paths of granted directories are then those
 /// that they have inside.
 ///
-/// If another process is the supervisor from then on, its number is passed to `moved` before it does anything.
+/// There, the kernel has no more than so many processes, and a few, if that is to be had.
+///
+/// If it is another process that goes on, its number is passed to `moved` before it does anything.
 pub(crate) fn enter(
     dirs: &mut [Dir],
+    processes: u64,
     is_wanted: impl Fn(Layer) -> bool,
     moved: impl FnOnce(u32) -> io::Result<()>,
 ) -> io::Result<Entered> {
@@ -74,6 +79,17 @@ pub(crate) fn enter(
         .map(|(layer, flag)| (layer, if wanted.contains(flag) { forked.hold(flag) } else { Hold::Off }))
         .collect();
 
+    // Before what says so goes out of reach.
+    let limited = match is_wanted(Layer::ProcessLimit) {
+        true => {
+            let has = |flag| forked.namespaces.contains(flag);
+            let own = Own { user: has(CloneFlags::CLONE_NEWUSER), pid: has(CloneFlags::CLONE_NEWPID) };
+            processes::enter(processes, own)
+        }
+        false => Hold::Off,
+    };
+    layers.push((Layer::ProcessLimit, limited));
+
     let mut enter = |layer, enter: &mut dyn FnMut() -> io::Result<()>| {
         let hold = match is_wanted(layer) {
             true => enter().map_or_else(|error| Hold::Absent(reason(&error)), |()| Hold::Full),
@@ -84,7 +100,7 @@ pub(crate) fn enter(
     enter(Layer::MountNamespace, &mut || enter_mount(dirs));
     enter(Layer::NetworkNamespace, &mut || Ok(unshare(CloneFlags::CLONE_NEWNET)?));
     enter(Layer::IpcNamespace, &mut || Ok(unshare(CloneFlags::CLONE_NEWIPC)?));
-    Ok(Entered::Supervisor(layers))
+    Ok(Entered::Inside(layers))
 }
 
 /// How the attempts went to be born into namespaces.
@@ -201,14 +217,4 @@ fn enter_mount(dirs: &mut [Dir]) -> io::Result<()> {
     namespace::unmount_here()?;
     nix::unistd::chdir("/")?;
     Ok(())
-}
-
-/// Why there is no namespace.
-fn reason(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "the system doesn't permit it".to_owned(),
-        Some(libc::ENOSPC | libc::EUSERS) => "no more of them are allowed (/proc/sys/user)".to_owned(),
-        Some(libc::EINVAL) => "the kernel has none".to_owned(),
-        _ => error.to_string(),
-    }
 }

@@ -1,7 +1,6 @@
 //! Limits that the kernel keeps for each process: setrlimit(2). A forked process inherits them.
 //!
-//! How many processes there are is no limit of these: `RLIMIT_NPROC` counts all of a user's, and holds nobody who is root
-//! outside. The supervisor counts them itself.
+//! How many processes there are is a layer of its own, [`processes`](super::processes).
 
 use std::io;
 

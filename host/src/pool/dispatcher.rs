@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use sandpool_abi::process::ExitStatus;
+use sandpool_abi::process::{ExitStatus, Limit};
 use sandpool_abi::task::DELIVERED;
 
 use super::error::{Failure, PoolEnd, TaskError};
@@ -57,6 +57,10 @@ pub(super) struct Rules {
     /// Bytes of tasks that are in the arena at once: what they leave is for results, so that no worker waits for room
     /// which only workers could make.
     pub(super) bytes_max: u64,
+    /// What an input fits into, or doesn't.
+    pub(super) arena_size: u64,
+    /// The most bytes of an output.
+    pub(super) output_max: u64,
 }
 
 /// What all who use a pool share.
@@ -452,7 +456,7 @@ impl Core {
                     self.bytes_in_flight += task.record.len() as u64;
                     self.pending.push_back(Pending::Task(task));
                 } else if at == put && is_too_large {
-                    self.fail(task, Failure::InputTooLarge, &[]);
+                    self.fail(task, Failure::InputTooLarge(Limit::Arena(self.rules.arena_size)), &[]);
                 } else {
                     rest.push_back(task);
                 }
@@ -516,7 +520,7 @@ impl Core {
             Kind::Refused => Failure::Refused(text(record.payload)),
             Kind::Unsupported => Failure::Unsupported,
             Kind::NoTask => Failure::NoTask(None),
-            Kind::TooLarge => Failure::OutputTooLarge,
+            Kind::TooLarge => Failure::OutputTooLarge(Limit::Output(self.rules.output_max)),
             Kind::Ended => ended(record.payload).map_or(Failure::Failed(String::new()), Failure::Ended),
             _ => Failure::Failed(text(record.payload)),
         };
@@ -624,9 +628,12 @@ impl Core {
     fn worker_has_ended(&mut self, worker: Worker, ended: Ended) {
         let Ended { claims, status, stderr } = ended;
         if let ExitStatus::Limited(limit) = status
-            && limit.is_of_the_run()
+            && limit.ends_the_run()
         {
             return self.end(PoolEnd::Limited(limit));
+        }
+        if let ExitStatus::Strays(count) = status {
+            return self.end(PoolEnd::Strays(count));
         }
         let is_killed = matches!(status, ExitStatus::Signaled(_));
         if !worker.is_ready && is_killed && self.killed_unready < UNREADY_MAX {

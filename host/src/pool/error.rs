@@ -54,11 +54,11 @@ pub enum Failure {
     #[error("it took longer than {0:?}")]
     TimedOut(Duration),
     /// Its input can't fit into the arena, ever.
-    #[error("its input is too large for the arena")]
-    InputTooLarge,
-    /// Its output is larger than it may be, or than the arena.
-    #[error("its output is too large")]
-    OutputTooLarge,
+    #[error("its input is too large: {0}")]
+    InputTooLarge(Limit),
+    /// Its output is larger than it may be: [`PoolBuilder::output_max`](crate::PoolBuilder::output_max).
+    #[error("its output is too large: {0}")]
+    OutputTooLarge(Limit),
     /// Its input can't be encoded: why.
     #[error("its input cannot be encoded: {0}")]
     Encode(String),
@@ -95,6 +95,9 @@ pub enum PoolEnd {
     /// All its processes together were at a [limit](crate::Limits) of the run.
     #[error("limited: {0}")]
     Limited(Limit),
+    /// There were so many processes that the run doesn't know of, as [`ExitStatus::Strays`].
+    #[error("{}", ExitStatus::Strays(*.0))]
+    Strays(u64),
     /// The supervisor has ended, and all workers with it: why.
     #[error("the supervisor is gone: {0}")]
     SupervisorLost(String),
@@ -128,11 +131,11 @@ impl Failure {
             Self::Ended(ExitStatus::Exited(_)) => "exit",
             Self::Ended(ExitStatus::Signaled(_)) => "signal",
             Self::Ended(ExitStatus::Trapped(_)) => "trap",
-            Self::Ended(ExitStatus::Forbidden) => "policy",
+            Self::Ended(ExitStatus::Forbidden | ExitStatus::Strays(_)) => "policy",
             Self::Ended(_) => "limit",
             Self::TimedOut(_) => "timeout",
-            Self::InputTooLarge => "input-too-large",
-            Self::OutputTooLarge => "output-too-large",
+            Self::InputTooLarge(_) => "input-too-large",
+            Self::OutputTooLarge(_) => "output-too-large",
             Self::Encode(_) => "encode",
             Self::Decode(_) => "decode",
             Self::Cancelled => "cancelled",

@@ -99,6 +99,8 @@ impl Link {
             supervisor_pid: 0,
             doorbell: Arc::new(doorbell),
             stdio: Stdio::new(&member, false, &Limits::default()),
+            limits: Limits::default(),
+            file_bytes: 0,
             holds: std::collections::HashMap::new(),
             held: None,
             entry: None,

@@ -243,6 +243,13 @@ impl PoolBuilder<'_> {
         self
     }
 
+    /// Tells native code that runs in the place of tasks what to do: for tests of the jail.
+    #[doc(hidden)]
+    pub fn native(&mut self, arg: impl Into<String>) -> &mut Self {
+        self.config.args.push(arg.into());
+        self
+    }
+
     /// Starts the pool, and waits until a worker is ready.
     ///
     /// # Errors
@@ -289,14 +296,21 @@ impl PoolBuilder<'_> {
         if let Some((task, ..)) = &self.setup.initializer {
             self.module.task(task)?;
         }
-        let quarter = self.config.limits.arena_size / 4;
-        let rules = Rules { bytes_max: quarter, ..self.rules };
-        let setup = Setup { output_max: self.setup.output_max.min(quarter), ..self.setup.clone() };
+        let arena_size = self.config.limits.arena_size;
+        let quarter = arena_size / 4;
+        let output_max = self.setup.output_max.min(quarter);
+        let rules = Rules { bytes_max: quarter, arena_size, output_max, ..self.rules };
+        let setup = Setup { output_max, ..self.setup.clone() };
         self.config.forks_tasks = setup.isolation == Isolation::Task;
         let os = |what| move |source| Error::Os { what, source };
-        let null = std::fs::File::open("/dev/null").map_err(os("open /dev/null"))?;
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+        let null = null.map_err(os("open /dev/null"))?;
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-        let stdio = [null.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        // What a worker isn't to write to, it doesn't have: not even one that has broken out of WebAssembly.
+        let stdio = match setup.output {
+            Output::Inherit => [null.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            Output::Discard | Output::Capture => [null.as_fd(); 3],
+        };
         let (mut supervisor, descriptors) = Supervisor::start(&mut self.config, self.module, stdio)?;
         let Ok([memory, doorbell]) = <[_; 2]>::try_from(descriptors) else {
             return Err(supervisor.lost(None));
@@ -315,6 +329,7 @@ impl PoolBuilder<'_> {
                     supervisor.ended();
                     match ended.main.status() {
                         Some(ExitStatus::Limited(limit)) => PoolEnd::Limited(limit),
+                        Some(ExitStatus::Strays(count)) => PoolEnd::Strays(count),
                         Some(status) => PoolEnd::SupervisorLost(format!("it has ended the run: {status}")),
                         None => PoolEnd::SupervisorLost("it has ended the run".to_owned()),
                     }
@@ -397,6 +412,8 @@ impl Pool {
                 retries: 0,
                 has_initializer: false,
                 bytes_max: 0,
+                arena_size: 0,
+                output_max: 0,
             },
             refused: None,
         }

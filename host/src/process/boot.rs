@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use sandpool_abi::process::EXITED;
+use sandpool_abi::process::{EXITED, Limit};
 use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
 use super::mappings::Mappings;
 use super::stdio::Stdio;
 use super::task;
-use super::{Guest, MemoryLimit, Process, exit, wasi};
+use super::{Growth, Guest, Process, exit, wasi};
 use crate::ExitCode;
 use crate::engine::trap;
 use crate::ipc::arena::{Arena, Member, Patience};
@@ -93,6 +93,10 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
                     drop(socket);
                     let _ = nix::sys::prctl::set_name(GUEST_NAME);
                     store.data_mut().process.become_spawned(index, handle)?;
+                    if let Err(limit) = store.data_mut().charge() {
+                        store.data().process.refused(Limit::RunMemory);
+                        exit::refuse(store.data(), limit);
+                    }
                     run_native(image);
                     let begin = match prepared {
                         Some(begin) => begin,
@@ -157,6 +161,8 @@ fn process(
         supervisor_pid: image.supervisor_pid,
         doorbell: Arc::new(doorbell),
         stdio: stdio.clone(),
+        limits: image.config.limits.clone(),
+        file_bytes: 0,
         holds: std::collections::HashMap::new(),
         held: None,
         entry: None,
@@ -203,13 +209,12 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
         memory: None,
-        memory_limit: MemoryLimit::new(image.config.limits.memory_max),
-        limits: image.config.limits.clone(),
+        growth: Growth::default(),
         mappings: Mappings::default(),
         process,
     };
     let mut store = Store::new(image.instance.module().engine(), guest);
-    store.limiter(|guest| &mut guest.memory_limit);
+    store.limiter(|guest| guest);
     if image.config.counts_fuel {
         store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
     }
@@ -240,7 +245,7 @@ fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Inst
 /// from the start, data outside of it, a trap in what runs first.
 fn instantiate_or_crash(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
     instantiate(image, store).inspect_err(|error| {
-        if store.data().memory_limit.was_hit || trap::classify(error).is_some() {
+        if store.data().growth.refused.is_some() || trap::classify(error).is_some() {
             exit::crash(store.data(), error);
         }
     })

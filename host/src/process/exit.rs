@@ -24,6 +24,13 @@ pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     end(guest, Outcome::new(EXITED, code as u32), code)
 }
 
+/// Ends a process that is more than a limit allows before it has done anything.
+pub(crate) fn refuse(guest: &Guest, limit: Limit) -> ! {
+    let name = guest.process.name();
+    guest.process.stdio.report(&format!("error: process '{name}' was limited: {limit}\n"));
+    end(guest, Outcome::limited(limit), TRAP_CODE)
+}
+
 /// Ends a process whose guest has trapped. It has crashed, so it does nothing for its children.
 pub(crate) fn crash(guest: &Guest, error: &wasmtime::Error) -> ! {
     let name = guest.process.name();
@@ -43,14 +50,14 @@ fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
     if let Some(OverLimit(limit)) = error.downcast_ref() {
         return Some(*limit);
     }
-    if guest.memory_limit.was_hit {
-        return Some(Limit::Memory(guest.memory_limit.bytes));
+    if guest.growth.refused.is_some() {
+        return guest.growth.refused;
     }
     if error.downcast_ref() == Some(&wasmtime::Trap::OutOfFuel) {
-        return guest.limits.fuel.map(Limit::Fuel);
+        return guest.process.limits.fuel.map(Limit::Fuel);
     }
     match trap::classify(error)? {
-        Trap::StackOverflow => Some(Limit::Stack(guest.limits.stack_max)),
+        Trap::StackOverflow => Some(Limit::Stack(guest.process.limits.stack_max)),
         _ => None,
     }
 }

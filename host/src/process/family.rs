@@ -17,7 +17,7 @@ use crate::ipc::process_table::{
     self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, Register, State, StateWord,
 };
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, heap, tail};
+use crate::ipc::{Result, budget, heap, tail};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
 
@@ -104,12 +104,18 @@ impl Process {
 
     /// Forks. The child is a child of the supervisor, as this process is, and goes on here as well.
     ///
-    /// `PROCS` if the table, or the system's, is full; `PERM` if the caller is daemonic.
+    /// `PROCS` if the table is full; `RUNMEM` if all would have too much memory; `SYSTEM` if the kernel can't; `PERM` if the
+    /// caller is daemonic.
     pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
         self.stdio.flush();
         let (index, handle) = self.reserve(name, flags)?;
         // The child then need not allocate.
         self.identity.reserve(1);
+        if let Err(error) = self.charge_child(index) {
+            self.started -= 1;
+            table::free(&self.member.arena, index, |_| true)?;
+            return Err(error);
+        }
         // Before there is a child: it could run while the parent gives its objects back.
         for object in self.holds.keys() {
             object::share(&self.member, *object, index)?;
@@ -123,12 +129,21 @@ impl Process {
                 self.mark_running(index)?;
                 Ok(Forked::Parent(handle))
             }
-            Err(error) => {
+            Err(_) => {
                 self.started -= 1;
                 object::drop_holds_of(&self.member, index, false)?;
+                budget::give_back(&self.member, index)?;
                 table::free(&self.member.arena, index, |_| true)?;
-                Err(if error.raw_os_error() == Some(nix::libc::ENOMEM) { Errno::Nomem } else { Errno::Procs })
+                Err(Errno::System)
             }
+        }
+    }
+
+    /// A child that is forked has as much memory as this process.
+    fn charge_child(&self, index: u32) -> Result<()> {
+        match self.limits.run_memory_max {
+            Some(max) => budget::take(&self.member, index, self.member.slot()?.memory(), max),
+            None => Ok(()),
         }
     }
 
@@ -140,6 +155,7 @@ impl Process {
         self.member.index = index;
         self.identity.push(self.started);
         self.started = 0;
+        self.file_bytes = 0;
         // To drop what there is not takes a call, of code that a short process doesn't run otherwise.
         if self.held.is_some() {
             self.held = None;
@@ -227,7 +243,7 @@ impl Process {
         let (index, state) = self.child(handle)?;
         let failure = &self.member.arena.process(index)?.failure;
         Ok((state.state == State::Failed)
-            .then(|| Errno::from_code(failure.load(Ordering::Acquire) as i32).unwrap_or(Errno::Procs)))
+            .then(|| Errno::from_code(failure.load(Ordering::Acquire) as i32).unwrap_or(Errno::System)))
     }
 
     /// Gives the slot of a child back that never ran, with all that it was to be given.
@@ -512,6 +528,7 @@ impl Process {
             && self.holds.keys().try_for_each(|object| object::release(&self.member, *object)).is_ok()
             && let Ok(slot) = self.member.slot()
             && Register::ALL.iter().all(|register| slot.register(*register).load(Ordering::Relaxed) == 0)
+            && budget::give_back(&self.member, self.member.index).is_ok()
         {
             let leaving = |old: StateWord| {
                 (old.state == State::Running).then_some(StateWord { state: State::Leaving, ..old })

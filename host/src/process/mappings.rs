@@ -77,15 +77,14 @@ fn reserve(caller: &mut Caller<'_, Guest>, memory: wasmtime::Memory, reserved: u
         return Ok(free.swap_remove(found).0);
     }
     // They hold no memory of the guest's own, so its limit doesn't count them.
-    let limit = &mut caller.data_mut().memory_limit;
-    limit.mapped += reserved as u64;
+    caller.data_mut().growth.mapped += reserved as u64;
     let pages = reserved as u64 / WASM_PAGE;
     match memory.grow(caller.as_context_mut(), pages) {
         Ok(before) => Ok(usize::try_from(before * WASM_PAGE).map_err(|_| Errno::Nomem)?),
         Err(_) => {
-            let limit = &mut caller.data_mut().memory_limit;
-            limit.mapped -= reserved as u64;
-            limit.was_hit = false;
+            let growth = &mut caller.data_mut().growth;
+            growth.mapped -= reserved as u64;
+            growth.refused = None;
             Err(Errno::Nomem)
         }
     }

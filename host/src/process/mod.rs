@@ -17,10 +17,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use sandpool_abi::Errno;
+use sandpool_abi::process::Limit;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::Limits;
 use crate::ipc::arena::Member;
+use crate::ipc::budget;
 use crate::ipc::message::Message;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, ProcessSlot};
@@ -34,48 +36,56 @@ pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     /// Its memory, from the moment it is instantiated.
     pub(crate) memory: Option<wasmtime::Memory>,
-    pub(crate) memory_limit: MemoryLimit,
-    /// What else it may use.
-    pub(crate) limits: Limits,
+    pub(crate) growth: Growth,
     /// Shared memory in it.
     pub(crate) mappings: Mappings,
     pub(crate) process: Process,
 }
 
-/// Refuses to let the memories and tables of a process grow beyond a size, all of them together.
-#[derive(Debug)]
-pub(crate) struct MemoryLimit {
-    pub(crate) bytes: u64,
+/// What the memories and tables of a process have, all of them together.
+#[derive(Debug, Default)]
+pub(crate) struct Growth {
     /// Bytes that they have, or once tried to get and the kernel refused.
     used: u64,
     /// Bytes of it that are shared memory, which has a limit of its own: the arena's.
     pub(crate) mapped: u64,
-    /// Whether it has refused the last time: a trap behind that is taken for its consequence.
-    pub(crate) was_hit: bool,
+    /// Bytes that count as the process's among the memory of all.
+    charged: u64,
+    /// The limit that has refused the last time: a trap behind that is taken for its consequence.
+    pub(crate) refused: Option<Limit>,
 }
 
 /// What an element of a table takes, at most.
 const TABLE_ELEMENT: usize = 16;
 
-impl MemoryLimit {
-    pub(crate) fn new(bytes: u64) -> Self {
-        Self { bytes, used: 0, mapped: 0, was_hit: false }
+impl Guest {
+    /// Whether its memories and tables may get so much larger. What isn't refused counts, also if it then fails for another
+    /// reason: that is rare, and errs on the safe side.
+    fn may_grow(&mut self, by: usize) -> bool {
+        let Self { growth, process, .. } = self;
+        let used = growth.used.saturating_add(by as u64);
+        let own = used.saturating_sub(growth.mapped);
+        let max = process.limits.memory_max;
+        let allowed =
+            if own <= max { process.charge(&mut growth.charged, own) } else { Err(Limit::Memory(max)) };
+        growth.refused = allowed.err();
+        match growth.refused {
+            Some(Limit::RunMemory(_)) => process.refused(Limit::RunMemory),
+            Some(_) => process.refused(Limit::Memory),
+            None => growth.used = used,
+        }
+        growth.refused.is_none()
     }
 
-    /// Whether something may get so much larger. What isn't refused counts, also if it then fails for another reason: that
-    /// is rare, and errs on the safe side.
-    fn grow(&mut self, by: usize) -> bool {
-        let used = self.used.saturating_add(by as u64);
-        let allowed = used.saturating_sub(self.mapped) <= self.bytes;
-        if allowed {
-            self.used = used;
-        }
-        self.was_hit = !allowed;
-        allowed
+    /// The same for what it has: it was another process's until now, which counted for nothing.
+    pub(crate) fn charge(&mut self) -> Result<(), Limit> {
+        let Self { growth, process, .. } = self;
+        growth.charged = 0;
+        process.charge(&mut growth.charged, growth.used)
     }
 }
 
-impl wasmtime::ResourceLimiter for MemoryLimit {
+impl wasmtime::ResourceLimiter for Guest {
     fn memory_growing(
         &mut self,
         now: usize,
@@ -83,12 +93,12 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         // Its own maximum is the module's affair.
-        Ok(maximum.is_none_or(|maximum| wanted <= maximum) && self.grow(wanted.saturating_sub(now)))
+        Ok(maximum.is_none_or(|maximum| wanted <= maximum) && self.may_grow(wanted.saturating_sub(now)))
     }
 
     fn table_growing(&mut self, now: usize, wanted: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let by = wanted.saturating_sub(now).saturating_mul(TABLE_ELEMENT);
-        Ok(maximum.is_none_or(|maximum| wanted <= maximum) && self.grow(by))
+        Ok(maximum.is_none_or(|maximum| wanted <= maximum) && self.may_grow(by))
     }
 }
 
@@ -104,6 +114,10 @@ pub(crate) struct Process {
     pub(crate) supervisor_pid: i32,
     pub(crate) doorbell: Arc<OwnedFd>,
     pub(crate) stdio: Arc<Stdio>,
+    /// What it may use.
+    pub(crate) limits: Limits,
+    /// Bytes that it has written to files.
+    pub(crate) file_bytes: u64,
     /// How often the guest holds each object.
     pub(crate) holds: HashMap<Handle, u32>,
     /// An item that was taken from a queue and not yet handed to the guest.
@@ -135,6 +149,53 @@ impl Process {
     pub(crate) fn name(&self) -> String {
         let name = self.member.slot().map(ProcessSlot::name).unwrap_or_default();
         String::from_utf8_lossy(&name).into_owned()
+    }
+
+    /// The limit of this code, if it is set.
+    pub(crate) fn limit(&self, code: u32) -> Option<Limit> {
+        let output = self.task.as_ref().map(|task| Limit::Output(task.output_max));
+        output.filter(|limit| limit.code() == code).or_else(|| self.limits.by_code(code))
+    }
+
+    /// A limit of this kind has refused it something: the owner of the run is to learn of it.
+    #[cold]
+    pub(crate) fn refused(&self, kind: fn(u64) -> Limit) {
+        if let Ok(slot) = self.member.slot() {
+            slot.note_refusal(kind);
+        }
+    }
+
+    /// Passes on what a call has come to, and notes whether it was refused by a limit.
+    #[inline]
+    pub(crate) fn noting<T>(&self, result: Result<T, Errno>) -> Result<T, Errno> {
+        if let Err(errno) = result {
+            self.note(errno);
+        }
+        result
+    }
+
+    #[cold]
+    fn note(&self, errno: Errno) {
+        match errno {
+            Errno::Procs => self.refused(Limit::Processes),
+            Errno::Nfile => self.refused(Limit::Objects),
+            Errno::Nomem | Errno::Msgsize => self.refused(Limit::Arena),
+            Errno::Runmem => self.refused(Limit::RunMemory),
+            _ => {}
+        }
+    }
+
+    /// Has as many bytes count for its own as are `wanted`, of which so many do.
+    fn charge(&self, charged: &mut u64, wanted: u64) -> Result<(), Limit> {
+        // The fork server is none of the run's processes, and has no slot of the table.
+        let is_counted = self.member.index < self.member.arena.geometry.processes_max;
+        if let Some(max) = self.limits.run_memory_max.filter(|_| is_counted)
+            && let Some(more) = wanted.checked_sub(*charged).filter(|more| *more > 0)
+        {
+            budget::take(&self.member, self.member.index, more, max).map_err(|_| Limit::RunMemory(max))?;
+            *charged = wanted;
+        }
+        Ok(())
     }
 
     /// One more use of an object that the process was given.

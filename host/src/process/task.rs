@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 
 use sandpool_abi::Errno;
-use sandpool_abi::process::NOT_DAEMON;
+use sandpool_abi::process::{Limit, NOT_DAEMON};
 use sandpool_abi::task::{Claims, EXPORT_PREFIX};
 use wasmtime::{Instance, Store, TypedFunc};
 
@@ -22,7 +22,7 @@ use super::{Guest, Process, exit};
 use crate::codec;
 use crate::ipc::arena::Member;
 use crate::ipc::object::{self, Handle};
-use crate::ipc::process_table::{Register, nanos_now};
+use crate::ipc::process_table::{Outcome, Register, nanos_now};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap};
@@ -43,7 +43,7 @@ pub(crate) struct Task {
     pub(crate) input: Vec<u8>,
     pub(crate) output: Vec<u8>,
     /// The most bytes of output.
-    output_max: u64,
+    pub(super) output_max: u64,
     /// Whether it had more.
     is_too_large: bool,
     /// Whether any output had, of which the last one may say no more than that.
@@ -250,7 +250,18 @@ impl Worker {
         (name, format, input): (&str, u32, &[u8]),
         begun: Begun,
     ) -> Result<()> {
-        let child = match store.data_mut().process.fork("", NOT_DAEMON)? {
+        let forked = store.data_mut().process.fork("", NOT_DAEMON);
+        let child = match store.data().process.noting(forked) {
+            // There can be no process for this task now; for another, later, there may be one.
+            Err(errno @ (Errno::Procs | Errno::Runmem)) => {
+                let kind: fn(u64) -> Limit =
+                    if errno == Errno::Procs { Limit::Processes } else { Limit::RunMemory };
+                let limit = store.data().process.limit(kind(0).code()).ok_or(errno)?;
+                return self.finish_ended(store, Outcome::limited(limit), begun);
+            }
+            forked => forked?,
+        };
+        let child = match child {
             Forked::Child => {
                 let done = self.call(store, name, format, input);
                 let done = done.map_err(|_| Errno::Io).and_then(|kind| self.finish(store, kind, begun));
@@ -267,12 +278,14 @@ impl Worker {
         }
         let outcome = process.exit_status(child)?;
         process.close(child)?;
-        if claims.has_some() {
-            claims.clear_work();
-            self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
-            self.finish(store, Kind::Ended, begun)?;
-        }
-        Ok(())
+        if claims.has_some() { self.finish_ended(store, outcome, begun) } else { Ok(()) }
+    }
+
+    /// Puts the result of a task whose process has ended, or of one that could have none.
+    fn finish_ended(&mut self, store: &mut Store<Guest>, outcome: Outcome, begun: Begun) -> Result<()> {
+        store.data().process.member.claims()?.clear_work();
+        self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
+        self.finish(store, Kind::Ended, begun)
     }
 
     /// Calls a task. What it hands over is in the process's [`Task`].
@@ -294,7 +307,7 @@ impl Worker {
             task.input.clear();
             task.input.extend_from_slice(input);
         }
-        if let Some(fuel) = store.data().limits.fuel {
+        if let Some(fuel) = store.data().process.limits.fuel {
             store.set_fuel(fuel)?;
         }
         let len = i32::try_from(input.len()).map_err(wasmtime::Error::from)?;

@@ -17,9 +17,10 @@ use super::proc::Proc;
 use super::timers::{Over, Timers};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
-    self as table, NO_PARENT, Outcome, ProcessHandle, RELEASED, Register, State, StateWord,
+    self as table, NO_PARENT, Outcome, ProcessHandle, ProcessSlot, RELEASED, Register, State, StateWord,
 };
-use crate::ipc::{heap, object, sweep};
+use crate::ipc::{budget, heap, object, sweep};
+use crate::limits::{LimitKey, Limits};
 use crate::process::boot::{self, Image};
 use crate::process::exit::TRAP_CODE;
 use crate::process::family::default_name;
@@ -118,8 +119,11 @@ impl Children {
     }
 
     /// Ends the run if there are more processes than the table tells of. Guests make none but those: somebody has broken
-    /// out of WebAssembly, and starts what no limit of the run counts.
+    /// out of WebAssembly.
     pub(crate) fn count(&mut self, proc: &Proc) {
+        if self.image.config.jail.without_census {
+            return;
+        }
         let Some(found) = proc.children() else { return };
         let arena = &*self.image.arena;
         // Each is in the table before it exists, and until it is reaped, which nobody does meanwhile.
@@ -129,8 +133,9 @@ impl Children {
                     .is_ok_and(|state| matches!(state.state, State::Reserved | State::Spawning))
         });
         let fork_server = usize::from(matches!(self.fork_server, Spawner::Server(_)));
-        if found > known.count() + fork_server {
-            self.end_by(Outcome::new(FORBIDDEN, 0));
+        let strays = found.saturating_sub(known.count() + fork_server);
+        if strays > 0 {
+            self.end_by(Outcome::strays(strays as u64));
         }
     }
 
@@ -188,19 +193,15 @@ impl Children {
         if is_worker && let Ok(pid) = self.image.arena.process_id(index) {
             self.timers.exempt(index, pid.load(Ordering::Acquire));
         }
-        if let Err(error) = forked {
-            self.spawn_failed(index, state, error.raw_os_error());
+        if forked.is_err() {
+            self.spawn_failed(index, state);
         }
         self.tell(u32::from(state.parent));
     }
 
-    fn spawn_failed(&self, index: u32, state: StateWord, errno: Option<i32>) {
-        let errno = match errno {
-            Some(libc::ENOMEM) => sandpool_abi::Errno::Nomem,
-            _ => sandpool_abi::Errno::Procs,
-        };
+    fn spawn_failed(&self, index: u32, state: StateWord) {
         if let Ok(slot) = self.image.arena.process(index) {
-            slot.failure.store(errno as u32, Ordering::Release);
+            slot.failure.store(sandpool_abi::Errno::System as u32, Ordering::Release);
         }
         let _ = table::update(&self.image.arena, index, |old| {
             (old.generation == state.generation).then_some(StateWord { state: State::Failed, ..old })
@@ -240,11 +241,11 @@ impl Children {
         while let Spawner::Server(server) = &mut self.fork_server
             && let Some(answer) = server.answer()
         {
-            let (Ok(index), Some(errno)) = (answer.handle.index(), answer.errno) else { continue };
+            let (Ok(index), Some(_)) = (answer.handle.index(), answer.errno) else { continue };
             let Ok(state) = table::state(&self.image.arena, index) else { continue };
             if state.state == State::Spawning && ProcessHandle::new(index, state.generation) == answer.handle
             {
-                self.spawn_failed(index, state, Some(errno));
+                self.spawn_failed(index, state);
                 self.tell(u32::from(state.parent));
             }
         }
@@ -326,7 +327,8 @@ impl Children {
                     self.bury(index, reaped, false);
                 }
                 // See `count`.
-                None => self.end_by(Outcome::new(FORBIDDEN, 0)),
+                None if self.image.config.jail.without_census => {}
+                None => self.end_by(Outcome::strays(1)),
             }
         }
         let outcome = self.main_outcome?;
@@ -405,10 +407,11 @@ impl Children {
                 wall: Duration::from_nanos(nanos),
                 cpu: reaped.cpu,
                 peak_memory: reaped.peak_memory,
+                refused: refusals(slot, &self.image.config.limits),
             });
         }
         if let Some(ExitStatus::Limited(limit)) = outcome.status()
-            && limit.is_of_the_run()
+            && limit.ends_the_run()
         {
             self.end_by(outcome);
         }
@@ -459,7 +462,8 @@ impl Children {
                 0 => Ok(()),
                 _ => heap::free(&self.member, register),
             };
-            for freed in [given, object::drop_holds_of(&self.member, child, again)] {
+            let memory = budget::give_back(&self.member, child);
+            for freed in [given, memory, object::drop_holds_of(&self.member, child, again)] {
                 if freed == Err(sandpool_abi::Errno::Busy) {
                     return freed;
                 }
@@ -487,6 +491,15 @@ impl Children {
             slot.event.notify_all(&self.image.arena);
         }
     }
+}
+
+/// What limits have refused a process, and how often. What it could only have made up itself is left out.
+fn refusals(slot: &ProcessSlot, limits: &Limits) -> Vec<(u32, u64, u32)> {
+    let all = LimitKey::ALL.iter().filter_map(|key| key.code).map(|code| (code, slot.refusals(code)));
+    let figure = |code| limits.by_code(code).map(Limit::figure);
+    all.filter(|(_, times)| *times > 0)
+        .filter_map(|(code, times)| Some((code, figure(code)?, times)))
+        .collect()
 }
 
 /// The number of the first process of a PID namespace, which doesn't get what it sends to all.

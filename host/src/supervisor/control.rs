@@ -19,8 +19,9 @@ use std::time::Duration;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, send, sendmsg,
-    socketpair,
+    setsockopt, socketpair, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +154,8 @@ pub(crate) struct Report {
     pub(crate) wall: Duration,
     pub(crate) cpu: Duration,
     pub(crate) peak_memory: u64,
+    /// What was refused by which limit: its code and figure, and how often.
+    pub(crate) refused: Vec<(u32, u64, u32)>,
 }
 
 /// The most reports of processes that an end comes with.
@@ -164,6 +167,14 @@ const MESSAGE_MAX: usize = 64 << 10;
 /// The two ends.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Has receiving fail with `WouldBlock` when nothing has come for so long.
+pub(crate) fn give_up_after(socket: BorrowedFd<'_>, time: Duration) -> io::Result<()> {
+    // Nothing would mean for ever.
+    let time = time.clamp(Duration::from_millis(1), Duration::from_secs(u64::from(u32::MAX)));
+    let micros = i64::try_from(time.as_micros()).map_err(io::Error::other)?;
+    Ok(setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::microseconds(micros))?)
 }
 
 /// What the supervisor starts a run from.

@@ -92,10 +92,11 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     crate::process::wasi::seed_unused_generators();
     let mut start = control::receive_start(socket.as_fd()).context("cannot receive what is to run")?;
     let config = &mut start.config;
+    let processes = u64::from(config.limits.processes_max);
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
-    let entered = namespaces::enter(&mut config.dirs, |layer| config.jail.has(layer), moved)
+    let entered = namespaces::enter(&mut config.dirs, processes, |layer| config.jail.has(layer), moved)
         .context("cannot enter the namespaces")?;
-    let Entered::Supervisor(layers) = entered else { return Ok(()) };
+    let Entered::Inside(layers) = entered else { return Ok(()) };
     match prepare(start, layers, proc) {
         Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
         Ok(Prepared::Run(mut run)) => {

@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::signal::Signal;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::atomic::AtomicU32;
 use super::futex::{self, Deadline};
@@ -37,11 +38,35 @@ pub(crate) fn await_death() -> ! {
 /// Asks for SIGKILL when the parent ends. `false` if it isn't this one, any more or at all.
 #[inline]
 pub(crate) fn die_with_parent(parent: i32) -> bool {
-    // SAFETY: PR_SET_PDEATHSIG takes a signal's number and changes no memory.
-    let armed = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     // SAFETY: the call has no argument.
-    armed == 0 && unsafe { libc::syscall(libc::SYS_getppid) } == i64::from(parent)
+    ask_for_death() && unsafe { libc::syscall(libc::SYS_getppid) } == i64::from(parent)
 }
+
+/// The same with the parent's pidfd: in another PID namespace, a process doesn't learn its parent's number.
+pub(crate) fn die_with(parent: BorrowedFd<'_>) -> bool {
+    ask_for_death() && poll(&mut [PollFd::new(parent, PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0)
+}
+
+#[inline]
+fn ask_for_death() -> bool {
+    // SAFETY: PR_SET_PDEATHSIG takes a signal's number and changes no memory.
+    unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) == 0 }
+}
+
+/// Has a signal end the process, with [`KILLED`] and its number as exit code. The first process of a
+/// PID namespace survives signals for which it has no handler.
+pub(crate) fn exit_at(signal: Signal) -> io::Result<()> {
+    extern "C" fn exit(signal: libc::c_int) {
+        exit_now(KILLED + signal);
+    }
+    let action = SigAction::new(SigHandler::Handler(exit), SaFlags::SA_ONSTACK, SigSet::empty());
+    // SAFETY: the handler only makes a system call, and doesn't return.
+    unsafe { sigaction(signal, &action) }?;
+    Ok(())
+}
+
+/// What [`exit_at`] adds to a signal's number, as a shell does.
+pub(crate) const KILLED: i32 = 128;
 
 /// Fills `bytes` from the kernel's generator of random numbers.
 pub(crate) fn fill_with_random(mut bytes: &mut [u8]) -> io::Result<()> {

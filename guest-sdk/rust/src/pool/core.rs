@@ -817,12 +817,6 @@ impl<'s> Core<'s> {
                 continue;
             }
             let part = self.deliver_saved(&chunk, &worker);
-            if part > claims.part {
-                // It had saved the result of one, and not begun the next.
-                self.again(chunk.slice(part, chunk.parts));
-                self.tell(chunk.job);
-                continue;
-            }
             let cause = match worker.killed {
                 Some((work, timeout)) if work == claims.work => Cause::TimedOut(timeout),
                 _ => worker.panic.take().map_or(Cause::Ended(status), Cause::Panicked),

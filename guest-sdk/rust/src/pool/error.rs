@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sandpool_abi::process::ExitStatus;
 
-use crate::{EncodeError, Error};
+use crate::limits::{self, Refusal};
+use crate::{EncodeError, Error, Limit};
 
 /// Why there is no result of a task. No other task is affected.
 ///
@@ -122,7 +123,7 @@ impl fmt::Display for Cause {
             Self::Ended(status) => status.fmt(f),
             Self::TimedOut(timeout) => write!(f, "timed out after {timeout:?}"),
             Self::Encode(why) | Self::Decode(why) => f.write_str(why),
-            Self::TooLarge => f.write_str("it doesn't fit into the arena"),
+            Self::TooLarge => Refusal("it doesn't fit into the arena", limits::of(Limit::Arena)).fmt(f),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Pool(end) => end.fmt(f),
             Self::NotOwner => f.write_str(NOT_OWNER),

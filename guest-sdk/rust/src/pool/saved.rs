@@ -7,10 +7,14 @@
 //! index of the first part 32   how many parts 32   part, padded to 64 bits …
 //! ```
 
+use std::sync::Arc;
+
+use sandpool_abi::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::frame::{Part, split_part};
-use crate::{Error, RawArray};
+use crate::raw::shared::Mapping;
+use crate::{Error, RawArray, raw};
 
 /// A page of wasm's: less can't be mapped.
 const WORDS: usize = (64 << 10) / 8;
@@ -21,8 +25,10 @@ const WORD: usize = size_of::<u64>();
 pub(super) struct Saved(RawArray<u64>);
 
 /// How far it is filled, as the worker knows it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Fill {
+    /// `None` if it can't be mapped: then there is no room.
+    memory: Option<Arc<Mapping>>,
     /// The index of the first part.
     first: u32,
     /// How many there are.
@@ -36,29 +42,18 @@ impl Saved {
         RawArray::new(WORDS).map(Self)
     }
 
-    /// Empties it: what is added next begins with the part of this index.
-    pub(super) fn begin(&self, first: u32) -> Fill {
-        // If it can't be mapped, nothing can be added either.
-        let _ = self.0.set(0, u64::from(first));
-        Fill { first, parts: 0, words: 1 }
+    /// Has the host know by it which part this worker is at.
+    pub(super) fn follow(&self) -> Result<(), Errno> {
+        // If it can't be mapped then nothing is saved: each part is put by itself.
+        self.0.mapping().map_or(Ok(()), |memory| raw::task::follow(memory.handle()))
     }
 
-    /// Adds the part that stands at the end of a message. Whether there is room.
-    #[inline]
-    pub(super) fn add(&self, fill: &mut Fill, message: &mut Vec<u8>, from: usize) -> bool {
-        let len = message.len();
-        if (len - from).div_ceil(WORD) > WORDS - fill.words {
-            return false;
-        }
-        message.extend_from_slice(&[0; WORD - 1]);
-        for word in message.get(from..).unwrap_or_default().as_chunks::<WORD>().0 {
-            let _ = self.0.set(fill.words, u64::from_le_bytes(*word));
-            fill.words += 1;
-        }
-        message.truncate(len);
-        fill.parts += 1;
-        // From now on it is there. Until then the worker is at that part.
-        self.0.set(0, u64::from(fill.parts) << 32 | u64::from(fill.first)).is_ok()
+    /// Empties it: what is added next begins with the part of this index.
+    pub(super) fn begin(&self, first: u32) -> Fill {
+        let memory = self.0.mapping().ok().cloned();
+        let fill = Fill { memory, first, parts: 0, words: 1 };
+        fill.publish();
+        fill
     }
 
     /// Passes on what a worker that has ended has left, each part with its index.
@@ -76,6 +71,39 @@ impl Saved {
             each(index, part);
             at = (bytes.len() - rest.len()).next_multiple_of(WORD);
         }
+    }
+}
+
+impl Fill {
+    /// Says what is there.
+    #[inline]
+    fn publish(&self) {
+        let head = u64::from(self.parts) << 32 | u64::from(self.first);
+        self.memory.as_ref().and_then(|memory| memory.set(0, head));
+    }
+
+    /// Adds a part of a message. Whether there is room.
+    #[inline]
+    pub(super) fn add(&mut self, part: &[u8]) -> bool {
+        let Some(memory) = self.memory.as_ref().filter(|_| part.len().div_ceil(WORD) <= WORDS - self.words)
+        else {
+            return false;
+        };
+        let (words, rest) = part.as_chunks::<WORD>();
+        for word in words {
+            memory.set(self.words, u64::from_le_bytes(*word));
+            self.words += 1;
+        }
+        if !rest.is_empty() {
+            let mut last = [0; WORD];
+            last.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+            memory.set(self.words, u64::from_le_bytes(last));
+            self.words += 1;
+        }
+        self.parts += 1;
+        // From now on it is there, and the worker is at the next part.
+        self.publish();
+        true
     }
 }
 

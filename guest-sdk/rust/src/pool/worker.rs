@@ -121,13 +121,12 @@ impl<'a> Turn<'a> {
         }
         let reply = &mut *self.reply;
         // Handles are held by processes and messages only.
-        if !reply.handles.is_empty()
-            || !self.links.saved.add(&mut self.saved, &mut reply.message, reply.last.0)
+        if !reply.handles.is_empty() || !self.saved.add(reply.message.get(reply.last.0..).unwrap_or_default())
         {
             self.put()?;
         }
-        // Only if the host is to end it in time, it has to know since when.
-        if self.head.is_timed { raw::task::begin(self.taken) } else { raw::task::proceed(self.taken) }
+        // The host needn't know, unless it is to end it in time: what is saved says that it goes on.
+        if self.head.is_timed { raw::task::begin(self.taken) } else { Ok(()) }
     }
 
     /// Puts what is done, before the end of the task.
@@ -378,6 +377,7 @@ pub(super) fn run(links: &Links, initialize: Option<&dyn Fn() -> Option<String>>
             return 1;
         }
     };
+    let ready = ready.and_then(|()| links.saved.follow());
     match ready.and_then(|()| Worker::new(links, call).work()) {
         Ok(()) | Err(Errno::Closed) => 0,
         Err(errno) => {

@@ -12,6 +12,7 @@ use super::segment::Segment;
 use super::{Atomic, Integer, Kind};
 use crate::Error;
 use crate::object::Object;
+use crate::raw::shared::Mapping;
 
 /// An array that several processes see, without a lock.
 ///
@@ -76,6 +77,10 @@ impl<T: Pod> RawArray<T> {
         let array = Self::new(elements.len())?;
         array.copy_from(0, elements)?;
         Ok(array)
+    }
+
+    pub(crate) fn mapping(&self) -> Result<&Arc<Mapping>, Error> {
+        self.segment.mapping()
     }
 
     /// How many elements it has.

@@ -9,56 +9,19 @@ use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 use wasmtime::Engine;
 
-use super::{Report, Summary, output_size};
+use super::{Report, Settings, Summary, output_size, seconds};
 use crate::engine::cache::compatibility;
 use crate::engine::check::{self, Refusal, check};
 use crate::engine::known::{self, Function};
 use crate::engine::{config, inspect};
+use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::Rlimits;
 use crate::jail::seccomp::Policy;
-use crate::jail::{self, Plan};
-use crate::sys::fd::close_from;
-use crate::sys::process::{die_with_parent, exit_now};
-
-/// What the owner says on the command line.
-#[derive(Debug)]
-pub(super) struct Settings {
-    /// The owner's process id.
-    pub(super) owner: u32,
-    /// The limit of memory, in bytes.
-    pub(super) memory: u64,
-    /// The limit of processor time, in seconds.
-    pub(super) cpu: u64,
-    /// The limit of the artifact, in bytes.
-    pub(super) artifact: u64,
-    /// What the owner's engine calls compatible with itself.
-    pub(super) compatibility: String,
-}
-
-impl Settings {
-    pub(super) fn to_args(&self) -> [String; 5] {
-        [
-            self.owner.to_string(),
-            self.memory.to_string(),
-            self.cpu.to_string(),
-            self.artifact.to_string(),
-            self.compatibility.clone(),
-        ]
-    }
-
-    fn from_args(args: &[String]) -> anyhow::Result<Self> {
-        let [owner, memory, cpu, artifact, compatibility] = args else {
-            anyhow::bail!("a compiler is started by Sandpool only");
-        };
-        Ok(Self {
-            owner: owner.parse()?,
-            memory: memory.parse()?,
-            cpu: cpu.parse()?,
-            artifact: artifact.parse()?,
-            compatibility: compatibility.clone(),
-        })
-    }
-}
+use crate::jail::{self, Plan, Prepared};
+use crate::owner;
+use crate::supervisor::control::{self, Reply};
+use crate::sys::fd::{close_from, take_stdin};
+use crate::sys::process::{die_with, exit_at, exit_now, pidfd_open};
 
 /// Is the compiler, until there is a report.
 pub(crate) fn main() -> ! {
@@ -74,17 +37,51 @@ pub(crate) fn main() -> ! {
 }
 
 fn run() -> anyhow::Result<()> {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    let settings = Settings::from_args(&args)?;
-    // The thread that has started this waits for its end, so its own death is that of the owner.
-    if !die_with_parent(i32::try_from(settings.owner)?) {
+    close_from(3);
+    let owner = nix::unistd::getppid();
+    let owner_pidfd = pidfd_open(owner.as_raw()).context("cannot watch the owner")?;
+    if nix::unistd::getppid() != owner {
         return Ok(());
     }
     // What a terminal sends to all of its processes is for the owner to answer, as with the supervisor.
     let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
     SigSet::from_iter(signals).thread_block()?;
-    close_from(3);
+    std::env::set_current_dir("/")?;
+    let socket = take_stdin()?;
+    let Some((settings, files)) = control::receive_message_with::<Settings>(socket.as_fd())? else {
+        return Ok(());
+    };
+    // Both take files, which are out of reach soon.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    crate::process::wasi::seed_unused_generators();
+    let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
+    let is_wanted = |layer| settings.jail.has(layer);
+    let entered = namespaces::enter(&mut [], threads as u64, is_wanted, moved)
+        .context("cannot enter the namespaces")?;
+    let Entered::Inside(layers) = entered else { return Ok(()) };
+    // The thread that has started this waits for its end, so its own death is that of the owner.
+    if !die_with(owner_pidfd.as_fd()) {
+        return Ok(());
+    }
+    drop(owner_pidfd);
     let _ = nix::sys::prctl::set_name(c"sandpool-compil");
+    for signal in [Signal::SIGABRT, Signal::SIGXCPU] {
+        exit_at(signal)?;
+    }
+    let jail = prepare_jail(&settings).context("cannot prepare the compiler's jail")?;
+    let report = jail.report(layers);
+    let is_over = settings.only_report || !report.lacks(&settings.jail.require).is_empty();
+    let reply = if is_over { Reply::Unjailed(report) } else { Reply::Started(report) };
+    control::send_message(socket.as_fd(), &reply)?;
+    // Whoever takes this over can say nothing more by it.
+    drop(socket);
+    let (false, Some(module)) = (is_over, files.into_iter().next()) else { return Ok(()) };
+    nix::unistd::dup2_stdin(module)?;
+    compile_stdin(&settings, &jail, threads)
+}
+
+/// Compiles the module, which is the standard input. Where it is written to is the standard output.
+fn compile_stdin(settings: &Settings, jail: &Prepared, threads: usize) -> anyhow::Result<()> {
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut engine = config::engine(false)?;
     if compatibility(&engine) != settings.compatibility {
@@ -95,11 +92,15 @@ fn run() -> anyhow::Result<()> {
         "the program that compiles is built of another version of Sandpool, or with other features"
     );
     let known = known::functions()?;
-    enter_jail(&settings)?;
+    enter_jail(jail, threads)?;
 
     let mut module = Vec::new();
     io::stdin().lock().read_to_end(&mut module)?;
-    let compiled = catch_unwind(AssertUnwindSafe(|| compile(&engine, &known, &module, settings.artifact)));
+    if let Some(code) = owner::run_native_compiler(&module) {
+        exit_now(i32::from(code));
+    }
+    let compiled =
+        catch_unwind(AssertUnwindSafe(|| compile(&engine, &known, &module, settings.limits.artifact_max)));
     let compiled = compiled.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
@@ -116,20 +117,20 @@ fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From here on, this process has its threads, three files and memory of its own, and can get nothing else.
-fn enter_jail(settings: &Settings) -> anyhow::Result<()> {
+fn prepare_jail(settings: &Settings) -> io::Result<Prepared> {
+    let limits = &settings.limits;
     let rlimits = Rlimits {
-        data: Some(settings.memory),
-        cpu: Some(settings.cpu),
+        data: Some(limits.compile_memory_max),
+        cpu: Some(seconds(limits.compile_cpu_max)),
         // The highest number that it has; what is open stays so.
         nofile: Some(0),
-        fsize: Some(output_size(settings.artifact)),
+        fsize: Some(output_size(limits.artifact_max)),
     };
-    let all = jail::Settings::default();
-    let plan = Plan { policy: Policy::Compiler, dirs: &[], rlimits, settings: &all };
-    let jail = jail::prepare(&plan).context("cannot prepare the compiler's jail")?;
-    // Finding that out takes files.
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    jail::prepare(&Plan { policy: Policy::Compiler, dirs: &[], rlimits, settings: &settings.jail })
+}
+
+/// From here on, this process has so many threads, three files and memory of its own, and can get nothing else.
+fn enter_jail(jail: &Prepared, threads: usize) -> anyhow::Result<()> {
     let ruleset = jail.ruleset().map(|ruleset| ruleset.try_clone_to_owned()).transpose()?;
     jail.enter_with(ruleset, || {
         // This waits until all of them run.

@@ -2,23 +2,28 @@
 //!
 //! ```text
 //!  owner: Module::from_bytes                       compiler: a fresh exec of /proc/self/exe
-//!    │  0: the module, a sealed memfd ──────────────▶ │  enters its jail, and only then reads:
-//!    │  1: the output, a memfd of fixed size ───────▶ │  parse → check → validate → compile
+//!    │  1: the output, a memfd of fixed size ───────▶ │
 //!    │  2: what it prints when it dies, the same ───▶ │
-//!    │  its pidfd, and a clock                        │
+//!    │  0: a socket: settings, the module ──────────▶ │
+//!    │ ◀────────────────────────────────────── Moved ─│  into its namespaces: jail/namespaces.rs
+//!    │ ◀───────────────────────── Started | Unjailed ─│  closes the socket, enters the rest of its jail, and only then
+//!    │  its pidfd, and a clock                        │  reads the module: parse → check → validate → compile
 //!    │ ◀────────────────────────────────────── ends ─ │
 //!    ▼
 //!  looks at how it ended, reads the output, and writes the cache's entry itself
 //! ```
+//!
+//! What it says by the socket, how fully its jail holds, it says before it has seen a byte of the module: that is believed.
+//! If the jail lacks what is required, it ends. The module is a sealed memfd.
 //!
 //! The output is the length of a report (8 bytes, little-endian), the report in JSON, and the artifact. The owner waits
 //! for the end of the process before it reads: there is no conversation that the compiler could draw out. It
 //! believes nothing of it: lengths are bounded by those of the file, texts are made printable, and the artifact, which
 //! it doesn't look into, goes into the cache under the owner's own hash of the module.
 //!
-//! The jail has the layers that a single process can put itself under, as that of guests has: Landlock, no capabilities, limits
-//! of memory, processor time and files, and system calls, of which `policy/compiler.json` is the list: it can start no thread,
-//! open no file, map nothing shared or executable, and signal nobody. Its threads run before the last layer closes.
+//! The jail has the layers that a run's has. Of system calls, `policy/compiler.json` is the list: it can start no thread,
+//! open no file, map nothing shared or executable, and signal nobody. Its threads run before the last layer closes. As the
+//! first process of its PID namespace it has handlers for the signals that its limits come as, of which it would not die.
 //!
 //! # What a compiler that was taken over gains
 //!
@@ -39,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::check::Refusal;
 use crate::engine::inspect::TaskInfo;
+use crate::{CompileLimits, jail};
 
 /// The name by which a program is told to be a compiler (its `argv[0]`).
 pub(crate) const ARGV0: &str = "sandpool-compiler";
@@ -54,31 +60,26 @@ const fn output_size(artifact: u64) -> u64 {
     artifact.saturating_add(HEAD + REPORT_MAX)
 }
 
-/// How much the compilation of a module may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Bytes of the module.
-    pub(crate) size: u64,
-    /// Bytes of the artifact.
-    pub(crate) artifact: u64,
-    /// Bytes of memory that the compiler may have of its own.
-    pub(crate) memory: u64,
-    /// How long it may take.
-    pub(crate) time: Duration,
-    /// How much time of all processors together; whole seconds.
-    pub(crate) cpu: Duration,
+/// What a compiler is told, with the module.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) limits: CompileLimits,
+    pub(crate) jail: jail::Settings,
+    /// What the owner's engine calls compatible with itself.
+    pub(crate) compatibility: String,
+    /// Nothing is to be compiled: it is only asked what the jail would be.
+    pub(crate) only_report: bool,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            size: crate::engine::inspect::MODULE_MAX,
-            artifact: 1 << 30,
-            memory: 4 << 30,
-            time: Duration::from_secs(5 * 60),
-            cpu: Duration::from_secs(10 * 60),
-        }
+impl Settings {
+    pub(crate) fn new(limits: CompileLimits, jail: jail::Settings, compatibility: String) -> Self {
+        Self { limits, jail, compatibility, only_report: false }
     }
+}
+
+/// Time of processors in whole seconds, as the kernel limits it.
+fn seconds(cpu: Duration) -> u64 {
+    cpu.as_secs().saturating_add(u64::from(cpu.subsec_nanos() > 0))
 }
 
 /// What there is to know of a module that was compiled.

@@ -2,72 +2,73 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
 
-use super::child::Settings;
-use super::{ARGV0, HEAD, Limits, REPORT_MAX, Report, Summary, output_size};
+use super::{ARGV0, HEAD, REPORT_MAX, Report, Settings, Summary, output_size, seconds};
 use crate::engine::inspect::{TaskInfo, printable};
-use crate::sys::process::pidfd_open;
-use crate::{CompileLimit, Error, Result};
+use crate::jail::{self, JailReport};
+use crate::owner::{Child, executable};
+use crate::supervisor::control::{self, Reply};
+use crate::sys::process::KILLED;
+use crate::{CompileLimit, CompileLimits, Error, Result};
 
 /// As much of what a compiler prints is kept.
 const WORDS_MAX: u64 = 16 << 10;
 
-/// Compiles a module, in this program. Returns what there is to know of it, and the artifact, to be read from where it
-/// begins.
-///
-/// `compatibility` is what the compiler's engine must have in common with the caller's.
-pub(crate) fn compile(
-    program: &Path,
-    name: &str,
-    module: &[u8],
-    compatibility: String,
-    limits: &Limits,
-) -> Result<(Summary, io::Take<File>)> {
-    let os = |what| move |source| Error::Os { what, source };
-    let files = || Ok((sealed(module)?, sized(output_size(limits.artifact))?, sized(WORDS_MAX)?));
+/// What comes of a module: what there is to know of it, the artifact, to be read from where it begins, and the jail in which
+/// it was compiled.
+type Compiled = (Summary, io::Take<File>, JailReport);
+
+/// Compiles a module, in this program.
+pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Settings) -> Result<Compiled> {
+    let limits = &settings.limits;
+    let files = || Ok((sealed(module)?, sized(output_size(limits.artifact_max))?, sized(WORDS_MAX)?));
     let (module, output, words) = files().map_err(os("make memory files for the compiler"))?;
-    let settings = Settings {
-        owner: std::process::id(),
-        memory: limits.memory,
-        cpu: limits.cpu.as_secs().max(1),
-        artifact: limits.artifact,
-        compatibility,
-    };
-    let mut compiler =
-        Compiler::start(program, &settings, module, &output, &words).map_err(os("start the compiler"))?;
-    let ended = compiler.wait(limits.time).map_err(os("wait for the compiler"))?;
+    let time = limits.compile_time_max;
+    let start = Instant::now();
+    let mut compiler = Compiler::start(program, settings, time, &module, &output, &words)?;
     let limit = |limit| Err(Error::CompileLimit { name: name.to_owned(), limit });
     let failed = |problem| Err(Error::Compile { name: name.to_owned(), problem });
+    let require = &settings.jail.require;
+    let jail = match compiler.jail() {
+        Ok(Some(jail)) if !jail.lacks(require).is_empty() => return Err(Error::jail(&jail, require)),
+        Ok(jail) => jail.unwrap_or_else(JailReport::of_unknown_compiler),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return limit(CompileLimit::Time(time)),
+        Err(error) => return Err(os("hear from the compiler")(error)),
+    };
+    let ended = compiler.wait(start, time).map_err(os("wait for the compiler"))?;
     match ended {
-        None => limit(CompileLimit::Time(limits.time)),
-        Some(status) if status.success() => match read(output) {
+        None => limit(CompileLimit::Time(time)),
+        // It has said nothing of its jail, and gone on.
+        Some(WaitStatus::Exited(_, 0)) if !jail.lacks(require).is_empty() => Err(Error::jail(&jail, require)),
+        Some(WaitStatus::Exited(_, 0)) => match read(output) {
             Ok((Report::Compiled { mut summary, .. }, artifact)) => {
                 summary.tasks = summary.tasks.into_iter().map(TaskInfo::into_printable).collect();
-                Ok((summary, artifact))
+                Ok((summary, artifact, jail))
             }
-            Ok((Report::Refused(refusal), _)) => Err(refusal.into_error(name, limits.artifact)),
+            Ok((Report::Refused(refusal), _)) => Err(refusal.into_error(name, limits.artifact_max)),
             Err(error) => {
                 failed(format!("the compiler's report is unusable: {}", printable(&error.to_string())))
             }
         },
         Some(status) => {
             let words = printed(&words);
-            match status.signal().and_then(|signal| Signal::try_from(signal).ok()) {
-                Some(Signal::SIGXCPU) => limit(CompileLimit::Cpu(Duration::from_secs(settings.cpu))),
+            match status {
+                WaitStatus::Exited(_, OUT_OF_TIME) => {
+                    limit(CompileLimit::Cpu(Duration::from_secs(seconds(limits.compile_cpu_max))))
+                }
                 // What Rust does when there is no memory, and what it says.
-                Some(Signal::SIGABRT) if words.contains("memory allocation of ") => {
-                    limit(CompileLimit::Memory(limits.memory))
+                WaitStatus::Exited(_, ABORTED) if words.contains("memory allocation of ") => {
+                    limit(CompileLimit::Memory(limits.compile_memory_max))
                 }
                 _ => failed(format!("the compiler {}{}", how(status), last_line(&words))),
             }
@@ -75,48 +76,84 @@ pub(crate) fn compile(
     }
 }
 
-fn how(status: ExitStatus) -> String {
-    match status.signal() {
-        Some(signal) => format!("was killed by signal {signal}"),
-        None => format!("ended with {}", status.code().unwrap_or_default()),
+/// Which layers of its jail a compiler would be in, and how fully they hold.
+pub(crate) fn survey() -> Result<JailReport> {
+    let limits = CompileLimits::default();
+    let time = limits.compile_time_max;
+    let settings =
+        Settings { only_report: true, ..Settings::new(limits, jail::Settings::default(), String::new()) };
+    let files = || Ok((sealed(b"")?, sized(0)?, sized(WORDS_MAX)?));
+    let (module, output, words) = files().map_err(os("make memory files for the compiler"))?;
+    let mut compiler = Compiler::start(&executable()?, &settings, time, &module, &output, &words)?;
+    let jail = compiler.jail().map_err(os("hear from the compiler"))?;
+    Ok(jail.unwrap_or_else(JailReport::of_unknown_compiler))
+}
+
+fn os(what: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Os { what, source }
+}
+
+/// With what a compiler ends that was at its limit of processor time.
+const OUT_OF_TIME: i32 = KILLED + Signal::SIGXCPU as i32;
+/// With what one ends that has called abort.
+const ABORTED: i32 = KILLED + Signal::SIGABRT as i32;
+
+fn how(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Signaled(_, signal, _) => format!("was killed by signal {}", signal as i32),
+        WaitStatus::Exited(_, code) if code > KILLED => format!("ended with signal {}", code - KILLED),
+        WaitStatus::Exited(_, code) => format!("ended with {code}"),
+        status => format!("ended: {status:?}"),
     }
 }
 
 /// A compiler that runs. Dropped, it is killed.
-struct Compiler(Child);
+struct Compiler {
+    child: Child,
+    socket: OwnedFd,
+}
 
 impl Compiler {
     fn start(
         program: &Path,
         settings: &Settings,
-        module: File,
+        time: Duration,
+        module: &File,
         output: &File,
         words: &File,
-    ) -> io::Result<Self> {
-        let child = Command::new(program)
-            .arg0(ARGV0)
-            .args(settings.to_args())
-            .env_clear()
-            .current_dir("/")
-            .stdin(module)
-            .stdout(output.try_clone()?)
-            .stderr(words.try_clone()?)
-            .spawn()?;
-        Ok(Self(child))
+    ) -> Result<Self> {
+        let start = || {
+            let (socket, theirs) = control::pair()?;
+            control::give_up_after(socket.as_fd(), time)?;
+            let streams = [theirs.into(), output.try_clone()?.into(), words.try_clone()?.into()];
+            let child = Child::start(program, ARGV0, streams)?;
+            let compiler = Self { child, socket };
+            // If it is gone already, how it ended says more than this.
+            let _ = control::send_message_with(compiler.socket.as_fd(), settings, &[module.as_fd()]);
+            Ok(compiler)
+        };
+        start().map_err(os("start the compiler"))
     }
 
-    /// Waits for its end; `None`, and it is killed, if that takes longer than it may.
-    fn wait(&mut self, time: Duration) -> io::Result<Option<ExitStatus>> {
-        let pidfd = pidfd_open(i32::try_from(self.0.id()).map_err(io::Error::other)?)?;
-        let start = Instant::now();
+    /// How fully its jail holds, if it says so: it does before it reads the module. `WouldBlock` if it takes longer than it
+    /// may.
+    fn jail(&mut self) -> io::Result<Option<JailReport>> {
+        match self.child.next_reply(self.socket.as_fd())? {
+            Some((Reply::Started(jail) | Reply::Unjailed(jail), _)) => Ok(Some(jail)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits for its end; `None` if that takes longer than it may.
+    fn wait(&mut self, start: Instant, time: Duration) -> io::Result<Option<WaitStatus>> {
         loop {
             let left = time.saturating_sub(start.elapsed());
             // Rounded up: what is left is not nothing.
             let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            match poll(&mut [PollFd::new(self.child.pidfd(), PollFlags::POLLIN)], timeout) {
                 Ok(0) if start.elapsed() >= time => return Ok(None),
                 Ok(0) | Err(nix::Error::EINTR) => {}
-                Ok(_) => return self.0.wait().map(Some),
+                Ok(_) => return Ok(Some(self.child.wait()?)),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -126,8 +163,8 @@ impl Compiler {
 impl Drop for Compiler {
     fn drop(&mut self) {
         // If it has been waited for, neither does anything.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -206,8 +243,13 @@ mod tests {
         let program = folder.path().join("compiler");
         fs::write(&program, format!("#!/bin/sh\n{instead}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-        let limits = Limits { artifact: 4096, time: Duration::from_secs(20), ..Limits::default() };
-        let (summary, mut artifact) = compile(&program, "m", b"", String::new(), &limits)?;
+        let limits = CompileLimits {
+            artifact_max: 4096,
+            compile_time_max: Duration::from_secs(20),
+            ..CompileLimits::default()
+        };
+        let settings = Settings::new(limits, jail::Settings::default(), String::new());
+        let (summary, mut artifact, _) = compile(&program, "m", b"", &settings)?;
         let mut bytes = Vec::new();
         artifact.read_to_end(&mut bytes).unwrap();
         Ok((summary, bytes))
@@ -283,10 +325,10 @@ mod tests {
                 "the compiler ended with 1: last\\u{1b}[2J",
             ),
             ("kill -SEGV $$", "the compiler was killed by signal 11"),
-            ("kill -ABRT $$", "the compiler was killed by signal 6"),
-            ("kill -XCPU $$", "cannot compile m: it takes more than 600s of processor time"),
+            ("exit 134", "the compiler ended with signal 6"),
+            ("exit 152", "cannot compile m: it takes more than 600s of processor time"),
             (
-                "echo 'memory allocation of 9 bytes failed' >&2; kill -ABRT $$",
+                "echo 'memory allocation of 9 bytes failed' >&2; exit 134",
                 "cannot compile m: it takes more than 4294967296 bytes of memory",
             ),
         ] {

@@ -6,8 +6,10 @@
 //! * **poll_oneoff** is ours: the library's needs timers of a runtime that has threads.
 //! * **proc_exit** takes any code, as exit(3) does; the library's refuses 126 and more.
 //! * **stdio**: see [`stdio`](super::stdio).
+//! * **files** have limits: see [`files`].
 //! * **pointers** into shared memory are refused: see [`pointers`].
 
+mod files;
 pub(crate) mod pointers;
 
 use std::convert::Infallible;

@@ -4,13 +4,15 @@
 //! and uses it as that. In a range that is [mapped](crate::process::mappings), another process could change it in
 //! between. So in a module that can map anything, the functions of WASI that take pointers are called through one that
 //! looks at these first: what lies in a mapped range is `EFAULT`.
+//!
+//! By the same way come those of our own that [count](super::files) what is done to files, in whatever module.
 
 use sandpool_abi::shared;
 use wasmtime::{AsContextMut as _, Caller, ImportType, Linker, Module};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
-use super::{ERRNO_FAULT, MODULE};
+use super::{ERRNO_FAULT, MODULE, files};
 use crate::process::Guest;
 use crate::process::mappings::Mappings;
 
@@ -80,23 +82,45 @@ macro_rules! functions {
                 let mut memory = GuestMemory::Unshared(memory);
                 // What the host may allocate for the guest in this call.
                 guest.wasi.set_hostcall_fuel(fuel);
-                let called = preview1::$name(&mut guest.wasi, &mut memory, $($arg),*);
-                functions!(@$kind called)
+                functions!(@$kind guest memory $name($($arg),*))
             },
         )?;)*
     };
-    (@now $called:ident) => { $called };
+    (@now $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
+        preview1::$name(&mut $guest.wasi, &mut $memory, $($arg),*)
+    };
     // The runtime that is current has no driver: what it is given never waits for one.
-    (@later $called:ident) => { tokio::runtime::Handle::current().block_on($called) };
+    (@later $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
+        tokio::runtime::Handle::current().block_on(preview1::$name(&mut $guest.wasi, &mut $memory, $($arg),*))
+    };
+    (@limited $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
+        tokio::runtime::Handle::current().block_on(files::$name($guest, &mut $memory, $($arg),*))
+    };
 }
 
-/// Puts a look at the pointers before each function of WASI that takes any, if the module can map anything.
+/// Puts our own functions in the place of the library's: those that have [limits](super::files), and, if the module can map
+/// anything, a look at the pointers before each that takes any.
 pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Result<()> {
-    let can_map = |import: ImportType<'_>| import.module() == shared::MODULE && import.name() == "map";
-    if !module.imports().any(can_map) {
-        return Ok(());
-    }
     linker.allow_shadowing(true);
+    functions! { linker:
+        limited fd_filestat_set_size(fd: i32, size: i64) [];
+        limited fd_pwrite(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list vectors(list, count);
+        limited fd_readdir(fd: i32, buffer: i32, len: i32, cookie: i64, out: i32) [bytes(buffer, len), fixed::<4>(out)];
+        limited fd_write(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
+        limited path_open(
+            fd: i32, lookup: i32, path: i32, len: i32, flags: i32, rights: i64, inheriting: i64, fd_flags: i32, out: i32
+        ) [bytes(path, len), fixed::<4>(out)];
+    }
+    let can_map = |import: ImportType<'_>| import.module() == shared::MODULE && import.name() == "map";
+    if module.imports().any(can_map) {
+        guard_all(linker)?;
+    }
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// A look at the pointers before each other function that takes any.
+fn guard_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     functions! { linker:
         now args_get(at: i32, text: i32) [] strings at text args_sizes_get;
         now args_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
@@ -109,12 +133,9 @@ pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Re
         later fd_pread(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list vectors(list, count);
         now fd_prestat_get(fd: i32, out: i32) [fixed::<8>(out)];
         now fd_prestat_dir_name(fd: i32, path: i32, len: i32) [bytes(path, len)];
-        later fd_pwrite(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list vectors(list, count);
         later fd_read(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
-        later fd_readdir(fd: i32, buffer: i32, len: i32, cookie: i64, out: i32) [bytes(buffer, len), fixed::<4>(out)];
         later fd_seek(fd: i32, offset: i64, whence: i32, out: i32) [fixed::<8>(out)];
         now fd_tell(fd: i32, out: i32) [fixed::<8>(out)];
-        later fd_write(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
         later path_create_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
         later path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32) [bytes(path, len), fixed::<64>(out)];
         later path_filestat_set_times(
@@ -123,9 +144,6 @@ pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Re
         later path_link(
             fd: i32, flags: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32
         ) [bytes(path, len), bytes(new_path, new_len)];
-        later path_open(
-            fd: i32, lookup: i32, path: i32, len: i32, flags: i32, rights: i64, inheriting: i64, fd_flags: i32, out: i32
-        ) [bytes(path, len), fixed::<4>(out)];
         later path_readlink(fd: i32, path: i32, len: i32, buffer: i32, capacity: i32, out: i32)
             [bytes(path, len), bytes(buffer, capacity), fixed::<4>(out)];
         later path_remove_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
@@ -140,6 +158,5 @@ pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Re
             [fixed::<4>(out), fixed::<2>(out_flags)] list vectors(list, count);
         now sock_send(fd: i32, list: i32, count: i32, flags: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
     }
-    linker.allow_shadowing(false);
     Ok(())
 }

@@ -7,6 +7,13 @@
 //! | `spin-on`, `print-on`, `sleep-on` | each child does so for a while, and then starts another that goes on |
 //! | `sleep` | the main process sleeps |
 //! | `open`, `write` | opens files in `/rw`, writes one there, until that is refused |
+//! | `write-many`, `grow` | writes files of 1000 bytes in `/rw`, makes one larger by as much, until that is refused |
+//! | `write-on` | each child writes such a file, and then starts another that goes on |
+//! | `processes` | starts processes until that is refused, and fails |
+//! | `memory-on N` | each child takes so many MiB, and then starts another that goes on |
+//! | `memory-again N` | has so many MiB, and 200 times starts a child and waits until it has ended, by itself or killed |
+//! | `memory-fresh N` | has so many MiB, and spawns a child |
+//! | `say NAME…` | says where these limits lie |
 //! | `queues`, `items` | makes queues, puts items into some, until that is refused or they hold 2000 |
 //! | `count` | prints numbers without end |
 //! | `deep N` | calls itself so often, and says that it is back |
@@ -16,7 +23,7 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use sandpool_guest::{Error, Event, Process, PutError, Queue};
+use sandpool_guest::{Error, Event, Process, PutError, Queue, current_process, limit};
 use sandpool_test_guests::{Outcome, argument};
 
 #[sandpool_guest::main]
@@ -42,6 +49,37 @@ fn main() -> Outcome {
         }
         "open" => open(),
         "write" => write(),
+        "write-many" => write_many(),
+        "grow" => grow(),
+        "write-on" => go_on(&|| {
+            // A name that no other has.
+            let name = format!("/rw/{}", current_process().map_or(0, |process| process.pid()));
+            if let Err(error) = std::fs::write(name, [b'x'; 1000]) {
+                say_refused("it goes on", &error);
+                std::process::exit(1);
+            }
+        }),
+        "processes" => processes(),
+        "memory-on" => {
+            let bytes = argument::<usize>(1, 0) << 20;
+            go_on(&|| std::mem::forget(std::hint::black_box(vec![1_u8; bytes])))
+        }
+        "memory-again" => memory_again(argument::<usize>(1, 0) << 20),
+        "memory-fresh" => {
+            let _mine = std::hint::black_box(vec![1_u8; argument::<usize>(1, 0) << 20]);
+            let child = Process::spawn(|()| println!("it runs"), ())?;
+            println!("spawned: {}", child.join()?);
+            Ok(())
+        }
+        "say" => {
+            for name in std::env::args().skip(2) {
+                match limit(&name) {
+                    Some(limit) => println!("{limit}"),
+                    None => println!("no {name}"),
+                }
+            }
+            Ok(())
+        }
         "queues" => queues(),
         "items" => items(),
         "count" => {
@@ -134,6 +172,88 @@ fn write() -> Outcome {
     println!("refused after {len}: {:?}", error.kind());
     std::fs::write("/rw/small", "x")?;
     println!("and another file");
+    Ok(())
+}
+
+fn say_refused(what: &str, error: &std::io::Error) {
+    println!("refused after {what}: {}", error.raw_os_error().unwrap_or_default());
+}
+
+fn write_many() -> Outcome {
+    let mut files = 0;
+    let error = loop {
+        match std::fs::write(format!("/rw/{files}"), [b'x'; 1000]) {
+            Ok(()) => files += 1,
+            Err(error) => break error,
+        }
+    };
+    say_refused(&files.to_string(), &error);
+    // What is written over is written; what is taken away doesn't give it back.
+    std::fs::remove_file("/rw/0")?;
+    let mut file = File::options().write(true).open("/rw/1")?;
+    println!("no more: {}", file.write(&[b'y'; 1000]).is_err());
+    // But a little is left.
+    println!("less: {}", file.write(&[b'y'; 300]).is_ok());
+    let honest = Process::fork(|| -> std::io::Result<()> { std::fs::write("/rw/0", [b'z'; 1000]) })?;
+    println!("another process: {}", honest.join()?);
+    Err("as it must".into())
+}
+
+fn grow() -> Outcome {
+    let file = File::create("/rw/grows")?;
+    let mut size = 0;
+    let error = loop {
+        match file.set_len(size + 1000) {
+            Ok(()) => size += 1000,
+            Err(error) => break error,
+        }
+    };
+    say_refused(&size.to_string(), &error);
+    file.set_len(0)?;
+    println!("no more: {}", file.set_len(1000).is_err());
+    Ok(())
+}
+
+fn processes() -> Outcome {
+    let go = Event::new()?;
+    let mut processes = Vec::new();
+    loop {
+        match Process::fork(|| go.wait()) {
+            Ok(process) => processes.push(process),
+            Err(error) => {
+                println!("refused after {}: {error}", processes.len() + 1);
+                break;
+            }
+        }
+    }
+    go.set()?;
+    Err("as it must".into())
+}
+
+fn memory_again(bytes: usize) -> Outcome {
+    let mine = std::hint::black_box(vec![1_u8; bytes]);
+    let stop = Event::new()?;
+    for round in 0..200 {
+        let child = Process::fork(|| {
+            if round % 2 == 1 {
+                drop(stop.wait())
+            }
+        })?;
+        if round % 2 == 1 {
+            child.kill()?;
+        }
+        child.join()?;
+    }
+    println!("200 times");
+    // Two at once are too many.
+    let first = Process::fork(|| stop.wait())?;
+    match Process::fork(|| ()) {
+        Ok(_) => println!("two at once"),
+        Err(error) => println!("refused: {error}"),
+    }
+    stop.set()?;
+    first.join()?;
+    drop(mine);
     Ok(())
 }
 

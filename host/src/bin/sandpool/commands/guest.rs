@@ -4,7 +4,9 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
-use sandpool::{DirGrant, JailReport, Layer, LimitKey, Limits};
+use sandpool::{
+    CompileLimitKey, CompileLimits, DirGrant, JailReport, Key, Layer, LimitKey, Limits, Module, ModuleBuilder,
+};
 
 /// What guests are given, and how much they may use.
 #[derive(Debug, clap::Args)]
@@ -17,7 +19,7 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
 
-    /// Start only if these layers of the jail hold fully, or all that there are (full)
+    /// Compile and start only if these layers of the jail hold fully, or all that there are (full)
     #[arg(long, value_name = "full|LAYER,…", value_parser = layers)]
     require_jail: Option<Layers>,
 
@@ -43,21 +45,39 @@ impl GuestArgs {
         self.require_jail.as_ref().map_or_else(Vec::new, |layers| layers.0.clone())
     }
 
-    /// Prints the report, if it is wanted.
-    pub(crate) fn report(&self, jail: &JailReport) {
+    /// Prints the reports of the compiler and of the run, if they are wanted.
+    pub(crate) fn report(&self, compiler: &JailReport, run: &JailReport) {
         if self.jail_report {
             // If stderr is gone, there is nobody left to tell.
-            let _ = write!(io::stderr().lock(), "{jail}");
+            let _ = write!(io::stderr().lock(), "{compiler}{run}");
         }
     }
 
     /// The limits of the file, changed as the flags say.
     pub(crate) fn limits(&self) -> sandpool::Result<Limits> {
         let mut limits = self.config.as_ref().map_or_else(|| Ok(Limits::default()), Limits::from_file)?;
-        for (name, value) in &self.limits.0 {
+        for (name, value) in self.limits.0.iter().filter(|(name, _)| LimitKey::of(name).is_some()) {
             limits.set(name, value)?;
         }
         Ok(limits)
+    }
+
+    /// The same of what compiling may take.
+    fn compile_limits(&self) -> sandpool::Result<CompileLimits> {
+        let file = self.config.as_ref();
+        let mut limits = file.map_or_else(|| Ok(CompileLimits::default()), CompileLimits::from_file)?;
+        for (name, value) in self.limits.0.iter().filter(|(name, _)| CompileLimitKey::of(name).is_some()) {
+            limits.set(name, value)?;
+        }
+        Ok(limits)
+    }
+
+    /// What loads the module, as these limits of its processes need it.
+    pub(crate) fn loader(&self, limits: &Limits) -> sandpool::Result<ModuleBuilder> {
+        let mut builder = Module::builder();
+        builder.limits(self.compile_limits()?).require_jail(self.required_layers());
+        builder.count_fuel(limits.fuel.is_some());
+        Ok(builder)
     }
 }
 
@@ -81,17 +101,19 @@ struct LimitArgs(Vec<(&'static str, String)>);
 
 impl clap::Args for LimitArgs {
     fn augment_args(command: Command) -> Command {
-        let arg = |key: &'static LimitKey| {
-            let default = Some(key.default()).filter(|default| default != "none");
-            let default = default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
-            Arg::new(key.name)
-                .long(key.name)
-                .value_name(key.value)
-                .help(format!("{}{default}", key.help))
-                .help_heading(LIMITS)
-                .value_parser(move |value: &str| key.check(value).map(|()| value.to_owned()))
-        };
-        command.args(LimitKey::ALL.iter().map(arg))
+        fn args<L: Clone + Default>(keys: &'static [Key<L>]) -> impl Iterator<Item = Arg> {
+            keys.iter().map(|key| {
+                let default = Some(key.default()).filter(|default| default != "none");
+                let default = default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+                Arg::new(key.name)
+                    .long(key.name)
+                    .value_name(key.value)
+                    .help(format!("{}{default}", key.help))
+                    .help_heading(LIMITS)
+                    .value_parser(move |value: &str| key.check(value).map(|()| value.to_owned()))
+            })
+        }
+        command.args(args(LimitKey::ALL)).args(args(CompileLimitKey::ALL))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -101,8 +123,10 @@ impl clap::Args for LimitArgs {
 
 impl FromArgMatches for LimitArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = |key: &'static LimitKey| Some((key.name, matches.get_one::<String>(key.name)?.clone()));
-        Ok(Self(LimitKey::ALL.iter().filter_map(given).collect()))
+        let names = LimitKey::ALL.iter().map(|key| key.name);
+        let names = names.chain(CompileLimitKey::ALL.iter().map(|key| key.name));
+        let given = |name| Some((name, matches.get_one::<String>(name)?.clone()));
+        Ok(Self(names.filter_map(given).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

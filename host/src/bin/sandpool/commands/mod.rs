@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use sandpool::toolchain::BuildOptions;
-use sandpool::{Error, Limits, Module};
+use sandpool::{Error, Module, ModuleBuilder};
 
 use crate::cli::Command;
 use crate::text;
@@ -51,11 +51,9 @@ fn module_path(path: &Path, bin: Option<&str>) -> anyhow::Result<PathBuf> {
     Ok(sandpool::toolchain::module_path(path, &options)?)
 }
 
-/// Loads the module as these limits need it, and tells somebody who waits for it at a terminal why they do.
-fn load(path: &Path, limits: &Limits) -> sandpool::Result<Module> {
+/// Loads the module, and tells somebody who waits for it at a terminal why they do.
+fn load(path: &Path, builder: &ModuleBuilder) -> sandpool::Result<Module> {
     const PATIENCE: Duration = Duration::from_millis(500);
-    let mut builder = Module::builder();
-    builder.count_fuel(limits.fuel.is_some());
     if !io::stderr().is_terminal() {
         return builder.load_file(path);
     }

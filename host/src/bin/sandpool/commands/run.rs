@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
-use sandpool::{ExitStatus, OnDeadlock, Run, Summary};
+use sandpool::{ExitStatus, OnDeadlock, ProcessReport, Refusal, Run, Summary};
 
 use crate::commands::guest::GuestArgs;
 use crate::interrupt::Interrupt;
@@ -58,7 +58,8 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
     let limits = args.guest.limits()?;
-    let module = commands::load(&commands::module_path(&args.module, args.bin.as_deref())?, &limits)?;
+    let loader = args.guest.loader(&limits)?;
+    let module = commands::load(&commands::module_path(&args.module, args.bin.as_deref())?, &loader)?;
     let mut builder = Run::builder(&module);
     builder.arg(module.name());
     for arg in args.args {
@@ -78,7 +79,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         builder.without_layer(*layer);
     }
     let run = builder.start()?;
-    guest.report(run.jail());
+    guest.report(module.jail(), run.jail());
     let stopper = run.stopper();
     interrupt
         .calls(move |signal, is_first| stopper.stop(if is_first { signal } else { Signal::SIGKILL } as i32));
@@ -92,6 +93,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         _ => None,
     });
     let summary = result?;
+    for line in summary.reports.iter().filter_map(refusals) {
+        text::note(&line);
+    }
     // A trap was reported by the process that trapped.
     if let ExitStatus::Signaled(_) | ExitStatus::Limited(_) = summary.status {
         text::note(&format!("error: the guest was {}", summary.status));
@@ -102,11 +106,37 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
             "hint: WebAssembly makes none: please report it, with what the kernel's log says (dmesg, type=1326)",
         );
     }
+    if let ExitStatus::Strays(_) = summary.status {
+        text::note(&format!("error: the run was {}", summary.status));
+        text::note("hint: WebAssembly starts none but the run's own: please report it");
+    }
     if summary.status == ExitStatus::Deadlocked {
         text::note("error: deadlock: every process of the run waits, and nobody is left to end it");
         text::note("hint: above, each says for what; --on-deadlock report leaves them as they are");
     }
     Ok(summary.status.shell_code())
+}
+
+/// What limits have refused a process that then failed: it may be why. A limit that it has ended by is told without this.
+fn refusals(report: &ProcessReport) -> Option<String> {
+    let of = |refusal: &&Refusal| report.status != ExitStatus::Limited(refusal.limit);
+    let refused: Vec<_> = report
+        .refused
+        .iter()
+        .filter(of)
+        .map(|Refusal { limit, times, .. }| match times {
+            1 => format!("{limit} (`{}`)", limit.name()),
+            _ => format!("{limit} (`{}`, {times} times)", limit.name()),
+        })
+        .collect();
+    let failed = !report.status.success() && !refused.is_empty();
+    failed.then(|| {
+        format!(
+            "note: '{}' was refused what is beyond: {}",
+            text::printable(&report.name),
+            refused.join(", ")
+        )
+    })
 }
 
 fn table(summary: &Summary) -> String {

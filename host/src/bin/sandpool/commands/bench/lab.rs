@@ -8,7 +8,7 @@ use std::{env, fs, thread};
 use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
 use sandpool::toolchain::{self, BuildOptions};
-use sandpool::{DirGrant, Error, ExitStatus, Isolation, Limits, Module, Pool, Run, Summary};
+use sandpool::{DirGrant, Error, ExitStatus, Isolation, Module, Pool, Run, Summary};
 use sha2::Digest as _;
 use tempfile::TempDir;
 
@@ -45,7 +45,7 @@ impl Lab {
         let interrupt = Interrupt::watch()?;
         let guests = guests.map_or_else(in_checkout, |guests| Ok(guests.to_owned()))?;
         let path = toolchain::module_path(&guests, &BuildOptions::default())?;
-        let module = commands::load(&path, &Limits::default())?;
+        let module = commands::load(&path, &Module::builder())?;
         let folder = tempfile::Builder::new()
             .prefix("sandpool-bench-")
             .tempdir()

@@ -147,7 +147,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
     let path = commands::module_path(&args.module, args.bin.as_deref())?;
     let limits = args.guest.limits()?;
-    let module = commands::load(&path, &limits)?;
+    let module = commands::load(&path, &args.guest.loader(&limits)?)?;
     module.task(&args.task)?;
     let input = Input::open(&args.input)?;
     let mut output = Output::open(&args.output)?;
@@ -255,7 +255,7 @@ fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Poo
         builder.without_layer(*layer);
     }
     let pool = builder.build()?;
-    guest.report(pool.jail());
+    guest.report(module.jail(), pool.jail());
     Ok(pool)
 }
 

@@ -1,0 +1,91 @@
+//! How many processes there are: as many as the run may have and a few, whatever native code forks. The supervisor counts
+//! its children as well, and ends a run that has strays; this holds meanwhile, and what it counts nobody can hide.
+//!
+//! # What the kernel counts
+//!
+//! * `kernel.pid_max` **of the run's own PID namespace** (since Linux 6.14; before, it is the whole machine's, and isn't
+//!   touched): no process there gets this number or a higher one. Numbers go up, and when they are used up begin anew at
+//!   300. So before that there may be 300 more. It holds root too.
+//! * `RLIMIT_NPROC`, **in the run's own user namespace** (since Linux 5.14; before, it counts all that the user has
+//!   anywhere, and isn't set): the user's processes and threads there. It doesn't hold root: the kernel exempts the user
+//!   that is root outside of all namespaces, in whichever it is and without any capability.
+//!
+//! One of them is enough.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::{Hold, reason};
+
+/// Processes beside those that may be asked for: the supervisor and its fork server, and room for one that is about to go.
+const OWN: u64 = 8;
+
+/// Where the numbers of processes begin anew: the kernel's `RESERVED_PIDS`.
+const FIRST_AGAIN: u64 = 300;
+
+/// Numbers that the kernel has for processes: its `PID_MAX_LIMIT`.
+const NUMBERS: u64 = 4 << 20;
+
+/// The first Linux with a `pid_max` for each PID namespace.
+const PID_MAX_SINCE: (u32, u32) = (6, 14);
+
+/// The first Linux that counts a user's processes for each user namespace.
+const NPROC_SINCE: (u32, u32) = (5, 14);
+
+/// Which namespaces are the run's own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own {
+    pub(super) user: bool,
+    pub(super) pid: bool,
+}
+
+/// Has the calling process and all that come from it be no more than so many, and a few.
+pub(super) fn enter(most: u64, own: Own) -> Hold {
+    let most = most.saturating_add(OWN);
+    let linux = crate::doctor::linux_version();
+    let has = |since: (u32, u32)| linux.is_some_and(|linux| linux >= since);
+    let numbers = match (own.pid, has(PID_MAX_SINCE)) {
+        (false, _) => Err("there is no PID namespace of its own".to_owned()),
+        (true, false) => Err("the kernel has it for a PID namespace since Linux 6.14".to_owned()),
+        (true, true) => limit_numbers(most).map_err(|error| reason(&error)),
+    };
+    let of_the_user = match (own.user, has(NPROC_SINCE)) {
+        (false, _) => Err("there is no user namespace of its own".to_owned()),
+        (true, false) => Err("the kernel counts for a user namespace since Linux 5.14".to_owned()),
+        (true, true) => match limit_user(most) {
+            Ok(()) if nix::unistd::geteuid().is_root() => Err("it does not hold root".to_owned()),
+            limited => limited.map_err(|error| reason(&error)),
+        },
+    };
+    match (numbers, of_the_user) {
+        (Err(numbers), Err(of_the_user)) => Hold::Absent(format!(
+            "no limit of process numbers: {numbers}; nor of the user's processes: {of_the_user}"
+        )),
+        _ => Hold::Full,
+    }
+}
+
+/// Sets `kernel.pid_max` of the calling process's PID namespace.
+fn limit_numbers(most: u64) -> io::Result<()> {
+    let file = File::options().write(true).open("/proc/sys/kernel/pid_max")?;
+    let mut numbers = FIRST_AGAIN + most;
+    loop {
+        match file.write_all_at(numbers.to_string().as_bytes(), 0) {
+            // Fewer than the kernel has for its processors' sake: it takes no less than eight for each.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && numbers < NUMBERS => {
+                numbers = (2 * numbers).min(NUMBERS);
+            }
+            written => return written,
+        }
+    }
+}
+
+fn limit_user(most: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC)?;
+    let limit = most.min(hard);
+    Ok(setrlimit(Resource::RLIMIT_NPROC, limit, limit)?)
+}

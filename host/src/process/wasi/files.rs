@@ -1,0 +1,216 @@
+//! Files, as far as limits have to do with them: how much is written to them, and how many are open.
+//!
+//! The kernel knows the size of a file and the number of descriptors. How much a process, or a run, has written is counted
+//! here: with each write, before it is done, so that there is never more. A write that would go beyond is refused as a whole.
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use sandpool_abi::process::Limit;
+use wasmtime_wasi::p1::types::{Fd, Filetype};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
+use wiggle::{GuestMemory, GuestPtr};
+
+use super::{ERRNO_FAULT, ERRNO_SUCCESS};
+use crate::process::{Guest, Process};
+use crate::sys::atomic::Ordering;
+
+const ERRNO_DQUOT: i32 = 19;
+const ERRNO_FBIG: i32 = 22;
+const ERRNO_IO: i32 = 29;
+const ERRNO_MFILE: i32 = 33;
+
+/// Bytes of a vector: where, and how many.
+const VECTOR: u32 = 8;
+
+#[allow(clippy::too_many_arguments, reason = "as WASI has it")]
+pub(super) async fn path_open(
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    lookup: i32,
+    path: i32,
+    len: i32,
+    flags: i32,
+    rights: i64,
+    inheriting: i64,
+    fd_flags: i32,
+    out: i32,
+) -> wasmtime::Result<i32> {
+    let wasi = &mut guest.wasi;
+    let opened =
+        preview1::path_open(wasi, memory, fd, lookup, path, len, flags, rights, inheriting, fd_flags, out);
+    let errno = opened.await?;
+    Ok(opened_or_full(guest, errno))
+}
+
+pub(super) async fn fd_readdir(
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    buffer: i32,
+    len: i32,
+    cookie: i64,
+    out: i32,
+) -> wasmtime::Result<i32> {
+    let errno = preview1::fd_readdir(&mut guest.wasi, memory, fd, buffer, len, cookie, out).await?;
+    Ok(opened_or_full(guest, errno))
+}
+
+/// The library calls it an error of the device if there is no descriptor left.
+fn opened_or_full(guest: &Guest, errno: i32) -> i32 {
+    if errno != ERRNO_IO || is_one_free() {
+        return errno;
+    }
+    guest.process.refused(Limit::OpenFiles);
+    ERRNO_MFILE
+}
+
+/// Whether there is a descriptor left. The kernel takes one before it looks at the path.
+fn is_one_free() -> bool {
+    let opened = openat(std::io::stdin(), "/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    !opened.is_err_and(|error| error == Errno::EMFILE)
+}
+
+pub(super) async fn fd_write(
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    list: i32,
+    count: i32,
+    out: i32,
+) -> wasmtime::Result<i32> {
+    match before_write(guest, memory, fd, (list, count), out).await {
+        Ok(taken) => {
+            let errno = preview1::fd_write(&mut guest.wasi, memory, fd, list, count, out).await?;
+            Ok(after_write(guest, memory, taken, out, errno))
+        }
+        Err(errno) => Ok(errno),
+    }
+}
+
+pub(super) async fn fd_pwrite(
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    list: i32,
+    count: i32,
+    offset: i64,
+    out: i32,
+) -> wasmtime::Result<i32> {
+    match before_write(guest, memory, fd, (list, count), out).await {
+        Ok(taken) => {
+            let errno = preview1::fd_pwrite(&mut guest.wasi, memory, fd, list, count, offset, out).await?;
+            Ok(after_write(guest, memory, taken, out, errno))
+        }
+        Err(errno) => Ok(errno),
+    }
+}
+
+/// What a file grows by counts as written.
+pub(super) async fn fd_filestat_set_size(
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    size: i64,
+) -> wasmtime::Result<i32> {
+    let mut taken = 0;
+    if is_counted(guest, memory, fd).await {
+        let now = guest.wasi.fd_filestat_get(memory, Fd::from(fd as u32)).await;
+        taken = (size as u64).saturating_sub(now.map_or(0, |stat| stat.size));
+        if guest.process.take_file_bytes(taken).is_err() {
+            return Ok(ERRNO_DQUOT);
+        }
+    }
+    let errno = preview1::fd_filestat_set_size(&mut guest.wasi, memory, fd, size).await?;
+    if errno != ERRNO_SUCCESS {
+        guest.process.give_file_bytes_back(taken);
+    }
+    Ok(errno)
+}
+
+/// Whether it is a file, and there is a limit to what is written to files. Standard streams have one of their own.
+async fn is_counted(guest: &mut Guest, memory: &mut GuestMemory<'_>, fd: i32) -> bool {
+    let limits = &guest.process.limits;
+    if limits.file_bytes_max.is_none() && limits.run_file_bytes_max.is_none() {
+        return false;
+    }
+    let stat = guest.wasi.fd_fdstat_get(memory, Fd::from(fd as u32)).await;
+    stat.is_ok_and(|stat| matches!(stat.fs_filetype, Filetype::RegularFile | Filetype::BlockDevice))
+}
+
+/// Takes the bytes of the first vector that has any: no more are written in one call. Returns how many.
+async fn before_write(
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    (list, count): (i32, i32),
+    out: i32,
+) -> Result<u64, i32> {
+    if !is_counted(guest, memory, fd).await {
+        return Ok(0);
+    }
+    // What can't be told afterwards would be written all the same.
+    memory.read(GuestPtr::<u32>::new(out as u32)).map_err(|_| ERRNO_FAULT)?;
+    let mut wanted = 0;
+    for at in 0..count as u32 {
+        let len = at.checked_mul(VECTOR).and_then(|offset| (list as u32).checked_add(offset)?.checked_add(4));
+        let len = len.ok_or(ERRNO_FAULT)?;
+        wanted = memory.read(GuestPtr::<u32>::new(len)).map_err(|_| ERRNO_FAULT)?;
+        if wanted != 0 {
+            break;
+        }
+    }
+    guest.process.take_file_bytes(u64::from(wanted)).map_err(|_| ERRNO_DQUOT)?;
+    Ok(u64::from(wanted))
+}
+
+/// Gives back what wasn't written.
+fn after_write(guest: &mut Guest, memory: &GuestMemory<'_>, taken: u64, out: i32, errno: i32) -> i32 {
+    if errno == ERRNO_FBIG {
+        guest.process.refused(Limit::FileSize);
+    }
+    if taken > 0 {
+        let written = match errno {
+            ERRNO_SUCCESS => memory.read(GuestPtr::<u32>::new(out as u32)).map_or(taken, u64::from),
+            _ => 0,
+        };
+        guest.process.give_file_bytes_back(taken.saturating_sub(written));
+    }
+    errno
+}
+
+impl Process {
+    /// So many bytes more are to be written to a file.
+    fn take_file_bytes(&mut self, bytes: u64) -> Result<(), Limit> {
+        let own = self.file_bytes.saturating_add(bytes);
+        if let Some(max) = self.limits.file_bytes_max.filter(|max| own > *max) {
+            self.refused(Limit::FileBytes);
+            return Err(Limit::FileBytes(max));
+        }
+        if let Some(max) = self.limits.run_file_bytes_max {
+            // Without its header an arena is of no use for anything.
+            let all = self.member.arena.header().map(|header| &header.file_bytes);
+            let more = |all: u64| all.checked_add(bytes).filter(|all| *all <= max);
+            let taken =
+                all.is_ok_and(|all| all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok());
+            if !taken {
+                self.refused(Limit::RunFileBytes);
+                return Err(Limit::RunFileBytes(max));
+            }
+        }
+        self.file_bytes = own;
+        Ok(())
+    }
+
+    /// So many of them weren't.
+    fn give_file_bytes_back(&mut self, bytes: u64) {
+        self.file_bytes = self.file_bytes.saturating_sub(bytes);
+        if self.limits.run_file_bytes_max.is_some()
+            && let Ok(header) = self.member.arena.header()
+        {
+            let less = |all: u64| Some(all.saturating_sub(bytes));
+            let _ = header.file_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+    }
+}
