@@ -45,8 +45,6 @@ pub(crate) mod damage_tests;
 mod death_tests;
 #[cfg(test)]
 mod models;
-#[cfg(test)]
-mod thread_tests;
 
 use sandpool_abi::Errno;
 

@@ -85,7 +85,6 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Makes `len` zeroed bytes and seals their number, so that no process can shrink them under another.
-    #[cfg(not(miri))]
     pub(crate) fn create(len: usize) -> io::Result<(OwnedFd, Self)> {
         let fd = memfd_create("sandpool-arena", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         nix::unistd::ftruncate(&fd, i64::try_from(len).map_err(io::Error::other)?)?;
@@ -93,21 +92,6 @@ impl Mapping {
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
         let mapping = Self::of(fd.as_fd(), len)?;
         Ok((fd, mapping))
-    }
-
-    /// Memory of this process: Miri has no other. The descriptor stands for a file that nobody opens.
-    #[cfg(miri)]
-    pub(crate) fn create(len: usize) -> io::Result<(OwnedFd, Self)> {
-        let layout = Self::layout(len)?;
-        // SAFETY: the layout's size isn't 0: the header of an arena is there at least.
-        let base =
-            NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok((OwnedFd::from(std::fs::File::open("/dev/null")?), Self { base, len }))
-    }
-
-    #[cfg(miri)]
-    fn layout(len: usize) -> io::Result<std::alloc::Layout> {
-        std::alloc::Layout::from_size_align(len, PAGE_MAX).map_err(io::Error::other)
     }
 
     /// Maps the first `len` bytes of a memfd that is sealed against shrinking.
@@ -205,8 +189,7 @@ impl Mapping {
                 libc::madvise(self.base.add(pages.start).as_ptr().cast(), pages.len(), libc::MADV_REMOVE)
             }
         };
-        // Miri has no memory that it could give back.
-        if len >= CLEAR_BY_REMOVING && !whole.is_empty() && !cfg!(miri) && remove(&whole) == 0 {
+        if len >= CLEAR_BY_REMOVING && !whole.is_empty() && remove(&whole) == 0 {
             fill(offset..whole.start);
             fill(whole.end..end);
         } else {
@@ -258,11 +241,6 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        #[cfg(miri)]
-        if let Ok(layout) = Self::layout(self.len) {
-            // SAFETY: this is what `create` has allocated, with the same layout; references into it have ended.
-            return unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) };
-        }
         // SAFETY: this is the mapping that `of` made, whole; references into it borrow `self` and have ended.
         let _ = unsafe { nix::sys::mman::munmap(self.base.cast(), self.len) };
     }
