@@ -15,9 +15,6 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= imports arena control limits modules records
 CHAOS ?= 20
 SOAK ?= 1000000
-AARCH64 := aarch64-unknown-linux-gnu
-# The others need what Miri lacks: memory files, mappings of them, futexes between processes, compiled WebAssembly.
-MIRI_TESTS ?= cache_dirs:: codec:: limits:: pool::wire:: units:: TBD
 # Where the other revision of a comparison is.
 BENCH_BASE := $(CARGO_TARGET_DIR)/bench-base
 # What the fuzzer finds; the corpus in the repository is read only.
@@ -33,7 +30,7 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny check-aarch64 chaos soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
+.PHONY: help cargo setup guests demo test lint lint-deny chaos soak fuzz memcheck bench bench-base bench-compare bench-inner clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,12 +84,6 @@ lint-deny: cargo
 		then cargo deny --log-level error check advisories; \
 		else echo 'skipped: the database of security advisories cannot be reached' >&2; fi
 
-check-aarch64: cargo ## see that the library and the command compile for aarch64: no linker for it is needed, and nothing runs
-	@test -d "$$(rustc --print target-libdir --target $(AARCH64))" || { printf '%s\n' \
-		'error: the compiler has no standard library for $(AARCH64)' \
-		'hint: with rustup, `rustup target add $(AARCH64)`' >&2; exit 1; }
-	cargo check --release --locked --target $(AARCH64) -p sandpool
-
 chaos: guests ## kill, stop and starve processes at random, CHAOS times (20) as long as `make test` does
 	SANDPOOL_CHAOS_KILLS=$$((5000 * $(CHAOS))) SANDPOOL_CHAOS_OPERATIONS=$$((20000 * $(CHAOS))) \
 		SANDPOOL_CHAOS_ROUNDS=$$((10 * $(CHAOS))) SANDPOOL_DAMAGE_CASES=$$((3000 * $(CHAOS))) SANDPOOL_TEST_DEADLINE=$$((120 * $(CHAOS))) \
@@ -117,13 +108,6 @@ memcheck: cargo ## run the library's own tests with AddressSanitizer, which sees
 	@# The sanitizer is an option of the compiler that is not stable yet. With a target named, macros are not instrumented.
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/memcheck \
 		cargo test --release --locked --target $$(rustc -vV | sed -n 's/^host: //p') -p sandpool --lib
-
-miri: cargo ## run under Miri, which sees undefined behaviour, those of the library's own tests that it can
-	@cargo +nightly miri --version >/dev/null 2>&1 || { printf '%s\n' 'error: there is no Miri' \
-		'hint: with rustup, `rustup toolchain install nightly --component miri,rust-src`' >&2; exit 1; }
-	@# The tests look at the environment and at clocks, and write to temporary folders.
-	MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-strict-provenance' CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/miri \
-		cargo +nightly miri test --locked -p sandpool --lib -- $(MIRI_TESTS)
 
 bench: setup ## measure how fast Sandpool is, also beside CPython, C and threads (QUICK=1: roughly)
 	@$(SANDPOOL) bench $(if $(QUICK),--quick)
