@@ -393,8 +393,8 @@ const RULES: &[(&str, Needs)] = {
         ("munmap", Module(MANY)),
         ("mprotect", Module(MANY)),
         ("mremap", Module(MANY)),
-        ("madvise", Module(MANY)),
-        ("openat", Module(MANY)),
+        ("madvise", Module(LARGE)),
+        ("openat", Module(LARGE)),
         ("getpid", Abort),
         ("gettid", Abort),
         ("rt_sigprocmask", Abort),
@@ -405,6 +405,9 @@ const RULES: &[(&str, Needs)] = {
 /// Stands for many functions.
 const MANY: &str = "many";
 
+/// Stands for large ones, each of which takes more memory than a thread keeps for the next.
+const LARGE: &str = "large";
+
 /// How a compiler ends without a rule, or with all: what it says, or nothing if it has compiled the module.
 fn compile_for(needs: &Needs, without: Option<&str>) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -412,6 +415,10 @@ fn compile_for(needs: &Needs, without: Option<&str>) -> String {
     let functions = "(func (result i64) (i64.mul (i64.const 3) (i64.const 4)))".repeat(20_000);
     let module = match needs {
         Needs::Module(MANY) | Needs::Abort => program(&functions),
+        Needs::Module(LARGE) => {
+            let store = "(i64.store (i32.const 8) (i64.mul (i64.load (i32.const 16)) (i64.const 3)))";
+            program(&format!("(func {})", store.repeat(5000)).repeat(4))
+        }
         Needs::Module(beside) => program(beside),
         Needs::Native(action) => format!("native\n{action}"),
     };

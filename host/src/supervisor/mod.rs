@@ -62,6 +62,8 @@ pub(crate) const ARGV0: &str = "sandpool-supervisor";
 
 /// Is the supervisor, until the run has ended. The control socket is its stdin.
 pub(crate) fn main() -> ! {
+    // Whatever layers there are, guests get nothing that the owner has forgotten to keep from its children.
+    crate::sys::fd::close_from(3);
     // Until that is done, the socket is where it was inherited.
     let done = match crate::sys::fd::take_stdin() {
         Ok(socket) => supervise(&socket).inspect_err(|error| tell(socket.as_fd(), error)),
