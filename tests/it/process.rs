@@ -136,7 +136,8 @@ fn a_full_table_is_an_error_and_has_room_again() {
 #[test]
 fn a_run_that_may_have_one_process_has_one() {
     let ended = finish(run(guest("hello")).args(["--processes-max", "1"])).expect_code(1);
-    assert_eq!(ended.stderr, "error: too many processes\n", "{ended}");
+    let error = "error: too many processes: the run's limit is 1 (`processes-max`)\n";
+    assert!(ended.stderr.starts_with(error), "{ended}");
 }
 
 /// A slot for the main process and one for another: each start needs the slot of the one before.

@@ -77,7 +77,7 @@ fn a_text_goes_through_plugins_whatever_one_of_them_does() {
     assert!(peek.starts_with("rogue.peek is left out: task peek failed: "), "{peek}");
     assert!(crash.ends_with("exited: 1") && spin.ends_with("it took longer than 2s"), "{stderr}");
     assert!(
-        flood.ends_with("its output is too large") && hoard.ends_with("limited: memory 32 MiB"),
+        flood.ends_with("its output is too large: output 1 MiB") && hoard.ends_with("limited: memory 32 MiB"),
         "{stderr}"
     );
 }
