@@ -244,10 +244,12 @@ fn a_map_whose_processes_are_killed_leaves_no_record_out_and_does_none_twice() {
     let mut command = map(folder.path(), count, "out");
     let shared = || fs::read_dir("/dev/shm").map_or(0, Iterator::count);
     let before = shared();
+    let mut seen = BTreeSet::new();
     loop {
         let run = Run::start(&mut command);
         random.pause(Duration::from_millis(200));
         while let Some(pid) = any(&run.processes(), &mut random) {
+            seen.extend(run.processes());
             // Rarely so early that nothing is done.
             if procfs::kill(pid, Signal::SIGKILL, |pid| run.processes().contains(&pid)) {
                 random.pause(Duration::from_millis(100));
@@ -266,6 +268,9 @@ fn a_map_whose_processes_are_killed_leaves_no_record_out_and_does_none_twice() {
     assert!(ways.values().sum::<u64>() > 1, "nothing was killed");
     expect_all(folder.path(), count);
     assert_eq!(shared(), before, "shared memory is left");
+    assert!(seen.len() > ways.values().sum::<u64>() as usize, "only commands were killed");
+    let is_left = |pid: &Pid| procfs::name(*pid).starts_with("sandpool-");
+    assert!(procfs::eventually(|| !seen.iter().any(is_left)), "a process is left");
 }
 
 /// A disk with room for a part of the output. What fits is kept, and when there is room, the rest is done.

@@ -276,8 +276,8 @@ impl Run {
         format!("stdout:\n{}\nstderr:\n{}", self.stdout.text(), self.stderr.text())
     }
 
-    /// All processes that have one of this run's pipes open as a standard stream. There is no other trace of a run
-    /// that all its processes have, whoever is their parent.
+    /// All processes that have one of this run's pipes open as a standard stream, whoever is their parent; and those that
+    /// come from these: a pool's have no such stream.
     pub(crate) fn processes(&self) -> Vec<Pid> {
         let pipes =
             [&self.stdout, &self.stderr].map(|output| PathBuf::from(format!("pipe:[{}]", output.inode)));
@@ -288,7 +288,17 @@ impl Run {
                     std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|link| pipes.contains(&link))
                 })
         });
-        found
+        let mut others = procfs::all();
+        loop {
+            let (new, rest): (Vec<_>, _) = others.into_iter().partition(|pid| {
+                !found.contains(pid) && procfs::parent(*pid).is_some_and(|parent| found.contains(&parent))
+            });
+            if new.is_empty() {
+                return found;
+            }
+            found.extend(new);
+            others = rest;
+        }
     }
 
     /// Waits until no process of the run is left, and fails if one is.
