@@ -455,8 +455,14 @@ fn each_system_call_of_the_policy_of_compilers_is_needed() {
         if !is_expected {
             wrong.push(format!("{name}: its compiler fails with all of the policy: {with_all}"));
         }
-        let without = compile_for(needs, Some(name));
-        if !without.contains("the compiler was killed by signal 31") {
+        // Which threads free how much at once, and with it what the allocator asks the kernel, differs from time to time.
+        let attempts = if matches!(needs, Needs::Module(LARGE)) { 50 } else { 1 };
+        let mut without = String::new();
+        let is_needed = (0..attempts).any(|_| {
+            without = compile_for(needs, Some(name));
+            without.contains("the compiler was killed by signal 31")
+        });
+        if !is_needed {
             wrong.push(format!("{name}: its compiler doesn't need it: {without}"));
         }
     }
