@@ -153,7 +153,7 @@ pub(super) fn begin_part(message: &mut Vec<u8>) -> usize {
 
 /// Ends a part.
 #[inline]
-pub(super) fn end_part(message: &mut Vec<u8>, start: usize, kind: Kind, handles: usize) {
+pub(super) fn end_part(message: &mut [u8], start: usize, kind: Kind, handles: usize) {
     let from = start + PART_HEAD;
     let len = message.len() - from;
     // A message has 1024 handles at most, and lies in a memory of 4 GiB.
