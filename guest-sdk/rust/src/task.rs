@@ -327,11 +327,11 @@ mod tests {
 
     #[test]
     fn serde_is_what_queues_have() {
-        same(Format::Serde, b"\x01\x02\x03", Color::Mixed { red: 2, green: 3 });
-        same(Format::Serde, b"\x02\x00\xff", vec![0_u8, 255]);
+        same(Format::Serde, b"\x01\0\0\0\x02\x03", Color::Mixed { red: 2, green: 3 });
+        same(Format::Serde, b"\x02\0\0\0\0\0\0\0\x00\xff", vec![0_u8, 255]);
         same(Format::Serde, b"", ());
         refuses::<u8>(Format::Serde, b"\x01\x02", "1 bytes of 2 are left");
-        refuses::<String>(Format::Serde, b"\x05a", "UnexpectedEnd");
+        refuses::<String>(Format::Serde, b"\x05\0\0\0\0\0\0\0a", "UnexpectedEnd");
     }
 
     /// As the macro calls it.
