@@ -136,8 +136,9 @@ fn a_full_table_is_an_error_and_has_room_again() {
 #[test]
 fn a_run_that_may_have_one_process_has_one() {
     let ended = finish(run(guest("hello")).args(["--processes-max", "1"])).expect_code(1);
-    let error = "error: too many processes: the run's limit is 1 (`processes-max`)\n";
-    assert!(ended.stderr.starts_with(error), "{ended}");
+    let error = "error: too many processes: the run's limit is 1 (`processes-max`)\n\
+                 note: 'MainProcess' was refused what is beyond: processes of the run 1 (`processes-max`)\n";
+    assert_eq!(ended.stderr, error, "{ended}");
 }
 
 /// A slot for the main process and one for another: each start needs the slot of the one before.

@@ -281,18 +281,16 @@ impl Run {
     pub(crate) fn processes(&self) -> Vec<Pid> {
         let pipes =
             [&self.stdout, &self.stderr].map(|output| PathBuf::from(format!("pipe:[{}]", output.inode)));
-        let mut found = procfs::all();
-        found.retain(|pid| {
+        let (mut found, mut others): (Vec<_>, Vec<_>) = procfs::all().into_iter().partition(|pid| {
             *pid != std::process::id()
                 && [0, 1, 2].iter().any(|fd| {
                     std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|link| pipes.contains(&link))
                 })
         });
-        let mut others = procfs::all();
         loop {
-            let (new, rest): (Vec<_>, _) = others.into_iter().partition(|pid| {
-                !found.contains(pid) && procfs::parent(*pid).is_some_and(|parent| found.contains(&parent))
-            });
+            let (new, rest): (Vec<_>, _) = others
+                .into_iter()
+                .partition(|pid| procfs::parent(*pid).is_some_and(|parent| found.contains(&parent)));
             if new.is_empty() {
                 return found;
             }

@@ -296,10 +296,10 @@ impl ModuleBuilder {
     /// Loads a module from memory, binary or text. The name stands for it in messages.
     ///
     /// # Errors
-    /// [`Error::NotInitialized`]; [`Error::Invalid`] for a limit of nothing; [`Error::Jail`]; [`Error::NotAModule`], [`Error::AbiVersion`], [`Error::UnknownImport`],
-    /// [`Error::ImportType`], [`Error::MissingExport`] (of `memory`, or of `_start` if it has no tasks either) or
-    /// [`Error::Compile`] for a module that can't run here; [`Error::CompileLimit`] for one that takes too much;
-    /// [`Error::Cache`] and [`Error::Os`].
+    /// [`Error::NotInitialized`]; [`Error::Invalid`] for a limit of nothing; [`Error::Jail`]; [`Error::NotAModule`],
+    /// [`Error::AbiVersion`], [`Error::UnknownImport`], [`Error::ImportType`], [`Error::MissingExport`] (of `memory`, or of
+    /// `_start` if it has no tasks either) or [`Error::Compile`] for a module that can't run here;
+    /// [`Error::CompileLimit`] for one that takes too much; [`Error::Cache`] and [`Error::Os`].
     pub fn load(&self, name: impl Into<String>, bytes: &[u8]) -> Result<Module> {
         let name = name.into();
         // Whether or not it turns out to be needed: that a cache is empty should change nothing but the time.

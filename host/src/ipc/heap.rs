@@ -417,7 +417,7 @@ mod tests {
                 Err(error) => {
                     assert_eq!(error, Errno::Nomem);
                     assert!(
-                        longest < (2 << class_of(pages + unit)),
+                        longest < (2 << class_of(pages + unit - 1)),
                         "{pages} pages, where {longest} were free"
                     );
                 }
