@@ -121,8 +121,6 @@ pub type LimitKey = Key<Limits>;
 pub struct Key<L: 'static> {
     /// its name in a file, and that of its flag
     pub name: &'static str,
-    /// the number that guests know it by, [`Limit::code`]; `None` for one of compiling
-    pub code: Option<u32>,
     /// what its values are: `N`, `SIZE` or `TIME`
     pub value: &'static str,
     /// what it limits, as a phrase
@@ -145,126 +143,108 @@ impl LimitKey {
     pub const ALL: &[Self] = &[
         Self {
             name: "processes-max",
-            code: Some(Limit::Processes(0).code()),
             value: "N",
             help: "How many processes may be alive, or ended and not yet joined, at once",
             field: |limits| Field::Count(&mut limits.processes_max),
         },
         Self {
             name: "objects-max",
-            code: Some(Limit::Objects(0).code()),
             value: "N",
             help: "How many queues, pipes, locks, pieces of shared memory and the like there may be at once",
             field: |limits| Field::Count(&mut limits.objects_max),
         },
         Self {
             name: "arena-size",
-            code: Some(Limit::Arena(0).code()),
             value: "SIZE",
             help: "Room for what is in queues and pipes, and for shared memory; only what is used takes memory",
             field: |limits| Field::Size(&mut limits.arena_size),
         },
         Self {
             name: "queue-items-max",
-            code: Some(Limit::QueueItems(0).code()),
             value: "N",
             help: "How many items each queue may hold, whatever bound the guest gives it",
             field: |limits| Field::MaybeCount(&mut limits.queue_items_max),
         },
         Self {
             name: "memory-max",
-            code: Some(Limit::Memory(0).code()),
             value: "SIZE",
             help: "How much linear memory each process may have",
             field: |limits| Field::Size(&mut limits.memory_max),
         },
         Self {
             name: "run-memory-max",
-            code: Some(Limit::RunMemory(0).code()),
             value: "SIZE",
             help: "How much linear memory all processes together may have",
             field: |limits| Field::MaybeSize(&mut limits.run_memory_max),
         },
         Self {
             name: "stack-max",
-            code: Some(Limit::Stack(0).code()),
             value: "SIZE",
             help: "How much stack each process may have for its calls",
             field: |limits| Field::Size(&mut limits.stack_max),
         },
         Self {
             name: "cpu-time",
-            code: Some(Limit::CpuTime(Duration::ZERO).code()),
             value: "TIME",
             help: "How long each process may be on a processor",
             field: |limits| Field::MaybeTime(&mut limits.cpu_time),
         },
         Self {
             name: "wall-time",
-            code: Some(Limit::WallTime(Duration::ZERO).code()),
             value: "TIME",
             help: "How long each process may take from its start to its end",
             field: |limits| Field::MaybeTime(&mut limits.wall_time),
         },
         Self {
             name: "run-cpu-time",
-            code: Some(Limit::RunCpuTime(Duration::ZERO).code()),
             value: "TIME",
             help: "How long all processes together may be on processors",
             field: |limits| Field::MaybeTime(&mut limits.run_cpu_time),
         },
         Self {
             name: "run-wall-time",
-            code: Some(Limit::RunWallTime(Duration::ZERO).code()),
             value: "TIME",
             help: "How long the run may take",
             field: |limits| Field::MaybeTime(&mut limits.run_wall_time),
         },
         Self {
             name: "fuel",
-            code: Some(Limit::Fuel(0).code()),
             value: "N",
             help: "How much work each process may do, an instruction being one or so: for ends that can be repeated",
             field: |limits| Field::MaybeCount(&mut limits.fuel),
         },
         Self {
             name: "stdio-max",
-            code: Some(Limit::Stdio(0).code()),
             value: "SIZE",
             help: "How much each process may write to stdout and stderr",
             field: |limits| Field::MaybeSize(&mut limits.stdio_max),
         },
         Self {
             name: "run-stdio-max",
-            code: Some(Limit::RunStdio(0).code()),
             value: "SIZE",
             help: "How much all processes together may write to stdout and stderr",
             field: |limits| Field::MaybeSize(&mut limits.run_stdio_max),
         },
         Self {
             name: "file-size-max",
-            code: Some(Limit::FileSize(0).code()),
             value: "SIZE",
             help: "How large a file may be that a process writes",
             field: |limits| Field::MaybeSize(&mut limits.file_size_max),
         },
         Self {
             name: "file-bytes-max",
-            code: Some(Limit::FileBytes(0).code()),
             value: "SIZE",
             help: "How much each process may write to files",
             field: |limits| Field::MaybeSize(&mut limits.file_bytes_max),
         },
         Self {
             name: "run-file-bytes-max",
-            code: Some(Limit::RunFileBytes(0).code()),
             value: "SIZE",
             help: "How much all processes together may write to files",
             field: |limits| Field::MaybeSize(&mut limits.run_file_bytes_max),
         },
         Self {
             name: "open-files-max",
-            code: Some(Limit::OpenFiles(0).code()),
             value: "N",
             help: "How many files and directories each process may have open, beside those that it was given",
             field: |limits| Field::Count(&mut limits.open_files_max),
@@ -420,7 +400,7 @@ impl Limits {
 
     /// The one of this code, and where it lies; `None` if it isn't set.
     pub(crate) fn by_code(&self, code: u32) -> Option<Limit> {
-        let key = LimitKey::ALL.iter().find(|key| key.code == Some(code))?;
+        let key = LimitKey::of(Limit::from_parts(code, 0).name())?;
         let figure = match (key.field)(&mut self.clone()) {
             Field::Count(count) => u64::from(*count),
             Field::Size(size) => *size,
@@ -593,35 +573,30 @@ impl CompileLimitKey {
     pub const ALL: &[Self] = &[
         Self {
             name: "module-size-max",
-            code: None,
             value: "SIZE",
             help: "How large the module may be",
             field: |limits| Field::Size(&mut limits.module_size_max),
         },
         Self {
             name: "compile-time-max",
-            code: None,
             value: "TIME",
             help: "How long compiling the module may take, if it isn't in the cache",
             field: |limits| Field::Time(&mut limits.compile_time_max),
         },
         Self {
             name: "compile-cpu-max",
-            code: None,
             value: "TIME",
             help: "How long all processors together may compile the module, in whole seconds",
             field: |limits| Field::Time(&mut limits.compile_cpu_max),
         },
         Self {
             name: "compile-memory-max",
-            code: None,
             value: "SIZE",
             help: "How much memory compiling the module may take",
             field: |limits| Field::Size(&mut limits.compile_memory_max),
         },
         Self {
             name: "artifact-max",
-            code: None,
             value: "SIZE",
             help: "How large the compiled module may be",
             field: |limits| Field::Size(&mut limits.artifact_max),
@@ -741,10 +716,11 @@ mod tests {
     #[test]
     fn every_key_has_the_code_that_guests_know_it_by() {
         for key in LimitKey::ALL {
+            let code = Limit::code_of(key.name).unwrap();
             let mut limits = Limits::default();
             limits.set(key.name, other(key)).unwrap();
-            let limit = limits.by_code(key.code.unwrap()).unwrap();
-            assert_eq!((limit.name(), Some(limit.code())), (key.name, key.code));
+            let limit = limits.by_code(code).unwrap();
+            assert_eq!((limit.name(), limit.code()), (key.name, code));
             let figure = match key.value {
                 "N" => 7,
                 "SIZE" => 2 << 20,
@@ -752,7 +728,7 @@ mod tests {
             };
             assert_eq!(limit.figure(), figure);
             limits.set(key.name, &key.default()).unwrap();
-            assert_eq!(limits.by_code(key.code.unwrap()).is_none(), key.default() == NONE);
+            assert_eq!(limits.by_code(code).is_none(), key.default() == NONE);
         }
         assert_eq!(Limits::default().by_code(0), None);
     }

@@ -417,6 +417,12 @@ pub mod process {
             }
         }
 
+        /// The [`code`](Self::code) of the limit of this name.
+        #[must_use]
+        pub fn code_of(name: &str) -> Option<u32> {
+            (1..Self::CODES).find(|code| Self::from_parts(*code, 0).name() == name)
+        }
+
         /// Its figure, for a person: `64`, `256 MiB`, `1500 ms`.
         ///
         /// ```

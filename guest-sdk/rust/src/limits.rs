@@ -18,7 +18,7 @@ use crate::raw;
 /// ```
 #[must_use]
 pub fn limit(name: &str) -> Option<Limit> {
-    let code = (0..Limit::CODES).find(|code| Limit::from_parts(*code, 0).name() == name)?;
+    let code = Limit::code_of(name)?;
     Some(Limit::from_parts(code, raw::process::limit(code)?))
 }
 

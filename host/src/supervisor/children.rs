@@ -495,7 +495,10 @@ impl Children {
 
 /// What limits have refused a process, and how often. What it could only have made up itself is left out.
 fn refusals(slot: &ProcessSlot, limits: &Limits) -> Vec<(u32, u64, u32)> {
-    let all = LimitKey::ALL.iter().filter_map(|key| key.code).map(|code| (code, slot.refusals(code)));
+    let all = LimitKey::ALL
+        .iter()
+        .filter_map(|key| Limit::code_of(key.name))
+        .map(|code| (code, slot.refusals(code)));
     let figure = |code| limits.by_code(code).map(Limit::figure);
     all.filter(|(_, times)| *times > 0)
         .filter_map(|(code, times)| Some((code, figure(code)?, times)))
