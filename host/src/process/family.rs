@@ -111,16 +111,7 @@ impl Process {
         let (index, handle) = self.reserve(name, flags)?;
         // The child then need not allocate.
         self.identity.reserve(1);
-        if let Err(error) = self.charge_child(index) {
-            self.started -= 1;
-            table::free(&self.member.arena, index, |_| true)?;
-            return Err(error);
-        }
-        // Before there is a child: it could run while the parent gives its objects back.
-        for object in self.holds.keys() {
-            object::share(&self.member, *object, index)?;
-        }
-        match clone::fork(Parent::CallersParent, self.member.arena.process_id(index)?) {
+        match self.fork_reserved(index) {
             Ok(Fork::Child) => {
                 self.become_child(index, handle);
                 Ok(Forked::Child)
@@ -129,22 +120,25 @@ impl Process {
                 self.mark_running(index)?;
                 Ok(Forked::Parent(handle))
             }
-            Err(_) => {
+            Err(error) => {
                 self.started -= 1;
-                object::drop_holds_of(&self.member, index, false)?;
-                budget::give_back(&self.member, index)?;
-                table::free(&self.member.arena, index, |_| true)?;
-                Err(Errno::System)
+                self.take_back(index)?;
+                Err(error)
             }
         }
     }
 
-    /// A child that is forked has as much memory as this process.
-    fn charge_child(&self, index: u32) -> Result<()> {
-        match self.limits.run_memory_max {
-            Some(max) => budget::take(&self.member, index, self.member.slot()?.memory(), max),
-            None => Ok(()),
+    #[inline]
+    fn fork_reserved(&self, index: u32) -> Result<Fork> {
+        // It has as much memory as this process.
+        if let Some(max) = self.limits.run_memory_max {
+            budget::take(&self.member, index, self.member.slot()?.memory(), max)?;
         }
+        // Before there is a child: it could run while the parent gives its objects back.
+        for object in self.holds.keys() {
+            object::share(&self.member, *object, index)?;
+        }
+        clone::fork(Parent::CallersParent, self.member.arena.process_id(index)?).map_err(|_| Errno::System)
     }
 
     /// In a process that was just forked from a guest.
@@ -255,6 +249,7 @@ impl Process {
             }
         }
         object::drop_holds_of(&self.member, index, false)?;
+        budget::give_back(&self.member, index)?;
         table::free(&self.member.arena, index, |_| true)?;
         Ok(())
     }
