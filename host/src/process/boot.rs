@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use sandpool_abi::process::{EXITED, Limit};
+use sandpool_abi::process::EXITED;
 use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
 use super::mappings::Mappings;
@@ -94,7 +94,6 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
                     let _ = nix::sys::prctl::set_name(GUEST_NAME);
                     store.data_mut().process.become_spawned(index, handle)?;
                     if let Err(limit) = store.data_mut().charge() {
-                        store.data().process.refused(Limit::RunMemory);
                         exit::refuse(store.data(), limit);
                     }
                     run_native(image);

@@ -66,13 +66,14 @@ impl Guest {
         let used = growth.used.saturating_add(by as u64);
         let own = used.saturating_sub(growth.mapped);
         let max = process.limits.memory_max;
-        let allowed =
-            if own <= max { process.charge(&mut growth.charged, own) } else { Err(Limit::Memory(max)) };
-        growth.refused = allowed.err();
-        match growth.refused {
-            Some(Limit::RunMemory(_)) => process.refused(Limit::RunMemory),
-            Some(_) => process.refused(Limit::Memory),
-            None => growth.used = used,
+        growth.refused = if own <= max {
+            process.charge(&mut growth.charged, own).err()
+        } else {
+            process.refused(Limit::Memory);
+            Some(Limit::Memory(max))
+        };
+        if growth.refused.is_none() {
+            growth.used = used;
         }
         growth.refused.is_none()
     }
@@ -144,6 +145,17 @@ pub(crate) struct Entry {
     pub(crate) handles: Vec<Handle>,
 }
 
+/// The kind of limit that a call comes to with this errno, if it does.
+pub(crate) fn limit_behind(errno: Errno) -> Option<fn(u64) -> Limit> {
+    match errno {
+        Errno::Procs => Some(Limit::Processes),
+        Errno::Nfile => Some(Limit::Objects),
+        Errno::Nomem | Errno::Msgsize => Some(Limit::Arena),
+        Errno::Runmem => Some(Limit::RunMemory),
+        _ => None,
+    }
+}
+
 impl Process {
     /// Its name, for messages.
     pub(crate) fn name(&self) -> String {
@@ -176,12 +188,8 @@ impl Process {
 
     #[cold]
     fn note(&self, errno: Errno) {
-        match errno {
-            Errno::Procs => self.refused(Limit::Processes),
-            Errno::Nfile => self.refused(Limit::Objects),
-            Errno::Nomem | Errno::Msgsize => self.refused(Limit::Arena),
-            Errno::Runmem => self.refused(Limit::RunMemory),
-            _ => {}
+        if let Some(kind) = limit_behind(errno) {
+            self.refused(kind);
         }
     }
 
@@ -192,7 +200,10 @@ impl Process {
         if let Some(max) = self.limits.run_memory_max.filter(|_| is_counted)
             && let Some(more) = wanted.checked_sub(*charged).filter(|more| *more > 0)
         {
-            budget::take(&self.member, self.member.index, more, max).map_err(|_| Limit::RunMemory(max))?;
+            if budget::take(&self.member, self.member.index, more, max).is_err() {
+                self.refused(Limit::RunMemory);
+                return Err(Limit::RunMemory(max));
+            }
             *charged = wanted;
         }
         Ok(())

@@ -13,12 +13,12 @@
 use std::collections::HashMap;
 
 use sandpool_abi::Errno;
-use sandpool_abi::process::{Limit, NOT_DAEMON};
+use sandpool_abi::process::NOT_DAEMON;
 use sandpool_abi::task::{Claims, EXPORT_PREFIX};
 use wasmtime::{Instance, Store, TypedFunc};
 
 use super::stdio::Capture;
-use super::{Guest, Process, exit};
+use super::{Guest, Process, exit, limit_behind};
 use crate::codec;
 use crate::ipc::arena::Member;
 use crate::ipc::object::{self, Handle};
@@ -254,20 +254,17 @@ impl Worker {
         let child = match store.data().process.noting(forked) {
             // There can be no process for this task now; for another, later, there may be one.
             Err(errno @ (Errno::Procs | Errno::Runmem)) => {
-                let kind: fn(u64) -> Limit =
-                    if errno == Errno::Procs { Limit::Processes } else { Limit::RunMemory };
+                let kind = limit_behind(errno).ok_or(errno)?;
                 let limit = store.data().process.limit(kind(0).code()).ok_or(errno)?;
                 return self.finish_ended(store, Outcome::limited(limit), begun);
             }
-            forked => forked?,
-        };
-        let child = match child {
-            Forked::Child => {
+            Err(errno) => return Err(errno),
+            Ok(Forked::Child) => {
                 let done = self.call(store, name, format, input);
                 let done = done.map_err(|_| Errno::Io).and_then(|kind| self.finish(store, kind, begun));
                 exit::exit(store.data(), i32::from(done.is_err()))
             }
-            Forked::Parent(child) => child,
+            Ok(Forked::Parent(child)) => child,
         };
         let process = &store.data().process;
         let claims = member.claims()?;
