@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use sandpool_abi::process::Limit;
+use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::types::{Fd, Filetype};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
 use wiggle::{GuestMemory, GuestPtr};
@@ -80,13 +81,10 @@ pub(super) async fn fd_write(
     count: i32,
     out: i32,
 ) -> wasmtime::Result<i32> {
-    match before_write(guest, memory, fd, (list, count), out).await {
-        Ok(taken) => {
-            let errno = preview1::fd_write(&mut guest.wasi, memory, fd, list, count, out).await?;
-            Ok(after_write(guest, memory, taken, out, errno))
-        }
-        Err(errno) => Ok(errno),
-    }
+    let write = async |wasi: &mut WasiP1Ctx, memory: &mut GuestMemory<'_>| {
+        preview1::fd_write(wasi, memory, fd, list, count, out).await
+    };
+    counted(guest, memory, fd, (list, count), out, write).await
 }
 
 pub(super) async fn fd_pwrite(
@@ -98,13 +96,10 @@ pub(super) async fn fd_pwrite(
     offset: i64,
     out: i32,
 ) -> wasmtime::Result<i32> {
-    match before_write(guest, memory, fd, (list, count), out).await {
-        Ok(taken) => {
-            let errno = preview1::fd_pwrite(&mut guest.wasi, memory, fd, list, count, offset, out).await?;
-            Ok(after_write(guest, memory, taken, out, errno))
-        }
-        Err(errno) => Ok(errno),
-    }
+    let write = async |wasi: &mut WasiP1Ctx, memory: &mut GuestMemory<'_>| {
+        preview1::fd_pwrite(wasi, memory, fd, list, count, offset, out).await
+    };
+    counted(guest, memory, fd, (list, count), out, write).await
 }
 
 /// What a file grows by counts as written.
@@ -137,6 +132,24 @@ async fn is_counted(guest: &mut Guest, memory: &mut GuestMemory<'_>, fd: i32) ->
     }
     let stat = guest.wasi.fd_fdstat_get(memory, Fd::from(fd as u32)).await;
     stat.is_ok_and(|stat| matches!(stat.fs_filetype, Filetype::RegularFile | Filetype::BlockDevice))
+}
+
+/// Counts what is written, and refuses it if that is too much.
+async fn counted(
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    list: (i32, i32),
+    out: i32,
+    write: impl AsyncFnOnce(&mut WasiP1Ctx, &mut GuestMemory<'_>) -> wasmtime::Result<i32>,
+) -> wasmtime::Result<i32> {
+    match before_write(guest, memory, fd, list, out).await {
+        Ok(taken) => {
+            let errno = write(&mut guest.wasi, memory).await?;
+            Ok(after_write(guest, memory, taken, out, errno))
+        }
+        Err(errno) => Ok(errno),
+    }
 }
 
 /// Takes the bytes of the first vector that has any: no more are written in one call. Returns how many.
