@@ -83,7 +83,7 @@ impl Layer {
     /// Its name on the command line, and in reports of runs.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        self.names().0
+        self.name_of(Jailed::Run)
     }
 
     /// Its name in reports of whom it holds.
@@ -254,11 +254,11 @@ impl fmt::Display for JailReport {
     /// A line for each layer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (layer, hold) in self.layers() {
-            let (name, width) = match self.of {
-                Jailed::Run => (layer.name(), 17),
-                Jailed::Compiler => (layer.name_of(Jailed::Compiler), 26),
+            let width = match self.of {
+                Jailed::Run => 17,
+                Jailed::Compiler => 26,
             };
-            writeln!(f, "{name:width$}  {hold}")?;
+            writeln!(f, "{:width$}  {hold}", layer.name_of(self.of))?;
         }
         Ok(())
     }
