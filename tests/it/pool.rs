@@ -102,6 +102,40 @@ fn exactly_the_task_that_goes_wrong_fails() {
 }
 
 #[test]
+fn a_callback_that_panics_harms_nobody() {
+    promises(
+        "pool_callbacks",
+        &[],
+        &[
+            "the result is there",
+            "and other callbacks are called",
+            "the error is there",
+            "also behind one that is called at once",
+            "the pool still works",
+            "nothing is unwound",
+            "the outer one goes on behind the inner",
+            "and both are over",
+            "a callback's stack is free behind it",
+            "a child of a callback ends by its panic",
+            "a future's result is there",
+        ],
+    );
+    let ended = finish(&mut run(guest("pool_callbacks")));
+    let said = ended.stderr.contains("process 'MainProcess' panicked at")
+        && ended.stderr.contains(": the square is 9");
+    assert!(said, "{ended}");
+}
+
+/// A trap, an exit, and a panic that the pool could not go on behind.
+#[test]
+fn a_callback_ends_its_process_by_all_but_a_panic_of_its_own() {
+    for (how, code) in [("abort", 134), ("exit", 7), ("decode", 1)] {
+        let ended = finish(run(guest("pool_callbacks")).args(["--", how])).expect_code(code);
+        assert_eq!(ended.stdout, "", "{how}");
+    }
+}
+
+#[test]
 fn a_task_that_ends_its_worker_leaves_the_end_of_its_stderr() {
     promises(
         "pool_stderr",

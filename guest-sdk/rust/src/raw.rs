@@ -53,6 +53,7 @@ imports! { sandpool_process from "sandpool_process":
     safe fn cpu_count() -> i32;
     safe fn limit(code: u32) -> i64;
     unsafe fn stderr(process: u64, buffer: *mut u8, capacity: usize) -> i64;
+    unsafe fn catch(argument: *mut (), panicking: *const u32) -> i64;
 }
 
 imports! { sandpool_queue from "sandpool_queue":
@@ -172,6 +173,7 @@ pub(crate) mod process {
         let handle = value(unsafe { import::fork(name.as_ptr(), name.len(), flags) })?;
         if handle == 0 {
             CURRENT.store(0, Ordering::Relaxed);
+            super::catch::forget();
         }
         Ok((handle != 0).then_some(handle))
     }
@@ -392,6 +394,77 @@ pub(crate) mod handle {
 }
 
 /// Functions as numbers that another process of the same module understands: indices into its function table.
+/// Panics that don't end the process. They abort on this target, by a trap: the host catches that.
+///
+/// What a panic gives up is as a coroutine that is never resumed, but that its stack is used again: nothing is dropped,
+/// so that whatever it had borrowed or locked stays so, for ever, and nobody sees what it had half done. Hence no closure
+/// may be called by this whose callers rely on destructors of its frames.
+pub(crate) mod catch {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::sandpool_process as import;
+
+    /// What the export calls; nothing once it is called.
+    type Call<'a> = Option<&'a mut dyn FnMut()>;
+
+    /// How many calls can catch a panic of this process.
+    static DEPTH: AtomicU32 = AtomicU32::new(0);
+    /// Whether the innermost of them has panicked. The host looks at it.
+    static PANICKING: AtomicU32 = AtomicU32::new(0);
+
+    /// Calls a function; whether it returned, and didn't panic.
+    // Not inlined: a frame of its own, which `call` is in, is what sets the stack pointer back that a panic leaves behind.
+    #[inline(never)]
+    pub(crate) fn catch(function: impl FnOnce()) -> bool {
+        let mut function = Some(function);
+        let mut call_once = || {
+            if let Some(function) = function.take() {
+                function();
+            }
+        };
+        let mut call: Call<'_> = Some(&mut call_once);
+        let depth = DEPTH.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the host passes the address on to `sandpool_catch`, before it returns, and reads 4 bytes of a static.
+        // If the function panics, the host returns all the same: no frame above this one is ever returned to, and what
+        // they had is neither dropped nor used again. `function` was moved to them.
+        let caught = unsafe { import::catch((&raw mut call).cast(), PANICKING.as_ptr()) };
+        DEPTH.store(depth, Ordering::Relaxed);
+        PANICKING.store(0, Ordering::Relaxed);
+        caught == 0
+    }
+
+    /// Does what nobody could go on behind if it were given up halfway: a panic in it isn't caught.
+    pub(crate) fn uncaught<T>(work: impl FnOnce() -> T) -> T {
+        let depth = DEPTH.swap(0, Ordering::Relaxed);
+        let done = work();
+        DEPTH.store(depth, Ordering::Relaxed);
+        done
+    }
+
+    /// Called in a panic: whether it will be caught.
+    pub(crate) fn is_caught() -> bool {
+        let is_caught = DEPTH.load(Ordering::Relaxed) > 0;
+        PANICKING.store(u32::from(is_caught), Ordering::Relaxed);
+        is_caught
+    }
+
+    /// Called in a forked process, which never returns to what its parent is in.
+    pub(super) fn forget() {
+        DEPTH.store(0, Ordering::Relaxed);
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    #[unsafe(no_mangle)]
+    extern "C" fn sandpool_catch(call: *mut Call<'_>) {
+        // SAFETY: only the host calls this, from within `catch`, whose frame has what the address is of, and which
+        // doesn't touch it meanwhile.
+        let call = unsafe { (*call).take() };
+        if let Some(call) = call {
+            call();
+        }
+    }
+}
+
 pub(crate) mod function {
     /// What every process of a module can be entered with: the number of the function to run, and its encoded
     /// arguments. It returns the exit code.

@@ -582,7 +582,8 @@ impl<'s> Core<'s> {
     fn collect(&self) -> bool {
         let mut inbox =
             self.inbox.take().unwrap_or_else(|| Inbox { bytes: vec![0; BUFFER], lens: vec![0; RESULTS] });
-        let collected = self.collect_into(&mut inbox);
+        // Results may be decoded by the program's own code, and what it has taken is nowhere else.
+        let collected = raw::catch::uncaught(|| self.collect_into(&mut inbox));
         self.inbox.set(Some(inbox));
         if let Err(errno) = collected {
             self.end(PoolEnd::Host(errno));

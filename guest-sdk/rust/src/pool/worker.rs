@@ -9,7 +9,6 @@
 
 use std::cell::{Cell, LazyCell};
 use std::fmt::Display;
-use std::panic;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -399,18 +398,15 @@ fn tell(links: &Links, note: u32, text: &str) -> Result<(), Errno> {
 
 /// Has the message of a panic told to the owner before the panic is reported and ends the process.
 fn report_panics(links: &Links) {
-    let hook = panic::take_hook();
     let links = links.clone();
-    panic::set_hook(Box::new(move |panic| {
-        let message = panic.payload_as_str().unwrap_or("a value that is no message");
+    start::on_panic(move |message| {
         // Whatever fails here, the end of the process says what there is to say.
         let _ = if IS_AT_WORK.get() {
             tell(&links, PANICKED, message)
         } else {
             tell(&links, NOT_READY, &format!("panicked: {message}"))
         };
-        hook(panic);
-    }));
+    });
 }
 
 /// One that works.
