@@ -551,9 +551,9 @@ pub(crate) mod value {
     /// The value, if there are as many bytes.
     pub(crate) fn read<S: Copy + 'static>(bytes: &[u8]) -> Option<S> {
         // SAFETY: as many bytes are readable, aligned or not, and all were written by the host. `call_by_value` for `S`
-        // calls this, which a pool's owner has called beside what it had from `append` for `S`, in a process of the same
-        // program; its workers alone get that. So they are a valid `S` in its owner, and by the contract of `append` here as
-        // well. Pointers among them come from the host, as foreign code's do: `append` has exposed them to it.
+        // calls this, whose number the owner of a pool put beside what it had from `append` for `S`, for its workers alone,
+        // which are processes of the same program. So they are a valid `S` in the owner, and by the contract of `append`
+        // here as well. Pointers among them come from the host: as from any foreign code.
         (bytes.len() == size_of::<S>()).then(|| unsafe { bytes.as_ptr().cast::<S>().read_unaligned() })
     }
 
