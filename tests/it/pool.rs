@@ -58,6 +58,26 @@ fn what_a_pool_promises() {
     );
 }
 
+#[test]
+fn a_pool_takes_closures_by_value() {
+    let each = ["Fork", "Spawn"].into_iter().flat_map(|method| {
+        [
+            "a closure in each call",
+            "of no size",
+            "aligned to 16 bytes",
+            "with what is static",
+            "of 80 KB",
+            "a new worker gets it",
+            "a task that is tried again",
+        ]
+        .map(|what| format!("{method}: {what}"))
+    });
+    let leaked = ["a leaked model is read in workers, where it is", "also in those that came later"];
+    let all: Vec<_> = each.chain(leaked.map(str::to_owned)).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).chain(["an executor takes it"]).collect();
+    promises("pool_by_value", &[], &all);
+}
+
 /// The crash matrix: what goes wrong (an error, a panic, an exit, a trap, SIGKILL), and where.
 #[test]
 fn exactly_the_task_that_goes_wrong_fails() {

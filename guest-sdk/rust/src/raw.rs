@@ -517,8 +517,8 @@ pub(crate) mod function {
 
     /// The function with a state before its arguments that was numbered.
     pub(crate) fn partial_from_number<S, A, T>(number: u64) -> Option<fn(&S, A) -> T> {
-        // SAFETY: `call_partial` for `S`, `A` and `T` calls this with the number that the owner of its pool put beside its
-        // own, in a process of the same module; a damaged number is a trap, as above.
+        // SAFETY: `call_with` for `S`, `A` and `T` calls this with the number that the owner of its pool put beside its
+        // caller's, in a process of the same module; a damaged number is a trap, as above.
         unsafe { function(number) }
     }
 
@@ -592,6 +592,60 @@ pub(crate) mod cast {
             assert_eq!(as_byte_vec(&vec![1_i8, 2]), None);
             assert_eq!(as_byte_vec("text"), None);
             assert_eq!(from_byte_vec::<(&str, Vec<u8>)>(vec![1]), None);
+        }
+    }
+}
+
+/// Values as their bytes, for a worker of the same program.
+pub(crate) mod value {
+    use std::ptr::{copy_nonoverlapping, from_ref};
+
+    /// Appends the bytes of a value.
+    ///
+    /// Those between its fields may be uninitialized. They may be copied on, and given to the host; nobody here looks at
+    /// them.
+    ///
+    /// # Safety
+    /// A worker that [`read`]s them may have such a value: see [`Pool::partial_by_value`](crate::Pool::partial_by_value).
+    pub(crate) unsafe fn append<S: Copy + 'static>(bytes: &mut Vec<u8>, value: &S) {
+        let (len, size) = (bytes.len(), size_of::<S>());
+        bytes.reserve(size);
+        // SAFETY: `value` is readable for its size, and after `reserve` the vector writable for as many bytes behind its
+        // first `len`; they don't overlap, as the vector is exclusively ours. The copy is untyped, so bytes between fields
+        // may be uninitialized and stay so, and pointers stay pointers. All bytes up to the new length were written by it,
+        // within the capacity; what isn't initialized of them is only copied in the same way, into a message
+        // (`extend_from_slice`), and that is read by the host, to which any bits are bytes.
+        unsafe {
+            copy_nonoverlapping(from_ref(value).cast(), bytes.as_mut_ptr().add(len), size);
+            bytes.set_len(len + size);
+        }
+    }
+
+    /// The value, if there are as many bytes.
+    pub(crate) fn read<S: Copy + 'static>(bytes: &[u8]) -> Option<S> {
+        // SAFETY: as many bytes are readable, aligned or not, and all were written by the host. `call_by_value` for `S`
+        // calls this, whose number the owner of a pool put beside what it had from `append` for `S`, for its workers alone,
+        // which are processes of the same program. So they are a valid `S` in the owner, and by the contract of `append`
+        // here as well. Pointers among them come from the host: as from any foreign code.
+        (bytes.len() == size_of::<S>()).then(|| unsafe { bytes.as_ptr().cast::<S>().read_unaligned() })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn values_are_read_as_they_were_written() {
+            let value = (1_u8, u128::MAX - 7);
+            let mut bytes = vec![0];
+            // SAFETY: it refers to nothing.
+            unsafe { append(&mut bytes, &value) };
+            assert_eq!(bytes.get(1..).and_then(read), Some(value));
+            assert_eq!(read::<()>(&[]), Some(()));
+            // One too many, and one too few.
+            assert_eq!(read::<(u8, u128)>(&bytes), None);
+            assert_eq!(bytes.get(2..).and_then(read::<(u8, u128)>), None);
+            assert_eq!(read::<()>(&[0]), None);
         }
     }
 }

@@ -308,10 +308,32 @@ where
     }
 }
 
-/// The same for functions with a state before their arguments. It is decoded once.
+/// The same for functions with a state before their arguments.
 pub(super) fn call_partial<S, A, R>(turn: &mut Turn<'_>)
 where
     S: DeserializeOwned,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    call_with::<S, A, R>(turn, codec::decode);
+}
+
+/// The same with a state that was copied.
+pub(super) fn call_by_value<S, A, R>(turn: &mut Turn<'_>)
+where
+    S: Copy + 'static,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    call_with::<S, A, R>(turn, |state, handles| {
+        codec::release_all(&handles);
+        raw::value::read(state).ok_or_else(|| DecodeError::new("it isn't as long as such a value"))
+    });
+}
+
+/// Calls a function with a state, which is decoded once.
+fn call_with<S, A, R>(turn: &mut Turn<'_>, decode: impl FnOnce(&[u8], Vec<u64>) -> Result<S, DecodeError>)
+where
     A: DeserializeOwned,
     R: Serialize,
 {
@@ -325,7 +347,7 @@ where
     // When a task has begun, so that it fails if that ends the process.
     let state = LazyCell::new(|| {
         let start = raw::clock::monotonic();
-        let state = codec::decode::<S>(state, handles);
+        let state = decode(state, handles);
         took.set(raw::clock::monotonic() - start);
         state
     });
