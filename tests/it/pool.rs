@@ -122,6 +122,11 @@ fn exactly_the_task_that_goes_wrong_fails() {
 }
 
 #[test]
+fn workers_that_can_not_begin_end_the_pool() {
+    promises("pool_unready", &[], &["and starts no more of them", "another works"]);
+}
+
+#[test]
 fn a_callback_that_panics_harms_nobody() {
     promises(
         "pool_callbacks",

@@ -471,7 +471,7 @@ impl PoolBuilder {
         T: Termination + 'static,
     {
         self.initializer =
-            Some(Box::new(move |method, links, name| start(method, links, name, function, &arguments, true)));
+            Some(Box::new(move |method, links, name| start(method, links, name, function, &arguments)));
         self
     }
 
@@ -510,19 +510,14 @@ impl PoolBuilder {
             return Err(PoolError::Zero("maxtasksperchild"));
         }
         let method = self.method;
-        // A forked process is ready when it exists.
         let has_initializer = self.initializer.is_some();
-        let says_ready = has_initializer || method == StartMethod::Spawn;
-        let initializer = self.initializer.unwrap_or_else(|| {
-            Box::new(|method, links, name| {
-                start(method, links, name, |()| (), &(), method == StartMethod::Spawn)
-            })
-        });
+        let initializer = self
+            .initializer
+            .unwrap_or_else(|| Box::new(|method, links, name| start(method, links, name, |()| (), &())));
         let core = Core::new(Plan {
             processes: self.processes,
             tasks_max: self.tasks_max.unwrap_or(0),
             name: "PoolWorker".to_owned(),
-            says_ready,
             has_initializer,
             start: Box::new(move |links, name| initializer(method, links, name)),
         })?;
@@ -547,7 +542,6 @@ fn start<A, T>(
     name: &str,
     function: fn(A) -> T,
     arguments: &A,
-    says_ready: bool,
 ) -> Result<Process, Error>
 where
     A: Serialize + DeserializeOwned + Clone,
@@ -557,9 +551,7 @@ where
     match method {
         StartMethod::Fork => builder.fork(move || {
             let initialize = || function(arguments.clone()).failure();
-            let initialize: Option<&dyn Fn() -> Option<String>> =
-                if says_ready { Some(&initialize) } else { None };
-            worker::run(&links, initialize, &worker::call_by_number)
+            worker::run(&links, &initialize, &worker::call_by_number)
         }),
         StartMethod::Spawn => {
             let function = raw::function::number(function);
@@ -578,5 +570,5 @@ where
         Some(function) => function(arguments.clone()).failure(),
         None => Some("it doesn't name a function of this program".to_owned()),
     };
-    worker::run(&Links::unpack(links), Some(&initialize), &worker::call_by_number)
+    worker::run(&Links::unpack(links), &initialize, &worker::call_by_number)
 }

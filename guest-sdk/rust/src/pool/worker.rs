@@ -386,20 +386,15 @@ fn instead(message: &mut Vec<u8>, start: usize, kind: Kind, error: &dyn Display)
 }
 
 /// The life of a worker: its exit code. `initialize` says what went wrong with it.
-pub(super) fn run(links: &Links, initialize: Option<&dyn Fn() -> Option<String>>, call: &Call<'_>) -> i32 {
+pub(super) fn run(links: &Links, initialize: &dyn Fn() -> Option<String>, call: &Call<'_>) -> i32 {
     report_panics(links);
-    let ready = match initialize.map(|initialize| initialize()) {
-        None => Ok(()),
-        Some(None) => tell(links, READY, ""),
-        Some(Some(failure)) => {
-            start::complain(&format!("error: {failure}"));
-            // If that can't be told, then the exit code says it.
-            let _ = tell(links, NOT_READY, &failure);
-            return 1;
-        }
-    };
-    let ready = ready.and_then(|()| links.saved.follow());
-    match ready.and_then(|()| Worker::new(links, call).work()) {
+    if let Some(failure) = initialize() {
+        start::complain(&format!("error: {failure}"));
+        // If that can't be told, then the exit code says it.
+        let _ = tell(links, NOT_READY, &failure);
+        return 1;
+    }
+    match Worker::new(links, call).work() {
         Ok(()) | Err(Errno::Closed) => 0,
         Err(errno) => {
             start::complain(&format!("error: the worker can't go on: {errno}"));
@@ -456,6 +451,9 @@ impl<'a> Worker<'a> {
     fn work(mut self) -> Result<(), Errno> {
         let mut buffer = vec![0; BUFFER];
         let mut lens = [0; BATCH_MAX];
+        // With all that it needs to begin a task.
+        tell(self.links, READY, "")?;
+        self.links.saved.follow()?;
         while self.left != 0 && !self.links.marks.may_leave() {
             let got = self.take(&mut buffer, &mut lens)?;
             let start = raw::clock::monotonic();
