@@ -58,6 +58,26 @@ fn what_a_pool_promises() {
     );
 }
 
+#[test]
+fn a_pool_takes_closures_by_value() {
+    let each = ["Fork", "Spawn"].into_iter().flat_map(|method| {
+        [
+            "a closure in each call",
+            "of no size",
+            "aligned to 16 bytes",
+            "with what is static",
+            "of 80 KB",
+            "a new worker gets it",
+            "a task that is tried again",
+        ]
+        .map(|what| format!("{method}: {what}"))
+    });
+    let leaked = ["a leaked model is read in workers, where it is", "also in those that came later"];
+    let all: Vec<_> = each.chain(leaked.map(str::to_owned)).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).chain(["an executor takes it"]).collect();
+    promises("pool_by_value", &[], &all);
+}
+
 /// The crash matrix: what goes wrong (an error, a panic, an exit, a trap, SIGKILL), and where.
 #[test]
 fn exactly_the_task_that_goes_wrong_fails() {
@@ -99,6 +119,47 @@ fn exactly_the_task_that_goes_wrong_fails() {
     let all: Vec<_> = all.iter().map(String::as_str).collect();
     // So small that what is too large for it is in no hurry to be made.
     promises("pool_failures", &["--arena-size", "64MiB"], &all);
+}
+
+#[test]
+fn workers_that_can_not_begin_end_the_pool() {
+    promises("pool_unready", &[], &["and starts no more of them", "another works"]);
+}
+
+#[test]
+fn a_callback_that_panics_harms_nobody() {
+    promises(
+        "pool_callbacks",
+        &[],
+        &[
+            "the result is there",
+            "and other callbacks are called",
+            "the error is there",
+            "also behind one that is called at once",
+            "the pool still works",
+            "nothing is unwound",
+            "the outer one goes on behind the inner",
+            "and both are over",
+            "a callback's stack is free behind it",
+            "a child of a callback ends by its panic",
+            "a future's result is there",
+        ],
+    );
+    let ended = finish(&mut run(guest("pool_callbacks"))).expect_code(0);
+    let lines = ended.stderr.lines().filter(|line| line.contains("' panicked at "));
+    let said: Vec<_> = lines.filter(|line| line.ends_with(": the square is 9")).collect();
+    assert!(matches!(said[..], [line] if line.starts_with("process 'MainProcess'")), "{ended}");
+    // A child that went on in its parent's place would say so.
+    assert!(!ended.stderr.contains("error: "), "{ended}");
+}
+
+/// A trap, an exit, and a panic that the pool could not go on behind.
+#[test]
+fn a_callback_ends_its_process_by_all_but_a_panic_of_its_own() {
+    for (how, code) in [("abort", 134), ("exit", 7), ("decode", 1)] {
+        let ended = finish(run(guest("pool_callbacks")).args(["--", how])).expect_code(code);
+        assert_eq!(ended.stdout, "", "{how}");
+    }
 }
 
 #[test]

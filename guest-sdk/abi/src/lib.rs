@@ -159,7 +159,16 @@ pub mod process {
         /// [task](crate::task) it is what it has written since. It is kept until the child's handle is given back;
         /// while the child writes, it may be garbled. `CHILD`.
         stderr(process: I64, buffer: I32, capacity: I32) -> I64;
+        /// Calls the module's export [`CATCH_EXPORT`](super::CATCH_EXPORT) with `argument`, and returns 0 behind it. If it
+        /// executes `unreachable` while the 32 bits at `panicking` aren't 0, the call is given up: memory stays as it is,
+        /// nothing is unwound, and 1 is returned. Any other trap ends the process, and so does an exit. So a language
+        /// whose panics abort can go on behind one. Calls may be nested; the innermost catches. `NOENT` without the
+        /// export, which has the type `(i32) -> ()`.
+        catch(argument: I32, panicking: I32) -> I64;
     }
+
+    /// What [`catch`](self) calls.
+    pub const CATCH_EXPORT: &str = "sandpool_catch";
 
     /// How a process ended: what `status` writes. 24 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,6 +53,7 @@ imports! { sandpool_process from "sandpool_process":
     safe fn cpu_count() -> i32;
     safe fn limit(code: u32) -> i64;
     unsafe fn stderr(process: u64, buffer: *mut u8, capacity: usize) -> i64;
+    unsafe fn catch(argument: *mut (), panicking: *const u32) -> i64;
 }
 
 imports! { sandpool_queue from "sandpool_queue":
@@ -172,6 +173,7 @@ pub(crate) mod process {
         let handle = value(unsafe { import::fork(name.as_ptr(), name.len(), flags) })?;
         if handle == 0 {
             CURRENT.store(0, Ordering::Relaxed);
+            super::catch::forget();
         }
         Ok((handle != 0).then_some(handle))
     }
@@ -392,6 +394,77 @@ pub(crate) mod handle {
 }
 
 /// Functions as numbers that another process of the same module understands: indices into its function table.
+/// Panics that don't end the process. They abort on this target, by a trap: the host catches that.
+///
+/// What a panic gives up is as a coroutine that is never resumed, but that its stack is used again: nothing is dropped,
+/// so that whatever it had borrowed or locked stays so, for ever, and nobody sees what it had half done. Hence no closure
+/// may be called by this whose callers rely on destructors of its frames.
+pub(crate) mod catch {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::sandpool_process as import;
+
+    /// What the export calls; nothing once it is called.
+    type Call<'a> = Option<&'a mut dyn FnMut()>;
+
+    /// How many calls can catch a panic of this process.
+    static DEPTH: AtomicU32 = AtomicU32::new(0);
+    /// Whether the innermost of them has panicked. The host looks at it.
+    static PANICKING: AtomicU32 = AtomicU32::new(0);
+
+    /// Calls a function; whether it returned, and didn't panic.
+    // Not inlined: a frame of its own, which `call` is in, is what sets the stack pointer back that a panic leaves behind.
+    #[inline(never)]
+    pub(crate) fn catch(function: impl FnOnce()) -> bool {
+        let mut function = Some(function);
+        let mut call_once = || {
+            if let Some(function) = function.take() {
+                function();
+            }
+        };
+        let mut call: Call<'_> = Some(&mut call_once);
+        let depth = DEPTH.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the host passes the address on to `sandpool_catch`, before it returns, and reads 4 bytes of a static.
+        // If the function panics, the host returns all the same: no frame above this one is ever returned to, and what
+        // they had is neither dropped nor used again. `function` was moved to them.
+        let caught = unsafe { import::catch((&raw mut call).cast(), PANICKING.as_ptr()) };
+        DEPTH.store(depth, Ordering::Relaxed);
+        PANICKING.store(0, Ordering::Relaxed);
+        caught == 0
+    }
+
+    /// Does what nobody could go on behind if it were given up halfway: a panic in it isn't caught.
+    pub(crate) fn uncaught<T>(work: impl FnOnce() -> T) -> T {
+        let depth = DEPTH.swap(0, Ordering::Relaxed);
+        let done = work();
+        DEPTH.store(depth, Ordering::Relaxed);
+        done
+    }
+
+    /// Called in a panic: whether it will be caught.
+    pub(crate) fn is_caught() -> bool {
+        let is_caught = DEPTH.load(Ordering::Relaxed) > 0;
+        PANICKING.store(u32::from(is_caught), Ordering::Relaxed);
+        is_caught
+    }
+
+    /// Called in a forked process, which never returns to what its parent is in.
+    pub(super) fn forget() {
+        DEPTH.store(0, Ordering::Relaxed);
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    #[unsafe(no_mangle)]
+    extern "C" fn sandpool_catch(call: *mut Call<'_>) {
+        // SAFETY: only the host calls this, from within `catch`, whose frame has what the address is of, and which
+        // doesn't touch it meanwhile.
+        let call = unsafe { (*call).take() };
+        if let Some(call) = call {
+            call();
+        }
+    }
+}
+
 pub(crate) mod function {
     /// What every process of a module can be entered with: the number of the function to run, and its encoded
     /// arguments. It returns the exit code.
@@ -444,8 +517,8 @@ pub(crate) mod function {
 
     /// The function with a state before its arguments that was numbered.
     pub(crate) fn partial_from_number<S, A, T>(number: u64) -> Option<fn(&S, A) -> T> {
-        // SAFETY: `call_partial` for `S`, `A` and `T` calls this with the number that the owner of its pool put beside its
-        // own, in a process of the same module; a damaged number is a trap, as above.
+        // SAFETY: `call_with` for `S`, `A` and `T` calls this with the number that the owner of its pool put beside its
+        // caller's, in a process of the same module; a damaged number is a trap, as above.
         unsafe { function(number) }
     }
 
@@ -519,6 +592,60 @@ pub(crate) mod cast {
             assert_eq!(as_byte_vec(&vec![1_i8, 2]), None);
             assert_eq!(as_byte_vec("text"), None);
             assert_eq!(from_byte_vec::<(&str, Vec<u8>)>(vec![1]), None);
+        }
+    }
+}
+
+/// Values as their bytes, for a worker of the same program.
+pub(crate) mod value {
+    use std::ptr::{copy_nonoverlapping, from_ref};
+
+    /// Appends the bytes of a value.
+    ///
+    /// Those between its fields may be uninitialized. They may be copied on, and given to the host; nobody here looks at
+    /// them.
+    ///
+    /// # Safety
+    /// A worker that [`read`]s them may have such a value: see [`Pool::partial_by_value`](crate::Pool::partial_by_value).
+    pub(crate) unsafe fn append<S: Copy + 'static>(bytes: &mut Vec<u8>, value: &S) {
+        let (len, size) = (bytes.len(), size_of::<S>());
+        bytes.reserve(size);
+        // SAFETY: `value` is readable for its size, and after `reserve` the vector writable for as many bytes behind its
+        // first `len`; they don't overlap, as the vector is exclusively ours. The copy is untyped, so bytes between fields
+        // may be uninitialized and stay so, and pointers stay pointers. All bytes up to the new length were written by it,
+        // within the capacity; what isn't initialized of them is only copied in the same way, into a message
+        // (`extend_from_slice`), and that is read by the host, to which any bits are bytes.
+        unsafe {
+            copy_nonoverlapping(from_ref(value).cast(), bytes.as_mut_ptr().add(len), size);
+            bytes.set_len(len + size);
+        }
+    }
+
+    /// The value, if there are as many bytes.
+    pub(crate) fn read<S: Copy + 'static>(bytes: &[u8]) -> Option<S> {
+        // SAFETY: as many bytes are readable, aligned or not, and all were written by the host. `call_by_value` for `S`
+        // calls this, whose number the owner of a pool put beside what it had from `append` for `S`, for its workers alone,
+        // which are processes of the same program. So they are a valid `S` in the owner, and by the contract of `append`
+        // here as well. Pointers among them come from the host: as from any foreign code.
+        (bytes.len() == size_of::<S>()).then(|| unsafe { bytes.as_ptr().cast::<S>().read_unaligned() })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn values_are_read_as_they_were_written() {
+            let value = (1_u8, u128::MAX - 7);
+            let mut bytes = vec![0];
+            // SAFETY: it refers to nothing.
+            unsafe { append(&mut bytes, &value) };
+            assert_eq!(bytes.get(1..).and_then(read), Some(value));
+            assert_eq!(read::<()>(&[]), Some(()));
+            // One too many, and one too few.
+            assert_eq!(read::<(u8, u128)>(&bytes), None);
+            assert_eq!(bytes.get(2..).and_then(read::<(u8, u128)>), None);
+            assert_eq!(read::<()>(&[0]), None);
         }
     }
 }

@@ -1,9 +1,11 @@
 //! How a process begins and ends: what [`macro@crate::main`] calls, and what a forked or spawned process runs.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use sandpool_abi::Errno;
 use serde::Serialize;
@@ -135,16 +137,47 @@ pub(crate) fn has_entry_point() -> bool {
     STARTED.load(Ordering::Relaxed)
 }
 
-/// Makes a panic end this process with exit code 1, not with a trap.
+/// Makes a panic end this process with exit code 1, not with a trap, unless it is caught; without this, none is.
 pub(crate) fn prepare() {
     static PREPARED: AtomicBool = AtomicBool::new(false);
     // Once, so that a hook that the program has set since then stays.
     if !PREPARED.swap(true, Ordering::Relaxed) {
         panic::set_hook(Box::new(|panic| {
+            tell(panic);
             report_panic(panic);
-            exit(1)
+            if !raw::catch::is_caught() {
+                exit(1)
+            }
         }));
     }
+}
+
+thread_local! {
+    /// Who is told of a panic, once.
+    static TOLD: Cell<Option<Box<dyn FnOnce(&str)>>> = const { Cell::new(None) };
+}
+
+/// Has this called with the message of a panic before it is reported, also if the program has a hook of its own.
+pub(crate) fn on_panic(told: impl FnOnce(&str) + 'static) {
+    TOLD.set(Some(Box::new(told)));
+    // Behind a panic that was caught, the standard library lets nobody change the hook: then it is the one above.
+    if !thread::panicking() {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            tell(panic);
+            hook(panic);
+        }));
+    }
+}
+
+fn tell(panic: &PanicHookInfo<'_>) {
+    if let Some(told) = TOLD.take() {
+        told(message(panic));
+    }
+}
+
+fn message<'p>(panic: &'p PanicHookInfo<'_>) -> &'p str {
+    panic.payload_as_str().unwrap_or("a value that is no message")
 }
 
 /// Ends this process. Buffered standard output is written first, as at any end.
@@ -154,7 +187,7 @@ pub(crate) fn exit(code: u8) -> ! {
 
 fn report_panic(panic: &PanicHookInfo<'_>) {
     let name = raw::process::current().and_then(raw::process::name).unwrap_or_else(|_| "?".to_owned());
-    let message = panic.payload_as_str().unwrap_or("a value that is no message");
+    let message = message(panic);
     match panic.location() {
         Some(location) => complain(&format!("process '{name}' panicked at {location}: {message}")),
         None => complain(&format!("process '{name}' panicked: {message}")),

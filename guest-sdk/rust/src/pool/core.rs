@@ -217,9 +217,7 @@ pub(super) struct Plan<'s> {
     pub(super) processes: usize,
     pub(super) tasks_max: u64,
     pub(super) name: String,
-    /// Workers say that they are ready.
-    pub(super) says_ready: bool,
-    /// What makes them ready is the program's.
+    /// What makes workers ready is the program's.
     pub(super) has_initializer: bool,
     pub(super) start: Box<Start<'s>>,
 }
@@ -582,7 +580,8 @@ impl<'s> Core<'s> {
     fn collect(&self) -> bool {
         let mut inbox =
             self.inbox.take().unwrap_or_else(|| Inbox { bytes: vec![0; BUFFER], lens: vec![0; RESULTS] });
-        let collected = self.collect_into(&mut inbox);
+        // Results may be decoded by the program's own code, and what it has taken is nowhere else.
+        let collected = raw::catch::uncaught(|| self.collect_into(&mut inbox));
         self.inbox.set(Some(inbox));
         if let Err(errno) = collected {
             self.end(PoolEnd::Host(errno));
@@ -800,8 +799,12 @@ impl<'s> Core<'s> {
             (Err(errno), _) | (_, Err(Error::Host(errno))) => return self.end(PoolEnd::Host(errno)),
             (_, Err(_)) => return self.end(PoolEnd::Host(Errno::Child)),
         };
-        if self.plan.says_ready && !worker.is_ready && !self.is_by_chance(status) {
-            return self.end(PoolEnd::InitializerEnded { status, stderr: worker.process.stderr() });
+        if !worker.is_ready && !self.is_by_chance(status) {
+            return self.end(if self.plan.has_initializer {
+                PoolEnd::InitializerEnded { status, stderr: worker.process.stderr() }
+            } else {
+                PoolEnd::NoWorker(format!("one has ended before its first task: {status}"))
+            });
         }
         if !status.success() || claims.work != 0 {
             self.count(|stats| stats.lost += 1);
@@ -916,12 +919,11 @@ impl<'s> Core<'s> {
             match started {
                 Ok((process, saved)) => {
                     let label = (Rc::from(name), process.pid());
-                    let is_ready = !self.plan.says_ready;
                     state.workers.push(Worker {
                         process,
                         number,
                         label,
-                        is_ready,
+                        is_ready: false,
                         is_leaving: false,
                         killed: None,
                         panic: None,
@@ -1122,7 +1124,7 @@ impl<'s> Core<'s> {
                 worker.is_ready = true;
                 state.killed_unready = 0;
             }
-            NOT_READY if self.plan.says_ready && !worker.is_ready => {
+            NOT_READY if self.plan.has_initializer && !worker.is_ready => {
                 let text = split_part(text).map(|(part, _)| part.bytes).unwrap_or_default();
                 let text = String::from_utf8_lossy(text).into_owned();
                 drop(state);

@@ -148,7 +148,7 @@ pub enum PoolEnd {
         /// The end of what it has written to stderr, as [`TaskError::stderr`] has it of a task.
         stderr: String,
     },
-    /// No worker can be started, and why.
+    /// No worker can be started, or begin, and why.
     NoWorker(String),
     /// A result has arrived for which this process has no memory.
     OutOfMemory,

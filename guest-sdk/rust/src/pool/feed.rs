@@ -196,10 +196,16 @@ where
 
 /// The only part of its kind.
 pub(super) fn part<A: Serialize>(value: &A) -> Result<Part, EncodeError> {
+    part_of(|bytes| codec::append(bytes, value))
+}
+
+/// The same of what is appended, and its handles.
+pub(super) fn part_of(
+    append: impl FnOnce(&mut Vec<u8>) -> Result<Vec<u64>, EncodeError>,
+) -> Result<Part, EncodeError> {
     let mut bytes = Vec::new();
     let start = begin_part(&mut bytes);
-    let handles = codec::append(&mut bytes, value)?;
-    let handles = codec::keep(handles).map_err(EncodeError::new)?;
+    let handles = codec::keep(append(&mut bytes)?).map_err(EncodeError::new)?;
     end_part(&mut bytes, start, Kind::Value, handles.len());
     Ok(Part { bytes, handles })
 }

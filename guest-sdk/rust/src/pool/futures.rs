@@ -33,7 +33,7 @@ use super::core::Core;
 use super::error::{Cause, PoolError, TaskError};
 use super::imap::IMap;
 use super::job::{Job, One, Pending};
-use super::partial::Partial;
+use super::partial::{ByValue, Partial};
 use super::{Options, Pool, PoolBuilder};
 use crate::deadline::Deadline;
 
@@ -122,6 +122,16 @@ impl Executor {
         S: Serialize + DeserializeOwned,
     {
         self.pool.partial(state)
+    }
+
+    /// Fills in a state that is copied as it is, such as a closure: see [`Pool::partial_by_value`].
+    ///
+    /// # Safety
+    /// As there.
+    #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
+    pub unsafe fn partial_by_value<S: Copy + 'static>(&self, state: S) -> Options<'_, ByValue<S>> {
+        // SAFETY: that is this function's own contract.
+        unsafe { self.pool.partial_by_value(state) }
     }
 
     /// Takes no more tasks. With `cancel_futures`, those that haven't begun are cancelled. With `wait`, it returns when all

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Cause, TaskError};
 use super::frame::parts;
-use crate::codec;
+use crate::{codec, raw};
 
 /// Takes the results of tasks, which have indices.
 pub(super) trait Job {
@@ -100,7 +100,8 @@ impl<T> Outcome<T> {
             // Out of the cell meanwhile: a callback may do what it likes with the pool.
             let result = self.result.take();
             if let Some(result) = &result {
-                callback(result);
+                // One that panics has reported it, and there is nobody else to tell.
+                raw::catch::catch(|| callback(result));
             }
             self.result.replace(result);
         }

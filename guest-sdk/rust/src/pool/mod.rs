@@ -40,7 +40,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::core::{Core, Plan, Terms};
-use self::partial::Partial;
+use self::partial::{ByValue, Partial};
 pub(crate) use self::worker::Turn;
 use self::worker::{Links, Parcel};
 use crate::start::Termination;
@@ -81,7 +81,9 @@ pub use scoped::{Scoped, scoped_map};
 /// Functions, and closures that capture nothing: workers exist before the call, so that there is nothing a closure could
 /// have captured for them. What it would capture, [`partial`](Self::partial) fills in. Several arguments are a tuple;
 /// arguments and result are encoded by serde. For a closure that borrows what the caller has,
-/// [`scoped_map`](crate::scoped_map) forks workers for one call.
+/// [`scoped_map`](crate::scoped_map) forks workers for one call. A closure that is `Copy + 'static` can be sent to workers
+/// that exist as the bytes that it is, by [`partial_by_value`](Self::partial_by_value): that is unsafe, because nothing sees
+/// to it that workers have what it refers to.
 ///
 /// A result may be a `Result`. An `Err` is then what the task returns, as any other value is; it also counts as a failure,
 /// for [`retries`](Options::retries), [`successful`](AsyncResult::successful) and [`Stats`].
@@ -172,6 +174,53 @@ impl Pool {
         S: Serialize + DeserializeOwned,
     {
         self.options().partial(state)
+    }
+
+    /// Fills in a state that is copied as it is, without serde: a closure that captures something, as long as it is
+    /// `Copy + 'static`, or any other value that is.
+    ///
+    /// ```no_run
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// let by = 3;
+    /// // SAFETY: the closure holds a number only, which refers to nothing.
+    /// let scaled = unsafe { pool.partial_by_value(move |n: u64| n * by) };
+    /// assert_eq!(scaled.map(|f, n| f(n), [1, 2])?, [3, 6]);
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    ///
+    /// What was leaked before the pool was made is in the memory of each forked worker, and is read there without a copy:
+    ///
+    /// ```no_run
+    /// use sandpool_guest::Pool;
+    ///
+    /// # fn load() -> Vec<f64> { vec![0.5; 1 << 20] }
+    /// let model: &'static [f64] = load().leak();
+    /// let pool = Pool::new()?;
+    /// // SAFETY: the model was there, and leaked, before the pool was made, whose workers are forked.
+    /// let at = unsafe { pool.partial_by_value(model) };
+    /// let weights = at.map(|model, index: usize| model[index], [3, 5])?;
+    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// ```
+    ///
+    /// As with [`partial`](Self::partial), it travels with each chunk of tasks.
+    ///
+    /// # Safety
+    /// A worker gets a copy of the value's bytes, and nothing else. So for each worker that the pool has or will have:
+    ///
+    /// - All that the value refers to, itself or by way of something else, is in the worker's memory from its start on, at
+    ///   the same address, as valid there as it is here, for ever. Whatever the start method, that holds for functions,
+    ///   literals, and `static`s, as the program begins with them. With [`StartMethod::Fork`], it also holds for what is
+    ///   only reached through a `static`, such as what is in a `OnceLock`, and for anything else that is never freed, such
+    ///   as by [`Box::leak`]: if it was made *before the pool was*. It doesn't hold for what was made since, though that is
+    ///   `'static`, too; nor, with [`StartMethod::Spawn`], for anything else that the program has made.
+    /// - It stands for nothing that has happened only in this process, since the pool was made. A value, of no size even,
+    ///   may be a proof that something was done, on which unsafe code relies; in the worker, it wasn't.
+    ///
+    /// Numbers, and closures that capture nothing but those, refer to nothing, and stand for nothing.
+    #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
+    pub unsafe fn partial_by_value<S: Copy + 'static>(&self, state: S) -> Options<'_, ByValue<S>> {
+        // SAFETY: that is this function's own contract.
+        unsafe { self.options().partial_by_value(state) }
     }
 
     /// Runs a function in a worker, and waits for its result.
@@ -422,7 +471,7 @@ impl PoolBuilder {
         T: Termination + 'static,
     {
         self.initializer =
-            Some(Box::new(move |method, links, name| start(method, links, name, function, &arguments, true)));
+            Some(Box::new(move |method, links, name| start(method, links, name, function, &arguments)));
         self
     }
 
@@ -461,19 +510,14 @@ impl PoolBuilder {
             return Err(PoolError::Zero("maxtasksperchild"));
         }
         let method = self.method;
-        // A forked process is ready when it exists.
         let has_initializer = self.initializer.is_some();
-        let says_ready = has_initializer || method == StartMethod::Spawn;
-        let initializer = self.initializer.unwrap_or_else(|| {
-            Box::new(|method, links, name| {
-                start(method, links, name, |()| (), &(), method == StartMethod::Spawn)
-            })
-        });
+        let initializer = self
+            .initializer
+            .unwrap_or_else(|| Box::new(|method, links, name| start(method, links, name, |()| (), &())));
         let core = Core::new(Plan {
             processes: self.processes,
             tasks_max: self.tasks_max.unwrap_or(0),
             name: "PoolWorker".to_owned(),
-            says_ready,
             has_initializer,
             start: Box::new(move |links, name| initializer(method, links, name)),
         })?;
@@ -498,7 +542,6 @@ fn start<A, T>(
     name: &str,
     function: fn(A) -> T,
     arguments: &A,
-    says_ready: bool,
 ) -> Result<Process, Error>
 where
     A: Serialize + DeserializeOwned + Clone,
@@ -508,9 +551,7 @@ where
     match method {
         StartMethod::Fork => builder.fork(move || {
             let initialize = || function(arguments.clone()).failure();
-            let initialize: Option<&dyn Fn() -> Option<String>> =
-                if says_ready { Some(&initialize) } else { None };
-            worker::run(&links, initialize, &worker::call_by_number)
+            worker::run(&links, &initialize, &worker::call_by_number)
         }),
         StartMethod::Spawn => {
             let function = raw::function::number(function);
@@ -529,5 +570,5 @@ where
         Some(function) => function(arguments.clone()).failure(),
         None => Some("it doesn't name a function of this program".to_owned()),
     };
-    worker::run(&Links::unpack(links), Some(&initialize), &worker::call_by_number)
+    worker::run(&Links::unpack(links), &initialize, &worker::call_by_number)
 }

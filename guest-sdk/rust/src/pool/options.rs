@@ -9,19 +9,20 @@ use serde::de::DeserializeOwned;
 
 use super::core::{Callee, Chunk, Core, Function, Part, Terms};
 use super::error::PoolError;
-use super::feed::{Feed, Shape, part};
+use super::feed::{Feed, Shape, part, part_of};
 use super::futures::Future;
 use super::imap::IMap;
 use super::job::{All, Job, One, Pending};
-use super::partial::{Call, Partial, Plain};
+use super::partial::{ByValue, Call, Partial, Plain};
 use super::result::AsyncResult;
-use crate::EncodeError;
 use crate::deadline::Deadline;
+use crate::{EncodeError, raw};
 
 /// Gives tasks to a pool: see [`Pool::options`](crate::Pool::options). Each method without an explanation is the pool's of
 /// the same name.
 ///
-/// It takes functions `fn(A) -> R`, or, after [`partial`](Self::partial), `fn(&S, A) -> R`.
+/// It takes functions `fn(A) -> R`, or, after [`partial`](Self::partial) or
+/// [`partial_by_value`](Self::partial_by_value), `fn(&S, A) -> R`.
 #[must_use = "it does nothing until it is given a task"]
 pub struct Options<'p, C = Plain> {
     core: &'p Rc<Core<'static>>,
@@ -43,8 +44,25 @@ impl<'p> Options<'p> {
     where
         S: Serialize + DeserializeOwned,
     {
+        self.with(part(state))
+    }
+
+    /// See [`Pool::partial_by_value`](crate::Pool::partial_by_value).
+    ///
+    /// # Safety
+    /// As there.
+    #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
+    pub unsafe fn partial_by_value<S: Copy + 'static>(self, state: S) -> Options<'p, ByValue<S>> {
+        self.with(part_of(|bytes| {
+            // SAFETY: that is this function's own contract.
+            unsafe { raw::value::append(bytes, &state) };
+            Ok(Vec::new())
+        }))
+    }
+
+    fn with<C>(self, state: Result<Part, EncodeError>) -> Options<'p, C> {
         let Self { core, terms, chunksize, window, .. } = self;
-        let state = part(state).map(|state| Some(Rc::new(state)));
+        let state = state.map(|state| Some(Rc::new(state)));
         Options { core, terms, chunksize, window, state, call: PhantomData }
     }
 }

@@ -1,4 +1,5 @@
-//! Functions with something filled in: see [`Pool::partial`](crate::Pool::partial).
+//! Functions with something filled in: see [`Pool::partial`](crate::Pool::partial), and
+//! [`Pool::partial_by_value`](crate::Pool::partial_by_value) for closures.
 //!
 //! ```no_run
 //! use sandpool_guest::Pool;
@@ -18,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use self::sealed::Callable;
 
-/// Which functions [`Options`](crate::Options) take: [`Plain`], or [`Partial`].
+/// Which functions [`Options`](crate::Options) take: [`Plain`], [`Partial`], or [`ByValue`].
 pub trait Call: Callable {}
 
 /// With their arguments: `fn(A) -> R`.
@@ -29,14 +30,19 @@ pub struct Plain;
 #[derive(Debug, Clone, Copy)]
 pub struct Partial<S>(PhantomData<fn() -> S>);
 
+/// With a state before them, such as a closure, that is copied as it is: `fn(&S, A) -> R`.
+#[derive(Debug, Clone, Copy)]
+pub struct ByValue<S>(PhantomData<fn() -> S>);
+
 impl Call for Plain {}
 impl<S: Serialize + DeserializeOwned> Call for Partial<S> {}
+impl<S: Copy + 'static> Call for ByValue<S> {}
 
 mod sealed {
     use serde::Serialize;
     use serde::de::DeserializeOwned;
 
-    use super::{Partial, Plain};
+    use super::{ByValue, Partial, Plain};
     use crate::pool::worker;
     use crate::raw::function;
 
@@ -76,6 +82,18 @@ mod sealed {
 
         fn trampoline<A: DeserializeOwned, R: Serialize>() -> u64 {
             function::task_number(worker::call_partial::<S, A, R>)
+        }
+    }
+
+    impl<S: Copy + 'static> Callable for ByValue<S> {
+        type Function<A, R> = fn(&S, A) -> R;
+
+        fn number<A, R>(function: fn(&S, A) -> R) -> u64 {
+            function::partial_number(function)
+        }
+
+        fn trampoline<A: DeserializeOwned, R: Serialize>() -> u64 {
+            function::task_number(worker::call_by_value::<S, A, R>)
         }
     }
 }

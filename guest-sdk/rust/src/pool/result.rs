@@ -143,8 +143,10 @@ impl<T> AsyncResult<T> {
     /// ```
     ///
     /// It is called in this process, when the program waits for this or any other result of the pool, or gives it
-    /// something to do; so it may use whatever the program uses, the pool too. There is nothing behind it that it could
-    /// break: if it panics, this process ends as by any panic, and the workers with it.
+    /// something to do; so it may use whatever the program uses, the pool too.
+    ///
+    /// If it panics, that is reported on stderr, and the program goes on. Nothing is unwound on this target: what it had is
+    /// never dropped, and what it had borrowed or locked stays so.
     pub fn on_done(self, callback: impl FnOnce(&Result<T, TaskError>) + 'static) -> Self {
         self.pending.on_done(Box::new(callback));
         self

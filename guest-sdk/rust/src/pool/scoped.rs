@@ -192,11 +192,10 @@ impl Scoped {
             processes: self.processes.min(arguments.len()),
             tasks_max: 0,
             name: "ScopedWorker".to_owned(),
-            says_ready: false,
             has_initializer: false,
             start: Box::new(move |links, name| {
                 Process::builder().name(name).daemon(true).fork(move || {
-                    worker::run(&links, None, &|turn: &mut Turn<'_>| each(turn, arguments, closure))
+                    worker::run(&links, &|| None, &|turn: &mut Turn<'_>| each(turn, arguments, closure))
                 })
             }),
         })?;

@@ -9,7 +9,6 @@
 
 use std::cell::{Cell, LazyCell};
 use std::fmt::Display;
-use std::panic;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -309,10 +308,32 @@ where
     }
 }
 
-/// The same for functions with a state before their arguments. It is decoded once.
+/// The same for functions with a state before their arguments.
 pub(super) fn call_partial<S, A, R>(turn: &mut Turn<'_>)
 where
     S: DeserializeOwned,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    call_with::<S, A, R>(turn, codec::decode);
+}
+
+/// The same with a state that was copied.
+pub(super) fn call_by_value<S, A, R>(turn: &mut Turn<'_>)
+where
+    S: Copy + 'static,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    call_with::<S, A, R>(turn, |state, handles| {
+        codec::release_all(&handles);
+        raw::value::read(state).ok_or_else(|| DecodeError::new("it isn't as long as such a value"))
+    });
+}
+
+/// Calls a function with a state, which is decoded once.
+fn call_with<S, A, R>(turn: &mut Turn<'_>, decode: impl FnOnce(&[u8], Vec<u64>) -> Result<S, DecodeError>)
+where
     A: DeserializeOwned,
     R: Serialize,
 {
@@ -326,7 +347,7 @@ where
     // When a task has begun, so that it fails if that ends the process.
     let state = LazyCell::new(|| {
         let start = raw::clock::monotonic();
-        let state = codec::decode::<S>(state, handles);
+        let state = decode(state, handles);
         took.set(raw::clock::monotonic() - start);
         state
     });
@@ -365,20 +386,15 @@ fn instead(message: &mut Vec<u8>, start: usize, kind: Kind, error: &dyn Display)
 }
 
 /// The life of a worker: its exit code. `initialize` says what went wrong with it.
-pub(super) fn run(links: &Links, initialize: Option<&dyn Fn() -> Option<String>>, call: &Call<'_>) -> i32 {
+pub(super) fn run(links: &Links, initialize: &dyn Fn() -> Option<String>, call: &Call<'_>) -> i32 {
     report_panics(links);
-    let ready = match initialize.map(|initialize| initialize()) {
-        None => Ok(()),
-        Some(None) => tell(links, READY, ""),
-        Some(Some(failure)) => {
-            start::complain(&format!("error: {failure}"));
-            // If that can't be told, then the exit code says it.
-            let _ = tell(links, NOT_READY, &failure);
-            return 1;
-        }
-    };
-    let ready = ready.and_then(|()| links.saved.follow());
-    match ready.and_then(|()| Worker::new(links, call).work()) {
+    if let Some(failure) = initialize() {
+        start::complain(&format!("error: {failure}"));
+        // If that can't be told, then the exit code says it.
+        let _ = tell(links, NOT_READY, &failure);
+        return 1;
+    }
+    match Worker::new(links, call).work() {
         Ok(()) | Err(Errno::Closed) => 0,
         Err(errno) => {
             start::complain(&format!("error: the worker can't go on: {errno}"));
@@ -399,18 +415,15 @@ fn tell(links: &Links, note: u32, text: &str) -> Result<(), Errno> {
 
 /// Has the message of a panic told to the owner before the panic is reported and ends the process.
 fn report_panics(links: &Links) {
-    let hook = panic::take_hook();
     let links = links.clone();
-    panic::set_hook(Box::new(move |panic| {
-        let message = panic.payload_as_str().unwrap_or("a value that is no message");
+    start::on_panic(move |message| {
         // Whatever fails here, the end of the process says what there is to say.
         let _ = if IS_AT_WORK.get() {
             tell(&links, PANICKED, message)
         } else {
             tell(&links, NOT_READY, &format!("panicked: {message}"))
         };
-        hook(panic);
-    }));
+    });
 }
 
 /// One that works.
@@ -438,6 +451,9 @@ impl<'a> Worker<'a> {
     fn work(mut self) -> Result<(), Errno> {
         let mut buffer = vec![0; BUFFER];
         let mut lens = [0; BATCH_MAX];
+        // With all that it needs to begin a task.
+        tell(self.links, READY, "")?;
+        self.links.saved.follow()?;
         while self.left != 0 && !self.links.marks.may_leave() {
             let got = self.take(&mut buffer, &mut lens)?;
             let start = raw::clock::monotonic();
