@@ -152,9 +152,11 @@ pub(crate) fn prepare() {
     }
 }
 
+type Told = Box<dyn FnOnce(&str)>;
+
 thread_local! {
     /// Who is told of a panic, once.
-    static TOLD: Cell<Option<Box<dyn FnOnce(&str)>>> = const { Cell::new(None) };
+    static TOLD: Cell<Option<Told>> = const { Cell::new(None) };
 }
 
 /// Has this called with the message of a panic before it is reported, also if the program has a hook of its own.
