@@ -30,7 +30,7 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny chaos soak fuzz memcheck bench bench-base bench-compare bench-inner clean
+.PHONY: help cargo setup guests demo test lint lint-deny chaos soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,13 @@ memcheck: cargo ## run the library's own tests with AddressSanitizer, which sees
 	@# The sanitizer is an option of the compiler that is not stable yet. With a target named, macros are not instrumented.
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/memcheck \
 		cargo test --release --locked --target $$(rustc -vV | sed -n 's/^host: //p') -p sandpool --lib
+
+miri: cargo ## run the SDK's own tests under Miri, which sees undefined behaviour
+	@cargo +nightly miri --version >/dev/null 2>&1 || { printf '%s\n' 'error: there is no Miri' \
+		'hint: with rustup, `rustup toolchain install nightly --component miri,rust-src`' >&2; exit 1; }
+	@# One test counts to half a million, which takes Miri very long, and nothing in it is unsafe.
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/miri cargo +nightly miri test --locked --manifest-path $(SDK)/Cargo.toml \
+		--lib -- --skip pool::marks
 
 bench: setup ## measure how fast Sandpool is, also beside CPython, C and threads (QUICK=1: roughly)
 	@$(SANDPOOL) bench $(if $(QUICK),--quick)
