@@ -54,9 +54,6 @@ pub(crate) fn take(item: Item, buffer: &mut [u8]) -> Result<(Cow<'_, [u8]>, Vec<
         raw::queue::take(bytes, &mut handles).map_err(Failure::Host)?;
         return Ok((Cow::Borrowed(bytes), handles));
     }
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| Failure::OutOfMemory)?;
-    bytes.resize(len, 0);
-    raw::queue::take(&mut bytes, &mut handles).map_err(Failure::Host)?;
-    Ok((Cow::Owned(bytes), handles))
+    let taken = raw::queue::take_vec(len, &mut handles).ok_or(Failure::OutOfMemory)?;
+    Ok((Cow::Owned(taken.map_err(Failure::Host)?), handles))
 }

@@ -348,6 +348,21 @@ pub(crate) mod queue {
         done(unsafe { import::take(buffer.as_mut_ptr(), buffer.len(), handles.as_mut_ptr(), handles.len()) })
     }
 
+    /// The held item, which has this length, in memory that isn't cleared before. `None` if there is none for it.
+    pub(crate) fn take_vec(len: usize, handles: &mut [u64]) -> Option<Result<Vec<u8>, Errno>> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).ok()?;
+        // SAFETY: the host writes at most `len` bytes and `handles.len()` 64-bit values there; both are exclusively ours,
+        // so they don't overlap, and there is room.
+        let taken =
+            done(unsafe { import::take(bytes.as_mut_ptr(), len, handles.as_mut_ptr(), handles.len()) });
+        Some(taken.map(|()| {
+            // SAFETY: there is room, and the host has written all of the item: `len` is what it said of it.
+            unsafe { bytes.set_len(len) };
+            bytes
+        }))
+    }
+
     pub(crate) fn qsize(queue: u64) -> Result<usize, Errno> {
         length(import::qsize(queue))
     }
@@ -687,6 +702,22 @@ pub(crate) mod task {
         // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, which the reference keeps writable; any
         // byte is a valid `u8`.
         length(unsafe { import::input(buffer.as_mut_ptr(), buffer.len()) })
+    }
+
+    /// The input, which has this length, in memory that isn't cleared before. `None` if there is none for it.
+    pub(crate) fn input_vec(len: usize) -> Option<Result<Vec<u8>, Errno>> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).ok()?;
+        // SAFETY: the host writes at most `len` bytes there, which are exclusively ours, and there is room.
+        let whole = length(unsafe { import::input(bytes.as_mut_ptr(), len) });
+        Some(whole.and_then(|whole| {
+            if whole != len {
+                return Err(Errno::Io);
+            }
+            // SAFETY: there is room, and the host has written all of the input, which is as long as that.
+            unsafe { bytes.set_len(len) };
+            Ok(bytes)
+        }))
     }
 
     pub(crate) fn output(bytes: &[u8]) -> Result<(), Errno> {

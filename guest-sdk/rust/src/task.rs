@@ -118,13 +118,8 @@ fn say(result: u32, why: &str) -> u32 {
 /// Gets the input, and decodes it.
 fn input<I: DeserializeOwned>(format: Format, len: u32) -> Result<I, String> {
     let len = usize::try_from(len).map_err(|_| no_memory())?;
-    let in_vec = || -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| no_memory())?;
-        bytes.resize(len, 0);
-        receive(&mut bytes)?;
-        Ok(bytes)
-    };
+    let in_vec =
+        || raw::task::input_vec(len).ok_or_else(no_memory)?.map_err(|errno| errno.message().to_owned());
     if raw::cast::is_byte_vec::<I>() && matches!(format, Format::Text | Format::Bytes) {
         return raw::cast::from_byte_vec(in_vec()?).ok_or_else(|| "it is no vector of bytes".to_owned());
     }
