@@ -159,6 +159,23 @@ fn length(result: i64) -> Result<usize, Errno> {
     usize::try_from(value(result)?).map_err(|_| Errno::Io)
 }
 
+/// A vector of this length that the host writes, without being cleared before. `None` if there is no memory for it.
+///
+/// # Safety
+/// `write` gets the address of so many bytes, and if it returns no error, it has had all of them written.
+unsafe fn written(
+    len: usize,
+    write: impl FnOnce(*mut u8) -> Result<(), Errno>,
+) -> Option<Result<Vec<u8>, Errno>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).ok()?;
+    Some(write(bytes.as_mut_ptr()).map(|()| {
+        // SAFETY: there is room for them, and all were written, by this function's contract.
+        unsafe { bytes.set_len(len) };
+        bytes
+    }))
+}
+
 pub(crate) mod process {
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -296,7 +313,7 @@ pub(crate) mod process {
 }
 
 pub(crate) mod queue {
-    use super::{Errno, done, length, sandpool_queue as import, value};
+    use super::{Errno, done, length, sandpool_queue as import, value, written};
     use sandpool_abi::queue::Item;
 
     pub(crate) fn create(maxsize: u64, flags: u32) -> Result<u64, Errno> {
@@ -348,19 +365,13 @@ pub(crate) mod queue {
         done(unsafe { import::take(buffer.as_mut_ptr(), buffer.len(), handles.as_mut_ptr(), handles.len()) })
     }
 
-    /// The held item, which has this length, in memory that isn't cleared before. `None` if there is none for it.
+    /// The held item, which has this length. `None` if there is no memory for it.
     pub(crate) fn take_vec(len: usize, handles: &mut [u64]) -> Option<Result<Vec<u8>, Errno>> {
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).ok()?;
-        // SAFETY: the host writes at most `len` bytes and `handles.len()` 64-bit values there; both are exclusively ours,
-        // so they don't overlap, and there is room.
-        let taken =
-            done(unsafe { import::take(bytes.as_mut_ptr(), len, handles.as_mut_ptr(), handles.len()) });
-        Some(taken.map(|()| {
-            // SAFETY: there is room, and the host has written all of the item: `len` is what it said of it.
-            unsafe { bytes.set_len(len) };
-            bytes
-        }))
+        // SAFETY: the host writes at most `len` bytes and `handles.len()` 64-bit values; the latter are exclusively ours.
+        // If there is no error, it has written all of the item, which has as many bytes: it has said so itself.
+        let take = |to| done(unsafe { import::take(to, len, handles.as_mut_ptr(), handles.len()) });
+        // SAFETY: as above.
+        unsafe { written(len, take) }
     }
 
     pub(crate) fn qsize(queue: u64) -> Result<usize, Errno> {
@@ -666,7 +677,7 @@ pub(crate) mod value {
 }
 
 pub(crate) mod task {
-    use super::{Errno, done, length, sandpool_task as import};
+    use super::{Errno, done, length, sandpool_task as import, written};
     use sandpool_abi::task::Claims;
 
     pub(crate) fn begin(part: u32) -> Result<(), Errno> {
@@ -704,20 +715,12 @@ pub(crate) mod task {
         length(unsafe { import::input(buffer.as_mut_ptr(), buffer.len()) })
     }
 
-    /// The input, which has this length, in memory that isn't cleared before. `None` if there is none for it.
+    /// The input, which has this length. `None` if there is no memory for it.
     pub(crate) fn input_vec(len: usize) -> Option<Result<Vec<u8>, Errno>> {
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).ok()?;
-        // SAFETY: the host writes at most `len` bytes there, which are exclusively ours, and there is room.
-        let whole = length(unsafe { import::input(bytes.as_mut_ptr(), len) });
-        Some(whole.and_then(|whole| {
-            if whole != len {
-                return Err(Errno::Io);
-            }
-            // SAFETY: there is room, and the host has written all of the input, which is as long as that.
-            unsafe { bytes.set_len(len) };
-            Ok(bytes)
-        }))
+        // SAFETY: the host writes at most `len` bytes, and returns how many the input has.
+        let input = |to| length(unsafe { import::input(to, len) });
+        // SAFETY: if there is no error, then as many bytes were written.
+        unsafe { written(len, |to| if input(to)? == len { Ok(()) } else { Err(Errno::Io) }) }
     }
 
     pub(crate) fn output(bytes: &[u8]) -> Result<(), Errno> {
