@@ -419,7 +419,6 @@ pub(crate) mod handle {
     }
 }
 
-/// Functions as numbers that another process of the same module understands: indices into its function table.
 /// Panics that don't end the process. They abort on this target, by a trap: the host catches that.
 ///
 /// What a panic gives up is as a coroutine that is never resumed, but that its stack is used again: nothing is dropped,
@@ -438,10 +437,10 @@ pub(crate) mod catch {
     /// Whether the innermost of them has panicked. The host looks at it.
     static PANICKING: AtomicU32 = AtomicU32::new(0);
 
-    /// Calls a function; whether it returned, and didn't panic.
+    /// Calls a function, and returns also if it panics.
     // Not inlined: a frame of its own, which `call` is in, is what sets the stack pointer back that a panic leaves behind.
     #[inline(never)]
-    pub(crate) fn catch(function: impl FnOnce()) -> bool {
+    pub(crate) fn catch(function: impl FnOnce()) {
         let mut function = Some(function);
         let mut call_once = || {
             if let Some(function) = function.take() {
@@ -453,10 +452,13 @@ pub(crate) mod catch {
         // SAFETY: the host passes the address on to `sandpool_catch`, before it returns, and reads 4 bytes of a static.
         // If the function panics, the host returns all the same: no frame above this one is ever returned to, and what
         // they had is neither dropped nor used again. `function` was moved to them.
-        let caught = unsafe { import::catch((&raw mut call).cast(), PANICKING.as_ptr()) };
+        let result = unsafe { import::catch((&raw mut call).cast(), PANICKING.as_ptr()) };
         DEPTH.store(depth, Ordering::Relaxed);
         PANICKING.store(0, Ordering::Relaxed);
-        caught == 0
+        if result < 0 {
+            // Somebody has taken the export out of the module: nothing is caught, then.
+            call_once();
+        }
     }
 
     /// Does what nobody could go on behind if it were given up halfway: a panic in it isn't caught.
@@ -491,6 +493,7 @@ pub(crate) mod catch {
     }
 }
 
+/// Functions as numbers that another process of the same module understands: indices into its function table.
 pub(crate) mod function {
     /// What every process of a module can be entered with: the number of the function to run, and its encoded
     /// arguments. It returns the exit code.
