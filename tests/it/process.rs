@@ -238,3 +238,36 @@ fn a_start_function_runs_in_each_process() {
     );
     finish(&mut run(module.path())).expect_code(0);
 }
+
+/// What a language without a runtime of ours has of `catch`: the program ends with what that returned.
+#[test]
+fn only_unreachable_that_was_announced_is_caught() {
+    let catching = |export: &str, panicking: u32| {
+        module(&format!(
+            r#"(module
+                 (import "sandpool_process" "catch" (func $catch (param i32 i32) (result i64)))
+                 (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                 (memory (export "memory") 1)
+                 (data (i32.const 8) "\01")
+                 {export}
+                 (func (export "_start") (local $result i64)
+                   (local.set $result (call $catch (i32.const 7) (i32.const {panicking})))
+                   (call $exit (i32.wrap_i64 (i64.and (local.get $result) (i64.const 0xff))))))"#
+        ))
+    };
+    let export = |body: &str| format!(r#"(func (export "sandpool_catch") (param i32) {body})"#);
+    let (announced, not_announced, nowhere) = (8, 16, u32::MAX - 1);
+    for (what, export, panicking, code) in [
+        ("it returns", export("(if (i32.ne (local.get 0) (i32.const 7)) (then unreachable))"), announced, 0),
+        ("a panic", export("unreachable"), announced, 1),
+        ("no panic", export("unreachable"), not_announced, 134),
+        ("a place that is none", export("unreachable"), nowhere, 134),
+        ("another trap", export("(drop (i32.div_u (i32.const 1) (i32.const 0)))"), announced, 134),
+        ("an exit", export("(call $exit (i32.const 9))"), announced, 9),
+        ("no export", String::new(), announced, 0x100 - 2),
+        ("one of another type", r#"(func (export "sandpool_catch"))"#.to_owned(), announced, 0x100 - 2),
+    ] {
+        let ended = finish(&mut run(catching(&export, panicking).path()));
+        assert_eq!(ended.status.code(), Some(code), "{what}: {ended}");
+    }
+}
