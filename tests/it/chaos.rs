@@ -259,8 +259,9 @@ fn a_map_whose_processes_are_killed_leaves_no_record_out_and_does_none_twice() {
         *ways.entry((ended.status.code(), ended.status.signal())).or_insert(0_u64) += 1;
         match ended.status.code() {
             Some(0) => break,
-            // Killed itself, or lost its supervisor.
+            // Killed itself, or lost its supervisor, or the compiler, the first time.
             None | Some(123) => {}
+            Some(121) if ended.stderr.contains("the compiler was killed by signal 9") => {}
             Some(_) => panic!("{ended}"),
         }
     }

@@ -40,6 +40,8 @@ fn main() -> Outcome {
     IS_SHORT.store(true, Ordering::Relaxed);
     for worker in active_children()? {
         worker.kill()?;
+        // Until then it may take a task.
+        worker.join()?;
     }
     let error = pool.apply_async(|n: u64| n, 2)?.get().err().ok_or("there is a result")?;
     let is_known = |cause: &Cause| {
