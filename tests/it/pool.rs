@@ -1,14 +1,15 @@
 //! Pools that guests make, also where tasks and workers die.
 
-use crate::support::{finish, guest, run};
+use crate::support::{Ended, finish, guest, run};
 
 /// Runs a guest, which fails by itself where something doesn't hold, and looks whether it came as far as this.
 #[track_caller]
-fn promises(name: &str, options: &[&str], all: &[&str]) {
+fn promises(name: &str, options: &[&str], all: &[&str]) -> Ended {
     let ended = finish(run(guest(name)).args(options)).expect_code(0);
     for what in all {
         assert!(ended.all("ok: ").contains(what), "no {what:?}\n{ended}");
     }
+    ended
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn workers_that_can_not_begin_end_the_pool() {
 
 #[test]
 fn a_callback_that_panics_harms_nobody() {
-    promises(
+    let ended = promises(
         "pool_callbacks",
         &[],
         &[
@@ -145,7 +146,6 @@ fn a_callback_that_panics_harms_nobody() {
             "a future's result is there",
         ],
     );
-    let ended = finish(&mut run(guest("pool_callbacks"))).expect_code(0);
     let lines = ended.stderr.lines().filter(|line| line.contains("' panicked at "));
     let said: Vec<_> = lines.filter(|line| line.ends_with(": the square is 9")).collect();
     assert!(matches!(said[..], [line] if line.starts_with("process 'MainProcess'")), "{ended}");
