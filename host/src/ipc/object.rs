@@ -65,7 +65,7 @@ shared! {
 const LOOKS_MAX: u32 = 100;
 
 /// Bytes of an object beside its head.
-const BODY: usize = 1344;
+const BODY: usize = 1408;
 
 /// What an object of some kind keeps.
 pub(crate) trait State: Shared + Sized + 'static {

@@ -53,7 +53,7 @@ use super::process_table::Register;
 use super::tally::Tally;
 use super::waiting::Waiting;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sys::futex::Deadline;
+use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
 
 /// Items up to this size lie in the segment itself and are copied under the lock, which takes less than a
@@ -62,6 +62,9 @@ const INLINE_MAX: usize = sandpool_abi::queue::BATCH_ITEM_MAX;
 
 /// Bytes of the largest segment. The first is one page, and each is four times the one before.
 const SEGMENT_MAX: u64 = 64 << 10;
+
+/// How long a stream is let come: as long as ten items or so take.
+const STREAM_PAUSES: u32 = 6;
 
 const INLINE: u64 = 1;
 const MESSAGE: u64 = 2;
@@ -94,6 +97,9 @@ shared! {
         tail: Side,
         head: Side,
         taken: Tally,
+        /// how many items had been got when somebody last had to wait for one
+        waited: AtomicU64,
+        reserved: [AtomicU64; 7],
     }
 
     /// One end of a queue.
@@ -197,7 +203,7 @@ impl QueueState {
         self.bound.store(bound, Ordering::Relaxed);
         self.flags.store(unit | account as u32, Ordering::Relaxed);
         self.closed.store(0, Ordering::Relaxed);
-        for word in [&self.done, &self.lost, &self.settled] {
+        for word in [&self.done, &self.lost, &self.settled, &self.waited] {
             word.store(0, Ordering::Relaxed);
         }
         self.tail.place(segment);
@@ -256,6 +262,18 @@ impl QueueState {
         !self.is_empty() || self.is_closed()
     }
 
+    /// Lets some time pass before the wait for the next item, if there were several since the last wait: then one comes
+    /// after the other, and who takes each as soon as it is there takes the lines of the segment from who writes to them.
+    fn let_some_come(&self) {
+        let got = self.head.published.load(Ordering::Relaxed);
+        // A hint: others who wait overwrite it.
+        let before = self.waited.load(Ordering::Relaxed);
+        self.waited.store(got, Ordering::Relaxed);
+        if got.wrapping_sub(before) > 1 {
+            futex::pause(STREAM_PAUSES);
+        }
+    }
+
     /// How many items wait.
     pub(crate) fn size(&self) -> u64 {
         let got = self.head.published.load(Ordering::Acquire);
@@ -282,9 +300,11 @@ impl QueueState {
 
     /// Whether there is room for an item of so many bytes, for one who holds the producers' lock.
     fn has_room(&self, len: u64) -> bool {
+        let bound = self.bound();
         let waiting =
             self.tail.sequence.load(Ordering::Relaxed).wrapping_sub(self.tail.seen.load(Ordering::Relaxed));
-        if !self.has(BYTES) && waiting < self.bound() {
+        // The consumers' words are looked at only if they matter: to look takes their line from them.
+        if !self.has(BYTES) && (bound == 0 || waiting < bound) {
             return true;
         }
         self.tail.look_at(&self.head);
@@ -675,6 +695,9 @@ fn waiting_for_item<T>(
                 // This is looked at first: what was put before it is seen then.
                 if is_over() && queue.is_empty() {
                     return Err(Errno::Closed);
+                }
+                if deadline != Deadline::NOW {
+                    queue.let_some_come();
                 }
                 queue.not_empty.wait(member, port.waiting, deadline, || !queue.is_empty() || is_over())?;
             }
