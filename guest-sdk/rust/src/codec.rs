@@ -11,6 +11,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use bincode::config::{Configuration, Fixint, LittleEndian};
 use bincode::enc::write::Writer;
@@ -59,6 +60,19 @@ impl Span {
     fn inside(self, count: usize) -> Self {
         Self { first: self.end, end: self.end + count }
     }
+}
+
+/// Begins a message inside of what is the innermost one, and returns that.
+#[inline(always)]
+fn begin(innermost: &'static LocalKey<Cell<Span>>, handles: usize) -> Span {
+    // `LocalKey::set` and its like are calls, at each value. This isn't; and what has no destructor is always there.
+    innermost.try_with(|span| span.replace(span.get().inside(handles))).unwrap_or(Span::NONE)
+}
+
+/// Makes a message the innermost one, and returns that which was.
+#[inline(always)]
+fn replace(innermost: &'static LocalKey<Cell<Span>>, span: Span) -> Span {
+    innermost.try_with(|innermost| innermost.replace(span)).unwrap_or(Span::NONE)
 }
 
 /// A value that can't be encoded, and why.
@@ -126,24 +140,26 @@ pub(crate) fn encode<T: Serialize + ?Sized, R>(
 }
 
 /// Encodes a value after what is in `bytes`, and returns its handles. After an error, part of it may stand there.
+#[inline(always)]
 pub(crate) fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<Vec<u64>, EncodeError> {
-    let outer = ENCODING.get();
-    ENCODING.set(outer.inside(0));
+    let outer = begin(&ENCODING, 0);
     let mut sink = Sink(bytes);
     let encoded = match raw::cast::as_byte_vec(value) {
         Some(value) => bincode::serde::encode_into_writer(Borrowed(value), &mut sink, CONFIGURATION),
         None => bincode::serde::encode_into_writer(value, &mut sink, CONFIGURATION),
     };
-    let own = ENCODING.replace(outer);
-    let handles = if own.first == own.end {
-        Vec::new()
-    } else {
-        OFFERED.with_borrow_mut(|all| all.split_off(own.first))
-    };
+    let own = replace(&ENCODING, outer);
+    let handles = if own.first == own.end { Vec::new() } else { offered(own.first) };
     match encoded {
         Ok(()) => Ok(handles),
         Err(failure) => Err(refused(failure)),
     }
+}
+
+/// The handles of a message that has some.
+#[cold]
+fn offered(first: usize) -> Vec<u64> {
+    OFFERED.with_borrow_mut(|all| all.split_off(first))
 }
 
 #[cold]
@@ -169,18 +185,29 @@ impl Writer for Sink<'_> {
 
 /// Decodes a value. The handles belong to this call: it releases those that the value doesn't take.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<u64>) -> Result<T, DecodeError> {
-    let outer = DECODING.get();
-    DECODING.set(outer.inside(handles.len()));
     if !handles.is_empty() {
         RECEIVED.with_borrow_mut(|all| all.extend(&handles));
     }
+    decode_with(bytes, handles.len())
+}
+
+/// Decodes a value without handles, as most are.
+#[inline(always)]
+pub(crate) fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    decode_with(bytes, 0)
+}
+
+/// Decodes a value, with as many handles as were received last.
+#[inline(always)]
+fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: usize) -> Result<T, DecodeError> {
+    let outer = begin(&DECODING, handles);
     let decoded = if raw::cast::is_byte_vec::<T>() {
         bincode::serde::decode_from_slice::<Bytes, _>(bytes, CONFIGURATION)
             .map(|(value, len)| (raw::cast::from_byte_vec(value.into()), len))
     } else {
         bincode::serde::decode_from_slice(bytes, CONFIGURATION).map(|(value, len)| (Some(value), len))
     };
-    let own = DECODING.replace(outer);
+    let own = replace(&DECODING, outer);
     let unclaimed = if own.first == own.end { 0 } else { release_unclaimed(own.first) };
     match decoded {
         Ok((Some(value), len)) if len == bytes.len() && unclaimed == 0 => Ok(value),
@@ -208,6 +235,7 @@ fn malformed(failure: Malformed) -> DecodeError {
 }
 
 /// Gives back what the value of a message hasn't taken, and returns how many handles that are.
+#[cold]
 fn release_unclaimed(first: usize) -> usize {
     let mut handles = RECEIVED.with_borrow_mut(|all| all.split_off(first));
     handles.retain(|handle| *handle != 0);

@@ -896,6 +896,27 @@ pub(crate) mod shared {
             Some(())
         }
 
+        /// One store for each 8 bytes, from the 8 bytes of this index on; what lacks in the last ones is 0. Returns how many
+        /// stores. `None`, and no store, if they aren't all inside.
+        #[inline(always)]
+        pub(crate) fn set_words(&self, index: usize, bytes: &[u8]) -> Option<usize> {
+            let (words, rest) = bytes.as_chunks::<8>();
+            let count = words.len() + usize::from(!rest.is_empty());
+            let last = index.checked_add(count)?.checked_sub(1)?;
+            let (first, _) = (self.element::<u64>(index)?, self.element::<u64>(last)?);
+            for (at, word) in words.iter().enumerate() {
+                // SAFETY: as in `set`, for an element between two that are inside.
+                unsafe { first.wrapping_add(at).write_volatile(u64::from_le_bytes(*word)) };
+            }
+            if !rest.is_empty() {
+                let mut word = [0; 8];
+                word.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+                // SAFETY: likewise.
+                unsafe { first.wrapping_add(words.len()).write_volatile(u64::from_le_bytes(word)) };
+            }
+            Some(count)
+        }
+
         /// The first `len` elements.
         ///
         /// # Safety

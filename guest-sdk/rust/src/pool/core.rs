@@ -667,13 +667,8 @@ impl<'s> Core<'s> {
         }
         let count = head.parts.min(chunk.parts);
         // Most results are plain values, one behind the other.
-        let (values, mut rest) = plain(results, count);
-        if values != 0 {
-            let len = results.len() - rest.len();
-            self.count(|stats| stats.succeeded += u64::from(values));
-            chunk.job.values(chunk.first, results.get(..len).unwrap_or_default());
-        }
-        let mut index = values;
+        let (mut index, mut rest) = chunk.job.values(chunk.first, count, results);
+        self.count(|stats| stats.succeeded += u64::from(index));
         let mut handles = handles.into_iter();
         while index < count
             && let Some((part, behind)) = split_part(rest)
@@ -1170,20 +1165,6 @@ fn partly_finished(state: &mut State, number: u64, parts: u32) -> Option<Chunk> 
     Some(chunk.slice(from, chunk.done))
 }
 
-/// How many parts that are plain values a message begins with, and what is behind those.
-fn plain(message: &[u8], most: u32) -> (u32, &[u8]) {
-    let (mut count, mut rest) = (0, message);
-    while count < most
-        && let Some((part, behind)) = split_part(rest)
-        && part.kind == Kind::Value
-        && part.handles == 0
-    {
-        count += 1;
-        rest = behind;
-    }
-    (count, rest)
-}
-
 /// What a worker is at that may not take for ever: for how long it may, and its claims.
 fn at_work(worker: &Worker, put: &VecDeque<Option<Chunk>>, first: u64) -> Option<(Duration, Claims)> {
     if worker.killed.is_some() {
@@ -1199,7 +1180,9 @@ fn at_work(worker: &Worker, put: &VecDeque<Option<Chunk>>, first: u64) -> Option
 struct Nobody;
 
 impl Job for Nobody {
-    fn values(&self, _: usize, _: &[u8]) {}
+    fn values<'m>(&self, _: usize, _: u32, message: &'m [u8]) -> (u32, &'m [u8]) {
+        (0, message)
+    }
 
     fn value(&self, _: usize, _: &[u8], handles: Vec<u64>, _: bool) {
         codec::release_all(&handles);

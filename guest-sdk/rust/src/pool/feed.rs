@@ -44,6 +44,8 @@ pub(super) struct Feed<I, A> {
     read: usize,
     /// The length of the last chunk.
     last: usize,
+    /// And its bytes.
+    last_bytes: usize,
     is_over: bool,
     arguments: PhantomData<fn() -> A>,
 }
@@ -71,6 +73,7 @@ where
             window,
             read: 0,
             last: 0,
+            last_bytes: 0,
             is_over: false,
             arguments: PhantomData,
         }
@@ -150,6 +153,8 @@ where
     /// Reads a chunk, and returns how many bytes it has.
     fn feed_one(&mut self, core: &Core<'_>, job: &Rc<dyn Job>, size: usize) -> usize {
         let mut chunk = Chunk::new(job.clone(), self.callee.clone(), self.terms, self.read);
+        // Those of a chunk are mostly as long as those of the one before.
+        chunk.bytes.reserve(self.last_bytes);
         while (chunk.parts as usize) < size && chunk.bytes.len() < BYTES_MAX {
             let Some(arguments) = self.input.next() else {
                 self.is_over = true;
@@ -180,9 +185,9 @@ where
             }
         }
         self.last = (chunk.parts as usize).max(1);
-        let bytes = chunk.bytes.len();
+        self.last_bytes = chunk.bytes.len();
         core.submit(chunk);
-        bytes
+        self.last_bytes
     }
 
     fn refuse(&self, job: &Rc<dyn Job>, index: usize, refused: Refused) {
@@ -219,26 +224,36 @@ enum Refused {
 }
 
 /// Adds a task to a chunk.
-#[inline]
+#[inline(always)]
 fn add<A: Serialize>(chunk: &mut Chunk, arguments: &A) -> Result<(), Refused> {
     let start = begin_part(&mut chunk.bytes);
-    let handles = codec::append(&mut chunk.bytes, arguments)
-        .map_err(|error| Refused::Encode(error.to_string()))
-        .and_then(|handles| {
-            if handles.is_empty() {
-                return Ok(Vec::new());
-            }
-            if chunk.handles().count() + handles.len() > MESSAGE_HANDLES_MAX {
-                return Err(Refused::Room);
-            }
-            codec::keep(handles).map_err(|errno| Refused::Encode(errno.to_string()))
-        });
+    match codec::append(&mut chunk.bytes, arguments) {
+        Ok(handles) if handles.is_empty() => {
+            end_part(&mut chunk.bytes, start, Kind::Value, 0);
+            chunk.parts += 1;
+            Ok(())
+        }
+        handles => add_with_handles(chunk, start, handles),
+    }
+}
+
+/// Ends a task that has handles, or can't be encoded.
+#[cold]
+fn add_with_handles(
+    chunk: &mut Chunk,
+    start: usize,
+    handles: Result<Vec<u64>, EncodeError>,
+) -> Result<(), Refused> {
+    let handles = handles.map_err(|error| Refused::Encode(error.to_string())).and_then(|handles| {
+        if chunk.handles().count() + handles.len() > MESSAGE_HANDLES_MAX {
+            return Err(Refused::Room);
+        }
+        codec::keep(handles).map_err(|errno| Refused::Encode(errno.to_string()))
+    });
     match handles {
         Ok(handles) => {
             end_part(&mut chunk.bytes, start, Kind::Value, handles.len());
-            if !handles.is_empty() {
-                chunk.handles.extend(handles);
-            }
+            chunk.handles.extend(handles);
             chunk.parts += 1;
             Ok(())
         }

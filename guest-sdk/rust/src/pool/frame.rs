@@ -163,6 +163,15 @@ pub(super) fn end_part(message: &mut [u8], start: usize, kind: Kind, handles: us
     }
 }
 
+/// The bytes of the first part, if it is a plain value: one without handles. And what is behind it.
+#[inline]
+pub(super) fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (head, rest) = message.split_first_chunk::<PART_HEAD>()?;
+    let head = u64::from_le_bytes(*head);
+    const { assert!(Kind::Value as u16 == 0, "so that the half of a plain value's head is 0") }
+    if head as u32 == 0 { rest.split_at_checked((head >> 32) as usize) } else { None }
+}
+
 /// The first part, and what is behind it.
 #[inline]
 pub(super) fn split_part(message: &[u8]) -> Option<(Part<'_>, &[u8])> {
@@ -175,18 +184,17 @@ pub(super) fn split_part(message: &[u8]) -> Option<(Part<'_>, &[u8])> {
     ))
 }
 
-/// The parts of a message. It ends early where they make no sense.
-pub(super) fn parts(mut message: &[u8]) -> impl Iterator<Item = Part<'_>> {
-    std::iter::from_fn(move || {
-        let (part, rest) = split_part(message)?;
-        message = rest;
-        Some(part)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parts(mut message: &[u8]) -> impl Iterator<Item = Part<'_>> {
+        std::iter::from_fn(move || {
+            let (part, rest) = split_part(message)?;
+            message = rest;
+            Some(part)
+        })
+    }
 
     #[test]
     fn heads_are_read_as_they_were_written() {
@@ -216,6 +224,10 @@ mod tests {
         }
         let read: Vec<_> = parts(&message).map(|part| (part.kind, part.handles, part.bytes)).collect();
         assert_eq!(read, all);
+        // A plain value is one without handles.
+        assert_eq!(split_plain(&message).map(|(bytes, _)| bytes), Some(&[][..]));
+        let plain = std::iter::successors(Some(&*message), |rest| Some(split_plain(rest)?.1)).count() - 1;
+        assert_eq!(plain, 2);
         // What is cut ends the parts.
         message.pop();
         assert_eq!(parts(&message).count(), all.len() - 1);

@@ -3,21 +3,22 @@
 //! The pool knows them as a [`Job`], which takes results as they arrive, in any order, and each once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::de::DeserializeOwned;
 
 use super::error::{Cause, TaskError};
-use super::frame::parts;
-use crate::{codec, raw};
+use super::frame::split_plain;
+use crate::{DecodeError, codec, raw};
 
 /// Takes the results of tasks, which have indices.
 pub(super) trait Job {
     /// The encoded result of a task. It has `failed` if it is an `Err`.
     fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, failed: bool);
 
-    /// The encoded results of several tasks, as parts of a message. None has handles or has failed.
-    fn values(&self, first: usize, message: &[u8]);
+    /// The plain values that a message begins with, `most` of them at most: results of tasks one behind the other, from
+    /// `first` on. Returns how many they are, and what is behind them.
+    fn values<'m>(&self, first: usize, most: u32, message: &'m [u8]) -> (u32, &'m [u8]);
 
     /// There is no result, of the task that the error names.
     fn error(&self, error: TaskError);
@@ -47,10 +48,33 @@ pub(super) trait Job {
     fn cancel(&self) {}
 }
 
-#[inline]
 fn decode<R: DeserializeOwned>(index: usize, bytes: &[u8], handles: Vec<u64>) -> Result<R, TaskError> {
-    codec::decode(bytes, handles)
-        .map_err(|error| TaskError::new(index, None, Cause::Decode(error.to_string())))
+    codec::decode(bytes, handles).map_err(|error| refused(index, &error))
+}
+
+#[cold]
+fn refused(index: usize, error: &DecodeError) -> TaskError {
+    TaskError::new(index, None, Cause::Decode(error.to_string()))
+}
+
+/// What [`Job::values`] is to do, with each of them.
+#[inline(always)]
+fn each_value<R: DeserializeOwned>(
+    first: usize,
+    most: u32,
+    message: &[u8],
+    mut arrive: impl FnMut(usize, Result<R, TaskError>),
+) -> (u32, &[u8]) {
+    let (mut count, mut rest) = (0, message);
+    while count < most
+        && let Some((bytes, behind)) = split_plain(rest)
+    {
+        let index = first + count as usize;
+        arrive(index, codec::decode_plain(bytes).map_err(|error| refused(index, &error)));
+        count += 1;
+        rest = behind;
+    }
+    (count, rest)
 }
 
 type Callback<T> = Box<dyn FnOnce(&Result<T, TaskError>)>;
@@ -149,10 +173,8 @@ impl<R> One<R> {
 }
 
 impl<R: DeserializeOwned> Job for One<R> {
-    fn values(&self, first: usize, message: &[u8]) {
-        for part in parts(message) {
-            self.value(first, part.bytes, Vec::new(), false);
-        }
+    fn values<'m>(&self, first: usize, most: u32, message: &'m [u8]) -> (u32, &'m [u8]) {
+        each_value(first, most, message, |_, result| self.outcome.set(result, false))
     }
 
     fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, failed: bool) {
@@ -211,10 +233,15 @@ impl<R> Pending<R> for One<R> {
 pub(super) struct All<R> {
     state: RefCell<AllState<R>>,
     outcome: Outcome<Vec<R>>,
+    /// Room for the results of a message.
+    message: RefCell<Vec<R>>,
 }
 
 struct AllState<R> {
-    results: Vec<Option<R>>,
+    /// Those of the first tasks.
+    results: Vec<R>,
+    /// Those of later ones, where one before them lacks: one behind the other, from an index on.
+    early: BTreeMap<usize, Vec<R>>,
     /// The one of the lowest index.
     error: Option<TaskError>,
     has_failed: bool,
@@ -226,8 +253,15 @@ struct AllState<R> {
 
 impl<R> All<R> {
     pub(super) fn new() -> Self {
-        let state = AllState { results: Vec::new(), error: None, has_failed: false, arrived: 0, count: None };
-        Self { state: RefCell::new(state), outcome: Outcome::new() }
+        let state = AllState {
+            results: Vec::new(),
+            early: BTreeMap::new(),
+            error: None,
+            has_failed: false,
+            arrived: 0,
+            count: None,
+        };
+        Self { state: RefCell::new(state), outcome: Outcome::new(), message: RefCell::default() }
     }
 
     /// How many have arrived.
@@ -245,57 +279,75 @@ impl<R> All<R> {
         let mut state = self.state.borrow_mut();
         if state.count == Some(state.arrived) && !self.outcome.is_done.get() {
             let results = std::mem::take(&mut state.results);
-            let result = match state.error.take() {
-                Some(error) => Err(error),
-                None => Ok(results.into_iter().flatten().collect()),
-            };
+            let result = state.error.take().map_or(Ok(results), Err);
             self.outcome.set(result, state.has_failed);
         }
+    }
+
+    /// Results of tasks one behind the other, from an index on.
+    fn arrive(&self, first: usize, count: usize, values: impl IntoIterator<Item = R>, failed: bool) {
+        let mut state = self.state.borrow_mut();
+        state.arrived += count;
+        state.has_failed |= failed;
+        // After an error, nobody gets them.
+        if state.error.is_none() {
+            state.keep(first, values);
+        }
+        drop(state);
+        self.complete();
     }
 }
 
 impl<R> AllState<R> {
-    #[inline]
-    fn arrive(&mut self, index: usize, result: Result<R, TaskError>, failed: bool) {
-        self.arrived += 1;
-        self.has_failed |= failed;
-        match result {
-            Ok(value) if index == self.results.len() => self.results.push(Some(value)),
-            Ok(value) => {
-                if self.results.len() <= index {
-                    self.results.resize_with(index + 1, || None);
-                }
-                if let Some(slot) = self.results.get_mut(index) {
-                    *slot = Some(value);
-                }
+    fn keep(&mut self, first: usize, values: impl IntoIterator<Item = R>) {
+        if first == self.results.len() {
+            self.results.extend(values);
+            while let Some(run) = self.early.first_entry()
+                && *run.key() == self.results.len()
+            {
+                self.results.append(&mut run.remove());
             }
-            Err(error) => {
-                if self.error.as_ref().is_none_or(|first| error.index() < first.index()) {
-                    self.error = Some(error);
-                }
+            return;
+        }
+        match self.early.range_mut(..first).next_back() {
+            Some((start, run)) if start + run.len() == first => run.extend(values),
+            _ => {
+                self.early.insert(first, values.into_iter().collect());
             }
+        }
+    }
+
+    fn fail(&mut self, error: TaskError) {
+        self.has_failed = true;
+        if self.error.as_ref().is_none_or(|first| error.index() < first.index()) {
+            self.error = Some(error);
         }
     }
 }
 
 impl<R: DeserializeOwned> Job for All<R> {
-    fn values(&self, first: usize, message: &[u8]) {
-        for (part, index) in parts(message).zip(first..) {
-            let result = decode(index, part.bytes, Vec::new());
-            self.state.borrow_mut().arrive(index, result, false);
-        }
-        self.complete();
+    fn values<'m>(&self, first: usize, most: u32, message: &'m [u8]) -> (u32, &'m [u8]) {
+        // Nothing is borrowed while the program's own code decodes.
+        let mut values = self.message.take();
+        let (count, rest) = each_value(first, most, message, |_, result| match result {
+            Ok(value) => values.push(value),
+            Err(error) => self.state.borrow_mut().fail(error),
+        });
+        self.arrive(first, count as usize, values.drain(..), false);
+        self.message.replace(values);
+        (count, rest)
     }
 
     fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, failed: bool) {
-        let result = decode(index, bytes, handles);
-        self.state.borrow_mut().arrive(index, result, failed);
-        self.complete();
+        match decode(index, bytes, handles) {
+            Ok(value) => self.arrive(index, 1, [value], failed),
+            Err(error) => self.error(error),
+        }
     }
 
     fn error(&self, error: TaskError) {
-        self.state.borrow_mut().arrive(error.index(), Err(error), true);
-        self.complete();
+        self.state.borrow_mut().fail(error);
+        self.arrive(0, 1, [], true);
     }
 
     fn call_back(&self) {
@@ -379,10 +431,8 @@ impl<R> Stream<R> {
 }
 
 impl<R: DeserializeOwned> Job for Stream<R> {
-    fn values(&self, first: usize, message: &[u8]) {
-        for (part, index) in parts(message).zip(first..) {
-            self.arrive(index, decode(index, part.bytes, Vec::new()));
-        }
+    fn values<'m>(&self, first: usize, most: u32, message: &'m [u8]) -> (u32, &'m [u8]) {
+        each_value(first, most, message, |index, result| self.arrive(index, result))
     }
 
     fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, _: bool) {
@@ -399,5 +449,59 @@ impl<R: DeserializeOwned> Job for Stream<R> {
 
     fn is_cancelled(&self) -> bool {
         self.is_cancelled.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::super::frame::{Kind, begin_part, end_part};
+    use super::*;
+
+    /// The results of these tasks, as a message of plain values.
+    fn message(tasks: Range<usize>) -> Vec<u8> {
+        let mut message = Vec::new();
+        for task in tasks {
+            let start = begin_part(&mut message);
+            message.extend_from_slice(&(task as u64).to_le_bytes());
+            end_part(&mut message, start, Kind::Value, 0);
+        }
+        message
+    }
+
+    #[test]
+    fn results_of_a_map_stand_in_the_order_of_its_tasks() {
+        // Chunks of 1, 2, 3 and 4 tasks and so on, that arrive in different orders.
+        let chunks: Vec<_> =
+            (1..12).scan(0, |end, len| Some(std::mem::replace(end, *end + len)..*end)).collect();
+        let count = chunks.last().map_or(0, |last| last.end);
+        for step in [1, 2, 3, 4, 7, 10] {
+            let all = All::<u64>::new();
+            all.set_count(count);
+            for chunk in chunks.iter().cycle().step_by(step).take(chunks.len()).cloned() {
+                assert!(!all.is_done());
+                let most = chunk.len() as u32;
+                assert_eq!(all.values(chunk.start, most, &message(chunk)), (most, &[][..]));
+            }
+            let results = all.take().and_then(Result::ok);
+            assert_eq!(results, Some((0..count as u64).collect()), "each {step}th chunk after the other");
+        }
+    }
+
+    #[test]
+    fn the_error_of_the_first_task_that_has_one_is_that_of_the_map() {
+        let all = All::<u64>::new();
+        all.set_count(6);
+        all.values(3, 2, &message(3..5));
+        all.error(TaskError::new(2, None, Cause::Cancelled));
+        all.error(TaskError::new(1, None, Cause::TooLarge));
+        // One that isn't a number.
+        all.value(5, &[], Vec::new(), false);
+        assert!(!all.is_done());
+        all.values(0, 1, &message(0..1));
+        assert!(all.is_done() && !all.is_ok());
+        let error = all.take().and_then(Result::err);
+        assert_eq!(error.map(|error| error.index()), Some(1));
     }
 }

@@ -76,30 +76,19 @@ impl Saved {
 
 impl Fill {
     /// Says what is there.
-    #[inline]
+    #[inline(always)]
     fn publish(&self) {
         let head = u64::from(self.parts) << 32 | u64::from(self.first);
         self.memory.as_ref().and_then(|memory| memory.set(0, head));
     }
 
     /// Adds a part of a message. Whether there is room.
-    #[inline]
+    #[inline(always)]
     pub(super) fn add(&mut self, part: &[u8]) -> bool {
-        let Some(memory) = self.memory.as_ref().filter(|_| part.len().div_ceil(WORD) <= WORDS - self.words)
-        else {
+        let Some(words) = self.memory.as_ref().and_then(|memory| memory.set_words(self.words, part)) else {
             return false;
         };
-        let (words, rest) = part.as_chunks::<WORD>();
-        for word in words {
-            memory.set(self.words, u64::from_le_bytes(*word));
-            self.words += 1;
-        }
-        if !rest.is_empty() {
-            let mut last = [0; WORD];
-            last.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
-            memory.set(self.words, u64::from_le_bytes(last));
-            self.words += 1;
-        }
+        self.words += words;
         self.parts += 1;
         // From now on it is there, and the worker is at the next part.
         self.publish();

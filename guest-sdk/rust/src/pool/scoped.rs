@@ -15,7 +15,7 @@ use super::job::{Job, Stream};
 use super::options::map;
 use super::worker::{self, Turn};
 use crate::deadline::Deadline;
-use crate::{Process, codec, cpu_count};
+use crate::{Process, cpu_count};
 
 /// Runs a closure for each of several arguments in processes that are forked for the call, and returns the results in
 /// the order of the arguments.
@@ -209,8 +209,8 @@ type Indices = Feed<Range<usize>, usize>;
 
 /// What a worker does: only indices come, because it has all else.
 fn each<A: Clone, R: Serialize>(turn: &mut Turn<'_>, arguments: &[A], closure: &impl Fn(A) -> R) {
-    while let Some((index, handles)) = turn.next() {
-        match codec::decode::<usize>(index, handles).map(|index| arguments.get(index)) {
+    while let Some(index) = turn.next::<usize>() {
+        match index.map(|index| arguments.get(index)) {
             Ok(Some(arguments)) => turn.reply(&closure(arguments.clone())),
             Ok(None) => turn.refuse(Kind::Decode, &"there are no such arguments"),
             Err(error) => turn.refuse(Kind::Decode, &error),

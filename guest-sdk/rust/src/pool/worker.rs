@@ -19,13 +19,13 @@ use serde::de::DeserializeOwned;
 use super::failed::is_err;
 use super::frame::{
     CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead, TaskHead,
-    begin_part, end_part, split_part,
+    begin_part, end_part, split_part, split_plain,
 };
 use super::marks::Marks;
 use super::saved::{Fill, Saved};
 use crate::message::{self, Failure};
 use crate::object::Object;
-use crate::{DecodeError, Queue, codec, raw, start};
+use crate::{DecodeError, EncodeError, Queue, codec, raw, start};
 
 /// The most tasks that are taken at a time.
 const BATCH_MAX: usize = 64;
@@ -89,8 +89,24 @@ impl<'a> Turn<'a> {
     }
 
     /// The arguments of the next part, which is worked on from now on.
-    #[inline]
-    pub(super) fn next(&mut self) -> Option<(&'a [u8], Vec<u64>)> {
+    #[inline(always)]
+    pub(super) fn next<A: DeserializeOwned>(&mut self) -> Option<Result<A, DecodeError>> {
+        // Most parts are plain, and neither the first nor timed.
+        if self.taken != 0
+            && self.taken != self.head.parts
+            && !self.head.is_timed
+            && let Some((bytes, rest)) = split_plain(self.rest)
+            && self.saves()
+        {
+            self.rest = rest;
+            self.taken += 1;
+            return Some(codec::decode_plain(bytes));
+        }
+        self.next_part().map(|(bytes, handles)| codec::decode(bytes, handles))
+    }
+
+    /// The next part, of whatever kind.
+    fn next_part(&mut self) -> Option<(&'a [u8], Vec<u64>)> {
         if self.taken == self.head.parts {
             return None;
         }
@@ -109,7 +125,13 @@ impl<'a> Turn<'a> {
         Some((part.bytes, handles))
     }
 
-    #[inline]
+    /// Saves the result of the last part; whether it can. Handles are held by processes and messages only.
+    #[inline(always)]
+    fn saves(&mut self) -> bool {
+        let reply = &*self.reply;
+        reply.handles.is_empty() && self.saved.add(reply.message.get(reply.last.0..).unwrap_or_default())
+    }
+
     fn begin(&mut self) -> Result<(), Errno> {
         if self.taken == 0 {
             // What is there of the task before would be taken for this one's.
@@ -118,10 +140,7 @@ impl<'a> Turn<'a> {
             }
             return raw::task::begin(0);
         }
-        let reply = &mut *self.reply;
-        // Handles are held by processes and messages only.
-        if !reply.handles.is_empty() || !self.saved.add(reply.message.get(reply.last.0..).unwrap_or_default())
-        {
+        if !self.saves() {
             self.put()?;
         }
         // The host needn't know, unless it is to end it in time: what is saved says that it goes on.
@@ -189,21 +208,14 @@ impl<'a> Turn<'a> {
     }
 
     /// Adds a result.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reply<R: Serialize>(&mut self, result: &R) {
         let reply = &mut *self.reply;
         let start = reply.begin();
         let kind = if is_err(result) { Kind::Failure } else { Kind::Value };
         match codec::append(&mut reply.message, result) {
             Ok(handles) if handles.is_empty() => end_part(&mut reply.message, start, kind, 0),
-            Ok(handles) => match codec::keep(handles) {
-                Ok(handles) => {
-                    end_part(&mut reply.message, start, kind, handles.len());
-                    reply.handles.extend(handles);
-                }
-                Err(errno) => instead(&mut reply.message, start, Kind::Encode, &errno),
-            },
-            Err(error) => instead(&mut reply.message, start, Kind::Encode, &error),
+            handles => reply.keep(start, kind, handles),
         }
     }
 
@@ -238,7 +250,7 @@ struct Reply {
 
 impl Reply {
     /// Begins a part: what `end_part` wants.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self) -> usize {
         if self.message.is_empty() {
             self.message.extend_from_slice(&[0; HEAD]);
@@ -246,6 +258,18 @@ impl Reply {
         self.parts += 1;
         self.last = (self.message.len(), self.handles.len());
         begin_part(&mut self.message)
+    }
+
+    /// Ends a part that has handles, or can't be encoded.
+    #[cold]
+    fn keep(&mut self, start: usize, kind: Kind, handles: Result<Vec<u64>, EncodeError>) {
+        match handles.and_then(|handles| codec::keep(handles).map_err(EncodeError::new)) {
+            Ok(handles) => {
+                end_part(&mut self.message, start, kind, handles.len());
+                self.handles.extend(handles);
+            }
+            Err(error) => instead(&mut self.message, start, Kind::Encode, &error),
+        }
     }
 
     /// Takes the last part off.
@@ -300,8 +324,8 @@ where
     let Some(function) = raw::function::from_number::<A, R>(u64::from(turn.head.function)) else {
         return no_function(turn);
     };
-    while let Some((arguments, handles)) = turn.next() {
-        match codec::decode::<A>(arguments, handles) {
+    while let Some(arguments) = turn.next::<A>() {
+        match arguments {
             Ok(arguments) => turn.reply(&function(arguments)),
             Err(error) => turn.refuse(Kind::Decode, &error),
         }
@@ -351,8 +375,8 @@ where
         took.set(raw::clock::monotonic() - start);
         state
     });
-    while let Some((arguments, handles)) = turn.next() {
-        match (&*state, codec::decode::<A>(arguments, handles)) {
+    while let Some(arguments) = turn.next::<A>() {
+        match (&*state, arguments) {
             (Ok(state), Ok(arguments)) => turn.reply(&function(state, arguments)),
             (Err(error), _) => turn.refuse(Kind::Decode, error),
             (_, Err(error)) => turn.refuse(Kind::Decode, &error),
@@ -370,7 +394,7 @@ pub(super) fn call_by_number(turn: &mut Turn<'_>) {
 }
 
 fn no_function(turn: &mut Turn<'_>) {
-    while let Some((_, handles)) = turn.next() {
+    while let Some((_, handles)) = turn.next_part() {
         codec::release_all(&handles);
         turn.refuse(Kind::Decode, &DecodeError::new("it doesn't name a function of this program"));
     }
