@@ -220,6 +220,7 @@ const RULES: &[(&str, Needs)] = {
         ("mremap MAYMOVE", Trap(RECURSION)),
         ("mremap MAYMOVE|FIXED", Guest("shared_memory", &[])),
         ("madvise HUGEPAGE", Guest("hello", &[])),
+        ("madvise COLLAPSE", Guest("shared_array", &[])),
         ("madvise REMOVE", Guest("shared_array", &[])),
         ("getpid", Native("abort")),
         ("gettid", Native("abort")),

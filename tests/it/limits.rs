@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sandpool::{Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolEnd, Run};
+use sandpool::{
+    Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolEnd, Run, Trap,
+};
 
 use crate::support::{Ended, finish, guest, load, load_text, run, sandpool, sandpool_bin};
 
@@ -78,6 +80,66 @@ fn a_run_that_prints_too_much_is_ended_whoever_does() {
 #[test]
 fn a_process_that_takes_too_much_memory_is_ended() {
     ends_the_offender(&["--memory-max", "32MiB"], "hoard", "memory 32 MiB");
+}
+
+/// Shared memory counts as the arena's, so what a guest has of its own there, before or behind it, or when it is gone, would
+/// count as nobody's.
+#[test]
+fn where_shared_memory_lies_no_memory_is_had_that_nobody_counts() {
+    let tries = |size: u32, body: &str| {
+        let text = format!(
+            r#"(module
+                (import "sandpool_shared" "create" (func $create (param i64 i32 i32 i32) (result i64)))
+                (import "sandpool_shared" "map" (func $map (param i64 i32) (result i64)))
+                (import "sandpool_shared" "unmap" (func $unmap (param i32) (result i32)))
+                (import "sandpool_shared" "read" (func $read (param i64 i64 i32 i32) (result i32)))
+                (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+                (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                (memory (export "memory") 3)
+                (func (export "_start") (local $shared i64) (local $at i32) (local $end i32)
+                    (local.set $shared (call $create (i64.const {size}) (i32.const 0) (i32.const 0) (i32.const 0)))
+                    (local.set $at (i32.wrap_i64 (call $map (local.get $shared) (i32.const 0))))
+                    (local.set $end (i32.mul (memory.size) (i32.const 65536)))
+                    ;; The memory itself can be written.
+                    (i32.store (local.get $at) (i32.const 1))
+                    {body}))"#
+        );
+        let module = load_text("shared", &text);
+        Run::builder(&module).start().unwrap().wait().unwrap().status
+    };
+    let stores = ExitStatus::Trapped(Trap::MemoryOutOfBounds);
+    let unmap = "(if (call $unmap (local.get $at)) (then unreachable))";
+    const LARGE: u32 = 5 << 20;
+    for (size, place) in [
+        // In front of what begins with a huge page, and behind what is no page of WebAssembly's.
+        (LARGE, "(i32.const 196608)"),
+        (LARGE, "(i32.sub (local.get $at) (i32.const 8))"),
+        (70_000, "(i32.sub (local.get $end) (i32.const 8))"),
+    ] {
+        let load = format!("(call $exit (i32.load {place}))");
+        assert_eq!(tries(size, &load), ExitStatus::Exited(0), "{load}");
+        assert_eq!(tries(size, &format!("(i32.store {place} (i32.const 1))")), stores, "{place}");
+    }
+    for size in [LARGE, 70_000, 4096] {
+        for place in ["(local.get $at)", "(i32.sub (local.get $end) (i32.const 8))"] {
+            let load = format!("{unmap} (call $exit (i32.load {place}))");
+            assert_eq!(tries(size, &load), ExitStatus::Exited(0), "{size}: {load}");
+            let store = format!("{unmap} (i32.store {place} (i32.const 1))");
+            assert_eq!(tries(size, &store), stores, "{size}: {store}");
+        }
+        // Nor is it had by the host: `FAULT`, of Sandpool and of WASI.
+        let calls = format!(
+            "{unmap}
+            (if (i32.ne (call $random (local.get $at) (i32.const 8)) (i32.const 21)) (then unreachable))
+            (if (i32.ne (call $read (local.get $shared) (i64.const 0) (local.get $at) (i32.const 8)) (i32.const 14))
+                (then unreachable))
+            ;; Mapped again, it is memory as before.
+            (if (i64.ne (call $map (local.get $shared) (i32.const 0)) (i64.extend_i32_u (local.get $at)))
+                (then unreachable))
+            (call $exit (i32.add (i32.load (local.get $at)) (i32.const 6)))"
+        );
+        assert_eq!(tries(size, &calls), ExitStatus::Exited(7), "{size}");
+    }
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl Arena {
         let pages = align(refs + objects_max * ref_words * 8);
         let tails = align(pages + geometry.heap_pages as usize * size_of::<PageDescriptor>());
         // Where each page of the kernel's begins, a huge one included, one of the heap does.
-        let heap = (tails + processes_max * STDERR_MAX).next_multiple_of(2 << 20);
+        let heap = (tails + processes_max * STDERR_MAX).next_multiple_of(mem::HUGE_PAGE);
         let len = heap + geometry.heap_pages as usize * PAGE;
         let mapping = map(len)?;
         mapping.advise_huge_pages(heap);
@@ -277,6 +277,12 @@ impl Arena {
     /// Maps bytes of the heap, from the start of a page on, a second time, over `target`.
     pub(crate) fn map_again(&self, page: u64, target: &mut [u8], read_only: bool) -> Result<()> {
         self.mapping.map_again(self.heap_offset(page, 0)?, target, read_only).map_err(|_| Errno::Nomem)
+    }
+
+    /// Fills what `map_again` has mapped with memory, in huge pages where they can be had.
+    pub(crate) fn fill_with_huge_pages(&self, page: u64, target: &mut [u8]) -> Result<()> {
+        self.mapping.fill_with_huge_pages(self.heap_offset(page, 0)?, target);
+        Ok(())
     }
 
     #[inline]

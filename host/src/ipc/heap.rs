@@ -15,7 +15,7 @@ use super::arena::{Arena, Member, PAGE};
 use super::event::Event;
 use super::lock::{Guard, Lock};
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::mem::shared;
+use crate::sys::mem::{HUGE_PAGE, shared};
 
 const CLASSES: usize = 32;
 /// Runs of the smallest class that are looked at before the next class is taken.
@@ -217,9 +217,17 @@ pub(crate) fn allocate(member: &Member, bytes: u64, register: &AtomicU64) -> Res
     take(member, bytes, 1, register)
 }
 
-/// The same, of bytes that are whole pages of the kernel's and begin with one: mapped, they bring nothing else along.
+/// The same, of bytes that are whole pages of the kernel's and begin with one: mapped, they bring nothing else along. It
+/// is a huge one if they have so many, and there is such a run.
 pub(crate) fn allocate_mappable(member: &Member, bytes: u64, register: &AtomicU64) -> Result<u64> {
-    take(member, member.arena.mappable(bytes)?, member.arena.pages_of_kernel(), register)
+    let bytes = member.arena.mappable(bytes)?;
+    if bytes >= HUGE_PAGE as u64 {
+        match take(member, bytes, (HUGE_PAGE / PAGE) as u64, register) {
+            Err(Errno::Nomem | Errno::Msgsize) => {}
+            taken => return taken,
+        }
+    }
+    take(member, bytes, member.arena.pages_of_kernel(), register)
 }
 
 /// Takes a run that begins at a multiple of `unit`.
@@ -480,5 +488,31 @@ mod tests {
             let page = allocate(&model.member, whole, model.register(0));
             prop_assert_eq!(page, Ok(1), "what was freed is one run again");
         }
+    }
+
+    #[test]
+    fn what_is_large_begins_with_a_huge_page_if_it_can() {
+        const HUGE: u64 = (HUGE_PAGE / PAGE) as u64;
+        let geometry = Geometry {
+            processes_max: PROCESSES,
+            objects_max: 1,
+            heap_pages: u32::try_from(4 * HUGE).unwrap(),
+        };
+        let (_, arena) = Arena::create_for(geometry, PAGE).unwrap();
+        let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+        let mut registers = Register::ALL.iter().map(|kind| member.slot().unwrap().register(*kind));
+        let mut begin = |bytes| allocate_mappable(&member, bytes, registers.next().unwrap());
+        assert_eq!(begin(1), Ok(1));
+        assert_eq!(begin(HUGE_PAGE as u64 - 1), Ok(HUGE), "it is whole pages");
+        assert_eq!(
+            begin(HUGE_PAGE as u64 - PAGE as u64),
+            Ok(2 * HUGE),
+            "what is smaller lies where there is room"
+        );
+        assert_eq!(
+            begin(HUGE_PAGE as u64 + PAGE as u64),
+            Ok(3 * HUGE - 1),
+            "or where it fits, if it fits there only"
+        );
     }
 }

@@ -4,14 +4,18 @@
 //! knows them. The pages of the arena then lie over those of the memory, where plain loads and stores reach them; a
 //! forked process has them as well. Other processes write there at any time, so host code never looks at such a range
 //! as bytes: imports and WASI refuse it.
+//!
+//! Where nothing is mapped, now or any more, there are zeroes that can't be written: else it would be memory that no limit
+//! counts.
 
 use sandpool_abi::Errno;
-use wasmtime::{AsContextMut as _, Caller};
+use wasmtime::{AsContext as _, AsContextMut as _, Caller};
 
 use super::Guest;
 use crate::ipc::Result;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::shared::{self, SharedState};
+use crate::sys::mem::{self, HUGE_PAGE, vacate};
 
 /// A page of WebAssembly.
 const WASM_PAGE: u64 = 64 << 10;
@@ -20,9 +24,9 @@ const WASM_PAGE: u64 = 64 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct Mappings {
     mapped: Vec<Mapped>,
-    /// Ranges that were mapped once: start, and length in bytes.
+    /// Ranges for others: start, and length in bytes. They are zeroes, and can't be written.
     free: Vec<(usize, usize)>,
-    /// Where the first range starts that is or was mapped.
+    /// Where the first range of either starts.
     lowest: Option<usize>,
 }
 
@@ -37,13 +41,15 @@ struct Mapped {
 }
 
 impl Mappings {
-    /// Whether any of these bytes is mapped.
+    /// Whether any of these bytes is mapped, or for a mapping.
     #[inline]
     pub(crate) fn overlap(&self, at: usize, len: usize) -> bool {
         let end = at.saturating_add(len);
+        let mut ranges =
+            self.mapped.iter().map(|mapped| (mapped.at, mapped.reserved)).chain(self.free.iter().copied());
         self.lowest.is_some_and(|lowest| end > lowest)
             && len != 0
-            && self.mapped.iter().any(|mapped| at < mapped.at + mapped.len && mapped.at < end)
+            && ranges.any(|(start, len)| at < start + len && start < end)
     }
 }
 
@@ -59,9 +65,11 @@ pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: boo
     let len = usize::try_from(len).map_err(|_| Errno::Nomem)?;
     let at = reserve(caller, memory, reserved)?;
     let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io);
-    let mapped = target.and_then(|target| member.arena.map_again(page, target, read_only));
+    let mapped = target.and_then(|target| {
+        member.arena.map_again(page, target, read_only)?;
+        member.arena.fill_with_huge_pages(page, target)
+    });
     let mappings = &mut caller.data_mut().mappings;
-    mappings.lowest = Some(mappings.lowest.map_or(at, |lowest| lowest.min(at)));
     if let Err(error) = mapped {
         mappings.free.push((at, reserved));
         return Err(error);
@@ -76,18 +84,29 @@ fn reserve(caller: &mut Caller<'_, Guest>, memory: wasmtime::Memory, reserved: u
     if let Some(found) = free.iter().position(|(_, len)| *len == reserved) {
         return Ok(free.swap_remove(found).0);
     }
+    let end = memory.data_size(caller.as_context());
+    // What may hold a huge page begins where one does.
+    let from = memory.data_ptr(caller.as_context()).addr().checked_add(end).ok_or(Errno::Nomem)?;
+    let gap = from.next_multiple_of(if reserved < HUGE_PAGE { 1 } else { HUGE_PAGE }) - from;
+    // The kernel has put the memory where one begins too; else none fits.
+    let gap = if gap.is_multiple_of(WASM_PAGE as usize) { gap } else { 0 };
+    let grown = gap + reserved;
     // They hold no memory of the guest's own, so its limit doesn't count them.
-    caller.data_mut().growth.mapped += reserved as u64;
-    let pages = reserved as u64 / WASM_PAGE;
-    match memory.grow(caller.as_context_mut(), pages) {
-        Ok(before) => Ok(usize::try_from(before * WASM_PAGE).map_err(|_| Errno::Nomem)?),
-        Err(_) => {
-            let growth = &mut caller.data_mut().growth;
-            growth.mapped -= reserved as u64;
-            growth.refused = None;
-            Err(Errno::Nomem)
-        }
+    caller.data_mut().growth.mapped += grown as u64;
+    let is_grown = memory.grow(caller.as_context_mut(), grown as u64 / WASM_PAGE).is_ok();
+    let added = memory.data_mut(caller.as_context_mut()).get_mut(end..).unwrap_or_default();
+    if !is_grown || vacate(added).is_err() {
+        let growth = &mut caller.data_mut().growth;
+        growth.mapped -= grown as u64;
+        growth.refused = None;
+        return Err(Errno::Nomem);
     }
+    let mappings = &mut caller.data_mut().mappings;
+    mappings.lowest = Some(mappings.lowest.map_or(end, |lowest| lowest.min(end)));
+    if gap != 0 {
+        mappings.free.push((end, gap));
+    }
+    Ok(end + gap)
 }
 
 /// Undoes the mapping that starts at this address.
@@ -99,7 +118,7 @@ pub(crate) fn unmap(caller: &mut Caller<'_, Guest>, at: usize) -> Result<()> {
     let memory = caller.data().memory.ok_or(Errno::Fault)?;
     let Mapped { at, len, reserved, .. } = caller.data_mut().mappings.mapped.swap_remove(found);
     let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io)?;
-    if crate::sys::mem::unmap(target).is_err() {
+    if mem::unmap(target).is_err() {
         // What is still mapped may be another's soon: the process must not go on with it.
         crate::sys::process::exit_now(i32::from(crate::ExitCode::Internal.code()));
     }

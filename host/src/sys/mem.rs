@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::LazyLock;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -48,6 +49,9 @@ macro_rules! shared {
     };
 }
 pub(crate) use shared;
+
+/// Bytes of a huge page, where the others have 4 KiB: else it is no more than a size.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// Bytes of the largest page that a kernel is built for.
 const PAGE_MAX: usize = 64 << 10;
@@ -231,6 +235,31 @@ impl Mapping {
         Ok(())
     }
 
+    /// Fills what `map_again` has mapped over `target` with memory, in huge pages, as far as the kernel gives any: where a
+    /// huge page of the file lies at an address that is one's. What stands there stays.
+    pub(crate) fn fill_with_huge_pages(&self, offset: usize, target: &mut [u8]) {
+        let start = target.as_mut_ptr();
+        if start.addr() % HUGE_PAGE != offset % HUGE_PAGE {
+            return;
+        }
+        for at in whole_pages(offset..offset.saturating_add(target.len()), HUGE_PAGE).step_by(HUGE_PAGE) {
+            // The kernel makes one of what has a page already.
+            let mut byte = [0];
+            if self.read(at, &mut byte).is_none() {
+                return;
+            }
+            // SAFETY: a huge page that lies inside of `target`, which changes neither contents nor protection (madvise(2)).
+            // An older kernel than 6.1 doesn't know what this asks for, and does nothing.
+            let made = unsafe {
+                libc::madvise(start.wrapping_add(at - offset).cast(), HUGE_PAGE, libc::MADV_COLLAPSE)
+            };
+            // Somebody else may be at work with one of the pages. Otherwise the others can't be had either.
+            if made != 0 && !matches!(Errno::last(), Errno::EAGAIN | Errno::EBUSY) {
+                return;
+            }
+        }
+    }
+
     /// Asks for huge pages from `offset` on: fewer faults in each process that touches it.
     pub(crate) fn advise_huge_pages(&self, offset: usize) {
         if let Some(len) = self.len.checked_sub(offset) {
@@ -257,7 +286,7 @@ pub(crate) fn start_of<T: Shared, U: Shared>(whole: &T) -> &U {
     unsafe { NonNull::from(whole).cast::<U>().as_ref() }
 }
 
-/// Puts zeroed private memory in the place of what [`Mapping::map_again`] has mapped over `target`.
+/// Puts zeroes in the place of what [`Mapping::map_again`] has mapped over `target`: read-only ones, as of [`vacate`].
 ///
 /// # Errors
 ///
@@ -268,7 +297,19 @@ pub(crate) fn unmap(target: &mut [u8]) -> io::Result<()> {
     // SAFETY: the caller owns `target` exclusively; what replaces it is as long, readable and writable, and zero, which
     // is valid for bytes. The kernel refuses an address that isn't a page's.
     let mapped = unsafe { libc::mmap(target.as_mut_ptr().cast(), target.len(), protection, flags, -1, 0) };
-    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { vacate(target) }
+}
+
+/// Has stores to memory that nobody has stored to fault: what can't be written takes none of the machine's, and none of
+/// what `RLIMIT_DATA` allows.
+///
+/// # Errors
+///
+/// `EINVAL` if it isn't whole pages; `ENOMEM`.
+pub(crate) fn vacate(target: &mut [u8]) -> io::Result<()> {
+    // SAFETY: the caller owns `target` exclusively. Rust code never stores to it: the imports refuse such addresses.
+    let done = unsafe { libc::mprotect(target.as_mut_ptr().cast(), target.len(), libc::PROT_READ) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Asks the kernel to back this range with huge pages where it can. A range of which a part is not mapped, or a

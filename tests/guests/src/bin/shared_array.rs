@@ -105,6 +105,13 @@ fn sizes() -> Outcome {
     same("no elements", (empty.len(), empty.is_empty(), empty.to_vec()?), (0, true, vec![]))?;
     same("an empty slice", empty.update(|elements| elements.len())?, 0)?;
     check("none of them", matches!(empty.get(0), Err(Error::OutOfBounds)))?;
+    let large = RawArray::<u64>::new(700_000)?;
+    for (start, elements) in [(0, &[1][..]), (300_000, &[2, 3]), (699_999, &[4])] {
+        large.copy_from(start, elements)?;
+    }
+    // Access to single elements is what maps it.
+    let found = [0, 1, 300_000, 300_001, 699_998, 699_999].map(|index| large.get(index).ok());
+    same("what stood there when it was mapped", found, [1, 0, 2, 3, 0, 4].map(Some))?;
     for len in [1, 8191, 8192, 8193, 100_000, 2_000_000] {
         let array = Array::<u64>::new(len)?;
         let child = Process::fork(|| {
