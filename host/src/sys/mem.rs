@@ -243,9 +243,9 @@ impl Mapping {
             return;
         }
         for at in whole_pages(offset..offset.saturating_add(target.len()), HUGE_PAGE).step_by(HUGE_PAGE) {
-            // The kernel makes one of what has a page already.
+            // The kernel makes one of what has a page already. A read that is used for nothing might be left out.
             let mut byte = [0];
-            if self.read(at, &mut byte).is_none() {
+            if self.read(at, std::hint::black_box(&mut byte)).is_none() {
                 return;
             }
             // SAFETY: a huge page that lies inside of `target`, which changes neither contents nor protection (madvise(2)).
@@ -322,7 +322,42 @@ pub(crate) fn advise_huge_pages(start: *const u8, len: usize) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
+
+    /// Zeroed private memory that begins with a huge page.
+    fn aligned(len: usize) -> &'static mut [u8] {
+        let memory = vec![0; len + HUGE_PAGE].leak();
+        let skip = memory.as_ptr().align_offset(HUGE_PAGE);
+        &mut memory[skip..skip + len]
+    }
+
+    #[test]
+    fn what_is_mapped_has_all_of_its_memory_in_huge_pages_at_once() {
+        let used = |fd: &OwnedFd| nix::sys::stat::fstat(fd).unwrap().st_blocks as usize * 512;
+        let (fd, mapping) = Mapping::create(4 * HUGE_PAGE).unwrap();
+        mapping.write(2 * HUGE_PAGE + 5, b"here").unwrap();
+        let target = aligned(2 * HUGE_PAGE);
+        mapping.map_again(HUGE_PAGE, target, false).unwrap();
+        assert_eq!(used(&fd), page_size());
+        mapping.fill_with_huge_pages(HUGE_PAGE, target);
+        assert_eq!(target[HUGE_PAGE + 5..][..4], *b"here", "what stood there");
+
+        // What this kernel gives a file that is mapped without us.
+        let (other, _) = Mapping::create(HUGE_PAGE).unwrap();
+        let place = aligned(HUGE_PAGE).as_mut_ptr();
+        // SAFETY: the mapping lies over private memory that nobody else has, and one byte of it is stored to.
+        let is_given = unsafe {
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let mapped = libc::mmap(place.cast(), HUGE_PAGE, protection, flags, other.as_raw_fd(), 0);
+            assert_eq!(mapped, place.cast());
+            place.write_volatile(1);
+            libc::madvise(mapped, HUGE_PAGE, libc::MADV_COLLAPSE) == 0
+        };
+        assert_eq!(used(&fd), if is_given { 2 * HUGE_PAGE } else { page_size() });
+    }
 
     #[test]
     fn what_goes_back_to_the_system_is_whole_pages_of_its_size() {
