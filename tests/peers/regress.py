@@ -37,14 +37,17 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a tenth of the work in each round")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="how many rounds there are, at least 4 (7)")
     parser.add_argument("--filter", action="append", default=[], metavar="NAME", help="only keys that have this in them")
-    parser.add_argument("base", nargs=2, metavar=("BASE", "BASE_GUEST"), help="the other binary, and its guest")
-    parser.add_argument("this", nargs=2, metavar=("THIS", "GUEST"), help="this one, and its guest")
+    parser.add_argument("base", metavar="BASE", help="the other binary")
+    parser.add_argument("base_guest", metavar="BASE_GUEST", help="and its guest")
+    parser.add_argument("this", metavar="THIS", help="this one")
+    parser.add_argument("this_guest", metavar="GUEST", help="and its guest")
     options = parser.parse_args()
     if options.rounds < 4:
         parser.error("quartiles need four rounds at least")
 
     where = turns.machine()
-    both = {name: Sandpool(*getattr(options, name), options.quick) for name in ("base", "this")}
+    binaries = {"base": (options.base, options.base_guest), "this": (options.this, options.this_guest)}
+    both = {name: Sandpool(*binary, options.quick) for name, binary in binaries.items()}
     keys = turns.chosen([key for key in both["this"].keys if key in both["base"].keys], options.filter)
     found = turns.in_turns(both, keys, options.rounds)
 

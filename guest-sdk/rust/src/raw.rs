@@ -903,10 +903,19 @@ pub(crate) mod shared {
             let (words, rest) = bytes.as_chunks::<8>();
             let count = words.len() + usize::from(!rest.is_empty());
             let last = index.checked_add(count)?.checked_sub(1)?;
-            let (first, _) = (self.element::<u64>(index)?, self.element::<u64>(last)?);
-            for (at, word) in words.iter().enumerate() {
+            self.element::<u64>(last)?;
+            let first = self.element::<u64>(index)?;
+            let write = |at, word| {
                 // SAFETY: as in `set`, for an element between two that are inside.
-                unsafe { first.wrapping_add(at).write_volatile(u64::from_le_bytes(*word)) };
+                unsafe { first.wrapping_add(at).write_volatile(u64::from_le_bytes(word)) };
+            };
+            match words {
+                // A number and what is before it: not worth a loop.
+                [one, two] => {
+                    write(0, *one);
+                    write(1, *two);
+                }
+                _ => words.iter().enumerate().for_each(|(at, word)| write(at, *word)),
             }
             if !rest.is_empty() {
                 let mut word = [0; 8];

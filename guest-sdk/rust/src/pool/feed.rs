@@ -23,7 +23,7 @@ use sandpool_abi::MESSAGE_HANDLES_MAX;
 const CHUNK_NANOS: u64 = 1_000_000;
 /// How much is given out.
 const AHEAD_NANOS: u64 = 10_000_000;
-const TASKS_MAX: usize = 4096;
+const TASKS_MAX: usize = 2048;
 const CHUNKS_MAX: usize = 1024;
 /// A chunk has no more tasks after so many bytes.
 const BYTES_MAX: usize = 256 << 10;

@@ -289,8 +289,8 @@ impl<R> All<R> {
         let mut state = self.state.borrow_mut();
         state.arrived += count;
         state.has_failed |= failed;
-        // After an error, nobody gets them.
-        if state.error.is_none() {
+        // After an error, nobody gets them. None is no run of them.
+        if state.error.is_none() && count != 0 {
             state.keep(first, values);
         }
         drop(state);
@@ -479,6 +479,10 @@ mod tests {
         for step in [1, 2, 3, 4, 7, 10] {
             let all = All::<u64>::new();
             all.set_count(count);
+            // The first of each fails, and is tried again with the others.
+            for chunk in &chunks {
+                assert_eq!(all.values(chunk.start, 1, &[0xff; 8]), (0, &[0xff; 8][..]));
+            }
             for chunk in chunks.iter().cycle().step_by(step).take(chunks.len()).cloned() {
                 assert!(!all.is_done());
                 let most = chunk.len() as u32;
