@@ -6,7 +6,9 @@ Then the exit code is 1.
 """
 
 import argparse
+import shutil
 import statistics
+import tempfile
 
 import turns
 from turns import Sandpool, cost, median, number
@@ -46,8 +48,13 @@ def main():
         parser.error("quartiles need four rounds at least")
 
     where = turns.machine()
-    binaries = {"base": (options.base, options.base_guest), "this": (options.this, options.this_guest)}
-    both = {name: Sandpool(*binary, options.quick) for name, binary in binaries.items()}
+    # Copies are equally old: the kernel gives the code of a file that has been there for a while huge pages.
+    copies = tempfile.TemporaryDirectory()
+    given = {"base": (options.base, options.base_guest), "this": (options.this, options.this_guest)}
+    both = {
+        name: Sandpool(shutil.copy(binary, f"{copies.name}/{name}"), guest, options.quick)
+        for name, (binary, guest) in given.items()
+    }
     keys = turns.chosen([key for key in both["this"].keys if key in both["base"].keys], options.filter)
     found = turns.in_turns(both, keys, options.rounds)
 
