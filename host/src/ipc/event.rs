@@ -69,19 +69,20 @@ impl Event {
         deadline: Deadline,
         ready: impl Fn() -> bool,
     ) -> Result<()> {
-        if deadline != Deadline::NOW {
-            for looks in 0..SPINS {
-                if ready() {
-                    return Ok(());
-                }
-                // What comes is to be seen soon.
-                futex::pause(looks.min(2));
+        if deadline == Deadline::NOW {
+            return self.sleep(member, what, deadline, ready);
+        }
+        for looks in 0..SPINS {
+            if ready() {
+                return Ok(());
             }
-            for _ in 0..if SLEPT_SHORTLY.load(Ordering::Relaxed) { YIELDS } else { 0 } {
-                std::thread::yield_now();
-                if ready() {
-                    return Ok(());
-                }
+            // What comes is to be seen soon.
+            futex::pause(looks.min(2));
+        }
+        for _ in 0..if SLEPT_SHORTLY.load(Ordering::Relaxed) { YIELDS } else { 0 } {
+            std::thread::yield_now();
+            if ready() {
+                return Ok(());
             }
         }
         let start = nanos_now();
