@@ -329,8 +329,8 @@ mod tests {
     /// Zeroed private memory that begins with a huge page.
     fn aligned(len: usize) -> &'static mut [u8] {
         let memory = vec![0; len + HUGE_PAGE].leak();
-        let skip = memory.as_ptr().align_offset(HUGE_PAGE);
-        &mut memory[skip..skip + len]
+        let (_, aligned) = memory.split_at_mut(memory.as_ptr().align_offset(HUGE_PAGE));
+        aligned.get_mut(..len).unwrap()
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
         mapping.map_again(HUGE_PAGE, target, false).unwrap();
         assert_eq!(used(&fd), page_size());
         mapping.fill_with_huge_pages(HUGE_PAGE, target);
-        assert_eq!(target[HUGE_PAGE + 5..][..4], *b"here", "what stood there");
+        assert_eq!(target.get(HUGE_PAGE + 5..HUGE_PAGE + 9), Some(&b"here"[..]), "what stood there");
 
         // What this kernel gives a file that is mapped without us.
         let (other, _) = Mapping::create(HUGE_PAGE).unwrap();
