@@ -17,14 +17,11 @@
 //! One who waits for several events [watches](Event::watch) each, and sleeps on the arena's common one, which is
 //! notified by whoever wakes an event that is watched.
 
-use std::sync::atomic::AtomicBool;
-
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member};
 use super::lock::Guard;
-use super::process_table::nanos_now;
 use super::waiting::Waiting;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
 use crate::sys::futex::{self, Deadline};
@@ -35,15 +32,6 @@ const ONE: u32 = 2;
 
 /// Looks before a process sleeps. Some ten microseconds: what it takes to sleep and be woken.
 const SPINS: u32 = if cfg!(test) { 2 } else { 100 };
-
-/// And times that it lets others go first after that, if it slept for a `SHORT_SLEEP` only when it last did.
-const YIELDS: u32 = if cfg!(test) { 0 } else { 50 };
-
-/// In nanoseconds: less than twice what it takes to sleep and be woken, which both sides pay for.
-const SHORT_SLEEP: u64 = 40_000;
-
-/// Whether this process last slept so shortly.
-static SLEPT_SHORTLY: AtomicBool = AtomicBool::new(false);
 
 shared! {
     /// A futex that counts changes.
@@ -69,26 +57,16 @@ impl Event {
         deadline: Deadline,
         ready: impl Fn() -> bool,
     ) -> Result<()> {
-        if deadline == Deadline::NOW {
-            return self.sleep(member, what, deadline, ready);
-        }
-        for looks in 0..SPINS {
-            if ready() {
-                return Ok(());
-            }
-            // What comes is to be seen soon.
-            futex::pause(looks.min(2));
-        }
-        for _ in 0..if SLEPT_SHORTLY.load(Ordering::Relaxed) { YIELDS } else { 0 } {
-            std::thread::yield_now();
-            if ready() {
-                return Ok(());
+        if deadline != Deadline::NOW {
+            for looks in 0..SPINS {
+                if ready() {
+                    return Ok(());
+                }
+                // What comes is to be seen soon.
+                futex::pause(looks.min(2));
             }
         }
-        let start = nanos_now();
-        let slept = self.sleep(member, what, deadline, ready);
-        SLEPT_SHORTLY.store(nanos_now() - start < SHORT_SLEEP, Ordering::Relaxed);
-        slept
+        self.sleep(member, what, deadline, ready)
     }
 
     /// The same without looking for a while first: for what takes longer than a while, such as the end of a process.
