@@ -944,8 +944,8 @@ pub mod shared {
         /// store there traps. `INVAL` if it is [`SMALL`](super::SMALL), `NOMEM` if the guest's memory can't grow that
         /// far. What is mapped may not be passed to WASI, nor to other imports: `FAULT`.
         map(shared: I64, flags: I32) -> I64;
-        /// Undoes a `map`. The addresses read as zeroes, can't be written, and are for later calls of `map`. `INVAL` if nothing was mapped
-        /// at that address. It is undone as well when the caller releases its last use of the handle.
+        /// Undoes a `map`. The addresses read as zeroes, can't be written, and are for later calls of `map`. `INVAL` if
+        /// nothing was mapped at that address. It is undone as well when the caller releases its last use of the handle.
         unmap(address: I32) -> I32;
         /// Copies bytes out, from `offset`. `INVAL` if they don't lie inside.
         read(shared: I64, offset: I64, buffer: I32, len: I32) -> I32;

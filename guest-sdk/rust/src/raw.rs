@@ -906,7 +906,7 @@ pub(crate) mod shared {
             self.element::<u64>(last)?;
             let first = self.element::<u64>(index)?;
             let write = |at, word| {
-                // SAFETY: as in `set`, for an element between two that are inside.
+                // SAFETY: as in `set`, for an element from `first` to `last`, which are inside.
                 unsafe { first.wrapping_add(at).write_volatile(u64::from_le_bytes(word)) };
             };
             match words {
@@ -920,8 +920,7 @@ pub(crate) mod shared {
             if !rest.is_empty() {
                 let mut word = [0; 8];
                 word.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
-                // SAFETY: likewise.
-                unsafe { first.wrapping_add(words.len()).write_volatile(u64::from_le_bytes(word)) };
+                write(words.len(), word);
             }
             Some(count)
         }

@@ -274,14 +274,11 @@ impl Arena {
         self.mapped / PAGE as u64
     }
 
-    /// Maps bytes of the heap, from the start of a page on, a second time, over `target`.
+    /// Maps bytes of the heap, from the start of a page on, a second time, over `target`, in huge pages where they can be had.
     pub(crate) fn map_again(&self, page: u64, target: &mut [u8], read_only: bool) -> Result<()> {
-        self.mapping.map_again(self.heap_offset(page, 0)?, target, read_only).map_err(|_| Errno::Nomem)
-    }
-
-    /// Fills what `map_again` has mapped with memory, in huge pages where they can be had.
-    pub(crate) fn fill_with_huge_pages(&self, page: u64, target: &mut [u8]) -> Result<()> {
-        self.mapping.fill_with_huge_pages(self.heap_offset(page, 0)?, target);
+        let offset = self.heap_offset(page, 0)?;
+        self.mapping.map_again(offset, target, read_only).map_err(|_| Errno::Nomem)?;
+        self.mapping.fill_with_huge_pages(offset, target);
         Ok(())
     }
 

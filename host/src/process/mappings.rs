@@ -15,7 +15,7 @@ use super::Guest;
 use crate::ipc::Result;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::shared::{self, SharedState};
-use crate::sys::mem::{self, HUGE_PAGE, vacate};
+use crate::sys::mem::{self, HUGE_PAGE};
 
 /// A page of WebAssembly.
 const WASM_PAGE: u64 = 64 << 10;
@@ -65,10 +65,7 @@ pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: boo
     let len = usize::try_from(len).map_err(|_| Errno::Nomem)?;
     let at = reserve(caller, memory, reserved)?;
     let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io);
-    let mapped = target.and_then(|target| {
-        member.arena.map_again(page, target, read_only)?;
-        member.arena.fill_with_huge_pages(page, target)
-    });
+    let mapped = target.and_then(|target| member.arena.map_again(page, target, read_only));
     let mappings = &mut caller.data_mut().mappings;
     if let Err(error) = mapped {
         mappings.free.push((at, reserved));
@@ -95,7 +92,7 @@ fn reserve(caller: &mut Caller<'_, Guest>, memory: wasmtime::Memory, reserved: u
     caller.data_mut().growth.mapped += grown as u64;
     let is_grown = memory.grow(caller.as_context_mut(), grown as u64 / WASM_PAGE).is_ok();
     let added = memory.data_mut(caller.as_context_mut()).get_mut(end..).unwrap_or_default();
-    if !is_grown || vacate(added).is_err() {
+    if !is_grown || mem::make_read_only(added).is_err() {
         let growth = &mut caller.data_mut().growth;
         growth.mapped -= grown as u64;
         growth.refused = None;

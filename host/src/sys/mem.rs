@@ -226,9 +226,7 @@ impl Mapping {
         if mapped == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the pages that were just mapped. Rust code never stores to them: the imports refuse such addresses.
-        if read_only && unsafe { libc::mprotect(mapped, len, libc::PROT_READ) } != 0 {
-            let error = io::Error::last_os_error();
+        if read_only && let Err(error) = make_read_only(target) {
             unmap(target)?;
             return Err(error);
         }
@@ -286,7 +284,7 @@ pub(crate) fn start_of<T: Shared, U: Shared>(whole: &T) -> &U {
     unsafe { NonNull::from(whole).cast::<U>().as_ref() }
 }
 
-/// Puts zeroes in the place of what [`Mapping::map_again`] has mapped over `target`: read-only ones, as of [`vacate`].
+/// Puts zeroes in the place of what [`Mapping::map_again`] has mapped over `target`: they are [read-only](make_read_only).
 ///
 /// # Errors
 ///
@@ -297,16 +295,16 @@ pub(crate) fn unmap(target: &mut [u8]) -> io::Result<()> {
     // SAFETY: the caller owns `target` exclusively; what replaces it is as long, readable and writable, and zero, which
     // is valid for bytes. The kernel refuses an address that isn't a page's.
     let mapped = unsafe { libc::mmap(target.as_mut_ptr().cast(), target.len(), protection, flags, -1, 0) };
-    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { vacate(target) }
+    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { make_read_only(target) }
 }
 
-/// Has stores to memory that nobody has stored to fault: what can't be written takes none of the machine's, and none of
-/// what `RLIMIT_DATA` allows.
+/// Has stores to this memory fault. If it is private and nobody has stored to it, then it takes none of the machine's, and
+/// none of what `RLIMIT_DATA` allows.
 ///
 /// # Errors
 ///
 /// `EINVAL` if it isn't whole pages; `ENOMEM`.
-pub(crate) fn vacate(target: &mut [u8]) -> io::Result<()> {
+pub(crate) fn make_read_only(target: &mut [u8]) -> io::Result<()> {
     // SAFETY: the caller owns `target` exclusively. Rust code never stores to it: the imports refuse such addresses.
     let done = unsafe { libc::mprotect(target.as_mut_ptr().cast(), target.len(), libc::PROT_READ) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
