@@ -81,15 +81,20 @@ impl Identity {
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
+    /// What is to replace it. Left behind by a command that is killed between the two, until one ends.
+    next: PathBuf,
     of: Identity,
 }
 
 impl Journal {
     /// The one that belongs to this output.
     pub(super) fn of(output: &Path, of: Identity) -> Self {
-        let mut path = output.as_os_str().to_owned();
-        path.push(".sandpool");
-        Self { path: path.into(), of }
+        let beside = |end: &str| {
+            let mut path = output.as_os_str().to_owned();
+            path.push(end);
+            PathBuf::from(path)
+        };
+        Self { path: beside(".sandpool"), next: beside(".sandpool.tmp"), of }
     }
 
     /// What it says, if there is one. An error if that is about something else.
@@ -130,12 +135,10 @@ impl Journal {
             errors,
         };
         let replace = || -> io::Result<()> {
-            let mut temporary = self.path.as_os_str().to_owned();
-            temporary.push(".tmp");
-            let mut file = File::create(&temporary)?;
+            let mut file = File::create(&self.next)?;
             file.write_all(&serde_json::to_vec(&state)?)?;
             file.sync_all()?;
-            fs::rename(&temporary, &self.path)?;
+            fs::rename(&self.next, &self.path)?;
             let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
             File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
         };
@@ -144,12 +147,15 @@ impl Journal {
 
     /// All is done: nothing is left to go on from.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
+        for path in [&self.path, &self.next] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 
