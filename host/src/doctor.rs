@@ -271,6 +271,10 @@ fn layer_of_jail(jailed: Jailed, layer: Layer, hold: &Hold) -> Check {
     let fix = match layer {
         Layer::Landlock => "run a newer Linux, with landlock among its security modules (lsm=landlock,…)",
         Layer::Seccomp => "run a kernel with seccomp, and allow it in the container's policy",
+        Layer::ControlGroup => {
+            "have the controllers `pids` and `memory` delegated, and the program in a group below: with systemd, \
+             Delegate=yes and DelegateSubgroup=NAME"
+        }
         Layer::ProcessLimit => {
             "run Linux 6.14 or later, where /proc/sys can be written to; or run it as somebody who isn't root"
         }
@@ -281,6 +285,7 @@ fn layer_of_jail(jailed: Jailed, layer: Layer, hold: &Hold) -> Check {
     };
     match hold {
         Hold::Full => Check::ok(layer.name_of(jailed), "holds"),
+        Hold::NotApplicable(_) => Check::ok(layer.name_of(jailed), hold.to_string()),
         _ => Check::warn(layer.name_of(jailed), hold.to_string(), fix),
     }
 }

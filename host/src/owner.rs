@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::engine::compiler;
-use crate::jail::{self, JailReport};
+use crate::jail::{self, Hold, JailReport, Layer, control_group};
 use crate::supervisor;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
 use crate::sys::process::{pidfd_open, send_signal};
@@ -316,6 +316,16 @@ impl Supervisor {
         let _ = self.child.wait();
     }
 
+    /// Ends it, and does what it can't do any more.
+    fn kill(&self) -> nix::Result<WaitStatus> {
+        self.child.kill();
+        let ended = self.child.wait();
+        if matches!(self.jail.hold(Layer::ControlGroup), Hold::Full | Hold::Partial(_)) {
+            control_group::remove_abandoned();
+        }
+        ended
+    }
+
     /// It has said this, or nothing, which isn't what it is to say: why it is gone.
     pub(crate) fn lost(&mut self, said: Option<Reply>) -> Error {
         Error::SupervisorLost(self.why_lost(said))
@@ -324,8 +334,7 @@ impl Supervisor {
     /// The same as a fragment.
     pub(crate) fn why_lost(&mut self, said: Option<Reply>) -> String {
         self.is_over = true;
-        self.child.kill();
-        let ended = self.child.wait();
+        let ended = self.kill();
         // It may have told before it ended. What it had of the socket is closed, so that this waits for nothing.
         let told = said.or_else(|| control::receive_message(self.socket.as_fd()).ok().flatten());
         if let Some(Reply::Broken(why)) = told {
@@ -343,8 +352,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         if !self.is_over {
-            self.child.kill();
-            let _ = self.child.wait();
+            let _ = self.kill();
         }
     }
 }

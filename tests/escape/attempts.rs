@@ -276,6 +276,33 @@ pub(crate) fn exhaust_memory(_: &Targets) -> Outcome {
     Ok(())
 }
 
+/// As much as a process may have, in several at once: each forks the next, and waits for it.
+pub(crate) fn exhaust_memory_with_others(_: &Targets) -> Outcome {
+    const OTHERS: usize = 8;
+    const EACH: usize = 128 << 20;
+    let mut to_come = OTHERS;
+    loop {
+        let mut status = 0_i32;
+        let child = call(libc::SYS_clone, &[libc::SIGCHLD as usize])?;
+        if child == 0 {
+            to_come -= 1;
+            match map(EACH, libc::PROT_READ | libc::PROT_WRITE, PRIVATE) {
+                Ok(at) => touch(at, EACH),
+                Err(_) => call(libc::SYS_exit_group, &[1]).map(drop)?,
+            }
+            if to_come > 0 {
+                continue;
+            }
+        } else {
+            call(libc::SYS_wait4, &[child, (&raw mut status) as usize])?;
+        }
+        if to_come == OTHERS {
+            return if status == 0 { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) };
+        }
+        call(libc::SYS_exit_group, &[usize::from(status != 0)])?;
+    }
+}
+
 /// `RLIMIT_DATA` counts private memory only.
 pub(crate) fn exhaust_shared_memory(_: &Targets) -> Outcome {
     let at = map(MUCH, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS)?;

@@ -39,8 +39,8 @@ use sandpool::{
 use tempfile::TempDir;
 
 use Layer::{
-    Capabilities, Descriptors, IpcNamespace, Landlock, MountNamespace, NetworkNamespace, PidNamespace,
-    ProcessLimit, Rlimits, Seccomp, UserNamespace,
+    Capabilities, ControlGroup, Descriptors, IpcNamespace, Landlock, MountNamespace, NetworkNamespace,
+    PidNamespace, ProcessLimit, Rlimits, Seccomp, UserNamespace,
 };
 use attempts::Targets;
 
@@ -88,13 +88,14 @@ const ATTEMPTS: &[Attempt] = attempts! {
     make_memory_executable: Seccomp;
     read_implies_executable: Seccomp;
     exhaust_memory: Rlimits;
+    exhaust_memory_with_others: ControlGroup Seccomp;
     exhaust_shared_memory: Seccomp;
     exhaust_descriptors: Rlimits Seccomp;
     fill_the_disk: Rlimits;
     fork_a_process_of_its_own: Seccomp;
     start_a_thread: Seccomp;
     fork_into_namespaces: Seccomp;
-    fork_without_end: ProcessLimit;
+    fork_without_end: ControlGroup ProcessLimit;
 };
 
 /// System calls that no guest makes, each of which is a way to reach a part of the kernel.
@@ -383,6 +384,7 @@ fn limits() -> Limits {
     Limits {
         processes_max: 16,
         memory_max: 16 << 20,
+        run_memory_max: Some(64 << 20),
         arena_size: 16 << 20,
         file_size_max: Some(1 << 20),
         ..Limits::default()

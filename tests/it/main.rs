@@ -12,6 +12,7 @@
 mod bench;
 mod chaos;
 mod compile;
+mod control_group;
 mod deadlock;
 mod embed;
 mod examples;

@@ -312,6 +312,13 @@ impl Run {
         }
     }
 
+    /// Ends the embedder by a signal, and waits.
+    #[track_caller]
+    pub(crate) fn finish_by(self, signal: Signal) -> Ended {
+        assert!(procfs::kill(self.embedder(), signal, |pid| pid == self.child.id()));
+        self.finish()
+    }
+
     /// Waits for the end of the embedder and of everything that it started.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Ended {

@@ -5,6 +5,7 @@
 //! process, before any code of the guest runs. What is forked from it inherits them. A compiler enters all by itself.
 
 mod capabilities;
+pub(crate) mod control_group;
 mod landlock;
 pub(crate) mod namespaces;
 mod processes;
@@ -37,6 +38,8 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Layer {
+    /// A control group of the run's own, which limits processes and memory of all guests together, where one is delegated.
+    ControlGroup,
     /// Nothing that a guest starts has more rights than it: `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivs,
     /// No capability, not even as root.
@@ -65,7 +68,8 @@ pub enum Layer {
 
 impl Layer {
     /// All layers, outermost first.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
+        Self::ControlGroup,
         Self::UserNamespace,
         Self::PidNamespace,
         Self::MountNamespace,
@@ -109,6 +113,7 @@ macro_rules! names {
 }
 
 names! {
+    ControlGroup "control-group"
     NoNewPrivs "no-new-privs"
     Capabilities "capabilities"
     UserNamespace "user-namespace"
@@ -172,6 +177,8 @@ pub enum Hold {
     Partial(String),
     /// Not at all: why.
     Absent(String),
+    /// Not at all, and nobody has left it out: there is none for such a process. Who requires all layers doesn't mean it.
+    NotApplicable(String),
     /// It was switched off.
     Off,
 }
@@ -182,6 +189,7 @@ impl fmt::Display for Hold {
             Self::Full => f.write_str("full"),
             Self::Partial(missing) => write!(f, "partial: {missing}"),
             Self::Absent(why) => write!(f, "absent: {why}"),
+            Self::NotApplicable(why) => write!(f, "not applicable: {why}"),
             Self::Off => f.write_str("off"),
         }
     }
@@ -237,15 +245,20 @@ impl JailReport {
         self.layers.iter().map(|(layer, hold)| (*layer, hold))
     }
 
-    /// Whether each layer holds as it is meant.
+    /// Whether each layer holds as it is meant, of those that there are for such a process.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.lacks(&Layer::ALL).is_empty()
     }
 
-    /// Those of these layers that don't hold fully.
+    /// Those of these layers that don't hold fully. One that doesn't apply counts for a run which names it among others.
     pub(crate) fn lacks(&self, required: &[Layer]) -> Vec<Layer> {
-        let lacks = |layer: &Layer| *self.hold(*layer) != Hold::Full;
+        let are_all = Layer::ALL.iter().all(|layer| required.contains(layer));
+        let lacks = |layer: &Layer| match self.hold(*layer) {
+            Hold::Full => false,
+            Hold::NotApplicable(_) => self.of == Jailed::Run && !are_all,
+            Hold::Partial(_) | Hold::Absent(_) | Hold::Off => true,
+        };
         Layer::ALL.into_iter().filter(|layer| required.contains(layer)).filter(lacks).collect()
     }
 }

@@ -22,7 +22,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::{Hold, reason};
 
 /// Processes beside those that may be asked for: the supervisor and its fork server, and room for one that is about to go.
-const OWN: u64 = 8;
+pub(super) const OWN: u64 = 8;
 
 /// Where the numbers of processes begin anew: the kernel's `RESERVED_PIDS`.
 const FIRST_AGAIN: u64 = 300;

@@ -20,6 +20,7 @@ use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, ProcessSlot, RELEASED, Register, State, StateWord,
 };
 use crate::ipc::{budget, heap, object, sweep};
+use crate::jail::control_group::ControlGroup;
 use crate::limits::{LimitKey, Limits};
 use crate::process::boot::{self, Image};
 use crate::process::exit::TRAP_CODE;
@@ -30,6 +31,8 @@ use crate::sys::process::{End, Reaped, reap};
 
 pub(crate) struct Children {
     image: Image,
+    /// What they are born into.
+    group: Option<ControlGroup>,
     /// The supervisor, as one who uses the arena.
     member: Member,
     /// The main guest; in a pool, the owner.
@@ -60,7 +63,7 @@ enum Spawner {
 
 impl Children {
     /// Starts the main guest. A pool has none: there, its owner has that slot.
-    pub(crate) fn start(image: Image) -> io::Result<Self> {
+    pub(crate) fn start(image: Image, group: Option<ControlGroup>) -> io::Result<Self> {
         let arena = &*image.arena;
         let (main, handle) =
             table::reserve(arena, None, &default_name(std::iter::empty()), 0).map_err(io::Error::other)?;
@@ -74,6 +77,7 @@ impl Children {
         let mut children = Self {
             fork_server: if can_fork { Spawner::Later } else { Spawner::None },
             image,
+            group,
             member,
             main,
             main_outcome: None,
@@ -96,9 +100,16 @@ impl Children {
     /// Forks the guest process of a slot.
     fn fork_into(&mut self, index: u32, handle: ProcessHandle) -> io::Result<()> {
         let pid = self.image.arena.process_id(index).map_err(io::Error::other)?;
-        match clone::fork(Parent::Caller, pid)? {
+        match self.fork(pid)? {
             Fork::Child => boot::run(&self.image, index, handle),
             Fork::Parent(_) => self.mark_running(index),
+        }
+    }
+
+    fn fork(&self, pid: &AtomicU32) -> io::Result<Fork> {
+        match &self.group {
+            Some(group) => clone::fork_into(group.directory(), pid),
+            None => clone::fork(Parent::Caller, pid),
         }
     }
 
@@ -222,7 +233,7 @@ impl Children {
     fn start_fork_server(&self) -> io::Result<ForkServer> {
         let (socket, theirs) = fork_server::pair()?;
         let pid = AtomicU32::new(0);
-        match clone::fork(Parent::Caller, &pid)? {
+        match self.fork(&pid)? {
             Fork::Child => boot::serve_forks(&self.image, &theirs),
             Fork::Parent(pid) => Ok(ForkServer::new(pid, socket)),
         }

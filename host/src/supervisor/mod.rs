@@ -46,6 +46,7 @@ use self::control::{Reply, Request, Role, RunConfig, Start};
 use self::deadlock::Detector;
 use self::proc::Proc;
 use crate::ipc::arena::Arena;
+use crate::jail::control_group::{self, ControlGroup, Shares};
 use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::Rlimits;
 use crate::jail::seccomp::{Grants, Policy};
@@ -95,11 +96,20 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     let mut start = control::receive_start(socket.as_fd()).context("cannot receive what is to run")?;
     let config = &mut start.config;
     let processes = u64::from(config.limits.processes_max);
+    let delegated = config.jail.has(Layer::ControlGroup).then(control_group::delegated);
+    // As the machine counts, where no two have the same.
+    let own = nix::unistd::getpid().as_raw().unsigned_abs();
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
     let entered = namespaces::enter(&mut config.dirs, processes, |layer| config.jail.has(layer), moved)
         .context("cannot enter the namespaces")?;
-    let Entered::Inside(layers) = entered else { return Ok(()) };
-    match prepare(start, layers, proc) {
+    let Entered::Inside(mut layers) = entered else { return Ok(()) };
+    let (group, hold) = match delegated {
+        Some(Some(delegated)) => delegated.make(own, Shares::of(&config.limits)),
+        Some(None) => (None, Hold::NotApplicable("no control group is delegated to this program".to_owned())),
+        None => (None, Hold::Off),
+    };
+    layers.push((Layer::ControlGroup, hold));
+    match prepare(start, layers, group, proc) {
         Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
         Ok(Prepared::Run(mut run)) => {
             let handed_over = run.handed_over.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
@@ -152,7 +162,12 @@ struct Run {
 }
 
 /// Everything up to the start of the main guest.
-fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::Result<Prepared> {
+fn prepare(
+    start: Start,
+    entered: Vec<(Layer, Hold)>,
+    group: Option<ControlGroup>,
+    proc: Proc,
+) -> anyhow::Result<Prepared> {
     use anyhow::Context as _;
     let [stdin, stdout, stderr] = start.stdio;
     nix::unistd::dup2_stdin(stdin)?;
@@ -161,7 +176,7 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
 
     if start.config.only_report {
         let jail = jail::prepare(&plan(&start.config, |_, _| true)).context("cannot prepare the jail")?;
-        return Ok(Prepared::Unjailed(jail.report(namespaces)));
+        return Ok(Prepared::Unjailed(jail.report(entered)));
     }
     let mut ended = SigSet::empty();
     ended.add(Signal::SIGCHLD);
@@ -178,7 +193,7 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     let plan = plan(&start.config, imports);
     let jail_grants_fork = matches!(plan.policy, Policy::Guest(Grants { fork: true, .. }));
     let jail = jail::prepare(&plan).context("cannot prepare the jail")?;
-    let report = jail.report(namespaces);
+    let report = jail.report(entered);
     if !report.lacks(&start.config.jail.require).is_empty() {
         return Ok(Prepared::Unjailed(report));
     }
@@ -200,7 +215,7 @@ fn prepare(start: Start, namespaces: Vec<(Layer, Hold)>, proc: Proc) -> anyhow::
     if image.config.role == Role::Pool {
         handed_over = vec![memory, doorbell.try_clone()?];
     }
-    let children = Children::start(image).context("cannot start the main guest")?;
+    let children = Children::start(image, group).context("cannot start the main guest")?;
     Ok(Prepared::Run(Box::new(Run {
         jail: report,
         children,

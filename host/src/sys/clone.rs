@@ -1,9 +1,10 @@
 //! fork(2), with two things that clone(2) adds: a child of the caller's parent, and its process id published in shared
 //! memory before it runs.
 //!
-//! Not by clone3(2): a filter of system calls can't look at the struct that it takes its flags in.
+//! Not by clone3(2), but where no filter of system calls is: one can't look at the struct that it takes its flags in.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use nix::libc;
 
@@ -11,6 +12,9 @@ use super::atomic::AtomicU32;
 
 /// An argument of the system call that isn't looked at, or no address.
 const UNUSED: libc::c_long = 0;
+
+/// `CLONE_INTO_CGROUP`, since Linux 5.7. The crate `libc` has it in a type that is too small.
+const INTO_CGROUP: u64 = 1 << 33;
 
 /// Whose child the new process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,27 @@ pub(crate) fn fork(parent: Parent, pid: &AtomicU32) -> io::Result<Fork> {
     let result = unsafe {
         libc::syscall(libc::SYS_clone, libc::c_long::from(flags), UNUSED, pid.as_ptr(), UNUSED, UNUSED)
     };
+    side(result)
+}
+
+/// [`fork`] of a child of the caller's that is born into this control group, given by its directory.
+///
+/// # Errors
+///
+/// As there; `EACCES` if processes may not be moved there.
+pub(crate) fn fork_into(group: BorrowedFd<'_>, pid: &AtomicU32) -> io::Result<Fork> {
+    // SAFETY: all fields are integers, for which zero is "none".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = INTO_CGROUP | libc::CLONE_PARENT_SETTID as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.parent_tid = pid.as_ptr() as u64;
+    args.cgroup = group.as_raw_fd() as u64;
+    // SAFETY: as above; the arguments are a live struct of the size that is said, and the id goes to a live, writable u32.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    side(result)
+}
+
+fn side(result: libc::c_long) -> io::Result<Fork> {
     match i32::try_from(result) {
         Ok(0) => Ok(Fork::Child),
         Ok(child) if child > 0 => Ok(Fork::Parent(child)),

@@ -1,7 +1,8 @@
 //! Descriptors by number: what a process keeps, and what it was given.
 
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -53,6 +54,15 @@ pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     nix::unistd::dup2_stdin(&null)?;
     // SAFETY: fcntl has just made this descriptor for us, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(taken) })
+}
+
+/// An extended attribute of an open file, if that has it and it is short.
+pub(crate) fn attribute(fd: BorrowedFd<'_>, name: &CStr) -> Option<Vec<u8>> {
+    let mut value = [0_u8; 16];
+    // SAFETY: the name is a live, terminated string, and the kernel writes no more than the length of this live buffer.
+    let len =
+        unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    Some(value.get(..usize::try_from(len).ok()?)?.to_vec())
 }
 
 /// Owns a descriptor that was received over a socket.

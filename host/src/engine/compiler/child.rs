@@ -17,7 +17,7 @@ use crate::engine::{config, inspect};
 use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::Rlimits;
 use crate::jail::seccomp::Policy;
-use crate::jail::{self, Plan, Prepared};
+use crate::jail::{self, Hold, Layer, Plan, Prepared};
 use crate::owner;
 use crate::supervisor::control::{self, Reply};
 use crate::sys::fd::{close_from, take_stdin};
@@ -58,7 +58,9 @@ fn run() -> anyhow::Result<()> {
     let is_wanted = |layer| settings.jail.has(layer);
     let entered = namespaces::enter(&mut [], threads as u64, is_wanted, moved)
         .context("cannot enter the namespaces")?;
-    let Entered::Inside(layers) = entered else { return Ok(()) };
+    let Entered::Inside(mut layers) = entered else { return Ok(()) };
+    let alone = Hold::NotApplicable("a compiler is one process, which has limits of its own".to_owned());
+    layers.push((Layer::ControlGroup, alone));
     // The thread that has started this waits for its end, so its own death is that of the owner.
     if !die_with(owner_pidfd.as_fd()) {
         return Ok(());
