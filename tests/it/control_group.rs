@@ -86,12 +86,13 @@ impl Delegated {
 
 impl Drop for Delegated {
     fn drop(&mut self) {
-        for below in fs::read_dir(&self.path).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
-            // What is left is told by whoever looked for it.
-            let _ = fs::remove_dir(below.path());
-        }
-        let removed = fs::remove_dir(&self.path);
-        assert!(std::thread::panicking() || removed.is_ok(), "{}: {removed:?}", self.path.display());
+        // Processes that have ended may be in them for a moment.
+        let removed = procfs::eventually(|| {
+            let below = fs::read_dir(&self.path).into_iter().flatten().flatten();
+            below.filter(|entry| entry.path().is_dir()).for_each(|group| drop(fs::remove_dir(group.path())));
+            fs::remove_dir(&self.path).is_ok()
+        });
+        assert!(removed || std::thread::panicking(), "{} can't be removed", self.path.display());
     }
 }
 
