@@ -19,6 +19,8 @@
 #![allow(unsafe_code, reason = "System V's shared memory has no safe interface")]
 
 mod attempts;
+#[path = "../delegated.rs"]
+mod delegated;
 
 use std::fs::{self, File};
 use std::io;
@@ -29,6 +31,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::chown;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,6 +46,7 @@ use Layer::{
     PidNamespace, ProcessLimit, Rlimits, Seccomp, UserNamespace,
 };
 use attempts::Targets;
+use delegated::Delegated;
 
 /// What a guest process ends with that has got what it wanted.
 const ESCAPED: u8 = 7;
@@ -431,6 +435,7 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
+    let membership = Membership::new();
     let mut world = World::new();
     let mut findings = Findings::default();
     println!("{:42} {:>10}  held alone by", "attempt", "without");
@@ -496,15 +501,49 @@ fn main() -> ExitCode {
     }
     if nix::unistd::geteuid().is_root() {
         println!("\nas an ordinary user");
+        drop(world);
+        if let Some(membership) = &membership {
+            membership.give_to_nobody();
+        }
         findings.see(holds_an_ordinary_user(&wanted), "an ordinary user".to_owned());
     }
     println!("escape result: {}", if findings.wrong.is_empty() { "ok" } else { "FAILED" });
     ExitCode::from(u8::from(!findings.wrong.is_empty()))
 }
 
+/// Of the user and the group.
+const NOBODY: u32 = 65534;
+
+/// This process is below a delegated control group, for as long as this lives.
+struct Membership {
+    delegated: Delegated,
+    before: PathBuf,
+}
+
+impl Membership {
+    fn new() -> Option<Self> {
+        let before = delegated::own()?;
+        let delegated = Delegated::new()?;
+        fs::write(delegated.below().join("cgroup.procs"), "0").unwrap();
+        Some(Self { delegated, before })
+    }
+
+    /// As systemd does it for a user.
+    fn give_to_nobody(&self) {
+        for file in ["", "cgroup.procs", "cgroup.subtree_control"] {
+            chown(self.delegated.path.join(file), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        fs::write(self.before.join("cgroup.procs"), "0").unwrap();
+    }
+}
+
 /// Whether this program finds the same when user and group of nobody run it: a copy, where they can read it.
 fn holds_an_ordinary_user(arguments: &[String]) -> bool {
-    const NOBODY: u32 = 65534;
     let home = tempfile::tempdir().unwrap();
     let program = home.path().join("escape");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();

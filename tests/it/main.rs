@@ -14,6 +14,8 @@ mod chaos;
 mod compile;
 mod control_group;
 mod deadlock;
+#[path = "../delegated.rs"]
+mod delegated;
 mod embed;
 mod examples;
 mod host_pool;
