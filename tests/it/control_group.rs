@@ -39,7 +39,7 @@ fn sleepers(delegated: &Delegated, limits: &[&str]) -> Run {
 fn groups(delegated: &Delegated) -> Vec<String> {
     let entries = fs::read_dir(&delegated.path).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.starts_with("sandpool-")).collect()
+    names.filter(|name| name.starts_with("sandpool-run-")).collect()
 }
 
 /// Whether a controller can be had for the groups below.
@@ -115,8 +115,11 @@ fn a_group_goes_whoever_is_killed() {
     assert!(procfs::kill(run.embedder(), Signal::SIGKILL, |_| true));
     run.finish().expect_signal(Signal::SIGKILL);
     assert_eq!(groups(&delegated).len(), 1);
+    let others = delegated.path.join("sandpool-main");
+    fs::create_dir(&others).unwrap();
     finish(command(&delegated).arg("run").arg(guest("hello"))).expect_code(0);
     assert!(groups(&delegated).is_empty(), "{:?}", groups(&delegated));
+    assert!(others.is_dir(), "it is not one of a run's");
 }
 
 #[test]

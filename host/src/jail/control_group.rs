@@ -11,7 +11,7 @@
 //!
 //! ```text
 //!  delegated ─┬─ wherever the owner is       owner, supervisor
-//!             └─ sandpool-PID                fork server, guests: pids.max, memory.max
+//!             └─ sandpool-run-PID-N          fork server, guests: pids.max, memory.max
 //! ```
 //!
 //! Guests are born into it, by clone3(2). The supervisor stays outside, so that it can't be what is killed for want of
@@ -39,8 +39,8 @@ use super::{Hold, processes, reason};
 use crate::Limits;
 use crate::sys::fd::attribute;
 
-/// What the names of all groups of runs begin with.
-const NAME: &str = "sandpool-";
+/// What the names of all groups of runs begin with. Two numbers follow.
+const NAME: &str = "sandpool-run-";
 
 /// How systemd says that a group is for its user to make others in. The second is for root's eyes.
 const MARKS: [&CStr; 2] = [c"user.delegate", c"trusted.delegate"];
@@ -116,10 +116,17 @@ fn own_path(groups: &str, mounts: &str) -> Option<(PathBuf, PathBuf)> {
     })
 }
 
+/// Whether [`Delegated::make`] gives such names. Others aren't ours, and whoever is in there is not to be killed.
+fn is_of_a_run(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = name.strip_prefix(NAME).and_then(|numbers| numbers.split_once('-'));
+    numbers.is_some_and(|(run, again)| is_number(run) && is_number(again))
+}
+
 /// Removes the groups of runs whose supervisor is gone.
 fn remove_abandoned_in(path: &Path, parent: BorrowedFd<'_>) {
     for name in fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name()) {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(NAME)) else { continue };
+        let Some(name) = name.to_str().filter(|name| is_of_a_run(name)) else { continue };
         // Whoever isn't let in has one of another user before him.
         let Ok(directory) = open_directory(parent, name) else { continue };
         if directory.try_lock().is_ok() {
@@ -272,6 +279,16 @@ mod tests {
         assert_eq!(own_path("0::/other\n", part), None);
         assert_eq!(own_path("8:pids:/elsewhere\n", mounts), None);
         assert_eq!(own_path(hybrid, "29 1 0:26 / /sys rw - sysfs sysfs rw\n"), None);
+    }
+
+    #[test]
+    fn groups_of_others_are_left_alone() {
+        assert!(is_of_a_run("sandpool-run-4711-0"));
+        for name in
+            ["sandpool-run", "sandpool-run-", "sandpool-run-1", "sandpool-run-1-", "sandpool-run-1-x", "leaf"]
+        {
+            assert!(!is_of_a_run(name), "{name}");
+        }
     }
 
     #[test]
