@@ -320,15 +320,23 @@ pub(crate) fn advise_huge_pages(start: *const u8, len: usize) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
+    use std::num::NonZeroUsize;
     use std::os::fd::AsRawFd as _;
+
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
     use super::*;
 
-    /// Zeroed private memory that begins with a huge page.
+    /// Zeroed private memory that begins with a huge page. It is nobody's afterwards, and no allocator's, as others map into it.
     fn aligned(len: usize) -> &'static mut [u8] {
-        let memory = vec![0; len + HUGE_PAGE].leak();
-        let (_, aligned) = memory.split_at_mut(memory.as_ptr().align_offset(HUGE_PAGE));
-        aligned.get_mut(..len).unwrap()
+        let (all, read_write) = (len + HUGE_PAGE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
+        let all = NonZeroUsize::new(all).unwrap();
+        // SAFETY: the range is a new one, zeroed, and never unmapped; one that lies inside is the only reference to it.
+        unsafe {
+            let start = mmap_anonymous(None, all, read_write, MapFlags::MAP_PRIVATE).unwrap().cast::<u8>();
+            let offset = start.align_offset(HUGE_PAGE);
+            std::slice::from_raw_parts_mut(start.add(offset).as_ptr(), len)
+        }
     }
 
     #[test]
