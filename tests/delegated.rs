@@ -1,12 +1,16 @@
 //! A control group as a manager of groups would delegate it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Seek as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
-use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use rustix::fs::{XattrFlags, setxattr};
+
+/// How long processes that have ended may stay in a group, in milliseconds.
+const MOMENT: u16 = 10_000;
 
 /// The delegated group. There is one below, for those who are to have groups made.
 pub(crate) struct Delegated {
@@ -44,16 +48,18 @@ impl Delegated {
 
 impl Drop for Delegated {
     fn drop(&mut self) {
-        // Processes that have ended may be in them for a moment.
-        for _ in 0..1000 {
-            let below = fs::read_dir(&self.path).into_iter().flatten().flatten();
-            below.filter(|entry| entry.path().is_dir()).for_each(|group| drop(fs::remove_dir(group.path())));
-            if fs::remove_dir(&self.path).is_ok() {
-                return;
-            }
-            sleep(Duration::from_millis(10));
-        }
-        assert!(std::thread::panicking(), "{} can't be removed", self.path.display());
+        // Processes that have ended may be in it for a moment. The kernel says when there are none any more.
+        let mut events = File::open(self.path.join("cgroup.events")).unwrap();
+        let mut is_empty = || {
+            events.rewind().unwrap();
+            io::read_to_string(&events).unwrap().contains("populated 0")
+                || poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], MOMENT) == Ok(0)
+        };
+        while !is_empty() {}
+        let below = fs::read_dir(&self.path).unwrap().flatten();
+        below.filter(|entry| entry.path().is_dir()).for_each(|group| drop(fs::remove_dir(group.path())));
+        let removed = fs::remove_dir(&self.path);
+        assert!(std::thread::panicking() || removed.is_ok(), "{}: {removed:?}", self.path.display());
     }
 }
 
