@@ -65,6 +65,7 @@ impl Alone {
             holds: HashMap::new(),
             held: None,
             entry: None,
+            room: Vec::new(),
             waited: Vec::new(),
             task: None,
         };

@@ -1,5 +1,6 @@
 //! Nothing is left of a run, whichever of its processes ends, and whatever the others do at that moment.
 
+use std::io::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -120,6 +121,41 @@ fn a_child_is_killed() {
         let ended = run.finish().expect_code(0);
         assert_eq!(ended.all("a child was "), ["Signaled(9)"], "{state}\n{ended}");
     }
+}
+
+/// Who is killed while it stands by is nobody's child yet: the next to be spawned doesn't need it.
+#[test]
+fn who_stands_by_is_killed() {
+    let (run, mut stdin) = Run::start_with_stdin(&mut run_with("process_many", &["1", "spawn"]));
+    run.wait_for_line("1 processes");
+    for count in 2..20 {
+        let mut standby = None;
+        assert!(procfs::eventually(|| (standby = run.standby(), standby.is_some()).1), "{}", run.printed());
+        assert!(kill(standby.unwrap(), run.supervisor(), Signal::SIGKILL));
+        writeln!(stdin, "{count}").unwrap();
+        run.wait_for_line(&format!("{count} processes"));
+    }
+    drop(stdin);
+    run.finish().expect_code(0);
+}
+
+/// Whatever it is at: about to be ready, claimed, or on its way to be somebody's child.
+#[test]
+fn who_stands_by_is_killed_in_a_storm_of_spawns() {
+    // More would have none stand by for long.
+    let run = crowd("spawn", 1);
+    run.wait_for_line("ready");
+    let mut killed = 0;
+    let enough = || {
+        if let Some(standby) = run.standby() {
+            killed += u32::from(kill(standby, run.supervisor(), Signal::SIGKILL));
+        }
+        killed >= 10
+    };
+    assert!(procfs::eventually(enough), "{}", run.printed());
+    kill_guest(&run, family(&run)[1]);
+    let ended = run.finish().expect_code(0);
+    assert_eq!(ended.all("a child was "), ["Signaled(9)"], "{ended}");
 }
 
 /// A process that is stopped can't do anything about its end.

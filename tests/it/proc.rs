@@ -27,7 +27,8 @@ fn a_guest_process_has_one_thread_and_only_what_it_was_given() {
     let (run, data) = crowd_that_called_wasi();
     let guests = run.guests();
     assert_eq!(guests.len(), 4, "main, two forked, one spawned");
-    for pid in guests {
+    assert!(procfs::eventually(|| run.standby().is_some()), "{}", run.printed());
+    for pid in guests.into_iter().chain(run.standby()) {
         assert_eq!(procfs::threads(pid), 1, "{}", procfs::describe(pid));
         let descriptors = procfs::descriptors(pid);
         let mut rest = descriptors.iter().skip(1);

@@ -237,6 +237,11 @@ impl Run {
         all.into_iter().filter(|pid| procfs::name(*pid) == "sandpool-guest").collect()
     }
 
+    /// The process that stands by to become a spawned one, if there is one.
+    pub(crate) fn standby(&self) -> Option<Pid> {
+        procfs::children(self.supervisor()).into_iter().find(|pid| procfs::name(*pid) == "sandpool-spare")
+    }
+
     /// The guest process that has this number in the run, as guests print it.
     #[track_caller]
     pub(crate) fn guest(&self, number: Pid) -> Pid {

@@ -50,6 +50,8 @@ fn configuration(counts_fuel: bool) -> Config {
         // Initial data would be mapped from the artifact's file, which guest processes don't keep open; and what is
         // mapped from a file gets no huge pages.
         .memory_init_cow(false)
+        // Else the first call of each function by way of a table would be one of the host's, in each process anew.
+        .table_lazy_init(false)
         .wasm_memory64(false)
         .consume_fuel(counts_fuel)
         // Backtraces name functions. Byte offsets would need an address map, which makes artifacts larger.

@@ -13,6 +13,7 @@ use super::heap::{HeapHead, PageDescriptor};
 use super::lock::Lock;
 use super::object::{ObjectSlot, ObjectTable};
 use super::process_table::{ProcessSlot, ProcessTable};
+use super::standby;
 use crate::sys::atomic::{AtomicU32, AtomicU64};
 use crate::sys::mem::{self, Mapping, Shared, shared};
 
@@ -48,6 +49,8 @@ shared! {
         pub(crate) memory: Budget,
         /// Notified with each event that somebody watches who waits for several.
         pub(crate) watched: Event,
+        /// Processes that stand by.
+        pub(crate) standbys: [standby::Place; standby::PLACES],
     }
 }
 

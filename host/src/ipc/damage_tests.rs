@@ -22,6 +22,7 @@ use super::pipe;
 use super::process_table::{self as table, ProcessHandle, Register};
 use super::queue::{self, Account, Port, Taken};
 use super::shared::{self, Atomic};
+use super::standby;
 use super::sweep::sweep;
 use super::sync::{barrier, condition, event, lock, semaphore};
 use super::waiting::Waiting;
@@ -279,6 +280,14 @@ fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
         8 => table::free(&member.arena, 2, |_| true).map(drop),
         _ => Ok(()),
     };
+    if let Some(claim) = standby::claim(&member.arena, index) {
+        claim.go();
+    }
+    let _ = (standby::is_claimed(&member.arena, index), standby::abandon(&member.arena, index));
+    for pid in standby::pids(&member.arena) {
+        let _ = standby::ended(&member.arena, pid);
+    }
+    let _ = standby::vacate(&member.arena);
     let _ = (table::take_requests(&member.arena), table::children(&member.arena, 0).count());
     if let Ok(slot) = member.arena.process(index % PROCESSES) {
         let _ = (slot.name(), slot.claimed(), slot.exit(), slot.waits.what(), slot.parent());

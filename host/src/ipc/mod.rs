@@ -33,6 +33,7 @@ pub(crate) mod pipe;
 pub(crate) mod process_table;
 pub(crate) mod queue;
 pub(crate) mod shared;
+pub(crate) mod standby;
 pub(crate) mod sweep;
 pub(crate) mod sync;
 pub(crate) mod tail;

@@ -21,7 +21,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Hold, reason};
 
-/// Processes beside those that may be asked for: the supervisor and its fork server, and room for one that is about to go.
+/// Processes beside those that may be asked for: the supervisor, its fork server, who stands by, and room for one that is
+/// about to go.
 pub(super) const OWN: u64 = 8;
 
 /// Where the numbers of processes begin anew: the kernel's `RESERVED_PIDS`.

@@ -104,6 +104,7 @@ impl Link {
             holds: std::collections::HashMap::new(),
             held: None,
             entry: None,
+            room: Vec::new(),
             waited: Vec::new(),
             task: None,
             member: member.clone(),

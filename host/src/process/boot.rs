@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use sandpool_abi::Errno;
 use sandpool_abi::process::EXITED;
 use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
@@ -17,9 +18,11 @@ use crate::ExitCode;
 use crate::engine::trap;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
+use crate::ipc::standby;
 use crate::jail;
 use crate::supervisor::control::{Role, RunConfig};
 use crate::supervisor::fork_server;
+use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::process::{die_with_parent, exit_now};
 
@@ -38,6 +41,7 @@ pub(crate) struct Image {
 /// What the kernel's tables of processes call them.
 const GUEST_NAME: &CStr = c"sandpool-guest";
 const FORK_SERVER_NAME: &CStr = c"sandpool-forks";
+const STANDBY_NAME: &CStr = c"sandpool-spare";
 
 /// Asks for SIGKILL when the supervisor ends. If it has ended already, so does this process.
 #[inline]
@@ -87,10 +91,15 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
             instantiate(image, &mut store).and_then(|instance| entry(&mut store, &instance)).ok()
         };
         while let Some(handle) = fork_server::next_request(socket.as_fd())? {
-            let index = handle.index()?;
-            let errno = match clone::fork(Parent::CallersParent, image.arena.process_id(index)?) {
+            let Some(birth) = Birth::of(&image.arena, handle)? else {
+                fork_server::answer(socket.as_fd(), handle, None)?;
+                continue;
+            };
+            let errno = match clone::fork(Parent::CallersParent, birth.pid()) {
                 Ok(Fork::Child) => {
                     drop(socket);
+                    die_with_supervisor(image.supervisor_pid);
+                    let (index, handle) = birth.slot(&image.arena);
                     let _ = nix::sys::prctl::set_name(GUEST_NAME);
                     store.data_mut().process.become_spawned(index, handle)?;
                     if let Err(limit) = store.data_mut().charge() {
@@ -107,12 +116,60 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
                     return start(store, &begin);
                 }
                 Ok(Fork::Parent(_)) => None,
-                Err(error) => Some(error.raw_os_error().unwrap_or(libc::EAGAIN)),
+                Err(error) => {
+                    birth.failed();
+                    Some(error.raw_os_error().unwrap_or(libc::EAGAIN))
+                }
             };
             fork_server::answer(socket.as_fd(), handle, errno)?;
         }
         Ok(())
     })
+}
+
+/// What a process that comes from the fork server begins as.
+enum Birth<'a> {
+    /// The process of a slot.
+    Slot(u32, ProcessHandle, &'a AtomicU32),
+    /// One that stands by.
+    Standby(&'a standby::Place),
+}
+
+impl<'a> Birth<'a> {
+    /// What was asked for, if that isn't there already.
+    fn of(arena: &'a Arena, handle: ProcessHandle) -> Result<Option<Self>, Errno> {
+        if handle == fork_server::STANDBY {
+            return Ok(standby::vacate(arena).map(Self::Standby));
+        }
+        let index = handle.index()?;
+        Ok(Some(Self::Slot(index, handle, arena.process_id(index)?)))
+    }
+
+    /// Where the kernel is to store its id.
+    fn pid(&self) -> &AtomicU32 {
+        match self {
+            Self::Slot(_, _, pid) => pid,
+            Self::Standby(place) => place.pid(),
+        }
+    }
+
+    /// There is no such process.
+    fn failed(&self) {
+        if let Self::Standby(place) = self {
+            place.clear();
+        }
+    }
+
+    /// In the process: the slot that is its own. One that stands by waits for it.
+    fn slot(self, arena: &Arena) -> (u32, ProcessHandle) {
+        match self {
+            Self::Slot(index, handle, _) => (index, handle),
+            Self::Standby(place) => {
+                let _ = nix::sys::prctl::set_name(STANDBY_NAME);
+                place.stand_by(arena).unwrap_or_else(|| exit_now(i32::from(ExitCode::Internal.code())))
+            }
+        }
+    }
 }
 
 /// Does what doesn't come back if it goes well, and says why it did.
@@ -155,7 +212,9 @@ fn process(
         parent: parent(&member),
         member,
         handle,
-        identity: Vec::new(),
+        // A process that is forked later need not allocate: each page of the heap that it writes to is copied.
+        identity: Vec::with_capacity(8),
+        room: Vec::with_capacity(512),
         started: 0,
         supervisor_pid: image.supervisor_pid,
         doorbell: Arc::new(doorbell),

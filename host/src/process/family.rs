@@ -17,7 +17,7 @@ use crate::ipc::process_table::{
     self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, Register, State, StateWord,
 };
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, budget, heap, tail};
+use crate::ipc::{Result, budget, heap, standby, tail};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
 
@@ -163,7 +163,6 @@ impl Process {
 
     /// In a process that the fork server just made: takes what it was given, and tells its parent that it runs.
     pub(crate) fn become_spawned(&mut self, index: u32, handle: ProcessHandle) -> Result<()> {
-        super::boot::die_with_supervisor(self.supervisor_pid);
         self.handle = handle;
         self.member.index = index;
         self.stdio.forked(&self.member);
@@ -271,7 +270,12 @@ impl Process {
             own.register(Register::Outgoing),
         )?;
         heap::hand_over(&self.member, own.register(Register::Outgoing), child.register(Register::Outgoing))?;
+        let claim = standby::claim(arena, index);
         table::update(arena, index, |old| Some(StateWord { state: State::Spawning, ..old }))?;
+        if let Some(claim) = claim {
+            claim.go();
+        }
+        // If there was none, for the process; else for the next to stand by.
         self.ring_for(index)
     }
 
@@ -284,19 +288,22 @@ impl Process {
         }
         let message = Message::at(&self.member, page)?;
         let handles = message.handles(&self.member)?;
-        let mut bytes = vec![0; message.len as usize];
+        let mut bytes = std::mem::take(&mut self.room);
+        bytes.resize(message.len as usize, 0);
         message.read(&self.member, &mut bytes)?;
         heap::free(&self.member, register)?;
         let (count, rest) = bytes.split_first_chunk::<4>().ok_or(Errno::Io)?;
         let (identity, payload) = rest
             .split_at_checked((u32::from_le_bytes(*count) as usize).saturating_mul(4))
             .ok_or(Errno::Io)?;
-        self.identity =
-            identity.as_chunks::<4>().0.iter().map(|number| u32::from_le_bytes(*number)).collect();
+        self.identity.clear();
+        self.identity.extend(identity.as_chunks::<4>().0.iter().map(|number| u32::from_le_bytes(*number)));
         for handle in &handles {
             self.hold(*handle);
         }
-        self.entry = Some(Entry { payload: payload.to_vec(), handles });
+        let head = bytes.len() - payload.len();
+        bytes.drain(..head);
+        self.entry = Some(Entry { payload: bytes, handles });
         Ok(())
     }
 

@@ -125,6 +125,8 @@ pub(crate) struct Process {
     pub(crate) held: Option<Held>,
     /// What a spawned process was given.
     pub(crate) entry: Option<Entry>,
+    /// Where that goes, if it is large enough.
+    pub(crate) room: Vec<u8>,
     /// What it waits for at once, when all of the run wait.
     pub(crate) waited: Vec<Waiting>,
     /// The task that it calls, if it is a worker of the host's.

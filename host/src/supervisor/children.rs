@@ -19,7 +19,7 @@ use crate::ipc::arena::{Member, Patience};
 use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, ProcessSlot, RELEASED, Register, State, StateWord,
 };
-use crate::ipc::{budget, heap, object, sweep};
+use crate::ipc::{budget, heap, object, standby, sweep};
 use crate::jail::control_group::ControlGroup;
 use crate::limits::{LimitKey, Limits};
 use crate::process::boot::{self, Image};
@@ -144,7 +144,7 @@ impl Children {
                     .is_ok_and(|state| matches!(state.state, State::Reserved | State::Spawning))
         });
         let fork_server = usize::from(matches!(self.fork_server, Spawner::Server(_)));
-        let strays = found.saturating_sub(known.count() + fork_server);
+        let strays = found.saturating_sub(known.count() + standby::pids(arena).count() + fork_server);
         if strays > 0 {
             self.end_by(Outcome::strays(strays as u64));
         }
@@ -187,10 +187,21 @@ impl Children {
     pub(crate) fn serve_requests(&mut self) {
         for index in table::take_requests(&self.image.arena) {
             let Ok(state) = table::state(&self.image.arena, index) else { continue };
-            if state.state == State::Spawning {
+            // In this order: whoever sees to it writes the process's id before it has done with it.
+            if state.state == State::Spawning && !self.is_to_have_one(index) && !self.has_process(index) {
                 self.spawn(index, state);
             }
             self.deliver_signals(index);
+        }
+        self.have_one_stand_by();
+    }
+
+    /// Asks for a process that stands by, if none does.
+    fn have_one_stand_by(&mut self) {
+        if let Spawner::Server(server) = &mut self.fork_server
+            && standby::wanted(&self.image.arena).is_some()
+        {
+            server.ask_for_standby();
         }
     }
 
@@ -252,6 +263,10 @@ impl Children {
         while let Spawner::Server(server) = &mut self.fork_server
             && let Some(answer) = server.answer()
         {
+            if answer.handle == fork_server::STANDBY && answer.errno.is_none() {
+                // It may have been taken already, by somebody whose request came while this one was on its way.
+                self.have_one_stand_by();
+            }
             let (Ok(index), Some(_)) = (answer.handle.index(), answer.errno) else { continue };
             let Ok(state) = table::state(&self.image.arena, index) else { continue };
             if state.state == State::Spawning && ProcessHandle::new(index, state.generation) == answer.handle
@@ -268,10 +283,8 @@ impl Children {
         let Spawner::Server(server) = std::mem::replace(&mut self.fork_server, Spawner::None) else { return };
         for handle in server.unanswered() {
             let Ok(index) = handle.index() else { continue };
-            let has_process =
-                self.image.arena.process_id(index).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0);
             let Ok(state) = table::state(&self.image.arena, index) else { continue };
-            if !has_process && state.state == State::Spawning {
+            if !self.has_process(index) && state.state == State::Spawning {
                 self.spawn(index, state);
             }
         }
@@ -314,6 +327,7 @@ impl Children {
                     send(pid.load(Ordering::Acquire), signal);
                 }
             }
+            standby::pids(&self.image.arena).for_each(|pid| send(pid, signal));
             if let Spawner::Server(server) = &self.fork_server {
                 send(server.pid.unsigned_abs(), signal);
             }
@@ -332,11 +346,13 @@ impl Children {
                 self.fork_server_ended();
                 continue;
             }
+            let stood_by = standby::ended(&self.image.arena, reaped.pid.unsigned_abs());
             match self.slot_of(reaped.pid) {
                 Some(index) => {
                     self.record(index, &reaped);
                     self.bury(index, reaped, false);
                 }
+                None if let Some(claimed) = stood_by => self.standby_ended(claimed),
                 // See `count`.
                 None if self.image.config.jail.without_census => {}
                 None => self.end_by(Outcome::strays(1)),
@@ -356,9 +372,26 @@ impl Children {
         })
     }
 
-    /// Whether the fork server may be about to start this process.
-    fn is_being_forked(&self, index: u32) -> bool {
-        matches!(&self.fork_server, Spawner::Server(server) if server.is_asked_for(index))
+    /// One that stood by has ended, claimed for this slot: that gets another, from the fork server.
+    fn standby_ended(&mut self, claimed: Option<u32>) {
+        if let Some(index) = claimed
+            && let Ok(state) = table::state(&self.image.arena, index)
+            && state.state == State::Spawning
+            && !self.is_to_have_one(index)
+        {
+            self.spawn(index, state);
+        }
+    }
+
+    /// Whether a slot has a process.
+    fn has_process(&self, index: u32) -> bool {
+        self.image.arena.process_id(index).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0)
+    }
+
+    /// Whether somebody else sees to it that a slot gets its process: the fork server, or one that stood by.
+    fn is_to_have_one(&self, index: u32) -> bool {
+        standby::is_claimed(&self.image.arena, index)
+            || matches!(&self.fork_server, Spawner::Server(server) if server.is_asked_for(index))
     }
 
     fn slot_of(&self, pid: i32) -> Option<u32> {
@@ -464,8 +497,8 @@ impl Children {
     fn free_ended(&self, parent: u32, again: bool) -> Result<(), sandpool_abi::Errno> {
         let arena = &*self.image.arena;
         for (child, state) in table::children(arena, parent) {
-            let has_process = arena.process_id(child)?.load(Ordering::Acquire) != 0;
-            if has_process || state.is_alive() && self.is_being_forked(child) {
+            let is_going = standby::abandon(arena, child);
+            if self.has_process(child) || state.is_alive() && (is_going || self.is_to_have_one(child)) {
                 continue;
             }
             let register = arena.process(child)?.register(Register::Outgoing);
@@ -494,12 +527,13 @@ impl Children {
         table::update(arena, child, orphan).is_ok_and(|left| left.is_some())
     }
 
-    /// Something has changed for this process.
+    /// Something has changed for this process. Who died may have been about to wake it, and have said so already: so it is
+    /// woken in any case.
     fn tell(&self, index: u32) {
         if index < self.image.arena.geometry.processes_max
             && let Ok(slot) = self.image.arena.process(index)
         {
-            slot.event.notify_all(&self.image.arena);
+            slot.event.wake_all(&self.image.arena);
         }
     }
 }

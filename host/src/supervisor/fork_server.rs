@@ -12,6 +12,8 @@
 //!    │ ◀──── handle, errno ───── │                                  │
 //! ```
 //!
+//! It is also asked for a process that [stands by](crate::ipc::standby), which who spawns the next takes without its help.
+//!
 //! The supervisor doesn't wait for the answer; until it has it, the slot counts as one that has a process. If the fork
 //! server dies, what it was asked for and hasn't done is done by the supervisor, as is all that comes after.
 //!
@@ -23,6 +25,9 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
 use crate::ipc::process_table::ProcessHandle;
+
+/// What is asked for in the place of a slot: a process that stands by.
+pub(crate) const STANDBY: ProcessHandle = ProcessHandle(0);
 
 /// What the supervisor holds of it.
 pub(super) struct ForkServer {
@@ -59,6 +64,14 @@ impl ForkServer {
         send(self.socket.as_raw_fd(), &handle.0.to_ne_bytes(), flags)?;
         self.pending.push(handle);
         Ok(())
+    }
+
+    /// Asks for a process that stands by, unless that was done. What becomes of it, its place tells.
+    pub(super) fn ask_for_standby(&mut self) {
+        if !self.pending.contains(&STANDBY) {
+            // If it doesn't keep up, there are more urgent things than this.
+            let _ = self.ask(STANDBY);
+        }
     }
 
     /// The next answer that has come.
