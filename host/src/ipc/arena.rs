@@ -15,7 +15,7 @@ use super::object::{ObjectSlot, ObjectTable};
 use super::process_table::{ProcessSlot, ProcessTable};
 use super::standby;
 use crate::sys::atomic::{AtomicU32, AtomicU64};
-use crate::sys::mem::{self, Mapping, Shared, shared};
+use crate::sys::mem::{self, Mapping, Shared, Table, shared};
 
 /// Bytes of a page of the heap. The kernel's are as large or larger.
 pub(crate) const PAGE: usize = 4096;
@@ -59,14 +59,15 @@ shared! {
 pub(crate) struct Arena {
     mapping: Mapping,
     pub(crate) geometry: Geometry,
-    processes: usize,
-    states: usize,
-    pids: usize,
-    requests: usize,
-    objects: usize,
-    refs: usize,
+    header: Table<Header>,
+    processes: Table<ProcessSlot>,
+    states: Table<AtomicU64>,
+    pids: Table<AtomicU32>,
+    requests: Table<AtomicU64>,
+    objects: Table<ObjectSlot>,
+    refs: Table<AtomicU64>,
     ref_words: usize,
-    pages: usize,
+    pages: Table<PageDescriptor>,
     tails: usize,
     heap: usize,
     /// bytes of a page of the kernel's
@@ -119,20 +120,22 @@ impl Arena {
         let len = heap + geometry.heap_pages as usize * PAGE;
         let mapping = map(len)?;
         mapping.advise_huge_pages(heap);
+        let heap_pages = geometry.heap_pages as usize;
         Ok(Self {
-            mapping,
-            geometry,
-            processes,
-            states,
-            pids,
-            requests,
-            objects,
-            refs,
+            header: table(&mapping, 0, 1)?,
+            processes: table(&mapping, processes, processes_max + 1)?,
+            states: table(&mapping, states, processes_max)?,
+            pids: table(&mapping, pids, processes_max)?,
+            requests: table(&mapping, requests, ref_words)?,
+            objects: table(&mapping, objects, objects_max)?,
+            refs: table(&mapping, refs, objects_max * ref_words)?,
             ref_words,
-            pages,
+            pages: table(&mapping, pages, heap_pages)?,
             tails,
             heap,
             mapped: page.max(PAGE) as u64,
+            geometry,
+            mapping,
         })
     }
 
@@ -150,42 +153,30 @@ impl Arena {
 
     #[inline]
     pub(crate) fn header(&self) -> Result<&Header> {
-        self.at(0)
+        self.header.get(0).ok_or(Errno::Io)
     }
 
     /// The slot of a process. The supervisor's is the one behind the last.
     #[inline]
     pub(crate) fn process(&self, index: u32) -> Result<&ProcessSlot> {
-        if index > self.geometry.processes_max {
-            return Err(Errno::Badf);
-        }
-        self.at(self.processes + index as usize * size_of::<ProcessSlot>())
+        self.processes.get(index as usize).ok_or(Errno::Badf)
     }
 
     /// The state word of a process.
     #[inline]
     pub(crate) fn process_state(&self, index: u32) -> Result<&AtomicU64> {
-        if index >= self.geometry.processes_max {
-            return Err(Errno::Badf);
-        }
-        self.at(self.states + index as usize * 8)
+        self.states.get(index as usize).ok_or(Errno::Badf)
     }
 
     /// The process id word of a process.
     #[inline]
     pub(crate) fn process_id(&self, index: u32) -> Result<&AtomicU32> {
-        if index >= self.geometry.processes_max {
-            return Err(Errno::Badf);
-        }
-        self.at(self.pids + index as usize * 4)
+        self.pids.get(index as usize).ok_or(Errno::Badf)
     }
 
     /// The words with a bit for each process that wants something of the supervisor.
     pub(crate) fn request_word(&self, word: usize) -> Result<&AtomicU64> {
-        if word >= self.ref_words {
-            return Err(Errno::Badf);
-        }
-        self.at(self.requests + word * 8)
+        self.requests.get(word).ok_or(Errno::Badf)
     }
 
     /// How many words a bit for each process takes.
@@ -196,28 +187,22 @@ impl Arena {
     /// The slot of an object.
     #[inline]
     pub(crate) fn object(&self, index: u32) -> Result<&ObjectSlot> {
-        if index >= self.geometry.objects_max {
-            return Err(Errno::Badf);
-        }
-        self.at(self.objects + index as usize * size_of::<ObjectSlot>())
+        self.objects.get(index as usize).ok_or(Errno::Badf)
     }
 
     /// One word of the bits that tell which processes hold an object.
     #[inline]
     pub(crate) fn ref_word(&self, object: u32, word: usize) -> Result<&AtomicU64> {
-        if object >= self.geometry.objects_max || word >= self.ref_words {
+        if word >= self.ref_words {
             return Err(Errno::Badf);
         }
-        self.at(self.refs + (object as usize * self.ref_words + word) * 8)
+        self.refs.get(object as usize * self.ref_words + word).ok_or(Errno::Badf)
     }
 
     /// The descriptor of a page of the heap.
     #[inline]
     pub(crate) fn page(&self, page: u64) -> Result<&PageDescriptor> {
-        if page >= u64::from(self.geometry.heap_pages) {
-            return Err(Errno::Io);
-        }
-        self.at(self.pages + page as usize * size_of::<PageDescriptor>())
+        usize::try_from(page).ok().and_then(|page| self.pages.get(page)).ok_or(Errno::Io)
     }
 
     /// The offset of the ring that holds the end of a process's stderr.
@@ -292,6 +277,11 @@ impl Arena {
         }
         Ok(self.heap + page as usize * PAGE + offset as usize)
     }
+}
+
+/// A part of an arena that is large enough for all, as it was made to be.
+fn table<T: Shared>(mapping: &Mapping, offset: usize, len: usize) -> io::Result<Table<T>> {
+    mapping.table(offset, len).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// How long to wait for a lock that somebody holds.

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -75,17 +75,53 @@ fn whole_pages(bytes: Range<usize>, page: usize) -> Range<usize> {
 /// From this size on, pages are given back instead of being overwritten.
 const CLEAR_BY_REMOVING: usize = 256 << 10;
 
-/// A shared mapping of a whole memfd, which lives as long as this value.
+/// A shared mapping of a whole memfd, which lives as long as this value and all [tables](Table) of it.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
+    mapped: Arc<Mapped>,
+}
+
+/// What ends a mapping.
+#[derive(Debug)]
+struct Mapped {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+/// Items in a mapping, one behind the other: that they lie there was checked for all at once.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    first: NonNull<T>,
+    len: usize,
+    /// It is there as long as this is.
+    _mapped: Arc<Mapped>,
 }
 
 // SAFETY: it is an address and a length; all access to what is there is atomic or a raw copy, from any thread.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
+// SAFETY: as above; nothing is done with it but to unmap it, by the last who has it.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+// SAFETY: it gives out references to what is shared with other processes anyway, and consists of atomics.
+unsafe impl<T: Shared> Send for Table<T> {}
+// SAFETY: as above.
+unsafe impl<T: Shared> Sync for Table<T> {}
+
+impl<T: Shared> Table<T> {
+    /// An item, if there are so many.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
+        // SAFETY: `len` items lie inside of the mapping, aligned, as `Mapping::table` has seen to; and it isn't unmapped
+        // before this table goes, which the reference borrows. Every bit pattern is a valid `T`, whose bytes are all
+        // atomics, so that writes by other processes are no data races.
+        (index < self.len).then(|| unsafe { self.first.add(index).as_ref() })
+    }
+}
 
 impl Mapping {
     /// Makes `len` zeroed bytes and seals their number, so that no process can shrink them under another.
@@ -111,7 +147,8 @@ impl Mapping {
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of anybody's. The file was
         // just seen to be at least this long, and the seal keeps it so: no access can raise SIGBUS.
         let base = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, fd, 0)? };
-        Ok(Self { base: base.cast(), len })
+        let base = base.cast();
+        Ok(Self { base, len, mapped: Arc::new(Mapped { base, len }) })
     }
 
     /// Its length in bytes.
@@ -132,7 +169,16 @@ impl Mapping {
         Some(unsafe { self.base.add(offset).cast::<T>().as_ref() })
     }
 
-    /// The offset of something that [`get`](Self::get) returned.
+    /// So many items from this offset on, if all lie inside and are aligned.
+    pub(crate) fn table<T: Shared>(&self, offset: usize, len: usize) -> Option<Table<T>> {
+        let end = len.checked_mul(size_of::<T>())?.checked_add(offset)?;
+        let is_inside = end <= self.len && offset.is_multiple_of(align_of::<T>());
+        // SAFETY: the address lies inside of the mapping, or just behind it.
+        let first = is_inside.then(|| unsafe { self.base.add(offset) })?.cast();
+        Some(Table { first, len, _mapped: self.mapped.clone() })
+    }
+
+    /// The offset of something that lies in it.
     #[inline]
     pub(crate) fn offset_of<T: Shared>(&self, item: &T) -> u64 {
         (std::ptr::from_ref(item).addr() - self.base.addr().get()) as u64
@@ -266,9 +312,9 @@ impl Mapping {
     }
 }
 
-impl Drop for Mapping {
+impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping that `of` made, whole; references into it borrow `self` and have ended.
+        // SAFETY: this is the mapping that `of` made, whole; references into it borrow what holds this, and have ended.
         let _ = unsafe { nix::sys::mman::munmap(self.base.cast(), self.len) };
     }
 }
