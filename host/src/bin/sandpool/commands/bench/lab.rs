@@ -110,8 +110,8 @@ impl Lab {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        // Older ones are the main guest, and what the supervisor has for itself.
-        let newest = machine::children(supervisor).into_iter().rev();
+        // The main guest is older; and what the supervisor has for itself is called otherwise.
+        let newest = machine::children(supervisor).into_iter().rev().filter(|pid| machine::is_guest(*pid));
         newest.take(usize::try_from(count)?).map(machine::memory).collect()
     }
 

@@ -116,6 +116,11 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// Whether a child of a supervisor is a guest's process, by its name in the kernel's table.
+pub(super) fn is_guest(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "sandpool-guest")
+}
+
 /// A process's memory, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Memory {
