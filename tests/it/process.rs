@@ -144,10 +144,10 @@ fn a_run_that_may_have_one_process_has_one() {
 /// A slot for the main process and one for another: each start needs the slot of the one before.
 #[test]
 fn ten_thousand_in_two_slots() {
-    for (count, how) in [("10000", "fork"), ("1000", "spawn")] {
+    for how in ["fork", "spawn"] {
         let mut command = run(guest("process_many"));
-        command.args(["--processes-max", "2", "--", count, how]);
-        finish(&mut command).expect_code(0).expect_stdout(&[&format!("{count} processes")]);
+        command.args(["--processes-max", "2", "--", "10000", how]);
+        finish(&mut command).expect_code(0).expect_stdout(&["10000 processes"]);
     }
 }
 

@@ -188,7 +188,10 @@ impl Children {
         for index in table::take_requests(&self.image.arena) {
             let Ok(state) = table::state(&self.image.arena, index) else { continue };
             // In this order: whoever sees to it writes the process's id before it has done with it.
-            if state.state == State::Spawning && !self.is_to_have_one(index) && !self.has_process(index) {
+            if state.state == State::Spawning
+                && !self.is_to_have_one(index, state)
+                && !self.has_process(index)
+            {
                 self.spawn(index, state);
             }
             self.deliver_signals(index);
@@ -377,7 +380,7 @@ impl Children {
         if let Some(index) = claimed
             && let Ok(state) = table::state(&self.image.arena, index)
             && state.state == State::Spawning
-            && !self.is_to_have_one(index)
+            && !self.is_to_have_one(index, state)
         {
             self.spawn(index, state);
         }
@@ -389,9 +392,10 @@ impl Children {
     }
 
     /// Whether somebody else sees to it that a slot gets its process: the fork server, or one that stood by.
-    fn is_to_have_one(&self, index: u32) -> bool {
+    fn is_to_have_one(&self, index: u32, state: StateWord) -> bool {
+        let handle = ProcessHandle::new(index, state.generation);
         standby::is_claimed(&self.image.arena, index)
-            || matches!(&self.fork_server, Spawner::Server(server) if server.is_asked_for(index))
+            || matches!(&self.fork_server, Spawner::Server(server) if server.is_asked_for(handle))
     }
 
     fn slot_of(&self, pid: i32) -> Option<u32> {
@@ -498,7 +502,8 @@ impl Children {
         let arena = &*self.image.arena;
         for (child, state) in table::children(arena, parent) {
             let is_going = standby::abandon(arena, child);
-            if self.has_process(child) || state.is_alive() && (is_going || self.is_to_have_one(child)) {
+            if self.has_process(child) || state.is_alive() && (is_going || self.is_to_have_one(child, state))
+            {
                 continue;
             }
             let register = arena.process(child)?.register(Register::Outgoing);

@@ -86,9 +86,10 @@ impl ForkServer {
         Some(Answer { handle, errno })
     }
 
-    /// Whether it may be about to start a process in this slot.
-    pub(super) fn is_asked_for(&self, index: u32) -> bool {
-        self.pending.iter().any(|handle| handle.index() == Ok(index))
+    /// Whether it may be about to start this process. Another one may have had the slot before, whose answer is still to be
+    /// taken.
+    pub(super) fn is_asked_for(&self, handle: ProcessHandle) -> bool {
+        self.pending.contains(&handle)
     }
 
     /// What is left to be done now that it is gone.
