@@ -186,14 +186,7 @@ impl Children {
     /// Does what guests have asked for.
     pub(crate) fn serve_requests(&mut self) {
         for index in table::take_requests(&self.image.arena) {
-            let Ok(state) = table::state(&self.image.arena, index) else { continue };
-            // In this order: whoever sees to it writes the process's id before it has done with it.
-            if state.state == State::Spawning
-                && !self.is_to_have_one(index, state)
-                && !self.has_process(index)
-            {
-                self.spawn(index, state);
-            }
+            self.spawn_if_asked_for(index);
             self.deliver_signals(index);
         }
         self.have_one_stand_by();
@@ -205,6 +198,18 @@ impl Children {
             && standby::wanted(&self.image.arena).is_some()
         {
             server.ask_for_standby();
+        }
+    }
+
+    /// Has the process of a slot made that is `Spawning`, unless somebody else has seen to it, or does.
+    fn spawn_if_asked_for(&mut self, index: u32) {
+        // In this order: whoever sees to it writes the process's id before it has done with it.
+        if let Ok(state) = table::state(&self.image.arena, index)
+            && state.state == State::Spawning
+            && !self.is_to_have_one(index, state)
+            && !self.has_process(index)
+        {
+            self.spawn(index, state);
         }
     }
 
@@ -284,12 +289,8 @@ impl Children {
     fn fork_server_ended(&mut self) {
         self.take_answers();
         let Spawner::Server(server) = std::mem::replace(&mut self.fork_server, Spawner::None) else { return };
-        for handle in server.unanswered() {
-            let Ok(index) = handle.index() else { continue };
-            let Ok(state) = table::state(&self.image.arena, index) else { continue };
-            if !self.has_process(index) && state.state == State::Spawning {
-                self.spawn(index, state);
-            }
+        for index in server.unanswered().into_iter().filter_map(|handle| handle.index().ok()) {
+            self.spawn_if_asked_for(index);
         }
     }
 
@@ -355,7 +356,9 @@ impl Children {
                     self.record(index, &reaped);
                     self.bury(index, reaped, false);
                 }
-                None if let Some(claimed) = stood_by => self.standby_ended(claimed),
+                None if let Some(claimed) = stood_by => {
+                    claimed.into_iter().for_each(|index| self.spawn_if_asked_for(index));
+                }
                 // See `count`.
                 None if self.image.config.jail.without_census => {}
                 None => self.end_by(Outcome::strays(1)),
@@ -373,17 +376,6 @@ impl Children {
             peak_memory: self.peak_memory,
             reports: std::mem::take(&mut self.reports),
         })
-    }
-
-    /// One that stood by has ended, claimed for this slot: that gets another, from the fork server.
-    fn standby_ended(&mut self, claimed: Option<u32>) {
-        if let Some(index) = claimed
-            && let Ok(state) = table::state(&self.image.arena, index)
-            && state.state == State::Spawning
-            && !self.is_to_have_one(index, state)
-        {
-            self.spawn(index, state);
-        }
     }
 
     /// Whether a slot has a process.
