@@ -140,7 +140,7 @@ fn a_group_limits_what_all_guests_have_together() {
     }
     let expected =
         if lacks.is_empty() { "full".to_owned() } else { format!("partial: {}", lacks.join(", ")) };
-    assert_eq!(hold(&run.printed()), expected);
+    assert_eq!(hold(&run.printed_with_report()), expected);
     run.finish_by(Signal::SIGTERM);
     let ended =
         finish(command(&delegated).args(["run", "--require-jail", "control-group"]).arg(guest("hello")));

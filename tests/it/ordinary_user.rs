@@ -115,8 +115,7 @@ fn processes_are_the_users_and_in_the_jail() {
     command.arg("--jail-report").arg("--dir").arg(format!("{}:/data", data.display()));
     let run = Run::start(command.args(["--", "wasi", "2"]));
     run.wait_for_line("ready");
-    assert!(procfs::eventually(|| run.printed().contains("\nseccomp ")), "{}", run.printed());
-    let printed = run.printed();
+    let printed = run.printed_with_report();
     let own = [
         Layer::Rlimits,
         Layer::Capabilities,

@@ -281,6 +281,18 @@ impl Run {
         format!("stdout:\n{}\nstderr:\n{}", self.stdout.text(), self.stderr.text())
     }
 
+    /// What was printed so far, with the whole report of the jail, which guests may be quicker than.
+    #[track_caller]
+    pub(crate) fn printed_with_report(&self) -> String {
+        let last_line = format!("\n{} ", sandpool::Layer::Seccomp);
+        let is_whole = |text: &[u8], _| {
+            let text = String::from_utf8_lossy(text);
+            text.split_once(&last_line).is_some_and(|(_, rest)| rest.contains('\n'))
+        };
+        assert!(self.stderr.wait_until(is_whole), "no report in time\n{}", self.printed());
+        self.printed()
+    }
+
     /// All processes that have one of this run's pipes open as a standard stream, whoever is their parent; and those that
     /// come from these: a pool's have no such stream.
     pub(crate) fn processes(&self) -> Vec<Pid> {

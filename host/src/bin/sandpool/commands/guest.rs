@@ -48,8 +48,8 @@ impl GuestArgs {
     /// Prints the reports of the compiler and of the run, if they are wanted.
     pub(crate) fn report(&self, compiler: &JailReport, run: &JailReport) {
         if self.jail_report {
-            // If stderr is gone, there is nobody left to tell.
-            let _ = write!(io::stderr().lock(), "{compiler}{run}");
+            // At once: guests print to the same. If stderr is gone, there is nobody left to tell.
+            let _ = io::stderr().write_all(format!("{compiler}{run}").as_bytes());
         }
     }
 
