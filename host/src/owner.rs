@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::engine::compiler;
-use crate::jail::{self, Hold, JailReport, Layer, control_group};
+use crate::jail::{self, JailReport, Layer, control_group};
 use crate::supervisor;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
 use crate::sys::process::{pidfd_open, send_signal};
@@ -223,6 +223,8 @@ pub(crate) struct Supervisor {
     child: Child,
     socket: Arc<OwnedFd>,
     jail: JailReport,
+    /// whether it makes a control group if it can
+    makes_group: bool,
     is_over: bool,
 }
 
@@ -283,8 +285,13 @@ impl Supervisor {
         let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
         let streams = [theirs.into(), Stdio::inherit(), Stdio::inherit()];
         let child = Child::start(&program, supervisor::ARGV0, streams).map_err(os("start the supervisor"))?;
-        let mut supervisor =
-            Self { child, socket: Arc::new(socket), jail: JailReport::default(), is_over: false };
+        let mut supervisor = Self {
+            child,
+            socket: Arc::new(socket),
+            jail: JailReport::default(),
+            makes_group: config.jail.has(Layer::ControlGroup),
+            is_over: false,
+        };
         let socket = supervisor.socket.clone();
         if control::send_start(socket.as_fd(), config, artifact, stdio).is_err() {
             return Err(supervisor.lost(None));
@@ -320,7 +327,8 @@ impl Supervisor {
     fn kill(&self) -> nix::Result<WaitStatus> {
         self.child.kill();
         let ended = self.child.wait();
-        if matches!(self.jail.hold(Layer::ControlGroup), Hold::Full | Hold::Partial(_)) {
+        // Whether it has made one isn't known before it has reported, and guests may have been born by then.
+        if self.makes_group {
             control_group::remove_abandoned();
         }
         ended

@@ -122,6 +122,19 @@ fn a_group_goes_whoever_is_killed() {
     assert!(others.is_dir(), "it is not one of a run's");
 }
 
+/// The owner doesn't know of the group yet.
+#[test]
+fn a_group_goes_when_the_supervisor_is_killed_before_it_has_reported() {
+    let Some(delegated) = Delegated::new() else { return };
+    for _ in 0..10 {
+        let run = Run::start(command(&delegated).arg("run").arg(guest("crowd")).args(["--", "sleep", "1"]));
+        assert!(procfs::eventually(|| !groups(&delegated).is_empty()), "{}", run.printed());
+        assert!(procfs::kill(run.supervisor(), Signal::SIGKILL, |_| true));
+        run.finish().expect_code(123);
+        assert!(groups(&delegated).is_empty());
+    }
+}
+
 #[test]
 fn a_group_limits_what_all_guests_have_together() {
     let Some(delegated) = Delegated::new() else { return };
