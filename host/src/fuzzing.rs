@@ -30,6 +30,8 @@ use crate::{Inspection, Limits};
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;
+/// At 8, a list of one part stands: 256 bytes at 512.
+const PART: &str = r"\00\02\00\00\00\01\00\00";
 /// Calls in one sequence.
 const CALLS_MAX: usize = 64;
 
@@ -48,7 +50,7 @@ static CALLER: LazyLock<InstancePre<Guest>> = LazyLock::new(|| {
         let _ = write!(exported, "(func (export \"{index}\") {signature} (call $f{index} {arguments}))");
     }
     let text = format!(
-        "(module {declared} (memory (export \"memory\") {MEMORY_PAGES}) {exported}
+        "(module {declared} (memory (export \"memory\") {MEMORY_PAGES}) (data (i32.const 8) \"{PART}\") {exported}
             (func (export \"{CATCH_EXPORT}\") (param i32)
                 (if (i32.and (local.get 0) (i32.const 1)) (then unreachable))))"
     );
@@ -58,7 +60,7 @@ static CALLER: LazyLock<InstancePre<Guest>> = LazyLock::new(|| {
 });
 
 /// Those that depend on each other: every other call is one of them.
-const OFTEN: [(&str, &str); 22] = [
+const OFTEN: [(&str, &str); 24] = [
     ("sandpool_queue", "create"),
     ("sandpool_queue", "put"),
     ("sandpool_queue", "get"),
@@ -81,6 +83,8 @@ const OFTEN: [(&str, &str); 22] = [
     ("sandpool_shared", "rmw"),
     ("sandpool_shared", "compare_exchange"),
     ("sandpool_sync", "condition_notify"),
+    ("sandpool_queue", "put_parts"),
+    ("sandpool_pipe", "send_parts"),
 ];
 
 /// The import layer: makes the calls that `data` says, and returns the imports that succeeded: module and name.
@@ -123,8 +127,8 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         let mut arguments: Vec<Val> = import.params.iter().map(|ty| input.argument(*ty, &handles)).collect();
         // What may wait doesn't: nobody would end it.
         match import.name {
-            "put" | "put_many" | "get_many" | "finish" | "send" | "join" | "lock_acquire"
-            | "semaphore_acquire" | "event_wait" | "condition_wait" | "barrier_wait" => {
+            "put" | "put_parts" | "put_many" | "get_many" | "finish" | "send" | "send_parts" | "join"
+            | "lock_acquire" | "semaphore_acquire" | "event_wait" | "condition_wait" | "barrier_wait" => {
                 arguments[count - 1] = Val::I64(0)
             }
             "get" | "recv" => arguments[3] = Val::I64(0),

@@ -84,6 +84,23 @@ fn simple_queues() {
     );
 }
 
+/// By the imports, as an attacker or an SDK for another language calls them.
+#[test]
+fn messages_in_parts() {
+    passes(
+        "message_parts",
+        &[
+            "an item in four parts",
+            "too little room",
+            "it was still held",
+            "and is what was put",
+            "nothing was put",
+            "received at once",
+            "nothing was sent",
+        ],
+    );
+}
+
 #[test]
 fn pipes() {
     passes(
@@ -96,6 +113,9 @@ fn pipes() {
             "does no harm",
             "messages stay apart",
             "messages of up to 10 MB",
+            "bytes, received in a struct",
+            "a vector of another length",
+            "nor one with a queue",
             "too short for it",
             "more than 5",
             "not readable any more",

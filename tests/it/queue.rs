@@ -11,6 +11,7 @@ fn what_a_queue_promises() {
         "a get waits for an item",
         "close wakes who puts",
         "items of 0 bytes to 5 MB",
+        "vectors of 0 bytes to 5 MB",
         "a queue through a queue",
         "100000 queues, some at a time",
         "also one with a queue in it",

@@ -725,6 +725,9 @@ pub mod queue {
         /// Puts one item: `item_len` bytes and `handle_count` handles, which the item holds until it is taken.
         /// 0, `AGAIN` (full, with [`NO_WAIT`](crate::NO_WAIT)), `TIMEDOUT`, `CLOSED`, or `MSGSIZE` (can never fit).
         put(queue: I64, item: I32, item_len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
+        /// The same of an item whose bytes stand in several places: `part_count` of [`Part`](super::Part), at most
+        /// [`PARTS_MAX`](super::PARTS_MAX). For large ones: in the arena it has pages of its own, however small it is.
+        put_parts(queue: I64, parts: I32, part_count: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
         /// Takes the oldest item and writes an [`Item`](super::Item) to `result`. An item of at most `capacity`
         /// bytes with no handles is copied to `buffer`. Any other is held for the caller, with
         /// `held` set in the result: `take` copies it.
@@ -741,10 +744,10 @@ pub mod queue {
         /// doesn't fit, carries handles or is larger than [`BATCH_ITEM_MAX`](super::BATCH_ITEM_MAX); if that is the
         /// first, it returns 0, and `get` takes it. Errors as of `get`.
         get_many(queue: I64, buffer: I32, capacity: I32, lens: I32, count: I32, timeout: I64) -> I64;
-        /// Copies the item that `get`, or `recv` of a pipe, holds for the caller, bytes to `buffer` and handles to `handles`; each must
-        /// have the room that `get` said, or it is `INVAL` and the item is still held. The caller then holds those
-        /// handles. `NOENT` if no item is held.
-        take(buffer: I32, capacity: I32, handles: I32, handle_capacity: I32) -> I32;
+        /// Copies the item that `get`, or `recv` of a pipe, holds for the caller: its bytes to `part_count` places, one after
+        /// another, each a [`Part`](super::Part), and its handles to `handles`. Both must have the room that `get` said, or
+        /// it is `INVAL` and the item is still held. The caller then holds those handles. `NOENT` if no item is held.
+        take(parts: I32, part_count: I32, handles: I32, handle_capacity: I32) -> I32;
         /// How many items wait.
         qsize(queue: I64) -> I64;
         /// The `maxsize` it was made with; 0 when it has none.
@@ -769,6 +772,19 @@ pub mod queue {
 
     /// The longest item that `put_many` and `get_many` move.
     pub const BATCH_ITEM_MAX: usize = 8192;
+
+    /// How many parts an item may be given or taken in.
+    pub const PARTS_MAX: usize = 8;
+
+    /// Where bytes of an item stand, or are to stand. 8 bytes, little-endian.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[repr(C)]
+    pub struct Part {
+        /// Their address.
+        pub at: u32,
+        /// How many they are.
+        pub len: u32,
+    }
 
     /// What `get` writes. 16 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -797,6 +813,8 @@ pub mod pipe {
         /// Sends a message: `len` bytes, which may be 0, and `handle_count` handles. 0, `AGAIN`, `TIMEDOUT`, `MSGSIZE`
         /// (can never fit), `PIPE` (nobody is left to receive it), or `PERM` (this end only receives).
         send(end: I64, message: I32, len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
+        /// The same of a message in several parts, as `put_parts` of a queue has them.
+        send_parts(end: I64, parts: I32, part_count: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
         /// Receives a message as `get` of a queue does, with an [`Item`](crate::queue::Item) for a result. 0, `AGAIN`,
         /// `TIMEDOUT`, `PERM` (this end only sends), or `CLOSED`: nobody is left to send anything. A process that
         /// waits here doesn't count as a sender, even if it holds the other end itself.

@@ -21,7 +21,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// ```
 ///
 /// It is for bytes *inside* of an item: a `Queue<Vec<u8>>`, or a `Vec<u8>` that is sent through a pipe, is as fast
-/// by itself, and so is a `String` anywhere. Both have the same encoding, so that what one process sends as
+/// by itself, and so is a `String` anywhere. An item that is nothing but a `Vec<u8>`, or `Bytes`, is the fastest: more than
+/// 8 KiB of it aren't copied by the guest at all. Both have the same encoding, so that what one process sends as
 /// `Bytes`, another may receive as a `Vec<u8>`. Instead of this type, `#[serde(with = "serde_bytes")]`
 /// at a field does as well.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,7 +127,7 @@ impl<'de> Deserialize<'de> for Bytes {
             }
         }
 
-        deserializer.deserialize_byte_buf(AsVec).map(Self)
+        deserializer.deserialize_bytes(AsVec).map(Self)
     }
 }
 

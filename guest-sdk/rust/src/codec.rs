@@ -6,7 +6,8 @@
 //! `Serialize` that itself puts something into a queue) is fine: the outer list is set aside meanwhile.
 //!
 //! Serde visits a `Vec<u8>` byte by byte. One that is a whole message is taken for [`Bytes`], which is copied at once and
-//! has the same encoding.
+//! has the same encoding. A large one isn't copied here at all: the host is given what is encoded before its bytes, their
+//! [`Head`], and the bytes where they are; and it writes them to where they stay.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -123,16 +124,25 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Encodes a value after `prefix`, and passes the bytes and the handles on.
+/// What stands before the bytes of a message that is nothing but bytes: how many they are.
+pub(crate) type Head = [u8; 8];
+
+/// Up to so many bytes, a message is copied here: the host takes one in parts for a large one.
+pub(crate) const COPIED: usize = sandpool_abi::queue::BATCH_ITEM_MAX;
+
+/// Encodes a value, and passes the bytes, which may have a head, and the handles on.
 pub(crate) fn encode<T: Serialize + ?Sized, R>(
-    prefix: &[u8],
     value: &T,
-    then: impl FnOnce(&[u8], &[u64]) -> R,
+    then: impl FnOnce(&[u8], &[u8], &[u64]) -> R,
 ) -> Result<R, EncodeError> {
+    if let Some(bytes) = raw::cast::as_bytes(value)
+        && bytes.len() > COPIED
+    {
+        return Ok(then(&(bytes.len() as u64).to_le_bytes(), bytes, &[]));
+    }
     let mut bytes = BUFFER.take();
     bytes.clear();
-    bytes.extend_from_slice(prefix);
-    let result = append(&mut bytes, value).map(|handles| then(&bytes, &handles));
+    let result = append(&mut bytes, value).map(|handles| then(&[], &bytes, &handles));
     if bytes.capacity() <= KEEP {
         BUFFER.set(bytes);
     }
@@ -144,7 +154,7 @@ pub(crate) fn encode<T: Serialize + ?Sized, R>(
 pub(crate) fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<Vec<u64>, EncodeError> {
     let outer = begin(&ENCODING, 0);
     let mut sink = Sink(bytes);
-    let encoded = match raw::cast::as_byte_vec(value) {
+    let encoded = match raw::cast::as_bytes(value) {
         Some(value) => bincode::serde::encode_into_writer(Borrowed(value), &mut sink, CONFIGURATION),
         None => bincode::serde::encode_into_writer(value, &mut sink, CONFIGURATION),
     };
@@ -201,11 +211,11 @@ pub(crate) fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Decod
 #[inline(always)]
 fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: usize) -> Result<T, DecodeError> {
     let outer = begin(&DECODING, handles);
-    let decoded = if raw::cast::is_byte_vec::<T>() {
-        bincode::serde::decode_from_slice::<Bytes, _>(bytes, CONFIGURATION)
-            .map(|(value, len)| (raw::cast::from_byte_vec(value.into()), len))
+    let decoded = if raw::cast::is_bytes::<T>() {
+        bincode::serde::borrow_decode_from_slice::<Bytes, _>(bytes, CONFIGURATION)
+            .map(|(value, len)| (raw::cast::from_bytes(value.into()), len))
     } else {
-        bincode::serde::decode_from_slice(bytes, CONFIGURATION).map(|(value, len)| (Some(value), len))
+        bincode::serde::borrow_decode_from_slice(bytes, CONFIGURATION).map(|(value, len)| (Some(value), len))
     };
     let own = replace(&DECODING, outer);
     let unclaimed = if own.first == own.end { 0 } else { release_unclaimed(own.first) };
@@ -213,6 +223,19 @@ fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: usize) -> Result<T, D
         Ok((Some(value), len)) if len == bytes.len() && unclaimed == 0 => Ok(value),
         Ok((value, len)) => Err(not_all(value.is_some(), bytes.len(), len, unclaimed)),
         Err(failure) => Err(malformed(failure)),
+    }
+}
+
+/// The value of a message that was received in parts, if it is as long as its head says.
+pub(crate) fn from_parts<T>(head: Head, bytes: Vec<u8>) -> Result<T, DecodeError> {
+    let said = usize::try_from(u64::from_le_bytes(head)).unwrap_or(usize::MAX);
+    let len = bytes.len();
+    if said > len {
+        return Err(malformed(Malformed::UnexpectedEnd { additional: said - len }));
+    }
+    match raw::cast::from_bytes(bytes) {
+        Some(value) if said == len => Ok(value),
+        value => Err(not_all(value.is_some(), size_of::<Head>() + len, size_of::<Head>() + said, 0)),
     }
 }
 

@@ -5,8 +5,10 @@ use std::cell::Cell;
 
 use sandpool_abi::Errno;
 use sandpool_abi::queue::Item;
+use serde::de::DeserializeOwned;
 
-use crate::raw;
+use crate::codec::{self, Head};
+use crate::{DecodeError, raw};
 
 /// Messages of at most this size are received without an allocation.
 const RECEIVE_BUFFER: usize = 64 * 1024;
@@ -42,6 +44,28 @@ pub(crate) fn receive<R>(
     })
 }
 
+/// Receives a value by `get`, which is given the buffer.
+pub(crate) fn receive_value<T: DeserializeOwned>(
+    get: impl FnOnce(&mut [u8]) -> Result<Item, Errno>,
+) -> Result<Result<T, DecodeError>, Failure> {
+    if !raw::cast::is_bytes::<T>() {
+        return receive(get, |bytes, handles| codec::decode(&bytes, handles));
+    }
+    with_buffer(|buffer| {
+        let item = get(buffer.get_mut(..codec::COPIED).unwrap_or_default()).map_err(Failure::Host)?;
+        let behind_head = item.len.checked_sub(size_of::<Head>() as u64);
+        let behind_head = behind_head.filter(|_| item.held != 0 && item.handle_count == 0);
+        if let Some(len) = behind_head {
+            let len = usize::try_from(len).map_err(|_| Failure::OutOfMemory)?;
+            let mut head = Head::default();
+            let bytes = raw::queue::take_vec(&mut head, len, &mut []).ok_or(Failure::OutOfMemory)?;
+            return Ok(codec::from_parts(head, bytes.map_err(Failure::Host)?));
+        }
+        let (bytes, handles) = take(item, buffer)?;
+        Ok(codec::decode(&bytes, handles))
+    })
+}
+
 /// What `get` has received: it is in `buffer` already, or is taken, to there if it fits.
 pub(crate) fn take(item: Item, buffer: &mut [u8]) -> Result<(Cow<'_, [u8]>, Vec<u64>), Failure> {
     let len = usize::try_from(item.len).map_err(|_| Failure::OutOfMemory)?;
@@ -54,6 +78,6 @@ pub(crate) fn take(item: Item, buffer: &mut [u8]) -> Result<(Cow<'_, [u8]>, Vec<
         raw::queue::take(bytes, &mut handles).map_err(Failure::Host)?;
         return Ok((Cow::Borrowed(bytes), handles));
     }
-    let taken = raw::queue::take_vec(len, &mut handles).ok_or(Failure::OutOfMemory)?;
+    let taken = raw::queue::take_vec(&mut [], len, &mut handles).ok_or(Failure::OutOfMemory)?;
     Ok((Cow::Owned(taken.map_err(Failure::Host)?), handles))
 }

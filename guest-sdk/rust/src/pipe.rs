@@ -227,9 +227,11 @@ impl Connection {
     }
 
     fn send_within<T: Serialize + ?Sized>(&self, value: &T, timeout: u64) -> Result<(), SendError> {
-        codec::encode(&[], value, |bytes, handles| raw::pipe::send(self.handle(), bytes, handles, timeout))
-            .map_err(SendError::Encode)?
-            .map_err(SendError::from_errno)
+        let send = |head: &[u8], bytes: &[u8], handles: &[u64]| match head {
+            [] => raw::pipe::send(self.handle(), bytes, handles, timeout),
+            head => raw::pipe::send_parts(self.handle(), [head, bytes], handles, timeout),
+        };
+        codec::encode(value, send).map_err(SendError::Encode)?.map_err(SendError::from_errno)
     }
 
     /// Receives a value, and waits for one while there is none.
@@ -259,9 +261,7 @@ impl Connection {
     fn recv_within<T: DeserializeOwned>(&self, timeout: u64) -> Result<T, RecvError> {
         self.refuses()?;
         let recv = |buffer: &mut [u8]| raw::pipe::recv(self.handle(), buffer, timeout);
-        message::receive(recv, |bytes, handles| codec::decode(&bytes, handles))
-            .map_err(RecvError::from_failure)?
-            .map_err(RecvError::Decode)
+        message::receive_value(recv).map_err(RecvError::from_failure)?.map_err(RecvError::Decode)
     }
 
     /// Sends bytes as one message, and waits for room while there is none.

@@ -159,9 +159,11 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_within(&self, item: &T, timeout: u64) -> Result<(), PutError> {
-        codec::encode(&[], item, |bytes, handles| raw::queue::put(self.handle(), bytes, handles, timeout))
-            .map_err(PutError::Encode)?
-            .map_err(PutError::from_errno)
+        let put = |head: &[u8], bytes: &[u8], handles: &[u64]| match head {
+            [] => raw::queue::put(self.handle(), bytes, handles, timeout),
+            head => raw::queue::put_parts(self.handle(), [head, bytes], handles, timeout),
+        };
+        codec::encode(item, put).map_err(PutError::Encode)?.map_err(PutError::from_errno)
     }
 
     /// Puts several items in their order, and waits for room while there is none.
@@ -418,7 +420,7 @@ impl<T: DeserializeOwned> Queue<T> {
 
     fn get_within(&self, timeout: u64) -> Result<T, GetError> {
         let get = |buffer: &mut [u8]| raw::queue::get(self.handle(), buffer, timeout);
-        match message::receive(get, |bytes, handles| codec::decode(&bytes, handles)) {
+        match message::receive_value(get) {
             Ok(item) => item.map_err(GetError::Decode),
             Err(Failure::OutOfMemory) => Err(GetError::OutOfMemory),
             Err(Failure::Host(errno)) => Err(GetError::from_errno(errno)),

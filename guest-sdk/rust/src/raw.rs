@@ -59,10 +59,11 @@ imports! { sandpool_process from "sandpool_process":
 imports! { sandpool_queue from "sandpool_queue":
     safe fn create(maxsize: u64, flags: u32) -> i64;
     unsafe fn put(queue: u64, item: *const u8, item_len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
+    unsafe fn put_parts(queue: u64, parts: *const sandpool_abi::queue::Part, part_count: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
     unsafe fn get(queue: u64, buffer: *mut u8, capacity: usize, timeout: u64, result: *mut sandpool_abi::queue::Item) -> i32;
     unsafe fn put_many(queue: u64, items: *const u8, items_len: usize, lens: *const u32, count: usize, timeout: u64) -> i64;
     unsafe fn get_many(queue: u64, buffer: *mut u8, capacity: usize, lens: *mut u32, count: usize, timeout: u64) -> i64;
-    unsafe fn take(buffer: *mut u8, capacity: usize, handles: *mut u64, handle_capacity: usize) -> i32;
+    unsafe fn take(parts: *const sandpool_abi::queue::Part, part_count: usize, handles: *mut u64, handle_capacity: usize) -> i32;
     safe fn qsize(queue: u64) -> i64;
     safe fn maxsize(queue: u64) -> i64;
     safe fn close(queue: u64) -> i32;
@@ -73,6 +74,7 @@ imports! { sandpool_queue from "sandpool_queue":
 imports! { sandpool_pipe from "sandpool_pipe":
     unsafe fn create(capacity: u64, flags: u32, ends: *mut u64) -> i32;
     unsafe fn send(end: u64, message: *const u8, len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
+    unsafe fn send_parts(end: u64, parts: *const sandpool_abi::queue::Part, part_count: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
     unsafe fn recv(end: u64, buffer: *mut u8, capacity: usize, timeout: u64, result: *mut sandpool_abi::queue::Item) -> i32;
     safe fn flags(end: u64) -> i64;
     safe fn capacity(end: u64) -> i64;
@@ -314,7 +316,13 @@ pub(crate) mod process {
 
 pub(crate) mod queue {
     use super::{Errno, done, length, sandpool_queue as import, value, written};
-    use sandpool_abi::queue::Item;
+    use sandpool_abi::queue::{Item, Part};
+
+    /// Tells the host where bytes stand, or are to stand.
+    pub(super) fn part(at: *const u8, len: usize) -> Part {
+        // The host finds them by their address: for the compiler, it may use whatever has been exposed.
+        Part { at: at.expose_provenance() as u32, len: len as u32 }
+    }
 
     pub(crate) fn create(maxsize: u64, flags: u32) -> Result<u64, Errno> {
         value(import::create(maxsize, flags))
@@ -325,6 +333,21 @@ pub(crate) mod queue {
         // references, and keeps copies.
         done(unsafe {
             import::put(queue, item.as_ptr(), item.len(), handles.as_ptr(), handles.len(), timeout)
+        })
+    }
+
+    #[cold]
+    pub(crate) fn put_parts(
+        queue: u64,
+        item: [&[u8]; 2],
+        handles: &[u64],
+        timeout: u64,
+    ) -> Result<(), Errno> {
+        let parts = item.map(|bytes| part(bytes.as_ptr(), bytes.len()));
+        // SAFETY: the host reads the parts, the bytes that they tell of, and `handles.len()` 64-bit values, kept readable
+        // by their references, and keeps copies.
+        done(unsafe {
+            import::put_parts(queue, parts.as_ptr(), parts.len(), handles.as_ptr(), handles.len(), timeout)
         })
     }
 
@@ -360,17 +383,26 @@ pub(crate) mod queue {
     }
 
     pub(crate) fn take(buffer: &mut [u8], handles: &mut [u64]) -> Result<(), Errno> {
-        // SAFETY: the host writes at most `buffer.len()` bytes and `handles.len()` 64-bit values there; both are
-        // exclusively ours, so they don't overlap, and any bits are valid in them.
-        done(unsafe { import::take(buffer.as_mut_ptr(), buffer.len(), handles.as_mut_ptr(), handles.len()) })
+        let parts = [part(buffer.as_mut_ptr(), buffer.len())];
+        // SAFETY: the host reads the part, and writes at most `buffer.len()` bytes and `handles.len()` 64-bit values there;
+        // both are exclusively ours, so they don't overlap, and any bits are valid in them.
+        done(unsafe { import::take(parts.as_ptr(), parts.len(), handles.as_mut_ptr(), handles.len()) })
     }
 
-    /// The held item, which has this length. `None` if there is no memory for it.
-    pub(crate) fn take_vec(len: usize, handles: &mut [u64]) -> Option<Result<Vec<u8>, Errno>> {
-        // SAFETY: the host writes at most `len` bytes and `handles.len()` 64-bit values; the latter are exclusively ours.
-        // If there is no error, it has written all of the item, which has as many bytes: it has said so itself.
-        let take = |to| done(unsafe { import::take(to, len, handles.as_mut_ptr(), handles.len()) });
-        // SAFETY: as above.
+    /// The held item, which is `head` and as many bytes as `len` behind it. `None` if there is no memory for them.
+    pub(crate) fn take_vec(
+        head: &mut [u8],
+        len: usize,
+        handles: &mut [u64],
+    ) -> Option<Result<Vec<u8>, Errno>> {
+        let take = |to: *mut u8| {
+            let parts = [part(head.as_mut_ptr(), head.len()), part(to, len)];
+            // SAFETY: the host reads the parts, and writes at most as many bytes as they say, and `handles.len()` 64-bit
+            // values. All are exclusively ours, so they don't overlap, and any bits are valid in them.
+            done(unsafe { import::take(parts.as_ptr(), parts.len(), handles.as_mut_ptr(), handles.len()) })
+        };
+        // SAFETY: if there is no error, the host has written all of the item, which is as long as both parts: it has said
+        // so itself.
         unsafe { written(len, take) }
     }
 
@@ -588,26 +620,50 @@ pub(crate) mod cast {
     use std::mem::{ManuallyDrop, transmute_copy};
     use std::ptr::from_ref;
 
-    /// Whether the type is `Vec<u8>`.
-    pub(crate) fn is_byte_vec<T: ?Sized>() -> bool {
-        typeid::of::<T>() == TypeId::of::<Vec<u8>>()
+    use crate::Bytes;
+
+    /// # Safety
+    /// The type has no lifetime in it, in which types differ that `typeid` takes for the same.
+    unsafe trait Whole: 'static {}
+
+    // SAFETY: it has none.
+    unsafe impl Whole for Vec<u8> {}
+    // SAFETY: it has none.
+    unsafe impl Whole for Bytes {}
+
+    fn is_same<T: ?Sized, U: Whole>() -> bool {
+        typeid::of::<T>() == TypeId::of::<U>()
     }
 
-    /// The same value, if it is a `Vec<u8>`.
-    pub(crate) fn as_byte_vec<T: ?Sized>(value: &T) -> Option<&Vec<u8>> {
-        // SAFETY: the types are the same: `typeid` tells types apart but for their lifetimes, and `Vec<u8>` has none. So
-        // this is the reference that it was.
-        is_byte_vec::<T>().then(|| unsafe { &*from_ref(value).cast::<Vec<u8>>() })
+    fn as_same<T: ?Sized, U: Whole>(value: &T) -> Option<&U> {
+        // SAFETY: the types are the same: `typeid` tells types apart but for their lifetimes, and `U` has none. So this is the
+        // reference that it was.
+        is_same::<T, U>().then(|| unsafe { &*from_ref(value).cast::<U>() })
     }
 
-    /// The same value, if `T` is `Vec<u8>`.
-    pub(crate) fn from_byte_vec<T>(value: Vec<u8>) -> Option<T> {
-        is_byte_vec::<T>().then(|| {
+    fn into_same<T, U: Whole>(value: U) -> Option<T> {
+        is_same::<T, U>().then(|| {
             let value = ManuallyDrop::new(value);
             // SAFETY: the types are the same, as above, and `ManuallyDrop` has the layout of what is in it. What is copied
             // out is not used, nor dropped, where it was.
-            unsafe { transmute_copy::<ManuallyDrop<Vec<u8>>, T>(&value) }
+            unsafe { transmute_copy::<ManuallyDrop<U>, T>(&value) }
         })
+    }
+
+    /// Whether the type is one of those that are a vector of bytes.
+    pub(crate) fn is_bytes<T: ?Sized>() -> bool {
+        is_same::<T, Vec<u8>>() || is_same::<T, Bytes>()
+    }
+
+    /// The bytes of a value that is of such a type.
+    pub(crate) fn as_bytes<T: ?Sized>(value: &T) -> Option<&[u8]> {
+        let bytes = as_same::<T, Bytes>(value).map(|bytes| &**bytes);
+        bytes.or_else(|| as_same::<T, Vec<u8>>(value)).map(Vec::as_slice)
+    }
+
+    /// A value of such a type.
+    pub(crate) fn from_bytes<T>(bytes: Vec<u8>) -> Option<T> {
+        if is_same::<T, Bytes>() { into_same(Bytes::from(bytes)) } else { into_same(bytes) }
     }
 
     #[cfg(test)]
@@ -616,11 +672,13 @@ pub(crate) mod cast {
 
         #[test]
         fn vectors_of_bytes_and_nothing_else() {
-            assert_eq!(as_byte_vec(&vec![1_u8, 2]), Some(&vec![1, 2]));
-            assert_eq!(from_byte_vec::<Vec<u8>>(vec![1, 2]), Some(vec![1, 2]));
-            assert_eq!(as_byte_vec(&vec![1_i8, 2]), None);
-            assert_eq!(as_byte_vec("text"), None);
-            assert_eq!(from_byte_vec::<(&str, Vec<u8>)>(vec![1]), None);
+            assert_eq!(as_bytes(&vec![1_u8, 2]), Some([1, 2].as_slice()));
+            assert_eq!(as_bytes(&Bytes::from(vec![1, 2])), Some([1, 2].as_slice()));
+            assert_eq!(from_bytes::<Vec<u8>>(vec![1, 2]), Some(vec![1, 2]));
+            assert_eq!(from_bytes::<Bytes>(vec![1, 2]), Some(Bytes::from(vec![1, 2])));
+            assert_eq!(as_bytes(&vec![1_i8, 2]), None);
+            assert_eq!(as_bytes("text"), None);
+            assert_eq!(from_bytes::<(&str, Vec<u8>)>(vec![1]), None);
         }
     }
 }
@@ -733,6 +791,7 @@ pub(crate) mod task {
 }
 
 pub(crate) mod pipe {
+    use super::queue::part;
     use super::{Errno, done, sandpool_pipe as import, value};
     use sandpool_abi::queue::Item;
 
@@ -750,6 +809,21 @@ pub(crate) mod pipe {
         // references, and keeps copies.
         done(unsafe {
             import::send(end, message.as_ptr(), message.len(), handles.as_ptr(), handles.len(), timeout)
+        })
+    }
+
+    #[cold]
+    pub(crate) fn send_parts(
+        end: u64,
+        message: [&[u8]; 2],
+        handles: &[u64],
+        timeout: u64,
+    ) -> Result<(), Errno> {
+        let parts = message.map(|bytes| part(bytes.as_ptr(), bytes.len()));
+        // SAFETY: the host reads the parts, the bytes that they tell of, and `handles.len()` 64-bit values, kept readable
+        // by their references, and keeps copies.
+        done(unsafe {
+            import::send_parts(end, parts.as_ptr(), parts.len(), handles.as_ptr(), handles.len(), timeout)
         })
     }
 

@@ -252,10 +252,9 @@ where
         trampoline: raw::function::trampoline_number(trampoline::<A, T>),
         function: raw::function::number(function),
     };
-    let spawned = codec::encode(&header.to_bytes(), arguments, |payload, handles| {
-        raw::process::spawn(name, flags, payload, handles)
-    })?;
-    Ok(spawned?)
+    let mut payload = header.to_bytes().to_vec();
+    let handles = codec::append(&mut payload, arguments)?;
+    Ok(raw::process::spawn(name, flags, &payload, &handles)?)
 }
 
 /// Decodes the arguments and calls the function: one copy of this for each type of function that is spawned.

@@ -120,8 +120,8 @@ fn input<I: DeserializeOwned>(format: Format, len: u32) -> Result<I, String> {
     let len = usize::try_from(len).map_err(|_| no_memory())?;
     let in_vec =
         || raw::task::input_vec(len).ok_or_else(no_memory)?.map_err(|errno| errno.message().to_owned());
-    if raw::cast::is_byte_vec::<I>() && matches!(format, Format::Text | Format::Bytes) {
-        return raw::cast::from_byte_vec(in_vec()?).ok_or_else(|| "it is no vector of bytes".to_owned());
+    if raw::cast::is_bytes::<I>() && matches!(format, Format::Text | Format::Bytes) {
+        return raw::cast::from_bytes(in_vec()?).ok_or_else(|| "it is no vector of bytes".to_owned());
     }
     message::with_buffer(|buffer| match buffer.get_mut(..len) {
         Some(buffer) => {
@@ -169,10 +169,10 @@ thread_local! {
 fn output<T: Serialize>(format: Format, value: &T) -> u32 {
     let mut buffer = OUTPUT.take();
     buffer.clear();
-    let encoded = match (format, raw::cast::as_byte_vec(value)) {
+    let encoded = match (format, raw::cast::as_bytes(value)) {
         // Without a copy.
-        (Format::Text, Some(bytes)) => one_line(bytes).map(|()| bytes.as_slice()),
-        (Format::Bytes, Some(bytes)) => Ok(bytes.as_slice()),
+        (Format::Text, Some(bytes)) => one_line(bytes).map(|()| bytes),
+        (Format::Bytes, Some(bytes)) => Ok(bytes),
         _ => encode(format, value, &mut buffer).map(|()| buffer.as_slice()),
     };
     let result = match encoded.map(raw::task::output) {

@@ -1,5 +1,6 @@
 //! A guest's memory for the time of a call.
 
+use sandpool_abi::queue::PARTS_MAX;
 use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 
 use crate::ipc::Result;
@@ -59,6 +60,34 @@ impl<'a> Memory<'a> {
     #[cold]
     fn some_handles(&self, at: i32, count: i32) -> Result<Vec<Handle>> {
         Ok(self.words(at, count, MESSAGE_HANDLES_MAX)?.into_iter().map(Handle).collect())
+    }
+
+    /// The parts that an item is given or taken in: addresses and lengths.
+    pub(super) fn parts(&self, at: i32, count: i32) -> Result<Vec<(i32, i32)>> {
+        let parts = self.words(at, count, PARTS_MAX)?;
+        Ok(parts.into_iter().map(|part| (part as i32, (part >> 32) as i32)).collect())
+    }
+
+    /// The bytes of such parts.
+    pub(super) fn gather(&self, at: i32, count: i32) -> Result<Vec<&[u8]>> {
+        self.parts(at, count)?.into_iter().map(|(at, len)| self.bytes(at, len)).collect()
+    }
+
+    /// Has `len` bytes read into these parts, one after another, all of which must fit. `read` is told at which byte it is.
+    pub(super) fn scatter(
+        &mut self,
+        parts: &[(i32, i32)],
+        len: u64,
+        read: impl Fn(u64, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut at = 0;
+        for part in parts {
+            let out = self.bytes_mut(part.0, part.1)?;
+            let some = usize::try_from(len - at).unwrap_or(usize::MAX).min(out.len());
+            read(at, out.get_mut(..some).ok_or(Errno::Fault)?)?;
+            at += some as u64;
+        }
+        if at == len { Ok(()) } else { Err(Errno::Inval) }
     }
 
     /// Copies as much of `from` as fits, and returns its whole length.

@@ -30,13 +30,22 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
          count: i32,
          timeout: i64| {
             status(waiting(&mut caller, |view| {
-                let end = end(view.process, handle)?;
-                let message = view.memory.bytes(message, len)?;
-                let handles = view.memory.handles(list, count)?;
-                let sent = try_first(view.process, timeout, |deadline| {
-                    pipe::send(&view.process.member, end, message, &handles, deadline)
-                });
-                view.process.noting(sent)
+                send(&view, handle, &[view.memory.bytes(message, len)?], (list, count), timeout)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "send_parts",
+        |mut caller: Caller<'_, Guest>,
+         handle: i64,
+         parts: i32,
+         parts_count: i32,
+         list: i32,
+         count: i32,
+         timeout: i64| {
+            status(waiting(&mut caller, |view| {
+                send(&view, handle, &view.memory.gather(parts, parts_count)?, (list, count), timeout)
             }))
         },
     )?;
@@ -67,6 +76,15 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 
 fn end(process: &Process, handle: i64) -> Result<Object<'_, EndState>> {
     object::resolve(&process.member, Handle(handle as u64))
+}
+
+fn send(view: &View<'_>, handle: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
+    let end = end(view.process, handle)?;
+    let handles = view.memory.handles(list.0, list.1)?;
+    let sent = try_first(view.process, timeout, |deadline| {
+        pipe::send(&view.process.member, end, parts, &handles, deadline)
+    });
+    view.process.noting(sent)
 }
 
 fn create(mut view: View<'_>, capacity: u64, flags: u32, ends: i32) -> Result<()> {

@@ -28,7 +28,24 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
          list: i32,
          count: i32,
          timeout: i64| {
-            status(waiting(&mut caller, |view| put(&view, queue, (item, len), (list, count), timeout)))
+            status(waiting(&mut caller, |view| {
+                put(&view, queue, &[view.memory.bytes(item, len)?], (list, count), timeout)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "put_parts",
+        |mut caller: Caller<'_, Guest>,
+         queue: i64,
+         parts: i32,
+         parts_count: i32,
+         list: i32,
+         count: i32,
+         timeout: i64| {
+            status(waiting(&mut caller, |view| {
+                put(&view, queue, &view.memory.gather(parts, parts_count)?, (list, count), timeout)
+            }))
         },
     )?;
     linker.func_wrap(
@@ -74,8 +91,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(
         MODULE,
         "take",
-        |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32, list: i32, count: i32| {
-            status(view(&mut caller).and_then(|view| take(view, (buffer, capacity), (list, count))))
+        |mut caller: Caller<'_, Guest>, parts: i32, parts_count: i32, list: i32, count: i32| {
+            status(view(&mut caller).and_then(|view| take(view, (parts, parts_count), (list, count))))
         },
     )?;
     linker.func_wrap(MODULE, "qsize", |mut caller: Caller<'_, Guest>, queue: i64| {
@@ -137,12 +154,11 @@ fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
     Ok(handle.0 as i64)
 }
 
-fn put(view: &View<'_>, queue: i64, item: (i32, i32), list: (i32, i32), timeout: i64) -> Result<()> {
+fn put(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
     let port = port(view.process, queue, Waiting::Put)?;
-    let item = view.memory.bytes(item.0, item.1)?;
     let handles = view.memory.handles(list.0, list.1)?;
     let put = try_first(view.process, timeout, |deadline| {
-        queue::put(&view.process.member, port, item, &handles, deadline)
+        queue::put_parts(&view.process.member, port, parts, &handles, deadline)
     });
     noting_full(view.process, port, put)
 }
@@ -245,24 +261,27 @@ pub(super) fn receive(
     view.memory.store(result, [len as u32, (len >> 32) as u32, handle_count as u32, is_held])
 }
 
-fn take(mut view: View<'_>, buffer: (i32, i32), list: (i32, i32)) -> Result<()> {
-    let out = view.memory.bytes_mut(buffer.0, buffer.1)?;
+fn take(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<()> {
+    let parts = view.memory.parts(parts.0, parts.1)?;
     let process = view.process;
     match process.held.take() {
         None => Err(Errno::Noent),
-        Some(Held::Bytes(bytes)) => match out.get_mut(..bytes.len()) {
-            Some(out) => {
-                out.copy_from_slice(&bytes);
-                Ok(())
-            }
-            None => {
+        Some(Held::Bytes(bytes)) => {
+            let read = |at: u64, out: &mut [u8]| {
+                let from = bytes.get(at as usize..).and_then(|rest| rest.get(..out.len()));
+                from.map(|from| out.copy_from_slice(from)).ok_or(Errno::Inval)
+            };
+            let copied = view.memory.scatter(&parts, bytes.len() as u64, read);
+            if copied.is_err() {
                 process.held = Some(Held::Bytes(bytes));
-                Err(Errno::Inval)
             }
-        },
+            copied
+        }
         Some(Held::Message(message)) => {
-            let fits = message.len <= out.len() as u64 && message.handle_count <= u64::from(list.1 as u32);
-            let copied = if fits { message.read(&process.member, out) } else { Err(Errno::Inval) };
+            let fits = message.handle_count <= u64::from(list.1 as u32);
+            let read = |at, out: &mut [u8]| message.read_at(&process.member, at, out);
+            let copied =
+                if fits { view.memory.scatter(&parts, message.len, read) } else { Err(Errno::Inval) };
             let handles = copied.and_then(|()| {
                 let handles = message.handles(&process.member)?;
                 view.memory.fill_words(list.0, list.1, handles.iter().map(|handle| handle.0))?;

@@ -126,7 +126,8 @@ impl World {
         queue::get(&member, port(&member, second).unwrap(), || false, &mut [0; 9], Deadline::NOW).unwrap();
         object::release(&member, lonely).unwrap();
         let [_, _, end, _, plain, _, units, _, news, place, ..] = world.all[..] else { unreachable!() };
-        pipe::send(&member, object::resolve(&member, end).unwrap(), &[2; 5000], &[], Deadline::NOW).unwrap();
+        pipe::send(&member, object::resolve(&member, end).unwrap(), &[&[2; 5000]], &[], Deadline::NOW)
+            .unwrap();
         lock::acquire(&member, object::resolve(&member, plain).unwrap(), Deadline::NOW).unwrap();
         semaphore::acquire(&member, object::resolve(&member, units).unwrap(), Deadline::NOW).unwrap();
         let other = world.member(1);
@@ -227,7 +228,7 @@ fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
         };
     }
     with(member, handle, |end| match random.below(2) {
-        0 => drop(pipe::send(member, end, &[6; 3000], &[], now)),
+        0 => drop(pipe::send(member, end, &[&[6; 3000]], &[], now)),
         _ => taken(pipe::recv(member, end, &mut buffer, now)),
     });
     with(member, handle, |one| {

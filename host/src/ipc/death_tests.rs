@@ -485,7 +485,7 @@ fn send_over_a_pipe() {
             object::release(&world.survivor(), world.made(0)).unwrap();
         },
         |world, victim, buffer| {
-            pipe::send(victim, of(victim, world.made(0)), &buffer[..100], &[], Deadline::NOW).unwrap();
+            pipe::send(victim, of(victim, world.made(0)), &[&buffer[..100]], &[], Deadline::NOW).unwrap();
         },
         |world| {
             let survivor = world.survivor();
@@ -494,7 +494,7 @@ fn send_over_a_pipe() {
             assert!(matches!(first, Ok(9) | Err(Errno::Closed)), "{first:?}");
             assert_eq!(recv(&survivor, world.made(1)), Err(Errno::Closed));
             let end = of(&survivor, world.made(1));
-            assert_eq!(pipe::send(&survivor, end, &[1], &[], Deadline::NOW), Err(Errno::Pipe));
+            assert_eq!(pipe::send(&survivor, end, &[&[1]], &[], Deadline::NOW), Err(Errno::Pipe));
         },
     );
 }
@@ -505,7 +505,8 @@ fn receive_from_a_pipe() {
             a_pipe(world);
             let survivor = world.survivor();
             for byte in [1, 2] {
-                pipe::send(&survivor, of(&survivor, world.made(1)), &[byte; 50], &[], Deadline::NOW).unwrap();
+                pipe::send(&survivor, of(&survivor, world.made(1)), &[&[byte; 50]], &[], Deadline::NOW)
+                    .unwrap();
             }
         },
         |world, victim, buffer| {
@@ -525,9 +526,9 @@ fn close_an_end_of_a_pipe() {
             a_pipe(world);
             let survivor = world.survivor();
             let end: Object<'_, EndState> = of(&survivor, world.made(0));
-            pipe::send(&survivor, end, &[7; 50], &[world.other], Deadline::NOW).unwrap();
+            pipe::send(&survivor, end, &[&[7; 50]], &[world.other], Deadline::NOW).unwrap();
             let end: Object<'_, EndState> = of(&survivor, world.made(1));
-            pipe::send(&survivor, end, &[8; 50], &[world.other], Deadline::NOW).unwrap();
+            pipe::send(&survivor, end, &[&[8; 50]], &[world.other], Deadline::NOW).unwrap();
             object::release(&survivor, world.made(0)).unwrap();
         },
         |world, victim, _| object::release(victim, world.made(0)).unwrap(),

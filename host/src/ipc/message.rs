@@ -100,7 +100,15 @@ impl Message {
     pub(crate) fn read(&self, member: &Member, buffer: &mut [u8]) -> Result<()> {
         let bytes =
             buffer.get_mut(..usize::try_from(self.len).map_err(|_| Errno::Io)?).ok_or(Errno::Inval)?;
-        member.arena.read(self.page, HEAD + self.handle_count * 8, bytes)
+        self.read_at(member, 0, bytes)
+    }
+
+    /// Copies those of its bytes that begin at `at`, as many as there is room for.
+    pub(crate) fn read_at(&self, member: &Member, at: u64, buffer: &mut [u8]) -> Result<()> {
+        if at.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(Errno::Inval);
+        }
+        member.arena.read(self.page, HEAD + self.handle_count * 8 + at, buffer)
     }
 
     /// Makes its handles the caller's, who held none of this message's before.

@@ -622,7 +622,13 @@ fn a_pipe(victims: &[u32]) {
         let sent = sent.clone();
         model.process(move |member| {
             for number in 1..=2 {
-                match pipe::send(member, of(member, writes), &item(member.index, number, SHORT), &[], NEVER) {
+                match pipe::send(
+                    member,
+                    of(member, writes),
+                    &[&item(member.index, number, SHORT)],
+                    &[],
+                    NEVER,
+                ) {
                     Ok(()) => sent.lock().unwrap().push((member.index, number)),
                     Err(error) => return assert_eq!(error, Errno::Pipe),
                 }
@@ -664,7 +670,7 @@ fn a_pipe_on_its_way(mut model: Model, victims: &[u32]) {
     });
     model.process(move |member| {
         if get(member, queue).is_ok() {
-            pipe::send(member, of(member, writes), &item(1, 1, SHORT), &[], NEVER).unwrap();
+            pipe::send(member, of(member, writes), &[&item(1, 1, SHORT)], &[], NEVER).unwrap();
         }
     });
     let received = log();

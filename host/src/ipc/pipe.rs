@@ -111,7 +111,7 @@ fn is_alone(member: &Member, end: &EndState) -> bool {
 pub(crate) fn send(
     member: &Member,
     end: Object<'_, EndState>,
-    message: &[u8],
+    parts: &[&[u8]],
     handles: &[Handle],
     deadline: Deadline,
 ) -> Result<()> {
@@ -121,7 +121,7 @@ pub(crate) fn send(
     let Some((_, peer)) = object::referred(member, end.state.peer())? else { return Err(Errno::Pipe) };
     let peer: &EndState = object::state(peer);
     let port = Port { queue: &peer.inbound, object: end.index, waiting: Waiting::Send(end.index) };
-    queue::put(member, port, message, handles, deadline).map_err(|errno| match errno {
+    queue::put_parts(member, port, parts, handles, deadline).map_err(|errno| match errno {
         Errno::Closed => Errno::Pipe,
         other => other,
     })

@@ -390,7 +390,18 @@ pub(crate) fn put(
     handles: &[Handle],
     deadline: Deadline,
 ) -> Result<()> {
-    put_for(member, port, item, handles, None, deadline)
+    put_parts(member, port, &[item], handles, deadline)
+}
+
+/// The same of an item whose bytes stand in several places. If it is more than one, it has pages of its own.
+pub(crate) fn put_parts(
+    member: &Member,
+    port: Port<'_>,
+    parts: &[&[u8]],
+    handles: &[Handle],
+    deadline: Deadline,
+) -> Result<()> {
+    put_for(member, port, parts, handles, None, deadline)
 }
 
 /// Puts the result of the first item that this process has claimed, and gives the claim up in the same commit. `finisher`
@@ -410,20 +421,23 @@ pub(crate) fn finish(
         return Err(Errno::Inval);
     }
     claims.end();
-    put_for(member, port, item, handles, Some(claims), deadline)
+    put_for(member, port, &[item], handles, Some(claims), deadline)
 }
 
 fn put_for(
     member: &Member,
     port: Port<'_>,
-    item: &[u8],
+    parts: &[&[u8]],
     handles: &[Handle],
     finished: Option<&ClaimSlot>,
     deadline: Deadline,
 ) -> Result<()> {
     let _operation = member.begin(port.object)?;
-    let len = item.len() as u64;
-    if handles.is_empty() && item.len() <= INLINE_MAX {
+    let len = parts.iter().map(|part| part.len() as u64).sum();
+    if let [item] = parts
+        && item.len() <= INLINE_MAX
+        && handles.is_empty()
+    {
         return waiting_for_room(member, port, len, deadline, || {
             try_put(member, port.queue, Item::Inline(item), finished)
         });
@@ -433,7 +447,7 @@ fn put_for(
     }
     let register = member.slot()?.register(Register::Outgoing);
     let result = waiting_for_room(member, port, len, deadline, || {
-        message::compose(member, &[item], handles, Carry::Counted, register)
+        message::compose(member, parts, handles, Carry::Counted, register)
     })
     .and_then(|page| {
         waiting_for_room(member, port, len, deadline, || {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Connection, ExitStatus, Pipe, Process, Queue, RecvError, SendError};
+use sandpool_guest::{Bytes, Connection, ExitStatus, Pipe, Process, Queue, RecvError, SendError};
 use sandpool_test_guests::{Outcome, check, ended_well, same};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ fn main() -> Outcome {
     directions()?;
     values()?;
     bytes()?;
+    byte_vectors()?;
     limits()?;
     room()?;
     polling()?;
@@ -121,6 +122,35 @@ fn bytes() -> Outcome {
         (receiver.try_recv_bytes()?, receiver.recv_bytes_timeout(LONG)?),
         (vec![b'x'], vec![b'y']),
     )
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Wrapped(Vec<u8>);
+
+/// Large ones go as they are, and are nevertheless what any other process encodes and decodes.
+fn byte_vectors() -> Outcome {
+    let (receiver, sender) = Pipe::simplex()?;
+    let large: Vec<u8> = (0..100_000).map(|n| (n % 251) as u8).collect();
+    sender.send(&large)?;
+    same("a vector, received as bytes", receiver.recv::<Bytes>()?, Bytes::from(&*large))?;
+    sender.send(&Bytes::from(&*large))?;
+    check("bytes, received in a struct", receiver.recv::<Wrapped>()? == Wrapped(large.clone()))?;
+    sender.send(&Wrapped(large.clone()))?;
+    check("a struct, received as a vector", receiver.recv::<Vec<u8>>()? == large)?;
+    sender.send(&large)?;
+    check("a vector is no number", matches!(receiver.recv::<u64>(), Err(RecvError::Decode(_))))?;
+    for said in [0, 99_991, 99_993, u64::MAX] {
+        let lie = [&said.to_le_bytes()[..], &large[8..]].concat();
+        sender.send_bytes(&lie)?;
+        let received = receiver.recv::<Vec<u8>>();
+        check("a vector of another length", matches!(received, Err(RecvError::Decode(_))))?;
+        println!("{}", received.err().map(|error| error.to_string()).unwrap_or_default());
+    }
+    let handle = Queue::<u64>::new()?;
+    sender.send(&(handle.clone(), Bytes::from(&*large)))?;
+    check("nor one with a queue", matches!(receiver.recv::<Vec<u8>>(), Err(RecvError::Decode(_))))?;
+    sender.send(&large)?;
+    check("the next is fine", receiver.recv::<Vec<u8>>()? == large)
 }
 
 fn limits() -> Outcome {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sandpool_guest::{ExitStatus, GetError, Process, PutError, Queue};
+use sandpool_guest::{Bytes, ExitStatus, GetError, Process, PutError, Queue};
 use sandpool_test_guests::{Outcome, check, same};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ fn main() -> Outcome {
     timeouts()?;
     closing()?;
     sizes()?;
+    byte_vectors()?;
     handles()?;
     encoding()
 }
@@ -120,6 +121,25 @@ fn sizes() -> Outcome {
     let units = Queue::<()>::new()?;
     units.put(&())?;
     same("an item of no bytes at all", units.get()?, ())
+}
+
+/// Large ones go as they are: around the sizes from which on they do.
+fn byte_vectors() -> Outcome {
+    let (vectors, bytes) = (Queue::<Vec<u8>>::new()?, Queue::<Bytes>::new()?);
+    for size in [0, 1, 8183, 8184, 8185, 8191, 8192, 8193, 65_528, 65_536, 65_537, 1_000_000, 5_000_000] {
+        let item: Vec<u8> = (0..size).map(letter).collect();
+        vectors.put(&item)?;
+        bytes.put(&Bytes::from(&*item))?;
+        vectors.put_many(&[item.clone(), vec![1]])?;
+        if vectors.get()? != item || bytes.get()?.into_vec() != item || vectors.get_many(1)? != [&*item] {
+            return Err(format!("an item of {size} bytes is damaged").into());
+        }
+        if vectors.get()? != [1] {
+            return Err(format!("what came behind {size} bytes is damaged").into());
+        }
+    }
+    println!("ok: vectors of 0 bytes to 5 MB");
+    Ok(())
 }
 
 fn letter(index: usize) -> u8 {
