@@ -4,7 +4,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::pipe::{CAPACITY, DUPLEX, MODULE};
 use wasmtime::{Caller, Linker};
 
-use super::queue::receive;
+use super::queue::{add_put, receive};
 use super::{View, status, try_first, value, view, waiting};
 use crate::ipc::Result;
 use crate::ipc::object::{self, Handle, Object};
@@ -19,36 +19,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             status(view(&mut caller).and_then(|view| create(view, capacity as u64, flags as u32, ends)))
         },
     )?;
-    linker.func_wrap(
-        MODULE,
-        "send",
-        |mut caller: Caller<'_, Guest>,
-         handle: i64,
-         message: i32,
-         len: i32,
-         list: i32,
-         count: i32,
-         timeout: i64| {
-            status(waiting(&mut caller, |view| {
-                send(&view, handle, &[view.memory.bytes(message, len)?], (list, count), timeout)
-            }))
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "send_parts",
-        |mut caller: Caller<'_, Guest>,
-         handle: i64,
-         parts: i32,
-         parts_count: i32,
-         list: i32,
-         count: i32,
-         timeout: i64| {
-            status(waiting(&mut caller, |view| {
-                send(&view, handle, &view.memory.gather(parts, parts_count)?, (list, count), timeout)
-            }))
-        },
-    )?;
+    add_put(linker, MODULE, ["send", "send_parts"], send)?;
     linker.func_wrap(
         MODULE,
         "recv",

@@ -18,36 +18,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "create", |mut caller: Caller<'_, Guest>, maxsize: i64, flags: i32| {
         value(view(&mut caller).and_then(|view| create(view, maxsize as u64, flags as u32)))
     })?;
-    linker.func_wrap(
-        MODULE,
-        "put",
-        |mut caller: Caller<'_, Guest>,
-         queue: i64,
-         item: i32,
-         len: i32,
-         list: i32,
-         count: i32,
-         timeout: i64| {
-            status(waiting(&mut caller, |view| {
-                put(&view, queue, &[view.memory.bytes(item, len)?], (list, count), timeout)
-            }))
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "put_parts",
-        |mut caller: Caller<'_, Guest>,
-         queue: i64,
-         parts: i32,
-         parts_count: i32,
-         list: i32,
-         count: i32,
-         timeout: i64| {
-            status(waiting(&mut caller, |view| {
-                put(&view, queue, &view.memory.gather(parts, parts_count)?, (list, count), timeout)
-            }))
-        },
-    )?;
+    add_put(linker, MODULE, ["put", "put_parts"], put)?;
     linker.func_wrap(
         MODULE,
         "get",
@@ -126,6 +97,47 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             Ok(try_first(view.process, timeout, join)? as i64)
         }))
     })?;
+    Ok(())
+}
+
+/// Adds a function that puts a message somewhere, and by the second name, the one that takes it in parts. `put` is given what
+/// to put it into, its bytes, its list of handles, and the timeout.
+pub(super) fn add_put(
+    linker: &mut Linker<Guest>,
+    module: &str,
+    [whole, in_parts]: [&str; 2],
+    put: impl Fn(&View<'_>, i64, &[&[u8]], (i32, i32), i64) -> Result<()> + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        module,
+        whole,
+        move |mut caller: Caller<'_, Guest>,
+              to: i64,
+              bytes: i32,
+              len: i32,
+              list: i32,
+              count: i32,
+              timeout: i64| {
+            status(waiting(&mut caller, |view| {
+                put(&view, to, &[view.memory.bytes(bytes, len)?], (list, count), timeout)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        module,
+        in_parts,
+        move |mut caller: Caller<'_, Guest>,
+              to: i64,
+              parts: i32,
+              parts_count: i32,
+              list: i32,
+              count: i32,
+              timeout: i64| {
+            status(waiting(&mut caller, |view| {
+                put(&view, to, &view.memory.gather(parts, parts_count)?, (list, count), timeout)
+            }))
+        },
+    )?;
     Ok(())
 }
 
@@ -264,36 +276,26 @@ pub(super) fn receive(
 fn take(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<()> {
     let parts = view.memory.parts(parts.0, parts.1)?;
     let process = view.process;
-    match process.held.take() {
+    // It is held until all of it is there.
+    match &process.held {
         None => Err(Errno::Noent),
         Some(Held::Bytes(bytes)) => {
-            let read = |at: u64, out: &mut [u8]| {
+            view.memory.scatter(&parts, bytes.len() as u64, |at, out| {
                 let from = bytes.get(at as usize..).and_then(|rest| rest.get(..out.len()));
                 from.map(|from| out.copy_from_slice(from)).ok_or(Errno::Inval)
-            };
-            let copied = view.memory.scatter(&parts, bytes.len() as u64, read);
-            if copied.is_err() {
-                process.held = Some(Held::Bytes(bytes));
-            }
-            copied
+            })?;
+            process.held = None;
+            Ok(())
         }
         Some(Held::Message(message)) => {
-            let fits = message.handle_count <= u64::from(list.1 as u32);
-            let read = |at, out: &mut [u8]| message.read_at(&process.member, at, out);
-            let copied =
-                if fits { view.memory.scatter(&parts, message.len, read) } else { Err(Errno::Inval) };
-            let handles = copied.and_then(|()| {
-                let handles = message.handles(&process.member)?;
-                view.memory.fill_words(list.0, list.1, handles.iter().map(|handle| handle.0))?;
-                Ok(handles)
-            });
-            let handles = match handles {
-                Ok(handles) => handles,
-                Err(error) => {
-                    process.held = Some(Held::Message(message));
-                    return Err(error);
-                }
-            };
+            let message = *message;
+            if message.handle_count > u64::from(list.1 as u32) {
+                return Err(Errno::Inval);
+            }
+            view.memory.scatter(&parts, message.len, |at, out| message.read_at(&process.member, at, out))?;
+            let handles = message.handles(&process.member)?;
+            view.memory.fill_words(list.0, list.1, handles.iter().map(|handle| handle.0))?;
+            process.held = None;
             message.arrive(&process.member, &handles)?;
             heap::free(&process.member, process.member.slot()?.register(Register::Incoming))?;
             handles.into_iter().for_each(|handle| process.hold(handle));
