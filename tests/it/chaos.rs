@@ -239,21 +239,18 @@ fn expect_all(folder: &Path, count: u64) {
 fn a_map_whose_processes_are_killed_leaves_no_record_out_and_does_none_twice() {
     // The module is in the cache from then on: a compiler that is killed is another test's.
     finish(&mut map(tempfile::tempdir().unwrap().path(), 1, "out")).expect_code(0);
-    let mut ways = BTreeMap::new();
-    // A map that only workers were killed of ends well at once.
-    while ways.values().sum::<u64>() < ways.get(&(Some(0), None)).unwrap_or(&0) + 3 {
-        kill_processes_of_a_map(&mut ways);
-    }
-    eprintln!("ended (code, signal) so often: {ways:?}");
+    // A map that only workers were killed of ends well at once, by its first command.
+    let mut maps = (0..50).map(|_| kill_processes_of_a_map());
+    assert!(maps.any(|commands| commands > 1), "nothing was killed");
 }
 
-/// Until a map has ended well. Counts how it has ended before, and with that.
-fn kill_processes_of_a_map(ways: &mut BTreeMap<(Option<i32>, Option<i32>), u64>) {
+/// Kills processes of a map, and goes on with it, until it has ended well. How many commands it took.
+fn kill_processes_of_a_map() -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random::new();
     let count = 40_000 * rounds();
     let mut command = map(folder.path(), count, "out");
-    let mut commands = 0;
+    let mut ways = BTreeMap::new();
     let shared = || fs::read_dir("/dev/shm").map_or(0, Iterator::count);
     let before = shared();
     let mut seen = BTreeSet::new();
@@ -268,7 +265,6 @@ fn kill_processes_of_a_map(ways: &mut BTreeMap<(Option<i32>, Option<i32>), u64>)
             }
         }
         let ended = run.finish();
-        commands += 1;
         *ways.entry((ended.status.code(), ended.status.signal())).or_insert(0_u64) += 1;
         match ended.status.code() {
             Some(0) => break,
@@ -277,11 +273,14 @@ fn kill_processes_of_a_map(ways: &mut BTreeMap<(Option<i32>, Option<i32>), u64>)
             Some(_) => panic!("{ended}"),
         }
     }
+    eprintln!("ended (code, signal) so often: {ways:?}");
+    let commands = ways.values().sum();
     expect_all(folder.path(), count);
     assert_eq!(shared(), before, "shared memory is left");
-    assert!(seen.len() > commands, "only commands were killed");
+    assert!(seen.len() as u64 > commands, "only commands were killed");
     let is_left = |pid: &Pid| procfs::name(*pid).starts_with("sandpool-");
     assert!(procfs::eventually(|| !seen.iter().any(is_left)), "a process is left");
+    commands
 }
 
 /// A disk with room for a part of the output. What fits is kept, and when there is room, the rest is done.

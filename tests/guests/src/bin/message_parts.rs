@@ -15,7 +15,7 @@ mod raw {
                 parts: u32,
                 count: u32,
                 handles: u32,
-                more: u32,
+                handle_count: u32,
                 timeout: i64,
             ) -> i32;
             pub fn get(
@@ -39,7 +39,7 @@ mod raw {
                 parts: u32,
                 count: u32,
                 handles: u32,
-                more: u32,
+                handle_count: u32,
                 timeout: i64,
             ) -> i32;
             pub fn recv(end: i64, buffer: *mut u8, capacity: usize, timeout: i64, item: *mut [u32; 4])

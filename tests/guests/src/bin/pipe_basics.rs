@@ -144,7 +144,6 @@ fn byte_vectors() -> Outcome {
         sender.send_bytes(&lie)?;
         let received = receiver.recv::<Vec<u8>>();
         check("a vector of another length", matches!(received, Err(RecvError::Decode(_))))?;
-        println!("{}", received.err().map(|error| error.to_string()).unwrap_or_default());
     }
     let handle = Queue::<u64>::new()?;
     sender.send(&(handle.clone(), Bytes::from(&*large)))?;
