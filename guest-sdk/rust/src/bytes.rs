@@ -20,11 +20,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It is for bytes *inside* of an item: a `Queue<Vec<u8>>`, or a `Vec<u8>` that is sent through a pipe, is as fast
-/// by itself, and so is a `String` anywhere. An item that is nothing but a `Vec<u8>`, or `Bytes`, is the fastest: more than
-/// 8 KiB of it aren't copied by the guest at all. Both have the same encoding, so that what one process sends as
-/// `Bytes`, another may receive as a `Vec<u8>`. Instead of this type, `#[serde(with = "serde_bytes")]`
-/// at a field does as well.
+/// It is for bytes *inside* of an item. What is an item as a whole, or a message, or a pool's argument or result, needs none:
+/// a `Vec` of bytes or of other numbers (`u8` to `u64`, `i8` to `i64`, `f32`, `f64`) is copied at once by itself, and more
+/// than 8 KiB of it aren't copied by the guest at all; nor of a `String`, or of `Bytes`. `Bytes` and a `Vec<u8>` have the
+/// same encoding, so that what one process sends as the one, another may receive as the other. Instead of this type,
+/// `#[serde(with = "serde_bytes")]` at a field does as well.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(Vec<u8>);
 
@@ -128,15 +128,6 @@ impl<'de> Deserialize<'de> for Bytes {
         }
 
         deserializer.deserialize_bytes(AsVec).map(Self)
-    }
-}
-
-/// What is encoded as [`Bytes`] without being copied into one.
-pub(crate) struct Borrowed<'a>(pub(crate) &'a [u8]);
-
-impl Serialize for Borrowed<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
     }
 }
 

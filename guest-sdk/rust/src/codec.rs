@@ -5,9 +5,7 @@
 //! While a value is decoded, each index takes its handle from the list that came with the bytes. Nested encoding (a
 //! `Serialize` that itself puts something into a queue) is fine: the outer list is set aside meanwhile.
 //!
-//! Serde visits a `Vec<u8>` byte by byte. One that is a whole message is taken for [`Bytes`], which is copied at once and
-//! has the same encoding. A large one isn't copied here at all: the host is given what is encoded before its bytes, their
-//! [`Head`], and the bytes where they are; and it writes them to where they stay.
+//! What is [`flat`] goes another way, to the same encoding.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -21,9 +19,8 @@ use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bytes::Borrowed;
 use crate::object::Object;
-use crate::{Bytes, raw};
+use crate::{flat, raw};
 
 /// The encoding of all messages. Numbers are as long as they are: to make short ones shorter takes longer than to copy them.
 const CONFIGURATION: Configuration<LittleEndian, Fixint> =
@@ -110,6 +107,18 @@ impl DecodeError {
         Self(reason.to_string())
     }
 
+    /// At least so many.
+    #[cold]
+    pub(crate) fn missing(bytes: usize) -> Self {
+        Self::new(format_args!("{bytes} bytes are missing"))
+    }
+
+    /// Some aren't the value's.
+    #[cold]
+    pub(crate) fn left(bytes: usize, all: usize) -> Self {
+        Self::new(format_args!("{bytes} bytes of {all} are left"))
+    }
+
     /// Why, as a fragment.
     pub(crate) fn into_reason(self) -> String {
         self.0
@@ -124,21 +133,15 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// What stands before the bytes of a message that is nothing but bytes: how many they are.
-pub(crate) type Head = [u8; 8];
-
-/// Up to so many bytes, a message is copied here: the host takes one in parts for a large one.
-pub(crate) const COPIED: usize = sandpool_abi::queue::BATCH_ITEM_MAX;
-
 /// Encodes a value, and passes the bytes, which may have a head, and the handles on.
 pub(crate) fn encode<T: Serialize + ?Sized, R>(
     value: &T,
     then: impl FnOnce(&[u8], &[u8], &[u64]) -> R,
 ) -> Result<R, EncodeError> {
-    if let Some(bytes) = raw::cast::as_bytes(value)
-        && bytes.len() > COPIED
+    if let Some((head, elements)) = flat::parts(value)
+        && elements.len() > flat::COPIED
     {
-        return Ok(then(&(bytes.len() as u64).to_le_bytes(), bytes, &[]));
+        return Ok(then(&head, elements, &[]));
     }
     let mut bytes = BUFFER.take();
     bytes.clear();
@@ -152,12 +155,15 @@ pub(crate) fn encode<T: Serialize + ?Sized, R>(
 /// Encodes a value after what is in `bytes`, and returns its handles. After an error, part of it may stand there.
 #[inline(always)]
 pub(crate) fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<Vec<u64>, EncodeError> {
-    let outer = begin(&ENCODING, 0);
     let mut sink = Sink(bytes);
-    let encoded = match raw::cast::as_bytes(value) {
-        Some(value) => bincode::serde::encode_into_writer(Borrowed(value), &mut sink, CONFIGURATION),
-        None => bincode::serde::encode_into_writer(value, &mut sink, CONFIGURATION),
-    };
+    if let Some((head, elements)) = flat::parts(value) {
+        return match sink.write(&head).and_then(|()| sink.write(elements)) {
+            Ok(()) => Ok(Vec::new()),
+            Err(failure) => Err(refused(failure)),
+        };
+    }
+    let outer = begin(&ENCODING, 0);
+    let encoded = bincode::serde::encode_into_writer(value, sink, CONFIGURATION);
     let own = replace(&ENCODING, outer);
     let handles = if own.first == own.end { Vec::new() } else { offered(own.first) };
     match encoded {
@@ -211,41 +217,23 @@ pub(crate) fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Decod
 #[inline(always)]
 fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: usize) -> Result<T, DecodeError> {
     let outer = begin(&DECODING, handles);
-    let decoded = if raw::cast::is_bytes::<T>() {
-        bincode::serde::borrow_decode_from_slice::<Bytes, _>(bytes, CONFIGURATION)
-            .map(|(value, len)| (raw::cast::from_bytes(value.into()), len))
-    } else {
-        bincode::serde::borrow_decode_from_slice(bytes, CONFIGURATION).map(|(value, len)| (Some(value), len))
-    };
+    let decoded = flat::decode(bytes)
+        .unwrap_or_else(|| bincode::serde::borrow_decode_from_slice(bytes, CONFIGURATION).map_err(malformed));
     let own = replace(&DECODING, outer);
     let unclaimed = if own.first == own.end { 0 } else { release_unclaimed(own.first) };
     match decoded {
-        Ok((Some(value), len)) if len == bytes.len() && unclaimed == 0 => Ok(value),
-        Ok((value, len)) => Err(not_all(value.is_some(), bytes.len(), len, unclaimed)),
-        Err(failure) => Err(malformed(failure)),
-    }
-}
-
-/// The value of a message that was received in parts, if it is as long as its head says.
-pub(crate) fn from_parts<T>(head: Head, bytes: Vec<u8>) -> Result<T, DecodeError> {
-    let said = usize::try_from(u64::from_le_bytes(head)).unwrap_or(usize::MAX);
-    let len = bytes.len();
-    if said > len {
-        return Err(malformed(Malformed::UnexpectedEnd { additional: said - len }));
-    }
-    match raw::cast::from_bytes(bytes) {
-        Some(value) if said == len => Ok(value),
-        value => Err(not_all(value.is_some(), size_of::<Head>() + len, size_of::<Head>() + said, 0)),
+        Ok((value, len)) if len == bytes.len() && unclaimed == 0 => Ok(value),
+        Ok((_, len)) => Err(not_all(bytes.len(), len, unclaimed)),
+        Err(error) => Err(error),
     }
 }
 
 #[cold]
-fn not_all(is_value: bool, all: usize, len: usize, unclaimed: usize) -> DecodeError {
+fn not_all(all: usize, len: usize, unclaimed: usize) -> DecodeError {
     match all - len {
-        0 if !is_value => DecodeError::new("it is no vector of bytes"),
         // The type has numbers where the message has handles.
         0 => DecodeError::new(format_args!("{unclaimed} handles of it are left")),
-        left => DecodeError::new(format_args!("{left} bytes of {all} are left")),
+        left => DecodeError::left(left, all),
     }
 }
 
@@ -253,6 +241,7 @@ fn not_all(is_value: bool, all: usize, len: usize, unclaimed: usize) -> DecodeEr
 fn malformed(failure: Malformed) -> DecodeError {
     match failure {
         Malformed::OtherString(reason) => DecodeError(reason),
+        Malformed::UnexpectedEnd { additional } => DecodeError::missing(additional),
         failure => DecodeError::new(failure),
     }
 }

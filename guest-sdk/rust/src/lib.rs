@@ -68,6 +68,7 @@ mod bytes;
 mod codec;
 mod deadline;
 mod error;
+mod flat;
 mod joinable_queue;
 mod limits;
 mod message;

@@ -7,8 +7,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::queue::Item;
 use serde::de::DeserializeOwned;
 
-use crate::codec::{self, Head};
-use crate::{DecodeError, raw};
+use crate::{DecodeError, codec, flat, raw};
 
 /// Messages of at most this size are received without an allocation.
 const RECEIVE_BUFFER: usize = 64 * 1024;
@@ -48,18 +47,11 @@ pub(crate) fn receive<R>(
 pub(crate) fn receive_value<T: DeserializeOwned>(
     get: impl FnOnce(&mut [u8]) -> Result<Item, Errno>,
 ) -> Result<Result<T, DecodeError>, Failure> {
-    if !raw::cast::is_bytes::<T>() {
-        return receive(get, |bytes, handles| codec::decode(&bytes, handles));
-    }
     with_buffer(|buffer| {
-        let item = get(buffer.get_mut(..codec::COPIED).unwrap_or_default()).map_err(Failure::Host)?;
-        let behind_head = item.len.checked_sub(size_of::<Head>() as u64);
-        let behind_head = behind_head.filter(|_| item.held != 0 && item.handle_count == 0);
-        if let Some(len) = behind_head {
-            let len = usize::try_from(len).map_err(|_| Failure::OutOfMemory)?;
-            let mut head = Head::default();
-            let bytes = raw::queue::take_vec(&mut head, len, &mut []).ok_or(Failure::OutOfMemory)?;
-            return Ok(codec::from_parts(head, bytes.map_err(Failure::Host)?));
+        let most = if flat::is_flat::<T>() { flat::COPIED } else { RECEIVE_BUFFER };
+        let item = get(buffer.get_mut(..most).unwrap_or_default()).map_err(Failure::Host)?;
+        if let Some(value) = flat::take(item) {
+            return value;
         }
         let (bytes, handles) = take(item, buffer)?;
         Ok(codec::decode(&bytes, handles))

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, reason = "imports take addresses; everything else in the crate goes through here")]
 
+use bytemuck::Pod;
 use sandpool_abi::Errno;
 
 /// Declares the imports of a module, or, off wasm, functions of the same names that say what is missing. So the
@@ -161,20 +162,20 @@ fn length(result: i64) -> Result<usize, Errno> {
     usize::try_from(value(result)?).map_err(|_| Errno::Io)
 }
 
-/// A vector of this length that the host writes, without being cleared before. `None` if there is no memory for it.
+/// A vector of this length that is written without being cleared before. `None` if there is no memory for it.
 ///
 /// # Safety
-/// `write` gets the address of so many bytes, and if it returns no error, it has had all of them written.
-unsafe fn written(
+/// `write` gets the address of so many elements, and if it returns no error, it has had all of them written.
+unsafe fn written<E: Pod>(
     len: usize,
-    write: impl FnOnce(*mut u8) -> Result<(), Errno>,
-) -> Option<Result<Vec<u8>, Errno>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).ok()?;
-    Some(write(bytes.as_mut_ptr()).map(|()| {
-        // SAFETY: there is room for them, and all were written, by this function's contract.
-        unsafe { bytes.set_len(len) };
-        bytes
+    write: impl FnOnce(*mut E) -> Result<(), Errno>,
+) -> Option<Result<Vec<E>, Errno>> {
+    let mut elements = Vec::new();
+    elements.try_reserve_exact(len).ok()?;
+    Some(write(elements.as_mut_ptr()).map(|()| {
+        // SAFETY: there is room for them, and all were written, by this function's contract. Any bits are an element.
+        unsafe { elements.set_len(len) };
+        elements
     }))
 }
 
@@ -315,13 +316,20 @@ pub(crate) mod process {
 }
 
 pub(crate) mod queue {
+    use bytemuck::Pod;
+
     use super::{Errno, done, length, sandpool_queue as import, value, written};
     use sandpool_abi::queue::{Item, Part};
 
     /// Tells the host where bytes stand, or are to stand.
-    pub(super) fn part(at: *const u8, len: usize) -> Part {
+    fn part(at: *const u8, len: usize) -> Part {
         // The host finds them by their address: for the compiler, it may use whatever has been exposed.
         Part { at: at.expose_provenance() as u32, len: len as u32 }
+    }
+
+    /// The same of several places, and how many they are.
+    pub(super) fn parts<const N: usize>(bytes: [&[u8]; N]) -> [Part; N] {
+        bytes.map(|bytes| part(bytes.as_ptr(), bytes.len()))
     }
 
     pub(crate) fn create(maxsize: u64, flags: u32) -> Result<u64, Errno> {
@@ -336,14 +344,15 @@ pub(crate) mod queue {
         })
     }
 
+    /// The same of a large item, whose bytes stand in several places.
     #[cold]
-    pub(crate) fn put_parts(
+    pub(crate) fn put_parts<const N: usize>(
         queue: u64,
-        item: [&[u8]; 2],
+        item: [&[u8]; N],
         handles: &[u64],
         timeout: u64,
     ) -> Result<(), Errno> {
-        let parts = item.map(|bytes| part(bytes.as_ptr(), bytes.len()));
+        let parts = parts(item);
         // SAFETY: the host reads the parts, the bytes that they tell of, and `handles.len()` 64-bit values, kept readable
         // by their references, and keeps copies.
         done(unsafe {
@@ -389,14 +398,14 @@ pub(crate) mod queue {
         done(unsafe { import::take(parts.as_ptr(), parts.len(), handles.as_mut_ptr(), handles.len()) })
     }
 
-    /// The held item, which is `head` and as many bytes as `len` behind it. `None` if there is no memory for them.
-    pub(crate) fn take_vec(
+    /// The held item, which is `head` and so many elements behind it. `None` if there is no memory for them.
+    pub(crate) fn take_vec<E: Pod>(
         head: &mut [u8],
         len: usize,
         handles: &mut [u64],
-    ) -> Option<Result<Vec<u8>, Errno>> {
-        let take = |to: *mut u8| {
-            let parts = [part(head.as_mut_ptr(), head.len()), part(to, len)];
+    ) -> Option<Result<Vec<E>, Errno>> {
+        let take = |to: *mut E| {
+            let parts = [part(head.as_mut_ptr(), head.len()), part(to.cast(), len * size_of::<E>())];
             // SAFETY: the host reads the parts, and writes at most as many bytes as they say, and `handles.len()` 64-bit
             // values. All are exclusively ours, so they don't overlap, and any bits are valid in them.
             done(unsafe { import::take(parts.as_ptr(), parts.len(), handles.as_mut_ptr(), handles.len()) })
@@ -618,30 +627,39 @@ pub(crate) mod clock {
 pub(crate) mod cast {
     use std::any::TypeId;
     use std::mem::{ManuallyDrop, transmute_copy};
-    use std::ptr::from_ref;
+    use std::ptr::{copy_nonoverlapping, from_ref};
 
+    use bytemuck::Pod;
+
+    use super::written;
     use crate::Bytes;
 
     /// # Safety
     /// The type has no lifetime in it, in which types differ that `typeid` takes for the same.
-    unsafe trait Whole: 'static {}
+    pub(crate) unsafe trait Whole: 'static {}
 
-    // SAFETY: it has none.
-    unsafe impl Whole for Vec<u8> {}
-    // SAFETY: it has none.
-    unsafe impl Whole for Bytes {}
+    macro_rules! whole {
+        ($($type:ty),*) => {
+            // SAFETY: it has none.
+            $(unsafe impl Whole for $type {})*
+        };
+    }
 
-    fn is_same<T: ?Sized, U: Whole>() -> bool {
+    whole!(Bytes, String, Vec<u8>, Vec<u16>, Vec<u32>, Vec<u64>);
+    whole!(Vec<i8>, Vec<i16>, Vec<i32>, Vec<i64>, Vec<f32>, Vec<f64>);
+
+    #[inline(always)]
+    pub(crate) fn is_same<T: ?Sized, U: Whole>() -> bool {
         typeid::of::<T>() == TypeId::of::<U>()
     }
 
-    fn as_same<T: ?Sized, U: Whole>(value: &T) -> Option<&U> {
+    pub(crate) fn as_same<T: ?Sized, U: Whole>(value: &T) -> Option<&U> {
         // SAFETY: the types are the same: `typeid` tells types apart but for their lifetimes, and `U` has none. So this is the
         // reference that it was.
         is_same::<T, U>().then(|| unsafe { &*from_ref(value).cast::<U>() })
     }
 
-    fn into_same<T, U: Whole>(value: U) -> Option<T> {
+    pub(crate) fn into_same<T, U: Whole>(value: U) -> Option<T> {
         is_same::<T, U>().then(|| {
             let value = ManuallyDrop::new(value);
             // SAFETY: the types are the same, as above, and `ManuallyDrop` has the layout of what is in it. What is copied
@@ -664,6 +682,19 @@ pub(crate) mod cast {
     /// A value of such a type.
     pub(crate) fn from_bytes<T>(bytes: Vec<u8>) -> Option<T> {
         if is_same::<T, Bytes>() { into_same(Bytes::from(bytes)) } else { into_same(bytes) }
+    }
+
+    /// A vector of elements whose bytes these are; what is left of them is no element. `None` if there is no memory for it.
+    pub(crate) fn vec_from_bytes<E: Pod>(bytes: &[u8]) -> Option<Vec<E>> {
+        let len = bytes.len() / size_of::<E>();
+        let copy = |to: *mut E| {
+            // SAFETY: as many elements of this size are readable at `bytes`, and there is room for them at `to`, in a new
+            // allocation; so they don't overlap. Any bits are an element.
+            unsafe { copy_nonoverlapping(bytes.as_ptr(), to.cast(), len * size_of::<E>()) };
+            Ok(())
+        };
+        // SAFETY: all were written.
+        unsafe { written(len, copy) }?.ok()
     }
 
     #[cfg(test)]
@@ -791,7 +822,7 @@ pub(crate) mod task {
 }
 
 pub(crate) mod pipe {
-    use super::queue::part;
+    use super::queue::parts;
     use super::{Errno, done, sandpool_pipe as import, value};
     use sandpool_abi::queue::Item;
 
@@ -819,7 +850,7 @@ pub(crate) mod pipe {
         handles: &[u64],
         timeout: u64,
     ) -> Result<(), Errno> {
-        let parts = message.map(|bytes| part(bytes.as_ptr(), bytes.len()));
+        let parts = parts(message);
         // SAFETY: the host reads the parts, the bytes that they tell of, and `handles.len()` 64-bit values, kept readable
         // by their references, and keeps copies.
         done(unsafe {

@@ -326,7 +326,8 @@ mod tests {
         same(Format::Serde, b"\x02\0\0\0\0\0\0\0\x00\xff", vec![0_u8, 255]);
         same(Format::Serde, b"", ());
         refuses::<u8>(Format::Serde, b"\x01\x02", "1 bytes of 2 are left");
-        refuses::<String>(Format::Serde, b"\x05\0\0\0\0\0\0\0a", "UnexpectedEnd");
+        refuses::<String>(Format::Serde, b"\x05\0\0\0\0\0\0\0a", "4 bytes are missing");
+        refuses::<u32>(Format::Serde, b"\x05", "3 bytes are missing");
     }
 
     /// As the macro calls it.
