@@ -60,7 +60,7 @@ static CALLER: LazyLock<InstancePre<Guest>> = LazyLock::new(|| {
 });
 
 /// Those that depend on each other: every other call is one of them.
-const OFTEN: [(&str, &str); 24] = [
+const OFTEN: [(&str, &str); 25] = [
     ("sandpool_queue", "create"),
     ("sandpool_queue", "put"),
     ("sandpool_queue", "get"),
@@ -85,6 +85,7 @@ const OFTEN: [(&str, &str); 24] = [
     ("sandpool_sync", "condition_notify"),
     ("sandpool_queue", "put_parts"),
     ("sandpool_pipe", "send_parts"),
+    ("sandpool_queue", "peek"),
 ];
 
 /// The import layer: makes the calls that `data` says, and returns the imports that succeeded: module and name.
@@ -127,10 +128,9 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         let mut arguments: Vec<Val> = import.params.iter().map(|ty| input.argument(*ty, &handles)).collect();
         // What may wait doesn't: nobody would end it.
         match import.name {
-            "put" | "put_parts" | "put_many" | "get_many" | "finish" | "send" | "send_parts" | "join"
-            | "lock_acquire" | "semaphore_acquire" | "event_wait" | "condition_wait" | "barrier_wait" => {
-                arguments[count - 1] = Val::I64(0)
-            }
+            "put" | "put_parts" | "put_many" | "get_many" | "finish" | "finish_parts" | "send"
+            | "send_parts" | "join" | "lock_acquire" | "semaphore_acquire" | "event_wait"
+            | "condition_wait" | "barrier_wait" => arguments[count - 1] = Val::I64(0),
             "get" | "recv" => arguments[3] = Val::I64(0),
             "wait" => arguments[2] = Val::I64(0),
             _ => {}
@@ -433,7 +433,7 @@ mod tests {
             ("sandpool_sync", "barrier_release"),
             ("sandpool_queue", "task_done"),
             ("sandpool_shared", "open unlink unmap write"),
-            ("sandpool_task", "begin follow finish claims kill input output"),
+            ("sandpool_task", "begin follow finish finish_parts claims kill input output"),
         ];
         let may_fail = |import: &sandpool_abi::Import| {
             let of_module = |(module, _): &&(&str, &str)| *module == import.module;

@@ -91,6 +91,7 @@ fn messages_in_parts() {
         "message_parts",
         &[
             "an item in four parts",
+            "it can be seen how it begins",
             "too little room",
             "it was still held",
             "and is what was put",

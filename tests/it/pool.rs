@@ -123,8 +123,27 @@ fn exactly_the_task_that_goes_wrong_fails() {
 }
 
 #[test]
-fn workers_that_can_not_begin_end_the_pool() {
-    promises("pool_unready", &[], &["and starts no more of them", "another works"]);
+fn large_arguments_and_results_arrive_and_leave_nothing() {
+    let each = ["Fork", "Spawn"].map(|method| format!("{method}: all ways there and back"));
+    let others = [
+        "each length",
+        "one that is tried again",
+        "with another worker",
+        "one fails",
+        "an error that is large",
+        "a result that never fits",
+        "what is cancelled",
+        "what is dropped",
+    ];
+    let all: Vec<_> = each.iter().map(String::as_str).chain(others).collect();
+    promises("pool_large", &["--arena-size", "24MiB"], &all);
+}
+
+#[test]
+fn too_little_memory_for_results_or_workers_is_an_error() {
+    let results =
+        ["no memory for a result", "nor for those of a chunk", "but for the next", "the worker goes on"];
+    promises("pool_unready", &[], &[&results[..], &["and starts no more of them", "another works"]].concat());
 }
 
 #[test]

@@ -748,6 +748,9 @@ pub mod queue {
         /// another, each a [`Part`](super::Part), and its handles to `handles`. Both must have the room that `get` said, or
         /// it is `INVAL` and the item is still held. The caller then holds those handles. `NOENT` if no item is held.
         take(parts: I32, part_count: I32, handles: I32, handle_capacity: I32) -> I32;
+        /// Copies the first bytes of the item that is held for the caller, at most `capacity`, and returns how many it has in
+        /// all. It is still held: so one can see what it is before one knows in which parts to take it. `NOENT` if none is.
+        peek(buffer: I32, capacity: I32) -> I64;
         /// How many items wait.
         qsize(queue: I64) -> I64;
         /// The `maxsize` it was made with; 0 when it has none.
@@ -1035,6 +1038,8 @@ pub mod task {
         /// Puts the result of the first item that the caller has claimed into `queue`, as `put` does. In the same instant
         /// that claim is given up. `INVAL` if it has claimed none, else as of `put`; then it keeps the claim.
         finish(queue: I64, item: I32, item_len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
+        /// The same of a result in several parts, as `put_parts` of a queue has them.
+        finish_parts(queue: I64, parts: I32, part_count: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
         /// Writes the [`Claims`](super::Claims) of a child, alive or not, to `claims`.
         claims(process: I64, claims: I32) -> I32;
         /// Kills a child by SIGKILL while it is at this [`work`](super::Claims::work). `AGAIN` if it isn't, or not any

@@ -133,19 +133,19 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Encodes a value, and passes the bytes, which may have a head, and the handles on.
+/// Encodes a value, and passes the bytes, which may stand in several places, and the handles on.
 pub(crate) fn encode<T: Serialize + ?Sized, R>(
     value: &T,
-    then: impl FnOnce(&[u8], &[u8], &[u64]) -> R,
+    then: impl FnOnce(&[&[u8]], &[u64]) -> R,
 ) -> Result<R, EncodeError> {
     if let Some((head, elements)) = flat::parts(value)
         && elements.len() > flat::COPIED
     {
-        return Ok(then(&head, elements, &[]));
+        return Ok(then(&[&head, elements], &[]));
     }
     let mut bytes = BUFFER.take();
     bytes.clear();
-    let result = append(&mut bytes, value).map(|handles| then(&[], &bytes, &handles));
+    let result = append(&mut bytes, value).map(|handles| then(&[&bytes], &handles));
     if bytes.capacity() <= KEEP {
         BUFFER.set(bytes);
     }

@@ -3,6 +3,7 @@
 //! Serde visits a vector element by element. One that is a whole message is copied at once, and a large one isn't copied
 //! by the guest at all: the host is given its [`Head`] and its elements where they are, and writes them to where they stay.
 
+use std::rc::Rc;
 use std::str::Utf8Error;
 
 use bytemuck::Pod;
@@ -19,6 +20,12 @@ pub(crate) type Head = [u8; 8];
 
 /// Up to so many bytes, elements are copied by the guest: the host takes parts for a message that has pages of its own.
 pub(crate) const COPIED: usize = BATCH_ITEM_MAX;
+
+/// So many bytes may be before a value.
+const BEFORE_MAX: usize = 32;
+
+/// From so many bytes on, arguments and results of a pool's tasks stay where they are, and each is a message by itself.
+const APART: usize = 64 << 10;
 
 trait Flat: Whole + Sized {
     type Element: Pod;
@@ -67,7 +74,7 @@ where
     }
 }
 
-/// Returns what stands behind it for the type that `$type` is, with `$flat` as its name; `None` if that isn't flat. A
+/// Returns `$then` if `$type` is flat, with `$flat` as its name there. A
 /// `usize` is longer than it lies in memory, and not all bits are a `bool` or a `char`.
 macro_rules! for_type {
     ($type:ident, $flat:ident => $then:expr) => {
@@ -78,53 +85,71 @@ macro_rules! for_type {
     ($type:ident, $flat:ident => $then:expr; $($one:ty),*) => {
         $(if cast::is_same::<$type, $one>() {
             type $flat = $one;
-            return Some($then);
+            return $then;
         })*
     };
+}
+
+/// The bytes of a value that has been moved.
+pub(crate) trait Elements {
+    fn bytes(&self) -> &[u8];
+}
+
+impl<F: Flat> Elements for F {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self.elements())
+    }
 }
 
 /// A value's head and elements.
 #[inline(always)]
 pub(crate) fn parts<T: ?Sized>(value: &T) -> Option<(Head, &[u8])> {
-    for_type!(T, F => {
-        let elements = cast::as_same::<T, F>(value)?.elements();
-        ((elements.len() as u64).to_le_bytes(), bytemuck::cast_slice(elements))
-    });
+    for_type!(T, F => cast::as_same::<T, F>(value).map(|value| (head(value), value.bytes())));
     None
+}
+
+/// The same of a large value, which is kept for it; any other is given back.
+#[inline(always)]
+pub(crate) fn set_apart<T>(value: T) -> Result<(Head, Rc<dyn Elements>), T> {
+    if parts(&value).is_some_and(|(_, elements)| elements.len() >= APART) {
+        for_type!(T, F => {
+            let keep = |value: F| -> (Head, Rc<dyn Elements>) { (head(&value), Rc::new(value)) };
+            cast::from_same(value).map(keep)
+        });
+    }
+    Err(value)
 }
 
 /// The value that `bytes` begin with, and how many of them are its own.
 #[inline(always)]
 pub(crate) fn decode<T>(bytes: &[u8]) -> Option<Result<(T, usize), DecodeError>> {
     for_type!(T, F => match decode_as::<F>(bytes) {
-        Ok((value, len)) => Ok((cast::into_same(value)?, len)),
-        Err(error) => Err(error),
+        Ok((value, len)) => cast::into_same(value).map(|value| Ok((value, len))),
+        Err(error) => Some(Err(error)),
     });
     None
 }
 
-/// The value of a message that is held for this process, if it is one for this way.
+/// The value of a message that is held for this process, and has so many bytes before it; if it is one for this way.
 #[inline(always)]
-pub(crate) fn take<T>(item: Item) -> Option<Result<Result<T, DecodeError>, Failure>> {
-    for_type!(T, F => match take_as::<F>(item)? {
-        Ok(Ok(value)) => Ok(Ok(cast::into_same(value)?)),
-        Ok(Err(error)) => Ok(Err(error)),
-        Err(failure) => Err(failure),
+pub(crate) fn take<T>(item: Item, before: usize) -> Option<Result<Result<T, DecodeError>, Failure>> {
+    for_type!(T, F => match take_as::<F>(item, before)? {
+        Ok(Ok(value)) => cast::into_same(value).map(|value| Ok(Ok(value))),
+        Ok(Err(error)) => Some(Ok(Err(error))),
+        Err(failure) => Some(Err(failure)),
     });
     None
+}
+
+fn head<F: Flat>(value: &F) -> Head {
+    (value.elements().len() as u64).to_le_bytes()
 }
 
 /// Whether values of this type are flat.
 #[inline(always)]
 pub(crate) fn is_flat<T: ?Sized>() -> bool {
-    element::<T>().is_some()
-}
-
-/// How long an element is.
-#[inline(always)]
-fn element<T: ?Sized>() -> Option<usize> {
-    for_type!(T, F => size_of::<<F as Flat>::Element>());
-    None
+    for_type!(T, F => size_of::<F>() != 0);
+    false
 }
 
 fn decode_as<F: Flat>(bytes: &[u8]) -> Result<(F, usize), DecodeError> {
@@ -135,20 +160,24 @@ fn decode_as<F: Flat>(bytes: &[u8]) -> Result<(F, usize), DecodeError> {
     Ok((finish(vec)?, size_of::<Head>() + elements.len()))
 }
 
-fn take_as<F: Flat>(item: Item) -> Option<Result<Result<F, DecodeError>, Failure>> {
-    let behind = usize::try_from(item.len).ok()?.checked_sub(size_of::<Head>())?;
+fn take_as<F: Flat>(item: Item, before: usize) -> Option<Result<Result<F, DecodeError>, Failure>> {
+    let mut start = [0; BEFORE_MAX + size_of::<Head>()];
+    let start = start.get_mut(..before + size_of::<Head>())?;
+    let behind = usize::try_from(item.len).ok()?.checked_sub(start.len())?;
     let count = behind / size_of::<F::Element>();
     if item.held == 0 || item.handle_count != 0 || behind % size_of::<F::Element>() != 0 {
         return None;
     }
-    let mut head = Head::default();
-    Some(match raw::queue::take_vec(&mut head, count, &mut []) {
+    Some(match raw::queue::take_vec(start, count, &mut []) {
         None => Err(Failure::OutOfMemory),
         Some(Err(errno)) => Err(Failure::Host(errno)),
-        Some(Ok(elements)) => Ok(len::<F>(head, behind).and_then(|len| match behind - len {
-            0 => finish(elements),
-            left => Err(DecodeError::left(left, size_of::<Head>() + behind)),
-        })),
+        Some(Ok(elements)) => {
+            let head = start.last_chunk().copied().unwrap_or_default();
+            Ok(len::<F>(head, behind).and_then(|len| match behind - len {
+                0 => finish(elements),
+                left => Err(DecodeError::left(left, size_of::<Head>() + behind)),
+            }))
+        }
     })
 }
 

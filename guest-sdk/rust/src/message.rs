@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::fmt;
 
 use sandpool_abi::Errno;
 use sandpool_abi::queue::Item;
@@ -17,6 +18,15 @@ pub(crate) enum Failure {
     Host(Errno),
     /// It was taken, but there is no memory for it.
     OutOfMemory,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(errno) => errno.fmt(f),
+            Self::OutOfMemory => f.write_str("not enough memory for its bytes"),
+        }
+    }
 }
 
 /// Passes a buffer on that is used again.
@@ -50,12 +60,47 @@ pub(crate) fn receive_value<T: DeserializeOwned>(
     with_buffer(|buffer| {
         let most = if flat::is_flat::<T>() { flat::COPIED } else { RECEIVE_BUFFER };
         let item = get(buffer.get_mut(..most).unwrap_or_default()).map_err(Failure::Host)?;
-        if let Some(value) = flat::take(item) {
-            return value;
-        }
-        let (bytes, handles) = take(item, buffer)?;
-        Ok(codec::decode(&bytes, handles))
+        take_value(item, 0, buffer)
     })
+}
+
+/// Decodes what `get` has received, less the bytes before the value. It is in `buffer` already, or is taken.
+fn take_value<T: DeserializeOwned>(
+    item: Item,
+    before: usize,
+    buffer: &mut [u8],
+) -> Result<Result<T, DecodeError>, Failure> {
+    if let Some(value) = flat::take(item, before) {
+        return value;
+    }
+    let (bytes, handles) = take(item, buffer)?;
+    Ok(codec::decode(bytes.get(before..).unwrap_or_default(), handles))
+}
+
+/// An encoded value.
+pub(crate) enum Encoded<'a> {
+    /// It is here, with its handles.
+    Here(&'a [u8], Vec<u64>),
+    /// It is a message that is held, behind so many of its bytes.
+    Held(Item, usize),
+}
+
+impl Encoded<'_> {
+    pub(crate) fn decode<T: DeserializeOwned>(self) -> Result<Result<T, DecodeError>, Failure> {
+        match self {
+            Self::Here(bytes, handles) => Ok(codec::decode(bytes, handles)),
+            Self::Held(item, before) => take_value(item, before, &mut []),
+        }
+    }
+
+    /// Nobody wants it.
+    pub(crate) fn discard(self) {
+        match self {
+            Self::Here(_, handles) => codec::release_all(&handles),
+            // What can't be taken is dropped with the next message that is held.
+            Self::Held(item, _) => drop(take(item, &mut [])),
+        }
+    }
 }
 
 /// What `get` has received: it is in `buffer` already, or is taken, to there if it fits.

@@ -227,10 +227,8 @@ impl Connection {
     }
 
     fn send_within<T: Serialize + ?Sized>(&self, value: &T, timeout: u64) -> Result<(), SendError> {
-        let send = |head: &[u8], bytes: &[u8], handles: &[u64]| match head {
-            [] => raw::pipe::send(self.handle(), bytes, handles, timeout),
-            head => raw::pipe::send_parts(self.handle(), [head, bytes], handles, timeout),
-        };
+        let send =
+            |message: &[&[u8]], handles: &[u64]| raw::pipe::send(self.handle(), message, handles, timeout);
         codec::encode(value, send).map_err(SendError::Encode)?.map_err(SendError::from_errno)
     }
 
@@ -299,7 +297,7 @@ impl Connection {
     }
 
     fn send_bytes_within(&self, bytes: &[u8], timeout: u64) -> Result<(), SendError> {
-        raw::pipe::send(self.handle(), bytes, &[], timeout).map_err(SendError::from_errno)
+        raw::pipe::send(self.handle(), &[bytes], &[], timeout).map_err(SendError::from_errno)
     }
 
     /// Receives the bytes of a message, and waits for one while there is none.

@@ -159,10 +159,7 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_within(&self, item: &T, timeout: u64) -> Result<(), PutError> {
-        let put = |head: &[u8], bytes: &[u8], handles: &[u64]| match head {
-            [] => raw::queue::put(self.handle(), bytes, handles, timeout),
-            head => raw::queue::put_parts(self.handle(), [head, bytes], handles, timeout),
-        };
+        let put = |item: &[&[u8]], handles: &[u64]| raw::queue::put(self.handle(), item, handles, timeout);
         codec::encode(item, put).map_err(PutError::Encode)?.map_err(PutError::from_errno)
     }
 
@@ -214,7 +211,7 @@ impl<T: Serialize> Queue<T> {
                 (Ok(()), None) => Ok(()),
                 (Ok(()), Some(Ok(single))) => {
                     let message = bytes.get(single.start..).unwrap_or_default();
-                    raw::queue::put(self.handle(), message, &single.handles, deadline.left())
+                    raw::queue::put(self.handle(), &[message], &single.handles, deadline.left())
                         .map(|()| put += 1)
                         .map_err(PutError::from_errno)
                 }

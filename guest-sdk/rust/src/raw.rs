@@ -7,6 +7,7 @@
 
 use bytemuck::Pod;
 use sandpool_abi::Errno;
+use sandpool_abi::queue::Part;
 
 /// Declares the imports of a module, or, off wasm, functions of the same names that say what is missing. So the
 /// crate compiles, and can be documented and linted, for the machine that one works on.
@@ -65,6 +66,7 @@ imports! { sandpool_queue from "sandpool_queue":
     unsafe fn put_many(queue: u64, items: *const u8, items_len: usize, lens: *const u32, count: usize, timeout: u64) -> i64;
     unsafe fn get_many(queue: u64, buffer: *mut u8, capacity: usize, lens: *mut u32, count: usize, timeout: u64) -> i64;
     unsafe fn take(parts: *const sandpool_abi::queue::Part, part_count: usize, handles: *mut u64, handle_capacity: usize) -> i32;
+    unsafe fn peek(buffer: *mut u8, capacity: usize) -> i64;
     safe fn qsize(queue: u64) -> i64;
     safe fn maxsize(queue: u64) -> i64;
     safe fn close(queue: u64) -> i32;
@@ -127,6 +129,7 @@ imports! { sandpool_task from "sandpool_task":
     safe fn begin(part: u32) -> i32;
     safe fn follow(shared: u64) -> i32;
     unsafe fn finish(queue: u64, item: *const u8, item_len: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
+    unsafe fn finish_parts(queue: u64, parts: *const sandpool_abi::queue::Part, part_count: usize, handles: *const u64, handle_count: usize, timeout: u64) -> i32;
     unsafe fn claims(process: u64, claims: *mut sandpool_abi::task::Claims) -> i32;
     safe fn kill(process: u64, work: u64) -> i32;
     unsafe fn input(buffer: *mut u8, capacity: usize) -> i64;
@@ -160,6 +163,28 @@ fn value(result: i64) -> Result<u64, Errno> {
 
 fn length(result: i64) -> Result<usize, Errno> {
     usize::try_from(value(result)?).map_err(|_| Errno::Io)
+}
+
+/// Tells the host where bytes stand, or are to stand.
+fn part(at: *const u8, len: usize) -> Part {
+    // The host finds them by their address: for the compiler, it may use whatever has been exposed.
+    Part { at: at.expose_provenance() as u32, len: len as u32 }
+}
+
+/// Has an item put: as a whole, or in parts, if its bytes stand in several places.
+#[inline(always)]
+fn put_item(
+    item: &[&[u8]],
+    whole: impl FnOnce(*const u8, usize) -> i32,
+    in_parts: impl FnOnce(*const Part, usize) -> i32,
+) -> Result<(), Errno> {
+    match item {
+        [item] => done(whole(item.as_ptr(), item.len())),
+        item => {
+            let parts: Vec<_> = item.iter().map(|bytes| part(bytes.as_ptr(), bytes.len())).collect();
+            done(in_parts(parts.as_ptr(), parts.len()))
+        }
+    }
 }
 
 /// A vector of this length that is written without being cleared before. `None` if there is no memory for it.
@@ -318,46 +343,23 @@ pub(crate) mod process {
 pub(crate) mod queue {
     use bytemuck::Pod;
 
-    use super::{Errno, done, length, sandpool_queue as import, value, written};
-    use sandpool_abi::queue::{Item, Part};
-
-    /// Tells the host where bytes stand, or are to stand.
-    fn part(at: *const u8, len: usize) -> Part {
-        // The host finds them by their address: for the compiler, it may use whatever has been exposed.
-        Part { at: at.expose_provenance() as u32, len: len as u32 }
-    }
-
-    /// The same of several places, and how many they are.
-    pub(super) fn parts<const N: usize>(bytes: [&[u8]; N]) -> [Part; N] {
-        bytes.map(|bytes| part(bytes.as_ptr(), bytes.len()))
-    }
+    use super::{Errno, done, length, part, put_item, sandpool_queue as import, value, written};
+    use sandpool_abi::queue::Item;
 
     pub(crate) fn create(maxsize: u64, flags: u32) -> Result<u64, Errno> {
         value(import::create(maxsize, flags))
     }
 
-    pub(crate) fn put(queue: u64, item: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {
-        // SAFETY: the host reads the bytes of `item` and `handles.len()` 64-bit values, kept readable by their
-        // references, and keeps copies.
-        done(unsafe {
-            import::put(queue, item.as_ptr(), item.len(), handles.as_ptr(), handles.len(), timeout)
-        })
-    }
-
-    /// The same of a large item, whose bytes stand in several places.
-    #[cold]
-    pub(crate) fn put_parts<const N: usize>(
-        queue: u64,
-        item: [&[u8]; N],
-        handles: &[u64],
-        timeout: u64,
-    ) -> Result<(), Errno> {
-        let parts = parts(item);
-        // SAFETY: the host reads the parts, the bytes that they tell of, and `handles.len()` 64-bit values, kept readable
-        // by their references, and keeps copies.
-        done(unsafe {
-            import::put_parts(queue, parts.as_ptr(), parts.len(), handles.as_ptr(), handles.len(), timeout)
-        })
+    pub(crate) fn put(queue: u64, item: &[&[u8]], handles: &[u64], timeout: u64) -> Result<(), Errno> {
+        let (list, count) = (handles.as_ptr(), handles.len());
+        put_item(
+            item,
+            // SAFETY: the host reads the bytes of the item and `count` 64-bit values, kept readable by their references,
+            // and keeps copies.
+            |bytes, len| unsafe { import::put(queue, bytes, len, list, count, timeout) },
+            // SAFETY: as above; and before, the parts, which are kept as long.
+            |parts, len| unsafe { import::put_parts(queue, parts, len, list, count, timeout) },
+        )
     }
 
     pub(crate) fn get(queue: u64, buffer: &mut [u8], timeout: u64) -> Result<Item, Errno> {
@@ -413,6 +415,12 @@ pub(crate) mod queue {
         // SAFETY: if there is no error, the host has written all of the item, which is as long as both parts: it has said
         // so itself.
         unsafe { written(len, take) }
+    }
+
+    /// The first bytes of the held item, and how many it has in all.
+    pub(crate) fn peek(buffer: &mut [u8]) -> Result<usize, Errno> {
+        // SAFETY: the host writes at most `buffer.len()` bytes there, which are exclusively ours; any bits are valid.
+        length(unsafe { import::peek(buffer.as_mut_ptr(), buffer.len()) })
     }
 
     pub(crate) fn qsize(queue: u64) -> Result<usize, Errno> {
@@ -668,6 +676,16 @@ pub(crate) mod cast {
         })
     }
 
+    /// The opposite of `into_same`; what isn't the same is given back.
+    pub(crate) fn from_same<T, U: Whole>(value: T) -> Result<U, T> {
+        if !is_same::<T, U>() {
+            return Err(value);
+        }
+        let value = ManuallyDrop::new(value);
+        // SAFETY: as in `into_same`.
+        Ok(unsafe { transmute_copy::<ManuallyDrop<T>, U>(&value) })
+    }
+
     /// Whether the type is one of those that are a vector of bytes.
     pub(crate) fn is_bytes<T: ?Sized>() -> bool {
         is_same::<T, Vec<u8>>() || is_same::<T, Bytes>()
@@ -769,7 +787,7 @@ pub(crate) mod value {
 }
 
 pub(crate) mod task {
-    use super::{Errno, done, length, sandpool_task as import, written};
+    use super::{Errno, done, length, put_item, sandpool_task as import, written};
     use sandpool_abi::task::Claims;
 
     pub(crate) fn begin(part: u32) -> Result<(), Errno> {
@@ -780,12 +798,16 @@ pub(crate) mod task {
         done(import::follow(shared))
     }
 
-    pub(crate) fn finish(queue: u64, item: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {
-        // SAFETY: the host reads the bytes of `item` and `handles.len()` 64-bit values, kept readable by their
-        // references, and keeps copies.
-        done(unsafe {
-            import::finish(queue, item.as_ptr(), item.len(), handles.as_ptr(), handles.len(), timeout)
-        })
+    pub(crate) fn finish(queue: u64, item: &[&[u8]], handles: &[u64], timeout: u64) -> Result<(), Errno> {
+        let (list, count) = (handles.as_ptr(), handles.len());
+        put_item(
+            item,
+            // SAFETY: the host reads the bytes of the item and `count` 64-bit values, kept readable by their references,
+            // and keeps copies.
+            |bytes, len| unsafe { import::finish(queue, bytes, len, list, count, timeout) },
+            // SAFETY: as above; and before, the parts, which are kept as long.
+            |parts, len| unsafe { import::finish_parts(queue, parts, len, list, count, timeout) },
+        )
     }
 
     pub(crate) fn claims(process: u64) -> Result<Claims, Errno> {
@@ -822,8 +844,7 @@ pub(crate) mod task {
 }
 
 pub(crate) mod pipe {
-    use super::queue::parts;
-    use super::{Errno, done, sandpool_pipe as import, value};
+    use super::{Errno, done, put_item, sandpool_pipe as import, value};
     use sandpool_abi::queue::Item;
 
     /// Both ends.
@@ -835,27 +856,16 @@ pub(crate) mod pipe {
         Ok(ends)
     }
 
-    pub(crate) fn send(end: u64, message: &[u8], handles: &[u64], timeout: u64) -> Result<(), Errno> {
-        // SAFETY: the host reads the bytes of `message` and `handles.len()` 64-bit values, kept readable by their
-        // references, and keeps copies.
-        done(unsafe {
-            import::send(end, message.as_ptr(), message.len(), handles.as_ptr(), handles.len(), timeout)
-        })
-    }
-
-    #[cold]
-    pub(crate) fn send_parts(
-        end: u64,
-        message: [&[u8]; 2],
-        handles: &[u64],
-        timeout: u64,
-    ) -> Result<(), Errno> {
-        let parts = parts(message);
-        // SAFETY: the host reads the parts, the bytes that they tell of, and `handles.len()` 64-bit values, kept readable
-        // by their references, and keeps copies.
-        done(unsafe {
-            import::send_parts(end, parts.as_ptr(), parts.len(), handles.as_ptr(), handles.len(), timeout)
-        })
+    pub(crate) fn send(end: u64, message: &[&[u8]], handles: &[u64], timeout: u64) -> Result<(), Errno> {
+        let (list, count) = (handles.as_ptr(), handles.len());
+        put_item(
+            message,
+            // SAFETY: the host reads the bytes of the message and `count` 64-bit values, kept readable by their references,
+            // and keeps copies.
+            |bytes, len| unsafe { import::send(end, bytes, len, list, count, timeout) },
+            // SAFETY: as above; and before, the parts, which are kept as long.
+            |parts, len| unsafe { import::send_parts(end, parts, len, list, count, timeout) },
+        )
     }
 
     pub(crate) fn recv(end: u64, buffer: &mut [u8], timeout: u64) -> Result<Item, Errno> {

@@ -66,6 +66,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             status(view(&mut caller).and_then(|view| take(view, (parts, parts_count), (list, count))))
         },
     )?;
+    linker.func_wrap(MODULE, "peek", |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
+        value(view(&mut caller).and_then(|view| peek(view, buffer, capacity)))
+    })?;
     linker.func_wrap(MODULE, "qsize", |mut caller: Caller<'_, Guest>, queue: i64| {
         value(
             view(&mut caller)
@@ -271,6 +274,19 @@ pub(super) fn receive(
     let is_held = u32::from(held.is_some());
     process.held = held;
     view.memory.store(result, [len as u32, (len >> 32) as u32, handle_count as u32, is_held])
+}
+
+fn peek(mut view: View<'_>, buffer: i32, capacity: i32) -> Result<i64> {
+    match &view.process.held {
+        None => Err(Errno::Noent),
+        Some(Held::Bytes(bytes)) => view.memory.fill(buffer, capacity, bytes),
+        Some(Held::Message(message)) => {
+            let out = view.memory.bytes_mut(buffer, capacity)?;
+            let some = usize::try_from(message.len).unwrap_or(usize::MAX).min(out.len());
+            message.read_at(&view.process.member, 0, out.get_mut(..some).ok_or(Errno::Fault)?)?;
+            Ok(message.len as i64)
+        }
+    }
 }
 
 fn take(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<()> {

@@ -5,8 +5,8 @@ use sandpool_abi::process::Limit;
 use sandpool_abi::task::MODULE;
 use wasmtime::{Caller, Linker};
 
-use super::queue::{noting_full, port};
-use super::{View, apart, status, try_first, value, view, waiting};
+use super::queue::{add_put, noting_full, port};
+use super::{View, apart, status, try_first, value, view};
 use crate::ipc::Result;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::ProcessHandle;
@@ -30,19 +30,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             Ok(())
         }))
     })?;
-    linker.func_wrap(
-        MODULE,
-        "finish",
-        |mut caller: Caller<'_, Guest>,
-         queue: i64,
-         item: i32,
-         len: i32,
-         list: i32,
-         count: i32,
-         timeout: i64| {
-            status(waiting(&mut caller, |view| finish(&view, queue, (item, len), (list, count), timeout)))
-        },
-    )?;
+    add_put(linker, MODULE, ["finish", "finish_parts"], finish)?;
     linker.func_wrap(MODULE, "claims", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
         status(view(&mut caller).and_then(|view| claims(view, process, out)))
     })?;
@@ -68,13 +56,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     Ok(())
 }
 
-fn finish(view: &View<'_>, queue: i64, item: (i32, i32), list: (i32, i32), timeout: i64) -> Result<()> {
+fn finish(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
     let port = port(view.process, queue, Waiting::Put)?;
-    let item = view.memory.bytes(item.0, item.1)?;
     let handles = view.memory.handles(list.0, list.1)?;
     let member = &view.process.member;
     let put = try_first(view.process, timeout, |deadline| {
-        queue::finish(member, port, item, &handles, member.index, deadline)
+        queue::finish(member, port, parts, &handles, member.index, deadline)
     });
     noting_full(view.process, port, put)
 }

@@ -383,7 +383,7 @@ fn finish_a_claimed_item() {
         },
         |world, victim, buffer| {
             let results = port(victim, world.queue);
-            queue::finish(victim, results, &buffer[..16], &[], victim.index, Deadline::NOW).unwrap();
+            queue::finish(victim, results, &[&buffer[..16]], &[], victim.index, Deadline::NOW).unwrap();
         },
         |world| {
             let claims = claims(world);
@@ -453,7 +453,7 @@ fn claim_tasks() {
             while get(&survivor, world.made(0)).is_some() {
                 assert_eq!(claims.get().first, rest);
                 claims.begin(0).unwrap();
-                queue::finish(&survivor, results, &[rest as u8], &[], SURVIVOR, Deadline::NOW).unwrap();
+                queue::finish(&survivor, results, &[&[rest as u8]], &[], SURVIVOR, Deadline::NOW).unwrap();
                 rest += 1;
             }
             assert_eq!((claims_of_victim.first, claims_of_victim.work, rest), (0, 0, 4));

@@ -320,7 +320,7 @@ fn tasks(victims: &'static [u32]) {
                 assert_eq!(claims.get().first, u64::from(number));
                 claims.begin(0).unwrap();
                 let results = port(member, results);
-                queue::finish(member, results, &item(0, number, SHORT), &[], member.index, NEVER).unwrap();
+                queue::finish(member, results, &[&item(0, number, SHORT)], &[], member.index, NEVER).unwrap();
                 assert!(!claims.has_some());
             }
         });
@@ -336,7 +336,7 @@ fn tasks(victims: &'static [u32]) {
         // What is left, the last one takes.
         while let Ok((_, number)) = get(member, tasks) {
             seen.push(number);
-            queue::finish(member, port(member, tasks), &[], &[], member.index, Deadline::NOW).unwrap_err();
+            queue::finish(member, port(member, tasks), &[&[]], &[], member.index, Deadline::NOW).unwrap_err();
             member.claims().unwrap().reset();
         }
         seen.sort_unstable();
@@ -389,7 +389,7 @@ fn a_doom() {
         while let Ok(taken) = take(&mut buffer) {
             for task in buffer.chunks(SHORT).take(taken as usize) {
                 member.claims().unwrap().begin(0).unwrap();
-                queue::finish(member, port(member, results), task, &[], member.index, NEVER).unwrap();
+                queue::finish(member, port(member, results), &[task], &[], member.index, NEVER).unwrap();
             }
         }
     });

@@ -404,14 +404,14 @@ pub(crate) fn put_parts(
     put_for(member, port, parts, handles, None, deadline)
 }
 
-/// Puts the result of the first item that this process has claimed, and gives the claim up in the same commit. `finisher`
-/// is the process whose claim it is.
+/// Puts the result of the first item that this process has claimed, in parts as [`put_parts`] has them, and gives the claim
+/// up in the same commit. `finisher` is the process whose claim it is.
 ///
 /// `INVAL` if there is no claim, else as [`put`].
 pub(crate) fn finish(
     member: &Member,
     port: Port<'_>,
-    item: &[u8],
+    parts: &[&[u8]],
     handles: &[Handle],
     finisher: u32,
     deadline: Deadline,
@@ -421,7 +421,7 @@ pub(crate) fn finish(
         return Err(Errno::Inval);
     }
     claims.end();
-    put_for(member, port, &[item], handles, Some(claims), deadline)
+    put_for(member, port, parts, handles, Some(claims), deadline)
 }
 
 fn put_for(

@@ -350,13 +350,13 @@ impl Worker {
         };
         record.encode(&mut self.record);
         let port = port(member, self.queues.results, Waiting::Put)?;
-        match queue::finish(member, port, &self.record, &[], claimant, Deadline::NEVER) {
+        match queue::finish(member, port, &[&self.record], &[], claimant, Deadline::NEVER) {
             // It will never fit, but that will.
             Err(Errno::Msgsize) => {
                 let record =
                     ResultRecord { kind: Kind::TooLarge, stdout: &[], stderr: &[], payload: &[], ..record };
                 record.encode(&mut self.record);
-                queue::finish(member, port, &self.record, &[], claimant, Deadline::NEVER)
+                queue::finish(member, port, &[&self.record], &[], claimant, Deadline::NEVER)
             }
             finished => finished,
         }

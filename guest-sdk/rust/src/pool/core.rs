@@ -30,7 +30,7 @@
 //! called and workers started without it. So a callback may use the pool.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,21 +41,25 @@ use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 
 use super::error::{Cause, PoolEnd, PoolError, TaskError};
 use super::frame::{
-    CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead, TaskHead,
-    split_part,
+    BEFORE_ONLY, CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead,
+    TaskHead, begin_part, end_cut_part, only_part, split_part,
 };
 use super::job::Job;
 use super::marks::{MARKS, Marks};
 use super::saved::Saved;
 use super::worker::Links;
 use crate::deadline::Deadline;
-use crate::message::{self, Failure};
+use crate::flat::{self, Elements};
+use crate::message::{self, Encoded, Failure};
 use crate::object::Object;
 use crate::{Error, ExitStatus, Process, Queue, codec, nanoseconds, raw};
 
 /// As many bytes may be in the queue of tasks; what goes beyond stays with the owner. So there is room in the arena for
 /// results, on which it depends that tasks are taken.
 const PUT_MAX: usize = 32 << 20;
+/// Of large ones, what goes beyond so many bytes and two for each worker stays as well: what was put long ago is out of the
+/// processors' caches, and takes longer to copy.
+const AHEAD_BYTES: usize = 1 << 20;
 /// A batch is full when it has more bytes than this.
 const BATCH_BYTES: usize = 64 << 10;
 /// Results that are got at a time.
@@ -79,7 +83,7 @@ pub(super) struct Terms {
 }
 
 /// The function of a task, by its numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Function {
     pub(super) trampoline: u32,
     pub(super) function: u32,
@@ -114,6 +118,8 @@ pub(super) struct Chunk {
     pub(super) parts: u32,
     /// Their arguments, as parts of a message.
     pub(super) bytes: Vec<u8>,
+    /// What stands behind these: the rest of its only task's arguments, if that is large.
+    apart: Option<Rc<dyn Elements>>,
     pub(super) handles: Vec<Arc<Object>>,
     /// How often it was tried before.
     pub(super) attempts: u32,
@@ -132,6 +138,7 @@ impl Chunk {
             first,
             parts: 0,
             bytes: Vec::new(),
+            apart: None,
             handles: Vec::new(),
             attempts: 0,
             done: 0,
@@ -140,11 +147,24 @@ impl Chunk {
         }
     }
 
+    /// Makes it one of a single task, whose arguments these are.
+    pub(super) fn set_only(&mut self, (head, elements): (flat::Head, Rc<dyn Elements>)) {
+        let start = begin_part(&mut self.bytes);
+        self.bytes.extend_from_slice(&head);
+        end_cut_part(&mut self.bytes, start, Kind::Value, 0, elements.bytes().len());
+        self.apart = Some(elements);
+        self.parts = 1;
+    }
+
     /// Some of its tasks.
     fn slice(&self, from: u32, to: u32) -> Self {
         let mut slice =
             Self::new(self.job.clone(), self.callee.clone(), self.terms, self.first + from as usize);
         slice.attempts = self.attempts;
+        if self.apart.is_some() && (from, to) == (0, 1) {
+            (slice.bytes, slice.apart, slice.parts) = (self.bytes.clone(), self.apart.clone(), 1);
+            return slice;
+        }
         let (mut rest, mut handle) = (&*self.bytes, 0);
         for index in 0..if from < to { to } else { 0 } {
             let Some((part, behind)) = split_part(rest) else { break };
@@ -167,8 +187,15 @@ impl Chunk {
     }
 
     /// How many bytes its message has.
-    fn len(&self) -> usize {
-        HEAD + self.callee.state.as_ref().map_or(0, |state| state.bytes.len()) + self.bytes.len()
+    pub(super) fn len(&self) -> usize {
+        let state = self.callee.state.as_ref().map_or(0, |state| state.bytes.len());
+        HEAD + state + self.bytes.len() + self.apart.as_ref().map_or(0, |apart| apart.bytes().len())
+    }
+
+    /// The bytes of its message, less the head: the state, the tasks, and what is apart.
+    fn behind_head(&self) -> [&[u8]; 3] {
+        let state = self.callee.state.as_ref().map_or(&[][..], |state| &state.bytes);
+        [state, &self.bytes, self.apart.as_ref().map_or(&[], |apart| apart.bytes())]
     }
 
     /// The handles of its message.
@@ -265,7 +292,7 @@ struct State {
     /// Those that are still to be put.
     backlog: VecDeque<Chunk>,
     /// How long a task of this function took lately.
-    nanos: HashMap<Function, u32>,
+    nanos: BTreeMap<Function, u32>,
     /// Marks that are free, and the least that was never used.
     free_marks: Vec<u32>,
     next_mark: u32,
@@ -319,7 +346,7 @@ impl<'s> Core<'s> {
                 unfinished: 0,
                 put_bytes: 0,
                 backlog: VecDeque::new(),
-                nanos: HashMap::new(),
+                nanos: BTreeMap::new(),
                 free_marks: Vec::new(),
                 next_mark: 1,
                 batch: Vec::new(),
@@ -428,7 +455,9 @@ impl<'s> Core<'s> {
                 break;
             }
             let len = chunk.len();
-            if state.put_bytes + state.batch.len() > PUT_MAX && state.unfinished + state.lens.len() > 0 {
+            let (bytes, count) = (state.put_bytes + state.batch.len(), state.unfinished + state.lens.len());
+            let is_ahead = len > BATCH_BYTES && bytes > AHEAD_BYTES && count >= 2 * state.wanted;
+            if is_ahead || bytes > PUT_MAX && count > 0 {
                 break;
             }
             if chunk.job.is_cancellable() && chunk.mark == 0 && chunk.parts > 0 {
@@ -455,23 +484,25 @@ impl<'s> Core<'s> {
                 mark: chunk.mark,
             };
             state.batch.extend_from_slice(&head.to_bytes());
-            if let Some(part) = &chunk.callee.state {
-                state.batch.extend_from_slice(&part.bytes);
+            if len <= BATCH_ITEM_MAX {
+                chunk.behind_head().into_iter().for_each(|bytes| state.batch.extend_from_slice(bytes));
             }
-            state.batch.extend_from_slice(&chunk.bytes);
             state.lens.push(u32::try_from(len).map_err(|_| Errno::Msgsize)?);
             if !is_for_batch || state.batch.len() > BATCH_BYTES {
                 break;
             }
         }
         let Some(front) = state.backlog.front().filter(|_| !state.lens.is_empty()) else { return Ok(false) };
-        let is_single =
-            state.batch.len() > BATCH_ITEM_MAX && state.lens.len() == 1 || front.handles().next().is_some();
+        let is_large = front.len() > BATCH_ITEM_MAX;
         // Nobody else makes room if nothing is under way.
         let timeout = if state.unfinished == 0 { FOREVER } else { NO_WAIT };
-        let put = if is_single {
+        let put = if is_large || front.handles().next().is_some() {
             let handles: Vec<_> = front.handles().map(|object| object.handle()).collect();
-            raw::queue::put(self.tasks.handle(), &state.batch, &handles, timeout).map(|()| 1)
+            let [callee_state, tasks, apart] = front.behind_head();
+            // Only the head of a large one is in the batch.
+            let parts = [&state.batch, callee_state, tasks, apart];
+            let parts = if is_large { &parts[..] } else { &parts[..1] };
+            raw::queue::put(self.tasks.handle(), parts, &handles, timeout).map(|()| 1)
         } else {
             raw::queue::put_many(self.tasks.handle(), &state.batch, &state.lens, timeout)
         };
@@ -597,15 +628,10 @@ impl<'s> Core<'s> {
             got => got?,
         };
         if got == 0 {
-            let get = |buffer: &mut [u8]| raw::queue::get(results, buffer, NO_WAIT);
-            return match message::receive(get, |bytes, handles| self.arrived(&bytes, handles)) {
+            return match self.collect_large() {
                 Ok(()) => Ok(true),
-                Err(Failure::Host(Errno::Again)) => Ok(false),
-                Err(Failure::Host(errno)) => Err(errno),
-                Err(Failure::OutOfMemory) => {
-                    self.end(PoolEnd::OutOfMemory);
-                    Ok(false)
-                }
+                Err(Errno::Again) => Ok(false),
+                Err(errno) => Err(errno),
             };
         }
         let mut bytes = &*inbox.bytes;
@@ -615,6 +641,44 @@ impl<'s> Core<'s> {
             self.arrived(result, Vec::new());
         }
         Ok(true)
+    }
+
+    /// Takes results that aren't for a batch: because they are large, or have handles.
+    fn collect_large(&self) -> Result<(), Errno> {
+        let item = raw::queue::get(self.results.handle(), &mut [], NO_WAIT)?;
+        let mut start = [0; BEFORE_ONLY];
+        raw::queue::peek(&mut start)?;
+        let (head, behind) = ResultHead::read(&start).ok_or(Errno::Io)?;
+        if head.number != NO_NUMBER && head.parts == 1 && only_part(behind, item) == Some(Kind::Value) {
+            let value = Encoded::Held(item, BEFORE_ONLY);
+            match self.accept(head) {
+                Some((chunk, _)) if chunk.parts != 0 => {
+                    self.count(|stats| stats.succeeded += 1);
+                    chunk.job.value(chunk.first, value, false);
+                    self.done(chunk, 1);
+                }
+                _ => value.discard(),
+            }
+            return Ok(());
+        }
+        match message::take(item, &mut []) {
+            Ok((bytes, handles)) => self.arrived(&bytes, handles),
+            Err(Failure::Host(errno)) => return Err(errno),
+            Err(Failure::OutOfMemory) => self.lost(head),
+        }
+        Ok(())
+    }
+
+    /// There is no memory for the results of a message.
+    #[cold]
+    fn lost(&self, head: ResultHead) {
+        let Some((chunk, label)) = self.accept(head) else { return };
+        let count = head.parts.min(chunk.parts);
+        for part in 0..count {
+            let cause = Cause::Decode(Failure::OutOfMemory.to_string());
+            self.fail(&chunk, part, chunk.error(part, cause, label.as_ref()));
+        }
+        self.done(chunk, count);
     }
 
     pub(super) fn call_back(&self) {
@@ -640,6 +704,27 @@ impl<'s> Core<'s> {
             self.heard(head, results);
             return codec::release_all(&handles);
         }
+        let Some((chunk, label)) = self.accept(head) else { return codec::release_all(&handles) };
+        let count = head.parts.min(chunk.parts);
+        // Most results are plain values, one behind the other.
+        let (mut index, mut rest) = chunk.job.values(chunk.first, count, results);
+        self.count(|stats| stats.succeeded += u64::from(index));
+        let mut handles = handles.into_iter();
+        while index < count
+            && let Some((part, behind)) = split_part(rest)
+        {
+            let own = handles.by_ref().take(part.handles).collect();
+            self.deliver(&chunk, index, part.kind, part.bytes, own, label.as_ref());
+            rest = behind;
+            index += 1;
+        }
+        codec::release_all(handles.as_slice());
+        self.done(chunk, index);
+    }
+
+    /// The tasks whose results a message has, less those that nobody waits for, and the worker's label.
+    #[inline(always)]
+    fn accept(&self, head: ResultHead) -> Option<(Chunk, Option<Label>)> {
         let (chunk, label) = {
             let mut state = self.state.borrow_mut();
             let worker = state.workers.iter_mut().find(|worker| worker.number == head.worker);
@@ -658,28 +743,21 @@ impl<'s> Core<'s> {
             // The next one begins while that one ends.
             self.keep_going();
         }
-        let Some(chunk) = chunk.filter(|chunk| !chunk.is_dropped()) else {
-            return codec::release_all(&handles);
-        };
+        let chunk = chunk.filter(|chunk| !chunk.is_dropped())?;
         if head.note & CANCELLED != 0 {
             // Somebody else's mark: it wasn't begun.
-            return self.again(chunk);
+            self.again(chunk);
+            return None;
         }
-        let count = head.parts.min(chunk.parts);
-        // Most results are plain values, one behind the other.
-        let (mut index, mut rest) = chunk.job.values(chunk.first, count, results);
-        self.count(|stats| stats.succeeded += u64::from(index));
-        let mut handles = handles.into_iter();
-        while index < count
-            && let Some((part, behind)) = split_part(rest)
-        {
-            let own = handles.by_ref().take(part.handles).collect();
-            self.deliver(&chunk, index, part.kind, part.bytes, own, label.as_ref());
-            rest = behind;
-            index += 1;
+        Some((chunk, label))
+    }
+
+    /// The first tasks of a chunk have been delivered; others are given out again.
+    #[inline(always)]
+    fn done(&self, chunk: Chunk, tasks: u32) {
+        if tasks < chunk.parts {
+            self.again(chunk.slice(tasks, chunk.parts));
         }
-        codec::release_all(handles.as_slice());
-        self.again(chunk.slice(index, chunk.parts));
         self.tell(chunk.job);
     }
 
@@ -702,7 +780,8 @@ impl<'s> Core<'s> {
             Kind::Value | Kind::Failure => {
                 let failed = kind == Kind::Failure;
                 self.count(|stats| if failed { stats.failed += 1 } else { stats.succeeded += 1 });
-                return chunk.job.value(chunk.first + part as usize, bytes, handles, failed);
+                let value = Encoded::Here(bytes, handles);
+                return chunk.job.value(chunk.first + part as usize, value, failed);
             }
             Kind::Encode => Cause::Encode(text()),
             Kind::Decode => Cause::Decode(text()),
@@ -1184,8 +1263,8 @@ impl Job for Nobody {
         (0, message)
     }
 
-    fn value(&self, _: usize, _: &[u8], handles: Vec<u64>, _: bool) {
-        codec::release_all(&handles);
+    fn value(&self, _: usize, value: Encoded<'_>, _: bool) {
+        value.discard();
     }
 
     fn error(&self, _: TaskError) {}

@@ -150,8 +150,6 @@ pub enum PoolEnd {
     },
     /// No worker can be started, or begin, and why.
     NoWorker(String),
-    /// A result has arrived for which this process has no memory.
-    OutOfMemory,
     /// The host reported this.
     Host(sandpool_abi::Errno),
 }
@@ -163,7 +161,6 @@ impl fmt::Display for PoolEnd {
             Self::Initializer(message) => write!(f, "the initializer failed: {message}"),
             Self::InitializerEnded { status, .. } => write!(f, "the initializer failed: {status}"),
             Self::NoWorker(why) => write!(f, "no worker can be started: {why}"),
-            Self::OutOfMemory => f.write_str("the pool can't go on: not enough memory for a result"),
             Self::Host(errno) => write!(f, "the pool can't go on: {errno}"),
         }
     }

@@ -8,6 +8,7 @@
 //! **How far ahead**: what the workers do in about ten milliseconds, two chunks for each at least.
 
 use std::marker::PhantomData;
+use std::mem;
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -16,7 +17,7 @@ use super::core::{Callee, Chunk, Core, Part, Terms};
 use super::error::{Cause, TaskError};
 use super::frame::{Kind, begin_part, end_part};
 use super::job::Job;
-use crate::{EncodeError, codec};
+use crate::{EncodeError, codec, flat};
 use sandpool_abi::MESSAGE_HANDLES_MAX;
 
 /// How long a chunk takes.
@@ -152,7 +153,7 @@ where
 
     /// Reads a chunk, and returns how many bytes it has.
     fn feed_one(&mut self, core: &Core<'_>, job: &Rc<dyn Job>, size: usize) -> usize {
-        let mut chunk = Chunk::new(job.clone(), self.callee.clone(), self.terms, self.read);
+        let mut chunk = self.chunk(job, self.read);
         // Those of a chunk are mostly as long as those of the one before.
         chunk.bytes.reserve(self.last_bytes);
         while (chunk.parts as usize) < size && chunk.bytes.len() < BYTES_MAX {
@@ -162,32 +163,40 @@ where
             };
             let index = self.read;
             self.read += 1;
+            let arguments = match flat::set_apart(arguments) {
+                Ok(only) => {
+                    core.submit(mem::replace(&mut chunk, self.chunk(job, index)));
+                    chunk.set_only(only);
+                    break;
+                }
+                Err(arguments) => arguments,
+            };
             match add(&mut chunk, &arguments) {
                 Ok(()) => {}
                 Err(Refused::Room) => {
                     // Handles that don't fit into one message with those before.
-                    core.submit(std::mem::replace(
-                        &mut chunk,
-                        Chunk::new(job.clone(), self.callee.clone(), self.terms, index),
-                    ));
+                    core.submit(mem::replace(&mut chunk, self.chunk(job, index)));
                     if let Err(refused) = add(&mut chunk, &arguments) {
                         self.refuse(job, index, refused);
                         chunk.first = self.read;
                     }
                 }
                 Err(refused) => {
-                    core.submit(std::mem::replace(
-                        &mut chunk,
-                        Chunk::new(job.clone(), self.callee.clone(), self.terms, self.read),
-                    ));
+                    core.submit(mem::replace(&mut chunk, self.chunk(job, self.read)));
                     self.refuse(job, index, refused);
                 }
             }
         }
         self.last = (chunk.parts as usize).max(1);
         self.last_bytes = chunk.bytes.len();
+        let bytes = chunk.len();
         core.submit(chunk);
-        self.last_bytes
+        bytes
+    }
+
+    /// A new chunk, of tasks from this one on.
+    fn chunk(&self, job: &Rc<dyn Job>, first: usize) -> Chunk {
+        Chunk::new(job.clone(), self.callee.clone(), self.terms, first)
     }
 
     fn refuse(&self, job: &Rc<dyn Job>, index: usize, refused: Refused) {

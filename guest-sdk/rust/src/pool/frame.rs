@@ -9,6 +9,8 @@
 //! part     kind 16      handles 16     length 32      bytes
 //! ```
 
+use sandpool_abi::queue::Item;
+
 /// Bytes of a head, of either kind.
 pub(super) const HEAD: usize = 24;
 
@@ -154,8 +156,14 @@ pub(super) fn begin_part(message: &mut Vec<u8>) -> usize {
 /// Ends a part.
 #[inline]
 pub(super) fn end_part(message: &mut [u8], start: usize, kind: Kind, handles: usize) {
+    end_cut_part(message, start, kind, handles, 0);
+}
+
+/// Ends a part of which so many bytes stand elsewhere.
+#[inline]
+pub(super) fn end_cut_part(message: &mut [u8], start: usize, kind: Kind, handles: usize, elsewhere: usize) {
     let from = start + PART_HEAD;
-    let len = message.len() - from;
+    let len = message.len() - from + elsewhere;
     // A message has 1024 handles at most, and lies in a memory of 4 GiB.
     let head = (len as u64) << 32 | (handles as u64) << 16 | kind as u64;
     if let Some(room) = message.get_mut(start..from) {
@@ -170,6 +178,16 @@ pub(super) fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let head = u64::from_le_bytes(*head);
     const { assert!(Kind::Value as u16 == 0, "so that the half of a plain value's head is 0") }
     if head as u32 == 0 { rest.split_at_checked((head >> 32) as usize) } else { None }
+}
+
+/// How a message begins whose only part's bytes are all that follows.
+pub(super) const BEFORE_ONLY: usize = HEAD + PART_HEAD;
+
+/// The kind of a message's part, if it is the only one, without handles: by what follows the message's head.
+pub(super) fn only_part(behind_head: &[u8], item: Item) -> Option<Kind> {
+    let head = u64::from_le_bytes(*behind_head.first_chunk()?);
+    let is_all = item.handle_count == 0 && (head >> 32).checked_add(BEFORE_ONLY as u64) == Some(item.len);
+    Kind::from_number(head as u16).filter(|_| is_all)
 }
 
 /// The first part, and what is behind it.

@@ -4,17 +4,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 
 use serde::de::DeserializeOwned;
 
 use super::error::{Cause, TaskError};
 use super::frame::split_plain;
-use crate::{DecodeError, codec, raw};
+use crate::message::Encoded;
+use crate::{codec, raw};
 
 /// Takes the results of tasks, which have indices.
 pub(super) trait Job {
     /// The encoded result of a task. It has `failed` if it is an `Err`.
-    fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, failed: bool);
+    fn value(&self, index: usize, value: Encoded<'_>, failed: bool);
 
     /// The plain values that a message begins with, `most` of them at most: results of tasks one behind the other, from
     /// `first` on. Returns how many they are, and what is behind them.
@@ -48,12 +50,15 @@ pub(super) trait Job {
     fn cancel(&self) {}
 }
 
-fn decode<R: DeserializeOwned>(index: usize, bytes: &[u8], handles: Vec<u64>) -> Result<R, TaskError> {
-    codec::decode(bytes, handles).map_err(|error| refused(index, &error))
+fn decode<R: DeserializeOwned>(index: usize, value: Encoded<'_>) -> Result<R, TaskError> {
+    match value.decode() {
+        Ok(decoded) => decoded.map_err(|error| refused(index, &error)),
+        Err(failure) => Err(refused(index, &failure)),
+    }
 }
 
 #[cold]
-fn refused(index: usize, error: &DecodeError) -> TaskError {
+fn refused(index: usize, error: &dyn Display) -> TaskError {
     TaskError::new(index, None, Cause::Decode(error.to_string()))
 }
 
@@ -177,8 +182,8 @@ impl<R: DeserializeOwned> Job for One<R> {
         each_value(first, most, message, |_, result| self.outcome.set(result, false))
     }
 
-    fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, failed: bool) {
-        self.outcome.set(decode(index, bytes, handles), failed);
+    fn value(&self, index: usize, value: Encoded<'_>, failed: bool) {
+        self.outcome.set(decode(index, value), failed);
     }
 
     fn error(&self, error: TaskError) {
@@ -338,8 +343,8 @@ impl<R: DeserializeOwned> Job for All<R> {
         (count, rest)
     }
 
-    fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, failed: bool) {
-        match decode(index, bytes, handles) {
+    fn value(&self, index: usize, value: Encoded<'_>, failed: bool) {
+        match decode(index, value) {
             Ok(value) => self.arrive(index, 1, [value], failed),
             Err(error) => self.error(error),
         }
@@ -435,8 +440,8 @@ impl<R: DeserializeOwned> Job for Stream<R> {
         each_value(first, most, message, |index, result| self.arrive(index, result))
     }
 
-    fn value(&self, index: usize, bytes: &[u8], handles: Vec<u64>, _: bool) {
-        self.arrive(index, decode(index, bytes, handles));
+    fn value(&self, index: usize, value: Encoded<'_>, _: bool) {
+        self.arrive(index, decode(index, value));
     }
 
     fn error(&self, error: TaskError) {
@@ -501,7 +506,7 @@ mod tests {
         all.error(TaskError::new(2, None, Cause::Cancelled));
         all.error(TaskError::new(1, None, Cause::TooLarge));
         // One that isn't a number.
-        all.value(5, &[], Vec::new(), false);
+        all.value(5, Encoded::Here(&[], Vec::new()), false);
         assert!(!all.is_done());
         all.values(0, 1, &message(0..1));
         assert!(all.is_done() && !all.is_ok());

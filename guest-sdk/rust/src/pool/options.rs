@@ -16,7 +16,7 @@ use super::job::{All, Job, One, Pending};
 use super::partial::{ByValue, Call, Partial, Plain};
 use super::result::AsyncResult;
 use crate::deadline::Deadline;
-use crate::{EncodeError, raw};
+use crate::{EncodeError, flat, raw};
 
 /// Gives tasks to a pool: see [`Pool::options`](crate::Pool::options). Each method without an explanation is the pool's of
 /// the same name.
@@ -126,7 +126,7 @@ impl<'p, C: Call> Options<'p, C> {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let pending = self.one(function, &arguments)?;
+        let pending = self.one(function, arguments)?;
         Ok(AsyncResult { core: self.core.clone(), pending })
     }
 
@@ -139,12 +139,12 @@ impl<'p, C: Call> Options<'p, C> {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let one = self.one(function, &arguments)?;
+        let one = self.one(function, arguments)?;
         Ok(Future { core: self.core.clone(), one })
     }
 
     /// Gives the pool a single task.
-    fn one<A, R>(&self, function: C::Function<A, R>, arguments: &A) -> Result<Rc<One<R>>, PoolError>
+    fn one<A, R>(&self, function: C::Function<A, R>, arguments: A) -> Result<Rc<One<R>>, PoolError>
     where
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static,
@@ -152,8 +152,14 @@ impl<'p, C: Call> Options<'p, C> {
         self.core.check_running()?;
         let one = Rc::new(One::new());
         let mut chunk = Chunk::new(one.clone(), self.callee::<A, R>(function)?, self.terms, 0);
-        Part { bytes: chunk.bytes, handles: chunk.handles } = part(arguments).map_err(PoolError::Encode)?;
-        chunk.parts = 1;
+        match flat::set_apart(arguments) {
+            Ok(only) => chunk.set_only(only),
+            Err(arguments) => {
+                Part { bytes: chunk.bytes, handles: chunk.handles } =
+                    part(&arguments).map_err(PoolError::Encode)?;
+                chunk.parts = 1;
+            }
+        }
         self.core.submit(chunk);
         self.core.pump();
         Ok(one)

@@ -211,7 +211,7 @@ type Indices = Feed<Range<usize>, usize>;
 fn each<A: Clone, R: Serialize>(turn: &mut Turn<'_>, arguments: &[A], closure: &impl Fn(A) -> R) {
     while let Some(index) = turn.next::<usize>() {
         match index.map(|index| arguments.get(index)) {
-            Ok(Some(arguments)) => turn.reply(&closure(arguments.clone())),
+            Ok(Some(arguments)) => turn.reply(closure(arguments.clone())),
             Ok(None) => turn.refuse(Kind::Decode, &"there are no such arguments"),
             Err(error) => turn.refuse(Kind::Decode, &error),
         }

@@ -9,21 +9,25 @@
 
 use std::cell::{Cell, LazyCell};
 use std::fmt::Display;
+use std::process;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
+use sandpool_abi::queue::Item;
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::failed::is_err;
 use super::frame::{
-    CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead, TaskHead,
-    begin_part, end_part, split_part, split_plain,
+    BEFORE_ONLY, CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead,
+    TaskHead, begin_part, end_cut_part, end_part, only_part, split_part, split_plain,
 };
 use super::marks::Marks;
 use super::saved::{Fill, Saved};
-use crate::message::{self, Failure};
+use crate::flat::{self, Elements};
+use crate::message::{self, Encoded, Failure};
 use crate::object::Object;
 use crate::{DecodeError, EncodeError, Queue, codec, raw, start};
 
@@ -70,6 +74,8 @@ pub(crate) struct Turn<'a> {
     head: TaskHead,
     rest: &'a [u8],
     handles: IntoIter<u64>,
+    /// The message, if all that follows the first part's head is still to be taken.
+    held: Option<Item>,
     /// How many were taken.
     taken: u32,
     reply: &'a mut Reply,
@@ -102,11 +108,20 @@ impl<'a> Turn<'a> {
             self.taken += 1;
             return Some(codec::decode_plain(bytes));
         }
-        self.next_part().map(|(bytes, handles)| codec::decode(bytes, handles))
+        let part = self.next_part()?;
+        match part.decode() {
+            Ok(decoded) => Some(decoded),
+            Err(Failure::Host(errno)) => {
+                self.failure = Some(errno);
+                None
+            }
+            // It has begun, so that its end is that of the task.
+            Err(Failure::OutOfMemory) => process::abort(),
+        }
     }
 
     /// The next part, of whatever kind.
-    fn next_part(&mut self) -> Option<(&'a [u8], Vec<u64>)> {
+    fn next_part(&mut self) -> Option<Encoded<'a>> {
         if self.taken == self.head.parts {
             return None;
         }
@@ -114,15 +129,18 @@ impl<'a> Turn<'a> {
             self.failure = Some(errno);
             return None;
         }
+        self.taken += 1;
+        if let Some(item) = self.held.take() {
+            return Some(Encoded::Held(item, BEFORE_ONLY));
+        }
         let Some((part, rest)) = split_part(self.rest) else {
             self.failure = Some(Errno::Io);
             return None;
         };
         self.rest = rest;
-        self.taken += 1;
         let handles =
             if part.handles == 0 { Vec::new() } else { self.handles.by_ref().take(part.handles).collect() };
-        Some((part.bytes, handles))
+        Some(Encoded::Here(part.bytes, handles))
     }
 
     /// Saves the result of the last part; whether it can. Handles are held by processes and messages only.
@@ -171,7 +189,7 @@ impl<'a> Turn<'a> {
         &mut self,
         nanos: u64,
         note: u32,
-        send: impl Fn(u64, &[u8], &[u64]) -> Result<(), Errno>,
+        send: impl Fn(u64, &[&[u8]], &[u64]) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let results = self.links.results.handle();
         let head = self.result_head(nanos, note);
@@ -209,11 +227,17 @@ impl<'a> Turn<'a> {
 
     /// Adds a result.
     #[inline(always)]
-    pub(super) fn reply<R: Serialize>(&mut self, result: &R) {
+    pub(super) fn reply<R: Serialize>(&mut self, mut result: R) {
         let reply = &mut *self.reply;
         let start = reply.begin();
-        let kind = if is_err(result) { Kind::Failure } else { Kind::Value };
-        match codec::append(&mut reply.message, result) {
+        if self.head.parts == 1 {
+            result = match flat::set_apart(result) {
+                Ok(only) => return reply.set_only(start, only),
+                Err(result) => result,
+            };
+        }
+        let kind = if is_err(&result) { Kind::Failure } else { Kind::Value };
+        match codec::append(&mut reply.message, &result) {
             Ok(handles) if handles.is_empty() => end_part(&mut reply.message, start, kind, 0),
             handles => reply.keep(start, kind, handles),
         }
@@ -227,7 +251,7 @@ impl<'a> Turn<'a> {
 }
 
 /// Sends results before the end of their task.
-fn put(results: u64, message: &[u8], handles: &[u64]) -> Result<(), Errno> {
+fn put(results: u64, message: &[&[u8]], handles: &[u64]) -> Result<(), Errno> {
     raw::queue::put(results, message, handles, FOREVER)
 }
 
@@ -241,6 +265,8 @@ fn is_too_large(sent: Result<(), Errno>) -> bool {
 struct Reply {
     /// With room for a head; empty if no part is done.
     message: Vec<u8>,
+    /// What stands behind it: the rest of the only part, if that is large.
+    apart: Option<Rc<dyn Elements>>,
     /// Those in the message: the values that had them may be gone.
     handles: Vec<Arc<Object>>,
     parts: u32,
@@ -258,6 +284,14 @@ impl Reply {
         self.parts += 1;
         self.last = (self.message.len(), self.handles.len());
         begin_part(&mut self.message)
+    }
+
+    /// Ends the only part, which is this.
+    #[cold]
+    fn set_only(&mut self, start: usize, (head, elements): (flat::Head, Rc<dyn Elements>)) {
+        self.message.extend_from_slice(&head);
+        end_cut_part(&mut self.message, start, Kind::Value, 0, elements.bytes().len());
+        self.apart = Some(elements);
     }
 
     /// Ends a part that has handles, or can't be encoded.
@@ -278,14 +312,14 @@ impl Reply {
         message.extend_from_slice(self.message.get(self.last.0..).unwrap_or_default());
         self.message.truncate(self.last.0);
         let handles = self.handles.drain(self.last.1.min(self.handles.len())..).collect();
-        Self { message, handles, parts: 1, last: (HEAD, 0) }
+        Self { message, apart: None, handles, parts: 1, last: (HEAD, 0) }
     }
 
     fn send(
         &mut self,
         results: u64,
         head: ResultHead,
-        send: impl Fn(u64, &[u8], &[u64]) -> Result<(), Errno>,
+        send: impl Fn(u64, &[&[u8]], &[u64]) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         if self.message.is_empty() {
             self.message.resize(HEAD, 0);
@@ -294,7 +328,10 @@ impl Reply {
             *room = head.to_bytes();
         }
         let numbers: Vec<_> = self.handles.iter().map(|object| object.handle()).collect();
-        send(results, &self.message, &numbers)
+        match &self.apart {
+            None => send(results, &[&self.message], &numbers),
+            Some(apart) => send(results, &[&self.message, apart.bytes()], &numbers),
+        }
     }
 
     fn clear(&mut self) {
@@ -302,6 +339,7 @@ impl Reply {
             self.message = Vec::new();
         }
         self.message.clear();
+        self.apart = None;
         self.handles.clear();
         self.parts = 0;
     }
@@ -326,7 +364,7 @@ where
     };
     while let Some(arguments) = turn.next::<A>() {
         match arguments {
-            Ok(arguments) => turn.reply(&function(arguments)),
+            Ok(arguments) => turn.reply(function(arguments)),
             Err(error) => turn.refuse(Kind::Decode, &error),
         }
     }
@@ -377,7 +415,7 @@ where
     });
     while let Some(arguments) = turn.next::<A>() {
         match (&*state, arguments) {
-            (Ok(state), Ok(arguments)) => turn.reply(&function(state, arguments)),
+            (Ok(state), Ok(arguments)) => turn.reply(function(state, arguments)),
             (Err(error), _) => turn.refuse(Kind::Decode, error),
             (_, Err(error)) => turn.refuse(Kind::Decode, &error),
         }
@@ -394,8 +432,8 @@ pub(super) fn call_by_number(turn: &mut Turn<'_>) {
 }
 
 fn no_function(turn: &mut Turn<'_>) {
-    while let Some((_, handles)) = turn.next_part() {
-        codec::release_all(&handles);
+    while let Some(part) = turn.next_part() {
+        part.discard();
         turn.refuse(Kind::Decode, &DecodeError::new("it doesn't name a function of this program"));
     }
 }
@@ -434,7 +472,7 @@ fn tell(links: &Links, note: u32, text: &str) -> Result<(), Errno> {
     let start = begin_part(&mut message);
     message.extend_from_slice(text.as_bytes());
     end_part(&mut message, start, Kind::Value, 0);
-    raw::queue::put(links.results.handle(), &message, &[], FOREVER)
+    raw::queue::put(links.results.handle(), &[&message], &[], FOREVER)
 }
 
 /// Has the message of a panic told to the owner before the panic is reported and ends the process.
@@ -489,7 +527,7 @@ impl<'a> Worker<'a> {
             for len in lens.get(..got).ok_or(Errno::Io)? {
                 let (task, rest) = bytes.split_at_checked(*len as usize).ok_or(Errno::Io)?;
                 bytes = rest;
-                self.task(task, Vec::new())?;
+                self.task(task, Vec::new(), None)?;
             }
             let nanos = (raw::clock::monotonic() - start) / (got.max(1) as u64);
             if self.is_uniform
@@ -522,19 +560,28 @@ impl<'a> Worker<'a> {
     /// Takes a large task, or one with handles.
     fn large(&mut self) -> Result<(), Errno> {
         let tasks = self.links.tasks.handle();
-        let get = |buffer: &mut [u8]| raw::queue::get(tasks, buffer, FOREVER);
-        match message::receive(get, |task, handles| self.task(&task, handles)) {
-            Ok(worked) => worked,
+        let item = raw::queue::get(tasks, &mut [], FOREVER)?;
+        let mut start = [0; BEFORE_ONLY];
+        raw::queue::peek(&mut start)?;
+        if let Some((head, behind)) = TaskHead::read(&start)
+            && head.parts == 1
+            && only_part(behind, item).is_some()
+        {
+            return self.task(&start, Vec::new(), Some(item));
+        }
+        match message::take(item, &mut []) {
+            Ok((task, handles)) => self.task(&task, handles, None),
             Err(Failure::Host(errno)) => Err(errno),
             // It has claimed it, so that its end is that of the task.
             Err(Failure::OutOfMemory) => {
                 raw::task::begin(0)?;
-                std::process::abort()
+                process::abort()
             }
         }
     }
 
-    fn task(&mut self, task: &[u8], handles: Vec<u64>) -> Result<(), Errno> {
+    /// Does a task. One with a single part may still be `held`: then `task` is what is before that.
+    fn task(&mut self, task: &[u8], handles: Vec<u64>, held: Option<Item>) -> Result<(), Errno> {
         let (head, parts) = TaskHead::read(task).ok_or(Errno::Io)?;
         self.left -= 1;
         let note = if self.left == 0 { LEAVING } else { 0 };
@@ -545,6 +592,7 @@ impl<'a> Worker<'a> {
             head,
             rest: parts,
             handles,
+            held,
             taken: 0,
             reply: &mut self.reply,
             saved: Fill::default(),
@@ -553,6 +601,9 @@ impl<'a> Worker<'a> {
         };
         if !is_taken {
             codec::release_all(turn.handles.as_slice());
+            if let Some(item) = turn.held {
+                Encoded::Held(item, 0).discard();
+            }
             return turn.finish(0, CANCELLED | note);
         }
         let function = (head.trampoline, head.function);

@@ -30,6 +30,7 @@ fn main() -> Outcome {
         ("fork", [count, touched, live]) => fork(rounds, *count, *touched, *live)?,
         ("spawn", [count, touched]) => spawn(rounds, *count, *touched)?,
         ("map", [count, chunksize, workers]) => map(rounds, *count, *chunksize, *workers)?,
+        ("map_bytes", [count, size]) => map_bytes(rounds, *count, *size)?,
         ("work", [count, length, workers]) => work(rounds, *count, *length, *workers)?,
         ("imap_unordered", [count]) => imap_unordered(rounds, *count)?,
         ("apply", [count]) => apply(rounds, *count)?,
@@ -140,6 +141,17 @@ fn map(rounds: Rounds, count: usize, chunksize: usize, workers: usize) -> Outcom
     let pool = Pool::builder().processes(workers).build()?;
     let options = if chunksize == 0 { pool.options() } else { pool.options().chunksize(chunksize) };
     rounds.timed(count, || complete(options.map(identity, 0..count as u64)?.into_iter(), count))
+}
+
+/// Arguments of so many bytes, each a copy.
+fn map_bytes(rounds: Rounds, count: usize, size: usize) -> Outcome<Vec<f64>> {
+    let pool = two_workers()?;
+    let options = pool.options().chunksize(1);
+    let argument = touch(size);
+    rounds.timed(count, || {
+        let lens = options.map(|bytes: Vec<u8>| bytes.len(), (0..count).map(|_| argument.clone()))?;
+        if lens.iter().all(|len| *len == size) { Ok(()) } else { Err("an argument isn't what it was".into()) }
+    })
 }
 
 /// Tasks that compute: SHA-256 of so many bytes.

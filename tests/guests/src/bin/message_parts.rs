@@ -26,6 +26,7 @@ mod raw {
                 item: *mut [u32; 4],
             ) -> i32;
             pub fn take(parts: u32, count: u32, handles: u32, capacity: u32) -> i32;
+            pub fn peek(buffer: u32, capacity: usize) -> i64;
             pub safe fn qsize(queue: i64) -> i64;
         }
     }
@@ -99,7 +100,19 @@ mod raw {
         unsafe { queue::take(parts.as_ptr().expose_provenance() as u32, parts.len() as u32, 0, 0) }
     }
 
-    /// The same with parts that are no place to write to.
+    /// What it begins with: an errno, negative, or how long it is.
+    pub fn peek(buffer: &mut [u8]) -> i64 {
+        // SAFETY: the host writes at most `buffer.len()` bytes there.
+        unsafe { queue::peek(buffer.as_mut_ptr().expose_provenance() as u32, buffer.len()) }
+    }
+
+    /// The same at an address that is no place to write to.
+    pub fn peek_at(at: u32, len: usize) -> i64 {
+        // SAFETY: the callers' addresses are out of the memory: nothing is written.
+        unsafe { queue::peek(at, len) }
+    }
+
+    /// `take` with parts that are no place to write to.
     pub fn take_at(parts: u32, count: u32) -> i32 {
         // SAFETY: the callers' parts are out of the memory, or too many: nothing is written.
         unsafe { queue::take(parts, count, 0, 0) }
@@ -135,7 +148,13 @@ fn put_and_take(queue: i64) -> Outcome {
     same("an item in four parts", raw::put(queue, &parts), 0)?;
     same("one of no parts", raw::put(queue, &[]), 0)?;
     same("none is held yet", raw::take(&mut [&mut []]), NOENT)?;
+    same("nor is there anything to see", raw::peek(&mut [0; 4]), -i64::from(NOENT))?;
     same("an item", raw::get(queue, &mut [0; 100]), (0, 100_000, true))?;
+    let mut start = [0xff; 5];
+    same("it can be seen how it begins", raw::peek(&mut start[..4]), 100_000)?;
+    same("no more than was asked for", start, [0, 1, 2, 3, 0xff])?;
+    same("nothing but how long it is", raw::peek(&mut []), 100_000)?;
+    same("seen from nowhere", raw::peek_at(NOWHERE, 64), -i64::from(FAULT))?;
     let mut taken = vec![0; 100_010];
     same("too little room", raw::take(&mut [&mut taken[..99_999]]), INVAL)?;
     same("no room at all", raw::take(&mut []), INVAL)?;
@@ -148,6 +167,7 @@ fn put_and_take(queue: i64) -> Outcome {
     same("and is what was put", &taken[..100_000] == all.as_slice(), true)?;
     same("behind it is nothing", taken[100_000..].iter().all(|byte| *byte == 0), true)?;
     same("it is held no more", raw::take(&mut [&mut taken]), NOENT)?;
+    same("and not to be seen", raw::peek(&mut start), -i64::from(NOENT))?;
     same("nothing", raw::get(queue, &mut [0; 100]), (0, 0, false))
 }
 

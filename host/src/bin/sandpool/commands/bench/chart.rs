@@ -54,7 +54,8 @@ pub(super) fn draw(measured: &[Measured], machine: &Machine) -> String {
 
 fn panel(out: &mut String, points: &[(u64, Figures)], labels: &[String]) {
     // At least a decade, so that noise looks like what it is.
-    let least = points.iter().map(|(_, figures)| figures.least()).fold(f64::INFINITY, f64::min).log10();
+    let all = |figures: &Figures| figures.reference.map_or(figures.least(), |to| to.min(figures.least()));
+    let least = points.iter().map(|(_, figures)| all(figures)).fold(f64::INFINITY, f64::min).log10();
     let greatest = points.iter().map(|(_, figures)| figures.greatest()).fold(0.0, f64::max).log10();
     let margin = ((1.4 - (greatest - least)) / 2.0).max(0.2);
     let (low, high) = (least - margin, greatest + margin);
@@ -94,15 +95,18 @@ fn panel(out: &mut String, points: &[(u64, Figures)], labels: &[String]) {
         out,
         "<line x1=\"{left}\" x2=\"{right}\" y1=\"{LOWER}\" y2=\"{LOWER}\" stroke=\"#111111\"/>"
     );
-    let line: Vec<_> = points
-        .iter()
-        .enumerate()
-        .map(|(index, (point, figures))| format!("{:.1},{:.1}", x(index, *point), y(figures.median())))
-        .collect();
+    let line = |what: fn(&Figures) -> Option<f64>| -> String {
+        let values = points.iter().enumerate().filter_map(|(index, (point, figures))| {
+            what(figures).map(|value| format!("{:.1},{:.1}", x(index, *point), y(value)))
+        });
+        values.collect::<Vec<_>>().join(" ")
+    };
     let _ = writeln!(
         out,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"#3b6ea5\" stroke-width=\"2\"/>",
-        line.join(" ")
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"#999999\" stroke-dasharray=\"4 3\"/>\n\
+         <polyline points=\"{}\" fill=\"none\" stroke=\"#3b6ea5\" stroke-width=\"2\"/>",
+        line(|figures| figures.reference),
+        line(|figures| Some(figures.median()))
     );
     for (index, ((point, figures), label)) in points.iter().zip(labels).enumerate() {
         let (here, median) = (x(index, *point), y(figures.median()));

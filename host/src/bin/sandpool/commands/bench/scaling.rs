@@ -29,7 +29,8 @@ pub(super) struct Curve {
 enum Growth {
     /// Not at all: nowhere more than 1.5 times what it is at the first point.
     Flat,
-    /// No faster than the points: never more than 1.25 times as fast from one to the next.
+    /// No faster than the points, or than the reference where there is one: never more than 1.25 times as fast from one
+    /// to the next.
     Linear,
 }
 
@@ -72,7 +73,21 @@ pub(super) const CURVES: &[Curve] = &[
         expected: Growth::Linear,
         measure: |lab, size| {
             let count = lab.count((512 * MIB / size).clamp(100, 200_000));
-            micros(lab.guest("queue_bytes", &[count, size, (16 * MIB / size).clamp(2, 1000), 0])?)
+            let seconds = lab.guest("queue_bytes", &[count, size, (16 * MIB / size).clamp(2, 1000), 0])?;
+            beside_copies(micros(seconds)?, lab, size)
+        },
+    },
+    Curve {
+        key: "bytes_map_us_per_task",
+        unit: "µs",
+        work: "map of the length of bytes, chunksize 1, two workers",
+        grows: "size of an argument",
+        points: || (0..8).map(|power| 8 << (3 * power)).collect(),
+        label: size,
+        expected: Growth::Linear,
+        measure: |lab, size| {
+            let count = lab.count((512 * MIB / size).clamp(100, 200_000));
+            beside_copies(micros(lab.guest("map_bytes", &[count, size])?)?, lab, size)
         },
     },
     Curve {
@@ -174,6 +189,14 @@ fn filling(percent: u64) -> u64 {
     SMALL / MIB * percent / 100
 }
 
+/// Figures of so many bytes that go from one process to another, beside the least that this takes of a processor.
+fn beside_copies(figures: Figures, lab: &Lab, size: u64) -> anyhow::Result<Figures> {
+    let copies = micros(lab.two_copies(size)?)?.median();
+    let times = number(figures.median() / copies);
+    let remark = format!("{times} × what one processor takes to copy it twice, {} µs", number(copies));
+    Ok(figures.against(copies).with_remark(remark))
+}
+
 /// What so many processes have that the guest has set up.
 fn memory(lab: &Lab, name: &str, count: u64, numbers: &[u64]) -> anyhow::Result<Figures> {
     let found = lab.memory(LARGE, name, count, numbers)?;
@@ -201,7 +224,10 @@ fn excess(curve: &Curve, points: &[(u64, Figures)]) -> Option<String> {
         }
         Growth::Linear => {
             let mut steps = steps;
-            steps.find(|(from, to)| to.1.median() / from.1.median() > 1.25 * to.0 as f64 / from.0 as f64)
+            steps.find(|(from, to)| {
+                let reference = to.1.reference.zip(from.1.reference).map_or(0.0, |(to, from)| to / from);
+                to.1.median() / from.1.median() > 1.25 * (to.0 as f64 / from.0 as f64).max(reference)
+            })
         }
     };
     let (from, to) = found?;
@@ -224,6 +250,9 @@ pub(super) fn plain(measured: &[Measured], machine: &Machine, rounds: usize) -> 
     for (curve, points) in measured {
         let verdict = match (excess(curve, points), curve.expected) {
             (None, Growth::Flat) => "flat".to_owned(),
+            (None, Growth::Linear) if points.iter().any(|(_, figures)| figures.reference.is_some()) => {
+                "at most linear, or as copying does".to_owned()
+            }
             (None, Growth::Linear) => "at most linear".to_owned(),
             (Some(excess), Growth::Flat) => format!("NOT FLAT: {excess}"),
             (Some(excess), Growth::Linear) => format!("MORE THAN LINEAR: {excess}"),
@@ -269,6 +298,12 @@ mod tests {
         assert_eq!(excess(linear, &points(&[(8, 1.0), (64, 2.0), (512, 16.0)])), None);
         let found = excess(linear, &points(&[(8, 1.0), (64, 2.0), (512, 21.0)]));
         assert_eq!(found.unwrap(), "10.5 × as much at 512 B as at 64 B");
+        let beside = |references: [f64; 3]| {
+            let points = points(&[(8, 1.0), (64, 2.0), (512, 42.0)]).into_iter();
+            points.zip(references).map(|((at, figures), to)| (at, figures.against(to))).collect::<Vec<_>>()
+        };
+        assert_eq!(excess(linear, &beside([0.5, 1.0, 20.0])), None);
+        assert!(excess(linear, &beside([0.5, 1.0, 10.0])).is_some());
     }
 
     #[test]
