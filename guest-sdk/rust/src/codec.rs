@@ -217,15 +217,29 @@ pub(crate) fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Decod
 #[inline(always)]
 fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: usize) -> Result<T, DecodeError> {
     let outer = begin(&DECODING, handles);
-    let decoded = flat::decode(bytes)
-        .unwrap_or_else(|| bincode::serde::borrow_decode_from_slice(bytes, CONFIGURATION).map_err(malformed));
-    let own = replace(&DECODING, outer);
-    let unclaimed = if own.first == own.end { 0 } else { release_unclaimed(own.first) };
-    match decoded {
-        Ok((value, len)) if len == bytes.len() && unclaimed == 0 => Ok(value),
-        Ok((_, len)) => Err(not_all(bytes.len(), len, unclaimed)),
-        Err(error) => Err(error),
+    if let Some(decoded) = flat::decode(bytes) {
+        let unclaimed = end(outer);
+        return decoded.and_then(|(value, len)| whole(value, len, bytes.len(), unclaimed));
     }
+    let decoded = bincode::serde::borrow_decode_from_slice(bytes, CONFIGURATION);
+    let unclaimed = end(outer);
+    match decoded {
+        Ok((value, len)) => whole(value, len, bytes.len(), unclaimed),
+        Err(failure) => Err(malformed(failure)),
+    }
+}
+
+/// Makes `outer` the innermost message again, and returns how many handles the other's value hasn't taken.
+#[inline(always)]
+fn end(outer: Span) -> usize {
+    let own = replace(&DECODING, outer);
+    if own.first == own.end { 0 } else { release_unclaimed(own.first) }
+}
+
+/// The value, if it is all that there was.
+#[inline(always)]
+fn whole<T>(value: T, len: usize, all: usize, unclaimed: usize) -> Result<T, DecodeError> {
+    if len == all && unclaimed == 0 { Ok(value) } else { Err(not_all(all, len, unclaimed)) }
 }
 
 #[cold]

@@ -30,6 +30,7 @@ fn main() -> Outcome {
         ("fork", [count, touched, live]) => fork(rounds, *count, *touched, *live)?,
         ("spawn", [count, touched]) => spawn(rounds, *count, *touched)?,
         ("map", [count, chunksize, workers]) => map(rounds, *count, *chunksize, *workers)?,
+        ("copies", [count, size]) => copies(rounds, *count, *size)?,
         ("map_bytes", [count, size]) => map_bytes(rounds, *count, *size)?,
         ("work", [count, length, workers]) => work(rounds, *count, *length, *workers)?,
         ("imap_unordered", [count]) => imap_unordered(rounds, *count)?,
@@ -272,6 +273,19 @@ fn queue_bytes(
     });
     drop(filling);
     figures
+}
+
+/// So many bytes, copied to another place, and from there to a third.
+fn copies(rounds: Rounds, count: usize, size: usize) -> Outcome<Vec<f64>> {
+    let (from, mut over, mut to) = (touch(size), touch(size), touch(size));
+    rounds.timed(count, || {
+        for _ in 0..count {
+            over.copy_from_slice(black_box(&from));
+            to.copy_from_slice(black_box(&over));
+            black_box(&to);
+        }
+        Ok(())
+    })
 }
 
 fn pipe(rounds: Rounds, count: usize) -> Outcome<Vec<f64>> {

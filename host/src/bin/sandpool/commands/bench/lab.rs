@@ -153,23 +153,6 @@ impl Lab {
         Ok((ratios, instructions.median()))
     }
 
-    /// Seconds to copy so many bytes to another place, and from there to a third.
-    pub(super) fn two_copies(&self, len: u64) -> anyhow::Result<Vec<f64>> {
-        let len = usize::try_from(len)?;
-        let times = ((64 << 20) / len).clamp(2, 100_000);
-        let mut places = [vec![1_u8; len], vec![2; len], vec![3; len]];
-        self.warmed_up(|| {
-            let [from, over, to] = &mut places;
-            let start = Instant::now();
-            for _ in 0..times {
-                over.copy_from_slice(black_box(from));
-                to.copy_from_slice(black_box(over));
-                black_box(&*to);
-            }
-            Ok(start.elapsed().as_secs_f64() / times as f64)
-        })
-    }
-
     fn warmed_up(&self, mut round: impl FnMut() -> anyhow::Result<f64>) -> anyhow::Result<Vec<f64>> {
         round()?;
         (0..self.rounds).map(|_| round()).collect()

@@ -189,11 +189,12 @@ fn filling(percent: u64) -> u64 {
     SMALL / MIB * percent / 100
 }
 
-/// Figures of so many bytes that go from one process to another, beside the least that this takes of a processor.
+/// Figures of so many bytes that go from one process to another, beside two copies of them within one.
 fn beside_copies(figures: Figures, lab: &Lab, size: u64) -> anyhow::Result<Figures> {
-    let copies = micros(lab.two_copies(size)?)?.median();
+    let count = lab.count((512 * MIB / size).clamp(10, 1_000_000));
+    let copies = micros(lab.guest("copies", &[count, size])?)?.median();
     let times = number(figures.median() / copies);
-    let remark = format!("{times} × what one processor takes to copy it twice, {} µs", number(copies));
+    let remark = format!("{times} × what a process takes to copy it twice, {} µs", number(copies));
     Ok(figures.against(copies).with_remark(remark))
 }
 
