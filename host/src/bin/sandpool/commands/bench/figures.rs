@@ -22,7 +22,9 @@ impl Figures {
         is_usable.then_some(Self { sorted, reference: None, remark: None })
     }
 
+    /// Adds something that there is to say.
     pub(super) fn with_remark(self, remark: String) -> Self {
+        let remark = self.remark.into_iter().chain([remark]).collect::<Vec<_>>().join("; ");
         Self { remark: Some(remark), ..self }
     }
 

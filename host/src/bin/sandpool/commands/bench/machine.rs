@@ -1,15 +1,23 @@
 //! The machine: what it is, what it does beside, and what the kernel says about processes.
 
 use std::fs;
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use nix::sched::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
+use nix::unistd::Pid;
 
-/// Watches what part of the processors others use.
+use super::figures::number;
+
+/// Watches what part of the processors others use, and how far apart these are.
 pub(super) struct Watch {
     began: Used,
+    apart: Vec<f64>,
 }
 
 /// Processor time that was used since some time in the past, in seconds.
@@ -31,14 +39,27 @@ pub(super) struct Machine {
     processors: usize,
     /// The part of the processors that others have used.
     others: f64,
+    /// Nanoseconds from one processor to another and back: the least and the most that was found.
+    apart: Option<(f64, f64)>,
 }
 
 /// From which part on figures are no good.
 const BUSY: f64 = 0.05;
+/// How many times as far apart processors are that aren't where they were.
+const MOVED: f64 = 1.5;
 
 impl Watch {
     pub(super) fn start() -> Self {
-        Self { began: Used::now() }
+        Self { began: Used::now(), apart: Vec::new() }
+    }
+
+    /// Measures how far apart the processors are now: how many nanoseconds it takes until one sees what another has written,
+    /// and that one its answer. A virtual machine's may be moved, so that this changes, and with it whatever processes do
+    /// together. `None` if there is one only.
+    pub(super) fn look(&mut self) -> Option<f64> {
+        let found = (thread::available_parallelism().map_or(1, usize::from) > 1).then(apart)?;
+        self.apart.push(found);
+        Some(found)
     }
 
     pub(super) fn finish(self) -> Machine {
@@ -48,7 +69,10 @@ impl Watch {
         let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let info = line("/proc/cpuinfo");
         let processor = info.lines().find(|line| line.starts_with("model name"));
+        let (least, most) =
+            (self.apart.iter().copied().reduce(f64::min), self.apart.iter().copied().reduce(f64::max));
         Machine {
+            apart: least.zip(most),
             kernel: format!("{} {}", line("/proc/sys/kernel/ostype"), line("/proc/sys/kernel/osrelease")),
             processor: processor
                 .and_then(|line| line.split_once(": "))
@@ -57,6 +81,51 @@ impl Watch {
             others: others.clamp(0.0, 1.0),
         }
     }
+}
+
+/// By two threads that spin. Of several times in a row the shortest, because either may be interrupted.
+fn apart() -> f64 {
+    const TRIPS: u64 = 200;
+    const LAST: u64 = u64::MAX;
+    /// On a line of its own, and that of its neighbour, which some processors fetch as well.
+    #[repr(align(128))]
+    struct Line(AtomicU64);
+    let (there, back) = (Line(AtomicU64::new(0)), Line(AtomicU64::new(0)));
+    let here = sched_getcpu();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Where it may not be said, the kernel has them on two processors as well, sooner or later.
+            let _ = here.and_then(leave);
+            let mut seen = 0;
+            while seen != LAST {
+                seen = there.0.load(Ordering::Acquire);
+                back.0.store(seen, Ordering::Release);
+                spin_loop();
+            }
+        });
+        let (begin, mut trip, mut shortest) = (Instant::now(), 0, f64::INFINITY);
+        while begin.elapsed() < Duration::from_millis(20) {
+            let start = Instant::now();
+            for _ in 0..TRIPS {
+                trip += 1;
+                there.0.store(trip, Ordering::Release);
+                while back.0.load(Ordering::Acquire) != trip {
+                    spin_loop();
+                }
+            }
+            shortest = shortest.min(start.elapsed().as_nanos() as f64 / TRIPS as f64);
+        }
+        there.0.store(LAST, Ordering::Release);
+        shortest
+    })
+}
+
+/// Has this thread run anywhere but on this processor.
+fn leave(processor: usize) -> nix::Result<()> {
+    let this_thread = Pid::from_raw(0);
+    let mut others = sched_getaffinity(this_thread)?;
+    others.unset(processor)?;
+    sched_setaffinity(this_thread, &others)
 }
 
 impl Used {
@@ -95,7 +164,26 @@ impl Machine {
 
     /// One line about how it was measured, and what else ran meanwhile.
     pub(super) fn method(&self, rounds: usize) -> String {
-        format!("median and spread of {rounds} rounds, after one to warm up; {}", self.load())
+        format!(
+            "median and spread of {rounds} rounds, after one to warm up; {}{}",
+            self.load(),
+            self.distance()
+        )
+    }
+
+    fn distance(&self) -> String {
+        match self.apart {
+            None => String::new(),
+            Some((least, most)) if most < MOVED * least => {
+                format!("; from one processor to another and back: {} ns", number(most))
+            }
+            Some((least, most)) => format!(
+                "; MOVED: from one processor to another and back took {} to {} ns, so that some figures are of another machine \
+                 than others",
+                number(least),
+                number(most)
+            ),
+        }
     }
 
     fn load(&self) -> String {

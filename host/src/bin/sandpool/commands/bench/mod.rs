@@ -107,10 +107,11 @@ fn bench(args: &BenchArgs) -> anyhow::Result<u8> {
         return Ok(ExitCode::Success.code());
     }
     let (lab, progress) = start(args, chosen.len())?;
-    let watch = Watch::start();
+    let mut watch = Watch::start();
     let mut measured = Vec::new();
     for bench in chosen {
         progress.next(bench.key);
+        watch.look();
         measured.push((bench, (bench.measure)(&lab)?));
     }
     progress.bar.finish_and_clear();
@@ -133,13 +134,26 @@ fn scaling(args: &BenchArgs) -> anyhow::Result<u8> {
         return Ok(ExitCode::Success.code());
     }
     let (lab, progress) = start(args, chosen.iter().map(|curve| (curve.points)().len()).sum())?;
-    let watch = Watch::start();
+    let mut watch = Watch::start();
     let mut measured = Vec::new();
     for curve in chosen {
         let mut points = Vec::new();
         for point in (curve.points)() {
             progress.next(&format!("{}, {}: {}", curve.key, curve.grows, (curve.label)(point)));
-            points.push((point, (curve.measure)(&lab, point)?));
+            let before = watch.look();
+            let figures = (curve.measure)(&lab, point)?;
+            // They may have been moved meanwhile.
+            let apart = before.zip(watch.look()).filter(|_| curve.unit != "KiB");
+            points.push((
+                point,
+                match apart {
+                    None => figures,
+                    Some((before, after)) => {
+                        let most = figures::number(before.max(after));
+                        figures.with_remark(format!("processors {most} ns apart"))
+                    }
+                },
+            ));
         }
         measured.push((curve, points));
     }
