@@ -132,6 +132,7 @@ fn large_arguments_and_results_arrive_and_leave_nothing() {
         "one fails",
         "an error that is large",
         "a result that never fits",
+        "of workers that leave",
         "what is cancelled",
         "what is dropped",
     ];

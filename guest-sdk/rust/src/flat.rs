@@ -21,8 +21,8 @@ pub(crate) type Head = [u8; 8];
 /// Up to so many bytes, elements are copied by the guest: the host takes parts for a message that has pages of its own.
 pub(crate) const COPIED: usize = BATCH_ITEM_MAX;
 
-/// So many bytes may be before a value.
-const BEFORE_MAX: usize = 32;
+/// A value with more bytes before it isn't taken this way.
+pub(crate) const BEFORE_MAX: usize = 32;
 
 /// From so many bytes on, arguments and results of a pool's tasks stay where they are, and each is a message by itself.
 const APART: usize = 64 << 10;
@@ -74,8 +74,8 @@ where
     }
 }
 
-/// Returns `$then` if `$type` is flat, with `$flat` as its name there. A
-/// `usize` is longer than it lies in memory, and not all bits are a `bool` or a `char`.
+/// Returns `$then` if `$type` is flat, with `$flat` as its name there. A `usize` is longer than it lies in memory, and not all
+/// bits are a `bool` or a `char`.
 macro_rules! for_type {
     ($type:ident, $flat:ident => $then:expr) => {
         for_type!($type, $flat => $then;

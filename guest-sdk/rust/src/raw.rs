@@ -171,20 +171,29 @@ fn part(at: *const u8, len: usize) -> Part {
     Part { at: at.expose_provenance() as u32, len: len as u32 }
 }
 
-/// Has an item put: as a whole, or in parts, if its bytes stand in several places.
-#[inline(always)]
-fn put_item(
-    item: &[&[u8]],
-    whole: impl FnOnce(*const u8, usize) -> i32,
-    in_parts: impl FnOnce(*const Part, usize) -> i32,
-) -> Result<(), Errno> {
-    match item {
-        [item] => done(whole(item.as_ptr(), item.len())),
-        item => {
-            let parts: Vec<_> = item.iter().map(|bytes| part(bytes.as_ptr(), bytes.len())).collect();
-            done(in_parts(parts.as_ptr(), parts.len()))
+/// The function for two imports: one takes an item as a whole, the other in parts, if its bytes stand in several places.
+macro_rules! put {
+    ($name:ident: $whole:path, $in_parts:path) => {
+        pub(crate) fn $name(
+            to: u64,
+            item: &[&[u8]],
+            handles: &[u64],
+            timeout: u64,
+        ) -> Result<(), sandpool_abi::Errno> {
+            let (list, count) = (handles.as_ptr(), handles.len());
+            super::done(match item {
+                // SAFETY: the host reads the bytes of the item and `count` 64-bit values, kept readable by their
+                // references, and keeps copies.
+                [item] => unsafe { $whole(to, item.as_ptr(), item.len(), list, count, timeout) },
+                item => {
+                    let parts: Vec<_> =
+                        item.iter().map(|bytes| super::part(bytes.as_ptr(), bytes.len())).collect();
+                    // SAFETY: as above; and before, the parts, which are kept as long.
+                    unsafe { $in_parts(to, parts.as_ptr(), parts.len(), list, count, timeout) }
+                }
+            })
         }
-    }
+    };
 }
 
 /// A vector of this length that is written without being cleared before. `None` if there is no memory for it.
@@ -343,24 +352,14 @@ pub(crate) mod process {
 pub(crate) mod queue {
     use bytemuck::Pod;
 
-    use super::{Errno, done, length, part, put_item, sandpool_queue as import, value, written};
+    use super::{Errno, done, length, part, sandpool_queue as import, value, written};
     use sandpool_abi::queue::Item;
 
     pub(crate) fn create(maxsize: u64, flags: u32) -> Result<u64, Errno> {
         value(import::create(maxsize, flags))
     }
 
-    pub(crate) fn put(queue: u64, item: &[&[u8]], handles: &[u64], timeout: u64) -> Result<(), Errno> {
-        let (list, count) = (handles.as_ptr(), handles.len());
-        put_item(
-            item,
-            // SAFETY: the host reads the bytes of the item and `count` 64-bit values, kept readable by their references,
-            // and keeps copies.
-            |bytes, len| unsafe { import::put(queue, bytes, len, list, count, timeout) },
-            // SAFETY: as above; and before, the parts, which are kept as long.
-            |parts, len| unsafe { import::put_parts(queue, parts, len, list, count, timeout) },
-        )
-    }
+    put!(put: import::put, import::put_parts);
 
     pub(crate) fn get(queue: u64, buffer: &mut [u8], timeout: u64) -> Result<Item, Errno> {
         let mut item = Item { len: 0, handle_count: 0, held: 0 };
@@ -787,7 +786,7 @@ pub(crate) mod value {
 }
 
 pub(crate) mod task {
-    use super::{Errno, done, length, put_item, sandpool_task as import, written};
+    use super::{Errno, done, length, sandpool_task as import, written};
     use sandpool_abi::task::Claims;
 
     pub(crate) fn begin(part: u32) -> Result<(), Errno> {
@@ -798,17 +797,7 @@ pub(crate) mod task {
         done(import::follow(shared))
     }
 
-    pub(crate) fn finish(queue: u64, item: &[&[u8]], handles: &[u64], timeout: u64) -> Result<(), Errno> {
-        let (list, count) = (handles.as_ptr(), handles.len());
-        put_item(
-            item,
-            // SAFETY: the host reads the bytes of the item and `count` 64-bit values, kept readable by their references,
-            // and keeps copies.
-            |bytes, len| unsafe { import::finish(queue, bytes, len, list, count, timeout) },
-            // SAFETY: as above; and before, the parts, which are kept as long.
-            |parts, len| unsafe { import::finish_parts(queue, parts, len, list, count, timeout) },
-        )
-    }
+    put!(finish: import::finish, import::finish_parts);
 
     pub(crate) fn claims(process: u64) -> Result<Claims, Errno> {
         let mut claims = Claims { first: 0, end: 0, work: 0, since: 0, part: 0, reserved: 0 };
@@ -844,7 +833,7 @@ pub(crate) mod task {
 }
 
 pub(crate) mod pipe {
-    use super::{Errno, done, put_item, sandpool_pipe as import, value};
+    use super::{Errno, done, sandpool_pipe as import, value};
     use sandpool_abi::queue::Item;
 
     /// Both ends.
@@ -856,17 +845,7 @@ pub(crate) mod pipe {
         Ok(ends)
     }
 
-    pub(crate) fn send(end: u64, message: &[&[u8]], handles: &[u64], timeout: u64) -> Result<(), Errno> {
-        let (list, count) = (handles.as_ptr(), handles.len());
-        put_item(
-            message,
-            // SAFETY: the host reads the bytes of the message and `count` 64-bit values, kept readable by their references,
-            // and keeps copies.
-            |bytes, len| unsafe { import::send(end, bytes, len, list, count, timeout) },
-            // SAFETY: as above; and before, the parts, which are kept as long.
-            |parts, len| unsafe { import::send_parts(end, parts, len, list, count, timeout) },
-        )
-    }
+    put!(send: import::send, import::send_parts);
 
     pub(crate) fn recv(end: u64, buffer: &mut [u8], timeout: u64) -> Result<Item, Errno> {
         let mut item = Item { len: 0, handle_count: 0, held: 0 };

@@ -42,7 +42,7 @@ use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use super::error::{Cause, PoolEnd, PoolError, TaskError};
 use super::frame::{
     BEFORE_ONLY, CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead,
-    TaskHead, begin_part, end_cut_part, only_part, split_part,
+    TaskHead, begin_part, end_only_part, only_part, split_part,
 };
 use super::job::Job;
 use super::marks::{MARKS, Marks};
@@ -150,8 +150,7 @@ impl Chunk {
     /// Makes it one of a single task, whose arguments these are.
     pub(super) fn set_only(&mut self, (head, elements): (flat::Head, Rc<dyn Elements>)) {
         let start = begin_part(&mut self.bytes);
-        self.bytes.extend_from_slice(&head);
-        end_cut_part(&mut self.bytes, start, Kind::Value, 0, elements.bytes().len());
+        end_only_part(&mut self.bytes, start, head, &*elements);
         self.apart = Some(elements);
         self.parts = 1;
     }
@@ -498,10 +497,10 @@ impl<'s> Core<'s> {
         let timeout = if state.unfinished == 0 { FOREVER } else { NO_WAIT };
         let put = if is_large || front.handles().next().is_some() {
             let handles: Vec<_> = front.handles().map(|object| object.handle()).collect();
-            let [callee_state, tasks, apart] = front.behind_head();
+            let [of_all, tasks, apart] = front.behind_head();
             // Only the head of a large one is in the batch.
-            let parts = [&state.batch, callee_state, tasks, apart];
-            let parts = if is_large { &parts[..] } else { &parts[..1] };
+            let parts: &[&[u8]] =
+                if is_large { &[&state.batch, of_all, tasks, apart] } else { &[&state.batch] };
             raw::queue::put(self.tasks.handle(), parts, &handles, timeout).map(|()| 1)
         } else {
             raw::queue::put_many(self.tasks.handle(), &state.batch, &state.lens, timeout)

@@ -11,6 +11,8 @@
 
 use sandpool_abi::queue::Item;
 
+use crate::flat::{self, Elements};
+
 /// Bytes of a head, of either kind.
 pub(super) const HEAD: usize = 24;
 
@@ -159,9 +161,16 @@ pub(super) fn end_part(message: &mut [u8], start: usize, kind: Kind, handles: us
     end_cut_part(message, start, kind, handles, 0);
 }
 
+/// Ends the only part of a message: a flat value, whose elements stand elsewhere.
+#[cold]
+pub(super) fn end_only_part(message: &mut Vec<u8>, start: usize, head: flat::Head, elements: &dyn Elements) {
+    message.extend_from_slice(&head);
+    end_cut_part(message, start, Kind::Value, 0, elements.bytes().len());
+}
+
 /// Ends a part of which so many bytes stand elsewhere.
 #[inline]
-pub(super) fn end_cut_part(message: &mut [u8], start: usize, kind: Kind, handles: usize, elsewhere: usize) {
+fn end_cut_part(message: &mut [u8], start: usize, kind: Kind, handles: usize, elsewhere: usize) {
     let from = start + PART_HEAD;
     let len = message.len() - from + elsewhere;
     // A message has 1024 handles at most, and lies in a memory of 4 GiB.
@@ -182,6 +191,8 @@ pub(super) fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// How a message begins whose only part's bytes are all that follows.
 pub(super) const BEFORE_ONLY: usize = HEAD + PART_HEAD;
+
+const _: () = assert!(BEFORE_ONLY <= flat::BEFORE_MAX, "or else it is copied once more");
 
 /// The kind of a message's part, if it is the only one, without handles: by what follows the message's head.
 pub(super) fn only_part(behind_head: &[u8], item: Item) -> Option<Kind> {

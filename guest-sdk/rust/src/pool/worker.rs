@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use super::failed::is_err;
 use super::frame::{
     BEFORE_ONLY, CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead,
-    TaskHead, begin_part, end_cut_part, end_part, only_part, split_part, split_plain,
+    TaskHead, begin_part, end_only_part, end_part, only_part, split_part, split_plain,
 };
 use super::marks::Marks;
 use super::saved::{Fill, Saved};
@@ -287,10 +287,8 @@ impl Reply {
     }
 
     /// Ends the only part, which is this.
-    #[cold]
     fn set_only(&mut self, start: usize, (head, elements): (flat::Head, Rc<dyn Elements>)) {
-        self.message.extend_from_slice(&head);
-        end_cut_part(&mut self.message, start, Kind::Value, 0, elements.bytes().len());
+        end_only_part(&mut self.message, start, head, &*elements);
         self.apart = Some(elements);
     }
 

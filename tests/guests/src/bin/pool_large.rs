@@ -28,6 +28,7 @@ fn main() -> Outcome {
         at_the_edge(&pool)?;
         goes_wrong(method)?;
     }
+    workers_leave()?;
     nobody_waits()
 }
 
@@ -111,6 +112,14 @@ fn goes_wrong(method: StartMethod) -> Outcome {
         "a result that never fits",
         matches!(refused, Err(PoolError::Task(error)) if *error.cause() == Cause::TooLarge),
     )
+}
+
+/// Workers that end after each task: the next one is forked while the last one's result is still to be taken.
+fn workers_leave() -> Outcome {
+    let pool = Pool::builder().processes(2).maxtasksperchild(1).build()?;
+    let results = pool.options().chunksize(1).map(|n: u8| vec![n; LARGE], 0..20)?;
+    check("of workers that leave", results.iter().zip(0..).all(|(bytes, n)| is_all(bytes, n)))?;
+    check("each has its own", pool.stats().started >= 20)
 }
 
 /// What nobody waits for leaves no memory behind, of which there isn't enough for all of it.
