@@ -101,11 +101,17 @@ fn panel(out: &mut String, points: &[(u64, Figures)], labels: &[String]) {
         });
         values.collect::<Vec<_>>().join(" ")
     };
+    if points.iter().any(|(_, figures)| figures.reference.is_some()) {
+        let _ = writeln!(
+            out,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"#999999\" stroke-dasharray=\"4 3\"/>\n\
+             <text x=\"{LEFT}\" y=\"{UPPER}\" fill=\"#777777\">dashed: copied twice by one process</text>",
+            line(|figures| figures.reference)
+        );
+    }
     let _ = writeln!(
         out,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"#999999\" stroke-dasharray=\"4 3\"/>\n\
-         <polyline points=\"{}\" fill=\"none\" stroke=\"#3b6ea5\" stroke-width=\"2\"/>",
-        line(|figures| figures.reference),
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"#3b6ea5\" stroke-width=\"2\"/>",
         line(|figures| Some(figures.median()))
     );
     for (index, ((point, figures), label)) in points.iter().zip(labels).enumerate() {
@@ -131,7 +137,21 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
     use super::*;
+
+    #[test]
+    fn a_reference_is_a_dashed_line() {
+        let points = [1, 8].map(|at| (at, Figures::new([at as f64]).unwrap()));
+        let beside = points.clone().map(|(at, figures)| (at, figures.against(0.5)));
+        let drawn = [points, beside].map(|points| {
+            let mut out = String::new();
+            panel(&mut out, &points, &["1".to_owned(), "8".to_owned()]);
+            (out.matches("<polyline ").count(), out.contains("dashed"))
+        });
+        assert_eq!(drawn, [(1, false), (2, true)]);
+    }
 
     #[test]
     fn text_is_escaped() {
