@@ -30,7 +30,7 @@ fn main() -> Outcome {
         ("fork", [count, touched, live]) => fork(rounds, *count, *touched, *live)?,
         ("spawn", [count, touched]) => spawn(rounds, *count, *touched)?,
         ("map", [count, chunksize, workers]) => map(rounds, *count, *chunksize, *workers)?,
-        ("copies", [count, size]) => copies(rounds, *count, *size)?,
+        ("copies", [count, size, places]) => copies(rounds, *count, *size, *places)?,
         ("map_bytes", [count, size]) => map_bytes(rounds, *count, *size)?,
         ("work", [count, length, workers]) => work(rounds, *count, *length, *workers)?,
         ("imap_unordered", [count]) => imap_unordered(rounds, *count)?,
@@ -275,14 +275,13 @@ fn queue_bytes(
     figures
 }
 
-/// So many bytes, copied to another place, and from there to a third.
-fn copies(rounds: Rounds, count: usize, size: usize) -> Outcome<Vec<f64>> {
-    let (from, mut over, mut to) = (touch(size), touch(size), touch(size));
+/// So many bytes, copied from place to place; each operation is two copies.
+fn copies(rounds: Rounds, count: usize, size: usize, places: usize) -> Outcome<Vec<f64>> {
+    let mut all: Vec<_> = (0..places).map(|_| touch(size)).collect();
     rounds.timed(count, || {
-        for _ in 0..count {
-            over.copy_from_slice(black_box(&from));
-            to.copy_from_slice(black_box(&over));
-            black_box(&to);
+        for number in 0..2 * count {
+            let [from, to] = all.get_disjoint_mut([number % places, (number + 1) % places])?;
+            to.copy_from_slice(black_box(from));
         }
         Ok(())
     })

@@ -74,7 +74,7 @@ pub(super) const CURVES: &[Curve] = &[
         measure: |lab, size| {
             let count = lab.count((512 * MIB / size).clamp(100, 200_000));
             let seconds = lab.guest("queue_bytes", &[count, size, (16 * MIB / size).clamp(2, 1000), 0])?;
-            beside_copies(micros(seconds)?, lab, size)
+            beside_copies(micros(seconds)?, lab, size, 3)
         },
     },
     Curve {
@@ -87,7 +87,8 @@ pub(super) const CURVES: &[Curve] = &[
         expected: Growth::Linear,
         measure: |lab, size| {
             let count = lab.count((512 * MIB / size).clamp(100, 200_000));
-            beside_copies(micros(lab.guest("map_bytes", &[count, size])?)?, lab, size)
+            // Five arguments at a time, as they were made and in messages, and those that the workers have.
+            beside_copies(micros(lab.guest("map_bytes", &[count, size])?)?, lab, size, 12)
         },
     },
     Curve {
@@ -189,10 +190,11 @@ fn filling(percent: u64) -> u64 {
     SMALL / MIB * percent / 100
 }
 
-/// Figures of so many bytes that go from one process to another, beside two copies of them within one.
-fn beside_copies(figures: Figures, lab: &Lab, size: u64) -> anyhow::Result<Figures> {
+/// Figures of so many bytes that go from one process to another, beside two copies of them within one, which has them in as
+/// many places as there are meanwhile.
+fn beside_copies(figures: Figures, lab: &Lab, size: u64, places: u64) -> anyhow::Result<Figures> {
     let count = lab.count((512 * MIB / size).clamp(10, 1_000_000));
-    let copies = micros(lab.guest("copies", &[count, size])?)?.median();
+    let copies = micros(lab.guest("copies", &[count, size, places])?)?.median();
     let times = number(figures.median() / copies);
     let remark = format!("{times} × what a process takes to copy it twice, {} µs", number(copies));
     Ok(figures.against(copies).with_remark(remark))
