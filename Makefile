@@ -30,7 +30,7 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny chaos soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
+.PHONY: help cargo setup guests demo test lint lint-deny chaos storms soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ chaos: guests ## kill, stop and starve processes at random, CHAOS times (20) as 
 		SANDPOOL_CHAOS_ROUNDS=$$((10 * $(CHAOS))) SANDPOOL_DAMAGE_CASES=$$((3000 * $(CHAOS))) SANDPOOL_TEST_DEADLINE=$$((120 * $(CHAOS))) \
 		sh -c 'cargo test --release --locked -p sandpool-tests -- --nocapture --test-threads 1 chaos:: && \
 		cargo test --release --locked -p sandpool --lib -- --nocapture damage_tests'
+
+storms: guests ## end guests that keep the supervisor busy, each within a second; on a quiet machine
+	SANDPOOL_STORM_SECONDS=1 cargo test --release --locked -p sandpool-tests --test it -- --test-threads 1 storms::
 
 soak: guests ## do SOAK (a million) tasks and processes, and print what memory and descriptors the supervisor has
 	SANDPOOL_SOAK_TASKS=$(SOAK) SANDPOOL_SOAK_PROCESSES=$(SOAK) SANDPOOL_TEST_DEADLINE=86400 \

@@ -37,6 +37,7 @@ mod simulation;
 mod soak;
 mod specification;
 mod stdio;
+mod storms;
 mod support;
 mod sync;
 mod toolchain;

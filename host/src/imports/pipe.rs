@@ -64,7 +64,7 @@ fn create(mut view: View<'_>, capacity: u64, flags: u32, ends: i32) -> Result<()
     }
     view.memory.bytes_mut(ends, 16)?;
     let capacity = if capacity == 0 { CAPACITY } else { capacity };
-    let handles = view.process.noting(pipe::create(&view.process.member, capacity, flags))?;
+    let handles = view.process.making(|member| pipe::create(member, capacity, flags))?;
     handles.into_iter().for_each(|handle| view.process.hold(handle));
     view.memory.fill_words(ends, 2, handles.iter().map(|handle| handle.0)).map(|_| ())
 }

@@ -164,7 +164,7 @@ fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
         (0, most) => most.unwrap_or(0),
         (maxsize, most) => maxsize.min(most.unwrap_or(u64::MAX)),
     };
-    let handle = view.process.noting(queue::create(&view.process.member, maxsize, account))?;
+    let handle = view.process.making(|member| queue::create(member, maxsize, account))?;
     view.process.hold(handle);
     Ok(handle.0 as i64)
 }

@@ -21,8 +21,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
                     return Err(Errno::Inval);
                 }
                 let name = view.memory.text(name, len)?;
-                let created = shared::create(&view.process.member, size, flags as u32 & SMALL != 0, name);
-                let handle = view.process.noting(created)?;
+                let small = flags as u32 & SMALL != 0;
+                let handle = view.process.making(|member| shared::create(member, size, small, name))?;
                 view.process.hold(handle);
                 Ok(handle.0 as i64)
             }))

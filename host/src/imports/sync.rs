@@ -6,6 +6,7 @@ use wasmtime::{Caller, Linker};
 
 use super::{apart, status, try_first, value, view, waiting_apart};
 use crate::ipc::Result;
+use crate::ipc::arena::Member;
 use crate::ipc::object::{self, Handle, Object, State};
 use crate::ipc::sync::barrier::{self, BarrierState};
 use crate::ipc::sync::condition::{self, ConditionState};
@@ -29,8 +30,8 @@ fn object<S: State>(process: &Process, handle: i64) -> Result<Object<'_, S>> {
 }
 
 /// A new object's handle, which the guest holds.
-fn created(process: &mut Process, handle: Result<Handle>) -> Result<i64> {
-    let handle = process.noting(handle)?;
+fn created(process: &mut Process, create: impl Fn(&Member) -> Result<Handle>) -> Result<i64> {
+    let handle = process.making(create)?;
     process.hold(handle);
     Ok(handle.0 as i64)
 }
@@ -49,8 +50,7 @@ fn add_lock(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "lock_create", |mut caller: Caller<'_, Guest>, options: i32| {
         value(apart(&mut caller, |process| {
             let recursive = flags(options, RECURSIVE)? != 0;
-            let handle = lock::create(&process.member, recursive);
-            created(process, handle)
+            created(process, |member| lock::create(member, recursive))
         }))
     })?;
     linker.func_wrap(
@@ -84,8 +84,8 @@ fn add_semaphore(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             value(apart(&mut caller, |process| {
                 let options = flags(options, BOUNDED | RETURNED)?;
                 let (bounded, returned) = (options & BOUNDED != 0, options & RETURNED != 0);
-                let handle = semaphore::create(&process.member, count(units)?, bounded, returned);
-                created(process, handle)
+                let units = count(units)?;
+                created(process, |member| semaphore::create(member, units, bounded, returned))
             }))
         },
     )?;
@@ -126,10 +126,7 @@ fn add_semaphore(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn add_event(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "event_create", |mut caller: Caller<'_, Guest>| {
-        value(apart(&mut caller, |process| {
-            let handle = event::create(&process.member);
-            created(process, handle)
-        }))
+        value(apart(&mut caller, |process| created(process, event::create)))
     })?;
     linker.func_wrap(MODULE, "event_set", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(apart(&mut caller, |process| {
@@ -158,10 +155,7 @@ fn add_event(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn add_condition(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "condition_create", |mut caller: Caller<'_, Guest>| {
-        value(apart(&mut caller, |process| {
-            let handle = condition::create(&process.member);
-            created(process, handle)
-        }))
+        value(apart(&mut caller, |process| created(process, condition::create)))
     })?;
     linker.func_wrap(
         MODULE,
@@ -208,8 +202,8 @@ fn condition_wait(caller: &mut Caller<'_, Guest>, handle: i64, lock: i64, timeou
 fn add_barrier(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "barrier_create", |mut caller: Caller<'_, Guest>, parties: i64| {
         value(apart(&mut caller, |process| {
-            let handle = barrier::create(&process.member, count(parties)?);
-            created(process, handle)
+            let parties = count(parties)?;
+            created(process, |member| barrier::create(member, parties))
         }))
     })?;
     linker.func_wrap(

@@ -8,12 +8,13 @@ use sandpool_abi::process::STDERR_MAX;
 
 use super::Result;
 use super::budget::Budget;
+use super::collect::Collections;
 use super::event::Event;
 use super::heap::{HeapHead, PageDescriptor};
 use super::lock::Lock;
 use super::object::{ObjectSlot, ObjectTable};
 use super::process_table::{ProcessSlot, ProcessTable};
-use super::standby;
+use super::{holds, standby};
 use crate::sys::atomic::{AtomicU32, AtomicU64};
 use crate::sys::mem::{self, Mapping, Shared, Table, shared};
 
@@ -45,6 +46,8 @@ shared! {
         pub(crate) written: AtomicU64,
         /// Bytes that guests have written to files, if they have a limit together.
         pub(crate) file_bytes: AtomicU64,
+        /// Whether objects that nobody can reach are to be found.
+        pub(crate) collections: Collections,
         /// Linear memory of all, if they have a limit together.
         pub(crate) memory: Budget,
         /// Notified with each event that somebody watches who waits for several.
@@ -67,6 +70,9 @@ pub(crate) struct Arena {
     objects: Table<ObjectSlot>,
     refs: Table<AtomicU64>,
     ref_words: usize,
+    holds: Table<AtomicU64>,
+    hold_words: usize,
+    names: Table<AtomicU64>,
     pages: Table<PageDescriptor>,
     tails: usize,
     heap: usize,
@@ -89,6 +95,7 @@ impl Arena {
             Ok(mapping)
         })?;
         arena.format_heap().map_err(io::Error::other)?;
+        arena.header().map_err(io::Error::other)?.objects.choose_secret()?;
         Ok((fd.ok_or(io::ErrorKind::Other)?, arena))
     }
 
@@ -113,7 +120,11 @@ impl Arena {
         let processes = (requests + ref_words * 8).next_multiple_of(64);
         let objects = align(processes + (processes_max + 1) * size_of::<ProcessSlot>());
         let refs = align(objects + objects_max * size_of::<ObjectSlot>());
-        let pages = align(refs + objects_max * ref_words * 8);
+        // A row is whole cache lines: no two processes write to one.
+        let hold_words = holds::words(objects_max).next_multiple_of(8);
+        let holds = align(refs + objects_max * ref_words * 8);
+        let names = align(holds + (processes_max + 1) * hold_words * 8);
+        let pages = align(names + objects_max * 8);
         let tails = align(pages + geometry.heap_pages as usize * size_of::<PageDescriptor>());
         // Where each page of the kernel's begins, a huge one included, one of the heap does.
         let heap = (tails + processes_max * STDERR_MAX).next_multiple_of(mem::HUGE_PAGE);
@@ -130,6 +141,9 @@ impl Arena {
             objects: table(&mapping, objects, objects_max)?,
             refs: table(&mapping, refs, objects_max * ref_words)?,
             ref_words,
+            holds: table(&mapping, holds, (processes_max + 1) * hold_words)?,
+            hold_words,
+            names: table(&mapping, names, objects_max)?,
             pages: table(&mapping, pages, heap_pages)?,
             tails,
             heap,
@@ -197,6 +211,20 @@ impl Arena {
             return Err(Errno::Badf);
         }
         self.refs.get(object as usize * self.ref_words + word).ok_or(Errno::Badf)
+    }
+
+    /// One word of what is [noted](holds) for a process.
+    #[inline]
+    pub(super) fn hold_word(&self, process: u32, word: usize) -> Result<&AtomicU64> {
+        if word >= self.hold_words {
+            return Err(Errno::Badf);
+        }
+        self.holds.get(process as usize * self.hold_words + word).ok_or(Errno::Badf)
+    }
+
+    /// Where a chain of names begins.
+    pub(super) fn named(&self, chain: usize) -> Result<&AtomicU64> {
+        self.names.get(chain).ok_or(Errno::Badf)
     }
 
     /// The descriptor of a page of the heap.
@@ -307,6 +335,11 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// Whether this is the supervisor, whose slot is the one behind all others.
+    pub(super) fn is_supervisor(&self) -> bool {
+        self.index == self.arena.geometry.processes_max
+    }
+
     /// The slot of this process.
     #[inline]
     pub(crate) fn slot(&self) -> Result<&ProcessSlot> {

@@ -23,7 +23,7 @@ use super::process_table::{self as table, ProcessHandle, Register};
 use super::queue::{self, Account, Port, Taken};
 use super::shared::{self, Atomic};
 use super::standby;
-use super::sweep::sweep;
+use super::sweep::Sweep;
 use super::sync::{barrier, condition, event, lock, semaphore};
 use super::waiting::Waiting;
 use crate::sys::atomic::AtomicU64;
@@ -32,6 +32,8 @@ use crate::sys::futex::Deadline;
 const PROCESSES: u32 = 4;
 const OBJECTS: u32 = 24;
 const HEAP_PAGES: u32 = 96;
+/// More steps than a sweep can have, whatever it finds.
+const STEPS_MAX: u64 = (OBJECTS as u64 + 1) * (2 * HEAP_PAGES as u64 + 2 * OBJECTS as u64) * 8;
 /// Longer than any case takes.
 #[cfg(test)]
 const LONG: Duration = Duration::from_secs(60);
@@ -310,9 +312,12 @@ pub(crate) fn case(bytes: &[u8], seed: u64) {
     }
     for dead in 0..PROCESSES {
         let killed = random.below(4) != 0;
-        if sweep(&supervisor, dead, killed).is_err() {
-            // As the supervisor does after BUSY.
-            let _ = sweep(&supervisor, dead, true);
+        let mut sweep = Sweep::behind(dead, killed);
+        let mut steps = 0;
+        // As the supervisor does, which tries a step again that was BUSY.
+        while sweep.step(&supervisor).or_else(|_| sweep.step(&supervisor)) == Ok(false) {
+            steps += 1;
+            assert!(steps < STEPS_MAX, "a sweep has no end");
         }
     }
 }

@@ -24,10 +24,11 @@ use super::object::{self, Handle, Object, State, count_live};
 use super::pipe::{self, EndState};
 use super::process_table::Register;
 use super::queue::{self, Account, Port, Taken};
+use super::sweep::{Sweep, sweep};
 use super::sync::barrier::{self, Arrival, BarrierState};
 use super::sync::{condition, event, lock, semaphore};
 use super::waiting::Waiting;
-use super::{budget, heap, shared, sweep};
+use super::{budget, heap, shared};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
@@ -198,7 +199,8 @@ fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&Wor
         prepare(&world);
         kill_after(&world, operation, instructions);
         let supervisor = world.member(PROCESSES);
-        sweep::sweep(&supervisor, VICTIM, true).unwrap_or_else(|error| panic!("at {instructions}: {error}"));
+        sweep(Sweep::behind(VICTIM, true), &supervisor)
+            .unwrap_or_else(|error| panic!("at {instructions}: {error}"));
         check(&world);
         is_usable_and_then_empty(&world, instructions);
     }
@@ -1017,7 +1019,7 @@ fn hand_arguments_to_a_child() {
                 assert_eq!((message.handles(&child), bytes), (Ok(vec![world.other]), [9; 100]));
                 assert!(object::find(&child, world.other).is_ok());
             }
-            sweep::sweep(&world.member(PROCESSES), OTHER, false).unwrap();
+            sweep(Sweep::behind(OTHER, false), &world.member(PROCESSES)).unwrap();
         },
     );
 }

@@ -149,14 +149,15 @@ pub(super) fn hold_dropped(member: &Member, index: u32) -> Result<()> {
     }
 }
 
-/// Gives back what an object holds that nobody holds. Can be begun again where it was left.
-pub(super) fn destroy(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<()> {
+/// Gives back a part of what an object holds that nobody holds; whether it was the last. Each takes a number of steps that
+/// doesn't depend on what the object holds. Can be begun again where it was left.
+pub(super) fn destroy_some(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<bool> {
     match slot.kind()? {
-        Kind::Queue => queue::destroy(member, object::state(slot), unused),
-        Kind::End => pipe::destroy(member, slot, unused),
-        Kind::Semaphore => semaphore::destroy(member, object::state(slot)),
-        Kind::Shared => shared::destroy(member, object::state::<SharedState>(slot)),
-        Kind::Lock | Kind::Event | Kind::Condition | Kind::Barrier => Ok(()),
+        Kind::Queue => queue::destroy_some(member, object::state(slot), unused),
+        Kind::End => pipe::destroy_some(member, slot, unused),
+        Kind::Semaphore => semaphore::destroy(member, object::state(slot)).map(|()| true),
+        Kind::Shared => shared::destroy_some(member, object::state::<SharedState>(slot)),
+        Kind::Lock | Kind::Event | Kind::Condition | Kind::Barrier => Ok(true),
     }
 }
 

@@ -23,8 +23,10 @@
 pub(crate) mod arena;
 pub(crate) mod budget;
 pub(crate) mod claims;
+pub(crate) mod collect;
 pub(crate) mod event;
 pub(crate) mod heap;
+mod holds;
 pub(crate) mod kind;
 pub(crate) mod lock;
 pub(crate) mod message;

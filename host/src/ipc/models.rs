@@ -19,15 +19,17 @@ use shuttle::sync::mpsc;
 use shuttle::{Config, MaxSteps, Runner, thread};
 
 use super::arena::{Arena, Geometry, Member, Patience};
+use super::collect::{self, Collector};
 use super::death_tests::{copy, of, port};
 use super::object::{self, Handle, count_live};
 use super::pipe::{self, EndState};
 use super::process_table::{self as table, Register, State, StateWord};
-use super::queue::{self, Account};
+use super::queue::{self, Account, Taken};
 use super::shared::{self, Atomic};
+use super::sweep::{Sweep, sweep};
 use super::sync::{barrier, condition, event, lock, semaphore};
 use super::waiting::Waiting;
-use super::{budget, kind, standby, sweep};
+use super::{budget, kind, message, standby};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
 use crate::sys::model;
@@ -56,6 +58,8 @@ struct Model {
     deadline: Deadline,
     /// Whoever is to die does so at any point; else where it is killed.
     is_mortal: bool,
+    /// The supervisor also collects what nobody can reach, all the time.
+    collects: bool,
     /// Called when a process is found dead, before it is swept up behind.
     on_found: Option<Box<dyn Fn(u32) + Send>>,
 }
@@ -94,6 +98,7 @@ impl Model {
             stride,
             deadline,
             is_mortal: true,
+            collects: false,
             on_found: None,
         }
     }
@@ -146,8 +151,22 @@ impl Model {
             let mut tasks = Vec::new();
             let mut behind = Vec::new();
             let mut swept = BTreeSet::new();
+            let mut collector = Collector::new(&self.arena).unwrap();
+            let collects = self.collects;
+            let mut collect = |steps: usize| {
+                collect::want(&supervisor.arena).unwrap();
+                collector.begin_if_wanted(&supervisor).unwrap();
+                for _ in 0..steps {
+                    assert!(matches!(collector.step(&supervisor), Ok(()) | Err(Errno::Busy)));
+                }
+                collector.is_at_it()
+            };
             let total = self.processes.len();
             while swept.len() < total {
+                if collects {
+                    collect(1 + thread_rng().gen_range(0..4));
+                    thread::yield_now();
+                }
                 let starts = |process: &mut Process| process.after.iter().all(|other| swept.contains(other));
                 for process in self.processes.extract_if(.., starts) {
                     let (member, ends) = (member(&self.arena, process.number * stride), ends.clone());
@@ -160,37 +179,41 @@ impl Model {
                     }));
                 }
                 // As the supervisor does: it sees to all that have ended, and to those again with which it didn't come through.
-                let next = if behind.is_empty() { ended.recv().ok() } else { ended.try_recv().ok() };
+                let next =
+                    if behind.is_empty() && !collects { ended.recv().ok() } else { ended.try_recv().ok() };
                 if let Some((process, killed)) = next {
                     if killed {
                         model::bury();
                         *found.lock().unwrap() = Some(process);
                         self.on_found.iter().for_each(|on_found| on_found(process));
                     }
-                    behind.push((process, killed));
+                    behind.push((process, Sweep::behind(process * stride, killed)));
                 }
-                behind.retain_mut(|(process, killed)| {
-                    match sweep::sweep(&supervisor, *process * stride, *killed) {
-                        Ok(()) => {
-                            let slot = supervisor.arena.process(*process * stride).unwrap();
-                            let left = [&slot.place.object]
-                                .into_iter()
-                                .chain(Register::ALL.map(|one| slot.register(one)));
-                            assert!(left.map(|word| word.load(Ordering::SeqCst)).eq([0; 5]), "not swept up");
-                            swept.insert(*process);
-                            false
-                        }
-                        Err(error) => {
-                            assert_eq!(error, Errno::Busy);
-                            *killed = true;
-                            model::pause();
-                            true
-                        }
+                behind.retain_mut(|(process, sweep)| match sweep.step(&supervisor) {
+                    Ok(false) => true,
+                    Ok(true) => {
+                        let slot = supervisor.arena.process(*process * stride).unwrap();
+                        let left = [&slot.place.object]
+                            .into_iter()
+                            .chain(Register::ALL.map(|one| slot.register(one)));
+                        assert!(left.map(|word| word.load(Ordering::SeqCst)).eq([0; 5]), "not swept up");
+                        swept.insert(*process);
+                        false
+                    }
+                    Err(error) => {
+                        assert_eq!(error, Errno::Busy);
+                        model::pause();
+                        true
                     }
                 });
             }
             for process in idle {
-                sweep::sweep(&supervisor, process * stride, false).unwrap();
+                sweep(Sweep::behind(process * stride, false), &supervisor).unwrap();
+            }
+            if collects {
+                // The one that is under way may have begun too early.
+                while collect(1) {}
+                while collect(1) {}
             }
             tasks
         };
@@ -260,6 +283,8 @@ models! {
     joinable_queue_with_a_death: a_joinable_queue(&[0, 1, 2]);
     pipe_comes_to_its_end: a_pipe(&[]);
     pipe_with_a_death: a_pipe(&[0, 1, 2]);
+    circles_go: circles(&[]);
+    circles_go_with_a_death: circles(&[0, 1, 2]);
     pipe_is_handed_on: a_pipe_on_its_way(Model::new(), &[]);
     pipe_is_handed_on_with_a_death: a_pipe_on_its_way(Model::new(), &[0, 1]);
     pipe_is_handed_on_among_many: a_pipe_on_its_way(Model::wide(), &[]);
@@ -653,6 +678,50 @@ fn a_pipe(victims: &[u32]) {
             assert!(received.iter().filter(|message| message.0 == sender).map(|message| message.1).eq(1..=2));
         }
     }
+}
+
+/// The handles of an item, which are the caller's from now on.
+fn take_handles(member: &Member, queue: Handle, deadline: Deadline) -> super::Result<Vec<Handle>> {
+    let taken = queue::get(member, port(member, queue), || false, &mut [], deadline)?;
+    let Taken::Message(message) = taken else { panic!("an item without handles") };
+    let handles = message.handles(member).unwrap();
+    message.arrive(member, &handles).unwrap();
+    let register = member.slot().unwrap().register(Register::Incoming);
+    message::discard(member, register, &mut Vec::new()).unwrap();
+    Ok(handles)
+}
+
+/// Two queues lie in each other, and go from one process to the next in a third. Whoever takes one can take the other out of
+/// it, and all is gone in the end, while the supervisor looks for what nobody can reach.
+fn circles(victims: &[u32]) {
+    let mut model = Model::new();
+    model.collects = true;
+    let meet = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
+    let put = |member: &Member, queue, handle| {
+        queue::put(member, port(member, queue), &[], &[handle], NEVER).unwrap();
+    };
+    let hand_on = move |member: &Member, one: Handle, other: Handle| {
+        put(member, one, other);
+        put(member, other, one);
+        object::release(member, other).unwrap();
+        put(member, meet, one);
+        object::release(member, one).unwrap();
+    };
+    let deadline = model.deadline;
+    model.process(move |member| {
+        let [one, other] = [(); 2].map(|()| queue::create(member, 0, Account::Nothing).unwrap());
+        hand_on(member, one, other);
+    });
+    for _ in 0..2 {
+        model.process(move |member| {
+            // Nobody may be left who puts one.
+            let Ok(one) = take_handles(member, meet, deadline) else { return };
+            let other = take_handles(member, one[0], NEVER).unwrap();
+            assert_eq!(take_handles(member, other[0], NEVER).unwrap(), one, "the circle is broken");
+            hand_on(member, other[0], one[0]);
+        });
+    }
+    model.run(victims);
 }
 
 /// One hands the end that sends on to another, who sends: the receiver isn't told before that that nobody will.

@@ -9,20 +9,31 @@
 //!
 //! A message on its way counts as well (`in_transit`), and so does a name that the object has. When the last of these
 //! is gone, whoever took it away destroys the object. A process that dies there leaves `DYING` and its number
-//! behind, and the supervisor goes on where it stopped.
+//! behind, and the supervisor goes on where it stopped: each object that a process holds, or may be the last to have
+//! held, is [noted](holds) for it.
+//!
+//! To destroy an object is many short steps ([`kind::destroy_some`]). A guest does them one after another; the supervisor
+//! does as many as it has time for, and goes on later ([`sweep`](super::sweep)).
 //!
 //! What an object is, its [`Kind`] says, and what that means at the turns of its life stands in [`kind`].
 //! An end of a pipe is destroyed in two steps: it is `GONE` as long as the other end may still look at it.
 
+use std::io;
+
 use sandpool_abi::Errno;
+use sha2::{Digest as _, Sha256};
 
 use super::Result;
 use super::arena::{Arena, Member};
+use super::holds;
 use super::kind::{self, Kind};
 use super::lock::{Guard, Lock};
+use super::pipe::EndState;
+use super::queue::{self, QueueState};
 use super::sweep::go_on;
 use crate::sys::atomic::{AtomicU64, Ordering, compiler_fence};
 use crate::sys::mem::{self, Shared, shared};
+use crate::sys::process::fill_with_random;
 
 const LIVE: u64 = 1;
 const DYING: u64 = 2;
@@ -38,6 +49,8 @@ shared! {
         free: AtomicU64,
         /// slots from here on were never used
         high_water: AtomicU64,
+        /// what places of names depend on; guests can't read it
+        secret: [AtomicU64; 2],
     }
 
     /// An object.
@@ -50,7 +63,9 @@ shared! {
         kind: AtomicU64,
         /// how often it was shared: see [`is_held`]
         shares: AtomicU64,
-        reserved: [AtomicU64; 3],
+        /// number of the next object whose name is in the same place, plus 1
+        next_named: AtomicU64,
+        reserved: [AtomicU64; 2],
         body: Body,
     }
 
@@ -77,6 +92,20 @@ impl ObjectTable {
         &self.lock
     }
 
+    /// Chooses a secret, for an arena that nobody shares yet.
+    pub(super) fn choose_secret(&self) -> io::Result<()> {
+        // Models are replayed.
+        if cfg!(test) {
+            return Ok(());
+        }
+        for word in &self.secret {
+            let mut bytes = [0; 8];
+            fill_with_random(&mut bytes)?;
+            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Slots that were ever used.
     pub(crate) fn high_water(&self, arena: &Arena) -> u32 {
         let limit = arena.geometry.objects_max;
@@ -93,7 +122,7 @@ impl Handle {
         Self((generation & GENERATION_MASK) << 32 | u64::from(index + 1))
     }
 
-    fn index(self) -> Result<u32> {
+    pub(super) fn index(self) -> Result<u32> {
         u32::try_from(self.0 & u64::from(u32::MAX))
             .ok()
             .and_then(|index| index.checked_sub(1))
@@ -109,7 +138,8 @@ fn generation(state: u64) -> u64 {
     state >> 32 & GENERATION_MASK
 }
 
-fn bit(process: u32) -> (usize, u64) {
+/// Where the bit of a process stands beside an object.
+pub(super) fn bit(process: u32) -> (usize, u64) {
     (process as usize / 64, 1 << (process % 64))
 }
 
@@ -207,14 +237,51 @@ pub(crate) fn holders(arena: &Arena, index: u32) -> impl Iterator<Item = u32> {
     })
 }
 
-/// The live objects of a kind, with their numbers. Only while the table is locked do they stay so.
-fn all_of<S: State>(member: &Member) -> Result<impl Iterator<Item = (u32, &ObjectSlot, &S)>> {
-    let high_water = member.arena.header()?.objects.high_water(&member.arena);
-    Ok((0..high_water).filter_map(|index| {
-        let slot = member.arena.object(index).ok()?;
-        let is_one = slot.is(LIVE) && slot.kind.load(Ordering::Relaxed) == S::KIND as u64;
-        is_one.then(|| (index, slot, state(slot)))
-    }))
+/// Where to find the object with a name: names are in chains, each of which begins at a word of the arena. Guests don't know
+/// which names share one, so that nobody can make a look-up long for all others, who wait for the table meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'a> {
+    first: &'a AtomicU64,
+    objects_max: u32,
+}
+
+/// An object that was found by its name.
+struct Found<'a, S> {
+    /// The word that refers to it.
+    referrer: &'a AtomicU64,
+    index: u32,
+    slot: &'a ObjectSlot,
+    state: &'a S,
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn new(arena: &'a Arena, name: &str) -> Result<Self> {
+        let mut hash = Sha256::new();
+        for word in &arena.header()?.objects.secret {
+            hash.update(word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        hash.update(name);
+        let hash = hash.finalize().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let objects_max = arena.geometry.objects_max;
+        Ok(Self { first: arena.named((hash % u64::from(objects_max)) as usize)?, objects_max })
+    }
+
+    /// The object of which this holds, for one who has locked the table.
+    fn find<S: State>(self, member: &'a Member, has_it: impl Fn(&S) -> bool) -> Result<Option<Found<'a, S>>> {
+        let mut referrer = self.first;
+        // A chain that is longer is damaged.
+        for _ in 0..self.objects_max {
+            let Some(index) = referrer.load(Ordering::Relaxed).checked_sub(1) else { return Ok(None) };
+            let index = u32::try_from(index).map_err(|_| Errno::Io)?;
+            let slot = member.arena.object(index).map_err(|_| Errno::Io)?;
+            let is_one = slot.is(LIVE) && slot.kind.load(Ordering::Relaxed) == S::KIND as u64;
+            if is_one && has_it(state(slot)) {
+                return Ok(Some(Found { referrer, index, slot, state: state(slot) }));
+            }
+            referrer = &slot.next_named;
+        }
+        Err(Errno::Io)
+    }
 }
 
 /// Makes an object: `init` fills a free slot, which then becomes live, held by the caller, in one commit.
@@ -224,32 +291,34 @@ pub(crate) fn create<S: State>(
     register: &AtomicU64,
     init: impl FnOnce(&S) -> Result<()>,
 ) -> Result<Handle> {
-    create_unless(member, register, |_| false, 0, init)
+    create_with(member, register, None::<(Named<'_>, fn(&S) -> bool)>, init)
 }
 
 /// The same, with a name: it holds the object until [`unname`] takes it away.
 ///
 /// `EXIST` if `has_it` holds of another.
-pub(crate) fn create_named<S: State>(
+pub(super) fn create_named<S: State>(
     member: &Member,
     register: &AtomicU64,
+    named: Named<'_>,
     has_it: impl Fn(&S) -> bool,
     init: impl FnOnce(&S) -> Result<()>,
 ) -> Result<Handle> {
-    create_unless(member, register, has_it, 1, init)
+    create_with(member, register, Some((named, has_it)), init)
 }
 
-fn create_unless<S: State>(
+fn create_with<S: State>(
     member: &Member,
     register: &AtomicU64,
-    conflicts: impl Fn(&S) -> bool,
-    names: u64,
+    name: Option<(Named<'_>, impl Fn(&S) -> bool)>,
     init: impl FnOnce(&S) -> Result<()>,
 ) -> Result<Handle> {
     let arena = &*member.arena;
     let table = &arena.header()?.objects;
     let guard = table.lock.lock(member)?;
-    if names != 0 && all_of::<S>(member)?.any(|(_, _, state)| conflicts(state)) {
+    if let Some((named, has_it)) = &name
+        && named.find(member, has_it)?.is_some()
+    {
         return Err(Errno::Exist);
     }
     let free = table.free.load(Ordering::Relaxed);
@@ -266,6 +335,7 @@ fn create_unless<S: State>(
         index
     };
     let slot = arena.object(index)?;
+    holds::note(arena, member.index, index)?;
     // Nobody looks at these before the state says that the object is live.
     if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
         // What another kind has left may be anything, such as a lock that somebody owns. Whoever is interrupted here
@@ -277,7 +347,11 @@ fn create_unless<S: State>(
         slot.kind.store(S::KIND as u64, Ordering::Relaxed);
     }
     init(state(slot))?;
-    slot.in_transit.store(names, Ordering::Relaxed);
+    slot.in_transit.store(u64::from(name.is_some()), Ordering::Relaxed);
+    if let Some((Named { first, .. }, _)) = name {
+        guard.set(&slot.next_named, first.load(Ordering::Relaxed))?;
+        guard.set(first, u64::from(index) + 1)?;
+    }
     let (own_word, own_bit) = bit(member.index);
     for word in 0..arena.ref_words() {
         arena.ref_word(index, word)?.store(if word == own_word { own_bit } else { 0 }, Ordering::Relaxed);
@@ -292,27 +366,32 @@ fn create_unless<S: State>(
 /// Lets the caller hold the object of which this holds.
 ///
 /// `NOENT`.
-pub(crate) fn open_named<S: State>(member: &Member, has_it: impl Fn(&S) -> bool) -> Result<Handle> {
+pub(super) fn open_named<S: State>(
+    member: &Member,
+    named: Named<'_>,
+    has_it: impl Fn(&S) -> bool,
+) -> Result<Handle> {
     let _guard = member.arena.header()?.objects.lock.lock(member)?;
-    let (index, slot, _) = all_of::<S>(member)?.find(|(_, _, state)| has_it(state)).ok_or(Errno::Noent)?;
-    let (word, bit) = bit(member.index);
-    member.arena.ref_word(index, word)?.fetch_or(bit, Ordering::SeqCst);
+    let Found { index, slot, .. } = named.find(member, has_it)?.ok_or(Errno::Noent)?;
+    hold(&member.arena, index, member.index)?;
     Ok(Handle::new(index, generation(slot.state.load(Ordering::Relaxed))))
 }
 
 /// Takes the name away from the object of which this holds: `named` is the word that says that it has one.
 ///
 /// `NOENT`.
-pub(crate) fn unname<S: State>(
+pub(super) fn unname<S: State>(
     member: &Member,
+    named: Named<'_>,
     has_it: impl Fn(&S) -> bool,
-    named: impl Fn(&S) -> &AtomicU64,
+    has_name: impl Fn(&S) -> &AtomicU64,
 ) -> Result<()> {
     let index = {
         let guard = member.arena.header()?.objects.lock.lock(member)?;
-        let (index, slot, state) =
-            all_of::<S>(member)?.find(|(_, _, state)| has_it(state)).ok_or(Errno::Noent)?;
-        guard.set(named(state), 0)?;
+        let Found { referrer, index, slot, state } = named.find(member, has_it)?.ok_or(Errno::Noent)?;
+        holds::note(&member.arena, member.index, index)?;
+        guard.set(referrer, slot.next_named.load(Ordering::Relaxed))?;
+        guard.set(has_name(state), 0)?;
         guard.set(&slot.in_transit, slot.in_transit.load(Ordering::Relaxed).saturating_sub(1))?;
         guard.commit();
         index
@@ -323,20 +402,29 @@ pub(crate) fn unname<S: State>(
 /// Lets another process hold an object that the caller holds.
 pub(crate) fn share(member: &Member, handle: Handle, with: u32) -> Result<()> {
     let (index, _) = find(member, handle)?;
-    let (word, bit) = bit(with);
-    member.arena.ref_word(index, word)?.fetch_or(bit, Ordering::SeqCst);
+    hold(&member.arena, index, with)?;
     member.arena.object(index)?.shares.fetch_add(1, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Sets the bit of a process beside an object.
+fn hold(arena: &Arena, index: u32, process: u32) -> Result<()> {
+    let (word, bit) = bit(process);
+    holds::note(arena, process, index)?;
+    arena.ref_word(index, word)?.fetch_or(bit, Ordering::SeqCst);
     Ok(())
 }
 
 /// Drops the caller's hold, and the object with the last one.
 pub(crate) fn release(member: &Member, handle: Handle) -> Result<()> {
     let (index, _) = find(member, handle)?;
-    drop_hold(member, index, member.index)
+    let settled = drop_hold(member, index, member.index)?;
+    destroy_if_unused(member, index).and(settled)
 }
 
-/// Ends what one process has to do with an object, clears its bit, and destroys the object if that was the last.
-fn drop_hold(member: &Member, index: u32, process: u32) -> Result<()> {
+/// Ends what one process has to do with an object, and clears its bit. Inside is how the former went. Whether that was the
+/// last hold is still to be looked at, and the object is noted until then.
+fn drop_hold(member: &Member, index: u32, process: u32) -> Result<Result<()>> {
     let _operation = member.begin(index)?;
     let settled = kind::settle(member, index, process);
     go_on(settled)?;
@@ -344,7 +432,7 @@ fn drop_hold(member: &Member, index: u32, process: u32) -> Result<()> {
     member.arena.ref_word(index, word)?.fetch_and(!bit, Ordering::SeqCst);
     // Now, and not where the lock is held that may be `BUSY`: nobody comes back for a hold that is gone.
     kind::hold_dropped(member, index)?;
-    destroy_if_unused(member, index).and(settled)
+    Ok(settled)
 }
 
 /// Whether any process holds an object.
@@ -374,34 +462,39 @@ fn is_held_but_for(arena: &Arena, index: u32, (own_word, own_bit): (usize, u64))
     Ok(true)
 }
 
-/// Destroys an object that nobody holds, and whatever is held only by messages in it.
+/// Destroys an object that nobody holds, and whatever is held only by messages in it. The caller has [noted](holds) it.
 pub(crate) fn destroy_if_unused(member: &Member, index: u32) -> Result<()> {
     let mut unused = vec![index];
     while let Some(index) = unused.pop() {
-        let slot = member.arena.object(index)?;
-        {
-            let guard = member.arena.header()?.objects.lock.lock(member)?;
-            let state = slot.state.load(Ordering::Relaxed);
-            if state & 0xff != LIVE {
-                continue;
-            }
-            let in_transit = slot.in_transit.load(Ordering::Relaxed) != 0;
-            if in_transit || is_held(&member.arena, index)? {
-                continue;
-            }
-            guard.set(&slot.state, generation(state) << 32 | u64::from(member.index + 1) << 8 | DYING)?;
-            guard.commit();
+        if condemn(member, index)? {
+            while !destroy_some(member, index, &mut unused)? {}
         }
-        finish_destroying(member, index, &mut unused)?;
+        holds::forget_unless_held(member, index)?;
     }
     Ok(())
 }
 
-/// Empties an object that is `DYING` and gives its slot back.
-fn finish_destroying(member: &Member, index: u32, unused: &mut Vec<u32>) -> Result<()> {
+/// Marks an object as being destroyed by the caller, if it is live and nobody holds it. Whether it is.
+pub(super) fn condemn(member: &Member, index: u32) -> Result<bool> {
+    let slot = member.arena.object(index)?;
+    let guard = member.arena.header()?.objects.lock.lock(member)?;
+    let state = slot.state.load(Ordering::Relaxed);
+    let in_transit = slot.in_transit.load(Ordering::Relaxed) != 0;
+    if state & 0xff != LIVE || in_transit || is_held(&member.arena, index)? {
+        return Ok(false);
+    }
+    mark_dying(member, slot, &guard)?;
+    Ok(true)
+}
+
+/// Does a part of what there is to do with an object that is being destroyed; with the last, its slot is free. Whether it
+/// was the last. Objects that it alone has held are added to `unused`.
+pub(super) fn destroy_some(member: &Member, index: u32, unused: &mut Vec<u32>) -> Result<bool> {
     let slot = member.arena.object(index)?;
     let _operation = member.begin(index)?;
-    kind::destroy(member, slot, unused)?;
+    if !kind::destroy_some(member, slot, unused)? {
+        return Ok(false);
+    }
     let table = &member.arena.header()?.objects;
     let guard = table.lock.lock(member)?;
     let peer = match kind::peer(slot)? {
@@ -422,7 +515,7 @@ fn finish_destroying(member: &Member, index: u32, unused: &mut Vec<u32>) -> Resu
         _ => free_slot(table, &guard, index, slot)?,
     }
     guard.commit();
-    Ok(())
+    Ok(true)
 }
 
 fn free_slot(table: &ObjectTable, guard: &Guard<'_>, index: u32, slot: &ObjectSlot) -> Result<()> {
@@ -436,20 +529,18 @@ pub(crate) fn enter_transit(member: &Member, handles: &[Handle], mark: &AtomicU6
     for handle in handles {
         find(member, *handle)?;
     }
-    each_in_transit(member, handles, mark, 1, |count| count.wrapping_add(1), |_| {})
+    each_in_transit(member, handles, mark, 1, |count| count.wrapping_add(1), |_, _| {})
 }
 
 /// The handles of a message are the caller's from now on.
 pub(crate) fn arrive(member: &Member, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
     for handle in handles {
-        let index = handle.index()?;
-        let (word, bit) = bit(member.index);
-        member.arena.ref_word(index, word)?.fetch_or(bit, Ordering::SeqCst);
+        hold(&member.arena, handle.index()?, member.index)?;
     }
-    each_in_transit(member, handles, mark, 0, |count| count.saturating_sub(1), |_| {})
+    each_in_transit(member, handles, mark, 0, |count| count.saturating_sub(1), |_, _| {})
 }
 
-/// A message is thrown away. Objects that only it held are added to `unused`.
+/// A message is thrown away. Objects that may have been held by it only are noted, and added to `unused`.
 pub(crate) fn discard(
     member: &Member,
     handles: &[Handle],
@@ -457,16 +548,28 @@ pub(crate) fn discard(
     unused: &mut Vec<u32>,
 ) -> Result<()> {
     let before = unused.len();
+    for handle in handles {
+        holds::note(&member.arena, member.index, handle.index()?)?;
+    }
+    let mut kept = Vec::new();
     let discarded = each_in_transit(
         member,
         handles,
         mark,
         0,
         |count| count.saturating_sub(1),
-        |index| unused.push(index),
+        // No more than there are objects: only what is damaged is unused twice.
+        |index, count| match count {
+            0 if unused.len() <= member.arena.geometry.objects_max as usize => unused.push(index),
+            _ => kept.push(index),
+        },
     );
     for index in unused.iter().skip(before) {
         kind::hold_dropped(member, *index)?;
+    }
+    for index in kept {
+        kind::hold_dropped(member, index)?;
+        holds::forget_unless_held(member, index)?;
     }
     discarded
 }
@@ -478,7 +581,7 @@ fn each_in_transit(
     mark: &AtomicU64,
     marked: u64,
     change: impl Fn(u64) -> u64,
-    mut done: impl FnMut(u32),
+    mut done: impl FnMut(u32, u64),
 ) -> Result<()> {
     // A journal is short, so a long list is done in parts; the mark tells how far it went.
     let guard = member.arena.header()?.objects.lock.lock(member)?;
@@ -490,42 +593,109 @@ fn each_in_transit(
         let handle = handles.get(at as usize).ok_or(Errno::Io)?;
         let index = handle.index()?;
         let slot = member.arena.object(index)?;
-        guard.set(&slot.in_transit, change(slot.in_transit.load(Ordering::Relaxed)))?;
+        let changed = change(slot.in_transit.load(Ordering::Relaxed));
+        guard.set(&slot.in_transit, changed)?;
         count = if goal == 0 { count - 1 } else { count + 1 };
         guard.set(mark, count)?;
         guard.commit();
-        done(index);
+        done(index, changed);
     }
     Ok(())
 }
 
-/// Drops everything that a dead process held, and finishes what it was destroying. If it was `killed`, it may have
-/// dropped the last hold of an object and died before it looked; and so may the caller, the supervisor, have been
-/// `BUSY` with the same.
-pub(crate) fn drop_holds_of(member: &Member, dead: u32, killed: bool) -> Result<()> {
+/// What becomes of the first object from `from` on that is noted for a dead process: its hold is dropped. `None` if there
+/// is no other; else the object, and whether the process was destroying it. If not, it may be unused now.
+///
+/// The note stays, for [`forget`] when all is done with the object.
+pub(super) fn drop_next_hold(member: &Member, dead: u32, from: u32) -> Result<Option<(u32, bool)>> {
     let arena = &*member.arena;
+    let Some(index) = holds::next(arena, dead, from)? else {
+        holds::clear(arena, dead)?;
+        return Ok(None);
+    };
     let (word, bit) = bit(dead);
-    for index in 0..arena.header()?.objects.high_water(arena) {
-        if arena.ref_word(index, word)?.load(Ordering::Relaxed) & bit != 0 {
-            go_on(drop_hold(member, index, dead))?;
-        }
-        if !killed {
-            continue;
-        }
-        let slot = arena.object(index)?;
-        let state = slot.state.load(Ordering::Acquire);
-        if state & 0xff == LIVE && !is_held(arena, index)? {
-            go_on(destroy_if_unused(member, index))?;
-        }
-        let destroyer = state >> 8 & 0xff_ffff;
-        if state & 0xff == DYING && [dead, member.index].iter().any(|one| destroyer == u64::from(one + 1)) {
-            let mut unused = Vec::new();
-            go_on(finish_destroying(member, index, &mut unused))?;
-            for index in unused {
-                go_on(destroy_if_unused(member, index))?;
-            }
-        }
+    if arena.ref_word(index, word)?.load(Ordering::Relaxed) & bit != 0 {
+        go_on(drop_hold(member, index, dead).map(drop))?;
     }
+    let state = arena.object(index)?.state.load(Ordering::Acquire);
+    Ok(Some((index, state & 0xff == DYING && state >> 8 & 0xff_ffff == u64::from(dead + 1))))
+}
+
+/// A dead process has nothing to do with an object any more.
+pub(super) fn forget(member: &Member, dead: u32, index: u32) -> Result<()> {
+    holds::forget(&member.arena, dead, index)
+}
+
+/// An object that no process holds, as it was when somebody looked: only messages do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unheld {
+    state: u64,
+    /// How many messages.
+    pub(super) in_transit: u64,
+    contents: Option<queue::Version>,
+}
+
+impl Unheld {
+    /// Whether this is the handle of it, for one who knows that the number is.
+    pub(super) fn is(&self, handle: Handle) -> bool {
+        generation(self.state) == handle.generation()
+    }
+}
+
+/// Looks whether an object is one that only messages hold.
+pub(super) fn unheld(member: &Member, index: u32) -> Result<Option<Unheld>> {
+    let slot = member.arena.object(index)?;
+    let state = slot.state.load(Ordering::Acquire);
+    let contents = contents(slot).map(QueueState::version);
+    let in_transit = slot.in_transit.load(Ordering::SeqCst);
+    let is_one = state & 0xff == LIVE && in_transit != 0 && !is_held(&member.arena, index)?;
+    Ok(is_one.then_some(Unheld { state, in_transit, contents }))
+}
+
+/// Whether it is as it was, for certain: while the table is locked, no hold becomes a message.
+pub(super) fn is_still(member: &Member, index: u32, found: &Unheld) -> Result<bool> {
+    let _guard = member.arena.header()?.objects.lock.lock(member)?;
+    Ok(unheld(member, index)?.as_ref() == Some(found))
+}
+
+/// The queue in which other objects may lie.
+fn contents(slot: &ObjectSlot) -> Option<&QueueState> {
+    match slot.kind().ok()? {
+        Kind::Queue => Some(state(slot)),
+        Kind::End => Some(&state::<EndState>(slot).inbound),
+        _ => None,
+    }
+}
+
+/// Gives `each` some of the handles that lie in an object: see [`QueueState::handles`].
+pub(super) fn handles_in(
+    member: &Member,
+    index: u32,
+    position: Option<queue::Position>,
+    each: impl FnMut(Handle),
+) -> Result<Option<queue::Position>> {
+    match contents(member.arena.object(index)?) {
+        Some(queue) => queue.handles(member, position, each),
+        None => Ok(None),
+    }
+}
+
+/// Marks an object as being destroyed by the caller, who knows that no process can reach it. Whether it is.
+pub(super) fn condemn_unreachable(member: &Member, index: u32) -> Result<bool> {
+    let slot = member.arena.object(index)?;
+    let guard = member.arena.header()?.objects.lock.lock(member)?;
+    let state = slot.state.load(Ordering::Relaxed);
+    if state & 0xff != LIVE {
+        return Ok(false);
+    }
+    mark_dying(member, slot, &guard)?;
+    Ok(true)
+}
+
+fn mark_dying(member: &Member, slot: &ObjectSlot, guard: &Guard<'_>) -> Result<()> {
+    let state = slot.state.load(Ordering::Relaxed);
+    guard.set(&slot.state, generation(state) << 32 | u64::from(member.index + 1) << 8 | DYING)?;
+    guard.commit();
     Ok(())
 }
 

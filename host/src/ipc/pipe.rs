@@ -152,13 +152,15 @@ pub(super) fn hold_dropped(member: &Member, slot: &ObjectSlot) -> Result<()> {
     Ok(())
 }
 
-/// Empties an end that nobody holds, and lets the other know. Can be begun again where it was left.
-pub(super) fn destroy(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<()> {
+/// Empties an end that nobody holds, a part at a time, and lets the other know. Whether it was the last part.
+pub(super) fn destroy_some(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<bool> {
     let end: &EndState = object::state(slot);
-    queue::shut(member, &end.inbound)?;
-    queue::destroy(member, &end.inbound, unused)?;
-    match other_end(member, slot)? {
-        Some(peer) => queue::shut(member, &peer.inbound),
-        None => Ok(()),
+    // Its own is closed last: that says that both are. If the other end has closed it, that one is gone.
+    if !end.inbound.is_closed() {
+        if let Some(peer) = other_end(member, slot)? {
+            queue::shut(member, &peer.inbound)?;
+        }
+        queue::shut(member, &end.inbound)?;
     }
+    queue::destroy_some(member, &end.inbound, unused)
 }

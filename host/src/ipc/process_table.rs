@@ -39,6 +39,7 @@ use super::Result;
 use super::arena::{Arena, Member};
 use super::claims::ClaimSlot;
 use super::event::Event;
+use super::holds::Holds;
 use super::tail::TailSlot;
 use super::waiting::Waits;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -84,6 +85,8 @@ shared! {
         operation: AtomicU64,
         /// runs of heap pages in its hands, see [`Register`]
         inflight: [AtomicU64; Register::ALL.len()],
+        /// which objects it may hold
+        pub(super) holds: Holds,
         /// what it waits for
         pub(crate) waits: Waits,
         /// where it stands among those who wait in a condition or barrier
@@ -501,6 +504,7 @@ pub(crate) fn reserve(
             slot.exit.store(0, Ordering::Relaxed);
             slot.wanted_signals.store(0, Ordering::Relaxed);
             slot.failure.store(0, Ordering::Relaxed);
+            slot.holds.reset();
             slot.waits.reset();
             slot.claims.reset();
             slot.tail.reset();

@@ -43,6 +43,7 @@ use sandpool_abi::Errno;
 use super::Result;
 use super::arena::{Member, PAGE};
 use super::claims::ClaimSlot;
+use super::collect;
 use super::event::Event;
 use super::heap;
 use super::kind::Kind;
@@ -479,6 +480,8 @@ fn waiting_for_room<T>(
                 queue.not_full.wait(member, waiting, deadline, ready)
             }
             Err(Errno::Nomem) => {
+                // What nobody can reach may be in the way.
+                collect::want(&member.arena)?;
                 let ready = || heap.frees() != frees || queue.is_closed();
                 heap.freed.wait(member, waiting, deadline, ready)
             }
@@ -629,7 +632,7 @@ pub(crate) fn get(
             return Err(Errno::Again);
         }
         let guard = queue.lock_head(member)?;
-        let taken = take(member, queue, &guard, Fits::Any(buffer), Register::Incoming)?;
+        let taken = take(member, queue, &guard, Fits::Any(buffer))?;
         queue.head.publish();
         queue.not_full.unlock_and_notify_one(guard, &member.arena);
         Ok(taken)
@@ -662,7 +665,7 @@ pub(crate) fn get_many(
             let guard = queue.lock_head(member)?;
             let mut count = 0;
             loop {
-                match take(member, queue, &guard, Fits::Only(&mut *rest), Register::Incoming) {
+                match take(member, queue, &guard, Fits::Only(&mut *rest)) {
                     Ok(Taken::Copied(len)) => {
                         count += 1;
                         rest = std::mem::take(&mut rest).get_mut(len..).ok_or(Errno::Io)?;
@@ -728,16 +731,10 @@ enum Fits<'a> {
     Only(&'a mut [u8]),
 }
 
-/// Takes the first record and commits that, which is still to be published. A message goes into that register.
+/// Takes the first record and commits that, which is still to be published.
 ///
 /// `AGAIN` if the queue is empty, `MSGSIZE` if it stays.
-fn take(
-    member: &Member,
-    queue: &QueueState,
-    guard: &Guard<'_>,
-    place: Fits<'_>,
-    into: Register,
-) -> Result<Taken> {
+fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>) -> Result<Taken> {
     let slot = member.slot()?;
     let arena = &*member.arena;
     let head = &queue.head;
@@ -796,16 +793,16 @@ fn take(
         (MESSAGE, Fits::Any(_)) => {
             let page = arena.in_heap::<AtomicU64>(segment, at)?.load(Ordering::Relaxed);
             let message = Message::at(member, page)?;
-            guard.set(slot.register(into), page)?;
+            guard.set(slot.register(Register::Incoming), page)?;
             (Taken::Message(message), message.len)
         }
         (MESSAGE, Fits::Only(_)) => return Err(Errno::Msgsize),
         _ => return Err(Errno::Io),
     };
-    if queue.has(JOINABLE) && into == Register::Incoming {
+    if queue.has(JOINABLE) {
         queue.taken.add(member, guard)?;
     }
-    if queue.has(CLAIMED) && into == Register::Incoming {
+    if queue.has(CLAIMED) {
         slot.claims.claim(guard, head.sequence.load(Ordering::Relaxed))?;
     }
     head.advance(guard, end, bytes)?;
@@ -891,35 +888,136 @@ pub(super) fn shut(member: &Member, queue: &QueueState) -> Result<()> {
     Ok(())
 }
 
-/// Throws all items away and gives the memory back. Can be begun again where it was left.
-pub(super) fn destroy(member: &Member, queue: &QueueState, unused: &mut Vec<u32>) -> Result<()> {
+/// Throws the items of a segment away, or those up to the first message, and gives the memory back. Whether that was the
+/// last of the queue. Can be begun again where it was left.
+///
+/// Nobody holds the queue: where its last record ends, the producers' side says, whatever the counters do.
+pub(super) fn destroy_some(member: &Member, queue: &QueueState, unused: &mut Vec<u32>) -> Result<bool> {
     let slot = member.slot()?;
-    while queue.head.segment.load(Ordering::Relaxed) != 0 {
-        let guard = queue.lock_head(member)?;
-        match take(member, queue, &guard, Fits::Any(&mut []), Register::Discarded) {
-            Ok(taken) => {
-                queue.head.publish();
-                drop(guard);
-                if let Taken::Message(_) = taken {
-                    message::discard(member, slot.register(Register::Discarded), unused)?;
-                }
-            }
-            Err(Errno::Again) => {
-                guard.set(slot.register(Register::Segment), queue.head.segment.load(Ordering::Relaxed))?;
-                guard.set(&queue.head.segment, 0)?;
-                guard.commit();
-                drop(guard);
-                heap::free(member, slot.register(Register::Segment))?;
-            }
-            Err(error) => return Err(error),
+    let arena = &*member.arena;
+    let QueueState { head, tail, .. } = queue;
+    let guard = queue.lock_head(member)?;
+    let segment = head.segment.load(Ordering::Relaxed);
+    if segment == 0 {
+        let detached = queue.taken.detach(member, &guard)?;
+        guard.commit();
+        drop(guard);
+        if detached {
+            heap::free(member, slot.register(Register::Segment))?;
+        }
+        return Ok(true);
+    }
+    let room = capacity(member, segment)?;
+    let is_last = segment == tail.segment.load(Ordering::Relaxed);
+    let end = if is_last { room.min(tail.offset.load(Ordering::Relaxed)) } else { room };
+    let mut offset = head.offset.load(Ordering::Relaxed);
+    while end.checked_sub(offset).is_some_and(|left| left >= 8) {
+        let record = arena.in_heap::<AtomicU64>(segment, SEGMENT_HEAD + offset)?.load(Ordering::Relaxed);
+        let len = record >> 8;
+        match record & 0xff {
+            LINK => break,
+            INLINE | MESSAGE if len <= INLINE_MAX as u64 => {}
+            _ => return Err(Errno::Io),
+        }
+        let at = SEGMENT_HEAD + offset + 8;
+        offset += 8 + len.next_multiple_of(8);
+        if record & 0xff == MESSAGE {
+            let page = arena.in_heap::<AtomicU64>(segment, at)?.load(Ordering::Relaxed);
+            guard.set(slot.register(Register::Discarded), page)?;
+            guard.set(&head.offset, offset)?;
+            guard.commit();
+            drop(guard);
+            message::discard(member, slot.register(Register::Discarded), unused)?;
+            return Ok(false);
         }
     }
-    let guard = queue.lock_head(member)?;
-    let detached = queue.taken.detach(member, &guard)?;
+    let next = match is_last {
+        true => 0,
+        false => arena.in_heap::<SegmentHead>(segment, 0)?.next.load(Ordering::Relaxed),
+    };
+    guard.set(slot.register(Register::Segment), segment)?;
+    guard.set(&head.segment, next)?;
+    guard.set(&head.offset, 0)?;
     guard.commit();
     drop(guard);
-    if detached {
-        heap::free(member, slot.register(Register::Segment))?;
+    heap::free(member, slot.register(Register::Segment))?;
+    Ok(false)
+}
+
+/// What is seen of a queue: whoever changes its items changes this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version([u64; 4]);
+
+/// Where in a queue somebody is who looks through it without taking anything.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Position {
+    segment: u64,
+    offset: u64,
+    segments_left: u64,
+}
+
+/// Messages that are looked at in one go, or handles, whichever are more.
+const LOOKED_AT_ONCE: usize = 256;
+
+impl QueueState {
+    pub(super) fn version(&self) -> Version {
+        let Self { head, tail, .. } = self;
+        let words = [&head.sequence, &head.segment, &tail.sequence, &tail.segment];
+        Version(words.map(|word| word.load(Ordering::Acquire)))
     }
-    Ok(())
+
+    /// Gives `each` some of the handles that lie in the queue, from this position on or from the first, and returns where to
+    /// go on. What changes meanwhile may be passed over, or given twice.
+    ///
+    /// `IO` if nothing sensible is there.
+    pub(super) fn handles(
+        &self,
+        member: &Member,
+        position: Option<Position>,
+        mut each: impl FnMut(Handle),
+    ) -> Result<Option<Position>> {
+        let arena = &*member.arena;
+        let mut position = position.unwrap_or_else(|| Position {
+            segment: self.head.segment.load(Ordering::Acquire),
+            offset: self.head.offset.load(Ordering::Acquire),
+            segments_left: u64::from(arena.geometry.heap_pages),
+        });
+        let segment = position.segment;
+        if segment == 0 {
+            return Ok(None);
+        }
+        let room = capacity(member, segment)?;
+        let is_last = segment == self.tail.segment.load(Ordering::Acquire);
+        let end = if is_last { room.min(self.tail.offset.load(Ordering::Acquire)) } else { room };
+        let mut looked_at = 0;
+        while end.checked_sub(position.offset).is_some_and(|left| left >= 8) {
+            let at = SEGMENT_HEAD + position.offset;
+            let record = arena.in_heap::<AtomicU64>(segment, at)?.load(Ordering::Acquire);
+            match record & 0xff {
+                LINK => break,
+                INLINE => {}
+                MESSAGE => {
+                    let page = arena.in_heap::<AtomicU64>(segment, at + 8)?.load(Ordering::Acquire);
+                    let handles = Message::at(member, page)?.handles(member)?;
+                    looked_at += 1 + handles.len();
+                    handles.into_iter().for_each(&mut each);
+                }
+                _ => return Err(Errno::Io),
+            }
+            position.offset = (record >> 8)
+                .checked_next_multiple_of(8)
+                .and_then(|len| len.checked_add(8)?.checked_add(position.offset))
+                .ok_or(Errno::Io)?;
+            if looked_at >= LOOKED_AT_ONCE {
+                return Ok(Some(position));
+            }
+        }
+        position.segments_left = position.segments_left.checked_sub(1).ok_or(Errno::Io)?;
+        position.segment = match is_last {
+            true => 0,
+            false => arena.in_heap::<SegmentHead>(segment, 0)?.next.load(Ordering::Acquire),
+        };
+        position.offset = 0;
+        Ok((position.segment != 0).then_some(position))
+    }
 }

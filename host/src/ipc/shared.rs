@@ -10,7 +10,7 @@ use super::Result;
 use super::arena::{Member, PAGE};
 use super::heap;
 use super::kind::Kind;
-use super::object::{self, Handle, Object};
+use super::object::{self, Handle, Named, Object};
 use super::process_table::{Name, NameBuffer, Register};
 use crate::sys::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::sys::mem::shared;
@@ -76,7 +76,8 @@ pub(crate) fn create(member: &Member, size: u64, small: bool, name: &str) -> Res
     let made = if name.is_empty() {
         object::create(member, register, init)
     } else {
-        object::create_named(member, register, |other: &SharedState| other.is_named(name), init)
+        let named = Named::new(&member.arena, name)?;
+        object::create_named(member, register, named, |other: &SharedState| other.is_named(name), init)
     };
     if made.is_err() && page != 0 {
         heap::free(member, register)?;
@@ -88,14 +89,16 @@ pub(crate) fn create(member: &Member, size: u64, small: bool, name: &str) -> Res
 ///
 /// `NOENT`.
 pub(crate) fn open(member: &Member, name: &str) -> Result<Handle> {
-    object::open_named(member, |shared: &SharedState| shared.is_named(name))
+    let named = Named::new(&member.arena, name)?;
+    object::open_named(member, named, |shared: &SharedState| shared.is_named(name))
 }
 
 /// Takes a name away.
 ///
 /// `NOENT`.
 pub(crate) fn unlink(member: &Member, name: &str) -> Result<()> {
-    object::unname(member, |shared: &SharedState| shared.is_named(name), |shared| &shared.named)
+    let named = Named::new(&member.arena, name)?;
+    object::unname(member, named, |shared: &SharedState| shared.is_named(name), |shared| &shared.named)
 }
 
 /// Its first page, and the bytes that are mapped with it: all of them in the run that it lies in.
@@ -212,17 +215,29 @@ pub(crate) fn atomic(
     }
 }
 
-/// Gives the pages back. Can be begun again where it was left.
-pub(super) fn destroy(member: &Member, shared: &SharedState) -> Result<()> {
+/// So many bytes are given back to the system at once: that takes a few milliseconds.
+const CLEARED_AT_ONCE: u64 = 16 << 20;
+
+/// Gives a part of the pages back; whether it was the last. Can be begun again where it was left: its size is what is still
+/// to be given back, since nobody holds it any more.
+pub(super) fn destroy_some(member: &Member, shared: &SharedState) -> Result<bool> {
     let page = shared.page.load(Ordering::Relaxed);
     if page == 0 {
-        return Ok(());
+        return Ok(true);
+    }
+    let run = heap::run_pages(&member.arena, page)? * PAGE as u64;
+    let left = member.arena.mappable(shared.size()).unwrap_or(run).min(run);
+    // To the system as well: nobody knows when the heap will need so many again.
+    let rest = left.saturating_sub(CLEARED_AT_ONCE);
+    member.arena.clear(page + rest / PAGE as u64, left - rest)?;
+    shared.size.store(rest, Ordering::Relaxed);
+    if rest != 0 {
+        return Ok(false);
     }
     let register = member.slot()?.register(Register::Segment);
-    // To the system as well: nobody knows when the heap will need so many again.
-    member.arena.clear(page, heap::run_pages(&member.arena, page)? * PAGE as u64)?;
     heap::hand_over(member, &shared.page, register)?;
-    heap::free(member, register)
+    heap::free(member, register)?;
+    Ok(true)
 }
 
 #[cfg(test)]

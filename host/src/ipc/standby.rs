@@ -153,6 +153,13 @@ pub(crate) fn ended(arena: &Arena, pid: u32) -> Option<Option<u32>> {
     Some(slot)
 }
 
+/// How many are being born: the kernel may list them, and hasn't stored their ids yet.
+pub(crate) fn being_born(arena: &Arena) -> usize {
+    let is_one =
+        |place: &&Place| place.word.load(Ordering::Acquire) == BORN && place.pid.load(Ordering::Acquire) == 0;
+    places(arena).iter().filter(is_one).count()
+}
+
 /// The ids of all that stand by.
 pub(crate) fn pids(arena: &Arena) -> impl Iterator<Item = u32> {
     places(arena).iter().map(|place| place.pid.load(Ordering::Acquire)).filter(|pid| *pid != 0)

@@ -1,4 +1,7 @@
 //! What the supervisor does for a process that has died, because the process no longer can.
+//!
+//! It is done in steps, each of which takes a time that doesn't depend on what guests have made: so the supervisor can
+//! look at other things between any two. All steps together take what the dead process held, and not what there is.
 
 use std::sync::atomic::Ordering;
 
@@ -9,7 +12,7 @@ use super::arena::Member;
 use super::process_table::Register;
 use super::{budget, heap, kind, message, object};
 
-/// Sweeps up behind a process that has been reaped and whose slot is still its own:
+/// What is left to be done behind a process that has been reaped, and whose slot is still its own.
 ///
 /// 1. locks that it owns are free, and rolled back by whoever comes next; here, at once, so that no journal is left
 ///    that names its slot;
@@ -17,15 +20,137 @@ use super::{budget, heap, kind, message, object};
 ///    their place;
 /// 3. the runs of pages in its hands go back to the heap;
 /// 4. its share of the memory of all is nobody's;
-/// 5. what it has locked, taken or waited for is settled, and the objects that it held lose one holder.
-///
-/// `killed` says that it may have died anywhere; one that ended by itself was in the middle of nothing.
+/// 5. what it has locked, taken or waited for is settled, and the objects that it held lose one holder;
+/// 6. objects that nobody holds any more are destroyed.
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    dead: u32,
+    stage: Stage,
+    /// Objects that may be unused now.
+    unused: Vec<u32>,
+    /// Objects that are to be destroyed.
+    condemned: Vec<u32>,
+    destroying: Option<Destruction>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// `killed` says that it may have died anywhere; one that ended by itself was in the middle of nothing.
+    Recover {
+        killed: bool,
+    },
+    /// What it holds, from this object on.
+    Holds(u32),
+    Swept,
+}
+
+/// An object that is being destroyed, and how many parts of it there can still be.
+#[derive(Debug, Clone, Copy)]
+struct Destruction {
+    object: u32,
+    parts_left: u64,
+}
+
+impl Sweep {
+    /// All that a process may have left behind.
+    pub(crate) fn behind(dead: u32, killed: bool) -> Self {
+        Self::from(dead, Stage::Recover { killed })
+    }
+
+    /// Only what a process was given that never ran.
+    pub(crate) fn of_holds(dead: u32) -> Self {
+        Self::from(dead, Stage::Holds(0))
+    }
+
+    /// These objects, which are marked as being destroyed by the one who sweeps.
+    pub(super) fn of_condemned(condemned: Vec<u32>) -> Self {
+        Self { condemned, ..Self::from(0, Stage::Swept) }
+    }
+
+    fn from(dead: u32, stage: Stage) -> Self {
+        Self { dead, stage, unused: Vec::new(), condemned: Vec::new(), destroying: None }
+    }
+
+    /// Does one step. Whether it was the last.
+    ///
+    /// # Errors
+    ///
+    /// `BUSY` if a guest holds a lock for longer than an honest one would: the same step is to be tried again.
+    pub(crate) fn step(&mut self, member: &Member) -> Result<bool> {
+        if !matches!(self.stage, Stage::Recover { .. }) {
+            empty_own_registers(member, &mut self.unused)?;
+        }
+        if let Some(destruction) = &mut self.destroying {
+            let destroyed = object::destroy_some(member, destruction.object, &mut self.unused);
+            destruction.parts_left = destruction.parts_left.saturating_sub(1);
+            match destroyed {
+                Ok(false) if destruction.parts_left != 0 => {}
+                Err(Errno::Busy) => return Err(Errno::Busy),
+                // What is damaged stays, and so does what has no end.
+                Ok(_) | Err(_) => self.destroying = None,
+            }
+            return Ok(false);
+        }
+        if let Some(object) = self.condemned.pop() {
+            self.destroy(member, object);
+            return Ok(false);
+        }
+        if let Some(object) = self.unused.last().copied() {
+            let condemned = object::condemn(member, object);
+            if condemned == Err(Errno::Busy) {
+                return Err(Errno::Busy);
+            }
+            self.unused.pop();
+            if condemned == Ok(true) {
+                self.destroy(member, object);
+            }
+            return Ok(false);
+        }
+        match self.stage {
+            Stage::Recover { killed } => {
+                recover(member, self.dead, killed, &mut self.unused).inspect_err(|_| {
+                    // The supervisor itself was in the middle of something now.
+                    self.stage = Stage::Recover { killed: true };
+                })?;
+                self.stage = Stage::Holds(0);
+            }
+            Stage::Holds(from) => match object::drop_next_hold(member, self.dead, from)? {
+                None => self.stage = Stage::Swept,
+                Some((object, was_destroying)) => {
+                    // In this order: if it is the last, nobody else knows of it.
+                    match was_destroying {
+                        true => self.destroy(member, object),
+                        false => self.unused.push(object),
+                    }
+                    object::forget(member, self.dead, object)?;
+                    self.stage = Stage::Holds(object + 1);
+                }
+            },
+            Stage::Swept => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    fn destroy(&mut self, member: &Member, object: u32) {
+        let geometry = member.arena.geometry;
+        // A queue has no more segments than there are pages, nor messages.
+        let parts_left = 2 * u64::from(geometry.heap_pages) + u64::from(geometry.objects_max);
+        self.destroying = Some(Destruction { object, parts_left });
+    }
+}
+
+/// All steps of a sweep, for one who has nothing else to do.
 ///
 /// # Errors
 ///
-/// `BUSY` if a guest holds a lock for longer than an honest one would. Everything here can be done twice: try again, as
-/// for one that was killed, because now the supervisor itself is in the middle of something.
-pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> {
+/// `BUSY`, as [`Sweep::step`]. Everything here can be done twice.
+pub(crate) fn sweep(mut sweep: Sweep, member: &Member) -> Result<()> {
+    while !sweep.step(member)? {}
+    Ok(())
+}
+
+/// Frees the locks of a dead process, and what it had in its hands.
+fn recover(supervisor: &Member, dead: u32, killed: bool, unused: &mut Vec<u32>) -> Result<()> {
     let arena = &*supervisor.arena;
     let slot = arena.process(dead)?;
     if killed {
@@ -50,24 +175,30 @@ pub(crate) fn sweep(supervisor: &Member, dead: u32, killed: bool) -> Result<()> 
         header.heap.tell_freed_after_death(arena);
         header.watched.wake_all(arena);
     }
-    let mut unused = Vec::new();
-    // The supervisor's own are of a sweep that was `BUSY`.
-    for slot in [supervisor.slot()?, slot] {
-        for register in Register::ALL {
-            let cell = slot.register(register);
-            if cell.load(Ordering::Acquire) == 0 {
-                continue;
-            }
-            go_on(match register {
-                Register::Segment => heap::free(supervisor, cell),
-                _ => message::discard(supervisor, cell, &mut unused),
-            })?;
+    // Not before: it may be this process that holds the lock of the heap.
+    empty_own_registers(supervisor, unused)?;
+    empty_registers(supervisor, dead, unused)?;
+    go_on(budget::give_back(supervisor, dead))
+}
+
+/// Gives back what a step of the supervisor that was `BUSY` has left. A guest that sweeps behind a child of its own that
+/// never ran may have something in its hands, and is never `BUSY`.
+fn empty_own_registers(member: &Member, unused: &mut Vec<u32>) -> Result<()> {
+    if member.is_supervisor() { empty_registers(member, member.index, unused) } else { Ok(()) }
+}
+
+/// Gives back what stands in the registers of a slot.
+fn empty_registers(supervisor: &Member, index: u32, unused: &mut Vec<u32>) -> Result<()> {
+    let slot = supervisor.arena.process(index)?;
+    for register in Register::ALL {
+        let cell = slot.register(register);
+        if cell.load(Ordering::Acquire) == 0 {
+            continue;
         }
-    }
-    go_on(budget::give_back(supervisor, dead))?;
-    object::drop_holds_of(supervisor, dead, killed)?;
-    for index in unused {
-        go_on(object::destroy_if_unused(supervisor, index))?;
+        go_on(match register {
+            Register::Segment => heap::free(supervisor, cell),
+            _ => message::discard(supervisor, cell, unused),
+        })?;
     }
     Ok(())
 }
@@ -78,5 +209,75 @@ pub(super) fn go_on(result: Result<()>) -> Result<()> {
     match result {
         Err(Errno::Busy) => Err(Errno::Busy),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::queue::{self, Account, Port};
+    use crate::ipc::sync::event;
+    use crate::ipc::waiting::Waiting;
+    use crate::ipc::{object, shared};
+    use crate::sys::futex::Deadline;
+
+    const PROCESSES: u32 = 2;
+
+    fn members() -> [Member; 3] {
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: 6000, heap_pages: 1 << 15 };
+        let (_, arena) = Arena::create(geometry).unwrap();
+        let arena = Arc::new(arena);
+        [0, 1, PROCESSES].map(|index| Member { arena: arena.clone(), index, patience: Patience::Brief })
+    }
+
+    fn steps(mut sweep: Sweep, supervisor: &Member, each: impl Fn()) -> u32 {
+        let mut steps = 1;
+        while !sweep.step(supervisor).unwrap() {
+            steps += 1;
+            each();
+        }
+        steps
+    }
+
+    #[test]
+    fn a_sweep_takes_what_the_dead_process_held() {
+        let [other, dead, supervisor] = members();
+        let others: Vec<_> = (0..5000).map(|_| event::create(&other).unwrap()).collect();
+        let few = steps(Sweep::behind(dead.index, true), &supervisor, || {});
+        for handle in others.iter().step_by(1000) {
+            object::share(&other, *handle, dead.index).unwrap();
+        }
+        let held: Vec<_> = (0..10).map(|_| event::create(&dead).unwrap()).collect();
+        let more = steps(Sweep::behind(dead.index, true), &supervisor, || {});
+        assert!(few < 5 && more < 60, "{few} and {more} steps");
+        assert!(others.iter().all(|handle| object::find(&other, *handle).is_ok()));
+        assert!(held.iter().all(|handle| object::find(&dead, *handle).is_err()));
+        assert_eq!(object::count_live(&other.arena), Ok(5000));
+    }
+
+    #[test]
+    fn no_step_takes_longer_the_more_there_is() {
+        let [_, dead, supervisor] = members();
+        let handle = queue::create(&dead, 0, Account::Nothing).unwrap();
+        let queue = object::resolve::<queue::QueueState>(&dead, handle).unwrap();
+        let port = Port { queue: queue.state, object: queue.index, waiting: Waiting::Put(queue.index) };
+        let items = vec![&[][..]; 1_000_000];
+        assert_eq!(queue::put_many(&dead, port, items.into_iter(), Deadline::NOW), Ok(1_000_000));
+        shared::create(&dead, 100 << 20, false, "").unwrap();
+        let heap = &dead.arena.header().unwrap().heap;
+        let before = heap.used_pages();
+        let left = std::cell::Cell::new(before);
+        let steps = steps(Sweep::behind(dead.index, true), &supervisor, || {
+            let now = heap.used_pages();
+            // A segment of a queue has 16 pages at the most; shared memory goes at once, but was cleared before, in parts.
+            assert!(left.get() - now <= 16 || left.get() - now == 100 << 8, "{} pages", left.get() - now);
+            left.set(now);
+        });
+        assert_eq!(heap.used_pages(), 0);
+        assert!(steps > 1_000_000 / 8192 + 100 / 16, "{steps} steps");
     }
 }

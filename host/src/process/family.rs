@@ -16,6 +16,7 @@ use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{
     self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, Register, State, StateWord,
 };
+use crate::ipc::sweep::{Sweep, sweep};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, budget, heap, standby, tail};
 use crate::sys::clone::{self, Fork, Parent};
@@ -247,7 +248,7 @@ impl Process {
                 heap::free(&self.member, register)?;
             }
         }
-        object::drop_holds_of(&self.member, index, false)?;
+        sweep(Sweep::of_holds(index), &self.member)?;
         budget::give_back(&self.member, index)?;
         table::free(&self.member.arena, index, |_| true)?;
         Ok(())

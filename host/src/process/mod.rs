@@ -22,11 +22,11 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::Limits;
 use crate::ipc::arena::Member;
-use crate::ipc::budget;
 use crate::ipc::message::Message;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, ProcessSlot};
 use crate::ipc::waiting::Waiting;
+use crate::ipc::{budget, collect};
 use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
 use crate::process::task::Task;
@@ -186,6 +186,11 @@ impl Process {
             self.note(errno);
         }
         result
+    }
+
+    /// Makes something in the arena. If there is no room, it is tried once more when what nobody can reach is gone.
+    pub(crate) fn making<T>(&self, attempt: impl Fn(&Member) -> Result<T, Errno>) -> Result<T, Errno> {
+        self.noting(collect::retry(&self.member, || attempt(&self.member)))
     }
 
     #[cold]

@@ -1,5 +1,6 @@
 //! All guest processes of a run: started, signalled, reaped, and swept up behind.
 
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::Ordering;
@@ -9,17 +10,21 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use sandpool_abi::Errno;
 use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, FORBIDDEN, LIMITED, Limit, SIGNALED, TRAPPED};
 
+use super::census::{self, Census};
 use super::control::{Ended, REPORTS_MAX, Report, Role};
 use super::fork_server::{self, ForkServer};
 use super::proc::Proc;
 use super::timers::{Over, Timers};
 use crate::ipc::arena::{Member, Patience};
+use crate::ipc::collect::Collector;
 use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, ProcessSlot, RELEASED, Register, State, StateWord,
 };
-use crate::ipc::{budget, heap, object, standby, sweep};
+use crate::ipc::sweep::Sweep;
+use crate::ipc::{budget, heap, standby};
 use crate::jail::control_group::ControlGroup;
 use crate::limits::{LimitKey, Limits};
 use crate::process::boot::{self, Image};
@@ -47,10 +52,63 @@ pub(crate) struct Children {
     processes: u64,
     peak_memory: u64,
     reports: Vec<Report>,
-    /// Reaped, but a guest held a lock for too long to sweep behind them.
-    unswept: Vec<(u32, Reaped)>,
+    /// Reaped, and still to be swept up behind.
+    burials: VecDeque<Burial>,
+    /// The slots of these: what they say isn't of a process any more.
+    buried: HashSet<u32>,
+    /// Slots that are still to be looked at, because somebody has asked for it.
+    requests: Vec<u32>,
+    /// Objects that nobody can reach any more.
+    collector: Collector,
+    /// When objects were last collected.
+    collected: Instant,
     fork_server: Spawner,
+    proc: Proc,
+    census: Census,
+    /// When all were last killed, since the run has ended.
+    killed: Option<Instant>,
 }
+
+/// A process that has been reaped, and what is left to be done behind it.
+struct Burial {
+    index: u32,
+    stage: Stage,
+    /// Its children that nobody will ask about any more.
+    orphans: Vec<u32>,
+}
+
+enum Stage {
+    Sweep(Sweep),
+    /// Its children are seen to, from this slot on; first what this one was given, which never ran.
+    Children(u32, Option<(u32, Sweep)>),
+}
+
+/// What a turn has left to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing that can be done by now.
+    Nothing,
+    /// There is more to be done.
+    More,
+    /// There is, but a guest holds a lock for now.
+    Busy,
+}
+
+/// How much a turn does at most, of each kind: some milliseconds all together.
+const REAPED_AT_ONCE: usize = 64;
+const STEPS_AT_ONCE: usize = 256;
+const SERVED_AT_ONCE: usize = 16;
+/// Burials that a turn tries which are `BUSY`. Each takes a while to find that out.
+const BUSY_AT_ONCE: usize = 4;
+/// Slots that a step looks through for children.
+const SLOTS_AT_ONCE: u32 = 1024;
+
+/// The least time between two collections: whoever fills the arena with what can be reached isn't to keep the supervisor
+/// busy.
+const COLLECT_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often all are killed while a run ends: some may just have been forked.
+const KILL_AGAIN: Duration = Duration::from_millis(5);
 
 /// Who forks processes with fresh memory.
 enum Spawner {
@@ -63,17 +121,18 @@ enum Spawner {
 
 impl Children {
     /// Starts the main guest. A pool has none: there, its owner has that slot.
-    pub(crate) fn start(image: Image, group: Option<ControlGroup>) -> io::Result<Self> {
+    pub(crate) fn start(image: Image, group: Option<ControlGroup>, proc: Proc) -> io::Result<Self> {
         let arena = &*image.arena;
         let (main, handle) =
             table::reserve(arena, None, &default_name(std::iter::empty()), 0).map_err(io::Error::other)?;
-        let timers = Timers::new(&image.config.limits, arena.geometry.processes_max);
+        let timers = Timers::new(&image.config.limits);
         let member = Member {
             arena: image.arena.clone(),
             index: arena.geometry.processes_max,
             patience: Patience::Brief,
         };
         let can_fork = image.jail_grants_fork && image.config.role == Role::Program;
+        let collector = Collector::new(&image.arena).map_err(io::Error::other)?;
         let mut children = Self {
             fork_server: if can_fork { Spawner::Later } else { Spawner::None },
             image,
@@ -88,7 +147,14 @@ impl Children {
             processes: 0,
             peak_memory: 0,
             reports: Vec::new(),
-            unswept: Vec::new(),
+            burials: VecDeque::new(),
+            buried: HashSet::new(),
+            requests: Vec::new(),
+            collector,
+            collected: Instant::now(),
+            proc,
+            census: Census::default(),
+            killed: None,
         };
         match children.image.config.role {
             Role::Program => children.fork_into(main, handle)?,
@@ -124,37 +190,51 @@ impl Children {
         &self.member
     }
 
+    /// Whether there are dead processes still to be swept up behind.
+    pub(crate) fn has_unburied(&self) -> bool {
+        !self.burials.is_empty()
+    }
+
+    /// Whether the run has ended, but for its processes.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.main_outcome.is_some()
+    }
+
+    /// What the kernel tells of the processes.
+    pub(crate) fn proc(&self) -> &Proc {
+        &self.proc
+    }
+
     /// Ends the run, in which every process waits for another.
     pub(crate) fn end_deadlock(&mut self) {
         self.end_by(Outcome::new(DEADLOCKED, 0));
     }
 
-    /// Ends the run if there are more processes than the table tells of. Guests make none but those: somebody has broken
+    /// Ends the run if there are processes that the table doesn't tell of. Guests make none but those: somebody has broken
     /// out of WebAssembly.
-    pub(crate) fn count(&mut self, proc: &Proc) {
-        if self.image.config.jail.without_census {
+    pub(crate) fn count(&mut self) {
+        if self.image.config.jail.without_census || self.main_outcome.is_some() {
             return;
         }
-        let Some(found) = proc.children() else { return };
-        let arena = &*self.image.arena;
-        // Each is in the table before it exists, and until it is reaped, which nobody does meanwhile.
-        let known = (0..arena.geometry.processes_max).filter(|index| {
-            arena.process_id(*index).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0)
-                || table::state(arena, *index)
-                    .is_ok_and(|state| matches!(state.state, State::Reserved | State::Spawning))
-        });
-        let fork_server = usize::from(matches!(self.fork_server, Spawner::Server(_)));
-        let strays = found.saturating_sub(known.count() + standby::pids(arena).count() + fork_server);
+        let fork_server = match &self.fork_server {
+            Spawner::Server(server) => Some(server.pid.unsigned_abs()),
+            Spawner::Later | Spawner::None => None,
+        };
+        let strays = self.census.look(&self.image.arena, &self.proc, fork_server);
         if strays > 0 {
-            self.end_by(Outcome::strays(strays as u64));
+            self.end_by(Outcome::strays(strays));
         }
     }
 
-    /// Ends the run, for this reason.
+    /// Ends the run, for this reason, unless it ends for another already: each that dies of that has the same reason, and
+    /// to kill all takes the longer the more there are.
     fn end_by(&mut self, outcome: Outcome) {
+        let is_new = self.ended_by.is_none();
         let outcome = *self.ended_by.get_or_insert(outcome);
         self.main_outcome.get_or_insert(outcome);
-        self.kill_all(Signal::SIGKILL);
+        if is_new {
+            self.kill_all(Signal::SIGKILL);
+        }
     }
 
     /// Ends what is over a limit of time.
@@ -178,14 +258,17 @@ impl Children {
         self.timers.rest()
     }
 
-    /// Whether there are dead processes still to be swept up behind.
-    pub(crate) fn has_unswept(&self) -> bool {
-        !self.unswept.is_empty()
-    }
-
-    /// Does what guests have asked for.
-    pub(crate) fn serve_requests(&mut self) {
-        for index in table::take_requests(&self.image.arena) {
+    /// Does some of what guests have asked for. It doesn't take the doorbell to find out: a guest could have taken the
+    /// ring of another away.
+    fn serve_requests(&mut self) {
+        if self.requests.is_empty() {
+            self.requests = table::take_requests(&self.image.arena);
+            if self.requests.is_empty() {
+                return;
+            }
+        }
+        let rest = self.requests.len().saturating_sub(SERVED_AT_ONCE);
+        for index in self.requests.split_off(rest) {
             self.spawn_if_asked_for(index);
             self.deliver_signals(index);
         }
@@ -221,7 +304,7 @@ impl Children {
         let is_worker = self.image.config.role == Role::Pool && u32::from(state.parent) == self.main;
         let forked = self.fork_into(index, handle);
         if is_worker && let Ok(pid) = self.image.arena.process_id(index) {
-            self.timers.exempt(index, pid.load(Ordering::Acquire));
+            self.timers.exempt(pid.load(Ordering::Acquire));
         }
         if forked.is_err() {
             self.spawn_failed(index, state);
@@ -231,7 +314,7 @@ impl Children {
 
     fn spawn_failed(&self, index: u32, state: StateWord) {
         if let Ok(slot) = self.image.arena.process(index) {
-            slot.failure.store(sandpool_abi::Errno::System as u32, Ordering::Release);
+            slot.failure.store(Errno::System as u32, Ordering::Release);
         }
         let _ = table::update(&self.image.arena, index, |old| {
             (old.generation == state.generation).then_some(StateWord { state: State::Failed, ..old })
@@ -266,11 +349,11 @@ impl Children {
         }
     }
 
-    /// Takes what the fork server has answered.
-    pub(crate) fn take_answers(&mut self) {
-        while let Spawner::Server(server) = &mut self.fork_server
-            && let Some(answer) = server.answer()
-        {
+    /// Takes some of what the fork server has answered.
+    fn take_answers(&mut self) {
+        for _ in 0..SERVED_AT_ONCE {
+            let Spawner::Server(server) = &mut self.fork_server else { break };
+            let Some(answer) = server.answer() else { break };
             if answer.handle == fork_server::STANDBY && answer.errno.is_none() {
                 // It may have been taken already, by somebody whose request came while this one was on its way.
                 self.have_one_stand_by();
@@ -318,32 +401,79 @@ impl Children {
         self.kill_all(signal);
     }
 
-    /// Sends a signal to every guest process, and SIGKILL after it. In a PID namespace of the run's own, to whatever is
-    /// in it, whether the table tells of it or not.
-    pub(crate) fn kill_all(&self, signal: Signal) {
-        for signal in [signal, Signal::SIGKILL] {
-            if self.image.supervisor_pid == INIT {
+    /// Sends a signal to every guest process, and SIGKILL after it: in a PID namespace of the run's own, to whatever is in
+    /// it; else to all of the supervisor's children that the kernel knows, whether the table tells of them or not.
+    pub(crate) fn kill_all(&mut self, signal: Signal) {
+        self.killed = Some(Instant::now());
+        let signals = match signal {
+            Signal::SIGKILL => vec![signal],
+            _ => vec![signal, Signal::SIGKILL],
+        };
+        if self.image.supervisor_pid == INIT {
+            for signal in signals {
                 let _ = kill(Pid::from_raw(-1), signal);
-                continue;
             }
-            for index in 0..self.image.arena.geometry.processes_max {
-                if let Ok(pid) = self.image.arena.process_id(index) {
-                    send(pid.load(Ordering::Acquire), signal);
-                }
-            }
-            standby::pids(&self.image.arena).for_each(|pid| send(pid, signal));
-            if let Spawner::Server(server) = &self.fork_server {
-                send(server.pid.unsigned_abs(), signal);
-            }
+            return;
+        }
+        let pids = self.proc.children().unwrap_or_else(|| {
+            let server = match &self.fork_server {
+                Spawner::Server(server) => Some(server.pid.unsigned_abs()),
+                Spawner::Later | Spawner::None => None,
+            };
+            census::in_table(&self.image.arena).chain(server).collect()
+        });
+        for signal in signals {
+            pids.iter().for_each(|pid| send(*pid, signal));
         }
     }
 
-    /// Reaps all that have ended. When the main guest has, the others are ended; when all have, the run is over.
-    pub(crate) fn reap(&mut self) -> Option<Ended> {
-        for (index, reaped) in std::mem::take(&mut self.unswept) {
-            self.bury(index, reaped, true);
+    /// Does some of what there is to do, and what is left of it then. A run that has ended has no more to do than to reap
+    /// its processes.
+    pub(crate) fn work(&mut self) -> Left {
+        self.take_answers();
+        let more_to_reap = self.reap_some();
+        if self.main_outcome.is_some() {
+            if self.killed.is_none_or(|killed| killed.elapsed() >= KILL_AGAIN) {
+                self.kill_all(Signal::SIGKILL);
+            }
+            return if more_to_reap { Left::More } else { Left::Nothing };
         }
-        while let Some(reaped) = reap() {
+        self.serve_requests();
+        let buried = self.bury_some();
+        let collected = self.collect_some();
+        let is_more = more_to_reap || !self.requests.is_empty();
+        match (buried, collected) {
+            (Left::More, _) | (_, Left::More) => Left::More,
+            _ if is_more => Left::More,
+            (Left::Busy, _) | (_, Left::Busy) => Left::Busy,
+            (Left::Nothing, Left::Nothing) => Left::Nothing,
+        }
+    }
+
+    /// Does some steps of a collection of objects that nobody can reach, if somebody wants one.
+    fn collect_some(&mut self) -> Left {
+        if !self.collector.is_at_it() && self.collected.elapsed() < COLLECT_AGAIN {
+            return Left::Nothing;
+        }
+        if self.collector.begin_if_wanted(&self.member).is_err() || !self.collector.is_at_it() {
+            return Left::Nothing;
+        }
+        self.collected = Instant::now();
+        for _ in 0..STEPS_AT_ONCE {
+            match self.collector.step(&self.member) {
+                Err(Errno::Busy) => return Left::Busy,
+                _ if !self.collector.is_at_it() => return Left::Nothing,
+                _ => {}
+            }
+        }
+        Left::More
+    }
+
+    /// Reaps some that have ended; whether there may be more.
+    fn reap_some(&mut self) -> bool {
+        for _ in 0..REAPED_AT_ONCE {
+            let Some(reaped) = reap() else { return false };
+            self.census.ended(reaped.pid.unsigned_abs());
             if let Spawner::Server(server) = &self.fork_server
                 && server.pid == reaped.pid
             {
@@ -354,7 +484,10 @@ impl Children {
             match self.slot_of(reaped.pid) {
                 Some(index) => {
                     self.record(index, &reaped);
-                    self.bury(index, reaped, false);
+                    self.buried.insert(index);
+                    let killed = !matches!(reaped.end, End::Exited(_));
+                    let stage = Stage::Sweep(Sweep::behind(index, killed));
+                    self.burials.push_back(Burial { index, stage, orphans: Vec::new() });
                 }
                 None if let Some(claimed) = stood_by => {
                     claimed.into_iter().for_each(|index| self.spawn_if_asked_for(index));
@@ -364,13 +497,37 @@ impl Children {
                 None => self.end_by(Outcome::strays(1)),
             }
         }
-        let outcome = self.main_outcome?;
-        self.kill_all(Signal::SIGKILL);
-        if has_children() {
-            return None;
+        true
+    }
+
+    /// Does some steps of what is left to be done behind those that have ended, by turns: who has left much behind
+    /// isn't in the way of others.
+    fn bury_some(&mut self) -> Left {
+        let mut busy = 0;
+        for _ in 0..STEPS_AT_ONCE {
+            let Some(mut burial) = self.burials.pop_front() else { return Left::Nothing };
+            match self.go_on_with(&mut burial) {
+                Ok(true) => self.finish(burial),
+                Ok(false) => self.burials.push_back(burial),
+                Err(Errno::Busy) => {
+                    self.burials.push_back(burial);
+                    busy += 1;
+                    if busy >= BUSY_AT_ONCE.min(self.burials.len()) {
+                        return Left::Busy;
+                    }
+                }
+                // What is damaged is no reason to leave the rest.
+                Err(_) => self.finish(burial),
+            }
         }
-        Some(Ended {
-            main: outcome,
+        if self.burials.is_empty() { Left::Nothing } else { Left::More }
+    }
+
+    /// How the run has ended, if no process of it is left.
+    pub(crate) fn ended(&mut self) -> Option<Ended> {
+        let main = self.main_outcome?;
+        (!has_children()).then(|| Ended {
+            main,
             processes: self.processes,
             wall: self.begun.elapsed(),
             peak_memory: self.peak_memory,
@@ -378,9 +535,10 @@ impl Children {
         })
     }
 
-    /// Whether a slot has a process.
+    /// Whether a slot has a process, or has had one that isn't buried yet.
     fn has_process(&self, index: u32) -> bool {
-        self.image.arena.process_id(index).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0)
+        self.buried.contains(&index)
+            || self.image.arena.process_id(index).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0)
     }
 
     /// Whether somebody else sees to it that a slot gets its process: the fork server, or one that stood by.
@@ -403,7 +561,7 @@ impl Children {
     fn record(&mut self, index: u32, reaped: &Reaped) {
         self.processes += 1;
         self.peak_memory = self.peak_memory.max(reaped.peak_memory);
-        self.timers.ended(index, reaped.cpu);
+        self.timers.ended(reaped.pid.unsigned_abs(), reaped.cpu);
         let Ok(slot) = self.image.arena.process(index) else { return };
         let claimed = slot.claimed();
         let pid = reaped.pid.unsigned_abs();
@@ -434,6 +592,11 @@ impl Children {
             End::Exited(code) => Outcome::new(EXITED, u32::from(code)),
         };
         slot.record_exit(outcome);
+        // Its number may be another's from now on.
+        slot.ended_pid.store(pid, Ordering::Relaxed);
+        if let Ok(cell) = self.image.arena.process_id(index) {
+            cell.store(0, Ordering::Release);
+        }
         if index == self.main {
             self.main_outcome.get_or_insert(outcome);
         }
@@ -457,17 +620,71 @@ impl Children {
         }
     }
 
-    /// Sweeps up behind a process and tells its relatives, or puts that off: then it is tried `again`.
-    fn bury(&mut self, index: u32, reaped: Reaped, again: bool) {
-        let killed = again || !matches!(reaped.end, End::Exited(_));
-        let swept = sweep::sweep(&self.member, index, killed).and_then(|()| self.free_ended(index, again));
-        if swept == Err(sandpool_abi::Errno::Busy) {
-            self.unswept.push((index, reaped));
-            return;
+    /// Does a step of a burial. Whether it was the last.
+    fn go_on_with(&self, burial: &mut Burial) -> Result<bool, Errno> {
+        let arena = &*self.image.arena;
+        match &mut burial.stage {
+            Stage::Sweep(sweep) => {
+                if sweep.step(&self.member)? {
+                    burial.stage = Stage::Children(0, None);
+                }
+            }
+            Stage::Children(_, child @ Some(_)) => {
+                if let Some((index, sweep)) = child
+                    && sweep.step(&self.member)?
+                {
+                    table::free(arena, *index, |_| true)?;
+                    *child = None;
+                }
+            }
+            Stage::Children(from, child) => {
+                let max = arena.geometry.processes_max;
+                let until = from.saturating_add(SLOTS_AT_ONCE).min(max);
+                while *from < until {
+                    let index = *from;
+                    if let Some(sweep) = self.see_to_child(burial.index, index)? {
+                        *child = Some((index, sweep));
+                    } else if self.leave_orphan(burial.index, index) {
+                        burial.orphans.push(index);
+                    }
+                    *from += 1;
+                    if child.is_some() {
+                        break;
+                    }
+                }
+                return Ok(*from == max && child.is_none());
+            }
         }
+        Ok(false)
+    }
+
+    /// If a slot is that of a child which has ended, or that its parent died before it could start, its slot is to be given
+    /// back: then with what it was to be given, which is left to be done.
+    fn see_to_child(&self, parent: u32, child: u32) -> Result<Option<Sweep>, Errno> {
+        let arena = &*self.image.arena;
+        let state = table::state(arena, child)?;
+        if state.state == State::Free || u32::from(state.parent) != parent {
+            return Ok(None);
+        }
+        let is_going = standby::abandon(arena, child);
+        if self.has_process(child) || state.is_alive() && (is_going || self.is_to_have_one(child, state)) {
+            return Ok(None);
+        }
+        let register = arena.process(child)?.register(Register::Outgoing);
+        if register.load(Ordering::Acquire) != 0 && heap::free(&self.member, register) == Err(Errno::Busy) {
+            return Err(Errno::Busy);
+        }
+        match budget::give_back(&self.member, child) {
+            Err(Errno::Busy) => Err(Errno::Busy),
+            Ok(()) | Err(_) => Ok(Some(Sweep::of_holds(child))),
+        }
+    }
+
+    /// All is done behind a process: tells its relatives.
+    fn finish(&mut self, burial: Burial) {
+        let Burial { index, orphans, .. } = burial;
+        self.buried.remove(&index);
         let arena = self.image.arena.clone();
-        let orphans: Vec<_> =
-            (0..arena.geometry.processes_max).filter(|child| self.leave_orphan(index, *child)).collect();
         if self.image.config.role == Role::Pool {
             // Nobody waits for what a task has started that is gone; and a child that does a worker's task must not come to
             // its end when the worker's slot is another's.
@@ -475,9 +692,6 @@ impl Children {
                 send(pid.load(Ordering::Acquire), Signal::SIGKILL);
             }
         }
-        let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
-        slot.ended_pid.store(reaped.pid.unsigned_abs(), Ordering::Relaxed);
-        pid.store(0, Ordering::Release);
         let parent = table::state(&arena, index).map_or(NO_PARENT, |state| state.parent);
         let ended = |old: StateWord| {
             let is_released = old.flags & RELEASED != 0;
@@ -486,32 +700,6 @@ impl Children {
         let _ = table::update(&arena, index, ended);
         // Not before it is seen to have ended: whoever is told looks once.
         orphans.into_iter().chain([u32::from(parent)]).for_each(|index| self.tell(index));
-    }
-
-    /// Gives the slots of children back that have ended, or that their parent died before it could start: then with
-    /// what they were to be given. `again` if it was `BUSY`.
-    fn free_ended(&self, parent: u32, again: bool) -> Result<(), sandpool_abi::Errno> {
-        let arena = &*self.image.arena;
-        for (child, state) in table::children(arena, parent) {
-            let is_going = standby::abandon(arena, child);
-            if self.has_process(child) || state.is_alive() && (is_going || self.is_to_have_one(child, state))
-            {
-                continue;
-            }
-            let register = arena.process(child)?.register(Register::Outgoing);
-            let given = match register.load(Ordering::Acquire) {
-                0 => Ok(()),
-                _ => heap::free(&self.member, register),
-            };
-            let memory = budget::give_back(&self.member, child);
-            for freed in [given, memory, object::drop_holds_of(&self.member, child, again)] {
-                if freed == Err(sandpool_abi::Errno::Busy) {
-                    return freed;
-                }
-            }
-            table::free(arena, child, |_| true)?;
-        }
-        Ok(())
     }
 
     /// A process has ended, and nobody will ask about this child of it. Whether it is one.
@@ -552,14 +740,23 @@ const INIT: i32 = 1;
 
 /// Signals a process if it is a child that isn't reaped yet. Guests write the table, so its numbers may be anything.
 fn send(pid: u32, signal: Signal) {
-    let Ok(pid) = i32::try_from(pid) else { return };
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let is_alive = |status| status == WaitStatus::StillAlive;
     // A child's number can't be another's before it is reaped, which only this process does.
-    if pid > 0
-        && waitid(Id::Pid(Pid::from_raw(pid)), flags).is_ok_and(|status| status == WaitStatus::StillAlive)
-    {
-        let _ = kill(Pid::from_raw(pid), signal);
+    if let Some((pid, true)) = look_at(pid).map(|(pid, status)| (pid, is_alive(status))) {
+        let _ = kill(pid, signal);
     }
+}
+
+/// Whether a number is that of a child which isn't reaped yet.
+pub(super) fn is_child(pid: u32) -> bool {
+    look_at(pid).is_some()
+}
+
+/// What the kernel tells of a child; `None` if it is none.
+fn look_at(pid: u32) -> Option<(Pid, WaitStatus)> {
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).map(Pid::from_raw)?;
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    Some((pid, waitid(Id::Pid(pid), flags).ok()?))
 }
 
 fn has_children() -> bool {

@@ -14,15 +14,23 @@
 //! | pidfd of the owner | the owner is gone | end the run |
 //! | socket of the fork server | whether a process was started | tell its parent if not: [`fork_server`] |
 //!
-//! Now and then it counts its children: there are none but those that the process table tells of. When nothing comes for
-//! a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
+//! Now and then it counts its children: there are none but those that the process table tells of ([`census`]). When
+//! nothing comes for a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
 //! wakes in time to see to them: [`timers`].
+//!
+//! # It is never busy for long
+//!
+//! Each turn of its loop first looks at those who may end the run: the owner, the control socket, the clocks. Then it does
+//! a part of what there is to do, whose size no guest determines: it reaps some processes, does some steps of the
+//! [sweeps](crate::ipc::sweep) behind them, serves some requests. What is left is for the next turn, which comes at once.
+//! When the run has ended, there is nothing left but to kill and to reap.
 //!
 //! # Nothing is left
 //!
 //! Each guest asks for SIGKILL at the supervisor's death (prctl PR_SET_PDEATHSIG), which is exact here because the
 //! supervisor has one thread, and checks that it isn't dead yet. When the owner goes, pidfd and socket tell.
 
+mod census;
 pub(crate) mod children;
 pub(crate) mod control;
 pub(crate) mod deadlock;
@@ -41,7 +49,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use self::children::Children;
+use self::children::{Children, Left};
 use self::control::{Reply, Request, Role, RunConfig, Start};
 use self::deadlock::Detector;
 use self::proc::Proc;
@@ -88,6 +96,8 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
         return Ok(());
     }
     let _ = nix::sys::prctl::set_name(c"sandpool-superv");
+    // Whatever a stray has started is seen, and killed, even where there is no PID namespace.
+    let _ = nix::sys::prctl::set_child_subreaper(true);
     block_signals()?;
     // What is outside of the namespaces, and is needed.
     let proc = Proc::open();
@@ -153,7 +163,6 @@ struct Run {
     /// What holds the guests.
     jail: JailReport,
     children: Children,
-    proc: Proc,
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
     detector: Detector,
@@ -215,16 +224,8 @@ fn prepare(
     if image.config.role == Role::Pool {
         handed_over = vec![memory, doorbell.try_clone()?];
     }
-    let children = Children::start(image, group).context("cannot start the main guest")?;
-    Ok(Prepared::Run(Box::new(Run {
-        jail: report,
-        children,
-        proc,
-        signals,
-        doorbell,
-        detector,
-        handed_over,
-    })))
+    let children = Children::start(image, group, proc).context("cannot start the main guest")?;
+    Ok(Prepared::Run(Box::new(Run { jail: report, children, signals, doorbell, detector, handed_over })))
 }
 
 /// What the guests of a run are held to, whose module imports these functions.
@@ -251,19 +252,27 @@ fn leave_room_for_stack(bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// The longest wait for whoever may end the run, or for news of those that are being killed.
+const ENDING: Duration = Duration::from_millis(5);
+
 impl Run {
     /// Serves the run until its last process has ended. `None` if the owner is gone and nobody wants to know.
+    ///
+    /// Each turn first looks at who may end the run, then does a bounded part of what there is to do.
     fn watch(&mut self, socket: &OwnedFd, owner: &OwnedFd) -> io::Result<Option<control::Ended>> {
         let mut quiet_since = Instant::now();
         let mut counted = Instant::now();
+        let mut left = Left::Nothing;
         loop {
-            let timeout = match self.children.has_unswept() {
-                true => Duration::from_millis(1),
+            let timeout = match left {
+                Left::More => Duration::ZERO,
+                Left::Busy => Duration::from_millis(1),
+                Left::Nothing if self.children.is_ending() => ENDING,
                 // Rounded up, or the last part of a millisecond would be spent in a busy loop.
-                false => deadlock::INTERVAL.min(self.children.time_left() + Duration::from_millis(1)),
+                Left::Nothing => deadlock::INTERVAL.min(self.children.time_left() + Duration::from_millis(1)),
             };
             let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE);
-            let mut fds = vec![self.signals.as_fd(), self.doorbell.as_fd(), socket.as_fd(), owner.as_fd()];
+            let mut fds = vec![socket.as_fd(), owner.as_fd(), self.signals.as_fd(), self.doorbell.as_fd()];
             fds.extend(self.children.answers());
             let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut fds, timeout) {
@@ -272,8 +281,7 @@ impl Run {
                 Err(error) => return Err(error.into()),
             }
             let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false));
-            let [child, rung, asked, orphaned, answered] =
-                std::array::from_fn(|_| ready.next() == Some(true));
+            let [asked, orphaned, child, rung] = std::array::from_fn(|_| ready.next() == Some(true));
             if orphaned {
                 self.children.kill_all(Signal::SIGKILL);
                 return Ok(None);
@@ -287,29 +295,30 @@ impl Run {
                     }
                 }
             }
+            self.children.look_after_time();
             if rung {
                 let _ = nix::unistd::read(&*self.doorbell, &mut [0; 8]);
-                self.children.serve_requests();
-            }
-            if answered {
-                self.children.take_answers();
             }
             if child {
                 // However many have ended, the signal is pending once.
                 let _ = self.signals.read_signal();
             }
-            self.children.look_after_time();
-            if let Some(ended) = self.children.reap() {
+            left = self.children.work();
+            if let Some(ended) = self.children.ended() {
                 return Ok(Some(ended));
             }
             if counted.elapsed() >= CENSUS {
                 counted = Instant::now();
-                self.children.count(&self.proc);
+                self.children.count();
             }
             // Only when nothing has happened for a while, so that there is no news still to be told.
-            if quiet_since.elapsed() >= deadlock::INTERVAL && !self.children.has_unswept() {
+            if quiet_since.elapsed() >= deadlock::INTERVAL
+                && left == Left::Nothing
+                && !self.children.has_unburied()
+                && !self.children.is_ending()
+            {
                 quiet_since = Instant::now();
-                if self.detector.look(self.children.member(), &self.proc) {
+                if self.detector.look(self.children.member(), self.children.proc()) {
                     self.children.end_deadlock();
                 }
             }

@@ -29,10 +29,18 @@ impl Proc {
             .is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')))
     }
 
-    /// How many children the supervisor has, those included that have ended and aren't reaped; `None` where the kernel
-    /// doesn't tell (`CONFIG_PROC_CHILDREN`).
-    pub(crate) fn children(&self) -> Option<usize> {
-        Some(self.read("thread-self/children")?.split_whitespace().count())
+    /// The children that the supervisor has, those included that have ended and aren't reaped, by their numbers there;
+    /// `None` where the kernel doesn't tell (`CONFIG_PROC_CHILDREN`).
+    pub(crate) fn children(&self) -> Option<Vec<u32>> {
+        let children = self.read("thread-self/children")?;
+        Some(children.split_whitespace().filter_map(|number| number.parse().ok()).collect())
+    }
+
+    /// The number here of the process that has this number there; `None` if it is gone.
+    pub(crate) fn own_number(&self, number: u32) -> Option<u32> {
+        let status = self.read(&format!("{number}/status"))?;
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        numbers.split_whitespace().next_back()?.parse().ok()
     }
 
     fn stat(&self, pid: u32) -> Option<String> {

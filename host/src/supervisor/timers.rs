@@ -4,6 +4,7 @@
 //! could have used up what it may: it knows since when each runs, and the kernel tells what it has had of a processor.
 //! What isn't known of yet was forked after the last look, so it is no older than that.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use sandpool_abi::process::Limit;
 
+use super::children::is_child;
 use crate::Limits;
 use crate::ipc::arena::Arena;
 use crate::ipc::process_table::nanos_now;
@@ -30,17 +32,17 @@ pub(super) struct Timers {
     begun: u64,
     /// What processes that have ended had of processors.
     spent: Duration,
-    /// The process of each slot at the last look.
-    known: Vec<Known>,
+    /// The processes that were there at the last look, by their ids: whatever the table says of slots, none is another's
+    /// before it has ended.
+    known: HashMap<u32, Known>,
     /// The last look and the next.
     looked: u64,
     next: u64,
 }
 
 /// What is known of a process, by itself and not from the arena, which guests write.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Known {
-    pid: u32,
     started: u64,
     is_exempt: bool,
 }
@@ -55,7 +57,7 @@ pub(super) enum Over {
 }
 
 impl Timers {
-    pub(super) fn new(limits: &Limits, processes_max: u32) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         let &Limits { cpu_time, wall_time, run_cpu_time, run_wall_time, .. } = limits;
         let now = nanos_now();
         let has_some = [cpu_time, wall_time, run_cpu_time, run_wall_time].iter().any(Option::is_some);
@@ -68,7 +70,7 @@ impl Timers {
             processors,
             begun: now,
             spent: Duration::ZERO,
-            known: if has_some { vec![Known::default(); processes_max as usize] } else { Vec::new() },
+            known: HashMap::new(),
             looked: now,
             next: if has_some { now } else { u64::MAX },
         }
@@ -79,19 +81,15 @@ impl Timers {
         Duration::from_nanos(self.next.saturating_sub(nanos_now()))
     }
 
-    /// The process that was just started in a slot has no limits of its own: it is a worker, which runs many tasks.
-    pub(super) fn exempt(&mut self, index: u32, pid: u32) {
-        if let Some(known) = self.known.get_mut(index as usize) {
-            *known = Known { pid, started: nanos_now(), is_exempt: true };
-        }
+    /// A process that was just started has no limits of its own: it is a worker, which runs many tasks.
+    pub(super) fn exempt(&mut self, pid: u32) {
+        self.known.insert(pid, Known { started: nanos_now(), is_exempt: true });
     }
 
     /// A process has ended, and had so much of a processor.
-    pub(super) fn ended(&mut self, index: u32, cpu: Duration) {
+    pub(super) fn ended(&mut self, pid: u32, cpu: Duration) {
         self.spent += cpu;
-        if let Some(known) = self.known.get_mut(index as usize) {
-            *known = Known::default();
-        }
+        self.known.remove(&pid);
     }
 
     /// What is over its limit, if it is time to look. The owner of a pool, which has a slot, is no process of the run.
@@ -105,12 +103,14 @@ impl Timers {
         let mut rest =
             [self.cpu_time, self.wall_time].into_iter().flatten().map(nanos).min().unwrap_or(u64::MAX);
         let mut used_by_all = self.spent;
-        for (index, known) in (0..).zip(&mut self.known).filter(|(index, _)| Some(*index) != owner) {
+        for index in (0..arena.geometry.processes_max).filter(|index| Some(*index) != owner) {
             let pid = arena.process_id(index).map_or(0, |pid| pid.load(Ordering::Acquire));
-            if pid != known.pid {
+            if pid != 0 && !self.known.contains_key(&pid) && is_child(pid) {
                 let started = arena.process(index).map_or(0, |slot| slot.started.load(Ordering::Relaxed));
-                *known = Known { pid, started: started.clamp(self.looked, now), is_exempt: false };
+                self.known.insert(pid, Known { started: started.clamp(self.looked, now), is_exempt: false });
             }
+        }
+        for (&pid, known) in &self.known {
             let Some(used) = cpu_time_of(pid) else { continue };
             used_by_all += used;
             if known.is_exempt {
@@ -154,4 +154,45 @@ fn cpu_time_of(pid: u32) -> Option<Duration> {
     let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
     let time = clock_gettime(clock_getcpuclockid(Pid::from_raw(pid)).ok()?).ok()?;
     Some(Duration::from(time))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::ipc::arena::Geometry;
+
+    /// A guest with native code writes what it likes to the table: another number, none, or another's slot and start.
+    #[test]
+    fn what_the_table_says_of_a_process_gives_it_no_more_time() {
+        const LIMIT: Duration = Duration::from_millis(400);
+        let geometry = Geometry { processes_max: 4, objects_max: 4, heap_pages: 16 };
+        let (_, arena) = Arena::create(geometry).unwrap();
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut timers = Timers::new(&Limits { wall_time: Some(LIMIT), ..Limits::default() });
+        let begun = nanos_now();
+        let mut slot = 0;
+        arena.process_id(0).unwrap().store(child.id(), Ordering::Relaxed);
+        let over = loop {
+            if let Some(over) = timers.look(&arena, None).first() {
+                break *over;
+            }
+            // Elsewhere, as if just started; where it was, somebody who isn't of this run.
+            arena.process_id(slot).unwrap().store(1, Ordering::Relaxed);
+            slot = (slot + 1) % 4;
+            arena.process(slot).unwrap().started.store(u64::MAX, Ordering::Relaxed);
+            arena.process_id(slot).unwrap().store(child.id(), Ordering::Relaxed);
+            // It may also be in none for a while.
+            if timers.known.len() == 1 && nanos_now().is_multiple_of(2) {
+                arena.process_id(slot).unwrap().store(0, Ordering::Relaxed);
+            }
+            assert!(nanos_now() - begun < 100 * LIMIT.as_nanos() as u64, "it has time without end");
+            std::thread::yield_now();
+        };
+        assert_eq!(over, Over::Process(child.id(), Limit::WallTime(LIMIT)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

@@ -1,0 +1,318 @@
+//! Finds objects that no process can reach, and destroys them: queues that hold themselves, or each other, by messages
+//! that nobody can take any more.
+//!
+//! Holders are counted, so an object goes with the last of them; but a message is a holder too, and may lie in a queue that
+//! only this message holds. That is as with descriptors in sockets (unix(7), SCM_RIGHTS), and so is what is done about it:
+//!
+//! 1. **look**: candidates are the objects that no process holds and no name, only messages;
+//! 2. **count**: how many of these messages lie in queues that are candidates themselves;
+//! 3. **reach**: a candidate that is in more messages than that is in one which somebody can take, or has in his hands. So it
+//!    can be reached, and all that lies in it;
+//! 4. **verify**: what is left is looked at once more. If nothing of it has changed, nobody could have reached it at the
+//!    instant at which the first look ended and this one began; and what can't be reached stays so. What has changed is no
+//!    candidate any more, and it is counted anew without;
+//! 5. **destroy** it.
+//!
+//! To verify, the object table is locked for each object, since a hold becomes a message under that lock only. A candidate
+//! can change no more without somebody who reaches it: to put into it, or to take what it holds, one must hold it.
+//!
+//! The supervisor does so in short steps, and only when a process has found the arena full and asks for it. That process
+//! waits until it was done, and tries again: [`retry`].
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sandpool_abi::Errno;
+
+use super::Result;
+use super::arena::{Arena, Member};
+use super::event::Event;
+use super::object::{self, Handle, Unheld};
+use super::queue::Position;
+use super::sweep::Sweep;
+use super::waiting::Waiting;
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::futex::Deadline;
+use crate::sys::mem::shared;
+
+/// Objects that a step looks at.
+const OBJECTS_AT_ONCE: usize = 256;
+
+/// How often what has changed is left out and the rest counted anew, before it is left for another time.
+const ROUNDS: u32 = 8;
+
+/// How long a process waits for a collection: longer than one takes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+shared! {
+    /// Who wants a collection, and what was done.
+    pub(crate) struct Collections {
+        /// 1 if somebody does
+        wanted: AtomicU32,
+        /// 1 if there is a supervisor that collects
+        is_on: AtomicU32,
+        /// how many were begun and ended
+        begun: AtomicU64,
+        ended: AtomicU64,
+        done: Event,
+    }
+}
+
+/// Tries to make something; if there is no room for it, once more when objects that nobody can reach are gone.
+pub(crate) fn retry<T>(member: &Member, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    match attempt() {
+        Err(Errno::Nfile | Errno::Nomem) => {}
+        result => return result,
+    }
+    let collections = &member.arena.header()?.collections;
+    // In this order: if one begins in between, it is one more than wanted.
+    let begun = collections.begun.load(Ordering::SeqCst);
+    want(&member.arena)?;
+    let is_done = || collections.ended.load(Ordering::SeqCst).wrapping_sub(begun) as i64 > 0;
+    let deadline = Deadline::after_nanos(PATIENCE.as_nanos() as u64);
+    while collections.is_on.load(Ordering::Relaxed) != 0 && !is_done() {
+        if collections.done.sleep(member, Waiting::Any(0), deadline, is_done).is_err() {
+            break;
+        }
+    }
+    attempt()
+}
+
+/// Says that a collection may bring room.
+pub(crate) fn want(arena: &Arena) -> Result<()> {
+    arena.header()?.collections.wanted.store(1, Ordering::SeqCst);
+    Ok(())
+}
+
+/// An object that only messages hold.
+#[derive(Debug)]
+struct Candidate {
+    found: Unheld,
+    /// How many messages in other candidates hold it.
+    counted: u64,
+    is_reached: bool,
+}
+
+/// What the supervisor is at.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    phase: Phase,
+    candidates: HashMap<u32, Candidate>,
+    order: Vec<u32>,
+    rounds: u32,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// Looks at objects, from this one on.
+    Look(u32),
+    /// Counts what lies in this candidate, from there on.
+    Count(usize, Option<Position>),
+    /// Finds those that are referred to from elsewhere, from this candidate on.
+    Roots(usize, Vec<u32>),
+    /// Follows what lies in those, in the last of them from there on.
+    Reach(Vec<u32>, Option<Position>),
+    /// Looks once more, from this candidate on; whether nothing has changed so far.
+    Verify(usize, bool),
+    /// Marks what is left as being destroyed, from this candidate on.
+    Condemn(usize, Vec<u32>),
+    Destroy(Sweep),
+}
+
+impl Collector {
+    /// For the supervisor of an arena.
+    pub(crate) fn new(arena: &Arena) -> Result<Self> {
+        arena.header()?.collections.is_on.store(1, Ordering::SeqCst);
+        Ok(Self { phase: Phase::Idle, candidates: HashMap::new(), order: Vec::new(), rounds: 0 })
+    }
+
+    /// Whether one is under way.
+    pub(crate) fn is_at_it(&self) -> bool {
+        !matches!(self.phase, Phase::Idle)
+    }
+
+    /// Begins one, if somebody wants it.
+    pub(crate) fn begin_if_wanted(&mut self, member: &Member) -> Result<()> {
+        let collections = &member.arena.header()?.collections;
+        if !self.is_at_it() && collections.wanted.load(Ordering::Relaxed) != 0 {
+            collections.wanted.store(0, Ordering::SeqCst);
+            collections.begun.fetch_add(1, Ordering::SeqCst);
+            self.phase = Phase::Look(0);
+        }
+        Ok(())
+    }
+
+    /// Does one step, of a length that no guest determines.
+    ///
+    /// # Errors
+    ///
+    /// `BUSY`: the same step is to be tried again.
+    pub(crate) fn step(&mut self, member: &Member) -> Result<()> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        self.phase = match phase {
+            Phase::Idle => Phase::Idle,
+            Phase::Look(from) => self.look(member, from)?,
+            Phase::Count(at, position) => self.count(member, at, position),
+            Phase::Roots(at, roots) => self.roots(at, roots),
+            Phase::Reach(roots, position) => self.reach(member, roots, position),
+            Phase::Verify(at, same) => match self.verify(member, at, same) {
+                Ok(phase) => phase,
+                Err(errno) => return self.again(Phase::Verify(at, same), errno),
+            },
+            Phase::Condemn(at, mut condemned) => match self.condemn(member, at, &mut condemned) {
+                Ok(Some(next)) => Phase::Condemn(next, condemned),
+                Ok(None) => Phase::Destroy(Sweep::of_condemned(condemned)),
+                Err(errno) => return self.again(Phase::Condemn(at, condemned), errno),
+            },
+            Phase::Destroy(mut sweep) => match sweep.step(member) {
+                Ok(false) => Phase::Destroy(sweep),
+                Err(errno) if errno == Errno::Busy => return self.again(Phase::Destroy(sweep), errno),
+                Ok(true) | Err(_) => self.end(member)?,
+            },
+        };
+        Ok(())
+    }
+
+    /// The same phase again, because somebody holds a lock.
+    fn again(&mut self, phase: Phase, errno: Errno) -> Result<()> {
+        self.phase = phase;
+        Err(errno)
+    }
+
+    fn end(&mut self, member: &Member) -> Result<Phase> {
+        (self.candidates, self.order, self.rounds) = (HashMap::new(), Vec::new(), 0);
+        let collections = &member.arena.header()?.collections;
+        collections.ended.store(collections.begun.load(Ordering::SeqCst), Ordering::SeqCst);
+        collections.done.wake_all(&member.arena);
+        Ok(Phase::Idle)
+    }
+
+    fn look(&mut self, member: &Member, from: u32) -> Result<Phase> {
+        let all = member.arena.header()?.objects.high_water(&member.arena);
+        let until = from.saturating_add(OBJECTS_AT_ONCE as u32).min(all);
+        for index in from..until {
+            if let Some(found) = object::unheld(member, index)? {
+                self.candidates.insert(index, Candidate { found, counted: 0, is_reached: false });
+                self.order.push(index);
+            }
+        }
+        if until < all {
+            return Ok(Phase::Look(until));
+        }
+        if self.candidates.is_empty() { self.end(member) } else { Ok(Phase::Count(0, None)) }
+    }
+
+    /// Whether this is still taken for one that nobody can reach.
+    fn is_open(&self, index: u32) -> bool {
+        self.candidates.get(&index).is_some_and(|candidate| !candidate.is_reached)
+    }
+
+    /// The number of the candidate that a handle names.
+    fn named(&self, handle: Handle) -> Option<u32> {
+        let index = handle.index().ok()?;
+        self.candidates.get(&index).filter(|candidate| candidate.found.is(handle)).map(|_| index)
+    }
+
+    /// A part of what lies in one: what each is given, and where to go on.
+    fn contents(
+        member: &Member,
+        index: u32,
+        position: Option<Position>,
+        each: impl FnMut(Handle),
+    ) -> Option<Position> {
+        // What can't be read is changing: whatever lies there isn't counted, and is reached from elsewhere so.
+        object::handles_in(member, index, position, each).ok().flatten()
+    }
+
+    fn count(&mut self, member: &Member, at: usize, position: Option<Position>) -> Phase {
+        let Some(index) = self.order.get(at).copied() else { return Phase::Roots(0, Vec::new()) };
+        if !self.is_open(index) {
+            return Phase::Count(at + 1, None);
+        }
+        let mut found = Vec::new();
+        let next = Self::contents(member, index, position, |handle| found.extend(self.named(handle)));
+        for index in found {
+            if let Some(candidate) = self.candidates.get_mut(&index) {
+                candidate.counted += 1;
+            }
+        }
+        match next {
+            Some(position) => Phase::Count(at, Some(position)),
+            None => Phase::Count(at + 1, None),
+        }
+    }
+
+    fn roots(&mut self, at: usize, mut roots: Vec<u32>) -> Phase {
+        let some: Vec<_> = self.order.iter().skip(at).take(OBJECTS_AT_ONCE).copied().collect();
+        if some.is_empty() {
+            return Phase::Reach(roots, None);
+        }
+        for index in &some {
+            if let Some(candidate) = self.candidates.get_mut(index)
+                && !candidate.is_reached
+                && candidate.counted != candidate.found.in_transit
+            {
+                candidate.is_reached = true;
+                roots.push(*index);
+            }
+        }
+        Phase::Roots(at + some.len(), roots)
+    }
+
+    fn reach(&mut self, member: &Member, mut roots: Vec<u32>, position: Option<Position>) -> Phase {
+        let Some(index) = roots.last().copied() else { return Phase::Verify(0, true) };
+        let mut found = Vec::new();
+        let next = Self::contents(member, index, position, |handle| found.extend(self.named(handle)));
+        if next.is_none() {
+            roots.pop();
+        }
+        for index in found {
+            if let Some(candidate) = self.candidates.get_mut(&index)
+                && !candidate.is_reached
+            {
+                candidate.is_reached = true;
+                // The one that is being read stays the last.
+                roots.insert(roots.len() - usize::from(next.is_some() && !roots.is_empty()), index);
+            }
+        }
+        Phase::Reach(roots, next)
+    }
+
+    fn verify(&mut self, member: &Member, at: usize, mut same: bool) -> Result<Phase> {
+        let some: Vec<_> = self.order.iter().skip(at).take(OBJECTS_AT_ONCE).copied().collect();
+        for index in &some {
+            if let Some(candidate) = self.candidates.get_mut(index)
+                && !candidate.is_reached
+                && !object::is_still(member, *index, &candidate.found)?
+            {
+                candidate.is_reached = true;
+                same = false;
+            }
+        }
+        if !some.is_empty() {
+            return Ok(Phase::Verify(at + some.len(), same));
+        }
+        if same {
+            return Ok(Phase::Condemn(0, Vec::new()));
+        }
+        self.rounds += 1;
+        if self.rounds >= ROUNDS {
+            return self.end(member);
+        }
+        self.candidates.retain(|_, candidate| !candidate.is_reached);
+        self.candidates.values_mut().for_each(|candidate| candidate.counted = 0);
+        Ok(Phase::Count(0, None))
+    }
+
+    /// Marks some; where to go on.
+    fn condemn(&mut self, member: &Member, at: usize, condemned: &mut Vec<u32>) -> Result<Option<usize>> {
+        let some: Vec<_> = self.order.iter().skip(at).take(OBJECTS_AT_ONCE).copied().collect();
+        for index in &some {
+            if self.is_open(*index) && object::condemn_unreachable(member, *index)? {
+                condemned.push(*index);
+            }
+        }
+        Ok((!some.is_empty()).then_some(at + some.len()))
+    }
+}

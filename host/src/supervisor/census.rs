@@ -1,0 +1,155 @@
+//! Whether there are processes that the table doesn't tell of: guests make none but those, so somebody has broken out of
+//! WebAssembly, and hides.
+//!
+//! What the kernel says of the supervisor's children counts. It is asked first, and the table is read after that: each
+//! process is in the table from its birth on, as long as nobody has reaped it, which the supervisor alone does. One that
+//! [stands by](crate::ipc::standby) is in its place until it is in its slot, so places are read before slots. Between
+//! the instant at which the kernel lists a child and that at which it has stored its number in the table, the child is
+//! in neither: so a suspect is a stray only if it still is one at the next look, and, for a while, only if there are
+//! more suspects than slots which are about to get a process.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+
+use super::children::is_child;
+use super::proc::Proc;
+use crate::ipc::arena::Arena;
+use crate::ipc::process_table::{self as table, State};
+use crate::ipc::standby;
+
+/// Looks after which a suspect is a stray, whatever the table says of slots that are about to get a process.
+const SURE: u32 = 8;
+
+/// Suspects, and at how many looks each was one.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    suspects: HashMap<u32, u32>,
+}
+
+impl Census {
+    /// How many strays there are, for certain.
+    pub(super) fn look(&mut self, arena: &Arena, proc: &Proc, fork_server: Option<u32>) -> u64 {
+        let Some(found) = proc.children() else { return 0 };
+        let known: HashSet<u32> = in_table(arena).chain(fork_server).filter(|pid| is_child(*pid)).collect();
+        if found.len() <= known.len() && self.suspects.is_empty() {
+            return 0;
+        }
+        let unknown = found.into_iter().filter_map(|number| proc.own_number(number));
+        let before = std::mem::take(&mut self.suspects);
+        self.suspects = unknown
+            .filter(|pid| !known.contains(pid) && is_child(*pid))
+            .map(|pid| (pid, before.get(&pid).unwrap_or(&0) + 1))
+            .collect();
+        let twice = self.suspects.values().filter(|looks| **looks >= 2).count();
+        let sure = self.suspects.values().filter(|looks| **looks >= SURE).count();
+        sure.max(twice.saturating_sub(about_to_be(arena))) as u64
+    }
+
+    /// A child was reaped: its number may soon be another's.
+    pub(super) fn ended(&mut self, pid: u32) {
+        self.suspects.remove(&pid);
+    }
+}
+
+/// The processes that the table tells of: anything, if guests have native code.
+pub(super) fn in_table(arena: &Arena) -> impl Iterator<Item = u32> {
+    let slots = (0..arena.geometry.processes_max).filter_map(|index| arena.process_id(index).ok());
+    standby::pids(arena).chain(slots.map(|pid| pid.load(Ordering::Acquire)).filter(|pid| *pid != 0))
+}
+
+/// How many processes may have been born that aren't in the table yet.
+fn about_to_be(arena: &Arena) -> usize {
+    let is_one = |index: &u32| {
+        table::state(arena, *index)
+            .is_ok_and(|state| matches!(state.state, State::Reserved | State::Spawning))
+            && arena.process_id(*index).is_ok_and(|pid| pid.load(Ordering::Acquire) == 0)
+    };
+    (0..arena.geometry.processes_max).filter(is_one).count() + standby::being_born(arena)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::process::{Child, Command};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::Geometry;
+    use crate::ipc::process_table::{StateWord, update};
+
+    struct World {
+        arena: Arc<Arena>,
+        census: Census,
+        proc: Proc,
+        child: Child,
+    }
+
+    impl World {
+        /// A child of this thread, which nobody knows of.
+        fn new() -> Self {
+            let geometry = Geometry { processes_max: 8, objects_max: 8, heap_pages: 16 };
+            Self {
+                arena: Arc::new(Arena::create(geometry).unwrap().1),
+                census: Census::default(),
+                proc: Proc::open(),
+                child: Command::new("sleep").arg("1000").spawn().unwrap(),
+            }
+        }
+
+        fn set(&self, slot: u32, pid: u32, state: State) {
+            self.arena.process_id(slot).unwrap().store(pid, Ordering::Release);
+            update(&self.arena, slot, |old| Some(StateWord { state, ..old })).unwrap();
+        }
+
+        fn look(&mut self) -> u64 {
+            self.census.look(&self.arena, &self.proc, None)
+        }
+    }
+
+    impl Drop for World {
+        fn drop(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_process_that_the_table_does_not_tell_of_is_a_stray_at_the_second_look() {
+        let mut world = World::new();
+        assert_eq!([(); 2].map(|()| world.look()), [0, 1]);
+    }
+
+    #[test]
+    fn nobody_is_hidden_for_long_by_what_the_table_says() {
+        let mut world = World::new();
+        // Numbers of others, and slots that are about to get a process for ever.
+        world.set(0, 1, State::Running);
+        world.set(1, 0, State::Reserved);
+        let looks = (0..SURE).map(|_| world.look()).collect::<Vec<_>>();
+        assert_eq!(looks, [0, 0, 0, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn one_that_is_in_the_table_or_about_to_be_is_no_stray() {
+        let mut world = World::new();
+        let pid = world.child.id();
+        // The kernel has listed it, and not stored its number yet.
+        world.set(3, 0, State::Reserved);
+        assert_eq!(world.look(), 0);
+        // It stands by, and then has its slot; in between, it is in both.
+        let arena = world.arena.clone();
+        let place = standby::vacate(&arena).unwrap();
+        place.pid().store(pid, Ordering::Release);
+        assert_eq!(world.look(), 0);
+        assert!(world.census.suspects.is_empty());
+        world.set(3, pid, State::Running);
+        assert_eq!(world.look(), 0);
+        place.clear();
+        for _ in 0..2 * SURE {
+            assert_eq!(world.look(), 0);
+        }
+        // And then it isn't there any more.
+        world.set(3, 0, State::Exited);
+        assert!((0..SURE).map(|_| world.look()).any(|strays| strays == 1));
+    }
+}

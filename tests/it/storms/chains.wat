@@ -1,0 +1,40 @@
+;; chains of processes, each of which forks the next, detaches it, and ends (so that the supervisor has to sweep behind each)
+(module
+  (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
+  (import "sandpool_process" "detach" (func $detach (param i64) (result i32)))
+  (import "sandpool_process" "join" (func $join (param i64 i64) (result i32)))
+  (import "sandpool_shared" "create" (func $create (param i64 i32 i32 i32) (result i64)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 520) "at it\n")
+  (func (export "_start") (local $k i32) (local $p i64) (local $n i32)
+    (local.set $k (i32.const 6))
+    (loop $more
+      (local.set $p (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
+      (if (i64.eqz (local.get $p)) (then (call $chain)))
+      (drop (call $detach (local.get $p)))
+      (local.set $k (i32.sub (local.get $k) (i32.const 1)))
+      (br_if $more (local.get $k)))
+    (local.set $n (i32.const 65000))
+    (if (local.get $n) (then
+    (loop $o
+      (drop (call $create (i64.const 8) (i32.const 1) (i32.const 0) (i32.const 0)))
+      (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (br_if $o (local.get $n)))))
+    (i32.store (i32.const 512) (i32.const 520))
+    (i32.store (i32.const 516) (i32.const 6))
+    (drop (call $fd_write (i32.const 2) (i32.const 512) (i32.const 1) (i32.const 528)))
+    ;; sleeps for a second at a time
+    (i64.store (i32.const 24) (i64.const 1000000000))
+    (loop $z (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))) (br $z)))
+  (func $chain (local $h i64)
+    (loop $l
+      (local.set $h (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
+      (br_if $l (i64.eqz (local.get $h)))
+      (if (i64.gt_s (local.get $h) (i64.const 0)) (then
+        (drop (call $detach (local.get $h)))
+        (call $exit (i32.const 0))))
+      (br $l)))
+)

@@ -1,0 +1,30 @@
+;; makes 5000 queues: every third lies in itself, the others in each other, and none is held. Its exit code is the errno of a
+;; call that failed
+(module
+  (import "sandpool_queue" "create" (func $create (param i64 i32) (result i64)))
+  (import "sandpool_queue" "put" (func $put (param i64 i32 i32 i32 i32 i64) (result i32)))
+  (import "sandpool_handle" "release" (func $release (param i64) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func $make (result i64) (local $h i64)
+    (local.set $h (call $create (i64.const 0) (i32.const 0)))
+    (if (i64.lt_s (local.get $h) (i64.const 0)) (then
+      (call $exit (i32.wrap_i64 (i64.sub (i64.const 0) (local.get $h))))))
+    (local.get $h))
+  (func $into (param $queue i64) (param $item i64) (local $errno i32)
+    (i64.store (i32.const 0) (local.get $item))
+    (local.set $errno (call $put (local.get $queue) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const -1)))
+    (if (local.get $errno) (then (call $exit (local.get $errno)))))
+  (func (export "_start") (local $n i32) (local $a i64) (local $b i64)
+    (loop $l
+      (local.set $a (call $make))
+      (call $into (local.get $a) (local.get $a))
+      (drop (call $release (local.get $a)))
+      (local.set $a (call $make))
+      (local.set $b (call $make))
+      (call $into (local.get $a) (local.get $b))
+      (call $into (local.get $b) (local.get $a))
+      (drop (call $release (local.get $a)))
+      (drop (call $release (local.get $b)))
+      (local.set $n (i32.add (local.get $n) (i32.const 3)))
+      (br_if $l (i32.lt_u (local.get $n) (i32.const 5000))))))

@@ -1,0 +1,40 @@
+;; 50000 names; then twenty processes that look up, make and take away names for ever, most of which there are not
+(module
+  (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
+  (import "sandpool_shared" "create" (func $create (param i64 i32 i32 i32) (result i64)))
+  (import "sandpool_shared" "open" (func $open (param i32 i32) (result i64)))
+  (import "sandpool_shared" "unlink" (func $unlink (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 520) "at it\n")
+  (func (export "_start") (local $n i32) (local $k i32)
+    (loop $more
+      (call $spell (local.get $n))
+      (drop (call $create (i64.const 8) (i32.const 1) (i32.const 0) (i32.const 8)))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br_if $more (i32.lt_u (local.get $n) (i32.const 50000))))
+    (local.set $k (i32.const 20))
+    (loop $forks
+      (if (i64.eqz (call $fork (i32.const 0) (i32.const 0) (i32.const 0))) (then (call $storm)))
+      (local.set $k (i32.sub (local.get $k) (i32.const 1)))
+      (br_if $forks (local.get $k)))
+    (i32.store (i32.const 512) (i32.const 520))
+    (i32.store (i32.const 516) (i32.const 6))
+    (drop (call $fd_write (i32.const 2) (i32.const 512) (i32.const 1) (i32.const 528)))
+    (call $storm))
+  ;; eight letters for a number
+  (func $spell (param $n i32) (local $at i32)
+    (loop $l
+      (i32.store8 (local.get $at) (i32.add (i32.const 97) (i32.and (local.get $n) (i32.const 15))))
+      (local.set $n (i32.shr_u (local.get $n) (i32.const 4)))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br_if $l (i32.lt_u (local.get $at) (i32.const 8)))))
+  (func $storm (local $n i32)
+    (local.set $n (i32.const 40000))
+    (loop $l
+      (call $spell (local.get $n))
+      (drop (call $open (i32.const 0) (i32.const 8)))
+      (drop (call $create (i64.const 8) (i32.const 1) (i32.const 0) (i32.const 8)))
+      (if (i32.eqz (i32.and (local.get $n) (i32.const 7))) (then (drop (call $unlink (i32.const 0) (i32.const 8)))))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br $l))))
