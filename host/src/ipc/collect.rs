@@ -100,6 +100,8 @@ pub(crate) struct Collector {
     candidates: HashMap<u32, Candidate>,
     order: Vec<u32>,
     rounds: u32,
+    /// Something has changed since the first look.
+    has_changed: bool,
 }
 
 #[derive(Debug)]
@@ -113,8 +115,8 @@ enum Phase {
     Roots(usize, Vec<u32>),
     /// Follows what lies in those, in the last of them from there on.
     Reach(Vec<u32>, Option<Position>),
-    /// Looks once more, from this candidate on; whether nothing has changed so far.
-    Verify(usize, bool),
+    /// Looks once more, from this candidate on.
+    Verify(usize),
     /// Marks what is left as being destroyed, from this candidate on.
     Condemn(usize, Vec<u32>),
     Destroy(Sweep),
@@ -124,7 +126,13 @@ impl Collector {
     /// For the supervisor of an arena.
     pub(crate) fn new(arena: &Arena) -> Result<Self> {
         arena.header()?.collections.is_on.store(1, Ordering::SeqCst);
-        Ok(Self { phase: Phase::Idle, candidates: HashMap::new(), order: Vec::new(), rounds: 0 })
+        Ok(Self {
+            phase: Phase::Idle,
+            candidates: HashMap::new(),
+            order: Vec::new(),
+            rounds: 0,
+            has_changed: false,
+        })
     }
 
     /// Whether one is under way.
@@ -156,9 +164,9 @@ impl Collector {
             Phase::Count(at, position) => self.count(member, at, position),
             Phase::Roots(at, roots) => self.roots(at, roots),
             Phase::Reach(roots, position) => self.reach(member, roots, position),
-            Phase::Verify(at, same) => match self.verify(member, at, same) {
+            Phase::Verify(at) => match self.verify(member, at) {
                 Ok(phase) => phase,
-                Err(errno) => return self.again(Phase::Verify(at, same), errno),
+                Err(errno) => return self.again(Phase::Verify(at), errno),
             },
             Phase::Condemn(at, mut condemned) => match self.condemn(member, at, &mut condemned) {
                 Ok(Some(next)) => Phase::Condemn(next, condemned),
@@ -261,7 +269,7 @@ impl Collector {
     }
 
     fn reach(&mut self, member: &Member, mut roots: Vec<u32>, position: Option<Position>) -> Phase {
-        let Some(index) = roots.last().copied() else { return Phase::Verify(0, true) };
+        let Some(index) = roots.last().copied() else { return Phase::Verify(0) };
         let mut found = Vec::new();
         let next = Self::contents(member, index, position, |handle| found.extend(self.named(handle)));
         if next.is_none() {
@@ -279,7 +287,7 @@ impl Collector {
         Phase::Reach(roots, next)
     }
 
-    fn verify(&mut self, member: &Member, at: usize, mut same: bool) -> Result<Phase> {
+    fn verify(&mut self, member: &Member, at: usize) -> Result<Phase> {
         let some: Vec<_> = self.order.iter().skip(at).take(OBJECTS_AT_ONCE).copied().collect();
         for index in &some {
             if let Some(candidate) = self.candidates.get_mut(index)
@@ -287,13 +295,13 @@ impl Collector {
                 && !object::is_still(member, *index, &candidate.found)?
             {
                 candidate.is_reached = true;
-                same = false;
+                self.has_changed = true;
             }
         }
         if !some.is_empty() {
-            return Ok(Phase::Verify(at + some.len(), same));
+            return Ok(Phase::Verify(at + some.len()));
         }
-        if same {
+        if !std::mem::take(&mut self.has_changed) {
             return Ok(Phase::Condemn(0, Vec::new()));
         }
         self.rounds += 1;

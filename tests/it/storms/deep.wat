@@ -1,4 +1,4 @@
-;; a chain of 700 processes, each of which waits for the next; all hold 20000 objects, and the last ones die and are forked anew
+;; a chain of 400 processes, each of which waits for the next; all hold 20000 objects, and the last ones die and are forked anew
 (module
   (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
   (import "sandpool_process" "join" (func $join (param i64 i64) (result i32)))
@@ -13,7 +13,7 @@
       (drop (call $create (i64.const 8) (i32.const 1) (i32.const 0) (i32.const 0)))
       (local.set $n (i32.sub (local.get $n) (i32.const 1)))
       (br_if $o (local.get $n)))
-    (call $descend (i32.const 700)))
+    (call $descend (i32.const 400)))
   (func $descend (param $depth i32) (local $p i64)
     (if (i32.eqz (local.get $depth)) (then
       (i32.store (i32.const 512) (i32.const 520))

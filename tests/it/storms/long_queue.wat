@@ -16,7 +16,7 @@
     (local.set $p (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
     (if (i64.eqz (local.get $p)) (then
       (local.set $q (call $create (i64.const 0) (i32.const 0)))
-      (local.set $n (i32.const 60))
+      (local.set $n (i32.const 20))
       (loop $l
         (drop (call $put_many (local.get $q) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 1000000) (i64.const 0)))
         (local.set $n (i32.sub (local.get $n) (i32.const 1)))

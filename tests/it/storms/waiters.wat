@@ -1,4 +1,4 @@
-;; 800 processes that wait for an event, and are all woken again and again; each tenth dies of it, and the main process forks others
+;; 600 processes that wait for an event, and are all woken again and again; each tenth dies of it, and the main process forks others
 (module
   (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
   (import "sandpool_process" "detach" (func $detach (param i64) (result i32)))
@@ -14,7 +14,7 @@
     (loop $forks
       (call $wait_for_ever (local.get $e) (local.get $k))
       (local.set $k (i32.add (local.get $k) (i32.const 1)))
-      (br_if $forks (i32.lt_u (local.get $k) (i32.const 800))))
+      (br_if $forks (i32.lt_u (local.get $k) (i32.const 600))))
     (i32.store (i32.const 512) (i32.const 520))
     (i32.store (i32.const 516) (i32.const 6))
     (drop (call $fd_write (i32.const 2) (i32.const 512) (i32.const 1) (i32.const 528)))
