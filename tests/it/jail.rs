@@ -197,7 +197,8 @@ const RULES: &[(&str, Needs)] = {
     &[
         ("read", Wasm("(call $succeed (call $fd_read (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 96)))")),
         ("write", Guest("hello", &[])),
-        ("futex", Guest("process_basics", &[])),
+        ("futex WAIT_BITSET", Guest("process_basics", &[])),
+        ("futex WAKE", Guest("sync_event", &[])),
         ("sched_yield", Guest("process_basics", &[])),
         ("clock_nanosleep", Guest("wasi_sleep", &[])),
         ("clock_gettime", Native("clock_gettime")),
@@ -211,6 +212,7 @@ const RULES: &[(&str, Needs)] = {
         ("ioctl TCGETS", Guest("hello", &[])),
         ("brk", Wasm("(call $succeed (call $poll_oneoff (i32.const 0x10000) (i32.const 0x40000) (i32.const 2000) (i32.const 96)))")),
         ("mmap", Guest("hello", &[])),
+        ("mmap FIXED", Guest("shared_memory", &[])),
         ("munmap", Wasm("(call $succeed (call $poll_oneoff (i32.const 0x10000) (i32.const 0x40000) (i32.const 4096) (i32.const 96)))")),
         ("mprotect", Guest("hello", &[])),
         ("mremap MAYMOVE", Trap(RECURSION)),

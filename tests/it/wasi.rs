@@ -259,7 +259,8 @@ fn no_function_uses_what_is_mapped() {
                       (local.set $at (i32.add (local.get $at) (i32.const 8)))
                       (br_if $all (i32.lt_u (local.get $at) (local.get $end))))))"#
             );
-            let mut command = run(module(&text).path());
+            let file = module(&text);
+            let mut command = run(file.path());
             command.args(["--env", "NAME=value"]);
             let ended = finish(&mut command);
             let which =
