@@ -205,6 +205,7 @@ const RULES: &[(&str, Needs)] = {
         ("clock_getres", Wasm("(call $succeed (call $clock_res_get (i32.const 0) (i32.const 1024)))")),
         ("getrandom", Guest("wasi_random", &[])),
         ("exit_group", Guest("hello", &[])),
+        ("rt_sigaction SIGSEGV", Native("fault")),
         ("rt_sigreturn", Trap("(drop (i32.load (i32.const -4)))")),
         (if cfg!(target_arch = "x86_64") { "poll" } else { "ppoll" }, Wasm("
             (i32.store8 (i32.const 520) (i32.const 1))
@@ -379,6 +380,7 @@ fn each_system_call_of_the_policy_is_needed() {
         let (with_all, printed) = run_for(needs, None);
         let expected = match needs {
             Needs::Trap(_) | Needs::Native("abort") => 134,
+            Needs::Native("fault") => 139,
             _ => 0,
         };
         if with_all != Some(expected) {

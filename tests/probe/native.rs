@@ -10,6 +10,7 @@ pub(crate) fn act(args: &[String]) -> Option<u8> {
         "nothing" => 0,
         "abort" => std::process::abort(),
         "clock_gettime" => clock_gettime(),
+        "fault" => fault(),
         "futex_wait" => futex_wait(),
         _ => 2,
     })
@@ -31,4 +32,12 @@ fn futex_wait() -> u8 {
     let done =
         unsafe { libc::syscall(libc::SYS_futex, &raw const word, op, 1, std::ptr::null::<libc::timespec>()) };
     u8::from(done == 0)
+}
+
+/// What host code does that fills memory which may only be read.
+fn fault() -> u8 {
+    static READ_ONLY: u8 = 0;
+    // SAFETY: the program's own constants can't be written to: this ends the process.
+    unsafe { std::ptr::write_volatile((&raw const READ_ONLY).cast_mut(), 1) };
+    0
 }
