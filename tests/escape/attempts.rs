@@ -21,7 +21,7 @@ pub(crate) struct Targets {
     pub(crate) socket: String,
     /// A process that isn't of the run.
     pub(crate) victim: i32,
-    /// A guest of another run, and where its arena lies.
+    /// The supervisor of another run, which nothing hides from its user as guests are hidden, and where its arena lies.
     pub(crate) neighbour: i32,
     pub(crate) arena: usize,
     /// The key of a piece of System V shared memory.
@@ -308,6 +308,55 @@ pub(crate) fn exhaust_shared_memory(_: &Targets) -> Outcome {
     let at = map(MUCH, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS)?;
     touch(at, MUCH);
     Ok(())
+}
+
+/// It counts as a stack, and not as data.
+pub(crate) fn exhaust_memory_that_grows_down(_: &Targets) -> Outcome {
+    let at = map(MUCH, libc::PROT_READ | libc::PROT_WRITE, PRIVATE | libc::MAP_GROWSDOWN)?;
+    touch(at, MUCH);
+    Ok(())
+}
+
+/// The machine needs to have none: without a reservation they are looked for when they are touched.
+pub(crate) fn map_huge_pages(_: &Targets) -> Outcome {
+    let flags = PRIVATE | libc::MAP_HUGETLB | libc::MAP_NORESERVE;
+    map(2 << 20, libc::PROT_READ | libc::PROT_WRITE, flags).map(drop)
+}
+
+/// What the kernel must keep in memory, whoever else needs it.
+pub(crate) fn lock_memory(_: &Targets) -> Outcome {
+    map(64 << 10, libc::PROT_READ | libc::PROT_WRITE, PRIVATE | libc::MAP_LOCKED).map(drop)
+}
+
+/// Where nothing is written, no memory is had but for the tables that say where it lies: a page for each 2 MiB.
+pub(crate) fn exhaust_memory_with_page_tables(_: &Targets) -> Outcome {
+    const PIECE: usize = 1 << 30;
+    for _ in 0..MUCH / 4096 * (2 << 20) / PIECE {
+        let at = map(PIECE, libc::PROT_READ, PRIVATE | libc::MAP_NORESERVE)?;
+        for offset in (0..PIECE).step_by(2 << 20) {
+            // SAFETY: it was just mapped, to be read.
+            unsafe { ptr::read_volatile((at + offset) as *const u8) };
+        }
+    }
+    Ok(())
+}
+
+/// A futex that lends priorities, one of which moves those who wait, and one that waits for another word: parts of the kernel
+/// that have had their bugs.
+pub(crate) fn use_futexes_as_no_guest_does(_: &Targets) -> Outcome {
+    let word = 0_u32;
+    let at = (&raw const word) as usize;
+    call(libc::SYS_futex, &[at, libc::FUTEX_LOCK_PI as usize])?;
+    call(libc::SYS_futex, &[at, libc::FUTEX_UNLOCK_PI as usize])?;
+    call(libc::SYS_futex, &[at, libc::FUTEX_REQUEUE as usize, 1, 1, at + 4]).map(drop)
+}
+
+/// Where the system gives what is dumped to a program, the limit of a dump's size says nothing.
+pub(crate) fn leave_a_dump(_: &Targets) -> Outcome {
+    match call(libc::SYS_prctl, &[libc::PR_GET_DUMPABLE as usize])? {
+        0 => Err(io::ErrorKind::PermissionDenied.into()),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn exhaust_descriptors(_: &Targets) -> Outcome {

@@ -94,6 +94,12 @@ const ATTEMPTS: &[Attempt] = attempts! {
     exhaust_memory: Rlimits;
     exhaust_memory_with_others: ControlGroup Seccomp;
     exhaust_shared_memory: Seccomp;
+    exhaust_memory_that_grows_down: Seccomp;
+    map_huge_pages: Seccomp;
+    lock_memory: Seccomp;
+    exhaust_memory_with_page_tables: Rlimits;
+    use_futexes_as_no_guest_does: Seccomp;
+    leave_a_dump: Rlimits Seccomp;
     exhaust_descriptors: Rlimits Seccomp;
     fill_the_disk: Rlimits;
     fork_a_process_of_its_own: Seccomp;
@@ -260,7 +266,8 @@ impl World {
         let mut builder = Run::builder(&module);
         pass(&mut builder, "idle", &targets);
         let neighbour = builder.start().unwrap();
-        (targets.neighbour, targets.arena) = guest_of(neighbour.supervisor_pid());
+        targets.neighbour = i32::try_from(neighbour.supervisor_pid()).unwrap();
+        targets.arena = arena_of(neighbour.supervisor_pid());
         Self {
             module,
             targets,
@@ -344,27 +351,16 @@ fn arguments(name: &str, targets: &Targets) -> impl Iterator<Item = String> {
     [name.to_owned()].into_iter().chain(targets.to_args())
 }
 
-/// A guest of this supervisor, and where its arena lies.
-fn guest_of(supervisor: u32) -> (i32, usize) {
-    let parent = |pid: &str| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
-    };
+/// Where this supervisor has its arena.
+fn arena_of(supervisor: u32) -> usize {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
-        for entry in fs::read_dir("/proc").unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            if parent(&name) != Some(supervisor) {
-                continue;
-            }
-            let maps = fs::read_to_string(format!("/proc/{name}/maps")).unwrap_or_default();
-            let arena = maps.lines().find(|line| line.contains("memfd:sandpool") && line.contains("rw-s"));
-            if let Some(arena) = arena {
-                let start = arena.split('-').next().unwrap();
-                return (name.parse().unwrap(), usize::from_str_radix(start, 16).unwrap());
-            }
+        let maps = fs::read_to_string(format!("/proc/{supervisor}/maps")).unwrap();
+        let arena = maps.lines().find(|line| line.contains("memfd:sandpool") && line.contains("rw-s"));
+        if let Some(line) = arena {
+            return usize::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
         }
-        assert!(Instant::now() < until, "the neighbour has no guest");
+        assert!(Instant::now() < until, "the neighbour has no arena");
     }
 }
 

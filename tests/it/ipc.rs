@@ -269,6 +269,34 @@ fn shareable_lists() {
     );
 }
 
+/// Stores trap there. What the engine does by itself for a whole range ends the process by the signal that it gets.
+#[test]
+fn memory_that_may_only_be_read_is_not_filled() {
+    for (operation, code) in [
+        ("(i32.store (local.get $at) (i32.const 1))", 134),
+        ("(memory.fill (local.get $at) (i32.const 1) (i32.const 1000))", 139),
+        ("(memory.copy (local.get $at) (i32.const 1) (i32.const 1000))", 139),
+        ("(memory.init $some (local.get $at) (i32.const 0) (i32.const 64))", 139),
+        ("(memory.copy (i32.const 1) (local.get $at) (i32.const 1000))", 0),
+    ] {
+        let some = "some".repeat(16);
+        let text = format!(
+            r#"(module
+              (import "sandpool_shared" "create" (func $create (param i64 i32 i32 i32) (result i64)))
+              (import "sandpool_shared" "map" (func $map (param i64 i32) (result i64)))
+              (memory (export "memory") 1)
+              (data $some "{some}")
+              (func (export "_start") (local $at i32)
+                (local.set $at (i32.wrap_i64 (call $map
+                  (call $create (i64.const 65536) (i32.const 0) (i32.const 0) (i32.const 0)) (i32.const 1))))
+                {operation}))"#
+        );
+        let file = crate::process::module(&text);
+        let ended = finish(&mut run(file.path())).expect_code(code);
+        assert!(!ended.stderr.contains("forbids"), "{operation}\n{ended}");
+    }
+}
+
 #[test]
 fn shared_memory_is_not_for_wasi() {
     let dir = tempfile::tempdir().unwrap();

@@ -197,13 +197,15 @@ const RULES: &[(&str, Needs)] = {
     &[
         ("read", Wasm("(call $succeed (call $fd_read (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 96)))")),
         ("write", Guest("hello", &[])),
-        ("futex", Guest("process_basics", &[])),
+        ("futex WAIT_BITSET", Guest("process_basics", &[])),
+        ("futex WAKE", Guest("sync_event", &[])),
         ("sched_yield", Guest("process_basics", &[])),
         ("clock_nanosleep", Guest("wasi_sleep", &[])),
         ("clock_gettime", Native("clock_gettime")),
         ("clock_getres", Wasm("(call $succeed (call $clock_res_get (i32.const 0) (i32.const 1024)))")),
         ("getrandom", Guest("wasi_random", &[])),
         ("exit_group", Guest("hello", &[])),
+        ("rt_sigaction SIGSEGV", Native("fault")),
         ("rt_sigreturn", Trap("(drop (i32.load (i32.const -4)))")),
         (if cfg!(target_arch = "x86_64") { "poll" } else { "ppoll" }, Wasm("
             (i32.store8 (i32.const 520) (i32.const 1))
@@ -211,6 +213,7 @@ const RULES: &[(&str, Needs)] = {
         ("ioctl TCGETS", Guest("hello", &[])),
         ("brk", Wasm("(call $succeed (call $poll_oneoff (i32.const 0x10000) (i32.const 0x40000) (i32.const 2000) (i32.const 96)))")),
         ("mmap", Guest("hello", &[])),
+        ("mmap FIXED", Guest("shared_memory", &[])),
         ("munmap", Wasm("(call $succeed (call $poll_oneoff (i32.const 0x10000) (i32.const 0x40000) (i32.const 4096) (i32.const 96)))")),
         ("mprotect", Guest("hello", &[])),
         ("mremap MAYMOVE", Trap(RECURSION)),
@@ -377,6 +380,7 @@ fn each_system_call_of_the_policy_is_needed() {
         let (with_all, printed) = run_for(needs, None);
         let expected = match needs {
             Needs::Trap(_) | Needs::Native("abort") => 134,
+            Needs::Native("fault") => 139,
             _ => 0,
         };
         if with_all != Some(expected) {

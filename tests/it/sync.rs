@@ -139,6 +139,10 @@ fn what_a_barrier_promises() {
             "at any moment",
             "who acts can be killed",
             "a reset is enough",
+            "an action waits for a condition, and at another barrier",
+            "which the one who acts is told",
+            "and is as new",
+            "who waits in an action can be killed",
         ],
     );
 }

@@ -1,5 +1,6 @@
 //! WASI in processes that fork: arguments, environment, clocks, random bytes, directories.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use crate::process::module;
@@ -159,4 +160,128 @@ fn preview_1_call_by_call() {
     left.sort();
     assert_eq!(left, ["file", "forked", "numbers", "positions", "times"]);
     assert_eq!(fs::read_to_string(folder.path().join("forked")).unwrap(), "parent child");
+}
+
+/// Functions of WASI that take pointers: an `i32` each for a descriptor or flags (`i`), a pointer (`p`) and a pointer to
+/// vectors (`v`), and for how many bytes or vectors follow one of these (`n`); an `i64` (`l`).
+const WITH_POINTERS: [(&str, &str); 32] = [
+    ("args_get", "pp"),
+    ("args_sizes_get", "pp"),
+    ("environ_get", "pp"),
+    ("environ_sizes_get", "pp"),
+    ("clock_res_get", "ip"),
+    ("clock_time_get", "ilp"),
+    ("fd_fdstat_get", "ip"),
+    ("fd_filestat_get", "ip"),
+    ("fd_pread", "ivnlp"),
+    ("fd_prestat_get", "ip"),
+    ("fd_prestat_dir_name", "ipn"),
+    ("fd_pwrite", "ivnlp"),
+    ("fd_read", "ivnp"),
+    ("fd_readdir", "ipnlp"),
+    ("fd_seek", "ilip"),
+    ("fd_tell", "ip"),
+    ("fd_write", "ivnp"),
+    ("path_create_directory", "ipn"),
+    ("path_filestat_get", "iipnp"),
+    ("path_filestat_set_times", "iipnlli"),
+    ("path_link", "iipnipn"),
+    ("path_open", "iipnillip"),
+    ("path_readlink", "ipnpnp"),
+    ("path_remove_directory", "ipn"),
+    ("path_rename", "ipnipn"),
+    ("path_symlink", "pnipn"),
+    ("path_unlink_file", "ipn"),
+    ("poll_oneoff", "ppnp"),
+    ("random_get", "pn"),
+    ("sock_accept", "iip"),
+    ("sock_recv", "ivnipp"),
+    ("sock_send", "ivnip"),
+];
+
+/// Each pointer in turn leads to a mapped range, or from right before it into it; all else is as it should be.
+#[test]
+fn no_function_uses_what_is_mapped() {
+    let (mut imports, mut calls, mut called) = (String::new(), String::new(), Vec::new());
+    for (name, params) in WITH_POINTERS {
+        let types: String = params.chars().map(|kind| if kind == 'l' { " i64" } else { " i32" }).collect();
+        write!(
+            imports,
+            r#"(import "wasi_snapshot_preview1" "{name}" (func ${name} (param{types}) (result i32)))"#
+        )
+        .unwrap();
+        for (index, kind) in params.chars().enumerate() {
+            // By itself, and for vectors by what one of them says.
+            let ways: &[&str] = match kind {
+                'p' => &["(local.get $at)"],
+                'v' => &["(local.get $at)", "(i32.const 64)"],
+                _ => &[],
+            };
+            for way in ways {
+                let others = params.chars().enumerate().map(|(other, kind)| match kind {
+                    _ if other == index => *way,
+                    'l' => "(i64.const 0)",
+                    'n' => "(i32.const 2)",
+                    'v' => "(i32.const 128)",
+                    'p' => "(i32.const 256)",
+                    _ => "(i32.const 1)",
+                });
+                let arguments: String = others.collect();
+                write!(calls, "(call $refused (call ${name} {arguments}) (i32.const {}))", called.len() + 1)
+                    .unwrap();
+                called.push(format!("{name}, argument {index} as {way}"));
+            }
+        }
+    }
+    for read_only in [0, 1] {
+        for before in [0, 1] {
+            let text = format!(
+                r#"(module
+                  (import "sandpool_shared" "create" (func $create (param i64 i32 i32 i32) (result i64)))
+                  (import "sandpool_shared" "map" (func $map (param i64 i32) (result i64)))
+                  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                  {imports}
+                  (memory (export "memory") 1)
+                  (func $refused (param $errno i32) (param $which i32)
+                    (if (i32.ne (local.get $errno) (i32.const 21)) (then (call $exit (local.get $which)))))
+                  (func (export "_start") (local $at i32) (local $end i32)
+                    (local.set $at (i32.wrap_i64 (call $map
+                      (call $create (i64.const 65536) (i32.const 0) (i32.const 0) (i32.const 0))
+                      (i32.const {read_only}))))
+                    (local.set $end (i32.add (local.get $at) (i32.const 65536)))
+                    (local.set $at (i32.sub (local.get $at) (i32.const {before})))
+                    (i32.store (i32.const 64) (local.get $at))
+                    (i32.store (i32.const 68) (i32.const 8))
+                    {calls}
+                    (local.set $at (i32.add (local.get $at) (i32.const {before})))
+                    (loop $all
+                      (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then (call $exit (i32.const 110))))
+                      (local.set $at (i32.add (local.get $at) (i32.const 8)))
+                      (br_if $all (i32.lt_u (local.get $at) (local.get $end))))))"#
+            );
+            let file = module(&text);
+            let mut command = run(file.path());
+            command.args(["--env", "NAME=value"]);
+            let ended = finish(&mut command);
+            let which =
+                ended.status.code().and_then(|code| called.get(usize::try_from(code).ok()?.checked_sub(1)?));
+            assert_eq!(ended.status.code(), Some(0), "{which:?}, read-only: {read_only}\n{ended}");
+        }
+    }
+}
+
+/// It runs before there is an instance that could have been looked at.
+#[test]
+fn a_start_function_calls_wasi() {
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\10\00\00\00\08\00\00\00")
+        (data (i32.const 16) "started\n")
+        (func $begin
+          (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then (call $exit (i32.const 1)))))
+        (start $begin)
+        (func (export "_start")))"#;
+    finish(&mut run(module(text).path())).expect_code(0).expect_stdout(&["started"]);
 }

@@ -10,6 +10,8 @@ pub(crate) fn act(args: &[String]) -> Option<u8> {
         "nothing" => 0,
         "abort" => std::process::abort(),
         "clock_gettime" => clock_gettime(),
+        "fault" => fault(),
+        "futex_wait" => futex_wait(),
         _ => 2,
     })
 }
@@ -20,4 +22,22 @@ fn clock_gettime() -> u8 {
     let mut now: libc::timespec = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a live timespec.
     u8::from(unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut now) } != 0)
+}
+
+/// As the C library waits for a lock that another thread has; but there is nothing to wait for.
+fn futex_wait() -> u8 {
+    let word = 0_u32;
+    let op = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is alive, and isn't what is waited for, so that the call comes back at once.
+    let done =
+        unsafe { libc::syscall(libc::SYS_futex, &raw const word, op, 1, std::ptr::null::<libc::timespec>()) };
+    u8::from(done == 0)
+}
+
+/// What host code does that fills memory which may only be read.
+fn fault() -> u8 {
+    static READ_ONLY: u8 = 0;
+    // SAFETY: the program's own constants can't be written to: this ends the process.
+    unsafe { std::ptr::write_volatile((&raw const READ_ONLY).cast_mut(), 1) };
+    0
 }

@@ -9,6 +9,10 @@ use crate::engine::config;
 use crate::engine::inspect::{self, Inspection, Problem, Provision, printable_up_to};
 use crate::engine::known::Function;
 
+/// Each memory takes addresses of a process, however small it is, and the kernel's tables of those take memory that no other
+/// limit counts.
+const MEMORIES_MAX: usize = 8;
+
 /// The most characters of a refusal's text.
 const TEXT_MAX: usize = 1000;
 
@@ -72,7 +76,7 @@ pub(crate) fn check(known: &[Function], wasm: &[u8]) -> Result<Inspection, Refus
         let (problem, _) = inspect::malformed(error);
         not_a_module(
             problem,
-            Some("Sandpool runs WebAssembly 3.0 without GC, exceptions and 64-bit memories"),
+            Some("Sandpool runs WebAssembly 3.0 without GC, exceptions, threads and 64-bit memories"),
         )
     })?;
     Ok(found)
@@ -97,6 +101,11 @@ fn check_memories(found: &Inspection) -> Result<(), Refusal> {
     }
     if found.memories.iter().any(|memory| memory.imported) {
         return Err(not_a_module("it imports its memory", Some("link it without --import-memory")));
+    }
+    if found.memories.len() > MEMORIES_MAX {
+        let problem = format!("it has {} memories", found.memories.len());
+        let hint = format!("a module may have {MEMORIES_MAX}");
+        return Err(not_a_module(problem, Some(&hint)));
     }
     Ok(())
 }

@@ -1,10 +1,9 @@
 //! The imports of guests: one file an import module. They check what the guest says and turn errors into an errno.
 //!
-//! A guest's pointers are offsets into its memory, which is borrowed as one slice for the time of a call. Nothing a
-//! guest passes makes the host panic, read beyond that slice, or allocate more than the slice is long.
+//! A guest's pointers are offsets into its [memory](crate::process::memory), which is borrowed for the time of a call.
+//! Nothing a guest passes makes the host panic, read outside of it, or allocate more than it is long.
 
 mod handle;
-mod memory;
 mod pipe;
 pub(crate) mod process;
 mod queue;
@@ -15,8 +14,8 @@ mod task;
 use sandpool_abi::Errno;
 use wasmtime::{Caller, Engine, InstancePre, Linker, Module, WasmBacktrace};
 
-use self::memory::Memory;
 use crate::ipc::Result;
+use crate::process::memory::{self, Memory};
 use crate::process::{Guest, Process, deadlock, wasi};
 use crate::sys::futex::Deadline;
 
@@ -36,9 +35,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
 
 /// The module with its imports resolved.
 pub(crate) fn resolve(engine: &Engine, module: &Module) -> wasmtime::Result<InstancePre<Guest>> {
-    let mut linker = linker(engine)?;
-    wasi::pointers::guard(&mut linker, module)?;
-    linker.instantiate_pre(module)
+    linker(engine)?.instantiate_pre(module)
 }
 
 /// A guest's memory, and its process.
@@ -48,9 +45,7 @@ struct View<'a> {
 }
 
 fn view<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<View<'a>> {
-    let memory = caller.data().memory.ok_or(Errno::Fault)?;
-    let (bytes, guest) = memory.data_and_store_mut(caller);
-    Ok(View { memory: Memory::new(bytes, &guest.mappings), process: &mut guest.process })
+    memory::view(caller).map(|(memory, process)| View { memory, process })
 }
 
 /// Calls what doesn't look at the guest's memory: to find that takes a third as long as to acquire a lock.

@@ -99,6 +99,11 @@ impl Arena {
         Ok((fd.ok_or(io::ErrorKind::Other)?, arena))
     }
 
+    /// How many it has, tables and heap.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.mapping.len() as u64
+    }
+
     /// Maps an arena that another process has made with these sizes.
     pub(crate) fn open(fd: BorrowedFd<'_>, geometry: Geometry) -> io::Result<Self> {
         Self::lay_out(geometry, mem::page_size(), |len| Mapping::of(fd, len))

@@ -926,6 +926,35 @@ fn abort_a_barrier() {
     );
 }
 
+/// An action that waits for a condition meanwhile.
+fn act_at_a_barrier() {
+    at_each_instruction(
+        |world| {
+            a_barrier(world);
+            a_condition(world);
+        },
+        |world, victim, _| {
+            let (condition, lock) = (of(victim, world.made(1)), of(victim, world.made(2)));
+            let barrier = of(victim, world.made(0));
+            let arrival = barrier::arrive(victim, barrier, true, Deadline::NOW).unwrap();
+            barrier::wait(victim, barrier, arrival, Deadline::NOW).unwrap();
+            lock::acquire(victim, lock, Deadline::NOW).unwrap();
+            let depth = condition::enter(victim, condition, lock).unwrap();
+            assert_eq!(condition::wait(victim, condition, Deadline::NOW), Ok(false));
+            lock::acquire_again(victim, lock, depth).unwrap();
+            barrier::release(victim, barrier).unwrap();
+        },
+        |world| {
+            barrier_is_broken(world, !barrier_was_passed(world));
+            let survivor = world.survivor();
+            let (condition, lock) = (of(&survivor, world.made(1)), of(&survivor, world.made(2)));
+            let acquired = lock::acquire(&survivor, lock, Deadline::NOW);
+            assert!(matches!(acquired, Ok(()) | Err(Errno::Ownerdead)));
+            assert_eq!(condition::notify(&survivor, condition, lock, 1), Ok(0));
+        },
+    );
+}
+
 fn make_name_and_unlink_shared_memory() {
     at_each_instruction(
         nothing,
@@ -1096,7 +1125,7 @@ tests! {
     make_a_lock acquire_and_release_a_lock acquire_a_recursive_lock
     make_a_semaphore acquire_and_release_a_semaphore acquire_where_many_have make_an_event set_an_event
     make_a_condition wait_in_a_condition notify_a_condition notify_all_in_a_condition
-    make_a_barrier pass_a_barrier reset_a_barrier reset_a_broken_barrier abort_a_barrier
+    make_a_barrier pass_a_barrier act_at_a_barrier reset_a_barrier reset_a_broken_barrier abort_a_barrier
     make_name_and_unlink_shared_memory open_and_release_shared_memory unlink_shared_memory_of_nobody
     hand_arguments_to_a_child
     take_memory take_memory_for_a_child give_memory_back

@@ -108,7 +108,8 @@ shared! {
     }
 
     /// The place of a process among others in a [condition](super::sync::condition) or
-    /// [barrier](super::sync::barrier). The lock of that object guards it.
+    /// [barrier](super::sync::barrier), while it waits there: so it is in one of them at a time. The lock of that object
+    /// guards it.
     pub(crate) struct Place {
         /// number of the object, plus 1
         pub(crate) object: AtomicU64,

@@ -7,6 +7,7 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::Limits;
+use crate::engine::config::MEMORY_SPACE;
 use crate::supervisor::control::Role;
 
 /// Memory that a guest process has beside its WebAssembly's and what it puts into the arena: the supervisor's when it
@@ -17,11 +18,46 @@ const OVERHEAD: u64 = 128 << 20;
 /// a moment while a directory is listed.
 const DESCRIPTORS: u64 = 5;
 
+/// What the program and its libraries take of the addresses of a process.
+const PROGRAM: u64 = 2 << 30;
+
+/// The host's own frames below and above those of a guest's stack.
+const STACK: u64 = 7 << 20;
+
+/// Bytes of the stack of a process whose guest may have so many.
+pub(crate) fn stack(guests: u64) -> u64 {
+    guests.saturating_add(STACK)
+}
+
+/// What a guest process has of addresses, beside its data.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reserved {
+    /// Bytes of the arena.
+    pub(crate) arena: u64,
+    /// Bytes of the compiled module.
+    pub(crate) artifact: u64,
+    /// How many memories the module has.
+    pub(crate) memories: u32,
+}
+
+impl Reserved {
+    fn bytes(self) -> u64 {
+        let memories = u64::from(self.memories).saturating_mul(MEMORY_SPACE);
+        // The arena once more, because pages of it are mapped anew before those in their place go.
+        memories.saturating_add(self.arena.saturating_mul(2)).saturating_add(self.artifact)
+    }
+}
+
 /// What one process may use. `None` leaves what the supervisor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rlimits {
     /// Bytes of private, writable memory: `RLIMIT_DATA`. What is only reserved doesn't count.
     pub(crate) data: Option<u64>,
+    /// Bytes of addresses, used or not: `RLIMIT_AS`. It bounds what nothing else does: the kernel's tables of pages, which
+    /// take a 512th of the addresses that are touched, also where these are read only.
+    pub(crate) space: Option<u64>,
+    /// Bytes of the stack of its first thread: `RLIMIT_STACK`.
+    pub(crate) stack: Option<u64>,
     /// Seconds on a processor, after which it gets SIGXCPU: `RLIMIT_CPU`.
     pub(crate) cpu: Option<u64>,
     /// Open descriptors: `RLIMIT_NOFILE`.
@@ -33,26 +69,50 @@ pub(crate) struct Rlimits {
 
 impl Rlimits {
     /// Those of a guest process that has been granted so many directories.
-    pub(crate) fn of(limits: &Limits, role: Role, dirs: usize) -> Self {
+    pub(crate) fn of(limits: &Limits, role: Role, dirs: usize, reserved: Reserved) -> Self {
         // What a process takes from the arena, or is about to put there, it has once more in memory of its own.
         let data = limits.memory_max.saturating_add(limits.arena_size).saturating_add(OVERHEAD);
+        let stack = stack(limits.stack_max);
         let given = DESCRIPTORS + dirs as u64;
         // Behind the supervisor's own limit, and in whole seconds. A worker has none: it runs many tasks.
         let cpu =
             limits.cpu_time.filter(|_| role == Role::Program).map(|time| time.as_secs().saturating_add(2));
         Self {
             data: Some(data),
+            space: Some([reserved.bytes(), stack, PROGRAM].into_iter().fold(data, u64::saturating_add)),
+            stack: Some(stack),
             cpu,
             nofile: Some(u64::from(limits.open_files_max) + given),
             fsize: limits.file_size_max,
         }
     }
 
-    /// Sets them. No process of the jail writes a core dump.
+    /// Those of a compiler of so many threads, each of which has a stack, and a heap of its own.
+    pub(crate) fn of_compiler(data: u64, cpu: u64, fsize: u64, threads: usize) -> Self {
+        const THREAD: u64 = 256 << 20;
+        // A heap may have as many addresses more as it has memory.
+        let data_space = data.saturating_mul(2);
+        let threads = THREAD.saturating_mul(threads as u64);
+        Self {
+            data: Some(data),
+            space: Some(data_space.saturating_add(threads).saturating_add(PROGRAM)),
+            stack: None,
+            cpu: Some(cpu),
+            // The highest number that it has; what is open stays so.
+            nofile: Some(0),
+            fsize: Some(fsize),
+        }
+    }
+
+    /// Sets them. No process of the jail is dumped: where a program is given what is dumped, there is no limit for that.
     pub(super) fn enter(&self) -> io::Result<()> {
+        nix::sys::prctl::set_dumpable(false)?;
         for (resource, limit) in [
             (Resource::RLIMIT_CORE, Some(0)),
+            (Resource::RLIMIT_MEMLOCK, Some(0)),
             (Resource::RLIMIT_DATA, self.data),
+            (Resource::RLIMIT_AS, self.space),
+            (Resource::RLIMIT_STACK, self.stack),
             (Resource::RLIMIT_CPU, self.cpu),
             (Resource::RLIMIT_NOFILE, self.nofile),
             (Resource::RLIMIT_FSIZE, self.fsize),

@@ -288,6 +288,7 @@ fn run_native(image: &Image) {
 }
 
 /// Instantiates the module. That is the guest's already: it may run code of the module.
+#[expect(clippy::disallowed_methods, reason = "it needs the address, and not what lies there")]
 fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
     let instance = image.instance.instantiate(&mut *store)?;
     let memory = instance.get_memory(&mut *store, "memory");

@@ -7,11 +7,12 @@
 //!
 //! Where nothing is mapped, now or any more, there are zeroes that can't be written: else it would be memory that no limit
 //! counts.
+#![expect(clippy::disallowed_methods, reason = "it replaces pages of a guest's memory, and looks at none")]
 
 use sandpool_abi::Errno;
 use wasmtime::{AsContext as _, AsContextMut as _, Caller};
 
-use super::Guest;
+use super::{Guest, memory};
 use crate::ipc::Result;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::shared::{self, SharedState};
@@ -41,6 +42,12 @@ struct Mapped {
 }
 
 impl Mappings {
+    /// Whether nothing has ever been mapped.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lowest.is_none()
+    }
+
     /// Whether any of these bytes is mapped, or for a mapping.
     #[inline]
     pub(crate) fn overlap(&self, at: usize, len: usize) -> bool {
@@ -57,7 +64,7 @@ impl Mappings {
 ///
 /// `BADF`; `INVAL` if it is small; `NOMEM` if the guest's memory can't grow that far.
 pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: bool) -> Result<usize> {
-    let memory = caller.data().memory.ok_or(Errno::Fault)?;
+    let memory = memory::exported(caller)?;
     let member = caller.data().process.member.clone();
     let object = object::resolve::<SharedState>(&member, handle)?;
     let (page, len) = shared::pages(&member, object)?;
@@ -112,7 +119,7 @@ fn reserve(caller: &mut Caller<'_, Guest>, memory: wasmtime::Memory, reserved: u
 pub(crate) fn unmap(caller: &mut Caller<'_, Guest>, at: usize) -> Result<()> {
     let mapped = &caller.data().mappings.mapped;
     let found = mapped.iter().position(|mapped| mapped.at == at).ok_or(Errno::Inval)?;
-    let memory = caller.data().memory.ok_or(Errno::Fault)?;
+    let memory = memory::exported(caller)?;
     let Mapped { at, len, reserved, .. } = caller.data_mut().mappings.mapped.swap_remove(found);
     let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io)?;
     if mem::unmap(target).is_err() {

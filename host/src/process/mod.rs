@@ -8,6 +8,7 @@ pub(crate) mod deadlock;
 pub(crate) mod exit;
 pub(crate) mod family;
 pub(crate) mod mappings;
+pub(crate) mod memory;
 pub(crate) mod stdio;
 pub(crate) mod task;
 pub(crate) mod wasi;

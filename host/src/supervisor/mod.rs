@@ -56,7 +56,7 @@ use self::proc::Proc;
 use crate::ipc::arena::Arena;
 use crate::jail::control_group::{self, ControlGroup, Shares};
 use crate::jail::namespaces::{self, Entered};
-use crate::jail::rlimits::Rlimits;
+use crate::jail::rlimits::{self, Reserved, Rlimits};
 use crate::jail::seccomp::{Grants, Policy};
 use crate::jail::{self, Hold, JailReport, Layer};
 use crate::process::boot::Image;
@@ -184,7 +184,8 @@ fn prepare(
     nix::unistd::dup2_stderr(stderr)?;
 
     if start.config.only_report {
-        let jail = jail::prepare(&plan(&start.config, |_, _| true)).context("cannot prepare the jail")?;
+        let jail = jail::prepare(&plan(&start.config, Reserved::default(), |_, _| true))
+            .context("cannot prepare the jail")?;
         return Ok(Prepared::Unjailed(jail.report(entered)));
     }
     let mut ended = SigSet::empty();
@@ -194,12 +195,15 @@ fn prepare(
     let stack = start.config.limits.stack_max;
     leave_room_for_stack(stack).context("cannot have a stack that large")?;
     let engine = engine::config::engine_with_stack(start.config.counts_fuel, stack)?;
+    let artifact = start.artifact.metadata()?.len();
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let imports = |wanted: &str, name: &str| {
         module.imports().any(|import| import.module() == wanted && import.name() == name)
     };
-    let plan = plan(&start.config, imports);
+    let reserved =
+        Reserved { arena: arena.bytes(), artifact, memories: module.resources_required().num_memories };
+    let plan = plan(&start.config, reserved, imports);
     let jail_grants_fork = matches!(plan.policy, Policy::Guest(Grants { fork: true, .. }));
     let jail = jail::prepare(&plan).context("cannot prepare the jail")?;
     let report = jail.report(entered);
@@ -229,23 +233,21 @@ fn prepare(
 }
 
 /// What the guests of a run are held to, whose module imports these functions.
-fn plan(config: &RunConfig, imports: impl Fn(&str, &str) -> bool) -> jail::Plan<'_> {
+fn plan(config: &RunConfig, reserved: Reserved, imports: impl Fn(&str, &str) -> bool) -> jail::Plan<'_> {
     let forks = config.forks_tasks || imports(sandpool_abi::process::MODULE, "fork");
     let grants = Grants {
         fork: forks && config.limits.processes_max > 1,
         files: !config.dirs.is_empty(),
         map: imports(sandpool_abi::shared::MODULE, "map"),
     };
-    let rlimits = Rlimits::of(&config.limits, config.role, config.dirs.len());
+    let rlimits = Rlimits::of(&config.limits, config.role, config.dirs.len(), reserved);
     jail::Plan { policy: Policy::Guest(grants), dirs: &config.dirs, rlimits, settings: &config.jail }
 }
 
-/// Guests run on the main thread of their process: its stack is to have room for theirs, and for the host's own frames
-/// below and above.
+/// Guests run on the main thread of their process: its stack is to have room for theirs.
 fn leave_room_for_stack(bytes: u64) -> io::Result<()> {
-    const OWN: u64 = 7 << 20;
     let (soft, hard) = getrlimit(Resource::RLIMIT_STACK)?;
-    let wanted = bytes + OWN;
+    let wanted = rlimits::stack(bytes);
     if soft < wanted {
         setrlimit(Resource::RLIMIT_STACK, wanted, hard)?;
     }

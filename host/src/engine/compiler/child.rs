@@ -70,7 +70,7 @@ fn run() -> anyhow::Result<()> {
     for signal in [Signal::SIGABRT, Signal::SIGXCPU] {
         exit_at(signal)?;
     }
-    let jail = prepare_jail(&settings).context("cannot prepare the compiler's jail")?;
+    let jail = prepare_jail(&settings, threads).context("cannot prepare the compiler's jail")?;
     let report = jail.report(layers);
     let is_over = settings.only_report || !report.lacks(&settings.jail.require).is_empty();
     let reply = if is_over { Reply::Unjailed(report) } else { Reply::Started(report) };
@@ -119,15 +119,10 @@ fn compile_stdin(settings: &Settings, jail: &Prepared, threads: usize) -> anyhow
     Ok(())
 }
 
-fn prepare_jail(settings: &Settings) -> io::Result<Prepared> {
+fn prepare_jail(settings: &Settings, threads: usize) -> io::Result<Prepared> {
     let limits = &settings.limits;
-    let rlimits = Rlimits {
-        data: Some(limits.compile_memory_max),
-        cpu: Some(seconds(limits.compile_cpu_max)),
-        // The highest number that it has; what is open stays so.
-        nofile: Some(0),
-        fsize: Some(output_size(limits.artifact_max)),
-    };
+    let (cpu, output) = (seconds(limits.compile_cpu_max), output_size(limits.artifact_max));
+    let rlimits = Rlimits::of_compiler(limits.compile_memory_max, cpu, output, threads);
     jail::prepare(&Plan { policy: Policy::Compiler, dirs: &[], rlimits, settings: &settings.jail })
 }
 

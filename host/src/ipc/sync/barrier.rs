@@ -8,8 +8,9 @@
 //!     └────────────────┴── abort, time over, a process that waits ends ──▶ Broken
 //! ```
 //!
-//! Each process that is inside has said so in its place of the process table, in the commit in which it was counted. So
-//! one that ends inside is counted out by the supervisor. Whoever comes while others leave waits outside.
+//! Each process that is inside has said so in the commit in which it was counted: in its place of the process table, or, if
+//! it is to act, in the barrier. So one that ends inside is counted out by the supervisor. An action may use its process's
+//! place meanwhile: it may wait for a condition, or at another barrier. Whoever comes while others leave waits outside.
 
 use sandpool_abi::Errno;
 use sandpool_abi::sync::ACT;
@@ -30,9 +31,7 @@ const FILLING: u64 = 0;
 const DRAINING: u64 = 1;
 const RESETTING: u64 = 2;
 const BROKEN: u64 = 3;
-/// Above it, the number of the process that acts, plus 1.
 const ACTING: u64 = 4;
-const STATE: u64 = 0xff;
 
 shared! {
     /// What a barrier keeps.
@@ -43,6 +42,8 @@ shared! {
         inside: AtomicU64,
         /// [`FILLING`]…
         state: AtomicU64,
+        /// number of the process that is to act, plus 1, until it has left, in whatever state
+        actor: AtomicU64,
         pub(crate) changed: Event,
     }
 }
@@ -66,8 +67,17 @@ impl BarrierState {
     }
 
     fn is(&self, state: u64) -> bool {
-        self.state.load(Ordering::Acquire) & STATE == state
+        self.state.load(Ordering::Acquire) == state
     }
+
+    fn has_actor(&self, process: u32) -> bool {
+        self.actor.load(Ordering::Acquire) == number(process)
+    }
+}
+
+/// What stands for a process.
+fn number(process: u32) -> u64 {
+    u64::from(process) + 1
 }
 
 /// Makes a barrier.
@@ -81,13 +91,9 @@ pub(crate) fn create(member: &Member, parties: u64) -> Result<Handle> {
         barrier.parties.store(parties, Ordering::Relaxed);
         barrier.inside.store(0, Ordering::Relaxed);
         barrier.state.store(FILLING, Ordering::Relaxed);
+        barrier.actor.store(0, Ordering::Relaxed);
         Ok(())
     })
-}
-
-/// The state in which the caller acts.
-fn acting(member: &Member) -> u64 {
-    ACTING | (u64::from(member.index) + 1) << 8
 }
 
 /// Where the caller stands, between the steps of [`wait`].
@@ -113,10 +119,14 @@ pub(crate) fn arrive(
         }
         if barrier.is(FILLING) {
             let is_last = inside.saturating_add(1) >= barrier.parties();
-            guard.set(&member.slot()?.place.object, Place::of(object.index))?;
+            if is_last && acts {
+                guard.set(&barrier.actor, number(member.index))?;
+            } else {
+                guard.set(&member.slot()?.place.object, Place::of(object.index))?;
+            }
             guard.set(&barrier.inside, inside.wrapping_add(1))?;
             if is_last {
-                guard.set(&barrier.state, if acts { acting(member) } else { DRAINING })?;
+                guard.set(&barrier.state, if acts { ACTING } else { DRAINING })?;
             }
             guard.commit();
             drop(guard);
@@ -150,7 +160,7 @@ pub(crate) fn wait(
     let barrier = object.state;
     let _operation = member.begin(object.index)?;
     let over = || !barrier.is(FILLING) && !barrier.is(ACTING);
-    let acts = || barrier.state.load(Ordering::Acquire) == acting(member);
+    let acts = || barrier.has_actor(member.index) && barrier.is(ACTING);
     // Both at each look: a reset whose process died before its commit hides for a moment who is to act.
     let ready = || over() || acts();
     loop {
@@ -178,7 +188,7 @@ pub(crate) fn wait(
 pub(crate) fn release(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
     let barrier = object.state;
     let _operation = member.begin(object.index)?;
-    if !member.slot()?.place.is_in(object.index) {
+    if !barrier.has_actor(member.index) {
         return Err(Errno::Perm);
     }
     {
@@ -229,41 +239,50 @@ pub(crate) fn reset(member: &Member, object: Object<'_, BarrierState>) -> Result
     Ok(())
 }
 
-/// Counts a process out that is inside. Returns the state that it left in.
+/// Counts a process out, if it is inside. Returns the state that it left in.
 fn leave(member: &Member, index: u32, barrier: &BarrierState, guard: Guard<'_>, process: u32) -> Result<u64> {
-    let place = &member.arena.process(process)?.place;
-    let state = barrier.state.load(Ordering::Relaxed) & STATE;
-    if !place.is_in(index) {
-        return Ok(state);
+    let state = barrier.state.load(Ordering::Relaxed);
+    if count_out(member, index, barrier, &guard, process)? {
+        guard.commit();
+        drop(guard);
+        barrier.changed.notify_all(&member.arena);
     }
-    count_out(barrier, &guard, place, state)?;
-    guard.commit();
-    drop(guard);
-    barrier.changed.notify_all(&member.arena);
     Ok(state)
 }
 
-fn count_out(barrier: &BarrierState, guard: &Guard<'_>, place: &Place, state: u64) -> Result<()> {
+/// Whether it was inside.
+fn count_out(
+    member: &Member,
+    index: u32,
+    barrier: &BarrierState,
+    guard: &Guard<'_>,
+    process: u32,
+) -> Result<bool> {
+    let place = &member.arena.process(process)?.place;
+    if barrier.has_actor(process) {
+        guard.set(&barrier.actor, 0)?;
+    } else if place.is_in(index) {
+        guard.set(&place.object, 0)?;
+    } else {
+        return Ok(false);
+    }
     let inside = barrier.inside.load(Ordering::Relaxed).saturating_sub(1);
-    guard.set(&place.object, 0)?;
     guard.set(&barrier.inside, inside)?;
-    if inside == 0 && (state == DRAINING || state == RESETTING) {
+    if inside == 0 && (barrier.is(DRAINING) || barrier.is(RESETTING)) {
         guard.set(&barrier.state, FILLING)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A process that has ended is counted out; if others waited for it, the barrier breaks.
 pub(crate) fn settle(member: &Member, index: u32, barrier: &BarrierState, process: u32) -> Result<()> {
     let _operation = member.begin(index)?;
     let guard = barrier.lock.lock(member)?;
-    let place = &member.arena.process(process)?.place;
-    if !place.is_in(index) {
+    let is_waited_for = barrier.is(FILLING) || barrier.is(ACTING);
+    if !count_out(member, index, barrier, &guard, process)? {
         return Ok(());
     }
-    let state = barrier.state.load(Ordering::Relaxed) & STATE;
-    count_out(barrier, &guard, place, state)?;
-    if state == FILLING || state == ACTING {
+    if is_waited_for {
         guard.set(&barrier.state, BROKEN)?;
     }
     guard.commit();

@@ -7,18 +7,19 @@
 //! * **proc_exit** takes any code, as exit(3) does; the library's refuses 126 and more.
 //! * **stdio**: see [`stdio`](super::stdio).
 //! * **files** have limits: see [`files`].
-//! * **pointers** into shared memory are refused: see [`pointers`].
+//! * **pointers** into shared memory are refused: see [`pointers`], which has each function.
 
 mod files;
-pub(crate) mod pointers;
+mod pointers;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use wasmtime::{Caller, Linker};
-use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
+use wiggle::{GuestMemory, GuestPtr};
 
 use super::Guest;
 use super::stdio::{Input, Output, Stdio};
@@ -97,11 +98,8 @@ impl HostMonotonicClock for KernelClock {
 
 /// Adds WASI's functions to a linker.
 pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    p1::add_to_linker_sync(linker, |guest: &mut Guest| &mut guest.wasi)?;
-    linker.allow_shadowing(true);
-    linker.func_wrap(MODULE, "poll_oneoff", poll_oneoff)?;
+    pointers::add_to_linker(linker)?;
     linker.func_wrap(MODULE, "proc_exit", proc_exit)?;
-    linker.allow_shadowing(false);
     Ok(())
 }
 
@@ -182,23 +180,20 @@ impl Subscription {
 
 /// Waits until one of several clocks has come or a descriptor is ready. Only stdin is ever not ready.
 fn poll_oneoff(
-    mut caller: Caller<'_, Guest>,
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
     subscriptions: i32,
     events: i32,
     count: i32,
     written: i32,
 ) -> i32 {
-    let Some(memory) = caller.data().memory else { return ERRNO_FAULT };
-    let (memory, guest) = memory.data_and_store_mut(&mut caller);
     let count = count as u32 as usize;
     if count == 0 || count > SUBSCRIPTIONS_MAX {
         return ERRNO_INVAL;
     }
     guest.process.stdio.flush();
-    let start = subscriptions as u32 as usize;
-    let Some(bytes) = memory.get(start..).and_then(|rest| rest.get(..count * SUBSCRIPTION)) else {
-        return ERRNO_FAULT;
-    };
+    let bytes = GuestPtr::<[u8]>::new((subscriptions as u32, (count * SUBSCRIPTION) as u32));
+    let Ok(Some(bytes)) = memory.as_slice(bytes) else { return ERRNO_FAULT };
     let now = monotonic();
     let has_stdin = guest.process.stdio.has_stdin();
     let subscriptions: Vec<_> = bytes
@@ -231,16 +226,13 @@ fn poll_oneoff(
         }
     }
     let out = ready.as_flattened();
-    let Some(to) = memory.get_mut(events as u32 as usize..).and_then(|rest| rest.get_mut(..out.len())) else {
-        return ERRNO_FAULT;
+    let mut tell = |at: i32, bytes: &[u8]| {
+        memory.copy_from_slice(bytes, GuestPtr::<[u8]>::new((at as u32, bytes.len() as u32)))
     };
-    to.copy_from_slice(out);
-    let Some(to) = memory.get_mut(written as u32 as usize..).and_then(|rest| rest.first_chunk_mut::<4>())
-    else {
-        return ERRNO_FAULT;
-    };
-    *to = (ready.len() as u32).to_le_bytes();
-    ERRNO_SUCCESS
+    match tell(events, out).and_then(|()| tell(written, &(ready.len() as u32).to_le_bytes())) {
+        Ok(()) => ERRNO_SUCCESS,
+        Err(_) => ERRNO_FAULT,
+    }
 }
 
 /// Sleeps until the deadline or until stdin can be read. Returns whether it can.

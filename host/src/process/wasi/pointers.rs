@@ -1,23 +1,19 @@
-//! Keeps WASI away from shared memory.
+//! The functions of WASI, each with the ranges of memory that it uses.
 //!
 //! wasmtime-wasi takes a guest's memory for its own as long as a call lasts: it looks at a string, finds it to be UTF-8,
 //! and uses it as that. In a range that is [mapped](crate::process::mappings), another process could change it in
-//! between. So in a module that can map anything, the functions of WASI that take pointers are called through one that
-//! looks at these first: what lies in a mapped range is `EFAULT`.
+//! between. So a function of WASI is lent the memory only after a look at all of its pointers: what lies in a mapped range
+//! is `EFAULT`. The library's own linker isn't used, so that there is no function without a row here.
 //!
-//! By the same way come those of our own that [count](super::files) what is done to files, in whatever module.
+//! By the same way come those of our own: what [counts](super::files) what is done to files, and `poll_oneoff`.
 
-use sandpool_abi::shared;
-use wasmtime::{AsContextMut as _, Caller, ImportType, Linker, Module};
+use wasmtime::{AsContextMut as _, Caller, Linker};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
-use super::{ERRNO_FAULT, MODULE, files};
+use super::{ERRNO_FAULT, EVENT, MODULE, SUBSCRIPTION, files, poll_oneoff};
 use crate::process::Guest;
-use crate::process::mappings::Mappings;
-
-/// Bytes that the host reads or writes: from where, and how many.
-type Range = (i32, usize);
+use crate::process::memory::{Range, VECTOR, lend};
 
 /// A number or struct of so many bytes.
 fn fixed<const SIZE: usize>(at: i32) -> Range {
@@ -29,34 +25,15 @@ fn bytes(at: i32, len: i32) -> Range {
     (at, len as u32 as usize)
 }
 
-/// So many vectors, each a pointer and a length.
-fn vectors(at: i32, count: i32) -> Range {
-    (at, (count as u32 as usize).saturating_mul(VECTOR))
-}
-
-/// So many pointers.
-fn pointers(at: i32, count: u32) -> Range {
-    (at, (count as usize).saturating_mul(POINTER))
+/// So many structs of `size` bytes.
+fn array(at: i32, count: i32, size: usize) -> Range {
+    (at, (count as u32 as usize).saturating_mul(size))
 }
 
 const POINTER: usize = 4;
 
-const VECTOR: usize = 8;
-
-/// Whether the host would look at a mapped range: at one of these, or at one that a vector in `list` names.
-fn touch_mapped(memory: &[u8], mappings: &Mappings, ranges: &[Range], list: Option<Range>) -> bool {
-    let overlap = |at: i32, len: usize| mappings.overlap(at as u32 as usize, len);
-    // What lies outside of the memory is for the function itself to refuse.
-    let (start, len) = list.unwrap_or((0, 0));
-    let vectors = memory.get(start as u32 as usize..).and_then(|rest| rest.get(..len)).unwrap_or_default();
-    ranges.iter().chain(&list).any(|(at, len)| overlap(*at, *len))
-        || vectors.as_chunks::<VECTOR>().0.iter().any(|[a, b, c, d, e, f, g, h]| {
-            overlap(i32::from_le_bytes([*a, *b, *c, *d]), u32::from_le_bytes([*e, *f, *g, *h]) as usize)
-        })
-}
-
-/// Defines functions of WASI anew: with the ranges that they look at, and the list of vectors if they take one; or with
-/// where they put pointers and strings, and who says how many.
+/// Defines functions of WASI: with the ranges that they use, and the list of vectors if they take one; or with where they
+/// put pointers and strings, and who says how many.
 macro_rules! functions {
     ($linker:ident: $($kind:ident $name:ident($($arg:ident: $ty:ty),*) [$($range:expr),*]
         $(strings $at:ident $text:ident $sizes:ident)? $(list $list:expr)?;)*) => {
@@ -64,22 +41,17 @@ macro_rules! functions {
             MODULE,
             stringify!($name),
             |mut caller: Caller<'_, Guest>, $($arg: $ty),*| -> wasmtime::Result<i32> {
-                let Some(memory) = caller.data().memory else { return Ok(ERRNO_FAULT) };
                 let fuel = caller.as_context_mut().hostcall_fuel();
-                let (memory, guest) = memory.data_and_store_mut(&mut caller);
                 let list: Option<Range> = None $(.or(Some($list)))?;
-                if touch_mapped(memory, &guest.mappings, &[$($range),*], list) {
-                    return Ok(ERRNO_FAULT);
-                }
-                $(
-                    let sizes = guest.wasi.$sizes(&mut GuestMemory::Unshared(&mut *memory));
+                let strings: Option<[Range; 2]> = None $(.or({
+                    // They come from what was granted, and not from the memory.
+                    let sizes = caller.data_mut().wasi.$sizes(&mut GuestMemory::Unshared(&mut []));
                     let (count, len) = sizes.unwrap_or_default();
-                    let strings = [pointers($at, count), ($text, len as usize)];
-                    if touch_mapped(memory, &guest.mappings, &strings, None) {
-                        return Ok(ERRNO_FAULT);
-                    }
-                )?
-                let mut memory = GuestMemory::Unshared(memory);
+                    Some([array($at, count as i32, POINTER), bytes($text, len as i32)])
+                }))?;
+                let others: &[Range] = &[$($range),*];
+                let ranges = strings.as_ref().map_or(others, |strings| strings);
+                let Ok((mut memory, guest)) = lend(&mut caller, ranges, list) else { return Ok(ERRNO_FAULT) };
                 // What the host may allocate for the guest in this call.
                 guest.wasi.set_hostcall_fuel(fuel);
                 functions!(@$kind guest memory $name($($arg),*))
@@ -96,31 +68,13 @@ macro_rules! functions {
     (@limited $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
         tokio::runtime::Handle::current().block_on(files::$name($guest, &mut $memory, $($arg),*))
     };
+    (@own $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
+        Ok($name($guest, &mut $memory, $($arg),*))
+    };
 }
 
-/// Puts our own functions in the place of the library's: those that have [limits](super::files), and, if the module can map
-/// anything, a look at the pointers before each that takes any.
-pub(crate) fn guard(linker: &mut Linker<Guest>, module: &Module) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    functions! { linker:
-        limited fd_filestat_set_size(fd: i32, size: i64) [];
-        limited fd_pwrite(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list vectors(list, count);
-        limited fd_readdir(fd: i32, buffer: i32, len: i32, cookie: i64, out: i32) [bytes(buffer, len), fixed::<4>(out)];
-        limited fd_write(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
-        limited path_open(
-            fd: i32, lookup: i32, path: i32, len: i32, flags: i32, rights: i64, inheriting: i64, fd_flags: i32, out: i32
-        ) [bytes(path, len), fixed::<4>(out)];
-    }
-    let can_map = |import: ImportType<'_>| import.module() == shared::MODULE && import.name() == "map";
-    if module.imports().any(can_map) {
-        guard_all(linker)?;
-    }
-    linker.allow_shadowing(false);
-    Ok(())
-}
-
-/// A look at the pointers before each other function that takes any.
-fn guard_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+/// Adds all but `proc_exit`.
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     functions! { linker:
         now args_get(at: i32, text: i32) [] strings at text args_sizes_get;
         now args_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
@@ -128,14 +82,27 @@ fn guard_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         now environ_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
         now clock_res_get(clock: i32, out: i32) [fixed::<8>(out)];
         now clock_time_get(clock: i32, precision: i64, out: i32) [fixed::<8>(out)];
+        later fd_advise(fd: i32, offset: i64, len: i64, advice: i32) [];
+        now fd_allocate(fd: i32, offset: i64, len: i64) [];
+        later fd_close(fd: i32) [];
+        later fd_datasync(fd: i32) [];
         later fd_fdstat_get(fd: i32, out: i32) [fixed::<24>(out)];
+        now fd_fdstat_set_flags(fd: i32, flags: i32) [];
+        now fd_fdstat_set_rights(fd: i32, rights: i64, inheriting: i64) [];
         later fd_filestat_get(fd: i32, out: i32) [fixed::<64>(out)];
-        later fd_pread(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list vectors(list, count);
+        limited fd_filestat_set_size(fd: i32, size: i64) [];
+        later fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, which: i32) [];
+        later fd_pread(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
         now fd_prestat_get(fd: i32, out: i32) [fixed::<8>(out)];
         now fd_prestat_dir_name(fd: i32, path: i32, len: i32) [bytes(path, len)];
-        later fd_read(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
+        limited fd_pwrite(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
+        later fd_read(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
+        limited fd_readdir(fd: i32, buffer: i32, len: i32, cookie: i64, out: i32) [bytes(buffer, len), fixed::<4>(out)];
+        later fd_renumber(fd: i32, to: i32) [];
         later fd_seek(fd: i32, offset: i64, whence: i32, out: i32) [fixed::<8>(out)];
+        later fd_sync(fd: i32) [];
         now fd_tell(fd: i32, out: i32) [fixed::<8>(out)];
+        limited fd_write(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
         later path_create_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
         later path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32) [bytes(path, len), fixed::<64>(out)];
         later path_filestat_set_times(
@@ -144,6 +111,9 @@ fn guard_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         later path_link(
             fd: i32, flags: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32
         ) [bytes(path, len), bytes(new_path, new_len)];
+        limited path_open(
+            fd: i32, lookup: i32, path: i32, len: i32, flags: i32, rights: i64, inheriting: i64, fd_flags: i32, out: i32
+        ) [bytes(path, len), fixed::<4>(out)];
         later path_readlink(fd: i32, path: i32, len: i32, buffer: i32, capacity: i32, out: i32)
             [bytes(path, len), bytes(buffer, capacity), fixed::<4>(out)];
         later path_remove_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
@@ -152,11 +122,52 @@ fn guard_all(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         later path_symlink(path: i32, len: i32, fd: i32, new_path: i32, new_len: i32)
             [bytes(path, len), bytes(new_path, new_len)];
         later path_unlink_file(fd: i32, path: i32, len: i32) [bytes(path, len)];
+        own poll_oneoff(subscriptions: i32, events: i32, count: i32, out: i32)
+            [array(subscriptions, count, SUBSCRIPTION), array(events, count, EVENT), fixed::<4>(out)];
+        now proc_raise(signal: i32) [];
         now random_get(buffer: i32, len: i32) [bytes(buffer, len)];
+        now sched_yield() [];
         now sock_accept(fd: i32, flags: i32, out: i32) [fixed::<4>(out)];
         now sock_recv(fd: i32, list: i32, count: i32, flags: i32, out: i32, out_flags: i32)
-            [fixed::<4>(out), fixed::<2>(out_flags)] list vectors(list, count);
-        now sock_send(fd: i32, list: i32, count: i32, flags: i32, out: i32) [fixed::<4>(out)] list vectors(list, count);
+            [fixed::<4>(out), fixed::<2>(out_flags)] list array(list, count, VECTOR);
+        now sock_send(fd: i32, list: i32, count: i32, flags: i32, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
+        now sock_shutdown(fd: i32, how: i32) [];
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
+mod tests {
+    use std::fmt::Write as _;
+
+    use wasmtime::{Engine, ExternType, Linker, Module, Store, ValType};
+    use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_sync};
+
+    /// With an update, the library may know more.
+    #[test]
+    fn there_is_each_function_that_the_library_has() {
+        let engine = Engine::default();
+        let mut library: Linker<WasiP1Ctx> = Linker::new(&engine);
+        add_to_linker_sync(&mut library, |context| context).expect("the library's functions");
+        let mut store = Store::new(&engine, wasmtime_wasi::WasiCtxBuilder::new().build_p1());
+        let found: Vec<_> = library
+            .iter(&mut store)
+            .map(|(module, name, item)| (module.to_owned(), name.to_owned(), item))
+            .collect();
+        let mut text = String::from("(module");
+        for (module, name, item) in found {
+            let ExternType::Func(ty) = item.ty(&store) else { panic!("{name} is no function") };
+            let types = |types: &mut dyn Iterator<Item = ValType>| -> String {
+                types.map(|ty| format!(" {ty}")).collect()
+            };
+            let (params, results) = (types(&mut ty.params()), types(&mut ty.results()));
+            write!(text, "(import \"{module}\" \"{name}\" (func (param{params}) (result{results})))")
+                .expect("a string");
+        }
+        text.push(')');
+        assert!(text.matches("import").count() > 40, "{text}");
+        let module = Module::new(&engine, text).expect("a valid module");
+        crate::imports::resolve(&engine, &module).expect("all functions");
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Barrier, BarrierError, Error, Event, ExitStatus, Process, Queue, Semaphore};
+use sandpool_guest::{
+    Barrier, BarrierError, Condition, Error, Event, ExitStatus, Process, Queue, Semaphore,
+};
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, eventually, hang, kill, same};
 
 const SHORT: Duration = Duration::from_millis(10);
@@ -19,7 +21,9 @@ fn main() -> Outcome {
     timeouts()?;
     messages()?;
     dead_waiters()?;
-    dead_actors()
+    dead_actors()?;
+    actions_that_wait()?;
+    dead_actors_that_wait()
 }
 
 /// Processes that wait at a barrier, of which each ends with its index, or with 100 when it is broken.
@@ -275,4 +279,90 @@ fn dead_actors() -> Outcome {
     let children = start(&barrier, 2)?;
     all_wait(&barrier, 2)?;
     same("a reset is enough", (barrier.wait()?, ends(&children)?), (2, vec![0, 1]))
+}
+
+/// An action is code as any other.
+fn actions_that_wait() -> Outcome {
+    let (barrier, inner, condition) = (Barrier::new(3)?, Barrier::new(2)?, Condition::new()?);
+    for _ in 0..20 {
+        let children = start(&barrier, 2)?;
+        all_wait(&barrier, 2)?;
+        let acting = Event::new()?;
+        let other = Process::fork(|| -> Outcome {
+            acting.wait()?;
+            // Free only once the action waits.
+            condition.acquire()?.notify_one()?;
+            inner.wait()?;
+            Ok(())
+        })?;
+        let index = barrier.wait_with(|| -> Outcome {
+            let guard = condition.acquire()?;
+            acting.set()?;
+            if !guard.wait_timeout(LONG)? {
+                return Err("not notified".into());
+            }
+            drop(guard);
+            inner.wait_with(|| condition.acquire().map(drop))?;
+            Ok(())
+        });
+        let ended = (index?, ends(&children)?);
+        ended_well(&other)?;
+        if ended != (2, vec![0, 1]) {
+            return Err(format!("{ended:?}").into());
+        }
+    }
+    same("an action waits for a condition, and at another barrier", barrier.is_broken()?, false)?;
+
+    let children = start(&barrier, 2)?;
+    all_wait(&barrier, 2)?;
+    let waited = barrier.wait_with(|| -> Outcome {
+        let guard = condition.acquire()?;
+        barrier.reset()?;
+        same("it is reset while an action waits", guard.wait_timeout(SHORT)?, false)
+    });
+    check("which the one who acts is told", matches!(waited, Err(BarrierError::Broken)))?;
+    same("and the others", ends(&children)?, vec![BROKEN; 2])?;
+    let children = start(&barrier, 2)?;
+    all_wait(&barrier, 2)?;
+    same("and is as new", (barrier.wait()?, ends(&children)?), (2, vec![0, 1]))
+}
+
+fn dead_actors_that_wait() -> Outcome {
+    let (barrier, condition) = (Barrier::new(3)?, Condition::new()?);
+    for round in 0..20 {
+        let children = start(&barrier, 2)?;
+        all_wait(&barrier, 2)?;
+        let acting = Event::new()?;
+        let actor = Process::fork(|| -> Outcome {
+            barrier.wait_with(|| -> Outcome {
+                let guard = condition.acquire()?;
+                acting.set()?;
+                Ok(guard.wait()?)
+            })?;
+            Ok(())
+        })?;
+        acting.wait()?;
+        if round % 2 == 0 {
+            // It has the lock, or waits already.
+            drop(condition.acquire()?);
+        }
+        kill(&actor)?;
+        if ends(&children)? != [BROKEN; 2] || !barrier.is_broken()? {
+            return Err(format!("round {round}: not broken").into());
+        }
+        // The dead doesn't wait any more, at either.
+        let notified = match condition.acquire() {
+            Ok(guard) => guard.notify_all()?,
+            Err(_) => condition.acquire()?.notify_all()?,
+        };
+        barrier.reset()?;
+        let children = start(&barrier, 2)?;
+        all_wait(&barrier, 2)?;
+        let after = (notified, barrier.wait()?, ends(&children)?);
+        if after != (0, 2, vec![0, 1]) {
+            return Err(format!("round {round}: {after:?}").into());
+        }
+    }
+    println!("ok: who waits in an action can be killed");
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::{env, fs, thread};
 use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
 use sandpool::toolchain::{self, BuildOptions};
-use sandpool::{DirGrant, Error, ExitStatus, Isolation, Module, Pool, Run, Summary};
+use sandpool::{DirGrant, Error, ExitStatus, Isolation, Layer, Module, Pool, Run, Summary};
 use sha2::Digest as _;
 use tempfile::TempDir;
 
@@ -87,7 +87,7 @@ impl Lab {
         rounds: usize,
         numbers: &[u64],
     ) -> anyhow::Result<Vec<f64>> {
-        let run = self.start(arena, name, rounds, numbers)?;
+        let run = self.start(arena, name, rounds, numbers, None)?;
         self.ended_well(&run.wait()?)?;
         let text = fs::read_to_string(self.figures()).context("cannot read the guest's figures")?;
         text.lines().map(|line| line.parse().with_context(|| format!("no figure: {line}"))).collect()
@@ -101,7 +101,8 @@ impl Lab {
         count: u64,
         numbers: &[u64],
     ) -> anyhow::Result<Vec<Memory>> {
-        let run = self.start(arena, name, 0, &[&[count], numbers].concat())?;
+        // With these limits nobody but root may look at a guest's memory.
+        let run = self.start(arena, name, 0, &[&[count], numbers].concat(), Some(Layer::Rlimits))?;
         let supervisor = run.supervisor_pid();
         while !self.figures().exists() {
             if machine::children(supervisor).is_empty() {
@@ -173,7 +174,14 @@ impl Lab {
         Err(anyhow!("the guest that is measured was {}", summary.status))
     }
 
-    fn start(&self, arena: u64, name: &str, rounds: usize, numbers: &[u64]) -> anyhow::Result<Run> {
+    fn start(
+        &self,
+        arena: u64,
+        name: &str,
+        rounds: usize,
+        numbers: &[u64],
+        without: Option<Layer>,
+    ) -> anyhow::Result<Run> {
         let figures = self.figures();
         if figures.exists() {
             fs::remove_file(figures).context("cannot remove old figures")?;
@@ -185,6 +193,9 @@ impl Lab {
             .arg(rounds.to_string())
             .processes_max(2048)
             .arena_size(arena);
+        if let Some(layer) = without {
+            builder.without_layer(layer);
+        }
         for number in numbers {
             builder.arg(number.to_string());
         }

@@ -1,0 +1,177 @@
+//! A guest's memory for the time of a call: the only way by which host code reads or writes it.
+//!
+//! Whatever is [mapped](super::mappings) there, other processes change at any time, and it may be read-only. So imports
+//! get a [`Memory`], which refuses these ranges, and functions of wasmtime-wasi, which take all of the memory, are
+//! [lent](lend) it after a look at each range that they are going to use. `clippy.toml` disallows the methods of wasmtime's
+//! that get to the bytes; this module and `mappings` are the exceptions.
+#![expect(clippy::disallowed_methods, reason = "this is the way by which others get to a guest's memory")]
+
+use sandpool_abi::queue::PARTS_MAX;
+use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
+use wasmtime::{Caller, Extern};
+use wiggle::GuestMemory;
+
+use super::mappings::Mappings;
+use super::{Guest, Process};
+use crate::ipc::Result;
+use crate::ipc::object::Handle;
+
+/// The memory that the guest exports.
+#[inline]
+pub(super) fn exported(caller: &mut Caller<'_, Guest>) -> Result<wasmtime::Memory> {
+    caller.data().memory.map_or_else(|| exported_early(caller), Ok)
+}
+
+/// The same for a start function, which runs while the module is instantiated.
+#[cold]
+fn exported_early(caller: &mut Caller<'_, Guest>) -> Result<wasmtime::Memory> {
+    caller.get_export("memory").and_then(Extern::into_memory).ok_or(Errno::Fault)
+}
+
+/// A guest's memory, and its process.
+#[inline]
+pub(crate) fn view<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<(Memory<'a>, &'a mut Process)> {
+    let (bytes, guest) = exported(caller)?.data_and_store_mut(caller);
+    Ok((Memory { bytes, mappings: &guest.mappings }, &mut guest.process))
+}
+
+/// Bytes that a function reads or writes: from where, and how many.
+pub(super) type Range = (i32, usize);
+
+/// Bytes of a vector: a pointer and a length.
+pub(super) const VECTOR: usize = 8;
+
+/// Lends all of a guest's memory to a function of WASI that uses these ranges of it, and those that the vectors in `list`
+/// name, and no other. Ranges outside of the memory are for that function to refuse.
+///
+/// `FAULT` if anything is mapped in one of them.
+pub(super) fn lend<'a>(
+    caller: &'a mut Caller<'_, Guest>,
+    ranges: &[Range],
+    list: Option<Range>,
+) -> Result<(GuestMemory<'a>, &'a mut Guest)> {
+    let (bytes, guest) = exported(caller)?.data_and_store_mut(caller);
+    if !guest.mappings.is_empty() && use_mapped(bytes, &guest.mappings, ranges, list) {
+        return Err(Errno::Fault);
+    }
+    Ok((GuestMemory::Unshared(bytes), guest))
+}
+
+fn use_mapped(memory: &[u8], mappings: &Mappings, ranges: &[Range], list: Option<Range>) -> bool {
+    let overlap = |at: i32, len: usize| mappings.overlap(at as u32 as usize, len);
+    // Before what the list says is believed: where anything is mapped, it could change.
+    if ranges.iter().chain(&list).any(|(at, len)| overlap(*at, *len)) {
+        return true;
+    }
+    let (start, len) = list.unwrap_or((0, 0));
+    let vectors = memory.get(start as u32 as usize..).and_then(|rest| rest.get(..len)).unwrap_or_default();
+    vectors.as_chunks::<VECTOR>().0.iter().any(|[a, b, c, d, e, f, g, h]| {
+        overlap(i32::from_le_bytes([*a, *b, *c, *d]), u32::from_le_bytes([*e, *f, *g, *h]) as usize)
+    })
+}
+
+/// The bytes of a guest's memory, less those that are mapped.
+pub(crate) struct Memory<'a> {
+    bytes: &'a mut [u8],
+    mappings: &'a Mappings,
+}
+
+impl Memory<'_> {
+    /// The bytes that a pointer and a length name.
+    #[inline]
+    pub(crate) fn bytes(&self, at: i32, len: i32) -> Result<&[u8]> {
+        let (at, len) = self.checked(at, len)?;
+        self.bytes.get(at..).and_then(|rest| rest.get(..len)).ok_or(Errno::Fault)
+    }
+
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self, at: i32, len: i32) -> Result<&mut [u8]> {
+        let (at, len) = self.checked(at, len)?;
+        self.bytes.get_mut(at..).and_then(|rest| rest.get_mut(..len)).ok_or(Errno::Fault)
+    }
+
+    #[inline]
+    fn checked(&self, at: i32, len: i32) -> Result<(usize, usize)> {
+        let (at, len) = (at as u32 as usize, len as u32 as usize);
+        if self.mappings.overlap(at, len) { Err(Errno::Fault) } else { Ok((at, len)) }
+    }
+
+    pub(crate) fn text(&self, at: i32, len: i32) -> Result<&str> {
+        std::str::from_utf8(self.bytes(at, len)?).map_err(|_| Errno::Inval)
+    }
+
+    /// `count` 64-bit values; at most `max`.
+    pub(crate) fn words(&self, at: i32, count: i32, max: usize) -> Result<Vec<u64>> {
+        if count as u32 as usize > max {
+            return Err(Errno::Inval);
+        }
+        let bytes = self.bytes(at, count.checked_mul(8).ok_or(Errno::Fault)?)?;
+        Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+
+    #[inline]
+    pub(crate) fn handles(&self, at: i32, count: i32) -> Result<Vec<Handle>> {
+        // Most calls pass none.
+        if count == 0 { Ok(Vec::new()) } else { self.some_handles(at, count) }
+    }
+
+    #[cold]
+    fn some_handles(&self, at: i32, count: i32) -> Result<Vec<Handle>> {
+        Ok(self.words(at, count, MESSAGE_HANDLES_MAX)?.into_iter().map(Handle).collect())
+    }
+
+    /// The parts that an item is given or taken in: addresses and lengths.
+    pub(crate) fn parts(&self, at: i32, count: i32) -> Result<Vec<(i32, i32)>> {
+        let parts = self.words(at, count, PARTS_MAX)?;
+        Ok(parts.into_iter().map(|part| (part as i32, (part >> 32) as i32)).collect())
+    }
+
+    /// The bytes of such parts.
+    pub(crate) fn gather(&self, at: i32, count: i32) -> Result<Vec<&[u8]>> {
+        self.parts(at, count)?.into_iter().map(|(at, len)| self.bytes(at, len)).collect()
+    }
+
+    /// Has `len` bytes read into these parts, one after another, all of which must fit. `read` is told at which byte it is.
+    pub(crate) fn scatter(
+        &mut self,
+        parts: &[(i32, i32)],
+        len: u64,
+        read: impl Fn(u64, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut at = 0;
+        for part in parts {
+            let out = self.bytes_mut(part.0, part.1)?;
+            let some = usize::try_from(len - at).unwrap_or(usize::MAX).min(out.len());
+            read(at, out.get_mut(..some).ok_or(Errno::Fault)?)?;
+            at += some as u64;
+        }
+        if at == len { Ok(()) } else { Err(Errno::Inval) }
+    }
+
+    /// Copies as much of `from` as fits, and returns its whole length.
+    pub(crate) fn fill(&mut self, at: i32, capacity: i32, from: &[u8]) -> Result<i64> {
+        let to = self.bytes_mut(at, capacity)?;
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        Ok(from.len() as i64)
+    }
+
+    /// The same for 64-bit values; `capacity` counts values.
+    pub(crate) fn fill_words(
+        &mut self,
+        at: i32,
+        capacity: i32,
+        from: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<i64> {
+        let count = from.len() as i64;
+        let to = self.bytes_mut(at, capacity.checked_mul(8).ok_or(Errno::Fault)?)?;
+        to.as_chunks_mut::<8>().0.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_le_bytes());
+        Ok(count)
+    }
+
+    /// Writes a struct of little-endian 32-bit fields.
+    pub(crate) fn store<const N: usize>(&mut self, at: i32, fields: [u32; N]) -> Result<()> {
+        let to = self.bytes_mut(at, (N * 4) as i32)?;
+        to.as_chunks_mut::<4>().0.iter_mut().zip(fields).for_each(|(to, from)| *to = from.to_le_bytes());
+        Ok(())
+    }
+}
