@@ -258,9 +258,11 @@ impl Error {
             }
             Self::Pool(crate::PoolEnd::Strays(_)) => ExitCode::Escape,
             Self::Pool(_) => ExitCode::Internal,
-            Self::Cache { .. } | Self::NotInitialized | Self::Supervisor(_) | Self::Os { .. } => {
-                ExitCode::Internal
-            }
+            Self::Cache { .. }
+            | Self::Write { .. }
+            | Self::NotInitialized
+            | Self::Supervisor(_)
+            | Self::Os { .. } => ExitCode::Internal,
         }
     }
 }

@@ -45,6 +45,8 @@ pub mod toolchain;
 pub mod units;
 
 pub use engine::{
+#[doc(hidden)]
+pub mod written;
     CompileLimit, ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
 pub use error::{Error, ExitCode, Result};

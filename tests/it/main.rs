@@ -42,3 +42,4 @@ mod sync;
 mod toolchain;
 mod wasi;
 mod wordcount;
+mod written;

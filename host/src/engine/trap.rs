@@ -48,8 +48,7 @@ pub(crate) fn report(error: &wasmtime::Error) -> String {
 
 /// One line for each function, innermost first, each after a line break.
 pub(crate) fn frames(backtrace: &WasmBacktrace) -> String {
-    // wasmtime demangles names only where it prints a backtrace, one line a frame after a heading.
-    let text = backtrace.to_string();
+    let text = described(backtrace);
     let mut lines = text.lines().skip(1);
     let mut frames = String::new();
     for frame in lines.by_ref().take(FRAMES_SHOWN) {
@@ -151,3 +150,15 @@ mod tests {
         assert_eq!(report(&error), "gone\\u{1b}[2J");
     }
 }
+    #[test]
+    fn a_name_is_one_line() {
+        let engine = crate::engine::config::engine(false).unwrap();
+        let text = r#"(module $app (func (export "f") (@name "a\0a    1: app!forged") unreachable))"#;
+        let mut store = Store::new(&engine, ());
+        let instance = Instance::new(&mut store, &Module::new(&engine, text).unwrap(), &[]).unwrap();
+        let call = instance.get_typed_func::<(), ()>(&mut store, "f").unwrap();
+        let report = report(&call.call(&mut store, ()).unwrap_err());
+        let lines: Vec<_> = report.lines().map(str::trim).collect();
+        assert_eq!(lines, ["unreachable executed", r"0: app!a\n    1: app!forged"]);
+    }
+

@@ -1,6 +1,5 @@
 //! What every command that starts guests lets one say about them.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
@@ -9,6 +8,8 @@ use sandpool::{
 };
 
 /// What guests are given, and how much they may use.
+use crate::text;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct GuestArgs {
     /// Let the guest use a directory, read-only with :ro; GUEST is its name there, by default HOST
@@ -85,7 +86,7 @@ impl GuestArgs {
 #[derive(Debug, Clone)]
 struct Layers(Vec<Layer>);
 
-/// `full`, or layers with commas in between
+/// `full`, `none`, or layers with commas in between
 fn layers(text: &str) -> Result<Layers, sandpool::Error> {
     match text {
         "full" => Ok(Layers(Layer::ALL.to_vec())),
@@ -113,6 +114,7 @@ impl clap::Args for LimitArgs {
                     .value_parser(move |value: &str| key.check(value).map(|()| value.to_owned()))
             })
         }
+        "none" => Ok(Layers(Vec::new())),
         command.args(args(LimitKey::ALL)).args(args(CompileLimitKey::ALL))
     }
 

@@ -45,13 +45,13 @@ fn describe(found: &Inspection) -> String {
             Provision::Unknown { nearest: Some(nearest) } => format!("unknown; the nearest is {nearest}"),
             Provision::Mismatch { expected } => format!("wrong type; it is {expected}"),
         };
-        [import.module.clone(), import.name.clone(), import.ty.clone(), remark]
+        [import.module.to_string(), import.name.to_string(), import.ty.clone(), remark]
     });
     let imports: Vec<_> = imports.collect();
     let exports: Vec<_> =
-        found.exports.iter().map(|export| [export.name.clone(), export.ty.clone()]).collect();
+        found.exports.iter().map(|export| [export.name.to_string(), export.ty.clone()]).collect();
     let tasks: Vec<_> =
-        found.tasks.iter().map(|task| [task.signature(), task.summary().to_owned()]).collect();
+        found.tasks.iter().map(|task| [task.signature(), task.summary().to_string()]).collect();
     let mut out = text::columns("", &facts);
     // Writing to a string can't fail.
     if !tasks.is_empty() {

@@ -1,6 +1,5 @@
 //! `sandpool run`: one run of a module, with what it was granted.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
@@ -59,7 +58,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
     let limits = args.guest.limits()?;
     let loader = args.guest.loader(&limits)?;
-    let module = commands::load(&commands::module_path(&args.module, args.bin.as_deref())?, &loader)?;
+    let module =
+        commands::load(&commands::module_path(&args.module, args.bin.as_deref(), &args.guest)?, &loader)?;
     let mut builder = Run::builder(&module);
     builder.arg(module.name());
     for arg in args.args {

@@ -19,13 +19,11 @@ mod scaling;
 mod sha256;
 mod table;
 
-use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sandpool::{Error, ExitCode};
+use sandpool::{Error, ExitCode, written};
 
 use self::figures::Figures;
 use self::keys::{BENCHES, Bench};
@@ -167,7 +165,7 @@ fn scaling(args: &BenchArgs) -> anyhow::Result<u8> {
     text::print(&shown)?;
     if let Some(path) = &args.svg {
         let drawn = chart::draw(&measured, &machine);
-        fs::write(path, drawn).with_context(|| format!("cannot write {}", path.display()))?;
+        written::replace(path, drawn.as_bytes())?;
     }
     Ok(ExitCode::Success.code())
 }

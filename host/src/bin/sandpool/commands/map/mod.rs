@@ -29,7 +29,7 @@ use sandpool::{
 };
 use serde::Serialize;
 
-use self::files::{Input, Output};
+use self::files::{Input, Output, Target};
 use self::journal::{Done, Identity, Journal, Left};
 use self::progress::{Choice, Figures, Progress};
 use self::records::Reader;
@@ -145,22 +145,25 @@ enum OnError {
 
 pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
-    let path = commands::module_path(&args.module, args.bin.as_deref())?;
+    let path = commands::module_path(&args.module, args.bin.as_deref(), &args.guest)?;
     let limits = args.guest.limits()?;
     let module = commands::load(&path, &args.guest.loader(&limits)?)?;
     module.task(&args.task)?;
     let input = Input::open(&args.input)?;
-    let mut output = Output::open(&args.output)?;
-    let mut errors = args.errors.as_deref().map(Output::open).transpose()?;
+    let writable = Writable::granted(&args.guest.dir)?;
+    let target = Target::find(&args.output, &writable)?;
+    let errors = args.errors.as_deref().map(|path| Target::find(path, &writable)).transpose()?;
+    let (mut output, place) = Output::open(target)?;
+    let mut errors = errors.map(|target| Output::open(target).map(|(errors, _)| errors)).transpose()?;
     files::refuse_same(&input, &output, errors.as_ref())?;
     output.lock()?;
     errors.as_ref().map_or(Ok(()), Output::lock)?;
 
     let format = records_format(args.format);
-    let journal = match output.path() {
-        Some(output) => {
+    let journal = match place {
+        Some(place) => {
             let of = Identity::new(&path, &args.task, format, input.metadata())?;
-            Some(Journal::of(output, of))
+            Some(Journal::of(&args.output, place, of))
         }
         None if args.resume => {
             return Err(Error::Invalid {
@@ -173,7 +176,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     };
     let state = match &journal {
         Some(journal) if args.resume => journal.load()?,
-        Some(journal) => journal.remove().map(|()| None)?,
+        Some(journal) => journal.begin().map(|()| None)?,
         None => None,
     };
     output.begin_at(state.as_ref().map_or(0, |state| state.output))?;
@@ -242,7 +245,6 @@ fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Poo
     if let Some(timeout) = args.task_timeout {
         builder.task_timeout(timeout);
     }
-    let guest = &args.guest;
     builder.limits(limits);
     for (name, value) in &guest.env {
         builder.env(name, value);
