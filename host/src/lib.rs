@@ -51,7 +51,7 @@ pub mod written;
 };
 pub use error::{Error, ExitCode, Result};
 pub use jail::{Hold, JailReport, Jailed, Layer};
-pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits};
+pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
 #[doc(hidden)]
 pub use owner::{Native, init_with_native};
 pub use owner::{init, set_executable};

@@ -260,7 +260,10 @@ impl PoolBuilder<'_> {
     pub fn build(&mut self) -> Result<Pool> {
         let workers = match self.workers {
             Some(workers) => workers,
-            None => thread::available_parallelism().map_or(1, usize::from),
+            None => {
+                let most = self.config.limits.processes_max.saturating_sub(1).max(1) as usize;
+                thread::available_parallelism().map_or(1, usize::from).min(most)
+            }
         };
         let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
         // One slot is the owner's.

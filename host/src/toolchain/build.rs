@@ -49,6 +49,8 @@ impl Toolchain {
     /// order of their names. The compiler's messages go to stderr. Function names stay in the modules, unless
     /// the package strips them, so that a trap's backtrace can be read.
     ///
+    /// Build scripts and macros of the packages run with all rights of this process: no jail holds them.
+    ///
     /// Compiler flags and build settings of the environment are not used, nor are flags and wrappers from
     /// cargo's configuration files; what cargo needs to reach a registry is.
     ///
@@ -258,7 +260,7 @@ fn marker(target_dir: &Path, workspace: &Path) -> io::Result<PathBuf> {
 fn copy(module: &Path, place: &Path) -> Result<PathBuf> {
     let failed = |error: io::Error| cannot_write(place, &error);
     let parts = || Some((module.parent()?.file_name()?, module.file_name()?));
-    let (profile, name) = parts().ok_or(io::ErrorKind::InvalidFilename)?;
+    let (profile, name) = parts().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
     let folder = place.join(profile);
     fs::create_dir_all(&folder).map_err(failed)?;
     let directory = Directory::open(&folder, &Writable::default())?;

@@ -14,6 +14,9 @@ Examples:
   sandpool run guest.wasm
       Runs a module, which may start processes; no files, no environment
 
+  sandpool run --profile untrusted --memory-max 64MiB stranger.wasm
+      Code that nobody trusts: all limits have a value, one of them this, and all layers of the jail are required
+
   sandpool run --dir data:/data:ro --dir out guest.wasm -- /data/in.txt out/result.txt
       Two directories for the guest, one of them read-only, and arguments
 
@@ -45,7 +48,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 
-    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from
+    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from: its build scripts and macros run
+    /// outside of any jail, with all rights of this user
     #[arg(value_name = "MODULE|CRATE_DIR")]
     module: PathBuf,
 
@@ -74,7 +78,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         builder.dir(grant.clone());
     }
     builder.on_deadlock(args.on_deadlock);
-    builder.require_jail(guest.required_layers());
+    builder.require_jail(guest.required_layers()?);
     for layer in &guest.without_layer {
         builder.without_layer(*layer);
     }

@@ -45,7 +45,7 @@ Examples:
   zcat reviews.jsonl.gz | sandpool map my-crate --task score --format jsonl --unordered > scores.jsonl
       Builds the crate first; results as they come
 
-  sandpool map plugin.wasm --task check --isolation task --task-timeout 5s --memory-max 256MiB \\
+  sandpool map plugin.wasm --task check --profile untrusted --isolation task --task-timeout 5s \\
       --on-error record --errors failed.jsonl --input all.txt --output checked.txt
       Code that nobody trusts: a fresh sandbox for each record, and the rest goes on if one fails
 
@@ -94,9 +94,9 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "lines|jsonl|raw", default_value = "lines")]
     format: Format,
 
-    /// How long a task may run before it is killed, such as 5s, 300ms or 2min
-    #[arg(long, value_name = "TIME", value_parser = sandpool::units::time)]
-    task_timeout: Option<Duration>,
+    /// How long a task may run before it is killed, such as 5s, 300ms or 2min; or none
+    #[arg(long, value_name = "TIME", value_parser = task_timeout)]
+    task_timeout: Option<TaskTimeout>,
 
     /// How often a task is tried again that has crashed, was killed or took too long
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -130,7 +130,8 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 
-    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from
+    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from: its build scripts and macros run
+    /// outside of any jail, with all rights of this user
     #[arg(value_name = "MODULE|CRATE_DIR")]
     module: PathBuf,
 }
@@ -145,6 +146,19 @@ enum OnError {
 
 pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
+/// A time, or none.
+#[derive(Debug, Clone, Copy)]
+struct TaskTimeout(Option<Duration>);
+
+fn task_timeout(text: &str) -> Result<TaskTimeout, String> {
+    match text {
+        "none" => Ok(TaskTimeout(None)),
+        _ => sandpool::units::time(text)
+            .map(|time| TaskTimeout(Some(time)))
+            .map_err(|why| format!("{why}; or none")),
+    }
+}
+
     let path = commands::module_path(&args.module, args.bin.as_deref(), &args.guest)?;
     let limits = args.guest.limits()?;
     let module = commands::load(&path, &args.guest.loader(&limits)?)?;
@@ -242,7 +256,12 @@ fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Poo
     if let Some(workers) = args.workers {
         builder.workers(workers as usize);
     }
-    if let Some(timeout) = args.task_timeout {
+    let guest = &args.guest;
+    let timeout = match args.task_timeout {
+        Some(TaskTimeout(timeout)) => timeout,
+        None => guest.profile()?.map(Profile::task_timeout),
+    };
+    if let Some(timeout) = timeout {
         builder.task_timeout(timeout);
     }
     builder.limits(limits);
@@ -252,7 +271,7 @@ fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Poo
     for grant in &guest.dir {
         builder.dir(grant.clone());
     }
-    builder.require_jail(guest.required_layers());
+    builder.require_jail(guest.required_layers()?);
     for layer in &guest.without_layer {
         builder.without_layer(*layer);
     }
