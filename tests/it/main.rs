@@ -39,6 +39,7 @@ mod specification;
 mod stdio;
 mod support;
 mod sync;
+mod terminal;
 mod toolchain;
 mod wasi;
 mod wordcount;

@@ -41,7 +41,7 @@ pub use self::wire::{Isolation, Output};
 use crate::engine::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, ExitStatus, JailReport, Layer, Limits, Module, Result, codec};
+use crate::{DirGrant, Error, ExitStatus, GuestText, JailReport, Layer, Limits, Module, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -342,7 +342,7 @@ impl PoolBuilder<'_> {
             controlled.supervisor_ended(end);
         };
         let dispatched = shared.clone();
-        let tasks = self.module.tasks().iter().map(|task| task.name.clone()).collect();
+        let tasks = self.module.tasks().iter().map(|task| task.name.raw().to_owned()).collect();
         let mut pool = Pool { shared, tasks, supervisor_pid, jail, threads: Vec::new() };
         for (name, work) in [
             ("sandpool-control", Box::new(control) as Box<dyn FnOnce() + Send>),
@@ -644,5 +644,5 @@ fn encode(task: &str, input: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Task
 
 /// A task that wasn't submitted.
 fn refusal(task: &str, cause: Failure) -> TaskError {
-    TaskError { task: task.to_owned(), cause, stderr: String::new(), attempts: 0 }
+    TaskError { task: task.to_owned(), cause, stderr: GuestText::default(), attempts: 0 }
 }

@@ -342,8 +342,6 @@ not a message
     }
 
     #[test]
-    fn a_directory_without_a_manifest_is_named() {
-    #[test]
     fn modules_are_not_written_through_links() {
         let scratch = tempfile::tempdir().unwrap();
         let path = |name: &str| scratch.path().join(name);
@@ -359,6 +357,8 @@ not a message
         assert_eq!(fs::read(path("place/release/task.wasm")).unwrap(), b"module");
     }
 
+    #[test]
+    fn a_directory_without_a_manifest_is_named() {
         let scratch = tempfile::tempdir().unwrap();
         let toolchain = Toolchain { kind: Kind::Installed { version: String::new() } };
         let error = toolchain.build(scratch.path(), &BuildOptions::default()).unwrap_err();

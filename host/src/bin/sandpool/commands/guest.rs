@@ -8,9 +8,9 @@ use sandpool::{
     ModuleBuilder, Profile,
 };
 
-/// What guests are given, and how much they may use.
 use crate::text;
 
+/// What guests are given, and how much they may use.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GuestArgs {
     /// Let the guest use a directory, read-only with :ro; GUEST is its name there, by default HOST
@@ -68,17 +68,16 @@ impl GuestArgs {
     /// Prints the reports of the compiler and of the run, if they are wanted.
     pub(crate) fn report(&self, compiler: &JailReport, run: &JailReport) {
         if self.jail_report {
-            // At once: guests print to the same. If stderr is gone, there is nobody left to tell.
-            let _ = io::stderr().write_all(format!("{compiler}{run}").as_bytes());
+            text::note_lines(&format!("{compiler}{run}"));
         }
     }
 
     /// The limits of the file and the profile, changed as the flags say.
     pub(crate) fn limits(&self) -> sandpool::Result<Limits> {
+        let mut limits = self.config.as_ref().map_or_else(|| Ok(Limits::default()), Limits::from_file)?;
         if let Some(profile) = self.profile {
             limits = limits.no_higher_than(&profile.limits());
         }
-        let mut limits = self.config.as_ref().map_or_else(|| Ok(Limits::default()), Limits::from_file)?;
         for (name, value) in self.limits.0.iter().filter(|(name, _)| LimitKey::of(name).is_some()) {
             limits.set(name, value)?;
         }
@@ -88,10 +87,10 @@ impl GuestArgs {
     /// The same of what compiling may take.
     fn compile_limits(&self) -> sandpool::Result<CompileLimits> {
         let file = self.config.as_ref();
+        let mut limits = file.map_or_else(|| Ok(CompileLimits::default()), CompileLimits::from_file)?;
         if let Some(profile) = self.profile {
             limits = limits.no_higher_than(&profile.compile_limits());
         }
-        let mut limits = file.map_or_else(|| Ok(CompileLimits::default()), CompileLimits::from_file)?;
         for (name, value) in self.limits.0.iter().filter(|(name, _)| CompileLimitKey::of(name).is_some()) {
             limits.set(name, value)?;
         }
@@ -115,6 +114,7 @@ struct Layers(Vec<Layer>);
 fn layers(text: &str) -> Result<Layers, sandpool::Error> {
     match text {
         "full" => Ok(Layers(Layer::ALL.to_vec())),
+        "none" => Ok(Layers(Vec::new())),
         _ => Ok(Layers(text.split(',').map(str::parse).collect::<sandpool::Result<_>>()?)),
     }
 }
@@ -139,7 +139,6 @@ impl clap::Args for LimitArgs {
                     .value_parser(move |value: &str| key.check(value).map(|()| value.to_owned()))
             })
         }
-        "none" => Ok(Layers(Vec::new())),
         command.args(args(LimitKey::ALL)).args(args(CompileLimitKey::ALL))
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use sandpool::{Inspection, MemoryInfo, Provision};
+use sandpool::{GuestText, Inspection, MemoryInfo, Provision};
 
 use crate::text;
 
@@ -36,7 +36,10 @@ fn describe(found: &Inspection) -> String {
         ["functions".to_owned(), found.functions.to_string()],
         ["ABI version".to_owned(), format!("{abi} (this Sandpool has {})", sandpool_abi::ABI_VERSION)],
         ["memory".to_owned(), list(found.memories.iter().map(memory).collect())],
-        ["custom sections".to_owned(), list(found.custom_sections.clone())],
+        [
+            "custom sections".to_owned(),
+            list(found.custom_sections.iter().map(GuestText::to_string).collect()),
+        ],
     ];
     let imports = found.imports.iter().map(|import| {
         let remark = match &import.provision {

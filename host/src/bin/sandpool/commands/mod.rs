@@ -72,7 +72,7 @@ fn load(path: &Path, builder: &ModuleBuilder) -> sandpool::Result<Module> {
     if !io::stderr().is_terminal() {
         return builder.load_file(path);
     }
-    let notice = text::printable(&format!("compiling {} …", path.display()));
+    let notice = format!("compiling {} …", path.display());
     let (loaded, waiting) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {

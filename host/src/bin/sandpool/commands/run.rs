@@ -89,8 +89,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         .calls(move |signal, is_first| stopper.stop(if is_first { signal } else { Signal::SIGKILL } as i32));
     let result = run.wait();
     if let (true, Ok(summary)) = (args.summary, &result) {
-        // If stderr is gone, there is nobody left to tell.
-        let _ = io::stderr().lock().write_all(table(summary).as_bytes());
+        text::note_lines(&table(summary));
     }
     interrupt.die_if_caught(match &result {
         Ok(Summary { status: ExitStatus::Signaled(signal), .. }) => Some(*signal),
@@ -134,20 +133,14 @@ fn refusals(report: &ProcessReport) -> Option<String> {
         })
         .collect();
     let failed = !report.status.success() && !refused.is_empty();
-    failed.then(|| {
-        format!(
-            "note: '{}' was refused what is beyond: {}",
-            text::printable(&report.name),
-            refused.join(", ")
-        )
-    })
+    failed.then(|| format!("note: '{}' was refused what is beyond: {}", report.name, refused.join(", ")))
 }
 
 fn table(summary: &Summary) -> String {
     let mut rows = vec![["process", "ended", "wall", "cpu", "peak memory"].map(str::to_owned)];
     rows.extend(summary.reports.iter().map(|report| {
         [
-            text::printable(&report.name),
+            report.name.to_string(),
             report.status.to_string(),
             text::duration(report.wall),
             text::duration(report.cpu),

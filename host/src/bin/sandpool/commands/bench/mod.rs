@@ -202,7 +202,7 @@ fn unknown<'a>(filter: &str, names: impl Iterator<Item = &'a str>) -> Error {
     let likeness = |name: &str| strsim::jaro_winkler(name, filter);
     let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default();
     Error::Invalid {
-        what: format!("nothing that is measured has {} in its name", text::printable(filter)),
+        what: format!("nothing that is measured has {} in its name", filter),
         hint: Some(format!("the nearest is {nearest}; --list shows all")),
     }
 }

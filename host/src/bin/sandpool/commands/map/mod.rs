@@ -23,9 +23,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
+use sandpool::guest_text;
+use sandpool::written::Writable;
 use sandpool::{
-    Completed, Error, ExitCode, ExitStatus, Failure, Feed, Format, Isolation, Limits, Module, Pool, Results,
-    TaskError,
+    Completed, Error, ExitCode, ExitStatus, Failure, Feed, Format, GuestText, Isolation, Limits, Module,
+    Pool, Profile, Results, TaskError,
 };
 use serde::Serialize;
 
@@ -144,8 +146,6 @@ enum OnError {
     Record,
 }
 
-pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
-    let interrupt = Interrupt::watch()?;
 /// A time, or none.
 #[derive(Debug, Clone, Copy)]
 struct TaskTimeout(Option<Duration>);
@@ -159,6 +159,8 @@ fn task_timeout(text: &str) -> Result<TaskTimeout, String> {
     }
 }
 
+pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
+    let interrupt = Interrupt::watch()?;
     let path = commands::module_path(&args.module, args.bin.as_deref(), &args.guest)?;
     let limits = args.guest.limits()?;
     let module = commands::load(&path, &args.guest.loader(&limits)?)?;
@@ -419,7 +421,9 @@ impl Map<'_> {
         let failure = match outcome {
             Ok(completed) => match self.output.write(self.format, &completed.value) {
                 Ok(Ok(())) => None,
-                Ok(Err(why)) => Some((Failure::Refused(why.to_owned()), completed.attempts, String::new())),
+                Ok(Err(why)) => {
+                    Some((Failure::Refused(why.into()), completed.attempts, GuestText::default()))
+                }
                 Err(error) => return gone(Err(error)),
             },
             Err(TaskError { cause, attempts, stderr, .. }) => match cause {
@@ -461,7 +465,7 @@ impl Map<'_> {
         index: u64,
         cause: &Failure,
         attempts: u32,
-        stderr: &str,
+        stderr: &GuestText,
     ) -> anyhow::Result<()> {
         #[derive(Serialize)]
         struct FailureRecord<'a> {
@@ -472,15 +476,20 @@ impl Map<'_> {
             stderr: &'a str,
         }
 
+        // JSON has its own escapes, by which whoever reads it finds what the guest has said.
+        let detail = match cause {
+            Failure::Failed(text) | Failure::Refused(text) => text.raw().to_owned(),
+            cause => cause.to_string(),
+        };
+
         if self.on_error == OnError::Stop {
             self.progress.note(&format!("error: record {index} failed: {cause}"));
             for line in stderr.lines() {
-                self.progress.note(&format!("  {}", text::printable(line)));
+                self.progress.note(&format!("  {line}"));
             }
         }
-        let record =
-            FailureRecord { index, cause: cause.kind(), detail: cause.to_string(), attempts, stderr };
-        let line = serde_json::to_string(&record)?;
+        let record = FailureRecord { index, cause: cause.kind(), detail, attempts, stderr: stderr.raw() };
+        let line = guest_text::to_json(&record)?;
         match (&mut self.errors, self.on_error) {
             (_, OnError::Skip) | (None, OnError::Stop) => {}
             (Some(errors), _) => errors.write_line(&line)?,
