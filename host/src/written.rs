@@ -17,9 +17,8 @@
 //!    is written under a random name, and renamed when it is whole.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -271,10 +270,9 @@ impl Directory {
         process::fill_with_random(&mut random)?;
         let mut temporary = OsString::from(".");
         temporary.push(name);
-        let mut end = ".".to_owned();
-        // Writing to a string can't fail.
-        random.iter().for_each(|byte| _ = write!(end, "{byte:02x}"));
-        temporary.push(end + TEMPORARY);
+        temporary.push(".");
+        random.iter().for_each(|byte| temporary.push(format!("{byte:02x}")));
+        temporary.push(TEMPORARY);
         let file = self.open_at(&temporary, EXCLUSIVELY, Mode::from_bits_truncate(mode))?;
         Ok(Unfinished { directory: self, temporary, name: name.to_owned(), file, is_finished: false })
     }
@@ -388,18 +386,28 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-/// Replaces a file at once for those who read the old one.
+/// Writes a whole file, at once for those who read the old one. A device or a pipe is written to as it is, and a link
+/// refused.
 ///
 /// # Errors
 /// As of [`Directory::open`], and [`Error::Write`].
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |source| Error::Write { path: path.to_owned(), source };
+    if let Some(file) = descriptor(path) {
+        return file.and_then(|mut file| file.write_all(bytes)).map_err(failed);
+    }
     let (directory, name) = Directory::of_file(path, &Writable::default())?;
     let write = || {
+        // It is made here, if there is none.
+        let mut file = directory.open_or_create(name)?;
+        if !file.metadata()?.is_file() {
+            return file.write_all(bytes);
+        }
         let mut file = directory.create(name, 0o666)?;
-        io::Write::write_all(file.file(), bytes)?;
+        file.file().write_all(bytes)?;
         file.finish()
     };
-    write().map_err(|source| Error::Write { path: path.to_owned(), source })
+    write().map_err(failed)
 }
 
 /// The descriptor of this process that a path such as `/dev/stdout` or `/dev/fd/3` means, if it means one: the descriptor
@@ -494,7 +502,7 @@ fn walk<'a>(path: &Path, writable: &'a Writable) -> io::Result<Result<File, &'a 
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-    use std::io::{Read as _, Write as _};
+    use std::io::Read as _;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -555,6 +563,31 @@ mod tests {
         drop(directory.create(name, 0o600).unwrap());
         assert_eq!(fs::read_dir(path("moved")).unwrap().count(), 1, "what isn't finished is removed");
         assert_eq!(fs::read_dir(path("elsewhere")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        write(&path("file"), b"first").unwrap();
+        let mut old = File::open(path("file")).unwrap();
+        write(&path("file"), b"second").unwrap();
+        let mut text = String::new();
+        old.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), fs::read(path("file")).unwrap().as_slice()), ("first", &b"second"[..]));
+        symlink("file", path("link")).unwrap();
+        let error = write(&path("link"), b"third").unwrap_err();
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("symbolic link"));
+        nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
+        let reader = File::options().read(true).write(true).open(path("fifo")).unwrap();
+        write(&path("fifo"), b"piped").unwrap();
+        let mut piped = [0; 5];
+        (&reader).read_exact(&mut piped).unwrap();
+        assert_eq!(&piped, b"piped");
+        assert_eq!(fs::read(path("file")).unwrap(), b"second");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+        write(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 
     #[test]

@@ -53,5 +53,5 @@ fn write_pages(command: clap::Command, dir: &Path) -> anyhow::Result<()> {
     let man = Man::new(command);
     let mut page = Vec::new();
     man.render(&mut page)?;
-    Ok(written::replace(&dir.join(man.get_filename()), &page)?)
+    Ok(written::write(&dir.join(man.get_filename()), &page)?)
 }

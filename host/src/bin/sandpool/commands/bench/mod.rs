@@ -165,7 +165,7 @@ fn scaling(args: &BenchArgs) -> anyhow::Result<u8> {
     text::print(&shown)?;
     if let Some(path) = &args.svg {
         let drawn = chart::draw(&measured, &machine);
-        written::replace(path, drawn.as_bytes())?;
+        written::write(path, drawn.as_bytes())?;
     }
     Ok(ExitCode::Success.code())
 }
