@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::guest_text::Escaped;
+
 /// What went wrong, for a person: a message, its causes by [`source`](std::error::Error::source), and a
 /// [`hint`](Self::hint) where there is something to do.
 ///
@@ -15,7 +17,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// A module's file can't be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", Escaped(path.display()))]
     Read {
         /// the file
         path: PathBuf,
@@ -23,7 +25,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file that isn't a WebAssembly core module, or a damaged one.
-    #[error("{name} is not a usable WebAssembly module: {problem}")]
+    #[error("{} is not a usable WebAssembly module: {}", Escaped(name), Escaped(problem))]
     NotAModule {
         /// the module's name
         name: String,
@@ -33,7 +35,7 @@ pub enum Error {
         hint: Option<String>,
     },
     /// A module that has no `_start`, or no memory, exported as a command has.
-    #[error("{name} does not export {export}")]
+    #[error("{} does not export {export}", Escaped(name))]
     MissingExport {
         /// the module's name
         name: String,
@@ -41,13 +43,13 @@ pub enum Error {
         export: &'static str,
     },
     /// A module that has tasks, and is no program.
-    #[error("{name} exports no _start: it is no program, but has tasks")]
+    #[error("{} exports no _start: it is no program, but has tasks", Escaped(name))]
     NotAProgram {
         /// the module's name
         name: String,
     },
     /// A task that a module doesn't have.
-    #[error("{name} has no task {task}")]
+    #[error("{} has no task {}", Escaped(name), Escaped(task))]
     UnknownTask {
         /// the module's name
         name: String,
@@ -57,7 +59,7 @@ pub enum Error {
         hint: Option<String>,
     },
     /// An import that nobody provides.
-    #[error("{name} imports {import}, which Sandpool does not provide")]
+    #[error("{} imports {}, which Sandpool does not provide", Escaped(name), Escaped(import))]
     UnknownImport {
         /// the module's name
         name: String,
@@ -67,7 +69,13 @@ pub enum Error {
         nearest: Option<String>,
     },
     /// An import of the right name and the wrong type.
-    #[error("{name} imports {import} as {found}, but it is {expected}")]
+    #[error(
+        "{} imports {} as {}, but it is {}",
+        Escaped(name),
+        Escaped(import),
+        Escaped(found),
+        Escaped(expected)
+    )]
     ImportType {
         /// the module's name
         name: String,
@@ -79,7 +87,7 @@ pub enum Error {
         expected: String,
     },
     /// A guest built against another version of the ABI.
-    #[error("{name} was built for ABI version {guest}, this is Sandpool with ABI version {host}")]
+    #[error("{} was built for ABI version {guest}, this is Sandpool with ABI version {host}", Escaped(name))]
     AbiVersion {
         /// the module's name
         name: String,
@@ -89,7 +97,7 @@ pub enum Error {
         host: u32,
     },
     /// The compiler refused the module.
-    #[error("cannot compile {name}: {problem}")]
+    #[error("cannot compile {}: {}", Escaped(name), Escaped(problem))]
     Compile {
         /// the module's name
         name: String,
@@ -97,7 +105,7 @@ pub enum Error {
         problem: String,
     },
     /// A module that takes more to compile than it may.
-    #[error("cannot compile {name}: {limit}")]
+    #[error("cannot compile {}: {limit}", Escaped(name))]
     CompileLimit {
         /// the module's name
         name: String,
@@ -105,7 +113,7 @@ pub enum Error {
         limit: crate::CompileLimit,
     },
     /// The cache of compiled modules can't be used.
-    #[error("cannot use the module cache {}", path.display())]
+    #[error("cannot use the module cache {}", Escaped(path.display()))]
     Cache {
         /// the folder or file
         path: PathBuf,
@@ -113,15 +121,23 @@ pub enum Error {
         source: io::Error,
     },
     /// A granted directory that can't be granted.
-    #[error("cannot grant the directory {}", path.display())]
+    #[error("cannot grant the directory {}", Escaped(path.display()))]
     Grant {
         /// the directory on the host
         path: PathBuf,
         /// why
         source: io::Error,
     },
+    /// A file that can't be written.
+    #[error("cannot write {}", Escaped(path.display()))]
+    Write {
+        /// the file
+        path: PathBuf,
+        /// why
+        source: io::Error,
+    },
     /// A configuration file that can't be used.
-    #[error("cannot use the configuration file {}", path.display())]
+    #[error("cannot use the configuration file {}", Escaped(path.display()))]
     Config {
         /// the file
         path: PathBuf,
@@ -129,7 +145,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A value that makes no sense.
-    #[error("{what}")]
+    #[error("{}", Escaped(what))]
     Invalid {
         /// what is wrong
         what: String,
@@ -140,13 +156,13 @@ pub enum Error {
     #[error("sandpool::init() was not called")]
     NotInitialized,
     /// The supervisor ended before the run did.
-    #[error("the supervisor is gone: {0}")]
+    #[error("the supervisor is gone: {}", Escaped(.0))]
     SupervisorLost(String),
     /// The supervisor couldn't start the run.
-    #[error("the supervisor cannot start the run: {0}")]
+    #[error("the supervisor cannot start the run: {}", Escaped(.0))]
     Supervisor(String),
     /// The jail lacks layers that are required, or they hold in part only.
-    #[error("the jail is not as it is required: {lacks}")]
+    #[error("the jail is not as it is required: {}", Escaped(lacks))]
     Jail {
         /// the layers, and how they hold
         lacks: String,
@@ -155,7 +171,7 @@ pub enum Error {
     #[error("the pool cannot go on")]
     Pool(#[source] crate::PoolEnd),
     /// Compiling a guest package failed, or its toolchain is missing.
-    #[error("{what}")]
+    #[error("{}", Escaped(what))]
     Toolchain {
         /// what failed
         what: String,
@@ -193,12 +209,16 @@ impl Error {
     /// ```
     #[must_use]
     pub fn hint(&self) -> Option<String> {
+        Some(Escaped(self.raw_hint()?).to_string())
+    }
+
+    fn raw_hint(&self) -> Option<String> {
         match self {
             Self::NotAModule { hint, .. }
             | Self::UnknownTask { hint, .. }
             | Self::Invalid { hint, .. }
             | Self::Toolchain { hint, .. } => hint.clone(),
-            Self::Config { source, .. } => source.hint(),
+            Self::Config { source, .. } => source.raw_hint(),
             Self::NotAProgram { .. } => {
                 Some("`sandpool inspect` lists its tasks, and `sandpool map` runs them".to_owned())
             }
@@ -258,9 +278,11 @@ impl Error {
             }
             Self::Pool(crate::PoolEnd::Strays(_)) => ExitCode::Escape,
             Self::Pool(_) => ExitCode::Internal,
-            Self::Cache { .. } | Self::NotInitialized | Self::Supervisor(_) | Self::Os { .. } => {
-                ExitCode::Internal
-            }
+            Self::Cache { .. }
+            | Self::Write { .. }
+            | Self::NotInitialized
+            | Self::Supervisor(_)
+            | Self::Os { .. } => ExitCode::Internal,
         }
     }
 }

@@ -27,6 +27,8 @@ mod error;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[doc(hidden)]
+pub mod guest_text;
 mod imports;
 #[cfg(any(test, feature = "inner"))]
 #[doc(hidden)]
@@ -43,13 +45,16 @@ mod supervisor;
 mod sys;
 pub mod toolchain;
 pub mod units;
+#[doc(hidden)]
+pub mod written;
 
 pub use engine::{
     CompileLimit, ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
 pub use error::{Error, ExitCode, Result};
+pub use guest_text::GuestText;
 pub use jail::{Hold, JailReport, Jailed, Layer};
-pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits};
+pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
 #[doc(hidden)]
 pub use owner::{Native, init_with_native};
 pub use owner::{init, set_executable};

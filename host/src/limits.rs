@@ -3,8 +3,10 @@
 //! Each limit is a field of [`Limits`] and a row of [`LimitKey::ALL`], which has its name for people. The flags of the
 //! command and the keys of a file come from the rows; `host/default-config.toml` documents them all.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::engine::{MODULE_MAX, nearest_name};
 use crate::ipc::arena::Geometry;
-use crate::{Error, Limit, Result, units};
+use crate::{Error, Layer, Limit, Result, units};
 
 /// The configuration file in which everything is as it is without one, and every key is explained. `sandpool config`
 /// prints it.
@@ -20,6 +22,8 @@ pub const DEFAULT_CONFIG: &str = include_str!("../default-config.toml");
 
 /// The table of a configuration file that limits stand in.
 const TABLE: &str = "limits";
+/// The key that chooses many at once.
+const PROFILE: &str = "profile";
 /// How a limit is written that there is not.
 const NONE: &str = "none";
 
@@ -104,6 +108,52 @@ impl Default for Limits {
             run_file_bytes_max: None,
             open_files_max: 256,
         }
+    }
+}
+
+impl Limits {
+    /// Limits for code that nobody trusts: there is one of everything that a run takes. Those of time and of output are the
+    /// run's, so they are for pools as well, of whose tasks [`task_timeout`](crate::PoolBuilder::task_timeout) bounds each.
+    ///
+    /// ```
+    /// use sandpool::Limits;
+    ///
+    /// let limits = Limits { memory_max: 64 << 20, ..Limits::untrusted() };
+    /// assert!(limits.run_wall_time.is_some());
+    /// ```
+    ///
+    /// [`Profile::Untrusted`](crate::Profile) has what belongs to them: the layers of the jail to be required, and limits of
+    /// compiling.
+    #[must_use]
+    pub fn untrusted() -> Self {
+        Self {
+            processes_max: 128,
+            objects_max: 4096,
+            arena_size: 256 << 20,
+            memory_max: 256 << 20,
+            run_memory_max: Some(1 << 30),
+            run_cpu_time: Some(Duration::from_secs(5 * 60)),
+            run_wall_time: Some(Duration::from_secs(10 * 60)),
+            run_stdio_max: Some(16 << 20),
+            file_size_max: Some(64 << 20),
+            run_file_bytes_max: Some(256 << 20),
+            open_files_max: 64,
+            ..Self::default()
+        }
+    }
+
+    /// These, but none higher than that of the others.
+    ///
+    /// ```
+    /// use sandpool::Limits;
+    ///
+    /// let limits = Limits::default().no_higher_than(&Limits::untrusted());
+    /// assert_eq!(limits, Limits::untrusted());
+    /// ```
+    #[must_use]
+    pub fn no_higher_than(mut self, others: &Self) -> Self {
+        lower(LimitKey::ALL, &mut self, others);
+        self
     }
 }
 
@@ -305,7 +355,7 @@ impl Field<'_> {
             }
             parse(text).map(Some).map_err(|why| format!("{why}; or {NONE}"))
         }
-        fn count<T: std::str::FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
+        fn count<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
             let number = text.parse().ok().filter(|number| *number != T::default());
             number.ok_or_else(|| "give a number, 1 or more".to_owned())
         }
@@ -320,6 +370,26 @@ impl Field<'_> {
             Self::MaybeTime(field) => *field = maybe(text, time)?,
         }
         Ok(())
+    }
+
+    /// Makes it that of the other, if that is lower.
+    fn lower(self, other: Self) {
+        fn maybe<T: Ord + Copy>(limit: &mut Option<T>, other: Option<T>) {
+            *limit = match (*limit, other) {
+                (Some(limit), Some(other)) => Some(limit.min(other)),
+                (limit, other) => limit.or(other),
+            };
+        }
+        match (self, other) {
+            (Self::Count(limit), Self::Count(other)) => *limit = *other.min(limit),
+            (Self::Size(limit), Self::Size(other)) => *limit = *other.min(limit),
+            (Self::Time(limit), Self::Time(other)) => *limit = *other.min(limit),
+            (Self::MaybeCount(limit), Self::MaybeCount(other))
+            | (Self::MaybeSize(limit), Self::MaybeSize(other)) => maybe(limit, *other),
+            (Self::MaybeTime(limit), Self::MaybeTime(other)) => maybe(limit, *other),
+            // Both are of the same key.
+            _ => {}
+        }
     }
 
     fn show(self) -> String {
@@ -361,7 +431,7 @@ impl Limits {
     /// # Errors
     /// [`Error::Invalid`] for what is no TOML, a key that there is not, and a value that makes no sense.
     pub fn from_toml(text: &str) -> Result<Self> {
-        Ok(read(text)?.0)
+        Ok(read(text)?.limits)
     }
 
     /// The limits that a configuration file sets; the others are as they are without one.
@@ -374,7 +444,7 @@ impl Limits {
     /// # Errors
     /// [`Error::Config`], with what [`from_toml`](Self::from_toml) says of it, or why it can't be read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(read_file(path.as_ref())?.0)
+        Ok(read_file(path.as_ref())?.limits)
     }
 
     /// Sets one by its name.
@@ -440,6 +510,14 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Makes none of these limits higher than that of the others.
+fn lower<L: Clone>(keys: &[Key<L>], limits: &mut L, others: &L) {
+    let mut others = others.clone();
+    for key in keys {
+        (key.field)(limits).lower((key.field)(&mut others));
+    }
+}
+
 /// Sets one of several limits by its name.
 fn set<L: Clone + Default>(keys: &[Key<L>], limits: &mut L, name: &str, value: &str) -> Result<()> {
     let Some(key) = keys.iter().find(|key| key.name == name) else {
@@ -452,15 +530,23 @@ fn set<L: Clone + Default>(keys: &[Key<L>], limits: &mut L, name: &str, value: &
     (key.field)(limits).set(value).map_err(|why| key.invalid(value, &why))
 }
 
-/// All limits that a configuration file sets.
-fn read_file(path: &Path) -> Result<(Limits, CompileLimits)> {
+/// What a configuration file says.
+#[derive(Debug, PartialEq, Eq)]
+struct Settings {
+    profile: Option<Profile>,
+    limits: Limits,
+    compile: CompileLimits,
+}
+
+/// All that a configuration file sets.
+fn read_file(path: &Path) -> Result<Settings> {
     let config = |source| Error::Config { path: path.to_owned(), source: Box::new(source) };
     let unreadable = |source| config(Error::Os { what: "read it", source });
     read(&std::fs::read_to_string(path).map_err(unreadable)?).map_err(config)
 }
 
-/// All limits that the text of a configuration file sets.
-fn read(text: &str) -> Result<(Limits, CompileLimits)> {
+/// All that the text of a configuration file sets. Its own keys go before its profile, wherever that stands.
+fn read(text: &str) -> Result<Settings> {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
     let invalid = |at: usize, what: String, hint: Option<String>| Error::Invalid {
         what: format!("line {}: {what}", line(at)),
@@ -473,12 +559,26 @@ fn read(text: &str) -> Result<(Limits, CompileLimits)> {
     })?;
     let names =
         || LimitKey::ALL.iter().map(|key| key.name).chain(CompileLimitKey::ALL.iter().map(|key| key.name));
-    let (mut limits, mut compile) = (Limits::default(), CompileLimits::default());
+    let profile = file.get_ref().iter().find(|(key, _)| key.get_ref().as_ref() == PROFILE);
+    let profile = profile.map(|(key, value)| {
+        let at = key.span().start;
+        let Some(name) = value.get_ref().as_str() else {
+            let found = value.get_ref().type_str();
+            return Err(invalid(at, format!("{PROFILE} is a {found}, not a name"), None));
+        };
+        name.parse().map_err(|error: Error| invalid(at, error.to_string(), error.hint()))
+    });
+    let profile: Option<Profile> = profile.transpose()?;
+    let mut limits = profile.map_or_else(Limits::default, Profile::limits);
+    let mut compile = profile.map_or_else(CompileLimits::default, Profile::compile_limits);
     for (table, value) in file.get_ref() {
         let at = table.span().start;
         let table = table.get_ref().as_ref();
+        if table == PROFILE {
+            continue;
+        }
         if table != TABLE {
-            let near = nearest_name([TABLE], table).map(str::to_owned);
+            let near = nearest_name([TABLE, PROFILE], table).map(str::to_owned);
             // A limit outside of its table has been forgotten there.
             let near =
                 near.or_else(|| names().find(|name| *name == table).map(|name| format!("{TABLE}.{name}")));
@@ -516,7 +616,7 @@ fn read(text: &str) -> Result<(Limits, CompileLimits)> {
                 .map_err(|why| invalid(at, format!("`{text}` is no value for {TABLE}.{name}"), Some(why)))?;
         }
     }
-    Ok((limits, compile))
+    Ok(Settings { profile, limits, compile })
 }
 
 /// How much loading a module may take: [`ModuleBuilder::limits`](crate::ModuleBuilder::limits). What exceeds one of them is
@@ -557,6 +657,27 @@ impl Default for CompileLimits {
             compile_memory_max: 4 << 30,
             artifact_max: 1 << 30,
         }
+    }
+}
+
+impl CompileLimits {
+    /// For a module that nobody trusts.
+    #[must_use]
+    pub fn untrusted() -> Self {
+        Self {
+            module_size_max: 64 << 20,
+            compile_time_max: Duration::from_secs(60),
+            compile_cpu_max: Duration::from_secs(2 * 60),
+            compile_memory_max: 2 << 30,
+            artifact_max: 256 << 20,
+        }
+    }
+
+    /// As [`Limits::no_higher_than`].
+    #[must_use]
+    pub fn no_higher_than(mut self, others: &Self) -> Self {
+        lower(CompileLimitKey::ALL, &mut self, others);
+        self
     }
 }
 
@@ -616,7 +737,7 @@ impl CompileLimits {
     /// # Errors
     /// As there.
     pub fn from_toml(text: &str) -> Result<Self> {
-        Ok(read(text)?.1)
+        Ok(read(text)?.compile)
     }
 
     /// As [`Limits::from_file`], of the same file.
@@ -624,7 +745,7 @@ impl CompileLimits {
     /// # Errors
     /// As there.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(read_file(path.as_ref())?.1)
+        Ok(read_file(path.as_ref())?.compile)
     }
 
     /// Sets one by its name.
@@ -647,6 +768,136 @@ impl CompileLimits {
     }
 }
 
+/// Settings that are chosen by one word: `--profile`, or the key `profile` of a configuration file.
+///
+/// ```no_run
+/// # fn main() -> sandpool::Result<()> {
+/// use sandpool::{Module, Profile, Run};
+///
+/// let profile = Profile::Untrusted;
+/// let layers = profile.required_layers();
+/// let module = Module::builder()
+///     .limits(profile.compile_limits())
+///     .require_jail(layers.iter().copied())
+///     .load_file("stranger.wasm")?;
+/// Run::builder(&module).limits(profile.limits()).require_jail(layers.iter().copied()).start()?.wait()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Profile {
+    /// For code that nobody trusts.
+    Untrusted,
+}
+
+impl Profile {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Untrusted];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Untrusted => "untrusted",
+        }
+    }
+
+    /// The one that a configuration file chooses, if it does.
+    ///
+    /// # Errors
+    /// As of [`Limits::from_file`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Option<Self>> {
+        Ok(read_file(path.as_ref())?.profile)
+    }
+
+    /// Limits of what runs.
+    #[must_use]
+    pub fn limits(self) -> Limits {
+        match self {
+            Self::Untrusted => Limits::untrusted(),
+        }
+    }
+
+    /// Limits of what is compiled.
+    #[must_use]
+    pub fn compile_limits(self) -> CompileLimits {
+        match self {
+            Self::Untrusted => CompileLimits::untrusted(),
+        }
+    }
+
+    /// The layers of the jail that are required.
+    #[must_use]
+    pub fn required_layers(self) -> &'static [Layer] {
+        match self {
+            Self::Untrusted => &Layer::ALL,
+        }
+    }
+
+    /// How long each task of a pool may run.
+    #[must_use]
+    pub fn task_timeout(self) -> Duration {
+        match self {
+            Self::Untrusted => Duration::from_secs(10),
+        }
+    }
+
+    /// A configuration file that chooses it, with all limits that it sets.
+    ///
+    /// ```
+    /// let text = sandpool::Profile::Untrusted.config();
+    /// assert_eq!(sandpool::Limits::from_toml(&text)?, sandpool::Limits::untrusted());
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    #[must_use]
+    pub fn config(self) -> String {
+        let (limits, compile) = (self.limits(), self.compile_limits());
+        let mut text = format!(
+            "# The profile {name}, as --profile {name} chooses it, and what it sets. The command line has two more:\n\
+             #   --require-jail full   nothing is compiled or run unless all layers of the jail hold\n\
+             #   --task-timeout {}    for each task of `sandpool map`\n\
+             # A flag of the same name sets one otherwise, as do the keys below.\n\n\
+             {PROFILE} = \"{name}\"\n\n[{TABLE}]\n",
+            units::of_time(self.task_timeout()),
+            name = self.name(),
+        );
+        // Each key stands in a paragraph of its own there, below what is said about it.
+        for paragraph in DEFAULT_CONFIG.split("\n\n") {
+            let paragraph = paragraph.trim_end();
+            let (about, line) = paragraph.rsplit_once('\n').unwrap_or(("", paragraph));
+            let Some((name, default)) = line.split_once(" = ") else { continue };
+            let Some(value) = limits.get(name).or_else(|| compile.get(name)) else { continue };
+            let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+            let value = if is_number { value } else { format!("\"{value}\"") };
+            if value != default {
+                text.push_str(&format!("\n{about}\n{name} = {value}\n"));
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Profile {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.iter().copied().find(|profile| profile.name() == name).ok_or_else(|| Error::Invalid {
+            what: format!("there is no profile {name}"),
+            hint: Some(format!(
+                "there is: {}",
+                Self::ALL.iter().map(|profile| profile.name()).collect::<Vec<_>>().join(", ")
+            )),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -666,11 +917,15 @@ mod tests {
 
     #[test]
     fn the_default_file_says_what_holds_without_one() {
-        let nothing = (Limits::default(), CompileLimits::default());
-        assert_eq!(read(DEFAULT_CONFIG).unwrap(), nothing);
-        assert_eq!(read("").unwrap(), nothing);
+        let nothing = || defaults(Limits::default(), CompileLimits::default());
+        assert_eq!(read(DEFAULT_CONFIG).unwrap(), nothing());
+        assert_eq!(read("").unwrap(), nothing());
         are_documented(LimitKey::ALL);
         are_documented(CompileLimitKey::ALL);
+    }
+
+    fn defaults(limits: Limits, compile: CompileLimits) -> Settings {
+        Settings { profile: None, limits, compile }
     }
 
     fn are_documented<L: Clone + Default>(keys: &[Key<L>]) {
@@ -746,7 +1001,7 @@ mod tests {
             let mut expected = CompileLimits::default();
             expected.set(key.name, other(key)).unwrap();
             assert_eq!(expected.get(key.name).as_deref(), Some(other(key)));
-            assert_eq!(read(&text).unwrap(), (Limits::default(), expected));
+            assert_eq!(read(&text).unwrap(), defaults(Limits::default(), expected));
         }
         let limits = Limits::from_toml("limits = { processes-max = 8, memory-max = 65536 }").unwrap();
         assert_eq!((limits.processes_max, limits.memory_max), (8, 65_536));
@@ -798,6 +1053,76 @@ mod tests {
             let error = Limits::from_toml(text).unwrap_err();
             assert!(error.to_string().starts_with(message), "{text}: {error}");
             assert!(error.hint().unwrap_or_default().contains(hint), "{text}: {:?}", error.hint());
+        }
+    }
+
+    /// One of everything that a run takes, by what a run as a whole may take or how many processes there may be.
+    #[test]
+    fn untrusted_code_is_bounded_in_everything() {
+        let limits = Limits::untrusted();
+        limits.check().unwrap();
+        CompileLimits::untrusted().check().unwrap();
+        for key in LimitKey::ALL {
+            let of_the_run = LimitKey::of(&format!("run-{}", key.name)).unwrap_or(key);
+            let is_bounded = limits.get(of_the_run.name).unwrap() != NONE;
+            // These bound nothing that others don't: instructions take time, and items room.
+            assert!(is_bounded || ["fuel", "queue-items-max"].contains(&key.name), "{}", key.name);
+        }
+        assert_eq!(Limits::default().no_higher_than(&limits), limits);
+        assert_eq!(limits.clone().no_higher_than(&Limits::default()), limits);
+        let compile = CompileLimits::untrusted();
+        assert_eq!(CompileLimits::default().no_higher_than(&compile), compile);
+    }
+
+    #[test]
+    fn a_profile_is_a_file_and_the_files_keys_go_before_it() {
+        let text = Profile::Untrusted.config();
+        let untrusted = |limits| Settings {
+            profile: Some(Profile::Untrusted),
+            limits,
+            compile: CompileLimits::untrusted(),
+        };
+        assert_eq!(read(&text).unwrap(), untrusted(Limits::untrusted()));
+        // It has no more keys than it sets, each with what is said about it.
+        let keys: Vec<_> = text.lines().filter_map(|line| line.split_once(" = ")).collect();
+        assert_eq!(keys.len(), 1 + 11 + 5, "{text}");
+        assert!(keys.contains(&("memory-max", "\"256MiB\"")) && keys.contains(&("processes-max", "128")));
+        let shorter: String =
+            text.lines().filter(|line| !line.contains("-max = ")).map(|line| format!("{line}\n")).collect();
+        assert_eq!(read(&shorter).unwrap(), untrusted(Limits::untrusted()));
+
+        for text in [
+            "profile = 'untrusted'\n[limits]\nmemory-max = '1GiB'\nrun-cpu-time = 'none'",
+            "limits = { memory-max = '1GiB', run-cpu-time = 'none' }\nprofile = 'untrusted'",
+        ] {
+            let limits = Limits { memory_max: 1 << 30, run_cpu_time: None, ..Limits::untrusted() };
+            assert_eq!(read(text).unwrap(), untrusted(limits));
+        }
+        for (text, message, hint) in [
+            ("\nprofile = 'trusted'", "line 2: there is no profile trusted", "untrusted"),
+            ("profile = 1", "line 1: profile is a integer, not a name", ""),
+            ("profil = 'untrusted'", "line 1: there is no key profil", "profile"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!(error.to_string(), message);
+            assert!(error.hint().unwrap_or_default().contains(hint), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_lower_of_two_limits_of_each_kind() {
+        for (one, other, lower) in [("1MiB", "2MiB", "1MiB"), ("2MiB", "1MiB", "1MiB")] {
+            let (mut limits, mut others) = (Limits::default(), Limits::default());
+            limits.set("memory-max", one).unwrap();
+            others.set("memory-max", other).unwrap();
+            assert_eq!(limits.no_higher_than(&others).get("memory-max").as_deref(), Some(lower));
+        }
+        for name in ["fuel", "cpu-time", "stdio-max", "processes-max"] {
+            let key = LimitKey::of(name).unwrap();
+            let mut limited = Limits::default();
+            limited.set(name, other(key)).unwrap();
+            assert_eq!(Limits::default().no_higher_than(&limited), limited);
+            assert_eq!(limited.clone().no_higher_than(&Limits::default()), limited);
         }
     }
 

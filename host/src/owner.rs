@@ -13,11 +13,13 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
+use crate::cache_dirs::CacheDirs;
 use crate::engine::compiler;
 use crate::jail::{self, JailReport, Layer, control_group};
 use crate::supervisor;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
 use crate::sys::process::{pidfd_open, send_signal};
+use crate::written::Writable;
 use crate::{DirGrant, Error, Limits, Module, Result};
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
@@ -144,7 +146,18 @@ fn check(config: &mut RunConfig) -> Result<()> {
         std::fs::read_dir(&path).map_err(grant)?;
         dir.host = path;
     }
-    Ok(())
+    refuse_cache(config)
+}
+
+/// Refuses to let guests write where the host keeps machine code that it runs.
+fn refuse_cache(config: &RunConfig) -> Result<()> {
+    let Ok(cache) = CacheDirs::find() else { return Ok(()) };
+    if config.dirs.iter().all(|dir| dir.read_only) {
+        return Ok(());
+    }
+    let writable = Writable::of(config.dirs.iter().filter(|dir| !dir.read_only).map(|dir| &*dir.host))?;
+    writable.refuse_trusted(&cache.modules)?;
+    writable.refuse_trusted(&cache.guests)
 }
 
 /// What the C library of a supervisor is to do otherwise, and so those of all guests, which are forked from it.

@@ -10,7 +10,7 @@ pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, OnDeadlock, Reply, Request, Role, RunConfig};
-use crate::{Error, JailReport, Layer, Limits, Module, Result};
+use crate::{Error, GuestText, JailReport, Layer, Limits, Module, Result};
 
 /// A directory of the host that guests may use.
 ///
@@ -51,7 +51,7 @@ impl std::str::FromStr for DirGrant {
 #[derive(Debug, Clone)]
 pub struct ProcessReport {
     /// its name
-    pub name: String,
+    pub name: GuestText,
     /// its process id in the run's PID namespace, as guests know it; if there is none, in that of this process
     pub pid: u32,
     /// how it ended
@@ -281,7 +281,7 @@ impl Run {
         let refusal = |(code, figure, times)| Refusal { limit: Limit::from_parts(code, figure), times };
         let report = |report: control::Report| {
             Some(ProcessReport {
-                name: report.name,
+                name: report.name.into(),
                 pid: report.pid,
                 status: report.outcome.status()?,
                 wall: report.wall,

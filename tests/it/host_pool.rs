@@ -117,7 +117,7 @@ fn exactly_the_task_fails_that_does() {
             let good: Vec<_> =
                 (0..20_u8).map(|n| pool.submit_record("echo", Format::Bytes, &[n, round]).unwrap()).collect();
             let cases = [
-                ("fail", Failure::Failed("no such luck".to_owned())),
+                ("fail", Failure::Failed("no such luck".into())),
                 ("trap", Failure::Ended(ExitStatus::Trapped(Trap::Unreachable))),
                 ("exit", Failure::Ended(ExitStatus::Exited(3))),
             ];
@@ -321,7 +321,7 @@ fn values_of_all_types_go_in_and_come_out() {
     pool.apply::<(), ()>("nothing", &()).unwrap();
     assert_eq!(pool.map::<i64, i64>("even", (0..1000).map(|n| n * 2)).unwrap().len(), 1000);
     let error = pool.map::<i64, i64>("even", [2, 3, 4, 5]).unwrap_err();
-    assert_eq!(error.cause, Failure::Failed("3 is odd".to_owned()), "the first of them");
+    assert_eq!(error.cause, Failure::Failed("3 is odd".into()), "the first of them");
     assert_eq!(error.to_string(), "task even failed: 3 is odd");
     let results: Vec<_> = pool.imap::<i64, i64>("even", [2, 3, 4]).map(|result| result.ok()).collect();
     assert_eq!(results, [Some(2), None, Some(4)], "each in its place");
@@ -389,7 +389,7 @@ fn an_output_that_is_made_to_harm_is_an_error_of_its_task() {
     let too_deep = "its values lie within each other more than 256 deep";
     let too_many = "more than 1048576 of its elements take no bytes";
     for (refusal, why) in refusals.into_iter().zip([too_deep, too_deep, too_many, too_many]) {
-        assert_eq!(refusal.cause, Failure::Decode(why.to_owned()));
+        assert_eq!(refusal.cause, Failure::Decode(why.into()));
     }
     let tree = Tree(vec![Tree(Vec::new()), Tree(vec![Tree(Vec::new())])]);
     assert_eq!(pool.apply::<_, Tree>("echo", &tree).unwrap(), tree);
@@ -443,7 +443,7 @@ fn wherever_and_however_a_task_ends_it_alone_fails() {
                 for (future, cause) in bad {
                     let error = future.result().unwrap_err();
                     assert_eq!(error.cause, cause, "{isolation:?} {place} {len}");
-                    let says = |text| error.stderr.contains(text);
+                    let says = |text| error.stderr.raw().contains(text);
                     assert!(place != "task" || says("about to end"), "{error:?}");
                     assert!(
                         cause != Failure::Ended(ExitStatus::Exited(1)) || says("panicked at"),
@@ -452,9 +452,9 @@ fn wherever_and_however_a_task_ends_it_alone_fails() {
                 }
                 let cause = error.result().unwrap_err().cause;
                 match place {
-                    "task" => assert_eq!(cause, Failure::Failed("as it was told".to_owned())),
+                    "task" => assert_eq!(cause, Failure::Failed("as it was told".into())),
                     _ => assert!(
-                        matches!(&cause, Failure::Refused(why) if why.contains("as it was told")),
+                        matches!(&cause, Failure::Refused(why) if why.raw().contains("as it was told")),
                         "{cause:?}"
                     ),
                 }
@@ -478,7 +478,7 @@ fn an_initializer_that_fails_ends_the_pool_once_with_its_error() {
         ] {
             let error = pool(&module).isolation(isolation).initializer("set_up", how).build().unwrap_err();
             let Error::Pool(PoolEnd::Initializer(said)) = &error else { panic!("{error:?}") };
-            assert!(said.starts_with(why), "{said}");
+            assert!(said.raw().starts_with(why), "{said}");
         }
         let missing = pool(&module).initializer("setup", "").build().unwrap_err();
         assert!(
@@ -499,7 +499,7 @@ fn an_initializer_that_fails_ends_the_pool_once_with_its_error() {
             building.join().unwrap()
         });
         assert!(
-            matches!(&error, Error::Pool(PoolEnd::Initializer(why)) if why == "killed: SIGKILL"),
+            matches!(&error, Error::Pool(PoolEnd::Initializer(why)) if *why == "killed: SIGKILL"),
             "{error:?}"
         );
         let pool = pool(&module).isolation(isolation).initializer("set_up", "").build().unwrap();
@@ -867,7 +867,7 @@ fn what_crashed_is_tried_again_if_it_is_to() {
     let error = pool.apply::<_, u64>("panic", "always").unwrap_err();
     assert_eq!((error.attempts, error.cause), (3, Failure::Ended(ExitStatus::Exited(1))));
     let error = pool.apply::<_, ()>("fail", "its own").unwrap_err();
-    assert_eq!((error.attempts, error.cause), (1, Failure::Failed("its own".to_owned())));
+    assert_eq!((error.attempts, error.cause), (1, Failure::Failed("its own".into())));
     pool.close();
     pool.join().unwrap();
     drop(pool);

@@ -40,6 +40,8 @@ mod stdio;
 mod storms;
 mod support;
 mod sync;
+mod terminal;
 mod toolchain;
 mod wasi;
 mod wordcount;
+mod written;

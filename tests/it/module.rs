@@ -221,7 +221,7 @@ fn a_task_without_an_sdk() {
     let module = crate::support::load(path);
     let task = module.task("upper").unwrap();
     assert_eq!(
-        (task.signature().as_str(), task.summary()),
+        (task.signature().as_str(), task.summary().raw()),
         ("upper(text) -> text", "Makes small ASCII letters large.")
     );
 }
@@ -254,7 +254,7 @@ fn inspect_describes_tasks() {
         ("read_file", "read_file(String) -> Result<String, _>", "What is in a file."),
         ("lines", "lines(String) -> Lines", "The result's type has another name."),
     ] {
-        assert_eq!((task(name).signature().as_str(), task(name).docs.as_str()), (signature, docs));
+        assert_eq!((task(name).signature().as_str(), task(name).docs.raw()), (signature, docs));
     }
     assert_eq!(found.abi_version, Some(1));
     let module = crate::support::load(crate::support::guest("tasks"));

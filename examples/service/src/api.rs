@@ -53,9 +53,9 @@ struct Task {
 impl Description {
     fn of(hosted: &Hosted) -> Self {
         let tasks = hosted.module.tasks().iter().map(|task| Task {
-            name: task.name.clone(),
+            name: task.name.to_string(),
             signature: task.signature(),
-            docs: task.docs.clone(),
+            docs: task.docs.lines().map(|line| format!("{line}\n")).collect(),
         });
         Self { id: hosted.id.clone(), tasks: tasks.collect() }
     }

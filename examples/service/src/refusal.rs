@@ -63,7 +63,7 @@ impl From<TaskError> for Refusal {
             Failure::NotRunning | Failure::PoolEnded(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self { stderr: error.stderr, ..Self::new(status, error.cause.kind(), error.cause) }
+        Self { stderr: error.stderr.to_string(), ..Self::new(status, error.cause.kind(), error.cause) }
     }
 }
 

@@ -16,16 +16,16 @@ use std::hash::{Hash as _, Hasher};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use nix::fcntl::{self, AtFlags, OFlag};
-use nix::sys::stat::{Mode, fstatat};
-use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use nix::fcntl::{self, OFlag};
+use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
 use crate::cache_dirs::CacheDirs;
+use crate::written::{Directory, is_unfinished};
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"SPCACHE2";
@@ -42,7 +42,7 @@ const BYTES_MAX: u64 = 1 << 30;
 #[derive(Debug)]
 pub(crate) struct Cache {
     path: PathBuf,
-    dir: File,
+    dir: Directory,
 }
 
 /// Names one compiled module: by the bytes it comes from, and by everything that decides what they compile to.
@@ -101,7 +101,7 @@ impl Cache {
             let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let dir = File::from(fcntl::open(&path, flags, Mode::empty())?);
             refuse_others(&dir)?;
-            Ok(dir)
+            Ok(Directory::from_file(dir))
         };
         match open() {
             Ok(dir) => Ok(Self { path, dir }),
@@ -112,9 +112,7 @@ impl Cache {
     /// The artifact of this key and the summary that it was put with, if there is one that can be trusted. Any other file
     /// counts as none: the module is compiled again, and `put` replaces the file.
     pub(crate) fn get(&self, key: &Key) -> Option<(File, Vec<u8>)> {
-        // O_NONBLOCK: opening a fifo must not wait.
-        let mut file =
-            self.open_at(&key.file_name(), OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).ok()?;
+        let mut file = self.dir.read(key.file_name().as_ref()).ok()?;
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || refuse_others(&file).is_err() {
             return None;
@@ -140,37 +138,24 @@ impl Cache {
 
     /// Keeps an artifact and a summary of it, and returns it as a read-only file.
     pub(crate) fn put(&self, key: &Key, artifact: impl io::Read, summary: &[u8]) -> Result<File> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!("{}.{}.{number}.tmp", key.0, std::process::id());
         let put = || {
-            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-            let mut file = self.open_at(&temporary, flags, Mode::from_bits_truncate(0o600))?;
+            let mut entry = self.dir.create(key.file_name().as_ref(), 0o600)?;
             let mut sha = Sha256::new_with_prefix(&key.0);
             copy(
                 artifact.chain(summary).chain(&(summary.len() as u64).to_le_bytes()[..]),
                 &mut sha,
-                &mut file,
+                entry.file(),
             )?;
-            file.write_all(MAGIC)?;
-            file.write_all(&sha.finalize())?;
+            entry.file().write_all(MAGIC)?;
+            entry.file().write_all(&sha.finalize())?;
             // Opened before it has its name, so that it is this file and no other.
-            let artifact = self.open_at(&temporary, OFlag::O_RDONLY, Mode::empty())?;
-            fcntl::renameat(&self.dir, temporary.as_str(), &self.dir, key.file_name().as_str())?;
+            let artifact = entry.read()?;
+            entry.finish()?;
             Ok(artifact)
         };
-        let result = put();
-        if result.is_err() {
-            let _ = unlinkat(&self.dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-        }
-        let file = result.map_err(|source| failed(&self.path, source))?;
+        let file = put().map_err(|source| failed(&self.path, source))?;
         self.evict(&key.file_name());
         Ok(file)
-    }
-
-    fn open_at(&self, name: &str, flags: OFlag, mode: Mode) -> io::Result<File> {
-        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Ok(File::from(fcntl::openat(&self.dir, name, flags, mode)?))
     }
 
     /// Removes what hasn't been used for longest. Whoever has such a file open keeps it.
@@ -178,11 +163,11 @@ impl Cache {
         let names = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let entries = names.filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let stat = fstatat(&self.dir, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+            let stat = self.dir.stat(name.as_ref()).ok()?;
             Some(Entry { name, bytes: u64::try_from(stat.st_size).unwrap_or_default(), used: stat.st_mtime })
         });
         for victim in victims(entries.filter(|entry| is_ours(&entry.name) && entry.name != keep).collect()) {
-            let _ = unlinkat(&self.dir, victim.as_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = self.dir.remove(victim.as_ref());
         }
     }
 }
@@ -224,12 +209,13 @@ fn copy(from: impl io::Read, sha: &mut Sha256, to: impl io::Write) -> io::Result
 
 /// Names that this cache makes. A folder given by SANDPOOL_CACHE_DIR may hold other things.
 fn is_ours(name: &str) -> bool {
-    name.split_once('.').is_some_and(|(key, rest)| {
-        let numbers = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        key.len() == 2 * SUM_LEN
-            && key.bytes().all(|byte| byte.is_ascii_hexdigit())
-            && (rest == "cwasm" || rest.strip_suffix(".tmp").is_some_and(numbers))
-    })
+    let unfinished = name.strip_prefix('.').and_then(|name| name.rsplit_once(".cwasm"));
+    let key = match unfinished {
+        Some((key, _)) if is_unfinished(name.as_ref(), format!("{key}.cwasm").as_ref()) => key,
+        Some(_) => return false,
+        None => name.strip_suffix(".cwasm").unwrap_or_default(),
+    };
+    key.len() == 2 * SUM_LEN && key.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[derive(Debug)]
@@ -260,7 +246,7 @@ mod tests {
 
     fn cache() -> (tempfile::TempDir, Cache) {
         let folder = tempfile::tempdir().unwrap();
-        let dir = File::open(folder.path()).unwrap();
+        let dir = Directory::from_file(File::open(folder.path()).unwrap());
         let path = folder.path().to_owned();
         (folder, Cache { path, dir })
     }
@@ -332,7 +318,8 @@ mod tests {
     fn only_own_files_are_evicted_oldest_first() {
         let name = "a".repeat(64);
         assert!(is_ours(&format!("{name}.cwasm")));
-        assert!(is_ours(&format!("{name}.123.0.tmp")));
+        assert!(is_ours(&format!(".{name}.cwasm.0123456789abcdef.tmp")));
+        assert!(!is_ours(&format!(".{name}.cwasm.mine.tmp")));
         assert!(!is_ours("thesis.tmp"));
         assert!(!is_ours(&format!("{name}.txt")));
 

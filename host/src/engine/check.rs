@@ -6,8 +6,9 @@ use wasmparser::Validator;
 
 use crate::Error;
 use crate::engine::config;
-use crate::engine::inspect::{self, Inspection, Problem, Provision, printable_up_to};
+use crate::engine::inspect::{self, Inspection, Problem, Provision};
 use crate::engine::known::Function;
+use crate::guest_text::escaped_up_to;
 
 /// Each memory takes addresses of a process, however small it is, and the kernel's tables of those take memory that no other
 /// limit counts.
@@ -33,7 +34,7 @@ impl Refusal {
     /// The error that it is, with nothing in it that a terminal should not see, wherever it comes from.
     pub(crate) fn into_error(self, name: &str, artifact_max: u64) -> Error {
         let name = name.to_owned();
-        let text = |text: String| printable_up_to(TEXT_MAX, &text);
+        let text = |text: String| escaped_up_to(TEXT_MAX, &text);
         match self {
             Self::NotAModule { problem, hint } => {
                 Error::NotAModule { name, problem: text(problem), hint: hint.map(text) }
@@ -85,7 +86,7 @@ pub(crate) fn check(known: &[Function], wasm: &[u8]) -> Result<Inspection, Refus
 fn check_version(found: &Inspection) -> Result<(), Refusal> {
     match found.abi_version {
         Some(guest) if guest != ABI_VERSION => Err(Refusal::AbiVersion { guest }),
-        None if found.custom_sections.iter().any(|section| section == sandpool_abi::ABI_SECTION) => {
+        None if found.custom_sections.iter().any(|section| *section == sandpool_abi::ABI_SECTION) => {
             let problem = format!("its section {} is too short", sandpool_abi::ABI_SECTION);
             Err(not_a_module(problem, Some("build or copy it again")))
         }
@@ -155,8 +156,8 @@ fn check_exports(found: &Inspection) -> Result<(), Refusal> {
         return Err(Refusal::MissingMemory);
     }
     for export in &found.exports {
-        let task = export.name.strip_prefix(sandpool_abi::task::EXPORT_PREFIX);
-        let expected = match export.name.as_str() {
+        let task = export.name.raw().strip_prefix(sandpool_abi::task::EXPORT_PREFIX);
+        let expected = match export.name.raw() {
             START | INITIALIZE => "() -> ()",
             MEMORY => "memory",
             _ if task.is_some() => TASK,

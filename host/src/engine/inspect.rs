@@ -12,7 +12,8 @@ use wasmparser::{
 };
 
 use crate::engine::known::{self, Function};
-use crate::{Error, Result};
+use crate::guest_text::escaped_up_to;
+use crate::{Error, GuestText, Result};
 
 /// The most bytes that are read of a module's file. It is WebAssembly's own usual limit for a module.
 pub(crate) const MODULE_MAX: u64 = 1 << 30;
@@ -57,7 +58,7 @@ pub struct Inspection {
     /// The tasks among the exports, in order of their names.
     pub tasks: Vec<TaskInfo>,
     /// Names of the custom sections, in order.
-    pub custom_sections: Vec<String>,
+    pub custom_sections: Vec<GuestText>,
     /// How many functions the module defines.
     pub functions: u64,
     /// Whether one of them runs when the module is instantiated, before anything that it exports is called.
@@ -78,14 +79,14 @@ pub struct MemoryInfo {
     pub imported: bool,
 }
 
-/// One import of a module. Control characters in its names are escaped, and long names are cut.
+/// One import of a module. Long names are cut.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ImportInfo {
     /// The import module.
-    pub module: String,
+    pub module: GuestText,
     /// The name in it.
-    pub name: String,
+    pub name: GuestText,
     /// Its type, such as `(i32, i64) -> i32`.
     pub ty: String,
     /// Whether Sandpool provides it.
@@ -109,18 +110,17 @@ pub enum Provision {
     },
 }
 
-/// One export of a module. Control characters in its name are escaped, and a long name is cut.
+/// One export of a module. A long name is cut.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ExportInfo {
     /// Its name.
-    pub name: String,
+    pub name: GuestText,
     /// `memory`, `table`, `global`, `tag`, or the type of a function, such as `(i32) -> ()`.
     pub ty: String,
 }
 
-/// One task of a module: a function that it exports for the host to call. What the module says about it is made fit for
-/// a terminal, as everywhere here.
+/// One task of a module: a function that it exports for the host to call. Long texts are cut.
 ///
 /// ```no_run
 /// for task in &sandpool::Inspection::of_file("guest.wasm")?.tasks {
@@ -132,47 +132,48 @@ pub struct ExportInfo {
 #[non_exhaustive]
 pub struct TaskInfo {
     /// Its name.
-    pub name: String,
+    pub name: GuestText,
     /// What it takes, as its author wrote that, if the module says so.
-    pub input: Option<String>,
+    pub input: Option<GuestText>,
     /// What it returns, as its author wrote that, if the module says so.
-    pub output: Option<String>,
+    pub output: Option<GuestText>,
     /// What its errors are, as their author wrote that, if the module says so and there are any.
-    pub error: Option<String>,
+    pub error: Option<GuestText>,
     /// Its documentation.
-    pub docs: String,
+    pub docs: GuestText,
 }
 
 impl TaskInfo {
-    /// `score(Review) -> Result<Score, String>`, or the bare name if the module doesn't say more.
+    /// `score(Review) -> Result<Score, String>`, or the bare name if the module doesn't say more; fit for a terminal.
     #[must_use]
     pub fn signature(&self) -> String {
         let Self { name, input: Some(input), output: Some(output), error, .. } = self else {
-            return self.name.clone();
+            return self.name.to_string();
         };
-        let input = input.strip_prefix('(').and_then(|input| input.strip_suffix(')')).unwrap_or(input);
+        let input = input.to_string();
+        let input = input.strip_prefix('(').and_then(|input| input.strip_suffix(')')).unwrap_or(&input);
         match error {
             Some(error) => format!("{name}({input}) -> Result<{output}, {error}>"),
-            None if output == "()" => format!("{name}({input})"),
+            None if *output == "()" => format!("{name}({input})"),
             None => format!("{name}({input}) -> {output}"),
         }
     }
 
-    /// This, whoever it comes from, made fit for a terminal.
-    pub(crate) fn into_printable(self) -> Self {
-        let text = |text: Option<String>| text.map(|text| printable(&text));
+    /// This, whoever it comes from, with no more text than one has that was read here.
+    pub(crate) fn into_short(self) -> Self {
+        let text = |text: Option<GuestText>| text.map(|text| short(text.raw()));
         Self {
-            name: printable(&self.name),
+            name: short(self.name.raw()),
             input: text(self.input),
             output: text(self.output),
             error: text(self.error),
-            docs: docs_text(&self.docs),
+            docs: docs_text(self.docs.raw()),
         }
     }
 
     /// The first line of its documentation.
     #[must_use]
-    pub fn summary(&self) -> &str {
+    pub fn summary(&self) -> GuestText {
         self.docs.lines().next().unwrap_or_default()
     }
 }
@@ -219,22 +220,17 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Text from a module made fit for a terminal: no control characters, and not too much of it.
-pub(crate) fn printable(text: &str) -> String {
-    printable_up_to(SHOWN_MAX, text)
+/// Text from a module, and not too much of it.
+fn short(text: &str) -> GuestText {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
+        None => text.into(),
+    }
 }
 
-/// The same, with another length.
-pub(crate) fn printable_up_to(chars_max: usize, text: &str) -> String {
-    let mut shown = String::new();
-    for (at, c) in text.chars().enumerate() {
-        if at == chars_max {
-            shown.push('…');
-            break;
-        }
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
+/// The same, made fit for a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    escaped_up_to(SHOWN_MAX, text)
 }
 
 const BUILD_WASIP1: &str = "build the guest for wasm32-wasip1, as `sandpool build` does";
@@ -379,11 +375,11 @@ impl<'a> Reader<'a> {
                 for export in section.clone().into_iter().take(LISTED_MAX + 1) {
                     let export = export?;
                     let ty = self.export_type(export.kind, export.index);
-                    self.found.exports.push(ExportInfo { name: printable(export.name), ty });
+                    self.found.exports.push(ExportInfo { name: short(export.name), ty });
                 }
             }
             Payload::CustomSection(section) => {
-                self.found.custom_sections.push(printable(section.name()));
+                self.found.custom_sections.push(short(section.name()));
                 if section.name() == sandpool_abi::ABI_SECTION && self.found.abi_version.is_none() {
                     self.found.abi_version =
                         section.data().first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
@@ -418,25 +414,21 @@ impl<'a> Reader<'a> {
             None if self.found.imports.len() >= NEAREST_SOUGHT_MAX => Provision::Unknown { nearest: None },
             None => Provision::Unknown { nearest: known::nearest(self.known, module, name) },
         };
-        self.found.imports.push(ImportInfo {
-            module: printable(module),
-            name: printable(name),
-            ty,
-            provision,
-        });
+        self.found.imports.push(ImportInfo { module: short(module), name: short(name), ty, provision });
     }
 
     /// A task is what is exported as one, described or not.
     fn find_tasks(&mut self) {
         let exports = self.found.exports.iter();
-        let names = exports.filter_map(|export| export.name.strip_prefix(sandpool_abi::task::EXPORT_PREFIX));
+        let names =
+            exports.filter_map(|export| export.name.raw().strip_prefix(sandpool_abi::task::EXPORT_PREFIX));
         let described = |name: &str| self.descriptions.iter().find(|task| task.name == name).cloned();
         let mut tasks: Vec<_> = names
             .map(|name| {
-                described(name).unwrap_or_else(|| TaskInfo { name: name.to_owned(), ..TaskInfo::default() })
+                described(name).unwrap_or_else(|| TaskInfo { name: name.into(), ..TaskInfo::default() })
             })
             .collect();
-        tasks.sort_by(|one, other| one.name.cmp(&other.name));
+        tasks.sort_by(|one, other| one.name.raw().cmp(other.name.raw()));
         self.found.tasks = tasks;
     }
 
@@ -467,12 +459,12 @@ impl<'a> Reader<'a> {
 /// What the section of tasks says: five texts a task, each ended by a zero byte. One that is cut off is none.
 fn descriptions(section: &[u8]) -> Vec<TaskInfo> {
     let texts: Vec<_> = section.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-    let text = |text: &str| (!text.is_empty()).then(|| printable(text));
+    let text = |text: &str| (!text.is_empty()).then(|| short(text));
     let (tasks, _) = texts.as_chunks::<5>();
     tasks
         .iter()
         .map(|[name, input, output, error, docs]| TaskInfo {
-            name: printable(name),
+            name: short(name),
             input: text(input),
             output: text(output),
             error: text(error),
@@ -482,10 +474,14 @@ fn descriptions(section: &[u8]) -> Vec<TaskInfo> {
 }
 
 /// Documentation as its author means it: without the space that comments begin with.
-fn docs_text(docs: &str) -> String {
-    let lines = docs.lines().map(|line| printable(line.strip_prefix(' ').unwrap_or(line)));
-    let lines: Vec<_> = lines.take(DOCS_LINES_MAX).collect();
-    lines.join("\n").trim_matches('\n').to_owned()
+fn docs_text(docs: &str) -> GuestText {
+    let lines = docs.lines().map(|line| short(line.strip_prefix(' ').unwrap_or(line)));
+    let mut text = String::new();
+    for line in lines.take(DOCS_LINES_MAX) {
+        text.push_str(line.raw());
+        text.push('\n');
+    }
+    text.trim_matches('\n').into()
 }
 
 impl MemoryInfo {
@@ -534,11 +530,11 @@ mod tests {
         )
         .unwrap();
         let tasks = Inspection::of_wasm(&[], &module).unwrap().tasks;
-        let shown: Vec<_> = tasks.iter().map(|task| (task.signature(), task.summary())).collect();
+        let shown: Vec<_> = tasks.iter().map(|task| (task.signature(), task.summary().to_string())).collect();
         let expected =
             [("a", ""), ("b(In, u8) -> Result<Out, E>", "First\\u{1b}."), ("c(In)", ""), ("cut", "")];
-        assert_eq!(shown, expected.map(|(signature, docs)| (signature.to_owned(), docs)));
-        assert_eq!(tasks.get(1).map(|task| task.docs.as_str()), Some("First\\u{1b}.\n\nSecond."));
+        assert_eq!(shown, expected.map(|(signature, docs)| (signature.to_owned(), docs.to_owned())));
+        assert_eq!(tasks.get(1).map(|task| task.docs.raw()), Some("First\u{1b}.\n\nSecond."));
     }
 
     #[test]

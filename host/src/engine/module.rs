@@ -122,7 +122,7 @@ impl Module {
     /// # Errors
     /// [`Error::UnknownTask`] if it has none.
     pub fn task(&self, name: &str) -> Result<&TaskInfo> {
-        let names = || self.description.summary.tasks.iter().map(|task| task.name.as_str());
+        let names = || self.description.summary.tasks.iter().map(|task| task.name.raw());
         self.description.summary.tasks.iter().find(|task| task.name == name).ok_or_else(|| {
             Error::UnknownTask {
                 name: self.name.clone(),

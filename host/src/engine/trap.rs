@@ -6,6 +6,7 @@ use sandpool_abi::process::Trap;
 use wasmtime::WasmBacktrace;
 
 use crate::engine::inspect::printable;
+use crate::guest_text::Escaped;
 
 /// The most frames that are shown. A Rust panic has about ten of its own before the first of the program's.
 const FRAMES_SHOWN: usize = 16;
@@ -48,8 +49,7 @@ pub(crate) fn report(error: &wasmtime::Error) -> String {
 
 /// One line for each function, innermost first, each after a line break.
 pub(crate) fn frames(backtrace: &WasmBacktrace) -> String {
-    // wasmtime demangles names only where it prints a backtrace, one line a frame after a heading.
-    let text = backtrace.to_string();
+    let text = described(backtrace);
     let mut lines = text.lines().skip(1);
     let mut frames = String::new();
     for frame in lines.by_ref().take(FRAMES_SHOWN) {
@@ -61,6 +61,32 @@ pub(crate) fn frames(backtrace: &WasmBacktrace) -> String {
         more => _ = write!(frames, "\n    … and {more} more"),
     }
     frames
+}
+
+/// A heading, and one line a frame.
+fn described(backtrace: &WasmBacktrace) -> String {
+    fn has_lines(name: Option<&str>) -> bool {
+        name.is_some_and(|name| name.contains(['\r', '\n']))
+    }
+    // wasmtime demangles names only where it prints a backtrace. It prints them as they are, so that one could be several
+    // frames.
+    if !backtrace
+        .frames()
+        .iter()
+        .any(|frame| has_lines(frame.func_name()) || has_lines(frame.module().name()))
+    {
+        return backtrace.to_string();
+    }
+    let mut text = String::new();
+    for (at, frame) in backtrace.frames().iter().enumerate() {
+        let module = Escaped(frame.module().name().unwrap_or("<unknown>"));
+        // Writing to a string can't fail.
+        let _ = match frame.func_name() {
+            Some(name) => write!(text, "\n{at:>5}: {module}!{}", Escaped(name)),
+            None => write!(text, "\n{at:>5}: {module}!<wasm function {}>", frame.func_index()),
+        };
+    }
+    text
 }
 
 /// A name without the hashes that tell crates, or functions, of the same name apart: `app[73abd50c2426eb1f]::parse`, and
@@ -142,6 +168,18 @@ mod tests {
         let report = report(&run("call $_ZN3app5parse17h0123456789abcdefE"));
         assert_eq!(report.lines().count(), FRAMES_SHOWN + 2);
         assert!(report.lines().last().unwrap().contains("more"));
+    }
+
+    #[test]
+    fn a_name_is_one_line() {
+        let engine = crate::engine::config::engine(false).unwrap();
+        let text = r#"(module $app (func (export "f") (@name "a\0a    1: app!forged") unreachable))"#;
+        let mut store = Store::new(&engine, ());
+        let instance = Instance::new(&mut store, &Module::new(&engine, text).unwrap(), &[]).unwrap();
+        let call = instance.get_typed_func::<(), ()>(&mut store, "f").unwrap();
+        let report = report(&call.call(&mut store, ()).unwrap_err());
+        let lines: Vec<_> = report.lines().map(str::trim).collect();
+        assert_eq!(lines, ["unreachable executed", r"0: app!a\n    1: app!forged"]);
     }
 
     #[test]

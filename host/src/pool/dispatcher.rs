@@ -28,9 +28,9 @@ use super::event::{Event, Stats};
 use super::future::{Completed, Outcome, Sink, locked};
 use super::link::{Ended, Link, Put, Waiter};
 use super::wire::{Kind, ResultRecord, TaskRecord};
-use crate::codec;
 use crate::ipc::process_table::{self, ProcessHandle, nanos_now};
 use crate::supervisor::control::{self, Request};
+use crate::{GuestText, codec};
 
 /// The queue of tasks holds what the workers do in this time.
 const DEPTH_NANOS: u64 = 2_000_000;
@@ -495,8 +495,7 @@ impl Core {
         match record.kind {
             Kind::Ready => return self.worker_is_ready(record.number),
             Kind::NotReady => {
-                let why = String::from_utf8_lossy(record.payload).into_owned();
-                return self.end(PoolEnd::Initializer(why));
+                return self.end(PoolEnd::Initializer(GuestText::from_bytes(record.payload)));
             }
             Kind::Retired => {
                 self.take_pending(record.number);
@@ -517,12 +516,14 @@ impl Core {
                 };
                 return self.finish(task, completed);
             }
-            Kind::Refused => Failure::Refused(text(record.payload)),
+            Kind::Refused => Failure::Refused(GuestText::from_bytes(record.payload)),
             Kind::Unsupported => Failure::Unsupported,
             Kind::NoTask => Failure::NoTask(None),
             Kind::TooLarge => Failure::OutputTooLarge(Limit::Output(self.rules.output_max)),
-            Kind::Ended => ended(record.payload).map_or(Failure::Failed(String::new()), Failure::Ended),
-            _ => Failure::Failed(text(record.payload)),
+            Kind::Ended => {
+                ended(record.payload).map_or(Failure::Failed(GuestText::default()), Failure::Ended)
+            }
+            _ => Failure::Failed(GuestText::from_bytes(record.payload)),
         };
         self.failed(task, cause, record.stderr);
     }
@@ -584,8 +585,12 @@ impl Core {
             let Task { number, name, .. } = &task;
             self.tell(Event::Failed { number: *number, task: name.to_string(), cause: cause.clone() });
         }
-        let error =
-            TaskError { task: task.name.to_string(), cause, stderr: text(stderr), attempts: task.attempts };
+        let error = TaskError {
+            task: task.name.to_string(),
+            cause,
+            stderr: GuestText::from_bytes(stderr),
+            attempts: task.attempts,
+        };
         self.done.push((task.sink, Err(error)));
     }
 
@@ -599,7 +604,7 @@ impl Core {
         self.killed_unready = 0;
         (worker.name, worker.pid) = self.link.describe(worker.handle);
         let (name, pid) = (worker.name.clone(), worker.pid);
-        self.tell(Event::WorkerStarted { name, pid });
+        self.tell(Event::WorkerStarted { name: name.into(), pid });
     }
 
     fn look_after_workers(&mut self) {
@@ -618,7 +623,7 @@ impl Core {
                 Ok(ended) => self.worker_has_ended(worker, ended),
                 // It never ran.
                 Err(errno) if self.workers.is_empty() => {
-                    return self.end(PoolEnd::Worker(errno.to_string()));
+                    return self.end(PoolEnd::Worker(errno.to_string().into()));
                 }
                 Err(_) => self.is_stuck = true,
             }
@@ -643,7 +648,7 @@ impl Core {
         }
         if !worker.is_ready {
             let mut why = status.to_string();
-            if let Some(line) = text(&stderr).lines().next_back() {
+            if let Some(line) = String::from_utf8_lossy(&stderr).lines().next_back() {
                 why = format!("{why}: {line}");
             }
             return self.end_unready(why);
@@ -652,7 +657,7 @@ impl Core {
         let is_lost = !status.success() || has_begun;
         self.stats.workers_lost += u64::from(is_lost);
         let Worker { name, pid, .. } = worker;
-        self.tell(Event::WorkerEnded { name, pid, status, is_lost });
+        self.tell(Event::WorkerEnded { name: name.into(), pid, status, is_lost });
         self.retiring = self.retiring.saturating_sub(usize::from(!is_lost));
         // A count of claims that no honest worker has is cut.
         let end = claims.end.min(self.first.saturating_add(self.pending.len() as u64));
@@ -711,7 +716,7 @@ impl Core {
     /// A worker can't become ready, and none could.
     fn end_unready(&mut self, why: String) {
         let end = if self.rules.has_initializer { PoolEnd::Initializer } else { PoolEnd::Worker };
-        self.end(end(why));
+        self.end(end(why.into()));
     }
 
     fn start_workers(&mut self) {
@@ -725,7 +730,7 @@ impl Core {
                     self.workers.push(Worker { handle, since, is_ready: false, name, pid: 0 });
                 }
                 Err(errno) if self.workers.is_empty() && !self.is_stuck => {
-                    return self.end(PoolEnd::Worker(errno.to_string()));
+                    return self.end(PoolEnd::Worker(errno.to_string().into()));
                 }
                 Err(_) => {
                     self.is_stuck = true;
@@ -796,10 +801,6 @@ fn tell(listeners: &mut Vec<Sender<Event>>, event: Event) {
 
 fn nanos_of(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// How a process has ended, as a record says it.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{ExitStatus, Limit};
+use crate::guest_text::Escaped;
+use crate::{ExitStatus, GuestText, Limit};
 
 /// A task that has no result, and why.
 ///
@@ -18,7 +19,7 @@ use crate::{ExitStatus, Limit};
 /// # }
 /// ```
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("task {task} failed: {cause}")]
+#[error("task {} failed: {cause}", Escaped(task))]
 #[non_exhaustive]
 pub struct TaskError {
     /// The task's name.
@@ -26,7 +27,7 @@ pub struct TaskError {
     /// Why.
     pub cause: Failure,
     /// The end of what it wrote to its stderr, or all of it with [`Output::Capture`](crate::Output::Capture).
-    pub stderr: String,
+    pub stderr: GuestText,
     /// How often it was tried.
     pub attempts: u32,
 }
@@ -37,10 +38,10 @@ pub struct TaskError {
 pub enum Failure {
     /// It has returned an error: its message.
     #[error("{0}")]
-    Failed(String),
+    Failed(GuestText),
     /// Its input isn't what it takes, or its output can't be written in the format that was asked for.
     #[error("{0}")]
-    Refused(String),
+    Refused(GuestText),
     /// It doesn't know the format of the input.
     #[error("it does not know the format of its input")]
     Unsupported,
@@ -60,11 +61,11 @@ pub enum Failure {
     #[error("its output is too large: {0}")]
     OutputTooLarge(Limit),
     /// Its input can't be encoded: why.
-    #[error("its input cannot be encoded: {0}")]
+    #[error("its input cannot be encoded: {}", Escaped(.0))]
     Encode(String),
     /// Its output isn't of the type that was asked for: why.
     #[error("its output is not of the type that was asked for: {0}")]
-    Decode(String),
+    Decode(GuestText),
     /// It was cancelled before it began.
     #[error("it was cancelled")]
     Cancelled,
@@ -88,10 +89,10 @@ pub enum PoolEnd {
     Terminated,
     /// The initializer of a worker has failed, or took too long: why.
     #[error("the initializer failed: {0}")]
-    Initializer(String),
+    Initializer(GuestText),
     /// A worker couldn't be started, or the module fails, or takes too long, when it starts: why.
     #[error("no worker can be started: {0}")]
-    Worker(String),
+    Worker(GuestText),
     /// All its processes together were at a [limit](crate::Limits) of the run.
     #[error("limited: {0}")]
     Limited(Limit),
@@ -99,7 +100,7 @@ pub enum PoolEnd {
     #[error("{}", ExitStatus::Strays(*.0))]
     Strays(u64),
     /// The supervisor has ended, and all workers with it: why.
-    #[error("the supervisor is gone: {0}")]
+    #[error("the supervisor is gone: {}", Escaped(.0))]
     SupervisorLost(String),
     /// A worker has damaged the memory that the pool shares.
     #[error("the arena is damaged")]
@@ -107,7 +108,7 @@ pub enum PoolEnd {
 }
 
 fn nearest(name: Option<&str>) -> String {
-    name.map(|name| format!("; the nearest that there is: {name}")).unwrap_or_default()
+    name.map(|name| format!("; the nearest that there is: {}", Escaped(name))).unwrap_or_default()
 }
 
 impl Failure {

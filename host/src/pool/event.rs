@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::Failure;
-use crate::ExitStatus;
+use crate::{ExitStatus, GuestText};
 
 /// Something that has happened in a pool.
 ///
@@ -25,14 +25,14 @@ pub enum Event {
     /// A worker is initialised, and takes tasks.
     WorkerStarted {
         /// its name, such as `PoolWorker-3`
-        name: String,
+        name: GuestText,
         /// its process id
         pid: u32,
     },
     /// A worker has ended.
     WorkerEnded {
         /// its name
-        name: String,
+        name: GuestText,
         /// its process id
         pid: u32,
         /// how

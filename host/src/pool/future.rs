@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Failure, TaskError};
 use super::stream::Channel;
-use crate::codec;
+use crate::{GuestText, codec};
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -48,8 +48,8 @@ impl Completed<Vec<u8>> {
             Ok(value) => Ok(Completed { value, stdout, stderr, wall, attempts }),
             Err(error) => Err(TaskError {
                 task: task.to_owned(),
-                cause: Failure::Decode(error.to_string()),
-                stderr: String::from_utf8_lossy(&stderr).into_owned(),
+                cause: Failure::Decode(error.to_string().into()),
+                stderr: GuestText::from_bytes(&stderr),
                 attempts,
             }),
         }
@@ -239,7 +239,7 @@ impl<T> TaskFuture<T> {
     }
 
     fn error(&self, cause: Failure) -> TaskError {
-        TaskError { task: self.task.to_string(), cause, stderr: String::new(), attempts: 0 }
+        TaskError { task: self.task.to_string(), cause, stderr: GuestText::default(), attempts: 0 }
     }
 
     fn tell(&self, sender: Sender<usize>, number: usize) {

@@ -41,7 +41,7 @@ pub use self::wire::{Isolation, Output};
 use crate::engine::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, ExitStatus, JailReport, Layer, Limits, Module, Result, codec};
+use crate::{DirGrant, Error, ExitStatus, GuestText, JailReport, Layer, Limits, Module, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -260,7 +260,10 @@ impl PoolBuilder<'_> {
     pub fn build(&mut self) -> Result<Pool> {
         let workers = match self.workers {
             Some(workers) => workers,
-            None => thread::available_parallelism().map_or(1, usize::from),
+            None => {
+                let most = self.config.limits.processes_max.saturating_sub(1).max(1) as usize;
+                thread::available_parallelism().map_or(1, usize::from).min(most)
+            }
         };
         let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
         // One slot is the owner's.
@@ -339,7 +342,7 @@ impl PoolBuilder<'_> {
             controlled.supervisor_ended(end);
         };
         let dispatched = shared.clone();
-        let tasks = self.module.tasks().iter().map(|task| task.name.clone()).collect();
+        let tasks = self.module.tasks().iter().map(|task| task.name.raw().to_owned()).collect();
         let mut pool = Pool { shared, tasks, supervisor_pid, jail, threads: Vec::new() };
         for (name, work) in [
             ("sandpool-control", Box::new(control) as Box<dyn FnOnce() + Send>),
@@ -641,5 +644,5 @@ fn encode(task: &str, input: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Task
 
 /// A task that wasn't submitted.
 fn refusal(task: &str, cause: Failure) -> TaskError {
-    TaskError { task: task.to_owned(), cause, stderr: String::new(), attempts: 0 }
+    TaskError { task: task.to_owned(), cause, stderr: GuestText::default(), attempts: 0 }
 }

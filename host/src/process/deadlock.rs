@@ -9,6 +9,7 @@ use std::time::Duration;
 use wasmtime::WasmBacktrace;
 
 use super::Guest;
+use crate::GuestText;
 use crate::engine::trap;
 use crate::ipc::arena::Member;
 use crate::ipc::process_table::{self as table, ProcessSlot};
@@ -44,7 +45,7 @@ pub(crate) fn report(guest: &Guest, backtrace: Option<&WasmBacktrace>) {
 fn named(member: &Member, index: u32) -> String {
     let name = member.arena.process(index).map(ProcessSlot::name).unwrap_or_default();
     let pid = member.arena.process_id(index).map_or(0, |pid| pid.load(Ordering::Relaxed));
-    format!("'{}' (pid {pid})", String::from_utf8_lossy(&name).escape_debug())
+    format!("'{}' (pid {pid})", GuestText::from_bytes(&name))
 }
 
 /// `several` are those that it waits for at once.

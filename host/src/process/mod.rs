@@ -21,7 +21,6 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use crate::Limits;
 use crate::ipc::arena::Member;
 use crate::ipc::message::Message;
 use crate::ipc::object::{self, Handle};
@@ -31,6 +30,7 @@ use crate::ipc::{budget, collect};
 use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
 use crate::process::task::Task;
+use crate::{GuestText, Limits};
 
 /// What the store of a guest's instance carries.
 pub(crate) struct Guest {
@@ -161,9 +161,8 @@ pub(crate) fn limit_behind(errno: Errno) -> Option<fn(u64) -> Limit> {
 
 impl Process {
     /// Its name, for messages.
-    pub(crate) fn name(&self) -> String {
-        let name = self.member.slot().map(ProcessSlot::name).unwrap_or_default();
-        String::from_utf8_lossy(&name).into_owned()
+    pub(crate) fn name(&self) -> GuestText {
+        GuestText::from_bytes(&self.member.slot().map(ProcessSlot::name).unwrap_or_default())
     }
 
     /// The limit of this code, if it is set.

@@ -56,6 +56,27 @@ pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(taken) })
 }
 
+/// A copy of a descriptor that this process was given when it began, by its number. An error for one that it has opened
+/// itself.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes integers, and changes nothing.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // Whatever is opened here is closed at exec; what came through one isn't.
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the call takes integers, and makes a descriptor that nobody has yet.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, FIRST) };
+    if copy == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fcntl has just made this descriptor for us, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// An extended attribute of an open file, if that has it and it is short.
 pub(crate) fn attribute(fd: BorrowedFd<'_>, name: &CStr) -> Option<Vec<u8>> {
     let mut value = [0_u8; 16];

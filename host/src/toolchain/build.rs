@@ -4,7 +4,7 @@ use std::env;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Kind, TARGET, Toolchain};
 use crate::cache_dirs::CacheDirs;
+use crate::written::{Directory, Writable};
 use crate::{Error, Result};
 
 /// Names the target directory of all guests.
@@ -47,6 +48,8 @@ impl Toolchain {
     /// Compiles the programs of the cargo package or workspace in `dir`, and returns their modules in the
     /// order of their names. The compiler's messages go to stderr. Function names stay in the modules, unless
     /// the package strips them, so that a trap's backtrace can be read.
+    ///
+    /// Build scripts and macros of the packages run with all rights of this process: no jail holds them.
     ///
     /// Compiler flags and build settings of the environment are not used, nor are flags and wrappers from
     /// cargo's configuration files; what cargo needs to reach a registry is.
@@ -216,9 +219,11 @@ fn shared(
     build: impl FnOnce() -> Result<Vec<PathBuf>>,
 ) -> Result<Vec<PathBuf>> {
     make_private(target_dir).map_err(|error| cannot_write(target_dir, &error))?;
-    let lock = || File::create(target_dir.join("sandpool.lock")).and_then(|file| file.lock().map(|()| file));
+    let directory = Directory::open(target_dir, &Writable::default())?;
+    let lock =
+        || directory.open_or_create("sandpool.lock".as_ref()).and_then(|file| file.lock().map(|()| file));
     let _lock = lock().map_err(|error| cannot_write(target_dir, &error))?;
-    build()?.iter().map(|module| copy(module, place).map_err(|error| cannot_write(place, &error))).collect()
+    build()?.iter().map(|module| copy(module, place)).collect()
 }
 
 fn make_private(folder: &Path) -> io::Result<()> {
@@ -252,16 +257,21 @@ fn marker(target_dir: &Path, workspace: &Path) -> io::Result<PathBuf> {
 }
 
 /// Copies a module to `place/PROFILE/NAME`, at once for those who run the old one.
-fn copy(module: &Path, place: &Path) -> io::Result<PathBuf> {
+fn copy(module: &Path, place: &Path) -> Result<PathBuf> {
+    let failed = |error: io::Error| cannot_write(place, &error);
     let parts = || Some((module.parent()?.file_name()?, module.file_name()?));
-    let (profile, name) = parts().ok_or(io::ErrorKind::InvalidFilename)?;
+    let (profile, name) = parts().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
     let folder = place.join(profile);
-    fs::create_dir_all(&folder)?;
-    let copy = folder.join(name);
-    let unfinished = folder.join(format!(".{}.{}", name.display(), std::process::id()));
-    fs::copy(module, &unfinished)?;
-    fs::rename(&unfinished, &copy)?;
-    Ok(copy)
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let directory = Directory::open(&folder, &Writable::default())?;
+    let copy = || {
+        let mut from = File::open(module)?;
+        let mut copy = directory.create(name, from.metadata()?.mode() & 0o777)?;
+        io::copy(&mut from, copy.file())?;
+        copy.finish()
+    };
+    copy().map_err(failed)?;
+    Ok(folder.join(name))
 }
 
 /// The modules among what `cargo build --message-format=json` made, in the order of their names.
@@ -329,6 +339,22 @@ not a message
         };
         assert_eq!(shared(&target, &place, build).unwrap(), [place.join("release/task.wasm")]);
         assert_eq!(fs::read(place.join("release/task.wasm")).unwrap(), b"module");
+    }
+
+    #[test]
+    fn modules_are_not_written_through_links() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        fs::create_dir_all(path("made/release")).unwrap();
+        fs::create_dir_all(path("place/release")).unwrap();
+        fs::write(path("made/release/task.wasm"), "module").unwrap();
+        fs::write(path("victim"), "precious").unwrap();
+        for link in ["task.wasm".to_owned(), format!(".task.wasm.{}", std::process::id())] {
+            symlink(path("victim"), path("place/release").join(link)).unwrap();
+        }
+        copy(&path("made/release/task.wasm"), &path("place")).unwrap();
+        assert_eq!(fs::read(path("victim")).unwrap(), b"precious");
+        assert_eq!(fs::read(path("place/release/task.wasm")).unwrap(), b"module");
     }
 
     #[test]

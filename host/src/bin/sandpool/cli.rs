@@ -8,7 +8,6 @@ use clap::{Parser as _, Subcommand};
 use sandpool::{Error, ExitCode};
 
 use crate::commands::{bench, build, completions, config, doctor, inspect, man, map, run};
-use crate::text;
 
 /// Multiprocessing for sandboxed WebAssembly.
 #[derive(Debug, clap::Parser)]
@@ -50,10 +49,8 @@ fn usage_error(drawn: &str) -> Error {
     let message = message.join(" ");
     let tip = drawn.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
     Error::Invalid {
-        what: text::printable(message.strip_prefix("error: ").unwrap_or(&message)),
-        hint: Some(
-            tip.map_or_else(|| "--help shows what there is, with examples".to_owned(), text::printable),
-        ),
+        what: message.strip_prefix("error: ").unwrap_or(&message).to_owned(),
+        hint: Some(tip.unwrap_or("--help shows what there is, with examples").to_owned()),
     }
 }
 

@@ -4,20 +4,37 @@ use std::io::{self, Write as _};
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
-use sandpool::{Error, ExitCode};
+use sandpool::{Error, ExitCode, GuestText};
 
-/// Writes to stdout. A reader that has seen enough, such as `head`, is no error.
+/// Writes lines to stdout. A reader that has seen enough, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(lines(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
 }
 
-/// Writes a line to stderr. If that is gone, there is nobody left to tell.
+/// Writes one line to stderr, whatever it is made of: this is the last that sees it before a terminal does. If that is gone,
+/// there is nobody left to tell.
 pub(crate) fn note(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", GuestText::from(line));
+}
+
+/// Writes several lines to stderr, at once: guests print to the same.
+pub(crate) fn note_lines(text: &str) {
+    let _ = io::stderr().lock().write_all(lines(text).as_bytes());
+}
+
+/// Lines, each fit for a terminal; tabs may stand in them.
+fn lines(text: &str) -> String {
+    let mut shown = String::new();
+    for part in text.split_inclusive(['\n', '\t']) {
+        let fit = part.trim_end_matches(['\n', '\t']);
+        shown.push_str(&GuestText::from(fit).to_string());
+        shown.push_str(part.get(fit.len()..).unwrap_or_default());
+    }
+    shown
 }
 
 /// Says what went wrong, and returns the exit code for it.
@@ -36,22 +53,15 @@ pub(crate) fn report_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
     note(&format!("error: internal error: {what}{place}; please report this"));
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-        note(&std::backtrace::Backtrace::force_capture().to_string());
+        note_lines(&std::backtrace::Backtrace::force_capture().to_string());
     }
     std::process::exit(ExitCode::Internal.code().into());
 }
 
-/// Text of a guest made fit for a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::new();
-    for c in text.chars() {
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
-}
-
-/// Rows in aligned columns, each line after `indent`.
+/// Rows in aligned columns, each line after `indent`. No cell makes a line of its own.
 pub(crate) fn columns<const N: usize>(indent: &str, rows: &[[String; N]]) -> String {
+    let fit = |row: &[String; N]| row.each_ref().map(|cell| GuestText::from(cell.as_str()).to_string());
+    let rows: Vec<_> = rows.iter().map(fit).collect();
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -96,6 +106,13 @@ mod tests {
             ["aaa".to_owned(), "b".to_owned(), String::new()],
         ];
         assert_eq!(columns(" ", &rows), " a    bé  c\n aaa  b\n");
+    }
+
+    #[test]
+    fn nothing_but_lines_reaches_a_terminal() {
+        assert_eq!(lines("a\x1b[2J\n\n\tb\r\u{9b}\u{202e}\n"), "a\\u{1b}[2J\n\n\tb\\r\\u{9b}\\u{202e}\n");
+        assert_eq!(lines("no end\x7f"), "no end\\u{7f}");
+        assert_eq!(columns("", &[["a\nb".to_owned(), "c".to_owned()]]), "a\\nb  c\n");
     }
 
     #[test]

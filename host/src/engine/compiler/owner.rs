@@ -52,7 +52,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
         Some(WaitStatus::Exited(_, 0)) if !jail.lacks(require).is_empty() => Err(Error::jail(&jail, require)),
         Some(WaitStatus::Exited(_, 0)) => match read(output) {
             Ok((Report::Compiled { mut summary, .. }, artifact)) => {
-                summary.tasks = summary.tasks.into_iter().map(TaskInfo::into_printable).collect();
+                summary.tasks = summary.tasks.into_iter().map(TaskInfo::into_short).collect();
                 Ok((summary, artifact, jail))
             }
             Ok((Report::Refused(refusal), _)) => Err(refusal.into_error(name, limits.artifact_max)),
@@ -312,8 +312,8 @@ mod tests {
         );
         let (summary, _) = compiled(&says(&report, 0)).unwrap();
         let task = summary.tasks.first().unwrap();
-        assert!(!task.name.contains('\u{1b}') && !task.docs.contains('\u{1b}'), "{task:?}");
-        assert!(task.name.len() < 2000 && task.docs.len() < 2000, "{task:?}");
+        assert!(!task.signature().contains('\u{1b}') && !format!("{task:?}").contains('\u{1b}'));
+        assert!(task.name.raw().len() < 2000 && task.docs.raw().len() < 2000, "{task:?}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use sandpool::toolchain::{BuildOptions, Toolchain};
 
 /// Compile a cargo package or workspace to WebAssembly.
 ///
+/// Build scripts and macros of the package run outside of any jail, with all rights of this user: build only what you trust.
+///
 /// The paths of the modules go to stdout, one a line; the compiler's messages go to stderr. Without a target
 /// directory, packages are compiled in the user's cache directory and the modules are put under the
 /// workspace's target/, where cargo would put them.

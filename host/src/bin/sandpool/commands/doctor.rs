@@ -1,10 +1,10 @@
 //! `sandpool doctor`: says what this machine has of what Sandpool needs.
 
-use std::io::{self, Write};
-
 use sandpool::ExitCode;
 use sandpool::doctor::{Check, State, checks};
 use sandpool::toolchain::Toolchain;
+
+use crate::text;
 
 /// Check what this machine has of what Sandpool needs, and install what compiles guests.
 ///
@@ -25,11 +25,10 @@ pub(crate) struct DoctorArgs {
 
 pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<u8> {
     if args.install {
-        // That nobody can read about the steps is no reason not to take them.
-        Toolchain::install(&mut |step| drop(writeln!(io::stderr(), "sandpool: {step}")))?;
+        Toolchain::install(&mut |step| text::note(&format!("sandpool: {step}")))?;
     }
     let checks = checks();
-    io::stdout().lock().write_all(report(&checks).as_bytes())?;
+    text::print(&report(&checks))?;
     let missing = checks.iter().find(|check| check.state == State::Missing);
     Ok(missing.map_or(ExitCode::Success, |check| check.exit_code).code())
 }

@@ -1,12 +1,14 @@
 //! What every command that starts guests lets one say about them.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use sandpool::{
-    CompileLimitKey, CompileLimits, DirGrant, JailReport, Key, Layer, LimitKey, Limits, Module, ModuleBuilder,
+    CompileLimitKey, CompileLimits, DirGrant, JailReport, Key, Layer, LimitKey, Limits, Module,
+    ModuleBuilder, Profile,
 };
+
+use crate::text;
 
 /// What guests are given, and how much they may use.
 #[derive(Debug, clap::Args)]
@@ -19,8 +21,14 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
 
-    /// Compile and start only if these layers of the jail hold fully, or all that there are (full)
-    #[arg(long, value_name = "full|LAYER,…", value_parser = layers)]
+    /// Choose limits, --task-timeout and --require-jail by one word: untrusted is for code that nobody trusts, and
+    /// `sandpool config --profile untrusted` prints what it sets. A flag that sets one of them goes before it; of it and a
+    /// file's limit, the lower one holds
+    #[arg(long, value_name = "untrusted")]
+    profile: Option<Profile>,
+
+    /// Compile and start only if these layers of the jail hold fully, or all that there are (full); none requires none
+    #[arg(long, value_name = "full|none|LAYER,…", value_parser = layers)]
     require_jail: Option<Layers>,
 
     /// Switch a layer of the jail off, for a debugger or a profiler; `sandpool doctor` lists them
@@ -31,7 +39,8 @@ pub(crate) struct GuestArgs {
     #[arg(long)]
     jail_report: bool,
 
-    /// Take limits from a file; `sandpool config` prints one with all that there are. A flag goes before the file
+    /// Take limits, or a profile, from a file; `sandpool config` prints one with all that there are. A flag goes before the
+    /// file
     #[arg(long, value_name = "FILE", help_heading = LIMITS)]
     config: Option<PathBuf>,
 
@@ -40,22 +49,35 @@ pub(crate) struct GuestArgs {
 }
 
 impl GuestArgs {
+    /// The profile that the command line chooses, or else the file.
+    pub(crate) fn profile(&self) -> sandpool::Result<Option<Profile>> {
+        match (self.profile, &self.config) {
+            (None, Some(file)) => Profile::from_file(file),
+            (profile, _) => Ok(profile),
+        }
+    }
+
     /// The layers that are required.
-    pub(crate) fn required_layers(&self) -> Vec<Layer> {
-        self.require_jail.as_ref().map_or_else(Vec::new, |layers| layers.0.clone())
+    pub(crate) fn required_layers(&self) -> sandpool::Result<Vec<Layer>> {
+        Ok(match &self.require_jail {
+            Some(layers) => layers.0.clone(),
+            None => self.profile()?.map_or_else(Vec::new, |profile| profile.required_layers().to_vec()),
+        })
     }
 
     /// Prints the reports of the compiler and of the run, if they are wanted.
     pub(crate) fn report(&self, compiler: &JailReport, run: &JailReport) {
         if self.jail_report {
-            // At once: guests print to the same. If stderr is gone, there is nobody left to tell.
-            let _ = io::stderr().write_all(format!("{compiler}{run}").as_bytes());
+            text::note_lines(&format!("{compiler}{run}"));
         }
     }
 
-    /// The limits of the file, changed as the flags say.
+    /// The limits of the file and the profile, changed as the flags say.
     pub(crate) fn limits(&self) -> sandpool::Result<Limits> {
         let mut limits = self.config.as_ref().map_or_else(|| Ok(Limits::default()), Limits::from_file)?;
+        if let Some(profile) = self.profile {
+            limits = limits.no_higher_than(&profile.limits());
+        }
         for (name, value) in self.limits.0.iter().filter(|(name, _)| LimitKey::of(name).is_some()) {
             limits.set(name, value)?;
         }
@@ -66,6 +88,9 @@ impl GuestArgs {
     fn compile_limits(&self) -> sandpool::Result<CompileLimits> {
         let file = self.config.as_ref();
         let mut limits = file.map_or_else(|| Ok(CompileLimits::default()), CompileLimits::from_file)?;
+        if let Some(profile) = self.profile {
+            limits = limits.no_higher_than(&profile.compile_limits());
+        }
         for (name, value) in self.limits.0.iter().filter(|(name, _)| CompileLimitKey::of(name).is_some()) {
             limits.set(name, value)?;
         }
@@ -75,7 +100,7 @@ impl GuestArgs {
     /// What loads the module, as these limits of its processes need it.
     pub(crate) fn loader(&self, limits: &Limits) -> sandpool::Result<ModuleBuilder> {
         let mut builder = Module::builder();
-        builder.limits(self.compile_limits()?).require_jail(self.required_layers());
+        builder.limits(self.compile_limits()?).require_jail(self.required_layers()?);
         builder.count_fuel(limits.fuel.is_some());
         Ok(builder)
     }
@@ -85,10 +110,11 @@ impl GuestArgs {
 #[derive(Debug, Clone)]
 struct Layers(Vec<Layer>);
 
-/// `full`, or layers with commas in between
+/// `full`, `none`, or layers with commas in between
 fn layers(text: &str) -> Result<Layers, sandpool::Error> {
     match text {
         "full" => Ok(Layers(Layer::ALL.to_vec())),
+        "none" => Ok(Layers(Vec::new())),
         _ => Ok(Layers(text.split(',').map(str::parse).collect::<sandpool::Result<_>>()?)),
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use sandpool::{Inspection, MemoryInfo, Provision};
+use sandpool::{GuestText, Inspection, MemoryInfo, Provision};
 
 use crate::text;
 
@@ -36,7 +36,10 @@ fn describe(found: &Inspection) -> String {
         ["functions".to_owned(), found.functions.to_string()],
         ["ABI version".to_owned(), format!("{abi} (this Sandpool has {})", sandpool_abi::ABI_VERSION)],
         ["memory".to_owned(), list(found.memories.iter().map(memory).collect())],
-        ["custom sections".to_owned(), list(found.custom_sections.clone())],
+        [
+            "custom sections".to_owned(),
+            list(found.custom_sections.iter().map(GuestText::to_string).collect()),
+        ],
     ];
     let imports = found.imports.iter().map(|import| {
         let remark = match &import.provision {
@@ -45,13 +48,13 @@ fn describe(found: &Inspection) -> String {
             Provision::Unknown { nearest: Some(nearest) } => format!("unknown; the nearest is {nearest}"),
             Provision::Mismatch { expected } => format!("wrong type; it is {expected}"),
         };
-        [import.module.clone(), import.name.clone(), import.ty.clone(), remark]
+        [import.module.to_string(), import.name.to_string(), import.ty.clone(), remark]
     });
     let imports: Vec<_> = imports.collect();
     let exports: Vec<_> =
-        found.exports.iter().map(|export| [export.name.clone(), export.ty.clone()]).collect();
+        found.exports.iter().map(|export| [export.name.to_string(), export.ty.clone()]).collect();
     let tasks: Vec<_> =
-        found.tasks.iter().map(|task| [task.signature(), task.summary().to_owned()]).collect();
+        found.tasks.iter().map(|task| [task.signature(), task.summary().to_string()]).collect();
     let mut out = text::columns("", &facts);
     // Writing to a string can't fail.
     if !tasks.is_empty() {

@@ -1,11 +1,12 @@
 //! `sandpool man`: the manual pages.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_mangen::Man;
+use sandpool::written;
 
 use crate::{cli, text};
 
@@ -28,9 +29,13 @@ pub(crate) struct ManArgs {
 pub(crate) fn run(args: ManArgs) -> anyhow::Result<u8> {
     let command = cli::Cli::command();
     match args.dir {
-        Some(dir) => fs::create_dir_all(&dir)
-            .and_then(|()| clap_mangen::generate_to(command, &dir))
-            .with_context(|| format!("cannot write manual pages to {}", dir.display()))?,
+        Some(dir) => {
+            fs::create_dir_all(&dir)
+                .with_context(|| format!("cannot write manual pages to {}", dir.display()))?;
+            let mut command = command.disable_help_subcommand(true);
+            command.build();
+            write_pages(command, &dir)?;
+        }
         None => {
             let mut page = Vec::new();
             Man::new(command).render(&mut page)?;
@@ -38,4 +43,15 @@ pub(crate) fn run(args: ManArgs) -> anyhow::Result<u8> {
         }
     }
     Ok(sandpool::ExitCode::Success.code())
+}
+
+/// Writes the pages of a command and of all its subcommands.
+fn write_pages(command: clap::Command, dir: &Path) -> anyhow::Result<()> {
+    for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        write_pages(subcommand.clone(), dir)?;
+    }
+    let man = Man::new(command);
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    Ok(written::write(&dir.join(man.get_filename()), &page)?)
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use sandpool::toolchain::BuildOptions;
 use sandpool::{Error, Module, ModuleBuilder};
 
+use self::guest::GuestArgs;
 use crate::cli::Command;
 use crate::text;
 
@@ -38,8 +39,22 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
     }
 }
 
-/// The module's file that an argument `MODULE|CRATE_DIR` means; a directory is compiled.
-fn module_path(path: &Path, bin: Option<&str>) -> anyhow::Result<PathBuf> {
+/// The module's file that an argument `MODULE|CRATE_DIR` means. A directory is compiled, unless that is more than the code
+/// in it may do: its build scripts and macros are native code, which no jail holds.
+fn module_path(path: &Path, bin: Option<&str>, guest: &GuestArgs) -> anyhow::Result<PathBuf> {
+    if path.is_dir() && !guest.required_layers()?.is_empty() {
+        return Err(Error::Invalid {
+            what: format!(
+                "{} is a crate, whose build scripts and macros would run outside of the jail that is required",
+                path.display()
+            ),
+            hint: Some(
+                "if you trust it, build it first with `sandpool build`, and run the module that this prints"
+                    .to_owned(),
+            ),
+        }
+        .into());
+    }
     if bin.is_some() && path.is_file() {
         return Err(Error::Invalid {
             what: format!("--bin chooses a program of a crate, but {} is a file", path.display()),
@@ -57,7 +72,7 @@ fn load(path: &Path, builder: &ModuleBuilder) -> sandpool::Result<Module> {
     if !io::stderr().is_terminal() {
         return builder.load_file(path);
     }
-    let notice = text::printable(&format!("compiling {} …", path.display()));
+    let notice = format!("compiling {} …", path.display());
     let (loaded, waiting) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {

@@ -1,6 +1,5 @@
 //! `sandpool run`: one run of a module, with what it was granted.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
@@ -14,6 +13,9 @@ const EXAMPLES: &str = "\
 Examples:
   sandpool run guest.wasm
       Runs a module, which may start processes; no files, no environment
+
+  sandpool run --profile untrusted --memory-max 64MiB stranger.wasm
+      Code that nobody trusts: all limits have a value, one of them this, and all layers of the jail are required
 
   sandpool run --dir data:/data:ro --dir out guest.wasm -- /data/in.txt out/result.txt
       Two directories for the guest, one of them read-only, and arguments
@@ -46,7 +48,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 
-    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from
+    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from: its build scripts and macros run
+    /// outside of any jail, with all rights of this user
     #[arg(value_name = "MODULE|CRATE_DIR")]
     module: PathBuf,
 
@@ -59,7 +62,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
     let limits = args.guest.limits()?;
     let loader = args.guest.loader(&limits)?;
-    let module = commands::load(&commands::module_path(&args.module, args.bin.as_deref())?, &loader)?;
+    let module =
+        commands::load(&commands::module_path(&args.module, args.bin.as_deref(), &args.guest)?, &loader)?;
     let mut builder = Run::builder(&module);
     builder.arg(module.name());
     for arg in args.args {
@@ -74,7 +78,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         builder.dir(grant.clone());
     }
     builder.on_deadlock(args.on_deadlock);
-    builder.require_jail(guest.required_layers());
+    builder.require_jail(guest.required_layers()?);
     for layer in &guest.without_layer {
         builder.without_layer(*layer);
     }
@@ -85,8 +89,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         .calls(move |signal, is_first| stopper.stop(if is_first { signal } else { Signal::SIGKILL } as i32));
     let result = run.wait();
     if let (true, Ok(summary)) = (args.summary, &result) {
-        // If stderr is gone, there is nobody left to tell.
-        let _ = io::stderr().lock().write_all(table(summary).as_bytes());
+        text::note_lines(&table(summary));
     }
     interrupt.die_if_caught(match &result {
         Ok(Summary { status: ExitStatus::Signaled(signal), .. }) => Some(*signal),
@@ -130,20 +133,14 @@ fn refusals(report: &ProcessReport) -> Option<String> {
         })
         .collect();
     let failed = !report.status.success() && !refused.is_empty();
-    failed.then(|| {
-        format!(
-            "note: '{}' was refused what is beyond: {}",
-            text::printable(&report.name),
-            refused.join(", ")
-        )
-    })
+    failed.then(|| format!("note: '{}' was refused what is beyond: {}", report.name, refused.join(", ")))
 }
 
 fn table(summary: &Summary) -> String {
     let mut rows = vec![["process", "ended", "wall", "cpu", "peak memory"].map(str::to_owned)];
     rows.extend(summary.reports.iter().map(|report| {
         [
-            text::printable(&report.name),
+            report.name.to_string(),
             report.status.to_string(),
             text::duration(report.wall),
             text::duration(report.cpu),

@@ -19,13 +19,11 @@ mod scaling;
 mod sha256;
 mod table;
 
-use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sandpool::{Error, ExitCode};
+use sandpool::{Error, ExitCode, written};
 
 use self::figures::Figures;
 use self::keys::{BENCHES, Bench};
@@ -167,7 +165,7 @@ fn scaling(args: &BenchArgs) -> anyhow::Result<u8> {
     text::print(&shown)?;
     if let Some(path) = &args.svg {
         let drawn = chart::draw(&measured, &machine);
-        fs::write(path, drawn).with_context(|| format!("cannot write {}", path.display()))?;
+        written::write(path, drawn.as_bytes())?;
     }
     Ok(ExitCode::Success.code())
 }
@@ -204,7 +202,7 @@ fn unknown<'a>(filter: &str, names: impl Iterator<Item = &'a str>) -> Error {
     let likeness = |name: &str| strsim::jaro_winkler(name, filter);
     let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default();
     Error::Invalid {
-        what: format!("nothing that is measured has {} in its name", text::printable(filter)),
+        what: format!("nothing that is measured has {} in its name", filter),
         hint: Some(format!("the nearest is {nearest}; --list shows all")),
     }
 }

@@ -1,12 +1,14 @@
 //! The files of a map: opened, compared, cut to length, and written.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::ffi::OsString;
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
+use sandpool::written::{self, Directory, Writable};
 use sandpool::{Error, Format};
 
 use super::records;
@@ -46,42 +48,71 @@ impl Input {
     }
 }
 
+/// Where results, or failures, are to go: found, and nothing made yet.
+#[derive(Debug)]
+pub(super) struct Target {
+    name: String,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// A descriptor that this command was given.
+    Descriptor(File),
+    File(Directory, OsString),
+}
+
+impl Target {
+    /// `-` is stdout. Refuses a path that guests can change, where they may write.
+    pub(super) fn find(path: &Path, writable: &Writable) -> anyhow::Result<Self> {
+        let name = shown(path, "stdout");
+        let descriptor = match is_stream(path) {
+            true => Some(io::stdout().as_fd().try_clone_to_owned().map(File::from)),
+            false => written::descriptor(path),
+        };
+        let place = match descriptor {
+            Some(file) => Place::Descriptor(file.with_context(|| format!("cannot write {name}"))?),
+            None => {
+                let (directory, file_name) = Directory::of_file(path, writable)?;
+                Place::File(directory, file_name.to_owned())
+            }
+        };
+        Ok(Self { name, place })
+    }
+}
+
 /// Where results, or failures, go.
 #[derive(Debug)]
 pub(super) struct Output {
     file: BufWriter<File>,
     metadata: Metadata,
-    /// Only of a file that can be cut.
-    path: Option<PathBuf>,
+    /// It has a path, and can be cut. Of a descriptor, others may write to the same file.
+    is_file: bool,
     name: String,
     len: u64,
 }
 
 impl Output {
-    /// Opens a file, and makes it if need be; `-` is stdout. What is in it stays, until `begin_at`.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let name = shown(path, "stdout");
-        let open = || {
-            let file = match is_stream(path) {
-                true => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-                false => OpenOptions::new().write(true).create(true).truncate(false).open(path)?,
-            };
-            let metadata = file.metadata()?;
-            Ok::<_, io::Error>((file, metadata))
+    /// Opens a file, and makes it if need be. What is in it stays, until `begin_at`. Returns also the directory that it is
+    /// in and its name there, if it can be cut.
+    pub(super) fn open(target: Target) -> anyhow::Result<(Self, Option<(Directory, OsString)>)> {
+        let Target { name, place } = target;
+        let cannot = || format!("cannot write {name}");
+        let (file, place) = match place {
+            Place::Descriptor(file) => (file, None),
+            Place::File(directory, file_name) => {
+                (directory.open_or_create(&file_name).with_context(cannot)?, Some((directory, file_name)))
+            }
         };
-        let (file, metadata) = open().with_context(|| format!("cannot write {name}"))?;
-        let path = (!is_stream(path) && metadata.is_file()).then(|| path.to_owned());
-        Ok(Self { file: BufWriter::with_capacity(BUFFER, file), metadata, path, name, len: 0 })
-    }
-
-    /// Its path, if it is a file that can be cut.
-    pub(super) fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        let metadata = file.metadata().with_context(cannot)?;
+        let place = place.filter(|_| metadata.is_file());
+        let file = BufWriter::with_capacity(BUFFER, file);
+        Ok((Self { file, metadata, is_file: place.is_some(), name, len: 0 }, place))
     }
 
     /// Refuses a file that another command writes, for as long as this one does.
     pub(super) fn lock(&self) -> anyhow::Result<()> {
-        if self.path.is_none() {
+        if !self.is_file {
             return Ok(());
         }
         match self.file.get_ref().try_lock() {
@@ -97,7 +128,7 @@ impl Output {
 
     /// Cuts a file to this length, and goes on behind it.
     pub(super) fn begin_at(&mut self, len: u64) -> anyhow::Result<()> {
-        if self.path.is_none() {
+        if !self.is_file {
             return Ok(());
         }
         if self.metadata.len() < len {
@@ -136,7 +167,7 @@ impl Output {
     /// Has all that was written reach the disk, and returns how long the file is with it.
     pub(super) fn sync(&mut self) -> anyhow::Result<u64> {
         let sync = |file: &mut BufWriter<File>| file.flush().and_then(|()| file.get_ref().sync_data());
-        if self.path.is_some() {
+        if self.is_file {
             sync(&mut self.file).with_context(|| format!("cannot write {}", self.name))?;
         }
         Ok(self.len)

@@ -5,13 +5,15 @@
 //! machine with it: what is behind that length is cut off, and those records are done again.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use sandpool::Error;
+use sandpool::written::Directory;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -80,29 +82,30 @@ impl Identity {
 /// The file.
 #[derive(Debug)]
 pub(super) struct Journal {
-    path: PathBuf,
-    /// What is to replace it. Left behind by a command that is killed between the two, until one ends.
-    next: PathBuf,
+    directory: Directory,
+    name: OsString,
+    /// For messages.
+    path: String,
     of: Identity,
 }
 
 impl Journal {
-    /// The one that belongs to this output.
-    pub(super) fn of(output: &Path, of: Identity) -> Self {
-        let beside = |end: &str| {
-            let mut path = output.as_os_str().to_owned();
-            path.push(end);
-            PathBuf::from(path)
-        };
-        Self { path: beside(".sandpool"), next: beside(".sandpool.tmp"), of }
+    /// The one that belongs to the output of this path, and lies beside it.
+    pub(super) fn of(path: &Path, (directory, mut name): (Directory, OsString), of: Identity) -> Self {
+        const END: &str = ".sandpool";
+        name.push(END);
+        Self { directory, name, path: format!("{}{END}", path.display()), of }
     }
 
     /// What it says, if there is one. An error if that is about something else.
     pub(super) fn load(&self) -> anyhow::Result<Option<State>> {
-        let path = self.path.display();
-        let text = match fs::read(&self.path) {
+        let path = &self.path;
+        self.remove_unfinished()?;
+        let mut text = Vec::new();
+        let read = self.directory.read(&self.name).and_then(|mut file| file.read_to_end(&mut text));
+        match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            text => text.with_context(|| format!("cannot read {path}"))?,
+            read => read.with_context(|| format!("cannot read {path}"))?,
         };
         let refuse = |what: String| {
             Err(Error::Invalid { what, hint: Some("without --resume it begins anew".to_owned()) }.into())
@@ -135,27 +138,31 @@ impl Journal {
             errors,
         };
         let replace = || -> io::Result<()> {
-            let mut file = File::create(&self.next)?;
-            file.write_all(&serde_json::to_vec(&state)?)?;
-            file.sync_all()?;
-            fs::rename(&self.next, &self.path)?;
-            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            let mut next = self.directory.create(&self.name, 0o666)?;
+            next.file().write_all(&serde_json::to_vec(&state)?)?;
+            next.file().sync_all()?;
+            next.finish()?;
+            self.directory.sync()
         };
-        replace().with_context(|| format!("cannot write {}", self.path.display()))
+        replace().with_context(|| format!("cannot write {}", self.path))
+    }
+
+    /// Begins anew: nothing is left to go on from.
+    pub(super) fn begin(&self) -> anyhow::Result<()> {
+        self.remove_unfinished()?;
+        self.remove()
     }
 
     /// All is done: nothing is left to go on from.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
-        for path in [&self.path, &self.next] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let removed = self.directory.remove(&self.name);
+        removed.with_context(|| format!("cannot remove {}", self.path))
+    }
+
+    /// Removes what a command has left that was killed while it wrote.
+    fn remove_unfinished(&self) -> anyhow::Result<()> {
+        let removed = self.directory.remove_unfinished(&self.name);
+        removed.with_context(|| format!("cannot remove what is left of {}", self.path))
     }
 }
 
@@ -229,6 +236,8 @@ impl Left {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+    use sandpool::written::Writable;
+
     use super::*;
 
     #[test]
@@ -259,7 +268,8 @@ mod tests {
         let identity = |module: &str, task: &str, format: &str, input: &str| {
             Identity::new(&path(module), task, format, &fs::metadata(path(input)).unwrap()).unwrap()
         };
-        let journal = |of| Journal::of(&path("output"), of);
+        let directory = || Directory::open(folder.path(), &Writable::default()).unwrap();
+        let journal = |of| Journal::of(&path("output"), (directory(), "output".into()), of);
         let own = || journal(identity("module", "task", "lines", "input"));
         assert_eq!(own().load().unwrap(), None);
         own().save(&Done::new(5, &[8, 7]), 2, 100, Some(3)).unwrap();
@@ -267,6 +277,11 @@ mod tests {
         assert_eq!((state.done, state.beyond, state.failed), (5, vec![7, 8], 2));
         assert_eq!((state.output, state.errors), (100, Some(3)));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "no temporary file is left");
+        // But by a command that is killed, until the next one begins.
+        let names = [".output.sandpool.0123456789abcdef.tmp", ".output.sandpool.mine.tmp"];
+        names.iter().for_each(|name| fs::write(path(name), "").unwrap());
+        own().load().unwrap();
+        assert_eq!(names.map(|name| path(name).exists()), [false, true]);
 
         fs::write(path("other"), "other").unwrap();
         for (what, other) in [

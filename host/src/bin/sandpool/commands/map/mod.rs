@@ -23,13 +23,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
+use sandpool::guest_text;
+use sandpool::written::Writable;
 use sandpool::{
-    Completed, Error, ExitCode, ExitStatus, Failure, Feed, Format, Isolation, Limits, Module, Pool, Results,
-    TaskError,
+    Completed, Error, ExitCode, ExitStatus, Failure, Feed, Format, GuestText, Isolation, Limits, Module,
+    Pool, Profile, Results, TaskError,
 };
 use serde::Serialize;
 
-use self::files::{Input, Output};
+use self::files::{Input, Output, Target};
 use self::journal::{Done, Identity, Journal, Left};
 use self::progress::{Choice, Figures, Progress};
 use self::records::Reader;
@@ -45,7 +47,7 @@ Examples:
   zcat reviews.jsonl.gz | sandpool map my-crate --task score --format jsonl --unordered > scores.jsonl
       Builds the crate first; results as they come
 
-  sandpool map plugin.wasm --task check --isolation task --task-timeout 5s --memory-max 256MiB \\
+  sandpool map plugin.wasm --task check --profile untrusted --isolation task --task-timeout 5s \\
       --on-error record --errors failed.jsonl --input all.txt --output checked.txt
       Code that nobody trusts: a fresh sandbox for each record, and the rest goes on if one fails
 
@@ -94,9 +96,9 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "lines|jsonl|raw", default_value = "lines")]
     format: Format,
 
-    /// How long a task may run before it is killed, such as 5s, 300ms or 2min
-    #[arg(long, value_name = "TIME", value_parser = sandpool::units::time)]
-    task_timeout: Option<Duration>,
+    /// How long a task may run before it is killed, such as 5s, 300ms or 2min; or none
+    #[arg(long, value_name = "TIME", value_parser = task_timeout)]
+    task_timeout: Option<TaskTimeout>,
 
     /// How often a task is tried again that has crashed, was killed or took too long
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -130,7 +132,8 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 
-    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from
+    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from: its build scripts and macros run
+    /// outside of any jail, with all rights of this user
     #[arg(value_name = "MODULE|CRATE_DIR")]
     module: PathBuf,
 }
@@ -143,24 +146,40 @@ enum OnError {
     Record,
 }
 
+/// A time, or none.
+#[derive(Debug, Clone, Copy)]
+struct TaskTimeout(Option<Duration>);
+
+fn task_timeout(text: &str) -> Result<TaskTimeout, String> {
+    match text {
+        "none" => Ok(TaskTimeout(None)),
+        _ => sandpool::units::time(text)
+            .map(|time| TaskTimeout(Some(time)))
+            .map_err(|why| format!("{why}; or none")),
+    }
+}
+
 pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
-    let path = commands::module_path(&args.module, args.bin.as_deref())?;
+    let path = commands::module_path(&args.module, args.bin.as_deref(), &args.guest)?;
     let limits = args.guest.limits()?;
     let module = commands::load(&path, &args.guest.loader(&limits)?)?;
     module.task(&args.task)?;
     let input = Input::open(&args.input)?;
-    let mut output = Output::open(&args.output)?;
-    let mut errors = args.errors.as_deref().map(Output::open).transpose()?;
+    let writable = Writable::granted(&args.guest.dir)?;
+    let target = Target::find(&args.output, &writable)?;
+    let errors = args.errors.as_deref().map(|path| Target::find(path, &writable)).transpose()?;
+    let (mut output, place) = Output::open(target)?;
+    let mut errors = errors.map(|target| Output::open(target).map(|(errors, _)| errors)).transpose()?;
     files::refuse_same(&input, &output, errors.as_ref())?;
     output.lock()?;
     errors.as_ref().map_or(Ok(()), Output::lock)?;
 
     let format = records_format(args.format);
-    let journal = match output.path() {
-        Some(output) => {
+    let journal = match place {
+        Some(place) => {
             let of = Identity::new(&path, &args.task, format, input.metadata())?;
-            Some(Journal::of(output, of))
+            Some(Journal::of(&args.output, place, of))
         }
         None if args.resume => {
             return Err(Error::Invalid {
@@ -173,7 +192,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     };
     let state = match &journal {
         Some(journal) if args.resume => journal.load()?,
-        Some(journal) => journal.remove().map(|()| None)?,
+        Some(journal) => journal.begin().map(|()| None)?,
         None => None,
     };
     output.begin_at(state.as_ref().map_or(0, |state| state.output))?;
@@ -239,10 +258,14 @@ fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Poo
     if let Some(workers) = args.workers {
         builder.workers(workers as usize);
     }
-    if let Some(timeout) = args.task_timeout {
+    let guest = &args.guest;
+    let timeout = match args.task_timeout {
+        Some(TaskTimeout(timeout)) => timeout,
+        None => guest.profile()?.map(Profile::task_timeout),
+    };
+    if let Some(timeout) = timeout {
         builder.task_timeout(timeout);
     }
-    let guest = &args.guest;
     builder.limits(limits);
     for (name, value) in &guest.env {
         builder.env(name, value);
@@ -250,7 +273,7 @@ fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Poo
     for grant in &guest.dir {
         builder.dir(grant.clone());
     }
-    builder.require_jail(guest.required_layers());
+    builder.require_jail(guest.required_layers()?);
     for layer in &guest.without_layer {
         builder.without_layer(*layer);
     }
@@ -398,7 +421,9 @@ impl Map<'_> {
         let failure = match outcome {
             Ok(completed) => match self.output.write(self.format, &completed.value) {
                 Ok(Ok(())) => None,
-                Ok(Err(why)) => Some((Failure::Refused(why.to_owned()), completed.attempts, String::new())),
+                Ok(Err(why)) => {
+                    Some((Failure::Refused(why.into()), completed.attempts, GuestText::default()))
+                }
                 Err(error) => return gone(Err(error)),
             },
             Err(TaskError { cause, attempts, stderr, .. }) => match cause {
@@ -440,7 +465,7 @@ impl Map<'_> {
         index: u64,
         cause: &Failure,
         attempts: u32,
-        stderr: &str,
+        stderr: &GuestText,
     ) -> anyhow::Result<()> {
         #[derive(Serialize)]
         struct FailureRecord<'a> {
@@ -451,15 +476,20 @@ impl Map<'_> {
             stderr: &'a str,
         }
 
+        // JSON has its own escapes, by which whoever reads it finds what the guest has said.
+        let detail = match cause {
+            Failure::Failed(text) | Failure::Refused(text) => text.raw().to_owned(),
+            cause => cause.to_string(),
+        };
+
         if self.on_error == OnError::Stop {
             self.progress.note(&format!("error: record {index} failed: {cause}"));
             for line in stderr.lines() {
-                self.progress.note(&format!("  {}", text::printable(line)));
+                self.progress.note(&format!("  {line}"));
             }
         }
-        let record =
-            FailureRecord { index, cause: cause.kind(), detail: cause.to_string(), attempts, stderr };
-        let line = serde_json::to_string(&record)?;
+        let record = FailureRecord { index, cause: cause.kind(), detail, attempts, stderr: stderr.raw() };
+        let line = guest_text::to_json(&record)?;
         match (&mut self.errors, self.on_error) {
             (_, OnError::Skip) | (None, OnError::Stop) => {}
             (Some(errors), _) => errors.write_line(&line)?,

@@ -1,0 +1,218 @@
+//! Text that came from a guest, and how people get to see it.
+//!
+//! Names, error messages, what a module says of itself: all of it may hold escape sequences that steer a terminal, line ends
+//! that forge a line of a log, and marks that turn the order of what is behind them. [`GuestText`] has no other `Display`
+//! than the escaped one, and what a library or a kernel puts into an error from a guest's bytes goes through [`Escaped`].
+
+use std::fmt::{self, Write as _};
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use serde_json::ser::{CompactFormatter, Formatter};
+
+/// Text that came from a guest. Shown, whatever could steer a terminal, forge a line or hide is escaped, as in Rust's
+/// string literals; [`raw`](Self::raw) is what the guest said.
+///
+/// ```
+/// use sandpool::GuestText;
+///
+/// let said = GuestText::from("\x1b[31mred\nerror: forged");
+/// assert_eq!(said.to_string(), r"\u{1b}[31mred\nerror: forged");
+/// assert_eq!(said.raw().lines().count(), 2);
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GuestText(String);
+
+impl GuestText {
+    /// What isn't UTF-8 among these bytes is replaced.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// As the guest said it. It belongs on no terminal and in no log.
+    #[must_use]
+    pub fn raw(&self) -> &str {
+        &self.0
+    }
+
+    /// Its lines, each by itself, to be shown one below the other where nobody takes them for others.
+    pub fn lines(&self) -> impl Iterator<Item = Self> {
+        self.0.lines().map(Self::from)
+    }
+}
+
+impl fmt::Display for GuestText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Escaped(&self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for GuestText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl From<String> for GuestText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for GuestText {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl PartialEq<str> for GuestText {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for GuestText {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+/// Shows text of whatever origin without what could steer a terminal, forge a line or hide.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Escaped<T>(pub(crate) T);
+
+impl<T: fmt::Display> fmt::Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl fmt::Write for Escaping<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for part in text.split_inclusive(is_unfit) {
+                    match part.char_indices().next_back().filter(|(_, last)| is_unfit(*last)) {
+                        Some((at, last)) => {
+                            self.0.write_str(part.get(..at).unwrap_or_default())?;
+                            write!(self.0, "{}", last.escape_default())?;
+                        }
+                        None => self.0.write_str(part)?,
+                    }
+                }
+                Ok(())
+            }
+        }
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+/// The same, cut after so many characters.
+pub(crate) fn escaped_up_to(chars_max: usize, text: &str) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", Escaped(text.get(..end).unwrap_or_default())),
+        None => Escaped(text).to_string(),
+    }
+}
+
+/// Whether a character does something other than to be seen: the controls of ASCII and ISO 6429 (C0, DEL, C1), ends of lines and
+/// paragraphs, marks that change the direction of text, and what can't be seen.
+fn is_unfit(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A value as one line of JSON in which text has none of these characters either: `\u009b`, where JSON would have the
+/// character itself.
+///
+/// # Errors
+/// Those of `serde_json`.
+#[doc(hidden)]
+pub fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
+    struct Escaping;
+    impl Formatter for Escaping {
+        fn write_string_fragment<W: ?Sized + io::Write>(&mut self, to: &mut W, text: &str) -> io::Result<()> {
+            for part in text.split_inclusive(is_unfit) {
+                match part.char_indices().next_back().filter(|(_, last)| is_unfit(*last)) {
+                    Some((at, last)) => {
+                        CompactFormatter.write_string_fragment(to, part.get(..at).unwrap_or_default())?;
+                        for unit in last.encode_utf16(&mut [0; 2]) {
+                            write!(to, "\\u{unit:04x}")?;
+                        }
+                    }
+                    None => CompactFormatter.write_string_fragment(to, part)?,
+                }
+            }
+            Ok(())
+        }
+    }
+    let mut json = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Escaping))?;
+    String::from_utf8(json).map_err(serde::ser::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    /// Whatever a terminal or a reader of lines may take for more than a sign.
+    fn unfit() -> impl Iterator<Item = char> {
+        let controls = ('\0'..' ').chain('\u{7f}'..'\u{a0}');
+        controls
+            .chain("\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}".chars())
+            .chain("\u{202d}\u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}\u{e0041}".chars())
+    }
+
+    #[test]
+    fn what_steers_forges_or_hides_is_escaped() {
+        for c in unfit() {
+            let text = GuestText::from(format!("a{c}b{c}"));
+            let escape = c.escape_default();
+            assert_eq!(text.to_string(), format!("a{escape}b{escape}"));
+            assert_eq!(format!("{text:?} {:?}", Some(&text)), format!("\"{text}\" Some(\"{text}\")"));
+            assert!(text.to_string().is_ascii());
+        }
+        let fit = "plain text, é, e\u{301}, 数, क्षि, 👍🏽, \\n, \"'";
+        assert_eq!(GuestText::from(fit).to_string(), fit);
+    }
+
+    #[test]
+    fn what_is_escaped_in_parts_is_escaped_whole() {
+        let path = std::path::Path::new("a\n/\u{1b}[2J");
+        assert_eq!(Escaped(path.display()).to_string(), r"a\n/\u{1b}[2J");
+        assert_eq!(escaped_up_to(3, "a\nbcd"), r"a\nb…");
+        assert_eq!(escaped_up_to(3, "éé\u{9b}"), r"éé\u{9b}");
+        assert_eq!(
+            GuestText::from("a\rb\nc").lines().map(|line| line.to_string()).collect::<Vec<_>>(),
+            [r"a\rb", "c"]
+        );
+        assert_eq!(GuestText::from_bytes(b"a\xff\x9b").to_string(), "a\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn json_is_read_as_what_it_was_and_shows_nothing_unfit() {
+        let text: String = unfit().chain("\"\\/é👍".chars()).collect();
+        let json = to_json(&[text.as_str()]).unwrap();
+        assert!(!json.contains(is_unfit), "{json:?}");
+        assert!(
+            json.contains(r"\u007f") && json.contains(r"\u009b") && json.contains(r"\udb40\udc41"),
+            "{json}"
+        );
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
+    }
+}
