@@ -199,6 +199,24 @@ pub(crate) fn resolve<S: State>(member: &Member, handle: Handle) -> Result<Objec
     Ok(Object { index, state: state(slot) })
 }
 
+/// Looks up an object of one kind that only the owner of the pool holds. The host's own code alone calls this, with a
+/// handle that the owner gave it: [`find`], which all imports pass, refuses that handle in every other process.
+///
+/// `BADF` if there is no such object.
+#[inline]
+pub(crate) fn resolve_for_host<S: State>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
+    let index = handle.index()?;
+    let slot = member.arena.object(index)?;
+    let now = slot.state.load(Ordering::Acquire);
+    if now & 0xff != LIVE
+        || generation(now) != handle.generation()
+        || slot.kind.load(Ordering::Relaxed) != S::KIND as u64
+    {
+        return Err(Errno::Badf);
+    }
+    Ok(Object { index, state: state(slot) })
+}
+
 /// What an object keeps, taken for this kind. Any bytes are valid, so a wrong kind is a wrong answer at worst.
 #[inline]
 pub(super) fn state<S: State>(slot: &ObjectSlot) -> &S {

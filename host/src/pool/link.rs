@@ -11,10 +11,10 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::{ExitStatus, NOT_DAEMON};
 use sandpool_abi::task::Claims;
 
-use super::wire::{Isolation, Setup};
+use super::wire::{Isolation, OWNER, Setup};
 use crate::Limits;
 use crate::codec;
-use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::arena::{Arena, Geometry, Member, PAGE, Patience};
 use crate::ipc::event;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, Register, StateWord};
@@ -31,9 +31,6 @@ const LOOKS: u32 = 60;
 /// Bytes of results that are taken at once.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// The slot of the owner: the first that the supervisor reserves.
-const OWNER: u32 = 0;
-
 /// The side of the arena that everybody may look at while another works with it.
 #[derive(Debug)]
 pub(super) struct Waiter {
@@ -47,6 +44,7 @@ pub(super) struct Link {
     process: Process,
     tasks: Handle,
     results: Handle,
+    /// What each worker is given: the settings, and the two handles.
     setup: Vec<u8>,
     isolation: Isolation,
     started: u64,
@@ -107,6 +105,7 @@ impl Link {
             room: Vec::new(),
             waited: Vec::new(),
             task: None,
+            is_host_worker: false,
             member: member.clone(),
         };
         let tasks = queue::create(&member, 0, Account::Claimed).map_err(damaged)?;
@@ -115,7 +114,7 @@ impl Link {
             process,
             tasks,
             results,
-            setup: codec::encode(setup)?,
+            setup: codec::encode(&(setup, [tasks.0, results.0]))?,
             isolation: setup.isolation,
             started: 0,
             buffer: vec![0; BATCH_BYTES],
@@ -130,8 +129,7 @@ impl Link {
     /// Has a worker started.
     pub(super) fn start_worker(&mut self) -> Result<ProcessHandle> {
         let name = format!("PoolWorker-{}", self.started + 1);
-        let handles = [self.tasks, self.results];
-        let worker = self.process.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &handles)?;
+        let worker = self.process.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &[])?;
         self.started += 1;
         Ok(worker)
     }
@@ -176,6 +174,23 @@ impl Link {
             Isolation::Task => self.process.doom_at(worker, work),
         };
         killed.is_ok()
+    }
+
+    /// Has a worker killed, whatever it is at.
+    pub(super) fn kill_worker(&self, worker: ProcessHandle) {
+        let _ = self.process.signal(worker, nix::libc::SIGKILL);
+    }
+
+    /// How often room in the arena was freed.
+    pub(super) fn frees(&self) -> u64 {
+        self.member().arena.header().map_or(0, |header| header.heap.frees())
+    }
+
+    /// Whether there is room in the arena for anything.
+    pub(super) fn has_room(&self) -> bool {
+        let member = self.member();
+        let Ok(register) = member.slot().map(|slot| slot.register(Register::Segment)) else { return false };
+        heap::allocate(member, PAGE as u64, register).is_ok() && heap::free(member, register).is_ok()
     }
 
     /// Puts as many tasks as there is room for.

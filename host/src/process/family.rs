@@ -151,6 +151,7 @@ impl Process {
         self.identity.push(self.started);
         self.started = 0;
         self.file_bytes = 0;
+        self.is_host_worker = false;
         // To drop what there is not takes a call, of code that a short process doesn't run otherwise.
         if self.held.is_some() {
             self.held = None;
@@ -486,6 +487,17 @@ impl Process {
         Ok(())
     }
 
+    /// Ends all children but those that are `kept`, and gives their slots back.
+    pub(crate) fn forget_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
+        self.end_children(kept, interrupted);
+        for (index, state) in table::children(&self.member.arena, self.member.index) {
+            let child = ProcessHandle::new(index, state.generation);
+            if !kept.contains(&child) {
+                let _ = self.close(child);
+            }
+        }
+    }
+
     /// The children that are alive.
     pub(crate) fn children(&self) -> Vec<ProcessHandle> {
         table::children(&self.member.arena, self.member.index)
@@ -550,15 +562,19 @@ impl Process {
         }
     }
 
-    /// What Python's exit function does: ends the daemonic children and waits for all. If these wait for ever, so would
-    /// it: then it is `interrupted`.
-    pub(crate) fn end_children(&self, interrupted: impl Fn()) {
+    /// What Python's exit function does: ends the daemonic children and waits for all but those that are `kept`. If these
+    /// wait for ever, so would it: then it is `interrupted`.
+    pub(crate) fn end_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
         if self.started == 0 {
             return;
         }
         let arena = &*self.member.arena;
         let Ok(own) = self.member.slot() else { return };
-        for (index, state) in table::children(arena, self.member.index) {
+        let children = || {
+            table::children(arena, self.member.index)
+                .filter(|(index, state)| !kept.contains(&ProcessHandle::new(*index, state.generation)))
+        };
+        for (index, state) in children() {
             if state.is_alive() && state.flags & DAEMON != 0 {
                 if let Ok(child) = arena.process(index) {
                     child.wanted_signals.fetch_or(1 << nix::libc::SIGTERM, Ordering::AcqRel);
@@ -566,7 +582,7 @@ impl Process {
                 let _ = self.ring_for(index);
             }
         }
-        let all_ended = || !table::children(arena, self.member.index).any(|(_, state)| state.is_alive());
+        let all_ended = || !children().any(|(_, state)| state.is_alive());
         while !all_ended() {
             let slept = own.event.sleep(&self.member, Waiting::Children, Deadline::NEVER, all_ended);
             if slept == Err(Errno::Deadlock) {

@@ -18,11 +18,11 @@ use sandpool_abi::task::{Claims, EXPORT_PREFIX};
 use wasmtime::{Instance, Store, TypedFunc};
 
 use super::stdio::Capture;
-use super::{Guest, Process, exit, limit_behind};
+use super::{Guest, Process, deadlock, exit, limit_behind};
 use crate::codec;
 use crate::ipc::arena::Member;
 use crate::ipc::object::{self, Handle};
-use crate::ipc::process_table::{Outcome, Register, nanos_now};
+use crate::ipc::process_table::{Outcome, ProcessHandle, Register, nanos_now};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap};
@@ -81,6 +81,8 @@ struct Worker {
     left: u64,
     /// Tasks that it takes at once.
     batch: u64,
+    /// Children that it had before its first task.
+    helpers: Vec<ProcessHandle>,
 }
 
 /// Where tasks come from and results go.
@@ -93,11 +95,11 @@ pub(crate) struct Queues {
 /// Makes a process that was just spawned a worker: what it prints from now on is captured.
 pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)> {
     let entry = process.entry.take().ok_or(Errno::Noent)?;
-    let setup: Setup = codec::decode(&entry.payload)?;
-    let [tasks, results] = <[Handle; 2]>::try_from(entry.handles).map_err(|_| Errno::Inval)?;
+    let (setup, [tasks, results]): (Setup, [u64; 2]) = codec::decode(&entry.payload)?;
     process.stdio.capture(Capture::new(process.handle, setup.output, setup.output_max));
     process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
-    Ok((setup, Queues { tasks, results }))
+    process.is_host_worker = true;
+    Ok((setup, Queues { tasks: Handle(tasks), results: Handle(results) }))
 }
 
 /// Serves the pool until its queue of tasks is closed, then ends the process.
@@ -116,30 +118,29 @@ pub(crate) fn serve(
         record: Vec::new(),
         left,
         batch: 1,
+        helpers: Vec::new(),
     };
     worker.initialize(store)?;
     loop {
         match worker.serve_some(store) {
             Ok(()) if worker.left > 0 => {}
             // The owner has closed a queue: there is nothing more to do, or nobody to do it for.
-            Ok(()) | Err(Errno::Closed) => exit::exit(store.data(), 0),
+            Ok(()) | Err(Errno::Closed) => exit::exit_worker(store.data(), 0),
             Err(errno) => return Err(errno.into()),
         }
     }
 }
 
 fn port(member: &Member, queue: Handle, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
-    let object = object::resolve::<QueueState>(member, queue)?;
+    let object = object::resolve_for_host::<QueueState>(member, queue)?;
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
 impl Worker {
     /// Makes the instance ready for tasks, and says so.
     fn initialize(&mut self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
-        if let Ok(initialize) = self.instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
-            && let Err(error) = initialize.call(&mut *store, ())
-        {
-            exit::crash(store.data(), &error);
+        if let Ok(initialize) = self.instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
+            call_guest(store, |store| initialize.call(store, ()));
         }
         let mut kind = Kind::Ready;
         if let Some((name, format, input)) = self.setup.initializer.take() {
@@ -153,6 +154,7 @@ impl Worker {
             }
         }
         let process = &store.data().process;
+        self.helpers = process.children();
         let record = ResultRecord {
             number: process.handle.0,
             kind,
@@ -165,7 +167,7 @@ impl Worker {
         let port = port(&process.member, self.queues.results, Waiting::Put)?;
         queue::put(&process.member, port, &self.record, &[], Deadline::NEVER)?;
         if kind == Kind::NotReady {
-            exit::exit(store.data(), 1);
+            exit::exit_worker(store.data(), 1);
         }
         Ok(())
     }
@@ -229,11 +231,12 @@ impl Worker {
             }
             TaskRecord::Call { name, format, input } => match self.setup.isolation {
                 Isolation::Worker => {
-                    let own = store.data().process.handle;
+                    let started = store.data().process.started;
                     let kind = self.call(store, name, format, input).map_err(|_| Errno::Io)?;
-                    if store.data().process.handle != own {
-                        // A process that the task has forked, and that came back from it.
-                        exit::exit(store.data(), 0);
+                    let guest = store.data();
+                    if guest.process.started != started {
+                        // As long as these are there, it is still that task.
+                        guest.process.forget_children(&self.helpers, || deadlock::report(guest, None));
                     }
                     self.finish(store, kind, begun)
                 }
@@ -260,9 +263,13 @@ impl Worker {
             }
             Err(errno) => return Err(errno),
             Ok(Forked::Child) => {
+                store.data_mut().process.is_host_worker = true;
                 let done = self.call(store, name, format, input);
+                let guest = store.data();
+                // As long as these are there, it is still that task.
+                guest.process.end_children(&[], || deadlock::report(guest, None));
                 let done = done.map_err(|_| Errno::Io).and_then(|kind| self.finish(store, kind, begun));
-                exit::exit(store.data(), i32::from(done.is_err()))
+                exit::exit_worker(store.data(), i32::from(done.is_err()))
             }
             Ok(Forked::Parent(child)) => child,
         };
@@ -308,10 +315,9 @@ impl Worker {
             store.set_fuel(fuel)?;
         }
         let len = i32::try_from(input.len()).map_err(wasmtime::Error::from)?;
-        let code = match export.call(&mut *store, (format as i32, len)) {
-            Ok(code) => code,
-            Err(error) => exit::crash(store.data(), &error),
-        };
+        let code = call_guest(store, |store| export.call(store, (format as i32, len)));
+        // Nor is it the next task's.
+        store.data_mut().process.discard_held()?;
         let task = store.data().process.task.as_ref();
         let (is_too_large, was_too_large) =
             task.map_or((false, false), |task| (task.is_too_large, task.was_too_large));
@@ -361,6 +367,19 @@ impl Worker {
             finished => finished,
         }
     }
+}
+
+/// Calls the guest, of which only this process comes back: those that are forked meanwhile end with the call.
+fn call_guest<T>(
+    store: &mut Store<Guest>,
+    call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<T>,
+) -> T {
+    let own = store.data().process.handle;
+    let returned = call(store).unwrap_or_else(|error| exit::crash(store.data(), &error));
+    if store.data().process.handle != own {
+        exit::exit(store.data(), 0);
+    }
+    returned
 }
 
 /// A task that has begun.
