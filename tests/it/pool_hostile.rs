@@ -2,12 +2,13 @@
 //! task fails that does so, and the pool can always be ended.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use sandpool::{Failure, Format, Isolation, Limit, Module, Pool, PoolBuilder, PoolEnd, TaskFuture};
 
 use crate::procfs;
-use crate::support::{deadline, load_text};
+use crate::support::{Run, deadline, load_text, sandpool};
 
 const ISOLATIONS: [Isolation; 2] = [Isolation::Worker, Isolation::Task];
 
@@ -18,7 +19,7 @@ const TASKS: u64 = 0x1_0000_0001;
 const RESULTS: u64 = 0x1_0000_0002;
 
 /// Each task reports what wasn't refused as `BADF`: pairs of bytes, which call and what it returned.
-fn module() -> Module {
+fn text() -> String {
     let setup: String = [
         // Isolation, output, bytes of output, tasks, no initializer: then the queues.
         &[0_u8; 8] as &[u8],
@@ -234,6 +235,19 @@ fn module() -> Module {
             (if (i64.ge_s (local.get $child) (i64.const 0)) (then (global.set $reported (i32.const 0))))
             (call $report))
 
+        ;; forks whatever it can
+        (func (export "sandpool_task_bomb") (param i32 i32) (result i32)
+            (loop $l (drop (call $leave (i32.const 0))) (br $l)) (i32.const 0))
+        ;; makes whatever it can
+        (func (export "sandpool_task_grab") (param i32 i32) (result i32)
+            (loop $l (br_if $l (i64.gt_s (call $create (i64.const 0) (i32.const 0)) (i64.const 0))))
+            (call $spin) (i32.const 0))
+        (func (export "sandpool_task_make") (param i32 i32) (result i32) (local $own i64)
+            (local.set $own (call $create (i64.const 0) (i32.const 0)))
+            (call $note64 (i32.const 91) (local.get $own))
+            (drop (call $release (local.get $own)))
+            (call $report))
+
         ;; receives what it doesn't take
         (func (export "sandpool_task_hold") (param i32 i32) (result i32) (local $own i64)
             (local.set $own (call $create (i64.const 0) (i32.const 0)))
@@ -244,15 +258,16 @@ fn module() -> Module {
             (call $note64 (i32.const 61) (call $peek (i32.const 1024) (i32.const 30000)))
             (call $report))
         ;; keeps a queue in which there is all that has room
-        (func (export "sandpool_task_hoard") (param i32 i32) (result i32)
+        (func (export "sandpool_task_hoard") (param i32 i32) (result i32) (call $hoard) (i32.const 0))
+        (func (export "sandpool_task_hoard_and_say") (param i32 i32) (result i32) (call $hoard)
+            (drop (call $output (i32.const 0) (i32.const 30000))) (i32.const 0))
+        (func $hoard
             (if (i64.eqz (global.get $kept)) (then (global.set $kept (call $create (i64.const 0) (i32.const 0)))))
+            (call $fill (i32.const 200000)) (call $fill (i32.const 60000))
+            (call $fill (i32.const 20000)) (call $fill (i32.const 9000)))
+        (func $fill (param $len i32)
             (loop $l (br_if $l (i32.eqz
-                (call $put (global.get $kept) (i32.const 0) (i32.const 200000) (i32.const 0) (i32.const 0) (i64.const 0)))))
-            (loop $l (br_if $l (i32.eqz
-                (call $put (global.get $kept) (i32.const 0) (i32.const 4000) (i32.const 0) (i32.const 0) (i64.const 0)))))
-            (loop $l (br_if $l (i32.eqz
-                (call $put (global.get $kept) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0)))))
-            (i32.const 0))
+                (call $put (global.get $kept) (i32.const 0) (local.get $len) (i32.const 0) (i32.const 0) (i64.const 0))))))
         ;; a name, as the input says
         (func (export "sandpool_task_name") (param i32 i32) (result i32)
             (drop (call $input (i32.const 1024) (i32.const 30000)))
@@ -286,7 +301,11 @@ fn module() -> Module {
         ;; what an initializer does
         (func (export "sandpool_task_init_back") (param i32 i32) (result i32) (call $fork_back (i32.const 0)) (i32.const 0))
     )"#;
-    load_text("attacks", &text.replace("SETUP", &setup))
+    text.replace("SETUP", &setup)
+}
+
+fn module() -> Module {
+    load_text("attacks", &text())
 }
 
 fn pool(module: &Module, isolation: Isolation) -> PoolBuilder<'_> {
@@ -346,6 +365,35 @@ fn no_import_reaches_what_is_the_pools() {
         assert_eq!(pool.stats().failed, 0);
         pool.close();
         pool.join().unwrap();
+    }
+}
+
+/// The same by the command, which ends in time.
+#[test]
+fn a_map_whose_tasks_mean_harm_fails_where_they_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("attacks.wat");
+    std::fs::write(&path, text()).unwrap();
+    for isolation in ["worker", "task"] {
+        for (task, code, failures) in [
+            ("lost", 0, 0),
+            ("reach", 0, 0),
+            ("flood", 0, 0),
+            ("spin", 118, 3),
+            ("late", 118, 3),
+            ("leave", 118, 3),
+        ] {
+            let mut command = sandpool();
+            command.args(["map", "--task", task, "--isolation", isolation, "--task-timeout", "500ms"]);
+            command.args(["--format", "raw", "--on-error", "record"]).arg(&path);
+            let (run, mut stdin) = Run::start_with_stdin(&mut command);
+            // Three records of no bytes.
+            stdin.write_all(&[0; 12]).unwrap();
+            drop(stdin);
+            let ended = run.finish().expect_code(code);
+            let timeouts = ended.stderr.matches(r#""cause":"timeout""#).count();
+            assert_eq!(timeouts, failures, "{isolation} {task}: {ended}");
+        }
     }
 }
 
@@ -420,6 +468,28 @@ fn processes_that_nobody_asks_about_leave_nothing_behind() {
     }
 }
 
+/// Processes, or objects: those of others have theirs.
+#[test]
+fn a_task_that_takes_all_it_can_takes_nothing_from_others() {
+    let module = module();
+    for isolation in ISOLATIONS {
+        let mut builder = pool(&module, isolation);
+        let limits = sandpool::Limits { processes_max: 20, objects_max: 50, ..sandpool::Limits::default() };
+        let pool = builder.limits(limits).build().unwrap();
+        for greedy in ["bomb", "grab"] {
+            for task in ["child", "make"] {
+                let bad = submit(&pool, greedy, b"");
+                while !bad.is_done() {
+                    let made = if task == "make" { vec![91, 0] } else { Vec::new() };
+                    assert_eq!(apply(&pool, task, b""), Ok(made), "{isolation:?} {greedy} {task}");
+                }
+                assert_eq!(result(bad, &pool), Err(Failure::TimedOut(TIMEOUT)), "{isolation:?} {greedy}");
+            }
+        }
+        assert_eq!(pool.stats().failed, 4);
+    }
+}
+
 #[test]
 fn what_a_task_has_received_is_not_the_next_ones() {
     let module = module();
@@ -456,24 +526,24 @@ fn a_pool_is_ended_at_once_while_tasks_flood_it() {
 fn a_pool_whose_room_is_gone_ends_and_says_so() {
     const SIZE: u64 = 8 << 20;
     let module = module();
-    let pool = pool(&module, Isolation::Worker).workers(1).arena_size(SIZE).build().unwrap();
-    let hoard = || submit(&pool, "hoard", b"");
-    let all = [hoard(), hoard(), submit(&pool, "echo", &[1; 20_000]), hoard()];
     let end = PoolEnd::Limited(Limit::Arena(SIZE));
-    let last = all.into_iter().map(|future| result(future, &pool)).last();
-    assert_eq!(last, Some(Err(Failure::PoolEnded(end.clone()))));
-    assert_eq!(pool.ended(), Some(end));
+    // There is none for an input, and none for an output.
+    for (before, task) in [(Some("hoard"), "echo"), (None, "hoard_and_say")] {
+        let pool = pool(&module, Isolation::Worker).workers(1).arena_size(SIZE).build().unwrap();
+        if let Some(before) = before {
+            assert_eq!(apply(&pool, before, b""), Ok(Vec::new()));
+        }
+        let outcome = apply(&pool, task, &[1; 20_000]).map(|output| output.len());
+        assert_eq!(outcome, Err(Failure::PoolEnded(end.clone())), "{task}");
+        assert_eq!(pool.ended(), Some(end.clone()));
+    }
 }
 
 #[test]
 fn what_a_task_has_made_ends_with_it() {
     let module = module();
     let mut builder = pool(&module, Isolation::Task);
-    builder.limits(sandpool::Limits {
-        objects_max: 40,
-        arena_size: 8 << 20,
-        ..sandpool::Limits::default()
-    });
+    builder.limits(sandpool::Limits { objects_max: 40, arena_size: 8 << 20, ..sandpool::Limits::default() });
     let pool = builder.build().unwrap();
     for n in 0..200_u32 {
         for task in ["cycle", "deep_cycle"] {

@@ -186,6 +186,8 @@ pub(super) struct Core {
     done: Vec<(Sink, Outcome)>,
     /// Something is to be tried again soon.
     is_stuck: bool,
+    /// Workers have left names that are still to be taken away.
+    has_left: bool,
     /// There may be more results than were taken in this turn.
     has_more: bool,
     /// Records that were no result of a task at work.
@@ -225,6 +227,7 @@ impl Shared {
             listeners: Vec::new(),
             done: Vec::new(),
             is_stuck: false,
+            has_left: false,
             has_more: false,
             nonsense: 0,
             moved: (nanos_now(), 0),
@@ -433,6 +436,7 @@ impl Core {
             return self.end(PoolEnd::Damaged);
         }
         self.look_after_workers();
+        self.has_left = self.link.unlink_left();
         self.look_after_deadlines();
         self.look_after_room();
         self.look_after_starts();
@@ -446,7 +450,7 @@ impl Core {
             // The supervisor's end pokes.
             return IDLE_NANOS;
         }
-        let mut nanos = if self.is_stuck { AGAIN_NANOS } else { IDLE_NANOS };
+        let mut nanos = if self.is_stuck || self.has_left { AGAIN_NANOS } else { IDLE_NANOS };
         if let Some(timeout) = self.rules.task_timeout
             && self.in_flight > 0
         {
@@ -815,8 +819,8 @@ impl Core {
         let is_delivering = claims.iter().flatten().any(|claims| claims.part == DELIVERED);
         let is_at_work = claims.iter().any(|claims| claims.is_none_or(|claims| claims.work != 0));
         // Not everything has room where a page has: a task that can't be put says so, as one does that can't deliver.
-        let is_starved = !is_at_work
-            && (is_delivering || self.in_flight == 0 && self.is_stuck || !self.link.has_room());
+        let is_starved =
+            !is_at_work && (is_delivering || self.in_flight == 0 && self.is_stuck || !self.link.has_room());
         if !is_starved {
             self.starved = None;
         } else if now.saturating_sub(*self.starved.get_or_insert(now)) >= STARVED_NANOS {

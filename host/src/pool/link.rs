@@ -20,7 +20,7 @@ use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, Register, StateWord};
 use crate::ipc::queue::{self, Account, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, heap, process_table};
+use crate::ipc::{Result, heap, process_table, scope, shared};
 use crate::process::Process;
 use crate::process::stdio::Stdio;
 use crate::sys::futex::{self, Deadline};
@@ -48,6 +48,8 @@ pub(super) struct Link {
     setup: Vec<u8>,
     isolation: Isolation,
     started: u64,
+    /// Workers that have ended, and left names.
+    left: Vec<ProcessHandle>,
     buffer: Vec<u8>,
 }
 
@@ -117,6 +119,7 @@ impl Link {
             setup: codec::encode(&(setup, [tasks.0, results.0]))?,
             isolation: setup.isolation,
             started: 0,
+            left: Vec::new(),
             buffer: vec![0; BATCH_BYTES],
         };
         Ok((link, Waiter { member, results, poked: AtomicBool::new(false) }))
@@ -147,7 +150,7 @@ impl Link {
     }
 
     /// Learns how a worker has ended, and forgets it. An error if it never ran.
-    pub(super) fn bury(&self, worker: ProcessHandle) -> Result<Ended> {
+    pub(super) fn bury(&mut self, worker: ProcessHandle) -> Result<Ended> {
         if let Ok(Some(errno)) = self.process.spawn_failure(worker) {
             self.process.take_back(worker.index()?)?;
             return Err(errno);
@@ -155,9 +158,24 @@ impl Link {
         let claims = self.process.claims_of(worker)?;
         let outcome = self.process.exit_status(worker)?;
         let stderr = self.process.stderr_of(worker).unwrap_or_default();
+        if self.member().arena.process(worker.index()?)?.scope.has_names() {
+            self.left.push(worker);
+        }
         self.process.close(worker)?;
         let status = outcome.status().ok_or(Errno::Io)?;
         Ok(Ended { claims, status, stderr })
+    }
+
+    /// Takes the names away that workers have left whose processes have ended, those included that they had started. Whether
+    /// there is more to do.
+    pub(super) fn unlink_left(&mut self) -> bool {
+        let member = &self.process.member;
+        self.left.retain(|worker| {
+            let is_left = |of| scope::is_of(of, *worker);
+            scope::has_process(&member.arena, is_left)
+                || shared::unlink_left(member, is_left) == Err(Errno::Busy)
+        });
+        !self.left.is_empty()
     }
 
     /// What a worker is at, if all that was read of it belongs together.

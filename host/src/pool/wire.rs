@@ -62,6 +62,10 @@ pub(crate) struct Setup {
     pub(crate) output: Output,
     /// The most bytes of a result, and of what is captured of each stream.
     pub(crate) output_max: u64,
+    /// The most objects that there may be of its tasks, and its own.
+    pub(crate) objects_max: u64,
+    /// And the most processes, beside its own.
+    pub(crate) processes_max: u64,
     /// After so many tasks it ends; 0 for never.
     pub(crate) max_tasks: u64,
     /// The task that is called first: name, format, input.

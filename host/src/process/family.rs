@@ -18,7 +18,7 @@ use crate::ipc::process_table::{
 };
 use crate::ipc::sweep::{Sweep, sweep};
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, budget, heap, standby, tail};
+use crate::ipc::{Result, budget, heap, scope, standby, tail};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
 
@@ -68,8 +68,28 @@ impl Process {
         table::state(&self.member.arena, self.member.index)
     }
 
-    /// Reserves a slot for a child. Its identity is the caller's and a count.
+    /// Reserves a slot for a child that the guest wants.
+    ///
+    /// `PROCS` also if its worker has its share of processes. What a task has left behind that is killed is given time to go.
     fn reserve(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle)> {
+        let mut until = None;
+        loop {
+            let reserved = self.reserve_for_host(name, flags)?;
+            if !scope::has_too_many_processes(&self.member)? {
+                return Ok(reserved);
+            }
+            self.started -= 1;
+            table::free(&self.member.arena, reserved.0, |_| true)?;
+            let now = monotonic();
+            if now >= *until.get_or_insert(now + LEAVE_PATIENCE) {
+                return Err(Errno::Procs);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Reserves a slot for a child. Its identity is the caller's and a count.
+    fn reserve_for_host(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle)> {
         if name.len() > NAME_MAX {
             return Err(Errno::Nametoolong);
         }
@@ -109,7 +129,18 @@ impl Process {
     /// caller is daemonic.
     pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
         self.stdio.flush();
-        let (index, handle) = self.reserve(name, flags)?;
+        let reserved = self.reserve(name, flags)?;
+        self.fork_into(reserved)
+    }
+
+    /// Forks the process that does a task: whatever others have left behind, it has a place.
+    pub(crate) fn fork_for_host(&mut self) -> Result<Forked> {
+        self.stdio.flush();
+        let reserved = self.reserve_for_host("", FLAG_NOT_DAEMON)?;
+        self.fork_into(reserved)
+    }
+
+    fn fork_into(&mut self, (index, handle): (u32, ProcessHandle)) -> Result<Forked> {
         // The child then need not allocate.
         self.identity.reserve(1);
         match self.fork_reserved(index) {

@@ -13,7 +13,6 @@
 use std::collections::HashMap;
 
 use sandpool_abi::Errno;
-use sandpool_abi::process::NOT_DAEMON;
 use sandpool_abi::task::{Claims, EXPORT_PREFIX};
 use wasmtime::{Instance, Store, TypedFunc};
 
@@ -25,7 +24,7 @@ use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{Outcome, ProcessHandle, Register, nanos_now};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, heap};
+use crate::ipc::{Result, heap, scope, shared};
 use crate::pool::wire::{Isolation, Kind, ResultRecord, Setup, TaskRecord};
 use crate::process::family::Forked;
 use crate::sys::futex::Deadline;
@@ -36,6 +35,9 @@ const BATCH_NANOS: u64 = 50_000;
 const BATCH_MAX: u64 = 64;
 /// Tasks that are longer are taken one at a time.
 const BATCH_BYTES: usize = 64 << 10;
+
+/// How soon it is looked again whether processes of a task that are killed have been reaped.
+const REAPING_NANOS: u64 = 500_000;
 
 /// The task that is called.
 #[derive(Debug, Default)]
@@ -99,6 +101,7 @@ pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)>
     process.stdio.capture(Capture::new(process.handle, setup.output, setup.output_max));
     process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
     process.is_host_worker = true;
+    process.member.slot()?.scope.begin(process.handle, setup.objects_max, setup.processes_max);
     Ok((setup, Queues { tasks: Handle(tasks), results: Handle(results) }))
 }
 
@@ -253,7 +256,8 @@ impl Worker {
         (name, format, input): (&str, u32, &[u8]),
         begun: Begun,
     ) -> Result<()> {
-        let forked = store.data_mut().process.fork("", NOT_DAEMON);
+        let worker = store.data().process.handle;
+        let forked = store.data_mut().process.fork_for_host();
         let child = match store.data().process.noting(forked) {
             // There can be no process for this task now; for another, later, there may be one.
             Err(errno @ (Errno::Procs | Errno::Runmem)) => {
@@ -263,7 +267,9 @@ impl Worker {
             }
             Err(errno) => return Err(errno),
             Ok(Forked::Child) => {
-                store.data_mut().process.is_host_worker = true;
+                let process = &mut store.data_mut().process;
+                process.is_host_worker = true;
+                process.member.slot()?.scope.begin_task(worker);
                 let done = self.call(store, name, format, input);
                 let guest = store.data();
                 // As long as these are there, it is still that task.
@@ -282,7 +288,10 @@ impl Worker {
         }
         let outcome = process.exit_status(child)?;
         process.close(child)?;
-        if claims.has_some() { self.finish_ended(store, outcome, begun) } else { Ok(()) }
+        if claims.has_some() {
+            self.finish_ended(store, outcome, begun)?;
+        }
+        unlink_left_by_task(member, worker)
     }
 
     /// Puts the result of a task whose process has ended, or of one that could have none.
@@ -369,11 +378,23 @@ impl Worker {
     }
 }
 
+/// Takes the names away that a task has left when its processes have ended. Those that it has started are killed by then.
+fn unlink_left_by_task(member: &Member, worker: ProcessHandle) -> Result<()> {
+    let slot = member.slot()?;
+    if !slot.scope.has_names_of_tasks() {
+        return Ok(());
+    }
+    let is_of_task = |of| scope::is_of_task(of, worker);
+    while scope::has_process(&member.arena, is_of_task) {
+        // The supervisor reaps them, and tells only parents of it.
+        let again = Deadline::after_nanos(REAPING_NANOS);
+        let _ = slot.event.sleep(member, Waiting::Children, again, || false);
+    }
+    shared::unlink_left(member, is_of_task)
+}
+
 /// Calls the guest, of which only this process comes back: those that are forked meanwhile end with the call.
-fn call_guest<T>(
-    store: &mut Store<Guest>,
-    call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<T>,
-) -> T {
+fn call_guest<T>(store: &mut Store<Guest>, call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<T>) -> T {
     let own = store.data().process.handle;
     let returned = call(store).unwrap_or_else(|error| exit::crash(store.data(), &error));
     if store.data().process.handle != own {
