@@ -68,6 +68,7 @@ impl Alone {
             room: Vec::new(),
             waited: Vec::new(),
             task: None,
+            is_host_worker: false,
         };
         Guest {
             wasi: wasi::context(&config, &stdio).expect("a context"),

@@ -484,6 +484,7 @@ fn main() -> ExitCode {
         ("read_an_inherited_descriptor", read_an_inherited_descriptor as fn(&mut World, &mut Findings)),
         ("compute_for_ever", compute_for_ever),
         ("write_all_over_the_arena", write_all_over_the_arena),
+        ("write_all_over_a_pool", write_all_over_a_pool),
         ("fork_past_the_table", fork_past_the_table),
         ("fork_from_a_pool", fork_from_a_pool),
         ("take_over_the_compiler", take_over_the_compiler),
@@ -589,6 +590,27 @@ fn write_all_over_the_arena(world: &mut World, findings: &mut Findings) {
         findings.see(is_told, format!("the supervisor didn't survive: {verdict:?}"));
     }
     println!("{:42} {:>10}  the supervisor", "write_all_over_the_arena", "");
+}
+
+/// The same by the workers of a pool. Its owner, which reads the arena as well, is this program: it goes on, and can end the
+/// pool.
+fn write_all_over_a_pool(world: &mut World, findings: &mut Findings) {
+    for _ in 0..5 {
+        let start = Instant::now();
+        let mut builder = Pool::builder(&world.module);
+        builder.workers(3).limits(limits()).start_timeout(Duration::from_secs(3));
+        for layer in Layer::ALL {
+            builder.without_layer(layer);
+        }
+        for arg in arguments("write_all_over_the_arena", &world.targets) {
+            builder.native(arg);
+        }
+        let ended = builder.build().map(drop);
+        // No worker is ever ready.
+        let is_ended = ended.is_err() && start.elapsed() < Duration::from_secs(20);
+        findings.see(is_ended, format!("the owner of a pool: {ended:?} after {:?}", start.elapsed()));
+    }
+    println!("{:42} {:>10}  the owner", "write_all_over_a_pool", "");
 }
 
 /// The policy allows what a fork needs. What isn't in the process table, the supervisor must find.

@@ -29,6 +29,7 @@ mod module;
 mod namespaces;
 mod ordinary_user;
 mod pool;
+mod pool_hostile;
 mod proc;
 mod process;
 mod procfs;

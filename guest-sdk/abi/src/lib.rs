@@ -1023,6 +1023,9 @@ pub mod shared {
 /// A worker takes items from a queue that is [`CLAIMED`](queue::CLAIMED), works on one after the other, and puts the
 /// result of each by `finish`. Items are numbered in the order in which they were put into that queue, from 0 on. At
 /// each instant, also when it has been killed, `claims` says which items are not finished, and which is worked on.
+///
+/// In the process of a task that a host has called, `begin`, `follow`, `finish` and `finish_parts` are `PERM`, and so is a `get`
+/// of a queue that is [`CLAIMED`](queue::CLAIMED): its claims are the host's. Processes that it starts may be workers.
 pub mod task {
     /// The import module's name.
     pub const MODULE: &str = "sandpool_task";

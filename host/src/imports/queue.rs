@@ -10,7 +10,7 @@ use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::Register;
 use crate::ipc::queue::{self, Account, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, heap, message};
+use crate::ipc::{Result, heap};
 use crate::process::{Guest, Held, Process};
 use crate::sys::futex::Deadline;
 
@@ -25,7 +25,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         |mut caller: Caller<'_, Guest>, queue: i64, buffer: i32, capacity: i32, timeout: i64, result: i32| {
             status(waiting(&mut caller, |view| {
                 receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
-                    let port = port(process, queue, Waiting::Get)?;
+                    let port = port_to_take(process, queue)?;
                     queue::get(&process.member, port, || false, out, deadline)
                 })
             }))
@@ -150,6 +150,14 @@ pub(super) fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) 
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
+/// The same, to take items there.
+///
+/// `PERM` if that claims them in a worker of the host's: its claims are of the host's tasks.
+fn port_to_take(process: &Process, handle: i64) -> Result<Port<'_>> {
+    let port = port(process, handle, Waiting::Get)?;
+    if process.is_host_worker && port.queue.is_claimed() { Err(Errno::Perm) } else { Ok(port) }
+}
+
 fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
     let account = match flags {
         0 => Account::Nothing,
@@ -228,7 +236,7 @@ fn get_many(
     let mut taken = Vec::new();
     let process = view.process;
     let get = |deadline| {
-        let port = port(process, queue, Waiting::Get)?;
+        let port = port_to_take(process, queue)?;
         let note = |len: usize| {
             taken.push(len as u32);
             taken.len() < most
@@ -253,13 +261,7 @@ pub(super) fn receive(
     view.memory.bytes_mut(result, 16)?;
     let out = view.memory.bytes_mut(buffer.0, buffer.1)?;
     let process = view.process;
-    if let Some(Held::Message(_)) = process.held.take() {
-        let mut unused = Vec::new();
-        message::discard(&process.member, process.member.slot()?.register(Register::Incoming), &mut unused)?;
-        for index in unused {
-            object::destroy_if_unused(&process.member, index)?;
-        }
-    }
+    process.discard_held()?;
     let taken = try_first(process, timeout, |deadline| get(process, out, deadline))?;
     let (len, handle_count, held) = match taken {
         Taken::Copied(len) => (len as u64, 0, None),

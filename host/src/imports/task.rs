@@ -8,23 +8,25 @@ use wasmtime::{Caller, Linker};
 use super::queue::{add_put, noting_full, port};
 use super::{View, apart, status, try_first, value, view};
 use crate::ipc::Result;
+use crate::ipc::arena::Member;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::ProcessHandle;
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{queue, shared};
-use crate::process::Guest;
+use crate::process::{Guest, Process};
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "begin", |mut caller: Caller<'_, Guest>, part: i32| {
-        status(view(&mut caller).and_then(|view| {
-            let slot = view.process.member.slot()?;
+        status(apart(&mut caller, |process| {
+            let member = own_claims(process)?;
+            let slot = member.slot()?;
             slot.tail.begin();
             slot.claims.begin(part as u32)
         }))
     })?;
     linker.func_wrap(MODULE, "follow", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(apart(&mut caller, |process| {
-            let member = &process.member;
+            let member = own_claims(process)?;
             let shared = object::resolve(member, Handle(handle as u64))?;
             member.slot()?.tail.follow(shared::pages(member, shared)?.0);
             Ok(())
@@ -56,10 +58,17 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     Ok(())
 }
 
+/// The caller, as one whose claims are its own affair: a worker of a guest's pool.
+///
+/// `PERM` in a worker of the host's.
+fn own_claims(process: &Process) -> Result<&Member> {
+    if process.is_host_worker { Err(Errno::Perm) } else { Ok(&process.member) }
+}
+
 fn finish(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
+    let member = own_claims(view.process)?;
     let port = port(view.process, queue, Waiting::Put)?;
     let handles = view.memory.handles(list.0, list.1)?;
-    let member = &view.process.member;
     let put = try_first(view.process, timeout, |deadline| {
         queue::finish(member, port, parts, &handles, member.index, deadline)
     });

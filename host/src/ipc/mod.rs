@@ -34,6 +34,7 @@ pub(crate) mod object;
 pub(crate) mod pipe;
 pub(crate) mod process_table;
 pub(crate) mod queue;
+pub(crate) mod scope;
 pub(crate) mod shared;
 pub(crate) mod standby;
 pub(crate) mod sweep;

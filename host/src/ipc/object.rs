@@ -30,6 +30,7 @@ use super::kind::{self, Kind};
 use super::lock::{Guard, Lock};
 use super::pipe::EndState;
 use super::queue::{self, QueueState};
+use super::scope;
 use super::sweep::go_on;
 use crate::sys::atomic::{AtomicU64, Ordering, compiler_fence};
 use crate::sys::mem::{self, Shared, shared};
@@ -65,7 +66,9 @@ shared! {
         shares: AtomicU64,
         /// number of the next object whose name is in the same place, plus 1
         next_named: AtomicU64,
-        reserved: [AtomicU64; 2],
+        /// whose it is: see [`scope`]
+        scope: AtomicU64,
+        reserved: AtomicU64,
         body: Body,
     }
 
@@ -199,6 +202,24 @@ pub(crate) fn resolve<S: State>(member: &Member, handle: Handle) -> Result<Objec
     Ok(Object { index, state: state(slot) })
 }
 
+/// Looks up an object of one kind that only the owner of the pool holds. The host's own code alone calls this, with a
+/// handle that the owner gave it: [`find`], which all imports pass, refuses that handle in every other process.
+///
+/// `BADF` if there is no such object.
+#[inline]
+pub(crate) fn resolve_for_host<S: State>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
+    let index = handle.index()?;
+    let slot = member.arena.object(index)?;
+    let now = slot.state.load(Ordering::Acquire);
+    if now & 0xff != LIVE
+        || generation(now) != handle.generation()
+        || slot.kind.load(Ordering::Relaxed) != S::KIND as u64
+    {
+        return Err(Errno::Badf);
+    }
+    Ok(Object { index, state: state(slot) })
+}
+
 /// What an object keeps, taken for this kind. Any bytes are valid, so a wrong kind is a wrong answer at worst.
 #[inline]
 pub(super) fn state<S: State>(slot: &ObjectSlot) -> &S {
@@ -275,7 +296,8 @@ impl<'a> Named<'a> {
             let index = u32::try_from(index).map_err(|_| Errno::Io)?;
             let slot = member.arena.object(index).map_err(|_| Errno::Io)?;
             let is_one = slot.is(LIVE) && slot.kind.load(Ordering::Relaxed) == S::KIND as u64;
-            if is_one && has_it(state(slot)) {
+            let is_seen = || scope::sees(member, slot.scope.load(Ordering::Relaxed));
+            if is_one && has_it(state(slot)) && is_seen() {
                 return Ok(Some(Found { referrer, index, slot, state: state(slot) }));
             }
             referrer = &slot.next_named;
@@ -335,6 +357,7 @@ fn create_with<S: State>(
         index
     };
     let slot = arena.object(index)?;
+    scope::enter(member, &guard, &slot.scope)?;
     holds::note(arena, member.index, index)?;
     // Nobody looks at these before the state says that the object is live.
     if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
@@ -351,6 +374,7 @@ fn create_with<S: State>(
     if let Some((Named { first, .. }, _)) = name {
         guard.set(&slot.next_named, first.load(Ordering::Relaxed))?;
         guard.set(first, u64::from(index) + 1)?;
+        scope::name(arena, &guard, slot.scope.load(Ordering::Relaxed), true)?;
     }
     let (own_word, own_bit) = bit(member.index);
     for word in 0..arena.ref_words() {
@@ -377,6 +401,19 @@ pub(super) fn open_named<S: State>(
     Ok(Handle::new(index, generation(slot.state.load(Ordering::Relaxed))))
 }
 
+/// The object with this number, if it is a live one of a kind and bears one of these [scopes](scope).
+pub(super) fn in_scope<S: State>(
+    member: &Member,
+    index: u32,
+    is_meant: impl Fn(u64) -> bool,
+) -> Result<Option<&S>> {
+    let slot = member.arena.object(index)?;
+    let is_one = slot.is(LIVE)
+        && slot.kind.load(Ordering::Relaxed) == S::KIND as u64
+        && is_meant(slot.scope.load(Ordering::Relaxed));
+    Ok(is_one.then(|| state(slot)))
+}
+
 /// Takes the name away from the object of which this holds: `named` is the word that says that it has one.
 ///
 /// `NOENT`.
@@ -389,7 +426,12 @@ pub(super) fn unname<S: State>(
     let index = {
         let guard = member.arena.header()?.objects.lock.lock(member)?;
         let Found { referrer, index, slot, state } = named.find(member, has_it)?.ok_or(Errno::Noent)?;
+        let of = slot.scope.load(Ordering::Relaxed);
+        if !scope::may_unname(member, of) {
+            return Err(Errno::Perm);
+        }
         holds::note(&member.arena, member.index, index)?;
+        scope::name(&member.arena, &guard, of, false)?;
         guard.set(referrer, slot.next_named.load(Ordering::Relaxed))?;
         guard.set(has_name(state), 0)?;
         guard.set(&slot.in_transit, slot.in_transit.load(Ordering::Relaxed).saturating_sub(1))?;
@@ -504,21 +546,23 @@ pub(super) fn destroy_some(member: &Member, index: u32, unused: &mut Vec<u32>) -
     let generation = generation(slot.state.load(Ordering::Relaxed));
     match peer {
         Some((peer_index, peer)) if peer.is(GONE) => {
-            free_slot(table, &guard, peer_index, peer)?;
-            free_slot(table, &guard, index, slot)?;
+            free_slot(member, &guard, peer_index, peer)?;
+            free_slot(member, &guard, index, slot)?;
         }
         // It still looks at this one: both go when it does.
         Some((_, peer)) if kind::peer(peer)? == Some(Handle::new(index, generation)) => {
             guard.set(&slot.state, generation << 32 | GONE)?;
         }
         // There is no other, or it doesn't know this one, because who made them has died before.
-        _ => free_slot(table, &guard, index, slot)?,
+        _ => free_slot(member, &guard, index, slot)?,
     }
     guard.commit();
     Ok(true)
 }
 
-fn free_slot(table: &ObjectTable, guard: &Guard<'_>, index: u32, slot: &ObjectSlot) -> Result<()> {
+fn free_slot(member: &Member, guard: &Guard<'_>, index: u32, slot: &ObjectSlot) -> Result<()> {
+    let table = &member.arena.header()?.objects;
+    scope::leave(&member.arena, guard, slot.scope.load(Ordering::Relaxed))?;
     guard.set(&slot.state, generation(slot.state.load(Ordering::Relaxed)) << 32)?;
     guard.set(&slot.next_free, table.free.load(Ordering::Relaxed))?;
     guard.set(&table.free, u64::from(index) + 1)

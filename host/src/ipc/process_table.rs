@@ -40,6 +40,7 @@ use super::arena::{Arena, Member};
 use super::claims::ClaimSlot;
 use super::event::Event;
 use super::holds::Holds;
+use super::scope::ScopeSlot;
 use super::tail::TailSlot;
 use super::waiting::Waits;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -93,6 +94,8 @@ shared! {
         pub(crate) place: Place,
         /// what it has taken and isn't finished with, if it is a worker
         pub(crate) claims: ClaimSlot,
+        /// whose objects it makes
+        pub(crate) scope: ScopeSlot,
         /// where the end of its stderr lies
         pub(crate) tail: TailSlot,
         /// its process id, when it has ended
@@ -509,6 +512,8 @@ pub(crate) fn reserve(
             slot.waits.reset();
             slot.claims.reset();
             slot.tail.reset();
+            let scope = parent.and_then(|(index, _)| arena.process(index).ok()).map(|parent| &parent.scope);
+            slot.scope.reset(scope);
             slot.refused.iter().for_each(|count| count.store(0, Ordering::Relaxed));
             slot.place.object.store(0, Ordering::Relaxed);
             slot.parent.store(parent.map_or(0, |(_, handle)| handle.0), Ordering::Relaxed);

@@ -286,6 +286,11 @@ impl QueueState {
         self.bound.load(Ordering::Relaxed)
     }
 
+    /// Whether who takes an item claims it.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.has(CLAIMED)
+    }
+
     fn has(&self, flag: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
@@ -693,7 +698,7 @@ pub(crate) fn get_many(
 ///
 /// `BUSY`
 fn check_claims(member: &Member, queue: &QueueState) -> Result<()> {
-    if queue.has(CLAIMED) && member.claims()?.has_some() { Err(Errno::Busy) } else { Ok(()) }
+    if queue.is_claimed() && member.claims()?.has_some() { Err(Errno::Busy) } else { Ok(()) }
 }
 
 fn waiting_for_item<T>(
@@ -802,7 +807,7 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
     if queue.has(JOINABLE) {
         queue.taken.add(member, guard)?;
     }
-    if queue.has(CLAIMED) {
+    if queue.is_claimed() {
         slot.claims.claim(guard, head.sequence.load(Ordering::Relaxed))?;
     }
     head.advance(guard, end, bytes)?;

@@ -101,6 +101,25 @@ pub(crate) fn unlink(member: &Member, name: &str) -> Result<()> {
     object::unname(member, named, |shared: &SharedState| shared.is_named(name), |shared| &shared.named)
 }
 
+/// Takes all names away that are left of these [scopes](super::scope).
+pub(crate) fn unlink_left(member: &Member, is_left: impl Fn(u64) -> bool) -> Result<()> {
+    for index in 0..member.arena.header()?.objects.high_water(&member.arena) {
+        let Some(left) = object::in_scope::<SharedState>(member, index, &is_left)? else { continue };
+        if left.named.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        let name = left.name();
+        let named = Named::new(&member.arena, str::from_utf8(&name).map_err(|_| Errno::Io)?)?;
+        let is_this = |other: &SharedState| std::ptr::eq(other, left);
+        match object::unname(member, named, is_this, |shared: &SharedState| &shared.named) {
+            // Somebody else has been faster.
+            Err(Errno::Noent) => {}
+            unnamed => unnamed?,
+        }
+    }
+    Ok(())
+}
+
 /// Its first page, and the bytes that are mapped with it: all of them in the run that it lies in.
 ///
 /// `INVAL` if it has no page.

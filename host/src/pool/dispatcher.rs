@@ -15,8 +15,9 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -43,6 +44,20 @@ const IDLE_NANOS: u64 = 500_000_000;
 /// After a worker couldn't be started, or an arena was busy or full.
 const AGAIN_NANOS: u64 = 5_000_000;
 
+/// So many batches of results are taken in one turn: after that, whoever else has something to say is listened to.
+const BATCHES_MAX: usize = 16;
+
+/// So many records may come that are no result of a task at work. A worker that is killed just then may leave one; a pool
+/// in which there are more is damaged.
+const NONSENSE_MAX: u64 = 1000;
+
+/// How long nothing moves in a pool before it is looked whether there is room in the arena; and for how long there is none
+/// before the pool ends.
+const STARVED_NANOS: u64 = 2_500_000_000;
+
+/// How long behind its time a task may go on that was to be killed. Then its worker is.
+const OVERDUE_NANOS: u64 = 2_000_000_000;
+
 /// So many workers in a row may be killed before they are ready; the next one ends the pool.
 const UNREADY_MAX: u32 = 3;
 
@@ -66,6 +81,8 @@ pub(super) struct Rules {
 /// What all who use a pool share.
 pub(super) struct Shared {
     pub(super) core: Mutex<Core>,
+    /// It was terminated. Nobody waits for the core to say so.
+    is_terminated: Arc<AtomicBool>,
     /// Something has changed that somebody may wait for.
     changed: Condvar,
     waiter: Waiter,
@@ -82,16 +99,28 @@ pub(super) struct Task {
     pub(super) record: Vec<u8>,
     pub(super) sink: Sink,
     pub(super) attempts: u32,
+    /// When it was put into the queue the last time, in nanoseconds.
+    put_at: u64,
     /// It was killed because its time was over.
     is_late: bool,
     is_told: bool,
+}
+
+impl Pending {
+    fn is_task(&self) -> bool {
+        matches!(self, Self::Task(_))
+    }
+
+    fn is_retire(&self) -> bool {
+        matches!(self, Self::Retire)
+    }
 }
 
 impl Task {
     pub(super) fn new(name: Arc<str>, format: u32, input: &[u8], sink: Sink) -> Self {
         let mut record = Vec::with_capacity(8 + name.len() + input.len());
         TaskRecord::Call { name: &name, format, input }.encode(&mut record);
-        Self { number: 0, name, record, sink, attempts: 0, is_late: false, is_told: false }
+        Self { number: 0, name, record, sink, attempts: 0, put_at: 0, is_late: false, is_told: false }
     }
 }
 
@@ -111,6 +140,8 @@ struct Worker {
     /// When it was asked for, in nanoseconds.
     since: u64,
     is_ready: bool,
+    /// The task that it was seen at last, by its number, and when it was first.
+    seen: Option<(u64, u64)>,
     name: String,
     pid: u32,
 }
@@ -129,6 +160,7 @@ pub(super) struct Core {
     link: Link,
     rules: Rules,
     state: State,
+    is_terminated: Arc<AtomicBool>,
     /// The supervisor has ended, and all of the pool with it.
     is_over: bool,
     workers: Vec<Worker>,
@@ -154,6 +186,16 @@ pub(super) struct Core {
     done: Vec<(Sink, Outcome)>,
     /// Something is to be tried again soon.
     is_stuck: bool,
+    /// Workers have left names that are still to be taken away.
+    has_left: bool,
+    /// There may be more results than were taken in this turn.
+    has_more: bool,
+    /// Records that were no result of a task at work.
+    nonsense: u64,
+    /// When something was last taken, or room freed, and how often room had been freed then.
+    moved: (u64, u64),
+    /// Since when there was no room whenever this was looked at.
+    starved: Option<u64>,
 }
 
 impl Shared {
@@ -164,10 +206,12 @@ impl Shared {
         rules: Rules,
         workers: usize,
     ) -> Arc<Self> {
+        let is_terminated = Arc::new(AtomicBool::new(false));
         let core = Core {
             link,
             rules,
             state: State::Running,
+            is_terminated: is_terminated.clone(),
             is_over: false,
             workers: Vec::new(),
             wanted: workers,
@@ -183,13 +227,19 @@ impl Shared {
             listeners: Vec::new(),
             done: Vec::new(),
             is_stuck: false,
+            has_left: false,
+            has_more: false,
+            nonsense: 0,
+            moved: (nanos_now(), 0),
+            starved: None,
         };
-        Arc::new(Self { core: Mutex::new(core), changed: Condvar::new(), waiter, socket })
+        Arc::new(Self { core: Mutex::new(core), is_terminated, changed: Condvar::new(), waiter, socket })
     }
 
     /// Takes tasks over. Those that it doesn't take come back with the reason.
     pub(super) fn submit(&self, tasks: impl IntoIterator<Item = Task>) -> Result<(), Failure> {
         let mut core = locked(&self.core);
+        core.look_whether_terminated();
         match &core.state {
             State::Running => {}
             State::Closing | State::Closed | State::Ended(PoolEnd::Closed) => {
@@ -226,10 +276,16 @@ impl Shared {
 
     /// Why the pool has ended, if it has.
     pub(super) fn ended(&self) -> Option<PoolEnd> {
-        match &locked(&self.core).state {
+        let mut core = locked(&self.core);
+        core.look_whether_terminated();
+        let ended = match &core.state {
             State::Ended(end) => Some(end.clone()),
             State::Running | State::Closing | State::Closed => None,
-        }
+        };
+        let done = std::mem::take(&mut core.done);
+        drop(core);
+        pass_on(done);
+        ended
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -264,13 +320,22 @@ impl Shared {
         self.waiter.poke();
     }
 
-    /// Ends now, whatever there is still to do.
+    /// Ends now, whatever there is still to do, and whoever works with the core: the workers are killed at once, and what
+    /// isn't done fails with the next turn at the latest.
     pub(super) fn terminate(&self) {
-        let mut core = locked(&self.core);
-        core.end(PoolEnd::Terminated);
-        let done = std::mem::take(&mut core.done);
-        drop(core);
-        pass_on(done);
+        self.is_terminated.store(true, Ordering::SeqCst);
+        self.stop();
+        let free = match self.core.try_lock() {
+            Ok(core) => Some(core),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if let Some(mut core) = free {
+            core.look_whether_terminated();
+            let done = std::mem::take(&mut core.done);
+            drop(core);
+            pass_on(done);
+        }
         self.waiter.poke();
     }
 
@@ -310,10 +375,12 @@ impl Shared {
     /// Waits until all of it has ended. `None` while it takes tasks.
     pub(super) fn join(&self) -> Option<PoolEnd> {
         let mut core = locked(&self.core);
+        core.look_whether_terminated();
         if core.state == State::Running {
             return None;
         }
         while !core.is_over {
+            core.look_whether_terminated();
             core = self.changed.wait(core).unwrap_or_else(PoisonError::into_inner);
         }
         match &core.state {
@@ -339,6 +406,7 @@ pub(super) fn run(shared: &Shared) {
         let is_over = core.is_over;
         let workers: Vec<_> = core.workers.iter().map(|worker| worker.handle).collect();
         let nanos = core.sleep_nanos();
+        let has_more = core.has_more && !has_ended;
         let done = std::mem::take(&mut core.done);
         drop(core);
         if has_ended && !is_stopped {
@@ -350,13 +418,16 @@ pub(super) fn run(shared: &Shared) {
             return;
         }
         shared.changed.notify_all();
-        shared.waiter.wait(&workers, nanos);
+        if !has_more {
+            shared.waiter.wait(&workers, nanos);
+        }
     }
 }
 
 impl Core {
     /// Does all that there is to do now.
     fn step(&mut self) {
+        self.look_whether_terminated();
         if self.is_over || matches!(self.state, State::Ended(_)) {
             return;
         }
@@ -365,7 +436,9 @@ impl Core {
             return self.end(PoolEnd::Damaged);
         }
         self.look_after_workers();
+        self.has_left = self.link.unlink_left();
         self.look_after_deadlines();
+        self.look_after_room();
         self.look_after_starts();
         self.refill();
         self.start_workers();
@@ -377,7 +450,7 @@ impl Core {
             // The supervisor's end pokes.
             return IDLE_NANOS;
         }
-        let mut nanos = if self.is_stuck { AGAIN_NANOS } else { IDLE_NANOS };
+        let mut nanos = if self.is_stuck || self.has_left { AGAIN_NANOS } else { IDLE_NANOS };
         if let Some(timeout) = self.rules.task_timeout
             && self.in_flight > 0
         {
@@ -440,6 +513,7 @@ impl Core {
             if records.is_empty() {
                 return;
             }
+            let put_at = nanos_now();
             let result = self.link.put(&records);
             let (put, is_full, is_too_large) = match result {
                 Ok(Put::All(count)) => (count, false, false),
@@ -452,6 +526,7 @@ impl Core {
                 task.record = record;
                 if at < put {
                     task.attempts += 1;
+                    task.put_at = put_at;
                     self.in_flight += 1;
                     self.bytes_in_flight += task.record.len() as u64;
                     self.pending.push_back(Pending::Task(task));
@@ -473,48 +548,62 @@ impl Core {
         }
     }
 
+    /// Takes the results that there are, or as many as are to be taken in one turn: then there may be more.
     fn take_results(&mut self) -> crate::ipc::Result<()> {
-        loop {
+        for _ in 0..BATCHES_MAX {
             // What is read is copied before the rest of the core is looked at.
             let mut records = Vec::new();
             let count = self.link.take_results(|record| records.push(record.to_vec()))?;
+            let now = nanos_now();
             for record in &records {
-                if let Some(record) = ResultRecord::decode(record) {
-                    self.take_result(record);
-                }
+                let is_one = ResultRecord::decode(record).is_some_and(|record| self.take_result(record, now));
+                self.nonsense += u64::from(!is_one);
+            }
+            if self.nonsense > NONSENSE_MAX {
+                return Err(sandpool_abi::Errno::Io);
             }
             // What comes while this goes on is taken as well, but workers have to be fed.
             self.refill();
-            if count == 0 {
+            self.has_more = count != 0;
+            if !self.has_more || self.is_terminated() {
                 return Ok(());
             }
+            self.moved.0 = now;
         }
+        Ok(())
     }
 
-    fn take_result(&mut self, record: ResultRecord<'_>) {
+    /// Takes a record. Whether it is one that a worker has to put: what it says is held against what this side knows.
+    fn take_result(&mut self, record: ResultRecord<'_>, now: u64) -> bool {
         match record.kind {
             Kind::Ready => return self.worker_is_ready(record.number),
             Kind::NotReady => {
-                return self.end(PoolEnd::Initializer(GuestText::from_bytes(record.payload)));
+                if starting(&mut self.workers, record.number).is_none() {
+                    return false;
+                }
+                self.end(PoolEnd::Initializer(GuestText::from_bytes(record.payload)));
+                return true;
             }
-            Kind::Retired => {
-                self.take_pending(record.number);
-                return;
-            }
+            Kind::Retired => return self.take_pending(record.number, Pending::is_retire).is_some(),
             _ => {}
         }
-        let Some(Pending::Task(task)) = self.take_pending(record.number) else { return };
-        self.mean_nanos = (self.mean_nanos * 7 + record.nanos.max(1)) / 8;
+        let Some(Pending::Task(task)) = self.take_pending(record.number, Pending::is_task) else {
+            return false;
+        };
+        // It took no longer than since it was there to be taken.
+        let nanos = record.nanos.min(now.saturating_sub(task.put_at)).max(1);
+        self.mean_nanos = self.mean_nanos.saturating_mul(7).saturating_add(nanos) / 8;
         let cause = match record.kind {
             Kind::Done => {
                 let completed = Completed {
                     value: record.payload.to_vec(),
                     stdout: record.stdout.to_vec(),
                     stderr: record.stderr.to_vec(),
-                    wall: Duration::from_nanos(record.nanos),
+                    wall: Duration::from_nanos(nanos),
                     attempts: task.attempts,
                 };
-                return self.finish(task, completed);
+                self.finish(task, completed);
+                return true;
             }
             Kind::Refused => Failure::Refused(GuestText::from_bytes(record.payload)),
             Kind::Unsupported => Failure::Unsupported,
@@ -526,12 +615,14 @@ impl Core {
             _ => Failure::Failed(GuestText::from_bytes(record.payload)),
         };
         self.failed(task, cause, record.stderr);
+        true
     }
 
-    /// What has this number in the queue, and isn't done.
-    fn take_pending(&mut self, number: u64) -> Option<Pending> {
+    /// What has this number in the queue, and isn't done, if it is what is meant.
+    fn take_pending(&mut self, number: u64, is_meant: impl Fn(&Pending) -> bool) -> Option<Pending> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let taken = std::mem::replace(self.pending.get_mut(at)?, Pending::Done);
+        let pending = self.pending.get_mut(at).filter(|pending| is_meant(pending))?;
+        let taken = std::mem::replace(pending, Pending::Done);
         while let Some(Pending::Done) = self.pending.front() {
             self.pending.pop_front();
             self.first += 1;
@@ -549,7 +640,7 @@ impl Core {
 
     fn finish(&mut self, task: Task, completed: Completed<Vec<u8>>) {
         self.stats.finished += 1;
-        self.stats.busy += completed.wall;
+        self.stats.busy = self.stats.busy.saturating_add(completed.wall);
         if !self.listeners.is_empty() {
             self.tell_started(&task);
             let Task { number, name, .. } = &task;
@@ -594,17 +685,15 @@ impl Core {
         self.done.push((task.sink, Err(error)));
     }
 
-    fn worker_is_ready(&mut self, number: u64) {
-        let found = self.workers.iter_mut().find(|worker| worker.handle.0 == number);
-        let Some(worker) = found else { return };
-        if worker.is_ready {
-            return;
-        }
+    /// Whether it was one that wasn't.
+    fn worker_is_ready(&mut self, number: u64) -> bool {
+        let Some(worker) = starting(&mut self.workers, number) else { return false };
         worker.is_ready = true;
         self.killed_unready = 0;
         (worker.name, worker.pid) = self.link.describe(worker.handle);
         let (name, pid) = (worker.name.clone(), worker.pid);
         self.tell(Event::WorkerStarted { name: name.into(), pid });
+        true
     }
 
     fn look_after_workers(&mut self) {
@@ -616,6 +705,11 @@ impl Core {
         // What they have put before is known first.
         if self.take_results().is_err() {
             return self.end(PoolEnd::Damaged);
+        }
+        // They may have been killed because of that.
+        self.look_whether_terminated();
+        if self.has_more || matches!(self.state, State::Ended(_)) {
+            return;
         }
         let ended: Vec<_> = self.workers.extract_if(.., |worker| ended.contains(&worker.handle)).collect();
         for worker in ended {
@@ -663,12 +757,12 @@ impl Core {
         let end = claims.end.min(self.first.saturating_add(self.pending.len() as u64));
         let mut not_begun = VecDeque::new();
         for number in claims.first.max(self.first)..end {
-            match self.take_pending(number) {
+            match self.take_pending(number, |_| true) {
                 Some(Pending::Task(task)) if number == claims.first && has_begun => {
                     self.failed(task, Failure::Ended(status), &stderr);
                 }
                 Some(Pending::Task(mut task)) => {
-                    task.attempts -= 1;
+                    task.attempts = task.attempts.saturating_sub(1);
                     not_begun.push_back(task);
                 }
                 // Another is to be asked.
@@ -696,9 +790,46 @@ impl Core {
                 let event = Event::Started { number: task.number, task: task.name.to_string() };
                 tell(&mut self.listeners, event);
             }
-            if timeout.is_some_and(|timeout| now.saturating_sub(claims.since) >= timeout) {
+            let Some(timeout) = timeout else { continue };
+            // When it has begun, the worker says; but not before the task was there, nor after it was seen at it.
+            let Some(worker) = self.workers.get_mut(at) else { break };
+            let seen = match worker.seen {
+                Some((number, when)) if number == claims.first => when,
+                _ => worker.seen.insert((claims.first, now)).1,
+            };
+            let time = now.saturating_sub(claims.since.max(task.put_at).min(seen));
+            if time >= timeout {
                 task.is_late |= self.link.kill(handle, claims.work);
+                if time >= timeout.saturating_add(OVERDUE_NANOS) {
+                    task.is_late = true;
+                    self.link.kill_worker(handle);
+                }
             }
+        }
+    }
+
+    /// Nobody is at a task, and there is no room for what is to be put: nothing will ever make any.
+    fn look_after_room(&mut self) {
+        let frees = self.link.frees();
+        let now = nanos_now();
+        if frees != self.moved.1 || self.has_more {
+            self.moved = (now, frees);
+        }
+        let is_waiting = self.in_flight > 0 || !self.backlog.is_empty();
+        if !is_waiting || now.saturating_sub(self.moved.0) < STARVED_NANOS {
+            self.starved = None;
+            return;
+        }
+        let claims: Vec<_> = self.workers.iter().map(|worker| self.link.claims(worker.handle)).collect();
+        let is_delivering = claims.iter().flatten().any(|claims| claims.part == DELIVERED);
+        let is_at_work = claims.iter().any(|claims| claims.is_none_or(|claims| claims.work != 0));
+        // Not everything has room where a page has: a task that can't be put says so, as one does that can't deliver.
+        let is_starved =
+            !is_at_work && (is_delivering || self.in_flight == 0 && self.is_stuck || !self.link.has_room());
+        if !is_starved {
+            self.starved = None;
+        } else if now.saturating_sub(*self.starved.get_or_insert(now)) >= STARVED_NANOS {
+            self.end(PoolEnd::Limited(Limit::Arena(self.rules.arena_size)));
         }
     }
 
@@ -727,7 +858,7 @@ impl Core {
             match self.link.start_worker() {
                 Ok(handle) => {
                     let (since, name) = (nanos_now(), String::new());
-                    self.workers.push(Worker { handle, since, is_ready: false, name, pid: 0 });
+                    self.workers.push(Worker { handle, since, is_ready: false, seen: None, name, pid: 0 });
                 }
                 Err(errno) if self.workers.is_empty() && !self.is_stuck => {
                     return self.end(PoolEnd::Worker(errno.to_string().into()));
@@ -766,11 +897,23 @@ impl Core {
         }
     }
 
+    fn is_terminated(&self) -> bool {
+        self.is_terminated.load(Ordering::SeqCst)
+    }
+
+    fn look_whether_terminated(&mut self) {
+        if self.is_terminated() {
+            self.end(PoolEnd::Terminated);
+        }
+    }
+
     /// The pool has ended; all that wasn't done has failed. Only the first reason counts.
     fn end(&mut self, end: PoolEnd) {
         if matches!(self.state, State::Ended(_)) {
             return;
         }
+        // That is why, whatever has come of it.
+        let end = if self.is_terminated() { PoolEnd::Terminated } else { end };
         self.state = State::Ended(end.clone());
         let pending = std::mem::take(&mut self.pending);
         self.in_flight = 0;
@@ -793,6 +936,11 @@ impl Core {
     fn tell(&mut self, event: Event) {
         tell(&mut self.listeners, event);
     }
+}
+
+/// The worker of this handle, if it isn't ready yet.
+fn starting(workers: &mut [Worker], number: u64) -> Option<&mut Worker> {
+    workers.iter_mut().find(|worker| worker.handle.0 == number && !worker.is_ready)
 }
 
 fn tell(listeners: &mut Vec<Sender<Event>>, event: Event) {

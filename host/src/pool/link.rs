@@ -11,16 +11,16 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::{ExitStatus, NOT_DAEMON};
 use sandpool_abi::task::Claims;
 
-use super::wire::{Isolation, Setup};
+use super::wire::{Isolation, OWNER, Setup};
 use crate::Limits;
 use crate::codec;
-use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::arena::{Arena, Geometry, Member, PAGE, Patience};
 use crate::ipc::event;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, Register, StateWord};
 use crate::ipc::queue::{self, Account, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, heap, process_table};
+use crate::ipc::{Result, heap, process_table, scope, shared};
 use crate::process::Process;
 use crate::process::stdio::Stdio;
 use crate::sys::futex::{self, Deadline};
@@ -30,9 +30,6 @@ const LOOKS: u32 = 60;
 
 /// Bytes of results that are taken at once.
 const BATCH_BYTES: usize = 64 << 10;
-
-/// The slot of the owner: the first that the supervisor reserves.
-const OWNER: u32 = 0;
 
 /// The side of the arena that everybody may look at while another works with it.
 #[derive(Debug)]
@@ -47,9 +44,12 @@ pub(super) struct Link {
     process: Process,
     tasks: Handle,
     results: Handle,
+    /// What each worker is given: the settings, and the two handles.
     setup: Vec<u8>,
     isolation: Isolation,
     started: u64,
+    /// Workers that have ended, and left names.
+    left: Vec<ProcessHandle>,
     buffer: Vec<u8>,
 }
 
@@ -107,6 +107,7 @@ impl Link {
             room: Vec::new(),
             waited: Vec::new(),
             task: None,
+            is_host_worker: false,
             member: member.clone(),
         };
         let tasks = queue::create(&member, 0, Account::Claimed).map_err(damaged)?;
@@ -115,9 +116,10 @@ impl Link {
             process,
             tasks,
             results,
-            setup: codec::encode(setup)?,
+            setup: codec::encode(&(setup, [tasks.0, results.0]))?,
             isolation: setup.isolation,
             started: 0,
+            left: Vec::new(),
             buffer: vec![0; BATCH_BYTES],
         };
         Ok((link, Waiter { member, results, poked: AtomicBool::new(false) }))
@@ -130,8 +132,7 @@ impl Link {
     /// Has a worker started.
     pub(super) fn start_worker(&mut self) -> Result<ProcessHandle> {
         let name = format!("PoolWorker-{}", self.started + 1);
-        let handles = [self.tasks, self.results];
-        let worker = self.process.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &handles)?;
+        let worker = self.process.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &[])?;
         self.started += 1;
         Ok(worker)
     }
@@ -149,7 +150,7 @@ impl Link {
     }
 
     /// Learns how a worker has ended, and forgets it. An error if it never ran.
-    pub(super) fn bury(&self, worker: ProcessHandle) -> Result<Ended> {
+    pub(super) fn bury(&mut self, worker: ProcessHandle) -> Result<Ended> {
         if let Ok(Some(errno)) = self.process.spawn_failure(worker) {
             self.process.take_back(worker.index()?)?;
             return Err(errno);
@@ -157,9 +158,24 @@ impl Link {
         let claims = self.process.claims_of(worker)?;
         let outcome = self.process.exit_status(worker)?;
         let stderr = self.process.stderr_of(worker).unwrap_or_default();
+        if self.member().arena.process(worker.index()?)?.scope.has_names() {
+            self.left.push(worker);
+        }
         self.process.close(worker)?;
         let status = outcome.status().ok_or(Errno::Io)?;
         Ok(Ended { claims, status, stderr })
+    }
+
+    /// Takes the names away that workers have left whose processes have ended, those included that they had started. Whether
+    /// there is more to do.
+    pub(super) fn unlink_left(&mut self) -> bool {
+        let member = &self.process.member;
+        self.left.retain(|worker| {
+            let is_left = |of| scope::is_of(of, *worker);
+            scope::has_process(&member.arena, is_left)
+                || shared::unlink_left(member, is_left) == Err(Errno::Busy)
+        });
+        !self.left.is_empty()
     }
 
     /// What a worker is at, if all that was read of it belongs together.
@@ -176,6 +192,23 @@ impl Link {
             Isolation::Task => self.process.doom_at(worker, work),
         };
         killed.is_ok()
+    }
+
+    /// Has a worker killed, whatever it is at.
+    pub(super) fn kill_worker(&self, worker: ProcessHandle) {
+        let _ = self.process.signal(worker, nix::libc::SIGKILL);
+    }
+
+    /// How often room in the arena was freed.
+    pub(super) fn frees(&self) -> u64 {
+        self.member().arena.header().map_or(0, |header| header.heap.frees())
+    }
+
+    /// Whether there is room in the arena for anything.
+    pub(super) fn has_room(&self) -> bool {
+        let member = self.member();
+        let Ok(register) = member.slot().map(|slot| slot.register(Register::Segment)) else { return false };
+        heap::allocate(member, PAGE as u64, register).is_ok() && heap::free(member, register).is_ok()
     }
 
     /// Puts as many tasks as there is room for.

@@ -303,7 +303,11 @@ impl PoolBuilder<'_> {
         let quarter = arena_size / 4;
         let output_max = self.setup.output_max.min(quarter);
         let rules = Rules { bytes_max: quarter, arena_size, output_max, ..self.rules };
-        let setup = Setup { output_max, ..self.setup.clone() };
+        // The owner has the two queues.
+        let objects_max = u64::from(limits.objects_max.saturating_sub(2)) / workers as u64;
+        let beside = u64::from(limits.processes_max).saturating_sub(workers as u64 + 1);
+        let processes_max = (beside / workers as u64).max(1);
+        let setup = Setup { output_max, objects_max, processes_max, ..self.setup.clone() };
         self.config.forks_tasks = setup.isolation == Isolation::Task;
         let os = |what| move |source| Error::Os { what, source };
         let null = std::fs::File::options().read(true).write(true).open("/dev/null");
@@ -406,6 +410,8 @@ impl Pool {
                 isolation: Isolation::Worker,
                 output: Output::Discard,
                 output_max: OUTPUT_MAX,
+                objects_max: 0,
+                processes_max: 0,
                 max_tasks: 0,
                 initializer: None,
             },

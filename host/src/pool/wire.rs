@@ -1,9 +1,14 @@
 //! What the owner of a pool and its workers say to each other: how a worker is set up, tasks, and results.
 //!
-//! A worker is spawned with a [`Setup`] and three handles: the queue of tasks, the queue of results, and the
-//! [tail](crate::ipc::tail) of its stderr. Both sides check what they read: it lies in memory that others can write.
+//! A worker is spawned with a [`Setup`] and two handles: the queue of tasks and the queue of results. Only the owner holds
+//! the queues, so that no import of a guest finds them; a worker's own code asks by
+//! [`resolve_for_host`](crate::ipc::object::resolve_for_host). Both sides check what they read: it lies in memory that
+//! others can write.
 
 use serde::{Deserialize, Serialize};
+
+/// The slot of a pool's owner: the first that the supervisor reserves. Its children are the workers, and no others are.
+pub(crate) const OWNER: u32 = 0;
 
 /// What becomes of what a task prints.
 ///
@@ -57,6 +62,10 @@ pub(crate) struct Setup {
     pub(crate) output: Output,
     /// The most bytes of a result, and of what is captured of each stream.
     pub(crate) output_max: u64,
+    /// The most objects that there may be of its tasks, and its own.
+    pub(crate) objects_max: u64,
+    /// And the most processes, beside its own.
+    pub(crate) processes_max: u64,
     /// After so many tasks it ends; 0 for never.
     pub(crate) max_tasks: u64,
     /// The task that is called first: name, format, input.

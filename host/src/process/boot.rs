@@ -20,6 +20,7 @@ use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
 use crate::ipc::standby;
 use crate::jail;
+use crate::pool::wire;
 use crate::supervisor::control::{Role, RunConfig};
 use crate::supervisor::fork_server;
 use crate::sys::atomic::AtomicU32;
@@ -58,10 +59,10 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
         let given = reset_process(image, None)?;
         let mut process = process(image, stdio, given.doorbell, index, handle);
         process.take_entry()?;
-        let worker = match image.config.role {
-            Role::Program => None,
-            Role::Pool => Some(task::set_up(&mut process)?),
-        };
+        // What a task spawns begins as a program does: it is told what its parent likes, which makes no worker of it.
+        let is_worker = image.config.role == Role::Pool
+            && process.parent.is_some_and(|parent| parent.index() == Ok(wire::OWNER));
+        let worker = if is_worker { Some(task::set_up(&mut process)?) } else { None };
         let mut store = store(image, process, given.ruleset)?;
         run_native(image);
         let instance = instantiate_or_crash(image, &mut store)?;
@@ -226,6 +227,7 @@ fn process(
         entry: None,
         waited: Vec::new(),
         task: None,
+        is_host_worker: false,
     }
 }
 

@@ -20,7 +20,14 @@ pub(crate) const TRAP_CODE: i32 = 134;
 pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     let code = code & 0xff;
     guest.process.stdio.flush();
-    guest.process.end_children(|| super::deadlock::report(guest, None));
+    guest.process.end_children(&[], || super::deadlock::report(guest, None));
+    end(guest, Outcome::new(EXITED, code as u32), code)
+}
+
+/// Ends a worker, or who has done a task of one. No guest's code runs or is waited for: what children it has are left to
+/// the supervisor, which kills them.
+pub(crate) fn exit_worker(guest: &Guest, code: i32) -> ! {
+    guest.process.stdio.flush();
     end(guest, Outcome::new(EXITED, code as u32), code)
 }
 

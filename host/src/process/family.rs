@@ -18,7 +18,7 @@ use crate::ipc::process_table::{
 };
 use crate::ipc::sweep::{Sweep, sweep};
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, budget, heap, standby, tail};
+use crate::ipc::{Result, budget, heap, scope, standby, tail};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
 
@@ -68,8 +68,28 @@ impl Process {
         table::state(&self.member.arena, self.member.index)
     }
 
-    /// Reserves a slot for a child. Its identity is the caller's and a count.
+    /// Reserves a slot for a child that the guest wants.
+    ///
+    /// `PROCS` also if its worker has its share of processes. What a task has left behind that is killed is given time to go.
     fn reserve(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle)> {
+        let mut until = None;
+        loop {
+            let reserved = self.reserve_for_host(name, flags)?;
+            if !scope::has_too_many_processes(&self.member)? {
+                return Ok(reserved);
+            }
+            self.started -= 1;
+            table::free(&self.member.arena, reserved.0, |_| true)?;
+            let now = monotonic();
+            if now >= *until.get_or_insert(now + LEAVE_PATIENCE) {
+                return Err(Errno::Procs);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Reserves a slot for a child. Its identity is the caller's and a count.
+    fn reserve_for_host(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle)> {
         if name.len() > NAME_MAX {
             return Err(Errno::Nametoolong);
         }
@@ -109,7 +129,18 @@ impl Process {
     /// caller is daemonic.
     pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
         self.stdio.flush();
-        let (index, handle) = self.reserve(name, flags)?;
+        let reserved = self.reserve(name, flags)?;
+        self.fork_into(reserved)
+    }
+
+    /// Forks the process that does a task: whatever others have left behind, it has a place.
+    pub(crate) fn fork_for_host(&mut self) -> Result<Forked> {
+        self.stdio.flush();
+        let reserved = self.reserve_for_host("", FLAG_NOT_DAEMON)?;
+        self.fork_into(reserved)
+    }
+
+    fn fork_into(&mut self, (index, handle): (u32, ProcessHandle)) -> Result<Forked> {
         // The child then need not allocate.
         self.identity.reserve(1);
         match self.fork_reserved(index) {
@@ -151,6 +182,7 @@ impl Process {
         self.identity.push(self.started);
         self.started = 0;
         self.file_bytes = 0;
+        self.is_host_worker = false;
         // To drop what there is not takes a call, of code that a short process doesn't run otherwise.
         if self.held.is_some() {
             self.held = None;
@@ -486,6 +518,17 @@ impl Process {
         Ok(())
     }
 
+    /// Ends all children but those that are `kept`, and gives their slots back.
+    pub(crate) fn forget_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
+        self.end_children(kept, interrupted);
+        for (index, state) in table::children(&self.member.arena, self.member.index) {
+            let child = ProcessHandle::new(index, state.generation);
+            if !kept.contains(&child) {
+                let _ = self.close(child);
+            }
+        }
+    }
+
     /// The children that are alive.
     pub(crate) fn children(&self) -> Vec<ProcessHandle> {
         table::children(&self.member.arena, self.member.index)
@@ -550,15 +593,19 @@ impl Process {
         }
     }
 
-    /// What Python's exit function does: ends the daemonic children and waits for all. If these wait for ever, so would
-    /// it: then it is `interrupted`.
-    pub(crate) fn end_children(&self, interrupted: impl Fn()) {
+    /// What Python's exit function does: ends the daemonic children and waits for all but those that are `kept`. If these
+    /// wait for ever, so would it: then it is `interrupted`.
+    pub(crate) fn end_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
         if self.started == 0 {
             return;
         }
         let arena = &*self.member.arena;
         let Ok(own) = self.member.slot() else { return };
-        for (index, state) in table::children(arena, self.member.index) {
+        let children = || {
+            table::children(arena, self.member.index)
+                .filter(|(index, state)| !kept.contains(&ProcessHandle::new(*index, state.generation)))
+        };
+        for (index, state) in children() {
             if state.is_alive() && state.flags & DAEMON != 0 {
                 if let Ok(child) = arena.process(index) {
                     child.wanted_signals.fetch_or(1 << nix::libc::SIGTERM, Ordering::AcqRel);
@@ -566,7 +613,7 @@ impl Process {
                 let _ = self.ring_for(index);
             }
         }
-        let all_ended = || !table::children(arena, self.member.index).any(|(_, state)| state.is_alive());
+        let all_ended = || !children().any(|(_, state)| state.is_alive());
         while !all_ended() {
             let slept = own.event.sleep(&self.member, Waiting::Children, Deadline::NEVER, all_ended);
             if slept == Err(Errno::Deadlock) {

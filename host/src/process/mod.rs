@@ -22,9 +22,9 @@ use sandpool_abi::process::Limit;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::ipc::arena::Member;
-use crate::ipc::message::Message;
+use crate::ipc::message::{self, Message};
 use crate::ipc::object::{self, Handle};
-use crate::ipc::process_table::{ProcessHandle, ProcessSlot};
+use crate::ipc::process_table::{ProcessHandle, ProcessSlot, Register};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{budget, collect};
 use crate::process::mappings::Mappings;
@@ -132,6 +132,8 @@ pub(crate) struct Process {
     pub(crate) waited: Vec<Waiting>,
     /// The task that it calls, if it is a worker of the host's.
     pub(crate) task: Option<Task>,
+    /// It is a worker of the host's, or does the task of one. Its claims are the host's affair.
+    pub(crate) is_host_worker: bool,
 }
 
 /// An item between `get` and `take`.
@@ -219,6 +221,18 @@ impl Process {
     /// One more use of an object that the process was given.
     pub(crate) fn hold(&mut self, handle: Handle) {
         *self.holds.entry(handle).or_insert(0) += 1;
+    }
+
+    /// Throws away what was taken and not handed to the guest.
+    pub(crate) fn discard_held(&mut self) -> Result<(), Errno> {
+        if let Some(Held::Message(_)) = self.held.take() {
+            let mut unused = Vec::new();
+            message::discard(&self.member, self.member.slot()?.register(Register::Incoming), &mut unused)?;
+            for index in unused {
+                object::destroy_if_unused(&self.member, index)?;
+            }
+        }
+        Ok(())
     }
 
     /// How often the guest holds an object.

@@ -13,19 +13,18 @@
 use std::collections::HashMap;
 
 use sandpool_abi::Errno;
-use sandpool_abi::process::NOT_DAEMON;
 use sandpool_abi::task::{Claims, EXPORT_PREFIX};
 use wasmtime::{Instance, Store, TypedFunc};
 
 use super::stdio::Capture;
-use super::{Guest, Process, exit, limit_behind};
+use super::{Guest, Process, deadlock, exit, limit_behind};
 use crate::codec;
 use crate::ipc::arena::Member;
 use crate::ipc::object::{self, Handle};
-use crate::ipc::process_table::{Outcome, Register, nanos_now};
+use crate::ipc::process_table::{Outcome, ProcessHandle, Register, nanos_now};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{Result, heap};
+use crate::ipc::{Result, heap, scope, shared};
 use crate::pool::wire::{Isolation, Kind, ResultRecord, Setup, TaskRecord};
 use crate::process::family::Forked;
 use crate::sys::futex::Deadline;
@@ -36,6 +35,9 @@ const BATCH_NANOS: u64 = 50_000;
 const BATCH_MAX: u64 = 64;
 /// Tasks that are longer are taken one at a time.
 const BATCH_BYTES: usize = 64 << 10;
+
+/// How soon it is looked again whether processes of a task that are killed have been reaped.
+const REAPING_NANOS: u64 = 500_000;
 
 /// The task that is called.
 #[derive(Debug, Default)]
@@ -81,6 +83,8 @@ struct Worker {
     left: u64,
     /// Tasks that it takes at once.
     batch: u64,
+    /// Children that it had before its first task.
+    helpers: Vec<ProcessHandle>,
 }
 
 /// Where tasks come from and results go.
@@ -93,11 +97,12 @@ pub(crate) struct Queues {
 /// Makes a process that was just spawned a worker: what it prints from now on is captured.
 pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)> {
     let entry = process.entry.take().ok_or(Errno::Noent)?;
-    let setup: Setup = codec::decode(&entry.payload)?;
-    let [tasks, results] = <[Handle; 2]>::try_from(entry.handles).map_err(|_| Errno::Inval)?;
+    let (setup, [tasks, results]): (Setup, [u64; 2]) = codec::decode(&entry.payload)?;
     process.stdio.capture(Capture::new(process.handle, setup.output, setup.output_max));
     process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
-    Ok((setup, Queues { tasks, results }))
+    process.is_host_worker = true;
+    process.member.slot()?.scope.begin(process.handle, setup.objects_max, setup.processes_max);
+    Ok((setup, Queues { tasks: Handle(tasks), results: Handle(results) }))
 }
 
 /// Serves the pool until its queue of tasks is closed, then ends the process.
@@ -116,30 +121,29 @@ pub(crate) fn serve(
         record: Vec::new(),
         left,
         batch: 1,
+        helpers: Vec::new(),
     };
     worker.initialize(store)?;
     loop {
         match worker.serve_some(store) {
             Ok(()) if worker.left > 0 => {}
             // The owner has closed a queue: there is nothing more to do, or nobody to do it for.
-            Ok(()) | Err(Errno::Closed) => exit::exit(store.data(), 0),
+            Ok(()) | Err(Errno::Closed) => exit::exit_worker(store.data(), 0),
             Err(errno) => return Err(errno.into()),
         }
     }
 }
 
 fn port(member: &Member, queue: Handle, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
-    let object = object::resolve::<QueueState>(member, queue)?;
+    let object = object::resolve_for_host::<QueueState>(member, queue)?;
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
 impl Worker {
     /// Makes the instance ready for tasks, and says so.
     fn initialize(&mut self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
-        if let Ok(initialize) = self.instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
-            && let Err(error) = initialize.call(&mut *store, ())
-        {
-            exit::crash(store.data(), &error);
+        if let Ok(initialize) = self.instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
+            call_guest(store, |store| initialize.call(store, ()));
         }
         let mut kind = Kind::Ready;
         if let Some((name, format, input)) = self.setup.initializer.take() {
@@ -153,6 +157,7 @@ impl Worker {
             }
         }
         let process = &store.data().process;
+        self.helpers = process.children();
         let record = ResultRecord {
             number: process.handle.0,
             kind,
@@ -165,7 +170,7 @@ impl Worker {
         let port = port(&process.member, self.queues.results, Waiting::Put)?;
         queue::put(&process.member, port, &self.record, &[], Deadline::NEVER)?;
         if kind == Kind::NotReady {
-            exit::exit(store.data(), 1);
+            exit::exit_worker(store.data(), 1);
         }
         Ok(())
     }
@@ -229,11 +234,12 @@ impl Worker {
             }
             TaskRecord::Call { name, format, input } => match self.setup.isolation {
                 Isolation::Worker => {
-                    let own = store.data().process.handle;
+                    let started = store.data().process.started;
                     let kind = self.call(store, name, format, input).map_err(|_| Errno::Io)?;
-                    if store.data().process.handle != own {
-                        // A process that the task has forked, and that came back from it.
-                        exit::exit(store.data(), 0);
+                    let guest = store.data();
+                    if guest.process.started != started {
+                        // As long as these are there, it is still that task.
+                        guest.process.forget_children(&self.helpers, || deadlock::report(guest, None));
                     }
                     self.finish(store, kind, begun)
                 }
@@ -250,7 +256,8 @@ impl Worker {
         (name, format, input): (&str, u32, &[u8]),
         begun: Begun,
     ) -> Result<()> {
-        let forked = store.data_mut().process.fork("", NOT_DAEMON);
+        let worker = store.data().process.handle;
+        let forked = store.data_mut().process.fork_for_host();
         let child = match store.data().process.noting(forked) {
             // There can be no process for this task now; for another, later, there may be one.
             Err(errno @ (Errno::Procs | Errno::Runmem)) => {
@@ -260,9 +267,15 @@ impl Worker {
             }
             Err(errno) => return Err(errno),
             Ok(Forked::Child) => {
+                let process = &mut store.data_mut().process;
+                process.is_host_worker = true;
+                process.member.slot()?.scope.begin_task(worker);
                 let done = self.call(store, name, format, input);
+                let guest = store.data();
+                // As long as these are there, it is still that task.
+                guest.process.end_children(&[], || deadlock::report(guest, None));
                 let done = done.map_err(|_| Errno::Io).and_then(|kind| self.finish(store, kind, begun));
-                exit::exit(store.data(), i32::from(done.is_err()))
+                exit::exit_worker(store.data(), i32::from(done.is_err()))
             }
             Ok(Forked::Parent(child)) => child,
         };
@@ -275,7 +288,10 @@ impl Worker {
         }
         let outcome = process.exit_status(child)?;
         process.close(child)?;
-        if claims.has_some() { self.finish_ended(store, outcome, begun) } else { Ok(()) }
+        if claims.has_some() {
+            self.finish_ended(store, outcome, begun)?;
+        }
+        unlink_left_by_task(member, worker)
     }
 
     /// Puts the result of a task whose process has ended, or of one that could have none.
@@ -308,10 +324,9 @@ impl Worker {
             store.set_fuel(fuel)?;
         }
         let len = i32::try_from(input.len()).map_err(wasmtime::Error::from)?;
-        let code = match export.call(&mut *store, (format as i32, len)) {
-            Ok(code) => code,
-            Err(error) => exit::crash(store.data(), &error),
-        };
+        let code = call_guest(store, |store| export.call(store, (format as i32, len)));
+        // Nor is it the next task's.
+        store.data_mut().process.discard_held()?;
         let task = store.data().process.task.as_ref();
         let (is_too_large, was_too_large) =
             task.map_or((false, false), |task| (task.is_too_large, task.was_too_large));
@@ -361,6 +376,31 @@ impl Worker {
             finished => finished,
         }
     }
+}
+
+/// Takes the names away that a task has left when its processes have ended. Those that it has started are killed by then.
+fn unlink_left_by_task(member: &Member, worker: ProcessHandle) -> Result<()> {
+    let slot = member.slot()?;
+    if !slot.scope.has_names_of_tasks() {
+        return Ok(());
+    }
+    let is_of_task = |of| scope::is_of_task(of, worker);
+    while scope::has_process(&member.arena, is_of_task) {
+        // The supervisor reaps them, and tells only parents of it.
+        let again = Deadline::after_nanos(REAPING_NANOS);
+        let _ = slot.event.sleep(member, Waiting::Children, again, || false);
+    }
+    shared::unlink_left(member, is_of_task)
+}
+
+/// Calls the guest, of which only this process comes back: those that are forked meanwhile end with the call.
+fn call_guest<T>(store: &mut Store<Guest>, call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<T>) -> T {
+    let own = store.data().process.handle;
+    let returned = call(store).unwrap_or_else(|error| exit::crash(store.data(), &error));
+    if store.data().process.handle != own {
+        exit::exit(store.data(), 0);
+    }
+    returned
 }
 
 /// A task that has begun.

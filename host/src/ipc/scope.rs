@@ -1,0 +1,164 @@
+//! Whose an object is, in a pool: names that a task has given end with the task, and those of a worker with the worker.
+//!
+//! Each process of a pool has a *scope*, which it has from its parent: the handle of the worker, and [`OF_TASK`] in the
+//! process that does a task for it. An object bears the scope of the process that made it. It goes with its last holder, or
+//! when it is found that nobody can [reach](super::collect) it; but a name holds it as well. So when all processes of a scope
+//! have ended, the names that are left of it are [taken away](super::shared::unlink_left).
+//!
+//! The worker's slot counts these names, so that nobody looks for what there isn't. Of objects, and of processes, each worker
+//! has its share at the most: a task that takes all it can get takes nothing from others.
+
+use sandpool_abi::Errno;
+
+use super::Result;
+use super::arena::{Arena, Member};
+use super::lock::Guard;
+use super::process_table::{self as table, ProcessHandle, ProcessSlot};
+use crate::sys::atomic::{AtomicU64, Ordering, fence};
+use crate::sys::mem::shared;
+
+/// In the scope of a task: no index of a process is as large.
+const OF_TASK: u64 = 1 << 30;
+
+shared! {
+    /// The scope of a process, and what a worker counts.
+    pub(crate) struct ScopeSlot {
+        /// 0 if there is none
+        scope: AtomicU64,
+        /// objects of the worker and its tasks
+        objects: AtomicU64,
+        /// the most of them
+        objects_max: AtomicU64,
+        /// the most processes, beside the worker
+        processes_max: AtomicU64,
+        /// objects of the worker's own scope that have a name
+        names: AtomicU64,
+        /// and of its tasks'
+        names_of_tasks: AtomicU64,
+    }
+}
+
+impl ScopeSlot {
+    /// For a new process in the slot.
+    pub(super) fn reset(&self, parent: Option<&Self>) {
+        let Self { scope, objects, objects_max, processes_max, names, names_of_tasks } = self;
+        scope.store(parent.map_or(0, Self::get), Ordering::Relaxed);
+        for word in [objects, objects_max, processes_max, names, names_of_tasks] {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.scope.load(Ordering::Relaxed)
+    }
+
+    /// Makes the process a worker, which has at most as many objects, and processes beside its own.
+    pub(crate) fn begin(&self, worker: ProcessHandle, objects_max: u64, processes_max: u64) {
+        self.objects_max.store(objects_max, Ordering::Relaxed);
+        self.processes_max.store(processes_max, Ordering::Relaxed);
+        self.scope.store(worker.0, Ordering::Relaxed);
+    }
+
+    /// Makes the process one that does a task for this worker.
+    pub(crate) fn begin_task(&self, worker: ProcessHandle) {
+        self.scope.store(worker.0 | OF_TASK, Ordering::Relaxed);
+    }
+
+    /// Of a worker: whether there are names of its tasks.
+    pub(crate) fn has_names_of_tasks(&self) -> bool {
+        self.names_of_tasks.load(Ordering::Relaxed) != 0
+    }
+
+    /// Of a worker: whether there are any.
+    pub(crate) fn has_names(&self) -> bool {
+        self.has_names_of_tasks() || self.names.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// The worker of a scope, if there is one, and its slot is its own yet.
+fn worker(arena: &Arena, scope: u64) -> Option<&ProcessSlot> {
+    if scope == 0 {
+        return None;
+    }
+    let (index, _) = table::resolve(arena, ProcessHandle(scope & !OF_TASK)).ok()?;
+    arena.process(index).ok()
+}
+
+fn own(member: &Member) -> Result<u64> {
+    Ok(member.slot()?.scope.get())
+}
+
+fn count(guard: &Guard<'_>, word: &AtomicU64, change: impl Fn(u64, u64) -> u64) -> Result<()> {
+    guard.set(word, change(word.load(Ordering::Relaxed), 1))
+}
+
+/// The caller makes an object, which bears its scope from now on.
+///
+/// `NFILE` if the worker has its share.
+pub(super) fn enter(member: &Member, guard: &Guard<'_>, mark: &AtomicU64) -> Result<()> {
+    let own = own(member)?;
+    mark.store(own, Ordering::Relaxed);
+    let Some(ProcessSlot { scope, .. }) = worker(&member.arena, own) else { return Ok(()) };
+    if scope.objects.load(Ordering::Relaxed) >= scope.objects_max.load(Ordering::Relaxed) {
+        return Err(Errno::Nfile);
+    }
+    count(guard, &scope.objects, u64::wrapping_add)
+}
+
+/// An object of this scope is gone.
+pub(super) fn leave(arena: &Arena, guard: &Guard<'_>, scope: u64) -> Result<()> {
+    let worker = worker(arena, scope);
+    worker.map_or(Ok(()), |worker| count(guard, &worker.scope.objects, u64::saturating_sub))
+}
+
+/// An object of this scope gets a name, or loses it.
+pub(super) fn name(arena: &Arena, guard: &Guard<'_>, scope: u64, has_one: bool) -> Result<()> {
+    let Some(worker) = worker(arena, scope) else { return Ok(()) };
+    let ScopeSlot { names, names_of_tasks, .. } = &worker.scope;
+    let names = if scope & OF_TASK == 0 { names } else { names_of_tasks };
+    count(guard, names, if has_one { u64::wrapping_add } else { u64::saturating_sub })
+}
+
+/// Whether the caller sees an object by its name: one of a task, other tasks don't.
+pub(super) fn sees(member: &Member, scope: u64) -> bool {
+    let is_own = |own| own == 0 || own | OF_TASK == scope;
+    scope & OF_TASK == 0 || own(member).is_ok_and(is_own)
+}
+
+/// Whether the caller may take the name of an object away: a task may of its own.
+pub(super) fn may_unname(member: &Member, scope: u64) -> bool {
+    own(member).is_ok_and(|own| own & OF_TASK == 0 || own == scope)
+}
+
+/// Whether the processes of the caller's worker are more than its share, one included that the caller has just reserved.
+pub(crate) fn has_too_many_processes(member: &Member) -> Result<bool> {
+    let scope = own(member)?;
+    let Some(worker) = worker(&member.arena, scope) else { return Ok(false) };
+    // Of two that reserve at once, one sees the other.
+    fence(Ordering::SeqCst);
+    let handle = ProcessHandle(scope & !OF_TASK);
+    let all = processes(&member.arena, |of| is_of(of, handle)).count() as u64;
+    Ok(all > worker.scope.processes_max.load(Ordering::Relaxed).saturating_add(1))
+}
+
+/// Whether a process of these scopes has not been reaped yet.
+pub(crate) fn has_process(arena: &Arena, is_meant: impl Fn(u64) -> bool) -> bool {
+    processes(arena, is_meant).next().is_some()
+}
+
+fn processes(arena: &Arena, is_meant: impl Fn(u64) -> bool) -> impl Iterator<Item = u32> {
+    (0..arena.geometry.processes_max).filter(move |index| {
+        table::state(arena, *index).is_ok_and(|state| state.has_process())
+            && arena.process(*index).is_ok_and(|slot| is_meant(slot.scope.get()))
+    })
+}
+
+/// Whether it is of a task of this worker.
+pub(crate) fn is_of_task(scope: u64, worker: ProcessHandle) -> bool {
+    scope == worker.0 | OF_TASK
+}
+
+/// Whether it is of this worker, or of a task of it.
+pub(crate) fn is_of(scope: u64, worker: ProcessHandle) -> bool {
+    scope & !OF_TASK == worker.0
+}
