@@ -7,10 +7,10 @@
 //! 1. **look**: candidates are the objects that no process holds and no name, only messages;
 //! 2. **count**: how many of these messages lie in queues that are candidates themselves;
 //! 3. **reach**: a candidate that is in more messages than that is in one which somebody can take, or has in his hands. So it
-//!    can be reached, and all that lies in it;
-//! 4. **verify**: what is left is looked at once more. If nothing of it has changed, nobody could have reached it at the
-//!    instant at which the first look ended and this one began; and what can't be reached stays so. What has changed is no
-//!    candidate any more, and it is counted anew without;
+//!    can be reached, and all that lies in it. Without those it is counted anew, until there is none;
+//! 4. **verify**: what is left lies in nothing else that is. It is looked at once more. If nothing of it has changed, nobody
+//!    could have reached it at the instant at which the first look ended and this one began; and what can't be reached
+//!    stays so. What has changed is no candidate any more, and it is counted anew without;
 //! 5. **destroy** it.
 //!
 //! To verify, the object table is locked for each object, since a hold becomes a message under that lock only. A candidate
@@ -39,7 +39,7 @@ use crate::sys::mem::shared;
 const OBJECTS_AT_ONCE: usize = 256;
 
 /// How often what has changed is left out and the rest counted anew, before it is left for another time.
-const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 16;
 
 /// How long a process waits for a collection: longer than one takes.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -163,7 +163,7 @@ impl Collector {
             Phase::Look(from) => self.look(member, from)?,
             Phase::Count(at, position) => self.count(member, at, position),
             Phase::Roots(at, roots) => self.roots(at, roots),
-            Phase::Reach(roots, position) => self.reach(member, roots, position),
+            Phase::Reach(roots, position) => self.reach(member, roots, position)?,
             Phase::Verify(at) => match self.verify(member, at) {
                 Ok(phase) => phase,
                 Err(errno) => return self.again(Phase::Verify(at), errno),
@@ -254,7 +254,8 @@ impl Collector {
     fn roots(&mut self, at: usize, mut roots: Vec<u32>) -> Phase {
         let some: Vec<_> = self.order.iter().skip(at).take(OBJECTS_AT_ONCE).copied().collect();
         if some.is_empty() {
-            return Phase::Reach(roots, None);
+            // Then all that was counted lies in what is left.
+            return if roots.is_empty() { Phase::Verify(0) } else { Phase::Reach(roots, None) };
         }
         for index in &some {
             if let Some(candidate) = self.candidates.get_mut(index)
@@ -268,8 +269,8 @@ impl Collector {
         Phase::Roots(at + some.len(), roots)
     }
 
-    fn reach(&mut self, member: &Member, mut roots: Vec<u32>, position: Option<Position>) -> Phase {
-        let Some(index) = roots.last().copied() else { return Phase::Verify(0) };
+    fn reach(&mut self, member: &Member, mut roots: Vec<u32>, position: Option<Position>) -> Result<Phase> {
+        let Some(index) = roots.last().copied() else { return self.count_anew(member) };
         let mut found = Vec::new();
         let next = Self::contents(member, index, position, |handle| found.extend(self.named(handle)));
         if next.is_none() {
@@ -284,7 +285,7 @@ impl Collector {
                 roots.insert(roots.len() - usize::from(next.is_some() && !roots.is_empty()), index);
             }
         }
-        Phase::Reach(roots, next)
+        Ok(Phase::Reach(roots, next))
     }
 
     fn verify(&mut self, member: &Member, at: usize) -> Result<Phase> {
@@ -301,15 +302,22 @@ impl Collector {
         if !some.is_empty() {
             return Ok(Phase::Verify(at + some.len()));
         }
-        if !std::mem::take(&mut self.has_changed) {
-            return Ok(Phase::Condemn(0, Vec::new()));
+        if std::mem::take(&mut self.has_changed) {
+            self.count_anew(member)
+        } else {
+            Ok(Phase::Condemn(0, Vec::new()))
         }
-        self.rounds += 1;
-        if self.rounds >= ROUNDS {
-            return self.end(member);
-        }
+    }
+
+    /// Counts again, without those that were reached: what lies in them may be elsewhere by now.
+    fn count_anew(&mut self, member: &Member) -> Result<Phase> {
         self.candidates.retain(|_, candidate| !candidate.is_reached);
         self.candidates.values_mut().for_each(|candidate| candidate.counted = 0);
+        self.order.retain(|index| self.candidates.contains_key(index));
+        self.rounds += 1;
+        if self.rounds >= ROUNDS || self.order.is_empty() {
+            return self.end(member);
+        }
         Ok(Phase::Count(0, None))
     }
 

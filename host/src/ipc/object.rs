@@ -699,7 +699,9 @@ pub(super) fn unheld(member: &Member, index: u32) -> Result<Option<Unheld>> {
 /// Whether it is as it was, for certain: while the table is locked, no hold becomes a message.
 pub(super) fn is_still(member: &Member, index: u32, found: &Unheld) -> Result<bool> {
     let _guard = member.arena.header()?.objects.lock.lock(member)?;
-    Ok(unheld(member, index)?.as_ref() == Some(found))
+    // At last once more what lies in it: somebody may have taken something and dropped his hold while this was looked at.
+    Ok(unheld(member, index)?.as_ref() == Some(found)
+        && contents(member.arena.object(index)?).map(QueueState::version) == found.contents)
 }
 
 /// The queue in which other objects may lie.
