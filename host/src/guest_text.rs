@@ -25,7 +25,7 @@ use serde_json::ser::{CompactFormatter, Formatter};
 pub struct GuestText(String);
 
 impl GuestText {
-    /// What isn't UTF-8 among these bytes is replaced.
+    /// Bytes that aren't UTF-8 are replaced.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(String::from_utf8_lossy(bytes).into_owned())
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// Whatever a terminal or a reader of lines may take for more than a sign.
+    /// Characters that a terminal or a reader of lines may take for more than a sign.
     fn unfit() -> impl Iterator<Item = char> {
         let controls = ('\0'..' ').chain('\u{7f}'..'\u{a0}');
         controls

@@ -129,7 +129,7 @@ impl Writable {
     }
 }
 
-/// What is mounted where, as `/proc/self/mountinfo` says. Nothing, if that can't be read.
+/// The mounts that `/proc/self/mountinfo` lists; none, if that can't be read.
 struct Mounts(Vec<Mount>);
 
 struct Mount {
@@ -158,7 +158,7 @@ impl Mounts {
         Some(Place { device: mount.device.clone(), path: mount.root.join(below) })
     }
 
-    /// What is mounted below a directory.
+    /// The places of what is mounted below a directory.
     fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = Place> + 'a {
         let below = self.0.iter().filter(move |mount| mount.point.starts_with(path));
         below.map(|mount| Place { device: mount.device.clone(), path: mount.root.clone() })
@@ -233,7 +233,7 @@ impl Directory {
         Self(dir)
     }
 
-    /// Opens a file for writing, and makes it if there is none. What is in it stays.
+    /// Opens a file for writing, and makes it if there is none. Its content stays.
     ///
     /// # Errors
     /// Those of the operating system, and one of its own for a link.
@@ -416,6 +416,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// Those of the operating system, for one that isn't open for writing, or that this process wasn't given.
 pub fn descriptor(path: &Path) -> Option<io::Result<File>> {
+    // Without `//` and `/./`.
+    let path: PathBuf = path.components().collect();
     let number = match path.to_str()? {
         "/dev/stdin" => 0,
         "/dev/stdout" => 1,
@@ -462,7 +464,7 @@ fn walk<'a>(path: &Path, writable: &'a Writable) -> io::Result<Result<File, &'a 
     let mounts = if writable.0.is_empty() { Mounts(Vec::new()) } else { Mounts::read() };
     let mut dir = open_path(Path::new("."))?;
     let mut links = 0;
-    // What is still to be looked up, last first.
+    // The names that are still to be looked up, last first.
     let mut names = Vec::new();
     let add = |names: &mut Vec<OsString>, path: &Path| {
         names.extend(path.components().rev().map(|part| part.as_os_str().to_owned()));
@@ -471,7 +473,7 @@ fn walk<'a>(path: &Path, writable: &'a Writable) -> io::Result<Result<File, &'a 
     while let Some(name) = names.pop() {
         match Path::new(&name).components().next() {
             Some(Component::RootDir) => dir = open_path(Path::new("/"))?,
-            // What is above a directory isn't looked up in it.
+            // The one above a directory isn't looked up in it.
             Some(Component::ParentDir) => dir = open_at(&dir, &name, DIRECTORY, Mode::empty())?,
             Some(Component::Normal(_)) => {
                 if let Some(granted) = writable.holding(&dir, &mounts)? {
@@ -540,7 +542,7 @@ mod tests {
         }
     }
 
-    /// What happens to the path later doesn't matter.
+    /// Its path may lead elsewhere later.
     #[test]
     fn a_directory_stays_the_one_that_was_opened() {
         let folder = tempfile::tempdir().unwrap();
@@ -596,6 +598,7 @@ mod tests {
         let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
         assert_eq!(descriptor(&path).unwrap().unwrap_err().raw_os_error(), Some(Errno::EBADF as i32));
         assert!(descriptor(Path::new("/dev/stderr")).unwrap().is_ok());
+        assert!(descriptor(Path::new("//dev/./fd//2")).unwrap().is_ok());
         for path in ["out", "/dev/fd/", "/dev/fd/+1", "/dev/fd/1/x", "/dev/stdout2", "/dev/fd/99999999999"] {
             assert!(descriptor(Path::new(path)).is_none(), "{path}");
         }

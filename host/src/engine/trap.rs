@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_name_is_one_line() {
         let engine = crate::engine::config::engine(false).unwrap();
-        let text = r#"(module $app (func (export "f") (@name "a\0a    1: app!forged") unreachable))"#;
+        let text = r#"(module $app (func (@name "a\0a    1: app!forged") (export "f") unreachable))"#;
         let mut store = Store::new(&engine, ());
         let instance = Instance::new(&mut store, &Module::new(&engine, text).unwrap(), &[]).unwrap();
         let call = instance.get_typed_func::<(), ()>(&mut store, "f").unwrap();

@@ -112,7 +112,8 @@ pub struct PoolBuilder<'a> {
 }
 
 impl PoolBuilder<'_> {
-    /// How many workers there are. The default is one for each processor that this process may use.
+    /// How many workers there are. The default is one for each processor that this process may use, as far as there may be so
+    /// many [processes](Self::processes_max).
     pub fn workers(&mut self, workers: usize) -> &mut Self {
         self.workers = Some(workers);
         self

@@ -13,7 +13,7 @@ Examples:
       Runs a module with the limits of a file
 
   sandpool config --profile untrusted
-      What --profile untrusted sets";
+      The limits that --profile untrusted sets";
 
 /// Print a configuration file, with all that can be set and what holds if it isn't.
 #[derive(Debug, clap::Args)]

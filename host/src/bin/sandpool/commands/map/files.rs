@@ -93,7 +93,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Opens a file, and makes it if need be. What is in it stays, until `begin_at`. Returns also the directory that it is
+    /// Opens a file, and makes it if need be. Its content stays, until `begin_at`. Returns also the directory that it is
     /// in and its name there, if it can be cut.
     pub(super) fn open(target: Target) -> anyhow::Result<(Self, Option<(Directory, OsString)>)> {
         let Target { name, place } = target;
