@@ -953,9 +953,10 @@ pub mod shared {
         /// [`SMALL`](super::SMALL). `INVAL` if the size is 0, or too large for the flag; `MSGSIZE` if the arena is
         /// smaller, `NOMEM` if it has no such room now, `EXIST` if the name is taken.
         create(size: I64, flags: I32, name: I32, name_len: I32) -> I64;
-        /// The handle of what has this name. `NOENT`.
+        /// The handle of what has this name. `NOENT`. Where each task of a host has a process of its own, a task doesn't see
+        /// what others have named.
         open(name: I32, name_len: I32) -> I64;
-        /// Takes a name away. Those who hold what it named keep it. `NOENT`.
+        /// Takes a name away. Those who hold what it named keep it. `NOENT`; `PERM` in such a task, if it isn't its own.
         unlink(name: I32, name_len: I32) -> I32;
         /// How many bytes it has.
         size(shared: I64) -> I64;

@@ -955,3 +955,105 @@ fn nanos_of(time: Duration) -> u64 {
 fn ended(payload: &[u8]) -> Option<ExitStatus> {
     codec::decode::<process_table::Outcome>(payload).ok()?.status()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use nix::sys::eventfd::EventFd;
+
+    use super::super::wire::{Isolation, Output, Setup};
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry};
+
+    const RULES: Rules = Rules {
+        task_timeout: None,
+        start_timeout: None,
+        retries: 0,
+        has_initializer: false,
+        bytes_max: 1 << 20,
+        arena_size: 1 << 20,
+        output_max: 1 << 20,
+    };
+
+    /// A pool whose supervisor starts nobody, and the supervisor's end of the socket.
+    fn pool() -> (Arc<Shared>, OwnedFd) {
+        let geometry = Geometry { processes_max: 8, objects_max: 8, heap_pages: 256 };
+        let (memory, arena) = Arena::create(geometry).unwrap();
+        process_table::reserve(&arena, None, b"owner", 0).unwrap();
+        let setup = Setup {
+            isolation: Isolation::Worker,
+            output: Output::Discard,
+            output_max: 0,
+            objects_max: 0,
+            processes_max: 0,
+            max_tasks: 0,
+            initializer: None,
+        };
+        let doorbell = OwnedFd::from(EventFd::new().unwrap());
+        let (link, waiter) = Link::new(&memory, doorbell, geometry, &setup).unwrap();
+        let (socket, theirs) = control::pair().unwrap();
+        (Shared::new(link, waiter, Arc::new(socket), RULES, 1), theirs)
+    }
+
+    fn task() -> Task {
+        let (_, cell) = super::super::TaskFuture::<()>::new("task".into(), Completed::decode);
+        Task::new("task".into(), 0, b"input", Sink::Cell(cell))
+    }
+
+    #[test]
+    fn a_pool_is_terminated_while_somebody_works_with_its_core() {
+        let (shared, theirs) = pool();
+        shared.submit([task(), task()]).unwrap();
+        let core = locked(&shared.core);
+        let (sender, terminated) = mpsc::channel();
+        let other = shared.clone();
+        let terminating = thread::spawn(move || {
+            other.terminate();
+            sender.send(()).unwrap();
+        });
+        // For this it waits for nobody.
+        terminated.recv_timeout(Duration::from_secs(60)).unwrap();
+        let request: Option<Request> = control::receive_message(theirs.as_fd()).unwrap();
+        assert!(matches!(request, Some(Request::Stop(signal)) if signal == Signal::SIGKILL as i32));
+        drop(core);
+        assert_eq!(shared.ended(), Some(PoolEnd::Terminated));
+        assert_eq!(shared.stats().failed, 2);
+        assert!(matches!(shared.submit([task()]), Err(Failure::PoolEnded(PoolEnd::Terminated))));
+        terminating.join().unwrap();
+    }
+
+    /// What stands in the queue of results, and names no task at work.
+    #[test]
+    fn what_is_no_result_changes_nothing_and_ends_the_pool_if_it_goes_on() {
+        let (shared, _theirs) = pool();
+        shared.submit([task(), task()]).unwrap();
+        let mut core = locked(&shared.core);
+        let record = |number, kind| ResultRecord {
+            number,
+            kind,
+            nanos: u64::MAX,
+            stdout: &[],
+            stderr: &[],
+            payload: &[],
+        };
+        for kind in [Kind::Ready, Kind::NotReady, Kind::Retired] {
+            assert!(!core.take_result(record(0, kind), nanos_now()), "{kind:?}");
+        }
+        for number in [2, u64::MAX] {
+            assert!(!core.take_result(record(number, Kind::Done), nanos_now()));
+        }
+        assert_eq!((core.in_flight, core.stats.finished), (2, 0));
+        // How long it took is what this side has seen.
+        assert!(core.take_result(record(1, Kind::Done), nanos_now()));
+        assert!(!core.take_result(record(1, Kind::Done), nanos_now()), "once");
+        assert!(core.stats.busy < Duration::from_secs(60) && core.mean_nanos < 60_000_000_000);
+        assert!(core.take_result(record(0, Kind::Failed), nanos_now()));
+        assert_eq!((core.in_flight, core.stats.finished, core.stats.failed), (0, 1, 1));
+        core.nonsense = NONSENSE_MAX + 1;
+        core.step();
+        assert_eq!(core.state, State::Ended(PoolEnd::Damaged));
+    }
+}

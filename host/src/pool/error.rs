@@ -93,7 +93,8 @@ pub enum PoolEnd {
     /// A worker couldn't be started, or the module fails, or takes too long, when it starts: why.
     #[error("no worker can be started: {0}")]
     Worker(GuestText),
-    /// All its processes together were at a [limit](crate::Limits) of the run.
+    /// All its processes together were at a [limit](crate::Limits) of the run; or there was no room in the arena for what was to
+    /// be put, and nothing that would have made any: [`Limit::Arena`].
     #[error("limited: {0}")]
     Limited(Limit),
     /// There were so many processes that the run doesn't know of, as [`ExitStatus::Strays`].
