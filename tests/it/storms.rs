@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -26,7 +26,7 @@ const STORMS: [(&str, &str); 7] = [
 /// An end comes within this time: `SANDPOOL_STORM_SECONDS`. One second is promised; beside all other tests, a machine may
 /// be slower. Without the promise, it takes ten and more.
 fn soon() -> Duration {
-    let seconds = std::env::var("SANDPOOL_STORM_SECONDS").map_or(4, |seconds| seconds.parse().unwrap());
+    let seconds = std::env::var("SANDPOOL_STORM_SECONDS").map_or(6, |seconds| seconds.parse().unwrap());
     Duration::from_secs(seconds)
 }
 
@@ -49,6 +49,12 @@ impl Drop for Crowd {
     }
 }
 
+/// One at a time: else it is another storm that an end waits for.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// `sandpool run` of a storm.
 fn storm(name: &str, text: &str, flags: &[&str]) -> (Run, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -67,6 +73,7 @@ fn is_soon(asked: Instant, name: &str, how: &str) {
 
 /// Asks for the end of each storm by a signal to its embedder.
 fn end_by(signal: Signal, busy: usize) {
+    let _alone = alone();
     for (name, text) in STORMS {
         eprintln!("{name}");
         let (run, _folder) = storm(name, text, &[]);
@@ -97,6 +104,7 @@ fn a_storm_ends_with_its_owner() {
 
 #[test]
 fn a_storm_ends_at_a_limit_of_time() {
+    let _alone = alone();
     for (name, text) in STORMS {
         let _crowd = Crowd::of(8);
         let begun = Instant::now();
@@ -110,6 +118,7 @@ fn a_storm_ends_at_a_limit_of_time() {
 /// An embedder stops the run, or drops it, at some moment of the storm.
 #[test]
 fn a_storm_ends_when_its_embedder_says_so() {
+    let _alone = alone();
     let mut random = Random::new();
     for (name, text) in STORMS {
         let module = load_text(name, text);
