@@ -176,6 +176,21 @@ pub(crate) fn probe() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sandpool-probe"))
 }
 
+/// It is the supervisor's child, and outlives the process that was to be the last. With a PID namespace, the kernel ends it.
+#[test]
+fn a_process_that_hides_does_not_keep_a_run_from_its_end() {
+    for layers in [&["pid-namespace"][..], &["pid-namespace", "user-namespace"]] {
+        let mut command = probe();
+        for layer in layers {
+            command.args(["--without-layer", layer]);
+        }
+        // One whose policy lets it fork.
+        let ended = finish(command.arg(guest("process_basics")).args(["native", "hide"]));
+        // It ends by itself, unless it is found out before.
+        assert!([Some(0), Some(159)].contains(&ended.status.code()), "{ended}");
+    }
+}
+
 /// What shows that a rule of the policy is needed.
 enum Needs {
     /// A guest of the tests, with arguments.
