@@ -17,7 +17,8 @@
 //! can change no more without somebody who reaches it: to put into it, or to take what it holds, one must hold it.
 //!
 //! The supervisor does so in short steps, and only when a process has found the arena full and asks for it. That process
-//! waits until it was done, and tries again: [`retry`].
+//! waits until it was done, and tries again: [`retry`]. It doesn't ask where nobody has dropped a hold of an object, or thrown
+//! a message away, that was in a message since the last time: then there is nothing to be found.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -54,6 +55,9 @@ shared! {
         /// how many were begun and ended
         begun: AtomicU64,
         ended: AtomicU64,
+        /// how often an object may have been left to messages alone, and how much of that a collection has looked into
+        suspects: AtomicU64,
+        cleared: AtomicU64,
         done: Event,
     }
 }
@@ -65,6 +69,9 @@ pub(crate) fn retry<T>(member: &Member, attempt: impl Fn() -> Result<T>) -> Resu
         result => return result,
     }
     let collections = &member.arena.header()?.collections;
+    if !collections.has_suspects() {
+        return attempt();
+    }
     // In this order: if one begins in between, it is one more than wanted.
     let begun = collections.begun.load(Ordering::SeqCst);
     want(&member.arena)?;
@@ -76,6 +83,17 @@ pub(crate) fn retry<T>(member: &Member, attempt: impl Fn() -> Result<T>) -> Resu
         }
     }
     attempt()
+}
+
+impl Collections {
+    /// An object that is in messages may be in nothing else by now.
+    pub(super) fn suspect(&self) {
+        self.suspects.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn has_suspects(&self) -> bool {
+        self.suspects.load(Ordering::SeqCst) != self.cleared.load(Ordering::SeqCst)
+    }
 }
 
 /// Says that a collection may bring room.
@@ -102,6 +120,8 @@ pub(crate) struct Collector {
     rounds: u32,
     /// Something has changed since the first look.
     has_changed: bool,
+    /// What there was to look into when it began.
+    suspects: u64,
 }
 
 #[derive(Debug)]
@@ -132,6 +152,7 @@ impl Collector {
             order: Vec::new(),
             rounds: 0,
             has_changed: false,
+            suspects: 0,
         })
     }
 
@@ -145,8 +166,11 @@ impl Collector {
         let collections = &member.arena.header()?.collections;
         if !self.is_at_it() && collections.wanted.load(Ordering::Relaxed) != 0 {
             collections.wanted.store(0, Ordering::SeqCst);
-            collections.begun.fetch_add(1, Ordering::SeqCst);
-            self.phase = Phase::Look(0);
+            if collections.has_suspects() {
+                collections.begun.fetch_add(1, Ordering::SeqCst);
+                self.suspects = collections.suspects.load(Ordering::SeqCst);
+                self.phase = Phase::Look(0);
+            }
         }
         Ok(())
     }
@@ -189,8 +213,12 @@ impl Collector {
     }
 
     fn end(&mut self, member: &Member) -> Result<Phase> {
+        let has_given_up = self.rounds >= ROUNDS;
         (self.candidates, self.order, self.rounds) = (HashMap::new(), Vec::new(), 0);
         let collections = &member.arena.header()?.collections;
+        if !has_given_up {
+            collections.cleared.store(self.suspects, Ordering::SeqCst);
+        }
         collections.ended.store(collections.begun.load(Ordering::SeqCst), Ordering::SeqCst);
         collections.done.wake_all(&member.arena);
         Ok(Phase::Idle)

@@ -522,7 +522,14 @@ pub(super) fn condemn(member: &Member, index: u32) -> Result<bool> {
     let guard = member.arena.header()?.objects.lock.lock(member)?;
     let state = slot.state.load(Ordering::Relaxed);
     let in_transit = slot.in_transit.load(Ordering::Relaxed) != 0;
-    if state & 0xff != LIVE || in_transit || is_held(&member.arena, index)? {
+    if state & 0xff != LIVE {
+        return Ok(false);
+    }
+    if in_transit {
+        member.arena.header()?.collections.suspect();
+        return Ok(false);
+    }
+    if is_held(&member.arena, index)? {
         return Ok(false);
     }
     mark_dying(member, slot, &guard)?;
@@ -610,6 +617,9 @@ pub(crate) fn discard(
     );
     for index in unused.iter().skip(before) {
         kind::hold_dropped(member, *index)?;
+    }
+    if !kept.is_empty() {
+        member.arena.header()?.collections.suspect();
     }
     for index in kept {
         kind::hold_dropped(member, index)?;

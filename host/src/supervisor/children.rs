@@ -372,9 +372,7 @@ impl Children {
     fn fork_server_ended(&mut self) {
         self.take_answers();
         let Spawner::Server(server) = std::mem::replace(&mut self.fork_server, Spawner::None) else { return };
-        for index in server.unanswered().into_iter().filter_map(|handle| handle.index().ok()) {
-            self.spawn_if_asked_for(index);
-        }
+        self.requests.extend(server.unanswered().into_iter().filter_map(|handle| handle.index().ok()));
     }
 
     /// Sends what a parent wants its child to get.
@@ -489,9 +487,7 @@ impl Children {
                     let stage = Stage::Sweep(Sweep::behind(index, killed));
                     self.burials.push_back(Burial { index, stage, orphans: Vec::new() });
                 }
-                None if let Some(claimed) = stood_by => {
-                    claimed.into_iter().for_each(|index| self.spawn_if_asked_for(index));
-                }
+                None if let Some(claimed) = stood_by => self.requests.extend(claimed),
                 // See `count`.
                 None if self.image.config.jail.without_census => {}
                 None => self.end_by(Outcome::strays(1)),

@@ -25,6 +25,9 @@ use crate::ipc::waiting::Alarm;
 /// How often the supervisor looks.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
 
+/// Processes that the kernel is asked about in one look: some milliseconds.
+const ASKED_AT_ONCE: usize = 1024;
+
 /// How long a process may take to report: it may be stopped, or its stderr be full.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -35,8 +38,8 @@ pub(crate) struct Detector {
 }
 
 enum Watching {
-    /// The waits at the last look.
-    Looking(Option<Vec<Wait>>),
+    /// The waits at the last look, and how many of these processes the kernel has said to be asleep since.
+    Looking(Option<Vec<Wait>>, usize),
     /// All are to report, since then.
     Alarmed(Vec<Wait>, Instant),
     /// They have, and wait on; these are the waits that they have begun then. Nothing is new until one of them ends.
@@ -53,12 +56,12 @@ struct Wait {
 
 impl Detector {
     pub(crate) fn new(on_deadlock: OnDeadlock) -> Self {
-        Self { on_deadlock, state: Watching::Looking(None) }
+        Self { on_deadlock, state: Watching::Looking(None, 0) }
     }
 
     /// Looks at who waits. Whether the run is to be ended, because nobody can go on and all have said so.
     pub(crate) fn look(&mut self, member: &Member, proc: &Proc) -> bool {
-        match &self.state {
+        match &mut self.state {
             Watching::Alarmed(waits, since) => {
                 if since.elapsed() < PATIENCE && !waits.iter().all(|wait| has_answered(member, wait)) {
                     waits.iter().for_each(|wait| wake(member, wait));
@@ -70,9 +73,14 @@ impl Detector {
                 waits.iter().for_each(|wait| set_alarm(member, wait, Alarm::None));
                 self.state = Watching::Reported(None);
             }
-            Watching::Looking(before) => {
-                let all_sleep =
-                    before.as_ref().is_some_and(|before| before.iter().all(|wait| proc.is_asleep(wait.pid)));
+            Watching::Looking(before, asleep) => {
+                let rest = before.as_ref().and_then(|before| before.get(*asleep..)).unwrap_or_default();
+                let (some, rest) = rest.split_at(rest.len().min(ASKED_AT_ONCE));
+                let all_sleep = before.is_some() && some.iter().all(|wait| proc.is_asleep(wait.pid));
+                if all_sleep && !rest.is_empty() {
+                    *asleep += some.len();
+                    return false;
+                }
                 let now = all_wait(member);
                 self.state = match now {
                     Some(waits) if all_sleep && before.as_ref() == Some(&waits) => {
@@ -80,13 +88,13 @@ impl Detector {
                         waits.iter().for_each(|wait| wake(member, wait));
                         Watching::Alarmed(waits, Instant::now())
                     }
-                    now => Watching::Looking(now),
+                    now => Watching::Looking(now, 0),
                 };
             }
             Watching::Reported(before) => {
                 let now = all_wait(member);
                 let is_same = before.is_none() || *before == now;
-                self.state = if is_same { Watching::Reported(now) } else { Watching::Looking(now) };
+                self.state = if is_same { Watching::Reported(now) } else { Watching::Looking(now, 0) };
             }
         }
         false
