@@ -2,7 +2,7 @@
 //!
 //! Names, error messages, what a module says of itself: all of it may hold escape sequences that steer a terminal, line ends
 //! that forge a line of a log, and marks that turn the order of what is behind them. [`GuestText`] has no other `Display`
-//! than the escaped one, and what a library or a kernel puts into an error from a guest's bytes goes through [`Escaped`].
+//! than the escaped one, and what a library or a kernel puts into an error from a guest's bytes goes through `Escaped`.
 
 use std::fmt::{self, Write as _};
 use std::io;

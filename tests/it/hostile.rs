@@ -27,8 +27,10 @@ fn hostile(arguments: &[&str]) -> Run {
 
 fn beside(what: &str) -> Ended {
     let mut command = run(guest("hostile"));
-    // So that the table is full before the machine is.
-    command.args(LIMITS).args(["--", "beside", what]);
+    // So that the table is full before the machine is. And the table of objects before the arena: who shares one shares its
+    // room.
+    let limits = LIMITS.map(|limit| if limit == "16MiB" && what == "objects" { "256MiB" } else { limit });
+    command.args(limits).args(["--", "beside", what]);
     finish(&mut command)
 }
 

@@ -133,7 +133,8 @@ pub(super) fn may_unname(member: &Member, scope: u64) -> bool {
 /// Whether the processes of the caller's worker are more than its share, one included that the caller has just reserved.
 pub(crate) fn has_too_many_processes(member: &Member) -> Result<bool> {
     let scope = own(member)?;
-    let Some(worker) = worker(&member.arena, scope) else { return Ok(false) };
+    // A worker that is gone has none any more.
+    let Some(worker) = worker(&member.arena, scope) else { return Ok(scope != 0) };
     // Of two that reserve at once, one sees the other.
     fence(Ordering::SeqCst);
     let handle = ProcessHandle(scope & !OF_TASK);
@@ -151,6 +152,21 @@ fn processes(arena: &Arena, is_meant: impl Fn(u64) -> bool) -> impl Iterator<Ite
         table::state(arena, *index).is_ok_and(|state| state.has_process())
             && arena.process(*index).is_ok_and(|slot| is_meant(slot.scope.get()))
     })
+}
+
+/// The ids of all that end with a process that has died: with a worker, all of its scope, which gets no other process from
+/// now on; with the process that does a task for it, all of the task's.
+pub(crate) fn end_with(arena: &Arena, dead: ProcessHandle, parent: u32, is_worker: bool) -> Result<Vec<u32>> {
+    let slot = arena.process(dead.index()?)?;
+    let own = slot.scope.get();
+    let does_task =
+        own & OF_TASK != 0 && ProcessHandle(own & !OF_TASK).index().is_ok_and(|worker| worker == parent);
+    if is_worker {
+        slot.scope.processes_max.store(0, Ordering::Relaxed);
+    }
+    let ends = |of| if is_worker { is_of(of, dead) } else { does_task && of == own };
+    let pids = processes(arena, ends).filter_map(|index| arena.process_id(index).ok());
+    Ok(pids.map(|pid| pid.load(Ordering::Acquire)).filter(|pid| *pid != 0).collect())
 }
 
 /// Whether it is of a task of this worker.

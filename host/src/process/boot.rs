@@ -25,7 +25,7 @@ use crate::supervisor::control::{Role, RunConfig};
 use crate::supervisor::fork_server;
 use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
-use crate::sys::process::{die_with_parent, exit_now};
+use crate::sys::process::{die_with_parent, exit_now, set_nice};
 
 /// What every process of a run is made from; the supervisor holds it, ready.
 pub(crate) struct Image {
@@ -33,6 +33,8 @@ pub(crate) struct Image {
     pub(crate) config: RunConfig,
     pub(crate) arena: Arc<Arena>,
     pub(crate) supervisor_pid: i32,
+    /// What guests have for a nice value: that of the owner.
+    pub(crate) nice: i32,
     pub(crate) doorbell: Arc<OwnedFd>,
     pub(crate) jail: jail::Prepared,
     /// Whether what is in the jail may fork.
@@ -278,6 +280,7 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     if image.config.counts_fuel {
         store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
     }
+    set_nice(image.nice);
     image.jail.enter(ruleset)?;
     Ok(store)
 }

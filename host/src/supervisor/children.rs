@@ -24,7 +24,7 @@ use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, ProcessSlot, RELEASED, Register, State, StateWord,
 };
 use crate::ipc::sweep::Sweep;
-use crate::ipc::{budget, heap, standby};
+use crate::ipc::{budget, heap, scope, standby};
 use crate::jail::control_group::ControlGroup;
 use crate::limits::{LimitKey, Limits};
 use crate::process::boot::{self, Image};
@@ -197,7 +197,7 @@ impl Children {
 
     /// Whether the run has ended, but for its processes.
     pub(crate) fn is_ending(&self) -> bool {
-        self.main_outcome.is_some()
+        self.main_outcome.is_some() || self.ended_by.is_some()
     }
 
     /// What the kernel tells of the processes.
@@ -213,7 +213,7 @@ impl Children {
     /// Ends the run if there are processes that the table doesn't tell of. Guests make none but those: somebody has broken
     /// out of WebAssembly.
     pub(crate) fn count(&mut self) {
-        if self.image.config.jail.without_census || self.main_outcome.is_some() {
+        if self.image.config.jail.without_census || self.is_ending() {
             return;
         }
         let fork_server = match &self.fork_server {
@@ -277,7 +277,8 @@ impl Children {
 
     /// Asks for a process that stands by, if none does.
     fn have_one_stand_by(&mut self) {
-        if let Spawner::Server(server) = &mut self.fork_server
+        if !self.is_ending()
+            && let Spawner::Server(server) = &mut self.fork_server
             && standby::wanted(&self.image.arena).is_some()
         {
             server.ask_for_standby();
@@ -286,6 +287,9 @@ impl Children {
 
     /// Has the process of a slot made that is `Spawning`, unless somebody else has seen to it, or does.
     fn spawn_if_asked_for(&mut self, index: u32) {
+        if self.is_ending() {
+            return;
+        }
         // In this order: whoever sees to it writes the process's id before it has done with it.
         if let Ok(state) = table::state(&self.image.arena, index)
             && state.state == State::Spawning
@@ -430,7 +434,7 @@ impl Children {
     pub(crate) fn work(&mut self) -> Left {
         self.take_answers();
         let more_to_reap = self.reap_some();
-        if self.main_outcome.is_some() {
+        if self.is_ending() {
             if self.killed.is_none_or(|killed| killed.elapsed() >= KILL_AGAIN) {
                 self.kill_all(Signal::SIGKILL);
             }
@@ -593,6 +597,7 @@ impl Children {
         if let Ok(cell) = self.image.arena.process_id(index) {
             cell.store(0, Ordering::Release);
         }
+        self.end_scope(index);
         if index == self.main {
             self.main_outcome.get_or_insert(outcome);
         }
@@ -676,11 +681,25 @@ impl Children {
         }
     }
 
+    /// With a worker of a pool, or with the process that does a task, all ends that they have started, and their
+    /// descendants: who kills them one generation after the other is slower than they fork.
+    fn end_scope(&self, index: u32) {
+        let arena = &*self.image.arena;
+        if self.image.config.role == Role::Pool
+            && let Ok(state) = table::state(arena, index)
+        {
+            let (dead, parent) = (ProcessHandle::new(index, state.generation), u32::from(state.parent));
+            let pids = scope::end_with(arena, dead, parent, parent == self.main).unwrap_or_default();
+            pids.into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
+        }
+    }
+
     /// All is done behind a process: tells its relatives.
     fn finish(&mut self, burial: Burial) {
         let Burial { index, orphans, .. } = burial;
         self.buried.remove(&index);
         let arena = self.image.arena.clone();
+        self.end_scope(index);
         if self.image.config.role == Role::Pool {
             // Nobody waits for what a task has started that is gone; and a child that does a worker's task must not come to
             // its end when the worker's slot is another's.

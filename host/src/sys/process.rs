@@ -107,6 +107,20 @@ pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: Signal) -> io::Result
     if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The nice value of this process, see nice(2).
+pub(crate) fn nice() -> i32 {
+    // SAFETY: the call takes integers.
+    let niceness = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) };
+    // The kernel gives 20 less it, so that it is never negative.
+    if niceness < 0 { 0 } else { 20 - niceness as i32 }
+}
+
+/// Sets it, if that is allowed: everybody may raise it.
+pub(crate) fn set_nice(nice: i32) {
+    // SAFETY: the call takes integers.
+    unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice) };
+}
+
 /// A child that has ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reaped {
