@@ -148,9 +148,10 @@ pub(crate) fn abandon(arena: &Arena, slot: u32) -> bool {
 /// `Spawning`, is to get another.
 pub(crate) fn ended(arena: &Arena, pid: u32) -> Option<Option<u32>> {
     let place = places(arena).iter().find(|place| place.pid.load(Ordering::Acquire) == pid)?;
-    let slot = slot_of(place.word.load(Ordering::Acquire));
-    place.clear();
-    Some(slot)
+    // In one step: it may be claimed just now.
+    let word = place.word.swap(EMPTY, Ordering::AcqRel);
+    place.pid.store(0, Ordering::Release);
+    Some(slot_of(word))
 }
 
 /// How many are being born: the kernel may list them, and hasn't stored their ids yet.
