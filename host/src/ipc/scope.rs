@@ -154,19 +154,11 @@ fn processes(arena: &Arena, is_meant: impl Fn(u64) -> bool) -> impl Iterator<Ite
     })
 }
 
-/// The ids of all that end with a process that has died: with a worker, all of its scope, which gets no other process from
-/// now on; with the process that does a task for it, all of the task's.
-pub(crate) fn end_with(arena: &Arena, dead: ProcessHandle, parent: u32, is_worker: bool) -> Result<Vec<u32>> {
-    let slot = arena.process(dead.index()?)?;
-    let own = slot.scope.get();
-    let does_task =
-        own & OF_TASK != 0 && ProcessHandle(own & !OF_TASK).index().is_ok_and(|worker| worker == parent);
-    if is_worker {
-        slot.scope.processes_max.store(0, Ordering::Relaxed);
-    }
-    let ends = |of| if is_worker { is_of(of, dead) } else { does_task && of == own };
-    let pids = processes(arena, ends).filter_map(|index| arena.process_id(index).ok());
-    Ok(pids.map(|pid| pid.load(Ordering::Acquire)).filter(|pid| *pid != 0).collect())
+/// A worker has died: its scope gets no other process from now on. The ids of those that are left of it.
+pub(crate) fn end_with(arena: &Arena, worker: ProcessHandle) -> Result<Vec<u32>> {
+    arena.process(worker.index()?)?.scope.processes_max.store(0, Ordering::Relaxed);
+    let left = processes(arena, |of| is_of(of, worker)).filter_map(|index| arena.process_id(index).ok());
+    Ok(left.map(|pid| pid.load(Ordering::Acquire)).filter(|pid| *pid != 0).collect())
 }
 
 /// Whether it is of a task of this worker.

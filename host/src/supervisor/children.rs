@@ -681,15 +681,16 @@ impl Children {
         }
     }
 
-    /// With a worker of a pool, or with the process that does a task, all ends that they have started, and their
-    /// descendants: who kills them one generation after the other is slower than they fork.
+    /// With a worker of a pool ends all that its tasks have started, and their descendants: who kills them one generation
+    /// after the other is slower than they fork.
     fn end_scope(&self, index: u32) {
         let arena = &*self.image.arena;
         if self.image.config.role == Role::Pool
             && let Ok(state) = table::state(arena, index)
+            && u32::from(state.parent) == self.main
         {
-            let (dead, parent) = (ProcessHandle::new(index, state.generation), u32::from(state.parent));
-            let pids = scope::end_with(arena, dead, parent, parent == self.main).unwrap_or_default();
+            let pids =
+                scope::end_with(arena, ProcessHandle::new(index, state.generation)).unwrap_or_default();
             pids.into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
         }
     }
