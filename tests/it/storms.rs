@@ -14,13 +14,13 @@ use crate::support::{Random, Run, deadline, finish, load_text, sandpool};
 
 /// A module of its own each; see there.
 const STORMS: [(&str, &str); 7] = [
-    ("chains", include_str!("storms/chains.wat")),
-    ("killed", include_str!("storms/killed.wat")),
-    ("long_queue", include_str!("storms/long_queue.wat")),
-    ("names", include_str!("storms/names.wat")),
-    ("waiters", include_str!("storms/waiters.wat")),
-    ("deep", include_str!("storms/deep.wat")),
-    ("messages", include_str!("storms/messages.wat")),
+    ("chains", include_str!("../storms/chains.wat")),
+    ("killed", include_str!("../storms/killed.wat")),
+    ("long_queue", include_str!("../storms/long_queue.wat")),
+    ("names", include_str!("../storms/names.wat")),
+    ("waiters", include_str!("../storms/waiters.wat")),
+    ("deep", include_str!("../storms/deep.wat")),
+    ("messages", include_str!("../storms/messages.wat")),
 ];
 
 /// An end comes within this time: `SANDPOOL_STORM_SECONDS`. One second is promised; beside all other tests, a machine may
@@ -151,7 +151,7 @@ fn a_storm_ends_when_its_embedder_says_so() {
 fn queues_that_hold_themselves_go() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("circles.wat");
-    fs::write(&path, include_str!("storms/circles.wat")).unwrap();
+    fs::write(&path, include_str!("../storms/circles.wat")).unwrap();
     for size in ["4MiB", "1GiB"] {
         let mut command = sandpool();
         command.args(["run", "--arena-size", size, "--objects-max", "1000"]).arg(&path);
