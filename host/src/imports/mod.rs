@@ -44,6 +44,7 @@ struct View<'a> {
     process: &'a mut Process,
 }
 
+#[inline]
 fn view<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<View<'a>> {
     memory::view(caller).map(|(memory, process)| View { memory, process })
 }

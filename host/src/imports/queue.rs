@@ -153,6 +153,7 @@ pub(super) fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) 
 /// The same, to take items there.
 ///
 /// `PERM` if that claims them in a worker of the host's: its claims are of the host's tasks.
+#[inline]
 fn port_to_take(process: &Process, handle: i64) -> Result<Port<'_>> {
     let port = port(process, handle, Waiting::Get)?;
     if process.is_host_worker && port.queue.is_claimed() { Err(Errno::Perm) } else { Ok(port) }

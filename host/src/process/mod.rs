@@ -224,13 +224,20 @@ impl Process {
     }
 
     /// Throws away what was taken and not handed to the guest.
+    #[inline]
     pub(crate) fn discard_held(&mut self) -> Result<(), Errno> {
-        if let Some(Held::Message(_)) = self.held.take() {
-            let mut unused = Vec::new();
-            message::discard(&self.member, self.member.slot()?.register(Register::Incoming), &mut unused)?;
-            for index in unused {
-                object::destroy_if_unused(&self.member, index)?;
-            }
+        match self.held.take() {
+            Some(Held::Message(_)) => self.discard_message(),
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn discard_message(&self) -> Result<(), Errno> {
+        let mut unused = Vec::new();
+        message::discard(&self.member, self.member.slot()?.register(Register::Incoming), &mut unused)?;
+        for index in unused {
+            object::destroy_if_unused(&self.member, index)?;
         }
         Ok(())
     }
