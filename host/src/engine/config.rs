@@ -7,7 +7,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel};
 
 use crate::{Error, Result};
 
-/// What modules may use: WebAssembly 3.0 less garbage collection, exceptions, threads (none is compiled into our
+/// The features that modules may use: WebAssembly 3.0 less garbage collection, exceptions, threads (none is compiled into our
 /// wasmtime) and 64-bit memories (pointers of the ABI have 32 bits). Of garbage collection wasmtime would still take the
 /// declared subtypes of functions, and then abort where it has to look at one (RUSTSEC-2026-0570, up to 48.0.8).
 pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
@@ -23,7 +23,7 @@ const MEMORY_RESERVATION: u64 = 4 << 30;
 /// Before it, and behind it, nothing can be reached.
 const MEMORY_GUARD: u64 = 32 << 20;
 
-/// What a memory takes of the addresses of a process, however small it is.
+/// The address space that a memory takes, however small it is.
 pub(crate) const MEMORY_SPACE: u64 = MEMORY_RESERVATION + 2 * MEMORY_GUARD;
 
 /// An engine that compiles modules. What is compiled to count fuel isn't compatible with what isn't, and somewhat slower.

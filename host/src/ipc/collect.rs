@@ -46,7 +46,7 @@ const ROUNDS: u32 = 16;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 shared! {
-    /// Who wants a collection, and what was done.
+    /// The state of collections: whether one is wanted, and how many were done.
     pub(crate) struct Collections {
         /// 1 if somebody does
         wanted: AtomicU32,
@@ -111,7 +111,7 @@ struct Candidate {
     is_reached: bool,
 }
 
-/// What the supervisor is at.
+/// The collection that the supervisor is doing.
 #[derive(Debug)]
 pub(crate) struct Collector {
     phase: Phase,
@@ -120,7 +120,7 @@ pub(crate) struct Collector {
     rounds: u32,
     /// Something has changed since the first look.
     has_changed: bool,
-    /// What there was to look into when it began.
+    /// The count of suspects when the collection began.
     suspects: u64,
 }
 
@@ -257,7 +257,7 @@ impl Collector {
         position: Option<Position>,
         each: impl FnMut(Handle),
     ) -> Option<Position> {
-        // What can't be read is changing: whatever lies there isn't counted, and is reached from elsewhere so.
+        // A queue that can't be read is changing. Its messages aren't counted, so the objects in them count as reached.
         object::handles_in(member, index, position, each).ok().flatten()
     }
 

@@ -170,7 +170,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-        /// What is noted and not forgotten is found, in order, for that process only.
+        /// `next` finds the noted objects of a process in order, and no forgotten ones.
         #[test]
         fn what_is_noted_is_found(steps in prop::collection::vec((any::<bool>(), 0..2_u32, 0..OBJECTS), 0..300)) {
             let geometry = Geometry { processes_max: 2, objects_max: OBJECTS, heap_pages: 16 };

@@ -657,8 +657,8 @@ fn each_in_transit(
     Ok(())
 }
 
-/// What becomes of the first object from `from` on that is noted for a dead process: its hold is dropped. `None` if there
-/// is no other; else the object, and whether the process was destroying it. If not, it may be unused now.
+/// Drops the hold of a dead process on the first object from `from` on that is noted for it. Returns the object, and
+/// whether the process was destroying it; if not, the object may be unused now. `None` if no other is noted.
 ///
 /// The note stays, for [`forget`] when all is done with the object.
 pub(super) fn drop_next_hold(member: &Member, dead: u32, from: u32) -> Result<Option<(u32, bool)>> {

@@ -216,10 +216,7 @@ impl Children {
         if self.image.config.jail.without_census || self.is_ending() {
             return;
         }
-        let fork_server = match &self.fork_server {
-            Spawner::Server(server) => Some(server.pid.unsigned_abs()),
-            Spawner::Later | Spawner::None => None,
-        };
+        let fork_server = self.fork_server_pid();
         let strays = self.census.look(&self.image.arena, &self.proc, fork_server);
         if strays > 0 {
             self.end_by(Outcome::strays(strays));
@@ -336,6 +333,13 @@ impl Children {
         }
     }
 
+    fn fork_server_pid(&self) -> Option<u32> {
+        match &self.fork_server {
+            Spawner::Server(server) => Some(server.pid.unsigned_abs()),
+            Spawner::Later | Spawner::None => None,
+        }
+    }
+
     fn start_fork_server(&self) -> io::Result<ForkServer> {
         let (socket, theirs) = fork_server::pair()?;
         let pid = AtomicU32::new(0);
@@ -417,13 +421,10 @@ impl Children {
             }
             return;
         }
-        let pids = self.proc.children().unwrap_or_else(|| {
-            let server = match &self.fork_server {
-                Spawner::Server(server) => Some(server.pid.unsigned_abs()),
-                Spawner::Later | Spawner::None => None,
-            };
-            census::in_table(&self.image.arena).chain(server).collect()
-        });
+        let pids = self
+            .proc
+            .children()
+            .unwrap_or_else(|| census::in_table(&self.image.arena).chain(self.fork_server_pid()).collect());
         for signal in signals {
             pids.iter().for_each(|pid| send(*pid, signal));
         }
