@@ -457,13 +457,30 @@ pub(crate) fn compute_for_ever(_: &Targets) -> Outcome {
 
 /// Any bytes all over the arena, while a sibling and the supervisor use it.
 pub(crate) fn write_all_over_the_arena(_: &Targets) -> Outcome {
+    write_over_the_arena(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The same again and again, by two processes, which also take from the doorbell whatever is rung there.
+pub(crate) fn write_for_ever(_: &Targets) -> Outcome {
+    const DOORBELL: usize = 3;
+    if call(libc::SYS_clone, &[libc::SIGCHLD as usize])? == 0 {
+        let _ = call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize]);
+    }
+    for turn in 1_u64.. {
+        write_over_the_arena(u64::from(std::process::id()) << 32 | turn)?;
+        let mut rings = [0_u8; 8];
+        let _ = call(libc::SYS_read, &[DOORBELL, rings.as_mut_ptr() as usize, rings.len()]);
+    }
+    Ok(())
+}
+
+/// Writes some of many values to each word of the tables, and of the first pages of the heap.
+fn write_over_the_arena(mut random: u64) -> Outcome {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for line in maps.lines().filter(|line| line.contains("memfd:sandpool") && line.contains("rw-s")) {
         let (range, _) = line.split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
         let (from, to) = range.split_once('-').ok_or(io::ErrorKind::InvalidData)?;
         let [from, to] = [from, to].map(|at| usize::from_str_radix(at, 16).unwrap_or(0));
-        // The tables, and the first pages of the heap.
         for word in (from..to.min(from + (8 << 20))).step_by(8) {
             random ^= random << 13;
             random ^= random >> 7;

@@ -169,6 +169,7 @@ fn native(args: &[String]) -> Option<u8> {
         "compute_for_ever" => attempts::compute_for_ever(&targets),
         "read_an_inherited_descriptor" => attempts::read_an_inherited_descriptor(&targets),
         "write_all_over_the_arena" => attempts::write_all_over_the_arena(&targets),
+        "write_for_ever" => attempts::write_for_ever(&targets),
         "fork_past_the_table" => attempts::fork_past_the_table(&targets),
         name => match (ATTEMPTS.iter().find(|attempt| attempt.name == name), name.strip_prefix("call ")) {
             (Some(attempt), _) => (attempt.run)(&targets),
@@ -485,6 +486,7 @@ fn main() -> ExitCode {
         ("compute_for_ever", compute_for_ever),
         ("write_all_over_the_arena", write_all_over_the_arena),
         ("write_all_over_a_pool", write_all_over_a_pool),
+        ("write_for_ever", write_for_ever),
         ("fork_past_the_table", fork_past_the_table),
         ("fork_from_a_pool", fork_from_a_pool),
         ("take_over_the_compiler", take_over_the_compiler),
@@ -611,6 +613,46 @@ fn write_all_over_a_pool(world: &mut World, findings: &mut Findings) {
         findings.see(is_ended, format!("the owner of a pool: {ended:?} after {:?}", start.elapsed()));
     }
     println!("{:42} {:>10}  the owner", "write_all_over_a_pool", "");
+}
+
+/// Whatever the arena holds, and however often that changes, each turn of the supervisor ends soon: so does the run, by
+/// whichever way somebody ends it.
+fn write_for_ever(world: &mut World, findings: &mut Findings) {
+    const PATIENCE: Duration = Duration::from_secs(6);
+    const LIMIT: Duration = Duration::from_secs(2);
+    let ways: [(&str, Option<Duration>, fn(Run)); 3] = [
+        ("a stop", None, |run| {
+            run.stopper().stop(libc::SIGTERM);
+            let _ = run.wait();
+        }),
+        ("a drop", None, drop),
+        ("its limit", Some(LIMIT), |run| {
+            let _ = run.wait();
+        }),
+    ];
+    for (way, run_wall_time, end) in ways {
+        let mut builder = Run::builder(&world.module);
+        pass(&mut builder, "write_for_ever", &world.targets);
+        // Its second process would be found, and the run ended for it.
+        builder.without_census().limits(Limits { run_wall_time, ..limits() });
+        for layer in Layer::ALL.into_iter().filter(|layer| *layer != PidNamespace && *layer != UserNamespace)
+        {
+            builder.without_layer(layer);
+        }
+        let asked = Instant::now();
+        let run = builder.start().unwrap();
+        let supervisor = run.supervisor_pid();
+        if run_wall_time.is_none() {
+            std::thread::sleep(LIMIT);
+        }
+        end(run);
+        let took = asked.elapsed();
+        let is_soon = (LIMIT..LIMIT + PATIENCE).contains(&took);
+        findings.see(is_soon, format!("a run that is written over ended by {way} after {took:?}"));
+        let is_gone = !PathBuf::from(format!("/proc/{supervisor}")).exists();
+        findings.see(is_gone, format!("the supervisor is left after {way}"));
+    }
+    println!("{:42} {:>10}  the supervisor", "write_for_ever", "");
 }
 
 /// The policy allows what a fork needs. What isn't in the process table, the supervisor must find.

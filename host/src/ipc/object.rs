@@ -764,3 +764,38 @@ pub(crate) fn count_live(arena: &Arena) -> Result<u32> {
     }
     Ok(live)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Geometry, Patience};
+    use crate::ipc::shared::{self, SharedState};
+
+    /// All others wait for the table meanwhile.
+    #[test]
+    fn a_missing_name_is_looked_for_among_few() {
+        const OBJECTS: u32 = 4096;
+        let geometry = Geometry { processes_max: 1, objects_max: OBJECTS, heap_pages: 512 };
+        let (_, arena) = Arena::create(geometry).unwrap();
+        let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+        for number in 0..OBJECTS {
+            shared::create(&member, 8, true, &format!("name {number}")).unwrap();
+        }
+        let longest = (0..OBJECTS).map(|number| {
+            let looked_at = Cell::new(0);
+            let named = Named::new(&member.arena, &format!("missing {number}")).unwrap();
+            let is_it = |_: &SharedState| {
+                looked_at.set(looked_at.get() + 1);
+                false
+            };
+            assert!(named.find(&member, is_it).unwrap().is_none());
+            looked_at.get()
+        });
+        // Of as many names as places, all but one in a million lie in a place with fewer than ten.
+        assert!(longest.max().unwrap() < 10);
+    }
+}

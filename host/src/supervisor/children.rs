@@ -42,6 +42,8 @@ pub(crate) struct Children {
     member: Member,
     /// The main guest; in a pool, the owner.
     main: u32,
+    /// The main guest's number, and nobody's in a pool: what the arena says of it may be a guest's word.
+    main_pid: Option<i32>,
     main_outcome: Option<Outcome>,
     /// What all processes have died of that were killed when the run was ended.
     ended_by: Option<Outcome>,
@@ -139,6 +141,7 @@ impl Children {
             group,
             member,
             main,
+            main_pid: None,
             main_outcome: None,
             ended_by: None,
             timers,
@@ -157,18 +160,18 @@ impl Children {
             killed: None,
         };
         match children.image.config.role {
-            Role::Program => children.fork_into(main, handle)?,
+            Role::Program => children.main_pid = Some(children.fork_into(main, handle)?),
             Role::Pool => children.mark_running(main)?,
         }
         Ok(children)
     }
 
-    /// Forks the guest process of a slot.
-    fn fork_into(&mut self, index: u32, handle: ProcessHandle) -> io::Result<()> {
+    /// Forks the guest process of a slot, and returns its number.
+    fn fork_into(&mut self, index: u32, handle: ProcessHandle) -> io::Result<i32> {
         let pid = self.image.arena.process_id(index).map_err(io::Error::other)?;
         match self.fork(pid)? {
             Fork::Child => boot::run(&self.image, index, handle),
-            Fork::Parent(_) => self.mark_running(index),
+            Fork::Parent(pid) => self.mark_running(index).map(|()| pid),
         }
     }
 
@@ -303,12 +306,10 @@ impl Children {
             return;
         }
         let is_worker = self.image.config.role == Role::Pool && u32::from(state.parent) == self.main;
-        let forked = self.fork_into(index, handle);
-        if is_worker && let Ok(pid) = self.image.arena.process_id(index) {
-            self.timers.exempt(pid.load(Ordering::Acquire));
-        }
-        if forked.is_err() {
-            self.spawn_failed(index, state);
+        match self.fork_into(index, handle) {
+            Ok(pid) if is_worker => self.timers.exempt(pid.unsigned_abs()),
+            Ok(_) => {}
+            Err(_) => self.spawn_failed(index, state),
         }
         self.tell(u32::from(state.parent));
     }
@@ -526,7 +527,7 @@ impl Children {
 
     /// How the run has ended, if no process of it is left.
     pub(crate) fn ended(&mut self) -> Option<Ended> {
-        let main = self.main_outcome?;
+        let main = self.main_outcome.or(self.ended_by)?;
         (!has_children()).then(|| Ended {
             main,
             processes: self.processes,
@@ -550,8 +551,11 @@ impl Children {
     }
 
     fn slot_of(&self, pid: i32) -> Option<u32> {
+        if self.main_pid == Some(pid) {
+            return Some(self.main);
+        }
         let arena = &*self.image.arena;
-        (0..arena.geometry.processes_max).find(|index| {
+        (0..arena.geometry.processes_max).filter(|index| *index != self.main).find(|index| {
             arena
                 .process_id(*index)
                 .is_ok_and(|cell| i64::from(cell.load(Ordering::Acquire)) == i64::from(pid))
@@ -600,6 +604,7 @@ impl Children {
         }
         self.end_scope(index);
         if index == self.main {
+            self.main_pid = None;
             self.main_outcome.get_or_insert(outcome);
         }
         if self.reports.len() < REPORTS_MAX || index == self.main {
