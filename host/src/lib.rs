@@ -38,6 +38,8 @@ mod jail;
 mod limits;
 mod nesting;
 mod owner;
+#[doc(hidden)]
+pub mod patient;
 mod pool;
 mod process;
 mod run;
@@ -57,6 +59,8 @@ pub use jail::{Hold, JailReport, Jailed, Layer};
 pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
 #[doc(hidden)]
 pub use owner::{Native, init_with_native};
+#[doc(hidden)]
+pub use sys::fd::refuse_closed_streams;
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,

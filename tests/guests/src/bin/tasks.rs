@@ -199,6 +199,19 @@ fn forked_sum(numbers: Vec<u64>) -> Result<u64, Box<dyn std::error::Error>> {
     Ok(sums.get()? + sums.get()?)
 }
 
+/// How a child ends that its parent terminates.
+#[sandpool_guest::task]
+fn terminated() -> Result<String, sandpool_guest::Error> {
+    let child = Process::fork(|| -> Outcome {
+        loop {
+            thread::sleep(Duration::from_secs(1));
+        }
+    })?;
+    child.terminate()?;
+    child.join()?;
+    Ok(format!("{:?}", child.exitcode()))
+}
+
 static SET: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
