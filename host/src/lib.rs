@@ -59,8 +59,6 @@ pub use jail::{Hold, JailReport, Jailed, Layer};
 pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
 #[doc(hidden)]
 pub use owner::{Native, init_with_native};
-#[doc(hidden)]
-pub use sys::fd::refuse_closed_streams;
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
@@ -68,3 +66,5 @@ pub use pool::{
 };
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;
+#[doc(hidden)]
+pub use sys::fd::refuse_closed_streams;

@@ -51,11 +51,12 @@ impl std::str::FromStr for DirGrant {
         };
         if host.is_empty() || guest.is_empty() {
             return Err(Error::Invalid {
-                what: format!("`{text}` is not a directory grant"),
-                hint: Some(
-                    "write HOST, HOST:GUEST or HOST:GUEST:ro, such as ./data:/data:ro; a colon in a name is written `\\:`"
-                        .to_owned(),
+                // Said at once, because a command line that is refused has a hint of its own.
+                what: format!(
+                    "`{text}` is not a directory grant: it is HOST, HOST:GUEST or HOST:GUEST:ro, where a colon in a name is \
+                     written `\\:`"
                 ),
+                hint: Some(r"write it like ./data:/data:ro, or like '/data/a\:b:/data'".to_owned()),
             });
         }
         Ok(Self { host: host.into(), guest: guest.clone(), read_only })

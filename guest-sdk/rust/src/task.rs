@@ -293,7 +293,11 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_json_or_refused() {
-        refuses::<serde_json::Value>(Format::Json, b"18446744073709551616", "18446744073709551616 cannot be kept");
+        refuses::<serde_json::Value>(
+            Format::Json,
+            b"18446744073709551616",
+            "18446744073709551616 cannot be kept",
+        );
         same(Format::Text, b"18446744073709551616", serde_json::Value::from("18446744073709551616"));
         for format in [Format::Json, Format::Text] {
             refuses_output(format, &f64::NAN, "JSON has no number NaN");

@@ -55,11 +55,11 @@ impl Flavor {
         Self { counts_fuel, checks_bounds }
     }
 
-    /// The address space that a memory takes which may grow to so many bytes.
-    pub(crate) fn memory_space(self, max: u64) -> u64 {
+    /// The address space that a memory takes which begins with so many bytes and may grow to `max`.
+    pub(crate) fn memory_space(self, begin: u64, max: u64) -> u64 {
         match self.checks_bounds {
             // What it begins with comes on top of what it may grow by.
-            true => max.saturating_mul(2).saturating_add(2 * MEMORY_GUARD),
+            true => max.min(MEMORY_RESERVATION).saturating_add(begin).saturating_add(2 * MEMORY_GUARD),
             false => MEMORY_SPACE,
         }
     }

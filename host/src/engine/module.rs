@@ -9,8 +9,8 @@ use wasmtime::Engine;
 
 use crate::engine::cache::{Cache, Key, compatibility};
 use crate::engine::compiler::{self, Settings, Summary};
-use crate::engine::inspect::{self, TaskInfo};
 use crate::engine::config::{self, Flavor};
+use crate::engine::inspect::{self, TaskInfo};
 use crate::engine::known;
 use crate::jail::{self, JailReport};
 use crate::{CompileLimits, Error, Layer, Result, owner, sys};

@@ -42,8 +42,9 @@ pub(super) fn check_space(memories: u64) -> Result<(), Error> {
                 "there is no room for the memory of a process, which takes {memories} bytes of addresses beside the arena: it \
                  may address {max} bytes here"
             ),
-            hint: "that is the shell's limit: `ulimit -v unlimited`, or a smaller --memory-max and --arena-size"
-                .to_owned(),
+            hint:
+                "that is the shell's limit: `ulimit -v unlimited`, or a smaller --memory-max and --arena-size"
+                    .to_owned(),
         }),
         _ => Ok(()),
     }

@@ -64,6 +64,9 @@ use crate::process::boot::Image;
 use crate::sys::process::{exit_now, nice, pidfd_open, set_nice};
 use crate::{Error, engine, imports};
 
+/// Bytes of a page of WebAssembly's.
+const WASM_PAGE: u64 = 64 << 10;
+
 /// How often the supervisor counts its children.
 const CENSUS: Duration = Duration::from_millis(250);
 
@@ -215,8 +218,9 @@ fn prepare(
     let imports = |wanted: &str, name: &str| {
         module.imports().any(|import| import.module() == wanted && import.name() == name)
     };
-    let memories = u64::from(module.resources_required().num_memories);
-    let memories = memories.saturating_mul(flavor.memory_space(memory_max));
+    let wanted = module.resources_required();
+    let begin = wanted.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE).min(memory_max);
+    let memories = u64::from(wanted.num_memories).saturating_mul(flavor.memory_space(begin, memory_max));
     allowance::check_space(memories)?;
     let reserved = Reserved { arena: arena.bytes(), artifact, memories };
     let plan = plan(&start.config, reserved, imports);

@@ -86,7 +86,8 @@ fn long_integers(text: &[u8]) -> Long<'_> {
         rest = match byte {
             b'"' => after_string(after),
             b'-' | b'0'..=b'9' => {
-                let is_part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
+                let is_part =
+                    |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
                 let len = 1 + after.iter().take_while(|byte| is_part(byte)).count();
                 let (number, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
                 long.add(number);
@@ -216,7 +217,7 @@ mod tests {
             is_refused::<Vec<f64>>(&format!("[1.5,{text}]"));
         }
         assert_eq!(again::<f64>("9007199254740992").unwrap(), "9007199254740992.0");
-        assert_eq!(again::<f64>("-1000000000000000000").unwrap(), "-1e18");
+        assert_eq!(again::<f64>("-1000000000000000000").unwrap(), "-1e+18");
     }
 
     /// Among long integers as elsewhere.
@@ -224,7 +225,7 @@ mod tests {
     fn all_else_is_read_as_ever() {
         let long = "9007199254740993";
         for text in [
-            "[{\"a\":[],\"b\":{\"c\":null}},true,false,\"é\\n\",-1,0.5,9007199254740993,1e300]",
+            "[{\"a\":[],\"b\":{\"c\":null}},true,false,\"é\\n\",-1,0.5,9007199254740993,1e+300]",
             "{\"9007199254740993\":9007199254740993}",
         ] {
             stays::<Value>(text);
@@ -232,7 +233,9 @@ mod tests {
         stays::<Flat>(&format!("{{\"id\":{long},\"a\":1.5,\"b\":[{long}]}}"));
         stays::<Tagged>(&format!("{{\"Two\":[{long},0.25]}}"));
         stays::<Tagged>(&format!("{{\"Named\":{{\"value\":{long}}}}}"));
-        stays::<(u8, Option<u64>, (), char, String, Vec<i64>)>(&format!("[1,{long},null,\"x\",\"y\",[-{long}]]"));
+        stays::<(u8, Option<u64>, (), char, String, Vec<i64>)>(&format!(
+            "[1,{long},null,\"x\",\"y\",[-{long}]]"
+        ));
         stays::<BTreeMap<u64, u64>>(&format!("{{\"{long}\":{long}}}"));
         for text in ["9007199254740993 x", "[9007199254740993", "\"9007199254740993", "9007199254740993."] {
             assert!(decode::<Value>(text.as_bytes()).is_err(), "{text}");
@@ -253,7 +256,9 @@ mod tests {
                 assert_eq!(decode::<f64>(&out).unwrap().to_bits(), float.to_bits(), "{float:e}");
             }
         }
-        for text in ["0.1", "-0.0", "5e-324", "1.7976931348623157e308", "2.2250738585072014e-308", "100000.0"] {
+        for text in
+            ["0.1", "-0.0", "5e-324", "1.7976931348623157e+308", "2.2250738585072014e-308", "100000.0"]
+        {
             stays::<f64>(text);
             stays::<Value>(text);
         }

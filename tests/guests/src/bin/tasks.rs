@@ -263,6 +263,18 @@ fn gate(which: String) -> io::Result<String> {
     Ok(which)
 }
 
+/// Fails if it is told to, and else waits at the gate as `gate` does.
+#[sandpool_guest::task]
+fn fail_or_gate(which: String) -> io::Result<String> {
+    if which == "fail" { Err(io::Error::other("as it was told")) } else { gate(which) }
+}
+
+/// The string that is in a JSON text.
+#[sandpool_guest::task]
+fn json_text(text: String) -> Result<String, serde_json::Error> {
+    serde_json::from_str(&text)
+}
+
 #[sandpool_guest::task]
 fn variable(name: String) -> Option<String> {
     std::env::var(name).ok()

@@ -33,7 +33,9 @@ impl<'a, T> Watched<'a, T> {
 const EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
 
 fn refuse<T, E: Error>(number: impl fmt::Display) -> Result<T, E> {
-    Err(E::custom(format_args!("the number {number} cannot be kept exactly: give it as a string, or have it read as one")))
+    Err(E::custom(format_args!(
+        "the number {number} cannot be kept exactly: give it as a string, or have it read as one"
+    )))
 }
 
 macro_rules! forward {

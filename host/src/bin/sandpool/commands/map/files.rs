@@ -249,9 +249,10 @@ pub(super) fn refuse_same(
         one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino())
     };
     for (at, (name, file)) in files.iter().enumerate() {
-        let same = files.iter().skip(at + 1).find(|(_, other)| {
-            file.zip(*other).is_some_and(|(file, other)| is_same(file, other))
-        });
+        let same = files
+            .iter()
+            .skip(at + 1)
+            .find(|(_, other)| file.zip(*other).is_some_and(|(file, other)| is_same(file, other)));
         if let Some((other, _)) = same {
             return Err(Error::Invalid {
                 what: format!("{name} and {other} are the same file"),

@@ -6,7 +6,7 @@
 //! all is done, and says so: then there is nothing left to do but to try again what has failed.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -91,7 +91,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new(module: &Path, task: &str, format: &str, input: &fs::Metadata) -> anyhow::Result<Self> {
+    pub(super) fn new(module: &Path, task: &str, format: &str, input: &Metadata) -> anyhow::Result<Self> {
         let mut sha = Sha256::new();
         let mut file = File::open(module).with_context(|| format!("cannot read {}", module.display()))?;
         let mut chunk = vec![0; 64 << 10];
@@ -199,6 +199,8 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::fs;
 
     use sandpool::written::Writable;
 

@@ -691,6 +691,7 @@ impl Map<'_> {
         let flushed = self.flush();
         // Of several reasons the first one counts.
         let mut ended = match (ended, flushed) {
+            (Ok(Ending::ReaderGone), _) => Ok(Ending::ReaderGone),
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),
             (Ok(ending), Ok(gone)) => Ok(gone.unwrap_or(ending)),
         };

@@ -106,7 +106,8 @@ impl Numbers {
     pub(super) fn record(&mut self, number: u64) -> (u64, Range<u64>) {
         // The input has come here through a lock, and so has this before it.
         if self.news.count.load(Ordering::Relaxed) != self.seen {
-            for run in self.news.runs.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let runs = std::mem::take(&mut *self.news.runs.lock().unwrap_or_else(PoisonError::into_inner));
+            for run in runs {
                 self.seen += 1;
                 self.add(run);
             }
