@@ -728,9 +728,11 @@ fn a_run_does_with_the_addresses_that_the_shell_allows_if_it_may() {
         let arguments = [&["run"], &small[..], &[&path(name)]].concat();
         in_shell(little, &arguments).expect_code(0);
     }
-    let arguments = ["run", "--memory-max", "16MiB", &path("limits"), "--", "memory"];
+    // What is beyond is refused, as elsewhere.
+    let arguments = ["run", "--memory-max", "16MiB", &path("limits"), "--", "hoard"];
     let [here, there] = ["true", little].map(|limit| in_shell(limit, &arguments));
-    assert_eq!((here.status, here.stdout), (there.status, there.stdout));
+    assert_eq!(here.status, there.status, "{here}\n{there}");
+    assert_eq!(here.stderr.lines().last(), there.stderr.lines().last(), "{here}\n{there}");
     // A pool's owner has it as well.
     let arguments = [&["map", "--task", "forked_sum"], &small[..], &[&path("tasks")]].concat();
     in_shell(&format!("{little} && echo '[1,2]' >in.$$ && exec <in.$$ && rm in.$$"), &arguments)

@@ -29,7 +29,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// Compiling takes seconds for large modules and uses all processors; loading what is in the cache takes
 /// milliseconds. The cache is `$SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool/modules`, else
-/// `~/.cache/sandpool/modules`.
+/// `~/.cache/sandpool/modules`. Without one, because nothing names it, it can't be written or is full, each load compiles:
+/// [`uncached`](Self::uncached) says so.
 #[derive(Debug)]
 pub struct Module {
     name: String,
