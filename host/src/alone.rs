@@ -42,7 +42,7 @@ impl Alone {
             env: Vec::new(),
             dirs: Vec::new(),
             limits: Limits { processes_max, objects_max, arena_size: 0, ..Limits::default() },
-            counts_fuel: false,
+            flavor: Default::default(),
             has_start: false,
             on_deadlock: OnDeadlock::Kill,
             forks_tasks: false,

@@ -38,6 +38,8 @@ mod jail;
 mod limits;
 mod nesting;
 mod owner;
+#[doc(hidden)]
+pub mod patient;
 mod pool;
 mod process;
 mod run;
@@ -64,3 +66,5 @@ pub use pool::{
 };
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;
+#[doc(hidden)]
+pub use sys::fd::refuse_closed_streams;

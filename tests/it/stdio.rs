@@ -1,8 +1,13 @@
 //! Standard streams that many processes share.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Command, Stdio};
 
-use crate::support::{Ended, Run, run_with};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use crate::procfs;
+use crate::support::{Ended, Run, finish, guest, run, run_with};
 
 const PROCESSES: usize = 8;
 const LINES: usize = 200;
@@ -43,4 +48,65 @@ fn lines_stay_whole_and_nothing_is_printed_twice() {
         assert!(text.chars().all(|found| found == letter), "lines are mixed: {line:?}");
     }
     assert_eq!(next, [LINES; PROCESSES]);
+}
+
+/// A guest is told that nobody reads its pipe, and the command says nothing of its own.
+#[test]
+fn a_pipe_that_nobody_reads_is_a_broken_pipe_to_the_guest() {
+    let mut command = run_with("edges", &["write"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line.len(), 1000);
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert_eq!(stderr, "BrokenPipe after some lines: true\n");
+}
+
+#[test]
+fn a_guests_streams_that_do_not_wait_are_waited_for() {
+    let pipe = || {
+        let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        (File::from(reader), File::from(writer))
+    };
+    let without_waiting = |end: &File| fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let (input, mut feed) = pipe();
+    let (mut results, output) = pipe();
+    without_waiting(&input);
+    without_waiting(&output);
+    let mut command = run_with("edges", &["copy"]);
+    let mut child = command.stdin(input).stdout(output).stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    let pid = child.id();
+    // By now there is a guest, which reads from an empty pipe, or will.
+    assert!(procfs::eventually(|| !procfs::children(pid).is_empty()), "no supervisor");
+    let text: Vec<u8> = b"0123456789abcde\n".repeat(50_000);
+    let sent = text.clone();
+    let feeder = std::thread::spawn(move || feed.write_all(&sent).unwrap());
+    feeder.join().unwrap();
+    let mut copied = Vec::new();
+    results.read_to_end(&mut copied).unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert!(copied == text, "{} bytes of {}: {stderr}", copied.len(), text.len());
+    assert_eq!(stderr, "800000 bytes\n");
+}
+
+#[test]
+fn a_closed_stream_is_refused_before_a_guest_begins() {
+    let words = run(guest("hello"));
+    let closed = |streams: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$@\" {streams}"), "sh"]);
+        finish(command.arg(words.get_program()).args(words.get_args())).expect_code(2)
+    };
+    for (streams, name) in [("<&-", "stdin is"), (">&-", "stdout is"), ("<&- >&-", "stdin and stdout are")] {
+        let ended = closed(streams);
+        assert!(ended.stderr.starts_with(&format!("error: {name} closed\nhint: ")), "{ended}");
+        assert_eq!(ended.stdout, "", "nothing has begun");
+    }
+    assert_eq!(closed("2>&-").stdout, "", "nothing has begun");
 }

@@ -1088,7 +1088,7 @@ pub mod task {
     pub const SERDE: u32 = 0;
     /// Format: JSON.
     pub const JSON: u32 = 1;
-    /// Format: a line of text, without its end. A value that isn't text is written as in JSON.
+    /// Format: text, such as a line without its end. A value that isn't text is written as in JSON, in one line.
     pub const TEXT: u32 = 2;
     /// Format: bytes, as they are.
     pub const BYTES: u32 = 3;

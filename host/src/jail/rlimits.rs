@@ -7,7 +7,6 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::Limits;
-use crate::engine::config::MEMORY_SPACE;
 use crate::supervisor::control::Role;
 
 /// Memory that a guest process has beside its WebAssembly's and what it puts into the arena: the supervisor's when it
@@ -36,15 +35,14 @@ pub(crate) struct Reserved {
     pub(crate) arena: u64,
     /// Bytes of the compiled module.
     pub(crate) artifact: u64,
-    /// How many memories the module has.
-    pub(crate) memories: u32,
+    /// Bytes for the module's memories.
+    pub(crate) memories: u64,
 }
 
 impl Reserved {
     fn bytes(self) -> u64 {
-        let memories = u64::from(self.memories).saturating_mul(MEMORY_SPACE);
         // The arena once more, because pages of it are mapped anew before those in their place go.
-        memories.saturating_add(self.arena.saturating_mul(2)).saturating_add(self.artifact)
+        self.memories.saturating_add(self.arena.saturating_mul(2)).saturating_add(self.artifact)
     }
 }
 

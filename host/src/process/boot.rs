@@ -244,13 +244,14 @@ struct Given {
 
 /// Signals, descriptors and runtime of a guest process.
 fn reset_process(image: &Image, socket: Option<BorrowedFd<'_>>) -> std::io::Result<Given> {
-    // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what a terminal sends to all of
-    // its processes says nothing to a worker: the owner of the pool may want to have the rest done first.
+    // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what is sent to a whole group of
+    // processes, by a terminal or by timeout(1), says nothing to a worker, nor to what its tasks have started: the owner of the
+    // pool may want to have the rest done first. Who is to end is killed by the supervisor.
     // A file that would become too large is an error of the guest's, and not its death.
     let mut blocked = SigSet::empty();
     blocked.add(Signal::SIGXFSZ);
     if image.config.role == Role::Pool {
-        blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]);
+        blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM]);
     }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
     let ruleset = image.jail.ruleset();
@@ -277,7 +278,7 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     };
     let mut store = Store::new(image.instance.module().engine(), guest);
     store.limiter(|guest| guest);
-    if image.config.counts_fuel {
+    if image.config.flavor.counts_fuel {
         store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
     }
     set_nice(image.nice);
@@ -299,7 +300,11 @@ fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Inst
     let memory = instance.get_memory(&mut *store, "memory");
     if let Some(memory) = memory {
         // Beyond its present size as well: it grows in place.
-        crate::sys::mem::advise_huge_pages(memory.data_ptr(&*store), 4 << 30);
+        let reach = image.config.flavor.memory_reach(image.config.limits.memory_max);
+        crate::sys::mem::advise_huge_pages(
+            memory.data_ptr(&*store),
+            usize::try_from(reach).unwrap_or(usize::MAX),
+        );
     }
     store.data_mut().memory = memory;
     Ok(instance)

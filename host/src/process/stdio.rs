@@ -21,11 +21,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::Limits;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{self, ProcessHandle};
 use crate::ipc::tail;
 use crate::pool::wire;
+use crate::{Limits, patient};
 
 /// The longest part of a line that is held back.
 const HELD_BYTES: usize = 64 << 10;
@@ -202,10 +202,8 @@ impl Stdio {
         if let Some(limit) = limit {
             return Err(StreamError::Trap(wasmtime::Error::new(OverLimit(limit))));
         }
-        result.map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => StreamError::Closed,
-            _ => StreamError::LastOperationFailed(error.into()),
-        })
+        // The library calls a stream that is closed an error of the device: here it is a pipe that nobody reads.
+        result.map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 
     /// Keeps the end of what is written to stderr. What is lost of it with a damaged arena is a comfort, no result.
@@ -256,33 +254,11 @@ impl Stdio {
         }
         let stdio = &member.arena.header().map_err(io::Error::other)?.stdio;
         let _alone = if line.is_shared { Some(stdio.lock(&member).map_err(io::Error::other)?) } else { None };
+        // Past the buffer of std's stdout, which a forked process would have a copy of.
         match line.stream {
-            Stream::Stdout => write_all(io::stdout().as_fd(), bytes),
-            Stream::Stderr => write_all(io::stderr().as_fd(), bytes),
+            Stream::Stdout => patient::write_all(io::stdout().as_fd(), bytes),
+            Stream::Stderr => patient::write_all(io::stderr().as_fd(), bytes),
         }
-    }
-}
-
-/// Past the buffer of std's stdout, which a forked process would have a copy of.
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match nix::unistd::write(fd, bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(nix::Error::EINTR) => {}
-            Err(nix::Error::EAGAIN) => wait_until_writable(fd)?,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Somebody else may have made the terminal or pipe non-blocking, for all who share it.
-fn wait_until_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    match poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE) {
-        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -378,13 +354,8 @@ impl Input {
             return Ok(0);
         }
         self.0.flush();
-        loop {
-            // Past the buffer of std's stdin, which a forked process would have a copy of.
-            match nix::unistd::read(io::stdin().as_fd(), buffer) {
-                Err(nix::Error::EINTR) => {}
-                result => return Ok(result?),
-            }
-        }
+        // Past the buffer of std's stdin, which a forked process would have a copy of.
+        patient::read(io::stdin().as_fd(), buffer)
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct Children {
     timers: Timers,
     /// Processes that were killed because they were over a limit.
     over: Vec<(u32, Limit)>,
+    /// Processes that are killed in place of a SIGTERM.
+    terminated: HashSet<u32>,
     begun: Instant,
     processes: u64,
     peak_memory: u64,
@@ -146,6 +148,7 @@ impl Children {
             ended_by: None,
             timers,
             over: Vec::new(),
+            terminated: HashSet::new(),
             begun: Instant::now(),
             processes: 0,
             peak_memory: 0,
@@ -384,16 +387,18 @@ impl Children {
         self.requests.extend(server.unanswered().into_iter().filter_map(|handle| handle.index().ok()));
     }
 
-    /// Sends what a parent wants its child to get.
-    fn deliver_signals(&self, index: u32) {
+    /// Sends what a parent wants its child to get. Guests have no handlers, so either signal is the end; SIGTERM, which those of
+    /// a pool block, is what it is then said to have been.
+    fn deliver_signals(&mut self, index: u32) {
         let arena = &*self.image.arena;
         let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
         let wanted = slot.wanted_signals.swap(0, Ordering::AcqRel);
         let pid = pid.load(Ordering::Acquire);
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            if wanted & 1 << signal as i32 != 0 {
-                send(pid, signal);
+        if wanted != 0 && is_child(pid) {
+            if wanted & 1 << libc::SIGTERM != 0 {
+                self.terminated.insert(pid);
             }
+            send(pid, Signal::SIGKILL);
         }
     }
 
@@ -572,6 +577,7 @@ impl Children {
         let pid = reaped.pid.unsigned_abs();
         let over =
             self.over.iter().position(|(known, _)| *known == pid).map(|at| self.over.swap_remove(at).1);
+        let was_terminated = self.terminated.remove(&pid);
         let has_left =
             table::state(&self.image.arena, index).is_ok_and(|state| state.state == State::Leaving);
         let outcome = match reaped.end {
@@ -582,6 +588,9 @@ impl Children {
                 claimed
             }
             End::Signaled(libc::SIGKILL) if let Some(limit) = over => Outcome::limited(limit),
+            End::Signaled(libc::SIGKILL) if was_terminated => {
+                Outcome::new(SIGNALED, libc::SIGTERM.unsigned_abs())
+            }
             End::Signaled(libc::SIGKILL) if let Some(outcome) = self.ended_by => outcome,
             // The kernel's limit is coarse, and stands behind the supervisor's.
             End::Signaled(libc::SIGXCPU) if let Some(time) = self.image.config.limits.cpu_time => {
