@@ -56,6 +56,12 @@ fn decode_with<T: DeserializeOwned>(bytes: &[u8], config: impl Config) -> Result
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use sandpool_abi::nesting::{DEPTH_MAX, EMPTY_MAX};
+    use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
+    use serde::{Deserialize, Serialize};
+
     use super::{decode_all, encode};
 
     #[test]
@@ -81,19 +87,8 @@ mod tests {
             assert_eq!(decode_all::<Vec<String>>(&encode(&strings).unwrap()).unwrap(), strings);
         }
     }
-}
 
-/// The bounds of `sandpool_abi::nesting`, which the SDK has as well.
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod nesting {
-    use std::collections::BTreeMap;
-
-    use sandpool_abi::nesting::{DEPTH_MAX, EMPTY_MAX};
-    use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
-    use serde::{Deserialize, Serialize};
-
-    use super::{decode_all, encode};
+    // The bounds of `sandpool_abi::nesting`, which the SDK has as well.
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Node {

@@ -408,7 +408,6 @@ fn who_waits_for_room_in_the_arena() {
             "many large items",
             "a large message",
             "an input waits",
-            "and is given out when there is room",
             "a result waits",
             "and is put when there is room",
         ],

@@ -4,7 +4,7 @@
 //! exhaust the stack of the thread that decodes, which is the end of an application. And a value that takes no bytes, such as
 //! `()`, is there as often as the length of its sequence says: a few bytes could keep a thread busy for years.
 //!
-//! [`Nested`] stands around each of serde's halves of the decoding, the format's and the type's, and hands itself on from one
+//! `Nested` stands around each of serde's halves of the decoding, the format's and the type's, and hands itself on from one
 //! to the next. It allocates nothing. It knows what formats call that don't describe themselves.
 
 use core::cell::Cell;

@@ -119,6 +119,7 @@ impl Role {
 }
 
 /// One use of a handle, which all clones in a process share. It is released with the last of them.
+#[derive(Debug)]
 pub(crate) struct Object(u64);
 
 /// What was taken from a message.

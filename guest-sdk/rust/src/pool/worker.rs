@@ -54,6 +54,14 @@ impl PoolQueue {
     pub(super) fn handle(&self) -> u64 {
         self.0.handle()
     }
+
+    /// Nothing more is put; who waits for a task is told.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        match raw::queue::close(self.handle()) {
+            Ok(()) | Err(Errno::Closed) => Ok(()),
+            Err(other) => Err(other.into()),
+        }
+    }
 }
 
 impl Serialize for PoolQueue {

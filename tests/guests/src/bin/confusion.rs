@@ -200,7 +200,7 @@ fn targets() -> Vec<Target> {
         ("RawArray", &["raw array"], vec![Long(1)], vec![], refusal::<RawArray<u64>>),
         ("RawArray of halves", &[], vec![Long(2)], vec![], refusal::<RawArray<u32>>),
         plain("RawValue", &["raw value", "value"], refusal::<RawValue<u64>>),
-        plain("RawValue of halves", &[], refusal::<RawValue<[u32; 2]>>),
+        plain("RawValue of halves", &[], refusal::<RawValue<u32>>),
     ]
 }
 
