@@ -36,7 +36,6 @@ pub mod inner;
 mod ipc;
 mod jail;
 mod limits;
-mod nesting;
 mod owner;
 #[doc(hidden)]
 pub mod patient;

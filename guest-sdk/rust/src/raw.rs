@@ -41,7 +41,7 @@ imports! { sandpool_process from "sandpool_process":
     unsafe fn fork(name: *const u8, name_len: usize, flags: u32) -> i64;
     unsafe fn spawn(name: *const u8, name_len: usize, flags: u32, payload: *const u8, payload_len: usize, handles: *const u64, handle_count: usize) -> i64;
     unsafe fn entry(buffer: *mut u8, capacity: usize) -> i64;
-    unsafe fn entry_handles(buffer: *mut u64, capacity: usize) -> i64;
+    unsafe fn entry_handles(records: *mut sandpool_abi::handle::Record, capacity: usize) -> i64;
     safe fn current() -> i64;
     safe fn parent() -> i64;
     unsafe fn children(buffer: *mut u64, capacity: usize) -> i64;
@@ -65,7 +65,7 @@ imports! { sandpool_queue from "sandpool_queue":
     unsafe fn get(queue: u64, buffer: *mut u8, capacity: usize, timeout: u64, result: *mut sandpool_abi::queue::Item) -> i32;
     unsafe fn put_many(queue: u64, items: *const u8, items_len: usize, lens: *const u32, count: usize, timeout: u64) -> i64;
     unsafe fn get_many(queue: u64, buffer: *mut u8, capacity: usize, lens: *mut u32, count: usize, timeout: u64) -> i64;
-    unsafe fn take(parts: *const sandpool_abi::queue::Part, part_count: usize, handles: *mut u64, handle_capacity: usize) -> i32;
+    unsafe fn take(parts: *const sandpool_abi::queue::Part, part_count: usize, records: *mut sandpool_abi::handle::Record, record_capacity: usize) -> i32;
     unsafe fn peek(buffer: *mut u8, capacity: usize) -> i64;
     safe fn qsize(queue: u64) -> i64;
     safe fn maxsize(queue: u64) -> i64;
@@ -91,6 +91,7 @@ imports! { sandpool_shared from "sandpool_shared":
     unsafe fn name(shared: u64, buffer: *mut u8, capacity: usize) -> i64;
     safe fn map(shared: u64, flags: u32) -> i64;
     unsafe fn unmap(address: usize) -> i32;
+    safe fn view(shared: u64) -> i64;
     unsafe fn read(shared: u64, offset: u64, buffer: *mut u8, len: usize) -> i32;
     unsafe fn write(shared: u64, offset: u64, bytes: *const u8, len: usize) -> i32;
     safe fn load(shared: u64, offset: u64, width: u32) -> i64;
@@ -143,6 +144,7 @@ imports! { wasi from "wasi_snapshot_preview1":
 imports! { sandpool_handle from "sandpool_handle":
     safe fn retain(object: u64) -> i32;
     safe fn release(object: u64) -> i32;
+    safe fn record(object: u64, tag: u32, partner: u64) -> i32;
     unsafe fn wait(handles: *const u64, count: usize, timeout: u64, ready: *mut u8) -> i64;
 }
 
@@ -217,6 +219,7 @@ pub(crate) mod process {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::{Errno, done, length, sandpool_process as import, value};
+    use sandpool_abi::handle::Record;
     use sandpool_abi::process::{Info, Status};
 
     /// The child's handle; `None` in the child.
@@ -256,10 +259,10 @@ pub(crate) mod process {
     }
 
     /// How many handles there are.
-    pub(crate) fn entry_handles(buffer: &mut [u64]) -> Result<usize, Errno> {
-        // SAFETY: the host writes at most `buffer.len()` values of 64 bits at `buffer`, which the reference keeps
-        // writable and aligned; any bits are a valid `u64`.
-        length(unsafe { import::entry_handles(buffer.as_mut_ptr(), buffer.len()) })
+    pub(crate) fn entry_handles(records: &mut [Record]) -> Result<usize, Errno> {
+        // SAFETY: the host writes at most `records.len()` records (24 bytes of plain integers) there, which the reference
+        // keeps writable and aligned; any bits are valid in them.
+        length(unsafe { import::entry_handles(records.as_mut_ptr(), records.len()) })
     }
 
     /// What `current` has returned in this process; guards ask for it each time. 0 if it is to be asked for.
@@ -353,6 +356,7 @@ pub(crate) mod queue {
     use bytemuck::Pod;
 
     use super::{Errno, done, length, part, sandpool_queue as import, value, written};
+    use sandpool_abi::handle::Record;
     use sandpool_abi::queue::Item;
 
     pub(crate) fn create(maxsize: u64, flags: u32) -> Result<u64, Errno> {
@@ -392,24 +396,24 @@ pub(crate) mod queue {
         })
     }
 
-    pub(crate) fn take(buffer: &mut [u8], handles: &mut [u64]) -> Result<(), Errno> {
+    pub(crate) fn take(buffer: &mut [u8], records: &mut [Record]) -> Result<(), Errno> {
         let parts = [part(buffer.as_mut_ptr(), buffer.len())];
-        // SAFETY: the host reads the part, and writes at most `buffer.len()` bytes and `handles.len()` 64-bit values there;
-        // both are exclusively ours, so they don't overlap, and any bits are valid in them.
-        done(unsafe { import::take(parts.as_ptr(), parts.len(), handles.as_mut_ptr(), handles.len()) })
+        // SAFETY: the host reads the part, and writes at most `buffer.len()` bytes and `records.len()` records (24 bytes of
+        // plain integers) there; both are exclusively ours, so they don't overlap, and any bits are valid in them.
+        done(unsafe { import::take(parts.as_ptr(), parts.len(), records.as_mut_ptr(), records.len()) })
     }
 
     /// The held item, which is `head` and so many elements behind it. `None` if there is no memory for them.
     pub(crate) fn take_vec<E: Pod>(
         head: &mut [u8],
         len: usize,
-        handles: &mut [u64],
+        records: &mut [Record],
     ) -> Option<Result<Vec<E>, Errno>> {
         let take = |to: *mut E| {
             let parts = [part(head.as_mut_ptr(), head.len()), part(to.cast(), len * size_of::<E>())];
-            // SAFETY: the host reads the parts, and writes at most as many bytes as they say, and `handles.len()` 64-bit
-            // values. All are exclusively ours, so they don't overlap, and any bits are valid in them.
-            done(unsafe { import::take(parts.as_ptr(), parts.len(), handles.as_mut_ptr(), handles.len()) })
+            // SAFETY: the host reads the parts, and writes at most as many bytes as they say, and `records.len()` records
+            // of plain integers. All are exclusively ours, so they don't overlap, and any bits are valid in them.
+            done(unsafe { import::take(parts.as_ptr(), parts.len(), records.as_mut_ptr(), records.len()) })
         };
         // SAFETY: if there is no error, the host has written all of the item, which is as long as both parts: it has said
         // so itself.
@@ -454,6 +458,11 @@ pub(crate) mod handle {
 
     pub(crate) fn release(object: u64) -> Result<(), Errno> {
         done(import::release(object))
+    }
+
+    /// Says what a new object is, and which belongs to it; 0 if none does.
+    pub(crate) fn record(object: u64, tag: u32, partner: u64) -> Result<(), Errno> {
+        done(import::record(object, tag, partner))
     }
 
     /// How many are ready. `ready` has one byte for each handle.
@@ -545,7 +554,7 @@ pub(crate) mod catch {
 pub(crate) mod function {
     /// What every process of a module can be entered with: the number of the function to run, and its encoded
     /// arguments. It returns the exit code.
-    pub(crate) type Trampoline = fn(u64, &[u8], Vec<u64>) -> u8;
+    pub(crate) type Trampoline = fn(u64, &[u8], crate::codec::Handles) -> u8;
 
     /// What a worker of a pool calls for a task.
     pub(crate) type Task = fn(&mut crate::pool::Turn<'_>);
@@ -881,6 +890,11 @@ pub(crate) mod shared {
     pub(crate) fn open(name: &str) -> Result<u64, Errno> {
         // SAFETY: as in `create`.
         value(unsafe { import::open(name.as_ptr(), name.len()) })
+    }
+
+    /// A handle by which it can be read only.
+    pub(crate) fn view(shared: u64) -> Result<u64, Errno> {
+        value(import::view(shared))
     }
 
     pub(crate) fn unlink(name: &str) -> Result<(), Errno> {

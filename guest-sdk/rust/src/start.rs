@@ -11,6 +11,7 @@ use sandpool_abi::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codec::Handles;
 use crate::{DecodeError, Error, codec, raw};
 
 /// What a process may return: something that is an exit code.
@@ -258,7 +259,7 @@ where
 }
 
 /// Decodes the arguments and calls the function: one copy of this for each type of function that is spawned.
-fn trampoline<A: DeserializeOwned, T: Termination>(function: u64, arguments: &[u8], handles: Vec<u64>) -> u8 {
+fn trampoline<A: DeserializeOwned, T: Termination>(function: u64, arguments: &[u8], handles: Handles) -> u8 {
     let called = codec::decode::<A>(arguments, handles).and_then(|arguments| {
         let function = raw::function::from_number::<A, T>(function).ok_or_else(no_function)?;
         Ok(function(arguments))
@@ -280,8 +281,8 @@ fn entered() -> Result<Option<u8>, Error> {
     payload.try_reserve_exact(len).map_err(|_| Error::TooLarge)?;
     payload.resize(len, 0);
     raw::process::entry(&mut payload)?;
-    let mut handles = vec![0; raw::process::entry_handles(&mut [])?];
-    raw::process::entry_handles(&mut handles)?;
+    let count = raw::process::entry_handles(&mut [])?;
+    let handles = Handles::received(count, |records| raw::process::entry_handles(records).map(drop))?;
 
     let (header, arguments) = Header::read(&payload).ok_or_else(no_function)?;
     let trampoline = raw::function::trampoline_from_number(header.trampoline).ok_or_else(no_function)?;

@@ -147,7 +147,7 @@ fn no_memory() -> String {
 
 fn decode<I: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<I, String> {
     match format {
-        Format::Serde => codec::decode(bytes, Vec::new()).map_err(codec::DecodeError::into_reason),
+        Format::Serde => codec::decode_plain(bytes).map_err(codec::DecodeError::into_reason),
         Format::Json => json::decode(bytes),
         Format::Text => match whole::decode(bytes) {
             // What no text is made for may be written as JSON.

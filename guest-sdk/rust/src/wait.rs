@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandpool_abi::{Errno, FOREVER, NO_WAIT};
+use sandpool_abi::{Errno, FOREVER, NO_WAIT, WAIT_MAX};
 
 use crate::{Error, nanoseconds, raw};
 
@@ -68,7 +68,7 @@ impl<W: Handle + ?Sized> Handle for &W {
 /// closed counts as ended.
 ///
 /// # Errors
-/// [`Error::NotAChild`] for a sentinel that was made by another process. More than 4096 things are an error, too.
+/// [`Error::NotAChild`] for a sentinel that was made by another process. [`Error::OutOfRange`] for more than 4096 things.
 #[doc(alias = "connection.wait")]
 pub fn wait<W: Waitable>(things: &[W], timeout: Option<Duration>) -> Result<Vec<usize>, Error> {
     let current = raw::process::current()?;
@@ -77,6 +77,9 @@ pub fn wait<W: Waitable>(things: &[W], timeout: Option<Duration>) -> Result<Vec<
     }
     if things.is_empty() {
         return Ok(Vec::new());
+    }
+    if things.len() > WAIT_MAX {
+        return Err(Error::OutOfRange("at most 4096 things can be waited for"));
     }
     let timeout = timeout.map_or(FOREVER, nanoseconds);
     let handles: Vec<_> = things.iter().map(Handle::handle).collect();

@@ -9,6 +9,7 @@ use wasmtime::{Caller, Extern, Linker};
 use super::{View, status, value, view, waiting};
 use crate::engine::trap;
 use crate::ipc::Result;
+use crate::ipc::object;
 use crate::ipc::process_table::ProcessHandle;
 use crate::process::Guest;
 use crate::process::family::Forked;
@@ -66,7 +67,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
             value(view(&mut caller).and_then(|mut view| {
                 let entry = view.process.entry.as_ref().ok_or(Errno::Noent)?;
-                view.memory.fill_words(buffer, capacity, entry.handles.iter().map(|handle| handle.0))
+                let records = object::look_up_all(&view.process.member, &entry.handles)?;
+                view.memory.fill_records(buffer, capacity, &records)
             }))
         },
     )?;

@@ -1023,6 +1023,85 @@ fn unlink_shared_memory_of_nobody() {
     );
 }
 
+/// At last, a view is all that keeps what it is of.
+fn view_shared_memory() {
+    at_each_instruction(
+        |world| {
+            let survivor = world.survivor();
+            let made = shared::create(&survivor, 5000, false, "name").unwrap();
+            shared::write(&survivor, of(&survivor, made), 4999, &[7]).unwrap();
+            object::release(&survivor, made).unwrap();
+        },
+        |_, victim, _| {
+            let opened = shared::open(victim, "name").unwrap();
+            let view = shared::view(victim, opened).unwrap();
+            object::release(victim, opened).unwrap();
+            shared::unlink(victim, "name").unwrap();
+            assert_eq!(shared::write(victim, of(victim, view), 4999, &[8]), Err(Errno::Perm));
+            object::release(victim, view).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            let Ok(opened) = shared::open(&survivor, "name") else { return };
+            let mut last = [0];
+            shared::read(&survivor, of(&survivor, opened), 4999, &mut last).unwrap();
+            assert_eq!(last, [7]);
+            shared::unlink(&survivor, "name").unwrap();
+            object::release(&survivor, opened).unwrap();
+        },
+    );
+}
+
+/// It comes in a message, which is all that keeps it, as it is all that keeps the memory.
+fn receive_a_view() {
+    at_each_instruction(
+        |world| {
+            let survivor = world.survivor();
+            let made = shared::create(&survivor, 5000, false, "").unwrap();
+            shared::write(&survivor, of(&survivor, made), 4999, &[7]).unwrap();
+            let view = shared::view(&survivor, made).unwrap();
+            put(&survivor, world.queue, 1, LARGE, &[view]);
+            object::release(&survivor, made).unwrap();
+            object::release(&survivor, view).unwrap();
+        },
+        |world, victim, buffer| {
+            let port = port(victim, world.queue);
+            let Ok(Taken::Message(message)) = queue::get(victim, port, || false, buffer, Deadline::NOW) else {
+                panic!("it isn't a message");
+            };
+            let [view] = message.handles(victim).unwrap()[..] else { panic!("it has no handle") };
+            message.arrive(victim, &[view]).unwrap();
+            heap::free(victim, victim.slot().unwrap().register(Register::Incoming)).unwrap();
+            object::release(victim, view).unwrap();
+        },
+        |world| assert!(matches!(*drain(world), [1] | [])),
+    );
+}
+
+fn say_what_an_object_is() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            let lock = lock::create(victim, true).unwrap();
+            let partner = event::create(victim).unwrap();
+            object::record(victim, lock, 7, Some(partner)).unwrap();
+            let known = object::look_up(victim, lock).unwrap();
+            assert_eq!((known.tag, known.partner), (7, partner.0));
+            assert_eq!(object::record(victim, lock, 8, None), Err(Errno::Perm));
+            object::release(victim, partner).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            // What comes behind it has none of that.
+            for handle in [lock::create(&survivor, true).unwrap(), event::create(&survivor).unwrap()] {
+                let known = object::look_up(&survivor, handle).unwrap();
+                assert_eq!((known.tag, known.partner), (0, 0));
+                object::release(&survivor, handle).unwrap();
+            }
+        },
+    );
+}
+
 /// As `spawn` does it: the child is given all of it, or ends without having run.
 fn hand_arguments_to_a_child() {
     fn register(world: &World, process: u32) -> &AtomicU64 {
@@ -1127,6 +1206,7 @@ tests! {
     make_a_condition wait_in_a_condition notify_a_condition notify_all_in_a_condition
     make_a_barrier pass_a_barrier act_at_a_barrier reset_a_barrier reset_a_broken_barrier abort_a_barrier
     make_name_and_unlink_shared_memory open_and_release_shared_memory unlink_shared_memory_of_nobody
+    view_shared_memory receive_a_view say_what_an_object_is
     hand_arguments_to_a_child
     take_memory take_memory_for_a_child give_memory_back
 }

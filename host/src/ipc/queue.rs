@@ -291,6 +291,15 @@ impl QueueState {
         self.has(CLAIMED)
     }
 
+    /// What is kept account of, as the flag by which a guest asks for it.
+    pub(super) fn account_flags(&self) -> u32 {
+        match (self.has(JOINABLE), self.has(CLAIMED)) {
+            (true, _) => sandpool_abi::queue::JOINABLE,
+            (_, true) => sandpool_abi::queue::CLAIMED,
+            _ => 0,
+        }
+    }
+
     fn has(&self, flag: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
@@ -484,6 +493,8 @@ fn waiting_for_room<T>(
                 let ready = || !queue.is_full(len) || queue.is_closed();
                 queue.not_full.wait(member, waiting, deadline, ready)
             }
+            // It waits for nothing any more: nobody could take it.
+            Err(Errno::Nomem) if queue.is_closed() => return Err(Errno::Closed),
             Err(Errno::Nomem) => {
                 // What nobody can reach may be in the way.
                 collect::want(&member.arena)?;

@@ -6,6 +6,7 @@
 //! that get to the bytes; this module and `mappings` are the exceptions.
 #![expect(clippy::disallowed_methods, reason = "this is the way by which others get to a guest's memory")]
 
+use sandpool_abi::handle::Record;
 use sandpool_abi::queue::PARTS_MAX;
 use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 use wasmtime::{Caller, Extern};
@@ -166,6 +167,16 @@ impl Memory<'_> {
         let to = self.bytes_mut(at, capacity.checked_mul(8).ok_or(Errno::Fault)?)?;
         to.as_chunks_mut::<8>().0.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_le_bytes());
         Ok(count)
+    }
+
+    /// The same for [records](Record) of objects; `capacity` counts them.
+    pub(crate) fn fill_records(&mut self, at: i32, capacity: i32, from: &[Record]) -> Result<i64> {
+        let words = from.iter().flat_map(|record| {
+            [record.handle, u64::from(record.kind) | u64::from(record.tag) << 32, record.partner]
+        });
+        let words: Vec<u64> = words.collect();
+        self.fill_words(at, capacity.checked_mul(3).ok_or(Errno::Fault)?, words.into_iter())?;
+        Ok(from.len() as i64)
     }
 
     /// Writes a struct of little-endian 32-bit fields.

@@ -47,13 +47,16 @@ use super::frame::{
 use super::job::Job;
 use super::marks::{MARKS, Marks};
 use super::saved::Saved;
-use super::worker::Links;
+use super::worker::{Links, PoolQueue};
+use crate::codec::Handles;
 use crate::deadline::Deadline;
 use crate::flat::{self, Elements};
 use crate::message::{self, Encoded, Failure};
 use crate::object::Object;
-use crate::{Error, ExitStatus, Process, Queue, codec, nanoseconds, raw};
+use crate::{Error, ExitStatus, Limit, Process, limits, nanoseconds, raw};
 
+/// More workers than any run has.
+const MAX_WORKERS: u64 = 1 << 20;
 /// As many bytes may be in the queue of tasks; what goes beyond stays with the owner. So there is room in the arena for
 /// results, on which it depends that tasks are taken.
 const PUT_MAX: usize = 32 << 20;
@@ -311,11 +314,24 @@ struct Inbox {
     lens: Vec<u32>,
 }
 
+/// Refuses as many workers as there can't be.
+fn check_count(processes: usize) -> Result<(), PoolError> {
+    let most = match limits::of(Limit::Processes) {
+        Some(Limit::Processes(most)) => most,
+        _ => MAX_WORKERS,
+    };
+    match processes as u64 {
+        0 => Err(PoolError::Zero("processes")),
+        processes if processes > most.min(MAX_WORKERS) => Err(Error::TooManyProcesses.into()),
+        _ => Ok(()),
+    }
+}
+
 /// A pool.
 pub(super) struct Core<'s> {
     owner: u64,
-    tasks: Queue<()>,
-    results: Queue<()>,
+    tasks: PoolQueue,
+    results: PoolQueue,
     marks: Marks,
     plan: Plan<'s>,
     state: RefCell<State>,
@@ -328,13 +344,11 @@ pub(super) struct Core<'s> {
 impl<'s> Core<'s> {
     /// Makes one, and starts its workers.
     pub(super) fn new(plan: Plan<'s>) -> Result<Self, PoolError> {
-        if plan.processes == 0 {
-            return Err(PoolError::Zero("processes"));
-        }
+        check_count(plan.processes)?;
         let core = Self {
             owner: raw::process::current().map_err(Error::from)?,
-            tasks: Queue::create(0, CLAIMED)?,
-            results: Queue::new()?,
+            tasks: PoolQueue::new(CLAIMED)?,
+            results: PoolQueue::new(0)?,
             marks: Marks::new()?,
             state: RefCell::new(State {
                 phase: Phase::Running,
@@ -637,7 +651,7 @@ impl<'s> Core<'s> {
         for len in inbox.lens.get(..got).ok_or(Errno::Io)? {
             let (result, rest) = bytes.split_at_checked(*len as usize).ok_or(Errno::Io)?;
             bytes = rest;
-            self.arrived(result, Vec::new());
+            self.arrived(result, Handles::default());
         }
         Ok(true)
     }
@@ -697,27 +711,25 @@ impl<'s> Core<'s> {
     }
 
     /// A message from a worker.
-    fn arrived(&self, message: &[u8], handles: Vec<u64>) {
-        let Some((head, results)) = ResultHead::read(message) else { return codec::release_all(&handles) };
+    fn arrived(&self, message: &[u8], mut handles: Handles) {
+        let Some((head, results)) = ResultHead::read(message) else { return };
         if head.number == NO_NUMBER {
-            self.heard(head, results);
-            return codec::release_all(&handles);
+            return self.heard(head, results);
         }
-        let Some((chunk, label)) = self.accept(head) else { return codec::release_all(&handles) };
+        let Some((chunk, label)) = self.accept(head) else { return };
         let count = head.parts.min(chunk.parts);
         // Most results are plain values, one behind the other.
         let (mut index, mut rest) = chunk.job.values(chunk.first, count, results);
         self.count(|stats| stats.succeeded += u64::from(index));
-        let mut handles = handles.into_iter();
         while index < count
             && let Some((part, behind)) = split_part(rest)
         {
-            let own = handles.by_ref().take(part.handles).collect();
+            let own = handles.split_first(part.handles);
             self.deliver(&chunk, index, part.kind, part.bytes, own, label.as_ref());
             rest = behind;
             index += 1;
         }
-        codec::release_all(handles.as_slice());
+        drop(handles);
         self.done(chunk, index);
     }
 
@@ -767,13 +779,12 @@ impl<'s> Core<'s> {
         part: u32,
         kind: Kind,
         bytes: &[u8],
-        handles: Vec<u64>,
+        handles: Handles,
         worker: Option<&Label>,
     ) {
         let text = || String::from_utf8_lossy(bytes).into_owned();
         let cause = match kind {
             Kind::Failure if chunk.attempts < chunk.terms.retries => {
-                codec::release_all(&handles);
                 return self.retry(chunk, part);
             }
             Kind::Value | Kind::Failure => {
@@ -786,7 +797,6 @@ impl<'s> Core<'s> {
             Kind::Decode => Cause::Decode(text()),
             Kind::TooLarge => Cause::TooLarge,
         };
-        codec::release_all(&handles);
         self.fail(chunk, part, chunk.error(part, cause, worker));
     }
 
@@ -911,7 +921,7 @@ impl<'s> Core<'s> {
             worker.saved.read(|index, part| {
                 // What has arrived may be there once more.
                 if index == next && index < chunk.parts - 1 {
-                    self.deliver(chunk, index, part.kind, part.bytes, Vec::new(), Some(&worker.label));
+                    self.deliver(chunk, index, part.kind, part.bytes, Handles::default(), Some(&worker.label));
                     next += 1;
                 }
             });
@@ -1093,9 +1103,7 @@ impl<'s> Core<'s> {
 
     /// Changes how many workers there are to be.
     pub(super) fn resize(&self, processes: usize) -> Result<(), PoolError> {
-        if processes == 0 {
-            return Err(PoolError::Zero("processes"));
-        }
+        check_count(processes)?;
         self.check_running()?;
         let before = std::mem::replace(&mut self.state.borrow_mut().wanted, processes);
         self.marks.set_workers(processes);

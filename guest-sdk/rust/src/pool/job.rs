@@ -463,6 +463,7 @@ mod tests {
 
     use super::super::frame::{Kind, begin_part, end_part};
     use super::*;
+    use crate::codec::Handles;
 
     /// The results of these tasks, as a message of plain values.
     fn message(tasks: Range<usize>) -> Vec<u8> {
@@ -506,7 +507,7 @@ mod tests {
         all.error(TaskError::new(2, None, Cause::Cancelled));
         all.error(TaskError::new(1, None, Cause::TooLarge));
         // One that isn't a number.
-        all.value(5, Encoded::Here(&[], Vec::new()), false);
+        all.value(5, Encoded::Here(&[], Handles::default()), false);
         assert!(!all.is_done());
         all.values(0, 1, &message(0..1));
         assert!(all.is_done() && !all.is_ok());

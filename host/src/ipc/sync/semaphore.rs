@@ -30,6 +30,8 @@ shared! {
         value: AtomicU64,
         /// the most there may be
         bound: AtomicU64,
+        /// 1 if it was made with that
+        bounded: AtomicU64,
         /// 1 if units of processes that end are returned
         returned: AtomicU64,
         /// units that processes held when they ended
@@ -54,6 +56,10 @@ impl SemaphoreState {
         self.died.load(Ordering::Acquire)
     }
 
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.bounded.load(Ordering::Relaxed) != 0
+    }
+
     /// How many units a process holds.
     pub(crate) fn held_by(&self, member: &Member, process: u32) -> u64 {
         self.held.held_by(member, process)
@@ -70,6 +76,7 @@ pub(crate) fn create(member: &Member, value: u64, bounded: bool, returned: bool)
     object::create(member, member.slot()?.register(Register::Segment), |semaphore: &SemaphoreState| {
         semaphore.value.store(value, Ordering::Relaxed);
         semaphore.bound.store(if bounded { value } else { VALUE_MAX }, Ordering::Relaxed);
+        semaphore.bounded.store(u64::from(bounded), Ordering::Relaxed);
         semaphore.returned.store(u64::from(returned), Ordering::Relaxed);
         semaphore.died.store(0, Ordering::Relaxed);
         semaphore.held.reset();
