@@ -19,6 +19,8 @@ const BUFFER: usize = 256 << 10;
 pub(super) struct Reader {
     source: BufReader<Box<dyn Read + Send>>,
     format: Format,
+    /// The most bytes of a record.
+    max: u64,
     /// Records that were read.
     records: u64,
     /// Bytes of them, with what separates them.
@@ -27,7 +29,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(source: Box<dyn Read + Send>, format: Format) -> Self {
-        Self { source: BufReader::with_capacity(BUFFER, source), format, records: 0, bytes: 0 }
+        Self { source: BufReader::with_capacity(BUFFER, source), format, max: RECORD_MAX, records: 0, bytes: 0 }
     }
 
     /// Records that were read.
@@ -64,11 +66,13 @@ impl Reader {
     }
 
     fn read_line(&mut self, record: &mut Vec<u8>) -> anyhow::Result<bool> {
-        let len = (&mut self.source).take(RECORD_MAX + 1).read_until(b'\n', record)? as u64;
+        // Its end is no part of it.
+        let len = (&mut self.source).take(self.max + 2).read_until(b'\n', record)? as u64;
         self.bytes += len;
         if record.pop_if(|last| *last == b'\n').is_some() {
             record.pop_if(|last| *last == b'\r');
-        } else if len > RECORD_MAX {
+        }
+        if record.len() as u64 > self.max {
             bail!("it is longer than 1 GiB");
         }
         Ok(len > 0)
@@ -81,7 +85,7 @@ impl Reader {
             Err(_) if record.is_empty() => return Ok(false),
             Err(_) => bail!("the input ends within its length"),
         };
-        if len > RECORD_MAX {
+        if len > self.max {
             bail!("it is longer than 1 GiB: {len} bytes");
         }
         record.clear();
@@ -197,5 +201,37 @@ mod tests {
             assert_eq!(out, bytes);
         }
         assert!(write(&mut Vec::new(), Format::Json, b"1\n2").unwrap().is_err());
+    }
+
+    /// A record of the most bytes that there may be is one, whatever ends it; one of a byte more is an error.
+    #[test]
+    fn a_record_is_as_long_as_it_may_be_and_no_longer() {
+        const MAX: usize = 5;
+        assert_eq!(reader(b"", Format::Text).max, 1 << 30);
+        let read = |format, len: usize, before: &[u8], end: &str| {
+            let bytes = [before, &vec![b'x'; len], end.as_bytes()].concat();
+            let mut reader = Reader { max: MAX as u64, ..reader(&bytes, format) };
+            let mut record = Vec::new();
+            let there_is_one = reader.read(&mut record).map_err(|error| format!("{error:#}"))?;
+            assert!(there_is_one && reader.bytes() <= bytes.len() as u64);
+            Ok::<_, String>(record.len())
+        };
+        for len in [MAX - 1, MAX] {
+            for end in ["", "\n", "\r\n", "\nmore", "\r\nmore"] {
+                assert_eq!(read(Format::Text, len, b"", end), Ok(len), "{len} and {end:?}");
+            }
+            assert_eq!(read(Format::Bytes, len, &(len as u32).to_le_bytes(), "more"), Ok(len));
+        }
+        let too_long = "cannot read record 0: it is longer than 1 GiB";
+        for len in [MAX + 1, MAX + 2, 100] {
+            for end in ["", "\n", "\r\n", "\nmore"] {
+                assert_eq!(read(Format::Text, len, b"", end), Err(too_long.to_owned()), "{len} and {end:?}");
+            }
+            let error = read(Format::Bytes, len, &(len as u32).to_le_bytes(), "").unwrap_err();
+            assert_eq!(error, format!("{too_long}: {len} bytes"));
+        }
+        // A carriage return that ends nothing is a part of it.
+        assert_eq!(read(Format::Text, MAX, b"", "\r"), Err(too_long.to_owned()));
+        assert_eq!(read(Format::Text, MAX - 1, b"", "\r"), Ok(MAX));
     }
 }
