@@ -1147,6 +1147,10 @@ pub(super) mod tests {
     /// In the order in which they were submitted, and before what is still to be put.
     #[test]
     fn of_what_a_dead_worker_has_claimed_the_first_fails_if_it_had_begun() {
+        within_deadline(bury_workers_with_claims);
+    }
+
+    fn bury_workers_with_claims() {
         for has_begun in [true, false] {
             let (shared, _theirs) = pool_with(Rules { bytes_max: u64::MAX, ..RULES });
             let mut core = locked(&shared.core);

@@ -35,7 +35,7 @@ shared! {
         /// units that processes held when they ended
         died: AtomicU64,
         pub(crate) freed: Event,
-        held: Tally,
+        pub(in crate::ipc) held: Tally,
     }
 }
 
@@ -205,6 +205,27 @@ mod tests {
         for released in [0, 1, 5] {
             assert_eq!(after_the_death(false, true, released), (2 + released, 2));
             assert_eq!(after_the_death(false, false, released), (released, 2));
+        }
+    }
+
+    /// It has given back what it could.
+    #[test]
+    fn what_a_process_has_released_is_not_lost_with_it() {
+        for released in 0..=3 {
+            let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
+            let arena = Arc::new(Arena::create(geometry).unwrap().1);
+            let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
+            let [other, holder, supervisor] = [0, 1, PROCESSES].map(member);
+            let handle = create(&other, 3, true, false).unwrap();
+            object::share(&other, handle, holder.index).unwrap();
+            let of = || object::resolve::<SemaphoreState>(&holder, handle).unwrap();
+            (0..3).for_each(|_| acquire(&holder, of(), Deadline::NOW).unwrap());
+            if released != 0 {
+                release(&holder, of(), released).unwrap();
+            }
+            sweep(Sweep::behind(holder.index, true), &supervisor).unwrap();
+            let state = object::resolve::<SemaphoreState>(&other, handle).unwrap().state;
+            assert_eq!((state.value(), state.died()), (released, 3 - released));
         }
     }
 
