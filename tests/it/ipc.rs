@@ -315,3 +315,13 @@ fn shared_memory_is_not_for_wasi() {
         "ok: output as well",
     ]);
 }
+
+#[test]
+fn of_messages_that_cannot_be_decoded_nothing_stays() {
+    let ended = finish(run(guest("message_handles")).args(["--objects-max", "10"])).expect_code(0);
+    let done = ended.all("ok: ");
+    for point in ["BeforeAny", "BetweenTwo", "BehindAll", "Unclaimed"] {
+        assert!(done.contains(&&*format!("{point}: nothing stays")), "{ended}");
+    }
+    assert!(done.contains(&"what is right is received"), "{ended}");
+}
