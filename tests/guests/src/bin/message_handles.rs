@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Message {
 fn main() -> Outcome {
     let queue = Queue::<Message>::new()?;
     let joinable = JoinableQueue::<Message>::new()?;
-    let (sender, receiver) = Pipe::simplex()?;
+    let (receiver, sender) = Pipe::simplex()?;
     for point in POINTS {
         for round in 0..ROUNDS {
             let refused = |what: &str, holds: bool| match holds {
