@@ -44,6 +44,8 @@ mod process;
 mod run;
 mod supervisor;
 mod sys;
+#[cfg(test)]
+mod testing;
 pub mod toolchain;
 pub mod units;
 #[doc(hidden)]

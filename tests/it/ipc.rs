@@ -529,3 +529,13 @@ fn what_is_recorded_stays() {
         finish(&mut run(file.path())).expect_code(expected);
     }
 }
+
+#[test]
+fn of_messages_that_cannot_be_decoded_nothing_stays() {
+    let ended = finish(run(guest("message_handles")).args(["--objects-max", "10"])).expect_code(0);
+    let done = ended.all("ok: ");
+    for point in ["BeforeAny", "BetweenTwo", "BehindAll", "Unclaimed"] {
+        assert!(done.contains(&&*format!("{point}: nothing stays")), "{ended}");
+    }
+    assert!(done.contains(&"what is right is received"), "{ended}");
+}

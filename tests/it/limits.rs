@@ -6,8 +6,10 @@ use std::time::Duration;
 use sandpool::{
     Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolEnd, Run, Trap,
 };
+use nix::sys::signal::Signal;
 
-use crate::support::{Ended, finish, guest, load, load_text, run, sandpool, sandpool_bin};
+use crate::procfs;
+use crate::support::{Ended, Run as Watched, finish, guest, load, load_text, run, sandpool, sandpool_bin};
 
 /// `sandpool run` of the guest, with these limits.
 fn limited(limits: &[&str], what: &[&str]) -> Ended {
@@ -239,6 +241,92 @@ fn what_a_file_grows_by_counts_as_written() {
         .expect_code(0)
         .expect_stdout(&[&format!("refused after 10000: {QUOTA}"), "no more: true"]);
     assert_eq!(bytes_in(&folder), 0);
+}
+
+/// What one has used that has ended is used.
+#[test]
+fn no_limit_of_a_run_is_dodged_by_processes_one_after_another() {
+    for how in ["fork", "spawn"] {
+        for (limit, figure, what, said) in [
+            ("--run-cpu-time", "400ms", "spin", "cpu time of the run 400 ms"),
+            ("--run-wall-time", "300ms", "sleep", "wall time of the run 300 ms"),
+            ("--run-stdio-max", "1500", "print", "stdout and stderr of the run 1500 B"),
+        ] {
+            let ended = limited(&[limit, figure], &["after", how, what]).expect_code(134);
+            let last = format!("error: the guest was limited: {said}");
+            assert_eq!(ended.stderr.lines().last(), Some(&*last), "{how}: {ended}");
+            assert_eq!(ended.stdout.len(), if what == "print" { 1500 } else { 0 }, "{how}: {ended}");
+        }
+        let (folder, grant) = folder();
+        let limits = ["--dir", &grant, "--run-file-bytes-max", "10500"];
+        limited(&limits, &["after", how, "write"])
+            .expect_code(0)
+            .expect_stdout(&[&format!("refused after it goes on: {QUOTA}")]);
+        assert_eq!(bytes_in(&folder), 10_000, "{how}");
+    }
+}
+
+/// A limit of the kernel's, which holds when the supervisor doesn't come to see to its own.
+#[test]
+fn the_kernel_ends_what_takes_a_processor_for_too_long() {
+    let mut command = run(guest("limits"));
+    let run = Watched::start(command.args(["--cpu-time", "1s", "--", "spin"]));
+    assert!(procfs::eventually(|| run.guests().len() == 3), "{}", run.printed());
+    let supervisor = run.supervisor();
+    let guests = run.guests();
+    assert!(procfs::kill(supervisor, Signal::SIGSTOP, |_| true));
+    // The one that is ended isn't reaped meanwhile.
+    let is_dead = |pid: &procfs::Pid| procfs::parent(*pid).is_none();
+    let ended_in_time = procfs::eventually(|| guests.iter().any(is_dead));
+    assert!(procfs::kill(supervisor, Signal::SIGCONT, |_| true));
+    assert!(ended_in_time, "nobody has ended it\n{}", run.printed());
+    let ended = run.finish().expect_code(0);
+    assert_eq!(ended.stderr, "offender limited: cpu time 1 s\nhonest exited: 7\n");
+}
+
+#[test]
+fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
+    for key in sandpool::LimitKey::ALL {
+        let zero = match key.value {
+            "TIME" => "0s",
+            _ => "0",
+        };
+        let ended = finish(run(guest("hello")).args([&*format!("--{}", key.name), zero])).expect_code(2);
+        assert!(ended.stderr.contains(&format!("`{zero}` is no value for {}", key.name)), "{ended}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("[limits]\n{} = '{zero}'\n", key.name)).unwrap();
+        let ended = finish(run(guest("hello")).arg("--config").arg(file.path())).expect_code(2);
+        assert!(ended.stderr.contains(&format!("is no value for limits.{}", key.name)), "{ended}");
+    }
+    // Nor is it one by the library, where nothing was parsed.
+    let module = tasks();
+    let (time, base) = (Some(Duration::ZERO), Limits::default());
+    for limits in [
+        Limits { processes_max: 0, ..base.clone() },
+        Limits { objects_max: 0, ..base.clone() },
+        Limits { arena_size: 0, ..base.clone() },
+        Limits { queue_items_max: Some(0), ..base.clone() },
+        Limits { memory_max: 0, ..base.clone() },
+        Limits { run_memory_max: Some(0), ..base.clone() },
+        Limits { stack_max: 0, ..base.clone() },
+        Limits { cpu_time: time, ..base.clone() },
+        Limits { wall_time: time, ..base.clone() },
+        Limits { run_cpu_time: time, ..base.clone() },
+        Limits { run_wall_time: time, ..base.clone() },
+        Limits { fuel: Some(0), ..base.clone() },
+        Limits { stdio_max: Some(0), ..base.clone() },
+        Limits { run_stdio_max: Some(0), ..base.clone() },
+        Limits { file_size_max: Some(0), ..base.clone() },
+        Limits { file_bytes_max: Some(0), ..base.clone() },
+        Limits { run_file_bytes_max: Some(0), ..base.clone() },
+        Limits { open_files_max: 0, ..base },
+    ] {
+        let mut builder = Pool::builder(&module);
+        builder.isolation(Isolation::Task).limits(limits.clone());
+        assert!(matches!(builder.build(), Err(Error::Invalid { .. })), "{limits:?}");
+        let run = Run::builder(&module).limits(limits.clone()).start();
+        assert!(matches!(run, Err(Error::Invalid { .. })), "{limits:?}");
+    }
 }
 
 #[test]

@@ -43,6 +43,7 @@ mod support;
 mod sync;
 mod terminal;
 mod toolchain;
+mod traced;
 mod wasi;
 mod wordcount;
 mod written;

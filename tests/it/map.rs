@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::process::module;
 use crate::procfs;
 use crate::support::{Ended, Run, finish, guest, repository, sandpool};
 
@@ -822,6 +823,54 @@ fn progress_is_lines_where_there_is_no_terminal() {
     run.finish().expect_code(0);
     let ended = with_input(map("upper").args(["--progress", "auto"]), b"a\n").expect_code(0);
     assert_eq!(ended.stderr.lines().count(), 1, "the summary: {ended}");
+}
+
+/// A task that gives back what it gets, as fast as can be.
+const ECHO: &str = r#"(module
+    (import "sandpool_task" "input" (func $input (param i32 i32) (result i64)))
+    (import "sandpool_task" "output" (func $output (param i32 i32) (result i32)))
+    (memory (export "memory") 48)
+    (func (export "sandpool_task_echo") (param i32 i32) (result i32)
+        (drop (call $input (i32.const 1024) (local.get 1)))
+        (drop (call $output (i32.const 1024) (local.get 1)))
+        (i32.const 0)))"#;
+
+/// Nor do large ones: what waits is bounded in bytes, whoever is slow.
+#[test]
+fn five_hundred_large_records_take_no_more_memory_than_a_few() {
+    const RECORDS: u64 = 500;
+    const LEN: u64 = 2 << 20;
+    const MOST_KIB: u64 = 300 << 10;
+
+    let bench = Bench::new("");
+    let module = module(ECHO);
+    let input = File::create(bench.path("in")).unwrap();
+    // All zeros, which take no disk.
+    input.set_len(RECORDS * (4 + LEN)).unwrap();
+    for record in 0..RECORDS {
+        input.write_all_at(&(LEN as u32).to_le_bytes(), record * (4 + LEN)).unwrap();
+    }
+    let mut command = map_of(module.path(), "echo");
+    command.args(["--format", "raw", "--workers", "2", "--input", "in"]).current_dir(&bench.folder);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut stdout, pid) = (child.stdout.take().unwrap(), child.id());
+    let anonymous = move || {
+        // A process that has ended has no memory.
+        let line = procfs::status_line(pid, "RssAnon");
+        line.map_or(0, |line| line.trim_end_matches(" kB").parse().unwrap())
+    };
+    let (mut bytes, mut chunk, mut peak) = (0, vec![0; 1 << 20], 0_u64);
+    loop {
+        let len = stdout.read(&mut chunk).unwrap();
+        if len == 0 {
+            break;
+        }
+        bytes += len as u64;
+        peak = peak.max(anonymous());
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(bytes, RECORDS * (4 + LEN));
+    assert!((1..MOST_KIB).contains(&peak), "{peak} KiB");
 }
 
 #[test]

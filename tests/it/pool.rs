@@ -238,6 +238,12 @@ fn what_an_executor_promises() {
 }
 
 #[test]
+fn each_task_has_a_mark_of_its_own() {
+    let all = ["one breaks", "all that wait are cancelled", "and no other", "whose results are theirs"];
+    promises("pool_marks", &[], &all);
+}
+
+#[test]
 fn what_a_scoped_map_promises() {
     promises(
         "pool_scoped",

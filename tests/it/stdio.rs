@@ -1,11 +1,18 @@
 //! Standard streams that many processes share.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
+use std::{io, thread};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 
+use crate::process::module;
 use crate::procfs;
 use crate::support::{Ended, Run, finish, guest, run, run_with};
 
@@ -109,4 +116,70 @@ fn a_closed_stream_is_refused_before_a_guest_begins() {
         assert_eq!(ended.stdout, "", "nothing has begun");
     }
     assert_eq!(closed("2>&-").stdout, "", "nothing has begun");
+}
+
+/// A child that writes more than a pipe holds, and its parent, which says how it has ended.
+const WRITER: &str = r#"(module
+    (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
+    (import "sandpool_process" "join" (func $join (param i64 i64) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 2)
+    (data (i32.const 16) "the others go on\0a")
+    (func (export "_start") (local $child i64)
+        (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 17))
+        (i32.store (i32.const 8) (i32.const 64)) (i32.store (i32.const 12) (i32.const 60000))
+        (i32.store8 (i32.const 60063) (i32.const 10))
+        (local.set $child (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
+        (if (i64.eqz (local.get $child))
+            (then (loop $l (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 40))) (br $l))))
+        (if (call $join (local.get $child) (i64.const -1)) (then unreachable))
+        (if (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 40)) (then unreachable))))"#;
+
+/// It has what keeps lines whole while it waits for somebody to read. Others write elsewhere.
+#[test]
+fn who_is_killed_while_a_write_is_blocked_keeps_nobody_from_writing() {
+    let file = module(WRITER);
+    // Nobody reads here.
+    let (unread, full) = io::pipe().unwrap();
+    let probe = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&full)))
+        .unwrap();
+    let mut command = run(file.path());
+    command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let guests = || {
+        let inside: Vec<_> = procfs::children(child.id()).into_iter().flat_map(procfs::children).collect();
+        inside.into_iter().filter(|pid| procfs::name(*pid) == "sandpool-guest").collect::<Vec<_>>()
+    };
+    let is_full = || {
+        let mut fds = [PollFd::new(probe.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
+    };
+    assert!(procfs::eventually(|| guests().len() == 2 && is_full()));
+    // The youngest.
+    let writer = guests().into_iter().max_by_key(|pid| procfs::inner_number(*pid)).unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert!(procfs::kill(writer, Signal::SIGKILL, |_| true));
+    let mut status = None;
+    let ended = procfs::eventually(|| {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    if !ended {
+        // Its supervisor and its guests go with it.
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let text = reader.join().unwrap();
+    assert!(ended, "nobody can write any more\n{text}");
+    assert_eq!((status.unwrap().code(), &*text), (Some(0), "the others go on\n"));
+    drop(unread);
 }

@@ -636,3 +636,82 @@ pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> NameBuffer {
     }
     name
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+    use crate::alone::Alone;
+    use crate::ipc::arena::Geometry;
+    use crate::ipc::object::count_live;
+    use crate::ipc::queue::{self, Account};
+
+    const OWN: u64 = 400;
+    const MAX: u64 = 1000;
+
+    /// A process that has so much memory, of the most that all may have, and a queue.
+    fn parent() -> (Alone, Process, Handle) {
+        let alone = Alone::new(Geometry { processes_max: 2, objects_max: 8, heap_pages: 64 });
+        let mut process = alone.guest().process;
+        process.limits.run_memory_max = Some(MAX);
+        budget::take(&process.member, process.member.index, OWN, MAX).unwrap();
+        let queue = queue::create(&process.member, 0, Account::Nothing).unwrap();
+        process.hold(queue);
+        (alone, process, queue)
+    }
+
+    /// Nothing is kept for a child that there isn't: no memory, no slot, no object, no number.
+    fn is_as_before(process: &mut Process, queue: Handle) {
+        assert_eq!(process.started, 0);
+        let member = process.member.clone();
+        budget::take(&member, 1, MAX - OWN, MAX).unwrap();
+        budget::give_back(&member, 1).unwrap();
+        let (index, _) = process.reserve("name", 0).unwrap();
+        assert_eq!(index, 1);
+        process.take_back(index).unwrap();
+        process.release(queue).unwrap();
+        let heap = &member.arena.header().unwrap().heap;
+        assert_eq!((count_live(&member.arena), heap.used_pages()), (Ok(0), 0));
+    }
+
+    #[test]
+    fn a_fork_for_which_the_kernel_has_no_process_keeps_nothing() {
+        let (_alone, mut process, queue) = parent();
+        clone::IS_AT_LIMIT.set(true);
+        for _ in 0..100 {
+            assert_eq!(process.fork("child", 0), Err(Errno::System));
+            assert_eq!(process.fork_for_host(), Err(Errno::System));
+        }
+        clone::IS_AT_LIMIT.set(false);
+        is_as_before(&mut process, queue);
+    }
+
+    #[test]
+    fn a_fork_for_which_there_is_no_memory_keeps_nothing() {
+        let (_alone, mut process, queue) = parent();
+        budget::take(&process.member, process.member.index, OWN, MAX).unwrap();
+        // If it came to a fork, this would be another error.
+        clone::IS_AT_LIMIT.set(true);
+        for _ in 0..100 {
+            assert_eq!(process.fork("child", 0), Err(Errno::Runmem));
+        }
+        clone::IS_AT_LIMIT.set(false);
+        budget::give_back(&process.member, process.member.index).unwrap();
+        budget::take(&process.member, process.member.index, OWN, MAX).unwrap();
+        is_as_before(&mut process, queue);
+    }
+
+    #[test]
+    fn what_a_child_must_not_be_called_or_be_is_refused() {
+        let (_alone, mut process, queue) = parent();
+        clone::IS_AT_LIMIT.set(true);
+        let long = "x".repeat(NAME_MAX + 1);
+        assert_eq!(process.fork(&long, 0), Err(Errno::Nametoolong));
+        for flags in [FLAG_DAEMON | FLAG_NOT_DAEMON, 1 << 31, u32::MAX] {
+            assert_eq!(process.fork("child", flags), Err(Errno::Inval), "{flags}");
+        }
+        assert_eq!(process.spawn("child", 0, b"", &[Handle(7)]).map(drop), Err(Errno::Badf));
+        clone::IS_AT_LIMIT.set(false);
+        is_as_before(&mut process, queue);
+    }
+}

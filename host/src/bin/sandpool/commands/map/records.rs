@@ -83,6 +83,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub(super) struct Reader {
     source: BufReader<Box<dyn Read + Send>>,
     framing: Framing,
+    /// The most bytes of a record.
+    max: u64,
     /// Records that were read, empty ones included.
     records: u64,
     /// Bytes of them, with what separates them.
@@ -91,7 +93,8 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(source: Box<dyn Read + Send>, framing: Framing) -> Self {
-        Self { source: BufReader::with_capacity(BUFFER, source), framing, records: 0, bytes: 0 }
+        let source = BufReader::with_capacity(BUFFER, source);
+        Self { source, framing, max: RECORD_MAX, records: 0, bytes: 0 }
     }
 
     /// Records that were read, empty ones included.
@@ -128,17 +131,18 @@ impl Reader {
     }
 
     fn read_to(&mut self, end: u8, record: &mut Vec<u8>) -> anyhow::Result<Next> {
-        let len = (&mut self.source).take(RECORD_MAX + 1).read_until(end, record)? as u64;
+        // Its end is no part of it.
+        let len = (&mut self.source).take(self.max + 2).read_until(end, record)? as u64;
         self.bytes += len;
         let is_whole = record.pop_if(|last| *last == end).is_some();
-        if !is_whole && len > RECORD_MAX {
+        if is_whole && self.framing != Framing::Nul {
+            record.pop_if(|last| *last == b'\r');
+        }
+        if record.len() as u64 > self.max {
             bail!("it is longer than 1 GiB");
         }
         if self.framing == Framing::Nul {
             return Ok(if len > 0 { Next::Record } else { Next::End });
-        }
-        if is_whole {
-            record.pop_if(|last| *last == b'\r');
         }
         if self.records == 0 && record.starts_with(BYTE_ORDER_MARK) {
             record.drain(..BYTE_ORDER_MARK.len());
@@ -161,7 +165,7 @@ impl Reader {
             Err(_) if record.is_empty() => return Ok(Next::End),
             Err(_) => bail!("the input ends within its length"),
         };
-        if len > RECORD_MAX {
+        if len > self.max {
             bail!("it is longer than 1 GiB: {len} bytes");
         }
         record.clear();
@@ -334,5 +338,37 @@ mod tests {
             assert_eq!((name.parse::<Framing>().unwrap(), framing.name()), (framing, name));
         }
         assert!("csv".parse::<Framing>().is_err());
+    }
+
+    /// A record of the most bytes that there may be is one, whatever ends it; one of a byte more is an error.
+    #[test]
+    fn a_record_is_as_long_as_it_may_be_and_no_longer() {
+        const MAX: usize = 5;
+        assert_eq!(reader(b"", Framing::Lines).max, 1 << 30);
+        let read = |framing, len: usize, before: &[u8], end: &str| {
+            let bytes = [before, &vec![b'x'; len], end.as_bytes()].concat();
+            let mut reader = Reader { max: MAX as u64, ..reader(&bytes, framing) };
+            let mut record = Vec::new();
+            let next = reader.read(&mut record).map_err(|error| format!("{error:#}"))?;
+            assert!(next == Next::Record && reader.bytes() <= bytes.len() as u64);
+            Ok::<_, String>(record.len())
+        };
+        for len in [MAX - 1, MAX] {
+            for end in ["", "\n", "\r\n", "\nmore", "\r\nmore"] {
+                assert_eq!(read(Framing::Lines, len, b"", end), Ok(len), "{len} and {end:?}");
+            }
+            assert_eq!(read(Framing::Raw, len, &(len as u32).to_le_bytes(), "more"), Ok(len));
+        }
+        let too_long = "cannot read record 0: it is longer than 1 GiB";
+        for len in [MAX + 1, MAX + 2, 100] {
+            for end in ["", "\n", "\r\n", "\nmore"] {
+                assert_eq!(read(Framing::Lines, len, b"", end), Err(too_long.to_owned()), "{len} and {end:?}");
+            }
+            let error = read(Framing::Raw, len, &(len as u32).to_le_bytes(), "").unwrap_err();
+            assert_eq!(error, format!("{too_long}: {len} bytes"));
+        }
+        // A carriage return that ends nothing is a part of it.
+        assert_eq!(read(Framing::Lines, MAX, b"", "\r"), Err(too_long.to_owned()));
+        assert_eq!(read(Framing::Lines, MAX - 1, b"", "\r"), Ok(MAX));
     }
 }
