@@ -393,7 +393,10 @@ impl Builder {
         }
         flush();
         match raw::process::fork(&self.name, self.flags)? {
-            Some(handle) => Process::adopt(handle),
+            Some(handle) => {
+                raw::mute::drop(body);
+                Process::adopt(handle)
+            }
             None => {
                 start::prepare();
                 start::exit(body().exit_code())
