@@ -199,11 +199,6 @@ fn a_worker_that_cannot_be_started_now_is_started_later() {
             "and none is done later",
         ],
     );
-    promises(
-        "pool_refused",
-        &["--processes-max", "4", "--", "full"],
-        &["there is no room for another", "now there is"],
-    );
 }
 
 #[test]

@@ -379,9 +379,9 @@ impl<'s> Core<'s> {
         Ok(core)
     }
 
-    /// Whether this process made it.
+    /// Whether this process made it. A destructor of what was moved into a child finds it as it does there.
     pub(super) fn is_owner(&self) -> bool {
-        raw::process::current() == Ok(self.owner)
+        raw::process::current() == Ok(self.owner) && !raw::mute::is_on()
     }
 
     /// Fails unless it takes tasks.
@@ -1327,8 +1327,10 @@ impl Job for Nobody {
 /// Leaving scope terminates, as `with` does.
 impl Drop for Core<'_> {
     fn drop(&mut self) {
-        if self.is_owner() {
-            raw::mute::aloud(|| self.end(PoolEnd::Terminated));
-        }
+        raw::mute::aloud(|| {
+            if self.is_owner() {
+                self.end(PoolEnd::Terminated);
+            }
+        });
     }
 }

@@ -95,7 +95,11 @@ fn hooks_of_pools() -> Outcome {
         set_hook(Box::new(|_| ()));
         panic!("without a word")
     };
-    same("a task whose hook says nothing", cause(pool.apply(task, ()))?, panicked("its hook kept the message"))?;
+    same(
+        "a task whose hook says nothing",
+        cause(pool.apply(task, ()))?,
+        panicked("its hook kept the message"),
+    )?;
     let task = |()| -> () { panic!("as ever") };
     same("a task", cause(pool.apply(task, ()))?, panicked("as ever"))?;
     set_hook(Box::new(|_| ()));
@@ -153,7 +157,10 @@ fn places() -> Outcome {
     })?;
     panics("in the destructor of a child", || {
         let moved = Undroppable;
-        let child = Process::fork(|| std::mem::forget(std::hint::black_box(&moved))).expect("a child");
+        let child = Process::fork(|| {
+            std::hint::black_box(&moved);
+        })
+        .expect("a child");
         assert_eq!(child.join().ok(), Some(ExitStatus::Exited(0)));
     })?;
     let queue = Queue::<Unsendable>::new()?;
@@ -215,7 +222,10 @@ fn places_of_pools() -> Outcome {
     check("in an initializer", holds)?;
     let pool = Pool::builder().processes(1).build()?;
     let sent = pool.apply(|()| Unsendable { is_sent: false }, ()).err().map(|error| error.to_string());
-    check("in the encoding of a result", sent.is_some_and(|error| error.contains("panicked: not to be sent")))?;
+    check(
+        "in the encoding of a result",
+        sent.is_some_and(|error| error.contains("panicked: not to be sent")),
+    )?;
     let received = pool.apply(|_: Unsendable| 1, Unsendable { is_sent: true }).err();
     let received = received.map(|error| error.to_string());
     check(

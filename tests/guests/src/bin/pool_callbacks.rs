@@ -141,7 +141,8 @@ fn in_one_another() -> Outcome {
     let (again, outer) = (pool.clone(), steps.clone());
     let _ = done(&pool, 1)?.on_done(move |_| {
         let inner = outer.clone();
-        let result = done(&again, 2).expect("a result").callback(move |square| inner.borrow_mut().push(*square));
+        let result =
+            done(&again, 2).expect("a result").callback(move |square| inner.borrow_mut().push(*square));
         outer.borrow_mut().push(result.get().expect("a square") + 1);
     });
     same("one calls another", steps.take(), vec![4, 5])?;

@@ -1,23 +1,15 @@
-//! A pool that can't start a worker for now: because its owner has a guard of an array, or there are too many processes.
+//! A pool that can't start a worker for now, because its owner has a guard of an array.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
-use sandpool_guest::{
-    Array, Cause, Error, Event, Pool, PoolEnd, PoolError, Process, active_children, cpu_count,
-};
-use sandpool_test_guests::{Outcome, check, ended_well, same};
+use sandpool_guest::{Array, Cause, Error, Pool, PoolEnd, PoolError, active_children};
+use sandpool_test_guests::{Outcome, check, same};
 
 #[sandpool_guest::main]
 fn main() -> Outcome {
-    match std::env::args().nth(1).as_deref() {
-        None => {
-            a_guard()?;
-            many_at_once()
-        }
-        Some("full") => too_many_processes(),
-        Some(other) => Err(format!("there is no {other}").into()),
-    }
+    a_guard()?;
+    many_at_once()
 }
 
 fn double(n: u64) -> u64 {
@@ -35,15 +27,21 @@ fn no_worker<T>(result: Result<T, PoolError>) -> Option<String> {
     }
 }
 
+/// As somebody does who kills processes: the pool learns of it with its next step.
+fn end_workers() -> Outcome {
+    for worker in active_children()? {
+        worker.kill()?;
+        worker.join()?;
+    }
+    Ok(())
+}
+
 fn a_guard() -> Outcome {
-    // Each task has a worker of its own.
-    let pool = Pool::builder().processes(1).maxtasksperchild(1).build()?;
+    let pool = Pool::builder().processes(1).build()?;
     let array = Array::<u64>::new(4)?;
     same("a pool of one worker", pool.apply(double, 1)?, 2)?;
     let guard = array.lock()?;
-    for worker in active_children()? {
-        worker.join()?;
-    }
+    end_workers()?;
     let later = pool.apply_async(double, 2)?;
     check("none can be started", !later.wait_timeout(Duration::from_millis(20)))?;
     drop(guard);
@@ -51,9 +49,7 @@ fn a_guard() -> Outcome {
     same("and so it goes on", pool.map(double, 1..=5)?, vec![2, 4, 6, 8, 10])?;
 
     let guard = array.lock()?;
-    for worker in active_children()? {
-        worker.join()?;
-    }
+    end_workers()?;
     let why = Error::ArrayBorrowed.to_string();
     same("who waits with the guard is told", no_worker(pool.apply(double, 3)), Some(why.clone()))?;
     let results: Vec<_> = (0..3).map(|n| pool.apply_async(double, n)).collect::<Result<_, _>>()?;
@@ -69,18 +65,14 @@ fn a_guard() -> Outcome {
 
 /// Those that have failed aren't done later, by a worker that comes then.
 fn many_at_once() -> Outcome {
-    let pool = Pool::builder().processes(cpu_count().min(2)).maxtasksperchild(1).build()?;
+    let pool = Pool::builder().processes(2).build()?;
     let (array, done) = (Array::<u64>::new(4)?, Array::<u64>::new(64)?);
     let mark = |(done, n): (Array<u64>, usize)| done.set(n, 1).is_ok();
-    // The workers end with these.
     for n in 0..4 {
         pool.apply(mark, (done.clone(), n))?;
     }
     let guard = array.lock()?;
-    for worker in active_children()? {
-        worker.kill()?;
-        worker.join()?;
-    }
+    end_workers()?;
     let results: Vec<_> =
         (4..32).map(|n| pool.apply_async(mark, (done.clone(), n))).collect::<Result<_, _>>()?;
     let all = results.into_iter().all(|result| no_worker(result.get().map_err(PoolError::Task)).is_some());
@@ -89,22 +81,7 @@ fn many_at_once() -> Outcome {
     for n in 32..40 {
         pool.apply(mark, (done.clone(), n))?;
     }
-    let seen: Vec<usize> = done.to_vec()?.iter().enumerate().filter(|(_, n)| **n == 1).map(|(n, _)| n).collect();
+    let seen: Vec<usize> =
+        done.to_vec()?.iter().enumerate().filter(|(_, n)| **n == 1).map(|(n, _)| n).collect();
     same("and none is done later", seen, (0..4).chain(32..40).collect())
-}
-
-/// With room for four processes: who takes a worker's place keeps it from being replaced, until he ends.
-fn too_many_processes() -> Outcome {
-    let pool = Pool::builder().processes(1).maxtasksperchild(1).build()?;
-    same("a worker", pool.apply(double, 1)?, 2)?;
-    for worker in active_children()? {
-        worker.join()?;
-    }
-    let go = Event::new()?;
-    let others = (0..3).map(|_| Process::fork(|| go.wait())).collect::<Result<Vec<_>, _>>()?;
-    let later = pool.apply_async(double, 2)?;
-    check("there is no room for another", !later.wait_timeout(Duration::from_millis(20)))?;
-    go.set()?;
-    others.iter().try_for_each(ended_well)?;
-    same("now there is", later.get()?, 4)
 }

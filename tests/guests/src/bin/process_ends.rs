@@ -169,7 +169,7 @@ fn has_ends_of_pipes(how: How) -> Outcome {
         child(&|| {
             receiver.take();
             loop {
-                if let Err(error) = sender.send(&[0_u64; 1000]) {
+                if let Err(error) = sender.send(&vec![0_u64; 1000]) {
                     return format!("{error:?}");
                 }
             }

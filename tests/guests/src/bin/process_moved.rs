@@ -25,7 +25,10 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        println!("{} removes a file", current_process().map_or_else(|_| String::new(), |own| own.name().to_owned()));
+        println!(
+            "{} removes a file",
+            current_process().map_or_else(|_| String::new(), |own| own.name().to_owned())
+        );
         fs::remove_file(&self.0).expect("a file");
     }
 }
@@ -120,7 +123,13 @@ fn others() -> Outcome {
         })?
     };
     let told = || -> Result<_, Box<dyn std::error::Error>> {
-        Ok((done.is_set()?, queue.qsize()?, count.get()?, start.value()?, SharedMemory::attach("moved").is_ok()))
+        Ok((
+            done.is_set()?,
+            queue.qsize()?,
+            count.get()?,
+            start.value()?,
+            SharedMemory::attach("moved").is_ok(),
+        ))
     };
     same("nobody is told what the child is to tell", told()?, (false, 0, 0, 0, true))?;
     go.set()?;
@@ -190,9 +199,8 @@ fn refused() -> Outcome {
         }
     }
     let tell = Tell(told.clone());
-    let child = Process::builder().daemon(true).fork(|| {
-        i32::from(Process::fork(move || drop(tell)).is_ok())
-    })?;
+    let child =
+        Process::builder().daemon(true).fork(|| i32::from(Process::fork(move || drop(tell)).is_ok()))?;
     same("a daemonic process can't fork", child.join()?, ExitStatus::Exited(0))?;
     same("and drops what it would have moved", told.get_timeout(LONG)?, 7)
 }
