@@ -163,16 +163,18 @@ pub mod process {
         /// [task](crate::task) it is what it has written since. It is kept until the child's handle is given back;
         /// while the child writes, it may be garbled. `CHILD`.
         stderr(process: I64, buffer: I32, capacity: I32) -> I64;
-        /// Calls the module's export [`CATCH_EXPORT`](super::CATCH_EXPORT) with `argument`, and returns 0 behind it. If it
-        /// executes `unreachable` while the 32 bits at `panicking` aren't 0, the call is given up: memory stays as it is,
-        /// nothing is unwound, and 1 is returned. Any other trap ends the process, and so does an exit. So a language
-        /// whose panics abort can go on behind one. Calls may be nested; the innermost catches. `NOENT` without the
-        /// export, which has the type `(i32) -> ()`.
-        catch(argument: I32, panicking: I32) -> I64;
+        /// Makes the caller mute, or not (0). While it is, its calls of WASI that write, make, rename or remove something do
+        /// nothing and succeed, and what would be made by opening it isn't permitted. For a language that takes apart, in
+        /// the parent, what belongs to a child that was just forked.
+        mute(on: I32) -> I32;
     }
 
-    /// What [`catch`](self) calls.
-    pub const CATCH_EXPORT: &str = "sandpool_catch";
+    /// An export of the type `() -> ()` that a module may have. It is called when the process has executed `unreachable`,
+    /// by which languages abort, behind the call that it was executed in: memory is as it was then, nothing was unwound,
+    /// and nothing will be. Only the language knows whether that was a panic; if so, it ends the process by `proc_exit`,
+    /// with the exit code that a panic has. If the export returns, or executes `unreachable` itself, the process has
+    /// trapped.
+    pub const ABORTED_EXPORT: &str = "sandpool_aborted";
 
     /// How a process ended: what `status` writes. 24 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -71,6 +71,32 @@ impl Process {
     /// this call. The standard streams are flushed first; a buffer of your own, such as a `BufWriter`, is yours to
     /// flush.
     ///
+    /// What `body` has by value is the child's:
+    ///
+    /// ```no_run
+    /// use std::path::PathBuf;
+    ///
+    /// use sandpool_guest::Process;
+    ///
+    /// struct Temporary(PathBuf);
+    ///
+    /// impl Drop for Temporary {
+    ///     fn drop(&mut self) {
+    ///         let _ = std::fs::remove_file(&self.0);
+    ///     }
+    /// }
+    ///
+    /// let temporary = Temporary("/work/input".into());
+    /// // The child reads the file, and removes it. This process doesn't.
+    /// Process::fork(move || std::fs::read(&temporary.0).map(|input| input.len() as i32))?;
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// This process takes its copy apart at once, without a word: destructors give back memory, open files and handles, so
+    /// that a [`Connection`](crate::Connection) that was moved is closed here. But they write, make and remove no file, and
+    /// tell nobody anything through this crate; such calls succeed, and those that would wait for others fail. A guard, such
+    /// as a [`LockGuard`](crate::LockGuard), stands for what this process has acquired, and is given back.
+    ///
     /// # Errors
     /// [`Error::TooManyProcesses`], [`Error::TooMuchMemory`], [`Error::System`]; [`Error::DaemonicParent`] in a daemonic
     /// process; [`Error::ArrayBorrowed`] while this process has an [`ArrayGuard`](crate::ArrayGuard).
@@ -393,7 +419,10 @@ impl Builder {
         }
         flush();
         match raw::process::fork(&self.name, self.flags)? {
-            Some(handle) => Process::adopt(handle),
+            Some(handle) => {
+                raw::mute::drop(body);
+                Process::adopt(handle)
+            }
             None => {
                 start::prepare();
                 start::exit(body().exit_code())

@@ -138,18 +138,33 @@ pub(crate) fn has_entry_point() -> bool {
     STARTED.load(Ordering::Relaxed)
 }
 
-/// Makes a panic end this process with exit code 1, not with a trap, unless it is caught; without this, none is.
+/// Makes a panic end this process with a message that names it.
 pub(crate) fn prepare() {
     static PREPARED: AtomicBool = AtomicBool::new(false);
     // Once, so that a hook that the program has set since then stays.
     if !PREPARED.swap(true, Ordering::Relaxed) {
         panic::set_hook(Box::new(|panic| {
+            raw::mute::end();
             tell(panic);
             report_panic(panic);
-            if !raw::catch::is_caught() {
-                exit(1)
-            }
+            exit(PANICKED)
         }));
+    }
+}
+
+/// The exit code of a process that panics.
+const PANICKED: u8 = 1;
+
+/// What becomes of an abort. A panic comes to one if its hook returns: one of the program's own that doesn't call the SDK's,
+/// or the standard library's in a program without [`macro@crate::main`]. It is a panic all the same.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn aborted() {
+    if thread::panicking() {
+        raw::mute::end();
+        if let Some(told) = TOLD.take() {
+            told("its hook kept the message");
+        }
+        exit(PANICKED)
     }
 }
 
@@ -163,7 +178,7 @@ thread_local! {
 /// Has this called with the message of a panic before it is reported, also if the program has a hook of its own.
 pub(crate) fn on_panic(told: impl FnOnce(&str) + 'static) {
     TOLD.set(Some(Box::new(told)));
-    // Behind a panic that was caught, the standard library lets nobody change the hook: then it is the one above.
+    // In a hook, which may use a pool and so start a worker, nobody may change the hook.
     if !thread::panicking() {
         let hook = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {

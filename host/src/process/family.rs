@@ -183,6 +183,7 @@ impl Process {
         self.started = 0;
         self.file_bytes = 0;
         self.is_host_worker = false;
+        self.is_mute = false;
         // To drop what there is not takes a call, of code that a short process doesn't run otherwise.
         if self.held.is_some() {
             self.held = None;
@@ -593,33 +594,85 @@ impl Process {
         }
     }
 
-    /// What Python's exit function does: ends the daemonic children and waits for all but those that are `kept`. If these
-    /// wait for ever, so would it: then it is `interrupted`.
-    pub(crate) fn end_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
+    /// What a process does about its children that ends by itself. If they wait for ever, so would it: then it is
+    /// `interrupted`.
+    ///
+    /// 1. Its daemonic children are ended: whatever they wait for, a signal ends them. They are not to see the next step.
+    /// 2. It gives back all that it holds, and whoever waits for that learns that its owner has gone, as at any death:
+    ///    otherwise a child that waits for it, and the process that waits for that child, would wait for each other.
+    /// 3. It waits for the others. What they use they hold themselves, so it is still there.
+    ///
+    /// Nothing of the guest's runs in between. If the process is killed at any instruction of this, then the rest of it is
+    /// the supervisor's, as behind any that is killed: what it still holds is settled, and its children are orphans.
+    pub(crate) fn end_family(&self, interrupted: impl Fn()) {
         if self.started == 0 {
             return;
         }
+        self.end_daemons(&[]);
+        self.give_back();
+        self.wait_for_children(&[], interrupted);
+    }
+
+    /// Ends the daemonic children, and waits for all but those that are `kept`.
+    fn end_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
+        if self.started != 0 {
+            self.end_daemons(kept);
+            self.wait_for_children(kept, interrupted);
+        }
+    }
+
+    /// Gives back all that it holds, also what stands in its hands. What is damaged is left to the supervisor.
+    fn give_back(&self) {
+        for object in self.holds.keys() {
+            let _ = object::release(&self.member, *object);
+        }
+        if let Ok(slot) = self.member.slot()
+            && slot.register(Register::Incoming).load(Ordering::Relaxed) != 0
+        {
+            let _ = self.discard_message();
+        }
+    }
+
+    /// Ends the daemonic children but those that are `kept`. Nothing can hold that up.
+    fn end_daemons(&self, kept: &[ProcessHandle]) {
         let arena = &*self.member.arena;
-        let Ok(own) = self.member.slot() else { return };
-        let children = || {
-            table::children(arena, self.member.index)
-                .filter(|(index, state)| !kept.contains(&ProcessHandle::new(*index, state.generation)))
-        };
-        for (index, state) in children() {
-            if state.is_alive() && state.flags & DAEMON != 0 {
-                if let Ok(child) = arena.process(index) {
-                    child.wanted_signals.fetch_or(1 << nix::libc::SIGTERM, Ordering::AcqRel);
-                }
-                let _ = self.ring_for(index);
+        let mut any = false;
+        for (index, _) in self.living_children(kept).filter(|(_, state)| state.flags & DAEMON != 0) {
+            if let Ok(child) = arena.process(index) {
+                child.wanted_signals.fetch_or(1 << nix::libc::SIGTERM, Ordering::AcqRel);
+            }
+            let _ = self.ring_for(index);
+            any = true;
+        }
+        if let Ok(own) = self.member.slot()
+            && any
+        {
+            let are_left = || self.living_children(kept).any(|(_, state)| state.flags & DAEMON != 0);
+            while are_left() {
+                own.event.sleep_for_supervisor(|| !are_left());
             }
         }
-        let all_ended = || !children().any(|(_, state)| state.is_alive());
+    }
+
+    fn wait_for_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
+        let Ok(own) = self.member.slot() else { return };
+        let all_ended = || self.living_children(kept).next().is_none();
         while !all_ended() {
             let slept = own.event.sleep(&self.member, Waiting::Children, Deadline::NEVER, all_ended);
             if slept == Err(Errno::Deadlock) {
                 interrupted();
             }
         }
+    }
+
+    /// The children that are alive, but for those that are `kept`.
+    fn living_children<'k>(
+        &'k self,
+        kept: &'k [ProcessHandle],
+    ) -> impl Iterator<Item = (u32, StateWord)> + 'k {
+        table::children(&self.member.arena, self.member.index).filter(|(index, state)| {
+            state.is_alive() && !kept.contains(&ProcessHandle::new(*index, state.generation))
+        })
     }
 }
 

@@ -43,12 +43,49 @@ pub(crate) struct Stdio {
     stdout: Mutex<Line>,
     stderr: Mutex<Line>,
     has_stdin: AtomicBool,
+    /// What was read of stdin and not handed out yet, if that goes by lines.
+    lines: Option<Mutex<Ahead>>,
     /// Bytes that the process has written, and that it, and all of the run, may write.
     written: AtomicU64,
     max: Option<u64>,
     run_max: Option<u64>,
     /// In a worker of a pool.
     capture: OnceLock<Capture>,
+}
+
+/// What a process has for stdin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stdin {
+    /// Nothing, as all but the first.
+    Empty,
+    /// The run's, as much at a time as there is.
+    AsItComes,
+    /// The run's, at most a line at a time. What a language has read ahead lies in its memory, of which a forked process
+    /// has a copy: so for a guest that forks, there is nothing read ahead behind each line.
+    ByLine,
+}
+
+/// Bytes that were read, from a place on.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Ahead {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Takes a line, or as much of it as there is, and room for. How many bytes that is.
+    fn take_line(&mut self, buffer: &mut [u8]) -> usize {
+        let rest = self.rest();
+        let line = rest.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+        let len = line.len().min(buffer.len());
+        buffer.iter_mut().zip(line).for_each(|(to, byte)| *to = *byte);
+        self.at += len;
+        len
+    }
 }
 
 /// The process has done more than a limit allows: what its call ends with.
@@ -102,14 +139,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Stdio {
-    /// Streams of a process that has stdin or, like all but the first, an empty one.
-    pub(crate) fn new(member: &Member, has_stdin: bool, limits: &Limits) -> Arc<Self> {
+    /// Streams of a process.
+    pub(crate) fn new(member: &Member, stdin: Stdin, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             arena: member.arena.clone(),
             index: AtomicU32::new(member.index),
             stdout: Mutex::new(Line::new(Stream::Stdout, io::stdout().as_fd())),
             stderr: Mutex::new(Line::new(Stream::Stderr, io::stderr().as_fd())),
-            has_stdin: AtomicBool::new(has_stdin),
+            has_stdin: AtomicBool::new(stdin != Stdin::Empty),
+            lines: (stdin == Stdin::ByLine).then(Mutex::default),
             written: AtomicU64::new(0),
             max: limits.stdio_max,
             run_max: limits.run_stdio_max,
@@ -154,6 +192,11 @@ impl Stdio {
     /// Whether stdin is not the empty one.
     pub(crate) fn has_stdin(&self) -> bool {
         self.has_stdin.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is more of stdin to be had without the kernel.
+    pub(crate) fn has_read_ahead(&self) -> bool {
+        self.has_stdin() && self.lines.as_ref().is_some_and(|ahead| !locked(ahead).rest().is_empty())
     }
 
     /// Writes out parts of lines that were held back. A stream that nobody reads any more is no error here: the
@@ -355,7 +398,16 @@ impl Input {
         }
         self.0.flush();
         // Past the buffer of std's stdin, which a forked process would have a copy of.
-        patient::read(io::stdin().as_fd(), buffer)
+        let stdin = io::stdin();
+        let Some(ahead) = &self.0.lines else { return patient::read(stdin.as_fd(), buffer) };
+        let mut ahead = locked(ahead);
+        if ahead.rest().is_empty() {
+            let len = patient::read(stdin.as_fd(), buffer)?;
+            ahead.bytes.clear();
+            ahead.bytes.extend_from_slice(buffer.get(..len).unwrap_or_default());
+            ahead.at = 0;
+        }
+        Ok(ahead.take_line(buffer))
     }
 }
 

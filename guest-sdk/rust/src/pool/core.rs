@@ -27,7 +27,8 @@
 //! # Borrows
 //!
 //! The state is borrowed for a moment at a time, and never while code of the program runs: results are decoded, callbacks
-//! called and workers started without it. So a callback may use the pool.
+//! called and workers started without it. So a callback may use the pool. One that panics ends the process, as any panic:
+//! see *Decisions* in the host's `architecture.md`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -75,6 +76,10 @@ const ROUNDS: u32 = 32;
 const LOOK_NANOS: u64 = 20_000;
 /// How long it sleeps while tasks are so short that it would be woken for each.
 const NAP: Duration = Duration::from_micros(200);
+
+/// How soon it tries again to start a worker where there is none, and how often, while somebody waits for results.
+const AGAIN: Duration = Duration::from_millis(5);
+const TRIES: u32 = 200;
 
 /// How tasks are to be done.
 #[derive(Debug, Clone, Copy, Default)]
@@ -280,8 +285,17 @@ pub struct Stats {
     pub retried: u64,
 }
 
+/// Why there is no worker: none could be started.
+struct Refusal {
+    why: String,
+    /// How often somebody who waits has tried again.
+    tries: u32,
+}
+
 struct State {
     phase: Phase,
+    tasks: PoolQueue,
+    refused: Option<Refusal>,
     workers: Vec<Worker>,
     /// How many there are to be.
     wanted: usize,
@@ -330,7 +344,6 @@ fn check_count(processes: usize) -> Result<(), PoolError> {
 /// A pool.
 pub(super) struct Core<'s> {
     owner: u64,
-    tasks: PoolQueue,
     results: PoolQueue,
     marks: Marks,
     plan: Plan<'s>,
@@ -347,11 +360,12 @@ impl<'s> Core<'s> {
         check_count(plan.processes)?;
         let core = Self {
             owner: raw::process::current().map_err(Error::from)?,
-            tasks: PoolQueue::new(CLAIMED)?,
             results: PoolQueue::new(0)?,
             marks: Marks::new()?,
             state: RefCell::new(State {
                 phase: Phase::Running,
+                tasks: PoolQueue::new(CLAIMED)?,
+                refused: None,
                 workers: Vec::new(),
                 wanted: plan.processes,
                 put: VecDeque::new(),
@@ -379,9 +393,9 @@ impl<'s> Core<'s> {
         Ok(core)
     }
 
-    /// Whether this process made it.
+    /// Whether this process made it. A destructor of what was moved into a child finds it as it does there.
     pub(super) fn is_owner(&self) -> bool {
-        raw::process::current() == Ok(self.owner)
+        raw::process::current() == Ok(self.owner) && !raw::mute::is_on()
     }
 
     /// Fails unless it takes tasks.
@@ -515,9 +529,9 @@ impl<'s> Core<'s> {
             // Only the head of a large one is in the batch.
             let parts: &[&[u8]] =
                 if is_large { &[&state.batch, of_all, tasks, apart] } else { &[&state.batch] };
-            raw::queue::put(self.tasks.handle(), parts, &handles, timeout).map(|()| 1)
+            raw::queue::put(state.tasks.handle(), parts, &handles, timeout).map(|()| 1)
         } else {
-            raw::queue::put_many(self.tasks.handle(), &state.batch, &state.lens, timeout)
+            raw::queue::put_many(state.tasks.handle(), &state.batch, &state.lens, timeout)
         };
         match put {
             Ok(count) => {
@@ -580,7 +594,12 @@ impl<'s> Core<'s> {
         if let Some(timeout) = self.next_timeout() {
             left = left.min(timeout);
         }
-        if self.nap(left) || self.look() {
+        if self.state.borrow().refused.is_some() {
+            if self.has_tried_enough() {
+                return self.give_up();
+            }
+            left = left.min(nanoseconds(AGAIN));
+        } else if self.nap(left) || self.look() {
             return;
         }
         let handles: Vec<_> = {
@@ -624,8 +643,7 @@ impl<'s> Core<'s> {
     fn collect(&self) -> bool {
         let mut inbox =
             self.inbox.take().unwrap_or_else(|| Inbox { bytes: vec![0; BUFFER], lens: vec![0; RESULTS] });
-        // Results may be decoded by the program's own code, and what it has taken is nowhere else.
-        let collected = raw::catch::uncaught(|| self.collect_into(&mut inbox));
+        let collected = self.collect_into(&mut inbox);
         self.inbox.set(Some(inbox));
         if let Err(errno) = collected {
             self.end(PoolEnd::Host(errno));
@@ -960,18 +978,55 @@ impl<'s> Core<'s> {
         Some(left.fold(shortest, u64::min).max(1))
     }
 
-    /// Starts workers that are missing. If there is none, and none can be started, that is the end.
+    /// Starts workers that are missing. What refuses the only one now, a guard that this process has for a moment or a limit
+    /// that others are at, may not later: the refusal is kept, and with each step it is tried again.
     fn keep_going(&self) {
-        if let Err(error) = self.start_missing()
-            && self.state.borrow().workers.is_empty()
-        {
-            self.end(PoolEnd::NoWorker(error.to_string()));
+        let started = self.start_missing();
+        let mut state = self.state.borrow_mut();
+        state.refused = match started {
+            Err(error) if state.workers.is_empty() => {
+                let tries = state.refused.as_ref().map_or(0, |refused| refused.tries);
+                Some(Refusal { why: error.to_string(), tries })
+            }
+            _ => None,
+        };
+    }
+
+    /// Notes that somebody waits for a worker that can't be started. Whether it was tried often enough.
+    fn has_tried_enough(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let Some(refused) = &mut state.refused else { return false };
+        refused.tries = (refused.tries + 1).min(TRIES);
+        refused.tries == TRIES
+    }
+
+    /// Nobody is there to do what there is to do, and who waits for it may be the one that keeps workers from being started:
+    /// it fails. The pool goes on, with what it is given later.
+    fn give_up(&self) {
+        // What has been done is done.
+        while self.collect() {}
+        let why = self.state.borrow().refused.as_ref().map(|refused| refused.why.clone());
+        let end = PoolEnd::NoWorker(why.unwrap_or_default());
+        // What lies in the old queue would be done by the next worker.
+        let Ok(tasks) = PoolQueue::new(CLAIMED) else { return self.end(end) };
+        let chunks = {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            let numbers = state.first..state.first + state.put.len() as u64;
+            let put: Vec<_> = numbers.filter_map(|number| finished(state, &self.marks, number, 0)).collect();
+            // The numbers are those of the queue.
+            (state.tasks, state.first) = (tasks, 0);
+            put.into_iter().map(Chunk::rest).chain(state.backlog.drain(..)).collect::<Vec<_>>()
+        };
+        for chunk in chunks.iter().filter(|chunk| !chunk.is_dropped()) {
+            self.fail_all(chunk, &end);
         }
+        self.call_back();
     }
 
     fn start_missing(&self) -> Result<(), Error> {
         loop {
-            let (number, name) = {
+            let (number, name, tasks) = {
                 let mut state = self.state.borrow_mut();
                 let staying = state.workers.iter().filter(|worker| !worker.is_leaving).count();
                 let has_work = state.unfinished + state.backlog.len() > 0;
@@ -985,11 +1040,11 @@ impl<'s> Core<'s> {
                 }
                 state.stats.started += 1;
                 let number = u32::try_from(state.stats.started).unwrap_or(u32::MAX);
-                (number, format!("{}-{}", self.plan.name, state.stats.started))
+                (number, format!("{}-{}", self.plan.name, state.stats.started), state.tasks.clone())
             };
             let started = Saved::new().and_then(|saved| {
                 let links = Links {
-                    tasks: self.tasks.clone(),
+                    tasks: tasks.clone(),
                     results: self.results.clone(),
                     marks: self.marks.clone(),
                     worker: number,
@@ -1046,7 +1101,7 @@ impl<'s> Core<'s> {
         if let Phase::Ended(end) = &self.state.borrow().phase {
             return Err(PoolError::Ended(end.clone()));
         }
-        self.tasks.close()?;
+        self.state.borrow().tasks.close()?;
         let workers = std::mem::take(&mut self.state.borrow_mut().workers);
         for worker in workers {
             worker.process.join()?;
@@ -1280,8 +1335,10 @@ impl Job for Nobody {
 /// Leaving scope terminates, as `with` does.
 impl Drop for Core<'_> {
     fn drop(&mut self) {
-        if self.is_owner() {
-            self.end(PoolEnd::Terminated);
-        }
+        raw::mute::aloud(|| {
+            if self.is_owner() {
+                self.end(PoolEnd::Terminated);
+            }
+        });
     }
 }

@@ -235,7 +235,7 @@ impl<R> Exchange<R> {
 
 impl<R> Drop for Exchange<R> {
     fn drop(&mut self) {
-        self.kill();
+        raw::mute::aloud(|| self.kill());
     }
 }
 

@@ -11,6 +11,7 @@ use super::error::TaskError;
 use super::feed::{Feed, Shape};
 use super::job::{Job, Stream};
 use crate::deadline::Deadline;
+use crate::raw;
 
 /// The results of an [`imap`](crate::Pool::imap) or [`imap_unordered`](crate::Pool::imap_unordered).
 ///
@@ -77,10 +78,12 @@ where
 
 impl<I, A, R> Drop for IMap<'_, I, A, R> {
     fn drop(&mut self) {
-        if self.core.is_owner() {
-            self.stream.cancel();
-            self.core.cancel_all(&self.job);
-        }
+        raw::mute::aloud(|| {
+            if self.core.is_owner() {
+                self.stream.cancel();
+                self.core.cancel_all(&self.job);
+            }
+        });
     }
 }
 

@@ -278,7 +278,7 @@ pub(super) fn map<I, A, R>(core: &Core<'_>, feed: &mut Feed<I, A>) -> Result<Vec
 where
     I: Iterator<Item = A>,
     A: Serialize,
-    R: DeserializeOwned + 'static,
+    R: Serialize + DeserializeOwned + 'static,
 {
     let all = Rc::new(All::new());
     let job: Rc<dyn Job> = all.clone();

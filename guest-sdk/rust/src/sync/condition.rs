@@ -125,6 +125,9 @@ impl Condition {
     /// # Errors
     /// As [`Lock::release`] or [`RLock::release`].
     pub fn release(&self) -> Result<(), ReleaseError> {
+        if raw::mute::is_on() {
+            return Ok(());
+        }
         Ok(raw::sync::lock_release(self.lock.handle())?)
     }
 
