@@ -389,7 +389,7 @@ impl Children {
         let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
         let wanted = slot.wanted_signals.swap(0, Ordering::AcqRel);
         let pid = pid.load(Ordering::Acquire);
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
             if wanted & 1 << signal as i32 != 0 {
                 send(pid, signal);
             }
@@ -646,7 +646,13 @@ impl Children {
                     let index = *from;
                     if let Some(sweep) = self.see_to_child(burial.index, index)? {
                         *child = Some((index, sweep));
-                    } else if self.leave_orphan(burial.index, index) {
+                    } else if let Some(orphan) = self.leave_orphan(burial.index, index) {
+                        // Now, as long as the slot is its own.
+                        if orphan.is_bereft()
+                            && let Ok(pid) = arena.process_id(index)
+                        {
+                            send(pid.load(Ordering::Acquire), Signal::SIGKILL);
+                        }
                         burial.orphans.push(index);
                     }
                     *from += 1;
@@ -719,14 +725,14 @@ impl Children {
         orphans.into_iter().chain([u32::from(parent)]).for_each(|index| self.tell(index));
     }
 
-    /// A process has ended, and nobody will ask about this child of it. Whether it is one.
-    fn leave_orphan(&self, parent: u32, child: u32) -> bool {
+    /// A process has ended, and nobody will ask about this child of it, if it is one.
+    fn leave_orphan(&self, parent: u32, child: u32) -> Option<StateWord> {
         let arena = &*self.image.arena;
         let orphan = |old: StateWord| {
             let is_one = old.has_process() && u32::from(old.parent) == parent;
             is_one.then(|| StateWord { parent: NO_PARENT, ..old.released() })
         };
-        table::update(arena, child, orphan).is_ok_and(|left| left.is_some())
+        table::update(arena, child, orphan).ok().flatten()
     }
 
     /// Something has changed for this process. Who died may have been about to wake it, and have said so already: so it is
