@@ -50,6 +50,31 @@ pub const MESSAGE_HANDLES_MAX: usize = 1024;
 /// The most handles that one call of `wait` may name.
 pub const WAIT_MAX: usize = 4096;
 
+/// Whether a character does something other than to be seen, so that it is to be escaped where people read it: the controls
+/// of ASCII and ISO 6429 (C0, DEL, C1), ends of lines and paragraphs, marks that change the direction of text, and what can't
+/// be seen.
+#[must_use]
+pub fn is_unfit(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
 /// A type of a parameter or result of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueType {
