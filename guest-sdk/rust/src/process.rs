@@ -75,7 +75,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::TooManyProcesses`], [`Error::TooMuchMemory`], [`Error::System`]; [`Error::DaemonicParent`] in a daemonic
-    /// process; [`Error::ArrayBorrowed`] while this process has an [`ArrayGuard`](crate::ArrayGuard).
+    /// process that isn't a worker of a pool; [`Error::ArrayBorrowed`] while this process has an [`ArrayGuard`](crate::ArrayGuard).
     #[doc(alias = "start")]
     pub fn fork<F, T>(body: F) -> Result<Self, Error>
     where
@@ -554,7 +554,7 @@ impl CurrentProcess {
         self.0.parent_pid
     }
 
-    /// Whether it is daemonic, and so may not start processes.
+    /// Whether it is daemonic, and so, unless it is a worker of a pool, may not start processes.
     #[must_use]
     pub fn daemon(&self) -> bool {
         self.0.daemon
