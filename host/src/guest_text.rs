@@ -7,6 +7,7 @@
 use std::fmt::{self, Write as _};
 use std::io;
 
+use sandpool_abi::is_unfit;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter};
 
@@ -110,29 +111,6 @@ pub(crate) fn escaped_up_to(chars_max: usize, text: &str) -> String {
         Some((end, _)) => format!("{}…", Escaped(text.get(..end).unwrap_or_default())),
         None => Escaped(text).to_string(),
     }
-}
-
-/// Whether a character does something other than to be seen: the controls of ASCII and ISO 6429 (C0, DEL, C1), ends of lines and
-/// paragraphs, marks that change the direction of text, and what can't be seen.
-fn is_unfit(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{3164}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A value as one line of JSON in which text has none of these characters either: `\u009b`, where JSON would have the

@@ -606,6 +606,19 @@ fn tasks_may_start_processes() {
 }
 
 #[test]
+fn a_task_may_make_pools_of_its_own() {
+    let module = tasks();
+    let numbers: Vec<u64> = (0..1000).collect();
+    for isolation in ISOLATIONS {
+        let pool = pool(&module).isolation(isolation).build().unwrap();
+        for _ in 0..10 {
+            let sums = pool.apply::<_, [u64; 3]>("nested_sums", &numbers);
+            assert_eq!(sums.unwrap(), [499_500; 3], "{isolation:?}");
+        }
+    }
+}
+
+#[test]
 fn a_pool_can_be_used_by_many_threads_at_once() {
     let module = tasks();
     let pool = pool(&module).build().unwrap();

@@ -539,3 +539,28 @@ fn of_messages_that_cannot_be_decoded_nothing_stays() {
     }
     assert!(done.contains(&"what is right is received"), "{ended}");
 }
+
+/// Names go with who has them made, however that ends.
+#[test]
+fn a_manager_of_shared_memory_takes_its_names_along() {
+    passes(
+        "shared_manager",
+        &[
+            "it makes names",
+            "others attach",
+            "a copy makes nothing",
+            "nor ends anything",
+            "shutdown takes all names away",
+            "who has the memory keeps it",
+            "the names are free",
+            "so does a drop",
+            "a return takes them away",
+            "exit takes them away",
+            "a panic takes them away",
+            "an error takes them away",
+            "SIGKILL takes them away",
+            "not the memory",
+            "other names stay",
+        ],
+    );
+}

@@ -45,7 +45,7 @@ fn what_a_pool_promises() {
             "the first comes last",
             "in their order",
             "the rest was cancelled",
-            "not in a worker",
+            "a worker may have one",
             "and that has ended nothing",
             "not after close",
             "close, and all is done",
@@ -56,6 +56,42 @@ fn what_a_pool_promises() {
             "queues as results",
             "all were put",
         ],
+    );
+}
+
+#[test]
+fn pools_and_all_else_may_be_made_in_workers() {
+    promises(
+        "pool_nested",
+        &[],
+        &[
+            "pools in pools in pools",
+            "spawned ones",
+            "scoped maps in scoped maps",
+            "exchanges in exchanges",
+            "each in a worker",
+            "which is daemonic",
+            "each in a scope",
+            "each in an exchange",
+            "a daemon has no pool",
+            "nobody is left",
+            "takes along what its task has started",
+            "terminated, a pool does the same",
+            "a killed owner takes its workers along",
+            "no child is left",
+        ],
+    );
+}
+
+#[test]
+fn pools_in_pools_end_at_the_limit_of_processes() {
+    let mut command = run(guest("pool_nested"));
+    command.args(["--processes-max", "40", "--", "limits"]);
+    let ended = finish(&mut command).expect_code(0);
+    assert_eq!(
+        ended.all("ok: "),
+        ["some pools in each other", "one process too many", "and then there is room again"],
+        "{ended}"
     );
 }
 

@@ -53,6 +53,31 @@ pub const MESSAGE_HANDLES_MAX: usize = 1024;
 /// The most handles that one call of `wait` may name.
 pub const WAIT_MAX: usize = 4096;
 
+/// Whether a character does something other than to be seen, so that it is to be escaped where people read it: the controls
+/// of ASCII and ISO 6429 (C0, DEL, C1), ends of lines and paragraphs, marks that change the direction of text, and what can't
+/// be seen.
+#[must_use]
+pub fn is_unfit(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
 /// A type of a parameter or result of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueType {
@@ -111,13 +136,17 @@ pub mod process {
     pub const DAEMON: u32 = 1;
     /// Flag of `fork` and `spawn`: the new process is not daemonic.
     pub const NOT_DAEMON: u32 = 2;
+    /// Flag of `fork` and `spawn`, beside one of those: the new process ends with its creator, however that ends, and so
+    /// does all that it starts itself. In return it may start processes, also if it is daemonic.
+    pub const TIED: u32 = 4;
 
     imports! { sandpool_process:
         /// Forks the calling process: the child goes on in the same instance, with a copy-on-write copy of its
         /// memory. Returns 0 in the child and the child's handle in the parent. An empty name means the default,
         /// `Process-` and the child's identity. Flags: [`DAEMON`](super::DAEMON) or
-        /// [`NOT_DAEMON`](super::NOT_DAEMON), which is the default. `PERM` if the caller is daemonic; `PROCS`, `RUNMEM` or
-        /// `SYSTEM` if there can't be another process now. Flush buffered output first.
+        /// [`NOT_DAEMON`](super::NOT_DAEMON), which is the default, and [`TIED`](super::TIED). `PERM` if the caller is
+        /// daemonic and not tied; `PROCS`, `RUNMEM` or `SYSTEM` if there can't be another process now. Flush buffered output
+        /// first.
         fork(name: I32, name_len: I32, flags: I32) -> I64;
         /// Starts a process with fresh memory, whose `_start` is called. It finds `payload` by `entry`, and holds
         /// the given handles (`handles` points at `handle_count` 64-bit values). Returns the child's handle.
@@ -141,7 +170,7 @@ pub mod process {
         join(process: I64, timeout: I64) -> I32;
         /// Writes how a child ended, a [`Status`](super::Status), to `status`. `AGAIN` while it is alive.
         status(process: I64, status: I32) -> I32;
-        /// Sends a child SIGTERM (15) or SIGKILL (9). A child that has ended already is no error.
+        /// Sends a child SIGINT (2), SIGTERM (15) or SIGKILL (9). A child that has ended already is no error.
         signal(process: I64, signal: I32) -> I32;
         /// Gives a child's handle back, after which it names nothing. `BUSY` while the child is alive.
         close(process: I64) -> I32;
@@ -957,8 +986,8 @@ pub mod shared {
     imports! { sandpool_shared:
         /// Makes `size` zero bytes and returns their handle. With a name (1 to [`NAME_MAX`](crate::NAME_MAX) bytes of
         /// UTF-8), other processes of the run can `open` it, and it stays until it is unlinked. Flags:
-        /// [`SMALL`](super::SMALL). `INVAL` if the size is 0, or too large for the flag; `MSGSIZE` if the arena is
-        /// smaller, `NOMEM` if it has no such room now, `EXIST` if the name is taken.
+        /// [`SMALL`](super::SMALL), [`OWNED`](super::OWNED). `INVAL` if the size is 0, or too large for the flag;
+        /// `MSGSIZE` if the arena is smaller, `NOMEM` if it has no such room now, `EXIST` if the name is taken.
         create(size: I64, flags: I32, name: I32, name_len: I32) -> I64;
         /// The handle of what has this name. `NOENT`. Where each task of a host has a process of its own, a task doesn't see
         /// what others have named.
@@ -1000,6 +1029,8 @@ pub mod shared {
     pub const SMALL: u32 = 1;
     /// The largest size with [`SMALL`].
     pub const SMALL_MAX: u64 = 512;
+    /// Flag of `create`: it is unlinked when the caller releases its last use of the handle, or ends, however it does.
+    pub const OWNED: u32 = 2;
     /// Flag of `map`; and of a view's [`kind`](crate::handle::Record::kind).
     pub const READ_ONLY: u32 = 1;
 

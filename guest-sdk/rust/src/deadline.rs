@@ -36,6 +36,16 @@ impl Deadline {
         }
     }
 
+    /// Whether it was at a time, and that is over. One that was at once never was: who looks takes all that is there.
+    pub(crate) fn has_passed(self) -> bool {
+        matches!(self, Self::At(end) if Instant::now() >= end)
+    }
+
+    /// The one of both that comes first.
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        if self.left() < other.left() { self } else { other }
+    }
+
     /// What is left of it, for the host.
     pub(crate) fn left(self) -> u64 {
         match self {
@@ -58,5 +68,7 @@ mod tests {
         assert_eq!(Deadline::after(Duration::ZERO).left(), NO_WAIT);
         assert_eq!(Deadline::after(Duration::MAX).left(), FOREVER);
         assert_eq!(Deadline::At(Instant::now()).left(), NO_WAIT);
+        assert!(Deadline::At(Instant::now()).has_passed());
+        assert!(!Deadline::after(hour).has_passed() && !Deadline::NOW.has_passed());
     }
 }

@@ -23,7 +23,7 @@ use crate::{DecodeError, EncodeError, Limit};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A daemonic process may not start processes.
+    /// A daemonic process may not start processes, unless it is a worker of a pool.
     DaemonicParent,
     /// The run has as many processes as it may. There is room again once one has ended and was joined.
     TooManyProcesses,

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use sandpool_abi::queue::JOINABLE;
-use sandpool_abi::{Errno, FOREVER};
+use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -85,6 +85,14 @@ impl<T> JoinableQueue<T> {
     /// [`JoinError::TimedOut`] when the time is over; [`JoinError::Lost`] if everything else is done with.
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
         self.join_within(nanoseconds(timeout))
+    }
+
+    /// Whether each item that was put is done with, or was lost: without waiting.
+    ///
+    /// # Errors
+    /// [`JoinError::TimedOut`] if not; [`JoinError::Lost`] if everything else is done with.
+    pub fn try_join(&self) -> Result<(), JoinError> {
+        self.join_within(NO_WAIT)
     }
 
     fn join_within(&self, timeout: u64) -> Result<(), JoinError> {

@@ -47,13 +47,17 @@
 //! | processes | [`Process`], by fork or spawn; [`current_process`], [`parent_process`], [`active_children`] |
 //! | messages | [`Queue`], [`JoinableQueue`], [`SimpleQueue`]; [`Pipe`] with its two [`Connection`]s |
 //! | waiting for each other | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Condition`], [`Barrier`] |
-//! | memory that several see | [`Value`], [`Array`], with a lock; [`RawValue`], [`RawArray`], [`Atomic`], without; [`SharedMemory`] and [`ShareableList`], by name |
+//! | memory that several see | [`Value`], [`Array`], with a lock; [`RawValue`], [`RawArray`], [`Atomic`], without; [`SharedMemory`] and [`ShareableList`], by name, and [`SharedMemoryManager`] |
 //! | several things at once | [`wait()`] |
+//! | lines about what happens | [`log_to_stderr`], [`get_logger`], [`log!`] |
 //! | functions in processes that stand ready | [`Pool`] with its [`AsyncResult`]s, [`futures::Executor`]; [`Mapper`] for pools and [`SerialPool`] |
 //! | closures that borrow, in processes that are forked for them | [`scoped_map`], [`Exchange`] |
 //!
 //! Everything here is Python's `multiprocessing` in Rust's idiom; where Python has another name for something, searching
 //! for that finds it.
+//!
+//! What waits has a form that waits for at most some time, whose name ends with `_timeout`, and one that doesn't wait, whose
+//! name begins with `try_`.
 //!
 //! Processes are those of the operating system, each with a sandbox around it. They share no memory but what they make
 //! to be shared: whatever else one changes, no other sees. The guest has WASI's files, clocks and random numbers through
@@ -71,6 +75,7 @@ mod error;
 mod flat;
 mod joinable_queue;
 mod limits;
+mod logging;
 mod message;
 mod object;
 mod pipe;
@@ -95,6 +100,7 @@ pub use codec::{DecodeError, EncodeError};
 pub use error::Error;
 pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
 pub use limits::limit;
+pub use logging::{Level, Logger, Record, get_logger, log_to_stderr};
 pub use pipe::{Connection, Pipe, PipeBuilder, RecvError, SendError};
 pub use pool::{
     AsyncResult, Cause, Exchange, IMap, Mapper, Options, Pool, PoolBuilder, PoolEnd, PoolError, Scoped,
@@ -109,7 +115,7 @@ pub use queue::{GetError, GetManyError, Iter, PutError, PutManyError, Queue};
 pub use sandpool_abi::{ABI_VERSION, Errno};
 pub use shared::{
     Array, ArrayGuard, Atomic, Integer, ListItem, ListIter, Pod, RawArray, RawValue, ShareableList,
-    SharedMemory, Value, Zeroable, bytemuck,
+    SharedMemory, SharedMemoryManager, Value, Zeroable, bytemuck,
 };
 pub use simple_queue::SimpleQueue;
 pub use start::Termination;

@@ -341,10 +341,30 @@ impl Connection {
     /// this connection receives nothing more, nor do its clones in this process: from a sender who breaks an agreement,
     /// nothing is to be taken. Otherwise as [`recv_bytes`](Self::recv_bytes).
     pub fn recv_bytes_max(&self, maxlength: usize) -> Result<Vec<u8>, RecvError> {
+        self.recv_bytes_max_within(maxlength, FOREVER)
+    }
+
+    /// As [`recv_bytes_max`](Self::recv_bytes_max), and waits for a message for at most `timeout`.
+    ///
+    /// # Errors
+    /// As there; [`RecvError::Empty`] when the time is over.
+    pub fn recv_bytes_max_timeout(&self, maxlength: usize, timeout: Duration) -> Result<Vec<u8>, RecvError> {
+        self.recv_bytes_max_within(maxlength, nanoseconds(timeout))
+    }
+
+    /// As [`recv_bytes_max`](Self::recv_bytes_max), if there is a message at once.
+    ///
+    /// # Errors
+    /// As there; [`RecvError::Empty`] when there is none.
+    pub fn try_recv_bytes_max(&self, maxlength: usize) -> Result<Vec<u8>, RecvError> {
+        self.recv_bytes_max_within(maxlength, NO_WAIT)
+    }
+
+    fn recv_bytes_max_within(&self, maxlength: usize, timeout: u64) -> Result<Vec<u8>, RecvError> {
         self.refuses()?;
         let too_long = |len: u64| usize::try_from(len).map_or(true, |len| len > maxlength);
         message::with_buffer(|buffer| {
-            let item = raw::pipe::recv(self.handle(), buffer, FOREVER).map_err(RecvError::from_errno)?;
+            let item = raw::pipe::recv(self.handle(), buffer, timeout).map_err(RecvError::from_errno)?;
             if too_long(item.len) {
                 // The host drops what isn't taken.
                 self.end.unreadable.store(true, Ordering::Relaxed);
@@ -371,8 +391,28 @@ impl Connection {
     /// # Errors
     /// [`RecvError::BufferTooShort`], which has the whole message; otherwise as [`recv_bytes`](Self::recv_bytes).
     pub fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        self.recv_bytes_into_within(buffer, FOREVER)
+    }
+
+    /// As [`recv_bytes_into`](Self::recv_bytes_into), and waits for a message for at most `timeout`.
+    ///
+    /// # Errors
+    /// As there; [`RecvError::Empty`] when the time is over.
+    pub fn recv_bytes_into_timeout(&self, buffer: &mut [u8], timeout: Duration) -> Result<usize, RecvError> {
+        self.recv_bytes_into_within(buffer, nanoseconds(timeout))
+    }
+
+    /// As [`recv_bytes_into`](Self::recv_bytes_into), if there is a message at once.
+    ///
+    /// # Errors
+    /// As there; [`RecvError::Empty`] when there is none.
+    pub fn try_recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        self.recv_bytes_into_within(buffer, NO_WAIT)
+    }
+
+    fn recv_bytes_into_within(&self, buffer: &mut [u8], timeout: u64) -> Result<usize, RecvError> {
         self.refuses()?;
-        let item = raw::pipe::recv(self.handle(), buffer, FOREVER).map_err(RecvError::from_errno)?;
+        let item = raw::pipe::recv(self.handle(), buffer, timeout).map_err(RecvError::from_errno)?;
         let (bytes, handles) = message::take(item, buffer).map_err(RecvError::from_failure)?;
         drop(handles);
         match bytes {

@@ -8,17 +8,19 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use sandpool_abi::process::{DAEMON, NOT_DAEMON, STDERR_MAX, Signal};
+use sandpool_abi::process::{DAEMON, NOT_DAEMON, STDERR_MAX, Signal, TIED};
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 
+use crate::deadline::Deadline;
 use crate::start::{self, Termination};
 use crate::wait::{Handle, Waitable};
-use crate::{Error, nanoseconds, raw, shared};
+use crate::{Error, logging, nanoseconds, raw, shared};
 
+const SIGINT: u32 = 2;
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
 
@@ -99,7 +101,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::TooManyProcesses`], [`Error::TooMuchMemory`], [`Error::System`]; [`Error::DaemonicParent`] in a daemonic
-    /// process; [`Error::ArrayBorrowed`] while this process has an [`ArrayGuard`](crate::ArrayGuard).
+    /// process that isn't a worker of a pool; [`Error::ArrayBorrowed`] while this process has an [`ArrayGuard`](crate::ArrayGuard).
     #[doc(alias = "start")]
     pub fn fork<F, T>(body: F) -> Result<Self, Error>
     where
@@ -216,6 +218,18 @@ impl Process {
         Ok(self.poll(nanoseconds(timeout))?.map(|ended| ended.status))
     }
 
+    /// How it has ended; `None` if it is still alive.
+    ///
+    /// # Errors
+    /// [`Error::NotAChild`] if another process has created it.
+    pub fn try_join(&self) -> Result<Option<ExitStatus>, Error> {
+        Ok(self.poll(NO_WAIT)?.map(|ended| ended.status))
+    }
+
+    pub(crate) fn join_until(&self, deadline: Deadline) -> Result<Option<ExitStatus>, Error> {
+        Ok(self.poll(deadline.left())?.map(|ended| ended.status))
+    }
+
     /// Whether it hasn't ended yet.
     ///
     /// # Errors
@@ -280,6 +294,15 @@ impl Process {
     /// [`Error::NotAChild`] if another process has created it.
     pub fn terminate(&self) -> Result<(), Error> {
         self.signal(SIGTERM)
+    }
+
+    /// Ends it with SIGINT, as Ctrl-C at a terminal would. As [`terminate`](Self::terminate) otherwise; but in an
+    /// application's pool, where an interrupt is for the application to deal with, it does nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotAChild`] if another process has created it.
+    pub fn interrupt(&self) -> Result<(), Error> {
+        self.signal(SIGINT)
     }
 
     /// Ends it with SIGKILL. As [`terminate`](Self::terminate) otherwise.
@@ -399,10 +422,15 @@ impl Builder {
         self
     }
 
-    /// Makes it daemonic or not. It inherits that from its creator otherwise.
+    /// Makes it daemonic, or not, which it isn't by itself.
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.flags = if daemon { DAEMON } else { NOT_DAEMON };
         self
+    }
+
+    /// A worker, of a pool or the like: daemonic, and with it ends what it starts, as it ends with its creator.
+    pub(crate) fn worker(name: impl Into<String>) -> Self {
+        Self { name: name.into(), flags: DAEMON | TIED }
     }
 
     /// Starts it as [`Process::fork`] does.
@@ -425,6 +453,7 @@ impl Builder {
             }
             None => {
                 start::prepare();
+                logging::started();
                 start::exit(body().exit_code())
             }
         }
@@ -554,7 +583,7 @@ impl CurrentProcess {
         self.0.parent_pid
     }
 
-    /// Whether it is daemonic, and so may not start processes.
+    /// Whether it is daemonic, and so, unless it is a worker of a pool, may not start processes.
     #[must_use]
     pub fn daemon(&self) -> bool {
         self.0.daemon
@@ -616,6 +645,14 @@ impl ParentProcess {
     /// Only when the arena is damaged.
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
         self.0.has_ended(nanoseconds(timeout))
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// Only when the arena is damaged.
+    pub fn try_join(&self) -> Result<bool, Error> {
+        self.0.has_ended(NO_WAIT)
     }
 
     /// What [`wait`](crate::wait()) takes to wait for its end.
@@ -696,12 +733,28 @@ impl Child {
         self.0.has_ended(nanoseconds(timeout))
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// As [`is_alive`](Self::is_alive).
+    pub fn try_join(&self) -> Result<bool, Error> {
+        self.0.has_ended(NO_WAIT)
+    }
+
     /// Ends it with SIGTERM.
     ///
     /// # Errors
     /// As [`is_alive`](Self::is_alive).
     pub fn terminate(&self) -> Result<(), Error> {
         self.signal(SIGTERM)
+    }
+
+    /// Ends it with SIGINT: see [`Process::interrupt`].
+    ///
+    /// # Errors
+    /// As [`is_alive`](Self::is_alive).
+    pub fn interrupt(&self) -> Result<(), Error> {
+        self.signal(SIGINT)
     }
 
     /// Ends it with SIGKILL.
@@ -762,6 +815,7 @@ pub fn active_children() -> Result<Vec<Child>, Error> {
 /// let workers: Result<Vec<_>, _> = (0..cpu_count()).map(|_| Process::fork(|| ())).collect();
 /// ```
 #[must_use]
+#[doc(alias = "process_cpu_count")]
 pub fn cpu_count() -> usize {
     usize::try_from(raw::process::cpu_count()).map_or(1, |count| count.max(1))
 }

@@ -504,16 +504,24 @@ pub struct Iter<'a, T> {
     over: bool,
 }
 
-impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
-    type Item = Result<T, GetError>;
+impl<T: DeserializeOwned> Iter<'_, T> {
+    /// As `next`, and waits for an item for at most `timeout`: then it is [`GetError::Empty`], and the next call goes on.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<T, GetError>> {
+        self.next_within(nanoseconds(timeout))
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
+    /// As `next`, if there is an item at once: else it is [`GetError::Empty`], and the next call goes on.
+    pub fn try_next(&mut self) -> Option<Result<T, GetError>> {
+        self.next_within(NO_WAIT)
+    }
+
+    fn next_within(&mut self, timeout: u64) -> Option<Result<T, GetError>> {
         if self.over {
             return None;
         }
-        let item = self.queue.get();
+        let item = self.queue.get_within(timeout);
         match item {
-            Ok(_) | Err(GetError::Decode(_)) => {}
+            Ok(_) | Err(GetError::Decode(_) | GetError::Empty) => {}
             Err(GetError::Closed) => {
                 self.over = true;
                 return None;
@@ -521,6 +529,14 @@ impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
             Err(_) => self.over = true,
         }
         Some(item)
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
+    type Item = Result<T, GetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_within(FOREVER)
     }
 }
 

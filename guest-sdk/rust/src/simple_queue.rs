@@ -1,6 +1,7 @@
 //! A queue with little to choose from.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::object::{Object, Role, Use};
 use crate::{Error, GetError, PutError, Queue, wait};
 
-/// A [`Queue`] without a bound, timeouts and the rest: for who wants to say that none of it is used.
+/// A [`Queue`] without a bound, batches and the rest: for who wants to say that none of it is used.
 ///
 /// ```no_run
 /// use sandpool_guest::{Process, SimpleQueue};
@@ -61,6 +62,22 @@ impl<T: Serialize> SimpleQueue<T> {
     pub fn put(&self, item: &T) -> Result<(), PutError> {
         self.0.put(item)
     }
+
+    /// Puts an item, and waits for room in the arena for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`PutError`]; [`PutError::Full`] when the time is over.
+    pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<(), PutError> {
+        self.0.put_timeout(item, timeout)
+    }
+
+    /// Puts an item if the arena has room at once.
+    ///
+    /// # Errors
+    /// [`PutError`]; [`PutError::Full`] when there is no room.
+    pub fn try_put(&self, item: &T) -> Result<(), PutError> {
+        self.0.try_put(item)
+    }
 }
 
 impl<T: DeserializeOwned> SimpleQueue<T> {
@@ -70,6 +87,22 @@ impl<T: DeserializeOwned> SimpleQueue<T> {
     /// [`GetError`], but never [`GetError::Empty`].
     pub fn get(&self) -> Result<T, GetError> {
         self.0.get()
+    }
+
+    /// Takes the oldest item, and waits for one for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`GetError`]; [`GetError::Empty`] when the time is over.
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
+        self.0.get_timeout(timeout)
+    }
+
+    /// Takes the oldest item if there is one at once.
+    ///
+    /// # Errors
+    /// [`GetError`]; [`GetError::Empty`] when there is none.
+    pub fn try_get(&self) -> Result<T, GetError> {
+        self.0.try_get()
     }
 }
 

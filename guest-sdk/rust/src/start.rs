@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::Handles;
+use crate::logging::{self, Escaped};
 use crate::{DecodeError, Error, codec, raw};
 
 /// What a process may return: something that is an exit code.
@@ -200,6 +201,7 @@ fn message<'p>(panic: &'p PanicHookInfo<'_>) -> &'p str {
 
 /// Ends this process. Buffered standard output is written first, as at any end.
 pub(crate) fn exit(code: u8) -> ! {
+    logging::exiting(code);
     std::process::exit(i32::from(code))
 }
 
@@ -207,8 +209,8 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     let name = raw::process::current().and_then(raw::process::name).unwrap_or_else(|_| "?".to_owned());
     let message = message(panic);
     match panic.location() {
-        Some(location) => complain(&format!("process '{name}' panicked at {location}: {message}")),
-        None => complain(&format!("process '{name}' panicked: {message}")),
+        Some(location) => complain(&format!("process '{}' panicked at {location}: {message}", Escaped(&name))),
+        None => complain(&format!("process '{}' panicked: {message}", Escaped(&name))),
     }
 }
 
@@ -226,11 +228,12 @@ pub(crate) fn complain(line: &str) {
 struct Header {
     trampoline: u64,
     function: u64,
+    logging: u64,
 }
 
 impl Header {
     const MAGIC: u64 = u64::from_le_bytes(*b"sp-rust1") ^ sandpool_abi::FINGERPRINT;
-    const LEN: usize = 32;
+    const LEN: usize = 40;
 
     /// A function whose number differs between most builds.
     fn anchor() -> u64 {
@@ -239,7 +242,7 @@ impl Header {
 
     fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        let words = [Self::MAGIC, Self::anchor(), self.trampoline, self.function];
+        let words = [Self::MAGIC, Self::anchor(), self.trampoline, self.function, self.logging];
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
             chunk.copy_from_slice(&word.to_le_bytes());
         }
@@ -250,7 +253,7 @@ impl Header {
         let (header, arguments) = payload.split_first_chunk::<{ Self::LEN }>()?;
         let mut words = header.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
         let (magic, anchor) = (words.next()?, words.next()?);
-        let header = Self { trampoline: words.next()?, function: words.next()? };
+        let header = Self { trampoline: words.next()?, function: words.next()?, logging: words.next()? };
         (magic == Self::MAGIC && anchor == Self::anchor()).then_some((header, arguments))
     }
 }
@@ -267,6 +270,7 @@ where
     let header = Header {
         trampoline: raw::function::trampoline_number(trampoline::<A, T>),
         function: raw::function::number(function),
+        logging: logging::settings(),
     };
     let mut payload = header.to_bytes().to_vec();
     let handles = codec::append(&mut payload, arguments)?;
@@ -301,5 +305,7 @@ fn entered() -> Result<Option<u8>, Error> {
 
     let (header, arguments) = Header::read(&payload).ok_or_else(no_function)?;
     let trampoline = raw::function::trampoline_from_number(header.trampoline).ok_or_else(no_function)?;
+    logging::inherit(header.logging);
+    logging::started();
     Ok(Some(trampoline(header.function, arguments, handles)))
 }

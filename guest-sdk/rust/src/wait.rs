@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sandpool_abi::{Errno, FOREVER, NO_WAIT, WAIT_MAX};
+use sandpool_abi::{Errno, NO_WAIT, WAIT_MAX};
 
-use crate::{Error, nanoseconds, raw};
+use crate::deadline::Deadline;
+use crate::{Error, raw};
 
 /// Something that [`wait`] can wait for.
 ///
@@ -71,6 +72,11 @@ impl<W: Handle + ?Sized> Handle for &W {
 /// [`Error::NotAChild`] for a sentinel that was made by another process. [`Error::OutOfRange`] for more than 4096 things.
 #[doc(alias = "connection.wait")]
 pub fn wait<W: Waitable>(things: &[W], timeout: Option<Duration>) -> Result<Vec<usize>, Error> {
+    wait_until(things, timeout.map_or(Deadline::NEVER, Deadline::after))
+}
+
+/// The same, for one who waits several times.
+pub(crate) fn wait_until<W: Waitable>(things: &[W], deadline: Deadline) -> Result<Vec<usize>, Error> {
     let current = raw::process::current()?;
     if things.iter().any(|thing| thing.owner().is_some_and(|owner| owner != current)) {
         return Err(Error::NotAChild);
@@ -81,10 +87,9 @@ pub fn wait<W: Waitable>(things: &[W], timeout: Option<Duration>) -> Result<Vec<
     if things.len() > WAIT_MAX {
         return Err(Error::OutOfRange("at most 4096 things can be waited for"));
     }
-    let timeout = timeout.map_or(FOREVER, nanoseconds);
     let handles: Vec<_> = things.iter().map(Handle::handle).collect();
     let mut ready = vec![0; handles.len()];
-    match raw::handle::wait(&handles, timeout, &mut ready) {
+    match raw::handle::wait(&handles, deadline.left(), &mut ready) {
         Ok(_) => {}
         // Some processes are named no more: they are ready, so everything else is only looked at.
         Err(Errno::Badf) => {

@@ -1,7 +1,7 @@
 //! `sandpool_shared`. See [`shared`](crate::ipc::shared).
 
 use sandpool_abi::Errno;
-use sandpool_abi::shared::{MODULE, READ_ONLY, SMALL};
+use sandpool_abi::shared::{MODULE, OWNED, READ_ONLY, SMALL};
 use wasmtime::{Caller, Linker};
 
 use super::{status, value, view};
@@ -17,12 +17,13 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         |mut caller: Caller<'_, Guest>, size: i64, flags: i32, name: i32, len: i32| {
             value(view(&mut caller).and_then(|view| {
                 let size = u64::try_from(size).map_err(|_| Errno::Inval)?;
-                if flags as u32 & !SMALL != 0 {
+                if flags as u32 & !(SMALL | OWNED) != 0 {
                     return Err(Errno::Inval);
                 }
                 let name = view.memory.text(name, len)?;
                 let small = flags as u32 & SMALL != 0;
-                let handle = view.process.making(|member| shared::create(member, size, small, name))?;
+                let create = if flags as u32 & OWNED == 0 { shared::create } else { shared::create_owned };
+                let handle = view.process.making(|member| create(member, size, small, name))?;
                 view.process.hold(handle);
                 Ok(handle.0 as i64)
             }))

@@ -979,6 +979,24 @@ fn make_name_and_unlink_shared_memory() {
     );
 }
 
+/// Its name goes with its maker, dead or alive.
+fn make_and_release_owned_shared_memory() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            let made = shared::create_owned(victim, 5000, false, "name").unwrap();
+            object::release(victim, made).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            assert_eq!(shared::open(&survivor, "name"), Err(Errno::Noent));
+            let again = shared::create(&survivor, 1, true, "name").unwrap();
+            shared::unlink(&survivor, "name").unwrap();
+            object::release(&survivor, again).unwrap();
+        },
+    );
+}
+
 fn open_and_release_shared_memory() {
     at_each_instruction(
         |world| {
@@ -1206,7 +1224,8 @@ tests! {
     make_a_semaphore acquire_and_release_a_semaphore acquire_where_many_have make_an_event set_an_event
     make_a_condition wait_in_a_condition notify_a_condition notify_all_in_a_condition
     make_a_barrier pass_a_barrier act_at_a_barrier reset_a_barrier reset_a_broken_barrier abort_a_barrier
-    make_name_and_unlink_shared_memory open_and_release_shared_memory unlink_shared_memory_of_nobody
+    make_name_and_unlink_shared_memory make_and_release_owned_shared_memory open_and_release_shared_memory
+    unlink_shared_memory_of_nobody
     view_shared_memory receive_a_view say_what_an_object_is
     hand_arguments_to_a_child
     take_memory take_memory_for_a_child give_memory_back

@@ -159,7 +159,8 @@ pub(super) fn settle(member: &Member, index: u32, process: u32) -> Result<()> {
         Kind::Semaphore => semaphore::settle(member, index, object::state(slot), process),
         Kind::Condition => condition::settle(member, index, object::state(slot), process),
         Kind::Barrier => barrier::settle(member, index, object::state(slot), process),
-        Kind::End | Kind::Event | Kind::Shared => Ok(()),
+        Kind::Shared => shared::settle(member, index, object::state(slot), process),
+        Kind::End | Kind::Event => Ok(()),
     }
 }
 

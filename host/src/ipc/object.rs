@@ -432,21 +432,7 @@ pub(super) fn unname<S: State>(
     has_it: impl Fn(&S) -> bool,
     has_name: impl Fn(&S) -> &AtomicU64,
 ) -> Result<()> {
-    let index = {
-        let guard = member.arena.header()?.objects.lock.lock(member)?;
-        let Found { referrer, index, slot, state } = named.find(member, has_it)?.ok_or(Errno::Noent)?;
-        let of = slot.scope.load(Ordering::Relaxed);
-        if !scope::may_unname(member, of) {
-            return Err(Errno::Perm);
-        }
-        holds::note(&member.arena, member.index, index)?;
-        scope::name(&member.arena, &guard, of, false)?;
-        guard.set(referrer, slot.next_named.load(Ordering::Relaxed))?;
-        guard.set(has_name(state), 0)?;
-        guard.set(&slot.in_transit, slot.in_transit.load(Ordering::Relaxed).saturating_sub(1))?;
-        guard.commit();
-        index
-    };
+    let index = take_name(member, named, has_it, has_name)?;
     destroy_if_unused(member, index)
 }
 
@@ -485,6 +471,31 @@ pub(crate) fn look_up(member: &Member, handle: Handle) -> Result<Record> {
 /// The same of several.
 pub(crate) fn look_up_all(member: &Member, handles: &[Handle]) -> Result<Vec<Record>> {
     handles.iter().map(|handle| look_up(member, *handle)).collect()
+}
+
+/// The same, and returns which object that was: if the name was all that held it, it is noted for the caller, who is to
+/// destroy it.
+///
+/// `NOENT`.
+pub(super) fn take_name<S: State>(
+    member: &Member,
+    named: Named<'_>,
+    has_it: impl Fn(&S) -> bool,
+    has_name: impl Fn(&S) -> &AtomicU64,
+) -> Result<u32> {
+    let guard = member.arena.header()?.objects.lock.lock(member)?;
+    let Found { referrer, index, slot, state } = named.find(member, has_it)?.ok_or(Errno::Noent)?;
+    let of = slot.scope.load(Ordering::Relaxed);
+    if !scope::may_unname(member, of) {
+        return Err(Errno::Perm);
+    }
+    holds::note(&member.arena, member.index, index)?;
+    scope::name(&member.arena, &guard, of, false)?;
+    guard.set(referrer, slot.next_named.load(Ordering::Relaxed))?;
+    guard.set(has_name(state), 0)?;
+    guard.set(&slot.in_transit, slot.in_transit.load(Ordering::Relaxed).saturating_sub(1))?;
+    guard.commit();
+    Ok(index)
 }
 
 /// Lets another process hold an object that the caller holds.

@@ -50,6 +50,8 @@ use crate::sys::mem::shared;
 pub(crate) const DAEMON: u8 = 1;
 /// Nobody will ask how this process ended.
 pub(crate) const RELEASED: u8 = 2;
+/// It ends with its parent, and so does what it starts.
+pub(crate) const TIED: u8 = 4;
 
 /// The parent of the main process.
 pub(crate) const NO_PARENT: u16 = u16::MAX;
@@ -238,6 +240,11 @@ impl StateWord {
     /// Whether its process runs, or is about to.
     pub(crate) fn is_alive(self) -> bool {
         matches!(self.state, State::Reserved | State::Spawning | State::Running)
+    }
+
+    /// Whether its parent is gone, with which it was to end.
+    pub(crate) fn is_bereft(self) -> bool {
+        self.flags & TIED != 0 && self.parent == NO_PARENT
     }
 
     /// Whether the supervisor is still to reap its process, or to start it.

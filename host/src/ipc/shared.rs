@@ -11,7 +11,7 @@ use sandpool_abi::{Errno, NAME_MAX};
 
 use super::Result;
 use super::arena::{Member, PAGE};
-use super::heap;
+use super::{heap, holds};
 use super::kind::Kind;
 use super::object::{self, Handle, Named, Object};
 use super::process_table::{Name, NameBuffer, Register};
@@ -30,6 +30,8 @@ shared! {
         base: AtomicU64,
         /// 1 while that memory is held for it
         holds_base: AtomicU64,
+        /// number of the process with whose hold its name goes, plus 1
+        owner: AtomicU64,
         name: Name,
         small: [AtomicU64; SMALL_MAX as usize / 8],
     }
@@ -68,6 +70,15 @@ impl SharedState {
 ///
 /// `INVAL`, `NAMETOOLONG`, `EXIST`, `NFILE`; `NOMEM` or `MSGSIZE` as the heap's.
 pub(crate) fn create(member: &Member, size: u64, small: bool, name: &str) -> Result<Handle> {
+    create_for(member, size, small, name, 0)
+}
+
+/// The same, with a name that is taken away when the caller gives up what it is the name of, or ends.
+pub(crate) fn create_owned(member: &Member, size: u64, small: bool, name: &str) -> Result<Handle> {
+    create_for(member, size, small, name, u64::from(member.index) + 1)
+}
+
+fn create_for(member: &Member, size: u64, small: bool, name: &str, owner: u64) -> Result<Handle> {
     if name.len() > NAME_MAX {
         return Err(Errno::Nametoolong);
     }
@@ -89,6 +100,7 @@ pub(crate) fn create(member: &Member, size: u64, small: bool, name: &str) -> Res
         shared.named.store(u64::from(!name.is_empty()), Ordering::Relaxed);
         shared.base.store(0, Ordering::Relaxed);
         shared.holds_base.store(0, Ordering::Relaxed);
+        shared.owner.store(owner, Ordering::Relaxed);
         shared.name.set(name.as_bytes());
         shared.small.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         Ok(())
@@ -153,18 +165,35 @@ pub(crate) fn unlink(member: &Member, name: &str) -> Result<()> {
 /// Takes all names away that are left of these [scopes](super::scope).
 pub(crate) fn unlink_left(member: &Member, is_left: impl Fn(u64) -> bool) -> Result<()> {
     for index in 0..member.arena.header()?.objects.high_water(&member.arena) {
-        let Some(left) = object::in_scope::<SharedState>(member, index, &is_left)? else { continue };
-        if left.named.load(Ordering::Relaxed) == 0 {
-            continue;
+        if let Some(left) = object::in_scope::<SharedState>(member, index, &is_left)?
+            && take_name(member, left)?
+        {
+            object::destroy_if_unused(member, index)?;
         }
-        let name = left.name();
-        let named = Named::new(&member.arena, str::from_utf8(&name).map_err(|_| Errno::Io)?)?;
-        let is_this = |other: &SharedState| std::ptr::eq(other, left);
-        match object::unname(member, named, is_this, |shared: &SharedState| &shared.named) {
-            // Somebody else has been faster.
-            Err(Errno::Noent) => {}
-            unnamed => unnamed?,
-        }
+    }
+    Ok(())
+}
+
+/// Takes its name away from this one. Whether it had one.
+fn take_name(member: &Member, shared: &SharedState) -> Result<bool> {
+    if shared.named.load(Ordering::Relaxed) == 0 {
+        return Ok(false);
+    }
+    let name = shared.name();
+    let named = Named::new(&member.arena, str::from_utf8(&name).map_err(|_| Errno::Io)?)?;
+    let is_this = |other: &SharedState| std::ptr::eq(other, shared);
+    match object::take_name(member, named, is_this, |shared: &SharedState| &shared.named) {
+        // Somebody else has been faster.
+        Err(Errno::Noent) => Ok(false),
+        taken => taken.map(|_| true),
+    }
+}
+
+/// The process gives it up. If its name goes with that, it goes before.
+pub(super) fn settle(member: &Member, index: u32, shared: &SharedState, process: u32) -> Result<()> {
+    if shared.owner.load(Ordering::Relaxed) == u64::from(process) + 1 && take_name(member, shared)? {
+        // The process still holds it, so that it isn't for the caller to destroy.
+        holds::forget_unless_held(member, index)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON};
+use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON, TIED as FLAG_TIED};
 use sandpool_abi::task::Claims;
 use sandpool_abi::{Errno, NAME_MAX};
 
@@ -14,13 +14,14 @@ use crate::ipc::kind::{self, Ready};
 use crate::ipc::message::{self, Carry, Message};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{
-    self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, Register, State, StateWord,
+    self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, Register, State, StateWord, TIED,
 };
 use crate::ipc::sweep::{Sweep, sweep};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, budget, heap, scope, standby, tail};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
+use crate::sys::process::exit_now;
 
 /// How long a parent looks for the end of a child before it sleeps: about as long as a short process lives. To be
 /// woken costs a processor that has gone idle a large part of what the whole process does; and a join happens once
@@ -93,14 +94,17 @@ impl Process {
         if name.len() > NAME_MAX {
             return Err(Errno::Nametoolong);
         }
-        if flags & !(FLAG_DAEMON | FLAG_NOT_DAEMON) != 0 || flags == FLAG_DAEMON | FLAG_NOT_DAEMON {
+        const EITHER: u32 = FLAG_DAEMON | FLAG_NOT_DAEMON;
+        if flags & !(EITHER | FLAG_TIED) != 0 || flags & EITHER == EITHER {
             return Err(Errno::Inval);
         }
         let own = self.state()?;
-        if own.flags & DAEMON != 0 {
+        // Daemonic processes are ended at once, and must not leave others behind: what a tied one starts ends with it.
+        if own.flags & (DAEMON | TIED) == DAEMON {
             return Err(Errno::Perm);
         }
         let daemon = if flags & FLAG_DAEMON != 0 { DAEMON } else { 0 };
+        let tied = if flags & FLAG_TIED != 0 { TIED } else { own.flags & TIED };
         let default;
         let name = if name.is_empty() {
             default = default_name(self.identity.iter().copied().chain([self.started + 1]));
@@ -109,7 +113,7 @@ impl Process {
             name.as_bytes()
         };
         let arena = &*self.member.arena;
-        let reserve = || table::reserve(arena, Some((self.member.index, self.handle)), name, daemon);
+        let reserve = || table::reserve(arena, Some((self.member.index, self.handle)), name, daemon | tied);
         let (index, handle) = match reserve() {
             Err(Errno::Procs) => {
                 spin(LEAVE_PATIENCE, || !table::is_anybody_leaving(arena));
@@ -126,7 +130,7 @@ impl Process {
     /// Forks. The child is a child of the supervisor, as this process is, and goes on here as well.
     ///
     /// `PROCS` if the table is full; `RUNMEM` if all would have too much memory; `SYSTEM` if the kernel can't; `PERM` if the
-    /// caller is daemonic.
+    /// caller is daemonic and not tied.
     pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
         self.stdio.flush();
         let reserved = self.reserve(name, flags)?;
@@ -207,6 +211,10 @@ impl Process {
             (old.state == State::Spawning).then_some(StateWord { state: State::Running, ..old })
         })?;
         if let Some(state) = spawned {
+            // Who has seen to what its parent left behind found no process to kill then; from now on there is one.
+            if state.is_bereft() {
+                exit_now(0);
+            }
             self.tell_parent(state);
         }
         self.take_entry()
@@ -456,9 +464,9 @@ impl Process {
         Ok(if state.state == State::Leaving { slot.claimed() } else { slot.exit() })
     }
 
-    /// Has the supervisor send a child SIGTERM or SIGKILL.
+    /// Has the supervisor send a child SIGINT, SIGTERM or SIGKILL.
     pub(crate) fn signal(&self, handle: ProcessHandle, signal: i32) -> Result<()> {
-        if signal != nix::libc::SIGTERM && signal != nix::libc::SIGKILL {
+        if !matches!(signal, nix::libc::SIGINT | nix::libc::SIGTERM | nix::libc::SIGKILL) {
             return Err(Errno::Inval);
         }
         let (index, state) = self.child(handle)?;

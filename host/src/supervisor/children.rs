@@ -1,6 +1,6 @@
 //! All guest processes of a run: started, signalled, reaped, and swept up behind.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::Ordering;
@@ -50,8 +50,8 @@ pub(crate) struct Children {
     timers: Timers,
     /// Processes that were killed because they were over a limit.
     over: Vec<(u32, Limit)>,
-    /// Processes that are killed in place of a SIGTERM.
-    terminated: HashSet<u32>,
+    /// Processes that are killed in place of another signal.
+    asked_to_end: HashMap<u32, Signal>,
     begun: Instant,
     processes: u64,
     peak_memory: u64,
@@ -148,7 +148,7 @@ impl Children {
             ended_by: None,
             timers,
             over: Vec::new(),
-            terminated: HashSet::new(),
+            asked_to_end: HashMap::new(),
             begun: Instant::now(),
             processes: 0,
             peak_memory: 0,
@@ -387,16 +387,17 @@ impl Children {
         self.requests.extend(server.unanswered().into_iter().filter_map(|handle| handle.index().ok()));
     }
 
-    /// Sends what a parent wants its child to get. Guests have no handlers, so either signal is the end; SIGTERM, which those of
-    /// a pool block, is what it is then said to have been.
+    /// Sends what a parent wants its child to get. Guests have no handlers, so each signal is the end; SIGINT and SIGTERM, which
+    /// those of a pool block, are what it is then said to have been.
     fn deliver_signals(&mut self, index: u32) {
         let arena = &*self.image.arena;
         let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
         let wanted = slot.wanted_signals.swap(0, Ordering::AcqRel);
         let pid = pid.load(Ordering::Acquire);
         if wanted != 0 && is_child(pid) {
-            if wanted & 1 << libc::SIGTERM != 0 {
-                self.terminated.insert(pid);
+            let asked = [Signal::SIGINT, Signal::SIGTERM];
+            if let Some(signal) = asked.into_iter().find(|signal| wanted & 1 << *signal as i32 != 0) {
+                self.asked_to_end.entry(pid).or_insert(signal);
             }
             send(pid, Signal::SIGKILL);
         }
@@ -577,7 +578,7 @@ impl Children {
         let pid = reaped.pid.unsigned_abs();
         let over =
             self.over.iter().position(|(known, _)| *known == pid).map(|at| self.over.swap_remove(at).1);
-        let was_terminated = self.terminated.remove(&pid);
+        let asked_to_end = self.asked_to_end.remove(&pid);
         let has_left =
             table::state(&self.image.arena, index).is_ok_and(|state| state.state == State::Leaving);
         let outcome = match reaped.end {
@@ -588,8 +589,8 @@ impl Children {
                 claimed
             }
             End::Signaled(libc::SIGKILL) if let Some(limit) = over => Outcome::limited(limit),
-            End::Signaled(libc::SIGKILL) if was_terminated => {
-                Outcome::new(SIGNALED, libc::SIGTERM.unsigned_abs())
+            End::Signaled(libc::SIGKILL) if let Some(signal) = asked_to_end => {
+                Outcome::new(SIGNALED, (signal as i32).unsigned_abs())
             }
             End::Signaled(libc::SIGKILL) if let Some(outcome) = self.ended_by => outcome,
             // The kernel's limit is coarse, and stands behind the supervisor's.
@@ -660,7 +661,13 @@ impl Children {
                     let index = *from;
                     if let Some(sweep) = self.see_to_child(burial.index, index)? {
                         *child = Some((index, sweep));
-                    } else if self.leave_orphan(burial.index, index) {
+                    } else if let Some(orphan) = self.leave_orphan(burial.index, index) {
+                        // Now, as long as the slot is its own.
+                        if orphan.is_bereft()
+                            && let Ok(pid) = arena.process_id(index)
+                        {
+                            send(pid.load(Ordering::Acquire), Signal::SIGKILL);
+                        }
                         burial.orphans.push(index);
                     }
                     *from += 1;
@@ -733,14 +740,14 @@ impl Children {
         orphans.into_iter().chain([u32::from(parent)]).for_each(|index| self.tell(index));
     }
 
-    /// A process has ended, and nobody will ask about this child of it. Whether it is one.
-    fn leave_orphan(&self, parent: u32, child: u32) -> bool {
+    /// A process has ended, and nobody will ask about this child of it, if it is one.
+    fn leave_orphan(&self, parent: u32, child: u32) -> Option<StateWord> {
         let arena = &*self.image.arena;
         let orphan = |old: StateWord| {
             let is_one = old.has_process() && u32::from(old.parent) == parent;
             is_one.then(|| StateWord { parent: NO_PARENT, ..old.released() })
         };
-        table::update(arena, child, orphan).is_ok_and(|left| left.is_some())
+        table::update(arena, child, orphan).ok().flatten()
     }
 
     /// Something has changed for this process. Who died may have been about to wake it, and have said so already: so it is

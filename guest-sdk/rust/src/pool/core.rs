@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use sandpool_abi::queue::{BATCH_ITEM_MAX, CLAIMED};
 use sandpool_abi::task::{Claims, DELIVERED};
-use sandpool_abi::{Errno, FOREVER, NO_WAIT};
+use sandpool_abi::{Errno, NO_WAIT};
 
 use super::error::{Cause, PoolEnd, PoolError, TaskError};
 use super::frame::{
@@ -54,7 +54,8 @@ use crate::deadline::Deadline;
 use crate::flat::{self, Elements};
 use crate::message::{self, Encoded, Failure};
 use crate::object::Object;
-use crate::{Error, ExitStatus, Limit, Process, limits, nanoseconds, raw};
+use crate::logging::Level;
+use crate::{Error, ExitStatus, Limit, Process, limits, log, nanoseconds, raw};
 
 /// More workers than any run has.
 const MAX_WORKERS: u64 = 1 << 20;
@@ -452,8 +453,13 @@ impl<'s> Core<'s> {
 
     /// Puts what is to be put, as far as there is room.
     pub(super) fn pump(&self) {
+        self.pump_until(Deadline::NOW);
+    }
+
+    /// The same, and waits for room if nothing is under way: then nobody else makes any.
+    fn pump_until(&self, deadline: Deadline) {
         loop {
-            match self.put_some() {
+            match self.put_some(deadline) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(errno) => {
@@ -466,7 +472,7 @@ impl<'s> Core<'s> {
     }
 
     /// Puts a batch, or one that isn't for a batch; whether there may be more to put.
-    fn put_some(&self) -> Result<bool, Errno> {
+    fn put_some(&self, deadline: Deadline) -> Result<bool, Errno> {
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;
         state.batch.clear();
@@ -521,8 +527,7 @@ impl<'s> Core<'s> {
         }
         let Some(front) = state.backlog.front().filter(|_| !state.lens.is_empty()) else { return Ok(false) };
         let is_large = front.len() > BATCH_ITEM_MAX;
-        // Nobody else makes room if nothing is under way.
-        let timeout = if state.unfinished == 0 { FOREVER } else { NO_WAIT };
+        let timeout = if state.unfinished == 0 { deadline.left() } else { NO_WAIT };
         let put = if is_large || front.handles().next().is_some() {
             let handles: Vec<_> = front.handles().map(|object| object.handle()).collect();
             let [of_all, tasks, apart] = front.behind_head();
@@ -543,7 +548,7 @@ impl<'s> Core<'s> {
                 }
                 Ok(true)
             }
-            Err(Errno::Again) => Ok(false),
+            Err(Errno::Again | Errno::Timedout) => Ok(false),
             Err(Errno::Msgsize) => {
                 let chunk = state.backlog.pop_front();
                 drop(borrowed);
@@ -566,22 +571,22 @@ impl<'s> Core<'s> {
 
     /// Waits until something has happened, or the time is over: then false. Everything that there is to do is done.
     pub(super) fn step(&self, deadline: Deadline) -> bool {
-        self.pump();
+        self.pump_until(deadline);
         if self.collect() {
             self.rounds.set(self.rounds.get() + 1);
             if self.rounds.get() >= ROUNDS {
                 self.look_after_workers();
             }
-            return true;
+            return !deadline.has_passed();
         }
         if self.look_after_workers() {
-            return true;
+            return !deadline.has_passed();
         }
         if deadline.left() == NO_WAIT || self.is_ended() {
             return false;
         }
         self.wait(deadline);
-        self.collect() || self.look_after_workers() || deadline.left() != NO_WAIT
+        (self.collect() || self.look_after_workers() || deadline.left() != NO_WAIT) && !deadline.has_passed()
     }
 
     fn is_ended(&self) -> bool {
@@ -833,6 +838,7 @@ impl<'s> Core<'s> {
     }
 
     fn retry(&self, chunk: &Chunk, part: u32) {
+        log!(Level::DEBUG, "trying task {} again", chunk.first + part as usize);
         self.count(|stats| stats.retried += 1);
         let mut again = chunk.slice(part, part + 1);
         again.attempts += 1;
@@ -907,7 +913,10 @@ impl<'s> Core<'s> {
                 PoolEnd::NoWorker(format!("one has ended before its first task: {status}"))
             });
         }
+        let (name, pid) = &worker.label;
+        log!(Level::DEBUG, "cleaning up worker {name} (pid {pid})");
         if !status.success() || claims.work != 0 {
+            log!(Level::SUBWARNING, "worker {name} (pid {pid}) was lost: {status}");
             self.count(|stats| stats.lost += 1);
         }
         // In their order, because each goes before the others.
@@ -949,11 +958,12 @@ impl<'s> Core<'s> {
 
     /// Has workers killed that are at a task for longer than it may take.
     fn kill_late(&self) {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
+        let mut borrowed = self.state.borrow_mut();
+        let state = &mut *borrowed;
         if state.shortest.is_none() {
             return;
         }
+        let mut killed = Vec::new();
         let now = raw::clock::monotonic();
         for worker in &mut state.workers {
             let Some((timeout, claims)) = at_work(worker, &state.put, state.first) else { continue };
@@ -961,7 +971,12 @@ impl<'s> Core<'s> {
             // If it isn't at that any more, it was in time.
             if is_late && raw::task::kill(worker.process.handle(), claims.work) == Ok(()) {
                 worker.killed = Some((claims.work, timeout));
+                killed.push((worker.label.0.clone(), timeout));
             }
+        }
+        drop(borrowed);
+        for (name, timeout) in killed {
+            log!(Level::SUBWARNING, "killed worker {name}: its task takes longer than {timeout:?}");
         }
     }
 
@@ -1053,6 +1068,9 @@ impl<'s> Core<'s> {
                 };
                 Ok(((self.plan.start)(links, &name)?, saved))
             });
+            if let Ok((process, _)) = &started {
+                log!(Level::DEBUG, "added worker {name} (pid {})", process.pid());
+            }
             let mut state = self.state.borrow_mut();
             match started {
                 Ok((process, saved)) => {
@@ -1078,6 +1096,7 @@ impl<'s> Core<'s> {
 
     /// Takes no more tasks.
     pub(super) fn close(&self) {
+        log!(Level::DEBUG, "closing pool");
         let mut state = self.state.borrow_mut();
         if state.phase == Phase::Running {
             state.phase = Phase::Closed;
@@ -1085,7 +1104,7 @@ impl<'s> Core<'s> {
     }
 
     /// Waits until all tasks are done and all workers have ended.
-    pub(super) fn join(&self) -> Result<(), PoolError> {
+    pub(super) fn join(&self, deadline: Deadline) -> Result<(), PoolError> {
         if !self.is_owner() {
             return Err(PoolError::NotOwner);
         }
@@ -1095,16 +1114,23 @@ impl<'s> Core<'s> {
             Phase::Ended(end) => return Err(PoolError::Ended(end.clone())),
             Phase::Closed => {}
         }
+        log!(Level::DEBUG, "joining pool");
         while self.has_work() {
-            self.step(Deadline::NEVER);
+            if !self.step(deadline) && self.has_work() {
+                return Err(PoolError::TimedOut);
+            }
         }
         if let Phase::Ended(end) = &self.state.borrow().phase {
             return Err(PoolError::Ended(end.clone()));
         }
         self.state.borrow().tasks.close()?;
-        let workers = std::mem::take(&mut self.state.borrow_mut().workers);
-        for worker in workers {
-            worker.process.join()?;
+        let mut workers = std::mem::take(&mut self.state.borrow_mut().workers);
+        while let Some(worker) = workers.last() {
+            if worker.process.join_until(deadline)?.is_none() {
+                self.state.borrow_mut().workers = workers;
+                return Err(PoolError::TimedOut);
+            }
+            workers.pop();
         }
         self.state.borrow_mut().phase = Phase::Ended(PoolEnd::Terminated);
         Ok(())
@@ -1134,6 +1160,7 @@ impl<'s> Core<'s> {
             state.phase = Phase::Ended(why.clone());
             (std::mem::take(&mut state.workers), state.put.drain(..).flatten().collect::<Vec<_>>())
         };
+        log!(Level::DEBUG, "terminating pool: {why}");
         // If one can't be killed or waited for then it isn't there any more.
         for worker in &workers {
             let _ = worker.process.kill();

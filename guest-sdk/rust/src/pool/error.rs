@@ -102,6 +102,9 @@ pub enum Cause {
     Ended(ExitStatus),
     /// It took longer than this, and was killed.
     TimedOut(Duration),
+    /// It isn't known what became of it, nor of those behind it: all tasks together [were to take](crate::IMap::within) no
+    /// longer than this.
+    OutOfTime(Duration),
     /// Its result, or its arguments, can't be encoded, and why.
     Encode(String),
     /// Its arguments, or its result, can't be decoded, and why.
@@ -122,6 +125,7 @@ impl fmt::Display for Cause {
             Self::Panicked(message) => write!(f, "panicked: {message}"),
             Self::Ended(status) => status.fmt(f),
             Self::TimedOut(timeout) => write!(f, "timed out after {timeout:?}"),
+            Self::OutOfTime(total) => write!(f, "not done within {total:?}, which all tasks had"),
             Self::Encode(why) | Self::Decode(why) => f.write_str(why),
             Self::TooLarge => Refusal("it doesn't fit into the arena", limits::of(Limit::Arena)).fmt(f),
             Self::Cancelled => f.write_str("cancelled"),
@@ -195,6 +199,8 @@ pub enum PoolError {
     Encode(EncodeError),
     /// There was no such call, or its result was taken.
     NoSuchResult,
+    /// The time to wait was over: Python's `TimeoutError`. Nothing has failed.
+    TimedOut,
     /// A task failed.
     Task(TaskError),
 }
@@ -222,6 +228,7 @@ impl fmt::Display for PoolError {
             Self::Start(error) => error.fmt(f),
             Self::Encode(error) => error.fmt(f),
             Self::NoSuchResult => f.write_str("there is no such result, or it was taken"),
+            Self::TimedOut => f.write_str("it isn't there in time"),
             Self::Task(error) => error.fmt(f),
         }
     }

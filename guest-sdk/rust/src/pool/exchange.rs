@@ -10,8 +10,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Cause, PoolError, TaskError};
+use crate::deadline::Deadline;
 use crate::message::{self, Failure};
-use crate::{Error, Process, PutError, Queue, Sentinel, Waitable, codec, cpu_count, raw, wait};
+use crate::wait::wait_until;
+use crate::{Builder, Error, Process, PutError, Queue, Sentinel, Waitable, codec, cpu_count, raw};
 
 /// Calls closures in processes of their own, and has their results: pprocess' `Exchange`, `Map` and `Queue`.
 ///
@@ -80,9 +82,31 @@ where
     /// [`PoolError::Start`].
     #[doc(alias = "manage")]
     pub fn start(&mut self, closure: impl FnOnce() -> R) -> Result<usize, PoolError> {
-        while self.at_work.len() >= self.limit {
-            self.wait(None)?;
-        }
+        self.start_by(closure, Deadline::NEVER)
+    }
+
+    /// As [`start`](Self::start), and waits for at most `timeout`.
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] when the time is over: the closure wasn't called.
+    pub fn start_timeout(
+        &mut self,
+        closure: impl FnOnce() -> R,
+        timeout: Duration,
+    ) -> Result<usize, PoolError> {
+        self.start_by(closure, Deadline::after(timeout))
+    }
+
+    /// As [`start`](Self::start), if fewer are at work than may be.
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] if as many are at work: the closure wasn't called.
+    pub fn try_start(&mut self, closure: impl FnOnce() -> R) -> Result<usize, PoolError> {
+        self.start_by(closure, Deadline::NOW)
+    }
+
+    fn start_by(&mut self, closure: impl FnOnce() -> R, deadline: Deadline) -> Result<usize, PoolError> {
+        self.until(deadline, |exchange| (exchange.at_work.len() < exchange.limit).then_some(()))?;
         let index = self.started;
         let results = &self.results;
         let body = || match results.put(&(index as u64, Ok(closure()))) {
@@ -92,7 +116,7 @@ where
             put => put,
         };
         let name = format!("Exchange-{}", index + 1);
-        let process = Process::builder().name(name).daemon(true).fork(body)?;
+        let process = Builder::worker(name).fork(body)?;
         self.started += 1;
         self.at_work.push((index, process));
         Ok(index)
@@ -122,10 +146,13 @@ where
     /// # Errors
     /// [`PoolError::Start`], when the host can't wait.
     pub fn ready(&mut self, timeout: Duration) -> Result<bool, PoolError> {
-        if self.arrived.is_empty() && !self.at_work.is_empty() {
-            self.wait(Some(timeout))?;
+        let arrived = self.until(Deadline::after(timeout), |exchange| {
+            (!exchange.arrived.is_empty() || exchange.at_work.is_empty()).then_some(())
+        });
+        match arrived {
+            Ok(()) | Err(PoolError::TimedOut) => Ok(!self.arrived.is_empty()),
+            Err(error) => Err(error),
         }
-        Ok(!self.arrived.is_empty())
     }
 
     /// Waits for the result of the call with this index, while others go on.
@@ -133,25 +160,88 @@ where
     /// # Errors
     /// [`PoolError::Task`]; [`PoolError::NoSuchResult`] if there was no such call, or its result was taken.
     pub fn get(&mut self, index: usize) -> Result<R, PoolError> {
-        loop {
-            if let Some(place) = self.arrived.iter().position(|(arrived, _)| *arrived == index)
-                && let Some((_, result)) = self.arrived.remove(place)
+        self.get_by(index, Deadline::NEVER)
+    }
+
+    /// As [`get`](Self::get), and waits for at most `timeout`.
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] when the time is over. The call goes on, and its result can be waited for again.
+    pub fn get_timeout(&mut self, index: usize, timeout: Duration) -> Result<R, PoolError> {
+        self.get_by(index, Deadline::after(timeout))
+    }
+
+    /// The result of the call with this index, if it is there.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`PoolError::TimedOut`] if it isn't there.
+    pub fn try_get(&mut self, index: usize) -> Result<R, PoolError> {
+        self.get_by(index, Deadline::NOW)
+    }
+
+    fn get_by(&mut self, index: usize, deadline: Deadline) -> Result<R, PoolError> {
+        self.until(deadline, |exchange| {
+            if let Some(place) = exchange.arrived.iter().position(|(arrived, _)| *arrived == index)
+                && let Some((_, result)) = exchange.arrived.remove(place)
             {
-                return Ok(result?);
+                return Some(result.map_err(PoolError::Task));
             }
-            if !self.at_work.iter().any(|(at_work, _)| *at_work == index) {
-                return Err(PoolError::NoSuchResult);
+            let is_at_work = exchange.at_work.iter().any(|(at_work, _)| *at_work == index);
+            (!is_at_work).then_some(Err(PoolError::NoSuchResult))
+        })?
+    }
+
+    /// As `next`, and waits for a result for at most `timeout`: then it is [`PoolError::TimedOut`], and the next call goes
+    /// on.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<R, PoolError>> {
+        self.next_by(Deadline::after(timeout))
+    }
+
+    /// As `next`, if a result is there: else it is [`PoolError::TimedOut`].
+    pub fn try_next(&mut self) -> Option<Result<R, PoolError>> {
+        self.next_by(Deadline::NOW)
+    }
+
+    fn next_by(&mut self, deadline: Deadline) -> Option<Result<R, PoolError>> {
+        let next = self.until(deadline, |exchange| match exchange.arrived.pop_front() {
+            Some((_, result)) => Some(Some(result.map_err(PoolError::Task))),
+            None => exchange.at_work.is_empty().then_some(None),
+        });
+        match next {
+            Ok(next) => next,
+            Err(PoolError::TimedOut) => Some(Err(PoolError::TimedOut)),
+            Err(error) => {
+                self.kill();
+                Some(Err(error))
             }
-            self.wait(None)?;
+        }
+    }
+
+    /// Waits until `look` finds something.
+    fn until<T>(
+        &mut self,
+        deadline: Deadline,
+        mut look: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<T, PoolError> {
+        let mut in_time = true;
+        loop {
+            if let Some(found) = look(self) {
+                return Ok(found);
+            }
+            if !in_time {
+                return Err(PoolError::TimedOut);
+            }
+            self.wait(deadline)?;
+            in_time = deadline.left() != NO_WAIT;
         }
     }
 
     /// Waits until something has arrived, or somebody has ended.
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), PoolError> {
+    fn wait(&mut self, deadline: Deadline) -> Result<(), PoolError> {
         let sentinels: Vec<Sentinel> = self.at_work.iter().map(|(_, process)| process.sentinel()).collect();
         let mut things: Vec<&dyn Waitable> = vec![&self.results];
         things.extend(sentinels.iter().map(|sentinel| sentinel as &dyn Waitable));
-        let ready = wait(&things, timeout)?;
+        let ready = wait_until(&things, deadline)?;
         let ended = ready.into_iter().filter_map(|thing| self.at_work.get(thing.checked_sub(1)?));
         let ended: Vec<usize> = ended.map(|(index, _)| *index).collect();
         // Who has ended has put its result before, if it has one.
@@ -207,18 +297,7 @@ where
     type Item = Result<R, PoolError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some((_, result)) = self.arrived.pop_front() {
-                return Some(result.map_err(PoolError::Task));
-            }
-            if self.at_work.is_empty() {
-                return None;
-            }
-            if let Err(error) = self.wait(None) {
-                self.kill();
-                return Some(Err(error));
-            }
-        }
+        self.next_by(Deadline::NEVER)
     }
 }
 

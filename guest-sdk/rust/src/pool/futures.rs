@@ -109,6 +109,35 @@ impl Executor {
         self.pool.imap(function, arguments)
     }
 
+    /// As [`map`](Self::map), where all tasks together may take as long as `timeout` from this call on: see
+    /// [`IMap::within`].
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # let executor = sandpool_guest::futures::Executor::new()?;
+    /// for square in executor.map_timeout(|n: u64| n * n, 0..1000, Duration::from_secs(5))? {
+    ///     println!("{}", square?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PoolError::NotRunning`] after a shutdown.
+    pub fn map_timeout<A, R, I>(
+        &self,
+        function: fn(A) -> R,
+        arguments: I,
+        timeout: Duration,
+    ) -> Result<IMap<'_, I::IntoIter, A, R>, PoolError>
+    where
+        I: IntoIterator<Item = A>,
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        Ok(self.map(function, arguments)?.within(timeout))
+    }
+
     /// Fills in a state, for functions that take it before their arguments: see [`Pool::partial`].
     ///
     /// ```no_run
@@ -140,11 +169,24 @@ impl Executor {
     /// # Errors
     /// [`PoolError::Ended`] if the executor has come to another end.
     pub fn shutdown(&self, wait: bool, cancel_futures: bool) -> Result<(), PoolError> {
+        self.begin_shutdown(cancel_futures);
+        if wait { self.pool.join() } else { Ok(()) }
+    }
+
+    /// As [`shutdown`](Self::shutdown), and waits for at most `timeout`. It may be called again.
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] when the time is over: what runs goes on.
+    pub fn shutdown_timeout(&self, timeout: Duration, cancel_futures: bool) -> Result<(), PoolError> {
+        self.begin_shutdown(cancel_futures);
+        self.pool.join_timeout(timeout)
+    }
+
+    fn begin_shutdown(&self, cancel_futures: bool) {
         self.pool.close();
         if cancel_futures && self.pool.core.is_owner() {
             self.pool.core.cancel_waiting();
         }
-        if wait { self.pool.join() } else { Ok(()) }
     }
 
     /// The pool that does it: for its statistics, to resize it, and all else.
@@ -214,10 +256,38 @@ impl<R: DeserializeOwned + 'static> Future<R> {
         if wait_for(&self, Deadline::after(timeout)) { Ok(self.result()) } else { Err(self) }
     }
 
+    /// The result, if it is there.
+    ///
+    /// # Errors
+    /// This one again, if it isn't.
+    pub fn try_result(self) -> Result<Result<R, TaskError>, Self> {
+        if self.done() { Ok(self.result()) } else { Err(self) }
+    }
+
     /// Waits until it is done, and returns why it failed, if it has.
     #[must_use]
     pub fn exception(&self) -> Option<TaskError> {
         wait_for(self, Deadline::NEVER);
+        self.failure()
+    }
+
+    /// As [`exception`](Self::exception), and waits for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`PoolError::TimedOut`] when the time is over.
+    pub fn exception_timeout(&self, timeout: Duration) -> Result<Option<TaskError>, PoolError> {
+        if wait_for(self, Deadline::after(timeout)) { Ok(self.failure()) } else { Err(PoolError::TimedOut) }
+    }
+
+    /// As [`exception`](Self::exception), without waiting.
+    ///
+    /// # Errors
+    /// [`PoolError::TimedOut`] if it isn't done.
+    pub fn try_exception(&self) -> Result<Option<TaskError>, PoolError> {
+        if self.done() { Ok(self.failure()) } else { Err(PoolError::TimedOut) }
+    }
+
+    fn failure(&self) -> Option<TaskError> {
         self.one.peek(|result| result.as_ref().err().cloned()).flatten()
     }
 

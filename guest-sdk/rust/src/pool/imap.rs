@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde::Serialize;
+use sandpool_abi::NO_WAIT;
 use serde::de::DeserializeOwned;
 
 use super::core::Core;
-use super::error::TaskError;
+use super::error::{Cause, PoolError, TaskError};
 use super::feed::{Feed, Shape};
 use super::job::{Job, Stream};
 use crate::deadline::Deadline;
@@ -24,6 +26,9 @@ pub struct IMap<'p, I, A, R> {
     feed: Feed<I, A>,
     stream: Rc<Stream<R>>,
     job: Rc<dyn Job>,
+    /// How long all of it may take, if there is a limit, and when that is over.
+    total: Option<(Duration, Deadline)>,
+    is_over: bool,
 }
 
 impl<'p, I, A, R> IMap<'p, I, A, R>
@@ -35,15 +40,112 @@ where
     pub(super) fn new(core: &'p Core<'static>, input: I, shape: Shape, is_ordered: bool) -> Self {
         let stream = Rc::new(Stream::new(is_ordered));
         let job = stream.clone();
-        let mut imap = Self { core, feed: Feed::new(input, shape), stream, job };
+        let feed = Feed::new(input, shape);
+        let mut imap = Self { core, feed, stream, job, total: None, is_over: false };
         imap.feed();
         imap
+    }
+
+    /// Bounds the time that all of it may take from now on. When that is over, the next item is an error,
+    /// [`Cause::OutOfTime`], and the last; tasks that haven't begun never do.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// for square in pool.imap(|n: u64| n * n, 0..1000)?.within(Duration::from_secs(5)) {
+    ///     println!("{}", square?);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "timeout")]
+    pub fn within(mut self, total: Duration) -> Self {
+        self.total = Some((total, Deadline::after(total)));
+        self
+    }
+
+    /// As `next`, and waits for the result for at most `timeout`: then it is [`PoolError::TimedOut`], the task goes on, and
+    /// so does the next call.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use sandpool_guest::PoolError;
+    ///
+    /// # let pool = sandpool_guest::Pool::new()?;
+    /// let mut squares = pool.imap(|n: u64| n * n, 0..1000)?;
+    /// while let Some(square) = squares.next_timeout(Duration::from_secs(1)) {
+    ///     match square {
+    ///         Err(PoolError::TimedOut) => println!("still waiting"),
+    ///         square => println!("{}", square?),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A task that failed is [`PoolError::Task`].
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<R, PoolError>> {
+        self.next_by(Deadline::after(timeout))
+    }
+
+    /// As `next`, if the result is there: else it is [`PoolError::TimedOut`].
+    pub fn try_next(&mut self) -> Option<Result<R, PoolError>> {
+        self.next_by(Deadline::NOW)
+    }
+
+    fn next_by(&mut self, deadline: Deadline) -> Option<Result<R, PoolError>> {
+        let deadline = match self.total {
+            Some((_, total)) => total.earlier(deadline),
+            None => deadline,
+        };
+        match self.next_until(deadline)? {
+            Some(result) => Some(result.map_err(PoolError::Task)),
+            None => match self.out_of_time() {
+                Some(error) => Some(Err(PoolError::Task(error))),
+                None => Some(Err(PoolError::TimedOut)),
+            },
+        }
+    }
+
+    /// The next result, or `None` if the time is over first. `None` around it when there will be no other.
+    fn next_until(&mut self, deadline: Deadline) -> Option<Option<Result<R, TaskError>>> {
+        let mut in_time = true;
+        while !self.is_over {
+            self.feed();
+            if let Some(result) = self.stream.next() {
+                return Some(Some(result));
+            }
+            let is_over = self.feed.is_over() && self.feed.read() == self.stream.taken();
+            if is_over || !self.core.is_owner() {
+                return None;
+            }
+            if !in_time {
+                return Some(None);
+            }
+            in_time = self.core.step(deadline) || deadline.left() != NO_WAIT;
+        }
+        None
+    }
+
+    /// Gives the rest up, if the time for all of it is over.
+    fn out_of_time(&mut self) -> Option<TaskError> {
+        let (total, _) = self.total.filter(|(_, deadline)| deadline.left() == NO_WAIT)?;
+        self.give_up();
+        Some(TaskError::new(self.stream.taken(), None, Cause::OutOfTime(total)))
     }
 
     fn feed(&mut self) {
         if self.core.is_owner() {
             self.feed.feed(self.core, &self.job, self.stream.taken());
         }
+    }
+}
+
+impl<I, A, R> IMap<'_, I, A, R> {
+    fn give_up(&mut self) {
+        self.is_over = true;
+        self.stream.cancel();
+        self.core.cancel_all(&self.job);
     }
 }
 
@@ -56,16 +158,10 @@ where
     type Item = Result<R, TaskError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            self.feed();
-            if let Some(result) = self.stream.next() {
-                return Some(result);
-            }
-            let is_over = self.feed.is_over() && self.feed.read() == self.stream.taken();
-            if is_over || !self.core.is_owner() {
-                return None;
-            }
-            self.core.step(Deadline::NEVER);
+        let deadline = self.total.map_or(Deadline::NEVER, |(_, deadline)| deadline);
+        match self.next_until(deadline)? {
+            Some(result) => Some(result),
+            None => self.out_of_time().map(Err),
         }
     }
 
@@ -80,8 +176,7 @@ impl<I, A, R> Drop for IMap<'_, I, A, R> {
     fn drop(&mut self) {
         raw::mute::aloud(|| {
             if self.core.is_owner() {
-                self.stream.cancel();
-                self.core.cancel_all(&self.job);
+                self.give_up();
             }
         });
     }

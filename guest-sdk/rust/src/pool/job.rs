@@ -287,6 +287,8 @@ pub(super) struct All<R> {
     outcome: Outcome<Vec<R>>,
     /// Room for the results of a message.
     message: RefCell<Vec<R>>,
+    is_cancellable: bool,
+    is_given_up: Cell<bool>,
 }
 
 struct AllState<R> {
@@ -304,7 +306,7 @@ struct AllState<R> {
 }
 
 impl<R: Serialize + DeserializeOwned> All<R> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(is_cancellable: bool) -> Self {
         let state = AllState {
             results: Vec::new(),
             early: BTreeMap::new(),
@@ -313,7 +315,18 @@ impl<R: Serialize + DeserializeOwned> All<R> {
             arrived: 0,
             count: None,
         };
-        Self { state: RefCell::new(state), outcome: Outcome::new(), message: RefCell::default() }
+        Self {
+            state: RefCell::new(state),
+            outcome: Outcome::new(),
+            message: RefCell::default(),
+            is_cancellable,
+            is_given_up: Cell::new(false),
+        }
+    }
+
+    /// Notes that nobody wants the results.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.set(true);
     }
 }
 
@@ -406,6 +419,14 @@ impl<R: DeserializeOwned> Job for All<R> {
 
     fn call_back(&self) {
         self.outcome.call_back();
+    }
+
+    fn is_cancellable(&self) -> bool {
+        self.is_cancellable
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_given_up.get()
     }
 }
 
@@ -532,7 +553,7 @@ mod tests {
             (1..12).scan(0, |end, len| Some(std::mem::replace(end, *end + len)..*end)).collect();
         let count = chunks.last().map_or(0, |last| last.end);
         for step in [1, 2, 3, 4, 7, 10] {
-            let all = All::<u64>::new();
+            let all = All::<u64>::new(false);
             all.set_count(count);
             // The first of each fails, and is tried again with the others.
             for chunk in &chunks {
@@ -550,7 +571,7 @@ mod tests {
 
     #[test]
     fn the_error_of_the_first_task_that_has_one_is_that_of_the_map() {
-        let all = All::<u64>::new();
+        let all = All::<u64>::new(false);
         all.set_count(6);
         all.values(3, 2, &message(3..5));
         all.error(TaskError::new(2, None, Cause::Cancelled));

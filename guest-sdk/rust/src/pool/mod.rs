@@ -44,7 +44,8 @@ use self::partial::{ByValue, Partial};
 pub(crate) use self::worker::Turn;
 use self::worker::{Links, Parcel};
 use crate::start::Termination;
-use crate::{Error, Process, cpu_count, raw};
+use crate::deadline::Deadline;
+use crate::{Builder, Error, Process, cpu_count, raw};
 
 pub use self::core::Stats;
 pub use error::{Cause, PoolEnd, PoolError, TaskError};
@@ -103,6 +104,11 @@ pub use scoped::{Scoped, scoped_map};
 ///
 /// A pool that is dropped is terminated, as at the end of Python's `with`. Workers are daemonic, and named `PoolWorker-1`
 /// and so on. Only the process that made a pool may use it.
+///
+/// # Pools in pools
+///
+/// A task may start processes, make a pool of its own, and call [`scoped_map`](crate::scoped_map). A worker ends with the
+/// process that made its pool, however that ends; and with a worker, all that its tasks have started.
 pub struct Pool {
     core: Rc<Core<'static>>,
     terms: Terms,
@@ -235,6 +241,25 @@ impl Pool {
         self.options().apply(function, arguments)
     }
 
+    /// As [`apply`](Self::apply), and waits for at most `timeout`. A task that has begun then goes on, and one that hasn't
+    /// never does; to have it killed, there is [`task_timeout`](PoolBuilder::task_timeout), and to wait again,
+    /// [`apply_async`](Self::apply_async).
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] when the time is over.
+    pub fn apply_timeout<A, R>(
+        &self,
+        function: fn(A) -> R,
+        arguments: A,
+        timeout: Duration,
+    ) -> Result<R, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.options().apply_timeout(function, arguments, timeout)
+    }
+
     /// Has a worker run a function.
     ///
     /// ```no_run
@@ -281,6 +306,23 @@ impl Pool {
         R: Serialize + DeserializeOwned + 'static,
     {
         self.options().map(function, arguments)
+    }
+
+    /// As [`map`](Self::map), and waits for at most `timeout` in all. Tasks that haven't begun then never do.
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] when the time is over.
+    pub fn map_timeout<A, R>(
+        &self,
+        function: fn(A) -> R,
+        arguments: impl IntoIterator<Item = A>,
+        timeout: Duration,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.options().map_timeout(function, arguments, timeout)
     }
 
     /// Has workers run a function for each of several arguments. The input is read at once.
@@ -370,7 +412,23 @@ impl Pool {
     /// # Errors
     /// [`PoolError::StillRunning`] if the pool wasn't closed; [`PoolError::Ended`] if it has come to another end.
     pub fn join(&self) -> Result<(), PoolError> {
-        self.core.join()
+        self.core.join(Deadline::NEVER)
+    }
+
+    /// As [`join`](Self::join), and waits for at most `timeout`. It may be called again.
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] when the time is over: what runs goes on.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<(), PoolError> {
+        self.core.join(Deadline::after(timeout))
+    }
+
+    /// As [`join`](Self::join), without waiting.
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] if something is still to be done.
+    pub fn try_join(&self) -> Result<(), PoolError> {
+        self.core.join(Deadline::NOW)
     }
 
     /// Changes the number of workers. Fewer end one after the other, when they are done with what they work on.
@@ -547,7 +605,7 @@ where
     A: Serialize + DeserializeOwned + Clone,
     T: Termination,
 {
-    let builder = Process::builder().name(name).daemon(true);
+    let builder = Builder::worker(name);
     match method {
         StartMethod::Fork => builder.fork(move || {
             let initialize = || function(arguments.clone()).failure();

@@ -17,6 +17,7 @@ use super::partial::{ByValue, Call, Partial, Plain};
 use super::result::AsyncResult;
 use crate::deadline::Deadline;
 use crate::{EncodeError, flat, raw};
+use sandpool_abi::NO_WAIT;
 
 /// Gives tasks to a pool: see [`Pool::options`](crate::Pool::options). Each method without an explanation is the pool's of
 /// the same name.
@@ -113,6 +114,30 @@ impl<'p, C: Call> Options<'p, C> {
         Ok(self.apply_async(function, arguments)?.get()?)
     }
 
+    /// See [`Pool::apply_timeout`](crate::Pool::apply_timeout).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_timeout<A, R>(
+        &self,
+        function: C::Function<A, R>,
+        arguments: A,
+        timeout: Duration,
+    ) -> Result<R, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        match self.submit(function, arguments)?.result_timeout(timeout) {
+            Ok(result) => Ok(result?),
+            Err(late) => {
+                // If it has begun, it goes on.
+                let _ = late.cancel();
+                Err(PoolError::TimedOut)
+            }
+        }
+    }
+
     /// See [`Pool::apply_async`](crate::Pool::apply_async).
     ///
     /// # Errors
@@ -179,7 +204,26 @@ impl<'p, C: Call> Options<'p, C> {
         R: Serialize + DeserializeOwned + 'static,
     {
         let mut feed = Feed::new(arguments.into_iter(), self.shape::<A, R>(function)?);
-        Ok(map(self.core, &mut feed)?)
+        map(self.core, &mut feed, Deadline::NEVER)
+    }
+
+    /// See [`Pool::map_timeout`](crate::Pool::map_timeout).
+    ///
+    /// # Errors
+    /// As there; [`PoolError::Zero`].
+    pub fn map_timeout<A, R>(
+        &self,
+        function: C::Function<A, R>,
+        arguments: impl IntoIterator<Item = A>,
+        timeout: Duration,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let deadline = Deadline::after(timeout);
+        let mut feed = Feed::new(arguments.into_iter(), self.shape::<A, R>(function)?);
+        map(self.core, &mut feed, deadline)
     }
 
     /// See [`Pool::map_async`](crate::Pool::map_async).
@@ -196,7 +240,7 @@ impl<'p, C: Call> Options<'p, C> {
         R: Serialize + DeserializeOwned + 'static,
     {
         let mut feed = Feed::new(arguments.into_iter(), self.shape::<A, R>(function)?);
-        let all = Rc::new(All::new());
+        let all = Rc::new(All::new(false));
         let job: Rc<dyn Job> = all.clone();
         feed.feed_all(self.core, &job);
         all.set_count(feed.read());
@@ -273,23 +317,33 @@ impl<C> Clone for Options<'_, C> {
     }
 }
 
-/// Gives out all of an input, as results arrive, and waits for them.
-pub(super) fn map<I, A, R>(core: &Core<'_>, feed: &mut Feed<I, A>) -> Result<Vec<R>, super::TaskError>
+/// Gives out all of an input, as results arrive, and waits for them. When the time is over, what hasn't begun never does.
+pub(super) fn map<I, A, R>(
+    core: &Core<'_>,
+    feed: &mut Feed<I, A>,
+    deadline: Deadline,
+) -> Result<Vec<R>, PoolError>
 where
     I: Iterator<Item = A>,
     A: Serialize,
     R: Serialize + DeserializeOwned + 'static,
 {
-    let all = Rc::new(All::new());
+    let all = Rc::new(All::new(deadline != Deadline::NEVER));
     let job: Rc<dyn Job> = all.clone();
+    let mut in_time = true;
     loop {
         feed.feed(core, &job, all.arrived());
         if feed.is_over() {
             all.set_count(feed.read());
         }
         if let Some(result) = all.take() {
-            return result;
+            return Ok(result?);
         }
-        core.step(Deadline::NEVER);
+        if !in_time {
+            all.give_up();
+            core.cancel_all(&job);
+            return Err(PoolError::TimedOut);
+        }
+        in_time = core.step(deadline) || deadline.left() != NO_WAIT;
     }
 }

@@ -66,6 +66,14 @@ impl<T> AsyncResult<T> {
         if self.wait_timeout(timeout) { Ok(self.get()) } else { Err(self) }
     }
 
+    /// The result, if it is there.
+    ///
+    /// # Errors
+    /// This one again, if it isn't.
+    pub fn try_get(self) -> Result<Result<T, TaskError>, Self> {
+        if self.ready() { Ok(self.get()) } else { Err(self) }
+    }
+
     /// Waits until the result is there.
     pub fn wait(&self) {
         self.wait_until(Deadline::NEVER);

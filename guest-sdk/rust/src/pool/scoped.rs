@@ -15,7 +15,8 @@ use super::job::{Job, Stream};
 use super::options::map;
 use super::worker::{self, Turn};
 use crate::deadline::Deadline;
-use crate::{Process, cpu_count};
+use crate::{Builder, cpu_count};
+use sandpool_abi::NO_WAIT;
 
 /// Runs a closure for each of several arguments in processes that are forked for the call, and returns the results in
 /// the order of the arguments.
@@ -43,7 +44,8 @@ use crate::{Process, cpu_count};
 /// each call forks a process for each processor, which takes some tenths of a millisecond each. For what takes ten
 /// milliseconds and more, that doesn't count.
 ///
-/// Tasks fail one by one, as in a pool. [`Scoped`] has more to choose from.
+/// Tasks fail one by one, as in a pool. [`Scoped`] has more to choose from. The closure may itself call this, or make a pool:
+/// what a worker starts ends with it.
 ///
 /// # Errors
 /// [`PoolError::Task`]: that of the first task, in their order, that failed. [`PoolError::Start`].
@@ -124,9 +126,39 @@ impl Scoped {
         A: Clone,
         R: Serialize + DeserializeOwned + 'static,
     {
+        self.map_until(arguments, closure, Deadline::NEVER)
+    }
+
+    /// As [`map`](Self::map), and waits for at most `timeout` in all: then the workers are killed.
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] when the time is over.
+    pub fn map_timeout<A, R>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        closure: impl Fn(A) -> R,
+        timeout: Duration,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Clone,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.map_until(arguments, closure, Deadline::after(timeout))
+    }
+
+    fn map_until<A, R>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        closure: impl Fn(A) -> R,
+        deadline: Deadline,
+    ) -> Result<Vec<R>, PoolError>
+    where
+        A: Clone,
+        R: Serialize + DeserializeOwned + 'static,
+    {
         let arguments: Vec<A> = arguments.into_iter().collect();
         let Some((core, mut feed)) = self.begin(&arguments, &closure)? else { return Ok(Vec::new()) };
-        Ok(map(&core, &mut feed)?)
+        map(&core, &mut feed, deadline)
     }
 
     /// As [`map`](Self::map), but with each task's own result or error.
@@ -155,18 +187,48 @@ impl Scoped {
         A: Clone,
         R: Serialize + DeserializeOwned + 'static,
     {
+        self.outcomes_until(arguments, closure, Deadline::NEVER)
+    }
+
+    /// As [`outcomes`](Self::outcomes), and waits for at most `timeout` in all: then the workers are killed.
+    ///
+    /// # Errors
+    /// As there; [`PoolError::TimedOut`] when the time is over.
+    pub fn outcomes_timeout<A, R>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        closure: impl Fn(A) -> R,
+        timeout: Duration,
+    ) -> Result<Vec<Result<R, TaskError>>, PoolError>
+    where
+        A: Clone,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.outcomes_until(arguments, closure, Deadline::after(timeout))
+    }
+
+    fn outcomes_until<A, R>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        closure: impl Fn(A) -> R,
+        deadline: Deadline,
+    ) -> Result<Vec<Result<R, TaskError>>, PoolError>
+    where
+        A: Clone,
+        R: Serialize + DeserializeOwned + 'static,
+    {
         let arguments: Vec<A> = arguments.into_iter().collect();
         let mut outcomes = Vec::with_capacity(arguments.len());
         let Some((core, mut feed)) = self.begin(&arguments, &closure)? else { return Ok(outcomes) };
         let stream = Rc::new(Stream::new(true));
         let job: Rc<dyn Job> = stream.clone();
+        let mut in_time = true;
         while outcomes.len() < arguments.len() {
             feed.feed(&core, &job, stream.taken());
             match stream.next() {
                 Some(outcome) => outcomes.push(outcome),
-                None => {
-                    core.step(Deadline::NEVER);
-                }
+                None if !in_time => return Err(PoolError::TimedOut),
+                None => in_time = core.step(deadline) || deadline.left() != NO_WAIT,
             }
         }
         Ok(outcomes)
@@ -194,7 +256,7 @@ impl Scoped {
             name: "ScopedWorker".to_owned(),
             has_initializer: false,
             start: Box::new(move |links, name| {
-                Process::builder().name(name).daemon(true).fork(move || {
+                Builder::worker(name).fork(move || {
                     worker::run(&links, &|| None, &|turn: &mut Turn<'_>| each(turn, arguments, closure))
                 })
             }),

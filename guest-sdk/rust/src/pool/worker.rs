@@ -27,9 +27,10 @@ use super::marks::Marks;
 use super::saved::{Fill, Saved};
 use crate::codec::Handles;
 use crate::flat::{self, Elements};
+use crate::logging::Level;
 use crate::message::{self, Encoded, Failure};
 use crate::object::{Object, Role, Use};
-use crate::{DecodeError, EncodeError, Error, codec, raw, start};
+use crate::{DecodeError, EncodeError, Error, codec, log, raw, start};
 
 /// The most tasks that are taken at a time.
 const BATCH_MAX: usize = 64;
@@ -490,7 +491,10 @@ pub(super) fn run(links: &Links, initialize: &dyn Fn() -> Option<String>, call: 
         let _ = tell(links, NOT_READY, &failure);
         return 1;
     }
-    match Worker::new(links, call).work() {
+    let mut worker = Worker::new(links, call);
+    let ended = worker.work();
+    log!(Level::DEBUG, "worker exiting after {} tasks", worker.done());
+    match ended {
         Ok(()) | Err(Errno::Closed) => 0,
         Err(errno) => {
             start::complain(&format!("error: the worker can't go on: {errno}"));
@@ -539,12 +543,21 @@ struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     fn new(links: &'a Links, call: &'a Call<'a>) -> Self {
-        let left = if links.tasks_max == 0 { u64::MAX } else { links.tasks_max };
+        let left = Self::tasks_max(links);
         Self { links, call, left, batch: 1, lately: None, is_uniform: true, reply: Reply::default() }
     }
 
+    fn tasks_max(links: &Links) -> u64 {
+        if links.tasks_max == 0 { u64::MAX } else { links.tasks_max }
+    }
+
+    /// How many tasks it has done.
+    fn done(&self) -> u64 {
+        Self::tasks_max(self.links) - self.left
+    }
+
     /// Works until it has to leave, or there is nothing more to come.
-    fn work(mut self) -> Result<(), Errno> {
+    fn work(&mut self) -> Result<(), Errno> {
         let mut buffer = vec![0; BUFFER];
         let mut lens = [0; BATCH_MAX];
         // With all that it needs to begin a task.

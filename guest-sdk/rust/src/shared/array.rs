@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -167,8 +168,31 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// [`AcquireError::OwnerDied`], which holds the guard, if the last holder has ended without releasing it;
     /// [`AcquireError::Host`], with `Nomem` if there are no addresses left to map the array to.
-    #[allow(unsafe_code, reason = "one place has to say that all others take the lock")]
     pub fn lock(&self) -> Result<ArrayGuard<T>, AcquireError<ArrayGuard<T>>> {
+        self.lock_by(RLock::acquire)
+    }
+
+    /// As [`lock`](Self::lock), waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// As there; [`AcquireError::TimedOut`] when the time is over.
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<ArrayGuard<T>, AcquireError<ArrayGuard<T>>> {
+        self.lock_by(|lock| lock.acquire_timeout(timeout))
+    }
+
+    /// As [`lock`](Self::lock), if no other process has it.
+    ///
+    /// # Errors
+    /// As there; [`AcquireError::WouldBlock`] if another has it.
+    pub fn try_lock(&self) -> Result<ArrayGuard<T>, AcquireError<ArrayGuard<T>>> {
+        self.lock_by(RLock::try_acquire)
+    }
+
+    #[allow(unsafe_code, reason = "one place has to say that all others take the lock")]
+    fn lock_by(
+        &self,
+        acquire: impl FnOnce(&RLock) -> Result<RLockGuard, AcquireError<RLockGuard>>,
+    ) -> Result<ArrayGuard<T>, AcquireError<ArrayGuard<T>>> {
         borrowed::check(self.elements.segment().handle());
         let mapping = self.elements.segment().mapping().map_err(|error| match error {
             Error::Host(errno) => AcquireError::Host(errno),
@@ -183,11 +207,12 @@ impl<T: Pod> Array<T> {
                 unsafe { Exclusive::new(mapping.clone(), self.len()) }.map_err(AcquireError::Host)?;
             Ok(ArrayGuard { elements, _borrow: borrow, _lock: lock })
         };
-        match self.lock.acquire() {
+        match acquire(&self.lock) {
             Ok(lock) => guard(lock),
             Err(AcquireError::OwnerDied(lock)) => Err(AcquireError::OwnerDied(guard(lock)?)),
             Err(AcquireError::Host(errno)) => Err(AcquireError::Host(errno)),
-            Err(_) => Err(AcquireError::WouldBlock),
+            Err(AcquireError::TimedOut) => Err(AcquireError::TimedOut),
+            Err(AcquireError::WouldBlock) => Err(AcquireError::WouldBlock),
         }
     }
 

@@ -234,7 +234,7 @@ impl ShareableList {
         Self::build(items, |size| SharedMemory::create_named(name, size))
     }
 
-    fn build(
+    pub(super) fn build(
         items: impl IntoIterator<Item = impl Into<ListItem>>,
         create: impl FnOnce(usize) -> Result<SharedMemory, Error>,
     ) -> Result<Self, Error> {

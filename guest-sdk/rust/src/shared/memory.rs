@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use sandpool_abi::Errno;
+use sandpool_abi::shared::OWNED;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -56,8 +57,17 @@ impl SharedMemory {
     /// # Errors
     /// [`Error::NoSize`] if the size is 0; [`Error::TooLarge`], [`Error::ArenaFull`], [`Error::TooManyObjects`].
     pub fn create(size: usize) -> Result<Self, Error> {
+        Self::create_with(size, 0)
+    }
+
+    /// The same, with a name that goes when this process ends, or has no use of it left.
+    pub(super) fn create_owned(size: usize) -> Result<Self, Error> {
+        Self::create_with(size, OWNED)
+    }
+
+    fn create_with(size: usize, flags: u32) -> Result<Self, Error> {
         loop {
-            match Self::create_named(&new_name()?, size) {
+            match Self::create_as(&new_name()?, size, flags) {
                 Err(Error::NameTaken) => {}
                 created => return created,
             }
@@ -79,6 +89,10 @@ impl SharedMemory {
     /// An empty name is an error, too.
     #[doc(alias = "create=True")]
     pub fn create_named(name: &str, size: usize) -> Result<Self, Error> {
+        Self::create_as(name, size, 0)
+    }
+
+    fn create_as(name: &str, size: usize, flags: u32) -> Result<Self, Error> {
         // To the host, that is memory without a name.
         if name.is_empty() {
             return Err(Error::Host(Errno::Inval));
@@ -86,7 +100,7 @@ impl SharedMemory {
         if size == 0 {
             return Err(Error::NoSize);
         }
-        let segment = Segment::create(size, 0, name)?;
+        let segment = Segment::create(size, flags, name)?;
         Ok(Self { block: segment.handle(), segment: Arc::new(segment), name: name.into() })
     }
 

@@ -116,6 +116,14 @@ fn signals() -> Outcome {
     same("kill is SIGKILL", process.join()?, ExitStatus::Signaled(9))?;
     same("as Python has it", process.exitcode(), Some(-9))?;
 
+    let process = Process::fork(sleep_long)?;
+    process.interrupt()?;
+    same("interrupt is SIGINT", process.join()?, ExitStatus::Signaled(2))?;
+    same("as Python shows it", process.to_string().ends_with("stopped exitcode=-SIGINT>"), true)?;
+    let process = Process::fork(sleep_long)?;
+    active_children()?.iter().try_for_each(|child| child.interrupt())?;
+    same("a child is interrupted likewise", process.join()?, ExitStatus::Signaled(2))?;
+
     let running = Queue::<()>::new()?;
     let busy = Process::fork(|| -> Outcome {
         running.put(&())?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use sandpool_guest::{Bytes, Process, Queue};
+use sandpool_guest::{Bytes, Exchange, Pool, Process, Queue, Scoped};
 use sandpool_test_guests::{Outcome, ended_well};
 use serde::{Deserialize, Serialize};
 
@@ -185,6 +185,31 @@ fn sleep(milliseconds: u64) -> u64 {
 fn sort(mut numbers: Vec<u64>) -> Vec<u64> {
     numbers.sort_unstable();
     numbers
+}
+
+fn sum_in_a_scope(numbers: Vec<u64>) -> Result<u64, String> {
+    let parts = numbers.chunks(numbers.len().div_ceil(2).max(1));
+    let sums = Scoped::new().processes(2).map(parts, |part| part.iter().sum::<u64>());
+    Ok(sums.map_err(|error| error.to_string())?.into_iter().sum())
+}
+
+/// Sums that a pool, a scoped map and an exchange compute, whose workers have workers.
+#[sandpool_guest::task]
+fn nested_sums(numbers: Vec<u64>) -> Result<[u64; 3], Box<dyn std::error::Error>> {
+    let (left, right) = numbers.split_at(numbers.len() / 2);
+    let halves = [left, right].map(<[u64]>::to_vec);
+    let by_pool = Pool::builder().processes(2).build()?.map(sum_in_a_scope, halves.clone())?;
+    let by_scope = Scoped::new().processes(2).map(&halves, |half| sum_in_a_scope(half.clone()))?;
+    let mut exchange = Exchange::new(2)?;
+    for half in halves {
+        exchange.start(|| sum_in_a_scope(half))?;
+    }
+    let by_exchange = exchange.collect::<Result<Vec<_>, _>>()?;
+    let mut sums = [0; 3];
+    for (sum, parts) in sums.iter_mut().zip([by_pool, by_scope, by_exchange]) {
+        *sum = parts.into_iter().sum::<Result<u64, String>>()?;
+    }
+    Ok(sums)
 }
 
 /// A sum that forked processes compute.

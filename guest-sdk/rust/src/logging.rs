@@ -1,0 +1,398 @@
+//! Lines about what happens: the program's own, and what this crate says of processes and pools.
+//!
+//! Off, it is one load and a comparison: [`THRESHOLD`] is beyond all levels then. A forked process has all of this by its
+//! copy of the memory, and one that is spawned is given [`settings`].
+
+use std::fmt::{self, Display, Write as _};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use sandpool_abi::is_unfit;
+
+use crate::start::complain;
+use crate::{active_children, raw};
+
+/// How much a line matters: a number, as in Python, where a higher one matters more.
+///
+/// ```
+/// use sandpool_guest::Level;
+///
+/// assert!(Level::SUBDEBUG < Level::DEBUG && Level::SUBWARNING < Level::WARNING);
+/// assert_eq!(Level::SUBWARNING, Level(25));
+/// assert_eq!(format!("{}, {}", Level::INFO, Level(15)), "INFO, Level 15");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Level(pub u8);
+
+impl Level {
+    /// None was set: then it is [`WARNING`](Self::WARNING).
+    pub const NOTSET: Self = Self(0);
+    /// What only matters to who looks for a fault of this crate.
+    pub const SUBDEBUG: Self = Self(5);
+    /// What a pool does with its workers.
+    pub const DEBUG: Self = Self(10);
+    /// The beginning and the end of each process.
+    pub const INFO: Self = Self(20);
+    /// The loss of a worker.
+    pub const SUBWARNING: Self = Self(25);
+    /// Something may be wrong.
+    pub const WARNING: Self = Self(30);
+    /// Something failed.
+    pub const ERROR: Self = Self(40);
+    /// The program can't go on.
+    pub const CRITICAL: Self = Self(50);
+
+    const NAMES: [(Self, &str); 8] = [
+        (Self::NOTSET, "NOTSET"),
+        (Self::SUBDEBUG, "SUBDEBUG"),
+        (Self::DEBUG, "DEBUG"),
+        (Self::INFO, "INFO"),
+        (Self::SUBWARNING, "SUBWARNING"),
+        (Self::WARNING, "WARNING"),
+        (Self::ERROR, "ERROR"),
+        (Self::CRITICAL, "CRITICAL"),
+    ];
+}
+
+/// Its name, or `Level` and its number.
+impl Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Self::NAMES.iter().find(|(level, _)| level == self) {
+            Some((_, name)) => f.pad(name),
+            None => f.pad(&format!("Level {}", self.0)),
+        }
+    }
+}
+
+/// A line, on its way to where it is shown.
+///
+/// Its text is `[LEVEL/process-name] message`, as Python has it. A name that holds what could steer a terminal or forge a
+/// line is escaped there; a message is the program's own, and is shown as it is.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    level: Level,
+    process_name: &'a str,
+    message: &'a dyn Display,
+}
+
+impl Record<'_> {
+    /// How much it matters.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The name of the process that says it, as it was given.
+    #[must_use]
+    pub fn process_name(&self) -> &str {
+        self.process_name
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn message(&self) -> &dyn Display {
+        self.message
+    }
+}
+
+impl Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}/{}] {}", self.level, Escaped(self.process_name), self.message)
+    }
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+/// A name, without what could steer a terminal, forge a line or hide.
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match is_unfit(c) {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
+    }
+}
+
+/// What a level must be for a line to be shown: none is as high as [`OFF`].
+static THRESHOLD: AtomicU16 = AtomicU16::new(OFF);
+const OFF: u16 = 1 << 8;
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::NOTSET.0);
+static TO_STDERR: AtomicBool = AtomicBool::new(false);
+static HANDLER: Mutex<Option<fn(&Record<'_>)>> = Mutex::new(None);
+
+/// Shows lines that matter as much as a level, or decides where they go: see [`get_logger`] and [`log_to_stderr`].
+#[derive(Debug, Clone, Copy)]
+pub struct Logger(());
+
+/// The logger of this process: Python's `multiprocessing.get_logger`. It shows nothing unless it is told where to.
+///
+/// ```no_run
+/// use sandpool_guest::{Level, get_logger, log_to_stderr};
+///
+/// log_to_stderr(Level::INFO);
+/// get_logger().info("as much as that");
+/// // Its arguments are looked at only if the line is shown.
+/// sandpool_guest::log!(Level::DEBUG, "the answer is {}", (0..1_000_000_u64).sum::<u64>());
+/// ```
+///
+/// # With the `log` crate
+///
+/// What a program and its dependencies say by the macros of the `log` crate can go the same way: as whole lines with the name
+/// of the process. The crate is not needed for anything else, so that this one doesn't depend on it.
+///
+/// ```text
+/// struct Facade;
+///
+/// impl log::Log for Facade {
+///     fn enabled(&self, metadata: &log::Metadata) -> bool {
+///         get_logger().is_enabled(level(metadata.level()))
+///     }
+///     fn log(&self, record: &log::Record) {
+///         get_logger().log(level(record.level()), record.args());
+///     }
+///     fn flush(&self) {}
+/// }
+///
+/// fn level(level: log::Level) -> Level {
+///     match level {
+///         log::Level::Error => Level::ERROR,
+///         log::Level::Warn => Level::WARNING,
+///         log::Level::Info => Level::INFO,
+///         log::Level::Debug => Level::DEBUG,
+///         log::Level::Trace => Level::SUBDEBUG,
+///     }
+/// }
+/// ```
+///
+/// The other way round, [`set_handler`](Logger::set_handler) has what this crate says go elsewhere.
+#[must_use]
+pub fn get_logger() -> Logger {
+    Logger(())
+}
+
+/// Has lines of this process, and of those that it starts from now on, written to stderr, if they matter as much as
+/// `level`: Python's `multiprocessing.log_to_stderr`.
+///
+/// ```no_run
+/// use sandpool_guest::{Level, Pool, log_to_stderr};
+///
+/// log_to_stderr(Level::DEBUG);
+/// // [DEBUG/MainProcess] added worker PoolWorker-1 (pid 7)
+/// // [INFO/PoolWorker-1] child process calling self.run()
+/// let pool = Pool::new()?;
+/// # Ok::<(), sandpool_guest::PoolError>(())
+/// ```
+///
+/// No level (`None`) leaves the one that was set before, or else [`Level::WARNING`]. Children have the level and the place of
+/// their parent, however they are started: forked, spawned, as workers of a pool.
+///
+/// | level | what this crate says |
+/// | --- | --- |
+/// | [`INFO`](Level::INFO) | a process begins (`child process calling self.run()`), and comes to its end (`process shutting down`, `calling terminate() for daemon …`, `calling join() for process …`, `process exiting with exitcode …`), by a return, an error or a panic: one that is killed, or calls `std::process::exit` itself, says nothing |
+/// | [`DEBUG`](Level::DEBUG) | a pool starts a worker (`added worker …`), or buries one (`cleaning up worker …`), tries a task again, is closed, joined, terminated; a worker ends (`worker exiting after … tasks`) |
+/// | [`SUBWARNING`](Level::SUBWARNING) | a worker was lost in a task, or is killed because its task takes too long |
+///
+/// Each line is written at once, and is whole, whatever other processes write.
+#[allow(clippy::must_use_candidate, reason = "most don't need the logger")]
+pub fn log_to_stderr(level: impl Into<Option<Level>>) -> Logger {
+    TO_STDERR.store(true, Ordering::Relaxed);
+    if let Some(level) = level.into() {
+        LEVEL.store(level.0, Ordering::Relaxed);
+    }
+    settle();
+    get_logger()
+}
+
+/// Works out from which level on lines are shown.
+fn settle() {
+    let has_place = TO_STDERR.load(Ordering::Relaxed) || handler().is_some();
+    let level = match LEVEL.load(Ordering::Relaxed) {
+        0 => Level::WARNING.0,
+        level => level,
+    };
+    THRESHOLD.store(if has_place { u16::from(level) } else { OFF }, Ordering::Relaxed);
+}
+
+fn handler() -> Option<fn(&Record<'_>)> {
+    *HANDLER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Logger {
+    /// The level that was set; [`Level::NOTSET`] if none was.
+    #[must_use]
+    pub fn level(self) -> Level {
+        Level(LEVEL.load(Ordering::Relaxed))
+    }
+
+    /// Shows only what matters as much as this, from now on.
+    #[doc(alias = "setLevel")]
+    pub fn set_level(self, level: Level) {
+        LEVEL.store(level.0, Ordering::Relaxed);
+        settle();
+    }
+
+    /// Whether a line of this level would be shown.
+    #[must_use]
+    #[inline]
+    #[doc(alias = "isEnabledFor")]
+    pub fn is_enabled(self, level: Level) -> bool {
+        u16::from(level.0) >= THRESHOLD.load(Ordering::Relaxed)
+    }
+
+    /// Has a function called with each line that is to be shown, or no longer. Whether they go to stderr is a matter of its
+    /// own.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{Level, get_logger};
+    ///
+    /// get_logger().set_level(Level::INFO);
+    /// get_logger().set_handler(Some(|record| println!("{}: {}", record.level(), record.message())));
+    /// ```
+    ///
+    /// It is called where the line comes from: in the process itself, in the midst of its call of this crate. A forked
+    /// child has it as well; a spawned one has not, as in Python.
+    #[doc(alias = "addHandler")]
+    pub fn set_handler(self, handler: Option<fn(&Record<'_>)>) {
+        *HANDLER.lock().unwrap_or_else(PoisonError::into_inner) = handler;
+        settle();
+    }
+
+    /// Shows a line, if it matters enough. [`log!`](crate::log!) doesn't look at the arguments of one that doesn't.
+    #[inline]
+    pub fn log(self, level: Level, message: impl Display) {
+        if self.is_enabled(level) {
+            show(level, &message);
+        }
+    }
+
+    /// A line of [`Level::SUBDEBUG`].
+    pub fn sub_debug(self, message: impl Display) {
+        self.log(Level::SUBDEBUG, message);
+    }
+
+    /// A line of [`Level::DEBUG`].
+    pub fn debug(self, message: impl Display) {
+        self.log(Level::DEBUG, message);
+    }
+
+    /// A line of [`Level::INFO`].
+    pub fn info(self, message: impl Display) {
+        self.log(Level::INFO, message);
+    }
+
+    /// A line of [`Level::SUBWARNING`].
+    pub fn sub_warning(self, message: impl Display) {
+        self.log(Level::SUBWARNING, message);
+    }
+
+    /// A line of [`Level::WARNING`].
+    pub fn warning(self, message: impl Display) {
+        self.log(Level::WARNING, message);
+    }
+
+    /// A line of [`Level::ERROR`].
+    pub fn error(self, message: impl Display) {
+        self.log(Level::ERROR, message);
+    }
+
+    /// A line of [`Level::CRITICAL`].
+    pub fn critical(self, message: impl Display) {
+        self.log(Level::CRITICAL, message);
+    }
+}
+
+/// Shows a line of a [`Level`] by the [logger](get_logger) of this process, if it matters enough. Its arguments are those of
+/// `format!`, and are looked at only then.
+///
+/// ```no_run
+/// use sandpool_guest::{Level, log};
+///
+/// let found = 3;
+/// log!(Level::INFO, "found {found}");
+/// ```
+#[macro_export]
+macro_rules! log {
+    ($level:expr, $($message:tt)+) => {{
+        let level: $crate::Level = $level;
+        if $crate::get_logger().is_enabled(level) {
+            $crate::get_logger().log(level, ::core::format_args!($($message)+));
+        }
+    }};
+}
+
+#[cold]
+fn show(level: Level, message: &dyn Display) {
+    let name = raw::process::current().and_then(raw::process::name).unwrap_or_else(|_| "?".to_owned());
+    let record = Record { level, process_name: &name, message };
+    if TO_STDERR.load(Ordering::Relaxed) {
+        complain(&record.to_string());
+    }
+    if let Some(handler) = handler() {
+        handler(&record);
+    }
+}
+
+/// What a spawned process is to be given: its level, and whether that goes to stderr.
+pub(crate) fn settings() -> u64 {
+    u64::from(LEVEL.load(Ordering::Relaxed)) | u64::from(TO_STDERR.load(Ordering::Relaxed)) << 8
+}
+
+/// In a spawned process: what its parent has given it.
+pub(crate) fn inherit(settings: u64) {
+    let [level, to_stderr, ..] = settings.to_le_bytes();
+    LEVEL.store(level, Ordering::Relaxed);
+    TO_STDERR.store(to_stderr != 0, Ordering::Relaxed);
+    settle();
+}
+
+/// Says that this process begins with what it was started for.
+#[inline]
+pub(crate) fn started() {
+    crate::log!(Level::INFO, "child process calling self.run()");
+}
+
+/// Says that this process comes to its end.
+#[inline]
+pub(crate) fn exiting(code: u8) {
+    if get_logger().is_enabled(Level::INFO) {
+        say_exiting(code);
+    }
+}
+
+#[cold]
+fn say_exiting(code: u8) {
+    let logger = get_logger();
+    logger.info("process shutting down");
+    // As the host does then: it ends the daemons among them, and waits for all.
+    let children = active_children().unwrap_or_default();
+    for child in children.iter().filter(|child| child.daemon()) {
+        logger.info(format_args!("calling terminate() for daemon {}", Escaped(child.name())));
+    }
+    for child in &children {
+        logger.info(format_args!("calling join() for process {}", Escaped(child.name())));
+    }
+    if raw::process::parent() != Ok(0) {
+        logger.info(format_args!("process exiting with exitcode {code}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_level_its_process_and_its_message() {
+        let message = format_args!("as {}", "told");
+        let record = Record { level: Level::INFO, process_name: "a\u{1b}[2J\nb\u{202e}é", message: &message };
+        assert_eq!(record.to_string(), "[INFO/a\\u{1b}[2J\\nb\\u{202e}é] as told");
+        assert_eq!((record.level(), record.process_name().len()), (Level::INFO, 12));
+        assert_eq!(format!("[{:>8}] [{:<9}]", Level::DEBUG, Level(7)), "[   DEBUG] [Level 7  ]");
+    }
+}
