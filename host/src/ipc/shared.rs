@@ -134,6 +134,7 @@ pub(crate) fn view(member: &Member, of: Handle) -> Result<Handle> {
         view.named.store(0, Ordering::Relaxed);
         view.base.store(base.0, Ordering::Relaxed);
         view.holds_base.store(0, Ordering::Relaxed);
+        view.owner.store(0, Ordering::Relaxed);
         view.name.set(&shared.name());
         Ok(())
     })?;

@@ -401,6 +401,8 @@ impl Pool {
     }
 
     /// Ends all workers at once. Tasks that aren't done fail with [`PoolEnd::Terminated`].
+    #[doc(alias = "terminate_workers")]
+    #[doc(alias = "kill_workers")]
     pub fn terminate(&self) {
         if self.core.is_owner() {
             self.core.terminate();

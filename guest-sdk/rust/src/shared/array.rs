@@ -216,6 +216,24 @@ impl<T: Pod> Array<T> {
         }
     }
 
+    /// Its elements without the lock. One that needs no lock at all is a [`RawArray`] from the start.
+    ///
+    /// ```no_run
+    /// # let progress = sandpool_guest::Array::<u32>::new(4)?;
+    /// // SAFETY: nobody ever locks this array, nor updates it.
+    /// let done = unsafe { progress.get_obj() }.get(2)?;
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// # Safety
+    /// As long as anybody, in whichever process, has an [`ArrayGuard`] of this array or is in [`update`](Self::update), nobody
+    /// uses what this returns, or a clone of it, in whichever process: who has a guard has the elements as a slice.
+    #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
+    #[must_use]
+    pub unsafe fn get_obj(&self) -> &RawArray<T> {
+        &self.elements
+    }
+
     fn locked<R>(&self, access: impl FnOnce(&RawArray<T>) -> Result<R, Error>) -> Result<R, Error> {
         borrowed::check(self.elements.segment().handle());
         let _lock = self.lock.acquire().map_err(without_guard)?;

@@ -49,6 +49,7 @@ use crate::raw::shared::Mapping;
 /// A forked process has all arrays of its creator. An array is also data, for spawned processes, queues and pipes.
 /// A clone is the same array; its memory is free when the last process has dropped it and no message holds it.
 #[doc(alias = "sharedctypes")]
+#[doc(alias = "lock=False")]
 pub struct RawArray<T> {
     segment: Arc<Segment>,
     len: usize,
