@@ -422,12 +422,18 @@ fn a_view_is_for_reading() {
         ("(call $write (local.get $view) (i64.const 0) (i32.const 0) (i32.const 8))", "1"),
         ("(i32.sub (i32.const 0) (i32.wrap_i64 (call $map (local.get $view) (i32.const 0))))", "1"),
         ("(i32.wrap_i64 (call $store (local.get $view) (i64.const 0) (i32.const 8) (i64.const 7)))", "trap"),
-        ("(i32.wrap_i64 (call $rmw (local.get $view) (i64.const 0) (i32.const 8) (i32.const 0) (i64.const 7)))", "trap"),
+        (
+            "(i32.wrap_i64 (call $rmw (local.get $view) (i64.const 0) (i32.const 8) (i32.const 0) (i64.const 7)))",
+            "trap",
+        ),
         (
             "(i32.wrap_i64 (call $exchange (local.get $view) (i64.const 0) (i32.const 8) (i64.const 5) (i64.const 7)))",
             "trap",
         ),
-        ("(i32.store (i32.wrap_i64 (call $map (local.get $view) (i32.const 1))) (i32.const 7)) (i32.const 0)", "trap"),
+        (
+            "(i32.store (i32.wrap_i64 (call $map (local.get $view) (i32.const 1))) (i32.const 7)) (i32.const 0)",
+            "trap",
+        ),
         ("(call $write (call $view (local.get $view)) (i64.const 0) (i32.const 0) (i32.const 8))", "1"),
         // These aren't.
         ("(call $read (local.get $view) (i64.const 0) (i32.const 0) (i32.const 8))", "0"),

@@ -3,10 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use sandpool::{
     Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolEnd, Run, Trap,
 };
-use nix::sys::signal::Signal;
 
 use crate::procfs;
 use crate::support::{Ended, Run as Watched, finish, guest, load, load_text, run, sandpool, sandpool_bin};

@@ -52,9 +52,9 @@ use super::worker::{Links, PoolQueue};
 use crate::codec::Handles;
 use crate::deadline::Deadline;
 use crate::flat::{self, Elements};
+use crate::logging::Level;
 use crate::message::{self, Encoded, Failure};
 use crate::object::Object;
-use crate::logging::Level;
 use crate::{Error, ExitStatus, Limit, Process, limits, log, nanoseconds, raw};
 
 /// More workers than any run has.
@@ -948,7 +948,14 @@ impl<'s> Core<'s> {
             worker.saved.read(|index, part| {
                 // What has arrived may be there once more.
                 if index == next && index < chunk.parts - 1 {
-                    self.deliver(chunk, index, part.kind, part.bytes, Handles::default(), Some(&worker.label));
+                    self.deliver(
+                        chunk,
+                        index,
+                        part.kind,
+                        part.bytes,
+                        Handles::default(),
+                        Some(&worker.label),
+                    );
                     next += 1;
                 }
             });

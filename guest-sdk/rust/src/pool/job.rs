@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::error::{Cause, TaskError};
 use super::frame::split_plain;
 use crate::message::Encoded;
-use crate::{codec, raw};
+use crate::{Queue, codec};
 
 /// Takes the results of tasks, which have indices.
 pub(super) trait Job {
@@ -180,18 +180,11 @@ fn first<T>(callbacks: &RefCell<Vec<Callback<T>>>) -> Option<Callback<T>> {
     (!callbacks.is_empty()).then(|| callbacks.remove(0))
 }
 
-/// A value once more, by way of its encoding: so it came here, too.
+/// A value once more, as it came here: through a queue, which has uses of its own of what lies in it.
 fn copy<T: Serialize + DeserializeOwned>(value: &T) -> Result<T, Cause> {
-    let mut bytes = Vec::new();
-    let handles = codec::append(&mut bytes, value).map_err(|error| Cause::Encode(error.to_string()))?;
-    // The second one has uses of its own.
-    for (count, handle) in handles.iter().enumerate() {
-        if let Err(errno) = raw::handle::retain(*handle) {
-            codec::release_all(handles.get(..count).unwrap_or_default());
-            return Err(Cause::Encode(errno.to_string()));
-        }
-    }
-    codec::decode(&bytes, handles).map_err(|error| Cause::Decode(error.to_string()))
+    let queue = Queue::new().map_err(|error| Cause::Encode(error.to_string()))?;
+    queue.try_put(value).map_err(|error| Cause::Encode(error.to_string()))?;
+    queue.try_get().map_err(|error| Cause::Decode(error.to_string()))
 }
 
 /// One task.

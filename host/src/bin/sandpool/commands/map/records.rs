@@ -362,7 +362,11 @@ mod tests {
         let too_long = "cannot read record 0: it is longer than 1 GiB";
         for len in [MAX + 1, MAX + 2, 100] {
             for end in ["", "\n", "\r\n", "\nmore"] {
-                assert_eq!(read(Framing::Lines, len, b"", end), Err(too_long.to_owned()), "{len} and {end:?}");
+                assert_eq!(
+                    read(Framing::Lines, len, b"", end),
+                    Err(too_long.to_owned()),
+                    "{len} and {end:?}"
+                );
             }
             let error = read(Framing::Raw, len, &(len as u32).to_le_bytes(), "").unwrap_err();
             assert_eq!(error, format!("{too_long}: {len} bytes"));
