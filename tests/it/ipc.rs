@@ -422,12 +422,18 @@ fn a_view_is_for_reading() {
         ("(call $write (local.get $view) (i64.const 0) (i32.const 0) (i32.const 8))", "1"),
         ("(i32.sub (i32.const 0) (i32.wrap_i64 (call $map (local.get $view) (i32.const 0))))", "1"),
         ("(i32.wrap_i64 (call $store (local.get $view) (i64.const 0) (i32.const 8) (i64.const 7)))", "trap"),
-        ("(i32.wrap_i64 (call $rmw (local.get $view) (i64.const 0) (i32.const 8) (i32.const 0) (i64.const 7)))", "trap"),
+        (
+            "(i32.wrap_i64 (call $rmw (local.get $view) (i64.const 0) (i32.const 8) (i32.const 0) (i64.const 7)))",
+            "trap",
+        ),
         (
             "(i32.wrap_i64 (call $exchange (local.get $view) (i64.const 0) (i32.const 8) (i64.const 5) (i64.const 7)))",
             "trap",
         ),
-        ("(i32.store (i32.wrap_i64 (call $map (local.get $view) (i32.const 1))) (i32.const 7)) (i32.const 0)", "trap"),
+        (
+            "(i32.store (i32.wrap_i64 (call $map (local.get $view) (i32.const 1))) (i32.const 7)) (i32.const 0)",
+            "trap",
+        ),
         ("(call $write (call $view (local.get $view)) (i64.const 0) (i32.const 0) (i32.const 8))", "1"),
         // These aren't.
         ("(call $read (local.get $view) (i64.const 0) (i32.const 0) (i32.const 8))", "0"),
@@ -528,4 +534,27 @@ fn what_is_recorded_stays() {
         let file = crate::process::module(&text);
         finish(&mut run(file.path())).expect_code(expected);
     }
+}
+
+#[test]
+fn attacks_in_safe_code() {
+    passes(
+        "attacks",
+        &[
+            "as itself, and not once more as what it was spawned for",
+            "a result is what it was, or an error",
+            "the clone was made",
+            "the guard's alone",
+            "no fork",
+            "no pool",
+            "no scoped map",
+            "no exchange",
+            "each has its own",
+            "a handle out of a message",
+            "as long as it lives",
+            "and then it is told",
+            "handles that are gone",
+            "to be spawned with",
+        ],
+    );
 }

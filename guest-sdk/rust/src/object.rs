@@ -8,9 +8,7 @@
 use std::sync::Arc;
 
 use sandpool_abi::Errno;
-use sandpool_abi::handle::{
-    BARRIER, CONDITION, END, EVENT, LOCK, QUEUE, Record, SEMAPHORE, SHARED,
-};
+use sandpool_abi::handle::{BARRIER, CONDITION, END, EVENT, LOCK, QUEUE, Record, SEMAPHORE, SHARED};
 use sandpool_abi::queue::{CLAIMED, JOINABLE};
 use sandpool_abi::shared::READ_ONLY;
 use sandpool_abi::sync::{BOUNDED, RECURSIVE};
@@ -88,7 +86,8 @@ impl Role {
     pub(crate) const QUEUE: Self = Self::new("queue", QUEUE, 0).or_with(JOINABLE);
     pub(crate) const JOINABLE_QUEUE: Self = Self::new("joinable queue", QUEUE, JOINABLE);
     pub(crate) const SIMPLE_QUEUE: Self = Self::new("simple queue", QUEUE, 0).used(&[Use::SimpleQueue]);
-    pub(crate) const POOL_QUEUE: Self = Self::new("pool's queue", QUEUE, 0).or_with(CLAIMED).used(&[Use::Pool]);
+    pub(crate) const POOL_QUEUE: Self =
+        Self::new("pool's queue", QUEUE, 0).or_with(CLAIMED).used(&[Use::Pool]);
     pub(crate) const CONNECTION: Self = Self::new("connection", END, 0);
     pub(crate) const LOCK: Self = Self::new("lock", LOCK, 0);
     pub(crate) const RLOCK: Self = Self::new("recursive lock", LOCK, RECURSIVE);
@@ -107,8 +106,7 @@ impl Role {
     pub(crate) const RAW_ARRAY: Self = Self::new("raw array", SHARED, 0).used(&[Use::RawArray]);
     pub(crate) const VALUE: Self = Self::new("value", SHARED, 0).used(&[Use::Value]);
     /// Also that of a `Value`, by `get_obj`.
-    pub(crate) const RAW_VALUE: Self =
-        Self::new("raw value", SHARED, 0).used(&[Use::RawValue, Use::Value]);
+    pub(crate) const RAW_VALUE: Self = Self::new("raw value", SHARED, 0).used(&[Use::RawValue, Use::Value]);
     pub(crate) const SAVED: Self = Self::new("pool's memory", SHARED, 0).used(&[Use::Saved]);
 
     /// Whether an object is that, by what the host has recorded of it.

@@ -1066,7 +1066,8 @@ fn receive_a_view() {
         },
         |world, victim, buffer| {
             let port = port(victim, world.queue);
-            let Ok(Taken::Message(message)) = queue::get(victim, port, || false, buffer, Deadline::NOW) else {
+            let Ok(Taken::Message(message)) = queue::get(victim, port, || false, buffer, Deadline::NOW)
+            else {
                 panic!("it isn't a message");
             };
             let [view] = message.handles(victim).unwrap()[..] else { panic!("it has no handle") };

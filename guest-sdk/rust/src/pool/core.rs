@@ -921,7 +921,14 @@ impl<'s> Core<'s> {
             worker.saved.read(|index, part| {
                 // What has arrived may be there once more.
                 if index == next && index < chunk.parts - 1 {
-                    self.deliver(chunk, index, part.kind, part.bytes, Handles::default(), Some(&worker.label));
+                    self.deliver(
+                        chunk,
+                        index,
+                        part.kind,
+                        part.bytes,
+                        Handles::default(),
+                        Some(&worker.label),
+                    );
                     next += 1;
                 }
             });

@@ -56,13 +56,7 @@ where
         if limit == 0 {
             return Err(PoolError::Zero("the limit"));
         }
-        Ok(Self {
-            limit,
-            results: Queue::new()?,
-            started: 0,
-            at_work: Vec::new(),
-            arrived: VecDeque::new(),
-        })
+        Ok(Self { limit, results: Queue::new()?, started: 0, at_work: Vec::new(), arrived: VecDeque::new() })
     }
 
     /// Makes one for a process on each processor.

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use sandpool_guest::{
-    Array, Barrier, BoundedSemaphore, Condition, Connection, Error, Event, JoinableQueue, ListItem, Lock, Pipe,
-    Pool, Process, Queue, RLock, RawArray, RawValue, RecvError, Semaphore, ShareableList, SharedMemory,
+    Array, Barrier, BoundedSemaphore, Condition, Connection, Error, Event, JoinableQueue, ListItem, Lock,
+    Pipe, Pool, Process, Queue, RLock, RawArray, RawValue, RecvError, Semaphore, ShareableList, SharedMemory,
     SimpleQueue, Value,
 };
 use sandpool_test_guests::{Outcome, check, ended_well, same};
@@ -84,7 +84,10 @@ impl Serialize for Forged<'_> {
 }
 
 /// Why a message isn't a `T`, if it isn't.
-fn refusal<T: DeserializeOwned>(values: &[&dyn Offer], numbers: Vec<Number>) -> Result<Option<String>, String> {
+fn refusal<T: DeserializeOwned>(
+    values: &[&dyn Offer],
+    numbers: Vec<Number>,
+) -> Result<Option<String>, String> {
     let (a, b) = Pipe::simplex().map_err(|error| error.to_string())?;
     b.send(&Forged { values, numbers }).map_err(|error| error.to_string())?;
     match a.recv::<T>() {
@@ -210,7 +213,9 @@ fn expect(what: &str, allowed: bool, refusal: Option<String>) -> Outcome {
         None => allowed,
         // What is left over is that of a value with two handles, of which one was to be had.
         Some(why) if allowed => why.contains("handles of it are left"),
-        Some(why) => ["something else", "more than one", "such a list"].iter().any(|known| why.contains(known)),
+        Some(why) => {
+            ["something else", "more than one", "such a list"].iter().any(|known| why.contains(known))
+        }
     };
     if is_right { Ok(()) } else { Err(format!("{what}: {refusal:?}").into()) }
 }
@@ -237,18 +242,24 @@ fn pairs() -> Outcome {
     let (things, others) = (Things::new()?, Things::new()?);
     let own = things.handles();
     let all: Vec<_> = own.iter().map(|handle| (true, *handle)).collect();
-    let all: Vec<_> = all.into_iter().chain(others.handles().into_iter().map(|handle| (false, handle))).collect();
+    let all: Vec<_> =
+        all.into_iter().chain(others.handles().into_iter().map(|handle| (false, handle))).collect();
     let mut count = 0;
     for (first, value, at) in &own {
         for (is_same, (second, other, other_at)) in &all {
             // Both handles of one value come with it; those of another value are behind them.
-            let (values, other_at): (Vec<&dyn Offer>, _) = match (is_same, first.split('\'').next(), second.split('\'').next()) {
-                (true, one, two) if one == two => (vec![*value], *other_at),
-                _ => (vec![*value, *other], *other_at + handles_of(first)),
-            };
+            let (values, other_at): (Vec<&dyn Offer>, _) =
+                match (is_same, first.split('\'').next(), second.split('\'').next()) {
+                    (true, one, two) if one == two => (vec![*value], *other_at),
+                    _ => (vec![*value, *other], *other_at + handles_of(first)),
+                };
             let numbers = |before: &[Number]| [before, &[Short(*at), Short(other_at)]].concat();
             for (target, whole, refusal) in [
-                ("Condition", ("condition", "condition's lock"), refusal::<Condition>(&values, numbers(&[]))?),
+                (
+                    "Condition",
+                    ("condition", "condition's lock"),
+                    refusal::<Condition>(&values, numbers(&[]))?,
+                ),
                 ("Value", ("value", "value's lock"), refusal::<Value<u64>>(&values, numbers(&[]))?),
                 ("Array", ("array", "array's lock"), refusal::<Array<u64>>(&values, numbers(&[Long(1)]))?),
             ] {

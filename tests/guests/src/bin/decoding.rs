@@ -148,9 +148,16 @@ fn each_is_told() -> Outcome {
             Err(other) => other.to_string(),
         })
         .collect();
-    same("a result for each, in order", results, ["true", "error", "error", "false", "error"].map(String::from).to_vec())?;
+    same(
+        "a result for each, in order",
+        results,
+        ["true", "error", "error", "false", "error"].map(String::from).to_vec(),
+    )?;
     same("none is left", bools.qsize()?, 0)?;
-    check("then there is nothing", matches!(bools.try_get_many(1), Err(GetManyError::Nothing(GetError::Empty))))?;
+    check(
+        "then there is nothing",
+        matches!(bools.try_get_many(1), Err(GetManyError::Nothing(GetError::Empty))),
+    )?;
     // Alternately small and large: one comes in a batch, and the other doesn't.
     let vectors = Queue::<Vec<bool>>::new()?;
     let (a, b) = Pipe::simplex()?;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sandpool_guest::{
     AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Condition, Event, Exchange, GetError,
-    GetManyError, JoinableQueue, ListItem, Lock, Pipe, Pool, Process, Queue, RLock, RawArray, RawValue, RecvError,
-    ReleaseError, Semaphore, ShareableList, SharedMemory, scoped_map, wait,
+    GetManyError, JoinableQueue, ListItem, Lock, Pipe, Pool, Process, Queue, RLock, RawArray, RawValue,
+    RecvError, ReleaseError, Semaphore, ShareableList, SharedMemory, scoped_map, wait,
 };
 use sandpool_test_guests::{Outcome, check, ended_well};
 
@@ -48,7 +48,11 @@ fn queues() -> Outcome {
         is("a queue's maxsize", queue.maxsize(), &format!("{expected:?}"))?;
         is("all that there is", queue.get_many(MOST), "[1]")?;
         is("none", queue.get_many(0), "[]")?;
-        is("nothing", queue.try_get_many(MOST).map_err(|error| matches!(error, GetManyError::Nothing(GetError::Empty))), "true")?;
+        is(
+            "nothing",
+            queue.try_get_many(MOST).map_err(|error| matches!(error, GetManyError::Nothing(GetError::Empty))),
+            "true",
+        )?;
         JoinableQueue::<u8>::bounded(maxsize)?.put(&1)?;
     }
     Ok(())
@@ -83,7 +87,11 @@ fn counts() -> Outcome {
     is("all again", semaphore.release_many(UNITS), "TooManyTimes")?;
     is("no unit", semaphore.release_many(0), "()")?;
     is("of all", semaphore.value(), &UNITS.to_string())?;
-    is("without any", BoundedSemaphore::new(0)?.release().map_err(|error| error == ReleaseError::TooManyTimes), "true")?;
+    is(
+        "without any",
+        BoundedSemaphore::new(0)?.release().map_err(|error| error == ReleaseError::TooManyTimes),
+        "true",
+    )?;
     is("no party", Barrier::new(0), "OutOfRange(\"a barrier is for at least one process\")")?;
     let crowd = Barrier::with_timeout(MOST, Duration::from_millis(1))?;
     is("all parties", crowd.parties(), &MOST.to_string())?;
@@ -96,13 +104,23 @@ fn counts() -> Outcome {
     let event = Event::new()?;
     let events: Vec<_> = (0..4097).map(|_| event.clone()).collect();
     is("as many as 4096", wait(&events[..4096], Some(Duration::ZERO)), "[]")?;
-    is("one more", wait(&events, Some(Duration::ZERO)), "OutOfRange(\"at most 4096 things can be waited for\")")
+    is(
+        "one more",
+        wait(&events, Some(Duration::ZERO)),
+        "OutOfRange(\"at most 4096 things can be waited for\")",
+    )
 }
 
 /// Who waits for as long as there can be waits until it is there.
 fn timeouts() -> Outcome {
-    for timeout in [LONGEST, Duration::from_nanos(u64::MAX), Duration::from_nanos(u64::MAX - 1), Duration::from_secs(1 << 40)] {
-        let (lock, rlock, semaphore, event) = (Lock::new()?, RLock::new()?, Semaphore::new(1)?, Event::new()?);
+    for timeout in [
+        LONGEST,
+        Duration::from_nanos(u64::MAX),
+        Duration::from_nanos(u64::MAX - 1),
+        Duration::from_secs(1 << 40),
+    ] {
+        let (lock, rlock, semaphore, event) =
+            (Lock::new()?, RLock::new()?, Semaphore::new(1)?, Event::new()?);
         let (queue, condition, barrier) = (Queue::new()?, Condition::new()?, Barrier::new(2)?);
         let jobs = JoinableQueue::<u8>::new()?;
         let (a, b) = Pipe::duplex()?;
@@ -116,7 +134,11 @@ fn timeouts() -> Outcome {
             condition.acquire_timeout(timeout)?.notify_all()?;
             Ok(())
         })?;
-        drop((lock.acquire_timeout(timeout)?, rlock.acquire_timeout(timeout)?, semaphore.acquire_timeout(timeout)?));
+        drop((
+            lock.acquire_timeout(timeout)?,
+            rlock.acquire_timeout(timeout)?,
+            semaphore.acquire_timeout(timeout)?,
+        ));
         check("an event", event.wait_timeout(timeout)?)?;
         check("one of several", wait(&[&event], Some(timeout))? == [0])?;
         check("an item", queue.get_timeout(timeout)? == 1)?;
@@ -183,7 +205,12 @@ fn pools() -> Outcome {
         let refused = Pool::builder().processes(processes).build();
         is("workers", refused.map(drop), "Start(TooManyProcesses)")?;
     }
-    let pool = Pool::builder().processes(1).maxtasksperchild(u64::MAX).retries(u32::MAX).task_timeout(LONGEST).build()?;
+    let pool = Pool::builder()
+        .processes(1)
+        .maxtasksperchild(u64::MAX)
+        .retries(u32::MAX)
+        .task_timeout(LONGEST)
+        .build()?;
     for processes in [MOST, MOST / 2, 1 << 31, 1 << 20] {
         is("more workers", pool.resize(processes), "Start(TooManyProcesses)")?;
     }
@@ -203,5 +230,5 @@ fn pools() -> Outcome {
     is("one that isn't under way", exchange.get(MOST), "NoSuchResult")?;
     is("which it is", exchange.get(0), "7")?;
     is("no process at once", Exchange::<u64>::new(0).map(drop), "Zero(\"the limit\")")?;
-    is("a scoped map", scoped_map([1_u64, 2], |n| n).map(|all| all.len()), "2")?;
+    is("a scoped map", scoped_map([1_u64, 2], |n| n).map(|all| all.len()), "2")
 }
