@@ -430,7 +430,8 @@ mod tests {
             ),
             ("sandpool_sync", "barrier_release"),
             ("sandpool_queue", "task_done"),
-            ("sandpool_shared", "open unlink unmap write"),
+            ("sandpool_shared", "open unlink unmap view write"),
+            ("sandpool_handle", "record"),
             ("sandpool_task", "begin follow finish finish_parts claims kill input output"),
         ];
         let may_fail = |import: &sandpool_abi::Import| {

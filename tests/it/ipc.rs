@@ -570,3 +570,26 @@ fn a_manager_of_shared_memory_takes_its_names_along() {
         ],
     );
 }
+
+#[test]
+fn attacks_in_safe_code() {
+    passes(
+        "attacks",
+        &[
+            "as itself, and not once more as what it was spawned for",
+            "a result is what it was, or an error",
+            "the clone was made",
+            "the guard's alone",
+            "no fork",
+            "no pool",
+            "no scoped map",
+            "no exchange",
+            "each has its own",
+            "a handle out of a message",
+            "as long as it lives",
+            "and then it is told",
+            "handles that are gone",
+            "to be spawned with",
+        ],
+    );
+}

@@ -781,8 +781,8 @@ pub mod queue {
         get_many(queue: I64, buffer: I32, capacity: I32, lens: I32, count: I32, timeout: I64) -> I64;
         /// Copies the item that `get`, or `recv` of a pipe, holds for the caller: its bytes to `part_count` places, one after
         /// another, each a [`Part`](super::Part), and a [`Record`](crate::handle::Record) of each of its handles to
-        /// `records`. Both must have the room that `get` said, or it is `INVAL` and the item is still held. The caller then
-        /// holds those handles. `NOENT` if no item is held.
+        /// `records`. Both must have just the room that `get` said, or it is `INVAL` and the item is still held: whoever
+        /// has taken another item in between is told. The caller then holds those handles. `NOENT` if no item is held.
         take(parts: I32, part_count: I32, records: I32, record_capacity: I32) -> I32;
         /// Copies the first bytes of the item that is held for the caller, at most `capacity`, and returns how many it has in
         /// all. It is still held: so one can see what it is before one knows in which parts to take it. `NOENT` if none is.

@@ -22,7 +22,7 @@ use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::object::Object;
+use crate::object::{Object, Role};
 use crate::{flat, raw};
 
 /// The encoding of all messages. Numbers are as long as they are: to make short ones shorter takes longer than to copy them.
@@ -323,24 +323,23 @@ pub(crate) fn offer(handle: u64) -> Result<u32, &'static str> {
     Ok(number)
 }
 
-/// Takes a handle, and the duty to release it, from the message that is being decoded, if it is as wanted. Only
-/// [`Object::claim`] calls this.
-pub(crate) fn claim(index: u32, is_wanted: impl FnOnce(&Record) -> bool) -> Result<Record, &'static str> {
+/// Takes a handle, and the duty to release it, from the message that is being decoded, if it is that of what it is to be.
+/// Nobody gets a handle of a message in another way, and [`Object::claim`] calls this for all.
+pub(crate) fn claim(index: u32, role: &Role) -> Result<Record, &'static str> {
     let own = DECODING.get();
     if own.is_none() {
         return Err("it can only be received in a message, or by a spawned process");
     }
     let place = usize::try_from(index).ok().and_then(|index| own.first.checked_add(index));
-    RECEIVED.with_borrow_mut(|all| {
-        let place = place.and_then(|place| all.get_mut(place));
-        match place {
-            Some(place) if place.as_ref().is_some_and(is_wanted) => place.take(),
-            Some(Some(_)) => return Err("what the message holds is something else"),
-            _ => None,
-        }
-        .ok_or("the message doesn't hold this handle")
+    RECEIVED.with_borrow_mut(|all| match place.and_then(|place| all.get_mut(place)) {
+        Some(Some(record)) if !role.is_met(record) => Err("what the message holds is something else"),
+        Some(place) => place.take().ok_or(GONE),
+        None => Err(GONE),
     })
 }
+
+/// Why a handle can't be taken.
+const GONE: &str = "the message doesn't hold this handle";
 
 /// Uses of their own of these handles, so that they outlive the value that was encoded.
 pub(crate) fn keep(handles: Vec<u64>) -> Result<Vec<Arc<Object>>, Errno> {

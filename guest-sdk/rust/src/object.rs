@@ -110,7 +110,7 @@ impl Role {
     pub(crate) const SAVED: Self = Self::new("pool's memory", SHARED, 0).used(&[Use::Saved]);
 
     /// Whether an object is that, by what the host has recorded of it.
-    fn is_met(&self, record: &Record) -> bool {
+    pub(crate) fn is_met(&self, record: &Record) -> bool {
         record.kind & !self.optional == self.kind
             && self.uses.iter().any(|r#use| r#use.tag(self.element) == record.tag)
     }
@@ -166,7 +166,7 @@ impl Object {
     /// The handle that `offer` has added to the message that is being decoded, if it is that of what it is to be. There is no
     /// other way to a handle that came with a message.
     pub(crate) fn claim<E: de::Error>(index: u32, role: &Role) -> Result<Claimed, E> {
-        let claimed = codec::claim(index, |record| role.is_met(record)).map_err(|reason| {
+        let claimed = codec::claim(index, role).map_err(|reason| {
             let what = role.what;
             E::custom(format_args!("{} {what} can't be decoded here: {reason}", article(what)))
         })?;

@@ -294,6 +294,11 @@ fn no_function() -> DecodeError {
 
 /// If this process was spawned: runs its function, and returns the exit code.
 fn entered() -> Result<Option<u8>, Error> {
+    /// What this process was spawned with has been taken. The handles among it are there once, and `main` can be called again.
+    static ENTERED: AtomicBool = AtomicBool::new(false);
+    if ENTERED.swap(true, Ordering::Relaxed) {
+        return Ok(None);
+    }
     let len = match raw::process::entry(&mut []) {
         Err(Errno::Noent) => return Ok(None),
         len => len?,

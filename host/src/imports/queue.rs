@@ -308,7 +308,7 @@ fn take(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<()> {
         }
         Some(Held::Message(message)) => {
             let message = *message;
-            if message.handle_count > u64::from(list.1 as u32) {
+            if message.handle_count != u64::from(list.1 as u32) {
                 return Err(Errno::Inval);
             }
             view.memory.scatter(&parts, message.len, |at, out| message.read_at(&process.member, at, out))?;

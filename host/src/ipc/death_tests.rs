@@ -1071,6 +1071,16 @@ fn view_shared_memory() {
     );
 }
 
+/// Takes a view that is all that a message has, if there is one.
+fn take_a_view(member: &Member, queue: Handle) -> Option<Handle> {
+    let taken = queue::get(member, port(member, queue), || false, &mut [], Deadline::NOW);
+    let Ok(Taken::Message(message)) = taken else { return None };
+    let views = message.handles(member).unwrap();
+    message.arrive(member, &views).unwrap();
+    heap::free(member, member.slot().unwrap().register(Register::Incoming)).unwrap();
+    views.first().copied()
+}
+
 /// It comes in a message, which is all that keeps it, as it is all that keeps the memory.
 fn receive_a_view() {
     at_each_instruction(
@@ -1083,18 +1093,18 @@ fn receive_a_view() {
             object::release(&survivor, made).unwrap();
             object::release(&survivor, view).unwrap();
         },
-        |world, victim, buffer| {
-            let port = port(victim, world.queue);
-            let Ok(Taken::Message(message)) = queue::get(victim, port, || false, buffer, Deadline::NOW)
-            else {
-                panic!("it isn't a message");
-            };
-            let [view] = message.handles(victim).unwrap()[..] else { panic!("it has no handle") };
-            message.arrive(victim, &[view]).unwrap();
-            heap::free(victim, victim.slot().unwrap().register(Register::Incoming)).unwrap();
+        |world, victim, _| {
+            let view = take_a_view(victim, world.queue).unwrap();
             object::release(victim, view).unwrap();
         },
-        |world| assert!(matches!(*drain(world), [1] | [])),
+        |world| {
+            let survivor = world.survivor();
+            let Some(view) = take_a_view(&survivor, world.queue) else { return };
+            let mut last = [0];
+            shared::read(&survivor, of(&survivor, view), 4999, &mut last).unwrap();
+            assert_eq!(last, [7]);
+            object::release(&survivor, view).unwrap();
+        },
     );
 }
 

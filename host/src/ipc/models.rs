@@ -320,6 +320,8 @@ models! {
     change_of_a_process_is_seen: a_change();
     name_is_given_once: a_name(&[]);
     name_is_given_once_with_a_death: a_name(&[0, 1, 2, 3]);
+    views_keep_shared_memory: a_view(&[]);
+    views_keep_shared_memory_with_a_death: a_view(&[0, 1, 2]);
     integer_in_shared_memory_counts: an_integer(&[]);
     integer_in_shared_memory_counts_with_a_death: an_integer(&[0, 1, 2]);
     several_are_waited_for: several(&[]);
@@ -1273,6 +1275,39 @@ fn a_name(victims: &[u32]) {
         assert!(left == balance || victim.is_some() && (left - balance).abs() == 1, "{left}, {balance}");
     });
     model.run_to_death_of(victim);
+}
+
+/// One makes views of memory, hands them on, and gives the memory up; two others make views of theirs, and read. It is there
+/// as long as anybody has any of them, or a message does.
+fn a_view(victims: &[u32]) {
+    const LEN: u64 = 5000;
+    let mut model = Model::new();
+    let maker = model.maker();
+    let queue = model.share(queue::create(&maker, 0, Account::Nothing).unwrap());
+    let memory = shared::create(&maker, LEN, false, "").unwrap();
+    shared::write(&maker, of(&maker, memory), LEN - 8, &[7; 8]).unwrap();
+    let deadline = model.deadline;
+    model.process(move |member| {
+        for _ in 0..2 {
+            let view = shared::view(member, memory).unwrap();
+            queue::put(member, port(member, queue), &[], &[view], NEVER).unwrap();
+            object::release(member, view).unwrap();
+        }
+        object::release(member, memory).unwrap();
+    });
+    for _ in 0..2 {
+        model.process(move |member| {
+            // Nobody may be left who puts one.
+            let Ok(views) = take_handles(member, queue, deadline) else { return };
+            let again = shared::view(member, views[0]).unwrap();
+            object::release(member, views[0]).unwrap();
+            let mut end = [0; 8];
+            shared::read(member, of(member, again), LEN - 8, &mut end).unwrap();
+            assert_eq!(end, [7; 8]);
+            object::release(member, again).unwrap();
+        });
+    }
+    model.run(victims);
 }
 
 /// Three who add to an integer, in a page or in the object itself.

@@ -132,21 +132,24 @@ impl Memory<'_> {
         self.parts(at, count)?.into_iter().map(|(at, len)| self.bytes(at, len)).collect()
     }
 
-    /// Has `len` bytes read into these parts, one after another, all of which must fit. `read` is told at which byte it is.
+    /// Has `len` bytes read into these parts, one after another, which have just the room for them: so who gave them knows that
+    /// all of them were written. `read` is told at which byte it is.
     pub(crate) fn scatter(
         &mut self,
         parts: &[(i32, i32)],
         len: u64,
         read: impl Fn(u64, &mut [u8]) -> Result<()>,
     ) -> Result<()> {
+        if parts.iter().map(|part| u64::from(part.1 as u32)).sum::<u64>() != len {
+            return Err(Errno::Inval);
+        }
         let mut at = 0;
         for part in parts {
             let out = self.bytes_mut(part.0, part.1)?;
-            let some = usize::try_from(len - at).unwrap_or(usize::MAX).min(out.len());
-            read(at, out.get_mut(..some).ok_or(Errno::Fault)?)?;
-            at += some as u64;
+            read(at, out)?;
+            at += out.len() as u64;
         }
-        if at == len { Ok(()) } else { Err(Errno::Inval) }
+        Ok(())
     }
 
     /// Copies as much of `from` as fits, and returns its whole length.

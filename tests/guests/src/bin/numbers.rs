@@ -230,5 +230,5 @@ fn pools() -> Outcome {
     is("one that isn't under way", exchange.get(MOST), "NoSuchResult")?;
     is("which it is", exchange.get(0), "7")?;
     is("no process at once", Exchange::<u64>::new(0).map(drop), "Zero(\"the limit\")")?;
-    is("a scoped map", scoped_map([1_u64, 2], |n| n).map(|all| all.len()), "2")?;
+    is("a scoped map", scoped_map([1_u64, 2], |n| n).map(|all| all.len()), "2")
 }
