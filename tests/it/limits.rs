@@ -805,27 +805,32 @@ fn in_shell(limit: &str, arguments: &[&str]) -> Ended {
 #[test]
 fn a_run_does_with_the_addresses_that_the_shell_allows_if_it_may() {
     let path = |name: &str| guest(name).to_str().unwrap().to_owned();
-    let (little, small) = ("ulimit -v 4000000", ["--memory-max", "128MiB", "--arena-size", "256MiB"]);
-    let ended = in_shell(little, &["run", &path("hello")]).expect_code(125);
+    let (hello, limits, tasks) = (path("hello"), path("limits"), path("tasks"));
+    let little = "ulimit -v 4000000";
+    let small = ["--memory-max", "128MiB", "--arena-size", "256MiB"];
+    let ended = in_shell(little, &["run", &hello]).expect_code(125);
     assert!(ended.stderr.contains("error: there is no room for the memory of a process, "), "{ended}");
     assert!(ended.stderr.contains("hint: that is the shell's limit: `ulimit -v unlimited`"), "{ended}");
     assert!(ended.stderr.contains("--memory-max"), "{ended}");
     assert_eq!(ended.stdout, "");
     // Memory that grows, is shared, is copied by a fork, and is no larger than it may be.
     for name in ["hello", "shared_memory", "process_basics", "process_spawn"] {
-        let arguments = [&["run"], &small[..], &[&path(name)]].concat();
+        let module = path(name);
+        let arguments = [&["run"][..], &small, &[module.as_str()]].concat();
         in_shell(little, &arguments).expect_code(0);
     }
     // What is beyond is refused, as elsewhere.
-    let arguments = ["run", "--memory-max", "16MiB", &path("limits"), "--", "hoard"];
+    let arguments = ["run", "--memory-max", "16MiB", &limits, "--", "hoard"];
     let [here, there] = ["true", little].map(|limit| in_shell(limit, &arguments));
     assert_eq!(here.status, there.status, "{here}\n{there}");
     assert_eq!(here.stderr.lines().last(), there.stderr.lines().last(), "{here}\n{there}");
     // A pool's owner has it as well.
-    let arguments = [&["map", "--task", "forked_sum"], &small[..], &[&path("tasks")]].concat();
-    in_shell(&format!("{little} && echo '[1,2]' >in.$$ && exec <in.$$ && rm in.$$"), &arguments)
-        .expect_code(0)
-        .expect_stdout(&["3"]);
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    std::fs::write(&input, "[1,2]\n").unwrap();
+    let map = ["map", "--task", "forked_sum", "--input", input.to_str().unwrap()];
+    let arguments = [&map[..], &small, &[tasks.as_str()]].concat();
+    in_shell(little, &arguments).expect_code(0).expect_stdout(&["3"]);
 }
 
 /// Where memory is no larger than it may be, what lies behind it isn't reached either.

@@ -411,7 +411,7 @@ fn without_a_cache_a_module_is_compiled_each_time() {
     // A full disk, and one that can't be written; then what was in its cache already is used.
     let words = run();
     let script = r#"mount -t tmpfs -o size=8k,mode=700 none disk || exit 77
-        echo x > disk/fill; dd if=/dev/zero of=disk/full 2>&- ; SANDPOOL_CACHE_DIR=disk "$@" || exit
+        echo x > disk/fill; dd if=/dev/zero of=disk/full 2>/dev/null; SANDPOOL_CACHE_DIR=disk "$@" || exit
         mount -o remount,size=8m disk && rm disk/full && SANDPOOL_CACHE_DIR=disk "$@" || exit
         mount -o remount,ro disk && SANDPOOL_CACHE_DIR=disk "$@" || exit
         cp nothing.wat other.wat && echo ';; another' >> other.wat && SANDPOOL_CACHE_DIR=disk "$1" run other.wat"#;

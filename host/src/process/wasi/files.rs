@@ -11,9 +11,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
-use rustix::fs::{Dir, FileType};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use rustix::fs::{AtFlags, Dir, FileType, StatxFlags, makedev, statx};
 use sandpool_abi::process::Limit;
 use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::filesystem::Descriptor;
@@ -133,8 +133,8 @@ async fn list(
             continue;
         }
         // One that has gone meanwhile is listed all the same: the others have their numbers by it.
-        let stat = fstatat(&*dir, entry.file_name(), AtFlags::AT_SYMLINK_NOFOLLOW).ok();
-        let ino = stat.map_or(0, |stat| inode(stat.st_dev, stat.st_ino));
+        let stat = statx(&*dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).ok();
+        let ino = stat.map_or(0, |stat| inode(makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino));
         let kind = match entry.file_type() {
             FileType::Directory => Filetype::Directory,
             FileType::RegularFile => Filetype::RegularFile,

@@ -271,3 +271,56 @@ fn is_stream(path: &Path) -> bool {
 fn shown(path: &Path, stream: &str) -> String {
     if is_stream(path) { stream.to_owned() } else { path.display().to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::fs;
+
+    use super::*;
+
+    fn output(file: File, is_file: bool) -> Output {
+        let metadata = file.metadata().unwrap();
+        let (name, held) = ("out".to_owned(), Vec::new());
+        Output { file: Patient(file), metadata, is_file, name, held, written: 0, is_broken: false }
+    }
+
+    #[test]
+    fn what_was_written_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        fs::write(&path, "before and more").unwrap();
+        let mut out = output(File::options().write(true).open(&path).unwrap(), true);
+        out.begin_at(6).unwrap();
+        out.write_record(Framing::Lines, b"a").unwrap().unwrap();
+        assert_eq!((out.written(), out.len(), fs::read(&path).unwrap().as_slice()), (6, 8, &b"before"[..]));
+        out.flush().unwrap();
+        assert_eq!((out.written(), fs::read(&path).unwrap().as_slice()), (8, &b"beforea\n"[..]));
+        // What is large isn't held back, and comes after what was.
+        let large = vec![b'x'; BUFFER + 1];
+        out.write_record(Framing::Raw, &large).unwrap().unwrap();
+        assert_eq!((out.written(), out.len()), (12 + large.len() as u64, 12 + large.len() as u64));
+        let (all, whole) = (fs::read(&path).unwrap(), [&b"beforea\n\x01\0\x04\0"[..], &large].concat());
+        assert!(all == whole);
+        assert!(out.has(all.len() as u64).is_err(), "it was shorter when it was opened");
+        assert!(out.has(15).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_written_after_what_could_not_be() {
+        let full = || output(File::options().write(true).open("/dev/full").unwrap(), false);
+        let mut out = full();
+        out.write_record(Framing::Lines, b"a").unwrap().unwrap();
+        for _ in 0..2 {
+            assert!(out.flush().is_err());
+            assert_eq!(out.written(), 0);
+        }
+        assert!(out.write_record(Framing::Lines, &vec![b'x'; BUFFER]).is_err());
+        // Nor what is left of a record whose beginning could be.
+        let mut out = full();
+        assert!(out.write_record(Framing::Raw, &vec![b'x'; BUFFER + 1]).is_err());
+        assert!(out.flush().unwrap_err().to_string().contains("has failed"));
+        assert_eq!(out.written(), 0);
+    }
+}
