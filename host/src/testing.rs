@@ -47,6 +47,19 @@ fn within<T>(deadline: Duration, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Waits until a thread of this program sleeps: it waits for something, and whoever is to wake it has somebody to wake.
+pub(crate) fn wait_until_asleep(thread: Pid) {
+    let state = || {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.chars().next()
+    };
+    within_deadline(|| {
+        while state() != Some('S') {
+            thread::yield_now();
+        }
+    });
+}
+
 /// Runs a command, with all that it starts, to its end, or to the deadline.
 pub(crate) fn output_within_deadline(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();

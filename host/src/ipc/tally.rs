@@ -129,6 +129,8 @@ mod tests {
 
     use super::*;
     use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::object;
+    use crate::ipc::sync::semaphore::{self, SemaphoreState};
 
     const PROCESSES: u32 = 100;
 
@@ -160,9 +162,9 @@ mod tests {
             let arena = Arc::new(Arena::create(geometry).unwrap().1);
             let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
             // In an object of the arena, where a journal can undo what is done to it.
-            let handle = crate::ipc::sync::semaphore::create(&member(0), 1, false, false).unwrap();
-            let object = crate::ipc::object::resolve::<crate::ipc::sync::semaphore::SemaphoreState>(&member(0), handle);
-            let semaphore = object.unwrap().state;
+            let maker = member(0);
+            let handle = semaphore::create(&maker, 1, false, false).unwrap();
+            let semaphore = object::resolve::<SemaphoreState>(&maker, handle).unwrap().state;
             let (tally, used) = (&semaphore.held, || arena.header().unwrap().heap.used_pages());
             let mut counts = BTreeMap::<u32, u64>::new();
             for step in steps {

@@ -1263,4 +1263,62 @@ pub(super) mod tests {
         assert_eq!(core.in_flight, 100 / each);
         assert_eq!(core.bytes_in_flight, 100 / each * each);
     }
+
+    /// Whoever puts it there: what comes later is looked at as well.
+    #[test]
+    fn too_much_nonsense_ends_the_pool_and_a_little_does_not() {
+        let (shared, _theirs) = pool();
+        let mut core = locked(&shared.core);
+        for _ in 0..NONSENSE_MAX {
+            core.link.put_result(b"nonsense").unwrap();
+        }
+        within_deadline(|| core.step());
+        assert_eq!((&core.state, core.nonsense), (&State::Running, NONSENSE_MAX));
+        core.link.put_result(b"").unwrap();
+        within_deadline(|| core.step());
+        assert_eq!(core.state, State::Ended(PoolEnd::Damaged));
+    }
+
+    #[test]
+    fn what_was_cancelled_comes_to_no_worker() {
+        let (shared, _theirs) = pool_that_is_busy();
+        let (future, cell) = super::super::TaskFuture::<()>::new("task".into(), Completed::decode);
+        shared.submit([Task::new("task".into(), 0, b"input", Sink::Cell(cell)), task()]).unwrap();
+        assert!(future.cancel());
+        let mut core = locked(&shared.core);
+        core.in_flight = 0;
+        core.refill();
+        assert_eq!((core.in_flight, core.stats.failed, core.backlog.len()), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_worker_that_is_not_ready_in_time_ends_the_pool() {
+        for (since, is_ready, ends) in [(0, false, true), (0, true, false), (nanos_now(), false, false)] {
+            let timeout = Duration::from_secs(1000);
+            let (shared, _theirs) = pool_with(Rules { start_timeout: Some(timeout), ..RULES });
+            let mut core = locked(&shared.core);
+            let (mut worker, _) = ended(0..0, false, KILLED);
+            // As long as the machine runs, which is less than that long after it was started.
+            worker.since = since;
+            worker.is_ready = is_ready;
+            core.rules.start_timeout = Some(if since == 0 { Duration::from_nanos(1) } else { timeout });
+            core.workers.push(worker);
+            core.look_after_starts();
+            assert_eq!(matches!(core.state, State::Ended(PoolEnd::Worker(_))), ends);
+        }
+    }
+
+    /// Whatever else comes of it when all workers are killed.
+    #[test]
+    fn a_pool_that_was_terminated_says_so() {
+        let (shared, _theirs) = pool();
+        shared.submit([task()]).unwrap();
+        shared.is_terminated.store(true, Ordering::SeqCst);
+        let mut core = locked(&shared.core);
+        core.end(PoolEnd::Damaged);
+        assert_eq!(core.state, State::Ended(PoolEnd::Terminated));
+        // The first reason is the one.
+        core.end(PoolEnd::Closed);
+        assert_eq!((&core.state, core.stats.failed), (&State::Ended(PoolEnd::Terminated), 1));
+    }
 }

@@ -53,6 +53,15 @@ pub(super) struct Link {
     buffer: Vec<u8>,
 }
 
+#[cfg(test)]
+impl Link {
+    /// Puts into the queue of results what a worker may put there that means harm.
+    pub(super) fn put_result(&self, record: &[u8]) -> Result<()> {
+        let member = &self.process.member;
+        queue::put(member, port(member, self.results)?, record, &[], Deadline::NOW)
+    }
+}
+
 /// What is known of a worker that has ended.
 #[derive(Debug)]
 pub(super) struct Ended {

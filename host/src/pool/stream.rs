@@ -401,7 +401,7 @@ mod tests {
     use super::super::dispatcher::tests::pool_that_is_busy;
     use super::super::future::Completed;
     use super::*;
-    use crate::testing::within_deadline;
+    use crate::testing::{wait_until_asleep, within_deadline};
 
     fn completed(len: usize) -> Outcome {
         let (value, wall) = (vec![0; len], Duration::ZERO);
@@ -436,6 +436,10 @@ mod tests {
 
     #[test]
     fn bytes_of_inputs_and_results_count_until_they_are_given_in_whatever_order() {
+        within_deadline(count_bytes);
+    }
+
+    fn count_bytes() {
         let channel = Channel::default();
         for len in [10, 20, 30] {
             locked(&channel.state).take(len);
@@ -449,11 +453,15 @@ mod tests {
             assert_eq!(bytes(), left);
         }
         // It isn't as long as the stream.
-        assert_eq!((locked(&channel.state).lens.len(), locked(&channel.state).first), (1, 2));
+        let kept = || {
+            let state = locked(&channel.state);
+            (state.lens.len(), state.first, state.at_work)
+        };
+        assert_eq!(kept(), (1, 2, 1));
         channel.complete(2, completed(WINDOW_BYTES as usize));
         assert_eq!(locked(&channel.state).room(10), 0, "results count as well");
         locked(&channel.state).give(2);
-        assert_eq!((bytes(), locked(&channel.state).at_work), (0, 0));
+        assert_eq!((bytes(), kept()), (0, (0, 3, 0)));
     }
 
     /// What is fed waits for room, and for nothing else, until it is stopped.
@@ -470,10 +478,13 @@ mod tests {
                 assert_eq!(feed.room(size).0, at_work);
             }
             assert_eq!(feed.room(size).1, 0);
+            let (sender, number) = std::sync::mpsc::channel();
             let feeder = thread::spawn(move || {
+                sender.send(nix::unistd::gettid()).unwrap();
                 let is_wanted = feed.put(&vec![0; LEN]);
                 (is_wanted, feed)
             });
+            wait_until_asleep(number.recv().unwrap());
             if is_stopped {
                 results.stopper().stop();
                 let (is_wanted, feed) = within_deadline(|| feeder.join().unwrap());
@@ -516,11 +527,14 @@ mod tests {
     #[test]
     fn an_input_that_was_refused_has_a_result_in_its_place() {
         let (mut feed, mut results, channel) = ends(true);
-        feed.add(b"");
+        feed.add(&[0; 1000]);
         feed.refuse(super::super::refusal("task", super::super::Failure::Cancelled));
         feed.add(b"");
         feed.submit(BATCH);
         feed.end();
+        // What each counts for stands in its place as well.
+        let lens: Vec<_> = locked(&channel.state).lens.iter().map(|len| len / 1000).collect();
+        assert_eq!(lens, [1, 0, 0]);
         [2, 0].into_iter().for_each(|number| channel.complete(number, completed(0)));
         let come: Vec<_> =
             within_deadline(|| results.by_ref().map(|(number, outcome)| (number, outcome.is_ok())).collect());

@@ -322,4 +322,52 @@ mod tests {
         assert_eq!(world.look(&mut timers), []);
         assert_eq!(timers.known.len(), 1);
     }
+
+    /// One that has used much of what it may is looked at again the sooner.
+    #[test]
+    fn it_looks_again_before_one_that_is_old_can_be_over_a_limit() {
+        let world = World::new();
+        let nanos = nanos_now() / 2;
+        let mut timers = Timers::new(&Limits { wall_time: Some(LONG), ..Limits::default() });
+        world.look(&mut timers);
+        timers.known.get_mut(&world.child.id()).unwrap().started = timers.looked - nanos;
+        timers.wall_time = Some(Duration::from_nanos(nanos) + LONG);
+        let limit = timers.wall_time.unwrap();
+        assert_eq!(world.look(&mut timers), []);
+        let left = Duration::from_nanos(timers.next - timers.looked);
+        assert!(left <= LONG && left < limit, "{left:?}");
+    }
+
+    /// Whose numbers stand in the table is what guests write there.
+    #[test]
+    fn who_is_no_child_is_no_process_of_the_run() {
+        let world = World::new();
+        world.arena.process_id(1).unwrap().store(nix::unistd::getppid().as_raw().unsigned_abs(), Ordering::Relaxed);
+        world.arena.process_id(2).unwrap().store(u32::MAX, Ordering::Relaxed);
+        let limits = Limits { wall_time: Some(LONG), run_cpu_time: Some(LONG), ..Limits::default() };
+        let mut timers = Timers::new(&limits);
+        assert_eq!(world.look(&mut timers), []);
+        assert_eq!(timers.known.keys().collect::<Vec<_>>(), [&world.child.id()]);
+    }
+
+    #[test]
+    fn what_living_processes_have_had_counts_for_the_run() {
+        let arena = arena();
+        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        arena.process_id(0).unwrap().store(child.id(), Ordering::Relaxed);
+        let limit = Duration::from_millis(20);
+        let mut timers = Timers::new(&Limits { run_cpu_time: Some(limit), ..Limits::default() });
+        let over = crate::testing::within_deadline(|| {
+            loop {
+                timers.next = 0;
+                if let Some(over) = timers.look(&arena, None).pop() {
+                    break over;
+                }
+                std::thread::yield_now();
+            }
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(over, Over::Run(Limit::RunCpuTime(limit)));
+    }
 }
