@@ -266,8 +266,18 @@ fn a_module_says_whether_its_abort_was_a_panic() {
         ("a return", export(exit), "", 0),
         ("an exit", export(exit), "(call $exit (i32.const 3))", 3),
         ("no export", String::new(), "unreachable", 134),
-        ("one of another type", r#"(func (export "sandpool_aborted") (param i32))"#.to_owned(), "unreachable", 134),
-        ("a fork in it", export("(drop (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))"), "unreachable", 134),
+        (
+            "one of another type",
+            r#"(func (export "sandpool_aborted") (param i32))"#.to_owned(),
+            "unreachable",
+            134,
+        ),
+        (
+            "a fork in it",
+            export("(drop (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))"),
+            "unreachable",
+            134,
+        ),
     ] {
         let ended = finish(&mut run(aborting(&export, body).path()));
         assert_eq!(ended.status.code(), Some(code), "{what}: {ended}");
@@ -279,7 +289,8 @@ fn a_process_that_ends_gives_back_what_its_children_wait_for() {
     let ended = finish(&mut run(guest("process_ends"))).expect_code(0);
     let all = ended.all("ok: ");
     for how in ["Return", "Exit", "Panic", "Abort"] {
-        for what in ["a lock", "a recursive lock", "a value", "an array", "a condition", "a place", "an item"] {
+        for what in ["a lock", "a recursive lock", "a value", "an array", "a condition", "a place", "an item"]
+        {
             assert!(all.contains(&&*format!("{how}: {what}")), "{how}: {what}\n{ended}");
         }
         for what in ["a sender", "a receiver"] {
@@ -320,6 +331,8 @@ fn what_is_moved_into_a_child_is_the_childs() {
     for what in [
         "a file is there for the child that it was moved into",
         "which removes it",
+        "and for one that it was sent to",
+        "which removes it, too",
         "what is buffered is written once",
         "only the child makes and renames files",
         "nobody is told what the child is to tell",
@@ -373,7 +386,9 @@ fn children_inherit_nothing_that_was_read_ahead() {
     write!(stdin, "first\nsecond\n\n{long}\nthe end, without one").unwrap();
     drop(stdin);
     let ended = run.finish().expect_code(0);
-    for what in ["workers read nothing", "the one behind it", "and all the rest, long lines too", "and the end of it"] {
+    for what in
+        ["workers read nothing", "the one behind it", "and all the rest, long lines too", "and the end of it"]
+    {
         assert!(ended.all("ok: ").contains(&what), "no {what:?}\n{ended}");
     }
 }
