@@ -1,4 +1,4 @@
-//! What is moved into a child: `process_moved` in a directory that is granted as `/work`.
+//! What is moved into a child, or sent to it, with `/work` for files.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
@@ -203,8 +203,9 @@ fn pipeline() -> Outcome {
 
 /// More files, objects and memory than a process may have, one after the other.
 fn nothing_is_left() -> Outcome {
+    let kept = Temporary::new("opened")?.keep();
     for _ in 0..300 {
-        let file = File::open("/work")?;
+        let file = File::open(&kept)?;
         let (receiver, sender) = Pipe::simplex()?;
         let memory = vec![1_u8; 1 << 20];
         let child = Process::fork(move || -> Outcome {
@@ -214,6 +215,7 @@ fn nothing_is_left() -> Outcome {
         receiver.recv::<u8>()?;
         ended_well(&child)?;
     }
+    fs::remove_file(kept)?;
     check("what was moved leaves nothing behind", true)
 }
 
