@@ -327,10 +327,13 @@ fn the_main_process_gives_back_what_its_children_wait_for() {
 fn what_is_moved_into_a_child_is_the_childs() {
     let directory = tempfile::tempdir().unwrap();
     let grant = format!("{}:/work", directory.path().display());
-    let ended = finish(run(guest("process_moved")).args(["--dir", &grant])).expect_code(0);
+    let limits = ["--objects-max", "64", "--memory-max", "64MiB", "--open-files-max", "64"];
+    let ended = finish(run(guest("process_moved")).args(["--dir", &grant]).args(limits)).expect_code(0);
     for what in [
         "a file is there for the child that it was moved into",
         "which removes it",
+        "and for one that it was sent to",
+        "which removes it, too",
         "what is buffered is written once",
         "only the child makes and renames files",
         "nobody is told what the child is to tell",

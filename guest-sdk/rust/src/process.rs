@@ -129,7 +129,8 @@ impl Process {
     /// }
     /// ```
     ///
-    /// `function` is a plain function or a closure that captures nothing. Several arguments are a tuple.
+    /// `function` is a plain function or a closure that captures nothing. Several arguments are a tuple. They are the
+    /// child's from then on, as what [`fork`](Self::fork) takes by value.
     ///
     /// # Errors
     /// As [`fork`](Self::fork); [`Error::Encode`] and [`Error::TooLarge`] for arguments that can't be sent;
@@ -469,7 +470,9 @@ impl Builder {
         T: Termination,
     {
         flush();
-        Process::adopt(start::spawn(&self.name, self.flags, function, &arguments)?)
+        let handle = start::spawn(&self.name, self.flags, function, &arguments)?;
+        raw::mute::drop(arguments);
+        Process::adopt(handle)
     }
 }
 

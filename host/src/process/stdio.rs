@@ -456,3 +456,24 @@ impl AsyncRead for Input {
         Poll::Ready(len.map(|len| buffer.advance(len)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_handed_out_by_lines() {
+        let mut ahead = Ahead { bytes: b"one\n\nthree".to_vec(), at: 0 };
+        let mut buffer = [0; 4];
+        let mut lines = Vec::new();
+        while !ahead.rest().is_empty() {
+            let len = ahead.take_line(&mut buffer);
+            lines.push(buffer.get(..len).unwrap_or_default().to_vec());
+        }
+        assert_eq!(lines, [&b"one\n"[..], b"\n", b"thre", b"e"]);
+        assert_eq!(ahead.take_line(&mut buffer), 0);
+        // Whoever has no room gets nothing, and loses nothing.
+        ahead.at = 0;
+        assert_eq!((ahead.take_line(&mut []), ahead.rest().len()), (0, 10));
+    }
+}

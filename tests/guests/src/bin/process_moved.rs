@@ -1,4 +1,4 @@
-//! What is moved into a child: `process_moved` in a directory that is granted as `/work`.
+//! What is moved into a child, or sent to it, with `/work` for files.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
@@ -11,6 +11,7 @@ use sandpool_guest::{
     Event, ExitStatus, Pipe, Process, Queue, RecvError, Semaphore, SharedMemory, Value, current_process,
 };
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, same};
+use serde::{Deserialize, Serialize};
 
 /// Removes a file, and says so.
 struct Temporary(PathBuf);
@@ -20,6 +21,13 @@ impl Temporary {
         let path = Path::new("/work").join(name);
         fs::write(&path, "there")?;
         Ok(Self(path))
+    }
+
+    /// Leaves it where it is.
+    fn keep(mut self) -> PathBuf {
+        let path = std::mem::take(&mut self.0);
+        std::mem::forget(self);
+        path
     }
 }
 
@@ -58,6 +66,7 @@ impl Drop for Telling {
 #[sandpool_guest::main]
 fn main() -> Outcome {
     files()?;
+    spawned()?;
     others()?;
     pipeline()?;
     nothing_is_left()?;
@@ -102,6 +111,33 @@ fn files() -> Outcome {
     fs::remove_dir("/work/renamed")?;
     fs::remove_dir("/work/another")?;
     Ok(fs::remove_file("/work/buffered")?)
+}
+
+/// A file that is there for the process that it was sent to.
+#[derive(Serialize, Deserialize)]
+struct Sent(PathBuf);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn spawned() -> Outcome {
+    let (sent, go) = (Sent(Temporary::new("sent")?.keep()), Event::new()?);
+    let path = sent.0.clone();
+    let child = Process::spawn(
+        |(go, sent): (Event, Sent)| -> Outcome {
+            go.wait()?;
+            fs::read_to_string(&sent.0)?;
+            Ok(())
+        },
+        (go.clone(), sent),
+    )?;
+    check("and for one that it was sent to", path.exists())?;
+    go.set()?;
+    ended_well(&child)?;
+    check("which removes it, too", !path.exists())
 }
 
 fn others() -> Outcome {
@@ -167,8 +203,9 @@ fn pipeline() -> Outcome {
 
 /// More files, objects and memory than a process may have, one after the other.
 fn nothing_is_left() -> Outcome {
+    let kept = Temporary::new("opened")?.keep();
     for _ in 0..300 {
-        let file = File::open("/work")?;
+        let file = File::open(&kept)?;
         let (receiver, sender) = Pipe::simplex()?;
         let memory = vec![1_u8; 1 << 20];
         let child = Process::fork(move || -> Outcome {
@@ -178,6 +215,7 @@ fn nothing_is_left() -> Outcome {
         receiver.recv::<u8>()?;
         ended_well(&child)?;
     }
+    fs::remove_file(kept)?;
     check("what was moved leaves nothing behind", true)
 }
 
