@@ -108,6 +108,7 @@ where
     }
 
     /// The next result, or `None` if the time is over first. `None` around it when there will be no other.
+    #[inline]
     fn next_until(&mut self, deadline: Deadline) -> Option<Option<Result<R, TaskError>>> {
         let mut in_time = true;
         while !self.is_over {

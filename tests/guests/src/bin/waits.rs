@@ -10,7 +10,7 @@ use sandpool_guest::{
     GetError, JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue, RLock,
     RecvError, Scoped, Semaphore, SendError, SimpleQueue, Value, active_children, parent_process, wait,
 };
-use sandpool_test_guests::{Outcome, check, eventually, same};
+use sandpool_test_guests::{Outcome, check, eventually, hang, kill, same};
 
 const SHORT: Duration = Duration::from_millis(5);
 /// Both times that each form with a timeout is tried with.
@@ -30,7 +30,7 @@ fn gives_up(what: &str, mut gave_up: impl FnMut(Duration) -> bool) -> Outcome {
     check(what, true)
 }
 
-fn hang(event: Event) -> bool {
+fn wait_in_a_task(event: Event) -> bool {
     event.wait().is_ok()
 }
 
@@ -92,6 +92,8 @@ fn queues() -> Outcome {
 
 fn pipes() -> Outcome {
     let (here, there) = Pipe::builder().capacity(1).duplex()?;
+    // Without somebody else who has both ends, nobody would be left to send or receive anything.
+    let other = Process::fork(hang)?;
     let mut buffer = [0; 8];
     let empty = |result: Result<(), RecvError>| matches!(result, Err(RecvError::Empty));
     gives_up("Connection::recv", |time| empty(here.recv_timeout::<u64>(time).map(drop)))?;
@@ -122,7 +124,8 @@ fn pipes() -> Outcome {
     gives_up("Connection::send", |time| full(there.send_timeout(&7_u64, time)))?;
     check("Connection::try_send", full(there.try_send(&7_u64)))?;
     gives_up("Connection::send_bytes", |time| full(there.send_bytes_timeout(b"more", time)))?;
-    check("Connection::try_send_bytes", full(there.try_send_bytes(b"more")))
+    check("Connection::try_send_bytes", full(there.try_send_bytes(b"more")))?;
+    kill(&other)
 }
 
 fn locks() -> Outcome {
@@ -217,7 +220,7 @@ fn pools() -> Outcome {
     let pool = Pool::builder().processes(1).build()?;
     let never = Event::new()?;
     let late = |result: Result<bool, PoolError>| matches!(result, Err(PoolError::TimedOut));
-    let hanging = pool.apply_async(hang, never.clone())?;
+    let hanging = pool.apply_async(wait_in_a_task, never.clone())?;
     gives_up("AsyncResult::wait", |time| !hanging.wait_timeout(time))?;
     let hanging = hanging.try_get().err().ok_or("it is there")?;
     let mut hanging = Some(hanging);
@@ -225,9 +228,9 @@ fn pools() -> Outcome {
         hanging = hanging.take().and_then(|hanging| hanging.get_timeout(time).err());
         hanging.is_some()
     })?;
-    gives_up("Pool::apply", |time| late(pool.apply_timeout(hang, never.clone(), time)))?;
+    gives_up("Pool::apply", |time| late(pool.apply_timeout(wait_in_a_task, never.clone(), time)))?;
     gives_up("Pool::map", |time| {
-        late(pool.map_timeout(hang, [never.clone(), never.clone()], time).map(|all| all.is_empty()))
+        late(pool.map_timeout(wait_in_a_task, [never.clone(), never.clone()], time).map(|all| all.is_empty()))
     })?;
     let mut squares = pool.imap(|n: u64| n * n, 1..)?;
     gives_up("IMap::next", |time| {
@@ -247,14 +250,14 @@ fn pools() -> Outcome {
     // Others' results that come all the while are no reason to wait longer.
     never.clear()?;
     let pool = Pool::builder().processes(2).build()?;
-    let hanging = pool.apply_async(hang, never.clone())?;
+    let hanging = pool.apply_async(wait_in_a_task, never.clone())?;
     let many = pool.map_async(|n: u64| n, 0..400_000)?;
     check("a wait among many results", !hanging.wait_timeout(SHORT))?;
     never.set()?;
     same("which come as well", many.get()?.len(), 400_000)?;
 
     never.clear()?;
-    let last = pool.apply_async(hang, never.clone())?;
+    let last = pool.apply_async(wait_in_a_task, never.clone())?;
     pool.close();
     gives_up("Pool::join", |time| matches!(pool.join_timeout(time), Err(PoolError::TimedOut)))?;
     check("Pool::try_join", matches!(pool.try_join(), Err(PoolError::TimedOut)))?;
@@ -270,8 +273,10 @@ fn pools() -> Outcome {
 fn futures() -> Outcome {
     let executor = Executor::build(Pool::builder().processes(1))?;
     let never = Event::new()?;
-    let future = executor.submit(hang, never.clone())?;
-    gives_up("Future::exception", |time| matches!(future.exception_timeout(time), Err(PoolError::TimedOut)))?;
+    let future = executor.submit(wait_in_a_task, never.clone())?;
+    gives_up("Future::exception", |time| {
+        matches!(future.exception_timeout(time), Err(PoolError::TimedOut))
+    })?;
     check("Future::try_exception", matches!(future.try_exception(), Err(PoolError::TimedOut)))?;
     let mut future = Some(future.try_result().err().ok_or("it is done")?);
     gives_up("Future::result", |time| {
