@@ -10,6 +10,7 @@ use sandpool_guest::{
 };
 use sandpool_test_guests::{Outcome, check, ended, ended_well, same};
 use serde::de::Error as _;
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[sandpool_guest::main]
@@ -186,7 +187,7 @@ struct Fleeting;
 
 impl Serialize for Fleeting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let array = Array::<u64>::new(4).map_err(serde::ser::Error::custom)?;
+        let array = Array::<u64>::new(4).map_err(S::Error::custom)?;
         array.serialize(serializer)
     }
 }
