@@ -54,8 +54,7 @@ fn main_again() -> Outcome {
     };
     let child = Process::spawn(spawned, array.clone())?;
     ended_well(&child)?;
-    drop(array.lock()?);
-    Ok(())
+    check("and had it until it ended", matches!(array.lock(), Err(AcquireError::OwnerDied(_))))
 }
 
 /// A clone of it has another message be held for this process, which it doesn't take.
