@@ -50,6 +50,7 @@ impl<T> Bounded<T> {
 impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Bounded<T> {
     type Value = T;
 
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<T, D::Error> {
         let so_far = SoFar { len: self.len, empty: Cell::new(0), took: Cell::new(false) };
         T::deserialize(Nested { inner, so_far: &so_far, depth: 0, is_counted: false })
@@ -77,21 +78,22 @@ struct Nested<'a, T> {
 
 impl<'a, T> Nested<'a, T> {
     /// The same place for another part.
+    #[inline]
     fn with<U>(&self, inner: U) -> Nested<'a, U> {
         Nested { inner, so_far: self.so_far, depth: self.depth, is_counted: self.is_counted }
     }
 
     /// One deeper.
+    #[inline]
     fn within<U, E: Error>(&self, inner: U, is_counted: bool) -> Result<Nested<'a, U>, E> {
         if self.depth == DEPTH_MAX {
-            return Err(E::custom(format_args!(
-                "its values lie within each other more than {DEPTH_MAX} deep"
-            )));
+            return Err(too_deep());
         }
         Ok(Nested { inner, so_far: self.so_far, depth: self.depth + 1, is_counted })
     }
 
     /// An element begins.
+    #[inline]
     fn begin(&self) {
         if self.is_counted {
             self.so_far.took.set(false);
@@ -99,11 +101,12 @@ impl<'a, T> Nested<'a, T> {
     }
 
     /// It has been decoded.
+    #[inline]
     fn end<E: Error>(&self) -> Result<(), E> {
         if self.is_counted && !self.so_far.took.get() {
             let empty = &self.so_far.empty;
             if empty.get() == EMPTY_MAX {
-                return Err(E::custom(format_args!("more than {EMPTY_MAX} of its elements take no bytes")));
+                return Err(too_many());
             }
             empty.set(empty.get() + 1);
         }
@@ -111,9 +114,22 @@ impl<'a, T> Nested<'a, T> {
     }
 
     /// For how many elements it is worth to make room: each that needs any takes a byte.
+    #[inline]
     fn room(&self, hint: Option<usize>) -> Option<usize> {
         hint.map(|hint| hint.min(self.so_far.len))
     }
+}
+
+// Apart, so that what is around them is inlined: what has neither depth nor elements is then decoded as without the bounds.
+
+#[cold]
+fn too_deep<E: Error>() -> E {
+    E::custom(format_args!("its values lie within each other more than {DEPTH_MAX} deep"))
+}
+
+#[cold]
+fn too_many<E: Error>() -> E {
+    E::custom(format_args!("more than {EMPTY_MAX} of its elements take no bytes"))
 }
 
 /// What takes bytes, and has nothing within.
@@ -148,16 +164,19 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
         self.deserialize_bytes(visitor)
     }
 
+    #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.so_far.took.set(true);
         let visitor = self.within(visitor, false)?;
         self.inner.deserialize_option(visitor)
     }
 
+    #[inline]
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.inner.deserialize_unit(visitor)
     }
 
+    #[inline]
     fn deserialize_unit_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -166,6 +185,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
         self.inner.deserialize_unit_struct(name, visitor)
     }
 
+    #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -175,6 +195,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
         self.inner.deserialize_newtype_struct(name, visitor)
     }
 
+    #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         let visitor = self.within(visitor, true)?;
         let value = self.inner.deserialize_seq(visitor)?;
@@ -183,11 +204,13 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
         Ok(value)
     }
 
+    #[inline]
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, D::Error> {
         let visitor = self.within(visitor, false)?;
         self.inner.deserialize_tuple(len, visitor)
     }
 
+    #[inline]
     fn deserialize_tuple_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -198,6 +221,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
         self.inner.deserialize_tuple_struct(name, len, visitor)
     }
 
+    #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         let visitor = self.within(visitor, true)?;
         let value = self.inner.deserialize_map(visitor)?;
@@ -205,6 +229,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
         Ok(value)
     }
 
+    #[inline]
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -215,6 +240,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
         self.inner.deserialize_struct(name, fields, visitor)
     }
 
+    #[inline]
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -238,15 +264,18 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Nested<'_, V> {
         self.inner.expecting(f)
     }
 
+    #[inline]
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
         self.inner.visit_none()
     }
 
+    #[inline]
     fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<V::Value, D::Error> {
         let value = self.with(value);
         self.inner.visit_some(value)
     }
 
+    #[inline]
     fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<V::Value, D::Error> {
         let value = self.with(value);
         self.inner.visit_newtype_struct(value)
@@ -264,6 +293,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Nested<'_, V> {
         self.inner.visit_map(entries)
     }
 
+    #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, choice: A) -> Result<V::Value, A::Error> {
         let choice = self.with(choice);
         self.inner.visit_enum(choice)
@@ -294,6 +324,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Nested<'_, A> {
         Ok(element)
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.room(self.inner.size_hint())
     }
@@ -302,12 +333,14 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Nested<'_, A> {
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Nested<'_, A> {
     type Error = A::Error;
 
+    #[inline]
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
         let seed = self.with(seed);
         self.begin();
         self.inner.next_key_seed(seed)
     }
 
+    #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         let seed = self.with(seed);
         let value = self.inner.next_value_seed(seed)?;
@@ -315,6 +348,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Nested<'_, A> {
         Ok(value)
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.room(self.inner.size_hint())
     }
@@ -324,6 +358,7 @@ impl<'a, 'de, A: EnumAccess<'de>> EnumAccess<'de> for Nested<'a, A> {
     type Error = A::Error;
     type Variant = Nested<'a, A::Variant>;
 
+    #[inline]
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
         let Self { inner, so_far, depth, is_counted } = self;
         let (which, inner) = inner.variant_seed(seed)?;
@@ -334,20 +369,24 @@ impl<'a, 'de, A: EnumAccess<'de>> EnumAccess<'de> for Nested<'a, A> {
 impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Nested<'_, A> {
     type Error = A::Error;
 
+    #[inline]
     fn unit_variant(self) -> Result<(), A::Error> {
         self.inner.unit_variant()
     }
 
+    #[inline]
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
         let seed = self.with(seed);
         self.inner.newtype_variant_seed(seed)
     }
 
+    #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
         let visitor = self.with(visitor);
         self.inner.tuple_variant(len, visitor)
     }
 
+    #[inline]
     fn struct_variant<V: Visitor<'de>>(
         self,
         fields: &'static [&'static str],

@@ -1277,8 +1277,8 @@ fn a_name(victims: &[u32]) {
     model.run_to_death_of(victim);
 }
 
-/// One makes views of memory, hands them on, and gives the memory up; two others make views of theirs, and read. It is there
-/// as long as anybody has any of them, or a message does.
+/// One makes a view of memory, hands it on, and gives the memory up; one of two others takes it, makes another of it, and
+/// reads. It is there as long as anybody has any of them, or a message does.
 fn a_view(victims: &[u32]) {
     const LEN: u64 = 5000;
     let mut model = Model::new();
@@ -1288,11 +1288,9 @@ fn a_view(victims: &[u32]) {
     shared::write(&maker, of(&maker, memory), LEN - 8, &[7; 8]).unwrap();
     let deadline = model.deadline;
     model.process(move |member| {
-        for _ in 0..2 {
-            let view = shared::view(member, memory).unwrap();
-            queue::put(member, port(member, queue), &[], &[view], NEVER).unwrap();
-            object::release(member, view).unwrap();
-        }
+        let view = shared::view(member, memory).unwrap();
+        queue::put(member, port(member, queue), &[], &[view], NEVER).unwrap();
+        object::release(member, view).unwrap();
         object::release(member, memory).unwrap();
     });
     for _ in 0..2 {

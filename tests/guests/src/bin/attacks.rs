@@ -10,6 +10,7 @@ use sandpool_guest::{
 };
 use sandpool_test_guests::{Outcome, check, ended, ended_well, same};
 use serde::de::Error as _;
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[sandpool_guest::main]
@@ -53,8 +54,7 @@ fn main_again() -> Outcome {
     };
     let child = Process::spawn(spawned, array.clone())?;
     ended_well(&child)?;
-    drop(array.lock()?);
-    Ok(())
+    check("and had it until it ended", matches!(array.lock(), Err(AcquireError::OwnerDied(_))))
 }
 
 /// A clone of it has another message be held for this process, which it doesn't take.
@@ -186,7 +186,7 @@ struct Fleeting;
 
 impl Serialize for Fleeting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let array = Array::<u64>::new(4).map_err(serde::ser::Error::custom)?;
+        let array = Array::<u64>::new(4).map_err(S::Error::custom)?;
         array.serialize(serializer)
     }
 }
