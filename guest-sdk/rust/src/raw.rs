@@ -170,8 +170,8 @@ fn unless_mute(errno: Errno) -> Result<(), Errno> {
     if mute::is_on() { Err(errno) } else { Ok(()) }
 }
 
-/// What a process does that takes apart its copies of what it has moved into, or sent to, a new child: destructors run, and give back
-/// memory, files and handles. But what they tell others is for the child to tell, with its own copies.
+/// What a process does that takes apart its copies of what it has moved into a new child, or sent to it: destructors run,
+/// and give back memory, files and handles. But what they tell others is for the child to tell, with its own copies.
 pub(crate) mod mute {
     use std::sync::atomic::{AtomicBool, Ordering};
 
