@@ -348,6 +348,7 @@ fn what_is_moved_into_a_child_is_the_childs() {
     }
     assert_eq!(ended.all("MainProcess removes"), Vec::<&str>::new(), "{ended}");
     assert_eq!(ended.all("Process-1 removes"), [" a file"], "{ended}");
+    assert_eq!(ended.stdout.matches("(and that is done)").count(), 1, "{ended}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{ended}");
 }
 

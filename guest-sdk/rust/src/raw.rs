@@ -172,9 +172,10 @@ fn unless_mute(errno: Errno) -> Result<(), Errno> {
     if mute::is_on() { Err(errno) } else { Ok(()) }
 }
 
-/// What a process does that takes apart its copies of what it has moved into, or sent to, a new child: destructors run, and give back
-/// memory, files and handles. But what they tell others is for the child to tell, with its own copies.
+/// What a process does that takes apart its copies of what it has moved into a new child, or sent to it: destructors run,
+/// and give back memory, files and handles. But what they tell others is for the child to tell, with its own copies.
 pub(crate) mod mute {
+    use std::io::Write as _;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::sandpool_process as import;
@@ -191,6 +192,8 @@ pub(crate) mod mute {
         if std::mem::needs_drop::<T>() {
             set(true);
             std::mem::drop(value);
+            // What is left in its buffer would be written later. There was nothing before, as all is flushed for a new process.
+            let _ = std::io::stdout().flush();
             set(false);
         }
     }

@@ -37,6 +37,7 @@ impl Drop for Temporary {
             "{} removes a file",
             current_process().map_or_else(|_| String::new(), |own| own.name().to_owned())
         );
+        print!("(and that is done) ");
         fs::remove_file(&self.0).expect("a file");
     }
 }
