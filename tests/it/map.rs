@@ -347,6 +347,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         assert!(ended.stderr.starts_with("error: ") && ended.stderr.contains(message), "{ended}");
         assert!(ended.stderr.contains(hint), "{ended}");
         assert_eq!((bench.read("in"), bench.read("out")), ("a\n".to_owned(), "precious".to_owned()));
+        assert!(!bench.path("out.sandpool").exists(), "{ended}");
     }
 }
 
@@ -716,7 +717,7 @@ fn streams_that_do_not_wait_are_waited_for() {
     // Both ends of a pipe are of one open file each, so that a test can wait at its own.
     let (input, mut feed) = pipe();
     let (mut results, output) = pipe();
-    let (mut failures, errors) = pipe();
+    let (failures, errors) = pipe();
     blocking(&feed);
     blocking(&results);
     blocking(&failures);

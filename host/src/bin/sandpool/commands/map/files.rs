@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use nix::sys::stat::fstat;
 use sandpool::Error;
 use sandpool::patient::Patient;
 use sandpool::written::{self, Directory, Writable};
@@ -80,6 +81,16 @@ impl Target {
             }
         };
         Ok(Self { name, place })
+    }
+
+    /// Whether it is the file where the journal of this output is to be.
+    pub(super) fn is_journal_of(&self, output: &Self) -> bool {
+        let (Place::File(dir, name), Place::File(output_dir, output_name)) = (&self.place, &output.place)
+        else {
+            return false;
+        };
+        let id = |dir: &Directory| fstat(dir.as_fd()).map(|stat| (stat.st_dev, stat.st_ino));
+        *name == Journal::name_of(output_name) && id(dir) == id(output_dir)
     }
 }
 
@@ -231,6 +242,14 @@ impl Write for Output {
     }
 }
 
+/// Why two files are refused.
+pub(super) fn same(one: &str, other: &str) -> Error {
+    Error::Invalid {
+        what: format!("{one} and {other} are the same file"),
+        hint: Some("choose another one".to_owned()),
+    }
+}
+
 /// Refuses files of which one would overwrite another.
 pub(super) fn refuse_same(
     input: &Input,
@@ -249,16 +268,12 @@ pub(super) fn refuse_same(
         one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino())
     };
     for (at, (name, file)) in files.iter().enumerate() {
-        let same = files
+        let found = files
             .iter()
             .skip(at + 1)
             .find(|(_, other)| file.zip(*other).is_some_and(|(file, other)| is_same(file, other)));
-        if let Some((other, _)) = same {
-            return Err(Error::Invalid {
-                what: format!("{name} and {other} are the same file"),
-                hint: Some("choose another one".to_owned()),
-            }
-            .into());
+        if let Some((other, _)) = found {
+            return Err(same(name, other).into());
         }
     }
     Ok(())

@@ -5,7 +5,7 @@
 //! command, and the machine with it: what is after that length is cut off, and those records are done again. It stays when
 //! all is done, and says so: then there is nothing left to do but to try again what has failed.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -21,6 +21,9 @@ use super::ranges::Ranges;
 
 /// The version of what is in the file.
 const VERSION: u32 = 2;
+
+/// What its name ends with.
+const END: &str = ".sandpool";
 
 /// How far a map is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -133,10 +136,15 @@ pub(super) struct Journal {
 
 impl Journal {
     /// The one that belongs to the output of this path, and lies beside it.
-    pub(super) fn of(path: &Path, (directory, mut name): (Directory, OsString), of: Identity) -> Self {
-        const END: &str = ".sandpool";
+    pub(super) fn of(path: &Path, (directory, name): (Directory, OsString), of: Identity) -> Self {
+        Self { directory, name: Self::name_of(&name), path: format!("{}{END}", path.display()), of }
+    }
+
+    /// The name of the one that belongs to an output of this name.
+    pub(super) fn name_of(output: &OsStr) -> OsString {
+        let mut name = output.to_owned();
         name.push(END);
-        Self { directory, name, path: format!("{}{END}", path.display()), of }
+        name
     }
 
     /// What it says, if there is one. An error if that is about something else.

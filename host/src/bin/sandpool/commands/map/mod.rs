@@ -196,11 +196,11 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let writable = Writable::granted(&args.guest.dir)?;
     let target = Target::find(&args.output, &writable)?;
     let errors = args.errors.as_deref().map(|path| Target::find(path, &writable)).transpose()?;
+    if errors.as_ref().is_some_and(|errors| errors.is_journal_of(&target)) {
+        return Err(files::same("--errors", "the journal").into());
+    }
     let (mut output, place) = Output::open(target)?;
     let mut errors = errors.map(|target| Output::open(target).map(|(errors, _)| errors)).transpose()?;
-    output.lock()?;
-    errors.as_ref().map_or(Ok(()), Output::lock)?;
-
     let framing = args.format;
     let journal = match place {
         Some(place) => {
@@ -217,6 +217,8 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
         None => None,
     };
     files::refuse_same(&input, &output, errors.as_ref(), journal.as_ref())?;
+    output.lock()?;
+    errors.as_ref().map_or(Ok(()), Output::lock)?;
     let found = match &journal {
         Some(journal) if args.resume => journal.load()?,
         _ => None,
