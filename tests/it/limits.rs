@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use sandpool::{
     Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolEnd, Run, Trap,
 };
-use nix::sys::signal::Signal;
 
 use crate::procfs;
 use crate::support::{Ended, Run as Watched, finish, guest, load, load_text, run, sandpool, sandpool_bin};
@@ -291,7 +291,8 @@ fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
             _ => "0",
         };
         let ended = finish(run(guest("hello")).args([&*format!("--{}", key.name), zero])).expect_code(2);
-        assert!(ended.stderr.contains(&format!("`{zero}` is no value for {}", key.name)), "{ended}");
+        let said = format!("invalid value '{zero}' for '--{} <{}>'", key.name, key.value);
+        assert!(ended.stderr.contains(&said), "{ended}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("[limits]\n{} = '{zero}'\n", key.name)).unwrap();
         let ended = finish(run(guest("hello")).arg("--config").arg(file.path())).expect_code(2);
