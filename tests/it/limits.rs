@@ -270,7 +270,11 @@ fn no_limit_of_a_run_is_dodged_by_processes_one_after_another() {
 fn the_kernel_ends_what_takes_a_processor_for_too_long() {
     let mut command = run(guest("limits"));
     let run = Watched::start(command.args(["--cpu-time", "1s", "--", "spin"]));
-    assert!(procfs::eventually(|| run.guests().len() == 3), "{}", run.printed());
+    let guests = || {
+        let inside = procfs::children(run.embedder()).into_iter().flat_map(procfs::children);
+        inside.filter(|pid| procfs::name(*pid) == "sandpool-guest").count()
+    };
+    assert!(procfs::eventually(|| guests() == 3), "{}", run.printed());
     let supervisor = run.supervisor();
     let guests = run.guests();
     assert!(procfs::kill(supervisor, Signal::SIGSTOP, |_| true));
