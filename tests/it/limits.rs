@@ -304,6 +304,7 @@ fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
     }
     // Nor is it one by the library, where nothing was parsed.
     let module = tasks();
+    let program = load_text("program", r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
     let (time, base) = (Some(Duration::ZERO), Limits::default());
     for limits in [
         Limits { processes_max: 0, ..base.clone() },
@@ -328,7 +329,7 @@ fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
         let mut builder = Pool::builder(&module);
         builder.isolation(Isolation::Task).limits(limits.clone());
         assert!(matches!(builder.build(), Err(Error::Invalid { .. })), "{limits:?}");
-        let run = Run::builder(&module).limits(limits.clone()).start();
+        let run = Run::builder(&program).limits(limits.clone()).start();
         assert!(matches!(run, Err(Error::Invalid { .. })), "{limits:?}");
     }
 }
