@@ -62,8 +62,7 @@ pub(crate) fn wait_until_asleep(thread: Pid) {
 
 /// Runs a command, with all that it starts, to its end, or to the deadline.
 pub(crate) fn output_within_deadline(command: &mut Command) -> Output {
-    let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let (ends, ended) = mpsc::channel();

@@ -576,9 +576,13 @@ mod tests {
         fs::create_dir_all(path("beside")).unwrap();
         let granted = path("granted");
         let writable = Writable::of([&*granted].into_iter()).unwrap();
-        for (name, is_refused) in
-            [("granted", true), ("granted/below", true), ("granted/..", false), ("beside", false), (".", false)]
-        {
+        for (name, is_refused) in [
+            ("granted", true),
+            ("granted/below", true),
+            ("granted/..", false),
+            ("beside", false),
+            (".", false),
+        ] {
             let opened = Directory::open(&path(name), &writable);
             assert_eq!(matches!(opened, Err(Error::Invalid { .. })), is_refused, "{name}");
             assert_eq!(opened.is_err(), is_refused, "{name}");

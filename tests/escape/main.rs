@@ -205,7 +205,9 @@ const NOWHERE: usize = 4;
 /// What is called, and with which arguments.
 fn call_of(name: &str) -> Option<(libc::c_long, [usize; 6])> {
     let any = CALLS.iter().find(|(known, _)| *known == name).map(|(_, number)| (*number, [usize::MAX; 6]));
-    any.or_else(|| ARGUMENTS.iter().find(|(known, ..)| *known == name).map(|(_, number, args)| (*number, *args)))
+    any.or_else(|| {
+        ARGUMENTS.iter().find(|(known, ..)| *known == name).map(|(_, number, args)| (*number, *args))
+    })
 }
 
 /// The names of all calls to be made.

@@ -54,9 +54,14 @@ fn each_limit_of_the_kernel_is_set_by_one_layer() {
     for without in [false, true] {
         // What this test was started with may have limits of its own.
         let mut command = Command::new("sh");
-        let lift = "for of in c l t f d v; do ulimit -S -$of $(ulimit -H -$of); done 2>/dev/null; exec \"$@\"";
+        let lift =
+            "for of in c l t f d v; do ulimit -S -$of $(ulimit -H -$of); done 2>/dev/null; exec \"$@\"";
         let root = "ulimit -c unlimited 2>/dev/null; ulimit -l unlimited 2>/dev/null;";
-        command.args(["-c", &format!("{root} {lift}"), "sh"]).arg(sandpool_bin()).arg("run").arg(guest("crowd"));
+        command
+            .args(["-c", &format!("{root} {lift}"), "sh"])
+            .arg(sandpool_bin())
+            .arg("run")
+            .arg(guest("crowd"));
         command.args(["--memory-max", "64MiB", "--arena-size", "64MiB", "--open-files-max", "20"]);
         command.args(["--cpu-time", "1000s", "--file-size-max", "12345", "--stack-max", "2MiB"]);
         if without {
@@ -89,7 +94,9 @@ fn each_limit_of_the_kernel_is_set_by_one_layer() {
             let [soft, hard] = limit("Max address space");
             let space = soft.parse::<u64>().ok();
             assert_eq!(space.is_some(), !without, "{soft}");
-            assert!(without || soft == hard && space.is_some_and(|space| (2 << 30..16 << 30).contains(&space)));
+            assert!(
+                without || soft == hard && space.is_some_and(|space| (2 << 30..16 << 30).contains(&space))
+            );
         }
     }
 }

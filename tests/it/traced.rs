@@ -51,7 +51,8 @@ fn traced(folder: &Path, arguments: &[&str]) -> (Vec<Step>, i32) {
         }
         hangs
     });
-    let mut trace = Trace { folder: folder.canonicalize().unwrap(), begun: HashMap::new(), steps: Vec::new() };
+    let mut trace =
+        Trace { folder: folder.canonicalize().unwrap(), begun: HashMap::new(), steps: Vec::new() };
     let code = loop {
         // Other tests' children are other threads'.
         let status = waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)).unwrap();
@@ -205,7 +206,8 @@ fn a_journal_follows_what_it_says_to_the_disk() {
     fs::write(path.join("in"), &input).unwrap();
     let module = guest("tasks");
     let arguments = |more: &[&'static str]| {
-        let mut all = vec!["map", "--task", "behave", "--input", "in", "--output", "out", "--errors", "failed"];
+        let mut all =
+            vec!["map", "--task", "behave", "--input", "in", "--output", "out", "--errors", "failed"];
         all.extend(more);
         all.push(module.to_str().unwrap());
         all.into_iter().map(str::to_owned).collect::<Vec<_>>()

@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn who_is_at_this_work_is_doomed_and_nobody_else() {
-        let (_, arena) = Arena::create(Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 }).unwrap();
+        let (_, arena) =
+            Arena::create(Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 }).unwrap();
         let claims = &arena.process(0).unwrap().claims;
         claims.end.store(3, Ordering::Relaxed);
         // It is at nothing, whatever is said.

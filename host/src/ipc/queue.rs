@@ -1157,10 +1157,12 @@ mod tests {
         };
         let recv = || {
             let receiver = object::resolve(&member, receiver).unwrap();
-            crate::ipc::pipe::recv(&member, receiver, &mut [0; 5000], Deadline::NOW).map(|taken| match taken {
-                Taken::Copied(len) => len,
-                other => panic!("{other:?}"),
-            })
+            crate::ipc::pipe::recv(&member, receiver, &mut [0; 5000], Deadline::NOW).map(
+                |taken| match taken {
+                    Taken::Copied(len) => len,
+                    other => panic!("{other:?}"),
+                },
+            )
         };
         send(60).unwrap();
         assert_eq!(send(41), Err(Errno::Again));

@@ -308,9 +308,15 @@ mod tests {
                 assert_eq!(read(&member, of(), offset, &mut bytes), Ok(()), "{len} at {offset} of {size}");
                 assert_eq!(write(&member, of(), offset, &bytes), Ok(()));
             }
-            for (offset, len) in [(0, size + 1), (1, size), (size, 1), (size + 1, 0), (u64::MAX, 1), (u64::MAX, 2)] {
+            for (offset, len) in
+                [(0, size + 1), (1, size), (size, 1), (size + 1, 0), (u64::MAX, 1), (u64::MAX, 2)]
+            {
                 let mut bytes = vec![0; len as usize];
-                assert_eq!(read(&member, of(), offset, &mut bytes), Err(Errno::Inval), "{len} at {offset} of {size}");
+                assert_eq!(
+                    read(&member, of(), offset, &mut bytes),
+                    Err(Errno::Inval),
+                    "{len} at {offset} of {size}"
+                );
                 assert_eq!(write(&member, of(), offset, &bytes), Err(Errno::Inval));
             }
             for width in [1, 2, 4, 8] {

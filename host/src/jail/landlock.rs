@@ -150,18 +150,45 @@ mod tests {
     #[test]
     fn what_is_granted_is_no_more_than_wasi_does_to_files() {
         const NAMES: [&str; 17] = [
-            "execute", "write_file", "read_file", "read_dir", "remove_dir", "remove_file", "make_char", "make_dir",
-            "make_reg", "make_sock", "make_fifo", "make_block", "make_sym", "refer", "truncate", "ioctl_dev",
+            "execute",
+            "write_file",
+            "read_file",
+            "read_dir",
+            "remove_dir",
+            "remove_file",
+            "make_char",
+            "make_dir",
+            "make_reg",
+            "make_sock",
+            "make_fifo",
+            "make_block",
+            "make_sym",
+            "refer",
+            "truncate",
+            "ioctl_dev",
             "resolve_unix",
         ];
         let names = |access: u64| -> Vec<&str> {
-            NAMES.into_iter().zip(0..).filter(|(_, bit)| access & 1 << bit != 0).map(|(name, _)| name).collect()
+            NAMES
+                .into_iter()
+                .zip(0..)
+                .filter(|(_, bit)| access & 1 << bit != 0)
+                .map(|(name, _)| name)
+                .collect()
         };
         assert_eq!((READ | WRITE) & !known(NEWEST).0.fs, 0);
         assert_eq!(names(READ), ["read_file", "read_dir"]);
         let writes = [
-            "write_file", "read_file", "read_dir", "remove_dir", "remove_file", "make_dir", "make_reg", "make_sym",
-            "refer", "truncate",
+            "write_file",
+            "read_file",
+            "read_dir",
+            "remove_dir",
+            "remove_file",
+            "make_dir",
+            "make_reg",
+            "make_sym",
+            "refer",
+            "truncate",
         ];
         assert_eq!(names(WRITE), writes);
         // What a version doesn't know can't be asked of it.

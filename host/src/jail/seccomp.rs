@@ -250,7 +250,8 @@ mod tests {
     type Forbidden = &'static [(usize, &'static [u64])];
 
     /// Private ones, those of the clock of the day, and all other operations.
-    const FUTEXES: Forbidden = &[(1, &[0, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 128, 129, 137, 256 | 9, 0xffff_ffff])];
+    const FUTEXES: Forbidden =
+        &[(1, &[0, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 128, 129, 137, 256 | 9, 0xffff_ffff])];
     const PRIVATE_FUTEXES: Forbidden = &[(1, &[0, 1, 9, 130, 131, 132, 133, 134, 138, 140, 141, 256 | 137])];
     /// Those which give memory back that others see, take it out of reach, or poison it.
     const ADVICE: Forbidden =
@@ -285,7 +286,8 @@ mod tests {
         args.iter().for_each(|argument| data.extend(argument.to_ne_bytes()));
         let (mut accumulator, mut at) = (0_u32, 0_usize);
         loop {
-            let (code, jt, jf, k) = program.get(at).map(|step| (step.code, step.jt, step.jf, step.k)).unwrap();
+            let (code, jt, jf, k) =
+                program.get(at).map(|step| (step.code, step.jt, step.jf, step.k)).unwrap();
             at += 1;
             let mut jump = |holds: bool| at += usize::from(if holds { jt } else { jf });
             match code {
@@ -338,7 +340,11 @@ mod tests {
             for rule in &rules {
                 let name = rule.name();
                 let found = held.iter().find(|held| held.rule == name);
-                assert_eq!(any.split_whitespace().any(|any| any == name), found.is_none(), "{policy:?}: {name}");
+                assert_eq!(
+                    any.split_whitespace().any(|any| any == name),
+                    found.is_none(),
+                    "{policy:?}: {name}"
+                );
                 let Some(found) = found else {
                     assert!(rule.args.is_none(), "{policy:?}: {name} isn't for any arguments");
                     continue;
@@ -351,7 +357,10 @@ mod tests {
                 }
             }
             for Held { rule, .. } in held {
-                assert!(rules.iter().any(|known| known.name() == *rule), "{policy:?}: there is no rule {rule}");
+                assert!(
+                    rules.iter().any(|known| known.name() == *rule),
+                    "{policy:?}: there is no rule {rule}"
+                );
             }
         }
     }
@@ -385,7 +394,9 @@ mod tests {
             let program = policy.compile(std::env::consts::ARCH, &[]).unwrap();
             let read = u32::try_from(libc::SYS_read).unwrap();
             assert_eq!(decide(&program, own_arch(), read, [0; 6]), ALLOW);
-            for arch in [0, 0x4000_0003, 0x4000_0028, X86_64, AARCH64].into_iter().filter(|arch| *arch != own_arch()) {
+            for arch in
+                [0, 0x4000_0003, 0x4000_0028, X86_64, AARCH64].into_iter().filter(|arch| *arch != own_arch())
+            {
                 assert_eq!(decide(&program, arch, read, [0; 6]), KILL, "{arch:#x}");
             }
             assert_eq!(decide(&program, own_arch(), read | X32, [0; 6]), KILL);
@@ -393,7 +404,8 @@ mod tests {
             let allowed = (0..2000)
                 .filter(|number| held.iter().all(|held| held.number != i64::from(*number)))
                 .filter(|number| decide(&program, own_arch(), *number, [0; 6]) != KILL);
-            let is_here = |rule: &&Rule| rule.arch.as_deref().is_none_or(|arch| arch == std::env::consts::ARCH);
+            let is_here =
+                |rule: &&Rule| rule.arch.as_deref().is_none_or(|arch| arch == std::env::consts::ARCH);
             let rules = policy.rules().unwrap();
             let without_arguments = rules.iter().filter(is_here).filter(|rule| rule.args.is_none());
             assert_eq!(allowed.count(), without_arguments.count());

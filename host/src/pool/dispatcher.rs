@@ -1119,7 +1119,8 @@ pub(super) mod tests {
         let (worker, how) = ended(0..1, true, KILLED);
         core.worker_has_ended(worker, how);
         assert_eq!(core.backlog.iter().map(|task| (task.attempts, task.is_late)).next(), Some((1, false)));
-        let retried = |cause: Failure, attempt| Event::Retried { number: 0, task: "task".into(), cause, attempt };
+        let retried =
+            |cause: Failure, attempt| Event::Retried { number: 0, task: "task".into(), cause, attempt };
         assert_eq!(told(&events).last(), Some(&retried(Failure::TimedOut(timeout), 2)));
         // The second crashes, and in no way by its time.
         core.refill();
@@ -1217,7 +1218,10 @@ pub(super) mod tests {
             core.worker_has_ended(worker, how);
         }
         let State::Ended(PoolEnd::Worker(why)) = &core.state else { panic!("{:?}", core.state) };
-        assert!(why.raw().starts_with(&KILLED.to_string()) && why.raw().ends_with(": its last words"), "{why:?}");
+        assert!(
+            why.raw().starts_with(&KILLED.to_string()) && why.raw().ends_with(": its last words"),
+            "{why:?}"
+        );
         // What isn't done from outside needs no second time.
         for status in [ExitStatus::Exited(1), ExitStatus::Exited(0), ExitStatus::Forbidden] {
             let (shared, _theirs) = pool_with(Rules { has_initializer: true, ..RULES });
@@ -1232,9 +1236,13 @@ pub(super) mod tests {
     fn tasks_wait_where_they_can_be_cancelled_while_workers_have_enough() {
         let (shared, _theirs) = pool();
         // As many as the workers do in a moment, within bounds.
-        for (mean, depth) in
-            [(0, DEPTH_MIN), (1, DEPTH_MAX), (DEPTH_NANOS / 10, 10), (u64::MAX, DEPTH_MIN), (DEPTH_NANOS, DEPTH_MIN)]
-        {
+        for (mean, depth) in [
+            (0, DEPTH_MIN),
+            (1, DEPTH_MAX),
+            (DEPTH_NANOS / 10, 10),
+            (u64::MAX, DEPTH_MIN),
+            (DEPTH_NANOS, DEPTH_MIN),
+        ] {
             locked(&shared.core).mean_nanos = mean;
             assert_eq!(shared.depth(), depth, "{mean}");
         }

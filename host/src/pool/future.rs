@@ -356,7 +356,13 @@ mod tests {
     }
 
     fn completed(attempts: u32) -> Outcome {
-        Ok(Completed { value: Vec::new(), stdout: Vec::new(), stderr: Vec::new(), wall: Duration::ZERO, attempts })
+        Ok(Completed {
+            value: Vec::new(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            wall: Duration::ZERO,
+            attempts,
+        })
     }
 
     /// It may have moved to another task of the runtime, which alone is to be woken.

@@ -232,8 +232,11 @@ mod tests {
     #[test]
     fn no_semaphore_has_more_than_can_be_counted() {
         let geometry = Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 };
-        let member =
-            Member { arena: Arc::new(Arena::create(geometry).unwrap().1), index: 0, patience: Patience::Brief };
+        let member = Member {
+            arena: Arc::new(Arena::create(geometry).unwrap().1),
+            index: 0,
+            patience: Patience::Brief,
+        };
         assert_eq!(create(&member, VALUE_MAX + 1, false, false), Err(Errno::Inval));
         let handle = create(&member, VALUE_MAX - 1, false, false).unwrap();
         let semaphore = object::resolve::<SemaphoreState>(&member, handle).unwrap();

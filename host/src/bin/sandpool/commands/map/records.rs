@@ -29,7 +29,13 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(source: Box<dyn Read + Send>, format: Format) -> Self {
-        Self { source: BufReader::with_capacity(BUFFER, source), format, max: RECORD_MAX, records: 0, bytes: 0 }
+        Self {
+            source: BufReader::with_capacity(BUFFER, source),
+            format,
+            max: RECORD_MAX,
+            records: 0,
+            bytes: 0,
+        }
     }
 
     /// Records that were read.
