@@ -567,6 +567,46 @@ mod tests {
         assert_eq!(fs::read_dir(path("elsewhere")).unwrap().count(), 0);
     }
 
+    /// The last name of a path isn't looked up in it, and what is made there is where guests may write.
+    #[test]
+    fn a_granted_directory_is_refused_itself_and_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("granted/below")).unwrap();
+        fs::create_dir_all(path("beside")).unwrap();
+        let granted = path("granted");
+        let writable = Writable::of([&*granted].into_iter()).unwrap();
+        for (name, is_refused) in [
+            ("granted", true),
+            ("granted/below", true),
+            ("granted/..", false),
+            ("beside", false),
+            (".", false),
+        ] {
+            let opened = Directory::open(&path(name), &writable);
+            assert_eq!(matches!(opened, Err(Error::Invalid { .. })), is_refused, "{name}");
+            assert_eq!(opened.is_err(), is_refused, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_random_name_is_known_from_others() {
+        let is = |temporary: &str| is_unfinished(OsStr::new(temporary), OsStr::new("out"));
+        assert!(is(".out.0123456789abcdef.tmp"));
+        for other in [
+            ".out.0123456789abcde.tmp",
+            ".out.0123456789abcdef0.tmp",
+            ".out.0123456789abcdeg.tmp",
+            "out.0123456789abcdef.tmp",
+            ".other.0123456789abcdef.tmp",
+            ".out.0123456789abcdef",
+            ".out..tmp",
+            ".out.tmp",
+        ] {
+            assert!(!is(other), "{other}");
+        }
+    }
+
     #[test]
     fn a_file_is_replaced_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();

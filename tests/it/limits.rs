@@ -271,7 +271,11 @@ fn no_limit_of_a_run_is_dodged_by_processes_one_after_another() {
 fn the_kernel_ends_what_takes_a_processor_for_too_long() {
     let mut command = run(guest("limits"));
     let run = Watched::start(command.args(["--cpu-time", "1s", "--", "spin"]));
-    assert!(procfs::eventually(|| run.guests().len() == 3), "{}", run.printed());
+    let guests = || {
+        let inside = procfs::children(run.embedder()).into_iter().flat_map(procfs::children);
+        inside.filter(|pid| procfs::name(*pid) == "sandpool-guest").count()
+    };
+    assert!(procfs::eventually(|| guests() == 3), "{}", run.printed());
     let supervisor = run.supervisor();
     let guests = run.guests();
     assert!(procfs::kill(supervisor, Signal::SIGSTOP, |_| true));
@@ -292,7 +296,8 @@ fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
             _ => "0",
         };
         let ended = finish(run(guest("hello")).args([&*format!("--{}", key.name), zero])).expect_code(2);
-        assert!(ended.stderr.contains(&format!("`{zero}` is no value for {}", key.name)), "{ended}");
+        let said = format!("invalid value '{zero}' for '--{} <{}>'", key.name, key.value);
+        assert!(ended.stderr.contains(&said), "{ended}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("[limits]\n{} = '{zero}'\n", key.name)).unwrap();
         let ended = finish(run(guest("hello")).arg("--config").arg(file.path())).expect_code(2);
@@ -300,6 +305,7 @@ fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
     }
     // Nor is it one by the library, where nothing was parsed.
     let module = tasks();
+    let program = load_text("program", r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
     let (time, base) = (Some(Duration::ZERO), Limits::default());
     for limits in [
         Limits { processes_max: 0, ..base.clone() },
@@ -324,7 +330,7 @@ fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
         let mut builder = Pool::builder(&module);
         builder.isolation(Isolation::Task).limits(limits.clone());
         assert!(matches!(builder.build(), Err(Error::Invalid { .. })), "{limits:?}");
-        let run = Run::builder(&module).limits(limits.clone()).start();
+        let run = Run::builder(&program).limits(limits.clone()).start();
         assert!(matches!(run, Err(Error::Invalid { .. })), "{limits:?}");
     }
 }

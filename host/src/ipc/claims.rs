@@ -128,9 +128,13 @@ impl ClaimSlot {
 
     /// Dooms whoever is at this work: it is to be killed, and puts no result until then. Whether it is doomed.
     pub(crate) fn doom(&self, work: u64) -> bool {
+        // Who is at nothing would never begin anything again.
+        if work == 0 {
+            return false;
+        }
         let (now, doomed) = (work << 1, work << 1 | DOOMED);
         let before = self.work.compare_exchange(now, doomed, Ordering::SeqCst, Ordering::Relaxed);
-        work != 0 && (before.is_ok() || before == Err(doomed))
+        before.is_ok() || before == Err(doomed)
     }
 
     /// Whether it is.
@@ -149,5 +153,39 @@ impl Member {
     /// What this process has claimed.
     pub(crate) fn claims(&self) -> Result<&ClaimSlot> {
         Ok(&self.slot()?.claims)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry};
+
+    #[test]
+    fn who_is_at_this_work_is_doomed_and_nobody_else() {
+        let (_, arena) =
+            Arena::create(Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 }).unwrap();
+        let claims = &arena.process(0).unwrap().claims;
+        claims.end.store(3, Ordering::Relaxed);
+        // It is at nothing, whatever is said.
+        for work in [0, 1, 2] {
+            assert!(!claims.doom(work) && !claims.is_doomed(), "{work}");
+        }
+        claims.begin(0).unwrap();
+        let work = claims.get().work;
+        for other in [0, work - 1, work + 1] {
+            assert!(!claims.doom(other) && !claims.is_doomed(), "{other} of {work}");
+        }
+        claims.end();
+        assert!(!claims.doom(work), "it is done");
+        claims.begin(0).unwrap();
+        let next = claims.get().work;
+        assert!(!claims.doom(work) && next != work);
+        for _ in 0..2 {
+            assert!(claims.doom(next) && claims.is_doomed());
+        }
+        claims.clear_work();
+        assert!(!claims.is_doomed());
     }
 }

@@ -72,9 +72,7 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
     config.max_steps = MaxSteps::FailAfter(200_000);
     let orders = std::env::var("SANDPOOL_MODEL_ORDERS").map_or(ORDERS, |orders| orders.parse().unwrap());
     // A loop that comes to no point makes no steps, which are counted.
-    within_deadlines((orders / ORDERS) as u32, || {
-        Runner::new(RandomScheduler::new(orders), config).run(model)
-    });
+    within_deadlines((orders / 1000) as u32, || Runner::new(RandomScheduler::new(orders), config).run(model));
 }
 
 impl Model {
@@ -280,6 +278,8 @@ models! {
     queue_in_a_full_arena_with_a_death: a_queue(LONG, &[0, 1, 2, 3]);
     queue_is_closed_in_a_full_arena: a_close_in_a_full_arena(&[]);
     queue_is_closed_in_a_full_arena_with_a_death: a_close_in_a_full_arena(&[1, 2]);
+    queue_is_closed_while_it_is_full: a_close_of_a_full_queue(&[]);
+    queue_is_closed_while_it_is_full_with_a_death: a_close_of_a_full_queue(&[1, 2]);
     batches_are_delivered: batches(&[]);
     batches_with_a_death: batches(&[0, 1, 2, 3]);
     tasks_are_done_once: tasks(&[]);
@@ -552,6 +552,26 @@ fn a_close_in_a_full_arena(victims: &[u32]) {
         model.process(move |member| {
             // One that has pages of its own.
             let put = queue::put(member, port(member, queue), &[1; SHORT], &[other], NEVER);
+            assert_eq!(put, Err(Errno::Closed));
+        });
+    }
+    model.process(move |member| queue::close(member, port(member, queue)).unwrap());
+    model.run(victims);
+}
+
+/// The same of a queue that is full, and not the arena.
+fn a_close_of_a_full_queue(victims: &[u32]) {
+    let mut model = Model::new();
+    let maker = model.maker();
+    let queue = model.share(queue::create(&maker, 1, Account::Nothing).unwrap());
+    queue::put(&maker, port(&maker, queue), &item(0, 0, SHORT), &[], Deadline::NOW).unwrap();
+    model.process_after(&[1, 2, 3], move |member| {
+        assert_eq!(get(member, queue), Ok((0, 0)));
+        assert_eq!(get(member, queue), Err(Errno::Closed));
+    });
+    for _ in 0..2 {
+        model.process(move |member| {
+            let put = queue::put(member, port(member, queue), &[1; SHORT], &[], NEVER);
             assert_eq!(put, Err(Errno::Closed));
         });
     }

@@ -1102,4 +1102,87 @@ mod tests {
             });
         }
     }
+
+    fn member() -> Member {
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: 8, heap_pages: 64 };
+        Member { arena: Arc::new(Arena::create(geometry).unwrap().1), index: 0, patience: Patience::Brief }
+    }
+
+    #[test]
+    fn a_closed_queue_takes_nothing_and_gives_what_it_has() {
+        let member = member();
+        let [handle, other] = [0, 0].map(|bound| create(&member, bound, Account::Nothing).unwrap());
+        let of = || port(&member, handle);
+        (0..2).for_each(|_| put_one(&member, handle));
+        put(&member, of(), b"large", &[other], Deadline::NOW).unwrap();
+        close(&member, of()).unwrap();
+        for deadline in [Deadline::NOW, Deadline::NEVER] {
+            let small = put(&member, of(), b"item", &[], deadline);
+            let with_a_handle = put(&member, of(), b"item", &[other], deadline);
+            let large = put(&member, of(), &[0; 2 * INLINE_MAX], &[], deadline);
+            let several = put_many(&member, of(), [&b"item"[..]; 2].into_iter(), deadline).map(drop);
+            assert_eq!([small, with_a_handle, large, several], [Err(Errno::Closed); 4]);
+        }
+        assert!(of().queue.has_news() && of().queue.size() == 3);
+        for _ in 0..2 {
+            assert!(matches!(get_one(&member, handle), Ok(Taken::Copied(4))));
+        }
+        assert!(matches!(get_one(&member, handle), Ok(Taken::Message(message)) if message.len == 5));
+        for _ in 0..2 {
+            assert!(matches!(get_one(&member, handle), Err(Errno::Closed)));
+        }
+    }
+
+    #[test]
+    fn a_queue_holds_as_many_items_as_its_bound_and_no_more() {
+        for bound in [1, 2, 7] {
+            let member = member();
+            let handle = create(&member, bound, Account::Nothing).unwrap();
+            let put_now = || put(&member, port(&member, handle), b"item", &[], Deadline::NOW);
+            for _ in 0..3 {
+                for _ in 0..bound {
+                    put_now().unwrap();
+                }
+                assert_eq!(put_now(), Err(Errno::Again), "{bound}");
+                let several = [&b"item"[..]; 3].into_iter();
+                let several = put_many(&member, port(&member, handle), several, Deadline::NOW);
+                assert_eq!(several, Err(Errno::Again), "{bound}");
+                get_one(&member, handle).unwrap();
+                put_now().unwrap();
+                assert_eq!(put_now(), Err(Errno::Again), "{bound}");
+                (0..bound).for_each(|_| drop(get_one(&member, handle).unwrap()));
+                assert!(matches!(get_one(&member, handle), Err(Errno::Again)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipe_holds_as_many_bytes_as_its_bound_and_one_message_however_long() {
+        let member = member();
+        let [receiver, sender] = crate::ipc::pipe::create(&member, 100, 0).unwrap();
+        let send = |len: usize| {
+            let sender = object::resolve(&member, sender).unwrap();
+            crate::ipc::pipe::send(&member, sender, &[&vec![0; len]], &[], Deadline::NOW)
+        };
+        let recv = || {
+            let receiver = object::resolve(&member, receiver).unwrap();
+            crate::ipc::pipe::recv(&member, receiver, &mut [0; 5000], Deadline::NOW).map(
+                |taken| match taken {
+                    Taken::Copied(len) => len,
+                    other => panic!("{other:?}"),
+                },
+            )
+        };
+        send(60).unwrap();
+        assert_eq!(send(41), Err(Errno::Again));
+        send(40).unwrap();
+        assert_eq!(send(1), Err(Errno::Again));
+        assert_eq!(recv(), Ok(60));
+        send(60).unwrap();
+        assert_eq!((recv(), recv()), (Ok(40), Ok(60)));
+        send(4000).unwrap();
+        assert_eq!(send(1), Err(Errno::Again));
+        assert_eq!(recv(), Ok(4000));
+        send(1).unwrap();
+    }
 }

@@ -385,4 +385,45 @@ mod tests {
             assert!(taken.is_sorted_by(|(at, len), (next, _)| at + len <= *next), "{taken:?}");
         }
     }
+
+    #[test]
+    fn nothing_is_read_or_written_beyond_the_last_byte() {
+        let geometry = Geometry { processes_max: 1, objects_max: 16, heap_pages: 512 };
+        let (_, arena) = Arena::create(geometry).unwrap();
+        let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+        for (size, small) in [(1, true), (SMALL_MAX, true), (8, false), (4096, false), (5000, false)] {
+            let handle = create(&member, size, small, "").unwrap();
+            let of = || object::resolve::<SharedState>(&member, handle).unwrap();
+            for (offset, len) in [(0, size), (size - 1, 1), (size, 0)] {
+                let mut bytes = vec![0; len as usize];
+                assert_eq!(read(&member, of(), offset, &mut bytes), Ok(()), "{len} at {offset} of {size}");
+                assert_eq!(write(&member, of(), offset, &bytes), Ok(()));
+            }
+            for (offset, len) in
+                [(0, size + 1), (1, size), (size, 1), (size + 1, 0), (u64::MAX, 1), (u64::MAX, 2)]
+            {
+                let mut bytes = vec![0; len as usize];
+                assert_eq!(
+                    read(&member, of(), offset, &mut bytes),
+                    Err(Errno::Inval),
+                    "{len} at {offset} of {size}"
+                );
+                assert_eq!(write(&member, of(), offset, &bytes), Err(Errno::Inval));
+            }
+            for width in [1, 2, 4, 8] {
+                let last = size.checked_sub(width).map(|last| last / width * width);
+                if let Some(last) = last {
+                    assert_eq!(atomic(&member, of(), last, width as u32, Atomic::Load), Ok(0));
+                }
+                let next = last.map_or(0, |last| last + width);
+                let beyond = atomic(&member, of(), next, width as u32, Atomic::Load);
+                assert_eq!(beyond, Err(Errno::Inval), "{width} at {next} of {size}");
+            }
+            assert_eq!(atomic(&member, of(), 0, 3, Atomic::Load), Err(Errno::Inval));
+        }
+        for (size, small) in [(0, true), (0, false), (SMALL_MAX + 1, true)] {
+            assert_eq!(create(&member, size, small, ""), Err(Errno::Inval), "{size}");
+        }
+        assert_eq!(create(&member, 1, true, &"x".repeat(NAME_MAX + 1)), Err(Errno::Nametoolong));
+    }
 }

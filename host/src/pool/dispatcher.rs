@@ -1321,4 +1321,16 @@ pub(super) mod tests {
         core.end(PoolEnd::Closed);
         assert_eq!((&core.state, core.stats.failed), (&State::Ended(PoolEnd::Terminated), 1));
     }
+
+    #[test]
+    fn what_was_submitted_before_a_pool_was_closed_is_done() {
+        let (shared, _theirs) = pool_that_is_busy();
+        shared.submit([task(), task()]).unwrap();
+        shared.close();
+        assert!(matches!(shared.submit([task()]), Err(Failure::NotRunning)));
+        let mut core = locked(&shared.core);
+        core.in_flight = 0;
+        core.refill();
+        assert_eq!((core.in_flight, core.backlog.len(), &core.state), (2, 0, &State::Closing));
+    }
 }
