@@ -390,7 +390,8 @@ mod tests {
     #[test]
     fn a_line_has_its_level_its_process_and_its_message() {
         let message = format_args!("as {}", "told");
-        let record = Record { level: Level::INFO, process_name: "a\u{1b}[2J\nb\u{202e}é", message: &message };
+        let record =
+            Record { level: Level::INFO, process_name: "a\u{1b}[2J\nb\u{202e}é", message: &message };
         assert_eq!(record.to_string(), "[INFO/a\\u{1b}[2J\\nb\\u{202e}é] as told");
         assert_eq!((record.level(), record.process_name().len()), (Level::INFO, 12));
         assert_eq!(format!("[{:>8}] [{:<9}]", Level::DEBUG, Level(7)), "[   DEBUG] [Level 7  ]");

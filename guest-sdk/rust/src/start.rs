@@ -193,7 +193,9 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     let name = raw::process::current().and_then(raw::process::name).unwrap_or_else(|_| "?".to_owned());
     let message = message(panic);
     match panic.location() {
-        Some(location) => complain(&format!("process '{}' panicked at {location}: {message}", Escaped(&name))),
+        Some(location) => {
+            complain(&format!("process '{}' panicked at {location}: {message}", Escaped(&name)))
+        }
         None => complain(&format!("process '{}' panicked: {message}", Escaped(&name))),
     }
 }

@@ -8,10 +8,10 @@ use sandpool_abi::{Errno, NAME_MAX};
 
 use super::Result;
 use super::arena::{Member, PAGE};
-use super::{heap, holds};
 use super::kind::Kind;
 use super::object::{self, Handle, Named, Object};
 use super::process_table::{Name, NameBuffer, Register};
+use super::{heap, holds};
 use crate::sys::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::sys::mem::shared;
 

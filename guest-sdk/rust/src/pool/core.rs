@@ -50,9 +50,9 @@ use super::saved::Saved;
 use super::worker::Links;
 use crate::deadline::Deadline;
 use crate::flat::{self, Elements};
+use crate::logging::Level;
 use crate::message::{self, Encoded, Failure};
 use crate::object::Object;
-use crate::logging::Level;
 use crate::{Error, ExitStatus, Process, Queue, codec, log, nanoseconds, raw};
 
 /// As many bytes may be in the queue of tasks; what goes beyond stays with the owner. So there is room in the arena for

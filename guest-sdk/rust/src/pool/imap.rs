@@ -4,8 +4,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::Serialize;
 use sandpool_abi::NO_WAIT;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::core::Core;

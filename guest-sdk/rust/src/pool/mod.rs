@@ -43,8 +43,8 @@ use self::core::{Core, Plan, Terms};
 use self::partial::{ByValue, Partial};
 pub(crate) use self::worker::Turn;
 use self::worker::{Links, Parcel};
-use crate::start::Termination;
 use crate::deadline::Deadline;
+use crate::start::Termination;
 use crate::{Builder, Error, Process, cpu_count, raw};
 
 pub use self::core::Stats;

@@ -105,13 +105,17 @@ fn inherited() -> Outcome {
     Process::fork(|| {
         tell("forked");
         log_to_stderr(Level(16));
-        Process::builder().name("of the child").fork(|| get_logger().log(Level(16), "more of a child")).map(drop)
+        Process::builder()
+            .name("of the child")
+            .fork(|| get_logger().log(Level(16), "more of a child"))
+            .map(drop)
     })?
     .join()?;
     fn spawned(_: u64) {
         get_logger().log(Level(17), "spawned");
         get_logger().log(Level(16), "too little");
-        let _ = Process::spawn(|_: u64| get_logger().log(Level(17), "spawned by it"), 1).map(|child| child.join());
+        let _ = Process::spawn(|_: u64| get_logger().log(Level(17), "spawned by it"), 1)
+            .map(|child| child.join());
     }
     Process::spawn(spawned, 1)?.join()?;
     for method in [StartMethod::Fork, StartMethod::Spawn] {

@@ -1,8 +1,8 @@
 //! Pools, scoped maps, exchanges and processes in workers; and what becomes of them when somebody is killed.
 
 use sandpool_guest::{
-    Connection, Error, Event, Exchange, Pipe, Pool, PoolError, Process, Queue, RecvError, Scoped, StartMethod,
-    active_children, current_process, scoped_map,
+    Connection, Error, Event, Exchange, Pipe, Pool, PoolError, Process, Queue, RecvError, Scoped,
+    StartMethod, active_children, current_process, scoped_map,
 };
 use sandpool_test_guests::{LONG, Outcome, argument, check, ended_well, eventually, kill, same};
 
@@ -157,7 +157,10 @@ fn deaths() -> Outcome {
         all_run(&about)?;
         let [worker] = &active_children()?[..] else { return Err("more than a worker".into()) };
         worker.kill()?;
-        check("a killed worker", matches!(result.get(), Err(error) if error.worker() == Some(worker.name())))?;
+        check(
+            "a killed worker",
+            matches!(result.get(), Err(error) if error.worker() == Some(worker.name())),
+        )?;
         all_are_gone("takes along what its task has started", &watch)?;
 
         let (watch, given) = parts()?;

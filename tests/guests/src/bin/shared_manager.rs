@@ -1,8 +1,6 @@
 //! What a `SharedMemoryManager` promises.
 
-use sandpool_guest::{
-    Error, ExitStatus, Process, Queue, ShareableList, SharedMemory, SharedMemoryManager,
-};
+use sandpool_guest::{Error, ExitStatus, Process, Queue, ShareableList, SharedMemory, SharedMemoryManager};
 use sandpool_test_guests::{Outcome, check, ended, ended_well, hang, same};
 
 fn is_there(name: &str) -> bool {
@@ -27,7 +25,9 @@ fn main() -> Outcome {
     same("others attach", (memory.get(7)?, list.get(0)?), (7, "hello".into()))?;
 
     // A fork has a copy of the manager, which does nothing: neither when it is used, nor when it or its process ends.
-    let fork = Process::fork(|| check("a copy makes nothing", matches!(manager.shared_memory(1), Err(Error::NotAChild))))?;
+    let fork = Process::fork(|| {
+        check("a copy makes nothing", matches!(manager.shared_memory(1), Err(Error::NotAChild)))
+    })?;
     ended_well(&fork)?;
     check("nor ends anything", is_there(memory.name()) && is_there(list.name()))?;
     let unlinked = manager.shared_memory(1)?;
@@ -74,7 +74,8 @@ fn main() -> Outcome {
     }
     // What was made without one stays.
     let name = Queue::<String>::new()?;
-    let process = Process::fork(|| -> Outcome { Ok(name.put(&SharedMemory::create(1)?.name().to_owned())?) })?;
+    let process =
+        Process::fork(|| -> Outcome { Ok(name.put(&SharedMemory::create(1)?.name().to_owned())?) })?;
     ended_well(&process)?;
     let name = name.get()?;
     check("other names stay", is_there(&name))?;

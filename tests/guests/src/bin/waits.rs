@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use sandpool_guest::futures::{Executor, ReturnWhen, as_completed, wait as wait_for_futures};
 use sandpool_guest::{
-    AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Cause, Condition, Event, Exchange, GetError,
-    JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue, RLock, RecvError, Scoped,
-    Semaphore, SendError, SimpleQueue, Value, active_children, parent_process, wait,
+    AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Cause, Condition, Event, Exchange,
+    GetError, JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue, RLock,
+    RecvError, Scoped, Semaphore, SendError, SimpleQueue, Value, active_children, parent_process, wait,
 };
 use sandpool_test_guests::{Outcome, check, eventually, hang, kill, same};
 
@@ -51,9 +51,10 @@ fn queues() -> Outcome {
     let queue = Queue::<u64>::bounded(1)?;
     gives_up("Queue::get", |time| matches!(queue.get_timeout(time), Err(GetError::Empty)))?;
     check("Queue::try_get", matches!(queue.try_get(), Err(GetError::Empty)))?;
-    gives_up("Queue::get_many", |time| {
-        matches!(queue.get_many_timeout(3, time), Err(error) if matches!(error.error, GetError::Empty))
-    })?;
+    gives_up(
+        "Queue::get_many",
+        |time| matches!(queue.get_many_timeout(3, time), Err(error) if matches!(error.error, GetError::Empty)),
+    )?;
     check("Queue::try_get_many", queue.try_get_many(3).is_err())?;
     let mut items = queue.iter();
     gives_up("Queue::iter", |time| matches!(items.next_timeout(time), Some(Err(GetError::Empty))))?;
@@ -161,9 +162,7 @@ fn locks() -> Outcome {
     check("Event::is_set", !event.is_set()?)?;
     let guard = condition.acquire().or_else(AcquireError::into_inner)?;
     gives_up("ConditionGuard::wait", |time| matches!(guard.wait_timeout(time), Ok(false)))?;
-    gives_up("ConditionGuard::wait_for", |time| {
-        matches!(guard.wait_for_timeout(time, || false), Ok(false))
-    })?;
+    gives_up("ConditionGuard::wait_for", |time| matches!(guard.wait_for_timeout(time, || false), Ok(false)))?;
     drop(guard);
     let barrier = Barrier::new(2)?;
     gives_up("Barrier::wait", |time| {
@@ -263,7 +262,11 @@ fn pools() -> Outcome {
     gives_up("Pool::join", |time| matches!(pool.join_timeout(time), Err(PoolError::TimedOut)))?;
     check("Pool::try_join", matches!(pool.try_join(), Err(PoolError::TimedOut)))?;
     never.set()?;
-    same("a pool is joined in time", pool.join_timeout(Duration::MAX).map_err(|error| error.to_string()), Ok(()))?;
+    same(
+        "a pool is joined in time",
+        pool.join_timeout(Duration::MAX).map_err(|error| error.to_string()),
+        Ok(()),
+    )?;
     check("and all was done", last.get()? && pool.try_join().is_ok() && active_children()?.is_empty())
 }
 
@@ -271,9 +274,7 @@ fn futures() -> Outcome {
     let executor = Executor::build(Pool::builder().processes(1))?;
     let never = Event::new()?;
     let future = executor.submit(wait_in_a_task, never.clone())?;
-    gives_up("Future::exception", |time| {
-        matches!(future.exception_timeout(time), Err(PoolError::TimedOut))
-    })?;
+    gives_up("Future::exception", |time| matches!(future.exception_timeout(time), Err(PoolError::TimedOut)))?;
     check("Future::try_exception", matches!(future.try_exception(), Err(PoolError::TimedOut)))?;
     let mut future = Some(future.try_result().err().ok_or("it is done")?);
     gives_up("Future::result", |time| {
@@ -307,7 +308,8 @@ fn futures() -> Outcome {
     check("which may be called again", executor.shutdown_timeout(Duration::MAX, false).is_ok())?;
     check("when all is done", future.ok_or("lost")?.result()?)?;
     let executor = Executor::build(Pool::builder().processes(2))?;
-    let squares = executor.map_timeout(|n: u64| n * n, 0..100, Duration::MAX)?.collect::<Result<Vec<_>, _>>()?;
+    let squares =
+        executor.map_timeout(|n: u64| n * n, 0..100, Duration::MAX)?.collect::<Result<Vec<_>, _>>()?;
     same("a map in time is whole", squares.len(), 100)
 }
 
@@ -321,15 +323,16 @@ fn exchanges() -> Outcome {
     gives_up("Exchange::ready", |time| matches!(exchange.ready(time), Ok(false)))?;
     gives_up("Exchange::get", |time| late(exchange.get_timeout(0, time).map(drop)))?;
     check("Exchange::try_get", late(exchange.try_get(0).map(drop)))?;
-    gives_up("Exchange::next", |time| {
-        matches!(exchange.next_timeout(time), Some(Err(PoolError::TimedOut)))
-    })?;
+    gives_up("Exchange::next", |time| matches!(exchange.next_timeout(time), Some(Err(PoolError::TimedOut))))?;
     check("Exchange::try_next", matches!(exchange.try_next(), Some(Err(PoolError::TimedOut))))?;
     check("no such call", matches!(exchange.try_get(1), Err(PoolError::NoSuchResult)))?;
     never.set()?;
     check("a later call has it", exchange.get_timeout(0, Duration::MAX)?)?;
     check("and the next one starts", exchange.start_timeout(|| false, Duration::MAX)? == 1)?;
-    check("and ends", exchange.next_timeout(Duration::MAX).is_some_and(|result| matches!(result, Ok(false))))?;
+    check(
+        "and ends",
+        exchange.next_timeout(Duration::MAX).is_some_and(|result| matches!(result, Ok(false))),
+    )?;
     check("nothing is left", exchange.try_next().is_none())
 }
 
