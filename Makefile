@@ -91,7 +91,7 @@ chaos: guests ## kill, stop and starve processes at random, CHAOS times (20) as 
 		cargo test --release --locked -p sandpool --lib -- --nocapture damage_tests'
 
 storms: guests ## end guests that keep the supervisor busy, each within a second; on a quiet machine
-	SANDPOOL_STORM_SECONDS=1 cargo test --release --locked -p sandpool-tests --test it -- --test-threads 1 storms::
+	SANDPOOL_STORM_SECONDS=1 SANDPOOL_STORMS=all cargo test --release --locked -p sandpool-tests --test it -- --test-threads 1 storms::
 
 soak: guests ## do SOAK (a million) tasks and processes, and print what memory and descriptors the supervisor has
 	SANDPOOL_SOAK_TASKS=$(SOAK) SANDPOOL_SOAK_PROCESSES=$(SOAK) SANDPOOL_TEST_DEADLINE=86400 \

@@ -12,7 +12,7 @@ use crate::Limits;
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, ProcessHandle};
 use crate::process::mappings::Mappings;
-use crate::process::stdio::Stdio;
+use crate::process::stdio::{Stdin, Stdio};
 use crate::process::{Growth, Guest, Process, wasi};
 use crate::supervisor::control::{OnDeadlock, Role, RunConfig};
 
@@ -35,14 +35,14 @@ impl Alone {
     pub(crate) fn guest(&self) -> Guest {
         let Self { member, handle, geometry } = self;
         let Geometry { processes_max, objects_max, .. } = *geometry;
-        let stdio = Stdio::new(member, false, &Limits::default());
+        let stdio = Stdio::new(member, Stdin::Empty, &Limits::default());
         let config = RunConfig {
             role: Role::Program,
             args: Vec::new(),
             env: Vec::new(),
             dirs: Vec::new(),
             limits: Limits { processes_max, objects_max, arena_size: 0, ..Limits::default() },
-            counts_fuel: false,
+            flavor: Default::default(),
             has_start: false,
             on_deadlock: OnDeadlock::Kill,
             forks_tasks: false,
@@ -68,6 +68,7 @@ impl Alone {
             room: Vec::new(),
             waited: Vec::new(),
             task: None,
+            is_mute: false,
             is_host_worker: false,
         };
         Guest {

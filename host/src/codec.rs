@@ -5,10 +5,9 @@ use std::io;
 
 use bincode::config::{Config, Configuration, Fixint, LittleEndian};
 use bincode::error::DecodeError;
+use sandpool_abi::nesting::Bounded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use crate::nesting::Bounded;
 
 /// Numbers are as long as they are. It is that of the SDK as well.
 const CONFIGURATION: Configuration<LittleEndian, Fixint> =
@@ -57,6 +56,12 @@ fn decode_with<T: DeserializeOwned>(bytes: &[u8], config: impl Config) -> Result
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use sandpool_abi::nesting::{DEPTH_MAX, EMPTY_MAX};
+    use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
+    use serde::{Deserialize, Serialize};
+
     use super::{decode_all, encode};
 
     #[test]
@@ -81,5 +86,134 @@ mod tests {
             let strings = vec![String::new(); count];
             assert_eq!(decode_all::<Vec<String>>(&encode(&strings).unwrap()).unwrap(), strings);
         }
+    }
+
+    // The bounds of `sandpool_abi::nesting`, which the SDK has as well.
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Node {
+        children: Vec<Node>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Link(Option<Box<Link>>);
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Term {
+        Nothing,
+        Not(Box<Term>),
+        And(Box<Term>, Box<Term>),
+        Named { name: String, term: Box<Term> },
+        All(BTreeMap<String, Term>),
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Empty {
+        nothing: (),
+        no_more: [(); 4],
+    }
+
+    fn refusal<T: DeserializeOwned>(bytes: &[u8]) -> String {
+        decode_all::<T>(bytes).err().unwrap().to_string()
+    }
+
+    /// A length, as it is encoded.
+    fn length(of: u64) -> Vec<u8> {
+        encode(&of).unwrap()
+    }
+
+    /// As deep as the bytes say, on a stack that has less room than a thread's.
+    #[test]
+    fn what_is_too_deep_is_refused() {
+        let deep = || {
+            let nodes = length(1).repeat(1 << 18);
+            // Each is the second of the choices.
+            let terms = encode(&1_u32).unwrap().repeat(1 << 18);
+            for refusal in [
+                refusal::<Node>(&nodes),
+                refusal::<Vec<Node>>(&nodes),
+                refusal::<Term>(&terms),
+                refusal::<(u8, Option<Term>)>(&[&[1, 1], &*terms].concat()),
+                refusal::<Link>(&[1; 1 << 20]),
+            ] {
+                assert_eq!(refusal, format!("its values lie within each other more than {DEPTH_MAX} deep"));
+            }
+        };
+        std::thread::Builder::new().stack_size(512 << 10).spawn(deep).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn what_is_not_too_deep_is_what_it_was() {
+        let mut node = Node { children: Vec::new() };
+        // A struct and a sequence each.
+        for _ in 1..DEPTH_MAX / 2 {
+            node = Node { children: vec![node, Node { children: Vec::new() }] };
+        }
+        let bytes = encode(&node).unwrap();
+        assert_eq!(decode_all::<Node>(&bytes).unwrap(), node);
+        assert!(decode_all::<Vec<Node>>(&[length(1), bytes].concat()).is_err());
+        let term = Term::And(
+            Box::new(Term::Not(Box::new(Term::Nothing))),
+            Box::new(Term::Named {
+                name: "n".to_owned(),
+                term: Box::new(Term::All(BTreeMap::from([("a".to_owned(), Term::Nothing)]))),
+            }),
+        );
+        let all = (
+            (true, -1_i8, -2_i16, -3_i32, -4_i64, -5_i128),
+            (1_u8, 2_u16, 3_u32, 4_u64, 5_u128, 1.5_f32, 2.5_f64),
+            ('x', "text".to_owned(), Some(()), None::<u8>, [7_u8; 3], Link(None)),
+            term,
+        );
+        assert_eq!(decode_all(&encode(&all).unwrap()).ok(), Some(all));
+    }
+
+    #[test]
+    fn more_elements_without_bytes_than_there_may_be_are_refused() {
+        let bytes = length(u64::MAX);
+        let expected = format!("more than {EMPTY_MAX} of its elements take no bytes");
+        for refusal in [
+            refusal::<Vec<()>>(&bytes),
+            refusal::<Vec<Empty>>(&bytes),
+            refusal::<BTreeMap<(), Empty>>(&bytes),
+            // Each by itself has few.
+            refusal::<Vec<Vec<()>>>(&encode(&vec![vec![(); 3]; 1 << 20]).unwrap()),
+        ] {
+            assert_eq!(refusal, expected);
+        }
+        let some = (vec![(); EMPTY_MAX as usize - 3], vec![Empty { nothing: (), no_more: [(); 4] }; 3]);
+        assert_eq!(decode_all(&encode(&some).unwrap()).ok(), Some(some));
+        // These take some, whatever the last thing in them takes.
+        let full = (vec![(1_u8, ()); 2 << 20], vec![Some(()); 2 << 20], vec![Vec::<()>::new(); 2 << 20]);
+        assert_eq!(decode_all(&encode(&full).unwrap()).ok(), Some(full));
+    }
+
+    /// For how many elements a visitor would make room.
+    struct Hint(Option<usize>);
+
+    impl<'de> Deserialize<'de> for Hint {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Look;
+            impl<'de> Visitor<'de> for Look {
+                type Value = Hint;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("a sequence")
+                }
+
+                fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Hint, A::Error> {
+                    Ok(Hint(elements.size_hint()))
+                }
+            }
+            deserializer.deserialize_seq(Look)
+        }
+    }
+
+    #[test]
+    fn room_is_made_for_no_more_elements_than_there_are_bytes() {
+        let bytes = length(1 << 60);
+        assert_eq!(decode_all::<Hint>(&bytes).unwrap().0, Some(bytes.len()));
+        let bytes = length(3);
+        assert_eq!(decode_all::<Hint>(&bytes).unwrap().0, Some(bytes.len().min(3)));
     }
 }

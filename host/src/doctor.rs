@@ -33,6 +33,11 @@ const PROCESSES_MIN: u64 = 1200;
 /// Descriptors that a supervisor with as many guests needs.
 const FILES_MIN: u64 = 1024;
 
+/// Bytes of addresses that a process takes whose limits are the default ones: its memory, the arena, the program.
+const SPACE_MIN: u64 = 8 << 30;
+/// Bytes of the largest file: the arena, with its tables.
+const FILE_MIN: u64 = 2 << 30;
+
 /// How a [`Check`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -98,6 +103,8 @@ pub fn checks() -> Vec<Check> {
         arena_memory(huge_pages("shmem_enabled").as_deref()),
         limit("processes", Resource::RLIMIT_NPROC, PROCESSES_MIN, "ulimit -u"),
         limit("open files", Resource::RLIMIT_NOFILE, FILES_MIN, "ulimit -n"),
+        bytes("address space", getrlimit(Resource::RLIMIT_AS), SPACE_MIN, "ulimit -v", "--memory-max"),
+        bytes("file size", getrlimit(Resource::RLIMIT_FSIZE), FILE_MIN, "ulimit -f", "--arena-size"),
         cache(),
     ];
     for (name, what, survey) in [
@@ -236,10 +243,28 @@ fn limit(name: &'static str, resource: Resource, min: u64, command: &str) -> Che
     }
 }
 
+/// What the shell allows in bytes. A run with smaller limits does with less.
+fn bytes(name: &'static str, found: nix::Result<(u64, u64)>, min: u64, command: &str, flag: &str) -> Check {
+    match found {
+        Ok((soft, _)) if soft == nix::libc::RLIM_INFINITY => Check::ok(name, "unlimited"),
+        Ok((soft, _)) if soft >= min => Check::ok(name, format!("{soft} bytes")),
+        Ok((soft, _)) => Check::warn(
+            name,
+            format!("{soft} bytes, which is less than a run takes unless its own limits are lower"),
+            format!("`{command} unlimited`, or less for each run (`sandpool run {flag}`)"),
+        ),
+        Err(error) => Check::warn(name, format!("the limit is not known: {error}"), command),
+    }
+}
+
 fn cache() -> Check {
     match CacheDirs::find() {
         Ok(dirs) => cache_at(&dirs.modules),
-        Err(error) => Check::missing("cache directory", error.to_string(), error.hint().unwrap_or_default()),
+        Err(error) => Check::warn(
+            "cache directory",
+            format!("{error}, so modules are compiled anew each time"),
+            error.hint().unwrap_or_default(),
+        ),
     }
 }
 
@@ -252,17 +277,29 @@ fn cache_at(path: &Path) -> Check {
             Some(folder) if folder.is_dir() && access(folder, AccessFlags::W_OK).is_ok() => {
                 return Check::ok(name, format!("{shown}, made when it is needed"));
             }
-            _ => "it cannot be made",
+            _ => return no_cache(format!("{shown} cannot be made")),
         },
-        Ok(found) if !found.is_dir() => "it is not a directory",
+        Ok(found) if !found.is_dir() => return no_cache(format!("{shown} is not a directory")),
         Ok(found) if found.uid() != geteuid().as_raw() => "it belongs to another user",
         Ok(found) if found.mode() & 0o077 != 0 => "others have access to it",
+        Ok(_) if access(path, AccessFlags::W_OK).is_err() => {
+            return no_cache(format!("{shown} cannot be written to"));
+        }
         Ok(_) => return Check::ok(name, shown.to_string()),
     };
     Check::missing(
         name,
         format!("{shown}: {problem}"),
         format!("make it yours alone (`chmod 700 {shown}`), or name another place by SANDPOOL_CACHE_DIR"),
+    )
+}
+
+/// Runs do without.
+fn no_cache(why: String) -> Check {
+    Check::warn(
+        "cache directory",
+        format!("{why}, so modules are compiled anew each time"),
+        "name a directory that is yours alone by SANDPOOL_CACHE_DIR",
     )
 }
 
@@ -332,7 +369,18 @@ mod tests {
         assert_eq!(cache_at(scratch.path()).state, State::Ok);
         assert_eq!(cache_at(&scratch.path().join("not/yet")).state, State::Ok);
         fs::write(scratch.path().join("file"), "").unwrap();
-        assert_eq!(cache_at(&scratch.path().join("file")).state, State::Missing);
+        assert_eq!(cache_at(&scratch.path().join("file")).state, State::Warn);
+        assert_eq!(cache_at(&scratch.path().join("file/below")).state, State::Warn);
+    }
+
+    #[test]
+    fn what_the_shell_allows_is_a_warning_where_it_is_little() {
+        let of = |soft| bytes("file size", Ok((soft, soft)), FILE_MIN, "ulimit -f", "--arena-size");
+        assert_eq!(of(nix::libc::RLIM_INFINITY).state, State::Ok);
+        assert_eq!(of(FILE_MIN).state, State::Ok);
+        let little = of(FILE_MIN - 1);
+        assert_eq!(little.state, State::Warn);
+        assert!(little.fix.unwrap().starts_with("`ulimit -f unlimited`"));
     }
 
     #[test]

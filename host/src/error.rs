@@ -112,7 +112,8 @@ pub enum Error {
         /// what it has exceeded
         limit: crate::CompileLimit,
     },
-    /// The cache of compiled modules can't be used.
+    /// The cache of compiled modules can't be used. It ends a call only if others have access to it: see
+    /// [`Module::uncached`](crate::Module::uncached).
     #[error("cannot use the module cache {}", Escaped(path.display()))]
     Cache {
         /// the folder or file
@@ -178,6 +179,14 @@ pub enum Error {
         /// what to do about it
         hint: Option<String>,
     },
+    /// The operating system, or the shell, lets this program have less than a run takes.
+    #[error("{}", Escaped(what))]
+    Allowance {
+        /// what is too little
+        what: String,
+        /// what to do about it
+        hint: String,
+    },
     /// The operating system refused something.
     #[error("cannot {what}")]
     Os {
@@ -218,6 +227,7 @@ impl Error {
             | Self::UnknownTask { hint, .. }
             | Self::Invalid { hint, .. }
             | Self::Toolchain { hint, .. } => hint.clone(),
+            Self::Allowance { hint, .. } => Some(hint.clone()),
             Self::Config { source, .. } => source.raw_hint(),
             Self::NotAProgram { .. } => {
                 Some("`sandpool inspect` lists its tasks, and `sandpool map` runs them".to_owned())
@@ -244,7 +254,8 @@ impl Error {
                 Some("it must be yours alone (mode 0700); SANDPOOL_CACHE_DIR names another place".to_owned())
             }
             Self::Grant { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("make it first, or grant one that exists: --dir HOST[:GUEST][:ro]".to_owned())
+                Some("make it first, or grant one that exists: --dir HOST[:GUEST][:ro], where a colon in a name is written `\\:`"
+                    .to_owned())
             }
             Self::Jail { .. } => Some(
                 "`sandpool doctor` says what this machine has; require less if that is enough for you"
@@ -253,6 +264,12 @@ impl Error {
             Self::NotInitialized => Some("call it first in `main`, before any thread starts".to_owned()),
             _ => None,
         }
+    }
+
+    /// Whether the operating system has refused something, and not Sandpool.
+    pub(crate) fn is_of_system(&self) -> bool {
+        let source = std::error::Error::source(self).and_then(|source| source.downcast_ref::<io::Error>());
+        source.is_some_and(|source| source.raw_os_error().is_some())
     }
 
     /// The exit code of the `sandpool` command for this error.
@@ -282,6 +299,7 @@ impl Error {
             | Self::Write { .. }
             | Self::NotInitialized
             | Self::Supervisor(_)
+            | Self::Allowance { .. }
             | Self::Os { .. } => ExitCode::Internal,
         }
     }

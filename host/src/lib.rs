@@ -36,13 +36,16 @@ pub mod inner;
 mod ipc;
 mod jail;
 mod limits;
-mod nesting;
 mod owner;
+#[doc(hidden)]
+pub mod patient;
 mod pool;
 mod process;
 mod run;
 mod supervisor;
 mod sys;
+#[cfg(test)]
+mod testing;
 pub mod toolchain;
 pub mod units;
 #[doc(hidden)]
@@ -64,3 +67,5 @@ pub use pool::{
 };
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;
+#[doc(hidden)]
+pub use sys::fd::refuse_closed_streams;

@@ -1147,4 +1147,40 @@ mod tests {
         let limits = CompileLimits { compile_time_max: Duration::ZERO, ..CompileLimits::default() };
         assert_eq!(limits.check().unwrap_err().to_string(), "`0` is no value for compile-time-max");
     }
+
+    /// Some take nothing for no limit: a queue without a bound, for one.
+    #[test]
+    fn no_limit_is_nothing() {
+        are_not_nothing(LimitKey::ALL, Limits::check);
+        are_not_nothing(CompileLimitKey::ALL, CompileLimits::check);
+    }
+
+    fn are_not_nothing<L: Clone + Default>(keys: &[Key<L>], check: fn(&L) -> Result<()>) {
+        for key in keys {
+            let mut limits = L::default();
+            match (key.field)(&mut limits) {
+                Field::Count(count) => *count = 0,
+                Field::Size(size) => *size = 0,
+                Field::MaybeCount(count) | Field::MaybeSize(count) => *count = Some(0),
+                Field::MaybeTime(time) => *time = Some(Duration::ZERO),
+                Field::Time(time) => *time = Duration::ZERO,
+            }
+            let error = check(&limits).unwrap_err();
+            assert!(error.to_string().ends_with(&format!(" is no value for {}", key.name)), "{error}");
+            assert!(error.hint().is_some(), "{}", key.name);
+            // Nor is it how people may write it, in any unit.
+            for text in ["0", "00", "0B", "0KiB", "0GiB", "0s", "0ms", "0.0s", "0h", "-1", "", " "] {
+                assert!(key.check(text).is_err(), "{}: {text:?}", key.name);
+            }
+            // And the least that there is, is one, as far as that makes sense.
+            match (key.field)(&mut limits) {
+                Field::Count(count) => *count = 1,
+                Field::Size(size) => *size = 1 << 20,
+                Field::MaybeCount(count) | Field::MaybeSize(count) => *count = Some(1),
+                Field::MaybeTime(time) => *time = Some(Duration::from_nanos(1)),
+                Field::Time(time) => *time = Duration::from_nanos(1),
+            }
+            check(&limits).unwrap();
+        }
+    }
 }

@@ -15,6 +15,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::cache_dirs::CacheDirs;
 use crate::engine::compiler;
+use crate::engine::config::Flavor;
 use crate::jail::{self, JailReport, Layer, control_group};
 use crate::supervisor;
 use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
@@ -110,7 +111,7 @@ pub(crate) fn defaults(role: Role) -> RunConfig {
         env: Vec::new(),
         dirs: Vec::new(),
         limits: Limits::default(),
-        counts_fuel: false,
+        flavor: Flavor::default(),
         has_start: false,
         on_deadlock: OnDeadlock::Kill,
         forks_tasks: false,
@@ -250,13 +251,13 @@ impl Supervisor {
     ) -> Result<(Self, Vec<OwnedFd>)> {
         let program = executable()?;
         check(config)?;
-        if config.limits.fuel.is_some() && !module.counts_fuel() {
+        if config.limits.fuel.is_some() && !module.flavor().counts_fuel {
             return Err(Error::Invalid {
                 what: format!("{} does not count fuel", module.name()),
                 hint: Some("load it with Module::builder().count_fuel(true)".to_owned()),
             });
         }
-        config.counts_fuel = module.counts_fuel();
+        config.flavor = module.flavor();
         config.has_start = module.has_start();
         let (mut supervisor, reply, descriptors) =
             Self::launch(program, config, module.artifact().as_fd(), stdio)?;
@@ -267,6 +268,7 @@ impl Supervisor {
             }
             Reply::Unjailed(jail) => Err(Error::jail(&jail, &config.jail.require)),
             Reply::Failed(why) => Err(Error::Supervisor(why)),
+            Reply::Allowance { what, hint } => Err(Error::Allowance { what, hint }),
             reply => Err(supervisor.lost(Some(reply))),
         }
     }

@@ -33,18 +33,50 @@ pub struct DirGrant {
 impl std::str::FromStr for DirGrant {
     type Err = Error;
 
-    /// Reads `HOST[:GUEST][:ro]`. Without `GUEST`, guests see it under the name it has on the host.
+    /// Reads `HOST[:GUEST][:ro]`. Without `GUEST`, guests see it under the name it has on the host. A colon that is part of a
+    /// name is written `\:`, and a backslash before a colon `\\`.
+    ///
+    /// ```
+    /// let grant: sandpool::DirGrant = r"/tmp/a\:b:/d:ro".parse()?;
+    /// assert_eq!((grant.host.to_str(), &*grant.guest), (Some("/tmp/a:b"), "/d"));
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
     fn from_str(text: &str) -> Result<Self> {
-        let (text, read_only) = text.strip_suffix(":ro").map_or((text, false), |rest| (rest, true));
-        let (host, guest) = text.split_once(':').unwrap_or((text, text));
-        if host.is_empty() || guest.is_empty() || guest.contains(':') {
+        let mut parts = parts(text);
+        let read_only = parts.len() > 1 && parts.pop_if(|last| last == "ro").is_some();
+        let (host, guest) = match parts.as_slice() {
+            [host] => (host, host),
+            [host, guest] => (host, guest),
+            _ => (&String::new(), &String::new()),
+        };
+        if host.is_empty() || guest.is_empty() {
             return Err(Error::Invalid {
-                what: format!("`{text}` is not a directory grant"),
-                hint: Some("write HOST, HOST:GUEST or HOST:GUEST:ro, such as ./data:/data:ro".to_owned()),
+                // Said at once, because a command line that is refused has a hint of its own.
+                what: format!(
+                    "`{text}` is not a directory grant: it is HOST, HOST:GUEST or HOST:GUEST:ro, where a colon in a name is \
+                     written `\\:`"
+                ),
+                hint: Some(r"write it like ./data:/data:ro, or like '/data/a\:b:/data'".to_owned()),
             });
         }
-        Ok(Self { host: host.into(), guest: guest.to_owned(), read_only })
+        Ok(Self { host: host.into(), guest: guest.clone(), read_only })
     }
+}
+
+/// What colons part, but for those after a backslash. That stands for itself elsewhere.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => part.push(rest.next_if(|next| matches!(next, ':' | '\\')).unwrap_or(c)),
+            ':' => parts.push(std::mem::take(&mut part)),
+            c => part.push(c),
+        }
+    }
+    parts.push(part);
+    parts
 }
 
 /// What is known of one process that has ended.

@@ -30,7 +30,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::sys::{fd, process};
-use crate::{DirGrant, Error, Result};
+use crate::{DirGrant, Error, Result, patient};
 
 /// As many links as the kernel follows on the way to one file.
 const LINKS_MAX: usize = 40;
@@ -394,14 +394,14 @@ impl Drop for Unfinished<'_> {
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| Error::Write { path: path.to_owned(), source };
     if let Some(file) = descriptor(path) {
-        return file.and_then(|mut file| file.write_all(bytes)).map_err(failed);
+        return file.and_then(|file| patient::write_all(file.as_fd(), bytes)).map_err(failed);
     }
     let (directory, name) = Directory::of_file(path, &Writable::default())?;
     let write = || {
         // It is made here, if there is none.
-        let mut file = directory.open_or_create(name)?;
+        let file = directory.open_or_create(name)?;
         if !file.metadata()?.is_file() {
-            return file.write_all(bytes);
+            return patient::write_all(file.as_fd(), bytes);
         }
         let mut file = directory.create(name, 0o666)?;
         file.file().write_all(bytes)?;

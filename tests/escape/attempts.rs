@@ -126,14 +126,38 @@ pub(crate) fn make_a_device(targets: &Targets) -> Outcome {
     .map(drop)
 }
 
-/// In a child, because a program that is executed could not say so.
 pub(crate) fn execute(_: &Targets) -> Outcome {
-    let (path, none) = (c"/bin/true", ptr::null::<libc::c_char>());
+    execute_at(HERE, c"/bin/true")
+}
+
+pub(crate) fn execute_what_may_be_read(_: &Targets) -> Outcome {
+    execute_what_was_granted()
+}
+
+pub(crate) fn execute_what_may_be_written(_: &Targets) -> Outcome {
+    execute_what_was_granted()
+}
+
+/// A program in a granted directory, which needs nothing that lies elsewhere.
+fn execute_what_was_granted() -> Outcome {
+    let mut result = Err(io::ErrorKind::NotFound.into());
+    for fd in 4..64 {
+        result = execute_at(fd, c"program");
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+/// In a child, because a program that is executed could not say so.
+fn execute_at(dir: usize, path: &std::ffi::CStr) -> Outcome {
+    let none = ptr::null::<libc::c_char>();
     let argv = [path.as_ptr(), none];
     let env = [none];
-    let args = [at(path), argv.as_ptr() as usize, env.as_ptr() as usize];
+    let args = [dir, at(path), argv.as_ptr() as usize, env.as_ptr() as usize, 0];
     if call(libc::SYS_clone, &[libc::SIGCHLD as usize])? == 0 {
-        let refused = call(libc::SYS_execve, &args).err().and_then(|error| error.raw_os_error());
+        let refused = call(libc::SYS_execveat, &args).err().and_then(|error| error.raw_os_error());
         let _ = call(libc::SYS_exit_group, &[refused.unwrap_or(1) as usize]);
     }
     let mut status = 0_i32;
@@ -457,13 +481,30 @@ pub(crate) fn compute_for_ever(_: &Targets) -> Outcome {
 
 /// Any bytes all over the arena, while a sibling and the supervisor use it.
 pub(crate) fn write_all_over_the_arena(_: &Targets) -> Outcome {
+    write_over_the_arena(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The same again and again, by two processes, which also take from the doorbell whatever is rung there.
+pub(crate) fn write_for_ever(_: &Targets) -> Outcome {
+    const DOORBELL: usize = 3;
+    if call(libc::SYS_clone, &[libc::SIGCHLD as usize])? == 0 {
+        let _ = call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize]);
+    }
+    for turn in 1_u64.. {
+        write_over_the_arena(u64::from(std::process::id()) << 32 | turn)?;
+        let mut rings = [0_u8; 8];
+        let _ = call(libc::SYS_read, &[DOORBELL, rings.as_mut_ptr() as usize, rings.len()]);
+    }
+    Ok(())
+}
+
+/// Writes some of many values to each word of the tables, and of the first pages of the heap.
+fn write_over_the_arena(mut random: u64) -> Outcome {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for line in maps.lines().filter(|line| line.contains("memfd:sandpool") && line.contains("rw-s")) {
         let (range, _) = line.split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
         let (from, to) = range.split_once('-').ok_or(io::ErrorKind::InvalidData)?;
         let [from, to] = [from, to].map(|at| usize::from_str_radix(at, 16).unwrap_or(0));
-        // The tables, and the first pages of the heap.
         for word in (from..to.min(from + (8 << 20))).step_by(8) {
             random ^= random << 13;
             random ^= random >> 7;
@@ -484,8 +525,8 @@ pub(crate) fn write_all_over_the_arena(_: &Targets) -> Outcome {
 
 /// A system call that no guest needs: with arguments that make no sense, it comes back with an error from the kernel
 /// where there is no filter.
-pub(crate) fn any_call(number: libc::c_long) -> Outcome {
+pub(crate) fn any_call(number: libc::c_long, args: &[usize]) -> Outcome {
     // That there was an answer at all is too much.
-    let _ = call(number, &[usize::MAX; 6]);
+    let _ = call(number, args);
     Ok(())
 }

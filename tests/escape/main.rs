@@ -28,7 +28,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -76,6 +76,8 @@ const ATTEMPTS: &[Attempt] = attempts! {
     write_where_only_reading_is_granted: MountNamespace Landlock;
     make_a_device: UserNamespace MountNamespace Capabilities Landlock Seccomp;
     execute: MountNamespace Landlock Seccomp;
+    execute_what_may_be_read: MountNamespace Landlock Seccomp;
+    execute_what_may_be_written: MountNamespace Landlock Seccomp;
     execute_from_memory: Seccomp;
     connect_by_tcp: NetworkNamespace Landlock Seccomp;
     connect_to_an_abstract_socket: NetworkNamespace Landlock Seccomp;
@@ -158,6 +160,61 @@ const CALLS: &[(&str, libc::c_long)] = &[
     ("read of x32", libc::SYS_read | 0x4000_0000),
 ];
 
+/// System calls of the policy with arguments that no guest passes, at least one for each argument that a rule asks for. They
+/// make no sense otherwise, so that the kernel answers with an error where there is no filter, or does nothing.
+#[rustfmt::skip]
+const ARGUMENTS: &[(&str, libc::c_long, [usize; 6])] = &[
+    ("futex that is private", libc::SYS_futex, [NOWHERE, 129, 0, 0, 0, 0]),
+    ("futex that is requeued", libc::SYS_futex, [NOWHERE, 4, 0, 0, NOWHERE, 0]),
+    ("futex of the clock of the day", libc::SYS_futex, [NOWHERE, 265, 0, 0, 0, 1]),
+    ("rt_sigaction of SIGTERM", libc::SYS_rt_sigaction, [15, 0, 0, 8, 0, 0]),
+    ("ioctl TIOCSTI", libc::SYS_ioctl, [9999, 0x5412, 0, 0, 0, 0]),
+    ("ioctl FIONBIO", libc::SYS_ioctl, [9999, 0x5421, 0, 0, 0, 0]),
+    ("mmap to be executed", libc::SYS_mmap, [0, 0, 5, 0x22, usize::MAX, 0]),
+    ("mmap of a file", libc::SYS_mmap, [0, 0, 3, 2, 9999, 0]),
+    ("mmap that is shared", libc::SYS_mmap, [0, 0, 3, 0x21, usize::MAX, 0]),
+    ("mmap in a place", libc::SYS_mmap, [0, 0, 1, 0x32, usize::MAX, 0]),
+    ("mprotect to be executed", libc::SYS_mprotect, [1, 0, 5, 0, 0, 0]),
+    ("mremap to a place", libc::SYS_mremap, [1, 4096, 4096, 3, 0, 0]),
+    ("mremap that unmaps nothing", libc::SYS_mremap, [1, 4096, 4096, 5, 0, 0]),
+    ("mremap of nothing", libc::SYS_mremap, [1, 0, 4096, 1, 0, 0]),
+    ("madvise DONTNEED", libc::SYS_madvise, [1, 0, 4, 0, 0, 0]),
+    ("madvise HWPOISON", libc::SYS_madvise, [1, 0, 100, 0, 0, 0]),
+    ("tgkill to see who is there", libc::SYS_tgkill, [usize::MAX, 1, 0, 0, 0, 0]),
+    ("tgkill SIGKILL", libc::SYS_tgkill, [usize::MAX, 1, 9, 0, 0, 0]),
+    // Handlers of signals can't be shared without memory.
+    ("clone that shares", libc::SYS_clone, [0x800, 0, 0, 0, 0, 0]),
+    ("clone with a signal", libc::SYS_clone, [0x811, 0, 0, 0, 0, 0]),
+    ("prctl PR_SET_PDEATHSIG to SIGTERM", libc::SYS_prctl, [1, 15, 0, 0, 0, 0]),
+    ("prctl PR_SET_DUMPABLE", libc::SYS_prctl, [4, 9, 0, 0, 0, 0]),
+    ("prctl PR_SET_SECCOMP", libc::SYS_prctl, [22, 9, 0, 0, 0, 0]),
+    ("fcntl F_DUPFD", libc::SYS_fcntl, [9999, 0, 0, 0, 0, 0]),
+    ("fcntl F_SETFL", libc::SYS_fcntl, [9999, 4, 0, 0, 0, 0]),
+    ("fcntl F_SETOWN", libc::SYS_fcntl, [9999, 8, 1, 0, 0, 0]),
+    ("openat of the working directory", libc::SYS_openat, [libc::AT_FDCWD as usize, 0, 0, 0, 0, 0]),
+    ("openat2 of the working directory", libc::SYS_openat2, [libc::AT_FDCWD as usize, 0, 0, 0, 0, 0]),
+    ("pwritev2 at once", libc::SYS_pwritev2, [9999, 0, 0, 0, 0, 1]),
+];
+
+/// Those of them that a compiler's policy has.
+const OF_COMPILERS: [&str; 2] = ["futex that is private", "madvise DONTNEED"];
+
+/// An address of nothing, for a futex.
+const NOWHERE: usize = 4;
+
+/// What is called, and with which arguments.
+fn call_of(name: &str) -> Option<(libc::c_long, [usize; 6])> {
+    let any = CALLS.iter().find(|(known, _)| *known == name).map(|(_, number)| (*number, [usize::MAX; 6]));
+    any.or_else(|| {
+        ARGUMENTS.iter().find(|(known, ..)| *known == name).map(|(_, number, args)| (*number, *args))
+    })
+}
+
+/// The names of all calls to be made.
+fn calls() -> impl Iterator<Item = &'static str> {
+    CALLS.iter().map(|(name, _)| *name).chain(ARGUMENTS.iter().map(|(name, ..)| *name))
+}
+
 /// The guest's side: what the first argument says, if it says one.
 fn native(args: &[String]) -> Option<u8> {
     let [name, targets @ ..] = args else { return None };
@@ -169,10 +226,14 @@ fn native(args: &[String]) -> Option<u8> {
         "compute_for_ever" => attempts::compute_for_ever(&targets),
         "read_an_inherited_descriptor" => attempts::read_an_inherited_descriptor(&targets),
         "write_all_over_the_arena" => attempts::write_all_over_the_arena(&targets),
+        "write_for_ever" => attempts::write_for_ever(&targets),
         "fork_past_the_table" => attempts::fork_past_the_table(&targets),
         name => match (ATTEMPTS.iter().find(|attempt| attempt.name == name), name.strip_prefix("call ")) {
             (Some(attempt), _) => (attempt.run)(&targets),
-            (None, Some(name)) => attempts::any_call(CALLS.iter().find(|(known, _)| *known == name)?.1),
+            (None, Some(name)) => {
+                let (number, args) = call_of(name)?;
+                attempts::any_call(number, &args)
+            }
             (None, None) => return None,
         },
     };
@@ -218,6 +279,32 @@ impl Drop for Shared {
     }
 }
 
+/// A program that ends at once, with 0, and needs no other file.
+fn program() -> Vec<u8> {
+    // exit_group(0)
+    #[cfg(target_arch = "x86_64")]
+    const CODE: &[u8] = &[0x31, 0xff, 0xb8, 0xe7, 0, 0, 0, 0x0f, 0x05];
+    #[cfg(target_arch = "aarch64")]
+    const CODE: &[u8] = &[0, 0, 0x80, 0xd2, 0xc8, 0x0b, 0x80, 0xd2, 1, 0, 0, 0xd4];
+    const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
+    const AT: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    let len = HEADERS + CODE.len() as u64;
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    // Executable; where it begins, and its one program header.
+    [2_u16, MACHINE].iter().for_each(|half| file.extend(half.to_le_bytes()));
+    file.extend(1_u32.to_le_bytes());
+    [AT + HEADERS, 64, 0].iter().for_each(|word| file.extend(word.to_le_bytes()));
+    file.extend(0_u32.to_le_bytes());
+    [64_u16, 56, 1, 64, 0, 0].iter().for_each(|half| file.extend(half.to_le_bytes()));
+    // All of it, to be read and executed.
+    [1_u32, 5].iter().for_each(|word| file.extend(word.to_le_bytes()));
+    [0, AT, AT, len, len, 0x1_0000].iter().for_each(|word| file.extend(word.to_le_bytes()));
+    file.extend(CODE);
+    file
+}
+
 /// All that is attacked.
 struct World {
     module: Module,
@@ -240,6 +327,9 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         for name in ["readable", "writable", "outside"] {
             fs::create_dir(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name).join("program"), program()).unwrap();
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(folder.path().join(name).join("program"), mode).unwrap();
         }
         let secret = folder.path().join("secret");
         fs::write(&secret, "secret").unwrap();
@@ -295,7 +385,7 @@ impl World {
             builder.without_census();
         }
         let first = match name {
-            "fill_the_disk" => ("writable", false),
+            "fill_the_disk" | "execute_what_may_be_written" => ("writable", false),
             _ => ("readable", true),
         };
         let host = self.folder.path().join(first.0);
@@ -464,7 +554,7 @@ fn main() -> ExitCode {
         }
         println!("{name:42} {:>10}  {}", "escaped", held.join(", "));
     }
-    for (name, _) in CALLS.iter().filter(|(name, _)| is_wanted(name)) {
+    for name in calls().filter(|name| is_wanted(name)) {
         let name = format!("call {name}");
         for only in [None, Some(&alone(Seccomp)[..])] {
             let verdict = world.attempt(&name, only, limits()).unwrap();
@@ -476,7 +566,7 @@ fn main() -> ExitCode {
     if is_wanted("call") {
         println!(
             "{:42} {:>10}  {Seccomp} (killed)",
-            format!("{} other system calls", CALLS.len()),
+            format!("{} other system calls", calls().count()),
             "answered"
         );
     }
@@ -485,6 +575,7 @@ fn main() -> ExitCode {
         ("compute_for_ever", compute_for_ever),
         ("write_all_over_the_arena", write_all_over_the_arena),
         ("write_all_over_a_pool", write_all_over_a_pool),
+        ("write_for_ever", write_for_ever),
         ("fork_past_the_table", fork_past_the_table),
         ("fork_from_a_pool", fork_from_a_pool),
         ("take_over_the_compiler", take_over_the_compiler),
@@ -613,6 +704,46 @@ fn write_all_over_a_pool(world: &mut World, findings: &mut Findings) {
     println!("{:42} {:>10}  the owner", "write_all_over_a_pool", "");
 }
 
+/// Whatever the arena holds, and however often that changes, each turn of the supervisor ends soon: so does the run, by
+/// whichever way somebody ends it.
+fn write_for_ever(world: &mut World, findings: &mut Findings) {
+    const PATIENCE: Duration = Duration::from_secs(6);
+    const LIMIT: Duration = Duration::from_secs(2);
+    let ways: [(&str, Option<Duration>, fn(Run)); 3] = [
+        ("a stop", None, |run| {
+            run.stopper().stop(libc::SIGTERM);
+            let _ = run.wait();
+        }),
+        ("a drop", None, drop),
+        ("its limit", Some(LIMIT), |run| {
+            let _ = run.wait();
+        }),
+    ];
+    for (way, run_wall_time, end) in ways {
+        let mut builder = Run::builder(&world.module);
+        pass(&mut builder, "write_for_ever", &world.targets);
+        // Its second process would be found, and the run ended for it.
+        builder.without_census().limits(Limits { run_wall_time, ..limits() });
+        for layer in Layer::ALL.into_iter().filter(|layer| *layer != PidNamespace && *layer != UserNamespace)
+        {
+            builder.without_layer(layer);
+        }
+        let asked = Instant::now();
+        let run = builder.start().unwrap();
+        let supervisor = run.supervisor_pid();
+        if run_wall_time.is_none() {
+            std::thread::sleep(LIMIT);
+        }
+        end(run);
+        let took = asked.elapsed();
+        let is_soon = (LIMIT..LIMIT + PATIENCE).contains(&took);
+        findings.see(is_soon, format!("a run that is written over ended by {way} after {took:?}"));
+        let is_gone = !PathBuf::from(format!("/proc/{supervisor}")).exists();
+        findings.see(is_gone, format!("the supervisor is left after {way}"));
+    }
+    println!("{:42} {:>10}  the supervisor", "write_for_ever", "");
+}
+
 /// The policy allows what a fork needs. What isn't in the process table, the supervisor must find.
 fn fork_past_the_table(world: &mut World, findings: &mut Findings) {
     let start = Instant::now();
@@ -639,7 +770,7 @@ fn fork_from_a_pool(world: &mut World, findings: &mut Findings) {
 /// All the same in a compiler.
 fn take_over_the_compiler(world: &mut World, findings: &mut Findings) {
     let attempts = ATTEMPTS.iter().map(|attempt| attempt.name.to_owned());
-    let calls = CALLS.iter().map(|(name, _)| format!("call {name}"));
+    let calls = calls().filter(|name| !OF_COMPILERS.contains(name)).map(|name| format!("call {name}"));
     for name in attempts.chain(calls) {
         let verdict = compile(&name, &world.targets, &[]);
         let holds = if name.starts_with("call") { verdict == Verdict::Killed } else { verdict.holds() };

@@ -892,6 +892,81 @@ fn what_crashed_is_tried_again_if_it_is_to() {
     assert_eq!(count(|event| matches!(event, Event::WorkerEnded { is_lost: true, .. })), 3);
 }
 
+/// A module whose task does something else each time it is tried: it knows by the names that are there.
+const TRIES: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "firstsecond")
+    ;; Makes a file; whether there was none of its name.
+    (func $make (param $at i32) (param $len i32) (result i32)
+        (i32.eqz (call $open (i32.const 3) (i32.const 0) (local.get $at) (local.get $len) (i32.const 5)
+            (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 32))))
+    (func (export "sandpool_task_try") (param i32 i32) (result i32)
+        (if (call $make (i32.const 0) (i32.const 5)) (then (loop $l (br $l))))
+        (if (call $make (i32.const 5) (i32.const 6)) (then (call $exit (i32.const 3))))
+        unreachable))"#;
+
+/// What has come of one attempt is none of the next one's.
+#[test]
+fn each_attempt_of_a_task_has_a_cause_of_its_own() {
+    let module = load_text("tries", TRIES);
+    let timeout = Duration::from_millis(300);
+    for isolation in [Isolation::Worker, Isolation::Task] {
+        let causes = [
+            Failure::TimedOut(timeout),
+            Failure::Ended(ExitStatus::Exited(3)),
+            Failure::Ended(ExitStatus::Trapped(Trap::Unreachable)),
+        ];
+        for retries in 0..3 {
+            let directory = tempfile::tempdir().unwrap();
+            let mut builder = pool(&module);
+            builder.workers(1).isolation(isolation).task_timeout(timeout).retries(retries);
+            let pool = builder.dir(grant(&directory)).build().unwrap();
+            let events = pool.events();
+            let error = pool.submit_record("try", Format::Bytes, b"").unwrap().result().unwrap_err();
+            let last = &causes[retries as usize];
+            assert_eq!((&error.cause, error.attempts), (last, retries + 1), "{isolation:?}");
+            drop(pool);
+            let retried = events.into_iter().filter_map(|event| match event {
+                Event::Retried { cause, attempt, .. } => Some((cause, attempt)),
+                _ => None,
+            });
+            let expected = causes.iter().cloned().zip(2..).take(retries as usize);
+            assert!(retried.eq(expected), "{isolation:?} with {retries} retries");
+        }
+    }
+}
+
+/// Each is killed before it is ready: not by its own fault, but for how long?
+#[test]
+fn workers_that_are_killed_again_and_again_are_not_started_for_ever() {
+    let text = r#"(module (memory (export "memory") 1) (start $loop) (func $loop (loop $l (br $l)))
+        (func (export "sandpool_task_any") (param i32 i32) (result i32) (i32.const 0)))"#;
+    let module = load_text("stuck", text);
+    let directory = tempfile::tempdir().unwrap();
+    let (module, directory) = (&module, &directory);
+    std::thread::scope(|scope| {
+        let built = scope.spawn(move || pool(module).workers(1).dir(grant(directory)).build().map(drop));
+        let mut killed = 0;
+        let ended = procfs::eventually(|| {
+            killed += has(directory).into_iter().filter(|worker| kill(*worker)).count();
+            built.is_finished()
+        });
+        if !ended {
+            // It would go on, and nobody else can end it.
+            eprintln!("workers are started for ever: {killed} were killed");
+            std::process::abort();
+        }
+        let error = built.join().unwrap().unwrap_err();
+        let Error::Pool(PoolEnd::Worker(why)) = error else { panic!("{error}") };
+        assert_eq!(why, "killed: SIGKILL");
+        // One may have been killed more than once.
+        assert!(killed >= 4, "{killed}");
+    });
+}
+
 #[test]
 fn grants_are_what_tasks_have() {
     let module = tasks();

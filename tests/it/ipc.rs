@@ -54,6 +54,7 @@ fn joinable_queues() {
         "queue_joinable",
         &[
             "a new queue is joined at once",
+            "done by another",
             "too many",
             "each once",
             "all who join are woken",
@@ -316,6 +317,235 @@ fn shared_memory_is_not_for_wasi() {
     ]);
 }
 
+/// In safe code, no handle is taken for what it isn't, and none is lost for that.
+#[test]
+fn handles_are_what_the_host_recorded() {
+    let mut command = run(guest("confusion"));
+    command.args(["--objects-max", "150"]);
+    found(
+        finish(&mut command),
+        &[
+            "each object as each type",
+            "each two objects as each type that has two",
+            "in an item",
+            "in items",
+            "as the arguments of a task",
+            "as the result of a task",
+            "as the state of tasks",
+            "its lock",
+            "and whole, it is the same",
+            "with one lock",
+            "a block as the elements of an array",
+            "so is what is sent",
+            "nor be written",
+            "also what comes back",
+            "a view keeps the block",
+            "twice the same",
+            "each use is one",
+            "no handle is lost",
+        ],
+    );
+}
+
+#[test]
+fn items_that_cannot_be_decoded() {
+    let mut command = run(guest("decoding"));
+    command.args(["--objects-max", "100", "--cpu-time", "20s"]);
+    found(
+        finish(&mut command),
+        &[
+            "values in values in values",
+            "sequences in sequences",
+            "in an option",
+            "what isn't too deep is what it was",
+            "in a task",
+            "nothing, four billion times",
+            "nothing in nothing",
+            "nothing by nothing",
+            "some are none too many",
+            "lengths that are lies",
+            "a result for each, in order",
+            "also of large items",
+            "each is done with",
+            "an iterator goes on",
+            "a thousand failures",
+            "no handle is lost",
+        ],
+    );
+}
+
+#[test]
+fn numbers_at_their_ends() {
+    passes(
+        "numbers",
+        &[
+            "a queue's maxsize",
+            "its capacity",
+            "units to release",
+            "no party",
+            "one more",
+            "an end",
+            "elements with a lock",
+            "an item of a list",
+            "workers",
+            "more workers",
+            "a chunk of all",
+            "a result of an exchange",
+        ],
+    );
+}
+
+/// Who waits for room in the arena waits for longer than it may compute.
+#[test]
+fn who_waits_for_room_in_the_arena() {
+    let mut command = run(guest("full_arena"));
+    command.args(["--arena-size", "4MiB", "--cpu-time", "1s"]);
+    found(
+        finish(&mut command),
+        &[
+            "a large item",
+            "many small items",
+            "many large items",
+            "a large message",
+            "an input waits",
+            "a result waits",
+            "and is put when there is room",
+        ],
+    );
+}
+
+/// By a view, wasm of any kind reads, and no more: it is the host that knows what it is.
+#[test]
+fn a_view_is_for_reading() {
+    for (call, expected) in [
+        // All of these are 1, `PERM`.
+        ("(call $write (local.get $view) (i64.const 0) (i32.const 0) (i32.const 8))", "1"),
+        ("(i32.sub (i32.const 0) (i32.wrap_i64 (call $map (local.get $view) (i32.const 0))))", "1"),
+        ("(i32.wrap_i64 (call $store (local.get $view) (i64.const 0) (i32.const 8) (i64.const 7)))", "trap"),
+        (
+            "(i32.wrap_i64 (call $rmw (local.get $view) (i64.const 0) (i32.const 8) (i32.const 0) (i64.const 7)))",
+            "trap",
+        ),
+        (
+            "(i32.wrap_i64 (call $exchange (local.get $view) (i64.const 0) (i32.const 8) (i64.const 5) (i64.const 7)))",
+            "trap",
+        ),
+        (
+            "(i32.store (i32.wrap_i64 (call $map (local.get $view) (i32.const 1))) (i32.const 7)) (i32.const 0)",
+            "trap",
+        ),
+        ("(call $write (call $view (local.get $view)) (i64.const 0) (i32.const 0) (i32.const 8))", "1"),
+        // These aren't.
+        ("(call $read (local.get $view) (i64.const 0) (i32.const 0) (i32.const 8))", "0"),
+        ("(i32.wrap_i64 (call $load (local.get $view) (i64.const 0) (i32.const 8)))", "5"),
+        ("(i32.load (i32.wrap_i64 (call $map (local.get $view) (i32.const 1))))", "5"),
+        ("(call $write (local.get $all) (i64.const 0) (i32.const 0) (i32.const 8))", "0"),
+        // One of few bytes has no page that could be another's: 22, `INVAL`.
+        (
+            "(i32.sub (i32.const 0) (i32.wrap_i64 (call $view (call $create (i64.const 8) (i32.const 1) (i32.const 0) (i32.const 0)))))",
+            "22",
+        ),
+    ] {
+        let text = format!(
+            r#"(module
+              (import "sandpool_shared" "create" (func $create (param i64 i32 i32 i32) (result i64)))
+              (import "sandpool_shared" "view" (func $view (param i64) (result i64)))
+              (import "sandpool_shared" "map" (func $map (param i64 i32) (result i64)))
+              (import "sandpool_shared" "read" (func $read (param i64 i64 i32 i32) (result i32)))
+              (import "sandpool_shared" "write" (func $write (param i64 i64 i32 i32) (result i32)))
+              (import "sandpool_shared" "load" (func $load (param i64 i64 i32) (result i64)))
+              (import "sandpool_shared" "store" (func $store (param i64 i64 i32 i64) (result i64)))
+              (import "sandpool_shared" "rmw" (func $rmw (param i64 i64 i32 i32 i64) (result i64)))
+              (import "sandpool_shared" "compare_exchange"
+                (func $exchange (param i64 i64 i32 i64 i64) (result i64)))
+              (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+              (memory (export "memory") 1)
+              (func (export "_start") (local $all i64) (local $view i64)
+                (local.set $all (call $create (i64.const 65536) (i32.const 0) (i32.const 0) (i32.const 0)))
+                (drop (call $store (local.get $all) (i64.const 0) (i32.const 8) (i64.const 5)))
+                (local.set $view (call $view (local.get $all)))
+                (call $exit {call})))"#
+        );
+        let file = crate::process::module(&text);
+        let code = if expected == "trap" { 134 } else { expected.parse().unwrap() };
+        finish(&mut run(file.path())).expect_code(code);
+    }
+}
+
+/// What an object is, its maker says once, before others have it.
+#[test]
+fn what_is_recorded_stays() {
+    // Each is 0, or the errno that it is to be: 1 is `PERM`, 9 `BADF`, 22 `INVAL`.
+    for (call, expected) in [
+        ("(call $record (local.get $lock) (i32.const 7) (i64.const 0))", 0),
+        ("(call $record (local.get $lock) (i32.const 7) (local.get $queue))", 0),
+        ("(call $record (local.get $lock) (i32.const 0) (i64.const 0))", 22),
+        ("(call $record (i64.const 12345) (i32.const 7) (i64.const 0))", 9),
+        ("(call $record (local.get $lock) (i32.const 7) (i64.const 12345))", 9),
+        (
+            "(drop (call $record (local.get $lock) (i32.const 7) (i64.const 0)))
+             (call $record (local.get $lock) (i32.const 8) (i64.const 0))",
+            1,
+        ),
+        // A message holds it as well.
+        (
+            "(i64.store (i32.const 0) (local.get $lock))
+             (drop (call $put (local.get $queue) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0)))
+             (call $record (local.get $lock) (i32.const 7) (i64.const 0))",
+            1,
+        ),
+        // Another process does.
+        (
+            "(if (i64.eqz (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
+               (then (drop (call $acquire (local.get $lock) (i64.const -1)))))
+             (call $record (local.get $lock) (i32.const 7) (i64.const 0))",
+            1,
+        ),
+        // Who receives it is told: its kind, the tag, and the partner.
+        (
+            "(drop (call $record (local.get $lock) (i32.const 7) (local.get $queue)))
+             (i64.store (i32.const 0) (local.get $lock))
+             (drop (call $put (local.get $queue) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i64.const 0)))
+             (drop (call $get (local.get $queue) (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 32)))
+             (drop (call $take (i32.const 0) (i32.const 0) (i32.const 64) (i32.const 1)))
+             (i32.or (i64.ne (i64.load (i32.const 64)) (local.get $lock))
+               (i32.or (i32.ne (i32.load (i32.const 72)) (i32.const 0x103))
+                 (i32.or (i32.ne (i32.load (i32.const 76)) (i32.const 7))
+                   (i64.ne (i64.load (i32.const 80)) (local.get $queue)))))",
+            0,
+        ),
+    ] {
+        let text = format!(
+            r#"(module
+              (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
+              (import "sandpool_sync" "lock_create" (func $lock (param i32) (result i64)))
+              (import "sandpool_sync" "lock_acquire" (func $acquire (param i64 i64) (result i32)))
+              (import "sandpool_queue" "create" (func $queue (param i64 i32) (result i64)))
+              (import "sandpool_queue" "put" (func $put (param i64 i32 i32 i32 i32 i64) (result i32)))
+              (import "sandpool_queue" "get" (func $get (param i64 i32 i32 i64 i32) (result i32)))
+              (import "sandpool_queue" "take" (func $take (param i32 i32 i32 i32) (result i32)))
+              (import "sandpool_handle" "record" (func $record (param i64 i32 i64) (result i32)))
+              (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+              (memory (export "memory") 1)
+              (func $try (param $lock i64) (param $queue i64) (result i32) {call})
+              (func (export "_start")
+                (call $exit (call $try (call $lock (i32.const 1)) (call $queue (i64.const 0) (i32.const 0))))))"#
+        );
+        let file = crate::process::module(&text);
+        finish(&mut run(file.path())).expect_code(expected);
+    }
+}
+
+#[test]
+fn of_messages_that_cannot_be_decoded_nothing_stays() {
+    let ended = finish(run(guest("message_handles")).args(["--objects-max", "10"])).expect_code(0);
+    let done = ended.all("ok: ");
+    for point in ["BeforeAny", "BetweenTwo", "BehindAll", "Unclaimed"] {
+        assert!(done.contains(&&*format!("{point}: nothing stays")), "{ended}");
+    }
+    assert!(done.contains(&"what is right is received"), "{ended}");
+}
+
 /// Names go with who has them made, however that ends.
 #[test]
 fn a_manager_of_shared_memory_takes_its_names_along() {
@@ -337,6 +567,29 @@ fn a_manager_of_shared_memory_takes_its_names_along() {
             "SIGKILL takes them away",
             "not the memory",
             "other names stay",
+        ],
+    );
+}
+
+#[test]
+fn attacks_in_safe_code() {
+    passes(
+        "attacks",
+        &[
+            "as itself, and not once more as what it was spawned for",
+            "a result is what it was, or an error",
+            "the clone was made",
+            "the guard's alone",
+            "no fork",
+            "no pool",
+            "no scoped map",
+            "no exchange",
+            "each has its own",
+            "a handle out of a message",
+            "as long as it lives",
+            "and then it is told",
+            "handles that are gone",
+            "to be spawned with",
         ],
     );
 }

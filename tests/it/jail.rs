@@ -48,6 +48,59 @@ fn every_guest_process_is_in_it() {
     }
 }
 
+/// The kernel's limits of each guest process, as `/proc` names them, where whoever starts them has none.
+#[test]
+fn each_limit_of_the_kernel_is_set_by_one_layer() {
+    for without in [false, true] {
+        // What this test was started with may have limits of its own.
+        let mut command = Command::new("sh");
+        let lift =
+            "for of in c l t f d v; do ulimit -S -$of $(ulimit -H -$of); done 2>/dev/null; exec \"$@\"";
+        let root = "ulimit -c unlimited 2>/dev/null; ulimit -l unlimited 2>/dev/null;";
+        command
+            .args(["-c", &format!("{root} {lift}"), "sh"])
+            .arg(sandpool_bin())
+            .arg("run")
+            .arg(guest("crowd"));
+        command.args(["--memory-max", "64MiB", "--arena-size", "64MiB", "--open-files-max", "20"]);
+        command.args(["--cpu-time", "1000s", "--file-size-max", "12345", "--stack-max", "2MiB"]);
+        if without {
+            command.args(["--without-layer", "rlimits"]);
+        }
+        let run = Run::start(command.args(["--", "family", "1"]));
+        run.wait_for_line("ready");
+        assert!(procfs::eventually(|| run.guests().len() == 4), "{}", run.printed());
+        for pid in run.guests() {
+            let limit = |name| {
+                let text = field(pid, "limits", name);
+                let mut words = text.split_whitespace();
+                [(); 2].map(|()| words.next().unwrap().to_owned())
+            };
+            let mut expected = vec![
+                ("Max core file size", 0, 0),
+                ("Max locked memory", 0, 0),
+                // Behind what the supervisor sees to, which takes a signal that says so.
+                ("Max cpu time", 1002, 1003),
+                ("Max file size", 12_345, 12_345),
+                ("Max data size", 256 << 20, 256 << 20),
+                ("Max stack size", 9 << 20, 9 << 20),
+                ("Max open files", 25, 25),
+            ];
+            for (name, soft, hard) in expected.drain(..) {
+                let is_set = limit(name) == [soft, hard].map(|limit: u64| limit.to_string());
+                // One that is there anyway shows nothing.
+                assert_ne!(is_set, without, "{name}: {:?}", limit(name));
+            }
+            let [soft, hard] = limit("Max address space");
+            let space = soft.parse::<u64>().ok();
+            assert_eq!(space.is_some(), !without, "{soft}");
+            assert!(
+                without || soft == hard && space.is_some_and(|space| (2 << 30..16 << 30).contains(&space))
+            );
+        }
+    }
+}
+
 /// The lines of a report: how a layer holds, by its name.
 fn report(stderr: &str) -> BTreeMap<&str, &str> {
     stderr.lines().filter_map(|line| line.split_once(' ')).map(|(layer, hold)| (layer, hold.trim())).collect()

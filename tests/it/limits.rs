@@ -1,12 +1,15 @@
 //! Limits: who exceeds one is refused or ended, with the cause and the figure, and nobody else is.
 
+use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use sandpool::{
     Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolEnd, Run, Trap,
 };
 
-use crate::support::{Ended, finish, guest, load, load_text, run, sandpool, sandpool_bin};
+use crate::procfs;
+use crate::support::{Ended, Run as Watched, finish, guest, load, load_text, run, sandpool, sandpool_bin};
 
 /// `sandpool run` of the guest, with these limits.
 fn limited(limits: &[&str], what: &[&str]) -> Ended {
@@ -238,6 +241,92 @@ fn what_a_file_grows_by_counts_as_written() {
         .expect_code(0)
         .expect_stdout(&[&format!("refused after 10000: {QUOTA}"), "no more: true"]);
     assert_eq!(bytes_in(&folder), 0);
+}
+
+/// What one has used that has ended is used.
+#[test]
+fn no_limit_of_a_run_is_dodged_by_processes_one_after_another() {
+    for how in ["fork", "spawn"] {
+        for (limit, figure, what, said) in [
+            ("--run-cpu-time", "400ms", "spin", "cpu time of the run 400 ms"),
+            ("--run-wall-time", "300ms", "sleep", "wall time of the run 300 ms"),
+            ("--run-stdio-max", "1500", "print", "stdout and stderr of the run 1500 B"),
+        ] {
+            let ended = limited(&[limit, figure], &["after", how, what]).expect_code(134);
+            let last = format!("error: the guest was limited: {said}");
+            assert_eq!(ended.stderr.lines().last(), Some(&*last), "{how}: {ended}");
+            assert_eq!(ended.stdout.len(), if what == "print" { 1500 } else { 0 }, "{how}: {ended}");
+        }
+        let (folder, grant) = folder();
+        let limits = ["--dir", &grant, "--run-file-bytes-max", "10500"];
+        limited(&limits, &["after", how, "write"])
+            .expect_code(0)
+            .expect_stdout(&[&format!("refused after it goes on: {QUOTA}")]);
+        assert_eq!(bytes_in(&folder), 10_000, "{how}");
+    }
+}
+
+/// A limit of the kernel's, which holds when the supervisor doesn't come to see to its own.
+#[test]
+fn the_kernel_ends_what_takes_a_processor_for_too_long() {
+    let mut command = run(guest("limits"));
+    let run = Watched::start(command.args(["--cpu-time", "1s", "--", "spin"]));
+    assert!(procfs::eventually(|| run.guests().len() == 3), "{}", run.printed());
+    let supervisor = run.supervisor();
+    let guests = run.guests();
+    assert!(procfs::kill(supervisor, Signal::SIGSTOP, |_| true));
+    // The one that is ended isn't reaped meanwhile.
+    let is_dead = |pid: &procfs::Pid| procfs::parent(*pid).is_none();
+    let ended_in_time = procfs::eventually(|| guests.iter().any(is_dead));
+    assert!(procfs::kill(supervisor, Signal::SIGCONT, |_| true));
+    assert!(ended_in_time, "nobody has ended it\n{}", run.printed());
+    let ended = run.finish().expect_code(0);
+    assert_eq!(ended.stderr, "offender limited: cpu time 1 s\nhonest exited: 7\n");
+}
+
+#[test]
+fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
+    for key in sandpool::LimitKey::ALL {
+        let zero = match key.value {
+            "TIME" => "0s",
+            _ => "0",
+        };
+        let ended = finish(run(guest("hello")).args([&*format!("--{}", key.name), zero])).expect_code(2);
+        assert!(ended.stderr.contains(&format!("`{zero}` is no value for {}", key.name)), "{ended}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("[limits]\n{} = '{zero}'\n", key.name)).unwrap();
+        let ended = finish(run(guest("hello")).arg("--config").arg(file.path())).expect_code(2);
+        assert!(ended.stderr.contains(&format!("is no value for limits.{}", key.name)), "{ended}");
+    }
+    // Nor is it one by the library, where nothing was parsed.
+    let module = tasks();
+    let (time, base) = (Some(Duration::ZERO), Limits::default());
+    for limits in [
+        Limits { processes_max: 0, ..base.clone() },
+        Limits { objects_max: 0, ..base.clone() },
+        Limits { arena_size: 0, ..base.clone() },
+        Limits { queue_items_max: Some(0), ..base.clone() },
+        Limits { memory_max: 0, ..base.clone() },
+        Limits { run_memory_max: Some(0), ..base.clone() },
+        Limits { stack_max: 0, ..base.clone() },
+        Limits { cpu_time: time, ..base.clone() },
+        Limits { wall_time: time, ..base.clone() },
+        Limits { run_cpu_time: time, ..base.clone() },
+        Limits { run_wall_time: time, ..base.clone() },
+        Limits { fuel: Some(0), ..base.clone() },
+        Limits { stdio_max: Some(0), ..base.clone() },
+        Limits { run_stdio_max: Some(0), ..base.clone() },
+        Limits { file_size_max: Some(0), ..base.clone() },
+        Limits { file_bytes_max: Some(0), ..base.clone() },
+        Limits { run_file_bytes_max: Some(0), ..base.clone() },
+        Limits { open_files_max: 0, ..base },
+    ] {
+        let mut builder = Pool::builder(&module);
+        builder.isolation(Isolation::Task).limits(limits.clone());
+        assert!(matches!(builder.build(), Err(Error::Invalid { .. })), "{limits:?}");
+        let run = Run::builder(&module).limits(limits.clone()).start();
+        assert!(matches!(run, Err(Error::Invalid { .. })), "{limits:?}");
+    }
 }
 
 #[test]
@@ -703,5 +792,97 @@ fn a_crate_is_not_built_where_a_jail_is_required() {
                 .contains("its build scripts and macros run"),
             "{help}"
         );
+    }
+}
+
+/// In a shell that allows less than a run takes by default.
+fn in_shell(limit: &str, arguments: &[&str]) -> Ended {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{limit} && exec \"$@\""), "sh"]).arg(sandpool_bin()).args(arguments);
+    finish(&mut command)
+}
+
+#[test]
+fn a_run_does_with_the_addresses_that_the_shell_allows_if_it_may() {
+    let path = |name: &str| guest(name).to_str().unwrap().to_owned();
+    let (hello, limits, tasks) = (path("hello"), path("limits"), path("tasks"));
+    let little = "ulimit -v 4000000";
+    let small = ["--memory-max", "128MiB", "--arena-size", "256MiB"];
+    let ended = in_shell(little, &["run", &hello]).expect_code(125);
+    assert!(ended.stderr.contains("error: there is no room for the memory of a process, "), "{ended}");
+    assert!(ended.stderr.contains("hint: that is the shell's limit: `ulimit -v unlimited`"), "{ended}");
+    assert!(ended.stderr.contains("--memory-max"), "{ended}");
+    assert_eq!(ended.stdout, "");
+    // Memory that grows, is shared, is copied by a fork, and is no larger than it may be.
+    for name in ["hello", "shared_memory", "process_basics", "process_spawn"] {
+        let module = path(name);
+        let arguments = [&["run"][..], &small, &[module.as_str()]].concat();
+        in_shell(little, &arguments).expect_code(0);
+    }
+    // What is beyond is refused, as elsewhere.
+    let arguments = ["run", "--memory-max", "16MiB", &limits, "--", "hoard"];
+    let [here, there] = ["true", little].map(|limit| in_shell(limit, &arguments));
+    assert_eq!(here.status, there.status, "{here}\n{there}");
+    assert_eq!(here.stderr.lines().last(), there.stderr.lines().last(), "{here}\n{there}");
+    // A pool's owner has it as well.
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    std::fs::write(&input, "[1,2]\n").unwrap();
+    let map = ["map", "--task", "forked_sum", "--input", input.to_str().unwrap()];
+    let arguments = [&map[..], &small, &[tasks.as_str()]].concat();
+    in_shell(little, &arguments).expect_code(0).expect_stdout(&["3"]);
+}
+
+/// Where memory is no larger than it may be, what lies behind it isn't reached either.
+#[test]
+fn an_access_outside_of_memory_traps_there_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    for (at, code) in [(0_u32, 0), (65_532, 0), (65_533, 134), (65_536, 134), (1 << 30, 134), (u32::MAX, 134)]
+    {
+        let path = folder.path().join(format!("{at}.wat"));
+        let text = format!(
+            r#"(module (memory (export "memory") 1) (func (export "_start") (i32.store (i32.const {}) (i32.const 7))))"#,
+            at.cast_signed()
+        );
+        std::fs::write(&path, text).unwrap();
+        let arguments = ["run", "--memory-max", "1MiB", path.to_str().unwrap()];
+        for limit in ["true", "ulimit -v 4000000"] {
+            let ended = in_shell(limit, &arguments).expect_code(code);
+            assert!(
+                code == 0 || ended.stderr.contains("out of bounds memory access"),
+                "{at}, {limit}: {ended}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_arena_is_no_larger_than_the_shell_allows_files_to_be() {
+    let path = guest("hello");
+    let path = path.to_str().unwrap();
+    let blocks = "ulimit -f 1000000";
+    let ended = in_shell(blocks, &["run", path]).expect_code(125);
+    let message = "there is no room for an arena of 1073741824 bytes and its tables: a file may have 512000000 bytes here";
+    assert!(ended.stderr.contains(message), "{ended}");
+    assert!(ended.stderr.contains("`ulimit -f unlimited`, or a smaller --arena-size"), "{ended}");
+    in_shell(blocks, &["run", "--arena-size", "128MiB", path]).expect_code(0);
+    // Compiled anew there, too.
+    let folder = tempfile::tempdir().unwrap();
+    let cache = format!("{blocks} && export SANDPOOL_CACHE_DIR={}", folder.path().join("c").display());
+    let ended = in_shell(&cache, &["run", "--arena-size", "128MiB", path]).expect_code(0);
+    assert_eq!(ended.stderr, "");
+}
+
+#[test]
+fn doctor_sees_what_the_shell_allows() {
+    for (limit, name, fix) in [
+        ("ulimit -v 4000000", "address space", "ulimit -v unlimited"),
+        ("ulimit -f 1000000", "file size", "ulimit -f unlimited"),
+    ] {
+        let ended = in_shell(limit, &["doctor"]);
+        let warns = |line: &str| line.starts_with("warn") && line.contains(name);
+        assert!(ended.stdout.lines().any(warns) && ended.stdout.contains(fix), "{ended}");
+        let ended = in_shell("true", &["doctor"]);
+        assert!(!ended.stdout.lines().any(warns), "{ended}");
     }
 }

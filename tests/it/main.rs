@@ -44,6 +44,7 @@ mod support;
 mod sync;
 mod terminal;
 mod toolchain;
+mod traced;
 mod waits;
 mod wasi;
 mod wordcount;

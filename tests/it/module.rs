@@ -378,6 +378,59 @@ fn a_cache_behind_a_link_is_refused() {
     assert!(message.contains("symbolic link"), "{message}");
 }
 
+/// Whatever the machine has no room for, a module runs; and somebody is told why it takes longer.
+#[test]
+fn without_a_cache_a_module_is_compiled_each_time() {
+    let bench = Bench::new();
+    bench.file("nothing.wat", NOTHING);
+    bench.file("file", "");
+    fs::create_dir(bench.folder.path().join("disk")).unwrap();
+    let warned = |command: &mut Command, why: &str| {
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(
+            stderr.starts_with("warning: compiled for this time alone: ") && stderr.contains(why),
+            "{stderr}"
+        );
+    };
+    let run = || bench.sandpool(&["run", "nothing.wat"]);
+    warned(run().env_clear(), "neither XDG_CACHE_HOME nor HOME is set");
+    warned(run().env("SANDPOOL_CACHE_DIR", "file"), "cannot use the module cache file: ");
+    warned(run().env("SANDPOOL_CACHE_DIR", "file/below"), "cannot use the module cache file/below: ");
+    let mut map = bench.sandpool(&["map", "--task", "upper", "--input", "/dev/null"]);
+    map.arg(crate::support::repository().join("guest-sdk/abi/examples/upper.wat"));
+    let output = map.env("SANDPOOL_CACHE_DIR", "file").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && stderr.starts_with("warning: compiled for this time alone: "),
+        "{stderr}"
+    );
+
+    // A full disk, and one that can't be written; then what was in its cache already is used.
+    let words = run();
+    let script = r#"mount -t tmpfs -o size=8k,mode=700 none disk || exit 77
+        echo x > disk/fill; dd if=/dev/zero of=disk/full 2>/dev/null; SANDPOOL_CACHE_DIR=disk "$@" || exit
+        mount -o remount,size=8m disk && rm disk/full && SANDPOOL_CACHE_DIR=disk "$@" || exit
+        mount -o remount,ro disk && SANDPOOL_CACHE_DIR=disk "$@" || exit
+        cp nothing.wat other.wat && echo ';; another' >> other.wat && SANDPOOL_CACHE_DIR=disk "$1" run other.wat"#;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    command.arg(words.get_program()).args(words.get_args()).current_dir(bench.folder.path());
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    if output.status.code() == Some(77) || stderr.starts_with("unshare") {
+        eprintln!("skipped: nothing can be mounted here: {stderr}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let lines: Vec<_> = stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{stderr}");
+    assert!(lines[0].ends_with("No space left on device (os error 28)"), "{stderr}");
+    assert!(lines[1].ends_with("Read-only file system (os error 30)"), "{stderr}");
+}
+
 #[test]
 fn the_cache_is_private() {
     let bench = Bench::new();

@@ -17,14 +17,14 @@ use crate::support::{Run, finish, guest, sandpool_bin};
 const NOBODY: u32 = 65534;
 
 /// A home, with the command in it: whoever can't read root's files can't start what is built there.
-struct Home {
+pub(crate) struct Home {
     folder: TempDir,
     user: u32,
     group: u32,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let is_root = nix::unistd::geteuid().is_root();
         let (user, group) = if is_root {
             (NOBODY, NOBODY)
@@ -55,7 +55,7 @@ impl Home {
     }
 
     /// Makes the user a file.
-    fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         fs::write(self.path(name), text).unwrap();
         self.own(name)
     }
@@ -68,7 +68,7 @@ impl Home {
     }
 
     /// The command, as this user.
-    fn sandpool(&self) -> Command {
+    pub(crate) fn sandpool(&self) -> Command {
         procfs::default_signals();
         let mut command = Command::new(self.path("sandpool"));
         command.current_dir(&self.folder).env("HOME", self.folder.path());

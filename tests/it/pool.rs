@@ -184,38 +184,57 @@ fn too_little_memory_for_results_or_workers_is_an_error() {
 }
 
 #[test]
-fn a_callback_that_panics_harms_nobody() {
-    let ended = promises(
+fn a_callback_may_read_its_result() {
+    promises(
         "pool_callbacks",
         &[],
         &[
-            "the result is there",
-            "and other callbacks are called",
-            "the error is there",
-            "also behind one that is called at once",
-            "the pool still works",
-            "nothing is unwound",
-            "the outer one goes on behind the inner",
-            "and both are over",
-            "a callback's stack is free behind it",
+            "a future's result is there in its own callback",
+            "and is as good as the first",
+            "also that of a map",
+            "and a failure",
+            "one is added in another",
+            "one calls another",
+            "and the pool works on",
             "a child of a callback ends by its panic",
-            "a future's result is there",
+            "a new worker isn't panicking",
         ],
     );
-    let lines = ended.stderr.lines().filter(|line| line.contains("' panicked at "));
-    let said: Vec<_> = lines.filter(|line| line.ends_with(": the square is 9")).collect();
-    assert!(matches!(said[..], [line] if line.starts_with("process 'MainProcess'")), "{ended}");
-    // A child that went on in its parent's place would say so.
-    assert!(!ended.stderr.contains("error: "), "{ended}");
 }
 
-/// A trap, an exit, and a panic that the pool could not go on behind.
+/// Nothing goes on behind a panic: neither the callback's frames nor those that called it would be as safe code left them.
 #[test]
-fn a_callback_ends_its_process_by_all_but_a_panic_of_its_own() {
-    for (how, code) in [("abort", 134), ("exit", 7), ("decode", 1)] {
+fn a_callback_that_panics_ends_its_process() {
+    for (how, code, message) in [
+        ("panic", 1, ": the first\n"),
+        ("late", 1, ": the square is 9\n"),
+        ("future", 1, ": of a future\n"),
+        ("decode", 1, ": not welcome\n"),
+        ("abort", 134, "trapped: "),
+        ("exit", 7, ""),
+    ] {
         let ended = finish(run(guest("pool_callbacks")).args(["--", how])).expect_code(code);
         assert_eq!(ended.stdout, "", "{how}");
+        assert!(ended.stderr.contains(message), "{how}: {ended}");
     }
+}
+
+#[test]
+fn a_worker_that_cannot_be_started_now_is_started_later() {
+    promises(
+        "pool_refused",
+        &[],
+        &[
+            "none can be started",
+            "but when the guard is gone",
+            "and so it goes on",
+            "who waits with the guard is told",
+            "of each task",
+            "the pool hasn't ended",
+            "all are counted",
+            "and none is done later",
+        ],
+    );
 }
 
 #[test]
@@ -271,6 +290,12 @@ fn what_an_executor_promises() {
             "what ran is done",
         ],
     );
+}
+
+#[test]
+fn each_task_has_a_mark_of_its_own() {
+    let all = ["one breaks", "all that wait are cancelled", "and no other", "whose results are theirs"];
+    promises("pool_marks", &[], &all);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Processes: start, join, exit status, and what a program sees of them.
 
-use crate::support::{finish, guest, run, run_with};
+use std::io::Write;
+
+use crate::support::{Run, finish, guest, run, run_with};
 
 /// A section of the guest that checks a `Process` from inside.
 fn section(name: &str) {
@@ -239,35 +241,155 @@ fn a_start_function_runs_in_each_process() {
     finish(&mut run(module.path())).expect_code(0);
 }
 
-/// What a language without a runtime of ours has of `catch`: the program ends with what that returned.
+/// What a language without a runtime of ours has of `sandpool_aborted`.
 #[test]
-fn only_unreachable_that_was_announced_is_caught() {
-    let catching = |export: &str, panicking: u32| {
+fn a_module_says_whether_its_abort_was_a_panic() {
+    let aborting = |export: &str, body: &str| {
         module(&format!(
             r#"(module
-                 (import "sandpool_process" "catch" (func $catch (param i32 i32) (result i64)))
+                 (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))
                  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
                  (memory (export "memory") 1)
-                 (data (i32.const 8) "\01")
+                 (global $began (mut i32) (i32.const 0))
                  {export}
-                 (func (export "_start") (local $result i64)
-                   (local.set $result (call $catch (i32.const 7) (i32.const {panicking})))
-                   (call $exit (i32.wrap_i64 (i64.and (local.get $result) (i64.const 0xff))))))"#
+                 (func (export "_start") (global.set $began (i32.const 9)) {body}))"#
         ))
     };
-    let export = |body: &str| format!(r#"(func (export "sandpool_catch") (param i32) {body})"#);
-    let (announced, not_announced, nowhere) = (8, 16, u32::MAX - 1);
-    for (what, export, panicking, code) in [
-        ("it returns", export("(if (i32.ne (local.get 0) (i32.const 7)) (then unreachable))"), announced, 0),
-        ("a panic", export("unreachable"), announced, 1),
-        ("no panic", export("unreachable"), not_announced, 134),
-        ("a place that is none", export("unreachable"), nowhere, 134),
-        ("another trap", export("(drop (i32.div_u (i32.const 1) (i32.const 0)))"), announced, 134),
-        ("an exit", export("(call $exit (i32.const 9))"), announced, 9),
-        ("no export", String::new(), announced, 0x100 - 2),
-        ("one of another type", r#"(func (export "sandpool_catch"))"#.to_owned(), announced, 0x100 - 2),
+    let export = |body: &str| format!(r#"(func (export "sandpool_aborted") {body})"#);
+    let exit = "(call $exit (global.get $began))";
+    for (what, export, body, code) in [
+        ("a panic", export(exit), "unreachable", 9),
+        ("no panic", export(""), "unreachable", 134),
+        ("another abort", export("unreachable"), "unreachable", 134),
+        ("a fault of its own", export("(drop (i32.div_u (i32.const 1) (i32.const 0)))"), "unreachable", 134),
+        ("another trap", export(exit), "(drop (i32.div_u (i32.const 1) (i32.const 0)))", 134),
+        ("a return", export(exit), "", 0),
+        ("an exit", export(exit), "(call $exit (i32.const 3))", 3),
+        ("no export", String::new(), "unreachable", 134),
+        (
+            "one of another type",
+            r#"(func (export "sandpool_aborted") (param i32))"#.to_owned(),
+            "unreachable",
+            134,
+        ),
+        (
+            "a fork in it",
+            export("(drop (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))"),
+            "unreachable",
+            134,
+        ),
     ] {
-        let ended = finish(&mut run(catching(&export, panicking).path()));
+        let ended = finish(&mut run(aborting(&export, body).path()));
         assert_eq!(ended.status.code(), Some(code), "{what}: {ended}");
+    }
+}
+
+#[test]
+fn a_process_that_ends_gives_back_what_its_children_wait_for() {
+    let ended = finish(&mut run(guest("process_ends"))).expect_code(0);
+    let all = ended.all("ok: ");
+    for how in ["Return", "Exit", "Panic", "Abort"] {
+        for what in ["a lock", "a recursive lock", "a value", "an array", "a condition", "a place", "an item"]
+        {
+            assert!(all.contains(&&*format!("{how}: {what}")), "{how}: {what}\n{ended}");
+        }
+        for what in ["a sender", "a receiver"] {
+            assert!(all.contains(&&*format!("{how}: {what}")), "{how}: {what}\n{ended}");
+        }
+    }
+    for what in [
+        "and no daemonic child went on",
+        "what children use stays",
+        "and the process ends behind them",
+        "killed on its way out, it holds nothing back",
+    ] {
+        assert!(all.contains(&what), "no {what:?}\n{ended}");
+    }
+}
+
+#[test]
+fn the_main_process_gives_back_what_its_children_wait_for() {
+    for (how, code, stdout) in [
+        ("return", 0, "the child: its owner died\n"),
+        ("exit", 3, "the child: its owner died\n"),
+        ("panic", 1, "the child: its owner died\n"),
+        // It does nothing for its children, which end with it.
+        ("abort", 134, ""),
+    ] {
+        let ended = finish(run(guest("process_ends")).args(["--", how])).expect_code(code);
+        if how != "abort" {
+            assert_eq!(ended.stdout, stdout, "{how}: {ended}");
+        }
+    }
+}
+
+#[test]
+fn what_is_moved_into_a_child_is_the_childs() {
+    let directory = tempfile::tempdir().unwrap();
+    let grant = format!("{}:/work", directory.path().display());
+    let limits = ["--objects-max", "64", "--memory-max", "64MiB", "--open-files-max", "64"];
+    let ended = finish(run(guest("process_moved")).args(["--dir", &grant]).args(limits)).expect_code(0);
+    for what in [
+        "a file is there for the child that it was moved into",
+        "which removes it",
+        "and for one that it was sent to",
+        "which removes it, too",
+        "what is buffered is written once",
+        "only the child makes and renames files",
+        "nobody is told what the child is to tell",
+        "the child tells it, once",
+        "a pipeline of ends that were moved",
+        "and its end",
+        "what was moved leaves nothing behind",
+        "what is borrowed is given back",
+        "and drops what it would have moved",
+    ] {
+        assert!(ended.all("ok: ").contains(&what), "no {what:?}\n{ended}");
+    }
+    assert_eq!(ended.all("MainProcess removes"), Vec::<&str>::new(), "{ended}");
+    assert_eq!(ended.all("Process-1 removes"), [" a file"], "{ended}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "{ended}");
+}
+
+#[test]
+fn a_panic_is_one_whatever_its_hook_does() {
+    let ended = finish(&mut run(guest("panics"))).expect_code(0);
+    for what in [
+        "a hook that says nothing",
+        "a hook that panics",
+        "none but the standard library's",
+        "a hook that starts a process",
+        "an abort is none",
+        "a task whose hook says nothing",
+        "a pool of a program whose hook says nothing",
+        "in the middle of a line",
+        "in a destructor, of what was moved into a child",
+        "in the encoding of an item",
+        "in the decoding of an item",
+        "with a lock",
+        "in an input",
+        "in an initializer",
+        "in the decoding of arguments",
+        "what others have is as it was",
+    ] {
+        assert!(ended.all("ok: ").contains(&what), "no {what:?}\n{ended}");
+    }
+    let silent = finish(run(guest("panics")).args(["--", "silent"])).expect_code(1);
+    assert_eq!((&*silent.stdout, &*silent.stderr), ("before", ""));
+    finish(run(guest("panics")).args(["--", "in-hook"])).expect_code(1);
+    finish(run(guest("panics")).args(["--memory-max", "64MiB", "--", "memory"])).expect_code(1);
+}
+
+#[test]
+fn children_inherit_nothing_that_was_read_ahead() {
+    let (run, mut stdin) = Run::start_with_stdin(&mut run(guest("stdin_lines")));
+    let long = "x".repeat(100_000);
+    write!(stdin, "first\nsecond\n\n{long}\nthe end, without one").unwrap();
+    drop(stdin);
+    let ended = run.finish().expect_code(0);
+    for what in
+        ["workers read nothing", "the one behind it", "and all the rest, long lines too", "and the end of it"]
+    {
+        assert!(ended.all("ok: ").contains(&what), "no {what:?}\n{ended}");
     }
 }

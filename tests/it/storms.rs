@@ -2,13 +2,14 @@
 //! soon, whatever they do, also beside others who want the processors.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use sandpool::{Failure, Format, Pool};
 
+use crate::ordinary_user::Home;
 use crate::procfs;
 use crate::support::{Random, Run, deadline, finish, load_text, sandpool};
 
@@ -55,97 +56,172 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `sandpool run` of a storm.
-fn storm(name: &str, text: &str, flags: &[&str]) -> (Run, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let path: PathBuf = folder.path().join(name).with_extension("wat");
-    fs::write(&path, text).unwrap();
-    let mut command = sandpool();
-    command.args(["run", "--arena-size", "4GiB"]).args(flags).arg(path);
-    (Run::start(&mut command), folder)
+/// Where a storm is ended: beside how many busy loops, and whether it is an ordinary user's.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    busy: usize,
+    is_users: bool,
 }
 
-#[track_caller]
-fn is_soon(asked: Instant, name: &str, how: &str) {
-    let took = asked.elapsed();
-    assert!(took <= soon(), "{name}: the end by {how} came after {took:?}");
+const PLACES: [Place; 4] = [
+    Place { busy: 0, is_users: false },
+    Place { busy: 8, is_users: true },
+    Place { busy: 8, is_users: false },
+    Place { busy: 0, is_users: true },
+];
+
+/// Has each storm end in each of the places; or, unless `SANDPOOL_STORMS` is `all`, in one of them, which isn't the same for
+/// all storms. `way` is a number for the way to end them, so that it isn't the same for all ways either.
+fn each(way: usize, places: &[Place], end: impl Fn(&Storm, Place)) {
+    let _alone = alone();
+    let all = std::env::var_os("SANDPOOL_STORMS").is_some_and(|which| which == "all");
+    for (number, (name, text)) in STORMS.into_iter().enumerate() {
+        let storm = Storm { name, text };
+        for (turn, place) in places.iter().enumerate() {
+            if all || (number + way) % places.len() == turn {
+                eprintln!("{name}: {place:?}");
+                end(&storm, *place);
+            }
+        }
+    }
+}
+
+struct Storm {
+    name: &'static str,
+    text: &'static str,
+}
+
+impl Storm {
+    /// `sandpool run` of it.
+    fn command(&self, home: &Home, place: Place, flags: &[&str]) -> Command {
+        let path = home.file(&format!("{}.wat", self.name), self.text);
+        let mut command = if place.is_users { home.sandpool() } else { sandpool() };
+        command.args(["run", "--arena-size", "4GiB"]).args(flags).arg(path);
+        command
+    }
+
+    /// The same as a task of the name `storm`.
+    fn as_task(&self) -> String {
+        let text = self.text.replace("(func (export \"_start\")", "(func $all");
+        assert_ne!(text, self.text, "{}", self.name);
+        let (text, _) = text.rsplit_once(')').unwrap();
+        format!(
+            r#"{text} (func (export "sandpool_task_storm") (param i32 i32) (result i32) (call $all) (i32.const 0)))"#
+        )
+    }
+
+    #[track_caller]
+    fn expect_soon(&self, asked: Instant, place: Place) {
+        let took = asked.elapsed();
+        assert!(took <= soon(), "{}: {place:?}: the end came after {took:?}", self.name);
+    }
 }
 
 /// Asks for the end of each storm by a signal to its embedder.
-fn end_by(signal: Signal, busy: usize) {
-    let _alone = alone();
-    for (name, text) in STORMS {
-        eprintln!("{name}");
-        let (run, _folder) = storm(name, text, &[]);
+fn end_by(way: usize, signal: Signal) {
+    let home = Home::new();
+    each(way, &PLACES, |storm, place| {
+        let run = Run::start(&mut storm.command(&home, place, &[]));
         run.wait_for_error_line("at it");
-        let crowd = Crowd::of(busy);
+        let crowd = Crowd::of(place.busy);
         let asked = Instant::now();
         assert!(procfs::kill(run.embedder(), signal, |pid| pid == run.embedder()));
         run.finish().expect_signal(signal);
-        is_soon(asked, name, signal.as_str());
+        storm.expect_soon(asked, place);
         drop(crowd);
-    }
+    });
 }
 
 #[test]
 fn a_storm_ends_by_ctrl_c() {
-    end_by(Signal::SIGINT, 0);
+    end_by(0, Signal::SIGINT);
 }
 
 #[test]
-fn a_storm_ends_by_sigterm_beside_busy_loops() {
-    end_by(Signal::SIGTERM, 8);
+fn a_storm_ends_by_sigterm() {
+    end_by(1, Signal::SIGTERM);
 }
 
 #[test]
 fn a_storm_ends_with_its_owner() {
-    end_by(Signal::SIGKILL, 0);
+    end_by(2, Signal::SIGKILL);
 }
 
 #[test]
 fn a_storm_ends_at_a_limit_of_time() {
-    let _alone = alone();
-    for (name, text) in STORMS {
+    let home = Home::new();
+    each(3, &PLACES, |storm, place| {
         // So that it is compiled: the clock of a run begins after that.
-        storm(name, text, &["--run-wall-time", "1ms"]).0.finish().expect_code(134);
-        let _crowd = Crowd::of(8);
+        finish(&mut storm.command(&home, place, &["--run-wall-time", "1ms"])).expect_code(134);
+        let _crowd = Crowd::of(place.busy);
         let begun = Instant::now();
-        let (run, _folder) = storm(name, text, &["--run-wall-time", "3s"]);
-        let ended = run.finish().expect_code(134);
-        assert!(ended.stderr.contains("limited: wall time of the run 3 s"), "{name}: {ended}");
-        is_soon(begun + Duration::from_secs(3), name, "its limit");
-    }
+        let ended = finish(&mut storm.command(&home, place, &["--run-wall-time", "3s"])).expect_code(134);
+        assert!(ended.stderr.contains("limited: wall time of the run 3 s"), "{}: {ended}", storm.name);
+        storm.expect_soon(begun + Duration::from_secs(3), place);
+    });
 }
 
-/// An embedder stops the run, or drops it, at some moment of the storm.
+/// Those of this program, which is its embedder.
+const OWN: [Place; 2] = [PLACES[0], PLACES[2]];
+
+/// Ends a storm some time after it has begun, and sees that it is gone.
+fn end_own(storm: &Storm, place: Place, supervisor: procfs::Pid, least: usize, end: impl FnOnce()) {
+    let has_begun = procfs::eventually(|| procfs::children(supervisor).len() >= least);
+    assert!(has_begun, "{}: it doesn't begin", storm.name);
+    let _crowd = Crowd::of(place.busy);
+    Random::new().pause(Duration::from_secs(2));
+    let asked = Instant::now();
+    end();
+    storm.expect_soon(asked, place);
+    assert!(procfs::eventually(|| procfs::parent(supervisor).is_none()), "{}: it is left", storm.name);
+}
+
+/// Starts a run of each storm, and ends it at some moment.
+fn end_run_by(way: usize, end: impl Fn(sandpool::Run)) {
+    each(way, &OWN, |storm, place| {
+        let module = load_text(storm.name, storm.text);
+        let run = sandpool::Run::builder(&module).arena_size(4 << 30).start().unwrap();
+        end_own(storm, place, run.supervisor_pid(), 2, || end(run));
+    });
+}
+
 #[test]
-fn a_storm_ends_when_its_embedder_says_so() {
-    let _alone = alone();
-    let mut random = Random::new();
-    for (name, text) in STORMS {
-        let module = load_text(name, text);
-        for drops in [false, true] {
-            let mut builder = sandpool::Run::builder(&module);
-            let run = builder.arena_size(4 << 30).start().unwrap();
-            let supervisor = run.supervisor_pid();
-            assert!(
-                procfs::eventually(|| procfs::children(supervisor).len() >= 2),
-                "{name}: it doesn't begin"
-            );
-            random.pause(Duration::from_secs(2));
-            let asked = Instant::now();
-            if drops {
-                drop(run);
-            } else {
-                run.stopper().stop(Signal::SIGTERM as i32);
-                let (done, wait) = mpsc::channel();
-                std::thread::spawn(move || done.send(run.wait().map(|summary| summary.status)));
-                wait.recv_timeout(deadline()).unwrap().unwrap();
-            }
-            is_soon(asked, name, if drops { "a drop" } else { "a stop" });
-            assert!(procfs::eventually(|| procfs::parent(supervisor).is_none()), "{name}: it is left");
+fn a_storm_ends_by_a_stop() {
+    end_run_by(0, |run| {
+        run.stopper().stop(Signal::SIGTERM as i32);
+        let (done, wait) = mpsc::channel();
+        std::thread::spawn(move || done.send(run.wait().map(|summary| summary.status)));
+        wait.recv_timeout(deadline()).unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_storm_ends_when_its_run_is_dropped() {
+    end_run_by(1, drop);
+}
+
+/// Has two workers of a pool run each storm, and ends the pool at some moment.
+fn end_pool_by(way: usize, end: impl Fn(Pool)) {
+    each(way, &OWN, |storm, place| {
+        let module = load_text(storm.name, &storm.as_task());
+        let pool = Pool::builder(&module).workers(2).arena_size(4 << 30).build().unwrap();
+        let tasks = [(); 2].map(|()| pool.submit_record("storm", Format::Bytes, &[]).unwrap());
+        end_own(storm, place, pool.supervisor_pid(), 4, || end(pool));
+        for task in tasks {
+            let failure = task.result().unwrap_err();
+            assert!(matches!(failure.cause, Failure::PoolEnded(_) | Failure::NotRunning), "{failure}");
         }
-    }
+    });
+}
+
+#[test]
+fn a_storm_of_tasks_ends_by_terminate() {
+    end_pool_by(0, |pool| pool.terminate());
+}
+
+#[test]
+fn a_storm_of_tasks_ends_when_its_pool_is_dropped() {
+    end_pool_by(1, drop);
 }
 
 /// Queues that hold their own handle, or each other's, five times as many as there is room for.

@@ -57,6 +57,7 @@ fn what_a_semaphore_promises() {
             "a spawned process gets the semaphores",
             "a bounded one through a queue",
             "units of who is killed",
+            "no more units than there may be",
             "and how many in all",
             "but no more than that",
             "who waits gets what is returned",

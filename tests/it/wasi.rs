@@ -285,3 +285,55 @@ fn a_start_function_calls_wasi() {
         (func (export "_start")))"#;
     finish(&mut run(module(text).path())).expect_code(0).expect_stdout(&["started"]);
 }
+
+/// WASI has no words for such a name; the others are listed all the same.
+#[test]
+fn names_that_are_not_utf8_do_not_hide_the_others() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &[u8]| folder.path().join(std::ffi::OsStr::from_bytes(name));
+    let list = |dir: &str| {
+        let mut command = run(guest("edges"));
+        command.args(["--dir", &format!("{}:/d:ro", folder.path().display()), "--", "list", dir]);
+        finish(&mut command).expect_code(0).stdout
+    };
+    fs::create_dir(path(b"sub")).unwrap();
+    fs::write(path(b"file"), "").unwrap();
+    std::os::unix::fs::symlink("file", path(b"link")).unwrap();
+    let expected = "file file\nlink link\nsub directory\n";
+    assert_eq!(list("/d"), expected);
+    for name in [&b"\xff"[..], b"b\xc3\x28d", b"\xed\xa0\x80"] {
+        fs::write(path(name), "").unwrap();
+    }
+    assert_eq!(list("/d"), expected);
+    // More than a buffer holds, in a directory below one that was granted.
+    let mut names: Vec<_> =
+        (0..2000).map(|number| format!("{number}-{}", "x".repeat(number % 200))).collect();
+    for name in &names {
+        fs::write(path(b"sub").join(name), "").unwrap();
+    }
+    fs::write(path(b"sub").join(std::ffi::OsStr::from_bytes(b"\xfe")), "").unwrap();
+    names.sort();
+    let expected: String = names.iter().map(|name| format!("{name} file\n")).collect();
+    assert_eq!(list("/d/sub"), expected);
+}
+
+#[test]
+fn a_directory_whose_name_has_a_colon_can_be_granted() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("a:b")).unwrap();
+    fs::write(folder.path().join("a:b/file"), "").unwrap();
+    let list = |grant: &str, path: &str| {
+        let mut command = run(guest("edges"));
+        finish(command.current_dir(&folder).args(["--dir", grant, "--", "list", path]))
+    };
+    for (grant, path) in
+        [(r"a\:b:/d", "/d"), (r"a\:b:/d:ro", "/d"), (r"a\:b:/x\:y", "/x:y"), (r"a\:b", "a:b")]
+    {
+        list(grant, path).expect_code(0).expect_stdout(&["file file"]);
+    }
+    let ended = list("a:b:/d", "/d").expect_code(2);
+    assert!(ended.stderr.contains(r"where a colon in a name is written `\:`"), "{ended}");
+    let ended = list("a:b", "b").expect_code(122);
+    assert!(ended.stderr.contains(r"where a colon in a name is written `\:`"), "{ended}");
+}

@@ -55,7 +55,7 @@ impl Description {
         let tasks = hosted.module.tasks().iter().map(|task| Task {
             name: task.name.to_string(),
             signature: task.signature(),
-            docs: task.docs.lines().map(|line| format!("{line}\n")).collect(),
+            docs: task.docs.lines().map(|line| line.to_string()).collect::<Vec<_>>().join("\n"),
         });
         Self { id: hosted.id.clone(), tasks: tasks.collect() }
     }

@@ -27,6 +27,9 @@
 
 #![no_std]
 
+#[cfg(feature = "nesting")]
+pub mod nesting;
+
 /// The version of this contract. A host runs guests of its own version only.
 ///
 /// Raise it with each change that an already compiled guest would notice, and change [`FINGERPRINT`] with it.
@@ -151,7 +154,8 @@ pub mod process {
         /// Copies the payload that this process was spawned with into `buffer` (at most `capacity` bytes) and
         /// returns its whole length. `NOENT` in the main process, and in one that was forked.
         entry(buffer: I32, capacity: I32) -> I64;
-        /// Copies the handles that this process was spawned with, 64 bits each, and returns how many there are.
+        /// Writes a [`Record`](crate::handle::Record) of each handle that this process was spawned with, and returns how many
+        /// there are.
         entry_handles(buffer: I32, capacity: I32) -> I64;
         /// The caller's own handle.
         current() -> I64;
@@ -188,16 +192,18 @@ pub mod process {
         /// [task](crate::task) it is what it has written since. It is kept until the child's handle is given back;
         /// while the child writes, it may be garbled. `CHILD`.
         stderr(process: I64, buffer: I32, capacity: I32) -> I64;
-        /// Calls the module's export [`CATCH_EXPORT`](super::CATCH_EXPORT) with `argument`, and returns 0 behind it. If it
-        /// executes `unreachable` while the 32 bits at `panicking` aren't 0, the call is given up: memory stays as it is,
-        /// nothing is unwound, and 1 is returned. Any other trap ends the process, and so does an exit. So a language
-        /// whose panics abort can go on behind one. Calls may be nested; the innermost catches. `NOENT` without the
-        /// export, which has the type `(i32) -> ()`.
-        catch(argument: I32, panicking: I32) -> I64;
+        /// Makes the caller mute, or not (0). While it is, its calls of WASI that write, make, rename or remove something do
+        /// nothing and succeed, and what would be made by opening it isn't permitted. For a language that takes apart, in
+        /// the parent, what belongs to a child that was just forked.
+        mute(on: I32) -> I32;
     }
 
-    /// What [`catch`](self) calls.
-    pub const CATCH_EXPORT: &str = "sandpool_catch";
+    /// An export of the type `() -> ()` that a module may have. It is called when the process has executed `unreachable`,
+    /// by which languages abort, behind the call that it was executed in: memory is as it was then, nothing was unwound,
+    /// and nothing will be. Only the language knows whether that was a panic; if so, it ends the process by `proc_exit`,
+    /// with the exit code that a panic has. If the export returns, or executes `unreachable` itself, the process has
+    /// trapped.
+    pub const ABORTED_EXPORT: &str = "sandpool_aborted";
 
     /// How a process ended: what `status` writes. 24 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -774,9 +780,10 @@ pub mod queue {
         /// first, it returns 0, and `get` takes it. Errors as of `get`.
         get_many(queue: I64, buffer: I32, capacity: I32, lens: I32, count: I32, timeout: I64) -> I64;
         /// Copies the item that `get`, or `recv` of a pipe, holds for the caller: its bytes to `part_count` places, one after
-        /// another, each a [`Part`](super::Part), and its handles to `handles`. Both must have the room that `get` said, or
-        /// it is `INVAL` and the item is still held. The caller then holds those handles. `NOENT` if no item is held.
-        take(parts: I32, part_count: I32, handles: I32, handle_capacity: I32) -> I32;
+        /// another, each a [`Part`](super::Part), and a [`Record`](crate::handle::Record) of each of its handles to
+        /// `records`. Both must have just the room that `get` said, or it is `INVAL` and the item is still held: whoever
+        /// has taken another item in between is told. The caller then holds those handles. `NOENT` if no item is held.
+        take(parts: I32, part_count: I32, records: I32, record_capacity: I32) -> I32;
         /// Copies the first bytes of the item that is held for the caller, at most `capacity`, and returns how many it has in
         /// all. It is still held: so one can see what it is before one knows in which parts to take it. `NOENT` if none is.
         peek(buffer: I32, capacity: I32) -> I64;
@@ -992,7 +999,7 @@ pub mod shared {
         /// Copies its name, which stays when it was unlinked, and returns its whole length; 0 if it has none.
         name(shared: I64, buffer: I32, capacity: I32) -> I64;
         /// Maps all of it into the caller's memory and returns the address. With [`READ_ONLY`](super::READ_ONLY), a
-        /// store there traps. `INVAL` if it is [`SMALL`](super::SMALL), `NOMEM` if the guest's memory can't grow that
+        /// store there traps; without, it is `PERM` by a view. `INVAL` if it is [`SMALL`](super::SMALL), `NOMEM` if the guest's memory can't grow that
         /// far. What is mapped may not be passed to WASI, nor to other imports: `FAULT`.
         map(shared: I64, flags: I32) -> I64;
         /// Undoes a `map`. The addresses read as zeroes, can't be written, and are for later calls of `map`. `INVAL` if
@@ -1000,11 +1007,15 @@ pub mod shared {
         unmap(address: I32) -> I32;
         /// Copies bytes out, from `offset`. `INVAL` if they don't lie inside.
         read(shared: I64, offset: I64, buffer: I32, len: I32) -> I32;
-        /// Copies bytes in. `INVAL` if they don't lie inside.
+        /// Makes a view of shared memory that was made without [`SMALL`](super::SMALL): an object of its own, by whose handle
+        /// the same bytes can be read and not changed. Its handle is what one gives to others who are to read only. A view
+        /// of a view is one of the same memory.
+        view(shared: I64) -> I64;
+        /// Copies bytes in. `INVAL` if they don't lie inside; `PERM` by a view.
         write(shared: I64, offset: I64, bytes: I32, len: I32) -> I32;
         /// Loads an integer of `width` bytes (1, 2, 4 or 8), zero-extended. This and the next three are sequentially
         /// consistent, and trap where the handle or the width is bad, or the offset isn't inside or no multiple of
-        /// the width.
+        /// the width; the next three also by a view.
         load(shared: I64, offset: I64, width: I32) -> I64;
         /// Stores an integer. Always returns 0.
         store(shared: I64, offset: I64, width: I32, value: I64) -> I64;
@@ -1020,7 +1031,7 @@ pub mod shared {
     pub const SMALL_MAX: u64 = 512;
     /// Flag of `create`: it is unlinked when the caller releases its last use of the handle, or ends, however it does.
     pub const OWNED: u32 = 2;
-    /// Flag of `map`.
+    /// Flag of `map`; and of a view's [`kind`](crate::handle::Record::kind).
     pub const READ_ONLY: u32 = 1;
 
     /// Operation of `rmw`: add, wrapping.
@@ -1119,7 +1130,7 @@ pub mod task {
     pub const SERDE: u32 = 0;
     /// Format: JSON.
     pub const JSON: u32 = 1;
-    /// Format: a line of text, without its end. A value that isn't text is written as in JSON.
+    /// Format: text, such as a line without its end. A value that isn't text is written as in JSON, in one line.
     pub const TEXT: u32 = 2;
     /// Format: bytes, as they are.
     pub const BYTES: u32 = 3;
@@ -1144,6 +1155,10 @@ pub mod handle {
         retain(object: I64) -> I32;
         /// One use less. With the last one of the last process, the object is freed.
         release(object: I64) -> I32;
+        /// Records what the caller has made of an object: a number of its own, which isn't 0, and a handle that the caller
+        /// holds of another object that belongs to it, or 0. Who receives the object's handle finds both in its
+        /// [`Record`](super::Record). Only once, and only while nobody else holds the object: `PERM`.
+        record(object: I64, tag: I32, partner: I64) -> I32;
         /// Waits until one of several things is ready: a process (a child, or the parent) has ended, an end of a pipe
         /// has something to receive or nobody to send it, a queue has an item or is closed, an event is set. Writes one
         /// byte, 0 or 1, for each of the `count` handles (at most [`WAIT_MAX`](crate::WAIT_MAX)) to `ready`, and
@@ -1151,6 +1166,48 @@ pub mod handle {
         /// of a pipe that only sends.
         wait(handles: I32, count: I32, timeout: I64, ready: I32) -> I64;
     }
+
+    /// What the host knows of an object whose handle one receives. No guest can change it. 24 bytes, little-endian.
+    ///
+    /// The bytes of a message can be made to say that a handle in it is one of anything; this says what it is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[repr(C)]
+    pub struct Record {
+        /// The handle.
+        pub handle: u64,
+        /// One of [`QUEUE`]…, and from bit 8 on the flags of its `create`, as far as they stay: `JOINABLE`, `CLAIMED`,
+        /// `RECURSIVE`, `BOUNDED`, [`READ_ONLY`](crate::shared::READ_ONLY).
+        pub kind: u32,
+        /// What `record` was given; 0 if it wasn't called.
+        pub tag: u32,
+        /// Likewise. Of a view, the memory's handle.
+        pub partner: u64,
+    }
+
+    impl Record {
+        /// The [`kind`](Self::kind) of an object of this kind with these flags.
+        #[must_use]
+        pub const fn kind_of(kind: u32, flags: u32) -> u32 {
+            kind | flags << 8
+        }
+    }
+
+    /// [`Record::kind`]: a queue.
+    pub const QUEUE: u32 = 1;
+    /// [`Record::kind`]: an end of a pipe.
+    pub const END: u32 = 2;
+    /// [`Record::kind`]: a lock.
+    pub const LOCK: u32 = 3;
+    /// [`Record::kind`]: a semaphore.
+    pub const SEMAPHORE: u32 = 4;
+    /// [`Record::kind`]: an event.
+    pub const EVENT: u32 = 5;
+    /// [`Record::kind`]: a condition.
+    pub const CONDITION: u32 = 6;
+    /// [`Record::kind`]: a barrier.
+    pub const BARRIER: u32 = 7;
+    /// [`Record::kind`]: shared memory.
+    pub const SHARED: u32 = 8;
 }
 
 /// The import modules.
@@ -1301,6 +1358,7 @@ const _: () = assert!(
         && size_of::<process::Info>() == 24
         && size_of::<queue::Item>() == 16
         && size_of::<sync::Barrier>() == 24
+        && size_of::<handle::Record>() == 24
         && size_of::<task::Claims>() == 40,
     "a layout of the ABI has changed: compiled guests would read garbage, so raise ABI_VERSION first"
 );

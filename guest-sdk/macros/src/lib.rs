@@ -69,8 +69,11 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | --- | --- | --- |
 /// | serde | as in queues | as in queues |
 /// | JSON | JSON | JSON, in one line |
-/// | text, a line | what can be made of a string is; everything else is read as JSON; a `Vec<u8>` is the line's bytes | a string or bytes as they are, if there is no line break in them; nothing for `()`; anything else as JSON |
+/// | text, such as a line | what can be made of a string is; everything else is read as JSON; a `Vec<u8>` is the text's bytes | a string or bytes as they are; nothing for `()`; anything else as JSON |
 /// | bytes | what can be made of a string or of bytes | a string or bytes; nothing for `()` |
+///
+/// Numbers in JSON are what they are: a task isn't called with an integer that its type would change, such as one of more than 64
+/// bits for a `serde_json::Value`, and NaN is no output. Floats have all of their bits.
 ///
 /// A task that panics ends its process with exit code 1, as `main` does. Queues and other things of a run can be no part
 /// of an input or output. A task may fork processes; to spawn one takes a guest that began with `main`.

@@ -9,17 +9,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::thread::LocalKey;
 
 use bincode::config::{Configuration, Fixint, LittleEndian};
 use bincode::enc::write::Writer;
 use bincode::error::{DecodeError as Malformed, EncodeError as Failure};
+use sandpool_abi::handle::Record;
+use sandpool_abi::nesting::Bounded;
 use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::object::Object;
+use crate::object::{Object, Role};
 use crate::{flat, raw};
 
 /// The encoding of all messages. Numbers are as long as they are: to make short ones shorter takes longer than to copy them.
@@ -34,8 +37,8 @@ thread_local! {
     static DECODING: Cell<Span> = const { Cell::new(Span::NONE) };
     /// The handles of the messages that are being encoded, one inside of the other.
     static OFFERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-    /// The same of those that are being decoded; 0 for one that was claimed.
-    static RECEIVED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    /// The same of those that are being decoded, as the host knows them; `None` for one that was claimed.
+    static RECEIVED: RefCell<Vec<Option<Record>>> = const { RefCell::new(Vec::new()) };
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -199,12 +202,50 @@ impl Writer for Sink<'_> {
     }
 }
 
-/// Decodes a value. The handles belong to this call: it releases those that the value doesn't take.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: Vec<u64>) -> Result<T, DecodeError> {
-    if !handles.is_empty() {
-        RECEIVED.with_borrow_mut(|all| all.extend(&handles));
+/// The handles that came with a message. Those that nobody takes are given back.
+#[derive(Debug, Default)]
+pub(crate) struct Handles(Vec<Record>);
+
+impl Handles {
+    /// So many, which `receive` writes. If it doesn't then there are none.
+    pub(crate) fn received(
+        count: usize,
+        receive: impl FnOnce(&mut [Record]) -> Result<(), Errno>,
+    ) -> Result<Self, Errno> {
+        let mut records = if count == 0 { Vec::new() } else { vec![NO_RECORD; count] };
+        receive(&mut records)?;
+        Ok(Self(records))
     }
-    decode_with(bytes, handles.len())
+
+    /// The first of them, which are those of a part of the message.
+    pub(crate) fn split_first(&mut self, count: usize) -> Self {
+        if count == 0 {
+            return Self::default();
+        }
+        let rest = self.0.split_off(count.min(self.0.len()));
+        Self(mem::replace(&mut self.0, rest))
+    }
+}
+
+impl Drop for Handles {
+    #[inline]
+    fn drop(&mut self) {
+        for record in &self.0 {
+            release(record.handle);
+        }
+    }
+}
+
+/// What stands where the host is to write.
+const NO_RECORD: Record = Record { handle: 0, kind: 0, tag: 0, partner: 0 };
+
+/// Decodes a value. The handles belong to this call: it releases those that the value doesn't take.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], mut handles: Handles) -> Result<T, DecodeError> {
+    let count = handles.0.len();
+    if count != 0 {
+        RECEIVED.with_borrow_mut(|all| all.extend(mem::take(&mut handles.0).into_iter().map(Some)));
+    }
+    decode_with(bytes, count)
 }
 
 /// Decodes a value without handles, as most are.
@@ -221,7 +262,7 @@ fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: usize) -> Result<T, D
         let unclaimed = end(outer);
         return decoded.and_then(|(value, len)| whole(value, len, bytes.len(), unclaimed));
     }
-    let decoded = bincode::serde::borrow_decode_from_slice(bytes, CONFIGURATION);
+    let decoded = bincode::serde::seed_decode_from_slice(Bounded::<T>::of(bytes), bytes, CONFIGURATION);
     let unclaimed = end(outer);
     match decoded {
         Ok((value, len)) => whole(value, len, bytes.len(), unclaimed),
@@ -263,10 +304,9 @@ fn malformed(failure: Malformed) -> DecodeError {
 /// Gives back what the value of a message hasn't taken, and returns how many handles that are.
 #[cold]
 fn release_unclaimed(first: usize) -> usize {
-    let mut handles = RECEIVED.with_borrow_mut(|all| all.split_off(first));
-    handles.retain(|handle| *handle != 0);
-    release_all(&handles);
-    handles.len()
+    let left = RECEIVED.with_borrow_mut(|all| all.split_off(first));
+    let left = Handles(left.into_iter().flatten().collect());
+    left.0.len()
 }
 
 /// Adds a handle to the message that is being encoded, and returns what stands for it there.
@@ -283,18 +323,23 @@ pub(crate) fn offer(handle: u64) -> Result<u32, &'static str> {
     Ok(number)
 }
 
-/// Takes a handle, and the duty to release it, from the message that is being decoded.
-pub(crate) fn claim(index: u32) -> Result<u64, &'static str> {
+/// Takes a handle, and the duty to release it, from the message that is being decoded, if it is that of what it is to be.
+/// Nobody gets a handle of a message in another way, and [`Object::claim`] calls this for all.
+pub(crate) fn claim(index: u32, role: &Role) -> Result<Record, &'static str> {
     let own = DECODING.get();
     if own.is_none() {
         return Err("it can only be received in a message, or by a spawned process");
     }
     let place = usize::try_from(index).ok().and_then(|index| own.first.checked_add(index));
-    RECEIVED.with_borrow_mut(|all| {
-        let handle = place.and_then(|place| all.get_mut(place)).map(std::mem::take);
-        handle.filter(|handle| *handle != 0).ok_or("the message doesn't hold this handle")
+    RECEIVED.with_borrow_mut(|all| match place.and_then(|place| all.get_mut(place)) {
+        Some(Some(record)) if !role.is_met(record) => Err("what the message holds is something else"),
+        Some(place) => place.take().ok_or(GONE),
+        None => Err(GONE),
     })
 }
+
+/// Why a handle can't be taken.
+const GONE: &str = "the message doesn't hold this handle";
 
 /// Uses of their own of these handles, so that they outlive the value that was encoded.
 pub(crate) fn keep(handles: Vec<u64>) -> Result<Vec<Arc<Object>>, Errno> {
@@ -304,11 +349,4 @@ pub(crate) fn keep(handles: Vec<u64>) -> Result<Vec<Arc<Object>>, Errno> {
 /// Gives one use of a handle back. If that fails then it names nothing any more, so nothing is left to be given back.
 pub(crate) fn release(handle: u64) {
     let _ = raw::handle::release(handle);
-}
-
-/// Gives back the handles of a message that nobody decodes.
-pub(crate) fn release_all(handles: &[u64]) {
-    for handle in handles {
-        release(*handle);
-    }
 }

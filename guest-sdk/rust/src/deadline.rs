@@ -31,7 +31,9 @@ impl Deadline {
     pub(crate) fn at_most(self, timeout: Duration) -> Self {
         match self {
             Self::NOW => self,
-            Self::At(end) => Self::At(end.min(Instant::now() + timeout)),
+            Self::At(end) => {
+                Self::At(Instant::now().checked_add(timeout).map_or(end, |other| end.min(other)))
+            }
             Self::Fixed(_) => Self::after(timeout),
         }
     }

@@ -63,6 +63,8 @@ pub enum Error {
     OutOfBounds,
     /// It was attached to be read only.
     ReadOnly,
+    /// A number that there can't be; the text says which there can: Python's `ValueError`.
+    OutOfRange(&'static str),
     /// A text or bytes need more room than their place in a list has: Python's `ValueError`.
     NoRoom,
     /// This process has no memory to map it to.
@@ -151,6 +153,7 @@ impl fmt::Display for Error {
             Self::NotFound => f.write_str("no shared memory has this name"),
             Self::NoSize => f.write_str("shared memory has at least one byte"),
             Self::OutOfBounds => f.write_str("index out of range"),
+            Self::OutOfRange(range) => f.write_str(range),
             Self::ReadOnly => f.write_str("the shared memory was attached to be read only"),
             Self::NoRoom => f.write_str("the item exceeds the available storage"),
             Self::OutOfMemory => f.write_str("not enough memory to map it"),

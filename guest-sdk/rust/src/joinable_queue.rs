@@ -9,6 +9,7 @@ use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::object::{Object, Role};
 use crate::{Error, GetError, Iter, Queue, nanoseconds, raw, wait};
 
 /// A [`Queue`] that also knows which items are done with, so that one can wait until all are.
@@ -144,7 +145,7 @@ impl<T> Serialize for JoinableQueue<T> {
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for JoinableQueue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Queue::deserialize(deserializer).map(Self)
+        Ok(Self(Queue::of(Object::deserialize(&Role::JOINABLE_QUEUE, deserializer)?)))
     }
 }
 

@@ -8,6 +8,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::queue::Item;
 use serde::de::DeserializeOwned;
 
+use crate::codec::Handles;
 use crate::{DecodeError, codec, flat, raw};
 
 /// Messages of at most this size are received without an allocation.
@@ -44,7 +45,7 @@ pub(crate) fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
 /// Receives a message by `get`, which is given the buffer, and passes bytes and handles on.
 pub(crate) fn receive<R>(
     get: impl FnOnce(&mut [u8]) -> Result<Item, Errno>,
-    then: impl FnOnce(Cow<'_, [u8]>, Vec<u64>) -> R,
+    then: impl FnOnce(Cow<'_, [u8]>, Handles) -> R,
 ) -> Result<R, Failure> {
     with_buffer(|buffer| {
         let item = get(buffer).map_err(Failure::Host)?;
@@ -80,7 +81,7 @@ fn take_value<T: DeserializeOwned>(
 /// An encoded value.
 pub(crate) enum Encoded<'a> {
     /// It is here, with its handles.
-    Here(&'a [u8], Vec<u64>),
+    Here(&'a [u8], Handles),
     /// It is a message that is held, behind so many of its bytes.
     Held(Item, usize),
 }
@@ -96,7 +97,7 @@ impl Encoded<'_> {
     /// Nobody wants it.
     pub(crate) fn discard(self) {
         match self {
-            Self::Here(_, handles) => codec::release_all(&handles),
+            Self::Here(_, handles) => drop(handles),
             // What can't be taken is dropped with the next message that is held.
             Self::Held(item, _) => drop(take(item, &mut [])),
         }
@@ -104,17 +105,26 @@ impl Encoded<'_> {
 }
 
 /// What `get` has received: it is in `buffer` already, or is taken, to there if it fits.
-pub(crate) fn take(item: Item, buffer: &mut [u8]) -> Result<(Cow<'_, [u8]>, Vec<u64>), Failure> {
+pub(crate) fn take(item: Item, buffer: &mut [u8]) -> Result<(Cow<'_, [u8]>, Handles), Failure> {
     let len = usize::try_from(item.len).map_err(|_| Failure::OutOfMemory)?;
     if item.held == 0 {
         let bytes = buffer.get(..len).ok_or(Failure::Host(Errno::Io))?;
-        return Ok((Cow::Borrowed(bytes), Vec::new()));
+        return Ok((Cow::Borrowed(bytes), Handles::default()));
     }
-    let mut handles = vec![0; usize::try_from(item.handle_count).map_err(|_| Failure::OutOfMemory)?];
+    let count = usize::try_from(item.handle_count).map_err(|_| Failure::OutOfMemory)?;
     if let Some(bytes) = buffer.get_mut(..len) {
-        raw::queue::take(bytes, &mut handles).map_err(Failure::Host)?;
-        return Ok((Cow::Borrowed(bytes), handles));
+        let handles = Handles::received(count, |records| raw::queue::take(bytes, records));
+        return Ok((Cow::Borrowed(bytes), handles.map_err(Failure::Host)?));
     }
-    let taken = raw::queue::take_vec(&mut [], len, &mut handles).ok_or(Failure::OutOfMemory)?;
-    Ok((Cow::Owned(taken.map_err(Failure::Host)?), handles))
+    let mut bytes = Vec::new();
+    let handles = Handles::received(count, |records| {
+        // The host has memory enough.
+        bytes = raw::queue::take_vec(&mut [], len, records).unwrap_or(Err(Errno::Nomem))?;
+        Ok(())
+    });
+    match handles {
+        Ok(handles) => Ok((Cow::Owned(bytes), handles)),
+        Err(Errno::Nomem) => Err(Failure::OutOfMemory),
+        Err(errno) => Err(Failure::Host(errno)),
+    }
 }

@@ -1,18 +1,141 @@
-//! A use of a handle, for everything that the host counts the uses of.
+//! A use of a handle, for everything that the host counts the uses of; and what a handle must be to be taken for something.
+//!
+//! Anybody who can send a message can have its bytes say that a handle in it is one of a queue, a lock, an array: a lock of
+//! an array, taken for another, could be released under a guard. So whoever takes a handle says as which [`Role`], and
+//! [`Object::claim`], which all of them pass, compares that with the host's own record of the object. What an object is, the
+//! SDK has the host record when it makes it ([`Object::made_as`]), before anybody else can have it.
 
 use std::sync::Arc;
 
+use sandpool_abi::Errno;
+use sandpool_abi::handle::{BARRIER, CONDITION, END, EVENT, LOCK, QUEUE, Record, SEMAPHORE, SHARED};
+use sandpool_abi::queue::{CLAIMED, JOINABLE};
+use sandpool_abi::shared::READ_ONLY;
+use sandpool_abi::sync::{BOUNDED, RECURSIVE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use crate::codec;
+use crate::{codec, raw};
+
+/// What the SDK makes of an object, where its kind doesn't say that. The numbers are in the host's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Use {
+    /// What its kind says.
+    Itself = 0,
+    /// The elements of an `Array`. Its partner is the lock.
+    Array = 1,
+    /// The lock of an `Array`, which nobody else may have.
+    ArrayLock = 2,
+    RawArray = 3,
+    /// The bytes of a `Value`. Its partner is the lock, which others may have as well.
+    Value = 4,
+    RawValue = 5,
+    SimpleQueue = 6,
+    /// Tasks or results of a pool: functions to call, as numbers.
+    Pool = 7,
+    /// What a pool's worker leaves behind.
+    Saved = 8,
+    /// A condition. Its partner is the lock.
+    Condition = 9,
+}
+
+impl Use {
+    /// What is recorded: this, and of what has elements, how large one is.
+    fn tag(self, element: usize) -> u32 {
+        // A larger one isn't told from others. Nothing but a better error depends on it.
+        let element = u32::try_from(element).unwrap_or(u32::MAX).min(u32::MAX >> 8);
+        element << 8 | self as u32
+    }
+}
+
+/// What a handle is to be that is taken from a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Role {
+    /// For errors, such as `queue`.
+    pub(crate) what: &'static str,
+    /// With the flags that matter.
+    kind: u32,
+    /// Flags of the kind that it may have as well.
+    optional: u32,
+    uses: &'static [Use],
+    /// Of what has elements, how large one is.
+    element: usize,
+}
+
+impl Role {
+    const fn new(what: &'static str, kind: u32, flags: u32) -> Self {
+        let kind = Record::kind_of(kind, flags);
+        Self { what, kind, optional: 0, uses: &[Use::Itself], element: 0 }
+    }
+
+    /// It may have been made with these flags.
+    const fn or_with(self, flags: u32) -> Self {
+        Self { optional: Record::kind_of(0, flags), ..self }
+    }
+
+    const fn used(self, uses: &'static [Use]) -> Self {
+        Self { uses, ..self }
+    }
+
+    /// The same with elements of this size.
+    pub(crate) const fn of(self, element: usize) -> Self {
+        Self { element, ..self }
+    }
+
+    /// Also one that is joinable: a `JoinableQueue` is a `Queue` by `Deref`.
+    pub(crate) const QUEUE: Self = Self::new("queue", QUEUE, 0).or_with(JOINABLE);
+    pub(crate) const JOINABLE_QUEUE: Self = Self::new("joinable queue", QUEUE, JOINABLE);
+    pub(crate) const SIMPLE_QUEUE: Self = Self::new("simple queue", QUEUE, 0).used(&[Use::SimpleQueue]);
+    pub(crate) const POOL_QUEUE: Self =
+        Self::new("pool's queue", QUEUE, 0).or_with(CLAIMED).used(&[Use::Pool]);
+    pub(crate) const CONNECTION: Self = Self::new("connection", END, 0);
+    pub(crate) const LOCK: Self = Self::new("lock", LOCK, 0);
+    pub(crate) const RLOCK: Self = Self::new("recursive lock", LOCK, RECURSIVE);
+    /// The lock of a condition is either.
+    pub(crate) const ANY_LOCK: Self = Self::new("condition", LOCK, 0).or_with(RECURSIVE);
+    pub(crate) const ARRAY_LOCK: Self = Self::new("array", LOCK, RECURSIVE).used(&[Use::ArrayLock]);
+    /// Also one that is bounded, as of queues.
+    pub(crate) const SEMAPHORE: Self = Self::new("semaphore", SEMAPHORE, 0).or_with(BOUNDED);
+    pub(crate) const BOUNDED_SEMAPHORE: Self = Self::new("bounded semaphore", SEMAPHORE, BOUNDED);
+    pub(crate) const EVENT: Self = Self::new("event", EVENT, 0);
+    pub(crate) const CONDITION: Self = Self::new("condition", CONDITION, 0).used(&[Use::Condition]);
+    pub(crate) const BARRIER: Self = Self::new("barrier", BARRIER, 0);
+    /// Also a view.
+    pub(crate) const MEMORY: Self = Self::new("block of shared memory", SHARED, 0).or_with(READ_ONLY);
+    pub(crate) const ARRAY: Self = Self::new("array", SHARED, 0).used(&[Use::Array]);
+    pub(crate) const RAW_ARRAY: Self = Self::new("raw array", SHARED, 0).used(&[Use::RawArray]);
+    pub(crate) const VALUE: Self = Self::new("value", SHARED, 0).used(&[Use::Value]);
+    /// Also that of a `Value`, by `get_obj`.
+    pub(crate) const RAW_VALUE: Self = Self::new("raw value", SHARED, 0).used(&[Use::RawValue, Use::Value]);
+    pub(crate) const SAVED: Self = Self::new("pool's memory", SHARED, 0).used(&[Use::Saved]);
+
+    /// Whether an object is that, by what the host has recorded of it.
+    pub(crate) fn is_met(&self, record: &Record) -> bool {
+        record.kind & !self.optional == self.kind
+            && self.uses.iter().any(|r#use| r#use.tag(self.element) == record.tag)
+    }
+}
 
 /// One use of a handle, which all clones in a process share. It is released with the last of them.
+#[derive(Debug)]
 pub(crate) struct Object(u64);
+
+/// What was taken from a message.
+pub(crate) struct Claimed {
+    pub(crate) object: Arc<Object>,
+    /// The handle of the object that belongs to it; of a view, the memory's. Or 0.
+    pub(crate) partner: u64,
+}
 
 impl Object {
     /// Takes over one use of the handle.
     pub(crate) fn adopt(handle: u64) -> Arc<Self> {
         Arc::new(Self(handle))
+    }
+
+    /// Has the host record what an object is that was made just now.
+    pub(crate) fn made_as(self: &Arc<Self>, r#use: Use, element: usize, partner: u64) -> Result<(), Errno> {
+        raw::handle::record(self.0, r#use.tag(element), partner)
     }
 
     #[inline]
@@ -27,10 +150,10 @@ impl Object {
 
     /// Decodes what `serialize` has encoded.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        what: &str,
+        role: &Role,
         deserializer: D,
     ) -> Result<Arc<Self>, D::Error> {
-        Self::claim(u32::deserialize(deserializer)?, what).map(Self::adopt)
+        Ok(Self::claim(u32::deserialize(deserializer)?, role)?.object)
     }
 
     /// Adds it to the message that is being encoded, and returns what stands for it there.
@@ -40,12 +163,20 @@ impl Object {
         })
     }
 
-    /// The handle that `offer` has added to the message that is being decoded. One use of it is the caller's.
-    pub(crate) fn claim<E: de::Error>(index: u32, what: &str) -> Result<u64, E> {
-        codec::claim(index).map_err(|reason| {
+    /// The handle that `offer` has added to the message that is being decoded, if it is that of what it is to be. There is no
+    /// other way to a handle that came with a message.
+    pub(crate) fn claim<E: de::Error>(index: u32, role: &Role) -> Result<Claimed, E> {
+        let claimed = codec::claim(index, role).map_err(|reason| {
+            let what = role.what;
             E::custom(format_args!("{} {what} can't be decoded here: {reason}", article(what)))
-        })
+        })?;
+        Ok(Claimed { object: Self::adopt(claimed.handle), partner: claimed.partner })
     }
+}
+
+/// Two objects of a message that aren't those of one.
+pub(crate) fn mismatched<E: de::Error>(what: &str) -> E {
+    E::custom(format_args!("the message has parts of more than one {what}"))
 }
 
 impl Drop for Object {
@@ -56,4 +187,75 @@ impl Drop for Object {
 
 fn article(what: &str) -> &'static str {
     if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of any two roles: what is one isn't the other, but for those that are meant to be.
+    #[test]
+    fn no_object_is_taken_for_another() {
+        let made = [
+            (QUEUE, 0, Use::Itself, vec!["queue"]),
+            (QUEUE, JOINABLE, Use::Itself, vec!["queue", "joinable queue"]),
+            (QUEUE, CLAIMED, Use::Itself, vec![]),
+            (QUEUE, 0, Use::SimpleQueue, vec!["simple queue"]),
+            (QUEUE, CLAIMED, Use::Pool, vec!["pool's queue"]),
+            (QUEUE, 0, Use::Pool, vec!["pool's queue"]),
+            (END, 0, Use::Itself, vec!["connection"]),
+            (LOCK, 0, Use::Itself, vec!["lock", "lock of a condition"]),
+            (LOCK, RECURSIVE, Use::Itself, vec!["recursive lock", "lock of a condition"]),
+            (LOCK, RECURSIVE, Use::ArrayLock, vec!["lock of an array"]),
+            (SEMAPHORE, 0, Use::Itself, vec!["semaphore"]),
+            (SEMAPHORE, BOUNDED, Use::Itself, vec!["semaphore", "bounded semaphore"]),
+            (EVENT, 0, Use::Itself, vec!["event"]),
+            (CONDITION, 0, Use::Itself, vec![]),
+            (CONDITION, 0, Use::Condition, vec!["condition"]),
+            (BARRIER, 0, Use::Itself, vec!["barrier"]),
+            (SHARED, 0, Use::Itself, vec!["memory"]),
+            (SHARED, READ_ONLY, Use::Itself, vec!["memory"]),
+            (SHARED, 0, Use::Array, vec!["array"]),
+            (SHARED, 0, Use::RawArray, vec!["raw array"]),
+            (SHARED, READ_ONLY, Use::RawArray, vec![]),
+            (SHARED, 0, Use::Value, vec!["value", "raw value"]),
+            (SHARED, 0, Use::RawValue, vec!["raw value"]),
+            (SHARED, 0, Use::Saved, vec!["saved"]),
+        ];
+        let roles = [
+            ("queue", Role::QUEUE),
+            ("joinable queue", Role::JOINABLE_QUEUE),
+            ("simple queue", Role::SIMPLE_QUEUE),
+            ("pool's queue", Role::POOL_QUEUE),
+            ("connection", Role::CONNECTION),
+            ("lock", Role::LOCK),
+            ("recursive lock", Role::RLOCK),
+            ("lock of a condition", Role::ANY_LOCK),
+            ("lock of an array", Role::ARRAY_LOCK),
+            ("semaphore", Role::SEMAPHORE),
+            ("bounded semaphore", Role::BOUNDED_SEMAPHORE),
+            ("event", Role::EVENT),
+            ("condition", Role::CONDITION),
+            ("barrier", Role::BARRIER),
+            ("memory", Role::MEMORY),
+            ("array", Role::ARRAY),
+            ("raw array", Role::RAW_ARRAY),
+            ("value", Role::VALUE),
+            ("raw value", Role::RAW_VALUE),
+            ("saved", Role::SAVED),
+        ];
+        for (kind, flags, r#use, expected) in made {
+            for element in [0, 8] {
+                let tag = r#use.tag(element);
+                let record = Record { handle: 1, kind: Record::kind_of(kind, flags), tag, partner: 0 };
+                let met: Vec<_> = roles
+                    .iter()
+                    .filter(|(_, role)| role.of(element).is_met(&record))
+                    .map(|(what, _)| *what)
+                    .collect();
+                assert_eq!(met, expected, "{kind} {flags} {use:?}");
+                assert!(!roles.iter().any(|(_, role)| role.of(4).is_met(&record)), "of another size");
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::{self, Refusal};
 use crate::message::{self, Failure};
-use crate::object::Object;
+use crate::object::{Object, Role};
 use crate::{DecodeError, EncodeError, Error, Limit, codec, nanoseconds, raw, wait};
 
 /// Makes pipes.
@@ -328,7 +328,7 @@ impl Connection {
         self.refuses()?;
         let recv = |buffer: &mut [u8]| raw::pipe::recv(self.handle(), buffer, timeout);
         message::receive(recv, |bytes, handles| {
-            codec::release_all(&handles);
+            drop(handles);
             bytes.into_owned()
         })
         .map_err(RecvError::from_failure)
@@ -371,7 +371,7 @@ impl Connection {
                 return Err(RecvError::TooLong);
             }
             let (bytes, handles) = message::take(item, buffer).map_err(RecvError::from_failure)?;
-            codec::release_all(&handles);
+            drop(handles);
             Ok(bytes.into_owned())
         })
     }
@@ -414,7 +414,7 @@ impl Connection {
         self.refuses()?;
         let item = raw::pipe::recv(self.handle(), buffer, timeout).map_err(RecvError::from_errno)?;
         let (bytes, handles) = message::take(item, buffer).map_err(RecvError::from_failure)?;
-        codec::release_all(&handles);
+        drop(handles);
         match bytes {
             Cow::Borrowed(bytes) => Ok(bytes.len()),
             Cow::Owned(bytes) => Err(RecvError::BufferTooShort(bytes)),
@@ -470,14 +470,14 @@ impl Eq for Connection {}
 /// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
 impl Serialize for Connection {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.end.object.serialize("connection", serializer)
+        self.end.object.serialize(Role::CONNECTION.what, serializer)
     }
 }
 
 /// As [`Serialize`].
 impl<'de> Deserialize<'de> for Connection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Object::deserialize("connection", deserializer).map(Self::of)
+        Object::deserialize(&Role::CONNECTION, deserializer).map(Self::of)
     }
 }
 

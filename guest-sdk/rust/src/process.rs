@@ -74,6 +74,32 @@ impl Process {
     /// this call. The standard streams are flushed first; a buffer of your own, such as a `BufWriter`, is yours to
     /// flush.
     ///
+    /// What `body` has by value is the child's:
+    ///
+    /// ```no_run
+    /// use std::path::PathBuf;
+    ///
+    /// use sandpool_guest::Process;
+    ///
+    /// struct Temporary(PathBuf);
+    ///
+    /// impl Drop for Temporary {
+    ///     fn drop(&mut self) {
+    ///         let _ = std::fs::remove_file(&self.0);
+    ///     }
+    /// }
+    ///
+    /// let temporary = Temporary("/work/input".into());
+    /// // The child reads the file, and removes it. This process doesn't.
+    /// Process::fork(move || std::fs::read(&temporary.0).map(|input| input.len() as i32))?;
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// This process takes its copy apart at once, without a word: destructors give back memory, open files and handles, so
+    /// that a [`Connection`](crate::Connection) that was moved is closed here. But they write, make and remove no file, and
+    /// tell nobody anything through this crate; such calls succeed, and those that would wait for others fail. A guard, such
+    /// as a [`LockGuard`](crate::LockGuard), stands for what this process has acquired, and is given back.
+    ///
     /// # Errors
     /// [`Error::TooManyProcesses`], [`Error::TooMuchMemory`], [`Error::System`]; [`Error::DaemonicParent`] in a daemonic
     /// process that isn't a worker of a pool; [`Error::ArrayBorrowed`] while this process has an [`ArrayGuard`](crate::ArrayGuard).
@@ -104,7 +130,8 @@ impl Process {
     /// }
     /// ```
     ///
-    /// `function` is a plain function or a closure that captures nothing. Several arguments are a tuple.
+    /// `function` is a plain function or a closure that captures nothing. Several arguments are a tuple. They are the
+    /// child's from then on, as what [`fork`](Self::fork) takes by value.
     ///
     /// # Errors
     /// As [`fork`](Self::fork); [`Error::Encode`] and [`Error::TooLarge`] for arguments that can't be sent;
@@ -422,7 +449,10 @@ impl Builder {
         }
         flush();
         match raw::process::fork(&self.name, self.flags)? {
-            Some(handle) => Process::adopt(handle),
+            Some(handle) => {
+                raw::mute::drop(body);
+                Process::adopt(handle)
+            }
             None => {
                 start::prepare();
                 logging::started();
@@ -441,7 +471,9 @@ impl Builder {
         T: Termination,
     {
         flush();
-        Process::adopt(start::spawn(&self.name, self.flags, function, &arguments)?)
+        let handle = start::spawn(&self.name, self.flags, function, &arguments)?;
+        raw::mute::drop(arguments);
+        Process::adopt(handle)
     }
 }
 

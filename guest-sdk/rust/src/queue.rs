@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::deadline::Deadline;
 use crate::limits::{self, Refusal};
 use crate::message::{self, Failure};
-use crate::object::Object;
+use crate::object::{Object, Role};
 use crate::{DecodeError, EncodeError, Error, Limit, codec, nanoseconds, raw, wait};
 
 /// First in, first out, between any number of producers and consumers in any processes.
@@ -73,12 +73,16 @@ impl<T> Queue<T> {
         Ok(Self::of(Object::adopt(raw::queue::create(maxsize as u64, flags)?)))
     }
 
-    fn of(object: Arc<Object>) -> Self {
+    pub(crate) fn of(object: Arc<Object>) -> Self {
         Self { object, items: PhantomData }
     }
 
     pub(crate) fn handle(&self) -> u64 {
         self.object.handle()
+    }
+
+    pub(crate) fn object(&self) -> &Arc<Object> {
+        &self.object
     }
 
     /// How many items wait. With other processes at work, that was true a moment ago.
@@ -290,6 +294,29 @@ fn total(lens: &[u32]) -> usize {
     lens.iter().map(|len| *len as usize).sum()
 }
 
+/// Items that were taken at once: they alone, or what has become of each, from the first that can't be had on.
+struct Taken<T> {
+    items: Vec<T>,
+    results: Vec<Result<T, GetError>>,
+}
+
+impl<T> Taken<T> {
+    fn len(&self) -> usize {
+        self.items.len() + self.results.len()
+    }
+
+    #[inline]
+    fn add(&mut self, item: Result<T, GetError>) {
+        match item {
+            Ok(item) if self.results.is_empty() => self.items.push(item),
+            item => {
+                self.results.extend(self.items.drain(..).map(Ok));
+                self.results.push(item);
+            }
+        }
+    }
+}
+
 impl<T: DeserializeOwned> Queue<T> {
     /// Takes the oldest item, and waits for one while there is none.
     ///
@@ -348,7 +375,8 @@ impl<T: DeserializeOwned> Queue<T> {
     /// least one, unless `max` is 0.
     ///
     /// # Errors
-    /// [`GetManyError`], which holds the items that were taken before, but never [`GetError::Empty`] in it.
+    /// [`GetManyError::Items`] if some of the items can't be decoded: it has a result for each, so that none is lost for
+    /// another. [`GetManyError::Nothing`] if there is none, but never with [`GetError::Empty`].
     pub fn get_many(&self, max: usize) -> Result<Vec<T>, GetManyError<T>> {
         self.get_batches(max, Deadline::NEVER)
     }
@@ -356,7 +384,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// Takes the oldest items, at most `max`, and waits for the first for at most `timeout`.
     ///
     /// # Errors
-    /// [`GetManyError`]; [`GetError::Empty`] in it when the time is over.
+    /// As [`get_many`](Self::get_many); [`GetError::Empty`] in [`GetManyError::Nothing`] when the time is over.
     pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<T>, GetManyError<T>> {
         self.get_batches(max, Deadline::after(timeout))
     }
@@ -364,53 +392,52 @@ impl<T: DeserializeOwned> Queue<T> {
     /// Takes the oldest items, at most `max`, if there are any at once.
     ///
     /// # Errors
-    /// [`GetManyError`]; [`GetError::Empty`] in it when there is none.
+    /// As [`get_many`](Self::get_many); [`GetError::Empty`] in [`GetManyError::Nothing`] when there is none.
     pub fn try_get_many(&self, max: usize) -> Result<Vec<T>, GetManyError<T>> {
         self.get_batches(max, Deadline::NOW)
     }
 
     fn get_batches(&self, max: usize, mut deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
-        let mut items = Vec::new();
+        let mut taken = Taken { items: Vec::new(), results: Vec::new() };
         let mut lens = vec![0; max.min(BATCH_ITEMS)];
-        while items.len() < max {
-            match self.get_batch(&mut items, max, &mut lens, deadline) {
+        while taken.len() < max {
+            match self.get_batch(&mut taken, max, &mut lens, deadline) {
                 Ok(()) => deadline = Deadline::NOW,
-                Err(GetError::Empty | GetError::Closed) if !items.is_empty() => break,
-                Err(error) => return Err(GetManyError { items, error }),
+                // If it is more than that there are no more, the next call says so.
+                Err(_) if taken.len() != 0 => break,
+                Err(error) => return Err(GetManyError::Nothing(error)),
             }
         }
-        Ok(items)
+        if taken.results.is_empty() { Ok(taken.items) } else { Err(GetManyError::Items(taken.results)) }
     }
 
     /// Takes at least one item.
     fn get_batch(
         &self,
-        items: &mut Vec<T>,
+        taken: &mut Taken<T>,
         max: usize,
         lens: &mut [u32],
         deadline: Deadline,
     ) -> Result<(), GetError> {
-        let count = lens.len().min(max - items.len());
+        let count = lens.len().min(max - taken.len());
         let lens = lens.get_mut(..count).unwrap_or_default();
         let got = message::with_buffer(|buffer| {
             let got = raw::queue::get_many(self.handle(), buffer, lens, deadline.left())
                 .map_err(GetError::from_errno)?;
             let mut bytes = &*buffer;
-            let mut result = Ok(got);
             for len in lens.get(..got).ok_or(GetError::Host(Errno::Io))? {
                 let (item, rest) = bytes.split_at_checked(*len as usize).ok_or(GetError::Host(Errno::Io))?;
                 bytes = rest;
-                match codec::decode(item, Vec::new()) {
-                    Ok(item) => items.push(item),
-                    // The others aren't lost for it.
-                    Err(error) => result = Err(GetError::Decode(error)),
-                }
+                taken.add(codec::decode_plain(item).map_err(GetError::Decode));
             }
-            result
+            Ok(got)
         })?;
         if got == 0 {
             // The next one isn't for a batch.
-            items.push(self.get_within(deadline.left())?);
+            match self.get_within(deadline.left()) {
+                Err(error) if !error.is_of_an_item() => return Err(error),
+                item => taken.add(item),
+            }
         }
         Ok(())
     }
@@ -450,14 +477,14 @@ impl<T> Eq for Queue<T> {}
 /// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize("queue", serializer)
+        self.object.serialize(Role::QUEUE.what, serializer)
     }
 }
 
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Object::deserialize("queue", deserializer).map(Self::of)
+        Object::deserialize(&Role::QUEUE, deserializer).map(Self::of)
     }
 }
 
@@ -607,6 +634,11 @@ pub enum GetError {
 }
 
 impl GetError {
+    /// Whether an item was taken, and is lost.
+    fn is_of_an_item(&self) -> bool {
+        matches!(self, Self::Decode(_) | Self::OutOfMemory)
+    }
+
     fn from_errno(errno: Errno) -> Self {
         match errno {
             Errno::Again | Errno::Timedout => Self::Empty,
@@ -631,22 +663,71 @@ impl fmt::Display for GetError {
 impl std::error::Error for GetError {}
 
 /// Why several items weren't returned as usual.
-pub struct GetManyError<T> {
-    /// The items that were taken all the same. They are no longer in the queue.
-    pub items: Vec<T>,
-    /// What went wrong: with the first item if none was taken, or with one of those that were.
-    pub error: GetError,
+///
+/// ```no_run
+/// use sandpool_guest::{GetManyError, JoinableQueue};
+///
+/// let jobs = JoinableQueue::<String>::new()?;
+/// match jobs.get_many(100) {
+///     Ok(all) => {
+///         for job in all {
+///             println!("{job}");
+///             jobs.task_done()?;
+///         }
+///     }
+///     // Each that was taken, in order.
+///     Err(GetManyError::Items(results)) => {
+///         for result in results {
+///             match result {
+///                 Ok(job) => println!("{job}"),
+///                 Err(error) => eprintln!("one is no text: {error}"),
+///             }
+///             jobs.task_done()?;
+///         }
+///     }
+///     Err(GetManyError::Nothing(error)) => eprintln!("none: {error}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[non_exhaustive]
+pub enum GetManyError<T> {
+    /// No item was taken, and this is why.
+    Nothing(GetError),
+    /// Items were taken, and some of them can't be decoded, or there is no memory for them: what has become of each, in the
+    /// order of the queue. None is in the queue any more. There is at least one error.
+    Items(Vec<Result<T, GetError>>),
+}
+
+impl<T> GetManyError<T> {
+    /// The first error.
+    fn first(&self) -> Option<&GetError> {
+        match self {
+            Self::Nothing(error) => Some(error),
+            Self::Items(results) => results.iter().find_map(|result| result.as_ref().err()),
+        }
+    }
 }
 
 impl<T> fmt::Debug for GetManyError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GetManyError").field("items", &self.items.len()).field("error", &self.error).finish()
+        match self {
+            Self::Nothing(error) => f.debug_tuple("Nothing").field(error).finish(),
+            Self::Items(results) => {
+                let results = results.iter().map(|result| result.as_ref().map(|_| ".."));
+                f.write_str("Items")?;
+                f.debug_list().entries(results).finish()
+            }
+        }
     }
 }
 
+/// The first error.
 impl<T> fmt::Display for GetManyError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
+        match self.first() {
+            Some(error) => error.fmt(f),
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::object::{Object, Role, Use};
 use crate::{Error, GetError, PutError, Queue, wait};
 
 /// A [`Queue`] without a bound, batches and the rest: for who wants to say that none of it is used.
@@ -30,7 +31,9 @@ impl<T> SimpleQueue<T> {
     /// # Errors
     /// [`Error::TooManyObjects`], [`Error::ArenaFull`].
     pub fn new() -> Result<Self, Error> {
-        Queue::new().map(Self)
+        let queue = Queue::new()?;
+        queue.object().made_as(Use::SimpleQueue, 0, 0)?;
+        Ok(Self(queue))
     }
 
     /// Whether no item waits. With other processes at work, that was true a moment ago.
@@ -135,7 +138,7 @@ impl<T> Serialize for SimpleQueue<T> {
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for SimpleQueue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Queue::deserialize(deserializer).map(Self)
+        Ok(Self(Queue::of(Object::deserialize(&Role::SIMPLE_QUEUE, deserializer)?)))
     }
 }
 

@@ -11,6 +11,7 @@ use sandpool_abi::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codec::Handles;
 use crate::logging::{self, Escaped};
 use crate::{DecodeError, Error, codec, raw};
 
@@ -138,18 +139,33 @@ pub(crate) fn has_entry_point() -> bool {
     STARTED.load(Ordering::Relaxed)
 }
 
-/// Makes a panic end this process with exit code 1, not with a trap, unless it is caught; without this, none is.
+/// Makes a panic end this process with a message that names it.
 pub(crate) fn prepare() {
     static PREPARED: AtomicBool = AtomicBool::new(false);
     // Once, so that a hook that the program has set since then stays.
     if !PREPARED.swap(true, Ordering::Relaxed) {
         panic::set_hook(Box::new(|panic| {
+            raw::mute::end();
             tell(panic);
             report_panic(panic);
-            if !raw::catch::is_caught() {
-                exit(1)
-            }
+            exit(PANICKED)
         }));
+    }
+}
+
+/// The exit code of a process that panics.
+const PANICKED: u8 = 1;
+
+/// What becomes of an abort. A panic comes to one if its hook returns: one of the program's own that doesn't call the SDK's,
+/// or the standard library's in a program without [`macro@crate::main`]. It is a panic all the same.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn aborted() {
+    if thread::panicking() {
+        raw::mute::end();
+        if let Some(told) = TOLD.take() {
+            told("its hook kept the message");
+        }
+        exit(PANICKED)
     }
 }
 
@@ -163,7 +179,7 @@ thread_local! {
 /// Has this called with the message of a panic before it is reported, also if the program has a hook of its own.
 pub(crate) fn on_panic(told: impl FnOnce(&str) + 'static) {
     TOLD.set(Some(Box::new(told)));
-    // Behind a panic that was caught, the standard library lets nobody change the hook: then it is the one above.
+    // In a hook, which may use a pool and so start a worker, nobody may change the hook.
     if !thread::panicking() {
         let hook = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
@@ -264,7 +280,7 @@ where
 }
 
 /// Decodes the arguments and calls the function: one copy of this for each type of function that is spawned.
-fn trampoline<A: DeserializeOwned, T: Termination>(function: u64, arguments: &[u8], handles: Vec<u64>) -> u8 {
+fn trampoline<A: DeserializeOwned, T: Termination>(function: u64, arguments: &[u8], handles: Handles) -> u8 {
     let called = codec::decode::<A>(arguments, handles).and_then(|arguments| {
         let function = raw::function::from_number::<A, T>(function).ok_or_else(no_function)?;
         Ok(function(arguments))
@@ -278,6 +294,11 @@ fn no_function() -> DecodeError {
 
 /// If this process was spawned: runs its function, and returns the exit code.
 fn entered() -> Result<Option<u8>, Error> {
+    /// What this process was spawned with has been taken. The handles among it are there once, and `main` can be called again.
+    static ENTERED: AtomicBool = AtomicBool::new(false);
+    if ENTERED.swap(true, Ordering::Relaxed) {
+        return Ok(None);
+    }
     let len = match raw::process::entry(&mut []) {
         Err(Errno::Noent) => return Ok(None),
         len => len?,
@@ -286,8 +307,8 @@ fn entered() -> Result<Option<u8>, Error> {
     payload.try_reserve_exact(len).map_err(|_| Error::TooLarge)?;
     payload.resize(len, 0);
     raw::process::entry(&mut payload)?;
-    let mut handles = vec![0; raw::process::entry_handles(&mut [])?];
-    raw::process::entry_handles(&mut handles)?;
+    let count = raw::process::entry_handles(&mut [])?;
+    let handles = Handles::received(count, |records| raw::process::entry_handles(records).map(drop))?;
 
     let (header, arguments) = Header::read(&payload).ok_or_else(no_function)?;
     let trampoline = raw::function::trampoline_from_number(header.trampoline).ok_or_else(no_function)?;

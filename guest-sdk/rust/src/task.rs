@@ -1,6 +1,7 @@
 //! Tasks: functions that the host calls, by exports of the guest. What [`macro@crate::task`] makes of a function calls
 //! this.
 
+mod json;
 mod whole;
 
 use std::cell::Cell;
@@ -146,11 +147,11 @@ fn no_memory() -> String {
 
 fn decode<I: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<I, String> {
     match format {
-        Format::Serde => codec::decode(bytes, Vec::new()).map_err(codec::DecodeError::into_reason),
-        Format::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        Format::Serde => codec::decode_plain(bytes).map_err(codec::DecodeError::into_reason),
+        Format::Json => json::decode(bytes),
         Format::Text => match whole::decode(bytes) {
             // What no text is made for may be written as JSON.
-            Err(Unfit::Type) => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+            Err(Unfit::Type) => json::decode(bytes),
             decoded => decoded.map_err(|unfit| unfit.to_string()),
         },
         Format::Bytes => whole::decode(bytes).map_err(|unfit| match unfit {
@@ -171,8 +172,7 @@ fn output<T: Serialize>(format: Format, value: &T) -> u32 {
     buffer.clear();
     let encoded = match (format, raw::cast::as_bytes(value)) {
         // Without a copy.
-        (Format::Text, Some(bytes)) => one_line(bytes).map(|()| bytes),
-        (Format::Bytes, Some(bytes)) => Ok(bytes),
+        (Format::Text | Format::Bytes, Some(bytes)) => Ok(bytes),
         _ => encode(format, value, &mut buffer).map(|()| buffer.as_slice()),
     };
     let result = match encoded.map(raw::task::output) {
@@ -196,26 +196,17 @@ fn encode<T: Serialize>(format: Format, value: &T, out: &mut Vec<u8>) -> Result<
             Ok(_) => Err("a queue, or whatever else belongs to a run, can't leave it".to_owned()),
             Err(error) => Err(error.into_reason()),
         },
-        Format::Json => serde_json::to_writer(out, value).map_err(|error| error.to_string()),
+        Format::Json => json::encode(value, out),
         Format::Text => match whole::encode(value, out) {
-            Ok(()) => one_line(out),
             // What is no text is written as JSON, which has no line breaks.
-            Err(Unfit::Type) => serde_json::to_writer(out, value).map_err(|error| error.to_string()),
-            Err(other) => Err(other.to_string()),
+            Err(Unfit::Type) => json::encode(value, out),
+            encoded => encoded.map_err(|unfit| unfit.to_string()),
         },
         Format::Bytes => whole::encode(value, out).map_err(|unfit| match unfit {
             Unfit::Type => "it is neither bytes nor text: ask for JSON".to_owned(),
             other => other.to_string(),
         }),
     }
-}
-
-/// Refuses what would be taken for several lines.
-fn one_line(text: &[u8]) -> Result<(), String> {
-    if text.contains(&b'\n') {
-        return Err("it has a line break, and is to be one line: ask for JSON (jsonl)".to_owned());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -290,13 +281,32 @@ mod tests {
         refuses::<Color>(Format::Text, b"Blue", "unknown variant `Blue`");
     }
 
+    /// Whoever wants lines sees to it: text may be parted otherwise.
     #[test]
-    fn a_line_has_no_line_break() {
-        refuses_output(Format::Text, &"a\nb", "jsonl");
-        refuses_output(Format::Text, &Bytes::from(vec![b'\n']), "jsonl");
+    fn text_may_have_line_breaks() {
+        same(Format::Text, b"a\nb", String::from("a\nb"));
+        same(Format::Text, b"\n", Bytes::from(vec![b'\n']));
         let mut out = Vec::new();
         encode(Format::Text, &["a\nb"], &mut out).unwrap();
         assert_eq!(out, br#"["a\nb"]"#);
+    }
+
+    #[test]
+    fn numbers_are_written_as_json_or_refused() {
+        refuses::<serde_json::Value>(
+            Format::Json,
+            b"18446744073709551616",
+            "18446744073709551616 cannot be kept",
+        );
+        same(Format::Text, b"18446744073709551616", serde_json::Value::from("18446744073709551616"));
+        for format in [Format::Json, Format::Text] {
+            refuses_output(format, &f64::NAN, "JSON has no number NaN");
+            same(format, b"0.30000000000000004", 0.1 + 0.2);
+        }
+        // What isn't JSON has words for them.
+        let mut out = Vec::new();
+        encode(Format::Serde, &f64::INFINITY, &mut out).unwrap();
+        assert_eq!(decode::<f64>(Format::Serde, &out), Ok(f64::INFINITY));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandpool_abi::{Errno, NO_WAIT};
+use sandpool_abi::{Errno, NO_WAIT, WAIT_MAX};
 
 use crate::deadline::Deadline;
 use crate::{Error, raw};
@@ -69,7 +69,7 @@ impl<W: Handle + ?Sized> Handle for &W {
 /// closed counts as ended.
 ///
 /// # Errors
-/// [`Error::NotAChild`] for a sentinel that was made by another process. More than 4096 things are an error, too.
+/// [`Error::NotAChild`] for a sentinel that was made by another process. [`Error::OutOfRange`] for more than 4096 things.
 #[doc(alias = "connection.wait")]
 pub fn wait<W: Waitable>(things: &[W], timeout: Option<Duration>) -> Result<Vec<usize>, Error> {
     wait_until(things, timeout.map_or(Deadline::NEVER, Deadline::after))
@@ -83,6 +83,9 @@ pub(crate) fn wait_until<W: Waitable>(things: &[W], deadline: Deadline) -> Resul
     }
     if things.is_empty() {
         return Ok(Vec::new());
+    }
+    if things.len() > WAIT_MAX {
+        return Err(Error::OutOfRange("at most 4096 things can be waited for"));
     }
     let handles: Vec<_> = things.iter().map(Handle::handle).collect();
     let mut ready = vec![0; handles.len()];

@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn key() -> Key {
-        Key::of(&crate::engine::config::engine(false).unwrap(), b"module")
+        Key::of(&crate::engine::config::engine(Default::default()).unwrap(), b"module")
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn the_trailer_does_not_disturb_loading() {
         let (_folder, cache) = cache();
-        let engine = crate::engine::config::engine(false).unwrap();
+        let engine = crate::engine::config::engine(Default::default()).unwrap();
         let artifact = engine.precompile_module(br#"(module (func (export "_start")))"#).unwrap();
         cache.put(&key(), artifact.as_slice(), b"summary").unwrap();
         let module = crate::engine::load(&engine, cache.get(&key()).unwrap().0).unwrap();

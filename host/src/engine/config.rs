@@ -2,6 +2,8 @@
 
 use std::io;
 
+use nix::sys::resource::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
 use wasmparser::WasmFeatures;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel};
 
@@ -24,19 +26,65 @@ const MEMORY_RESERVATION: u64 = 4 << 30;
 const MEMORY_GUARD: u64 = 32 << 20;
 
 /// The address space that a memory takes, however small it is.
-pub(crate) const MEMORY_SPACE: u64 = MEMORY_RESERVATION + 2 * MEMORY_GUARD;
+const MEMORY_SPACE: u64 = MEMORY_RESERVATION + 2 * MEMORY_GUARD;
 
-/// An engine that compiles modules. What is compiled to count fuel isn't compatible with what isn't, and somewhat slower.
-pub(crate) fn engine(counts_fuel: bool) -> Result<Engine> {
-    engine_of(&configuration(counts_fuel))
+/// With fewer addresses than that, a process reserves no more of them than it may use.
+const SPACE_ENOUGH: u64 = 4 * MEMORY_SPACE;
+
+/// How a module is compiled. What is compiled in one way isn't compatible with the others; the default is the fastest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Flavor {
+    /// It counts fuel.
+    pub(crate) counts_fuel: bool,
+    /// It checks each access to memory itself, and leaves none of that to addresses which are reserved for it: so that a
+    /// memory takes no more of them than it may grow to.
+    pub(crate) checks_bounds: bool,
 }
 
-/// An engine that loads what any other of this module has compiled, whose instances have so many bytes of stack.
-pub(crate) fn engine_with_stack(counts_fuel: bool, bytes: u64) -> Result<Engine> {
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut config = configuration(counts_fuel);
+impl Flavor {
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        [(false, false), (true, false), (false, true), (true, true)]
+            .into_iter()
+            .map(|(counts_fuel, checks_bounds)| Self { counts_fuel, checks_bounds })
+    }
+
+    /// The one for this process, whose shell may have left it few addresses.
+    pub(crate) fn here(counts_fuel: bool) -> Self {
+        let checks_bounds = getrlimit(Resource::RLIMIT_AS).is_ok_and(|(soft, _)| soft < SPACE_ENOUGH);
+        Self { counts_fuel, checks_bounds }
+    }
+
+    /// The address space that a memory takes which begins with so many bytes and may grow to `max`.
+    pub(crate) fn memory_space(self, begin: u64, max: u64) -> u64 {
+        match self.checks_bounds {
+            // What it begins with comes on top of what it may grow by.
+            true => max.min(MEMORY_RESERVATION).saturating_add(begin).saturating_add(2 * MEMORY_GUARD),
+            false => MEMORY_SPACE,
+        }
+    }
+
+    /// The bytes of that, from its beginning on, which it may ever use.
+    pub(crate) fn memory_reach(self, max: u64) -> u64 {
+        if self.checks_bounds { max.min(MEMORY_RESERVATION) } else { MEMORY_RESERVATION }
+    }
+}
+
+/// An engine that compiles modules.
+pub(crate) fn engine(flavor: Flavor) -> Result<Engine> {
+    engine_of(&configuration(flavor))
+}
+
+/// An engine that loads what any other of this flavor has compiled, whose instances have so many bytes of stack, and memories
+/// that may grow to `memory_max`.
+pub(crate) fn engine_to_run(flavor: Flavor, stack: u64, memory_max: u64) -> Result<Engine> {
+    let stack = usize::try_from(stack).unwrap_or(usize::MAX);
+    let mut config = configuration(flavor);
     // Nothing here is async, but the two are compared.
-    config.max_wasm_stack(bytes).async_stack_size(bytes);
+    config.max_wasm_stack(stack).async_stack_size(stack);
+    if flavor.checks_bounds {
+        config.memory_reservation_for_growth(memory_max.min(MEMORY_RESERVATION));
+    }
     engine_of(&config)
 }
 
@@ -47,14 +95,14 @@ fn engine_of(config: &Config) -> Result<Engine> {
     })
 }
 
-fn configuration(counts_fuel: bool) -> Config {
+fn configuration(flavor: Flavor) -> Config {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
         .parallel_compilation(true)
         // A process has one instance. The pooling allocator would reset its memory with madvise, for nothing.
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
-        .memory_reservation(MEMORY_RESERVATION)
+        .memory_reservation(if flavor.checks_bounds { 0 } else { MEMORY_RESERVATION })
         .memory_guard_size(MEMORY_GUARD)
         .guard_before_linear_memory(true)
         .memory_may_move(false)
@@ -65,7 +113,7 @@ fn configuration(counts_fuel: bool) -> Config {
         .table_lazy_init(false)
         .wasm_memory64(false)
         .wasm_gc(false)
-        .consume_fuel(counts_fuel)
+        .consume_fuel(flavor.counts_fuel)
         // Backtraces name functions. Byte offsets would need an address map, which makes artifacts larger.
         .generate_address_map(false);
     config

@@ -29,7 +29,7 @@ pub(crate) fn functions() -> Result<Vec<Function>> {
         name: import.name.to_owned(),
         signature: signature(import.params.iter().copied().map(type_name), [type_name(import.result)]),
     });
-    Ok(own.chain(wasi(&config::engine(false)?)).collect())
+    Ok(own.chain(wasi(&config::engine(config::Flavor::default())?)).collect())
 }
 
 fn wasi(engine: &Engine) -> Vec<Function> {

@@ -9,8 +9,9 @@ use wasmtime::Engine;
 
 use crate::engine::cache::{Cache, Key, compatibility};
 use crate::engine::compiler::{self, Settings, Summary};
+use crate::engine::config::{self, Flavor};
 use crate::engine::inspect::{self, TaskInfo};
-use crate::engine::{config, known};
+use crate::engine::known;
 use crate::jail::{self, JailReport};
 use crate::{CompileLimits, Error, Layer, Result, owner, sys};
 use serde::{Deserialize, Serialize};
@@ -28,13 +29,15 @@ use serde::{Deserialize, Serialize};
 ///
 /// Compiling takes seconds for large modules and uses all processors; loading what is in the cache takes
 /// milliseconds. The cache is `$SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool/modules`, else
-/// `~/.cache/sandpool/modules`.
+/// `~/.cache/sandpool/modules`. Without one, because nothing names it, it can't be written or is full, each load compiles:
+/// [`uncached`](Self::uncached) says so.
 #[derive(Debug)]
 pub struct Module {
     name: String,
     artifact: File,
     description: Description,
-    counts_fuel: bool,
+    flavor: Flavor,
+    uncached: Option<Error>,
 }
 
 /// What the cache has of a module beside its artifact.
@@ -153,9 +156,24 @@ impl Module {
         &self.description.jail
     }
 
-    /// Whether it was compiled to count fuel.
-    pub(crate) fn counts_fuel(&self) -> bool {
-        self.counts_fuel
+    /// How it was compiled.
+    pub(crate) fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    /// Why it is not kept for the next time, if the cache can't be used: it is not there, or full, or can't be written. The
+    /// module was compiled for this time alone.
+    ///
+    /// ```no_run
+    /// let module = sandpool::Module::from_file("guest.wasm")?;
+    /// if let Some(error) = module.uncached() {
+    ///     eprintln!("warning: {error}");
+    /// }
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    #[must_use]
+    pub fn uncached(&self) -> Option<&Error> {
+        self.uncached.as_ref()
     }
 
     /// Whether it runs something when it is instantiated.
@@ -299,7 +317,8 @@ impl ModuleBuilder {
     /// [`Error::NotInitialized`]; [`Error::Invalid`] for a limit of nothing; [`Error::Jail`]; [`Error::NotAModule`],
     /// [`Error::AbiVersion`], [`Error::UnknownImport`], [`Error::ImportType`], [`Error::MissingExport`] (of `memory`, or of
     /// `_start` if it has no tasks either) or [`Error::Compile`] for a module that can't run here;
-    /// [`Error::CompileLimit`] for one that takes too much; [`Error::Cache`] and [`Error::Os`].
+    /// [`Error::CompileLimit`] for one that takes too much; [`Error::Cache`] for a cache that others have access to, and
+    /// [`Error::Os`]. Without a cache it is compiled all the same: see [`Module::uncached`].
     pub fn load(&self, name: impl Into<String>, bytes: &[u8]) -> Result<Module> {
         let name = name.into();
         // Whether or not it turns out to be needed: that a cache is empty should change nothing but the time.
@@ -310,23 +329,41 @@ impl ModuleBuilder {
         if bytes.len() as u64 > size_max {
             return Err(Error::CompileLimit { name, limit: CompileLimit::Size(size_max) });
         }
-        let engine = config::engine(self.counts_fuel)?;
-        let cache = Cache::open()?;
+        let flavor = Flavor::here(self.counts_fuel);
+        let engine = config::engine(flavor)?;
+        let cache = unless_it_is_refused(Cache::open())?;
         let key = Key::of(&engine, bytes);
         // Only modules that passed every check are in the cache, and all that the checks depend on is in the key.
-        if let Some((artifact, description)) = cache.get(&key)
+        if let Ok(cache) = &cache
+            && let Some((artifact, description)) = cache.get(&key)
             && let Ok(description) = serde_json::from_slice::<Description>(&description)
             && description.jail.lacks(&self.jail.require).is_empty()
         {
-            return Ok(Module { name, artifact, description, counts_fuel: self.counts_fuel });
+            return Ok(Module { name, artifact, description, flavor, uncached: None });
         }
         let settings = Settings::new(self.limits.clone(), self.jail.clone(), compatibility(&engine));
-        let (summary, artifact, jail) = compiler::owner::compile(&program, &name, bytes, &settings)?;
+        let (summary, mut artifact, jail) = compiler::owner::compile(&program, &name, bytes, &settings)?;
         let description = Description { summary, jail };
         let described = serde_json::to_vec(&description)
             .map_err(|error| Error::Os { what: "describe the module", source: error.into() })?;
-        let artifact = cache.put(&key, artifact, &described)?;
-        Ok(Module { name, artifact, description, counts_fuel: self.counts_fuel })
+        let put = match cache {
+            Ok(cache) => unless_it_is_refused(cache.put(&key, artifact.reader()?, &described))?,
+            Err(error) => Err(error),
+        };
+        let (artifact, uncached) = match put {
+            Ok(file) => (file, None),
+            Err(error) => (artifact.alone()?, Some(error)),
+        };
+        Ok(Module { name, artifact, description, flavor, uncached })
+    }
+}
+
+/// Whoever has others let into a cache is told, and nothing is run. That the system has none, or no room in it, is no reason not
+/// to run a module.
+fn unless_it_is_refused<T>(done: Result<T>) -> Result<Result<T>> {
+    match done {
+        Err(error @ Error::Cache { .. }) if !error.is_of_system() => Err(error),
+        done => Ok(done),
     }
 }
 

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn run(body: &str) -> wasmtime::Error {
-        let engine = crate::engine::config::engine(false).unwrap();
+        let engine = crate::engine::config::engine(Default::default()).unwrap();
         let text = format!(
             r#"(module $app (memory 1) (table 1 funcref) (type $nullary (func))
                 (func $_ZN3app5parse17h0123456789abcdefE {body})
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_line() {
-        let engine = crate::engine::config::engine(false).unwrap();
+        let engine = crate::engine::config::engine(Default::default()).unwrap();
         let text = r#"(module $app (func (@name "a\0a    1: app!forged") (export "f") unreachable))"#;
         let mut store = Store::new(&engine, ());
         let instance = Instance::new(&mut store, &Module::new(&engine, text).unwrap(), &[]).unwrap();

@@ -28,6 +28,16 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     })?;
     linker.func_wrap(
         MODULE,
+        "record",
+        |mut caller: Caller<'_, Guest>, object: i64, tag: i32, partner: i64| {
+            status(view(&mut caller).and_then(|view| {
+                let partner = (partner != 0).then_some(Handle(partner as u64));
+                object::record(&view.process.member, Handle(object as u64), tag as u32, partner)
+            }))
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
         "wait",
         |mut caller: Caller<'_, Guest>, list: i32, count: i32, timeout: i64, ready: i32| {
             value(waiting(&mut caller, |view| wait(view, (list, count), timeout, ready)))

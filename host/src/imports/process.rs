@@ -3,12 +3,12 @@
 use std::sync::LazyLock;
 
 use sandpool_abi::Errno;
-use sandpool_abi::process::{CATCH_EXPORT, DAEMON, MODULE, Trap};
-use wasmtime::{Caller, Extern, Linker};
+use sandpool_abi::process::{DAEMON, MODULE};
+use wasmtime::{Caller, Linker};
 
 use super::{View, status, value, view, waiting};
-use crate::engine::trap;
 use crate::ipc::Result;
+use crate::ipc::object;
 use crate::ipc::process_table::ProcessHandle;
 use crate::process::Guest;
 use crate::process::family::Forked;
@@ -66,7 +66,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
             value(view(&mut caller).and_then(|mut view| {
                 let entry = view.process.entry.as_ref().ok_or(Errno::Noent)?;
-                view.memory.fill_words(buffer, capacity, entry.handles.iter().map(|handle| handle.0))
+                let records = object::look_up_all(&view.process.member, &entry.handles)?;
+                view.memory.fill_records(buffer, capacity, &records)
             }))
         },
     )?;
@@ -116,6 +117,10 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             }))
         },
     )?;
+    linker.func_wrap(MODULE, "mute", |mut caller: Caller<'_, Guest>, on: i32| {
+        caller.data_mut().process.is_mute = on != 0;
+        0
+    })?;
     linker.func_wrap(MODULE, "cpu_count", || *PROCESSORS)?;
     linker.func_wrap(MODULE, "limit", |caller: Caller<'_, Guest>, code: i32| {
         let limit = caller.data().process.limit(code as u32).ok_or(Errno::Noent);
@@ -131,26 +136,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             }))
         },
     )?;
-    linker.func_wrap(MODULE, "catch", catch)?;
     Ok(())
-}
-
-/// Calls back into the guest, and catches its panics. The trap unwinds no frame but those of the call: the host's are
-/// below it. A child that is forked by the call goes on in it, and ends there.
-fn catch(mut caller: Caller<'_, Guest>, argument: i32, panicking: i32) -> wasmtime::Result<i64> {
-    let export = caller.get_export(CATCH_EXPORT).and_then(Extern::into_func);
-    let Some(export) = export.and_then(|export| export.typed::<i32, ()>(&caller).ok()) else {
-        return Ok(value(Err(Errno::Noent)));
-    };
-    match export.call(&mut caller, argument) {
-        Ok(()) => Ok(0),
-        Err(error) if trap::classify(&error) != Some(Trap::Unreachable) => Err(error),
-        Err(error) => match view(&mut caller).and_then(|view| Ok(view.memory.bytes(panicking, 4)? != [0; 4]))
-        {
-            Ok(true) => Ok(1),
-            _ => Err(error),
-        },
-    }
 }
 
 fn info(mut view: View<'_>, handle: ProcessHandle, out: i32) -> Result<()> {

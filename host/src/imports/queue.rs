@@ -308,12 +308,13 @@ fn take(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<()> {
         }
         Some(Held::Message(message)) => {
             let message = *message;
-            if message.handle_count > u64::from(list.1 as u32) {
+            if message.handle_count != u64::from(list.1 as u32) {
                 return Err(Errno::Inval);
             }
             view.memory.scatter(&parts, message.len, |at, out| message.read_at(&process.member, at, out))?;
             let handles = message.handles(&process.member)?;
-            view.memory.fill_words(list.0, list.1, handles.iter().map(|handle| handle.0))?;
+            let records = object::look_up_all(&process.member, &handles)?;
+            view.memory.fill_records(list.0, list.1, &records)?;
             process.held = None;
             message.arrive(&process.member, &handles)?;
             heap::free(&process.member, process.member.slot()?.register(Register::Incoming))?;

@@ -66,6 +66,13 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "unmap", |mut caller: Caller<'_, Guest>, at: i32| {
         status(mappings::unmap(&mut caller, at as u32 as usize))
     })?;
+    linker.func_wrap(MODULE, "view", |mut caller: Caller<'_, Guest>, handle: i64| {
+        value(view(&mut caller).and_then(|view| {
+            let handle = view.process.making(|member| shared::view(member, Handle(handle as u64)))?;
+            view.process.hold(handle);
+            Ok(handle.0 as i64)
+        }))
+    })?;
     linker.func_wrap(
         MODULE,
         "read",

@@ -31,6 +31,12 @@ impl Budget {
         self.lock.lock(supervisor).map(drop)
     }
 
+    /// Its lock, for tests of what happens while somebody holds it.
+    #[cfg(test)]
+    pub(super) fn lock_word(&self) -> &Lock {
+        &self.lock
+    }
+
     /// Bytes that all have together.
     #[cfg(test)]
     pub(super) fn used(&self) -> u64 {

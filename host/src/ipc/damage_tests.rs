@@ -114,6 +114,9 @@ impl World {
         world.all.push(barrier::create(&member, 2).unwrap());
         world.all.push(shared::create(&member, 9000, false, "large").unwrap());
         world.all.push(shared::create(&member, 90, true, "").unwrap());
+        let viewed = shared::create(&member, 100, false, "").unwrap();
+        world.all.push(shared::view(&member, viewed).unwrap());
+        object::release(&member, viewed).unwrap();
         for handle in &world.all {
             object::share(&member, *handle, 1).unwrap();
         }
@@ -279,6 +282,9 @@ fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
         4 => shared::unlink(member, "large"),
         5 => object::release(member, handle),
         6 => object::share(member, handle, 2),
+        9 => shared::view(member, handle).map(drop),
+        10 => object::record(member, handle, 1 + random.below(9) as u32, Some(handle)),
+        11 => object::look_up(member, handle).map(drop),
         7 => table::reserve(&member.arena, Some((0, ProcessHandle::new(0, 0))), b"new", 0).map(drop),
         8 => table::free(&member.arena, 2, |_| true).map(drop),
         _ => Ok(()),

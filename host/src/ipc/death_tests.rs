@@ -33,6 +33,7 @@ use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
 use crate::sys::process::exit_now;
+use crate::testing::output_within_deadline;
 
 /// More than a tally has entries for.
 const PROCESSES: u32 = 42;
@@ -1041,6 +1042,96 @@ fn unlink_shared_memory_of_nobody() {
     );
 }
 
+/// At last, a view is all that keeps what it is of.
+fn view_shared_memory() {
+    at_each_instruction(
+        |world| {
+            let survivor = world.survivor();
+            let made = shared::create(&survivor, 5000, false, "name").unwrap();
+            shared::write(&survivor, of(&survivor, made), 4999, &[7]).unwrap();
+            object::release(&survivor, made).unwrap();
+        },
+        |_, victim, _| {
+            let opened = shared::open(victim, "name").unwrap();
+            let view = shared::view(victim, opened).unwrap();
+            object::release(victim, opened).unwrap();
+            shared::unlink(victim, "name").unwrap();
+            assert_eq!(shared::write(victim, of(victim, view), 4999, &[8]), Err(Errno::Perm));
+            object::release(victim, view).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            let Ok(opened) = shared::open(&survivor, "name") else { return };
+            let mut last = [0];
+            shared::read(&survivor, of(&survivor, opened), 4999, &mut last).unwrap();
+            assert_eq!(last, [7]);
+            shared::unlink(&survivor, "name").unwrap();
+            object::release(&survivor, opened).unwrap();
+        },
+    );
+}
+
+/// Takes a view that is all that a message has, if there is one.
+fn take_a_view(member: &Member, queue: Handle) -> Option<Handle> {
+    let taken = queue::get(member, port(member, queue), || false, &mut [], Deadline::NOW);
+    let Ok(Taken::Message(message)) = taken else { return None };
+    let views = message.handles(member).unwrap();
+    message.arrive(member, &views).unwrap();
+    heap::free(member, member.slot().unwrap().register(Register::Incoming)).unwrap();
+    views.first().copied()
+}
+
+/// It comes in a message, which is all that keeps it, as it is all that keeps the memory.
+fn receive_a_view() {
+    at_each_instruction(
+        |world| {
+            let survivor = world.survivor();
+            let made = shared::create(&survivor, 5000, false, "").unwrap();
+            shared::write(&survivor, of(&survivor, made), 4999, &[7]).unwrap();
+            let view = shared::view(&survivor, made).unwrap();
+            put(&survivor, world.queue, 1, LARGE, &[view]);
+            object::release(&survivor, made).unwrap();
+            object::release(&survivor, view).unwrap();
+        },
+        |world, victim, _| {
+            let view = take_a_view(victim, world.queue).unwrap();
+            object::release(victim, view).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            let Some(view) = take_a_view(&survivor, world.queue) else { return };
+            let mut last = [0];
+            shared::read(&survivor, of(&survivor, view), 4999, &mut last).unwrap();
+            assert_eq!(last, [7]);
+            object::release(&survivor, view).unwrap();
+        },
+    );
+}
+
+fn say_what_an_object_is() {
+    at_each_instruction(
+        nothing,
+        |_, victim, _| {
+            let lock = lock::create(victim, true).unwrap();
+            let partner = event::create(victim).unwrap();
+            object::record(victim, lock, 7, Some(partner)).unwrap();
+            let known = object::look_up(victim, lock).unwrap();
+            assert_eq!((known.tag, known.partner), (7, partner.0));
+            assert_eq!(object::record(victim, lock, 8, None), Err(Errno::Perm));
+            object::release(victim, partner).unwrap();
+        },
+        |world| {
+            let survivor = world.survivor();
+            // What comes behind it has none of that.
+            for handle in [lock::create(&survivor, true).unwrap(), event::create(&survivor).unwrap()] {
+                let known = object::look_up(&survivor, handle).unwrap();
+                assert_eq!((known.tag, known.partner), (0, 0));
+                object::release(&survivor, handle).unwrap();
+            }
+        },
+    );
+}
+
 /// As `spawn` does it: the child is given all of it, or ends without having run.
 fn hand_arguments_to_a_child() {
     fn register(world: &World, process: u32) -> &AtomicU64 {
@@ -1146,6 +1237,7 @@ tests! {
     make_a_barrier pass_a_barrier act_at_a_barrier reset_a_barrier reset_a_broken_barrier abort_a_barrier
     make_name_and_unlink_shared_memory make_and_release_owned_shared_memory open_and_release_shared_memory
     unlink_shared_memory_of_nobody
+    view_shared_memory receive_a_view say_what_an_object_is
     hand_arguments_to_a_child
     take_memory take_memory_for_a_child give_memory_back
 }
@@ -1155,11 +1247,11 @@ fn alone(name: &str, test: fn()) {
         return test();
     }
     let name = name.split_once("::").unwrap().1;
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--test-threads=1", "--nocapture"])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
+    let output = output_within_deadline(
+        Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--test-threads=1", "--nocapture"])
+            .env(ALONE, "1"),
+    );
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");

@@ -2,7 +2,10 @@
 //! in the file of its kind; a new kind is a new file, and an arm of each `match` here.
 
 use sandpool_abi::Errno;
+use sandpool_abi::handle;
 use sandpool_abi::pipe::READABLE;
+use sandpool_abi::shared::READ_ONLY;
+use sandpool_abi::sync::{BOUNDED, RECURSIVE};
 
 use super::Result;
 use super::arena::Member;
@@ -23,15 +26,15 @@ use super::waiting::Waiting;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Kind {
-    Queue = 1,
+    Queue = handle::QUEUE as u64,
     /// One end of a pipe.
-    End = 2,
-    Lock = 3,
-    Semaphore = 4,
-    Event = 5,
-    Condition = 6,
-    Barrier = 7,
-    Shared = 8,
+    End = handle::END as u64,
+    Lock = handle::LOCK as u64,
+    Semaphore = handle::SEMAPHORE as u64,
+    Event = handle::EVENT as u64,
+    Condition = handle::CONDITION as u64,
+    Barrier = handle::BARRIER as u64,
+    Shared = handle::SHARED as u64,
 }
 
 impl Kind {
@@ -48,6 +51,26 @@ impl Kind {
 
     pub(crate) fn from_code(code: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u64 == code)
+    }
+}
+
+/// How the object was made, as far as those who receive its handle have to know: the flags of its `create`.
+pub(super) fn flags(slot: &ObjectSlot) -> Result<u32> {
+    Ok(match slot.kind()? {
+        Kind::Queue => object::state::<QueueState>(slot).account_flags(),
+        Kind::Lock if object::state::<LockState>(slot).is_recursive() => RECURSIVE,
+        Kind::Semaphore if object::state::<SemaphoreState>(slot).is_bounded() => BOUNDED,
+        Kind::Shared if object::state::<SharedState>(slot).viewed().is_some() => READ_ONLY,
+        Kind::Lock | Kind::Semaphore | Kind::Shared => 0,
+        Kind::End | Kind::Event | Kind::Condition | Kind::Barrier => 0,
+    })
+}
+
+/// The memory that a view is of.
+pub(super) fn viewed(slot: &ObjectSlot) -> Result<Option<Handle>> {
+    match slot.kind()? {
+        Kind::Shared => Ok(object::state::<SharedState>(slot).viewed()),
+        _ => Ok(None),
     }
 }
 
@@ -157,7 +180,7 @@ pub(super) fn destroy_some(member: &Member, slot: &ObjectSlot, unused: &mut Vec<
         Kind::Queue => queue::destroy_some(member, object::state(slot), unused),
         Kind::End => pipe::destroy_some(member, slot, unused),
         Kind::Semaphore => semaphore::destroy(member, object::state(slot)).map(|()| true),
-        Kind::Shared => shared::destroy_some(member, object::state::<SharedState>(slot)),
+        Kind::Shared => shared::destroy_some(member, object::state(slot), unused),
         Kind::Lock | Kind::Event | Kind::Condition | Kind::Barrier => Ok(true),
     }
 }

@@ -33,6 +33,7 @@ use super::{budget, kind, message, standby};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
 use crate::sys::model;
+use crate::testing::within_deadlines;
 
 /// Orders that are tried of each model.
 const ORDERS: usize = 5000;
@@ -70,7 +71,10 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
     config.stack_size = 256 << 10;
     config.max_steps = MaxSteps::FailAfter(200_000);
     let orders = std::env::var("SANDPOOL_MODEL_ORDERS").map_or(ORDERS, |orders| orders.parse().unwrap());
-    Runner::new(RandomScheduler::new(orders), config).run(model);
+    // A loop that comes to no point makes no steps, which are counted.
+    within_deadlines((orders / ORDERS) as u32, || {
+        Runner::new(RandomScheduler::new(orders), config).run(model)
+    });
 }
 
 impl Model {
@@ -274,6 +278,8 @@ models! {
     queue_with_a_death: a_queue(SHORT, &[0, 1, 2, 3]);
     queue_in_a_full_arena: a_queue(LONG, &[]);
     queue_in_a_full_arena_with_a_death: a_queue(LONG, &[0, 1, 2, 3]);
+    queue_is_closed_in_a_full_arena: a_close_in_a_full_arena(&[]);
+    queue_is_closed_in_a_full_arena_with_a_death: a_close_in_a_full_arena(&[1, 2]);
     batches_are_delivered: batches(&[]);
     batches_with_a_death: batches(&[0, 1, 2, 3]);
     tasks_are_done_once: tasks(&[]);
@@ -314,6 +320,8 @@ models! {
     change_of_a_process_is_seen: a_change();
     name_is_given_once: a_name(&[]);
     name_is_given_once_with_a_death: a_name(&[0, 1, 2, 3]);
+    views_keep_shared_memory: a_view(&[]);
+    views_keep_shared_memory_with_a_death: a_view(&[0, 1, 2]);
     integer_in_shared_memory_counts: an_integer(&[]);
     integer_in_shared_memory_counts_with_a_death: an_integer(&[0, 1, 2]);
     several_are_waited_for: several(&[]);
@@ -526,6 +534,29 @@ fn a_queue(len: usize, victims: &[u32]) {
     for producer in (0..2).filter(|producer| Some(*producer) != dead) {
         assert_eq!(put.iter().filter(|item| item.0 == producer).count(), usize::from(ITEMS));
     }
+}
+
+/// The arena is full for good, and somebody closes the queue: who waits for room to put into it goes on, and puts nothing.
+fn a_close_in_a_full_arena(victims: &[u32]) {
+    let mut model = Model::with_heap(6);
+    let maker = model.maker();
+    let queue = model.share(queue::create(&maker, 0, Account::Nothing).unwrap());
+    let other = queue::create(&maker, 0, Account::Nothing).unwrap();
+    for index in [1, 2] {
+        object::share(&maker, other, index).unwrap();
+    }
+    while let Ok(()) = queue::put(&maker, port(&maker, other), &[0; SHORT], &[queue], Deadline::NOW) {}
+    // It stays so until this one ends, whose slot is the maker's.
+    model.process_after(&[1, 2, 3], |_| {});
+    for _ in 0..2 {
+        model.process(move |member| {
+            // One that has pages of its own.
+            let put = queue::put(member, port(member, queue), &[1; SHORT], &[other], NEVER);
+            assert_eq!(put, Err(Errno::Closed));
+        });
+    }
+    model.process(move |member| queue::close(member, port(member, queue)).unwrap());
+    model.run(victims);
 }
 
 /// Two who put four items each as batches, with room for two, and two who take as many as they get. Of a batch whose
@@ -1244,6 +1275,39 @@ fn a_name(victims: &[u32]) {
         assert!(left == balance || victim.is_some() && (left - balance).abs() == 1, "{left}, {balance}");
     });
     model.run_to_death_of(victim);
+}
+
+/// One makes views of memory, hands them on, and gives the memory up; two others make views of theirs, and read. It is there
+/// as long as anybody has any of them, or a message does.
+fn a_view(victims: &[u32]) {
+    const LEN: u64 = 5000;
+    let mut model = Model::new();
+    let maker = model.maker();
+    let queue = model.share(queue::create(&maker, 0, Account::Nothing).unwrap());
+    let memory = shared::create(&maker, LEN, false, "").unwrap();
+    shared::write(&maker, of(&maker, memory), LEN - 8, &[7; 8]).unwrap();
+    let deadline = model.deadline;
+    model.process(move |member| {
+        for _ in 0..2 {
+            let view = shared::view(member, memory).unwrap();
+            queue::put(member, port(member, queue), &[], &[view], NEVER).unwrap();
+            object::release(member, view).unwrap();
+        }
+        object::release(member, memory).unwrap();
+    });
+    for _ in 0..2 {
+        model.process(move |member| {
+            // Nobody may be left who puts one.
+            let Ok(views) = take_handles(member, queue, deadline) else { return };
+            let again = shared::view(member, views[0]).unwrap();
+            object::release(member, views[0]).unwrap();
+            let mut end = [0; 8];
+            shared::read(member, of(member, again), LEN - 8, &mut end).unwrap();
+            assert_eq!(end, [7; 8]);
+            object::release(member, again).unwrap();
+        });
+    }
+    model.run(victims);
 }
 
 /// Three who add to an integer, in a page or in the object itself.

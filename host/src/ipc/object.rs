@@ -15,12 +15,15 @@
 //! To destroy an object is many short steps ([`kind::destroy_some`]). A guest does them one after another; the supervisor
 //! does as many as it has time for, and goes on later ([`sweep`](super::sweep)).
 //!
-//! What an object is, its [`Kind`] says, and what that means at the turns of its life stands in [`kind`].
+//! What an object is, its [`Kind`] says, and what that means at the turns of its life stands in [`kind`]. What a guest has
+//! made of it, that guest [records](record) before anybody else holds it; who receives the handle is told ([`look_up`]). So the bytes
+//! of a message, which anybody may have written, needn't be believed.
 //! An end of a pipe is destroyed in two steps: it is `GONE` as long as the other end may still look at it.
 
 use std::io;
 
 use sandpool_abi::Errno;
+use sandpool_abi::handle::Record;
 use sha2::{Digest as _, Sha256};
 
 use super::Result;
@@ -68,7 +71,11 @@ shared! {
         next_named: AtomicU64,
         /// whose it is: see [`scope`]
         scope: AtomicU64,
-        reserved: AtomicU64,
+        /// what its maker says that it is; 0 if that has said nothing
+        tag: AtomicU64,
+        /// handle of another object that belongs to it; 0 if none does
+        partner: AtomicU64,
+        reserved: [AtomicU64; 7],
         body: Body,
     }
 
@@ -369,6 +376,8 @@ fn create_with<S: State>(
         compiler_fence(Ordering::SeqCst);
         slot.kind.store(S::KIND as u64, Ordering::Relaxed);
     }
+    slot.tag.store(0, Ordering::Relaxed);
+    slot.partner.store(0, Ordering::Relaxed);
     init(state(slot))?;
     slot.in_transit.store(u64::from(name.is_some()), Ordering::Relaxed);
     if let Some((Named { first, .. }, _)) = name {
@@ -425,6 +434,43 @@ pub(super) fn unname<S: State>(
 ) -> Result<()> {
     let index = take_name(member, named, has_it, has_name)?;
     destroy_if_unused(member, index)
+}
+
+/// Records what the caller has made of an object that it alone holds, and which of its other objects belongs to it, if any.
+///
+/// `INVAL` if it says nothing; `PERM` if something is recorded already, or others hold the object.
+pub(crate) fn record(member: &Member, handle: Handle, tag: u32, partner: Option<Handle>) -> Result<()> {
+    let (index, slot) = find(member, handle)?;
+    if let Some(partner) = partner {
+        find(member, partner)?;
+    }
+    if tag == 0 {
+        return Err(Errno::Inval);
+    }
+    let guard = member.arena.header()?.objects.lock.lock(member)?;
+    if slot.tag.load(Ordering::Relaxed) != 0 || is_seen_with_others(member, index)? {
+        return Err(Errno::Perm);
+    }
+    guard.set(&slot.partner, partner.map_or(0, |partner| partner.0))?;
+    guard.set(&slot.tag, u64::from(tag))?;
+    guard.commit();
+    Ok(())
+}
+
+/// What there is to know of an object that the caller holds, or has in a message.
+pub(crate) fn look_up(member: &Member, handle: Handle) -> Result<Record> {
+    let (_, slot) = referred(member, handle)?.ok_or(Errno::Io)?;
+    Ok(Record {
+        handle: handle.0,
+        kind: Record::kind_of(slot.kind()? as u32, kind::flags(slot)?),
+        tag: slot.tag.load(Ordering::Relaxed) as u32,
+        partner: kind::viewed(slot)?.map_or_else(|| slot.partner.load(Ordering::Relaxed), |of| of.0),
+    })
+}
+
+/// The same of several.
+pub(crate) fn look_up_all(member: &Member, handles: &[Handle]) -> Result<Vec<Record>> {
+    handles.iter().map(|handle| look_up(member, *handle)).collect()
 }
 
 /// The same, and returns which object that was: if the name was all that held it, it is noted for the caller, who is to
@@ -591,6 +637,11 @@ pub(crate) fn enter_transit(member: &Member, handles: &[Handle], mark: &AtomicU6
     for handle in handles {
         find(member, *handle)?;
     }
+    keep(member, handles, mark)
+}
+
+/// The same of objects that are held by something which the caller holds.
+pub(super) fn keep(member: &Member, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
     each_in_transit(member, handles, mark, 1, |count| count.wrapping_add(1), |_, _| {})
 }
 
@@ -774,4 +825,39 @@ pub(crate) fn count_live(arena: &Arena) -> Result<u32> {
         live += u32::from(!arena.object(index)?.is(0));
     }
     Ok(live)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Geometry, Patience};
+    use crate::ipc::shared::{self, SharedState};
+
+    /// All others wait for the table meanwhile.
+    #[test]
+    fn a_missing_name_is_looked_for_among_few() {
+        const OBJECTS: u32 = 4096;
+        let geometry = Geometry { processes_max: 1, objects_max: OBJECTS, heap_pages: 512 };
+        let (_, arena) = Arena::create(geometry).unwrap();
+        let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+        for number in 0..OBJECTS {
+            shared::create(&member, 8, true, &format!("name {number}")).unwrap();
+        }
+        let longest = (0..OBJECTS).map(|number| {
+            let looked_at = Cell::new(0);
+            let named = Named::new(&member.arena, &format!("missing {number}")).unwrap();
+            let is_it = |_: &SharedState| {
+                looked_at.set(looked_at.get() + 1);
+                false
+            };
+            assert!(named.find(&member, is_it).unwrap().is_none());
+            looked_at.get()
+        });
+        // Of as many names as places, all but one in a million lie in a place with fewer than ten.
+        assert!(longest.max().unwrap() < 10);
+    }
 }

@@ -291,6 +291,15 @@ impl QueueState {
         self.has(CLAIMED)
     }
 
+    /// What is kept account of, as the flag by which a guest asks for it.
+    pub(super) fn account_flags(&self) -> u32 {
+        match (self.has(JOINABLE), self.has(CLAIMED)) {
+            (true, _) => sandpool_abi::queue::JOINABLE,
+            (_, true) => sandpool_abi::queue::CLAIMED,
+            _ => 0,
+        }
+    }
+
     fn has(&self, flag: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
@@ -484,6 +493,8 @@ fn waiting_for_room<T>(
                 let ready = || !queue.is_full(len) || queue.is_closed();
                 queue.not_full.wait(member, waiting, deadline, ready)
             }
+            // What is composed, or finds no room for another segment, hasn't looked whether it is closed.
+            Err(Errno::Nomem) if queue.is_closed() => return Err(Errno::Closed),
             Err(Errno::Nomem) => {
                 // What nobody can reach may be in the way.
                 collect::want(&member.arena)?;
@@ -1024,5 +1035,71 @@ impl QueueState {
         };
         position.offset = 0;
         Ok((position.segment != 0).then_some(position))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::sweep::{Sweep, sweep};
+
+    const PROCESSES: u32 = 3;
+
+    fn port(member: &Member, handle: Handle) -> Port<'_> {
+        let object::Object { index, state } = object::resolve(member, handle).unwrap();
+        Port { queue: state, object: index, waiting: Waiting::TasksDone(index) }
+    }
+
+    fn put_one(member: &Member, handle: Handle) {
+        put(member, port(member, handle), b"item", &[], Deadline::NOW).unwrap();
+    }
+
+    fn get_one(member: &Member, handle: Handle) -> Result<Taken> {
+        get(member, port(member, handle), || false, &mut [0; 8], Deadline::NOW)
+    }
+
+    /// Of three items one process takes `taken`, another says that `done` of them are done with, and the first dies.
+    fn after_the_death(taken: u64, done: u64, check: impl Fn(&Member, Handle)) {
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
+        let [other, holder, supervisor] = [0, 1, PROCESSES].map(member);
+        let handle = create(&other, 0, Account::Joinable).unwrap();
+        object::share(&other, handle, holder.index).unwrap();
+        (0..3).for_each(|_| put_one(&other, handle));
+        (0..taken).for_each(|_| drop(get_one(&holder, handle).unwrap()));
+        (0..done).for_each(|_| task_done(&other, port(&other, handle)).unwrap());
+        sweep(Sweep::behind(holder.index, true), &supervisor).unwrap();
+        check(&other, handle);
+    }
+
+    #[test]
+    fn items_that_another_is_done_with_are_not_lost_as_well() {
+        for (taken, done) in [(1, 0), (3, 0), (1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)] {
+            after_the_death(taken, done, |other, handle| {
+                let of = || port(other, handle);
+                // The others are still to be taken, and to be done.
+                let settled = (taken + done).min(3);
+                for _ in taken..3 {
+                    get_one(other, handle).unwrap();
+                }
+                for _ in settled..3 {
+                    assert_eq!(join(other, of(), Deadline::NOW), Err(Errno::Again), "{taken} and {done}");
+                    task_done(other, of()).unwrap();
+                }
+                assert_eq!(join(other, of(), Deadline::NOW), Ok(settled - done), "{taken} and {done}");
+                assert_eq!(task_done(other, of()), Err(Errno::Overflow));
+                // One that is put from now on is one to be done: no more were counted than there had been.
+                put_one(other, handle);
+                assert_eq!(join(other, of(), Deadline::NOW), Err(Errno::Again), "{taken} and {done}");
+                get_one(other, handle).unwrap();
+                task_done(other, of()).unwrap();
+                assert_eq!(join(other, of(), Deadline::NOW), Ok(settled - done));
+            });
+        }
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! A name is a holder, as a process is. Names are compared under the lock of the object table, so two can't be given at
 //! once.
+//!
+//! A *view* is shared memory whose pages are those of another, which it holds as a message does that is on its way. Nothing is
+//! written by its handle: who was given that, and not the memory's own, can read and no more.
 
 use sandpool_abi::shared::{ADD, AND, OR, SMALL_MAX, SUB, SWAP, XOR};
 use sandpool_abi::{Errno, NAME_MAX};
@@ -23,6 +26,10 @@ shared! {
         page: AtomicU64,
         /// 1 while it can be found by its name
         named: AtomicU64,
+        /// handle of the memory that it is a view of; 0 if it is none
+        base: AtomicU64,
+        /// 1 while that memory is held for it
+        holds_base: AtomicU64,
         /// number of the process with whose hold its name goes, plus 1
         owner: AtomicU64,
         name: Name,
@@ -37,6 +44,17 @@ impl object::State for SharedState {
 impl SharedState {
     pub(crate) fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
+    }
+
+    /// The memory that it is a view of.
+    pub(super) fn viewed(&self) -> Option<Handle> {
+        Some(Handle(self.base.load(Ordering::Relaxed))).filter(|base| base.0 != 0)
+    }
+
+    /// `PERM` if it is a view.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.base.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err(Errno::Perm) }
     }
 
     pub(crate) fn name(&self) -> NameBuffer {
@@ -80,6 +98,8 @@ fn create_for(member: &Member, size: u64, small: bool, name: &str, owner: u64) -
         shared.size.store(size, Ordering::Relaxed);
         shared.page.store(page, Ordering::Relaxed);
         shared.named.store(u64::from(!name.is_empty()), Ordering::Relaxed);
+        shared.base.store(0, Ordering::Relaxed);
+        shared.holds_base.store(0, Ordering::Relaxed);
         shared.owner.store(owner, Ordering::Relaxed);
         shared.name.set(name.as_bytes());
         shared.small.iter().for_each(|word| word.store(0, Ordering::Relaxed));
@@ -95,6 +115,36 @@ fn create_for(member: &Member, size: u64, small: bool, name: &str, owner: u64) -
         heap::free(member, register)?;
     }
     made
+}
+
+/// Makes a view of shared memory that the caller holds; of a view, one of the same memory. The caller holds it.
+///
+/// `INVAL` if it has no pages.
+pub(crate) fn view(member: &Member, of: Handle) -> Result<Handle> {
+    let shared = object::resolve::<SharedState>(member, of)?.state;
+    let base = shared.viewed().unwrap_or(of);
+    let (size, page) = (shared.size(), shared.page.load(Ordering::Relaxed));
+    if page == 0 {
+        return Err(Errno::Inval);
+    }
+    let register = member.slot()?.register(Register::Segment);
+    let view = object::create(member, register, |view: &SharedState| {
+        view.size.store(size, Ordering::Relaxed);
+        view.page.store(page, Ordering::Relaxed);
+        view.named.store(0, Ordering::Relaxed);
+        view.base.store(base.0, Ordering::Relaxed);
+        view.holds_base.store(0, Ordering::Relaxed);
+        view.owner.store(0, Ordering::Relaxed);
+        view.name.set(&shared.name());
+        Ok(())
+    })?;
+    // Until here the caller holds what it is a view of, or another view that does.
+    let state = object::resolve::<SharedState>(member, view)?.state;
+    let held = object::keep(member, &[base], &state.holds_base);
+    if held.is_err() {
+        object::release(member, view)?;
+    }
+    held.map(|()| view)
 }
 
 /// Lets the caller hold what has this name.
@@ -192,12 +242,15 @@ pub(crate) fn read(
 }
 
 /// Copies bytes in.
+///
+/// `PERM` by a view.
 pub(crate) fn write(
     member: &Member,
     shared: Object<'_, SharedState>,
     offset: u64,
     from: &[u8],
 ) -> Result<()> {
+    shared.state.check_writable()?;
     let at = locate(member, shared, offset, from.len() as u64)?;
     member.arena.write_at(at, from)
 }
@@ -217,7 +270,7 @@ pub(crate) enum Atomic {
 
 /// Does it, and returns what the integer was, zero-extended.
 ///
-/// `INVAL` for a bad width, operation or offset.
+/// `INVAL` for a bad width, operation or offset; `PERM` if it changes something by a view.
 #[inline]
 pub(crate) fn atomic(
     member: &Member,
@@ -226,6 +279,9 @@ pub(crate) fn atomic(
     width: u32,
     atomic: Atomic,
 ) -> Result<u64> {
+    if !matches!(atomic, Atomic::Load) {
+        shared.state.check_writable()?;
+    }
     let at = locate(member, shared, offset, u64::from(width))?;
     macro_rules! with {
         ($atomic:ty, $integer:ty) => {{
@@ -267,8 +323,14 @@ pub(crate) fn atomic(
 const CLEARED_AT_ONCE: u64 = 16 << 20;
 
 /// Gives a part of the pages back; whether it was the last. Can be begun again where it was left: its size is what is still
-/// to be given back, since nobody holds it any more.
-pub(super) fn destroy_some(member: &Member, shared: &SharedState) -> Result<bool> {
+/// to be given back, since nobody holds it any more. The pages of a view are another's, which may be unused then.
+pub(super) fn destroy_some(member: &Member, shared: &SharedState, unused: &mut Vec<u32>) -> Result<bool> {
+    if let Some(base) = shared.viewed() {
+        if shared.holds_base.load(Ordering::Relaxed) != 0 {
+            object::discard(member, &[base], &shared.holds_base, unused)?;
+        }
+        return Ok(true);
+    }
     let page = shared.page.load(Ordering::Relaxed);
     if page == 0 {
         return Ok(true);

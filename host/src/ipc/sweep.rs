@@ -219,10 +219,12 @@ mod tests {
 
     use super::*;
     use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::lock::Lock;
+    use crate::ipc::object::Handle;
     use crate::ipc::queue::{self, Account, Port};
-    use crate::ipc::sync::event;
+    use crate::ipc::sync::{event, lock, semaphore};
     use crate::ipc::waiting::Waiting;
-    use crate::ipc::{object, shared};
+    use crate::ipc::{object, pipe, shared};
     use crate::sys::futex::Deadline;
 
     const PROCESSES: u32 = 2;
@@ -279,5 +281,115 @@ mod tests {
         });
         assert_eq!(heap.used_pages(), 0);
         assert!(steps > 1_000_000 / 8192 + 100 / 16, "{steps} steps");
+    }
+
+    /// The locks that belong to no object.
+    fn common_locks(arena: &Arena) -> [(&'static str, &Lock); 4] {
+        let header = arena.header().unwrap();
+        [
+            ("heap", header.heap.lock_word()),
+            ("objects", header.objects.lock_word()),
+            ("stdio", &header.stdio),
+            ("memory", header.memory.lock_word()),
+        ]
+    }
+
+    /// One who was killed while it wrote to a terminal, for one: the others write on.
+    #[test]
+    fn locks_of_a_process_that_was_killed_are_free() {
+        for at in 0..4 {
+            let [other, dead, supervisor] = members();
+            let lock = |at: usize| common_locks(&other.arena).into_iter().nth(at).unwrap();
+            let (name, held) = lock(at);
+            std::mem::forget(held.lock(&dead).unwrap());
+            // What it holds, others don't.
+            assert_eq!(held.lock(&other).map(drop), Err(Errno::Busy), "{name}");
+            sweep(Sweep::behind(dead.index, true), &supervisor).unwrap();
+            assert!(held.lock(&other).is_ok(), "{name}");
+            // Nor are those free that others hold.
+            let guard = held.lock(&other).unwrap();
+            let swept = Sweep::behind(dead.index, true).step(&supervisor);
+            assert!(matches!(swept, Ok(_) | Err(Errno::Busy)), "{name}: {swept:?}");
+            assert_eq!(held.lock(&dead).map(drop), Err(Errno::Busy), "{name}");
+            drop(guard);
+        }
+    }
+
+    /// What a process has of each kind, by itself and in messages; the queue first.
+    fn all_kinds(member: &Member) -> Handle {
+        let large = [7; 5000];
+        let port = |handle| {
+            let found = object::resolve::<queue::QueueState>(member, handle).unwrap();
+            Port { queue: found.state, object: found.index, waiting: Waiting::Put(found.index) }
+        };
+        let [first, second] = [(), ()].map(|()| queue::create(member, 0, Account::Joinable).unwrap());
+        let [end, other_end] = pipe::create(member, 100_000, 0).unwrap();
+        let made = [
+            lock::create(member, true).unwrap(),
+            semaphore::create(member, 3, true, true).unwrap(),
+            event::create(member).unwrap(),
+            shared::create(member, 300_000, false, "name").unwrap(),
+        ];
+        shared::unlink(member, "name").unwrap();
+        for handle in made {
+            for _ in 0..3 {
+                queue::put(member, port(second), &large, &[handle], Deadline::NOW).unwrap();
+            }
+            queue::put(member, port(first), &large, &[second, end, other_end], Deadline::NOW).unwrap();
+            // Only messages hold it from here on.
+            object::release(member, handle).unwrap();
+        }
+        for handle in [second, end, other_end] {
+            object::release(member, handle).unwrap();
+        }
+        queue::put(member, port(first), b"small", &[], Deadline::NOW).unwrap();
+        let mut taken = [0; 16];
+        queue::get(member, port(first), || false, &mut taken, Deadline::NOW).unwrap();
+        budget::take(member, member.index, 1000, 10_000).unwrap();
+        first
+    }
+
+    /// A lock that a guest holds for as long as it is stopped. Whenever that is: what is left is done later, all of it.
+    #[test]
+    fn a_sweep_that_finds_a_lock_held_is_done_when_that_is_free() {
+        for which in 0..6 {
+            for held_at in 0.. {
+                let [other, dead, supervisor] = members();
+                let handle = all_kinds(&dead);
+                let queue = object::resolve::<queue::QueueState>(&dead, handle).unwrap().state;
+                let [tail, head] = queue.locks();
+                let (name, lock) = match which {
+                    4 => ("tail", tail),
+                    5 => ("head", head),
+                    which => common_locks(&other.arena).into_iter().nth(which).unwrap(),
+                };
+                let mut sweep = Sweep::behind(dead.index, true);
+                let mut steps = 0;
+                let ended = loop {
+                    let guard = (steps == held_at).then(|| lock.lock(&other).unwrap());
+                    // Whoever is stopped is so for more than one try.
+                    for _ in 0..if guard.is_some() { 3 } else { 0 } {
+                        let done = sweep.step(&supervisor);
+                        assert!(matches!(done, Ok(_) | Err(Errno::Busy)), "{name} at {held_at}: {done:?}");
+                    }
+                    drop(guard);
+                    steps += 1;
+                    if sweep.step(&supervisor).unwrap() {
+                        break steps;
+                    }
+                    assert!(steps < 10_000, "{name} at {held_at}: it has no end");
+                };
+                assert_eq!(object::count_live(&other.arena), Ok(0), "{name} at {held_at}");
+                let header = other.arena.header().unwrap();
+                assert_eq!((header.heap.used_pages(), header.memory.used()), (0, 0), "{name} at {held_at}");
+                for slot in [dead.slot().unwrap(), supervisor.slot().unwrap()] {
+                    let left = Register::ALL.map(|register| slot.register(register).load(Ordering::SeqCst));
+                    assert!(left.iter().all(|page| *page == 0), "{name} at {held_at}: {left:?}");
+                }
+                if ended <= held_at {
+                    break;
+                }
+            }
+        }
     }
 }

@@ -118,3 +118,91 @@ impl Tally {
         Ok(page != 0)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::object;
+    use crate::ipc::sync::semaphore::{self, SemaphoreState};
+
+    const PROCESSES: u32 = 100;
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Add(u32),
+        Take(u32, u64),
+        /// The critical section is left with an error, or with its process.
+        AddInVain(u32),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0..PROCESSES).prop_map(Step::Add),
+            3 => (0..PROCESSES, 0..4_u64).prop_map(|(process, count)| Step::Take(process, count)),
+            1 => (0..PROCESSES).prop_map(|process| Step::Take(process, u64::MAX)),
+            1 => (0..PROCESSES).prop_map(Step::AddInVain),
+        ];
+        prop::collection::vec(step, 0..400)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+        /// Each process has what it has taken, and no page is needed as long as few have some.
+        #[test]
+        fn each_process_has_a_count_of_its_own(steps in steps(), few in any::<bool>()) {
+            let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
+            let arena = Arc::new(Arena::create(geometry).unwrap().1);
+            let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
+            // In an object of the arena, where a journal can undo what is done to it.
+            let maker = member(0);
+            let handle = semaphore::create(&maker, 1, false, false).unwrap();
+            let semaphore = object::resolve::<SemaphoreState>(&maker, handle).unwrap().state;
+            let (tally, used) = (&semaphore.held, || arena.header().unwrap().heap.used_pages());
+            let mut counts = BTreeMap::<u32, u64>::new();
+            for step in steps {
+                let (Step::Add(process) | Step::Take(process, _) | Step::AddInVain(process)) = step;
+                let member = member(process);
+                let is_new = !counts.contains_key(&process);
+                if few && is_new && counts.len() == ENTRIES {
+                    continue;
+                }
+                let guard = semaphore.lock.lock(&member).unwrap();
+                match step {
+                    Step::Add(_) => {
+                        tally.add(&member, &guard).unwrap();
+                        *counts.entry(process).or_default() += 1;
+                        guard.commit();
+                    }
+                    Step::Take(_, count) => {
+                        let had = counts.remove(&process).unwrap_or(0);
+                        let taken = tally.take(&member, &guard, process, count).unwrap();
+                        prop_assert_eq!(taken, had.min(count));
+                        if had > taken {
+                            counts.insert(process, had - taken);
+                        }
+                        guard.commit();
+                    }
+                    Step::AddInVain(_) => tally.add(&member, &guard).unwrap(),
+                }
+                drop(guard);
+                // A page that was taken in vain is in the hands of who has taken it.
+                let register = member.slot().unwrap().register(Register::Segment);
+                if register.load(Ordering::Relaxed) != 0 {
+                    heap::free(&member, register).unwrap();
+                }
+                prop_assert!(!few || used() == 0, "{} have some", counts.len());
+                for process in 0..PROCESSES {
+                    prop_assert_eq!(tally.held_by(&member, process), counts.get(&process).copied().unwrap_or(0));
+                }
+            }
+        }
+    }
+}

@@ -119,6 +119,8 @@ pub(super) fn prepare(dirs: &[Dir]) -> io::Result<(Option<OwnedFd>, Hold)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
     use super::*;
 
     #[test]
@@ -142,5 +144,54 @@ mod tests {
             missing.contains("ioctl") && missing.contains("signals") && !missing.contains("TCP"),
             "{missing}"
         );
+    }
+
+    /// As landlock(7) numbers them. None of them is to execute, nor to make or to control a device, a socket or a pipe.
+    #[test]
+    fn what_is_granted_is_no_more_than_wasi_does_to_files() {
+        const NAMES: [&str; 17] = [
+            "execute",
+            "write_file",
+            "read_file",
+            "read_dir",
+            "remove_dir",
+            "remove_file",
+            "make_char",
+            "make_dir",
+            "make_reg",
+            "make_sock",
+            "make_fifo",
+            "make_block",
+            "make_sym",
+            "refer",
+            "truncate",
+            "ioctl_dev",
+            "resolve_unix",
+        ];
+        let names = |access: u64| -> Vec<&str> {
+            NAMES
+                .into_iter()
+                .zip(0..)
+                .filter(|(_, bit)| access & 1 << bit != 0)
+                .map(|(name, _)| name)
+                .collect()
+        };
+        assert_eq!((READ | WRITE) & !known(NEWEST).0.fs, 0);
+        assert_eq!(names(READ), ["read_file", "read_dir"]);
+        let writes = [
+            "write_file",
+            "read_file",
+            "read_dir",
+            "remove_dir",
+            "remove_file",
+            "make_dir",
+            "make_reg",
+            "make_sym",
+            "refer",
+            "truncate",
+        ];
+        assert_eq!(names(WRITE), writes);
+        // What a version doesn't know can't be asked of it.
+        assert_eq!(names(WRITE & known(1).0.fs), writes.split_last_chunk::<2>().unwrap().0);
     }
 }

@@ -7,7 +7,6 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::Limits;
-use crate::engine::config::MEMORY_SPACE;
 use crate::supervisor::control::Role;
 
 /// Memory that a guest process has beside its WebAssembly's and what it puts into the arena: the supervisor's when it
@@ -36,15 +35,14 @@ pub(crate) struct Reserved {
     pub(crate) arena: u64,
     /// Bytes of the compiled module.
     pub(crate) artifact: u64,
-    /// How many memories the module has.
-    pub(crate) memories: u32,
+    /// Bytes for the module's memories.
+    pub(crate) memories: u64,
 }
 
 impl Reserved {
     fn bytes(self) -> u64 {
-        let memories = u64::from(self.memories).saturating_mul(MEMORY_SPACE);
         // The arena once more, because pages of it are mapped anew before those in their place go.
-        memories.saturating_add(self.arena.saturating_mul(2)).saturating_add(self.artifact)
+        self.memories.saturating_add(self.arena.saturating_mul(2)).saturating_add(self.artifact)
     }
 }
 
@@ -125,5 +123,66 @@ impl Rlimits {
             setrlimit(resource, limit.min(hard), limit.saturating_add(slack).min(hard))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_guest_has_as_much_as_its_limits_come_to() {
+        let limits = Limits {
+            memory_max: 1 << 30,
+            arena_size: 64 << 20,
+            stack_max: 2 << 20,
+            cpu_time: Some(Duration::from_millis(2500)),
+            file_size_max: Some(4096),
+            open_files_max: 10,
+            ..Limits::default()
+        };
+        let reserved = Reserved { arena: 70 << 20, artifact: 1 << 20, memories: 2 };
+        let of = |limits: &Limits, role, dirs| Rlimits::of(limits, role, dirs, reserved);
+        let data = (1 << 30) + (64 << 20) + OVERHEAD;
+        let stack = (2 << 20) + STACK;
+        let expected = Rlimits {
+            data: Some(data),
+            // Both mappings of the arena.
+            space: Some(data + stack + PROGRAM + 2 * MEMORY_SPACE + (140 << 20) + (1 << 20)),
+            stack: Some(stack),
+            // Behind what the supervisor sees to.
+            cpu: Some(4),
+            nofile: Some(10 + DESCRIPTORS + 3),
+            fsize: Some(4096),
+        };
+        assert_eq!(of(&limits, Role::Program, 3), expected);
+        // A worker runs many tasks.
+        assert_eq!(of(&limits, Role::Pool, 3), Rlimits { cpu: None, ..expected });
+        let unlimited = Limits { cpu_time: None, file_size_max: None, ..limits };
+        assert_eq!(of(&unlimited, Role::Program, 3), Rlimits { cpu: None, fsize: None, ..expected });
+        // What is more than there can be is no limit, and none that begins anew at nothing.
+        let most = Limits { memory_max: u64::MAX, ..unlimited };
+        assert_eq!(of(&most, Role::Program, 0).data, Some(u64::MAX));
+        assert_eq!(of(&most, Role::Program, 0).space, Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_compiler_has_as_much_as_its_limits_come_to() {
+        const THREAD: u64 = 256 << 20;
+        assert_eq!(
+            Rlimits::of_compiler(1 << 30, 60, 1 << 20, 4),
+            Rlimits {
+                data: Some(1 << 30),
+                space: Some((2 << 30) + 4 * THREAD + PROGRAM),
+                stack: None,
+                cpu: Some(60),
+                nofile: Some(0),
+                fsize: Some(1 << 20),
+            }
+        );
+        assert_eq!(Rlimits::of_compiler(u64::MAX, 1, 1, usize::MAX).space, Some(u64::MAX));
     }
 }

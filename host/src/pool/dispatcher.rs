@@ -958,15 +958,18 @@ fn ended(payload: &[u8]) -> Option<ExitStatus> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
+pub(super) mod tests {
     use std::sync::mpsc;
     use std::thread;
 
     use nix::sys::eventfd::EventFd;
 
+    use sandpool_abi::task::Claims;
+
     use super::super::wire::{Isolation, Output, Setup};
     use super::*;
     use crate::ipc::arena::{Arena, Geometry};
+    use crate::testing::within_deadline;
 
     const RULES: Rules = Rules {
         task_timeout: None,
@@ -980,6 +983,17 @@ mod tests {
 
     /// A pool whose supervisor starts nobody, and the supervisor's end of the socket.
     fn pool() -> (Arc<Shared>, OwnedFd) {
+        pool_with(RULES)
+    }
+
+    /// The same, and nothing that is submitted comes to a worker.
+    pub(in crate::pool) fn pool_that_is_busy() -> (Arc<Shared>, OwnedFd) {
+        let (shared, theirs) = pool();
+        locked(&shared.core).in_flight = u64::from(u32::MAX);
+        (shared, theirs)
+    }
+
+    fn pool_with(rules: Rules) -> (Arc<Shared>, OwnedFd) {
         let geometry = Geometry { processes_max: 8, objects_max: 8, heap_pages: 256 };
         let (memory, arena) = Arena::create(geometry).unwrap();
         process_table::reserve(&arena, None, b"owner", 0).unwrap();
@@ -995,7 +1009,7 @@ mod tests {
         let doorbell = OwnedFd::from(EventFd::new().unwrap());
         let (link, waiter) = Link::new(&memory, doorbell, geometry, &setup).unwrap();
         let (socket, theirs) = control::pair().unwrap();
-        (Shared::new(link, waiter, Arc::new(socket), RULES, 1), theirs)
+        (Shared::new(link, waiter, Arc::new(socket), rules, 1), theirs)
     }
 
     fn task() -> Task {
@@ -1005,6 +1019,10 @@ mod tests {
 
     #[test]
     fn a_pool_is_terminated_while_somebody_works_with_its_core() {
+        within_deadline(terminate_while_somebody_works);
+    }
+
+    fn terminate_while_somebody_works() {
         let (shared, theirs) = pool();
         shared.submit([task(), task()]).unwrap();
         let core = locked(&shared.core);
@@ -1055,5 +1073,252 @@ mod tests {
         core.nonsense = NONSENSE_MAX + 1;
         core.step();
         assert_eq!(core.state, State::Ended(PoolEnd::Damaged));
+    }
+
+    const KILLED: ExitStatus = ExitStatus::Signaled(9);
+
+    /// A worker that has claimed these tasks, and how it has ended. It had begun the first of them, or none.
+    fn ended(claimed: std::ops::Range<u64>, has_begun: bool, status: ExitStatus) -> (Worker, Ended) {
+        let worker = Worker {
+            handle: ProcessHandle::new(1, 1),
+            since: 0,
+            is_ready: true,
+            seen: None,
+            name: "worker".to_owned(),
+            pid: 1,
+        };
+        let (first, end, work) = (claimed.start, claimed.end, u64::from(has_begun));
+        let claims = Claims { first, end, work, since: 0, part: 0, reserved: 0 };
+        (worker, Ended { claims, status, stderr: b"its last words".to_vec() })
+    }
+
+    /// Events since the last time.
+    fn told(events: &mpsc::Receiver<Event>) -> Vec<Event> {
+        events.try_iter().collect()
+    }
+
+    /// What is left of an attempt must not be taken for the next one's.
+    #[test]
+    fn a_task_that_is_tried_again_is_as_new_but_for_its_attempts() {
+        let timeout = Duration::from_secs(1);
+        let (shared, _theirs) = pool_with(Rules { retries: 2, task_timeout: Some(timeout), ..RULES });
+        let (sender, events) = mpsc::channel();
+        shared.listen(sender);
+        let (future, cell) = super::super::TaskFuture::<()>::new("task".into(), Completed::decode);
+        shared.submit([Task::new("task".into(), 0, b"input", Sink::Cell(cell))]).unwrap();
+        let mut core = locked(&shared.core);
+        let is_late = |core: &mut Core, number: usize| match core.pending.get_mut(number) {
+            Some(Pending::Task(task)) => {
+                task.is_late = true;
+                task.attempts
+            }
+            other => panic!("{other:?}"),
+        };
+        // The first takes too long.
+        assert_eq!(is_late(&mut core, 0), 1);
+        let (worker, how) = ended(0..1, true, KILLED);
+        core.worker_has_ended(worker, how);
+        assert_eq!(core.backlog.iter().map(|task| (task.attempts, task.is_late)).next(), Some((1, false)));
+        let retried =
+            |cause: Failure, attempt| Event::Retried { number: 0, task: "task".into(), cause, attempt };
+        assert_eq!(told(&events).last(), Some(&retried(Failure::TimedOut(timeout), 2)));
+        // The second crashes, and in no way by its time.
+        core.refill();
+        let (worker, how) = ended(1..2, true, ExitStatus::Exited(3));
+        core.worker_has_ended(worker, how);
+        assert_eq!(told(&events).last(), Some(&retried(Failure::Ended(ExitStatus::Exited(3)), 3)));
+        // The third has claimed it, and begun nothing: that is no attempt.
+        core.refill();
+        let (worker, how) = ended(2..3, false, KILLED);
+        core.worker_has_ended(worker, how);
+        // And the next is the last.
+        core.refill();
+        let (worker, how) = ended(3..4, true, ExitStatus::Exited(4));
+        core.worker_has_ended(worker, how);
+        let Stats { retried, failed, workers_lost, .. } = core.stats;
+        assert_eq!((retried, failed, workers_lost, core.in_flight), (2, 1, 4, 0));
+        let done = std::mem::take(&mut core.done);
+        drop(core);
+        pass_on(done);
+        let error = within_deadline(|| future.result()).unwrap_err();
+        assert_eq!((error.cause, error.attempts), (Failure::Ended(ExitStatus::Exited(4)), 3));
+        assert_eq!(error.stderr, GuestText::from_bytes(b"its last words"));
+    }
+
+    /// In the order in which they were submitted, and before what is still to be put.
+    #[test]
+    fn of_what_a_dead_worker_has_claimed_the_first_fails_if_it_had_begun() {
+        within_deadline(bury_workers_with_claims);
+    }
+
+    fn bury_workers_with_claims() {
+        for has_begun in [true, false] {
+            let (shared, _theirs) = pool_with(Rules { bytes_max: u64::MAX, ..RULES });
+            let mut core = locked(&shared.core);
+            // So many that not all are put at once.
+            core.mean_nanos = DEPTH_NANOS / 5;
+            drop(core);
+            shared.submit((0..8).map(|_| task())).unwrap();
+            core = locked(&shared.core);
+            assert_eq!((core.in_flight, core.backlog.len()), (5, 3));
+            let (worker, how) = ended(0..3, has_begun, KILLED);
+            core.worker_has_ended(worker, how);
+            let waiting: Vec<_> = core.backlog.iter().map(|task| (task.number, task.attempts)).collect();
+            let first = u64::from(has_begun);
+            assert_eq!(waiting, (first..3).chain(5..8).map(|number| (number, 0)).collect::<Vec<_>>());
+            assert_eq!((core.stats.failed, core.in_flight), (first, 2));
+            // What it hasn't claimed is still there, and no other worker's.
+            let (worker, how) = ended(0..3, true, KILLED);
+            core.worker_has_ended(worker, how);
+            assert_eq!((core.stats.failed, core.in_flight), (first, 2));
+            // A count that no honest worker has.
+            let (worker, how) = ended(4..u64::MAX, true, KILLED);
+            core.worker_has_ended(worker, how);
+            assert_eq!((core.stats.failed, core.in_flight), (first + 1, 1));
+        }
+    }
+
+    /// One that has ended in the last that it was to put has begun, whatever it says that it works on.
+    #[test]
+    fn a_worker_that_has_ended_in_delivery_has_begun() {
+        let (shared, _theirs) = pool();
+        shared.submit([task()]).unwrap();
+        let mut core = locked(&shared.core);
+        let (worker, mut how) = ended(0..1, false, ExitStatus::Exited(0));
+        how.claims.part = DELIVERED;
+        core.worker_has_ended(worker, how);
+        assert_eq!((core.stats.failed, core.stats.workers_lost, core.backlog.len()), (1, 1, 0));
+    }
+
+    /// Somebody may have killed it. Again and again is no chance.
+    #[test]
+    fn workers_that_are_killed_before_they_are_ready_end_the_pool_after_some() {
+        let unready = |status| {
+            let (mut worker, how) = ended(0..0, false, status);
+            worker.is_ready = false;
+            (worker, how)
+        };
+        let (shared, _theirs) = pool();
+        let mut core = locked(&shared.core);
+        for _ in 0..3 {
+            for lost in 0..UNREADY_MAX {
+                assert_eq!((core.killed_unready, &core.state), (lost, &State::Running));
+                let (worker, how) = unready(KILLED);
+                core.worker_has_ended(worker, how);
+            }
+            // One that is ready begins the count anew.
+            let (worker, _) = unready(KILLED);
+            let number = worker.handle.0;
+            core.workers.push(worker);
+            assert!(core.worker_is_ready(number) && !core.worker_is_ready(number));
+        }
+        for _ in 0..=UNREADY_MAX {
+            assert_eq!(core.state, State::Running);
+            let (worker, how) = unready(KILLED);
+            core.worker_has_ended(worker, how);
+        }
+        let State::Ended(PoolEnd::Worker(why)) = &core.state else { panic!("{:?}", core.state) };
+        assert!(
+            why.raw().starts_with(&KILLED.to_string()) && why.raw().ends_with(": its last words"),
+            "{why:?}"
+        );
+        // What isn't done from outside needs no second time.
+        for status in [ExitStatus::Exited(1), ExitStatus::Exited(0), ExitStatus::Forbidden] {
+            let (shared, _theirs) = pool_with(Rules { has_initializer: true, ..RULES });
+            let mut core = locked(&shared.core);
+            let (worker, how) = unready(status);
+            core.worker_has_ended(worker, how);
+            assert!(matches!(core.state, State::Ended(PoolEnd::Initializer(_))), "{:?}", core.state);
+        }
+    }
+
+    #[test]
+    fn tasks_wait_where_they_can_be_cancelled_while_workers_have_enough() {
+        let (shared, _theirs) = pool();
+        // As many as the workers do in a moment, within bounds.
+        for (mean, depth) in [
+            (0, DEPTH_MIN),
+            (1, DEPTH_MAX),
+            (DEPTH_NANOS / 10, 10),
+            (u64::MAX, DEPTH_MIN),
+            (DEPTH_NANOS, DEPTH_MIN),
+        ] {
+            locked(&shared.core).mean_nanos = mean;
+            assert_eq!(shared.depth(), depth, "{mean}");
+        }
+        // Nor more bytes, but for one alone.
+        let (shared, _theirs) = pool_with(Rules { bytes_max: 100, ..RULES });
+        locked(&shared.core).mean_nanos = 1;
+        let of = |len: usize| {
+            let (_, cell) = super::super::TaskFuture::<()>::new("task".into(), Completed::decode);
+            Task::new("task".into(), 0, &vec![0; len], Sink::Cell(cell))
+        };
+        shared.submit([of(1000), of(10), of(10), of(10), of(10), of(10)]).unwrap();
+        let mut core = locked(&shared.core);
+        assert_eq!((core.in_flight, core.backlog.len()), (1, 5));
+        assert!(core.take_pending(0, Pending::is_task).is_some());
+        assert_eq!((core.in_flight, core.bytes_in_flight), (0, 0));
+        core.refill();
+        let each = of(10).record.len() as u64;
+        assert_eq!(core.in_flight, 100 / each);
+        assert_eq!(core.bytes_in_flight, 100 / each * each);
+    }
+
+    /// Whoever puts it there: what comes later is looked at as well.
+    #[test]
+    fn too_much_nonsense_ends_the_pool_and_a_little_does_not() {
+        let (shared, _theirs) = pool();
+        let mut core = locked(&shared.core);
+        for _ in 0..NONSENSE_MAX {
+            core.link.put_result(b"nonsense").unwrap();
+        }
+        within_deadline(|| core.step());
+        assert_eq!((&core.state, core.nonsense), (&State::Running, NONSENSE_MAX));
+        core.link.put_result(b"").unwrap();
+        within_deadline(|| core.step());
+        assert_eq!(core.state, State::Ended(PoolEnd::Damaged));
+    }
+
+    #[test]
+    fn what_was_cancelled_comes_to_no_worker() {
+        let (shared, _theirs) = pool_that_is_busy();
+        let (future, cell) = super::super::TaskFuture::<()>::new("task".into(), Completed::decode);
+        shared.submit([Task::new("task".into(), 0, b"input", Sink::Cell(cell)), task()]).unwrap();
+        assert!(future.cancel());
+        let mut core = locked(&shared.core);
+        core.in_flight = 0;
+        core.refill();
+        assert_eq!((core.in_flight, core.stats.failed, core.backlog.len()), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_worker_that_is_not_ready_in_time_ends_the_pool() {
+        for (since, is_ready, ends) in [(0, false, true), (0, true, false), (nanos_now(), false, false)] {
+            let timeout = Duration::from_secs(1000);
+            let (shared, _theirs) = pool_with(Rules { start_timeout: Some(timeout), ..RULES });
+            let mut core = locked(&shared.core);
+            let (mut worker, _) = ended(0..0, false, KILLED);
+            // As long as the machine runs, which is less than that long after it was started.
+            worker.since = since;
+            worker.is_ready = is_ready;
+            core.rules.start_timeout = Some(if since == 0 { Duration::from_nanos(1) } else { timeout });
+            core.workers.push(worker);
+            core.look_after_starts();
+            assert_eq!(matches!(core.state, State::Ended(PoolEnd::Worker(_))), ends);
+        }
+    }
+
+    /// Whatever else comes of it when all workers are killed.
+    #[test]
+    fn a_pool_that_was_terminated_says_so() {
+        let (shared, _theirs) = pool();
+        shared.submit([task()]).unwrap();
+        shared.is_terminated.store(true, Ordering::SeqCst);
+        let mut core = locked(&shared.core);
+        core.end(PoolEnd::Damaged);
+        assert_eq!(core.state, State::Ended(PoolEnd::Terminated));
+        // The first reason is the one.
+        core.end(PoolEnd::Closed);
+        assert_eq!((&core.state, core.stats.failed), (&State::Ended(PoolEnd::Terminated), 1));
     }
 }

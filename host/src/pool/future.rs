@@ -316,3 +316,126 @@ impl<T> Iterator for AsCompleted<T> {
         (self.left, Some(self.left))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::testing::within_deadline;
+
+    /// How often it was woken.
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Count {
+        fn get(&self) -> u32 {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as it must");
+        }
+    }
+
+    fn future() -> (TaskFuture<()>, Arc<Cell>) {
+        TaskFuture::new("task".into(), |completed, name| completed.decode(name))
+    }
+
+    fn completed(attempts: u32) -> Outcome {
+        Ok(Completed {
+            value: Vec::new(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            wall: Duration::ZERO,
+            attempts,
+        })
+    }
+
+    /// It may have moved to another task of the runtime, which alone is to be woken.
+    #[test]
+    fn the_one_who_has_polled_last_is_woken() {
+        let (future, cell) = future();
+        let mut future = pin!(future);
+        let counts = [(); 3].map(|()| Arc::<Count>::default());
+        for count in &counts {
+            let waker = Waker::from(count.clone());
+            let mut context = Context::from_waker(&waker);
+            assert!(future.as_mut().poll(&mut context).is_pending());
+        }
+        cell.complete(completed(1));
+        assert_eq!(counts.each_ref().map(|count| count.get()), [0, 0, 1]);
+        // Once, whatever comes then.
+        cell.complete(completed(2));
+        assert_eq!(counts.each_ref().map(|count| count.get()), [0, 0, 1]);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(future.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
+        // It has no second result.
+        assert!(matches!(future.as_mut().poll(&mut context), Poll::Ready(Err(_))));
+    }
+
+    #[test]
+    fn who_waits_is_told_although_a_waker_panics() {
+        let (future, cell) = future();
+        let mut pinned = pin!(future);
+        let waker = Waker::from(Arc::new(Panics));
+        assert!(pinned.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let (sender, told) = mpsc::channel();
+        pinned.tell(sender, 7);
+        cell.complete(completed(1));
+        assert_eq!(told.try_recv(), Ok(7));
+        assert!(pinned.is_done());
+    }
+
+    #[test]
+    fn the_first_result_is_the_one() {
+        let (future, cell) = future();
+        assert!(!future.is_done() && !future.is_running());
+        assert!(!future.wait_timeout(Duration::ZERO));
+        assert!(Sink::Cell(cell.clone()).begin());
+        assert!(future.is_running() && !future.cancel());
+        cell.complete(completed(1));
+        cell.complete(completed(2));
+        assert!(future.is_done() && !future.is_running() && !future.cancel());
+        assert!(future.wait_timeout(Duration::MAX));
+        assert_eq!(within_deadline(|| future.completed()).unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn what_is_cancelled_is_not_begun_and_has_no_other_result() {
+        let (future, cell) = future();
+        assert!(future.cancel() && future.cancel() && future.is_done());
+        assert!(!Sink::Cell(cell.clone()).begin());
+        cell.complete(completed(1));
+        assert_eq!(within_deadline(|| future.result()).unwrap_err().cause, Failure::Cancelled);
+    }
+
+    #[test]
+    fn futures_come_in_the_order_in_which_they_are_done() {
+        let (futures, cells): (Vec<_>, Vec<_>) = (0..4).map(|_| future()).unzip();
+        let complete = |at: usize| cells.get(at).unwrap().complete(completed(at as u32));
+        complete(2);
+        let mut done = as_completed(futures);
+        assert_eq!(done.size_hint(), (4, Some(4)));
+        for at in [3, 0, 1] {
+            complete(at);
+        }
+        let order: Vec<_> =
+            within_deadline(|| done.by_ref().map(|future| future.completed().unwrap().attempts).collect());
+        assert_eq!(order, [2, 3, 0, 1]);
+        assert_eq!(done.size_hint(), (0, Some(0)));
+    }
+}

@@ -22,7 +22,7 @@ use crate::ipc::queue::{self, Account, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, process_table, scope, shared};
 use crate::process::Process;
-use crate::process::stdio::Stdio;
+use crate::process::stdio::{Stdin, Stdio};
 use crate::sys::futex::{self, Deadline};
 
 /// Looks before the dispatcher sleeps: some ten microseconds.
@@ -51,6 +51,15 @@ pub(super) struct Link {
     /// Workers that have ended, and left names.
     left: Vec<ProcessHandle>,
     buffer: Vec<u8>,
+}
+
+#[cfg(test)]
+impl Link {
+    /// Puts into the queue of results what a worker may put there that means harm.
+    pub(super) fn put_result(&self, record: &[u8]) -> Result<()> {
+        let member = &self.process.member;
+        queue::put(member, port(member, self.results)?, record, &[], Deadline::NOW)
+    }
 }
 
 /// What is known of a worker that has ended.
@@ -98,7 +107,7 @@ impl Link {
             started: 0,
             supervisor_pid: 0,
             doorbell: Arc::new(doorbell),
-            stdio: Stdio::new(&member, false, &Limits::default()),
+            stdio: Stdio::new(&member, Stdin::Empty, &Limits::default()),
             limits: Limits::default(),
             file_bytes: 0,
             holds: std::collections::HashMap::new(),
@@ -107,6 +116,7 @@ impl Link {
             room: Vec::new(),
             waited: Vec::new(),
             task: None,
+            is_mute: false,
             is_host_worker: false,
             member: member.clone(),
         };

@@ -59,7 +59,7 @@ pub enum Format {
     Serde = sandpool_abi::task::SERDE,
     /// JSON.
     Json = sandpool_abi::task::JSON,
-    /// A line of text, without its end; a value that is no text is written as in JSON.
+    /// Text, such as a line without its end; a value that is no text is written as in JSON, in one line.
     Text = sandpool_abi::task::TEXT,
     /// Bytes, as they are.
     Bytes = sandpool_abi::task::BYTES,

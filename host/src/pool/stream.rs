@@ -392,3 +392,152 @@ pub(super) fn stream(pool: &Arc<Shared>, task: &str, format: u32, is_ordered: bo
     };
     (feed, results)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::thread;
+
+    use super::super::dispatcher::tests::pool_that_is_busy;
+    use super::super::future::Completed;
+    use super::*;
+    use crate::testing::{wait_until_asleep, within_deadline};
+
+    fn completed(len: usize) -> Outcome {
+        let (value, wall) = (vec![0; len], Duration::ZERO);
+        Ok(Completed { value, stdout: Vec::new(), stderr: Vec::new(), wall, attempts: 1 })
+    }
+
+    /// The ends of a stream, and what both share. Nobody works on what is fed.
+    fn ends(is_ordered: bool) -> (Feed, Results, Arc<Channel>) {
+        let (shared, theirs) = pool_that_is_busy();
+        // Nobody is to learn that the supervisor is gone.
+        std::mem::forget(theirs);
+        let (feed, results) = stream(&shared, "task", 0, is_ordered);
+        let channel = feed.channel.clone();
+        (feed, results, channel)
+    }
+
+    #[test]
+    fn a_window_is_bounded_in_inputs_and_in_bytes() {
+        assert_eq!([0, 1, 2, 3, 1000, u64::MAX].map(window), [4, 4, 4, 6, 2000, WINDOW_MAX]);
+        let mut state = State::default();
+        assert_eq!(state.room(10), 10);
+        // One alone may be as large as it likes.
+        state.take(WINDOW_BYTES - 1);
+        assert_eq!((state.room(10), state.room(1)), (9, 0));
+        state.take(1);
+        assert_eq!((state.room(10), state.room(u64::MAX)), (0, 0));
+        state.give(0);
+        assert_eq!((state.room(10), state.bytes, state.first), (9, 1, 1));
+        state.give(1);
+        assert_eq!((state.room(10), state.bytes, state.first, state.lens.len()), (10, 0, 2, 0));
+    }
+
+    #[test]
+    fn bytes_of_inputs_and_results_count_until_they_are_given_in_whatever_order() {
+        within_deadline(count_bytes);
+    }
+
+    fn count_bytes() {
+        let channel = Channel::default();
+        for len in [10, 20, 30] {
+            locked(&channel.state).take(len);
+        }
+        channel.complete(1, completed(500));
+        channel.complete(0, completed(0));
+        let bytes = || locked(&channel.state).bytes;
+        assert_eq!(bytes(), 560);
+        for (number, left) in [(1, 40), (0, 30)] {
+            locked(&channel.state).give(number);
+            assert_eq!(bytes(), left);
+        }
+        // It isn't as long as the stream.
+        let kept = || {
+            let state = locked(&channel.state);
+            (state.lens.len(), state.first, state.at_work)
+        };
+        assert_eq!(kept(), (1, 2, 1));
+        channel.complete(2, completed(WINDOW_BYTES as usize));
+        assert_eq!(locked(&channel.state).room(10), 0, "results count as well");
+        locked(&channel.state).give(2);
+        assert_eq!((bytes(), kept()), (0, (0, 3, 0)));
+    }
+
+    /// What is fed waits for room, and for nothing else, until it is stopped.
+    #[test]
+    fn large_inputs_wait_until_results_are_taken() {
+        const LEN: usize = WINDOW_BYTES as usize / 2;
+        for is_stopped in [false, true] {
+            let (mut feed, mut results, channel) = ends(true);
+            // Not by their number.
+            let size = window(feed.pool.depth());
+            assert!(size > 3);
+            for at_work in 1..=2 {
+                assert!(within_deadline(|| feed.put(&vec![0; LEN])));
+                assert_eq!(feed.room(size).0, at_work);
+            }
+            assert_eq!(feed.room(size).1, 0);
+            let (sender, number) = std::sync::mpsc::channel();
+            let feeder = thread::spawn(move || {
+                sender.send(nix::unistd::gettid()).unwrap();
+                let is_wanted = feed.put(&vec![0; LEN]);
+                (is_wanted, feed)
+            });
+            wait_until_asleep(number.recv().unwrap());
+            if is_stopped {
+                results.stopper().stop();
+                let (is_wanted, feed) = within_deadline(|| feeder.join().unwrap());
+                assert!(!is_wanted);
+                assert_eq!(feed.room(size).0, 2, "what was held back is nothing any more");
+                continue;
+            }
+            channel.complete(0, completed(0));
+            let (number, outcome) = within_deadline(|| results.next().unwrap());
+            assert!(number == 0 && outcome.is_ok());
+            // The other end is told with the next look.
+            assert_eq!(results.next_timeout(Duration::ZERO).map(drop), Err(RecvTimeoutError::Timeout));
+            let (is_wanted, feed) = within_deadline(|| feeder.join().unwrap());
+            assert!(is_wanted);
+            assert_eq!(feed.room(size), (2, 0));
+            results.stopper().stop();
+        }
+    }
+
+    #[test]
+    fn results_come_in_order_if_they_are_to() {
+        for (is_ordered, expected) in [(true, [0, 1, 2, 3]), (false, [2, 0, 3, 1])] {
+            let (mut feed, mut results, channel) = ends(is_ordered);
+            (0..4).for_each(|_| feed.add(b""));
+            feed.submit(BATCH);
+            feed.end();
+            let mut come = Vec::new();
+            for number in [2, 0, 3, 1] {
+                channel.complete(number, completed(0));
+                while let Ok((number, _)) = results.next_timeout(Duration::ZERO) {
+                    come.push(number);
+                }
+            }
+            assert_eq!(come, expected);
+            assert_eq!(results.next_timeout(Duration::MAX).map(drop), Err(RecvTimeoutError::Disconnected));
+            results.stopper().stop();
+        }
+    }
+
+    #[test]
+    fn an_input_that_was_refused_has_a_result_in_its_place() {
+        let (mut feed, mut results, channel) = ends(true);
+        feed.add(&[0; 1000]);
+        feed.refuse(super::super::refusal("task", super::super::Failure::Cancelled));
+        feed.add(b"");
+        feed.submit(BATCH);
+        feed.end();
+        // What each counts for stands in its place as well.
+        let lens: Vec<_> = locked(&channel.state).lens.iter().map(|len| len / 1000).collect();
+        assert_eq!(lens, [1, 0, 0]);
+        [2, 0].into_iter().for_each(|number| channel.complete(number, completed(0)));
+        let come: Vec<_> =
+            within_deadline(|| results.by_ref().map(|(number, outcome)| (number, outcome.is_ok())).collect());
+        assert_eq!(come, [(0, true), (1, false), (2, true)]);
+    }
+}

@@ -11,7 +11,7 @@ use sandpool_abi::process::EXITED;
 use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
 use super::mappings::Mappings;
-use super::stdio::Stdio;
+use super::stdio::{Stdin, Stdio};
 use super::task;
 use super::{Growth, Guest, Process, exit, wasi};
 use crate::ExitCode;
@@ -72,7 +72,7 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
             Some(worker) => task::serve(&mut store, instance, worker),
             None => {
                 let entry = entry(&mut store, &instance)?;
-                start(store, &entry)
+                start(store, &instance, &entry)
             }
         }
     })
@@ -91,7 +91,9 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
         let prepared = if image.config.has_start {
             None
         } else {
-            instantiate(image, &mut store).and_then(|instance| entry(&mut store, &instance)).ok()
+            instantiate(image, &mut store)
+                .and_then(|instance| entry(&mut store, &instance).map(|entry| (instance, entry)))
+                .ok()
         };
         while let Some(handle) = fork_server::next_request(socket.as_fd())? {
             let Some(birth) = Birth::of(&image.arena, handle)? else {
@@ -109,14 +111,14 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
                         exit::refuse(store.data(), limit);
                     }
                     run_native(image);
-                    let begin = match prepared {
-                        Some(begin) => begin,
+                    let (instance, entry) = match prepared {
+                        Some(prepared) => prepared,
                         None => {
                             let instance = instantiate_or_crash(image, &mut store)?;
-                            entry(&mut store, &instance)?
+                            (instance, entry(&mut store, &instance)?)
                         }
                     };
-                    return start(store, &begin);
+                    return start(store, &instance, &entry);
                 }
                 Ok(Fork::Parent(_)) => None,
                 Err(error) => {
@@ -179,7 +181,14 @@ impl<'a> Birth<'a> {
 fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime::Result<()>) -> ! {
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
-        let stdio = Stdio::new(&member, is_first(&member), &image.config.limits);
+        let stdin = if !is_first(&member) {
+            Stdin::Empty
+        } else if image.jail_grants_fork {
+            Stdin::ByLine
+        } else {
+            Stdin::AsItComes
+        };
+        let stdio = Stdio::new(&member, stdin, &image.config.limits);
         if let Err(error) = body(&stdio) {
             stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
         }
@@ -229,6 +238,7 @@ fn process(
         entry: None,
         waited: Vec::new(),
         task: None,
+        is_mute: false,
         is_host_worker: false,
     }
 }
@@ -244,13 +254,14 @@ struct Given {
 
 /// Signals, descriptors and runtime of a guest process.
 fn reset_process(image: &Image, socket: Option<BorrowedFd<'_>>) -> std::io::Result<Given> {
-    // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what a terminal sends to all of
-    // its processes says nothing to a worker: the owner of the pool may want to have the rest done first.
+    // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what is sent to a whole group of
+    // processes, by a terminal or by timeout(1), says nothing to a worker, nor to what its tasks have started: the owner of the
+    // pool may want to have the rest done first. Who is to end is killed by the supervisor.
     // A file that would become too large is an error of the guest's, and not its death.
     let mut blocked = SigSet::empty();
     blocked.add(Signal::SIGXFSZ);
     if image.config.role == Role::Pool {
-        blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]);
+        blocked.extend([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM]);
     }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?;
     let ruleset = image.jail.ruleset();
@@ -277,7 +288,7 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     };
     let mut store = Store::new(image.instance.module().engine(), guest);
     store.limiter(|guest| guest);
-    if image.config.counts_fuel {
+    if image.config.flavor.counts_fuel {
         store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
     }
     set_nice(image.nice);
@@ -299,7 +310,11 @@ fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Inst
     let memory = instance.get_memory(&mut *store, "memory");
     if let Some(memory) = memory {
         // Beyond its present size as well: it grows in place.
-        crate::sys::mem::advise_huge_pages(memory.data_ptr(&*store), 4 << 30);
+        let reach = image.config.flavor.memory_reach(image.config.limits.memory_max);
+        crate::sys::mem::advise_huge_pages(
+            memory.data_ptr(&*store),
+            usize::try_from(reach).unwrap_or(usize::MAX),
+        );
     }
     store.data_mut().memory = memory;
     Ok(instance)
@@ -321,11 +336,11 @@ fn entry(store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<Type
 }
 
 /// Runs a program to its end.
-fn start(mut store: Store<Guest>, entry: &TypedFunc<(), ()>) -> wasmtime::Result<()> {
+fn start(mut store: Store<Guest>, instance: &Instance, entry: &TypedFunc<(), ()>) -> wasmtime::Result<()> {
     let result = entry.call(&mut store, ());
     // By now this may be a forked child of the process that called.
     match result {
         Ok(()) => exit::exit(store.data(), 0),
-        Err(error) => exit::crash(store.data(), &error),
+        Err(error) => exit::trapped(&mut store, instance, &error),
     }
 }

@@ -1,6 +1,7 @@
 //! How a guest process ends, and what it says of it.
 
-use sandpool_abi::process::{EXITED, Limit, TRAPPED, Trap};
+use sandpool_abi::process::{ABORTED_EXPORT, EXITED, Limit, TRAPPED, Trap};
+use wasmtime::{Instance, Store};
 
 use super::Guest;
 use super::stdio::OverLimit;
@@ -12,7 +13,7 @@ use crate::sys::process::exit_now;
 pub(crate) const TRAP_CODE: i32 = 134;
 
 /// Ends a process whose guest has returned, or has called exit. First it does what Python's does: it ends its
-/// daemonic children and waits for the others.
+/// daemonic children and waits for the others; but before it waits, it gives back what it holds.
 ///
 /// Called from within the guest's call of exit, whose frames are never returned to: there is nothing to unwind, and a
 /// forked process that touches little of what it shares with its parent starts and ends fast.
@@ -20,7 +21,7 @@ pub(crate) const TRAP_CODE: i32 = 134;
 pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     let code = code & 0xff;
     guest.process.stdio.flush();
-    guest.process.end_children(&[], || super::deadlock::report(guest, None));
+    guest.process.end_family(|| super::deadlock::report(guest, None));
     end(guest, Outcome::new(EXITED, code as u32), code)
 }
 
@@ -38,7 +39,21 @@ pub(crate) fn refuse(guest: &Guest, limit: Limit) -> ! {
     end(guest, Outcome::limited(limit), TRAP_CODE)
 }
 
-/// Ends a process whose guest has trapped. It has crashed, so it does nothing for its children.
+/// Ends a process whose guest has trapped in a call. If that was a panic, which the guest's language says, then it ends as
+/// one that calls exit.
+pub(crate) fn trapped(store: &mut Store<Guest>, instance: &Instance, error: &wasmtime::Error) -> ! {
+    if trap::classify(error) == Some(Trap::Unreachable)
+        && let Ok(aborted) = instance.get_typed_func::<(), ()>(&mut *store, ABORTED_EXPORT)
+        && let Err(second) = aborted.call(&mut *store, ())
+        && trap::classify(&second) != Some(Trap::Unreachable)
+    {
+        crash(store.data(), &second);
+    }
+    crash(store.data(), error)
+}
+
+/// Ends a process whose guest has trapped, and isn't to be called any more. It has crashed, so it does nothing for its
+/// children.
 pub(crate) fn crash(guest: &Guest, error: &wasmtime::Error) -> ! {
     let name = guest.process.name();
     let (how, outcome) = match limit(guest, error) {

@@ -187,6 +187,7 @@ impl Process {
         self.started = 0;
         self.file_bytes = 0;
         self.is_host_worker = false;
+        self.is_mute = false;
         // To drop what there is not takes a call, of code that a short process doesn't run otherwise.
         if self.held.is_some() {
             self.held = None;
@@ -601,33 +602,85 @@ impl Process {
         }
     }
 
-    /// What Python's exit function does: ends the daemonic children and waits for all but those that are `kept`. If these
-    /// wait for ever, so would it: then it is `interrupted`.
-    pub(crate) fn end_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
+    /// What a process does about its children that ends by itself. If they wait for ever, so would it: then it is
+    /// `interrupted`.
+    ///
+    /// 1. Its daemonic children are ended: whatever they wait for, a signal ends them. They are not to see the next step.
+    /// 2. It gives back all that it holds, and whoever waits for that learns that its owner has gone, as at any death:
+    ///    otherwise a child that waits for it, and the process that waits for that child, would wait for each other.
+    /// 3. It waits for the others. What they use they hold themselves, so it is still there.
+    ///
+    /// Nothing of the guest's runs in between. If the process is killed at any instruction of this, then the rest of it is
+    /// the supervisor's, as behind any that is killed: what it still holds is settled, and its children are orphans.
+    pub(crate) fn end_family(&self, interrupted: impl Fn()) {
         if self.started == 0 {
             return;
         }
+        self.end_daemons(&[]);
+        self.give_back();
+        self.wait_for_children(&[], interrupted);
+    }
+
+    /// Ends the daemonic children, and waits for all but those that are `kept`.
+    fn end_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
+        if self.started != 0 {
+            self.end_daemons(kept);
+            self.wait_for_children(kept, interrupted);
+        }
+    }
+
+    /// Gives back all that it holds, also what stands in its hands. What is damaged is left to the supervisor.
+    fn give_back(&self) {
+        for object in self.holds.keys() {
+            let _ = object::release(&self.member, *object);
+        }
+        if let Ok(slot) = self.member.slot()
+            && slot.register(Register::Incoming).load(Ordering::Relaxed) != 0
+        {
+            let _ = self.discard_message();
+        }
+    }
+
+    /// Ends the daemonic children but those that are `kept`. Nothing can hold that up.
+    fn end_daemons(&self, kept: &[ProcessHandle]) {
         let arena = &*self.member.arena;
-        let Ok(own) = self.member.slot() else { return };
-        let children = || {
-            table::children(arena, self.member.index)
-                .filter(|(index, state)| !kept.contains(&ProcessHandle::new(*index, state.generation)))
-        };
-        for (index, state) in children() {
-            if state.is_alive() && state.flags & DAEMON != 0 {
-                if let Ok(child) = arena.process(index) {
-                    child.wanted_signals.fetch_or(1 << nix::libc::SIGTERM, Ordering::AcqRel);
-                }
-                let _ = self.ring_for(index);
+        let mut any = false;
+        for (index, _) in self.living_children(kept).filter(|(_, state)| state.flags & DAEMON != 0) {
+            if let Ok(child) = arena.process(index) {
+                child.wanted_signals.fetch_or(1 << nix::libc::SIGTERM, Ordering::AcqRel);
+            }
+            let _ = self.ring_for(index);
+            any = true;
+        }
+        if let Ok(own) = self.member.slot()
+            && any
+        {
+            let are_left = || self.living_children(kept).any(|(_, state)| state.flags & DAEMON != 0);
+            while are_left() {
+                own.event.sleep_for_supervisor(|| !are_left());
             }
         }
-        let all_ended = || !children().any(|(_, state)| state.is_alive());
+    }
+
+    fn wait_for_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
+        let Ok(own) = self.member.slot() else { return };
+        let all_ended = || self.living_children(kept).next().is_none();
         while !all_ended() {
             let slept = own.event.sleep(&self.member, Waiting::Children, Deadline::NEVER, all_ended);
             if slept == Err(Errno::Deadlock) {
                 interrupted();
             }
         }
+    }
+
+    /// The children that are alive, but for those that are `kept`.
+    fn living_children<'k>(
+        &'k self,
+        kept: &'k [ProcessHandle],
+    ) -> impl Iterator<Item = (u32, StateWord)> + 'k {
+        table::children(&self.member.arena, self.member.index).filter(|(index, state)| {
+            state.is_alive() && !kept.contains(&ProcessHandle::new(*index, state.generation))
+        })
     }
 }
 
@@ -643,4 +696,83 @@ pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> NameBuffer {
         let _ = name.write_str("MainProcess");
     }
     name
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+    use crate::alone::Alone;
+    use crate::ipc::arena::Geometry;
+    use crate::ipc::object::count_live;
+    use crate::ipc::queue::{self, Account};
+
+    const OWN: u64 = 400;
+    const MAX: u64 = 1000;
+
+    /// A process that has so much memory, of the most that all may have, and a queue.
+    fn parent() -> (Alone, Process, Handle) {
+        let alone = Alone::new(Geometry { processes_max: 2, objects_max: 8, heap_pages: 64 });
+        let mut process = alone.guest().process;
+        process.limits.run_memory_max = Some(MAX);
+        budget::take(&process.member, process.member.index, OWN, MAX).unwrap();
+        let queue = queue::create(&process.member, 0, Account::Nothing).unwrap();
+        process.hold(queue);
+        (alone, process, queue)
+    }
+
+    /// Nothing is kept for a child that there isn't: no memory, no slot, no object, no number.
+    fn is_as_before(process: &mut Process, queue: Handle) {
+        assert_eq!(process.started, 0);
+        let member = process.member.clone();
+        budget::take(&member, 1, MAX - OWN, MAX).unwrap();
+        budget::give_back(&member, 1).unwrap();
+        let (index, _) = process.reserve("name", 0).unwrap();
+        assert_eq!(index, 1);
+        process.take_back(index).unwrap();
+        process.release(queue).unwrap();
+        let heap = &member.arena.header().unwrap().heap;
+        assert_eq!((count_live(&member.arena), heap.used_pages()), (Ok(0), 0));
+    }
+
+    #[test]
+    fn a_fork_for_which_the_kernel_has_no_process_keeps_nothing() {
+        let (_alone, mut process, queue) = parent();
+        clone::IS_AT_LIMIT.set(true);
+        for _ in 0..100 {
+            assert_eq!(process.fork("child", 0), Err(Errno::System));
+            assert_eq!(process.fork_for_host(), Err(Errno::System));
+        }
+        clone::IS_AT_LIMIT.set(false);
+        is_as_before(&mut process, queue);
+    }
+
+    #[test]
+    fn a_fork_for_which_there_is_no_memory_keeps_nothing() {
+        let (_alone, mut process, queue) = parent();
+        budget::take(&process.member, process.member.index, OWN, MAX).unwrap();
+        // If it came to a fork, this would be another error.
+        clone::IS_AT_LIMIT.set(true);
+        for _ in 0..100 {
+            assert_eq!(process.fork("child", 0), Err(Errno::Runmem));
+        }
+        clone::IS_AT_LIMIT.set(false);
+        budget::give_back(&process.member, process.member.index).unwrap();
+        budget::take(&process.member, process.member.index, OWN, MAX).unwrap();
+        is_as_before(&mut process, queue);
+    }
+
+    #[test]
+    fn what_a_child_must_not_be_called_or_be_is_refused() {
+        let (_alone, mut process, queue) = parent();
+        clone::IS_AT_LIMIT.set(true);
+        let long = "x".repeat(NAME_MAX + 1);
+        assert_eq!(process.fork(&long, 0), Err(Errno::Nametoolong));
+        for flags in [FLAG_DAEMON | FLAG_NOT_DAEMON, 1 << 31, u32::MAX] {
+            assert_eq!(process.fork("child", flags), Err(Errno::Inval), "{flags}");
+        }
+        assert_eq!(process.spawn("child", 0, b"", &[Handle(7)]).map(drop), Err(Errno::Badf));
+        clone::IS_AT_LIMIT.set(false);
+        is_as_before(&mut process, queue);
+    }
 }

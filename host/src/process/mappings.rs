@@ -62,11 +62,14 @@ impl Mappings {
 
 /// Maps all of the shared memory of a handle, and returns where.
 ///
-/// `BADF`; `INVAL` if it is small; `NOMEM` if the guest's memory can't grow that far.
+/// `BADF`; `INVAL` if it is small; `PERM` if it is a view, and is to be written to; `NOMEM` if the guest's memory can't grow that far.
 pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: bool) -> Result<usize> {
     let memory = memory::exported(caller)?;
     let member = caller.data().process.member.clone();
     let object = object::resolve::<SharedState>(&member, handle)?;
+    if !read_only {
+        object.state.check_writable()?;
+    }
     let (page, len) = shared::pages(&member, object)?;
     let reserved = usize::try_from(len.next_multiple_of(WASM_PAGE)).map_err(|_| Errno::Nomem)?;
     let len = usize::try_from(len).map_err(|_| Errno::Nomem)?;

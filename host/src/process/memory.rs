@@ -6,6 +6,7 @@
 //! that get to the bytes; this module and `mappings` are the exceptions.
 #![expect(clippy::disallowed_methods, reason = "this is the way by which others get to a guest's memory")]
 
+use sandpool_abi::handle::Record;
 use sandpool_abi::queue::PARTS_MAX;
 use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 use wasmtime::{Caller, Extern};
@@ -131,21 +132,24 @@ impl Memory<'_> {
         self.parts(at, count)?.into_iter().map(|(at, len)| self.bytes(at, len)).collect()
     }
 
-    /// Has `len` bytes read into these parts, one after another, all of which must fit. `read` is told at which byte it is.
+    /// Has `len` bytes read into these parts, one after another, which have just the room for them: so who gave them knows that
+    /// all of them were written. `read` is told at which byte it is.
     pub(crate) fn scatter(
         &mut self,
         parts: &[(i32, i32)],
         len: u64,
         read: impl Fn(u64, &mut [u8]) -> Result<()>,
     ) -> Result<()> {
+        if parts.iter().map(|part| u64::from(part.1 as u32)).sum::<u64>() != len {
+            return Err(Errno::Inval);
+        }
         let mut at = 0;
         for part in parts {
             let out = self.bytes_mut(part.0, part.1)?;
-            let some = usize::try_from(len - at).unwrap_or(usize::MAX).min(out.len());
-            read(at, out.get_mut(..some).ok_or(Errno::Fault)?)?;
-            at += some as u64;
+            read(at, out)?;
+            at += out.len() as u64;
         }
-        if at == len { Ok(()) } else { Err(Errno::Inval) }
+        Ok(())
     }
 
     /// Copies as much of `from` as fits, and returns its whole length.
@@ -166,6 +170,16 @@ impl Memory<'_> {
         let to = self.bytes_mut(at, capacity.checked_mul(8).ok_or(Errno::Fault)?)?;
         to.as_chunks_mut::<8>().0.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_le_bytes());
         Ok(count)
+    }
+
+    /// The same for [records](Record) of objects; `capacity` counts them.
+    pub(crate) fn fill_records(&mut self, at: i32, capacity: i32, from: &[Record]) -> Result<i64> {
+        let words = from.iter().flat_map(|record| {
+            [record.handle, u64::from(record.kind) | u64::from(record.tag) << 32, record.partner]
+        });
+        let words: Vec<u64> = words.collect();
+        self.fill_words(at, capacity.checked_mul(3).ok_or(Errno::Fault)?, words.into_iter())?;
+        Ok(from.len() as i64)
     }
 
     /// Writes a struct of little-endian 32-bit fields.

@@ -21,11 +21,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::Limits;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{self, ProcessHandle};
 use crate::ipc::tail;
 use crate::pool::wire;
+use crate::{Limits, patient};
 
 /// The longest part of a line that is held back.
 const HELD_BYTES: usize = 64 << 10;
@@ -43,12 +43,49 @@ pub(crate) struct Stdio {
     stdout: Mutex<Line>,
     stderr: Mutex<Line>,
     has_stdin: AtomicBool,
+    /// What was read of stdin and not handed out yet, if that goes by lines.
+    lines: Option<Mutex<Ahead>>,
     /// Bytes that the process has written, and that it, and all of the run, may write.
     written: AtomicU64,
     max: Option<u64>,
     run_max: Option<u64>,
     /// In a worker of a pool.
     capture: OnceLock<Capture>,
+}
+
+/// What a process has for stdin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stdin {
+    /// Nothing, as all but the first.
+    Empty,
+    /// The run's, as much at a time as there is.
+    AsItComes,
+    /// The run's, at most a line at a time. What a language has read ahead lies in its memory, of which a forked process
+    /// has a copy: so for a guest that forks, there is nothing read ahead behind each line.
+    ByLine,
+}
+
+/// Bytes that were read, from a place on.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Ahead {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Takes a line, or as much of it as there is, and room for. How many bytes that is.
+    fn take_line(&mut self, buffer: &mut [u8]) -> usize {
+        let rest = self.rest();
+        let line = rest.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+        let len = line.len().min(buffer.len());
+        buffer.iter_mut().zip(line).for_each(|(to, byte)| *to = *byte);
+        self.at += len;
+        len
+    }
 }
 
 /// The process has done more than a limit allows: what its call ends with.
@@ -102,14 +139,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Stdio {
-    /// Streams of a process that has stdin or, like all but the first, an empty one.
-    pub(crate) fn new(member: &Member, has_stdin: bool, limits: &Limits) -> Arc<Self> {
+    /// Streams of a process.
+    pub(crate) fn new(member: &Member, stdin: Stdin, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             arena: member.arena.clone(),
             index: AtomicU32::new(member.index),
             stdout: Mutex::new(Line::new(Stream::Stdout, io::stdout().as_fd())),
             stderr: Mutex::new(Line::new(Stream::Stderr, io::stderr().as_fd())),
-            has_stdin: AtomicBool::new(has_stdin),
+            has_stdin: AtomicBool::new(stdin != Stdin::Empty),
+            lines: (stdin == Stdin::ByLine).then(Mutex::default),
             written: AtomicU64::new(0),
             max: limits.stdio_max,
             run_max: limits.run_stdio_max,
@@ -154,6 +192,11 @@ impl Stdio {
     /// Whether stdin is not the empty one.
     pub(crate) fn has_stdin(&self) -> bool {
         self.has_stdin.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is more of stdin to be had without the kernel.
+    pub(crate) fn has_read_ahead(&self) -> bool {
+        self.has_stdin() && self.lines.as_ref().is_some_and(|ahead| !locked(ahead).rest().is_empty())
     }
 
     /// Writes out parts of lines that were held back. A stream that nobody reads any more is no error here: the
@@ -202,10 +245,8 @@ impl Stdio {
         if let Some(limit) = limit {
             return Err(StreamError::Trap(wasmtime::Error::new(OverLimit(limit))));
         }
-        result.map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => StreamError::Closed,
-            _ => StreamError::LastOperationFailed(error.into()),
-        })
+        // The library calls a stream that is closed an error of the device: here it is a pipe that nobody reads.
+        result.map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 
     /// Keeps the end of what is written to stderr. What is lost of it with a damaged arena is a comfort, no result.
@@ -256,33 +297,11 @@ impl Stdio {
         }
         let stdio = &member.arena.header().map_err(io::Error::other)?.stdio;
         let _alone = if line.is_shared { Some(stdio.lock(&member).map_err(io::Error::other)?) } else { None };
+        // Past the buffer of std's stdout, which a forked process would have a copy of.
         match line.stream {
-            Stream::Stdout => write_all(io::stdout().as_fd(), bytes),
-            Stream::Stderr => write_all(io::stderr().as_fd(), bytes),
+            Stream::Stdout => patient::write_all(io::stdout().as_fd(), bytes),
+            Stream::Stderr => patient::write_all(io::stderr().as_fd(), bytes),
         }
-    }
-}
-
-/// Past the buffer of std's stdout, which a forked process would have a copy of.
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match nix::unistd::write(fd, bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(nix::Error::EINTR) => {}
-            Err(nix::Error::EAGAIN) => wait_until_writable(fd)?,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Somebody else may have made the terminal or pipe non-blocking, for all who share it.
-fn wait_until_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    match poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE) {
-        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -378,13 +397,17 @@ impl Input {
             return Ok(0);
         }
         self.0.flush();
-        loop {
-            // Past the buffer of std's stdin, which a forked process would have a copy of.
-            match nix::unistd::read(io::stdin().as_fd(), buffer) {
-                Err(nix::Error::EINTR) => {}
-                result => return Ok(result?),
-            }
+        // Past the buffer of std's stdin, which a forked process would have a copy of.
+        let stdin = io::stdin();
+        let Some(ahead) = &self.0.lines else { return patient::read(stdin.as_fd(), buffer) };
+        let mut ahead = locked(ahead);
+        if ahead.rest().is_empty() {
+            let len = patient::read(stdin.as_fd(), buffer)?;
+            ahead.bytes.clear();
+            ahead.bytes.extend_from_slice(buffer.get(..len).unwrap_or_default());
+            ahead.at = 0;
         }
+        Ok(ahead.take_line(buffer))
     }
 }
 
@@ -431,5 +454,26 @@ impl AsyncRead for Input {
     ) -> Poll<io::Result<()>> {
         let len = self.read_some(buffer.initialize_unfilled());
         Poll::Ready(len.map(|len| buffer.advance(len)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_handed_out_by_lines() {
+        let mut ahead = Ahead { bytes: b"one\n\nthree".to_vec(), at: 0 };
+        let mut buffer = [0; 4];
+        let mut lines = Vec::new();
+        while !ahead.rest().is_empty() {
+            let len = ahead.take_line(&mut buffer);
+            lines.push(buffer.get(..len).unwrap_or_default().to_vec());
+        }
+        assert_eq!(lines, [&b"one\n"[..], b"\n", b"thre", b"e"]);
+        assert_eq!(ahead.take_line(&mut buffer), 0);
+        // Whoever has no room gets nothing, and loses nothing.
+        ahead.at = 0;
+        assert_eq!((ahead.take_line(&mut []), ahead.rest().len()), (0, 10));
     }
 }

@@ -143,7 +143,7 @@ impl Worker {
     /// Makes the instance ready for tasks, and says so.
     fn initialize(&mut self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
         if let Ok(initialize) = self.instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
-            call_guest(store, |store| initialize.call(store, ()));
+            call_guest(store, &self.instance, |store| initialize.call(store, ()));
         }
         let mut kind = Kind::Ready;
         if let Some((name, format, input)) = self.setup.initializer.take() {
@@ -273,7 +273,7 @@ impl Worker {
                 let done = self.call(store, name, format, input);
                 let guest = store.data();
                 // As long as these are there, it is still that task.
-                guest.process.end_children(&[], || deadlock::report(guest, None));
+                guest.process.end_family(|| deadlock::report(guest, None));
                 let done = done.map_err(|_| Errno::Io).and_then(|kind| self.finish(store, kind, begun));
                 exit::exit_worker(store.data(), i32::from(done.is_err()))
             }
@@ -324,7 +324,7 @@ impl Worker {
             store.set_fuel(fuel)?;
         }
         let len = i32::try_from(input.len()).map_err(wasmtime::Error::from)?;
-        let code = call_guest(store, |store| export.call(store, (format as i32, len)));
+        let code = call_guest(store, &self.instance, |store| export.call(store, (format as i32, len)));
         // Nor is it the next task's.
         store.data_mut().process.discard_held()?;
         let task = store.data().process.task.as_ref();
@@ -394,9 +394,13 @@ fn unlink_left_by_task(member: &Member, worker: ProcessHandle) -> Result<()> {
 }
 
 /// Calls the guest, of which only this process comes back: those that are forked meanwhile end with the call.
-fn call_guest<T>(store: &mut Store<Guest>, call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<T>) -> T {
+fn call_guest<T>(
+    store: &mut Store<Guest>,
+    instance: &Instance,
+    call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<T>,
+) -> T {
     let own = store.data().process.handle;
-    let returned = call(store).unwrap_or_else(|error| exit::crash(store.data(), &error));
+    let returned = call(store).unwrap_or_else(|error| exit::trapped(store, instance, &error));
     if store.data().process.handle != own {
         exit::exit(store.data(), 0);
     }

@@ -152,4 +152,43 @@ mod tests {
         world.set(3, 0, State::Exited);
         assert!((0..SURE).map(|_| world.look()).any(|strays| strays == 1));
     }
+
+    /// The kernel may have listed it before its number was stored, whichever way it is started.
+    #[test]
+    fn one_for_whom_a_place_or_a_slot_waits_is_no_stray_for_a_while() {
+        for state in [State::Reserved, State::Spawning] {
+            let mut world = World::new();
+            world.set(3, 0, state);
+            assert_eq!([(); 4].map(|()| world.look()), [0; 4], "{state:?}");
+        }
+        let mut world = World::new();
+        let arena = world.arena.clone();
+        let _place = standby::vacate(&arena).unwrap();
+        assert_eq!([(); 4].map(|()| world.look()), [0; 4]);
+        // A slot that has a process, or had one, waits for none.
+        for (pid, state) in [(1, State::Reserved), (0, State::Running), (0, State::Exited), (0, State::Free)] {
+            let mut world = World::new();
+            world.set(3, pid, state);
+            assert_eq!([(); 2].map(|()| world.look()), [0, 1], "{state:?}");
+        }
+    }
+
+    #[test]
+    fn the_fork_server_is_no_stray() {
+        let mut world = World::new();
+        let pid = world.child.id();
+        for _ in 0..2 * SURE {
+            assert_eq!(world.census.look(&world.arena, &world.proc, Some(pid)), 0);
+        }
+        assert_eq!([(); 2].map(|()| world.look()), [0, 1], "it is by its number alone");
+    }
+
+    /// Its number is another's by then.
+    #[test]
+    fn what_was_suspected_of_one_that_has_ended_is_nobodys() {
+        let mut world = World::new();
+        assert_eq!(world.look(), 0);
+        world.census.ended(world.child.id());
+        assert_eq!([(); 2].map(|()| world.look()), [0, 1]);
+    }
 }

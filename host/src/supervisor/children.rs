@@ -1,6 +1,6 @@
 //! All guest processes of a run: started, signalled, reaped, and swept up behind.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::Ordering;
@@ -42,12 +42,16 @@ pub(crate) struct Children {
     member: Member,
     /// The main guest; in a pool, the owner.
     main: u32,
+    /// The main guest's number, and nobody's in a pool: what the arena says of it may be a guest's word.
+    main_pid: Option<i32>,
     main_outcome: Option<Outcome>,
     /// What all processes have died of that were killed when the run was ended.
     ended_by: Option<Outcome>,
     timers: Timers,
     /// Processes that were killed because they were over a limit.
     over: Vec<(u32, Limit)>,
+    /// Processes that are killed in place of another signal.
+    asked_to_end: HashMap<u32, Signal>,
     begun: Instant,
     processes: u64,
     peak_memory: u64,
@@ -139,10 +143,12 @@ impl Children {
             group,
             member,
             main,
+            main_pid: None,
             main_outcome: None,
             ended_by: None,
             timers,
             over: Vec::new(),
+            asked_to_end: HashMap::new(),
             begun: Instant::now(),
             processes: 0,
             peak_memory: 0,
@@ -157,18 +163,18 @@ impl Children {
             killed: None,
         };
         match children.image.config.role {
-            Role::Program => children.fork_into(main, handle)?,
+            Role::Program => children.main_pid = Some(children.fork_into(main, handle)?),
             Role::Pool => children.mark_running(main)?,
         }
         Ok(children)
     }
 
-    /// Forks the guest process of a slot.
-    fn fork_into(&mut self, index: u32, handle: ProcessHandle) -> io::Result<()> {
+    /// Forks the guest process of a slot, and returns its number.
+    fn fork_into(&mut self, index: u32, handle: ProcessHandle) -> io::Result<i32> {
         let pid = self.image.arena.process_id(index).map_err(io::Error::other)?;
         match self.fork(pid)? {
             Fork::Child => boot::run(&self.image, index, handle),
-            Fork::Parent(_) => self.mark_running(index),
+            Fork::Parent(pid) => self.mark_running(index).map(|()| pid),
         }
     }
 
@@ -303,12 +309,10 @@ impl Children {
             return;
         }
         let is_worker = self.image.config.role == Role::Pool && u32::from(state.parent) == self.main;
-        let forked = self.fork_into(index, handle);
-        if is_worker && let Ok(pid) = self.image.arena.process_id(index) {
-            self.timers.exempt(pid.load(Ordering::Acquire));
-        }
-        if forked.is_err() {
-            self.spawn_failed(index, state);
+        match self.fork_into(index, handle) {
+            Ok(pid) if is_worker => self.timers.exempt(pid.unsigned_abs()),
+            Ok(_) => {}
+            Err(_) => self.spawn_failed(index, state),
         }
         self.tell(u32::from(state.parent));
     }
@@ -383,16 +387,19 @@ impl Children {
         self.requests.extend(server.unanswered().into_iter().filter_map(|handle| handle.index().ok()));
     }
 
-    /// Sends what a parent wants its child to get.
-    fn deliver_signals(&self, index: u32) {
+    /// Sends what a parent wants its child to get. Guests have no handlers, so each signal is the end; SIGINT and SIGTERM, which
+    /// those of a pool block, are what it is then said to have been.
+    fn deliver_signals(&mut self, index: u32) {
         let arena = &*self.image.arena;
         let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
         let wanted = slot.wanted_signals.swap(0, Ordering::AcqRel);
         let pid = pid.load(Ordering::Acquire);
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
-            if wanted & 1 << signal as i32 != 0 {
-                send(pid, signal);
+        if wanted != 0 && is_child(pid) {
+            let asked = [Signal::SIGINT, Signal::SIGTERM];
+            if let Some(signal) = asked.into_iter().find(|signal| wanted & 1 << *signal as i32 != 0) {
+                self.asked_to_end.entry(pid).or_insert(signal);
             }
+            send(pid, Signal::SIGKILL);
         }
     }
 
@@ -526,7 +533,7 @@ impl Children {
 
     /// How the run has ended, if no process of it is left.
     pub(crate) fn ended(&mut self) -> Option<Ended> {
-        let main = self.main_outcome?;
+        let main = self.main_outcome.or(self.ended_by)?;
         (!has_children()).then(|| Ended {
             main,
             processes: self.processes,
@@ -550,8 +557,11 @@ impl Children {
     }
 
     fn slot_of(&self, pid: i32) -> Option<u32> {
+        if self.main_pid == Some(pid) {
+            return Some(self.main);
+        }
         let arena = &*self.image.arena;
-        (0..arena.geometry.processes_max).find(|index| {
+        (0..arena.geometry.processes_max).filter(|index| *index != self.main).find(|index| {
             arena
                 .process_id(*index)
                 .is_ok_and(|cell| i64::from(cell.load(Ordering::Acquire)) == i64::from(pid))
@@ -568,6 +578,7 @@ impl Children {
         let pid = reaped.pid.unsigned_abs();
         let over =
             self.over.iter().position(|(known, _)| *known == pid).map(|at| self.over.swap_remove(at).1);
+        let asked_to_end = self.asked_to_end.remove(&pid);
         let has_left =
             table::state(&self.image.arena, index).is_ok_and(|state| state.state == State::Leaving);
         let outcome = match reaped.end {
@@ -578,6 +589,9 @@ impl Children {
                 claimed
             }
             End::Signaled(libc::SIGKILL) if let Some(limit) = over => Outcome::limited(limit),
+            End::Signaled(libc::SIGKILL) if let Some(signal) = asked_to_end => {
+                Outcome::new(SIGNALED, (signal as i32).unsigned_abs())
+            }
             End::Signaled(libc::SIGKILL) if let Some(outcome) = self.ended_by => outcome,
             // The kernel's limit is coarse, and stands behind the supervisor's.
             End::Signaled(libc::SIGXCPU) if let Some(time) = self.image.config.limits.cpu_time => {
@@ -600,6 +614,7 @@ impl Children {
         }
         self.end_scope(index);
         if index == self.main {
+            self.main_pid = None;
             self.main_outcome.get_or_insert(outcome);
         }
         if self.reports.len() < REPORTS_MAX || index == self.main {

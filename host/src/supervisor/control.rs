@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Limits;
 use crate::codec;
+use crate::engine::config::Flavor;
 use crate::ipc::arena::{Geometry, PAGE};
 use crate::ipc::process_table::Outcome;
 use crate::jail::{self, JailReport};
@@ -40,7 +41,7 @@ pub(crate) struct RunConfig {
     pub(crate) dirs: Vec<Dir>,
     pub(crate) limits: Limits,
     /// The module was compiled to count fuel.
-    pub(crate) counts_fuel: bool,
+    pub(crate) flavor: Flavor,
     /// The module runs something when it is instantiated.
     pub(crate) has_start: bool,
     pub(crate) on_deadlock: OnDeadlock,
@@ -122,6 +123,8 @@ pub(crate) enum Reply {
     Unjailed(JailReport),
     /// There is no run; why.
     Failed(String),
+    /// It can't, because less is allowed here than it takes: what, and what to do about it.
+    Allowance { what: String, hint: String },
     /// All processes have ended.
     Ended(Ended),
     /// The supervisor can't go on, and why. Nothing follows, and all processes end with it.

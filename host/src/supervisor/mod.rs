@@ -30,6 +30,7 @@
 //! Each guest asks for SIGKILL at the supervisor's death (prctl PR_SET_PDEATHSIG), which is exact here because the
 //! supervisor has one thread, and checks that it isn't dead yet. When the owner goes, pidfd and socket tell.
 
+mod allowance;
 mod census;
 pub(crate) mod children;
 pub(crate) mod control;
@@ -61,7 +62,10 @@ use crate::jail::seccomp::{Grants, Policy};
 use crate::jail::{self, Hold, JailReport, Layer};
 use crate::process::boot::Image;
 use crate::sys::process::{exit_now, nice, pidfd_open, set_nice};
-use crate::{engine, imports};
+use crate::{Error, engine, imports};
+
+/// Bytes of a page of WebAssembly's.
+const WASM_PAGE: u64 = 64 << 10;
 
 /// How often the supervisor counts its children.
 const CENSUS: Duration = Duration::from_millis(250);
@@ -132,7 +136,14 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
                 None => Ok(()),
             }
         }
-        Err(error) => control::send_message(socket.as_fd(), &Reply::Failed(format!("{error:#}"))),
+        Err(error) => {
+            let reply = match error.downcast::<Error>() {
+                Ok(Error::Allowance { what, hint }) => Reply::Allowance { what, hint },
+                Ok(error) => Reply::Failed(format!("{:#}", anyhow::Error::from(error))),
+                Err(error) => Reply::Failed(format!("{error:#}")),
+            };
+            control::send_message(socket.as_fd(), &reply)
+        }
     }
     .context("cannot answer the owner")
 }
@@ -148,6 +159,8 @@ fn block_signals() -> io::Result<()> {
         Signal::SIGHUP,
         Signal::SIGQUIT,
         Signal::SIGTSTP,
+        // What would become larger than a file may be is an error.
+        Signal::SIGXFSZ,
     ]);
     Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?)
 }
@@ -191,18 +204,25 @@ fn prepare(
     let mut ended = SigSet::empty();
     ended.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let (memory, arena) = Arena::create(start.config.geometry()).context("cannot make the arena")?;
+    let (memory, arena) = Arena::create(start.config.geometry())
+        .map_err(|error| allowance::of_arena(error, &start.config.limits))
+        .context("cannot make the arena")?;
     let stack = start.config.limits.stack_max;
     leave_room_for_stack(stack).context("cannot have a stack that large")?;
-    let engine = engine::config::engine_with_stack(start.config.counts_fuel, stack)?;
+    let flavor = start.config.flavor;
+    let memory_max = start.config.limits.memory_max;
+    let engine = engine::config::engine_to_run(flavor, stack, memory_max)?;
     let artifact = start.artifact.metadata()?.len();
     let module = engine::load(&engine, start.artifact)?;
     let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let imports = |wanted: &str, name: &str| {
         module.imports().any(|import| import.module() == wanted && import.name() == name)
     };
-    let reserved =
-        Reserved { arena: arena.bytes(), artifact, memories: module.resources_required().num_memories };
+    let wanted = module.resources_required();
+    let begin = wanted.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE).min(memory_max);
+    let memories = u64::from(wanted.num_memories).saturating_mul(flavor.memory_space(begin, memory_max));
+    allowance::check_space(memories)?;
+    let reserved = Reserved { arena: arena.bytes(), artifact, memories };
     let plan = plan(&start.config, reserved, imports);
     let jail_grants_fork = matches!(plan.policy, Policy::Guest(Grants { fork: true, .. }));
     let jail = jail::prepare(&plan).context("cannot prepare the jail")?;

@@ -195,4 +195,179 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+
+    /// Long after all that a test takes.
+    const LONG: Duration = Duration::from_secs(100_000);
+
+    fn arena() -> Arena {
+        Arena::create(Geometry { processes_max: 4, objects_max: 4, heap_pages: 16 }).unwrap().1
+    }
+
+    /// A process of the run, and what the timers know of it after a look.
+    struct World {
+        arena: Arena,
+        child: std::process::Child,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let world = Self { arena: arena(), child: Command::new("sleep").arg("1000").spawn().unwrap() };
+            world.arena.process_id(0).unwrap().store(world.child.id(), Ordering::Relaxed);
+            world
+        }
+
+        fn look(&self, timers: &mut Timers) -> Vec<Over> {
+            timers.next = 0;
+            timers.look(&self.arena, None)
+        }
+    }
+
+    impl Drop for World {
+        fn drop(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_processes_had_that_have_ended_counts_for_the_run() {
+        let arena = arena();
+        let mut timers = Timers::new(&Limits { run_cpu_time: Some(LONG), ..Limits::default() });
+        for pid in 1..10 {
+            timers.ended(pid, LONG / 10);
+            timers.next = 0;
+            assert_eq!(timers.look(&arena, None), [], "{pid} tenths");
+        }
+        timers.ended(10, LONG / 10);
+        timers.next = 0;
+        assert_eq!(timers.look(&arena, None), [Over::Run(Limit::RunCpuTime(LONG))]);
+    }
+
+    /// What is written there before anybody has looked counts as little as what is written later.
+    #[test]
+    fn no_process_is_older_or_younger_than_can_be() {
+        for forged in [0, 1, nanos_now() + 1_000_000_000_000, u64::MAX] {
+            let world = World::new();
+            world.arena.process(0).unwrap().started.store(forged, Ordering::Relaxed);
+            let mut timers = Timers::new(&Limits { wall_time: Some(LONG), ..Limits::default() });
+            let before = timers.looked;
+            assert_eq!(world.look(&mut timers), [], "{forged}");
+            let known = timers.known.get(&world.child.id()).unwrap();
+            assert!((before..=timers.looked).contains(&known.started), "{forged}");
+            assert!(!known.is_exempt);
+        }
+    }
+
+    #[test]
+    fn a_worker_has_no_limits_of_its_own_and_counts_for_the_run() {
+        let world = World::new();
+        let limits = Limits { wall_time: Some(LONG), cpu_time: Some(LONG), ..Limits::default() };
+        let mut timers = Timers::new(&limits);
+        timers.exempt(world.child.id());
+        world.look(&mut timers);
+        // As if it had begun with the machine.
+        timers.wall_time = Some(Duration::from_nanos(1));
+        timers.cpu_time = Some(Duration::ZERO);
+        assert_eq!(world.look(&mut timers), []);
+        timers.known.get_mut(&world.child.id()).unwrap().is_exempt = false;
+        let pid = world.child.id();
+        assert_eq!(
+            world.look(&mut timers),
+            [
+                Over::Process(pid, Limit::CpuTime(Duration::ZERO)),
+                Over::Process(pid, Limit::WallTime(Duration::from_nanos(1)))
+            ]
+        );
+        // It ends, and its number may be another's, who is younger.
+        timers.ended(pid, Duration::ZERO);
+        assert!(timers.known.is_empty());
+    }
+
+    #[test]
+    fn it_looks_again_before_anybody_can_be_over_a_limit() {
+        let world = World::new();
+        let nanos = LONG.as_nanos() as u64;
+        let next = |limits: Limits| {
+            let mut timers = Timers::new(&limits);
+            assert_eq!(world.look(&mut timers), []);
+            timers.next - timers.looked
+        };
+        let at_once = std::thread::available_parallelism().unwrap().get() as u64;
+        // A process may have had a little by then.
+        let some = 1_000_000_000;
+        for (limits, latest) in [
+            (Limits { cpu_time: Some(LONG), ..Limits::default() }, nanos),
+            (Limits { wall_time: Some(LONG), ..Limits::default() }, nanos),
+            (Limits { run_wall_time: Some(LONG), ..Limits::default() }, nanos),
+            (Limits { run_cpu_time: Some(LONG), ..Limits::default() }, nanos / at_once),
+            (Limits { cpu_time: Some(LONG), wall_time: Some(LONG / 2), ..Limits::default() }, nanos / 2),
+            (Limits { run_wall_time: Some(LONG / 3), wall_time: Some(LONG), ..Limits::default() }, nanos / 3),
+        ] {
+            let next = next(limits.clone());
+            assert!((latest - some..=latest).contains(&next), "{next}, not {latest}: {limits:?}");
+        }
+        // Who has none doesn't look.
+        let mut timers = Timers::new(&Limits::default());
+        assert_eq!(timers.look(&world.arena, None), []);
+        assert!(timers.rest() > LONG);
+    }
+
+    #[test]
+    fn the_owner_of_a_pool_is_no_process_of_the_run() {
+        let world = World::new();
+        let mut timers = Timers::new(&Limits { wall_time: Some(LONG), ..Limits::default() });
+        timers.next = 0;
+        assert_eq!(timers.look(&world.arena, Some(0)), []);
+        assert!(timers.known.is_empty());
+        assert_eq!(world.look(&mut timers), []);
+        assert_eq!(timers.known.len(), 1);
+    }
+
+    /// One that has used much of what it may is looked at again the sooner.
+    #[test]
+    fn it_looks_again_before_one_that_is_old_can_be_over_a_limit() {
+        let world = World::new();
+        let nanos = nanos_now() / 2;
+        let mut timers = Timers::new(&Limits { wall_time: Some(LONG), ..Limits::default() });
+        world.look(&mut timers);
+        timers.known.get_mut(&world.child.id()).unwrap().started = timers.looked - nanos;
+        timers.wall_time = Some(Duration::from_nanos(nanos) + LONG);
+        let limit = timers.wall_time.unwrap();
+        assert_eq!(world.look(&mut timers), []);
+        let left = Duration::from_nanos(timers.next - timers.looked);
+        assert!(left <= LONG && left < limit, "{left:?}");
+    }
+
+    /// Whose numbers stand in the table is what guests write there.
+    #[test]
+    fn who_is_no_child_is_no_process_of_the_run() {
+        let world = World::new();
+        world.arena.process_id(1).unwrap().store(nix::unistd::getppid().as_raw().unsigned_abs(), Ordering::Relaxed);
+        world.arena.process_id(2).unwrap().store(u32::MAX, Ordering::Relaxed);
+        let limits = Limits { wall_time: Some(LONG), run_cpu_time: Some(LONG), ..Limits::default() };
+        let mut timers = Timers::new(&limits);
+        assert_eq!(world.look(&mut timers), []);
+        assert_eq!(timers.known.keys().collect::<Vec<_>>(), [&world.child.id()]);
+    }
+
+    #[test]
+    fn what_living_processes_have_had_counts_for_the_run() {
+        let arena = arena();
+        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        arena.process_id(0).unwrap().store(child.id(), Ordering::Relaxed);
+        let limit = Duration::from_millis(20);
+        let mut timers = Timers::new(&Limits { run_cpu_time: Some(limit), ..Limits::default() });
+        let over = crate::testing::within_deadline(|| {
+            loop {
+                timers.next = 0;
+                if let Some(over) = timers.look(&arena, None).pop() {
+                    break over;
+                }
+                std::thread::yield_now();
+            }
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(over, Over::Run(Limit::RunCpuTime(limit)));
+    }
 }

@@ -34,6 +34,12 @@ pub(crate) enum Fork {
     Parent(i32),
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Whether the kernel has no more processes for this thread, as tests have it.
+    pub(crate) static IS_AT_LIMIT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// Forks the calling process, which must have one thread only (others would be gone in the child, with their locks
 /// held). The kernel stores the child's id in `pid` before the child runs and whatever happens to the caller
 /// meanwhile: there is no instant at which a child lives that `pid` doesn't tell of.
@@ -42,6 +48,10 @@ pub(crate) enum Fork {
 ///
 /// `EAGAIN` at a limit on processes, `ENOMEM`.
 pub(crate) fn fork(parent: Parent, pid: &AtomicU32) -> io::Result<Fork> {
+    #[cfg(test)]
+    if IS_AT_LIMIT.get() {
+        return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+    }
     let flags = match parent {
         Parent::Caller => libc::CLONE_PARENT_SETTID | libc::SIGCHLD,
         // The child's end is then told by the caller's own exit signal.

@@ -3,9 +3,12 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+
+use crate::{Error, Result};
 
 /// The first number above the standard streams.
 const FIRST: RawFd = 3;
@@ -54,6 +57,44 @@ pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
     nix::unistd::dup2_stdin(&null)?;
     // SAFETY: fcntl has just made this descriptor for us, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(taken) })
+}
+
+/// Which of the standard streams were closed when this process began: a bit for each.
+static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+/// What runs before `main`, and before Rust's own runtime, which opens /dev/null in place of what is closed: afterwards
+/// nobody can tell it from a /dev/null that was given.
+#[used]
+// SAFETY: the section is the C library's list of functions to call first, each with arguments that this one ignores; it is as
+// `extern "C"` as they are.
+#[unsafe(link_section = ".init_array")]
+static LOOK: extern "C" fn() = {
+    extern "C" fn look() {
+        let closed = (0..FIRST).filter(|number| {
+            // SAFETY: the call takes integers, and changes nothing.
+            unsafe { libc::fcntl(*number, libc::F_GETFD) == -1 }
+        });
+        CLOSED.store(closed.fold(0, |bits, number| bits | 1 << number), Ordering::Relaxed);
+    }
+    look
+};
+
+/// Refuses standard streams that were closed when this process began: what is written there would vanish, as if all had gone
+/// well.
+///
+/// # Errors
+/// [`Error::Invalid`], with their names.
+pub fn refuse_closed_streams() -> Result<()> {
+    let closed = CLOSED.load(Ordering::Relaxed);
+    let names = ["stdin", "stdout", "stderr"].into_iter().enumerate();
+    let names: Vec<_> = names.filter(|(bit, _)| closed >> bit & 1 != 0).map(|(_, name)| name).collect();
+    match names.as_slice() {
+        [] => Ok(()),
+        names => Err(Error::Invalid {
+            what: format!("{} closed", names.join(" and ") + if names.len() == 1 { " is" } else { " are" }),
+            hint: Some("redirect to /dev/null what is not wanted".to_owned()),
+        }),
+    }
 }
 
 /// A copy of a descriptor that this process was given when it began, by its number. An error for one that it has opened

@@ -363,6 +363,20 @@ pub(crate) fn advise_huge_pages(start: *const u8, len: usize) {
     unsafe { libc::madvise(start.cast_mut().cast(), len, libc::MADV_HUGEPAGE) };
 }
 
+/// Whether this process has so many bytes of addresses left.
+pub(crate) fn can_reserve(bytes: u64) -> bool {
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+    let Some(len) = usize::try_from(bytes).ok().and_then(std::num::NonZeroUsize::new) else {
+        return bytes == 0;
+    };
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory of anybody's.
+    let Ok(base) = (unsafe { mmap_anonymous(None, len, ProtFlags::PROT_NONE, flags) }) else { return false };
+    // SAFETY: this is the mapping that was just made, whole, and nobody else knows of it.
+    let _ = unsafe { munmap(base, len.get()) };
+    true
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {

@@ -27,7 +27,8 @@
 //! # Borrows
 //!
 //! The state is borrowed for a moment at a time, and never while code of the program runs: results are decoded, callbacks
-//! called and workers started without it. So a callback may use the pool.
+//! called and workers started without it. So a callback may use the pool. One that panics ends the process, as any panic:
+//! see *Decisions* in the host's `architecture.md`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -47,14 +48,17 @@ use super::frame::{
 use super::job::Job;
 use super::marks::{MARKS, Marks};
 use super::saved::Saved;
-use super::worker::Links;
+use super::worker::{Links, PoolQueue};
+use crate::codec::Handles;
 use crate::deadline::Deadline;
 use crate::flat::{self, Elements};
 use crate::logging::Level;
 use crate::message::{self, Encoded, Failure};
 use crate::object::Object;
-use crate::{Error, ExitStatus, Process, Queue, codec, log, nanoseconds, raw};
+use crate::{Error, ExitStatus, Limit, Process, limits, log, nanoseconds, raw};
 
+/// More workers than any run has.
+const MAX_WORKERS: u64 = 1 << 20;
 /// As many bytes may be in the queue of tasks; what goes beyond stays with the owner. So there is room in the arena for
 /// results, on which it depends that tasks are taken.
 const PUT_MAX: usize = 32 << 20;
@@ -73,6 +77,10 @@ const ROUNDS: u32 = 32;
 const LOOK_NANOS: u64 = 20_000;
 /// How long it sleeps while tasks are so short that it would be woken for each.
 const NAP: Duration = Duration::from_micros(200);
+
+/// How soon it tries again to start a worker where there is none, and how often, while somebody waits for results.
+const AGAIN: Duration = Duration::from_millis(5);
+const TRIES: u32 = 200;
 
 /// How tasks are to be done.
 #[derive(Debug, Clone, Copy, Default)]
@@ -278,8 +286,17 @@ pub struct Stats {
     pub retried: u64,
 }
 
+/// Why there is no worker: none could be started.
+struct Refusal {
+    why: String,
+    /// How often somebody who waits has tried again.
+    tries: u32,
+}
+
 struct State {
     phase: Phase,
+    tasks: PoolQueue,
+    refused: Option<Refusal>,
     workers: Vec<Worker>,
     /// How many there are to be.
     wanted: usize,
@@ -312,11 +329,23 @@ struct Inbox {
     lens: Vec<u32>,
 }
 
+/// Refuses as many workers as there can't be.
+fn check_count(processes: usize) -> Result<(), PoolError> {
+    let most = match limits::of(Limit::Processes) {
+        Some(Limit::Processes(most)) => most,
+        _ => MAX_WORKERS,
+    };
+    match processes as u64 {
+        0 => Err(PoolError::Zero("processes")),
+        processes if processes > most.min(MAX_WORKERS) => Err(Error::TooManyProcesses.into()),
+        _ => Ok(()),
+    }
+}
+
 /// A pool.
 pub(super) struct Core<'s> {
     owner: u64,
-    tasks: Queue<()>,
-    results: Queue<()>,
+    results: PoolQueue,
     marks: Marks,
     plan: Plan<'s>,
     state: RefCell<State>,
@@ -329,16 +358,15 @@ pub(super) struct Core<'s> {
 impl<'s> Core<'s> {
     /// Makes one, and starts its workers.
     pub(super) fn new(plan: Plan<'s>) -> Result<Self, PoolError> {
-        if plan.processes == 0 {
-            return Err(PoolError::Zero("processes"));
-        }
+        check_count(plan.processes)?;
         let core = Self {
             owner: raw::process::current().map_err(Error::from)?,
-            tasks: Queue::create(0, CLAIMED)?,
-            results: Queue::new()?,
+            results: PoolQueue::new(0)?,
             marks: Marks::new()?,
             state: RefCell::new(State {
                 phase: Phase::Running,
+                tasks: PoolQueue::new(CLAIMED)?,
+                refused: None,
                 workers: Vec::new(),
                 wanted: plan.processes,
                 put: VecDeque::new(),
@@ -366,9 +394,9 @@ impl<'s> Core<'s> {
         Ok(core)
     }
 
-    /// Whether this process made it.
+    /// Whether this process made it. A destructor of what was moved into a child finds it as it does there.
     pub(super) fn is_owner(&self) -> bool {
-        raw::process::current() == Ok(self.owner)
+        raw::process::current() == Ok(self.owner) && !raw::mute::is_on()
     }
 
     /// Fails unless it takes tasks.
@@ -506,9 +534,9 @@ impl<'s> Core<'s> {
             // Only the head of a large one is in the batch.
             let parts: &[&[u8]] =
                 if is_large { &[&state.batch, of_all, tasks, apart] } else { &[&state.batch] };
-            raw::queue::put(self.tasks.handle(), parts, &handles, timeout).map(|()| 1)
+            raw::queue::put(state.tasks.handle(), parts, &handles, timeout).map(|()| 1)
         } else {
-            raw::queue::put_many(self.tasks.handle(), &state.batch, &state.lens, timeout)
+            raw::queue::put_many(state.tasks.handle(), &state.batch, &state.lens, timeout)
         };
         match put {
             Ok(count) => {
@@ -571,7 +599,12 @@ impl<'s> Core<'s> {
         if let Some(timeout) = self.next_timeout() {
             left = left.min(timeout);
         }
-        if self.nap(left) || self.look() {
+        if self.state.borrow().refused.is_some() {
+            if self.has_tried_enough() {
+                return self.give_up();
+            }
+            left = left.min(nanoseconds(AGAIN));
+        } else if self.nap(left) || self.look() {
             return;
         }
         let handles: Vec<_> = {
@@ -615,8 +648,7 @@ impl<'s> Core<'s> {
     fn collect(&self) -> bool {
         let mut inbox =
             self.inbox.take().unwrap_or_else(|| Inbox { bytes: vec![0; BUFFER], lens: vec![0; RESULTS] });
-        // Results may be decoded by the program's own code, and what it has taken is nowhere else.
-        let collected = raw::catch::uncaught(|| self.collect_into(&mut inbox));
+        let collected = self.collect_into(&mut inbox);
         self.inbox.set(Some(inbox));
         if let Err(errno) = collected {
             self.end(PoolEnd::Host(errno));
@@ -642,7 +674,7 @@ impl<'s> Core<'s> {
         for len in inbox.lens.get(..got).ok_or(Errno::Io)? {
             let (result, rest) = bytes.split_at_checked(*len as usize).ok_or(Errno::Io)?;
             bytes = rest;
-            self.arrived(result, Vec::new());
+            self.arrived(result, Handles::default());
         }
         Ok(true)
     }
@@ -702,27 +734,25 @@ impl<'s> Core<'s> {
     }
 
     /// A message from a worker.
-    fn arrived(&self, message: &[u8], handles: Vec<u64>) {
-        let Some((head, results)) = ResultHead::read(message) else { return codec::release_all(&handles) };
+    fn arrived(&self, message: &[u8], mut handles: Handles) {
+        let Some((head, results)) = ResultHead::read(message) else { return };
         if head.number == NO_NUMBER {
-            self.heard(head, results);
-            return codec::release_all(&handles);
+            return self.heard(head, results);
         }
-        let Some((chunk, label)) = self.accept(head) else { return codec::release_all(&handles) };
+        let Some((chunk, label)) = self.accept(head) else { return };
         let count = head.parts.min(chunk.parts);
         // Most results are plain values, one behind the other.
         let (mut index, mut rest) = chunk.job.values(chunk.first, count, results);
         self.count(|stats| stats.succeeded += u64::from(index));
-        let mut handles = handles.into_iter();
         while index < count
             && let Some((part, behind)) = split_part(rest)
         {
-            let own = handles.by_ref().take(part.handles).collect();
+            let own = handles.split_first(part.handles);
             self.deliver(&chunk, index, part.kind, part.bytes, own, label.as_ref());
             rest = behind;
             index += 1;
         }
-        codec::release_all(handles.as_slice());
+        drop(handles);
         self.done(chunk, index);
     }
 
@@ -772,13 +802,12 @@ impl<'s> Core<'s> {
         part: u32,
         kind: Kind,
         bytes: &[u8],
-        handles: Vec<u64>,
+        handles: Handles,
         worker: Option<&Label>,
     ) {
         let text = || String::from_utf8_lossy(bytes).into_owned();
         let cause = match kind {
             Kind::Failure if chunk.attempts < chunk.terms.retries => {
-                codec::release_all(&handles);
                 return self.retry(chunk, part);
             }
             Kind::Value | Kind::Failure => {
@@ -791,7 +820,6 @@ impl<'s> Core<'s> {
             Kind::Decode => Cause::Decode(text()),
             Kind::TooLarge => Cause::TooLarge,
         };
-        codec::release_all(&handles);
         self.fail(chunk, part, chunk.error(part, cause, worker));
     }
 
@@ -920,7 +948,14 @@ impl<'s> Core<'s> {
             worker.saved.read(|index, part| {
                 // What has arrived may be there once more.
                 if index == next && index < chunk.parts - 1 {
-                    self.deliver(chunk, index, part.kind, part.bytes, Vec::new(), Some(&worker.label));
+                    self.deliver(
+                        chunk,
+                        index,
+                        part.kind,
+                        part.bytes,
+                        Handles::default(),
+                        Some(&worker.label),
+                    );
                     next += 1;
                 }
             });
@@ -965,18 +1000,55 @@ impl<'s> Core<'s> {
         Some(left.fold(shortest, u64::min).max(1))
     }
 
-    /// Starts workers that are missing. If there is none, and none can be started, that is the end.
+    /// Starts workers that are missing. What refuses the only one now, a guard that this process has for a moment or a limit
+    /// that others are at, may not later: the refusal is kept, and with each step it is tried again.
     fn keep_going(&self) {
-        if let Err(error) = self.start_missing()
-            && self.state.borrow().workers.is_empty()
-        {
-            self.end(PoolEnd::NoWorker(error.to_string()));
+        let started = self.start_missing();
+        let mut state = self.state.borrow_mut();
+        state.refused = match started {
+            Err(error) if state.workers.is_empty() => {
+                let tries = state.refused.as_ref().map_or(0, |refused| refused.tries);
+                Some(Refusal { why: error.to_string(), tries })
+            }
+            _ => None,
+        };
+    }
+
+    /// Notes that somebody waits for a worker that can't be started. Whether it was tried often enough.
+    fn has_tried_enough(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let Some(refused) = &mut state.refused else { return false };
+        refused.tries = (refused.tries + 1).min(TRIES);
+        refused.tries == TRIES
+    }
+
+    /// Nobody is there to do what there is to do, and who waits for it may be the one that keeps workers from being started:
+    /// it fails. The pool goes on, with what it is given later.
+    fn give_up(&self) {
+        // What has been done is done.
+        while self.collect() {}
+        let why = self.state.borrow().refused.as_ref().map(|refused| refused.why.clone());
+        let end = PoolEnd::NoWorker(why.unwrap_or_default());
+        // What lies in the old queue would be done by the next worker.
+        let Ok(tasks) = PoolQueue::new(CLAIMED) else { return self.end(end) };
+        let chunks = {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            let numbers = state.first..state.first + state.put.len() as u64;
+            let put: Vec<_> = numbers.filter_map(|number| finished(state, &self.marks, number, 0)).collect();
+            // The numbers are those of the queue.
+            (state.tasks, state.first) = (tasks, 0);
+            put.into_iter().map(Chunk::rest).chain(state.backlog.drain(..)).collect::<Vec<_>>()
+        };
+        for chunk in chunks.iter().filter(|chunk| !chunk.is_dropped()) {
+            self.fail_all(chunk, &end);
         }
+        self.call_back();
     }
 
     fn start_missing(&self) -> Result<(), Error> {
         loop {
-            let (number, name) = {
+            let (number, name, tasks) = {
                 let mut state = self.state.borrow_mut();
                 let staying = state.workers.iter().filter(|worker| !worker.is_leaving).count();
                 let has_work = state.unfinished + state.backlog.len() > 0;
@@ -990,11 +1062,11 @@ impl<'s> Core<'s> {
                 }
                 state.stats.started += 1;
                 let number = u32::try_from(state.stats.started).unwrap_or(u32::MAX);
-                (number, format!("{}-{}", self.plan.name, state.stats.started))
+                (number, format!("{}-{}", self.plan.name, state.stats.started), state.tasks.clone())
             };
             let started = Saved::new().and_then(|saved| {
                 let links = Links {
-                    tasks: self.tasks.clone(),
+                    tasks: tasks.clone(),
                     results: self.results.clone(),
                     marks: self.marks.clone(),
                     worker: number,
@@ -1058,7 +1130,7 @@ impl<'s> Core<'s> {
         if let Phase::Ended(end) = &self.state.borrow().phase {
             return Err(PoolError::Ended(end.clone()));
         }
-        self.tasks.close()?;
+        self.state.borrow().tasks.close()?;
         let mut workers = std::mem::take(&mut self.state.borrow_mut().workers);
         while let Some(worker) = workers.last() {
             if worker.process.join_until(deadline)?.is_none() {
@@ -1120,9 +1192,7 @@ impl<'s> Core<'s> {
 
     /// Changes how many workers there are to be.
     pub(super) fn resize(&self, processes: usize) -> Result<(), PoolError> {
-        if processes == 0 {
-            return Err(PoolError::Zero("processes"));
-        }
+        check_count(processes)?;
         self.check_running()?;
         let before = std::mem::replace(&mut self.state.borrow_mut().wanted, processes);
         self.marks.set_workers(processes);
@@ -1299,8 +1369,10 @@ impl Job for Nobody {
 /// Leaving scope terminates, as `with` does.
 impl Drop for Core<'_> {
     fn drop(&mut self) {
-        if self.is_owner() {
-            self.end(PoolEnd::Terminated);
-        }
+        raw::mute::aloud(|| {
+            if self.is_owner() {
+                self.end(PoolEnd::Terminated);
+            }
+        });
     }
 }

@@ -153,6 +153,9 @@ pub enum PoolEnd {
         stderr: String,
     },
     /// No worker can be started, or begin, and why.
+    ///
+    /// As the [`Cause`] of a task: somebody has waited for it for a second, while no worker could be started. The pool hasn't
+    /// come to its end then, and tries again with the next task.
     NoWorker(String),
     /// The host reported this.
     Host(sandpool_abi::Errno),

@@ -5,14 +5,15 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sandpool_abi::NO_WAIT;
+use sandpool_abi::{Errno, NO_WAIT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Cause, PoolError, TaskError};
 use crate::deadline::Deadline;
+use crate::message::{self, Failure};
 use crate::wait::wait_until;
-use crate::{Builder, Error, GetError, Process, PutError, Queue, Sentinel, Waitable, cpu_count};
+use crate::{Builder, Error, Process, PutError, Queue, Sentinel, Waitable, codec, cpu_count, raw};
 
 /// Calls closures in processes of their own, and has their results: pprocess' `Exchange`, `Map` and `Queue`.
 ///
@@ -43,8 +44,6 @@ pub struct Exchange<R> {
     at_work: Vec<(usize, Process)>,
     /// Results that are there and weren't taken, in the order in which they came.
     arrived: VecDeque<(usize, Result<R, TaskError>)>,
-    /// Why a result couldn't be decoded.
-    undecoded: String,
 }
 
 impl<R> Exchange<R>
@@ -59,14 +58,7 @@ where
         if limit == 0 {
             return Err(PoolError::Zero("the limit"));
         }
-        Ok(Self {
-            limit,
-            results: Queue::new()?,
-            started: 0,
-            at_work: Vec::new(),
-            arrived: VecDeque::new(),
-            undecoded: String::new(),
-        })
+        Ok(Self { limit, results: Queue::new()?, started: 0, at_work: Vec::new(), arrived: VecDeque::new() })
     }
 
     /// Makes one for a process on each processor.
@@ -247,24 +239,14 @@ where
         let ended = ready.into_iter().filter_map(|thing| self.at_work.get(thing.checked_sub(1)?));
         let ended: Vec<usize> = ended.map(|(index, _)| *index).collect();
         // Who has ended has put its result before, if it has one.
-        loop {
-            match self.results.try_get() {
-                Ok((index, result)) => {
-                    let index = usize::try_from(index).unwrap_or(usize::MAX);
-                    self.arrive(index, result.map_err(Cause::Encode));
-                }
-                Err(GetError::Empty) => break,
-                // Whose it was shows in who has none.
-                Err(GetError::Decode(error)) => self.undecoded = error.to_string(),
-                Err(GetError::Host(errno)) => return Err(Error::Host(errno).into()),
-                Err(_) => return Err(Error::OutOfMemory.into()),
-            }
+        while let Some((index, result)) = self.next_result()? {
+            self.arrive(index, result);
         }
         for index in ended {
             let process = self.at_work.iter().find(|(at_work, _)| *at_work == index);
             let Some((_, process)) = process else { continue };
             let cause = match process.join()? {
-                status if status.success() => Cause::Decode(self.undecoded.clone()),
+                status if status.success() => Cause::Decode("its process has ended without one".to_owned()),
                 status => Cause::Ended(status),
             };
             self.arrive(index, Err(cause));
@@ -273,6 +255,23 @@ where
     }
 
     /// A result, or that there is none. Its process is at its end.
+    /// A result that is there. Which one it is stands before it, so that each that can't be decoded is told.
+    fn next_result(&self) -> Result<Option<(usize, Result<R, Cause>)>, PoolError> {
+        let get = |buffer: &mut [u8]| raw::queue::get(self.results.handle(), buffer, NO_WAIT);
+        let received = message::receive(get, |bytes, handles| {
+            let (index, result) = bytes.split_first_chunk().ok_or(Errno::Io)?;
+            let index = usize::try_from(u64::from_le_bytes(*index)).map_err(|_| Errno::Io)?;
+            Ok((index, codec::decode::<Result<R, String>>(result, handles)))
+        });
+        match received {
+            Ok(Ok((index, Ok(result)))) => Ok(Some((index, result.map_err(Cause::Encode)))),
+            Ok(Ok((index, Err(error)))) => Ok(Some((index, Err(Cause::Decode(error.to_string()))))),
+            Err(Failure::Host(Errno::Again)) => Ok(None),
+            Ok(Err(errno)) | Err(Failure::Host(errno)) => Err(Error::Host(errno).into()),
+            Err(Failure::OutOfMemory) => Err(Error::OutOfMemory.into()),
+        }
+    }
+
     fn arrive(&mut self, index: usize, result: Result<R, Cause>) {
         if let Some(place) = self.at_work.iter().position(|(at_work, _)| *at_work == index) {
             let (_, process) = self.at_work.swap_remove(place);
@@ -309,7 +308,7 @@ impl<R> Exchange<R> {
 
 impl<R> Drop for Exchange<R> {
     fn drop(&mut self) {
-        self.kill();
+        raw::mute::aloud(|| self.kill());
     }
 }
 

@@ -13,6 +13,7 @@ use super::error::{Cause, PoolError, TaskError};
 use super::feed::{Feed, Shape};
 use super::job::{Job, Stream};
 use crate::deadline::Deadline;
+use crate::raw;
 
 /// The results of an [`imap`](crate::Pool::imap) or [`imap_unordered`](crate::Pool::imap_unordered).
 ///
@@ -174,9 +175,11 @@ where
 
 impl<I, A, R> Drop for IMap<'_, I, A, R> {
     fn drop(&mut self) {
-        if self.core.is_owner() {
-            self.give_up();
-        }
+        raw::mute::aloud(|| {
+            if self.core.is_owner() {
+                self.give_up();
+            }
+        });
     }
 }
 

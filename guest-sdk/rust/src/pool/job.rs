@@ -5,13 +5,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
+use std::rc::Rc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Cause, TaskError};
 use super::frame::split_plain;
 use crate::message::Encoded;
-use crate::{codec, raw};
+use crate::{Queue, codec};
 
 /// Takes the results of tasks, which have indices.
 pub(super) trait Job {
@@ -102,37 +104,73 @@ pub(super) trait Pending<T> {
 struct Outcome<T> {
     result: RefCell<Option<Result<T, TaskError>>>,
     callbacks: RefCell<Vec<Callback<T>>>,
+    /// The result while callbacks are called.
+    shown: RefCell<Option<Rc<Result<T, TaskError>>>>,
+    /// Makes a second one for who takes it in a callback, where others still look at the first.
+    copy: fn(&T) -> Result<T, Cause>,
     is_done: Cell<bool>,
     has_failed: Cell<bool>,
 }
 
-impl<T> Outcome<T> {
+impl<T: Serialize + DeserializeOwned> Outcome<T> {
     fn new() -> Self {
         Self {
             result: RefCell::new(None),
             callbacks: RefCell::new(Vec::new()),
+            shown: RefCell::new(None),
+            copy,
             is_done: Cell::new(false),
             has_failed: Cell::new(false),
         }
     }
+}
 
+impl<T> Outcome<T> {
     fn set(&self, result: Result<T, TaskError>, failed: bool) {
         self.has_failed.set(failed || result.is_err());
         self.result.replace(Some(result));
         self.is_done.set(true);
     }
 
+    fn on_done(&self, callback: Callback<T>) {
+        self.callbacks.borrow_mut().push(callback);
+        self.call_back();
+    }
+
+    /// Calls the callbacks. None of these cells is borrowed meanwhile: a callback may do what it likes with the pool, and
+    /// with this result. What it adds to the callbacks is called behind it.
     fn call_back(&self) {
-        while self.is_done.get()
-            && let Some(callback) = first(&self.callbacks)
-        {
-            // Out of the cell meanwhile: a callback may do what it likes with the pool.
-            let result = self.result.take();
-            if let Some(result) = &result {
-                // One that panics has reported it, and there is nobody else to tell.
-                raw::catch::catch(|| callback(result));
-            }
-            self.result.replace(result);
+        if !self.is_done.get() || self.shown.borrow().is_some() || self.callbacks.borrow().is_empty() {
+            return;
+        }
+        // One that was taken is shown to nobody, as nobody is left who could add a callback.
+        let Some(result) = self.result.take().map(Rc::new) else { return };
+        self.shown.replace(Some(result.clone()));
+        while let Some(callback) = first(&self.callbacks) {
+            callback(&result);
+        }
+        self.shown.replace(None);
+        self.result.replace(Rc::into_inner(result));
+    }
+
+    /// The result; `None` if it isn't done, or was taken.
+    fn take(&self) -> Option<Result<T, TaskError>> {
+        if let Some(result) = self.result.take() {
+            return Some(result);
+        }
+        let shown = self.shown.borrow().clone()?;
+        Some(match &*shown {
+            Ok(value) => (self.copy)(value).map_err(|cause| TaskError::new(0, None, cause)),
+            Err(error) => Err(error.clone()),
+        })
+    }
+
+    /// Looks at the result without taking it; `None` if it isn't done, or was taken.
+    fn peek<U>(&self, look: impl FnOnce(&Result<T, TaskError>) -> U) -> Option<U> {
+        let shown = self.shown.borrow().clone();
+        match shown {
+            Some(shown) => Some(look(&shown)),
+            None => self.result.borrow().as_ref().map(look),
         }
     }
 }
@@ -142,11 +180,11 @@ fn first<T>(callbacks: &RefCell<Vec<Callback<T>>>) -> Option<Callback<T>> {
     (!callbacks.is_empty()).then(|| callbacks.remove(0))
 }
 
-impl<T> Outcome<T> {
-    fn on_done(&self, callback: Callback<T>) {
-        self.callbacks.borrow_mut().push(callback);
-        self.call_back();
-    }
+/// A value once more, as it came here: through a queue, which has uses of its own of what lies in it.
+fn copy<T: Serialize + DeserializeOwned>(value: &T) -> Result<T, Cause> {
+    let queue = Queue::new().map_err(|error| Cause::Encode(error.to_string()))?;
+    queue.try_put(value).map_err(|error| Cause::Encode(error.to_string()))?;
+    queue.try_get().map_err(|error| Cause::Decode(error.to_string()))
 }
 
 /// One task.
@@ -156,11 +194,13 @@ pub(super) struct One<R> {
     is_cancelled: Cell<bool>,
 }
 
-impl<R> One<R> {
+impl<R: Serialize + DeserializeOwned> One<R> {
     pub(super) fn new() -> Self {
         Self { outcome: Outcome::new(), number: Cell::new(None), is_cancelled: Cell::new(false) }
     }
+}
 
+impl<R> One<R> {
     /// The number that it has been put with, if it has.
     pub(super) fn number(&self) -> Option<u64> {
         self.number.get()
@@ -173,7 +213,7 @@ impl<R> One<R> {
 
     /// Looks at the result without taking it; `None` if it isn't done, or was taken.
     pub(super) fn peek<T>(&self, look: impl FnOnce(&Result<R, TaskError>) -> T) -> Option<T> {
-        self.outcome.result.borrow().as_ref().map(look)
+        self.outcome.peek(look)
     }
 }
 
@@ -226,7 +266,7 @@ impl<R> Pending<R> for One<R> {
     }
 
     fn take(&self) -> Option<Result<R, TaskError>> {
-        self.outcome.result.take()
+        self.outcome.take()
     }
 
     fn on_done(&self, callback: Callback<R>) {
@@ -258,7 +298,7 @@ struct AllState<R> {
     count: Option<usize>,
 }
 
-impl<R> All<R> {
+impl<R: Serialize + DeserializeOwned> All<R> {
     pub(super) fn new(is_cancellable: bool) -> Self {
         let state = AllState {
             results: Vec::new(),
@@ -281,7 +321,9 @@ impl<R> All<R> {
     pub(super) fn give_up(&self) {
         self.is_given_up.set(true);
     }
+}
 
+impl<R> All<R> {
     /// How many have arrived.
     pub(super) fn arrived(&self) -> usize {
         self.state.borrow().arrived
@@ -391,7 +433,7 @@ impl<R> Pending<Vec<R>> for All<R> {
     }
 
     fn take(&self) -> Option<Result<Vec<R>, TaskError>> {
-        self.outcome.result.take()
+        self.outcome.take()
     }
 
     fn on_done(&self, callback: Callback<Vec<R>>) {
@@ -484,6 +526,7 @@ mod tests {
 
     use super::super::frame::{Kind, begin_part, end_part};
     use super::*;
+    use crate::codec::Handles;
 
     /// The results of these tasks, as a message of plain values.
     fn message(tasks: Range<usize>) -> Vec<u8> {
@@ -527,7 +570,7 @@ mod tests {
         all.error(TaskError::new(2, None, Cause::Cancelled));
         all.error(TaskError::new(1, None, Cause::TooLarge));
         // One that isn't a number.
-        all.value(5, Encoded::Here(&[], Vec::new()), false);
+        all.value(5, Encoded::Here(&[], Handles::default()), false);
         assert!(!all.is_done());
         all.values(0, 1, &message(0..1));
         assert!(all.is_done() && !all.is_ok());

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::object::{Role, Use};
 use crate::{Error, RawArray};
 
 /// How many tasks can have a mark at a time.
@@ -26,7 +27,7 @@ pub(super) struct Marks(RawArray<u32>);
 
 impl Marks {
     pub(super) fn new() -> Result<Self, Error> {
-        RawArray::new(FIRST + WORDS as usize).map(Self)
+        RawArray::create(FIRST + WORDS as usize, Use::Saved).map(Self)
     }
 
     fn word(&self, index: usize) -> Option<crate::Atomic<'_, u32>> {
@@ -96,7 +97,7 @@ impl Serialize for Marks {
 
 impl<'de> Deserialize<'de> for Marks {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        RawArray::deserialize(deserializer).map(Self)
+        RawArray::deserialize_as(Role::SAVED, deserializer).map(Self)
     }
 }
 

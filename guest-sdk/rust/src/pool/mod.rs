@@ -467,7 +467,7 @@ impl fmt::Debug for Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         // Results that still wait have the rest of it.
-        self.terminate();
+        raw::mute::aloud(|| self.terminate());
     }
 }
 

@@ -326,7 +326,7 @@ pub(super) fn map<I, A, R>(
 where
     I: Iterator<Item = A>,
     A: Serialize,
-    R: DeserializeOwned + 'static,
+    R: Serialize + DeserializeOwned + 'static,
 {
     let all = Rc::new(All::new(deadline != Deadline::NEVER));
     let job: Rc<dyn Job> = all.clone();

@@ -153,8 +153,10 @@ impl<T> AsyncResult<T> {
     /// It is called in this process, when the program waits for this or any other result of the pool, or gives it
     /// something to do; so it may use whatever the program uses, the pool too.
     ///
-    /// If it panics, that is reported on stderr, and the program goes on. Nothing is unwound on this target: what it had is
-    /// never dropped, and what it had borrowed or locked stays so.
+    /// The result is still this one's: also in the callback itself, [`get`](Self::get) has it, as a copy.
+    ///
+    /// If it panics, that ends this process with exit code 1, as a panic does anywhere else: on this target nothing can go on
+    /// behind one.
     pub fn on_done(self, callback: impl FnOnce(&Result<T, TaskError>) + 'static) -> Self {
         self.pending.on_done(Box::new(callback));
         self

@@ -13,6 +13,7 @@ use sandpool_abi::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::frame::{Part, split_part};
+use crate::object::{Role, Use};
 use crate::raw::shared::Mapping;
 use crate::{Error, RawArray, raw};
 
@@ -39,7 +40,7 @@ pub(super) struct Fill {
 
 impl Saved {
     pub(super) fn new() -> Result<Self, Error> {
-        RawArray::new(WORDS).map(Self)
+        RawArray::create(WORDS, Use::Saved).map(Self)
     }
 
     /// Has the host know by it which part this worker is at.
@@ -104,6 +105,6 @@ impl Serialize for Saved {
 
 impl<'de> Deserialize<'de> for Saved {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        RawArray::deserialize(deserializer).map(Self)
+        RawArray::deserialize_as(Role::SAVED, deserializer).map(Self)
     }
 }

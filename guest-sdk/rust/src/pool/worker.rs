@@ -12,12 +12,11 @@ use std::fmt::Display;
 use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::vec::IntoIter;
 
 use sandpool_abi::queue::Item;
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failed::is_err;
 use super::frame::{
@@ -26,11 +25,12 @@ use super::frame::{
 };
 use super::marks::Marks;
 use super::saved::{Fill, Saved};
+use crate::codec::Handles;
 use crate::flat::{self, Elements};
 use crate::logging::Level;
 use crate::message::{self, Encoded, Failure};
-use crate::object::Object;
-use crate::{DecodeError, EncodeError, Queue, codec, log, raw, start};
+use crate::object::{Object, Role, Use};
+use crate::{DecodeError, EncodeError, Error, codec, log, raw, start};
 
 /// The most tasks that are taken at a time.
 const BATCH_MAX: usize = 64;
@@ -39,11 +39,49 @@ const BATCH_NANOS: u64 = 50_000;
 /// Room for them: enough for the largest that comes in a batch.
 const BUFFER: usize = 64 << 10;
 
+/// A queue of the pool's own. What lies in it are functions by their numbers, so nobody else may get at it: it isn't taken
+/// for a [`Queue`](crate::Queue), nor one for it.
+#[derive(Debug, Clone)]
+pub(super) struct PoolQueue(Arc<Object>);
+
+impl PoolQueue {
+    pub(super) fn new(flags: u32) -> Result<Self, Error> {
+        let object = Object::adopt(raw::queue::create(0, flags)?);
+        object.made_as(Use::Pool, 0, 0)?;
+        Ok(Self(object))
+    }
+
+    #[inline]
+    pub(super) fn handle(&self) -> u64 {
+        self.0.handle()
+    }
+
+    /// Nothing more is put; who waits for a task is told.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        match raw::queue::close(self.handle()) {
+            Ok(()) | Err(Errno::Closed) => Ok(()),
+            Err(other) => Err(other.into()),
+        }
+    }
+}
+
+impl Serialize for PoolQueue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(Role::POOL_QUEUE.what, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PoolQueue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Object::deserialize(&Role::POOL_QUEUE, deserializer).map(Self)
+    }
+}
+
 /// What a worker works with: encoded for one that is spawned.
 #[derive(Debug, Clone)]
 pub(super) struct Links {
-    pub(super) tasks: Queue<()>,
-    pub(super) results: Queue<()>,
+    pub(super) tasks: PoolQueue,
+    pub(super) results: PoolQueue,
     pub(super) marks: Marks,
     /// Its number.
     pub(super) worker: u32,
@@ -54,7 +92,7 @@ pub(super) struct Links {
 }
 
 /// The links, as what they are encoded.
-pub(super) type Parcel = (Queue<()>, Queue<()>, Marks, u32, Saved, u64);
+pub(super) type Parcel = (PoolQueue, PoolQueue, Marks, u32, Saved, u64);
 
 impl Links {
     pub(super) fn pack(self) -> Parcel {
@@ -74,7 +112,7 @@ pub(crate) struct Turn<'a> {
     links: &'a Links,
     head: TaskHead,
     rest: &'a [u8],
-    handles: IntoIter<u64>,
+    handles: Handles,
     /// The message, if all that follows the first part's head is still to be taken.
     held: Option<Item>,
     /// How many were taken.
@@ -89,10 +127,10 @@ pub(crate) struct Turn<'a> {
 impl<'a> Turn<'a> {
     /// The state that all parts have, if they have one: before the first of them. To decode it is for later: nothing
     /// is worked on yet.
-    fn state(&mut self) -> (&'a [u8], Vec<u64>) {
+    fn state(&mut self) -> (&'a [u8], Handles) {
         let Some((part, rest)) = split_part(self.rest) else { return Default::default() };
         self.rest = rest;
-        (part.bytes, self.handles.by_ref().take(part.handles).collect())
+        (part.bytes, self.handles.split_first(part.handles))
     }
 
     /// The arguments of the next part, which is worked on from now on.
@@ -139,9 +177,7 @@ impl<'a> Turn<'a> {
             return None;
         };
         self.rest = rest;
-        let handles =
-            if part.handles == 0 { Vec::new() } else { self.handles.by_ref().take(part.handles).collect() };
-        Some(Encoded::Here(part.bytes, handles))
+        Some(Encoded::Here(part.bytes, self.handles.split_first(part.handles)))
     }
 
     /// Saves the result of the last part; whether it can. Handles are held by processes and messages only.
@@ -387,13 +423,13 @@ where
     R: Serialize,
 {
     call_with::<S, A, R>(turn, |state, handles| {
-        codec::release_all(&handles);
+        drop(handles);
         raw::value::read(state).ok_or_else(|| DecodeError::new("it isn't as long as such a value"))
     });
 }
 
 /// Calls a function with a state, which is decoded once.
-fn call_with<S, A, R>(turn: &mut Turn<'_>, decode: impl FnOnce(&[u8], Vec<u64>) -> Result<S, DecodeError>)
+fn call_with<S, A, R>(turn: &mut Turn<'_>, decode: impl FnOnce(&[u8], Handles) -> Result<S, DecodeError>)
 where
     A: DeserializeOwned,
     R: Serialize,
@@ -401,7 +437,7 @@ where
     let (state, handles) = turn.state();
     let number = u64::from(turn.head.function);
     let Some(function) = raw::function::partial_from_number::<S, A, R>(number) else {
-        codec::release_all(&handles);
+        drop(handles);
         return no_function(turn);
     };
     let took = Cell::new(0);
@@ -538,7 +574,7 @@ impl<'a> Worker<'a> {
             for len in lens.get(..got).ok_or(Errno::Io)? {
                 let (task, rest) = bytes.split_at_checked(*len as usize).ok_or(Errno::Io)?;
                 bytes = rest;
-                self.task(task, Vec::new(), None)?;
+                self.task(task, Handles::default(), None)?;
             }
             let nanos = (raw::clock::monotonic() - start) / (got.max(1) as u64);
             if self.is_uniform
@@ -578,7 +614,7 @@ impl<'a> Worker<'a> {
             && head.parts == 1
             && only_part(behind, item).is_some()
         {
-            return self.task(&start, Vec::new(), Some(item));
+            return self.task(&start, Handles::default(), Some(item));
         }
         match message::take(item, &mut []) {
             Ok((task, handles)) => self.task(&task, handles, None),
@@ -592,12 +628,11 @@ impl<'a> Worker<'a> {
     }
 
     /// Does a task. One with a single part may still be `held`: then `task` is what is before that.
-    fn task(&mut self, task: &[u8], handles: Vec<u64>, held: Option<Item>) -> Result<(), Errno> {
+    fn task(&mut self, task: &[u8], handles: Handles, held: Option<Item>) -> Result<(), Errno> {
         let (head, parts) = TaskHead::read(task).ok_or(Errno::Io)?;
         self.left -= 1;
         let note = if self.left == 0 { LEAVING } else { 0 };
         let is_taken = head.mark == 0 || self.links.marks.take(head.mark);
-        let handles = handles.into_iter();
         let mut turn = Turn {
             links: self.links,
             head,
@@ -611,7 +646,7 @@ impl<'a> Worker<'a> {
             beside: 0,
         };
         if !is_taken {
-            codec::release_all(turn.handles.as_slice());
+            turn.handles = Handles::default();
             if let Some(item) = turn.held {
                 Encoded::Held(item, 0).discard();
             }
@@ -627,7 +662,8 @@ impl<'a> Worker<'a> {
         if let Some(errno) = turn.failure {
             return Err(errno);
         }
-        codec::release_all(turn.handles.as_slice());
+        // What the task hasn't taken: with its end, all of it is done.
+        turn.handles = Handles::default();
         let nanos = match known {
             Some(nanos) if !is_measured => nanos,
             _ => (raw::clock::monotonic() - start).saturating_sub(turn.beside) / u64::from(head.parts.max(1)),

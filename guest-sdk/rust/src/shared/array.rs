@@ -8,8 +8,9 @@ use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::borrowed::{self, Borrow};
-use super::{AcquireError, Kind, RLock, RLockGuard, RawArray, without_guard};
+use super::{AcquireError, RLock, RLockGuard, RawArray, without_guard};
 use crate::Error;
+use crate::object::{Object, Role, Use, mismatched};
 use crate::raw::shared::Exclusive;
 
 /// An array that several processes see, one at a time.
@@ -61,7 +62,9 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// [`Error::ArenaFull`], [`Error::TooLarge`], [`Error::TooManyObjects`].
     pub fn new(len: usize) -> Result<Self, Error> {
-        Ok(Self { elements: RawArray::new(len)?, lock: RLock::new()? })
+        let lock = RLock::of_array()?;
+        let elements = RawArray::create_with(len, Use::Array, lock.object().handle())?;
+        Ok(Self { elements, lock })
     }
 
     /// Makes an array of these elements.
@@ -69,7 +72,9 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn from_slice(elements: &[T]) -> Result<Self, Error> {
-        Ok(Self { elements: RawArray::from_slice(elements)?, lock: RLock::new()? })
+        let array = Self::new(elements.len())?;
+        array.elements.copy_from(0, elements)?;
+        Ok(array)
     }
 
     /// How many elements it has.
@@ -261,15 +266,21 @@ impl<T> Eq for Array<T> {}
 /// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
 impl<T> Serialize for Array<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.elements.encode::<S::Error>(Kind::ARRAY)?, &self.lock).serialize(serializer)
+        let elements = self.elements.encode::<S::Error>(Role::ARRAY)?;
+        (elements, self.lock.object().offer::<S::Error>(Role::ARRAY.what)?).serialize(serializer)
     }
 }
 
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for Array<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (encoded, lock) = Deserialize::deserialize(deserializer)?;
-        Ok(Self { elements: RawArray::decode::<D::Error>(Kind::ARRAY, encoded)?, lock })
+        let (elements, lock) = Deserialize::deserialize(deserializer)?;
+        let (elements, partner) = RawArray::decode::<D::Error>(Role::ARRAY, elements)?;
+        let lock = Object::claim::<D::Error>(lock, &Role::ARRAY_LOCK)?.object;
+        if lock.handle() != partner {
+            return Err(mismatched(Role::ARRAY.what));
+        }
+        Ok(Self { elements, lock: RLock::from_object(lock) })
     }
 }
 

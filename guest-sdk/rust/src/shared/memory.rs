@@ -11,8 +11,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::segment::Segment;
-use super::{Atomic, Integer, Kind};
-use crate::object::Object;
+use super::{Atomic, Integer};
+use crate::object::{Object, Role};
 use crate::{Error, raw};
 
 /// A block of bytes that any process of the run can attach to by its name.
@@ -46,6 +46,8 @@ use crate::{Error, raw};
 #[derive(Clone)]
 pub struct SharedMemory {
     segment: Arc<Segment>,
+    /// Which block it is, also where this is a view of it.
+    block: u64,
     name: Arc<str>,
 }
 
@@ -98,7 +100,8 @@ impl SharedMemory {
         if size == 0 {
             return Err(Error::NoSize);
         }
-        Ok(Self { segment: Arc::new(Segment::create(size, flags, name)?), name: name.into() })
+        let segment = Segment::create(size, flags, name)?;
+        Ok(Self { block: segment.handle(), segment: Arc::new(segment), name: name.into() })
     }
 
     /// Attaches to the block of this name.
@@ -111,7 +114,9 @@ impl SharedMemory {
 
     /// Attaches to the block of this name without the permission to change it.
     ///
-    /// Writing is [`Error::ReadOnly`] then, and a store that gets past that, a trap.
+    /// Writing is [`Error::ReadOnly`] then. It is the host that refuses: nobody can write by this attachment, nor by what
+    /// others receive of it in messages and as arguments. Who is to read only should be given this, and not the name, by
+    /// which everybody can attach to all of it.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -123,8 +128,10 @@ impl SharedMemory {
         if name.is_empty() {
             return Err(Error::NotFound);
         }
-        let handle = raw::shared::open(name)?;
-        Ok(Self { segment: Arc::new(Segment::adopt(handle, read_only)?), name: name.into() })
+        let object = Object::adopt(raw::shared::open(name)?);
+        let block = object.handle();
+        let object = if read_only { Object::adopt(raw::shared::view(block)?) } else { object };
+        Ok(Self { segment: Arc::new(Segment::adopt(object, read_only)?), block, name: name.into() })
     }
 
     /// Its name, also after it was unlinked.
@@ -259,7 +266,7 @@ impl fmt::Debug for SharedMemory {
 /// Whether they are the same block.
 impl PartialEq for SharedMemory {
     fn eq(&self, other: &Self) -> bool {
-        self.segment.handle() == other.segment.handle()
+        self.block == other.block
     }
 }
 
@@ -268,19 +275,20 @@ impl Eq for SharedMemory {}
 /// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
 impl Serialize for SharedMemory {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = self.segment.object().offer::<S::Error>(Kind::MEMORY.name)?;
-        (Kind::MEMORY.code, self.is_read_only(), index).serialize(serializer)
+        self.segment.object().serialize(Role::MEMORY.what, serializer)
     }
 }
 
 /// As [`Serialize`].
 impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (code, read_only, index) = <(u32, bool, u32)>::deserialize(deserializer)?;
-        Kind::MEMORY.check::<D::Error>(code)?;
-        let handle = Object::claim::<D::Error>(index, Kind::MEMORY.name)?;
-        let segment = Segment::adopt(handle, read_only).map_err(D::Error::custom)?;
+        let claimed = Object::claim::<D::Error>(u32::deserialize(deserializer)?, &Role::MEMORY)?;
+        let handle = claimed.object.handle();
+        // Only a view has one.
+        let read_only = claimed.partner != 0;
+        let segment = Segment::adopt(claimed.object, read_only).map_err(D::Error::custom)?;
         let name = raw::shared::name(handle).map_err(D::Error::custom)?;
-        Ok(Self { segment: Arc::new(segment), name: name.into() })
+        let block = if read_only { claimed.partner } else { handle };
+        Ok(Self { segment: Arc::new(segment), block, name: name.into() })
     }
 }

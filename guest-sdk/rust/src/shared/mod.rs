@@ -4,7 +4,8 @@
 //!
 //! Another process may store at any time. So there is a reference into shared memory only where nobody else can use
 //! what it refers to: in an [`ArrayGuard`], which exists while the array's own lock is held. That lock can't be had
-//! in any other way, so nobody can release it meanwhile; in one process, the list of borrowed arrays (`borrowed`) sees
+//! in any other way, so nobody can release it meanwhile: the host has recorded that both belong together and are those of an
+//! array, and nobody who receives one takes it for anything else ([`Role`](crate::object::Role)); in one process, the list of borrowed arrays (`borrowed`) sees
 //! to it that there is one guard for an array and no other access beside it; and a fork, which would copy the guard, is
 //! refused while there is one.
 //!
@@ -43,27 +44,5 @@ fn without_guard<G>(error: AcquireError<G>) -> Error {
         AcquireError::OwnerDied(_) => Error::OwnerDied,
         AcquireError::Host(errno) => Error::Host(errno),
         _ => Error::Host(Errno::Again),
-    }
-}
-
-/// What stands before the handle in an encoded object, so that none is taken for one of another kind.
-#[derive(Clone, Copy)]
-struct Kind {
-    code: u32,
-    name: &'static str,
-}
-
-impl Kind {
-    const VALUE: Self = Self { code: 0x7561_7601, name: "value" };
-    const ARRAY: Self = Self { code: 0x7272_6101, name: "array" };
-    const RAW_ARRAY: Self = Self { code: 0x7272_6102, name: "array" };
-    const MEMORY: Self = Self { code: 0x6d65_6d01, name: "block of shared memory" };
-
-    fn check<E: serde::de::Error>(self, code: u32) -> Result<(), E> {
-        if code == self.code {
-            Ok(())
-        } else {
-            Err(E::custom(format_args!("what the message holds isn't this kind of {}", self.name)))
-        }
     }
 }

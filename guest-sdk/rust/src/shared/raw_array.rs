@@ -5,13 +5,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytemuck::Pod;
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::segment::Segment;
-use super::{Atomic, Integer, Kind};
+use super::{Atomic, Integer};
 use crate::Error;
-use crate::object::Object;
+use crate::object::{Object, Role, Use};
 use crate::raw::shared::Mapping;
 
 /// An array that several processes see, without a lock.
@@ -63,10 +62,21 @@ impl<T: Pod> RawArray<T> {
     /// # Errors
     /// [`Error::ArenaFull`], [`Error::TooLarge`], [`Error::TooManyObjects`].
     pub fn new(len: usize) -> Result<Self, Error> {
+        Self::create(len, Use::RawArray)
+    }
+
+    /// The elements of something.
+    pub(crate) fn create(len: usize, r#use: Use) -> Result<Self, Error> {
+        Self::create_with(len, r#use, 0)
+    }
+
+    /// The same of what has a lock, whose handle that is.
+    pub(super) fn create_with(len: usize, r#use: Use, lock: u64) -> Result<Self, Error> {
         const { assert!(size_of::<T>() > 0, "an element has at least one byte") };
         let size = len.checked_mul(size_of::<T>()).ok_or(Error::TooLarge)?;
         // The host makes nothing of no bytes.
         let segment = Segment::create(size.max(1), 0, "")?;
+        segment.object().made_as(r#use, size_of::<T>(), lock)?;
         Ok(Self { segment: Arc::new(segment), len, elements: PhantomData })
     }
 
@@ -222,21 +232,32 @@ impl<T> RawArray<T> {
         &self.segment
     }
 
-    /// Encodes it as one of this kind.
-    pub(super) fn encode<E: serde::ser::Error>(&self, kind: Kind) -> Result<(u32, u64, u32), E> {
-        Ok((kind.code, self.len as u64, self.segment.object().offer(kind.name)?))
+    /// Encodes it as what it is: how many elements, and which object.
+    pub(super) fn encode<E: serde::ser::Error>(&self, role: Role) -> Result<(u64, u32), E> {
+        Ok((self.len as u64, self.segment.object().offer(role.what)?))
     }
 
-    pub(super) fn decode<E: serde::de::Error>(kind: Kind, encoded: (u32, u64, u32)) -> Result<Self, E> {
-        let (code, len, index) = encoded;
-        kind.check::<E>(code)?;
-        let handle = Object::claim::<E>(index, kind.name)?;
-        let segment = Segment::adopt(handle, false).map_err(E::custom)?;
+    /// One that has this role, and the handle of its lock.
+    pub(super) fn decode<E: serde::de::Error>(
+        role: Role,
+        (len, index): (u64, u32),
+    ) -> Result<(Self, u64), E> {
+        const { assert!(size_of::<T>() > 0, "an element has at least one byte") };
+        let claimed = Object::claim::<E>(index, &role.of(size_of::<T>()))?;
+        let segment = Segment::adopt(claimed.object, false).map_err(E::custom)?;
         let len = usize::try_from(len)
             .ok()
             .filter(|len| len.checked_mul(size_of::<T>()).is_some_and(|size| size.max(1) == segment.size()));
         let len = len.ok_or_else(|| E::custom("the array in the message has other elements"))?;
-        Ok(Self { segment: Arc::new(segment), len, elements: PhantomData })
+        Ok((Self { segment: Arc::new(segment), len, elements: PhantomData }, claimed.partner))
+    }
+
+    /// Decodes one that has this role.
+    pub(crate) fn deserialize_as<'de, D: Deserializer<'de>>(
+        role: Role,
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
+        Ok(Self::decode(role, Deserialize::deserialize(deserializer)?)?.0)
     }
 }
 
@@ -265,14 +286,13 @@ impl<T> Eq for RawArray<T> {}
 /// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
 impl<T> Serialize for RawArray<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.encode::<S::Error>(Kind::RAW_ARRAY)?.serialize(serializer)
+        self.encode::<S::Error>(Role::RAW_ARRAY)?.serialize(serializer)
     }
 }
 
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for RawArray<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let encoded = Deserialize::deserialize(deserializer)?;
-        Self::decode::<D::Error>(Kind::RAW_ARRAY, encoded).map_err(D::Error::custom)
+        Self::deserialize_as(Role::RAW_ARRAY, deserializer)
     }
 }

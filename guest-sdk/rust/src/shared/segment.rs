@@ -26,10 +26,9 @@ impl Segment {
         Ok(Self { object, size, read_only: false, mapping: OnceLock::new() })
     }
 
-    /// Takes over one use of the handle.
-    pub(crate) fn adopt(handle: u64, read_only: bool) -> Result<Self, Error> {
-        let object = Object::adopt(handle);
-        let size = usize::try_from(shared::size(handle)?).map_err(|_| Error::OutOfMemory)?;
+    /// What an object is of.
+    pub(crate) fn adopt(object: Arc<Object>, read_only: bool) -> Result<Self, Error> {
+        let size = usize::try_from(shared::size(object.handle())?).map_err(|_| Error::OutOfMemory)?;
         Ok(Self { object, size, read_only, mapping: OnceLock::new() })
     }
 
@@ -37,7 +36,7 @@ impl Segment {
         self.object.handle()
     }
 
-    pub(crate) fn object(&self) -> &Object {
+    pub(crate) fn object(&self) -> &Arc<Object> {
         &self.object
     }
 

@@ -9,8 +9,8 @@ use sandpool_abi::shared::{SMALL, SMALL_MAX};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::segment::Segment;
-use super::{Atomic, Integer, Kind, RLock, without_guard};
-use crate::object::Object;
+use super::{Atomic, Integer, RLock, without_guard};
+use crate::object::{Object, Role, Use, mismatched};
 use crate::{Error, raw};
 
 /// A value that several processes see, without a lock.
@@ -41,9 +41,15 @@ impl<T: Pod> RawValue<T> {
     /// # Errors
     /// [`Error::ArenaFull`], [`Error::TooManyObjects`].
     pub fn new(value: T) -> Result<Self, Error> {
+        Self::create(value, Use::RawValue, 0)
+    }
+
+    /// The bytes of something, and the handle of its lock if it has one.
+    fn create(value: T, r#use: Use, lock: u64) -> Result<Self, Error> {
         const { assert!(size_of::<T>() > 0, "a value has at least one byte") };
         let flags = if size_of::<T>() as u64 <= SMALL_MAX { SMALL } else { 0 };
         let segment = Arc::new(Segment::create(size_of::<T>(), flags, "")?);
+        segment.object().made_as(r#use, size_of::<T>(), lock)?;
         let this = Self { segment, value: PhantomData };
         this.set(value)?;
         Ok(this)
@@ -99,18 +105,18 @@ fn is_word<T>() -> bool {
 }
 
 impl<T> RawValue<T> {
-    fn encode<E: ser::Error>(&self) -> Result<(u32, u32), E> {
-        Ok((Kind::VALUE.code, self.segment.object().offer(Kind::VALUE.name)?))
+    fn encode<E: ser::Error>(&self) -> Result<u32, E> {
+        self.segment.object().offer(Role::VALUE.what)
     }
 
-    fn decode<E: de::Error>((code, index): (u32, u32)) -> Result<Self, E> {
-        Kind::VALUE.check::<E>(code)?;
-        let handle = Object::claim::<E>(index, Kind::VALUE.name)?;
-        let segment = Segment::adopt(handle, false).map_err(E::custom)?;
+    /// One that has this role, and the handle of its lock.
+    fn decode<E: de::Error>(role: Role, index: u32) -> Result<(Self, u64), E> {
+        let claimed = Object::claim::<E>(index, &role.of(size_of::<T>()))?;
+        let segment = Segment::adopt(claimed.object, false).map_err(E::custom)?;
         if segment.size() != size_of::<T>() {
             return Err(E::custom("the value in the message is of another size"));
         }
-        Ok(Self { segment: Arc::new(segment), value: PhantomData })
+        Ok((Self { segment: Arc::new(segment), value: PhantomData }, claimed.partner))
     }
 }
 
@@ -146,7 +152,7 @@ impl<T> Serialize for RawValue<T> {
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for RawValue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::decode::<D::Error>(Deserialize::deserialize(deserializer)?)
+        Ok(Self::decode::<D::Error>(Role::RAW_VALUE, Deserialize::deserialize(deserializer)?)?.0)
     }
 }
 
@@ -209,7 +215,7 @@ impl<T: Pod> Value<T> {
     /// As [`new`](Self::new).
     #[doc(alias = "synchronized")]
     pub fn with_lock(value: T, lock: RLock) -> Result<Self, Error> {
-        Ok(Self { value: RawValue::new(value)?, lock })
+        Ok(Self { value: RawValue::create(value, Use::Value, lock.object().handle())?, lock })
     }
 
     /// What it is.
@@ -297,7 +303,11 @@ impl<T> Serialize for Value<T> {
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for Value<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (value, lock) = Deserialize::deserialize(deserializer)?;
+        let (value, lock) = <(u32, RLock)>::deserialize(deserializer)?;
+        let (value, partner) = RawValue::decode::<D::Error>(Role::VALUE, value)?;
+        if lock.object().handle() != partner {
+            return Err(mismatched(Role::VALUE.what));
+        }
         Ok(Self { value, lock })
     }
 }

@@ -10,7 +10,7 @@ use sandpool_abi::sync::{ACT, ACTION};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::Patience;
-use crate::object::Object;
+use crate::object::{Object, Role};
 use crate::{Error, raw};
 
 /// Where a fixed number of processes wait until all of them are there, again and again.
@@ -51,7 +51,7 @@ impl Barrier {
     /// Makes a barrier for so many processes, at least one.
     ///
     /// # Errors
-    /// [`Error::TooManyObjects`], [`Error::ArenaFull`]; [`Error::Host`] for no process at all.
+    /// [`Error::TooManyObjects`], [`Error::ArenaFull`]; [`Error::OutOfRange`] for no process at all.
     pub fn new(parties: usize) -> Result<Self, Error> {
         Self::create(parties, None)
     }
@@ -74,6 +74,9 @@ impl Barrier {
     }
 
     fn create(parties: usize, timeout: Option<Duration>) -> Result<Self, Error> {
+        if parties == 0 {
+            return Err(Error::OutOfRange("a barrier is for at least one process"));
+        }
         Ok(Self { object: Object::adopt(raw::sync::barrier_create(parties as u64)?), timeout })
     }
 
@@ -231,7 +234,7 @@ fn count(processes: u64) -> Result<usize, Errno> {
 /// Only inside an item of a queue, or the arguments of a spawned process: it is an error for any other serializer.
 impl Serialize for Barrier {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let object: u32 = self.object.offer("barrier")?;
+        let object: u32 = self.object.offer(Role::BARRIER.what)?;
         (object, self.timeout).serialize(serializer)
     }
 }
@@ -240,7 +243,7 @@ impl Serialize for Barrier {
 impl<'de> Deserialize<'de> for Barrier {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (object, timeout) = Deserialize::deserialize(deserializer)?;
-        Ok(Self { object: Object::claim(object, "barrier").map(Object::adopt)?, timeout })
+        Ok(Self { object: Object::claim(object, &Role::BARRIER)?.object, timeout })
     }
 }
 

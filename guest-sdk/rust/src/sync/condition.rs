@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::error::{AcquireError, Patience, ReleaseError};
 use super::held::Held;
 use super::lock::{Lock, LockGuard, RLock, RLockGuard};
-use crate::object::Object;
+use crate::object::{Object, Role, Use, mismatched};
 use crate::{Error, nanoseconds, raw};
 
 /// A lock, and processes that wait for a change of what it guards.
@@ -80,7 +80,9 @@ impl Condition {
     }
 
     fn create(lock: &Arc<Object>) -> Result<Self, Error> {
-        Ok(Self { object: Object::adopt(raw::sync::condition_create()?), lock: Arc::clone(lock) })
+        let object = Object::adopt(raw::sync::condition_create()?);
+        object.made_as(Use::Condition, 0, lock.handle())?;
+        Ok(Self { object, lock: Arc::clone(lock) })
     }
 
     /// Acquires the lock, and waits for that while somebody else holds it. It is released when the guard is dropped.
@@ -123,6 +125,9 @@ impl Condition {
     /// # Errors
     /// As [`Lock::release`] or [`RLock::release`].
     pub fn release(&self) -> Result<(), ReleaseError> {
+        if raw::mute::is_on() {
+            return Ok(());
+        }
         Ok(raw::sync::lock_release(self.lock.handle())?)
     }
 
@@ -155,8 +160,8 @@ impl Condition {
 /// Only inside an item of a queue, or the arguments of a spawned process: it is an error for any other serializer.
 impl Serialize for Condition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let object: u32 = self.object.offer("condition")?;
-        let lock: u32 = self.lock.offer("condition")?;
+        let object: u32 = self.object.offer(Role::CONDITION.what)?;
+        let lock: u32 = self.lock.offer(Role::CONDITION.what)?;
         (object, lock).serialize(serializer)
     }
 }
@@ -165,10 +170,12 @@ impl Serialize for Condition {
 impl<'de> Deserialize<'de> for Condition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (object, lock) = Deserialize::deserialize(deserializer)?;
-        Ok(Self {
-            object: Object::claim(object, "condition").map(Object::adopt)?,
-            lock: Object::claim(lock, "condition").map(Object::adopt)?,
-        })
+        let condition = Object::claim(object, &Role::CONDITION)?;
+        let lock = Object::claim(lock, &Role::ANY_LOCK)?.object;
+        if lock.handle() != condition.partner {
+            return Err(mismatched(Role::CONDITION.what));
+        }
+        Ok(Self { object: condition.object, lock })
     }
 }
 

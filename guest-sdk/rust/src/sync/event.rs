@@ -32,7 +32,7 @@ pub struct Event {
     object: Arc<Object>,
 }
 
-same_object!(Event, "event", message);
+same_object!(Event, "event", EVENT);
 
 impl Event {
     /// Makes an event that isn't set.

@@ -18,21 +18,22 @@ macro_rules! same_object {
 
         impl Eq for $type {}
     };
-    ($type:ident, $what:literal, message) => {
+    ($type:ident, $what:literal, $role:ident) => {
         same_object!($type, $what);
 
         /// Only inside an item of a queue, or the arguments of a spawned process: it is an error for any other
         /// serializer.
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                self.object.serialize($what, serializer)
+                self.object.serialize($crate::object::Role::$role.what, serializer)
             }
         }
 
         /// As [`Serialize`](serde::Serialize).
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Ok(Self { object: $crate::object::Object::deserialize($what, deserializer)? })
+                let object = $crate::object::Object::deserialize(&$crate::object::Role::$role, deserializer)?;
+                Ok(Self { object })
             }
         }
     };

@@ -9,8 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{AcquireError, Patience, ReleaseError};
 use super::held::{Held, Unit};
-use crate::object::Object;
+use crate::object::{Object, Role};
 use crate::{Error, raw};
+
+/// More units than that there can't be.
+const UNITS_MAX: u64 = 1 << 62;
 
 /// What becomes of the units that a process holds when it ends.
 ///
@@ -77,13 +80,13 @@ pub struct Semaphore {
     object: Arc<Object>,
 }
 
-same_object!(Semaphore, "semaphore", message);
+same_object!(Semaphore, "semaphore", SEMAPHORE);
 
 impl Semaphore {
     /// Makes a semaphore with so many free units. Those that a process holds when it ends are lost.
     ///
     /// # Errors
-    /// [`Error::TooManyObjects`], [`Error::ArenaFull`]; [`Error::Host`] for more than 2<sup>62</sup> units.
+    /// [`Error::TooManyObjects`], [`Error::ArenaFull`]; [`Error::OutOfRange`] for more than 2<sup>62</sup> units.
     pub fn new(value: u64) -> Result<Self, Error> {
         Self::with_policy(value, Abandoned::Lost)
     }
@@ -97,6 +100,9 @@ impl Semaphore {
     }
 
     fn create(value: u64, flags: u32) -> Result<Self, Error> {
+        if value > UNITS_MAX {
+            return Err(Error::OutOfRange("a semaphore has at most 2^62 units"));
+        }
         Ok(Self { object: Object::adopt(raw::sync::semaphore_create(value, flags)?) })
     }
 
@@ -131,7 +137,8 @@ impl Semaphore {
     /// Releases a unit, which need not be this process's.
     ///
     /// # Errors
-    /// [`ReleaseError::TooManyTimes`] if a [`BoundedSemaphore`] would have more units than it was made with.
+    /// [`ReleaseError::TooManyTimes`] if a [`BoundedSemaphore`] would have more units than it was made with, or any more than
+    /// 2<sup>62</sup>.
     pub fn release(&self) -> Result<(), ReleaseError> {
         self.release_many(1)
     }
@@ -151,6 +158,12 @@ impl Semaphore {
     /// As [`release`](Self::release); then none is released.
     #[doc(alias = "release")]
     pub fn release_many(&self, count: u64) -> Result<(), ReleaseError> {
+        if raw::mute::is_on() {
+            return Ok(());
+        }
+        if count > UNITS_MAX {
+            return Err(ReleaseError::TooManyTimes);
+        }
         Ok(raw::sync::semaphore_release(self.object.handle(), count)?)
     }
 
@@ -242,7 +255,8 @@ impl Serialize for BoundedSemaphore {
 /// As [`Serialize`].
 impl<'de> Deserialize<'de> for BoundedSemaphore {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Semaphore::deserialize(deserializer).map(Self)
+        let object = Object::deserialize(&Role::BOUNDED_SEMAPHORE, deserializer)?;
+        Ok(Self(Semaphore { object }))
     }
 }
 

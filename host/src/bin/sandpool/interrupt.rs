@@ -43,6 +43,8 @@ impl Interrupt {
         let signals: SigSet =
             SIGNALS.into_iter().filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0).collect();
         signals.thread_block().context("cannot block signals")?;
+        // A file that would become too large is an error, with words.
+        SigSet::from(Signal::SIGXFSZ).thread_block().context("cannot block signals")?;
         let shared = Arc::new(Shared::default());
         let watcher = Arc::clone(&shared);
         if signals.iter().next().is_some() {

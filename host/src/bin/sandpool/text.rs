@@ -1,15 +1,17 @@
 //! What a person reads: errors, tables, sizes and times.
 
-use std::io::{self, Write as _};
+use std::io;
+use std::os::fd::AsFd as _;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
+use sandpool::patient;
 use sandpool::{Error, ExitCode, GuestText};
 
 /// Writes lines to stdout. A reader that has seen enough, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(lines(text).as_bytes()).and_then(|()| out.flush()) {
+    let out = io::stdout().lock();
+    match patient::write_all(out.as_fd(), lines(text).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
@@ -18,12 +20,19 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 /// Writes one line to stderr, whatever it is made of: this is the last that sees it before a terminal does. If that is gone,
 /// there is nobody left to tell.
 pub(crate) fn note(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", GuestText::from(line));
+    let _ = error_line(line);
+}
+
+/// The same, for what is no comfort but wanted there.
+pub(crate) fn error_line(line: &str) -> io::Result<()> {
+    let err = io::stderr().lock();
+    patient::write_all(err.as_fd(), format!("{}\n", GuestText::from(line)).as_bytes())
 }
 
 /// Writes several lines to stderr, at once: guests print to the same.
 pub(crate) fn note_lines(text: &str) {
-    let _ = io::stderr().lock().write_all(lines(text).as_bytes());
+    let err = io::stderr().lock();
+    let _ = patient::write_all(err.as_fd(), lines(text).as_bytes());
 }
 
 /// Lines, each fit for a terminal; tabs may stand in them.

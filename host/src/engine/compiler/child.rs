@@ -85,14 +85,11 @@ fn run() -> anyhow::Result<()> {
 /// Compiles the module, which is the standard input. Where it is written to is the standard output.
 fn compile_stdin(settings: &Settings, jail: &Prepared, threads: usize) -> anyhow::Result<()> {
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut engine = config::engine(false)?;
-    if compatibility(&engine) != settings.compatibility {
-        engine = config::engine(true)?;
-    }
-    anyhow::ensure!(
-        compatibility(&engine) == settings.compatibility,
-        "the program that compiles is built of another version of Sandpool, or with other features"
-    );
+    let is_wanted = |engine: &Engine| compatibility(engine) == settings.compatibility;
+    let mut engines = config::Flavor::all().filter_map(|flavor| config::engine(flavor).ok());
+    let engine = engines.find(is_wanted).context(
+        "the program that compiles is built of another version of Sandpool, or with other features",
+    )?;
     let known = known::functions()?;
     enter_jail(jail, threads)?;
 

@@ -61,7 +61,7 @@ const fn output_size(artifact: u64) -> u64 {
 }
 
 /// What a compiler is told, with the module.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) limits: CompileLimits,
     pub(crate) jail: jail::Settings,

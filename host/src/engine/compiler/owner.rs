@@ -1,7 +1,7 @@
 //! What starts a compiler, and judges what comes of it.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 
@@ -24,13 +25,39 @@ use crate::{CompileLimit, CompileLimits, Error, Result};
 /// As much of what a compiler prints is kept.
 const WORDS_MAX: u64 = 16 << 10;
 
-/// What comes of a module: what there is to know of it, the artifact, to be read from where it begins, and the jail in which
-/// it was compiled.
-type Compiled = (Summary, io::Take<File>, JailReport);
+/// What comes of a module: what there is to know of it, the artifact, and the jail in which it was compiled.
+type Compiled = (Summary, Artifact, JailReport);
+
+/// An artifact, in a file that begins with something else.
+#[derive(Debug)]
+pub(crate) struct Artifact {
+    file: File,
+    begin: u64,
+    len: u64,
+}
+
+impl Artifact {
+    /// To be read from its beginning.
+    pub(crate) fn reader(&mut self) -> Result<impl io::Read> {
+        self.file.seek(SeekFrom::Start(self.begin)).map_err(os("read the compiled module"))?;
+        Ok((&mut self.file).take(self.len))
+    }
+
+    /// In a file of its own, in memory.
+    pub(crate) fn alone(&mut self) -> Result<File> {
+        sealed(self.reader()?).map_err(os("keep the compiled module in memory"))
+    }
+}
 
 /// Compiles a module, in this program.
 pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Settings) -> Result<Compiled> {
-    let limits = &settings.limits;
+    let mut settings = settings.clone();
+    // Nor may it be larger than the shell allows a file to be.
+    if let Ok((largest, _)) = getrlimit(Resource::RLIMIT_FSIZE) {
+        let room = largest.saturating_sub(output_size(0));
+        settings.limits.artifact_max = settings.limits.artifact_max.min(room);
+    }
+    let (settings, limits) = (&settings, &settings.limits);
     let files = || Ok((sealed(module)?, sized(output_size(limits.artifact_max))?, sized(WORDS_MAX)?));
     let (module, output, words) = files().map_err(os("make memory files for the compiler"))?;
     let time = limits.compile_time_max;
@@ -82,7 +109,7 @@ pub(crate) fn survey() -> Result<JailReport> {
     let time = limits.compile_time_max;
     let settings =
         Settings { only_report: true, ..Settings::new(limits, jail::Settings::default(), String::new()) };
-    let files = || Ok((sealed(b"")?, sized(0)?, sized(WORDS_MAX)?));
+    let files = || Ok((sealed(io::empty())?, sized(0)?, sized(WORDS_MAX)?));
     let (module, output, words) = files().map_err(os("make memory files for the compiler"))?;
     let mut compiler = Compiler::start(&executable()?, &settings, time, &module, &output, &words)?;
     let jail = compiler.jail().map_err(os("hear from the compiler"))?;
@@ -169,9 +196,9 @@ impl Drop for Compiler {
 }
 
 /// A file in memory that holds this, and of which nobody can change anything.
-fn sealed(bytes: &[u8]) -> io::Result<File> {
+fn sealed(mut bytes: impl io::Read) -> io::Result<File> {
     let mut file = memory_file()?;
-    file.write_all(bytes)?;
+    io::copy(&mut bytes, &mut file)?;
     file.rewind()?;
     let seals =
         SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
@@ -194,7 +221,7 @@ fn memory_file() -> io::Result<File> {
 }
 
 /// Takes an output apart.
-fn read(mut output: File) -> io::Result<(Report, io::Take<File>)> {
+fn read(mut output: File) -> io::Result<(Report, Artifact)> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let size = output.metadata()?.len();
     output.rewind()?;
@@ -212,7 +239,7 @@ fn read(mut output: File) -> io::Result<(Report, io::Take<File>)> {
     if artifact > size.saturating_sub(begin) {
         return Err(invalid());
     }
-    Ok((report, output.take(artifact)))
+    Ok((report, Artifact { file: output, begin, len: artifact }))
 }
 
 /// What a compiler has printed, until it died.
@@ -251,7 +278,10 @@ mod tests {
         let settings = Settings::new(limits, jail::Settings::default(), String::new());
         let (summary, mut artifact, _) = compile(&program, "m", b"", &settings)?;
         let mut bytes = Vec::new();
-        artifact.read_to_end(&mut bytes).unwrap();
+        artifact.reader().unwrap().read_to_end(&mut bytes).unwrap();
+        let mut alone = Vec::new();
+        artifact.alone().unwrap().read_to_end(&mut alone).unwrap();
+        assert_eq!(alone, bytes);
         Ok((summary, bytes))
     }
 

@@ -37,7 +37,7 @@ impl LockState {
         lock::owner(&self.word)
     }
 
-    fn is_recursive(&self) -> bool {
+    pub(crate) fn is_recursive(&self) -> bool {
         self.recursive.load(Ordering::Relaxed) != 0
     }
 

@@ -30,12 +30,14 @@ shared! {
         value: AtomicU64,
         /// the most there may be
         bound: AtomicU64,
+        /// 1 if it was made with that
+        bounded: AtomicU64,
         /// 1 if units of processes that end are returned
         returned: AtomicU64,
         /// units that processes held when they ended
         died: AtomicU64,
         pub(crate) freed: Event,
-        held: Tally,
+        pub(in crate::ipc) held: Tally,
     }
 }
 
@@ -54,6 +56,10 @@ impl SemaphoreState {
         self.died.load(Ordering::Acquire)
     }
 
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.bounded.load(Ordering::Relaxed) != 0
+    }
+
     /// How many units a process holds.
     pub(crate) fn held_by(&self, member: &Member, process: u32) -> u64 {
         self.held.held_by(member, process)
@@ -70,6 +76,7 @@ pub(crate) fn create(member: &Member, value: u64, bounded: bool, returned: bool)
     object::create(member, member.slot()?.register(Register::Segment), |semaphore: &SemaphoreState| {
         semaphore.value.store(value, Ordering::Relaxed);
         semaphore.bound.store(if bounded { value } else { VALUE_MAX }, Ordering::Relaxed);
+        semaphore.bounded.store(u64::from(bounded), Ordering::Relaxed);
         semaphore.returned.store(u64::from(returned), Ordering::Relaxed);
         semaphore.died.store(0, Ordering::Relaxed);
         semaphore.held.reset();
@@ -149,4 +156,101 @@ pub(crate) fn destroy(member: &Member, semaphore: &SemaphoreState) -> Result<()>
         heap::free(member, member.slot()?.register(Register::Segment))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::sweep::{Sweep, sweep};
+
+    const PROCESSES: u32 = 3;
+
+    /// What a semaphore of two units has, free and lost, when one process has acquired both, another has released some of
+    /// them, and the first has died. Who has released them can't release one too many then either.
+    fn after_the_death(bounded: bool, returned: bool, released: u64) -> (u64, u64) {
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
+        let [other, holder, supervisor] = [0, 1, PROCESSES].map(member);
+        let handle = create(&other, 2, bounded, returned).unwrap();
+        object::share(&other, handle, holder.index).unwrap();
+        for _ in 0..2 {
+            acquire(&holder, object::resolve(&holder, handle).unwrap(), Deadline::NOW).unwrap();
+        }
+        let semaphore = object::resolve::<SemaphoreState>(&other, handle).unwrap();
+        assert_eq!(acquire(&other, semaphore, Deadline::NOW), Err(Errno::Again));
+        if released != 0 {
+            release(&other, semaphore, released).unwrap();
+        }
+        sweep(Sweep::behind(holder.index, true), &supervisor).unwrap();
+        let state = semaphore.state;
+        assert_eq!(state.held_by(&other, holder.index), 0);
+        let (value, died) = (state.value(), state.died());
+        if bounded {
+            assert_eq!(release(&other, semaphore, 3 - value.min(2)), Err(Errno::Overflow));
+        }
+        (value, died)
+    }
+
+    #[test]
+    fn units_that_another_has_released_are_not_had_twice() {
+        for (released, value) in [(0, 2), (1, 2), (2, 2)] {
+            assert_eq!(after_the_death(true, true, released), (value, 2), "{released} released");
+        }
+        // What nobody returns is what was released.
+        for released in 0..=2 {
+            assert_eq!(after_the_death(true, false, released), (released, 2), "{released} released");
+        }
+    }
+
+    #[test]
+    fn a_semaphore_without_a_bound_has_what_was_released_and_what_is_returned() {
+        for released in [0, 1, 5] {
+            assert_eq!(after_the_death(false, true, released), (2 + released, 2));
+            assert_eq!(after_the_death(false, false, released), (released, 2));
+        }
+    }
+
+    /// It has given back what it could.
+    #[test]
+    fn what_a_process_has_released_is_not_lost_with_it() {
+        for released in 0..=3 {
+            let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
+            let arena = Arc::new(Arena::create(geometry).unwrap().1);
+            let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
+            let [other, holder, supervisor] = [0, 1, PROCESSES].map(member);
+            let handle = create(&other, 3, true, false).unwrap();
+            object::share(&other, handle, holder.index).unwrap();
+            let of = || object::resolve::<SemaphoreState>(&holder, handle).unwrap();
+            (0..3).for_each(|_| acquire(&holder, of(), Deadline::NOW).unwrap());
+            if released != 0 {
+                release(&holder, of(), released).unwrap();
+            }
+            sweep(Sweep::behind(holder.index, true), &supervisor).unwrap();
+            let state = object::resolve::<SemaphoreState>(&other, handle).unwrap().state;
+            assert_eq!((state.value(), state.died()), (released, 3 - released));
+        }
+    }
+
+    #[test]
+    fn no_semaphore_has_more_than_can_be_counted() {
+        let geometry = Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 };
+        let member = Member {
+            arena: Arc::new(Arena::create(geometry).unwrap().1),
+            index: 0,
+            patience: Patience::Brief,
+        };
+        assert_eq!(create(&member, VALUE_MAX + 1, false, false), Err(Errno::Inval));
+        let handle = create(&member, VALUE_MAX - 1, false, false).unwrap();
+        let semaphore = object::resolve::<SemaphoreState>(&member, handle).unwrap();
+        for count in [2, 1 << 63, u64::MAX] {
+            assert_eq!(release(&member, semaphore, count), Err(Errno::Overflow), "{count}");
+        }
+        release(&member, semaphore, 1).unwrap();
+        assert_eq!(semaphore.state.value(), VALUE_MAX);
+    }
 }

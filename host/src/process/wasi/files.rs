@@ -2,11 +2,21 @@
 //!
 //! The kernel knows the size of a file and the number of descriptors. How much a process, or a run, has written is counted
 //! here: with each write, before it is done, so that there is never more. A write that would go beyond is refused as a whole.
+//!
+//! A directory is listed here where the library doesn't.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use rustix::fs::{AtFlags, Dir, FileType, StatxFlags, makedev, statx};
 use sandpool_abi::process::Limit;
+use wasmtime_wasi::WasiView as _;
+use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::types::{Fd, Filetype};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
@@ -18,8 +28,13 @@ use crate::sys::atomic::Ordering;
 
 const ERRNO_DQUOT: i32 = 19;
 const ERRNO_FBIG: i32 = 22;
+const ERRNO_ILSEQ: i32 = 25;
 const ERRNO_IO: i32 = 29;
 const ERRNO_MFILE: i32 = 33;
+const ERRNO_PERM: i32 = 63;
+
+const OPEN_CREATE: i32 = 1;
+const OPEN_TRUNCATE: i32 = 8;
 
 /// Bytes of a vector: where, and how many.
 const VECTOR: u32 = 8;
@@ -38,6 +53,9 @@ pub(super) async fn path_open(
     fd_flags: i32,
     out: i32,
 ) -> wasmtime::Result<i32> {
+    if guest.process.is_mute && flags & (OPEN_CREATE | OPEN_TRUNCATE) != 0 {
+        return Ok(ERRNO_PERM);
+    }
     let wasi = &mut guest.wasi;
     let opened =
         preview1::path_open(wasi, memory, fd, lookup, path, len, flags, rights, inheriting, fd_flags, out);
@@ -55,7 +73,109 @@ pub(super) async fn fd_readdir(
     out: i32,
 ) -> wasmtime::Result<i32> {
     let errno = preview1::fd_readdir(&mut guest.wasi, memory, fd, buffer, len, cookie, out).await?;
+    if errno == ERRNO_ILSEQ {
+        return Ok(match list(guest, memory, fd, (buffer, len), cookie as u64).await {
+            Ok(used) if memory.write(GuestPtr::<u32>::new(out as u32), used).is_ok() => ERRNO_SUCCESS,
+            Ok(_) => ERRNO_FAULT,
+            Err(errno) => errno,
+        });
+    }
     Ok(opened_or_full(guest, errno))
+}
+
+/// Lists a directory as the library does, but for names that are no UTF-8, which WASI has no words for: it would list nothing
+/// at all if there is one. Returns how many bytes of the buffer it takes.
+async fn list(
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
+    fd: i32,
+    (buffer, len): (i32, i32),
+    cookie: u64,
+) -> Result<u32, i32> {
+    let known = guest.wasi.fd_filestat_get(memory, Fd::from(fd as u32)).await.map_err(|_| ERRNO_ILSEQ)?;
+    let dir = opened_directory(guest, known.ino).ok_or(ERRNO_ILSEQ)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let open = openat(&*dir, ".", flags, Mode::empty()).map_err(|error| {
+        let is_full = error == Errno::EMFILE;
+        if is_full {
+            guest.process.refused(Limit::OpenFiles);
+        }
+        if is_full { ERRNO_MFILE } else { ERRNO_IO }
+    })?;
+    let open = Dir::new(open).map_err(|_| ERRNO_IO)?;
+    let mut used = 0_u32;
+    let mut put = |memory: &mut GuestMemory<'_>, bytes: &[u8]| -> Result<bool, i32> {
+        let room = (len as u32).saturating_sub(used);
+        let bytes = bytes.get(..room as usize).unwrap_or(bytes);
+        let to = (buffer as u32).checked_add(used).ok_or(ERRNO_FAULT)?;
+        let to = GuestPtr::<[u8]>::new((to, bytes.len() as u32));
+        memory.copy_from_slice(bytes, to).map_err(|_| ERRNO_FAULT)?;
+        used += bytes.len() as u32;
+        Ok(used < len as u32)
+    };
+    let mut next = 0_u64;
+    // The library has these two first, whatever the order on the disk.
+    for name in [".", ".."] {
+        next += 1;
+        let entry = dirent(next, known.ino, name, Filetype::Directory);
+        if next > cookie && !(put(memory, &entry)? && put(memory, name.as_bytes())?) {
+            return Ok(used);
+        }
+    }
+    for entry in open {
+        let entry = entry.map_err(|_| ERRNO_IO)?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if matches!(name, "." | "..") {
+            continue;
+        }
+        next += 1;
+        if next <= cookie {
+            continue;
+        }
+        // One that has gone meanwhile is listed all the same: the others have their numbers by it.
+        let stat = statx(&*dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).ok();
+        let ino = stat.map_or(0, |stat| inode(makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino));
+        let kind = match entry.file_type() {
+            FileType::Directory => Filetype::Directory,
+            FileType::RegularFile => Filetype::RegularFile,
+            FileType::Symlink => Filetype::SymbolicLink,
+            FileType::BlockDevice => Filetype::BlockDevice,
+            FileType::CharacterDevice => Filetype::CharacterDevice,
+            _ => Filetype::Unknown,
+        };
+        if !(put(memory, &dirent(next, ino, name, kind))? && put(memory, name.as_bytes())?) {
+            break;
+        }
+    }
+    Ok(used)
+}
+
+/// An open directory of the guest's that has this number. The library doesn't say which of its own belongs to a descriptor; but
+/// of two with one number, each lists the same.
+fn opened_directory(guest: &mut Guest, ino: u64) -> Option<Arc<File>> {
+    guest.wasi.ctx().table.iter_mut().find_map(|entry| match entry.downcast_ref::<Descriptor>()? {
+        Descriptor::Dir(dir) => {
+            let found = dir.dir.metadata().ok()?;
+            (inode(found.dev(), found.ino()) == ino).then(|| dir.dir.clone())
+        }
+        Descriptor::File(_) => None,
+    })
+}
+
+/// The number that the library has for a file.
+fn inode(dev: u64, ino: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (dev, ino).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// An entry of a directory, before its name.
+fn dirent(next: u64, ino: u64, name: &str, kind: Filetype) -> [u8; 24] {
+    let mut entry = [0; 24];
+    let len = (name.len() as u32).to_le_bytes();
+    let fields = [&next.to_le_bytes()[..], &ino.to_le_bytes(), &len, &[kind as u8]].concat();
+    entry.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
+    entry
 }
 
 /// The library calls it an error of the device if there is no descriptor left.
@@ -109,6 +229,9 @@ pub(super) async fn fd_filestat_set_size(
     fd: i32,
     size: i64,
 ) -> wasmtime::Result<i32> {
+    if guest.process.is_mute {
+        return Ok(ERRNO_SUCCESS);
+    }
     let mut taken = 0;
     if is_counted(guest, memory, fd).await {
         let now = guest.wasi.fd_filestat_get(memory, Fd::from(fd as u32)).await;
@@ -143,6 +266,9 @@ async fn counted(
     out: i32,
     write: impl AsyncFnOnce(&mut WasiP1Ctx, &mut GuestMemory<'_>) -> wasmtime::Result<i32>,
 ) -> wasmtime::Result<i32> {
+    if guest.process.is_mute {
+        return Ok(lose(memory, list, out).map_or(ERRNO_FAULT, |()| ERRNO_SUCCESS));
+    }
     match before_write(guest, memory, fd, list, out).await {
         Ok(taken) => {
             let errno = write(&mut guest.wasi, memory).await?;
@@ -150,6 +276,21 @@ async fn counted(
         }
         Err(errno) => Ok(errno),
     }
+}
+
+/// Says that all has been written.
+fn lose(memory: &mut GuestMemory<'_>, (list, count): (i32, i32), out: i32) -> Option<()> {
+    let mut len = 0_u32;
+    for at in 0..count as u32 {
+        len = len.checked_add(vector_len(memory, list, at)?)?;
+    }
+    memory.write(GuestPtr::<u32>::new(out as u32), len).ok()
+}
+
+/// How long a vector of a list is.
+fn vector_len(memory: &GuestMemory<'_>, list: i32, at: u32) -> Option<u32> {
+    let offset = at.checked_mul(VECTOR)?;
+    memory.read(GuestPtr::<u32>::new((list as u32).checked_add(offset)?.checked_add(4)?)).ok()
 }
 
 /// Takes the bytes of the first vector that has any: no more are written in one call. Returns how many.
@@ -167,9 +308,7 @@ async fn before_write(
     memory.read(GuestPtr::<u32>::new(out as u32)).map_err(|_| ERRNO_FAULT)?;
     let mut wanted = 0;
     for at in 0..count as u32 {
-        let len = at.checked_mul(VECTOR).and_then(|offset| (list as u32).checked_add(offset)?.checked_add(4));
-        let len = len.ok_or(ERRNO_FAULT)?;
-        wanted = memory.read(GuestPtr::<u32>::new(len)).map_err(|_| ERRNO_FAULT)?;
+        wanted = vector_len(memory, list, at).ok_or(ERRNO_FAULT)?;
         if wanted != 0 {
             break;
         }

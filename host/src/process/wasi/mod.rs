@@ -132,7 +132,7 @@ struct Subscription {
 }
 
 impl Subscription {
-    fn parse(bytes: &[u8; SUBSCRIPTION], now: Duration, has_stdin: bool) -> Self {
+    fn parse(bytes: &[u8; SUBSCRIPTION], now: Duration, may_wait_for_stdin: bool) -> Self {
         let [userdata @ .., _, _, _, _, _, _, _, _] = bytes.first_chunk::<16>().copied().unwrap_or_default();
         let word = |at: usize| -> u64 {
             bytes
@@ -157,7 +157,7 @@ impl Subscription {
                     _ => Wait::Error(ERRNO_NOTSUP),
                 }
             }
-            1 if word(16) as u32 == 0 && has_stdin => Wait::Stdin,
+            1 if word(16) as u32 == 0 && may_wait_for_stdin => Wait::Stdin,
             1 | 2 => Wait::Ready,
             _ => Wait::Error(ERRNO_INVAL),
         };
@@ -195,12 +195,13 @@ fn poll_oneoff(
     let bytes = GuestPtr::<[u8]>::new((subscriptions as u32, (count * SUBSCRIPTION) as u32));
     let Ok(Some(bytes)) = memory.as_slice(bytes) else { return ERRNO_FAULT };
     let now = monotonic();
-    let has_stdin = guest.process.stdio.has_stdin();
+    // What was read ahead can be had at once.
+    let may_wait_for_stdin = guest.process.stdio.has_stdin() && !guest.process.stdio.has_read_ahead();
     let subscriptions: Vec<_> = bytes
         .as_chunks::<SUBSCRIPTION>()
         .0
         .iter()
-        .map(|bytes| Subscription::parse(bytes, now, has_stdin))
+        .map(|bytes| Subscription::parse(bytes, now, may_wait_for_stdin))
         .collect();
 
     let mut deadline = None;

@@ -11,7 +11,7 @@ use wasmtime::{AsContextMut as _, Caller, Linker};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
-use super::{ERRNO_FAULT, EVENT, MODULE, SUBSCRIPTION, files, poll_oneoff};
+use super::{ERRNO_FAULT, ERRNO_SUCCESS, EVENT, MODULE, SUBSCRIPTION, files, poll_oneoff};
 use crate::process::Guest;
 use crate::process::memory::{Range, VECTOR, lend};
 
@@ -65,6 +65,14 @@ macro_rules! functions {
     (@later $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
         tokio::runtime::Handle::current().block_on(preview1::$name(&mut $guest.wasi, &mut $memory, $($arg),*))
     };
+    // Nothing, for a process that is mute.
+    (@change $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
+        if $guest.process.is_mute {
+            Ok(ERRNO_SUCCESS)
+        } else {
+            functions!(@later $guest $memory $name($($arg),*))
+        }
+    };
     (@limited $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
         tokio::runtime::Handle::current().block_on(files::$name($guest, &mut $memory, $($arg),*))
     };
@@ -91,7 +99,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         now fd_fdstat_set_rights(fd: i32, rights: i64, inheriting: i64) [];
         later fd_filestat_get(fd: i32, out: i32) [fixed::<64>(out)];
         limited fd_filestat_set_size(fd: i32, size: i64) [];
-        later fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, which: i32) [];
+        change fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, which: i32) [];
         later fd_pread(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
         now fd_prestat_get(fd: i32, out: i32) [fixed::<8>(out)];
         now fd_prestat_dir_name(fd: i32, path: i32, len: i32) [bytes(path, len)];
@@ -103,12 +111,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         later fd_sync(fd: i32) [];
         now fd_tell(fd: i32, out: i32) [fixed::<8>(out)];
         limited fd_write(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
-        later path_create_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
+        change path_create_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
         later path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32) [bytes(path, len), fixed::<64>(out)];
-        later path_filestat_set_times(
+        change path_filestat_set_times(
             fd: i32, flags: i32, path: i32, len: i32, accessed: i64, modified: i64, which: i32
         ) [bytes(path, len)];
-        later path_link(
+        change path_link(
             fd: i32, flags: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32
         ) [bytes(path, len), bytes(new_path, new_len)];
         limited path_open(
@@ -116,12 +124,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         ) [bytes(path, len), fixed::<4>(out)];
         later path_readlink(fd: i32, path: i32, len: i32, buffer: i32, capacity: i32, out: i32)
             [bytes(path, len), bytes(buffer, capacity), fixed::<4>(out)];
-        later path_remove_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
-        later path_rename(fd: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32)
+        change path_remove_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
+        change path_rename(fd: i32, path: i32, len: i32, new_fd: i32, new_path: i32, new_len: i32)
             [bytes(path, len), bytes(new_path, new_len)];
-        later path_symlink(path: i32, len: i32, fd: i32, new_path: i32, new_len: i32)
+        change path_symlink(path: i32, len: i32, fd: i32, new_path: i32, new_len: i32)
             [bytes(path, len), bytes(new_path, new_len)];
-        later path_unlink_file(fd: i32, path: i32, len: i32) [bytes(path, len)];
+        change path_unlink_file(fd: i32, path: i32, len: i32) [bytes(path, len)];
         own poll_oneoff(subscriptions: i32, events: i32, count: i32, out: i32)
             [array(subscriptions, count, SUBSCRIPTION), array(events, count, EVENT), fixed::<4>(out)];
         now proc_raise(signal: i32) [];

@@ -418,9 +418,7 @@ impl Worker<'_> {
         let (channel, most) = (self.random.below(2) as usize, 1 + self.random.below(4));
         self.doing(doing::RECEIVE + channel, most)?;
         let items = match self.objects.queues[channel].get_many_timeout(most as usize, timeout) {
-            Err(GetManyError { items, error: GetError::Empty }) if items.is_empty() && timeout.is_zero() => {
-                items
-            }
+            Err(GetManyError::Nothing(GetError::Empty)) if timeout.is_zero() => Vec::new(),
             items => items?,
         };
         items.iter().try_for_each(|item| self.received(channel, item))

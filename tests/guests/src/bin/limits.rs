@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `spin`, `print`, `hoard`, `recurse` | a child is busy, prints, takes memory, calls itself, without end |
 //! | `spin-on`, `print-on`, `sleep-on` | each child does so for a while, and then starts another that goes on |
+//! | `after HOW WHAT` | children one after the other, by `fork` or `spawn`: each does so for a while (`spin`, `print`, `sleep`), or writes a file (`write`), and has ended before the next |
 //! | `sleep` | the main process sleeps |
 //! | `open`, `write` | opens files in `/rw`, writes one there, until that is refused |
 //! | `write-many`, `grow` | writes files of 1000 bytes in `/rw`, makes one larger by as much, until that is refused |
@@ -43,6 +44,7 @@ fn main() -> Outcome {
         "spin-on" => go_on(&|| spin(Duration::from_millis(100))),
         "print-on" => go_on(&print),
         "sleep-on" => go_on(&|| std::thread::sleep(Duration::from_millis(20))),
+        "after" => one_after_another(&argument(1, String::new()), argument(2, String::new())),
         "sleep" => {
             std::thread::sleep(Duration::from_secs(600));
             Ok(())
@@ -51,14 +53,7 @@ fn main() -> Outcome {
         "write" => write(),
         "write-many" => write_many(),
         "grow" => grow(),
-        "write-on" => go_on(&|| {
-            // A name that no other has.
-            let name = format!("/rw/{}", current_process().map_or(0, |process| process.pid()));
-            if let Err(error) = std::fs::write(name, [b'x'; 1000]) {
-                say_refused("it goes on", &error);
-                std::process::exit(1);
-            }
-        }),
+        "write-on" => go_on(&write_a_file_of_its_own),
         "processes" => processes(),
         "memory-on" => {
             let bytes = argument::<usize>(1, 0) << 20;
@@ -117,6 +112,37 @@ fn go_on(act: &dyn Fn()) -> Outcome {
     let child = Process::fork(|| go_on(act))?;
     child.join()?;
     Ok(())
+}
+
+/// Has child after child do it, and waits for each, until one fails.
+fn one_after_another(how: &str, what: String) -> Outcome {
+    loop {
+        let child = match how {
+            "fork" => Process::fork(|| do_for_a_while(what.clone()))?,
+            _ => Process::spawn(do_for_a_while, what.clone())?,
+        };
+        if !child.join()?.success() {
+            return Ok(());
+        }
+    }
+}
+
+fn do_for_a_while(what: String) {
+    match what.as_str() {
+        "spin" => spin(Duration::from_millis(30)),
+        "print" => print(),
+        "sleep" => std::thread::sleep(Duration::from_millis(20)),
+        _ => write_a_file_of_its_own(),
+    }
+}
+
+/// Under a name that no other process has.
+fn write_a_file_of_its_own() {
+    let name = format!("/rw/{}", current_process().map_or(0, |process| process.pid()));
+    if let Err(error) = std::fs::write(name, [b'x'; 1000]) {
+        say_refused("it goes on", &error);
+        std::process::exit(1);
+    }
 }
 
 fn spin(time: Duration) {

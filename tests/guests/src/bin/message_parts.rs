@@ -157,12 +157,13 @@ fn put_and_take(queue: i64) -> Outcome {
     same("seen from nowhere", raw::peek_at(NOWHERE, 64), -i64::from(FAULT))?;
     let mut taken = vec![0; 100_010];
     same("too little room", raw::take(&mut [&mut taken[..99_999]]), INVAL)?;
+    same("too much room", raw::take(&mut [&mut taken]), INVAL)?;
     same("no room at all", raw::take(&mut []), INVAL)?;
     same("too many places", raw::take(&mut taken.chunks_mut(11_200).collect::<Vec<_>>()), INVAL)?;
     same("places from nowhere", raw::take_at(NOWHERE, 2), FAULT)?;
     let nowhere = [[NOWHERE, 100_000]];
     same("nowhere to go", raw::take_at(nowhere.as_ptr().expose_provenance() as u32, 1), FAULT)?;
-    let (first, rest) = taken.split_at_mut(70_001);
+    let (first, rest) = taken[..100_000].split_at_mut(70_001);
     same("it was still held", raw::take(&mut [first, rest]), 0)?;
     same("and is what was put", &taken[..100_000] == all.as_slice(), true)?;
     same("behind it is nothing", taken[100_000..].iter().all(|byte| *byte == 0), true)?;

@@ -1,23 +1,39 @@
-//! Callbacks that panic, and those that end the process all the same.
+//! What callbacks may do with their results, and how a process ends whose callback panics.
+#![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
-use std::hint::black_box;
 use std::rc::Rc;
 
-use sandpool_guest::futures::Executor;
-use sandpool_guest::{AsyncResult, Cause, ExitStatus, Pool, Process};
-use sandpool_test_guests::{Outcome, check, same};
+use sandpool_guest::futures::{Executor, Future};
+use sandpool_guest::{AsyncResult, Cause, ExitStatus, Pool, Process, Queue};
+use sandpool_test_guests::{Outcome, check, ended, same};
 use serde::{Deserialize, Deserializer, Serialize};
 
 #[sandpool_guest::main]
 fn main() -> Outcome {
     match std::env::args().nth(1).as_deref() {
         None => {
-            caught()?;
+            read_in_its_own_callback()?;
+            failures_are_read_too()?;
+            added_in_a_callback()?;
             in_one_another()?;
-            many_times()?;
-            in_children()?;
-            of_executors()
+            panics_of_children()
+        }
+        Some("panic") => end_in_a_callback(|| panic!("the first")),
+        Some("late") => {
+            let pool = Pool::builder().processes(2).build()?;
+            let done = done(&pool, 3)?;
+            let _ = done.callback(|square| panic!("the square is {square}"));
+            println!("the process has gone on");
+            Ok(())
+        }
+        Some("future") => {
+            let executor = Executor::build(Pool::builder().processes(1))?;
+            let future = executor.submit(square, 7)?;
+            future.add_done_callback(|_| panic!("of a future"));
+            let _ = future.result();
+            println!("the process has gone on");
+            Ok(())
         }
         Some("abort") => end_in_a_callback(|| std::process::abort()),
         Some("exit") => end_in_a_callback(|| std::process::exit(7)),
@@ -36,73 +52,105 @@ fn done(pool: &Pool, n: u64) -> Result<AsyncResult<u64>, Box<dyn std::error::Err
     Ok(result)
 }
 
-fn caught() -> Outcome {
-    let pool = Pool::builder().processes(2).build()?;
-    let seen = Rc::new(RefCell::new(Vec::new()));
-    let (before, behind) = (seen.clone(), seen.clone());
-    let result = pool
-        .apply_async(square, 3)?
-        .on_done(move |result| before.borrow_mut().push(result.as_ref().ok().copied()))
-        .callback(|square| panic!("the square is {square}"))
-        .on_done(move |result| behind.borrow_mut().push(result.as_ref().ok().copied()));
-    same("the result is there", result.get()?, 9)?;
-    same("and other callbacks are called", seen.take(), vec![Some(9), Some(9)])?;
-    let result = pool.apply_async(|n: u64| assert_eq!(n, 0), 1)?.error_callback(|_| panic!("of an error"));
-    check(
-        "the error is there",
-        matches!(result.get().map_err(|error| error.cause().clone()), Err(Cause::Panicked(_))),
-    )?;
-    let late = done(&pool, 4)?.on_done(|_| panic!("late"));
-    same("also behind one that is called at once", late.get()?, 16)?;
-    same("the pool still works", pool.map(square, 1..=3)?, vec![1, 4, 9])?;
-    // What a panic has borrowed stays so; nothing is dropped.
-    let (cell, dropped) = (Rc::new(RefCell::new(0)), Rc::new(()));
-    let (borrowed, held) = (cell.clone(), dropped.clone());
-    let _ = done(&pool, 1)?.on_done(move |_| {
-        let _guard = borrowed.borrow_mut();
-        panic!("with a guard, and {held:?}");
+/// A place for the future whose own callback looks there.
+type Place<T> = Rc<RefCell<Option<T>>>;
+
+fn read_in_its_own_callback() -> Outcome {
+    let executor = Executor::build(Pool::builder().processes(1))?;
+    let (place, read): (Place<Future<u64>>, _) = (Rc::default(), Rc::new(Cell::new(None)));
+    let future = executor.submit(square, 7)?;
+    let (own, told) = (place.clone(), read.clone());
+    future.add_done_callback(move |shown| {
+        let Some(future) = own.take() else { return };
+        let (done, failed) = (future.done(), future.exception().is_some());
+        told.set(Some((shown.as_ref().ok().copied(), done, failed, future.result().ok())));
     });
-    check("nothing is unwound", cell.try_borrow().is_err() && Rc::strong_count(&dropped) == 2)
+    place.replace(Some(future));
+    executor.shutdown(true, false)?;
+    let expected = (Some(49), true, false, Some(49));
+    same("a future's result is there in its own callback", read.take(), Some(expected))?;
+
+    // With a handle, of which both have their own.
+    let pool = Pool::builder().processes(1).build()?;
+    let (place, read): (Place<AsyncResult<Queue<u64>>>, _) = (Rc::default(), Rc::new(Cell::new(None)));
+    let (own, told) = (place.clone(), read.clone());
+    let result = pool.apply_async(
+        |n: u64| {
+            let queue = Queue::new().expect("a queue");
+            queue.put(&n).expect("an open queue");
+            queue
+        },
+        5,
+    )?;
+    let result = result.on_done(move |shown| {
+        let taken = own.take().map(AsyncResult::get);
+        let both = [shown.as_ref().ok().cloned(), taken.and_then(Result::ok)];
+        told.set(Some(both.map(|queue| queue.map(|queue| (queue.qsize().ok(), queue.try_get().ok())))));
+    });
+    place.replace(Some(result));
+    pool.close();
+    pool.join()?;
+    let expected = [Some((Some(1), Some(5))), Some((Some(0), None))];
+    same("and is as good as the first", read.take(), Some(expected))?;
+
+    let (place, read): (Place<AsyncResult<Vec<u64>>>, _) = (Rc::default(), Rc::new(Cell::new(None)));
+    let pool = Pool::builder().processes(1).build()?;
+    let (own, told) = (place.clone(), read.clone());
+    let result = pool.map_async(square, 1..=4)?.callback(move |_| {
+        told.set(own.take().and_then(|result| result.get().ok()));
+    });
+    place.replace(Some(result));
+    pool.close();
+    pool.join()?;
+    same("also that of a map", read.take(), Some(vec![1, 4, 9, 16]))
 }
 
-/// The innermost callback is given up, and no other.
+fn failures_are_read_too() -> Outcome {
+    let executor = Executor::build(Pool::builder().processes(1))?;
+    let (place, read): (Place<Future<u64>>, _) = (Rc::default(), Rc::new(Cell::new(None)));
+    let future = executor.submit(|n: u64| if n == 1 { std::process::exit(3) } else { n }, 1)?;
+    let (own, told) = (place.clone(), read.clone());
+    future.add_done_callback(move |_| {
+        let Some(future) = own.take() else { return };
+        let exception = future.exception().map(|error| error.cause().clone());
+        told.set(Some((exception, future.result().err().map(|error| error.cause().clone()))));
+    });
+    place.replace(Some(future));
+    executor.shutdown(true, false)?;
+    let cause = Some(Cause::Ended(ExitStatus::Exited(3)));
+    same("and a failure", read.take(), Some((cause.clone(), cause)))
+}
+
+/// A callback that is added in one of the same result is called behind it.
+fn added_in_a_callback() -> Outcome {
+    let executor = Executor::build(Pool::builder().processes(1))?;
+    let future = Rc::new(executor.submit(square, 3)?);
+    let (same_future, steps) = (future.clone(), Rc::new(RefCell::new(Vec::new())));
+    let (first, second) = (steps.clone(), steps.clone());
+    future.add_done_callback(move |_| {
+        same_future.add_done_callback(move |result| second.borrow_mut().push(result.as_ref().ok().copied()));
+        first.borrow_mut().push(None);
+    });
+    executor.shutdown(true, false)?;
+    same("one is added in another", steps.take(), vec![None, Some(9)])
+}
+
 fn in_one_another() -> Outcome {
     let pool = Rc::new(Pool::builder().processes(1).build()?);
     let steps = Rc::new(RefCell::new(Vec::new()));
     let (again, outer) = (pool.clone(), steps.clone());
     let _ = done(&pool, 1)?.on_done(move |_| {
-        let inner = done(&again, 2).expect("a result").on_done(|_| panic!("inside"));
-        outer.borrow_mut().push(inner.get().expect("a square"));
-        panic!("outside");
+        let inner = outer.clone();
+        let result =
+            done(&again, 2).expect("a result").callback(move |square| inner.borrow_mut().push(*square));
+        outer.borrow_mut().push(result.get().expect("a square") + 1);
     });
-    same("the outer one goes on behind the inner", steps.take(), vec![4])?;
-    same("and both are over", pool.apply(square, 5)?, 25)
+    same("one calls another", steps.take(), vec![4, 5])?;
+    same("and the pool works on", pool.apply(square, 5)?, 25)
 }
 
-/// Takes as much stack as it can be sure of.
-#[inline(never)]
-fn deep() {
-    let bytes = black_box([1_u8; 16 << 10]);
-    panic!("so deep: {}", bytes.len());
-}
-
-/// Two hundred times 16 KiB are more than the stack has.
-fn many_times() -> Outcome {
-    let pool = Pool::builder().processes(1).build()?;
-    let count = Rc::new(Cell::new(0));
-    let mut result = pool.apply_async(square, 1)?;
-    for _ in 0..200 {
-        let count = count.clone();
-        result = result.on_done(move |_| {
-            count.set(count.get() + 1);
-            deep();
-        });
-    }
-    same("a callback's stack is free behind it", (result.get()?, count.get()), (1, 200))
-}
-
-/// A forked child is in the callback, too, but only its parent goes on behind it.
-fn in_children() -> Outcome {
+/// A forked child is in the callback, too, and only the child ends.
+fn panics_of_children() -> Outcome {
     let pool = Pool::builder().processes(1).build()?;
     let status = Rc::new(Cell::new(None));
     let told = status.clone();
@@ -110,17 +158,17 @@ fn in_children() -> Outcome {
         let child = Process::fork(|| -> () { panic!("in a child") }).expect("a child");
         told.set(child.join().ok());
     });
-    same("a child of a callback ends by its panic", status.take(), Some(ExitStatus::Exited(1)))
+    same("a child of a callback ends by its panic", status.take(), Some(ExitStatus::Exited(1)))?;
+    // In a child, and in a new worker, nobody panics, whatever others have done.
+    let child = Process::fork(|| {
+        std::panic::set_hook(Box::new(|_| ()));
+        i32::from(std::thread::panicking())
+    })?;
+    ended(&child, ExitStatus::Exited(0))?;
+    let _ = pool.apply(|n: u64| if n == 0 { n } else { std::process::exit(1) }, 1);
+    check("a new worker isn't panicking", !pool.apply(|()| std::thread::panicking(), ())?)
 }
 
-fn of_executors() -> Outcome {
-    let executor = Executor::build(Pool::builder().processes(1))?;
-    let future = executor.submit(square, 7)?;
-    future.add_done_callback(|_| panic!("of a future"));
-    same("a future's result is there", future.result()?, 49)
-}
-
-/// What is no panic is not caught.
 fn end_in_a_callback(end: fn()) -> Outcome {
     let pool = Pool::builder().processes(1).build()?;
     let _ = done(&pool, 1)?.on_done(move |_| end());
@@ -138,7 +186,6 @@ impl<'de> Deserialize<'de> for Unwelcome {
     }
 }
 
-/// The pool could not go on behind it: results that it has taken would be lost.
 fn panic_where_results_are_taken() -> Outcome {
     let pool = Rc::new(Pool::builder().processes(1).build()?);
     let again = pool.clone();

@@ -65,7 +65,7 @@ fn main() -> Outcome {
         tries.atomic().load()
     })?;
     same("retries", third, vec![3])?;
-    let timeout = Duration::from_millis(50);
+    let timeout = Duration::from_millis(1000);
     let late = Scoped::new().task_timeout(timeout).outcomes(0..3, |n| {
         if n == 1 {
             std::thread::sleep(Duration::from_secs(600));

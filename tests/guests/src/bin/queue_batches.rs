@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Bytes, GetError, Process, PutError, Queue};
+use sandpool_guest::{Bytes, GetError, GetManyError, Process, PutError, Queue};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -45,7 +45,7 @@ fn order() -> Outcome {
 }
 
 fn is_empty<T>(got: Result<Vec<T>, sandpool_guest::GetManyError<T>>) -> bool {
-    matches!(got, Err(error) if error.items.is_empty() && matches!(error.error, GetError::Empty))
+    matches!(got, Err(GetManyError::Nothing(GetError::Empty)))
 }
 
 fn bounds() -> Outcome {
@@ -155,9 +155,10 @@ fn errors() -> Outcome {
     let disguises = Queue::<Disguise>::new()?;
     disguises.put(&Disguise::Bytes(bytes.clone()))?;
     let Disguise::Bools(bools) = disguises.get()? else { return Err("it wasn't sent".into()) };
-    let failed = bools.get_many(10).err().ok_or("7 is a bool")?;
-    check("what can't be decoded", matches!(failed.error, GetError::Decode(_)))?;
-    same("the others aren't lost", failed.items, vec![true, false, true])?;
+    let Err(GetManyError::Items(results)) = bools.get_many(10) else { return Err("7 is a bool".into()) };
+    check("what can't be decoded", matches!(results[2], Err(GetError::Decode(_))))?;
+    let others: Vec<_> = results.into_iter().flatten().collect();
+    same("the others aren't lost", others, vec![true, false, true])?;
 
     let queue = Queue::<u32>::bounded(100)?;
     queue.put_many(&[1, 2, 3])?;
@@ -166,7 +167,7 @@ fn errors() -> Outcome {
     check("put_many after close", failed.put == 0 && matches!(failed.error, PutError::Closed))?;
     same("what is left", queue.get_many(10)?, vec![1, 2, 3])?;
     let failed = queue.get_many(10).err().ok_or("it is closed")?;
-    check("get_many when drained", failed.items.is_empty() && matches!(failed.error, GetError::Closed))
+    check("get_many when drained", matches!(failed, GetManyError::Nothing(GetError::Closed)))
 }
 
 fn crowd() -> Outcome {
@@ -193,7 +194,7 @@ fn crowd() -> Outcome {
                 let mut last = [None; PRODUCERS as usize];
                 loop {
                     let items = match queue.get_many(333) {
-                        Err(error) if matches!(error.error, GetError::Closed) => break,
+                        Err(GetManyError::Nothing(GetError::Closed)) => break,
                         items => items?,
                     };
                     for (producer, n) in items {

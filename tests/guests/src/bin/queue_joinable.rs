@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{ExitStatus, JoinError, JoinableQueue, Process, Queue, TaskDoneError, current_process};
+use sandpool_guest::{
+    Event, ExitStatus, JoinError, JoinableQueue, Process, Queue, TaskDoneError, current_process,
+};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -14,6 +16,7 @@ fn main() -> Outcome {
     workers()?;
     waiting()?;
     deaths()?;
+    done_by_another()?;
     data()
 }
 
@@ -41,6 +44,39 @@ fn alone() -> Outcome {
     }
     check("also that they are done", matches!(queue.task_done(), Err(TaskDoneError::TooMany)))?;
     Ok(queue.join()?)
+}
+
+/// An item that another has said is done isn't lost when who got it ends.
+fn done_by_another() -> Outcome {
+    let queue = JoinableQueue::<u32>::new()?;
+    for round in 0..3 {
+        queue.put(&1)?;
+        let (has_it, end) = (Event::new()?, Event::new()?);
+        let taker = Process::fork(|| -> Outcome {
+            queue.get()?;
+            has_it.set()?;
+            end.wait()?;
+            Ok(())
+        })?;
+        has_it.wait()?;
+        queue.task_done()?;
+        if round == 2 {
+            kill(&taker)?;
+        } else {
+            end.set()?;
+            ended_well(&taker)?;
+        }
+        // None was lost, so this one alone is waited for.
+        queue.put(&2)?;
+        if !matches!(queue.join_timeout(SHORT), Err(JoinError::TimedOut)) {
+            return Err("it was counted twice".into());
+        }
+        queue.get()?;
+        queue.task_done()?;
+        queue.join()?;
+    }
+    println!("ok: done by another");
+    Ok(())
 }
 
 fn workers() -> Outcome {

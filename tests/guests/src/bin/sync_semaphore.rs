@@ -19,6 +19,7 @@ fn main() -> Outcome {
     forks()?;
     messages()?;
     dead_holders()?;
+    released_by_another()?;
     dead_waiters()?;
     dead_users()
 }
@@ -230,6 +231,33 @@ fn dead_holders() -> Outcome {
 }
 
 /// One of two who wait is killed, at any moment; a unit that is free then goes to the other one.
+/// A unit that another has released isn't there once more when its holder ends.
+fn released_by_another() -> Outcome {
+    let places = BoundedSemaphore::new(2)?;
+    for round in 1..=3 {
+        let (has_it, end) = (Event::new()?, Event::new()?);
+        let holder = Process::fork(|| -> Outcome {
+            places.acquire()?.forget();
+            has_it.set()?;
+            end.wait()?;
+            Ok(())
+        })?;
+        has_it.wait()?;
+        places.release()?;
+        if round == 3 {
+            kill(&holder)?;
+        } else {
+            end.set()?;
+            ended_well(&holder)?;
+        }
+        if places.value()? != 2 {
+            return Err(format!("{} units of 2", places.value()?).into());
+        }
+    }
+    same("and is full", places.release(), Err(ReleaseError::TooManyTimes))?;
+    same("no more units than there may be", places.value()?, 2)
+}
+
 fn dead_waiters() -> Outcome {
     let semaphore = BoundedSemaphore::new(1)?;
     for round in 0..100 {

@@ -224,6 +224,19 @@ fn forked_sum(numbers: Vec<u64>) -> Result<u64, Box<dyn std::error::Error>> {
     Ok(sums.get()? + sums.get()?)
 }
 
+/// How a child ends that its parent terminates.
+#[sandpool_guest::task]
+fn terminated() -> Result<String, sandpool_guest::Error> {
+    let child = Process::fork(|| -> Outcome {
+        loop {
+            thread::sleep(Duration::from_secs(1));
+        }
+    })?;
+    child.terminate()?;
+    child.join()?;
+    Ok(format!("{:?}", child.exitcode()))
+}
+
 static SET: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
@@ -273,6 +286,18 @@ fn gate(which: String) -> io::Result<String> {
         }
     }
     Ok(which)
+}
+
+/// Fails if it is told to, and else waits at the gate as `gate` does.
+#[sandpool_guest::task]
+fn fail_or_gate(which: String) -> io::Result<String> {
+    if which == "fail" { Err(io::Error::other("as it was told")) } else { gate(which) }
+}
+
+/// The string that is in a JSON text.
+#[sandpool_guest::task]
+fn json_text(text: String) -> Result<String, serde_json::Error> {
+    serde_json::from_str(&text)
 }
 
 #[sandpool_guest::task]

@@ -1,11 +1,12 @@
 //! `sandpool build`: compiles guests.
 
-use std::io::{self, Write};
+use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use sandpool::ExitCode;
 use sandpool::toolchain::{BuildOptions, Toolchain};
+use sandpool::{ExitCode, patient};
 
 /// Compile a cargo package or workspace to WebAssembly.
 ///
@@ -44,10 +45,10 @@ pub(crate) struct BuildArgs {
 pub(crate) fn run(args: BuildArgs) -> anyhow::Result<u8> {
     let options = BuildOptions { release: !args.debug, bin: args.bin, target_dir: args.target_dir };
     let modules = Toolchain::find()?.build(&args.dir, &options)?;
-    let mut stdout = io::stdout().lock();
+    let stdout = io::stdout().lock();
     for module in modules {
-        stdout.write_all(module.as_os_str().as_bytes())?;
-        stdout.write_all(b"\n")?;
+        patient::write_all(stdout.as_fd(), module.as_os_str().as_bytes())?;
+        patient::write_all(stdout.as_fd(), b"\n")?;
     }
     Ok(ExitCode::Success.code())
 }

@@ -13,7 +13,8 @@ use crate::text;
 /// What guests are given, and how much they may use.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GuestArgs {
-    /// Let the guest use a directory, read-only with :ro; GUEST is its name there, by default HOST
+    /// Let the guest use a directory, read-only with :ro; GUEST is its name there, by default HOST. A colon in a name is
+    /// written \:
     #[arg(long, value_name = "HOST[:GUEST][:ro]")]
     pub(crate) dir: Vec<DirGrant>,
 

@@ -11,6 +11,7 @@ pub(crate) mod man;
 pub(crate) mod map;
 pub(crate) mod run;
 
+use std::error::Error as _;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -67,7 +68,16 @@ fn module_path(path: &Path, bin: Option<&str>, guest: &GuestArgs) -> anyhow::Res
 }
 
 /// Loads the module, and tells somebody who waits for it at a terminal why they do.
-fn load(path: &Path, builder: &ModuleBuilder) -> sandpool::Result<Module> {
+fn load(path: &Path, builder: &ModuleBuilder) -> anyhow::Result<Module> {
+    let module = load_patiently(path, builder)?;
+    if let Some(error) = module.uncached() {
+        let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        text::note(&format!("warning: compiled for this time alone: {error}{why}"));
+    }
+    Ok(module)
+}
+
+fn load_patiently(path: &Path, builder: &ModuleBuilder) -> sandpool::Result<Module> {
     const PATIENCE: Duration = Duration::from_millis(500);
     if !io::stderr().is_terminal() {
         return builder.load_file(path);

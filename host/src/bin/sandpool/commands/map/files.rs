@@ -2,16 +2,18 @@
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, TryLockError};
-use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use sandpool::Error;
+use sandpool::patient::Patient;
 use sandpool::written::{self, Directory, Writable};
-use sandpool::{Error, Format};
 
-use super::records;
+use super::journal::Journal;
+use super::records::{self, Framing};
 
 /// What is written at once.
 const BUFFER: usize = 256 << 10;
@@ -40,7 +42,7 @@ impl Input {
         };
         let (file, metadata) = open().with_context(|| format!("cannot read {}", shown(path, "stdin")))?;
         let len = metadata.is_file().then_some(metadata.len());
-        Ok(Self { file: Box::new(file), len, metadata })
+        Ok(Self { file: Box::new(Patient(file)), len, metadata })
     }
 
     pub(super) fn metadata(&self) -> &Metadata {
@@ -84,12 +86,17 @@ impl Target {
 /// Where results, or failures, go.
 #[derive(Debug)]
 pub(super) struct Output {
-    file: BufWriter<File>,
+    file: Patient,
     metadata: Metadata,
     /// It has a path, and can be cut. Of a descriptor, others may write to the same file.
     is_file: bool,
     name: String,
-    len: u64,
+    /// What is held back: less than is worth a call.
+    held: Vec<u8>,
+    /// Bytes that were written, with those that were there when this began.
+    written: u64,
+    /// Something could not be written: what is held back now is a part of a record, perhaps.
+    is_broken: bool,
 }
 
 impl Output {
@@ -106,8 +113,8 @@ impl Output {
         };
         let metadata = file.metadata().with_context(cannot)?;
         let place = place.filter(|_| metadata.is_file());
-        let file = BufWriter::with_capacity(BUFFER, file);
-        Ok((Self { file, metadata, is_file: place.is_some(), name, len: 0 }, place))
+        let (file, is_file) = (Patient(file), place.is_some());
+        Ok((Self { file, metadata, is_file, name, held: Vec::new(), written: 0, is_broken: false }, place))
     }
 
     /// Refuses a file that another command writes, for as long as this one does.
@@ -115,7 +122,7 @@ impl Output {
         if !self.is_file {
             return Ok(());
         }
-        match self.file.get_ref().try_lock() {
+        match self.file.0.try_lock() {
             Err(TryLockError::WouldBlock) => Err(Error::Invalid {
                 what: format!("another command is writing {}", self.name),
                 hint: Some("wait until it has ended, or choose another file".to_owned()),
@@ -126,72 +133,135 @@ impl Output {
         }
     }
 
-    /// Cuts a file to this length, and goes on behind it.
-    pub(super) fn begin_at(&mut self, len: u64) -> anyhow::Result<()> {
-        if !self.is_file {
-            return Ok(());
-        }
-        if self.metadata.len() < len {
+    /// Refuses a file that has lost a part of what it had when a command stopped.
+    pub(super) fn has(&self, len: u64) -> anyhow::Result<()> {
+        if self.is_file && self.metadata.len() < len {
             return Err(Error::Invalid {
                 what: format!("cannot resume: {} has {} bytes of {len}", self.name, self.metadata.len()),
                 hint: Some("without --resume it begins anew".to_owned()),
             }
             .into());
         }
-        let file = self.file.get_mut();
+        Ok(())
+    }
+
+    /// Cuts a file to this length, which it has, and goes on from there.
+    pub(super) fn begin_at(&mut self, len: u64) -> anyhow::Result<()> {
+        if !self.is_file {
+            return Ok(());
+        }
+        let file = &mut self.file.0;
         file.set_len(len)
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .with_context(|| format!("cannot write {}", self.name))?;
-        self.len = len;
+        self.written = len;
         Ok(())
     }
 
-    /// Writes a record, unless it can't be one: why.
-    pub(super) fn write(&mut self, format: Format, record: &[u8]) -> io::Result<Result<(), &'static str>> {
-        let written = records::write(&mut self.file, format, record)?;
-        Ok(written.map(|len| self.len += len))
+    /// Takes a record, unless it can't be one: why. It may be held back.
+    pub(super) fn write_record(
+        &mut self,
+        framing: Framing,
+        record: &[u8],
+    ) -> io::Result<Result<(), &'static str>> {
+        records::write(self, framing, record)
     }
 
-    /// Writes a line.
+    /// Takes a line. It may be held back.
     pub(super) fn write_line(&mut self, line: &str) -> anyhow::Result<()> {
-        writeln!(self.file, "{line}").with_context(|| format!("cannot write {}", self.name))?;
-        self.len += line.len() as u64 + 1;
-        Ok(())
+        writeln!(self, "{line}").with_context(|| format!("cannot write {}", self.name))
     }
 
-    /// Passes on what is held back.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+    /// How long it is with what is held back.
+    pub(super) fn len(&self) -> u64 {
+        self.written + self.held.len() as u64
     }
 
-    /// Has all that was written reach the disk, and returns how long the file is with it.
-    pub(super) fn sync(&mut self) -> anyhow::Result<u64> {
-        let sync = |file: &mut BufWriter<File>| file.flush().and_then(|()| file.get_ref().sync_data());
-        if self.is_file {
-            sync(&mut self.file).with_context(|| format!("cannot write {}", self.name))?;
+    /// How long it is with what was written.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Has all that was written reach the disk, if it is a file.
+    pub(super) fn sync(&mut self) -> anyhow::Result<()> {
+        let cannot = || format!("cannot write {}", self.name);
+        match self.metadata.is_file() {
+            true => self.file.0.sync_data().with_context(cannot),
+            false => Ok(()),
         }
-        Ok(self.len)
+    }
+}
+
+impl Write for Output {
+    /// Holds it back, or writes it if that is worth a call.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.held.len() + bytes.len() > BUFFER {
+            self.flush()?;
+        }
+        if bytes.len() > BUFFER {
+            let written = self.file.write(bytes).inspect_err(|_| self.is_broken = true)?;
+            self.written += written as u64;
+            return Ok(written);
+        }
+        self.held.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    /// Writes what is held back. After an error, what could be written is, and nothing is written any more.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.is_broken {
+            return Err(io::Error::other("an attempt has failed"));
+        }
+        let mut passed = 0;
+        let result = loop {
+            let rest = self.held.get(passed..).unwrap_or_default();
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match self.file.write(rest) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => passed += written,
+                Err(error) => break Err(error),
+            }
+        };
+        self.held.drain(..passed);
+        self.written += passed as u64;
+        self.is_broken = result.is_err();
+        result
     }
 }
 
 /// Refuses files of which one would overwrite another.
-pub(super) fn refuse_same(input: &Input, output: &Output, errors: Option<&Output>) -> anyhow::Result<()> {
-    let same = |one: &Metadata, other: &Metadata| {
+pub(super) fn refuse_same(
+    input: &Input,
+    output: &Output,
+    errors: Option<&Output>,
+    journal: Option<&Journal>,
+) -> anyhow::Result<()> {
+    let journal = journal.and_then(Journal::metadata);
+    let files = [
+        ("input", Some(&input.metadata)),
+        ("output", Some(&output.metadata)),
+        ("--errors", errors.map(|errors| &errors.metadata)),
+        ("the journal", journal.as_ref()),
+    ];
+    let is_same = |one: &Metadata, other: &Metadata| {
         one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino())
     };
-    let pairs = [
-        (same(&input.metadata, &output.metadata), "input and output"),
-        (errors.is_some_and(|errors| same(&input.metadata, &errors.metadata)), "input and --errors"),
-        (errors.is_some_and(|errors| same(&output.metadata, &errors.metadata)), "output and --errors"),
-    ];
-    match pairs.into_iter().find_map(|(is_same, what)| is_same.then_some(what)) {
-        None => Ok(()),
-        Some(what) => Err(Error::Invalid {
-            what: format!("{what} are the same file"),
-            hint: Some("choose another one".to_owned()),
+    for (at, (name, file)) in files.iter().enumerate() {
+        let same = files
+            .iter()
+            .skip(at + 1)
+            .find(|(_, other)| file.zip(*other).is_some_and(|(file, other)| is_same(file, other)));
+        if let Some((other, _)) = same {
+            return Err(Error::Invalid {
+                what: format!("{name} and {other} are the same file"),
+                hint: Some("choose another one".to_owned()),
+            }
+            .into());
         }
-        .into()),
     }
+    Ok(())
 }
 
 fn is_stream(path: &Path) -> bool {
@@ -200,4 +270,57 @@ fn is_stream(path: &Path) -> bool {
 
 fn shown(path: &Path, stream: &str) -> String {
     if is_stream(path) { stream.to_owned() } else { path.display().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::fs;
+
+    use super::*;
+
+    fn output(file: File, is_file: bool) -> Output {
+        let metadata = file.metadata().unwrap();
+        let (name, held) = ("out".to_owned(), Vec::new());
+        Output { file: Patient(file), metadata, is_file, name, held, written: 0, is_broken: false }
+    }
+
+    #[test]
+    fn what_was_written_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        fs::write(&path, "before and more").unwrap();
+        let mut out = output(File::options().write(true).open(&path).unwrap(), true);
+        out.begin_at(6).unwrap();
+        out.write_record(Framing::Lines, b"a").unwrap().unwrap();
+        assert_eq!((out.written(), out.len(), fs::read(&path).unwrap().as_slice()), (6, 8, &b"before"[..]));
+        out.flush().unwrap();
+        assert_eq!((out.written(), fs::read(&path).unwrap().as_slice()), (8, &b"beforea\n"[..]));
+        // What is large isn't held back, and comes after what was.
+        let large = vec![b'x'; BUFFER + 1];
+        out.write_record(Framing::Raw, &large).unwrap().unwrap();
+        assert_eq!((out.written(), out.len()), (12 + large.len() as u64, 12 + large.len() as u64));
+        let (all, whole) = (fs::read(&path).unwrap(), [&b"beforea\n\x01\0\x04\0"[..], &large].concat());
+        assert!(all == whole);
+        assert!(out.has(all.len() as u64).is_err(), "it was shorter when it was opened");
+        assert!(out.has(15).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_written_after_what_could_not_be() {
+        let full = || output(File::options().write(true).open("/dev/full").unwrap(), false);
+        let mut out = full();
+        out.write_record(Framing::Lines, b"a").unwrap().unwrap();
+        for _ in 0..2 {
+            assert!(out.flush().is_err());
+            assert_eq!(out.written(), 0);
+        }
+        assert!(out.write_record(Framing::Lines, &vec![b'x'; BUFFER]).is_err());
+        // Nor what is left of a record whose beginning could be.
+        let mut out = full();
+        assert!(out.write_record(Framing::Raw, &vec![b'x'; BUFFER + 1]).is_err());
+        assert!(out.flush().unwrap_err().to_string().contains("has failed"));
+        assert_eq!(out.written(), 0);
+    }
 }

@@ -1,12 +1,12 @@
 //! How far a map has come, in a file beside its output, so that another one can go on from there.
 //!
-//! The file says which records are done, and how long the output was when they all were in it, and no other. It is
-//! replaced as a whole, after what it says of the output has reached the disk. So whatever ends the command, and the
-//! machine with it: what is behind that length is cut off, and those records are done again.
+//! The file says which records are done, which of them have failed, and how long the output was when all others were in it,
+//! and no more. It is replaced as a whole, after what it says of the output has reached the disk. So whatever ends the
+//! command, and the machine with it: what is after that length is cut off, and those records are done again. It stays when
+//! all is done, and says so: then there is nothing left to do but to try again what has failed.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -17,24 +17,66 @@ use sandpool::written::Directory;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The version of what is in the file.
-const VERSION: u32 = 1;
+use super::ranges::Ranges;
 
-/// What the file says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The version of what is in the file.
+const VERSION: u32 = 2;
+
+/// How far a map is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct State {
-    version: u32,
-    pub(super) of: Identity,
-    /// So many records are done, from the first on.
-    pub(super) done: u64,
-    /// And these beyond, if results needn't come in order.
-    pub(super) beyond: Vec<u64>,
-    /// How many of all that are done have failed.
-    pub(super) failed: u64,
+    /// The records that are done: their results, or their failures, are written.
+    pub(super) done: Ranges,
+    /// Those of them that have failed.
+    pub(super) failed: Ranges,
+    /// All records of the input are done.
+    pub(super) is_finished: bool,
     /// How long the output is with them.
     pub(super) output: u64,
     /// How long the file of failures is, if there is one.
     pub(super) errors: Option<u64>,
+}
+
+/// The same as it stands in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    version: u32,
+    of: Identity,
+    /// So many records are done, from the first on.
+    done: u64,
+    /// And those beyond: ranges of them, each by its first one and the first one after it.
+    beyond: Vec<(u64, u64)>,
+    failed: Vec<(u64, u64)>,
+    is_finished: bool,
+    output: u64,
+    errors: Option<u64>,
+}
+
+impl Written {
+    fn new(of: Identity, state: &State) -> Self {
+        let State { done, failed, is_finished, output, errors } = state;
+        Self {
+            version: VERSION,
+            of,
+            done: done.first_gap(),
+            beyond: done.pairs().filter(|(start, _)| *start > 0).collect(),
+            failed: failed.pairs().collect(),
+            is_finished: *is_finished,
+            output: *output,
+            errors: *errors,
+        }
+    }
+
+    fn into_state(self) -> State {
+        let Self { done, beyond, failed, is_finished, output, errors, .. } = self;
+        State {
+            done: Some((0, done)).into_iter().chain(beyond).collect(),
+            failed: failed.into_iter().collect(),
+            is_finished,
+            output,
+            errors,
+        }
+    }
 }
 
 /// What is mapped, and by what.
@@ -49,7 +91,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new(module: &Path, task: &str, format: &str, input: &fs::Metadata) -> anyhow::Result<Self> {
+    pub(super) fn new(module: &Path, task: &str, format: &str, input: &Metadata) -> anyhow::Result<Self> {
         let mut sha = Sha256::new();
         let mut file = File::open(module).with_context(|| format!("cannot read {}", module.display()))?;
         let mut chunk = vec![0; 64 << 10];
@@ -110,9 +152,9 @@ impl Journal {
         let refuse = |what: String| {
             Err(Error::Invalid { what, hint: Some("without --resume it begins anew".to_owned()) }.into())
         };
-        match serde_json::from_slice::<State>(&text) {
-            Ok(state) if state.version == VERSION => match self.of.difference(&state.of) {
-                None => Ok(Some(state)),
+        match serde_json::from_slice::<Written>(&text) {
+            Ok(written) if written.version == VERSION => match self.of.difference(&written.of) {
+                None => Ok(Some(written.into_state())),
                 Some(what) => refuse(format!("cannot resume: the {what} is another one than in {path}")),
             },
             _ => refuse(format!("cannot resume: {path} is not of this version of Sandpool, or is damaged")),
@@ -120,31 +162,20 @@ impl Journal {
     }
 
     /// Replaces what it says. What it says of other files must be on the disk.
-    pub(super) fn save(
-        &self,
-        done: &Done,
-        failed: u64,
-        output: u64,
-        errors: Option<u64>,
-    ) -> anyhow::Result<()> {
-        let Done { first, beyond } = done;
-        let state = State {
-            version: VERSION,
-            of: self.of.clone(),
-            done: *first,
-            beyond: beyond.iter().copied().collect(),
-            failed,
-            output,
-            errors,
-        };
+    pub(super) fn save(&self, state: &State) -> anyhow::Result<()> {
         let replace = || -> io::Result<()> {
             let mut next = self.directory.create(&self.name, 0o666)?;
-            next.file().write_all(&serde_json::to_vec(&state)?)?;
+            next.file().write_all(&serde_json::to_vec(&Written::new(self.of.clone(), state))?)?;
             next.file().sync_all()?;
             next.finish()?;
             self.directory.sync()
         };
         replace().with_context(|| format!("cannot write {}", self.path))
+    }
+
+    /// Which file it is, if there is one.
+    pub(super) fn metadata(&self) -> Option<Metadata> {
+        self.directory.read(&self.name).and_then(|file| file.metadata()).ok()
     }
 
     /// Begins anew: nothing is left to go on from.
@@ -153,8 +184,7 @@ impl Journal {
         self.remove()
     }
 
-    /// All is done: nothing is left to go on from.
-    pub(super) fn remove(&self) -> anyhow::Result<()> {
+    fn remove(&self) -> anyhow::Result<()> {
         let removed = self.directory.remove(&self.name);
         removed.with_context(|| format!("cannot remove {}", self.path))
     }
@@ -166,98 +196,15 @@ impl Journal {
     }
 }
 
-/// The records that are done, whose results needn't come in order.
-#[derive(Debug, Default)]
-pub(super) struct Done {
-    /// All before this one are.
-    first: u64,
-    /// And those.
-    beyond: BTreeSet<u64>,
-}
-
-impl Done {
-    pub(super) fn new(first: u64, beyond: &[u64]) -> Self {
-        Self { first, beyond: beyond.iter().copied().collect() }
-    }
-
-    /// The first that isn't.
-    pub(super) fn first(&self) -> u64 {
-        self.first
-    }
-
-    /// How many are.
-    pub(super) fn count(&self) -> u64 {
-        self.first + self.beyond.len() as u64
-    }
-
-    pub(super) fn add(&mut self, record: u64) {
-        if record != self.first {
-            self.beyond.insert(record);
-            return;
-        }
-        self.first += 1;
-        while !self.beyond.is_empty() && self.beyond.remove(&self.first) {
-            self.first += 1;
-        }
-    }
-}
-
-/// The records that weren't done when this began.
-#[derive(Debug, Clone)]
-pub(super) struct Left {
-    first: u64,
-    /// Those behind the first that are done, in order.
-    done: Vec<u64>,
-    /// How many before each of those are not.
-    before: Vec<u64>,
-}
-
-impl Left {
-    pub(super) fn new(first: u64, beyond: &[u64]) -> Self {
-        let mut done = beyond.to_vec();
-        done.sort_unstable();
-        let before =
-            done.iter().zip(first..).map(|(record, earlier)| record.saturating_sub(earlier)).collect();
-        Self { first, done, before }
-    }
-
-    /// Whether this record is one.
-    pub(super) fn contains(&self, record: u64) -> bool {
-        record >= self.first && self.done.binary_search(&record).is_err()
-    }
-
-    /// The one of this number, from 0 on.
-    pub(super) fn record(&self, number: u64) -> u64 {
-        self.first + number + self.before.partition_point(|before| *before <= number) as u64
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+    use std::fs;
+
     use sandpool::written::Writable;
 
     use super::*;
-
-    #[test]
-    fn done_is_a_start_and_the_rest() {
-        let mut done = Done::default();
-        for (record, first, count) in [(0, 1, 1), (2, 1, 2), (3, 1, 3), (5, 1, 4), (1, 4, 5), (4, 6, 6)] {
-            done.add(record);
-            assert_eq!((done.first(), done.count()), (first, count), "after {record}");
-        }
-    }
-
-    #[test]
-    fn what_is_left_is_numbered_anew() {
-        let left = Left::new(10, &[15, 12, 11, 16]);
-        let records: Vec<_> = (0..6).map(|number| left.record(number)).collect();
-        assert_eq!(records, [10, 13, 14, 17, 18, 19]);
-        let contained: Vec<_> = (8..20).filter(|record| left.contains(*record)).collect();
-        assert_eq!(contained, [10, 13, 14, 17, 18, 19]);
-        assert_eq!(Left::new(0, &[]).record(7), 7);
-    }
 
     #[test]
     fn a_journal_is_of_one_map() {
@@ -272,10 +219,22 @@ mod tests {
         let journal = |of| Journal::of(&path("output"), (directory(), "output".into()), of);
         let own = || journal(identity("module", "task", "lines", "input"));
         assert_eq!(own().load().unwrap(), None);
-        own().save(&Done::new(5, &[8, 7]), 2, 100, Some(3)).unwrap();
-        let state = own().load().unwrap().unwrap();
-        assert_eq!((state.done, state.beyond, state.failed), (5, vec![7, 8], 2));
-        assert_eq!((state.output, state.errors), (100, Some(3)));
+        let state = State {
+            done: [(0, 5), (7, 9), (11, 12)].into_iter().collect(),
+            failed: [(0, 1), (8, 9)].into_iter().collect(),
+            is_finished: false,
+            output: 100,
+            errors: Some(3),
+        };
+        for state in [
+            state.clone(),
+            State { is_finished: true, errors: None, ..state.clone() },
+            State { done: Some((2, 3)).into_iter().collect(), ..state },
+            State::default(),
+        ] {
+            own().save(&state).unwrap();
+            assert_eq!(own().load().unwrap().unwrap(), state);
+        }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "no temporary file is left");
         // But by a command that is killed, until the next one begins.
         let names = [".output.sandpool.0123456789abcdef.tmp", ".output.sandpool.mine.tmp"];
@@ -294,12 +253,12 @@ mod tests {
             assert!(error.contains(&format!("the {what} is another one")), "{error}");
         }
         let whole = fs::read(path("output.sandpool")).unwrap();
-        for damaged in [b"".as_slice(), whole.get(..whole.len() - 1).unwrap(), b"{\"version\":1}"] {
+        for damaged in [b"".as_slice(), whole.get(..whole.len() - 1).unwrap(), b"{\"version\":2}"] {
             fs::write(path("output.sandpool"), damaged).unwrap();
             assert!(own().load().unwrap_err().to_string().contains("damaged"));
         }
-        own().remove().unwrap();
-        own().remove().unwrap();
+        own().begin().unwrap();
+        own().begin().unwrap();
         assert_eq!(own().load().unwrap(), None);
     }
 }

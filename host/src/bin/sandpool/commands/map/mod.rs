@@ -7,12 +7,19 @@
 //!
 //! What lies between the two ends is bounded, so records may be any number. A signal stops the feed: what has begun is
 //! done, written and noted; nothing else is. The journal says how to go on from there.
+//!
+//! A record is done when its result, or its failure, has been written: handed to the kernel, whatever the output is. Only
+//! such records are counted, summed up and noted in the journal, which is written after the output is on the disk.
 
 mod files;
 mod journal;
+mod numbers;
 mod progress;
+mod ranges;
 mod records;
 
+use std::collections::VecDeque;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,15 +33,17 @@ use nix::sys::signal::Signal;
 use sandpool::guest_text;
 use sandpool::written::Writable;
 use sandpool::{
-    Completed, Error, ExitCode, ExitStatus, Failure, Feed, Format, GuestText, Isolation, Limits, Module,
-    Pool, Profile, Results, TaskError,
+    Completed, Error, ExitCode, ExitStatus, Failure, Feed, GuestText, Isolation, Limits, Module, Pool,
+    Profile, Results, TaskError,
 };
 use serde::Serialize;
 
 use self::files::{Input, Output, Target};
-use self::journal::{Done, Identity, Journal, Left};
+use self::journal::{Identity, Journal, State};
+use self::numbers::{Left, Numbering, Numbers};
 use self::progress::{Choice, Figures, Progress};
-use self::records::Reader;
+use self::ranges::Ranges;
+use self::records::{Framing, Next, Reader};
 use crate::commands::guest::GuestArgs;
 use crate::interrupt::{self, Interrupt};
 use crate::{cli, commands, text};
@@ -52,7 +61,14 @@ Examples:
       Code that nobody trusts: a fresh sandbox for each record, and the rest goes on if one fails
 
   sandpool map tasks.wasm --task upper --input text.txt --output upper.txt --resume
-      Goes on where Ctrl-C, a failure or a crash has stopped the same command";
+      Goes on where Ctrl-C, a failure or a crash has stopped the same command
+
+  sandpool map tasks.wasm --task check --input all.txt --output checked.txt --errors failed.jsonl \\
+      --on-error record --resume --retry-failed
+      Does again what has failed; results are added at the end, and failed.jsonl has what fails now
+
+  find . -name '*.txt' -print0 | sandpool map tasks.wasm --task title --dir .:ro --format nul | xargs -0 -n1 echo
+      Records that end with NUL may have line breaks in them";
 
 /// Run a task of a module over the records of a file.
 ///
@@ -63,7 +79,13 @@ Examples:
 /// A failure record is a line of JSON: index (of the input record, from 0), cause, detail, attempts, stderr. The result
 /// of a record that has failed is left out.
 ///
-/// Ctrl-C lets the tasks that have begun finish, and writes what they return; once more ends all at once.
+/// Lines end with LF or CRLF, and a byte-order mark before the first is no part of it. Of JSON lines, empty ones are passed
+/// over; they count for the index. Numbers in JSON reach a task, and leave it, as they are: one that its type would change,
+/// and NaN, fails.
+///
+/// Ctrl-C, or SIGTERM, lets the tasks that have begun finish, and writes what they return; once more ends all at once. A
+/// record counts as done when its result has been written. If nobody reads the output any more, the exit code is 141, as of a
+/// command that SIGPIPE ends.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", cli::exit_codes()))]
 pub(crate) struct MapArgs {
@@ -79,7 +101,7 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
 
-    /// Where results go; - is stdout. Beside a file, FILE.sandpool says how far it is, until all is done
+    /// Where results go; - is stdout. Beside a file, FILE.sandpool says how far it is, and what has failed
     #[arg(long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
 
@@ -91,10 +113,10 @@ pub(crate) struct MapArgs {
     #[arg(long)]
     unordered: bool,
 
-    /// What records are: lines of text (the line end, LF or CRLF, is no part of it), lines of JSON, or bytes, each record
-    /// after its length as 32 bits, little-endian
-    #[arg(long, value_name = "lines|jsonl|raw", default_value = "lines")]
-    format: Format,
+    /// What records are: lines of text (the line end, LF or CRLF, is no part of it); lines of JSON; bytes, each record
+    /// after its length as 32 bits, little-endian; or text that ends with NUL, as of `find -print0`
+    #[arg(long, value_name = "lines|jsonl|raw|nul", default_value = "lines")]
+    format: Framing,
 
     /// How long a task may run before it is killed, such as 5s, 300ms or 2min; or none
     #[arg(long, value_name = "TIME", value_parser = task_timeout)]
@@ -124,6 +146,11 @@ pub(crate) struct MapArgs {
     /// if there is none. An input that isn't a file has to have the same records again
     #[arg(long)]
     resume: bool,
+
+    /// With --resume: do the records again that have failed, beside what is left. Their results follow those that are there,
+    /// in the order of the records; the file of --errors begins anew
+    #[arg(long, requires = "resume")]
+    retry_failed: bool,
 
     #[command(flatten)]
     guest: GuestArgs,
@@ -171,14 +198,13 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let errors = args.errors.as_deref().map(|path| Target::find(path, &writable)).transpose()?;
     let (mut output, place) = Output::open(target)?;
     let mut errors = errors.map(|target| Output::open(target).map(|(errors, _)| errors)).transpose()?;
-    files::refuse_same(&input, &output, errors.as_ref())?;
     output.lock()?;
     errors.as_ref().map_or(Ok(()), Output::lock)?;
 
-    let format = records_format(args.format);
+    let framing = args.format;
     let journal = match place {
         Some(place) => {
-            let of = Identity::new(&path, &args.task, format, input.metadata())?;
+            let of = Identity::new(&path, &args.task, framing.name(), input.metadata())?;
             Some(Journal::of(&args.output, place, of))
         }
         None if args.resume => {
@@ -190,20 +216,39 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
         }
         None => None,
     };
-    let state = match &journal {
+    files::refuse_same(&input, &output, errors.as_ref(), journal.as_ref())?;
+    let found = match &journal {
         Some(journal) if args.resume => journal.load()?,
-        Some(journal) => journal.begin().map(|()| None)?,
-        None => None,
+        _ => None,
     };
-    output.begin_at(state.as_ref().map_or(0, |state| state.output))?;
-    if let Some(errors) = &mut errors {
-        errors.begin_at(state.as_ref().and_then(|state| state.errors).unwrap_or(0))?;
+    let is_resumed = found.is_some();
+    let mut state = found.unwrap_or_default();
+    output.has(state.output)?;
+    let again = if args.retry_failed { state.failed.clone() } else { Ranges::default() };
+    // Of anything but a file, nobody knows whether there is more by now.
+    let is_all = state.is_finished && input.len.is_some();
+    if is_all && again.count() == 0 {
+        return Ok(nothing_left(&state));
     }
-    let (done, beyond, failed) =
-        state.map_or((0, Vec::new(), 0), |state| (state.done, state.beyond, state.failed));
+    state.is_finished = is_all;
+    if let Some(errors) = &errors {
+        if again.count() > 0 {
+            state.errors = Some(0);
+        }
+        errors.has(state.errors.unwrap_or(0))?;
+    }
+    match &journal {
+        Some(journal) if again.count() > 0 => journal.save(&state)?,
+        Some(journal) if !is_resumed => journal.begin()?,
+        _ => {}
+    }
+    output.begin_at(state.output)?;
+    if let Some(errors) = &mut errors {
+        errors.begin_at(state.errors.unwrap_or(0))?;
+    }
 
     let pool = pool(&args, limits, &module)?;
-    let (feed, results) = pool.stream(&args.task, args.format, !args.unordered);
+    let (feed, results) = pool.stream(&args.task, framing.format(), !args.unordered);
     let stopper = results.stopper();
     interrupt.calls(move |signal, is_first| {
         if !is_first {
@@ -212,44 +257,54 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
         }
         stopper.stop();
     });
-    let left = Left::new(done, &beyond);
+    let is_retry = again.count() > 0;
+    let left = if is_all { Left::only(again) } else { Left::new(state.done.clone(), again) };
     let read = Arc::new(Read::default());
-    let reader = start_reader(Reader::new(input.file, args.format), feed, left.clone(), read.clone())?;
+    let (numbering, numbers) = numbers::numbers();
+    let reader = start_reader(Reader::new(input.file, framing), feed, left, numbering, read.clone())?;
 
     let mut map = Map {
         interrupt: &interrupt,
-        format: args.format,
+        framing,
         is_ordered: !args.unordered,
         is_cut: false,
         on_error: args.on_error,
         output,
         errors,
         journal,
-        done: Done::new(done, &beyond),
-        already: done + beyond.len() as u64,
-        failed,
-        failed_before: failed,
+        numbers,
+        pending: VecDeque::new(),
+        already: state.done.count(),
+        failed_before: state.failed.count(),
+        state,
+        is_resumed,
+        is_retry,
+        records: 0,
+        failed: 0,
         read,
         input_len: input.len,
         progress: Progress::new(args.progress),
         saved: Instant::now(),
+        pause: SAVE_TIME,
     };
-    let ended = map.take_all(results, &left);
+    let ended = map.take_all(results);
     let result = map.end(ended, reader);
     drop(pool);
     if let Ok(Ending::Interrupted) = &result {
         interrupt.die_if_caught(Some(Signal::SIGINT as i32));
     }
-    Ok(result?.exit_code(map.failed > map.failed_before).code())
+    Ok(result?.exit_code(map.state.failed.count() > 0))
 }
 
-/// The format as the command line calls it.
-fn records_format(format: Format) -> &'static str {
-    match format {
-        Format::Json => "jsonl",
-        Format::Bytes => "raw",
-        _ => "lines",
+/// Says that all is done; how that has ended.
+fn nothing_left(state: &State) -> u8 {
+    let failed = state.failed.count();
+    let mut line = format!("nothing left to do: {} done before", progress::counted(state.done.count()));
+    if failed > 0 {
+        line.push_str(&format!(", {failed} failed; --retry-failed does those again"));
     }
+    text::note(&line);
+    Ending::Done.exit_code(failed > 0)
 }
 
 fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Pool> {
@@ -294,23 +349,31 @@ fn start_reader(
     mut reader: Reader,
     mut feed: Feed,
     left: Left,
+    mut numbering: Numbering,
     read: Arc<Read>,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let work = move || {
         let mut record = Vec::new();
-        loop {
+        while left.goes_on(reader.records()) {
             if !reader.has_next() {
                 feed.flush();
             }
-            if !reader.read(&mut record)? {
-                return Ok(());
-            }
+            let number = reader.records();
+            let next = reader.read(&mut record)?;
             read.records.store(reader.records(), Ordering::Relaxed);
             read.bytes.store(reader.bytes(), Ordering::Relaxed);
-            if left.contains(reader.records() - 1) && !feed.put(&record) {
-                return Ok(());
+            match next {
+                Next::Record if left.contains(number) => {
+                    numbering.is_next(number);
+                    if !feed.put(&record) {
+                        return Ok(());
+                    }
+                }
+                Next::Record | Next::Empty => {}
+                Next::End => return Ok(()),
             }
         }
+        Ok(())
     };
     thread::Builder::new().name("input".to_owned()).spawn(work).context("cannot start a thread")
 }
@@ -327,18 +390,23 @@ enum Ending {
     ReaderGone,
 }
 
+/// With what a command ends that SIGPIPE would have ended.
+const READER_GONE: u8 = 128 + Signal::SIGPIPE as u8;
+
 impl Ending {
-    fn exit_code(&self, have_some_failed: bool) -> ExitCode {
+    fn exit_code(&self, have_some_failed: bool) -> u8 {
         match self {
-            Self::Failed => ExitCode::Stopped,
-            _ if have_some_failed => ExitCode::RecordsFailed,
-            _ => ExitCode::Success,
+            Self::ReaderGone => READER_GONE,
+            Self::Failed => ExitCode::Stopped.code(),
+            _ if have_some_failed => ExitCode::RecordsFailed.code(),
+            _ => ExitCode::Success.code(),
         }
     }
 }
 
-/// How often the journal is written.
+/// How often the journal is written; and how much longer than that takes it isn't, where much has failed.
 const SAVE_TIME: Duration = Duration::from_secs(1);
+const SAVE_PART: u32 = 10;
 
 /// After so many results, progress and journal are looked after; and after so long.
 const RESULTS: u32 = 256;
@@ -347,7 +415,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The end that results come to.
 struct Map<'a> {
     interrupt: &'a Interrupt,
-    format: Format,
+    framing: Framing,
     is_ordered: bool,
     /// Results are in order, and one is missing.
     is_cut: bool,
@@ -355,27 +423,52 @@ struct Map<'a> {
     output: Output,
     errors: Option<Output>,
     journal: Option<Journal>,
-    done: Done,
+    numbers: Numbers,
+    /// Records that are done, but for what is held back of outputs.
+    pending: VecDeque<Pending>,
+    state: State,
     /// How many were done when this command began.
     already: u64,
-    failed: u64,
     /// How many of them had failed.
     failed_before: u64,
+    /// Whether there were any from an earlier command.
+    is_resumed: bool,
+    /// What has failed is done again.
+    is_retry: bool,
+    /// How many this command has done, and how many of them have failed.
+    records: u64,
+    failed: u64,
     read: Arc<Read>,
     input_len: Option<u64>,
     progress: Progress,
     saved: Instant,
+    pause: Duration,
+}
+
+/// A record that is done when this is written.
+struct Pending {
+    record: u64,
+    end: End,
+}
+
+enum End {
+    /// The output, up to here.
+    Output(u64),
+    /// The file of failures, up to here.
+    Errors(u64),
+    /// What has been written elsewhere: it has failed.
+    Elsewhere,
 }
 
 impl Map<'_> {
-    fn take_all(&mut self, mut results: Results, left: &Left) -> anyhow::Result<Ending> {
+    fn take_all(&mut self, mut results: Results) -> anyhow::Result<Ending> {
         let mut since = 0;
         let mut is_told = false;
         loop {
             let mut next = results.next_timeout(Duration::ZERO);
             if let Err(RecvTimeoutError::Timeout) = next {
                 // Whoever reads results is to have them now.
-                if let Some(ending) = gone(self.output.flush())? {
+                if let Some(ending) = self.flush()? {
                     return Ok(ending);
                 }
                 next = results.next_timeout(PAUSE);
@@ -383,7 +476,7 @@ impl Map<'_> {
             }
             match next {
                 Ok((number, outcome)) => {
-                    if let Some(ending) = self.take(left.record(number), outcome)? {
+                    if let Some(ending) = self.take(number, outcome)? {
                         return Ok(ending);
                     }
                 }
@@ -401,8 +494,12 @@ impl Map<'_> {
                     self.progress
                         .note("stopping when the tasks that have begun are done; once more ends them");
                 }
+                self.settle();
                 self.progress.show(self.figures());
-                if self.saved.elapsed() >= SAVE_TIME {
+                if self.journal.is_some() && self.saved.elapsed() >= self.pause {
+                    if let Some(ending) = self.flush()? {
+                        return Ok(ending);
+                    }
                     self.save()?;
                 }
             }
@@ -412,14 +509,16 @@ impl Map<'_> {
     /// A record is done, or isn't.
     fn take(
         &mut self,
-        record: u64,
+        number: u64,
         outcome: Result<Completed<Vec<u8>>, TaskError>,
     ) -> anyhow::Result<Option<Ending>> {
+        let (record, nothing_to_do) = self.numbers.record(number);
         if self.is_cut {
             return Ok(None);
         }
+        self.state.done.insert(nothing_to_do);
         let failure = match outcome {
-            Ok(completed) => match self.output.write(self.format, &completed.value) {
+            Ok(completed) => match self.output.write_record(self.framing, &completed.value) {
                 Ok(Ok(())) => None,
                 Ok(Err(why)) => {
                     Some((Failure::Refused(why.into()), completed.attempts, GuestText::default()))
@@ -443,20 +542,23 @@ impl Map<'_> {
                 Failure::Unsupported => {
                     return Err(anyhow!(
                         "the task does not know the format {}: another --format may do",
-                        records_format(self.format)
+                        self.framing.name()
                     ));
                 }
                 cause => Some((cause, attempts, stderr)),
             },
         };
-        if let Some((cause, attempts, stderr)) = failure {
-            self.note_failure(record, &cause, attempts, &stderr)?;
-            if self.on_error == OnError::Stop {
-                return Ok(Some(Ending::Failed));
+        let end = match failure {
+            None => End::Output(self.output.len()),
+            Some((cause, attempts, stderr)) => {
+                let end = self.note_failure(record, &cause, attempts, &stderr)?;
+                if self.on_error == OnError::Stop {
+                    return Ok(Some(Ending::Failed));
+                }
+                end
             }
-            self.failed += 1;
-        }
-        self.done.add(record);
+        };
+        self.pending.push_back(Pending { record, end });
         Ok(None)
     }
 
@@ -466,7 +568,7 @@ impl Map<'_> {
         cause: &Failure,
         attempts: u32,
         stderr: &GuestText,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<End> {
         #[derive(Serialize)]
         struct FailureRecord<'a> {
             index: u64,
@@ -492,31 +594,83 @@ impl Map<'_> {
         let line = guest_text::to_json(&record)?;
         match (&mut self.errors, self.on_error) {
             (_, OnError::Skip) | (None, OnError::Stop) => {}
-            (Some(errors), _) => errors.write_line(&line)?,
-            (None, OnError::Record) => self.progress.note(&line),
+            (Some(errors), _) => {
+                errors.write_line(&line)?;
+                return Ok(End::Errors(errors.len()));
+            }
+            (None, OnError::Record) => self.progress.record(&line).context("cannot write failure records")?,
         }
+        Ok(End::Elsewhere)
+    }
+
+    /// Writes what is held back, and notes what is done by that.
+    fn flush(&mut self) -> anyhow::Result<Option<Ending>> {
+        let errors = self.errors.as_mut().map_or(Ok(()), |errors| errors.flush());
+        let output = self.output.flush();
+        self.settle();
+        errors.context("cannot write failure records")?;
+        gone(output)
+    }
+
+    /// Notes what is done: all that was written, in the order in which it was taken.
+    fn settle(&mut self) {
+        let errors = self.errors.as_ref().map_or(0, Output::written);
+        let output = self.output.written();
+        // Most follow each other, and are added at once.
+        let mut added = 0..0;
+        while let Some(Pending { record, end }) = self.pending.pop_front_if(|pending| match pending.end {
+            End::Output(end) => end <= output,
+            End::Errors(end) => end <= errors,
+            End::Elsewhere => true,
+        }) {
+            match end {
+                End::Output(end) => self.state.output = end,
+                End::Errors(end) => self.state.errors = Some(end),
+                End::Elsewhere => {}
+            }
+            self.records += 1;
+            if !matches!(end, End::Output(_)) {
+                self.failed += 1;
+                self.state.failed.insert(record..record + 1);
+            } else if self.is_retry {
+                self.state.failed.remove(record);
+            }
+            if record != added.end {
+                self.state.done.insert(added);
+                added = record..record;
+            }
+            added.end = record + 1;
+        }
+        self.state.done.insert(added);
+    }
+
+    /// Notes how far it is, where another command finds it. What it says of others has been written.
+    fn save(&mut self) -> anyhow::Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let began = Instant::now();
+        self.output.sync()?;
+        if let Some(errors) = &mut self.errors {
+            errors.sync()?;
+            self.state.errors.get_or_insert(0);
+        }
+        journal.save(&self.state)?;
+        self.saved = Instant::now();
+        self.pause = SAVE_TIME.max((self.saved - began).saturating_mul(SAVE_PART));
         Ok(())
     }
 
-    /// Notes how far it is.
-    fn save(&mut self) -> anyhow::Result<()> {
-        self.saved = Instant::now();
-        let Some(journal) = &self.journal else { return Ok(()) };
-        let output = self.output.sync()?;
-        let errors = self.errors.as_mut().map(Output::sync).transpose()?;
-        journal.save(&self.done, self.failed, output, errors)
-    }
-
     fn figures(&self) -> Figures {
-        let records = self.done.count() - self.already;
-        let part = self.input_len.filter(|len| *len > 0).map(|len| {
+        let done = self.already + self.records;
+        // Nobody knows how far those are apart that have failed.
+        let len = self.input_len.filter(|len| *len > 0 && !self.is_retry);
+        let part = len.map(|len| {
             // What was read is a little ahead of what is done.
             let read = self.read.records.load(Ordering::Relaxed).max(1) as f64;
             let bytes = self.read.bytes.load(Ordering::Relaxed) as f64 / len as f64;
             let part = |records: u64| (bytes * records as f64 / read).clamp(0.0, 1.0);
-            (part(self.done.count()), part(self.already))
+            (part(done), part(self.already))
         });
-        Figures { records, failed: self.failed - self.failed_before, part }
+        Figures { records: self.records, failed: self.failed, part }
     }
 
     /// Writes what is left to be written, and says how it went.
@@ -526,7 +680,7 @@ impl Map<'_> {
         reader: JoinHandle<anyhow::Result<()>>,
     ) -> anyhow::Result<Ending> {
         self.progress.end();
-        let mut ended = ended.and_then(|ending| match ending {
+        let ended = ended.and_then(|ending| match ending {
             // The reader has ended, unless it was stopped.
             Ending::Done => match reader.join() {
                 Ok(read) => read.map(|()| Ending::Done),
@@ -534,23 +688,28 @@ impl Map<'_> {
             },
             ending => Ok(ending),
         });
-        if let Ok(Ending::Done) = ended
-            && let Some(ending) = gone(self.output.flush())?
-        {
-            ended = Ok(ending);
-        }
-        match (&ended, &self.journal) {
-            (Ok(Ending::Done), Some(journal)) => {
-                self.output.sync()?;
-                journal.remove()?;
+        let flushed = self.flush();
+        // Of several reasons the first one counts.
+        let mut ended = match (ended, flushed) {
+            (Ok(Ending::ReaderGone), _) => Ok(Ending::ReaderGone),
+            (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            (Ok(ending), Ok(gone)) => Ok(gone.unwrap_or(ending)),
+        };
+        if let Ok(Ending::Done) = ended {
+            // All that was read, with what there was nothing to do for at its end.
+            self.state.done.insert(0..self.read.records.load(Ordering::Relaxed));
+            self.state.is_finished = true;
+            // A journal does so itself.
+            if self.journal.is_none()
+                && let Err(error) = self.output.sync()
+            {
+                ended = Err(error);
             }
-            (Ok(Ending::ReaderGone), _) => {}
-            (Ok(_), _) => self.save()?,
-            // There is something worse to say.
-            (Err(_), _) => drop(self.save()),
         }
-        if let Some(errors) = &mut self.errors {
-            errors.flush().context("cannot write failure records")?;
+        match (self.save(), &ended) {
+            (Err(error), Ok(_)) => ended = Err(error),
+            // There is something worse to say.
+            (_, Err(_)) | (Ok(()), _) => {}
         }
         self.summarize(&ended);
         ended
@@ -559,6 +718,11 @@ impl Map<'_> {
     fn summarize(&self, ended: &anyhow::Result<Ending>) {
         let Figures { records, failed, .. } = self.figures();
         let elapsed = self.progress.elapsed();
+        let is_done = matches!(ended, Ok(Ending::Done));
+        if is_done && self.is_resumed && records == 0 {
+            nothing_left(&self.state);
+            return;
+        }
         let mut summary = format!(
             "{} in {} ({}/s)",
             progress::counted(records),
@@ -571,11 +735,18 @@ impl Map<'_> {
         if self.already > 0 {
             summary.push_str(&format!(", {} before that", self.already));
         }
+        if self.failed_before > 0 {
+            summary.push_str(&format!("; {} failed in all", self.state.failed.count()));
+        }
         text::note(&summary);
-        if !matches!(ended, Ok(Ending::Done)) {
-            let stopped = format!("stopped before record {}", self.done.first());
+        if !is_done {
+            let stopped = match self.is_retry {
+                true => "stopped before all that had failed was done again".to_owned(),
+                false => format!("stopped before record {}", self.state.done.first_gap()),
+            };
+            let go_on = if self.is_retry { "--resume --retry-failed goes" } else { "--resume goes" };
             match &self.journal {
-                Some(_) => text::note(&format!("{stopped}; --resume goes on from there")),
+                Some(_) => text::note(&format!("{stopped}; {go_on} on from there")),
                 None => text::note(&stopped),
             }
         }

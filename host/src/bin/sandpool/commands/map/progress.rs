@@ -94,6 +94,14 @@ impl Progress {
         }
     }
 
+    /// The same for what isn't just for people: an error if it can't be written.
+    pub(super) fn record(&self, line: &str) -> io::Result<()> {
+        match &self.display {
+            Display::Bar(bar) => bar.suspend(|| text::error_line(line)),
+            Display::Lines | Display::Nothing => text::error_line(line),
+        }
+    }
+
     /// There is nothing more to show.
     pub(super) fn end(&self) {
         if let Display::Bar(bar) = &self.display {

@@ -4,12 +4,12 @@
 //! exhaust the stack of the thread that decodes, which is the end of an application. And a value that takes no bytes, such as
 //! `()`, is there as often as the length of its sequence says: a few bytes could keep a thread busy for years.
 //!
-//! [`Nested`] stands around each of serde's halves of the decoding, the format's and the type's, and hands itself on from one
+//! `Nested` stands around each of serde's halves of the decoding, the format's and the type's, and hands itself on from one
 //! to the next. It allocates nothing. It knows what formats call that don't describe themselves.
 
-use std::cell::Cell;
-use std::fmt;
-use std::marker::PhantomData;
+use core::cell::Cell;
+use core::fmt;
+use core::marker::PhantomData;
 
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess,
@@ -18,18 +18,31 @@ use serde::de::{
 
 /// How many values may lie within each other: structs, enums, options, sequences, maps. What is decoded with less than 2 MiB
 /// of stack, which threads have by default, when nothing is optimized.
-const DEPTH_MAX: u32 = 256;
+pub const DEPTH_MAX: u32 = 256;
 /// How many elements of sequences and entries of maps may take no bytes, in all.
-const EMPTY_MAX: u32 = 1 << 20;
+pub const EMPTY_MAX: u32 = 1 << 20;
 
 /// Decodes a `T` from so many bytes, within the bounds.
-pub(crate) struct Bounded<T> {
+///
+/// ```
+/// use sandpool_abi::nesting::Bounded;
+///
+/// let configuration = bincode::config::standard().with_fixed_int_encoding();
+/// // A length, and nothing.
+/// let bytes = u64::MAX.to_le_bytes();
+/// let nothing = Bounded::<Vec<()>>::of(&bytes);
+/// assert!(bincode::serde::seed_decode_from_slice(nothing, &bytes, configuration).is_err());
+/// ```
+#[derive(Debug)]
+pub struct Bounded<T> {
     len: usize,
     value: PhantomData<fn() -> T>,
 }
 
 impl<T> Bounded<T> {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    /// From these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
         Self { len: bytes.len(), value: PhantomData }
     }
 }
@@ -120,8 +133,19 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
     plain! {
         deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64
-        deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_identifier
-        deserialize_ignored_any
+        deserialize_char deserialize_str deserialize_bytes deserialize_identifier deserialize_ignored_any
+    }
+
+    // A format allocates for these what the bytes say, before it looks whether there are as many. Those that are borrowed
+    // are there, and a visitor copies them.
+    #[inline]
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.deserialize_str(visitor)
+    }
+
+    #[inline]
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.deserialize_bytes(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -331,144 +355,5 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Nested<'_, A> {
     ) -> Result<V::Value, A::Error> {
         let visitor = self.with(visitor);
         self.inner.struct_variant(fields, visitor)
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use serde::de::{DeserializeOwned, Visitor};
-    use serde::{Deserialize, Serialize};
-
-    use super::{DEPTH_MAX, EMPTY_MAX};
-    use crate::codec::{decode_all, encode};
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Node {
-        children: Vec<Node>,
-    }
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Link(Option<Box<Link>>);
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    enum Term {
-        Nothing,
-        Not(Box<Term>),
-        And(Box<Term>, Box<Term>),
-        Named { name: String, term: Box<Term> },
-        All(BTreeMap<String, Term>),
-    }
-
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    struct Empty {
-        nothing: (),
-        no_more: [(); 4],
-    }
-
-    fn refusal<T: DeserializeOwned>(bytes: &[u8]) -> String {
-        decode_all::<T>(bytes).err().unwrap().to_string()
-    }
-
-    /// A length, as it is encoded.
-    fn length(of: u64) -> Vec<u8> {
-        encode(&of).unwrap()
-    }
-
-    /// As deep as the bytes say, on a stack that has less room than a thread's.
-    #[test]
-    fn what_is_too_deep_is_refused() {
-        let deep = || {
-            let nodes = length(1).repeat(1 << 18);
-            // Each is the second of the choices.
-            let terms = encode(&1_u32).unwrap().repeat(1 << 18);
-            for refusal in [
-                refusal::<Node>(&nodes),
-                refusal::<Vec<Node>>(&nodes),
-                refusal::<Term>(&terms),
-                refusal::<(u8, Option<Term>)>(&[&[1, 1], &*terms].concat()),
-                refusal::<Link>(&[1; 1 << 20]),
-            ] {
-                assert_eq!(refusal, format!("its values lie within each other more than {DEPTH_MAX} deep"));
-            }
-        };
-        std::thread::Builder::new().stack_size(512 << 10).spawn(deep).unwrap().join().unwrap();
-    }
-
-    #[test]
-    fn what_is_not_too_deep_is_what_it_was() {
-        let mut node = Node { children: Vec::new() };
-        // A struct and a sequence each.
-        for _ in 1..DEPTH_MAX / 2 {
-            node = Node { children: vec![node, Node { children: Vec::new() }] };
-        }
-        let bytes = encode(&node).unwrap();
-        assert_eq!(decode_all::<Node>(&bytes).unwrap(), node);
-        assert!(decode_all::<Vec<Node>>(&[length(1), bytes].concat()).is_err());
-        let term = Term::And(
-            Box::new(Term::Not(Box::new(Term::Nothing))),
-            Box::new(Term::Named {
-                name: "n".to_owned(),
-                term: Box::new(Term::All(BTreeMap::from([("a".to_owned(), Term::Nothing)]))),
-            }),
-        );
-        let all = (
-            (true, -1_i8, -2_i16, -3_i32, -4_i64, -5_i128),
-            (1_u8, 2_u16, 3_u32, 4_u64, 5_u128, 1.5_f32, 2.5_f64),
-            ('x', "text".to_owned(), Some(()), None::<u8>, [7_u8; 3], Link(None)),
-            term,
-        );
-        assert_eq!(decode_all(&encode(&all).unwrap()).ok(), Some(all));
-    }
-
-    #[test]
-    fn more_elements_without_bytes_than_there_may_be_are_refused() {
-        let bytes = length(u64::MAX);
-        let expected = format!("more than {EMPTY_MAX} of its elements take no bytes");
-        for refusal in [
-            refusal::<Vec<()>>(&bytes),
-            refusal::<Vec<Empty>>(&bytes),
-            refusal::<BTreeMap<(), Empty>>(&bytes),
-            // Each by itself has few.
-            refusal::<Vec<Vec<()>>>(&encode(&vec![vec![(); 3]; 1 << 20]).unwrap()),
-        ] {
-            assert_eq!(refusal, expected);
-        }
-        let some = (vec![(); EMPTY_MAX as usize - 3], vec![Empty { nothing: (), no_more: [(); 4] }; 3]);
-        assert_eq!(decode_all(&encode(&some).unwrap()).ok(), Some(some));
-        // These take some, whatever the last thing in them takes.
-        let full = (vec![(1_u8, ()); 2 << 20], vec![Some(()); 2 << 20], vec![Vec::<()>::new(); 2 << 20]);
-        assert_eq!(decode_all(&encode(&full).unwrap()).ok(), Some(full));
-    }
-
-    /// For how many elements a visitor would make room.
-    struct Hint(Option<usize>);
-
-    impl<'de> Deserialize<'de> for Hint {
-        fn deserialize<D: super::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Look;
-            impl<'de> Visitor<'de> for Look {
-                type Value = Hint;
-
-                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                    f.write_str("a sequence")
-                }
-
-                fn visit_seq<A: super::SeqAccess<'de>>(self, elements: A) -> Result<Hint, A::Error> {
-                    Ok(Hint(elements.size_hint()))
-                }
-            }
-            deserializer.deserialize_seq(Look)
-        }
-    }
-
-    #[test]
-    fn room_is_made_for_no_more_elements_than_there_are_bytes() {
-        let bytes = length(1 << 60);
-        assert_eq!(decode_all::<Hint>(&bytes).unwrap().0, Some(bytes.len()));
-        let bytes = length(3);
-        assert_eq!(decode_all::<Hint>(&bytes).unwrap().0, Some(bytes.len().min(3)));
     }
 }

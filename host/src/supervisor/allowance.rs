@@ -1,0 +1,51 @@
+//! What the shell allows its programs, where that is less than a run takes: `ulimit -v` and `ulimit -f`.
+
+use std::io;
+
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::sys::mem;
+use crate::{Error, Limits};
+
+/// What a process takes beside what is known by now: stacks, the allocator's heaps.
+const SLACK: u64 = 64 << 20;
+
+/// A limit that there is.
+fn limit(resource: Resource) -> Option<u64> {
+    getrlimit(resource).ok().map(|(soft, _)| soft).filter(|soft| *soft != libc::RLIM_INFINITY)
+}
+
+/// Why there is no arena of this size.
+pub(super) fn of_arena(error: io::Error, limits: &Limits) -> anyhow::Error {
+    let allowed = match error.raw_os_error() {
+        Some(libc::EFBIG) => limit(Resource::RLIMIT_FSIZE).map(|max| ("a file may have", max, "-f")),
+        Some(libc::ENOMEM) => limit(Resource::RLIMIT_AS).map(|max| ("a process may address", max, "-v")),
+        _ => None,
+    };
+    let Some((what, max, flag)) = allowed else { return error.into() };
+    Error::Allowance {
+        what: format!(
+            "there is no room for an arena of {} bytes and its tables: {what} {max} bytes here",
+            limits.arena_size
+        ),
+        hint: format!("that is the shell's limit: `ulimit {flag} unlimited`, or a smaller --arena-size"),
+    }
+    .into()
+}
+
+/// Refuses a run whose processes can't have so many bytes of addresses for their memories.
+pub(super) fn check_space(memories: u64) -> Result<(), Error> {
+    match limit(Resource::RLIMIT_AS) {
+        Some(max) if !mem::can_reserve(memories.saturating_add(SLACK)) => Err(Error::Allowance {
+            what: format!(
+                "there is no room for the memory of a process, which takes {memories} bytes of addresses beside the arena: it \
+                 may address {max} bytes here"
+            ),
+            hint:
+                "that is the shell's limit: `ulimit -v unlimited`, or a smaller --memory-max and --arena-size"
+                    .to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}

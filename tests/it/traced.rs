@@ -1,0 +1,240 @@
+//! What the command has the kernel do with its files, in order: for what would be on the disk if the machine stopped there.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::procfs;
+use crate::support::{deadline, guest, sandpool_bin};
+
+/// Something that was done to a file or a directory, and has succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Written(PathBuf),
+    Cut(PathBuf),
+    /// How long it was when that began.
+    Synced(PathBuf, u64),
+    /// A file that takes the place of another, and what is in it.
+    Renamed(PathBuf, PathBuf, String),
+    Removed(PathBuf),
+}
+
+/// Runs a command in a folder, in which it does this, to its end. Its threads are traced, and no process that it starts.
+fn traced(folder: &Path, arguments: &[&str]) -> (Vec<Step>, i32) {
+    // The shell waits until it is traced, and is the command then.
+    let mut command = Command::new("sh");
+    command.args(["-c", "read -r _; exec \"$@\"", "sh"]).arg(sandpool_bin()).args(arguments);
+    command.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.process_group(0).spawn().unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
+    ptrace::seize(pid, options).unwrap();
+    ptrace::interrupt(pid).unwrap();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    // Whoever hangs is killed, by its number, which is nobody else's as long as this thread hasn't waited for it.
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        let hangs = is_done.recv_timeout(deadline()) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        if hangs {
+            procfs::kill(pid.as_raw().unsigned_abs(), Signal::SIGKILL, |_| true);
+        }
+        hangs
+    });
+    let mut trace =
+        Trace { folder: folder.canonicalize().unwrap(), begun: HashMap::new(), steps: Vec::new() };
+    let code = loop {
+        // Other tests' children are other threads'.
+        let status = waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)).unwrap();
+        let (thread, signal) = match status {
+            WaitStatus::Exited(ended, code) if ended == pid => break code,
+            WaitStatus::Signaled(ended, signal, _) if ended == pid => break 128 + signal as i32,
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => continue,
+            WaitStatus::PtraceSyscall(thread) => {
+                trace.see(thread);
+                (thread, None)
+            }
+            WaitStatus::PtraceEvent(thread, ..) => (thread, None),
+            WaitStatus::Stopped(thread, signal) => (thread, Some(signal)),
+            _ => continue,
+        };
+        match ptrace::syscall(thread, signal) {
+            // It may have been killed meanwhile.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    drop(done);
+    assert!(!watch.join().unwrap(), "it hangs");
+    (trace.steps, code)
+}
+
+struct Trace {
+    folder: PathBuf,
+    /// By thread, what has begun.
+    begun: HashMap<Pid, Step>,
+    steps: Vec<Step>,
+}
+
+impl Trace {
+    /// A thread begins a system call, or has come to its end.
+    #[allow(unsafe_code, reason = "the kernel says which field of a union there is")]
+    fn see(&mut self, thread: Pid) {
+        const ENTRY: u8 = 1;
+        const EXIT: u8 = 2;
+        let Ok(info) = ptrace::syscall_info(thread) else { return };
+        match info.op {
+            ENTRY => {
+                // SAFETY: this is what it has at an entry.
+                let entry = unsafe { info.u.entry };
+                self.begun.remove(&thread);
+                if let Some(step) = self.step(thread, entry.nr as i64, entry.args) {
+                    self.begun.insert(thread, step);
+                }
+            }
+            EXIT => {
+                // SAFETY: this is what it has at an exit.
+                let exit = unsafe { info.u.exit };
+                self.steps.extend(self.begun.remove(&thread).filter(|_| exit.is_error == 0));
+            }
+            _ => {}
+        }
+    }
+
+    /// What a system call is to do with a file in the folder.
+    fn step(&self, thread: Pid, number: i64, args: [u64; 6]) -> Option<Step> {
+        let of = |fd: u64| fs::read_link(format!("/proc/{thread}/fd/{}", fd as i32)).ok();
+        let named = |dir: u64, name: u64| Some(of(dir)?.join(string(thread, name)?));
+        let here = |path: PathBuf| path.starts_with(&self.folder).then_some(path);
+        match number {
+            libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 => here(of(args[0])?).map(Step::Written),
+            libc::SYS_ftruncate => here(of(args[0])?).map(Step::Cut),
+            libc::SYS_fsync | libc::SYS_fdatasync => {
+                let path = here(of(args[0])?)?;
+                let len = fs::metadata(&path).map_or(0, |found| found.len());
+                Some(Step::Synced(path, len))
+            }
+            libc::SYS_renameat | libc::SYS_renameat2 => {
+                let (from, to) = (here(named(args[0], args[1])?)?, here(named(args[2], args[3])?)?);
+                let text = fs::read_to_string(&from).ok()?;
+                Some(Step::Renamed(from, to, text))
+            }
+            libc::SYS_unlinkat => here(named(args[0], args[1])?).map(Step::Removed),
+            _ => None,
+        }
+    }
+}
+
+/// The text at an address of a thread's.
+fn string(thread: Pid, at: u64) -> Option<String> {
+    let memory = fs::File::open(format!("/proc/{thread}/mem")).ok()?;
+    let mut bytes = [0; 256];
+    let len = memory.read_at(&mut bytes, at).ok()?;
+    let end = bytes[..len].iter().position(|byte| *byte == 0)?;
+    String::from_utf8(bytes[..end].to_vec()).ok()
+}
+
+/// The number that a journal has for this.
+fn number(journal: &str, field: &str) -> Option<u64> {
+    let value: serde_json::Value = serde_json::from_str(journal).unwrap();
+    value[field].as_u64()
+}
+
+/// What is on the disk, if the machine stops behind any of these steps.
+#[derive(Default)]
+struct Disk {
+    /// How much of each file has come there, at the least.
+    synced: HashMap<PathBuf, u64>,
+    /// Files that have changed since.
+    dirty: Vec<PathBuf>,
+    /// Journals that have their names, but perhaps not there.
+    unsynced_names: usize,
+    journals: usize,
+}
+
+impl Disk {
+    fn see(&mut self, folder: &Path, step: &Step) {
+        let [output, errors, journal] = ["out", "failed", "out.sandpool"].map(|name| folder.join(name));
+        match step {
+            Step::Written(path) | Step::Cut(path) => {
+                self.synced.entry(path.clone()).or_default();
+                self.dirty.push(path.clone());
+            }
+            Step::Synced(path, _) if path == folder => self.unsynced_names = 0,
+            Step::Synced(path, len) => {
+                self.synced.insert(path.clone(), *len);
+                self.dirty.retain(|dirty| dirty != path);
+            }
+            Step::Renamed(from, to, text) if *to == journal => {
+                self.journals += 1;
+                assert!(!self.dirty.contains(from), "{from:?} takes a place before it has come to the disk");
+                assert!(self.synced.contains_key(from), "{from:?} was never written");
+                for (path, field) in [(&output, "output"), (&errors, "errors")] {
+                    let claimed = number(text, field).unwrap_or(0);
+                    let there = self.synced.get(path).copied().unwrap_or(0);
+                    assert!(claimed <= there, "{claimed} bytes of {path:?} are noted, and {there} have come");
+                }
+                assert_eq!(self.unsynced_names, 0, "two journals, and neither has come");
+                self.unsynced_names += 1;
+            }
+            // All is done: what there is to be read instead must have come.
+            Step::Removed(path) if *path == journal => {
+                assert!(!self.dirty.contains(&output), "the journal goes before the output has come");
+            }
+            Step::Renamed(..) | Step::Removed(_) => {}
+        }
+    }
+}
+
+/// At no instant does the journal say more than what has come to the disk.
+#[test]
+fn a_journal_follows_what_it_says_to_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let lines = |from: u32| (from..from + 3000).map(|number| format!("{number}\n")).collect::<String>();
+    let input = lines(0) + "fail\n" + &lines(5000);
+    fs::write(path.join("in"), &input).unwrap();
+    let module = guest("tasks");
+    let arguments = |more: &[&'static str]| {
+        let mut all =
+            vec!["map", "--task", "behave", "--input", "in", "--output", "out", "--errors", "failed"];
+        all.extend(more);
+        all.push(module.to_str().unwrap());
+        all.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (more, code) in [(&[][..], 119), (&["--resume"], 119), (&["--resume", "--on-error", "record"], 118)] {
+        let arguments = arguments(more);
+        let (steps, ended) = traced(&path, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(ended, code, "{more:?}");
+        let mut disk = Disk::default();
+        // Whatever was there before has come.
+        for name in ["out", "failed"] {
+            disk.synced.insert(path.join(name), u64::MAX);
+        }
+        if more.is_empty() {
+            disk.synced.clear();
+        }
+        for step in &steps {
+            disk.see(&path, step);
+        }
+        assert_eq!(disk.unsynced_names, 0, "the name of the journal may not have come\n{steps:#?}");
+        let is_written = |name: &str| steps.contains(&Step::Written(path.join(name)));
+        assert!(is_written("out") || more == ["--resume"], "nothing was seen\n{steps:#?}");
+        assert!(is_written("failed"), "{steps:#?}");
+        match code {
+            119 => assert!(disk.journals > 0, "{steps:#?}"),
+            _ => assert!(steps.contains(&Step::Removed(path.join("out.sandpool"))), "{steps:#?}"),
+        }
+    }
+    assert_eq!(fs::read_to_string(path.join("out")).unwrap(), input.replace("fail\n", ""));
+}
