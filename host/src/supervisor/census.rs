@@ -166,7 +166,8 @@ mod tests {
         let _place = standby::vacate(&arena).unwrap();
         assert_eq!([(); 4].map(|()| world.look()), [0; 4]);
         // A slot that has a process, or had one, waits for none.
-        for (pid, state) in [(1, State::Reserved), (0, State::Running), (0, State::Exited), (0, State::Free)] {
+        for (pid, state) in [(1, State::Reserved), (0, State::Running), (0, State::Exited), (0, State::Free)]
+        {
             let mut world = World::new();
             world.set(3, pid, state);
             assert_eq!([(); 2].map(|()| world.look()), [0, 1], "{state:?}");

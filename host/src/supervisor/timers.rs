@@ -342,7 +342,11 @@ mod tests {
     #[test]
     fn who_is_no_child_is_no_process_of_the_run() {
         let world = World::new();
-        world.arena.process_id(1).unwrap().store(nix::unistd::getppid().as_raw().unsigned_abs(), Ordering::Relaxed);
+        world
+            .arena
+            .process_id(1)
+            .unwrap()
+            .store(nix::unistd::getppid().as_raw().unsigned_abs(), Ordering::Relaxed);
         world.arena.process_id(2).unwrap().store(u32::MAX, Ordering::Relaxed);
         let limits = Limits { wall_time: Some(LONG), run_cpu_time: Some(LONG), ..Limits::default() };
         let mut timers = Timers::new(&limits);
