@@ -144,14 +144,14 @@ mod tests {
             open_files_max: 10,
             ..Limits::default()
         };
-        let reserved = Reserved { arena: 70 << 20, artifact: 1 << 20, memories: 2 };
+        let reserved = Reserved { arena: 70 << 20, artifact: 1 << 20, memories: 3 << 30 };
         let of = |limits: &Limits, role, dirs| Rlimits::of(limits, role, dirs, reserved);
         let data = (1 << 30) + (64 << 20) + OVERHEAD;
         let stack = (2 << 20) + STACK;
         let expected = Rlimits {
             data: Some(data),
             // Both mappings of the arena.
-            space: Some(data + stack + PROGRAM + 2 * MEMORY_SPACE + (140 << 20) + (1 << 20)),
+            space: Some(data + stack + PROGRAM + (3 << 30) + (140 << 20) + (1 << 20)),
             stack: Some(stack),
             // Behind what the supervisor sees to.
             cpu: Some(4),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sandpool_guest::futures::{Executor, ReturnWhen, as_completed, wait as wait_for_futures};
 use sandpool_guest::{
     AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Cause, Condition, Event, Exchange,
-    GetError, JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue, RLock,
+    GetError, GetManyError, JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue, RLock,
     RecvError, Scoped, Semaphore, SendError, SimpleQueue, Value, active_children, parent_process, wait,
 };
 use sandpool_test_guests::{Outcome, check, eventually, hang, kill, same};
@@ -53,7 +53,7 @@ fn queues() -> Outcome {
     check("Queue::try_get", matches!(queue.try_get(), Err(GetError::Empty)))?;
     gives_up(
         "Queue::get_many",
-        |time| matches!(queue.get_many_timeout(3, time), Err(error) if matches!(error.error, GetError::Empty)),
+        |time| matches!(queue.get_many_timeout(3, time), Err(GetManyError::Nothing(GetError::Empty))),
     )?;
     check("Queue::try_get_many", queue.try_get_many(3).is_err())?;
     let mut items = queue.iter();
