@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use sandpool_guest::futures::{Executor, ReturnWhen, as_completed, wait as wait_for_futures};
 use sandpool_guest::{
     AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Cause, Condition, Event, Exchange,
-    GetError, GetManyError, JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue, RLock,
-    RecvError, Scoped, Semaphore, SendError, SimpleQueue, Value, active_children, parent_process, wait,
+    GetError, GetManyError, JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue,
+    RLock, RecvError, Scoped, Semaphore, SendError, SimpleQueue, Value, active_children, parent_process,
+    wait,
 };
 use sandpool_test_guests::{Outcome, check, eventually, hang, kill, same};
 
@@ -51,10 +52,9 @@ fn queues() -> Outcome {
     let queue = Queue::<u64>::bounded(1)?;
     gives_up("Queue::get", |time| matches!(queue.get_timeout(time), Err(GetError::Empty)))?;
     check("Queue::try_get", matches!(queue.try_get(), Err(GetError::Empty)))?;
-    gives_up(
-        "Queue::get_many",
-        |time| matches!(queue.get_many_timeout(3, time), Err(GetManyError::Nothing(GetError::Empty))),
-    )?;
+    gives_up("Queue::get_many", |time| {
+        matches!(queue.get_many_timeout(3, time), Err(GetManyError::Nothing(GetError::Empty)))
+    })?;
     check("Queue::try_get_many", queue.try_get_many(3).is_err())?;
     let mut items = queue.iter();
     gives_up("Queue::iter", |time| matches!(items.next_timeout(time), Some(Err(GetError::Empty))))?;
