@@ -298,8 +298,7 @@ impl Process {
         self.signal(SIGTERM)
     }
 
-    /// Ends it with SIGINT, as Ctrl-C at a terminal would. As [`terminate`](Self::terminate) otherwise; but in an
-    /// application's pool, where an interrupt is for the application to deal with, it does nothing.
+    /// Ends it with SIGINT, as Ctrl-C at a terminal would. As [`terminate`](Self::terminate) otherwise.
     ///
     /// # Errors
     /// [`Error::NotAChild`] if another process has created it.
