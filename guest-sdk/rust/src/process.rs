@@ -16,9 +16,10 @@ use serde::de::DeserializeOwned;
 pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 
 use crate::deadline::Deadline;
+use crate::logging::{self, Escaped};
 use crate::start::{self, Termination};
 use crate::wait::{Handle, Waitable};
-use crate::{Error, logging, nanoseconds, raw, shared};
+use crate::{Error, nanoseconds, raw, shared};
 
 const SIGINT: u32 = 2;
 const SIGKILL: u32 = 9;
@@ -297,8 +298,7 @@ impl Process {
         self.signal(SIGTERM)
     }
 
-    /// Ends it with SIGINT, as Ctrl-C at a terminal would. As [`terminate`](Self::terminate) otherwise; but in an
-    /// application's pool, where an interrupt is for the application to deal with, it does nothing.
+    /// Ends it with SIGINT, as Ctrl-C at a terminal would. As [`terminate`](Self::terminate) otherwise.
     ///
     /// # Errors
     /// [`Error::NotAChild`] if another process has created it.
@@ -388,7 +388,7 @@ impl Drop for Process {
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Identity { name, pid, parent_pid, daemon, .. } = &self.identity;
-        write!(f, "<Process name='{name}' pid={pid} parent={parent_pid}")?;
+        write!(f, "<Process name='{}' pid={pid} parent={parent_pid}", Escaped(name))?;
         match self.poll(NO_WAIT) {
             Ok(None) => f.write_str(" started")?,
             Ok(Some(Ended { status: ExitStatus::Signaled(signal), .. })) => {

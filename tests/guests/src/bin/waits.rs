@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use sandpool_guest::futures::{Executor, ReturnWhen, as_completed, wait as wait_for_futures};
 use sandpool_guest::{
     AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Cause, Condition, Event, Exchange,
-    GetError, GetManyError, JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue, RLock,
-    RecvError, Scoped, Semaphore, SendError, SimpleQueue, Value, active_children, parent_process, wait,
+    GetError, GetManyError, JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue,
+    RLock, RecvError, Scoped, Semaphore, SendError, SimpleQueue, Value, active_children, parent_process,
+    wait,
 };
 use sandpool_test_guests::{Outcome, check, eventually, hang, kill, same};
 
@@ -51,10 +52,9 @@ fn queues() -> Outcome {
     let queue = Queue::<u64>::bounded(1)?;
     gives_up("Queue::get", |time| matches!(queue.get_timeout(time), Err(GetError::Empty)))?;
     check("Queue::try_get", matches!(queue.try_get(), Err(GetError::Empty)))?;
-    gives_up(
-        "Queue::get_many",
-        |time| matches!(queue.get_many_timeout(3, time), Err(GetManyError::Nothing(GetError::Empty))),
-    )?;
+    gives_up("Queue::get_many", |time| {
+        matches!(queue.get_many_timeout(3, time), Err(GetManyError::Nothing(GetError::Empty)))
+    })?;
     check("Queue::try_get_many", queue.try_get_many(3).is_err())?;
     let mut items = queue.iter();
     gives_up("Queue::iter", |time| matches!(items.next_timeout(time), Some(Err(GetError::Empty))))?;
@@ -247,6 +247,7 @@ fn pools() -> Outcome {
     let stats = pool.stats();
     check("what was given up before it began never did", stats.cancelled >= 2)?;
 
+    drop(pool);
     // Others' results that come all the while are no reason to wait longer.
     never.clear()?;
     let pool = Pool::builder().processes(2).build()?;
@@ -274,9 +275,7 @@ fn futures() -> Outcome {
     let executor = Executor::build(Pool::builder().processes(1))?;
     let never = Event::new()?;
     let future = executor.submit(wait_in_a_task, never.clone())?;
-    gives_up("Future::exception", |time| {
-        matches!(future.exception_timeout(time), Err(PoolError::TimedOut))
-    })?;
+    gives_up("Future::exception", |time| matches!(future.exception_timeout(time), Err(PoolError::TimedOut)))?;
     check("Future::try_exception", matches!(future.try_exception(), Err(PoolError::TimedOut)))?;
     let mut future = Some(future.try_result().err().ok_or("it is done")?);
     gives_up("Future::result", |time| {
