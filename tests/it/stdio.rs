@@ -91,7 +91,7 @@ fn a_guests_streams_that_do_not_wait_are_waited_for() {
     assert!(procfs::eventually(|| !procfs::children(pid).is_empty()), "no supervisor");
     let text: Vec<u8> = b"0123456789abcde\n".repeat(50_000);
     let sent = text.clone();
-    let feeder = std::thread::spawn(move || feed.write_all(&sent).unwrap());
+    let feeder = thread::spawn(move || feed.write_all(&sent).unwrap());
     feeder.join().unwrap();
     let mut copied = Vec::new();
     results.read_to_end(&mut copied).unwrap();
