@@ -494,9 +494,10 @@ fn what_is_recorded_stays() {
              (call $record (local.get $lock) (i32.const 7) (i64.const 0))",
             1,
         ),
-        // Another process does.
+        // Another process does, which waits for this one's end.
         (
-            "(if (i64.eqz (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
+            "(drop (call $acquire (local.get $lock) (i64.const -1)))
+             (if (i64.eqz (call $fork (i32.const 0) (i32.const 0) (i32.const 0)))
                (then (drop (call $acquire (local.get $lock) (i64.const -1)))))
              (call $record (local.get $lock) (i32.const 7) (i64.const 0))",
             1,

@@ -326,7 +326,7 @@ fn the_main_process_gives_back_what_its_children_wait_for() {
 #[test]
 fn what_is_moved_into_a_child_is_the_childs() {
     let directory = tempfile::tempdir().unwrap();
-    let grant = format!("{}:/work", directory.path().display());
+    let grant = format!("{}:/data", directory.path().display());
     let limits = ["--objects-max", "64", "--memory-max", "64MiB", "--open-files-max", "64"];
     let ended = finish(run(guest("process_moved")).args(["--dir", &grant]).args(limits)).expect_code(0);
     for what in [

@@ -89,7 +89,7 @@ impl Process {
     ///     }
     /// }
     ///
-    /// let temporary = Temporary("/work/input".into());
+    /// let temporary = Temporary("/data/input".into());
     /// // The child reads the file, and removes it. This process doesn't.
     /// Process::fork(move || std::fs::read(&temporary.0).map(|input| input.len() as i32))?;
     /// # Ok::<(), sandpool_guest::Error>(())

@@ -1,4 +1,4 @@
-//! What is moved into a child, or sent to it, with `/work` for files.
+//! What is moved into a child, or sent to it, with `/data` for files.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ struct Temporary(PathBuf);
 
 impl Temporary {
     fn new(name: &str) -> Result<Self, std::io::Error> {
-        let path = Path::new("/work").join(name);
+        let path = Path::new("/data").join(name);
         fs::write(&path, "there")?;
         Ok(Self(path))
     }
@@ -90,28 +90,28 @@ fn files() -> Outcome {
     ended_well(&child)?;
     check("which removes it", !path.exists())?;
 
-    let mut buffered = BufWriter::new(File::create("/work/buffered")?);
+    let mut buffered = BufWriter::new(File::create("/data/buffered")?);
     buffered.write_all(b"once")?;
     ended_well(&Process::fork(move || buffered.flush().is_err() as i32)?)?;
-    same("what is buffered is written once", fs::read_to_string("/work/buffered")?, "once".to_owned())?;
+    same("what is buffered is written once", fs::read_to_string("/data/buffered")?, "once".to_owned())?;
 
-    let directory = Path::new("/work/directory");
+    let directory = Path::new("/data/directory");
     fs::create_dir(directory)?;
     struct Tree<'p>(&'p Path);
     impl Drop for Tree<'_> {
         fn drop(&mut self) {
             fs::write(self.0.join("file"), "").ok();
-            fs::rename(self.0, "/work/renamed").ok();
-            fs::create_dir("/work/another").ok();
+            fs::rename(self.0, "/data/renamed").ok();
+            fs::create_dir("/data/another").ok();
         }
     }
     let tree = Tree(directory);
     let child = Process::fork(move || drop(tree))?;
     ended_well(&child)?;
-    check("only the child makes and renames files", fs::remove_file("/work/renamed/file").is_ok())?;
-    fs::remove_dir("/work/renamed")?;
-    fs::remove_dir("/work/another")?;
-    Ok(fs::remove_file("/work/buffered")?)
+    check("only the child makes and renames files", fs::remove_file("/data/renamed/file").is_ok())?;
+    fs::remove_dir("/data/renamed")?;
+    fs::remove_dir("/data/another")?;
+    Ok(fs::remove_file("/data/buffered")?)
 }
 
 /// A file that is there for the process that it was sent to.
