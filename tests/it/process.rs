@@ -344,7 +344,7 @@ fn what_is_moved_into_a_child_is_the_childs() {
         "what is borrowed is given back",
         "and drops what it would have moved",
     ] {
-        assert!(ended.all("ok: ").contains(&what), "no {what:?}\n{ended}");
+        assert!(ended.stdout.contains(&format!("ok: {what}\n")), "no {what:?}\n{ended}");
     }
     assert_eq!(ended.all("MainProcess removes"), Vec::<&str>::new(), "{ended}");
     assert_eq!(ended.all("Process-1 removes"), [" a file"], "{ended}");
