@@ -587,7 +587,7 @@ fn empty_lines_of_json_are_passed_over_and_keep_their_number() {
 fn records_may_end_with_nul() {
     let nul = ["--format", "nul"];
     assert_eq!(output(map("upper").args(nul), b"a\nb\0c\0"), "A\nB\0C\0");
-    assert_eq!(output(map("identity").args(nul), b"1\0 2 \03"), "1\02\03\0");
+    assert_eq!(output(map("identity").args(nul), b"1\x00 2 \x003"), "1\x002\x003\x00");
     let ended = with_input(map("reverse_bytes").arg("--on-error").arg("record"), b"a\0b\n").expect_code(0);
     assert_eq!(ended.stdout, "b\0a\n", "a NUL is no end of a line");
     let arguments = ["--on-error", "record"];

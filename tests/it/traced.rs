@@ -31,6 +31,7 @@ enum Step {
 }
 
 /// Runs a command in a folder, in which it does this, to its end. Its threads are traced, and no process that it starts.
+#[allow(clippy::zombie_processes, reason = "`waitpid` waits for it, as for its threads")]
 fn traced(folder: &Path, arguments: &[&str]) -> (Vec<Step>, i32) {
     // The shell waits until it is traced, and is the command then.
     let mut command = Command::new("sh");
