@@ -709,7 +709,9 @@ fn write_all_over_a_pool(world: &mut World, findings: &mut Findings) {
 fn write_for_ever(world: &mut World, findings: &mut Findings) {
     const PATIENCE: Duration = Duration::from_secs(6);
     const LIMIT: Duration = Duration::from_secs(2);
-    let ways: [(&str, Option<Duration>, fn(Run)); 3] = [
+    /// Its name, the limit of time of the run, and what is done.
+    type Way = (&'static str, Option<Duration>, fn(Run));
+    let ways: [Way; 3] = [
         ("a stop", None, |run| {
             run.stopper().stop(libc::SIGTERM);
             let _ = run.wait();

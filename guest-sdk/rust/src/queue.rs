@@ -685,7 +685,7 @@ impl std::error::Error for GetError {}
 ///             jobs.task_done()?;
 ///         }
 ///     }
-///     Err(GetManyError::Nothing(error)) => eprintln!("none: {error}"),
+///     Err(nothing) => eprintln!("none: {nothing}"),
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

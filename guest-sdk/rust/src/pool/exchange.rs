@@ -46,6 +46,9 @@ pub struct Exchange<R> {
     arrived: VecDeque<(usize, Result<R, TaskError>)>,
 }
 
+/// Which call it is of, and what came of that.
+type Numbered<R> = (usize, Result<R, Cause>);
+
 impl<R> Exchange<R>
 where
     R: Serialize + DeserializeOwned,
@@ -254,9 +257,8 @@ where
         Ok(())
     }
 
-    /// A result, or that there is none. Its process is at its end.
     /// A result that is there. Which one it is stands before it, so that each that can't be decoded is told.
-    fn next_result(&self) -> Result<Option<(usize, Result<R, Cause>)>, PoolError> {
+    fn next_result(&self) -> Result<Option<Numbered<R>>, PoolError> {
         let get = |buffer: &mut [u8]| raw::queue::get(self.results.handle(), buffer, NO_WAIT);
         let received = message::receive(get, |bytes, handles| {
             let (index, result) = bytes.split_first_chunk().ok_or(Errno::Io)?;
