@@ -1,5 +1,6 @@
 //! What safe code tries in order to have two at memory that one has, or memory that nobody has written: in vain.
 #![forbid(unsafe_code)]
+#![allow(clippy::main_recursion, reason = "it is one of the attacks")]
 
 use std::cell::RefCell;
 use std::fmt::Display;
