@@ -25,9 +25,9 @@ const STORMS: [(&str, &str); 7] = [
 ];
 
 /// An end comes within this time: `SANDPOOL_STORM_SECONDS`. One second is promised; beside all other tests, a machine may
-/// be slower. Without the promise, it takes ten and more.
+/// be slower. Without the promise, it takes twenty and more.
 fn soon() -> Duration {
-    let seconds = std::env::var("SANDPOOL_STORM_SECONDS").map_or(6, |seconds| seconds.parse().unwrap());
+    let seconds = std::env::var("SANDPOOL_STORM_SECONDS").map_or(10, |seconds| seconds.parse().unwrap());
     Duration::from_secs(seconds)
 }
 
