@@ -1167,7 +1167,7 @@ pub mod handle {
         wait(handles: I32, count: I32, timeout: I64, ready: I32) -> I64;
     }
 
-    /// What the host knows of an object whose handle one receives. No guest can change it. 24 bytes, little-endian.
+    /// The host's record of an object, which a receiver of its handle gets. No guest can change a record. 24 bytes, little-endian.
     ///
     /// The bytes of a message can be made to say that a handle in it is one of anything; this says what it is.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -1178,7 +1178,7 @@ pub mod handle {
         /// One of [`QUEUE`]…, and from bit 8 on the flags of its `create`, as far as they stay: `JOINABLE`, `CLAIMED`,
         /// `RECURSIVE`, `BOUNDED`, [`READ_ONLY`](crate::shared::READ_ONLY).
         pub kind: u32,
-        /// What `record` was given; 0 if it wasn't called.
+        /// The tag that `record` was given; 0 if `record` wasn't called.
         pub tag: u32,
         /// Likewise. Of a view, the memory's handle.
         pub partner: u64,
