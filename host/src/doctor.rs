@@ -243,7 +243,7 @@ fn limit(name: &'static str, resource: Resource, min: u64, command: &str) -> Che
     }
 }
 
-/// What the shell allows in bytes. A run with smaller limits does with less.
+/// A limit of the shell, in bytes. A run with smaller limits needs less.
 fn bytes(name: &'static str, found: nix::Result<(u64, u64)>, min: u64, command: &str, flag: &str) -> Check {
     match found {
         Ok((soft, _)) if soft == nix::libc::RLIM_INFINITY => Check::ok(name, "unlimited"),

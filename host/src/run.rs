@@ -63,7 +63,7 @@ impl std::str::FromStr for DirGrant {
     }
 }
 
-/// What colons part, but for those after a backslash. That stands for itself elsewhere.
+/// The parts between colons. A colon after a backslash parts nothing; a backslash elsewhere stands for itself.
 fn parts(text: &str) -> Vec<String> {
     let mut parts = Vec::new();
     let mut part = String::new();

@@ -1,4 +1,4 @@
-//! What the tests inside of the library share: nothing here may wait for ever.
+//! Deadlines that the library's own tests share: no test may wait for ever.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

@@ -236,7 +236,7 @@ impl Drop for Handles {
     }
 }
 
-/// What stands where the host is to write.
+/// A placeholder, which the host overwrites.
 const NO_RECORD: Record = Record { handle: 0, kind: 0, tag: 0, partner: 0 };
 
 /// Decodes a value. The handles belong to this call: it releases those that the value doesn't take.

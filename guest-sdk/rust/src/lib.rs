@@ -56,8 +56,8 @@
 //! Everything here is Python's `multiprocessing` in Rust's idiom; where Python has another name for something, searching
 //! for that finds it.
 //!
-//! What waits has a form that waits for at most some time, whose name ends with `_timeout`, and one that doesn't wait, whose
-//! name begins with `try_`.
+//! Each function that waits has two other forms: one whose name ends with `_timeout` waits for at most some time, and one
+//! whose name begins with `try_` doesn't wait.
 //!
 //! Processes are those of the operating system, each with a sandbox around it. They share no memory but what they make
 //! to be shared: whatever else one changes, no other sees. The guest has WASI's files, clocks and random numbers through

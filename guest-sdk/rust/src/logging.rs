@@ -27,9 +27,9 @@ pub struct Level(pub u8);
 impl Level {
     /// None was set: then it is [`WARNING`](Self::WARNING).
     pub const NOTSET: Self = Self(0);
-    /// What only matters to who looks for a fault of this crate.
+    /// Details for those who look for a fault in this crate.
     pub const SUBDEBUG: Self = Self(5);
-    /// What a pool does with its workers.
+    /// A pool's dealings with its workers.
     pub const DEBUG: Self = Self(10);
     /// The beginning and the end of each process.
     pub const INFO: Self = Self(20);
@@ -88,7 +88,7 @@ impl Record<'_> {
         self.process_name
     }
 
-    /// What it says.
+    /// The text of the line.
     #[must_use]
     pub fn message(&self) -> &dyn Display {
         self.message
@@ -119,7 +119,7 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// What a level must be for a line to be shown: none is as high as [`OFF`].
+/// A line is shown if its level is at least this high. No level is as high as [`OFF`].
 static THRESHOLD: AtomicU16 = AtomicU16::new(OFF);
 const OFF: u16 = 1 << 8;
 
@@ -144,8 +144,8 @@ pub struct Logger(());
 ///
 /// # With the `log` crate
 ///
-/// What a program and its dependencies say by the macros of the `log` crate can go the same way: as whole lines with the name
-/// of the process. The crate is not needed for anything else, so that this one doesn't depend on it.
+/// The macros of the `log` crate, in a program and its dependencies, can log the same way: whole lines with the name of the
+/// process. This crate needs `log` for nothing else, and doesn't depend on it.
 ///
 /// ```text
 /// struct Facade;
@@ -339,7 +339,7 @@ fn show(level: Level, message: &dyn Display) {
     }
 }
 
-/// What a spawned process is to be given: its level, and whether that goes to stderr.
+/// The settings for a spawned process: the level, and whether lines go to stderr.
 pub(crate) fn settings() -> u64 {
     u64::from(LEVEL.load(Ordering::Relaxed)) | u64::from(TO_STDERR.load(Ordering::Relaxed)) << 8
 }

@@ -16,11 +16,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::{codec, raw};
 
-/// What the SDK makes of an object, where its kind doesn't say that. The numbers are in the host's records.
+/// The SDK's use of an object, where the kind doesn't tell it. The numbers are in the host's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Use {
-    /// What its kind says.
+    /// The use that its kind tells.
     Itself = 0,
     /// The elements of an `Array`. Its partner is the lock.
     Array = 1,
@@ -33,14 +33,14 @@ pub(crate) enum Use {
     SimpleQueue = 6,
     /// Tasks or results of a pool: functions to call, as numbers.
     Pool = 7,
-    /// What a pool's worker leaves behind.
+    /// Results that a pool's worker leaves behind.
     Saved = 8,
     /// A condition. Its partner is the lock.
     Condition = 9,
 }
 
 impl Use {
-    /// What is recorded: this, and of what has elements, how large one is.
+    /// The recorded tag: the use and, where there are elements, the size of an element.
     fn tag(self, element: usize) -> u32 {
         // A larger one isn't told from others. Nothing but a better error depends on it.
         let element = u32::try_from(element).unwrap_or(u32::MAX).min(u32::MAX >> 8);
@@ -48,7 +48,7 @@ impl Use {
     }
 }
 
-/// What a handle is to be that is taken from a message.
+/// The object that a handle from a message must name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Role {
     /// For errors, such as `queue`.
@@ -120,7 +120,7 @@ impl Role {
 #[derive(Debug)]
 pub(crate) struct Object(u64);
 
-/// What was taken from a message.
+/// An object that was taken from a message.
 pub(crate) struct Claimed {
     pub(crate) object: Arc<Object>,
     /// The handle of the object that belongs to it; of a view, the memory's. Or 0.

@@ -74,7 +74,7 @@ impl Process {
     /// this call. The standard streams are flushed first; a buffer of your own, such as a `BufWriter`, is yours to
     /// flush.
     ///
-    /// What `body` has by value is the child's:
+    /// The child owns the values that `body` has captured by value:
     ///
     /// ```no_run
     /// use std::path::PathBuf;

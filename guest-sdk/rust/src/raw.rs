@@ -172,8 +172,8 @@ fn unless_mute(errno: Errno) -> Result<(), Errno> {
     if mute::is_on() { Err(errno) } else { Ok(()) }
 }
 
-/// What a process does that takes apart its copies of what it has moved into a new child, or sent to it: destructors run,
-/// and give back memory, files and handles. But what they tell others is for the child to tell, with its own copies.
+/// Silence while a process drops its copies of values that it has moved into a new child, or sent to it. Destructors run,
+/// and give back memory, files and handles; but only the child, with its own copies, tells others anything.
 pub(crate) mod mute {
     use std::io::Write as _;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -550,7 +550,7 @@ pub(crate) mod handle {
     }
 }
 
-/// What the host calls behind an abort.
+/// The host calls this after an abort.
 #[cfg(target_arch = "wasm32")]
 #[unsafe(no_mangle)]
 extern "C" fn sandpool_aborted() {

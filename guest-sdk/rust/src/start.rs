@@ -156,7 +156,7 @@ pub(crate) fn prepare() {
 /// The exit code of a process that panics.
 const PANICKED: u8 = 1;
 
-/// What becomes of an abort. A panic comes to one if its hook returns: one of the program's own that doesn't call the SDK's,
+/// The verdict on an abort. A panic comes to an abort if its hook returns: one of the program's own that doesn't call the SDK's,
 /// or the standard library's in a program without [`macro@crate::main`]. It is a panic all the same.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn aborted() {
@@ -294,7 +294,7 @@ fn no_function() -> DecodeError {
 
 /// If this process was spawned: runs its function, and returns the exit code.
 fn entered() -> Result<Option<u8>, Error> {
-    /// What this process was spawned with has been taken. The handles among it are there once, and `main` can be called again.
+    /// The arguments of this process have been taken. The handles among it are there once, and `main` can be called again.
     static ENTERED: AtomicBool = AtomicBool::new(false);
     if ENTERED.swap(true, Ordering::Relaxed) {
         return Ok(None);

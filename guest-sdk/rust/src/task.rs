@@ -281,7 +281,7 @@ mod tests {
         refuses::<Color>(Format::Text, b"Blue", "unknown variant `Blue`");
     }
 
-    /// Whoever wants lines sees to it: text may be parted otherwise.
+    /// A user of lines has to refuse line breaks: text may be parted otherwise.
     #[test]
     fn text_may_have_line_breaks() {
         same(Format::Text, b"a\nb", String::from("a\nb"));

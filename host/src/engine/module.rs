@@ -358,8 +358,8 @@ impl ModuleBuilder {
     }
 }
 
-/// Whoever has others let into a cache is told, and nothing is run. That the system has none, or no room in it, is no reason not
-/// to run a module.
+/// A cache that others can reach is an error, and nothing is run. A system without a cache, or without room in it, is no reason
+/// not to run a module.
 fn unless_it_is_refused<T>(done: Result<T>) -> Result<Result<T>> {
     match done {
         Err(error @ Error::Cache { .. }) if !error.is_of_system() => Err(error),

@@ -15,9 +15,9 @@
 //! To destroy an object is many short steps ([`kind::destroy_some`]). A guest does them one after another; the supervisor
 //! does as many as it has time for, and goes on later ([`sweep`](super::sweep)).
 //!
-//! What an object is, its [`Kind`] says, and what that means at the turns of its life stands in [`kind`]. What a guest has
-//! made of it, that guest [records](record) before anybody else holds it; who receives the handle is told ([`look_up`]). So the bytes
-//! of a message, which anybody may have written, needn't be believed.
+//! An object's [`Kind`] says what it is, and [`kind`] what that means at the turns of its life. A guest [records](record) its
+//! use of an object before anybody else holds that object, and a receiver of the handle is told the use ([`look_up`]). So nobody
+//! needs to believe the bytes of a message, which anybody may have written.
 //! An end of a pipe is destroyed in two steps: it is `GONE` as long as the other end may still look at it.
 
 use std::io;
@@ -457,7 +457,7 @@ pub(crate) fn record(member: &Member, handle: Handle, tag: u32, partner: Option<
     Ok(())
 }
 
-/// What there is to know of an object that the caller holds, or has in a message.
+/// The record of an object that the caller holds, or has in a message.
 pub(crate) fn look_up(member: &Member, handle: Handle) -> Result<Record> {
     let (_, slot) = referred(member, handle)?.ok_or(Errno::Io)?;
     Ok(Record {

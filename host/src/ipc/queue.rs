@@ -291,7 +291,7 @@ impl QueueState {
         self.has(CLAIMED)
     }
 
-    /// What is kept account of, as the flag by which a guest asks for it.
+    /// The kind of account that the queue keeps, as the flag by which a guest asks for it.
     pub(super) fn account_flags(&self) -> u32 {
         match (self.has(JOINABLE), self.has(CLAIMED)) {
             (true, _) => sandpool_abi::queue::JOINABLE,

@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// What a process has of each kind, by itself and in messages; the queue first.
+    /// One object of each kind, held by a process and by messages; the queue first.
     fn all_kinds(member: &Member) -> Handle {
         let large = [7; 5000];
         let port = |handle| {

@@ -280,7 +280,7 @@ mod tests {
         if cfg!(target_arch = "x86_64") { X86_64 } else { AARCH64 }
     }
 
-    /// What the kernel does at a system call: it runs the program, which is classic BPF, over what it knows of the call.
+    /// Decides as the kernel does at a system call: runs the program, which is classic BPF, over the call's data.
     fn decide(program: &BpfProgram, arch: u32, number: u32, args: [u64; 6]) -> u32 {
         let mut data = [number.to_ne_bytes(), arch.to_ne_bytes(), [0; 4], [0; 4]].concat();
         args.iter().for_each(|argument| data.extend(argument.to_ne_bytes()));

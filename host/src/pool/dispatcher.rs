@@ -1097,7 +1097,7 @@ pub(super) mod tests {
         events.try_iter().collect()
     }
 
-    /// What is left of an attempt must not be taken for the next one's.
+    /// Leftovers of an attempt must not be taken for the next one's.
     #[test]
     fn a_task_that_is_tried_again_is_as_new_but_for_its_attempts() {
         let timeout = Duration::from_secs(1);
@@ -1264,7 +1264,7 @@ pub(super) mod tests {
         assert_eq!(core.bytes_in_flight, 100 / each * each);
     }
 
-    /// Whoever puts it there: what comes later is looked at as well.
+    /// Whichever process puts nonsense there, later results are looked at as well.
     #[test]
     fn too_much_nonsense_ends_the_pool_and_a_little_does_not() {
         let (shared, _theirs) = pool();

@@ -464,7 +464,7 @@ mod tests {
         assert_eq!((bytes(), kept()), (0, (0, 3, 0)));
     }
 
-    /// What is fed waits for room, and for nothing else, until it is stopped.
+    /// A feed waits for room, and for nothing else, until it is stopped.
     #[test]
     fn large_inputs_wait_until_results_are_taken() {
         const LEN: usize = WINDOW_BYTES as usize / 2;

@@ -602,8 +602,8 @@ impl Process {
         }
     }
 
-    /// What a process does about its children that ends by itself. If they wait for ever, so would it: then it is
-    /// `interrupted`.
+    /// The care of a process for its children when it ends by itself. If they wait for ever, so does the process: it is
+    /// `interrupted` then.
     ///
     /// 1. Its daemonic children are ended: whatever they wait for, a signal ends them. They are not to see the next step.
     /// 2. It gives back all that it holds, and whoever waits for that learns that its owner has gone, as at any death:

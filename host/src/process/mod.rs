@@ -132,7 +132,7 @@ pub(crate) struct Process {
     pub(crate) waited: Vec<Waiting>,
     /// The task that it calls, if it is a worker of the host's.
     pub(crate) task: Option<Task>,
-    /// What it writes to files and streams is lost, and nothing is made or removed.
+    /// Its writes to files and streams are lost, and it makes and removes nothing.
     pub(crate) is_mute: bool,
     /// It is a worker of the host's, or does the task of one. Its claims are the host's affair.
     pub(crate) is_host_worker: bool,

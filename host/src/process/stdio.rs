@@ -43,7 +43,7 @@ pub(crate) struct Stdio {
     stdout: Mutex<Line>,
     stderr: Mutex<Line>,
     has_stdin: AtomicBool,
-    /// What was read of stdin and not handed out yet, if that goes by lines.
+    /// Bytes that were read from stdin and not handed out yet, if stdin goes by lines.
     lines: Option<Mutex<Ahead>>,
     /// Bytes that the process has written, and that it, and all of the run, may write.
     written: AtomicU64,
@@ -53,7 +53,7 @@ pub(crate) struct Stdio {
     capture: OnceLock<Capture>,
 }
 
-/// What a process has for stdin.
+/// The stdin of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stdin {
     /// Nothing, as all but the first.

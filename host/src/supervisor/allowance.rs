@@ -1,4 +1,4 @@
-//! What the shell allows its programs, where that is less than a run takes: `ulimit -v` and `ulimit -f`.
+//! The shell's limits for its programs, where they are lower than a run needs: `ulimit -v` and `ulimit -f`.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::sys::mem;
 use crate::{Error, Limits};
 
-/// What a process takes beside what is known by now: stacks, the allocator's heaps.
+/// Addresses that a process takes beside those that are known by now: stacks, the allocator's heaps.
 const SLACK: u64 = 64 << 20;
 
 /// A limit that there is.

@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(timers.look(&arena, None), [Over::Run(Limit::RunCpuTime(LONG))]);
     }
 
-    /// What is written there before anybody has looked counts as little as what is written later.
+    /// A start time that was written before anybody has looked counts as little as a later one.
     #[test]
     fn no_process_is_older_or_younger_than_can_be() {
         for forged in [0, 1, nanos_now() + 1_000_000_000_000, u64::MAX] {
@@ -338,7 +338,7 @@ mod tests {
         assert!(left <= LONG && left < limit, "{left:?}");
     }
 
-    /// Whose numbers stand in the table is what guests write there.
+    /// Guests can write any number into the table.
     #[test]
     fn who_is_no_child_is_no_process_of_the_run() {
         let world = World::new();

@@ -62,8 +62,8 @@ pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
 /// Which of the standard streams were closed when this process began: a bit for each.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
-/// What runs before `main`, and before Rust's own runtime, which opens /dev/null in place of what is closed: afterwards
-/// nobody can tell it from a /dev/null that was given.
+/// Runs before `main`, and before Rust's runtime, which opens /dev/null for each closed stream: afterwards nobody can tell
+/// such a stream from a /dev/null that was given.
 #[used]
 // SAFETY: the section is the C library's list of functions to call first, each with arguments that this one ignores; it is as
 // `extern "C"` as they are.

@@ -29,7 +29,7 @@ use crate::{Error, raw};
 /// panic, by `exit`, by SIGKILL. What was made without one keeps its name until somebody
 /// [unlinks](SharedMemory::unlink) it.
 ///
-/// Whoever has the memory then keeps it. In Python a process of its own does all this; here there is none, so that nothing
+/// Processes that have the memory then keep it. In Python a process of its own does all this; here there is none, so that nothing
 /// has to be started or connected to. In a forked child, the copy of a manager makes nothing ([`Error::NotAChild`]), and
 /// its drop ends nothing.
 pub struct SharedMemoryManager {

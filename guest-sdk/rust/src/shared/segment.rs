@@ -26,7 +26,7 @@ impl Segment {
         Ok(Self { object, size, read_only: false, mapping: OnceLock::new() })
     }
 
-    /// What an object is of.
+    /// The segment that an object names.
     pub(crate) fn adopt(object: Arc<Object>, read_only: bool) -> Result<Self, Error> {
         let size = usize::try_from(shared::size(object.handle())?).map_err(|_| Error::OutOfMemory)?;
         Ok(Self { object, size, read_only, mapping: OnceLock::new() })

@@ -48,7 +48,7 @@ pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Res
     Ok(())
 }
 
-/// What the library does by default, and whether there was a null.
+/// The library's default format, which also notes whether there was a null.
 struct Compact<'a> {
     has_null: &'a Cell<bool>,
 }
@@ -99,7 +99,7 @@ fn long_integers(text: &[u8]) -> Long<'_> {
     long
 }
 
-/// What is after a string that began before this.
+/// The rest after a string whose begin was passed already.
 fn after_string(mut rest: &[u8]) -> &[u8] {
     while let Some((byte, after)) = rest.split_first() {
         rest = match byte {
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a text that is read as this and written again.
+    /// A text, read as this type and written again.
     fn again<T: DeserializeOwned + Serialize>(text: &str) -> Result<String, String> {
         let mut out = Vec::new();
         encode(&decode::<T>(text.as_bytes())?, &mut out)?;

@@ -25,7 +25,7 @@ use crate::{CompileLimit, CompileLimits, Error, Result};
 /// As much of what a compiler prints is kept.
 const WORDS_MAX: u64 = 16 << 10;
 
-/// What comes of a module: what there is to know of it, the artifact, and the jail in which it was compiled.
+/// A compiled module: its summary, its artifact, and the jail in which it was compiled.
 type Compiled = (Summary, Artifact, JailReport);
 
 /// An artifact, in a file that begins with something else.

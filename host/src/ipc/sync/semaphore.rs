@@ -169,7 +169,7 @@ mod tests {
 
     const PROCESSES: u32 = 3;
 
-    /// What a semaphore of two units has, free and lost, when one process has acquired both, another has released some of
+    /// The units, free and lost, of a semaphore of two when one process has acquired both, another has released some of
     /// them, and the first has died. Who has released them can't release one too many then either.
     fn after_the_death(bounded: bool, returned: bool, released: u64) -> (u64, u64) {
         let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };

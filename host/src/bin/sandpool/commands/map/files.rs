@@ -102,7 +102,7 @@ pub(super) struct Output {
     /// It has a path, and can be cut. Of a descriptor, others may write to the same file.
     is_file: bool,
     name: String,
-    /// What is held back: less than is worth a call.
+    /// Bytes that are held back: fewer than are worth a call.
     held: Vec<u8>,
     /// Bytes that were written, with those that were there when this began.
     written: u64,

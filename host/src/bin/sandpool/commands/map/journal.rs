@@ -22,7 +22,7 @@ use super::ranges::Ranges;
 /// The version of what is in the file.
 const VERSION: u32 = 2;
 
-/// What its name ends with.
+/// The end of a journal's name.
 const END: &str = ".sandpool";
 
 /// How far a map is.

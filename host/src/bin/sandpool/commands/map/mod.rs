@@ -113,7 +113,7 @@ pub(crate) struct MapArgs {
     #[arg(long)]
     unordered: bool,
 
-    /// What records are: lines of text (the line end, LF or CRLF, is no part of it); lines of JSON; bytes, each record
+    /// The format of records: lines of text (the line end, LF or CRLF, is no part of it); lines of JSON; bytes, each record
     /// after its length as 32 bits, little-endian; or text that ends with NUL, as of `find -print0`
     #[arg(long, value_name = "lines|jsonl|raw|nul", default_value = "lines")]
     format: Framing,
@@ -435,7 +435,7 @@ struct Map<'a> {
     failed_before: u64,
     /// Whether there were any from an earlier command.
     is_resumed: bool,
-    /// What has failed is done again.
+    /// Failed records are done again.
     is_retry: bool,
     /// How many this command has done, and how many of them have failed.
     records: u64,
@@ -458,7 +458,7 @@ enum End {
     Output(u64),
     /// The file of failures, up to here.
     Errors(u64),
-    /// What has been written elsewhere: it has failed.
+    /// Elsewhere: the record has failed, and its failure was written.
     Elsewhere,
 }
 

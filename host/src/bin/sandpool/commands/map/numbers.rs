@@ -53,7 +53,7 @@ struct Run {
     gap: u64,
 }
 
-/// What the two threads share: news of the one for the other.
+/// News of one thread for the other, which both share.
 #[derive(Debug, Default)]
 struct News {
     runs: Mutex<Vec<Run>>,

@@ -12,7 +12,7 @@ const RECORD_MAX: u64 = 1 << 30;
 /// What is read at once.
 const BUFFER: usize = 256 << 10;
 
-/// What parts records in a file.
+/// The separation of records in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     Lines,
@@ -26,7 +26,7 @@ impl Framing {
     const ALL: [(Self, &'static str); 4] =
         [(Self::Lines, "lines"), (Self::Jsonl, "jsonl"), (Self::Raw, "raw"), (Self::Nul, "nul")];
 
-    /// What the command line calls it.
+    /// The name on the command line.
     pub(super) fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(framing, _)| *framing == self).map_or("", |(_, name)| name)
     }
@@ -62,7 +62,7 @@ impl FromStr for Framing {
     }
 }
 
-/// What came of an attempt to read the next record.
+/// The result of an attempt to read the next record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Record,
@@ -72,7 +72,7 @@ pub(super) enum Next {
     End,
 }
 
-/// What an editor may have put before the first line, which is no part of the text.
+/// A mark that an editor may have put before the first line. The mark is no part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Takes records apart.
