@@ -101,6 +101,18 @@ pub fn one_of_two_is_killed(
     ended_well(other)
 }
 
+/// How many objects there can be at once, beside those that there are.
+pub fn most_objects() -> Result<usize, sandpool_guest::Error> {
+    let mut events = Vec::new();
+    loop {
+        match Event::new() {
+            Ok(event) => events.push(event),
+            Err(sandpool_guest::Error::TooManyObjects) => return Ok(events.len()),
+            Err(other) => return Err(other),
+        }
+    }
+}
+
 /// The size of the largest item that the arena has room for.
 pub fn largest_item() -> Result<usize, Box<dyn Error>> {
     let queue = Queue::<Vec<u8>>::new()?;

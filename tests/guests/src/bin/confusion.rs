@@ -11,14 +11,14 @@ use sandpool_guest::{
     Pipe, Pool, Process, Queue, RLock, RawArray, RawValue, RecvError, Semaphore, ShareableList, SharedMemory,
     SimpleQueue, Value,
 };
-use sandpool_test_guests::{Outcome, check, ended_well, same};
+use sandpool_test_guests::{Outcome, check, ended_well, most_objects, same};
 use serde::de::DeserializeOwned;
 use serde::ser::{Error as _, SerializeTuple};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[sandpool_guest::main]
 fn main() -> Outcome {
-    let before = room()?;
+    let before = most_objects()?;
     singles()?;
     pairs()?;
     by_other_ways()?;
@@ -26,19 +26,7 @@ fn main() -> Outcome {
     memory_as_an_array()?;
     read_only()?;
     twice()?;
-    check("no handle is lost", room()? == before)
-}
-
-/// How many objects there can still be.
-fn room() -> Result<usize, Error> {
-    let mut events = Vec::new();
-    loop {
-        match Event::new() {
-            Ok(event) => events.push(event),
-            Err(Error::TooManyObjects) => return Ok(events.len()),
-            Err(other) => return Err(other),
-        }
-    }
+    check("no handle is lost", most_objects()? == before)
 }
 
 /// A message of these numbers, which has the handles of these values, in their order.

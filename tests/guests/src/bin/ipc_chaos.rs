@@ -17,7 +17,7 @@ use sandpool_guest::{
     Lock, LockGuard, Pipe, Process, PutError, Queue, RLock, RLockGuard, RawArray, RecvError, Semaphore,
     SemaphorePermit, SendError, SharedMemory, Value, Waitable, active_children, parent_process, wait,
 };
-use sandpool_test_guests::{LONG, Outcome, argument, largest_item};
+use sandpool_test_guests::{LONG, Outcome, argument, largest_item, most_objects};
 use serde::{Deserialize, Serialize};
 
 /// Operations of one round, on average.
@@ -860,18 +860,6 @@ fn all_is_counted(
         );
     }
     Ok(())
-}
-
-/// How many objects there can be at once, beside what there is.
-fn most_objects() -> Result<usize, Error> {
-    let mut all = Vec::new();
-    loop {
-        match Event::new() {
-            Ok(event) => all.push(event),
-            Err(Error::TooManyObjects) => return Ok(all.len()),
-            Err(other) => return Err(other),
-        }
-    }
 }
 
 struct Random(u64);
