@@ -202,7 +202,7 @@ const OF_COMPILERS: [&str; 2] = ["futex that is private", "madvise DONTNEED"];
 /// An address of nothing, for a futex.
 const NOWHERE: usize = 4;
 
-/// What is called, and with which arguments.
+/// A system call and its arguments, by the name of an attempt.
 fn call_of(name: &str) -> Option<(libc::c_long, [usize; 6])> {
     let any = CALLS.iter().find(|(known, _)| *known == name).map(|(_, number)| (*number, [usize::MAX; 6]));
     any.or_else(|| {

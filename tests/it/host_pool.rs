@@ -908,7 +908,7 @@ const TRIES: &str = r#"(module
         (if (call $make (i32.const 5) (i32.const 6)) (then (call $exit (i32.const 3))))
         unreachable))"#;
 
-/// What has come of one attempt is none of the next one's.
+/// The outcome of one attempt is none of the next one's.
 #[test]
 fn each_attempt_of_a_task_has_a_cause_of_its_own() {
     let module = load_text("tries", TRIES);

@@ -395,7 +395,7 @@ fn numbers_at_their_ends() {
     );
 }
 
-/// Who waits for room in the arena waits for longer than it may compute.
+/// A process waits for room in the arena for longer than it may compute.
 #[test]
 fn who_waits_for_room_in_the_arena() {
     let mut command = run(guest("full_arena"));
@@ -472,7 +472,7 @@ fn a_view_is_for_reading() {
     }
 }
 
-/// What an object is, its maker says once, before others have it.
+/// An object's maker says once what the object is, before others have it.
 #[test]
 fn what_is_recorded_stays() {
     // Each is 0, or the errno that it is to be: 1 is `PERM`, 9 `BADF`, 22 `INVAL`.

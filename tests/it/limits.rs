@@ -243,7 +243,7 @@ fn what_a_file_grows_by_counts_as_written() {
     assert_eq!(bytes_in(&folder), 0);
 }
 
-/// What one has used that has ended is used.
+/// The use of a process that has ended counts.
 #[test]
 fn no_limit_of_a_run_is_dodged_by_processes_one_after_another() {
     for how in ["fork", "spawn"] {

@@ -1,4 +1,4 @@
-//! What guests log, as `multiprocessing` does.
+//! The logs of guests, as `multiprocessing` has them.
 
 use std::fs::File;
 

@@ -408,7 +408,7 @@ fn an_interrupt_lets_what_has_begun_finish_and_resume_does_the_rest() {
     }
 }
 
-/// What a task's child gets from its parent it gets all the same.
+/// A task's child gets its parent's signals all the same.
 #[test]
 fn a_task_can_terminate_what_it_has_started() {
     assert_eq!(output(&mut map("terminated"), b"\n"), "Some(-15)\n");

@@ -241,7 +241,7 @@ fn a_start_function_runs_in_each_process() {
     finish(&mut run(module.path())).expect_code(0);
 }
 
-/// What a language without a runtime of ours has of `sandpool_aborted`.
+/// A language without a runtime of ours can use `sandpool_aborted`.
 #[test]
 fn a_module_says_whether_its_abort_was_a_panic() {
     let aborting = |export: &str, body: &str| {

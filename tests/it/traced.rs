@@ -1,4 +1,4 @@
-//! What the command has the kernel do with its files, in order: for what would be on the disk if the machine stopped there.
+//! The command's calls on its files, in order: they tell what would be on the disk if the machine stopped there.
 
 use std::collections::HashMap;
 use std::fs;
@@ -112,7 +112,7 @@ impl Trace {
         }
     }
 
-    /// What a system call is to do with a file in the folder.
+    /// The step that a system call is, if it concerns a file in the folder.
     fn step(&self, thread: Pid, number: i64, args: [u64; 6]) -> Option<Step> {
         let of = |fd: u64| fs::read_link(format!("/proc/{thread}/fd/{}", fd as i32)).ok();
         let named = |dir: u64, name: u64| Some(of(dir)?.join(string(thread, name)?));
@@ -151,7 +151,7 @@ fn number(journal: &str, field: &str) -> Option<u64> {
     value[field].as_u64()
 }
 
-/// What is on the disk, if the machine stops behind any of these steps.
+/// The disk, if the machine stops behind any of these steps.
 #[derive(Default)]
 struct Disk {
     /// How much of each file has come there, at the least.

@@ -58,7 +58,7 @@ const ALONE: [(&str, &str); 8] = [
     ("pool/worker.rs", ""),
 ];
 
-/// Whoever waits for ever in a function has another beside it that doesn't: of the same name, with `_timeout`.
+/// Each function that may wait for ever has another beside it that doesn't: of the same name, with `_timeout`.
 #[test]
 fn who_waits_for_ever_has_a_form_with_a_timeout() {
     let source = repository().join("guest-sdk/rust/src");

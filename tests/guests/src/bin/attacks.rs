@@ -1,4 +1,4 @@
-//! What safe code tries in order to have two at memory that one has, or memory that nobody has written: in vain.
+//! Safe code tries in vain to let two reach memory that one has, or to read memory that nobody has written.
 #![forbid(unsafe_code)]
 #![allow(clippy::main_recursion, reason = "it is one of the attacks")]
 
@@ -31,7 +31,7 @@ fn main() -> Outcome {
 thread_local! {
     /// Whether this process has called `main` by itself.
     static RUNS_AGAIN: RefCell<bool> = const { RefCell::new(false) };
-    /// What a clone receives from.
+    /// The connection that a clone receives from.
     static NOSY: RefCell<Option<Connection>> = const { RefCell::new(None) };
     static INNER: RefCell<Option<Connection>> = const { RefCell::new(None) };
 }
@@ -182,7 +182,7 @@ fn forgotten() -> Outcome {
     check("and then it is told", matches!(array.lock(), Err(AcquireError::OwnerDied(guard)) if guard[3] == 5))
 }
 
-/// What makes its handles when it is encoded, and drops them at once.
+/// A value that makes its handles when it is encoded, and drops them at once.
 struct Fleeting;
 
 impl Serialize for Fleeting {

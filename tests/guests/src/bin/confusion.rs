@@ -1,6 +1,6 @@
 //! Handles that a message says are something else, in safe code: each is an error before it is used, and none is lost.
 //!
-//! What a message holds of a handle is a number, so anybody can have the bytes around it be those of another type. Here, each
+//! A message holds a handle as a number, so anybody can make the bytes around it those of another type. Here, each
 //! object that the SDK sends is received as each type that it receives, and each pair of them as each type that has two.
 #![forbid(unsafe_code)]
 

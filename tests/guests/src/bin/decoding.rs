@@ -109,7 +109,7 @@ fn lengths() -> Outcome {
     Ok(())
 }
 
-/// What some take for one thing, and others for another.
+/// A value that some take for one thing, and others for another.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Two(u8, u8);
 
@@ -185,7 +185,7 @@ fn one_is_told() -> Outcome {
     same("an iterator goes on", all, vec![None, Some(true)])
 }
 
-/// What takes a lock, and then something that isn't there.
+/// A type that takes a lock, and then something that isn't there.
 #[derive(Serialize, Deserialize)]
 struct Locked(Lock, bool);
 

@@ -1,4 +1,4 @@
-//! What a program meets at the edges of its sandbox: pipes of others, and their directories.
+//! The edges of a program's sandbox: pipes of others, and their directories.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What waits for room in a full arena: it is ended at once when nothing more can come of it, and takes no time of a processor
+//! Waits for room in a full arena: a wait ends at once when nothing more can come of it, and takes no time of a processor
 //! until then. Run with a limit for that which is far below how long it waits.
 #![forbid(unsafe_code)]
 

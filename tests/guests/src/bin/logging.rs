@@ -19,7 +19,7 @@ fn main() -> Outcome {
     }
 }
 
-/// What isn't asked for isn't there.
+/// Nothing is logged unless it is asked for.
 fn off() -> Outcome {
     same("no level", get_logger().level(), Level::NOTSET)?;
     get_logger().set_level(Level::SUBDEBUG);

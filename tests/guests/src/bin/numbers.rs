@@ -24,7 +24,7 @@ fn main() -> Outcome {
     pools()
 }
 
-/// What it comes to, as it is printed.
+/// Compares a result, as it is printed.
 fn is<T: Debug, E: Debug>(what: &str, result: Result<T, E>, expected: &str) -> Outcome {
     let found = match result {
         Ok(value) => format!("{value:?}"),
@@ -111,7 +111,7 @@ fn counts() -> Outcome {
     )
 }
 
-/// Who waits for as long as there can be waits until it is there.
+/// A wait of the longest time lasts until the thing is there.
 fn timeouts() -> Outcome {
     for timeout in [
         LONGEST,

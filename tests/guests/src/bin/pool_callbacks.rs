@@ -1,4 +1,4 @@
-//! What callbacks may do with their results, and how a process ends whose callback panics.
+//! Callbacks use their results, and a process ends whose callback panics.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};

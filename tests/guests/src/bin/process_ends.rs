@@ -62,7 +62,7 @@ fn main() -> Outcome {
     }
 }
 
-/// What a process learns that acquires something.
+/// The news for a process that acquires something.
 fn acquired<G>(result: Result<G, AcquireError<G>>) -> &'static str {
     match result {
         Ok(_) => "acquired",
@@ -201,7 +201,7 @@ fn daemons_are_ended_first() -> Outcome {
     check("and no daemonic child went on", told.is_empty()?)
 }
 
-/// What a child has of its parent is there, also when that has given it back.
+/// Objects of a child and its parent stay for the child when the parent has given them back.
 fn what_children_use_stays() -> Outcome {
     let results = Queue::<u64>::new()?;
     let middle = Process::fork(|| -> Outcome {

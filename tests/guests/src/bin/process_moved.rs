@@ -1,4 +1,4 @@
-//! What is moved into a child, or sent to it, with `/data` for files.
+//! Values that are moved into a child, or sent to it, with `/data` for files.
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
@@ -221,7 +221,7 @@ fn nothing_is_left() -> Outcome {
     check("what was moved leaves nothing behind", true)
 }
 
-/// What is only this process's affair happens here as well: nothing stays borrowed, or counted.
+/// A destructor's effects on this process alone happen here as well: nothing stays borrowed, or counted.
 fn own_memory() -> Outcome {
     let (cell, count) = (RefCell::new(1), Rc::new(()));
     let (borrowed, moved) = (cell.borrow_mut(), count.clone());
@@ -229,7 +229,7 @@ fn own_memory() -> Outcome {
     same("what is borrowed is given back", (cell.try_borrow().is_ok(), Rc::strong_count(&count)), (true, 1))
 }
 
-/// What can't be forked is dropped as ever, aloud.
+/// If the fork is refused, values are dropped as ever, aloud.
 fn refused() -> Outcome {
     let told = Queue::<u64>::new()?;
     struct Tell(Queue<u64>);

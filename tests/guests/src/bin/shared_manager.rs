@@ -1,4 +1,4 @@
-//! What a `SharedMemoryManager` promises.
+//! The promises of `SharedMemoryManager`.
 
 use sandpool_guest::{Error, ExitStatus, Process, Queue, ShareableList, SharedMemory, SharedMemoryManager};
 use sandpool_test_guests::{Outcome, check, ended, ended_well, hang, same};
