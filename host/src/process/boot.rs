@@ -25,7 +25,7 @@ use crate::supervisor::control::{Role, RunConfig};
 use crate::supervisor::fork_server;
 use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
-use crate::sys::process::{die_with_parent, exit_now, set_nice};
+use crate::sys::process::{USUAL_SLICE, die_with_parent, exit_now, set_nice, set_slice};
 
 /// What every process of a run is made from; the supervisor holds it, ready.
 pub(crate) struct Image {
@@ -292,6 +292,7 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
         store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
     }
     set_nice(image.nice);
+    set_slice(0, USUAL_SLICE);
     image.jail.enter(ruleset)?;
     Ok(store)
 }
