@@ -69,3 +69,5 @@ pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuild
 pub use supervisor::control::OnDeadlock;
 #[doc(hidden)]
 pub use sys::fd::refuse_closed_streams;
+#[doc(hidden)]
+pub use sys::process::wake_soon;

@@ -244,8 +244,13 @@ impl QueueState {
     }
 
     fn publish_settled(&self) {
-        let settled = self.done.load(Ordering::Relaxed).wrapping_add(self.lost.load(Ordering::Relaxed));
-        self.settled.store(settled, Ordering::Release);
+        self.settled.store(self.settled_so_far(), Ordering::Release);
+    }
+
+    /// Items that are done with or lost, under the consumers' lock. Processes have as many on their account as were taken
+    /// beyond these: nobody says which item is done with, and each is to be counted once.
+    fn settled_so_far(&self) -> u64 {
+        self.done.load(Ordering::Relaxed).wrapping_add(self.lost.load(Ordering::Relaxed))
     }
 
     fn is_empty(&self) -> bool {
@@ -815,7 +820,8 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
         (MESSAGE, Fits::Only(_)) => return Err(Errno::Msgsize),
         _ => return Err(Errno::Io),
     };
-    if queue.has(JOINABLE) {
+    // Unless somebody was done with it before it was taken.
+    if queue.has(JOINABLE) && queue.settled_so_far() <= head.sequence.load(Ordering::Relaxed) {
         queue.taken.add(member, guard)?;
     }
     if queue.is_claimed() {
@@ -826,7 +832,8 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
     Ok(taken)
 }
 
-/// Says that an item is done with, whoever took it.
+/// Says that an item is done with, whoever took it. It goes from the caller's account, or from that of another who has one:
+/// it isn't lost as well when that one dies.
 ///
 /// `OVERFLOW` if all are.
 pub(crate) fn task_done(member: &Member, port: Port<'_>) -> Result<()> {
@@ -839,7 +846,7 @@ pub(crate) fn task_done(member: &Member, port: Port<'_>) -> Result<()> {
     if queue.is_settled() {
         return Err(Errno::Overflow);
     }
-    queue.taken.take(member, &guard, member.index, 1)?;
+    queue.taken.take_of_any(member, &guard)?;
     guard.set(&queue.done, queue.done.load(Ordering::Relaxed).wrapping_add(1))?;
     settled(member, queue, guard);
     Ok(())
@@ -1043,6 +1050,8 @@ impl QueueState {
 mod tests {
     use std::sync::Arc;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::ipc::arena::{Arena, Geometry, Patience};
     use crate::ipc::sweep::{Sweep, sweep};
@@ -1083,7 +1092,7 @@ mod tests {
             after_the_death(taken, done, |other, handle| {
                 let of = || port(other, handle);
                 // The others are still to be taken, and to be done.
-                let settled = (taken + done).min(3);
+                let settled = taken.max(done);
                 for _ in taken..3 {
                     get_one(other, handle).unwrap();
                 }
@@ -1100,6 +1109,59 @@ mod tests {
                 task_done(other, of()).unwrap();
                 assert_eq!(join(other, of(), Deadline::NOW), Ok(settled - done));
             });
+        }
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Put,
+        Get(u32),
+        Done(u32),
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+        /// Whoever says it of whichever item, before or after it was taken, and before or after others were put: as many are
+        /// open in the end as were put, less those that were taken or done with.
+        #[test]
+        fn each_item_is_settled_once(steps in prop::collection::vec(
+            prop_oneof![Just(Step::Put), (0..50_u32).prop_map(Step::Get), (0..50_u32).prop_map(Step::Done)], 0..200,
+        )) {
+            let geometry = Geometry { processes_max: 50, objects_max: 4, heap_pages: 16 };
+            let arena = Arc::new(Arena::create(geometry).unwrap().1);
+            let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
+            let [maker, supervisor] = [0, 50].map(member);
+            let handle = create(&maker, 0, Account::Joinable).unwrap();
+            (1..50).for_each(|index| object::share(&maker, handle, index).unwrap());
+            let [mut put, mut taken, mut done] = [0_u64; 3];
+            for step in steps {
+                match step {
+                    Step::Put => {
+                        put_one(&maker, handle);
+                        put += 1;
+                    }
+                    Step::Get(index) => {
+                        let got = get_one(&member(index), handle).is_ok();
+                        prop_assert_eq!(got, taken < put);
+                        taken += u64::from(got);
+                    }
+                    Step::Done(index) => {
+                        let other = member(index);
+                        let is_done = task_done(&other, port(&other, handle)).is_ok();
+                        prop_assert_eq!(is_done, done < put);
+                        done += u64::from(is_done);
+                    }
+                }
+            }
+            // The maker goes on; what it has taken is its own to finish.
+            let left = object::resolve::<QueueState>(&maker, handle).unwrap().state.taken.held_by(&maker, 0);
+            (1..50).for_each(|index| sweep(Sweep::behind(index, true), &supervisor).unwrap());
+            let mut open = 0;
+            while task_done(&maker, port(&maker, handle)).is_ok() {
+                open += 1;
+            }
+            prop_assert_eq!(open, put - taken.max(done) + left);
         }
     }
 

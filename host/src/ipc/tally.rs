@@ -100,6 +100,27 @@ impl Tally {
         Ok(taken)
     }
 
+    /// One less for some process that has any, the caller if that is one.
+    pub(super) fn take_of_any(&self, member: &Member, guard: &Guard<'_>) -> Result<()> {
+        if self.take(member, guard, member.index, 1)? == 1 {
+            return Ok(());
+        }
+        let entries = self.entries.iter().map(|entry| entry.load(Ordering::Relaxed));
+        let in_entry =
+            entries.filter(|entry| entry & COUNT != 0).find_map(|entry| (entry >> 40).checked_sub(1));
+        let some = match in_entry {
+            Some(process) => u32::try_from(process).ok(),
+            None if self.page.load(Ordering::Relaxed) == 0 => None,
+            None => {
+                (0..member.arena.geometry.processes_max).find(|process| self.held_by(member, *process) != 0)
+            }
+        };
+        if let Some(process) = some {
+            self.take(member, guard, process, 1)?;
+        }
+        Ok(())
+    }
+
     /// How much a process holds.
     pub(crate) fn held_by(&self, member: &Member, process: u32) -> u64 {
         match self.find(process) {

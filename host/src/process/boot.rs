@@ -291,7 +291,7 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     if image.config.flavor.counts_fuel {
         store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
     }
-    set_nice(image.nice);
+    set_nice(0, image.nice);
     set_slice(0, USUAL_SLICE);
     image.jail.enter(ruleset)?;
     Ok(store)

@@ -98,10 +98,11 @@ pub(crate) enum Left {
     Busy,
 }
 
-/// How much a turn does at most, of each kind: some milliseconds all together.
-const REAPED_AT_ONCE: usize = 64;
-const STEPS_AT_ONCE: usize = 256;
-const SERVED_AT_ONCE: usize = 16;
+/// How much a turn does at most, of each kind: a fraction of a millisecond all together. Where hundreds of guests want the
+/// processors, the kernel gives the supervisor its next turn only when each of them has had as much as it.
+const REAPED_AT_ONCE: usize = 16;
+const STEPS_AT_ONCE: usize = 64;
+const SERVED_AT_ONCE: usize = 8;
 /// Burials that a turn tries which are `BUSY`. Each takes a while to find that out.
 const BUSY_AT_ONCE: usize = 4;
 /// Slots that a step looks through for children.

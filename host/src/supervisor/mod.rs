@@ -107,6 +107,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     let proc = Proc::open();
     LazyLock::force(&imports::process::PROCESSORS);
     crate::process::wasi::seed_unused_generators();
+    let nice = go_first();
     let mut start = control::receive_start(socket.as_fd()).context("cannot receive what is to run")?;
     let config = &mut start.config;
     let processes = u64::from(config.limits.processes_max);
@@ -123,7 +124,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
         None => (None, Hold::Off),
     };
     layers.push((Layer::ControlGroup, hold));
-    match prepare(start, layers, group, proc) {
+    match prepare(start, layers, group, proc, nice) {
         Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
         Ok(Prepared::Run(mut run)) => {
             let handed_over = run.handed_over.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
@@ -189,6 +190,7 @@ fn prepare(
     entered: Vec<(Layer, Hold)>,
     group: Option<ControlGroup>,
     proc: Proc,
+    nice: i32,
 ) -> anyhow::Result<Prepared> {
     use anyhow::Context as _;
     let [stdin, stdout, stderr] = start.stdio;
@@ -237,7 +239,7 @@ fn prepare(
         config: start.config,
         arena: Arc::new(arena),
         supervisor_pid: nix::unistd::getpid().as_raw(),
-        nice: go_first(),
+        nice,
         doorbell: doorbell.clone(),
         jail,
         jail_grants_fork,
@@ -254,12 +256,13 @@ fn prepare(
 }
 
 /// Has the supervisor go before its guests, a thousand of which may want the processors: it needs little. A privileged
-/// user's gets more of the processors; each gets one soon when it wakes. The nice value that guests are to have.
+/// user's gets more of the processors, if it asks before it is in a user namespace; each gets one soon when it wakes. The
+/// nice value that guests are to have.
 fn go_first() -> i32 {
-    const BEFORE: i32 = 10;
-    set_slice(0, SHORT_SLICE);
+    const FIRST: i32 = -20;
     let nice = nice();
-    set_nice(nice - BEFORE);
+    set_nice(0, FIRST);
+    set_slice(0, SHORT_SLICE);
     nice
 }
 
@@ -337,6 +340,10 @@ impl Run {
                 let _ = self.signals.read_signal();
             }
             left = self.children.work();
+            if left == Left::More {
+                // Who takes more than a turn at once is in debt to all others, and then late for whoever may end the run.
+                std::thread::yield_now();
+            }
             if let Some(ended) = self.children.ended() {
                 return Ok(Some(ended));
             }

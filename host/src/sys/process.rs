@@ -115,10 +115,10 @@ pub(crate) fn nice() -> i32 {
     if niceness < 0 { 0 } else { 20 - niceness as i32 }
 }
 
-/// Sets it, if that is allowed: everybody may raise it.
-pub(crate) fn set_nice(nice: i32) {
+/// Sets that of a process, 0 for the calling one, if it is allowed: everybody may raise that of his own processes.
+pub(crate) fn set_nice(pid: u32, nice: i32) {
     // SAFETY: the call takes integers.
-    unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice) };
+    unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, pid, nice) };
 }
 
 /// How long a process computes before others may, unless it has been given a [slice](set_slice): the kernel's own choice.
@@ -143,6 +143,12 @@ pub(crate) fn set_slice(pid: u32, slice: Duration) {
     attributes.sched_runtime = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
     // SAFETY: the address is that of a live value, whose size it holds.
     unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attributes, 0) };
+}
+
+/// Has the calling thread get a processor soon when it wakes, whoever else wants one: for one that waits for a request to
+/// end something.
+pub fn wake_soon() {
+    set_slice(0, SHORT_SLICE);
 }
 
 /// A child that has ended.

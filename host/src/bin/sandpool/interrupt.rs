@@ -49,6 +49,8 @@ impl Interrupt {
         let watcher = Arc::clone(&shared);
         if signals.iter().next().is_some() {
             let watch = move || {
+                // Among hundreds of guests that want the processors, it would be a second until it is its turn.
+                sandpool::wake_soon();
                 while let Ok(signal) = signals.wait() {
                     watcher.caught(signal);
                 }
