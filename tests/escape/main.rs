@@ -755,7 +755,7 @@ fn write_for_ever(world: &mut World, findings: &mut Findings) {
 
 /// Whether a process has any, as the kernel tells.
 fn has_children(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
         .is_ok_and(|children| !children.trim().is_empty())
 }
 
