@@ -21,14 +21,12 @@
 mod alone;
 mod cache_dirs;
 mod codec;
-pub mod doctor;
 mod engine;
 mod error;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-#[doc(hidden)]
-pub mod guest_text;
+mod guest_text;
 mod imports;
 #[cfg(any(test, feature = "inner"))]
 #[doc(hidden)]
@@ -36,9 +34,9 @@ pub mod inner;
 mod ipc;
 mod jail;
 mod limits;
+mod linux;
 mod owner;
-#[doc(hidden)]
-pub mod patient;
+mod patient;
 mod pool;
 mod process;
 mod run;
@@ -46,15 +44,13 @@ mod supervisor;
 mod sys;
 #[cfg(test)]
 mod testing;
-pub mod toolchain;
 pub mod units;
-#[doc(hidden)]
-pub mod written;
+mod written;
 
 pub use engine::{
     CompileLimit, ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
-pub use error::{Error, ExitCode, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use guest_text::GuestText;
 pub use jail::{Hold, JailReport, Jailed, Layer};
 pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
@@ -67,5 +63,14 @@ pub use pool::{
 };
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;
+
+/// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the
+/// folders of the cache. They may change with any version.
 #[doc(hidden)]
-pub use sys::fd::refuse_closed_streams;
+pub mod command_support {
+    pub use crate::cache_dirs::CacheDirs;
+    pub use crate::linux::version as linux_version;
+    pub use crate::patient::{Patient, write_all};
+    pub use crate::sys::fd::{inherited, refuse_closed_streams};
+    pub use crate::written::{Directory, Unfinished, Writable};
+}

@@ -14,7 +14,6 @@ use super::mappings::Mappings;
 use super::stdio::{Stdin, Stdio};
 use super::task;
 use super::{Growth, Guest, Process, exit, wasi};
-use crate::ExitCode;
 use crate::engine::trap;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
@@ -25,7 +24,7 @@ use crate::supervisor::control::{Role, RunConfig};
 use crate::supervisor::fork_server;
 use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
-use crate::sys::process::{USUAL_SLICE, die_with_parent, exit_now, set_nice, set_slice};
+use crate::sys::process::{FAILED, ORPHANED, USUAL_SLICE, die_with_parent, exit_now, set_nice, set_slice};
 
 /// What every process of a run is made from; the supervisor holds it, ready.
 pub(crate) struct Image {
@@ -50,7 +49,7 @@ const STANDBY_NAME: &CStr = c"sandpool-spare";
 #[inline]
 pub(crate) fn die_with_supervisor(supervisor_pid: i32) {
     if !die_with_parent(supervisor_pid) {
-        exit_now(i32::from(ExitCode::SupervisorLost.code()));
+        exit_now(ORPHANED);
     }
 }
 
@@ -171,7 +170,7 @@ impl<'a> Birth<'a> {
             Self::Slot(index, handle, _) => (index, handle),
             Self::Standby(place) => {
                 let _ = nix::sys::prctl::set_name(STANDBY_NAME);
-                place.stand_by(arena).unwrap_or_else(|| exit_now(i32::from(ExitCode::Internal.code())))
+                place.stand_by(arena).unwrap_or_else(|| exit_now(FAILED))
             }
         }
     }
@@ -194,13 +193,12 @@ fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime:
         }
         stdio
     }));
-    let code = ExitCode::Internal.code();
     // By now this may be another process than the one that began.
     let index = outcome.as_ref().map_or(index, |stdio| stdio.index());
     if let Ok(slot) = image.arena.process(index) {
-        slot.claim(Outcome::new(EXITED, u32::from(code)));
+        slot.claim(Outcome::new(EXITED, FAILED as u32));
     }
-    exit_now(i32::from(code))
+    exit_now(FAILED)
 }
 
 fn parent(member: &Member) -> Option<ProcessHandle> {

@@ -21,19 +21,19 @@ use crate::jail::{self, Hold, Layer, Plan, Prepared};
 use crate::owner;
 use crate::supervisor::control::{self, Reply};
 use crate::sys::fd::{close_from, take_stdin};
-use crate::sys::process::{die_with, exit_at, exit_now, pidfd_open};
+use crate::sys::process::{FAILED, die_with, exit_at, exit_now, pidfd_open};
 
 /// Is the compiler, until there is a report.
 pub(crate) fn main() -> ! {
     let code = match run() {
-        Ok(()) => crate::ExitCode::Success,
+        Ok(()) => 0,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error:#}");
-            crate::ExitCode::Internal
+            FAILED
         }
     };
     // Nothing is left to be dropped: what is in memory may be large.
-    exit_now(i32::from(code.code()));
+    exit_now(code);
 }
 
 fn run() -> anyhow::Result<()> {
