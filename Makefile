@@ -63,6 +63,8 @@ test: guests ## run every test
 lint: cargo lint-deny ## check format, lints, documentation, and the licences of dependencies
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@# As it is built for users, without the feature that the tests turn on.
+	cargo clippy --release --locked -p sandpool-cli -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
 	@# Guests are checked for the host: not every toolchain that compiles them has a clippy.
 	@for workspace in $(SDK) $(GUEST_WORKSPACES) tests/peers/native; do \

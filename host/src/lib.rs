@@ -17,24 +17,26 @@
 //!
 //! `host/docs/architecture.md` says how it works inside.
 
-#[cfg(any(test, fuzzing, feature = "inner"))]
+#[cfg(any(test, feature = "testing"))]
 mod alone;
 mod cache_dirs;
 mod codec;
 mod engine;
 mod error;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod guest_text;
 mod imports;
-#[cfg(any(test, feature = "inner"))]
+#[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod inner;
 mod ipc;
 mod jail;
 mod limits;
 mod linux;
+#[cfg(feature = "testing")]
+mod native;
 mod owner;
 mod patient;
 mod pool;
@@ -54,8 +56,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use guest_text::GuestText;
 pub use jail::{Hold, JailReport, Jailed, Layer};
 pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
+#[cfg(feature = "testing")]
 #[doc(hidden)]
-pub use owner::{Native, init_with_native};
+pub use native::{Native, init_with_native};
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,

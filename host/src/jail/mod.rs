@@ -303,6 +303,9 @@ impl fmt::Display for JailReport {
 }
 
 /// What is asked of a jail.
+///
+/// Only the feature `testing` sets the last two. They are there without it as well: a test that has it starts supervisors that
+/// are the command, which hasn't.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// Layers that are switched off.

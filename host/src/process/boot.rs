@@ -65,7 +65,8 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
             && process.parent.is_some_and(|parent| parent.index() == Ok(wire::OWNER));
         let worker = if is_worker { Some(task::set_up(&mut process)?) } else { None };
         let mut store = store(image, process, given.ruleset)?;
-        run_native(image);
+        #[cfg(feature = "testing")]
+        crate::native::instead_of_guest(&image.config.args);
         let instance = instantiate_or_crash(image, &mut store)?;
         match worker {
             Some(worker) => task::serve(&mut store, instance, worker),
@@ -109,7 +110,8 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
                     if let Err(limit) = store.data_mut().charge() {
                         exit::refuse(store.data(), limit);
                     }
-                    run_native(image);
+                    #[cfg(feature = "testing")]
+                    crate::native::instead_of_guest(&image.config.args);
                     let (instance, entry) = match prepared {
                         Some(prepared) => prepared,
                         None => {
@@ -293,13 +295,6 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     set_slice(0, USUAL_SLICE);
     image.jail.enter(ruleset)?;
     Ok(store)
-}
-
-/// In tests, a guest may be native code.
-fn run_native(image: &Image) {
-    if let Some(code) = crate::owner::run_native(&image.config.args) {
-        exit_now(i32::from(code));
-    }
 }
 
 /// Instantiates the module. That is the guest's already: it may run code of the module.
