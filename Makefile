@@ -43,7 +43,7 @@ cargo:
 
 setup: cargo ## compile Sandpool, and install what compiles guests if it is missing
 	@echo 'Compiling Sandpool (some minutes the first time) and looking for what compiles guests' >&2
-	@cargo rustc --release --locked -p sandpool --bin sandpool -- $(LINKING)
+	@cargo rustc --release --locked -p sandpool-cli --bin sandpool -- $(LINKING)
 	@report=$$($(SANDPOOL) doctor --install) || { status=$$?; printf '%s\n' "$$report" \
 		'error: this machine lacks what Sandpool requires' 'hint: do what is said above, and try again' >&2; \
 		exit $$status; }
@@ -55,6 +55,7 @@ demo: setup ## count the words of a text with many processes
 	@$(SANDPOOL) build examples/guests >/dev/null
 	@SANDPOOL=$(SANDPOOL) examples/wordcount/run $(GUESTS)/wordcount.wasm
 
+# Tests are always chosen from the whole workspace: with `-p`, cargo would turn on other features, and compile wasmtime anew.
 test: guests ## run every test
 	cargo test --release --locked --workspace
 	cargo test --release --locked --manifest-path $(SDK)/Cargo.toml --workspace
@@ -62,6 +63,8 @@ test: guests ## run every test
 lint: cargo lint-deny ## check format, lints, documentation, and the licences of dependencies
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@# As it is built for users, without the feature that the tests turn on.
+	cargo clippy --release --locked -p sandpool-cli -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
 	@# Guests are checked for the host: not every toolchain that compiles them has a clippy.
 	@for workspace in $(SDK) $(GUEST_WORKSPACES) tests/peers/native; do \
@@ -87,15 +90,15 @@ lint-deny: cargo
 chaos: guests ## kill, stop and starve processes at random, CHAOS times (20) as long as `make test` does
 	SANDPOOL_CHAOS_KILLS=$$((5000 * $(CHAOS))) SANDPOOL_CHAOS_OPERATIONS=$$((20000 * $(CHAOS))) \
 		SANDPOOL_CHAOS_ROUNDS=$$((10 * $(CHAOS))) SANDPOOL_DAMAGE_CASES=$$((3000 * $(CHAOS))) SANDPOOL_TEST_DEADLINE=$$((120 * $(CHAOS))) \
-		sh -c 'cargo test --release --locked -p sandpool-tests -- --nocapture --test-threads 1 chaos:: && \
-		cargo test --release --locked -p sandpool --lib -- --nocapture damage_tests'
+		sh -c 'cargo test --release --locked --workspace --test it -- --nocapture --test-threads 1 chaos:: && \
+		cargo test --release --locked --workspace --lib -- --nocapture damage_tests'
 
 storms: guests ## end guests that keep the supervisor busy, each within a second; on a quiet machine
-	SANDPOOL_STORM_SECONDS=1 SANDPOOL_STORMS=all cargo test --release --locked -p sandpool-tests --test it -- --test-threads 1 storms::
+	SANDPOOL_STORM_SECONDS=1 SANDPOOL_STORMS=all cargo test --release --locked --workspace --test it -- --test-threads 1 storms::
 
 soak: guests ## do SOAK (a million) tasks and processes, and print what memory and descriptors the supervisor has
 	SANDPOOL_SOAK_TASKS=$(SOAK) SANDPOOL_SOAK_PROCESSES=$(SOAK) SANDPOOL_TEST_DEADLINE=86400 \
-		cargo test --release --locked -p sandpool-tests -- --nocapture --test-threads 1 soak::
+		cargo test --release --locked --workspace --test it -- --nocapture --test-threads 1 soak::
 
 fuzz: setup ## give arbitrary bytes to FUZZ_TARGETS (all), FUZZ_SECONDS (60) each, guided by coverage
 	@PATH="$(TOOLS)/bin:$$PATH"; cargo fuzz --version >/dev/null 2>&1 || { \
@@ -140,8 +143,9 @@ bench-compare: bench-base setup ## measure this and the revision BASE in turns; 
 		then git -C $(BENCH_BASE)/checkout checkout --quiet --detach '$(BASE)'; \
 		else git worktree add --quiet --detach $(BENCH_BASE)/checkout '$(BASE)'; fi
 	@echo 'Compiling $(BASE) (some minutes the first time)' >&2
-	@cd $(BENCH_BASE)/checkout && CARGO_TARGET_DIR=$(BENCH_BASE)/target \
-		cargo rustc --quiet --release --locked -p sandpool --bin sandpool -- $(LINKING)
+	@# The command of older revisions is in the crate of the library.
+	@cd $(BENCH_BASE)/checkout && CARGO_TARGET_DIR=$(BENCH_BASE)/target cargo rustc --quiet --release --locked \
+		-p $$(test -e host/cli && echo sandpool-cli || echo sandpool) --bin sandpool -- $(LINKING)
 	@base=$$($$SANDPOOL_BASE build --target-dir $(BENCH_BASE)/target/guests $(BENCH_BASE)/checkout/host/benches/guests) && \
 		this=$$($(SANDPOOL) build host/benches/guests) && \
 		python3 -B tests/peers/regress.py $(if $(QUICK),--quick) $(if $(FILTER),--filter '$(FILTER)') \

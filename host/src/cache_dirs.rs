@@ -8,16 +8,16 @@ use crate::{Error, Result};
 
 /// The folders that are Sandpool's in the user's cache. Neither need exist.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct CacheDirs {
+pub struct CacheDirs {
     /// compiled modules
-    pub(crate) modules: PathBuf,
+    pub modules: PathBuf,
     /// what guests are built in
-    pub(crate) guests: PathBuf,
+    pub guests: PathBuf,
 }
 
 impl CacheDirs {
     /// Those that the environment names.
-    pub(crate) fn find() -> Result<Self> {
+    pub fn find() -> Result<Self> {
         Self::named_by(|name| env::var_os(name)).ok_or_else(|| Error::Invalid {
             what: "there is no cache directory: neither XDG_CACHE_HOME nor HOME is set".to_owned(),
             hint: Some("set SANDPOOL_CACHE_DIR".to_owned()),

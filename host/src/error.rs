@@ -1,4 +1,4 @@
-//! The public failure contract: what can go wrong, what to do about it, and the exit code it becomes.
+//! The public failure contract: what can go wrong, what to do about it, and of which kind it is.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::guest_text::Escaped;
 /// ```
 /// let error = sandpool::Module::from_file("no-such-file.wasm").unwrap_err();
 /// assert_eq!(error.to_string(), "cannot read no-such-file.wasm");
-/// assert_eq!(error.exit_code(), sandpool::ExitCode::Module);
+/// assert_eq!(error.kind(), sandpool::ErrorKind::Module);
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -171,14 +171,6 @@ pub enum Error {
     /// A pool has ended, or couldn't be started.
     #[error("the pool cannot go on")]
     Pool(#[source] crate::PoolEnd),
-    /// Compiling a guest package failed, or its toolchain is missing.
-    #[error("{}", Escaped(what))]
-    Toolchain {
-        /// what failed
-        what: String,
-        /// what to do about it
-        hint: Option<String>,
-    },
     /// The operating system, or the shell, lets this program have less than a run takes.
     #[error("{}", Escaped(what))]
     Allowance {
@@ -225,8 +217,7 @@ impl Error {
         match self {
             Self::NotAModule { hint, .. }
             | Self::UnknownTask { hint, .. }
-            | Self::Invalid { hint, .. }
-            | Self::Toolchain { hint, .. } => hint.clone(),
+            | Self::Invalid { hint, .. } => hint.clone(),
             Self::Allowance { hint, .. } => Some(hint.clone()),
             Self::Config { source, .. } => source.raw_hint(),
             Self::NotAProgram { .. } => {
@@ -272,9 +263,14 @@ impl Error {
         source.is_some_and(|source| source.raw_os_error().is_some())
     }
 
-    /// The exit code of the `sandpool` command for this error.
+    /// Its kind.
+    ///
+    /// ```
+    /// let error = sandpool::Error::NotInitialized;
+    /// assert_eq!(error.kind(), sandpool::ErrorKind::Internal);
+    /// ```
     #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Read { .. }
             | Self::NotAModule { .. }
@@ -285,101 +281,50 @@ impl Error {
             | Self::ImportType { .. }
             | Self::AbiVersion { .. }
             | Self::Compile { .. }
-            | Self::CompileLimit { .. } => ExitCode::Module,
-            Self::Grant { .. } => ExitCode::Grant,
-            Self::Jail { .. } => ExitCode::Jail,
-            Self::Invalid { .. } | Self::Config { .. } => ExitCode::Usage,
-            Self::Toolchain { .. } => ExitCode::Toolchain,
+            | Self::CompileLimit { .. } => ErrorKind::Module,
+            Self::Grant { .. } => ErrorKind::Grant,
+            Self::Jail { .. } => ErrorKind::Jail,
+            Self::Invalid { .. } | Self::Config { .. } => ErrorKind::Invalid,
             Self::SupervisorLost(_) | Self::Pool(crate::PoolEnd::SupervisorLost(_)) => {
-                ExitCode::SupervisorLost
+                ErrorKind::SupervisorLost
             }
-            Self::Pool(crate::PoolEnd::Strays(_)) => ExitCode::Escape,
-            Self::Pool(_) => ExitCode::Internal,
-            Self::Cache { .. }
+            Self::Pool(crate::PoolEnd::Strays(_)) => ErrorKind::Escape,
+            Self::Pool(_)
+            | Self::Cache { .. }
             | Self::Write { .. }
             | Self::NotInitialized
             | Self::Supervisor(_)
             | Self::Allowance { .. }
-            | Self::Os { .. } => ExitCode::Internal,
+            | Self::Os { .. } => ErrorKind::Internal,
         }
     }
 }
 
-/// The exit codes that are Sandpool's own. `sandpool run` otherwise ends with the main guest's: its exit code,
-/// 128 and the number of the signal that killed it, or 134 (as for SIGABRT) after a trap.
+/// The kind of an [`Error`], for programs that treat some kinds otherwise than others. The `sandpool` command has an exit code
+/// for each.
+///
+/// A new kind would be a breaking change, so that a `match` of an embedder's stays complete.
 ///
 /// ```
-/// assert_eq!(sandpool::ExitCode::Module.code(), 121);
+/// use sandpool::{ErrorKind, Module};
+///
+/// let loaded = Module::from_file("no-such-file.wasm");
+/// assert!(loaded.is_err_and(|error| error.kind() == ErrorKind::Module));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum ExitCode {
-    /// everything went well
-    Success = 0,
-    /// the command line makes no sense
-    Usage = 2,
-    /// the jail lacks a layer that is required
-    Jail = 117,
-    /// `sandpool map`: some records failed, and the others are done
-    RecordsFailed = 118,
-    /// `sandpool map`: a record failed, and the rest was not done
-    Stopped = 119,
-    /// the guest toolchain is missing, or a guest didn't compile
-    Toolchain = 120,
-    /// the module was refused
-    Module = 121,
-    /// a directory couldn't be granted
-    Grant = 122,
-    /// the supervisor ended before the run did
-    SupervisorLost = 123,
-    /// every process of the run waited for another
-    Deadlock = 124,
-    /// Sandpool or the operating system failed
-    Internal = 125,
-    /// native code in a guest process was caught
-    Escape = 159,
-}
-
-impl ExitCode {
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::Success,
-        Self::Usage,
-        Self::Jail,
-        Self::RecordsFailed,
-        Self::Stopped,
-        Self::Toolchain,
-        Self::Module,
-        Self::Grant,
-        Self::SupervisorLost,
-        Self::Deadlock,
-        Self::Internal,
-        Self::Escape,
-    ];
-
-    /// The number.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-
-    /// What it means, in a few words.
-    #[must_use]
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::Success => "everything went well",
-            Self::Usage => "the command line makes no sense",
-            Self::Jail => "the jail lacks a layer that is required",
-            Self::RecordsFailed => "map: some records failed, and the others are done",
-            Self::Stopped => "map: a record failed, and the rest was not done",
-            Self::Toolchain => "the guest toolchain is missing, or a guest did not compile",
-            Self::Module => "the module was refused",
-            Self::Grant => "a directory could not be granted",
-            Self::SupervisorLost => "the supervisor ended before the run did",
-            Self::Deadlock => "every process of the run waited for another",
-            Self::Internal => "Sandpool or the operating system failed",
-            Self::Escape => "a system call that the jail forbids, or processes that the run does not know of",
-        }
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The module was refused, or doesn't have the task.
+    Module,
+    /// A directory can't be granted.
+    Grant,
+    /// The jail lacks a layer that is required.
+    Jail,
+    /// A setting makes no sense.
+    Invalid,
+    /// The supervisor ended before the run did.
+    SupervisorLost,
+    /// Native code in a guest process was caught.
+    Escape,
+    /// Sandpool or the operating system failed.
+    Internal,
 }

@@ -17,28 +17,28 @@
 //!
 //! `host/docs/architecture.md` says how it works inside.
 
-#[cfg(any(test, fuzzing, feature = "inner"))]
+#[cfg(any(test, feature = "testing"))]
 mod alone;
 mod cache_dirs;
 mod codec;
-pub mod doctor;
 mod engine;
 mod error;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-#[doc(hidden)]
-pub mod guest_text;
+mod guest_text;
 mod imports;
-#[cfg(any(test, feature = "inner"))]
+#[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod inner;
 mod ipc;
 mod jail;
 mod limits;
+mod linux;
+#[cfg(feature = "testing")]
+mod native;
 mod owner;
-#[doc(hidden)]
-pub mod patient;
+mod patient;
 mod pool;
 mod process;
 mod run;
@@ -46,20 +46,19 @@ mod supervisor;
 mod sys;
 #[cfg(test)]
 mod testing;
-pub mod toolchain;
 pub mod units;
-#[doc(hidden)]
-pub mod written;
+mod written;
 
 pub use engine::{
     CompileLimit, ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
-pub use error::{Error, ExitCode, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use guest_text::GuestText;
 pub use jail::{Hold, JailReport, Jailed, Layer};
 pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
+#[cfg(feature = "testing")]
 #[doc(hidden)]
-pub use owner::{Native, init_with_native};
+pub use native::{Native, init_with_native};
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
@@ -67,7 +66,15 @@ pub use pool::{
 };
 pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary, Trap};
 pub use supervisor::control::OnDeadlock;
+
+/// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the
+/// folders of the cache, a thread that hears signals. They may change with any version.
 #[doc(hidden)]
-pub use sys::fd::refuse_closed_streams;
-#[doc(hidden)]
-pub use sys::process::wake_soon;
+pub mod command_support {
+    pub use crate::cache_dirs::CacheDirs;
+    pub use crate::linux::version as linux_version;
+    pub use crate::patient::{Patient, write_all};
+    pub use crate::sys::fd::{inherited, refuse_closed_streams};
+    pub use crate::sys::process::wake_soon;
+    pub use crate::written::{Directory, Unfinished, Writable};
+}

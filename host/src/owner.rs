@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -76,31 +76,6 @@ pub(crate) fn executable() -> Result<PathBuf> {
         None if INITIALIZED.load(Ordering::Relaxed) => Ok(PathBuf::from("/proc/self/exe")),
         None => Err(Error::NotInitialized),
     }
-}
-
-/// Native code that runs in place of a guest's, if it makes an exit code of the run's arguments.
-#[doc(hidden)]
-pub type Native = fn(&[String]) -> Option<u8>;
-
-static NATIVE: OnceLock<Native> = OnceLock::new();
-
-/// [`init`], in a program which is to be the supervisor of guests that may be native code, in the jail all the same: for
-/// tests of the jail, which assume that a guest has broken out of WebAssembly.
-#[doc(hidden)]
-pub fn init_with_native(native: Native) {
-    let _ = NATIVE.set(native);
-    init();
-}
-
-/// Runs native code in place of a guest's, if there is some.
-pub(crate) fn run_native(args: &[String]) -> Option<u8> {
-    NATIVE.get()?(args)
-}
-
-/// The same in place of a compiler, whose module has the arguments in its lines.
-pub(crate) fn run_native_compiler(module: &[u8]) -> Option<u8> {
-    let native = NATIVE.get()?;
-    native(&str::from_utf8(module).ok()?.lines().map(str::to_owned).collect::<Vec<_>>())
 }
 
 /// The settings of a run for which nothing was asked.

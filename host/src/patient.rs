@@ -11,11 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Reads what there is, after a wait if there is nothing yet.
-///
-/// # Errors
-/// Those of the operating system, but for an interruption and for a descriptor that doesn't wait itself.
-pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads what there is, after a wait if there is nothing yet. It fails as [`write_all`] does.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match nix::unistd::read(fd, buffer) {
             Err(Errno::EINTR) => {}
@@ -25,11 +22,8 @@ pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Writes some of it, after a wait if there is no room yet.
-///
-/// # Errors
-/// As of [`read`].
-pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+/// Writes some of it, after a wait if there is no room yet. It fails as [`write_all`] does.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match nix::unistd::write(fd, bytes) {
             Err(Errno::EINTR) => {}
@@ -42,7 +36,7 @@ pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// Writes all of it.
 ///
 /// # Errors
-/// As of [`read`].
+/// Those of the operating system, but for an interruption and for a descriptor that doesn't wait itself.
 pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match write(fd, bytes)? {

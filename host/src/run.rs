@@ -224,6 +224,7 @@ impl RunBuilder<'_> {
     }
 
     /// Leaves a rule of the policy for system calls out: for the test that each is needed.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
         self.config.jail.without_calls.push(rule.into());
@@ -231,6 +232,7 @@ impl RunBuilder<'_> {
     }
 
     /// Has the supervisor not count its children: for the test that the kernel bounds them as well.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_census(&mut self) -> &mut Self {
         self.config.jail.without_census = true;

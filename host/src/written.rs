@@ -18,7 +18,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -29,8 +29,8 @@ use nix::fcntl::{self, AtFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::sys::{fd, process};
-use crate::{DirGrant, Error, Result, patient};
+use crate::sys::process;
+use crate::{DirGrant, Error, Result};
 
 /// As many links as the kernel follows on the way to one file.
 const LINKS_MAX: usize = 40;
@@ -386,58 +386,6 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-/// Writes a whole file, at once for those who read the old one. A device or a pipe is written to as it is, and a link
-/// refused.
-///
-/// # Errors
-/// As of [`Directory::open`], and [`Error::Write`].
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |source| Error::Write { path: path.to_owned(), source };
-    if let Some(file) = descriptor(path) {
-        return file.and_then(|file| patient::write_all(file.as_fd(), bytes)).map_err(failed);
-    }
-    let (directory, name) = Directory::of_file(path, &Writable::default())?;
-    let write = || {
-        // It is made here, if there is none.
-        let file = directory.open_or_create(name)?;
-        if !file.metadata()?.is_file() {
-            return patient::write_all(file.as_fd(), bytes);
-        }
-        let mut file = directory.create(name, 0o666)?;
-        file.file().write_all(bytes)?;
-        file.finish()
-    };
-    write().map_err(failed)
-}
-
-/// The descriptor of this process that a path such as `/dev/stdout` or `/dev/fd/3` means, if it means one: the descriptor
-/// itself, with its position, and not the file that it is of.
-///
-/// # Errors
-/// Those of the operating system, for one that isn't open for writing, or that this process wasn't given.
-pub fn descriptor(path: &Path) -> Option<io::Result<File>> {
-    // Without `//` and `/./`.
-    let path: PathBuf = path.components().collect();
-    let number = match path.to_str()? {
-        "/dev/stdin" => 0,
-        "/dev/stdout" => 1,
-        "/dev/stderr" => 2,
-        path => {
-            let number = path.strip_prefix("/dev/fd/").or_else(|| path.strip_prefix("/proc/self/fd/"))?;
-            number.parse().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()))?
-        }
-    };
-    let writable = || {
-        let file = File::from(fd::inherited(number)?);
-        let flags = OFlag::from_bits_retain(fcntl::fcntl(&file, fcntl::FcntlArg::F_GETFL)?);
-        match flags & OFlag::O_ACCMODE {
-            OFlag::O_WRONLY | OFlag::O_RDWR => Ok(file),
-            _ => Err(io::Error::other("it is not open for writing")),
-        }
-    };
-    Some(writable())
-}
-
 /// To find a directory, and to look at what is in it.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 const READABLE_DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
@@ -504,7 +452,7 @@ fn walk<'a>(path: &Path, writable: &'a Writable) -> io::Result<Result<File, &'a 
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -604,43 +552,6 @@ mod tests {
             ".out.tmp",
         ] {
             assert!(!is(other), "{other}");
-        }
-    }
-
-    #[test]
-    fn a_file_is_replaced_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        write(&path("file"), b"first").unwrap();
-        let mut old = File::open(path("file")).unwrap();
-        write(&path("file"), b"second").unwrap();
-        let mut text = String::new();
-        old.read_to_string(&mut text).unwrap();
-        assert_eq!((text.as_str(), fs::read(path("file")).unwrap().as_slice()), ("first", &b"second"[..]));
-        symlink("file", path("link")).unwrap();
-        let error = write(&path("link"), b"third").unwrap_err();
-        assert!(std::error::Error::source(&error).unwrap().to_string().contains("symbolic link"));
-        nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
-        let reader = File::options().read(true).write(true).open(path("fifo")).unwrap();
-        write(&path("fifo"), b"piped").unwrap();
-        let mut piped = [0; 5];
-        (&reader).read_exact(&mut piped).unwrap();
-        assert_eq!(&piped, b"piped");
-        assert_eq!(fs::read(path("file")).unwrap(), b"second");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
-        write(Path::new("/dev/null"), b"gone").unwrap();
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
-    }
-
-    #[test]
-    fn own_descriptors_have_no_path() {
-        let file = tempfile::tempfile().unwrap();
-        let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
-        assert_eq!(descriptor(&path).unwrap().unwrap_err().raw_os_error(), Some(Errno::EBADF as i32));
-        assert!(descriptor(Path::new("/dev/stderr")).unwrap().is_ok());
-        assert!(descriptor(Path::new("//dev/./fd//2")).unwrap().is_ok());
-        for path in ["out", "/dev/fd/", "/dev/fd/+1", "/dev/fd/1/x", "/dev/stdout2", "/dev/fd/99999999999"] {
-            assert!(descriptor(Path::new(path)).is_none(), "{path}");
         }
     }
 }

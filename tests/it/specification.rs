@@ -24,12 +24,13 @@ fn every_promise_is_held_by_tests_that_exist() {
             let (folder, path) = match test.split_once(' ') {
                 Some(("it", path)) => ("tests/it", path),
                 Some(("lib", path)) => ("host/src", path),
+                Some(("cli", path)) => ("host/cli/src", path),
                 Some(("escape", name)) => {
                     let attempts = fs::read_to_string(repository().join("tests/escape/main.rs")).unwrap();
                     assert!(attempts.contains(name), "{number}: there is no attempt {name}");
                     continue;
                 }
-                _ => panic!("{number}: {test} is a test of neither `it` nor `lib` nor `escape`"),
+                _ => panic!("{number}: {test} is a test of neither `it` nor `lib` nor `cli` nor `escape`"),
             };
             let (file, name) = path.rsplit_once("::").expect("a module and a name");
             let file = file.strip_suffix("::tests").unwrap_or(file).replace("::", "/");

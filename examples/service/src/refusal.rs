@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use sandpool::{Error, ExitCode, Failure, PoolEnd, TaskError};
+use sandpool::{Error, ErrorKind, Failure, PoolEnd, TaskError};
 use serde::Serialize;
 
 /// Why there is no output, as JSON.
@@ -46,7 +46,7 @@ impl From<Error> for Refusal {
             Error::UnknownTask { .. } => (StatusCode::NOT_FOUND, "no-task"),
             // It traps, or doesn't come to an end, before it has a task.
             Error::Pool(PoolEnd::Worker(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "module"),
-            error if error.exit_code() == ExitCode::Module => (StatusCode::BAD_REQUEST, "module"),
+            error if error.kind() == ErrorKind::Module => (StatusCode::BAD_REQUEST, "module"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         let hint = error.hint();

@@ -241,6 +241,7 @@ impl ModuleBuilder {
     }
 
     /// Switches a layer of the compiler's jail off: for tests of the others.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
         self.jail.without.push(layer);
@@ -248,6 +249,7 @@ impl ModuleBuilder {
     }
 
     /// Leaves a rule of the policy for system calls of compilers out: for the test that each is needed.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
         self.jail.without_calls.push(rule.into());

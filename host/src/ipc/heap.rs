@@ -97,7 +97,7 @@ impl HeapHead {
     }
 
     /// Pages that are not free.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn used_pages(&self) -> u64 {
         self.used_pages.load(Ordering::Relaxed)
     }

@@ -43,7 +43,7 @@ pub(crate) mod tail;
 pub(crate) mod tally;
 pub(crate) mod waiting;
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod damage_tests;
 #[cfg(test)]
 mod death_tests;

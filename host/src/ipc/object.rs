@@ -818,7 +818,7 @@ fn mark_dying(member: &Member, slot: &ObjectSlot, guard: &Guard<'_>) -> Result<(
 }
 
 /// How many objects are live. Only exact while nobody works on the arena.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn count_live(arena: &Arena) -> Result<u32> {
     let mut live = 0;
     for index in 0..arena.header()?.objects.high_water(arena) {

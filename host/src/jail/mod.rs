@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use self::rlimits::Rlimits;
 use self::seccomp::Policy;
+use crate::engine::compiler;
+use crate::owner::Supervisor;
 use crate::supervisor::control::Dir;
 use crate::{Error, Result};
 
@@ -221,6 +223,29 @@ impl JailReport {
         Self { of, layers: Layer::ALL.into_iter().map(|layer| (layer, known.hold(layer).clone())).collect() }
     }
 
+    /// Which layers would hold on this machine, and how fully. Nothing of a guest's is run or compiled: a supervisor or a
+    /// compiler is started, enters the jail, says how that went, and ends.
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// sandpool::init();
+    /// print!("{}", sandpool::JailReport::survey(sandpool::Jailed::Run)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInitialized`](crate::Error::NotInitialized); [`Error::Os`](crate::Error::Os),
+    /// [`Error::Supervisor`](crate::Error::Supervisor) and [`Error::SupervisorLost`](crate::Error::SupervisorLost) if it
+    /// can't be started, or ends before it has said so.
+    pub fn survey(jailed: Jailed) -> Result<Self> {
+        match jailed {
+            Jailed::Run => Supervisor::survey(),
+            Jailed::Compiler => compiler::owner::survey(),
+        }
+    }
+
     /// Of a compiler of which nothing is known.
     pub(crate) fn of_unknown_compiler() -> Self {
         Self::new(Jailed::Compiler, Vec::new())
@@ -278,6 +303,9 @@ impl fmt::Display for JailReport {
 }
 
 /// What is asked of a jail.
+///
+/// Only the feature `testing` sets the last two. They are there without it as well: a test that has it starts supervisors that
+/// are the command, which hasn't.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// Layers that are switched off.

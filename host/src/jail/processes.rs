@@ -20,6 +20,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Hold, reason};
+use crate::linux;
 
 /// Processes beside those that may be asked for: the supervisor, its fork server, who stands by, and room for one that is
 /// about to go.
@@ -47,7 +48,7 @@ pub(super) struct Own {
 /// Has the calling process and all that come from it be no more than so many, and a few.
 pub(super) fn enter(most: u64, own: Own) -> Hold {
     let most = most.saturating_add(OWN);
-    let linux = crate::doctor::linux_version();
+    let linux = linux::running();
     let has = |since: (u32, u32)| linux.is_some_and(|linux| linux >= since);
     let numbers = match (own.pid, has(PID_MAX_SINCE)) {
         (false, _) => Err("there is no PID namespace of its own".to_owned()),

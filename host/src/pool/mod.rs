@@ -238,6 +238,7 @@ impl PoolBuilder<'_> {
     }
 
     /// Leaves a rule of the policy for system calls out: for the test that each is needed.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
         self.config.jail.without_calls.push(rule.into());
@@ -245,6 +246,7 @@ impl PoolBuilder<'_> {
     }
 
     /// Tells native code that runs in the place of tasks what to do: for tests of the jail.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn native(&mut self, arg: impl Into<String>) -> &mut Self {
         self.config.args.push(arg.into());

@@ -14,7 +14,6 @@ use super::mappings::Mappings;
 use super::stdio::{Stdin, Stdio};
 use super::task;
 use super::{Growth, Guest, Process, exit, wasi};
-use crate::ExitCode;
 use crate::engine::trap;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
@@ -25,7 +24,7 @@ use crate::supervisor::control::{Role, RunConfig};
 use crate::supervisor::fork_server;
 use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
-use crate::sys::process::{USUAL_SLICE, die_with_parent, exit_now, set_nice, set_slice};
+use crate::sys::process::{FAILED, ORPHANED, USUAL_SLICE, die_with_parent, exit_now, set_nice, set_slice};
 
 /// What every process of a run is made from; the supervisor holds it, ready.
 pub(crate) struct Image {
@@ -50,7 +49,7 @@ const STANDBY_NAME: &CStr = c"sandpool-spare";
 #[inline]
 pub(crate) fn die_with_supervisor(supervisor_pid: i32) {
     if !die_with_parent(supervisor_pid) {
-        exit_now(i32::from(ExitCode::SupervisorLost.code()));
+        exit_now(ORPHANED);
     }
 }
 
@@ -66,7 +65,8 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
             && process.parent.is_some_and(|parent| parent.index() == Ok(wire::OWNER));
         let worker = if is_worker { Some(task::set_up(&mut process)?) } else { None };
         let mut store = store(image, process, given.ruleset)?;
-        run_native(image);
+        #[cfg(feature = "testing")]
+        crate::native::instead_of_guest(&image.config.args);
         let instance = instantiate_or_crash(image, &mut store)?;
         match worker {
             Some(worker) => task::serve(&mut store, instance, worker),
@@ -110,7 +110,8 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
                     if let Err(limit) = store.data_mut().charge() {
                         exit::refuse(store.data(), limit);
                     }
-                    run_native(image);
+                    #[cfg(feature = "testing")]
+                    crate::native::instead_of_guest(&image.config.args);
                     let (instance, entry) = match prepared {
                         Some(prepared) => prepared,
                         None => {
@@ -171,7 +172,7 @@ impl<'a> Birth<'a> {
             Self::Slot(index, handle, _) => (index, handle),
             Self::Standby(place) => {
                 let _ = nix::sys::prctl::set_name(STANDBY_NAME);
-                place.stand_by(arena).unwrap_or_else(|| exit_now(i32::from(ExitCode::Internal.code())))
+                place.stand_by(arena).unwrap_or_else(|| exit_now(FAILED))
             }
         }
     }
@@ -194,13 +195,12 @@ fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime:
         }
         stdio
     }));
-    let code = ExitCode::Internal.code();
     // By now this may be another process than the one that began.
     let index = outcome.as_ref().map_or(index, |stdio| stdio.index());
     if let Ok(slot) = image.arena.process(index) {
-        slot.claim(Outcome::new(EXITED, u32::from(code)));
+        slot.claim(Outcome::new(EXITED, FAILED as u32));
     }
-    exit_now(i32::from(code))
+    exit_now(FAILED)
 }
 
 fn parent(member: &Member) -> Option<ProcessHandle> {
@@ -295,13 +295,6 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     set_slice(0, USUAL_SLICE);
     image.jail.enter(ruleset)?;
     Ok(store)
-}
-
-/// In tests, a guest may be native code.
-fn run_native(image: &Image) {
-    if let Some(code) = crate::owner::run_native(&image.config.args) {
-        exit_now(i32::from(code));
-    }
 }
 
 /// Instantiates the module. That is the guest's already: it may run code of the module.

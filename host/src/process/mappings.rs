@@ -17,6 +17,7 @@ use crate::ipc::Result;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::shared::{self, SharedState};
 use crate::sys::mem::{self, HUGE_PAGE};
+use crate::sys::process::{FAILED, exit_now};
 
 /// A page of WebAssembly.
 const WASM_PAGE: u64 = 64 << 10;
@@ -127,7 +128,7 @@ pub(crate) fn unmap(caller: &mut Caller<'_, Guest>, at: usize) -> Result<()> {
     let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io)?;
     if mem::unmap(target).is_err() {
         // What is still mapped may be another's soon: the process must not go on with it.
-        crate::sys::process::exit_now(i32::from(crate::ExitCode::Internal.code()));
+        exit_now(FAILED);
     }
     caller.data_mut().mappings.free.push((at, reserved));
     Ok(())

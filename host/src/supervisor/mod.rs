@@ -61,7 +61,7 @@ use crate::jail::rlimits::{self, Reserved, Rlimits};
 use crate::jail::seccomp::{Grants, Policy};
 use crate::jail::{self, Hold, JailReport, Layer};
 use crate::process::boot::Image;
-use crate::sys::process::{SHORT_SLICE, exit_now, nice, pidfd_open, set_nice, set_slice};
+use crate::sys::process::{FAILED, SHORT_SLICE, exit_now, nice, pidfd_open, set_nice, set_slice};
 use crate::{Error, engine, imports};
 
 /// Bytes of a page of WebAssembly's.
@@ -82,9 +82,8 @@ pub(crate) fn main() -> ! {
         Ok(socket) => supervise(&socket).inspect_err(|error| tell(socket.as_fd(), error)),
         Err(error) => Err(error.into()).inspect_err(|error| tell(io::stdin().as_fd(), error)),
     };
-    let code = if done.is_ok() { crate::ExitCode::Success } else { crate::ExitCode::Internal };
     // All guests are dead, or die with this.
-    exit_now(i32::from(code.code()));
+    exit_now(if done.is_ok() { 0 } else { FAILED });
 }
 
 /// Tells the owner why this is the end. If that can't be told either, it is left with the exit code.

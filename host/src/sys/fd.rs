@@ -97,9 +97,11 @@ pub fn refuse_closed_streams() -> Result<()> {
     }
 }
 
-/// A copy of a descriptor that this process was given when it began, by its number. An error for one that it has opened
-/// itself.
-pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+/// A copy of a descriptor that this process was given when it began, by its number.
+///
+/// # Errors
+/// Those of the operating system, and one for a descriptor that it has opened itself.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the call takes integers, and changes nothing.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     if flags == -1 {

@@ -67,6 +67,10 @@ pub(crate) fn exit_at(signal: Signal) -> io::Result<()> {
 
 /// What [`exit_at`] adds to a signal's number, as a shell does.
 pub(crate) const KILLED: i32 = 128;
+/// The exit code of a supervisor, compiler or guest process that cannot go on, for a reason that is none of the guest's.
+pub(crate) const FAILED: i32 = 125;
+/// The exit code of a guest process whose supervisor has ended before it could ask to end with it.
+pub(crate) const ORPHANED: i32 = 123;
 
 /// Fills `bytes` from the kernel's generator of random numbers.
 pub(crate) fn fill_with_random(mut bytes: &mut [u8]) -> io::Result<()> {

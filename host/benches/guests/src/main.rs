@@ -1,7 +1,7 @@
 //! The guest that `sandpool bench` runs: `bench NAME ROUNDS [NUMBER…]`. It measures itself, and writes what it found to
 //! `/bench/figures`, a number for each round: seconds for one operation, unless it says otherwise.
 
-#[path = "../../../src/bin/sandpool/commands/bench/sha256.rs"]
+#[path = "../../../cli/src/commands/bench/sha256.rs"]
 mod sha256;
 
 use std::fs;

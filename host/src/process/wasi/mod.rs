@@ -25,7 +25,7 @@ use super::Guest;
 use super::stdio::{Input, Output, Stdio};
 use crate::supervisor::control::RunConfig;
 use crate::sys::futex::monotonic;
-use crate::sys::process::{exit_now, fill_with_random};
+use crate::sys::process::{FAILED, exit_now, fill_with_random};
 
 const MODULE: &str = "wasi_snapshot_preview1";
 
@@ -77,7 +77,7 @@ impl rand_core::TryRng for KernelRandom {
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
         if fill_with_random(bytes).is_err() {
             // No bytes at all are better than bytes that aren't random.
-            exit_now(i32::from(crate::ExitCode::Internal.code()));
+            exit_now(FAILED);
         }
         Ok(())
     }

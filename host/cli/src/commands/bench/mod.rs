@@ -23,14 +23,15 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sandpool::{Error, ExitCode, written};
+use sandpool::Error;
 
 use self::figures::Figures;
 use self::keys::{BENCHES, Bench};
 use self::lab::Lab;
 use self::machine::Watch;
 use self::scaling::CURVES;
-use crate::text;
+use crate::exit_code::ExitCode;
+use crate::{output, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -165,7 +166,7 @@ fn scaling(args: &BenchArgs) -> anyhow::Result<u8> {
     text::print(&shown)?;
     if let Some(path) = &args.svg {
         let drawn = chart::draw(&measured, &machine);
-        written::write(path, drawn.as_bytes())?;
+        output::write(path, drawn.as_bytes())?;
     }
     Ok(ExitCode::Success.code())
 }

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use clap::builder::Styles;
 use clap::error::ErrorKind;
 use clap::{Parser as _, Subcommand};
-use sandpool::{Error, ExitCode};
+use sandpool::Error;
 
 use crate::commands::{bench, build, completions, config, doctor, inspect, man, map, run};
+use crate::exit_code::ExitCode;
 
 /// Multiprocessing for sandboxed WebAssembly.
 #[derive(Debug, clap::Parser)]

@@ -6,8 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{TARGET, Toolchain, debian, output};
-use crate::{Error, Result};
+use super::{Error, TARGET, Toolchain, debian, output};
 
 /// How long rustup may take: a download over a slow line, but not a firewall that swallows packets.
 const RUSTUP_TIME_MAX: Duration = Duration::from_secs(120);
@@ -15,7 +14,7 @@ const RUSTUP_TIME_MAX: Duration = Duration::from_secs(120);
 /// Debian's packages, without the linker, whose name follows from the compiler's LLVM.
 const PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "wasi-libc"];
 
-pub(super) fn install(say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
+pub(super) fn install(say: &mut dyn FnMut(&str)) -> Result<Toolchain, Error> {
     let rustup = match by_rustup(say) {
         Ok(()) => match Toolchain::find() {
             Ok(toolchain) => return Ok(toolchain),
@@ -31,15 +30,15 @@ pub(super) fn install(say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
         },
         Err(problem) => problem,
     };
-    Err(Error::Toolchain {
-        what: format!("cannot install the guest toolchain: rustup: {rustup}; apt-get: {apt}"),
-        hint: Some(format!(
+    Err(Error::new(
+        &format!("cannot install the guest toolchain: rustup: {rustup}; apt-get: {apt}"),
+        &format!(
             "where a rustup server can be reached, `rustup target add {TARGET}`; on Debian, as root, \
              `apt-get update && apt-get install --no-install-recommends {} lld-N` (N as in `{}`)",
             PACKAGES.join(" "),
             "/usr/bin/rustc -vV"
-        )),
-    })
+        ),
+    ))
 }
 
 fn by_rustup(say: &mut dyn FnMut(&str)) -> Result<(), String> {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_mangen::Man;
-use sandpool::written;
 
-use crate::{cli, text};
+use crate::exit_code::ExitCode;
+use crate::{cli, output, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +42,7 @@ pub(crate) fn run(args: ManArgs) -> anyhow::Result<u8> {
             text::print(&String::from_utf8(page)?)?;
         }
     }
-    Ok(sandpool::ExitCode::Success.code())
+    Ok(ExitCode::Success.code())
 }
 
 /// Writes the pages of a command and of all its subcommands.
@@ -53,5 +53,5 @@ fn write_pages(command: clap::Command, dir: &Path) -> anyhow::Result<()> {
     let man = Man::new(command);
     let mut page = Vec::new();
     man.render(&mut page)?;
-    Ok(written::write(&dir.join(man.get_filename()), &page)?)
+    Ok(output::write(&dir.join(man.get_filename()), &page)?)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use sandpool::{GuestText, Inspection, MemoryInfo, Provision};
 
+use crate::exit_code::ExitCode;
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -25,7 +26,7 @@ pub(crate) struct InspectArgs {
 
 pub(crate) fn run(args: InspectArgs) -> anyhow::Result<u8> {
     text::print(&describe(&Inspection::of_file(&args.module)?))?;
-    Ok(sandpool::ExitCode::Success.code())
+    Ok(ExitCode::Success.code())
 }
 
 fn describe(found: &Inspection) -> String {

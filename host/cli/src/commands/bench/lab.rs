@@ -7,7 +7,6 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
-use sandpool::toolchain::{self, BuildOptions};
 use sandpool::{DirGrant, Error, ExitStatus, Isolation, Layer, Module, Pool, Run, Summary};
 use sha2::Digest as _;
 use tempfile::TempDir;
@@ -18,6 +17,7 @@ use super::sha256::sha256;
 use crate::commands;
 use crate::interrupt::{self, Interrupt};
 use crate::text;
+use crate::toolchain::{self, BuildOptions};
 
 /// Where the guest is in a checkout.
 const GUESTS: &str = "host/benches/guests";

@@ -2,15 +2,20 @@
 
 mod cli;
 mod commands;
+mod doctor;
+mod exit_code;
 mod interrupt;
+mod json;
+mod output;
 mod text;
+mod toolchain;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     sandpool::init();
     std::panic::set_hook(Box::new(text::report_panic));
-    let begun = sandpool::refuse_closed_streams().map_err(Into::into);
+    let begun = sandpool::command_support::refuse_closed_streams().map_err(Into::into);
     let result = begun.and_then(|()| cli::parse()).and_then(commands::run);
     ExitCode::from(result.unwrap_or_else(|error| text::report(&error)))
 }

@@ -3,6 +3,7 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
+use crate::exit_code::ExitCode;
 use crate::{cli, text};
 
 const EXAMPLES: &str = "\
@@ -25,5 +26,5 @@ pub(crate) fn run(args: CompletionsArgs) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut cli::Cli::command(), "sandpool", &mut script);
     text::print(&String::from_utf8(script)?)?;
-    Ok(sandpool::ExitCode::Success.code())
+    Ok(ExitCode::Success.code())
 }

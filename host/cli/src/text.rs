@@ -5,13 +5,16 @@ use std::os::fd::AsFd as _;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
-use sandpool::patient;
-use sandpool::{Error, ExitCode, GuestText};
+use sandpool::command_support::write_all;
+use sandpool::{Error, GuestText};
+
+use crate::exit_code::ExitCode;
+use crate::toolchain;
 
 /// Writes lines to stdout. A reader that has seen enough, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let out = io::stdout().lock();
-    match patient::write_all(out.as_fd(), lines(text).as_bytes()) {
+    match write_all(out.as_fd(), lines(text).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
@@ -26,13 +29,13 @@ pub(crate) fn note(line: &str) {
 /// The same, for what is no comfort but wanted there.
 pub(crate) fn error_line(line: &str) -> io::Result<()> {
     let err = io::stderr().lock();
-    patient::write_all(err.as_fd(), format!("{}\n", GuestText::from(line)).as_bytes())
+    write_all(err.as_fd(), format!("{}\n", GuestText::from(line)).as_bytes())
 }
 
 /// Writes several lines to stderr, at once: guests print to the same.
 pub(crate) fn note_lines(text: &str) {
     let err = io::stderr().lock();
-    let _ = patient::write_all(err.as_fd(), lines(text).as_bytes());
+    let _ = write_all(err.as_fd(), lines(text).as_bytes());
 }
 
 /// Lines, each fit for a terminal; tabs may stand in them.
@@ -48,12 +51,15 @@ fn lines(text: &str) -> String {
 
 /// Says what went wrong, and returns the exit code for it.
 pub(crate) fn report(error: &anyhow::Error) -> u8 {
-    let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     note(&format!("error: {error:#}"));
-    if let Some(hint) = ours.and_then(Error::hint) {
+    let hint = error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
+        Some(error) => Some(error.hint()),
+        None => cause.downcast_ref::<toolchain::Error>().map(|error| Some(error.hint())),
+    });
+    if let Some(Some(hint)) = hint {
         note(&format!("hint: {hint}"));
     }
-    ours.map_or(ExitCode::Internal, Error::exit_code).code()
+    ExitCode::of(error).code()
 }
 
 /// A panic is a bug of ours: one line about it, and the exit code for that.

@@ -5,8 +5,10 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use sandpool::toolchain::{BuildOptions, Toolchain};
-use sandpool::{ExitCode, patient};
+use sandpool::command_support::write_all;
+
+use crate::exit_code::ExitCode;
+use crate::toolchain::{BuildOptions, Toolchain};
 
 /// Compile a cargo package or workspace to WebAssembly.
 ///
@@ -47,8 +49,8 @@ pub(crate) fn run(args: BuildArgs) -> anyhow::Result<u8> {
     let modules = Toolchain::find()?.build(&args.dir, &options)?;
     let stdout = io::stdout().lock();
     for module in modules {
-        patient::write_all(stdout.as_fd(), module.as_os_str().as_bytes())?;
-        patient::write_all(stdout.as_fd(), b"\n")?;
+        write_all(stdout.as_fd(), module.as_os_str().as_bytes())?;
+        write_all(stdout.as_fd(), b"\n")?;
     }
     Ok(ExitCode::Success.code())
 }

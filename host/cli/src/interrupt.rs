@@ -50,7 +50,7 @@ impl Interrupt {
         if signals.iter().next().is_some() {
             let watch = move || {
                 // Among hundreds of guests that want the processors, it would be a second until it is its turn.
-                sandpool::wake_soon();
+                sandpool::command_support::wake_soon();
                 while let Ok(signal) = signals.wait() {
                     watcher.caught(signal);
                 }

@@ -2,6 +2,7 @@
 
 use sandpool::Profile;
 
+use crate::exit_code::ExitCode;
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -29,5 +30,5 @@ pub(crate) fn run(args: ConfigArgs) -> anyhow::Result<u8> {
         Some(profile) => text::print(&profile.config())?,
         None => text::print(sandpool::DEFAULT_CONFIG)?,
     }
-    Ok(sandpool::ExitCode::Success.code())
+    Ok(ExitCode::Success.code())
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use sandpool::Error;
-use sandpool::written::Directory;
+use sandpool::command_support::Directory;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -210,7 +210,7 @@ mod tests {
 
     use std::fs;
 
-    use sandpool::written::Writable;
+    use sandpool::command_support::Writable;
 
     use super::*;
 

@@ -18,12 +18,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use sandpool::toolchain::BuildOptions;
 use sandpool::{Error, Module, ModuleBuilder};
 
 use self::guest::GuestArgs;
 use crate::cli::Command;
 use crate::text;
+use crate::toolchain::{self, BuildOptions};
 
 /// Does what the command line says.
 pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
@@ -64,7 +64,7 @@ fn module_path(path: &Path, bin: Option<&str>, guest: &GuestArgs) -> anyhow::Res
         .into());
     }
     let options = BuildOptions { bin: bin.map(str::to_owned), ..BuildOptions::default() };
-    Ok(sandpool::toolchain::module_path(path, &options)?)
+    toolchain::module_path(path, &options)
 }
 
 /// Loads the module, and tells somebody who waits for it at a terminal why they do.

@@ -10,8 +10,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use nix::sys::stat::fstat;
 use sandpool::Error;
-use sandpool::patient::Patient;
-use sandpool::written::{self, Directory, Writable};
+use sandpool::command_support::{Directory, Patient, Writable};
+
+use crate::output;
 
 use super::journal::Journal;
 use super::records::{self, Framing};
@@ -71,7 +72,7 @@ impl Target {
         let name = shown(path, "stdout");
         let descriptor = match is_stream(path) {
             true => Some(io::stdout().as_fd().try_clone_to_owned().map(File::from)),
-            false => written::descriptor(path),
+            false => output::descriptor(path),
         };
         let place = match descriptor {
             Some(file) => Place::Descriptor(file.with_context(|| format!("cannot write {name}"))?),

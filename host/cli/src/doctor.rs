@@ -1,14 +1,4 @@
 //! What this machine has of what Sandpool needs, and what to do about the rest.
-//!
-//! ```
-//! use sandpool::doctor::{State, checks};
-//!
-//! for check in checks() {
-//!     if check.state == State::Missing {
-//!         println!("{}: {}", check.name, check.detail);
-//!     }
-//! }
-//! ```
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -19,12 +9,11 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access, geteuid};
+use sandpool::command_support::{CacheDirs, linux_version};
+use sandpool::{Hold, JailReport, Jailed, Layer};
 
-use crate::cache_dirs::CacheDirs;
-use crate::engine::compiler;
-use crate::owner::Supervisor;
+use crate::exit_code::ExitCode;
 use crate::toolchain::Toolchain;
-use crate::{ExitCode, Hold, JailReport, Jailed, Layer, Result};
 
 /// The first Linux that has all that Sandpool uses: pidfd, futexes, sealed memory, Landlock.
 const LINUX_MIN: (u32, u32) = (5, 13);
@@ -40,7 +29,7 @@ const FILE_MIN: u64 = 2 << 30;
 
 /// How a [`Check`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// It is there.
     Ok,
     /// Sandpool works, but slower or with a lower limit.
@@ -50,24 +39,18 @@ pub enum State {
 }
 
 /// One thing that Sandpool needs or profits from.
-///
-/// ```
-/// let linux = sandpool::doctor::checks().into_iter().find(|check| check.name == "linux").unwrap();
-/// assert!(linux.detail.contains('.'));
-/// ```
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Check {
+#[derive(Debug)]
+pub(crate) struct Check {
     /// What was looked at.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// How it ended.
-    pub state: State,
+    pub(crate) state: State,
     /// What was found.
-    pub detail: String,
+    pub(crate) detail: String,
     /// What to do about it, where there is something to do.
-    pub fix: Option<String>,
+    pub(crate) fix: Option<String>,
     /// What `sandpool doctor` ends with if it is [missing](State::Missing).
-    pub exit_code: ExitCode,
+    pub(crate) exit_code: ExitCode,
 }
 
 impl Check {
@@ -85,12 +68,7 @@ impl Check {
 }
 
 /// Looks at everything, and changes nothing.
-///
-/// ```
-/// assert!(sandpool::doctor::checks().iter().any(|check| check.name == "guest toolchain"));
-/// ```
-#[must_use]
-pub fn checks() -> Vec<Check> {
+pub(crate) fn checks() -> Vec<Check> {
     let sysctl = |name: &str| read(&format!("/proc/sys/{name}"));
     let huge_pages = |name: &str| read(&format!("/sys/kernel/mm/transparent_hugepage/{name}"));
     let mut checks = vec![
@@ -107,11 +85,10 @@ pub fn checks() -> Vec<Check> {
         bytes("file size", getrlimit(Resource::RLIMIT_FSIZE), FILE_MIN, "ulimit -f", "--arena-size"),
         cache(),
     ];
-    for (name, what, survey) in [
-        ("jail", "the supervisor", Supervisor::survey as fn() -> Result<JailReport>),
-        ("compiler/jail", "the compiler", compiler::owner::survey),
-    ] {
-        match survey() {
+    for (name, what, jailed) in
+        [("jail", "the supervisor", Jailed::Run), ("compiler/jail", "the compiler", Jailed::Compiler)]
+    {
+        match JailReport::survey(jailed) {
             Ok(jail) => {
                 checks.extend(jail.layers().map(|(layer, hold)| layer_of_jail(jail.of(), layer, hold)));
             }
@@ -145,32 +122,21 @@ fn guest_toolchain() -> Check {
         Ok(toolchain) => Check::ok("guest toolchain", toolchain.to_string()),
         Err(error) => Check {
             exit_code: ExitCode::Toolchain,
-            ..Check::missing("guest toolchain", error.to_string(), error.hint().unwrap_or_default())
+            ..Check::missing("guest toolchain", error.to_string(), error.hint())
         },
     }
-}
-
-/// The version of the kernel that runs, as far as `/proc` says.
-pub(crate) fn linux_version() -> Option<(u32, u32)> {
-    version(&read("/proc/sys/kernel/osrelease")?)
 }
 
 fn linux(release: Option<&str>) -> Check {
     let (major, minor) = LINUX_MIN;
     let fix = format!("run Linux {major}.{minor} or later");
-    match release.and_then(|release| Some((release, version(release)?))) {
+    match release.and_then(|release| Some((release, linux_version(release)?))) {
         Some((release, version)) if version >= LINUX_MIN => {
             Check::ok("linux", format!("{release}, which has pidfd and futexes"))
         }
         Some((release, _)) => Check::missing("linux", release, fix),
         None => Check::missing("linux", "its version is not known", fix),
     }
-}
-
-/// `5.13.2-generic` is `(5, 13)`.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn sealed_memory() -> Check {

@@ -30,11 +30,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
-use sandpool::guest_text;
-use sandpool::written::Writable;
+use sandpool::command_support::Writable;
 use sandpool::{
-    Completed, Error, ExitCode, ExitStatus, Failure, Feed, GuestText, Isolation, Limits, Module, Pool,
-    Profile, Results, TaskError,
+    Completed, Error, ExitStatus, Failure, Feed, GuestText, Isolation, Limits, Module, Pool, Profile,
+    Results, TaskError,
 };
 use serde::Serialize;
 
@@ -45,8 +44,9 @@ use self::progress::{Choice, Figures, Progress};
 use self::ranges::Ranges;
 use self::records::{Framing, Next, Reader};
 use crate::commands::guest::GuestArgs;
+use crate::exit_code::ExitCode;
 use crate::interrupt::{self, Interrupt};
-use crate::{cli, commands, text};
+use crate::{cli, commands, json, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -593,7 +593,7 @@ impl Map<'_> {
             }
         }
         let record = FailureRecord { index, cause: cause.kind(), detail, attempts, stderr: stderr.raw() };
-        let line = guest_text::to_json(&record)?;
+        let line = json::to_json(&record)?;
         match (&mut self.errors, self.on_error) {
             (_, OnError::Skip) | (None, OnError::Stop) => {}
             (Some(errors), _) => {

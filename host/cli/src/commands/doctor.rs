@@ -1,10 +1,9 @@
 //! `sandpool doctor`: says what this machine has of what Sandpool needs.
 
-use sandpool::ExitCode;
-use sandpool::doctor::{Check, State, checks};
-use sandpool::toolchain::Toolchain;
-
+use crate::doctor::{Check, State, checks};
+use crate::exit_code::ExitCode;
 use crate::text;
+use crate::toolchain::Toolchain;
 
 /// Check what this machine has of what Sandpool needs, and install what compiles guests.
 ///

@@ -1,13 +1,5 @@
 //! Compiles guests: finds or installs a toolchain for `wasm32-wasip1`, and runs cargo with it.
 //!
-//! ```no_run
-//! use sandpool::toolchain::{BuildOptions, Toolchain};
-//!
-//! let modules = Toolchain::find()?.build("my-task".as_ref(), &BuildOptions::default())?;
-//! println!("{}", modules[0].display());
-//! # Ok::<(), sandpool::Error>(())
-//! ```
-//!
 //! There are two ways to compile a guest; the first one that works is taken:
 //!
 //! ```text
@@ -32,22 +24,36 @@ use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-pub use build::{BuildOptions, module_path};
+use sandpool::GuestText;
 
-use crate::{Error, Result};
+pub(crate) use build::{BuildOptions, module_path};
 use debian::Debian;
 
 /// The target that guests are compiled for.
-pub const TARGET: &str = "wasm32-wasip1";
+pub(crate) const TARGET: &str = "wasm32-wasip1";
+
+/// Compiling a guest failed, or what compiles it is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Error {
+    what: GuestText,
+    hint: GuestText,
+}
+
+impl Error {
+    fn new(what: &str, hint: &str) -> Self {
+        Self { what: what.into(), hint: hint.into() }
+    }
+
+    /// Advice on what to do about it.
+    pub(crate) fn hint(&self) -> String {
+        self.hint.to_string()
+    }
+}
 
 /// What can compile guests on this machine. Displayed, it says what it is.
-///
-/// ```no_run
-/// println!("guests are compiled by {}", sandpool::toolchain::Toolchain::find()?);
-/// # Ok::<(), sandpool::Error>(())
-/// ```
 #[derive(Debug, Clone)]
-pub struct Toolchain {
+pub(crate) struct Toolchain {
     kind: Kind,
 }
 
@@ -62,24 +68,19 @@ enum Kind {
 impl Toolchain {
     /// Looks for a toolchain, and changes nothing.
     ///
-    /// ```no_run
-    /// match sandpool::toolchain::Toolchain::find() {
-    ///     Ok(toolchain) => println!("{toolchain}"),
-    ///     Err(error) => println!("{error}; {}", error.hint().unwrap_or_default()),
-    /// }
-    /// ```
-    ///
     /// # Errors
-    /// [`Error::Toolchain`] where there is none.
-    pub fn find() -> Result<Self> {
+    /// Where there is none.
+    pub(crate) fn find() -> Result<Self, Error> {
         if let Some(version) = installed() {
             return Ok(Self { kind: Kind::Installed { version } });
         }
-        debian::find().map(|debian| Self { kind: Kind::Debian(debian) }).map_err(|_| Error::Toolchain {
-            what: format!(
-                "the guest toolchain is not installed: rustc here has no standard library for {TARGET}"
-            ),
-            hint: Some("`sandpool doctor --install` installs it".to_owned()),
+        debian::find().map(|debian| Self { kind: Kind::Debian(debian) }).map_err(|_| {
+            Error::new(
+                &format!(
+                    "the guest toolchain is not installed: rustc here has no standard library for {TARGET}"
+                ),
+                "`sandpool doctor --install` installs it",
+            )
         })
     }
 
@@ -87,14 +88,9 @@ impl Toolchain {
     /// where this isn't root). `say` is told about each step before it is taken; nothing ever asks a
     /// question.
     ///
-    /// ```no_run
-    /// let toolchain = sandpool::toolchain::Toolchain::install(&mut |step| eprintln!("{step}"))?;
-    /// # Ok::<(), sandpool::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// [`Error::Toolchain`] with the reason of each way that failed.
-    pub fn install(say: &mut dyn FnMut(&str)) -> Result<Self> {
+    /// With the reason of each way that failed.
+    pub(crate) fn install(say: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         Self::find().or_else(|_| install::install(say))
     }
 }
@@ -152,6 +148,12 @@ impl RustcVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit_code::ExitCode;
+
+    #[test]
+    fn an_error_has_an_exit_code_of_its_own() {
+        assert_eq!(ExitCode::of(&Error::new("it is missing", "install it").into()), ExitCode::Toolchain);
+    }
 
     #[test]
     fn the_version_of_rustc_and_its_llvm_are_read() {

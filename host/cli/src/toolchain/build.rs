@@ -8,34 +8,27 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use sandpool::command_support::{CacheDirs, Directory, Writable};
 use sha2::{Digest, Sha256};
 
-use super::{Kind, TARGET, Toolchain};
-use crate::cache_dirs::CacheDirs;
-use crate::written::{Directory, Writable};
-use crate::{Error, Result};
+use super::{Error, Kind, TARGET, Toolchain};
 
 /// Names the target directory of all guests.
 const TARGET_DIR_VARIABLE: &str = "SANDPOOL_GUEST_TARGET_DIR";
 
 /// What to build, and where.
-///
-/// ```
-/// let options = sandpool::toolchain::BuildOptions { bin: Some("worker".to_owned()), ..Default::default() };
-/// assert!(options.release);
-/// ```
 #[derive(Debug, Clone)]
-pub struct BuildOptions {
+pub(crate) struct BuildOptions {
     /// With optimizations (the default).
-    pub release: bool,
+    pub(crate) release: bool,
     /// Only the program of this name.
-    pub bin: Option<String>,
+    pub(crate) bin: Option<String>,
     /// Cargo's target directory, where the modules are found as well, as cargo lays them out. Without it,
     /// that is the environment's `SANDPOOL_GUEST_TARGET_DIR`. Without that, packages are compiled in `guests`
     /// in the cache directory (`SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool`, else
     /// `~/.cache/sandpool`), and the modules are put where cargo by itself would put them, under the
     /// workspace's `target`, so that programs of the same name don't replace each other.
-    pub target_dir: Option<PathBuf>,
+    pub(crate) target_dir: Option<PathBuf>,
 }
 
 impl Default for BuildOptions {
@@ -54,24 +47,16 @@ impl Toolchain {
     /// Compiler flags and build settings of the environment are not used, nor are flags and wrappers from
     /// cargo's configuration files; what cargo needs to reach a registry is.
     ///
-    /// ```no_run
-    /// use sandpool::toolchain::{BuildOptions, Toolchain};
-    ///
-    /// for module in Toolchain::find()?.build("my-tasks".as_ref(), &BuildOptions::default())? {
-    ///     println!("{}", module.display());
-    /// }
-    /// # Ok::<(), sandpool::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// [`Error::Invalid`] where `dir` has no `Cargo.toml`, [`Error::Toolchain`] where it doesn't compile, or
+    /// [`Invalid`](sandpool::Error::Invalid) where `dir` has no `Cargo.toml`, [`Error`] where it doesn't compile, or
     /// compiles to no program.
-    pub fn build(&self, dir: &Path, options: &BuildOptions) -> Result<Vec<PathBuf>> {
+    pub(crate) fn build(&self, dir: &Path, options: &BuildOptions) -> anyhow::Result<Vec<PathBuf>> {
         if !dir.join("Cargo.toml").is_file() {
-            return Err(Error::Invalid {
+            return Err(sandpool::Error::Invalid {
                 what: format!("{} is not a directory with a Cargo.toml", dir.display()),
                 hint: Some("name the directory of a cargo package or workspace".to_owned()),
-            });
+            }
+            .into());
         }
         let workspace = workspace(dir)?;
         let own = options.target_dir.clone().or_else(|| env::var_os(TARGET_DIR_VARIABLE).map(PathBuf::from));
@@ -89,9 +74,9 @@ impl Toolchain {
         workspace: &Path,
         target_dir: &Path,
         options: &BuildOptions,
-    ) -> Result<Vec<PathBuf>> {
+    ) -> anyhow::Result<Vec<PathBuf>> {
         let target_dir = path::absolute(target_dir)
-            .map_err(|source| Error::Os { what: "find the target directory", source })?;
+            .map_err(|source| sandpool::Error::Os { what: "find the target directory", source })?;
         let marker = marker(&target_dir, workspace).map_err(|error| cannot_write(&target_dir, &error))?;
         let mut cargo = cargo(dir);
         cargo.args(["build", "--target", TARGET, "--message-format=json-render-diagnostics", "--target-dir"]);
@@ -108,17 +93,13 @@ impl Toolchain {
         }
         let output = cargo.stderr(Stdio::inherit()).output().map_err(|error| no_cargo(&error))?;
         if !output.status.success() {
-            return Err(Error::Toolchain {
-                what: format!("cannot compile {} for {TARGET}", dir.display()),
-                hint: Some("the messages above, from cargo, say why".to_owned()),
-            });
+            let what = format!("cannot compile {} for {TARGET}", dir.display());
+            return Err(Error::new(&what, "the messages above, from cargo, say why").into());
         }
         let modules = modules_in(&String::from_utf8_lossy(&output.stdout));
         if modules.is_empty() {
-            return Err(Error::Toolchain {
-                what: format!("there is no program in {}", dir.display()),
-                hint: Some("a guest is a cargo binary: give it a src/main.rs".to_owned()),
-            });
+            let what = format!("there is no program in {}", dir.display());
+            return Err(Error::new(&what, "a guest is a cargo binary: give it a src/main.rs").into());
         }
         Ok(modules)
     }
@@ -127,28 +108,21 @@ impl Toolchain {
 /// The module that `path` stands for: itself, or if it is a directory, the one program of the cargo package
 /// in it, which is compiled first.
 ///
-/// ```
-/// use sandpool::toolchain::{BuildOptions, module_path};
-///
-/// let module = module_path("task.wasm".as_ref(), &BuildOptions::default())?;
-/// assert_eq!(module.to_str(), Some("task.wasm"));
-/// # Ok::<(), sandpool::Error>(())
-/// ```
-///
 /// # Errors
-/// Those of [`Toolchain::find`] and [`Toolchain::build`], and [`Error::Invalid`] where the package has
+/// Those of [`Toolchain::find`] and [`Toolchain::build`], and [`Invalid`](sandpool::Error::Invalid) where the package has
 /// several programs and `options.bin` names none of them, or where `path` is a file and `options.bin` names
 /// one.
-pub fn module_path(path: &Path, options: &BuildOptions) -> Result<PathBuf> {
+pub(crate) fn module_path(path: &Path, options: &BuildOptions) -> anyhow::Result<PathBuf> {
     if !path.is_dir() {
         return match options.bin {
-            Some(_) => Err(Error::Invalid {
+            Some(_) => Err(sandpool::Error::Invalid {
                 what: format!(
                     "{} is a module, and a program can be chosen in a package only",
                     path.display()
                 ),
                 hint: Some("leave `--bin` out, or name the package's directory".to_owned()),
-            }),
+            }
+            .into()),
             None => Ok(path.to_owned()),
         };
     }
@@ -157,10 +131,11 @@ pub fn module_path(path: &Path, options: &BuildOptions) -> Result<PathBuf> {
         [module] => Ok(module.clone()),
         _ => {
             let names = modules.iter().filter_map(|module| module.file_stem()?.to_str()).collect::<Vec<_>>();
-            Err(Error::Invalid {
+            Err(sandpool::Error::Invalid {
                 what: format!("{} has several programs: {}", path.display(), names.join(", ")),
                 hint: Some("choose one of them with `--bin NAME`".to_owned()),
-            })
+            }
+            .into())
         }
     }
 }
@@ -188,14 +163,11 @@ fn is_of_the_hosts_build(variable: &str) -> bool {
 }
 
 fn no_cargo(error: &io::Error) -> Error {
-    Error::Toolchain {
-        what: format!("cannot run cargo: {error}"),
-        hint: Some("install Rust with rustup".to_owned()),
-    }
+    Error::new(&format!("cannot run cargo: {error}"), "install Rust with rustup")
 }
 
 /// The root of the workspace that the package in `dir` belongs to.
-fn workspace(dir: &Path) -> Result<PathBuf> {
+fn workspace(dir: &Path) -> Result<PathBuf, Error> {
     let output = cargo(dir)
         .args(["locate-project", "--workspace", "--message-format=plain"])
         .stderr(Stdio::inherit())
@@ -204,10 +176,10 @@ fn workspace(dir: &Path) -> Result<PathBuf> {
     let manifest = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
     match manifest.parent() {
         Some(root) if output.status.success() => Ok(root.to_owned()),
-        _ => Err(Error::Toolchain {
-            what: format!("cannot read the manifest of {}", dir.display()),
-            hint: Some("the messages above, from cargo, say why".to_owned()),
-        }),
+        _ => Err(Error::new(
+            &format!("cannot read the manifest of {}", dir.display()),
+            "the messages above, from cargo, say why",
+        )),
     }
 }
 
@@ -216,8 +188,8 @@ fn workspace(dir: &Path) -> Result<PathBuf> {
 fn shared(
     target_dir: &Path,
     place: &Path,
-    build: impl FnOnce() -> Result<Vec<PathBuf>>,
-) -> Result<Vec<PathBuf>> {
+    build: impl FnOnce() -> anyhow::Result<Vec<PathBuf>>,
+) -> anyhow::Result<Vec<PathBuf>> {
     make_private(target_dir).map_err(|error| cannot_write(target_dir, &error))?;
     let directory = Directory::open(target_dir, &Writable::default())?;
     let lock =
@@ -231,10 +203,10 @@ fn make_private(folder: &Path) -> io::Result<()> {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Error {
-    Error::Toolchain {
-        what: format!("cannot write {}: {error}", path.display()),
-        hint: Some(format!("{TARGET_DIR_VARIABLE} names another place to build guests in")),
-    }
+    Error::new(
+        &format!("cannot write {}: {error}", path.display()),
+        &format!("{TARGET_DIR_VARIABLE} names another place to build guests in"),
+    )
 }
 
 /// A wrapper of the compiler that changes nothing, whose path differs between workspaces.
@@ -257,7 +229,7 @@ fn marker(target_dir: &Path, workspace: &Path) -> io::Result<PathBuf> {
 }
 
 /// Copies a module to `place/PROFILE/NAME`, at once for those who run the old one.
-fn copy(module: &Path, place: &Path) -> Result<PathBuf> {
+fn copy(module: &Path, place: &Path) -> anyhow::Result<PathBuf> {
     let failed = |error: io::Error| cannot_write(place, &error);
     let parts = || Some((module.parent()?.file_name()?, module.file_name()?));
     let (profile, name) = parts().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
@@ -302,6 +274,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
     use super::*;
+    use crate::exit_code::ExitCode;
 
     #[test]
     fn modules_are_the_wasm_files_of_programs() {
@@ -363,6 +336,6 @@ not a message
         let toolchain = Toolchain { kind: Kind::Installed { version: String::new() } };
         let error = toolchain.build(scratch.path(), &BuildOptions::default()).unwrap_err();
         assert!(error.to_string().contains(&*scratch.path().to_string_lossy()), "{error}");
-        assert_eq!(error.exit_code(), crate::ExitCode::Usage);
+        assert_eq!(ExitCode::of(&error), ExitCode::Usage);
     }
 }

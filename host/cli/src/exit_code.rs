@@ -1,0 +1,112 @@
+//! The exit codes of the command, and which error ends it with which.
+
+use sandpool::{Error, ErrorKind};
+
+use crate::toolchain;
+
+/// The exit codes that are Sandpool's own. `sandpool run` otherwise ends with the main guest's: its exit code,
+/// 128 and the number of the signal that killed it, or 134 (as for SIGABRT) after a trap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ExitCode {
+    /// everything went well
+    Success = 0,
+    /// the command line makes no sense
+    Usage = 2,
+    /// the jail lacks a layer that is required
+    Jail = 117,
+    /// `sandpool map`: some records failed, and the others are done
+    RecordsFailed = 118,
+    /// `sandpool map`: a record failed, and the rest was not done
+    Stopped = 119,
+    /// the guest toolchain is missing, or a guest didn't compile
+    Toolchain = 120,
+    /// the module was refused
+    Module = 121,
+    /// a directory couldn't be granted
+    Grant = 122,
+    /// the supervisor ended before the run did
+    SupervisorLost = 123,
+    /// every process of the run waited for another
+    Deadlock = 124,
+    /// Sandpool or the operating system failed
+    Internal = 125,
+    /// native code in a guest process was caught
+    Escape = 159,
+}
+
+impl ExitCode {
+    /// All of them.
+    pub(crate) const ALL: &[Self] = &[
+        Self::Success,
+        Self::Usage,
+        Self::Jail,
+        Self::RecordsFailed,
+        Self::Stopped,
+        Self::Toolchain,
+        Self::Module,
+        Self::Grant,
+        Self::SupervisorLost,
+        Self::Deadlock,
+        Self::Internal,
+        Self::Escape,
+    ];
+
+    /// The exit code of the command when this error ends it.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        let code = error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
+            Some(error) => Some(Self::from(error.kind())),
+            None => cause.is::<toolchain::Error>().then_some(Self::Toolchain),
+        });
+        code.unwrap_or(Self::Internal)
+    }
+
+    /// The number.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// Its meaning, in a few words.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "everything went well",
+            Self::Usage => "the command line makes no sense",
+            Self::Jail => "the jail lacks a layer that is required",
+            Self::RecordsFailed => "map: some records failed, and the others are done",
+            Self::Stopped => "map: a record failed, and the rest was not done",
+            Self::Toolchain => "the guest toolchain is missing, or a guest did not compile",
+            Self::Module => "the module was refused",
+            Self::Grant => "a directory could not be granted",
+            Self::SupervisorLost => "the supervisor ended before the run did",
+            Self::Deadlock => "every process of the run waited for another",
+            Self::Internal => "Sandpool or the operating system failed",
+            Self::Escape => "a system call that the jail forbids, or processes that the run does not know of",
+        }
+    }
+}
+
+impl From<ErrorKind> for ExitCode {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Module => Self::Module,
+            ErrorKind::Grant => Self::Grant,
+            ErrorKind::Jail => Self::Jail,
+            ErrorKind::Invalid => Self::Usage,
+            ErrorKind::SupervisorLost => Self::SupervisorLost,
+            ErrorKind::Escape => Self::Escape,
+            ErrorKind::Internal => Self::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_its_exit_code_wherever_it_stands() {
+        let lacks = Error::Jail { lacks: "seccomp".to_owned() };
+        assert_eq!(ExitCode::of(&anyhow::Error::from(lacks).context("more about it")).code(), 117);
+        assert_eq!(ExitCode::of(&anyhow::anyhow!("none of the library's")).code(), 125);
+    }
+}
