@@ -81,6 +81,7 @@ fn parts(text: &str) -> Vec<String> {
 
 /// What is known of one process that has ended.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ProcessReport {
     /// its name
     pub name: GuestText,
@@ -110,6 +111,7 @@ pub struct Refusal {
 
 /// What a run did.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Summary {
     /// how the main guest ended
     pub status: ExitStatus,
@@ -172,7 +174,7 @@ impl RunBuilder<'_> {
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
     /// # let module = sandpool::Module::from_file("guest.wasm")?;
-    /// let limits = sandpool::Limits { open_files_max: 16, ..sandpool::Limits::from_file("sandpool.toml")? };
+    /// let limits = sandpool::Limits::from_file("sandpool.toml")?.open_files_max(16);
     /// sandpool::Run::builder(&module).limits(limits);
     /// # Ok(())
     /// # }

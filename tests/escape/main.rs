@@ -471,14 +471,12 @@ impl Verdict {
 
 /// Limits that attempts are held to: more than the idle guest needs.
 fn limits() -> Limits {
-    Limits {
-        processes_max: 16,
-        memory_max: 16 << 20,
-        run_memory_max: Some(64 << 20),
-        arena_size: 16 << 20,
-        file_size_max: Some(1 << 20),
-        ..Limits::default()
-    }
+    Limits::default()
+        .processes_max(16)
+        .memory_max(16 << 20)
+        .run_memory_max(64 << 20)
+        .arena_size(16 << 20)
+        .file_size_max(1 << 20)
 }
 
 /// What holds a layer up that is alone.
@@ -659,10 +657,9 @@ fn read_an_inherited_descriptor(world: &mut World, findings: &mut Findings) {
 /// Time: a loop of native code knows no fuel and no interruption.
 fn compute_for_ever(world: &mut World, findings: &mut Findings) {
     for (what, only) in [("the whole jail", None), ("no layer", Some(&[][..]))] {
-        for limits in [
-            Limits { cpu_time: Some(Duration::from_millis(300)), ..limits() },
-            Limits { wall_time: Some(Duration::from_millis(300)), ..limits() },
-        ] {
+        for limits in
+            [limits().cpu_time(Duration::from_millis(300)), limits().wall_time(Duration::from_millis(300))]
+        {
             let verdict = world.attempt("compute_for_ever", only, limits).unwrap();
             let is_limited = matches!(&verdict, Verdict::Else(text) if text.starts_with("limited"));
             findings.see(is_limited, format!("a native loop in {what}: {verdict:?}"));
@@ -727,7 +724,7 @@ fn write_for_ever(world: &mut World, findings: &mut Findings) {
             let mut builder = Run::builder(&world.module);
             pass(&mut builder, "write_for_ever", &world.targets);
             // Its second process would be found, and the run ended for it.
-            builder.without_census().limits(Limits { run_wall_time, ..limits() });
+            builder.without_census().limits(limits().run_wall_time(run_wall_time));
             for layer in
                 Layer::ALL.into_iter().filter(|layer| *layer != PidNamespace && *layer != UserNamespace)
             {

@@ -308,24 +308,24 @@ fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
     let program = load_text("program", r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
     let (time, base) = (Some(Duration::ZERO), Limits::default());
     for limits in [
-        Limits { processes_max: 0, ..base.clone() },
-        Limits { objects_max: 0, ..base.clone() },
-        Limits { arena_size: 0, ..base.clone() },
-        Limits { queue_items_max: Some(0), ..base.clone() },
-        Limits { memory_max: 0, ..base.clone() },
-        Limits { run_memory_max: Some(0), ..base.clone() },
-        Limits { stack_max: 0, ..base.clone() },
-        Limits { cpu_time: time, ..base.clone() },
-        Limits { wall_time: time, ..base.clone() },
-        Limits { run_cpu_time: time, ..base.clone() },
-        Limits { run_wall_time: time, ..base.clone() },
-        Limits { fuel: Some(0), ..base.clone() },
-        Limits { stdio_max: Some(0), ..base.clone() },
-        Limits { run_stdio_max: Some(0), ..base.clone() },
-        Limits { file_size_max: Some(0), ..base.clone() },
-        Limits { file_bytes_max: Some(0), ..base.clone() },
-        Limits { run_file_bytes_max: Some(0), ..base.clone() },
-        Limits { open_files_max: 0, ..base },
+        base.clone().processes_max(0),
+        base.clone().objects_max(0),
+        base.clone().arena_size(0),
+        base.clone().queue_items_max(0),
+        base.clone().memory_max(0),
+        base.clone().run_memory_max(0),
+        base.clone().stack_max(0),
+        base.clone().cpu_time(time),
+        base.clone().wall_time(time),
+        base.clone().run_cpu_time(time),
+        base.clone().run_wall_time(time),
+        base.clone().fuel(0),
+        base.clone().stdio_max(0),
+        base.clone().run_stdio_max(0),
+        base.clone().file_size_max(0),
+        base.clone().file_bytes_max(0),
+        base.clone().run_file_bytes_max(0),
+        base.open_files_max(0),
     ] {
         let mut builder = Pool::builder(&module);
         builder.isolation(Isolation::Task).limits(limits.clone());
@@ -412,9 +412,9 @@ fn the_summary_of_the_library_says_what_was_refused() {
         let main = summary.reports.into_iter().find(|report| report.name == "MainProcess").unwrap();
         main.refused.into_iter().map(|refusal| (refusal.limit, refusal.times)).collect::<Vec<_>>()
     };
-    let limits = Limits { objects_max: 40, ..Limits::default() };
+    let limits = Limits::default().objects_max(40);
     assert_eq!(refused("queues", limits), [(Limit::Objects(40), 1)]);
-    let limits = Limits { queue_items_max: Some(5), ..Limits::default() };
+    let limits = Limits::default().queue_items_max(5);
     assert_eq!(refused("items", limits), [(Limit::QueueItems(5), 2)]);
     assert_eq!(refused("items", Limits::default()), []);
 }
@@ -442,7 +442,7 @@ fn fuel_ends_a_process_at_the_same_place_wherever_it_runs() {
 fn each_task_has_fuel_of_its_own() {
     sandpool::set_executable(sandpool_bin());
     let module = Module::builder().count_fuel(true).load("tasks", TASKS.as_bytes()).unwrap();
-    let limits = Limits { fuel: Some(10_000), ..Limits::default() };
+    let limits = Limits::default().fuel(10_000);
     for isolation in [Isolation::Worker, Isolation::Task] {
         let mut builder = Pool::builder(&module);
         let pool = builder.workers(1).isolation(isolation).limits(limits.clone()).build().unwrap();
@@ -468,14 +468,14 @@ fn the_summary_says_at_which_limit_a_process_was() {
 fn the_library_gives_the_limit_as_a_type() {
     let module = load(guest("limits"));
     let time = Duration::from_millis(150);
-    let limits = Limits { run_wall_time: Some(time), ..Limits::default() };
+    let limits = Limits::default().run_wall_time(time);
     let mut builder = Run::builder(&module);
     let summary = builder.arg("limits").arg("sleep").limits(limits).start();
     // The command is the supervisor: this is no program that calls `init`.
     let summary = summary.unwrap().wait().unwrap();
     assert_eq!(summary.status, ExitStatus::Limited(Limit::RunWallTime(time)));
     assert_eq!(summary.status.to_string(), "limited: wall time of the run 150 ms");
-    let limits = Limits { stack_max: 1, ..Limits::default() };
+    let limits = Limits::default().stack_max(1);
     let error = Run::builder(&module).limits(limits).start().unwrap_err();
     assert_eq!(error.hint().as_deref(), Some("between 64KiB and 64MiB"));
 }
@@ -509,9 +509,9 @@ fn of_a_pool_exactly_the_task_that_exceeds_a_limit_fails() {
     let time = Duration::from_secs(1);
     let base = Limits::default();
     for (task, limit, limits) in [
-        ("spin", Limit::CpuTime(time), Limits { cpu_time: Some(time), ..base.clone() }),
-        ("sleep", Limit::WallTime(time), Limits { wall_time: Some(time), ..base.clone() }),
-        ("print", Limit::Stdio(10_000), Limits { stdio_max: Some(10_000), ..base }),
+        ("spin", Limit::CpuTime(time), base.clone().cpu_time(time)),
+        ("sleep", Limit::WallTime(time), base.clone().wall_time(time)),
+        ("print", Limit::Stdio(10_000), base.stdio_max(10_000)),
     ] {
         let mut builder = Pool::builder(&module);
         let pool = builder.workers(2).isolation(Isolation::Task).limits(limits).build().unwrap();
@@ -536,8 +536,8 @@ fn a_task_that_can_have_no_process_of_its_own_fails_alone() {
     // A worker has 8 MiB, and so has each process that is forked from it.
     let text = TASKS.replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 128)");
     let module = load_text("large", &text);
-    let memory = |bytes| Limits { run_memory_max: Some(bytes), ..Limits::default() };
-    let processes = |processes_max| Limits { processes_max, ..Limits::default() };
+    let memory = |bytes| Limits::default().run_memory_max(bytes);
+    let processes = |processes_max| Limits::default().processes_max(processes_max);
     for (too_few, enough, limit) in [
         (memory(12 << 20), memory(16 << 20), Limit::RunMemory(12 << 20)),
         (processes(2), processes(3), Limit::Processes(2)),
@@ -569,7 +569,7 @@ fn a_task_that_can_have_no_process_of_its_own_fails_alone() {
 fn a_pool_ends_at_a_limit_of_the_run() {
     let module = tasks();
     let time = Duration::from_millis(300);
-    let limits = Limits { run_cpu_time: Some(time), ..Limits::default() };
+    let limits = Limits::default().run_cpu_time(time);
     let pool = Pool::builder(&module).workers(2).limits(limits).build().unwrap();
     let error = pool.submit_record("spin", Format::Bytes, b"").unwrap().result().unwrap_err();
     let limit = Limit::RunCpuTime(time);
@@ -586,11 +586,9 @@ fn a_pool_ends_at_a_limit_of_the_run() {
 fn a_limit_that_would_hit_the_wrong_task_is_refused() {
     let module = tasks();
     let time = Some(Duration::from_secs(1));
-    for limits in [
-        Limits { cpu_time: time, ..Limits::default() },
-        Limits { wall_time: time, ..Limits::default() },
-        Limits { stdio_max: Some(1), ..Limits::default() },
-    ] {
+    for limits in
+        [Limits::default().cpu_time(time), Limits::default().wall_time(time), Limits::default().stdio_max(1)]
+    {
         let error = Pool::builder(&module).limits(limits).build().unwrap_err();
         assert!(matches!(&error, Error::Invalid { .. }), "{error}");
         assert!(error.hint().unwrap().contains("isolation"), "{error}");

@@ -474,7 +474,7 @@ fn a_task_that_takes_all_it_can_takes_nothing_from_others() {
     let module = module();
     for isolation in ISOLATIONS {
         let mut builder = pool(&module, isolation);
-        let limits = sandpool::Limits { processes_max: 20, objects_max: 50, ..sandpool::Limits::default() };
+        let limits = sandpool::Limits::default().processes_max(20).objects_max(50);
         let pool = builder.limits(limits).build().unwrap();
         for greedy in ["bomb", "grab"] {
             for task in ["child", "make"] {
@@ -543,7 +543,7 @@ fn a_pool_whose_room_is_gone_ends_and_says_so() {
 fn what_a_task_has_made_ends_with_it() {
     let module = module();
     let mut builder = pool(&module, Isolation::Task);
-    builder.limits(sandpool::Limits { objects_max: 40, arena_size: 8 << 20, ..sandpool::Limits::default() });
+    builder.limits(sandpool::Limits::default().objects_max(40).arena_size(8 << 20));
     let pool = builder.build().unwrap();
     for n in 0..200_u32 {
         for task in ["cycle", "deep_cycle"] {

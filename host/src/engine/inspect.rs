@@ -1,6 +1,7 @@
 //! What a module says about itself, read without compiling it.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -95,6 +96,7 @@ pub struct ImportInfo {
 
 /// Whether Sandpool provides an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Provision {
     /// It does.
     Provided,
@@ -108,6 +110,17 @@ pub enum Provision {
         /// The type that it has.
         expected: String,
     },
+}
+
+impl fmt::Display for Provision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Provided => f.write_str("provided"),
+            Self::Unknown { nearest: None } => f.write_str("unknown"),
+            Self::Unknown { nearest: Some(nearest) } => write!(f, "unknown; the nearest is {nearest}"),
+            Self::Mismatch { expected } => write!(f, "wrong type; it is {expected}"),
+        }
+    }
 }
 
 /// One export of a module. A long name is cut.

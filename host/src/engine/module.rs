@@ -287,7 +287,7 @@ impl ModuleBuilder {
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
     /// let module = sandpool::Module::builder().count_fuel(true).load_file("guest.wasm")?;
-    /// let limits = sandpool::Limits { fuel: Some(1_000_000), ..sandpool::Limits::default() };
+    /// let limits = sandpool::Limits::default().fuel(1_000_000);
     /// println!("{}", sandpool::Run::builder(&module).limits(limits).start()?.wait()?.status);
     /// # Ok(())
     /// # }

@@ -54,6 +54,7 @@ const OUTPUT_MAX: u64 = 64 << 20;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum Format {
     /// Values as serde and bincode 2 encode them: what the typed calls use.
     Serde = sandpool_abi::task::SERDE,
@@ -170,7 +171,7 @@ impl PoolBuilder<'_> {
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
     /// # let module = sandpool::Module::from_file("guest.wasm")?;
-    /// let limits = sandpool::Limits { open_files_max: 16, ..sandpool::Limits::from_file("sandpool.toml")? };
+    /// let limits = sandpool::Limits::from_file("sandpool.toml")?.open_files_max(16);
     /// sandpool::Pool::builder(&module).limits(limits);
     /// # Ok(())
     /// # }

@@ -14,6 +14,7 @@ pub(crate) const OWNER: u32 = 0;
 ///
 /// Whatever it is, the end of a task's stderr comes with its failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Output {
     /// It is thrown away.
     #[default]
@@ -31,6 +32,7 @@ pub enum Output {
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Isolation {
     /// A worker runs many tasks, one after the other, in one sandbox: what one leaves in its memory, the next one finds.
     #[default]

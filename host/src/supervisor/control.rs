@@ -80,6 +80,7 @@ impl RunConfig {
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum OnDeadlock {
     /// Each process says on stderr what it waits for, and the run is ended.
     #[default]

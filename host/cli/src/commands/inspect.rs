@@ -45,9 +45,7 @@ fn describe(found: &Inspection) -> String {
     let imports = found.imports.iter().map(|import| {
         let remark = match &import.provision {
             Provision::Provided => String::new(),
-            Provision::Unknown { nearest: None } => "unknown".to_owned(),
-            Provision::Unknown { nearest: Some(nearest) } => format!("unknown; the nearest is {nearest}"),
-            Provision::Mismatch { expected } => format!("wrong type; it is {expected}"),
+            missing => missing.to_string(),
         };
         [import.module.to_string(), import.name.to_string(), import.ty.clone(), remark]
     });

@@ -1,0 +1,335 @@
+//! What the processes of a run may use, and how that is said: in the builders, on the command line, in a file.
+//!
+//! Each limit is one row of a table: its field of [`Limits`], its name for people, its value, and its value for code that nobody
+//! trusts. Setters, the flags of the command and the keys of a file come from the rows; `host/default-config.toml` documents
+//! them all, and the contract with guests has a number for each that a guest can meet.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `key.rs` | the table's macro, and a limit by its name |
+//! | `file.rs` | configuration files |
+//! | `profile.rs` | settings that are chosen by one word |
+
+mod file;
+mod key;
+mod profile;
+#[cfg(test)]
+mod tests;
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::file::DEFAULT_CONFIG;
+pub use self::key::Key;
+use self::key::{Field, limits};
+pub use self::profile::Profile;
+use crate::engine::MODULE_MAX;
+use crate::ipc::arena::Geometry;
+use crate::{Limit, Result};
+
+/// An arena that is smaller has room for next to nothing; one that is larger has no addresses.
+const ARENA: RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// A bit for each process stands beside each object.
+const OBJECTS: RangeInclusive<u64> = 1..=1 << 20;
+/// The kernel leaves room for a stack of 128 MiB below all that it maps.
+const STACK: RangeInclusive<u64> = 64 << 10..=64 << 20;
+const PROCESSES: RangeInclusive<u64> = 1..=Geometry::PROCESSES_LIMIT as u64;
+/// Where the kernel's own limit mostly lies.
+const OPEN_FILES: RangeInclusive<u64> = 1..=1 << 19;
+
+limits! {
+    /// What the processes of a run may use. What exceeds a limit is refused, or ends the process with
+    /// [`ExitStatus::Limited`](crate::ExitStatus::Limited); the others go on.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sandpool::Limits;
+    ///
+    /// let limits = Limits::default().cpu_time(Duration::from_secs(2)).memory_max(64 << 20);
+    /// assert_eq!(limits.get("cpu-time").as_deref(), Some("2s"));
+    /// ```
+    ///
+    /// Limits of a process hold for each by itself, however it was started. So that nobody gets more by starting others, those
+    /// of time, output, memory and files have a sibling for all processes of a run together. What happens at which limit stands in
+    /// `host/docs/process-model.md`.
+    pub struct Limits;
+
+    /// A limit by its name.
+    ///
+    /// ```
+    /// let names: Vec<_> = sandpool::LimitKey::ALL.iter().map(|key| key.name).collect();
+    /// assert!(names.contains(&"memory-max"));
+    /// ```
+    pub type LimitKey;
+
+    /// Processes of a run that are alive, or have ended and weren't joined yet, at once.
+    processes_max "processes-max" {
+        value: Count u32,
+        usual: 1024,
+        untrusted: 128,
+        within: PROCESSES,
+        about: "How many processes may be alive, or ended and not yet joined, at once",
+    }
+    /// Queues, pipes, locks, pieces of shared memory and the like of a run at once.
+    objects_max "objects-max" {
+        value: Count u32,
+        usual: 65_536,
+        untrusted: 4096,
+        within: OBJECTS,
+        about: "How many queues, pipes, locks, pieces of shared memory and the like there may be at once",
+    }
+    /// Bytes for what is in queues and pipes, and for shared memory. The tables come on top. Only what is used takes
+    /// memory.
+    arena_size "arena-size" {
+        value: Size u64,
+        usual: 1 << 30,
+        untrusted: 256 << 20,
+        within: ARENA,
+        about: "Room for what is in queues and pipes, and for shared memory; only what is used takes memory",
+    }
+    /// Items that are in one queue at once, also if the guest has bounded it higher, or not at all.
+    queue_items_max "queue-items-max" {
+        value: MaybeCount Option<u64>,
+        usual: None,
+        untrusted: None,
+        about: "How many items each queue may hold, whatever bound the guest gives it",
+    }
+    /// Bytes of linear memory of a process.
+    memory_max "memory-max" {
+        value: Size u64,
+        usual: 4 << 30,
+        untrusted: 256 << 20,
+        about: "How much linear memory each process may have",
+    }
+    /// Bytes of linear memory of all processes of a run together. A forked process has as much as its parent had, whether
+    /// the kernel has copied it yet or not.
+    run_memory_max "run-memory-max" {
+        value: MaybeSize Option<u64>,
+        usual: None,
+        untrusted: Some(1 << 30),
+        about: "How much linear memory all processes together may have",
+    }
+    /// Bytes of the stack that a process has for its calls. Languages keep a second one in linear memory.
+    stack_max "stack-max" {
+        value: Size u64,
+        usual: 1 << 20,
+        untrusted: 1 << 20,
+        within: STACK,
+        about: "How much stack each process may have for its calls",
+    }
+    /// Time on a processor that a process may take.
+    cpu_time "cpu-time" {
+        value: MaybeTime Option<Duration>,
+        usual: None,
+        untrusted: None,
+        about: "How long each process may be on a processor",
+    }
+    /// Time that a process may take from its start to its end.
+    wall_time "wall-time" {
+        value: MaybeTime Option<Duration>,
+        usual: None,
+        untrusted: None,
+        about: "How long each process may take from its start to its end",
+    }
+    /// Time on a processor that all processes of a run may take together.
+    run_cpu_time "run-cpu-time" {
+        value: MaybeTime Option<Duration>,
+        usual: None,
+        untrusted: Some(Duration::from_secs(5 * 60)),
+        about: "How long all processes together may be on processors",
+    }
+    /// Time that a run may take.
+    run_wall_time "run-wall-time" {
+        value: MaybeTime Option<Duration>,
+        usual: None,
+        untrusted: Some(Duration::from_secs(10 * 60)),
+        about: "How long the run may take",
+    }
+    /// Units of work that a process may do, one for each instruction or so: the same wherever and whenever it runs, so that
+    /// it ends at the same place. It needs a module that
+    /// [counts](crate::ModuleBuilder::count_fuel). A forked process has what its parent had left, a spawned one all of it; of a
+    /// pool, each task.
+    fuel "fuel" {
+        value: MaybeCount Option<u64>,
+        usual: None,
+        untrusted: None,
+        about: "How much work each process may do, an instruction being one or so: for ends that can be repeated",
+    }
+    /// Bytes that a process may write to stdout and stderr.
+    stdio_max "stdio-max" {
+        value: MaybeSize Option<u64>,
+        usual: None,
+        untrusted: None,
+        about: "How much each process may write to stdout and stderr",
+    }
+    /// Bytes that all processes of a run may write to stdout and stderr together.
+    run_stdio_max "run-stdio-max" {
+        value: MaybeSize Option<u64>,
+        usual: None,
+        untrusted: Some(16 << 20),
+        about: "How much all processes together may write to stdout and stderr",
+    }
+    /// Bytes of the largest file that a process can write.
+    file_size_max "file-size-max" {
+        value: MaybeSize Option<u64>,
+        usual: None,
+        untrusted: Some(64 << 20),
+        about: "How large a file may be that a process writes",
+    }
+    /// Bytes that a process may write to files, whichever they are.
+    file_bytes_max "file-bytes-max" {
+        value: MaybeSize Option<u64>,
+        usual: None,
+        untrusted: None,
+        about: "How much each process may write to files",
+    }
+    /// Bytes that all processes of a run may write to files together.
+    run_file_bytes_max "run-file-bytes-max" {
+        value: MaybeSize Option<u64>,
+        usual: None,
+        untrusted: Some(256 << 20),
+        about: "How much all processes together may write to files",
+    }
+    /// Files and directories that a process has open at once, beside those that it was given.
+    open_files_max "open-files-max" {
+        value: Count u32,
+        usual: 256,
+        untrusted: 64,
+        within: OPEN_FILES,
+        about: "How many files and directories each process may have open, beside those that it was given",
+    }
+}
+
+limits! {
+    /// How much loading a module may take: [`ModuleBuilder::limits`](crate::ModuleBuilder::limits). What exceeds one of them is
+    /// refused, with [`Error::CompileLimit`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sandpool::CompileLimits;
+    ///
+    /// let limits = CompileLimits::default().compile_time_max(Duration::from_secs(10));
+    /// assert_eq!(limits.get("compile-time-max").as_deref(), Some("10s"));
+    /// assert_eq!(CompileLimits::from_toml("limits.module-size-max = '10MiB'")?.module_size_max, 10 << 20);
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// What is in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
+    /// [`module_size_max`](Self::module_size_max) holds for it as well.
+    pub struct CompileLimits;
+
+    /// A limit of compiling by its name.
+    ///
+    /// ```
+    /// let names: Vec<_> = sandpool::CompileLimitKey::ALL.iter().map(|key| key.name).collect();
+    /// assert!(names.contains(&"artifact-max"));
+    /// ```
+    pub type CompileLimitKey;
+
+    /// Bytes of the module.
+    module_size_max "module-size-max" {
+        value: Size u64,
+        usual: MODULE_MAX,
+        untrusted: 64 << 20,
+        about: "How large the module may be",
+    }
+    /// Time that compiling may take.
+    compile_time_max "compile-time-max" {
+        value: Time Duration,
+        usual: Duration::from_secs(5 * 60),
+        untrusted: Duration::from_secs(60),
+        about: "How long compiling the module may take, if it isn't in the cache",
+    }
+    /// Time on all processors together that compiling may take, in whole seconds; parts of one are added up to one.
+    compile_cpu_max "compile-cpu-max" {
+        value: Time Duration,
+        usual: Duration::from_secs(10 * 60),
+        untrusted: Duration::from_secs(2 * 60),
+        about: "How long all processors together may compile the module, in whole seconds",
+    }
+    /// Bytes of memory that compiling may take.
+    compile_memory_max "compile-memory-max" {
+        value: Size u64,
+        usual: 4 << 30,
+        untrusted: 2 << 30,
+        about: "How much memory compiling the module may take",
+    }
+    /// Bytes of the compiled module.
+    artifact_max "artifact-max" {
+        value: Size u64,
+        usual: 1 << 30,
+        untrusted: 256 << 20,
+        about: "How large the compiled module may be",
+    }
+}
+
+impl Limits {
+    /// The limits that the text of a configuration file sets; the others are as they are without one.
+    ///
+    /// ```
+    /// let limits = sandpool::Limits::from_toml("limits.cpu-time = '1.5s'\nlimits.memory-max = '64MiB'")?;
+    /// assert_eq!(limits.memory_max, 64 << 20);
+    ///
+    /// let error = sandpool::Limits::from_toml("[limits]\nmemory-min = '64MiB'").unwrap_err();
+    /// assert_eq!(error.to_string(), "line 2: there is no key limits.memory-min");
+    /// assert_eq!(error.hint().as_deref(), Some("the nearest that there is: limits.memory-max"));
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no TOML, a key that there is not, and a value that makes no sense.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        Ok(file::read(text)?.limits)
+    }
+
+    /// The limits that a configuration file sets; the others are as they are without one.
+    ///
+    /// ```no_run
+    /// let limits = sandpool::Limits::from_file("sandpool.toml")?;
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`], with what [`from_toml`](Self::from_toml) says of it, or why it can't be read.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(file::read_file(path.as_ref())?.limits)
+    }
+
+    /// The one of this code, and where it lies; `None` if it isn't set.
+    pub(crate) fn by_code(&self, code: u32) -> Option<Limit> {
+        let key = LimitKey::of(Limit::from_parts(code, 0).name())?;
+        let figure = match (key.field)(&mut self.clone()) {
+            Field::Count(count) => u64::from(*count),
+            Field::Size(size) => *size,
+            Field::MaybeCount(figure) | Field::MaybeSize(figure) => (*figure)?,
+            Field::MaybeTime(time) => micros((*time)?),
+            Field::Time(time) => micros(*time),
+        };
+        Some(Limit::from_parts(code, figure))
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl CompileLimits {
+    /// As [`Limits::from_toml`], of the same file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        Ok(file::read(text)?.compile)
+    }
+
+    /// As [`Limits::from_file`], of the same file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(file::read_file(path.as_ref())?.compile)
+    }
+}
