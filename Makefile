@@ -1,6 +1,7 @@
 # Everything from a clean clone. `make help` lists it.
 #
-# Nothing asks a question, and whatever is installed is named first: what compiles guests (setup), and cargo-deny (lint).
+# Nothing asks a question, and whatever is installed is named first: what compiles guests (setup), cargo-deny (lint),
+# cargo-fuzz (fuzz) and mdBook (book).
 
 # One place for all that is built, whatever the environment says.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -11,12 +12,16 @@ GUESTS := $(SANDPOOL_GUEST_TARGET_DIR)/wasm32-wasip1/release
 TOOLS := $(CARGO_TARGET_DIR)/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+MDBOOK_VERSION := 0.5.4
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= imports arena control limits modules records
 CHAOS ?= 20
 SOAK ?= 1000000
 # Where the other revision of a comparison is.
 BENCH_BASE := $(CARGO_TARGET_DIR)/bench-base
+# The pages, as the book has them: links to what is in no book lead to the repository.
+BOOK_PAGES := $(CARGO_TARGET_DIR)/book-pages
+REPOSITORY := https://github.com/sandpool/sandpool
 # What the fuzzer finds; the corpus in the repository is read only.
 FUZZ_CORPUS := $(CARGO_TARGET_DIR)/fuzz/corpus
 
@@ -30,7 +35,7 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny chaos storms soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
+.PHONY: help cargo setup guests demo test lint lint-deny book chaos storms soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +91,17 @@ lint-deny: cargo
 	@if GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote -q https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1; \
 		then cargo deny --log-level error check advisories; \
 		else echo 'skipped: the database of security advisories cannot be reached' >&2; fi
+
+book: cargo ## make a book of the pages of host/docs, in target/book
+	@$(TOOLS)/bin/mdbook --version 2>/dev/null | grep -qx 'mdbook v$(MDBOOK_VERSION)' || { \
+		echo 'Installing mdBook $(MDBOOK_VERSION) in target/tools (a minute or two)' >&2; \
+		env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --root $(TOOLS) --no-default-features --features search \
+			mdbook@$(MDBOOK_VERSION) || { printf '%s\n' 'error: mdBook cannot be installed' \
+		'hint: read the pages in host/docs: the book has nothing else' >&2; exit 1; }; }
+	@rm -rf $(BOOK_PAGES) && mkdir -p $(BOOK_PAGES) && cp host/docs/book.toml $(BOOK_PAGES) && for page in host/docs/*.md; do \
+		sed 's|](\.\./\.\./|]($(REPOSITORY)/blob/main/|g' "$$page" >$(BOOK_PAGES)/$${page##*/} || exit; done
+	@$(TOOLS)/bin/mdbook build --dest-dir $(CARGO_TARGET_DIR)/book $(BOOK_PAGES) && rm $(CARGO_TARGET_DIR)/book/book.toml
+	@echo 'The book is in target/book: open target/book/index.html' >&2
 
 chaos: guests ## kill, stop and starve processes at random, CHAOS times (20) as long as `make test` does
 	SANDPOOL_CHAOS_KILLS=$$((5000 * $(CHAOS))) SANDPOOL_CHAOS_OPERATIONS=$$((20000 * $(CHAOS))) \

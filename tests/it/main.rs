@@ -10,6 +10,7 @@
 #![allow(clippy::print_stderr, reason = "a test says why it fails")]
 
 mod bench;
+mod book;
 mod chaos;
 mod compile;
 mod control_group;

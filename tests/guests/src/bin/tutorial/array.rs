@@ -1,0 +1,11 @@
+use sandpool_guest::{Array, Process};
+
+#[sandpool_guest::main]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let numbers = Array::<i64>::from_slice(&[1, 2, 3])?;
+    let process =
+        Process::fork(|| numbers.update(|numbers| numbers.iter_mut().for_each(|number| *number *= 2)))?;
+    process.join()?;
+    println!("{:?}", numbers.to_vec()?);
+    Ok(())
+}

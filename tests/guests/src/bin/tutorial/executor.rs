@@ -1,0 +1,21 @@
+use sandpool_guest::Pool;
+use sandpool_guest::futures::{Executor, as_completed};
+
+fn square(number: u64) -> u64 {
+    number * number
+}
+
+#[sandpool_guest::main]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let executor = Executor::build(Pool::builder().processes(2))?;
+    let futures = (0..4).map(|number| executor.submit(square, number)).collect::<Result<Vec<_>, _>>()?;
+    let mut squares = Vec::new();
+    for future in as_completed(futures, None) {
+        squares.push(future?.result()?);
+    }
+    squares.sort_unstable();
+    println!("{squares:?}");
+    println!("{:?}", executor.map(square, 0..4)?.collect::<Result<Vec<_>, _>>()?);
+    executor.shutdown(true, false)?;
+    Ok(())
+}

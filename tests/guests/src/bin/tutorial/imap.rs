@@ -1,0 +1,16 @@
+use sandpool_guest::Pool;
+
+fn square(number: u64) -> u64 {
+    number * number
+}
+
+#[sandpool_guest::main]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let pool = Pool::builder().processes(2).build()?;
+    for result in pool.imap(square, 0..3)? {
+        println!("{}", result?);
+    }
+    let squares = pool.options().chunksize(50).imap_unordered(square, 0..1000)?;
+    println!("{}", squares.sum::<Result<u64, _>>()?);
+    Ok(())
+}

@@ -1,0 +1,23 @@
+use std::time::Duration;
+
+use sandpool_guest::{Lock, Process, RawValue};
+
+type Failure = Box<dyn std::error::Error>;
+
+#[sandpool_guest::main]
+fn main() -> Result<(), Failure> {
+    let (lock, total) = (Lock::new()?, RawValue::new(0_i32)?);
+    let count = || -> Result<(), Failure> {
+        for _ in 0..1000 {
+            let _guard = lock.acquire()?;
+            total.set(total.get()? + 1)?;
+        }
+        Ok(())
+    };
+    for process in [Process::fork(count)?, Process::fork(count)?] {
+        process.join()?;
+    }
+    println!("{}", total.get()?);
+    println!("{}", if lock.acquire_timeout(Duration::from_secs(1)).is_ok() { "free" } else { "taken" });
+    Ok(())
+}

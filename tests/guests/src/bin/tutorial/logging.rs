@@ -1,0 +1,12 @@
+use sandpool_guest::{Error, Level, Process, get_logger, log_to_stderr};
+
+#[sandpool_guest::main]
+fn main() -> Result<(), Error> {
+    let process = Process::fork(|| {
+        log_to_stderr(Level::WARNING);
+        get_logger().warning("low on fuel");
+        get_logger().info("not shown");
+    })?;
+    process.join()?;
+    Ok(())
+}

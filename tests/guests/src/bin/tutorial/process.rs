@@ -1,0 +1,13 @@
+use sandpool_guest::Process;
+
+#[sandpool_guest::main]
+fn main() -> Result<(), sandpool_guest::Error> {
+    let name = "Ada";
+    let process = Process::fork(|| {
+        println!("hello {name}");
+        3
+    })?;
+    process.join()?;
+    println!("exit code {}", process.exitcode().expect("the process has ended"));
+    Ok(())
+}
