@@ -37,6 +37,7 @@ mod limits;
 mod linux;
 #[cfg(feature = "testing")]
 mod native;
+mod nearest;
 mod owner;
 mod patient;
 mod pool;
@@ -50,9 +51,9 @@ pub mod units;
 mod written;
 
 pub use engine::{
-    CompileLimit, ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
+    ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
-pub use error::{Error, ErrorKind, Result};
+pub use error::{CompileLimit, Error, ErrorKind, PoolEnd, Result};
 pub use guest_text::GuestText;
 pub use jail::{Hold, JailReport, Jailed, Layer};
 pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
@@ -62,9 +63,10 @@ pub use native::{Native, init_with_native};
 pub use owner::{init, set_executable};
 pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
-    PoolEnd, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
+    Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
 };
-pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary, Trap};
+pub use run::{DirGrant, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary};
+pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 pub use supervisor::control::OnDeadlock;
 
 /// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the
@@ -74,7 +76,7 @@ pub mod command_support {
     pub use crate::cache_dirs::CacheDirs;
     pub use crate::linux::version as linux_version;
     pub use crate::patient::{Patient, write_all};
-    pub use crate::sys::fd::{inherited, refuse_closed_streams};
+    pub use crate::sys::fd::{closed_streams, inherited};
     pub use crate::sys::process::wake_soon;
     pub use crate::written::{Directory, Unfinished, Writable};
 }

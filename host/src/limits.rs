@@ -12,13 +12,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
-use crate::engine::{MODULE_MAX, nearest_name};
 use crate::ipc::arena::Geometry;
+use crate::nearest::nearest_name;
 use crate::{Error, Layer, Limit, Result, units};
 
 /// The configuration file in which everything is as it is without one, and every key is explained. `sandpool config`
 /// prints it.
 pub const DEFAULT_CONFIG: &str = include_str!("../default-config.toml");
+
+/// The most bytes that are read of a module's file. It is WebAssembly's own usual limit for a module.
+pub(crate) const MODULE_MAX: u64 = 1 << 30;
 
 /// The table of a configuration file that limits stand in.
 const TABLE: &str = "limits";

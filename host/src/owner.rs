@@ -241,7 +241,7 @@ impl Supervisor {
                 supervisor.jail = jail;
                 Ok((supervisor, descriptors))
             }
-            Reply::Unjailed(jail) => Err(Error::jail(&jail, &config.jail.require)),
+            Reply::Unjailed(jail) => Err(jail.refusal(&config.jail.require)),
             Reply::Failed(why) => Err(Error::Supervisor(why)),
             Reply::Allowance { what, hint } => Err(Error::Allowance { what, hint }),
             reply => Err(supervisor.lost(Some(reply))),

@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
-
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, OnDeadlock, Reply, Request, Role, RunConfig};
-use crate::{Error, GuestText, JailReport, Layer, Limits, Module, Result};
+use crate::{Error, ExitStatus, GuestText, JailReport, Layer, Limit, Limits, Module, Result};
 
 /// A directory of the host that guests may use.
 ///

@@ -1,6 +1,5 @@
 //! A module that was checked and compiled, ready to be handed to a supervisor.
 
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -11,9 +10,9 @@ use crate::engine::cache::{Cache, Key, compatibility};
 use crate::engine::compiler::{self, Settings, Summary};
 use crate::engine::config::{self, Flavor};
 use crate::engine::inspect::{self, TaskInfo};
-use crate::engine::known;
 use crate::jail::{self, JailReport};
-use crate::{CompileLimits, Error, Layer, Result, owner, sys};
+use crate::nearest::nearest_name;
+use crate::{CompileLimit, CompileLimits, Error, Layer, Result, owner, sys};
 use serde::{Deserialize, Serialize};
 
 /// A guest program: checked, compiled, and kept in the user's cache for the next time.
@@ -130,7 +129,7 @@ impl Module {
             Error::UnknownTask {
                 name: self.name.clone(),
                 task: inspect::printable(name),
-                hint: match known::nearest_name(names(), name) {
+                hint: match nearest_name(names(), name) {
                     Some(nearest) => Some(format!("the nearest that there is: {nearest}")),
                     None if self.description.summary.tasks.is_empty() => Some(
                         "a task is a function with #[sandpool_guest::task]; this module has none".to_owned(),
@@ -366,48 +365,6 @@ fn unless_it_is_refused<T>(done: Result<T>) -> Result<Result<T>> {
     match done {
         Err(error @ Error::Cache { .. }) if !error.is_of_system() => Err(error),
         done => Ok(done),
-    }
-}
-
-/// What a module has exceeded: the limits of [`ModuleBuilder`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CompileLimit {
-    /// Bytes of the module.
-    Size(u64),
-    /// Time that compiling takes.
-    Time(Duration),
-    /// Time of all processors that compiling takes.
-    Cpu(Duration),
-    /// Bytes of memory that compiling takes.
-    Memory(u64),
-    /// Bytes of the compiled module.
-    Artifact(u64),
-}
-
-impl CompileLimit {
-    /// The [key](crate::CompileLimitKey) of the limit.
-    #[must_use]
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Size(_) => "module-size-max",
-            Self::Time(_) => "compile-time-max",
-            Self::Cpu(_) => "compile-cpu-max",
-            Self::Memory(_) => "compile-memory-max",
-            Self::Artifact(_) => "artifact-max",
-        }
-    }
-}
-
-impl fmt::Display for CompileLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Size(bytes) => write!(f, "it has more than {bytes} bytes"),
-            Self::Time(time) => write!(f, "it takes longer than {time:?}"),
-            Self::Cpu(time) => write!(f, "it takes more than {time:?} of processor time"),
-            Self::Memory(bytes) => write!(f, "it takes more than {bytes} bytes of memory"),
-            Self::Artifact(bytes) => write!(f, "its machine code takes more than {bytes} bytes"),
-        }
     }
 }
 

@@ -286,6 +286,13 @@ impl JailReport {
         };
         Layer::ALL.into_iter().filter(|layer| required.contains(layer)).filter(lacks).collect()
     }
+
+    /// The error of a start that requires layers of which some don't hold.
+    pub(crate) fn refusal(&self, required: &[Layer]) -> Error {
+        let lacks = self.lacks(required);
+        let lacks = lacks.into_iter().map(|layer| format!("{} is {}", layer.name_of(self.of), self.hold(layer)));
+        Error::Jail { lacks: lacks.collect::<Vec<_>>().join("; ") }
+    }
 }
 
 impl fmt::Display for JailReport {

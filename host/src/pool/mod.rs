@@ -29,7 +29,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::dispatcher::{Rules, Shared, Task};
-pub use self::error::{Failure, PoolEnd, TaskError};
+pub use self::error::{Failure, TaskError};
 pub use self::event::{Event, Stats};
 pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
 use self::future::{Decode, Sink};
@@ -38,10 +38,10 @@ use self::link::Link;
 pub use self::stream::{Feed, Results, StreamStopper};
 use self::wire::Setup;
 pub use self::wire::{Isolation, Output};
-use crate::engine::nearest_name;
+use crate::nearest::nearest_name;
 use crate::owner::{self, Supervisor};
 use crate::supervisor::control::{self, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, ExitStatus, GuestText, JailReport, Layer, Limits, Module, Result, codec};
+use crate::{DirGrant, Error, ExitStatus, GuestText, JailReport, Layer, Limits, Module, PoolEnd, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.
 const OUTPUT_MAX: u64 = 64 << 20;

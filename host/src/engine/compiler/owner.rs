@@ -67,7 +67,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
     let failed = |problem| Err(Error::Compile { name: name.to_owned(), problem });
     let require = &settings.jail.require;
     let jail = match compiler.jail() {
-        Ok(Some(jail)) if !jail.lacks(require).is_empty() => return Err(Error::jail(&jail, require)),
+        Ok(Some(jail)) if !jail.lacks(require).is_empty() => return Err(jail.refusal(require)),
         Ok(jail) => jail.unwrap_or_else(JailReport::of_unknown_compiler),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return limit(CompileLimit::Time(time)),
         Err(error) => return Err(os("hear from the compiler")(error)),
@@ -76,7 +76,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
     match ended {
         None => limit(CompileLimit::Time(time)),
         // It has said nothing of its jail, and gone on.
-        Some(WaitStatus::Exited(_, 0)) if !jail.lacks(require).is_empty() => Err(Error::jail(&jail, require)),
+        Some(WaitStatus::Exited(_, 0)) if !jail.lacks(require).is_empty() => Err(jail.refusal(require)),
         Some(WaitStatus::Exited(_, 0)) => match read(output) {
             Ok((Report::Compiled { mut summary, .. }, artifact)) => {
                 summary.tasks = summary.tasks.into_iter().map(TaskInfo::into_short).collect();
