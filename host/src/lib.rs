@@ -21,6 +21,7 @@
 mod alone;
 mod cache_dirs;
 mod codec;
+mod config;
 mod engine;
 mod error;
 #[cfg(any(test, feature = "testing"))]
@@ -33,7 +34,6 @@ mod imports;
 pub mod inner;
 mod ipc;
 mod jail;
-mod limits;
 mod linux;
 #[cfg(feature = "testing")]
 mod native;
@@ -50,13 +50,15 @@ mod testing;
 pub mod units;
 mod written;
 
+pub use config::{
+    CompileLimitKey, CompileLimits, DEFAULT_CONFIG, DirGrant, Jailed, Key, Layer, LimitKey, Limits, OnDeadlock, Profile,
+};
 pub use engine::{
     ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
 pub use error::{CompileLimit, Error, ErrorKind, PoolEnd, Result};
 pub use guest_text::GuestText;
-pub use jail::{Hold, JailReport, Jailed, Layer};
-pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
+pub use jail::{Hold, JailReport};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use native::{Native, init_with_native};
@@ -65,9 +67,8 @@ pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
     Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
 };
-pub use run::{DirGrant, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary};
+pub use run::{ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary};
 pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
-pub use supervisor::control::OnDeadlock;
 
 /// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the
 /// folders of the cache, a thread that hears signals. They may change with any version.

@@ -14,14 +14,14 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::cache_dirs::CacheDirs;
+use crate::config::{Layer, Role, RunConfig};
 use crate::engine::compiler;
-use crate::engine::config::Flavor;
-use crate::jail::{self, JailReport, Layer, control_group};
+use crate::jail::{JailReport, control_group};
 use crate::supervisor;
-use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
+use crate::supervisor::control::{self, Reply};
 use crate::sys::process::{pidfd_open, send_signal};
 use crate::written::Writable;
-use crate::{DirGrant, Error, Limits, Module, Result};
+use crate::{Error, Module, Result};
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 static EXECUTABLE: RwLock<Option<PathBuf>> = RwLock::new(None);
@@ -76,28 +76,6 @@ pub(crate) fn executable() -> Result<PathBuf> {
         None if INITIALIZED.load(Ordering::Relaxed) => Ok(PathBuf::from("/proc/self/exe")),
         None => Err(Error::NotInitialized),
     }
-}
-
-/// The settings of a run for which nothing was asked.
-pub(crate) fn defaults(role: Role) -> RunConfig {
-    RunConfig {
-        role,
-        args: Vec::new(),
-        env: Vec::new(),
-        dirs: Vec::new(),
-        limits: Limits::default(),
-        flavor: Flavor::default(),
-        has_start: false,
-        on_deadlock: OnDeadlock::Kill,
-        forks_tasks: false,
-        jail: jail::Settings::default(),
-        only_report: false,
-    }
-}
-
-/// Adds a directory to those that are granted.
-pub(crate) fn grant(config: &mut RunConfig, grant: DirGrant) {
-    config.dirs.push(control::Dir { host: grant.host, guest: grant.guest, read_only: grant.read_only });
 }
 
 /// Refuses settings that make no sense, and makes the paths of directories absolute.
@@ -250,7 +228,7 @@ impl Supervisor {
 
     /// Which layers of the jail would hold, and how fully. Nothing is started but a supervisor, which ends.
     pub(crate) fn survey() -> Result<JailReport> {
-        let config = RunConfig { only_report: true, ..defaults(Role::Program) };
+        let config = RunConfig { only_report: true, ..RunConfig::new(Role::Program) };
         let null = File::open("/dev/null").map_err(|source| Error::Os { what: "open /dev/null", source })?;
         let null = null.as_fd();
         let (mut supervisor, reply, _) = Self::launch(executable()?, &config, null, [null; 3])?;

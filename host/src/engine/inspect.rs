@@ -11,9 +11,9 @@ use wasmparser::{
     Payload, TypeRef,
 };
 
+use crate::config::MODULE_MAX;
 use crate::engine::known::{self, Function};
 use crate::guest_text::escaped_up_to;
-use crate::limits::MODULE_MAX;
 use crate::{Error, GuestText, Result};
 
 /// The most characters that are shown of a name that a module contains.

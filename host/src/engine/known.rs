@@ -6,6 +6,7 @@ use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 use crate::Result;
+use crate::config::Flavor;
 use crate::engine::config;
 use crate::nearest::LENGTH_MAX;
 
@@ -27,7 +28,7 @@ pub(crate) fn functions() -> Result<Vec<Function>> {
         name: import.name.to_owned(),
         signature: signature(import.params.iter().copied().map(type_name), [type_name(import.result)]),
     });
-    Ok(own.chain(wasi(&config::engine(config::Flavor::default())?)).collect())
+    Ok(own.chain(wasi(&config::engine(Flavor::default())?)).collect())
 }
 
 fn wasi(engine: &Engine) -> Vec<Function> {

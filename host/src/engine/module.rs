@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
+use crate::config::{Flavor, JailSettings};
 use crate::engine::cache::{Cache, Key, compatibility};
 use crate::engine::compiler::{self, Settings, Summary};
-use crate::engine::config::{self, Flavor};
+use crate::engine::config;
 use crate::engine::inspect::{self, TaskInfo};
-use crate::jail::{self, JailReport};
+use crate::jail::JailReport;
 use crate::nearest::nearest_name;
 use crate::{CompileLimit, CompileLimits, Error, Layer, Result, owner, sys};
 use serde::{Deserialize, Serialize};
@@ -70,7 +71,7 @@ impl Module {
         ModuleBuilder {
             limits: CompileLimits::default(),
             counts_fuel: false,
-            jail: jail::Settings::default(),
+            jail: JailSettings::default(),
         }
     }
 
@@ -203,7 +204,7 @@ impl Module {
 pub struct ModuleBuilder {
     limits: CompileLimits,
     counts_fuel: bool,
-    jail: jail::Settings,
+    jail: JailSettings,
 }
 
 impl ModuleBuilder {

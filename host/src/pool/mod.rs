@@ -38,10 +38,11 @@ use self::link::Link;
 pub use self::stream::{Feed, Results, StreamStopper};
 use self::wire::Setup;
 pub use self::wire::{Isolation, Output};
+use crate::config::{DirGrant, Layer, Limits, Role, RunConfig};
 use crate::nearest::nearest_name;
-use crate::owner::{self, Supervisor};
-use crate::supervisor::control::{self, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, ExitStatus, GuestText, JailReport, Layer, Limits, Module, PoolEnd, Result, codec};
+use crate::owner::Supervisor;
+use crate::supervisor::control::{self, Reply};
+use crate::{Error, ExitStatus, GuestText, JailReport, Module, PoolEnd, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -220,7 +221,7 @@ impl PoolBuilder<'_> {
 
     /// Grants a directory. Tasks see no other.
     pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
-        owner::grant(&mut self.config, grant);
+        self.config.dirs.push(grant.into());
         self
     }
 
@@ -407,7 +408,7 @@ impl Pool {
     pub fn builder(module: &Module) -> PoolBuilder<'_> {
         PoolBuilder {
             module,
-            config: owner::defaults(Role::Pool),
+            config: RunConfig::new(Role::Pool),
             workers: None,
             setup: Setup {
                 isolation: Isolation::Worker,

@@ -14,10 +14,11 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, FORBIDDEN, LIMITED, Limit, SIGNALED, TRAPPED};
 
 use super::census::{self, Census};
-use super::control::{Ended, REPORTS_MAX, Report, Role};
+use super::control::{Ended, REPORTS_MAX, Report};
 use super::fork_server::{self, ForkServer};
 use super::proc::Proc;
 use super::timers::{Over, Timers};
+use crate::config::{LimitKey, Limits, Role};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::collect::Collector;
 use crate::ipc::process_table::{
@@ -26,7 +27,6 @@ use crate::ipc::process_table::{
 use crate::ipc::sweep::Sweep;
 use crate::ipc::{budget, heap, scope, standby};
 use crate::jail::control_group::ControlGroup;
-use crate::limits::{LimitKey, Limits};
 use crate::process::boot::{self, Image};
 use crate::process::exit::TRAP_CODE;
 use crate::process::family::default_name;

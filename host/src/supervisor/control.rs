@@ -13,7 +13,6 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -25,92 +24,10 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Limits;
 use crate::codec;
-use crate::engine::config::Flavor;
-use crate::ipc::arena::{Geometry, PAGE};
+use crate::config::RunConfig;
 use crate::ipc::process_table::Outcome;
-use crate::jail::{self, JailReport};
-
-/// What a run is to be like.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct RunConfig {
-    pub(crate) role: Role,
-    pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
-    pub(crate) dirs: Vec<Dir>,
-    pub(crate) limits: Limits,
-    /// The module was compiled to count fuel.
-    pub(crate) flavor: Flavor,
-    /// The module runs something when it is instantiated.
-    pub(crate) has_start: bool,
-    pub(crate) on_deadlock: OnDeadlock,
-    /// Whether workers of a pool fork a process for each task.
-    pub(crate) forks_tasks: bool,
-    pub(crate) jail: jail::Settings,
-    /// Nothing is to start: it is only asked what the jail would be.
-    pub(crate) only_report: bool,
-}
-
-/// What a run is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Role {
-    /// The module's `_start` is the main process.
-    Program,
-    /// The owner is the main process, as far as the process table goes: it spawns workers, which run tasks.
-    Pool,
-}
-
-impl RunConfig {
-    /// The sizes of the arena.
-    pub(crate) fn geometry(&self) -> Geometry {
-        Geometry {
-            processes_max: self.limits.processes_max,
-            objects_max: self.limits.objects_max,
-            heap_pages: u32::try_from(self.limits.arena_size / PAGE as u64).unwrap_or(u32::MAX),
-        }
-    }
-}
-
-/// What becomes of a run in which every process waits for another.
-///
-/// ```
-/// let choice: sandpool::OnDeadlock = "report".parse()?;
-/// assert_eq!(choice, sandpool::OnDeadlock::Report);
-/// # Ok::<(), sandpool::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum OnDeadlock {
-    /// Each process says on stderr what it waits for, and the run is ended.
-    #[default]
-    Kill,
-    /// Each process says on stderr what it waits for, and goes on waiting: for a debugger to look.
-    Report,
-}
-
-impl std::str::FromStr for OnDeadlock {
-    type Err = crate::Error;
-
-    /// Reads `kill` or `report`.
-    fn from_str(text: &str) -> crate::Result<Self> {
-        match text {
-            "kill" => Ok(Self::Kill),
-            "report" => Ok(Self::Report),
-            _ => Err(crate::Error::Invalid {
-                what: format!("`{text}` is not what can be done about a deadlock"),
-                hint: Some("write kill or report".to_owned()),
-            }),
-        }
-    }
-}
-
-/// A granted directory.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Dir {
-    pub(crate) host: PathBuf,
-    pub(crate) guest: String,
-    pub(crate) read_only: bool,
-}
+use crate::jail::JailReport;
 
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]

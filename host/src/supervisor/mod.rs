@@ -51,15 +51,16 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::children::{Children, Left};
-use self::control::{Reply, Request, Role, RunConfig, Start};
+use self::control::{Reply, Request, Start};
 use self::deadlock::Detector;
 use self::proc::Proc;
+use crate::config::{Layer, Role, RunConfig};
 use crate::ipc::arena::Arena;
 use crate::jail::control_group::{self, ControlGroup, Shares};
 use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::{self, Reserved, Rlimits};
 use crate::jail::seccomp::{Grants, Policy};
-use crate::jail::{self, Hold, JailReport, Layer};
+use crate::jail::{self, Hold, JailReport};
 use crate::process::boot::Image;
 use crate::sys::process::{FAILED, SHORT_SLICE, exit_now, nice, pidfd_open, set_nice, set_slice};
 use crate::{Error, engine, imports};

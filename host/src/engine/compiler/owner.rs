@@ -15,8 +15,9 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 
 use super::{ARGV0, HEAD, REPORT_MAX, Report, Settings, Summary, output_size, seconds};
+use crate::config::JailSettings;
 use crate::engine::inspect::{TaskInfo, printable};
-use crate::jail::{self, JailReport};
+use crate::jail::JailReport;
 use crate::owner::{Child, executable};
 use crate::supervisor::control::{self, Reply};
 use crate::sys::process::KILLED;
@@ -108,7 +109,7 @@ pub(crate) fn survey() -> Result<JailReport> {
     let limits = CompileLimits::default();
     let time = limits.compile_time_max;
     let settings =
-        Settings { only_report: true, ..Settings::new(limits, jail::Settings::default(), String::new()) };
+        Settings { only_report: true, ..Settings::new(limits, JailSettings::default(), String::new()) };
     let files = || Ok((sealed(io::empty())?, sized(0)?, sized(WORDS_MAX)?));
     let (module, output, words) = files().map_err(os("make memory files for the compiler"))?;
     let mut compiler = Compiler::start(&executable()?, &settings, time, &module, &output, &words)?;
@@ -275,7 +276,7 @@ mod tests {
             compile_time_max: Duration::from_secs(20),
             ..CompileLimits::default()
         };
-        let settings = Settings::new(limits, jail::Settings::default(), String::new());
+        let settings = Settings::new(limits, JailSettings::default(), String::new());
         let (summary, mut artifact, _) = compile(&program, "m", b"", &settings)?;
         let mut bytes = Vec::new();
         artifact.reader().unwrap().read_to_end(&mut bytes).unwrap();

@@ -23,7 +23,7 @@ use wiggle::{GuestMemory, GuestPtr};
 
 use super::Guest;
 use super::stdio::{Input, Output, Stdio};
-use crate::supervisor::control::RunConfig;
+use crate::config::RunConfig;
 use crate::sys::futex::monotonic;
 use crate::sys::process::{FAILED, exit_now, fill_with_random};
 

@@ -12,13 +12,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
+use crate::config::Layer;
 use crate::ipc::arena::Geometry;
 use crate::nearest::nearest_name;
-use crate::{Error, Layer, Limit, Result, units};
+use crate::{Error, Limit, Result, units};
 
 /// The configuration file in which everything is as it is without one, and every key is explained. `sandpool config`
 /// prints it.
-pub const DEFAULT_CONFIG: &str = include_str!("../default-config.toml");
+pub const DEFAULT_CONFIG: &str = include_str!("../../default-config.toml");
 
 /// The most bytes that are read of a module's file. It is WebAssembly's own usual limit for a module.
 pub(crate) const MODULE_MAX: u64 = 1 << 30;
