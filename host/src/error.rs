@@ -279,9 +279,7 @@ impl Error {
             Self::Grant { .. } => ErrorKind::Grant,
             Self::Jail { .. } => ErrorKind::Jail,
             Self::Invalid { .. } | Self::Config { .. } => ErrorKind::Invalid,
-            Self::SupervisorLost(_) | Self::Pool(PoolEnd::SupervisorLost(_)) => {
-                ErrorKind::SupervisorLost
-            }
+            Self::SupervisorLost(_) | Self::Pool(PoolEnd::SupervisorLost(_)) => ErrorKind::SupervisorLost,
             Self::Pool(PoolEnd::Strays(_)) => ErrorKind::Escape,
             Self::Pool(_)
             | Self::Cache { .. }
@@ -323,7 +321,7 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// What a module has exceeded: the limits of [`ModuleBuilder`](crate::ModuleBuilder).
+/// The limit that a module has exceeded: one of those of [`ModuleBuilder`](crate::ModuleBuilder).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CompileLimit {

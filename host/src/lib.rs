@@ -20,8 +20,10 @@
 #[cfg(any(test, feature = "testing"))]
 mod alone;
 mod cache_dirs;
+mod child;
 mod codec;
 mod config;
+mod control;
 mod engine;
 mod error;
 #[cfg(any(test, feature = "testing"))]
@@ -29,6 +31,7 @@ mod error;
 pub mod fuzzing;
 mod guest_text;
 mod imports;
+mod init;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod inner;
@@ -48,27 +51,34 @@ mod sys;
 #[cfg(test)]
 mod testing;
 pub mod units;
+mod wire;
 mod written;
 
+pub use child::set_executable;
 pub use config::{
-    CompileLimitKey, CompileLimits, DEFAULT_CONFIG, DirGrant, Jailed, Key, Layer, LimitKey, Limits, OnDeadlock, Profile,
+    CompileLimitKey, CompileLimits, DEFAULT_CONFIG, DirGrant, Jailed, Key, Layer, LimitKey, Limits,
+    OnDeadlock, Profile,
 };
 pub use engine::{
     ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
 pub use error::{CompileLimit, Error, ErrorKind, PoolEnd, Result};
 pub use guest_text::GuestText;
+pub use init::init;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use init::init_with_native;
 pub use jail::{Hold, JailReport};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
-pub use native::{Native, init_with_native};
-pub use owner::{init, set_executable};
+pub use native::Native;
 pub use pool::{
-    AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
-    Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
+    AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Pool, PoolBuilder, Results, Stats,
+    StreamStopper, TaskError, TaskFuture, as_completed,
 };
 pub use run::{ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary};
 pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
+pub use wire::{Isolation, Output};
 
 /// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the
 /// folders of the cache, a thread that hears signals. They may change with any version.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{DirGrant, Layer, Limits, OnDeadlock, Role, RunConfig};
+use crate::control::{self, Reply, Request};
 use crate::owner::Supervisor;
-use crate::supervisor::control::{self, Reply, Request};
 use crate::{ExitStatus, GuestText, JailReport, Limit, Module, Result};
 
 /// What is known of one process that has ended.

@@ -51,6 +51,13 @@ fn wasi(engine: &Engine) -> Vec<Function> {
         .collect()
 }
 
+/// Seeds the generators that wasmtime-wasi makes for each context, although those of a guest process are others. Done once, before the
+/// first fork and outside of the namespaces: in a program that is linked statically they are seeded from a file, which would
+/// stay open in each guest, and which a jail has not.
+pub(crate) fn seed_unused_generators() {
+    drop(WasiCtxBuilder::new());
+}
+
 fn type_name(ty: ValueType) -> &'static str {
     match ty {
         ValueType::I32 => "i32",

@@ -1,4 +1,4 @@
-//! Everything on wasmtime's compiling side: what a module must be, how it is compiled, where the result is kept.
+//! All of wasmtime but running: what a module must be, how it is compiled, where the result is kept, and what a trap is called.
 //!
 //! ```text
 //!   file.wasm / file.wat

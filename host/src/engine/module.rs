@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
+use crate::child::executable;
 use crate::config::{Flavor, JailSettings};
 use crate::engine::cache::{Cache, Key, compatibility};
 use crate::engine::compiler::{self, Settings, Summary};
@@ -13,7 +14,7 @@ use crate::engine::config;
 use crate::engine::inspect::{self, TaskInfo};
 use crate::jail::JailReport;
 use crate::nearest::nearest_name;
-use crate::{CompileLimit, CompileLimits, Error, Layer, Result, owner, sys};
+use crate::{CompileLimit, CompileLimits, Error, Layer, Result, sys};
 use serde::{Deserialize, Serialize};
 
 /// A guest program: checked, compiled, and kept in the user's cache for the next time.
@@ -68,11 +69,7 @@ impl Module {
     /// ```
     #[must_use]
     pub fn builder() -> ModuleBuilder {
-        ModuleBuilder {
-            limits: CompileLimits::default(),
-            counts_fuel: false,
-            jail: JailSettings::default(),
-        }
+        ModuleBuilder { limits: CompileLimits::default(), counts_fuel: false, jail: JailSettings::default() }
     }
 
     /// Loads a file, `.wasm` or `.wat` text, with the settings that [`builder`](Self::builder) begins with.
@@ -324,7 +321,7 @@ impl ModuleBuilder {
     pub fn load(&self, name: impl Into<String>, bytes: &[u8]) -> Result<Module> {
         let name = name.into();
         // Whether or not it turns out to be needed: that a cache is empty should change nothing but the time.
-        let program = owner::executable()?;
+        let program = executable()?;
         self.limits.check()?;
         self.jail.check()?;
         let size_max = self.limits.module_size_max;

@@ -23,10 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use self::rlimits::Rlimits;
 use self::seccomp::Policy;
+use crate::Error;
 use crate::config::{Dir, JailSettings, Jailed, Layer};
-use crate::engine::compiler;
-use crate::owner::Supervisor;
-use crate::{Error, Result};
 
 /// How fully a layer holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,29 +80,6 @@ impl JailReport {
         Self { of, layers: Layer::ALL.into_iter().map(|layer| (layer, known.hold(layer).clone())).collect() }
     }
 
-    /// Which layers would hold on this machine, and how fully. Nothing of a guest's is run or compiled: a supervisor or a
-    /// compiler is started, enters the jail, says how that went, and ends.
-    ///
-    /// ```no_run
-    /// # fn main() -> sandpool::Result<()> {
-    /// sandpool::init();
-    /// print!("{}", sandpool::JailReport::survey(sandpool::Jailed::Run)?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotInitialized`](crate::Error::NotInitialized); [`Error::Os`](crate::Error::Os),
-    /// [`Error::Supervisor`](crate::Error::Supervisor) and [`Error::SupervisorLost`](crate::Error::SupervisorLost) if it
-    /// can't be started, or ends before it has said so.
-    pub fn survey(jailed: Jailed) -> Result<Self> {
-        match jailed {
-            Jailed::Run => Supervisor::survey(),
-            Jailed::Compiler => compiler::owner::survey(),
-        }
-    }
-
     /// Of a compiler of which nothing is known.
     pub(crate) fn of_unknown_compiler() -> Self {
         Self::new(Jailed::Compiler, Vec::new())
@@ -149,7 +124,8 @@ impl JailReport {
     /// The error of a start that requires layers of which some don't hold.
     pub(crate) fn refusal(&self, required: &[Layer]) -> Error {
         let lacks = self.lacks(required);
-        let lacks = lacks.into_iter().map(|layer| format!("{} is {}", layer.name_of(self.of), self.hold(layer)));
+        let lacks =
+            lacks.into_iter().map(|layer| format!("{} is {}", layer.name_of(self.of), self.hold(layer)));
         Error::Jail { lacks: lacks.collect::<Vec<_>>().join("; ") }
     }
 }

@@ -1,7 +1,7 @@
 //! Pools: an application has many inputs, and has workers run a task over them, in parallel and in sandboxes.
 //!
 //! ```text
-//!  Pool ── wire: tasks, results ── link: the arena ─────────── worker: process/task.rs
+//!  Pool ── crate::wire: tasks, results ── link: the arena ──── worker: process/task.rs
 //!   │                                │
 //!   │  dispatcher: what goes where, deaths, deadlines; one thread, one lock
 //!   └─ future, stream, imap: where results go
@@ -16,7 +16,6 @@ mod future;
 mod imap;
 mod link;
 mod stream;
-pub(crate) mod wire;
 
 use std::fmt;
 use std::os::fd::AsFd as _;
@@ -36,12 +35,11 @@ use self::future::{Decode, Sink};
 pub use self::imap::Imap;
 use self::link::Link;
 pub use self::stream::{Feed, Results, StreamStopper};
-use self::wire::Setup;
-pub use self::wire::{Isolation, Output};
 use crate::config::{DirGrant, Layer, Limits, Role, RunConfig};
+use crate::control::{self, Reply};
 use crate::nearest::nearest_name;
 use crate::owner::Supervisor;
-use crate::supervisor::control::{self, Reply};
+use crate::wire::{Isolation, Output, Setup};
 use crate::{Error, ExitStatus, GuestText, JailReport, Module, PoolEnd, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.

@@ -11,6 +11,7 @@ use wasmtime::Engine;
 
 use super::{Report, Settings, Summary, output_size, seconds};
 use crate::config::{Flavor, Layer};
+use crate::control::{self, Reply};
 use crate::engine::cache::compatibility;
 use crate::engine::check::{self, Refusal, check};
 use crate::engine::known::{self, Function};
@@ -19,7 +20,6 @@ use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::Rlimits;
 use crate::jail::seccomp::Policy;
 use crate::jail::{self, Hold, Plan, Prepared};
-use crate::supervisor::control::{self, Reply};
 use crate::sys::fd::{close_from, take_stdin};
 use crate::sys::process::{FAILED, die_with, exit_at, exit_now, pidfd_open};
 
@@ -53,7 +53,7 @@ fn run() -> anyhow::Result<()> {
     };
     // Both take files, which are out of reach soon.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    crate::process::wasi::seed_unused_generators();
+    known::seed_unused_generators();
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
     let is_wanted = |layer| settings.jail.has(layer);
     let entered = namespaces::enter(&mut [], threads as u64, is_wanted, moved)

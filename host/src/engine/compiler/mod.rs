@@ -46,9 +46,6 @@ use crate::config::{CompileLimits, JailSettings};
 use crate::engine::check::Refusal;
 use crate::engine::inspect::TaskInfo;
 
-/// The name by which a program is told to be a compiler (its `argv[0]`).
-pub(crate) const ARGV0: &str = "sandpool-compiler";
-
 /// The longest report. It has the documentation of all tasks in it.
 const REPORT_MAX: u64 = 4 << 20;
 

@@ -14,12 +14,12 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 
-use super::{ARGV0, HEAD, REPORT_MAX, Report, Settings, Summary, output_size, seconds};
+use super::{HEAD, REPORT_MAX, Report, Settings, Summary, output_size, seconds};
+use crate::child::{COMPILER, Child, executable};
 use crate::config::JailSettings;
+use crate::control::{self, Reply};
 use crate::engine::inspect::{TaskInfo, printable};
 use crate::jail::JailReport;
-use crate::owner::{Child, executable};
-use crate::supervisor::control::{self, Reply};
 use crate::sys::process::KILLED;
 use crate::{CompileLimit, CompileLimits, Error, Result};
 
@@ -154,7 +154,7 @@ impl Compiler {
             let (socket, theirs) = control::pair()?;
             control::give_up_after(socket.as_fd(), time)?;
             let streams = [theirs.into(), output.try_clone()?.into(), words.try_clone()?.into()];
-            let child = Child::start(program, ARGV0, streams)?;
+            let child = Child::start(program, COMPILER, streams)?;
             let compiler = Self { child, socket };
             // If it is gone already, how it ended says more than this.
             let _ = control::send_message_with(compiler.socket.as_fd(), settings, &[module.as_fd()]);

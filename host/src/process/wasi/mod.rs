@@ -49,13 +49,6 @@ pub(crate) fn context(config: &RunConfig, stdio: &std::sync::Arc<Stdio>) -> wasm
     Ok(builder.build_p1())
 }
 
-/// Seeds the generators that the library makes for each context, although ours replace them. Done once, before the
-/// first fork and outside of the namespaces: in a program that is linked statically they are seeded from a file, which would
-/// stay open in each guest, and which a jail has not.
-pub(crate) fn seed_unused_generators() {
-    drop(WasiCtxBuilder::new());
-}
-
 /// Random bytes from the kernel, at each call.
 struct KernelRandom;
 

@@ -1,4 +1,5 @@
-//! What the owner of a run and its supervisor say to each other, over a socket that keeps message boundaries.
+//! The control socket: the messages between the owner of a run and its supervisor, over a socket that keeps their boundaries.
+//! A compiler and its owner use the socket as well, and the messages about the jail.
 //!
 //! ```text
 //!  owner                                   supervisor
@@ -28,6 +29,7 @@ use crate::codec;
 use crate::config::RunConfig;
 use crate::ipc::process_table::Outcome;
 use crate::jail::JailReport;
+use crate::sys::fd::own_received;
 
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,7 +57,7 @@ pub(crate) enum Request {
     Stop(i32),
 }
 
-/// What there is to say of a run.
+/// The report of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ended {
     pub(crate) main: Outcome,
@@ -65,7 +67,7 @@ pub(crate) struct Ended {
     pub(crate) reports: Vec<Report>,
 }
 
-/// What there is to say of a process.
+/// The report of a process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) name: String,
@@ -74,7 +76,7 @@ pub(crate) struct Report {
     pub(crate) wall: Duration,
     pub(crate) cpu: Duration,
     pub(crate) peak_memory: u64,
-    /// What was refused by which limit: its code and figure, and how often.
+    /// Limits that refused something: code and figure of each, and how often.
     pub(crate) refused: Vec<(u32, u64, u32)>,
 }
 
@@ -97,7 +99,7 @@ pub(crate) fn give_up_after(socket: BorrowedFd<'_>, time: Duration) -> io::Resul
     Ok(setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::microseconds(micros))?)
 }
 
-/// What the supervisor starts a run from.
+/// All that the supervisor starts a run from.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) config: RunConfig,
@@ -182,7 +184,7 @@ fn receive_bytes(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize
     let mut descriptors = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = control {
-            descriptors.extend(received.into_iter().map(crate::sys::fd::own_received));
+            descriptors.extend(received.into_iter().map(own_received));
         }
     }
     Ok((message.bytes, descriptors))
