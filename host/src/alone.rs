@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::Limits;
+use crate::config::{JailSettings, Limits, OnDeadlock, Role, RunConfig};
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, ProcessHandle};
 use crate::process::mappings::Mappings;
 use crate::process::stdio::{Stdin, Stdio};
 use crate::process::{Growth, Guest, Process, wasi};
-use crate::supervisor::control::{OnDeadlock, Role, RunConfig};
 
 /// A slot in an arena of its own.
 pub(crate) struct Alone {
@@ -46,7 +45,7 @@ impl Alone {
             has_start: false,
             on_deadlock: OnDeadlock::Kill,
             forks_tasks: false,
-            jail: crate::jail::Settings::default(),
+            jail: JailSettings::default(),
             only_report: false,
         };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;

@@ -1,9 +1,12 @@
 //! The public failure contract: what can go wrong, what to do about it, and of which kind it is.
 
-use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::{fmt, io};
 
-use crate::guest_text::Escaped;
+use sandpool_abi::process::{ExitStatus, Limit};
+
+use crate::guest_text::{Escaped, GuestText};
 
 /// What went wrong, for a person: a message, its causes by [`source`](std::error::Error::source), and a
 /// [`hint`](Self::hint) where there is something to do.
@@ -110,7 +113,7 @@ pub enum Error {
         /// the module's name
         name: String,
         /// what it has exceeded
-        limit: crate::CompileLimit,
+        limit: CompileLimit,
     },
     /// The cache of compiled modules can't be used. It ends a call only if others have access to it: see
     /// [`Module::uncached`](crate::Module::uncached).
@@ -170,7 +173,7 @@ pub enum Error {
     },
     /// A pool has ended, or couldn't be started.
     #[error("the pool cannot go on")]
-    Pool(#[source] crate::PoolEnd),
+    Pool(#[source] PoolEnd),
     /// The operating system, or the shell, lets this program have less than a run takes.
     #[error("{}", Escaped(what))]
     Allowance {
@@ -193,15 +196,6 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The jail lacks some of what is required.
-    pub(crate) fn jail(report: &crate::JailReport, required: &[crate::Layer]) -> Self {
-        let lacks = report.lacks(required);
-        let lacks = lacks
-            .into_iter()
-            .map(|layer| format!("{} is {}", layer.name_of(report.of()), report.hold(layer)));
-        Self::Jail { lacks: lacks.collect::<Vec<_>>().join("; ") }
-    }
-
     /// What to do about it.
     ///
     /// ```
@@ -285,10 +279,8 @@ impl Error {
             Self::Grant { .. } => ErrorKind::Grant,
             Self::Jail { .. } => ErrorKind::Jail,
             Self::Invalid { .. } | Self::Config { .. } => ErrorKind::Invalid,
-            Self::SupervisorLost(_) | Self::Pool(crate::PoolEnd::SupervisorLost(_)) => {
-                ErrorKind::SupervisorLost
-            }
-            Self::Pool(crate::PoolEnd::Strays(_)) => ErrorKind::Escape,
+            Self::SupervisorLost(_) | Self::Pool(PoolEnd::SupervisorLost(_)) => ErrorKind::SupervisorLost,
+            Self::Pool(PoolEnd::Strays(_)) => ErrorKind::Escape,
             Self::Pool(_)
             | Self::Cache { .. }
             | Self::Write { .. }
@@ -327,4 +319,77 @@ pub enum ErrorKind {
     Escape,
     /// Sandpool or the operating system failed.
     Internal,
+}
+
+/// The limit that a module has exceeded: one of those of [`ModuleBuilder`](crate::ModuleBuilder).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CompileLimit {
+    /// Bytes of the module.
+    Size(u64),
+    /// Time that compiling takes.
+    Time(Duration),
+    /// Time of all processors that compiling takes.
+    Cpu(Duration),
+    /// Bytes of memory that compiling takes.
+    Memory(u64),
+    /// Bytes of the compiled module.
+    Artifact(u64),
+}
+
+impl CompileLimit {
+    /// The [key](crate::CompileLimitKey) of the limit.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Size(_) => "module-size-max",
+            Self::Time(_) => "compile-time-max",
+            Self::Cpu(_) => "compile-cpu-max",
+            Self::Memory(_) => "compile-memory-max",
+            Self::Artifact(_) => "artifact-max",
+        }
+    }
+}
+
+impl fmt::Display for CompileLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Size(bytes) => write!(f, "it has more than {bytes} bytes"),
+            Self::Time(time) => write!(f, "it takes longer than {time:?}"),
+            Self::Cpu(time) => write!(f, "it takes more than {time:?} of processor time"),
+            Self::Memory(bytes) => write!(f, "it takes more than {bytes} bytes of memory"),
+            Self::Artifact(bytes) => write!(f, "its machine code takes more than {bytes} bytes"),
+        }
+    }
+}
+
+/// Why a pool has ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoolEnd {
+    /// It was closed, and all that was to be done is.
+    #[error("it was closed")]
+    Closed,
+    /// It was terminated, or dropped.
+    #[error("it was terminated")]
+    Terminated,
+    /// The initializer of a worker has failed, or took too long: why.
+    #[error("the initializer failed: {0}")]
+    Initializer(GuestText),
+    /// A worker couldn't be started, or the module fails, or takes too long, when it starts: why.
+    #[error("no worker can be started: {0}")]
+    Worker(GuestText),
+    /// All its processes together were at a [limit](crate::Limits) of the run; or there was no room in the arena for what was to
+    /// be put, and nothing that would have made any: [`Limit::Arena`].
+    #[error("limited: {0}")]
+    Limited(Limit),
+    /// There were so many processes that the run doesn't know of, as [`ExitStatus::Strays`].
+    #[error("{}", ExitStatus::Strays(*.0))]
+    Strays(u64),
+    /// The supervisor has ended, and all workers with it: why.
+    #[error("the supervisor is gone: {}", Escaped(.0))]
+    SupervisorLost(String),
+    /// A worker has damaged the memory that the pool shares.
+    #[error("the arena is damaged")]
+    Damaged,
 }

@@ -17,16 +17,15 @@ use wasmtime::{Engine, InstancePre, Store, Val};
 
 use crate::alone::Alone;
 use crate::codec;
+use crate::config::{LimitKey, Limits, RunConfig};
+use crate::control;
 use crate::engine::known::{self, Function};
 use crate::imports;
 use crate::ipc::arena::Geometry;
 use crate::ipc::process_table::Register;
 use crate::ipc::{message, object};
-use crate::limits::LimitKey;
-use crate::pool::wire;
 use crate::process::{Guest, Held};
-use crate::supervisor::control::{self, RunConfig};
-use crate::{Inspection, Limits};
+use crate::{Inspection, wire};
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;

@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use wasmtime::{InstancePre, Module, Store, TypedFunc};
 
 use crate::alone::Alone;
+use crate::config::Flavor;
 use crate::engine::config;
 use crate::imports;
 use crate::ipc::arena::{Geometry, Member};
@@ -50,7 +51,7 @@ impl Pieces {
     #[allow(clippy::new_without_default, reason = "it makes an arena, and compiles a module")]
     pub fn new() -> Self {
         let alone = Alone::new(Geometry { processes_max: 8, objects_max: 64, heap_pages: 1 << 14 });
-        let engine = config::engine(config::Flavor::default()).expect("an engine");
+        let engine = config::engine(Flavor::default()).expect("an engine");
         let module = Module::new(&engine, CALLER).expect("a valid module");
         let module = imports::resolve(&engine, &module).expect("all imports");
         let mut guest = Empty(Store::new(&engine, alone.guest()));

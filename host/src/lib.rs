@@ -20,7 +20,10 @@
 #[cfg(any(test, feature = "testing"))]
 mod alone;
 mod cache_dirs;
+mod child;
 mod codec;
+mod config;
+mod control;
 mod engine;
 mod error;
 #[cfg(any(test, feature = "testing"))]
@@ -28,15 +31,16 @@ mod error;
 pub mod fuzzing;
 mod guest_text;
 mod imports;
+mod init;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod inner;
 mod ipc;
 mod jail;
-mod limits;
 mod linux;
 #[cfg(feature = "testing")]
 mod native;
+mod nearest;
 mod owner;
 mod patient;
 mod pool;
@@ -47,25 +51,34 @@ mod sys;
 #[cfg(test)]
 mod testing;
 pub mod units;
+mod wire;
 mod written;
 
-pub use engine::{
-    CompileLimit, ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
+pub use child::set_executable;
+pub use config::{
+    CompileLimitKey, CompileLimits, DEFAULT_CONFIG, DirGrant, Jailed, Key, Layer, LimitKey, Limits,
+    OnDeadlock, Profile,
 };
-pub use error::{Error, ErrorKind, Result};
+pub use engine::{
+    ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
+};
+pub use error::{CompileLimit, Error, ErrorKind, PoolEnd, Result};
 pub use guest_text::GuestText;
-pub use jail::{Hold, JailReport, Jailed, Layer};
-pub use limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
+pub use init::init;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
-pub use native::{Native, init_with_native};
-pub use owner::{init, set_executable};
+pub use init::init_with_native;
+pub use jail::{Hold, JailReport};
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use native::Native;
 pub use pool::{
-    AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Isolation, Output, Pool, PoolBuilder,
-    PoolEnd, Results, Stats, StreamStopper, TaskError, TaskFuture, as_completed,
+    AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Pool, PoolBuilder, Results, Stats,
+    StreamStopper, TaskError, TaskFuture, as_completed,
 };
-pub use run::{DirGrant, ExitStatus, Limit, ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary, Trap};
-pub use supervisor::control::OnDeadlock;
+pub use run::{ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary};
+pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
+pub use wire::{Isolation, Output};
 
 /// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the
 /// folders of the cache, a thread that hears signals. They may change with any version.
@@ -74,7 +87,7 @@ pub mod command_support {
     pub use crate::cache_dirs::CacheDirs;
     pub use crate::linux::version as linux_version;
     pub use crate::patient::{Patient, write_all};
-    pub use crate::sys::fd::{inherited, refuse_closed_streams};
+    pub use crate::sys::fd::{closed_streams, inherited};
     pub use crate::sys::process::wake_soon;
     pub use crate::written::{Directory, Unfinished, Writable};
 }

@@ -10,11 +10,9 @@ pub type Native = fn(&[String]) -> Option<u8>;
 
 static NATIVE: OnceLock<Native> = OnceLock::new();
 
-/// [`init`](crate::init), in a program which is to be the supervisor of guests that may be native code, and the compiler of
-/// their modules.
-pub fn init_with_native(native: Native) {
+/// Has guests be this native code.
+pub(crate) fn set(native: Native) {
     let _ = NATIVE.set(native);
-    crate::init();
 }
 
 /// Becomes the native code in place of a guest, if there is some for these arguments.

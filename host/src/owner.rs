@@ -1,104 +1,21 @@
 //! What the owner of a run holds of it, whether it is a program's or a pool's: its supervisor, and the control socket.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::sys::signal::Signal;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::sys::wait::WaitStatus;
 
 use crate::cache_dirs::CacheDirs;
-use crate::engine::compiler;
-use crate::engine::config::Flavor;
-use crate::jail::{self, JailReport, Layer, control_group};
-use crate::supervisor;
-use crate::supervisor::control::{self, OnDeadlock, Reply, Role, RunConfig};
-use crate::sys::process::{pidfd_open, send_signal};
+use crate::child::{self, Child, executable};
+use crate::config::{Jailed, Layer, Role, RunConfig};
+use crate::control::{self, Reply};
+use crate::engine::{Module, compiler};
+use crate::jail::{JailReport, control_group};
 use crate::written::Writable;
-use crate::{DirGrant, Error, Limits, Module, Result};
-
-static INITIALIZED: AtomicBool = AtomicBool::new(false);
-static EXECUTABLE: RwLock<Option<PathBuf>> = RwLock::new(None);
-
-/// Must be the first call in `main` of every program that loads modules, or starts runs or pools.
-///
-/// ```no_run
-/// fn main() -> sandpool::Result<()> {
-///     sandpool::init();
-///     let module = sandpool::Module::from_file("guest.wasm")?;
-///     let summary = sandpool::Run::builder(&module).start()?.wait()?;
-///     println!("{:?}", summary.status);
-///     Ok(())
-/// }
-/// ```
-///
-/// Sandpool starts the program once more to be the supervisor of a run, or to compile a module. This call then doesn't
-/// return. It has the role of `multiprocessing.freeze_support()`. Without it, or
-/// [`set_executable`]:
-///
-/// ```
-/// let error = sandpool::Module::from_bytes("nothing", b"(module)").unwrap_err();
-/// assert!(matches!(error, sandpool::Error::NotInitialized));
-/// ```
-pub fn init() {
-    match std::env::args_os().next() {
-        Some(name) if name == supervisor::ARGV0 => supervisor::main(),
-        Some(name) if name == compiler::ARGV0 => compiler::child::main(),
-        _ => INITIALIZED.store(true, Ordering::Relaxed),
-    }
-}
-
-/// Sets the program that is to be the supervisor of runs and the compiler of modules, if not this one: it must call
-/// [`init`] first in `main`, and be built of the same version of Sandpool. The `sandpool` command is one.
-///
-/// It is for programs whose `main` isn't theirs: what another loads, tests. `multiprocessing.set_executable()` has the
-/// same role.
-///
-/// ```no_run
-/// sandpool::set_executable("/usr/bin/sandpool");
-/// let module = sandpool::Module::from_file("guest.wasm")?;
-/// # Ok::<(), sandpool::Error>(())
-/// ```
-pub fn set_executable(program: impl Into<PathBuf>) {
-    *EXECUTABLE.write().unwrap_or_else(PoisonError::into_inner) = Some(program.into());
-}
-
-/// The program to start for what Sandpool does not do in this process.
-pub(crate) fn executable() -> Result<PathBuf> {
-    match &*EXECUTABLE.read().unwrap_or_else(PoisonError::into_inner) {
-        Some(program) => Ok(program.clone()),
-        None if INITIALIZED.load(Ordering::Relaxed) => Ok(PathBuf::from("/proc/self/exe")),
-        None => Err(Error::NotInitialized),
-    }
-}
-
-/// The settings of a run for which nothing was asked.
-pub(crate) fn defaults(role: Role) -> RunConfig {
-    RunConfig {
-        role,
-        args: Vec::new(),
-        env: Vec::new(),
-        dirs: Vec::new(),
-        limits: Limits::default(),
-        flavor: Flavor::default(),
-        has_start: false,
-        on_deadlock: OnDeadlock::Kill,
-        forks_tasks: false,
-        jail: jail::Settings::default(),
-        only_report: false,
-    }
-}
-
-/// Adds a directory to those that are granted.
-pub(crate) fn grant(config: &mut RunConfig, grant: DirGrant) {
-    config.dirs.push(control::Dir { host: grant.host, guest: grant.guest, read_only: grant.read_only });
-}
+use crate::{Error, Result};
 
 /// Refuses settings that make no sense, and makes the paths of directories absolute.
 fn check(config: &mut RunConfig) -> Result<()> {
@@ -136,76 +53,6 @@ fn refuse_cache(config: &RunConfig) -> Result<()> {
     writable.refuse_trusted(&cache.guests)
 }
 
-/// What the C library of a supervisor is to do otherwise, and so those of all guests, which are forked from it.
-///
-/// On AMD's processors, `rep movsb` takes up to 17 times as long as a loop where source and destination lie alike within
-/// their pages, as items of queues do that have pages of their own. glibc's `memcpy` used it there from 2112 bytes on, before
-/// version 2.40 (its bug 30994). The setting means nothing to others.
-fn tunables() -> Option<(&'static str, &'static str)> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let vendor = std::arch::x86_64::__cpuid(0);
-        if [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD" {
-            return Some(("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=0x10000000"));
-        }
-    }
-    None
-}
-
-/// A child of this process that is waited for by nobody else: a supervisor or a compiler.
-#[derive(Debug)]
-pub(crate) struct Child {
-    pid: u32,
-    pidfd: OwnedFd,
-}
-
-impl Child {
-    /// Starts a program by this name, with these standard streams and no environment but settings of its C library.
-    pub(crate) fn start(program: &Path, name: &str, streams: [Stdio; 3]) -> io::Result<Self> {
-        let [stdin, stdout, stderr] = streams;
-        let mut command = Command::new(program);
-        command.arg0(name).env_clear().envs(tunables()).stdin(stdin).stdout(stdout).stderr(stderr);
-        Self::of(command.spawn()?.id())
-    }
-
-    fn of(pid: u32) -> io::Result<Self> {
-        Ok(Self { pid, pidfd: pidfd_open(i32::try_from(pid).map_err(io::Error::other)?)? })
-    }
-
-    /// What it says next, and the descriptors that come with it; `None` if it says nothing more. If it is another process
-    /// from now on, this is that one then.
-    pub(crate) fn next_reply(&mut self, socket: BorrowedFd<'_>) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
-        loop {
-            match control::receive_message_with(socket)? {
-                Some((Reply::Moved(pid), _)) => {
-                    let child = Self::of(pid)?;
-                    let _ = std::mem::replace(self, child).wait();
-                }
-                reply => return Ok(reply),
-            }
-        }
-    }
-
-    /// Becomes readable when it ends.
-    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-
-    pub(crate) fn kill(&self) {
-        let _ = send_signal(self.pidfd.as_fd(), Signal::SIGKILL);
-    }
-
-    /// Waits until it has ended; how it did.
-    pub(crate) fn wait(&self) -> nix::Result<WaitStatus> {
-        loop {
-            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
-                Err(Errno::EINTR) => {}
-                ended => return ended,
-            }
-        }
-    }
-}
-
 /// The supervisor of a run. Dropped, it is killed, and all guests die with it.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -241,7 +88,7 @@ impl Supervisor {
                 supervisor.jail = jail;
                 Ok((supervisor, descriptors))
             }
-            Reply::Unjailed(jail) => Err(Error::jail(&jail, &config.jail.require)),
+            Reply::Unjailed(jail) => Err(jail.refusal(&config.jail.require)),
             Reply::Failed(why) => Err(Error::Supervisor(why)),
             Reply::Allowance { what, hint } => Err(Error::Allowance { what, hint }),
             reply => Err(supervisor.lost(Some(reply))),
@@ -250,7 +97,7 @@ impl Supervisor {
 
     /// Which layers of the jail would hold, and how fully. Nothing is started but a supervisor, which ends.
     pub(crate) fn survey() -> Result<JailReport> {
-        let config = RunConfig { only_report: true, ..defaults(Role::Program) };
+        let config = RunConfig { only_report: true, ..RunConfig::new(Role::Program) };
         let null = File::open("/dev/null").map_err(|source| Error::Os { what: "open /dev/null", source })?;
         let null = null.as_fd();
         let (mut supervisor, reply, _) = Self::launch(executable()?, &config, null, [null; 3])?;
@@ -274,7 +121,7 @@ impl Supervisor {
         let os = |what| move |source| Error::Os { what, source };
         let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
         let streams = [theirs.into(), Stdio::inherit(), Stdio::inherit()];
-        let child = Child::start(&program, supervisor::ARGV0, streams).map_err(os("start the supervisor"))?;
+        let child = Child::start(&program, child::SUPERVISOR, streams).map_err(os("start the supervisor"))?;
         let mut supervisor = Self {
             child,
             socket: Arc::new(socket),
@@ -299,7 +146,7 @@ impl Supervisor {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.pid
+        self.child.pid()
     }
 
     /// The control socket.
@@ -351,6 +198,31 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         if !self.is_over {
             let _ = self.kill();
+        }
+    }
+}
+
+impl JailReport {
+    /// Which layers would hold on this machine, and how fully. Nothing of a guest's is run or compiled: a supervisor or a
+    /// compiler is started, enters the jail, says how that went, and ends.
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// sandpool::init();
+    /// print!("{}", sandpool::JailReport::survey(sandpool::Jailed::Run)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInitialized`](crate::Error::NotInitialized); [`Error::Os`](crate::Error::Os),
+    /// [`Error::Supervisor`](crate::Error::Supervisor) and [`Error::SupervisorLost`](crate::Error::SupervisorLost) if it
+    /// can't be started, or ends before it has said so.
+    pub fn survey(jailed: Jailed) -> Result<Self> {
+        match jailed {
+            Jailed::Run => Supervisor::survey(),
+            Jailed::Compiler => compiler::owner::survey(),
         }
     }
 }

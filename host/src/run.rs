@@ -2,82 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
-
-use crate::owner::{self, Supervisor};
-use crate::supervisor::control::{self, OnDeadlock, Reply, Request, Role, RunConfig};
-use crate::{Error, GuestText, JailReport, Layer, Limits, Module, Result};
-
-/// A directory of the host that guests may use.
-///
-/// ```
-/// let grant: sandpool::DirGrant = "/tmp:/data:ro".parse()?;
-/// assert_eq!(grant.guest, "/data");
-/// assert!(grant.read_only);
-/// # Ok::<(), sandpool::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirGrant {
-    /// the directory on the host
-    pub host: PathBuf,
-    /// its name for guests
-    pub guest: String,
-    /// whether guests may only read it
-    pub read_only: bool,
-}
-
-impl std::str::FromStr for DirGrant {
-    type Err = Error;
-
-    /// Reads `HOST[:GUEST][:ro]`. Without `GUEST`, guests see it under the name it has on the host. A colon that is part of a
-    /// name is written `\:`, and a backslash before a colon `\\`.
-    ///
-    /// ```
-    /// let grant: sandpool::DirGrant = r"/tmp/a\:b:/d:ro".parse()?;
-    /// assert_eq!((grant.host.to_str(), &*grant.guest), (Some("/tmp/a:b"), "/d"));
-    /// # Ok::<(), sandpool::Error>(())
-    /// ```
-    fn from_str(text: &str) -> Result<Self> {
-        let mut parts = parts(text);
-        let read_only = parts.len() > 1 && parts.pop_if(|last| last == "ro").is_some();
-        let (host, guest) = match parts.as_slice() {
-            [host] => (host, host),
-            [host, guest] => (host, guest),
-            _ => (&String::new(), &String::new()),
-        };
-        if host.is_empty() || guest.is_empty() {
-            return Err(Error::Invalid {
-                // Said at once, because a command line that is refused has a hint of its own.
-                what: format!(
-                    "`{text}` is not a directory grant: it is HOST, HOST:GUEST or HOST:GUEST:ro, where a colon in a name is \
-                     written `\\:`"
-                ),
-                hint: Some(r"write it like ./data:/data:ro, or like '/data/a\:b:/data'".to_owned()),
-            });
-        }
-        Ok(Self { host: host.into(), guest: guest.clone(), read_only })
-    }
-}
-
-/// The parts between colons. A colon after a backslash parts nothing; a backslash elsewhere stands for itself.
-fn parts(text: &str) -> Vec<String> {
-    let mut parts = Vec::new();
-    let mut part = String::new();
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '\\' => part.push(rest.next_if(|next| matches!(next, ':' | '\\')).unwrap_or(c)),
-            ':' => parts.push(std::mem::take(&mut part)),
-            c => part.push(c),
-        }
-    }
-    parts.push(part);
-    parts
-}
+use crate::config::{DirGrant, Layer, Limits, OnDeadlock, Role, RunConfig};
+use crate::control::{self, Reply, Request};
+use crate::owner::Supervisor;
+use crate::{ExitStatus, GuestText, JailReport, Limit, Module, Result};
 
 /// What is known of one process that has ended.
 #[derive(Debug, Clone)]
@@ -165,7 +96,7 @@ impl RunBuilder<'_> {
 
     /// Grants a directory. Guests see no other.
     pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
-        owner::grant(&mut self.config, grant);
+        self.config.dirs.push(grant.into());
         self
     }
 
@@ -212,7 +143,7 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// Refuses to start unless each of these layers of the jail holds [fully](crate::Hold::Full): with [`Error::Jail`].
+    /// Refuses to start unless each of these layers of the jail holds [fully](crate::Hold::Full): with [`Error::Jail`](crate::Error::Jail).
     /// [`Layer::ALL`] is all that there are. The default is to start with what the machine has.
     pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
         self.config.jail.require.extend(layers);
@@ -245,9 +176,9 @@ impl RunBuilder<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotInitialized`], [`Error::NotAProgram`], [`Error::Invalid`], [`Error::Grant`], [`Error::Jail`],
-    /// [`Error::Supervisor`],
-    /// [`Error::Os`].
+    /// [`Error::NotInitialized`](crate::Error::NotInitialized), [`Error::NotAProgram`](crate::Error::NotAProgram),
+    /// [`Error::Invalid`](crate::Error::Invalid), [`Error::Grant`](crate::Error::Grant), [`Error::Jail`](crate::Error::Jail),
+    /// [`Error::Supervisor`](crate::Error::Supervisor), [`Error::Os`](crate::Error::Os).
     pub fn start(&mut self) -> Result<Run> {
         self.module.require_program()?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -281,7 +212,7 @@ impl Run {
     /// Settings for a run of a module.
     #[must_use]
     pub fn builder(module: &Module) -> RunBuilder<'_> {
-        RunBuilder { module, config: owner::defaults(Role::Program) }
+        RunBuilder { module, config: RunConfig::new(Role::Program) }
     }
 
     /// The supervisor's process id. All guest processes are its children.
@@ -306,7 +237,7 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// [`Error::SupervisorLost`] if the supervisor was killed, or can't go on; all guests are then gone as well.
+    /// [`Error::SupervisorLost`](crate::Error::SupervisorLost) if the supervisor was killed, or can't go on; all guests are then gone as well.
     pub fn wait(mut self) -> Result<Summary> {
         let ended = match control::receive_message(self.supervisor.socket().as_fd()) {
             Ok(Some(Reply::Ended(ended))) => ended,

@@ -41,6 +41,7 @@ mod soak;
 mod specification;
 mod stdio;
 mod storms;
+mod structure;
 mod support;
 mod sync;
 mod terminal;

@@ -1,35 +1,10 @@
-//! The command line: each flag is defined once, beside its command, and feeds parser, help, completions and manual.
+//! Reads the command line, which [`commands`](crate::commands) defines, and says in plain words why one is refused.
 
-use std::fmt::Write as _;
-
-use clap::builder::Styles;
+use clap::Parser as _;
 use clap::error::ErrorKind;
-use clap::{Parser as _, Subcommand};
 use sandpool::Error;
 
-use crate::commands::{bench, build, completions, config, doctor, inspect, man, map, run};
-use crate::exit_code::ExitCode;
-
-/// Multiprocessing for sandboxed WebAssembly.
-#[derive(Debug, clap::Parser)]
-#[command(name = "sandpool", version, styles = Styles::plain(), after_help = exit_codes())]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Run(run::RunArgs),
-    Map(map::MapArgs),
-    Build(build::BuildArgs),
-    Inspect(inspect::InspectArgs),
-    Bench(bench::BenchArgs),
-    Doctor(doctor::DoctorArgs),
-    Config(config::ConfigArgs),
-    Completions(completions::CompletionsArgs),
-    Man(man::ManArgs),
-}
+use crate::commands::{Cli, Command};
 
 /// Reads the command line. Asking for help is answered here, and ends the process.
 pub(crate) fn parse() -> anyhow::Result<Command> {
@@ -55,37 +30,9 @@ fn usage_error(drawn: &str) -> Error {
     }
 }
 
-/// The help text on exit codes, from the enum that they come from.
-pub(crate) fn exit_codes() -> String {
-    let mut help = "Exit codes:\n".to_owned();
-    for code in ExitCode::ALL {
-        // Writing to a string can't fail.
-        let _ = writeln!(help, "  {:<6} {}", code.code(), code.meaning());
-    }
-    help.push_str(
-        "  other  the guest's own: its exit code, 128 + the signal that killed it, or 134 after a trap",
-    );
-    help
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
-
-    #[test]
-    fn the_definitions_are_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_exit_code_is_in_the_help() {
-        let help = exit_codes();
-        for code in ExitCode::ALL {
-            assert!(help.contains(&format!("  {:<6} {}", code.code(), code.meaning())));
-        }
-    }
 
     #[test]
     fn usage_errors_are_a_message_and_a_hint() {

@@ -1,5 +1,7 @@
 //! The exit codes of the command, and which error ends it with which.
 
+use std::fmt::Write as _;
+
 use sandpool::{Error, ErrorKind};
 
 use crate::toolchain;
@@ -99,6 +101,19 @@ impl From<ErrorKind> for ExitCode {
     }
 }
 
+/// The text on exit codes that the help of commands ends with.
+pub(crate) fn help() -> String {
+    let mut help = "Exit codes:\n".to_owned();
+    for code in ExitCode::ALL {
+        // Writing to a string can't fail.
+        let _ = writeln!(help, "  {:<6} {}", code.code(), code.meaning());
+    }
+    help.push_str(
+        "  other  the guest's own: its exit code, 128 + the signal that killed it, or 134 after a trap",
+    );
+    help
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +123,13 @@ mod tests {
         let lacks = Error::Jail { lacks: "seccomp".to_owned() };
         assert_eq!(ExitCode::of(&anyhow::Error::from(lacks).context("more about it")).code(), 117);
         assert_eq!(ExitCode::of(&anyhow::anyhow!("none of the library's")).code(), 125);
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        let help = help();
+        for code in ExitCode::ALL {
+            assert!(help.contains(&format!("  {:<6} {}", code.code(), code.meaning())));
+        }
     }
 }

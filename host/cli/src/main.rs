@@ -15,7 +15,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     sandpool::init();
     std::panic::set_hook(Box::new(text::report_panic));
-    let begun = sandpool::command_support::refuse_closed_streams().map_err(Into::into);
-    let result = begun.and_then(|()| cli::parse()).and_then(commands::run);
+    let begun = output::refuse_closed_streams();
+    let result = begun.map_err(Into::into).and_then(|()| cli::parse()).and_then(commands::run);
     ExitCode::from(result.unwrap_or_else(|error| text::report(&error)))
 }

@@ -61,6 +61,22 @@ pub(crate) fn descriptor(path: &Path) -> Option<io::Result<File>> {
     Some(writable())
 }
 
+/// Refuses standard streams that were closed when this process began: what is written there would vanish, as if all had gone
+/// well.
+///
+/// # Errors
+/// [`Error::Invalid`], with their names.
+pub(crate) fn refuse_closed_streams() -> Result<()> {
+    let closed = command_support::closed_streams();
+    if closed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        what: closed.join(" and ") + if closed.len() == 1 { " is closed" } else { " are closed" },
+        hint: Some("redirect to /dev/null what is not wanted".to_owned()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]

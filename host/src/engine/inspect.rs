@@ -12,12 +12,10 @@ use wasmparser::{
     Payload, TypeRef,
 };
 
+use crate::config::MODULE_MAX;
 use crate::engine::known::{self, Function};
 use crate::guest_text::escaped_up_to;
 use crate::{Error, GuestText, Result};
-
-/// The most bytes that are read of a module's file. It is WebAssembly's own usual limit for a module.
-pub(crate) const MODULE_MAX: u64 = 1 << 30;
 
 /// The most characters that are shown of a name that a module contains.
 const SHOWN_MAX: usize = 200;

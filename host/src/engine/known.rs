@@ -6,10 +6,9 @@ use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 use crate::Result;
+use crate::config::Flavor;
 use crate::engine::config;
-
-/// Names longer than this have no nearest one. It bounds the search, whose cost is the product of the lengths.
-const NEAREST_MAX: usize = 64;
+use crate::nearest::LENGTH_MAX;
 
 /// A function that the host provides.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ pub(crate) fn functions() -> Result<Vec<Function>> {
         name: import.name.to_owned(),
         signature: signature(import.params.iter().copied().map(type_name), [type_name(import.result)]),
     });
-    Ok(own.chain(wasi(&config::engine(config::Flavor::default())?)).collect())
+    Ok(own.chain(wasi(&config::engine(Flavor::default())?)).collect())
 }
 
 fn wasi(engine: &Engine) -> Vec<Function> {
@@ -50,6 +49,13 @@ fn wasi(engine: &Engine) -> Vec<Function> {
             _ => None,
         })
         .collect()
+}
+
+/// Seeds the generators that wasmtime-wasi makes for each context, although those of a guest process are others. Done once, before the
+/// first fork and outside of the namespaces: in a program that is linked statically they are seeded from a file, which would
+/// stay open in each guest, and which a jail has not.
+pub(crate) fn seed_unused_generators() {
+    drop(WasiCtxBuilder::new());
 }
 
 fn type_name(ty: ValueType) -> &'static str {
@@ -76,7 +82,7 @@ pub(crate) fn signature<P: ToString, R: ToString>(
 
 /// The known function that somebody who wrote `module.name` may have meant.
 pub(crate) fn nearest(functions: &[Function], module: &str, name: &str) -> Option<String> {
-    if module.len() > NEAREST_MAX || name.len() > NEAREST_MAX {
+    if module.len() > LENGTH_MAX || name.len() > LENGTH_MAX {
         return None;
     }
     functions
@@ -88,17 +94,6 @@ pub(crate) fn nearest(functions: &[Function], module: &str, name: &str) -> Optio
         .filter(|(distance, ..)| *distance <= name.len() / 3)
         .min_by_key(|(by_name, by_module, _)| (*by_name, *by_module))
         .map(|(.., function)| format!("{}.{}", function.module, function.name))
-}
-
-/// The name that somebody who wrote `name` may have meant.
-pub(crate) fn nearest_name<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> Option<&'a str> {
-    if name.len() > NEAREST_MAX {
-        return None;
-    }
-    let names = names.into_iter().filter(|other| other.len() <= NEAREST_MAX);
-    let distances = names.map(|other| (strsim::osa_distance(name, other), other));
-    let (distance, nearest) = distances.min_by_key(|(distance, _)| *distance)?;
-    (distance <= name.len() / 3).then_some(nearest)
 }
 
 #[cfg(test)]
@@ -133,15 +128,5 @@ mod tests {
             None
         );
         assert_eq!(nearest("", ""), None);
-    }
-    #[test]
-    fn the_nearest_of_several_names() {
-        let nearest = |name| nearest_name(["score", "sort", "s"], name);
-        assert_eq!(nearest("scroe"), Some("score"));
-        assert_eq!(nearest("sot"), Some("sort"));
-        assert_eq!(nearest("x"), None);
-        assert_eq!(nearest("something"), None);
-        assert_eq!(nearest(&"s".repeat(1000)), None);
-        assert_eq!(nearest_name([], "score"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Everything on wasmtime's compiling side: what a module must be, how it is compiled, where the result is kept.
+//! All of wasmtime but running: what a module must be, how it is compiled, where the result is kept, and what a trap is called.
 //!
 //! ```text
 //!   file.wasm / file.wat
@@ -31,8 +31,6 @@ pub(crate) mod known;
 mod module;
 pub(crate) mod trap;
 
-pub(crate) use inspect::MODULE_MAX;
 pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
-pub(crate) use known::nearest_name;
 pub(crate) use module::load;
-pub use module::{CompileLimit, Module, ModuleBuilder};
+pub use module::{Module, ModuleBuilder};

@@ -1,19 +1,20 @@
 //! A module that was checked and compiled, ready to be handed to a supervisor.
 
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use wasmtime::Engine;
 
+use crate::child::executable;
+use crate::config::{Flavor, JailSettings};
 use crate::engine::cache::{Cache, Key, compatibility};
 use crate::engine::compiler::{self, Settings, Summary};
-use crate::engine::config::{self, Flavor};
+use crate::engine::config;
 use crate::engine::inspect::{self, TaskInfo};
-use crate::engine::known;
-use crate::jail::{self, JailReport};
-use crate::{CompileLimits, Error, Layer, Result, owner, sys};
+use crate::jail::JailReport;
+use crate::nearest::nearest_name;
+use crate::{CompileLimit, CompileLimits, Error, Layer, Result, sys};
 use serde::{Deserialize, Serialize};
 
 /// A guest program: checked, compiled, and kept in the user's cache for the next time.
@@ -68,11 +69,7 @@ impl Module {
     /// ```
     #[must_use]
     pub fn builder() -> ModuleBuilder {
-        ModuleBuilder {
-            limits: CompileLimits::default(),
-            counts_fuel: false,
-            jail: jail::Settings::default(),
-        }
+        ModuleBuilder { limits: CompileLimits::default(), counts_fuel: false, jail: JailSettings::default() }
     }
 
     /// Loads a file, `.wasm` or `.wat` text, with the settings that [`builder`](Self::builder) begins with.
@@ -130,7 +127,7 @@ impl Module {
             Error::UnknownTask {
                 name: self.name.clone(),
                 task: inspect::printable(name),
-                hint: match known::nearest_name(names(), name) {
+                hint: match nearest_name(names(), name) {
                     Some(nearest) => Some(format!("the nearest that there is: {nearest}")),
                     None if self.description.summary.tasks.is_empty() => Some(
                         "a task is a function with #[sandpool_guest::task]; this module has none".to_owned(),
@@ -204,7 +201,7 @@ impl Module {
 pub struct ModuleBuilder {
     limits: CompileLimits,
     counts_fuel: bool,
-    jail: jail::Settings,
+    jail: JailSettings,
 }
 
 impl ModuleBuilder {
@@ -324,7 +321,7 @@ impl ModuleBuilder {
     pub fn load(&self, name: impl Into<String>, bytes: &[u8]) -> Result<Module> {
         let name = name.into();
         // Whether or not it turns out to be needed: that a cache is empty should change nothing but the time.
-        let program = owner::executable()?;
+        let program = executable()?;
         self.limits.check()?;
         self.jail.check()?;
         let size_max = self.limits.module_size_max;
@@ -366,48 +363,6 @@ fn unless_it_is_refused<T>(done: Result<T>) -> Result<Result<T>> {
     match done {
         Err(error @ Error::Cache { .. }) if !error.is_of_system() => Err(error),
         done => Ok(done),
-    }
-}
-
-/// What a module has exceeded: the limits of [`ModuleBuilder`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CompileLimit {
-    /// Bytes of the module.
-    Size(u64),
-    /// Time that compiling takes.
-    Time(Duration),
-    /// Time of all processors that compiling takes.
-    Cpu(Duration),
-    /// Bytes of memory that compiling takes.
-    Memory(u64),
-    /// Bytes of the compiled module.
-    Artifact(u64),
-}
-
-impl CompileLimit {
-    /// The [key](crate::CompileLimitKey) of the limit.
-    #[must_use]
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Size(_) => "module-size-max",
-            Self::Time(_) => "compile-time-max",
-            Self::Cpu(_) => "compile-cpu-max",
-            Self::Memory(_) => "compile-memory-max",
-            Self::Artifact(_) => "artifact-max",
-        }
-    }
-}
-
-impl fmt::Display for CompileLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Size(bytes) => write!(f, "it has more than {bytes} bytes"),
-            Self::Time(time) => write!(f, "it takes longer than {time:?}"),
-            Self::Cpu(time) => write!(f, "it takes more than {time:?} of processor time"),
-            Self::Memory(bytes) => write!(f, "it takes more than {bytes} bytes of memory"),
-            Self::Artifact(bytes) => write!(f, "its machine code takes more than {bytes} bytes"),
-        }
     }
 }
 

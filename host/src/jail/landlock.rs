@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use nix::libc;
 
 use super::Hold;
-use crate::supervisor::control::Dir;
+use crate::config::Dir;
 use crate::sys::landlock::{self as sys, Handled};
 
 mod fs {

@@ -45,7 +45,7 @@ use nix::sys::stat::Mode;
 
 use super::processes::{self, Own};
 use super::{Hold, Layer, reason};
-use crate::supervisor::control::Dir;
+use crate::config::Dir;
 use crate::sys::clone::Fork;
 use crate::sys::namespace::{self, Mount};
 

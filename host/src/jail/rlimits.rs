@@ -6,8 +6,7 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::Limits;
-use crate::supervisor::control::Role;
+use crate::config::{Limits, Role};
 
 /// Memory that a guest process has beside its WebAssembly's and what it puts into the arena: the supervisor's when it
 /// forks, tables, stacks, the allocator's slack.

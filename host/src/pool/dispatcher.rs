@@ -24,14 +24,14 @@ use nix::sys::signal::Signal;
 use sandpool_abi::process::{ExitStatus, Limit};
 use sandpool_abi::task::DELIVERED;
 
-use super::error::{Failure, PoolEnd, TaskError};
+use super::error::{Failure, TaskError};
 use super::event::{Event, Stats};
 use super::future::{Completed, Outcome, Sink, locked};
 use super::link::{Ended, Link, Put, Waiter};
-use super::wire::{Kind, ResultRecord, TaskRecord};
+use crate::control::{self, Request};
 use crate::ipc::process_table::{self, ProcessHandle, nanos_now};
-use crate::supervisor::control::{self, Request};
-use crate::{GuestText, codec};
+use crate::wire::{Kind, ResultRecord, TaskRecord};
+use crate::{GuestText, PoolEnd, codec};
 
 /// The queue of tasks holds what the workers do in this time.
 const DEPTH_NANOS: u64 = 2_000_000;
@@ -966,10 +966,10 @@ pub(super) mod tests {
 
     use sandpool_abi::task::Claims;
 
-    use super::super::wire::{Isolation, Output, Setup};
     use super::*;
     use crate::ipc::arena::{Arena, Geometry};
     use crate::testing::within_deadline;
+    use crate::wire::{Isolation, Output, Setup};
 
     const RULES: Rules = Rules {
         task_timeout: None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::guest_text::Escaped;
-use crate::{ExitStatus, GuestText, Limit};
+use crate::{ExitStatus, GuestText, Limit, PoolEnd};
 
 /// A task that has no result, and why.
 ///
@@ -75,37 +75,6 @@ pub enum Failure {
     /// The pool has ended before it was done: why.
     #[error("the pool has ended: {0}")]
     PoolEnded(PoolEnd),
-}
-
-/// Why a pool has ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PoolEnd {
-    /// It was closed, and all that was to be done is.
-    #[error("it was closed")]
-    Closed,
-    /// It was terminated, or dropped.
-    #[error("it was terminated")]
-    Terminated,
-    /// The initializer of a worker has failed, or took too long: why.
-    #[error("the initializer failed: {0}")]
-    Initializer(GuestText),
-    /// A worker couldn't be started, or the module fails, or takes too long, when it starts: why.
-    #[error("no worker can be started: {0}")]
-    Worker(GuestText),
-    /// All its processes together were at a [limit](crate::Limits) of the run; or there was no room in the arena for what was to
-    /// be put, and nothing that would have made any: [`Limit::Arena`].
-    #[error("limited: {0}")]
-    Limited(Limit),
-    /// There were so many processes that the run doesn't know of, as [`ExitStatus::Strays`].
-    #[error("{}", ExitStatus::Strays(*.0))]
-    Strays(u64),
-    /// The supervisor has ended, and all workers with it: why.
-    #[error("the supervisor is gone: {}", Escaped(.0))]
-    SupervisorLost(String),
-    /// A worker has damaged the memory that the pool shares.
-    #[error("the arena is damaged")]
-    Damaged,
 }
 
 fn nearest(name: Option<&str>) -> String {

@@ -11,7 +11,6 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::{ExitStatus, NOT_DAEMON};
 use sandpool_abi::task::Claims;
 
-use super::wire::{Isolation, OWNER, Setup};
 use crate::Limits;
 use crate::codec;
 use crate::ipc::arena::{Arena, Geometry, Member, PAGE, Patience};
@@ -24,6 +23,7 @@ use crate::ipc::{Result, heap, process_table, scope, shared};
 use crate::process::Process;
 use crate::process::stdio::{Stdin, Stdio};
 use crate::sys::futex::{self, Deadline};
+use crate::wire::{Isolation, OWNER, Setup};
 
 /// Looks before the dispatcher sleeps: some ten microseconds.
 const LOOKS: u32 = 60;

@@ -1,7 +1,7 @@
 //! Pools: an application has many inputs, and has workers run a task over them, in parallel and in sandboxes.
 //!
 //! ```text
-//!  Pool ── wire: tasks, results ── link: the arena ─────────── worker: process/task.rs
+//!  Pool ── crate::wire: tasks, results ── link: the arena ──── worker: process/task.rs
 //!   │                                │
 //!   │  dispatcher: what goes where, deaths, deadlines; one thread, one lock
 //!   └─ future, stream, imap: where results go
@@ -16,7 +16,6 @@ mod future;
 mod imap;
 mod link;
 mod stream;
-pub(crate) mod wire;
 
 use std::fmt;
 use std::os::fd::AsFd as _;
@@ -29,19 +28,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::dispatcher::{Rules, Shared, Task};
-pub use self::error::{Failure, PoolEnd, TaskError};
+pub use self::error::{Failure, TaskError};
 pub use self::event::{Event, Stats};
 pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
 use self::future::{Decode, Sink};
 pub use self::imap::Imap;
 use self::link::Link;
 pub use self::stream::{Feed, Results, StreamStopper};
-use self::wire::Setup;
-pub use self::wire::{Isolation, Output};
-use crate::engine::nearest_name;
-use crate::owner::{self, Supervisor};
-use crate::supervisor::control::{self, Reply, Role, RunConfig};
-use crate::{DirGrant, Error, ExitStatus, GuestText, JailReport, Layer, Limits, Module, Result, codec};
+use crate::config::{DirGrant, Layer, Limits, Role, RunConfig};
+use crate::control::{self, Reply};
+use crate::nearest::nearest_name;
+use crate::owner::Supervisor;
+use crate::wire::{Isolation, Output, Setup};
+use crate::{Error, ExitStatus, GuestText, JailReport, Module, PoolEnd, Result, codec};
 
 /// The most bytes of a result, unless the builder says otherwise.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -221,7 +220,7 @@ impl PoolBuilder<'_> {
 
     /// Grants a directory. Tasks see no other.
     pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
-        owner::grant(&mut self.config, grant);
+        self.config.dirs.push(grant.into());
         self
     }
 
@@ -408,7 +407,7 @@ impl Pool {
     pub fn builder(module: &Module) -> PoolBuilder<'_> {
         PoolBuilder {
             module,
-            config: owner::defaults(Role::Pool),
+            config: RunConfig::new(Role::Pool),
             workers: None,
             setup: Setup {
                 isolation: Isolation::Worker,

@@ -10,21 +10,21 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::EXITED;
 use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
+use super::fork_server;
 use super::mappings::Mappings;
 use super::stdio::{Stdin, Stdio};
 use super::task;
 use super::{Growth, Guest, Process, exit, wasi};
+use crate::config::{Role, RunConfig};
 use crate::engine::trap;
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
 use crate::ipc::standby;
 use crate::jail;
-use crate::pool::wire;
-use crate::supervisor::control::{Role, RunConfig};
-use crate::supervisor::fork_server;
 use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::process::{FAILED, ORPHANED, USUAL_SLICE, die_with_parent, exit_now, set_nice, set_slice};
+use crate::wire;
 
 /// What every process of a run is made from; the supervisor holds it, ready.
 pub(crate) struct Image {

@@ -7,6 +7,7 @@ pub(crate) mod boot;
 pub(crate) mod deadlock;
 pub(crate) mod exit;
 pub(crate) mod family;
+pub(crate) mod fork_server;
 pub(crate) mod mappings;
 pub(crate) mod memory;
 pub(crate) mod stdio;

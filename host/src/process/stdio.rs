@@ -24,8 +24,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 use crate::ipc::arena::{Arena, Member, Patience};
 use crate::ipc::process_table::{self, ProcessHandle};
 use crate::ipc::tail;
-use crate::pool::wire;
-use crate::{Limits, patient};
+use crate::{Limits, patient, wire};
 
 /// The longest part of a line that is held back.
 const HELD_BYTES: usize = 64 << 10;

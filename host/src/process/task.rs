@@ -25,9 +25,9 @@ use crate::ipc::process_table::{Outcome, ProcessHandle, Register, nanos_now};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, scope, shared};
-use crate::pool::wire::{Isolation, Kind, ResultRecord, Setup, TaskRecord};
 use crate::process::family::Forked;
 use crate::sys::futex::Deadline;
+use crate::wire::{Isolation, Kind, ResultRecord, Setup, TaskRecord};
 
 /// A worker takes so many tasks at once as it does in this time: what is taken is nobody else's.
 const BATCH_NANOS: u64 = 50_000;

@@ -14,10 +14,10 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, FORBIDDEN, LIMITED, Limit, SIGNALED, TRAPPED};
 
 use super::census::{self, Census};
-use super::control::{Ended, REPORTS_MAX, Report, Role};
-use super::fork_server::{self, ForkServer};
 use super::proc::Proc;
 use super::timers::{Over, Timers};
+use crate::config::{LimitKey, Limits, Role};
+use crate::control::{Ended, REPORTS_MAX, Report};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::collect::Collector;
 use crate::ipc::process_table::{
@@ -26,10 +26,10 @@ use crate::ipc::process_table::{
 use crate::ipc::sweep::Sweep;
 use crate::ipc::{budget, heap, scope, standby};
 use crate::jail::control_group::ControlGroup;
-use crate::limits::{LimitKey, Limits};
 use crate::process::boot::{self, Image};
 use crate::process::exit::TRAP_CODE;
 use crate::process::family::default_name;
+use crate::process::fork_server::{self, ForkServer};
 use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::process::{End, Reaped, SHORT_SLICE, reap, set_slice};

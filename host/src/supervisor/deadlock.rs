@@ -16,8 +16,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::control::OnDeadlock;
 use super::proc::Proc;
+use crate::config::OnDeadlock;
 use crate::ipc::arena::Member;
 use crate::ipc::process_table::{self as table, State};
 use crate::ipc::waiting::Alarm;

@@ -12,7 +12,7 @@
 //! | doorbell (eventfd) | a guest wants a spawn or a signal | look at the request bits |
 //! | control socket | the owner wants a stop, or is gone | end the run |
 //! | pidfd of the owner | the owner is gone | end the run |
-//! | socket of the fork server | whether a process was started | tell its parent if not: [`fork_server`] |
+//! | socket of the fork server | whether a process was started | tell its parent if not: [`fork_server`](crate::process::fork_server) |
 //!
 //! Now and then it counts its children: there are none but those that the process table tells of ([`census`]). When
 //! nothing comes for a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
@@ -33,9 +33,7 @@
 mod allowance;
 mod census;
 pub(crate) mod children;
-pub(crate) mod control;
 pub(crate) mod deadlock;
-pub(crate) mod fork_server;
 mod proc;
 mod timers;
 
@@ -51,15 +49,16 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::children::{Children, Left};
-use self::control::{Reply, Request, Role, RunConfig, Start};
 use self::deadlock::Detector;
 use self::proc::Proc;
+use crate::config::{Layer, Role, RunConfig};
+use crate::control::{self, Reply, Request, Start};
 use crate::ipc::arena::Arena;
 use crate::jail::control_group::{self, ControlGroup, Shares};
 use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::{self, Reserved, Rlimits};
 use crate::jail::seccomp::{Grants, Policy};
-use crate::jail::{self, Hold, JailReport, Layer};
+use crate::jail::{self, Hold, JailReport};
 use crate::process::boot::Image;
 use crate::sys::process::{FAILED, SHORT_SLICE, exit_now, nice, pidfd_open, set_nice, set_slice};
 use crate::{Error, engine, imports};
@@ -69,9 +68,6 @@ const WASM_PAGE: u64 = 64 << 10;
 
 /// How often the supervisor counts its children.
 const CENSUS: Duration = Duration::from_millis(250);
-
-/// The name by which a program is told to be a supervisor (its `argv[0]`).
-pub(crate) const ARGV0: &str = "sandpool-supervisor";
 
 /// Is the supervisor, until the run has ended. The control socket is its stdin.
 pub(crate) fn main() -> ! {
@@ -105,7 +101,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     // What is outside of the namespaces, and is needed.
     let proc = Proc::open();
     LazyLock::force(&imports::process::PROCESSORS);
-    crate::process::wasi::seed_unused_generators();
+    engine::known::seed_unused_generators();
     let nice = go_first();
     let mut start = control::receive_start(socket.as_fd()).context("cannot receive what is to run")?;
     let config = &mut start.config;

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::{Error, Result};
-
 /// The first number above the standard streams.
 const FIRST: RawFd = 3;
 /// The first above those that [`keep_only`] is ever given.
@@ -79,22 +77,11 @@ static LOOK: extern "C" fn() = {
     look
 };
 
-/// Refuses standard streams that were closed when this process began: what is written there would vanish, as if all had gone
-/// well.
-///
-/// # Errors
-/// [`Error::Invalid`], with their names.
-pub fn refuse_closed_streams() -> Result<()> {
+/// The standard streams that were closed when this process began, by name.
+pub fn closed_streams() -> Vec<&'static str> {
     let closed = CLOSED.load(Ordering::Relaxed);
     let names = ["stdin", "stdout", "stderr"].into_iter().enumerate();
-    let names: Vec<_> = names.filter(|(bit, _)| closed >> bit & 1 != 0).map(|(_, name)| name).collect();
-    match names.as_slice() {
-        [] => Ok(()),
-        names => Err(Error::Invalid {
-            what: format!("{} closed", names.join(" and ") + if names.len() == 1 { " is" } else { " are" }),
-            hint: Some("redirect to /dev/null what is not wanted".to_owned()),
-        }),
-    }
+    names.filter(|(bit, _)| closed >> bit & 1 != 0).map(|(_, name)| name).collect()
 }
 
 /// A copy of a descriptor that this process was given when it began, by its number.

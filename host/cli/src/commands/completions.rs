@@ -3,8 +3,9 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
+use crate::commands::Cli;
 use crate::exit_code::ExitCode;
-use crate::{cli, text};
+use crate::text;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,7 +25,7 @@ pub(crate) struct CompletionsArgs {
 
 pub(crate) fn run(args: CompletionsArgs) -> anyhow::Result<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut cli::Cli::command(), "sandpool", &mut script);
+    clap_complete::generate(args.shell, &mut Cli::command(), "sandpool", &mut script);
     text::print(&String::from_utf8(script)?)?;
     Ok(ExitCode::Success.code())
 }

@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_mangen::Man;
 
+use crate::commands::Cli;
 use crate::exit_code::ExitCode;
-use crate::{cli, output, text};
+use crate::{output, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +28,7 @@ pub(crate) struct ManArgs {
 }
 
 pub(crate) fn run(args: ManArgs) -> anyhow::Result<u8> {
-    let command = cli::Cli::command();
+    let command = Cli::command();
     match args.dir {
         Some(dir) => {
             fs::create_dir_all(&dir)

@@ -1,4 +1,5 @@
-//! One file a command: its arguments and what it does. Each returns the exit code.
+//! One file a command: its arguments and what it does. Each returns the exit code. Each flag is defined once, here beside its
+//! command, and feeds parser, help, completions and manual.
 
 pub(crate) mod bench;
 pub(crate) mod build;
@@ -18,12 +19,34 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use clap::Subcommand;
+use clap::builder::Styles;
 use sandpool::{Error, Module, ModuleBuilder};
 
 use self::guest::GuestArgs;
-use crate::cli::Command;
-use crate::text;
 use crate::toolchain::{self, BuildOptions};
+use crate::{exit_code, text};
+
+/// Multiprocessing for sandboxed WebAssembly.
+#[derive(Debug, clap::Parser)]
+#[command(name = "sandpool", version, styles = Styles::plain(), after_help = exit_code::help())]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(run::RunArgs),
+    Map(map::MapArgs),
+    Build(build::BuildArgs),
+    Inspect(inspect::InspectArgs),
+    Bench(bench::BenchArgs),
+    Doctor(doctor::DoctorArgs),
+    Config(config::ConfigArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
 
 /// Does what the command line says.
 pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
@@ -94,4 +117,16 @@ fn load_patiently(path: &Path, builder: &ModuleBuilder) -> sandpool::Result<Modu
         drop(loaded);
         module
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -7,7 +7,7 @@ use sandpool::{ExitStatus, OnDeadlock, ProcessReport, Refusal, Run, Summary};
 
 use crate::commands::guest::GuestArgs;
 use crate::interrupt::Interrupt;
-use crate::{cli, commands, text};
+use crate::{commands, exit_code, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +31,7 @@ Examples:
 
 /// Run a WebAssembly module and all processes that it starts.
 #[derive(Debug, clap::Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{}", cli::exit_codes()))]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", exit_code::help()))]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     guest: GuestArgs,

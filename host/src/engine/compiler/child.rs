@@ -10,6 +10,8 @@ use nix::sys::signal::{SigSet, Signal};
 use wasmtime::Engine;
 
 use super::{Report, Settings, Summary, output_size, seconds};
+use crate::config::{Flavor, Layer};
+use crate::control::{self, Reply};
 use crate::engine::cache::compatibility;
 use crate::engine::check::{self, Refusal, check};
 use crate::engine::known::{self, Function};
@@ -17,8 +19,7 @@ use crate::engine::{config, inspect};
 use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::Rlimits;
 use crate::jail::seccomp::Policy;
-use crate::jail::{self, Hold, Layer, Plan, Prepared};
-use crate::supervisor::control::{self, Reply};
+use crate::jail::{self, Hold, Plan, Prepared};
 use crate::sys::fd::{close_from, take_stdin};
 use crate::sys::process::{FAILED, die_with, exit_at, exit_now, pidfd_open};
 
@@ -52,7 +53,7 @@ fn run() -> anyhow::Result<()> {
     };
     // Both take files, which are out of reach soon.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    crate::process::wasi::seed_unused_generators();
+    known::seed_unused_generators();
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
     let is_wanted = |layer| settings.jail.has(layer);
     let entered = namespaces::enter(&mut [], threads as u64, is_wanted, moved)
@@ -85,7 +86,7 @@ fn run() -> anyhow::Result<()> {
 fn compile_stdin(settings: &Settings, jail: &Prepared, threads: usize) -> anyhow::Result<()> {
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let is_wanted = |engine: &Engine| compatibility(engine) == settings.compatibility;
-    let mut engines = config::Flavor::all().filter_map(|flavor| config::engine(flavor).ok());
+    let mut engines = Flavor::all().filter_map(|flavor| config::engine(flavor).ok());
     let engine = engines.find(is_wanted).context(
         "the program that compiles is built of another version of Sandpool, or with other features",
     )?;

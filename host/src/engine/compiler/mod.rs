@@ -42,12 +42,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{CompileLimits, JailSettings};
 use crate::engine::check::Refusal;
 use crate::engine::inspect::TaskInfo;
-use crate::{CompileLimits, jail};
-
-/// The name by which a program is told to be a compiler (its `argv[0]`).
-pub(crate) const ARGV0: &str = "sandpool-compiler";
 
 /// The longest report. It has the documentation of all tasks in it.
 const REPORT_MAX: u64 = 4 << 20;
@@ -64,7 +61,7 @@ const fn output_size(artifact: u64) -> u64 {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) limits: CompileLimits,
-    pub(crate) jail: jail::Settings,
+    pub(crate) jail: JailSettings,
     /// What the owner's engine calls compatible with itself.
     pub(crate) compatibility: String,
     /// Nothing is to be compiled: it is only asked what the jail would be.
@@ -72,7 +69,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn new(limits: CompileLimits, jail: jail::Settings, compatibility: String) -> Self {
+    pub(crate) fn new(limits: CompileLimits, jail: JailSettings, compatibility: String) -> Self {
         Self { limits, jail, compatibility, only_report: false }
     }
 }

@@ -14,11 +14,12 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 
-use super::{ARGV0, HEAD, REPORT_MAX, Report, Settings, Summary, output_size, seconds};
+use super::{HEAD, REPORT_MAX, Report, Settings, Summary, output_size, seconds};
+use crate::child::{COMPILER, Child, executable};
+use crate::config::JailSettings;
+use crate::control::{self, Reply};
 use crate::engine::inspect::{TaskInfo, printable};
-use crate::jail::{self, JailReport};
-use crate::owner::{Child, executable};
-use crate::supervisor::control::{self, Reply};
+use crate::jail::JailReport;
 use crate::sys::process::KILLED;
 use crate::{CompileLimit, CompileLimits, Error, Result};
 
@@ -67,7 +68,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
     let failed = |problem| Err(Error::Compile { name: name.to_owned(), problem });
     let require = &settings.jail.require;
     let jail = match compiler.jail() {
-        Ok(Some(jail)) if !jail.lacks(require).is_empty() => return Err(Error::jail(&jail, require)),
+        Ok(Some(jail)) if !jail.lacks(require).is_empty() => return Err(jail.refusal(require)),
         Ok(jail) => jail.unwrap_or_else(JailReport::of_unknown_compiler),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return limit(CompileLimit::Time(time)),
         Err(error) => return Err(os("hear from the compiler")(error)),
@@ -76,7 +77,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
     match ended {
         None => limit(CompileLimit::Time(time)),
         // It has said nothing of its jail, and gone on.
-        Some(WaitStatus::Exited(_, 0)) if !jail.lacks(require).is_empty() => Err(Error::jail(&jail, require)),
+        Some(WaitStatus::Exited(_, 0)) if !jail.lacks(require).is_empty() => Err(jail.refusal(require)),
         Some(WaitStatus::Exited(_, 0)) => match read(output) {
             Ok((Report::Compiled { mut summary, .. }, artifact)) => {
                 summary.tasks = summary.tasks.into_iter().map(TaskInfo::into_short).collect();
@@ -108,7 +109,7 @@ pub(crate) fn survey() -> Result<JailReport> {
     let limits = CompileLimits::default();
     let time = limits.compile_time_max;
     let settings =
-        Settings { only_report: true, ..Settings::new(limits, jail::Settings::default(), String::new()) };
+        Settings { only_report: true, ..Settings::new(limits, JailSettings::default(), String::new()) };
     let files = || Ok((sealed(io::empty())?, sized(0)?, sized(WORDS_MAX)?));
     let (module, output, words) = files().map_err(os("make memory files for the compiler"))?;
     let mut compiler = Compiler::start(&executable()?, &settings, time, &module, &output, &words)?;
@@ -153,7 +154,7 @@ impl Compiler {
             let (socket, theirs) = control::pair()?;
             control::give_up_after(socket.as_fd(), time)?;
             let streams = [theirs.into(), output.try_clone()?.into(), words.try_clone()?.into()];
-            let child = Child::start(program, ARGV0, streams)?;
+            let child = Child::start(program, COMPILER, streams)?;
             let compiler = Self { child, socket };
             // If it is gone already, how it ended says more than this.
             let _ = control::send_message_with(compiler.socket.as_fd(), settings, &[module.as_fd()]);
@@ -275,7 +276,7 @@ mod tests {
             compile_time_max: Duration::from_secs(20),
             ..CompileLimits::default()
         };
-        let settings = Settings::new(limits, jail::Settings::default(), String::new());
+        let settings = Settings::new(limits, JailSettings::default(), String::new());
         let (summary, mut artifact, _) = compile(&program, "m", b"", &settings)?;
         let mut bytes = Vec::new();
         artifact.reader().unwrap().read_to_end(&mut bytes).unwrap();

@@ -23,7 +23,7 @@ use wiggle::{GuestMemory, GuestPtr};
 
 use super::Guest;
 use super::stdio::{Input, Output, Stdio};
-use crate::supervisor::control::RunConfig;
+use crate::config::RunConfig;
 use crate::sys::futex::monotonic;
 use crate::sys::process::{FAILED, exit_now, fill_with_random};
 
@@ -47,13 +47,6 @@ pub(crate) fn context(config: &RunConfig, stdio: &std::sync::Arc<Stdio>) -> wasm
         builder.preopened_dir(&dir.host, &dir.guest, perms)?;
     }
     Ok(builder.build_p1())
-}
-
-/// Seeds the generators that the library makes for each context, although ours replace them. Done once, before the
-/// first fork and outside of the namespaces: in a program that is linked statically they are seeded from a file, which would
-/// stay open in each guest, and which a jail has not.
-pub(crate) fn seed_unused_generators() {
-    drop(WasiCtxBuilder::new());
 }
 
 /// Random bytes from the kernel, at each call.

@@ -44,9 +44,9 @@ use self::progress::{Choice, Figures, Progress};
 use self::ranges::Ranges;
 use self::records::{Framing, Next, Reader};
 use crate::commands::guest::GuestArgs;
-use crate::exit_code::ExitCode;
+use crate::exit_code::{self, ExitCode};
 use crate::interrupt::{self, Interrupt};
-use crate::{cli, commands, json, text};
+use crate::{commands, json, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +87,7 @@ Examples:
 /// record counts as done when its result has been written. If nobody reads the output any more, the exit code is 141, as of a
 /// command that SIGPIPE ends.
 #[derive(Debug, clap::Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{}", cli::exit_codes()))]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", exit_code::help()))]
 pub(crate) struct MapArgs {
     /// Which task
     #[arg(long, value_name = "NAME")]

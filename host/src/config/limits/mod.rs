@@ -26,9 +26,11 @@ pub use self::file::DEFAULT_CONFIG;
 pub use self::key::Key;
 use self::key::{Field, limits};
 pub use self::profile::Profile;
-use crate::engine::MODULE_MAX;
 use crate::ipc::arena::Geometry;
 use crate::{Limit, Result};
+
+/// The most bytes that are read of a module's file. It is WebAssembly's own usual limit for a module.
+pub(crate) const MODULE_MAX: u64 = 1 << 30;
 
 /// An arena that is smaller has room for next to nothing; one that is larger has no addresses.
 const ARENA: RangeInclusive<u64> = 1 << 20..=1 << 40;

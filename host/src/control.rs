@@ -1,4 +1,5 @@
-//! What the owner of a run and its supervisor say to each other, over a socket that keeps message boundaries.
+//! The control socket: the messages between the owner of a run and its supervisor, over a socket that keeps their boundaries.
+//! A compiler and its owner use the socket as well, and the messages about the jail.
 //!
 //! ```text
 //!  owner                                   supervisor
@@ -13,7 +14,6 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -25,93 +25,11 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Limits;
 use crate::codec;
-use crate::engine::config::Flavor;
-use crate::ipc::arena::{Geometry, PAGE};
+use crate::config::RunConfig;
 use crate::ipc::process_table::Outcome;
-use crate::jail::{self, JailReport};
-
-/// What a run is to be like.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct RunConfig {
-    pub(crate) role: Role,
-    pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
-    pub(crate) dirs: Vec<Dir>,
-    pub(crate) limits: Limits,
-    /// The module was compiled to count fuel.
-    pub(crate) flavor: Flavor,
-    /// The module runs something when it is instantiated.
-    pub(crate) has_start: bool,
-    pub(crate) on_deadlock: OnDeadlock,
-    /// Whether workers of a pool fork a process for each task.
-    pub(crate) forks_tasks: bool,
-    pub(crate) jail: jail::Settings,
-    /// Nothing is to start: it is only asked what the jail would be.
-    pub(crate) only_report: bool,
-}
-
-/// What a run is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Role {
-    /// The module's `_start` is the main process.
-    Program,
-    /// The owner is the main process, as far as the process table goes: it spawns workers, which run tasks.
-    Pool,
-}
-
-impl RunConfig {
-    /// The sizes of the arena.
-    pub(crate) fn geometry(&self) -> Geometry {
-        Geometry {
-            processes_max: self.limits.processes_max,
-            objects_max: self.limits.objects_max,
-            heap_pages: u32::try_from(self.limits.arena_size / PAGE as u64).unwrap_or(u32::MAX),
-        }
-    }
-}
-
-/// What becomes of a run in which every process waits for another.
-///
-/// ```
-/// let choice: sandpool::OnDeadlock = "report".parse()?;
-/// assert_eq!(choice, sandpool::OnDeadlock::Report);
-/// # Ok::<(), sandpool::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum OnDeadlock {
-    /// Each process says on stderr what it waits for, and the run is ended.
-    #[default]
-    Kill,
-    /// Each process says on stderr what it waits for, and goes on waiting: for a debugger to look.
-    Report,
-}
-
-impl std::str::FromStr for OnDeadlock {
-    type Err = crate::Error;
-
-    /// Reads `kill` or `report`.
-    fn from_str(text: &str) -> crate::Result<Self> {
-        match text {
-            "kill" => Ok(Self::Kill),
-            "report" => Ok(Self::Report),
-            _ => Err(crate::Error::Invalid {
-                what: format!("`{text}` is not what can be done about a deadlock"),
-                hint: Some("write kill or report".to_owned()),
-            }),
-        }
-    }
-}
-
-/// A granted directory.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Dir {
-    pub(crate) host: PathBuf,
-    pub(crate) guest: String,
-    pub(crate) read_only: bool,
-}
+use crate::jail::JailReport;
+use crate::sys::fd::own_received;
 
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -139,7 +57,7 @@ pub(crate) enum Request {
     Stop(i32),
 }
 
-/// What there is to say of a run.
+/// The report of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ended {
     pub(crate) main: Outcome,
@@ -149,7 +67,7 @@ pub(crate) struct Ended {
     pub(crate) reports: Vec<Report>,
 }
 
-/// What there is to say of a process.
+/// The report of a process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) name: String,
@@ -158,7 +76,7 @@ pub(crate) struct Report {
     pub(crate) wall: Duration,
     pub(crate) cpu: Duration,
     pub(crate) peak_memory: u64,
-    /// What was refused by which limit: its code and figure, and how often.
+    /// Limits that refused something: code and figure of each, and how often.
     pub(crate) refused: Vec<(u32, u64, u32)>,
 }
 
@@ -181,7 +99,7 @@ pub(crate) fn give_up_after(socket: BorrowedFd<'_>, time: Duration) -> io::Resul
     Ok(setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::microseconds(micros))?)
 }
 
-/// What the supervisor starts a run from.
+/// All that the supervisor starts a run from.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) config: RunConfig,
@@ -266,7 +184,7 @@ fn receive_bytes(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize
     let mut descriptors = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = control {
-            descriptors.extend(received.into_iter().map(crate::sys::fd::own_received));
+            descriptors.extend(received.into_iter().map(own_received));
         }
     }
     Ok((message.bytes, descriptors))

@@ -5,12 +5,12 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::{CompileLimitKey, CompileLimits, LimitKey, Limits, Profile};
-use crate::engine::nearest_name;
+use crate::nearest::nearest_name;
 use crate::{Error, Result};
 
 /// The configuration file in which everything is as it is without one, and every key is explained. `sandpool config`
 /// prints it.
-pub const DEFAULT_CONFIG: &str = include_str!("../../default-config.toml");
+pub const DEFAULT_CONFIG: &str = include_str!("../../../default-config.toml");
 
 /// The table of a configuration file that limits stand in.
 pub(super) const TABLE: &str = "limits";

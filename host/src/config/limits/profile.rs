@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::file::{DEFAULT_CONFIG, PROFILE, TABLE, read_file};
 use super::{CompileLimits, Limits};
-use crate::{Error, Layer, Result, units};
+use crate::config::Layer;
+use crate::{Error, Result, units};
 
 /// Settings that are chosen by one word: `--profile`, or the key `profile` of a configuration file.
 ///

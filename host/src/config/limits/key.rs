@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::engine::nearest_name;
+use crate::nearest::nearest_name;
 use crate::{Error, Result, units};
 
 /// A table of limits: a struct with a field for each, their values, and the keys by which people name them. A row is

@@ -26,31 +26,31 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 
 use crate::ipc::process_table::ProcessHandle;
 
-/// What is asked for in the place of a slot: a process that stands by.
+/// Asked for in the place of a slot: a process that stands by.
 pub(crate) const STANDBY: ProcessHandle = ProcessHandle(0);
 
-/// What the supervisor holds of it.
-pub(super) struct ForkServer {
-    pub(super) pid: i32,
+/// The supervisor's side.
+pub(crate) struct ForkServer {
+    pub(crate) pid: i32,
     socket: OwnedFd,
-    /// What it was asked for and hasn't answered to.
+    /// Processes that it was asked for and hasn't answered to.
     pending: Vec<ProcessHandle>,
 }
 
-/// What has become of a process that was asked for: the kernel's errno, if there is none.
+/// The answer to one request: the kernel's errno, if there is no process.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answer {
-    pub(super) handle: ProcessHandle,
-    pub(super) errno: Option<i32>,
+pub(crate) struct Answer {
+    pub(crate) handle: ProcessHandle,
+    pub(crate) errno: Option<i32>,
 }
 
 /// The two ends of the socket.
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
 impl ForkServer {
-    pub(super) fn new(pid: i32, socket: OwnedFd) -> Self {
+    pub(crate) fn new(pid: i32, socket: OwnedFd) -> Self {
         Self { pid, socket, pending: Vec::new() }
     }
 
@@ -59,7 +59,7 @@ impl ForkServer {
     /// # Errors
     ///
     /// It is gone, or doesn't keep up.
-    pub(super) fn ask(&mut self, handle: ProcessHandle) -> io::Result<()> {
+    pub(crate) fn ask(&mut self, handle: ProcessHandle) -> io::Result<()> {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         send(self.socket.as_raw_fd(), &handle.0.to_ne_bytes(), flags)?;
         self.pending.push(handle);
@@ -67,7 +67,7 @@ impl ForkServer {
     }
 
     /// Asks for a process that stands by, unless that was done. What becomes of it, its place tells.
-    pub(super) fn ask_for_standby(&mut self) {
+    pub(crate) fn ask_for_standby(&mut self) {
         if !self.pending.contains(&STANDBY) {
             // If it doesn't keep up, there are more urgent things than this.
             let _ = self.ask(STANDBY);
@@ -75,7 +75,7 @@ impl ForkServer {
     }
 
     /// The next answer that has come.
-    pub(super) fn answer(&mut self) -> Option<Answer> {
+    pub(crate) fn answer(&mut self) -> Option<Answer> {
         let mut bytes = [0; 16];
         recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).ok().filter(|len| *len == 16)?;
         let [handle, errno] =
@@ -88,12 +88,12 @@ impl ForkServer {
 
     /// Whether it may be about to start this process. Another one may have had the slot before, whose answer is still to be
     /// taken.
-    pub(super) fn is_asked_for(&self, handle: ProcessHandle) -> bool {
+    pub(crate) fn is_asked_for(&self, handle: ProcessHandle) -> bool {
         self.pending.contains(&handle)
     }
 
-    /// What is left to be done now that it is gone.
-    pub(super) fn unanswered(self) -> Vec<ProcessHandle> {
+    /// The requests that are left now that it is gone.
+    pub(crate) fn unanswered(self) -> Vec<ProcessHandle> {
         self.pending
     }
 }

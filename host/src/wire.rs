@@ -1,4 +1,4 @@
-//! What the owner of a pool and its workers say to each other: how a worker is set up, tasks, and results.
+//! The records between the owner of a pool and its workers: how a worker is set up, tasks, and results.
 //!
 //! A worker is spawned with a [`Setup`] and two handles: the queue of tasks and the queue of results. Only the owner holds
 //! the queues, so that no import of a guest finds them; a worker's own code asks by
@@ -7,12 +7,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// The slot of a pool's owner: the first that the supervisor reserves. Its children are the workers, and no others are.
 pub(crate) const OWNER: u32 = 0;
 
-/// What becomes of what a task prints.
+/// Where the output of a task goes.
 ///
-/// Whatever it is, the end of a task's stderr comes with its failure.
+/// The end of a task's stderr comes with its failure in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Output {
@@ -25,7 +27,7 @@ pub enum Output {
     Inherit,
 }
 
-/// In what a task runs.
+/// The sandbox that a task runs in.
 ///
 /// ```
 /// assert_eq!("task".parse::<sandpool::Isolation>()?, sandpool::Isolation::Task);
@@ -42,14 +44,14 @@ pub enum Isolation {
 }
 
 impl std::str::FromStr for Isolation {
-    type Err = crate::Error;
+    type Err = Error;
 
     /// Reads `worker` or `task`.
-    fn from_str(text: &str) -> crate::Result<Self> {
+    fn from_str(text: &str) -> Result<Self> {
         match text {
             "worker" => Ok(Self::Worker),
             "task" => Ok(Self::Task),
-            _ => Err(crate::Error::Invalid {
+            _ => Err(Error::Invalid {
                 what: format!("`{text}` is no isolation"),
                 hint: Some("write worker or task".to_owned()),
             }),
@@ -116,13 +118,13 @@ impl<'a> TaskRecord<'a> {
     }
 }
 
-/// What kind of result it is.
+/// The kind of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Kind {
     /// the task's output
     Done = sandpool_abi::task::DONE,
-    /// the task's own error
+    /// the task's own error, or a code that the ABI does not have
     Failed = sandpool_abi::task::FAILED,
     /// why it doesn't take that input, or gives no output
     Refused = sandpool_abi::task::REFUSED,

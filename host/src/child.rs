@@ -1,0 +1,131 @@
+//! Other processes of this program, a supervisor or a compiler: which program that is, and how its owner starts one, hears from
+//! it and waits for it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+use crate::control::{self, Reply};
+use crate::sys::process::{pidfd_open, send_signal};
+use crate::{Error, Result};
+
+/// The name by which a program is told to be a supervisor (its `argv[0]`).
+pub(crate) const SUPERVISOR: &str = "sandpool-supervisor";
+
+/// The name by which a program is told to be a compiler.
+pub(crate) const COMPILER: &str = "sandpool-compiler";
+
+static INITIALIZED: AtomicBool = AtomicBool::new(false);
+static EXECUTABLE: RwLock<Option<PathBuf>> = RwLock::new(None);
+
+/// Sets the program that is to be the supervisor of runs and the compiler of modules, if not this one: it must call
+/// [`init`](crate::init) first in `main`, and be built of the same version of Sandpool. The `sandpool` command is one.
+///
+/// It is for programs whose `main` isn't theirs: what another loads, tests. `multiprocessing.set_executable()` has the
+/// same role.
+///
+/// ```no_run
+/// sandpool::set_executable("/usr/bin/sandpool");
+/// let module = sandpool::Module::from_file("guest.wasm")?;
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+pub fn set_executable(program: impl Into<PathBuf>) {
+    *EXECUTABLE.write().unwrap_or_else(PoisonError::into_inner) = Some(program.into());
+}
+
+/// [`init`](crate::init) was called, so this program may be started once more.
+pub(crate) fn note_init() {
+    INITIALIZED.store(true, Ordering::Relaxed);
+}
+
+/// The program to start for what Sandpool does not do in this process.
+pub(crate) fn executable() -> Result<PathBuf> {
+    match &*EXECUTABLE.read().unwrap_or_else(PoisonError::into_inner) {
+        Some(program) => Ok(program.clone()),
+        None if INITIALIZED.load(Ordering::Relaxed) => Ok(PathBuf::from("/proc/self/exe")),
+        None => Err(Error::NotInitialized),
+    }
+}
+
+/// A setting of the C library of a supervisor, and so of all guests, which are forked from it.
+///
+/// On AMD's processors, `rep movsb` takes up to 17 times as long as a loop where source and destination lie alike within
+/// their pages, as items of queues do that have pages of their own. glibc's `memcpy` used it there from 2112 bytes on, before
+/// version 2.40 (its bug 30994). The setting means nothing to others.
+fn tunables() -> Option<(&'static str, &'static str)> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        if [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD" {
+            return Some(("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=0x10000000"));
+        }
+    }
+    None
+}
+
+/// A child of this process that is waited for by nobody else: a supervisor or a compiler.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Starts a program by this name, with these standard streams and no environment but settings of its C library.
+    pub(crate) fn start(program: &Path, name: &str, streams: [Stdio; 3]) -> io::Result<Self> {
+        let [stdin, stdout, stderr] = streams;
+        let mut command = Command::new(program);
+        command.arg0(name).env_clear().envs(tunables()).stdin(stdin).stdout(stdout).stderr(stderr);
+        Self::of(command.spawn()?.id())
+    }
+
+    fn of(pid: u32) -> io::Result<Self> {
+        Ok(Self { pid, pidfd: pidfd_open(i32::try_from(pid).map_err(io::Error::other)?)? })
+    }
+
+    /// The next reply, and the descriptors that come with it; `None` if it says nothing more. If it is another process
+    /// from now on, this is that one then.
+    pub(crate) fn next_reply(&mut self, socket: BorrowedFd<'_>) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
+        loop {
+            match control::receive_message_with(socket)? {
+                Some((Reply::Moved(pid), _)) => {
+                    let child = Self::of(pid)?;
+                    let _ = std::mem::replace(self, child).wait();
+                }
+                reply => return Ok(reply),
+            }
+        }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Becomes readable when it ends.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub(crate) fn kill(&self) {
+        let _ = send_signal(self.pidfd.as_fd(), Signal::SIGKILL);
+    }
+
+    /// Waits until it has ended; how it did.
+    pub(crate) fn wait(&self) -> nix::Result<WaitStatus> {
+        loop {
+            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+                Err(Errno::EINTR) => {}
+                ended => return ended,
+            }
+        }
+    }
+}

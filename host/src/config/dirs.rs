@@ -1,0 +1,88 @@
+//! The directories of the host that guests may use.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A directory of the host that guests may use.
+///
+/// ```
+/// let grant: sandpool::DirGrant = "/tmp:/data:ro".parse()?;
+/// assert_eq!(grant.guest, "/data");
+/// assert!(grant.read_only);
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirGrant {
+    /// the directory on the host
+    pub host: PathBuf,
+    /// its name for guests
+    pub guest: String,
+    /// whether guests may only read it
+    pub read_only: bool,
+}
+
+impl std::str::FromStr for DirGrant {
+    type Err = Error;
+
+    /// Reads `HOST[:GUEST][:ro]`. Without `GUEST`, guests see it under the name it has on the host. A colon that is part of a
+    /// name is written `\:`, and a backslash before a colon `\\`.
+    ///
+    /// ```
+    /// let grant: sandpool::DirGrant = r"/tmp/a\:b:/d:ro".parse()?;
+    /// assert_eq!((grant.host.to_str(), &*grant.guest), (Some("/tmp/a:b"), "/d"));
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    fn from_str(text: &str) -> Result<Self> {
+        let mut parts = parts(text);
+        let read_only = parts.len() > 1 && parts.pop_if(|last| last == "ro").is_some();
+        let (host, guest) = match parts.as_slice() {
+            [host] => (host, host),
+            [host, guest] => (host, guest),
+            _ => (&String::new(), &String::new()),
+        };
+        if host.is_empty() || guest.is_empty() {
+            return Err(Error::Invalid {
+                // Said at once, because a command line that is refused has a hint of its own.
+                what: format!(
+                    "`{text}` is not a directory grant: it is HOST, HOST:GUEST or HOST:GUEST:ro, where a colon in a name is \
+                     written `\\:`"
+                ),
+                hint: Some(r"write it like ./data:/data:ro, or like '/data/a\:b:/data'".to_owned()),
+            });
+        }
+        Ok(Self { host: host.into(), guest: guest.clone(), read_only })
+    }
+}
+
+/// The parts between colons. A colon after a backslash parts nothing; a backslash elsewhere stands for itself.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut part = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => part.push(rest.next_if(|next| matches!(next, ':' | '\\')).unwrap_or(c)),
+            ':' => parts.push(std::mem::take(&mut part)),
+            c => part.push(c),
+        }
+    }
+    parts.push(part);
+    parts
+}
+
+/// A granted directory, as the processes of a run have it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Dir {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+    pub(crate) read_only: bool,
+}
+
+impl From<DirGrant> for Dir {
+    fn from(DirGrant { host, guest, read_only }: DirGrant) -> Self {
+        Self { host, guest, read_only }
+    }
+}

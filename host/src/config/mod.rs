@@ -1,0 +1,109 @@
+//! The settings of a run, of a program or of a pool: as an embedder says them, and as they cross to the supervisor and its
+//! guests. Here is data and how it is read and checked; the modules above do what it asks for.
+
+mod dirs;
+mod flavor;
+mod jail;
+mod limits;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::dirs::Dir;
+pub use self::dirs::DirGrant;
+pub(crate) use self::flavor::{Flavor, MEMORY_GUARD, MEMORY_RESERVATION};
+pub(crate) use self::jail::JailSettings;
+pub use self::jail::{Jailed, Layer};
+pub(crate) use self::limits::MODULE_MAX;
+pub use self::limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
+use crate::ipc::arena::{Geometry, PAGE};
+use crate::{Error, Result};
+
+/// The settings of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunConfig {
+    pub(crate) role: Role,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) dirs: Vec<Dir>,
+    pub(crate) limits: Limits,
+    /// How the module was compiled.
+    pub(crate) flavor: Flavor,
+    /// The module runs something when it is instantiated.
+    pub(crate) has_start: bool,
+    pub(crate) on_deadlock: OnDeadlock,
+    /// Whether workers of a pool fork a process for each task.
+    pub(crate) forks_tasks: bool,
+    pub(crate) jail: JailSettings,
+    /// Nothing is to start: it is only asked what the jail would be.
+    pub(crate) only_report: bool,
+}
+
+/// The purpose of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// The module's `_start` is the main process.
+    Program,
+    /// The owner is the main process, as far as the process table goes: it spawns workers, which run tasks.
+    Pool,
+}
+
+impl RunConfig {
+    /// The settings of a run for which nothing was asked.
+    pub(crate) fn new(role: Role) -> Self {
+        Self {
+            role,
+            args: Vec::new(),
+            env: Vec::new(),
+            dirs: Vec::new(),
+            limits: Limits::default(),
+            flavor: Flavor::default(),
+            has_start: false,
+            on_deadlock: OnDeadlock::Kill,
+            forks_tasks: false,
+            jail: JailSettings::default(),
+            only_report: false,
+        }
+    }
+
+    /// The sizes of the arena.
+    pub(crate) fn geometry(&self) -> Geometry {
+        Geometry {
+            processes_max: self.limits.processes_max,
+            objects_max: self.limits.objects_max,
+            heap_pages: u32::try_from(self.limits.arena_size / PAGE as u64).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// The answer to a run in which every process waits for another.
+///
+/// ```
+/// let choice: sandpool::OnDeadlock = "report".parse()?;
+/// assert_eq!(choice, sandpool::OnDeadlock::Report);
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum OnDeadlock {
+    /// Each process says on stderr what it waits for, and the run is ended.
+    #[default]
+    Kill,
+    /// Each process says on stderr what it waits for, and goes on waiting: for a debugger to look.
+    Report,
+}
+
+impl std::str::FromStr for OnDeadlock {
+    type Err = Error;
+
+    /// Reads `kill` or `report`.
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "kill" => Ok(Self::Kill),
+            "report" => Ok(Self::Report),
+            _ => Err(Error::Invalid {
+                what: format!("`{text}` is not what can be done about a deadlock"),
+                hint: Some("write kill or report".to_owned()),
+            }),
+        }
+    }
+}
