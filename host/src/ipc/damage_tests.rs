@@ -15,9 +15,9 @@ use sandpool_abi::pipe::DUPLEX;
 use sandpool_abi::shared::ADD;
 
 use super::arena::{Arena, Geometry, Member, PAGE, Patience};
-use super::kind;
+use super::kind::{self, Listed};
 use super::message::{self, Carry};
-use super::object::{self, Handle, State};
+use super::object::{self, Handle};
 use super::pipe;
 use super::process_table::{self as table, ProcessHandle, Register};
 use super::queue::{self, Account, Port, Taken};
@@ -190,7 +190,7 @@ fn port(member: &Member, handle: Handle) -> super::Result<Port<'_>> {
 }
 
 /// Does it with the object of that handle if it is of the kind, or seems to be.
-fn with<S: State>(member: &Member, handle: Handle, operation: impl FnOnce(object::Object<'_, S>)) {
+fn with<S: Listed>(member: &Member, handle: Handle, operation: impl FnOnce(object::Object<'_, S>)) {
     if let Ok(object) = object::resolve(member, handle) {
         operation(object);
     }
@@ -271,8 +271,8 @@ fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
         let _ = shared::atomic(member, one, offset, 1 << random.below(4), Atomic::Rmw(ADD, 1));
         let _ = (shared::pages(member, one), one.state.name());
     });
-    let (kinds, index) = (kind::readiness(member, handle), random.below(u64::from(OBJECTS) + 1) as u32);
-    let _ = kinds.map(|(_, ready)| ready.is_ready());
+    let (waitable, index) = (kind::waitable(member, handle), random.below(u64::from(OBJECTS) + 1) as u32);
+    let _ = waitable.map(|object| object.is_ready());
     let _ = (kind::shares(member, index), kind::other_end(member, index), kind::at_barrier(member, index));
     let _ = match random.below(12) {
         0 => queue::create(member, 1, Account::Joinable).map(drop),

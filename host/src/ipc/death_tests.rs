@@ -19,8 +19,9 @@ use sandpool_abi::pipe::DUPLEX;
 use sandpool_abi::task::{Claims, DELIVERED};
 
 use super::arena::{Arena, Geometry, Member, Patience};
+use super::kind::Listed;
 use super::message::{self, Carry, Message};
-use super::object::{self, Handle, Object, State, count_live};
+use super::object::{self, Handle, Object, count_live};
 use super::pipe::{self, EndState};
 use super::process_table::Register;
 use super::queue::{self, Account, Port, Taken};
@@ -108,7 +109,7 @@ fn member(arena: &Arc<Arena>, index: u32) -> Member {
     Member { arena: arena.clone(), index, patience: Patience::Brief }
 }
 
-pub(super) fn of<S: State>(member: &Member, handle: Handle) -> Object<'_, S> {
+pub(super) fn of<S: Listed>(member: &Member, handle: Handle) -> Object<'_, S> {
     object::resolve(member, handle).unwrap()
 }
 

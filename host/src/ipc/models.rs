@@ -1521,9 +1521,9 @@ fn a_standby(victims: &[u32]) {
 
 /// Waits for several objects. The first that is ready.
 fn wait_for_any(member: &Member, handles: &[Handle]) -> usize {
-    let targets: Vec<_> = handles.iter().map(|handle| kind::readiness(member, *handle).unwrap()).collect();
-    let events = targets.iter().map(|(event, _)| *event);
-    let look = || targets.iter().position(|(_, ready)| ready.is_ready());
+    let targets: Vec<_> = handles.iter().map(|handle| kind::waitable(member, *handle).unwrap()).collect();
+    let events = targets.iter().map(|target| target.changed());
+    let look = || targets.iter().position(|target| target.is_ready());
     super::event::wait_for_any(member, events, NEVER, look).unwrap()
 }
 
