@@ -181,7 +181,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
 
 /// The arena: damages one as `data` says, uses it, and sweeps up in it.
 pub fn arena(data: &[u8]) {
-    crate::ipc::damage_tests::case(data, 1);
+    crate::ipc::tests::damage::case(data, 1);
 }
 
 /// A configuration file. What is accepted can be shown, and is the same when it is read again.

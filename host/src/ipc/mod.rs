@@ -44,11 +44,7 @@ pub(crate) mod tally;
 pub(crate) mod waiting;
 
 #[cfg(any(test, feature = "testing"))]
-pub(crate) mod damage_tests;
-#[cfg(test)]
-mod death_tests;
-#[cfg(test)]
-mod models;
+pub(crate) mod tests;
 
 use sandpool_abi::Errno;
 
