@@ -17,20 +17,12 @@
 //!
 //! `host/docs/architecture.md` says how it works inside.
 
-#[cfg(any(test, feature = "testing"))]
-mod alone;
 mod cache_dirs;
 mod codec;
 mod engine;
 mod error;
-#[cfg(any(test, feature = "testing"))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod guest_text;
 mod imports;
-#[cfg(any(test, feature = "testing"))]
-#[doc(hidden)]
-pub mod inner;
 mod ipc;
 mod jail;
 mod limits;
@@ -44,8 +36,9 @@ mod process;
 mod run;
 mod supervisor;
 mod sys;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod units;
 mod written;
 

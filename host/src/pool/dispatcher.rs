@@ -969,7 +969,7 @@ pub(super) mod tests {
     use super::super::wire::{Isolation, Output, Setup};
     use super::*;
     use crate::ipc::arena::{Arena, Geometry};
-    use crate::testing::within_deadline;
+    use crate::testing::deadline::within_deadline;
 
     const RULES: Rules = Rules {
         task_timeout: None,

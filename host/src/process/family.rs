@@ -701,10 +701,10 @@ pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> NameBuffer {
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
-    use crate::alone::Alone;
     use crate::ipc::arena::Geometry;
     use crate::ipc::object::count_live;
     use crate::ipc::queue::{self, Account};
+    use crate::testing::alone::Alone;
 
     const OWN: u64 = 400;
     const MAX: u64 = 1000;

@@ -48,7 +48,7 @@ use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
 use crate::sys::process::exit_now;
-use crate::testing::output_within_deadline;
+use crate::testing::deadline::output_within_deadline;
 
 /// More than a tally has entries for.
 const PROCESSES: u32 = 42;

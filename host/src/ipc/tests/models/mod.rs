@@ -51,7 +51,7 @@ use crate::ipc::tests::common::{copy, of, port};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
 use crate::sys::model;
-use crate::testing::within_deadlines;
+use crate::testing::deadline::within_deadlines;
 
 /// Orders that are tried of each model.
 const ORDERS: usize = 5000;

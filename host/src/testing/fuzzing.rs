@@ -15,7 +15,6 @@ use std::sync::LazyLock;
 use sandpool_abi::{Import, ValueType};
 use wasmtime::{Engine, InstancePre, Store, Val};
 
-use crate::alone::Alone;
 use crate::codec;
 use crate::engine::known::{self, Function};
 use crate::imports;
@@ -26,6 +25,7 @@ use crate::limits::LimitKey;
 use crate::pool::wire;
 use crate::process::{Guest, Held};
 use crate::supervisor::control::{self, RunConfig};
+use crate::testing::alone::Alone;
 use crate::{Inspection, Limits};
 
 const MEMORY_PAGES: u32 = 2;
