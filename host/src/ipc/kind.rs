@@ -11,7 +11,8 @@ use super::Result;
 use super::arena::Member;
 use super::event::Event;
 use super::lock::Lock;
-use super::object::{self, Handle, ObjectSlot};
+use super::object::{self, Handle};
+use super::object_table::ObjectSlot;
 use super::pipe::EndState;
 use super::queue::QueueState;
 use super::shared::SharedState;
@@ -21,6 +22,7 @@ use super::sync::event::EventState;
 use super::sync::lock::LockState;
 use super::sync::semaphore::SemaphoreState;
 use super::waiting::Waiting;
+use crate::sys::atomic::Ordering;
 use crate::sys::mem::Shared;
 
 /// A process, and how much of an object it holds, where that is counted.
@@ -127,7 +129,7 @@ macro_rules! kinds {
         }
 
         impl ObjectKind {
-            pub(super) fn from_code(code: u64) -> Option<Self> {
+            fn from_code(code: u64) -> Option<Self> {
                 [$(Self::$kind,)*].into_iter().find(|kind| *kind as u64 == code)
             }
         }
@@ -156,7 +158,14 @@ kinds! {
     Shared = handle::SHARED: SharedState,
 }
 
-/// The same of the object with this number.
+impl ObjectSlot {
+    /// What it is, which makes sense only if it isn't free.
+    pub(super) fn kind(&self) -> Result<ObjectKind> {
+        ObjectKind::from_code(self.kind.load(Ordering::Relaxed)).ok_or(Errno::Io)
+    }
+}
+
+/// The state of the object with this number, in the same way.
 pub(super) fn at(member: &Member, index: u32) -> Result<&dyn ObjectState> {
     of(member.arena.object(index)?)
 }

@@ -15,27 +15,25 @@
 //! To destroy an object is many short steps ([`ObjectState::destroy_some`](kind::ObjectState::destroy_some)). A guest does them one after another; the supervisor
 //! does as many as it has time for, and goes on later ([`sweep`](super::sweep)).
 //!
-//! An object's [`ObjectKind`] says what it is, and [`kind`] what that means at the turns of its life. A guest
+//! An object's [`ObjectKind`](kind::ObjectKind) says what it is, and [`kind`] what that means at the turns of its life. A guest
 //! [records](record) its use of an object before anybody else holds that object, and a receiver of the handle is told the use
 //! ([`look_up`]). So nobody needs to believe the bytes of a message, which anybody may have written.
 //! An end of a pipe is destroyed in two steps: it is `GONE` as long as the other end may still look at it.
-
-use std::io;
 
 use sandpool_abi::Errno;
 use sandpool_abi::handle::Record;
 use sha2::{Digest as _, Sha256};
 
 use super::Result;
-use super::arena::{Arena, Member};
+use super::arena::{Arena, Member, bit};
 use super::holds;
-use super::kind::{self, Listed, ObjectKind};
-use super::lock::{Guard, Lock};
+use super::kind::{self, Listed};
+use super::lock::Guard;
+use super::object_table::ObjectSlot;
 use super::queue;
 use super::scope;
 use crate::sys::atomic::{AtomicU64, Ordering, compiler_fence};
-use crate::sys::mem::{self, shared};
-use crate::sys::process::fill_with_random;
+use crate::sys::mem;
 
 const LIVE: u64 = 1;
 const DYING: u64 = 2;
@@ -43,78 +41,8 @@ const GONE: u64 = 3;
 
 const GENERATION_MASK: u64 = (1 << 30) - 1;
 
-shared! {
-    /// The free slots.
-    pub(crate) struct ObjectTable {
-        lock: Lock,
-        /// number of the first slot that was given back, plus 1
-        free: AtomicU64,
-        /// slots from here on were never used
-        high_water: AtomicU64,
-        /// what places of names depend on; guests can't read it
-        secret: [AtomicU64; 2],
-    }
-
-    /// An object.
-    pub(crate) struct ObjectSlot {
-        /// generation: bits 32 to 61, destroyer: bits 8 to 31, state: bits 0 to 7
-        state: AtomicU64,
-        in_transit: AtomicU64,
-        next_free: AtomicU64,
-        /// one of [`ObjectKind`]
-        kind: AtomicU64,
-        /// how often it was shared: see [`is_held`]
-        shares: AtomicU64,
-        /// number of the next object whose name is in the same place, plus 1
-        next_named: AtomicU64,
-        /// whose it is: see [`scope`]
-        scope: AtomicU64,
-        /// what its maker says that it is; 0 if that has said nothing
-        tag: AtomicU64,
-        /// handle of another object that belongs to it; 0 if none does
-        partner: AtomicU64,
-        reserved: [AtomicU64; 7],
-        body: Body,
-    }
-
-    /// Room for what an object of any kind keeps.
-    #[repr(align(64))]
-    struct Body {
-        words: [AtomicU64; BODY / 8],
-    }
-}
-
 /// More shares than happen while a process looks who holds an object.
 const LOOKS_MAX: u32 = 100;
-
-/// Bytes of an object beside its head.
-const BODY: usize = 1408;
-
-impl ObjectTable {
-    pub(crate) fn lock_word(&self) -> &Lock {
-        &self.lock
-    }
-
-    /// Chooses a secret, for an arena that nobody shares yet.
-    pub(super) fn choose_secret(&self) -> io::Result<()> {
-        // Models are replayed.
-        if cfg!(test) {
-            return Ok(());
-        }
-        for word in &self.secret {
-            let mut bytes = [0; 8];
-            fill_with_random(&mut bytes)?;
-            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Slots that were ever used.
-    pub(crate) fn high_water(&self, arena: &Arena) -> u32 {
-        let limit = arena.geometry.objects_max;
-        u32::try_from(self.high_water.load(Ordering::Acquire)).unwrap_or(limit).min(limit)
-    }
-}
 
 /// A name for an object: slot and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,17 +69,7 @@ fn generation(state: u64) -> u64 {
     state >> 32 & GENERATION_MASK
 }
 
-/// Where the bit of a process stands beside an object.
-pub(super) fn bit(process: u32) -> (usize, u64) {
-    (process as usize / 64, 1 << (process % 64))
-}
-
 impl ObjectSlot {
-    /// What it is, which makes sense only if it isn't free.
-    pub(super) fn kind(&self) -> Result<ObjectKind> {
-        ObjectKind::from_code(self.kind.load(Ordering::Relaxed)).ok_or(Errno::Io)
-    }
-
     fn is(&self, wanted: u64) -> bool {
         self.state.load(Ordering::Acquire) & 0xff == wanted
     }

@@ -43,7 +43,7 @@ use sandpool_abi::Errno;
 use super::Result;
 use super::arena::{Member, PAGE};
 use super::claims::ClaimSlot;
-use super::collect;
+use super::collections;
 use super::event::Event;
 use super::heap;
 use super::kind::{self, ObjectState, Share, Waitable};
@@ -592,7 +592,7 @@ fn waiting_for_room<T>(
             Err(Errno::Nomem) if queue.is_closed() => return Err(Errno::Closed),
             Err(Errno::Nomem) => {
                 // What nobody can reach may be in the way.
-                collect::want(&member.arena)?;
+                collections::want(&member.arena)?;
                 let ready = || heap.frees() != frees || queue.is_closed();
                 heap.freed.wait(member, waiting, deadline, ready)
             }

@@ -39,7 +39,8 @@ use shuttle::sync::mpsc;
 use shuttle::{Config, MaxSteps, Runner, thread};
 
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
-use crate::ipc::collect::{self, Collector};
+use crate::ipc::collect::Collector;
+use crate::ipc::collections;
 use crate::ipc::message;
 use crate::ipc::object::{self, Handle, count_live};
 use crate::ipc::pipe::{self, EndState};
@@ -174,7 +175,7 @@ impl Model {
             let mut collector = Collector::new(&self.arena).unwrap();
             let collects = self.collects;
             let mut collect = |steps: usize| {
-                collect::want(&supervisor.arena).unwrap();
+                collections::want(&supervisor.arena).unwrap();
                 collector.begin_if_wanted(&supervisor).unwrap();
                 for _ in 0..steps {
                     assert!(matches!(collector.step(&supervisor), Ok(()) | Err(Errno::Busy)));
