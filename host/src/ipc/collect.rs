@@ -17,8 +17,8 @@
 //! can change no more without somebody who reaches it: to put into it, or to take what it holds, one must hold it.
 //!
 //! The supervisor does so in short steps, and only when a process has found the arena full and asks for it. That process
-//! waits until it was done, and tries again: [`retry`](super::collections::retry). It doesn't ask where nobody has dropped a hold of an object, or thrown
-//! a message away, that was in a message since the last time: then there is nothing to be found.
+//! waits until it was done, and tries again: [`retry`](super::collections::retry). It doesn't ask where nobody has dropped a
+//! hold of an object, or thrown a message away, that was in a message since the last time: then there is nothing to be found.
 
 use std::collections::HashMap;
 

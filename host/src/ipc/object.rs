@@ -12,8 +12,8 @@
 //! behind, and the supervisor goes on where it stopped: each object that a process holds, or may be the last to have
 //! held, is [noted](holds) for it.
 //!
-//! To destroy an object is many short steps ([`ObjectState::destroy_some`](kind::ObjectState::destroy_some)). A guest does them one after another; the supervisor
-//! does as many as it has time for, and goes on later ([`sweep`](super::sweep)).
+//! To destroy an object is many short steps ([`ObjectState::destroy_some`](kind::ObjectState::destroy_some)). A guest does
+//! them one after another; the supervisor does as many as it has time for, and goes on later ([`sweep`](super::sweep)).
 //!
 //! An object's [`ObjectKind`](kind::ObjectKind) says what it is, and [`kind`] what that means at the turns of its life. A guest
 //! [records](record) its use of an object before anybody else holds that object, and a receiver of the handle is told the use

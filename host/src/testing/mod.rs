@@ -1,4 +1,4 @@
-//! What tests, measurements and fuzz targets need of the library, from within it.
+//! Parts of the library for tests, measurements and fuzz targets alone, which look at it from within.
 
 pub(crate) mod alone;
 #[cfg(test)]

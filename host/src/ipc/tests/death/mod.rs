@@ -72,7 +72,7 @@ const POINTS: usize = 500;
 /// Instructions that are stepped through, at the most, for all points of an operation together.
 const STEPS: usize = 500_000;
 
-/// What is done to death: as little else as possible. The buffer is as long as the largest item.
+/// Does what it dies in, and as little else as possible. The buffer is as long as the largest item.
 type Operation = fn(&World, &Member, &mut [u8]);
 
 struct World {
@@ -81,7 +81,7 @@ struct World {
     queue: Handle,
     /// Held by both as well; messages carry it.
     other: Handle,
-    /// What a test has made beside them.
+    /// Made beside them by a test.
     made: RefCell<Vec<Handle>>,
     /// How the survivor came to a barrier.
     arrival: Cell<Option<Arrival>>,
@@ -107,7 +107,7 @@ impl World {
         self.made.borrow_mut().push(handle);
     }
 
-    /// What a test has made.
+    /// One of the objects that a test has made.
     fn made(&self, at: usize) -> Handle {
         self.made.borrow()[at]
     }
@@ -222,7 +222,7 @@ fn is_usable_and_then_empty(world: &World, instructions: usize) {
     assert_eq!(world.arena.header().unwrap().heap.used_pages(), 0, "memory is left at {instructions}");
 }
 
-/// What is in the queue, in order.
+/// Takes all that is in the queue, in order.
 fn drain(world: &World) -> Vec<u8> {
     let survivor = world.member(SURVIVOR);
     std::iter::from_fn(|| get(&survivor, world.queue)).collect()

@@ -46,7 +46,7 @@ fn hand_arguments_to_a_child() {
     );
 }
 
-/// What all have is what each has. How much that is.
+/// All have together as much as each has. How much that is.
 fn memory_is_all_shares(world: &World) -> u64 {
     let share = |index| world.arena.process(index).unwrap().memory();
     assert_eq!(share(VICTIM), 0, "its share is nobody's");

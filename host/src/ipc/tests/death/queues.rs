@@ -146,7 +146,7 @@ fn get_from_a_joinable_queue() {
                 queue::task_done(&survivor, queue).unwrap();
                 taken += 1;
             }
-            // What the victim has taken is lost, and nobody waits for it.
+            // An item that the victim has taken is lost, and nobody waits for it.
             assert_eq!(queue::join(&survivor, queue, Deadline::NOW), Ok(2 - taken));
             assert_eq!(queue::task_done(&survivor, queue), Err(Errno::Overflow));
         },
@@ -225,7 +225,7 @@ fn tasks(world: &World) {
     (0..4).for_each(|number| put(&survivor, world.made(0), number, 100, &[]));
 }
 
-/// What the victim has claimed.
+/// The claims of the victim.
 fn claims(world: &World) -> Claims {
     world.arena.process(VICTIM).unwrap().claims.get()
 }

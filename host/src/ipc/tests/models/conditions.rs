@@ -68,7 +68,7 @@ fn a_condition(victims: &[u32]) {
         });
     }
     if victims.contains(&2) {
-        // What one who died was to bring. Who was notified before finds it or waits again.
+        // One who died was to bring this. Who was notified before finds it or waits again.
         model.process_after(&[2, 3], move |member| {
             acquire(member, lock);
             *tokens.lock().unwrap() += 2;
@@ -107,7 +107,7 @@ fn a_condition_for_all(victims: &[u32]) {
     model.run(victims);
 }
 
-/// One of two who wait does so for some time only. Whoever is notified first notifies the other, who else waits for
+/// One of two who wait does so for some time only. The one that is notified first notifies the other, who else waits for
 /// ever: so no notification goes to one whose time was over.
 fn a_condition_with_a_timeout(victims: &[u32]) {
     let mut model = Model::new();

@@ -76,7 +76,7 @@ struct Model {
     stride: u32,
     /// A deadline, and time passes at some point.
     deadline: Deadline,
-    /// Whoever is to die does so at any point; else where it is killed.
+    /// A process that is to die does so at any point; else where it is killed.
     is_mortal: bool,
     /// The supervisor also collects what nobody can reach, all the time.
     collects: bool,
@@ -271,7 +271,7 @@ fn choose(victims: &[u32]) -> Option<u32> {
     (!victims.is_empty()).then(|| victims[thread_rng().gen_range(0..victims.len())])
 }
 
-/// What processes have done, in order.
+/// The things that processes have done, in order.
 type Log<T> = Arc<Mutex<Vec<T>>>;
 
 fn log<T>() -> Log<T> {

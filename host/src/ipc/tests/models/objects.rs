@@ -18,8 +18,8 @@ models! {
     object_goes_from_one_to_the_next_with_a_death: an_object_on_its_way(&[0, 1, 2, 4, 5]);
 }
 
-/// Two queues lie in each other, and go from one process to the next in a third. Whoever takes one can take the other out of
-/// it, and all is gone in the end, while the supervisor looks for what nobody can reach.
+/// Two queues lie in each other, and go from one process to the next in a third. A process that takes one can take the other
+/// out of it, and all is gone in the end, while the supervisor looks for what nobody can reach.
 fn circles(victims: &[u32]) {
     let mut model = Model::new();
     model.collects = true;

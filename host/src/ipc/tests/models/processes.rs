@@ -65,7 +65,7 @@ fn a_standby(victims: &[u32]) {
         table::update(arena, slot, |old| Some(StateWord { state, ..old })).unwrap();
     };
     let has = |arena: &Arena, slot, state| table::state(arena, slot).unwrap().state == state;
-    // What `Children` and `Process::become_spawned` do.
+    // As `Children` and `Process::become_spawned` do it.
     let started = log();
     let run = {
         let started = started.clone();

@@ -62,7 +62,7 @@ fn tasks(victims: &'static [u32]) {
             let claims = member.arena.process(victim).unwrap().claims.get();
             seen.extend((claims.first..claims.end).map(|number| number as u8));
         }
-        // What is left, the last one takes.
+        // The last one takes the rest.
         while let Ok((_, number)) = get(member, tasks) {
             seen.push(number);
             queue::finish(member, port(member, tasks), &[&[]], &[], member.index, Deadline::NOW).unwrap_err();

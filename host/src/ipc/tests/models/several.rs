@@ -74,7 +74,7 @@ fn an_item_of_several(victims: &[u32]) {
     model.process(put);
     model.process(put);
     if victims.contains(&2) {
-        // What one who died was to put.
+        // One who died was to put this.
         model.process_after(&[2], put);
     }
     model.run(victims);
