@@ -107,7 +107,7 @@ chaos: guests ## kill, stop and starve processes at random, CHAOS times (20) as 
 	SANDPOOL_CHAOS_KILLS=$$((5000 * $(CHAOS))) SANDPOOL_CHAOS_OPERATIONS=$$((20000 * $(CHAOS))) \
 		SANDPOOL_CHAOS_ROUNDS=$$((10 * $(CHAOS))) SANDPOOL_DAMAGE_CASES=$$((3000 * $(CHAOS))) SANDPOOL_TEST_DEADLINE=$$((120 * $(CHAOS))) \
 		sh -c 'cargo test --release --locked --workspace --test it -- --nocapture --test-threads 1 chaos:: && \
-		cargo test --release --locked --workspace --lib -- --nocapture damage_tests'
+		cargo test --release --locked --workspace --lib -- --nocapture ipc::tests::damage'
 
 storms: guests ## end guests that keep the supervisor busy, each within a second; on a quiet machine
 	SANDPOOL_STORM_SECONDS=1 SANDPOOL_STORMS=all cargo test --release --locked --workspace --test it -- --test-threads 1 storms::
@@ -131,7 +131,7 @@ memcheck: cargo ## run the library's own tests, but for models, with AddressSani
 	@# Models have a stack for each process, which it takes for the thread's, and reports when one is killed there.
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/memcheck \
 		cargo test --release --locked --target $$(rustc -vV | sed -n 's/^host: //p') -p sandpool --lib \
-		-- --skip ipc::models
+		-- --skip ipc::tests::models
 
 miri: cargo ## run the SDK's own tests under Miri, which sees undefined behaviour
 	@cargo +nightly miri --version >/dev/null 2>&1 || { printf '%s\n' 'error: there is no Miri' \

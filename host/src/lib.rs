@@ -17,8 +17,6 @@
 //!
 //! `host/docs/architecture.md` says how it works inside.
 
-#[cfg(any(test, feature = "testing"))]
-mod alone;
 mod cache_dirs;
 mod child;
 mod codec;
@@ -26,15 +24,9 @@ mod config;
 mod control;
 mod engine;
 mod error;
-#[cfg(any(test, feature = "testing"))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod guest_text;
 mod imports;
 mod init;
-#[cfg(any(test, feature = "testing"))]
-#[doc(hidden)]
-pub mod inner;
 mod ipc;
 mod jail;
 mod linux;
@@ -48,8 +40,9 @@ mod process;
 mod run;
 mod supervisor;
 mod sys;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod units;
 mod wire;
 mod written;

@@ -34,10 +34,11 @@ fn every_promise_is_held_by_tests_that_exist() {
             };
             let (file, name) = path.rsplit_once("::").expect("a module and a name");
             let file = file.strip_suffix("::tests").unwrap_or(file).replace("::", "/");
-            let source = [format!("{folder}/{file}.rs"), format!("{folder}/{file}/mod.rs")];
-            let source = source.iter().find_map(|path| fs::read_to_string(repository().join(path)).ok());
-            let source = source.unwrap_or_else(|| panic!("{number}: there is no {file} in {folder}"));
-            assert!(source.contains(&format!("fn {name}(")), "{number}: there is no test {test}");
+            let sources = ["", "/mod", "/tests"].map(|end| format!("{folder}/{file}{end}.rs"));
+            let mut sources =
+                sources.iter().filter_map(|path| fs::read_to_string(repository().join(path)).ok());
+            let has_it = sources.any(|source| source.contains(&format!("fn {name}(")));
+            assert!(has_it, "{number}: there is no test {test}");
         }
     }
     assert!(numbers.len() > 20, "only {} promises were found: is this the table?", numbers.len());

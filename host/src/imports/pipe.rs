@@ -37,7 +37,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         },
     )?;
     linker.func_wrap(MODULE, "flags", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(view(&mut caller).and_then(|view| Ok(i64::from(end(view.process, handle)?.state.flags()))))
+        value(view(&mut caller).and_then(|view| Ok(i64::from(end(view.process, handle)?.state.rights()))))
     })?;
     linker.func_wrap(MODULE, "capacity", |mut caller: Caller<'_, Guest>, handle: i64| {
         value(view(&mut caller).and_then(|view| Ok(end(view.process, handle)?.state.capacity() as i64)))

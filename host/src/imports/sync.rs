@@ -7,7 +7,8 @@ use wasmtime::{Caller, Linker};
 use super::{apart, status, try_first, value, view, waiting_apart};
 use crate::ipc::Result;
 use crate::ipc::arena::Member;
-use crate::ipc::object::{self, Handle, Object, State};
+use crate::ipc::kind::Listed;
+use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::sync::barrier::{self, BarrierState};
 use crate::ipc::sync::condition::{self, ConditionState};
 use crate::ipc::sync::event::{self, EventState};
@@ -25,7 +26,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 }
 
 /// The object of this handle, if it is of that kind.
-fn object<S: State>(process: &Process, handle: i64) -> Result<Object<'_, S>> {
+fn object<S: Listed>(process: &Process, handle: i64) -> Result<Object<'_, S>> {
     object::resolve(&process.member, Handle(handle as u64))
 }
 

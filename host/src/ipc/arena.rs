@@ -8,11 +8,11 @@ use sandpool_abi::process::STDERR_MAX;
 
 use super::Result;
 use super::budget::Budget;
-use super::collect::Collections;
+use super::collections::Collections;
 use super::event::Event;
 use super::heap::{HeapHead, PageDescriptor};
 use super::lock::Lock;
-use super::object::{ObjectSlot, ObjectTable};
+use super::object_table::{ObjectSlot, ObjectTable};
 use super::process_table::{ProcessSlot, ProcessTable};
 use super::{holds, standby};
 use crate::sys::atomic::{AtomicU32, AtomicU64};
@@ -310,6 +310,11 @@ impl Arena {
         }
         Ok(self.heap + page as usize * PAGE + offset as usize)
     }
+}
+
+/// Where the bit of a process stands beside an object.
+pub(super) fn bit(process: u32) -> (usize, u64) {
+    (process as usize / 64, 1 << (process % 64))
 }
 
 /// A part of an arena that is large enough for all, as it was made to be.

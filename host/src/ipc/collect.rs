@@ -17,90 +17,25 @@
 //! can change no more without somebody who reaches it: to put into it, or to take what it holds, one must hold it.
 //!
 //! The supervisor does so in short steps, and only when a process has found the arena full and asks for it. That process
-//! waits until it was done, and tries again: [`retry`]. It doesn't ask where nobody has dropped a hold of an object, or thrown
-//! a message away, that was in a message since the last time: then there is nothing to be found.
+//! waits until it was done, and tries again: [`retry`](super::collections::retry). It doesn't ask where nobody has dropped a
+//! hold of an object, or thrown a message away, that was in a message since the last time: then there is nothing to be found.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Member};
-use super::event::Event;
 use super::object::{self, Handle, Unheld};
 use super::queue::Position;
 use super::sweep::Sweep;
-use super::waiting::Waiting;
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sys::futex::Deadline;
-use crate::sys::mem::shared;
+use crate::sys::atomic::Ordering;
 
 /// Objects that a step looks at.
 const OBJECTS_AT_ONCE: usize = 256;
 
 /// How often what has changed is left out and the rest counted anew, before it is left for another time.
 const ROUNDS: u32 = 16;
-
-/// How long a process waits for a collection: longer than one takes.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-shared! {
-    /// The state of collections: whether one is wanted, and how many were done.
-    pub(crate) struct Collections {
-        /// 1 if somebody does
-        wanted: AtomicU32,
-        /// 1 if there is a supervisor that collects
-        is_on: AtomicU32,
-        /// how many were begun and ended
-        begun: AtomicU64,
-        ended: AtomicU64,
-        /// how often an object may have been left to messages alone, and how much of that a collection has looked into
-        suspects: AtomicU64,
-        cleared: AtomicU64,
-        done: Event,
-    }
-}
-
-/// Tries to make something; if there is no room for it, once more when objects that nobody can reach are gone.
-pub(crate) fn retry<T>(member: &Member, attempt: impl Fn() -> Result<T>) -> Result<T> {
-    match attempt() {
-        Err(Errno::Nfile | Errno::Nomem) => {}
-        result => return result,
-    }
-    let collections = &member.arena.header()?.collections;
-    if !collections.has_suspects() {
-        return attempt();
-    }
-    // In this order: if one begins in between, it is one more than wanted.
-    let begun = collections.begun.load(Ordering::SeqCst);
-    want(&member.arena)?;
-    let is_done = || collections.ended.load(Ordering::SeqCst).wrapping_sub(begun) as i64 > 0;
-    let deadline = Deadline::after_nanos(PATIENCE.as_nanos() as u64);
-    while collections.is_on.load(Ordering::Relaxed) != 0 && !is_done() {
-        if collections.done.sleep(member, Waiting::Any(0), deadline, is_done).is_err() {
-            break;
-        }
-    }
-    attempt()
-}
-
-impl Collections {
-    /// An object that is in messages may be in nothing else by now.
-    pub(super) fn suspect(&self) {
-        self.suspects.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn has_suspects(&self) -> bool {
-        self.suspects.load(Ordering::SeqCst) != self.cleared.load(Ordering::SeqCst)
-    }
-}
-
-/// Says that a collection may bring room.
-pub(crate) fn want(arena: &Arena) -> Result<()> {
-    arena.header()?.collections.wanted.store(1, Ordering::SeqCst);
-    Ok(())
-}
 
 /// An object that only messages hold.
 #[derive(Debug)]

@@ -14,7 +14,7 @@
 //! written: a sweep reads those alone.
 
 use super::Result;
-use super::arena::{Arena, Member};
+use super::arena::{Arena, Member, bit};
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
@@ -138,7 +138,7 @@ pub(super) fn clear(arena: &Arena, process: u32) -> Result<()> {
 
 /// Takes the note away that the caller has looked at, unless the caller holds the object.
 pub(super) fn forget_unless_held(member: &Member, object: u32) -> Result<()> {
-    let (word, bit) = super::object::bit(member.index);
+    let (word, bit) = bit(member.index);
     if member.arena.ref_word(object, word)?.load(Ordering::Relaxed) & bit == 0 {
         forget(&member.arena, member.index, object)?;
     }

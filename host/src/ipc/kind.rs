@@ -1,100 +1,178 @@
-//! The kinds of objects, and what is different about each at the turns of its life. What can be done with one stands
-//! in the file of its kind; a new kind is a new file, and an arm of each `match` here.
+//! The kinds of objects: what every one of them does at the turns of its life, and the list of them.
+//!
+//! [`ObjectState`] has a default for each turn, which is to do nothing. The file of a kind implements what is different
+//! about it, and a row of [`kinds!`] below makes it known. Nothing else leads from the kind that is recorded in the arena to
+//! what implements it; what is recorded and stands in no row is [`Errno::Io`].
 
 use sandpool_abi::Errno;
 use sandpool_abi::handle;
-use sandpool_abi::pipe::READABLE;
-use sandpool_abi::shared::READ_ONLY;
-use sandpool_abi::sync::{BOUNDED, RECURSIVE};
 
 use super::Result;
 use super::arena::Member;
 use super::event::Event;
 use super::lock::Lock;
-use super::object::{self, Handle, ObjectSlot};
-use super::pipe::{self, EndState};
-use super::queue::{self, QueueState};
-use super::shared::{self, SharedState};
-use super::sync::barrier::{self, BarrierState};
-use super::sync::condition::{self, ConditionState};
+use super::object::{self, Handle};
+use super::object_table::ObjectSlot;
+use super::pipe::EndState;
+use super::queue::QueueState;
+use super::shared::SharedState;
+use super::sync::barrier::BarrierState;
+use super::sync::condition::ConditionState;
 use super::sync::event::EventState;
 use super::sync::lock::LockState;
-use super::sync::semaphore::{self, SemaphoreState};
+use super::sync::semaphore::SemaphoreState;
 use super::waiting::Waiting;
+use crate::sys::atomic::Ordering;
+use crate::sys::mem::Shared;
 
-/// What an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-pub(crate) enum Kind {
-    Queue = handle::QUEUE as u64,
-    /// One end of a pipe.
-    End = handle::END as u64,
-    Lock = handle::LOCK as u64,
-    Semaphore = handle::SEMAPHORE as u64,
-    Event = handle::EVENT as u64,
-    Condition = handle::CONDITION as u64,
-    Barrier = handle::BARRIER as u64,
-    Shared = handle::SHARED as u64,
-}
+/// A process, and how much of an object it holds, where that is counted.
+pub(crate) type Share = (u32, Option<u64>);
 
-impl Kind {
-    const ALL: [Self; 8] = [
-        Self::Queue,
-        Self::End,
-        Self::Lock,
-        Self::Semaphore,
-        Self::Event,
-        Self::Condition,
-        Self::Barrier,
-        Self::Shared,
-    ];
-
-    pub(crate) fn from_code(code: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u64 == code)
+/// What an object of some kind keeps in the arena, and how it behaves. Its words are as untrusted as all of the arena.
+pub(crate) trait ObjectState: Shared {
+    /// How the object was made, as far as those who receive its handle have to know: the flags of its `create`.
+    fn flags(&self) -> u32 {
+        0
     }
-}
 
-/// How the object was made, as far as those who receive its handle have to know: the flags of its `create`.
-pub(super) fn flags(slot: &ObjectSlot) -> Result<u32> {
-    Ok(match slot.kind()? {
-        Kind::Queue => object::state::<QueueState>(slot).account_flags(),
-        Kind::Lock if object::state::<LockState>(slot).is_recursive() => RECURSIVE,
-        Kind::Semaphore if object::state::<SemaphoreState>(slot).is_bounded() => BOUNDED,
-        Kind::Shared if object::state::<SharedState>(slot).viewed().is_some() => READ_ONLY,
-        Kind::Lock | Kind::Semaphore | Kind::Shared => 0,
-        Kind::End | Kind::Event | Kind::Condition | Kind::Barrier => 0,
-    })
-}
-
-/// The memory that a view is of.
-pub(super) fn viewed(slot: &ObjectSlot) -> Result<Option<Handle>> {
-    match slot.kind()? {
-        Kind::Shared => Ok(object::state::<SharedState>(slot).viewed()),
-        _ => Ok(None),
+    /// The memory that a view is of.
+    fn viewed(&self) -> Option<Handle> {
+        None
     }
-}
 
-/// The journaled locks that an operation on the object may hold.
-fn locks<'a>(member: &'a Member, slot: &'a ObjectSlot) -> Result<Vec<&'a Lock>> {
-    Ok(match slot.kind()? {
-        Kind::Queue => object::state::<QueueState>(slot).locks().to_vec(),
-        Kind::End => {
-            let mut locks = object::state::<EndState>(slot).inbound.locks().to_vec();
-            if let Some(peer) = pipe::other_end(member, slot)? {
-                locks.extend(peer.inbound.locks());
-            }
-            locks
+    /// The other end of a pipe.
+    fn peer(&self) -> Option<Handle> {
+        None
+    }
+
+    /// The queue in which other objects may lie.
+    fn contents(&self) -> Option<&QueueState> {
+        None
+    }
+
+    /// The journaled locks that an operation on the object may hold.
+    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+        Ok(Vec::new())
+    }
+
+    /// The events that those who wait for the object sleep on.
+    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Event>> {
+        Ok(Vec::new())
+    }
+
+    /// Undoes what a dead process has left half done. [`recover`] wakes those who sleep on [`events`](Self::events) after that.
+    fn recover(&self, member: &Member) -> Result<()> {
+        for lock in self.locks(member)? {
+            drop(lock.lock(member)?);
         }
-        Kind::Semaphore => vec![&object::state::<SemaphoreState>(slot).lock],
-        Kind::Condition => vec![&object::state::<ConditionState>(slot).lock],
-        Kind::Barrier => vec![&object::state::<BarrierState>(slot).lock],
-        Kind::Lock | Kind::Event | Kind::Shared => Vec::new(),
-    })
+        Ok(())
+    }
+
+    /// Ends what a process has to do with an object that it holds no longer, because it has ended or given it back: what
+    /// it has locked is free, what it waited for goes on without it. Can be done twice.
+    fn settle(&self, _: &Member, _index: u32, _process: u32) -> Result<()> {
+        Ok(())
+    }
+
+    /// One holder less.
+    fn hold_dropped(&self, _: &Member) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives back a part of what an object holds that nobody holds; whether it was the last. Each takes a number of steps
+    /// that doesn't depend on what the object holds. Can be begun again where it was left.
+    fn destroy_some(&self, _: &Member, _unused: &mut Vec<u32>) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// The processes that are to act before others can go on; `None` if nobody knows.
+    fn shares(&self, _: &Member, _index: u32) -> Option<Vec<Share>> {
+        None
+    }
+
+    /// How many wait at a barrier, and for how many it is.
+    fn at_barrier(&self) -> Option<(u64, u64)> {
+        None
+    }
+
+    /// Itself, if [`wait`](super::event::wait_for_any) can wait for it.
+    fn waitable(&self) -> Option<&dyn Waitable> {
+        None
+    }
+
+    /// How a process says that it waits for the object with `wait`.
+    fn waiting(&self, _index: u32) -> Option<Waiting> {
+        None
+    }
+}
+
+/// An object that can be ready.
+pub(crate) trait Waitable {
+    /// The event that changes when it may be ready.
+    fn changed(&self) -> &Event;
+
+    fn is_ready(&self) -> bool;
+}
+
+/// The state of a kind in the list.
+pub(crate) trait Listed: ObjectState + Sized + 'static {
+    const KIND: ObjectKind;
+}
+
+macro_rules! kinds {
+    ($($kind:ident = $code:path: $state:ty,)*) => {
+        /// What an object is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u64)]
+        pub(crate) enum ObjectKind {
+            $($kind = $code as u64,)*
+        }
+
+        impl ObjectKind {
+            fn from_code(code: u64) -> Option<Self> {
+                [$(Self::$kind,)*].into_iter().find(|kind| *kind as u64 == code)
+            }
+        }
+
+        $(impl Listed for $state {
+            const KIND: ObjectKind = ObjectKind::$kind;
+        })*
+
+        /// The state of an object, as what its kind says that it is.
+        pub(super) fn of(slot: &ObjectSlot) -> Result<&dyn ObjectState> {
+            Ok(match slot.kind()? {
+                $(ObjectKind::$kind => object::state::<$state>(slot),)*
+            })
+        }
+    };
+}
+
+kinds! {
+    Queue = handle::QUEUE: QueueState,
+    End = handle::END: EndState,
+    Lock = handle::LOCK: LockState,
+    Semaphore = handle::SEMAPHORE: SemaphoreState,
+    Event = handle::EVENT: EventState,
+    Condition = handle::CONDITION: ConditionState,
+    Barrier = handle::BARRIER: BarrierState,
+    Shared = handle::SHARED: SharedState,
+}
+
+impl ObjectSlot {
+    /// What it is, which makes sense only if it isn't free.
+    pub(super) fn kind(&self) -> Result<ObjectKind> {
+        ObjectKind::from_code(self.kind.load(Ordering::Relaxed)).ok_or(Errno::Io)
+    }
+}
+
+/// The state of the object with this number, in the same way.
+pub(super) fn at(member: &Member, index: u32) -> Result<&dyn ObjectState> {
+    of(member.arena.object(index)?)
 }
 
 /// Frees the journaled locks that a dead process holds of the object that it was working on.
 pub(super) fn abandon(member: &Member, index: u32, dead: u32) -> Result<()> {
-    for lock in locks(member, member.arena.object(index)?)? {
+    for lock in at(member, index)?.locks(member)? {
         lock.abandon(dead);
     }
     Ok(())
@@ -103,184 +181,49 @@ pub(super) fn abandon(member: &Member, index: u32, dead: u32) -> Result<()> {
 /// Undoes what a dead process has left half done in the object, and wakes all who wait there: it may have been about
 /// to, or have been woken in the place of another.
 pub(super) fn recover(member: &Member, index: u32) -> Result<()> {
-    let slot = member.arena.object(index)?;
-    match slot.kind()? {
-        Kind::Queue => object::state::<QueueState>(slot).recover(member)?,
-        Kind::End => {
-            object::state::<EndState>(slot).inbound.recover(member)?;
-            if let Some(peer) = pipe::other_end(member, slot)? {
-                peer.inbound.recover(member)?;
-            }
-        }
-        Kind::Lock => object::state::<LockState>(slot).wake_one(),
-        Kind::Semaphore | Kind::Condition | Kind::Barrier | Kind::Event | Kind::Shared => {
-            for lock in locks(member, slot)? {
-                drop(lock.lock(member)?);
-            }
-        }
-    }
-    if slot.kind()? == Kind::Condition {
-        condition::wake_all(member)?;
-    }
-    for event in events(member, slot)? {
+    let object = at(member, index)?;
+    object.recover(member)?;
+    for event in object.events(member)? {
         event.wake_all(&member.arena);
     }
     Ok(())
 }
 
-/// What waits for the object sleep on.
-fn events<'a>(member: &'a Member, slot: &'a ObjectSlot) -> Result<Vec<&'a Event>> {
-    Ok(match slot.kind()? {
-        Kind::Queue => object::state::<QueueState>(slot).events().to_vec(),
-        Kind::End => {
-            let mut events = object::state::<EndState>(slot).inbound.events().to_vec();
-            if let Some(peer) = pipe::other_end(member, slot)? {
-                events.extend(peer.inbound.events());
-            }
-            events
-        }
-        Kind::Semaphore => vec![&object::state::<SemaphoreState>(slot).freed],
-        Kind::Event => vec![&object::state::<EventState>(slot).changed],
-        Kind::Barrier => vec![&object::state::<BarrierState>(slot).changed],
-        Kind::Lock | Kind::Condition | Kind::Shared => Vec::new(),
-    })
-}
-
-/// Ends what a process has to do with an object that it holds no longer, because it has ended or given it back: what
-/// it has locked is free, what it waited for goes on without it. Can be done twice.
-pub(super) fn settle(member: &Member, index: u32, process: u32) -> Result<()> {
-    let slot = member.arena.object(index)?;
-    match slot.kind()? {
-        Kind::Queue => queue::settle(member, index, object::state(slot), process),
-        Kind::Lock => {
-            object::state::<LockState>(slot).settle(process);
-            Ok(())
-        }
-        Kind::Semaphore => semaphore::settle(member, index, object::state(slot), process),
-        Kind::Condition => condition::settle(member, index, object::state(slot), process),
-        Kind::Barrier => barrier::settle(member, index, object::state(slot), process),
-        Kind::Shared => shared::settle(member, index, object::state(slot), process),
-        Kind::End | Kind::Event => Ok(()),
-    }
-}
-
-/// One holder less.
-pub(super) fn hold_dropped(member: &Member, index: u32) -> Result<()> {
-    let slot = member.arena.object(index)?;
-    match slot.kind()? {
-        Kind::End => pipe::hold_dropped(member, slot),
-        _ => Ok(()),
-    }
-}
-
-/// Gives back a part of what an object holds that nobody holds; whether it was the last. Each takes a number of steps that
-/// doesn't depend on what the object holds. Can be begun again where it was left.
-pub(super) fn destroy_some(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<bool> {
-    match slot.kind()? {
-        Kind::Queue => queue::destroy_some(member, object::state(slot), unused),
-        Kind::End => pipe::destroy_some(member, slot, unused),
-        Kind::Semaphore => semaphore::destroy(member, object::state(slot)).map(|()| true),
-        Kind::Shared => shared::destroy_some(member, object::state(slot), unused),
-        Kind::Lock | Kind::Event | Kind::Condition | Kind::Barrier => Ok(true),
-    }
-}
-
-/// The other end of a pipe.
-pub(super) fn peer(slot: &ObjectSlot) -> Result<Option<Handle>> {
-    match slot.kind()? {
-        Kind::End => Ok(Some(object::state::<EndState>(slot).peer())),
-        _ => Ok(None),
-    }
-}
-
 /// The processes that hold a lock, units of a semaphore, or items of a queue that aren't done with, and how many; of
 /// other objects, nobody knows who is to act.
-pub(crate) fn shares(member: &Member, index: u32) -> Option<Vec<(u32, Option<u64>)>> {
-    let slot = member.arena.object(index).ok()?;
-    let each = |held_by: &dyn Fn(u32) -> u64| {
-        let all = object::holders(&member.arena, index).map(|process| (process, Some(held_by(process))));
-        all.filter(|(_, count)| *count != Some(0)).collect()
-    };
-    match slot.kind().ok()? {
-        Kind::Lock => {
-            let owner = object::state::<LockState>(slot).owner();
-            Some(owner.map(|process| (process, None)).into_iter().collect())
-        }
-        Kind::Semaphore => {
-            let semaphore = object::state::<SemaphoreState>(slot);
-            Some(each(&|process| semaphore.held_by(member, process)))
-        }
-        Kind::Queue => {
-            let queue = object::state::<QueueState>(slot);
-            Some(each(&|process| queue.taken_by(member, process)))
-        }
-        _ => None,
-    }
+pub(crate) fn shares(member: &Member, index: u32) -> Option<Vec<Share>> {
+    at(member, index).ok()?.shares(member, index)
+}
+
+/// Those who hold an object and have a part of it, which `held_by` counts.
+pub(super) fn shares_of_holders(
+    member: &Member,
+    index: u32,
+    held_by: impl Fn(u32) -> u64,
+) -> Option<Vec<Share>> {
+    let all = object::holders(&member.arena, index).map(|process| (process, Some(held_by(process))));
+    Some(all.filter(|(_, count)| *count != Some(0)).collect())
 }
 
 /// The number of the other end of a pipe.
 pub(crate) fn other_end(member: &Member, index: u32) -> Option<u32> {
-    let peer = peer(member.arena.object(index).ok()?).ok()??;
+    let peer = at(member, index).ok()?.peer()?;
     Some(object::referred(member, peer).ok()??.0)
 }
 
 /// How many wait at a barrier, and for how many it is.
 pub(crate) fn at_barrier(member: &Member, index: u32) -> Option<(u64, u64)> {
-    let slot = member.arena.object(index).ok()?;
-    if slot.kind().ok()? != Kind::Barrier {
-        return None;
-    }
-    let barrier = object::state::<BarrierState>(slot);
-    Some((barrier.waiting(), barrier.parties()))
+    at(member, index).ok()?.at_barrier()
 }
 
-/// What is ready, if something of the kind can be waited for: [`wait`](super::wait).
-pub(crate) fn readiness<'a>(member: &'a Member, handle: Handle) -> Result<(&'a Event, Ready<'a>)> {
+/// The object that a handle names, if something of the kind can be waited for.
+pub(crate) fn waitable(member: &Member, handle: Handle) -> Result<&dyn Waitable> {
     let (_, slot) = object::find(member, handle)?;
-    match slot.kind()? {
-        Kind::Queue => {
-            let queue = object::state::<QueueState>(slot);
-            Ok((queue.not_empty(), Ready::Queue(queue)))
-        }
-        Kind::End => {
-            let end = object::state::<EndState>(slot);
-            if end.flags() & READABLE == 0 {
-                return Err(Errno::Inval);
-            }
-            Ok((end.inbound.not_empty(), Ready::Queue(&end.inbound)))
-        }
-        Kind::Event => {
-            let event = object::state::<EventState>(slot);
-            Ok((&event.changed, Ready::Event(event)))
-        }
-        _ => Err(Errno::Inval),
-    }
+    of(slot)?.waitable().ok_or(Errno::Inval)
 }
 
-/// What one waits for with `wait`, where it is ready as [`readiness`] says.
+/// How a process says that it waits for a [`waitable`] object.
 pub(crate) fn waiting(member: &Member, handle: Handle) -> Option<Waiting> {
     let (index, slot) = object::find(member, handle).ok()?;
-    match slot.kind().ok()? {
-        Kind::Queue => Some(Waiting::Get(index)),
-        Kind::End => Some(Waiting::Receive(index)),
-        Kind::Event => Some(Waiting::Event(index)),
-        _ => None,
-    }
-}
-
-/// An object that can be ready.
-pub(crate) enum Ready<'a> {
-    /// That of a queue, or of an end of a pipe.
-    Queue(&'a QueueState),
-    Event(&'a EventState),
-}
-
-impl Ready<'_> {
-    /// Whether there is an item, or none will come; or the event is set.
-    pub(crate) fn is_ready(&self) -> bool {
-        match self {
-            Self::Queue(queue) => queue.has_news(),
-            Self::Event(event) => event.is_set(),
-        }
-    }
+    of(slot).ok()?.waiting(index)
 }

@@ -24,6 +24,7 @@ pub(crate) mod arena;
 pub(crate) mod budget;
 pub(crate) mod claims;
 pub(crate) mod collect;
+pub(crate) mod collections;
 pub(crate) mod event;
 pub(crate) mod heap;
 mod holds;
@@ -31,6 +32,7 @@ pub(crate) mod kind;
 pub(crate) mod lock;
 pub(crate) mod message;
 pub(crate) mod object;
+mod object_table;
 pub(crate) mod pipe;
 pub(crate) mod process_table;
 pub(crate) mod queue;
@@ -44,11 +46,7 @@ pub(crate) mod tally;
 pub(crate) mod waiting;
 
 #[cfg(any(test, feature = "testing"))]
-pub(crate) mod damage_tests;
-#[cfg(test)]
-mod death_tests;
-#[cfg(test)]
-mod models;
+pub(crate) mod tests;
 
 use sandpool_abi::Errno;
 

@@ -12,32 +12,28 @@
 //! behind, and the supervisor goes on where it stopped: each object that a process holds, or may be the last to have
 //! held, is [noted](holds) for it.
 //!
-//! To destroy an object is many short steps ([`kind::destroy_some`]). A guest does them one after another; the supervisor
-//! does as many as it has time for, and goes on later ([`sweep`](super::sweep)).
+//! To destroy an object is many short steps ([`ObjectState::destroy_some`](kind::ObjectState::destroy_some)). A guest does
+//! them one after another; the supervisor does as many as it has time for, and goes on later ([`sweep`](super::sweep)).
 //!
-//! An object's [`Kind`] says what it is, and [`kind`] what that means at the turns of its life. A guest [records](record) its
-//! use of an object before anybody else holds that object, and a receiver of the handle is told the use ([`look_up`]). So nobody
-//! needs to believe the bytes of a message, which anybody may have written.
+//! An object's [`ObjectKind`](kind::ObjectKind) says what it is, and [`kind`] what that means at the turns of its life. A guest
+//! [records](record) its use of an object before anybody else holds that object, and a receiver of the handle is told the use
+//! ([`look_up`]). So nobody needs to believe the bytes of a message, which anybody may have written.
 //! An end of a pipe is destroyed in two steps: it is `GONE` as long as the other end may still look at it.
-
-use std::io;
 
 use sandpool_abi::Errno;
 use sandpool_abi::handle::Record;
 use sha2::{Digest as _, Sha256};
 
 use super::Result;
-use super::arena::{Arena, Member};
+use super::arena::{Arena, Member, bit};
 use super::holds;
-use super::kind::{self, Kind};
-use super::lock::{Guard, Lock};
-use super::pipe::EndState;
-use super::queue::{self, QueueState};
+use super::kind::{self, Listed};
+use super::lock::Guard;
+use super::object_table::ObjectSlot;
+use super::queue;
 use super::scope;
-use super::sweep::go_on;
 use crate::sys::atomic::{AtomicU64, Ordering, compiler_fence};
-use crate::sys::mem::{self, Shared, shared};
-use crate::sys::process::fill_with_random;
+use crate::sys::mem;
 
 const LIVE: u64 = 1;
 const DYING: u64 = 2;
@@ -45,83 +41,8 @@ const GONE: u64 = 3;
 
 const GENERATION_MASK: u64 = (1 << 30) - 1;
 
-shared! {
-    /// The free slots.
-    pub(crate) struct ObjectTable {
-        lock: Lock,
-        /// number of the first slot that was given back, plus 1
-        free: AtomicU64,
-        /// slots from here on were never used
-        high_water: AtomicU64,
-        /// what places of names depend on; guests can't read it
-        secret: [AtomicU64; 2],
-    }
-
-    /// An object.
-    pub(crate) struct ObjectSlot {
-        /// generation: bits 32 to 61, destroyer: bits 8 to 31, state: bits 0 to 7
-        state: AtomicU64,
-        in_transit: AtomicU64,
-        next_free: AtomicU64,
-        /// one of [`Kind`]
-        kind: AtomicU64,
-        /// how often it was shared: see [`is_held`]
-        shares: AtomicU64,
-        /// number of the next object whose name is in the same place, plus 1
-        next_named: AtomicU64,
-        /// whose it is: see [`scope`]
-        scope: AtomicU64,
-        /// what its maker says that it is; 0 if that has said nothing
-        tag: AtomicU64,
-        /// handle of another object that belongs to it; 0 if none does
-        partner: AtomicU64,
-        reserved: [AtomicU64; 7],
-        body: Body,
-    }
-
-    /// Room for what an object of any kind keeps.
-    #[repr(align(64))]
-    struct Body {
-        words: [AtomicU64; BODY / 8],
-    }
-}
-
 /// More shares than happen while a process looks who holds an object.
 const LOOKS_MAX: u32 = 100;
-
-/// Bytes of an object beside its head.
-const BODY: usize = 1408;
-
-/// What an object of some kind keeps.
-pub(crate) trait State: Shared + Sized + 'static {
-    const KIND: Kind;
-}
-
-impl ObjectTable {
-    pub(crate) fn lock_word(&self) -> &Lock {
-        &self.lock
-    }
-
-    /// Chooses a secret, for an arena that nobody shares yet.
-    pub(super) fn choose_secret(&self) -> io::Result<()> {
-        // Models are replayed.
-        if cfg!(test) {
-            return Ok(());
-        }
-        for word in &self.secret {
-            let mut bytes = [0; 8];
-            fill_with_random(&mut bytes)?;
-            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Slots that were ever used.
-    pub(crate) fn high_water(&self, arena: &Arena) -> u32 {
-        let limit = arena.geometry.objects_max;
-        u32::try_from(self.high_water.load(Ordering::Acquire)).unwrap_or(limit).min(limit)
-    }
-}
 
 /// A name for an object: slot and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -148,17 +69,7 @@ fn generation(state: u64) -> u64 {
     state >> 32 & GENERATION_MASK
 }
 
-/// Where the bit of a process stands beside an object.
-pub(super) fn bit(process: u32) -> (usize, u64) {
-    (process as usize / 64, 1 << (process % 64))
-}
-
 impl ObjectSlot {
-    /// What it is, which makes sense only if it isn't free.
-    pub(super) fn kind(&self) -> Result<Kind> {
-        Kind::from_code(self.kind.load(Ordering::Relaxed)).ok_or(Errno::Io)
-    }
-
     fn is(&self, wanted: u64) -> bool {
         self.state.load(Ordering::Acquire) & 0xff == wanted
     }
@@ -201,7 +112,7 @@ pub(crate) fn find(member: &Member, handle: Handle) -> Result<(u32, &ObjectSlot)
 ///
 /// `BADF` as [`find`], and if it is of another kind.
 #[inline]
-pub(crate) fn resolve<S: State>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
+pub(crate) fn resolve<S: Listed>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
     let (index, slot) = find(member, handle)?;
     if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
         return Err(Errno::Badf);
@@ -214,7 +125,7 @@ pub(crate) fn resolve<S: State>(member: &Member, handle: Handle) -> Result<Objec
 ///
 /// `BADF` if there is no such object.
 #[inline]
-pub(crate) fn resolve_for_host<S: State>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
+pub(crate) fn resolve_for_host<S: Listed>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
     let index = handle.index()?;
     let slot = member.arena.object(index)?;
     let now = slot.state.load(Ordering::Acquire);
@@ -229,7 +140,7 @@ pub(crate) fn resolve_for_host<S: State>(member: &Member, handle: Handle) -> Res
 
 /// What an object keeps, taken for this kind. Any bytes are valid, so a wrong kind is a wrong answer at worst.
 #[inline]
-pub(super) fn state<S: State>(slot: &ObjectSlot) -> &S {
+pub(super) fn state<S: Listed>(slot: &ObjectSlot) -> &S {
     mem::start_of(&slot.body)
 }
 
@@ -295,7 +206,11 @@ impl<'a> Named<'a> {
     }
 
     /// The object of which this holds, for one who has locked the table.
-    fn find<S: State>(self, member: &'a Member, has_it: impl Fn(&S) -> bool) -> Result<Option<Found<'a, S>>> {
+    fn find<S: Listed>(
+        self,
+        member: &'a Member,
+        has_it: impl Fn(&S) -> bool,
+    ) -> Result<Option<Found<'a, S>>> {
         let mut referrer = self.first;
         // A chain that is longer is damaged.
         for _ in 0..self.objects_max {
@@ -315,7 +230,7 @@ impl<'a> Named<'a> {
 
 /// Makes an object: `init` fills a free slot, which then becomes live, held by the caller, in one commit.
 /// A run of pages in `register` becomes the object's in the same commit.
-pub(crate) fn create<S: State>(
+pub(crate) fn create<S: Listed>(
     member: &Member,
     register: &AtomicU64,
     init: impl FnOnce(&S) -> Result<()>,
@@ -326,7 +241,7 @@ pub(crate) fn create<S: State>(
 /// The same, with a name: it holds the object until [`unname`] takes it away.
 ///
 /// `EXIST` if `has_it` holds of another.
-pub(super) fn create_named<S: State>(
+pub(super) fn create_named<S: Listed>(
     member: &Member,
     register: &AtomicU64,
     named: Named<'_>,
@@ -336,7 +251,7 @@ pub(super) fn create_named<S: State>(
     create_with(member, register, Some((named, has_it)), init)
 }
 
-fn create_with<S: State>(
+fn create_with<S: Listed>(
     member: &Member,
     register: &AtomicU64,
     name: Option<(Named<'_>, impl Fn(&S) -> bool)>,
@@ -399,7 +314,7 @@ fn create_with<S: State>(
 /// Lets the caller hold the object of which this holds.
 ///
 /// `NOENT`.
-pub(super) fn open_named<S: State>(
+pub(super) fn open_named<S: Listed>(
     member: &Member,
     named: Named<'_>,
     has_it: impl Fn(&S) -> bool,
@@ -411,7 +326,7 @@ pub(super) fn open_named<S: State>(
 }
 
 /// The object with this number, if it is a live one of a kind and bears one of these [scopes](scope).
-pub(super) fn in_scope<S: State>(
+pub(super) fn in_scope<S: Listed>(
     member: &Member,
     index: u32,
     is_meant: impl Fn(u64) -> bool,
@@ -426,7 +341,7 @@ pub(super) fn in_scope<S: State>(
 /// Takes the name away from the object of which this holds: `named` is the word that says that it has one.
 ///
 /// `NOENT`.
-pub(super) fn unname<S: State>(
+pub(super) fn unname<S: Listed>(
     member: &Member,
     named: Named<'_>,
     has_it: impl Fn(&S) -> bool,
@@ -460,11 +375,12 @@ pub(crate) fn record(member: &Member, handle: Handle, tag: u32, partner: Option<
 /// The record of an object that the caller holds, or has in a message.
 pub(crate) fn look_up(member: &Member, handle: Handle) -> Result<Record> {
     let (_, slot) = referred(member, handle)?.ok_or(Errno::Io)?;
+    let state = kind::of(slot)?;
     Ok(Record {
         handle: handle.0,
-        kind: Record::kind_of(slot.kind()? as u32, kind::flags(slot)?),
+        kind: Record::kind_of(slot.kind()? as u32, state.flags()),
         tag: slot.tag.load(Ordering::Relaxed) as u32,
-        partner: kind::viewed(slot)?.map_or_else(|| slot.partner.load(Ordering::Relaxed), |of| of.0),
+        partner: state.viewed().map_or_else(|| slot.partner.load(Ordering::Relaxed), |of| of.0),
     })
 }
 
@@ -477,7 +393,7 @@ pub(crate) fn look_up_all(member: &Member, handles: &[Handle]) -> Result<Vec<Rec
 /// destroy it.
 ///
 /// `NOENT`.
-pub(super) fn take_name<S: State>(
+pub(super) fn take_name<S: Listed>(
     member: &Member,
     named: Named<'_>,
     has_it: impl Fn(&S) -> bool,
@@ -514,6 +430,15 @@ fn hold(arena: &Arena, index: u32, process: u32) -> Result<()> {
     Ok(())
 }
 
+/// Only `BUSY` is a reason to stop: damage is none to leave the rest as it is. And the object that a dead process worked on
+/// may be gone, and its slot on the way to be another's.
+pub(super) fn go_on(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Errno::Busy) => Err(Errno::Busy),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Drops the caller's hold, and the object with the last one.
 pub(crate) fn release(member: &Member, handle: Handle) -> Result<()> {
     let (index, _) = find(member, handle)?;
@@ -525,12 +450,12 @@ pub(crate) fn release(member: &Member, handle: Handle) -> Result<()> {
 /// last hold is still to be looked at, and the object is noted until then.
 fn drop_hold(member: &Member, index: u32, process: u32) -> Result<Result<()>> {
     let _operation = member.begin(index)?;
-    let settled = kind::settle(member, index, process);
+    let settled = kind::at(member, index).and_then(|object| object.settle(member, index, process));
     go_on(settled)?;
     let (word, bit) = bit(process);
     member.arena.ref_word(index, word)?.fetch_and(!bit, Ordering::SeqCst);
     // Now, and not where the lock is held that may be `BUSY`: nobody comes back for a hold that is gone.
-    kind::hold_dropped(member, index)?;
+    kind::at(member, index)?.hold_dropped(member)?;
     Ok(settled)
 }
 
@@ -598,12 +523,12 @@ pub(super) fn condemn(member: &Member, index: u32) -> Result<bool> {
 pub(super) fn destroy_some(member: &Member, index: u32, unused: &mut Vec<u32>) -> Result<bool> {
     let slot = member.arena.object(index)?;
     let _operation = member.begin(index)?;
-    if !kind::destroy_some(member, slot, unused)? {
+    if !kind::of(slot)?.destroy_some(member, unused)? {
         return Ok(false);
     }
     let table = &member.arena.header()?.objects;
     let guard = table.lock.lock(member)?;
-    let peer = match kind::peer(slot)? {
+    let peer = match kind::of(slot)?.peer() {
         Some(peer) => referred(member, peer)?,
         None => None,
     };
@@ -614,7 +539,7 @@ pub(super) fn destroy_some(member: &Member, index: u32, unused: &mut Vec<u32>) -
             free_slot(member, &guard, index, slot)?;
         }
         // It still looks at this one: both go when it does.
-        Some((_, peer)) if kind::peer(peer)? == Some(Handle::new(index, generation)) => {
+        Some((_, peer)) if kind::of(peer)?.peer() == Some(Handle::new(index, generation)) => {
             guard.set(&slot.state, generation << 32 | GONE)?;
         }
         // There is no other, or it doesn't know this one, because who made them has died before.
@@ -678,13 +603,13 @@ pub(crate) fn discard(
         },
     );
     for index in unused.iter().skip(before) {
-        kind::hold_dropped(member, *index)?;
+        kind::at(member, *index)?.hold_dropped(member)?;
     }
     if !kept.is_empty() {
         member.arena.header()?.collections.suspect();
     }
     for index in kept {
-        kind::hold_dropped(member, index)?;
+        kind::at(member, index)?.hold_dropped(member)?;
         holds::forget_unless_held(member, index)?;
     }
     discarded
@@ -762,7 +687,7 @@ impl Unheld {
 pub(super) fn unheld(member: &Member, index: u32) -> Result<Option<Unheld>> {
     let slot = member.arena.object(index)?;
     let state = slot.state.load(Ordering::Acquire);
-    let contents = contents(slot).map(QueueState::version);
+    let contents = version(slot);
     let in_transit = slot.in_transit.load(Ordering::SeqCst);
     let is_one = state & 0xff == LIVE && in_transit != 0 && !is_held(&member.arena, index)?;
     Ok(is_one.then_some(Unheld { state, in_transit, contents }))
@@ -773,26 +698,23 @@ pub(super) fn is_still(member: &Member, index: u32, found: &Unheld) -> Result<bo
     let _guard = member.arena.header()?.objects.lock.lock(member)?;
     // At last once more what lies in it: somebody may have taken something and dropped his hold while this was looked at.
     Ok(unheld(member, index)?.as_ref() == Some(found)
-        && contents(member.arena.object(index)?).map(QueueState::version) == found.contents)
+        && version(member.arena.object(index)?) == found.contents)
 }
 
-/// The queue in which other objects may lie.
-fn contents(slot: &ObjectSlot) -> Option<&QueueState> {
-    match slot.kind().ok()? {
-        Kind::Queue => Some(state(slot)),
-        Kind::End => Some(&state::<EndState>(slot).inbound),
-        _ => None,
-    }
+/// The version of what lies in an object, if anything can.
+fn version(slot: &ObjectSlot) -> Option<queue::Version> {
+    Some(kind::of(slot).ok()?.contents()?.version())
 }
 
-/// Gives `each` some of the handles that lie in an object: see [`QueueState::handles`].
+/// Gives `each` some of the handles that lie in an object: see [`QueueState::handles`](queue::QueueState::handles).
 pub(super) fn handles_in(
     member: &Member,
     index: u32,
     position: Option<queue::Position>,
     each: impl FnMut(Handle),
 ) -> Result<Option<queue::Position>> {
-    match contents(member.arena.object(index)?) {
+    let slot = member.arena.object(index)?;
+    match kind::of(slot).ok().and_then(|object| object.contents()) {
         Some(queue) => queue.handles(member, position, each),
         None => Ok(None),
     }

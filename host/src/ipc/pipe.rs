@@ -13,9 +13,11 @@ use sandpool_abi::pipe::{DUPLEX, READABLE, WRITABLE};
 
 use super::Result;
 use super::arena::Member;
+use super::event::Event;
 use super::heap;
-use super::kind::Kind;
-use super::object::{self, Handle, Object, ObjectSlot};
+use super::kind::{ObjectKind, ObjectState, Waitable};
+use super::lock::Lock;
+use super::object::{self, Handle, Object};
 use super::process_table::Register;
 use super::queue::{self, Account, Bound, Port, QueueState, Taken};
 use super::waiting::Waiting;
@@ -32,21 +34,80 @@ shared! {
         flags: AtomicU64,
         unused: [AtomicU64; 6],
         /// what was sent to this end
-        pub(super) inbound: QueueState,
+        inbound: QueueState,
     }
 }
 
-impl object::State for EndState {
-    const KIND: Kind = Kind::End;
+impl ObjectState for EndState {
+    fn peer(&self) -> Option<Handle> {
+        Some(self.other())
+    }
+
+    fn contents(&self) -> Option<&QueueState> {
+        Some(&self.inbound)
+    }
+
+    fn locks<'a>(&'a self, member: &'a Member) -> Result<Vec<&'a Lock>> {
+        let mut locks = self.inbound.locks(member)?;
+        if let Some(peer) = other_end(member, self)? {
+            locks.extend(peer.inbound.locks(member)?);
+        }
+        Ok(locks)
+    }
+
+    fn events<'a>(&'a self, member: &'a Member) -> Result<Vec<&'a Event>> {
+        let mut events = self.inbound.events(member)?;
+        if let Some(peer) = other_end(member, self)? {
+            events.extend(peer.inbound.events(member)?);
+        }
+        Ok(events)
+    }
+
+    fn recover(&self, member: &Member) -> Result<()> {
+        self.inbound.recover(member)?;
+        if let Some(peer) = other_end(member, self)? {
+            peer.inbound.recover(member)?;
+        }
+        Ok(())
+    }
+
+    /// Has those who receive at the other end look again whether anybody is left at this one.
+    fn hold_dropped(&self, member: &Member) -> Result<()> {
+        if let Some(peer) = other_end(member, self)? {
+            peer.inbound.not_empty().notify_all(&member.arena);
+        }
+        Ok(())
+    }
+
+    /// Empties the end, and lets the other know.
+    fn destroy_some(&self, member: &Member, unused: &mut Vec<u32>) -> Result<bool> {
+        // Its own is closed last: that says that both are. If the other end has closed it, that one is gone.
+        if !self.inbound.is_closed() {
+            if let Some(peer) = other_end(member, self)? {
+                queue::shut(member, &peer.inbound)?;
+            }
+            queue::shut(member, &self.inbound)?;
+        }
+        self.inbound.destroy_some(member, unused)
+    }
+
+    /// The queue that is received from.
+    fn waitable(&self) -> Option<&dyn Waitable> {
+        (self.rights() & READABLE != 0).then_some(&self.inbound)
+    }
+
+    fn waiting(&self, index: u32) -> Option<Waiting> {
+        Some(Waiting::Receive(index))
+    }
 }
 
 impl EndState {
-    pub(super) fn peer(&self) -> Handle {
+    fn other(&self) -> Handle {
         Handle(self.peer.load(Ordering::Acquire))
     }
 
     /// What it can do: `READABLE` and `WRITABLE`.
-    pub(crate) fn flags(&self) -> u32 {
+    pub(crate) fn rights(&self) -> u32 {
         self.flags.load(Ordering::Relaxed) as u32
     }
 
@@ -88,18 +149,17 @@ fn create_end(member: &Member, capacity: u64, flags: u32, peer: Handle) -> Resul
     made
 }
 
-/// The other end of the one in a slot. It stays as long as this one does.
-pub(super) fn other_end<'a>(member: &'a Member, slot: &ObjectSlot) -> Result<Option<&'a EndState>> {
-    let end: &EndState = object::state(slot);
-    match object::referred(member, end.peer())? {
-        Some((_, peer)) if peer.kind() == Ok(Kind::End) => Ok(Some(object::state(peer))),
+/// The other end. It stays as long as this one does.
+fn other_end<'a>(member: &'a Member, end: &EndState) -> Result<Option<&'a EndState>> {
+    match object::referred(member, end.other())? {
+        Some((_, peer)) if peer.kind() == Ok(ObjectKind::End) => Ok(Some(object::state(peer))),
         _ => Ok(None),
     }
 }
 
 /// Whether nobody but this process, if that, could send to an end.
 fn is_alone(member: &Member, end: &EndState) -> bool {
-    match object::referred(member, end.peer()) {
+    match object::referred(member, end.other()) {
         Ok(Some((peer, _))) => !object::is_held_by_others(member, peer).unwrap_or(true),
         _ => true,
     }
@@ -115,10 +175,10 @@ pub(crate) fn send(
     handles: &[Handle],
     deadline: Deadline,
 ) -> Result<()> {
-    if end.state.flags() & WRITABLE == 0 {
+    if end.state.rights() & WRITABLE == 0 {
         return Err(Errno::Perm);
     }
-    let Some((_, peer)) = object::referred(member, end.state.peer())? else { return Err(Errno::Pipe) };
+    let Some((_, peer)) = object::referred(member, end.state.other())? else { return Err(Errno::Pipe) };
     let peer: &EndState = object::state(peer);
     let port = Port { queue: &peer.inbound, object: end.index, waiting: Waiting::Send(end.index) };
     queue::put_parts(member, port, parts, handles, deadline).map_err(|errno| match errno {
@@ -136,31 +196,10 @@ pub(crate) fn recv(
     buffer: &mut [u8],
     deadline: Deadline,
 ) -> Result<Taken> {
-    if end.state.flags() & READABLE == 0 {
+    if end.state.rights() & READABLE == 0 {
         return Err(Errno::Perm);
     }
     let inbound = &end.state.inbound;
     let port = Port { queue: inbound, object: end.index, waiting: Waiting::Receive(end.index) };
     queue::get(member, port, || is_alone(member, end.state), buffer, deadline)
-}
-
-/// One holder less of this end: those who receive at the other look again whether anybody is left.
-pub(super) fn hold_dropped(member: &Member, slot: &ObjectSlot) -> Result<()> {
-    if let Some(peer) = other_end(member, slot)? {
-        peer.inbound.not_empty().notify_all(&member.arena);
-    }
-    Ok(())
-}
-
-/// Empties an end that nobody holds, a part at a time, and lets the other know. Whether it was the last part.
-pub(super) fn destroy_some(member: &Member, slot: &ObjectSlot, unused: &mut Vec<u32>) -> Result<bool> {
-    let end: &EndState = object::state(slot);
-    // Its own is closed last: that says that both are. If the other end has closed it, that one is gone.
-    if !end.inbound.is_closed() {
-        if let Some(peer) = other_end(member, slot)? {
-            queue::shut(member, &peer.inbound)?;
-        }
-        queue::shut(member, &end.inbound)?;
-    }
-    queue::destroy_some(member, &end.inbound, unused)
 }

@@ -43,10 +43,10 @@ use sandpool_abi::Errno;
 use super::Result;
 use super::arena::{Member, PAGE};
 use super::claims::ClaimSlot;
-use super::collect;
+use super::collections;
 use super::event::Event;
 use super::heap;
-use super::kind::Kind;
+use super::kind::{self, ObjectState, Share, Waitable};
 use super::lock::{Guard, Lock};
 use super::message::{self, Carry, Message};
 use super::object::{self, Handle};
@@ -190,8 +190,129 @@ pub(crate) enum Account {
     Claimed = CLAIMED,
 }
 
-impl object::State for QueueState {
-    const KIND: Kind = Kind::Queue;
+impl ObjectState for QueueState {
+    /// The kind of account that the queue keeps, as the flag by which a guest asks for it.
+    fn flags(&self) -> u32 {
+        match (self.has(JOINABLE), self.has(CLAIMED)) {
+            (true, _) => sandpool_abi::queue::JOINABLE,
+            (_, true) => sandpool_abi::queue::CLAIMED,
+            _ => 0,
+        }
+    }
+
+    fn contents(&self) -> Option<&QueueState> {
+        Some(self)
+    }
+
+    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+        Ok(vec![&self.tail.lock, &self.head.lock])
+    }
+
+    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Event>> {
+        Ok(vec![&self.not_empty, &self.not_full, &self.all_settled])
+    }
+
+    fn recover(&self, member: &Member) -> Result<()> {
+        self.tail.lock(member)?;
+        self.lock_head(member)?;
+        Ok(())
+    }
+
+    /// Counts items as lost that a process has taken and isn't done with.
+    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
+        if !self.has(JOINABLE) {
+            return Ok(());
+        }
+        let _operation = member.begin(index)?;
+        let guard = self.lock_head(member)?;
+        let taken = self.taken.take(member, &guard, process, u64::MAX)?;
+        if taken == 0 {
+            return Ok(());
+        }
+        let open =
+            self.tail.published.load(Ordering::Acquire).saturating_sub(self.settled.load(Ordering::Relaxed));
+        guard.set(&self.lost, self.lost.load(Ordering::Relaxed).wrapping_add(taken.min(open)))?;
+        settled(member, self, guard);
+        Ok(())
+    }
+
+    /// Throws the items of a segment away, or those up to the first message, and gives the memory back. Whether that was the
+    /// last of the queue. Can be begun again where it was left.
+    ///
+    /// Nobody holds the queue: where its last record ends, the producers' side says, whatever the counters do.
+    fn destroy_some(&self, member: &Member, unused: &mut Vec<u32>) -> Result<bool> {
+        let slot = member.slot()?;
+        let arena = &*member.arena;
+        let QueueState { head, tail, .. } = self;
+        let guard = self.lock_head(member)?;
+        let segment = head.segment.load(Ordering::Relaxed);
+        if segment == 0 {
+            let detached = self.taken.detach(member, &guard)?;
+            guard.commit();
+            drop(guard);
+            if detached {
+                heap::free(member, slot.register(Register::Segment))?;
+            }
+            return Ok(true);
+        }
+        let room = capacity(member, segment)?;
+        let is_last = segment == tail.segment.load(Ordering::Relaxed);
+        let end = if is_last { room.min(tail.offset.load(Ordering::Relaxed)) } else { room };
+        let mut offset = head.offset.load(Ordering::Relaxed);
+        while end.checked_sub(offset).is_some_and(|left| left >= 8) {
+            let record = arena.in_heap::<AtomicU64>(segment, SEGMENT_HEAD + offset)?.load(Ordering::Relaxed);
+            let len = record >> 8;
+            match record & 0xff {
+                LINK => break,
+                INLINE | MESSAGE if len <= INLINE_MAX as u64 => {}
+                _ => return Err(Errno::Io),
+            }
+            let at = SEGMENT_HEAD + offset + 8;
+            offset += 8 + len.next_multiple_of(8);
+            if record & 0xff == MESSAGE {
+                let page = arena.in_heap::<AtomicU64>(segment, at)?.load(Ordering::Relaxed);
+                guard.set(slot.register(Register::Discarded), page)?;
+                guard.set(&head.offset, offset)?;
+                guard.commit();
+                drop(guard);
+                message::discard(member, slot.register(Register::Discarded), unused)?;
+                return Ok(false);
+            }
+        }
+        let next = match is_last {
+            true => 0,
+            false => arena.in_heap::<SegmentHead>(segment, 0)?.next.load(Ordering::Relaxed),
+        };
+        guard.set(slot.register(Register::Segment), segment)?;
+        guard.set(&head.segment, next)?;
+        guard.set(&head.offset, 0)?;
+        guard.commit();
+        drop(guard);
+        heap::free(member, slot.register(Register::Segment))?;
+        Ok(false)
+    }
+
+    fn shares(&self, member: &Member, index: u32) -> Option<Vec<Share>> {
+        kind::shares_of_holders(member, index, |process| self.taken.held_by(member, process))
+    }
+
+    fn waitable(&self) -> Option<&dyn Waitable> {
+        Some(self)
+    }
+
+    fn waiting(&self, index: u32) -> Option<Waiting> {
+        Some(Waiting::Get(index))
+    }
+}
+
+impl Waitable for QueueState {
+    fn changed(&self) -> &Event {
+        &self.not_empty
+    }
+
+    fn is_ready(&self) -> bool {
+        self.has_news()
+    }
 }
 
 impl QueueState {
@@ -212,26 +333,9 @@ impl QueueState {
         self.taken.reset();
     }
 
-    /// The locks of both sides, for the sweep.
-    pub(super) fn locks(&self) -> [&Lock; 2] {
-        [&self.tail.lock, &self.head.lock]
-    }
-
-    /// Its events, for the sweep.
-    pub(super) fn events(&self) -> [&Event; 3] {
-        [&self.not_empty, &self.not_full, &self.all_settled]
-    }
-
     /// What consumers wait for.
     pub(crate) fn not_empty(&self) -> &Event {
         &self.not_empty
-    }
-
-    /// Rolls back what dead owners of the locks left.
-    pub(super) fn recover(&self, member: &Member) -> Result<()> {
-        self.tail.lock(member)?;
-        self.lock_head(member)?;
-        Ok(())
     }
 
     #[inline]
@@ -296,15 +400,6 @@ impl QueueState {
         self.has(CLAIMED)
     }
 
-    /// The kind of account that the queue keeps, as the flag by which a guest asks for it.
-    pub(super) fn account_flags(&self) -> u32 {
-        match (self.has(JOINABLE), self.has(CLAIMED)) {
-            (true, _) => sandpool_abi::queue::JOINABLE,
-            (_, true) => sandpool_abi::queue::CLAIMED,
-            _ => 0,
-        }
-    }
-
     fn has(&self, flag: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
@@ -343,11 +438,6 @@ impl QueueState {
         let got = self.head.published_bytes.load(Ordering::Acquire);
         let waiting = self.tail.published_bytes.load(Ordering::Acquire).wrapping_sub(got);
         waiting.saturating_add(len) > bound
-    }
-
-    /// How many items a process has taken from a joinable queue and isn't done with.
-    pub(super) fn taken_by(&self, member: &Member, process: u32) -> u64 {
-        self.taken.held_by(member, process)
     }
 
     /// Whether all items that were put are done with or lost.
@@ -502,7 +592,7 @@ fn waiting_for_room<T>(
             Err(Errno::Nomem) if queue.is_closed() => return Err(Errno::Closed),
             Err(Errno::Nomem) => {
                 // What nobody can reach may be in the way.
-                collect::want(&member.arena)?;
+                collections::want(&member.arena)?;
                 let ready = || heap.frees() != frees || queue.is_closed();
                 heap.freed.wait(member, waiting, deadline, ready)
             }
@@ -876,24 +966,6 @@ pub(crate) fn join(member: &Member, port: Port<'_>, deadline: Deadline) -> Resul
     Ok(queue.lost.load(Ordering::Relaxed))
 }
 
-/// What a process has taken and isn't done with is lost.
-pub(super) fn settle(member: &Member, object: u32, queue: &QueueState, process: u32) -> Result<()> {
-    if !queue.has(JOINABLE) {
-        return Ok(());
-    }
-    let _operation = member.begin(object)?;
-    let guard = queue.lock_head(member)?;
-    let taken = queue.taken.take(member, &guard, process, u64::MAX)?;
-    if taken == 0 {
-        return Ok(());
-    }
-    let open =
-        queue.tail.published.load(Ordering::Acquire).saturating_sub(queue.settled.load(Ordering::Relaxed));
-    guard.set(&queue.lost, queue.lost.load(Ordering::Relaxed).wrapping_add(taken.min(open)))?;
-    settled(member, queue, guard);
-    Ok(())
-}
-
 /// Closes the queue for everybody. Under the producers' lock, so that nothing is put after it is seen to be closed.
 pub(crate) fn close(member: &Member, port: Port<'_>) -> Result<()> {
     let _operation = member.begin(port.object)?;
@@ -909,62 +981,6 @@ pub(super) fn shut(member: &Member, queue: &QueueState) -> Result<()> {
     queue.not_full.notify_all(&member.arena);
     member.arena.header()?.heap.freed.notify_all(&member.arena);
     Ok(())
-}
-
-/// Throws the items of a segment away, or those up to the first message, and gives the memory back. Whether that was the
-/// last of the queue. Can be begun again where it was left.
-///
-/// Nobody holds the queue: where its last record ends, the producers' side says, whatever the counters do.
-pub(super) fn destroy_some(member: &Member, queue: &QueueState, unused: &mut Vec<u32>) -> Result<bool> {
-    let slot = member.slot()?;
-    let arena = &*member.arena;
-    let QueueState { head, tail, .. } = queue;
-    let guard = queue.lock_head(member)?;
-    let segment = head.segment.load(Ordering::Relaxed);
-    if segment == 0 {
-        let detached = queue.taken.detach(member, &guard)?;
-        guard.commit();
-        drop(guard);
-        if detached {
-            heap::free(member, slot.register(Register::Segment))?;
-        }
-        return Ok(true);
-    }
-    let room = capacity(member, segment)?;
-    let is_last = segment == tail.segment.load(Ordering::Relaxed);
-    let end = if is_last { room.min(tail.offset.load(Ordering::Relaxed)) } else { room };
-    let mut offset = head.offset.load(Ordering::Relaxed);
-    while end.checked_sub(offset).is_some_and(|left| left >= 8) {
-        let record = arena.in_heap::<AtomicU64>(segment, SEGMENT_HEAD + offset)?.load(Ordering::Relaxed);
-        let len = record >> 8;
-        match record & 0xff {
-            LINK => break,
-            INLINE | MESSAGE if len <= INLINE_MAX as u64 => {}
-            _ => return Err(Errno::Io),
-        }
-        let at = SEGMENT_HEAD + offset + 8;
-        offset += 8 + len.next_multiple_of(8);
-        if record & 0xff == MESSAGE {
-            let page = arena.in_heap::<AtomicU64>(segment, at)?.load(Ordering::Relaxed);
-            guard.set(slot.register(Register::Discarded), page)?;
-            guard.set(&head.offset, offset)?;
-            guard.commit();
-            drop(guard);
-            message::discard(member, slot.register(Register::Discarded), unused)?;
-            return Ok(false);
-        }
-    }
-    let next = match is_last {
-        true => 0,
-        false => arena.in_heap::<SegmentHead>(segment, 0)?.next.load(Ordering::Relaxed),
-    };
-    guard.set(slot.register(Register::Segment), segment)?;
-    guard.set(&head.segment, next)?;
-    guard.set(&head.offset, 0)?;
-    guard.commit();
-    drop(guard);
-    heap::free(member, slot.register(Register::Segment))?;
-    Ok(false)
 }
 
 /// What is seen of a queue: whoever changes its items changes this.

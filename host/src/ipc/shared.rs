@@ -6,12 +6,12 @@
 //! A *view* is shared memory whose pages are those of another, which it holds as a message does that is on its way. Nothing is
 //! written by its handle: who was given that, and not the memory's own, can read and no more.
 
-use sandpool_abi::shared::{ADD, AND, OR, SMALL_MAX, SUB, SWAP, XOR};
+use sandpool_abi::shared::{ADD, AND, OR, READ_ONLY, SMALL_MAX, SUB, SWAP, XOR};
 use sandpool_abi::{Errno, NAME_MAX};
 
 use super::Result;
 use super::arena::{Member, PAGE};
-use super::kind::Kind;
+use super::kind::ObjectState;
 use super::object::{self, Handle, Named, Object};
 use super::process_table::{Name, NameBuffer, Register};
 use super::{heap, holds};
@@ -37,18 +37,59 @@ shared! {
     }
 }
 
-impl object::State for SharedState {
-    const KIND: Kind = Kind::Shared;
+/// So many bytes are given back to the system at once: that takes a few milliseconds.
+const CLEARED_AT_ONCE: u64 = 16 << 20;
+
+impl ObjectState for SharedState {
+    fn flags(&self) -> u32 {
+        if self.viewed().is_some() { READ_ONLY } else { 0 }
+    }
+
+    fn viewed(&self) -> Option<Handle> {
+        Some(Handle(self.base.load(Ordering::Relaxed))).filter(|base| base.0 != 0)
+    }
+
+    /// Takes the name away, if it goes with the process's hold.
+    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
+        if self.owner.load(Ordering::Relaxed) == u64::from(process) + 1 && take_name(member, self)? {
+            // The process still holds it, so that it isn't for the caller to destroy.
+            holds::forget_unless_held(member, index)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a part of the pages back. Its size is what is still to be given back, since nobody holds it any more. The pages
+    /// of a view are another's, which may be unused then.
+    fn destroy_some(&self, member: &Member, unused: &mut Vec<u32>) -> Result<bool> {
+        if let Some(base) = self.viewed() {
+            if self.holds_base.load(Ordering::Relaxed) != 0 {
+                object::discard(member, &[base], &self.holds_base, unused)?;
+            }
+            return Ok(true);
+        }
+        let page = self.page.load(Ordering::Relaxed);
+        if page == 0 {
+            return Ok(true);
+        }
+        let run = heap::run_pages(&member.arena, page)? * PAGE as u64;
+        let left = member.arena.mappable(self.size()).unwrap_or(run).min(run);
+        // To the system as well: nobody knows when the heap will need so many again.
+        let rest = left.saturating_sub(CLEARED_AT_ONCE);
+        member.arena.clear(page + rest / PAGE as u64, left - rest)?;
+        self.size.store(rest, Ordering::Relaxed);
+        if rest != 0 {
+            return Ok(false);
+        }
+        let register = member.slot()?.register(Register::Segment);
+        heap::hand_over(member, &self.page, register)?;
+        heap::free(member, register)?;
+        Ok(true)
+    }
 }
 
 impl SharedState {
     pub(crate) fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
-    }
-
-    /// The memory that it is a view of.
-    pub(super) fn viewed(&self) -> Option<Handle> {
-        Some(Handle(self.base.load(Ordering::Relaxed))).filter(|base| base.0 != 0)
     }
 
     /// `PERM` if it is a view.
@@ -190,15 +231,6 @@ fn take_name(member: &Member, shared: &SharedState) -> Result<bool> {
     }
 }
 
-/// The process gives it up. If its name goes with that, it goes before.
-pub(super) fn settle(member: &Member, index: u32, shared: &SharedState, process: u32) -> Result<()> {
-    if shared.owner.load(Ordering::Relaxed) == u64::from(process) + 1 && take_name(member, shared)? {
-        // The process still holds it, so that it isn't for the caller to destroy.
-        holds::forget_unless_held(member, index)?;
-    }
-    Ok(())
-}
-
 /// Its first page, and the bytes that are mapped with it: all of them in the run that it lies in.
 ///
 /// `INVAL` if it has no page.
@@ -317,37 +349,6 @@ pub(crate) fn atomic(
         8 => with!(AtomicU64, u64),
         _ => Err(Errno::Inval),
     }
-}
-
-/// So many bytes are given back to the system at once: that takes a few milliseconds.
-const CLEARED_AT_ONCE: u64 = 16 << 20;
-
-/// Gives a part of the pages back; whether it was the last. Can be begun again where it was left: its size is what is still
-/// to be given back, since nobody holds it any more. The pages of a view are another's, which may be unused then.
-pub(super) fn destroy_some(member: &Member, shared: &SharedState, unused: &mut Vec<u32>) -> Result<bool> {
-    if let Some(base) = shared.viewed() {
-        if shared.holds_base.load(Ordering::Relaxed) != 0 {
-            object::discard(member, &[base], &shared.holds_base, unused)?;
-        }
-        return Ok(true);
-    }
-    let page = shared.page.load(Ordering::Relaxed);
-    if page == 0 {
-        return Ok(true);
-    }
-    let run = heap::run_pages(&member.arena, page)? * PAGE as u64;
-    let left = member.arena.mappable(shared.size()).unwrap_or(run).min(run);
-    // To the system as well: nobody knows when the heap will need so many again.
-    let rest = left.saturating_sub(CLEARED_AT_ONCE);
-    member.arena.clear(page + rest / PAGE as u64, left - rest)?;
-    shared.size.store(rest, Ordering::Relaxed);
-    if rest != 0 {
-        return Ok(false);
-    }
-    let register = member.slot()?.register(Register::Segment);
-    heap::hand_over(member, &shared.page, register)?;
-    heap::free(member, register)?;
-    Ok(true)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::Member;
+use super::object::go_on;
 use super::process_table::Register;
 use super::{budget, heap, kind, message, object};
 
@@ -203,15 +204,6 @@ fn empty_registers(supervisor: &Member, index: u32, unused: &mut Vec<u32>) -> Re
     Ok(())
 }
 
-/// What is damaged is no reason to leave the rest as it is: only what is `BUSY` is one to stop. And the object that the
-/// dead process worked on may be gone, and its slot on the way to be another's.
-pub(super) fn go_on(result: Result<()>) -> Result<()> {
-    match result {
-        Err(Errno::Busy) => Err(Errno::Busy),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
@@ -219,6 +211,7 @@ mod tests {
 
     use super::*;
     use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::kind::ObjectState as _;
     use crate::ipc::lock::Lock;
     use crate::ipc::object::Handle;
     use crate::ipc::queue::{self, Account, Port};
@@ -357,7 +350,7 @@ mod tests {
                 let [other, dead, supervisor] = members();
                 let handle = all_kinds(&dead);
                 let queue = object::resolve::<queue::QueueState>(&dead, handle).unwrap().state;
-                let [tail, head] = queue.locks();
+                let [tail, head] = queue.locks(&dead).unwrap()[..] else { unreachable!() };
                 let (name, lock) = match which {
                     4 => ("tail", tail),
                     5 => ("head", head),

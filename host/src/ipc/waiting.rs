@@ -1,7 +1,7 @@
 //! What a process says while it waits without a timeout: for whom it waits, and since when.
 //!
 //! It says so in its slot before it sleeps and takes it back when it goes on, so that the supervisor can tell a
-//! deadlock: see [`supervisor::deadlock`](crate::supervisor::deadlock). Only what sleeps pays for it.
+//! deadlock (`supervisor/deadlock.rs`). Only what sleeps pays for it.
 
 use super::Result;
 use super::arena::Member;

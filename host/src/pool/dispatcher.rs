@@ -968,7 +968,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::ipc::arena::{Arena, Geometry};
-    use crate::testing::within_deadline;
+    use crate::testing::deadline::within_deadline;
     use crate::wire::{Isolation, Output, Setup};
 
     const RULES: Rules = Rules {

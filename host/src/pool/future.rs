@@ -325,7 +325,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
-    use crate::testing::within_deadline;
+    use crate::testing::deadline::within_deadline;
 
     /// How often it was woken.
     #[derive(Default)]

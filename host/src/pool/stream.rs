@@ -401,7 +401,7 @@ mod tests {
     use super::super::dispatcher::tests::pool_that_is_busy;
     use super::super::future::Completed;
     use super::*;
-    use crate::testing::{wait_until_asleep, within_deadline};
+    use crate::testing::deadline::{wait_until_asleep, within_deadline};
 
     fn completed(len: usize) -> Outcome {
         let (value, wall) = (vec![0; len], Duration::ZERO);

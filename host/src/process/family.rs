@@ -9,8 +9,8 @@ use sandpool_abi::task::Claims;
 use sandpool_abi::{Errno, NAME_MAX};
 
 use super::{Entry, Process};
-use crate::ipc::event::{self, Event};
-use crate::ipc::kind::{self, Ready};
+use crate::ipc::event;
+use crate::ipc::kind::{self, Waitable};
 use crate::ipc::message::{self, Carry, Message};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{
@@ -43,7 +43,7 @@ fn spin(limit: Duration, ready: impl Fn() -> bool) {
 /// One of several things that are waited for.
 enum Target<'a> {
     Process(ProcessHandle),
-    Object(&'a Event, Ready<'a>),
+    Object(&'a dyn Waitable),
 }
 
 /// What is known of a process.
@@ -413,11 +413,11 @@ impl Process {
         let targets = handles.iter().map(|handle| self.target(*handle)).collect::<Result<Vec<_>>>()?;
         let is_ready = |target: &Target<'_>| match target {
             Target::Process(handle) => self.has_ended(*handle).unwrap_or(true),
-            Target::Object(_, ready) => ready.is_ready(),
+            Target::Object(object) => object.is_ready(),
         };
         let events = targets.iter().map(|target| match target {
             Target::Process(_) => &own.event,
-            Target::Object(event, _) => event,
+            Target::Object(object) => object.changed(),
         });
         let look = || {
             let ready: Vec<_> = targets.iter().map(is_ready).collect();
@@ -448,8 +448,7 @@ impl Process {
             self.has_ended(process)?;
             return Ok(Target::Process(process));
         }
-        let (event, ready) = kind::readiness(&self.member, Handle(handle))?;
-        Ok(Target::Object(event, ready))
+        kind::waitable(&self.member, Handle(handle)).map(Target::Object)
     }
 
     /// How a child ended.
@@ -702,10 +701,10 @@ pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> NameBuffer {
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
-    use crate::alone::Alone;
     use crate::ipc::arena::Geometry;
     use crate::ipc::object::count_live;
     use crate::ipc::queue::{self, Account};
+    use crate::testing::alone::Alone;
 
     const OWN: u64 = 400;
     const MAX: u64 = 1000;

@@ -27,7 +27,7 @@ use crate::ipc::message::{self, Message};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, ProcessSlot, Register};
 use crate::ipc::waiting::Waiting;
-use crate::ipc::{budget, collect};
+use crate::ipc::{budget, collections};
 use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
 use crate::process::task::Task;
@@ -195,7 +195,7 @@ impl Process {
 
     /// Makes something in the arena. If there is no room, it is tried once more when what nobody can reach is gone.
     pub(crate) fn making<T>(&self, attempt: impl Fn(&Member) -> Result<T, Errno>) -> Result<T, Errno> {
-        self.noting(collect::retry(&self.member, || attempt(&self.member)))
+        self.noting(collections::retry(&self.member, || attempt(&self.member)))
     }
 
     #[cold]

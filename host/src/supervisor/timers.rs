@@ -361,7 +361,7 @@ mod tests {
         arena.process_id(0).unwrap().store(child.id(), Ordering::Relaxed);
         let limit = Duration::from_millis(20);
         let mut timers = Timers::new(&Limits { run_cpu_time: Some(limit), ..Limits::default() });
-        let over = crate::testing::within_deadline(|| {
+        let over = crate::testing::deadline::within_deadline(|| {
             loop {
                 timers.next = 0;
                 if let Some(over) = timers.look(&arena, None).pop() {

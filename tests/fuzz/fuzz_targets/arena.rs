@@ -1,6 +1,6 @@
-//! Any damage to an arena: see `sandpool::fuzzing`.
+//! Any damage to an arena: see `sandpool::testing::fuzzing`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    sandpool::fuzzing::arena(data);
+    sandpool::testing::fuzzing::arena(data);
 });

@@ -1,6 +1,6 @@
-//! Any messages of the control protocol, and values of tasks: see `sandpool::fuzzing`.
+//! Any messages of the control protocol, and values of tasks: see `sandpool::testing::fuzzing`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    sandpool::fuzzing::control(data);
+    sandpool::testing::fuzzing::control(data);
 });

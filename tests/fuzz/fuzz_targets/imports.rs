@@ -1,6 +1,6 @@
-//! Any calls of a guest: see `sandpool::fuzzing`.
+//! Any calls of a guest: see `sandpool::testing::fuzzing`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    sandpool::fuzzing::imports(data);
+    sandpool::testing::fuzzing::imports(data);
 });

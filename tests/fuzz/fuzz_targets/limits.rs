@@ -1,6 +1,6 @@
-//! Any configuration file: see `sandpool::fuzzing`.
+//! Any configuration file: see `sandpool::testing::fuzzing`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    sandpool::fuzzing::limits(data);
+    sandpool::testing::fuzzing::limits(data);
 });

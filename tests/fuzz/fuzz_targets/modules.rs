@@ -1,6 +1,6 @@
-//! Any module, as far as it is read without being compiled: see `sandpool::fuzzing`.
+//! Any module, as far as it is read without being compiled: see `sandpool::testing::fuzzing`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    sandpool::fuzzing::module(data);
+    sandpool::testing::fuzzing::module(data);
 });

@@ -1,6 +1,6 @@
-//! Any tasks and results in the queues of a pool: see `sandpool::fuzzing`.
+//! Any tasks and results in the queues of a pool: see `sandpool::testing::fuzzing`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    sandpool::fuzzing::records(data);
+    sandpool::testing::fuzzing::records(data);
 });

@@ -3,7 +3,7 @@
 //! What they take together, and beside others, `sandpool bench` says. These are for whoever changes one.
 
 use criterion::{BatchSize, Criterion};
-use sandpool::inner::Pieces;
+use sandpool::testing::inner::Pieces;
 
 fn main() {
     let mut pieces = Pieces::new();

@@ -18,7 +18,7 @@ use sandpool_abi::sync::ACT;
 use crate::ipc::Result;
 use crate::ipc::arena::Member;
 use crate::ipc::event::Event;
-use crate::ipc::kind::Kind;
+use crate::ipc::kind::ObjectState;
 use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::{Place, Register};
@@ -36,7 +36,7 @@ const ACTING: u64 = 4;
 shared! {
     /// What a barrier keeps.
     pub(crate) struct BarrierState {
-        pub(crate) lock: Lock,
+        lock: Lock,
         parties: AtomicU64,
         /// processes that are inside
         inside: AtomicU64,
@@ -44,12 +44,39 @@ shared! {
         state: AtomicU64,
         /// number of the process that is to act, plus 1, until it has left, in whatever state
         actor: AtomicU64,
-        pub(crate) changed: Event,
+        changed: Event,
     }
 }
 
-impl object::State for BarrierState {
-    const KIND: Kind = Kind::Barrier;
+impl ObjectState for BarrierState {
+    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+        Ok(vec![&self.lock])
+    }
+
+    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Event>> {
+        Ok(vec![&self.changed])
+    }
+
+    /// Counts the process out; if others waited for it, the barrier breaks.
+    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
+        let _operation = member.begin(index)?;
+        let guard = self.lock.lock(member)?;
+        let is_waited_for = self.is(FILLING) || self.is(ACTING);
+        if !count_out(member, index, self, &guard, process)? {
+            return Ok(());
+        }
+        if is_waited_for {
+            guard.set(&self.state, BROKEN)?;
+        }
+        guard.commit();
+        drop(guard);
+        self.changed.notify_all(&member.arena);
+        Ok(())
+    }
+
+    fn at_barrier(&self) -> Option<(u64, u64)> {
+        Some((self.waiting(), self.parties()))
+    }
 }
 
 impl BarrierState {
@@ -272,21 +299,4 @@ fn count_out(
         guard.set(&barrier.state, FILLING)?;
     }
     Ok(true)
-}
-
-/// A process that has ended is counted out; if others waited for it, the barrier breaks.
-pub(crate) fn settle(member: &Member, index: u32, barrier: &BarrierState, process: u32) -> Result<()> {
-    let _operation = member.begin(index)?;
-    let guard = barrier.lock.lock(member)?;
-    let is_waited_for = barrier.is(FILLING) || barrier.is(ACTING);
-    if !count_out(member, index, barrier, &guard, process)? {
-        return Ok(());
-    }
-    if is_waited_for {
-        guard.set(&barrier.state, BROKEN)?;
-    }
-    guard.commit();
-    drop(guard);
-    barrier.changed.notify_all(&member.arena);
-    Ok(())
 }

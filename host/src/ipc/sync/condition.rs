@@ -9,7 +9,7 @@ use sandpool_abi::Errno;
 use super::lock::{self, LockState};
 use crate::ipc::Result;
 use crate::ipc::arena::Member;
-use crate::ipc::kind::Kind;
+use crate::ipc::kind::ObjectState;
 use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::{Place, Register};
@@ -21,7 +21,7 @@ use crate::sys::mem::shared;
 shared! {
     /// What a condition keeps.
     pub(crate) struct ConditionState {
-        pub(crate) lock: Lock,
+        lock: Lock,
         /// number of the process that has waited longest, plus 1
         first: AtomicU64,
         /// number of the process that came last, plus 1
@@ -29,8 +29,24 @@ shared! {
     }
 }
 
-impl object::State for ConditionState {
-    const KIND: Kind = Kind::Condition;
+impl ObjectState for ConditionState {
+    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+        Ok(vec![&self.lock])
+    }
+
+    /// Wakes everybody who may have been notified by one that died before it could wake them.
+    fn recover(&self, member: &Member) -> Result<()> {
+        drop(self.lock.lock(member)?);
+        for process in 0..member.arena.geometry.processes_max {
+            // Whoever died may have cleared the bit that tells whether somebody sleeps.
+            member.arena.process(process)?.event.wake_all(&member.arena);
+        }
+        Ok(())
+    }
+
+    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
+        leave(member, index, self, process).map(|_| ())
+    }
 }
 
 /// Makes a condition.
@@ -159,18 +175,4 @@ fn leave(member: &Member, index: u32, state: &ConditionState, process: u32) -> R
     unlink(member, state, &guard, process)?;
     guard.commit();
     Ok(true)
-}
-
-/// A process waits no longer.
-pub(crate) fn settle(member: &Member, index: u32, state: &ConditionState, process: u32) -> Result<()> {
-    leave(member, index, state, process).map(|_| ())
-}
-
-/// Wakes everybody who may have been notified by one that died before it could wake them.
-pub(crate) fn wake_all(member: &Member) -> Result<()> {
-    for process in 0..member.arena.geometry.processes_max {
-        // Whoever died may have cleared the bit that tells whether somebody sleeps.
-        member.arena.process(process)?.event.wake_all(&member.arena);
-    }
-    Ok(())
 }

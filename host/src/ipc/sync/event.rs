@@ -10,7 +10,7 @@
 use crate::ipc::Result;
 use crate::ipc::arena::Member;
 use crate::ipc::event;
-use crate::ipc::kind::Kind;
+use crate::ipc::kind::{ObjectState, Waitable};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
 use crate::ipc::waiting::Waiting;
@@ -25,12 +25,32 @@ shared! {
     pub(crate) struct EventState {
         /// [`SET`], and above it how often it was set
         word: AtomicU64,
-        pub(crate) changed: event::Event,
+        changed: event::Event,
     }
 }
 
-impl object::State for EventState {
-    const KIND: Kind = Kind::Event;
+impl ObjectState for EventState {
+    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a event::Event>> {
+        Ok(vec![&self.changed])
+    }
+
+    fn waitable(&self) -> Option<&dyn Waitable> {
+        Some(self)
+    }
+
+    fn waiting(&self, index: u32) -> Option<Waiting> {
+        Some(Waiting::Event(index))
+    }
+}
+
+impl Waitable for EventState {
+    fn changed(&self) -> &event::Event {
+        &self.changed
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_set()
+    }
 }
 
 impl EventState {

@@ -4,11 +4,11 @@
 //! last handle back, leaves it to the next, who is told.
 
 use sandpool_abi::Errno;
-use sandpool_abi::sync::ELSEWHERE;
+use sandpool_abi::sync::{ELSEWHERE, RECURSIVE};
 
 use crate::ipc::Result;
 use crate::ipc::arena::Member;
-use crate::ipc::kind::Kind;
+use crate::ipc::kind::{ObjectState, Share};
 use crate::ipc::lock::{self, TRIES};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
@@ -27,8 +27,28 @@ shared! {
     }
 }
 
-impl object::State for LockState {
-    const KIND: Kind = Kind::Lock;
+impl ObjectState for LockState {
+    fn flags(&self) -> u32 {
+        if self.is_recursive() { RECURSIVE } else { 0 }
+    }
+
+    /// Wakes one who waits, for one who died and may have been to do so.
+    fn recover(&self, _: &Member) -> Result<()> {
+        futex::wake(&self.word, 1);
+        Ok(())
+    }
+
+    /// Leaves it to the next, if the process owns it.
+    fn settle(&self, _: &Member, _index: u32, process: u32) -> Result<()> {
+        if self.owner() == Some(process) {
+            lock::abandon(&self.word, process);
+        }
+        Ok(())
+    }
+
+    fn shares(&self, _: &Member, _index: u32) -> Option<Vec<Share>> {
+        Some(self.owner().map(|process| (process, None)).into_iter().collect())
+    }
 }
 
 impl LockState {
@@ -39,18 +59,6 @@ impl LockState {
 
     pub(crate) fn is_recursive(&self) -> bool {
         self.recursive.load(Ordering::Relaxed) != 0
-    }
-
-    /// Wakes one who waits, for one who died and may have been to do so.
-    pub(crate) fn wake_one(&self) {
-        futex::wake(&self.word, 1);
-    }
-
-    /// A process has nothing to do with it any more.
-    pub(crate) fn settle(&self, process: u32) {
-        if self.owner() == Some(process) {
-            lock::abandon(&self.word, process);
-        }
     }
 }
 

@@ -4,12 +4,13 @@
 //! semaphore knows what went with it, and has it returned if that was asked for.
 
 use sandpool_abi::Errno;
+use sandpool_abi::sync::BOUNDED;
 
 use crate::ipc::Result;
 use crate::ipc::arena::Member;
 use crate::ipc::event::Event;
 use crate::ipc::heap;
-use crate::ipc::kind::Kind;
+use crate::ipc::kind::{self, ObjectState, Share};
 use crate::ipc::lock::Lock;
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
@@ -36,13 +37,58 @@ shared! {
         returned: AtomicU64,
         /// units that processes held when they ended
         died: AtomicU64,
-        pub(crate) freed: Event,
+        freed: Event,
         pub(in crate::ipc) held: Tally,
     }
 }
 
-impl object::State for SemaphoreState {
-    const KIND: Kind = Kind::Semaphore;
+impl ObjectState for SemaphoreState {
+    fn flags(&self) -> u32 {
+        if self.bounded.load(Ordering::Relaxed) != 0 { BOUNDED } else { 0 }
+    }
+
+    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+        Ok(vec![&self.lock])
+    }
+
+    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Event>> {
+        Ok(vec![&self.freed])
+    }
+
+    /// Counts the units that the process holds, and returns them if that was asked for.
+    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
+        let _operation = member.begin(index)?;
+        let guard = self.lock.lock(member)?;
+        let held = self.held.take(member, &guard, process, u64::MAX)?;
+        if held == 0 {
+            return Ok(());
+        }
+        guard.set(&self.died, self.died().wrapping_add(held))?;
+        if self.returned.load(Ordering::Relaxed) != 0 {
+            let value = self.value().saturating_add(held).min(self.bound.load(Ordering::Relaxed));
+            guard.set(&self.value, value)?;
+        }
+        guard.commit();
+        drop(guard);
+        self.freed.notify_all(&member.arena);
+        Ok(())
+    }
+
+    /// Gives the memory of the tally back, at once.
+    fn destroy_some(&self, member: &Member, _unused: &mut Vec<u32>) -> Result<bool> {
+        let guard = self.lock.lock(member)?;
+        let detached = self.held.detach(member, &guard)?;
+        guard.commit();
+        drop(guard);
+        if detached {
+            heap::free(member, member.slot()?.register(Register::Segment))?;
+        }
+        Ok(true)
+    }
+
+    fn shares(&self, member: &Member, index: u32) -> Option<Vec<Share>> {
+        kind::shares_of_holders(member, index, |process| self.held_by(member, process))
+    }
 }
 
 impl SemaphoreState {
@@ -54,10 +100,6 @@ impl SemaphoreState {
     /// Units that processes held when they ended.
     pub(crate) fn died(&self) -> u64 {
         self.died.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn is_bounded(&self) -> bool {
-        self.bounded.load(Ordering::Relaxed) != 0
     }
 
     /// How many units a process holds.
@@ -123,37 +165,6 @@ pub(crate) fn release(member: &Member, object: Object<'_, SemaphoreState>, count
     match count {
         1 => semaphore.freed.unlock_and_notify_one(guard, &member.arena),
         _ => semaphore.freed.unlock_and_notify_all(guard, &member.arena),
-    }
-    Ok(())
-}
-
-/// A process holds nothing of it any more.
-pub(crate) fn settle(member: &Member, index: u32, semaphore: &SemaphoreState, process: u32) -> Result<()> {
-    let _operation = member.begin(index)?;
-    let guard = semaphore.lock.lock(member)?;
-    let held = semaphore.held.take(member, &guard, process, u64::MAX)?;
-    if held == 0 {
-        return Ok(());
-    }
-    guard.set(&semaphore.died, semaphore.died().wrapping_add(held))?;
-    if semaphore.returned.load(Ordering::Relaxed) != 0 {
-        let value = semaphore.value().saturating_add(held).min(semaphore.bound.load(Ordering::Relaxed));
-        guard.set(&semaphore.value, value)?;
-    }
-    guard.commit();
-    drop(guard);
-    semaphore.freed.notify_all(&member.arena);
-    Ok(())
-}
-
-/// Gives the memory back. Can be begun again where it was left.
-pub(crate) fn destroy(member: &Member, semaphore: &SemaphoreState) -> Result<()> {
-    let guard = semaphore.lock.lock(member)?;
-    let detached = semaphore.held.detach(member, &guard)?;
-    guard.commit();
-    drop(guard);
-    if detached {
-        heap::free(member, member.slot()?.register(Register::Segment))?;
     }
     Ok(())
 }

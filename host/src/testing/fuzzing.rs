@@ -15,7 +15,6 @@ use std::sync::LazyLock;
 use sandpool_abi::{Import, ValueType};
 use wasmtime::{Engine, InstancePre, Store, Val};
 
-use crate::alone::Alone;
 use crate::codec;
 use crate::config::{LimitKey, Limits, RunConfig};
 use crate::control;
@@ -25,6 +24,7 @@ use crate::ipc::arena::Geometry;
 use crate::ipc::process_table::Register;
 use crate::ipc::{message, object};
 use crate::process::{Guest, Held};
+use crate::testing::alone::Alone;
 use crate::{Inspection, wire};
 
 const MEMORY_PAGES: u32 = 2;
@@ -180,7 +180,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
 
 /// The arena: damages one as `data` says, uses it, and sweeps up in it.
 pub fn arena(data: &[u8]) {
-    crate::ipc::damage_tests::case(data, 1);
+    crate::ipc::tests::damage::case(data, 1);
 }
 
 /// A configuration file. What is accepted can be shown, and is the same when it is read again.

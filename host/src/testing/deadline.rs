@@ -98,11 +98,11 @@ fn what_hangs_is_ended() {
     }
     let output = output_within_deadline(
         Command::new(std::env::current_exe().unwrap())
-            .args(["testing::what_hangs_is_ended", "--exact", "--nocapture"])
+            .args(["testing::deadline::what_hangs_is_ended", "--exact", "--nocapture"])
             .env(HANGS, "1")
             .env("SANDPOOL_TEST_DEADLINE", "0"),
     );
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("the test testing::what_hangs_is_ended hangs"), "{said}");
+    assert!(said.contains("the test testing::deadline::what_hangs_is_ended hangs"), "{said}");
 }

@@ -14,18 +14,18 @@ use std::time::Duration;
 use sandpool_abi::pipe::DUPLEX;
 use sandpool_abi::shared::ADD;
 
-use super::arena::{Arena, Geometry, Member, PAGE, Patience};
-use super::kind;
-use super::message::{self, Carry};
-use super::object::{self, Handle, State};
-use super::pipe;
-use super::process_table::{self as table, ProcessHandle, Register};
-use super::queue::{self, Account, Port, Taken};
-use super::shared::{self, Atomic};
-use super::standby;
-use super::sweep::Sweep;
-use super::sync::{barrier, condition, event, lock, semaphore};
-use super::waiting::Waiting;
+use crate::ipc::arena::{Arena, Geometry, Member, PAGE, Patience};
+use crate::ipc::kind::{self, Listed};
+use crate::ipc::message::{self, Carry};
+use crate::ipc::object::{self, Handle};
+use crate::ipc::pipe;
+use crate::ipc::process_table::{self as table, ProcessHandle, Register};
+use crate::ipc::queue::{self, Account, Port, Taken};
+use crate::ipc::shared::{self, Atomic};
+use crate::ipc::standby;
+use crate::ipc::sweep::Sweep;
+use crate::ipc::sync::{barrier, condition, event, lock, semaphore};
+use crate::ipc::waiting::Waiting;
 use crate::sys::atomic::AtomicU64;
 use crate::sys::futex::Deadline;
 
@@ -184,13 +184,13 @@ impl World {
     }
 }
 
-fn port(member: &Member, handle: Handle) -> super::Result<Port<'_>> {
+fn port(member: &Member, handle: Handle) -> crate::ipc::Result<Port<'_>> {
     let queue = object::resolve(member, handle)?;
     Ok(Port { queue: queue.state, object: queue.index, waiting: Waiting::Get(queue.index) })
 }
 
 /// Does it with the object of that handle if it is of the kind, or seems to be.
-fn with<S: State>(member: &Member, handle: Handle, operation: impl FnOnce(object::Object<'_, S>)) {
+fn with<S: Listed>(member: &Member, handle: Handle, operation: impl FnOnce(object::Object<'_, S>)) {
     if let Ok(object) = object::resolve(member, handle) {
         operation(object);
     }
@@ -202,7 +202,7 @@ fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
     let other = world.all[random.below(world.all.len() as u64) as usize];
     let now = Deadline::NOW;
     let mut buffer = vec![0; 9000];
-    let taken = |taken: super::Result<Taken>| {
+    let taken = |taken: crate::ipc::Result<Taken>| {
         if let Ok(Taken::Message(message)) = taken {
             let mut bytes = vec![0; message.len as usize];
             let _ = message.read(member, &mut bytes);
@@ -271,8 +271,8 @@ fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
         let _ = shared::atomic(member, one, offset, 1 << random.below(4), Atomic::Rmw(ADD, 1));
         let _ = (shared::pages(member, one), one.state.name());
     });
-    let (kinds, index) = (kind::readiness(member, handle), random.below(u64::from(OBJECTS) + 1) as u32);
-    let _ = kinds.map(|(_, ready)| ready.is_ready());
+    let (waitable, index) = (kind::waitable(member, handle), random.below(u64::from(OBJECTS) + 1) as u32);
+    let _ = waitable.map(|object| object.is_ready());
     let _ = (kind::shares(member, index), kind::other_end(member, index), kind::at_barrier(member, index));
     let _ = match random.below(12) {
         0 => queue::create(member, 1, Account::Joinable).map(drop),

@@ -5,7 +5,6 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use wasmtime::{InstancePre, Module, Store, TypedFunc};
 
-use crate::alone::Alone;
 use crate::config::Flavor;
 use crate::engine::config;
 use crate::imports;
@@ -19,6 +18,7 @@ use crate::process::Guest;
 use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::Deadline;
 use crate::sys::process::exit_now;
+use crate::testing::alone::Alone;
 
 /// Calls an import that does next to nothing, so often.
 const CALLER: &str = r#"(module

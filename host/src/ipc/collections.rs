@@ -1,0 +1,74 @@
+//! Whether somebody wants objects to be found that no process can reach, and how many [collections](super::collect) of them
+//! there were: what processes see of it.
+
+use std::time::Duration;
+
+use sandpool_abi::Errno;
+
+use super::Result;
+use super::arena::{Arena, Member};
+use super::event::Event;
+use super::waiting::Waiting;
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::futex::Deadline;
+use crate::sys::mem::shared;
+
+/// How long a process waits for a collection: longer than one takes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+shared! {
+    /// The state of collections: whether one is wanted, and how many were done.
+    pub(crate) struct Collections {
+        /// 1 if somebody does
+        pub(super) wanted: AtomicU32,
+        /// 1 if there is a supervisor that collects
+        pub(super) is_on: AtomicU32,
+        /// how many were begun and ended
+        pub(super) begun: AtomicU64,
+        pub(super) ended: AtomicU64,
+        /// how often an object may have been left to messages alone, and how much of that a collection has looked into
+        pub(super) suspects: AtomicU64,
+        pub(super) cleared: AtomicU64,
+        pub(super) done: Event,
+    }
+}
+
+/// Tries to make something; if there is no room for it, once more when objects that nobody can reach are gone.
+pub(crate) fn retry<T>(member: &Member, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    match attempt() {
+        Err(Errno::Nfile | Errno::Nomem) => {}
+        result => return result,
+    }
+    let collections = &member.arena.header()?.collections;
+    if !collections.has_suspects() {
+        return attempt();
+    }
+    // In this order: if one begins in between, it is one more than wanted.
+    let begun = collections.begun.load(Ordering::SeqCst);
+    want(&member.arena)?;
+    let is_done = || collections.ended.load(Ordering::SeqCst).wrapping_sub(begun) as i64 > 0;
+    let deadline = Deadline::after_nanos(PATIENCE.as_nanos() as u64);
+    while collections.is_on.load(Ordering::Relaxed) != 0 && !is_done() {
+        if collections.done.sleep(member, Waiting::Any(0), deadline, is_done).is_err() {
+            break;
+        }
+    }
+    attempt()
+}
+
+impl Collections {
+    /// An object that is in messages may be in nothing else by now.
+    pub(super) fn suspect(&self) {
+        self.suspects.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_suspects(&self) -> bool {
+        self.suspects.load(Ordering::SeqCst) != self.cleared.load(Ordering::SeqCst)
+    }
+}
+
+/// Says that a collection may bring room.
+pub(crate) fn want(arena: &Arena) -> Result<()> {
+    arena.header()?.collections.wanted.store(1, Ordering::SeqCst);
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! Death at each instruction.
+//!
+//! A process is forked, stepped through an operation one instruction at a time, and killed: at the first
+//! instruction, at the second, and so on to the last. Each time, the supervisor's sweep must leave an arena on which
+//! others go on working: the operation has happened as a whole or not at all, and in the end nothing is left.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+macro_rules! tests {
+    ($($name:ident)*) => {
+        mod killed_in {
+            $(#[test]
+            fn $name() {
+                $crate::ipc::tests::death::alone(concat!(module_path!(), "::", stringify!($name)), super::$name);
+            })*
+        }
+    };
+}
+
+mod barriers;
+mod conditions;
+mod events;
+mod locks;
+mod objects;
+mod pipes;
+mod processes;
+mod queues;
+mod semaphores;
+mod shared_memory;
+
+use std::cell::{Cell, RefCell};
+use std::process::Command;
+use std::sync::Arc;
+
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::object::{self, Handle, count_live};
+use crate::ipc::queue::{self, Account};
+use crate::ipc::sweep::{Sweep, sweep};
+use crate::ipc::sync::barrier::Arrival;
+use crate::ipc::sync::{condition, lock};
+use crate::ipc::tests::common::{copy, port};
+use crate::sys::atomic::AtomicU32;
+use crate::sys::clone::{self, Fork, Parent};
+use crate::sys::futex::Deadline;
+use crate::sys::process::exit_now;
+use crate::testing::deadline::output_within_deadline;
+
+/// More than a tally has entries for.
+const PROCESSES: u32 = 42;
+
+/// The process that is killed.
+const VICTIM: u32 = 0;
+
+/// One that lives.
+const SURVIVOR: u32 = 1;
+
+/// One that comes behind the death.
+const OTHER: u32 = 2;
+
+/// The largest item here. One that carries a handle has a run of pages of its own, whatever its size; so nothing is as
+/// long as to be copied for thousands of instructions.
+const LARGE: usize = 1300;
+
+/// Points at which an operation is killed, at the most: longer ones are sampled, more densely in no part.
+const POINTS: usize = 500;
+
+/// Instructions that are stepped through, at the most, for all points of an operation together.
+const STEPS: usize = 500_000;
+
+/// Does what it dies in, and as little else as possible. The buffer is as long as the largest item.
+type Operation = fn(&World, &Member, &mut [u8]);
+
+struct World {
+    arena: Arc<Arena>,
+    /// Held by both.
+    queue: Handle,
+    /// Held by both as well; messages carry it.
+    other: Handle,
+    /// Made beside them by a test.
+    made: RefCell<Vec<Handle>>,
+    /// How the survivor came to a barrier.
+    arrival: Cell<Option<Arrival>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: 8, heap_pages: 256 };
+        let (_, arena) = Arena::create(geometry).unwrap();
+        let arena = Arc::new(arena);
+        let survivor = member(&arena, SURVIVOR);
+        let [queue, other] = [0, 0].map(|maxsize| {
+            let queue = queue::create(&survivor, maxsize, Account::Nothing).unwrap();
+            object::share(&survivor, queue, VICTIM).unwrap();
+            queue
+        });
+        Self { arena, queue, other, made: RefCell::default(), arrival: Cell::default() }
+    }
+
+    /// Lets the victim hold what the survivor has made, and the survivor give it back in the end.
+    fn add(&self, handle: Handle) {
+        object::share(&self.survivor(), handle, VICTIM).unwrap();
+        self.made.borrow_mut().push(handle);
+    }
+
+    /// One of the objects that a test has made.
+    fn made(&self, at: usize) -> Handle {
+        self.made.borrow()[at]
+    }
+
+    fn survivor(&self) -> Member {
+        self.member(SURVIVOR)
+    }
+
+    fn member(&self, index: u32) -> Member {
+        member(&self.arena, index)
+    }
+}
+
+fn member(arena: &Arc<Arena>, index: u32) -> Member {
+    // Nobody is to wait here: what a lock would wait for is dead.
+    Member { arena: arena.clone(), index, patience: Patience::Brief }
+}
+
+fn put(member: &Member, queue: Handle, number: u8, len: usize, handles: &[Handle]) {
+    put_bytes(member, queue, &vec![number; len], handles);
+}
+
+fn put_bytes(member: &Member, queue: Handle, item: &[u8], handles: &[Handle]) {
+    queue::put(member, port(member, queue), item, handles, Deadline::NOW).unwrap();
+}
+
+/// Takes an item into the buffer.
+fn get_bytes(member: &Member, queue: Handle, buffer: &mut [u8]) -> Option<usize> {
+    copy(member, queue::get(member, port(member, queue), || false, buffer, Deadline::NOW).ok()?, buffer)
+}
+
+/// Takes an item and returns its number; nothing if there is none. It must be whole.
+fn get(member: &Member, queue: Handle) -> Option<u8> {
+    let mut buffer = vec![0; LARGE];
+    let len = get_bytes(member, queue, &mut buffer)?;
+    let item = buffer.get(..len).unwrap();
+    let number = *item.first().unwrap();
+    assert!(item.iter().all(|byte| *byte == number), "item {number} is not whole");
+    Some(number)
+}
+
+/// Forks a process that does `operation`, and kills it after so many instructions. Returns how many it made, if it
+/// came to its end before that.
+fn kill_after(world: &World, operation: Operation, instructions: usize) -> Option<usize> {
+    let victim = world.member(VICTIM);
+    let pid = AtomicU32::new(0);
+    let mut buffer = vec![9; LARGE];
+    let child = match clone::fork(Parent::Caller, &pid).unwrap() {
+        Fork::Child => {
+            ptrace::traceme().unwrap();
+            raise(Signal::SIGSTOP).unwrap();
+            operation(world, &victim, &mut buffer);
+            // A mark that the instructions of the operation are over.
+            raise(Signal::SIGSTOP).unwrap();
+            exit_now(0);
+        }
+        Fork::Parent(child) => Pid::from_raw(child),
+    };
+    assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Stopped(child, Signal::SIGSTOP));
+    let mut made = 0;
+    let ended = loop {
+        if made == instructions {
+            break None;
+        }
+        ptrace::step(child, None).unwrap();
+        match waitpid(child, None).unwrap() {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => made += 1,
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => break Some(made),
+            other => panic!("after {made} instructions: {other:?}"),
+        }
+    };
+    let _ = ptrace::kill(child);
+    while !matches!(waitpid(child, None).unwrap(), WaitStatus::Signaled(..)) {}
+    ended
+}
+
+/// Kills a process at each instruction of `operation` and checks each time what is left.
+fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&World)) {
+    let world = World::new();
+    prepare(&world);
+    let total = kill_after(&world, operation, usize::MAX).unwrap();
+    let points = POINTS.min(STEPS / total.max(1));
+    let step = total.div_ceil(points).max(1);
+    for instructions in (0..=total).step_by(step) {
+        let world = World::new();
+        prepare(&world);
+        kill_after(&world, operation, instructions);
+        let supervisor = world.member(PROCESSES);
+        sweep(Sweep::behind(VICTIM, true), &supervisor)
+            .unwrap_or_else(|error| panic!("at {instructions}: {error}"));
+        check(&world);
+        is_usable_and_then_empty(&world, instructions);
+    }
+}
+
+/// The survivor works on, and when it has given back what it holds, there is nothing in the arena.
+fn is_usable_and_then_empty(world: &World, instructions: usize) {
+    let survivor = world.member(SURVIVOR);
+    if object::find(&survivor, world.queue).is_ok() {
+        put(&survivor, world.queue, 200, 100, &[]);
+        put(&survivor, world.queue, 201, LARGE, &[world.other]);
+        let last: Vec<_> = std::iter::from_fn(|| get(&survivor, world.queue)).collect();
+        assert!(last.ends_with(&[200, 201]), "at {instructions}: {last:?}");
+        object::release(&survivor, world.queue).unwrap();
+    }
+    object::release(&survivor, world.other).unwrap();
+    for handle in world.made.borrow().iter() {
+        // A test may have given it back itself.
+        let _ = object::release(&survivor, *handle);
+    }
+    assert_eq!(count_live(&world.arena), Ok(0), "objects are left at {instructions}");
+    assert_eq!(world.arena.header().unwrap().heap.used_pages(), 0, "memory is left at {instructions}");
+}
+
+/// Takes all that is in the queue, in order.
+fn drain(world: &World) -> Vec<u8> {
+    let survivor = world.member(SURVIVOR);
+    std::iter::from_fn(|| get(&survivor, world.queue)).collect()
+}
+
+fn nothing(_: &World) {}
+
+/// A condition and its lock.
+fn a_condition(world: &World) {
+    world.add(condition::create(&world.survivor()).unwrap());
+    world.add(lock::create(&world.survivor(), true).unwrap());
+}
+
+/// Where this test runs again, in a process that has one thread, so that what it forks has all its locks free.
+const ALONE: &str = "SANDPOOL_TEST_ALONE";
+
+fn alone(name: &str, test: fn()) {
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let name = name.split_once("::").unwrap().1;
+    let output = output_within_deadline(
+        Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--test-threads=1", "--nocapture"])
+            .env(ALONE, "1"),
+    );
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}

@@ -1,0 +1,95 @@
+//! Objects that only messages hold, and those that go from one process to the next.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use shuttle::thread;
+
+use super::{Model, NEVER, PROCESSES, take_handles};
+use crate::ipc::arena::Member;
+use crate::ipc::object::{self, Handle};
+use crate::ipc::queue::{self, Account};
+use crate::ipc::tests::common::port;
+
+models! {
+    circles_go: circles(&[]);
+    circles_go_with_a_death: circles(&[0, 1, 2]);
+    object_goes_from_one_to_the_next: an_object_on_its_way(&[]);
+    object_goes_from_one_to_the_next_with_a_death: an_object_on_its_way(&[0, 1, 2, 4, 5]);
+}
+
+/// Two queues lie in each other, and go from one process to the next in a third. A process that takes one can take the other
+/// out of it, and all is gone in the end, while the supervisor looks for what nobody can reach.
+fn circles(victims: &[u32]) {
+    let mut model = Model::new();
+    model.collects = true;
+    let meet = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
+    let put = |member: &Member, queue, handle| {
+        queue::put(member, port(member, queue), &[], &[handle], NEVER).unwrap();
+    };
+    let hand_on = move |member: &Member, one: Handle, other: Handle| {
+        put(member, one, other);
+        put(member, other, one);
+        object::release(member, other).unwrap();
+        put(member, meet, one);
+        object::release(member, one).unwrap();
+    };
+    let deadline = model.deadline;
+    model.process(move |member| {
+        let [one, other] = [(); 2].map(|()| queue::create(member, 0, Account::Nothing).unwrap());
+        hand_on(member, one, other);
+    });
+    for _ in 0..2 {
+        model.process(move |member| {
+            // Nobody may be left who puts one.
+            let Ok(one) = take_handles(member, meet, deadline) else { return };
+            let other = take_handles(member, one[0], NEVER).unwrap();
+            assert_eq!(take_handles(member, other[0], NEVER).unwrap(), one, "the circle is broken");
+            hand_on(member, other[0], one[0]);
+        });
+    }
+    model.run(victims);
+}
+
+/// Each gives a queue to the next and gives it up, as with a fork, while those who have given it up look whether anybody
+/// has it. It is there as long as somebody has it, and no longer.
+fn an_object_on_its_way(victims: &[u32]) {
+    // From word to word of its holders, and back.
+    const WAY: [u32; 5] = [0, 4, 1, 5, 2];
+    let mut model = Model::wide();
+    let queue = queue::create(&model.maker(), 0, Account::Nothing).unwrap();
+    let stride = model.stride;
+    let has_it = Arc::new(Mutex::new(BTreeSet::from([0])));
+    // Those who won't give it to anybody any more.
+    let over = Arc::new(Mutex::new(BTreeSet::new()));
+    let dead = over.clone();
+    model.on_found = Some(Box::new(move |process| {
+        dead.lock().unwrap().insert(process);
+    }));
+    for number in 0..PROCESSES {
+        let Some(at) = WAY.iter().position(|process| *process == number) else {
+            model.process(|_| {});
+            continue;
+        };
+        let previous = at.checked_sub(1).map(|at| WAY[at]);
+        let next = WAY.get(at + 1).copied();
+        let (has_it, over) = (has_it.clone(), over.clone());
+        model.process(move |member| {
+            // It isn't there yet, and doesn't die.
+            while !has_it.lock().unwrap().contains(&number) {
+                if previous.is_some_and(|previous| over.lock().unwrap().contains(&previous)) {
+                    over.lock().unwrap().insert(number);
+                    return;
+                }
+                thread::yield_now();
+            }
+            queue::put(member, port(member, queue), &[1], &[], NEVER).unwrap();
+            if let Some(next) = next {
+                object::share(member, queue, next * stride).unwrap();
+                has_it.lock().unwrap().insert(next);
+            }
+            object::release(member, queue).unwrap();
+        });
+    }
+    model.run(victims);
+}

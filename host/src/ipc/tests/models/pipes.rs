@@ -1,0 +1,103 @@
+//! Pipes, and their ends on their way from one process to another.
+
+use sandpool_abi::Errno;
+use shuttle::rand::{Rng as _, thread_rng};
+
+use super::{Model, NEVER, SHORT, get, item, log, recv};
+use crate::ipc::queue::{self, Account};
+use crate::ipc::tests::common::{of, port};
+use crate::ipc::{object, pipe};
+
+models! {
+    pipe_comes_to_its_end: a_pipe(&[]);
+    pipe_with_a_death: a_pipe(&[0, 1, 2]);
+    pipe_is_handed_on: a_pipe_on_its_way(Model::new(), &[]);
+    pipe_is_handed_on_with_a_death: a_pipe_on_its_way(Model::new(), &[0, 1]);
+    pipe_is_handed_on_among_many: a_pipe_on_its_way(Model::wide(), &[]);
+    pipe_is_handed_on_among_many_with_a_death: a_pipe_on_its_way(Model::wide(), &[0, 1]);
+}
+
+/// Two who send, and one who receives to the end.
+fn a_pipe(victims: &[u32]) {
+    let mut model = Model::new();
+    let maker = model.maker();
+    let [reads, writes] = pipe::create(&maker, 30, 0).unwrap();
+    object::share(&maker, reads, 2).unwrap();
+    object::share(&maker, writes, 1).unwrap();
+    let keeps = thread_rng().gen_bool(0.5);
+    if keeps {
+        // As after a fork without a close: nobody else may hold it.
+        object::share(&maker, writes, 2).unwrap();
+    }
+    object::release(&maker, reads).unwrap();
+    let (sent, received) = (log(), log());
+    for _ in 0..2 {
+        let sent = sent.clone();
+        model.process(move |member| {
+            for number in 1..=2 {
+                match pipe::send(
+                    member,
+                    of(member, writes),
+                    &[&item(member.index, number, SHORT)],
+                    &[],
+                    NEVER,
+                ) {
+                    Ok(()) => sent.lock().unwrap().push((member.index, number)),
+                    Err(error) => return assert_eq!(error, Errno::Pipe),
+                }
+            }
+            object::release(member, writes).unwrap();
+        });
+    }
+    let log = received.clone();
+    model.process(move |member| {
+        loop {
+            match recv(member, reads) {
+                Ok(message) => log.lock().unwrap().push(message),
+                Err(error) => return assert_eq!(error, Errno::Closed),
+            }
+        }
+    });
+    let dead = model.run(victims);
+    let (sent, received) = (sent.lock().unwrap(), received.lock().unwrap());
+    if dead != Some(2) {
+        assert!(sent.iter().all(|message| received.contains(message)), "{sent:?} {received:?}");
+        for sender in (0..2).filter(|sender| Some(*sender) != dead) {
+            assert!(received.iter().filter(|message| message.0 == sender).map(|message| message.1).eq(1..=2));
+        }
+    }
+}
+
+/// One hands the end that sends on to another, who sends: the receiver isn't told before that that nobody will.
+fn a_pipe_on_its_way(mut model: Model, victims: &[u32]) {
+    let maker = model.maker();
+    let queue = queue::create(&maker, 0, Account::Nothing).unwrap();
+    let [reads, writes] = pipe::create(&maker, 30, 0).unwrap();
+    model.share_with(queue, 1);
+    model.share_with(reads, 2);
+    object::release(&maker, reads).unwrap();
+    model.process(move |member| {
+        queue::put(member, port(member, queue), &item(0, 0, SHORT), &[writes], NEVER).unwrap();
+        object::release(member, writes).unwrap();
+        queue::close(member, port(member, queue)).unwrap();
+    });
+    model.process(move |member| {
+        if get(member, queue).is_ok() {
+            pipe::send(member, of(member, writes), &[&item(1, 1, SHORT)], &[], NEVER).unwrap();
+        }
+    });
+    let received = log();
+    let log = received.clone();
+    model.process(move |member| {
+        while let Ok(message) = recv(member, reads) {
+            log.lock().unwrap().push(message);
+        }
+    });
+    if let Some(0) = victims.first() {
+        // For the one who would wait for what was never put.
+        model.share_with(queue, 3);
+        model.process_after(&[0], move |member| queue::close(member, port(member, queue)).unwrap());
+    }
+    let dead = model.run(victims);
+    assert!(dead.is_some() || received.lock().unwrap().len() == 1, "the message didn't come");
+}

@@ -1,0 +1,52 @@
+//! Semaphores.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use shuttle::rand::{Rng as _, thread_rng};
+
+use super::{Model, NEVER, log};
+use crate::ipc::sync::semaphore;
+use crate::ipc::tests::common::of;
+use crate::sys::model;
+
+models! {
+    semaphore_has_so_many_units: a_semaphore(&[]);
+    semaphore_with_a_death: a_semaphore(&[0, 1, 2]);
+}
+
+/// Three who want one of two units each, or the only one, twice.
+fn a_semaphore(victims: &[u32]) {
+    let mut model = Model::new();
+    let units = thread_rng().gen_range(1..=2);
+    let returned = units == 1 || thread_rng().r#gen();
+    let semaphore = model.share(semaphore::create(&model.maker(), units, true, returned).unwrap());
+    let inside = Arc::new(Mutex::new(BTreeSet::new()));
+    let with_the_dead = log();
+    let (there, gone) = (inside.clone(), with_the_dead.clone());
+    model.on_found =
+        Some(Box::new(move |dead| gone.lock().unwrap().push(there.lock().unwrap().remove(&dead))));
+    for _ in 0..3 {
+        let inside = inside.clone();
+        model.process(move |member| {
+            let semaphore = of(member, semaphore);
+            for _ in 0..2 {
+                semaphore::acquire(member, semaphore, NEVER).unwrap();
+                inside.lock().unwrap().insert(member.index);
+                assert!(inside.lock().unwrap().len() as u64 <= units, "more inside than units");
+                model::point();
+                inside.lock().unwrap().remove(&member.index);
+                semaphore::release(member, semaphore, 1).unwrap();
+            }
+        });
+    }
+    model.process_after(&[0, 1, 2], move |member| {
+        let semaphore = of::<semaphore::SemaphoreState>(member, semaphore);
+        let (value, died) = (semaphore.state.value(), semaphore.state.died());
+        assert_eq!(value, if returned { units } else { units - died });
+        let gone = with_the_dead.lock().unwrap();
+        // It may have had one that it didn't come to use, or to give back.
+        assert!(died >= u64::from(gone.contains(&true)) && died <= gone.len() as u64);
+    });
+    model.run(victims);
+}

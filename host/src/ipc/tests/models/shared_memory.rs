@@ -1,0 +1,134 @@
+//! Shared memory: names, views, and integers in it.
+
+use std::sync::{Arc, Mutex};
+
+use sandpool_abi::Errno;
+use sandpool_abi::shared::ADD;
+use shuttle::rand::{Rng as _, thread_rng};
+
+use super::{Model, NEVER, choose, take_handles};
+use crate::ipc::arena::Member;
+use crate::ipc::object;
+use crate::ipc::queue::{self, Account};
+use crate::ipc::shared::{self, Atomic};
+use crate::ipc::tests::common::{of, port};
+
+models! {
+    name_is_given_once: a_name(&[]);
+    name_is_given_once_with_a_death: a_name(&[0, 1, 2, 3]);
+    views_keep_shared_memory: a_view(&[]);
+    views_keep_shared_memory_with_a_death: a_view(&[0, 1, 2]);
+    integer_in_shared_memory_counts: an_integer(&[]);
+    integer_in_shared_memory_counts_with_a_death: an_integer(&[0, 1, 2]);
+}
+
+/// Two who give memory the same name, one who takes that away, and one who opens what has it. Each finds all of one
+/// memory or none, whose name is gone once it has been taken away as often as it was given.
+fn a_name(victims: &[u32]) {
+    const NAME: &str = "name";
+    /// Bytes with a page of their own.
+    const LEN: u64 = 5000;
+    let mut model = Model::new();
+    // How often it was given, and taken away.
+    let balance = Arc::new(Mutex::new(0));
+    for number in 1..=2 {
+        let balance = balance.clone();
+        model.process(move |member| match shared::create(member, LEN, false, NAME) {
+            Ok(handle) => {
+                *balance.lock().unwrap() += 1;
+                shared::write(member, of(member, handle), LEN - 8, &[number; 8]).unwrap();
+                object::release(member, handle).unwrap();
+            }
+            Err(error) => assert_eq!(error, Errno::Exist),
+        });
+    }
+    let taken = balance.clone();
+    model.process(move |member| match shared::unlink(member, NAME) {
+        Ok(()) => *taken.lock().unwrap() -= 1,
+        Err(error) => assert_eq!(error, Errno::Noent),
+    });
+    model.process(|member| match shared::open(member, NAME) {
+        Ok(handle) => {
+            let mut end = [9; 8];
+            shared::read(member, of(member, handle), LEN - 8, &mut end).unwrap();
+            assert!(end.iter().all(|byte| *byte <= 2), "{end:?} is nobody's");
+            object::release(member, handle).unwrap();
+        }
+        Err(error) => assert_eq!(error, Errno::Noent),
+    });
+    let victim = choose(victims);
+    model.process_after(&[0, 1, 2, 3], move |member| {
+        let left = i32::from(shared::unlink(member, NAME).is_ok());
+        assert_eq!(shared::unlink(member, NAME), Err(Errno::Noent));
+        // One who has died may have done it, and not told.
+        let balance = *balance.lock().unwrap();
+        assert!(left == balance || victim.is_some() && (left - balance).abs() == 1, "{left}, {balance}");
+    });
+    model.run_to_death_of(victim);
+}
+
+/// One makes a view of memory, hands it on, and gives the memory up; one of two others takes it, makes another of it, and
+/// reads. It is there as long as anybody has any of them, or a message does.
+fn a_view(victims: &[u32]) {
+    const LEN: u64 = 5000;
+    let mut model = Model::new();
+    let maker = model.maker();
+    let queue = model.share(queue::create(&maker, 0, Account::Nothing).unwrap());
+    let memory = shared::create(&maker, LEN, false, "").unwrap();
+    shared::write(&maker, of(&maker, memory), LEN - 8, &[7; 8]).unwrap();
+    let deadline = model.deadline;
+    model.process(move |member| {
+        let view = shared::view(member, memory).unwrap();
+        queue::put(member, port(member, queue), &[], &[view], NEVER).unwrap();
+        object::release(member, view).unwrap();
+        object::release(member, memory).unwrap();
+    });
+    for _ in 0..2 {
+        model.process(move |member| {
+            // Nobody may be left who puts one.
+            let Ok(views) = take_handles(member, queue, deadline) else { return };
+            let again = shared::view(member, views[0]).unwrap();
+            object::release(member, views[0]).unwrap();
+            let mut end = [0; 8];
+            shared::read(member, of(member, again), LEN - 8, &mut end).unwrap();
+            assert_eq!(end, [7; 8]);
+            object::release(member, again).unwrap();
+        });
+    }
+    model.run(victims);
+}
+
+/// Three who add to an integer, in a page or in the object itself.
+fn an_integer(victims: &[u32]) {
+    const TIMES: u64 = 3;
+    let mut model = Model::new();
+    let small = thread_rng().r#gen();
+    let size = if small { 16 } else { 5000 };
+    let handle = model.share(shared::create(&model.maker(), size, small, "").unwrap());
+    let atomic = move |member: &Member, what| shared::atomic(member, of(member, handle), 8, 8, what).unwrap();
+    for number in 0..3 {
+        model.process(move |member| {
+            for _ in 0..TIMES {
+                if number != 0 {
+                    atomic(member, Atomic::Rmw(ADD, 1));
+                    continue;
+                }
+                let mut expected = atomic(member, Atomic::Load);
+                loop {
+                    let found = atomic(member, Atomic::CompareExchange { expected, new: expected + 1 });
+                    if found == expected {
+                        break;
+                    }
+                    expected = found;
+                }
+            }
+        });
+    }
+    let victim = choose(victims);
+    model.process_after(&[0, 1, 2], move |member| {
+        let least = if victim.is_some() { 2 } else { 3 } * TIMES;
+        let found = atomic(member, Atomic::Load);
+        assert!((least..=3 * TIMES).contains(&found), "{found}");
+    });
+    model.run_to_death_of(victim);
+}
