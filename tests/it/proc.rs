@@ -140,6 +140,23 @@ fn leaks_nothing(how: &str, count: u64) {
     assert!(after.2 <= before.2 + slack, "the main guest: {before:?}, {after:?}");
 }
 
+/// Among hundreds of guests that want the processors, the supervisor would be late for whoever may end them.
+#[test]
+fn the_supervisor_gets_its_turn_before_its_guests() {
+    const SHORT: u64 = 100_000;
+    let (run, _data) = crowd_that_called_wasi();
+    let (own_nice, own_slice) = procfs::scheduling(std::process::id());
+    let (nice, slice) = procfs::scheduling(run.supervisor());
+    // The kernel lets only root's have more of the processors than others, and shows slices since it has them.
+    assert_eq!(nice, if nix::unistd::geteuid().is_root() { -20 } else { own_nice });
+    assert_eq!(slice, own_slice.map(|_| SHORT));
+    let guests = run.guests();
+    assert!(!guests.is_empty());
+    for pid in guests.into_iter().chain(run.standby()) {
+        assert_eq!(procfs::scheduling(pid), (own_nice, own_slice), "{}", procfs::describe(pid));
+    }
+}
+
 #[test]
 fn ten_thousand_forks_leak_nothing() {
     leaks_nothing("fork", 10_000);

@@ -131,3 +131,15 @@ pub(crate) fn kill(pid: Pid, signal: Signal, is_meant: impl FnOnce(Pid) -> bool)
 pub(crate) fn name(pid: Pid) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
+
+/// Its nice value, and its slice in nanoseconds where the kernel shows that. All of its threads have one each.
+pub(crate) fn scheduling(pid: Pid) -> (i32, Option<u64>) {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name of the program, in parentheses, may hold anything; the third field comes after it.
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    let nice = rest.split(' ').nth(16).unwrap().parse().unwrap();
+    let shown = fs::read_to_string(format!("/proc/{pid}/sched")).unwrap_or_default();
+    let slice =
+        shown.lines().find_map(|line| line.strip_prefix("se.slice")?.split(':').nth(1)?.trim().parse().ok());
+    (nice, slice)
+}
