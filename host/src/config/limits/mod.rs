@@ -207,7 +207,7 @@ limits! {
 
 limits! {
     /// How much loading a module may take: [`ModuleBuilder::limits`](crate::ModuleBuilder::limits). What exceeds one of them is
-    /// refused, with [`Error::CompileLimit`].
+    /// refused, with [`Error::CompileLimit`](crate::Error::CompileLimit).
     ///
     /// ```
     /// use std::time::Duration;
@@ -282,7 +282,7 @@ impl Limits {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is no TOML, a key that there is not, and a value that makes no sense.
+    /// [`Error::Invalid`](crate::Error::Invalid) for what is no TOML, a key that there is not, and a value that makes no sense.
     pub fn from_toml(text: &str) -> Result<Self> {
         Ok(file::read(text)?.limits)
     }
@@ -295,7 +295,7 @@ impl Limits {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`], with what [`from_toml`](Self::from_toml) says of it, or why it can't be read.
+    /// [`Error::Config`](crate::Error::Config), with what [`from_toml`](Self::from_toml) says of it, or why it can't be read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         Ok(file::read_file(path.as_ref())?.limits)
     }
