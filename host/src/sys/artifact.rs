@@ -1,4 +1,4 @@
-//! Compiled code from a file into this process.
+//! Maps compiled code from a file into this process.
 #![allow(unsafe_code, reason = "wasmtime runs the machine code in an artifact without looking at it")]
 
 use std::fs::File;
