@@ -28,7 +28,8 @@ use crate::sys::mem::Shared;
 /// A process, and how much of an object it holds, if that is counted.
 pub(crate) type Share = (u32, Option<u64>);
 
-/// What an object of some kind keeps in the arena, and how it behaves. Its words are as untrusted as all of the arena.
+/// The state that an object of some kind keeps in the arena, and the behaviour of the kind. The words of the state are
+/// as untrusted as all of the arena.
 pub(crate) trait ObjectState: Shared {
     /// How the object was made, as far as a receiver of its handle has to know: the flags of its `create`.
     fn flags(&self) -> u32 {

@@ -27,7 +27,7 @@ shared! {
 
 const HEAD: u64 = size_of::<MessageHead>() as u64;
 
-/// Who holds the objects whose handles a message carries.
+/// The holder of the objects whose handles a message carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carry {
     /// The message itself: it counts as a holder.

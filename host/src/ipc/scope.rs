@@ -23,7 +23,7 @@ use crate::sys::mem::shared;
 const OF_TASK: u64 = 1 << 30;
 
 shared! {
-    /// The scope of a process, and what a worker counts.
+    /// The scope of a process, and the counts of a worker.
     pub(crate) struct ScopeSlot {
         /// 0 if the process has no scope
         scope: AtomicU64,

@@ -16,12 +16,12 @@ use super::{budget, heap, kind, message, object};
 
 /// The work that is left for a process that has been reaped, and whose slot is still its own.
 ///
-/// 1. locks that it owns are free, and rolled back by whoever comes next; here, at once, so that no journal is left
-///    that names its slot;
-/// 2. who sleeps on the object it worked on is woken: it may have been about to wake them, or have been woken in
-///    their place;
+/// 1. its locks are free. Elsewhere the next owner rolls a lock back; here this is done at once, so that no journal is
+///    left that names its slot;
+/// 2. processes that sleep on the object it worked on are woken: the dead process may have been about to wake them, or
+///    have been woken in their place;
 /// 3. the runs of pages in its hands go back to the heap;
-/// 4. its share of the memory of all is nobody's;
+/// 4. its share of the memory of all processes is nobody's;
 /// 5. its locks, items and waits are settled, and the objects that it held lose one holder;
 /// 6. objects that nobody holds any more are destroyed.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The note of a process that waits without a timeout: for what it waits, and since when.
+//! The note of a process that waits without a timeout: the thing that it waits for, and the start of the wait.
 //!
 //! The process notes this in its slot before it sleeps, and takes the note back when it goes on, so that the supervisor
 //! can tell a deadlock (`supervisor/deadlock.rs`). Only a process that sleeps pays for the note.

@@ -201,8 +201,8 @@ impl Process {
         let _ = self.mark_running(index);
     }
 
-    /// Takes what a process was given that the fork server just made, in that process, and tells its parent that it
-    /// runs.
+    /// Sets up a process that the fork server just made, in that process: takes its payload and handles, and tells its
+    /// parent that it runs.
     pub(crate) fn become_spawned(&mut self, index: u32, handle: ProcessHandle) -> Result<()> {
         self.handle = handle;
         self.member.index = index;
@@ -325,7 +325,7 @@ impl Process {
         self.ring_for(index)
     }
 
-    /// Takes what a process was given that was just spawned, in that process.
+    /// Takes the payload and handles of a process that was just spawned, in that process.
     pub(crate) fn take_entry(&mut self) -> Result<()> {
         let register = self.member.slot()?.register(Register::Outgoing);
         let page = register.load(Ordering::Acquire);
@@ -613,8 +613,8 @@ impl Process {
     /// 1. The process ends its daemonic children: whatever they wait for, a signal ends them. They must not see the
     ///    next step.
     /// 2. The process gives back all that it holds, and whoever waits for that learns that its owner has gone, as at
-    ///    any death:
-    ///    otherwise a child that waits for it, and the process that waits for that child, would wait for each other.
+    ///    any death: otherwise a child that waits for it, and the process that waits for that child, would wait for each
+    ///    other.
     /// 3. The process waits for the other children. They themselves hold the objects that they use, so these are still
     ///    there.
     ///

@@ -93,7 +93,7 @@ impl Ahead {
 #[error("it went on beyond its limit")]
 pub(crate) struct OverLimit(pub(crate) Limit);
 
-/// What happens to the output of a worker's tasks.
+/// The handling of the output of a worker's tasks.
 #[derive(Debug)]
 pub(crate) struct Capture {
     /// The worker whose stderr all of this is, including the output of processes that a task has started.

@@ -23,7 +23,7 @@ struct Data {
 const VERSION_3: u32 = 0x2008_0522;
 
 fn prctl(option: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> io::Result<()> {
-    // SAFETY: the options that are used here take integers only; what isn't used is 0, as they require.
+    // SAFETY: the options that are used here take integers only; unused arguments are 0, as these options require.
     match unsafe { libc::prctl(option, first, second, 0, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -60,9 +60,9 @@ pub(crate) fn fork(parent: Parent, pid: &AtomicU32) -> io::Result<Fork> {
     };
     // SAFETY: without CLONE_VM this is fork: the child gets a copy of all memory and goes on from here on the same
     // stack, as none is given. The third argument is, on each architecture, where the kernel stores the child's id: the
-    // address of a live, writable u32. The two behind it, whose order differs, aren't used with these flags. The
-    // C library isn't told: its fork handlers matter to programs with several threads, and nothing here depends
-    // on the thread id that it caches.
+    // address of a live, writable u32. The two arguments after it, whose order differs, aren't used with these flags.
+    // The C library isn't told: its fork handlers matter to programs with several threads, and nothing here depends on
+    // the thread id that it caches.
     let result = unsafe {
         libc::syscall(libc::SYS_clone, libc::c_long::from(flags), UNUSED, pid.as_ptr(), UNUSED, UNUSED)
     };

@@ -63,8 +63,8 @@ static CLOSED: AtomicU8 = AtomicU8::new(0);
 /// Runs before `main`, and before Rust's runtime, which opens /dev/null for each closed stream: afterwards nobody can tell
 /// such a stream from a /dev/null that was given.
 #[used]
-// SAFETY: the section is the C library's list of functions to call first, each with arguments that this one ignores; it is as
-// `extern "C"` as they are.
+// SAFETY: the section is the C library's list of functions to call first, each with arguments that this one ignores;
+// this one is `extern "C"`, as they are.
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = {
     extern "C" fn look() {

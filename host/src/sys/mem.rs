@@ -99,15 +99,16 @@ pub(crate) struct Table<T> {
     _mapped: Arc<Mapped>,
 }
 
-// SAFETY: it is an address and a length; all access to what is there is atomic or a raw copy, from any thread.
+// SAFETY: the value is an address and a length; all access to the bytes there is atomic or a raw copy, from any thread.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
-// SAFETY: as above; nothing is done with it but to unmap it, by the last who has it.
+// SAFETY: as above; the last owner only unmaps the mapping.
 unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
-// SAFETY: it gives out references to what is shared with other processes anyway, and consists of atomics.
+// SAFETY: a table gives out references to memory that is shared with other processes anyway, and that consists of
+// atomics.
 unsafe impl<T: Shared> Send for Table<T> {}
 // SAFETY: as above.
 unsafe impl<T: Shared> Sync for Table<T> {}
@@ -173,7 +174,7 @@ impl Mapping {
     pub(crate) fn table<T: Shared>(&self, offset: usize, len: usize) -> Option<Table<T>> {
         let end = len.checked_mul(size_of::<T>())?.checked_add(offset)?;
         let is_inside = end <= self.len && offset.is_multiple_of(align_of::<T>());
-        // SAFETY: the address lies inside of the mapping, or just behind it.
+        // SAFETY: the address lies inside of the mapping, or just after it.
         let first = is_inside.then(|| unsafe { self.base.add(offset) })?.cast();
         Some(Table { first, len, _mapped: self.mapped.clone() })
     }
@@ -194,8 +195,8 @@ impl Mapping {
             return None;
         }
         // SAFETY: the destination lies inside of the mapping. It can't overlap the source, since no `&[u8]` into a
-        // mapping is ever made. Another process may write there as well: then what is stored is unspecified bytes,
-        // which nobody takes for anything else.
+        // mapping is ever made. Another process may write there as well: then the stored bytes are unspecified, and
+        // nobody takes them for anything else.
         unsafe { self.base.add(offset).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         Some(())
     }

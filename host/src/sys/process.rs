@@ -18,7 +18,7 @@ use super::futex::{self, Deadline};
 #[inline]
 pub(crate) fn exit_now(code: i32) -> ! {
     loop {
-        // SAFETY: it takes an integer, and nothing of this process is used any more.
+        // SAFETY: the call takes an integer, and nothing of this process is used any more.
         unsafe { libc::syscall(libc::SYS_exit_group, code) };
     }
 }
@@ -106,7 +106,7 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 /// Sends a signal to the process of a pidfd.
 pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: the call takes integers; without an address the kernel fills in what it tells of a signal by itself.
+    // SAFETY: the call takes integers; without an address the kernel fills in the details of a signal by itself.
     let sent =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as i32, none, 0) };
     if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -138,7 +138,7 @@ pub(crate) const SHORT_SLICE: Duration = Duration::from_micros(100);
 /// slice of his own processes; kernels before 6.12 don't know it.
 pub(crate) fn set_slice(pid: u32, slice: Duration) {
     let size = size_of::<libc::sched_attr>();
-    // SAFETY: it is integers only, for which zero is valid.
+    // SAFETY: the struct has only integers, for which zero is valid.
     let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
     // SAFETY: the address is that of a live, writable value, whose size is given.
     let got = unsafe { libc::syscall(libc::SYS_sched_getattr, pid, &raw mut attributes, size, 0) };
