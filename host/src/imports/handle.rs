@@ -1,4 +1,4 @@
-//! `sandpool_handle`: how often a guest holds an object, and to wait for several.
+//! `sandpool_handle`: counts a guest's uses of an object, and waits for several objects.
 
 use sandpool_abi::handle::MODULE;
 use sandpool_abi::{Errno, WAIT_MAX};
@@ -21,7 +21,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "release", |mut caller: Caller<'_, Guest>, object: i64| {
         let handle = Handle(object as u64);
         if caller.data().process.uses(handle) == 1 {
-            // The pages may be another's as soon as nobody holds them.
+            // The pages may be another's as soon as nobody holds the object.
             mappings::unmap_all(&mut caller, handle);
         }
         status(caller.data_mut().process.release(handle))

@@ -1,7 +1,8 @@
-//! The imports of guests: one file an import module. They check what the guest says and turn errors into an errno.
+//! The imports of guests: one file for each import module. The imports check the guest's arguments and turn errors into
+//! an errno.
 //!
 //! A guest's pointers are offsets into its [memory](crate::process::memory), which is borrowed for the time of a call.
-//! Nothing a guest passes makes the host panic, read outside of it, or allocate more than it is long.
+//! No argument of a guest makes the host panic, read outside of that memory, or allocate more than the memory's length.
 
 mod handle;
 mod pipe;
@@ -49,18 +50,20 @@ fn view<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<View<'a>> {
     memory::view(caller).map(|(memory, process)| View { memory, process })
 }
 
-/// Calls what doesn't look at the guest's memory: to find that takes a third as long as to acquire a lock.
+/// Calls a function that doesn't look at the guest's memory: to find the memory takes a third as long as to acquire a
+/// lock.
 #[inline]
 fn apart<T>(caller: &mut Caller<'_, Guest>, call: impl FnOnce(&mut Process) -> Result<T>) -> Result<T> {
     call(&mut caller.data_mut().process)
 }
 
-/// Calls what may wait for ever. If all processes of the run do, each reports where it is, and waits on if it may.
+/// Calls a function that may wait for ever. If all processes of the run wait, each reports where it is, and waits on if
+/// it may.
 fn waiting<T>(caller: &mut Caller<'_, Guest>, call: impl Fn(View<'_>) -> Result<T>) -> Result<T> {
     reporting(caller, |caller| view(caller).and_then(&call))
 }
 
-/// The same for what doesn't look at the guest's memory.
+/// Calls a function that may wait for ever and doesn't look at the guest's memory.
 #[inline]
 fn waiting_apart<T>(caller: &mut Caller<'_, Guest>, call: impl Fn(&mut Process) -> Result<T>) -> Result<T> {
     reporting(caller, |caller| apart(caller, &call))
@@ -85,7 +88,7 @@ fn report_deadlock(caller: &mut Caller<'_, Guest>) {
     deadlock::report(caller.data(), Some(&backtrace));
 }
 
-/// Tries a call without waiting; then with, and with what is held back of output written out before.
+/// Tries a call without waiting; then writes out the output that is held back, and waits.
 #[inline]
 fn try_first<T>(process: &Process, timeout: i64, mut call: impl FnMut(Deadline) -> Result<T>) -> Result<T> {
     match call(Deadline::NOW) {
@@ -117,7 +120,7 @@ mod tests {
 
     use sandpool_abi::ValueType;
 
-    /// A module that imports all that the contract promises, by name and type, finds it.
+    /// A module that imports all that the contract promises, by name and type, can be resolved.
     #[test]
     fn the_linker_provides_what_the_abi_promises() {
         let mut text = String::from("(module");

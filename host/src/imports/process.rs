@@ -14,7 +14,7 @@ use crate::process::Guest;
 use crate::process::family::Forked;
 use crate::sys::futex::Deadline;
 
-/// How many processors this process may use. To count them takes files, which guests don't have.
+/// The number of processors that this process may use. To count the processors takes files, which guests don't have.
 pub(crate) static PROCESSORS: LazyLock<i32> = LazyLock::new(|| {
     std::thread::available_parallelism().map_or(1, |count| i32::try_from(count.get()).unwrap_or(i32::MAX))
 });

@@ -103,8 +103,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     Ok(())
 }
 
-/// Adds a function that puts a message somewhere, and by the second name, the one that takes it in parts. `put` is given what
-/// to put it into, its bytes, its list of handles, and the timeout.
+/// Adds a function that puts a message somewhere, and, with the second name, the function that takes the message in
+/// parts. `put` is given the handle of the target, the bytes, the list of handles, and the timeout.
 pub(super) fn add_put(
     linker: &mut Linker<Guest>,
     module: &str,
@@ -144,15 +144,15 @@ pub(super) fn add_put(
     Ok(())
 }
 
-/// The queue of this handle, to wait there for something.
+/// The queue of this handle, with the note of a process that waits there.
 pub(super) fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
     let object = object::resolve::<QueueState>(&process.member, Handle(handle as u64))?;
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
-/// The same, to take items there.
+/// The queue of this handle, to take items from it.
 ///
-/// `PERM` if that claims them in a worker of the host's: its claims are of the host's tasks.
+/// `PERM` if a worker of the host's would claim the items: its claims are the host's tasks.
 #[inline]
 fn port_to_take(process: &Process, handle: i64) -> Result<Port<'_>> {
     let port = port(process, handle, Waiting::Get)?;
@@ -187,8 +187,8 @@ fn put(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeout: 
     noting_full(view.process, port, put)
 }
 
-/// Passes on what a `put` has come to, and notes whether a limit has refused it: that of the arena, or that of queues where
-/// it has bounded this one.
+/// Passes on the result of a `put`, and notes whether a limit has refused the `put`: the limit of the arena, or the
+/// limit of queues if that has bounded this queue.
 pub(super) fn noting_full<T>(process: &Process, port: Port<'_>, put: Result<T>) -> Result<T> {
     if let Err(Errno::Again | Errno::Timedout) = put {
         match (port.queue.bound(), process.limits.queue_items_max) {
@@ -215,7 +215,7 @@ fn put_many(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), ti
     });
     let put = |deadline| queue::put_many(&view.process.member, port, items.clone(), deadline);
     match try_first(view.process, timeout, put) {
-        // It isn't one for a batch.
+        // The item isn't one for a batch.
         Err(Errno::Msgsize) => Err(Errno::Msgsize),
         put => Ok(noting_full(view.process, port, put)? as i64),
     }
@@ -258,7 +258,7 @@ pub(super) fn receive(
     result: i32,
     get: impl Fn(&Process, &mut [u8], Deadline) -> Result<Taken>,
 ) -> Result<()> {
-    // Both are looked at before an item is taken, which would be lost.
+    // Both addresses are checked before an item is taken: the item would be lost otherwise.
     view.memory.bytes_mut(result, 16)?;
     let out = view.memory.bytes_mut(buffer.0, buffer.1)?;
     let process = view.process;
@@ -295,7 +295,7 @@ fn peek(mut view: View<'_>, buffer: i32, capacity: i32) -> Result<i64> {
 fn take(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<()> {
     let parts = view.memory.parts(parts.0, parts.1)?;
     let process = view.process;
-    // It is held until all of it is there.
+    // The item is held until all of it is copied.
     match &process.held {
         None => Err(Errno::Noent),
         Some(Held::Bytes(bytes)) => {

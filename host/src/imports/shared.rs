@@ -125,7 +125,7 @@ fn object(process: &Process, handle: i64) -> Result<Object<'_, SharedState>> {
     object::resolve(&process.member, Handle(handle as u64))
 }
 
-/// The result is all 64 bits, so that an error can only be a trap.
+/// The result uses all 64 bits, so that an error can only be a trap.
 fn atomic(
     caller: &Caller<'_, Guest>,
     handle: i64,

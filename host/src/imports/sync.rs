@@ -30,14 +30,14 @@ fn object<S: Listed>(process: &Process, handle: i64) -> Result<Object<'_, S>> {
     object::resolve(&process.member, Handle(handle as u64))
 }
 
-/// A new object's handle, which the guest holds.
+/// Makes an object that the guest holds, and returns its handle.
 fn created(process: &mut Process, create: impl Fn(&Member) -> Result<Handle>) -> Result<i64> {
     let handle = process.making(create)?;
     process.hold(handle);
     Ok(handle.0 as i64)
 }
 
-/// The flags, if there are no others than `known`.
+/// The flags, if all of them are `known`.
 fn flags(flags: i32, known: u32) -> Result<u32> {
     if flags as u32 & !known == 0 { Ok(flags as u32) } else { Err(Errno::Inval) }
 }

@@ -58,7 +58,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     Ok(())
 }
 
-/// The caller, as one whose claims are its own affair: a worker of a guest's pool.
+/// The caller, if its claims are its own affair: a worker of a guest's pool.
 ///
 /// `PERM` in a worker of the host's.
 fn own_claims(process: &Process) -> Result<&Member> {

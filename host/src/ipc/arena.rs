@@ -1,4 +1,4 @@
-//! The arena: where everything lies in the shared memory, and who looks at it.
+//! The arena: where everything lies in the shared memory, and the view that each process has of it.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -35,7 +35,7 @@ impl Geometry {
 }
 
 shared! {
-    /// What stands at the start of the arena.
+    /// The start of the arena.
     pub(crate) struct Header {
         pub(crate) heap: HeapHead,
         pub(crate) objects: ObjectTable,
@@ -46,11 +46,11 @@ shared! {
         pub(crate) written: AtomicU64,
         /// Bytes that guests have written to files, if they have a limit together.
         pub(crate) file_bytes: AtomicU64,
-        /// Whether objects that nobody can reach are to be found.
+        /// Whether a process wants a search for objects that no process can reach.
         pub(crate) collections: Collections,
-        /// Linear memory of all, if they have a limit together.
+        /// Linear memory of all processes together, if it has a limit.
         pub(crate) memory: Budget,
-        /// Notified with each event that somebody watches who waits for several.
+        /// Notified together with each event that a process watches while it waits for several.
         pub(crate) watched: Event,
         /// Processes that stand by.
         pub(crate) standbys: [standby::Place; standby::PLACES],
@@ -86,7 +86,7 @@ impl Arena {
         Self::create_for(geometry, mem::page_size())
     }
 
-    /// The same, as if the kernel's pages had this size.
+    /// Makes an arena as if the kernel's pages had this size.
     pub(crate) fn create_for(geometry: Geometry, page: usize) -> io::Result<(OwnedFd, Self)> {
         let mut fd = None;
         let arena = Self::lay_out(geometry, page, |len| {
@@ -99,7 +99,7 @@ impl Arena {
         Ok((fd.ok_or(io::ErrorKind::Other)?, arena))
     }
 
-    /// How many it has, tables and heap.
+    /// The bytes of the arena, tables and heap.
     pub(crate) fn bytes(&self) -> u64 {
         self.mapping.len() as u64
     }
@@ -118,7 +118,7 @@ impl Arena {
         let objects_max = geometry.objects_max as usize;
         let align = |at: usize| at.next_multiple_of(PAGE);
         let ref_words = (processes_max + 1).div_ceil(64);
-        // What a start and an end touch lies close together: a new process maps it with few faults.
+        // The words that a start and an end touch lie close together: a new process maps them with few faults.
         let states = size_of::<Header>().next_multiple_of(64);
         let pids = states + processes_max * 8;
         let requests = (pids + processes_max * 4).next_multiple_of(64);
@@ -131,7 +131,7 @@ impl Arena {
         let names = align(holds + (processes_max + 1) * hold_words * 8);
         let pages = align(names + objects_max * 8);
         let tails = align(pages + geometry.heap_pages as usize * size_of::<PageDescriptor>());
-        // Where each page of the kernel's begins, a huge one included, one of the heap does.
+        // A page of the heap begins wherever a page of the kernel begins, a huge page included.
         let heap = (tails + processes_max * STDERR_MAX).next_multiple_of(mem::HUGE_PAGE);
         let len = heap + geometry.heap_pages as usize * PAGE;
         let mapping = map(len)?;
@@ -158,7 +158,7 @@ impl Arena {
         })
     }
 
-    /// What stands at an offset, if it lies inside.
+    /// The item at an offset, if the item lies inside the arena.
     #[inline]
     pub(crate) fn at<T: Shared>(&self, offset: usize) -> Result<&T> {
         self.mapping.get(offset).ok_or(Errno::Io)
@@ -175,7 +175,7 @@ impl Arena {
         self.header.get(0).ok_or(Errno::Io)
     }
 
-    /// The slot of a process. The supervisor's is the one behind the last.
+    /// The slot of a process. The slot of the supervisor is the one after the last process.
     #[inline]
     pub(crate) fn process(&self, index: u32) -> Result<&ProcessSlot> {
         self.processes.get(index as usize).ok_or(Errno::Badf)
@@ -198,7 +198,7 @@ impl Arena {
         self.requests.get(word).ok_or(Errno::Badf)
     }
 
-    /// How many words a bit for each process takes.
+    /// The number of words that a bit for each process takes.
     pub(crate) fn ref_words(&self) -> usize {
         self.ref_words
     }
@@ -218,7 +218,7 @@ impl Arena {
         self.refs.get(object as usize * self.ref_words + word).ok_or(Errno::Badf)
     }
 
-    /// One word of what is [noted](holds) for a process.
+    /// One word of the objects that are [noted](holds) for a process.
     #[inline]
     pub(super) fn hold_word(&self, process: u32, word: usize) -> Result<&AtomicU64> {
         if word >= self.hold_words {
@@ -227,7 +227,7 @@ impl Arena {
         self.holds.get(process as usize * self.hold_words + word).ok_or(Errno::Badf)
     }
 
-    /// Where a chain of names begins.
+    /// The word at which a chain of names begins.
     pub(super) fn named(&self, chain: usize) -> Result<&AtomicU64> {
         self.names.get(chain).ok_or(Errno::Badf)
     }
@@ -246,7 +246,7 @@ impl Arena {
         Ok(self.tails + index as usize * STDERR_MAX)
     }
 
-    /// What stands `offset` bytes behind the start of a page of the heap.
+    /// The item `offset` bytes after the start of a page of the heap.
     #[inline]
     pub(crate) fn in_heap<T: Shared>(&self, page: u64, offset: u64) -> Result<&T> {
         self.at(self.heap_offset(page, offset)?)
@@ -282,20 +282,21 @@ impl Arena {
         self.mapping.clear(self.heap_offset(page, 0)?, len).ok_or(Errno::Io)
     }
 
-    /// So many bytes, up to the end of the kernel's page that the last is on: what is mapped with them.
+    /// `bytes`, rounded up to whole pages of the kernel: the bytes that are mapped with them.
     ///
-    /// `MSGSIZE` if there can never be so many.
+    /// `MSGSIZE` if the rounded number doesn't fit into 64 bits.
     pub(crate) fn mappable(&self, bytes: u64) -> Result<u64> {
         bytes.checked_next_multiple_of(self.mapped).ok_or(Errno::Msgsize)
     }
 
-    /// How many pages of the heap are one of the kernel's.
+    /// The number of pages of the heap in one page of the kernel.
     #[inline]
     pub(super) fn pages_of_kernel(&self) -> u64 {
         self.mapped / PAGE as u64
     }
 
-    /// Maps bytes of the heap, from the start of a page on, a second time, over `target`, in huge pages where they can be had.
+    /// Maps bytes of the heap, from the start of a page on, a second time, over `target`, in huge pages if the kernel
+    /// has any.
     pub(crate) fn map_again(&self, page: u64, target: &mut [u8], read_only: bool) -> Result<()> {
         let offset = self.heap_offset(page, 0)?;
         self.mapping.map_again(offset, target, read_only).map_err(|_| Errno::Nomem)?;
@@ -317,12 +318,12 @@ pub(super) fn bit(process: u32) -> (usize, u64) {
     (process as usize / 64, 1 << (process % 64))
 }
 
-/// A part of an arena that is large enough for all, as it was made to be.
+/// A part of an arena; the arena was made large enough for all its parts.
 fn table<T: Shared>(mapping: &Mapping, offset: usize, len: usize) -> io::Result<Table<T>> {
     mapping.table(offset, len).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// How long to wait for a lock that somebody holds.
+/// How long to wait for a lock that another process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// As long as it takes; for guest processes.
@@ -330,12 +331,12 @@ pub(crate) enum Patience {
     /// Not longer than an honest owner needs; then the operation fails with `BUSY`. For the supervisor, which must
     /// answer whatever a guest does.
     Brief,
-    /// As long as an honest owner needs that others keep from running; then `BUSY`, too. For the owner of a pool, which
-    /// has threads that can wait, and which tries again.
+    /// As long as an honest owner needs while other processes keep the owner from running; then `BUSY`, too. For the
+    /// owner of a pool, which has threads that can wait, and which tries again.
     Moment,
 }
 
-/// A process as one that uses an arena: the view that all operations start from.
+/// A process as a user of an arena: the view that all operations start from.
 #[derive(Debug, Clone)]
 pub(crate) struct Member {
     pub(crate) arena: std::sync::Arc<Arena>,
@@ -345,7 +346,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Whether this is the supervisor, whose slot is the one behind all others.
+    /// Whether this is the supervisor, whose slot is the one after all others.
     pub(super) fn is_supervisor(&self) -> bool {
         self.index == self.arena.geometry.processes_max
     }

@@ -1,8 +1,9 @@
-//! The memory of all processes of a run together, and each one's share: for the limit that nobody dodges by forking.
+//! The memory of all processes of a run together, and the share of each: for the limit that no process dodges by
+//! forking.
 //!
-//! A share stands in the slot of its process, and the sum beside the lock; both change in one commit. So whoever dies, at
-//! whatever instruction, the sum is that of the shares, and the share goes with its slot: when the process says that it
-//! has ended, or else when it is swept up behind. A run without that limit has no shares.
+//! A share stands in the slot of its process, and the sum beside the lock; both change in one commit. So the sum is
+//! always the sum of the shares, whichever process dies at whatever instruction. The share goes with its slot: when the
+//! process says that it has ended, or else when it is swept up. A run without that limit has no shares.
 
 use sandpool_abi::Errno;
 
@@ -13,7 +14,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
 shared! {
-    /// What all have together.
+    /// The memory of all processes together.
     pub(crate) struct Budget {
         lock: Lock,
         used: AtomicU64,
@@ -26,25 +27,25 @@ impl Budget {
         self.lock.abandon(dead);
     }
 
-    /// Undoes what a process had begun that is dead.
+    /// Undoes a change that a dead process had begun.
     pub(super) fn recover(&self, supervisor: &Member) -> Result<()> {
         self.lock.lock(supervisor).map(drop)
     }
 
-    /// Its lock, for tests of what happens while somebody holds it.
+    /// The lock, for tests of what happens while another process holds it.
     #[cfg(test)]
     pub(super) fn lock_word(&self) -> &Lock {
         &self.lock
     }
 
-    /// Bytes that all have together.
+    /// Bytes of all processes together.
     #[cfg(test)]
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 }
 
-/// Adds so many bytes to the share of a slot, if all together then have no more than `max`.
+/// Adds `bytes` to the share of a slot, if all processes together then have no more than `max`.
 ///
 /// `RUNMEM`
 pub(crate) fn take(member: &Member, index: u32, bytes: u64, max: u64) -> Result<()> {
@@ -58,7 +59,7 @@ pub(crate) fn take(member: &Member, index: u32, bytes: u64, max: u64) -> Result<
     Ok(())
 }
 
-/// Gives the share of a slot back, all of it.
+/// Gives the whole share of a slot back.
 pub(crate) fn give_back(member: &Member, index: u32) -> Result<()> {
     let share = &member.arena.process(index)?.memory;
     if share.load(Ordering::Relaxed) == 0 {

@@ -1,8 +1,8 @@
-//! What a worker of a pool has taken and isn't finished with.
+//! The items that a worker of a pool has taken and isn't finished with.
 //!
-//! Whoever takes items from a *claimed* queue notes their numbers in its slot, in the commit that takes them; and it
-//! gives a claim up in the commit that puts the item's result into another queue. So at each instant an item is in the
-//! queue, claimed, or its result is put: if the process is killed, nobody has to guess what was lost.
+//! A worker that takes items from a *claimed* queue notes their numbers in its slot, in the commit that takes them. The
+//! worker gives a claim up in the commit that puts the item's result into another queue. So at each instant an item is
+//! in the queue or claimed, or its result is put: if the worker is killed, nobody has to guess what was lost.
 //!
 //! ```text
 //!  take:    queue's consumers' lock   first, end = the item's number, and one more       commit
@@ -12,10 +12,10 @@
 //!
 //! # Killed for one task, and no other
 //!
-//! A worker that is to be killed because of what it works on may be at the next task when the signal arrives. So it is
-//! *doomed* first: a bit of its `work` word, set by compare-and-swap while that names the work that is meant. The
-//! worker changes the word by compare-and-swap as well, when it is done with the work. Whichever is first decides: if
-//! that was the doom, the worker waits for the signal, and the item stays claimed.
+//! A worker that is to be killed because of what it works on may be at the next task when the signal arrives. So the
+//! worker is *doomed* first: a bit of its `work` word is set by compare-and-swap while the word names the work that is
+//! meant. The worker also changes the word by compare-and-swap, when the worker is done with the work. The first of the
+//! two decides: if the doom was first, the worker waits for the signal, and the item stays claimed.
 
 use sandpool_abi::Errno;
 use sandpool_abi::task::{Claims, DELIVERED};
@@ -35,28 +35,29 @@ shared! {
     pub(crate) struct ClaimSlot {
         /// number of the first item that isn't finished
         first: AtomicU64,
-        /// and the one behind the last
+        /// number of the item after the last
         end: AtomicU64,
-        /// count of what it has begun, shifted left by one, and [`DOOMED`]; 0 if it works on nothing
+        /// count of the work that the worker has begun, shifted left by one, and [`DOOMED`]; 0 if the worker works on
+        /// nothing
         work: AtomicU64,
-        /// how often it has begun something
+        /// how often the worker has begun something
         begun: AtomicU64,
-        /// when it began that, in nanoseconds of the monotonic clock
+        /// when the worker began its work, in nanoseconds of the monotonic clock
         since: AtomicU64,
-        /// which part of the first item
+        /// which part of the first item the worker works on
         part: AtomicU64,
     }
 }
 
 impl ClaimSlot {
-    /// For a new process in the slot.
+    /// Clears the claims, for a new process in the slot.
     pub(super) fn reset(&self) {
         for word in [&self.first, &self.end, &self.work, &self.begun, &self.part] {
             word.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Whether it has claimed something.
+    /// Whether the worker has claimed something.
     pub(crate) fn has_some(&self) -> bool {
         self.first.load(Ordering::Relaxed) != self.end.load(Ordering::Relaxed)
     }
@@ -76,7 +77,7 @@ impl ClaimSlot {
         guard.set(&self.first, self.first.load(Ordering::Relaxed).wrapping_add(1))
     }
 
-    /// What is claimed, as others see it; of a process that has ended, nothing changes any more.
+    /// The claims, as other processes see them; the claims of a process that has ended no longer change.
     pub(crate) fn get(&self) -> Claims {
         Claims {
             first: self.first.load(Ordering::Acquire),
@@ -88,9 +89,9 @@ impl ClaimSlot {
         }
     }
 
-    /// The worker begins a part of the first item. If it is doomed, it ends here.
+    /// Begins a part of the first item, in the worker. If the worker is doomed, it ends here.
     ///
-    /// `INVAL` if it has claimed nothing.
+    /// `INVAL` if the worker has claimed nothing.
     #[inline]
     pub(crate) fn begin(&self, part: u32) -> Result<()> {
         if !self.has_some() {
@@ -99,18 +100,18 @@ impl ClaimSlot {
         let now = self.work.load(Ordering::Relaxed);
         let begun = self.begun.load(Ordering::Relaxed).wrapping_add(1);
         self.begun.store(begun, Ordering::Relaxed);
-        // Who sees the new work must not take the old one's begin for its own.
+        // A process that sees the new work must not take the old work's begin for the new one's.
         self.since.store(nanos_now(), Ordering::Relaxed);
         self.part.store(u64::from(part), Ordering::Relaxed);
         self.change(now, begun << 1);
         Ok(())
     }
 
-    /// The worker is done with what it has begun. If it is doomed, it ends here.
+    /// Ends the work that the worker has begun. If the worker is doomed, it ends here.
     #[inline]
     pub(crate) fn end(&self) {
         let work = self.work.load(Ordering::Relaxed);
-        // It is called again where the result has to wait for room.
+        // `end` is called again if the result has to wait for room.
         if work != 0 {
             self.part.store(u64::from(DELIVERED), Ordering::Relaxed);
         }
@@ -126,9 +127,10 @@ impl ClaimSlot {
         }
     }
 
-    /// Dooms whoever is at this work: it is to be killed, and puts no result until then. Whether it is doomed.
+    /// Dooms the worker if it is at this work: it is to be killed, and puts no result until then. Returns whether the
+    /// worker is doomed.
     pub(crate) fn doom(&self, work: u64) -> bool {
-        // Who is at nothing would never begin anything again.
+        // A worker at no work would never begin anything again.
         if work == 0 {
             return false;
         }
@@ -137,12 +139,12 @@ impl ClaimSlot {
         before.is_ok() || before == Err(doomed)
     }
 
-    /// Whether it is.
+    /// Whether the worker is doomed.
     pub(crate) fn is_doomed(&self) -> bool {
         self.work.load(Ordering::SeqCst) & DOOMED != 0
     }
 
-    /// The process that was at the work of this one is dead: this one isn't doomed.
+    /// Clears the work and the doom: the process that was at the work of this one is dead.
     pub(crate) fn clear_work(&self) {
         self.part.store(u64::from(DELIVERED), Ordering::Relaxed);
         self.work.store(0, Ordering::SeqCst);
@@ -150,7 +152,7 @@ impl ClaimSlot {
 }
 
 impl Member {
-    /// What this process has claimed.
+    /// The items that this process has claimed.
     pub(crate) fn claims(&self) -> Result<&ClaimSlot> {
         Ok(&self.slot()?.claims)
     }
@@ -168,7 +170,7 @@ mod tests {
             Arena::create(Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 }).unwrap();
         let claims = &arena.process(0).unwrap().claims;
         claims.end.store(3, Ordering::Relaxed);
-        // It is at nothing, whatever is said.
+        // The worker is at nothing, so no number dooms it.
         for work in [0, 1, 2] {
             assert!(!claims.doom(work) && !claims.is_doomed(), "{work}");
         }

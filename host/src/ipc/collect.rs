@@ -1,24 +1,29 @@
-//! Finds objects that no process can reach, and destroys them: queues that hold themselves, or each other, by messages
-//! that nobody can take any more.
+//! Finds objects that no process can reach, and destroys them: queues that hold themselves, or each other, through
+//! messages that nobody can take any more.
 //!
-//! Holders are counted, so an object goes with the last of them; but a message is a holder too, and may lie in a queue that
-//! only this message holds. That is as with descriptors in sockets (unix(7), SCM_RIGHTS), and so is what is done about it:
+//! Holders are counted, so an object goes with the last of them; but a message is a holder too, and may lie in a queue
+//! that only this message holds. Descriptors in sockets have the same problem (unix(7), SCM_RIGHTS), and the solution
+//! is the same:
 //!
-//! 1. **look**: candidates are the objects that no process holds and no name, only messages;
+//! 1. **look**: candidates are the objects that no process holds, only messages or a name;
 //! 2. **count**: how many of these messages lie in queues that are candidates themselves;
-//! 3. **reach**: a candidate that is in more messages than that is in one which somebody can take, or has in his hands. So it
-//!    can be reached, and all that lies in it. Without those it is counted anew, until there is none;
-//! 4. **verify**: what is left lies in nothing else that is. It is looked at once more. If nothing of it has changed, nobody
-//!    could have reached it at the instant at which the first look ended and this one began; and what can't be reached
-//!    stays so. What has changed is no candidate any more, and it is counted anew without;
-//! 5. **destroy** it.
+//! 3. **reach**: a candidate with more of these holders than were counted has a name, or is in a message that is in a
+//!    process's hands, or in a queue that a process can take from. So processes can reach this candidate, and all that
+//!    lies in it. The rest is counted anew without them, until every candidate that is left has been counted in full;
+//! 4. **verify**: the candidates that are left lie only in each other. The supervisor looks at them once more. If none
+//!    of them has changed, no process could have reached them at the instant at which the first look ended and this
+//!    one began; and an object that can't be reached stays so. A candidate that has changed is none any more, and the
+//!    rest is counted anew without it;
+//! 5. **destroy** the candidates that are left.
 //!
-//! To verify, the object table is locked for each object, since a hold becomes a message under that lock only. A candidate
-//! can change no more without somebody who reaches it: to put into it, or to take what it holds, one must hold it.
+//! To verify, the object table is locked for each object, since a hold becomes a message under that lock only. A
+//! candidate can change no more without a process that reaches it: only a holder can put something into it, or take
+//! what it holds.
 //!
-//! The supervisor does so in short steps, and only when a process has found the arena full and asks for it. That process
-//! waits until it was done, and tries again: [`retry`](super::collections::retry). It doesn't ask where nobody has dropped a
-//! hold of an object, or thrown a message away, that was in a message since the last time: then there is nothing to be found.
+//! The supervisor collects in short steps, and only when a process has found the arena full and asks for it. That
+//! process waits until the collection is done, and tries again: [`retry`](super::collections::retry). The process
+//! doesn't ask unless, since the last collection, some process has dropped a hold of an object, or thrown away a
+//! message with that object, while another message held the object: otherwise there is nothing to find.
 
 use std::collections::HashMap;
 
@@ -31,13 +36,13 @@ use super::queue::Position;
 use super::sweep::Sweep;
 use crate::sys::atomic::Ordering;
 
-/// Objects that a step looks at.
+/// Objects that one step looks at.
 const OBJECTS_AT_ONCE: usize = 256;
 
-/// How often what has changed is left out and the rest counted anew, before it is left for another time.
+/// How often changed candidates are left out and the rest counted anew, before the collection is left for another time.
 const ROUNDS: u32 = 16;
 
-/// An object that only messages hold.
+/// An object that no process holds, only messages or a name.
 #[derive(Debug)]
 struct Candidate {
     found: Unheld,
@@ -62,23 +67,23 @@ pub(crate) struct Collector {
 #[derive(Debug)]
 enum Phase {
     Idle,
-    /// Looks at objects, from this one on.
+    /// Looks at objects, from this index on.
     Look(u32),
-    /// Counts what lies in this candidate, from there on.
+    /// Counts the handles that lie in this candidate, from this position on.
     Count(usize, Option<Position>),
-    /// Finds those that are referred to from elsewhere, from this candidate on.
+    /// Finds candidates that are referred to from elsewhere, from this candidate on.
     Roots(usize, Vec<u32>),
-    /// Follows what lies in those, in the last of them from there on.
+    /// Follows the handles that lie in those candidates, in the last of them from this position on.
     Reach(Vec<u32>, Option<Position>),
     /// Looks once more, from this candidate on.
     Verify(usize),
-    /// Marks what is left as being destroyed, from this candidate on.
+    /// Marks the candidates that are left as being destroyed, from this candidate on.
     Condemn(usize, Vec<u32>),
     Destroy(Sweep),
 }
 
 impl Collector {
-    /// For the supervisor of an arena.
+    /// Makes the collector for the supervisor of an arena.
     pub(crate) fn new(arena: &Arena) -> Result<Self> {
         arena.header()?.collections.is_on.store(1, Ordering::SeqCst);
         Ok(Self {
@@ -91,12 +96,12 @@ impl Collector {
         })
     }
 
-    /// Whether one is under way.
+    /// Whether a collection is under way.
     pub(crate) fn is_at_it(&self) -> bool {
         !matches!(self.phase, Phase::Idle)
     }
 
-    /// Begins one, if somebody wants it.
+    /// Begins a collection, if a process wants one.
     pub(crate) fn begin_if_wanted(&mut self, member: &Member) -> Result<()> {
         let collections = &member.arena.header()?.collections;
         if !self.is_at_it() && collections.wanted.load(Ordering::Relaxed) != 0 {
@@ -110,7 +115,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Does one step, of a length that no guest determines.
+    /// Does one step; no guest determines the length of a step.
     ///
     /// # Errors
     ///
@@ -141,7 +146,7 @@ impl Collector {
         Ok(())
     }
 
-    /// The same phase again, because somebody holds a lock.
+    /// Sets the same phase again, because another process holds a lock.
     fn again(&mut self, phase: Phase, errno: Errno) -> Result<()> {
         self.phase = phase;
         Err(errno)
@@ -174,7 +179,7 @@ impl Collector {
         if self.candidates.is_empty() { self.end(member) } else { Ok(Phase::Count(0, None)) }
     }
 
-    /// Whether this is still taken for one that nobody can reach.
+    /// Whether this object still counts as one that nobody can reach.
     fn is_open(&self, index: u32) -> bool {
         self.candidates.get(&index).is_some_and(|candidate| !candidate.is_reached)
     }
@@ -185,7 +190,7 @@ impl Collector {
         self.candidates.get(&index).filter(|candidate| candidate.found.is(handle)).map(|_| index)
     }
 
-    /// A part of what lies in one: what each is given, and where to go on.
+    /// Gives `each` a part of the handles in one object; returns where to go on.
     fn contents(
         member: &Member,
         index: u32,
@@ -217,7 +222,7 @@ impl Collector {
     fn roots(&mut self, at: usize, mut roots: Vec<u32>) -> Phase {
         let some: Vec<_> = self.order.iter().skip(at).take(OBJECTS_AT_ONCE).copied().collect();
         if some.is_empty() {
-            // Then all that was counted lies in what is left.
+            // All messages that were counted lie in candidates that are left.
             return if roots.is_empty() { Phase::Verify(0) } else { Phase::Reach(roots, None) };
         }
         for index in &some {
@@ -244,7 +249,7 @@ impl Collector {
                 && !candidate.is_reached
             {
                 candidate.is_reached = true;
-                // The one that is being read stays the last.
+                // The candidate that is being read stays the last.
                 roots.insert(roots.len() - usize::from(next.is_some() && !roots.is_empty()), index);
             }
         }
@@ -272,7 +277,7 @@ impl Collector {
         }
     }
 
-    /// Counts again, without those that were reached: what lies in them may be elsewhere by now.
+    /// Counts again, without the candidates that were reached: their contents may be elsewhere by now.
     fn count_anew(&mut self, member: &Member) -> Result<Phase> {
         self.candidates.retain(|_, candidate| !candidate.is_reached);
         self.candidates.values_mut().for_each(|candidate| candidate.counted = 0);
@@ -284,7 +289,7 @@ impl Collector {
         Ok(Phase::Count(0, None))
     }
 
-    /// Marks some; where to go on.
+    /// Marks some candidates; returns where to go on.
     fn condemn(&mut self, member: &Member, at: usize, condemned: &mut Vec<u32>) -> Result<Option<usize>> {
         let some: Vec<_> = self.order.iter().skip(at).take(OBJECTS_AT_ONCE).copied().collect();
         for index in &some {

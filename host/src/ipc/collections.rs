@@ -1,5 +1,5 @@
-//! Whether somebody wants objects to be found that no process can reach, and how many [collections](super::collect) of them
-//! there were: what processes see of it.
+//! Whether a process wants a search for objects that no process can reach, and how many [collections](super::collect)
+//! were done: the part of it that processes see.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
-/// How long a process waits for a collection: longer than one takes.
+/// How long a process waits for a collection: longer than a collection takes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 shared! {
     /// The state of collections: whether one is wanted, and how many were done.
     pub(crate) struct Collections {
-        /// 1 if somebody does
+        /// 1 if a process wants one
         pub(super) wanted: AtomicU32,
         /// 1 if there is a supervisor that collects
         pub(super) is_on: AtomicU32,
@@ -33,7 +33,7 @@ shared! {
     }
 }
 
-/// Tries to make something; if there is no room for it, once more when objects that nobody can reach are gone.
+/// Tries to make something; if there is no room, tries once more after objects that nobody can reach are gone.
 pub(crate) fn retry<T>(member: &Member, attempt: impl Fn() -> Result<T>) -> Result<T> {
     match attempt() {
         Err(Errno::Nfile | Errno::Nomem) => {}
@@ -43,7 +43,7 @@ pub(crate) fn retry<T>(member: &Member, attempt: impl Fn() -> Result<T>) -> Resu
     if !collections.has_suspects() {
         return attempt();
     }
-    // In this order: if one begins in between, it is one more than wanted.
+    // The order matters: if a collection begins in between, it is one more than wanted.
     let begun = collections.begun.load(Ordering::SeqCst);
     want(&member.arena)?;
     let is_done = || collections.ended.load(Ordering::SeqCst).wrapping_sub(begun) as i64 > 0;
@@ -57,7 +57,7 @@ pub(crate) fn retry<T>(member: &Member, attempt: impl Fn() -> Result<T>) -> Resu
 }
 
 impl Collections {
-    /// An object that is in messages may be in nothing else by now.
+    /// Notes that an object that is in messages may be in nothing else by now.
     pub(super) fn suspect(&self) {
         self.suspects.fetch_add(1, Ordering::SeqCst);
     }

@@ -3,19 +3,19 @@
 //! The word is a count of changes, shifted left by one, and below it a bit that says that somebody may be asleep.
 //!
 //! * **to wait**: set the bit and remember the word; look once more whether there is anything to wait for; sleep as
-//!   long as the word is what it was.
+//!   long as the word is unchanged.
 //! * **to notify**: change what is waited for; if the bit is set, count up and wake.
-//! * **to clear the bit**: count up in the same step, and wake all. Whoever sleeps sleeps on a word that has the bit,
-//!   so none of them is left asleep without it. One who wakes all clears it; one who wakes a single sleeper leaves it
-//!   for the others, until a wake finds nobody.
+//! * **to clear the bit**: count up in the same step, and wake all. Every sleeper sleeps on a word that has the bit, so
+//!   no sleeper is left asleep without the bit. A process that wakes all clears the bit; a process that wakes a single
+//!   sleeper leaves the bit for the others, until a wake finds nobody.
 //!
 //! Either the notifier sees the bit, or the waiter sees the change: both sides have a sequentially consistent fence
-//! between their store and their load (Dekker). A notifier that releases a lock in between has that for a fence. A notifier that dies before it wakes, or a sleeper that dies after
-//! it was woken in place of another, is repaired by the supervisor with [`Event::wake_all`], which is correct at
-//! any time, because everyone who wakes looks again.
+//! between their store and their load (Dekker). For a notifier that releases a lock in between, the release is that
+//! fence. A notifier may die before it wakes, or a sleeper after it was woken in place of another. The supervisor
+//! repairs both with [`Event::wake_all`], which is correct at any time, because everyone who wakes looks again.
 //!
-//! One who waits for several events [watches](Event::watch) each, and sleeps on the arena's common one, which is
-//! notified by whoever wakes an event that is watched.
+//! A process that waits for several events [watches](Event::watch) each, and sleeps on the arena's common event. Every
+//! wake of a watched event notifies the common one.
 
 use sandpool_abi::Errno;
 
@@ -30,14 +30,14 @@ use crate::sys::mem::shared;
 const WAITERS: u32 = 1;
 const ONE: u32 = 2;
 
-/// Looks before a process sleeps. Some ten microseconds: what it takes to sleep and be woken.
+/// Looks before a process sleeps. They take some ten microseconds: as long as to sleep and be woken.
 const SPINS: u32 = if cfg!(test) { 2 } else { 100 };
 
 shared! {
     /// A futex that counts changes.
     pub(crate) struct Event {
         word: AtomicU32,
-        /// somebody waits for several events, of which this is one
+        /// 1 if a process waits for several events, of which this is one
         watched: AtomicU32,
     }
 }
@@ -62,14 +62,15 @@ impl Event {
                 if ready() {
                     return Ok(());
                 }
-                // What comes is to be seen soon.
+                // A change that comes is to be seen soon.
                 futex::pause(looks.min(2));
             }
         }
         self.sleep(member, what, deadline, ready)
     }
 
-    /// The same without looking for a while first: for what takes longer than a while, such as the end of a process.
+    /// Waits as [`wait`](Self::wait) does, without looking for a while first: for what takes longer than a while, such
+    /// as the end of a process.
     pub(crate) fn sleep(
         &self,
         member: &Member,
@@ -88,9 +89,10 @@ impl Event {
         slept.map_err(|_| if deadline == Deadline::NOW { Errno::Again } else { Errno::Timedout })
     }
 
-    /// Waits until `ready`, or until it may have changed, for something that the supervisor does: so it is no deadlock.
+    /// Waits until `ready`, or until it may have changed, for something that the supervisor does: such a wait is no
+    /// deadlock.
     pub(crate) fn sleep_for_supervisor(&self, ready: impl Fn() -> bool) {
-        // Without an end, the time is never over.
+        // This deadline is never over.
         let _ = sleep(&self.word, Deadline::NEVER, ready);
     }
 
@@ -102,7 +104,7 @@ impl Event {
         }
     }
 
-    /// Releases a lock, under which the change was published, and wakes one sleeper, if there is any.
+    /// Releases a lock, under which the change was published, and wakes one sleeper, if there is one.
     #[inline]
     pub(crate) fn unlock_and_notify_one(&self, guard: Guard<'_>, arena: &Arena) {
         guard.unlock();
@@ -111,7 +113,7 @@ impl Event {
         }
     }
 
-    /// The same for all sleepers.
+    /// Releases a lock, under which the change was published, and wakes all sleepers.
     #[inline]
     pub(crate) fn unlock_and_notify_all(&self, guard: Guard<'_>, arena: &Arena) {
         guard.unlock();
@@ -120,13 +122,14 @@ impl Event {
         }
     }
 
-    /// Wakes all sleepers, and those who are about to sleep, whether or not the word says that there are any.
+    /// Wakes all sleepers, and the processes that are about to sleep, whether or not the word says that there are any.
     pub(crate) fn wake_all(&self, arena: &Arena) {
         wake_all(&self.word);
         self.tell_watchers(arena);
     }
 
-    /// Has the common event of the arena notified with this one, once. Look at what is waited for after that.
+    /// Makes the next wake of this event notify the arena's common event, once. The caller looks at what it waits for
+    /// after this call.
     fn watch(&self) {
         self.watched.swap(1, Ordering::SeqCst);
         self.word.fetch_or(WAITERS, Ordering::SeqCst);
@@ -143,7 +146,7 @@ impl Event {
     }
 }
 
-/// Waits until `look` finds something. One of these events has to tell of any change of that.
+/// Waits until `look` finds something. One of these events has to tell of any change in what `look` finds.
 ///
 /// `AGAIN` or `TIMEDOUT`; `DEADLOCK` if the supervisor wants to hear what this process waits for.
 pub(crate) fn wait_for_any<'e, T>(
@@ -157,8 +160,8 @@ pub(crate) fn wait_for_any<'e, T>(
         if let Some(found) = look() {
             return Ok(found);
         }
-        // It watches when it is about to sleep, not before: else a notification between the two takes the marks away,
-        // and if there is nothing left of what it was for, this one sleeps without any.
+        // The process watches when it is about to sleep, not before. Otherwise a notification between the two takes the
+        // marks away; if what it was for is gone again, the process sleeps without any mark.
         let watch_and_look = || {
             events.clone().for_each(Event::watch);
             look().is_some()
@@ -193,7 +196,7 @@ pub(super) fn notify_all(word: &AtomicU32) -> bool {
     wake_if_waited_for(word, wake_all)
 }
 
-/// Wakes if the word says that there is somebody to wake, and returns whether it did. Behind a fence.
+/// Wakes if the word says that there is a sleeper, and returns whether it did. The caller has executed a fence before.
 #[inline]
 fn wake_if_waited_for(word: &AtomicU32, wake: impl Fn(&AtomicU32)) -> bool {
     let waiters = word.load(Ordering::Relaxed) & WAITERS != 0;
@@ -207,8 +210,8 @@ fn wake_if_waited_for(word: &AtomicU32, wake: impl Fn(&AtomicU32)) -> bool {
 fn wake_one(word: &AtomicU32) {
     let now = word.fetch_add(ONE, Ordering::SeqCst).wrapping_add(ONE);
     if futex::wake(word, 1) == 0 {
-        // Nobody was asleep, so the bit is in the way. But somebody may have gone to sleep since, on the word as it is
-        // now: whoever clears the bit changes the word, and wakes those.
+        // Nobody was asleep, so the bit is in the way. But a process may have gone to sleep since, on the word as it is
+        // now: the process that clears the bit changes the word, and wakes those.
         let clear = now.wrapping_add(ONE) & !WAITERS;
         if word.compare_exchange(now, clear, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             futex::wake(word, i32::MAX);

@@ -1,11 +1,12 @@
-//! The heap of the arena: runs of pages, the first that fits of a size class, merged with their neighbours when freed.
+//! The heap of the arena: runs of pages. Allocation takes the first run of a size class that fits; a freed run merges
+//! with its neighbours.
 //!
-//! A run is described at its first and at its last page (boundary tags), so that a neighbour is found in one step.
-//! Free runs are chained by size class: class *c* holds runs of 2^c to 2^(c+1) - 1 pages. All of it is guarded by
-//! one journaled lock, so it is whole whoever dies.
+//! A run is described at its first and at its last page (boundary tags), so that a neighbour is found in one step. Free
+//! runs are chained by size class: class *c* holds runs of 2^c to 2^(c+1) - 1 pages. One journaled lock guards all of
+//! this, so the heap stays whole whichever process dies.
 //!
-//! A run that is allocated is in the hands of the caller: its page stands in one of the `inflight` registers of the
-//! caller's slot until an operation, in one commit, moves it into an object or back here. A run is therefore always
+//! An allocated run is in the hands of the caller: its page stands in one of the `inflight` registers of the caller's
+//! slot until an operation, in one commit, moves the run into an object or back to the heap. A run is therefore always
 //! in exactly one place, and nothing is lost with a process.
 
 use sandpool_abi::Errno;
@@ -18,7 +19,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::{HUGE_PAGE, shared};
 
 const CLASSES: usize = 32;
-/// Runs of the smallest class that are looked at before the next class is taken.
+/// Runs of the smallest class that are looked at before the next class.
 const FIT_TRIES: usize = 8;
 
 const FREE: u64 = 1 << 62;
@@ -36,11 +37,11 @@ shared! {
         classes_present: AtomicU64,
         /// first page of the first run of each class; page 0 is never part of a run
         classes: [AtomicU64; CLASSES],
-        /// something was freed
+        /// notified when something was freed
         pub(crate) freed: Event,
     }
 
-    /// What is known of a page, if a run starts or ends there.
+    /// The descriptor of a page, if a run starts or ends there.
     pub(crate) struct PageDescriptor {
         /// kind and pages of the run
         tag: AtomicU64,
@@ -78,19 +79,19 @@ impl HeapHead {
         &self.lock
     }
 
-    /// How often something was freed: whether it is worth trying again.
+    /// How often something was freed: if this has changed, another try may succeed.
     pub(crate) fn frees(&self) -> u64 {
         self.frees.load(Ordering::Acquire)
     }
 
-    /// Says that something was freed, to those who wait for room. The count is not undone behind a death: who has seen
-    /// it must see another one later.
+    /// Tells the processes that wait for room that something was freed. A death doesn't undo the count: a process that
+    /// has seen one count must see another one later.
     fn tell_freed(&self, arena: &Arena) {
         self.frees.fetch_add(1, Ordering::SeqCst);
         self.freed.notify_all(arena);
     }
 
-    /// Says so for a process that has died and may have been about to.
+    /// Tells the waiting processes so for a process that has died and may have been about to.
     pub(super) fn tell_freed_after_death(&self, arena: &Arena) {
         self.frees.fetch_add(1, Ordering::SeqCst);
         self.freed.wake_all(arena);
@@ -186,7 +187,7 @@ impl<'a> Heap<'a> {
         Ok(())
     }
 
-    /// A free run in which so many pages lie, the first of them at a multiple of `unit`, and that page.
+    /// A free run with room for `pages` pages, the first of them at a multiple of `unit`, and that page.
     fn find(&self, pages: u64, unit: u64) -> Result<Option<(Run, u64)>> {
         let class = class_of(pages);
         let mut classes = self.head.classes_present.load(Ordering::Relaxed) & !((1 << class) - 1);
@@ -209,16 +210,16 @@ impl<'a> Heap<'a> {
     }
 }
 
-/// Takes a run of at least `bytes` bytes into the caller's hands: its first page stands in `register` from the
-/// same instant on. It begins with 32 zero bytes, so that whoever finds it before it is filled sees that.
+/// Takes a run of at least `bytes` bytes into the caller's hands: its first page stands in `register` from the same
+/// instant on. The run begins with 32 zero bytes, so that a process that finds it before it is filled sees that.
 ///
 /// `NOMEM` if there is no such run now, `MSGSIZE` if there can never be.
 pub(crate) fn allocate(member: &Member, bytes: u64, register: &AtomicU64) -> Result<u64> {
     take(member, bytes, 1, register)
 }
 
-/// The same, of bytes that are whole pages of the kernel's and begin with one: mapped, they bring nothing else along. It
-/// is a huge one if they have so many, and there is such a run.
+/// Takes a run of whole pages of the kernel that begins with one: mapping the run maps nothing else. The run begins
+/// with a huge page if it is at least that long, and there is such a run.
 pub(crate) fn allocate_mappable(member: &Member, bytes: u64, register: &AtomicU64) -> Result<u64> {
     let bytes = member.arena.mappable(bytes)?;
     if bytes >= HUGE_PAGE as u64 {
@@ -331,7 +332,7 @@ mod tests {
     const PROCESSES: u32 = 16;
     const CELLS: usize = PROCESSES as usize * Register::ALL.len();
 
-    /// What is done with the run of a register, or of two.
+    /// An operation on the run of one register, or of two.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Allocate(usize, u64),
@@ -356,14 +357,14 @@ mod tests {
         ]
     }
 
-    /// The heap, and what should be in use of it: first page and pages of the run in each register.
+    /// The heap, and what should be in use: first page and pages of the run in each register.
     struct Model {
         member: Member,
         runs: [Option<(u64, u64)>; CELLS],
     }
 
     impl Model {
-        /// Where the kernel's pages have this size.
+        /// Makes a model for a kernel whose pages have this size.
         fn new(kernel: usize) -> Self {
             let geometry = Geometry {
                 processes_max: PROCESSES,
@@ -380,12 +381,12 @@ mod tests {
             self.member.arena.process((cell / kinds) as u32).unwrap().register(Register::ALL[cell % kinds])
         }
 
-        /// The longest run of pages that nobody has.
+        /// The longest run of pages that no register has.
         fn longest_gap(&self) -> u64 {
             self.longest_gap_in(1)
         }
 
-        /// The longest of those that begin at a multiple of `unit`.
+        /// The longest such run that begins at a multiple of `unit`.
         fn longest_gap_in(&self, unit: u64) -> u64 {
             let mut runs: Vec<_> = self.runs.iter().flatten().copied().collect();
             runs.sort_unstable();
@@ -421,7 +422,8 @@ mod tests {
                     self.member.arena.write(page, 0, &[0xff; PAGE]).unwrap();
                 }
                 Err(Errno::Msgsize) => assert!(unit + pages > PAGES, "{pages} pages could be had"),
-                // Not each run of the smallest class that may do is looked at, but a longer one is always found.
+                // `find` doesn't look at every run of the smallest class that may fit, but it always finds a longer
+                // one.
                 Err(error) => {
                     assert_eq!(error, Errno::Nomem);
                     assert!(
@@ -438,7 +440,7 @@ mod tests {
         }
 
         fn check(&self) {
-            // Panics if two overlap.
+            // Panics if two runs overlap.
             self.longest_gap();
             let used: u64 = self.runs.iter().flatten().map(|(_, pages)| pages).sum();
             assert_eq!(self.member.arena.header().unwrap().heap.used_pages(), used);
@@ -454,7 +456,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Runs never overlap, what is in use is known exactly, and runs that are freed become one again.
+        /// Runs never overlap, the pages in use are known exactly, and freed runs become one again.
         #[test]
         fn the_heap_is_as_its_model(
             kernel in prop_oneof![Just(4_usize << 10), Just(16 << 10), Just(64 << 10)],

@@ -1,17 +1,20 @@
-//! Which objects a process may have something to do with, so that the sweep behind it needn't look at all others.
+//! The objects that a process may have something to do with, so that the sweep after its death needn't look at all
+//! others.
 //!
-//! Beside each object stands a bit for each process that holds it: that is what counts. Here stands the same the other
-//! way round, a bit for each object beside each process, and only as a hint: an object that a process holds, has just
-//! dropped, or is destroying is *noted* for it. A note may be stale; a missing one is a leak. So in every operation:
+//! Beside each object stands a bit for each process that holds it: those bits are decisive. This module has the same
+//! the other way round, a bit for each object beside each process, and only as a hint: an object that a process holds,
+//! has just dropped, or is destroying is *noted* for the process. A note may be stale; a missing one is a leak. So in
+//! every operation:
 //!
-//! * the note is made before the hold, and before a count is lowered that may be an object's last;
-//! * the note goes when the hold is gone, and it is known that the object is used otherwise or has been destroyed.
+//! * the note is made before the hold, and before a count is lowered that may be the last hold of an object;
+//! * the note goes when the hold is gone, and the object is known to be used otherwise or to be destroyed.
 //!
-//! A process notes for itself. Its parent notes for it before it runs, and the supervisor reads when it is dead.
+//! A process notes for itself. Its parent notes for it before it runs, and the supervisor reads the notes when the
+//! process is dead.
 //!
 //! The first 64 objects have their bits in the slot of the process, which a process writes to anyway: most runs have no
-//! others. The other bits lie in a row of words of the arena, behind words with a bit for each of them that was ever
-//! written: a sweep reads those alone.
+//! others. The other bits lie in a row of words of the arena. Marks come first in the row, a bit for each word that was
+//! ever written: a sweep reads only the marked words.
 
 use super::Result;
 use super::arena::{Arena, Member, bit};
@@ -28,20 +31,20 @@ shared! {
 }
 
 impl Holds {
-    /// For a slot that is used anew. The sweep has emptied the row.
+    /// Clears the bits, for a slot that is used anew. The sweep has emptied the row.
     pub(super) fn reset(&self) {
         self.first.store(0, Ordering::Relaxed);
         self.more.store(0, Ordering::Relaxed);
     }
 }
 
-/// How many words a row has: first those that tell which of the others were written.
+/// The number of words of a row: the marks first, then the words with the bits.
 pub(super) fn words(objects_max: usize) -> usize {
     let bits = objects_max.div_ceil(64);
     bits.div_ceil(64) + bits
 }
 
-/// Where in a row the bits of an object are, and which of the words before tells of them.
+/// Where in a row the bits of an object are, and which word of marks covers them.
 fn place(arena: &Arena, word: u32) -> (usize, usize) {
     let marks = (arena.geometry.objects_max as usize).div_ceil(64).div_ceil(64);
     (marks + word as usize, word as usize / 64)
@@ -63,7 +66,7 @@ pub(super) fn note(arena: &Arena, process: u32, object: u32) -> Result<()> {
     Ok(())
 }
 
-/// Sets a bit that isn't set. Most are: what was used before is used again.
+/// Sets a bit unless it is set. Most are set: an object that was used before is used again.
 #[inline]
 fn set(word: &AtomicU64, bit: u64) {
     if word.load(Ordering::Relaxed) & bit == 0 {
@@ -71,7 +74,7 @@ fn set(word: &AtomicU64, bit: u64) {
     }
 }
 
-/// Takes the note of an object away.
+/// Removes the note of an object.
 #[inline]
 pub(super) fn forget(arena: &Arena, process: u32, object: u32) -> Result<()> {
     let word = if object < 64 {
@@ -83,7 +86,7 @@ pub(super) fn forget(arena: &Arena, process: u32, object: u32) -> Result<()> {
     Ok(())
 }
 
-/// The first object from `from` on that is noted for a process. Reads at most each word of its row once.
+/// The first noted object of a process, from `from` on. Reads each word of the row at most once.
 pub(super) fn next(arena: &Arena, process: u32, from: u32) -> Result<Option<u32>> {
     let holds = &arena.process(process)?.holds;
     if from < 64
@@ -124,7 +127,7 @@ fn first_bit(word: &AtomicU64, from: u32) -> Option<u32> {
     (bits != 0).then(|| bits.trailing_zeros())
 }
 
-/// All has been seen to that was noted for a process: its row has no marks any more.
+/// Clears the marks of a process's row: all objects that were noted for the process have been dealt with.
 pub(super) fn clear(arena: &Arena, process: u32) -> Result<()> {
     let holds = &arena.process(process)?.holds;
     if holds.more.swap(0, Ordering::AcqRel) != 0 {
@@ -136,7 +139,7 @@ pub(super) fn clear(arena: &Arena, process: u32) -> Result<()> {
     Ok(())
 }
 
-/// Takes the note away that the caller has looked at, unless the caller holds the object.
+/// Removes a note of the caller's that the caller has looked at, unless the caller holds the object.
 pub(super) fn forget_unless_held(member: &Member, object: u32) -> Result<()> {
     let (word, bit) = bit(member.index);
     if member.arena.ref_word(object, word)?.load(Ordering::Relaxed) & bit == 0 {
@@ -193,7 +196,7 @@ mod tests {
                 }
                 clear(&arena, process).unwrap();
                 prop_assert_eq!(noted(&arena, process), Vec::<u32>::new());
-                // A word that was cleared is found again when it is written to again.
+                // A cleared word is found again when it is written to again.
                 note(&arena, process, OBJECTS - 1).unwrap();
                 prop_assert_eq!(noted(&arena, process), vec![OBJECTS - 1]);
             }

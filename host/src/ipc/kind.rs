@@ -1,8 +1,8 @@
-//! The kinds of objects: what every one of them does at the turns of its life, and the list of them.
+//! The kinds of objects: what an object of every kind does at the turns of its life, and the list of the kinds.
 //!
-//! [`ObjectState`] has a default for each turn, which is to do nothing. The file of a kind implements what is different
-//! about it, and a row of [`kinds!`] below makes it known. Nothing else leads from the kind that is recorded in the arena to
-//! what implements it; what is recorded and stands in no row is [`Errno::Io`].
+//! [`ObjectState`] has a default for each turn: to do nothing. The file of a kind implements what is different about
+//! it, and a row of [`kinds!`] below makes it known. Nothing else leads from the kind that is recorded in the arena to
+//! its implementation; a recorded kind without a row is [`Errno::Io`].
 
 use sandpool_abi::Errno;
 use sandpool_abi::handle;
@@ -25,17 +25,18 @@ use super::waiting::Waiting;
 use crate::sys::atomic::Ordering;
 use crate::sys::mem::Shared;
 
-/// A process, and how much of an object it holds, where that is counted.
+/// A process, and how much of an object it holds, if that is counted.
 pub(crate) type Share = (u32, Option<u64>);
 
-/// What an object of some kind keeps in the arena, and how it behaves. Its words are as untrusted as all of the arena.
+/// The state that an object of some kind keeps in the arena, and the behaviour of the kind. The words of the state are
+/// as untrusted as all of the arena.
 pub(crate) trait ObjectState: Shared {
-    /// How the object was made, as far as those who receive its handle have to know: the flags of its `create`.
+    /// How the object was made, as far as a receiver of its handle has to know: the flags of its `create`.
     fn flags(&self) -> u32 {
         0
     }
 
-    /// The memory that a view is of.
+    /// The memory of which this object is a view.
     fn viewed(&self) -> Option<Handle> {
         None
     }
@@ -45,7 +46,7 @@ pub(crate) trait ObjectState: Shared {
         None
     }
 
-    /// The queue in which other objects may lie.
+    /// The queue that other objects may lie in.
     fn contents(&self) -> Option<&QueueState> {
         None
     }
@@ -55,12 +56,13 @@ pub(crate) trait ObjectState: Shared {
         Ok(Vec::new())
     }
 
-    /// The events that those who wait for the object sleep on.
+    /// The events that processes sleep on while they wait for the object.
     fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Event>> {
         Ok(Vec::new())
     }
 
-    /// Undoes what a dead process has left half done. [`recover`] wakes those who sleep on [`events`](Self::events) after that.
+    /// Undoes what a dead process has left half done. [`recover`] wakes the sleepers on [`events`](Self::events) after
+    /// that.
     fn recover(&self, member: &Member) -> Result<()> {
         for lock in self.locks(member)? {
             drop(lock.lock(member)?);
@@ -68,19 +70,20 @@ pub(crate) trait ObjectState: Shared {
         Ok(())
     }
 
-    /// Ends what a process has to do with an object that it holds no longer, because it has ended or given it back: what
-    /// it has locked is free, what it waited for goes on without it. Can be done twice.
+    /// Ends a process's dealings with an object that it no longer holds, because it has ended or given the object back:
+    /// its locks are free, and its waits go on without it. This can be done twice.
     fn settle(&self, _: &Member, _index: u32, _process: u32) -> Result<()> {
         Ok(())
     }
 
-    /// One holder less.
+    /// Called when the object has one holder less.
     fn hold_dropped(&self, _: &Member) -> Result<()> {
         Ok(())
     }
 
-    /// Gives back a part of what an object holds that nobody holds; whether it was the last. Each takes a number of steps
-    /// that doesn't depend on what the object holds. Can be begun again where it was left.
+    /// Gives back a part of what an object holds that nobody holds; returns whether it was the last part. Each call
+    /// takes a number of steps that doesn't depend on what the object holds. A destruction can be taken up again where
+    /// it was left.
     fn destroy_some(&self, _: &Member, _unused: &mut Vec<u32>) -> Result<bool> {
         Ok(true)
     }
@@ -90,17 +93,17 @@ pub(crate) trait ObjectState: Shared {
         None
     }
 
-    /// How many wait at a barrier, and for how many it is.
+    /// How many processes wait at a barrier, and for how many the barrier is.
     fn at_barrier(&self) -> Option<(u64, u64)> {
         None
     }
 
-    /// Itself, if [`wait`](super::event::wait_for_any) can wait for it.
+    /// The object itself, if [`wait`](super::event::wait_for_any) can wait for it.
     fn waitable(&self) -> Option<&dyn Waitable> {
         None
     }
 
-    /// How a process says that it waits for the object with `wait`.
+    /// The note of a process that waits for the object with `wait`.
     fn waiting(&self, _index: u32) -> Option<Waiting> {
         None
     }
@@ -121,7 +124,7 @@ pub(crate) trait Listed: ObjectState + Sized + 'static {
 
 macro_rules! kinds {
     ($($kind:ident = $code:path: $state:ty,)*) => {
-        /// What an object is.
+        /// The kind of an object.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u64)]
         pub(crate) enum ObjectKind {
@@ -138,7 +141,7 @@ macro_rules! kinds {
             const KIND: ObjectKind = ObjectKind::$kind;
         })*
 
-        /// The state of an object, as what its kind says that it is.
+        /// The state of an object, as its kind.
         pub(super) fn of(slot: &ObjectSlot) -> Result<&dyn ObjectState> {
             Ok(match slot.kind()? {
                 $(ObjectKind::$kind => object::state::<$state>(slot),)*
@@ -159,18 +162,18 @@ kinds! {
 }
 
 impl ObjectSlot {
-    /// What it is, which makes sense only if it isn't free.
+    /// The kind of the object, which makes sense only if the slot isn't free.
     pub(super) fn kind(&self) -> Result<ObjectKind> {
         ObjectKind::from_code(self.kind.load(Ordering::Relaxed)).ok_or(Errno::Io)
     }
 }
 
-/// The state of the object with this number, in the same way.
+/// The state of the object with this number, as its kind.
 pub(super) fn at(member: &Member, index: u32) -> Result<&dyn ObjectState> {
     of(member.arena.object(index)?)
 }
 
-/// Frees the journaled locks that a dead process holds of the object that it was working on.
+/// Frees the journaled locks of an object that a dead process was working on, if the dead process holds them.
 pub(super) fn abandon(member: &Member, index: u32, dead: u32) -> Result<()> {
     for lock in at(member, index)?.locks(member)? {
         lock.abandon(dead);
@@ -178,8 +181,8 @@ pub(super) fn abandon(member: &Member, index: u32, dead: u32) -> Result<()> {
     Ok(())
 }
 
-/// Undoes what a dead process has left half done in the object, and wakes all who wait there: it may have been about
-/// to, or have been woken in the place of another.
+/// Undoes what a dead process has left half done in the object, and wakes all who wait there: the dead process may have
+/// been about to wake them, or have been woken in the place of another.
 pub(super) fn recover(member: &Member, index: u32) -> Result<()> {
     let object = at(member, index)?;
     object.recover(member)?;
@@ -189,13 +192,13 @@ pub(super) fn recover(member: &Member, index: u32) -> Result<()> {
     Ok(())
 }
 
-/// The processes that hold a lock, units of a semaphore, or items of a queue that aren't done with, and how many; of
-/// other objects, nobody knows who is to act.
+/// The processes that hold a lock, units of a semaphore, or unfinished items of a queue, and how many; for other
+/// objects, nobody knows who is to act.
 pub(crate) fn shares(member: &Member, index: u32) -> Option<Vec<Share>> {
     at(member, index).ok()?.shares(member, index)
 }
 
-/// Those who hold an object and have a part of it, which `held_by` counts.
+/// The processes that hold an object and have a part of it, which `held_by` counts.
 pub(super) fn shares_of_holders(
     member: &Member,
     index: u32,
@@ -211,18 +214,18 @@ pub(crate) fn other_end(member: &Member, index: u32) -> Option<u32> {
     Some(object::referred(member, peer).ok()??.0)
 }
 
-/// How many wait at a barrier, and for how many it is.
+/// How many processes wait at a barrier, and for how many the barrier is.
 pub(crate) fn at_barrier(member: &Member, index: u32) -> Option<(u64, u64)> {
     at(member, index).ok()?.at_barrier()
 }
 
-/// The object that a handle names, if something of the kind can be waited for.
+/// The object that a handle names, if processes can wait for objects of its kind.
 pub(crate) fn waitable(member: &Member, handle: Handle) -> Result<&dyn Waitable> {
     let (_, slot) = object::find(member, handle)?;
     of(slot)?.waitable().ok_or(Errno::Inval)
 }
 
-/// How a process says that it waits for a [`waitable`] object.
+/// The note of a process that waits for a [`waitable`] object.
 pub(crate) fn waiting(member: &Member, handle: Handle) -> Option<Waiting> {
     let (index, slot) = object::find(member, handle).ok()?;
     of(slot).ok()?.waiting(index)

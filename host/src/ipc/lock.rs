@@ -1,4 +1,4 @@
-//! A lock that survives its owner, and the journal that makes what it guards survive too.
+//! A lock that survives its owner, and the journal by which the words that the lock guards survive as well.
 //!
 //! # The lock word
 //!
@@ -7,24 +7,25 @@
 //!  WAITERS  DIED  owner: number of its process + 1, or 0
 //! ```
 //!
-//! * **acquire**: replace a word without owner by one's own number. If `DIED` was set, the last owner died in its
-//!   critical section: roll the journal back first. One who has slept keeps `WAITERS` set, as there may be others.
+//! * **acquire**: replace a word without owner by the acquirer's own number. If `DIED` was set, the last owner died in
+//!   its critical section: roll the journal back first. An acquirer that has slept keeps `WAITERS` set, as there may be
+//!   others.
 //! * **release**: replace the word by 0; if `WAITERS` was set, wake one sleeper.
-//! * **owner dies**: the supervisor, who knows, replaces the owner by `DIED` and wakes one sleeper ([`abandon`]).
-//!   It wakes one as well if the dead process was only acquiring or releasing: it may have been the one that was
-//!   woken, or the one that was about to wake. A sleeper that is woken for nothing looks at the word and sleeps
-//!   again, with `WAITERS` set.
-//! * **give up** when the time is over: wake one sleeper, who may have been passed over for this one.
+//! * **owner dies**: the supervisor, which knows of the death, replaces the owner by `DIED` and wakes one sleeper
+//!   ([`abandon`]). The supervisor also wakes one sleeper if the dead process was only acquiring or releasing: the dead
+//!   process may have been the one that was woken, or the one that was about to wake. A sleeper that is woken for
+//!   nothing looks at the word and sleeps again, with `WAITERS` set.
+//! * **give up** when the time is over: wake one sleeper, who may have been passed over for the process that gives up.
 //!
 //! # The journal
 //!
-//! [`Guard::set`] notes the old value of a word before it overwrites it; [`Guard::commit`] empties the journal with
-//! one store. So whatever instruction the owner dies at, either all its stores are there or its successor finds the
-//! journal and undoes them, newest first. Undoing twice is the same as once, so a successor may die as well.
+//! [`Guard::set`] notes the old value of a word before it overwrites it; [`Guard::commit`] empties the journal with one
+//! store. So at whatever instruction the owner dies, either all its stores are there or its successor finds the journal
+//! and undoes them, newest first. Undoing twice has the same effect as once, so a successor may die as well.
 //!
-//! That needs the *program order* of these stores, nothing more: a process that is killed has executed all
-//! instructions before some point and none after it, and its stores are visible to those who learn of its death.
-//! Hence compiler fences, and none for the processor.
+//! The journal needs the *program order* of these stores, nothing more: a process that is killed has executed all
+//! instructions before some point and none after it, and its stores are visible to those who learn of its death. Hence
+//! compiler fences, and none for the processor.
 //!
 //! [`abandon`]: Lock::abandon
 
@@ -45,7 +46,7 @@ pub(super) const TRIES: u32 = if cfg!(test) { 2 } else { 16 };
 /// Tries before the supervisor gives up for now.
 const BRIEF_SPINS: u32 = if cfg!(test) { 2 } else { 400 };
 
-/// What the owner of a pool waits for a lock: many turns of a scheduler.
+/// How long the owner of a pool waits for a lock: many turns of a scheduler.
 const MOMENT_NANOS: u64 = 50_000_000;
 
 /// More words than any critical section overwrites.
@@ -67,17 +68,18 @@ shared! {
 }
 
 impl Lock {
-    /// Waits for the lock and holds it until the guard goes. What isn't committed by then is undone.
+    /// Waits for the lock, and holds it until the guard goes. Changes that aren't committed by then are undone.
     ///
-    /// `BUSY` if the member has little [`Patience`] and somebody holds it.
+    /// `BUSY` if the member has little [`Patience`] and another process holds the lock.
     #[inline]
     pub(crate) fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
-        // A guard is put together where it is used: one that is returned takes longer than the lock.
+        // The guard is put together here, where it is used: to return a guard from another function takes longer than
+        // the lock.
         let recovered = !try_acquire_free(&self.word, member.index) && self.lock_slowly(member)?;
         Ok(Guard { lock: self, arena: &member.arena, recovered })
     }
 
-    /// The same, when it isn't free. Whether its last owner died; then what that did is undone.
+    /// Takes a lock that isn't free. Returns whether its last owner died; then that owner's changes are undone.
     #[cold]
     fn lock_slowly(&self, member: &Member) -> Result<bool> {
         let recovered = match member.patience {
@@ -91,26 +93,26 @@ impl Lock {
         if recovered {
             let guard = Guard { lock: self, arena: &member.arena, recovered };
             guard.roll_back()?;
-            // It stays locked.
+            // The lock stays locked.
             std::mem::forget(guard);
         }
         Ok(recovered)
     }
 
-    /// Called by the supervisor for a process that is dead: if that owns the lock, the lock is free and the next
-    /// owner will roll back. Somebody is woken in any case.
+    /// Frees the lock of a dead process, for the supervisor: if the dead process owns the lock, the lock is free and
+    /// the next owner will roll back. One sleeper is woken in any case.
     pub(crate) fn abandon(&self, dead: u32) {
         abandon(&self.word, dead);
     }
 }
 
-/// Takes the lock if nobody owns it, waits for it, or has died with it.
+/// Takes the lock, unless a process owns it, waits for it, or has died with it.
 #[inline]
 fn try_acquire_free(word: &AtomicU32, process: u32) -> bool {
     word.compare_exchange(0, process + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
 
-/// Takes the lock if it is free within so many looks. Returns whether its last owner died.
+/// Takes the lock if it is free within `spins` looks. Returns whether its last owner died.
 pub(super) fn try_acquire(word: &AtomicU32, process: u32, spins: u32) -> Option<bool> {
     try_acquire_with(word, process, spins, 0)
 }
@@ -126,7 +128,8 @@ fn try_acquire_with(word: &AtomicU32, process: u32, spins: u32, waiters: u32) ->
     None
 }
 
-/// Takes the lock if it is free at a look, and sets these bits with it. Returns whether its last owner died.
+/// Takes the lock if it is free at one look, and sets the bits of `waiters` with it. Returns whether its last owner
+/// died.
 #[inline]
 pub(super) fn try_acquire_once(word: &AtomicU32, process: u32, waiters: u32) -> Option<bool> {
     let now = word.load(Ordering::Relaxed);
@@ -138,7 +141,7 @@ pub(super) fn try_acquire_once(word: &AtomicU32, process: u32, waiters: u32) -> 
 
 /// Waits for the lock and takes it for a process. Returns whether its last owner died.
 ///
-/// `TIMEDOUT`; `DEADLOCK` if it has slept and `interrupted` then says so.
+/// `TIMEDOUT`; `DEADLOCK` if the process has slept and `interrupted` then says so.
 pub(super) fn acquire(
     word: &AtomicU32,
     process: u32,
@@ -152,7 +155,7 @@ pub(super) fn acquire(
         }
         if deadline.is_over() {
             if waiters != 0 {
-                // The wake that was meant for this one may be another's only one.
+                // The wake that was meant for this process may be the only one for another.
                 futex::wake(word, 1);
             }
             return Err(Errno::Timedout);
@@ -178,7 +181,7 @@ pub(super) fn owner(word: &AtomicU32) -> Option<u32> {
     (word.load(Ordering::Relaxed) & OWNER).checked_sub(1)
 }
 
-/// Releases the lock, whoever owns it. Whether anybody did.
+/// Releases the lock, whoever owns it. Returns whether any process owned it.
 #[inline]
 pub(super) fn release_any(word: &AtomicU32) -> bool {
     let mut now = word.load(Ordering::Relaxed);
@@ -219,12 +222,13 @@ pub(super) fn abandon(word: &AtomicU32, dead: u32) {
 pub(crate) struct Guard<'a> {
     lock: &'a Lock,
     arena: &'a Arena,
-    /// Whether an owner died, and its stores were undone, just before. What was derived from them is to be renewed.
+    /// Whether an owner died, and its stores were undone, just before. Values that were derived from those stores are
+    /// to be renewed.
     pub(crate) recovered: bool,
 }
 
 impl Guard<'_> {
-    /// Releases the lock. What was stored before is seen, by all, before what is loaded behind this.
+    /// Releases the lock. All processes see the stores before this call before the caller loads anything after it.
     #[inline]
     pub(crate) fn unlock(self) {
         drop(self);
@@ -245,7 +249,7 @@ impl Guard<'_> {
         Ok(())
     }
 
-    /// Makes all that was set final, in one store.
+    /// Makes all changes of this guard final, in one store.
     #[inline]
     pub(crate) fn commit(&self) {
         compiler_fence(Ordering::SeqCst);
@@ -268,7 +272,7 @@ impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.lock.journal_len.load(Ordering::Relaxed) != 0 {
-            // An error left the critical section early. If even the journal is damaged, there is nothing to save.
+            // An error ended the critical section early. If even the journal is damaged, there is nothing to save.
             let _ = self.roll_back();
         }
         release(&self.lock.word);

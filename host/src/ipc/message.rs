@@ -4,7 +4,7 @@
 //!  length | handles | counted handles | –  handle … handle  bytes
 //! ```
 //!
-//! It is what a queue holds of a large item, or of one that carries handles, and what a spawned process is given.
+//! A queue holds a message for a large item, or for an item that carries handles; a spawned process is given one.
 
 use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 
@@ -27,12 +27,12 @@ shared! {
 
 const HEAD: u64 = size_of::<MessageHead>() as u64;
 
-/// What carries the handles of a message.
+/// The holder of the objects whose handles a message carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carry {
     /// The message itself: it counts as a holder.
     Counted,
-    /// Somebody else, who sees to it.
+    /// Another holder, who looks after them.
     Uncounted,
 }
 
@@ -88,7 +88,7 @@ impl Message {
         if fits { Ok(Self { page, len, handle_count }) } else { Err(Errno::Io) }
     }
 
-    /// Its handles.
+    /// The handles of the message.
     pub(crate) fn handles(&self, member: &Member) -> Result<Vec<Handle>> {
         (0..self.handle_count)
             .map(|at| member.arena.in_heap::<AtomicU64>(self.page, HEAD + at * 8))
@@ -96,14 +96,14 @@ impl Message {
             .collect()
     }
 
-    /// Copies its bytes, all of which must fit.
+    /// Copies the bytes of the message, all of which must fit.
     pub(crate) fn read(&self, member: &Member, buffer: &mut [u8]) -> Result<()> {
         let bytes =
             buffer.get_mut(..usize::try_from(self.len).map_err(|_| Errno::Io)?).ok_or(Errno::Inval)?;
         self.read_at(member, 0, bytes)
     }
 
-    /// Copies those of its bytes that begin at `at`, as many as there is room for.
+    /// Fills `buffer` with the bytes of the message that begin at `at`.
     pub(crate) fn read_at(&self, member: &Member, at: u64, buffer: &mut [u8]) -> Result<()> {
         if at.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
             return Err(Errno::Inval);
@@ -111,14 +111,14 @@ impl Message {
         member.arena.read(self.page, HEAD + self.handle_count * 8 + at, buffer)
     }
 
-    /// Makes its handles the caller's, who held none of this message's before.
+    /// Makes the handles of the message the caller's; the caller held none of this message's handles before.
     pub(crate) fn arrive(&self, member: &Member, handles: &[Handle]) -> Result<()> {
         let head: &MessageHead = member.arena.in_heap(self.page, 0)?;
         object::arrive(member, handles, &head.in_transit)
     }
 }
 
-/// Throws away the message in `register`. Objects that only it held are added to `unused`.
+/// Throws away the message in `register`. Objects that only the message held are added to `unused`.
 pub(crate) fn discard(member: &Member, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<()> {
     let page = register.load(Ordering::Relaxed);
     if let Ok(message) = Message::at(member, page) {

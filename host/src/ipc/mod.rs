@@ -12,13 +12,14 @@
 //!
 //! * [`lock`]: a futex lock that knows its owner, and a journal of what the owner has overwritten. A critical
 //!   section is all or nothing: if its owner dies, the next one rolls it back.
-//! * [`event`]: a futex that counts, to sleep until something has changed. A wake too many is always harmless.
+//! * [`event`]: a futex that counts, to sleep until something has changed. A superfluous wake is always harmless.
 //! * **registers**: each process notes in its slot which object it is in the middle of (`op`) and which run of heap
 //!   pages is in its hands, neither free nor in an object (`inflight`).
-//! * [`sweep`]: when a process has died, the supervisor goes through those registers and does what it no longer can.
+//! * [`sweep`]: when a process has died, the supervisor goes through those registers and does what the process no
+//!   longer can.
 //!
-//! Nothing that is read from the arena is trusted. Offsets are checked by [`arena`], lengths where they are used,
-//! and what makes no sense is [`Errno::Io`](sandpool_abi::Errno::Io).
+//! Nothing that is read from the arena is trusted. [`arena`] checks offsets, each user of a length checks it, and a
+//! value that makes no sense is [`Errno::Io`](sandpool_abi::Errno::Io).
 
 pub(crate) mod arena;
 pub(crate) mod budget;

@@ -1,24 +1,27 @@
-//! The object table: what there is in the arena beside processes, who holds it, and when it goes.
+//! The object table: the objects in the arena, who holds each of them, and when it goes.
 //!
 //! A handle is the number of a slot and its generation, which changes when the slot is used anew, so that a stale
-//! handle names nothing. It works in those processes only whose bit is set beside the slot. A bit is set
+//! handle names nothing. A handle works only in those processes whose bit is set beside the slot. A bit is set
 //!
 //! * for the process that made the object,
-//! * for a child, by its parent and before it runs: fork gives it all that the parent holds, spawn what is listed,
-//! * for the one who takes a message that carries the handle.
+//! * for a child, by its parent and before the child runs: fork gives it all that the parent holds, spawn the listed
+//!   objects,
+//! * for the process that takes a message that carries the handle.
 //!
-//! A message on its way counts as well (`in_transit`), and so does a name that the object has. When the last of these
-//! is gone, whoever took it away destroys the object. A process that dies there leaves `DYING` and its number
-//! behind, and the supervisor goes on where it stopped: each object that a process holds, or may be the last to have
-//! held, is [noted](holds) for it.
+//! A message on its way counts as a holder as well (`in_transit`), and so does a name of the object. When the last
+//! holder is gone, the process that removed it destroys the object. A process that dies there leaves `DYING` and its
+//! number behind, and the supervisor goes on where the process stopped: each object that a process holds, or may be the
+//! last to have held, is [noted](holds) for it.
 //!
-//! To destroy an object is many short steps ([`ObjectState::destroy_some`](kind::ObjectState::destroy_some)). A guest does
-//! them one after another; the supervisor does as many as it has time for, and goes on later ([`sweep`](super::sweep)).
+//! The destruction of an object is many short steps ([`ObjectState::destroy_some`](kind::ObjectState::destroy_some)). A
+//! guest does the steps one after another; the supervisor does as many as it has time for, and goes on later
+//! ([`sweep`](super::sweep)).
 //!
-//! An object's [`ObjectKind`](kind::ObjectKind) says what it is, and [`kind`] what that means at the turns of its life. A guest
-//! [records](record) its use of an object before anybody else holds that object, and a receiver of the handle is told the use
-//! ([`look_up`]). So nobody needs to believe the bytes of a message, which anybody may have written.
-//! An end of a pipe is destroyed in two steps: it is `GONE` as long as the other end may still look at it.
+//! [`ObjectKind`](kind::ObjectKind) names the kind of an object, and [`kind`] says what that kind means at the turns of
+//! the object's life. A guest [records](record) its use of an object before anybody else holds that object, and a
+//! receiver of the handle is told the use ([`look_up`]). So no process needs to believe the bytes of a message, which
+//! any process may have written. An end of a pipe is destroyed in two steps: the end is `GONE` as long as the other end
+//! may still look at it.
 
 use sandpool_abi::Errno;
 use sandpool_abi::handle::Record;
@@ -41,7 +44,7 @@ const GONE: u64 = 3;
 
 const GENERATION_MASK: u64 = (1 << 30) - 1;
 
-/// More shares than happen while a process looks who holds an object.
+/// More shares than happen while a process looks for the holders of an object.
 const LOOKS_MAX: u32 = 100;
 
 /// A name for an object: slot and generation.
@@ -92,7 +95,7 @@ impl<S> Copy for Object<'_, S> {}
 
 /// Looks a handle up.
 ///
-/// `BADF` if it is stale, forged, or was never given to this process.
+/// `BADF` if the handle is stale, forged, or was never given to this process.
 #[inline]
 pub(crate) fn find(member: &Member, handle: Handle) -> Result<(u32, &ObjectSlot)> {
     let index = handle.index()?;
@@ -110,7 +113,7 @@ pub(crate) fn find(member: &Member, handle: Handle) -> Result<(u32, &ObjectSlot)
 
 /// Looks up the handle of an object of one kind.
 ///
-/// `BADF` as [`find`], and if it is of another kind.
+/// `BADF` as [`find`], and if the object is of another kind.
 #[inline]
 pub(crate) fn resolve<S: Listed>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
     let (index, slot) = find(member, handle)?;
@@ -138,13 +141,14 @@ pub(crate) fn resolve_for_host<S: Listed>(member: &Member, handle: Handle) -> Re
     Ok(Object { index, state: state(slot) })
 }
 
-/// What an object keeps, taken for this kind. Any bytes are valid, so a wrong kind is a wrong answer at worst.
+/// The state of an object, taken for this kind. Any bytes are valid, so a wrong kind gives a wrong answer at worst.
 #[inline]
 pub(super) fn state<S: Listed>(slot: &ObjectSlot) -> &S {
     mem::start_of(&slot.body)
 }
 
-/// An object that another one refers to, in whatever state it is, and its number. `None` if its slot was used anew.
+/// An object that another one refers to, in whatever state the object is, and its number. `None` if the object's slot
+/// was used anew.
 pub(super) fn referred(member: &Member, handle: Handle) -> Result<Option<(u32, &ObjectSlot)>> {
     let Ok(index) = handle.index() else { return Ok(None) };
     let slot = member.arena.object(index)?;
@@ -152,18 +156,18 @@ pub(super) fn referred(member: &Member, handle: Handle) -> Result<Option<(u32, &
     Ok((now & 0xff != 0 && generation(now) == handle.generation()).then_some((index, slot)))
 }
 
-/// Whether anybody but this process holds an object, or a message on its way does.
+/// Whether another process, or a message on its way, holds an object.
 pub(super) fn is_held_by_others(member: &Member, index: u32) -> Result<bool> {
     if is_seen_with_others(member, index)? {
         return Ok(true);
     }
-    // Between the looks it may have gone from a process to a message, or back; but not under this lock.
+    // Between the looks the hold may have gone from a process to a message, or back; under this lock it can't.
     let _guard = member.arena.header()?.objects.lock.lock(member)?;
     is_seen_with_others(member, index)
 }
 
 fn is_seen_with_others(member: &Member, index: u32) -> Result<bool> {
-    // Messages first: under the lock, none can become a holder after that.
+    // Messages first: under the lock, no message can become a holder after that.
     Ok(member.arena.object(index)?.in_transit.load(Ordering::SeqCst) != 0
         || is_held_but_for(&member.arena, index, bit(member.index))?)
 }
@@ -176,8 +180,9 @@ pub(crate) fn holders(arena: &Arena, index: u32) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Where to find the object with a name: names are in chains, each of which begins at a word of the arena. Guests don't know
-/// which names share one, so that nobody can make a look-up long for all others, who wait for the table meanwhile.
+/// Where to find the object with a name: names are in chains, and each chain begins at a word of the arena. Guests
+/// don't know which names share a chain, so no guest can make a look-up long for all others, who wait for the table
+/// meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named<'a> {
     first: &'a AtomicU64,
@@ -186,7 +191,7 @@ pub(super) struct Named<'a> {
 
 /// An object that was found by its name.
 struct Found<'a, S> {
-    /// The word that refers to it.
+    /// The word that refers to the object.
     referrer: &'a AtomicU64,
     index: u32,
     slot: &'a ObjectSlot,
@@ -205,14 +210,14 @@ impl<'a> Named<'a> {
         Ok(Self { first: arena.named((hash % u64::from(objects_max)) as usize)?, objects_max })
     }
 
-    /// The object of which this holds, for one who has locked the table.
+    /// The object for which `has_it` holds, for a caller that has locked the table.
     fn find<S: Listed>(
         self,
         member: &'a Member,
         has_it: impl Fn(&S) -> bool,
     ) -> Result<Option<Found<'a, S>>> {
         let mut referrer = self.first;
-        // A chain that is longer is damaged.
+        // A longer chain is damaged.
         for _ in 0..self.objects_max {
             let Some(index) = referrer.load(Ordering::Relaxed).checked_sub(1) else { return Ok(None) };
             let index = u32::try_from(index).map_err(|_| Errno::Io)?;
@@ -238,9 +243,9 @@ pub(crate) fn create<S: Listed>(
     create_with(member, register, None::<(Named<'_>, fn(&S) -> bool)>, init)
 }
 
-/// The same, with a name: it holds the object until [`unname`] takes it away.
+/// Makes an object with a name: the name holds the object until [`unname`] removes the name.
 ///
-/// `EXIST` if `has_it` holds of another.
+/// `EXIST` if `has_it` holds of another object.
 pub(super) fn create_named<S: Listed>(
     member: &Member,
     register: &AtomicU64,
@@ -281,10 +286,10 @@ fn create_with<S: Listed>(
     let slot = arena.object(index)?;
     scope::enter(member, &guard, &slot.scope)?;
     holds::note(arena, member.index, index)?;
-    // Nobody looks at these before the state says that the object is live.
+    // Nobody looks at these words before the state says that the object is live.
     if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
-        // What another kind has left may be anything, such as a lock that somebody owns. Whoever is interrupted here
-        // leaves no kind behind.
+        // An object of another kind may have left anything, such as a lock that somebody owns. A process that is
+        // interrupted here leaves no kind behind.
         slot.kind.store(0, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         slot.body.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
@@ -311,9 +316,9 @@ fn create_with<S: Listed>(
     Ok(Handle::new(index, generation))
 }
 
-/// Lets the caller hold the object of which this holds.
+/// Makes the caller a holder of the object for which `has_it` holds.
 ///
-/// `NOENT`.
+/// `NOENT` if there is no such object.
 pub(super) fn open_named<S: Listed>(
     member: &Member,
     named: Named<'_>,
@@ -338,9 +343,10 @@ pub(super) fn in_scope<S: Listed>(
     Ok(is_one.then(|| state(slot)))
 }
 
-/// Takes the name away from the object of which this holds: `named` is the word that says that it has one.
+/// Removes the name of the object for which `has_it` holds: `has_name` gives the word that says that the object has a
+/// name.
 ///
-/// `NOENT`.
+/// `NOENT` if there is no such object.
 pub(super) fn unname<S: Listed>(
     member: &Member,
     named: Named<'_>,
@@ -351,9 +357,10 @@ pub(super) fn unname<S: Listed>(
     destroy_if_unused(member, index)
 }
 
-/// Records what the caller has made of an object that it alone holds, and which of its other objects belongs to it, if any.
+/// Records the caller's use of an object that the caller alone holds, and which of its other objects belongs to it, if
+/// any.
 ///
-/// `INVAL` if it says nothing; `PERM` if something is recorded already, or others hold the object.
+/// `INVAL` if `tag` is 0; `PERM` if something is recorded already, or others hold the object.
 pub(crate) fn record(member: &Member, handle: Handle, tag: u32, partner: Option<Handle>) -> Result<()> {
     let (index, slot) = find(member, handle)?;
     if let Some(partner) = partner {
@@ -372,7 +379,7 @@ pub(crate) fn record(member: &Member, handle: Handle, tag: u32, partner: Option<
     Ok(())
 }
 
-/// The record of an object that the caller holds, or has in a message.
+/// The record of an object that the caller holds, or whose handle is in a message of the caller's.
 pub(crate) fn look_up(member: &Member, handle: Handle) -> Result<Record> {
     let (_, slot) = referred(member, handle)?.ok_or(Errno::Io)?;
     let state = kind::of(slot)?;
@@ -384,15 +391,15 @@ pub(crate) fn look_up(member: &Member, handle: Handle) -> Result<Record> {
     })
 }
 
-/// The same of several.
+/// The records of several objects.
 pub(crate) fn look_up_all(member: &Member, handles: &[Handle]) -> Result<Vec<Record>> {
     handles.iter().map(|handle| look_up(member, *handle)).collect()
 }
 
-/// The same, and returns which object that was: if the name was all that held it, it is noted for the caller, who is to
-/// destroy it.
+/// Removes the name of an object as [`unname`] does, and returns the number of the object: the object is noted for the
+/// caller, who destroys it if only the name held it.
 ///
-/// `NOENT`.
+/// `NOENT` if there is no such object.
 pub(super) fn take_name<S: Listed>(
     member: &Member,
     named: Named<'_>,
@@ -414,7 +421,7 @@ pub(super) fn take_name<S: Listed>(
     Ok(index)
 }
 
-/// Lets another process hold an object that the caller holds.
+/// Makes another process a holder of an object that the caller holds.
 pub(crate) fn share(member: &Member, handle: Handle, with: u32) -> Result<()> {
     let (index, _) = find(member, handle)?;
     hold(&member.arena, index, with)?;
@@ -430,8 +437,8 @@ fn hold(arena: &Arena, index: u32, process: u32) -> Result<()> {
     Ok(())
 }
 
-/// Only `BUSY` is a reason to stop: damage is none to leave the rest as it is. And the object that a dead process worked on
-/// may be gone, and its slot on the way to be another's.
+/// Lets only `BUSY` stop the caller: damage is no reason to leave the rest undone. And the object that a dead process
+/// worked on may be gone, and its slot on the way to another object.
 pub(super) fn go_on(result: Result<()>) -> Result<()> {
     match result {
         Err(Errno::Busy) => Err(Errno::Busy),
@@ -439,22 +446,22 @@ pub(super) fn go_on(result: Result<()>) -> Result<()> {
     }
 }
 
-/// Drops the caller's hold, and the object with the last one.
+/// Drops the caller's hold, and destroys the object with the last hold.
 pub(crate) fn release(member: &Member, handle: Handle) -> Result<()> {
     let (index, _) = find(member, handle)?;
     let settled = drop_hold(member, index, member.index)?;
     destroy_if_unused(member, index).and(settled)
 }
 
-/// Ends what one process has to do with an object, and clears its bit. Inside is how the former went. Whether that was the
-/// last hold is still to be looked at, and the object is noted until then.
+/// Ends a process's dealings with an object, and clears the process's bit. The inner result says how the former went.
+/// The caller still has to look whether that was the last hold; the object stays noted until then.
 fn drop_hold(member: &Member, index: u32, process: u32) -> Result<Result<()>> {
     let _operation = member.begin(index)?;
     let settled = kind::at(member, index).and_then(|object| object.settle(member, index, process));
     go_on(settled)?;
     let (word, bit) = bit(process);
     member.arena.ref_word(index, word)?.fetch_and(!bit, Ordering::SeqCst);
-    // Now, and not where the lock is held that may be `BUSY`: nobody comes back for a hold that is gone.
+    // Here, and not where the lock is held that may be `BUSY`: nobody comes back for a hold that is gone.
     kind::at(member, index)?.hold_dropped(member)?;
     Ok(settled)
 }
@@ -464,8 +471,8 @@ fn is_held(arena: &Arena, index: u32) -> Result<bool> {
     is_held_but_for(arena, index, (0, 0))
 }
 
-/// Whether any process but one holds an object. While the words are looked at one after another, a hold may go from one
-/// that is yet to be looked at to one that was: the count of shares tells.
+/// Whether any process but the one with this bit holds an object. While the words are looked at one after another, a
+/// hold may go from a process whose word is yet to be looked at to one whose word was: the count of shares tells.
 fn is_held_but_for(arena: &Arena, index: u32, (own_word, own_bit): (usize, u64)) -> Result<bool> {
     let shares = &arena.object(index)?.shares;
     let mut before = shares.load(Ordering::SeqCst);
@@ -482,11 +489,12 @@ fn is_held_but_for(arena: &Arena, index: u32, (own_word, own_bit): (usize, u64))
         }
         before = now;
     }
-    // Somebody shares it all the time.
+    // Some process shares the object all the time.
     Ok(true)
 }
 
-/// Destroys an object that nobody holds, and whatever is held only by messages in it. The caller has [noted](holds) it.
+/// Destroys an object that nobody holds, and all objects that only messages in it hold. The caller has [noted](holds)
+/// the object.
 pub(crate) fn destroy_if_unused(member: &Member, index: u32) -> Result<()> {
     let mut unused = vec![index];
     while let Some(index) = unused.pop() {
@@ -498,7 +506,8 @@ pub(crate) fn destroy_if_unused(member: &Member, index: u32) -> Result<()> {
     Ok(())
 }
 
-/// Marks an object as being destroyed by the caller, if it is live and nobody holds it. Whether it is.
+/// Marks an object as being destroyed by the caller, if it is live and nobody holds it. Returns whether the object is
+/// marked now.
 pub(super) fn condemn(member: &Member, index: u32) -> Result<bool> {
     let slot = member.arena.object(index)?;
     let guard = member.arena.header()?.objects.lock.lock(member)?;
@@ -518,8 +527,8 @@ pub(super) fn condemn(member: &Member, index: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// Does a part of what there is to do with an object that is being destroyed; with the last, its slot is free. Whether it
-/// was the last. Objects that it alone has held are added to `unused`.
+/// Does a part of the destruction of an object that is being destroyed; the last part frees the slot. Returns whether
+/// this was the last part. Objects that only this object has held are added to `unused`.
 pub(super) fn destroy_some(member: &Member, index: u32, unused: &mut Vec<u32>) -> Result<bool> {
     let slot = member.arena.object(index)?;
     let _operation = member.begin(index)?;
@@ -538,11 +547,11 @@ pub(super) fn destroy_some(member: &Member, index: u32, unused: &mut Vec<u32>) -
             free_slot(member, &guard, peer_index, peer)?;
             free_slot(member, &guard, index, slot)?;
         }
-        // It still looks at this one: both go when it does.
+        // The other end still looks at this one: both go when the other does.
         Some((_, peer)) if kind::of(peer)?.peer() == Some(Handle::new(index, generation)) => {
             guard.set(&slot.state, generation << 32 | GONE)?;
         }
-        // There is no other, or it doesn't know this one, because who made them has died before.
+        // There is no other end, or it doesn't know this one, because the process that made them died before.
         _ => free_slot(member, &guard, index, slot)?,
     }
     guard.commit();
@@ -557,7 +566,7 @@ fn free_slot(member: &Member, guard: &Guard<'_>, index: u32, slot: &ObjectSlot) 
     guard.set(&table.free, u64::from(index) + 1)
 }
 
-/// Counts the handles of a message on its way; `mark` is set in the same commit, to say that they are counted.
+/// Counts the handles of a message on its way; `mark` is set in the same commits, to say that they are counted.
 pub(crate) fn enter_transit(member: &Member, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
     for handle in handles {
         find(member, *handle)?;
@@ -565,12 +574,12 @@ pub(crate) fn enter_transit(member: &Member, handles: &[Handle], mark: &AtomicU6
     keep(member, handles, mark)
 }
 
-/// The same of objects that are held by something which the caller holds.
+/// Counts the handles of objects that are held by something which the caller holds.
 pub(super) fn keep(member: &Member, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
     each_in_transit(member, handles, mark, 1, |count| count.wrapping_add(1), |_, _| {})
 }
 
-/// The handles of a message are the caller's from now on.
+/// Makes the handles of a message the caller's.
 pub(crate) fn arrive(member: &Member, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
     for handle in handles {
         hold(&member.arena, handle.index()?, member.index)?;
@@ -578,7 +587,8 @@ pub(crate) fn arrive(member: &Member, handles: &[Handle], mark: &AtomicU64) -> R
     each_in_transit(member, handles, mark, 0, |count| count.saturating_sub(1), |_, _| {})
 }
 
-/// A message is thrown away. Objects that may have been held by it only are noted, and added to `unused`.
+/// Uncounts the handles of a message that is thrown away. Objects that only this message may have held are noted, and
+/// added to `unused`.
 pub(crate) fn discard(
     member: &Member,
     handles: &[Handle],
@@ -596,7 +606,7 @@ pub(crate) fn discard(
         mark,
         0,
         |count| count.saturating_sub(1),
-        // No more than there are objects: only what is damaged is unused twice.
+        // `unused` gets no more entries than there are objects: only a damaged object is unused twice.
         |index, count| match count {
             0 if unused.len() <= member.arena.geometry.objects_max as usize => unused.push(index),
             _ => kept.push(index),
@@ -615,7 +625,7 @@ pub(crate) fn discard(
     discarded
 }
 
-/// Changes the counts of a message's handles and its mark: all, or none.
+/// Changes the counts of a message's handles and its mark: handle by handle, each with the mark in one commit.
 fn each_in_transit(
     member: &Member,
     handles: &[Handle],
@@ -624,7 +634,7 @@ fn each_in_transit(
     change: impl Fn(u64) -> u64,
     mut done: impl FnMut(u32, u64),
 ) -> Result<()> {
-    // A journal is short, so a long list is done in parts; the mark tells how far it went.
+    // A journal is short, so a long list is done in parts; the mark says how far the work has come.
     let guard = member.arena.header()?.objects.lock.lock(member)?;
     let total = handles.len() as u64;
     let mut count = mark.load(Ordering::Relaxed).min(total);
@@ -645,9 +655,9 @@ fn each_in_transit(
 }
 
 /// Drops the hold of a dead process on the first object from `from` on that is noted for it. Returns the object, and
-/// whether the process was destroying it; if not, the object may be unused now. `None` if no other is noted.
+/// whether the process was destroying it; if not, the object may be unused now. `None` if no other object is noted.
 ///
-/// The note stays, for [`forget`] when all is done with the object.
+/// The note stays; [`forget`] removes it when the object is dealt with.
 pub(super) fn drop_next_hold(member: &Member, dead: u32, from: u32) -> Result<Option<(u32, bool)>> {
     let arena = &*member.arena;
     let Some(index) = holds::next(arena, dead, from)? else {
@@ -662,28 +672,28 @@ pub(super) fn drop_next_hold(member: &Member, dead: u32, from: u32) -> Result<Op
     Ok(Some((index, state & 0xff == DYING && state >> 8 & 0xff_ffff == u64::from(dead + 1))))
 }
 
-/// A dead process has nothing to do with an object any more.
+/// Removes the note of an object that a dead process no longer has anything to do with.
 pub(super) fn forget(member: &Member, dead: u32, index: u32) -> Result<()> {
     holds::forget(&member.arena, dead, index)
 }
 
-/// An object that no process holds, as it was when somebody looked: only messages do.
+/// An object that no process holds, only messages or a name, as it was when somebody looked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unheld {
     state: u64,
-    /// How many messages.
+    /// The number of these messages, plus 1 for a name.
     pub(super) in_transit: u64,
     contents: Option<queue::Version>,
 }
 
 impl Unheld {
-    /// Whether this is the handle of it, for one who knows that the number is.
+    /// Whether this is the object's handle, for a caller who knows that the number is the object's.
     pub(super) fn is(&self, handle: Handle) -> bool {
         generation(self.state) == handle.generation()
     }
 }
 
-/// Looks whether an object is one that only messages hold.
+/// Looks whether only messages or a name hold an object.
 pub(super) fn unheld(member: &Member, index: u32) -> Result<Option<Unheld>> {
     let slot = member.arena.object(index)?;
     let state = slot.state.load(Ordering::Acquire);
@@ -693,15 +703,16 @@ pub(super) fn unheld(member: &Member, index: u32) -> Result<Option<Unheld>> {
     Ok(is_one.then_some(Unheld { state, in_transit, contents }))
 }
 
-/// Whether it is as it was, for certain: while the table is locked, no hold becomes a message.
+/// Whether an object is certainly unchanged since `found`: while the table is locked, no hold becomes a message.
 pub(super) fn is_still(member: &Member, index: u32, found: &Unheld) -> Result<bool> {
     let _guard = member.arena.header()?.objects.lock.lock(member)?;
-    // At last once more what lies in it: somebody may have taken something and dropped his hold while this was looked at.
+    // The contents are looked at once more in the end: a process may have taken something and dropped its hold during
+    // this look.
     Ok(unheld(member, index)?.as_ref() == Some(found)
         && version(member.arena.object(index)?) == found.contents)
 }
 
-/// The version of what lies in an object, if anything can.
+/// The version of an object's contents, if other objects can lie in it.
 fn version(slot: &ObjectSlot) -> Option<queue::Version> {
     Some(kind::of(slot).ok()?.contents()?.version())
 }
@@ -720,7 +731,8 @@ pub(super) fn handles_in(
     }
 }
 
-/// Marks an object as being destroyed by the caller, who knows that no process can reach it. Whether it is.
+/// Marks an object as being destroyed by the caller, who knows that no process can reach it. Returns whether the object
+/// is marked now.
 pub(super) fn condemn_unreachable(member: &Member, index: u32) -> Result<bool> {
     let slot = member.arena.object(index)?;
     let guard = member.arena.header()?.objects.lock.lock(member)?;
@@ -739,7 +751,7 @@ fn mark_dying(member: &Member, slot: &ObjectSlot, guard: &Guard<'_>) -> Result<(
     Ok(())
 }
 
-/// How many objects are live. Only exact while nobody works on the arena.
+/// The number of live objects. The number is exact only while nobody works on the arena.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn count_live(arena: &Arena) -> Result<u32> {
     let mut live = 0;
@@ -779,7 +791,7 @@ mod tests {
             assert!(named.find(&member, is_it).unwrap().is_none());
             looked_at.get()
         });
-        // Of as many names as places, all but one in a million lie in a place with fewer than ten.
+        // With as many names as places, all but one in a million lie in a place with fewer than ten.
         assert!(longest.max().unwrap() < 10);
     }
 }

@@ -8,7 +8,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 use crate::sys::process::fill_with_random;
 
-/// Bytes of an object beside its head.
+/// Bytes of an object after its head.
 const BODY: usize = 1408;
 
 shared! {
@@ -19,7 +19,7 @@ shared! {
         pub(super) free: AtomicU64,
         /// slots from here on were never used
         pub(super) high_water: AtomicU64,
-        /// what places of names depend on; guests can't read it
+        /// secret on which the places of names depend; guests can't read it
         pub(super) secret: [AtomicU64; 2],
     }
 
@@ -31,13 +31,13 @@ shared! {
         pub(super) next_free: AtomicU64,
         /// one of [`ObjectKind`](super::kind::ObjectKind)
         pub(super) kind: AtomicU64,
-        /// how often it was shared: see `is_held` of [`object`](super::object)
+        /// how often the object was shared: see `is_held` of [`object`](super::object)
         pub(super) shares: AtomicU64,
         /// number of the next object whose name is in the same place, plus 1
         pub(super) next_named: AtomicU64,
-        /// whose it is: see [`scope`](super::scope)
+        /// the scope to which the object belongs: see [`scope`](super::scope)
         pub(super) scope: AtomicU64,
-        /// what its maker says that it is; 0 if that has said nothing
+        /// the use that the maker has recorded; 0 if the maker has recorded none
         pub(super) tag: AtomicU64,
         /// handle of another object that belongs to it; 0 if none does
         pub(super) partner: AtomicU64,
@@ -45,7 +45,7 @@ shared! {
         pub(super) body: Body,
     }
 
-    /// Room for what an object of any kind keeps.
+    /// Room for the state of an object of any kind.
     #[repr(align(64))]
     pub(super) struct Body {
         pub(super) words: [AtomicU64; BODY / 8],
@@ -59,7 +59,7 @@ impl ObjectTable {
 
     /// Chooses a secret, for an arena that nobody shares yet.
     pub(super) fn choose_secret(&self) -> io::Result<()> {
-        // Models are replayed.
+        // Models are replayed, so they need the same secret each time.
         if cfg!(test) {
             return Ok(());
         }
@@ -71,7 +71,7 @@ impl ObjectTable {
         Ok(())
     }
 
-    /// Slots that were ever used.
+    /// The number of slots that were ever used.
     pub(crate) fn high_water(&self, arena: &Arena) -> u32 {
         let limit = arena.geometry.objects_max;
         u32::try_from(self.high_water.load(Ordering::Acquire)).unwrap_or(limit).min(limit)

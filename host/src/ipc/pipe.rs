@@ -1,12 +1,13 @@
-//! A pipe: two ends, each an object that keeps the [queue](super::queue) of what was sent to it.
+//! A pipe: two ends, each an object with the [queue](super::queue) of the messages that were sent to it.
 //!
-//! An end is held as any object is. When nobody holds it any more, its queue is closed and emptied, so that nobody
-//! sends to it, and the other end's queue is closed, so that a receiver there comes to the end of it. Its slot stays
-//! (`GONE`) until the other end has gone as well, because that still looks at it: [`object`](super::object) frees
-//! both together.
+//! Processes and messages hold an end as they hold any object. When nobody holds an end any more, its queue is closed
+//! and emptied, so that nobody sends to it. The other end's queue is closed, so that a receiver there comes to the end
+//! of it. The slot of the end stays (`GONE`) until the other end has gone as well, because the other end still looks at
+//! it: [`object`](super::object) frees both together.
 //!
-//! A process that waits to receive can't send. So if nobody else holds the other end, nothing will come, and that is
-//! the end of it as well. Hence who drops one of several holds of an end wakes the receivers at the other.
+//! A process that waits to receive can't send. So if nobody else holds the other end, no message will come, and that is
+//! the end of the pipe as well. Hence a process that drops one of several holds of an end wakes the receivers at the
+//! other end.
 
 use sandpool_abi::Errno;
 use sandpool_abi::pipe::{DUPLEX, READABLE, WRITABLE};
@@ -26,14 +27,14 @@ use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
 shared! {
-    /// What an end keeps.
+    /// The state of an end.
     #[repr(align(64))]
     pub(crate) struct EndState {
         /// handle of the other end
         peer: AtomicU64,
         flags: AtomicU64,
         unused: [AtomicU64; 6],
-        /// what was sent to this end
+        /// messages that were sent to this end
         inbound: QueueState,
     }
 }
@@ -71,7 +72,7 @@ impl ObjectState for EndState {
         Ok(())
     }
 
-    /// Has those who receive at the other end look again whether anybody is left at this one.
+    /// Makes the receivers at the other end look again whether anybody is left at this one.
     fn hold_dropped(&self, member: &Member) -> Result<()> {
         if let Some(peer) = other_end(member, self)? {
             peer.inbound.not_empty().notify_all(&member.arena);
@@ -79,9 +80,10 @@ impl ObjectState for EndState {
         Ok(())
     }
 
-    /// Empties the end, and lets the other know.
+    /// Empties the end, and tells the other end.
     fn destroy_some(&self, member: &Member, unused: &mut Vec<u32>) -> Result<bool> {
-        // Its own is closed last: that says that both are. If the other end has closed it, that one is gone.
+        // The end's own queue is closed last, so a closed own queue means that both are closed. If the other end has
+        // closed it, the other end is gone.
         if !self.inbound.is_closed() {
             if let Some(peer) = other_end(member, self)? {
                 queue::shut(member, &peer.inbound)?;
@@ -91,7 +93,7 @@ impl ObjectState for EndState {
         self.inbound.destroy_some(member, unused)
     }
 
-    /// The queue that is received from.
+    /// The queue from which this end receives.
     fn waitable(&self) -> Option<&dyn Waitable> {
         (self.rights() & READABLE != 0).then_some(&self.inbound)
     }
@@ -106,12 +108,12 @@ impl EndState {
         Handle(self.peer.load(Ordering::Acquire))
     }
 
-    /// What it can do: `READABLE` and `WRITABLE`.
+    /// The rights of the end: `READABLE` and `WRITABLE`.
     pub(crate) fn rights(&self) -> u32 {
         self.flags.load(Ordering::Relaxed) as u32
     }
 
-    /// The bytes that may wait here.
+    /// The bytes that may wait at this end.
     pub(crate) fn capacity(&self) -> u64 {
         self.inbound.bound()
     }
@@ -129,7 +131,7 @@ pub(crate) fn create(member: &Member, capacity: u64, flags: u32) -> Result<[Hand
             return Err(error);
         }
     };
-    // Until here the first is an end without another.
+    // Until here the first end has no other end.
     object::resolve::<EndState>(member, first)?.state.peer.store(second.0, Ordering::Release);
     Ok([first, second])
 }
@@ -149,7 +151,7 @@ fn create_end(member: &Member, capacity: u64, flags: u32, peer: Handle) -> Resul
     made
 }
 
-/// The other end. It stays as long as this one does.
+/// The other end of the pipe. The other end stays as long as this one does.
 fn other_end<'a>(member: &'a Member, end: &EndState) -> Result<Option<&'a EndState>> {
     match object::referred(member, end.other())? {
         Some((_, peer)) if peer.kind() == Ok(ObjectKind::End) => Ok(Some(object::state(peer))),
@@ -157,7 +159,7 @@ fn other_end<'a>(member: &'a Member, end: &EndState) -> Result<Option<&'a EndSta
     }
 }
 
-/// Whether nobody but this process, if that, could send to an end.
+/// Whether no other process could send to an end.
 fn is_alone(member: &Member, end: &EndState) -> bool {
     match object::referred(member, end.other()) {
         Ok(Some((peer, _))) => !object::is_held_by_others(member, peer).unwrap_or(true),

@@ -14,19 +14,20 @@
 //! ```
 //!
 //! A parent reserves a slot before it forks. The kernel stores the child's id in the slot's `pid` before the child
-//! runs, so there is no child that the table doesn't know, whoever is killed. Only the supervisor writes `Exited`.
+//! runs, so the table knows every child, whichever process is killed. Only the supervisor writes `Exited`.
 //!
-//! A process that ends by itself gives back what it holds, and then says that it is `Leaving`, and how: nobody waits for
-//! it any longer. What is left to be done is the kernel's, and the slot stays taken until the supervisor has seen to it. One
-//! that has children, or a message in its hands, leaves that to the supervisor and stays `Running`.
+//! A process that ends by itself gives back what it holds, and then says that it is `Leaving`, and how: nobody waits
+//! for the process any longer. The rest of the end is the kernel's work, and the slot stays taken until the supervisor
+//! has dealt with it. A process that has children, or a message in its hands, leaves that to the supervisor and stays
+//! `Running`.
 //!
-//! `RELEASED` means that nobody will ask how it ended: then the supervisor frees the slot with the child's end;
-//! otherwise the parent does, when it has asked.
+//! `RELEASED` means that nobody will ask how the process ended: the supervisor then frees the slot when the process
+//! ends. Otherwise the parent frees the slot, after it has asked.
 //!
 //! # What a process is in the middle of
 //!
-//! Its slot says that as well, for the [sweep](super::sweep): the object whose locks it may hold, and the runs of
-//! heap pages in its hands; and for which object it [waits](super::waiting).
+//! The slot of a process also tells the [sweep](super::sweep) the object whose locks the process may hold, and the runs
+//! of heap pages in its hands; and for which object the process [waits](super::waiting).
 
 use std::fmt;
 use std::ops::Deref;
@@ -50,7 +51,7 @@ use crate::sys::mem::shared;
 pub(crate) const DAEMON: u8 = 1;
 /// Nobody will ask how this process ended.
 pub(crate) const RELEASED: u8 = 2;
-/// It ends with its parent, and so does what it starts.
+/// The process ends with its parent, and so do the processes that it starts.
 pub(crate) const TIED: u8 = 4;
 
 /// The parent of the main process.
@@ -67,13 +68,13 @@ shared! {
 
     /// A process.
     pub(crate) struct ProcessSlot {
-        /// changes when it, or a child of it, ends or has started
+        /// changes when the process, or a child of it, ends or has started
         pub(crate) event: Event,
-        /// how it says that it ends: kind and detail, before it exits
+        /// end that the process claims before it exits: kind and detail
         claim: AtomicU64,
-        /// how it ended, as the supervisor saw it
+        /// how the process ended, as the supervisor saw it
         exit: AtomicU64,
-        /// signals that its parent wants it to get, a bit each
+        /// signals that its parent wants it to get, a bit for each
         pub(crate) wanted_signals: AtomicU32,
         /// errno of a spawn that failed
         pub(crate) failure: AtomicU32,
@@ -82,21 +83,21 @@ shared! {
         /// process id of its parent, which may be long gone
         pub(crate) parent_pid: AtomicU32,
         unused: AtomicU32,
-        /// and its name
+        /// name of its parent
         parent_name: Name,
-        /// number of the object it is in the middle of, plus 1
+        /// number of the object that the process is working on, plus 1
         operation: AtomicU64,
-        /// runs of heap pages in its hands, see [`Register`]
+        /// runs of heap pages in its hands: see [`Register`]
         inflight: [AtomicU64; Register::ALL.len()],
-        /// which objects it may hold
+        /// objects that it may hold
         pub(super) holds: Holds,
-        /// what it waits for
+        /// object that it waits for
         pub(crate) waits: Waits,
-        /// where it stands among those who wait in a condition or barrier
+        /// place of the process among those that wait in a condition or barrier
         pub(crate) place: Place,
-        /// what it has taken and isn't finished with, if it is a worker
+        /// items that it has taken and isn't finished with, if it is a worker
         pub(crate) claims: ClaimSlot,
-        /// whose objects it makes
+        /// scope of the objects that it makes
         pub(crate) scope: ScopeSlot,
         /// where the end of its stderr lies
         pub(crate) tail: TailSlot,
@@ -105,20 +106,19 @@ shared! {
         reserved: AtomicU32,
         /// when it started, in nanoseconds of the monotonic clock
         pub(crate) started: AtomicU64,
-        /// its share of the memory of all, see [`budget`](super::budget)
+        /// its share of the memory of all processes: see [`budget`](super::budget)
         pub(super) memory: AtomicU64,
-        /// how often a limit has refused it something, by the limit's code
+        /// how often each limit has refused it something, by the limit's code
         refused: [AtomicU32; Limit::CODES as usize],
         name: Name,
     }
 
-    /// The place of a process among others in a [condition](super::sync::condition) or
-    /// [barrier](super::sync::barrier), while it waits there: so it is in one of them at a time. The lock of that object
-    /// guards it.
+    /// The place of a process among others in a [condition](super::sync::condition) or [barrier](super::sync::barrier),
+    /// while the process waits there: so a process is in one of them at a time. The lock of that object guards it.
     pub(crate) struct Place {
         /// number of the object, plus 1
         pub(crate) object: AtomicU64,
-        /// number of the process behind it, plus 1
+        /// number of the process after it, plus 1
         pub(crate) next: AtomicU64,
         /// number of the process before it, plus 1
         pub(crate) prev: AtomicU64,
@@ -134,7 +134,8 @@ const NAME_WORDS: usize = (NAME_MAX + 1) / 8;
 
 /// A name, copied out of the table or about to be written to it.
 ///
-/// It lies on the stack: while a child of a process runs, what the process changes of its heap is copied page by page.
+/// The buffer lies on the stack: while a child of a process runs, the kernel copies each page of the heap that the
+/// process changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NameBuffer {
     len: usize,
@@ -147,7 +148,7 @@ impl Default for NameBuffer {
     }
 }
 
-/// It need not be UTF-8 if it comes out of the table.
+/// The bytes need not be UTF-8 if they come out of the table.
 impl Deref for NameBuffer {
     type Target = [u8];
 
@@ -156,7 +157,7 @@ impl Deref for NameBuffer {
     }
 }
 
-/// Appends, as far as there is room.
+/// Appends as much of the text as there is room for.
 impl fmt::Write for NameBuffer {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = self.bytes.get_mut(self.len..NAME_MAX).unwrap_or_default();
@@ -166,12 +167,12 @@ impl fmt::Write for NameBuffer {
     }
 }
 
-/// What a run of heap pages is that is in the hands of a process. Each can be at the same time as the others.
+/// The use of a run of heap pages in the hands of a process. A process can have one run of each at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Register {
     /// A message that is being sent, or was given to a process that is being spawned.
     Outgoing,
-    /// A message that was taken, and that the guest has yet to copy.
+    /// A message that the process has taken, and that the guest has yet to copy.
     Incoming,
     /// A message of a queue that is being destroyed.
     Discarded,
@@ -227,7 +228,7 @@ impl StateWord {
             | self.state as u64
     }
 
-    /// The slot given back: handles to what it was name nothing any more.
+    /// The word of the slot once it is given back: handles to the former process name nothing any more.
     pub(crate) fn free(self) -> Self {
         Self {
             generation: self.generation.wrapping_add(1) & 0x3fff_ffff,
@@ -237,22 +238,23 @@ impl StateWord {
         }
     }
 
-    /// Whether its process runs, or is about to.
+    /// Whether the process of this slot runs, or is about to.
     pub(crate) fn is_alive(self) -> bool {
         matches!(self.state, State::Reserved | State::Spawning | State::Running)
     }
 
-    /// Whether its parent is gone, with which it was to end.
+    /// Whether the parent is gone with which the process was to end.
     pub(crate) fn is_bereft(self) -> bool {
         self.flags & TIED != 0 && self.parent == NO_PARENT
     }
 
-    /// Whether the supervisor is still to reap its process, or to start it.
+    /// Whether the supervisor still has to reap the process, or to start it.
     pub(crate) fn has_process(self) -> bool {
         self.is_alive() || self.state == State::Leaving
     }
 
-    /// Given back by the parent: free, if the process is gone; else the supervisor frees it then.
+    /// The word once the parent has given the slot back: free if the process is gone; otherwise the supervisor frees
+    /// the slot when the process goes.
     pub(crate) fn released(self) -> Self {
         if self.has_process() { Self { flags: self.flags | RELEASED, ..self } } else { self.free() }
     }
@@ -267,7 +269,7 @@ impl ProcessHandle {
         Self(u64::from(generation) << 32 | HANDLE_TAG | u64::from(index + 1))
     }
 
-    /// Whether it has the form of one, and not of an object's.
+    /// Whether the number has the form of a process handle, and not of an object's.
     pub(crate) fn is_one(self) -> bool {
         self.0 & HANDLE_TAG != 0
     }
@@ -308,7 +310,7 @@ impl Outcome {
         Self { kind: process::STRAYS, detail: 0, figure: count }
     }
 
-    /// As a type; `None` if it is no kind.
+    /// The outcome as a type; `None` if `kind` is unknown.
     pub(crate) fn status(self) -> Option<ExitStatus> {
         ExitStatus::from_parts(self.kind, self.detail, self.figure)
     }
@@ -327,7 +329,7 @@ impl Outcome {
             | self.figure.min((1 << Self::FIGURE_BITS) - 1)
     }
 
-    /// As Python gives it: the code, or the negated signal; a trap or limit counts as SIGABRT.
+    /// The exit code as Python gives it: the code, or the negated signal; a trap or limit counts as SIGABRT.
     pub(crate) fn exitcode(self) -> i32 {
         match self.kind {
             process::EXITED => (self.detail & 0xff) as i32,
@@ -339,7 +341,7 @@ impl Outcome {
 }
 
 impl ProcessSlot {
-    /// Where the first page of a run stands that is in the hands of the process.
+    /// The register for the first page of a run in the hands of the process.
     pub(crate) fn register(&self, register: Register) -> &AtomicU64 {
         let [outgoing, incoming, discarded, segment] = &self.inflight;
         match register {
@@ -350,7 +352,7 @@ impl ProcessSlot {
         }
     }
 
-    /// The object that the process is in the middle of.
+    /// The object that the process is working on.
     pub(crate) fn operation(&self) -> Option<u32> {
         u32::try_from(self.operation.load(Ordering::Acquire)).ok()?.checked_sub(1)
     }
@@ -359,7 +361,7 @@ impl ProcessSlot {
         self.operation.store(0, Ordering::Release);
     }
 
-    /// How it says that it ends.
+    /// Records the end that the process claims.
     pub(crate) fn claim(&self, outcome: Outcome) {
         self.claim.store(outcome.pack(), Ordering::Release);
     }
@@ -380,7 +382,7 @@ impl ProcessSlot {
         ProcessHandle(self.parent.load(Ordering::Acquire))
     }
 
-    /// Its name.
+    /// The name of the process.
     pub(crate) fn name(&self) -> NameBuffer {
         self.name.get()
     }
@@ -390,7 +392,7 @@ impl ProcessSlot {
         self.parent_name.get()
     }
 
-    /// A limit of this kind has refused it something.
+    /// Counts a refusal by a limit of this kind.
     #[cold]
     pub(crate) fn note_refusal(&self, kind: fn(u64) -> Limit) {
         if let Some(count) = self.refused.get(kind(0).code() as usize) {
@@ -398,17 +400,17 @@ impl ProcessSlot {
         }
     }
 
-    /// How often the limit of this code has refused it something.
+    /// How often the limit with this code has refused the process something.
     pub(crate) fn refusals(&self, code: u32) -> u32 {
         self.refused.get(code as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Its share of the memory of all.
+    /// The process's share of the memory of all processes.
     pub(crate) fn memory(&self) -> u64 {
         self.memory.load(Ordering::Relaxed)
     }
 
-    /// Takes name and process id of its parent down, for later.
+    /// Notes the parent's name and process id, for later.
     pub(crate) fn remember_parent(&self, parent: &Self, pid: u32) {
         self.parent_pid.store(pid, Ordering::Relaxed);
         self.parent_name.len.store(parent.name.len.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -419,12 +421,12 @@ impl ProcessSlot {
 }
 
 impl Place {
-    /// What its `object` holds while it is a place in this one.
+    /// The value of `object` in a place in this object.
     pub(super) fn of(object: u32) -> u64 {
         u64::from(object) + 1
     }
 
-    /// Whether it is a place in this object.
+    /// Whether this is a place in this object.
     pub(super) fn is_in(&self, object: u32) -> bool {
         self.object.load(Ordering::Acquire) == Self::of(object)
     }
@@ -440,7 +442,7 @@ impl Name {
         self.len.store(name.len() as u64, Ordering::Relaxed);
     }
 
-    /// Another process wrote it, so it need not be UTF-8.
+    /// The name need not be UTF-8, because another process wrote it.
     pub(super) fn get(&self) -> NameBuffer {
         let len = (self.len.load(Ordering::Relaxed) as usize).min(NAME_MAX);
         let mut name = NameBuffer { len, ..NameBuffer::default() };
@@ -468,7 +470,7 @@ pub(crate) fn resolve(arena: &Arena, handle: ProcessHandle) -> Result<(u32, Stat
     Ok((index, state))
 }
 
-/// Changes a state word, unless `change` refuses. Returns what it was changed to.
+/// Changes a state word, unless `change` refuses. Returns the new state.
 #[inline]
 pub(crate) fn update(
     arena: &Arena,
@@ -543,7 +545,7 @@ pub(crate) fn free(arena: &Arena, index: u32, may: impl Fn(StateWord) -> bool) -
     Ok(freed.is_some())
 }
 
-/// The slots of all processes that this one is the parent of.
+/// The slots of all children of a process.
 pub(crate) fn children(arena: &Arena, parent: u32) -> impl Iterator<Item = (u32, StateWord)> {
     (0..arena.geometry.processes_max).filter_map(move |index| {
         let state = state(arena, index).ok()?;
@@ -551,19 +553,19 @@ pub(crate) fn children(arena: &Arena, parent: u32) -> impl Iterator<Item = (u32,
     })
 }
 
-/// Whether there are slots that will be free or [`Exited`](State::Exited) without anybody's doing.
+/// Whether any slot will become free or [`Exited`](State::Exited) by itself.
 pub(crate) fn is_anybody_leaving(arena: &Arena) -> bool {
     (0..arena.geometry.processes_max)
         .any(|index| state(arena, index).is_ok_and(|state| state.state == State::Leaving))
 }
 
-/// Asks the supervisor to look at a slot. The doorbell is still to be rung.
+/// Asks the supervisor to look at a slot. The caller still has to ring the doorbell.
 pub(crate) fn request(arena: &Arena, index: u32) -> Result<()> {
     arena.request_word(index as usize / 64)?.fetch_or(1 << (index % 64), Ordering::AcqRel);
     Ok(())
 }
 
-/// The slots that the supervisor is to look at.
+/// Takes the requests: the slots that the supervisor is to look at.
 pub(crate) fn take_requests(arena: &Arena) -> Vec<u32> {
     let mut requests = Vec::new();
     for word in 0..arena.ref_words() {
@@ -580,7 +582,7 @@ pub(crate) fn take_requests(arena: &Arena) -> Vec<u32> {
     requests
 }
 
-/// While it lives, the process is in the middle of an operation on an object.
+/// Marks that the process is working on an object, as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct Operation<'a> {
     slot: &'a ProcessSlot,
@@ -588,7 +590,7 @@ pub(crate) struct Operation<'a> {
 }
 
 impl Member {
-    /// Notes which object is worked on, for the sweep. It ends with the value that is returned.
+    /// Notes for the sweep which object the process works on. The note ends with the value that is returned.
     #[inline]
     pub(crate) fn begin(&self, object: u32) -> Result<Operation<'_>> {
         let slot = self.slot()?;

@@ -1,13 +1,13 @@
-//! A queue: first in, first out, any number of producers and consumers, items of any size.
+//! A queue: first in, first out, with any number of producers and consumers, and items of any size.
 //!
 //! # Where the items are
 //!
-//! In a chain of *segments*, which are runs of heap pages. Producers append records to the last segment, consumers
-//! take them from the first. A record is a word (length, kind) and
+//! Items lie in a chain of *segments*, which are runs of heap pages. Producers append records to the last segment,
+//! consumers take them from the first. A record is a word (length, kind) and
 //!
 //! * `INLINE`: the item's bytes,
 //! * `MESSAGE`: the page of a [message](super::message), for a large item or one that carries handles,
-//! * `LINK`: nothing; the rest of the segment is unused, go on in the next.
+//! * `LINK`: nothing; the rest of the segment is unused, and the reader goes on in the next.
 //!
 //! # Who may do what
 //!
@@ -18,22 +18,22 @@
 //!  get: lock head — got < put? — copy the item out — commit(start, sequence) — got = sequence — unlock
 //! ```
 //!
-//! `put` and `got` are copies of the committed sequences, for the other side to read. So an item is there when `put`
-//! says so, and a record is written before it is counted. Each side looks at the other's only when what it saw there
-//! the last time is used up. If an owner dies before its commit, nothing happened; if it dies behind it, it is done, and
-//! the next owner of the lock renews the copy.
+//! `put` and `got` are copies of the committed sequences, which the other side reads. So an item exists once `put` says
+//! so, and a record is written before it is counted. Each side looks at the other's counter only when the items or the
+//! room that it saw there last are used up. If an owner dies before its commit, nothing happened; if it dies after its
+//! commit, the operation is done, and the next owner of the lock renews the copy.
 //!
-//! A large item is written and read outside of the locks, while its run is in the hands of the producer or the
-//! consumer (its `inflight` register): it changes hands in the commit.
+//! A large item is written and read outside of the locks, while its run is in the hands of the producer or the consumer
+//! (its `inflight` register): the run changes hands in the commit.
 //!
 //! # A joinable queue
 //!
-//! It also counts, under the consumers' lock, which process has how many items that it isn't done with. When that
-//! process ends, they are lost, and nobody waits for them any more.
+//! A joinable queue also counts, under the consumers' lock, the items that each process has taken and isn't done with.
+//! When that process ends, these items are lost, and nobody waits for them any more.
 //!
 //! # A claimed queue
 //!
-//! Whoever takes an item notes its number in its slot, until it puts the result into another queue: see
+//! A process that takes an item notes the item's number in its slot, until it puts the result into another queue: see
 //! [`claims`](super::claims).
 //!
 //! Each direction of a [pipe](super::pipe) is such a queue too, with a bound in bytes.
@@ -61,10 +61,10 @@ use crate::sys::mem::shared;
 /// microsecond; larger ones have a run of their own.
 const INLINE_MAX: usize = sandpool_abi::queue::BATCH_ITEM_MAX;
 
-/// Bytes of the largest segment. The first is one page, and each is four times the one before.
+/// Bytes of the largest segment. The first segment is one page, and each next one is four times the one before.
 const SEGMENT_MAX: u64 = 64 << 10;
 
-/// How long a stream is let come: as long as ten items or so take.
+/// How long a consumer lets a stream of items come: as long as about ten items take.
 const STREAM_PAUSES: u32 = 6;
 
 const INLINE: u64 = 1;
@@ -73,16 +73,16 @@ const LINK: u64 = 3;
 
 /// The bound counts bytes, not items.
 const BYTES: u32 = 1;
-/// Items are accounted for until they are done with.
+/// Items are on an account until they are done with.
 const JOINABLE: u32 = 2;
-/// Whoever takes items claims them.
+/// Processes that take items claim them.
 const CLAIMED: u32 = 4;
 
 shared! {
-    /// What a queue keeps.
+    /// The state of a queue.
     #[repr(align(64))]
     pub(crate) struct QueueState {
-        /// the most that may wait; 0 for no bound
+        /// the most items or bytes that may wait; 0 for no bound
         bound: AtomicU64,
         closed: AtomicU32,
         flags: AtomicU32,
@@ -92,13 +92,13 @@ shared! {
         done: AtomicU64,
         /// items that were taken by processes which ended before they were done with them
         lost: AtomicU64,
-        /// copy of `done` and `lost` together, for those who wait
+        /// copy of the sum of `done` and `lost`, for the processes that wait
         settled: AtomicU64,
         all_settled: Event,
         tail: Side,
         head: Side,
         taken: Tally,
-        /// how many items had been got when somebody last had to wait for one
+        /// number of items that had been got when a process last had to wait for one
         waited: AtomicU64,
         reserved: [AtomicU64; 7],
     }
@@ -112,13 +112,13 @@ shared! {
         sequence: AtomicU64,
         /// first page of the segment
         segment: AtomicU64,
-        /// where in it
+        /// offset in the segment
         offset: AtomicU64,
         /// copy of `bytes` for the other side
         published_bytes: AtomicU64,
         /// bytes of items put or got so far
         bytes: AtomicU64,
-        /// what was last seen of the other side's `published`, which may have grown since
+        /// the other side's `published` as last seen; it may have grown since
         seen: AtomicU64,
         lock: Lock,
     }
@@ -126,7 +126,7 @@ shared! {
     struct SegmentHead {
         /// first page of the next segment; 0 in the last
         next: AtomicU64,
-        /// bytes behind this head
+        /// bytes after this head
         capacity: AtomicU64,
     }
 }
@@ -134,7 +134,7 @@ shared! {
 const SEGMENT_HEAD: u64 = size_of::<SegmentHead>() as u64;
 
 impl Side {
-    /// The lock, with the published copies made good if an owner died.
+    /// Locks the side, and renews the published copies if an owner died.
     #[inline]
     fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
         let guard = self.lock.lock(member)?;
@@ -149,12 +149,13 @@ impl Side {
         self.published.store(self.sequence.load(Ordering::Relaxed), Ordering::Release);
     }
 
-    /// Looks what the other side has published. To do so each time would take the line of its words from who works there.
+    /// Reads the number that the other side has published. To read it each time would take its cache line from the
+    /// process that works there.
     fn look_at(&self, other: &Self) {
         self.seen.store(other.published.load(Ordering::Acquire), Ordering::Relaxed);
     }
 
-    /// Sets the position behind one record more, of an item of `len` bytes.
+    /// Moves the position past one more record, of an item of `len` bytes.
     fn advance(&self, guard: &Guard<'_>, offset: u64, len: u64) -> Result<()> {
         guard.set(&self.offset, offset)?;
         guard.set(&self.bytes, self.bytes.load(Ordering::Relaxed).wrapping_add(len))?;
@@ -170,23 +171,23 @@ impl Side {
     }
 }
 
-/// What bounds a queue.
+/// The bound of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bound {
-    /// So many items, or any number if it is 0.
+    /// This number of items, or any number if it is 0.
     Items(u64),
-    /// So many bytes. An item that is longer is put when no other waits.
+    /// This number of bytes. A longer item is put when no other waits.
     Bytes(u64),
 }
 
-/// What is kept account of when an item is taken.
+/// The account that a queue keeps of taken items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Account {
     Nothing = 0,
-    /// How many each process has, until it says that they are done.
+    /// The number of items that each process has, until processes say that they are done.
     Joinable = JOINABLE,
-    /// Which ones each process has, until it puts their results.
+    /// The items that each process has, until it puts their results.
     Claimed = CLAIMED,
 }
 
@@ -218,7 +219,7 @@ impl ObjectState for QueueState {
         Ok(())
     }
 
-    /// Counts items as lost that a process has taken and isn't done with.
+    /// Counts the items as lost that a process has taken and isn't done with.
     fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
         if !self.has(JOINABLE) {
             return Ok(());
@@ -236,10 +237,10 @@ impl ObjectState for QueueState {
         Ok(())
     }
 
-    /// Throws the items of a segment away, or those up to the first message, and gives the memory back. Whether that was the
-    /// last of the queue. Can be begun again where it was left.
+    /// Throws away the items of a segment, or those up to the first message, and gives the memory back. Returns whether
+    /// that was the last of the queue. The destruction can be taken up again where it was left.
     ///
-    /// Nobody holds the queue: where its last record ends, the producers' side says, whatever the counters do.
+    /// Nobody holds the queue, so the producers' side says where the last record ends, whatever the counters say.
     fn destroy_some(&self, member: &Member, unused: &mut Vec<u32>) -> Result<bool> {
         let slot = member.slot()?;
         let arena = &*member.arena;
@@ -316,7 +317,7 @@ impl Waitable for QueueState {
 }
 
 impl QueueState {
-    /// Makes it an empty queue, with its first segment.
+    /// Makes this an empty queue, with its first segment.
     pub(super) fn reset(&self, bound: Bound, account: Account, segment: u64) {
         let (bound, unit) = match bound {
             Bound::Items(items) => (items, 0),
@@ -333,7 +334,7 @@ impl QueueState {
         self.taken.reset();
     }
 
-    /// What consumers wait for.
+    /// The event that consumers wait for.
     pub(crate) fn not_empty(&self) -> &Event {
         &self.not_empty
     }
@@ -351,15 +352,15 @@ impl QueueState {
         self.settled.store(self.settled_so_far(), Ordering::Release);
     }
 
-    /// Items that are done with or lost, under the consumers' lock. Processes have as many on their account as were taken
-    /// beyond these: nobody says which item is done with, and each is to be counted once.
+    /// Items that are done with or lost, under the consumers' lock. The accounts of processes have the items that were
+    /// taken beyond these: nobody says which item is done with, and each is to be counted once.
     fn settled_so_far(&self) -> u64 {
         self.done.load(Ordering::Relaxed).wrapping_add(self.lost.load(Ordering::Relaxed))
     }
 
     fn is_empty(&self) -> bool {
         let got = self.head.published.load(Ordering::Acquire);
-        // What consumers have seen to be there, and not got, is there.
+        // Items that consumers have seen and not yet got are still there.
         got == self.head.seen.load(Ordering::Acquire) && got == self.tail.published.load(Ordering::Acquire)
     }
 
@@ -367,16 +368,17 @@ impl QueueState {
         self.closed.load(Ordering::Acquire) != 0
     }
 
-    /// Whether there is an item, or will never be one again.
+    /// Whether there is an item, or there will never be one again.
     pub(crate) fn has_news(&self) -> bool {
         !self.is_empty() || self.is_closed()
     }
 
-    /// Lets some time pass before the wait for the next item, if there were several since the last wait: then one comes
-    /// after the other, and who takes each as soon as it is there takes the lines of the segment from who writes to them.
+    /// Lets some time pass before the wait for the next item, if there were several since the last wait. Such items
+    /// come one after the other, and a consumer that takes each at once takes the cache lines of the segment from the
+    /// producer that writes to them.
     fn let_some_come(&self) {
         let got = self.head.published.load(Ordering::Relaxed);
-        // A hint: others who wait overwrite it.
+        // The word is only a hint: other processes that wait overwrite it.
         let before = self.waited.load(Ordering::Relaxed);
         self.waited.store(got, Ordering::Relaxed);
         if got.wrapping_sub(before) > 1 {
@@ -384,7 +386,7 @@ impl QueueState {
         }
     }
 
-    /// How many items wait.
+    /// The number of items that wait.
     pub(crate) fn size(&self) -> u64 {
         let got = self.head.published.load(Ordering::Acquire);
         self.tail.published.load(Ordering::Acquire).saturating_sub(got)
@@ -395,7 +397,7 @@ impl QueueState {
         self.bound.load(Ordering::Relaxed)
     }
 
-    /// Whether who takes an item claims it.
+    /// Whether a process that takes an item claims it.
     pub(crate) fn is_claimed(&self) -> bool {
         self.has(CLAIMED)
     }
@@ -404,7 +406,7 @@ impl QueueState {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
-    /// Whether there is an item, for one who holds the consumers' lock.
+    /// Whether there is an item, for a caller that holds the consumers' lock.
     fn has_item(&self) -> bool {
         let got = self.head.sequence.load(Ordering::Relaxed);
         if self.head.seen.load(Ordering::Relaxed) == got {
@@ -413,12 +415,13 @@ impl QueueState {
         self.head.seen.load(Ordering::Relaxed) != got
     }
 
-    /// Whether there is room for an item of so many bytes, for one who holds the producers' lock.
+    /// Whether there is room for an item of `len` bytes, for a caller that holds the producers' lock.
     fn has_room(&self, len: u64) -> bool {
         let bound = self.bound();
         let waiting =
             self.tail.sequence.load(Ordering::Relaxed).wrapping_sub(self.tail.seen.load(Ordering::Relaxed));
-        // The consumers' words are looked at only if they matter: to look takes their line from them.
+        // The producer looks at the consumers' words only if they matter: a look takes their cache line from the
+        // consumers.
         if !self.has(BYTES) && (bound == 0 || waiting < bound) {
             return true;
         }
@@ -426,7 +429,7 @@ impl QueueState {
         !self.is_full(len)
     }
 
-    /// Whether an item of so many bytes has to wait.
+    /// Whether an item of `len` bytes has to wait.
     fn is_full(&self, len: u64) -> bool {
         let bound = self.bound();
         if !self.has(BYTES) {
@@ -446,7 +449,7 @@ impl QueueState {
     }
 }
 
-/// Makes a queue for at most `maxsize` items, or any number if that is 0.
+/// Makes a queue for at most `maxsize` items, or any number if `maxsize` is 0.
 pub(crate) fn create(member: &Member, maxsize: u64, account: Account) -> Result<Handle> {
     let register = member.slot()?.register(Register::Segment);
     let segment = first_segment(member)?;
@@ -460,7 +463,7 @@ pub(crate) fn create(member: &Member, maxsize: u64, account: Account) -> Result<
     made
 }
 
-/// A segment in the caller's register.
+/// Makes a first segment, in the caller's register.
 pub(super) fn first_segment(member: &Member) -> Result<u64> {
     new_segment(member, PAGE as u64)
 }
@@ -480,19 +483,19 @@ fn capacity(member: &Member, segment: u64) -> Result<u64> {
     if capacity > SEGMENT_MAX || !capacity.is_multiple_of(8) { Err(Errno::Io) } else { Ok(capacity) }
 }
 
-/// A queue, and as what it is used: an object itself, or a direction of a pipe.
+/// A queue and its use: an object itself, or a direction of a pipe.
 #[derive(Clone, Copy)]
 pub(crate) struct Port<'a> {
     pub(crate) queue: &'a QueueState,
-    /// The object that is worked on, for the sweep.
+    /// The object that the caller works on, for the sweep.
     pub(crate) object: u32,
-    /// What one waits for here.
+    /// The note of a process that waits here.
     pub(crate) waiting: Waiting,
 }
 
 /// Puts one item, waiting for room.
 ///
-/// `AGAIN` or `TIMEDOUT`, `CLOSED`, `MSGSIZE` if it can never fit, `BADF` if a handle isn't the caller's.
+/// `AGAIN` or `TIMEDOUT`, `CLOSED`, `MSGSIZE` if the item can never fit, `BADF` if a handle isn't the caller's.
 pub(crate) fn put(
     member: &Member,
     port: Port<'_>,
@@ -503,7 +506,7 @@ pub(crate) fn put(
     put_parts(member, port, &[item], handles, deadline)
 }
 
-/// The same of an item whose bytes stand in several places. If it is more than one, it has pages of its own.
+/// Puts one item whose bytes stand in several places. If there is more than one part, the item has pages of its own.
 pub(crate) fn put_parts(
     member: &Member,
     port: Port<'_>,
@@ -514,10 +517,10 @@ pub(crate) fn put_parts(
     put_for(member, port, parts, handles, None, deadline)
 }
 
-/// Puts the result of the first item that this process has claimed, in parts as [`put_parts`] has them, and gives the claim
-/// up in the same commit. `finisher` is the process whose claim it is.
+/// Puts the result of the first claimed item, in parts as [`put_parts`] has them, and gives the claim up in the same
+/// commit. `finisher` is the process that has claimed the item.
 ///
-/// `INVAL` if there is no claim, else as [`put`].
+/// `INVAL` if there is no claim, otherwise as [`put`].
 pub(crate) fn finish(
     member: &Member,
     port: Port<'_>,
@@ -565,13 +568,13 @@ fn put_for(
         })
     });
     if result.is_err() && register.load(Ordering::Relaxed) != 0 {
-        // The caller still holds the handles: none of their objects goes with the message.
+        // The caller still holds the handles, so none of their objects goes with the message.
         message::discard(member, register, &mut Vec::new())?;
     }
     result
 }
 
-/// Tries until there is room, in the queue and in the arena.
+/// Tries until there is room in the queue and in the arena.
 fn waiting_for_room<T>(
     member: &Member,
     port: Port<'_>,
@@ -588,10 +591,11 @@ fn waiting_for_room<T>(
                 let ready = || !queue.is_full(len) || queue.is_closed();
                 queue.not_full.wait(member, waiting, deadline, ready)
             }
-            // What is composed, or finds no room for another segment, hasn't looked whether it is closed.
+            // An attempt that composes a message, or finds no room for another segment, hasn't looked whether the queue
+            // is closed.
             Err(Errno::Nomem) if queue.is_closed() => return Err(Errno::Closed),
             Err(Errno::Nomem) => {
-                // What nobody can reach may be in the way.
+                // Objects that nobody can reach may be in the way.
                 collections::want(&member.arena)?;
                 let ready = || heap.frees() != frees || queue.is_closed();
                 heap.freed.wait(member, waiting, deadline, ready)
@@ -601,16 +605,16 @@ fn waiting_for_room<T>(
     }
 }
 
-/// What is put.
+/// An item to put.
 #[derive(Clone, Copy)]
 enum Item<'a> {
-    /// It lies in the segment itself.
+    /// The item lies in the segment itself.
     Inline(&'a [u8]),
-    /// It is a message in the caller's register, and so long.
+    /// The item is a message in the caller's register: its page, and its length.
     Message(u64, u64),
 }
 
-/// `AGAIN` if the queue is full, `NOMEM` if the arena is.
+/// Tries to put an item: `AGAIN` if the queue is full, `NOMEM` if the arena is.
 fn try_put(member: &Member, queue: &QueueState, item: Item<'_>, finished: Option<&ClaimSlot>) -> Result<()> {
     let guard = queue.tail.lock(member)?;
     append(member, queue, &guard, item, finished)?;
@@ -619,7 +623,7 @@ fn try_put(member: &Member, queue: &QueueState, item: Item<'_>, finished: Option
     Ok(())
 }
 
-/// Puts as many of these items as there is room for, waiting for the first. Returns how many.
+/// Puts as many of these items as there is room for, waiting for the first. Returns the number of items that it put.
 ///
 /// `MSGSIZE` if the first is too long to lie in a segment.
 pub(crate) fn put_many<'i>(
@@ -643,7 +647,7 @@ pub(crate) fn put_many<'i>(
                 Err(_) if put != 0 => break,
                 Err(error) => return Err(error),
             }
-            // The next one is measured against what waits with this one.
+            // The next item is measured against the waiting items, this one included.
             queue.tail.publish();
         }
         queue.not_empty.unlock_and_notify_all(guard, &member.arena);
@@ -651,7 +655,8 @@ pub(crate) fn put_many<'i>(
     })
 }
 
-/// Writes a record behind the last and commits it, with the claim that it ends. It is still to be published.
+/// Writes a record after the last and commits it, together with the end of a claim. The caller still has to publish the
+/// record.
 fn append(
     member: &Member,
     queue: &QueueState,
@@ -716,18 +721,18 @@ fn append(
 /// An item that was taken.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// Its bytes are in the buffer: so many.
+    /// The bytes of the item are in the buffer; their number.
     Copied(usize),
-    /// It didn't fit there; its bytes.
+    /// The item didn't fit into the buffer; its bytes.
     Bytes(Vec<u8>),
-    /// It is in the caller's hands, in the register for what comes in.
+    /// The item is in the caller's hands, in the register for incoming messages.
     Message(Message),
 }
 
-/// Takes the oldest item, waiting for one. A short item without handles is copied to `buffer` if it fits. There will be
-/// none if the queue is closed, or while `is_over` says so.
+/// Takes the oldest item, waiting for one. A short item without handles is copied to `buffer` if it fits. No item will
+/// come if the queue is closed, or while `is_over` says so.
 ///
-/// `AGAIN` or `TIMEDOUT`; `CLOSED` when nothing will come.
+/// `AGAIN` or `TIMEDOUT`; `CLOSED` when no item will come.
 pub(crate) fn get(
     member: &Member,
     port: Port<'_>,
@@ -750,9 +755,9 @@ pub(crate) fn get(
     })
 }
 
-/// Takes as many items as there are, waiting for the first, and hands the length of each to `note`, which says whether
-/// there may be another. They are copied to `buffer`, one behind the other. It stops before one that doesn't fit or
-/// isn't for a batch. Returns how many were taken.
+/// Takes the items that are there, waiting for the first, and hands the length of each to `note`, which says whether to
+/// take another. The items are copied to `buffer`, one after the other. The function stops before an item that doesn't
+/// fit or isn't for a batch. Returns the number of items that were taken.
 pub(crate) fn get_many(
     member: &Member,
     port: Port<'_>,
@@ -800,9 +805,10 @@ pub(crate) fn get_many(
     )
 }
 
-/// Claims are of items that were taken at once: else their numbers wouldn't follow one another.
+/// Refuses to take more while the caller has claims: a worker claims only items that it takes at once, as their numbers
+/// wouldn't follow one another otherwise.
 ///
-/// `BUSY`
+/// `BUSY` if the caller has claims.
 fn check_claims(member: &Member, queue: &QueueState) -> Result<()> {
     if queue.is_claimed() && member.claims()?.has_some() { Err(Errno::Busy) } else { Ok(()) }
 }
@@ -815,12 +821,12 @@ fn waiting_for_item<T>(
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     let queue = port.queue;
-    // One who doesn't wait may be the one who puts the next.
+    // A process that doesn't wait may be the one that puts the next item.
     let is_over = || queue.is_closed() || (deadline != Deadline::NOW && is_over());
     loop {
         match attempt() {
             Err(Errno::Again) => {
-                // This is looked at first: what was put before it is seen then.
+                // `is_over` comes first: an item that was put before it is then seen.
                 if is_over() && queue.is_empty() {
                     return Err(Errno::Closed);
                 }
@@ -834,23 +840,23 @@ fn waiting_for_item<T>(
     }
 }
 
-/// Where an item is to go that lies in a segment.
+/// Where an item from a segment goes.
 enum Fits<'a> {
-    /// Here, or into memory of its own.
+    /// Into this buffer, or into memory of its own.
     Any(&'a mut [u8]),
-    /// Here, or it stays.
+    /// Into this buffer, or the item stays.
     Only(&'a mut [u8]),
 }
 
-/// Takes the first record and commits that, which is still to be published.
+/// Takes the first record and commits that; the caller still has to publish it.
 ///
-/// `AGAIN` if the queue is empty, `MSGSIZE` if it stays.
+/// `AGAIN` if the queue is empty, `MSGSIZE` if the item stays.
 fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>) -> Result<Taken> {
     let slot = member.slot()?;
     let arena = &*member.arena;
     let head = &queue.head;
     if !queue.has_item() {
-        // Else a damaged copy would say for ever that there is something to take.
+        // Otherwise a damaged copy would say for ever that there is something to take.
         head.publish();
         return Err(Errno::Again);
     }
@@ -866,7 +872,7 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
                 break (segment, offset, record, left - 8);
             }
         }
-        // A chain that has no end is damaged.
+        // A chain without an end is damaged.
         links += 1;
         if links > arena.geometry.heap_pages {
             return Err(Errno::Io);
@@ -910,7 +916,7 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
         (MESSAGE, Fits::Only(_)) => return Err(Errno::Msgsize),
         _ => return Err(Errno::Io),
     };
-    // Unless somebody was done with it before it was taken.
+    // An item that was said to be done before it was taken goes on no account.
     if queue.has(JOINABLE) && queue.settled_so_far() <= head.sequence.load(Ordering::Relaxed) {
         queue.taken.add(member, guard)?;
     }
@@ -922,10 +928,10 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
     Ok(taken)
 }
 
-/// Says that an item is done with, whoever took it. It goes from the caller's account, or from that of another who has one:
-/// it isn't lost as well when that one dies.
+/// Says that an item is done with, whichever process took it. The item leaves the caller's account, or that of another
+/// process that has one: so it isn't lost as well when that process dies.
 ///
-/// `OVERFLOW` if all are.
+/// `OVERFLOW` if all items are done with.
 pub(crate) fn task_done(member: &Member, port: Port<'_>) -> Result<()> {
     let queue = port.queue;
     if !queue.has(JOINABLE) {
@@ -942,7 +948,7 @@ pub(crate) fn task_done(member: &Member, port: Port<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Commits a change of what is settled.
+/// Commits a change of the settled items.
 fn settled(member: &Member, queue: &QueueState, guard: Guard<'_>) {
     guard.commit();
     queue.publish_settled();
@@ -966,13 +972,14 @@ pub(crate) fn join(member: &Member, port: Port<'_>, deadline: Deadline) -> Resul
     Ok(queue.lost.load(Ordering::Relaxed))
 }
 
-/// Closes the queue for everybody. Under the producers' lock, so that nothing is put after it is seen to be closed.
+/// Closes the queue for everybody. The producers' lock is held, so that nothing is put after a process has seen that
+/// the queue is closed.
 pub(crate) fn close(member: &Member, port: Port<'_>) -> Result<()> {
     let _operation = member.begin(port.object)?;
     shut(member, port.queue)
 }
 
-/// The same, in the midst of an operation.
+/// Closes the queue in the midst of an operation.
 pub(super) fn shut(member: &Member, queue: &QueueState) -> Result<()> {
     let guard = queue.tail.lock(member)?;
     queue.closed.store(1, Ordering::Release);
@@ -983,11 +990,11 @@ pub(super) fn shut(member: &Member, queue: &QueueState) -> Result<()> {
     Ok(())
 }
 
-/// What is seen of a queue: whoever changes its items changes this.
+/// The version of a queue's items: every change of the items changes the version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Version([u64; 4]);
 
-/// Where in a queue somebody is who looks through it without taking anything.
+/// The position of a process that looks through a queue without taking anything.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Position {
     segment: u64,
@@ -995,7 +1002,7 @@ pub(super) struct Position {
     segments_left: u64,
 }
 
-/// Messages that are looked at in one go, or handles, whichever are more.
+/// Messages plus handles after which one look ends.
 const LOOKED_AT_ONCE: usize = 256;
 
 impl QueueState {
@@ -1005,8 +1012,8 @@ impl QueueState {
         Version(words.map(|word| word.load(Ordering::Acquire)))
     }
 
-    /// Gives `each` some of the handles that lie in the queue, from this position on or from the first, and returns where to
-    /// go on. What changes meanwhile may be passed over, or given twice.
+    /// Gives `each` some of the handles that lie in the queue, from this position on or from the first, and returns
+    /// where to go on. Items that change meanwhile may be passed over, or given twice.
     ///
     /// `IO` if nothing sensible is there.
     pub(super) fn handles(
@@ -1087,7 +1094,7 @@ mod tests {
         get(member, port(member, handle), || false, &mut [0; 8], Deadline::NOW)
     }
 
-    /// Of three items one process takes `taken`, another says that `done` of them are done with, and the first dies.
+    /// One process takes `taken` of three items, another says that `done` of them are done with, and the first dies.
     fn after_the_death(taken: u64, done: u64, check: impl Fn(&Member, Handle)) {
         let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
         let arena = Arc::new(Arena::create(geometry).unwrap().1);
@@ -1107,7 +1114,7 @@ mod tests {
         for (taken, done) in [(1, 0), (3, 0), (1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)] {
             after_the_death(taken, done, |other, handle| {
                 let of = || port(other, handle);
-                // The others are still to be taken, and to be done.
+                // The other items are still to be taken, and to be done.
                 let settled = taken.max(done);
                 for _ in taken..3 {
                     get_one(other, handle).unwrap();
@@ -1118,7 +1125,7 @@ mod tests {
                 }
                 assert_eq!(join(other, of(), Deadline::NOW), Ok(settled - done), "{taken} and {done}");
                 assert_eq!(task_done(other, of()), Err(Errno::Overflow));
-                // One that is put from now on is one to be done: no more were counted than there had been.
+                // An item that is put from now on is to be done: no more items were counted than there had been.
                 put_one(other, handle);
                 assert_eq!(join(other, of(), Deadline::NOW), Err(Errno::Again), "{taken} and {done}");
                 get_one(other, handle).unwrap();
@@ -1138,8 +1145,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-        /// Whoever says it of whichever item, before or after it was taken, and before or after others were put: as many are
-        /// open in the end as were put, less those that were taken or done with.
+        /// Each item is settled once, whichever process says so of whichever item, before or after it was taken, and
+        /// before or after others were put: the items open in the end are those that were put, less those that were
+        /// taken or done with.
         #[test]
         fn each_item_is_settled_once(steps in prop::collection::vec(
             prop_oneof![Just(Step::Put), (0..50_u32).prop_map(Step::Get), (0..50_u32).prop_map(Step::Done)], 0..200,
@@ -1170,7 +1178,7 @@ mod tests {
                     }
                 }
             }
-            // The maker goes on; what it has taken is its own to finish.
+            // The maker goes on; the items that it has taken are its own to finish.
             let left = object::resolve::<QueueState>(&maker, handle).unwrap().state.taken.held_by(&maker, 0);
             (1..50).for_each(|index| sweep(Sweep::behind(index, true), &supervisor).unwrap());
             let mut open = 0;

@@ -1,12 +1,14 @@
-//! Whose an object is, in a pool: names that a task has given end with the task, and those of a worker with the worker.
+//! The scope of an object, in a pool: names that a task has given end with the task, and names of a worker with the
+//! worker.
 //!
-//! Each process of a pool has a *scope*, which it has from its parent: the handle of the worker, and [`OF_TASK`] in the
-//! process that does a task for it. An object bears the scope of the process that made it. It goes with its last holder, or
-//! when it is found that nobody can [reach](super::collect) it; but a name holds it as well. So when all processes of a scope
-//! have ended, the names that are left of it are [taken away](super::shared::unlink_left).
+//! Each process of a pool has a *scope*, which it gets from its parent: the handle of the worker, and [`OF_TASK`] in
+//! the process that does a task for it. An object bears the scope of the process that made it. The object goes with its
+//! last holder, or when it is found that nobody can [reach](super::collect) it; but a name holds the object as well. So
+//! when all processes of a scope have ended, the names that are left of that scope are
+//! [removed](super::shared::unlink_left).
 //!
-//! The worker's slot counts these names, so that nobody looks for what there isn't. Of objects, and of processes, each worker
-//! has its share at the most: a task that takes all it can get takes nothing from others.
+//! The worker's slot counts these names, so that nobody searches for names if there are none. Each worker has at most
+//! its share of objects and of processes: a task that takes all it can get takes nothing from others.
 
 use sandpool_abi::Errno;
 
@@ -17,29 +19,29 @@ use super::process_table::{self as table, ProcessHandle, ProcessSlot};
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
 use crate::sys::mem::shared;
 
-/// In the scope of a task: no index of a process is as large.
+/// This bit marks the scope of a task: no index of a process is as large.
 const OF_TASK: u64 = 1 << 30;
 
 shared! {
-    /// The scope of a process, and what a worker counts.
+    /// The scope of a process, and the counts of a worker.
     pub(crate) struct ScopeSlot {
-        /// 0 if there is none
+        /// 0 if the process has no scope
         scope: AtomicU64,
         /// objects of the worker and its tasks
         objects: AtomicU64,
-        /// the most of them
+        /// the most objects of the worker and its tasks
         objects_max: AtomicU64,
         /// the most processes, beside the worker
         processes_max: AtomicU64,
         /// objects of the worker's own scope that have a name
         names: AtomicU64,
-        /// and of its tasks'
+        /// objects of its tasks that have a name
         names_of_tasks: AtomicU64,
     }
 }
 
 impl ScopeSlot {
-    /// For a new process in the slot.
+    /// Sets the scope for a new process in the slot.
     pub(super) fn reset(&self, parent: Option<&Self>) {
         let Self { scope, objects, objects_max, processes_max, names, names_of_tasks } = self;
         scope.store(parent.map_or(0, Self::get), Ordering::Relaxed);
@@ -52,7 +54,7 @@ impl ScopeSlot {
         self.scope.load(Ordering::Relaxed)
     }
 
-    /// Makes the process a worker, which has at most as many objects, and processes beside its own.
+    /// Makes the process a worker, with at most `objects_max` objects, and `processes_max` processes beside its own.
     pub(crate) fn begin(&self, worker: ProcessHandle, objects_max: u64, processes_max: u64) {
         self.objects_max.store(objects_max, Ordering::Relaxed);
         self.processes_max.store(processes_max, Ordering::Relaxed);
@@ -64,18 +66,18 @@ impl ScopeSlot {
         self.scope.store(worker.0 | OF_TASK, Ordering::Relaxed);
     }
 
-    /// Of a worker: whether there are names of its tasks.
+    /// Whether tasks of this worker have left names.
     pub(crate) fn has_names_of_tasks(&self) -> bool {
         self.names_of_tasks.load(Ordering::Relaxed) != 0
     }
 
-    /// Of a worker: whether there are any.
+    /// Whether this worker or its tasks have left names.
     pub(crate) fn has_names(&self) -> bool {
         self.has_names_of_tasks() || self.names.load(Ordering::Relaxed) != 0
     }
 }
 
-/// The worker of a scope, if there is one, and its slot is its own yet.
+/// The slot of a scope's worker, if there is a worker and the slot is still its own.
 fn worker(arena: &Arena, scope: u64) -> Option<&ProcessSlot> {
     if scope == 0 {
         return None;
@@ -92,9 +94,9 @@ fn count(guard: &Guard<'_>, word: &AtomicU64, change: impl Fn(u64, u64) -> u64) 
     guard.set(word, change(word.load(Ordering::Relaxed), 1))
 }
 
-/// The caller makes an object, which bears its scope from now on.
+/// Marks an object that the caller makes with the caller's scope.
 ///
-/// `NFILE` if the worker has its share.
+/// `NFILE` if the worker already has its share.
 pub(super) fn enter(member: &Member, guard: &Guard<'_>, mark: &AtomicU64) -> Result<()> {
     let own = own(member)?;
     mark.store(own, Ordering::Relaxed);
@@ -105,13 +107,13 @@ pub(super) fn enter(member: &Member, guard: &Guard<'_>, mark: &AtomicU64) -> Res
     count(guard, &scope.objects, u64::wrapping_add)
 }
 
-/// An object of this scope is gone.
+/// Uncounts an object of this scope that is gone.
 pub(super) fn leave(arena: &Arena, guard: &Guard<'_>, scope: u64) -> Result<()> {
     let worker = worker(arena, scope);
     worker.map_or(Ok(()), |worker| count(guard, &worker.scope.objects, u64::saturating_sub))
 }
 
-/// An object of this scope gets a name, or loses it.
+/// Counts a name that an object of this scope gets, or loses.
 pub(super) fn name(arena: &Arena, guard: &Guard<'_>, scope: u64, has_one: bool) -> Result<()> {
     let Some(worker) = worker(arena, scope) else { return Ok(()) };
     let ScopeSlot { names, names_of_tasks, .. } = &worker.scope;
@@ -119,30 +121,31 @@ pub(super) fn name(arena: &Arena, guard: &Guard<'_>, scope: u64, has_one: bool) 
     count(guard, names, if has_one { u64::wrapping_add } else { u64::saturating_sub })
 }
 
-/// Whether the caller sees an object by its name: one of a task, other tasks don't.
+/// Whether the caller finds an object of this scope by its name: other workers, and their tasks, don't find the objects
+/// of a task.
 pub(super) fn sees(member: &Member, scope: u64) -> bool {
     let is_own = |own| own == 0 || own | OF_TASK == scope;
     scope & OF_TASK == 0 || own(member).is_ok_and(is_own)
 }
 
-/// Whether the caller may take the name of an object away: a task may of its own.
+/// Whether the caller may remove the name of an object of this scope: a task may remove only names of its own scope.
 pub(super) fn may_unname(member: &Member, scope: u64) -> bool {
     own(member).is_ok_and(|own| own & OF_TASK == 0 || own == scope)
 }
 
-/// Whether the processes of the caller's worker are more than its share, one included that the caller has just reserved.
+/// Whether the caller's worker has more processes than its share, counting one that the caller has just reserved.
 pub(crate) fn has_too_many_processes(member: &Member) -> Result<bool> {
     let scope = own(member)?;
-    // A worker that is gone has none any more.
+    // A worker that is gone has no share any more.
     let Some(worker) = worker(&member.arena, scope) else { return Ok(scope != 0) };
-    // Of two that reserve at once, one sees the other.
+    // Of two processes that reserve at once, one sees the other.
     fence(Ordering::SeqCst);
     let handle = ProcessHandle(scope & !OF_TASK);
     let all = processes(&member.arena, |of| is_of(of, handle)).count() as u64;
     Ok(all > worker.scope.processes_max.load(Ordering::Relaxed).saturating_add(1))
 }
 
-/// Whether a process of these scopes has not been reaped yet.
+/// Whether any process of these scopes has not been reaped yet.
 pub(crate) fn has_process(arena: &Arena, is_meant: impl Fn(u64) -> bool) -> bool {
     processes(arena, is_meant).next().is_some()
 }
@@ -154,19 +157,20 @@ fn processes(arena: &Arena, is_meant: impl Fn(u64) -> bool) -> impl Iterator<Ite
     })
 }
 
-/// A worker has died: its scope gets no other process from now on. The ids of those that are left of it.
+/// Ends the scope of a worker that has died: the scope gets no other process from now on. Returns the ids of the
+/// processes that are left of it.
 pub(crate) fn end_with(arena: &Arena, worker: ProcessHandle) -> Result<Vec<u32>> {
     arena.process(worker.index()?)?.scope.processes_max.store(0, Ordering::Relaxed);
     let left = processes(arena, |of| is_of(of, worker)).filter_map(|index| arena.process_id(index).ok());
     Ok(left.map(|pid| pid.load(Ordering::Acquire)).filter(|pid| *pid != 0).collect())
 }
 
-/// Whether it is of a task of this worker.
+/// Whether the scope is that of a task of this worker.
 pub(crate) fn is_of_task(scope: u64, worker: ProcessHandle) -> bool {
     scope == worker.0 | OF_TASK
 }
 
-/// Whether it is of this worker, or of a task of it.
+/// Whether the scope is that of this worker, or of a task of it.
 pub(crate) fn is_of(scope: u64, worker: ProcessHandle) -> bool {
     scope & !OF_TASK == worker.0
 }

@@ -1,10 +1,11 @@
 //! Shared memory: a run of pages that guests map, or a few bytes in the object itself.
 //!
-//! A name is a holder, as a process is. Names are compared under the lock of the object table, so two can't be given at
-//! once.
+//! A name is a holder, as a process is. Names are compared under the lock of the object table, so no name can be given
+//! twice.
 //!
-//! A *view* is shared memory whose pages are those of another, which it holds as a message does that is on its way. Nothing is
-//! written by its handle: who was given that, and not the memory's own, can read and no more.
+//! A *view* is shared memory whose pages belong to another shared memory; the view holds that memory as a message on
+//! its way does. Nothing is written through the handle of a view: a process that was given that handle, and not the
+//! memory's own, can only read.
 
 use sandpool_abi::shared::{ADD, AND, OR, READ_ONLY, SMALL_MAX, SUB, SWAP, XOR};
 use sandpool_abi::{Errno, NAME_MAX};
@@ -19,25 +20,25 @@ use crate::sys::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
 shared! {
-    /// What shared memory keeps.
+    /// The state of shared memory.
     pub(crate) struct SharedState {
         size: AtomicU64,
-        /// first page of its run; 0 if its bytes are in `small`
+        /// first page of its run; 0 if the bytes are in `small`
         page: AtomicU64,
-        /// 1 while it can be found by its name
+        /// 1 while processes can find it by its name
         named: AtomicU64,
-        /// handle of the memory that it is a view of; 0 if it is none
+        /// handle of the memory of which this is a view; 0 if this is no view
         base: AtomicU64,
-        /// 1 while that memory is held for it
+        /// 1 while the view holds that memory
         holds_base: AtomicU64,
-        /// number of the process with whose hold its name goes, plus 1
+        /// number of the process whose hold keeps the name, plus 1; 0 if the name needs no hold
         owner: AtomicU64,
         name: Name,
         small: [AtomicU64; SMALL_MAX as usize / 8],
     }
 }
 
-/// So many bytes are given back to the system at once: that takes a few milliseconds.
+/// The bytes that one step gives back to the system: that takes a few milliseconds.
 const CLEARED_AT_ONCE: u64 = 16 << 20;
 
 impl ObjectState for SharedState {
@@ -49,17 +50,17 @@ impl ObjectState for SharedState {
         Some(Handle(self.base.load(Ordering::Relaxed))).filter(|base| base.0 != 0)
     }
 
-    /// Takes the name away, if it goes with the process's hold.
+    /// Removes the name, if the name goes with the process's hold.
     fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
         if self.owner.load(Ordering::Relaxed) == u64::from(process) + 1 && take_name(member, self)? {
-            // The process still holds it, so that it isn't for the caller to destroy.
+            // The process still holds the object, so the caller must not destroy it.
             holds::forget_unless_held(member, index)?;
         }
         Ok(())
     }
 
-    /// Gives a part of the pages back. Its size is what is still to be given back, since nobody holds it any more. The pages
-    /// of a view are another's, which may be unused then.
+    /// Gives a part of the pages back. `size` counts the bytes still to be given back, since nobody holds the object
+    /// any more. The pages of a view belong to another object, which may be unused then.
     fn destroy_some(&self, member: &Member, unused: &mut Vec<u32>) -> Result<bool> {
         if let Some(base) = self.viewed() {
             if self.holds_base.load(Ordering::Relaxed) != 0 {
@@ -73,7 +74,7 @@ impl ObjectState for SharedState {
         }
         let run = heap::run_pages(&member.arena, page)? * PAGE as u64;
         let left = member.arena.mappable(self.size()).unwrap_or(run).min(run);
-        // To the system as well: nobody knows when the heap will need so many again.
+        // The pages also go to the system: nobody knows when the heap will need that many again.
         let rest = left.saturating_sub(CLEARED_AT_ONCE);
         member.arena.clear(page + rest / PAGE as u64, left - rest)?;
         self.size.store(rest, Ordering::Relaxed);
@@ -92,7 +93,7 @@ impl SharedState {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// `PERM` if it is a view.
+    /// `PERM` if this is a view.
     #[inline]
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.base.load(Ordering::Relaxed) == 0 { Ok(()) } else { Err(Errno::Perm) }
@@ -107,14 +108,14 @@ impl SharedState {
     }
 }
 
-/// Makes `size` zero bytes, with a name unless that is empty. `small` ones take no page.
+/// Makes shared memory of `size` zero bytes, with a name unless `name` is empty. `small` memory takes no page.
 ///
 /// `INVAL`, `NAMETOOLONG`, `EXIST`, `NFILE`; `NOMEM` or `MSGSIZE` as the heap's.
 pub(crate) fn create(member: &Member, size: u64, small: bool, name: &str) -> Result<Handle> {
     create_for(member, size, small, name, 0)
 }
 
-/// The same, with a name that is taken away when the caller gives up what it is the name of, or ends.
+/// Makes shared memory with a name that is removed when the caller gives the memory up, or ends.
 pub(crate) fn create_owned(member: &Member, size: u64, small: bool, name: &str) -> Result<Handle> {
     create_for(member, size, small, name, u64::from(member.index) + 1)
 }
@@ -158,9 +159,10 @@ fn create_for(member: &Member, size: u64, small: bool, name: &str, owner: u64) -
     made
 }
 
-/// Makes a view of shared memory that the caller holds; of a view, one of the same memory. The caller holds it.
+/// Makes a view of shared memory that the caller holds; a view of a view is one of the same memory. The caller holds
+/// the new view.
 ///
-/// `INVAL` if it has no pages.
+/// `INVAL` if the memory has no pages.
 pub(crate) fn view(member: &Member, of: Handle) -> Result<Handle> {
     let shared = object::resolve::<SharedState>(member, of)?.state;
     let base = shared.viewed().unwrap_or(of);
@@ -179,7 +181,7 @@ pub(crate) fn view(member: &Member, of: Handle) -> Result<Handle> {
         view.name.set(&shared.name());
         Ok(())
     })?;
-    // Until here the caller holds what it is a view of, or another view that does.
+    // Until here the caller holds the memory of the view, or another view that holds it.
     let state = object::resolve::<SharedState>(member, view)?.state;
     let held = object::keep(member, &[base], &state.holds_base);
     if held.is_err() {
@@ -188,23 +190,23 @@ pub(crate) fn view(member: &Member, of: Handle) -> Result<Handle> {
     held.map(|()| view)
 }
 
-/// Lets the caller hold what has this name.
+/// Makes the caller a holder of the shared memory with this name.
 ///
-/// `NOENT`.
+/// `NOENT` if there is none.
 pub(crate) fn open(member: &Member, name: &str) -> Result<Handle> {
     let named = Named::new(&member.arena, name)?;
     object::open_named(member, named, |shared: &SharedState| shared.is_named(name))
 }
 
-/// Takes a name away.
+/// Removes a name.
 ///
-/// `NOENT`.
+/// `NOENT` if there is no such name.
 pub(crate) fn unlink(member: &Member, name: &str) -> Result<()> {
     let named = Named::new(&member.arena, name)?;
     object::unname(member, named, |shared: &SharedState| shared.is_named(name), |shared| &shared.named)
 }
 
-/// Takes all names away that are left of these [scopes](super::scope).
+/// Removes all names that are left of these [scopes](super::scope).
 pub(crate) fn unlink_left(member: &Member, is_left: impl Fn(u64) -> bool) -> Result<()> {
     for index in 0..member.arena.header()?.objects.high_water(&member.arena) {
         if let Some(left) = object::in_scope::<SharedState>(member, index, &is_left)?
@@ -216,7 +218,7 @@ pub(crate) fn unlink_left(member: &Member, is_left: impl Fn(u64) -> bool) -> Res
     Ok(())
 }
 
-/// Takes its name away from this one. Whether it had one.
+/// Removes the name of this object. Returns whether the object had a name.
 fn take_name(member: &Member, shared: &SharedState) -> Result<bool> {
     if shared.named.load(Ordering::Relaxed) == 0 {
         return Ok(false);
@@ -225,15 +227,15 @@ fn take_name(member: &Member, shared: &SharedState) -> Result<bool> {
     let named = Named::new(&member.arena, str::from_utf8(&name).map_err(|_| Errno::Io)?)?;
     let is_this = |other: &SharedState| std::ptr::eq(other, shared);
     match object::take_name(member, named, is_this, |shared: &SharedState| &shared.named) {
-        // Somebody else has been faster.
+        // Another process has been faster.
         Err(Errno::Noent) => Ok(false),
         taken => taken.map(|_| true),
     }
 }
 
-/// Its first page, and the bytes that are mapped with it: all of them in the run that it lies in.
+/// The first page of shared memory, and the bytes that are mapped with it: all of them lie in its run.
 ///
-/// `INVAL` if it has no page.
+/// `INVAL` if the memory has no page.
 pub(crate) fn pages(member: &Member, shared: Object<'_, SharedState>) -> Result<(u64, u64)> {
     let page = shared.state.page.load(Ordering::Relaxed);
     if page == 0 {
@@ -246,7 +248,7 @@ pub(crate) fn pages(member: &Member, shared: Object<'_, SharedState>) -> Result<
 
 /// The offset in the arena of `len` bytes.
 ///
-/// `INVAL` if they don't lie inside.
+/// `INVAL` if the bytes don't lie inside.
 fn locate(member: &Member, shared: Object<'_, SharedState>, offset: u64, len: u64) -> Result<usize> {
     if offset.checked_add(len).is_none_or(|end| end > shared.state.size()) {
         return Err(Errno::Inval);
@@ -275,7 +277,7 @@ pub(crate) fn read(
 
 /// Copies bytes in.
 ///
-/// `PERM` by a view.
+/// `PERM` through a view.
 pub(crate) fn write(
     member: &Member,
     shared: Object<'_, SharedState>,
@@ -287,7 +289,7 @@ pub(crate) fn write(
     member.arena.write_at(at, from)
 }
 
-/// What is done to an integer in one step.
+/// An operation on an integer, in one step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Atomic {
     Load,
@@ -300,9 +302,9 @@ pub(crate) enum Atomic {
     },
 }
 
-/// Does it, and returns what the integer was, zero-extended.
+/// Does the operation, and returns the former integer, zero-extended.
 ///
-/// `INVAL` for a bad width, operation or offset; `PERM` if it changes something by a view.
+/// `INVAL` for a bad width, operation or offset; `PERM` if the operation could change something through a view.
 #[inline]
 pub(crate) fn atomic(
     member: &Member,
@@ -359,7 +361,7 @@ mod tests {
     use super::*;
     use crate::ipc::arena::{Arena, Geometry, Patience};
 
-    /// What is mapped with shared memory is whole pages of the kernel's, begins with one, and is nobody else's.
+    /// Mapped shared memory is whole pages of the kernel, begins with one, and shares none of them.
     #[test]
     fn shared_memory_has_pages_of_the_kernels_to_itself() {
         for kernel in [4_usize << 10, 16 << 10, 64 << 10] {
@@ -369,7 +371,7 @@ mod tests {
             let register = member.slot().unwrap().register(Register::Outgoing);
             let mut taken = Vec::new();
             for size in [1, 4095, 4096, 4097, 70_000, 1 << 18] {
-                // Something else between any two.
+                // Another run lies between any two.
                 let other = heap::allocate(&member, 1, register).unwrap();
                 let handle = create(&member, size, false, "").unwrap();
                 let (page, mapped) = pages(&member, object::resolve(&member, handle).unwrap()).unwrap();

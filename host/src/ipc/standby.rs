@@ -1,6 +1,7 @@
-//! Processes that stand by: forked before anybody asks for one, so that who spawns a process needn't wait for a fork.
+//! Processes that stand by: forked before any process asks for one, so that a process that spawns needn't wait for a
+//! fork.
 //!
-//! One that stands by has no slot of the process table yet, but a place here, with its id and a word:
+//! A process that stands by has no slot of the process table yet, but a place here, with its id and a word:
 //!
 //! ```text
 //!         fork server      itself       who spawns               who spawns           itself
@@ -8,14 +9,17 @@
 //!                                                  slot, plus 1              the same
 //! ```
 //!
-//! * **fork server**: fills an empty place, unless somebody stands by already. The kernel stores the id in the place
+//! * **fork server**: fills an empty place, unless a process stands by already. The kernel stores the id in the place
 //!   before the process runs, as it does in a slot.
-//! * **who spawns**: *claims* it for a slot when all that the process is given lies there, by a compare-and-swap; then makes
-//!   the slot `Spawning`, and lets it *go*, by another. If either fails, there is none, and the slot is the supervisor's
-//!   to see to. So a slot that is `Spawning` either has been claimed for before, or nobody claims for it.
-//! * **itself**: sleeps until it may go. It writes its id into the slot, and only then empties its place.
-//! * **it dies**: the supervisor empties the place. If it hadn't made the slot its own, the slot gets another process.
-//! * **who spawns dies**: what was claimed and not let go is ready again; what was let go is woken, if it wasn't.
+//! * **who spawns**: *claims* the process for a slot when the slot has all that the process is given, by a
+//!   compare-and-swap; then makes the slot `Spawning`, and lets the process *go*, by another. If either fails, there is
+//!   no such process, and the supervisor deals with the slot. So a slot that is `Spawning` was claimed for before, or
+//!   nobody claims for it.
+//! * **itself**: sleeps until it may go. The process writes its id into the slot, and only then empties its place.
+//! * **it dies**: the supervisor empties the place. If the process hadn't made the slot its own, the slot gets another
+//!   process.
+//! * **who spawns dies**: a process that was claimed and not let go is ready again; a process that was let go is woken,
+//!   if it wasn't.
 
 use super::arena::Arena;
 use super::process_table::{self as table, ProcessHandle, State};
@@ -28,7 +32,7 @@ const GO: u32 = 1 << 31;
 const READY: u32 = 1 << 30;
 const BORN: u32 = 1 << 29;
 
-/// One may stand by while another is on its way to its slot.
+/// Two places: one process may stand by while another is on its way to its slot.
 pub(crate) const PLACES: usize = 2;
 
 shared! {
@@ -39,7 +43,7 @@ shared! {
     }
 }
 
-/// A process that is to have the slot that it was claimed for.
+/// A process that is claimed for a slot.
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     place: &'a Place,
@@ -50,22 +54,22 @@ fn places(arena: &Arena) -> &[Place] {
     arena.header().map_or(&[], |header| &header.standbys)
 }
 
-/// What the word of a place is once it is claimed for this slot.
+/// The word of a place once it is claimed for this slot.
 fn claimed(slot: u32) -> u32 {
     slot + 1
 }
 
-/// The slot that a process is claimed for by this word.
+/// The slot for which this word claims a process.
 fn slot_of(word: u32) -> Option<u32> {
     (word & !GO).checked_sub(1).filter(|slot| *slot < BORN - 1)
 }
 
-/// An empty place, marked for a process to be born there, if nobody stands by.
+/// An empty place, marked for a process to be born there, if no process stands by.
 pub(crate) fn vacate(arena: &Arena) -> Option<&Place> {
     wanted(arena).inspect(|place| place.word.store(BORN, Ordering::Release))
 }
 
-/// An empty place, if nobody stands by.
+/// An empty place, if no process stands by.
 pub(crate) fn wanted(arena: &Arena) -> Option<&Place> {
     let word = |place: &Place| place.word.load(Ordering::Acquire);
     if places(arena).iter().any(|place| matches!(word(place), BORN | READY)) {
@@ -81,14 +85,14 @@ impl Place {
         &self.pid
     }
 
-    /// There will be no process here.
+    /// Empties the place: there will be no process here.
     pub(crate) fn clear(&self) {
         self.word.store(EMPTY, Ordering::Release);
         self.pid.store(0, Ordering::Release);
     }
 
-    /// In the process that stands by: waits until it may go, and has the slot that it was claimed for be its own. `None` if
-    /// that is no slot for it.
+    /// Waits, in the process that stands by, until it may go, and makes the slot that it was claimed for its own.
+    /// `None` if the slot isn't for this process.
     pub(crate) fn stand_by(&self, arena: &Arena) -> Option<(u32, ProcessHandle)> {
         let pid = self.pid.load(Ordering::Relaxed);
         self.word.store(READY, Ordering::Release);
@@ -116,7 +120,7 @@ pub(crate) fn claim(arena: &Arena, slot: u32) -> Option<Claim<'_>> {
 }
 
 impl Claim<'_> {
-    /// Lets it go, now that the slot is `Spawning`.
+    /// Lets the process go, now that the slot is `Spawning`.
     pub(crate) fn go(self) {
         let word = &self.place.word;
         let go = word.compare_exchange(self.claimed, GO | self.claimed, Ordering::AcqRel, Ordering::Relaxed);
@@ -126,12 +130,13 @@ impl Claim<'_> {
     }
 }
 
-/// Whether a process is claimed for this slot, and hasn't made it its own.
+/// Whether a process is claimed for this slot, and hasn't made the slot its own.
 pub(crate) fn is_claimed(arena: &Arena, slot: u32) -> bool {
     places(arena).iter().any(|place| slot_of(place.word.load(Ordering::Acquire)) == Some(slot))
 }
 
-/// Who was to have a process in this slot is dead: what was claimed for it is ready again, unless it goes. Whether it does.
+/// Gives back the claims for a slot whose spawner is dead: a process that was claimed for the slot is ready again,
+/// unless it was let go. Returns whether one was let go.
 pub(crate) fn abandon(arena: &Arena, slot: u32) -> bool {
     let claimed = claimed(slot);
     places(arena).iter().fold(false, |goes, place| {
@@ -144,24 +149,24 @@ pub(crate) fn abandon(arena: &Arena, slot: u32) -> bool {
     })
 }
 
-/// A process has ended. If it stood by, its place is empty now; and the slot that it was claimed for, if that is
-/// `Spawning`, is to get another.
+/// Empties the place of a process that has ended, if it stood by. Returns the slot that the process was claimed for: if
+/// that slot is `Spawning`, it is to get another process.
 pub(crate) fn ended(arena: &Arena, pid: u32) -> Option<Option<u32>> {
     let place = places(arena).iter().find(|place| place.pid.load(Ordering::Acquire) == pid)?;
-    // In one step: it may be claimed just now.
+    // In one step, because the place may be claimed just now.
     let word = place.word.swap(EMPTY, Ordering::AcqRel);
     place.pid.store(0, Ordering::Release);
     Some(slot_of(word))
 }
 
-/// How many are being born: the kernel may list them, and hasn't stored their ids yet.
+/// The number of processes that are being born: the kernel may list them, and hasn't stored their ids yet.
 pub(crate) fn being_born(arena: &Arena) -> usize {
     let is_one =
         |place: &&Place| place.word.load(Ordering::Acquire) == BORN && place.pid.load(Ordering::Acquire) == 0;
     places(arena).iter().filter(is_one).count()
 }
 
-/// The ids of all that stand by.
+/// The ids of all processes that stand by.
 pub(crate) fn pids(arena: &Arena) -> impl Iterator<Item = u32> {
     places(arena).iter().map(|place| place.pid.load(Ordering::Acquire)).filter(|pid| *pid != 0)
 }

@@ -1,7 +1,8 @@
-//! What the supervisor does for a process that has died, because the process no longer can.
+//! The supervisor's work for a process that has died, because the process no longer can do it.
 //!
-//! It is done in steps, each of which takes a time that doesn't depend on what guests have made: so the supervisor can
-//! look at other things between any two. All steps together take what the dead process held, and not what there is.
+//! The work is done in steps. No step takes a time that depends on what guests have made, so the supervisor can look at
+//! other things between any two. The time of all steps together depends on what the dead process held, and not on how
+//! much there is in the arena.
 
 use std::sync::atomic::Ordering;
 
@@ -13,15 +14,15 @@ use super::object::go_on;
 use super::process_table::Register;
 use super::{budget, heap, kind, message, object};
 
-/// What is left to be done behind a process that has been reaped, and whose slot is still its own.
+/// The work that is left for a process that has been reaped, and whose slot is still its own.
 ///
-/// 1. locks that it owns are free, and rolled back by whoever comes next; here, at once, so that no journal is left
-///    that names its slot;
-/// 2. who sleeps on the object it worked on is woken: it may have been about to wake them, or have been woken in
-///    their place;
+/// 1. its locks are free. Elsewhere the next owner rolls a lock back; here this is done at once, so that no journal is
+///    left that names its slot;
+/// 2. processes that sleep on the object it worked on are woken: the dead process may have been about to wake them, or
+///    have been woken in their place;
 /// 3. the runs of pages in its hands go back to the heap;
-/// 4. its share of the memory of all is nobody's;
-/// 5. what it has locked, taken or waited for is settled, and the objects that it held lose one holder;
+/// 4. its share of the memory of all processes is nobody's;
+/// 5. its locks, items and waits are settled, and the objects that it held lose one holder;
 /// 6. objects that nobody holds any more are destroyed.
 #[derive(Debug)]
 pub(crate) struct Sweep {
@@ -36,16 +37,17 @@ pub(crate) struct Sweep {
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// `killed` says that it may have died anywhere; one that ended by itself was in the middle of nothing.
+    /// `killed` says that the process may have died anywhere; a process that ended by itself was in the middle of
+    /// nothing.
     Recover {
         killed: bool,
     },
-    /// What it holds, from this object on.
+    /// Drops its holds, from this object on.
     Holds(u32),
     Swept,
 }
 
-/// An object that is being destroyed, and how many parts of it there can still be.
+/// An object that is being destroyed, and the most parts of it that can be left.
 #[derive(Debug, Clone, Copy)]
 struct Destruction {
     object: u32,
@@ -53,17 +55,17 @@ struct Destruction {
 }
 
 impl Sweep {
-    /// All that a process may have left behind.
+    /// Sweeps all that a process may have left behind.
     pub(crate) fn behind(dead: u32, killed: bool) -> Self {
         Self::from(dead, Stage::Recover { killed })
     }
 
-    /// Only what a process was given that never ran.
+    /// Sweeps only the holds of a process that never ran.
     pub(crate) fn of_holds(dead: u32) -> Self {
         Self::from(dead, Stage::Holds(0))
     }
 
-    /// These objects, which are marked as being destroyed by the one who sweeps.
+    /// Destroys these objects, which the sweeping process has marked as being destroyed.
     pub(super) fn of_condemned(condemned: Vec<u32>) -> Self {
         Self { condemned, ..Self::from(0, Stage::Swept) }
     }
@@ -72,11 +74,11 @@ impl Sweep {
         Self { dead, stage, unused: Vec::new(), condemned: Vec::new(), destroying: None }
     }
 
-    /// Does one step. Whether it was the last.
+    /// Does one step. Returns whether it was the last.
     ///
     /// # Errors
     ///
-    /// `BUSY` if a guest holds a lock for longer than an honest one would: the same step is to be tried again.
+    /// `BUSY` if a guest holds a lock for longer than an honest guest would: the caller tries the same step again.
     pub(crate) fn step(&mut self, member: &Member) -> Result<bool> {
         if !matches!(self.stage, Stage::Recover { .. }) {
             empty_own_registers(member, &mut self.unused)?;
@@ -87,7 +89,7 @@ impl Sweep {
             match destroyed {
                 Ok(false) if destruction.parts_left != 0 => {}
                 Err(Errno::Busy) => return Err(Errno::Busy),
-                // What is damaged stays, and so does what has no end.
+                // A damaged object stays, and so does one without an end.
                 Ok(_) | Err(_) => self.destroying = None,
             }
             return Ok(false);
@@ -110,7 +112,7 @@ impl Sweep {
         match self.stage {
             Stage::Recover { killed } => {
                 recover(member, self.dead, killed, &mut self.unused).inspect_err(|_| {
-                    // The supervisor itself was in the middle of something now.
+                    // The supervisor itself may have been interrupted in the middle of something.
                     self.stage = Stage::Recover { killed: true };
                 })?;
                 self.stage = Stage::Holds(0);
@@ -118,7 +120,7 @@ impl Sweep {
             Stage::Holds(from) => match object::drop_next_hold(member, self.dead, from)? {
                 None => self.stage = Stage::Swept,
                 Some((object, was_destroying)) => {
-                    // In this order: if it is the last, nobody else knows of it.
+                    // The order matters: if this was the last hold, nobody else knows of the object.
                     match was_destroying {
                         true => self.destroy(member, object),
                         false => self.unused.push(object),
@@ -134,13 +136,13 @@ impl Sweep {
 
     fn destroy(&mut self, member: &Member, object: u32) {
         let geometry = member.arena.geometry;
-        // A queue has no more segments than there are pages, nor messages.
+        // A queue has at most as many segments as there are pages, and at most as many messages.
         let parts_left = 2 * u64::from(geometry.heap_pages) + u64::from(geometry.objects_max);
         self.destroying = Some(Destruction { object, parts_left });
     }
 }
 
-/// All steps of a sweep, for one who has nothing else to do.
+/// Does all steps of a sweep, for a caller that has nothing else to do.
 ///
 /// # Errors
 ///
@@ -150,7 +152,7 @@ pub(crate) fn sweep(mut sweep: Sweep, member: &Member) -> Result<()> {
     Ok(())
 }
 
-/// Frees the locks of a dead process, and what it had in its hands.
+/// Frees the locks of a dead process, and gives back the runs in its hands.
 fn recover(supervisor: &Member, dead: u32, killed: bool, unused: &mut Vec<u32>) -> Result<()> {
     let arena = &*supervisor.arena;
     let slot = arena.process(dead)?;
@@ -171,24 +173,24 @@ fn recover(supervisor: &Member, dead: u32, killed: bool, unused: &mut Vec<u32>) 
             go_on(kind::recover(supervisor, object))?;
             slot.clear_operation();
         }
-        // It may have been about to say that it has freed something, which is no operation on an object; or to tell
-        // those who watch several events.
+        // The process may have been about to say that it has freed something, which is no operation on an object; or to
+        // tell the processes that watch several events.
         header.heap.tell_freed_after_death(arena);
         header.watched.wake_all(arena);
     }
-    // Not before: it may be this process that holds the lock of the heap.
+    // Not earlier: this process may hold the lock of the heap.
     empty_own_registers(supervisor, unused)?;
     empty_registers(supervisor, dead, unused)?;
     go_on(budget::give_back(supervisor, dead))
 }
 
-/// Gives back what a step of the supervisor that was `BUSY` has left. A guest that sweeps behind a child of its own that
+/// Gives back the runs that a `BUSY` step of the supervisor has left. A guest that sweeps for a child of its own that
 /// never ran may have something in its hands, and is never `BUSY`.
 fn empty_own_registers(member: &Member, unused: &mut Vec<u32>) -> Result<()> {
     if member.is_supervisor() { empty_registers(member, member.index, unused) } else { Ok(()) }
 }
 
-/// Gives back what stands in the registers of a slot.
+/// Gives back the runs in the registers of a slot.
 fn empty_registers(supervisor: &Member, index: u32, unused: &mut Vec<u32>) -> Result<()> {
     let slot = supervisor.arena.process(index)?;
     for register in Register::ALL {
@@ -268,7 +270,7 @@ mod tests {
         let left = std::cell::Cell::new(before);
         let steps = steps(Sweep::behind(dead.index, true), &supervisor, || {
             let now = heap.used_pages();
-            // A segment of a queue has 16 pages at the most; shared memory goes at once, but was cleared before, in parts.
+            // A segment of a queue has at most 16 pages; shared memory goes at once, but was cleared before, in parts.
             assert!(left.get() - now <= 16 || left.get() - now == 100 << 8, "{} pages", left.get() - now);
             left.set(now);
         });
@@ -287,7 +289,7 @@ mod tests {
         ]
     }
 
-    /// One who was killed while it wrote to a terminal, for one: the others write on.
+    /// For example, a process was killed while it wrote to a terminal: the others write on.
     #[test]
     fn locks_of_a_process_that_was_killed_are_free() {
         for at in 0..4 {
@@ -295,11 +297,11 @@ mod tests {
             let lock = |at: usize| common_locks(&other.arena).into_iter().nth(at).unwrap();
             let (name, held) = lock(at);
             std::mem::forget(held.lock(&dead).unwrap());
-            // What it holds, others don't.
+            // The other process doesn't get a lock that the dead process holds.
             assert_eq!(held.lock(&other).map(drop), Err(Errno::Busy), "{name}");
             sweep(Sweep::behind(dead.index, true), &supervisor).unwrap();
             assert!(held.lock(&other).is_ok(), "{name}");
-            // Nor are those free that others hold.
+            // Locks that other processes hold aren't freed.
             let guard = held.lock(&other).unwrap();
             let swept = Sweep::behind(dead.index, true).step(&supervisor);
             assert!(matches!(swept, Ok(_) | Err(Errno::Busy)), "{name}: {swept:?}");
@@ -329,7 +331,7 @@ mod tests {
                 queue::put(member, port(second), &large, &[handle], Deadline::NOW).unwrap();
             }
             queue::put(member, port(first), &large, &[second, end, other_end], Deadline::NOW).unwrap();
-            // Only messages hold it from here on.
+            // Only messages hold the object from here on.
             object::release(member, handle).unwrap();
         }
         for handle in [second, end, other_end] {
@@ -342,7 +344,8 @@ mod tests {
         first
     }
 
-    /// A lock that a guest holds for as long as it is stopped. Whenever that is: what is left is done later, all of it.
+    /// A sweep meets a lock that a guest holds for as long as the guest is stopped. Whenever that is, the rest is done
+    /// later, all of it.
     #[test]
     fn a_sweep_that_finds_a_lock_held_is_done_when_that_is_free() {
         for which in 0..6 {
@@ -360,7 +363,7 @@ mod tests {
                 let mut steps = 0;
                 let ended = loop {
                     let guard = (steps == held_at).then(|| lock.lock(&other).unwrap());
-                    // Whoever is stopped is so for more than one try.
+                    // A guest stays stopped for more than one try.
                     for _ in 0..if guard.is_some() { 3 } else { 0 } {
                         let done = sweep.step(&supervisor);
                         assert!(matches!(done, Ok(_) | Err(Errno::Busy)), "{name} at {held_at}: {done:?}");

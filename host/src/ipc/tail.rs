@@ -1,10 +1,11 @@
 //! The end of what each process has written to its stderr: a ring in the arena, so that it outlives the process.
 //!
-//! One process writes it at a time; others read it when that has ended, or says that it is about to. What somebody
-//! damages is nonsense, no more.
+//! One process writes the ring at a time; others read it when that process has ended, or says that it is about to.
+//! Damage to the ring makes its text nonsense, no more.
 //!
-//! Of a worker it is what it has written for its task. Where the host isn't told of each, there is a word in shared memory
-//! that changes with the task: what was written when it was another is no part of it.
+//! The ring of a worker has the text that the worker has written for its task. If the host isn't told of each task, a
+//! word in shared memory changes with the task: text that was written when the word was another is not part of the
+//! task's text.
 
 use sandpool_abi::process::STDERR_MAX;
 
@@ -14,33 +15,33 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
 shared! {
-    /// What the slot of a process knows of its ring. So a process that writes nothing touches no page of it.
+    /// The slot's record of the ring of a process. So a process that writes nothing touches no page of the ring.
     pub(crate) struct TailSlot {
         /// bytes that were ever written
         written: AtomicU64,
-        /// what that was when the task began
+        /// value of `written` when the task began
         begun: AtomicU64,
         /// the page of the heap that begins with the word; 0 if there is none
         page: AtomicU64,
-        /// what the word was when the process wrote last
+        /// value of the word when the process last wrote
         word: AtomicU64,
     }
 }
 
 impl TailSlot {
-    /// For a new process in the slot.
+    /// Clears the record, for a new process in the slot.
     pub(super) fn reset(&self) {
         for word in [&self.written, &self.begun, &self.page, &self.word] {
             word.store(0, Ordering::Relaxed);
         }
     }
 
-    /// The first word of this page changes with the task.
+    /// Makes the ring follow the first word of this page, which changes with the task.
     pub(crate) fn follow(&self, page: u64) {
         self.page.store(page, Ordering::Relaxed);
     }
 
-    /// The word, as it is.
+    /// The word as it is now.
     fn now(&self, arena: &Arena) -> Result<u64> {
         match self.page.load(Ordering::Relaxed) {
             0 => Ok(0),
@@ -48,7 +49,7 @@ impl TailSlot {
         }
     }
 
-    /// What is written from now on is of the next task.
+    /// Begins the next task: text that is written from now on belongs to it.
     #[inline]
     pub(crate) fn begin(&self) {
         let written = self.written.load(Ordering::Relaxed);
@@ -58,7 +59,7 @@ impl TailSlot {
     }
 }
 
-/// Writes behind what the process in this slot has written before.
+/// Appends to the text that the process in this slot has written before.
 pub(crate) fn append(arena: &Arena, index: u32, bytes: &[u8]) -> Result<()> {
     let tail = &arena.process(index)?.tail;
     let ring = arena.tail(index)?;
@@ -77,7 +78,7 @@ pub(crate) fn append(arena: &Arena, index: u32, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The end of what it has written since its task began.
+/// The end of the text that the process has written since its task began.
 pub(crate) fn read(arena: &Arena, index: u32) -> Result<Vec<u8>> {
     let tail = &arena.process(index)?.tail;
     let ring = arena.tail(index)?;
@@ -125,7 +126,7 @@ mod tests {
         append(&arena, 1, b"next ").unwrap();
         append(&arena, 1, b"task").unwrap();
         assert_eq!(read(&arena, 1).unwrap(), b"next task");
-        // Its neighbour's is another, and the supervisor has none.
+        // The neighbour's ring is another one, and the supervisor has none.
         assert_eq!(read(&arena, 0).unwrap(), b"");
         assert!(append(&arena, 2, b"nobody").is_err());
     }

@@ -1,8 +1,8 @@
-//! How much of an object each process holds: units of a semaphore, items of a queue that aren't done with.
+//! How much of an object each process holds: units of a semaphore, unfinished items of a queue.
 //!
-//! A few processes have an entry in the object itself. When those are taken, a run of heap pages follows, with a word
-//! for each process that there can be. All of it is guarded by a lock of the object, in whose critical section every
-//! function here is called; what it changes becomes final with that section's commit.
+//! A few processes have an entry in the object itself. When those entries are taken, a run of heap pages follows, with
+//! a word for each process that the arena allows. A lock of the object guards all of it. Every function here is called
+//! in a critical section of that lock, and its changes become final with that section's commit.
 
 use sandpool_abi::Errno;
 
@@ -21,24 +21,24 @@ const COUNT: u64 = (1 << 40) - 1;
 shared! {
     /// A count for each process.
     pub(crate) struct Tally {
-        /// count: bits 0 to 39, number of the process plus 1: bits 40 to 63; 0 if it is free
+        /// count: bits 0 to 39, number of the process plus 1: bits 40 to 63; 0 if the entry is free
         entries: [AtomicU64; ENTRIES],
-        /// first page of the counts of all who have no entry
+        /// first page of the counts of all processes without an entry; 0 if there is none
         page: AtomicU64,
     }
 }
 
 impl Tally {
-    /// For a new object.
+    /// Clears the counts, for a new object.
     pub(super) fn reset(&self) {
         for word in self.entries.iter().chain([&self.page]) {
             word.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Where this process's count stands, if it has any.
+    /// The entry with this process's count, if it has one.
     fn find(&self, process: u32) -> Option<&AtomicU64> {
-        // Where it would be if nobody else were there.
+        // The entry that the process would have if no other process had one.
         let start = process as usize % ENTRIES;
         let (before, from) = self.entries.split_at_checked(start)?;
         let is_its = |entry: &&AtomicU64| entry.load(Ordering::Relaxed) >> 40 == u64::from(process) + 1;
@@ -61,7 +61,7 @@ impl Tally {
         }
     }
 
-    /// One more for the caller.
+    /// Adds one to the caller's count.
     pub(super) fn add(&self, member: &Member, guard: &Guard<'_>) -> Result<()> {
         let process = member.index;
         if let Some(entry) = self.find(process) {
@@ -84,7 +84,7 @@ impl Tally {
         guard.set(member.arena.in_heap(page, u64::from(process) * 8)?, 1)
     }
 
-    /// At most `count` less for a process; how many it were.
+    /// Takes at most `count` from a process's count; returns how many it took.
     pub(super) fn take(&self, member: &Member, guard: &Guard<'_>, process: u32, count: u64) -> Result<u64> {
         if let Some(entry) = self.find(process) {
             let now = entry.load(Ordering::Relaxed);
@@ -100,7 +100,7 @@ impl Tally {
         Ok(taken)
     }
 
-    /// One less for some process that has any, the caller if that is one.
+    /// Takes one from some process that has any: from the caller if the caller has.
     pub(super) fn take_of_any(&self, member: &Member, guard: &Guard<'_>) -> Result<()> {
         if self.take(member, guard, member.index, 1)? == 1 {
             return Ok(());
@@ -129,7 +129,8 @@ impl Tally {
         }
     }
 
-    /// Puts the run of pages into the caller's register, from which it is still to be freed. Whether there was one.
+    /// Puts the run of pages into the caller's register; the caller still has to free it. Returns whether there was
+    /// one.
     pub(super) fn detach(&self, member: &Member, guard: &Guard<'_>) -> Result<bool> {
         let page = self.page.load(Ordering::Relaxed);
         if page != 0 {
@@ -176,13 +177,13 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-        /// Each process has what it has taken, and no page is needed as long as few have some.
+        /// Each process has the count that it has taken, and no page is needed as long as few processes have a count.
         #[test]
         fn each_process_has_a_count_of_its_own(steps in steps(), few in any::<bool>()) {
             let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
             let arena = Arc::new(Arena::create(geometry).unwrap().1);
             let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
-            // In an object of the arena, where a journal can undo what is done to it.
+            // The tally is part of an object of the arena, so that a journal can undo changes of it.
             let maker = member(0);
             let handle = semaphore::create(&maker, 1, false, false).unwrap();
             let semaphore = object::resolve::<SemaphoreState>(&maker, handle).unwrap().state;
@@ -214,7 +215,7 @@ mod tests {
                     Step::AddInVain(_) => tally.add(&member, &guard).unwrap(),
                 }
                 drop(guard);
-                // A page that was taken in vain is in the hands of who has taken it.
+                // A page that was taken in vain is in the hands of the process that took it.
                 let register = member.slot().unwrap().register(Register::Segment);
                 if register.load(Ordering::Relaxed) != 0 {
                     heap::free(&member, register).unwrap();

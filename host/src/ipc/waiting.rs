@@ -1,7 +1,7 @@
-//! What a process says while it waits without a timeout: for whom it waits, and since when.
+//! The note of a process that waits without a timeout: the thing that it waits for, and the start of the wait.
 //!
-//! It says so in its slot before it sleeps and takes it back when it goes on, so that the supervisor can tell a
-//! deadlock (`supervisor/deadlock.rs`). Only what sleeps pays for it.
+//! The process notes this in its slot before it sleeps, and takes the note back when it goes on, so that the supervisor
+//! can tell a deadlock (`supervisor/deadlock.rs`). Only a process that sleeps pays for the note.
 
 use super::Result;
 use super::arena::Member;
@@ -11,15 +11,15 @@ use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
 
 shared! {
-    /// What a process waits for.
+    /// The wait of a process.
     pub(crate) struct Waits {
-        /// [`Waiting`], packed; 0 if it doesn't wait
+        /// [`Waiting`], packed; 0 if the process doesn't wait
         what: AtomicU64,
-        /// in nanoseconds of the monotonic clock
+        /// start of the wait, in nanoseconds of the monotonic clock
         since: AtomicU64,
-        /// offset of the futex that it sleeps on
+        /// offset of the futex that the process sleeps on
         at: AtomicU64,
-        /// how often it has begun to wait
+        /// how often the process has begun to wait
         count: AtomicU64,
         /// one of [`Alarm`]
         alarm: AtomicU32,
@@ -27,7 +27,7 @@ shared! {
     }
 }
 
-/// What a process waits for, and the number of the object or process.
+/// The kind of a wait, and the number of the object or process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waiting {
     Get(u32),
@@ -41,9 +41,9 @@ pub(crate) enum Waiting {
     Condition(u32),
     Barrier(u32),
     Process(u32),
-    /// the end of its children, at its own
+    /// the end of its children, when the process itself ends
     Children,
-    /// one of so many
+    /// one of this number of objects
     Any(u32),
 }
 
@@ -88,40 +88,40 @@ impl Waiting {
     }
 }
 
-/// What the supervisor and a process that waits say to each other about a deadlock.
+/// The messages between the supervisor and a waiting process about a deadlock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Alarm {
     None = 0,
     /// The process is to report what it waits for.
     Raised = 1,
-    /// It has.
+    /// The process has reported.
     Answered = 2,
 }
 
 impl Waits {
-    /// What it waits for, if it does.
+    /// What the process waits for, if it waits.
     pub(crate) fn what(&self) -> Option<Waiting> {
         Waiting::of(self.what.load(Ordering::Acquire))
     }
 
-    /// When it began to, in nanoseconds of the monotonic clock.
+    /// When the process began to wait, in nanoseconds of the monotonic clock.
     pub(crate) fn since(&self) -> u64 {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// How often it has begun to wait: the same number twice is the same wait.
+    /// How often the process has begun to wait: the same number twice means the same wait.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// For a new process in the slot.
+    /// Clears the wait, for a new process in the slot.
     pub(super) fn reset(&self) {
         self.done();
         self.alarm.store(Alarm::None as u32, Ordering::Relaxed);
     }
 
-    /// Takes back what it waits for.
+    /// Takes back the note of what the process waits for.
     pub(crate) fn done(&self) {
         self.what.store(0, Ordering::Release);
     }
@@ -130,7 +130,7 @@ impl Waits {
         self.alarm.load(Ordering::SeqCst) == alarm as u32
     }
 
-    /// Changes the alarm, and wakes the process if it waits for its end.
+    /// Changes the alarm, and wakes the process if it waits for the alarm's end.
     pub(crate) fn set_alarm(&self, alarm: Alarm) {
         self.alarm.store(alarm as u32, Ordering::SeqCst);
         futex::wake(&self.alarm, i32::MAX);
@@ -144,7 +144,7 @@ impl Waits {
         }
     }
 
-    /// Wakes the process from where it sleeps. All others who sleep there look again.
+    /// Wakes the process from its sleep. All others that sleep on the same word look again.
     pub(crate) fn wake(&self, member: &Member) {
         if let Ok(at) = usize::try_from(self.at.load(Ordering::Acquire))
             && let Ok(word) = member.arena.at::<AtomicU32>(at)
@@ -154,12 +154,12 @@ impl Waits {
     }
 }
 
-/// While it lives, the process says that it waits.
+/// Notes that the process waits, as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct Note<'a>(&'a ProcessSlot);
 
 impl Member {
-    /// Says that this process waits for `what`, asleep on `word`.
+    /// Notes that this process waits for `what`, asleep on `word`.
     pub(crate) fn note(&self, what: Waiting, word: &AtomicU32) -> Result<Note<'_>> {
         let slot = self.slot()?;
         let waits = &slot.waits;
@@ -177,7 +177,7 @@ impl Note<'_> {
         self.0.waits.is(Alarm::Raised)
     }
 
-    /// Leaves the note for whoever reports it.
+    /// Leaves the note for the code that reports it.
     pub(crate) fn keep(self) {
         std::mem::forget(self);
     }

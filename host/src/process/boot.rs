@@ -26,26 +26,26 @@ use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::process::{FAILED, ORPHANED, USUAL_SLICE, die_with_parent, exit_now, set_nice, set_slice};
 use crate::wire;
 
-/// What every process of a run is made from; the supervisor holds it, ready.
+/// The image from which every process of a run is made; the supervisor holds it, ready.
 pub(crate) struct Image {
     pub(crate) instance: InstancePre<Guest>,
     pub(crate) config: RunConfig,
     pub(crate) arena: Arc<Arena>,
     pub(crate) supervisor_pid: i32,
-    /// What guests have for a nice value: that of the owner.
+    /// The nice value of guests: that of the owner.
     pub(crate) nice: i32,
     pub(crate) doorbell: Arc<OwnedFd>,
     pub(crate) jail: jail::Prepared,
-    /// Whether what is in the jail may fork.
+    /// Whether the jail lets its processes fork.
     pub(crate) jail_grants_fork: bool,
 }
 
-/// What the kernel's tables of processes call them.
+/// The names of these processes in the kernel's process table.
 const GUEST_NAME: &CStr = c"sandpool-guest";
 const FORK_SERVER_NAME: &CStr = c"sandpool-forks";
 const STANDBY_NAME: &CStr = c"sandpool-spare";
 
-/// Asks for SIGKILL when the supervisor ends. If it has ended already, so does this process.
+/// Asks for SIGKILL when the supervisor ends. If the supervisor has ended already, this process ends.
 #[inline]
 pub(crate) fn die_with_supervisor(supervisor_pid: i32) {
     if !die_with_parent(supervisor_pid) {
@@ -60,7 +60,8 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
         let given = reset_process(image, None)?;
         let mut process = process(image, stdio, given.doorbell, index, handle);
         process.take_entry()?;
-        // What a task spawns begins as a program does: it is told what its parent likes, which makes no worker of it.
+        // A process that a task spawns begins as a program does: its parent may give it any payload, and no payload
+        // makes it a worker.
         let is_worker = image.config.role == Role::Pool
             && process.parent.is_some_and(|parent| parent.index() == Ok(wire::OWNER));
         let worker = if is_worker { Some(task::set_up(&mut process)?) } else { None };
@@ -87,7 +88,8 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
         let socket = given.socket.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
         let process = process(image, stdio, given.doorbell, index, ProcessHandle(0));
         let mut store = store(image, process, given.ruleset)?;
-        // Unless that runs what each process is to run for itself. What fails here fails there as well, and is told there.
+        // This isn't done if the module has a start function, which each process is to run for itself. A failure here
+        // also happens in the forked process, and is reported there.
         let prepared = if image.config.has_start {
             None
         } else {
@@ -133,16 +135,16 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
     })
 }
 
-/// What a process that comes from the fork server begins as.
+/// The beginning of a process that comes from the fork server.
 enum Birth<'a> {
     /// The process of a slot.
     Slot(u32, ProcessHandle, &'a AtomicU32),
-    /// One that stands by.
+    /// A process that stands by.
     Standby(&'a standby::Place),
 }
 
 impl<'a> Birth<'a> {
-    /// What was asked for, if that isn't there already.
+    /// The birth that was asked for; `None` if a process stands by already.
     fn of(arena: &'a Arena, handle: ProcessHandle) -> Result<Option<Self>, Errno> {
         if handle == fork_server::STANDBY {
             return Ok(standby::vacate(arena).map(Self::Standby));
@@ -151,7 +153,7 @@ impl<'a> Birth<'a> {
         Ok(Some(Self::Slot(index, handle, arena.process_id(index)?)))
     }
 
-    /// Where the kernel is to store its id.
+    /// The word in which the kernel is to store the process's id.
     fn pid(&self) -> &AtomicU32 {
         match self {
             Self::Slot(_, _, pid) => pid,
@@ -159,14 +161,14 @@ impl<'a> Birth<'a> {
         }
     }
 
-    /// There is no such process.
+    /// Clears the place, because there is no such process.
     fn failed(&self) {
         if let Self::Standby(place) = self {
             place.clear();
         }
     }
 
-    /// In the process: the slot that is its own. One that stands by waits for it.
+    /// The slot of this process, in the process itself. A process that stands by waits for its slot.
     fn slot(self, arena: &Arena) -> (u32, ProcessHandle) {
         match self {
             Self::Slot(index, handle, _) => (index, handle),
@@ -178,7 +180,7 @@ impl<'a> Birth<'a> {
     }
 }
 
-/// Does what doesn't come back if it goes well, and says why it did.
+/// Runs `body`, which doesn't return if it succeeds, and reports why it did otherwise.
 fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime::Result<()>) -> ! {
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
@@ -195,7 +197,7 @@ fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime:
         }
         stdio
     }));
-    // By now this may be another process than the one that began.
+    // By now this may be another process than the one that called `caught`.
     let index = outcome.as_ref().map_or(index, |stdio| stdio.index());
     if let Ok(slot) = image.arena.process(index) {
         slot.claim(Outcome::new(EXITED, FAILED as u32));
@@ -207,7 +209,7 @@ fn parent(member: &Member) -> Option<ProcessHandle> {
     member.slot().ok().map(ProcessSlot::parent).filter(|parent| parent.0 != 0)
 }
 
-/// Whether it is the main process, which has stdin.
+/// Whether this is the main process, which has stdin.
 fn is_first(member: &Member) -> bool {
     parent(member).is_none()
 }
@@ -224,7 +226,8 @@ fn process(
         parent: parent(&member),
         member,
         handle,
-        // A process that is forked later need not allocate: each page of the heap that it writes to is copied.
+        // The vectors have room, so that a process that is forked later need not allocate: the kernel copies each page
+        // of the heap that the process writes to.
         identity: Vec::with_capacity(8),
         room: Vec::with_capacity(512),
         started: 0,
@@ -246,18 +249,18 @@ fn process(
 /// The descriptors that a guest process is given, beside its standard streams.
 struct Given {
     doorbell: OwnedFd,
-    /// Landlock's, until it is in the jail.
+    /// Landlock's ruleset, until the process is in the jail.
     ruleset: Option<OwnedFd>,
-    /// The fork server's.
+    /// The fork server's socket.
     socket: Option<OwnedFd>,
 }
 
-/// Signals, descriptors and runtime of a guest process.
+/// Resets signals, descriptors and runtime of a guest process.
 fn reset_process(image: &Image, socket: Option<BorrowedFd<'_>>) -> std::io::Result<Given> {
-    // The supervisor blocks what it takes from descriptors; a guest is to die of it. But what is sent to a whole group of
-    // processes, by a terminal or by timeout(1), says nothing to a worker, nor to what its tasks have started: the owner of the
-    // pool may want to have the rest done first. Who is to end is killed by the supervisor.
-    // A file that would become too large is an error of the guest's, and not its death.
+    // The supervisor blocks the signals that it takes from descriptors; a guest is to die of them. But signals to a
+    // whole group of processes, by a terminal or by timeout(1), don't end a worker, nor the processes that its tasks
+    // have started: the owner of the pool may want to have the rest done first. The supervisor kills the processes that
+    // are to end. A file that would become too large is an error for the guest, and doesn't kill it.
     let mut blocked = SigSet::empty();
     blocked.add(Signal::SIGXFSZ);
     if image.config.role == Role::Pool {
@@ -277,7 +280,7 @@ fn reset_process(image: &Image, socket: Option<BorrowedFd<'_>>) -> std::io::Resu
     Ok(Given { doorbell, ruleset, socket })
 }
 
-/// What a guest's instance is made with; from here on, the calling process is in the jail.
+/// The store of a guest's instance; from here on, the calling process is in the jail.
 fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime::Result<Store<Guest>> {
     let guest = Guest {
         wasi: wasi::context(&image.config, &process.stdio)?,
@@ -297,13 +300,14 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     Ok(store)
 }
 
-/// Instantiates the module. That is the guest's already: it may run code of the module.
+/// Instantiates the module. The code that runs here may already be the guest's: instantiation may run code of the
+/// module.
 #[expect(clippy::disallowed_methods, reason = "it needs the address, and not what lies there")]
 fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
     let instance = image.instance.instantiate(&mut *store)?;
     let memory = instance.get_memory(&mut *store, "memory");
     if let Some(memory) = memory {
-        // Beyond its present size as well: it grows in place.
+        // The advice reaches beyond the present size: the memory grows in place.
         let reach = image.config.flavor.memory_reach(image.config.limits.memory_max);
         crate::sys::mem::advise_huge_pages(
             memory.data_ptr(&*store),
@@ -314,8 +318,8 @@ fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Inst
     Ok(instance)
 }
 
-/// The same, and the end of the process if the fault is the module's: a memory or table that is larger than it may be
-/// from the start, data outside of it, a trap in what runs first.
+/// Instantiates the module, and ends the process if the fault is the module's: a memory or table that is larger than it
+/// may be from the start, data outside of it, a trap in what runs first.
 fn instantiate_or_crash(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
     instantiate(image, store).inspect_err(|error| {
         if store.data().growth.refused.is_some() || trap::classify(error).is_some() {
@@ -324,7 +328,7 @@ fn instantiate_or_crash(image: &Image, store: &mut Store<Guest>) -> wasmtime::Re
     })
 }
 
-/// What a program begins with.
+/// The function with which a program begins.
 fn entry(store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<TypedFunc<(), ()>> {
     instance.get_typed_func(store, "_start")
 }

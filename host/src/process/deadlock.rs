@@ -1,7 +1,8 @@
-//! What a process says when it is part of a deadlock: for what it waits, since when, who has it, and where it is.
+//! The report of a process that is part of a deadlock: for what the process waits, since when, who has it, and where
+//! the process is.
 //!
-//! The supervisor has found that nobody can go on, and has raised an alarm in the slot of each. Each writes its report,
-//! answers, and sleeps until the supervisor kills it, or takes the alarm back.
+//! The supervisor has found that nobody can go on, and has raised an alarm in the slot of each process. Each process
+//! writes its report, answers, and sleeps until the supervisor kills it, or takes the alarm back.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use crate::ipc::process_table::{self as table, ProcessSlot};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{kind, object};
 
-/// The most processes that are named as those who hold something.
+/// The most processes that a report names as holders of something.
 const NAMED: usize = 4;
 
-/// Reports what this process waits for, and waits for what the supervisor makes of it.
+/// Reports what this process waits for, and waits for the supervisor's decision.
 pub(crate) fn report(guest: &Guest, backtrace: Option<&WasmBacktrace>) {
     let process = &guest.process;
     let Ok(slot) = process.member.slot() else { return };
@@ -48,7 +49,7 @@ fn named(member: &Member, index: u32) -> String {
     format!("'{}' (pid {pid})", GuestText::from_bytes(&name))
 }
 
-/// `several` are those that it waits for at once.
+/// Describes a wait; `several` are the waits for several things at once.
 fn describe(member: &Member, what: Waiting, several: &[Waiting]) -> String {
     match what {
         Waiting::Get(index) => format!("an item of queue {index}{}", shared_with(member, index)),
@@ -91,7 +92,7 @@ fn describe(member: &Member, what: Waiting, several: &[Waiting]) -> String {
     }
 }
 
-/// Who holds a lock or units of a semaphore, or has items of a queue that aren't done with.
+/// The processes that hold a lock or units of a semaphore, or have unfinished items of a queue.
 fn holders(member: &Member, index: u32) -> String {
     let Some(shares) = kind::shares(member, index).filter(|shares| !shares.is_empty()) else {
         return shared_with(member, index);
@@ -107,7 +108,7 @@ fn holders(member: &Member, index: u32) -> String {
     format!(", {} {}", if is_counted { "of which" } else { "held by" }, list(shares.collect()))
 }
 
-/// Who else could do something about it.
+/// The other processes that could do something about an object.
 fn shared_with(member: &Member, index: u32) -> String {
     let others = object::holders(&member.arena, index).filter(|process| *process != member.index);
     let others: Vec<_> = others.map(|process| named(member, process)).collect();
@@ -117,7 +118,7 @@ fn shared_with(member: &Member, index: u32) -> String {
     format!(", shared with {}", list(others))
 }
 
-/// Who has the other end of a pipe.
+/// The processes that have the other end of a pipe.
 fn other_end(member: &Member, index: u32) -> String {
     let Some(peer) = kind::other_end(member, index) else { return String::new() };
     let others = object::holders(&member.arena, peer).filter(|process| *process != member.index);
@@ -128,7 +129,7 @@ fn other_end(member: &Member, index: u32) -> String {
     }
 }
 
-/// The first few of these, and how many more there are.
+/// The first few of these, and the number of the others.
 fn list(mut all: Vec<String>) -> String {
     let more = all.len().saturating_sub(NAMED);
     if more > 1 {

@@ -1,4 +1,4 @@
-//! How a guest process ends, and what it says of it.
+//! The end of a guest process, and the process's report of it.
 
 use sandpool_abi::process::{ABORTED_EXPORT, EXITED, Limit, TRAPPED, Trap};
 use wasmtime::{Instance, Store};
@@ -12,11 +12,11 @@ use crate::sys::process::exit_now;
 /// The operating system's exit code of a process that trapped or hit a limit: 128 + SIGABRT, as wasmtime's own.
 pub(crate) const TRAP_CODE: i32 = 134;
 
-/// Ends a process whose guest has returned, or has called exit. First it does what Python's does: it ends its
+/// Ends a process whose guest has returned, or has called exit. First the process does what Python's does: it ends its
 /// daemonic children and waits for the others; but before it waits, it gives back what it holds.
 ///
-/// Called from within the guest's call of exit, whose frames are never returned to: there is nothing to unwind, and a
-/// forked process that touches little of what it shares with its parent starts and ends fast.
+/// Called from within the guest's call of exit, whose frames are never returned to: nothing has to be unwound, and a
+/// forked process that touches little of the memory that it shares with its parent starts and ends fast.
 #[inline]
 pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     let code = code & 0xff;
@@ -25,22 +25,22 @@ pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     end(guest, Outcome::new(EXITED, code as u32), code)
 }
 
-/// Ends a worker, or who has done a task of one. No guest's code runs or is waited for: what children it has are left to
-/// the supervisor, which kills them.
+/// Ends a worker, or a process that has done a task for one. No guest code runs, and the process doesn't wait: the
+/// supervisor kills the children that are left.
 pub(crate) fn exit_worker(guest: &Guest, code: i32) -> ! {
     guest.process.stdio.flush();
     end(guest, Outcome::new(EXITED, code as u32), code)
 }
 
-/// Ends a process that is more than a limit allows before it has done anything.
+/// Ends a process that exceeds a limit before it has done anything.
 pub(crate) fn refuse(guest: &Guest, limit: Limit) -> ! {
     let name = guest.process.name();
     guest.process.stdio.report(&format!("error: process '{name}' was limited: {limit}\n"));
     end(guest, Outcome::limited(limit), TRAP_CODE)
 }
 
-/// Ends a process whose guest has trapped in a call. If that was a panic, which the guest's language says, then it ends as
-/// one that calls exit.
+/// Ends a process whose guest has trapped in a call. If the guest's language says that this was a panic, the process
+/// ends as one that calls exit.
 pub(crate) fn trapped(store: &mut Store<Guest>, instance: &Instance, error: &wasmtime::Error) -> ! {
     if trap::classify(error) == Some(Trap::Unreachable)
         && let Ok(aborted) = instance.get_typed_func::<(), ()>(&mut *store, ABORTED_EXPORT)
@@ -52,8 +52,8 @@ pub(crate) fn trapped(store: &mut Store<Guest>, instance: &Instance, error: &was
     crash(store.data(), error)
 }
 
-/// Ends a process whose guest has trapped, and isn't to be called any more. It has crashed, so it does nothing for its
-/// children.
+/// Ends a process whose guest has trapped, and must not be called any more. The process has crashed, so it does nothing
+/// for its children.
 pub(crate) fn crash(guest: &Guest, error: &wasmtime::Error) -> ! {
     let name = guest.process.name();
     let (how, outcome) = match limit(guest, error) {
@@ -67,7 +67,7 @@ pub(crate) fn crash(guest: &Guest, error: &wasmtime::Error) -> ! {
     end(guest, outcome, TRAP_CODE)
 }
 
-/// The limit that a trap comes of.
+/// The limit that caused a trap, if one did.
 fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
     if let Some(OverLimit(limit)) = error.downcast_ref() {
         return Some(*limit);

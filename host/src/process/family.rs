@@ -1,4 +1,4 @@
-//! How a process starts others and learns of their end. See [`process_table`](crate::ipc::process_table).
+//! How a process starts others, and learns of their end. See [`process_table`](crate::ipc::process_table).
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -23,16 +23,16 @@ use crate::sys::clone::{self, Fork, Parent};
 use crate::sys::futex::{Deadline, monotonic};
 use crate::sys::process::exit_now;
 
-/// How long a parent looks for the end of a child before it sleeps: about as long as a short process lives. To be
-/// woken costs a processor that has gone idle a large part of what the whole process does; and a join happens once
-/// a process, so that this at most doubles its cost.
+/// How long a parent looks for the end of a child before it sleeps: about as long as a short process lives. A wake of a
+/// processor that has gone idle costs a large part of what the whole process costs; and a join happens once for each
+/// process, so that this at most doubles its cost.
 const JOIN_SPIN: Duration = Duration::from_micros(150);
 
-/// How long a parent that finds no slot for a child waits for those of processes that are leaving. The kernel takes that
-/// long for gigabytes; one that was stopped on its last way leaves never.
+/// How long a parent that finds no slot for a child waits for the slots of processes that are leaving. The kernel needs
+/// that long to free gigabytes; a process that was stopped on its way out never leaves.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Looks again and again for so long, and lets others run in between.
+/// Looks again and again for at most `limit`, and lets other processes run in between.
 fn spin(limit: Duration, ready: impl Fn() -> bool) {
     let end = monotonic() + limit;
     while !ready() && monotonic() < end {
@@ -40,17 +40,17 @@ fn spin(limit: Duration, ready: impl Fn() -> bool) {
     }
 }
 
-/// One of several things that are waited for.
+/// One of several things that a process waits for.
 enum Target<'a> {
     Process(ProcessHandle),
     Object(&'a dyn Waitable),
 }
 
-/// What is known of a process.
+/// Facts about a process.
 #[derive(Debug)]
 pub(crate) struct Description {
     pub(crate) pid: u32,
-    /// 0 for the main process, and where it isn't known.
+    /// 0 for the main process, and if the parent isn't known.
     pub(crate) parent_pid: u32,
     pub(crate) is_daemon: bool,
     pub(crate) is_alive: bool,
@@ -71,7 +71,8 @@ impl Process {
 
     /// Reserves a slot for a child that the guest wants.
     ///
-    /// `PROCS` also if its worker has its share of processes. What a task has left behind that is killed is given time to go.
+    /// `PROCS` also if the caller's worker has its share of processes. Killed processes that a task has left behind are
+    /// given time to go.
     fn reserve(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle)> {
         let mut until = None;
         loop {
@@ -89,7 +90,7 @@ impl Process {
         }
     }
 
-    /// Reserves a slot for a child. Its identity is the caller's and a count.
+    /// Reserves a slot for a child. The child's identity is the caller's and a count.
     fn reserve_for_host(&mut self, name: &str, flags: u32) -> Result<(u32, ProcessHandle)> {
         if name.len() > NAME_MAX {
             return Err(Errno::Nametoolong);
@@ -99,7 +100,8 @@ impl Process {
             return Err(Errno::Inval);
         }
         let own = self.state()?;
-        // Daemonic processes are ended at once, and must not leave others behind: what a tied one starts ends with it.
+        // Daemonic processes are ended at once, and must not leave others behind. A tied one may have children, because
+        // they end with it.
         if own.flags & (DAEMON | TIED) == DAEMON {
             return Err(Errno::Perm);
         }
@@ -127,17 +129,17 @@ impl Process {
         Ok((index, handle))
     }
 
-    /// Forks. The child is a child of the supervisor, as this process is, and goes on here as well.
+    /// Forks. The child is a child of the supervisor, as this process is, and goes on at this point as well.
     ///
-    /// `PROCS` if the table is full; `RUNMEM` if all would have too much memory; `SYSTEM` if the kernel can't; `PERM` if the
-    /// caller is daemonic and not tied.
+    /// `PROCS` if the table is full; `RUNMEM` if all processes together would have too much memory; `SYSTEM` if the
+    /// kernel can't fork; `PERM` if the caller is daemonic and not tied.
     pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
         self.stdio.flush();
         let reserved = self.reserve(name, flags)?;
         self.fork_into(reserved)
     }
 
-    /// Forks the process that does a task: whatever others have left behind, it has a place.
+    /// Forks the process that does a task: the process gets a slot whatever other tasks have left behind.
     pub(crate) fn fork_for_host(&mut self) -> Result<Forked> {
         self.stdio.flush();
         let reserved = self.reserve_for_host("", FLAG_NOT_DAEMON)?;
@@ -166,18 +168,18 @@ impl Process {
 
     #[inline]
     fn fork_reserved(&self, index: u32) -> Result<Fork> {
-        // It has as much memory as this process.
+        // The child has as much memory as this process.
         if let Some(max) = self.limits.run_memory_max {
             budget::take(&self.member, index, self.member.slot()?.memory(), max)?;
         }
-        // Before there is a child: it could run while the parent gives its objects back.
+        // The objects are shared before the child exists: the child could run while the parent gives its objects back.
         for object in self.holds.keys() {
             object::share(&self.member, *object, index)?;
         }
         clone::fork(Parent::CallersParent, self.member.arena.process_id(index)?).map_err(|_| Errno::System)
     }
 
-    /// In a process that was just forked from a guest.
+    /// Sets up a process that was just forked from a guest, in that process.
     fn become_child(&mut self, index: u32, handle: ProcessHandle) {
         super::boot::die_with_supervisor(self.supervisor_pid);
         self.parent = Some(self.handle);
@@ -188,7 +190,7 @@ impl Process {
         self.file_bytes = 0;
         self.is_host_worker = false;
         self.is_mute = false;
-        // To drop what there is not takes a call, of code that a short process doesn't run otherwise.
+        // Dropping `None` would still call code that a short process doesn't run otherwise.
         if self.held.is_some() {
             self.held = None;
         }
@@ -199,7 +201,8 @@ impl Process {
         let _ = self.mark_running(index);
     }
 
-    /// In a process that the fork server just made: takes what it was given, and tells its parent that it runs.
+    /// Sets up a process that the fork server just made, in that process: takes its payload and handles, and tells its
+    /// parent that it runs.
     pub(crate) fn become_spawned(&mut self, index: u32, handle: ProcessHandle) -> Result<()> {
         self.handle = handle;
         self.member.index = index;
@@ -211,7 +214,8 @@ impl Process {
             (old.state == State::Spawning).then_some(StateWord { state: State::Running, ..old })
         })?;
         if let Some(state) = spawned {
-            // Who has seen to what its parent left behind found no process to kill then; from now on there is one.
+            // The supervisor, when it dealt with the parent's death, found no process to kill here; from now on there
+            // is one.
             if state.is_bereft() {
                 exit_now(0);
             }
@@ -220,7 +224,7 @@ impl Process {
         self.take_entry()
     }
 
-    /// Both sides do it, so that it is done as soon as either runs.
+    /// Both sides do this, so that it is done as soon as either runs.
     fn mark_running(&self, index: u32) -> Result<()> {
         table::update(&self.member.arena, index, |old| {
             (old.state == State::Reserved).then_some(StateWord { state: State::Running, ..old })
@@ -228,7 +232,7 @@ impl Process {
         Ok(())
     }
 
-    /// Has the supervisor start a process with fresh memory, and waits until it has.
+    /// Makes the supervisor start a process with fresh memory, and waits until that process runs.
     pub(crate) fn spawn(
         &mut self,
         name: &str,
@@ -253,7 +257,7 @@ impl Process {
         Ok(handle)
     }
 
-    /// Has the supervisor start a process with fresh memory, and doesn't wait until it has.
+    /// Makes the supervisor start a process with fresh memory, and doesn't wait for it.
     pub(crate) fn ask_for_spawn(
         &mut self,
         name: &str,
@@ -273,7 +277,7 @@ impl Process {
         Ok(handle)
     }
 
-    /// Why the supervisor couldn't start a process, if it couldn't.
+    /// The reason why the supervisor couldn't start a process, if it couldn't.
     pub(crate) fn spawn_failure(&self, handle: ProcessHandle) -> Result<Option<Errno>> {
         let (index, state) = self.child(handle)?;
         let failure = &self.member.arena.process(index)?.failure;
@@ -281,7 +285,7 @@ impl Process {
             .then(|| Errno::from_code(failure.load(Ordering::Acquire) as i32).unwrap_or(Errno::System)))
     }
 
-    /// Gives the slot of a child back that never ran, with all that it was to be given.
+    /// Gives back the slot of a child that never ran, with all that the child was to be given.
     pub(crate) fn take_back(&self, index: u32) -> Result<()> {
         let register = self.member.slot()?.register(Register::Outgoing);
         for register in [register, self.member.arena.process(index)?.register(Register::Outgoing)] {
@@ -317,11 +321,11 @@ impl Process {
         if let Some(claim) = claim {
             claim.go();
         }
-        // If there was none, for the process; else for the next to stand by.
+        // If no process stood by, the supervisor is to start one for this slot; otherwise the next to stand by.
         self.ring_for(index)
     }
 
-    /// In a process that was just spawned: takes what it was given.
+    /// Takes the payload and handles of a process that was just spawned, in that process.
     pub(crate) fn take_entry(&mut self) -> Result<()> {
         let register = self.member.slot()?.register(Register::Outgoing);
         let page = register.load(Ordering::Acquire);
@@ -349,17 +353,17 @@ impl Process {
         Ok(())
     }
 
-    /// Has the supervisor look at a slot.
+    /// Makes the supervisor look at a slot.
     fn ring_for(&self, index: u32) -> Result<()> {
         table::request(&self.member.arena, index)?;
-        // A full counter has been rung already.
+        // If the counter is full, the doorbell has been rung already.
         let _ = nix::unistd::write(&*self.doorbell, &1_u64.to_ne_bytes());
         Ok(())
     }
 
     /// The slot and state of a child of this process.
     ///
-    /// `BADF` if it names no process, `CHILD` if it names another's child.
+    /// `BADF` if the handle names no process, `CHILD` if it names another process's child.
     fn child(&self, handle: ProcessHandle) -> Result<(u32, StateWord)> {
         let (index, state) = table::resolve(&self.member.arena, handle)?;
         if self.member.arena.process(index)?.parent() != self.handle {
@@ -368,7 +372,7 @@ impl Process {
         Ok((index, state))
     }
 
-    /// Whether a child or the parent has ended. A parent whose slot is gone has.
+    /// Whether a child or the parent has ended. A parent whose slot is gone has ended.
     pub(crate) fn has_ended(&self, handle: ProcessHandle) -> Result<bool> {
         if self.parent == Some(handle) {
             return Ok(
@@ -378,7 +382,7 @@ impl Process {
         Ok(!self.child(handle)?.1.is_alive())
     }
 
-    /// Waits until this one has ended; whether it has.
+    /// Waits until the process of this handle has ended; returns whether it has.
     pub(crate) fn join(&self, handle: ProcessHandle, deadline: Deadline) -> Result<bool> {
         self.stdio.flush();
         let own = self.member.slot()?;
@@ -394,7 +398,8 @@ impl Process {
         Ok(true)
     }
 
-    /// Waits until a child has ended, or `until` holds, of which this process's event tells. Whether it has ended.
+    /// Waits until a child has ended, or until `until` holds; this process's event tells of changes of `until`. Returns
+    /// whether the child has ended.
     pub(crate) fn join_or(&self, handle: ProcessHandle, until: impl Fn() -> bool) -> Result<bool> {
         let own = self.member.slot()?;
         let waiting = Waiting::Process(handle.index()?);
@@ -406,7 +411,7 @@ impl Process {
         self.has_ended(handle)
     }
 
-    /// Waits until one of these is ready, and returns which are; all false when the time is over.
+    /// Waits until one of these is ready, and returns which of them are; all are false if the time is over.
     pub(crate) fn wait(&self, handles: &[u64], deadline: Deadline) -> Result<Vec<bool>> {
         self.stdio.flush();
         let own = self.member.slot()?;
@@ -429,7 +434,7 @@ impl Process {
         }
     }
 
-    /// Notes what is waited for with these handles, for a report of it.
+    /// Notes what the process waits for with these handles, for a report.
     pub(crate) fn note_waited(&mut self, handles: &[u64]) {
         let waited = handles.iter().filter_map(|handle| {
             let process = ProcessHandle(*handle);
@@ -441,7 +446,7 @@ impl Process {
         self.waited = waited.collect();
     }
 
-    /// What is waited for with this handle.
+    /// The process or object that a handle names, to wait for it.
     fn target(&self, handle: u64) -> Result<Target<'_>> {
         let process = ProcessHandle(handle);
         if process.is_one() {
@@ -453,7 +458,7 @@ impl Process {
 
     /// How a child ended.
     ///
-    /// `AGAIN` while it is alive.
+    /// `AGAIN` while the child is alive.
     pub(crate) fn exit_status(&self, handle: ProcessHandle) -> Result<Outcome> {
         let (index, state) = self.child(handle)?;
         if state.is_alive() {
@@ -463,7 +468,7 @@ impl Process {
         Ok(if state.state == State::Leaving { slot.claimed() } else { slot.exit() })
     }
 
-    /// Has the supervisor send a child SIGINT, SIGTERM or SIGKILL.
+    /// Makes the supervisor send a child SIGINT, SIGTERM or SIGKILL.
     pub(crate) fn signal(&self, handle: ProcessHandle, signal: i32) -> Result<()> {
         if !matches!(signal, nix::libc::SIGINT | nix::libc::SIGTERM | nix::libc::SIGKILL) {
             return Err(Errno::Inval);
@@ -483,15 +488,15 @@ impl Process {
         tail::read(&self.member.arena, index)
     }
 
-    /// What a child has claimed, or had when it ended.
+    /// The claims of a child, or those that it had when it ended.
     pub(crate) fn claims_of(&self, handle: ProcessHandle) -> Result<Claims> {
         let (index, _) = self.child(handle)?;
         Ok(self.member.arena.process(index)?.claims.get())
     }
 
-    /// Has a child killed that is at this work.
+    /// Kills a child that is at this work.
     ///
-    /// `AGAIN` if it isn't.
+    /// `AGAIN` if the child isn't at this work.
     pub(crate) fn kill_at(&self, handle: ProcessHandle, work: u64) -> Result<()> {
         let (index, _) = self.child(handle)?;
         if !self.member.arena.process(index)?.claims.doom(work) {
@@ -500,8 +505,8 @@ impl Process {
         self.signal(handle, nix::libc::SIGKILL)
     }
 
-    /// The same where a child of that child does the work: the child itself kills that one, and goes on. Only a process's
-    /// parent knows that its slot isn't another's by now.
+    /// Dooms a child for this work if a child of that child does the work: the child itself kills that one, and goes
+    /// on. Only a process's parent knows that the process's slot isn't another's by now.
     pub(crate) fn doom_at(&self, handle: ProcessHandle, work: u64) -> Result<()> {
         let (index, _) = self.child(handle)?;
         let child = self.member.arena.process(index)?;
@@ -512,21 +517,21 @@ impl Process {
         Ok(())
     }
 
-    /// Gives the slot of a child that has ended back.
+    /// Gives back the slot of a child that has ended.
     pub(crate) fn close(&self, handle: ProcessHandle) -> Result<()> {
         let (index, _) = self.child(handle)?;
         let released = |old: StateWord| (!old.is_alive()).then(|| old.released());
         table::update(&self.member.arena, index, released)?.map(drop).ok_or(Errno::Busy)
     }
 
-    /// Leaves the slot of a child to the supervisor, which frees it with the child's end.
+    /// Leaves the slot of a child to the supervisor, which frees the slot when the child ends.
     pub(crate) fn detach(&self, handle: ProcessHandle) -> Result<()> {
         let (index, _) = self.child(handle)?;
         table::update(&self.member.arena, index, |old| Some(old.released()))?;
         Ok(())
     }
 
-    /// Ends all children but those that are `kept`, and gives their slots back.
+    /// Ends all children except those in `kept`, and gives their slots back.
     pub(crate) fn forget_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
         self.end_children(kept, interrupted);
         for (index, state) in table::children(&self.member.arena, self.member.index) {
@@ -545,14 +550,14 @@ impl Process {
             .collect()
     }
 
-    /// What this process may know of itself, of a child, and of its parent, even if that is long gone.
+    /// The facts that this process may know of itself, of a child, and of its parent, even if the parent is long gone.
     pub(crate) fn describe(&self, handle: ProcessHandle) -> Result<Description> {
         let arena = &*self.member.arena;
         let own = self.member.slot()?;
         if self.parent == Some(handle) {
             let pid = own.parent_pid.load(Ordering::Acquire);
             let is_alive = !self.has_ended(handle)?;
-            // A daemonic process has no children.
+            // The parent counts as not daemonic: a daemonic process that isn't tied has no children.
             return Ok(Description {
                 pid,
                 parent_pid: 0,
@@ -574,8 +579,9 @@ impl Process {
         })
     }
 
-    /// Gives back all that it holds, says that it has ended, and how, and wakes its parent: what is left to do is the
-    /// kernel's, which nobody need wait for. If something is left for the supervisor, that will say so.
+    /// Gives back all that the process holds, says that the process has ended, and how, and wakes its parent: the rest
+    /// of the end is the kernel's, and nobody needs to wait for it. If something is left for the supervisor, the
+    /// supervisor says that the process has ended.
     pub(crate) fn leave(&self) {
         if self.parent.is_some()
             && self.started == 0
@@ -593,7 +599,7 @@ impl Process {
         }
     }
 
-    /// Wakes the parent that this process has by its state, if it has one.
+    /// Wakes the parent that `state` names, if it names one.
     fn tell_parent(&self, state: StateWord) {
         let arena = &*self.member.arena;
         if let Ok(parent) = arena.process(u32::from(state.parent)) {
@@ -601,16 +607,20 @@ impl Process {
         }
     }
 
-    /// The care of a process for its children when it ends by itself. If they wait for ever, so does the process: it is
-    /// `interrupted` then.
+    /// Looks after the children of a process that ends by itself. If the children wait for ever, so does the process:
+    /// `interrupted` is called then.
     ///
-    /// 1. Its daemonic children are ended: whatever they wait for, a signal ends them. They are not to see the next step.
-    /// 2. It gives back all that it holds, and whoever waits for that learns that its owner has gone, as at any death:
-    ///    otherwise a child that waits for it, and the process that waits for that child, would wait for each other.
-    /// 3. It waits for the others. What they use they hold themselves, so it is still there.
+    /// 1. The process ends its daemonic children: whatever they wait for, a signal ends them. They must not see the
+    ///    next step.
+    /// 2. The process gives back all that it holds, and whoever waits for that learns that its owner has gone, as at
+    ///    any death: otherwise a child that waits for it, and the process that waits for that child, would wait for each
+    ///    other.
+    /// 3. The process waits for the other children. They themselves hold the objects that they use, so these are still
+    ///    there.
     ///
-    /// Nothing of the guest's runs in between. If the process is killed at any instruction of this, then the rest of it is
-    /// the supervisor's, as behind any that is killed: what it still holds is settled, and its children are orphans.
+    /// No guest code runs in between. If the process is killed at any instruction of this, the supervisor does the
+    /// rest, as for any process that is killed: the objects that it still holds are settled, and its children are
+    /// orphans.
     pub(crate) fn end_family(&self, interrupted: impl Fn()) {
         if self.started == 0 {
             return;
@@ -620,7 +630,7 @@ impl Process {
         self.wait_for_children(&[], interrupted);
     }
 
-    /// Ends the daemonic children, and waits for all but those that are `kept`.
+    /// Ends the daemonic children, and waits for all children, except those in `kept`.
     fn end_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
         if self.started != 0 {
             self.end_daemons(kept);
@@ -628,7 +638,8 @@ impl Process {
         }
     }
 
-    /// Gives back all that it holds, also what stands in its hands. What is damaged is left to the supervisor.
+    /// Gives back all that the process holds, including the message in its hands. Damaged objects are left to the
+    /// supervisor.
     fn give_back(&self) {
         for object in self.holds.keys() {
             let _ = object::release(&self.member, *object);
@@ -640,7 +651,7 @@ impl Process {
         }
     }
 
-    /// Ends the daemonic children but those that are `kept`. Nothing can hold that up.
+    /// Ends the daemonic children except those in `kept`. Nothing can hold that up.
     fn end_daemons(&self, kept: &[ProcessHandle]) {
         let arena = &*self.member.arena;
         let mut any = false;
@@ -672,7 +683,7 @@ impl Process {
         }
     }
 
-    /// The children that are alive, but for those that are `kept`.
+    /// The living children except those in `kept`.
     fn living_children<'k>(
         &'k self,
         kept: &'k [ProcessHandle],
@@ -688,7 +699,7 @@ pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> NameBuffer {
     let mut name = NameBuffer::default();
     for number in identity {
         let before = if name.is_empty() { "Process-" } else { ":" };
-        // What doesn't fit is left out, which is no error.
+        // Text that doesn't fit is left out, which is no error.
         let _ = write!(name, "{before}{number}");
     }
     if name.is_empty() {
@@ -709,7 +720,7 @@ mod tests {
     const OWN: u64 = 400;
     const MAX: u64 = 1000;
 
-    /// A process that has so much memory, of the most that all may have, and a queue.
+    /// A process that has `OWN` bytes of memory, of the `MAX` that all may have, and a queue.
     fn parent() -> (Alone, Process, Handle) {
         let alone = Alone::new(Geometry { processes_max: 2, objects_max: 8, heap_pages: 64 });
         let mut process = alone.guest().process;
@@ -720,7 +731,7 @@ mod tests {
         (alone, process, queue)
     }
 
-    /// Nothing is kept for a child that there isn't: no memory, no slot, no object, no number.
+    /// Nothing is kept for a child that doesn't exist: no memory, no slot, no object, no number.
     fn is_as_before(process: &mut Process, queue: Handle) {
         assert_eq!(process.started, 0);
         let member = process.member.clone();
@@ -750,7 +761,7 @@ mod tests {
     fn a_fork_for_which_there_is_no_memory_keeps_nothing() {
         let (_alone, mut process, queue) = parent();
         budget::take(&process.member, process.member.index, OWN, MAX).unwrap();
-        // If it came to a fork, this would be another error.
+        // A fork, if it were tried, would fail with another error.
         clone::IS_AT_LIMIT.set(true);
         for _ in 0..100 {
             assert_eq!(process.fork("child", 0), Err(Errno::Runmem));

@@ -1,7 +1,7 @@
-//! The fork server: a guest process that is in the jail already, has instantiated the module, and has run nothing of the
-//! guest's. Processes with fresh memory are forked from it, so that each needn't do again what is the same for all:
-//! multiprocessing's start method *forkserver*. A module that runs something when it is instantiated is instantiated in
-//! each process.
+//! The fork server: a guest process that is in the jail already, has instantiated the module, and has run nothing of
+//! the guest's. Processes with fresh memory are forked from it, so that they needn't repeat the work that is the same
+//! for all: multiprocessing's start method *forkserver*. A module that runs something when it is instantiated is
+//! instantiated in each process.
 //!
 //! ```text
 //!  supervisor                fork server                       the new process
@@ -12,12 +12,13 @@
 //!    │ ◀──── handle, errno ───── │                                  │
 //! ```
 //!
-//! It is also asked for a process that [stands by](crate::ipc::standby), which who spawns the next takes without its help.
+//! The supervisor also asks for a process that [stands by](crate::ipc::standby), which the next process that spawns
+//! takes without the fork server's help.
 //!
-//! The supervisor doesn't wait for the answer; until it has it, the slot counts as one that has a process. If the fork
-//! server dies, what it was asked for and hasn't done is done by the supervisor, as is all that comes after.
+//! The supervisor doesn't wait for the answer; until the answer comes, the slot counts as one that has a process. If
+//! the fork server dies, the supervisor does the requests that are left, and all later ones.
 //!
-//! It is there only where guests may fork: what is forked from it has its jail, where clone is allowed.
+//! The fork server exists only if guests may fork: its processes have its jail, where clone is allowed.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -26,18 +27,18 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 
 use crate::ipc::process_table::ProcessHandle;
 
-/// Asked for in the place of a slot: a process that stands by.
+/// A request for a process that stands by, in the place of a slot's handle.
 pub(crate) const STANDBY: ProcessHandle = ProcessHandle(0);
 
 /// The supervisor's side.
 pub(crate) struct ForkServer {
     pub(crate) pid: i32,
     socket: OwnedFd,
-    /// Processes that it was asked for and hasn't answered to.
+    /// Requests that the fork server hasn't answered.
     pending: Vec<ProcessHandle>,
 }
 
-/// The answer to one request: the kernel's errno, if there is no process.
+/// The answer to one request, with the kernel's errno if there is no process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer {
     pub(crate) handle: ProcessHandle,
@@ -58,7 +59,7 @@ impl ForkServer {
     ///
     /// # Errors
     ///
-    /// It is gone, or doesn't keep up.
+    /// The fork server is gone, or doesn't keep up.
     pub(crate) fn ask(&mut self, handle: ProcessHandle) -> io::Result<()> {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         send(self.socket.as_raw_fd(), &handle.0.to_ne_bytes(), flags)?;
@@ -66,10 +67,11 @@ impl ForkServer {
         Ok(())
     }
 
-    /// Asks for a process that stands by, unless that was done. What becomes of it, its place tells.
+    /// Asks for a process that stands by, unless such a request is pending. The place of the process says what becomes
+    /// of it.
     pub(crate) fn ask_for_standby(&mut self) {
         if !self.pending.contains(&STANDBY) {
-            // If it doesn't keep up, there are more urgent things than this.
+            // If the fork server doesn't keep up, it has more urgent work than this.
             let _ = self.ask(STANDBY);
         }
     }
@@ -86,13 +88,13 @@ impl ForkServer {
         Some(Answer { handle, errno })
     }
 
-    /// Whether it may be about to start this process. Another one may have had the slot before, whose answer is still to be
-    /// taken.
+    /// Whether the fork server may be about to start this process. An earlier process may have had the slot, whose
+    /// answer is still to be taken.
     pub(crate) fn is_asked_for(&self, handle: ProcessHandle) -> bool {
         self.pending.contains(&handle)
     }
 
-    /// The requests that are left now that it is gone.
+    /// The requests that are left after the fork server is gone.
     pub(crate) fn unanswered(self) -> Vec<ProcessHandle> {
         self.pending
     }
@@ -104,7 +106,7 @@ impl AsFd for ForkServer {
     }
 }
 
-/// The other side: waits for what is asked for; `None` if nobody asks any more.
+/// Waits for a request, in the fork server; `None` if nobody asks any more.
 pub(crate) fn next_request(socket: BorrowedFd<'_>) -> io::Result<Option<ProcessHandle>> {
     let mut bytes = [0; 8];
     loop {
@@ -117,7 +119,7 @@ pub(crate) fn next_request(socket: BorrowedFd<'_>) -> io::Result<Option<ProcessH
     }
 }
 
-/// Says what has become of it.
+/// Answers a request, in the fork server.
 pub(crate) fn answer(socket: BorrowedFd<'_>, handle: ProcessHandle, errno: Option<i32>) -> io::Result<()> {
     let mut bytes = [0; 16];
     let (first, second) = bytes.split_at_mut(8);

@@ -1,12 +1,12 @@
-//! Shared memory in a guest's own: which ranges are mapped, and how they come and go.
+//! Shared memory in a guest's own memory: which ranges are mapped, and how they come and go.
 //!
-//! A mapping takes whole pages of WebAssembly that the host has grown the memory by, so that no allocator of the guest
+//! A mapping takes whole pages of WebAssembly by which the host has grown the memory, so that no allocator of the guest
 //! knows them. The pages of the arena then lie over those of the memory, where plain loads and stores reach them; a
 //! forked process has them as well. Other processes write there at any time, so host code never looks at such a range
 //! as bytes: imports and WASI refuse it.
 //!
-//! Where nothing is mapped, now or any more, there are zeroes that can't be written: else it would be memory that no limit
-//! counts.
+//! Ranges where nothing is mapped, now or any more, are zeroes that can't be written: otherwise they would be memory
+//! that no limit counts.
 #![expect(clippy::disallowed_methods, reason = "it replaces pages of a guest's memory, and looks at none")]
 
 use sandpool_abi::Errno;
@@ -22,22 +22,22 @@ use crate::sys::process::{FAILED, exit_now};
 /// A page of WebAssembly.
 const WASM_PAGE: u64 = 64 << 10;
 
-/// What is mapped into a guest's memory.
+/// The mappings in a guest's memory.
 #[derive(Debug, Default)]
 pub(crate) struct Mappings {
     mapped: Vec<Mapped>,
-    /// Ranges for others: start, and length in bytes. They are zeroes, and can't be written.
+    /// Ranges for later mappings: start, and length in bytes. The ranges are zeroes, and can't be written.
     free: Vec<(usize, usize)>,
-    /// Where the first range of either starts.
+    /// The start of the first range in `mapped` or `free`.
     lowest: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Mapped {
     at: usize,
-    /// What is mapped.
+    /// The bytes that are mapped.
     len: usize,
-    /// What it takes of the guest's addresses.
+    /// The bytes of the guest's addresses that the mapping takes.
     reserved: usize,
     handle: Handle,
 }
@@ -49,7 +49,7 @@ impl Mappings {
         self.lowest.is_none()
     }
 
-    /// Whether any of these bytes is mapped, or for a mapping.
+    /// Whether any of these bytes is mapped, or reserved for a mapping.
     #[inline]
     pub(crate) fn overlap(&self, at: usize, len: usize) -> bool {
         let end = at.saturating_add(len);
@@ -61,9 +61,10 @@ impl Mappings {
     }
 }
 
-/// Maps all of the shared memory of a handle, and returns where.
+/// Maps all of the shared memory of a handle, and returns its address.
 ///
-/// `BADF`; `INVAL` if it is small; `PERM` if it is a view, and is to be written to; `NOMEM` if the guest's memory can't grow that far.
+/// `BADF`; `INVAL` if the shared memory is small; `PERM` if it is a view and `read_only` is false; `NOMEM` if the
+/// guest's memory can't grow that far.
 pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: bool) -> Result<usize> {
     let memory = memory::exported(caller)?;
     let member = caller.data().process.member.clone();
@@ -86,20 +87,20 @@ pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: boo
     Ok(at)
 }
 
-/// Addresses for a mapping: those of an earlier one, or new ones at the end of the memory.
+/// Addresses for a mapping: those of an earlier mapping, or new ones at the end of the memory.
 fn reserve(caller: &mut Caller<'_, Guest>, memory: wasmtime::Memory, reserved: usize) -> Result<usize> {
     let free = &mut caller.data_mut().mappings.free;
     if let Some(found) = free.iter().position(|(_, len)| *len == reserved) {
         return Ok(free.swap_remove(found).0);
     }
     let end = memory.data_size(caller.as_context());
-    // What may hold a huge page begins where one does.
+    // A mapping that may hold a huge page begins where a huge page does.
     let from = memory.data_ptr(caller.as_context()).addr().checked_add(end).ok_or(Errno::Nomem)?;
     let gap = from.next_multiple_of(if reserved < HUGE_PAGE { 1 } else { HUGE_PAGE }) - from;
-    // The kernel has put the memory where one begins too; else none fits.
+    // The kernel usually begins the memory there too; otherwise no gap fits.
     let gap = if gap.is_multiple_of(WASM_PAGE as usize) { gap } else { 0 };
     let grown = gap + reserved;
-    // They hold no memory of the guest's own, so its limit doesn't count them.
+    // These addresses hold no memory of the guest's own, so the guest's limit doesn't count them.
     caller.data_mut().growth.mapped += grown as u64;
     let is_grown = memory.grow(caller.as_context_mut(), grown as u64 / WASM_PAGE).is_ok();
     let added = memory.data_mut(caller.as_context_mut()).get_mut(end..).unwrap_or_default();
@@ -119,7 +120,7 @@ fn reserve(caller: &mut Caller<'_, Guest>, memory: wasmtime::Memory, reserved: u
 
 /// Undoes the mapping that starts at this address.
 ///
-/// `INVAL` if there is none.
+/// `INVAL` if there is no such mapping.
 pub(crate) fn unmap(caller: &mut Caller<'_, Guest>, at: usize) -> Result<()> {
     let mapped = &caller.data().mappings.mapped;
     let found = mapped.iter().position(|mapped| mapped.at == at).ok_or(Errno::Inval)?;
@@ -127,7 +128,7 @@ pub(crate) fn unmap(caller: &mut Caller<'_, Guest>, at: usize) -> Result<()> {
     let Mapped { at, len, reserved, .. } = caller.data_mut().mappings.mapped.swap_remove(found);
     let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io)?;
     if mem::unmap(target).is_err() {
-        // What is still mapped may be another's soon: the process must not go on with it.
+        // Pages that are still mapped may soon be another's: the process must not go on with them.
         exit_now(FAILED);
     }
     caller.data_mut().mappings.free.push((at, reserved));

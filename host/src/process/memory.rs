@@ -1,9 +1,9 @@
 //! A guest's memory for the time of a call: the only way by which host code reads or writes it.
 //!
-//! Whatever is [mapped](super::mappings) there, other processes change at any time, and it may be read-only. So imports
-//! get a [`Memory`], which refuses these ranges, and functions of wasmtime-wasi, which take all of the memory, are
-//! [lent](lend) it after a look at each range that they are going to use. `clippy.toml` disallows the methods of wasmtime's
-//! that get to the bytes; this module and `mappings` are the exceptions.
+//! Other processes change a [mapped](super::mappings) range at any time, and the range may be read-only. So imports get
+//! a [`Memory`], which refuses these ranges. Functions of wasmtime-wasi, which take all of the memory, are [lent](lend)
+//! it after a look at each range that they are going to use. `clippy.toml` disallows the methods of wasmtime that get
+//! at the bytes; this module and `mappings` are the exceptions.
 #![expect(clippy::disallowed_methods, reason = "this is the way by which others get to a guest's memory")]
 
 use sandpool_abi::handle::Record;
@@ -23,7 +23,7 @@ pub(super) fn exported(caller: &mut Caller<'_, Guest>) -> Result<wasmtime::Memor
     caller.data().memory.map_or_else(|| exported_early(caller), Ok)
 }
 
-/// The same for a start function, which runs while the module is instantiated.
+/// Looks the memory up for a start function, which runs while the module is instantiated.
 #[cold]
 fn exported_early(caller: &mut Caller<'_, Guest>) -> Result<wasmtime::Memory> {
     caller.get_export("memory").and_then(Extern::into_memory).ok_or(Errno::Fault)
@@ -36,14 +36,14 @@ pub(crate) fn view<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<(Memory<'a>,
     Ok((Memory { bytes, mappings: &guest.mappings }, &mut guest.process))
 }
 
-/// Bytes that a function reads or writes: from where, and how many.
+/// Bytes that a function reads or writes: their address, and their number.
 pub(super) type Range = (i32, usize);
 
 /// Bytes of a vector: a pointer and a length.
 pub(super) const VECTOR: usize = 8;
 
-/// Lends all of a guest's memory to a function of WASI that uses these ranges of it, and those that the vectors in `list`
-/// name, and no other. Ranges outside of the memory are for that function to refuse.
+/// Lends all of a guest's memory to a function of WASI that uses only these ranges of it, and those that the vectors in
+/// `list` name. That function has to refuse ranges outside of the memory.
 ///
 /// `FAULT` if anything is mapped in one of them.
 pub(super) fn lend<'a>(
@@ -60,7 +60,7 @@ pub(super) fn lend<'a>(
 
 fn use_mapped(memory: &[u8], mappings: &Mappings, ranges: &[Range], list: Option<Range>) -> bool {
     let overlap = |at: i32, len: usize| mappings.overlap(at as u32 as usize, len);
-    // Before what the list says is believed: where anything is mapped, it could change.
+    // This comes before the list's content is believed: in a mapped range, the list could change.
     if ranges.iter().chain(&list).any(|(at, len)| overlap(*at, *len)) {
         return true;
     }
@@ -71,7 +71,7 @@ fn use_mapped(memory: &[u8], mappings: &Mappings, ranges: &[Range], list: Option
     })
 }
 
-/// The bytes of a guest's memory, less those that are mapped.
+/// The bytes of a guest's memory, except those that are mapped.
 pub(crate) struct Memory<'a> {
     bytes: &'a mut [u8],
     mappings: &'a Mappings,
@@ -121,7 +121,7 @@ impl Memory<'_> {
         Ok(self.words(at, count, MESSAGE_HANDLES_MAX)?.into_iter().map(Handle).collect())
     }
 
-    /// The parts that an item is given or taken in: addresses and lengths.
+    /// The parts of an item that is put or taken in parts: addresses and lengths.
     pub(crate) fn parts(&self, at: i32, count: i32) -> Result<Vec<(i32, i32)>> {
         let parts = self.words(at, count, PARTS_MAX)?;
         Ok(parts.into_iter().map(|part| (part as i32, (part >> 32) as i32)).collect())
@@ -132,8 +132,8 @@ impl Memory<'_> {
         self.parts(at, count)?.into_iter().map(|(at, len)| self.bytes(at, len)).collect()
     }
 
-    /// Has `len` bytes read into these parts, one after another, which have just the room for them: so who gave them knows that
-    /// all of them were written. `read` is told at which byte it is.
+    /// Reads `len` bytes into these parts, one after another. The parts must have exactly that much room, so that the
+    /// caller knows that all of them were written. `read` is given the number of the first byte for each part.
     pub(crate) fn scatter(
         &mut self,
         parts: &[(i32, i32)],
@@ -159,7 +159,7 @@ impl Memory<'_> {
         Ok(from.len() as i64)
     }
 
-    /// The same for 64-bit values; `capacity` counts values.
+    /// Copies as many 64-bit values as fit, and returns the number of all; `capacity` counts values.
     pub(crate) fn fill_words(
         &mut self,
         at: i32,
@@ -172,7 +172,7 @@ impl Memory<'_> {
         Ok(count)
     }
 
-    /// The same for [records](Record) of objects; `capacity` counts them.
+    /// Copies as many [records](Record) of objects as fit, and returns the number of all; `capacity` counts records.
     pub(crate) fn fill_records(&mut self, at: i32, capacity: i32, from: &[Record]) -> Result<i64> {
         let words = from.iter().flat_map(|record| {
             [record.handle, u64::from(record.kind) | u64::from(record.tag) << 32, record.partner]

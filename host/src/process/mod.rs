@@ -1,7 +1,7 @@
-//! One guest process: what it knows of itself, and how it starts, forks and ends.
+//! One guest process: its own state, and how it starts, forks and ends.
 //!
-//! A guest process has one thread and no socket. It holds the arena, its standard streams, the granted directories
-//! and one descriptor to ring for the supervisor with; everything else was closed when it started.
+//! A guest process has one thread and no socket. It holds the arena, its standard streams, the granted directories and
+//! one descriptor to ring for the supervisor; everything else was closed when it started.
 
 pub(crate) mod boot;
 pub(crate) mod deadlock;
@@ -33,36 +33,36 @@ use crate::process::stdio::Stdio;
 use crate::process::task::Task;
 use crate::{GuestText, Limits};
 
-/// What the store of a guest's instance carries.
+/// The data in the store of a guest's instance.
 pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
-    /// Its memory, from the moment it is instantiated.
+    /// The guest's memory, once the guest is instantiated.
     pub(crate) memory: Option<wasmtime::Memory>,
     pub(crate) growth: Growth,
-    /// Shared memory in it.
+    /// Shared memory in the guest's memory.
     pub(crate) mappings: Mappings,
     pub(crate) process: Process,
 }
 
-/// What the memories and tables of a process have, all of them together.
+/// The size of all memories and tables of a process together.
 #[derive(Debug, Default)]
 pub(crate) struct Growth {
-    /// Bytes that they have, or once tried to get and the kernel refused.
+    /// Bytes that they have, or that they tried to get and the kernel refused.
     used: u64,
-    /// Bytes of it that are shared memory, which has a limit of its own: the arena's.
+    /// Bytes of these that are shared memory, which the limit of the arena counts.
     pub(crate) mapped: u64,
-    /// Bytes that count as the process's among the memory of all.
+    /// Bytes that are charged to the process in the memory of all processes.
     charged: u64,
-    /// The limit that has refused the last time: a trap behind that is taken for its consequence.
+    /// The limit that refused the last growth, if one did: a trap after that counts as its consequence.
     pub(crate) refused: Option<Limit>,
 }
 
-/// What an element of a table takes, at most.
+/// The most bytes that an element of a table takes.
 const TABLE_ELEMENT: usize = 16;
 
 impl Guest {
-    /// Whether its memories and tables may get so much larger. What isn't refused counts, also if it then fails for another
-    /// reason: that is rare, and errs on the safe side.
+    /// Whether the memories and tables may grow by `by` bytes. A growth that isn't refused counts, even if it then
+    /// fails for another reason: that is rare, and errs on the safe side.
     fn may_grow(&mut self, by: usize) -> bool {
         let Self { growth, process, .. } = self;
         let used = growth.used.saturating_add(by as u64);
@@ -80,7 +80,8 @@ impl Guest {
         growth.refused.is_none()
     }
 
-    /// The same for what it has: it was another process's until now, which counted for nothing.
+    /// Charges the process for the memory that it already has: until now this was another process, which wasn't
+    /// charged.
     pub(crate) fn charge(&mut self) -> Result<(), Limit> {
         let Self { growth, process, .. } = self;
         growth.charged = 0;
@@ -95,7 +96,7 @@ impl wasmtime::ResourceLimiter for Guest {
         wanted: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // Its own maximum is the module's affair.
+        // The module's own maximum is no limit of the run.
         Ok(maximum.is_none_or(|maximum| wanted <= maximum) && self.may_grow(wanted.saturating_sub(now)))
     }
 
@@ -105,37 +106,37 @@ impl wasmtime::ResourceLimiter for Guest {
     }
 }
 
-/// A process of a run, as it sees itself.
+/// A process of a run, from its own point of view.
 pub(crate) struct Process {
     pub(crate) member: Member,
     pub(crate) handle: ProcessHandle,
     pub(crate) parent: Option<ProcessHandle>,
     /// `[2, 1]` is the first child of the second child of the main process.
     pub(crate) identity: Vec<u32>,
-    /// How many children it has started.
+    /// The number of children that it has started.
     pub(crate) started: u32,
     pub(crate) supervisor_pid: i32,
     pub(crate) doorbell: Arc<OwnedFd>,
     pub(crate) stdio: Arc<Stdio>,
-    /// What it may use.
+    /// The limits of the process.
     pub(crate) limits: Limits,
-    /// Bytes that it has written to files.
+    /// Bytes that the process has written to files.
     pub(crate) file_bytes: u64,
     /// How often the guest holds each object.
     pub(crate) holds: HashMap<Handle, u32>,
     /// An item that was taken from a queue and not yet handed to the guest.
     pub(crate) held: Option<Held>,
-    /// What a spawned process was given.
+    /// The payload and handles that a spawned process was given.
     pub(crate) entry: Option<Entry>,
-    /// Where that goes, if it is large enough.
+    /// Room for the payload, if it fits.
     pub(crate) room: Vec<u8>,
-    /// What it waits for at once, when all of the run wait.
+    /// The things that the process waits for at once, for the report of a deadlock.
     pub(crate) waited: Vec<Waiting>,
-    /// The task that it calls, if it is a worker of the host's.
+    /// The task that the process calls, if it is a worker of the host's.
     pub(crate) task: Option<Task>,
-    /// Its writes to files and streams are lost, and it makes and removes nothing.
+    /// Whether the process's writes to files and streams are lost, and it makes and removes nothing.
     pub(crate) is_mute: bool,
-    /// It is a worker of the host's, or does the task of one. Its claims are the host's affair.
+    /// Whether the process is a worker of the host's, or does the task of one. Its claims are then the host's affair.
     pub(crate) is_host_worker: bool,
 }
 
@@ -146,14 +147,14 @@ pub(crate) enum Held {
     Message(Message),
 }
 
-/// What a process was spawned with.
+/// The payload and handles with which a process was spawned.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) payload: Vec<u8>,
     pub(crate) handles: Vec<Handle>,
 }
 
-/// The kind of limit that a call comes to with this errno, if it does.
+/// The kind of limit that makes a call fail with this errno, if one does.
 pub(crate) fn limit_behind(errno: Errno) -> Option<fn(u64) -> Limit> {
     match errno {
         Errno::Procs => Some(Limit::Processes),
@@ -165,18 +166,18 @@ pub(crate) fn limit_behind(errno: Errno) -> Option<fn(u64) -> Limit> {
 }
 
 impl Process {
-    /// Its name, for messages.
+    /// The name of the process, for messages.
     pub(crate) fn name(&self) -> GuestText {
         GuestText::from_bytes(&self.member.slot().map(ProcessSlot::name).unwrap_or_default())
     }
 
-    /// The limit of this code, if it is set.
+    /// The limit with this code, if it is set.
     pub(crate) fn limit(&self, code: u32) -> Option<Limit> {
         let output = self.task.as_ref().map(|task| Limit::Output(task.output_max));
         output.filter(|limit| limit.code() == code).or_else(|| self.limits.by_code(code))
     }
 
-    /// A limit of this kind has refused it something: the owner of the run is to learn of it.
+    /// Notes that a limit of this kind has refused the process something: the owner of the run is to learn of it.
     #[cold]
     pub(crate) fn refused(&self, kind: fn(u64) -> Limit) {
         if let Ok(slot) = self.member.slot() {
@@ -184,7 +185,7 @@ impl Process {
         }
     }
 
-    /// Passes on what a call has come to, and notes whether it was refused by a limit.
+    /// Passes on the result of a call, and notes whether a limit has refused the call.
     #[inline]
     pub(crate) fn noting<T>(&self, result: Result<T, Errno>) -> Result<T, Errno> {
         if let Err(errno) = result {
@@ -193,7 +194,8 @@ impl Process {
         result
     }
 
-    /// Makes something in the arena. If there is no room, it is tried once more when what nobody can reach is gone.
+    /// Makes something in the arena. If there is no room, the attempt is repeated once after objects that nobody can
+    /// reach are gone.
     pub(crate) fn making<T>(&self, attempt: impl Fn(&Member) -> Result<T, Errno>) -> Result<T, Errno> {
         self.noting(collections::retry(&self.member, || attempt(&self.member)))
     }
@@ -205,9 +207,9 @@ impl Process {
         }
     }
 
-    /// Has as many bytes count for its own as are `wanted`, of which so many do.
+    /// Charges the process for `wanted` bytes, of which `charged` are charged already.
     fn charge(&self, charged: &mut u64, wanted: u64) -> Result<(), Limit> {
-        // The fork server is none of the run's processes, and has no slot of the table.
+        // The fork server is no process of the run, and has no slot of the table.
         let is_counted = self.member.index < self.member.arena.geometry.processes_max;
         if let Some(max) = self.limits.run_memory_max.filter(|_| is_counted)
             && let Some(more) = wanted.checked_sub(*charged).filter(|more| *more > 0)
@@ -221,12 +223,12 @@ impl Process {
         Ok(())
     }
 
-    /// One more use of an object that the process was given.
+    /// Counts one more use of an object that the process was given.
     pub(crate) fn hold(&mut self, handle: Handle) {
         *self.holds.entry(handle).or_insert(0) += 1;
     }
 
-    /// Throws away what was taken and not handed to the guest.
+    /// Throws away an item that was taken and not handed to the guest.
     #[inline]
     pub(crate) fn discard_held(&mut self) -> Result<(), Errno> {
         match self.held.take() {
@@ -250,7 +252,7 @@ impl Process {
         self.holds.get(&handle).copied().unwrap_or(0)
     }
 
-    /// One use less; with the last one, the process gives the object back.
+    /// Counts one use less; with the last one, the process gives the object back.
     pub(crate) fn release(&mut self, handle: Handle) -> Result<(), Errno> {
         let uses = self.holds.get_mut(&handle).ok_or(Errno::Badf)?;
         *uses -= 1;

@@ -1,11 +1,12 @@
-//! Standard streams of guests that share a terminal or a pipe.
+//! Standard streams of guests, which share a terminal or a pipe.
 //!
-//! What many processes print must not mix within a line. So a line is held back until it is whole, and then written
-//! at once, while the run's stdio lock keeps the others away (a terminal and a pipe take a long write in parts).
+//! The output of many processes must not mix within a line. So a line is held back until it is whole, and then written
+//! at once, while the run's stdio lock keeps the other processes away (a terminal and a pipe take a long write in
+//! parts).
 //!
 //! A part of a line doesn't wait for ever: it goes out before the process does anything that may take long (waits,
-//! sleeps, reads, forks, ends), with the next carriage return (progress on a terminal), when it is long, and with
-//! the next write after a moment. What goes to a file is written as it comes.
+//! sleeps, reads, forks, ends), with the next carriage return (progress on a terminal), when it is long, and with the
+//! next write after a moment. Output to a file is written as it comes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,9 +27,9 @@ use crate::ipc::process_table::{self, ProcessHandle};
 use crate::ipc::tail;
 use crate::{Limits, patient, wire};
 
-/// The longest part of a line that is held back.
+/// The longest part of a line that is held back, in bytes.
 const HELD_BYTES: usize = 64 << 10;
-/// The longest time that a process which goes on writing holds a part of a line back.
+/// The longest time for which a process that goes on writing holds a part of a line back.
 const HELD_TIME: Duration = Duration::from_millis(50);
 /// Bytes that a guest may write, or gets to read, in one call.
 const CHUNK: usize = 64 << 10;
@@ -44,27 +45,27 @@ pub(crate) struct Stdio {
     has_stdin: AtomicBool,
     /// Bytes that were read from stdin and not handed out yet, if stdin goes by lines.
     lines: Option<Mutex<Ahead>>,
-    /// Bytes that the process has written, and that it, and all of the run, may write.
+    /// Bytes that the process has written; the two limits are for the process, and for the run.
     written: AtomicU64,
     max: Option<u64>,
     run_max: Option<u64>,
-    /// In a worker of a pool.
+    /// The capture of output, in a worker of a pool.
     capture: OnceLock<Capture>,
 }
 
 /// The stdin of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stdin {
-    /// Nothing, as all but the first.
+    /// Nothing, for all processes but the first.
     Empty,
-    /// The run's, as much at a time as there is.
+    /// The run's stdin, as much at a time as is there.
     AsItComes,
-    /// The run's, at most a line at a time. What a language has read ahead lies in its memory, of which a forked process
-    /// has a copy: so for a guest that forks, there is nothing read ahead behind each line.
+    /// The run's stdin, at most a line at a time. A language keeps its read-ahead in its memory, and a forked process
+    /// has a copy of that memory: so for a guest that forks, nothing is read ahead past a line.
     ByLine,
 }
 
-/// Bytes that were read, from a place on.
+/// Bytes that were read, and the position of the first that wasn't handed out.
 #[derive(Debug, Default)]
 struct Ahead {
     bytes: Vec<u8>,
@@ -76,7 +77,7 @@ impl Ahead {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
-    /// Takes a line, or as much of it as there is, and room for. How many bytes that is.
+    /// Takes a line, or as much of the line as is there and fits. Returns the number of bytes.
     fn take_line(&mut self, buffer: &mut [u8]) -> usize {
         let rest = self.rest();
         let line = rest.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -87,15 +88,15 @@ impl Ahead {
     }
 }
 
-/// The process has done more than a limit allows: what its call ends with.
+/// The error that ends a call of a process that has done more than a limit allows.
 #[derive(Debug, thiserror::Error)]
 #[error("it went on beyond its limit")]
 pub(crate) struct OverLimit(pub(crate) Limit);
 
-/// What becomes of what the tasks of a worker print.
+/// The handling of the output of a worker's tasks.
 #[derive(Debug)]
 pub(crate) struct Capture {
-    /// Whose stderr it all is, also what processes write that a task has started.
+    /// The worker whose stderr all of this is, including the output of processes that a task has started.
     worker: ProcessHandle,
     output: wire::Output,
     /// The most bytes of each stream that are kept.
@@ -121,7 +122,7 @@ impl Capture {
 #[derive(Debug)]
 struct Line {
     stream: Stream,
-    /// It is a terminal or a pipe.
+    /// Whether the stream is a terminal or a pipe.
     is_shared: bool,
     held: Vec<u8>,
     since: Instant,
@@ -138,7 +139,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Stdio {
-    /// Streams of a process.
+    /// Makes the streams of a process.
     pub(crate) fn new(member: &Member, stdin: Stdin, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             arena: member.arena.clone(),
@@ -154,12 +155,12 @@ impl Stdio {
         })
     }
 
-    /// From now on, what is written is a worker's.
+    /// Makes these the streams of a worker from now on.
     pub(crate) fn capture(&self, capture: Capture) {
         let _ = self.capture.set(capture);
     }
 
-    /// What the task has written, as far as it is wanted: of one that `failed`, the end of its stderr is.
+    /// The output of the task, as far as it is wanted: for a task that `failed`, the end of its stderr is wanted.
     pub(crate) fn end_task(&self, failed: bool) -> (Vec<u8>, Vec<u8>) {
         self.flush();
         let Some(capture) = self.capture.get() else { return Default::default() };
@@ -181,25 +182,26 @@ impl Stdio {
         Member { arena: self.arena.clone(), index: self.index(), patience: Patience::Forever }
     }
 
-    /// In a process that was just forked: it is another member, it has written nothing, and its stdin is empty.
+    /// Resets the streams in a process that was just forked: it is another member, it has written nothing, and its
+    /// stdin is empty.
     pub(crate) fn forked(&self, member: &Member) {
         self.written.store(0, Ordering::Relaxed);
         self.index.store(member.index, Ordering::Relaxed);
         self.has_stdin.store(false, Ordering::Relaxed);
     }
 
-    /// Whether stdin is not the empty one.
+    /// Whether the process has the run's stdin, and not the empty one.
     pub(crate) fn has_stdin(&self) -> bool {
         self.has_stdin.load(Ordering::Relaxed)
     }
 
-    /// Whether there is more of stdin to be had without the kernel.
+    /// Whether more of stdin can be had without the kernel.
     pub(crate) fn has_read_ahead(&self) -> bool {
         self.has_stdin() && self.lines.as_ref().is_some_and(|ahead| !locked(ahead).rest().is_empty())
     }
 
-    /// Writes out parts of lines that were held back. A stream that nobody reads any more is no error here: the
-    /// guest learns of it with its next write.
+    /// Writes out parts of lines that were held back. A stream that nobody reads any more is no error here: the guest's
+    /// next write tells the guest.
     pub(crate) fn flush(&self) {
         for line in [&self.stdout, &self.stderr] {
             let mut line = locked(line);
@@ -210,14 +212,14 @@ impl Stdio {
         }
     }
 
-    /// A message of Sandpool's own about this process.
+    /// Writes a message of Sandpool's own about this process.
     pub(crate) fn report(&self, text: &str) {
         self.flush();
         self.keep_end(text.as_bytes());
         let _ = self.write_whole(&locked(&self.stderr), text.as_bytes());
     }
 
-    /// How many bytes of so many may still be written, and the limit that it is if that isn't all.
+    /// The number of bytes of `len` that may still be written, and the limit that refuses the rest, if one does.
     fn allow(&self, len: usize) -> (usize, Option<Limit>) {
         let mut allowed = (len, None);
         let mut allow = |written: u64, max: u64, limit: fn(u64) -> Limit| {
@@ -230,28 +232,28 @@ impl Stdio {
             allow(self.written.fetch_add(len as u64, Ordering::Relaxed), max, Limit::Stdio);
         }
         if let Some(max) = self.run_max {
-            // Without its header an arena is of no use for anything.
+            // An arena without its header is of no use.
             let all = self.arena.header().map(|header| &header.written);
             allow(all.map_or(max, |all| all.fetch_add(len as u64, Ordering::Relaxed)), max, Limit::RunStdio);
         }
         allowed
     }
 
-    /// Writes what a guest wants written, as far as it may.
+    /// Writes a guest's output, as far as the limits allow.
     fn write_allowed(&self, stream: Stream, bytes: &[u8]) -> StreamResult<()> {
         let (len, limit) = self.allow(bytes.len());
         let result = self.write(stream, bytes.get(..len).unwrap_or(bytes));
         if let Some(limit) = limit {
             return Err(StreamError::Trap(wasmtime::Error::new(OverLimit(limit))));
         }
-        // The library calls a stream that is closed an error of the device: here it is a pipe that nobody reads.
+        // The library calls a closed stream an error of the device: here the stream is a pipe that nobody reads.
         result.map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 
-    /// Keeps the end of what is written to stderr. What is lost of it with a damaged arena is a comfort, no result.
+    /// Keeps the end of the output to stderr. The end is a convenience, so a loss with a damaged arena is no error.
     fn keep_end(&self, bytes: &[u8]) {
         let index = match self.capture.get() {
-            // It may have ended before a process that a task has started.
+            // The worker may have ended before a process that a task has started.
             Some(capture) => process_table::resolve(&self.arena, capture.worker).map(|(index, _)| index),
             None => Ok(self.index()),
         };
@@ -296,7 +298,7 @@ impl Stdio {
         }
         let stdio = &member.arena.header().map_err(io::Error::other)?.stdio;
         let _alone = if line.is_shared { Some(stdio.lock(&member).map_err(io::Error::other)?) } else { None };
-        // Past the buffer of std's stdout, which a forked process would have a copy of.
+        // The write bypasses the buffer of std's stdout, of which a forked process would have a copy.
         match line.stream {
             Stream::Stdout => patient::write_all(io::stdout().as_fd(), bytes),
             Stream::Stderr => patient::write_all(io::stderr().as_fd(), bytes),
@@ -385,8 +387,8 @@ impl AsyncWrite for Output {
     }
 }
 
-/// A guest's stdin: the run's own for the main process, an empty one for all others. Reading blocks; there is no
-/// thread that reads ahead.
+/// A guest's stdin: the run's own for the main process, an empty one for all others. Reading blocks; no thread reads
+/// ahead.
 #[derive(Debug, Clone)]
 pub(crate) struct Input(pub(crate) Arc<Stdio>);
 
@@ -396,7 +398,7 @@ impl Input {
             return Ok(0);
         }
         self.0.flush();
-        // Past the buffer of std's stdin, which a forked process would have a copy of.
+        // The read bypasses the buffer of std's stdin, of which a forked process would have a copy.
         let stdin = io::stdin();
         let Some(ahead) = &self.0.lines else { return patient::read(stdin.as_fd(), buffer) };
         let mut ahead = locked(ahead);
@@ -471,7 +473,7 @@ mod tests {
         }
         assert_eq!(lines, [&b"one\n"[..], b"\n", b"thre", b"e"]);
         assert_eq!(ahead.take_line(&mut buffer), 0);
-        // Whoever has no room gets nothing, and loses nothing.
+        // A reader without room gets nothing, and loses nothing.
         ahead.at = 0;
         assert_eq!((ahead.take_line(&mut []), ahead.rest().len()), (0, 10));
     }

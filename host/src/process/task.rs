@@ -1,5 +1,5 @@
-//! A worker of a pool that an application has made: it takes tasks from a queue, calls the export of each, and puts
-//! what comes of it into another queue. See [`claims`](crate::ipc::claims) for what its death leaves.
+//! A worker of a pool that an application has made: the worker takes tasks from a queue, calls the export of each, and
+//! puts the result into another queue. See [`claims`](crate::ipc::claims) for what the death of a worker leaves.
 //!
 //! ```text
 //!  Isolation::Worker   take some ─ begin ─ call ─ finish ─ begin ─ call ─ finish ─ take some …
@@ -7,8 +7,8 @@
 //!                                          └── call ─ finish ─ end
 //! ```
 //!
-//! The child that runs a task gives its parent's claim up with the result. If it dies before that, the parent does, and
-//! says how it died.
+//! The child that runs a task gives its parent's claim up with the result. If the child dies before that, the parent
+//! gives the claim up, and says how the child died.
 
 use std::collections::HashMap;
 
@@ -29,31 +29,31 @@ use crate::process::family::Forked;
 use crate::sys::futex::Deadline;
 use crate::wire::{Isolation, Kind, ResultRecord, Setup, TaskRecord};
 
-/// A worker takes so many tasks at once as it does in this time: what is taken is nobody else's.
+/// A worker takes at once as many tasks as it does in this time: no other worker can do a task that is taken.
 const BATCH_NANOS: u64 = 50_000;
-/// And so many at the most.
+/// The most tasks that a worker takes at once.
 const BATCH_MAX: u64 = 64;
-/// Tasks that are longer are taken one at a time.
+/// A longer task is taken alone.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// How soon it is looked again whether processes of a task that are killed have been reaped.
+/// How often the worker looks whether killed processes of a task have been reaped.
 const REAPING_NANOS: u64 = 500_000;
 
-/// The task that is called.
+/// The task that the worker calls.
 #[derive(Debug, Default)]
 pub(crate) struct Task {
     pub(crate) input: Vec<u8>,
     pub(crate) output: Vec<u8>,
     /// The most bytes of output.
     pub(super) output_max: u64,
-    /// Whether it had more.
+    /// Whether the last output was larger.
     is_too_large: bool,
-    /// Whether any output had, of which the last one may say no more than that.
+    /// Whether any output was larger; the last output may be only a message about that.
     was_too_large: bool,
 }
 
 impl Task {
-    /// Takes the output over; the last one counts.
+    /// Sets the output; the last one counts.
     pub(crate) fn set_output(&mut self, bytes: &[u8]) -> Result<()> {
         self.output.clear();
         self.is_too_large = bytes.len() as u64 > self.output_max;
@@ -66,35 +66,35 @@ impl Task {
     }
 }
 
-/// What the export of a task is.
+/// The export of a task.
 type Export = TypedFunc<(i32, i32), i32>;
 
 struct Worker {
     setup: Setup,
     queues: Queues,
-    /// The exports that were called.
+    /// The exports that were called so far.
     exports: HashMap<String, Export>,
     instance: Instance,
     /// Tasks, as they were taken.
     taken: Vec<u8>,
-    /// A result, as it is encoded.
+    /// A result, encoded.
     record: Vec<u8>,
-    /// Tasks that it may still do.
+    /// Tasks that the worker may still do.
     left: u64,
-    /// Tasks that it takes at once.
+    /// Tasks that the worker takes at once.
     batch: u64,
-    /// Children that it had before its first task.
+    /// Children that the worker had before its first task.
     helpers: Vec<ProcessHandle>,
 }
 
-/// Where tasks come from and results go.
+/// The queues for tasks and results.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Queues {
     tasks: Handle,
     results: Handle,
 }
 
-/// Makes a process that was just spawned a worker: what it prints from now on is captured.
+/// Makes a process that was just spawned a worker: its output is captured from now on.
 pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)> {
     let entry = process.entry.take().ok_or(Errno::Noent)?;
     let (setup, [tasks, results]): (Setup, [u64; 2]) = codec::decode(&entry.payload)?;
@@ -177,7 +177,7 @@ impl Worker {
 
     fn set_output(&self, store: &mut Store<Guest>, bytes: &[u8]) {
         if let Some(task) = &mut store.data_mut().process.task {
-            // A message that doesn't fit is none.
+            // A message that doesn't fit is left out.
             let _ = task.set_output(bytes);
         }
     }
@@ -210,7 +210,8 @@ impl Worker {
             rest = behind;
             self.serve_one(store, &member, task)?;
             if self.left == 0 {
-                // What else it has taken is claimed and not begun, for the owner to give to another.
+                // The other tasks that the worker has taken are claimed and not begun; the owner gives them to another
+                // worker.
                 break;
             }
         }
@@ -238,7 +239,7 @@ impl Worker {
                     let kind = self.call(store, name, format, input).map_err(|_| Errno::Io)?;
                     let guest = store.data();
                     if guest.process.started != started {
-                        // As long as these are there, it is still that task.
+                        // As long as these children are alive, the task isn't over.
                         guest.process.forget_children(&self.helpers, || deadlock::report(guest, None));
                     }
                     self.finish(store, kind, begun)
@@ -248,7 +249,7 @@ impl Worker {
         }
     }
 
-    /// Has a child do the task.
+    /// Makes a child do the task.
     fn fork_for(
         &mut self,
         store: &mut Store<Guest>,
@@ -259,7 +260,7 @@ impl Worker {
         let worker = store.data().process.handle;
         let forked = store.data_mut().process.fork_for_host();
         let child = match store.data().process.noting(forked) {
-            // There can be no process for this task now; for another, later, there may be one.
+            // There can be no process for this task now; there may be one for another task, later.
             Err(errno @ (Errno::Procs | Errno::Runmem)) => {
                 let kind = limit_behind(errno).ok_or(errno)?;
                 let limit = store.data().process.limit(kind(0).code()).ok_or(errno)?;
@@ -272,7 +273,7 @@ impl Worker {
                 process.member.slot()?.scope.begin_task(worker);
                 let done = self.call(store, name, format, input);
                 let guest = store.data();
-                // As long as these are there, it is still that task.
+                // As long as the children are alive, the task isn't over.
                 guest.process.end_family(|| deadlock::report(guest, None));
                 let done = done.map_err(|_| Errno::Io).and_then(|kind| self.finish(store, kind, begun));
                 exit::exit_worker(store.data(), i32::from(done.is_err()))
@@ -282,7 +283,7 @@ impl Worker {
         let process = &store.data().process;
         let claims = member.claims()?;
         if !process.join_or(child, || claims.is_doomed())? {
-            // Its time is over.
+            // The time of the task is over.
             process.signal(child, nix::libc::SIGKILL)?;
             process.join(child, Deadline::NEVER)?;
         }
@@ -294,14 +295,14 @@ impl Worker {
         unlink_left_by_task(member, worker)
     }
 
-    /// Puts the result of a task whose process has ended, or of one that could have none.
+    /// Puts the result of a task whose process has ended, or that could have no process.
     fn finish_ended(&mut self, store: &mut Store<Guest>, outcome: Outcome, begun: Begun) -> Result<()> {
         store.data().process.member.claims()?.clear_work();
         self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
         self.finish(store, Kind::Ended, begun)
     }
 
-    /// Calls a task. What it hands over is in the process's [`Task`].
+    /// Calls a task. The task's output is in the process's [`Task`].
     fn call(
         &mut self,
         store: &mut Store<Guest>,
@@ -325,7 +326,7 @@ impl Worker {
         }
         let len = i32::try_from(input.len()).map_err(wasmtime::Error::from)?;
         let code = call_guest(store, &self.instance, |store| export.call(store, (format as i32, len)));
-        // Nor is it the next task's.
+        // An item that the task has left untaken isn't the next task's.
         store.data_mut().process.discard_held()?;
         let task = store.data().process.task.as_ref();
         let (is_too_large, was_too_large) =
@@ -349,7 +350,7 @@ impl Worker {
         self.exports.get(name).cloned()
     }
 
-    /// Puts the result of a task, and gives its claim up.
+    /// Puts the result of a task, and gives the task's claim up.
     fn finish(&mut self, store: &Store<Guest>, kind: Kind, begun: Begun) -> Result<()> {
         let Begun { number, since, claimant } = begun;
         let process = &store.data().process;
@@ -366,7 +367,7 @@ impl Worker {
         record.encode(&mut self.record);
         let port = port(member, self.queues.results, Waiting::Put)?;
         match queue::finish(member, port, &[&self.record], &[], claimant, Deadline::NEVER) {
-            // It will never fit, but that will.
+            // The record will never fit, but this one will.
             Err(Errno::Msgsize) => {
                 let record =
                     ResultRecord { kind: Kind::TooLarge, stdout: &[], stderr: &[], payload: &[], ..record };
@@ -378,7 +379,8 @@ impl Worker {
     }
 }
 
-/// Takes the names away that a task has left when its processes have ended. Those that it has started are killed by then.
+/// Removes the names that a task has left, once the processes of the task have ended. The processes that the task has
+/// started are killed by then.
 fn unlink_left_by_task(member: &Member, worker: ProcessHandle) -> Result<()> {
     let slot = member.slot()?;
     if !slot.scope.has_names_of_tasks() {
@@ -393,7 +395,7 @@ fn unlink_left_by_task(member: &Member, worker: ProcessHandle) -> Result<()> {
     shared::unlink_left(member, is_of_task)
 }
 
-/// Calls the guest, of which only this process comes back: those that are forked meanwhile end with the call.
+/// Calls the guest; only the calling process returns from here: processes that are forked meanwhile end with the call.
 fn call_guest<T>(
     store: &mut Store<Guest>,
     instance: &Instance,
@@ -413,11 +415,11 @@ struct Begun {
     /// Its number in the queue.
     number: u64,
     since: u64,
-    /// Whose first claim it is: this process, or its parent.
+    /// The process whose first claim this is: this process, or its parent.
     claimant: u32,
 }
 
-/// Takes one task that is no part of a batch.
+/// Takes one task that is not for a batch.
 fn get_large(member: &Member, tasks: Port<'_>) -> Result<Vec<u8>> {
     match queue::get(member, tasks, || false, &mut [], Deadline::NEVER)? {
         Taken::Copied(_) => Ok(Vec::new()),

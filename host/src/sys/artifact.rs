@@ -1,4 +1,4 @@
-//! Compiled code from a file into this process.
+//! Maps compiled code from a file into this process.
 #![allow(unsafe_code, reason = "wasmtime runs the machine code in an artifact without looking at it")]
 
 use std::fs::File;
@@ -19,6 +19,7 @@ pub(crate) fn map(engine: &Engine, artifact: File) -> wasmtime::Result<Module> {
     // * the same wasmtime and settings: both are part of the cache key, and wasmtime compares them once more.
     // * a file that doesn't change or shrink while it is mapped: the cache publishes complete files by rename, and
     //   never writes to or truncates one afterwards; eviction only unlinks, which leaves the mapping alone. A memory
-    //   file is sealed against all of that. What is left is somebody with our own user id, who could as well attach a debugger.
+    //   file is sealed against all of that. The only one left who could change it is somebody with our own user id, who
+    //   could as well attach a debugger.
     unsafe { Module::deserialize_open_file(engine, artifact) }
 }

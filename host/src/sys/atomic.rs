@@ -1,5 +1,5 @@
-//! The integers of the arena: those of the standard library. In test builds, each access is first announced to the
-//! [model](super::model) that the thread runs in, if it does.
+//! The integers of the arena, which are those of the standard library. In test builds, each access is first announced
+//! to the [model](super::model) in which the thread runs, if it runs in one.
 
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU16, Ordering, compiler_fence};
 
@@ -9,7 +9,7 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 #[cfg(test)]
 pub(crate) use announced::{AtomicU32, AtomicU64, fence};
 
-/// A sequentially consistent fence behind a read-modify-write, which on x86 is one itself.
+/// A sequentially consistent fence after a read-modify-write, which on x86 is such a fence itself.
 #[inline]
 pub(crate) fn fence_behind_rmw() {
     if cfg!(target_arch = "x86_64") {

@@ -11,7 +11,7 @@ struct Header {
     pid: i32,
 }
 
-/// `struct __user_cap_data_struct`: 32 of the 64 that version 3 has.
+/// `struct __user_cap_data_struct`: 32 of the 64 bits that version 3 has.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Data {
@@ -23,14 +23,14 @@ struct Data {
 const VERSION_3: u32 = 0x2008_0522;
 
 fn prctl(option: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> io::Result<()> {
-    // SAFETY: the options that are used here take integers only; what isn't used is 0, as they require.
+    // SAFETY: the options that are used here take integers only; unused arguments are 0, as these options require.
     match unsafe { libc::prctl(option, first, second, 0, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Takes from the bounding set what no program that is executed is ever to get.
+/// Removes from the bounding set all capabilities, so that no program that is executed ever gets one.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ fn prctl(option: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> io
 pub(crate) fn empty_bounding_set() -> io::Result<()> {
     for capability in 0.. {
         match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
-            // There is none of this number: they have no gaps.
+            // No capability has this number, and the numbers have no gaps.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && capability > 0 => break,
             dropped => dropped?,
         }
@@ -46,8 +46,8 @@ pub(crate) fn empty_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives up all capabilities, for good where nothing may gain privileges: the effective, permitted, inheritable and
-/// ambient ones.
+/// Gives up all capabilities, the effective, permitted, inheritable and ambient ones: for good if nothing may gain
+/// privileges.
 pub(crate) fn drop_all() -> io::Result<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
     let header = Header { version: VERSION_3, pid: 0 };

@@ -1,7 +1,8 @@
 //! fork(2), with two things that clone(2) adds: a child of the caller's parent, and its process id published in shared
 //! memory before it runs.
 //!
-//! Not by clone3(2), but where no filter of system calls is: one can't look at the struct that it takes its flags in.
+//! `fork` doesn't use clone3(2), which takes its flags in a struct that no filter of system calls can look at;
+//! `fork_into` does, and is called without a filter only.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -10,39 +11,39 @@ use nix::libc;
 
 use super::atomic::AtomicU32;
 
-/// An argument of the system call that isn't looked at, or no address.
+/// An argument that the system call doesn't look at, or no address.
 const UNUSED: libc::c_long = 0;
 
-/// `CLONE_INTO_CGROUP`, since Linux 5.7. The crate `libc` has it in a type that is too small.
+/// `CLONE_INTO_CGROUP`, since Linux 5.7. The crate `libc` has the constant in a type that is too small.
 const INTO_CGROUP: u64 = 1 << 33;
 
-/// Whose child the new process is.
+/// The parent of the new process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parent {
-    /// The caller's.
+    /// The caller.
     Caller,
-    /// The caller's own parent's, so that one process alone reaps a whole tree.
+    /// The caller's own parent, so that one process alone reaps a whole tree.
     CallersParent,
 }
 
-/// Which side of the fork this is.
+/// The side of the fork on which the code runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fork {
-    /// In the new process.
+    /// The new process.
     Child,
-    /// In the old one; the new one's id.
+    /// The old process, with the new one's id.
     Parent(i32),
 }
 
 #[cfg(test)]
 thread_local! {
-    /// Whether the kernel has no more processes for this thread, as tests have it.
+    /// Whether the kernel has no more processes for this thread: tests set this.
     pub(crate) static IS_AT_LIMIT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// Forks the calling process, which must have one thread only (others would be gone in the child, with their locks
-/// held). The kernel stores the child's id in `pid` before the child runs and whatever happens to the caller
-/// meanwhile: there is no instant at which a child lives that `pid` doesn't tell of.
+/// held). The kernel stores the child's id in `pid` before the child runs, whatever happens to the caller meanwhile: at
+/// every instant at which a child lives, `pid` has its id.
 ///
 /// # Errors
 ///
@@ -54,25 +55,25 @@ pub(crate) fn fork(parent: Parent, pid: &AtomicU32) -> io::Result<Fork> {
     }
     let flags = match parent {
         Parent::Caller => libc::CLONE_PARENT_SETTID | libc::SIGCHLD,
-        // The child's end is then told by the caller's own exit signal.
+        // The kernel then announces the child's end with the caller's own exit signal.
         Parent::CallersParent => libc::CLONE_PARENT_SETTID | libc::CLONE_PARENT,
     };
     // SAFETY: without CLONE_VM this is fork: the child gets a copy of all memory and goes on from here on the same
     // stack, as none is given. The third argument is, on each architecture, where the kernel stores the child's id: the
-    // address of a live, writable u32. The two behind it, whose order differs, aren't used with these flags. The
-    // C library isn't told: its fork handlers matter to programs with several threads, and nothing here depends
-    // on the thread id that it caches.
+    // address of a live, writable u32. The two arguments after it, whose order differs, aren't used with these flags.
+    // The C library isn't told: its fork handlers matter to programs with several threads, and nothing here depends on
+    // the thread id that it caches.
     let result = unsafe {
         libc::syscall(libc::SYS_clone, libc::c_long::from(flags), UNUSED, pid.as_ptr(), UNUSED, UNUSED)
     };
     side(result)
 }
 
-/// [`fork`] of a child of the caller's that is born into this control group, given by its directory.
+/// [`fork`] of a child of the caller that is born into this control group, given by its directory.
 ///
 /// # Errors
 ///
-/// As there; `EACCES` if processes may not be moved there.
+/// As [`fork`]; `EACCES` if processes may not be moved there.
 pub(crate) fn fork_into(group: BorrowedFd<'_>, pid: &AtomicU32) -> io::Result<Fork> {
     // SAFETY: all fields are integers, for which zero is "none".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };

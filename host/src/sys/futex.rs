@@ -15,10 +15,10 @@ impl Deadline {
     /// Never.
     pub(crate) const NEVER: Self = Self(None);
 
-    /// It has come already.
+    /// A deadline that has come already.
     pub(crate) const NOW: Self = Self(Some(Duration::ZERO));
 
-    /// So many nanoseconds from now; 0 is now, and `u64::MAX` is never.
+    /// The deadline `nanos` nanoseconds from now; 0 is now, and `u64::MAX` is never.
     pub(crate) fn after_nanos(nanos: u64) -> Self {
         match nanos {
             0 => Self::NOW,
@@ -27,7 +27,7 @@ impl Deadline {
         }
     }
 
-    /// Whether it has come.
+    /// Whether the deadline has come.
     pub(crate) fn is_over(self) -> bool {
         self.0.is_some_and(|at| monotonic() >= at)
     }
@@ -45,7 +45,7 @@ pub(crate) fn monotonic() -> Duration {
 /// The most pauses between two looks, as a power of 2.
 const PAUSES_LOG_MAX: u32 = 6;
 
-/// Sleeps until woken, unless the word is no longer `expected`. Returns for no reason as well: callers loop.
+/// Sleeps until woken, unless the word is no longer `expected`. This function also returns for no reason: callers loop.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     #[cfg(test)]
     if super::model::is_running() {
@@ -72,7 +72,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) {
     }
 }
 
-/// Wakes at most `count` sleepers and returns how many there were.
+/// Wakes at most `count` sleepers, and returns the number that it woke.
 pub(crate) fn wake(word: &AtomicU32, count: i32) -> u32 {
     #[cfg(test)]
     if super::model::is_running() {
@@ -83,12 +83,12 @@ pub(crate) fn wake(word: &AtomicU32, count: i32) -> u32 {
     u32::try_from(woken).unwrap_or(0)
 }
 
-/// Lets some time pass in a loop that has looked at a word so often: more each time, up to about a microsecond.
+/// Lets some time pass in a loop that has looked at a word `looks` times: more each time, up to about a microsecond.
 #[inline]
 pub(crate) fn pause(looks: u32) {
     #[cfg(test)]
     super::model::pause();
-    // Who looks takes the line of the word from who works on it.
+    // A look takes the cache line of the word from the process that works on it.
     for _ in 0..1_u32 << looks.min(PAUSES_LOG_MAX) {
         std::hint::spin_loop();
     }

@@ -1,11 +1,11 @@
-//! Landlock: a set of rules, made by one process, that another puts itself under. See landlock(7).
+//! Landlock: a set of rules that one process makes, and another puts itself under. See landlock(7).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::libc;
 
-/// `struct landlock_ruleset_attr`, as of ABI 6. An older kernel is given as much of it as it knows.
+/// `struct landlock_ruleset_attr`, as of ABI 6. An older kernel is given only the fields that it knows.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub(crate) struct Handled {
@@ -28,7 +28,7 @@ const RULE_PATH_BENEATH: libc::c_int = 1;
 ///
 /// # Errors
 ///
-/// `ENOSYS` where the kernel has none, `EOPNOTSUPP` where it is switched off.
+/// `ENOSYS` if the kernel has no Landlock, `EOPNOTSUPP` if Landlock is switched off.
 pub(crate) fn abi() -> io::Result<u32> {
     let nothing = std::ptr::null::<Handled>();
     // SAFETY: with this flag the call takes no struct, and only returns a number.
@@ -36,7 +36,8 @@ pub(crate) fn abi() -> io::Result<u32> {
     u32::try_from(abi).map_err(|_| io::Error::last_os_error())
 }
 
-/// A set of rules that refuses all that is handled, but what rules allow. `fields` of `handled` are known to the kernel.
+/// A set of rules that refuses everything in `handled`, except for what rules allow. The kernel knows the first
+/// `fields` fields of `handled`.
 pub(crate) fn ruleset(handled: &Handled, fields: usize) -> io::Result<OwnedFd> {
     let size = (fields * size_of::<u64>()).min(size_of::<Handled>());
     // SAFETY: the kernel reads `size` bytes of a live struct that has at least as many.
@@ -50,7 +51,7 @@ pub(crate) fn ruleset(handled: &Handled, fields: usize) -> io::Result<OwnedFd> {
     }
 }
 
-/// Allows `allowed`, all of which is handled, of what lies below a directory.
+/// Allows `allowed`, all of which is handled, for everything below a directory.
 pub(crate) fn allow_beneath(
     ruleset: BorrowedFd<'_>,
     directory: BorrowedFd<'_>,
@@ -74,7 +75,7 @@ pub(crate) fn allow_beneath(
 ///
 /// # Errors
 ///
-/// `EPERM` without `no_new_privs`; `E2BIG` if it is under too many already.
+/// `EPERM` without `no_new_privs`; `E2BIG` if the thread is under too many rules already.
 pub(crate) fn restrict_self(ruleset: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the call takes integers, and the descriptor is open.
     let done =

@@ -20,7 +20,7 @@ use super::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 ///
 /// # Safety
 ///
-/// Every byte of it is part of an atomic integer, so that any bit pattern is valid and any access is atomic.
+/// Every byte of the type is part of an atomic integer, so that any bit pattern is valid and any access is atomic.
 pub(crate) unsafe trait Shared {}
 
 // SAFETY: an atomic integer, for which every bit pattern is valid.
@@ -34,7 +34,7 @@ unsafe impl Shared for AtomicU64 {}
 // SAFETY: an array has no bytes but those of its elements, which are `Shared`.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
 
-/// Declares `#[repr(C)]` structs that are [`Shared`]: each field must be, and padding is refused.
+/// Declares `#[repr(C)]` structs that are [`Shared`]: each field must be `Shared`, and padding is refused.
 macro_rules! shared {
     ($($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $ty:ty),* $(,)? })*) => {
         $($(#[$meta])* #[repr(C)] #[derive(Debug)] $vis struct $name { $($(#[$field_meta])* $field_vis $field: $ty),* }
@@ -50,15 +50,15 @@ macro_rules! shared {
 }
 pub(crate) use shared;
 
-/// Bytes of a huge page, where the others have 4 KiB: else it is no more than a size.
+/// Bytes of a huge page if other pages have 4 KiB; with other pages, this is only a size.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// Bytes of the largest page that a kernel is built for.
 const PAGE_MAX: usize = 64 << 10;
 
-/// Bytes of a page of the kernel's: 4, 16 or 64 KiB. What is mapped, protected or given back is whole ones.
+/// Bytes of a page of the kernel: 4, 16 or 64 KiB. Only whole pages are mapped, protected or given back.
 pub(crate) fn page_size() -> usize {
-    // If it can't be had: what is whole pages of the largest size is whole pages of each.
+    // If the size can't be had, the largest serves: whole pages of the largest size are whole pages of each.
     static BYTES: LazyLock<usize> = LazyLock::new(|| {
         let found = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
         found.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(PAGE_MAX)
@@ -66,7 +66,7 @@ pub(crate) fn page_size() -> usize {
     *BYTES
 }
 
-/// What of these bytes is whole pages of this size.
+/// The part of these bytes that is whole pages of this size.
 fn whole_pages(bytes: Range<usize>, page: usize) -> Range<usize> {
     let start = bytes.start.checked_next_multiple_of(page).unwrap_or(bytes.end).min(bytes.end);
     start..(bytes.end / page * page).max(start)
@@ -83,37 +83,38 @@ pub(crate) struct Mapping {
     mapped: Arc<Mapped>,
 }
 
-/// What ends a mapping.
+/// The owner of a mapping, which ends the mapping when it is dropped.
 #[derive(Debug)]
 struct Mapped {
     base: NonNull<u8>,
     len: usize,
 }
 
-/// Items in a mapping, one behind the other: that they lie there was checked for all at once.
+/// Items in a mapping, one after the other: one check has covered the places of all of them.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     first: NonNull<T>,
     len: usize,
-    /// It is there as long as this is.
+    /// This keeps the mapping.
     _mapped: Arc<Mapped>,
 }
 
-// SAFETY: it is an address and a length; all access to what is there is atomic or a raw copy, from any thread.
+// SAFETY: the value is an address and a length; all access to the bytes there is atomic or a raw copy, from any thread.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
-// SAFETY: as above; nothing is done with it but to unmap it, by the last who has it.
+// SAFETY: as above; the last owner only unmaps the mapping.
 unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
-// SAFETY: it gives out references to what is shared with other processes anyway, and consists of atomics.
+// SAFETY: a table gives out references to memory that is shared with other processes anyway, and that consists of
+// atomics.
 unsafe impl<T: Shared> Send for Table<T> {}
 // SAFETY: as above.
 unsafe impl<T: Shared> Sync for Table<T> {}
 
 impl<T: Shared> Table<T> {
-    /// An item, if there are so many.
+    /// The item with this index, if the table is that long.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
         // SAFETY: `len` items lie inside of the mapping, aligned, as `Mapping::table` has seen to; and it isn't unmapped
@@ -124,7 +125,7 @@ impl<T: Shared> Table<T> {
 }
 
 impl Mapping {
-    /// Makes `len` zeroed bytes and seals their number, so that no process can shrink them under another.
+    /// Makes `len` zeroed bytes and seals their number, so that no process can shrink the memory under another.
     pub(crate) fn create(len: usize) -> io::Result<(OwnedFd, Self)> {
         let fd = memfd_create("sandpool-arena", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         nix::unistd::ftruncate(&fd, i64::try_from(len).map_err(io::Error::other)?)?;
@@ -151,7 +152,7 @@ impl Mapping {
         Ok(Self { base, len, mapped: Arc::new(Mapped { base, len }) })
     }
 
-    /// Its length in bytes.
+    /// The length of the mapping in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -169,22 +170,22 @@ impl Mapping {
         Some(unsafe { self.base.add(offset).cast::<T>().as_ref() })
     }
 
-    /// So many items from this offset on, if all lie inside and are aligned.
+    /// `len` items from this offset on, if all lie inside and are aligned.
     pub(crate) fn table<T: Shared>(&self, offset: usize, len: usize) -> Option<Table<T>> {
         let end = len.checked_mul(size_of::<T>())?.checked_add(offset)?;
         let is_inside = end <= self.len && offset.is_multiple_of(align_of::<T>());
-        // SAFETY: the address lies inside of the mapping, or just behind it.
+        // SAFETY: the address lies inside of the mapping, or just after it.
         let first = is_inside.then(|| unsafe { self.base.add(offset) })?.cast();
         Some(Table { first, len, _mapped: self.mapped.clone() })
     }
 
-    /// The offset of something that lies in it.
+    /// The offset of an item in the mapping.
     #[inline]
     pub(crate) fn offset_of<T: Shared>(&self, item: &T) -> u64 {
         (std::ptr::from_ref(item).addr() - self.base.addr().get()) as u64
     }
 
-    /// Copies bytes in. `None`, and nothing is copied, if they don't fit there.
+    /// Copies bytes in. `None`, and nothing is copied, if the bytes don't fit there.
     #[inline]
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Option<()> {
         #[cfg(test)]
@@ -194,13 +195,13 @@ impl Mapping {
             return None;
         }
         // SAFETY: the destination lies inside of the mapping. It can't overlap the source, since no `&[u8]` into a
-        // mapping is ever made. Another process may write there as well: then what is stored is unspecified bytes,
-        // which nobody takes for anything else.
+        // mapping is ever made. Another process may write there as well: then the stored bytes are unspecified, and
+        // nobody takes them for anything else.
         unsafe { self.base.add(offset).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         Some(())
     }
 
-    /// Copies bytes out. `None`, and nothing is copied, if they don't lie inside.
+    /// Copies bytes out. `None`, and nothing is copied, if the bytes don't lie inside.
     #[inline]
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Option<()> {
         #[cfg(test)]
@@ -216,8 +217,8 @@ impl Mapping {
         Some(())
     }
 
-    /// Makes `len` bytes zero. What is whole pages of a larger piece goes back to the system. `None`, and nothing is
-    /// done, if they don't lie inside.
+    /// Makes `len` bytes zero. The whole pages of a larger piece go back to the system. `None`, and nothing is done, if
+    /// the bytes don't lie inside.
     pub(crate) fn clear(&self, offset: usize, len: usize) -> Option<()> {
         #[cfg(test)]
         super::model::before_barrier();
@@ -248,12 +249,12 @@ impl Mapping {
         Some(())
     }
 
-    /// Maps the bytes at `offset` a second time, over `target`, which then shares them with all who have this mapping.
-    /// A store to it faults if it is read-only.
+    /// Maps the bytes at `offset` a second time, over `target`, which then shares the bytes with all who have this
+    /// mapping. If `read_only` is set, a store to `target` faults.
     ///
     /// # Errors
     ///
-    /// `EINVAL`, and nothing is done, if either isn't whole pages of the kernel's; `ENOMEM`.
+    /// `EINVAL`, and nothing is done, if either isn't whole pages of the kernel; `ENOMEM`.
     pub(crate) fn map_again(&self, offset: usize, target: &mut [u8], read_only: bool) -> io::Result<()> {
         let len = target.len();
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
@@ -279,15 +280,16 @@ impl Mapping {
         Ok(())
     }
 
-    /// Fills what `map_again` has mapped over `target` with memory, in huge pages, as far as the kernel gives any: where a
-    /// huge page of the file lies at an address that is one's. What stands there stays.
+    /// Fills the range that `map_again` has mapped over `target` with memory, in huge pages, as far as the kernel gives
+    /// any: that takes a huge page of the file at an address at which a huge page can begin. The contents stay.
     pub(crate) fn fill_with_huge_pages(&self, offset: usize, target: &mut [u8]) {
         let start = target.as_mut_ptr();
         if start.addr() % HUGE_PAGE != offset % HUGE_PAGE {
             return;
         }
         for at in whole_pages(offset..offset.saturating_add(target.len()), HUGE_PAGE).step_by(HUGE_PAGE) {
-            // The kernel makes one of what has a page already. A read that is used for nothing might be left out.
+            // The kernel makes a huge page only of a range that has a page already. The compiler might leave a read out
+            // whose result isn't used.
             let mut byte = [0];
             if self.read(at, std::hint::black_box(&mut byte)).is_none() {
                 return;
@@ -297,14 +299,15 @@ impl Mapping {
             let made = unsafe {
                 libc::madvise(start.wrapping_add(at - offset).cast(), HUGE_PAGE, libc::MADV_COLLAPSE)
             };
-            // Somebody else may be at work with one of the pages. Otherwise the others can't be had either.
+            // Another process may be working with one of the pages. After any other error, the other huge pages can't
+            // be had either.
             if made != 0 && !matches!(Errno::last(), Errno::EAGAIN | Errno::EBUSY) {
                 return;
             }
         }
     }
 
-    /// Asks for huge pages from `offset` on: fewer faults in each process that touches it.
+    /// Asks for huge pages from `offset` on: fewer faults in each process that touches the range.
     pub(crate) fn advise_huge_pages(&self, offset: usize) {
         if let Some(len) = self.len.checked_sub(offset) {
             advise_huge_pages(self.base.as_ptr().wrapping_add(offset), len);
@@ -319,7 +322,7 @@ impl Drop for Mapped {
     }
 }
 
-/// The first bytes of a struct as another one, which must not be larger.
+/// The first bytes of a struct as another struct, which must not be larger.
 #[inline]
 pub(crate) fn start_of<T: Shared, U: Shared>(whole: &T) -> &U {
     const {
@@ -330,11 +333,12 @@ pub(crate) fn start_of<T: Shared, U: Shared>(whole: &T) -> &U {
     unsafe { NonNull::from(whole).cast::<U>().as_ref() }
 }
 
-/// Puts zeroes in the place of what [`Mapping::map_again`] has mapped over `target`: they are [read-only](make_read_only).
+/// Replaces the range that [`Mapping::map_again`] has mapped over `target` by zeroes, which are
+/// [read-only](make_read_only).
 ///
 /// # Errors
 ///
-/// `EINVAL` if it isn't whole pages; `ENOMEM`.
+/// `EINVAL` if `target` isn't whole pages; `ENOMEM`.
 pub(crate) fn unmap(target: &mut [u8]) -> io::Result<()> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
@@ -344,26 +348,26 @@ pub(crate) fn unmap(target: &mut [u8]) -> io::Result<()> {
     if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { make_read_only(target) }
 }
 
-/// Has stores to this memory fault. If it is private and nobody has stored to it, then it takes none of the machine's, and
-/// none of what `RLIMIT_DATA` allows.
+/// Makes stores to this memory fault. If the memory is private and nobody has stored to it, it then takes no memory of
+/// the machine, and nothing of what `RLIMIT_DATA` allows.
 ///
 /// # Errors
 ///
-/// `EINVAL` if it isn't whole pages; `ENOMEM`.
+/// `EINVAL` if `target` isn't whole pages; `ENOMEM`.
 pub(crate) fn make_read_only(target: &mut [u8]) -> io::Result<()> {
     // SAFETY: the caller owns `target` exclusively. Rust code never stores to it: the imports refuse such addresses.
     let done = unsafe { libc::mprotect(target.as_mut_ptr().cast(), target.len(), libc::PROT_READ) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Asks the kernel to back this range with huge pages where it can. A range of which a part is not mapped, or a
-/// kernel without huge pages, is no error: it is advice.
+/// Asks the kernel to back this range with huge pages if it can. A range that is partly not mapped, or a kernel without
+/// huge pages, is no error: this is advice.
 pub(crate) fn advise_huge_pages(start: *const u8, len: usize) {
     // SAFETY: MADV_HUGEPAGE changes no contents and no protection of any address, mapped or not.
     unsafe { libc::madvise(start.cast_mut().cast(), len, libc::MADV_HUGEPAGE) };
 }
 
-/// Whether this process has so many bytes of addresses left.
+/// Whether this process has `bytes` bytes of addresses left.
 pub(crate) fn can_reserve(bytes: u64) -> bool {
     use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
     let Some(len) = usize::try_from(bytes).ok().and_then(std::num::NonZeroUsize::new) else {
@@ -387,7 +391,8 @@ mod tests {
 
     use super::*;
 
-    /// Zeroed private memory that begins with a huge page. It is nobody's afterwards, and no allocator's, as others map into it.
+    /// Zeroed private memory that begins with a huge page. The memory belongs to nobody afterwards, and to no
+    /// allocator, because tests map into it.
     fn aligned(len: usize) -> &'static mut [u8] {
         let (all, read_write) = (len + HUGE_PAGE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
         let all = NonZeroUsize::new(all).unwrap();
@@ -410,7 +415,7 @@ mod tests {
         mapping.fill_with_huge_pages(HUGE_PAGE, target);
         assert_eq!(target.get(HUGE_PAGE + 5..HUGE_PAGE + 9), Some(&b"here"[..]), "what stood there");
 
-        // What this kernel gives a file that is mapped without us.
+        // This finds out whether this kernel gives huge pages to a file that is mapped without us.
         let (other, _) = Mapping::create(HUGE_PAGE).unwrap();
         let place = aligned(HUGE_PAGE).as_mut_ptr();
         // SAFETY: the mapping lies over private memory that nobody else has, and one byte of it is stored to.
@@ -422,7 +427,7 @@ mod tests {
             place.write_volatile(1);
             libc::madvise(mapped, HUGE_PAGE, libc::MADV_COLLAPSE) == 0
         };
-        // Where it gives none, there are the page that was there, and one that it was asked with.
+        // If the kernel gives none, the file has the page that was there, and the one that was read to ask.
         assert_eq!(used(&fd), if is_given { 2 * HUGE_PAGE } else { 2 * page_size() });
     }
 
@@ -445,7 +450,7 @@ mod tests {
         assert!(page_size().is_power_of_two() && (4 * KIB..=PAGE_MAX).contains(&page_size()));
     }
 
-    /// What lies beside a range that is cleared stays.
+    /// Bytes beside a cleared range stay.
     #[test]
     fn nothing_else_is_cleared() {
         let len = 4 * CLEAR_BY_REMOVING;

@@ -1,4 +1,4 @@
-//! The only unsafe code of the host: what the operating system and the hardware offer, made safe.
+//! The only unsafe code of the host: interfaces of the operating system and the hardware, made safe.
 //!
 //! This is the single folder to edit in a port. Each `unsafe` block lists the invariants it relies on.
 #![allow(unsafe_code, reason = "this folder exists to hold it")]

@@ -1,13 +1,14 @@
-//! Many processes in one thread, in an order that shuttle chooses: what the [models](crate::ipc) of the arena run on.
-//! In test builds only.
+//! Many processes in one thread, in an order that shuttle chooses: the ground on which the [models](crate::ipc) of the
+//! arena run. This module exists in test builds only.
 //!
-//! The code of the arena is the same as in production. But each access to an [atomic](super::atomic) of it, each copy of
-//! bytes and each system call is a point at which another process may go on, and at which a process may die.
+//! The code of the arena is the same as in production. But each access to an [atomic](super::atomic) of the arena, each
+//! copy of bytes and each system call is a point at which another process may go on, and at which a process may die.
 //!
-//! * **Stores** go through a buffer of the process, in order, and leave it at any time: what a processor with total store
-//!   order, such as x86, makes of a program. A barrier empties it: a fence, a read-modify-write, a system call.
-//! * **The futex** is a list of who sleeps where, oldest first.
-//! * **Death** is that a process doesn't go on. What it has stored is seen; nothing is unwound before the model is over.
+//! * **Stores** go through a buffer of the process, in order, and leave it at any time, as on a processor with total
+//!   store order, such as x86. A barrier empties the buffer: a fence, a read-modify-write, a system call.
+//! * **The futex** is a list of sleepers with their addresses, oldest first.
+//! * **Death** means that a process doesn't go on. Others see the stores that it has made; nothing is unwound before
+//!   the model is over.
 //! * **Time** passes when [`tick`] says so.
 
 #![allow(
@@ -32,31 +33,31 @@ use shuttle::thread::{self, Thread};
 thread_local! {
     /// All tasks of a model run in one thread.
     static MODEL: RefCell<Option<Model>> = const { RefCell::new(None) };
-    /// Its processes run.
+    /// Whether the processes of the model run.
     static RUNNING: Flag<bool> = const { Flag::new(false) };
 }
 
 struct Model {
-    /// To look at it is a point of shuttle's.
+    /// A load of this atomic is a point for shuttle.
     point: Arc<AtomicBool>,
-    /// One in so many accesses is a point: few processes change places often, or many seldom.
+    /// One access in `stretch` is a point: few processes change places often, or many seldom.
     stretch: u32,
-    /// By the number of shuttle's task.
+    /// The processes by the number of their task in shuttle.
     processes: Vec<Process>,
     /// Oldest first.
     asleep: Vec<Sleeper>,
     clock: Duration,
-    /// Told of a process that has died.
+    /// Called when a process has died.
     on_death: Arc<dyn Fn()>,
-    /// The dead are let go.
+    /// The dead processes may unwind and end.
     is_over: bool,
 }
 
 #[derive(Default)]
 struct Process {
-    /// Not yet seen by others, oldest first.
+    /// Stores that others don't see yet, oldest first.
     stores: VecDeque<(Target, u64)>,
-    /// It dies after so many points.
+    /// The process dies after this number of points.
     dies_in: Option<u32>,
     dead: Option<Thread>,
 }
@@ -116,7 +117,7 @@ fn with<T>(look: impl FnOnce(&mut Model) -> T) -> T {
     MODEL.with_borrow_mut(|model| look(model.as_mut().expect("a model runs")))
 }
 
-/// Begins a model. It is in setup, and nothing in it happens at the same time as another, until [`run`].
+/// Begins a model. The model is in setup until [`run`]: nothing in it happens at the same time as anything else.
 pub(crate) fn begin() {
     let model = Model {
         point: Arc::new(AtomicBool::new(false)),
@@ -130,8 +131,8 @@ pub(crate) fn begin() {
     MODEL.set(Some(model));
 }
 
-/// Does `work`, which starts the processes and awaits the end of all that don't die. Then the dead are let go, for
-/// `work` has returned how to await them.
+/// Does `work`, which starts the processes and awaits the end of all that don't die. Then the dead processes may end,
+/// and the function that `work` has returned awaits them.
 pub(crate) fn run<F: FnOnce()>(on_death: impl Fn() + 'static, work: impl FnOnce() -> F) {
     with(|model| model.on_death = Arc::new(on_death));
     RUNNING.set(true);
@@ -146,10 +147,10 @@ pub(crate) fn run<F: FnOnce()>(on_death: impl Fn() + 'static, work: impl FnOnce(
     MODEL.set(None);
 }
 
-/// What a process does. If it is mortal, it may die at any point. Whether it came to its end.
+/// Does the work of a process. A mortal process may die at any point. Returns whether the process came to its end.
 pub(crate) fn process(mortal: bool, work: impl FnOnce()) -> bool {
     if mortal {
-        // Early points often, late ones often enough.
+        // Early points are chosen often, late ones often enough.
         let most = 32 << thread_rng().gen_range(0..6);
         with(|model| model.process().dies_in = Some(thread_rng().gen_range(0..most)));
     }
@@ -165,7 +166,7 @@ pub(crate) fn process(mortal: bool, work: impl FnOnce()) -> bool {
     }
 }
 
-/// What unwinds a dead process when the model is over.
+/// The panic payload that unwinds a dead process when the model is over.
 struct Death;
 
 fn die() -> ! {
@@ -187,12 +188,12 @@ pub(crate) fn current() -> usize {
     usize::from(me())
 }
 
-/// Sends SIGKILL to a process that doesn't sleep: it dies at one of its next points, unless it is at its end before.
+/// Sends SIGKILL to a process that doesn't sleep: the process dies at one of its next points, unless it ends before.
 pub(crate) fn kill(process: usize) {
     with(|model| model.processes[process].dies_in = Some(thread_rng().gen_range(0..8)));
 }
 
-/// A process that was sent SIGKILL does nothing any more until it dies of that.
+/// Waits, in a process that was sent SIGKILL, until it dies of that; the process does nothing any more.
 pub(super) fn await_death() -> ! {
     while with(|model| model.process().dies_in.is_none()) {
         switch();
@@ -200,7 +201,7 @@ pub(super) fn await_death() -> ! {
     die()
 }
 
-/// A process that has died is no longer asleep anywhere.
+/// Removes dead processes from the sleepers.
 pub(crate) fn bury() {
     with(|model| {
         let dead: Vec<_> =
@@ -209,12 +210,12 @@ pub(crate) fn bury() {
     });
 }
 
-/// How many are asleep.
+/// The number of sleepers.
 pub(crate) fn asleep() -> usize {
     with(|model| model.asleep.len())
 }
 
-/// Deadlines in the next second are over.
+/// Moves the clock on by a second: deadlines within it are over.
 pub(crate) fn tick() {
     let clock = with(|model| {
         model.clock += Duration::from_secs(1);
@@ -223,18 +224,18 @@ pub(crate) fn tick() {
     wake_those(usize::MAX, |sleeper| sleeper.until.is_some_and(|until| until <= clock));
 }
 
-/// Whether this thread runs a process of a model. One that unwinds is none any more.
+/// Whether this thread runs a process of a model. A process that unwinds no longer counts.
 #[inline]
 pub(super) fn is_running() -> bool {
     RUNNING.get() && !std::thread::panicking()
 }
 
-/// What the clock says in a model.
+/// The time of the model's clock.
 pub(super) fn clock() -> Option<Duration> {
     MODEL.with_borrow(|model| model.as_ref().map(|model| model.clock))
 }
 
-/// Others may go on here, and this one may die.
+/// A point at which others may go on, and this process may die.
 #[inline]
 pub(crate) fn point() {
     if is_running() {
@@ -275,7 +276,7 @@ fn switch() {
     point.load(Ordering::SeqCst);
 }
 
-/// A loop looks again.
+/// Lets others go on, in a loop that looks again.
 pub(crate) fn pause() {
     if is_running() {
         pass();
@@ -295,7 +296,7 @@ fn empty_buffer() {
     }
 }
 
-/// Its own store, if that isn't seen by others yet.
+/// The process's own store to this cell, if others don't see it yet.
 #[inline]
 pub(super) fn before_load(cell: Cell<'_>) -> Option<u64> {
     if !is_running() {
@@ -306,7 +307,7 @@ pub(super) fn before_load(cell: Cell<'_>) -> Option<u64> {
     with(|model| model.process().stores.iter().rfind(|(at, _)| *at == target).map(|(_, value)| *value))
 }
 
-/// Whether the model takes a store.
+/// Takes a store into the buffer; returns whether the model runs, and has taken it.
 #[inline]
 pub(super) fn takes_store(cell: Cell<'_>, value: u64, order: Ordering) -> bool {
     if !is_running() {
@@ -320,7 +321,7 @@ pub(super) fn takes_store(cell: Cell<'_>, value: u64, order: Ordering) -> bool {
     true
 }
 
-/// The process's stores are seen before what follows.
+/// Makes the process's stores seen before anything that follows.
 #[inline]
 pub(super) fn before_barrier() {
     if is_running() {
@@ -354,14 +355,14 @@ pub(super) fn wait(word: *const u32, expected: u32, until: Option<Duration>) {
     die_now_and_then();
 }
 
-/// There are few instructions here, and the most can go wrong.
+/// Few instructions are here, and the most can go wrong here.
 fn die_now_and_then() {
     if with(|model| model.process().dies_in.is_some()) && thread_rng().gen_ratio(1, 8) {
         die();
     }
 }
 
-/// The futex: wakes who has slept longest. How many.
+/// The futex: wakes the oldest sleepers. Returns the number of woken sleepers.
 pub(super) fn wake(word: *const u32, count: i32) -> u32 {
     before_barrier();
     wake_those(count as usize, |sleeper| sleeper.address == word.addr()) as u32

@@ -10,8 +10,8 @@ use nix::sched::CloneFlags;
 
 use super::clone::Fork;
 
-/// Forks the calling process, which must have one thread only. The child is one of the caller's parent, and is the first
-/// in the new namespaces.
+/// Forks the calling process, which must have one thread only. The child is a child of the caller's parent, and the
+/// first process in the new namespaces.
 pub(crate) fn fork_sibling_into(namespaces: CloneFlags) -> io::Result<Fork> {
     let flags = namespaces | CloneFlags::CLONE_PARENT;
     // SAFETY: without CLONE_VM this is fork: the child gets a copy of all memory and goes on from here on the same stack.
@@ -24,7 +24,7 @@ pub(crate) fn fork_sibling_into(namespaces: CloneFlags) -> io::Result<Fork> {
     }
 }
 
-/// A mount that is nowhere in the tree of files: a copy of what is mounted below a directory, or a new one.
+/// A mount outside of the tree of files: a copy of what is mounted below a directory, or a new one.
 #[derive(Debug)]
 pub(crate) struct Mount(OwnedFd);
 
@@ -53,8 +53,8 @@ impl Mount {
         Ok(Self(own(fd)?))
     }
 
-    /// Forbids there, and in all that is mounted below, devices, programs, and rights of a file's owner for who starts
-    /// it; if it is `read_only`, writing as well.
+    /// Forbids devices, programs, and set-user-ID rights in the mount and in all that is mounted below it; if
+    /// `read_only` is set, writing as well.
     pub(crate) fn restrict(&self, read_only: bool) -> io::Result<()> {
         let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
         if read_only {
@@ -63,7 +63,7 @@ impl Mount {
         set_attributes(self.0.as_fd(), c"", libc::AT_EMPTY_PATH, set, 0)
     }
 
-    /// Mounts it at this path from a directory.
+    /// Attaches the mount at this path from a directory.
     pub(crate) fn attach(&self, directory: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
         // SAFETY: both paths are live, terminated strings; the kernel reads nothing else.
         done(unsafe {
@@ -78,14 +78,13 @@ impl Mount {
         })
     }
 
-    /// Its topmost directory.
+    /// The topmost directory of the mount.
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-/// What is mounted from now on, and what is unmounted, concerns this mount namespace only, and nothing from outside
-/// comes in.
+/// Keeps mounts and unmounts from now on within this mount namespace, and those from outside out of it.
 pub(crate) fn make_mounts_private() -> io::Result<()> {
     set_attributes(nix::fcntl::AT_FDCWD, c"/", 0, 0, libc::MS_PRIVATE)
 }
@@ -118,7 +117,7 @@ pub(crate) fn pivot_root() -> io::Result<()> {
     done(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })
 }
 
-/// Takes away what is mounted over the working directory, and all below.
+/// Unmounts whatever is mounted over the working directory, and all below it.
 pub(crate) fn unmount_here() -> io::Result<()> {
     // SAFETY: the path is a live, terminated string.
     done(unsafe { libc::c_long::from(libc::umount2(c".".as_ptr(), libc::MNT_DETACH)) })

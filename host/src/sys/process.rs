@@ -1,4 +1,4 @@
-//! What a process asks of the kernel for itself and for its children.
+//! Requests of a process to the kernel, for itself and for its children.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -18,7 +18,7 @@ use super::futex::{self, Deadline};
 #[inline]
 pub(crate) fn exit_now(code: i32) -> ! {
     loop {
-        // SAFETY: it takes an integer, and nothing of this process is used any more.
+        // SAFETY: the call takes an integer, and nothing of this process is used any more.
         unsafe { libc::syscall(libc::SYS_exit_group, code) };
     }
 }
@@ -35,14 +35,15 @@ pub(crate) fn await_death() -> ! {
     }
 }
 
-/// Asks for SIGKILL when the parent ends. `false` if it isn't this one, any more or at all.
+/// Asks for SIGKILL when the parent ends. `false` if the parent isn't `parent`, any more or at all.
 #[inline]
 pub(crate) fn die_with_parent(parent: i32) -> bool {
     // SAFETY: the call has no argument.
     ask_for_death() && unsafe { libc::syscall(libc::SYS_getppid) } == i64::from(parent)
 }
 
-/// The same with the parent's pidfd: in another PID namespace, a process doesn't learn its parent's number.
+/// Asks for SIGKILL as [`die_with_parent`] does, with the parent's pidfd: in another PID namespace, a process doesn't
+/// learn its parent's number.
 pub(crate) fn die_with(parent: BorrowedFd<'_>) -> bool {
     ask_for_death() && poll(&mut [PollFd::new(parent, PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0)
 }
@@ -53,8 +54,8 @@ fn ask_for_death() -> bool {
     unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) == 0 }
 }
 
-/// Has a signal end the process, with [`KILLED`] and its number as exit code. The first process of a
-/// PID namespace survives signals for which it has no handler.
+/// Makes a signal end the process, with [`KILLED`] plus the signal's number as exit code. The first process of a PID
+/// namespace survives signals for which it has no handler.
 pub(crate) fn exit_at(signal: Signal) -> io::Result<()> {
     extern "C" fn exit(signal: libc::c_int) {
         exit_now(KILLED + signal);
@@ -65,9 +66,9 @@ pub(crate) fn exit_at(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// What [`exit_at`] adds to a signal's number, as a shell does.
+/// The number that [`exit_at`] adds to a signal's number, as a shell does.
 pub(crate) const KILLED: i32 = 128;
-/// The exit code of a supervisor, compiler or guest process that cannot go on, for a reason that is none of the guest's.
+/// The exit code of a supervisor, compiler or guest process that cannot go on, for a reason that isn't the guest's.
 pub(crate) const FAILED: i32 = 125;
 /// The exit code of a guest process whose supervisor has ended before it could ask to end with it.
 pub(crate) const ORPHANED: i32 = 123;
@@ -105,42 +106,43 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 /// Sends a signal to the process of a pidfd.
 pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: the call takes integers; without an address the kernel fills in what it tells of a signal by itself.
+    // SAFETY: the call takes integers; without an address the kernel fills in the details of a signal by itself.
     let sent =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as i32, none, 0) };
     if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The nice value of this process, see nice(2).
+/// The nice value of this process: see nice(2).
 pub(crate) fn nice() -> i32 {
     // SAFETY: the call takes integers.
     let niceness = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) };
-    // The kernel gives 20 less it, so that it is never negative.
+    // The kernel returns 20 minus the nice value, so that the number is never negative.
     if niceness < 0 { 0 } else { 20 - niceness as i32 }
 }
 
-/// Sets that of a process, 0 for the calling one, if it is allowed: everybody may raise that of his own processes.
+/// Sets the nice value of a process, 0 for the calling one, if that is allowed: everybody may raise that of his own
+/// processes.
 pub(crate) fn set_nice(pid: u32, nice: i32) {
     // SAFETY: the call takes integers.
     unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, pid, nice) };
 }
 
-/// How long a process computes before others may, unless it has been given a [slice](set_slice): the kernel's own choice.
+/// The kernel's own choice of a [slice](set_slice): how long a process computes before others may.
 pub(crate) const USUAL_SLICE: Duration = Duration::ZERO;
 
-/// The shortest slice that there is.
+/// The shortest slice.
 pub(crate) const SHORT_SLICE: Duration = Duration::from_micros(100);
 
-/// Sets the slice of a process, 0 for the calling one: for how long it computes before others may (sched(7)). With a shorter
-/// slice, a process gets no more of the processors, but gets one sooner when it wakes. Everybody may set that of his own
-/// processes; kernels before 6.12 don't know it.
+/// Sets the slice of a process, 0 for the calling one: for how long it computes before others may (sched(7)). With a
+/// shorter slice, a process gets no more of the processors, but gets one sooner when it wakes. Everybody may set the
+/// slice of his own processes; kernels before 6.12 don't know it.
 pub(crate) fn set_slice(pid: u32, slice: Duration) {
     let size = size_of::<libc::sched_attr>();
-    // SAFETY: it is integers only, for which zero is valid.
+    // SAFETY: the struct has only integers, for which zero is valid.
     let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
     // SAFETY: the address is that of a live, writable value, whose size is given.
     let got = unsafe { libc::syscall(libc::SYS_sched_getattr, pid, &raw mut attributes, size, 0) };
-    // A process of real time has no slice, and one that its user made idle stays so.
+    // A real-time process has no slice, and a process that its user made idle stays idle.
     if got != 0 || attributes.sched_policy != libc::SCHED_OTHER.unsigned_abs() {
         return;
     }
@@ -149,8 +151,8 @@ pub(crate) fn set_slice(pid: u32, slice: Duration) {
     unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attributes, 0) };
 }
 
-/// Has the calling thread get a processor soon when it wakes, whoever else wants one: for one that waits for a request to
-/// end something.
+/// Gives the calling thread a processor soon when it wakes, even if others want one: for a thread that waits for a
+/// request to end something.
 pub fn wake_soon() {
     set_slice(0, SHORT_SLICE);
 }
@@ -161,7 +163,7 @@ pub(crate) struct Reaped {
     pub(crate) pid: i32,
     pub(crate) end: End,
     pub(crate) cpu: Duration,
-    /// The most memory it had at once, in bytes.
+    /// The most memory that the child had at once, in bytes.
     pub(crate) peak_memory: u64,
 }
 

@@ -8,9 +8,10 @@
 //!     └────────────────┴── abort, time over, a process that waits ends ──▶ Broken
 //! ```
 //!
-//! Each process that is inside has said so in the commit in which it was counted: in its place of the process table, or, if
-//! it is to act, in the barrier. So one that ends inside is counted out by the supervisor. An action may use its process's
-//! place meanwhile: it may wait for a condition, or at another barrier. Whoever comes while others leave waits outside.
+//! Each process inside has noted so in the commit that counted it: in its place of the process table, or, if the
+//! process is to act, in the barrier. So the supervisor counts out a process that ends inside. An action may use the
+//! place of its process meanwhile: it may wait for a condition, or at another barrier. A process that comes while
+//! others leave waits outside.
 
 use sandpool_abi::Errno;
 use sandpool_abi::sync::ACT;
@@ -34,7 +35,7 @@ const BROKEN: u64 = 3;
 const ACTING: u64 = 4;
 
 shared! {
-    /// What a barrier keeps.
+    /// The state of a barrier.
     pub(crate) struct BarrierState {
         lock: Lock,
         parties: AtomicU64,
@@ -42,7 +43,7 @@ shared! {
         inside: AtomicU64,
         /// [`FILLING`]…
         state: AtomicU64,
-        /// number of the process that is to act, plus 1, until it has left, in whatever state
+        /// number of the process that is to act, plus 1, until that process has left, in whatever state
         actor: AtomicU64,
         changed: Event,
     }
@@ -84,7 +85,7 @@ impl BarrierState {
         self.parties.load(Ordering::Relaxed)
     }
 
-    /// How many wait.
+    /// The number of processes that wait.
     pub(crate) fn waiting(&self) -> u64 {
         if self.is(FILLING) || self.is(ACTING) { self.inside.load(Ordering::Acquire) } else { 0 }
     }
@@ -102,7 +103,7 @@ impl BarrierState {
     }
 }
 
-/// What stands for a process.
+/// The number that stands for a process.
 fn number(process: u32) -> u64 {
     u64::from(process) + 1
 }
@@ -123,13 +124,13 @@ pub(crate) fn create(member: &Member, parties: u64) -> Result<Handle> {
     })
 }
 
-/// Where the caller stands, between the steps of [`wait`].
+/// The index of the caller, between the steps of [`wait`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Arrival(u64);
 
 /// Waits until the barrier takes processes in, and goes inside.
 ///
-/// `BROKEN`, also when the time is over before that: then it breaks.
+/// `BROKEN`, also when the time is over before that: then the barrier breaks.
 pub(crate) fn arrive(
     member: &Member,
     object: Object<'_, BarrierState>,
@@ -174,10 +175,10 @@ pub(crate) fn arrive(
     }
 }
 
-/// Waits, inside, until all have come, and leaves. Returns the index, with `ACT` if the caller is to act first: then it
-/// is still inside.
+/// Waits inside until all have come, and leaves. Returns the index, with `ACT` if the caller is to act first: then the
+/// caller is still inside.
 ///
-/// `BROKEN`, also when the time is over: then it breaks.
+/// `BROKEN`, also when the time is over: then the barrier breaks.
 pub(crate) fn wait(
     member: &Member,
     object: Object<'_, BarrierState>,
@@ -188,7 +189,7 @@ pub(crate) fn wait(
     let _operation = member.begin(object.index)?;
     let over = || !barrier.is(FILLING) && !barrier.is(ACTING);
     let acts = || barrier.has_actor(member.index) && barrier.is(ACTING);
-    // Both at each look: a reset whose process died before its commit hides for a moment who is to act.
+    // Each look checks both: a reset whose process died before its commit hides for a moment that the caller is to act.
     let ready = || over() || acts();
     loop {
         while !ready() {
@@ -200,7 +201,7 @@ pub(crate) fn wait(
         if acts() {
             return Ok(arrival.0 as i64 | ACT);
         }
-        // What one who died before its commit has changed is undone when the lock is taken.
+        // Taking the lock undoes the changes of a process that died before its commit.
         let guard = barrier.lock.lock(member)?;
         if over() {
             let left_in = leave(member, object.index, barrier, guard, member.index)?;
@@ -209,9 +210,9 @@ pub(crate) fn wait(
     }
 }
 
-/// The caller has acted: the others go on.
+/// Lets the others go on, after the caller has acted.
 ///
-/// `PERM` if it wasn't to; `BROKEN`.
+/// `PERM` if the caller wasn't to act; `BROKEN`.
 pub(crate) fn release(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
     let barrier = object.state;
     let _operation = member.begin(object.index)?;
@@ -235,7 +236,7 @@ pub(crate) fn release(member: &Member, object: Object<'_, BarrierState>) -> Resu
 pub(crate) fn abort(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
     let _operation = member.begin(object.index)?;
     break_unless(member, object, || false)?;
-    // The one who acts is still inside.
+    // The process that acts is still inside.
     leave(member, object.index, object.state, object.state.lock.lock(member)?, member.index)?;
     Ok(())
 }
@@ -251,7 +252,7 @@ fn break_unless(member: &Member, object: Object<'_, BarrierState>, over: impl Fn
     Ok(())
 }
 
-/// Makes it as new, once those who are inside have left.
+/// Makes the barrier as new, once the processes inside have left.
 pub(crate) fn reset(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
     let barrier = object.state;
     let _operation = member.begin(object.index)?;
@@ -266,7 +267,7 @@ pub(crate) fn reset(member: &Member, object: Object<'_, BarrierState>) -> Result
     Ok(())
 }
 
-/// Counts a process out, if it is inside. Returns the state that it left in.
+/// Counts a process out, if the process is inside. Returns the state in which the process left.
 fn leave(member: &Member, index: u32, barrier: &BarrierState, guard: Guard<'_>, process: u32) -> Result<u64> {
     let state = barrier.state.load(Ordering::Relaxed);
     if count_out(member, index, barrier, &guard, process)? {
@@ -277,7 +278,7 @@ fn leave(member: &Member, index: u32, barrier: &BarrierState, guard: Guard<'_>, 
     Ok(state)
 }
 
-/// Whether it was inside.
+/// Counts a process out, without a commit; returns whether the process was inside.
 fn count_out(
     member: &Member,
     index: u32,

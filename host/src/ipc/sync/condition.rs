@@ -1,8 +1,8 @@
 //! `Condition`.
 //!
-//! Those who wait are a list through the process table, in order of arrival. To notify is to take the first ones off it;
-//! each sleeps on its own event until it is off. One whose time is over, or who ends, is taken off as well, so that no
-//! notification goes to it.
+//! Waiting processes form a list through the process table, in order of arrival. A notification takes the first ones
+//! off the list; each process sleeps on its own event until it is off. A process whose time is over, or that ends, is
+//! taken off as well, so that no notification goes to it.
 
 use sandpool_abi::Errno;
 
@@ -19,7 +19,7 @@ use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
 shared! {
-    /// What a condition keeps.
+    /// The state of a condition.
     pub(crate) struct ConditionState {
         lock: Lock,
         /// number of the process that has waited longest, plus 1
@@ -34,11 +34,11 @@ impl ObjectState for ConditionState {
         Ok(vec![&self.lock])
     }
 
-    /// Wakes everybody who may have been notified by one that died before it could wake them.
+    /// Wakes every process that may have been notified by one that died before it could wake them.
     fn recover(&self, member: &Member) -> Result<()> {
         drop(self.lock.lock(member)?);
         for process in 0..member.arena.geometry.processes_max {
-            // Whoever died may have cleared the bit that tells whether somebody sleeps.
+            // The dead process may have cleared the bit that tells whether somebody sleeps.
             member.arena.process(process)?.event.wake_all(&member.arena);
         }
         Ok(())
@@ -67,9 +67,10 @@ fn place(member: &Member, process: u64) -> Result<&Place> {
     Ok(&member.arena.process(process)?.place)
 }
 
-/// Joins those who wait, and releases the lock wholly. Returns how often it was held.
+/// Puts the caller on the list of waiting processes, and releases the lock wholly. Returns how often the caller held
+/// the lock.
 ///
-/// `PERM` if it isn't the caller's.
+/// `PERM` if the caller doesn't hold the lock.
 pub(crate) fn enter(
     member: &Member,
     condition: Object<'_, ConditionState>,
@@ -95,7 +96,7 @@ pub(crate) fn enter(
     lock::release_wholly(member, lock)
 }
 
-/// Waits until notified, or until the time is over. Whether it was notified.
+/// Waits until notified, or until the time is over. Returns whether the caller was notified.
 pub(crate) fn wait(
     member: &Member,
     condition: Object<'_, ConditionState>,
@@ -112,7 +113,7 @@ pub(crate) fn wait(
                 result => result?,
             }
         }
-        // A notifier that died before its commit has notified nobody: that is undone when the lock is taken.
+        // A notifier that died before its commit has notified nobody: taking the lock undoes its changes.
         let _operation = member.begin(condition.index)?;
         let _guard = condition.state.lock.lock(member)?;
         if notified() {
@@ -121,9 +122,9 @@ pub(crate) fn wait(
     }
 }
 
-/// Notifies those who have waited longest, and returns how many.
+/// Notifies the processes that have waited longest, and returns how many.
 ///
-/// `PERM` if the lock isn't the caller's.
+/// `PERM` if the caller doesn't hold the lock.
 pub(crate) fn notify(
     member: &Member,
     condition: Object<'_, ConditionState>,
@@ -135,7 +136,7 @@ pub(crate) fn notify(
     }
     let _operation = member.begin(condition.index)?;
     let mut notified = 0;
-    // No more can wait: a list that has no end is damaged.
+    // No more processes can wait: a list without an end is damaged.
     let count = count.min(u64::from(member.arena.geometry.processes_max));
     while notified < count {
         let first = condition.state.first.load(Ordering::Acquire);
@@ -164,7 +165,7 @@ fn unlink(member: &Member, state: &ConditionState, guard: &Guard<'_>, process: u
     guard.set(&own.object, 0)
 }
 
-/// Takes a process off the list. Whether it was on it.
+/// Takes a process off the list. Returns whether the process was on it.
 fn leave(member: &Member, index: u32, state: &ConditionState, process: u32) -> Result<bool> {
     let _operation = member.begin(index)?;
     let guard = state.lock.lock(member)?;

@@ -1,11 +1,12 @@
 //! `Event`.
 //!
-//! One word: whether it is set, and above that how often it was. So one who waits has not missed it if it is cleared
-//! again at once, as it may be in Python.
+//! The state is one word: whether the event is set, and above that how often it was set. So a waiting process doesn't
+//! miss an event that is cleared again at once, as a process may in Python.
 //!
-//! Who clears it, and then finds nothing done, waits; so whoever does something and then sets it must either be seen to
-//! have done it, or see that it was cleared. Both have a sequentially consistent fence between the two (Dekker): setting
-//! one that is set is a load, which would pass what was stored before it.
+//! A process that clears the event, and then finds nothing done, waits. So a process that does something and then sets
+//! the event must either be seen to have done it, or see that the event was cleared. Both have a sequentially
+//! consistent fence between the two (Dekker): to set an event that is set is only a load, which would pass the stores
+//! before it.
 
 use crate::ipc::Result;
 use crate::ipc::arena::Member;
@@ -21,9 +22,9 @@ use crate::sys::mem::shared;
 const SET: u64 = 1;
 
 shared! {
-    /// What an event keeps.
+    /// The state of an event.
     pub(crate) struct EventState {
-        /// [`SET`], and above it how often it was set
+        /// [`SET`], and above it how often the event was set
         word: AtomicU64,
         changed: event::Event,
     }
@@ -67,7 +68,7 @@ pub(crate) fn create(member: &Member) -> Result<Handle> {
     })
 }
 
-/// Sets it.
+/// Sets the event.
 pub(crate) fn set(member: &Member, event: Object<'_, EventState>) -> Result<()> {
     let _operation = member.begin(event.index)?;
     let change = |word: u64| (word & SET == 0).then(|| word.wrapping_add(2) | SET);
@@ -77,13 +78,13 @@ pub(crate) fn set(member: &Member, event: Object<'_, EventState>) -> Result<()> 
     Ok(())
 }
 
-/// Clears it.
+/// Clears the event.
 pub(crate) fn clear(event: Object<'_, EventState>) {
     event.state.word.fetch_and(!SET, Ordering::SeqCst);
     fence_behind_rmw();
 }
 
-/// Waits until it is set, or was.
+/// Waits until the event is set, or was set meanwhile.
 ///
 /// `AGAIN`, `TIMEDOUT`.
 pub(crate) fn wait(member: &Member, event: Object<'_, EventState>, deadline: Deadline) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `Lock` and `RLock`.
 //!
 //! The word is that of a [journaled lock](crate::ipc::lock): owner, `WAITERS`, `DIED`. An owner that ends, or gives its
-//! last handle back, leaves it to the next, who is told.
+//! last handle back, leaves the lock to the next owner, which is told of that.
 
 use sandpool_abi::Errno;
 use sandpool_abi::sync::{ELSEWHERE, RECURSIVE};
@@ -18,7 +18,7 @@ use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
 
 shared! {
-    /// What a lock keeps.
+    /// The state of a lock.
     pub(crate) struct LockState {
         word: AtomicU32,
         recursive: AtomicU32,
@@ -32,13 +32,13 @@ impl ObjectState for LockState {
         if self.is_recursive() { RECURSIVE } else { 0 }
     }
 
-    /// Wakes one who waits, for one who died and may have been to do so.
+    /// Wakes one waiting process, because the dead process may have been about to.
     fn recover(&self, _: &Member) -> Result<()> {
         futex::wake(&self.word, 1);
         Ok(())
     }
 
-    /// Leaves it to the next, if the process owns it.
+    /// Leaves the lock to the next owner, if the process owns it.
     fn settle(&self, _: &Member, _index: u32, process: u32) -> Result<()> {
         if self.owner() == Some(process) {
             lock::abandon(&self.word, process);
@@ -52,7 +52,7 @@ impl ObjectState for LockState {
 }
 
 impl LockState {
-    /// The number of the process that holds it.
+    /// The number of the process that holds the lock.
     pub(crate) fn owner(&self) -> Option<u32> {
         lock::owner(&self.word)
     }
@@ -111,7 +111,7 @@ fn acquire_slowly(member: &Member, lock: Object<'_, LockState>, deadline: Deadli
 
 /// Releases a lock once.
 ///
-/// `OVERFLOW` if nobody holds it; `PERM` if it is recursive and another process does.
+/// `OVERFLOW` if nobody holds the lock; `PERM` if the lock is recursive and another process holds it.
 #[inline]
 pub(crate) fn release(member: &Member, lock: Object<'_, LockState>) -> Result<()> {
     let state = lock.state;
@@ -130,7 +130,7 @@ pub(crate) fn release(member: &Member, lock: Object<'_, LockState>) -> Result<()
     if lock::release_any(&state.word) { Ok(()) } else { Err(Errno::Overflow) }
 }
 
-/// How often the caller holds it, or whether another process does.
+/// How often the caller holds the lock, or whether another process holds it.
 pub(crate) fn held(member: &Member, lock: Object<'_, LockState>) -> i64 {
     match lock.state.owner() {
         None => 0,
@@ -141,9 +141,9 @@ pub(crate) fn held(member: &Member, lock: Object<'_, LockState>) -> i64 {
     }
 }
 
-/// Releases a lock that the caller holds, wholly, and returns how often it did.
+/// Releases a lock that the caller holds, wholly, and returns how often the caller held it.
 ///
-/// `PERM` if it doesn't.
+/// `PERM` if the caller doesn't hold the lock.
 pub(super) fn release_wholly(member: &Member, lock: Object<'_, LockState>) -> Result<u64> {
     if lock.state.owner() != Some(member.index) {
         return Err(Errno::Perm);
@@ -154,7 +154,7 @@ pub(super) fn release_wholly(member: &Member, lock: Object<'_, LockState>) -> Re
     Ok(depth)
 }
 
-/// Acquires a lock that many times.
+/// Acquires a lock `depth` times.
 ///
 /// `OWNERDEAD`, with the lock.
 pub(crate) fn acquire_again(member: &Member, lock: Object<'_, LockState>, depth: u64) -> Result<()> {

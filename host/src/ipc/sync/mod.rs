@@ -1,7 +1,7 @@
-//! What guests synchronize with: the objects of multiprocessing of the same names.
+//! The objects with which guests synchronize, named as those of multiprocessing.
 //!
-//! A lock is one word, in the protocol of [`ipc::lock`](super::lock). All others are a few words that a journaled lock
-//! guards, and an event to sleep on; so each operation happens as a whole or not at all.
+//! A lock is one word, in the protocol of [`ipc::lock`](super::lock). Every other object is a few words that a
+//! journaled lock guards, and an event to sleep on; so each operation happens as a whole or not at all.
 
 pub(crate) mod barrier;
 pub(crate) mod condition;

@@ -1,7 +1,7 @@
 //! `Semaphore` and `BoundedSemaphore`.
 //!
-//! Beside the units that are free it counts, in the same commit, how many each process holds. So when one ends, the
-//! semaphore knows what went with it, and has it returned if that was asked for.
+//! A semaphore counts its free units and, in the same commit, how many units each process holds. So when a process
+//! ends, the semaphore knows the units that went with it, and returns them if that was asked for.
 
 use sandpool_abi::Errno;
 use sandpool_abi::sync::BOUNDED;
@@ -20,18 +20,18 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
 use crate::sys::mem::shared;
 
-/// More units than anything counts.
+/// More units than any program counts.
 const VALUE_MAX: u64 = 1 << 62;
 
 shared! {
-    /// What a semaphore keeps.
+    /// The state of a semaphore.
     pub(crate) struct SemaphoreState {
         pub(crate) lock: Lock,
         /// units that are free
         value: AtomicU64,
-        /// the most there may be
+        /// the most units that may be free
         bound: AtomicU64,
-        /// 1 if it was made with that
+        /// 1 if the semaphore was made with a bound
         bounded: AtomicU64,
         /// 1 if units of processes that end are returned
         returned: AtomicU64,
@@ -55,7 +55,7 @@ impl ObjectState for SemaphoreState {
         Ok(vec![&self.freed])
     }
 
-    /// Counts the units that the process holds, and returns them if that was asked for.
+    /// Counts the units that the process holds as died, and returns them if that was asked for.
     fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
         let _operation = member.begin(index)?;
         let guard = self.lock.lock(member)?;
@@ -74,7 +74,7 @@ impl ObjectState for SemaphoreState {
         Ok(())
     }
 
-    /// Gives the memory of the tally back, at once.
+    /// Gives the memory of the tally back, in one step.
     fn destroy_some(&self, member: &Member, _unused: &mut Vec<u32>) -> Result<bool> {
         let guard = self.lock.lock(member)?;
         let detached = self.held.detach(member, &guard)?;
@@ -110,7 +110,7 @@ impl SemaphoreState {
 
 /// Makes a semaphore with `value` units.
 ///
-/// `INVAL` if it is too large.
+/// `INVAL` if `value` is too large.
 pub(crate) fn create(member: &Member, value: u64, bounded: bool, returned: bool) -> Result<Handle> {
     if value > VALUE_MAX {
         return Err(Errno::Inval);
@@ -148,9 +148,9 @@ pub(crate) fn acquire(member: &Member, object: Object<'_, SemaphoreState>, deadl
     }
 }
 
-/// Releases units, whoever acquired them.
+/// Releases units, whichever process acquired them.
 ///
-/// `OVERFLOW`, and nothing is released, if there would be too many.
+/// `OVERFLOW`, and nothing is released, if there would be too many units.
 pub(crate) fn release(member: &Member, object: Object<'_, SemaphoreState>, count: u64) -> Result<()> {
     let semaphore = object.state;
     let _operation = member.begin(object.index)?;
@@ -180,8 +180,8 @@ mod tests {
 
     const PROCESSES: u32 = 3;
 
-    /// The units, free and lost, of a semaphore of two when one process has acquired both, another has released some of
-    /// them, and the first has died. Who has released them can't release one too many then either.
+    /// The units, free and lost, of a semaphore of two after one process has acquired both, another has released some
+    /// of them, and the first has died. The process that has released them can't release one too many then either.
     fn after_the_death(bounded: bool, returned: bool, released: u64) -> (u64, u64) {
         let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
         let arena = Arc::new(Arena::create(geometry).unwrap().1);
@@ -212,7 +212,7 @@ mod tests {
         for (released, value) in [(0, 2), (1, 2), (2, 2)] {
             assert_eq!(after_the_death(true, true, released), (value, 2), "{released} released");
         }
-        // What nobody returns is what was released.
+        // If units of dead processes aren't returned, the free units are those that were released.
         for released in 0..=2 {
             assert_eq!(after_the_death(true, false, released), (released, 2), "{released} released");
         }
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// It has given back what it could.
+    /// A process has given back units before it dies.
     #[test]
     fn what_a_process_has_released_is_not_lost_with_it() {
         for released in 0..=3 {

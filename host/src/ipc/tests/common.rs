@@ -1,4 +1,4 @@
-//! Ways to an object, and to an item, that models and deaths share.
+//! Ways to an object, and to an item, that the tests of models and deaths share.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -1,7 +1,7 @@
-//! Any bytes in the arena: what a compromised process of the run could write there.
+//! Any bytes in the arena: as a compromised process of the run could write them there.
 //!
-//! Whatever stands there, each operation and the supervisor's sweep come to an end: with an error, or with a result
-//! that is nonsense, but not with a panic, nor outside of the arena, nor never.
+//! With any bytes there, each operation and the supervisor's sweep come to an end: with an error, or with a nonsensical
+//! result, but not with a panic, and never outside of the arena.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -38,7 +38,7 @@ const STEPS_MAX: u64 = (OBJECTS as u64 + 1) * (2 * HEAP_PAGES as u64 + 2 * OBJEC
 #[cfg(test)]
 const LONG: Duration = Duration::from_secs(60);
 
-/// What is chosen: as these bytes say, and when there are none left, anyhow.
+/// Choices: these bytes decide, and a generator when no bytes are left.
 struct Random<'a> {
     bytes: &'a [u8],
     state: u64,
@@ -60,7 +60,7 @@ impl Random<'_> {
         (self.next() >> 16) % end
     }
 
-    /// What a word is overwritten with: what could be taken for something, for the most part.
+    /// A value to overwrite a word with: mostly one that could be taken for something.
     fn word(&mut self) -> u64 {
         match self.below(12) {
             0 => 0,
@@ -75,7 +75,7 @@ impl Random<'_> {
             7 => self.below(3) << 32 | self.below(u64::from(OBJECTS) + 2),
             // The head of a record.
             8 => self.below(10_000) << 8 | self.below(5),
-            // What is almost too much.
+            // A number that is almost too large.
             9 => u64::MAX - self.below(70_000),
             10 => (1 << 63) - self.below(3),
             _ => 1 << self.below(64),
@@ -143,7 +143,7 @@ impl World {
             object::resolve(&member, plain).unwrap(),
         )
         .unwrap();
-        // A message that it is about to send, and what it is in the middle of.
+        // The process is about to send a message, and in the middle of an operation.
         let register = member.slot().unwrap().register(Register::Outgoing);
         message::compose(&member, &[b"outgoing"], &[first], Carry::Counted, register).unwrap();
         std::mem::forget(member.begin(0).unwrap());
@@ -169,7 +169,7 @@ impl World {
         let parts = self.parts();
         let (from, to) = parts[random.below(parts.len() as u64) as usize];
         let words = ((to - from) / 8) as u64;
-        // Here and there, or one piece of it, or nearly all.
+        // Words here and there, or one piece, or nearly all.
         let (first, count, every) = match random.below(4) {
             0 => (random.below(words), 1 + random.below(40), 1),
             1 => (0, words, 2 + random.below(6)),
@@ -189,14 +189,14 @@ fn port(member: &Member, handle: Handle) -> crate::ipc::Result<Port<'_>> {
     Ok(Port { queue: queue.state, object: queue.index, waiting: Waiting::Get(queue.index) })
 }
 
-/// Does it with the object of that handle if it is of the kind, or seems to be.
+/// Does `operation` with the object of that handle if the object is of the kind, or seems to be.
 fn with<S: Listed>(member: &Member, handle: Handle, operation: impl FnOnce(object::Object<'_, S>)) {
     if let Ok(object) = object::resolve(member, handle) {
         operation(object);
     }
 }
 
-/// All that can be done with an object, or without one. How it ends is all the same.
+/// Does all that can be done with an object, or without one. The result doesn't matter.
 fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
     let handle = world.all[random.below(world.all.len() as u64) as usize];
     let other = world.all[random.below(world.all.len() as u64) as usize];
@@ -304,7 +304,7 @@ fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
     }
 }
 
-/// Damages an arena, uses it, and sweeps up behind all who did.
+/// Damages an arena, uses it, and sweeps for all processes that used it.
 pub(crate) fn case(bytes: &[u8], seed: u64) {
     let mut random = Random { bytes, state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 };
     let world = World::new();
@@ -320,7 +320,7 @@ pub(crate) fn case(bytes: &[u8], seed: u64) {
         let killed = random.below(4) != 0;
         let mut sweep = Sweep::behind(dead, killed);
         let mut steps = 0;
-        // As the supervisor does, which tries a step again that was BUSY.
+        // The supervisor also tries a step again that was BUSY.
         while sweep.step(&supervisor).or_else(|_| sweep.step(&supervisor)) == Ok(false) {
             steps += 1;
             assert!(steps < STEPS_MAX, "a sweep has no end");
@@ -339,7 +339,7 @@ fn any_bytes_in_the_arena_are_borne() {
             case(&[], seed);
         }
     });
-    // What never ends is no panic, so somebody else has to see it.
+    // A case that never ends doesn't panic, so another thread has to notice it.
     let mut last = None;
     loop {
         match wait.recv_timeout(LONG) {

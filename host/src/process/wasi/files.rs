@@ -1,9 +1,10 @@
-//! Files, as far as limits have to do with them: how much is written to them, and how many are open.
+//! Limits on files: how much is written to them, and how many are open.
 //!
-//! The kernel knows the size of a file and the number of descriptors. How much a process, or a run, has written is counted
-//! here: with each write, before it is done, so that there is never more. A write that would go beyond is refused as a whole.
+//! The kernel knows the size of a file and the number of descriptors. This module counts how much a process, or a run,
+//! has written: with each write, before it is done, so that the files never hold more than was counted. A write that
+//! would exceed a limit is refused as a whole.
 //!
-//! A directory is listed here where the library doesn't.
+//! This module lists a directory if the library doesn't.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -36,7 +37,7 @@ const ERRNO_PERM: i32 = 63;
 const OPEN_CREATE: i32 = 1;
 const OPEN_TRUNCATE: i32 = 8;
 
-/// Bytes of a vector: where, and how many.
+/// Bytes of a vector: an address, and a length.
 const VECTOR: u32 = 8;
 
 #[allow(clippy::too_many_arguments, reason = "as WASI has it")]
@@ -83,8 +84,8 @@ pub(super) async fn fd_readdir(
     Ok(opened_or_full(guest, errno))
 }
 
-/// Lists a directory as the library does, but for names that are no UTF-8, which WASI has no words for: it would list nothing
-/// at all if there is one. Returns how many bytes of the buffer it takes.
+/// Lists a directory as the library does, but without names that aren't UTF-8, which WASI can't express: because of one
+/// such name, the library lists nothing at all. Returns the number of bytes of the buffer that the list takes.
 async fn list(
     guest: &mut Guest,
     memory: &mut GuestMemory<'_>,
@@ -114,7 +115,7 @@ async fn list(
         Ok(used < len as u32)
     };
     let mut next = 0_u64;
-    // The library has these two first, whatever the order on the disk.
+    // The library lists these two first, whatever the order on the disk.
     for name in [".", ".."] {
         next += 1;
         let entry = dirent(next, known.ino, name, Filetype::Directory);
@@ -132,7 +133,8 @@ async fn list(
         if next <= cookie {
             continue;
         }
-        // One that has gone meanwhile is listed all the same: the others have their numbers by it.
+        // An entry that has gone meanwhile is listed all the same, because the numbers of the other entries depend on
+        // it.
         let stat = statx(&*dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).ok();
         let ino = stat.map_or(0, |stat| inode(makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino));
         let kind = match entry.file_type() {
@@ -150,8 +152,8 @@ async fn list(
     Ok(used)
 }
 
-/// An open directory of the guest's that has this number. The library doesn't say which of its own belongs to a descriptor; but
-/// of two with one number, each lists the same.
+/// An open directory of the guest's that has this number. The library doesn't say which of its own directories belongs
+/// to a descriptor; but two with the same number list the same.
 fn opened_directory(guest: &mut Guest, ino: u64) -> Option<Arc<File>> {
     guest.wasi.ctx().table.iter_mut().find_map(|entry| match entry.downcast_ref::<Descriptor>()? {
         Descriptor::Dir(dir) => {
@@ -169,7 +171,7 @@ fn inode(dev: u64, ino: u64) -> u64 {
     hasher.finish()
 }
 
-/// An entry of a directory, before its name.
+/// An entry of a directory, without its name.
 fn dirent(next: u64, ino: u64, name: &str, kind: Filetype) -> [u8; 24] {
     let mut entry = [0; 24];
     let len = (name.len() as u32).to_le_bytes();
@@ -178,7 +180,7 @@ fn dirent(next: u64, ino: u64, name: &str, kind: Filetype) -> [u8; 24] {
     entry
 }
 
-/// The library calls it an error of the device if there is no descriptor left.
+/// Corrects the errno if no descriptor is left, which the library calls an error of the device.
 fn opened_or_full(guest: &Guest, errno: i32) -> i32 {
     if errno != ERRNO_IO || is_one_free() {
         return errno;
@@ -187,7 +189,7 @@ fn opened_or_full(guest: &Guest, errno: i32) -> i32 {
     ERRNO_MFILE
 }
 
-/// Whether there is a descriptor left. The kernel takes one before it looks at the path.
+/// Whether a descriptor is left. The kernel takes a descriptor before it looks at the path.
 fn is_one_free() -> bool {
     let opened = openat(std::io::stdin(), "/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
     !opened.is_err_and(|error| error == Errno::EMFILE)
@@ -222,7 +224,7 @@ pub(super) async fn fd_pwrite(
     counted(guest, memory, fd, (list, count), out, write).await
 }
 
-/// What a file grows by counts as written.
+/// Sets the size of a file; the bytes by which the file grows count as written.
 pub(super) async fn fd_filestat_set_size(
     guest: &mut Guest,
     memory: &mut GuestMemory<'_>,
@@ -247,7 +249,8 @@ pub(super) async fn fd_filestat_set_size(
     Ok(errno)
 }
 
-/// Whether it is a file, and there is a limit to what is written to files. Standard streams have one of their own.
+/// Whether the descriptor is a file, and a limit counts the bytes that are written to files. Standard streams have a
+/// limit of their own.
 async fn is_counted(guest: &mut Guest, memory: &mut GuestMemory<'_>, fd: i32) -> bool {
     let limits = &guest.process.limits;
     if limits.file_bytes_max.is_none() && limits.run_file_bytes_max.is_none() {
@@ -257,7 +260,7 @@ async fn is_counted(guest: &mut Guest, memory: &mut GuestMemory<'_>, fd: i32) ->
     stat.is_ok_and(|stat| matches!(stat.fs_filetype, Filetype::RegularFile | Filetype::BlockDevice))
 }
 
-/// Counts what is written, and refuses it if that is too much.
+/// Counts the bytes of a write, and refuses the write if they are too many.
 async fn counted(
     guest: &mut Guest,
     memory: &mut GuestMemory<'_>,
@@ -278,7 +281,7 @@ async fn counted(
     }
 }
 
-/// Says that all has been written.
+/// Says that all bytes have been written.
 fn lose(memory: &mut GuestMemory<'_>, (list, count): (i32, i32), out: i32) -> Option<()> {
     let mut len = 0_u32;
     for at in 0..count as u32 {
@@ -287,13 +290,13 @@ fn lose(memory: &mut GuestMemory<'_>, (list, count): (i32, i32), out: i32) -> Op
     memory.write(GuestPtr::<u32>::new(out as u32), len).ok()
 }
 
-/// How long a vector of a list is.
+/// The length of a vector of a list.
 fn vector_len(memory: &GuestMemory<'_>, list: i32, at: u32) -> Option<u32> {
     let offset = at.checked_mul(VECTOR)?;
     memory.read(GuestPtr::<u32>::new((list as u32).checked_add(offset)?.checked_add(4)?)).ok()
 }
 
-/// Takes the bytes of the first vector that has any: no more are written in one call. Returns how many.
+/// Takes the bytes of the first vector that has any: one call writes no more. Returns the number of bytes.
 async fn before_write(
     guest: &mut Guest,
     memory: &mut GuestMemory<'_>,
@@ -304,7 +307,7 @@ async fn before_write(
     if !is_counted(guest, memory, fd).await {
         return Ok(0);
     }
-    // What can't be told afterwards would be written all the same.
+    // If the result couldn't be told afterwards, the bytes would be written all the same.
     memory.read(GuestPtr::<u32>::new(out as u32)).map_err(|_| ERRNO_FAULT)?;
     let mut wanted = 0;
     for at in 0..count as u32 {
@@ -317,7 +320,7 @@ async fn before_write(
     Ok(u64::from(wanted))
 }
 
-/// Gives back what wasn't written.
+/// Gives back the bytes that weren't written.
 fn after_write(guest: &mut Guest, memory: &GuestMemory<'_>, taken: u64, out: i32, errno: i32) -> i32 {
     if errno == ERRNO_FBIG {
         guest.process.refused(Limit::FileSize);
@@ -333,7 +336,7 @@ fn after_write(guest: &mut Guest, memory: &GuestMemory<'_>, taken: u64, out: i32
 }
 
 impl Process {
-    /// So many bytes more are to be written to a file.
+    /// Counts bytes that are about to be written to a file.
     fn take_file_bytes(&mut self, bytes: u64) -> Result<(), Limit> {
         let own = self.file_bytes.saturating_add(bytes);
         if let Some(max) = self.limits.file_bytes_max.filter(|max| own > *max) {
@@ -341,7 +344,7 @@ impl Process {
             return Err(Limit::FileBytes(max));
         }
         if let Some(max) = self.limits.run_file_bytes_max {
-            // Without its header an arena is of no use for anything.
+            // An arena without its header is of no use.
             let all = self.member.arena.header().map(|header| &header.file_bytes);
             let more = |all: u64| all.checked_add(bytes).filter(|all| *all <= max);
             let taken =
@@ -355,7 +358,7 @@ impl Process {
         Ok(())
     }
 
-    /// So many of them weren't.
+    /// Uncounts bytes that weren't written.
     fn give_file_bytes_back(&mut self, bytes: u64) {
         self.file_bytes = self.file_bytes.saturating_sub(bytes);
         if self.limits.run_file_bytes_max.is_some()

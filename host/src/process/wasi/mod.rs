@@ -1,10 +1,10 @@
-//! WASI preview 1 for a guest process: what it is granted, and what must differ from wasmtime-wasi's defaults in a
-//! process that forks.
+//! WASI preview 1 for a guest process: its grants, and the differences from wasmtime-wasi's defaults that a process
+//! that forks needs.
 //!
 //! * **random**: getrandom(2) at each call. A generator with a seed would give forked siblings the same bytes.
 //! * **clocks**: the monotonic clock is the kernel's own, which forked and spawned processes share.
-//! * **poll_oneoff** is ours: the library's needs timers of a runtime that has threads.
-//! * **proc_exit** takes any code, as exit(3) does; the library's refuses 126 and more.
+//! * **poll_oneoff** is ours: the library's needs the timers of a runtime with threads.
+//! * **proc_exit** takes any code, as exit(3) does; the library's refuses codes from 126 on.
 //! * **stdio**: see [`stdio`](super::stdio).
 //! * **files** have limits: see [`files`].
 //! * **pointers** into shared memory are refused: see [`pointers`], which has each function.
@@ -69,7 +69,7 @@ impl rand_core::TryRng for KernelRandom {
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
         if fill_with_random(bytes).is_err() {
-            // No bytes at all are better than bytes that aren't random.
+            // No bytes are better than bytes that aren't random.
             exit_now(FAILED);
         }
         Ok(())
@@ -110,7 +110,7 @@ fn proc_exit(caller: Caller<'_, Guest>, code: i32) {
     super::exit::exit(caller.data(), code)
 }
 
-/// What one subscription waits for.
+/// The thing that one subscription waits for.
 enum Wait {
     Until(Duration),
     Stdin,
@@ -171,7 +171,8 @@ impl Subscription {
     }
 }
 
-/// Waits until one of several clocks has come or a descriptor is ready. Only stdin is ever not ready.
+/// Waits until one of several clocks has reached its time or a descriptor is ready. Every descriptor but stdin is
+/// always ready.
 fn poll_oneoff(
     guest: &mut Guest,
     memory: &mut GuestMemory<'_>,
@@ -188,7 +189,7 @@ fn poll_oneoff(
     let bytes = GuestPtr::<[u8]>::new((subscriptions as u32, (count * SUBSCRIPTION) as u32));
     let Ok(Some(bytes)) = memory.as_slice(bytes) else { return ERRNO_FAULT };
     let now = monotonic();
-    // What was read ahead can be had at once.
+    // Bytes that were read ahead can be had at once.
     let may_wait_for_stdin = guest.process.stdio.has_stdin() && !guest.process.stdio.has_read_ahead();
     let subscriptions: Vec<_> = bytes
         .as_chunks::<SUBSCRIPTION>()
@@ -229,7 +230,7 @@ fn poll_oneoff(
     }
 }
 
-/// Sleeps until the deadline or until stdin can be read. Returns whether it can.
+/// Sleeps until the deadline or until stdin can be read. Returns whether stdin can be read.
 fn sleep(deadline: Option<Duration>, waits_for_stdin: bool) -> bool {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_sub(monotonic()));
@@ -240,7 +241,7 @@ fn sleep(deadline: Option<Duration>, waits_for_stdin: bool) -> bool {
             }
             continue;
         }
-        // Rounded up, or the last part of a millisecond would be spent in a busy loop.
+        // The timeout is rounded up; otherwise a busy loop would spend the last part of a millisecond.
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000).min(3_600_000) as i32)
                 .unwrap_or(PollTimeout::MAX)

@@ -1,11 +1,11 @@
 //! The functions of WASI, each with the ranges of memory that it uses.
 //!
-//! wasmtime-wasi takes a guest's memory for its own as long as a call lasts: it looks at a string, finds it to be UTF-8,
-//! and uses it as that. In a range that is [mapped](crate::process::mappings), another process could change it in
-//! between. So a function of WASI is lent the memory only after a look at all of its pointers: what lies in a mapped range
-//! is `EFAULT`. The library's own linker isn't used, so that there is no function without a row here.
+//! wasmtime-wasi takes a guest's memory for its own as long as a call lasts: it looks at a string, finds the string to
+//! be UTF-8, and uses it as UTF-8. In a [mapped](crate::process::mappings) range, another process could change the
+//! string in between. So a function of WASI is lent the memory only after a look at all of its pointers: a pointer into
+//! a mapped range is `EFAULT`. The library's own linker isn't used, so that every function has a row here.
 //!
-//! By the same way come those of our own: what [counts](super::files) what is done to files, and `poll_oneoff`.
+//! Our own functions are defined in the same way: those that [count](super::files) changes of files, and `poll_oneoff`.
 
 use wasmtime::{AsContextMut as _, Caller, Linker};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
@@ -15,7 +15,7 @@ use super::{ERRNO_FAULT, ERRNO_SUCCESS, EVENT, MODULE, SUBSCRIPTION, files, poll
 use crate::process::Guest;
 use crate::process::memory::{Range, VECTOR, lend};
 
-/// A number or struct of so many bytes.
+/// A number or struct of `SIZE` bytes.
 fn fixed<const SIZE: usize>(at: i32) -> Range {
     (at, SIZE)
 }
@@ -25,15 +25,15 @@ fn bytes(at: i32, len: i32) -> Range {
     (at, len as u32 as usize)
 }
 
-/// So many structs of `size` bytes.
+/// `count` structs of `size` bytes.
 fn array(at: i32, count: i32, size: usize) -> Range {
     (at, (count as u32 as usize).saturating_mul(size))
 }
 
 const POINTER: usize = 4;
 
-/// Defines functions of WASI: with the ranges that they use, and the list of vectors if they take one; or with where they
-/// put pointers and strings, and who says how many.
+/// Defines functions of WASI, each with the ranges that it uses, and its list of vectors if it takes one; or with the
+/// addresses for pointers and strings, and the function that gives their sizes.
 macro_rules! functions {
     ($linker:ident: $($kind:ident $name:ident($($arg:ident: $ty:ty),*) [$($range:expr),*]
         $(strings $at:ident $text:ident $sizes:ident)? $(list $list:expr)?;)*) => {
@@ -44,7 +44,7 @@ macro_rules! functions {
                 let fuel = caller.as_context_mut().hostcall_fuel();
                 let list: Option<Range> = None $(.or(Some($list)))?;
                 let strings: Option<[Range; 2]> = None $(.or({
-                    // They come from what was granted, and not from the memory.
+                    // The sizes come from the grants, and not from the memory.
                     let sizes = caller.data_mut().wasi.$sizes(&mut GuestMemory::Unshared(&mut []));
                     let (count, len) = sizes.unwrap_or_default();
                     Some([array($at, count as i32, POINTER), bytes($text, len as i32)])
@@ -52,7 +52,7 @@ macro_rules! functions {
                 let others: &[Range] = &[$($range),*];
                 let ranges = strings.as_ref().map_or(others, |strings| strings);
                 let Ok((mut memory, guest)) = lend(&mut caller, ranges, list) else { return Ok(ERRNO_FAULT) };
-                // What the host may allocate for the guest in this call.
+                // This limits the host's allocations for the guest in this call.
                 guest.wasi.set_hostcall_fuel(fuel);
                 functions!(@$kind guest memory $name($($arg),*))
             },
@@ -61,11 +61,11 @@ macro_rules! functions {
     (@now $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
         preview1::$name(&mut $guest.wasi, &mut $memory, $($arg),*)
     };
-    // The runtime that is current has no driver: what it is given never waits for one.
+    // The current runtime has no driver: the futures that it is given never wait for one.
     (@later $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
         tokio::runtime::Handle::current().block_on(preview1::$name(&mut $guest.wasi, &mut $memory, $($arg),*))
     };
-    // Nothing, for a process that is mute.
+    // Does nothing for a process that is mute.
     (@change $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
         if $guest.process.is_mute {
             Ok(ERRNO_SUCCESS)
@@ -81,7 +81,7 @@ macro_rules! functions {
     };
 }
 
-/// Adds all but `proc_exit`.
+/// Adds all functions but `proc_exit`.
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     functions! { linker:
         now args_get(at: i32, text: i32) [] strings at text args_sizes_get;
@@ -152,7 +152,7 @@ mod tests {
     use wasmtime::{Engine, ExternType, Linker, Module, Store, ValType};
     use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_sync};
 
-    /// With an update, the library may know more.
+    /// After an update, the library may have more functions.
     #[test]
     fn there_is_each_function_that_the_library_has() {
         let engine = Engine::default();

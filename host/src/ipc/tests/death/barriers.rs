@@ -29,7 +29,7 @@ fn make_a_barrier() {
     );
 }
 
-/// A barrier for two, one of whom is inside.
+/// A barrier for two, with one process inside.
 fn a_barrier(world: &World) {
     let survivor = world.survivor();
     world.add(barrier::create(&survivor, 2).unwrap());
@@ -44,7 +44,7 @@ fn leave(member: &Member, barrier: Handle, arrival: Arrival) -> crate::ipc::Resu
     barrier::wait(member, of(member, barrier), arrival, Deadline::NOW)
 }
 
-/// The one who is inside goes on: with another one, if it still waits for one. Whether it has passed.
+/// Lets the process that is inside go on: with another one, if it still waits for one. Returns whether it has passed.
 fn barrier_was_passed(world: &World) -> bool {
     let (survivor, barrier) = (world.survivor(), world.made(0));
     let waits = of::<BarrierState>(&survivor, barrier).state.waiting() == 1;
@@ -62,7 +62,7 @@ fn barrier_was_passed(world: &World) -> bool {
     passed.is_ok()
 }
 
-/// Two can pass it, again and again.
+/// Two processes can pass the barrier, again and again.
 fn barrier_is_as_new(world: &World) {
     let (survivor, other, barrier) = (world.survivor(), world.member(OTHER), world.made(0));
     object::share(&survivor, barrier, OTHER).unwrap();
@@ -74,7 +74,7 @@ fn barrier_is_as_new(world: &World) {
     object::release(&other, barrier).unwrap();
 }
 
-/// It is broken if that is so, and as new when it is reset.
+/// The barrier is broken if `is_broken` says so, and as new when it is reset.
 fn barrier_is_broken(world: &World, is_broken: bool) {
     let survivor = world.survivor();
     let barrier = of::<BarrierState>(&survivor, world.made(0));
@@ -130,7 +130,7 @@ fn abort_a_barrier() {
         a_barrier,
         |world, victim, _| {
             let barrier = of(victim, world.made(0));
-            // It is to act, and won't.
+            // The victim is to act, and won't.
             barrier::arrive(victim, barrier, true, Deadline::NOW).unwrap();
             barrier::abort(victim, barrier).unwrap();
         },
@@ -138,7 +138,7 @@ fn abort_a_barrier() {
     );
 }
 
-/// An action that waits for a condition meanwhile.
+/// An action waits for a condition meanwhile.
 fn act_at_a_barrier() {
     at_each_instruction(
         |world| {

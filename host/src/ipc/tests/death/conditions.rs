@@ -40,7 +40,7 @@ fn wait_in_a_condition() {
             let (condition, lock) = (of(&survivor, world.made(0)), of(&survivor, world.made(1)));
             let acquired = lock::acquire(&survivor, lock, Deadline::NOW);
             assert!(matches!(acquired, Ok(()) | Err(Errno::Ownerdead)));
-            // The dead doesn't wait.
+            // The dead process doesn't wait.
             assert_eq!(condition::notify(&survivor, condition, lock, 1), Ok(0));
         },
     );
@@ -70,7 +70,7 @@ fn notify_a_condition() {
     );
 }
 
-/// Of those who wait, the first that came are notified, as many as the victim came to.
+/// The first of the waiting processes are notified, as many as the victim came to.
 fn notify_all_in_a_condition() {
     at_each_instruction(
         |world| {

@@ -49,7 +49,7 @@ fn acquire_a_recursive_lock() {
     );
 }
 
-/// Its next owner may be told of a death, once.
+/// The lock is free: its next owner may be told of a death, once.
 fn lock_is_free(world: &World) {
     let survivor = world.survivor();
     let lock = of(&survivor, world.made(0));

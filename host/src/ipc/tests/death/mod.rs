@@ -1,8 +1,8 @@
 //! Death at each instruction.
 //!
-//! A process is forked, stepped through an operation one instruction at a time, and killed: at the first
-//! instruction, at the second, and so on to the last. Each time, the supervisor's sweep must leave an arena on which
-//! others go on working: the operation has happened as a whole or not at all, and in the end nothing is left.
+//! A process is forked, stepped through an operation one instruction at a time, and killed: at the first instruction,
+//! at the second, and so on to the last. Each time, the supervisor's sweep must leave an arena on which others go on
+//! working: the operation has happened as a whole or not at all, and in the end the arena is empty.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -50,40 +50,40 @@ use crate::sys::futex::Deadline;
 use crate::sys::process::exit_now;
 use crate::testing::deadline::output_within_deadline;
 
-/// More than a tally has entries for.
+/// More processes than a tally has entries for.
 const PROCESSES: u32 = 42;
 
 /// The process that is killed.
 const VICTIM: u32 = 0;
 
-/// One that lives.
+/// A process that lives.
 const SURVIVOR: u32 = 1;
 
-/// One that comes behind the death.
+/// A process that comes after the death.
 const OTHER: u32 = 2;
 
-/// The largest item here. One that carries a handle has a run of pages of its own, whatever its size; so nothing is as
-/// long as to be copied for thousands of instructions.
+/// The largest item here. An item that carries a handle has a run of pages of its own, whatever its size; so no item
+/// has to be so long that copying it takes thousands of instructions.
 const LARGE: usize = 1300;
 
-/// Points at which an operation is killed, at the most: longer ones are sampled, more densely in no part.
+/// The most points at which an operation is killed: of a longer operation, only some points are tried, evenly spread.
 const POINTS: usize = 500;
 
-/// Instructions that are stepped through, at the most, for all points of an operation together.
+/// The most instructions that are stepped through for all points of an operation together.
 const STEPS: usize = 500_000;
 
-/// Does what it dies in, and as little else as possible. The buffer is as long as the largest item.
+/// The operation in which the process dies, with as little else as possible. The buffer is as long as the largest item.
 type Operation = fn(&World, &Member, &mut [u8]);
 
 struct World {
     arena: Arc<Arena>,
-    /// Held by both.
+    /// Held by victim and survivor.
     queue: Handle,
-    /// Held by both as well; messages carry it.
+    /// Held by both as well; messages carry this one.
     other: Handle,
-    /// Made beside them by a test.
+    /// Other objects, which a test makes.
     made: RefCell<Vec<Handle>>,
-    /// How the survivor came to a barrier.
+    /// The survivor's arrival at a barrier.
     arrival: Cell<Option<Arrival>>,
 }
 
@@ -101,7 +101,8 @@ impl World {
         Self { arena, queue, other, made: RefCell::default(), arrival: Cell::default() }
     }
 
-    /// Lets the victim hold what the survivor has made, and the survivor give it back in the end.
+    /// Makes the victim a holder of an object that the survivor has made, and makes the survivor give it back in the
+    /// end.
     fn add(&self, handle: Handle) {
         object::share(&self.survivor(), handle, VICTIM).unwrap();
         self.made.borrow_mut().push(handle);
@@ -122,7 +123,7 @@ impl World {
 }
 
 fn member(arena: &Arc<Arena>, index: u32) -> Member {
-    // Nobody is to wait here: what a lock would wait for is dead.
+    // Nobody is to wait here: the process for which a lock would wait is dead.
     Member { arena: arena.clone(), index, patience: Patience::Brief }
 }
 
@@ -139,7 +140,7 @@ fn get_bytes(member: &Member, queue: Handle, buffer: &mut [u8]) -> Option<usize>
     copy(member, queue::get(member, port(member, queue), || false, buffer, Deadline::NOW).ok()?, buffer)
 }
 
-/// Takes an item and returns its number; nothing if there is none. It must be whole.
+/// Takes an item and returns its number, or `None` if there is no item. The item must be whole.
 fn get(member: &Member, queue: Handle) -> Option<u8> {
     let mut buffer = vec![0; LARGE];
     let len = get_bytes(member, queue, &mut buffer)?;
@@ -149,8 +150,8 @@ fn get(member: &Member, queue: Handle) -> Option<u8> {
     Some(number)
 }
 
-/// Forks a process that does `operation`, and kills it after so many instructions. Returns how many it made, if it
-/// came to its end before that.
+/// Forks a process that does `operation`, and kills it after `instructions` instructions. Returns how many it executed,
+/// if it came to its end before that.
 fn kill_after(world: &World, operation: Operation, instructions: usize) -> Option<usize> {
     let victim = world.member(VICTIM);
     let pid = AtomicU32::new(0);
@@ -160,7 +161,7 @@ fn kill_after(world: &World, operation: Operation, instructions: usize) -> Optio
             ptrace::traceme().unwrap();
             raise(Signal::SIGSTOP).unwrap();
             operation(world, &victim, &mut buffer);
-            // A mark that the instructions of the operation are over.
+            // This marks that the instructions of the operation are over.
             raise(Signal::SIGSTOP).unwrap();
             exit_now(0);
         }
@@ -184,7 +185,7 @@ fn kill_after(world: &World, operation: Operation, instructions: usize) -> Optio
     ended
 }
 
-/// Kills a process at each instruction of `operation` and checks each time what is left.
+/// Kills a process at each instruction of `operation`, and checks the arena each time.
 fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&World)) {
     let world = World::new();
     prepare(&world);
@@ -203,7 +204,7 @@ fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&Wor
     }
 }
 
-/// The survivor works on, and when it has given back what it holds, there is nothing in the arena.
+/// The survivor works on, and after it has given back what it holds, the arena is empty.
 fn is_usable_and_then_empty(world: &World, instructions: usize) {
     let survivor = world.member(SURVIVOR);
     if object::find(&survivor, world.queue).is_ok() {
@@ -215,14 +216,14 @@ fn is_usable_and_then_empty(world: &World, instructions: usize) {
     }
     object::release(&survivor, world.other).unwrap();
     for handle in world.made.borrow().iter() {
-        // A test may have given it back itself.
+        // A test may have given the object back itself.
         let _ = object::release(&survivor, *handle);
     }
     assert_eq!(count_live(&world.arena), Ok(0), "objects are left at {instructions}");
     assert_eq!(world.arena.header().unwrap().heap.used_pages(), 0, "memory is left at {instructions}");
 }
 
-/// Takes all that is in the queue, in order.
+/// Takes all items of the queue, in order.
 fn drain(world: &World) -> Vec<u8> {
     let survivor = world.member(SURVIVOR);
     std::iter::from_fn(|| get(&survivor, world.queue)).collect()
@@ -236,7 +237,8 @@ fn a_condition(world: &World) {
     world.add(lock::create(&world.survivor(), true).unwrap());
 }
 
-/// Where this test runs again, in a process that has one thread, so that what it forks has all its locks free.
+/// The variable that is set where this test runs again, in a process with one thread, so that all locks are free in the
+/// processes that it forks.
 const ALONE: &str = "SANDPOOL_TEST_ALONE";
 
 fn alone(name: &str, test: fn()) {

@@ -24,7 +24,7 @@ fn say_what_an_object_is() {
         },
         |world| {
             let survivor = world.survivor();
-            // Objects that come after it have none of that.
+            // Later objects have no record.
             for handle in [lock::create(&survivor, true).unwrap(), event::create(&survivor).unwrap()] {
                 let known = object::look_up(&survivor, handle).unwrap();
                 assert_eq!((known.tag, known.partner), (0, 0));

@@ -20,7 +20,7 @@ tests! {
     close_both_ends_of_a_pipe
 }
 
-/// A pipe; the survivor keeps the second end only.
+/// A pipe.
 fn a_pipe(world: &World) {
     let survivor = world.survivor();
     for end in pipe::create(&survivor, 4096, DUPLEX).unwrap() {
@@ -47,7 +47,7 @@ fn send_over_a_pipe() {
         },
         |world| {
             let survivor = world.survivor();
-            // Whole, or not at all; and then the end, because the sender is gone.
+            // The message comes whole, or not at all; and then the pipe ends, because the sender is gone.
             let first = recv(&survivor, world.made(1));
             assert!(matches!(first, Ok(9) | Err(Errno::Closed)), "{first:?}");
             assert_eq!(recv(&survivor, world.made(1)), Err(Errno::Closed));
@@ -111,7 +111,7 @@ fn close_both_ends_of_a_pipe() {
     );
 }
 
-/// Slots that are used anew come in another order than new ones: of two, the second first.
+/// Makes two free slots: slots that are used anew come in another order than new ones, the second before the first.
 fn free_slots(world: &World) {
     let survivor = world.survivor();
     let made = [0, 1].map(|_| event::create(&survivor).unwrap());

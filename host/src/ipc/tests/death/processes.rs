@@ -1,4 +1,4 @@
-//! Operations on processes: the arguments of a child, and the memory that all have together.
+//! Operations on processes: the arguments of a child, and the memory of all processes together.
 
 use sandpool_abi::Errno;
 
@@ -16,7 +16,7 @@ tests! {
     give_memory_back
 }
 
-/// As `spawn` does it: the child is given all of it, or ends without having run.
+/// `spawn` hands arguments over in the same way: the child is given all of them, or ends without having run.
 fn hand_arguments_to_a_child() {
     fn register(world: &World, process: u32) -> &AtomicU64 {
         world.arena.process(process).unwrap().register(Register::Outgoing)
@@ -46,7 +46,7 @@ fn hand_arguments_to_a_child() {
     );
 }
 
-/// All have together as much as each has. How much that is.
+/// The memory of all processes is the sum of their shares. Returns that sum.
 fn memory_is_all_shares(world: &World) -> u64 {
     let share = |index| world.arena.process(index).unwrap().memory();
     assert_eq!(share(VICTIM), 0, "its share is nobody's");
@@ -71,7 +71,7 @@ fn take_memory() {
     );
 }
 
-/// As a fork does it: the child may be there by then, or not.
+/// A fork takes memory in the same way: the child may exist by then, or not.
 fn take_memory_for_a_child() {
     at_each_instruction(
         some_memory,

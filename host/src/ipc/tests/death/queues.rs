@@ -30,7 +30,7 @@ tests! {
 }
 
 fn fill_segment(world: &World) {
-    // The first segment has room for one record less than this.
+    // The first segment has room for one record less.
     for number in 1..=3 {
         put(&world.member(SURVIVOR), world.queue, number, 1300, &[]);
     }
@@ -126,7 +126,7 @@ fn close_a_queue() {
     );
 }
 
-/// A joinable queue with two items, the first of which is taken by the victim and is done with.
+/// A joinable queue with two items.
 fn joinable(world: &World) {
     let survivor = world.survivor();
     world.add(queue::create(&survivor, 0, Account::Joinable).unwrap());
@@ -185,7 +185,8 @@ fn finish_a_claimed_item() {
         },
         |world| {
             let claims = claims(world);
-            // It is worked on, or only its result is missing, or that is there: it can't be taken for one that wasn't begun.
+            // The item is worked on, or only its result is missing, or the result is there: nobody can take it for an
+            // item that wasn't begun.
             match (&*drain(world), claims.first, claims.end) {
                 ([], 0, 1) => assert!(claims.work != 0 || claims.part == DELIVERED, "{claims:?}"),
                 ([9], 1, 1) => assert_eq!((claims.work, claims.part), (0, 0)),
@@ -202,7 +203,7 @@ fn put_many_at_once() {
             let items = buffer[..400].chunks(100);
             assert_eq!(queue::put_many(victim, port(victim, world.queue), items, Deadline::NOW), Ok(4));
         },
-        // A batch is no transaction: as many as came to be put.
+        // A batch is no transaction: any number of its items may have been put.
         |world| assert!(drain(world).len() <= 4),
     );
 }
@@ -243,7 +244,7 @@ fn claim_tasks() {
             assert_eq!(got, Ok(3));
         },
         |world| {
-            // Each is claimed, or still there; and both are in order.
+            // Each item is claimed, or still there; and both are in order.
             let survivor = world.survivor();
             let claims_of_victim = claims(world);
             let (claims, results) = (survivor.claims().unwrap(), port(&survivor, world.queue));

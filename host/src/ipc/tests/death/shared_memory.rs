@@ -29,7 +29,7 @@ fn make_name_and_unlink_shared_memory() {
         },
         |world| {
             let survivor = world.survivor();
-            // A name outlives who gave it.
+            // A name outlives the process that gave it.
             match shared::open(&survivor, "name") {
                 Ok(handle) => {
                     assert_eq!(shared::create(&survivor, 1, true, "name"), Err(Errno::Exist));
@@ -43,7 +43,7 @@ fn make_name_and_unlink_shared_memory() {
     );
 }
 
-/// Its name goes with its maker, dead or alive.
+/// An owned name goes with its maker, dead or alive.
 fn make_and_release_owned_shared_memory() {
     at_each_instruction(
         nothing,
@@ -67,7 +67,7 @@ fn open_and_release_shared_memory() {
             let survivor = world.survivor();
             let made = shared::create(&survivor, 5000, false, "name").unwrap();
             shared::write(&survivor, of(&survivor, made), 4999, &[7]).unwrap();
-            // Only its name keeps it.
+            // Only its name keeps the memory.
             object::release(&survivor, made).unwrap();
         },
         |_, victim, _| {
@@ -86,7 +86,7 @@ fn open_and_release_shared_memory() {
     );
 }
 
-/// Its name is all that keeps it, and the victim takes that away without having held it.
+/// Only its name keeps the memory, and the victim removes the name without having held the memory.
 fn unlink_shared_memory_of_nobody() {
     at_each_instruction(
         |world| {
@@ -106,7 +106,7 @@ fn unlink_shared_memory_of_nobody() {
     );
 }
 
-/// At last, a view is all that keeps what it is of.
+/// In the end, only a view keeps the memory that it is a view of.
 fn view_shared_memory() {
     at_each_instruction(
         |world| {
@@ -135,7 +135,7 @@ fn view_shared_memory() {
     );
 }
 
-/// Takes a view that is all that a message has, if there is one.
+/// Takes a message, if there is one, whose only content is a view.
 fn take_a_view(member: &Member, queue: Handle) -> Option<Handle> {
     let taken = queue::get(member, port(member, queue), || false, &mut [], Deadline::NOW);
     let Ok(Taken::Message(message)) = taken else { return None };
@@ -145,7 +145,7 @@ fn take_a_view(member: &Member, queue: Handle) -> Option<Handle> {
     views.first().copied()
 }
 
-/// It comes in a message, which is all that keeps it, as it is all that keeps the memory.
+/// A view comes in a message. Only the message keeps the view, as only the view keeps the memory.
 fn receive_a_view() {
     at_each_instruction(
         |world| {

@@ -23,7 +23,7 @@ models! {
     barrier_with_a_timeout: a_barrier_with_a_timeout(&[]);
 }
 
-/// Passes a barrier, and tells when it is surely inside. The index.
+/// Passes a barrier, and tells `inside` when the process is surely inside. Returns the index.
 fn pass(
     member: &Member,
     handle: Handle,
@@ -44,7 +44,7 @@ fn pass(
     Ok(index & !ACT)
 }
 
-/// Three who meet twice. With a death, the others are told at the latest at the second meeting.
+/// Three processes meet twice. With a death, the others are told of it at the second meeting at the latest.
 fn a_barrier(victims: &[u32]) {
     let mut model = Model::new();
     let barrier = model.share(barrier::create(&model.maker(), 3).unwrap());
@@ -69,14 +69,14 @@ fn a_barrier(victims: &[u32]) {
     }
     let victim = choose(victims);
     if let Some(victim) = victim {
-        // If it died outside, nobody is told that it won't come.
+        // If the victim died outside, nobody is told that it won't come.
         let (died, passed) = (log(), passed.clone());
         let found = died.clone();
         model.on_found = Some(Box::new(move |dead| found.lock().unwrap().push(dead)));
         model.process_after(&[victim], move |member| {
             let barrier = of::<barrier::BarrierState>(member, barrier);
             let rounds = |round| passed.lock().unwrap().iter().filter(|(one, _)| *one == round).count();
-            // If it died inside, either that is known, or the others pass all the same.
+            // If the victim died inside, either that is known, or the others pass all the same.
             let waits = || {
                 let round = inside.lock().unwrap().get(&victim).copied();
                 round.is_some_and(|round| rounds(round) < 2)
@@ -84,7 +84,7 @@ fn a_barrier(victims: &[u32]) {
             while waits() && !barrier.state.is_broken() {
                 model::pause();
             }
-            // If it died outside, nobody is told that it won't come.
+            // If the victim died outside, nobody is told that it won't come.
             if !died.lock().unwrap().is_empty() && !barrier.state.is_broken() {
                 barrier::abort(member, barrier).unwrap();
             }
@@ -100,7 +100,7 @@ fn a_barrier(victims: &[u32]) {
     }
 }
 
-/// Three who meet, and try again if another resets the barrier.
+/// Three processes meet, and try again if another resets the barrier.
 fn a_barrier_that_is_reset(victims: &[u32]) {
     let mut model = Model::new();
     let barrier = model.share(barrier::create(&model.maker(), 3).unwrap());
@@ -113,7 +113,7 @@ fn a_barrier_that_is_reset(victims: &[u32]) {
     model.run(victims);
 }
 
-/// One has no time for the others: then all are told, or all have met.
+/// One process waits for the others only until its deadline: then all are told, or all have met.
 fn a_barrier_with_a_timeout(victims: &[u32]) {
     let mut model = Model::new();
     let barrier = model.share(barrier::create(&model.maker(), 3).unwrap());

@@ -22,14 +22,14 @@ models! {
     condition_with_a_timeout: a_condition_with_a_timeout(&[]);
 }
 
-/// A condition, and its lock.
+/// Makes a condition and its lock.
 fn condition_and_lock(model: &Model) -> (Handle, Handle) {
     let recursive = thread_rng().r#gen();
     let [condition, lock] = [condition::create(&model.maker()), lock::create(&model.maker(), recursive)];
     (model.share(condition.unwrap()), model.share(lock.unwrap()))
 }
 
-/// Waits in a condition, with its lock. Whether it was notified.
+/// Waits in a condition, with its lock. Returns whether the process was notified.
 fn wait(member: &Member, condition: Handle, handle: Handle, deadline: Deadline) -> bool {
     let (condition, lock) = (of(member, condition), of(member, handle));
     let depth = condition::enter(member, condition, lock).unwrap();
@@ -42,7 +42,7 @@ fn notify(member: &Member, condition: Handle, lock: Handle, count: u64) -> u64 {
     condition::notify(member, of(member, condition), of(member, lock), count).unwrap()
 }
 
-/// Two who need a token each, and two who bring one and notify one.
+/// Two processes need a token each, and two bring one and notify one process.
 fn a_condition(victims: &[u32]) {
     let mut model = Model::new();
     let (condition, lock) = condition_and_lock(&model);
@@ -68,7 +68,7 @@ fn a_condition(victims: &[u32]) {
         });
     }
     if victims.contains(&2) {
-        // One who died was to bring this. Who was notified before finds it or waits again.
+        // The process that died was to bring this. A process that was notified before finds a token or waits again.
         model.process_after(&[2, 3], move |member| {
             acquire(member, lock);
             *tokens.lock().unwrap() += 2;
@@ -79,7 +79,7 @@ fn a_condition(victims: &[u32]) {
     model.run(victims);
 }
 
-/// Two who wait for a word, one who gives it, and one who gives it again in case that one has died.
+/// Two processes wait for a word, one gives it, and one gives it again in case the first giver has died.
 fn a_condition_for_all(victims: &[u32]) {
     let mut model = Model::new();
     let (condition, lock) = condition_and_lock(&model);
@@ -107,8 +107,8 @@ fn a_condition_for_all(victims: &[u32]) {
     model.run(victims);
 }
 
-/// One of two who wait does so for some time only. The one that is notified first notifies the other, who else waits for
-/// ever: so no notification goes to one whose time was over.
+/// One of two waiting processes waits until its deadline only. The process that is notified first notifies the other,
+/// which otherwise waits for ever: so no notification goes to a process whose time was over.
 fn a_condition_with_a_timeout(victims: &[u32]) {
     let mut model = Model::new();
     let (condition, lock) = condition_and_lock(&model);
@@ -134,7 +134,7 @@ fn a_condition_with_a_timeout(victims: &[u32]) {
     });
     model.process(move |member| {
         acquire(member, lock);
-        // The other has gone, or is notified in the end.
+        // The other process has gone, or is notified in the end.
         assert!(wait(member, condition, lock, NEVER));
         release(member, lock);
     });

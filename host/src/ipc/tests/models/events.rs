@@ -17,7 +17,8 @@ models! {
     change_of_a_process_is_seen: a_change();
 }
 
-/// Two who wait. One of them surely sleeps when the event is set and cleared at once; then it is set for the other.
+/// Two processes wait. One of them surely sleeps when the event is set and cleared at once; then the event is set for
+/// the other.
 fn an_event(victims: &[u32]) {
     let mut model = Model::new();
     let event = model.share(event::create(&model.maker()).unwrap());
@@ -46,7 +47,7 @@ fn an_event(victims: &[u32]) {
     };
     model.process(set);
     if victims.contains(&2) {
-        // If the one who died has set it, all are woken for that.
+        // If the dead process has set the event, that wakes all.
         model.process_after(&[2], move |member| {
             let event = of::<event::EventState>(member, event);
             if !event.state.is_set() {
@@ -57,7 +58,8 @@ fn an_event(victims: &[u32]) {
     model.run(victims);
 }
 
-/// Two who do something and set an event, which may be set; and one who clears it, and waits if not all is done.
+/// Two processes do something and set an event, which may already be set; one clears the event, and waits if not all is
+/// done.
 fn an_event_that_is_set() {
     let mut model = Model::new();
     let event = model.share(event::create(&model.maker()).unwrap());
@@ -80,7 +82,7 @@ fn an_event_that_is_set() {
     model.run(&[]);
 }
 
-/// One who changes a word again and again without a lock, as the supervisor does when a process has ended.
+/// One process changes a word again and again without a lock, as the supervisor does when a process has ended.
 fn a_change() {
     let mut model = Model::new();
     model.process(|member| {

@@ -16,7 +16,7 @@ models! {
     recursive_lock_with_a_death: a_lock(true, &[0, 1, 2]);
 }
 
-/// Three who lock, one of them not at any price. The next is told of a death with the lock, and nobody else.
+/// Three processes lock, one of them with a deadline. Only the next owner is told of a death with the lock.
 fn a_lock(recursive: bool, victims: &[u32]) {
     let mut model = Model::new();
     let lock = model.share(lock::create(&model.maker(), recursive).unwrap());

@@ -1,13 +1,13 @@
-//! Whole objects in many thousands of orders, and with a process that is killed at any point: the code of the arena as
-//! it is, on a [model](crate::sys::model) of the processor, the futex and the clock. Processes are tasks of shuttle's;
-//! the supervisor sweeps behind each.
+//! Whole objects in many thousands of orders, and with a process that is killed at any point: the unchanged code of the
+//! arena, on a [model](crate::sys::model) of the processor, the futex and the clock. Processes are tasks of shuttle;
+//! the supervisor sweeps for each.
 //!
-//! A process that isn't done when all others sleep is a deadlock, which shuttle reports; and in the end nothing may be
-//! left in the arena.
+//! A process that isn't done when all others sleep is a deadlock, which shuttle reports; and in the end the arena must
+//! be empty.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
-/// A test of a model for each: one in which nobody dies, and one for each way to die.
+/// Makes a test for each use of a model: one in which nobody dies, and one for each way to die.
 macro_rules! models {
     ($($(#[$meta:meta])* $name:ident: $model:ident($($argument:expr),*);)*) => {
         $($(#[$meta])* #[test]
@@ -57,14 +57,14 @@ use crate::testing::deadline::within_deadlines;
 /// Orders that are tried of each model.
 const ORDERS: usize = 5000;
 
-/// Processes that there can be.
+/// The most processes of a model.
 const PROCESSES: u32 = 6;
 
 type Work = Box<dyn FnOnce(&Member) + Send>;
 
 struct Process {
     number: u32,
-    /// It starts when these have been swept up behind.
+    /// The process starts when these have been swept up.
     after: Vec<u32>,
     work: Work,
 }
@@ -72,15 +72,15 @@ struct Process {
 struct Model {
     arena: Arc<Arena>,
     processes: Vec<Process>,
-    /// From the slot of one process to that of the next.
+    /// Distance from the slot of one process to the slot of the next.
     stride: u32,
-    /// A deadline, and time passes at some point.
+    /// A deadline; the clock passes it at some point.
     deadline: Deadline,
-    /// A process that is to die does so at any point; else where it is killed.
+    /// Whether a process that is to die does so at any point; otherwise a test kills it.
     is_mortal: bool,
-    /// The supervisor also collects what nobody can reach, all the time.
+    /// The supervisor also collects objects that nobody can reach, all the time.
     collects: bool,
-    /// Called when a process is found dead, before it is swept up behind.
+    /// Called when a process is found dead, before it is swept up.
     on_found: Option<Box<dyn Fn(u32) + Send>>,
 }
 
@@ -90,7 +90,7 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
     config.stack_size = 256 << 10;
     config.max_steps = MaxSteps::FailAfter(200_000);
     let orders = std::env::var("SANDPOOL_MODEL_ORDERS").map_or(ORDERS, |orders| orders.parse().unwrap());
-    // A loop that comes to no point makes no steps, which are counted.
+    // `max_steps` doesn't stop a loop without a point, because the loop makes no steps.
     within_deadlines((orders / 1000) as u32, || Runner::new(RandomScheduler::new(orders), config).run(model));
 }
 
@@ -103,7 +103,7 @@ impl Model {
         Self::with(heap_pages, 1)
     }
 
-    /// The holders of an object are in more than one word: two processes in each.
+    /// Makes a model in which the holders of an object are in more than one word: two processes in each.
     fn wide() -> Self {
         Self::with(32, 32)
     }
@@ -129,13 +129,13 @@ impl Model {
         member(&self.arena, 0)
     }
 
-    /// Lets every process hold what the maker does.
+    /// Makes every process a holder of an object that the maker holds.
     fn share(&self, handle: Handle) -> Handle {
         (1..PROCESSES).for_each(|process| self.share_with(handle, process));
         handle
     }
 
-    /// Lets one hold what the maker does.
+    /// Makes one process a holder of an object that the maker holds.
     fn share_with(&self, handle: Handle, process: u32) {
         object::share(&self.maker(), handle, process * self.stride).unwrap();
     }
@@ -151,7 +151,7 @@ impl Model {
         number
     }
 
-    /// Runs all to their ends, or one of these to its death. Which one died.
+    /// Runs all processes to their ends, or one of these to its death. Returns the one that died.
     fn run(self, victims: &[u32]) -> Option<u32> {
         let victim = choose(victims);
         self.run_to_death_of(victim)
@@ -164,7 +164,7 @@ impl Model {
         let (stride, is_mortal) = (self.stride, self.is_mortal);
         let supervisor =
             Member { arena: self.arena.clone(), index: PROCESSES * stride, patience: Patience::Brief };
-        // Those that no process starts with give back what they were given.
+        // Slots without a process give back what they were given.
         let idle: Vec<_> = (self.processes.len() as u32..PROCESSES).collect();
         let arena = self.arena.clone();
         let found = died.clone();
@@ -199,7 +199,8 @@ impl Model {
                         }
                     }));
                 }
-                // As the supervisor does: it sees to all that have ended, and to those again with which it didn't come through.
+                // The supervisor works like this: it deals with all processes that have ended, and again with those
+                // that it couldn't finish.
                 let next =
                     if behind.is_empty() && !collects { ended.recv().ok() } else { ended.try_recv().ok() };
                 if let Some((process, killed)) = next {
@@ -232,7 +233,7 @@ impl Model {
                 sweep(Sweep::behind(process * stride, false), &supervisor).unwrap();
             }
             if collects {
-                // The one that is under way may have begun too early.
+                // The collection that is under way may have begun too early.
                 while collect(1) {}
                 while collect(1) {}
             }
@@ -271,7 +272,7 @@ fn choose(victims: &[u32]) -> Option<u32> {
     (!victims.is_empty()).then(|| victims[thread_rng().gen_range(0..victims.len())])
 }
 
-/// The things that processes have done, in order.
+/// Things that processes have done, in order.
 type Log<T> = Arc<Mutex<Vec<T>>>;
 
 fn log<T>() -> Log<T> {
@@ -283,10 +284,10 @@ const NEVER: Deadline = Deadline::NEVER;
 /// Bytes of an item that lies in a segment.
 const SHORT: usize = 24;
 
-/// Bytes of one that has three pages of its own.
+/// Bytes of an item that has three pages of its own.
 const LONG: usize = 9000;
 
-/// An item: so many bytes that are all the same.
+/// An item of `len` bytes that are all the same.
 fn item(producer: u32, number: u8, len: usize) -> Vec<u8> {
     vec![producer as u8 * 16 + number; len]
 }
@@ -301,7 +302,7 @@ fn read(item: &[u8]) -> (u32, u8) {
     (u32::from(first / 16), first % 16)
 }
 
-/// Takes an item: producer and number.
+/// Takes an item; returns its producer and number.
 fn get(member: &Member, queue: Handle) -> crate::ipc::Result<(u32, u8)> {
     let mut buffer = vec![0; LONG];
     let taken = queue::get(member, port(member, queue), || false, &mut buffer, NEVER)?;
@@ -309,7 +310,7 @@ fn get(member: &Member, queue: Handle) -> crate::ipc::Result<(u32, u8)> {
     Ok(read(&buffer[..len]))
 }
 
-/// Receives a message: sender and number.
+/// Receives a message; returns its sender and number.
 fn recv(member: &Member, end: Handle) -> crate::ipc::Result<(u32, u8)> {
     let mut buffer = [0; SHORT];
     let taken = pipe::recv(member, of::<EndState>(member, end), &mut buffer, NEVER)?;
@@ -317,7 +318,7 @@ fn recv(member: &Member, end: Handle) -> crate::ipc::Result<(u32, u8)> {
     Ok(read(&buffer[..len]))
 }
 
-/// The handles of an item, which are the caller's from now on.
+/// Takes the handles of an item; the caller holds their objects from now on.
 fn take_handles(member: &Member, queue: Handle, deadline: Deadline) -> crate::ipc::Result<Vec<Handle>> {
     let taken = queue::get(member, port(member, queue), || false, &mut [], deadline)?;
     let Taken::Message(message) = taken else { panic!("an item without handles") };

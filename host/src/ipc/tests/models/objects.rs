@@ -1,4 +1,4 @@
-//! Objects that only messages hold, and those that go from one process to the next.
+//! Objects that only messages hold, and objects that go from one process to the next.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -18,8 +18,8 @@ models! {
     object_goes_from_one_to_the_next_with_a_death: an_object_on_its_way(&[0, 1, 2, 4, 5]);
 }
 
-/// Two queues lie in each other, and go from one process to the next in a third. A process that takes one can take the other
-/// out of it, and all is gone in the end, while the supervisor looks for what nobody can reach.
+/// Two queues lie in each other, and go from one process to the next in a third queue. A process that takes one can
+/// take the other out of it, and all are gone in the end, while the supervisor looks for objects that nobody can reach.
 fn circles(victims: &[u32]) {
     let mut model = Model::new();
     model.collects = true;
@@ -41,7 +41,7 @@ fn circles(victims: &[u32]) {
     });
     for _ in 0..2 {
         model.process(move |member| {
-            // Nobody may be left who puts one.
+            // Perhaps no process is left that puts one.
             let Ok(one) = take_handles(member, meet, deadline) else { return };
             let other = take_handles(member, one[0], NEVER).unwrap();
             assert_eq!(take_handles(member, other[0], NEVER).unwrap(), one, "the circle is broken");
@@ -51,16 +51,16 @@ fn circles(victims: &[u32]) {
     model.run(victims);
 }
 
-/// Each gives a queue to the next and gives it up, as with a fork, while those who have given it up look whether anybody
-/// has it. It is there as long as somebody has it, and no longer.
+/// Each process gives a queue to the next and gives it up, as with a fork, while processes that have given it up look
+/// whether anybody has it. The queue exists as long as some process has it, and no longer.
 fn an_object_on_its_way(victims: &[u32]) {
-    // From word to word of its holders, and back.
+    // The queue goes from word to word of its holders, and back.
     const WAY: [u32; 5] = [0, 4, 1, 5, 2];
     let mut model = Model::wide();
     let queue = queue::create(&model.maker(), 0, Account::Nothing).unwrap();
     let stride = model.stride;
     let has_it = Arc::new(Mutex::new(BTreeSet::from([0])));
-    // Those who won't give it to anybody any more.
+    // The processes that won't give the queue to anybody any more.
     let over = Arc::new(Mutex::new(BTreeSet::new()));
     let dead = over.clone();
     model.on_found = Some(Box::new(move |process| {
@@ -75,7 +75,7 @@ fn an_object_on_its_way(victims: &[u32]) {
         let next = WAY.get(at + 1).copied();
         let (has_it, over) = (has_it.clone(), over.clone());
         model.process(move |member| {
-            // It isn't there yet, and doesn't die.
+            // The process hasn't begun here yet, and doesn't die.
             while !has_it.lock().unwrap().contains(&number) {
                 if previous.is_some_and(|previous| over.lock().unwrap().contains(&previous)) {
                     over.lock().unwrap().insert(number);

@@ -17,7 +17,7 @@ models! {
     pipe_is_handed_on_among_many_with_a_death: a_pipe_on_its_way(Model::wide(), &[0, 1]);
 }
 
-/// Two who send, and one who receives to the end.
+/// Two processes send, and one receives to the end.
 fn a_pipe(victims: &[u32]) {
     let mut model = Model::new();
     let maker = model.maker();
@@ -26,7 +26,7 @@ fn a_pipe(victims: &[u32]) {
     object::share(&maker, writes, 1).unwrap();
     let keeps = thread_rng().gen_bool(0.5);
     if keeps {
-        // As after a fork without a close: nobody else may hold it.
+        // This is as after a fork without a close: nobody else may hold the end.
         object::share(&maker, writes, 2).unwrap();
     }
     object::release(&maker, reads).unwrap();
@@ -68,7 +68,7 @@ fn a_pipe(victims: &[u32]) {
     }
 }
 
-/// One hands the end that sends on to another, who sends: the receiver isn't told before that that nobody will.
+/// One process hands the sending end on to another, which sends: the receiver isn't told before that nobody will send.
 fn a_pipe_on_its_way(mut model: Model, victims: &[u32]) {
     let maker = model.maker();
     let queue = queue::create(&maker, 0, Account::Nothing).unwrap();
@@ -94,7 +94,7 @@ fn a_pipe_on_its_way(mut model: Model, victims: &[u32]) {
         }
     });
     if let Some(0) = victims.first() {
-        // For the one who would wait for what was never put.
+        // This is for a process that would wait for an item that was never put.
         model.share_with(queue, 3);
         model.process_after(&[0], move |member| queue::close(member, port(member, queue)).unwrap());
     }

@@ -1,4 +1,4 @@
-//! The memory that processes have together, and processes that stand by.
+//! The memory of all processes together, and processes that stand by.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,8 @@ models! {
     one_that_stands_by_is_taken_once_with_a_death: a_standby(&[0, 1, 2]);
 }
 
-/// Three take memory of which there isn't enough for all at once, and for a child that they may have no use for.
+/// Three processes take memory of which there isn't enough for all at once, and memory for a child that they may have
+/// no use for.
 fn a_budget(victims: &[u32]) {
     const MAX: u64 = 10;
     let mut model = Model::new();
@@ -41,7 +42,7 @@ fn a_budget(victims: &[u32]) {
         });
     }
     let victim = choose(victims);
-    // The supervisor gives back what a child had that never was.
+    // The supervisor gives back the share of a child that never existed.
     model.process_after(&[0, 1, 2], |member| {
         (3..6).for_each(|child| budget::give_back(member, child).unwrap());
         budget::take(member, 3, MAX, MAX).unwrap();
@@ -51,8 +52,8 @@ fn a_budget(victims: &[u32]) {
     assert_eq!(arena.header().unwrap().memory.used(), 0);
 }
 
-/// Two who spawn a process each, one that stands by, and the supervisor, which sees to whatever has none. Each slot gets one
-/// process, unless who asked for it is dead; and who isn't taken stands by for the next.
+/// Two processes spawn a process each, one stands by, and the supervisor starts a process for any slot that has none.
+/// Each slot gets one process, unless its spawner is dead; a process that isn't taken stands by for the next.
 fn a_standby(victims: &[u32]) {
     const STANDBY: u32 = 2;
     const SUPERVISOR: u32 = 3;
@@ -65,7 +66,7 @@ fn a_standby(victims: &[u32]) {
         table::update(arena, slot, |old| Some(StateWord { state, ..old })).unwrap();
     };
     let has = |arena: &Arena, slot, state| table::state(arena, slot).unwrap().state == state;
-    // As `Children` and `Process::become_spawned` do it.
+    // `Children` and `Process::become_spawned` do the same.
     let started = log();
     let run = {
         let started = started.clone();
@@ -107,7 +108,7 @@ fn a_standby(victims: &[u32]) {
         start(&member.arena, slot, pid_of(STANDBY));
         *leaves.lock().unwrap() = true;
     });
-    // It does one thing after the other.
+    // The supervisor does one thing after the other.
     let busy = Arc::new(shuttle::sync::Mutex::new(()));
     let (start, serves, left) = (run.clone(), busy.clone(), gone.clone());
     model.process(move |member| {
@@ -128,7 +129,7 @@ fn a_standby(victims: &[u32]) {
             drop(serving);
             thread::yield_now();
         }
-        // Who still stands by is ready, and can be had.
+        // A process that still stands by is ready, and can be claimed.
         while !*left.lock().unwrap() {
             if let Some(claim) = standby::claim(arena, SUPERVISOR) {
                 set(arena, SUPERVISOR, State::Spawning);

@@ -30,7 +30,7 @@ models! {
     joinable_queue_with_a_death: a_joinable_queue(&[0, 1, 2]);
 }
 
-/// Two workers do tasks, of which each is done, claimed by who died, or left: one of these, and once.
+/// Two workers do tasks. Each task is done, claimed by a worker that died, or left: exactly one of these, and once.
 fn tasks(victims: &'static [u32]) {
     let mut model = Model::new();
     let queues = [Account::Claimed, Account::Nothing]
@@ -62,7 +62,7 @@ fn tasks(victims: &'static [u32]) {
             let claims = member.arena.process(victim).unwrap().claims.get();
             seen.extend((claims.first..claims.end).map(|number| number as u8));
         }
-        // The last one takes the rest.
+        // The last process takes the rest.
         while let Ok((_, number)) = get(member, tasks) {
             seen.push(number);
             queue::finish(member, port(member, tasks), &[&[]], &[], member.index, Deadline::NOW).unwrap_err();
@@ -74,8 +74,8 @@ fn tasks(victims: &'static [u32]) {
     model.run_to_death_of(victim);
 }
 
-/// A worker does one task after the other, and its owner has it killed for the one that it seems to be at, as a pool does
-/// whose task takes too long. That one has no result, and all others are done or left.
+/// A worker does one task after the other. Its owner has the worker killed for the task that it seems to be at, as a
+/// pool does with a task that takes too long. That task has no result, and all others are done or left.
 fn a_doom() {
     const TASKS: u8 = 4;
     const VICTIM: u32 = 1;
@@ -94,7 +94,8 @@ fn a_doom() {
         let claims = &member.arena.process(VICTIM).unwrap().claims;
         for _ in 0..thread_rng().gen_range(0..64) {
             let (before, seen) = (claims.get(), claims.get());
-            // A task is doomed that was seen to be at work for too long: by now, it may not be any more.
+            // The owner dooms a task that was seen to be at work for too long: by now, the task may no longer be at
+            // work.
             (0..thread_rng().gen_range(0..8)).for_each(|_| model::point());
             if seen.work != 0 && before == seen && claims.doom(seen.work) {
                 noted.lock().unwrap().push(seen.first);
@@ -143,8 +144,8 @@ fn a_doom() {
     assert_eq!(died.is_some(), !doomed.lock().unwrap().is_empty());
 }
 
-/// Two producers and two consumers, with room for one item, in the queue or in the arena: each comes once, and those of
-/// one producer in order.
+/// Two producers and two consumers, with room for one item, in the queue or in the arena: each item comes once, and the
+/// items of one producer come in order.
 fn a_queue(len: usize, victims: &[u32]) {
     const ITEMS: u8 = 2;
     let (mut model, bound) = if len == LONG { (Model::with_heap(6), 0) } else { (Model::new(), 1) };
@@ -155,7 +156,7 @@ fn a_queue(len: usize, victims: &[u32]) {
         let put = put.clone();
         model.process(move |member| {
             for number in 1..=ITEMS {
-                // One in the segment, and one that is a message.
+                // One item lies in the segment, and one is a message.
                 let handles = if number % 2 == 0 { &[other][..] } else { &[] };
                 let item = item(member.index, number, len);
                 queue::put(member, port(member, queue), &item, handles, NEVER).unwrap();
@@ -186,9 +187,9 @@ fn a_queue(len: usize, victims: &[u32]) {
         }
     }
     let lost = put.iter().filter(|item| !once.contains(*item)).count();
-    // One that a dead consumer had in its hands.
+    // A dead consumer may have had one item in its hands.
     assert!(lost <= usize::from(dead.is_some_and(|dead| dead >= 2)), "put {put:?}, got {got:?}");
-    // One that a dead producer has put without coming to say so.
+    // A dead producer may have put one item before it could say so.
     let more = once.iter().filter(|item| !put.contains(item)).count();
     assert!(more <= usize::from(dead.is_some_and(|dead| dead < 2)));
     for producer in (0..2).filter(|producer| Some(*producer) != dead) {
@@ -196,7 +197,8 @@ fn a_queue(len: usize, victims: &[u32]) {
     }
 }
 
-/// The arena is full for good, and somebody closes the queue: who waits for room to put into it goes on, and puts nothing.
+/// The arena is full for good, and a process closes the queue: processes that wait for room to put into the queue go
+/// on, and put nothing.
 fn a_close_in_a_full_arena(victims: &[u32]) {
     let mut model = Model::with_heap(6);
     let maker = model.maker();
@@ -206,11 +208,11 @@ fn a_close_in_a_full_arena(victims: &[u32]) {
         object::share(&maker, other, index).unwrap();
     }
     while let Ok(()) = queue::put(&maker, port(&maker, other), &[0; SHORT], &[queue], Deadline::NOW) {}
-    // It stays so until this one ends, whose slot is the maker's.
+    // The arena stays full until this process ends, whose slot is the maker's.
     model.process_after(&[1, 2, 3], |_| {});
     for _ in 0..2 {
         model.process(move |member| {
-            // One that has pages of its own.
+            // This item has pages of its own.
             let put = queue::put(member, port(member, queue), &[1; SHORT], &[other], NEVER);
             assert_eq!(put, Err(Errno::Closed));
         });
@@ -219,7 +221,7 @@ fn a_close_in_a_full_arena(victims: &[u32]) {
     model.run(victims);
 }
 
-/// The same of a queue that is full, and not the arena.
+/// A process closes a queue that is full, while the arena isn't: processes that wait for room go on, and put nothing.
 fn a_close_of_a_full_queue(victims: &[u32]) {
     let mut model = Model::new();
     let maker = model.maker();
@@ -239,8 +241,8 @@ fn a_close_of_a_full_queue(victims: &[u32]) {
     model.run(victims);
 }
 
-/// Two who put four items each as batches, with room for two, and two who take as many as they get. Of a batch whose
-/// producer has died, the beginning is there.
+/// Two processes put four items each as batches, with room for two, and two take as many as they get. Only the
+/// beginning of a batch is there if its producer has died.
 fn batches(victims: &[u32]) {
     const ITEMS: u8 = 4;
     const MOST: usize = 3;
@@ -306,7 +308,7 @@ fn batches(victims: &[u32]) {
     }
 }
 
-/// One producer, two who do the tasks, and one who waits for all.
+/// One producer puts tasks, two processes do them, and one waits for all.
 fn a_joinable_queue(victims: &[u32]) {
     let mut model = Model::new();
     let queue = model.share(queue::create(&model.maker(), 0, Account::Joinable).unwrap());
@@ -335,7 +337,7 @@ fn a_joinable_queue(victims: &[u32]) {
     match dead {
         None => assert_eq!((done, lost), (3, 0)),
         Some(0) => assert_eq!(lost, 0),
-        // One that it had, or was done with and didn't come to say so.
+        // The victim may have had one item, or have been done with one before it could say so.
         Some(_) => assert!((2..=3).contains(&(done + lost)), "done {done}, lost {lost}"),
     }
 }

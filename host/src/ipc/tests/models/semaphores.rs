@@ -15,7 +15,7 @@ models! {
     semaphore_with_a_death: a_semaphore(&[0, 1, 2]);
 }
 
-/// Three who want one of two units each, or the only one, twice.
+/// Three processes want one of two units each, or the only one, twice.
 fn a_semaphore(victims: &[u32]) {
     let mut model = Model::new();
     let units = thread_rng().gen_range(1..=2);
@@ -45,7 +45,7 @@ fn a_semaphore(victims: &[u32]) {
         let (value, died) = (semaphore.state.value(), semaphore.state.died());
         assert_eq!(value, if returned { units } else { units - died });
         let gone = with_the_dead.lock().unwrap();
-        // It may have had one that it didn't come to use, or to give back.
+        // The dead process may have had a unit that it didn't come to use, or to give back.
         assert!(died >= u64::from(gone.contains(&true)) && died <= gone.len() as u64);
     });
     model.run(victims);

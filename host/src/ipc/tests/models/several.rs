@@ -1,4 +1,4 @@
-//! Several objects that are waited for at once.
+//! Waits for several objects at once.
 
 use sandpool_abi::Errno;
 
@@ -18,7 +18,7 @@ models! {
     one_of_several_is_taken_with_a_death: an_item_of_several(&[0, 1, 2]);
 }
 
-/// Waits for several objects. The first that is ready.
+/// Waits for several objects. Returns the first that is ready.
 fn wait_for_any(member: &Member, handles: &[Handle]) -> usize {
     let targets: Vec<_> = handles.iter().map(|handle| kind::waitable(member, *handle).unwrap()).collect();
     let events = targets.iter().map(|target| target.changed());
@@ -26,7 +26,7 @@ fn wait_for_any(member: &Member, handles: &[Handle]) -> usize {
     crate::ipc::event::wait_for_any(member, events, NEVER, look).unwrap()
 }
 
-/// Two who wait for an item, and for an event; and those who see to it.
+/// Two processes wait for an item, and for an event; two others provide these.
 fn several(victims: &[u32]) {
     let mut model = Model::new();
     let queue = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
@@ -51,8 +51,8 @@ fn several(victims: &[u32]) {
     model.run(victims);
 }
 
-/// Two who want an item each, and wait for it and for something else, and two who put one. One who finds it gone waits
-/// again.
+/// Two processes want an item each, and wait for the item and for an event; two others put one each. A process that
+/// finds the item gone waits again.
 fn an_item_of_several(victims: &[u32]) {
     let mut model = Model::new();
     let queue = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
@@ -74,7 +74,7 @@ fn an_item_of_several(victims: &[u32]) {
     model.process(put);
     model.process(put);
     if victims.contains(&2) {
-        // One who died was to put this.
+        // The process that died was to put this.
         model.process_after(&[2], put);
     }
     model.run(victims);

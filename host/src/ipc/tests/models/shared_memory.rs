@@ -22,14 +22,14 @@ models! {
     integer_in_shared_memory_counts_with_a_death: an_integer(&[0, 1, 2]);
 }
 
-/// Two who give memory the same name, one who takes that away, and one who opens what has it. Each finds all of one
-/// memory or none, whose name is gone once it has been taken away as often as it was given.
+/// Two processes give memory the same name, one removes the name, and one opens the memory with that name. Each finds
+/// all of one memory or none, and the name is gone once it has been removed as often as it was given.
 fn a_name(victims: &[u32]) {
     const NAME: &str = "name";
     /// Bytes with a page of their own.
     const LEN: u64 = 5000;
     let mut model = Model::new();
-    // How often it was given, and taken away.
+    // How often the name was given, less how often it was removed.
     let balance = Arc::new(Mutex::new(0));
     for number in 1..=2 {
         let balance = balance.clone();
@@ -60,15 +60,15 @@ fn a_name(victims: &[u32]) {
     model.process_after(&[0, 1, 2, 3], move |member| {
         let left = i32::from(shared::unlink(member, NAME).is_ok());
         assert_eq!(shared::unlink(member, NAME), Err(Errno::Noent));
-        // One who has died may have done it, and not told.
+        // A dead process may have done one of these before it could say so.
         let balance = *balance.lock().unwrap();
         assert!(left == balance || victim.is_some() && (left - balance).abs() == 1, "{left}, {balance}");
     });
     model.run_to_death_of(victim);
 }
 
-/// One makes a view of memory, hands it on, and gives the memory up; one of two others takes it, makes another of it, and
-/// reads. It is there as long as anybody has any of them, or a message does.
+/// One process makes a view of memory, hands the view on, and gives the memory up; one of two others takes the view,
+/// makes another of it, and reads. The memory exists as long as a process, or a message, has any of them.
 fn a_view(victims: &[u32]) {
     const LEN: u64 = 5000;
     let mut model = Model::new();
@@ -85,7 +85,7 @@ fn a_view(victims: &[u32]) {
     });
     for _ in 0..2 {
         model.process(move |member| {
-            // Nobody may be left who puts one.
+            // Perhaps no process is left that puts one.
             let Ok(views) = take_handles(member, queue, deadline) else { return };
             let again = shared::view(member, views[0]).unwrap();
             object::release(member, views[0]).unwrap();
@@ -98,7 +98,7 @@ fn a_view(victims: &[u32]) {
     model.run(victims);
 }
 
-/// Three who add to an integer, in a page or in the object itself.
+/// Three processes add to an integer, in a page or in the object itself.
 fn an_integer(victims: &[u32]) {
     const TIMES: u64 = 3;
     let mut model = Model::new();
