@@ -23,7 +23,7 @@ fn folder() -> TempDir {
     folder
 }
 
-/// Runs it: its exit code, stdout, and stderr.
+/// Runs the program, and returns its exit code, stdout, and stderr.
 fn plugins(folder: &Path, steps: &[&str], text: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plugins"));
     command.arg(folder).args(steps).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -233,11 +233,11 @@ pub mod process {
     pub const LIMITED: u32 = 4;
     /// [`Status::kind`]: its run was ended because every process waited for another. Only the host sees this one.
     pub const DEADLOCKED: u32 = 5;
-    /// [`Status::kind`]: it made a system call that its jail forbids, and was killed. Only native code can: WebAssembly
-    /// makes none.
+    /// [`Status::kind`]: the process made a system call that its jail forbids, and was killed. Only native code can do
+    /// that: WebAssembly makes no system calls.
     pub const FORBIDDEN: u32 = 6;
-    /// [`Status::kind`]: its run was ended because there were processes that it doesn't know of: so many stand in
-    /// [`Status::figure`]. Only the host sees this one.
+    /// [`Status::kind`]: the run was ended because there were processes that it doesn't know of;
+    /// [`Status::figure`] is their number. Only the host sees this status.
     pub const STRAYS: u32 = 7;
 
     /// The kind of a trap: [`Status::detail`] of [`TRAPPED`].
