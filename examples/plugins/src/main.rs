@@ -1,8 +1,8 @@
 //! Sends a text through plugins: `plugins FOLDER [STEP…]`, where a step is `PLUGIN.TASK`. Without a step, it lists the
-//! available plugins.
+//! available steps.
 //!
-//! A plugin is a WebAssembly module in the folder, and each of its tasks takes a text and returns one. A failing plugin
-//! harms only itself: the text then goes on as it was before.
+//! A plugin is a WebAssembly module in the folder, and each of its tasks takes a text and returns one. A plugin that
+//! misbehaves harms only itself: the text then goes on as it was before.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -223,15 +223,15 @@ pub mod process {
         pub figure: u64,
     }
 
-    /// [`Status::kind`]: it returned, or called exit.
+    /// [`Status::kind`]: the process returned, or called exit.
     pub const EXITED: u32 = 1;
-    /// [`Status::kind`]: a signal killed it.
+    /// [`Status::kind`]: a signal killed the process.
     pub const SIGNALED: u32 = 2;
     /// [`Status::kind`]: WebAssembly trapped.
     pub const TRAPPED: u32 = 3;
-    /// [`Status::kind`]: it hit a limit.
+    /// [`Status::kind`]: the process hit a limit.
     pub const LIMITED: u32 = 4;
-    /// [`Status::kind`]: its run was ended because every process waited for another. Only the host sees this one.
+    /// [`Status::kind`]: the run was ended because every process waited for another. Only the host sees this status.
     pub const DEADLOCKED: u32 = 5;
     /// [`Status::kind`]: the process made a system call that its jail forbids, and was killed. Only native code can do
     /// that: WebAssembly makes no system calls.

@@ -149,8 +149,7 @@ impl Process {
         Self::builder().spawn(function, arguments)
     }
 
-    /// Returns a [`Builder`], which starts a process with a chosen name, or with another daemon flag than this
-    /// process's.
+    /// Returns a [`Builder`], which starts a process with a chosen name, or a daemonic process.
     ///
     /// ```no_run
     /// use sandpool_guest::Process;

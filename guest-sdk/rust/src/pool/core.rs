@@ -73,7 +73,7 @@ const RESULTS: usize = 1024;
 const BUFFER: usize = 256 << 10;
 /// The number of collections after which the pool looks after the workers.
 const ROUNDS: u32 = 32;
-/// How long the pool looks for results before it waits: being woken takes this long.
+/// How long the pool looks for results before it waits for anything: being woken takes longer than this.
 const LOOK_NANOS: u64 = 20_000;
 /// How long the pool sleeps while tasks are so short that it would be woken for each.
 const NAP: Duration = Duration::from_micros(200);

@@ -1,18 +1,18 @@
 //! Pools of processes that stand ready to run functions.
 //!
-//! | file | has |
+//! | file | content |
 //! | --- | --- |
 //! | `core` | the machinery: tasks, results, workers |
-//! | `worker` | what a worker does |
-//! | `frame`, `marks` | what goes between the two |
+//! | `worker` | the work of a worker |
+//! | `frame`, `marks` | the messages and marks between the two |
 //! | `feed` | how input is cut into chunks, and how far ahead it is read |
-//! | `job`, `result`, `imap` | what one waits for |
+//! | `job`, `result`, `imap` | the results that a program waits for |
 //! | `options` | how tasks are given to a pool |
-//! | `partial` | functions with something filled in |
+//! | `partial` | functions with an argument filled in |
 //! | `futures` | Python's `concurrent.futures` on top of that |
 //! | `scoped` | maps that fork for the call |
 //! | `exchange` | a fork for each call |
-//! | `mapper` | one trait for pools and for what runs in this process |
+//! | `mapper` | one trait for pools and for running in this process |
 
 mod core;
 mod error;
@@ -297,7 +297,7 @@ impl Pool {
     /// All tasks are done, also if one fails; to get the results of the others, use [`imap`](Self::imap).
     ///
     /// # Errors
-    /// [`PoolError::Task`]: that of the first task, in their order, that failed. What a pool says that isn't running.
+    /// [`PoolError::Task`], of the first task, in their order, that failed; the errors of a pool that isn't running.
     #[doc(alias = "starmap")]
     pub fn map<A, R>(
         &self,

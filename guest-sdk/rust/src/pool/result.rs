@@ -38,7 +38,7 @@ impl<T> AsyncResult<T> {
     /// Waits for the result.
     ///
     /// # Errors
-    /// [`TaskError`]: of a map, that of the first task that failed.
+    /// [`TaskError`]; for a map, that of the first task that failed.
     pub fn get(self) -> Result<T, TaskError> {
         self.wait();
         match self.pending.take() {

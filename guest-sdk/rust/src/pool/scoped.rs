@@ -48,7 +48,7 @@ use sandpool_abi::NO_WAIT;
 /// pool: everything that a worker starts ends with it.
 ///
 /// # Errors
-/// [`PoolError::Task`]: that of the first task, in their order, that failed. [`PoolError::Start`].
+/// [`PoolError::Task`], of the first task, in their order, that failed; [`PoolError::Start`].
 pub fn scoped_map<A, R>(
     arguments: impl IntoIterator<Item = A>,
     closure: impl Fn(A) -> R,
