@@ -1,4 +1,4 @@
-//! What the tests of the programs here share.
+//! Helpers that the tests of these programs share.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) fn guest(name: &str) -> PathBuf {
     path
 }
 
-/// Looks again and again until it holds. Whether it did in time.
+/// Tries `holds` again and again until it is true. Returns whether it was true in time.
 pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + DEADLINE;
     while !holds() {
@@ -31,7 +31,8 @@ pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// How a program has ended, and what it has printed. It, and all whom it has started, must end in time.
+/// Waits for the end of a program, and returns its status and output. The program, and all processes that it has
+/// started, must end in time.
 pub(crate) fn finish(mut child: Child) -> Output {
     let (stdout, stderr) = (read(child.stdout.take()), read(child.stderr.take()));
     let mut status = None;

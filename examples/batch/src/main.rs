@@ -1,7 +1,7 @@
 //! Judges how hard the verses of a text are to read: `batch MODULE TEXT`.
 //!
-//! The module's task `readability` has one verse at a time, in whichever worker is free. The results come in the order of
-//! the verses.
+//! The module's task `readability` gets one verse at a time, in whichever worker is free. The results come in the order
+//! of the verses.
 
 use std::fs;
 use std::sync::mpsc::Receiver;
@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use sandpool::{Event, Failure, Module, Pool};
 use serde::Deserialize;
 
-/// What the task returns: the same fields in the same order.
+/// The value that the task returns: the same fields in the same order.
 #[derive(Deserialize)]
 struct Reading {
     grade: f64,
@@ -49,7 +49,7 @@ fn main() -> anyhow::Result<()> {
         let result: Result<Reading, _> = result;
         match result {
             Ok(reading) => readings.push((reading, verse)),
-            // Then the others have none either.
+            // Then the other verses have no result either.
             Err(error) if matches!(error.cause, Failure::NoTask(_) | Failure::PoolEnded(_)) => {
                 return Err(error.into());
             }
@@ -90,8 +90,8 @@ fn show_progress(events: &Receiver<Event>, total: usize) {
     }
 }
 
-/// The verses of a text in which a chapter's name stands on a line of its own behind an empty one, a verse begins with two
-/// spaces and its number, and goes on in the lines behind.
+/// Returns the verses of a text. In the text, a chapter's name is on a line of its own after an empty line; a verse begins
+/// with two spaces and its number, and continues on the lines after it.
 fn verses(text: &str) -> Vec<Verse<'_>> {
     let mut verses: Vec<Verse<'_>> = Vec::new();
     let mut chapter = "";

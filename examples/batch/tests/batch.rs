@@ -14,7 +14,7 @@ fn text() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../wordcount/data/kjv.txt")
 }
 
-/// Runs it: its exit code, stdout, and stderr.
+/// Runs the program, and returns its exit code, stdout, and stderr.
 fn batch(module: &Path, text: &Path) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_batch"));
     command.args([module, text]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,8 +1,8 @@
-//! Sends a text through plugins: `plugins FOLDER [STEP…]`, where a step is `PLUGIN.TASK`. Without a step, it lists what
-//! there is.
+//! Sends a text through plugins: `plugins FOLDER [STEP…]`, where a step is `PLUGIN.TASK`. Without a step, it lists the
+//! available steps.
 //!
-//! A plugin is a WebAssembly module in the folder, and each of its tasks takes a text and returns one. Whatever a plugin
-//! does, it does to itself: the text then goes on as it was before.
+//! A plugin is a WebAssembly module in the folder, and each of its tasks takes a text and returns one. A plugin that
+//! misbehaves harms only itself: the text then goes on as it was before.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The modules in a folder, by their names. Those that can't be used are none of them.
+/// Returns the usable modules in a folder, by their names.
 fn discover(folder: &Path) -> io::Result<Plugins> {
     let mut plugins = Plugins::new();
     for entry in fs::read_dir(folder)? {
@@ -63,7 +63,7 @@ fn list(plugins: &Plugins) {
     }
 }
 
-/// What becomes of a text step by step. A step that fails leaves it as it was.
+/// Sends a text through the steps. A step that fails leaves the text unchanged.
 fn run(plugins: &Plugins, steps: &[String], mut text: String) -> anyhow::Result<String> {
     // All are known before the first is taken.
     let mut tasks = Vec::new();

@@ -23,12 +23,12 @@ fn folder() -> TempDir {
     folder
 }
 
-/// Runs it: its exit code, stdout, and stderr.
+/// Runs the program, and returns its exit code, stdout, and stderr.
 fn plugins(folder: &Path, steps: &[&str], text: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plugins"));
     command.arg(folder).args(steps).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // Dropped, so that it is the end of the text. Who refuses the steps doesn't read it.
+    // Dropped, so that the text ends. A program that refuses the steps doesn't read it.
     let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
     let ended = finish(child);
     let [stdout, stderr] = [ended.stdout, ended.stderr].map(|bytes| String::from_utf8(bytes).unwrap());

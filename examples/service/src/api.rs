@@ -1,4 +1,4 @@
-//! What clients can ask for.
+//! The requests that clients can make.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use serde_json::value::RawValue;
 use crate::modules::{Hosted, Modules, Open};
 use crate::refusal::Refusal;
 
-/// The most bytes of a module, and of a batch.
+/// The maximum size in bytes of a module, and of a batch.
 const BODY_MAX: usize = 16 << 20;
-/// The most bytes of one input.
+/// The maximum size in bytes of one input.
 const INPUT_MAX: usize = 1 << 20;
-/// Inputs of a batch that are at work at once.
+/// The number of inputs of a batch that are at work at once.
 const WINDOW: usize = 64;
 
 type Request = Result<Bytes, BytesRejection>;
@@ -91,7 +91,7 @@ async fn run(
     Ok(([(header::CONTENT_TYPE, "application/json")], output.get().to_owned()).into_response())
 }
 
-/// What a line of a batch's results has.
+/// The content of a line of a batch's results.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Line {
@@ -128,14 +128,14 @@ async fn run_batch(
     Ok(([(header::CONTENT_TYPE, "application/jsonl")], body).into_response())
 }
 
-/// The pool of a module that has such a task.
+/// Returns the pool of a module that has such a task.
 async fn open(modules: &Modules, id: &str, task: &str) -> Result<Arc<Open>, Refusal> {
     let hosted = modules.get(id)?;
     hosted.module.task(task)?;
     modules.pool(&hosted).await
 }
 
-/// Runs a task. What it gives is looked at: a module can say that anything is JSON.
+/// Runs a task. The output is checked, because a module can claim that anything is JSON.
 async fn call(open: &Open, task: &str, input: &[u8]) -> Result<Box<RawValue>, Refusal> {
     let mut submitted = Submitted(open.pool.submit_record(task, Format::Json, input)?);
     let output = (&mut submitted.0).await?;
@@ -150,7 +150,7 @@ async fn call(open: &Open, task: &str, input: &[u8]) -> Result<Box<RawValue>, Re
     RawValue::from_string(output).map_err(|error| no_json(error.to_string()))
 }
 
-/// A task of a client that may go away, which drops this. The task isn't run then, if it hasn't begun.
+/// A task of a client that may go away, which drops this value. The task isn't run then, if it hasn't begun.
 struct Submitted(TaskFuture<Vec<u8>>);
 
 impl Drop for Submitted {

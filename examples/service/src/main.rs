@@ -24,15 +24,15 @@ use tokio::sync::oneshot;
 
 use self::modules::Modules;
 
-/// How long what is under way may take when the service is to end.
+/// How long running work may take when the service is to end.
 const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> anyhow::Result<()> {
-    // Before there is any thread: hence no `#[tokio::main]`.
+    // Called before there is any thread: hence no `#[tokio::main]`.
     sandpool::init();
     let runtime = Runtime::new()?;
     let served = runtime.block_on(serve());
-    // A module that is being compiled isn't waited for.
+    // The service doesn't wait for a module that is being compiled.
     runtime.shutdown_background();
     served
 }

@@ -18,14 +18,14 @@ const MODULES_MAX: usize = 256;
 /// Pools that are open at once. Each has [`WORKERS`] processes that wait for tasks.
 const POOLS_MAX: usize = 4;
 const WORKERS: usize = 2;
-/// Tasks of one module that wait or run. With more, clients are told to come back.
+/// Tasks of one module that wait or run. Beyond that number, clients are told to come back.
 const PENDING_MAX: u64 = 1000;
 
-/// Starts a pool with all that a module of somebody unknown may have: no file, no variable, and this.
+/// Starts a pool with everything that a module of an unknown author may have: no file, no variable, and these limits.
 fn start(module: &Module) -> sandpool::Result<Pool> {
     Pool::builder(module)
         .workers(WORKERS)
-        // What one client has sent, no other finds.
+        // No client finds data that another client has sent.
         .isolation(Isolation::Task)
         .memory_max(64 << 20)
         .arena_size(256 << 20)
@@ -40,9 +40,9 @@ pub(crate) struct Modules {
     hosted: Mutex<HashMap<String, Arc<Hosted>>>,
     /// A permit for each pool that may be open.
     pools: Arc<Semaphore>,
-    /// Compiling takes all processors: one at a time.
+    /// A permit to compile. Compiling takes all processors: one at a time.
     compiler: Arc<Semaphore>,
-    /// Counts how often a pool was asked for.
+    /// Counts the requests for pools.
     clock: AtomicU64,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Hosted {
     pub(crate) id: String,
     pub(crate) module: Module,
     pool: tokio::sync::Mutex<Option<Arc<Open>>>,
-    /// When the pool was asked for last, by the clock of all.
+    /// The time of the last request for the pool, by the common clock.
     used: AtomicU64,
 }
 
@@ -70,7 +70,7 @@ impl Modules {
         }
     }
 
-    /// Checks and compiles a module. Who uploads it again gets the same one.
+    /// Checks and compiles a module. Uploading it again gives the same module.
     pub(crate) async fn add(&self, bytes: Bytes) -> Result<Arc<Hosted>, Refusal> {
         let id = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
         if let Ok(hosted) = self.get(&id) {
@@ -109,7 +109,8 @@ impl Modules {
         Ok(())
     }
 
-    /// The pool of a module, which is started if there is none. It stays open for as long as somebody has it.
+    /// Returns the pool of a module, which is started if there is none. The pool stays open for as long as somebody
+    /// has it.
     pub(crate) async fn pool(&self, hosted: &Arc<Hosted>) -> Result<Arc<Open>, Refusal> {
         hosted.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         let mut slot = hosted.pool.lock().await;
@@ -128,7 +129,7 @@ impl Modules {
         Ok(slot.insert(Arc::new(open.await??)).clone())
     }
 
-    /// A permit for one more pool. If there is none left, the pool is closed that nobody has used for longest.
+    /// Returns a permit for one more pool. If there is no permit left, the least recently used pool is closed.
     async fn make_room(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         loop {
             if let Ok(permit) = self.pools.clone().try_acquire_owned() {

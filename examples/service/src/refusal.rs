@@ -1,4 +1,4 @@
-//! What a client is told when there is no output.
+//! The answer to a client when there is no output.
 
 use anyhow::anyhow;
 use axum::Json;
@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use sandpool::{Error, ErrorKind, Failure, PoolEnd, TaskError};
 use serde::Serialize;
 
-/// Why there is no output, as JSON.
+/// The reason why there is no output, as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Refusal {
     #[serde(skip)]
@@ -19,7 +19,7 @@ pub(crate) struct Refusal {
     error: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    /// the end of what a task has written there
+    /// the end of the text that a task has written to stderr
     #[serde(skip_serializing_if = "String::is_empty")]
     stderr: String,
 }
@@ -44,7 +44,7 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let (status, kind) = match &error {
             Error::UnknownTask { .. } => (StatusCode::NOT_FOUND, "no-task"),
-            // It traps, or doesn't come to an end, before it has a task.
+            // The module traps, or doesn't come to an end, before it has a task.
             Error::Pool(PoolEnd::Worker(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "module"),
             error if error.kind() == ErrorKind::Module => (StatusCode::BAD_REQUEST, "module"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use testing::{DEADLINE, eventually, finish, guest};
 use ureq::Agent;
 
-/// The service under test. Dropped, it is killed.
+/// The service under test, which is killed when it is dropped.
 struct Service {
     child: Option<Child>,
     address: String,
@@ -27,14 +27,14 @@ struct Service {
 impl Service {
     fn start() -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_service"));
-        // A group of its own, as a shell gives it.
+        // A process group of its own, as a shell gives it.
         command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening at ").unwrap().to_owned();
-        // All that it has started have this stream as well.
+        // All processes that it has started have this stream as well.
         child.stdout = Some(stdout.into_inner());
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(DEADLINE));
         Self { child: Some(child), address, agent: config.build().into() }
@@ -44,7 +44,7 @@ impl Service {
         self.child.as_ref().unwrap().id()
     }
 
-    /// What the answer to a request is: its status and its body.
+    /// Posts a request, and returns the status and the body of the answer.
     fn post(&self, path: &str, body: impl AsRef<[u8]>) -> (u16, String) {
         let mut response = self.agent.post(format!("{}{path}", self.address)).send(body.as_ref()).unwrap();
         (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
@@ -70,12 +70,12 @@ impl Service {
         self.post_json(&format!("/modules/{id}/tasks/{task}"), input.to_string())
     }
 
-    /// Its processes that are alive, each with those that it has: the supervisors, the workers, the tasks at work.
+    /// The service's child processes that are alive: the supervisors.
     fn supervisors(&self) -> Vec<u32> {
         children(self.pid())
     }
 
-    /// Waits for its end, and that of all that it has started.
+    /// Waits for the end of the service, and that of all processes that it has started.
     fn finish(mut self) -> Output {
         finish(self.child.take().unwrap())
     }
@@ -94,7 +94,7 @@ impl Drop for Service {
 fn children(of: u32) -> Vec<u32> {
     let is_child = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Behind the name, in parentheses, come the state and the parent.
+        // After the name, in parentheses, come the state and the parent.
         let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
         fields.len() > 1 && fields[0] != "Z" && fields[1] == of.to_string()
     };
@@ -107,7 +107,7 @@ fn kill(pid: u32, signal: Signal) {
     signal::kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
 }
 
-/// A module in text form with one task, `give`, which outputs the JSON that it has.
+/// A module in text form with one task, `give`, which outputs the given JSON.
 fn giver(json: &str) -> String {
     format!(
         r#"(module
@@ -287,7 +287,7 @@ fn pools_that_nobody_uses_make_room_for_others() {
     assert_eq!(service.supervisors().len(), 4);
 }
 
-/// A service that is at work on a task that sleeps, and the answer that is to come.
+/// Starts a service that works on a task that sleeps, and passes it on with the answer that is to come.
 fn at_work<R>(then: impl FnOnce(Service, thread::JoinHandle<(u16, String)>) -> R) -> R {
     let service = Service::start();
     let id = service.upload_guest("tasks");

@@ -1,23 +1,24 @@
 //! The contract between Sandpool's host and its guests: import modules, functions, error numbers, layouts.
 //!
-//! Host and SDKs are both built on this crate, so that they can't disagree. Whoever writes an SDK for another
-//! language needs nothing but this page.
+//! Host and SDKs are both built on this crate, so that they can't disagree. The author of an SDK for another language
+//! needs nothing but this page.
 //!
 //! # A guest
 //!
-//! A guest is a WebAssembly *core* module for WASI preview 1 with a `_start` export and a memory exported as
-//! `memory`; one that has [tasks](task) needs no `_start`. It says which version of this contract it was built against in a custom section named
-//! [`ABI_SECTION`], whose first four bytes are [`ABI_VERSION`] in little-endian order. A module without that
-//! section is taken to be of the current version.
+//! A guest is a WebAssembly *core* module for WASI preview 1 with a `_start` export and a memory exported as `memory`; a module that has
+//! [tasks](task) needs no `_start`. A custom section named [`ABI_SECTION`] says which version of this contract the guest was built against: the
+//! first four bytes of the section are [`ABI_VERSION`] in little-endian order. A module without that section is taken to be of the current
+//! version.
 //!
 //! # Conventions
 //!
 //! * Pointers and lengths are `i32` offsets into the guest's memory, read as unsigned.
-//! * A **handle** is an `i64` greater than zero: a table index and a generation. It names the same thing in each
-//!   process of a run, but works only in those processes that were given it: by fork, by spawn, or in a message.
+//! * A **handle** is an `i64` greater than zero: a table index and a generation. A handle names the same thing in
+//!   each process of a run, but works only in the processes that were given the handle: by fork, by spawn, or in a
+//!   message.
 //! * A **timeout** is an `i64` of nanoseconds, read as unsigned: [`NO_WAIT`] doesn't block, [`FOREVER`] has no end.
-//! * A function with an `i32` result returns 0 or an [`Errno`]. One with an `i64` result returns a value of zero
-//!   or more, or a negated [`Errno`].
+//! * A function with an `i32` result returns 0 or an [`Errno`]. A function with an `i64` result returns a value of
+//!   zero or more, or a negated [`Errno`].
 //! * A bad pointer, length, handle or flag is an [`Errno`], never a crash of anything but the guest.
 //!
 //! # Functions
@@ -47,15 +48,14 @@ pub const FOREVER: u64 = u64::MAX;
 /// The longest name of a process, in bytes of UTF-8.
 pub const NAME_MAX: usize = 127;
 
-/// The most handles that one message, or the arguments of one spawn, may carry.
+/// The maximum number of handles that one message, or the arguments of one spawn, may carry.
 pub const MESSAGE_HANDLES_MAX: usize = 1024;
 
-/// The most handles that one call of `wait` may name.
+/// The maximum number of handles that one call of `wait` may name.
 pub const WAIT_MAX: usize = 4096;
 
-/// Whether a character does something other than to be seen, so that it is to be escaped where people read it: the controls
-/// of ASCII and ISO 6429 (C0, DEL, C1), ends of lines and paragraphs, marks that change the direction of text, and what can't
-/// be seen.
+/// Whether a character should be escaped where people read it, because it isn't only shown: the controls of ASCII and ISO
+/// 6429 (C0, DEL, C1), ends of lines and paragraphs, marks that change the direction of text, and invisible characters.
 #[must_use]
 pub fn is_unfit(c: char) -> bool {
     c.is_control()
@@ -94,9 +94,9 @@ pub struct Import {
     pub module: &'static str,
     /// The function's name.
     pub name: &'static str,
-    /// Its parameters, in order.
+    /// The parameters, in order.
     pub params: &'static [ValueType],
-    /// Its only result.
+    /// The only result.
     pub result: ValueType,
 }
 
@@ -129,15 +129,16 @@ pub mod process {
     /// The import module's name.
     pub const MODULE: &str = "sandpool_process";
 
-    /// As many bytes of the end of its stderr are kept for a process.
+    /// The number of bytes that are kept of the end of a process's stderr.
     pub const STDERR_MAX: usize = 4096;
 
     /// Flag of `fork` and `spawn`: the new process is daemonic.
     pub const DAEMON: u32 = 1;
     /// Flag of `fork` and `spawn`: the new process is not daemonic.
     pub const NOT_DAEMON: u32 = 2;
-    /// Flag of `fork` and `spawn`, beside one of those: the new process ends with its creator, however that ends, and so
-    /// does all that it starts itself. In return it may start processes, also if it is daemonic.
+    /// Flag of `fork` and `spawn`, beside one of those: the new process ends with its creator, however the creator ends,
+    /// and so does everything that the new process starts itself. In return the new process may start processes, also if
+    /// it is daemonic.
     pub const TIED: u32 = 4;
 
     imports! { sandpool_process:
@@ -148,25 +149,26 @@ pub mod process {
         /// daemonic and not tied; `PROCS`, `RUNMEM` or `SYSTEM` if there can't be another process now. Flush buffered output
         /// first.
         fork(name: I32, name_len: I32, flags: I32) -> I64;
-        /// Starts a process with fresh memory, whose `_start` is called. It finds `payload` by `entry`, and holds
-        /// the given handles (`handles` points at `handle_count` 64-bit values). Returns the child's handle.
+        /// Starts a process with fresh memory, whose `_start` is called. The new process finds `payload` by `entry`,
+        /// and holds the given handles (`handles` points at `handle_count` 64-bit values). Returns the child's
+        /// handle.
         spawn(name: I32, name_len: I32, flags: I32, payload: I32, payload_len: I32, handles: I32, handle_count: I32) -> I64;
-        /// Copies the payload that this process was spawned with into `buffer` (at most `capacity` bytes) and
-        /// returns its whole length. `NOENT` in the main process, and in one that was forked.
+        /// Copies the payload that this process was spawned with into `buffer` (at most `capacity` bytes) and returns
+        /// its whole length. `NOENT` in the main process, and in a forked process.
         entry(buffer: I32, capacity: I32) -> I64;
         /// Writes a [`Record`](crate::handle::Record) of each handle that this process was spawned with, and returns how many
         /// there are.
         entry_handles(buffer: I32, capacity: I32) -> I64;
-        /// The caller's own handle.
+        /// Returns the caller's own handle.
         current() -> I64;
-        /// The parent's handle; 0 in the main process.
+        /// Returns the parent's handle; 0 in the main process.
         parent() -> I64;
         /// Copies the handles of the caller's children that are alive, detached ones included, and returns how many
         /// there are.
         children(buffer: I32, capacity: I32) -> I64;
         /// Waits until the given child, or the caller's parent, has ended. 0, `TIMEDOUT` (also with
-        /// [`NO_WAIT`](crate::NO_WAIT)), `CHILD`, or `BADF`, which is what the handle of a detached child becomes when
-        /// it ends.
+        /// [`NO_WAIT`](crate::NO_WAIT)), `CHILD`, or `BADF` for a detached child, whose handle is stale once the child
+        /// has ended.
         join(process: I64, timeout: I64) -> I32;
         /// Writes how a child ended, a [`Status`](super::Status), to `status`. `AGAIN` while it is alive.
         status(process: I64, status: I32) -> I32;
@@ -182,30 +184,30 @@ pub mod process {
         info(process: I64, info: I32) -> I32;
         /// Copies the name of the caller, its parent or a child, and returns its whole length.
         name(process: I64, buffer: I32, capacity: I32) -> I64;
-        /// How many processors the caller may use.
+        /// Returns the number of processors that the caller may use.
         cpu_count() -> I32;
-        /// Where the limit of this [`code`](super::Limit::code) lies, its [`figure`](super::Limit::figure): what an error
-        /// that comes of a refusal is to tell. `NOENT` if there is no such limit, or it isn't set.
+        /// Returns the [`figure`](super::Limit::figure) of the limit with this [`code`](super::Limit::code), for the
+        /// error that reports a refusal. `NOENT` if there is no such limit, or it isn't set.
         limit(code: I32) -> I64;
-        /// Copies the end of what a child has written to its stderr, [`STDERR_MAX`](super::STDERR_MAX) bytes at most,
-        /// and returns its whole length. The message of a trap or limit is part of it. Of a child that has begun a
-        /// [task](crate::task) it is what it has written since. It is kept until the child's handle is given back;
-        /// while the child writes, it may be garbled. `CHILD`.
+        /// Copies the end of the text that a child has written to its stderr, [`STDERR_MAX`](super::STDERR_MAX) bytes
+        /// at most, and returns its whole length. The message of a trap or limit is part of it. For a child that has
+        /// begun a [task](crate::task) only the text since then counts. The text is kept until the child's handle is
+        /// given back; while the child writes, it may be garbled. `CHILD`.
         stderr(process: I64, buffer: I32, capacity: I32) -> I64;
-        /// Makes the caller mute, or not (0). While it is, its calls of WASI that write, make, rename or remove something do
-        /// nothing and succeed, and what would be made by opening it isn't permitted. For a language that takes apart, in
-        /// the parent, what belongs to a child that was just forked.
+        /// Makes the caller mute, or not (0). While the caller is mute, its calls of WASI that write, make, rename or remove
+        /// something do nothing and succeed, and opening a file in a way that would make it isn't permitted. For a language
+        /// that drops, in the parent, values that belong to a child that was just forked.
         mute(on: I32) -> I32;
     }
 
     /// An export of the type `() -> ()` that a module may have. It is called when the process has executed `unreachable`,
-    /// by which languages abort, behind the call that it was executed in: memory is as it was then, nothing was unwound,
-    /// and nothing will be. Only the language knows whether that was a panic; if so, it ends the process by `proc_exit`,
-    /// with the exit code that a panic has. If the export returns, or executes `unreachable` itself, the process has
-    /// trapped.
+    /// by which languages abort, after the call in which `unreachable` was executed: memory is as it was then, nothing
+    /// was unwound, and nothing will be. Only the language knows whether that was a panic; if so, the export ends the
+    /// process by `proc_exit`, with the exit code of a panic. If the export returns, or executes `unreachable` itself,
+    /// the process has trapped.
     pub const ABORTED_EXPORT: &str = "sandpool_aborted";
 
-    /// How a process ended: what `status` writes. 24 bytes, little-endian.
+    /// How a process ended: the structure that `status` writes. 24 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Status {
@@ -213,7 +215,7 @@ pub mod process {
         pub kind: u32,
         /// The exit code, the signal, the [`Trap`] or the [`Limit::code`].
         pub detail: u32,
-        /// Python's view: 0 to 255, or the negated signal; a trap counts as SIGABRT.
+        /// The exit code that Python reports: 0 to 255, or the negated signal; a trap counts as SIGABRT.
         pub exitcode: i32,
         /// Always 0.
         pub reserved: u32,
@@ -221,24 +223,24 @@ pub mod process {
         pub figure: u64,
     }
 
-    /// [`Status::kind`]: it returned, or called exit.
+    /// [`Status::kind`]: the process returned, or called exit.
     pub const EXITED: u32 = 1;
-    /// [`Status::kind`]: a signal killed it.
+    /// [`Status::kind`]: a signal killed the process.
     pub const SIGNALED: u32 = 2;
     /// [`Status::kind`]: WebAssembly trapped.
     pub const TRAPPED: u32 = 3;
-    /// [`Status::kind`]: it hit a limit.
+    /// [`Status::kind`]: the process hit a limit.
     pub const LIMITED: u32 = 4;
-    /// [`Status::kind`]: its run was ended because every process waited for another. Only the host sees this one.
+    /// [`Status::kind`]: the run was ended because every process waited for another. Only the host sees this status.
     pub const DEADLOCKED: u32 = 5;
-    /// [`Status::kind`]: it made a system call that its jail forbids, and was killed. Only native code can: WebAssembly
-    /// makes none.
+    /// [`Status::kind`]: the process made a system call that its jail forbids, and was killed. Only native code can do
+    /// that: WebAssembly makes no system calls.
     pub const FORBIDDEN: u32 = 6;
-    /// [`Status::kind`]: its run was ended because there were processes that it doesn't know of: so many stand in
-    /// [`Status::figure`]. Only the host sees this one.
+    /// [`Status::kind`]: the run was ended because there were processes that it doesn't know of;
+    /// [`Status::figure`] is their number. Only the host sees this status.
     pub const STRAYS: u32 = 7;
 
-    /// Which trap: [`Status::detail`] of [`TRAPPED`].
+    /// The kind of a trap: [`Status::detail`] of [`TRAPPED`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(u32)]
     #[allow(missing_docs, reason = "named as the WebAssembly specification names them")]
@@ -294,7 +296,7 @@ pub mod process {
         }
     }
 
-    /// A limit, and where it lies. What goes beyond one ends the process, with the exit code of a trap, or is refused.
+    /// A limit and its value. Use beyond a limit ends the process, with the exit code of a trap, or is refused.
     ///
     /// ```
     /// use core::time::Duration;
@@ -329,7 +331,7 @@ pub mod process {
         Processes(u64),
         /// Queues, pipes, locks and other objects of the run at once.
         Objects(u64),
-        /// Bytes of the run's arena: what is in queues and pipes, and shared memory.
+        /// Bytes of the run's arena: the content of queues and pipes, and shared memory.
         Arena(u64),
         /// Items in a queue at once.
         QueueItems(u64),
@@ -345,12 +347,13 @@ pub mod process {
         RunMemory(u64),
         /// Bytes of the output of a task.
         Output(u64),
-        /// One that this version doesn't know.
+        /// A limit that this version doesn't know.
         Other,
     }
 
     impl Limit {
-        /// Its number: [`Status::detail`] of [`LIMITED`], and what `limit` takes. It stays what it is.
+        /// The number of the limit: [`Status::detail`] of [`LIMITED`], and the argument of `limit`. The number never
+        /// changes.
         #[must_use]
         pub const fn code(self) -> u32 {
             match self {
@@ -377,7 +380,7 @@ pub mod process {
             }
         }
 
-        /// Where it lies: a number, bytes, units, or microseconds.
+        /// The value of the limit: a number, bytes, units, or microseconds.
         #[must_use]
         pub fn figure(self) -> u64 {
             match self {
@@ -431,10 +434,10 @@ pub mod process {
             }
         }
 
-        /// How many codes there are: they are below this.
+        /// The number of codes: all codes are below this.
         pub const CODES: u32 = 20;
 
-        /// Its name, by which it is set: that of a flag, and of a key in a configuration file.
+        /// The name by which the limit is set: that of a flag, and of a key in a configuration file.
         #[must_use]
         pub fn name(self) -> &'static str {
             match self {
@@ -461,13 +464,13 @@ pub mod process {
             }
         }
 
-        /// The [`code`](Self::code) of the limit of this name.
+        /// Returns the [`code`](Self::code) of the limit of this name.
         #[must_use]
         pub fn code_of(name: &str) -> Option<u32> {
             (1..Self::CODES).find(|code| Self::from_parts(*code, 0).name() == name)
         }
 
-        /// Its figure, for a person: `64`, `256 MiB`, `1500 ms`.
+        /// Returns the figure of the limit, for a person: `64`, `256 MiB`, `1500 ms`.
         ///
         /// ```
         /// assert_eq!(sandpool_abi::process::Limit::Arena(1 << 20).amount().to_string(), "1 MiB");
@@ -477,7 +480,7 @@ pub mod process {
             Amount(self)
         }
 
-        /// Whether it is one of all processes of a run together.
+        /// Whether the limit applies to all processes of a run together.
         #[must_use]
         pub fn is_of_the_run(self) -> bool {
             matches!(
@@ -493,7 +496,7 @@ pub mod process {
             )
         }
 
-        /// Whether all processes of a run end by it.
+        /// Whether reaching the limit ends all processes of the run.
         #[must_use]
         pub fn ends_the_run(self) -> bool {
             matches!(self, Self::RunCpuTime(_) | Self::RunWallTime(_) | Self::RunStdio(_))
@@ -600,26 +603,26 @@ pub mod process {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[non_exhaustive]
     pub enum ExitStatus {
-        /// It returned, or called exit. A panic is exit code 1.
+        /// The process returned, or called exit. A panic is exit code 1.
         Exited(u8),
-        /// A signal killed it.
+        /// A signal killed the process.
         Signaled(i32),
-        /// It did what WebAssembly doesn't allow.
+        /// The process did something that WebAssembly doesn't allow.
         Trapped(Trap),
-        /// It hit a limit that the host had set.
+        /// The process hit a limit that the host had set.
         Limited(Limit),
-        /// Its run was ended, because every process waited for another. Only the host sees this one.
+        /// The run was ended, because every process waited for another. Only the host sees this status.
         Deadlocked,
-        /// It made a system call that its jail forbids, and was killed with SIGSYS. WebAssembly makes none: this is a bug of
-        /// the host, or somebody's use of one.
+        /// The process made a system call that its jail forbids, and was killed with SIGSYS. WebAssembly makes no system
+        /// calls: this is a bug of the host, or somebody's use of one.
         Forbidden,
-        /// Its run was ended, because so many processes were found that it doesn't know of. WebAssembly starts none: this is a
-        /// bug of the host, or somebody's use of one. Only the host sees this one.
+        /// The run was ended, because this number of processes was found that the run doesn't know of. WebAssembly starts no
+        /// processes: this is a bug of the host, or somebody's use of one. Only the host sees this status.
         Strays(u64),
     }
 
     impl ExitStatus {
-        /// What [`Status::kind`], [`Status::detail`] and [`Status::figure`] say; `None` if that is no kind.
+        /// Converts [`Status::kind`], [`Status::detail`] and [`Status::figure`]; `None` if the kind is unknown.
         #[must_use]
         pub fn from_parts(kind: u32, detail: u32, figure: u64) -> Option<Self> {
             Some(match kind {
@@ -634,14 +637,15 @@ pub mod process {
             })
         }
 
-        /// Whether it ended with exit code 0.
+        /// Whether the process ended with exit code 0.
         #[must_use]
         pub fn success(self) -> bool {
             self == Self::Exited(0)
         }
 
-        /// What a shell calls it, and `sandpool run` ends with: the exit code; 128 and the signal; 134 after a trap or
-        /// at a limit; 124 after a deadlock; 159, as for SIGSYS, after a forbidden system call, or with strays.
+        /// The exit code of a shell for this status, and of `sandpool run`: the exit code; 128 and the signal; 134
+        /// after a trap or at a limit; 124 after a deadlock; 159, as for SIGSYS, after a forbidden system call, or
+        /// with strays.
         ///
         /// ```
         /// assert_eq!(sandpool_abi::process::ExitStatus::Signaled(9).shell_code(), 137);
@@ -731,7 +735,7 @@ pub mod process {
         }
     }
 
-    /// What `info` writes. 24 bytes, little-endian.
+    /// Facts about a process: the structure that `info` writes. 24 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Info {
@@ -743,7 +747,7 @@ pub mod process {
         pub parent_pid: u32,
         /// [`DAEMON`] or 0.
         pub flags: u32,
-        /// 1 while it is alive.
+        /// 1 while the process is alive.
         pub alive: u32,
     }
 }
@@ -760,78 +764,80 @@ pub mod queue {
         /// Puts one item: `item_len` bytes and `handle_count` handles, which the item holds until it is taken.
         /// 0, `AGAIN` (full, with [`NO_WAIT`](crate::NO_WAIT)), `TIMEDOUT`, `CLOSED`, or `MSGSIZE` (can never fit).
         put(queue: I64, item: I32, item_len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
-        /// The same of an item whose bytes stand in several places: `part_count` of [`Part`](super::Part), at most
-        /// [`PARTS_MAX`](super::PARTS_MAX). For large ones: in the arena it has pages of its own, however small it is.
+        /// Like `put`, for an item whose bytes lie in several places: `part_count` of [`Part`](super::Part), at most
+        /// [`PARTS_MAX`](super::PARTS_MAX). For large items: in the arena such an item has pages of its own, however
+        /// small it is.
         put_parts(queue: I64, parts: I32, part_count: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
-        /// Takes the oldest item and writes an [`Item`](super::Item) to `result`. An item of at most `capacity`
-        /// bytes with no handles is copied to `buffer`. Any other is held for the caller, with
-        /// `held` set in the result: `take` copies it.
-        /// An item that is still held from a call before is dropped first.
-        /// 0, `AGAIN` (empty, with [`NO_WAIT`](crate::NO_WAIT)), `TIMEDOUT`, or `CLOSED` (and drained).
+        /// Takes the oldest item and writes an [`Item`](super::Item) to `result`. An item of at most `capacity` bytes
+        /// with no handles is copied to `buffer`. Any other item is held for the caller, with `held` set in the
+        /// result: `take` copies it. An item that is still held from an earlier call is dropped first. 0, `AGAIN`
+        /// (empty, with [`NO_WAIT`](crate::NO_WAIT)), `TIMEDOUT`, or `CLOSED` (and drained).
         get(queue: I64, buffer: I32, capacity: I32, timeout: I64, result: I32) -> I32;
-        /// Puts several items at once, as far as there is room: `count` items whose lengths stand at `lens` (32 bits each)
-        /// and whose bytes follow one another at `items` (`items_len` in all). Waits for room for the first only.
-        /// Returns how many were put; `AGAIN`, `TIMEDOUT` or `CLOSED` if none was. Items of more than
+        /// Puts several items at once, as far as there is room: `count` items whose lengths are at `lens` (32 bits each)
+        /// and whose bytes follow one another at `items` (`items_len` in all). Waits for room for the first only. Returns
+        /// the number of items that were put; `AGAIN`, `TIMEDOUT` or `CLOSED` if none was. Items of more than
         /// [`BATCH_ITEM_MAX`](super::BATCH_ITEM_MAX) bytes are not for a batch: `MSGSIZE` if the first is one.
         put_many(queue: I64, items: I32, items_len: I32, lens: I32, count: I32, timeout: I64) -> I64;
         /// Takes the oldest items at once, as many as there are, at most `count`: their bytes one after another to
-        /// `buffer`, their lengths to `lens` (32 bits each). Waits for the first only. It stops before an item that
-        /// doesn't fit, carries handles or is larger than [`BATCH_ITEM_MAX`](super::BATCH_ITEM_MAX); if that is the
-        /// first, it returns 0, and `get` takes it. Errors as of `get`.
+        /// `buffer`, their lengths to `lens` (32 bits each). Waits for the first only. The call stops before an item
+        /// that doesn't fit, carries handles or is larger than [`BATCH_ITEM_MAX`](super::BATCH_ITEM_MAX); if that
+        /// item is the first, the call returns 0, and `get` takes the item. Errors as of `get`.
         get_many(queue: I64, buffer: I32, capacity: I32, lens: I32, count: I32, timeout: I64) -> I64;
         /// Copies the item that `get`, or `recv` of a pipe, holds for the caller: its bytes to `part_count` places, one after
         /// another, each a [`Part`](super::Part), and a [`Record`](crate::handle::Record) of each of its handles to
-        /// `records`. Both must have just the room that `get` said, or it is `INVAL` and the item is still held: whoever
-        /// has taken another item in between is told. The caller then holds those handles. `NOENT` if no item is held.
+        /// `records`. Both must have exactly the room that `get` reported, or the result is `INVAL` and the item is still
+        /// held: so a caller that has taken another item in between is told. The caller then holds those handles. `NOENT` if
+        /// no item is held.
         take(parts: I32, part_count: I32, records: I32, record_capacity: I32) -> I32;
-        /// Copies the first bytes of the item that is held for the caller, at most `capacity`, and returns how many it has in
-        /// all. It is still held: so one can see what it is before one knows in which parts to take it. `NOENT` if none is.
+        /// Copies the first bytes of the item that is held for the caller, at most `capacity`, and returns its whole length.
+        /// The item is still held: so the caller can see what the item is before deciding in which parts to take it. `NOENT`
+        /// if no item is held.
         peek(buffer: I32, capacity: I32) -> I64;
-        /// How many items wait.
+        /// Returns the number of items that wait.
         qsize(queue: I64) -> I64;
-        /// The `maxsize` it was made with; 0 when it has none.
+        /// Returns the `maxsize` that the queue was made with; 0 when it has none.
         maxsize(queue: I64) -> I64;
-        /// Closes the queue for everybody: a `put` fails from now on, a `get` once it is drained.
+        /// Closes the queue for every process: a `put` fails from now on, a `get` once the queue is drained.
         close(queue: I64) -> I32;
-        /// Says that an item which was taken is done with. `OVERFLOW` if all that were put are; `INVAL` if the queue
-        /// isn't joinable.
+        /// Reports that an item which was taken is done. `OVERFLOW` if all items that were put are done; `INVAL` if
+        /// the queue isn't joinable.
         task_done(queue: I64) -> I32;
-        /// Waits until each item that was put is done with, or lost: taken by a process that died before it said so.
-        /// Returns how many were lost since the queue was made. `AGAIN`, `TIMEDOUT`; `INVAL` if the queue isn't
-        /// joinable.
+        /// Waits until each item that was put is done, or lost: taken by a process that died before it reported the
+        /// item as done. Returns the number of items that were lost since the queue was made. `AGAIN`, `TIMEDOUT`;
+        /// `INVAL` if the queue isn't joinable.
         join(queue: I64, timeout: I64) -> I64;
     }
 
-    /// Flag of `create`: `task_done` and `join` are to work, for which each `get` is noted.
+    /// Flag of `create`: `task_done` and `join` work, for which each `get` is noted.
     pub const JOINABLE: u32 = 1;
-    /// Flag of `create`: who takes items claims them, until it puts their results by `finish` of
-    /// [`sandpool_task`](crate::task); before that, a `get` is `BUSY`. So whoever has started it learns what it was at if
-    /// it dies.
+    /// Flag of `create`: a process that takes items claims them, until it puts their results by `finish` of
+    /// [`sandpool_task`](crate::task); before that, a `get` is `BUSY`. So if the process dies, its creator learns what it
+    /// was working on.
     pub const CLAIMED: u32 = 2;
 
     /// The longest item that `put_many` and `get_many` move.
     pub const BATCH_ITEM_MAX: usize = 8192;
 
-    /// How many parts an item may be given or taken in.
+    /// The maximum number of parts in which an item may be given or taken.
     pub const PARTS_MAX: usize = 8;
 
-    /// Where bytes of an item stand, or are to stand. 8 bytes, little-endian.
+    /// The place of bytes of an item, to be read or written. 8 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Part {
-        /// Their address.
+        /// The address of the bytes.
         pub at: u32,
-        /// How many they are.
+        /// The number of bytes.
         pub len: u32,
     }
 
-    /// What `get` writes. 16 bytes, little-endian.
+    /// The size of a taken item: the structure that `get` writes. 16 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Item {
         /// Bytes of the item.
         pub len: u64,
-        /// Handles that come with it.
+        /// The number of handles that come with the item.
         pub handle_count: u32,
         /// 1: the item is held, and `take` must follow.
         pub held: u32,
@@ -844,23 +850,23 @@ pub mod pipe {
     pub const MODULE: &str = "sandpool_pipe";
 
     imports! { sandpool_pipe:
-        /// Makes a pipe and writes the handles of its two ends, 64 bits each, to `ends`. What is sent at one end is
-        /// received at the other. Without [`DUPLEX`](super::DUPLEX) in `flags`, the first only receives and the
-        /// second only sends. `capacity` is how many bytes may wait in each direction, 0 for
-        /// [`CAPACITY`](super::CAPACITY); a message that is longer is sent when no other waits.
+        /// Makes a pipe and writes the handles of its two ends, 64 bits each, to `ends`. A message that is sent at
+        /// one end is received at the other. Without [`DUPLEX`](super::DUPLEX) in `flags`, the first end only
+        /// receives and the second only sends. `capacity` is the number of bytes that may wait in each direction, 0
+        /// for [`CAPACITY`](super::CAPACITY); a longer message is sent when no other waits.
         create(capacity: I64, flags: I32, ends: I32) -> I32;
         /// Sends a message: `len` bytes, which may be 0, and `handle_count` handles. 0, `AGAIN`, `TIMEDOUT`, `MSGSIZE`
         /// (can never fit), `PIPE` (nobody is left to receive it), or `PERM` (this end only receives).
         send(end: I64, message: I32, len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
-        /// The same of a message in several parts, as `put_parts` of a queue has them.
+        /// Like `send`, for a message in several parts, as in `put_parts` of a queue.
         send_parts(end: I64, parts: I32, part_count: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
         /// Receives a message as `get` of a queue does, with an [`Item`](crate::queue::Item) for a result. 0, `AGAIN`,
         /// `TIMEDOUT`, `PERM` (this end only sends), or `CLOSED`: nobody is left to send anything. A process that
         /// waits here doesn't count as a sender, even if it holds the other end itself.
         recv(end: I64, buffer: I32, capacity: I32, timeout: I64, result: I32) -> I32;
-        /// What an end can do: [`READABLE`](super::READABLE), [`WRITABLE`](super::WRITABLE).
+        /// Returns the abilities of an end: [`READABLE`](super::READABLE), [`WRITABLE`](super::WRITABLE).
         flags(end: I64) -> I64;
-        /// The bytes that may wait in each direction.
+        /// Returns the number of bytes that may wait in each direction.
         capacity(end: I64) -> I64;
     }
 
@@ -870,7 +876,7 @@ pub mod pipe {
     pub const READABLE: u32 = 1;
     /// Result of `flags`: this end sends.
     pub const WRITABLE: u32 = 2;
-    /// The capacity of a pipe that is made without one: that of Linux's pipes.
+    /// The default capacity of a pipe: that of Linux's pipes.
     pub const CAPACITY: u64 = 65_536;
 }
 
@@ -882,35 +888,37 @@ pub mod sync {
     imports! { sandpool_sync:
         /// Makes a lock. Flags: [`RECURSIVE`](super::RECURSIVE).
         lock_create(flags: I32) -> I64;
-        /// Acquires a lock. 0; `AGAIN` or `TIMEDOUT`, without it; or `OWNERDEAD`, *with* it: the process that held it
-        /// has ended and didn't release it, so what it guards may be half changed. A recursive lock that the
-        /// caller holds is acquired once more; any other that the caller holds is waited for.
+        /// Acquires a lock. 0; `AGAIN` or `TIMEDOUT`, without the lock; or `OWNERDEAD`, *with* the lock: the process
+        /// that held it has ended and didn't release it, so the data that it guards may be half changed. A recursive
+        /// lock that the caller holds is acquired once more; for any other lock that the caller holds, the caller
+        /// waits.
         lock_acquire(lock: I64, timeout: I64) -> I32;
-        /// Releases a lock, once. `OVERFLOW` if nobody holds it; `PERM` if it is recursive and another process does.
+        /// Releases a lock, once. `OVERFLOW` if nobody holds the lock; `PERM` if it is recursive and another process
+        /// holds it.
         lock_release(lock: I64) -> I32;
-        /// How often the caller holds it: above 0 if it does, 0 if nobody does, [`ELSEWHERE`](super::ELSEWHERE) if
-        /// another process does.
+        /// Returns how often the caller holds the lock: above 0 if the caller holds it, 0 if nobody does,
+        /// [`ELSEWHERE`](super::ELSEWHERE) if another process does.
         lock_held(lock: I64) -> I64;
-        /// Makes a semaphore with `value` units, at most 2^62 (else `INVAL`). A unit is held by the process that has
-        /// acquired it, until that process releases one. Flags: [`BOUNDED`](super::BOUNDED), [`RETURNED`](super::RETURNED).
+        /// Makes a semaphore with `value` units, at most 2^62 (else `INVAL`). A process holds a unit from acquiring it
+        /// until the process releases one. Flags: [`BOUNDED`](super::BOUNDED), [`RETURNED`](super::RETURNED).
         semaphore_create(value: I64, flags: I32) -> I64;
         /// Acquires one unit. 0, `AGAIN`, `TIMEDOUT`.
         semaphore_acquire(semaphore: I64, timeout: I64) -> I32;
-        /// Releases `count` units, which need not be the caller's. `OVERFLOW`, and nothing is released, if a bounded
-        /// semaphore would have more than it was made with, or any more than 2^62.
+        /// Releases `count` units, which other processes may have acquired. `OVERFLOW`, and nothing is released, if a
+        /// bounded semaphore would have more units than it was made with, or any semaphore more than 2^62.
         semaphore_release(semaphore: I64, count: I64) -> I32;
-        /// How many units are free.
+        /// Returns the number of free units.
         semaphore_value(semaphore: I64) -> I64;
-        /// How many units processes held when they ended: those that are lost, or, with
+        /// Returns the number of units that processes held when they ended: those units are lost, or, with
         /// [`RETURNED`](super::RETURNED), were returned.
         semaphore_died(semaphore: I64) -> I64;
         /// Makes an event that isn't set.
         event_create() -> I64;
-        /// Sets an event: all who wait for it go on, and nobody waits until it is cleared.
+        /// Sets an event: all processes that wait for it go on, and no process waits until it is cleared.
         event_set(event: I64) -> I32;
         /// Clears an event.
         event_clear(event: I64) -> I32;
-        /// 1 if it is set, else 0.
+        /// Returns 1 if the event is set, else 0.
         event_is_set(event: I64) -> I64;
         /// Waits until the event is set, or was set since, even if it was cleared again at once. 0, `AGAIN`, `TIMEDOUT`.
         event_wait(event: I64, timeout: I64) -> I32;
@@ -921,20 +929,20 @@ pub mod sync {
         /// [`OWNER_DIED`](super::OWNER_DIED) if the lock was taken over from a process that has ended. `PERM` if the
         /// caller doesn't hold the lock.
         condition_wait(condition: I64, lock: I64, timeout: I64) -> I64;
-        /// Wakes `count` processes, those that have waited longest, and returns how many there were. `PERM` if the
-        /// caller doesn't hold the lock.
+        /// Wakes `count` processes, those that have waited longest, and returns the number of processes that were
+        /// woken. `PERM` if the caller doesn't hold the lock.
         condition_notify(condition: I64, lock: I64, count: I64) -> I64;
         /// Makes a barrier for `parties` processes. `INVAL` if that is 0.
         barrier_create(parties: I64) -> I64;
-        /// Waits until all parties do, and returns the caller's index, from 0 in the order of arrival. `BROKEN` if the
-        /// barrier is, or becomes so meanwhile: by `barrier_abort`, `barrier_reset`, the end of a process that
-        /// waits or acts, or because the time of one is over, be it at once. With [`ACTION`](super::ACTION) in `flags`, the last to arrive
-        /// returns at once with [`ACT`](super::ACT) added to its index: it does what there is to do, then calls
-        /// `barrier_release`, upon which the others go on, or `barrier_abort`.
+        /// Waits until all parties wait, and returns the caller's index, from 0 in the order of arrival. `BROKEN` if the barrier is
+        /// broken, or breaks meanwhile: by `barrier_abort`, `barrier_reset`, the end of a process that waits or acts, or because the time
+        /// of one is over, even at once. With [`ACTION`](super::ACTION) in `flags`, the last process to arrive returns at once with
+        /// [`ACT`](super::ACT) added to its index: it does its action, then calls `barrier_release`, upon which the others go on, or
+        /// `barrier_abort`.
         barrier_wait(barrier: I64, flags: I32, timeout: I64) -> I64;
         /// Lets the others go on. `PERM` if the caller wasn't told to [`ACT`](super::ACT), `BROKEN`.
         barrier_release(barrier: I64) -> I32;
-        /// Makes a barrier as new; those who wait get `BROKEN`.
+        /// Resets a barrier to its initial state; processes that wait get `BROKEN`.
         barrier_reset(barrier: I64) -> I32;
         /// Breaks a barrier until it is reset.
         barrier_abort(barrier: I64) -> I32;
@@ -942,32 +950,32 @@ pub mod sync {
         barrier_state(barrier: I64, state: I32) -> I32;
     }
 
-    /// Flag of `lock_create`: its owner may acquire it again, and only its owner may release it.
+    /// Flag of `lock_create`: the lock's owner may acquire it again, and only the owner may release it.
     pub const RECURSIVE: u32 = 1;
-    /// Result of `lock_held`: another process holds it.
+    /// Result of `lock_held`: another process holds the lock.
     pub const ELSEWHERE: i64 = 1 << 40;
-    /// Flag of `semaphore_create`: it never has more units than it was made with.
+    /// Flag of `semaphore_create`: the semaphore never has more units than it was made with.
     pub const BOUNDED: u32 = 1;
     /// Flag of `semaphore_create`: units that a process holds when it ends are returned.
     pub const RETURNED: u32 = 2;
-    /// Result of `condition_wait`: somebody has notified the caller.
+    /// Result of `condition_wait`: another process has notified the caller.
     pub const NOTIFIED: i64 = 1;
-    /// Result of `condition_wait`: as `OWNERDEAD` of `lock_acquire`.
+    /// Result of `condition_wait`: the lock was acquired as with `OWNERDEAD` of `lock_acquire`.
     pub const OWNER_DIED: i64 = 2;
-    /// Flag of `barrier_wait`: whoever is last acts before the others go on.
+    /// Flag of `barrier_wait`: the last process to arrive acts before the others go on.
     pub const ACTION: u32 = 1;
-    /// Added to the index of the one who is to act.
+    /// Added to the index of the process that is to act.
     pub const ACT: i64 = 1 << 40;
 
-    /// What `barrier_state` writes. 24 bytes, little-endian.
+    /// The state of a barrier: the structure that `barrier_state` writes. 24 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Barrier {
-        /// How many processes it is for.
+        /// The number of processes that the barrier is for.
         pub parties: u64,
-        /// How many wait.
+        /// The number of processes that wait.
         pub waiting: u64,
-        /// 1 if it is broken.
+        /// 1 if the barrier is broken.
         pub broken: u32,
         /// Always 0.
         pub reserved: u32,
@@ -976,52 +984,57 @@ pub mod sync {
 
 /// `sandpool_shared`: memory that several processes see.
 ///
-/// A piece of it is *mapped* into the guest's own memory, where plain loads and stores reach it; that takes whole
-/// pages of WebAssembly, 64 KiB each, of the guest's addresses. Or it is reached by `read`, `write` and the atomic
-/// functions, which need no address. Offsets and sizes are in bytes.
+/// A piece of shared memory is *mapped* into the guest's own memory, where plain loads and stores reach it; that
+/// takes whole pages of WebAssembly, 64 KiB each, of the guest's addresses. Or it is reached by `read`, `write` and
+/// the atomic functions, which need no address. Offsets and sizes are in bytes.
 pub mod shared {
     /// The import module's name.
     pub const MODULE: &str = "sandpool_shared";
 
     imports! { sandpool_shared:
-        /// Makes `size` zero bytes and returns their handle. With a name (1 to [`NAME_MAX`](crate::NAME_MAX) bytes of
-        /// UTF-8), other processes of the run can `open` it, and it stays until it is unlinked. Flags:
-        /// [`SMALL`](super::SMALL), [`OWNED`](super::OWNED). `INVAL` if the size is 0, or too large for the flag;
-        /// `MSGSIZE` if the arena is smaller, `NOMEM` if it has no such room now, `EXIST` if the name is taken.
+        /// Makes shared memory of `size` zero bytes and returns its handle. With a name (1 to
+        /// [`NAME_MAX`](crate::NAME_MAX) bytes of UTF-8), other processes of the run can `open` it, and it stays
+        /// until it is unlinked. Flags: [`SMALL`](super::SMALL), [`OWNED`](super::OWNED). `INVAL` if the size is 0,
+        /// or too large for the flag; `MSGSIZE` if the arena is smaller, `NOMEM` if it has no such room now, `EXIST`
+        /// if the name is taken.
         create(size: I64, flags: I32, name: I32, name_len: I32) -> I64;
-        /// The handle of what has this name. `NOENT`. Where each task of a host has a process of its own, a task doesn't see
-        /// what others have named.
+        /// Returns the handle of the shared memory with this name. `NOENT`. Where each task of a host has a process of its
+        /// own, a task doesn't see names that other tasks have made.
         open(name: I32, name_len: I32) -> I64;
-        /// Takes a name away. Those who hold what it named keep it. `NOENT`; `PERM` in such a task, if it isn't its own.
+        /// Takes a name away. Processes that hold the named memory keep it. `NOENT`; `PERM` in such a task, if the name
+        /// isn't the task's own.
         unlink(name: I32, name_len: I32) -> I32;
-        /// How many bytes it has.
+        /// Returns the size in bytes.
         size(shared: I64) -> I64;
-        /// Copies its name, which stays when it was unlinked, and returns its whole length; 0 if it has none.
+        /// Copies the name of the memory, which stays after it was unlinked, and returns its whole length; 0 if the
+        /// memory has no name.
         name(shared: I64, buffer: I32, capacity: I32) -> I64;
-        /// Maps all of it into the caller's memory and returns the address. With [`READ_ONLY`](super::READ_ONLY), a
-        /// store there traps; without, it is `PERM` by a view. `INVAL` if it is [`SMALL`](super::SMALL), `NOMEM` if the guest's memory can't grow that
-        /// far. What is mapped may not be passed to WASI, nor to other imports: `FAULT`.
+        /// Maps all of the memory into the caller's memory and returns the address. With [`READ_ONLY`](super::READ_ONLY), a store there traps; without
+        /// it, the result is `PERM` for a view. `INVAL` if the memory is [`SMALL`](super::SMALL), `NOMEM` if the guest's memory can't grow that far.
+        /// Mapped memory may not be passed to WASI, nor to other imports: `FAULT`.
         map(shared: I64, flags: I32) -> I64;
-        /// Undoes a `map`. The addresses read as zeroes, can't be written, and are for later calls of `map`. `INVAL` if
-        /// nothing was mapped at that address. It is undone as well when the caller releases its last use of the handle.
+        /// Undoes a `map`. The addresses then read as zeroes, can't be written, and are for later calls of `map`.
+        /// `INVAL` if nothing was mapped at that address. The mapping is undone as well when the caller releases its
+        /// last use of the handle.
         unmap(address: I32) -> I32;
         /// Copies bytes out, from `offset`. `INVAL` if they don't lie inside.
         read(shared: I64, offset: I64, buffer: I32, len: I32) -> I32;
         /// Makes a view of shared memory that was made without [`SMALL`](super::SMALL): an object of its own, by whose handle
-        /// the same bytes can be read and not changed. Its handle is what one gives to others who are to read only. A view
-        /// of a view is one of the same memory.
+        /// the same bytes can be read and not changed. Give the view's handle to processes that may only read. A view of a
+        /// view is a view of the same memory.
         view(shared: I64) -> I64;
-        /// Copies bytes in. `INVAL` if they don't lie inside; `PERM` by a view.
+        /// Copies bytes in. `INVAL` if they don't lie inside; `PERM` for a view.
         write(shared: I64, offset: I64, bytes: I32, len: I32) -> I32;
-        /// Loads an integer of `width` bytes (1, 2, 4 or 8), zero-extended. This and the next three are sequentially
-        /// consistent, and trap where the handle or the width is bad, or the offset isn't inside or no multiple of
-        /// the width; the next three also by a view.
+        /// Loads an integer of `width` bytes (1, 2, 4 or 8), zero-extended. This function and the next three are
+        /// sequentially consistent, and trap if the handle or the width is bad, or the offset isn't inside or not a
+        /// multiple of the width; the next three also trap for a view.
         load(shared: I64, offset: I64, width: I32) -> I64;
         /// Stores an integer. Always returns 0.
         store(shared: I64, offset: I64, width: I32, value: I64) -> I64;
-        /// Changes an integer by one of the operations from [`ADD`](super::ADD) on, and returns what it was.
+        /// Changes an integer by one of the operations from [`ADD`](super::ADD) on, and returns its previous value.
         rmw(shared: I64, offset: I64, width: I32, operation: I32, operand: I64) -> I64;
-        /// Replaces an integer that equals `expected` (of which only `width` bytes count), and returns what it was.
+        /// Replaces an integer that equals `expected` (of which only `width` bytes count), and returns its previous
+        /// value.
         compare_exchange(shared: I64, offset: I64, width: I32, expected: I64, new: I64) -> I64;
     }
 
@@ -1029,7 +1042,8 @@ pub mod shared {
     pub const SMALL: u32 = 1;
     /// The largest size with [`SMALL`].
     pub const SMALL_MAX: u64 = 512;
-    /// Flag of `create`: it is unlinked when the caller releases its last use of the handle, or ends, however it does.
+    /// Flag of `create`: the memory is unlinked when the caller releases its last use of the handle, or ends, in
+    /// whatever way.
     pub const OWNED: u32 = 2;
     /// Flag of `map`; and of a view's [`kind`](crate::handle::Record::kind).
     pub const READ_ONLY: u32 = 1;
@@ -1038,11 +1052,11 @@ pub mod shared {
     pub const ADD: u32 = 0;
     /// Operation of `rmw`: subtract, wrapping.
     pub const SUB: u32 = 1;
-    /// Operation of `rmw`.
+    /// Operation of `rmw`: bitwise and.
     pub const AND: u32 = 2;
-    /// Operation of `rmw`.
+    /// Operation of `rmw`: bitwise or.
     pub const OR: u32 = 3;
-    /// Operation of `rmw`.
+    /// Operation of `rmw`: bitwise exclusive or.
     pub const XOR: u32 = 4;
     /// Operation of `rmw`: replace.
     pub const SWAP: u32 = 5;
@@ -1053,65 +1067,67 @@ pub mod shared {
 /// # A task
 ///
 /// A host runs the tasks that a module exports: a function `(format: i32, len: i32) -> i32` whose name is
-/// [`EXPORT_PREFIX`](task::EXPORT_PREFIX) and the task's. It gets its input, `len` bytes in that format, by `input`,
-/// hands its output over by `output`, and returns [`DONE`](task::DONE), or says why there is none:
+/// [`EXPORT_PREFIX`](task::EXPORT_PREFIX) and the task's. The function gets its input, `len` bytes in that format, by
+/// `input`, hands its output over by `output`, and returns [`DONE`](task::DONE), or says why there is no output:
 /// [`FAILED`](task::FAILED) or [`REFUSED`](task::REFUSED) with a message in UTF-8 for an output, or
-/// [`UNSUPPORTED`](task::UNSUPPORTED). It is called again and again in the same instance, in which `_start` never runs;
-/// an export `_initialize` is called first, once. What there is to know of each task may stand in the custom section
-/// [`SECTION`](task::SECTION): five texts for each, of which each ends with a zero byte: its name, the types of its
-/// input, its output and its error, and its documentation. `examples/upper.wat` is a module with a task.
+/// [`UNSUPPORTED`](task::UNSUPPORTED). The function is called again and again in the same instance, in which `_start`
+/// never runs; an export `_initialize` is called first, once. The custom section [`SECTION`](task::SECTION) may
+/// describe each task: by five texts, each of which ends with a zero byte: its name, the types of its input, its output
+/// and its error, and its documentation. `examples/upper.wat` is a module with a task.
 ///
 /// # A worker
 ///
-/// A worker takes items from a queue that is [`CLAIMED`](queue::CLAIMED), works on one after the other, and puts the
+/// A worker takes items from a queue that is [`CLAIMED`](queue::CLAIMED), works on one after another, and puts the
 /// result of each by `finish`. Items are numbered in the order in which they were put into that queue, from 0 on. At
-/// each instant, also when it has been killed, `claims` says which items are not finished, and which is worked on.
+/// each instant, also when the worker has been killed, `claims` says which items are not finished, and which one is
+/// worked on.
 ///
 /// In the process of a task that a host has called, `begin`, `follow`, `finish` and `finish_parts` are `PERM`, and so is a `get`
-/// of a queue that is [`CLAIMED`](queue::CLAIMED): its claims are the host's. Processes that it starts may be workers.
+/// of a queue that is [`CLAIMED`](queue::CLAIMED): the claims of this process belong to the host. Processes that it starts may
+/// be workers.
 pub mod task {
     /// The import module's name.
     pub const MODULE: &str = "sandpool_task";
 
     imports! { sandpool_task:
-        /// Says that the caller now works on this part of the first item that it has claimed. `INVAL` if it has claimed
-        /// none. Never returns if it was to be killed for the part before.
+        /// Reports that the caller now works on this part of the first item that it has claimed. `INVAL` if it has
+        /// claimed none. Never returns if the caller was to be killed for the part before.
         begin(part: I32) -> I32;
-        /// Names the shared memory whose first 64 bits the caller changes when it goes on with another part of what it
-        /// has begun, which costs less than a call: what it writes to stderr from then on is that part's. `INVAL` if the
-        /// memory has no page of its own.
+        /// Names the shared memory whose first 64 bits the caller changes when it goes on with another part of the item
+        /// that it has begun, which costs less than a call: text that the caller writes to stderr from then on belongs
+        /// to that part. `INVAL` if the memory has no page of its own.
         follow(shared: I64) -> I32;
         /// Puts the result of the first item that the caller has claimed into `queue`, as `put` does. In the same instant
-        /// that claim is given up. `INVAL` if it has claimed none, else as of `put`; then it keeps the claim.
+        /// the caller gives up that claim. `INVAL` if it has claimed none, else as of `put`; then it keeps the claim.
         finish(queue: I64, item: I32, item_len: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
-        /// The same of a result in several parts, as `put_parts` of a queue has them.
+        /// Like `finish`, for a result in several parts, as in `put_parts` of a queue.
         finish_parts(queue: I64, parts: I32, part_count: I32, handles: I32, handle_count: I32, timeout: I64) -> I32;
         /// Writes the [`Claims`](super::Claims) of a child, alive or not, to `claims`.
         claims(process: I64, claims: I32) -> I32;
-        /// Kills a child by SIGKILL while it is at this [`work`](super::Claims::work). `AGAIN` if it isn't, or not any
-        /// more: nothing happens to it.
+        /// Kills a child by SIGKILL while it is at this [`work`](super::Claims::work). `AGAIN` if the child isn't, or
+        /// not any more, at this work: nothing happens to it.
         kill(process: I64, work: I64) -> I32;
-        /// Copies the input of the task that is called, at most `capacity` bytes, and returns its whole length. `NOENT`
-        /// if none is called.
+        /// Copies the input of the task that the host has called, at most `capacity` bytes, and returns its whole
+        /// length. `NOENT` if no task is called.
         input(buffer: I32, capacity: I32) -> I64;
-        /// Takes the output of the task that is called; the last one counts. `NOENT` if none is called.
+        /// Takes the output of the task that the host has called; the last one counts. `NOENT` if no task is called.
         output(bytes: I32, len: I32) -> I32;
     }
 
-    /// What a worker hasn't finished: what `claims` writes. 40 bytes, little-endian.
+    /// The items that a worker hasn't finished: the structure that `claims` writes. 40 bytes, little-endian.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Claims {
         /// The number of the first item that isn't finished.
         pub first: u64,
-        /// The number behind the last one; equal to `first` if there is none.
+        /// The number after that of the last unfinished item; equal to `first` if there is none.
         pub end: u64,
-        /// What it does now, counted from the start of the process on; 0 if it works on nothing.
+        /// The worker's current work, counted from the start of the process on; 0 if it works on nothing.
         pub work: u64,
-        /// When it began that, in nanoseconds of the monotonic clock.
+        /// The time when the worker began that work, in nanoseconds of the monotonic clock.
         pub since: u64,
-        /// Which part of the first item that is; [`DELIVERED`] when it is done with all of them, and only the result isn't
-        /// put yet: then there is no work.
+        /// The part of the first item that is worked on; [`DELIVERED`] when the worker is done with all parts, and only
+        /// the result isn't put yet: then there is no work.
         pub part: u32,
         /// Always 0.
         pub reserved: u32,
@@ -1120,7 +1136,7 @@ pub mod task {
     /// [`Claims::part`] of an item of which only the result isn't put yet.
     pub const DELIVERED: u32 = u32::MAX;
 
-    /// What the name of a task's export begins with.
+    /// The beginning of the name of a task's export.
     pub const EXPORT_PREFIX: &str = "sandpool_task_";
     /// The custom section that describes tasks.
     pub const SECTION: &str = "sandpool-tasks";
@@ -1132,44 +1148,44 @@ pub mod task {
     pub const JSON: u32 = 1;
     /// Format: text, such as a line without its end. A value that isn't text is written as in JSON, in one line.
     pub const TEXT: u32 = 2;
-    /// Format: bytes, as they are.
+    /// Format: bytes, unchanged.
     pub const BYTES: u32 = 3;
 
-    /// Result of a task: it is done, and its output is what it was asked for.
+    /// Result of a task: the task is done, and its output is the requested one.
     pub const DONE: u32 = 0;
-    /// Result of a task: it failed, and its output says why.
+    /// Result of a task: the task failed, and its output says why.
     pub const FAILED: u32 = 1;
-    /// Result of a task: its input can't be decoded or its output not be encoded, and its output says why.
+    /// Result of a task: its input can't be decoded or its output can't be encoded, and its output says why.
     pub const REFUSED: u32 = 2;
-    /// Result of a task: it doesn't know this format.
+    /// Result of a task: the task doesn't know this format.
     pub const UNSUPPORTED: u32 = 3;
 }
 
-/// `sandpool_handle`: what all handles have in common: their life, and to wait for several of them.
+/// `sandpool_handle`: the functions for all handles: their life, and waiting for several of them.
 pub mod handle {
     /// The import module's name.
     pub const MODULE: &str = "sandpool_handle";
 
     imports! { sandpool_handle:
-        /// One more use of a handle by the caller, to be released one more time.
+        /// Adds one use of a handle by the caller, to be released one more time.
         retain(object: I64) -> I32;
-        /// One use less. With the last one of the last process, the object is freed.
+        /// Removes one use of a handle. With the last use of the last process, the object is freed.
         release(object: I64) -> I32;
-        /// Records what the caller has made of an object: a number of its own, which isn't 0, and a handle that the caller
-        /// holds of another object that belongs to it, or 0. Who receives the object's handle finds both in its
-        /// [`Record`](super::Record). Only once, and only while nobody else holds the object: `PERM`.
+        /// Records the caller's use of an object: a number of the caller's own, which isn't 0, and a handle that the
+        /// caller holds of another object that belongs to it, or 0. A process that receives the object's handle finds both
+        /// in its [`Record`](super::Record). Only once, and only while no other process holds the object: `PERM`.
         record(object: I64, tag: I32, partner: I64) -> I32;
         /// Waits until one of several things is ready: a process (a child, or the parent) has ended, an end of a pipe
-        /// has something to receive or nobody to send it, a queue has an item or is closed, an event is set. Writes one
-        /// byte, 0 or 1, for each of the `count` handles (at most [`WAIT_MAX`](crate::WAIT_MAX)) to `ready`, and
-        /// returns how many are ready: 0 when the time is over. `INVAL` for a handle of any other kind, and for an end
-        /// of a pipe that only sends.
+        /// has something to receive or no process is left to send it, a queue has an item or is closed, an event is
+        /// set. Writes one byte, 0 or 1, for each of the `count` handles (at most [`WAIT_MAX`](crate::WAIT_MAX)) to
+        /// `ready`, and returns the number of ready things: 0 when the time is over. `INVAL` for a handle of any other
+        /// kind, and for an end of a pipe that only sends.
         wait(handles: I32, count: I32, timeout: I64, ready: I32) -> I64;
     }
 
     /// The host's record of an object, which a receiver of its handle gets. No guest can change a record. 24 bytes, little-endian.
     ///
-    /// The bytes of a message can be made to say that a handle in it is one of anything; this says what it is.
+    /// The bytes of a message can claim that a handle in it is one of anything; the record says what the object is.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Record {
@@ -1180,7 +1196,7 @@ pub mod handle {
         pub kind: u32,
         /// The tag that `record` was given; 0 if `record` wasn't called.
         pub tag: u32,
-        /// Likewise. Of a view, the memory's handle.
+        /// The partner that `record` was given; 0 if `record` wasn't called. For a view, the memory's handle.
         pub partner: u64,
     }
 
@@ -1221,23 +1237,23 @@ const MODULES: &[&[Import]] = &[
     handle::IMPORTS,
 ];
 
-/// Every import that the host provides, beside WASI preview 1.
+/// Returns every import that the host provides, beside WASI preview 1.
 pub fn imports() -> impl Iterator<Item = &'static Import> {
     MODULES.iter().copied().flatten()
 }
 
 macro_rules! errno {
     ($($(#[$doc:meta])* $name:ident = $value:literal, $message:literal;)*) => {
-        /// Why a call failed. The numbers are Linux's where it has one.
+        /// The reason why a call failed. The numbers are Linux's where Linux has one.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(i32)]
         pub enum Errno { $($(#[$doc])* $name = $value),* }
 
         impl Errno {
-            /// All of them.
+            /// All error numbers.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// What it means, as a fragment.
+            /// Returns the meaning of the error, as a fragment of a sentence.
             #[must_use]
             pub fn message(self) -> &'static str {
                 match self { $(Self::$name => $message),* }
@@ -1298,7 +1314,7 @@ errno! {
 }
 
 impl Errno {
-    /// The error of this number.
+    /// Returns the error of this number.
     #[must_use]
     pub fn from_code(code: i32) -> Option<Self> {
         Self::ALL.iter().copied().find(|errno| *errno as i32 == code)

@@ -1,11 +1,11 @@
-//! Bounds for decoding bytes of a stranger: how deep values may lie within each other, and how many may take no bytes.
+//! Limits for decoding untrusted bytes: how deep values may be nested, and how many may take no bytes.
 //!
-//! A type that contains itself, such as a tree, is decoded by calls within calls, as deep as the bytes say: they could
-//! exhaust the stack of the thread that decodes, which is the end of an application. And a value that takes no bytes, such as
-//! `()`, is there as often as the length of its sequence says: a few bytes could keep a thread busy for years.
+//! A type that contains itself, such as a tree, is decoded by recursive calls, as deep as the bytes say: they could exhaust
+//! the stack of the decoding thread, which is the end of an application. And a value that takes no bytes, such as `()`,
+//! occurs as often as the length of its sequence says: a few bytes could keep a thread busy for years.
 //!
-//! `Nested` stands around each of serde's halves of the decoding, the format's and the type's, and hands itself on from one
-//! to the next. It allocates nothing. It knows what formats call that don't describe themselves.
+//! `Nested` wraps each of serde's halves of the decoding, the format's and the type's, and hands itself on from one to the
+//! next. It allocates nothing. It supports the calls of formats that don't describe themselves.
 
 use core::cell::Cell;
 use core::fmt;
@@ -16,13 +16,13 @@ use serde::de::{
     Visitor,
 };
 
-/// How many values may lie within each other: structs, enums, options, sequences, maps. What is decoded with less than 2 MiB
-/// of stack, which threads have by default, when nothing is optimized.
+/// The maximum nesting of values: structs, enums, options, sequences, maps. Decoding this depth takes less than 2 MiB of
+/// stack, which threads have by default, even when nothing is optimized.
 pub const DEPTH_MAX: u32 = 256;
-/// How many elements of sequences and entries of maps may take no bytes, in all.
+/// The maximum number of elements of sequences and entries of maps that take no bytes, in all.
 pub const EMPTY_MAX: u32 = 1 << 20;
 
-/// Decodes a `T` from so many bytes, within the bounds.
+/// Decodes a `T` from a number of bytes, within the limits.
 ///
 /// ```
 /// use sandpool_abi::nesting::Bounded;
@@ -40,7 +40,7 @@ pub struct Bounded<T> {
 }
 
 impl<T> Bounded<T> {
-    /// From these bytes.
+    /// Decodes from these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self { len: bytes.len(), value: PhantomData }
@@ -57,22 +57,22 @@ impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Bounded<T> {
     }
 }
 
-/// What all parts of one decoding share.
+/// The state that all parts of one decoding share.
 struct SoFar {
-    /// Bytes of the input.
+    /// The number of bytes of the input.
     len: usize,
-    /// Elements that took none of them.
+    /// The number of elements that took no bytes.
     empty: Cell<u32>,
-    /// Whether the current element has taken any.
+    /// Whether the current element has taken any bytes.
     took: Cell<bool>,
 }
 
-/// A part of the decoding, within the bounds.
+/// A part of the decoding, within the limits.
 struct Nested<'a, T> {
     inner: T,
     so_far: &'a SoFar,
     depth: u32,
-    /// How many elements there are is said by the input, and not by the type.
+    /// Whether the input, not the type, says how many elements there are.
     is_counted: bool,
 }
 
@@ -83,7 +83,7 @@ impl<'a, T> Nested<'a, T> {
         Nested { inner, so_far: self.so_far, depth: self.depth, is_counted: self.is_counted }
     }
 
-    /// One deeper.
+    /// Creates a part that is one level deeper.
     #[inline]
     fn within<U, E: Error>(&self, inner: U, is_counted: bool) -> Result<Nested<'a, U>, E> {
         if self.depth == DEPTH_MAX {
@@ -92,7 +92,7 @@ impl<'a, T> Nested<'a, T> {
         Ok(Nested { inner, so_far: self.so_far, depth: self.depth + 1, is_counted })
     }
 
-    /// An element begins.
+    /// Marks the beginning of an element.
     #[inline]
     fn begin(&self) {
         if self.is_counted {
@@ -100,7 +100,7 @@ impl<'a, T> Nested<'a, T> {
         }
     }
 
-    /// It has been decoded.
+    /// Marks the end of an element.
     #[inline]
     fn end<E: Error>(&self) -> Result<(), E> {
         if self.is_counted && !self.so_far.took.get() {
@@ -113,14 +113,15 @@ impl<'a, T> Nested<'a, T> {
         Ok(())
     }
 
-    /// For how many elements it is worth to make room: each that needs any takes a byte.
+    /// The number of elements for which it is worth to make room: each element that needs bytes takes at least one.
     #[inline]
     fn room(&self, hint: Option<usize>) -> Option<usize> {
         hint.map(|hint| hint.min(self.so_far.len))
     }
 }
 
-// Apart, so that what is around them is inlined: what has neither depth nor elements is then decoded as without the bounds.
+// A function of its own, so that its callers are inlined: values with neither depth nor elements are then decoded as
+// without the limits.
 
 #[cold]
 fn too_deep<E: Error>() -> E {
@@ -132,7 +133,7 @@ fn too_many<E: Error>() -> E {
     E::custom(format_args!("more than {EMPTY_MAX} of its elements take no bytes"))
 }
 
-/// What takes bytes, and has nothing within.
+/// Decodes values that take bytes, and contain no others.
 macro_rules! plain {
     ($($name:ident)*) => {$(
         #[inline]
@@ -152,8 +153,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
         deserialize_char deserialize_str deserialize_bytes deserialize_identifier deserialize_ignored_any
     }
 
-    // A format allocates for these what the bytes say, before it looks whether there are as many. Those that are borrowed
-    // are there, and a visitor copies them.
+    // For these types a format allocates the length that the bytes say, before it checks that the input has as many
+    // bytes. Borrowed data exists already, and a visitor copies it.
     #[inline]
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.deserialize_str(visitor)
@@ -199,7 +200,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Nested<'_, D> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         let visitor = self.within(visitor, true)?;
         let value = self.inner.deserialize_seq(visitor)?;
-        // Its length, also if its last element took nothing.
+        // The length takes bytes, also if the last element took none.
         self.so_far.took.set(true);
         Ok(value)
     }

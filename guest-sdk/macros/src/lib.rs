@@ -16,16 +16,16 @@ use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 /// }
 /// ```
 ///
-/// It runs in the main process only: a process that was spawned runs the function that it was spawned with. What it
-/// returns is the exit code, by `sandpool_guest::Termination`. The guest also gets the version of Sandpool's
-/// contract that it was built against, so that a host of another version can say so.
+/// The function runs in the main process only: a spawned process runs the function that it was spawned with. The
+/// return value becomes the exit code, by `sandpool_guest::Termination`. The guest also gets the version of
+/// Sandpool's contract that it was built against, so that a host of another version can report the mismatch.
 ///
 /// # Errors
-/// It doesn't compile on anything but a `fn main()` that is not `async` and has neither arguments nor generics.
+/// The attribute compiles only on a `fn main()` that is not `async` and has neither arguments nor generics.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     program::expand(arguments, item).unwrap_or_else(|(span, message)| {
-        // With a `main`, so that its absence isn't reported as a second error.
+        // With a `main`, so that a missing `main` isn't reported as a second error.
         compile_error(span, message).into_iter().chain(parse("fn main() {}")).collect()
     })
 }
@@ -59,11 +59,11 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// fn main() {}
 /// ```
 ///
-/// The function stays what it is, and can be called as before. Its argument is anything that serde deserializes, and its
-/// result anything that it serializes, or a `Result` of that whose error can be displayed. A task without an argument
-/// takes `()`, one with several a tuple of them. The name is that of the function, or another by
-/// `#[task(name = "…")]`: letters, digits, `_`, `-` and `.`. Types and documentation are in the module for
-/// `sandpool inspect` to show.
+/// The function itself doesn't change, and can be called as before. Its argument is anything that serde deserializes,
+/// and its result anything that serde serializes, or a `Result` of that whose error can be displayed. A task without an
+/// argument takes `()`, a task with several a tuple of them. The task's name is that of the function, or another by
+/// `#[task(name = "…")]`: letters, digits, `_`, `-` and `.`. Types and documentation are in the module for `sandpool
+/// inspect` to show.
 ///
 /// | format of the host | input | output |
 /// | --- | --- | --- |
@@ -72,27 +72,27 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | text, such as a line | what can be made of a string is; everything else is read as JSON; a `Vec<u8>` is the text's bytes | a string or bytes as they are; nothing for `()`; anything else as JSON |
 /// | bytes | what can be made of a string or of bytes | a string or bytes; nothing for `()` |
 ///
-/// Numbers in JSON are what they are: a task isn't called with an integer that its type would change, such as one of more than 64
-/// bits for a `serde_json::Value`, and NaN is no output. Floats have all of their bits.
+/// Numbers in JSON keep their value: a task isn't called with an integer that its type would change, such as one of more than 64
+/// bits for a `serde_json::Value`, and NaN can't be an output. Floats have all of their bits.
 ///
-/// A task that panics ends its process with exit code 1, as `main` does. Queues and other things of a run can be no part
-/// of an input or output. A task may fork processes; to spawn one takes a guest that began with `main`.
+/// A task that panics ends its process with exit code 1, as `main` does. Queues and other objects of a run can't be part
+/// of an input or output. A task may fork processes; it can spawn a process only in a guest that began with `main`.
 ///
 /// # Errors
-/// It doesn't compile on anything but a free function that is neither `async` nor `unsafe`, has no generics, and whose
-/// arguments are no references. Two tasks of one name in a guest don't compile or link either.
+/// The attribute compiles only on a free function that is neither `async` nor `unsafe`, has no generics, and whose
+/// arguments are no references. Two tasks with the same name in a guest don't compile or link either.
 #[proc_macro_attribute]
 pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
     task::expand(arguments, item.clone()).unwrap_or_else(|(span, message)| {
-        // With the function, so that its absence isn't reported as well.
+        // With the function, so that a missing function isn't reported as well.
         item.into_iter().chain(compile_error(span, message)).collect()
     })
 }
 
-/// Where something is wrong, and what.
+/// The place of an error, and its message.
 type Refusal = (Span, &'static str);
 
-/// The version of the contract, in the section that the host looks for it in.
+/// The version of the contract, in the section where the host looks for it.
 fn abi_version() -> String {
     format!(
         r#"

@@ -13,7 +13,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     // The user's function stays whole, as an inner one: all errors about it point at what the user wrote.
     let mut body = parse(&abi_version());
     body.extend(item);
-    // With the span of the return type, so that a type which is no exit code is reported there.
+    // With the span of the return type, so that a type which isn't an exit code is reported there.
     body.extend(respan(parse("::sandpool_guest::start::run(main)"), output));
 
     let mut expansion = parse("fn main()");
@@ -21,7 +21,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     Ok(expansion)
 }
 
-/// Refuses all but a plain `fn main()`, and returns where its return type, or else its name, stands.
+/// Refuses everything except a plain `fn main()`, and returns the place of its return type, or else of its name.
 fn check(item: TokenStream) -> Result<Span, Refusal> {
     const NOT_A_MAIN: &str = "#[sandpool_guest::main] goes on `fn main()`";
 

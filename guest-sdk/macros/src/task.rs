@@ -65,14 +65,14 @@ fn chosen_name(arguments: TokenStream) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// What there is to know of a function.
+/// The facts about a function that becomes a task.
 struct Task {
     name: Ident,
-    /// The values of its `doc` attributes, as code.
+    /// The values of the function's `doc` attributes, as code.
     docs: Vec<TokenStream>,
-    /// The types of its arguments.
+    /// The types of the arguments.
     arguments: Vec<Vec<TokenTree>>,
-    /// The type of its result, if it has one.
+    /// The type of the result, if the function has one.
     output: Vec<TokenTree>,
 }
 
@@ -98,7 +98,7 @@ impl Task {
                     _ => return Err((word.span(), NOT_A_TASK)),
                 },
                 Some(TokenTree::Group(attribute)) => docs.extend(doc(attribute.stream())),
-                // Of attributes.
+                // Punctuation of attributes.
                 Some(TokenTree::Punct(_)) => {}
                 Some(other) => return Err((other.span(), NOT_A_TASK)),
                 None => return Err((Span::call_site(), NOT_A_TASK)),
@@ -131,7 +131,7 @@ impl Task {
         Ok(Self { name, docs, arguments, output })
     }
 
-    /// The type of its input: `()` for no argument, a tuple for several.
+    /// The type of the task's input: `()` for no argument, a tuple for several.
     fn input(&self) -> TokenStream {
         if let [one] = self.arguments.as_slice() {
             return one.iter().cloned().collect();
@@ -146,8 +146,8 @@ impl Task {
         group(Delimiter::Parenthesis, list).into()
     }
 
-    /// How the types of its output and of its error are written. Nothing for an error that there isn't; `_` for one that
-    /// the signature doesn't name.
+    /// The text of the types of the output and of the error. Empty if there is no error; `_` for an error type that the
+    /// signature doesn't name.
     fn result(&self) -> (String, String) {
         let of_result = types::of_result(&self.output).unwrap_or_default();
         match of_result.as_slice() {
@@ -175,7 +175,7 @@ impl Task {
         closure.extend::<TokenStream>(pattern);
         closure.extend(parse("| ::sandpool_guest::task::Returned"));
         closure.extend([group(Delimiter::Parenthesis, returned)]);
-        // With the span of the result's type, so that one which can't be encoded is reported there.
+        // With the span of the result's type, so that a type which can't be encoded is reported there.
         let place = self.output.first().map_or(self.name.span(), TokenTree::span);
         closure.extend(respan(parse(".outcome()"), place));
 
@@ -189,7 +189,7 @@ impl Task {
     }
 }
 
-/// What an attribute's tokens set the documentation to, if they do.
+/// Returns the documentation that an attribute's tokens set, if any.
 fn doc(attribute: TokenStream) -> Option<TokenStream> {
     let mut tokens = attribute.into_iter();
     let is_doc = tokens.next().is_some_and(|word| word.to_string() == "doc");
@@ -201,7 +201,7 @@ fn doc(attribute: TokenStream) -> Option<TokenStream> {
 fn argument(tokens: Vec<TokenTree>) -> Result<Vec<TokenTree>, Refusal> {
     let span = tokens.first().map_or_else(Span::call_site, TokenTree::span);
     let colon = tokens.iter().enumerate().position(|(at, token)| {
-        // A path has two of them.
+        // A path has two colons.
         let is_colon =
             |at: Option<usize>| at.and_then(|at| tokens.get(at)).is_some_and(|t| types::is(t, ':'));
         types::is(token, ':') && !is_colon(at.checked_add(1)) && !is_colon(at.checked_sub(1))

@@ -1,17 +1,17 @@
-//! Types as tokens: lists of them, and how they are written.
+//! Types as tokens: lists of them, and their text.
 
 use proc_macro::{Delimiter, Spacing, TokenTree};
 
-/// How deep in angle brackets, which are no groups of tokens, one is.
+/// The depth in angle brackets, which aren't groups of tokens.
 #[derive(Default)]
 pub(crate) struct Depth {
     depth: usize,
-    /// Whether a `-` came right before, which makes of a `>` an arrow.
+    /// Whether a `-` came right before, which makes a following `>` an arrow.
     after_minus: bool,
 }
 
 impl Depth {
-    /// Goes past a token, and says whether that stands outside of all angle brackets.
+    /// Passes a token, and returns whether the token is outside of all angle brackets.
     pub(crate) fn is_outside(&mut self, token: &TokenTree) -> bool {
         let TokenTree::Punct(punct) = token else {
             self.after_minus = false;
@@ -27,7 +27,7 @@ impl Depth {
     }
 }
 
-/// What stands between the commas of a list.
+/// Splits a list at its commas.
 pub(crate) fn split(list: impl IntoIterator<Item = TokenTree>) -> Vec<Vec<TokenTree>> {
     let mut depth = Depth::default();
     let mut parts = vec![Vec::new()];

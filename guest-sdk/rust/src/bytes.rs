@@ -1,4 +1,4 @@
-//! Bytes that are encoded at once.
+//! Bytes that are encoded at once, not byte by byte.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -20,22 +20,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It is for bytes *inside* of an item. What is an item as a whole, or a message, or a pool's argument or result, needs none:
-/// a `Vec` of bytes or of other numbers (`u8` to `u64`, `i8` to `i64`, `f32`, `f64`) is copied at once by itself, and more
-/// than 8 KiB of it aren't copied by the guest at all; nor of a `String`, or of `Bytes`. `Bytes` and a `Vec<u8>` have the
-/// same encoding, so that what one process sends as the one, another may receive as the other. Instead of this type,
-/// `#[serde(with = "serde_bytes")]` at a field does as well.
+/// `Bytes` is for bytes *inside* of an item. A value that is a whole item, a message, or a pool's argument or result doesn't
+/// need it: a `Vec` of bytes or of other numbers (`u8` to `u64`, `i8` to `i64`, `f32`, `f64`) is copied at once without it,
+/// and the guest doesn't copy more than 8 KiB of such a `Vec` at all; the same holds for a `String`, and for `Bytes`. `Bytes`
+/// and a `Vec<u8>` have the same encoding, so one process may send either type and another may receive the other. Instead of
+/// this type, `#[serde(with = "serde_bytes")]` at a field does as well.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(Vec<u8>);
 
 impl Bytes {
-    /// None, for now.
+    /// Makes an empty value.
     #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// The vector.
+    /// Returns the vector.
     #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         self.0
@@ -117,7 +117,7 @@ impl<'de> Deserialize<'de> for Bytes {
                 Ok(bytes)
             }
 
-            /// What a format without bytes of its own has instead.
+            /// Reads a sequence, for a format that has no bytes of its own.
             fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<Vec<u8>, A::Error> {
                 let mut all = Vec::new();
                 while let Some(byte) = bytes.next_element()? {

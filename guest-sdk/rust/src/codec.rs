@@ -1,11 +1,11 @@
 //! Values to bytes and back: the only file that knows about bincode.
 //!
-//! A value may contain handles, such as a queue. They don't travel as bytes, because the host must know who holds
-//! what: while a value is encoded, each handle in it goes to a list aside, and the bytes hold its index in that list.
-//! While a value is decoded, each index takes its handle from the list that came with the bytes. Nested encoding (a
-//! `Serialize` that itself puts something into a queue) is fine: the outer list is set aside meanwhile.
+//! A value may contain handles, such as a queue. Handles don't travel as bytes, because the host must know who holds
+//! which object: while a value is encoded, each handle in it goes to a separate list, and the bytes hold its index in
+//! that list. While a value is decoded, each index takes its handle from the list that came with the bytes. Nested
+//! encoding (a `Serialize` that itself puts something into a queue) is fine: the outer list is set aside meanwhile.
 //!
-//! What is [`flat`] goes another way, to the same encoding.
+//! A [`flat`] value takes another path, to the same encoding.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,24 +25,25 @@ use serde::de::DeserializeOwned;
 use crate::object::{Object, Role};
 use crate::{flat, raw};
 
-/// The encoding of all messages. Numbers are as long as they are: to make short ones shorter takes longer than to copy them.
+/// The encoding of all messages. Numbers keep their full length: making short ones shorter takes longer than copying them.
 const CONFIGURATION: Configuration<LittleEndian, Fixint> =
     bincode::config::standard().with_fixed_int_encoding();
 
-/// Beyond this, a buffer goes back to the allocator after use.
+/// A buffer larger than this goes back to the allocator after use.
 pub(crate) const KEEP: usize = 1 << 20;
 
 thread_local! {
     static ENCODING: Cell<Span> = const { Cell::new(Span::NONE) };
     static DECODING: Cell<Span> = const { Cell::new(Span::NONE) };
-    /// The handles of the messages that are being encoded, one inside of the other.
+    /// The handles of the messages that are being encoded, one message inside the other.
     static OFFERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-    /// The same of those that are being decoded, as the host knows them; `None` for one that was claimed.
+    /// The handles of the messages that are being decoded, as the host knows them; `None` for a handle that was
+    /// claimed.
     static RECEIVED: RefCell<Vec<Option<Record>>> = const { RefCell::new(Vec::new()) };
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Which handles are those of the innermost message. Most have none, and touch nothing else.
+/// The range of handles that belong to the innermost message. Most messages have none, and touch nothing else.
 #[derive(Clone, Copy)]
 struct Span {
     first: usize,
@@ -50,27 +51,28 @@ struct Span {
 }
 
 impl Span {
-    /// There is no message.
+    /// No message.
     const NONE: Self = Self { first: usize::MAX, end: 0 };
 
     fn is_none(self) -> bool {
         self.first > self.end
     }
 
-    /// Of a message inside of this one.
+    /// The span of a message inside this one.
     fn inside(self, count: usize) -> Self {
         Self { first: self.end, end: self.end + count }
     }
 }
 
-/// Begins a message inside of what is the innermost one, and returns that.
+/// Begins a message inside the innermost one, and returns the span of the latter.
 #[inline(always)]
 fn begin(innermost: &'static LocalKey<Cell<Span>>, handles: usize) -> Span {
-    // `LocalKey::set` and its like are calls, at each value. This isn't; and what has no destructor is always there.
+    // `LocalKey::set` and the like are function calls, made for each value. This isn't; and a thread-local without a
+    // destructor always exists.
     innermost.try_with(|span| span.replace(span.get().inside(handles))).unwrap_or(Span::NONE)
 }
 
-/// Makes a message the innermost one, and returns that which was.
+/// Makes a message the innermost one, and returns the previous one.
 #[inline(always)]
 fn replace(innermost: &'static LocalKey<Cell<Span>>, span: Span) -> Span {
     innermost.try_with(|innermost| innermost.replace(span)).unwrap_or(Span::NONE)
@@ -93,7 +95,7 @@ impl fmt::Display for EncodeError {
 }
 
 impl EncodeError {
-    /// Why, as a fragment.
+    /// Returns the reason, as a fragment of a sentence.
     pub(crate) fn into_reason(self) -> String {
         self.0
     }
@@ -110,19 +112,19 @@ impl DecodeError {
         Self(reason.to_string())
     }
 
-    /// At least so many.
+    /// The error for a value that lacks at least this number of bytes.
     #[cold]
     pub(crate) fn missing(bytes: usize) -> Self {
         Self::new(format_args!("{bytes} bytes are missing"))
     }
 
-    /// Some aren't the value's.
+    /// The error for bytes that don't belong to the value.
     #[cold]
     pub(crate) fn left(bytes: usize, all: usize) -> Self {
         Self::new(format_args!("{bytes} bytes of {all} are left"))
     }
 
-    /// Why, as a fragment.
+    /// Returns the reason, as a fragment of a sentence.
     pub(crate) fn into_reason(self) -> String {
         self.0
     }
@@ -136,7 +138,7 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Encodes a value, and passes the bytes, which may stand in several places, and the handles on.
+/// Encodes a value, and passes on the bytes, which may lie in several places, and the handles.
 pub(crate) fn encode<T: Serialize + ?Sized, R>(
     value: &T,
     then: impl FnOnce(&[&[u8]], &[u64]) -> R,
@@ -155,7 +157,8 @@ pub(crate) fn encode<T: Serialize + ?Sized, R>(
     result
 }
 
-/// Encodes a value after what is in `bytes`, and returns its handles. After an error, part of it may stand there.
+/// Encodes a value after the content of `bytes`, and returns its handles. After an error, `bytes` may contain a part
+/// of the value.
 #[inline(always)]
 pub(crate) fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<Vec<u64>, EncodeError> {
     let mut sink = Sink(bytes);
@@ -175,7 +178,7 @@ pub(crate) fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> R
     }
 }
 
-/// The handles of a message that has some.
+/// The handles of a message that has at least one.
 #[cold]
 fn offered(first: usize) -> Vec<u64> {
     OFFERED.with_borrow_mut(|all| all.split_off(first))
@@ -202,12 +205,12 @@ impl Writer for Sink<'_> {
     }
 }
 
-/// The handles that came with a message. Those that nobody takes are given back.
+/// The handles that came with a message. Handles that nobody takes are given back.
 #[derive(Debug, Default)]
 pub(crate) struct Handles(Vec<Record>);
 
 impl Handles {
-    /// So many, which `receive` writes. If it doesn't then there are none.
+    /// Reserves `count` handles, which `receive` writes. If `receive` doesn't write them, there are none.
     pub(crate) fn received(
         count: usize,
         receive: impl FnOnce(&mut [Record]) -> Result<(), Errno>,
@@ -217,7 +220,7 @@ impl Handles {
         Ok(Self(records))
     }
 
-    /// The first of them, which are those of a part of the message.
+    /// Splits off the first handles, which belong to a part of the message.
     pub(crate) fn split_first(&mut self, count: usize) -> Self {
         if count == 0 {
             return Self::default();
@@ -248,13 +251,13 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], mut handles: Handles) ->
     decode_with(bytes, count)
 }
 
-/// Decodes a value without handles, as most are.
+/// Decodes a value without handles, which most values are.
 #[inline(always)]
 pub(crate) fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     decode_with(bytes, 0)
 }
 
-/// Decodes a value, with as many handles as were received last.
+/// Decodes a value, with the number of handles that were received last.
 #[inline(always)]
 fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: usize) -> Result<T, DecodeError> {
     let outer = begin(&DECODING, handles);
@@ -270,14 +273,15 @@ fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: usize) -> Result<T, D
     }
 }
 
-/// Makes `outer` the innermost message again, and returns how many handles the other's value hasn't taken.
+/// Makes `outer` the innermost message again, and returns the number of handles that the inner message's value hasn't
+/// taken.
 #[inline(always)]
 fn end(outer: Span) -> usize {
     let own = replace(&DECODING, outer);
     if own.first == own.end { 0 } else { release_unclaimed(own.first) }
 }
 
-/// The value, if it is all that there was.
+/// Returns the value, if it is everything that the message contained.
 #[inline(always)]
 fn whole<T>(value: T, len: usize, all: usize, unclaimed: usize) -> Result<T, DecodeError> {
     if len == all && unclaimed == 0 { Ok(value) } else { Err(not_all(all, len, unclaimed)) }
@@ -301,7 +305,7 @@ fn malformed(failure: Malformed) -> DecodeError {
     }
 }
 
-/// Gives back what the value of a message hasn't taken, and returns how many handles that are.
+/// Gives back the handles that the value of a message hasn't taken, and returns their number.
 #[cold]
 fn release_unclaimed(first: usize) -> usize {
     let left = RECEIVED.with_borrow_mut(|all| all.split_off(first));
@@ -309,7 +313,7 @@ fn release_unclaimed(first: usize) -> usize {
     left.0.len()
 }
 
-/// Adds a handle to the message that is being encoded, and returns what stands for it there.
+/// Adds a handle to the message that is being encoded, and returns the index that stands for it there.
 pub(crate) fn offer(handle: u64) -> Result<u32, &'static str> {
     let own = ENCODING.get();
     if own.is_none() {
@@ -323,8 +327,8 @@ pub(crate) fn offer(handle: u64) -> Result<u32, &'static str> {
     Ok(number)
 }
 
-/// Takes a handle, and the duty to release it, from the message that is being decoded, if it is that of what it is to be.
-/// Nobody gets a handle of a message in another way, and [`Object::claim`] calls this for all.
+/// Takes a handle, and the duty to release it, from the message that is being decoded, if its object has the expected
+/// role. Nobody gets a handle of a message in another way: [`Object::claim`] calls this function for all.
 pub(crate) fn claim(index: u32, role: &Role) -> Result<Record, &'static str> {
     let own = DECODING.get();
     if own.is_none() {
@@ -338,15 +342,15 @@ pub(crate) fn claim(index: u32, role: &Role) -> Result<Record, &'static str> {
     })
 }
 
-/// Why a handle can't be taken.
+/// The reason why a handle can't be taken.
 const GONE: &str = "the message doesn't hold this handle";
 
-/// Uses of their own of these handles, so that they outlive the value that was encoded.
+/// Takes separate uses of these handles, so that they outlive the value that was encoded.
 pub(crate) fn keep(handles: Vec<u64>) -> Result<Vec<Arc<Object>>, Errno> {
     handles.into_iter().map(|handle| raw::handle::retain(handle).map(|()| Object::adopt(handle))).collect()
 }
 
-/// Gives one use of a handle back. If that fails then it names nothing any more, so nothing is left to be given back.
+/// Gives one use of a handle back. If that fails, the handle names nothing any more, so nothing is left to give back.
 pub(crate) fn release(handle: u64) {
     let _ = raw::handle::release(handle);
 }

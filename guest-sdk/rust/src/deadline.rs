@@ -11,7 +11,7 @@ use crate::nanoseconds;
 pub(crate) enum Deadline {
     /// At this time.
     At(Instant),
-    /// What the host takes: at once, or never.
+    /// A timeout in the host's form: at once, or never.
     Fixed(u64),
 }
 
@@ -27,7 +27,7 @@ impl Deadline {
         }
     }
 
-    /// This one, or sooner.
+    /// This deadline, or an earlier one after `timeout`.
     pub(crate) fn at_most(self, timeout: Duration) -> Self {
         match self {
             Self::NOW => self,
@@ -38,17 +38,18 @@ impl Deadline {
         }
     }
 
-    /// Whether it was at a time, and that is over. One that was at once never was: who looks takes all that is there.
+    /// Whether the deadline is a time that has passed. A deadline of "at once" never has: a look takes everything
+    /// that is there.
     pub(crate) fn has_passed(self) -> bool {
         matches!(self, Self::At(end) if Instant::now() >= end)
     }
 
-    /// The one of both that comes first.
+    /// The earlier of the two deadlines.
     pub(crate) fn earlier(self, other: Self) -> Self {
         if self.left() < other.left() { self } else { other }
     }
 
-    /// What is left of it, for the host.
+    /// The time that is left, in the host's form.
     pub(crate) fn left(self) -> u64 {
         match self {
             Self::At(end) => nanoseconds(end.saturating_duration_since(Instant::now())),

@@ -1,4 +1,4 @@
-//! The failures of everything but messages, which have their own in `queue` and `pipe`.
+//! The errors of everything except messages, which have errors of their own in `queue` and `pipe`.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use sandpool_abi::Errno;
 use crate::limits::{self, Refusal};
 use crate::{DecodeError, EncodeError, Limit};
 
-/// Why something about a process, the making of an object, or an access to shared memory failed.
+/// The reason why an operation on a process, the creation of an object, or an access to shared memory failed.
 ///
-/// Where one comes of a limit, [`limit`](Self::limit) and its text say which, and where that lies.
+/// If a limit causes the error, [`limit`](Self::limit) and the error's text name the limit and its value.
 ///
 /// ```no_run
 /// use sandpool_guest::{Error, Process};
@@ -25,30 +25,32 @@ use crate::{DecodeError, EncodeError, Limit};
 pub enum Error {
     /// A daemonic process may not start processes, unless it is a worker of a pool.
     DaemonicParent,
-    /// The run has as many processes as it may. There is room again once one has ended and was joined.
+    /// The run has reached its maximum number of processes. There is room again once a process has ended and was
+    /// joined.
     TooManyProcesses,
-    /// The run has as many queues and other objects as it may.
+    /// The run has reached its maximum number of queues and other objects.
     TooManyObjects,
     /// The arena has no room.
     ArenaFull,
-    /// All processes of the run together have as much memory as they may, or had with the process that was to be forked.
+    /// All processes of the run together have reached their maximum memory, or would exceed it with the process that was
+    /// to be forked.
     TooMuchMemory,
     /// The operating system has no room for another process.
     System,
-    /// The process was started by somebody else: only the creator may join it, signal it, or ask about it.
+    /// The process was started by another process: only the creator may join the process, signal it, or ask about it.
     NotAChild,
     /// The process is alive, so it can't be closed.
     StillRunning,
     /// A process's name is longer than 127 bytes.
     NameTooLong,
-    /// The arguments of a spawned process, or so much shared memory, don't fit into the arena, ever.
+    /// The arguments of a spawned process, or shared memory of the requested size, can never fit into the arena.
     TooLarge,
     /// A process can only be spawned by a program with `#[sandpool_guest::main]`: without it, the new process would
     /// run `main` instead of the function.
     NoEntryPoint,
     /// The arguments of a spawned process can't be encoded.
     Encode(EncodeError),
-    /// What a process was spawned with can't be decoded.
+    /// The function and the arguments that a process was spawned with can't be decoded.
     Decode(DecodeError),
     /// The process that held the lock has ended without releasing it, so what the lock guards may be half changed. This
     /// is reported once: the lock is free again.
@@ -59,17 +61,18 @@ pub enum Error {
     NotFound,
     /// Shared memory has at least one byte.
     NoSize,
-    /// An index or a range that isn't inside: Python's `IndexError`.
+    /// An index or a range lies outside of the object: Python's `IndexError`.
     OutOfBounds,
-    /// It was attached to be read only.
+    /// The memory was attached to be read only.
     ReadOnly,
-    /// A number that there can't be; the text says which there can: Python's `ValueError`.
+    /// A number is outside of the permitted range; the text names the range: Python's `ValueError`.
     OutOfRange(&'static str),
-    /// A text or bytes need more room than their place in a list has: Python's `ValueError`.
+    /// A text or bytes need more room than their place in the list has: Python's `ValueError`.
     NoRoom,
-    /// This process has no memory to map it to.
+    /// This process has no memory into which the object could be mapped.
     OutOfMemory,
-    /// A process can't be forked while this one has an array as a slice: the copy would have it as well.
+    /// A process can't be forked while the forking process holds an array as a slice: the copy would have the slice
+    /// as well.
     ArrayBorrowed,
     /// Anything else that the host reported.
     Host(Errno),
@@ -97,7 +100,7 @@ impl From<Errno> for Error {
 }
 
 impl Error {
-    /// The limit that it comes of, and where that lies.
+    /// Returns the limit that caused the error, and its value.
     ///
     /// ```no_run
     /// use sandpool_guest::{Limit, Process};

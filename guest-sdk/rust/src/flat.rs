@@ -1,7 +1,7 @@
-//! Values that lie in memory as they are encoded, but for their length before them: text, and vectors of numbers.
+//! Values whose memory is their encoding, except for the length before it: text, and vectors of numbers.
 //!
-//! Serde visits a vector element by element. One that is a whole message is copied at once, and a large one isn't copied
-//! by the guest at all: the host is given its [`Head`] and its elements where they are, and writes them to where they stay.
+//! Serde visits a vector element by element. A vector that is a whole message is copied at once, and the guest doesn't copy
+//! a large one at all: the host gets the [`Head`] and the location of the elements, and writes them to their final place.
 
 use std::rc::Rc;
 use std::str::Utf8Error;
@@ -15,16 +15,17 @@ use crate::{Bytes, DecodeError, raw};
 
 const _: () = assert!(cfg!(target_endian = "little"), "numbers are encoded with the least byte first");
 
-/// What stands before the elements: how many they are.
+/// The bytes before the elements: the number of elements.
 pub(crate) type Head = [u8; 8];
 
-/// Up to so many bytes, elements are copied by the guest: the host takes parts for a message that has pages of its own.
+/// The guest copies elements up to this number of bytes: the host takes parts for a message that has pages of its own.
 pub(crate) const COPIED: usize = BATCH_ITEM_MAX;
 
-/// A value with more bytes before it isn't taken this way.
+/// A value with more bytes than this before it isn't taken this way.
 pub(crate) const BEFORE_MAX: usize = 32;
 
-/// From so many bytes on, arguments and results of a pool's tasks stay where they are, and each is a message by itself.
+/// Arguments and results of a pool's tasks with at least this number of bytes stay where they are, and each is a
+/// message by itself.
 const APART: usize = 64 << 10;
 
 trait Flat: Whole + Sized {
@@ -74,8 +75,8 @@ where
     }
 }
 
-/// Returns `$then` if `$type` is flat, with `$flat` as its name there. A `usize` is longer than it lies in memory, and not all
-/// bits are a `bool` or a `char`.
+/// Returns `$then` if `$type` is flat, with `$flat` as its name there. An encoded `usize` is longer than one in memory, and
+/// not all bits are a `bool` or a `char`.
 macro_rules! for_type {
     ($type:ident, $flat:ident => $then:expr) => {
         for_type!($type, $flat => $then;
@@ -108,7 +109,7 @@ pub(crate) fn parts<T: ?Sized>(value: &T) -> Option<(Head, &[u8])> {
     None
 }
 
-/// The same of a large value, which is kept for it; any other is given back.
+/// Returns the head and the elements of a large value, which is kept for them; gives any other value back.
 #[inline(always)]
 pub(crate) fn set_apart<T>(value: T) -> Result<(Head, Rc<dyn Elements>), T> {
     if parts(&value).is_some_and(|(_, elements)| elements.len() >= APART) {
@@ -120,7 +121,7 @@ pub(crate) fn set_apart<T>(value: T) -> Result<(Head, Rc<dyn Elements>), T> {
     Err(value)
 }
 
-/// The value that `bytes` begin with, and how many of them are its own.
+/// The value at the beginning of `bytes`, and the number of bytes that belong to it.
 #[inline(always)]
 pub(crate) fn decode<T>(bytes: &[u8]) -> Option<Result<(T, usize), DecodeError>> {
     for_type!(T, F => match decode_as::<F>(bytes) {
@@ -130,7 +131,8 @@ pub(crate) fn decode<T>(bytes: &[u8]) -> Option<Result<(T, usize), DecodeError>>
     None
 }
 
-/// The value of a message that is held for this process, and has so many bytes before it; if it is one for this way.
+/// The value of a message that is held for this process and has `before` bytes before the value, if it can be taken
+/// this way.
 #[inline(always)]
 pub(crate) fn take<T>(item: Item, before: usize) -> Option<Result<Result<T, DecodeError>, Failure>> {
     for_type!(T, F => match take_as::<F>(item, before)? {
@@ -181,7 +183,7 @@ fn take_as<F: Flat>(item: Item, before: usize) -> Option<Result<Result<F, Decode
     })
 }
 
-/// How many bytes the elements have that a head tells of, of so many behind it.
+/// The number of bytes of the elements that a head describes, with `behind` bytes after the head.
 fn len<F: Flat>(head: Head, behind: usize) -> Result<usize, DecodeError> {
     let count = usize::try_from(u64::from_le_bytes(head)).ok();
     let len = count.and_then(|count| count.checked_mul(size_of::<F::Element>())).unwrap_or(usize::MAX);
@@ -203,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// By serde, and by this file: the same bytes, and the same value.
+    /// Encodes and decodes by serde, and by this file: the same bytes, and the same value.
     #[track_caller]
     fn is_as_serde_has_it<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
         let configuration = bincode::config::standard().with_fixed_int_encoding();
@@ -211,7 +213,7 @@ mod tests {
         let (head, elements) = parts(&value).unwrap();
         assert_eq!([&head, elements].concat(), by_serde);
 
-        // Wherever it lies.
+        // At any alignment.
         let long = [&[0], by_serde.as_slice(), &[0; 9]].concat();
         let (_, long) = long.split_first().unwrap();
         assert_eq!(decode(long).unwrap().unwrap(), (value, by_serde.len()));

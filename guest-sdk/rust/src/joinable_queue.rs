@@ -1,4 +1,4 @@
-//! A queue whose items are to be worked off.
+//! A queue that tracks which items are done.
 
 use std::fmt;
 use std::ops::Deref;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::object::{Object, Role};
 use crate::{Error, GetError, Iter, Queue, nanoseconds, raw, wait};
 
-/// A [`Queue`] that also knows which items are done with, so that one can wait until all are.
+/// A [`Queue`] that also knows which items are done, so that a process can wait until all are done.
 ///
 /// ```no_run
 /// use sandpool_guest::{JoinableQueue, Process};
@@ -35,11 +35,11 @@ use crate::{Error, GetError, Iter, Queue, nanoseconds, raw, wait};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It has all that a [`Queue`] has, through [`Deref`]. For each item that it takes, a consumer calls
-/// [`task_done`](Self::task_done) once it is done with it.
+/// A `JoinableQueue` has all methods of a [`Queue`], through [`Deref`]. For each item that a consumer takes, the
+/// consumer calls [`task_done`](Self::task_done) once it is done with the item.
 ///
-/// A consumer that dies takes the items along that it had taken and not yet called `task_done` for. [`join`](Self::join)
-/// doesn't wait for those: it reports them.
+/// When a consumer dies, the items that it had taken and not yet called `task_done` for are lost. [`join`](Self::join)
+/// doesn't wait for lost items: it reports them.
 #[doc(alias = "multiprocessing.JoinableQueue")]
 pub struct JoinableQueue<T>(Queue<T>);
 
@@ -52,7 +52,7 @@ impl<T> JoinableQueue<T> {
         Self::bounded(0)
     }
 
-    /// Makes a queue for at most `maxsize` items that wait; 0 means no bound.
+    /// Makes a queue for at most `maxsize` waiting items; 0 means no bound.
     ///
     /// # Errors
     /// [`Error::TooManyObjects`], [`Error::ArenaFull`].
@@ -60,10 +60,10 @@ impl<T> JoinableQueue<T> {
         Queue::create(maxsize, JOINABLE).map(Self)
     }
 
-    /// Says that an item which was taken is done with. Any process may say so.
+    /// Reports that an item which was taken is done. Any process may report this.
     ///
     /// # Errors
-    /// [`TaskDoneError::TooMany`] if each item that was put is done with.
+    /// [`TaskDoneError::TooMany`] if each item that was put is done already.
     pub fn task_done(&self) -> Result<(), TaskDoneError> {
         raw::queue::task_done(self.0.handle()).map_err(|errno| match errno {
             Errno::Overflow => TaskDoneError::TooMany,
@@ -71,26 +71,26 @@ impl<T> JoinableQueue<T> {
         })
     }
 
-    /// Waits until each item that was put is done with, or was lost.
+    /// Waits until each item that was put is done, or was lost.
     ///
     /// # Errors
-    /// [`JoinError::Lost`] if everything else is done with.
+    /// [`JoinError::Lost`] if items were lost and all others are done.
     pub fn join(&self) -> Result<(), JoinError> {
         self.join_within(FOREVER)
     }
 
-    /// Waits until each item that was put is done with, or was lost, but not for longer than `timeout`.
+    /// Waits until each item that was put is done, or was lost, but not for longer than `timeout`.
     ///
     /// # Errors
-    /// [`JoinError::TimedOut`] when the time is over; [`JoinError::Lost`] if everything else is done with.
+    /// [`JoinError::TimedOut`] when the time is over; [`JoinError::Lost`] if items were lost and all others are done.
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
         self.join_within(nanoseconds(timeout))
     }
 
-    /// Whether each item that was put is done with, or was lost: without waiting.
+    /// Checks, without waiting, whether each item that was put is done, or was lost.
     ///
     /// # Errors
-    /// [`JoinError::TimedOut`] if not; [`JoinError::Lost`] if everything else is done with.
+    /// [`JoinError::TimedOut`] if not; [`JoinError::Lost`] if items were lost and all others are done.
     pub fn try_join(&self) -> Result<(), JoinError> {
         self.join_within(NO_WAIT)
     }
@@ -113,7 +113,7 @@ impl<T> Deref for JoinableQueue<T> {
     }
 }
 
-/// The same queue once more.
+/// A clone is the same queue.
 impl<T> Clone for JoinableQueue<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -135,7 +135,7 @@ impl<T> PartialEq for JoinableQueue<T> {
 
 impl<T> Eq for JoinableQueue<T> {}
 
-/// As that of [`Queue`].
+/// Like the implementation for [`Queue`].
 impl<T> Serialize for JoinableQueue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
@@ -158,7 +158,7 @@ impl<'a, T: DeserializeOwned> IntoIterator for &'a JoinableQueue<T> {
     }
 }
 
-/// Ready when it has an item, or is closed.
+/// Ready when the queue has an item, or is closed.
 impl<T> wait::Waitable for JoinableQueue<T> {}
 
 impl<T> wait::Handle for JoinableQueue<T> {
@@ -167,11 +167,11 @@ impl<T> wait::Handle for JoinableQueue<T> {
     }
 }
 
-/// Why an item wasn't counted as done.
+/// The reason why an item wasn't counted as done.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TaskDoneError {
-    /// Each item that was put is done with: Python's `ValueError`.
+    /// Each item that was put is done already: Python's `ValueError`.
     TooMany,
     /// Anything else that the host reported.
     Host(Errno),
@@ -188,14 +188,14 @@ impl fmt::Display for TaskDoneError {
 
 impl std::error::Error for TaskDoneError {}
 
-/// Why not everything is done.
+/// The reason why not all items are done.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JoinError {
     /// The time is over.
     TimedOut,
-    /// Nothing is left to wait for, but so many items were taken, since the queue was made, by processes that died
-    /// before they were done with them.
+    /// Nothing is left to wait for, but this number of items, since the queue was made, were taken by processes that
+    /// died before they were done with them.
     Lost(usize),
     /// Anything else that the host reported.
     Host(Errno),

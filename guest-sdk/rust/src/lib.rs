@@ -53,20 +53,23 @@
 //! | functions in processes that stand ready | [`Pool`] with its [`AsyncResult`]s, [`futures::Executor`]; [`Mapper`] for pools and [`SerialPool`] |
 //! | closures that borrow, in processes that are forked for them | [`scoped_map`], [`Exchange`] |
 //!
-//! Everything here is Python's `multiprocessing` in Rust's idiom; where Python has another name for something, searching
-//! for that finds it.
+//! Everything here is Python's `multiprocessing` in Rust's idiom. Where Python uses another name for something, a search
+//! for that name finds the item.
 //!
-//! Each function that waits has two other forms: one whose name ends with `_timeout` waits for at most some time, and one
-//! whose name begins with `try_` doesn't wait.
+//! Most functions that wait have two other forms: a function whose name ends with `_timeout` waits for at most a given
+//! time, and a function whose name begins with `try_` doesn't wait. `Event::wait`, `Barrier::wait` and
+//! `ConditionGuard::wait` have no `try_` form.
 //!
-//! Processes are those of the operating system, each with a sandbox around it. They share no memory but what they make
-//! to be shared: whatever else one changes, no other sees. The guest has WASI's files, clocks and random numbers through
-//! `std`, as far as they were granted; a process that this one starts has the same, but an empty standard input.
+//! Processes are those of the operating system, each with a sandbox around it. Processes share only the memory that they
+//! create as shared: no process sees any other change that another process makes. The guest has WASI's files, clocks and
+//! random numbers through `std`, as far as they were granted; a process that the guest starts has the same, but an empty
+//! standard input.
 //!
-//! Any process may be killed at any instruction. What it held or was doing then blocks nobody else, and who goes on with
-//! something that may be half changed is told.
+//! Any process may be killed at any instruction. A lock that the killed process held, or an operation that it was doing,
+//! then blocks no other process, and a process that goes on with something that may be half changed is told.
 //!
-//! The crate compiles for other targets too, so that a guest can be checked and documented there. A call then panics.
+//! The crate compiles for other targets too, so that a guest can be checked and documented there. On such a target a
+//! call panics.
 
 mod bytes;
 mod codec;
@@ -126,7 +129,7 @@ pub use sync::{
 };
 pub use wait::{Waitable, wait};
 
-/// A timeout for the host. One of centuries is one without end.
+/// Converts a timeout for the host. A timeout of centuries becomes one without end.
 fn nanoseconds(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_nanos()).unwrap_or(sandpool_abi::FOREVER)
 }

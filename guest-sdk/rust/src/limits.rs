@@ -1,4 +1,4 @@
-//! Where the limits of this process lie, and those of its run.
+//! The values of the limits of this process and of its run.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use sandpool_abi::process::Limit;
 
 use crate::raw;
 
-/// Where a limit lies that the host has set for this process, or for its run; `None` if it isn't set. The names are those of
-/// `sandpool run --help`.
+/// Returns the value of a limit that the host has set for this process, or for its run; `None` if it isn't set. The names
+/// are those of `sandpool run --help`.
 ///
 /// ```no_run
 /// use sandpool_guest::{Limit, limit};
@@ -22,12 +22,12 @@ pub fn limit(name: &str) -> Option<Limit> {
     Some(Limit::from_parts(code, raw::process::limit(code)?))
 }
 
-/// Where a limit of this kind lies.
+/// Returns the limit of this kind, with its value.
 pub(crate) fn of(kind: fn(u64) -> Limit) -> Option<Limit> {
     raw::process::limit(kind(0).code()).map(kind)
 }
 
-/// What was refused, and the limit that it comes of.
+/// The refused request, and the limit that caused the refusal.
 pub(crate) struct Refusal(pub(crate) &'static str, pub(crate) Option<Limit>);
 
 impl fmt::Display for Refusal {

@@ -1,7 +1,7 @@
-//! Lines about what happens: the program's own, and what this crate says of processes and pools.
+//! Log lines: the program's own, and those of this crate about processes and pools.
 //!
-//! Off, it is one load and a comparison: [`THRESHOLD`] is beyond all levels then. A forked process has all of this by its
-//! copy of the memory, and one that is spawned is given [`settings`].
+//! While logging is off, a log call costs one load and a comparison: [`THRESHOLD`] is beyond all levels then. A forked
+//! process has this state by its copy of the memory, and a spawned process is given [`settings`].
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
@@ -12,7 +12,7 @@ use sandpool_abi::is_unfit;
 use crate::start::complain;
 use crate::{active_children, raw};
 
-/// How much a line matters: a number, as in Python, where a higher one matters more.
+/// The importance of a line: a number, as in Python, where a higher number is more important.
 ///
 /// ```
 /// use sandpool_guest::Level;
@@ -25,11 +25,11 @@ use crate::{active_children, raw};
 pub struct Level(pub u8);
 
 impl Level {
-    /// None was set: then it is [`WARNING`](Self::WARNING).
+    /// No level was set: then the level is [`WARNING`](Self::WARNING).
     pub const NOTSET: Self = Self(0);
-    /// Details for those who look for a fault in this crate.
+    /// Details for people who look for a fault in this crate.
     pub const SUBDEBUG: Self = Self(5);
-    /// A pool's dealings with its workers.
+    /// Messages about a pool's work with its workers.
     pub const DEBUG: Self = Self(10);
     /// The beginning and the end of each process.
     pub const INFO: Self = Self(20);
@@ -64,10 +64,10 @@ impl Display for Level {
     }
 }
 
-/// A line, on its way to where it is shown.
+/// A line on its way to its output.
 ///
-/// Its text is `[LEVEL/process-name] message`, as Python has it. A name that holds what could steer a terminal or forge a
-/// line is escaped there; a message is the program's own, and is shown as it is.
+/// The text of a line is `[LEVEL/process-name] message`, as in Python. Characters in a name that could steer a terminal
+/// or forge a line are escaped; the message is the program's own, and is shown unchanged.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     level: Level,
@@ -76,13 +76,13 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// How much it matters.
+    /// The importance of the line.
     #[must_use]
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// The name of the process that says it, as it was given.
+    /// The name of the process that logs the line, unescaped.
     #[must_use]
     pub fn process_name(&self) -> &str {
         self.process_name
@@ -107,7 +107,7 @@ impl fmt::Debug for Record<'_> {
     }
 }
 
-/// A name, without what could steer a terminal, forge a line or hide.
+/// A name, without characters that could steer a terminal, forge a line or hide.
 pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 impl Display for Escaped<'_> {
@@ -119,7 +119,7 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// A line is shown if its level is at least this high. No level is as high as [`OFF`].
+/// The threshold: a line is shown if its level is at least this high. No level is as high as [`OFF`].
 static THRESHOLD: AtomicU16 = AtomicU16::new(OFF);
 const OFF: u16 = 1 << 8;
 
@@ -127,11 +127,12 @@ static LEVEL: AtomicU8 = AtomicU8::new(Level::NOTSET.0);
 static TO_STDERR: AtomicBool = AtomicBool::new(false);
 static HANDLER: Mutex<Option<fn(&Record<'_>)>> = Mutex::new(None);
 
-/// Shows lines that matter as much as a level, or decides where they go: see [`get_logger`] and [`log_to_stderr`].
+/// Shows lines of a level or above, or decides where they go: see [`get_logger`] and [`log_to_stderr`].
 #[derive(Debug, Clone, Copy)]
 pub struct Logger(());
 
-/// The logger of this process: Python's `multiprocessing.get_logger`. It shows nothing unless it is told where to.
+/// Returns the logger of this process: Python's `multiprocessing.get_logger`. The logger shows nothing until it has
+/// an output.
 ///
 /// ```no_run
 /// use sandpool_guest::{Level, get_logger, log_to_stderr};
@@ -171,14 +172,14 @@ pub struct Logger(());
 /// }
 /// ```
 ///
-/// The other way round, [`set_handler`](Logger::set_handler) has what this crate says go elsewhere.
+/// In the opposite direction, [`set_handler`](Logger::set_handler) sends this crate's lines to another place.
 #[must_use]
 pub fn get_logger() -> Logger {
     Logger(())
 }
 
-/// Has lines of this process, and of those that it starts from now on, written to stderr, if they matter as much as
-/// `level`: Python's `multiprocessing.log_to_stderr`.
+/// Writes lines of at least `level`, of this process and of those that it starts from now on, to stderr: Python's
+/// `multiprocessing.log_to_stderr`.
 ///
 /// ```no_run
 /// use sandpool_guest::{Level, Pool, log_to_stderr};
@@ -190,8 +191,8 @@ pub fn get_logger() -> Logger {
 /// # Ok::<(), sandpool_guest::PoolError>(())
 /// ```
 ///
-/// No level (`None`) leaves the one that was set before, or else [`Level::WARNING`]. Children have the level and the place of
-/// their parent, however they are started: forked, spawned, as workers of a pool.
+/// Without a level (`None`), the level that was set before stays, or else [`Level::WARNING`]. Children have the level and the
+/// output of their parent, however they are started: forked, spawned, as workers of a pool.
 ///
 /// | level | what this crate says |
 /// | --- | --- |
@@ -199,7 +200,7 @@ pub fn get_logger() -> Logger {
 /// | [`DEBUG`](Level::DEBUG) | a pool starts a worker (`added worker …`), or buries one (`cleaning up worker …`), tries a task again, is closed, joined, terminated; a worker ends (`worker exiting after … tasks`) |
 /// | [`SUBWARNING`](Level::SUBWARNING) | a worker was lost in a task, or is killed because its task takes too long |
 ///
-/// Each line is written at once, and is whole, whatever other processes write.
+/// Each line is written at once, and stays whole, whatever other processes write.
 #[allow(clippy::must_use_candidate, reason = "most don't need the logger")]
 pub fn log_to_stderr(level: impl Into<Option<Level>>) -> Logger {
     TO_STDERR.store(true, Ordering::Relaxed);
@@ -210,7 +211,7 @@ pub fn log_to_stderr(level: impl Into<Option<Level>>) -> Logger {
     get_logger()
 }
 
-/// Works out from which level on lines are shown.
+/// Computes the level from which lines are shown.
 fn settle() {
     let has_place = TO_STDERR.load(Ordering::Relaxed) || handler().is_some();
     let level = match LEVEL.load(Ordering::Relaxed) {
@@ -225,13 +226,13 @@ fn handler() -> Option<fn(&Record<'_>)> {
 }
 
 impl Logger {
-    /// The level that was set; [`Level::NOTSET`] if none was.
+    /// Returns the level that was set; [`Level::NOTSET`] if none was.
     #[must_use]
     pub fn level(self) -> Level {
         Level(LEVEL.load(Ordering::Relaxed))
     }
 
-    /// Shows only what matters as much as this, from now on.
+    /// Shows only lines of at least this level from now on.
     #[doc(alias = "setLevel")]
     pub fn set_level(self, level: Level) {
         LEVEL.store(level.0, Ordering::Relaxed);
@@ -246,8 +247,8 @@ impl Logger {
         u16::from(level.0) >= THRESHOLD.load(Ordering::Relaxed)
     }
 
-    /// Has a function called with each line that is to be shown, or no longer. Whether they go to stderr is a matter of its
-    /// own.
+    /// Sets a function that is called with each line that is to be shown, or removes it. Output to stderr is independent of
+    /// this.
     ///
     /// ```no_run
     /// use sandpool_guest::{Level, get_logger};
@@ -256,15 +257,16 @@ impl Logger {
     /// get_logger().set_handler(Some(|record| println!("{}: {}", record.level(), record.message())));
     /// ```
     ///
-    /// It is called where the line comes from: in the process itself, in the midst of its call of this crate. A forked
-    /// child has it as well; a spawned one has not, as in Python.
+    /// The function is called in the process that logs the line, in the midst of its call of this crate. A forked
+    /// child has the function as well; a spawned child doesn't, as in Python.
     #[doc(alias = "addHandler")]
     pub fn set_handler(self, handler: Option<fn(&Record<'_>)>) {
         *HANDLER.lock().unwrap_or_else(PoisonError::into_inner) = handler;
         settle();
     }
 
-    /// Shows a line, if it matters enough. [`log!`](crate::log!) doesn't look at the arguments of one that doesn't.
+    /// Shows a line, if its level is high enough. [`log!`](crate::log!) doesn't evaluate the arguments of a line that
+    /// isn't shown.
     #[inline]
     pub fn log(self, level: Level, message: impl Display) {
         if self.is_enabled(level) {
@@ -272,44 +274,44 @@ impl Logger {
         }
     }
 
-    /// A line of [`Level::SUBDEBUG`].
+    /// Logs a line of [`Level::SUBDEBUG`].
     pub fn sub_debug(self, message: impl Display) {
         self.log(Level::SUBDEBUG, message);
     }
 
-    /// A line of [`Level::DEBUG`].
+    /// Logs a line of [`Level::DEBUG`].
     pub fn debug(self, message: impl Display) {
         self.log(Level::DEBUG, message);
     }
 
-    /// A line of [`Level::INFO`].
+    /// Logs a line of [`Level::INFO`].
     pub fn info(self, message: impl Display) {
         self.log(Level::INFO, message);
     }
 
-    /// A line of [`Level::SUBWARNING`].
+    /// Logs a line of [`Level::SUBWARNING`].
     pub fn sub_warning(self, message: impl Display) {
         self.log(Level::SUBWARNING, message);
     }
 
-    /// A line of [`Level::WARNING`].
+    /// Logs a line of [`Level::WARNING`].
     pub fn warning(self, message: impl Display) {
         self.log(Level::WARNING, message);
     }
 
-    /// A line of [`Level::ERROR`].
+    /// Logs a line of [`Level::ERROR`].
     pub fn error(self, message: impl Display) {
         self.log(Level::ERROR, message);
     }
 
-    /// A line of [`Level::CRITICAL`].
+    /// Logs a line of [`Level::CRITICAL`].
     pub fn critical(self, message: impl Display) {
         self.log(Level::CRITICAL, message);
     }
 }
 
-/// Shows a line of a [`Level`] by the [logger](get_logger) of this process, if it matters enough. Its arguments are those of
-/// `format!`, and are looked at only then.
+/// Shows a line of a [`Level`] by the [logger](get_logger) of this process, if the level is high enough. The arguments are
+/// those of `format!`, and are evaluated only then.
 ///
 /// ```no_run
 /// use sandpool_guest::{Level, log};
@@ -344,7 +346,7 @@ pub(crate) fn settings() -> u64 {
     u64::from(LEVEL.load(Ordering::Relaxed)) | u64::from(TO_STDERR.load(Ordering::Relaxed)) << 8
 }
 
-/// In a spawned process: what its parent has given it.
+/// Applies, in a spawned process, the settings that its parent has given it.
 pub(crate) fn inherit(settings: u64) {
     let [level, to_stderr, ..] = settings.to_le_bytes();
     LEVEL.store(level, Ordering::Relaxed);
@@ -352,13 +354,13 @@ pub(crate) fn inherit(settings: u64) {
     settle();
 }
 
-/// Says that this process begins with what it was started for.
+/// Logs that this process begins with its function.
 #[inline]
 pub(crate) fn started() {
     crate::log!(Level::INFO, "child process calling self.run()");
 }
 
-/// Says that this process comes to its end.
+/// Logs that this process comes to its end.
 #[inline]
 pub(crate) fn exiting(code: u8) {
     if get_logger().is_enabled(Level::INFO) {
@@ -370,7 +372,7 @@ pub(crate) fn exiting(code: u8) {
 fn say_exiting(code: u8) {
     let logger = get_logger();
     logger.info("process shutting down");
-    // As the host does then: it ends the daemons among them, and waits for all.
+    // The host does the same then: it ends the daemons among the children, and waits for all.
     let children = active_children().unwrap_or_default();
     for child in children.iter().filter(|child| child.daemon()) {
         logger.info(format_args!("calling terminate() for daemon {}", Escaped(child.name())));

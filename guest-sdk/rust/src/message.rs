@@ -14,10 +14,10 @@ use crate::{DecodeError, codec, flat, raw};
 /// Messages of at most this size are received without an allocation.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
-/// Why nothing was received.
+/// The reason why nothing was received.
 pub(crate) enum Failure {
     Host(Errno),
-    /// It was taken, but there is no memory for it.
+    /// The message was taken, but there is no memory for it.
     OutOfMemory,
 }
 
@@ -30,10 +30,10 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Passes a buffer on that is used again.
+/// Passes a reusable buffer to `use_it`.
 pub(crate) fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
     thread_local! {
-        /// Taken out while it is in use: a `Deserialize` may itself take something from a queue.
+        /// The buffer is taken out while it is in use: a `Deserialize` may itself take something from a queue.
         static BUFFER: Cell<Option<Box<[u8; RECEIVE_BUFFER]>>> = const { Cell::new(None) };
     }
     let mut buffer = BUFFER.take().unwrap_or_else(|| Box::new([0; RECEIVE_BUFFER]));
@@ -42,7 +42,7 @@ pub(crate) fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
     result
 }
 
-/// Receives a message by `get`, which is given the buffer, and passes bytes and handles on.
+/// Receives a message by `get`, which gets the buffer, and passes the bytes and handles on.
 pub(crate) fn receive<R>(
     get: impl FnOnce(&mut [u8]) -> Result<Item, Errno>,
     then: impl FnOnce(Cow<'_, [u8]>, Handles) -> R,
@@ -54,7 +54,7 @@ pub(crate) fn receive<R>(
     })
 }
 
-/// Receives a value by `get`, which is given the buffer.
+/// Receives a value by `get`, which gets the buffer.
 pub(crate) fn receive_value<T: DeserializeOwned>(
     get: impl FnOnce(&mut [u8]) -> Result<Item, Errno>,
 ) -> Result<Result<T, DecodeError>, Failure> {
@@ -65,7 +65,8 @@ pub(crate) fn receive_value<T: DeserializeOwned>(
     })
 }
 
-/// Decodes what `get` has received, less the bytes before the value. It is in `buffer` already, or is taken.
+/// Decodes the value that `get` has received, after the bytes before it. The message is in `buffer` already, or is
+/// taken from the host.
 fn take_value<T: DeserializeOwned>(
     item: Item,
     before: usize,
@@ -80,9 +81,9 @@ fn take_value<T: DeserializeOwned>(
 
 /// An encoded value.
 pub(crate) enum Encoded<'a> {
-    /// It is here, with its handles.
+    /// The value is in these bytes, with these handles.
     Here(&'a [u8], Handles),
-    /// It is a message that is held, behind so many of its bytes.
+    /// The value is in a message that the host holds, after this number of its bytes.
     Held(Item, usize),
 }
 
@@ -94,17 +95,18 @@ impl Encoded<'_> {
         }
     }
 
-    /// Nobody wants it.
+    /// Drops a value that nobody wants.
     pub(crate) fn discard(self) {
         match self {
             Self::Here(_, handles) => drop(handles),
-            // What can't be taken is dropped with the next message that is held.
+            // A message that can't be taken is dropped with the next message that is held.
             Self::Held(item, _) => drop(take(item, &mut [])),
         }
     }
 }
 
-/// What `get` has received: it is in `buffer` already, or is taken, to there if it fits.
+/// Returns the message that `get` has received: it is in `buffer` already, or is taken from the host, into `buffer`
+/// if it fits.
 pub(crate) fn take(item: Item, buffer: &mut [u8]) -> Result<(Cow<'_, [u8]>, Handles), Failure> {
     let len = usize::try_from(item.len).map_err(|_| Failure::OutOfMemory)?;
     if item.held == 0 {
@@ -118,7 +120,7 @@ pub(crate) fn take(item: Item, buffer: &mut [u8]) -> Result<(Cow<'_, [u8]>, Hand
     }
     let mut bytes = Vec::new();
     let handles = Handles::received(count, |records| {
-        // The host has memory enough.
+        // The host has enough memory.
         bytes = raw::queue::take_vec(&mut [], len, records).unwrap_or(Err(Errno::Nomem))?;
         Ok(())
     });

@@ -1,9 +1,10 @@
-//! A use of a handle, for everything that the host counts the uses of; and what a handle must be to be taken for something.
+//! A counted use of a handle, and the check that a handle from a message names the expected object.
 //!
-//! Anybody who can send a message can have its bytes say that a handle in it is one of a queue, a lock, an array: a lock of
-//! an array, taken for another, could be released under a guard. So whoever takes a handle says as which [`Role`], and
-//! [`Object::claim`], which all of them pass, compares that with the host's own record of the object. What an object is, the
-//! SDK has the host record when it makes it ([`Object::made_as`]), before anybody else can have it.
+//! The bytes of a message can claim that a handle is that of a queue, a lock or an array, and anybody who can send a message
+//! can write such bytes: a lock of an array, taken for another lock, could be released under a guard. So each caller that
+//! takes a handle names the expected [`Role`], and [`Object::claim`], through which all callers go, compares the role with
+//! the host's own record of the object. When the SDK makes an object, it has the host record the object's role
+//! ([`Object::made_as`]), before anybody else can have the object.
 
 use std::sync::Arc;
 
@@ -16,18 +17,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::{codec, raw};
 
-/// The SDK's use of an object, where the kind doesn't tell it. The numbers are in the host's records.
+/// The SDK's use of an object, where the object's kind doesn't tell the use. The numbers are in the host's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Use {
-    /// The use that its kind tells.
+    /// The use that the object's kind tells.
     Itself = 0,
     /// The elements of an `Array`. Its partner is the lock.
     Array = 1,
-    /// The lock of an `Array`, which nobody else may have.
+    /// The lock of an `Array`, which no other object may have.
     ArrayLock = 2,
     RawArray = 3,
-    /// The bytes of a `Value`. Its partner is the lock, which others may have as well.
+    /// The bytes of a `Value`. Its partner is the lock, which other objects may have as well.
     Value = 4,
     RawValue = 5,
     SimpleQueue = 6,
@@ -40,9 +41,9 @@ pub(crate) enum Use {
 }
 
 impl Use {
-    /// The recorded tag: the use and, where there are elements, the size of an element.
+    /// The recorded tag: the use and, for an object with elements, the size of an element.
     fn tag(self, element: usize) -> u32 {
-        // A larger one isn't told from others. Nothing but a better error depends on it.
+        // Larger elements have the same tag as the maximum. Only a better error depends on the tag.
         let element = u32::try_from(element).unwrap_or(u32::MAX).min(u32::MAX >> 8);
         element << 8 | self as u32
     }
@@ -51,14 +52,14 @@ impl Use {
 /// The object that a handle from a message must name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Role {
-    /// For errors, such as `queue`.
+    /// The name of the object in errors, such as `queue`.
     pub(crate) what: &'static str,
-    /// With the flags that matter.
+    /// The kind, with the flags that matter.
     kind: u32,
-    /// Flags of the kind that it may have as well.
+    /// Flags of the kind that the object may have as well.
     optional: u32,
     uses: &'static [Use],
-    /// Of what has elements, how large one is.
+    /// The size of an element, for an object with elements.
     element: usize,
 }
 
@@ -68,7 +69,7 @@ impl Role {
         Self { what, kind, optional: 0, uses: &[Use::Itself], element: 0 }
     }
 
-    /// It may have been made with these flags.
+    /// Accepts an object that was made with these flags, too.
     const fn or_with(self, flags: u32) -> Self {
         Self { optional: Record::kind_of(0, flags), ..self }
     }
@@ -82,7 +83,7 @@ impl Role {
         Self { element, ..self }
     }
 
-    /// Also one that is joinable: a `JoinableQueue` is a `Queue` by `Deref`.
+    /// Also accepts a joinable queue: a `JoinableQueue` is a `Queue` by `Deref`.
     pub(crate) const QUEUE: Self = Self::new("queue", QUEUE, 0).or_with(JOINABLE);
     pub(crate) const JOINABLE_QUEUE: Self = Self::new("joinable queue", QUEUE, JOINABLE);
     pub(crate) const SIMPLE_QUEUE: Self = Self::new("simple queue", QUEUE, 0).used(&[Use::SimpleQueue]);
@@ -91,39 +92,39 @@ impl Role {
     pub(crate) const CONNECTION: Self = Self::new("connection", END, 0);
     pub(crate) const LOCK: Self = Self::new("lock", LOCK, 0);
     pub(crate) const RLOCK: Self = Self::new("recursive lock", LOCK, RECURSIVE);
-    /// The lock of a condition is either.
+    /// The lock of a condition is recursive or not.
     pub(crate) const ANY_LOCK: Self = Self::new("condition", LOCK, 0).or_with(RECURSIVE);
     pub(crate) const ARRAY_LOCK: Self = Self::new("array", LOCK, RECURSIVE).used(&[Use::ArrayLock]);
-    /// Also one that is bounded, as of queues.
+    /// Also accepts a bounded semaphore, as with queues.
     pub(crate) const SEMAPHORE: Self = Self::new("semaphore", SEMAPHORE, 0).or_with(BOUNDED);
     pub(crate) const BOUNDED_SEMAPHORE: Self = Self::new("bounded semaphore", SEMAPHORE, BOUNDED);
     pub(crate) const EVENT: Self = Self::new("event", EVENT, 0);
     pub(crate) const CONDITION: Self = Self::new("condition", CONDITION, 0).used(&[Use::Condition]);
     pub(crate) const BARRIER: Self = Self::new("barrier", BARRIER, 0);
-    /// Also a view.
+    /// Also accepts a view.
     pub(crate) const MEMORY: Self = Self::new("block of shared memory", SHARED, 0).or_with(READ_ONLY);
     pub(crate) const ARRAY: Self = Self::new("array", SHARED, 0).used(&[Use::Array]);
     pub(crate) const RAW_ARRAY: Self = Self::new("raw array", SHARED, 0).used(&[Use::RawArray]);
     pub(crate) const VALUE: Self = Self::new("value", SHARED, 0).used(&[Use::Value]);
-    /// Also that of a `Value`, by `get_obj`.
+    /// Also accepts the raw value of a `Value`, by `get_obj`.
     pub(crate) const RAW_VALUE: Self = Self::new("raw value", SHARED, 0).used(&[Use::RawValue, Use::Value]);
     pub(crate) const SAVED: Self = Self::new("pool's memory", SHARED, 0).used(&[Use::Saved]);
 
-    /// Whether an object is that, by what the host has recorded of it.
+    /// Whether an object has this role, according to the host's record.
     pub(crate) fn is_met(&self, record: &Record) -> bool {
         record.kind & !self.optional == self.kind
             && self.uses.iter().any(|r#use| r#use.tag(self.element) == record.tag)
     }
 }
 
-/// One use of a handle, which all clones in a process share. It is released with the last of them.
+/// One use of a handle, which all clones in a process share. The use is released with the last clone.
 #[derive(Debug)]
 pub(crate) struct Object(u64);
 
 /// An object that was taken from a message.
 pub(crate) struct Claimed {
     pub(crate) object: Arc<Object>,
-    /// The handle of the object that belongs to it; of a view, the memory's. Or 0.
+    /// The handle of the object that belongs to this one; for a view, the memory's. Or 0.
     pub(crate) partner: u64,
 }
 
@@ -133,7 +134,7 @@ impl Object {
         Arc::new(Self(handle))
     }
 
-    /// Has the host record what an object is that was made just now.
+    /// Has the host record the role of an object that was made just now.
     pub(crate) fn made_as(self: &Arc<Self>, r#use: Use, element: usize, partner: u64) -> Result<(), Errno> {
         raw::handle::record(self.0, r#use.tag(element), partner)
     }
@@ -143,12 +144,12 @@ impl Object {
         self.0
     }
 
-    /// Encodes it, inside a message only. `what` it is, such as `queue`, is for the error.
+    /// Encodes the object, inside a message only. `what` names the object in the error, such as `queue`.
     pub(crate) fn serialize<S: Serializer>(&self, what: &str, serializer: S) -> Result<S::Ok, S::Error> {
         self.offer::<S::Error>(what)?.serialize(serializer)
     }
 
-    /// Decodes what `serialize` has encoded.
+    /// Decodes an object that `serialize` has encoded.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         role: &Role,
         deserializer: D,
@@ -156,15 +157,15 @@ impl Object {
         Ok(Self::claim(u32::deserialize(deserializer)?, role)?.object)
     }
 
-    /// Adds it to the message that is being encoded, and returns what stands for it there.
+    /// Adds the object to the message that is being encoded, and returns the index that stands for it there.
     pub(crate) fn offer<E: ser::Error>(&self, what: &str) -> Result<u32, E> {
         codec::offer(self.0).map_err(|reason| {
             E::custom(format_args!("{} {what} can't be encoded here: {reason}", article(what)))
         })
     }
 
-    /// The handle that `offer` has added to the message that is being decoded, if it is that of what it is to be. There is no
-    /// other way to a handle that came with a message.
+    /// Returns the handle that `offer` has added to the message that is being decoded, if its object has the expected role.
+    /// There is no other way to a handle that came with a message.
     pub(crate) fn claim<E: de::Error>(index: u32, role: &Role) -> Result<Claimed, E> {
         let claimed = codec::claim(index, role).map_err(|reason| {
             let what = role.what;
@@ -174,7 +175,7 @@ impl Object {
     }
 }
 
-/// Two objects of a message that aren't those of one.
+/// The error for two objects of a message that don't belong together.
 pub(crate) fn mismatched<E: de::Error>(what: &str) -> E {
     E::custom(format_args!("the message has parts of more than one {what}"))
 }
@@ -193,7 +194,7 @@ fn article(what: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    /// Of any two roles: what is one isn't the other, but for those that are meant to be.
+    /// Compares any two roles: an object of one role isn't taken for one of the other, except where that is intended.
     #[test]
     fn no_object_is_taken_for_another() {
         let made = [

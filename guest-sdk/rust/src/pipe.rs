@@ -1,4 +1,4 @@
-//! Two ends, and messages from each to the other.
+//! Pipes: two ends, with messages from each end to the other.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::message::{self, Failure};
 use crate::object::{Object, Role};
 use crate::{DecodeError, EncodeError, Error, Limit, codec, nanoseconds, raw, wait};
 
-/// Makes pipes.
+/// Makes pipes between two ends.
 ///
 /// ```no_run
 /// use sandpool_guest::{Pipe, Process};
@@ -32,9 +32,9 @@ use crate::{DecodeError, EncodeError, Error, Limit, codec, nanoseconds, raw, wai
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A pipe is two [`Connection`]s: what is sent at one is received at the other, in order, message by message. Where a
-/// [`Queue`](crate::Queue) is one place for many processes, a pipe is for two that talk to each other, and each can
-/// tell when the other is gone.
+/// A pipe is two [`Connection`]s: a message that is sent at one end is received at the other, in order, message by
+/// message. A [`Queue`](crate::Queue) is one place for many processes; a pipe is for two processes that talk to each
+/// other, and each can tell when the other is gone.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Pipe;
@@ -48,7 +48,7 @@ impl Pipe {
         Self::builder().duplex()
     }
 
-    /// Makes a pipe whose first end receives what its second sends.
+    /// Makes a pipe whose first end receives the messages that its second end sends.
     ///
     /// ```no_run
     /// use sandpool_guest::{Pipe, SendError};
@@ -67,7 +67,7 @@ impl Pipe {
         Self::builder().simplex()
     }
 
-    /// Makes a pipe with another capacity than the usual 64 KiB.
+    /// Returns a [`PipeBuilder`], which makes a pipe with another capacity than the usual 64 KiB.
     ///
     /// ```no_run
     /// use sandpool_guest::Pipe;
@@ -89,25 +89,25 @@ pub struct PipeBuilder {
 }
 
 impl PipeBuilder {
-    /// How many bytes may wait in each direction before a send waits; 0 means the usual 64 KiB. It is no limit for a
-    /// message: one that is longer is sent when no other waits.
+    /// Sets the number of bytes that may wait in each direction before a send waits; 0 means the usual 64 KiB. The
+    /// capacity doesn't limit a message: a longer message is sent when no other waits.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.capacity = bytes as u64;
         self
     }
 
-    /// Makes it as [`Pipe::duplex`] does.
+    /// Makes the pipe as [`Pipe::duplex`] does.
     ///
     /// # Errors
-    /// As there; [`Error::TooLarge`] for a capacity that the arena doesn't have.
+    /// The errors of [`Pipe::duplex`]; [`Error::TooLarge`] for a capacity that the arena doesn't have.
     pub fn duplex(self) -> Result<(Connection, Connection), Error> {
         self.create(DUPLEX)
     }
 
-    /// Makes it as [`Pipe::simplex`] does.
+    /// Makes the pipe as [`Pipe::simplex`] does.
     ///
     /// # Errors
-    /// As there; [`Error::TooLarge`] for a capacity that the arena doesn't have.
+    /// The errors of [`Pipe::simplex`]; [`Error::TooLarge`] for a capacity that the arena doesn't have.
     pub fn simplex(self) -> Result<(Connection, Connection), Error> {
         self.create(0)
     }
@@ -140,21 +140,22 @@ impl PipeBuilder {
 ///
 /// # Messages
 ///
-/// [`send`](Self::send) and [`recv`](Self::recv) encode and decode values, of any type at each call.
-/// [`send_bytes`](Self::send_bytes) and its relatives pass bytes as they are. Either way a message arrives whole or not
-/// at all, also if its sender is killed, and never together with another. It may be empty.
+/// [`send`](Self::send) and [`recv`](Self::recv) encode and decode values; each call may use any type.
+/// [`send_bytes`](Self::send_bytes) and its relatives pass bytes unchanged. In both cases a message arrives whole or
+/// not at all, also if its sender is killed, and never together with another. A message may be empty.
 ///
 /// # Who has an end
 ///
-/// As with file descriptors, a forked child has copies of *all* connections of its creator, of both ends of a
-/// pipe. Each is closed when it is dropped, or its process ends. [`RecvError::Eof`] comes when no process has the other
-/// end any more (and all messages were received), [`SendError::BrokenPipe`] likewise. So who keeps the other end open
-/// without need may never see it: [`close`](Self::close) what belongs to somebody else. A process that waits in
-/// `recv` doesn't itself count as a sender, even if it has the other end, too: nobody waits for themselves.
+/// As with file descriptors, a forked child has copies of *all* connections of its creator, of both ends of a pipe.
+/// Each copy is closed when it is dropped, or its process ends. [`RecvError::Eof`] comes when no process has the other
+/// end any more (and all messages were received), [`SendError::BrokenPipe`] likewise. So a process that needlessly
+/// keeps the other end open may never see `Eof` or `BrokenPipe`: [`close`](Self::close) each end that belongs to
+/// another process. A process that waits in `recv` doesn't itself count as a sender, even if it has the other end, too:
+/// no process waits for itself.
 ///
-/// A clone is the same end; in one process it is closed when the last clone is dropped. A connection is also data: it can
-/// be an argument of a spawned process, and a part of an item of a queue or of a message. As long as that isn't
-/// received, the message has the end.
+/// A clone is the same end; in one process the end is closed when the last clone is dropped. A connection is also data:
+/// it can be an argument of a spawned process, and a part of an item of a queue or of a message. Until the item or
+/// message is received, it keeps the end open.
 #[derive(Clone)]
 pub struct Connection {
     end: Arc<End>,
@@ -162,7 +163,7 @@ pub struct Connection {
 
 struct End {
     object: Arc<Object>,
-    /// A message was longer than allowed: see `recv_bytes_max`.
+    /// Set once a message was longer than allowed: see `recv_bytes_max`.
     unreadable: AtomicBool,
 }
 
@@ -175,7 +176,7 @@ impl Connection {
         self.end.object.handle()
     }
 
-    /// Whether it can receive.
+    /// Whether this end can receive.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -183,7 +184,7 @@ impl Connection {
         Ok(self.refuses().is_ok() && raw::pipe::flags(self.handle())? & READABLE != 0)
     }
 
-    /// Whether it can send.
+    /// Whether this end can send.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -191,7 +192,7 @@ impl Connection {
         Ok(raw::pipe::flags(self.handle())? & WRITABLE != 0)
     }
 
-    /// How many bytes may wait in each direction before a send waits.
+    /// The number of bytes that may wait in each direction before a send waits.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -199,10 +200,11 @@ impl Connection {
         usize::try_from(raw::pipe::capacity(self.handle())?).map_err(|_| Errno::Io.into())
     }
 
-    /// Closes it, as dropping it does: other clones in this process, and copies in others, stay open.
+    /// Closes this connection, as dropping it does: other clones in this process, and copies in other processes, stay
+    /// open.
     pub fn close(self) {}
 
-    /// Sends a value, and waits for room while there is none.
+    /// Sends a value, and waits while there is no room.
     ///
     /// # Errors
     /// [`SendError`], but never [`SendError::Full`].
@@ -232,7 +234,7 @@ impl Connection {
         codec::encode(value, send).map_err(SendError::Encode)?.map_err(SendError::from_errno)
     }
 
-    /// Receives a value, and waits for one while there is none.
+    /// Receives a value, and waits while there is none.
     ///
     /// # Errors
     /// [`RecvError`], but never [`RecvError::Empty`].
@@ -262,7 +264,7 @@ impl Connection {
         message::receive_value(recv).map_err(RecvError::from_failure)?.map_err(RecvError::Decode)
     }
 
-    /// Sends bytes as one message, and waits for room while there is none.
+    /// Sends bytes as one message, and waits while there is no room.
     ///
     /// ```no_run
     /// # let (receiver, sender) = sandpool_guest::Pipe::simplex()?;
@@ -274,8 +276,8 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// [`SendError`], but never [`SendError::Full`]. Bytes of an array's slice are refused, as it is memory that others
-    /// see: copy them first.
+    /// [`SendError`], but never [`SendError::Full`]. Bytes of an array's slice are refused, because other processes see
+    /// that memory: copy the bytes first.
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
         self.send_bytes_within(bytes, FOREVER)
     }
@@ -300,7 +302,7 @@ impl Connection {
         raw::pipe::send(self.handle(), &[bytes], &[], timeout).map_err(SendError::from_errno)
     }
 
-    /// Receives the bytes of a message, and waits for one while there is none.
+    /// Receives the bytes of a message, and waits while there is none.
     ///
     /// # Errors
     /// [`RecvError`], but never [`RecvError::Empty`].
@@ -334,28 +336,28 @@ impl Connection {
         .map_err(RecvError::from_failure)
     }
 
-    /// Receives the bytes of a message that is not to be longer than `maxlength`, and waits for one while there is none.
+    /// Receives the bytes of a message of at most `maxlength` bytes, and waits while there is no message.
     ///
     /// # Errors
-    /// [`RecvError::TooLong`] for a longer one: Python's `OSError`, "bad message length". It is dropped, and as there,
-    /// this connection receives nothing more, nor do its clones in this process: from a sender who breaks an agreement,
-    /// nothing is to be taken. Otherwise as [`recv_bytes`](Self::recv_bytes).
+    /// [`RecvError::TooLong`] for a longer message: Python's `OSError`, "bad message length". The message is dropped,
+    /// and as in Python, this connection and its clones in this process receive nothing more: nothing is accepted from
+    /// a sender that breaks an agreement. Otherwise as [`recv_bytes`](Self::recv_bytes).
     pub fn recv_bytes_max(&self, maxlength: usize) -> Result<Vec<u8>, RecvError> {
         self.recv_bytes_max_within(maxlength, FOREVER)
     }
 
-    /// As [`recv_bytes_max`](Self::recv_bytes_max), and waits for a message for at most `timeout`.
+    /// Like [`recv_bytes_max`](Self::recv_bytes_max), but waits for a message for at most `timeout`.
     ///
     /// # Errors
-    /// As there; [`RecvError::Empty`] when the time is over.
+    /// As [`recv_bytes_max`](Self::recv_bytes_max); [`RecvError::Empty`] when the time is over.
     pub fn recv_bytes_max_timeout(&self, maxlength: usize, timeout: Duration) -> Result<Vec<u8>, RecvError> {
         self.recv_bytes_max_within(maxlength, nanoseconds(timeout))
     }
 
-    /// As [`recv_bytes_max`](Self::recv_bytes_max), if there is a message at once.
+    /// Like [`recv_bytes_max`](Self::recv_bytes_max), but doesn't wait for a message.
     ///
     /// # Errors
-    /// As there; [`RecvError::Empty`] when there is none.
+    /// As [`recv_bytes_max`](Self::recv_bytes_max); [`RecvError::Empty`] when there is no message.
     pub fn try_recv_bytes_max(&self, maxlength: usize) -> Result<Vec<u8>, RecvError> {
         self.recv_bytes_max_within(maxlength, NO_WAIT)
     }
@@ -366,7 +368,7 @@ impl Connection {
         message::with_buffer(|buffer| {
             let item = raw::pipe::recv(self.handle(), buffer, timeout).map_err(RecvError::from_errno)?;
             if too_long(item.len) {
-                // The host drops what isn't taken.
+                // The host drops a message that isn't taken.
                 self.end.unreadable.store(true, Ordering::Relaxed);
                 return Err(RecvError::TooLong);
             }
@@ -376,8 +378,7 @@ impl Connection {
         })
     }
 
-    /// Receives the bytes of a message into `buffer`, and returns how many they are; waits for a message while there is
-    /// none.
+    /// Receives the bytes of a message into `buffer`, and returns the number of bytes; waits while there is no message.
     ///
     /// ```no_run
     /// # let (receiver, sender) = sandpool_guest::Pipe::simplex()?;
@@ -394,18 +395,18 @@ impl Connection {
         self.recv_bytes_into_within(buffer, FOREVER)
     }
 
-    /// As [`recv_bytes_into`](Self::recv_bytes_into), and waits for a message for at most `timeout`.
+    /// Like [`recv_bytes_into`](Self::recv_bytes_into), but waits for a message for at most `timeout`.
     ///
     /// # Errors
-    /// As there; [`RecvError::Empty`] when the time is over.
+    /// As [`recv_bytes_into`](Self::recv_bytes_into); [`RecvError::Empty`] when the time is over.
     pub fn recv_bytes_into_timeout(&self, buffer: &mut [u8], timeout: Duration) -> Result<usize, RecvError> {
         self.recv_bytes_into_within(buffer, nanoseconds(timeout))
     }
 
-    /// As [`recv_bytes_into`](Self::recv_bytes_into), if there is a message at once.
+    /// Like [`recv_bytes_into`](Self::recv_bytes_into), but doesn't wait for a message.
     ///
     /// # Errors
-    /// As there; [`RecvError::Empty`] when there is none.
+    /// As [`recv_bytes_into`](Self::recv_bytes_into); [`RecvError::Empty`] when there is no message.
     pub fn try_recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         self.recv_bytes_into_within(buffer, NO_WAIT)
     }
@@ -421,8 +422,8 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to receive, at most for `timeout`, and returns whether there is: a message, or the
-    /// end of all messages.
+    /// Waits for at most `timeout` until there is something to receive: a message, or the end of all messages. Returns
+    /// whether there is.
     ///
     /// ```no_run
     /// # let (receiver, sender) = sandpool_guest::Pipe::simplex()?;
@@ -434,7 +435,7 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// To wait without end, receive, or [`wait`](crate::wait()) for several things.
+    /// To wait without end, call a receiving method, or [`wait`](crate::wait()) for several things.
     ///
     /// # Errors
     /// [`RecvError::NotReadable`].
@@ -467,7 +468,7 @@ impl PartialEq for Connection {
 
 impl Eq for Connection {}
 
-/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for Connection {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.end.object.serialize(Role::CONNECTION.what, serializer)
@@ -481,7 +482,7 @@ impl<'de> Deserialize<'de> for Connection {
     }
 }
 
-/// Ready when it has a message to receive, or nobody is left to send one.
+/// Ready when the connection has a message to receive, or no process is left to send one.
 impl wait::Waitable for Connection {}
 
 impl wait::Handle for Connection {
@@ -490,17 +491,17 @@ impl wait::Handle for Connection {
     }
 }
 
-/// Why a message wasn't sent. Nothing of it was.
+/// The reason why a message wasn't sent. No part of the message was sent.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError {
-    /// There is no room.
+    /// The pipe has no room.
     Full,
-    /// Nobody is left to receive it: Python's `BrokenPipeError`.
+    /// No process is left to receive the message: Python's `BrokenPipeError`.
     BrokenPipe,
     /// This end only receives: Python's `OSError`, "connection is read-only".
     NotWritable,
-    /// The message doesn't fit into the arena, ever.
+    /// The message can never fit into the arena.
     TooLarge,
     /// The value can't be encoded.
     Encode(EncodeError),
@@ -519,7 +520,7 @@ impl SendError {
         }
     }
 
-    /// The limit that it comes of, and where that lies.
+    /// Returns the limit that caused the error, and its value.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
         match self {
@@ -544,24 +545,25 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// Why no message was returned.
+/// The reason why no message was returned.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// There is none.
+    /// There is no message.
     Empty,
-    /// There will be none: nobody is left to send one. Python's `EOFError`.
+    /// There will be no message: no process is left to send one. Python's `EOFError`.
     Eof,
-    /// This end only sends (Python's `OSError`, "connection is write-only"), or had a message that was
-    /// [too long](Self::TooLong).
+    /// This end only sends (Python's `OSError`, "connection is write-only"), or has received a message that was [too
+    /// long](Self::TooLong).
     NotReadable,
     /// The message was longer than allowed, and was dropped: Python's `OSError`, "bad message length".
     TooLong,
     /// The buffer is too short for the message, which is here: Python's `BufferTooShort`.
     BufferTooShort(Vec<u8>),
-    /// The message was received, but is no value of the type that was asked for.
+    /// The message was received, but isn't a value of the requested type.
     Decode(DecodeError),
-    /// The message was received, but this process has no memory for it. It is lost with the next one.
+    /// The message was received, but this process has no memory for it. The message is lost when the next one is
+    /// received.
     OutOfMemory,
     /// Anything else that the host reported.
     Host(Errno),

@@ -1,7 +1,8 @@
-//! Starting processes, and everything one can ask about them.
+//! Starting processes, and all questions that a program can ask about them.
 //!
-//! What the host knows isn't repeated here: there is no table of children and no cached identity that a fork would
-//! make wrong. A [`Process`] remembers what can't change any more (pid, name, how it ended) and who created it.
+//! The host's knowledge isn't repeated here: there is no table of children and no cached identity that a fork would
+//! make wrong. A [`Process`] remembers only facts that can't change any more (pid, name, how the process ended) and
+//! who created it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -36,21 +37,22 @@ const SIGTERM: u32 = 15;
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// There are two ways to start one. [`fork`](Self::fork) gives it a copy of all memory, so that it can run any closure
-/// with everything that it captured. [`spawn`](Self::spawn) gives it fresh memory and a function with encoded
-/// arguments.
+/// There are two ways to start a process. [`fork`](Self::fork) gives the new process a copy of all memory, so that it
+/// can run any closure with everything that the closure captured. [`spawn`](Self::spawn) gives the new process fresh
+/// memory and a function with encoded arguments.
 ///
-/// A `Process` that is dropped goes on, and the creator waits for it at its own end, unless it is daemonic. Only the
-/// process that created it may use it: in a forked child, an inherited `Process` is good for nothing but its name.
+/// Dropping a `Process` doesn't end the process; the creator waits for the process at its own end, unless the process
+/// is daemonic. Only the creator may use a `Process`: in a forked child, an inherited `Process` is good for nothing
+/// but its name.
 pub struct Process {
     identity: Identity,
     owner: u64,
     ended: Cell<Option<Ended>>,
-    /// Once it has ended.
+    /// Filled once the process has ended.
     stderr: RefCell<Vec<u8>>,
 }
 
-/// How a process ended, and what Python would call that.
+/// How a process ended, and the exit code that Python would report.
 #[derive(Debug, Clone, Copy)]
 struct Ended {
     status: ExitStatus,
@@ -69,10 +71,10 @@ impl Process {
     /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
-    /// Nothing is encoded, so `body` may capture and borrow anything. What it changes, it changes in its own copy. Its
-    /// result is the exit code, by [`Termination`]; a panic is exit code 1. The child never returns to the code around
-    /// this call. The standard streams are flushed first; a buffer of your own, such as a `BufWriter`, is yours to
-    /// flush.
+    /// Nothing is encoded, so `body` may capture and borrow anything. `body` changes only the child's own copy of
+    /// memory. The result of `body` becomes the exit code, by [`Termination`]; a panic is exit code 1. The child never
+    /// returns to the code around this call. The standard streams are flushed first; a buffer of your own, such as a
+    /// `BufWriter`, is yours to flush.
     ///
     /// The child owns the values that `body` has captured by value:
     ///
@@ -95,10 +97,11 @@ impl Process {
     /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
-    /// This process takes its copy apart at once, without a word: destructors give back memory, open files and handles, so
-    /// that a [`Connection`](crate::Connection) that was moved is closed here. But they write, make and remove no file, and
-    /// tell nobody anything through this crate; such calls succeed, and those that would wait for others fail. A guard, such
-    /// as a [`LockGuard`](crate::LockGuard), stands for what this process has acquired, and is given back.
+    /// The parent destroys its copy of these values at once, silently: destructors give back memory, open files and handles,
+    /// so that a [`Connection`](crate::Connection) that was moved into the child is closed in the parent. But these
+    /// destructors write, make and remove no file, and tell nobody anything through this crate; such calls succeed, and
+    /// calls that would wait for others fail. A guard, such as a [`LockGuard`](crate::LockGuard), stands for something that
+    /// the parent has acquired, and is given back.
     ///
     /// # Errors
     /// [`Error::TooManyProcesses`], [`Error::TooMuchMemory`], [`Error::System`]; [`Error::DaemonicParent`] in a daemonic
@@ -130,13 +133,14 @@ impl Process {
     /// }
     /// ```
     ///
-    /// `function` is a plain function or a closure that captures nothing. Several arguments are a tuple. They are the
-    /// child's from then on, as what [`fork`](Self::fork) takes by value.
+    /// `function` is a plain function or a closure that captures nothing. Several arguments are passed as a tuple.
+    /// The arguments belong to the child from then on, like the values that [`fork`](Self::fork) takes by move.
     ///
     /// # Errors
-    /// As [`fork`](Self::fork); [`Error::Encode`] and [`Error::TooLarge`] for arguments that can't be sent;
-    /// [`Error::NoEntryPoint`] in a program without [`#[sandpool_guest::main]`](macro@crate::main). Arguments that
-    /// can't be *decoded* are an error of the child, which reports it on stderr and ends with exit code 1.
+    /// The errors of [`fork`](Self::fork); [`Error::Encode`] and [`Error::TooLarge`] for arguments that can't be
+    /// sent; [`Error::NoEntryPoint`] in a program without [`#[sandpool_guest::main]`](macro@crate::main). Arguments
+    /// that can't be *decoded* are an error of the child, which reports the error on stderr and ends with exit code
+    /// 1.
     pub fn spawn<A, T>(function: fn(A) -> T, arguments: A) -> Result<Self, Error>
     where
         A: Serialize + DeserializeOwned,
@@ -145,7 +149,7 @@ impl Process {
         Self::builder().spawn(function, arguments)
     }
 
-    /// Starts a process with a name, or with another daemon flag than this one's.
+    /// Returns a [`Builder`], which starts a process with a chosen name, or a daemonic process.
     ///
     /// ```no_run
     /// use sandpool_guest::Process;
@@ -164,36 +168,36 @@ impl Process {
             Ok(Self { identity, owner, ended: Cell::new(None), stderr: RefCell::default() })
         });
         if adopted.is_err() {
-            // The process runs, only nothing can be said about it.
+            // The process runs, but this process can't learn anything about it.
             let _ = raw::process::detach(handle);
         }
         Ok(adopted?)
     }
 
-    /// Its name: the one that it was given, or `Process-` and its identity, such as `Process-2:1` for the first child
-    /// of the main process's second.
+    /// The name of the process: the given name, or `Process-` and the identity, such as `Process-2:1` for the first
+    /// child of the main process's second.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.identity.name
     }
 
-    /// Whether it is ended, instead of waited for, at the end of its creator.
+    /// Whether the process is daemonic: at its creator's end, a daemonic process is ended instead of waited for.
     #[must_use]
     pub fn daemon(&self) -> bool {
         self.identity.daemon
     }
 
-    /// The operating system's process id, as it is inside of the run.
+    /// The operating system's process id, as the run sees it.
     #[must_use]
     #[doc(alias = "ident")]
     pub fn pid(&self) -> u32 {
         self.identity.pid
     }
 
-    /// Waits until it has ended, and returns how. It can be called again.
+    /// Waits until the process has ended, and returns how it ended. It can be called again.
     ///
     /// # Errors
-    /// [`Error::NotAChild`] if another process has created it.
+    /// [`Error::NotAChild`] if another process created it.
     pub fn join(&self) -> Result<ExitStatus, Error> {
         self.owned()?;
         if self.ended.get().is_none() {
@@ -202,7 +206,8 @@ impl Process {
         Ok(self.reap()?.status)
     }
 
-    /// Waits until it has ended, but not for longer than `timeout`. `None` if it is still alive then.
+    /// Waits until the process has ended, but not for longer than `timeout`. Returns `None` if the process is still
+    /// alive then.
     ///
     /// ```no_run
     /// # let process = sandpool_guest::Process::fork(|| ())?;
@@ -215,15 +220,15 @@ impl Process {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotAChild`] if another process has created it.
+    /// [`Error::NotAChild`] if another process created it.
     pub fn join_timeout(&self, timeout: Duration) -> Result<Option<ExitStatus>, Error> {
         Ok(self.poll(nanoseconds(timeout))?.map(|ended| ended.status))
     }
 
-    /// How it has ended; `None` if it is still alive.
+    /// Returns how the process has ended, or `None` if it is still alive.
     ///
     /// # Errors
-    /// [`Error::NotAChild`] if another process has created it.
+    /// [`Error::NotAChild`] if another process created it.
     pub fn try_join(&self) -> Result<Option<ExitStatus>, Error> {
         Ok(self.poll(NO_WAIT)?.map(|ended| ended.status))
     }
@@ -232,31 +237,31 @@ impl Process {
         Ok(self.poll(deadline.left())?.map(|ended| ended.status))
     }
 
-    /// Whether it hasn't ended yet.
+    /// Whether the process is still alive.
     ///
     /// # Errors
-    /// [`Error::NotAChild`] if another process has created it.
+    /// [`Error::NotAChild`] if another process created it.
     pub fn is_alive(&self) -> Result<bool, Error> {
         Ok(self.poll(NO_WAIT)?.is_none())
     }
 
-    /// How it ended, as Python has it: 0 to 255, or the negated signal; a trap counts as SIGABRT. `None` while it is
-    /// alive, and for a process that somebody else has created.
+    /// The exit code of the process, as Python reports it: 0 to 255, or the negated signal; a trap counts as SIGABRT.
+    /// `None` while the process is alive, and for a process that another process has created.
     #[must_use]
     pub fn exitcode(&self) -> Option<i32> {
         self.poll(NO_WAIT).ok().flatten().map(|ended| ended.exitcode)
     }
 
-    /// How it ended, precisely. `None` where [`exitcode`](Self::exitcode) is.
+    /// How the process ended, precisely. `None` in the cases where [`exitcode`](Self::exitcode) is `None`.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.poll(NO_WAIT).ok().flatten().map(|ended| ended.status)
     }
 
-    /// The end of what it has written to its stderr so far, 4096 bytes at most: with the message of the panic, trap or
-    /// limit that has ended it, if one has. Where that isn't UTF-8, or is cut within a character, there are replacement
-    /// characters. What it has written is on the run's stderr as well. Empty for a process that somebody else has
-    /// created.
+    /// The last part of the text that the process has written to its stderr so far, 4096 bytes at most, with the
+    /// message of the panic, trap or limit that has ended the process, if any. Bytes that aren't UTF-8, or a character
+    /// that is cut, become replacement characters. The run's stderr has this text as well. Empty for a process that
+    /// another process has created.
     ///
     /// ```no_run
     /// use sandpool_guest::{ExitStatus, Process};
@@ -280,7 +285,7 @@ impl Process {
 
     fn read_stderr(&self) -> Vec<u8> {
         let handle = self.identity.handle;
-        // Most have written nothing, and then this is all that is done.
+        // Most processes have written nothing, and then nothing more is done.
         if raw::process::stderr(handle, &mut []).is_ok_and(|len| len == 0) {
             return Vec::new();
         }
@@ -290,35 +295,37 @@ impl Process {
         stderr
     }
 
-    /// Ends it with SIGTERM: at once, without destructors. Its children go on. One that has ended already is no error.
+    /// Ends the process with SIGTERM: at once, without destructors. Children of the process go on. To terminate a
+    /// process that has ended already is no error.
     ///
     /// # Errors
-    /// [`Error::NotAChild`] if another process has created it.
+    /// [`Error::NotAChild`] if another process created it.
     pub fn terminate(&self) -> Result<(), Error> {
         self.signal(SIGTERM)
     }
 
-    /// Ends it with SIGINT, as Ctrl-C at a terminal would. As [`terminate`](Self::terminate) otherwise.
+    /// Ends the process with SIGINT, as Ctrl-C at a terminal would. Otherwise like [`terminate`](Self::terminate).
     ///
     /// # Errors
-    /// [`Error::NotAChild`] if another process has created it.
+    /// [`Error::NotAChild`] if another process created it.
     pub fn interrupt(&self) -> Result<(), Error> {
         self.signal(SIGINT)
     }
 
-    /// Ends it with SIGKILL. As [`terminate`](Self::terminate) otherwise.
+    /// Ends the process with SIGKILL. Otherwise like [`terminate`](Self::terminate).
     ///
     /// # Errors
-    /// [`Error::NotAChild`] if another process has created it.
+    /// [`Error::NotAChild`] if another process created it.
     pub fn kill(&self) -> Result<(), Error> {
         self.signal(SIGKILL)
     }
 
-    /// Gives up a process that has ended. Dropping it does the same, but is silent about one that is alive.
+    /// Releases the record of a process that has ended. Dropping the `Process` does the same, but doesn't report a
+    /// process that is alive.
     ///
     /// # Errors
-    /// [`CloseError`], which holds the process: [`Error::StillRunning`] if it is alive, [`Error::NotAChild`] if
-    /// another process has created it.
+    /// [`CloseError`], which holds the process: [`Error::StillRunning`] if the process is alive, [`Error::NotAChild`]
+    /// if another process created it.
     #[allow(clippy::result_large_err, reason = "the error is the process itself")]
     pub fn close(self) -> Result<(), CloseError> {
         match self.poll(NO_WAIT) {
@@ -328,7 +335,8 @@ impl Process {
         }
     }
 
-    /// What [`wait`](crate::wait()) takes to wait for the end of several processes.
+    /// Returns the sentinel of the process: pass it to [`wait`](crate::wait()) to wait for the end of several
+    /// processes.
     #[must_use]
     pub fn sentinel(&self) -> Sentinel {
         Sentinel { handle: self.identity.handle, owner: self.owner }
@@ -338,7 +346,7 @@ impl Process {
         self.identity.handle
     }
 
-    /// A fork copies each `Process` along, which doesn't make its holder the parent.
+    /// A fork copies each `Process` into the child, but the copy doesn't make the child the parent.
     fn owned(&self) -> Result<(), Error> {
         if raw::process::current()? == self.owner { Ok(()) } else { Err(Error::NotAChild) }
     }
@@ -351,7 +359,7 @@ impl Process {
         self.reap().map(Some)
     }
 
-    /// Takes over how it ended, and frees its entry in the process table.
+    /// Takes over how the process ended, and frees its entry in the process table.
     fn reap(&self) -> Result<Ended, Error> {
         if let Some(ended) = self.ended.get() {
             return Ok(ended);
@@ -378,13 +386,13 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended.get().is_none() && self.owned().is_ok() {
-            // If that fails then the host has forgotten it already, which is what this is for.
+            // If `detach` fails, the host has forgotten the process already, which is the purpose of the call.
             let _ = raw::process::detach(self.identity.handle);
         }
     }
 }
 
-/// As Python shows it: `<Process name='Process-1' pid=7 parent=3 stopped exitcode=0>`.
+/// Formats the process as Python does: `<Process name='Process-1' pid=7 parent=3 stopped exitcode=0>`.
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Identity { name, pid, parent_pid, daemon, .. } = &self.identity;
@@ -401,7 +409,7 @@ impl fmt::Display for Process {
     }
 }
 
-/// As [`Display`](fmt::Display).
+/// Formats like [`Display`](fmt::Display).
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -417,27 +425,27 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Names it. An empty name means the default one.
+    /// Sets the name of the process. An empty name means the default name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Makes it daemonic, or not, which it isn't by itself.
+    /// Makes the process daemonic, or not daemonic, which is the default.
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.flags = if daemon { DAEMON } else { NOT_DAEMON };
         self
     }
 
-    /// A worker, of a pool or the like: daemonic, and with it ends what it starts, as it ends with its creator.
+    /// A worker of a pool or the like: daemonic, ends with its creator, and everything that it starts ends with it.
     pub(crate) fn worker(name: impl Into<String>) -> Self {
         Self { name: name.into(), flags: DAEMON | TIED }
     }
 
-    /// Starts it as [`Process::fork`] does.
+    /// Starts the process as [`Process::fork`] does.
     ///
     /// # Errors
-    /// As there; [`Error::NameTooLong`].
+    /// The errors of [`Process::fork`]; [`Error::NameTooLong`].
     pub fn fork<F, T>(self, body: F) -> Result<Process, Error>
     where
         F: FnOnce() -> T,
@@ -460,10 +468,10 @@ impl Builder {
         }
     }
 
-    /// Starts it as [`Process::spawn`] does.
+    /// Starts the process as [`Process::spawn`] does.
     ///
     /// # Errors
-    /// As there; [`Error::NameTooLong`].
+    /// The errors of [`Process::spawn`]; [`Error::NameTooLong`].
     pub fn spawn<A, T>(self, function: fn(A) -> T, arguments: A) -> Result<Process, Error>
     where
         A: Serialize + DeserializeOwned,
@@ -476,7 +484,7 @@ impl Builder {
     }
 }
 
-/// So that nothing is printed twice by a fork, and nothing out of order by a spawn.
+/// Flushes the standard streams, so that a fork prints nothing twice, and a spawn prints nothing out of order.
 fn flush() {
     // A stream that can't be written to is no reason not to start a process.
     let _ = std::io::stdout().flush();
@@ -486,9 +494,9 @@ fn flush() {
 /// A process that couldn't be closed, and why.
 #[derive(Debug)]
 pub struct CloseError {
-    /// The process, as it was.
+    /// The process, unchanged.
     pub process: Process,
-    /// Why.
+    /// The reason.
     pub error: Error,
 }
 
@@ -500,7 +508,8 @@ impl fmt::Display for CloseError {
 
 impl std::error::Error for CloseError {}
 
-/// Stands for the end of a process: [`wait`](crate::wait()) takes several. It is plain data, and doesn't keep the process.
+/// Stands for the end of a process: pass several to [`wait`](crate::wait()). A `Sentinel` is plain data, and doesn't keep
+/// the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sentinel {
     handle: u64,
@@ -529,7 +538,7 @@ fn ended(joined: Result<(), Errno>) -> Result<bool, Errno> {
     }
 }
 
-/// What doesn't change in the life of a process.
+/// The facts about a process that don't change during its life.
 #[derive(Debug, Clone)]
 struct Identity {
     handle: u64,
@@ -551,9 +560,10 @@ impl Identity {
         })
     }
 
-    /// Waits until it has ended, for nanoseconds; whether it has.
+    /// Waits for at most the given nanoseconds until the process has ended; returns whether it has.
     ///
-    /// For a process that somebody else may give back: its handle then names nothing, because it has ended.
+    /// For a process whose handle another process may give back: the handle then names nothing, because the process
+    /// has ended.
     fn has_ended(&self, timeout: u64) -> Result<bool, Error> {
         match raw::process::join(self.handle, timeout) {
             Err(Errno::Badf) => Ok(true),
@@ -562,38 +572,38 @@ impl Identity {
     }
 }
 
-/// The process that asks: see [`current_process`].
+/// The process that calls [`current_process`].
 #[derive(Debug, Clone)]
 pub struct CurrentProcess(Identity);
 
 impl CurrentProcess {
-    /// Its name; `MainProcess` for the first.
+    /// The name of this process; `MainProcess` for the first.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The operating system's process id, as it is inside of the run.
+    /// The operating system's process id, as the run sees it.
     #[must_use]
     #[doc(alias = "ident")]
     pub fn pid(&self) -> u32 {
         self.0.pid
     }
 
-    /// The process id of its parent, 0 for the main process.
+    /// The process id of this process's parent, 0 for the main process.
     #[must_use]
     pub fn parent_pid(&self) -> u32 {
         self.0.parent_pid
     }
 
-    /// Whether it is daemonic, and so, unless it is a worker of a pool, may not start processes.
+    /// Whether this process is daemonic. A daemonic process may not start processes, unless it is a worker of a pool.
     #[must_use]
     pub fn daemon(&self) -> bool {
         self.0.daemon
     }
 }
 
-/// This process.
+/// Returns the process that calls this function.
 ///
 /// ```no_run
 /// let this = sandpool_guest::current_process()?;
@@ -612,20 +622,20 @@ pub fn current_process() -> Result<CurrentProcess, Error> {
 pub struct ParentProcess(Identity);
 
 impl ParentProcess {
-    /// Its name.
+    /// The name of the parent.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The operating system's process id, as it is inside of the run.
+    /// The operating system's process id, as the run sees it.
     #[must_use]
     #[doc(alias = "ident")]
     pub fn pid(&self) -> u32 {
         self.0.pid
     }
 
-    /// Whether it hasn't ended yet.
+    /// Whether the parent is still alive.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -633,7 +643,7 @@ impl ParentProcess {
         Ok(!self.0.has_ended(NO_WAIT)?)
     }
 
-    /// Waits until it has ended.
+    /// Waits until the parent has ended.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -642,7 +652,7 @@ impl ParentProcess {
         Ok(())
     }
 
-    /// Waits until it has ended, but not for longer than `timeout`. Returns whether it has.
+    /// Waits until the parent has ended, but not for longer than `timeout`. Returns whether it has.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -650,7 +660,7 @@ impl ParentProcess {
         self.0.has_ended(nanoseconds(timeout))
     }
 
-    /// Whether it has ended.
+    /// Whether the parent has ended.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -658,7 +668,7 @@ impl ParentProcess {
         self.0.has_ended(NO_WAIT)
     }
 
-    /// What [`wait`](crate::wait()) takes to wait for its end.
+    /// Returns the sentinel of the parent: pass it to [`wait`](crate::wait()) to wait for the parent's end.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -667,7 +677,7 @@ impl ParentProcess {
     }
 }
 
-/// The process that started this one; `None` in the main process.
+/// Returns the process that started this one; `None` in the main process.
 ///
 /// ```no_run
 /// if let Some(parent) = sandpool_guest::parent_process()? {
@@ -685,41 +695,42 @@ pub fn parent_process() -> Result<Option<ParentProcess>, Error> {
     }
 }
 
-/// A child of this process that was alive when it was asked for: see [`active_children`].
+/// A child of this process that was alive when [`active_children`] was called.
 ///
-/// It stands beside the [`Process`] that started the child, and doesn't own it: only that one tells how it ended.
+/// A `Child` exists beside the [`Process`] that started the child, and doesn't own it: only the `Process` tells how
+/// the child ended.
 #[derive(Debug, Clone)]
 pub struct Child(Identity);
 
 impl Child {
-    /// Its name.
+    /// The name of the child.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The operating system's process id, as it is inside of the run.
+    /// The operating system's process id, as the run sees it.
     #[must_use]
     #[doc(alias = "ident")]
     pub fn pid(&self) -> u32 {
         self.0.pid
     }
 
-    /// Whether it is daemonic.
+    /// Whether the child is daemonic.
     #[must_use]
     pub fn daemon(&self) -> bool {
         self.0.daemon
     }
 
-    /// Whether it hasn't ended yet.
+    /// Whether the child is still alive.
     ///
     /// # Errors
-    /// [`Error::NotAChild`] in another process than the one that asked for it.
+    /// [`Error::NotAChild`] in another process than the one that called [`active_children`].
     pub fn is_alive(&self) -> Result<bool, Error> {
         Ok(!self.0.has_ended(NO_WAIT)?)
     }
 
-    /// Waits until it has ended.
+    /// Waits until the child has ended.
     ///
     /// # Errors
     /// As [`is_alive`](Self::is_alive).
@@ -728,7 +739,7 @@ impl Child {
         Ok(())
     }
 
-    /// Waits until it has ended, but not for longer than `timeout`. Returns whether it has.
+    /// Waits until the child has ended, but not for longer than `timeout`. Returns whether it has.
     ///
     /// # Errors
     /// As [`is_alive`](Self::is_alive).
@@ -736,7 +747,7 @@ impl Child {
         self.0.has_ended(nanoseconds(timeout))
     }
 
-    /// Whether it has ended.
+    /// Whether the child has ended.
     ///
     /// # Errors
     /// As [`is_alive`](Self::is_alive).
@@ -744,7 +755,7 @@ impl Child {
         self.0.has_ended(NO_WAIT)
     }
 
-    /// Ends it with SIGTERM.
+    /// Ends the child with SIGTERM.
     ///
     /// # Errors
     /// As [`is_alive`](Self::is_alive).
@@ -752,7 +763,7 @@ impl Child {
         self.signal(SIGTERM)
     }
 
-    /// Ends it with SIGINT: see [`Process::interrupt`].
+    /// Ends the child with SIGINT: see [`Process::interrupt`].
     ///
     /// # Errors
     /// As [`is_alive`](Self::is_alive).
@@ -760,7 +771,7 @@ impl Child {
         self.signal(SIGINT)
     }
 
-    /// Ends it with SIGKILL.
+    /// Ends the child with SIGKILL.
     ///
     /// # Errors
     /// As [`is_alive`](Self::is_alive).
@@ -776,7 +787,7 @@ impl Child {
     }
 }
 
-/// The children of this process that are alive.
+/// Returns the children of this process that are alive.
 ///
 /// ```no_run
 /// for child in sandpool_guest::active_children()? {
@@ -802,7 +813,7 @@ pub fn active_children() -> Result<Vec<Child>, Error> {
     for handle in handles {
         match Identity::of(handle) {
             Ok(identity) => children.push(Child(identity)),
-            // It has ended meanwhile, and was forgotten.
+            // The child has ended meanwhile, and the host has forgotten it.
             Err(Errno::Badf | Errno::Child) => {}
             Err(other) => return Err(other.into()),
         }
@@ -810,7 +821,7 @@ pub fn active_children() -> Result<Vec<Child>, Error> {
     Ok(children)
 }
 
-/// How many processors this process may use: at least one.
+/// Returns the number of processors that this process may use: at least one.
 ///
 /// ```no_run
 /// use sandpool_guest::{Process, cpu_count};

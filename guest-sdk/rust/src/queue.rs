@@ -16,7 +16,7 @@ use crate::message::{self, Failure};
 use crate::object::{Object, Role};
 use crate::{DecodeError, EncodeError, Error, Limit, codec, nanoseconds, raw, wait};
 
-/// First in, first out, between any number of producers and consumers in any processes.
+/// A queue, first in, first out, between any number of producers and consumers in any processes.
 ///
 /// ```no_run
 /// use sandpool_guest::{Process, Queue};
@@ -35,8 +35,8 @@ use crate::{DecodeError, EncodeError, Error, Limit, codec, nanoseconds, raw, wai
 /// and an item, or part of an item, of another queue. A clone is the same queue; the queue is gone when the last
 /// process has dropped it and no item holds it.
 ///
-/// An item is encoded by [`put`](Self::put) itself, so what can't be encoded is an error there and leaves the queue as
-/// it is. `None` items or the like aren't needed to tell consumers to stop: [`close`](Self::close) it.
+/// [`put`](Self::put) itself encodes the item, so an item that can't be encoded is an error there and leaves the queue
+/// as it is. No `None` item or other marker is needed to tell consumers to stop: [`close`](Self::close) the queue.
 pub struct Queue<T> {
     object: Arc<Object>,
     // A queue of `T` owns no `T`: it is `Send` and `Sync` whatever `T` is.
@@ -85,7 +85,7 @@ impl<T> Queue<T> {
         &self.object
     }
 
-    /// How many items wait. With other processes at work, that was true a moment ago.
+    /// The number of items that wait. With other processes at work, the number may have changed already.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -93,7 +93,7 @@ impl<T> Queue<T> {
         Ok(raw::queue::qsize(self.handle())?)
     }
 
-    /// Whether no item waits.
+    /// Whether the queue is empty.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -102,7 +102,7 @@ impl<T> Queue<T> {
         Ok(self.qsize()? == 0)
     }
 
-    /// Whether it holds as many items as its bound allows. A queue without a bound never is.
+    /// Whether the queue holds as many items as its bound allows. A queue without a bound is never full.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -114,7 +114,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The bound that it was made with.
+    /// The bound that the queue was made with.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -123,8 +123,8 @@ impl<T> Queue<T> {
         Ok((maxsize != 0).then_some(maxsize))
     }
 
-    /// Closes it for every process: puts fail from now on, gets once the items that wait are taken. Those who wait in
-    /// either are woken. To close it again is no error.
+    /// Closes the queue for every process: each put fails from now on, and each get fails once the items that wait
+    /// are taken. Processes that wait in either call are woken. To close a queue again is no error.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -137,7 +137,7 @@ impl<T> Queue<T> {
 }
 
 impl<T: Serialize> Queue<T> {
-    /// Puts an item, and waits for room while there is none.
+    /// Puts an item, and waits while there is no room.
     ///
     /// # Errors
     /// [`PutError`], but never [`PutError::Full`].
@@ -167,7 +167,7 @@ impl<T: Serialize> Queue<T> {
         codec::encode(item, put).map_err(PutError::Encode)?.map_err(PutError::from_errno)
     }
 
-    /// Puts several items in their order, and waits for room while there is none.
+    /// Puts several items in their order, and waits while there is no room.
     ///
     /// ```no_run
     /// # let queue = sandpool_guest::Queue::<u64>::new()?;
@@ -176,28 +176,28 @@ impl<T: Serialize> Queue<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Small items are put many at a time, which costs a fraction of as many calls of [`put`](Self::put). They are
-    /// single items nevertheless: those of other producers may come between them.
+    /// Small items are put many at a time, which costs a fraction of the same number of calls of [`put`](Self::put).
+    /// They remain single items: items of other producers may come between them.
     ///
     /// # Errors
-    /// [`PutManyError`], which tells how many were put before, but never [`PutError::Full`] in it.
+    /// [`PutManyError`], which tells how many items were put before, but never with [`PutError::Full`] in it.
     pub fn put_many(&self, items: &[T]) -> Result<(), PutManyError> {
         self.put_batches(items, Deadline::NEVER).map(drop)
     }
 
-    /// Puts several items, and waits for room for at most `timeout` in all. Returns how many were put, which is fewer
-    /// than all when the time is over.
+    /// Puts several items, and waits for room for at most `timeout` in all. Returns the number of items that were
+    /// put, which is fewer than all when the time is over.
     ///
     /// # Errors
-    /// [`PutManyError`], but never [`PutError::Full`] in it.
+    /// [`PutManyError`], but never with [`PutError::Full`] in it.
     pub fn put_many_timeout(&self, items: &[T], timeout: Duration) -> Result<usize, PutManyError> {
         self.put_batches(items, Deadline::after(timeout))
     }
 
-    /// Puts as many of several items as there is room for at once, and returns how many those are.
+    /// Puts as many of several items as there is room for at once, and returns the number of items that were put.
     ///
     /// # Errors
-    /// [`PutManyError`], but never [`PutError::Full`] in it.
+    /// [`PutManyError`], but never with [`PutError::Full`] in it.
     pub fn try_put_many(&self, items: &[T]) -> Result<usize, PutManyError> {
         self.put_batches(items, Deadline::NOW)
     }
@@ -234,17 +234,17 @@ impl<T: Serialize> Queue<T> {
 
 /// A batch is full when it has more bytes than this.
 const BATCH_BYTES: usize = 64 * 1024;
-/// How many items are got at a time at most.
+/// The maximum number of items that are taken at a time.
 const BATCH_ITEMS: usize = 4096;
 
-/// An item after a batch that is put by itself. It stands in the same buffer.
+/// An item that is put by itself after a batch. It lies in the same buffer.
 struct Single {
     start: usize,
     handles: Vec<u64>,
 }
 
-/// Encodes items until there are enough, or there is one that isn't for a batch: it has handles, or is too long, or
-/// can't be encoded.
+/// Encodes items until there are enough, or until an item can't be part of a batch: the item has handles, is too
+/// long, or can't be encoded.
 fn fill_batch<T: Serialize>(
     items: &[T],
     bytes: &mut Vec<u8>,
@@ -278,7 +278,7 @@ fn put_batch(
     deadline: Deadline,
     put: &mut usize,
 ) -> Result<(), Errno> {
-    // What follows the batch isn't part of it.
+    // Bytes after the batch aren't part of it.
     bytes = bytes.get(..total(lens)).ok_or(Errno::Inval)?;
     while !lens.is_empty() {
         let count = raw::queue::put_many(queue, bytes, lens, deadline.left())?;
@@ -294,7 +294,7 @@ fn total(lens: &[u32]) -> usize {
     lens.iter().map(|len| *len as usize).sum()
 }
 
-/// Items that were taken at once: they alone, or what has become of each, from the first that can't be had on.
+/// Items that were taken at once. From the first item that can't be returned on, each item has a result of its own.
 struct Taken<T> {
     items: Vec<T>,
     results: Vec<Result<T, GetError>>,
@@ -318,7 +318,7 @@ impl<T> Taken<T> {
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// Takes the oldest item, and waits for one while there is none.
+    /// Takes the oldest item, and waits while there is none.
     ///
     /// # Errors
     /// [`GetError`], but never [`GetError::Empty`].
@@ -353,13 +353,13 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// An item that can't be decoded is an error in its place, after which the others follow. Any other error is the
-    /// last thing that comes.
+    /// An item that can't be decoded is an error in its place, and the other items follow. After any other error the
+    /// iterator ends.
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { queue: self, over: false }
     }
 
-    /// Takes the oldest items, as many as there are, but at most `max`, and waits for the first while there is none.
+    /// Takes the oldest items, as many as there are, but at most `max`, and waits while there is no item.
     ///
     /// ```no_run
     /// # let queue = sandpool_guest::Queue::<u64>::new()?;
@@ -371,12 +371,13 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Small items are taken many at a time, which costs a fraction of as many calls of [`get`](Self::get). There is at
-    /// least one, unless `max` is 0.
+    /// Small items are taken many at a time, which costs a fraction of the same number of calls of [`get`](Self::get).
+    /// The result has at least one item, unless `max` is 0.
     ///
     /// # Errors
-    /// [`GetManyError::Items`] if some of the items can't be decoded: it has a result for each, so that none is lost for
-    /// another. [`GetManyError::Nothing`] if there is none, but never with [`GetError::Empty`].
+    /// [`GetManyError::Items`] if some of the items can't be decoded: this error has a result for each item, so that no
+    /// item is lost because of another. [`GetManyError::Nothing`] if no item was taken, but never with
+    /// [`GetError::Empty`].
     pub fn get_many(&self, max: usize) -> Result<Vec<T>, GetManyError<T>> {
         self.get_batches(max, Deadline::NEVER)
     }
@@ -403,7 +404,7 @@ impl<T: DeserializeOwned> Queue<T> {
         while taken.len() < max {
             match self.get_batch(&mut taken, max, &mut lens, deadline) {
                 Ok(()) => deadline = Deadline::NOW,
-                // If it is more than that there are no more, the next call says so.
+                // If the error is more than a lack of items, the next call reports it.
                 Err(_) if taken.len() != 0 => break,
                 Err(error) => return Err(GetManyError::Nothing(error)),
             }
@@ -433,7 +434,7 @@ impl<T: DeserializeOwned> Queue<T> {
             Ok(got)
         })?;
         if got == 0 {
-            // The next one isn't for a batch.
+            // The next item can't be part of a batch.
             match self.get_within(deadline.left()) {
                 Err(error) if !error.is_of_an_item() => return Err(error),
                 item => taken.add(item),
@@ -452,7 +453,7 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 }
 
-/// The same queue once more.
+/// A clone is the same queue.
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
         Self { object: Arc::clone(&self.object), items: PhantomData }
@@ -474,7 +475,7 @@ impl<T> PartialEq for Queue<T> {
 
 impl<T> Eq for Queue<T> {}
 
-/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.object.serialize(Role::QUEUE.what, serializer)
@@ -488,7 +489,7 @@ impl<'de, T> Deserialize<'de> for Queue<T> {
     }
 }
 
-/// Ready when it has an item, or is closed.
+/// Ready when the queue has an item, or is closed.
 impl<T> wait::Waitable for Queue<T> {}
 
 impl<T> wait::Handle for Queue<T> {
@@ -505,12 +506,13 @@ pub struct Iter<'a, T> {
 }
 
 impl<T: DeserializeOwned> Iter<'_, T> {
-    /// As `next`, and waits for an item for at most `timeout`: then it is [`GetError::Empty`], and the next call goes on.
+    /// Like `next`, but waits for an item for at most `timeout`: then it returns [`GetError::Empty`], and the next call
+    /// goes on.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<T, GetError>> {
         self.next_within(nanoseconds(timeout))
     }
 
-    /// As `next`, if there is an item at once: else it is [`GetError::Empty`], and the next call goes on.
+    /// Like `next`, but doesn't wait: without an item it returns [`GetError::Empty`], and the next call goes on.
     pub fn try_next(&mut self) -> Option<Result<T, GetError>> {
         self.next_within(NO_WAIT)
     }
@@ -549,7 +551,7 @@ impl<'a, T: DeserializeOwned> IntoIterator for &'a Queue<T> {
     }
 }
 
-/// Why an item wasn't put. The queue is as it was.
+/// The reason why an item wasn't put. The queue is unchanged.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PutError {
@@ -557,7 +559,7 @@ pub enum PutError {
     Full,
     /// The queue is closed.
     Closed,
-    /// The item doesn't fit into the arena, ever.
+    /// The item can never fit into the arena.
     TooLarge,
     /// The item can't be encoded.
     Encode(EncodeError),
@@ -575,7 +577,7 @@ impl PutError {
         }
     }
 
-    /// The limit that it comes of, and where that lies.
+    /// Returns the limit that caused the error, and its value.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
         match self {
@@ -600,12 +602,12 @@ impl fmt::Display for PutError {
 // No `source`, here and below: the variants that wrap an error say the same as the wrapped one.
 impl std::error::Error for PutError {}
 
-/// Why not all of several items were put.
+/// The reason why not all of several items were put.
 #[derive(Debug)]
 pub struct PutManyError {
-    /// How many of them, from the first on, were put all the same.
+    /// The number of items, from the first on, that were put nevertheless.
     pub put: usize,
-    /// Why the next one wasn't.
+    /// The reason why the next item wasn't put.
     pub error: PutError,
 }
 
@@ -617,24 +619,24 @@ impl fmt::Display for PutManyError {
 
 impl std::error::Error for PutManyError {}
 
-/// Why no item was returned.
+/// The reason why no item was returned.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum GetError {
-    /// There is none: Python's `queue.Empty`.
+    /// The queue has no item: Python's `queue.Empty`.
     Empty,
     /// The queue is closed, and all its items were taken.
     Closed,
     /// The item was taken, but isn't of the queue's type.
     Decode(DecodeError),
-    /// The item was taken, but this process has no memory for it. It is lost with the next item that is taken.
+    /// The item was taken, but this process has no memory for it. The item is lost when the next item is taken.
     OutOfMemory,
     /// Anything else that the host reported.
     Host(Errno),
 }
 
 impl GetError {
-    /// Whether an item was taken, and is lost.
+    /// Whether the error means that an item was taken, and is lost.
     fn is_of_an_item(&self) -> bool {
         matches!(self, Self::Decode(_) | Self::OutOfMemory)
     }
@@ -662,7 +664,7 @@ impl fmt::Display for GetError {
 
 impl std::error::Error for GetError {}
 
-/// Why several items weren't returned as usual.
+/// The reason why several items weren't returned as usual.
 ///
 /// ```no_run
 /// use sandpool_guest::{GetManyError, JoinableQueue};
@@ -691,10 +693,10 @@ impl std::error::Error for GetError {}
 /// ```
 #[non_exhaustive]
 pub enum GetManyError<T> {
-    /// No item was taken, and this is why.
+    /// No item was taken, for this reason.
     Nothing(GetError),
-    /// Items were taken, and some of them can't be decoded, or there is no memory for them: what has become of each, in the
-    /// order of the queue. None is in the queue any more. There is at least one error.
+    /// Items were taken, but some of them can't be decoded, or there is no memory for them: one result for each, in the
+    /// order of the queue. None of the items is in the queue any more. At least one result is an error.
     Items(Vec<Result<T, GetError>>),
 }
 

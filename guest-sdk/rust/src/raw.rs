@@ -9,8 +9,8 @@ use bytemuck::Pod;
 use sandpool_abi::Errno;
 use sandpool_abi::queue::Part;
 
-/// Declares the imports of a module, or, off wasm, functions of the same names that say what is missing. So the
-/// crate compiles, and can be documented and linted, for the machine that one works on.
+/// Declares the imports of a module, or, off wasm, functions of the same names that report that the import is
+/// missing. So the crate compiles, and can be documented and linted, for the development machine.
 macro_rules! imports {
     ($module:ident from $import_module:literal: $($safety:ident fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
         #[cfg(target_arch = "wasm32")]
@@ -148,7 +148,8 @@ imports! { sandpool_handle from "sandpool_handle":
     unsafe fn wait(handles: *const u64, count: usize, timeout: u64, ready: *mut u8) -> i64;
 }
 
-/// A number that this version of the contract doesn't have can only come from a damaged arena.
+/// Converts an error number. A number that this version of the contract doesn't have can only come from a damaged
+/// arena.
 #[cold]
 fn errno(code: i32) -> Errno {
     Errno::from_code(code).unwrap_or(Errno::Io)
@@ -159,14 +160,14 @@ fn done(code: i32) -> Result<(), Errno> {
     if code == 0 { Ok(()) } else { Err(errno(code)) }
 }
 
-/// The same of a call by which others learn of something: it isn't made while this process is [mute].
+/// Makes a call that tells other processes something: the call isn't made while this process is [mute].
 #[inline]
 fn told(call: impl FnOnce() -> i32) -> Result<(), Errno> {
     if mute::is_on() { Ok(()) } else { done(call()) }
 }
 
-/// Before a call that waits for others, who may never have been told what for: while this process is [mute], that is
-/// `errno`.
+/// Checks before a call that waits for other processes, which may never have been told of the reason: while this
+/// process is [mute], the result is `errno`.
 #[inline]
 fn unless_mute(errno: Errno) -> Result<(), Errno> {
     if mute::is_on() { Err(errno) } else { Ok(()) }
@@ -187,18 +188,19 @@ pub(crate) mod mute {
         IS_ON.load(Ordering::Relaxed)
     }
 
-    /// Drops a value without a word.
+    /// Drops a value silently.
     pub(crate) fn drop<T>(value: T) {
         if std::mem::needs_drop::<T>() {
             set(true);
             std::mem::drop(value);
-            // What is left in its buffer would be written later. There was nothing before, as all is flushed for a new process.
+            // Bytes that are left in the buffer would be written later. The buffer was empty before, because everything is
+            // flushed for a new process.
             let _ = std::io::stdout().flush();
             set(false);
         }
     }
 
-    /// Does what is this process's own affair, also where that is part of what is dropped.
+    /// Does work that belongs to this process itself, also where it is part of a value that is dropped.
     pub(crate) fn aloud<T>(work: impl FnOnce() -> T) -> T {
         let was_on = is_on();
         end();
@@ -209,17 +211,17 @@ pub(crate) mod mute {
         done
     }
 
-    /// Its destructor has panicked, which isn't to be kept quiet.
+    /// Ends the silence after a destructor has panicked, because the panic must be reported.
     pub(crate) fn end() {
         if is_on() {
             set(false);
         }
     }
 
-    /// Files and standard streams are the host's affair.
+    /// Sets the silence for files and standard streams, which the host handles.
     fn set(is_on: bool) {
         IS_ON.store(is_on, Ordering::Relaxed);
-        // It can't fail.
+        // The call can't fail.
         let _ = import::mute(u32::from(is_on));
     }
 }
@@ -232,13 +234,14 @@ fn length(result: i64) -> Result<usize, Errno> {
     usize::try_from(value(result)?).map_err(|_| Errno::Io)
 }
 
-/// Tells the host where bytes stand, or are to stand.
+/// Tells the host where bytes are, or are to be written.
 fn part(at: *const u8, len: usize) -> Part {
-    // The host finds them by their address: for the compiler, it may use whatever has been exposed.
+    // The host finds the bytes by their address: for the compiler, the host may use whatever has been exposed.
     Part { at: at.expose_provenance() as u32, len: len as u32 }
 }
 
-/// The function for two imports: one takes an item as a whole, the other in parts, if its bytes stand in several places.
+/// Makes the function for two imports: one takes an item as a whole, the other in parts, if its bytes lie in several
+/// places.
 macro_rules! put {
     ($name:ident: $whole:path, $in_parts:path) => {
         pub(crate) fn $name(
@@ -263,10 +266,11 @@ macro_rules! put {
     };
 }
 
-/// A vector of this length that is written without being cleared before. `None` if there is no memory for it.
+/// Makes a vector of this length that is written without being cleared before. Returns `None` if there is no memory
+/// for it.
 ///
 /// # Safety
-/// `write` gets the address of so many elements, and if it returns no error, it has had all of them written.
+/// `write` gets the address of this number of elements, and if it returns no error, it has had all of them written.
 unsafe fn written<E: Pod>(
     len: usize,
     write: impl FnOnce(*mut E) -> Result<(), Errno>,
@@ -287,7 +291,7 @@ pub(crate) mod process {
     use sandpool_abi::handle::Record;
     use sandpool_abi::process::{Info, Status};
 
-    /// The child's handle; `None` in the child.
+    /// Returns the child's handle; `None` in the child.
     pub(crate) fn fork(name: &str, flags: u32) -> Result<Option<u64>, Errno> {
         super::unless_mute(Errno::Perm)?;
         // SAFETY: the host reads `name.len()` bytes at `name`, which the reference keeps readable. Both processes
@@ -317,21 +321,21 @@ pub(crate) mod process {
         })
     }
 
-    /// The whole length of the payload.
+    /// Returns the whole length of the payload.
     pub(crate) fn entry(buffer: &mut [u8]) -> Result<usize, Errno> {
         // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, which the reference keeps writable; any
         // byte is a valid `u8`.
         length(unsafe { import::entry(buffer.as_mut_ptr(), buffer.len()) })
     }
 
-    /// How many handles there are.
+    /// Returns the number of handles.
     pub(crate) fn entry_handles(records: &mut [Record]) -> Result<usize, Errno> {
         // SAFETY: the host writes at most `records.len()` records (24 bytes of plain integers) there, which the reference
         // keeps writable and aligned; any bits are valid in them.
         length(unsafe { import::entry_handles(records.as_mut_ptr(), records.len()) })
     }
 
-    /// What `current` has returned in this process; guards ask for it each time. 0 if it is to be asked for.
+    /// The result of `current` in this process, because guards ask for it each time. 0 if it must be asked for.
     static CURRENT: AtomicU64 = AtomicU64::new(0);
 
     #[inline]
@@ -353,7 +357,7 @@ pub(crate) mod process {
         value(import::parent())
     }
 
-    /// How many children there are.
+    /// Returns the number of children.
     pub(crate) fn children(buffer: &mut [u64]) -> Result<usize, Errno> {
         // SAFETY: the host writes at most `buffer.len()` values of 64 bits at `buffer`, which the reference keeps
         // writable and aligned; any bits are a valid `u64`.
@@ -406,12 +410,12 @@ pub(crate) mod process {
         import::cpu_count()
     }
 
-    /// The figure of a limit, if it is set. Off wasm there is none: an error can be shown there as well.
+    /// The figure of a limit, if it is set. Off wasm there is no limit: an error can be shown there as well.
     pub(crate) fn limit(code: u32) -> Option<u64> {
         if cfg!(target_arch = "wasm32") { value(import::limit(code)).ok() } else { None }
     }
 
-    /// The whole length of what is kept.
+    /// Returns the whole length of the kept text.
     pub(crate) fn stderr(process: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
         // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, which the reference keeps writable; any
         // byte is a valid `u8`.
@@ -441,7 +445,7 @@ pub(crate) mod queue {
         Ok(item)
     }
 
-    /// How many were put. `items` are as long together as `lens` say.
+    /// Returns the number of items that were put. The sum of `lens` is the length of `items`.
     pub(crate) fn put_many(queue: u64, items: &[u8], lens: &[u32], timeout: u64) -> Result<usize, Errno> {
         if super::mute::is_on() {
             return Ok(lens.len());
@@ -453,7 +457,7 @@ pub(crate) mod queue {
         })
     }
 
-    /// How many were got.
+    /// Returns the number of items that were taken.
     pub(crate) fn get_many(
         queue: u64,
         buffer: &mut [u8],
@@ -475,7 +479,8 @@ pub(crate) mod queue {
         done(unsafe { import::take(parts.as_ptr(), parts.len(), records.as_mut_ptr(), records.len()) })
     }
 
-    /// The held item, which is `head` and so many elements behind it. `None` if there is no memory for them.
+    /// Takes the held item, which is `head` and a number of elements after it. `None` if there is no memory for the
+    /// elements.
     pub(crate) fn take_vec<E: Pod>(
         head: &mut [u8],
         len: usize,
@@ -492,7 +497,7 @@ pub(crate) mod queue {
         unsafe { written(len, take) }
     }
 
-    /// The first bytes of the held item, and how many it has in all.
+    /// Copies the first bytes of the held item, and returns its whole length.
     pub(crate) fn peek(buffer: &mut [u8]) -> Result<usize, Errno> {
         // SAFETY: the host writes at most `buffer.len()` bytes there, which are exclusively ours; any bits are valid.
         length(unsafe { import::peek(buffer.as_mut_ptr(), buffer.len()) })
@@ -514,7 +519,7 @@ pub(crate) mod queue {
         super::told(|| import::task_done(queue))
     }
 
-    /// How many items were lost since the queue was made.
+    /// Returns the number of items that were lost since the queue was made.
     pub(crate) fn join(queue: u64, timeout: u64) -> Result<usize, Errno> {
         super::unless_mute(Errno::Perm)?;
         length(import::join(queue, timeout))
@@ -524,7 +529,7 @@ pub(crate) mod queue {
 pub(crate) mod handle {
     use super::{Errno, done, length, sandpool_handle as import};
 
-    /// One use more.
+    /// Adds one use.
     pub(crate) fn retain(object: u64) -> Result<(), Errno> {
         done(import::retain(object))
     }
@@ -533,12 +538,12 @@ pub(crate) mod handle {
         done(import::release(object))
     }
 
-    /// Says what a new object is, and which belongs to it; 0 if none does.
+    /// Records the use of a new object, and the object that belongs to it; 0 if none does.
     pub(crate) fn record(object: u64, tag: u32, partner: u64) -> Result<(), Errno> {
         done(import::record(object, tag, partner))
     }
 
-    /// How many are ready. `ready` has one byte for each handle.
+    /// Returns the number of ready handles. `ready` has one byte for each handle.
     pub(crate) fn wait(handles: &[u64], timeout: u64, ready: &mut [u8]) -> Result<usize, Errno> {
         super::unless_mute(Errno::Perm)?;
         if ready.len() < handles.len() {
@@ -559,14 +564,14 @@ extern "C" fn sandpool_aborted() {
 
 /// Functions as numbers that another process of the same module understands: indices into its function table.
 pub(crate) mod function {
-    /// What every process of a module can be entered with: the number of the function to run, and its encoded
-    /// arguments. It returns the exit code.
+    /// The function with which any process of a module can be entered: it gets the number of the function to run, and
+    /// the encoded arguments, and returns the exit code.
     pub(crate) type Trampoline = fn(u64, &[u8], crate::codec::Handles) -> u8;
 
-    /// What a worker of a pool calls for a task.
+    /// The function that a worker of a pool calls for a task.
     pub(crate) type Task = fn(&mut crate::pool::Turn<'_>);
 
-    /// The number of what a worker calls.
+    /// The number of a task function.
     pub(crate) fn task_number(task: Task) -> u64 {
         task as usize as u64
     }
@@ -586,7 +591,7 @@ pub(crate) mod function {
         trampoline as usize as u64
     }
 
-    /// The function of a number, or `None` for 0, which is never one.
+    /// Returns the function of a number, or `None` for 0, which is never a function's number.
     ///
     /// # Safety
     /// The number is that of a function of type `F`, in a process of the same module.
@@ -600,7 +605,7 @@ pub(crate) mod function {
         Some(unsafe { std::mem::transmute_copy::<*const (), F>(&pointer) })
     }
 
-    /// The function that was numbered.
+    /// Returns the function with this number.
     pub(crate) fn from_number<A, T>(number: u64) -> Option<fn(A) -> T> {
         // SAFETY: a trampoline for `A` and `T` calls this with the number that `spawn` put beside its own, and the
         // start of the process checked that the payload is from the same build. WebAssembly checks the signature of
@@ -608,21 +613,21 @@ pub(crate) mod function {
         unsafe { function(number) }
     }
 
-    /// The function with a state before its arguments that was numbered.
+    /// Returns the function with a state before its arguments that has this number.
     pub(crate) fn partial_from_number<S, A, T>(number: u64) -> Option<fn(&S, A) -> T> {
         // SAFETY: `call_with` for `S`, `A` and `T` calls this with the number that the owner of its pool put beside its
         // caller's, in a process of the same module; a damaged number is a trap, as above.
         unsafe { function(number) }
     }
 
-    /// What a worker calls.
+    /// Returns the task function with this number.
     pub(crate) fn task_from_number(number: u64) -> Option<Task> {
         // SAFETY: a worker calls this with what its pool's owner got from `task_number`, in a process of the same module;
         // a damaged number is a trap, as above.
         unsafe { function(number) }
     }
 
-    /// The trampoline that was numbered.
+    /// Returns the trampoline with this number.
     pub(crate) fn trampoline_from_number(number: u64) -> Option<Trampoline> {
         // SAFETY: the start of the process calls this with what `spawn` put into the payload, after the check that
         // the payload is from the same build; a damaged number is a trap, as above.
@@ -630,23 +635,23 @@ pub(crate) mod function {
     }
 }
 
-/// WASI's clock, where a `std::time::Instant` won't do, because the host has told a time.
+/// WASI's clock, where a `std::time::Instant` isn't enough, because the host has reported a time.
 pub(crate) mod clock {
     use super::wasi as import;
 
     const MONOTONIC: u32 = 1;
 
-    /// Nanoseconds of the monotonic clock, which all processes and the host share.
+    /// Returns nanoseconds of the monotonic clock, which all processes and the host share.
     pub(crate) fn monotonic() -> u64 {
         let mut time = 0;
-        // SAFETY: the host writes 8 bytes there, which is exclusively ours; any bits are a valid `u64`. It fails for no
-        // clock that there is; then the time is 0.
+        // SAFETY: the host writes 8 bytes there, which is exclusively ours; any bits are a valid `u64`. The call
+        // doesn't fail for an existing clock; if it fails, the time is 0.
         let _ = unsafe { import::clock_time_get(MONOTONIC, 1, &raw mut time) };
         time
     }
 }
 
-/// A type that is another one, where only its caller knows.
+/// Casts between types that are equal, where only the caller's type parameter knows it.
 pub(crate) mod cast {
     use std::any::TypeId;
     use std::mem::{ManuallyDrop, transmute_copy};
@@ -658,12 +663,12 @@ pub(crate) mod cast {
     use crate::Bytes;
 
     /// # Safety
-    /// The type has no lifetime in it, in which types differ that `typeid` takes for the same.
+    /// A type without a lifetime; `typeid` takes types that differ only in lifetimes for the same.
     pub(crate) unsafe trait Whole: 'static {}
 
     macro_rules! whole {
         ($($type:ty),*) => {
-            // SAFETY: it has none.
+            // SAFETY: the type has no lifetime.
             $(unsafe impl Whole for $type {})*
         };
     }
@@ -677,21 +682,21 @@ pub(crate) mod cast {
     }
 
     pub(crate) fn as_same<T: ?Sized, U: Whole>(value: &T) -> Option<&U> {
-        // SAFETY: the types are the same: `typeid` tells types apart but for their lifetimes, and `U` has none. So this is the
-        // reference that it was.
+        // SAFETY: the types are the same: `typeid` tells types apart except for their lifetimes, and `U` has none. So this is
+        // the original reference.
         is_same::<T, U>().then(|| unsafe { &*from_ref(value).cast::<U>() })
     }
 
     pub(crate) fn into_same<T, U: Whole>(value: U) -> Option<T> {
         is_same::<T, U>().then(|| {
             let value = ManuallyDrop::new(value);
-            // SAFETY: the types are the same, as above, and `ManuallyDrop` has the layout of what is in it. What is copied
-            // out is not used, nor dropped, where it was.
+            // SAFETY: the types are the same, as above, and `ManuallyDrop` has the layout of its content. The original is
+            // neither used nor dropped after it was copied.
             unsafe { transmute_copy::<ManuallyDrop<U>, T>(&value) }
         })
     }
 
-    /// The opposite of `into_same`; what isn't the same is given back.
+    /// The opposite of `into_same`; a value of another type is given back.
     pub(crate) fn from_same<T, U: Whole>(value: T) -> Result<U, T> {
         if !is_same::<T, U>() {
             return Err(value);
@@ -701,23 +706,24 @@ pub(crate) mod cast {
         Ok(unsafe { transmute_copy::<ManuallyDrop<T>, U>(&value) })
     }
 
-    /// Whether the type is one of those that are a vector of bytes.
+    /// Whether the type is one of the types that are a vector of bytes.
     pub(crate) fn is_bytes<T: ?Sized>() -> bool {
         is_same::<T, Vec<u8>>() || is_same::<T, Bytes>()
     }
 
-    /// The bytes of a value that is of such a type.
+    /// Returns the bytes of a value of such a type.
     pub(crate) fn as_bytes<T: ?Sized>(value: &T) -> Option<&[u8]> {
         let bytes = as_same::<T, Bytes>(value).map(|bytes| &**bytes);
         bytes.or_else(|| as_same::<T, Vec<u8>>(value)).map(Vec::as_slice)
     }
 
-    /// A value of such a type.
+    /// Makes a value of such a type.
     pub(crate) fn from_bytes<T>(bytes: Vec<u8>) -> Option<T> {
         if is_same::<T, Bytes>() { into_same(Bytes::from(bytes)) } else { into_same(bytes) }
     }
 
-    /// A vector of elements whose bytes these are; what is left of them is no element. `None` if there is no memory for it.
+    /// Makes a vector of elements from their bytes; a remainder shorter than an element is ignored. `None` if there is no
+    /// memory for it.
     pub(crate) fn vec_from_bytes<E: Pod>(bytes: &[u8]) -> Option<Vec<E>> {
         let len = bytes.len() / size_of::<E>();
         let copy = |to: *mut E| {
@@ -726,7 +732,7 @@ pub(crate) mod cast {
             unsafe { copy_nonoverlapping(bytes.as_ptr(), to.cast(), len * size_of::<E>()) };
             Ok(())
         };
-        // SAFETY: all were written.
+        // SAFETY: all elements were written.
         unsafe { written(len, copy) }?.ok()
     }
 
@@ -753,11 +759,12 @@ pub(crate) mod value {
 
     /// Appends the bytes of a value.
     ///
-    /// Those between its fields may be uninitialized. They may be copied on, and given to the host; nobody here looks at
-    /// them.
+    /// Bytes between the fields may be uninitialized. They may be copied on, and given to the host; nothing here looks
+    /// at them.
     ///
     /// # Safety
-    /// A worker that [`read`]s them may have such a value: see [`Pool::partial_by_value`](crate::Pool::partial_by_value).
+    /// A worker that [`read`]s the bytes may have such a value: see
+    /// [`Pool::partial_by_value`](crate::Pool::partial_by_value).
     pub(crate) unsafe fn append<S: Copy + 'static>(bytes: &mut Vec<u8>, value: &S) {
         let (len, size) = (bytes.len(), size_of::<S>());
         bytes.reserve(size);
@@ -772,7 +779,7 @@ pub(crate) mod value {
         }
     }
 
-    /// The value, if there are as many bytes.
+    /// Returns the value, if the number of bytes is its size.
     pub(crate) fn read<S: Copy + 'static>(bytes: &[u8]) -> Option<S> {
         // SAFETY: as many bytes are readable, aligned or not, and all were written by the host. `call_by_value` for `S`
         // calls this, whose number the owner of a pool put beside what it had from `append` for `S`, for its workers alone,
@@ -789,7 +796,7 @@ pub(crate) mod value {
         fn values_are_read_as_they_were_written() {
             let value = (1_u8, u128::MAX - 7);
             let mut bytes = vec![0];
-            // SAFETY: it refers to nothing.
+            // SAFETY: the value refers to nothing.
             unsafe { append(&mut bytes, &value) };
             assert_eq!(bytes.get(1..).and_then(read), Some(value));
             assert_eq!(read::<()>(&[]), Some(()));
@@ -827,7 +834,7 @@ pub(crate) mod task {
         done(import::kill(process, work))
     }
 
-    /// The whole length of the input.
+    /// Returns the whole length of the input.
     pub(crate) fn input(buffer: &mut [u8]) -> Result<usize, Errno> {
         // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, which the reference keeps writable; any
         // byte is a valid `u8`.
@@ -852,7 +859,7 @@ pub(crate) mod pipe {
     use super::{Errno, done, sandpool_pipe as import, value};
     use sandpool_abi::queue::Item;
 
-    /// Both ends.
+    /// Returns both ends.
     pub(crate) fn create(capacity: u64, flags: u32) -> Result<[u64; 2], Errno> {
         let mut ends = [0; 2];
         // SAFETY: the host writes two values of 64 bits there, which is what the array has room for; any bits are a
@@ -900,7 +907,7 @@ pub(crate) mod shared {
         value(unsafe { import::open(name.as_ptr(), name.len()) })
     }
 
-    /// A handle by which it can be read only.
+    /// Returns a handle by which the memory can only be read.
     pub(crate) fn view(shared: u64) -> Result<u64, Errno> {
         value(import::view(shared))
     }
@@ -914,7 +921,7 @@ pub(crate) mod shared {
         value(import::size(shared))
     }
 
-    /// Empty if it has none.
+    /// Returns the name; empty if the memory has none.
     pub(crate) fn name(shared: u64) -> Result<String, Errno> {
         let mut buffer = [0; sandpool_abi::NAME_MAX];
         // SAFETY: the host writes at most `buffer.len()` bytes at `buffer`, which is exclusively ours; any byte is a
@@ -937,7 +944,7 @@ pub(crate) mod shared {
         super::told(|| unsafe { import::write(shared, offset, bytes.as_ptr(), bytes.len()) })
     }
 
-    /// Traps if the offset or the width is bad, as the next three.
+    /// Traps if the offset or the width is bad, like the next three functions.
     pub(crate) fn load(shared: u64, offset: u64, width: u32) -> u64 {
         import::load(shared, offset, width).cast_unsigned()
     }
@@ -948,7 +955,7 @@ pub(crate) mod shared {
         }
     }
 
-    /// What it was.
+    /// Returns the previous value.
     pub(crate) fn rmw(shared: u64, offset: u64, width: u32, operation: u32, operand: u64) -> u64 {
         if super::mute::is_on() {
             return load(shared, offset, width);
@@ -956,7 +963,7 @@ pub(crate) mod shared {
         import::rmw(shared, offset, width, operation, operand).cast_unsigned()
     }
 
-    /// What it was.
+    /// Returns the previous value.
     pub(crate) fn compare_exchange(shared: u64, offset: u64, width: u32, expected: u64, new: u64) -> u64 {
         if super::mute::is_on() {
             return load(shared, offset, width);
@@ -967,8 +974,8 @@ pub(crate) mod shared {
     /// Shared memory at addresses of this process, or of one that was forked from it: a fork has what its creator has
     /// mapped.
     ///
-    /// It is in none of Rust's allocations: like the memory of a device, others change it. So the safe accessors are
-    /// volatile, one load or store each.
+    /// The memory belongs to none of Rust's allocations: like the memory of a device, others change it. So the safe
+    /// accessors are volatile, one load or store each.
     pub(crate) struct Mapping {
         address: usize,
         len: usize,
@@ -977,10 +984,10 @@ pub(crate) mod shared {
     }
 
     impl Mapping {
-        /// Maps all `len` bytes of it.
+        /// Maps all `len` bytes of the object.
         pub(crate) fn new(object: Arc<Object>, len: usize, flags: u32) -> Result<Self, Errno> {
             let address = length(import::map(object.handle(), flags))?;
-            // What follows relies on all three. Wasm's pages of 64 KiB are aligned for any type.
+            // The code below relies on all three. Wasm's pages of 64 KiB are aligned for any type.
             let fits = address.checked_add(len).is_some() && isize::try_from(len).is_ok();
             if address == 0 || address % 65_536 != 0 || !fits {
                 return Err(Errno::Io);
@@ -992,7 +999,7 @@ pub(crate) mod shared {
             self.object.handle()
         }
 
-        /// The place of an element.
+        /// Returns the address of an element.
         #[inline]
         fn element<T: Pod>(&self, index: usize) -> Option<*mut T> {
             const { assert!(size_of::<T>() > 0, "elements have a size") }
@@ -1011,7 +1018,7 @@ pub(crate) mod shared {
             Some(unsafe { element.read_volatile() })
         }
 
-        /// One store, likewise. `None` outside.
+        /// One store, likewise. Returns `None` if the element is outside.
         #[inline]
         pub(crate) fn set<T: Pod>(&self, index: usize, value: T) -> Option<()> {
             let element = self.element::<T>(index)?;
@@ -1020,8 +1027,8 @@ pub(crate) mod shared {
             Some(())
         }
 
-        /// One store for each 8 bytes, from the 8 bytes of this index on; what lacks in the last ones is 0. Returns how many
-        /// stores. `None`, and no store, if they aren't all inside.
+        /// One store for each 8 bytes, starting at the 8 bytes of this index; missing bytes of the last 8 are 0. Returns the
+        /// number of stores. `None`, and no store, if they aren't all inside.
         #[inline(always)]
         pub(crate) fn set_words(&self, index: usize, bytes: &[u8]) -> Option<usize> {
             let (words, rest) = bytes.as_chunks::<8>();
@@ -1034,7 +1041,7 @@ pub(crate) mod shared {
                 unsafe { first.wrapping_add(at).write_volatile(u64::from_le_bytes(word)) };
             };
             match words {
-                // A number and what is before it: not worth a loop.
+                // A number and the bytes before it: not worth a loop.
                 [one, two] => {
                     write(0, *one);
                     write(1, *two);
@@ -1190,13 +1197,13 @@ pub(crate) mod sync {
         value(import::condition_create())
     }
 
-    /// What happened: `NOTIFIED` and `OWNER_DIED`, or neither.
+    /// Returns what happened: `NOTIFIED` and `OWNER_DIED`, or neither.
     pub(crate) fn condition_wait(condition: u64, lock: u64, timeout: u64) -> Result<u64, Errno> {
         super::unless_mute(Errno::Perm)?;
         value(import::condition_wait(condition, lock, timeout))
     }
 
-    /// How many were woken.
+    /// Returns the number of processes that were woken.
     pub(crate) fn condition_notify(condition: u64, lock: u64, count: u64) -> Result<u64, Errno> {
         if super::mute::is_on() {
             return Ok(0);
@@ -1208,7 +1215,7 @@ pub(crate) mod sync {
         value(import::barrier_create(parties))
     }
 
-    /// The caller's index, and `ACT`.
+    /// Returns the caller's index, and `ACT`.
     pub(crate) fn barrier_wait(barrier: u64, flags: u32, timeout: u64) -> Result<u64, Errno> {
         super::unless_mute(Errno::Perm)?;
         value(import::barrier_wait(barrier, flags, timeout))

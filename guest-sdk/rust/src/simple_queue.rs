@@ -1,4 +1,4 @@
-//! A queue with little to choose from.
+//! A queue with few methods.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::object::{Object, Role, Use};
 use crate::{Error, GetError, PutError, Queue, wait};
 
-/// A [`Queue`] without a bound, batches and the rest: for who wants to say that none of it is used.
+/// A [`Queue`] without a bound, batches and the other options, for programs that want to show that they use none of
+/// these.
 ///
 /// ```no_run
 /// use sandpool_guest::{Process, SimpleQueue};
@@ -21,7 +22,7 @@ use crate::{Error, GetError, PutError, Queue, wait};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// In Python it is also the faster one; here they are the same.
+/// In Python `SimpleQueue` is also the faster one; here both are equally fast.
 #[doc(alias = "multiprocessing.SimpleQueue")]
 pub struct SimpleQueue<T>(Queue<T>);
 
@@ -36,7 +37,7 @@ impl<T> SimpleQueue<T> {
         Ok(Self(queue))
     }
 
-    /// Whether no item waits. With other processes at work, that was true a moment ago.
+    /// Whether the queue is empty. With other processes at work, the answer may have changed already.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -45,7 +46,7 @@ impl<T> SimpleQueue<T> {
         self.0.is_empty()
     }
 
-    /// Closes it for every process, as [`Queue::close`] does.
+    /// Closes the queue for every process, as [`Queue::close`] does.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -55,7 +56,7 @@ impl<T> SimpleQueue<T> {
 }
 
 impl<T: Serialize> SimpleQueue<T> {
-    /// Puts an item. It waits only if the arena is full.
+    /// Puts an item. The call waits only if the arena is full.
     ///
     /// # Errors
     /// [`PutError`], but never [`PutError::Full`].
@@ -81,7 +82,7 @@ impl<T: Serialize> SimpleQueue<T> {
 }
 
 impl<T: DeserializeOwned> SimpleQueue<T> {
-    /// Takes the oldest item, and waits for one while there is none.
+    /// Takes the oldest item, and waits while there is none.
     ///
     /// # Errors
     /// [`GetError`], but never [`GetError::Empty`].
@@ -106,7 +107,7 @@ impl<T: DeserializeOwned> SimpleQueue<T> {
     }
 }
 
-/// The same queue once more.
+/// A clone is the same queue.
 impl<T> Clone for SimpleQueue<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -128,7 +129,7 @@ impl<T> PartialEq for SimpleQueue<T> {
 
 impl<T> Eq for SimpleQueue<T> {}
 
-/// As that of [`Queue`].
+/// Like the implementation for [`Queue`].
 impl<T> Serialize for SimpleQueue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
@@ -142,7 +143,7 @@ impl<'de, T> Deserialize<'de> for SimpleQueue<T> {
     }
 }
 
-/// Ready when it has an item, or is closed.
+/// Ready when the queue has an item, or is closed.
 impl<T> wait::Waitable for SimpleQueue<T> {}
 
 impl<T> wait::Handle for SimpleQueue<T> {

@@ -15,9 +15,9 @@ use crate::codec::Handles;
 use crate::logging::{self, Escaped};
 use crate::{DecodeError, Error, codec, raw};
 
-/// What a process may return: something that is an exit code.
+/// A value that a process may return, because it gives an exit code.
 ///
-/// `()` is 0; a number is itself modulo 256, as the operating system has it; an error is 1, with its message on
+/// `()` is 0; a number is the number modulo 256, as in the operating system; an error is 1, with its message on
 /// stderr.
 ///
 /// ```no_run
@@ -32,16 +32,16 @@ use crate::{DecodeError, Error, codec, raw};
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// A closure that never returns is fine, too. The trait can't be implemented for other types.
+/// A closure that never returns is accepted, too. The trait can't be implemented for other types.
 #[diagnostic::on_unimplemented(
     message = "a process can't end with `{Self}`",
     note = "it ends with `()`, an exit code (`i32`), or a `Result` of those whose error can be displayed"
 )]
 pub trait Termination: sealed::Sealed {
-    /// The exit code, after whatever there is to report was written to stderr.
+    /// Returns the exit code, after writing any report to stderr.
     fn exit_code(self) -> u8;
 
-    /// What there is to report, if the exit code isn't 0; nothing is written.
+    /// Returns the text to report, if the exit code isn't 0; writes nothing.
     #[doc(hidden)]
     fn failure(self) -> Option<String>;
 }
@@ -82,7 +82,7 @@ impl<T: Termination, E: Display> Termination for Result<T, E> {
         match self {
             Ok(value) => value.exit_code(),
             Err(error) => {
-                // The alternate form is where error types with a chain of causes show it.
+                // Error types with a chain of causes show the chain in the alternate form.
                 complain(&format!("error: {error:#}"));
                 1
             }
@@ -97,9 +97,10 @@ impl<T: Termination, E: Display> Termination for Result<T, E> {
     }
 }
 
-/// `!`, which stable Rust has as a result but not yet as a type that can be named.
+/// The type `!`, which stable Rust has as a result but not yet as a type that can be named.
 ///
-/// An impl for it is why the trait is sealed: other crates' impls would be taken to overlap with one for a projection.
+/// The trait is sealed because of an impl for this type: other crates' impls would be taken to overlap with one for a
+/// projection.
 type Never = <fn() -> ! as sealed::Function>::Result;
 
 mod sealed {
@@ -121,7 +122,7 @@ mod sealed {
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// Runs `main` in the main process, and in a spawned one the function that it was spawned with; then ends the
+/// Runs `main` in the main process, or, in a spawned process, the function that it was spawned with; then ends the
 /// process. [`macro@crate::main`] calls it.
 pub fn run<T: Termination>(main: fn() -> T) -> ! {
     prepare();
@@ -142,7 +143,7 @@ pub(crate) fn has_entry_point() -> bool {
 /// Makes a panic end this process with a message that names it.
 pub(crate) fn prepare() {
     static PREPARED: AtomicBool = AtomicBool::new(false);
-    // Once, so that a hook that the program has set since then stays.
+    // Done once, so that a hook that the program has set since then stays.
     if !PREPARED.swap(true, Ordering::Relaxed) {
         panic::set_hook(Box::new(|panic| {
             raw::mute::end();
@@ -156,8 +157,8 @@ pub(crate) fn prepare() {
 /// The exit code of a process that panics.
 const PANICKED: u8 = 1;
 
-/// The verdict on an abort. A panic comes to an abort if its hook returns: one of the program's own that doesn't call the SDK's,
-/// or the standard library's in a program without [`macro@crate::main`]. It is a panic all the same.
+/// Handles an abort. A panic comes to an abort if its hook returns: either a hook of the program that doesn't call the SDK's, or
+/// the standard library's hook in a program without [`macro@crate::main`]. Such an abort still counts as a panic.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn aborted() {
     if thread::panicking() {
@@ -172,14 +173,15 @@ pub(crate) fn aborted() {
 type Told = Box<dyn FnOnce(&str)>;
 
 thread_local! {
-    /// Who is told of a panic, once.
+    /// The function that is told of a panic, once.
     static TOLD: Cell<Option<Told>> = const { Cell::new(None) };
 }
 
-/// Has this called with the message of a panic before it is reported, also if the program has a hook of its own.
+/// Registers a function that gets the message of a panic before the panic is reported, even if the program has a hook
+/// of its own.
 pub(crate) fn on_panic(told: impl FnOnce(&str) + 'static) {
     TOLD.set(Some(Box::new(told)));
-    // In a hook, which may use a pool and so start a worker, nobody may change the hook.
+    // Inside a hook, which may use a pool and so start a worker, changing the hook isn't allowed.
     if !thread::panicking() {
         let hook = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
@@ -199,7 +201,7 @@ fn message<'p>(panic: &'p PanicHookInfo<'_>) -> &'p str {
     panic.payload_as_str().unwrap_or("a value that is no message")
 }
 
-/// Ends this process. Buffered standard output is written first, as at any end.
+/// Ends this process. Buffered standard output is written first, as at any other end.
 pub(crate) fn exit(code: u8) -> ! {
     logging::exiting(code);
     std::process::exit(i32::from(code))
@@ -216,16 +218,16 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// One write for the whole line, so that lines of several processes stay whole.
+/// Writes the whole line at once, so that lines of several processes stay whole.
 pub(crate) fn complain(line: &str) {
-    // Nobody is left to be told when stderr is gone.
+    // Without stderr, nobody is left to be told.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// What comes before the encoded arguments of a spawned process.
+/// The header before the encoded arguments of a spawned process.
 ///
-/// The functions are numbers that only the same build of the program understands. The host starts no other, so the
-/// checks catch a payload that isn't ours, before a number in it is called.
+/// The functions are numbers that only the same build of the program understands. The host starts no other build, so
+/// the checks catch a payload that isn't ours, before a number in it is called.
 #[derive(Clone, Copy)]
 struct Header {
     trampoline: u64,
@@ -279,7 +281,8 @@ where
     Ok(raw::process::spawn(name, flags, &payload, &handles)?)
 }
 
-/// Decodes the arguments and calls the function: one copy of this for each type of function that is spawned.
+/// Decodes the arguments and calls the function. There is one copy of this function for each type of function that is
+/// spawned.
 fn trampoline<A: DeserializeOwned, T: Termination>(function: u64, arguments: &[u8], handles: Handles) -> u8 {
     let called = codec::decode::<A>(arguments, handles).and_then(|arguments| {
         let function = raw::function::from_number::<A, T>(function).ok_or_else(no_function)?;
@@ -292,9 +295,10 @@ fn no_function() -> DecodeError {
     DecodeError::new("it doesn't name a function of this program")
 }
 
-/// If this process was spawned: runs its function, and returns the exit code.
+/// Runs the function of this process, if it was spawned, and returns the exit code.
 fn entered() -> Result<Option<u8>, Error> {
-    /// The arguments of this process have been taken. The handles among it are there once, and `main` can be called again.
+    /// Set once the arguments of this process have been taken. The handles among them exist only once, and `main` can be
+    /// called again.
     static ENTERED: AtomicBool = AtomicBool::new(false);
     if ENTERED.swap(true, Ordering::Relaxed) {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! Tasks: functions that the host calls, by exports of the guest. What [`macro@crate::task`] makes of a function calls
-//! this.
+//! Tasks: functions that the host calls, by exports of the guest. The code that [`macro@crate::task`] generates calls
+//! this module.
 
 mod json;
 mod whole;
@@ -17,32 +17,32 @@ use self::whole::Unfit;
 use crate::limits::{self, Refusal};
 use crate::{Limit, codec, message, raw, start};
 
-/// Why a task failed, in its own words.
+/// The reason why a task failed, in the task's own words.
 #[derive(Debug)]
 pub struct Failure(String);
 
-/// What a task has returned, whether that is a `Result` or not.
+/// The value that a task has returned, `Result` or not.
 #[derive(Debug)]
 pub struct Returned<T>(pub T);
 
 impl<T, E> Returned<Result<T, E>> {
-    /// The output, or why there is none.
+    /// The output, or the failure.
     pub fn outcome(self) -> Result<T, Failure>
     where
         T: Serialize,
         E: Display,
     {
-        // The alternate form is where error types with a chain of causes show it.
+        // Error types with a chain of causes show the chain in the alternate form.
         self.0.map_err(|error| Failure(format!("{error:#}")))
     }
 }
 
-/// What isn't a `Result`. Rust takes this method only where [`Returned`] has none of its own.
+/// A returned value that isn't a `Result`. Rust takes this method only where [`Returned`] has no method of its own.
 pub trait Plain {
     /// The output.
     type Output;
 
-    /// The output, which there is.
+    /// The output, which always exists.
     fn outcome(self) -> Result<Self::Output, Failure>
     where
         Self::Output: Serialize;
@@ -62,7 +62,7 @@ impl<T> Plain for Returned<T> {
 /// The description of a task, as the bytes of a section.
 ///
 /// # Panics
-/// If the text isn't of this length.
+/// Panics if the text isn't of this length.
 #[must_use]
 pub const fn description<const LEN: usize>(text: &str) -> [u8; LEN] {
     match text.as_bytes().first_chunk() {
@@ -71,7 +71,7 @@ pub const fn description<const LEN: usize>(text: &str) -> [u8; LEN] {
     }
 }
 
-/// Calls a task with the input that the host has for it, and hands over what becomes of it.
+/// Calls a task with the input that the host has for it, and hands over the output or the failure.
 pub fn run<I, T>(format: u32, len: u32, task: impl FnOnce(I) -> Result<T, Failure>) -> u32
 where
     I: DeserializeOwned,
@@ -84,12 +84,12 @@ where
         Ok(Err(Failure(why))) => say(FAILED, &why),
         Err(why) => say(REFUSED, &format!("the input can't be decoded: {why}")),
     };
-    // What was printed belongs to this task. A stream that nobody reads is no error of its.
+    // The printed text belongs to this task. A closed stream is not an error of the task.
     let _ = io::stdout().flush();
     result
 }
 
-/// How inputs and outputs are written.
+/// The format of inputs and outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Serde,
@@ -110,7 +110,7 @@ impl Format {
     }
 }
 
-/// Hands over why there is no output. If that can't be, the result says enough.
+/// Hands over why there is no output. If that fails, the result says enough.
 fn say(result: u32, why: &str) -> u32 {
     let _ = raw::task::output(why.as_bytes());
     result
@@ -150,7 +150,7 @@ fn decode<I: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<I, String
         Format::Serde => codec::decode_plain(bytes).map_err(codec::DecodeError::into_reason),
         Format::Json => json::decode(bytes),
         Format::Text => match whole::decode(bytes) {
-            // What no text is made for may be written as JSON.
+            // A type that can't be read from text may be written as JSON.
             Err(Unfit::Type) => json::decode(bytes),
             decoded => decoded.map_err(|unfit| unfit.to_string()),
         },
@@ -162,7 +162,7 @@ fn decode<I: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<I, String
 }
 
 thread_local! {
-    /// Taken out while it is in use: a `Serialize` may be anything.
+    /// The buffer is taken out while it is in use: a `Serialize` may do anything.
     static OUTPUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -198,7 +198,7 @@ fn encode<T: Serialize>(format: Format, value: &T, out: &mut Vec<u8>) -> Result<
         },
         Format::Json => json::encode(value, out),
         Format::Text => match whole::encode(value, out) {
-            // What is no text is written as JSON, which has no line breaks.
+            // A value that isn't text is written as JSON, which has no line breaks.
             Err(Unfit::Type) => json::encode(value, out),
             encoded => encoded.map_err(|unfit| unfit.to_string()),
         },
@@ -281,7 +281,7 @@ mod tests {
         refuses::<Color>(Format::Text, b"Blue", "unknown variant `Blue`");
     }
 
-    /// A user of lines has to refuse line breaks: text may be parted otherwise.
+    /// A user of the lines format must refuse line breaks: otherwise a text may be split.
     #[test]
     fn text_may_have_line_breaks() {
         same(Format::Text, b"a\nb", String::from("a\nb"));
@@ -340,7 +340,7 @@ mod tests {
         refuses::<u32>(Format::Serde, b"\x05", "3 bytes are missing");
     }
 
-    /// As the macro calls it.
+    /// Called as the macro calls it.
     #[test]
     fn results_are_told_from_what_is_none() {
         assert_eq!(Returned(7).outcome().ok(), Some(7));

@@ -20,11 +20,11 @@ use crate::{Error, raw};
 #[allow(private_bounds, reason = "that is what seals it")]
 pub trait Waitable: Handle {}
 
-/// What the host is asked to wait for.
+/// The handle that the host is asked to wait for.
 pub(crate) trait Handle {
     fn handle(&self) -> u64;
 
-    /// The only process that may wait for it, if there is one.
+    /// The only process that may wait for the object, if there is such a process.
     fn owner(&self) -> Option<u64> {
         None
     }
@@ -42,8 +42,8 @@ impl<W: Handle + ?Sized> Handle for &W {
     }
 }
 
-/// Waits until at least one of several things is ready, or the time is over, and returns the indices of those that
-/// are.
+/// Waits until at least one of several things is ready, or the time is over, and returns the indices of the ready
+/// things.
 ///
 /// ```no_run
 /// use sandpool_guest::{Process, Queue, Waitable, wait};
@@ -63,10 +63,10 @@ impl<W: Handle + ?Sized> Handle for &W {
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// No timeout is for ever. The indices are in order; there are none when the time is over, or when there was nothing
-/// to wait for. What is ready stays ready until somebody takes the item or the message: with other processes at work,
-/// that may have happened when this returns, so go on with `try_get` or `try_recv`. A process that was joined or
-/// closed counts as ended.
+/// Without a timeout, the wait has no end. The indices are in order; the list is empty when the time is over, or when
+/// `things` is empty. A ready thing stays ready until a process takes the item or the message: with other processes
+/// at work, that may have happened when this function returns, so go on with `try_get` or `try_recv`. A process that
+/// was joined or closed counts as ended.
 ///
 /// # Errors
 /// [`Error::NotAChild`] for a sentinel that was made by another process. [`Error::OutOfRange`] for more than 4096 things.
@@ -75,7 +75,7 @@ pub fn wait<W: Waitable>(things: &[W], timeout: Option<Duration>) -> Result<Vec<
     wait_until(things, timeout.map_or(Deadline::NEVER, Deadline::after))
 }
 
-/// The same, for one who waits several times.
+/// Like [`wait`], for a caller that waits several times.
 pub(crate) fn wait_until<W: Waitable>(things: &[W], deadline: Deadline) -> Result<Vec<usize>, Error> {
     let current = raw::process::current()?;
     if things.iter().any(|thing| thing.owner().is_some_and(|owner| owner != current)) {
@@ -91,7 +91,7 @@ pub(crate) fn wait_until<W: Waitable>(things: &[W], deadline: Deadline) -> Resul
     let mut ready = vec![0; handles.len()];
     match raw::handle::wait(&handles, deadline.left(), &mut ready) {
         Ok(_) => {}
-        // Some processes are named no more: they are ready, so everything else is only looked at.
+        // Some handles no longer name a process: these processes are ready, so all other things are only checked.
         Err(Errno::Badf) => {
             for ((thing, handle), ready) in things.iter().zip(&handles).zip(&mut ready) {
                 match raw::handle::wait(&[*handle], NO_WAIT, std::slice::from_mut(ready)) {

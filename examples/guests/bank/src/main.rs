@@ -1,13 +1,14 @@
 //! Moves money between accounts: `bank [TELLERS] [TRANSFERS] [ACCOUNTS]`.
 //!
-//! The accounts are an `Array` that all tellers see. Each takes its lock for a transfer, so that nobody ever sees money
-//! that has left one account and not yet reached the other. An auditor adds everything up, again and again, meanwhile.
+//! The accounts are an `Array` that all tellers see. Each teller takes the array's lock for a transfer, so that nobody
+//! ever sees money that has left one account and not yet reached the other. Meanwhile an auditor adds everything up,
+//! again and again.
 
 use sandpool_guest::{Array, Process, RawValue, Value};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// What each account begins with.
+/// The initial balance of each account.
 const BALANCE: i64 = 1000;
 
 #[sandpool_guest::main]
@@ -32,7 +33,7 @@ fn main() -> Result<(), Failure> {
                     let moved = accounts.update(|accounts| transfer(accounts, from, to, amount))?;
                     too_poor += u64::from(!moved);
                 }
-                // Once, from reading to writing under the lock: no count is lost.
+                // One update from reading to writing under the lock: no count is lost.
                 Ok(refused.update(|refused| *refused += too_poor)?)
             })
         })
@@ -65,7 +66,7 @@ fn main() -> Result<(), Failure> {
     if sum == total { Ok(()) } else { Err("money was lost or made".into()) }
 }
 
-/// Moves an amount, unless that would be more than there is.
+/// Moves an amount, unless the account has less.
 fn transfer(accounts: &mut [i64], from: usize, to: usize, amount: i64) -> bool {
     let Some(payer) = accounts.get_mut(from).filter(|payer| **payer >= amount) else { return false };
     *payer -= amount;

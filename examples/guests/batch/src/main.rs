@@ -5,7 +5,7 @@ use serde::Serialize;
 /// A text of fewer words can't be judged.
 const WORDS_MIN: usize = 3;
 
-/// What there is to say of a text.
+/// The facts about a text.
 #[derive(Serialize)]
 struct Reading {
     /// the year of school in which children read such a text with ease

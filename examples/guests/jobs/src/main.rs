@@ -1,13 +1,13 @@
 //! Counts prime numbers: `jobs [LIMIT] [PRODUCERS] [CONSUMERS]`.
 //!
-//! Producers cut the numbers below LIMIT into ranges and put those into a `JoinableQueue`; consumers take them, count the
-//! primes in each, and say that it is done. When the queue is joined, nothing is left to do.
+//! Producers cut the numbers below LIMIT into ranges and put the ranges into a `JoinableQueue`; consumers take them,
+//! count the primes in each, and report that it is done. When the queue is joined, nothing is left to do.
 
 use sandpool_guest::{JoinableQueue, Process, RawArray, RawValue};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// So many numbers are one job.
+/// The number of numbers in one job.
 const JOB: u64 = 10_000;
 
 #[sandpool_guest::main]
@@ -70,7 +70,7 @@ fn is_prime(number: u64) -> bool {
             .all(|divisor| !number.is_multiple_of(divisor))
 }
 
-/// Waits for the ends of processes, each of which should be a good one.
+/// Waits until all processes have ended, and fails unless each succeeded.
 fn succeed(processes: &[Process]) -> Result<(), Failure> {
     for process in processes {
         let status = process.join()?;

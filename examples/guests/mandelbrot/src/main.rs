@@ -1,8 +1,8 @@
 //! Computes an image of the Mandelbrot set: `mandelbrot FILE [PROCESSES] [WIDTH]`.
 //!
-//! The image is a `RawArray` that all processes see. Each takes the next row that nobody has, by an atomic counter,
-//! computes it, and copies it to its place; so no two ever write to the same place, and no lock is needed. The main
-//! process writes the finished image to FILE, as PNG.
+//! The image is a `RawArray` that all processes see. Each process takes the next row that nobody has, by an atomic
+//! counter, computes the row, and copies it to its place; so no two processes ever write to the same place, and no
+//! lock is needed. The main process writes the finished image to FILE, as PNG.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -53,7 +53,7 @@ fn main() -> Result<(), Failure> {
         }
     }
 
-    // What is shared can't be passed to the host as it is: this is a copy.
+    // Shared memory can't be passed to the host directly: this is a copy.
     let pixels = image.to_vec()?;
     let mut png = png::Encoder::new(BufWriter::new(file), u32::try_from(width)?, u32::try_from(height)?);
     png.set_color(png::ColorType::Rgb);
@@ -65,7 +65,8 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// After how many iterations the point is far away, with a fraction so that colours have no steps; `None` if it stays.
+/// Returns the number of iterations after which the point is far away, with a fraction so that colours have no steps;
+/// `None` if it stays.
 fn escape((cx, cy): (f64, f64)) -> Option<f64> {
     let (mut x, mut y) = (0.0_f64, 0.0_f64);
     for iteration in 0..ITERATIONS {

@@ -1,7 +1,7 @@
-//! Finds chapters of a text that tell the same: `parallels FILE [PROCESSES]`.
+//! Finds chapters of a text that tell the same story: `parallels FILE [PROCESSES]`.
 //!
-//! Each worker of a pool reads the text once, in its initializer. A task is a chapter: which of those before it is most
-//! like it? The answers come as they are found.
+//! Each worker of a pool reads the text once, in its initializer. A task is a chapter: which of the chapters before it
+//! is most like it? The answers are printed as they are found.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use sandpool_guest::{Pool, cpu_count};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// So many pairs are printed.
+/// The number of pairs that are printed.
 const SHOWN: usize = 8;
 
 thread_local! {
@@ -21,7 +21,7 @@ thread_local! {
 /// A chapter as a direction in a space that has a dimension for each word.
 struct Chapter {
     title: String,
-    /// Numbers of words, in their order, and how much each says.
+    /// Numbers of words, in their order, with the weight of each.
     words: Vec<(u32, f64)>,
 }
 
@@ -48,15 +48,15 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What each worker does first.
+/// Reads the text: the initializer of each worker.
 fn load(path: String) -> Result<(), std::io::Error> {
     let chapters = chapters(&std::fs::read_to_string(path)?);
-    // It is called once in each worker.
+    // `load` is called once in each worker.
     CHAPTERS.with(|all| drop(all.set(chapters)));
     Ok(())
 }
 
-/// The chapter before this one that is most like it: how much, and the titles of both.
+/// Returns the earlier chapter that is most like this one: the likeness, and the titles of both.
 fn nearest_before(index: usize) -> Option<(f64, String, String)> {
     CHAPTERS.with(|all| {
         let (before, chapter) =
@@ -78,7 +78,7 @@ fn is_title(line: &str) -> bool {
         && line.rsplit_once(' ').is_some_and(|(_, number)| number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
-/// Cuts the text into chapters. A word says the more of a chapter, the fewer others have it.
+/// Cuts the text into chapters. A word has the more weight, the fewer chapters have it.
 fn chapters(text: &str) -> Vec<Chapter> {
     let mut numbers = HashMap::<&str, u32>::new();
     let mut counts = Vec::<(String, HashMap<u32, f64>)>::new();
@@ -111,7 +111,7 @@ fn chapters(text: &str) -> Vec<Chapter> {
     weighted.collect()
 }
 
-/// How much two directions are the same: 0 if no word is in both, 1 if all are, as often.
+/// The likeness of two directions: 0 if no word is in both, 1 if all are, as often.
 fn cosine(one: &[(u32, f64)], other: &[(u32, f64)]) -> f64 {
     let (mut left, mut right) = (one.iter().peekable(), other.iter().peekable());
     let mut sum = 0.0;

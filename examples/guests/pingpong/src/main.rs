@@ -22,7 +22,8 @@ fn main() -> Result<(), Failure> {
             }
         }
     })?;
-    // This process's copy: what is left is the other player's, whose end is then noticed here.
+    // Closes this process's copy: the only other copy is the other player's, so that the end of that player is
+    // noticed here.
     there.close();
 
     let mut ball = vec![7; bytes];

@@ -1,8 +1,8 @@
-//! Tasks that a shop has run by the service: what orders cost.
+//! Tasks that a shop runs on the service: the cost of orders.
 
 use serde::{Deserialize, Serialize};
 
-/// What is added to the net price, in percent.
+/// The percentage that is added to the net price.
 const TAX: u64 = 20;
 
 #[derive(Deserialize)]
@@ -14,7 +14,7 @@ struct Order {
 #[derive(Deserialize)]
 struct Line {
     quantity: u64,
-    /// of one, in cents
+    /// the price of one, in cents
     price: u64,
 }
 

@@ -1,10 +1,10 @@
-//! How a rod cools whose ends are kept cold: `simulation [PROCESSES] [CELLS] [STEPS]`.
+//! Simulates how a rod cools whose ends are kept cold: `simulation [PROCESSES] [CELLS] [STEPS]`.
 //!
 //! Each process has a strip of the rod. At each step, neighbours tell each other the cells at their common border, through
-//! two queues; all compute the next state of their cells, and wait for each other at a barrier. At some of the steps,
-//! the last to arrive there puts the strips together and prints a line, before anybody goes on.
+//! two queues; all processes compute the next state of their cells, and wait for each other at a barrier. At some of the
+//! steps, the last process to arrive there puts the strips together and prints a line, before any process goes on.
 //!
-//! Everything is whole numbers, so that the lines are the same with any number of processes.
+//! All values are whole numbers, so that the lines are the same with any number of processes.
 
 mod rod;
 
@@ -46,7 +46,8 @@ fn main() -> Result<(), Failure> {
     supervise(workers)
 }
 
-/// Waits until all have ended. One that fails never comes to the barrier again, so the others wait in vain.
+/// Waits until all workers have ended. A worker that fails never comes to the barrier again, so the others wait in
+/// vain.
 fn supervise(mut workers: Vec<Process>) -> Result<(), Failure> {
     while !workers.is_empty() {
         let sentinels: Vec<_> = workers.iter().map(Process::sentinel).collect();
@@ -61,13 +62,13 @@ fn supervise(mut workers: Vec<Process>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What all processes share.
+/// The objects that all processes share.
 struct World {
     steps: u64,
     barrier: Barrier,
-    /// Between each strip and the next one.
+    /// The borders between each strip and the next one.
     borders: Vec<Border>,
-    /// Strips by their number, for whoever prints a line.
+    /// Strips by their number, for the process that prints a line.
     states: Queue<(usize, Vec<i64>)>,
 }
 
@@ -88,7 +89,7 @@ impl World {
         })
     }
 
-    /// The life of one strip.
+    /// Simulates one strip until the end.
     fn simulate(&self, number: usize, mut strip: Vec<i64>) -> Result<(), Failure> {
         let left = number.checked_sub(1).and_then(|border| self.borders.get(border));
         let right = self.borders.get(number);

@@ -1,12 +1,12 @@
-//! A rod as a row of cells: how it begins, how it goes on, and how it looks.
+//! A rod as a row of cells: its beginning, its next step, and its picture.
 
 use std::iter::once;
 
-/// What is beyond both ends, always.
+/// The heat beyond both ends, always.
 pub(crate) const COLD: i64 = 0;
 const HOT: i64 = 1_000_000_000;
 
-/// Characters of a picture, and what they are made of.
+/// The number of characters of a picture, and the characters.
 const WIDTH: usize = 60;
 const SHADES: &[u8; 10] = b" .:-=+*#%@";
 

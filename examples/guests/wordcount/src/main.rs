@@ -17,10 +17,10 @@ use sandpool_guest::{GetError, Process, PutError, Queue, cpu_count};
 type Counts = HashMap<String, u64>;
 type Failure = Box<dyn std::error::Error>;
 
-/// Pieces are about this long: many more than there are workers, so that all are busy to the end.
+/// The approximate length of a piece: there are many more pieces than workers, so that all are busy to the end.
 const PIECE: usize = 64 * 1024;
 
-/// How long the main process waits before it looks whether the workers are still well.
+/// How long the main process waits before it checks whether the workers are still well.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 #[sandpool_guest::main]
@@ -47,7 +47,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Counts the words of `text` with so many processes.
+/// Counts the words of `text` with this number of processes.
 fn count_with(workers: usize, text: &[u8]) -> Result<Counts, Failure> {
     // Bounded, so that the main process is never far ahead and its progress is that of the workers.
     let pieces = Queue::<Vec<u8>>::bounded(workers * 2)?;
@@ -107,7 +107,7 @@ fn count_with(workers: usize, text: &[u8]) -> Result<Counts, Failure> {
     Ok(total)
 }
 
-/// A worker that failed takes its piece with it: better no result than a wrong one.
+/// Fails if a worker has failed, because its piece is lost: better no result than a wrong one.
 fn check(workers: &[Process]) -> Result<(), Failure> {
     for worker in workers {
         if let Some(status) = worker.exit_status().filter(|status| !status.success()) {

@@ -1,4 +1,4 @@
-//! How far the work is, on stderr: a bar where somebody looks at it, a few lines where a file does.
+//! Reports progress on stderr: a bar on a terminal, a few lines in a file.
 
 use std::io::{IsTerminal, Write, stderr};
 
@@ -23,7 +23,7 @@ impl Progress {
         progress
     }
 
-    /// So many bytes more.
+    /// Notes this number of further bytes.
     pub(crate) fn advance(&mut self, bytes: usize) {
         self.done += bytes;
         // The last step is left to `finish`: the workers still have what was handed out last.

@@ -1,9 +1,9 @@
-//! What pools, executors and scoped maps have in common: tasks go out, results come in, workers are replaced.
+//! The common part of pools, executors and scoped maps: tasks go out, results come in, workers are replaced.
 //!
 //! # Who does what
 //!
-//! There is one thread. Whatever the owner of a pool has to do, it does when the program calls it, for the pool or for
-//! one of its results; workers work on meanwhile, with what is in the queue of tasks.
+//! There is one thread. The owner of a pool does all its work when the program calls it, for the pool or for one of
+//! its results; workers work on meanwhile, with the tasks in the queue.
 //!
 //! ```text
 //!  submit ─▸ backlog ─▸ pump ─▸ tasks (queue, claimed) ─▸ worker
@@ -15,20 +15,20 @@
 //!
 //! # What is lost with a worker
 //!
-//! Tasks are numbered in the order in which they are put, and the host notes which ones a worker has claimed and not
-//! finished, and which it works on. So a chunk of tasks is in the queue, or claimed, or its results are on their way. Of
-//! a worker that has ended, the task that was worked on fails. What it had done of the chunk before is [saved]. All
-//! others that it had claimed are given out again.
+//! Tasks are numbered in the order in which they are put, and the host notes which tasks a worker has claimed and not
+//! finished, and which one it works on. So a chunk of tasks is in the queue, or claimed, or its results are on their
+//! way. When a worker has ended, the task that it worked on fails. The finished tasks of the chunk before that task are
+//! [saved]. All other tasks that the worker had claimed are given out again.
 //!
 //! [saved]: super::saved
 //!
-//! A chunk's bytes are kept until its results are here, for that.
+//! For that, a chunk's bytes are kept until its results have arrived.
 //!
 //! # Borrows
 //!
-//! The state is borrowed for a moment at a time, and never while code of the program runs: results are decoded, callbacks
-//! called and workers started without it. So a callback may use the pool. One that panics ends the process, as any panic:
-//! see *Decisions* in the host's `architecture.md`.
+//! The state is borrowed for a moment at a time, and never while code of the program runs: while results are decoded,
+//! callbacks called and workers started, nothing is borrowed. So a callback may use the pool. A callback that panics ends
+//! the process, as any panic: see *Decisions* in the host's `architecture.md`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -59,35 +59,36 @@ use crate::{Error, ExitStatus, Limit, Process, limits, log, nanoseconds, raw};
 
 /// More workers than any run has.
 const MAX_WORKERS: u64 = 1 << 20;
-/// As many bytes may be in the queue of tasks; what goes beyond stays with the owner. So there is room in the arena for
-/// results, on which it depends that tasks are taken.
+/// The number of bytes that may be in the queue of tasks; tasks beyond it stay with the owner. So the arena keeps
+/// room for results, without which no tasks are taken.
 const PUT_MAX: usize = 32 << 20;
-/// Of large ones, what goes beyond so many bytes and two for each worker stays as well: what was put long ago is out of the
-/// processors' caches, and takes longer to copy.
+/// Of large tasks, those beyond this number of bytes and two for each worker stay with the owner as well: bytes that were
+/// put long ago are out of the processors' caches, and take longer to copy.
 const AHEAD_BYTES: usize = 1 << 20;
 /// A batch is full when it has more bytes than this.
 const BATCH_BYTES: usize = 64 << 10;
-/// Results that are got at a time.
+/// The number of results that are taken at a time.
 const RESULTS: usize = 1024;
-/// Room for them.
+/// Room for the results.
 const BUFFER: usize = 256 << 10;
-/// How often it collects before it looks after the workers.
+/// The number of collections after which the pool looks after the workers.
 const ROUNDS: u32 = 32;
-/// How long it looks for results before it waits for anything: so long, being woken takes longer.
+/// How long the pool looks for results before it waits for anything: being woken takes longer than this.
 const LOOK_NANOS: u64 = 20_000;
-/// How long it sleeps while tasks are so short that it would be woken for each.
+/// How long the pool sleeps while tasks are so short that it would be woken for each.
 const NAP: Duration = Duration::from_micros(200);
 
-/// How soon it tries again to start a worker where there is none, and how often, while somebody waits for results.
+/// The delay before the pool tries again to start a worker where there is none, and the interval of further tries, while
+/// somebody waits for results.
 const AGAIN: Duration = Duration::from_millis(5);
 const TRIES: u32 = 200;
 
-/// How tasks are to be done.
+/// The terms on which tasks are done.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Terms {
-    /// How often one that failed is tried again.
+    /// How often a failed task is tried again.
     pub(super) retries: u32,
-    /// How long it may take.
+    /// How long a task may take.
     pub(super) timeout: Option<Duration>,
 }
 
@@ -98,11 +99,11 @@ pub(super) struct Function {
     pub(super) function: u32,
 }
 
-/// What is called for tasks.
+/// The function that is called for tasks.
 #[derive(Clone)]
 pub(super) struct Callee {
     pub(super) function: Function,
-    /// The state that all of them have.
+    /// The state that all tasks have.
     pub(super) state: Option<Rc<Part>>,
 }
 
@@ -113,7 +114,7 @@ pub(super) struct Part {
     pub(super) handles: Vec<Arc<Object>>,
 }
 
-/// Nothing that a worker of a standing pool could call.
+/// A callee that no worker of a standing pool could call.
 pub(super) const NOTHING: Callee = Callee { function: Function { trampoline: 0, function: 0 }, state: None };
 
 /// Several tasks that are given out together.
@@ -123,16 +124,16 @@ pub(super) struct Chunk {
     pub(super) terms: Terms,
     /// The index of its first task.
     pub(super) first: usize,
-    /// How many it has.
+    /// The number of tasks.
     pub(super) parts: u32,
-    /// Their arguments, as parts of a message.
+    /// The arguments of the tasks, as parts of a message.
     pub(super) bytes: Vec<u8>,
-    /// What stands behind these: the rest of its only task's arguments, if that is large.
+    /// The bytes after those: the rest of the only task's arguments, if that is large.
     apart: Option<Rc<dyn Elements>>,
     pub(super) handles: Vec<Arc<Object>>,
-    /// How often it was tried before.
+    /// How often the chunk was tried before.
     pub(super) attempts: u32,
-    /// How many of its tasks have a result.
+    /// The number of tasks that have a result.
     done: u32,
     mark: u32,
     is_cancelled: bool,
@@ -156,7 +157,7 @@ impl Chunk {
         }
     }
 
-    /// Makes it one of a single task, whose arguments these are.
+    /// Makes this a chunk of a single task, with these arguments.
     pub(super) fn set_only(&mut self, (head, elements): (flat::Head, Rc<dyn Elements>)) {
         let start = begin_part(&mut self.bytes);
         end_only_part(&mut self.bytes, start, head, &*elements);
@@ -164,7 +165,7 @@ impl Chunk {
         self.parts = 1;
     }
 
-    /// Some of its tasks.
+    /// Returns a part of the chunk's tasks.
     fn slice(&self, from: u32, to: u32) -> Self {
         let mut slice =
             Self::new(self.job.clone(), self.callee.clone(), self.terms, self.first + from as usize);
@@ -189,29 +190,29 @@ impl Chunk {
         slice
     }
 
-    /// Those of its tasks that have no result.
+    /// Returns the tasks that have no result.
     fn rest(self) -> Self {
         if self.done == 0 { self } else { self.slice(self.done, self.parts) }
     }
 
-    /// How many bytes its message has.
+    /// The number of bytes of the chunk's message.
     pub(super) fn len(&self) -> usize {
         let state = self.callee.state.as_ref().map_or(0, |state| state.bytes.len());
         HEAD + state + self.bytes.len() + self.apart.as_ref().map_or(0, |apart| apart.bytes().len())
     }
 
-    /// The bytes of its message, less the head: the state, the tasks, and what is apart.
+    /// The bytes of the chunk's message without the head: the state, the tasks, and the bytes set apart.
     fn behind_head(&self) -> [&[u8]; 3] {
         let state = self.callee.state.as_ref().map_or(&[][..], |state| &state.bytes);
         [state, &self.bytes, self.apart.as_ref().map_or(&[], |apart| apart.bytes())]
     }
 
-    /// The handles of its message.
+    /// The handles of the chunk's message.
     pub(super) fn handles(&self) -> impl Iterator<Item = &Arc<Object>> {
         self.callee.state.iter().flat_map(|state| &state.handles).chain(&self.handles)
     }
 
-    /// That one of its tasks has failed.
+    /// The error for a failed task of the chunk.
     fn error(&self, part: u32, cause: Cause, worker: Option<&Label>) -> TaskError {
         TaskError::new(self.first + part as usize, worker.cloned(), cause)
     }
@@ -229,30 +230,30 @@ struct Worker {
     process: Process,
     number: u32,
     label: Label,
-    /// Its initializer has succeeded, if there is one.
+    /// The worker's initializer has succeeded, if there is one.
     is_ready: bool,
-    /// It ends by itself.
+    /// The worker ends by itself.
     is_leaving: bool,
-    /// The work that it was killed for, because it took longer than this.
+    /// The work that the worker was killed for, because it took longer than this.
     killed: Option<(u64, Duration)>,
-    /// The message of a panic that ends it.
+    /// The message of a panic that ends the worker.
     panic: Option<String>,
-    /// What it leaves behind.
+    /// The memory in which the worker leaves its results.
     saved: Saved,
 }
 
-/// So many workers in a row may be killed before they are ready.
+/// The number of workers in a row that may be killed before they are ready.
 const UNREADY_MAX: u32 = 3;
 
 /// Starts a worker of this name.
 pub(super) type Start<'s> = dyn Fn(Links, &str) -> Result<Process, Error> + 's;
 
-/// What a pool is made with.
+/// The settings of a new pool.
 pub(super) struct Plan<'s> {
     pub(super) processes: usize,
     pub(super) tasks_max: u64,
     pub(super) name: String,
-    /// What makes workers ready is the program's.
+    /// The program has an initializer that makes workers ready.
     pub(super) has_initializer: bool,
     pub(super) start: Box<Start<'s>>,
 }
@@ -264,15 +265,15 @@ enum Phase {
     Ended(PoolEnd),
 }
 
-/// What has happened in a pool so far.
+/// Counts of what has happened in a pool so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// How many workers there are.
+    /// The number of workers.
     pub workers: usize,
     /// Workers that were started.
     pub started: u64,
-    /// Workers that ended when they weren't to.
+    /// Workers that ended unexpectedly.
     pub lost: u64,
     /// Tasks that were given to the pool.
     pub submitted: u64,
@@ -286,7 +287,7 @@ pub struct Stats {
     pub retried: u64,
 }
 
-/// Why there is no worker: none could be started.
+/// The reason why there is no worker: none could be started.
 struct Refusal {
     why: String,
     /// How often somebody who waits has tried again.
@@ -298,38 +299,38 @@ struct State {
     tasks: PoolQueue,
     refused: Option<Refusal>,
     workers: Vec<Worker>,
-    /// How many there are to be.
+    /// The number of workers that the pool is meant to have.
     wanted: usize,
     /// Chunks that were put and not finished, by their numbers, which begin with `first`.
     put: VecDeque<Option<Chunk>>,
     first: u64,
-    /// How many those are, and their bytes.
+    /// The number of those chunks, and their bytes.
     unfinished: usize,
     put_bytes: usize,
-    /// Those that are still to be put.
+    /// Chunks that are still to be put.
     backlog: VecDeque<Chunk>,
-    /// How long a task of this function took lately.
+    /// The recent time of a task of each function.
     nanos: BTreeMap<Function, u32>,
-    /// Marks that are free, and the least that was never used.
+    /// Marks that are free, and the lowest mark that was never used.
     free_marks: Vec<u32>,
     next_mark: u32,
     /// Bytes and lengths of a batch that is put.
     batch: Vec<u8>,
     lens: Vec<u32>,
     stats: Stats,
-    /// Workers that ended before they were ready, since the last one that was.
+    /// The number of workers that ended before they were ready, since the last one that was ready.
     killed_unready: u32,
-    /// The shortest time that any task may take.
+    /// The shortest time limit of any task.
     shortest: Option<Duration>,
 }
 
-/// What comes in a batch of results.
+/// The buffers for a batch of results.
 struct Inbox {
     bytes: Vec<u8>,
     lens: Vec<u32>,
 }
 
-/// Refuses as many workers as there can't be.
+/// Refuses a number of workers that can't exist.
 fn check_count(processes: usize) -> Result<(), PoolError> {
     let most = match limits::of(Limit::Processes) {
         Some(Limit::Processes(most)) => most,
@@ -356,7 +357,7 @@ pub(super) struct Core<'s> {
 }
 
 impl<'s> Core<'s> {
-    /// Makes one, and starts its workers.
+    /// Makes a pool, and starts its workers.
     pub(super) fn new(plan: Plan<'s>) -> Result<Self, PoolError> {
         check_count(plan.processes)?;
         let core = Self {
@@ -389,17 +390,18 @@ impl<'s> Core<'s> {
             rounds: Cell::new(0),
         };
         core.marks.set_workers(core.plan.processes);
-        // If one can't be started then the others are ended when `core` is dropped.
+        // If one worker can't be started, the others are ended when `core` is dropped.
         core.start_missing()?;
         Ok(core)
     }
 
-    /// Whether this process made it. A destructor of what was moved into a child finds it as it does there.
+    /// Whether this process made the pool. While a value that was moved into a child is dropped here, the
+    /// answer is no, as in the child.
     pub(super) fn is_owner(&self) -> bool {
         raw::process::current() == Ok(self.owner) && !raw::mute::is_on()
     }
 
-    /// Fails unless it takes tasks.
+    /// Fails unless the pool takes tasks.
     pub(super) fn check_running(&self) -> Result<(), PoolError> {
         if !self.is_owner() {
             return Err(PoolError::NotOwner);
@@ -412,7 +414,7 @@ impl<'s> Core<'s> {
         }
     }
 
-    /// How many workers there are to be.
+    /// The number of workers that the pool is meant to have.
     pub(super) fn processes(&self) -> usize {
         self.state.borrow().wanted
     }
@@ -422,17 +424,17 @@ impl<'s> Core<'s> {
         Stats { workers: state.workers.len(), ..state.stats }
     }
 
-    /// How long a task of this function took lately.
+    /// The recent time of a task of this function.
     pub(super) fn nanos(&self, function: Function) -> Option<u64> {
         self.state.borrow().nanos.get(&function).map(|nanos| u64::from(*nanos))
     }
 
-    /// Whether more can't be put for now.
+    /// Whether no more can be put for now.
     pub(super) fn is_full(&self) -> bool {
         !self.state.borrow().backlog.is_empty()
     }
 
-    /// Takes a chunk. It goes out with the next `pump`.
+    /// Takes a chunk, which the next `pump` puts.
     pub(super) fn submit(&self, chunk: Chunk) {
         if chunk.parts == 0 {
             return;
@@ -451,12 +453,12 @@ impl<'s> Core<'s> {
         self.fail_all(&chunk, &end);
     }
 
-    /// Puts what is to be put, as far as there is room.
+    /// Puts chunks from the backlog, as far as there is room.
     pub(super) fn pump(&self) {
         self.pump_until(Deadline::NOW);
     }
 
-    /// The same, and waits for room if nothing is under way: then nobody else makes any.
+    /// Like `pump`, but waits for room if nothing is under way: then nobody else makes room.
     fn pump_until(&self, deadline: Deadline) {
         loop {
             match self.put_some(deadline) {
@@ -471,7 +473,7 @@ impl<'s> Core<'s> {
         self.call_back();
     }
 
-    /// Puts a batch, or one that isn't for a batch; whether there may be more to put.
+    /// Puts a batch, or one chunk that isn't for a batch; returns whether there may be more to put.
     fn put_some(&self, deadline: Deadline) -> Result<bool, Errno> {
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;
@@ -531,7 +533,7 @@ impl<'s> Core<'s> {
         let put = if is_large || front.handles().next().is_some() {
             let handles: Vec<_> = front.handles().map(|object| object.handle()).collect();
             let [of_all, tasks, apart] = front.behind_head();
-            // Only the head of a large one is in the batch.
+            // Only the head of a large chunk is in the batch.
             let parts: &[&[u8]] =
                 if is_large { &[&state.batch, of_all, tasks, apart] } else { &[&state.batch] };
             raw::queue::put(state.tasks.handle(), parts, &handles, timeout).map(|()| 1)
@@ -559,7 +561,8 @@ impl<'s> Core<'s> {
         }
     }
 
-    /// A chunk doesn't fit into the arena: its tasks are done one by one, or, if it is one, it fails.
+    /// Handles a chunk that doesn't fit into the arena: its tasks are done one by one, or, if it is a single task,
+    /// the task fails.
     fn too_large(&self, chunk: &Chunk) {
         if chunk.parts > 1 {
             (0..chunk.parts).rev().for_each(|part| self.again(chunk.slice(part, part + 1)));
@@ -569,7 +572,8 @@ impl<'s> Core<'s> {
         }
     }
 
-    /// Waits until something has happened, or the time is over: then false. Everything that there is to do is done.
+    /// Waits until something has happened, or the time is over: then returns false. Does everything that there is to
+    /// do.
     pub(super) fn step(&self, deadline: Deadline) -> bool {
         self.pump_until(deadline);
         if self.collect() {
@@ -593,7 +597,7 @@ impl<'s> Core<'s> {
         matches!(self.state.borrow().phase, Phase::Ended(_))
     }
 
-    /// Waits for results, or the end of a worker, or that of the time of a task.
+    /// Waits for results, or the end of a worker, or the end of a task's time.
     fn wait(&self, deadline: Deadline) {
         let mut left = deadline.left();
         if let Some(timeout) = self.next_timeout() {
@@ -618,7 +622,7 @@ impl<'s> Core<'s> {
         }
     }
 
-    /// Sleeps, if results would come one by one, and wake this process for each. Whether it has.
+    /// Sleeps, if results would come one by one, and wake this process for each. Returns whether it has slept.
     fn nap(&self, left: u64) -> bool {
         let work = {
             let state = self.state.borrow();
@@ -633,7 +637,7 @@ impl<'s> Core<'s> {
         is_long
     }
 
-    /// Looks for results for a while. Whether there are any.
+    /// Looks for results for a while. Returns whether there are any.
     fn look(&self) -> bool {
         let end = raw::clock::monotonic() + LOOK_NANOS;
         while raw::clock::monotonic() < end {
@@ -644,7 +648,7 @@ impl<'s> Core<'s> {
         false
     }
 
-    /// Takes the results that there are. Whether there were any.
+    /// Takes the results that there are. Returns whether there were any.
     fn collect(&self) -> bool {
         let mut inbox =
             self.inbox.take().unwrap_or_else(|| Inbox { bytes: vec![0; BUFFER], lens: vec![0; RESULTS] });
@@ -679,7 +683,7 @@ impl<'s> Core<'s> {
         Ok(true)
     }
 
-    /// Takes results that aren't for a batch: because they are large, or have handles.
+    /// Takes results that aren't for a batch, because they are large, or have handles.
     fn collect_large(&self) -> Result<(), Errno> {
         let item = raw::queue::get(self.results.handle(), &mut [], NO_WAIT)?;
         let mut start = [0; BEFORE_ONLY];
@@ -705,7 +709,7 @@ impl<'s> Core<'s> {
         Ok(())
     }
 
-    /// There is no memory for the results of a message.
+    /// Handles a message whose results have no memory.
     #[cold]
     fn lost(&self, head: ResultHead) {
         let Some((chunk, label)) = self.accept(head) else { return };
@@ -733,7 +737,7 @@ impl<'s> Core<'s> {
         self.told.borrow_mut().push_back(job);
     }
 
-    /// A message from a worker.
+    /// Handles a message from a worker.
     fn arrived(&self, message: &[u8], mut handles: Handles) {
         let Some((head, results)) = ResultHead::read(message) else { return };
         if head.number == NO_NUMBER {
@@ -741,7 +745,7 @@ impl<'s> Core<'s> {
         }
         let Some((chunk, label)) = self.accept(head) else { return };
         let count = head.parts.min(chunk.parts);
-        // Most results are plain values, one behind the other.
+        // Most results are plain values, one after another.
         let (mut index, mut rest) = chunk.job.values(chunk.first, count, results);
         self.count(|stats| stats.succeeded += u64::from(index));
         while index < count
@@ -756,7 +760,7 @@ impl<'s> Core<'s> {
         self.done(chunk, index);
     }
 
-    /// The tasks whose results a message has, less those that nobody waits for, and the worker's label.
+    /// Returns the tasks whose results a message has, without those that nobody waits for, and the worker's label.
     #[inline(always)]
     fn accept(&self, head: ResultHead) -> Option<(Chunk, Option<Label>)> {
         let (chunk, label) = {
@@ -774,19 +778,19 @@ impl<'s> Core<'s> {
             (chunk, label)
         };
         if head.note & LEAVING != 0 {
-            // The next one begins while that one ends.
+            // The next worker begins while that one ends.
             self.keep_going();
         }
         let chunk = chunk.filter(|chunk| !chunk.is_dropped())?;
         if head.note & CANCELLED != 0 {
-            // Somebody else's mark: it wasn't begun.
+            // The mark belongs to another task: the task wasn't begun.
             self.again(chunk);
             return None;
         }
         Some((chunk, label))
     }
 
-    /// The first tasks of a chunk have been delivered; others are given out again.
+    /// Notes that the first tasks of a chunk have been delivered; the others are given out again.
     #[inline(always)]
     fn done(&self, chunk: Chunk, tasks: u32) {
         if tasks < chunk.parts {
@@ -795,7 +799,7 @@ impl<'s> Core<'s> {
         self.tell(chunk.job);
     }
 
-    /// The result of one task of a chunk.
+    /// Delivers the result of one task of a chunk.
     fn deliver(
         &self,
         chunk: &Chunk,
@@ -823,7 +827,7 @@ impl<'s> Core<'s> {
         self.fail(chunk, part, chunk.error(part, cause, worker));
     }
 
-    /// A task of a chunk has failed: it is tried again, or its job is told.
+    /// Handles a failed task of a chunk: the task is tried again, or its job is told.
     fn fail(&self, chunk: &Chunk, part: u32, error: TaskError) {
         let may_help = matches!(error.cause(), Cause::Panicked(_) | Cause::Ended(_) | Cause::TimedOut(_));
         if may_help && chunk.attempts < chunk.terms.retries {
@@ -853,7 +857,8 @@ impl<'s> Core<'s> {
         }
     }
 
-    /// Looks whether workers have ended, or take too long; replaces those that are missing. Whether there was anything.
+    /// Checks whether workers have ended, or take too long; replaces missing workers. Returns whether there was
+    /// anything.
     fn look_after_workers(&self) -> bool {
         self.rounds.set(0);
         if self.is_ended() {
@@ -869,7 +874,7 @@ impl<'s> Core<'s> {
         let ended = handles.iter().zip(ready).filter(|(_, ready)| *ready != 0).map(|(handle, _)| *handle);
         let mut any = false;
         for handle in ended {
-            // What it has finished is there before it is buried, and nothing of it is given out again.
+            // Finished results are collected before the worker is buried, and none of them is given out again.
             while self.collect() {}
             self.bury(handle);
             any = true;
@@ -880,8 +885,8 @@ impl<'s> Core<'s> {
         any
     }
 
-    /// Whether a worker that wasn't ready may have ended so by no fault of the program's: somebody has killed it. Again and
-    /// again is no chance.
+    /// Whether a worker that wasn't ready may have ended by no fault of the program: somebody has killed it. Repeated
+    /// deaths aren't chance.
     fn is_by_chance(&self, status: ExitStatus) -> bool {
         let mut state = self.state.borrow_mut();
         state.killed_unready += 1;
@@ -890,7 +895,8 @@ impl<'s> Core<'s> {
             && state.killed_unready <= UNREADY_MAX
     }
 
-    /// A worker has ended. Of what it had claimed, the task that it worked on has failed; all others are given out again.
+    /// Handles the end of a worker. Of the tasks that it had claimed, the one that it worked on has failed; all others
+    /// are given out again.
     fn bury(&self, handle: u64) {
         let mut worker = {
             let mut state = self.state.borrow_mut();
@@ -919,11 +925,11 @@ impl<'s> Core<'s> {
             log!(Level::SUBWARNING, "worker {name} (pid {pid}) was lost: {status}");
             self.count(|stats| stats.lost += 1);
         }
-        // In their order, because each goes before the others.
+        // Backwards, because each goes before the others.
         for number in (claims.first..claims.end).rev() {
             let chunk = finished(&mut self.state.borrow_mut(), &self.marks, number, 0);
             let Some(chunk) = chunk.filter(|chunk| !chunk.is_dropped()) else { continue };
-            // If its result isn't here, though it was done, the process has ended in the last that it is to put.
+            // If the result isn't here, though the task was done, the process has ended in its last put.
             let has_begun = number == claims.first && (claims.work != 0 || claims.part == DELIVERED);
             if !has_begun {
                 self.again(chunk);
@@ -941,12 +947,13 @@ impl<'s> Core<'s> {
         }
     }
 
-    /// Delivers what a worker that has ended had done of a chunk, and returns which task it was at.
+    /// Delivers the finished results of a chunk from a worker that has ended, and returns the index of the task that
+    /// the worker was at.
     fn deliver_saved(&self, chunk: &Chunk, worker: &Worker) -> u32 {
         let mut next = chunk.done;
         if chunk.parts > 1 {
             worker.saved.read(|index, part| {
-                // What has arrived may be there once more.
+                // Results that have arrived may be there once more.
                 if index == next && index < chunk.parts - 1 {
                     self.deliver(
                         chunk,
@@ -963,7 +970,7 @@ impl<'s> Core<'s> {
         next.min(chunk.parts.saturating_sub(1))
     }
 
-    /// Has workers killed that are at a task for longer than it may take.
+    /// Kills workers that are at a task for longer than it may take.
     fn kill_late(&self) {
         let mut borrowed = self.state.borrow_mut();
         let state = &mut *borrowed;
@@ -975,7 +982,7 @@ impl<'s> Core<'s> {
         for worker in &mut state.workers {
             let Some((timeout, claims)) = at_work(worker, &state.put, state.first) else { continue };
             let is_late = now.saturating_sub(claims.since) >= nanoseconds(timeout);
-            // If it isn't at that any more, it was in time.
+            // A worker that isn't at that task any more was in time.
             if is_late && raw::task::kill(worker.process.handle(), claims.work) == Ok(()) {
                 worker.killed = Some((claims.work, timeout));
                 killed.push((worker.label.0.clone(), timeout));
@@ -987,10 +994,10 @@ impl<'s> Core<'s> {
         }
     }
 
-    /// How long it is until some task may take too long.
+    /// The time until some task may take too long.
     fn next_timeout(&self) -> Option<u64> {
         let state = self.state.borrow();
-        // What begins meanwhile takes at least as long as that.
+        // A task that begins meanwhile takes at least as long as that.
         let shortest = state.shortest.filter(|_| state.unfinished > 0).map(nanoseconds)?;
         let now = raw::clock::monotonic();
         let left = state.workers.iter().filter_map(|worker| {
@@ -1000,8 +1007,8 @@ impl<'s> Core<'s> {
         Some(left.fold(shortest, u64::min).max(1))
     }
 
-    /// Starts workers that are missing. What refuses the only one now, a guard that this process has for a moment or a limit
-    /// that others are at, may not later: the refusal is kept, and with each step it is tried again.
+    /// Starts missing workers. The reason why the only worker can't be started now, a guard that this process has for a
+    /// moment or a limit that others have reached, may pass: the refusal is kept, and each step tries again.
     fn keep_going(&self) {
         let started = self.start_missing();
         let mut state = self.state.borrow_mut();
@@ -1014,7 +1021,7 @@ impl<'s> Core<'s> {
         };
     }
 
-    /// Notes that somebody waits for a worker that can't be started. Whether it was tried often enough.
+    /// Notes that somebody waits for a worker that can't be started. Returns whether it was tried often enough.
     fn has_tried_enough(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let Some(refused) = &mut state.refused else { return false };
@@ -1022,14 +1029,14 @@ impl<'s> Core<'s> {
         refused.tries == TRIES
     }
 
-    /// Nobody is there to do what there is to do, and who waits for it may be the one that keeps workers from being started:
-    /// it fails. The pool goes on, with what it is given later.
+    /// Fails all tasks when no worker can be started, because whoever waits for them may be the cause that no worker starts.
+    /// The pool goes on with later tasks.
     fn give_up(&self) {
-        // What has been done is done.
+        // Finished results count.
         while self.collect() {}
         let why = self.state.borrow().refused.as_ref().map(|refused| refused.why.clone());
         let end = PoolEnd::NoWorker(why.unwrap_or_default());
-        // What lies in the old queue would be done by the next worker.
+        // The next worker would do the tasks in the old queue.
         let Ok(tasks) = PoolQueue::new(CLAIMED) else { return self.end(end) };
         let chunks = {
             let mut state = self.state.borrow_mut();
@@ -1149,9 +1156,9 @@ impl<'s> Core<'s> {
         state.unfinished + state.backlog.len() > 0
     }
 
-    /// Kills all workers. Whatever isn't done fails.
+    /// Kills all workers. Tasks that aren't done fail.
     pub(super) fn terminate(&self) {
-        // What is done is done.
+        // Finished results count.
         while self.collect() {}
         self.end(PoolEnd::Terminated);
         self.call_back();
@@ -1168,7 +1175,7 @@ impl<'s> Core<'s> {
             (std::mem::take(&mut state.workers), state.put.drain(..).flatten().collect::<Vec<_>>())
         };
         log!(Level::DEBUG, "terminating pool: {why}");
-        // If one can't be killed or waited for then it isn't there any more.
+        // A worker that can't be killed or waited for doesn't exist any more.
         for worker in &workers {
             let _ = worker.process.kill();
         }
@@ -1182,7 +1189,7 @@ impl<'s> Core<'s> {
         }
     }
 
-    /// None of these is done any more.
+    /// Fails all tasks of a chunk, because they are never done.
     fn fail_all(&self, chunk: &Chunk, end: &PoolEnd) {
         for part in 0..chunk.parts {
             self.fail(chunk, part, chunk.error(part, Cause::Pool(end.clone()), None));
@@ -1190,7 +1197,7 @@ impl<'s> Core<'s> {
         self.tell(chunk.job.clone());
     }
 
-    /// Changes how many workers there are to be.
+    /// Changes the number of workers that the pool is meant to have.
     pub(super) fn resize(&self, processes: usize) -> Result<(), PoolError> {
         check_count(processes)?;
         self.check_running()?;
@@ -1200,7 +1207,7 @@ impl<'s> Core<'s> {
             && fewer > 0
         {
             self.marks.have_leave(u32::try_from(fewer).unwrap_or(u32::MAX));
-            // Whoever waits for a task gets one, with nothing to do, and looks then.
+            // A worker that waits for a task gets one without work, and checks then.
             let nobody: Rc<dyn Job> = Rc::new(Nobody);
             for _ in 0..fewer {
                 let nudge = Chunk::new(nobody.clone(), NOTHING, Terms::default(), 0);
@@ -1211,13 +1218,13 @@ impl<'s> Core<'s> {
         Ok(self.start_missing()?)
     }
 
-    /// Cancels the task that was put with this number, or not yet. Whether it hadn't begun.
+    /// Cancels the task that was put with this number, or not yet. Returns whether the task hadn't begun.
     pub(super) fn cancel(&self, number: Option<u64>) -> bool {
         let mut state = self.state.borrow_mut();
         let may = number.is_none_or(|number| {
             let place = number.checked_sub(state.first).and_then(|place| usize::try_from(place).ok());
             let chunk = place.and_then(|place| state.put.get_mut(place)).and_then(Option::as_mut);
-            // One that was given out again is in the backlog.
+            // A chunk that was given out again is in the backlog.
             chunk.is_none_or(|chunk| {
                 chunk.is_cancelled = self.marks.take(chunk.mark);
                 chunk.is_cancelled
@@ -1264,7 +1271,7 @@ impl<'s> Core<'s> {
         self.call_back();
     }
 
-    /// Cancels what hasn't begun of a job that has said that it is cancelled.
+    /// Cancels the tasks that haven't begun of a job that reports that it is cancelled.
     pub(super) fn cancel_all(&self, job: &Rc<dyn Job>) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
@@ -1283,7 +1290,7 @@ impl<'s> Core<'s> {
         state.stats.cancelled += cancelled;
     }
 
-    /// A worker says something that is no result.
+    /// Handles a message of a worker that isn't a result.
     fn heard(&self, head: ResultHead, text: &[u8]) {
         let mut state = self.state.borrow_mut();
         let Some(worker) = state.workers.iter_mut().find(|worker| worker.number == head.worker) else {
@@ -1309,7 +1316,7 @@ impl<'s> Core<'s> {
     }
 }
 
-/// Takes a chunk that was put, because it is finished, or whoever had it has ended.
+/// Takes a chunk that was put, because it is finished, or its worker has ended.
 fn finished(state: &mut State, marks: &Marks, number: u64, nanos: u32) -> Option<Chunk> {
     let place = usize::try_from(number.checked_sub(state.first)?).ok()?;
     let chunk = state.put.get_mut(place)?.take()?;
@@ -1325,13 +1332,13 @@ fn finished(state: &mut State, marks: &Marks, number: u64, nanos: u32) -> Option
     }
     if nanos != 0 {
         let known = state.nanos.entry(chunk.callee.function).or_insert(nanos);
-        // It follows what changes, and isn't led astray by a single one.
+        // The average follows changes, and a single task doesn't mislead it.
         *known = (*known / 4 * 3).saturating_add(nanos / 4).max(1);
     }
     Some(chunk)
 }
 
-/// Takes the next tasks of a chunk, of which the others aren't finished.
+/// Takes the next tasks of a chunk whose other tasks aren't finished.
 fn partly_finished(state: &mut State, number: u64, parts: u32) -> Option<Chunk> {
     let place = usize::try_from(number.checked_sub(state.first)?).ok()?;
     let chunk = state.put.get_mut(place)?.as_mut()?;
@@ -1340,7 +1347,7 @@ fn partly_finished(state: &mut State, number: u64, parts: u32) -> Option<Chunk> 
     Some(chunk.slice(from, chunk.done))
 }
 
-/// What a worker is at that may not take for ever: for how long it may, and its claims.
+/// The time limit of the task that a worker is at, if it has one, and the worker's claims.
 fn at_work(worker: &Worker, put: &VecDeque<Option<Chunk>>, first: u64) -> Option<(Duration, Claims)> {
     if worker.killed.is_some() {
         return None;
@@ -1351,7 +1358,7 @@ fn at_work(worker: &Worker, put: &VecDeque<Option<Chunk>>, first: u64) -> Option
     Some((chunk.terms.timeout?, claims))
 }
 
-/// Nobody waits for it.
+/// A job that nobody waits for.
 struct Nobody;
 
 impl Job for Nobody {

@@ -1,4 +1,4 @@
-//! What goes wrong with tasks, and with pools.
+//! The errors of tasks and of pools.
 
 use std::fmt;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use sandpool_abi::process::ExitStatus;
 use crate::limits::{self, Refusal};
 use crate::{EncodeError, Error, Limit};
 
-/// Why there is no result of a task. No other task is affected.
+/// The reason why a task has no result. No other task is affected.
 ///
 /// ```no_run
 /// use sandpool_guest::{Cause, Pool};
@@ -29,7 +29,7 @@ use crate::{EncodeError, Error, Limit};
 #[derive(Debug, Clone)]
 pub struct TaskError(Box<Details>);
 
-/// Aside, so that a result without one is small.
+/// Boxed, so that a result without an error is small.
 #[derive(Debug, Clone)]
 struct Details {
     index: usize,
@@ -48,19 +48,19 @@ impl TaskError {
         self
     }
 
-    /// Why.
+    /// The cause of the failure.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         &self.0.cause
     }
 
-    /// Which one it was of those that were given at once, from 0 on.
+    /// The index of the task among those that were given at once, from 0 on.
     #[must_use]
     pub fn index(&self) -> usize {
         self.0.index
     }
 
-    /// The name of the worker that had it last; `None` if none had begun it.
+    /// The name of the worker that had the task last; `None` if no worker had begun it.
     #[must_use]
     pub fn worker(&self) -> Option<&str> {
         self.0.worker.as_ref().map(|(name, _)| &**name)
@@ -72,8 +72,9 @@ impl TaskError {
         self.0.worker.as_ref().map(|(_, pid)| *pid)
     }
 
-    /// The end of what it has written to stderr, 4096 bytes at most, if its worker ended in it; with the message of the
-    /// panic, trap or limit that it ended by. It is on the run's stderr as well, so `Display` leaves it out.
+    /// The last part of the text that the task has written to stderr, 4096 bytes at most, if the task's worker ended in
+    /// it; with the message of the panic, trap or limit that ended the worker. The text is on the run's stderr as well,
+    /// so `Display` leaves it out.
     #[must_use]
     pub fn stderr(&self) -> &str {
         &self.0.stderr
@@ -92,28 +93,28 @@ impl fmt::Display for TaskError {
 
 impl std::error::Error for TaskError {}
 
-/// What was the matter with a task.
+/// The cause of a task's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// It panicked, with this message.
+    /// The task panicked, with this message.
     Panicked(String),
-    /// Its worker ended in it: it called exit, trapped, hit a limit or was killed.
+    /// The task's worker ended in it: it called exit, trapped, hit a limit or was killed.
     Ended(ExitStatus),
-    /// It took longer than this, and was killed.
+    /// The task took longer than this, and was killed.
     TimedOut(Duration),
-    /// It isn't known what became of it, nor of those behind it: all tasks together [were to take](crate::IMap::within) no
-    /// longer than this.
+    /// The fate of the task, and of the tasks after it, isn't known: all tasks together [were to
+    /// take](crate::IMap::within) no longer than this.
     OutOfTime(Duration),
-    /// Its result, or its arguments, can't be encoded, and why.
+    /// The task's result, or its arguments, can't be encoded, for this reason.
     Encode(String),
-    /// Its arguments, or its result, can't be decoded, and why.
+    /// The task's arguments, or its result, can't be decoded, for this reason.
     Decode(String),
-    /// Its result, or its arguments, don't fit into the arena, ever.
+    /// The task's result, or its arguments, can never fit into the arena.
     TooLarge,
-    /// It was cancelled before it began.
+    /// The task was cancelled before it began.
     Cancelled,
-    /// The pool was ended before it was done.
+    /// The pool was ended before the task was done.
     Pool(PoolEnd),
     /// This process isn't the one that made the pool.
     NotOwner,
@@ -137,27 +138,28 @@ impl fmt::Display for Cause {
 
 const NOT_OWNER: &str = "only the process that made the pool may use it";
 
-/// Why a pool does nothing any more.
+/// The reason why a pool does nothing any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolEnd {
-    /// It was terminated, or dropped.
+    /// The pool was terminated, or dropped.
     Terminated,
     /// The initializer of a worker failed, with this message.
     Initializer(String),
     /// The initializer of a worker ended the worker.
     InitializerEnded {
-        /// How.
+        /// How the worker ended.
         status: ExitStatus,
-        /// The end of what it has written to stderr, as [`TaskError::stderr`] has it of a task.
+        /// The last part of the text that the worker has written to stderr, as [`TaskError::stderr`] reports it for a
+        /// task.
         stderr: String,
     },
-    /// No worker can be started, or begin, and why.
+    /// No worker can be started, or begin, for this reason.
     ///
-    /// As the [`Cause`] of a task: somebody has waited for it for a second, while no worker could be started. The pool hasn't
-    /// come to its end then, and tries again with the next task.
+    /// As the [`Cause`] of a task: the program has waited for the task for a second, while no worker could be started. The
+    /// pool hasn't come to its end then, and tries again with the next task.
     NoWorker(String),
-    /// The host reported this.
+    /// The host reported this error.
     Host(sandpool_abi::Errno),
 }
 
@@ -173,7 +175,7 @@ impl fmt::Display for PoolEnd {
     }
 }
 
-/// Why a pool wasn't made, or doesn't do something.
+/// The reason why a pool wasn't made, or refuses a call.
 ///
 /// ```no_run
 /// use sandpool_guest::{Pool, PoolError};
@@ -193,7 +195,7 @@ pub enum PoolError {
     Ended(PoolEnd),
     /// This process isn't the one that made the pool.
     NotOwner,
-    /// A worker, or what the pool needs, can't be had.
+    /// A worker, or another thing that the pool needs, can't be made.
     Start(Error),
     /// The arguments can't be encoded.
     Encode(EncodeError),

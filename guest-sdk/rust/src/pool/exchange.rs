@@ -15,7 +15,7 @@ use crate::message::{self, Failure};
 use crate::wait::wait_until;
 use crate::{Builder, Error, Process, PutError, Queue, Sentinel, Waitable, codec, cpu_count, raw};
 
-/// Calls closures in processes of their own, and has their results: pprocess' `Exchange`, `Map` and `Queue`.
+/// Calls each closure in a process of its own, and returns the results: pprocess' `Exchange`, `Map` and `Queue`.
 ///
 /// ```no_run
 /// use sandpool_guest::Exchange;
@@ -31,29 +31,29 @@ use crate::{Builder, Error, Process, PutError, Queue, Sentinel, Waitable, codec,
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A closure is called once, in a process that was forked for it; so it may borrow and capture whatever there is, and
-/// closures of one exchange may differ. It costs a fork for each call: for many short ones, a [`Pool`](crate::Pool) or
+/// A closure is called once, in a process that was forked for it; so the closure may borrow and capture anything, and
+/// closures of one exchange may differ. Each call costs a fork: for many short calls, a [`Pool`](crate::Pool) or
 /// [`scoped_map`](crate::scoped_map) does better.
 ///
-/// What is still at work when it is dropped is killed.
+/// Dropping an `Exchange` kills the processes that are still at work.
 pub struct Exchange<R> {
     limit: usize,
-    /// With the index of the call, and the reason if the result can't be encoded.
+    /// Results with the index of the call, or with the reason if the result can't be encoded.
     results: Queue<(u64, Result<R, String>)>,
     started: usize,
     at_work: Vec<(usize, Process)>,
-    /// Results that are there and weren't taken, in the order in which they came.
+    /// Results that have arrived and weren't taken, in the order of their arrival.
     arrived: VecDeque<(usize, Result<R, TaskError>)>,
 }
 
-/// Which call it is of, and what came of that.
+/// The index of a call, and its result or failure.
 type Numbered<R> = (usize, Result<R, Cause>);
 
 impl<R> Exchange<R>
 where
     R: Serialize + DeserializeOwned,
 {
-    /// Makes one for so many processes at a time.
+    /// Makes an exchange for at most `limit` processes at a time.
     ///
     /// # Errors
     /// [`PoolError::Zero`], [`PoolError::Start`].
@@ -64,7 +64,7 @@ where
         Ok(Self { limit, results: Queue::new()?, started: 0, at_work: Vec::new(), arrived: VecDeque::new() })
     }
 
-    /// Makes one for a process on each processor.
+    /// Makes an exchange for one process on each processor.
     ///
     /// # Errors
     /// [`PoolError::Start`].
@@ -72,8 +72,8 @@ where
         Self::new(cpu_count())
     }
 
-    /// Has a process call the closure, and returns the index of its result, which counts from 0 on. Waits while as many are
-    /// at work as may be.
+    /// Lets a process call the closure, and returns the index of its result, which counts from 0 on. Waits while the
+    /// maximum number of processes is at work.
     ///
     /// # Errors
     /// [`PoolError::Start`].
@@ -82,10 +82,10 @@ where
         self.start_by(closure, Deadline::NEVER)
     }
 
-    /// As [`start`](Self::start), and waits for at most `timeout`.
+    /// Like [`start`](Self::start), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] when the time is over: the closure wasn't called.
+    /// As [`start`](Self::start); [`PoolError::TimedOut`] when the time is over: the closure wasn't called.
     pub fn start_timeout(
         &mut self,
         closure: impl FnOnce() -> R,
@@ -94,10 +94,11 @@ where
         self.start_by(closure, Deadline::after(timeout))
     }
 
-    /// As [`start`](Self::start), if fewer are at work than may be.
+    /// Like [`start`](Self::start), but doesn't wait.
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] if as many are at work: the closure wasn't called.
+    /// As [`start`](Self::start); [`PoolError::TimedOut`] if the maximum number of processes is at work: the closure
+    /// wasn't called.
     pub fn try_start(&mut self, closure: impl FnOnce() -> R) -> Result<usize, PoolError> {
         self.start_by(closure, Deadline::NOW)
     }
@@ -119,13 +120,13 @@ where
         Ok(index)
     }
 
-    /// How many are at work.
+    /// The number of processes that are at work.
     #[must_use]
     pub fn active(&self) -> usize {
         self.at_work.len()
     }
 
-    /// How many results are still to be taken, of those that are there and those that will be.
+    /// The number of results that weren't taken yet, including those that have not arrived.
     #[must_use]
     #[doc(alias = "unfinished")]
     pub fn len(&self) -> usize {
@@ -138,10 +139,10 @@ where
         self.len() == 0
     }
 
-    /// Whether the next result is there, or is within `timeout`.
+    /// Whether the next result is there, waiting for at most `timeout`.
     ///
     /// # Errors
-    /// [`PoolError::Start`], when the host can't wait.
+    /// [`PoolError::Start`], if the host can't wait.
     pub fn ready(&mut self, timeout: Duration) -> Result<bool, PoolError> {
         let arrived = self.until(Deadline::after(timeout), |exchange| {
             (!exchange.arrived.is_empty() || exchange.at_work.is_empty()).then_some(())
@@ -152,7 +153,7 @@ where
         }
     }
 
-    /// Waits for the result of the call with this index, while others go on.
+    /// Waits for the result of the call with this index, while other calls go on.
     ///
     /// # Errors
     /// [`PoolError::Task`]; [`PoolError::NoSuchResult`] if there was no such call, or its result was taken.
@@ -160,18 +161,19 @@ where
         self.get_by(index, Deadline::NEVER)
     }
 
-    /// As [`get`](Self::get), and waits for at most `timeout`.
+    /// Like [`get`](Self::get), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] when the time is over. The call goes on, and its result can be waited for again.
+    /// As [`get`](Self::get); [`PoolError::TimedOut`] when the time is over. The call goes on, and its result can be
+    /// waited for again.
     pub fn get_timeout(&mut self, index: usize, timeout: Duration) -> Result<R, PoolError> {
         self.get_by(index, Deadline::after(timeout))
     }
 
-    /// The result of the call with this index, if it is there.
+    /// Returns the result of the call with this index, if it has arrived.
     ///
     /// # Errors
-    /// As [`get`](Self::get); [`PoolError::TimedOut`] if it isn't there.
+    /// As [`get`](Self::get); [`PoolError::TimedOut`] if the result hasn't arrived.
     pub fn try_get(&mut self, index: usize) -> Result<R, PoolError> {
         self.get_by(index, Deadline::NOW)
     }
@@ -188,13 +190,13 @@ where
         })?
     }
 
-    /// As `next`, and waits for a result for at most `timeout`: then it is [`PoolError::TimedOut`], and the next call goes
-    /// on.
+    /// Like `next`, but waits for a result for at most `timeout`: then it returns [`PoolError::TimedOut`], and the next
+    /// call goes on.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<R, PoolError>> {
         self.next_by(Deadline::after(timeout))
     }
 
-    /// As `next`, if a result is there: else it is [`PoolError::TimedOut`].
+    /// Like `next`, but doesn't wait: without a result it returns [`PoolError::TimedOut`].
     pub fn try_next(&mut self) -> Option<Result<R, PoolError>> {
         self.next_by(Deadline::NOW)
     }
@@ -233,7 +235,7 @@ where
         }
     }
 
-    /// Waits until something has arrived, or somebody has ended.
+    /// Waits until a result has arrived, or a process has ended.
     fn wait(&mut self, deadline: Deadline) -> Result<(), PoolError> {
         let sentinels: Vec<Sentinel> = self.at_work.iter().map(|(_, process)| process.sentinel()).collect();
         let mut things: Vec<&dyn Waitable> = vec![&self.results];
@@ -241,7 +243,7 @@ where
         let ready = wait_until(&things, deadline)?;
         let ended = ready.into_iter().filter_map(|thing| self.at_work.get(thing.checked_sub(1)?));
         let ended: Vec<usize> = ended.map(|(index, _)| *index).collect();
-        // Who has ended has put its result before, if it has one.
+        // A process that has ended has put its result before, if it has one.
         while let Some((index, result)) = self.next_result()? {
             self.arrive(index, result);
         }
@@ -257,7 +259,8 @@ where
         Ok(())
     }
 
-    /// A result that is there. Which one it is stands before it, so that each that can't be decoded is told.
+    /// Returns a result that has arrived. The index stands before the result, so that each result that can't be
+    /// decoded is reported.
     fn next_result(&self) -> Result<Option<Numbered<R>>, PoolError> {
         let get = |buffer: &mut [u8]| raw::queue::get(self.results.handle(), buffer, NO_WAIT);
         let received = message::receive(get, |bytes, handles| {
@@ -285,7 +288,7 @@ where
     }
 }
 
-/// Results as they arrive.
+/// The results in the order of their arrival.
 impl<R> Iterator for Exchange<R>
 where
     R: Serialize + DeserializeOwned,
@@ -300,7 +303,7 @@ where
 impl<R> Exchange<R> {
     fn kill(&mut self) {
         for (_, process) in self.at_work.drain(..) {
-            // In a fork, they aren't its own.
+            // In a fork, the processes aren't its own.
             if process.kill().is_ok() {
                 let _ = process.join();
             }

@@ -1,18 +1,18 @@
-//! Whether a value is an `Err`, seen by how it is encoded: a result of any type may or may not be a `Result`.
+//! Whether a value is an `Err`, judged by its encoding: a result of any type may or may not be a `Result`.
 
 use std::fmt;
 
 use serde::ser::{Impossible, Serialize, Serializer};
 
-/// Whether a value is a `Result`, and an `Err`. Nothing in it is looked at.
+/// Whether a value is a `Result`, and an `Err`. The content isn't inspected.
 pub(super) fn is_err<T: Serialize>(value: &T) -> bool {
     value.serialize(Probe).is_ok()
 }
 
-/// It takes an `Err`, and refuses all else at once.
+/// A serializer that accepts an `Err`, and refuses everything else at once.
 struct Probe;
 
-/// It is something else.
+/// The value is something else.
 #[derive(Debug)]
 struct Other;
 

@@ -1,11 +1,12 @@
 //! How the input of a map is cut into chunks, and how far ahead of the results it is read.
 //!
-//! **The length of a chunk**, if the program doesn't say, is what takes about a millisecond, by the time that tasks of this
-//! function took lately: then handing them out costs little, and the end of a map isn't far from that of its last chunk.
-//! It begins with one, and grows by a factor of four at most; and towards the end of an input whose length is known, no
-//! chunk is more than its share of half of the rest.
+//! **The length of a chunk**, if the program doesn't set it, is the number of tasks that take about a millisecond, by the
+//! recent time of tasks of this function: then handing chunks out costs little, and a map ends soon after its last chunk.
+//! The length begins with one, and grows by a factor of four at most; and towards the end of an input whose length is
+//! known, no chunk is more than its share of half of the rest.
 //!
-//! **How far ahead**: what the workers do in about ten milliseconds, two chunks for each at least.
+//! **How far ahead**: the number of tasks that the workers do in about ten milliseconds, at least two chunks for each
+//! worker.
 
 use std::marker::PhantomData;
 use std::mem;
@@ -20,38 +21,38 @@ use super::job::Job;
 use crate::{EncodeError, codec, flat};
 use sandpool_abi::MESSAGE_HANDLES_MAX;
 
-/// How long a chunk takes.
+/// The time that a chunk is to take.
 const CHUNK_NANOS: u64 = 1_000_000;
-/// How much is given out.
+/// The time for which tasks are given out ahead.
 const AHEAD_NANOS: u64 = 10_000_000;
 const TASKS_MAX: usize = 2048;
 const CHUNKS_MAX: usize = 1024;
-/// A chunk has no more tasks after so many bytes.
+/// A chunk gets no more tasks after this number of bytes.
 const BYTES_MAX: usize = 256 << 10;
-/// Nor is more read before it is put.
+/// The number of bytes after which no more is read before chunks are put.
 const BYTES_AT_ONCE: usize = 4 << 20;
-/// The longest chunk while nobody knows how long a task takes, if all are to be given out at once.
+/// The longest chunk while the time of a task is unknown, if all tasks are to be given out at once.
 const UNKNOWN_MAX: usize = 64;
 
-/// Something that makes arguments of tasks of one function.
+/// An input that makes arguments for tasks of one function.
 pub(super) struct Feed<I, A> {
     input: I,
     callee: Callee,
     terms: Terms,
     chunksize: Option<usize>,
-    /// The most tasks that are given out and not taken.
+    /// The maximum number of tasks that are given out and not taken.
     window: Option<usize>,
-    /// How many were read.
+    /// The number of tasks that were read.
     read: usize,
     /// The length of the last chunk.
     last: usize,
-    /// And its bytes.
+    /// The number of bytes of the last chunk.
     last_bytes: usize,
     is_over: bool,
     arguments: PhantomData<fn() -> A>,
 }
 
-/// What to read, and how.
+/// The description of the tasks to read.
 pub(super) struct Shape {
     pub(super) callee: Callee,
     pub(super) terms: Terms,
@@ -80,7 +81,7 @@ where
         }
     }
 
-    /// How many were read.
+    /// The number of tasks that were read.
     pub(super) fn read(&self) -> usize {
         self.read
     }
@@ -90,12 +91,12 @@ where
         self.is_over
     }
 
-    /// What the rest of the input says of its length.
+    /// The input's hint about the length of its rest.
     pub(super) fn hint(&self) -> (usize, Option<usize>) {
         if self.is_over { (0, Some(0)) } else { self.input.size_hint() }
     }
 
-    /// Gives out all.
+    /// Gives out all tasks.
     pub(super) fn feed_all(&mut self, core: &Core<'_>, job: &Rc<dyn Job>) {
         while !self.is_over {
             let size = match (self.chunksize, core.nanos(self.callee.function)) {
@@ -108,11 +109,11 @@ where
         core.pump();
     }
 
-    /// Gives out as many as there are to be ahead of `taken`.
+    /// Gives out tasks until they are far enough ahead of `taken`.
     pub(super) fn feed(&mut self, core: &Core<'_>, job: &Rc<dyn Job>, taken: usize) {
         let size = self.chunksize.unwrap_or_else(|| self.size(core));
         let ahead = self.window.unwrap_or_else(|| self.ahead(core, size));
-        // Many at a time: to put them one by one costs more.
+        // Puts many at a time, because putting them one by one costs more.
         if self.is_over || self.read - taken > ahead / 2 || core.is_full() {
             return;
         }
@@ -132,13 +133,13 @@ where
         fit.min(most).max(1)
     }
 
-    /// A worker's share of half of the rest, if it is known how much that is.
+    /// A worker's share of half of the rest, if the length of the rest is known.
     fn share(&self, core: &Core<'_>) -> Option<usize> {
         let (least, most) = self.input.size_hint();
         (Some(least) == most).then(|| least.div_ceil(2 * core.processes()).max(1))
     }
 
-    /// How many tasks are to be ahead.
+    /// The number of tasks that are to be ahead.
     fn ahead(&self, core: &Core<'_>, size: usize) -> usize {
         let workers = core.processes();
         let chunks = match core.nanos(self.callee.function) {
@@ -151,10 +152,10 @@ where
         chunks.saturating_mul(size)
     }
 
-    /// Reads a chunk, and returns how many bytes it has.
+    /// Reads a chunk, and returns its number of bytes.
     fn feed_one(&mut self, core: &Core<'_>, job: &Rc<dyn Job>, size: usize) -> usize {
         let mut chunk = self.chunk(job, self.read);
-        // Those of a chunk are mostly as long as those of the one before.
+        // A chunk is mostly as long as the one before.
         chunk.bytes.reserve(self.last_bytes);
         while (chunk.parts as usize) < size && chunk.bytes.len() < BYTES_MAX {
             let Some(arguments) = self.input.next() else {
@@ -174,7 +175,7 @@ where
             match add(&mut chunk, &arguments) {
                 Ok(()) => {}
                 Err(Refused::Room) => {
-                    // Handles that don't fit into one message with those before.
+                    // The handles don't fit into one message with those before.
                     core.submit(mem::replace(&mut chunk, self.chunk(job, index)));
                     if let Err(refused) = add(&mut chunk, &arguments) {
                         self.refuse(job, index, refused);
@@ -194,7 +195,7 @@ where
         bytes
     }
 
-    /// A new chunk, of tasks from this one on.
+    /// Makes a new chunk, of tasks from `first` on.
     fn chunk(&self, job: &Rc<dyn Job>, first: usize) -> Chunk {
         Chunk::new(job.clone(), self.callee.clone(), self.terms, first)
     }
@@ -208,12 +209,12 @@ where
     }
 }
 
-/// The only part of its kind.
+/// Encodes a value as the only part of its kind.
 pub(super) fn part<A: Serialize>(value: &A) -> Result<Part, EncodeError> {
     part_of(|bytes| codec::append(bytes, value))
 }
 
-/// The same of what is appended, and its handles.
+/// Makes a part from appended bytes and their handles.
 pub(super) fn part_of(
     append: impl FnOnce(&mut Vec<u8>) -> Result<Vec<u64>, EncodeError>,
 ) -> Result<Part, EncodeError> {
@@ -224,11 +225,11 @@ pub(super) fn part_of(
     Ok(Part { bytes, handles })
 }
 
-/// Why arguments were not added to a chunk.
+/// The reason why arguments were not added to a chunk.
 enum Refused {
-    /// They can't be encoded.
+    /// The arguments can't be encoded.
     Encode(String),
-    /// Only behind the others is there no room for their handles.
+    /// The chunk has no room for the handles of the arguments after the others.
     Room,
 }
 
@@ -246,7 +247,7 @@ fn add<A: Serialize>(chunk: &mut Chunk, arguments: &A) -> Result<(), Refused> {
     }
 }
 
-/// Ends a task that has handles, or can't be encoded.
+/// Ends the part of a task that has handles, or can't be encoded.
 #[cold]
 fn add_with_handles(
     chunk: &mut Chunk,

@@ -1,6 +1,6 @@
-//! How tasks and results look on their way between a pool's owner and its workers.
+//! The format of tasks and results on their way between a pool's owner and its workers.
 //!
-//! A message is a head, and parts one behind the other: a chunk of several tasks is one message. Numbers are
+//! A message is a head, and parts one after another: a chunk of several tasks is one message. Numbers are
 //! little-endian.
 //!
 //! ```text
@@ -13,38 +13,38 @@ use sandpool_abi::queue::Item;
 
 use crate::flat::{self, Elements};
 
-/// Bytes of a head, of either kind.
+/// The length in bytes of a head, of either kind.
 pub(super) const HEAD: usize = 24;
 
-/// The number of a message that is no result.
+/// The number of a message that isn't a result.
 pub(super) const NO_NUMBER: u64 = u64::MAX;
 
-/// Bit of the number of parts: each has a time.
+/// Bit of the number of parts: each part has a time limit.
 const TIMED: u32 = 1 << 31;
 
-/// What begins a task.
+/// The head of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TaskHead {
-    /// Where it stands in the order of all that were put.
+    /// The task's place in the order of all that were put.
     pub(super) number: u64,
     pub(super) trampoline: u32,
     pub(super) function: u32,
     pub(super) parts: u32,
-    /// Each part has a time that it may take, so that the host is to know when it begins.
+    /// Each part has a time limit, so the host must know when a part begins.
     pub(super) is_timed: bool,
-    /// Its mark, by which it can be cancelled; 0 for none.
+    /// The mark by which the task can be cancelled; 0 for none.
     pub(super) mark: u32,
 }
 
-/// What begins a result.
+/// The head of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ResultHead {
-    /// That of the task.
+    /// The number of the task.
     pub(super) number: u64,
     pub(super) worker: u32,
-    /// How long a part took.
+    /// The time that a part took.
     pub(super) nanos: u32,
-    /// Of how many parts the results follow: of the next ones that have none yet.
+    /// The number of parts whose results follow: of the next parts that have none yet.
     pub(super) parts: u32,
     pub(super) note: u32,
 }
@@ -59,7 +59,7 @@ pub(super) const MORE: u32 = 4;
 pub(super) const PANICKED: u32 = 8;
 /// Note of a message without a number: the worker is ready.
 pub(super) const READY: u32 = 16;
-/// Note of a message without a number: the worker isn't, and its only part says why.
+/// Note of a message without a number: the worker isn't ready, and the message's only part says why.
 pub(super) const NOT_READY: u32 = 32;
 
 impl TaskHead {
@@ -68,7 +68,7 @@ impl TaskHead {
         bytes(self.number, [self.trampoline, self.function, parts, self.mark])
     }
 
-    /// The head, and the parts behind it.
+    /// Reads the head, and returns it with the parts after it.
     pub(super) fn read(message: &[u8]) -> Option<(Self, &[u8])> {
         let (number, [trampoline, function, parts, mark], rest) = read(message)?;
         let is_timed = parts & TIMED != 0;
@@ -81,7 +81,7 @@ impl ResultHead {
         bytes(self.number, [self.worker, self.nanos, self.parts, self.note])
     }
 
-    /// The head, and the parts behind it.
+    /// Reads the head, and returns it with the parts after it.
     pub(super) fn read(message: &[u8]) -> Option<(Self, &[u8])> {
         let (number, [worker, nanos, parts, note], rest) = read(message)?;
         Some((Self { number, worker, nanos, parts, note }, rest))
@@ -106,7 +106,7 @@ fn read(message: &[u8]) -> Option<(u64, [u32; 4], &[u8])> {
     Some((u64::from_le_bytes(*number), words, rest))
 }
 
-/// What a part is.
+/// The kind of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Kind {
@@ -139,15 +139,15 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part<'a> {
     pub(super) kind: Kind,
-    /// How many of the message's handles are its own: those behind the ones of the parts before it.
+    /// The number of the message's handles that belong to this part: those after the handles of the parts before it.
     pub(super) handles: usize,
     pub(super) bytes: &'a [u8],
 }
 
-/// Bytes before a part. All have as many, so that none is moved when it is known how long it is.
+/// The number of bytes before a part. All parts have the same, so that none is moved when its length is known.
 const PART_HEAD: usize = 8;
 
-/// Begins a part, whose bytes are to be appended. Returns what `end_part` wants.
+/// Begins a part, whose bytes are to be appended. Returns the argument that `end_part` needs.
 #[inline]
 pub(super) fn begin_part(message: &mut Vec<u8>) -> usize {
     let start = message.len();
@@ -161,14 +161,14 @@ pub(super) fn end_part(message: &mut [u8], start: usize, kind: Kind, handles: us
     end_cut_part(message, start, kind, handles, 0);
 }
 
-/// Ends the only part of a message: a flat value, whose elements stand elsewhere.
+/// Ends the only part of a message: a flat value, whose elements lie elsewhere.
 #[cold]
 pub(super) fn end_only_part(message: &mut Vec<u8>, start: usize, head: flat::Head, elements: &dyn Elements) {
     message.extend_from_slice(&head);
     end_cut_part(message, start, Kind::Value, 0, elements.bytes().len());
 }
 
-/// Ends a part of which so many bytes stand elsewhere.
+/// Ends a part of which `elsewhere` bytes lie elsewhere.
 #[inline]
 fn end_cut_part(message: &mut [u8], start: usize, kind: Kind, handles: usize, elsewhere: usize) {
     let from = start + PART_HEAD;
@@ -180,7 +180,7 @@ fn end_cut_part(message: &mut [u8], start: usize, kind: Kind, handles: usize, el
     }
 }
 
-/// The bytes of the first part, if it is a plain value: one without handles. And what is behind it.
+/// Splits off the bytes of the first part, if it is a plain value, one without handles. Also returns the rest.
 #[inline]
 pub(super) fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, rest) = message.split_first_chunk::<PART_HEAD>()?;
@@ -189,19 +189,20 @@ pub(super) fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
     if head as u32 == 0 { rest.split_at_checked((head >> 32) as usize) } else { None }
 }
 
-/// How a message begins whose only part's bytes are all that follows.
+/// The length of the beginning of a message whose only part's bytes are all that follows.
 pub(super) const BEFORE_ONLY: usize = HEAD + PART_HEAD;
 
 const _: () = assert!(BEFORE_ONLY <= flat::BEFORE_MAX, "or else it is copied once more");
 
-/// The kind of a message's part, if it is the only one, without handles: by what follows the message's head.
+/// The kind of a message's only part, if it has just one, without handles: judged by the bytes after the message's
+/// head.
 pub(super) fn only_part(behind_head: &[u8], item: Item) -> Option<Kind> {
     let head = u64::from_le_bytes(*behind_head.first_chunk()?);
     let is_all = item.handle_count == 0 && (head >> 32).checked_add(BEFORE_ONLY as u64) == Some(item.len);
     Kind::from_number(head as u16).filter(|_| is_all)
 }
 
-/// The first part, and what is behind it.
+/// Splits off the first part. Also returns the rest.
 #[inline]
 pub(super) fn split_part(message: &[u8]) -> Option<(Part<'_>, &[u8])> {
     let (head, rest) = message.split_first_chunk::<PART_HEAD>()?;
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(split_plain(&message).map(|(bytes, _)| bytes), Some(&[][..]));
         let plain = std::iter::successors(Some(&*message), |rest| Some(split_plain(rest)?.1)).count() - 1;
         assert_eq!(plain, 2);
-        // What is cut ends the parts.
+        // A cut message ends the parts.
         message.pop();
         assert_eq!(parts(&message).count(), all.len() - 1);
     }

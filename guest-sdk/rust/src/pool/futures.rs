@@ -19,8 +19,8 @@
 //! }
 //! ```
 //!
-//! It is the machinery of a [`Pool`](crate::Pool): what holds there for functions, failures, and when things happen, holds
-//! here as well. A worker that dies breaks nothing but the future whose task it had.
+//! An executor uses the machinery of a [`Pool`](crate::Pool): the pool's rules for functions, failures, and when things
+//! happen hold here as well. A worker that dies breaks only the future whose task it had.
 
 use std::fmt;
 use std::rc::Rc;
@@ -37,17 +37,17 @@ use super::partial::{ByValue, Partial};
 use super::{Options, Pool, PoolBuilder};
 use crate::deadline::Deadline;
 
-/// Processes that run functions which are submitted to them: Python's `ProcessPoolExecutor`.
+/// An executor: processes that run the functions that are submitted to them. Python's `ProcessPoolExecutor`.
 ///
-/// Its end is that of a [`Pool`]: one that is dropped ends what runs. [`shutdown`](Self::shutdown) waits, which is what
-/// Python's `with` does here.
+/// An executor ends like a [`Pool`]: dropping it ends the tasks that run. [`shutdown`](Self::shutdown) waits, as
+/// Python's `with` does.
 #[derive(Debug)]
 #[doc(alias = "ProcessPoolExecutor")]
 pub struct Executor {
     pool: Pool,
 }
 
-/// An executor with these workers.
+/// Makes an executor with the workers of this pool.
 impl From<Pool> for Executor {
     fn from(pool: Pool) -> Self {
         Self { pool }
@@ -63,7 +63,7 @@ impl Executor {
         Self::build(Pool::builder())
     }
 
-    /// Makes an executor with workers that are started in this way.
+    /// Makes an executor whose workers are started as the builder says.
     ///
     /// ```no_run
     /// use sandpool_guest::Pool;
@@ -74,12 +74,12 @@ impl Executor {
     /// ```
     ///
     /// # Errors
-    /// As those of [`PoolBuilder::build`].
+    /// The errors of [`PoolBuilder::build`].
     pub fn build(builder: PoolBuilder) -> Result<Self, PoolError> {
         builder.build().map(Self::from)
     }
 
-    /// Has a worker run a function.
+    /// Submits a function, which a worker runs, and returns its future.
     ///
     /// # Errors
     /// [`PoolError::Encode`]; [`PoolError::NotRunning`] after a shutdown: Python's `RuntimeError`.
@@ -91,8 +91,8 @@ impl Executor {
         self.pool.options().submit(function, arguments)
     }
 
-    /// Runs a function for each of several arguments; the results come in the order of the arguments. See [`Pool::imap`],
-    /// which this is.
+    /// Runs a function for each of several arguments; the results come in the order of the arguments. Same as
+    /// [`Pool::imap`].
     ///
     /// # Errors
     /// [`PoolError::NotRunning`] after a shutdown.
@@ -109,7 +109,7 @@ impl Executor {
         self.pool.imap(function, arguments)
     }
 
-    /// As [`map`](Self::map), where all tasks together may take as long as `timeout` from this call on: see
+    /// Like [`map`](Self::map), but all tasks together may take at most `timeout` from this call on: see
     /// [`IMap::within`].
     ///
     /// ```no_run
@@ -153,18 +153,19 @@ impl Executor {
         self.pool.partial(state)
     }
 
-    /// Fills in a state that is copied as it is, such as a closure: see [`Pool::partial_by_value`].
+    /// Fills in a state that is copied byte by byte, such as a closure: see [`Pool::partial_by_value`].
     ///
     /// # Safety
-    /// As there.
+    /// The contract of [`Pool::partial_by_value`].
     #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
     pub unsafe fn partial_by_value<S: Copy + 'static>(&self, state: S) -> Options<'_, ByValue<S>> {
-        // SAFETY: that is this function's own contract.
+        // SAFETY: this function has the same contract.
         unsafe { self.pool.partial_by_value(state) }
     }
 
-    /// Takes no more tasks. With `cancel_futures`, those that haven't begun are cancelled. With `wait`, it returns when all
-    /// others are done and the workers have ended; without, that happens as far as somebody waits for their futures.
+    /// Stops taking tasks. With `cancel_futures`, tasks that haven't begun are cancelled. With `wait`, the call returns
+    /// when all other tasks are done and the workers have ended; without `wait`, that happens only as far as the program
+    /// waits for their futures.
     ///
     /// # Errors
     /// [`PoolError::Ended`] if the executor has come to another end.
@@ -173,10 +174,10 @@ impl Executor {
         if wait { self.pool.join() } else { Ok(()) }
     }
 
-    /// As [`shutdown`](Self::shutdown), and waits for at most `timeout`. It may be called again.
+    /// Like [`shutdown`](Self::shutdown), but waits for at most `timeout`. It may be called again.
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] when the time is over: what runs goes on.
+    /// As [`shutdown`](Self::shutdown); [`PoolError::TimedOut`] when the time is over: running tasks go on.
     pub fn shutdown_timeout(&self, timeout: Duration, cancel_futures: bool) -> Result<(), PoolError> {
         self.begin_shutdown(cancel_futures);
         self.pool.join_timeout(timeout)
@@ -189,16 +190,16 @@ impl Executor {
         }
     }
 
-    /// The pool that does it: for its statistics, to resize it, and all else.
+    /// Returns the executor's pool: for its statistics, to resize it, and all else.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 }
 
-/// The result of a task that was submitted to an [`Executor`], once it is there.
+/// The future result of a task that was submitted to an [`Executor`].
 ///
-/// The executor does what it has to do when one of these methods is called. One that is dropped doesn't cancel its task.
+/// The executor does its work when one of these methods is called. Dropping a future doesn't cancel its task.
 #[must_use = "`result` has the result"]
 pub struct Future<R> {
     pub(super) core: Rc<Core<'static>>,
@@ -206,7 +207,7 @@ pub struct Future<R> {
 }
 
 impl<R: DeserializeOwned + 'static> Future<R> {
-    /// Cancels the task if no worker has begun it. Whether it is cancelled.
+    /// Cancels the task if no worker has begun it. Returns whether the task is cancelled.
     #[must_use = "it says whether that came in time"]
     pub fn cancel(&self) -> bool {
         if self.cancelled() {
@@ -221,19 +222,19 @@ impl<R: DeserializeOwned + 'static> Future<R> {
         true
     }
 
-    /// Whether it was cancelled.
+    /// Whether the task was cancelled.
     #[must_use]
     pub fn cancelled(&self) -> bool {
         self.one.was_cancelled()
     }
 
-    /// Whether a worker works on it.
+    /// Whether a worker works on the task.
     #[must_use]
     pub fn running(&self) -> bool {
         !self.done() && self.one.number().is_some_and(|number| self.core.has_begun(number))
     }
 
-    /// Whether it is done, with whatever result, or cancelled.
+    /// Whether the task is done, with whatever result, or cancelled.
     #[must_use]
     pub fn done(&self) -> bool {
         wait_for(self, Deadline::NOW)
@@ -242,7 +243,7 @@ impl<R: DeserializeOwned + 'static> Future<R> {
     /// Waits for the result.
     ///
     /// # Errors
-    /// [`TaskError`]; with [`Cause::Cancelled`] if it was cancelled.
+    /// [`TaskError`]; with [`Cause::Cancelled`] if the task was cancelled.
     pub fn result(self) -> Result<R, TaskError> {
         wait_for(&self, Deadline::NEVER);
         self.one.take().unwrap_or_else(|| Err(TaskError::new(0, None, Cause::NotOwner)))
@@ -251,27 +252,27 @@ impl<R: DeserializeOwned + 'static> Future<R> {
     /// Waits for the result for at most `timeout`.
     ///
     /// # Errors
-    /// This one again, if the time was over: Python's `TimeoutError`.
+    /// This future again, if the time was over: Python's `TimeoutError`.
     pub fn result_timeout(self, timeout: Duration) -> Result<Result<R, TaskError>, Self> {
         if wait_for(&self, Deadline::after(timeout)) { Ok(self.result()) } else { Err(self) }
     }
 
-    /// The result, if it is there.
+    /// Returns the result, if it has arrived.
     ///
     /// # Errors
-    /// This one again, if it isn't.
+    /// This future again, if the result hasn't arrived.
     pub fn try_result(self) -> Result<Result<R, TaskError>, Self> {
         if self.done() { Ok(self.result()) } else { Err(self) }
     }
 
-    /// Waits until it is done, and returns why it failed, if it has.
+    /// Waits until the task is done, and returns why the task failed, if it has.
     #[must_use]
     pub fn exception(&self) -> Option<TaskError> {
         wait_for(self, Deadline::NEVER);
         self.failure()
     }
 
-    /// As [`exception`](Self::exception), and waits for at most `timeout`.
+    /// Like [`exception`](Self::exception), but waits for at most `timeout`.
     ///
     /// # Errors
     /// [`PoolError::TimedOut`] when the time is over.
@@ -279,10 +280,10 @@ impl<R: DeserializeOwned + 'static> Future<R> {
         if wait_for(self, Deadline::after(timeout)) { Ok(self.failure()) } else { Err(PoolError::TimedOut) }
     }
 
-    /// As [`exception`](Self::exception), without waiting.
+    /// Like [`exception`](Self::exception), but doesn't wait.
     ///
     /// # Errors
-    /// [`PoolError::TimedOut`] if it isn't done.
+    /// [`PoolError::TimedOut`] if the task isn't done.
     pub fn try_exception(&self) -> Result<Option<TaskError>, PoolError> {
         if self.done() { Ok(self.failure()) } else { Err(PoolError::TimedOut) }
     }
@@ -291,8 +292,9 @@ impl<R: DeserializeOwned + 'static> Future<R> {
         self.one.peek(|result| result.as_ref().err().cloned()).flatten()
     }
 
-    /// Has this called with the result when it is there, or at once if it is. Several are called in their order. See
-    /// [`AsyncResult::on_done`](crate::AsyncResult::on_done) for where and when.
+    /// Registers a callback that is called with the result when it arrives, or at once if it has arrived. Several
+    /// callbacks are called in their order. See [`AsyncResult::on_done`](crate::AsyncResult::on_done) for where and
+    /// when.
     pub fn add_done_callback(&self, callback: impl FnOnce(&Result<R, TaskError>) + 'static) {
         self.one.on_done(Box::new(callback));
     }
@@ -304,7 +306,7 @@ impl<R> fmt::Debug for Future<R> {
     }
 }
 
-/// Does what there is to do until it is done, or the time is over. Whether it is done.
+/// Does the executor's work until the future is done, or the time is over. Returns whether the future is done.
 fn wait_for<R>(future: &Future<R>, deadline: Deadline) -> bool {
     while !future.one.is_done() && future.core.is_owner() {
         if !future.core.step(deadline) {
@@ -314,20 +316,21 @@ fn wait_for<R>(future: &Future<R>, deadline: Deadline) -> bool {
     future.one.is_done()
 }
 
-/// What [`wait`] waits for.
+/// The event that [`wait`] waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[doc(alias = "return_when")]
 pub enum ReturnWhen {
-    /// Until one is done.
+    /// Until one future is done.
     FirstCompleted,
-    /// Until one has failed (with a [`TaskError`], or a result that is an `Err`), or all are done.
+    /// Until one future has failed (with a [`TaskError`], or a result that is an `Err`), or all are done.
     FirstException,
-    /// Until all are done.
+    /// Until all futures are done.
     #[default]
     AllCompleted,
 }
 
-/// Waits for several futures, of one or several executors, and returns those that are done and those that are not.
+/// Waits for several futures, of one or several executors, and returns the futures that are done and those that are
+/// not.
 ///
 /// ```no_run
 /// use sandpool_guest::futures::{Executor, ReturnWhen, wait};
@@ -339,7 +342,7 @@ pub enum ReturnWhen {
 /// # Ok::<(), sandpool_guest::PoolError>(())
 /// ```
 ///
-/// No timeout is for ever.
+/// Without a timeout, the wait has no end.
 pub fn wait<R>(
     futures: impl IntoIterator<Item = Future<R>>,
     timeout: Option<Duration>,
@@ -360,7 +363,8 @@ where
     futures.into_iter().partition(|future| future.one.is_done())
 }
 
-/// Waits until something has happened in one of the executors whose futures these are; false when the time is over.
+/// Waits until something has happened in one of the executors that these futures belong to; returns false when the
+/// time is over.
 fn step<R>(futures: &[Future<R>], deadline: Deadline) -> bool {
     let mut open = futures.iter().filter(|future| !future.one.is_done() && future.core.is_owner());
     let Some(first) = open.next() else { return false };
@@ -368,7 +372,7 @@ fn step<R>(futures: &[Future<R>], deadline: Deadline) -> bool {
     if others.is_empty() {
         return first.core.step(deadline);
     }
-    // To each its turn; who has no news for now lets the others look.
+    // Each executor gets its turn; one without news for now lets the others look.
     let mut any = first.core.step(Deadline::NOW);
     for future in others {
         any |= future.core.step(Deadline::NOW);
@@ -379,13 +383,13 @@ fn step<R>(futures: &[Future<R>], deadline: Deadline) -> bool {
     any
 }
 
-/// How long it waits for one of several executors.
+/// The time of one turn, when waiting for one of several executors.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Futures as they are done, those first that are done already.
+/// Returns futures in the order in which they are done, first those that are done already.
 ///
-/// When the time is over, which begins with this call, the next one is an error, and the last: it holds those that aren't
-/// done.
+/// The time begins with this call. When it is over, the next item is an error, and the last: it holds the futures that
+/// aren't done.
 pub fn as_completed<R>(
     futures: impl IntoIterator<Item = Future<R>>,
     timeout: Option<Duration>,
@@ -401,12 +405,12 @@ where
 #[derive(Debug)]
 pub struct AsCompleted<R> {
     open: Vec<Future<R>>,
-    /// Those before it weren't done when this was looked at.
+    /// The futures before this index weren't done when they were last checked.
     next: usize,
     deadline: Deadline,
 }
 
-/// The time was over: Python's `TimeoutError`. It holds the futures that weren't done.
+/// The time was over: Python's `TimeoutError`. The error holds the futures that weren't done.
 pub struct TimedOut<R>(pub Vec<Future<R>>);
 
 impl<R> fmt::Debug for TimedOut<R> {
@@ -433,7 +437,7 @@ impl<R: DeserializeOwned + 'static> Iterator for AsCompleted<R> {
         loop {
             while let Some(future) = self.open.get(self.next) {
                 if future.one.is_done() {
-                    // The last takes its place, and is looked at next.
+                    // The last future takes its place, and is checked next.
                     return Some(Ok(self.open.swap_remove(self.next)));
                 }
                 self.next += 1;

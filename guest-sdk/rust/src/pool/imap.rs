@@ -1,4 +1,4 @@
-//! Results one after the other, while the input is read.
+//! Results one after another, while the input is read.
 
 use std::fmt;
 use std::rc::Rc;
@@ -17,16 +17,16 @@ use crate::raw;
 
 /// The results of an [`imap`](crate::Pool::imap) or [`imap_unordered`](crate::Pool::imap_unordered).
 ///
-/// A task that failed is an error in its place, and others follow.
+/// A failed task is an error in its place, and other results follow.
 ///
-/// The input is read as results are taken. When the iterator is dropped, tasks that haven't begun never do.
+/// The input is read as results are taken. When the iterator is dropped, tasks that haven't begun are never run.
 #[must_use = "it gives out tasks as results are taken"]
 pub struct IMap<'p, I, A, R> {
     core: &'p Core<'static>,
     feed: Feed<I, A>,
     stream: Rc<Stream<R>>,
     job: Rc<dyn Job>,
-    /// How long all of it may take, if there is a limit, and when that is over.
+    /// The time limit for all tasks together, if any, and its deadline.
     total: Option<(Duration, Deadline)>,
     is_over: bool,
 }
@@ -46,8 +46,8 @@ where
         imap
     }
 
-    /// Bounds the time that all of it may take from now on. When that is over, the next item is an error,
-    /// [`Cause::OutOfTime`], and the last; tasks that haven't begun never do.
+    /// Limits the time that all tasks together may take from now on. When the time is over, the next item is an
+    /// error, [`Cause::OutOfTime`], and the last; tasks that haven't begun are never run.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -64,8 +64,8 @@ where
         self
     }
 
-    /// As `next`, and waits for the result for at most `timeout`: then it is [`PoolError::TimedOut`], the task goes on, and
-    /// so does the next call.
+    /// Like `next`, but waits for the result for at most `timeout`: then it returns [`PoolError::TimedOut`], the task goes
+    /// on, and the next call waits again.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -83,12 +83,12 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// A task that failed is [`PoolError::Task`].
+    /// A failed task is [`PoolError::Task`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<R, PoolError>> {
         self.next_by(Deadline::after(timeout))
     }
 
-    /// As `next`, if the result is there: else it is [`PoolError::TimedOut`].
+    /// Like `next`, but doesn't wait: without a result it returns [`PoolError::TimedOut`].
     pub fn try_next(&mut self) -> Option<Result<R, PoolError>> {
         self.next_by(Deadline::NOW)
     }
@@ -107,7 +107,8 @@ where
         }
     }
 
-    /// The next result, or `None` if the time is over first. `None` around it when there will be no other.
+    /// The next result, or an inner `None` if the time is over first. The outer `None` means that no other result
+    /// comes.
     #[inline]
     fn next_until(&mut self, deadline: Deadline) -> Option<Option<Result<R, TaskError>>> {
         let mut in_time = true;
@@ -128,7 +129,7 @@ where
         None
     }
 
-    /// Gives the rest up, if the time for all of it is over.
+    /// Gives the rest up, if the time for all tasks is over.
     fn out_of_time(&mut self) -> Option<TaskError> {
         let (total, _) = self.total.filter(|(_, deadline)| deadline.left() == NO_WAIT)?;
         self.give_up();

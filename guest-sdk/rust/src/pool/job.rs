@@ -1,6 +1,6 @@
-//! What is waited for: one result, all results of a map, or one after the other of an imap.
+//! The jobs that a program waits for: one result, all results of a map, or one after another of an imap.
 //!
-//! The pool knows them as a [`Job`], which takes results as they arrive, in any order, and each once.
+//! The pool sees each of them as a [`Job`], which takes results as they arrive, in any order, and each once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -15,40 +15,40 @@ use super::frame::split_plain;
 use crate::message::Encoded;
 use crate::{Queue, codec};
 
-/// Takes the results of tasks, which have indices.
+/// A receiver of the results of tasks, which have indices.
 pub(super) trait Job {
-    /// The encoded result of a task. It has `failed` if it is an `Err`.
+    /// Takes the encoded result of a task. `failed` says that the result is an `Err`.
     fn value(&self, index: usize, value: Encoded<'_>, failed: bool);
 
-    /// The plain values that a message begins with, `most` of them at most: results of tasks one behind the other, from
-    /// `first` on. Returns how many they are, and what is behind them.
+    /// Takes the plain values at the beginning of a message, at most `most`: results of consecutive tasks, from `first`
+    /// on. Returns their number, and the rest of the message.
     fn values<'m>(&self, first: usize, most: u32, message: &'m [u8]) -> (u32, &'m [u8]);
 
-    /// There is no result, of the task that the error names.
+    /// Takes the failure of the task that the error names.
     fn error(&self, error: TaskError);
 
-    /// Called after results were delivered: whatever the program wants to be told.
+    /// Called after results were delivered, to run the program's callbacks.
     fn call_back(&self) {}
 
-    /// Whether its tasks may be cancelled, so that they need a mark.
+    /// Whether the job's tasks may be cancelled, so that they need a mark.
     fn is_cancellable(&self) -> bool {
         false
     }
 
-    /// Whether it was cancelled: what hasn't begun is to be dropped.
+    /// Whether the job was cancelled: tasks that haven't begun are to be dropped.
     fn is_cancelled(&self) -> bool {
         false
     }
 
-    /// A task was put, with this number.
+    /// Notes that a task was put, with this number.
     fn put(&self, _number: u64) {}
 
-    /// Whether it is a single task, which can be cancelled by itself.
+    /// Whether the job is a single task, which can be cancelled by itself.
     fn is_single(&self) -> bool {
         false
     }
 
-    /// Its single task is cancelled before it has begun.
+    /// Notes that the job's single task is cancelled before it has begun.
     fn cancel(&self) {}
 }
 
@@ -64,7 +64,7 @@ fn refused(index: usize, error: &dyn Display) -> TaskError {
     TaskError::new(index, None, Cause::Decode(error.to_string()))
 }
 
-/// What [`Job::values`] is to do, with each of them.
+/// Does the work of [`Job::values`], and calls `arrive` for each value.
 #[inline(always)]
 fn each_value<R: DeserializeOwned>(
     first: usize,
@@ -86,27 +86,27 @@ fn each_value<R: DeserializeOwned>(
 
 type Callback<T> = Box<dyn FnOnce(&Result<T, TaskError>)>;
 
-/// Something that is done once, and taken once.
+/// A result that is completed once, and taken once.
 pub(super) trait Pending<T> {
     fn is_done(&self) -> bool;
 
-    /// Whether it is done, and neither an error nor an `Err`.
+    /// Whether the job is done, and its result is neither an error nor an `Err`.
     fn is_ok(&self) -> bool;
 
-    /// The result; `None` if it isn't done, or was taken.
+    /// Takes the result; `None` if it hasn't arrived, or was taken.
     fn take(&self) -> Option<Result<T, TaskError>>;
 
-    /// Has this called when it is done, or now if it is.
+    /// Registers a callback for the result, which is called now if the result has arrived.
     fn on_done(&self, callback: Callback<T>);
 }
 
-/// A result, and who is to be told of it.
+/// A result, and the callbacks for it.
 struct Outcome<T> {
     result: RefCell<Option<Result<T, TaskError>>>,
     callbacks: RefCell<Vec<Callback<T>>>,
     /// The result while callbacks are called.
     shown: RefCell<Option<Rc<Result<T, TaskError>>>>,
-    /// Makes a second one for who takes it in a callback, where others still look at the first.
+    /// Makes a second result for a caller that takes it in a callback, where others still look at the first.
     copy: fn(&T) -> Result<T, Cause>,
     is_done: Cell<bool>,
     has_failed: Cell<bool>,
@@ -137,13 +137,13 @@ impl<T> Outcome<T> {
         self.call_back();
     }
 
-    /// Calls the callbacks. None of these cells is borrowed meanwhile: a callback may do what it likes with the pool, and
-    /// with this result. What it adds to the callbacks is called behind it.
+    /// Calls the callbacks. None of these cells is borrowed meanwhile: a callback may do anything with the pool, and with
+    /// this result. Callbacks that it adds are called after it.
     fn call_back(&self) {
         if !self.is_done.get() || self.shown.borrow().is_some() || self.callbacks.borrow().is_empty() {
             return;
         }
-        // One that was taken is shown to nobody, as nobody is left who could add a callback.
+        // A result that was taken is shown to nobody, because nobody is left who could add a callback.
         let Some(result) = self.result.take().map(Rc::new) else { return };
         self.shown.replace(Some(result.clone()));
         while let Some(callback) = first(&self.callbacks) {
@@ -153,7 +153,7 @@ impl<T> Outcome<T> {
         self.result.replace(Rc::into_inner(result));
     }
 
-    /// The result; `None` if it isn't done, or was taken.
+    /// Takes the result; `None` if it hasn't arrived, or was taken.
     fn take(&self) -> Option<Result<T, TaskError>> {
         if let Some(result) = self.result.take() {
             return Some(result);
@@ -165,7 +165,7 @@ impl<T> Outcome<T> {
         })
     }
 
-    /// Looks at the result without taking it; `None` if it isn't done, or was taken.
+    /// Looks at the result without taking it; `None` if it hasn't arrived, or was taken.
     fn peek<U>(&self, look: impl FnOnce(&Result<T, TaskError>) -> U) -> Option<U> {
         let shown = self.shown.borrow().clone();
         match shown {
@@ -180,7 +180,7 @@ fn first<T>(callbacks: &RefCell<Vec<Callback<T>>>) -> Option<Callback<T>> {
     (!callbacks.is_empty()).then(|| callbacks.remove(0))
 }
 
-/// A value once more, as it came here: through a queue, which has uses of its own of what lies in it.
+/// Copies a value in the way that it came here: through a queue, which has uses of its own of the handles in it.
 fn copy<T: Serialize + DeserializeOwned>(value: &T) -> Result<T, Cause> {
     let queue = Queue::new().map_err(|error| Cause::Encode(error.to_string()))?;
     queue.try_put(value).map_err(|error| Cause::Encode(error.to_string()))?;
@@ -201,17 +201,17 @@ impl<R: Serialize + DeserializeOwned> One<R> {
 }
 
 impl<R> One<R> {
-    /// The number that it has been put with, if it has.
+    /// The number that the task was put with, if it was put.
     pub(super) fn number(&self) -> Option<u64> {
         self.number.get()
     }
 
-    /// Whether it was cancelled.
+    /// Whether the task was cancelled.
     pub(super) fn was_cancelled(&self) -> bool {
         self.is_cancelled.get()
     }
 
-    /// Looks at the result without taking it; `None` if it isn't done, or was taken.
+    /// Looks at the result without taking it; `None` if it hasn't arrived, or was taken.
     pub(super) fn peek<T>(&self, look: impl FnOnce(&Result<R, TaskError>) -> T) -> Option<T> {
         self.outcome.peek(look)
     }
@@ -285,16 +285,16 @@ pub(super) struct All<R> {
 }
 
 struct AllState<R> {
-    /// Those of the first tasks.
+    /// The results of the first tasks.
     results: Vec<R>,
-    /// Those of later ones, where one before them lacks: one behind the other, from an index on.
+    /// The results of later tasks, where an earlier one is missing: consecutive results, from an index on.
     early: BTreeMap<usize, Vec<R>>,
-    /// The one of the lowest index.
+    /// The error with the lowest index.
     error: Option<TaskError>,
     has_failed: bool,
-    /// How many have arrived.
+    /// The number of results that have arrived.
     arrived: usize,
-    /// How many there are, once that is known.
+    /// The number of tasks, once it is known.
     count: Option<usize>,
 }
 
@@ -324,12 +324,12 @@ impl<R: Serialize + DeserializeOwned> All<R> {
 }
 
 impl<R> All<R> {
-    /// How many have arrived.
+    /// The number of results that have arrived.
     pub(super) fn arrived(&self) -> usize {
         self.state.borrow().arrived
     }
 
-    /// Says how many there are.
+    /// Sets the number of tasks.
     pub(super) fn set_count(&self, count: usize) {
         self.state.borrow_mut().count = Some(count);
         self.complete();
@@ -344,12 +344,12 @@ impl<R> All<R> {
         }
     }
 
-    /// Results of tasks one behind the other, from an index on.
+    /// Takes results of consecutive tasks, from an index on.
     fn arrive(&self, first: usize, count: usize, values: impl IntoIterator<Item = R>, failed: bool) {
         let mut state = self.state.borrow_mut();
         state.arrived += count;
         state.has_failed |= failed;
-        // After an error, nobody gets them. None is no run of them.
+        // After an error, nobody gets the results. An empty run isn't kept.
         if state.error.is_none() && count != 0 {
             state.keep(first, values);
         }
@@ -441,11 +441,11 @@ impl<R> Pending<Vec<R>> for All<R> {
     }
 }
 
-/// The tasks of an imap, whose results are taken one after the other.
+/// The tasks of an imap, whose results are taken one after another.
 pub(super) struct Stream<R> {
     results: RefCell<VecDeque<Option<Result<R, TaskError>>>>,
     is_ordered: bool,
-    /// How many were taken.
+    /// The number of results that were taken.
     taken: Cell<usize>,
     is_cancelled: Cell<bool>,
 }
@@ -460,12 +460,12 @@ impl<R> Stream<R> {
         }
     }
 
-    /// How many were taken.
+    /// The number of results that were taken.
     pub(super) fn taken(&self) -> usize {
         self.taken.get()
     }
 
-    /// Takes the next one, if it is there.
+    /// Takes the next result, if it has arrived.
     pub(super) fn next(&self) -> Option<Result<R, TaskError>> {
         let mut results = self.results.borrow_mut();
         results.front()?.as_ref()?;
@@ -548,7 +548,7 @@ mod tests {
         for step in [1, 2, 3, 4, 7, 10] {
             let all = All::<u64>::new(false);
             all.set_count(count);
-            // The first of each fails, and is tried again with the others.
+            // The first chunk of each fails, and is tried again with the others.
             for chunk in &chunks {
                 assert_eq!(all.values(chunk.start, 1, &[0xff; 8]), (0, &[0xff; 8][..]));
             }
@@ -569,7 +569,7 @@ mod tests {
         all.values(3, 2, &message(3..5));
         all.error(TaskError::new(2, None, Cause::Cancelled));
         all.error(TaskError::new(1, None, Cause::TooLarge));
-        // One that isn't a number.
+        // A value that isn't a number.
         all.value(5, Encoded::Here(&[], Handles::default()), false);
         assert!(!all.is_done());
         all.values(0, 1, &message(0..1));

@@ -1,4 +1,4 @@
-//! One interface for pools of processes and for none.
+//! One interface for pools of processes and for running in this process.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,23 +20,23 @@ use super::error::PoolError;
 /// # Ok::<(), PoolError>(())
 /// ```
 ///
-/// It takes functions without a state: what [`Pool::partial`] fills in is in the arguments here.
+/// A `Mapper` takes functions without a state: the state that [`Pool::partial`] fills in is in the arguments here.
 #[doc(alias = "AbstractWorkerPool")]
 pub trait Mapper {
-    /// As [`Pool::apply`].
+    /// Like [`Pool::apply`].
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Pool::apply`].
     #[doc(alias = "pipe")]
     fn apply<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<R, PoolError>
     where
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static;
 
-    /// As [`Pool::map`].
+    /// Like [`Pool::map`].
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Pool::map`].
     fn map<A, R>(
         &self,
         function: fn(A) -> R,
@@ -46,10 +46,10 @@ pub trait Mapper {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned + 'static;
 
-    /// As [`Pool::imap`].
+    /// Like [`Pool::imap`].
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Pool::imap`].
     fn imap<'p, A, R, I>(
         &'p self,
         function: fn(A) -> R,
@@ -96,7 +96,7 @@ impl Mapper for Pool {
     }
 }
 
-/// Runs functions in this process, one after the other. What panics ends it; no other error occurs.
+/// Runs functions in this process, one after another. A panic of a function ends this process; no other error occurs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SerialPool;
 

@@ -1,27 +1,28 @@
-//! What a pool's owner tells its workers beside the tasks: marks in memory that all of them see.
+//! Information of a pool's owner for its workers beside the tasks: marks in memory that all of them see.
 //!
-//! A task that can be cancelled has a mark. Whoever sets it first has the task: the worker that is about to begin it, or
-//! the owner that cancels it.
+//! A task that can be cancelled has a mark. The process that sets the mark first has the task: the worker that is about
+//! to begin it, or the owner that cancels it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::object::{Role, Use};
 use crate::{Error, RawArray};
 
-/// How many tasks can have a mark at a time.
+/// The maximum number of tasks that can have a mark at a time.
 pub(super) const MARKS: u32 = 1 << 19;
 
-/// How many workers are to leave.
+/// The word with the number of workers that are to leave.
 const LEAVING: usize = 0;
-/// How many workers there are to be.
+/// The word with the number of workers that the pool is meant to have.
 const WORKERS: usize = 1;
-/// Words before the marks.
+/// The number of words before the marks.
 const FIRST: usize = LINE;
 const WORDS: u32 = MARKS / u32::BITS;
-/// Words of a line of the processor's cache: who writes to one doesn't slow down others.
+/// The number of words in a line of the processor's cache: a process that writes to one line doesn't slow down
+/// others.
 const LINE: usize = 16;
 
-/// Shared memory: a count of workers that are to leave, the number of workers; and the marks, a bit each.
+/// Shared memory: the number of workers that are to leave, the number of workers; and the marks, a bit each.
 #[derive(Debug, Clone)]
 pub(super) struct Marks(RawArray<u32>);
 
@@ -34,13 +35,13 @@ impl Marks {
         self.0.atomic(index).ok()
     }
 
-    /// Where a mark is: neighbours lie far apart, because they are set at the same time by different processes.
+    /// The place of a mark: neighbours lie far apart, because different processes set them at the same time.
     fn place(mark: u32) -> (usize, u32) {
         let word = (mark % WORDS).wrapping_mul(17) % WORDS;
         (FIRST + word as usize, 1 << (mark / WORDS % u32::BITS))
     }
 
-    /// Sets a mark. Whether it wasn't set.
+    /// Sets a mark. Returns whether it wasn't set before.
     pub(super) fn take(&self, mark: u32) -> bool {
         let (word, bit) = Self::place(mark);
         self.word(word).is_none_or(|word| word.fetch_or(bit) & bit == 0)
@@ -58,7 +59,7 @@ impl Marks {
         self.word(word).map(|word| word.fetch_and(!bit));
     }
 
-    /// Has so many workers leave before their next task.
+    /// Tells this number of workers to leave before their next task.
     pub(super) fn have_leave(&self, workers: u32) {
         self.word(LEAVING).map(|leaving| leaving.fetch_add(workers));
     }
@@ -76,14 +77,14 @@ impl Marks {
         false
     }
 
-    /// Says how many workers there are to be.
+    /// Sets the number of workers that the pool is meant to have.
     pub(super) fn set_workers(&self, workers: usize) {
         if let Some(word) = self.word(WORKERS) {
             word.store(u32::try_from(workers).unwrap_or(u32::MAX));
         }
     }
 
-    /// How many workers there are to be; at least one.
+    /// The number of workers that the pool is meant to have; at least one.
     pub(super) fn workers(&self) -> usize {
         self.word(WORKERS).map_or(1, |word| word.load() as usize).max(1)
     }

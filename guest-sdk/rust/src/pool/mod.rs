@@ -1,18 +1,18 @@
-//! Processes that stand ready to run functions.
+//! Pools of processes that stand ready to run functions.
 //!
-//! | file | has |
+//! | file | content |
 //! | --- | --- |
 //! | `core` | the machinery: tasks, results, workers |
-//! | `worker` | what a worker does |
-//! | `frame`, `marks` | what goes between the two |
+//! | `worker` | the work of a worker |
+//! | `frame`, `marks` | the messages and marks between the two |
 //! | `feed` | how input is cut into chunks, and how far ahead it is read |
-//! | `job`, `result`, `imap` | what one waits for |
+//! | `job`, `result`, `imap` | the results that a program waits for |
 //! | `options` | how tasks are given to a pool |
-//! | `partial` | functions with something filled in |
+//! | `partial` | functions with an argument filled in |
 //! | `futures` | Python's `concurrent.futures` on top of that |
 //! | `scoped` | maps that fork for the call |
 //! | `exchange` | a fork for each call |
-//! | `mapper` | one trait for pools and for what runs in this process |
+//! | `mapper` | one trait for pools and for running in this process |
 
 mod core;
 mod error;
@@ -56,7 +56,7 @@ pub use options::Options;
 pub use result::AsyncResult;
 pub use scoped::{Scoped, scoped_map};
 
-/// Processes that stand ready to run functions: workers.
+/// A pool of processes, its workers, which stand ready to run functions.
 ///
 /// ```no_run
 /// use sandpool_guest::Pool;
@@ -79,36 +79,36 @@ pub use scoped::{Scoped, scoped_map};
 ///
 /// # Which functions
 ///
-/// Functions, and closures that capture nothing: workers exist before the call, so that there is nothing a closure could
-/// have captured for them. What it would capture, [`partial`](Self::partial) fills in. Several arguments are a tuple;
-/// arguments and result are encoded by serde. For a closure that borrows what the caller has,
-/// [`scoped_map`](crate::scoped_map) forks workers for one call. A closure that is `Copy + 'static` can be sent to workers
-/// that exist as the bytes that it is, by [`partial_by_value`](Self::partial_by_value): that is unsafe, because nothing sees
-/// to it that workers have what it refers to.
+/// A pool runs functions, and closures that capture nothing: workers exist before the call, so a closure couldn't have
+/// captured anything for them. [`partial`](Self::partial) fills in the values that a closure would capture. Several
+/// arguments are passed as a tuple; arguments and result are encoded by serde. For a closure that borrows the caller's
+/// values, [`scoped_map`](crate::scoped_map) forks workers for one call. [`partial_by_value`](Self::partial_by_value) sends
+/// the bytes of a closure that is `Copy + 'static` to existing workers: that is unsafe, because nothing ensures that workers
+/// have what the closure refers to.
 ///
-/// A result may be a `Result`. An `Err` is then what the task returns, as any other value is; it also counts as a failure,
-/// for [`retries`](Options::retries), [`successful`](AsyncResult::successful) and [`Stats`].
+/// A result may be a `Result`. An `Err` is then the task's return value, like any other value; it also counts as a
+/// failure, for [`retries`](Options::retries), [`successful`](AsyncResult::successful) and [`Stats`].
 ///
 /// # When a task fails
 ///
-/// It may panic, exit, trap, be killed, or take too long: exactly that task fails, with a [`TaskError`] that tells the
-/// cause. Its worker is replaced; other tasks don't notice, and the pool goes on. Tasks that a dead worker had taken
-/// and not begun are given to others, and those that it had done before have their results, in the same chunk as well:
-/// no task begins twice, unless there are retries.
+/// A task may panic, exit, trap, be killed, or take too long: exactly that task fails, with a [`TaskError`] that tells
+/// the cause. Its worker is replaced; other tasks don't notice, and the pool goes on. Tasks that a dead worker had
+/// taken and not begun are given to other workers, and tasks that it had done before have their results, in the same
+/// chunk as well: no task begins twice, unless there are retries.
 ///
 /// # When the pool works
 ///
-/// There is one thread. Workers work on what was given to them whatever the program does; but whatever the pool itself
-/// has to do, it does when the program calls one of its methods, or one of its results': taking results, calling
-/// callbacks, replacing workers, looking at the clock for timeouts. Who waits for a result does all that.
+/// There is one thread. Workers work on their tasks whatever the program does; but the pool itself works only when the
+/// program calls one of its methods, or one of its results' methods: taking results, calling callbacks, replacing
+/// workers, looking at the clock for timeouts. A call that waits for a result does all that.
 ///
-/// A pool that is dropped is terminated, as at the end of Python's `with`. Workers are daemonic, and named `PoolWorker-1`
-/// and so on. Only the process that made a pool may use it.
+/// Dropping a pool terminates it, as at the end of Python's `with`. Workers are daemonic, and named `PoolWorker-1` and so
+/// on. Only the process that made a pool may use it.
 ///
 /// # Pools in pools
 ///
 /// A task may start processes, make a pool of its own, and call [`scoped_map`](crate::scoped_map). A worker ends with the
-/// process that made its pool, however that ends; and with a worker, all that its tasks have started.
+/// process that made its pool, however that process ends; and with a worker, everything ends that its tasks have started.
 pub struct Pool {
     core: Rc<Core<'static>>,
     terms: Terms,
@@ -123,7 +123,8 @@ impl Pool {
         Self::builder().build()
     }
 
-    /// Makes a pool with another number of workers, an initializer, or else.
+    /// Returns a [`PoolBuilder`], which makes a pool with another number of workers, an initializer, or other
+    /// settings.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -143,7 +144,7 @@ impl Pool {
         }
     }
 
-    /// Gives tasks to the pool with chunks of another length, retries, or else.
+    /// Returns [`Options`], which give tasks to the pool with another chunk length, retries, or other settings.
     ///
     /// ```no_run
     /// # let pool = sandpool_guest::Pool::new()?;
@@ -155,7 +156,7 @@ impl Pool {
     }
 
     /// Fills in a state, for functions that take it before their arguments: Python's `functools.partial`. So a function
-    /// gets what a closure would capture.
+    /// gets the values that a closure would capture.
     ///
     /// ```no_run
     /// # let pool = sandpool_guest::Pool::new()?;
@@ -169,12 +170,12 @@ impl Pool {
     /// # Ok::<(), sandpool_guest::PoolError>(())
     /// ```
     ///
-    /// It is encoded once, here; it travels with each chunk of tasks, which decodes it once. One that is large is better
-    /// in shared memory, or made by an [`initializer`](PoolBuilder::initializer): else let chunks be long, by
-    /// [`chunksize`](Options::chunksize). Several values are a tuple.
+    /// The state is encoded once, here; it travels with each chunk of tasks, which decodes it once. A large state is
+    /// better in shared memory, or made by an [`initializer`](PoolBuilder::initializer): otherwise make chunks long, by
+    /// [`chunksize`](Options::chunksize). Several values are passed as a tuple.
     ///
-    /// A state that can't be encoded is an error of the call that follows, [`PoolError::Encode`]; one that can't be decoded
-    /// is one of each task, [`Cause::Decode`].
+    /// A state that can't be encoded is an error of the call that follows, [`PoolError::Encode`]; a state that can't be
+    /// decoded is an error of each task, [`Cause::Decode`].
     pub fn partial<S>(&self, state: &S) -> Options<'_, Partial<S>>
     where
         S: Serialize + DeserializeOwned,
@@ -182,8 +183,8 @@ impl Pool {
         self.options().partial(state)
     }
 
-    /// Fills in a state that is copied as it is, without serde: a closure that captures something, as long as it is
-    /// `Copy + 'static`, or any other value that is.
+    /// Fills in a state that is copied byte by byte, without serde: a closure that captures something, as long as it
+    /// is `Copy + 'static`, or any other such value.
     ///
     /// ```no_run
     /// # let pool = sandpool_guest::Pool::new()?;
@@ -194,7 +195,8 @@ impl Pool {
     /// # Ok::<(), sandpool_guest::PoolError>(())
     /// ```
     ///
-    /// What was leaked before the pool was made is in the memory of each forked worker, and is read there without a copy:
+    /// Values that were leaked before the pool was made are in the memory of each forked worker, and are read there
+    /// without a copy:
     ///
     /// ```no_run
     /// use sandpool_guest::Pool;
@@ -208,31 +210,32 @@ impl Pool {
     /// # Ok::<(), sandpool_guest::PoolError>(())
     /// ```
     ///
-    /// As with [`partial`](Self::partial), it travels with each chunk of tasks.
+    /// As with [`partial`](Self::partial), the state travels with each chunk of tasks.
     ///
     /// # Safety
-    /// A worker gets a copy of the value's bytes, and nothing else. So for each worker that the pool has or will have:
+    /// A worker gets a copy of the value's bytes, and nothing else. So the caller must ensure, for each worker that
+    /// the pool has or will have:
     ///
-    /// - All that the value refers to, itself or by way of something else, is in the worker's memory from its start on, at
-    ///   the same address, as valid there as it is here, for ever. Whatever the start method, that holds for functions,
-    ///   literals, and `static`s, as the program begins with them. With [`StartMethod::Fork`], it also holds for what is
-    ///   only reached through a `static`, such as what is in a `OnceLock`, and for anything else that is never freed, such
-    ///   as by [`Box::leak`]: if it was made *before the pool was*. It doesn't hold for what was made since, though that is
-    ///   `'static`, too; nor, with [`StartMethod::Spawn`], for anything else that the program has made.
-    /// - It stands for nothing that has happened only in this process, since the pool was made. A value, of no size even,
-    ///   may be a proof that something was done, on which unsafe code relies; in the worker, it wasn't.
+    /// - Everything that the value refers to, directly or indirectly, is in the worker's memory from its start on, at the
+    ///   same address, as valid there as it is here, for ever. With any start method, that holds for functions, literals,
+    ///   and `static`s, as the program begins with them. With [`StartMethod::Fork`], it also holds for values that are only
+    ///   reached through a `static`, such as the content of a `OnceLock`, and for anything else that is never freed, such
+    ///   as by [`Box::leak`]: if it was made *before the pool was*. It doesn't hold for values that were made later, though
+    ///   they are `'static`, too; nor, with [`StartMethod::Spawn`], for anything else that the program has made.
+    /// - The value stands for nothing that has happened only in this process, since the pool was made. A value, even one
+    ///   of no size, may be a proof that something was done, on which unsafe code relies; in the worker, it wasn't done.
     ///
-    /// Numbers, and closures that capture nothing but those, refer to nothing, and stand for nothing.
+    /// Numbers, and closures that capture only numbers, refer to nothing, and stand for nothing.
     #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
     pub unsafe fn partial_by_value<S: Copy + 'static>(&self, state: S) -> Options<'_, ByValue<S>> {
-        // SAFETY: that is this function's own contract.
+        // SAFETY: this function has the same contract.
         unsafe { self.options().partial_by_value(state) }
     }
 
     /// Runs a function in a worker, and waits for its result.
     ///
     /// # Errors
-    /// [`PoolError::Task`] if it fails; [`PoolError::Encode`]; what a pool says that isn't running.
+    /// [`PoolError::Task`] if the task fails; [`PoolError::Encode`]; the errors of a pool that isn't running.
     pub fn apply<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<R, PoolError>
     where
         A: Serialize + DeserializeOwned,
@@ -241,12 +244,12 @@ impl Pool {
         self.options().apply(function, arguments)
     }
 
-    /// As [`apply`](Self::apply), and waits for at most `timeout`. A task that has begun then goes on, and one that hasn't
-    /// never does; to have it killed, there is [`task_timeout`](PoolBuilder::task_timeout), and to wait again,
-    /// [`apply_async`](Self::apply_async).
+    /// Like [`apply`](Self::apply), but waits for at most `timeout`. When the time is over, a task that has begun goes on,
+    /// and one that hasn't is never run. To have the task killed, use [`task_timeout`](PoolBuilder::task_timeout); to wait
+    /// again, use [`apply_async`](Self::apply_async).
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] when the time is over.
+    /// As [`apply`](Self::apply); [`PoolError::TimedOut`] when the time is over.
     pub fn apply_timeout<A, R>(
         &self,
         function: fn(A) -> R,
@@ -260,7 +263,7 @@ impl Pool {
         self.options().apply_timeout(function, arguments, timeout)
     }
 
-    /// Has a worker run a function.
+    /// Starts a function in a worker, and returns its result for later.
     ///
     /// ```no_run
     /// # let pool = sandpool_guest::Pool::new()?;
@@ -272,7 +275,7 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`PoolError::Encode`]; what a pool says that isn't running.
+    /// [`PoolError::Encode`]; the errors of a pool that isn't running.
     pub fn apply_async<A, R>(&self, function: fn(A) -> R, arguments: A) -> Result<AsyncResult<R>, PoolError>
     where
         A: Serialize + DeserializeOwned,
@@ -291,10 +294,10 @@ impl Pool {
     ///
     /// With tuples, this is also Python's `starmap`. The input is read as results arrive, a little ahead of them.
     ///
-    /// All tasks are done, also if one fails; for the results of the others, see [`imap`](Self::imap).
+    /// All tasks are done, also if one fails; to get the results of the others, use [`imap`](Self::imap).
     ///
     /// # Errors
-    /// [`PoolError::Task`]: that of the first task, in their order, that failed. What a pool says that isn't running.
+    /// [`PoolError::Task`], of the first task, in their order, that failed; the errors of a pool that isn't running.
     #[doc(alias = "starmap")]
     pub fn map<A, R>(
         &self,
@@ -308,10 +311,11 @@ impl Pool {
         self.options().map(function, arguments)
     }
 
-    /// As [`map`](Self::map), and waits for at most `timeout` in all. Tasks that haven't begun then never do.
+    /// Like [`map`](Self::map), but waits for at most `timeout` in all. When the time is over, tasks that haven't
+    /// begun are never run.
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] when the time is over.
+    /// As [`map`](Self::map); [`PoolError::TimedOut`] when the time is over.
     pub fn map_timeout<A, R>(
         &self,
         function: fn(A) -> R,
@@ -325,10 +329,11 @@ impl Pool {
         self.options().map_timeout(function, arguments, timeout)
     }
 
-    /// Has workers run a function for each of several arguments. The input is read at once.
+    /// Starts a function for each of several arguments in workers, and returns the results for later. The input is
+    /// read at once.
     ///
     /// # Errors
-    /// What a pool says that isn't running.
+    /// The errors of a pool that isn't running.
     #[doc(alias = "starmap_async")]
     pub fn map_async<A, R>(
         &self,
@@ -342,7 +347,7 @@ impl Pool {
         self.options().map_async(function, arguments)
     }
 
-    /// Runs a function for each of several arguments; the results come one after the other, in the order of the arguments.
+    /// Runs a function for each of several arguments; the results come one after another, in the order of the arguments.
     ///
     /// ```no_run
     /// # let pool = sandpool_guest::Pool::new()?;
@@ -357,11 +362,11 @@ impl Pool {
     /// # Ok::<(), sandpool_guest::PoolError>(())
     /// ```
     ///
-    /// The input is read as results are taken: no further ahead than keeps the workers busy, or
-    /// [`window`](Options::window) says. When the iterator is dropped, tasks that haven't begun never do.
+    /// The input is read as results are taken: only as far ahead as keeps the workers busy, or as
+    /// [`window`](Options::window) says. When the iterator is dropped, tasks that haven't begun are never run.
     ///
     /// # Errors
-    /// What a pool says that isn't running.
+    /// The errors of a pool that isn't running.
     pub fn imap<A, R, I>(
         &self,
         function: fn(A) -> R,
@@ -375,10 +380,10 @@ impl Pool {
         self.options().imap(function, arguments)
     }
 
-    /// As [`imap`](Self::imap), with the results in the order in which they arrive.
+    /// Like [`imap`](Self::imap), but with the results in the order of their arrival.
     ///
     /// # Errors
-    /// What a pool says that isn't running.
+    /// The errors of a pool that isn't running.
     #[doc(alias = "uimap")]
     pub fn imap_unordered<A, R, I>(
         &self,
@@ -393,7 +398,7 @@ impl Pool {
         self.options().imap_unordered(function, arguments)
     }
 
-    /// Takes no more tasks. Those that were given are done, and then [`join`](Self::join) returns.
+    /// Stops taking tasks. The pool still does the tasks that it was given, and then [`join`](Self::join) returns.
     pub fn close(&self) {
         if self.core.is_owner() {
             self.core.close();
@@ -412,44 +417,46 @@ impl Pool {
     /// Waits until all tasks are done and the workers have ended.
     ///
     /// # Errors
-    /// [`PoolError::StillRunning`] if the pool wasn't closed; [`PoolError::Ended`] if it has come to another end.
+    /// [`PoolError::StillRunning`] if the pool wasn't closed; [`PoolError::Ended`] if the pool has come to another
+    /// end.
     pub fn join(&self) -> Result<(), PoolError> {
         self.core.join(Deadline::NEVER)
     }
 
-    /// As [`join`](Self::join), and waits for at most `timeout`. It may be called again.
+    /// Like [`join`](Self::join), but waits for at most `timeout`. It may be called again.
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] when the time is over: what runs goes on.
+    /// As [`join`](Self::join); [`PoolError::TimedOut`] when the time is over: running tasks go on.
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), PoolError> {
         self.core.join(Deadline::after(timeout))
     }
 
-    /// As [`join`](Self::join), without waiting.
+    /// Like [`join`](Self::join), but doesn't wait.
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] if something is still to be done.
+    /// As [`join`](Self::join); [`PoolError::TimedOut`] if something is still to be done.
     pub fn try_join(&self) -> Result<(), PoolError> {
         self.core.join(Deadline::NOW)
     }
 
-    /// Changes the number of workers. Fewer end one after the other, when they are done with what they work on.
+    /// Changes the number of workers. If there are fewer, surplus workers end one after another, each when it is done
+    /// with its current work.
     ///
     /// # Errors
-    /// [`PoolError::Zero`]; [`PoolError::Start`]; what a pool says that isn't running.
+    /// [`PoolError::Zero`]; [`PoolError::Start`]; the errors of a pool that isn't running.
     #[doc(alias = "set_ncpus")]
     pub fn resize(&self, processes: usize) -> Result<(), PoolError> {
         self.core.resize(processes)
     }
 
-    /// How many workers there are to be.
+    /// The number of workers that the pool is meant to have.
     #[must_use]
     #[doc(alias = "get_ncpus")]
     pub fn processes(&self) -> usize {
         self.core.processes()
     }
 
-    /// What has happened so far.
+    /// Returns counts of what has happened in the pool so far.
     #[must_use]
     #[doc(alias = "get_stats")]
     pub fn stats(&self) -> Stats {
@@ -466,7 +473,7 @@ impl fmt::Debug for Pool {
 /// Leaving scope terminates.
 impl Drop for Pool {
     fn drop(&mut self) {
-        // Results that still wait have the rest of it.
+        // Results that still wait share the rest of the pool.
         raw::mute::aloud(|| self.terminate());
     }
 }
@@ -474,14 +481,14 @@ impl Drop for Pool {
 /// How the processes of a pool start: see [`Process`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StartMethod {
-    /// With a copy of all memory, as it is when the worker is started.
+    /// Each process gets a copy of all memory, as it is when the worker is started.
     #[default]
     Fork,
-    /// With fresh memory. It needs [`#[sandpool_guest::main]`](macro@crate::main).
+    /// Each process gets fresh memory. This needs [`#[sandpool_guest::main]`](macro@crate::main).
     Spawn,
 }
 
-/// What a worker does first, and how a process with it is started.
+/// Starts a process whose first action is the initializer.
 type Initializer = Box<dyn Fn(StartMethod, Links, &str) -> Result<Process, Error>>;
 
 /// A pool that is about to be made: see [`Pool::builder`].
@@ -495,13 +502,13 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// How many workers there are to be, instead of one for each processor.
+    /// Sets the number of workers, instead of one for each processor.
     pub fn processes(mut self, processes: usize) -> Self {
         self.processes = processes;
         self
     }
 
-    /// What each worker calls before its first task: with a clone of these arguments.
+    /// Sets a function that each worker calls before its first task, with a clone of these arguments.
     ///
     /// ```no_run
     /// use std::cell::OnceCell;
@@ -522,8 +529,8 @@ impl PoolBuilder {
     /// # Ok::<(), sandpool_guest::PoolError>(())
     /// ```
     ///
-    /// If it fails (returns an error, panics, ends the process in any other way), the pool comes to its end: tasks fail
-    /// with [`PoolEnd::Initializer`], and it takes no more.
+    /// If the initializer fails (returns an error, panics, ends the process in any other way), the pool comes to its
+    /// end: tasks fail with [`PoolEnd::Initializer`], and the pool takes no more.
     #[doc(alias = "initargs")]
     pub fn initializer<A, T>(mut self, function: fn(A) -> T, arguments: A) -> Self
     where
@@ -535,27 +542,28 @@ impl PoolBuilder {
         self
     }
 
-    /// After how many tasks a worker ends, and another takes its place. A chunk of a map is one task here.
+    /// Sets the number of tasks after which a worker ends, and another takes its place. A chunk of a map is one task
+    /// here.
     pub fn maxtasksperchild(mut self, tasks: u64) -> Self {
         self.tasks_max = Some(tasks);
         self
     }
 
-    /// How workers are started.
+    /// Sets how workers are started.
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.method = method;
         self
     }
 
-    /// How long a task may take. One that takes longer is killed, and fails with [`Cause::TimedOut`].
+    /// Sets how long a task may take. A task that takes longer is killed, and fails with [`Cause::TimedOut`].
     ///
-    /// The pool looks at the clock when the program waits for something of it, or gives it something to do.
+    /// The pool looks at the clock when the program waits for the pool, or gives it something to do.
     pub fn task_timeout(mut self, timeout: Duration) -> Self {
         self.terms.timeout = Some(timeout);
         self
     }
 
-    /// How often a task that failed is tried again. One that can't be encoded or decoded isn't.
+    /// Sets how often a failed task is tried again. A task that can't be encoded or decoded isn't tried again.
     pub fn retries(mut self, retries: u32) -> Self {
         self.terms.retries = retries;
         self
@@ -620,7 +628,7 @@ where
     }
 }
 
-/// The life of a worker that was spawned.
+/// Runs a worker that was spawned.
 fn spawned<A, T>((links, function, arguments): (Parcel, u64, A)) -> i32
 where
     A: Clone,

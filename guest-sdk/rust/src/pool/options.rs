@@ -19,10 +19,10 @@ use crate::deadline::Deadline;
 use crate::{EncodeError, flat, raw};
 use sandpool_abi::NO_WAIT;
 
-/// Gives tasks to a pool: see [`Pool::options`](crate::Pool::options). Each method without an explanation is the pool's of
-/// the same name.
+/// Options for tasks of a pool, and the methods that give tasks to the pool: see [`Pool::options`](crate::Pool::options).
+/// Each method without an explanation works like the pool's method of the same name.
 ///
-/// It takes functions `fn(A) -> R`, or, after [`partial`](Self::partial) or
+/// `Options` take functions `fn(A) -> R`, or, after [`partial`](Self::partial) or
 /// [`partial_by_value`](Self::partial_by_value), `fn(&S, A) -> R`.
 #[must_use = "it does nothing until it is given a task"]
 pub struct Options<'p, C = Plain> {
@@ -30,7 +30,7 @@ pub struct Options<'p, C = Plain> {
     terms: Terms,
     chunksize: Option<usize>,
     window: Option<usize>,
-    /// What all tasks have, if it could be encoded.
+    /// The state that all tasks have, if it could be encoded.
     state: Result<Option<Rc<Part>>, EncodeError>,
     call: PhantomData<C>,
 }
@@ -51,11 +51,11 @@ impl<'p> Options<'p> {
     /// See [`Pool::partial_by_value`](crate::Pool::partial_by_value).
     ///
     /// # Safety
-    /// As there.
+    /// The contract of [`Pool::partial_by_value`](crate::Pool::partial_by_value).
     #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
     pub unsafe fn partial_by_value<S: Copy + 'static>(self, state: S) -> Options<'p, ByValue<S>> {
         self.with(part_of(|bytes| {
-            // SAFETY: that is this function's own contract.
+            // SAFETY: this function has the same contract.
             unsafe { raw::value::append(bytes, &state) };
             Ok(Vec::new())
         }))
@@ -69,34 +69,36 @@ impl<'p> Options<'p> {
 }
 
 impl<'p, C: Call> Options<'p, C> {
-    /// How many tasks of a map a worker takes at a time.
+    /// Sets the number of tasks of a map that a worker takes at a time.
     ///
-    /// If this isn't said, it is what takes about a millisecond, by the time that tasks of this function took lately;
-    /// one, as long as nobody knows.
+    /// By default a chunk is the number of tasks that take about a millisecond, by the recent time of tasks of this
+    /// function; one, as long as that time is unknown.
     ///
-    /// If a worker ends in the middle of a chunk, tasks before that keep their results, and those behind it are
-    /// given to others.
+    /// If a worker ends in the middle of a chunk, earlier tasks of the chunk keep their results, and later tasks are
+    /// given to other workers.
     pub fn chunksize(mut self, tasks: usize) -> Self {
         self.chunksize = Some(tasks);
         self
     }
 
-    /// How many results of an imap may be under way: no more of the input is read, beyond the results that were taken.
+    /// Sets the number of results of an imap that may be under way: the input is read no further beyond the results
+    /// that were taken.
     ///
-    /// If this isn't said, it is what the workers do in ten milliseconds, and at least two chunks for each.
+    /// By default the window is the number of tasks that the workers do in ten milliseconds, and at least two chunks
+    /// for each worker.
     #[doc(alias = "buffersize")]
     pub fn window(mut self, tasks: usize) -> Self {
         self.window = Some(tasks);
         self
     }
 
-    /// How often a task that failed is tried again.
+    /// Sets how often a failed task is tried again.
     pub fn retries(mut self, retries: u32) -> Self {
         self.terms.retries = retries;
         self
     }
 
-    /// How long a task may take, before it is killed.
+    /// Sets how long a task may take, before it is killed.
     pub fn task_timeout(mut self, timeout: Duration) -> Self {
         self.terms.timeout = Some(timeout);
         self
@@ -105,7 +107,7 @@ impl<'p, C: Call> Options<'p, C> {
     /// See [`Pool::apply`](crate::Pool::apply).
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Pool::apply`](crate::Pool::apply).
     pub fn apply<A, R>(&self, function: C::Function<A, R>, arguments: A) -> Result<R, PoolError>
     where
         A: Serialize + DeserializeOwned,
@@ -117,7 +119,7 @@ impl<'p, C: Call> Options<'p, C> {
     /// See [`Pool::apply_timeout`](crate::Pool::apply_timeout).
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Pool::apply_timeout`](crate::Pool::apply_timeout).
     pub fn apply_timeout<A, R>(
         &self,
         function: C::Function<A, R>,
@@ -131,7 +133,7 @@ impl<'p, C: Call> Options<'p, C> {
         match self.submit(function, arguments)?.result_timeout(timeout) {
             Ok(result) => Ok(result?),
             Err(late) => {
-                // If it has begun, it goes on.
+                // A task that has begun goes on.
                 let _ = late.cancel();
                 Err(PoolError::TimedOut)
             }
@@ -141,7 +143,7 @@ impl<'p, C: Call> Options<'p, C> {
     /// See [`Pool::apply_async`](crate::Pool::apply_async).
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Pool::apply_async`](crate::Pool::apply_async).
     pub fn apply_async<A, R>(
         &self,
         function: C::Function<A, R>,
@@ -158,7 +160,7 @@ impl<'p, C: Call> Options<'p, C> {
     /// See [`Executor::submit`](crate::futures::Executor::submit).
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Executor::submit`](crate::futures::Executor::submit).
     pub fn submit<A, R>(&self, function: C::Function<A, R>, arguments: A) -> Result<Future<R>, PoolError>
     where
         A: Serialize + DeserializeOwned,
@@ -193,7 +195,7 @@ impl<'p, C: Call> Options<'p, C> {
     /// See [`Pool::map`](crate::Pool::map).
     ///
     /// # Errors
-    /// As there; [`PoolError::Zero`].
+    /// The errors of [`Pool::map`](crate::Pool::map); [`PoolError::Zero`].
     pub fn map<A, R>(
         &self,
         function: C::Function<A, R>,
@@ -210,7 +212,7 @@ impl<'p, C: Call> Options<'p, C> {
     /// See [`Pool::map_timeout`](crate::Pool::map_timeout).
     ///
     /// # Errors
-    /// As there; [`PoolError::Zero`].
+    /// The errors of [`Pool::map_timeout`](crate::Pool::map_timeout); [`PoolError::Zero`].
     pub fn map_timeout<A, R>(
         &self,
         function: C::Function<A, R>,
@@ -229,7 +231,7 @@ impl<'p, C: Call> Options<'p, C> {
     /// See [`Pool::map_async`](crate::Pool::map_async).
     ///
     /// # Errors
-    /// As there; [`PoolError::Zero`].
+    /// The errors of [`Pool::map_async`](crate::Pool::map_async); [`PoolError::Zero`].
     pub fn map_async<A, R>(
         &self,
         function: C::Function<A, R>,
@@ -250,7 +252,7 @@ impl<'p, C: Call> Options<'p, C> {
     /// See [`Pool::imap`](crate::Pool::imap).
     ///
     /// # Errors
-    /// As there; [`PoolError::Zero`].
+    /// The errors of [`Pool::imap`](crate::Pool::imap); [`PoolError::Zero`].
     pub fn imap<A, R, I>(
         &self,
         function: C::Function<A, R>,
@@ -267,7 +269,7 @@ impl<'p, C: Call> Options<'p, C> {
     /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
     ///
     /// # Errors
-    /// As there; [`PoolError::Zero`].
+    /// The errors of [`Pool::imap_unordered`](crate::Pool::imap_unordered); [`PoolError::Zero`].
     pub fn imap_unordered<A, R, I>(
         &self,
         function: C::Function<A, R>,
@@ -281,7 +283,7 @@ impl<'p, C: Call> Options<'p, C> {
         Ok(IMap::new(self.core, arguments.into_iter(), self.shape::<A, R>(function)?, false))
     }
 
-    /// What tasks are to look like, if the pool takes any.
+    /// The shape of tasks, if the pool takes any.
     fn shape<A, R>(&self, function: C::Function<A, R>) -> Result<Shape, PoolError>
     where
         A: DeserializeOwned,
@@ -297,13 +299,13 @@ impl<'p, C: Call> Options<'p, C> {
         Ok(Shape { callee: self.callee::<A, R>(function)?, terms, chunksize, window })
     }
 
-    /// What is called for tasks.
+    /// The function that is called for tasks.
     fn callee<A, R>(&self, function: C::Function<A, R>) -> Result<Callee, PoolError>
     where
         A: DeserializeOwned,
         R: Serialize,
     {
-        // The numbers of a module's functions are as few as those.
+        // A module has so few functions that their numbers fit.
         let small = |number: u64| u32::try_from(number).unwrap_or(0);
         let function =
             Function { trampoline: small(C::trampoline::<A, R>()), function: small(C::number(function)) };
@@ -317,7 +319,8 @@ impl<C> Clone for Options<'_, C> {
     }
 }
 
-/// Gives out all of an input, as results arrive, and waits for them. When the time is over, what hasn't begun never does.
+/// Gives out all tasks of an input, as results arrive, and waits for them. When the time is over, tasks that haven't
+/// begun are never run.
 pub(super) fn map<I, A, R>(
     core: &Core<'_>,
     feed: &mut Feed<I, A>,

@@ -1,4 +1,4 @@
-//! Functions with something filled in: see [`Pool::partial`](crate::Pool::partial), and
+//! Functions with an argument filled in: see [`Pool::partial`](crate::Pool::partial), and
 //! [`Pool::partial_by_value`](crate::Pool::partial_by_value) for closures.
 //!
 //! ```no_run
@@ -19,18 +19,18 @@ use serde::de::DeserializeOwned;
 
 use self::sealed::Callable;
 
-/// Which functions [`Options`](crate::Options) take: [`Plain`], [`Partial`], or [`ByValue`].
+/// The kind of function that [`Options`](crate::Options) take: [`Plain`], [`Partial`], or [`ByValue`].
 pub trait Call: Callable {}
 
-/// With their arguments: `fn(A) -> R`.
+/// A function that takes only its arguments: `fn(A) -> R`.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain;
 
-/// With a state before them: `fn(&S, A) -> R`.
+/// A function that takes a state before its arguments: `fn(&S, A) -> R`.
 #[derive(Debug, Clone, Copy)]
 pub struct Partial<S>(PhantomData<fn() -> S>);
 
-/// With a state before them, such as a closure, that is copied as it is: `fn(&S, A) -> R`.
+/// A function that takes a state before its arguments, such as a closure, copied byte by byte: `fn(&S, A) -> R`.
 #[derive(Debug, Clone, Copy)]
 pub struct ByValue<S>(PhantomData<fn() -> S>);
 
@@ -46,18 +46,18 @@ mod sealed {
     use crate::pool::worker;
     use crate::raw::function;
 
-    /// What a pool has to know of functions of a kind.
+    /// A pool's knowledge of functions of a kind.
     pub trait Callable {
-        /// The functions.
+        /// The type of the functions.
         ///
-        /// Closures that capture nothing become such a pointer by themselves, because the compiler knows which one it is
-        /// before it looks at the closure.
+        /// A closure that captures nothing is coerced to this pointer type, because the compiler knows the type before
+        /// it looks at the closure.
         type Function<A, R>: Copy;
 
         /// The number of a function.
         fn number<A, R>(function: Self::Function<A, R>) -> u64;
 
-        /// The number of what a worker calls to have such a function called.
+        /// The number of the function that a worker calls to call such a function.
         fn trampoline<A: DeserializeOwned, R: Serialize>() -> u64;
     }
 

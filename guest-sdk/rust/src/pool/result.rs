@@ -1,4 +1,4 @@
-//! A result that isn't there yet.
+//! A result that hasn't arrived yet.
 
 use std::fmt;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use super::error::{Cause, TaskError};
 use super::job::Pending;
 use crate::deadline::Deadline;
 
-/// The result of an [`apply_async`](crate::Pool::apply_async) or [`map_async`](crate::Pool::map_async), once it is there.
+/// The future result of an [`apply_async`](crate::Pool::apply_async) or [`map_async`](crate::Pool::map_async).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -25,9 +25,9 @@ use crate::deadline::Deadline;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The pool does what it has to do when one of these methods is called, or one of its own.
+/// The pool does its work when one of these methods is called, or one of the pool's own.
 ///
-/// One that is dropped doesn't cancel its task.
+/// Dropping an `AsyncResult` doesn't cancel its task.
 #[must_use = "`get` has the result"]
 pub struct AsyncResult<T> {
     pub(super) core: Rc<Core<'static>>,
@@ -38,7 +38,7 @@ impl<T> AsyncResult<T> {
     /// Waits for the result.
     ///
     /// # Errors
-    /// [`TaskError`]: of a map, that of the first task that failed.
+    /// [`TaskError`]; for a map, that of the first task that failed.
     pub fn get(self) -> Result<T, TaskError> {
         self.wait();
         match self.pending.take() {
@@ -61,31 +61,31 @@ impl<T> AsyncResult<T> {
     /// ```
     ///
     /// # Errors
-    /// This one again, if the time was over: Python's `TimeoutError`. The task goes on.
+    /// This `AsyncResult` again, if the time was over: Python's `TimeoutError`. The task goes on.
     pub fn get_timeout(self, timeout: Duration) -> Result<Result<T, TaskError>, Self> {
         if self.wait_timeout(timeout) { Ok(self.get()) } else { Err(self) }
     }
 
-    /// The result, if it is there.
+    /// Returns the result, if it has arrived.
     ///
     /// # Errors
-    /// This one again, if it isn't.
+    /// This `AsyncResult` again, if the result hasn't arrived.
     pub fn try_get(self) -> Result<Result<T, TaskError>, Self> {
         if self.ready() { Ok(self.get()) } else { Err(self) }
     }
 
-    /// Waits until the result is there.
+    /// Waits until the result has arrived.
     pub fn wait(&self) {
         self.wait_until(Deadline::NEVER);
     }
 
-    /// Waits until the result is there, for at most `timeout`. Whether it is there.
+    /// Waits until the result has arrived, for at most `timeout`. Returns whether it has.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.wait_until(Deadline::after(timeout))
     }
 
     fn wait_until(&self, deadline: Deadline) -> bool {
-        // A copy of it in another process never gets anything.
+        // A copy of an `AsyncResult` in another process never gets anything.
         while !self.pending.is_done() && self.core.is_owner() {
             if !self.core.step(deadline) {
                 break;
@@ -94,20 +94,20 @@ impl<T> AsyncResult<T> {
         self.pending.is_done()
     }
 
-    /// Whether the result is there.
+    /// Whether the result has arrived.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.wait_until(Deadline::NOW)
     }
 
-    /// Whether all went well: no task failed, and the result of none is an `Err`. `None` while it isn't there: Python's
-    /// `ValueError`.
+    /// Whether all went well: no task failed, and no result is an `Err`. `None` while the result hasn't arrived:
+    /// Python's `ValueError`.
     #[must_use]
     pub fn successful(&self) -> Option<bool> {
         self.ready().then(|| self.pending.is_ok())
     }
 
-    /// Has this called with the value when it is there, or at once if it is.
+    /// Registers a callback that is called with the value when it arrives, or at once if it has arrived.
     ///
     /// ```no_run
     /// # let pool = sandpool_guest::Pool::new()?;
@@ -119,7 +119,7 @@ impl<T> AsyncResult<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// A value that is an `Err` is a value. See [`on_done`](Self::on_done) for where and when it is called.
+    /// An `Err` counts as a value. See [`on_done`](Self::on_done) for where and when the callback is called.
     pub fn callback(self, callback: impl FnOnce(&T) + 'static) -> Self {
         self.on_done(|result| {
             if let Ok(value) = result {
@@ -128,8 +128,8 @@ impl<T> AsyncResult<T> {
         })
     }
 
-    /// Has this called if the task fails, with why: of a map, when all tasks are done, with that of the first that failed.
-    /// See [`on_done`](Self::on_done) for where and when it is called.
+    /// Registers a callback that is called with the error if the task fails: for a map, when all tasks are done, with the
+    /// error of the first that failed. See [`on_done`](Self::on_done) for where and when the callback is called.
     pub fn error_callback(self, callback: impl FnOnce(&TaskError) + 'static) -> Self {
         self.on_done(|result| {
             if let Err(error) = result {
@@ -138,7 +138,8 @@ impl<T> AsyncResult<T> {
         })
     }
 
-    /// Has this called with the result when it is there, value or error, or at once if it is.
+    /// Registers a callback that is called with the result, value or error, when it arrives, or at once if it has
+    /// arrived.
     ///
     /// ```no_run
     /// # let pool = sandpool_guest::Pool::new()?;
@@ -150,13 +151,14 @@ impl<T> AsyncResult<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// It is called in this process, when the program waits for this or any other result of the pool, or gives it
-    /// something to do; so it may use whatever the program uses, the pool too.
+    /// The callback is called in this process, when the program waits for this or any other result of the pool, or
+    /// gives the pool something to do; so the callback may use whatever the program uses, the pool too.
     ///
-    /// The result is still this one's: also in the callback itself, [`get`](Self::get) has it, as a copy.
+    /// The result still belongs to this `AsyncResult`: also in the callback itself, [`get`](Self::get) returns it, as
+    /// a copy.
     ///
-    /// If it panics, that ends this process with exit code 1, as a panic does anywhere else: on this target nothing can go on
-    /// behind one.
+    /// If the callback panics, that ends this process with exit code 1, as a panic does anywhere else: on this target nothing
+    /// can go on after a panic.
     pub fn on_done(self, callback: impl FnOnce(&Result<T, TaskError>) + 'static) -> Self {
         self.pending.on_done(Box::new(callback));
         self

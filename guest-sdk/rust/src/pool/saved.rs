@@ -1,7 +1,8 @@
-//! The results of the task that a worker is at, as far as it has them: in memory that outlives the worker.
+//! The finished results of a worker's current task: in memory that outlives the worker.
 //!
-//! A task of several parts puts their results together, when the last is done. So that none is lost with the worker,
-//! each part is copied here before the next begins. Only when the worker has ended does the pool's owner look.
+//! A worker puts the results of a task of several parts together, when the last part is done. So that no result is
+//! lost with the worker, each part is copied here before the next begins. The pool's owner looks only when the worker
+//! has ended.
 //!
 //! ```text
 //! index of the first part 32   how many parts 32   part, padded to 64 bits …
@@ -17,7 +18,7 @@ use crate::object::{Role, Use};
 use crate::raw::shared::Mapping;
 use crate::{Error, RawArray, raw};
 
-/// A page of wasm's: less can't be mapped.
+/// The number of words in a page of wasm's: less can't be mapped.
 const WORDS: usize = (64 << 10) / 8;
 const WORD: usize = size_of::<u64>();
 
@@ -25,16 +26,16 @@ const WORD: usize = size_of::<u64>();
 #[derive(Debug, Clone)]
 pub(super) struct Saved(RawArray<u64>);
 
-/// How far it is filled, as the worker knows it.
+/// How far the memory is filled, as the worker knows it.
 #[derive(Default)]
 pub(super) struct Fill {
-    /// `None` if it can't be mapped: then there is no room.
+    /// `None` if the memory can't be mapped: then there is no room.
     memory: Option<Arc<Mapping>>,
     /// The index of the first part.
     first: u32,
-    /// How many there are.
+    /// The number of parts.
     parts: u32,
-    /// And their words.
+    /// The number of words of the parts.
     words: usize,
 }
 
@@ -43,13 +44,13 @@ impl Saved {
         RawArray::create(WORDS, Use::Saved).map(Self)
     }
 
-    /// Has the host know by it which part this worker is at.
+    /// Names this memory to the host, which learns from it which part this worker is at.
     pub(super) fn follow(&self) -> Result<(), Errno> {
-        // If it can't be mapped then nothing is saved: each part is put by itself.
+        // If the memory can't be mapped, nothing is saved: each part is put by itself.
         self.0.mapping().map_or(Ok(()), |memory| raw::task::follow(memory.handle()))
     }
 
-    /// Empties it: what is added next begins with the part of this index.
+    /// Empties the memory: the next part that is added has this index.
     pub(super) fn begin(&self, first: u32) -> Fill {
         let memory = self.0.mapping().ok().cloned();
         let fill = Fill { memory, first, parts: 0, words: 1 };
@@ -57,7 +58,7 @@ impl Saved {
         fill
     }
 
-    /// Passes on what a worker that has ended has left, each part with its index.
+    /// Passes on the parts that a worker that has ended has left, each with its index.
     pub(super) fn read(&self, mut each: impl FnMut(u32, Part<'_>)) {
         let mut words = vec![0; WORDS];
         if self.0.copy_to(0, &mut words).is_err() {
@@ -76,14 +77,14 @@ impl Saved {
 }
 
 impl Fill {
-    /// Says what is there.
+    /// Makes the added parts visible.
     #[inline(always)]
     fn publish(&self) {
         let head = u64::from(self.parts) << 32 | u64::from(self.first);
         self.memory.as_ref().and_then(|memory| memory.set(0, head));
     }
 
-    /// Adds a part of a message. Whether there is room.
+    /// Adds a part of a message. Returns whether there is room.
     #[inline(always)]
     pub(super) fn add(&mut self, part: &[u8]) -> bool {
         let Some(words) = self.memory.as_ref().and_then(|memory| memory.set_words(self.words, part)) else {
@@ -91,7 +92,7 @@ impl Fill {
         };
         self.words += words;
         self.parts += 1;
-        // From now on it is there, and the worker is at the next part.
+        // From now on the part counts, and the worker is at the next part.
         self.publish();
         true
     }

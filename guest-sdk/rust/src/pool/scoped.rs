@@ -36,19 +36,19 @@ use sandpool_abi::NO_WAIT;
 /// # Ok::<(), sandpool_guest::PoolError>(())
 /// ```
 ///
-/// Each worker has a copy-on-write copy of everything, so that the closure may capture and borrow what it likes, and so
-/// may the arguments: no serde, no `Send`, no `'static`. Only the results are encoded. What the closure changes, it
-/// changes in the copy.
+/// Each worker has a copy-on-write copy of everything, so the closure may capture and borrow anything, and so may the
+/// arguments: no serde, no `Send`, no `'static`. Only the results are encoded. The closure changes only the worker's
+/// copy.
 ///
-/// When to use which: a [`Pool`](crate::Pool) has its processes ready, and a task costs less than a microsecond there; here
-/// each call forks a process for each processor, which takes some tenths of a millisecond each. For what takes ten
-/// milliseconds and more, that doesn't count.
+/// When to use which: a [`Pool`](crate::Pool) has its processes ready, and a task costs less than a microsecond there;
+/// `scoped_map` forks a process for each processor in each call, which takes some tenths of a millisecond each. For work of
+/// ten milliseconds and more, that doesn't count.
 ///
-/// Tasks fail one by one, as in a pool. [`Scoped`] has more to choose from. The closure may itself call this, or make a pool:
-/// what a worker starts ends with it.
+/// Tasks fail one by one, as in a pool. [`Scoped`] has more options. The closure may itself call `scoped_map`, or make a
+/// pool: everything that a worker starts ends with it.
 ///
 /// # Errors
-/// [`PoolError::Task`]: that of the first task, in their order, that failed. [`PoolError::Start`].
+/// [`PoolError::Task`], of the first task, in their order, that failed; [`PoolError::Start`].
 pub fn scoped_map<A, R>(
     arguments: impl IntoIterator<Item = A>,
     closure: impl Fn(A) -> R,
@@ -60,7 +60,7 @@ where
     Scoped::new().map(arguments, closure)
 }
 
-/// How a [`scoped_map`] is done.
+/// The options of a [`scoped_map`].
 ///
 /// ```no_run
 /// use sandpool_guest::Scoped;
@@ -84,30 +84,30 @@ impl Default for Scoped {
 }
 
 impl Scoped {
-    /// With a worker for each processor.
+    /// Makes options with a worker for each processor.
     pub fn new() -> Self {
         Self { processes: cpu_count(), chunksize: None, terms: Terms::default() }
     }
 
-    /// How many workers are forked; never more than there are arguments.
+    /// Sets the number of workers that are forked; never more than there are arguments.
     pub fn processes(mut self, processes: usize) -> Self {
         self.processes = processes;
         self
     }
 
-    /// As that of [`Options::chunksize`](crate::Options::chunksize).
+    /// Sets the chunk length, like [`Options::chunksize`](crate::Options::chunksize).
     pub fn chunksize(mut self, tasks: usize) -> Self {
         self.chunksize = Some(tasks);
         self
     }
 
-    /// As that of [`Options::retries`](crate::Options::retries).
+    /// Sets the number of retries, like [`Options::retries`](crate::Options::retries).
     pub fn retries(mut self, retries: u32) -> Self {
         self.terms.retries = retries;
         self
     }
 
-    /// As that of [`Options::task_timeout`](crate::Options::task_timeout).
+    /// Sets the time that a task may take, like [`Options::task_timeout`](crate::Options::task_timeout).
     pub fn task_timeout(mut self, timeout: Duration) -> Self {
         self.terms.timeout = Some(timeout);
         self
@@ -116,7 +116,7 @@ impl Scoped {
     /// See [`scoped_map`].
     ///
     /// # Errors
-    /// As there; [`PoolError::Zero`].
+    /// The errors of [`scoped_map`]; [`PoolError::Zero`].
     pub fn map<A, R>(
         &self,
         arguments: impl IntoIterator<Item = A>,
@@ -129,10 +129,10 @@ impl Scoped {
         self.map_until(arguments, closure, Deadline::NEVER)
     }
 
-    /// As [`map`](Self::map), and waits for at most `timeout` in all: then the workers are killed.
+    /// Like [`map`](Self::map), but waits for at most `timeout` in all: then the workers are killed.
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] when the time is over.
+    /// As [`map`](Self::map); [`PoolError::TimedOut`] when the time is over.
     pub fn map_timeout<A, R>(
         &self,
         arguments: impl IntoIterator<Item = A>,
@@ -161,7 +161,7 @@ impl Scoped {
         map(&core, &mut feed, deadline)
     }
 
-    /// As [`map`](Self::map), but with each task's own result or error.
+    /// Like [`map`](Self::map), but returns each task's own result or error.
     ///
     /// ```no_run
     /// use sandpool_guest::Scoped;
@@ -190,10 +190,10 @@ impl Scoped {
         self.outcomes_until(arguments, closure, Deadline::NEVER)
     }
 
-    /// As [`outcomes`](Self::outcomes), and waits for at most `timeout` in all: then the workers are killed.
+    /// Like [`outcomes`](Self::outcomes), but waits for at most `timeout` in all: then the workers are killed.
     ///
     /// # Errors
-    /// As there; [`PoolError::TimedOut`] when the time is over.
+    /// As [`outcomes`](Self::outcomes); [`PoolError::TimedOut`] when the time is over.
     pub fn outcomes_timeout<A, R>(
         &self,
         arguments: impl IntoIterator<Item = A>,
@@ -234,7 +234,7 @@ impl Scoped {
         Ok(outcomes)
     }
 
-    /// Forks the workers. `None` if there is nothing to do.
+    /// Forks the workers. Returns `None` if there is nothing to do.
     fn begin<'s, A, R>(
         &self,
         arguments: &'s [A],
@@ -266,10 +266,10 @@ impl Scoped {
     }
 }
 
-/// What is given out: the arguments by their places.
+/// The tasks that are given out: the arguments by their indices.
 type Indices = Feed<Range<usize>, usize>;
 
-/// What a worker does: only indices come, because it has all else.
+/// The work of a worker: only indices come, because the worker has everything else.
 fn each<A: Clone, R: Serialize>(turn: &mut Turn<'_>, arguments: &[A], closure: &impl Fn(A) -> R) {
     while let Some(index) = turn.next::<usize>() {
         match index.map(|index| arguments.get(index)) {

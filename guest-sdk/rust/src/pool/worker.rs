@@ -1,9 +1,9 @@
 //! What a worker does: it takes tasks, works on one after the other, and puts the result of each.
 //!
-//! It takes several at a time where they are short, and never knows more than the next ones. Each instant at which it
-//! may be killed is one of three for each of its tasks, and the host tells the owner which: claimed and not begun, begun,
-//! finished. What is done of a task of several parts is [saved] meanwhile. A panic is told to the owner before it
-//! ends the process.
+//! A worker takes several tasks at a time where they are short, and never knows more than the next ones. At each instant
+//! at which it may be killed, each of its tasks is in one of three states, and the host tells the owner which: claimed
+//! and not begun, begun, finished. The finished parts of a task of several parts are [saved] meanwhile. A panic is
+//! reported to the owner before it ends the process.
 //!
 //! [saved]: super::saved
 
@@ -32,15 +32,15 @@ use crate::message::{self, Encoded, Failure};
 use crate::object::{Object, Role, Use};
 use crate::{DecodeError, EncodeError, Error, codec, log, raw, start};
 
-/// The most tasks that are taken at a time.
+/// The maximum number of tasks that are taken at a time.
 const BATCH_MAX: usize = 64;
-/// And they take about as long as it takes to wake another process.
+/// Tasks taken together take about this long, the time that it takes to wake another process.
 const BATCH_NANOS: u64 = 50_000;
-/// Room for them: enough for the largest that comes in a batch.
+/// Room for the tasks: enough for the largest that comes in a batch.
 const BUFFER: usize = 64 << 10;
 
-/// A queue of the pool's own. What lies in it are functions by their numbers, so nobody else may get at it: it isn't taken
-/// for a [`Queue`](crate::Queue), nor one for it.
+/// A queue of the pool's own. Its items name functions by their numbers, so nobody else may get at it: it isn't taken for
+/// a [`Queue`](crate::Queue), nor a `Queue` for it.
 #[derive(Debug, Clone)]
 pub(super) struct PoolQueue(Arc<Object>);
 
@@ -56,7 +56,7 @@ impl PoolQueue {
         self.0.handle()
     }
 
-    /// Nothing more is put; who waits for a task is told.
+    /// Closes the queue: nothing more is put; a process that waits for a task is told.
     pub(super) fn close(&self) -> Result<(), Error> {
         match raw::queue::close(self.handle()) {
             Ok(()) | Err(Errno::Closed) => Ok(()),
@@ -77,21 +77,21 @@ impl<'de> Deserialize<'de> for PoolQueue {
     }
 }
 
-/// What a worker works with: encoded for one that is spawned.
+/// The objects that a worker works with: encoded for a spawned worker.
 #[derive(Debug, Clone)]
 pub(super) struct Links {
     pub(super) tasks: PoolQueue,
     pub(super) results: PoolQueue,
     pub(super) marks: Marks,
-    /// Its number.
+    /// The worker's number.
     pub(super) worker: u32,
-    /// Where it leaves what it has done.
+    /// The place where the worker leaves finished parts.
     pub(super) saved: Saved,
-    /// How many tasks it is for; 0 for any number.
+    /// The number of tasks that the worker is for; 0 for any number.
     pub(super) tasks_max: u64,
 }
 
-/// The links, as what they are encoded.
+/// The links in the form in which they are encoded.
 pub(super) type Parcel = (PoolQueue, PoolQueue, Marks, u32, Saved, u64);
 
 impl Links {
@@ -104,36 +104,36 @@ impl Links {
     }
 }
 
-/// Does what a task asks for: takes its parts one after the other, and replies to each.
+/// Does a task: takes its parts one after another, and replies to each.
 pub(super) type Call<'a> = dyn Fn(&mut Turn<'_>) + 'a;
 
-/// The parts of a task that is worked on.
+/// The parts of a task that a worker works on.
 pub(crate) struct Turn<'a> {
     links: &'a Links,
     head: TaskHead,
     rest: &'a [u8],
     handles: Handles,
-    /// The message, if all that follows the first part's head is still to be taken.
+    /// The message, if everything after the head of the first part is still to be taken.
     held: Option<Item>,
-    /// How many were taken.
+    /// The number of parts that were taken.
     taken: u32,
     reply: &'a mut Reply,
     saved: Fill,
     failure: Option<Errno>,
-    /// How long took what isn't done for each part.
+    /// The time spent on work that isn't done for each part.
     beside: u64,
 }
 
 impl<'a> Turn<'a> {
-    /// The state that all parts have, if they have one: before the first of them. To decode it is for later: nothing
-    /// is worked on yet.
+    /// The state that all parts have, if any: before the first of them. It is decoded later, because no part has
+    /// begun yet.
     fn state(&mut self) -> (&'a [u8], Handles) {
         let Some((part, rest)) = split_part(self.rest) else { return Default::default() };
         self.rest = rest;
         (part.bytes, self.handles.split_first(part.handles))
     }
 
-    /// The arguments of the next part, which is worked on from now on.
+    /// Returns the arguments of the next part, which counts as begun from now on.
     #[inline(always)]
     pub(super) fn next<A: DeserializeOwned>(&mut self) -> Option<Result<A, DecodeError>> {
         // Most parts are plain, and neither the first nor timed.
@@ -154,12 +154,12 @@ impl<'a> Turn<'a> {
                 self.failure = Some(errno);
                 None
             }
-            // It has begun, so that its end is that of the task.
+            // The part has begun, so the end of the process is the end of the task.
             Err(Failure::OutOfMemory) => process::abort(),
         }
     }
 
-    /// The next part, of whatever kind.
+    /// Returns the next part, of whatever kind.
     fn next_part(&mut self) -> Option<Encoded<'a>> {
         if self.taken == self.head.parts {
             return None;
@@ -180,7 +180,8 @@ impl<'a> Turn<'a> {
         Some(Encoded::Here(part.bytes, self.handles.split_first(part.handles)))
     }
 
-    /// Saves the result of the last part; whether it can. Handles are held by processes and messages only.
+    /// Saves the result of the last part; returns whether it can. Only processes and messages can hold handles, so a
+    /// result with handles isn't saved.
     #[inline(always)]
     fn saves(&mut self) -> bool {
         let reply = &*self.reply;
@@ -189,7 +190,7 @@ impl<'a> Turn<'a> {
 
     fn begin(&mut self) -> Result<(), Errno> {
         if self.taken == 0 {
-            // What is there of the task before would be taken for this one's.
+            // Saved parts of the previous task would be taken for this one's.
             if self.head.parts > 1 {
                 self.saved = self.links.saved.begin(0);
             }
@@ -198,11 +199,11 @@ impl<'a> Turn<'a> {
         if !self.saves() {
             self.put()?;
         }
-        // The host needn't know, unless it is to end it in time: what is saved says that it goes on.
+        // The host needn't know, unless it must end the part in time: the saved parts show that the worker goes on.
         if self.head.is_timed { raw::task::begin(self.taken) } else { Ok(()) }
     }
 
-    /// Puts what is done, before the end of the task.
+    /// Puts the finished parts, before the end of the task.
     #[cold]
     fn put(&mut self) -> Result<(), Errno> {
         self.send(0, MORE, put)?;
@@ -211,7 +212,7 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Puts what is done, and gives up the claim of the task.
+    /// Puts the finished parts, and gives up the claim of the task.
     fn finish(&mut self, nanos: u64, note: u32) -> Result<(), Errno> {
         self.send(nanos, note, |results, message, handles| {
             raw::task::finish(results, message, handles, FOREVER)
@@ -220,8 +221,8 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Sends all results that there are; if they don't fit into one message, the last by itself; if it doesn't fit,
-    /// then that it doesn't.
+    /// Sends all results; if they don't fit into one message, the last by itself; if that doesn't fit, then a message
+    /// that says so.
     fn send(
         &mut self,
         nanos: u64,
@@ -280,7 +281,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Adds why there is no result.
+    /// Adds a failure instead of a result.
     pub(super) fn refuse(&mut self, kind: Kind, error: &dyn Display) {
         let start = self.reply.begin();
         instead(&mut self.reply.message, start, kind, error);
@@ -297,22 +298,22 @@ fn is_too_large(sent: Result<(), Errno>) -> bool {
     matches!(sent, Err(Errno::Msgsize | Errno::Inval))
 }
 
-/// The results of the parts that are done of the task which is worked on, and not put.
+/// The results of the finished parts of the current task that weren't put.
 #[derive(Default)]
 struct Reply {
-    /// With room for a head; empty if no part is done.
+    /// The message, with room for a head; empty if no part is done.
     message: Vec<u8>,
-    /// What stands behind it: the rest of the only part, if that is large.
+    /// The bytes after the message: the rest of the only part, if that is large.
     apart: Option<Rc<dyn Elements>>,
-    /// Those in the message: the values that had them may be gone.
+    /// The handles in the message, kept because the values that had them may be gone.
     handles: Vec<Arc<Object>>,
     parts: u32,
-    /// Where the last part begins, in both.
+    /// The beginning of the last part, in both.
     last: (usize, usize),
 }
 
 impl Reply {
-    /// Begins a part: what `end_part` wants.
+    /// Begins a part, and returns the argument that `end_part` needs.
     #[inline(always)]
     fn begin(&mut self) -> usize {
         if self.message.is_empty() {
@@ -381,14 +382,14 @@ impl Reply {
 }
 
 thread_local! {
-    /// Whether a panic is that of a task.
+    /// Whether a panic now belongs to a task.
     static IS_AT_WORK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Beyond this, a buffer goes back to the allocator after use.
+/// A buffer larger than this goes back to the allocator after use.
 const KEEP: usize = 1 << 20;
 
-/// Calls a function of the pool's owner for each part: one copy of this for each type of function.
+/// Calls a function of the pool's owner for each part. There is one copy of this for each type of function.
 pub(super) fn call<A, R>(turn: &mut Turn<'_>)
 where
     A: DeserializeOwned,
@@ -405,7 +406,7 @@ where
     }
 }
 
-/// The same for functions with a state before their arguments.
+/// Like `call`, for functions with a state before their arguments.
 pub(super) fn call_partial<S, A, R>(turn: &mut Turn<'_>)
 where
     S: DeserializeOwned,
@@ -415,7 +416,7 @@ where
     call_with::<S, A, R>(turn, codec::decode);
 }
 
-/// The same with a state that was copied.
+/// Like `call_partial`, for a state that was copied.
 pub(super) fn call_by_value<S, A, R>(turn: &mut Turn<'_>)
 where
     S: Copy + 'static,
@@ -441,7 +442,7 @@ where
         return no_function(turn);
     };
     let took = Cell::new(0);
-    // When a task has begun, so that it fails if that ends the process.
+    // Decoded only after a task has begun, so that the task fails if decoding ends the process.
     let state = LazyCell::new(|| {
         let start = raw::clock::monotonic();
         let state = decode(state, handles);
@@ -458,7 +459,7 @@ where
     turn.beside = took.get();
 }
 
-/// What a worker of a standing pool calls: functions by their numbers.
+/// The function that a worker of a standing pool calls: it calls functions by their numbers.
 pub(super) fn call_by_number(turn: &mut Turn<'_>) {
     match raw::function::task_from_number(u64::from(turn.head.trampoline)) {
         Some(task) => task(turn),
@@ -473,7 +474,7 @@ fn no_function(turn: &mut Turn<'_>) {
     }
 }
 
-/// A part that says something else than what was begun.
+/// Replaces the part that was begun by a failure.
 #[cold]
 fn instead(message: &mut Vec<u8>, start: usize, kind: Kind, error: &dyn Display) {
     message.truncate(start);
@@ -482,12 +483,12 @@ fn instead(message: &mut Vec<u8>, start: usize, kind: Kind, error: &dyn Display)
     end_part(message, start, kind, 0);
 }
 
-/// The life of a worker: its exit code. `initialize` says what went wrong with it.
+/// Runs a worker, and returns its exit code. `initialize` returns an error message if it fails.
 pub(super) fn run(links: &Links, initialize: &dyn Fn() -> Option<String>, call: &Call<'_>) -> i32 {
     report_panics(links);
     if let Some(failure) = initialize() {
         start::complain(&format!("error: {failure}"));
-        // If that can't be told, then the exit code says it.
+        // If the owner can't be told, the exit code says it.
         let _ = tell(links, NOT_READY, &failure);
         return 1;
     }
@@ -503,7 +504,7 @@ pub(super) fn run(links: &Links, initialize: &dyn Fn() -> Option<String>, call: 
     }
 }
 
-/// Tells the owner something that is no result.
+/// Tells the owner something that isn't a result.
 fn tell(links: &Links, note: u32, text: &str) -> Result<(), Errno> {
     let head = ResultHead { number: NO_NUMBER, worker: links.worker, nanos: 0, parts: 1, note };
     let mut message = head.to_bytes().to_vec();
@@ -513,11 +514,11 @@ fn tell(links: &Links, note: u32, text: &str) -> Result<(), Errno> {
     raw::queue::put(links.results.handle(), &[&message], &[], FOREVER)
 }
 
-/// Has the message of a panic told to the owner before the panic is reported and ends the process.
+/// Makes a panic reported to the owner before the panic is printed and ends the process.
 fn report_panics(links: &Links) {
     let links = links.clone();
     start::on_panic(move |message| {
-        // Whatever fails here, the end of the process says what there is to say.
+        // Whatever fails here, the end of the process says enough.
         let _ = if IS_AT_WORK.get() {
             tell(&links, PANICKED, message)
         } else {
@@ -526,17 +527,17 @@ fn report_panics(links: &Links) {
     });
 }
 
-/// One that works.
+/// A running worker.
 struct Worker<'a> {
     links: &'a Links,
     call: &'a Call<'a>,
-    /// How many tasks it is still for.
+    /// The number of tasks that the worker is still for.
     left: u64,
-    /// How many tasks it takes at a time.
+    /// The number of tasks that the worker takes at a time.
     batch: usize,
-    /// How long a task took lately, and what it called.
+    /// The recent time of a task, and the function that it called.
     lately: Option<((u32, u32), u64)>,
-    /// Whether the tasks that it took together call one function, once each.
+    /// Whether the tasks that the worker took together call one function, once each.
     is_uniform: bool,
     reply: Reply,
 }
@@ -551,16 +552,16 @@ impl<'a> Worker<'a> {
         if links.tasks_max == 0 { u64::MAX } else { links.tasks_max }
     }
 
-    /// How many tasks it has done.
+    /// The number of tasks that the worker has done.
     fn done(&self) -> u64 {
         Self::tasks_max(self.links) - self.left
     }
 
-    /// Works until it has to leave, or there is nothing more to come.
+    /// Works until the worker must leave, or no more tasks come.
     fn work(&mut self) -> Result<(), Errno> {
         let mut buffer = vec![0; BUFFER];
         let mut lens = [0; BATCH_MAX];
-        // With all that it needs to begin a task.
+        // Sent once the worker has everything that it needs to begin a task.
         tell(self.links, READY, "")?;
         self.links.saved.follow()?;
         while self.left != 0 && !self.links.marks.may_leave() {
@@ -588,8 +589,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Takes tasks, as many as it may: one if it had to wait, because what comes then may be of any length; and never so
-    /// many that others have nothing to do. 0 if the next isn't for a batch.
+    /// Takes tasks, as many as permitted: one if the worker had to wait, because a task that comes then may be of any
+    /// length; and never so many that other workers have nothing to do. 0 if the next isn't for a batch.
     fn take(&mut self, buffer: &mut [u8], lens: &mut [u32]) -> Result<usize, Errno> {
         let tasks = self.links.tasks.handle();
         if self.batch > 1 {
@@ -619,7 +620,7 @@ impl<'a> Worker<'a> {
         match message::take(item, &mut []) {
             Ok((task, handles)) => self.task(&task, handles, None),
             Err(Failure::Host(errno)) => Err(errno),
-            // It has claimed it, so that its end is that of the task.
+            // The worker has claimed the task, so the end of the process is the end of the task.
             Err(Failure::OutOfMemory) => {
                 raw::task::begin(0)?;
                 process::abort()
@@ -627,7 +628,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Does a task. One with a single part may still be `held`: then `task` is what is before that.
+    /// Does a task. The only part of a task may still be `held`: then `task` is the bytes before it.
     fn task(&mut self, task: &[u8], handles: Handles, held: Option<Item>) -> Result<(), Errno> {
         let (head, parts) = TaskHead::read(task).ok_or(Errno::Io)?;
         self.left -= 1;
@@ -662,7 +663,7 @@ impl<'a> Worker<'a> {
         if let Some(errno) = turn.failure {
             return Err(errno);
         }
-        // What the task hasn't taken: with its end, all of it is done.
+        // Handles that the task hasn't taken are dropped: with the end of the task, all of it is done.
         turn.handles = Handles::default();
         let nanos = match known {
             Some(nanos) if !is_measured => nanos,

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::object::{Object, Role, Use, mismatched};
 use crate::raw::shared::Exclusive;
 
-/// An array that several processes see, one at a time.
+/// An array that several processes use, one process at a time.
 ///
 /// ```no_run
 /// use sandpool_guest::{Array, Process};
@@ -33,24 +33,24 @@ use crate::raw::shared::Exclusive;
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// Under its lock, an array is a slice: [`update`](Self::update) and [`lock`](Self::lock) give it, and a loop over it
-/// is as fast as one over a `Vec`. The other methods take the lock for each call. The lock belongs to the array, and
-/// can't be had without it; if several arrays are to change together, lock each of them, always in the same order, or
-/// guard them all by an `RLock` of your own. Where no lock is needed, there is [`RawArray`], which also says what
-/// elements can be.
+/// Under its lock, an array is a slice: [`update`](Self::update) and [`lock`](Self::lock) give the slice, and a loop
+/// over it is as fast as one over a `Vec`. The other methods take the lock for each call. The lock belongs to the
+/// array, and isn't available without it; if several arrays are to change together, lock each of them, always in the
+/// same order, or guard them all by an `RLock` of your own. Where no lock is needed, use [`RawArray`], which also
+/// lists the possible types of elements.
 ///
 /// A forked process has all arrays of its creator. An array is also data, for spawned processes, queues and pipes.
 /// A clone is the same array; its memory is free when the last process has dropped it and no message holds it.
 ///
 /// # When the holder of the lock dies
 ///
-/// Who takes the lock next is told: [`AcquireError::OwnerDied`], which has the guard, as what the array holds may be
-/// half changed; or [`Error::OwnerDied`] from the methods that take the lock themselves, which then have done nothing.
-/// It is told once.
+/// The next process that takes the lock is told: [`AcquireError::OwnerDied`], which has the guard, because the content
+/// of the array may be half changed; or [`Error::OwnerDied`] from the methods that take the lock themselves, which
+/// then have done nothing. The death is reported once.
 ///
 /// # Panics
-/// In a process that has an [`ArrayGuard`], every other access to the same array panics, as with a `RefCell`. It couldn't
-/// be waited for: nobody else would end it.
+/// In a process that has an [`ArrayGuard`], every other access to the same array panics, as with a `RefCell`. Waiting for
+/// the guard would never end, because only the same process can drop it.
 pub struct Array<T> {
     elements: RawArray<T>,
     lock: RLock,
@@ -77,22 +77,23 @@ impl<T: Pod> Array<T> {
         Ok(array)
     }
 
-    /// How many elements it has.
+    /// The number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         self.elements.len()
     }
 
-    /// Whether it has no elements.
+    /// Whether the array has no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.elements.is_empty()
     }
 
-    /// Element `index`.
+    /// Returns element `index`.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`], [`Error::OwnerDied`]; [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    /// [`Error::OutOfBounds`], [`Error::OwnerDied`]; [`Error::OutOfMemory`] if there are no addresses left to map the
+    /// array to.
     pub fn get(&self, index: usize) -> Result<T, Error> {
         self.locked(|elements| elements.get(index))
     }
@@ -105,7 +106,7 @@ impl<T: Pod> Array<T> {
         self.locked(|elements| elements.set(index, value))
     }
 
-    /// Copies elements out, from `first` on.
+    /// Copies elements of the array into `elements`, from `first` on.
     ///
     /// # Errors
     /// [`Error::OutOfBounds`], [`Error::OwnerDied`]; nothing is copied.
@@ -113,16 +114,16 @@ impl<T: Pod> Array<T> {
         self.locked(|array| array.copy_to(first, elements))
     }
 
-    /// Copies elements in, from `first` on.
+    /// Copies `elements` into the array, from `first` on.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`], [`Error::OwnerDied`]; nothing is copied. Elements that stand in shared memory themselves
-    /// are an error, too.
+    /// [`Error::OutOfBounds`], [`Error::OwnerDied`]; nothing is copied. Source elements in shared memory are an error,
+    /// too.
     pub fn write_from(&self, first: usize, elements: &[T]) -> Result<(), Error> {
         self.locked(|array| array.copy_from(first, elements))
     }
 
-    /// A copy of all elements.
+    /// Returns a copy of all elements.
     ///
     /// # Errors
     /// [`Error::OwnerDied`], [`Error::OutOfMemory`].
@@ -142,7 +143,8 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OwnerDied`], and `change` isn't called; [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    /// [`Error::OwnerDied`], and `change` isn't called; [`Error::OutOfMemory`] if there are no addresses left to map the
+    /// array to.
     pub fn update<R>(&self, change: impl FnOnce(&mut [T]) -> R) -> Result<R, Error> {
         Ok(change(&mut self.lock().map_err(without_guard)?))
     }
@@ -172,18 +174,18 @@ impl<T: Pod> Array<T> {
         self.lock_by(RLock::acquire)
     }
 
-    /// As [`lock`](Self::lock), waiting for at most `timeout`.
+    /// Like [`lock`](Self::lock), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As there; [`AcquireError::TimedOut`] when the time is over.
+    /// As [`lock`](Self::lock); [`AcquireError::TimedOut`] when the time is over.
     pub fn lock_timeout(&self, timeout: Duration) -> Result<ArrayGuard<T>, AcquireError<ArrayGuard<T>>> {
         self.lock_by(|lock| lock.acquire_timeout(timeout))
     }
 
-    /// As [`lock`](Self::lock), if no other process has it.
+    /// Takes the lock, if no other process has it, as [`lock`](Self::lock) does.
     ///
     /// # Errors
-    /// As there; [`AcquireError::WouldBlock`] if another has it.
+    /// As [`lock`](Self::lock); [`AcquireError::WouldBlock`] if another process has the lock.
     pub fn try_lock(&self) -> Result<ArrayGuard<T>, AcquireError<ArrayGuard<T>>> {
         self.lock_by(RLock::try_acquire)
     }
@@ -200,9 +202,9 @@ impl<T: Pod> Array<T> {
         })?;
         let guard = |lock: RLockGuard| {
             let borrow = Borrow::new(self.elements.segment().handle());
-            // SAFETY: whoever uses the elements of an `Array` does it here or in `locked`, with the array's own lock, which
-            // nobody can get at to release it before the guard does. So no other process uses them. In this one, the lock
-            // could be had twice, but `borrow` refuses that, and to fork a copy of this process.
+            // SAFETY: all uses of the elements of an `Array` are here or in `locked`, under the array's own lock, which
+            // nobody can get at to release it before the guard does. So no other process uses them. In this process, the
+            // lock could be had twice, but `borrow` refuses that, and to fork a copy of this process.
             let elements =
                 unsafe { Exclusive::new(mapping.clone(), self.len()) }.map_err(AcquireError::Host)?;
             Ok(ArrayGuard { elements, _borrow: borrow, _lock: lock })
@@ -216,7 +218,8 @@ impl<T: Pod> Array<T> {
         }
     }
 
-    /// Its elements without the lock. One that needs no lock at all is a [`RawArray`] from the start.
+    /// Returns the elements without the lock. An array that never needs a lock should be a [`RawArray`] from the
+    /// start.
     ///
     /// ```no_run
     /// # let progress = sandpool_guest::Array::<u32>::new(4)?;
@@ -226,8 +229,8 @@ impl<T: Pod> Array<T> {
     /// ```
     ///
     /// # Safety
-    /// As long as anybody, in whichever process, has an [`ArrayGuard`] of this array or is in [`update`](Self::update), nobody
-    /// uses what this returns, or a clone of it, in whichever process: who has a guard has the elements as a slice.
+    /// As long as any process has an [`ArrayGuard`] of this array or is in [`update`](Self::update), no process uses the
+    /// returned value, or a clone of it: the holder of a guard has the elements as a slice.
     #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
     #[must_use]
     pub unsafe fn get_obj(&self) -> &RawArray<T> {
@@ -241,7 +244,7 @@ impl<T: Pod> Array<T> {
     }
 }
 
-/// The same array once more.
+/// A clone is the same array.
 impl<T> Clone for Array<T> {
     fn clone(&self) -> Self {
         Self { elements: self.elements.clone(), lock: self.lock.clone() }
@@ -263,7 +266,7 @@ impl<T> PartialEq for Array<T> {
 
 impl<T> Eq for Array<T> {}
 
-/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for Array<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let elements = self.elements.encode::<S::Error>(Role::ARRAY)?;
@@ -284,7 +287,7 @@ impl<'de, T> Deserialize<'de> for Array<T> {
     }
 }
 
-/// All elements of an [`Array`], in place. Its lock is released when this is dropped.
+/// All elements of an [`Array`], in place. The array's lock is released when the guard is dropped.
 ///
 /// ```no_run
 /// # let array = sandpool_guest::Array::<u32>::new(100)?;
@@ -295,11 +298,11 @@ impl<'de, T> Deserialize<'de> for Array<T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// While there is one in a process, that process can't fork ([`Error::ArrayBorrowed`]): the child would have the slice,
-/// but not the lock. As the elements are memory that others see, they can't be passed to the host directly: copy
+/// While a process has a guard, the process can't fork ([`Error::ArrayBorrowed`]): the child would have the slice, but
+/// not the lock. As the elements are memory that other processes see, they can't be passed to the host directly: copy
 /// them first (`to_vec`) to write them to a file or send them as bytes.
 pub struct ArrayGuard<T> {
-    // In this order: the slice ends before others may have the elements.
+    // The order matters: the slice ends before others may have the elements.
     elements: Exclusive<T>,
     _borrow: Borrow,
     _lock: RLockGuard,

@@ -1,4 +1,4 @@
-//! Atomic operations, and what they work on.
+//! Atomic operations, and the integers that they work on.
 
 use std::marker::PhantomData;
 
@@ -22,13 +22,13 @@ use crate::{Error, raw};
 /// The trait can't be implemented for other types.
 pub trait Integer: Pod + Bits {}
 
-/// How an integer looks to the host.
+/// How the host sees an integer.
 pub(crate) mod sealed {
     pub trait Bits: Copy {
-        /// Bytes.
+        /// The number of bytes.
         const WIDTH: u32;
         fn to_bits(self) -> u64;
-        /// Of `WIDTH` bytes; the others don't count.
+        /// Converts from `WIDTH` bytes; the other bytes don't count.
         fn from_bits(bits: u64) -> Self;
     }
 }
@@ -97,7 +97,7 @@ pub struct Atomic<'a, T> {
 }
 
 impl<T: Integer> Atomic<'_, T> {
-    /// The integer at this offset, which is inside, and aligned.
+    /// The integer at this offset, which must be inside the memory, and aligned.
     pub(crate) fn new(segment: &Segment, offset: usize) -> Result<Self, Error> {
         let width = T::WIDTH as usize;
         let end = offset.checked_add(width).filter(|_| offset.is_multiple_of(width));
@@ -107,53 +107,53 @@ impl<T: Integer> Atomic<'_, T> {
         Ok(Self { handle: segment.handle(), offset: offset as u64, integer: PhantomData })
     }
 
-    /// The integer that begins it, and is inside.
+    /// The integer at the beginning of the memory, which must be large enough.
     pub(crate) fn first(segment: &Segment) -> Self {
         Self { handle: segment.handle(), offset: 0, integer: PhantomData }
     }
 
-    /// What it is.
+    /// Returns the value.
     #[must_use]
     pub fn load(self) -> T {
         T::from_bits(raw::shared::load(self.handle, self.offset, T::WIDTH))
     }
 
-    /// Makes it `value`.
+    /// Sets the integer to `value`.
     pub fn store(self, value: T) {
         raw::shared::store(self.handle, self.offset, T::WIDTH, value.to_bits());
     }
 
-    /// Makes it `value`, and returns what it was.
+    /// Sets the integer to `value`, and returns the previous value.
     pub fn swap(self, value: T) -> T {
         self.change(SWAP, value)
     }
 
-    /// Adds, wrapping around, and returns what it was.
+    /// Adds, wrapping around, and returns the previous value.
     pub fn fetch_add(self, value: T) -> T {
         self.change(ADD, value)
     }
 
-    /// Subtracts, wrapping around, and returns what it was.
+    /// Subtracts, wrapping around, and returns the previous value.
     pub fn fetch_sub(self, value: T) -> T {
         self.change(SUB, value)
     }
 
-    /// Keeps the bits that `value` has, too, and returns what it was.
+    /// Keeps only the bits that `value` has, too, and returns the previous value.
     pub fn fetch_and(self, value: T) -> T {
         self.change(AND, value)
     }
 
-    /// Adds the bits that `value` has, and returns what it was.
+    /// Adds the bits that `value` has, and returns the previous value.
     pub fn fetch_or(self, value: T) -> T {
         self.change(OR, value)
     }
 
-    /// Flips the bits that `value` has, and returns what it was.
+    /// Flips the bits that `value` has, and returns the previous value.
     pub fn fetch_xor(self, value: T) -> T {
         self.change(XOR, value)
     }
 
-    /// Makes it `new` if it is `expected`, and returns what it was.
+    /// Sets the integer to `new` if it is `expected`, and returns the previous value.
     ///
     /// ```no_run
     /// # let highest = sandpool_guest::RawValue::<u32>::new(0)?;
@@ -169,7 +169,7 @@ impl<T: Integer> Atomic<'_, T> {
     /// ```
     ///
     /// # Errors
-    /// What it was, if that isn't `expected`: it still is that.
+    /// The current value, if it isn't `expected`: the integer is unchanged.
     pub fn compare_exchange(self, expected: T, new: T) -> Result<T, T> {
         let (expected, new) = (expected.to_bits(), new.to_bits());
         let was = raw::shared::compare_exchange(self.handle, self.offset, T::WIDTH, expected, new);

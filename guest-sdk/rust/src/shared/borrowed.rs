@@ -1,22 +1,22 @@
-//! Which arrays this process has as slices.
+//! The arrays that this process has as slices.
 
 use std::cell::RefCell;
 
 thread_local! {
-    /// By handle: the same array may have been received several times. A process has one thread.
+    /// The handles of borrowed arrays: the same array may have been received several times. A process has one thread.
     static BORROWED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An array is borrowed while this lives.
+/// Marks an array as borrowed while this value lives.
 #[derive(Debug)]
 pub(crate) struct Borrow {
     handle: u64,
-    // It belongs to its thread's list.
+    // The value belongs to its thread's list.
     thread: std::marker::PhantomData<*const ()>,
 }
 
 impl Borrow {
-    /// Panics if the array is borrowed already: there is a guard for it.
+    /// Panics if the array is borrowed already, because there is a guard for it.
     pub(crate) fn new(handle: u64) -> Self {
         check(handle);
         BORROWED.with_borrow_mut(|borrowed| borrowed.push(handle));

@@ -26,13 +26,13 @@ use crate::{DecodeError, Error};
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// Its length is fixed, and so is the room of each item: as a text or bytes, it can become as long as it was when the
-/// list was made, rounded up to the next multiple of eight bytes (eight for what was something else); any item can become a number, a boolean, or `None`.
-/// What is stored comes back as it was, with zeroes at its end and characters of any length.
+/// The length of the list is fixed, and so is the room of each item: as a text or bytes, the item can become as long as it was when the list was made,
+/// rounded up to the next multiple of eight bytes (eight for an item that was of another type); any item can become a number, a boolean, or `None`. A
+/// stored item comes back unchanged, with zeroes at its end and characters of any length.
 ///
-/// It is a [`SharedMemory`] with a format of its own, and is there, and goes, as one. There is no lock: who reads an item
-/// while another process changes the same one may get neither what it was nor what it becomes. If that can happen,
-/// take a lock of your own.
+/// The list is a [`SharedMemory`] with a format of its own, and has the same lifetime. There is no lock: a process that
+/// reads an item while another process changes the same item may get neither the old nor the new item. If that can
+/// happen, take a lock of your own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareableList {
     memory: SharedMemory,
@@ -65,7 +65,7 @@ pub enum ListItem {
     Bytes(Vec<u8>),
 }
 
-/// The numbers by which items are told apart in memory.
+/// The numbers that tell kinds of items apart in memory.
 const NONE: u64 = 1;
 const BOOL: u64 = 2;
 const INT: u64 = 3;
@@ -85,7 +85,7 @@ impl ListItem {
         }
     }
 
-    /// Passes the bytes on that it is in memory.
+    /// Passes on the bytes that the item has in memory.
     fn with_bytes<R>(&self, then: impl FnOnce(&[u8]) -> R) -> R {
         match self {
             Self::None => then(&[]),
@@ -97,7 +97,7 @@ impl ListItem {
         }
     }
 
-    /// `None` for bytes that are no such item.
+    /// Returns `None` for bytes that aren't such an item.
     fn from_bytes(kind: u64, bytes: Vec<u8>) -> Option<Self> {
         Some(match kind {
             NONE => Self::None,
@@ -166,7 +166,7 @@ impl<T: Into<Self>> From<Option<T>> for ListItem {
     }
 }
 
-/// What the block begins with, so that no other one is taken for a list.
+/// The first bytes of the block, so that no other block is taken for a list.
 const MAGIC: u64 = u64::from_le_bytes(*b"sp-list1");
 /// Magic and length.
 const HEADER: usize = 16;
@@ -204,12 +204,12 @@ impl Entry {
     }
 }
 
-/// The room that an item of so many bytes gets. A text has a byte to spare, as in Python.
+/// The room that an item of `len` bytes gets. A text has a byte to spare, as in Python.
 fn room(kind: u64, len: usize) -> usize {
     if matches!(kind, STR | BYTES) { 8 * (len / 8 + 1) } else { 8 }
 }
 
-/// What isn't a list, or is being changed at this moment.
+/// The error for a block that isn't a list, or is being changed at this moment.
 fn damaged() -> Error {
     Error::Decode(DecodeError::new("the shared memory doesn't hold such a list"))
 }
@@ -254,7 +254,7 @@ impl ShareableList {
         memory.write_from(HEADER, &table)?;
         memory.write_from(HEADER + table.len(), &data)?;
         memory.write_from(8, &(items.len() as u64).to_le_bytes())?;
-        // Last: what others find is a whole list.
+        // Last, so that other processes find a whole list.
         memory.write_from(0, &MAGIC.to_le_bytes())?;
         Ok(Self { memory, len: items.len() })
     }
@@ -278,25 +278,25 @@ impl ShareableList {
         Ok(Self { len: len.ok_or_else(damaged)?, memory })
     }
 
-    /// How many items it has.
+    /// The number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no items.
+    /// Whether the list has no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The item at `index`.
+    /// Returns the item at `index`.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`]; [`Error::Decode`] if another process changes it at this moment.
+    /// [`Error::OutOfBounds`]; [`Error::Decode`] if another process changes the item at this moment.
     pub fn get(&self, index: usize) -> Result<ListItem, Error> {
         let entry = self.entry(index)?;
-        // As long as the block at most, whatever the entry says.
+        // At most as long as the block, whatever the entry says.
         let mut bytes = vec![0; entry.len.min(self.memory.size())];
         self.memory.read_into(entry.offset, &mut bytes).map_err(|_| damaged())?;
         ListItem::from_bytes(entry.kind, bytes).ok_or_else(damaged)
@@ -319,7 +319,7 @@ impl ShareableList {
         })
     }
 
-    /// How many items equal this one.
+    /// The number of items that equal the given one.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -331,7 +331,7 @@ impl ShareableList {
         Ok(count)
     }
 
-    /// Where the first item is that equals this one. (Python has a `ValueError` for `None`.)
+    /// Returns the index of the first item that equals the given one. (Python has a `ValueError` for `None`.)
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -344,12 +344,12 @@ impl ShareableList {
         Ok(None)
     }
 
-    /// All items, one after another.
+    /// Returns all items, one after another.
     pub fn iter(&self) -> ListIter<'_> {
         ListIter { list: self, next: 0 }
     }
 
-    /// The types of all items, as Python's `struct` writes them, with the room of texts and bytes.
+    /// Returns the types of all items, as Python's `struct` writes them, with the room of texts and bytes.
     ///
     /// ```no_run
     /// let list = sandpool_guest::ShareableList::new(["text".into(), sandpool_guest::ListItem::from(7)])?;
@@ -375,19 +375,19 @@ impl ShareableList {
         Ok(format)
     }
 
-    /// The memory that it is in.
+    /// Returns the shared memory that contains the list.
     #[must_use]
     pub fn shm(&self) -> &SharedMemory {
         &self.memory
     }
 
-    /// Its name.
+    /// The name of the list.
     #[must_use]
     pub fn name(&self) -> &str {
         self.memory.name()
     }
 
-    /// Takes its name away, as [`SharedMemory::unlink`] does.
+    /// Takes the list's name away, as [`SharedMemory::unlink`] does.
     ///
     /// # Errors
     /// [`Error::NotFound`] if that was done already.
@@ -405,7 +405,7 @@ impl ShareableList {
     }
 }
 
-/// As that of a Python list.
+/// Formats like a Python list.
 impl fmt::Display for ShareableList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut list = f.debug_list();
@@ -424,7 +424,7 @@ impl fmt::Display for ShareableList {
     }
 }
 
-/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for ShareableList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.memory.serialize(serializer)

@@ -6,7 +6,8 @@ use std::fmt;
 use super::{ListItem, ShareableList, SharedMemory};
 use crate::{Error, raw};
 
-/// Makes shared memory with names, and takes all these names away at its end: Python's `SharedMemoryManager`.
+/// A manager, which makes shared memory with names, and takes all these names away at its end: Python's
+/// `SharedMemoryManager`.
 ///
 /// ```no_run
 /// use sandpool_guest::{Process, SharedMemory, SharedMemoryManager};
@@ -25,13 +26,13 @@ use crate::{Error, raw};
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// Its end is [`shutdown`](Self::shutdown), a drop, or the end of the process that made it, however that comes: by a
-/// panic, by `exit`, by SIGKILL. What was made without one keeps its name until somebody
-/// [unlinks](SharedMemory::unlink) it.
+/// A manager's end is [`shutdown`](Self::shutdown), a drop, or the end of the process that made it, however that
+/// comes: by a panic, by `exit`, by SIGKILL. Shared memory that was made without a manager keeps its name until
+/// somebody [unlinks](SharedMemory::unlink) it.
 ///
-/// Processes that have the memory then keep it. In Python a process of its own does all this; here there is none, so that nothing
-/// has to be started or connected to. In a forked child, the copy of a manager makes nothing ([`Error::NotAChild`]), and
-/// its drop ends nothing.
+/// Processes that have the memory then keep it. In Python a separate process does this work; here there is none, so nothing has
+/// to be started or connected to. In a forked child, the copy of a manager makes nothing ([`Error::NotAChild`]), and dropping the
+/// copy ends nothing.
 pub struct SharedMemoryManager {
     owner: u64,
     made: RefCell<Vec<SharedMemory>>,
@@ -57,7 +58,7 @@ impl SharedMemoryManager {
             return Err(Error::NotAChild);
         }
         let memory = SharedMemory::create_owned(size)?;
-        // The name lasts as long as this process has it.
+        // The name lasts as long as this process has the memory.
         self.made.borrow_mut().push(memory.clone());
         Ok(memory)
     }
@@ -74,7 +75,7 @@ impl SharedMemoryManager {
         ShareableList::build(items, |size| self.shared_memory(size))
     }
 
-    /// Takes the names of all that it has made away, as dropping it does.
+    /// Takes away the names of everything that the manager has made, as dropping it does.
     ///
     /// # Errors
     /// Only when the arena is damaged; [`Error::NotAChild`] if another process has made the manager.
@@ -90,7 +91,7 @@ impl SharedMemoryManager {
         let mut unlinked = Ok(());
         for memory in self.made.take() {
             match memory.unlink() {
-                // Somebody has done it already.
+                // Somebody has unlinked it already.
                 Ok(()) | Err(Error::NotFound) => {}
                 failed => unlinked = failed,
             }
@@ -102,7 +103,7 @@ impl SharedMemoryManager {
 impl Drop for SharedMemoryManager {
     fn drop(&mut self) {
         if self.is_owner() {
-            // What fails here goes with the process.
+            // A name whose removal fails here goes with the process.
             let _ = self.unlink_all();
         }
     }

@@ -33,20 +33,20 @@ use crate::{Error, raw};
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// Once made, it stays until it is [unlinked](Self::unlink) *and* nobody has it any more, or the run ends; it is never
-/// taken away from anybody by the end of another process. It has exactly the size that was asked for.
+/// Once made, a block stays until it is [unlinked](Self::unlink) *and* no process has it any more, or the run ends;
+/// the end of a process never takes a block away from another. The block has exactly the size that was asked for.
 ///
 /// There is no lock. Bytes are copied in and out; [`atomic`](Self::atomic) gives operations on integers that happen at one
-/// instant, and [`as_slice`](Self::as_slice) and [`as_mut_slice`](Self::as_mut_slice) the bytes in place, if you see to
-/// it that nobody else changes them meanwhile. For elements of another type than `u8`, see
+/// instant, and [`as_slice`](Self::as_slice) and [`as_mut_slice`](Self::as_mut_slice) give the bytes in place, if you
+/// ensure that nobody else changes them meanwhile. For elements of another type than `u8`, see
 /// [`RawArray`](crate::RawArray) and [`Array`](crate::Array), which need no name.
 ///
 /// A forked process has all blocks of its creator. A block is also data, for spawned processes, queues and pipes: the
-/// receiver has it without attaching. A clone is the same attachment.
+/// receiver has the block without attaching. A clone is the same attachment.
 #[derive(Clone)]
 pub struct SharedMemory {
     segment: Arc<Segment>,
-    /// Which block it is, also where this is a view of it.
+    /// The identity of the block, also where this is a view of it.
     block: u64,
     name: Arc<str>,
 }
@@ -60,7 +60,7 @@ impl SharedMemory {
         Self::create_with(size, 0)
     }
 
-    /// The same, with a name that goes when this process ends, or has no use of it left.
+    /// Makes a block like `create`, with a name that goes when this process ends, or has no use of the block left.
     pub(super) fn create_owned(size: usize) -> Result<Self, Error> {
         Self::create_with(size, OWNED)
     }
@@ -93,7 +93,7 @@ impl SharedMemory {
     }
 
     fn create_as(name: &str, size: usize, flags: u32) -> Result<Self, Error> {
-        // To the host, that is memory without a name.
+        // The host takes an empty name as memory without a name.
         if name.is_empty() {
             return Err(Error::Host(Errno::Inval));
         }
@@ -112,11 +112,11 @@ impl SharedMemory {
         Self::open(name, false)
     }
 
-    /// Attaches to the block of this name without the permission to change it.
+    /// Attaches to the block of this name, without the permission to change it.
     ///
-    /// Writing is [`Error::ReadOnly`] then. It is the host that refuses: nobody can write by this attachment, nor by what
-    /// others receive of it in messages and as arguments. Who is to read only should be given this, and not the name, by
-    /// which everybody can attach to all of it.
+    /// Writing then fails with [`Error::ReadOnly`]. The host refuses the write: no process can write by this attachment,
+    /// nor by a copy that others receive in messages and as arguments. Give a process that may only read this attachment,
+    /// and not the name, because the name lets a process attach to the block with all rights.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -134,28 +134,29 @@ impl SharedMemory {
         Ok(Self { segment: Arc::new(Segment::adopt(object, read_only)?), block, name: name.into() })
     }
 
-    /// Its name, also after it was unlinked.
+    /// The name of the block, also after it was unlinked.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How many bytes it has: as many as were asked for.
+    /// The size of the block in bytes: exactly the requested size.
     #[must_use]
     pub fn size(&self) -> usize {
         self.segment.size()
     }
 
-    /// Whether it was attached without the permission to change it.
+    /// Whether this attachment lacks the permission to change the block.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.segment.is_read_only()
     }
 
-    /// Gives it up, as dropping it does. The block stays for others, and its name, too.
+    /// Gives up the attachment, as dropping it does. The block stays for others, and its name, too.
     pub fn close(self) {}
 
-    /// Takes its name away. Those who have it keep it, and its memory is free when they all have dropped it.
+    /// Takes the block's name away. Processes that have the block keep it, and its memory is free when all of them
+    /// have dropped it.
     ///
     /// # Errors
     /// [`Error::NotFound`] if that was done already.
@@ -163,12 +164,13 @@ impl SharedMemory {
         Ok(raw::shared::unlink(&self.name)?)
     }
 
-    /// One byte.
+    /// Returns one byte.
     ///
-    /// The first access maps the block into this process's memory: whole pages of 64 KiB. From then on it is a load.
+    /// The first access maps the block into this process's memory: whole pages of 64 KiB. From then on the call is a
+    /// load.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`]; [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    /// [`Error::OutOfBounds`]; [`Error::OutOfMemory`] if there are no addresses left to map the block to.
     #[doc(alias = "buf")]
     pub fn get(&self, index: usize) -> Result<u8, Error> {
         self.segment.get(index)
@@ -182,7 +184,7 @@ impl SharedMemory {
         self.segment.set(index, byte)
     }
 
-    /// Copies bytes out, from `offset` on.
+    /// Copies bytes of the block into `bytes`, from `offset` on.
     ///
     /// # Errors
     /// [`Error::OutOfBounds`], and nothing is copied.
@@ -190,16 +192,15 @@ impl SharedMemory {
         self.segment.read(offset, bytes)
     }
 
-    /// Copies bytes in, from `offset` on.
+    /// Copies `bytes` into the block, from `offset` on.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`], [`Error::ReadOnly`]; nothing is copied. Bytes that stand in shared memory themselves are an
-    /// error, too.
+    /// [`Error::OutOfBounds`], [`Error::ReadOnly`]; nothing is copied. Source bytes in shared memory are an error, too.
     pub fn write_from(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         self.segment.write(offset, bytes)
     }
 
-    /// The integer at an offset, for atomic operations.
+    /// Returns the integer at an offset, for atomic operations.
     ///
     /// ```no_run
     /// # let memory = sandpool_guest::SharedMemory::create(64)?;
@@ -208,7 +209,7 @@ impl SharedMemory {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`], also if the offset is no multiple of the integer's size; [`Error::ReadOnly`].
+    /// [`Error::OutOfBounds`], also if the offset isn't a multiple of the integer's size; [`Error::ReadOnly`].
     pub fn atomic<T: Integer>(&self, offset: usize) -> Result<Atomic<'_, T>, Error> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
@@ -216,28 +217,28 @@ impl SharedMemory {
         Atomic::new(&self.segment, offset)
     }
 
-    /// All bytes, in place.
+    /// Returns all bytes, in place.
     ///
     /// # Safety
-    /// As long as the slice lives, nobody changes the bytes: not another process, not this one by any other way to the
-    /// same block, and not a process that is forked meanwhile.
+    /// As long as the slice lives, nobody changes the bytes: not another process, not this process by any other way to
+    /// the same block, and not a process that is forked meanwhile.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    /// [`Error::OutOfMemory`] if there are no addresses left to map the block to.
     #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
     pub unsafe fn as_slice(&self) -> Result<&[u8], Error> {
         // SAFETY: that is this function's own contract.
         unsafe { self.segment.mapping()?.slice(self.size()) }.ok_or(Error::OutOfBounds)
     }
 
-    /// All bytes, in place, to be changed. If it was attached to be read only, a store traps.
+    /// Returns all bytes, in place, to be changed. If the block was attached to be read only, a store traps.
     ///
     /// # Safety
-    /// As long as the slice lives, nobody reads or changes the bytes in any other way: not another process, not this one by
-    /// a clone or by another way to the same block, and not a process that is forked meanwhile.
+    /// As long as the slice lives, nobody reads or changes the bytes in any other way: not another process, not this
+    /// process by a clone or by another way to the same block, and not a process that is forked meanwhile.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    /// [`Error::OutOfMemory`] if there are no addresses left to map the block to.
     #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8], Error> {
         // SAFETY: that is this function's own contract.
@@ -272,7 +273,7 @@ impl PartialEq for SharedMemory {
 
 impl Eq for SharedMemory {}
 
-/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for SharedMemory {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.segment.object().serialize(Role::MEMORY.what, serializer)
@@ -284,7 +285,7 @@ impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let claimed = Object::claim::<D::Error>(u32::deserialize(deserializer)?, &Role::MEMORY)?;
         let handle = claimed.object.handle();
-        // Only a view has one.
+        // Only a view has a partner.
         let read_only = claimed.partner != 0;
         let segment = Segment::adopt(claimed.object, read_only).map_err(D::Error::custom)?;
         let name = raw::shared::name(handle).map_err(D::Error::custom)?;

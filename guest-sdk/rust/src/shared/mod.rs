@@ -2,15 +2,14 @@
 //!
 //! # What may race
 //!
-//! Another process may store at any time. So there is a reference into shared memory only where nobody else can use
-//! what it refers to: in an [`ArrayGuard`], which exists while the array's own lock is held. That lock can't be had
-//! in any other way, so nobody can release it meanwhile: the host has recorded that both belong together and are those of an
-//! array, and nobody who receives one takes it for anything else ([`Role`](crate::object::Role)); in one process, the list of borrowed arrays (`borrowed`) sees
-//! to it that there is one guard for an array and no other access beside it; and a fork, which would copy the guard, is
-//! refused while there is one.
+//! Another process may store at any time. So a reference into shared memory exists only where nobody else can use the referenced memory: in an [`ArrayGuard`],
+//! which exists while the array's own lock is held. That lock can't be acquired in any other way, so nobody can release it meanwhile: the host has recorded
+//! that array and lock belong together and are those of an array, and a process that receives one of them can't take it for anything else
+//! ([`Role`](crate::object::Role)). In one process, the list of borrowed arrays (`borrowed`) ensures that there is one guard for an array and no other access
+//! beside it. A fork, which would copy the guard, is refused while there is a guard.
 //!
-//! Everything else copies: single elements by one volatile load or store, ranges by the host. What says `unsafe` leaves
-//! all this to its caller.
+//! Everything else copies: single elements by one volatile load or store, ranges by the host. Functions that are
+//! `unsafe` leave all this to their caller.
 
 mod array;
 mod atomic;
@@ -25,7 +24,7 @@ mod value;
 use sandpool_abi::Errno;
 
 use crate::Error;
-/// The lock of values and arrays: all that these files need of it.
+/// The lock of values and arrays: all that these files need of a lock.
 use crate::{AcquireError, RLock, RLockGuard};
 
 pub use array::{Array, ArrayGuard};
@@ -38,7 +37,7 @@ pub use memory::SharedMemory;
 pub use raw_array::RawArray;
 pub use value::{RawValue, Value};
 
-/// Why a lock wasn't acquired, without the guard that may come with that: it is released.
+/// Returns why a lock wasn't acquired, without the guard that may come with the error: the guard is released.
 fn without_guard<G>(error: AcquireError<G>) -> Error {
     match error {
         AcquireError::OwnerDied(_) => Error::OwnerDied,

@@ -29,8 +29,8 @@ use crate::raw::shared::Mapping;
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// It is for processes that agree on who uses which element when, because each has elements of its own, or waits for
-/// the other. [`Array`](crate::Array) has a lock.
+/// A `RawArray` is for processes that agree on who uses which element when: each has elements of its own, or waits
+/// for the other. [`Array`](crate::Array) has a lock.
 ///
 /// Its elements are of any type of [plain data](Pod): Python's typecodes are
 ///
@@ -65,16 +65,16 @@ impl<T: Pod> RawArray<T> {
         Self::create(len, Use::RawArray)
     }
 
-    /// The elements of something.
+    /// Makes the elements of an object.
     pub(crate) fn create(len: usize, r#use: Use) -> Result<Self, Error> {
         Self::create_with(len, r#use, 0)
     }
 
-    /// The same of what has a lock, whose handle that is.
+    /// Like `create`, for an object with a lock, given by the lock's handle.
     pub(super) fn create_with(len: usize, r#use: Use, lock: u64) -> Result<Self, Error> {
         const { assert!(size_of::<T>() > 0, "an element has at least one byte") };
         let size = len.checked_mul(size_of::<T>()).ok_or(Error::TooLarge)?;
-        // The host makes nothing of no bytes.
+        // The host doesn't make shared memory of zero bytes.
         let segment = Segment::create(size.max(1), 0, "")?;
         segment.object().made_as(r#use, size_of::<T>(), lock)?;
         Ok(Self { segment: Arc::new(segment), len, elements: PhantomData })
@@ -94,24 +94,25 @@ impl<T: Pod> RawArray<T> {
         self.segment.mapping()
     }
 
-    /// How many elements it has.
+    /// The number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no elements.
+    /// Whether the array has no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Element `index`.
+    /// Returns element `index`.
     ///
-    /// The first access maps the array into this process's memory: whole pages of 64 KiB. From then on it is a load.
+    /// The first access maps the array into this process's memory: whole pages of 64 KiB. From then on the call is a
+    /// load.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`]; [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    /// [`Error::OutOfBounds`]; [`Error::OutOfMemory`] if there are no addresses left to map the array to.
     pub fn get(&self, index: usize) -> Result<T, Error> {
         self.check(index)?;
         self.segment.get(index)
@@ -126,7 +127,7 @@ impl<T: Pod> RawArray<T> {
         self.segment.set(index, value)
     }
 
-    /// Copies elements out, from `first` on.
+    /// Copies elements of the array into `elements`, from `first` on.
     ///
     /// ```no_run
     /// # let array = sandpool_guest::RawArray::<u8>::new(8)?;
@@ -142,16 +143,16 @@ impl<T: Pod> RawArray<T> {
         self.segment.read(first, elements)
     }
 
-    /// Copies elements in, from `first` on.
+    /// Copies `elements` into the array, from `first` on.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`], and nothing is copied. Elements that stand in shared memory themselves are an error, too.
+    /// [`Error::OutOfBounds`], and nothing is copied. Source elements in shared memory are an error, too.
     pub fn copy_from(&self, first: usize, elements: &[T]) -> Result<(), Error> {
         self.check_range(first, elements.len())?;
         self.segment.write(first, elements)
     }
 
-    /// A copy of all elements.
+    /// Returns a copy of all elements.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -163,7 +164,7 @@ impl<T: Pod> RawArray<T> {
         Ok(elements)
     }
 
-    /// Element `index`, for atomic operations.
+    /// Returns element `index`, for atomic operations.
     ///
     /// # Errors
     /// [`Error::OutOfBounds`].
@@ -175,7 +176,7 @@ impl<T: Pod> RawArray<T> {
         Atomic::new(&self.segment, index * size_of::<T>())
     }
 
-    /// All elements, in place.
+    /// Returns all elements, in place.
     ///
     /// ```no_run
     /// # let numbers = sandpool_guest::RawArray::<f64>::new(1000)?;
@@ -185,18 +186,18 @@ impl<T: Pod> RawArray<T> {
     /// ```
     ///
     /// # Safety
-    /// As long as the slice lives, nobody changes the elements: not another process, not this one by any other way to the
-    /// same array, and not a process that is forked meanwhile.
+    /// As long as the slice lives, nobody changes the elements: not another process, not this process by any other way to
+    /// the same array, and not a process that is forked meanwhile.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    /// [`Error::OutOfMemory`] if there are no addresses left to map the array to.
     #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
     pub unsafe fn as_slice(&self) -> Result<&[T], Error> {
         // SAFETY: that is this function's own contract.
         unsafe { self.segment.mapping()?.slice(self.len) }.ok_or(Error::OutOfBounds)
     }
 
-    /// All elements, in place, to be changed.
+    /// Returns all elements, in place, to be changed.
     ///
     /// ```no_run
     /// # let mut rows = sandpool_guest::RawArray::<u8>::new(1000)?;
@@ -207,10 +208,10 @@ impl<T: Pod> RawArray<T> {
     ///
     /// # Safety
     /// As long as the slice lives, nobody reads or changes the elements in any other way: not another process, not this
-    /// one by a clone or by another way to the same array, and not a process that is forked meanwhile.
+    /// process by a clone or by another way to the same array, and not a process that is forked meanwhile.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if there are no addresses left to map it to.
+    /// [`Error::OutOfMemory`] if there are no addresses left to map the array to.
     #[allow(unsafe_code, reason = "the caller has to see to what can't be checked")]
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [T], Error> {
         // SAFETY: that is this function's own contract.
@@ -232,12 +233,12 @@ impl<T> RawArray<T> {
         &self.segment
     }
 
-    /// Encodes it as what it is: how many elements, and which object.
+    /// Encodes the array: the number of elements, and the object.
     pub(super) fn encode<E: serde::ser::Error>(&self, role: Role) -> Result<(u64, u32), E> {
         Ok((self.len as u64, self.segment.object().offer(role.what)?))
     }
 
-    /// One that has this role, and the handle of its lock.
+    /// Decodes an array that has this role, and the handle of its lock.
     pub(super) fn decode<E: serde::de::Error>(
         role: Role,
         (len, index): (u64, u32),
@@ -252,7 +253,7 @@ impl<T> RawArray<T> {
         Ok((Self { segment: Arc::new(segment), len, elements: PhantomData }, claimed.partner))
     }
 
-    /// Decodes one that has this role.
+    /// Decodes an array that has this role.
     pub(crate) fn deserialize_as<'de, D: Deserializer<'de>>(
         role: Role,
         deserializer: D,
@@ -261,7 +262,7 @@ impl<T> RawArray<T> {
     }
 }
 
-/// The same array once more.
+/// A clone is the same array.
 impl<T> Clone for RawArray<T> {
     fn clone(&self) -> Self {
         Self { segment: self.segment.clone(), len: self.len, elements: PhantomData }
@@ -283,7 +284,7 @@ impl<T> PartialEq for RawArray<T> {
 
 impl<T> Eq for RawArray<T> {}
 
-/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for RawArray<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.encode::<S::Error>(Role::RAW_ARRAY)?.serialize(serializer)

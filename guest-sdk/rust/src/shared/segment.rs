@@ -1,4 +1,4 @@
-//! A piece of shared memory, mapped or not: what all types of this module are made of.
+//! A piece of shared memory, mapped or not: the base of all types of this module.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,12 +15,12 @@ pub(crate) struct Segment {
     object: Arc<Object>,
     size: usize,
     read_only: bool,
-    /// Once it is needed.
+    /// Set once the mapping is needed.
     mapping: OnceLock<Arc<Mapping>>,
 }
 
 impl Segment {
-    /// Makes one of zero bytes. Without a name, that is empty.
+    /// Makes a segment of zero bytes. An empty `name` means no name.
     pub(crate) fn create(size: usize, flags: u32, name: &str) -> Result<Self, Error> {
         let object = Object::adopt(shared::create(size as u64, flags, name)?);
         Ok(Self { object, size, read_only: false, mapping: OnceLock::new() })
@@ -40,7 +40,7 @@ impl Segment {
         &self.object
     }
 
-    /// Bytes.
+    /// The size in bytes.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
@@ -61,7 +61,7 @@ impl Segment {
         Ok(self.mapping.get_or_init(|| Arc::new(mapping)))
     }
 
-    /// One element.
+    /// Loads one element.
     pub(crate) fn get<T: Pod>(&self, index: usize) -> Result<T, Error> {
         if is_one_access::<T>() {
             return self.mapping()?.get(index).ok_or(Error::OutOfBounds);
@@ -71,7 +71,7 @@ impl Segment {
         Ok(value)
     }
 
-    /// One element.
+    /// Stores one element.
     pub(crate) fn set<T: Pod>(&self, index: usize, value: T) -> Result<(), Error> {
         if self.read_only {
             return Err(Error::ReadOnly);
@@ -113,7 +113,7 @@ impl Segment {
     }
 }
 
-/// Whether a load or store of the type is one of WebAssembly's, so that it can't be half done.
+/// Whether WebAssembly loads or stores the type in one instruction, so that the access can't be half done.
 fn is_one_access<T>() -> bool {
     matches!(size_of::<T>(), 1 | 2 | 4 | 8) && align_of::<T>() == size_of::<T>()
 }

@@ -25,8 +25,8 @@ use crate::{Error, raw};
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// It is of any type of plain data: see [`RawArray`](crate::RawArray). One of 1, 2, 4 or 8 bytes is never seen half
-/// changed. [`Value`] has a lock.
+/// The value is of any type of plain data: see [`RawArray`](crate::RawArray). A value of 1, 2, 4 or 8 bytes is never
+/// seen half changed. [`Value`] has a lock.
 ///
 /// Values of up to 512 bytes take little room: there can be thousands. A forked process has all values of its creator. A
 /// value is also data, for spawned processes, queues and pipes. A clone is the same value.
@@ -44,7 +44,7 @@ impl<T: Pod> RawValue<T> {
         Self::create(value, Use::RawValue, 0)
     }
 
-    /// The bytes of something, and the handle of its lock if it has one.
+    /// Makes the bytes of an object, with the handle of its lock, if any.
     fn create(value: T, r#use: Use, lock: u64) -> Result<Self, Error> {
         const { assert!(size_of::<T>() > 0, "a value has at least one byte") };
         let flags = if size_of::<T>() as u64 <= SMALL_MAX { SMALL } else { 0 };
@@ -55,7 +55,7 @@ impl<T: Pod> RawValue<T> {
         Ok(this)
     }
 
-    /// What it is.
+    /// Returns the value.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -72,7 +72,7 @@ impl<T: Pod> RawValue<T> {
         Ok(value)
     }
 
-    /// Makes it `value`.
+    /// Sets the value to `value`.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -89,7 +89,7 @@ impl<T: Pod> RawValue<T> {
         Ok(())
     }
 
-    /// It, for atomic operations.
+    /// Returns the value for atomic operations.
     #[must_use]
     pub fn atomic(&self) -> Atomic<'_, T>
     where
@@ -99,7 +99,7 @@ impl<T: Pod> RawValue<T> {
     }
 }
 
-/// Whether it is loaded and stored at once.
+/// Whether the type is loaded and stored at once.
 fn is_word<T>() -> bool {
     matches!(size_of::<T>(), 1 | 2 | 4 | 8)
 }
@@ -109,7 +109,7 @@ impl<T> RawValue<T> {
         self.segment.object().offer(Role::VALUE.what)
     }
 
-    /// One that has this role, and the handle of its lock.
+    /// Decodes a value that has this role, and the handle of its lock.
     fn decode<E: de::Error>(role: Role, index: u32) -> Result<(Self, u64), E> {
         let claimed = Object::claim::<E>(index, &role.of(size_of::<T>()))?;
         let segment = Segment::adopt(claimed.object, false).map_err(E::custom)?;
@@ -120,7 +120,7 @@ impl<T> RawValue<T> {
     }
 }
 
-/// The same value once more.
+/// A clone is the same value.
 impl<T> Clone for RawValue<T> {
     fn clone(&self) -> Self {
         Self { segment: self.segment.clone(), value: PhantomData }
@@ -142,7 +142,7 @@ impl<T> PartialEq for RawValue<T> {
 
 impl<T> Eq for RawValue<T> {}
 
-/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for RawValue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.encode::<S::Error>()?.serialize(serializer)
@@ -170,8 +170,8 @@ impl<'de, T> Deserialize<'de> for RawValue<T> {
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// Each method takes the lock; [`update`](Self::update) has it from reading to writing, where Python's `v.value += 1`
-/// loses counts. To do more at once, take it yourself: the lock can be acquired again by the process that has it.
+/// Each method takes the lock; [`update`](Self::update) holds it from reading to writing, where Python's `v.value +=
+/// 1` loses counts. To do more under the lock, take it yourself: a process that holds the lock can acquire it again.
 ///
 /// ```no_run
 /// # use sandpool_guest::Value;
@@ -184,7 +184,7 @@ impl<'de, T> Deserialize<'de> for RawValue<T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// If the last holder of the lock has ended without releasing it, the first who takes it afterwards gets
+/// If the last holder of the lock has ended without releasing it, the next process that takes the lock gets
 /// [`Error::OwnerDied`], and has done nothing.
 pub struct Value<T> {
     value: RawValue<T>,
@@ -200,7 +200,7 @@ impl<T: Pod> Value<T> {
         Self::with_lock(value, RLock::new()?)
     }
 
-    /// Makes a value with a lock that guards other things as well.
+    /// Makes a value with a lock that also guards other things.
     ///
     /// ```no_run
     /// use sandpool_guest::{RLock, Value};
@@ -218,7 +218,7 @@ impl<T: Pod> Value<T> {
         Ok(Self { value: RawValue::create(value, Use::Value, lock.object().handle())?, lock })
     }
 
-    /// What it is.
+    /// Returns the value.
     ///
     /// # Errors
     /// [`Error::OwnerDied`].
@@ -228,7 +228,7 @@ impl<T: Pod> Value<T> {
         self.value.get()
     }
 
-    /// Makes it `value`.
+    /// Sets the value to `value`.
     ///
     /// # Errors
     /// [`Error::OwnerDied`].
@@ -237,7 +237,7 @@ impl<T: Pod> Value<T> {
         self.value.set(value)
     }
 
-    /// Lets `change` change it, while nobody else can, and returns what that returns.
+    /// Lets `change` change the value, while no other process can, and returns the result of `change`.
     ///
     /// ```no_run
     /// # let next = sandpool_guest::Value::new(0_u64)?;
@@ -258,20 +258,21 @@ impl<T: Pod> Value<T> {
         Ok(result)
     }
 
-    /// Its lock.
+    /// Returns the lock.
     #[must_use]
     pub fn get_lock(&self) -> &RLock {
         &self.lock
     }
 
-    /// It without the lock: also for [atomic operations](RawValue::atomic), which need none, but don't respect it either.
+    /// Returns the value without the lock: also for [atomic operations](RawValue::atomic), which need no lock, but don't
+    /// respect it either.
     #[must_use]
     pub fn get_obj(&self) -> &RawValue<T> {
         &self.value
     }
 }
 
-/// The same value once more.
+/// A clone is the same value.
 impl<T> Clone for Value<T> {
     fn clone(&self) -> Self {
         Self { value: self.value.clone(), lock: self.lock.clone() }
@@ -293,7 +294,7 @@ impl<T> PartialEq for Value<T> {
 
 impl<T> Eq for Value<T> {}
 
-/// Only inside of a message, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for Value<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (&self.value, &self.lock).serialize(serializer)

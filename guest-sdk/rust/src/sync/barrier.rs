@@ -13,7 +13,7 @@ use super::error::Patience;
 use crate::object::{Object, Role};
 use crate::{Error, raw};
 
-/// Where a fixed number of processes wait until all of them are there, again and again.
+/// A barrier, where a fixed number of processes wait until all of them have arrived, again and again.
 ///
 /// ```no_run
 /// use sandpool_guest::{Barrier, BarrierError, Process};
@@ -31,24 +31,24 @@ use crate::{Error, raw};
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// A barrier **breaks** when somebody [aborts](Self::abort) it, when the time of one who waits is over, and when a
-/// process that waits ends, however it does. Then nobody is left waiting: all of them, and those who come later, get
-/// [`BarrierError::Broken`], until it is [reset](Self::reset). A process that ends elsewhere doesn't break it; others
-/// would wait for it in vain, unless they have a timeout.
+/// A barrier **breaks** when somebody [aborts](Self::abort) it, when the time of a waiting process is over, and when
+/// a waiting process ends, in whatever way. Then no process is left waiting: all of them, and those that come later,
+/// get [`BarrierError::Broken`], until the barrier is [reset](Self::reset). A process that ends elsewhere doesn't
+/// break the barrier; other processes would wait for it in vain, unless they have a timeout.
 ///
 /// A forked process has all barriers of its creator. A barrier is also data: it can be an argument of a spawned process
 /// and an item, or part of an item, of a queue. A clone is the same barrier.
 #[derive(Clone)]
 pub struct Barrier {
     object: Arc<Object>,
-    /// That of `wait`, in every process.
+    /// The timeout of `wait`, in every process.
     timeout: Option<Duration>,
 }
 
 same_object!(Barrier, "barrier");
 
 impl Barrier {
-    /// Makes a barrier for so many processes, at least one.
+    /// Makes a barrier for `parties` processes, at least one.
     ///
     /// # Errors
     /// [`Error::TooManyObjects`], [`Error::ArenaFull`]; [`Error::OutOfRange`] for no process at all.
@@ -56,7 +56,7 @@ impl Barrier {
         Self::create(parties, None)
     }
 
-    /// Makes a barrier at which nobody waits longer than `timeout` unless they say otherwise.
+    /// Makes a barrier at which no process waits longer than `timeout`, unless it passes another timeout.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -80,8 +80,8 @@ impl Barrier {
         Ok(Self { object: Object::adopt(raw::sync::barrier_create(parties as u64)?), timeout })
     }
 
-    /// Waits until all are here, and returns a number that each of them gets another one of: from 0 on, in the order in
-    /// which they came.
+    /// Waits until all processes have arrived, and returns a number that differs for each of them: from 0 on, in the
+    /// order in which they came.
     ///
     /// ```no_run
     /// # let barrier = sandpool_guest::Barrier::new(1)?;
@@ -97,7 +97,7 @@ impl Barrier {
         Ok(self.arrive(0, self.patience())?.0)
     }
 
-    /// As [`wait`](Self::wait), but when `timeout` is over, the barrier breaks.
+    /// Like [`wait`](Self::wait), but when `timeout` is over, the barrier breaks.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
@@ -106,7 +106,7 @@ impl Barrier {
         Ok(self.arrive(0, Patience::Limited(timeout))?.0)
     }
 
-    /// Waits until all are here. The last one runs its `action` before anybody goes on.
+    /// Waits until all processes have arrived. The last one runs its `action` before any process goes on.
     ///
     /// ```no_run
     /// use sandpool_guest::{Barrier, Process};
@@ -127,18 +127,19 @@ impl Barrier {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// All parties pass an action, of which one is run: in the process that comes last, so that the others don't see
-    /// what it does to memory. If it is an error, the barrier breaks; likewise if it panics, as that ends the process.
+    /// All parties pass an action, of which one is run: in the process that comes last, so the others don't see its
+    /// changes to memory. If the action returns an error, the barrier breaks; likewise if it panics, because that ends
+    /// the process.
     ///
     /// # Errors
-    /// [`BarrierError::Action`] with the error of the action, for the one who ran it; all others get
+    /// [`BarrierError::Action`] with the error of the action, for the process that ran it; all others get
     /// [`BarrierError::Broken`]. Otherwise as [`wait`](Self::wait).
     #[doc(alias = "action")]
     pub fn wait_with<E>(&self, action: impl FnOnce() -> Result<(), E>) -> Result<usize, BarrierError<E>> {
         self.act_within(action, self.patience())
     }
 
-    /// As [`wait_with`](Self::wait_with), but when `timeout` is over, the barrier breaks.
+    /// Like [`wait_with`](Self::wait_with), but when `timeout` is over, the barrier breaks.
     ///
     /// # Errors
     /// As [`wait_with`](Self::wait_with).
@@ -162,7 +163,7 @@ impl Barrier {
         let (index, is_to_act) = self.arrive(ACTION, patience)?;
         if is_to_act {
             if let Err(error) = action() {
-                // The others must not go on; that they learn of it is all that can be done.
+                // The other processes must not go on; nothing more can be done than to tell them.
                 let _ = raw::sync::barrier_abort(self.object.handle());
                 return Err(BarrierError::Action(error));
             }
@@ -171,7 +172,7 @@ impl Barrier {
         Ok(index)
     }
 
-    /// The caller's index, and whether it is to act.
+    /// Returns the caller's index, and whether the caller is to run the action.
     fn arrive<E>(&self, flags: u32, patience: Patience) -> Result<(usize, bool), BarrierError<E>> {
         const TO_ACT: u64 = ACT.cast_unsigned();
         let arrived = raw::sync::barrier_wait(self.object.handle(), flags, patience.timeout());
@@ -180,7 +181,8 @@ impl Barrier {
         Ok((index, arrived & TO_ACT != 0))
     }
 
-    /// Breaks it: all who wait get [`BarrierError::Broken`], and so does who comes until it is reset.
+    /// Breaks the barrier: all waiting processes get [`BarrierError::Broken`], and so does each process that comes
+    /// until the barrier is reset.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -188,7 +190,7 @@ impl Barrier {
         Ok(raw::sync::barrier_abort(self.object.handle())?)
     }
 
-    /// Makes it as new. Those who wait get [`BarrierError::Broken`].
+    /// Resets the barrier to its initial state. Processes that wait get [`BarrierError::Broken`].
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -196,7 +198,7 @@ impl Barrier {
         Ok(raw::sync::barrier_reset(self.object.handle())?)
     }
 
-    /// How many processes it is for.
+    /// The number of processes that the barrier is for.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -204,7 +206,7 @@ impl Barrier {
         Ok(count(self.state()?.parties)?)
     }
 
-    /// How many processes wait. With other processes at work, that was true a moment ago.
+    /// The number of processes that wait. With other processes at work, the number may have changed already.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -212,7 +214,7 @@ impl Barrier {
         Ok(count(self.state()?.waiting)?)
     }
 
-    /// Whether it is broken.
+    /// Whether the barrier is broken.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -226,12 +228,12 @@ impl Barrier {
     }
 }
 
-/// More processes than a guest can count don't exist.
+/// There are never more processes than a guest can count.
 fn count(processes: u64) -> Result<usize, Errno> {
     usize::try_from(processes).map_err(|_| Errno::Io)
 }
 
-/// Only inside an item of a queue, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside an item of a queue, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for Barrier {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let object: u32 = self.object.offer(Role::BARRIER.what)?;
@@ -247,7 +249,7 @@ impl<'de> Deserialize<'de> for Barrier {
     }
 }
 
-/// Why somebody at a [`Barrier`] goes on without the others.
+/// The reason why a process at a [`Barrier`] goes on without the others.
 ///
 /// ```no_run
 /// use sandpool_guest::{Barrier, BarrierError};
@@ -258,13 +260,13 @@ impl<'de> Deserialize<'de> for Barrier {
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// `E` is the error of an action. A wait without one can't fail like that.
+/// `E` is the error of an action. A wait without an action can't fail like that.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BarrierError<E = Infallible> {
-    /// The barrier is broken, or became so, or was reset, while this process waited: Python's `BrokenBarrierError`.
+    /// The barrier is broken, or became broken or was reset while this process waited: Python's `BrokenBarrierError`.
     Broken,
-    /// The action of this process was an error, which has broken the barrier.
+    /// The action of this process returned an error, which has broken the barrier.
     Action(E),
     /// Anything else that the host reported.
     Host(Errno),
@@ -273,7 +275,7 @@ pub enum BarrierError<E = Infallible> {
 impl<E> BarrierError<E> {
     fn new(errno: Errno) -> Self {
         match errno {
-            // A wait that is over breaks the barrier, also one that was over before it began.
+            // A timeout that is over breaks the barrier, also one that was over before the wait began.
             Errno::Broken | Errno::Again | Errno::Timedout => Self::Broken,
             other => Self::Host(other),
         }

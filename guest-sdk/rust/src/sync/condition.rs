@@ -1,4 +1,4 @@
-//! Waiting for something that others say has changed.
+//! Waiting for a change that other processes announce.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::lock::{Lock, LockGuard, RLock, RLockGuard};
 use crate::object::{Object, Role, Use, mismatched};
 use crate::{Error, nanoseconds, raw};
 
-/// A lock, and processes that wait for a change of what it guards.
+/// A lock, and processes that wait for a change of the data that it guards.
 ///
 /// ```no_run
 /// use sandpool_guest::{Condition, Process, Queue};
@@ -36,14 +36,13 @@ use crate::{Error, nanoseconds, raw};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// To wait and to notify is up to who holds the lock, so both are methods of the guard that
-/// [`acquire`](Self::acquire) returns. While a process waits it doesn't hold the lock, and it has it again when the wait
-/// is over.
+/// Only the holder of the lock may wait and notify, so both are methods of the guard that [`acquire`](Self::acquire)
+/// returns. While a process waits it doesn't hold the lock; when the wait is over, the process holds the lock again.
 ///
-/// A forked process has all conditions of its creator, but holds no lock: with its copy of a guard it can do nothing. A
+/// A forked process has all conditions of its creator, but holds no lock: it can do nothing with its copy of a guard. A
 /// condition is also data, its lock included: it can be an argument of a spawned process and an item, or part of an
-/// item, of a queue. A clone is the same condition. The end of a process that waits, however it comes, leaves the
-/// condition in order.
+/// item, of a queue. A clone is the same condition. A waiting process that ends, in whatever way, leaves the condition
+/// in order.
 #[derive(Clone)]
 pub struct Condition {
     object: Arc<Object>,
@@ -61,7 +60,7 @@ impl Condition {
         Self::with_rlock(&RLock::new()?)
     }
 
-    /// Makes a condition with this lock, which other conditions may have as well: see [`under`](Self::under).
+    /// Makes a condition with the given lock, which other conditions may have as well: see [`under`](Self::under).
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -70,7 +69,7 @@ impl Condition {
         Self::create(&lock.object)
     }
 
-    /// Makes a condition with this lock. A wait releases it wholly, however often it is held.
+    /// Makes a condition with the given recursive lock. A wait releases the lock wholly, however often it is held.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -85,7 +84,7 @@ impl Condition {
         Ok(Self { object, lock: Arc::clone(lock) })
     }
 
-    /// Acquires the lock, and waits for that while somebody else holds it. It is released when the guard is dropped.
+    /// Acquires the lock, and waits while somebody else holds it. The lock is released when the guard is dropped.
     ///
     /// # Errors
     /// As [`Lock::acquire`].
@@ -93,7 +92,7 @@ impl Condition {
         self.acquire_within(Patience::Endless)
     }
 
-    /// Acquires the lock, and waits for that for at most `timeout`.
+    /// Acquires the lock, and waits for at most `timeout`.
     ///
     /// # Errors
     /// As [`Lock::acquire_timeout`].
@@ -104,7 +103,7 @@ impl Condition {
         self.acquire_within(Patience::Limited(timeout))
     }
 
-    /// Acquires the lock if it can be had at once.
+    /// Acquires the lock if that is possible without waiting.
     ///
     /// # Errors
     /// As [`Lock::try_acquire`].
@@ -131,8 +130,8 @@ impl Condition {
         Ok(raw::sync::lock_release(self.lock.handle())?)
     }
 
-    /// Waits and notifies with a guard that there is already: of the lock itself, or of another condition with the same
-    /// lock. What this returns releases nothing when it is dropped.
+    /// Returns a guard of this condition for an existing guard: of the lock itself, or of another condition with the
+    /// same lock. Dropping the returned guard releases nothing.
     ///
     /// ```no_run
     /// use sandpool_guest::{Condition, Lock};
@@ -147,7 +146,7 @@ impl Condition {
     /// ```
     ///
     /// # Errors
-    /// [`ConditionError::NotOwner`] if the guard is that of another lock.
+    /// [`ConditionError::NotOwner`] if the guard belongs to another lock.
     pub fn under<'a>(&self, guard: &'a impl Guard) -> Result<ConditionGuard<'a>, ConditionError> {
         let held = guard.held();
         if held.handle() != self.lock.handle() {
@@ -157,7 +156,7 @@ impl Condition {
     }
 }
 
-/// Only inside an item of a queue, or the arguments of a spawned process: it is an error for any other serializer.
+/// Works only inside an item of a queue, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for Condition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let object: u32 = self.object.offer(Role::CONDITION.what)?;
@@ -179,7 +178,7 @@ impl<'de> Deserialize<'de> for Condition {
     }
 }
 
-/// A guard that proves that a lock was acquired: what [`Condition::under`] takes.
+/// A guard that proves that a lock was acquired: the argument of [`Condition::under`].
 ///
 /// ```no_run
 /// use sandpool_guest::{Condition, ConditionError, Guard};
@@ -229,8 +228,8 @@ impl sealed::Sealed for ConditionGuard<'_> {
     }
 }
 
-/// The right to wait for a [`Condition`], to notify others, and to what its lock guards: the lock is released when this
-/// is dropped.
+/// Guard of a [`Condition`]: the right to wait, to notify others, and to use what the lock guards. The lock is released
+/// when the guard is dropped.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -244,8 +243,8 @@ impl sealed::Sealed for ConditionGuard<'_> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It belongs to the process that acquired the lock. In a forked child, all that the copy of it does is
-/// [`ConditionError::NotOwner`].
+/// The guard belongs to the process that acquired the lock. In a forked child, to wait or to notify with the copy
+/// fails with [`ConditionError::NotOwner`].
 #[must_use = "the lock is released at once if the guard isn't kept"]
 pub struct ConditionGuard<'a> {
     condition: Arc<Object>,
@@ -270,12 +269,12 @@ impl ConditionGuard<'_> {
     /// Releases the lock, waits until this process is notified, and acquires the lock again, however long that takes.
     ///
     /// # Errors
-    /// [`ConditionError`]. The lock is held after [`ConditionError::OwnerDied`], and after no other.
+    /// [`ConditionError`]. After [`ConditionError::OwnerDied`] the lock is held, after any other error it isn't.
     pub fn wait(&self) -> Result<(), ConditionError> {
         self.wait_within(FOREVER).map(drop)
     }
 
-    /// As [`wait`](Self::wait), but not for longer than `timeout`. Returns whether this process was notified.
+    /// Like [`wait`](Self::wait), but waits no longer than `timeout`. Returns whether this process was notified.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
@@ -284,10 +283,11 @@ impl ConditionGuard<'_> {
         self.wait_within(nanoseconds(timeout))
     }
 
-    /// Waits until `predicate` holds: it is called first, and after each notification, each time with the lock held.
+    /// Waits until `predicate` holds: the predicate is called first, and after each notification, each time with the
+    /// lock held.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait). After [`ConditionError::OwnerDied`] it may be called again.
+    /// As [`wait`](Self::wait). After [`ConditionError::OwnerDied`] this method may be called again.
     pub fn wait_for(&self, mut predicate: impl FnMut() -> bool) -> Result<(), ConditionError> {
         while !predicate() {
             self.wait()?;
@@ -295,7 +295,7 @@ impl ConditionGuard<'_> {
         Ok(())
     }
 
-    /// As [`wait_for`](Self::wait_for), but not for longer than `timeout`. Returns what `predicate` said last.
+    /// Like [`wait_for`](Self::wait_for), but waits no longer than `timeout`. Returns the last result of `predicate`.
     ///
     /// ```no_run
     /// # let condition = sandpool_guest::Condition::new()?;
@@ -341,18 +341,18 @@ impl ConditionGuard<'_> {
         }
     }
 
-    /// Wakes up to `count` processes, those that have waited longest, and returns how many there were. They go on when
-    /// they get the lock.
+    /// Wakes up to `count` processes, those that have waited longest, and returns the number of processes that were
+    /// woken. They go on when they get the lock.
     ///
     /// # Errors
     /// [`ConditionError::NotOwner`], [`ConditionError::Host`].
     pub fn notify(&self, count: u64) -> Result<u64, ConditionError> {
-        // As many as that don't exist.
+        // There are never more processes than that.
         let count = count.min(i64::MAX.cast_unsigned());
         Ok(raw::sync::condition_notify(self.condition.handle(), self.lock.held().handle(), count)?)
     }
 
-    /// Wakes the process that has waited longest, if any waits. Returns whether one did.
+    /// Wakes the process that has waited longest, if any waits. Returns whether a process was woken.
     ///
     /// # Errors
     /// As [`notify`](Self::notify).
@@ -361,7 +361,7 @@ impl ConditionGuard<'_> {
         Ok(self.notify(1)? != 0)
     }
 
-    /// Wakes all processes that wait, and returns how many there were.
+    /// Wakes all processes that wait, and returns their number.
     ///
     /// # Errors
     /// As [`notify`](Self::notify).
@@ -369,7 +369,7 @@ impl ConditionGuard<'_> {
         self.notify(u64::MAX)
     }
 
-    /// Releases the lock, as a drop does, and says if it wasn't held any more. With a guard of
+    /// Releases the lock, as dropping the guard does, and reports if the lock wasn't held any more. With a guard of
     /// [`Condition::under`], it does nothing.
     ///
     /// # Errors
@@ -395,7 +395,7 @@ impl fmt::Debug for ConditionGuard<'_> {
     }
 }
 
-/// What came of a wait or a notification, if not what was meant to.
+/// The reason why a wait or a notification didn't go as intended.
 ///
 /// ```no_run
 /// use sandpool_guest::{Condition, ConditionError};
@@ -412,13 +412,13 @@ impl fmt::Debug for ConditionGuard<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConditionError {
-    /// The wait is over and the lock **is** held again. The process that held it meanwhile has ended and didn't release
-    /// it, so what it guards may be half changed. This is said once.
+    /// The wait is over and the lock **is** held again. The process that held the lock meanwhile has ended and didn't
+    /// release it, so the data that it guards may be half changed. This is reported once.
     OwnerDied {
         /// Whether this process was notified: if not, the time was over.
         notified: bool,
     },
-    /// This process doesn't hold the lock, as in a forked child, or the guard is that of another lock: Python's
+    /// This process doesn't hold the lock, as in a forked child, or the guard belongs to another lock: Python's
     /// `AssertionError`.
     NotOwner,
     /// Anything else that the host reported.

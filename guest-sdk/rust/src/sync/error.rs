@@ -1,4 +1,4 @@
-//! Why something wasn't acquired, or not released.
+//! The reasons why something wasn't acquired, or not released.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -8,7 +8,7 @@ use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 
 use crate::nanoseconds;
 
-/// How long somebody is ready to wait.
+/// How long a caller is ready to wait.
 #[derive(Clone, Copy)]
 pub(super) enum Patience {
     Endless,
@@ -27,7 +27,7 @@ impl Patience {
     }
 }
 
-/// Why something wasn't acquired; or that it was, but from a process that has ended.
+/// The reason why something wasn't acquired; or that it was, but from a process that has ended.
 ///
 /// ```no_run
 /// use sandpool_guest::{AcquireError, Lock};
@@ -42,23 +42,26 @@ impl Patience {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// `G` is the guard that comes with [`OwnerDied`](Self::OwnerDied). What can't fail like that has none.
+/// `G` is the guard that comes with [`OwnerDied`](Self::OwnerDied). An operation that can't fail like that has no
+/// guard here.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError<G = Infallible> {
-    /// It would have to wait: Python's `False` from `acquire(block=False)`.
+    /// The call would have to wait: Python's `False` from `acquire(block=False)`.
     WouldBlock,
     /// The time is over: Python's `False` from `acquire(timeout=…)`.
     TimedOut,
-    /// It **is** acquired, and this is the guard. The process that held it has ended and didn't release it, so what it
-    /// guards may be half changed. This is said once: who acquires it next isn't told.
+    /// The lock **is** acquired, and this is the guard. The process that held the lock has ended and didn't release
+    /// it, so the data that it guards may be half changed. This is reported once: the next process that acquires the
+    /// lock isn't told.
     OwnerDied(G),
     /// Anything else that the host reported.
     Host(Errno),
 }
 
 impl<G> AcquireError<G> {
-    /// The guard of [`OwnerDied`](Self::OwnerDied), for those who don't mind; any other error as it is.
+    /// Returns the guard of [`OwnerDied`](Self::OwnerDied), for callers that accept half changed data; any other
+    /// error stays an error.
     ///
     /// ```no_run
     /// use sandpool_guest::{AcquireError, Lock};
@@ -81,7 +84,7 @@ impl<G> AcquireError<G> {
     pub(super) fn new(errno: Errno, patience: Patience) -> Self {
         match (errno, patience) {
             (Errno::Again | Errno::Timedout, Patience::None) => Self::WouldBlock,
-            // No time at all is over at once.
+            // A timeout of zero is over at once.
             (Errno::Again | Errno::Timedout, _) => Self::TimedOut,
             (other, _) => Self::Host(other),
         }
@@ -111,7 +114,7 @@ impl<G> fmt::Display for AcquireError<G> {
 // No `source`, here and below: the variants that wrap an error say the same as the wrapped one.
 impl<G: fmt::Debug> std::error::Error for AcquireError<G> {}
 
-/// Why something wasn't released.
+/// The reason why something wasn't released.
 ///
 /// ```no_run
 /// use sandpool_guest::{BoundedSemaphore, Lock, ReleaseError};
@@ -123,9 +126,10 @@ impl<G: fmt::Debug> std::error::Error for AcquireError<G> {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// Nobody holds the lock, or the semaphore would have more units than it may: Python's `ValueError`.
+    /// Nobody holds the lock, or the semaphore would have more units than permitted: Python's `ValueError`.
     TooManyTimes,
-    /// Another process holds the lock, or has acquired what the guard stands for: Python's `AssertionError`.
+    /// Another process holds the lock, or has acquired the lock or unit that the guard stands for: Python's
+    /// `AssertionError`.
     NotOwner,
     /// Anything else that the host reported.
     Host(Errno),

@@ -25,8 +25,8 @@ use crate::{Error, nanoseconds, raw, wait};
 /// ```
 ///
 /// A forked process has all events of its creator. An event is also data: it can be an argument of a spawned process
-/// and an item, or part of an item, of a queue. A clone is the same event. The end of a process that waits, or sets it,
-/// however it comes, leaves the event in order.
+/// and an item, or part of an item, of a queue. A clone is the same event. A process that waits for the event or sets
+/// it, and ends in whatever way, leaves the event in order.
 #[derive(Clone)]
 pub struct Event {
     object: Arc<Object>,
@@ -43,7 +43,8 @@ impl Event {
         Ok(Self { object: Object::adopt(raw::sync::event_create()?) })
     }
 
-    /// Sets it: all who wait go on, and nobody waits until it is cleared. To set it again is no error.
+    /// Sets the event: all waiting processes go on, and no process waits until the event is cleared. To set it again
+    /// is no error.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -51,7 +52,8 @@ impl Event {
         Ok(raw::sync::event_set(self.object.handle())?)
     }
 
-    /// Clears it: who waits from now on does so until it is set. To clear it again is no error.
+    /// Clears the event: a process that waits from now on waits until the event is set. To clear it again is no
+    /// error.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -59,7 +61,7 @@ impl Event {
         Ok(raw::sync::event_clear(self.object.handle())?)
     }
 
-    /// Whether it is set. With other processes at work, that was true a moment ago.
+    /// Whether the event is set. With other processes at work, the answer may have changed already.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -67,7 +69,8 @@ impl Event {
         Ok(raw::sync::event_is_set(self.object.handle())?)
     }
 
-    /// Waits until it is set. Who waits when it is set goes on, even if it is cleared again at once.
+    /// Waits until the event is set. A process that waits when the event is set goes on, even if the event is cleared
+    /// again at once.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -75,7 +78,8 @@ impl Event {
         Ok(raw::sync::event_wait(self.object.handle(), FOREVER)?)
     }
 
-    /// Waits until it is set, but not for longer than `timeout`. Returns whether it was; no time at all is a look.
+    /// Waits until the event is set, but not for longer than `timeout`. Returns whether it was set; a timeout of zero
+    /// only looks.
     ///
     /// ```no_run
     /// use std::time::Duration;

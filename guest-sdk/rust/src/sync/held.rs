@@ -1,4 +1,4 @@
-//! What all guards are made of.
+//! The common part of all guards.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,19 +10,19 @@ use super::error::{AcquireError, Patience, ReleaseError};
 use crate::object::Object;
 use crate::raw;
 
-/// Something acquired, to be released once.
+/// A lock or unit that was acquired, to be released once.
 ///
-/// A fork copies it with all other memory, but the child hasn't acquired anything, so only the process that did
-/// releases. A look at who holds the lock wouldn't do: the child may have acquired it as well by the time that it drops
-/// its copy of an older guard.
+/// A fork copies this value with all other memory, but the child hasn't acquired anything, so only the process that did
+/// releases. Checking who holds the lock isn't enough: the child may have acquired the lock as well by the time that it
+/// drops its copy of an older guard.
 pub(super) struct Held<W: What = Lock> {
     object: Arc<Object>,
-    /// 0 once it was released or forgotten.
+    /// 0 once the lock or unit was released or forgotten.
     owner: u64,
     what: PhantomData<W>,
 }
 
-/// What is held.
+/// The kind of thing that is held.
 pub(super) trait What {
     fn release(object: u64) -> Result<(), Errno>;
 }
@@ -82,7 +82,7 @@ impl Held<Unit> {
 }
 
 impl<W: What> Held<W> {
-    /// All that can fail, before anything is acquired that would be lost then.
+    /// Does everything that can fail before acquiring, because what is acquired would be lost by a later failure.
     #[inline]
     fn prepared(object: &Arc<Object>) -> Result<Self, Errno> {
         Ok(Self { object: Arc::clone(object), owner: raw::process::current()?, what: PhantomData })
@@ -96,7 +96,7 @@ impl<W: What> Held<W> {
         self.give_back()
     }
 
-    /// It stays acquired.
+    /// Keeps the lock or unit acquired.
     pub(super) fn forget(mut self) {
         self.owner = 0;
     }
@@ -117,7 +117,8 @@ impl<W: What> Held<W> {
 impl<W: What> Drop for Held<W> {
     #[inline]
     fn drop(&mut self) {
-        // Somebody else's, or released already by somebody else: then there is nothing to be done here.
+        // The lock or unit belongs to another process, or another process has released it: then nothing is to be done
+        // here.
         let _ = self.give_back();
     }
 }

@@ -1,4 +1,4 @@
-//! A lock that one process holds at a time, and one that its holder may acquire again.
+//! A lock that one process holds at a time, and a lock that its holder may acquire again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,15 +30,15 @@ use crate::{Error, raw};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It guards whatever the program says that it guards: it holds no value, as processes share no memory by themselves.
-/// A process that acquires a lock which it holds already waits for itself; see [`RLock`].
+/// A lock guards whatever the program says that it guards: it holds no value, because processes share no memory by
+/// themselves. A process that acquires a lock which it already holds waits for itself; see [`RLock`].
 ///
 /// A forked process has all locks of its creator, but holds none of them: its copy of a guard releases nothing. A lock
 /// is also data: it can be an argument of a spawned process and an item, or part of an item, of a queue. A clone is
 /// the same lock.
 ///
-/// **When the holder ends** without releasing it, killed or not, the next to acquire the lock gets it, and
-/// [`AcquireError::OwnerDied`] with it. Nobody waits for ever.
+/// **When the holder ends** without releasing the lock, killed or not, the next process to acquire the lock gets it,
+/// together with [`AcquireError::OwnerDied`]. Nobody waits for ever.
 #[derive(Clone)]
 pub struct Lock {
     pub(super) object: Arc<Object>,
@@ -55,7 +55,7 @@ impl Lock {
         Ok(Self { object: Object::adopt(raw::sync::lock_create(0)?) })
     }
 
-    /// Acquires it, and waits for that while somebody else holds it. It is released when the guard is dropped.
+    /// Acquires the lock, and waits while somebody else holds it. The lock is released when the guard is dropped.
     ///
     /// ```no_run
     /// use sandpool_guest::{AcquireError, Lock};
@@ -79,7 +79,7 @@ impl Lock {
         self.acquire_within(Patience::Endless)
     }
 
-    /// Acquires it, and waits for that for at most `timeout`.
+    /// Acquires the lock, and waits for at most `timeout`.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire); [`AcquireError::TimedOut`] when the time is over.
@@ -87,10 +87,10 @@ impl Lock {
         self.acquire_within(Patience::Limited(timeout))
     }
 
-    /// Acquires it if nobody holds it.
+    /// Acquires the lock if nobody holds it.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); [`AcquireError::WouldBlock`] if somebody, also this process, holds it.
+    /// As [`acquire`](Self::acquire); [`AcquireError::WouldBlock`] if any process, also this one, holds the lock.
     pub fn try_acquire(&self) -> Result<LockGuard, AcquireError<LockGuard>> {
         self.acquire_within(Patience::None)
     }
@@ -100,7 +100,8 @@ impl Lock {
         Held::lock(&self.object, patience).map(LockGuard).map_err(|error| error.map(LockGuard))
     }
 
-    /// Releases it, whoever holds it: for a guard that was [forgotten](LockGuard::forget), perhaps in another process.
+    /// Releases the lock, whoever holds it: for a guard that was [forgotten](LockGuard::forget), perhaps in another
+    /// process.
     ///
     /// ```no_run
     /// use sandpool_guest::{Lock, Process};
@@ -113,7 +114,7 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// [`ReleaseError::TooManyTimes`] if nobody holds it.
+    /// [`ReleaseError::TooManyTimes`] if nobody holds the lock.
     pub fn release(&self) -> Result<(), ReleaseError> {
         if raw::mute::is_on() {
             return Ok(());
@@ -121,7 +122,7 @@ impl Lock {
         Ok(raw::sync::lock_release(self.object.handle())?)
     }
 
-    /// Whether somebody holds it. With other processes at work, that was true a moment ago.
+    /// Whether somebody holds the lock. With other processes at work, the answer may have changed already.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -130,7 +131,7 @@ impl Lock {
     }
 }
 
-/// The right to what a [`Lock`] guards: the lock is released when this is dropped.
+/// Guard of a [`Lock`]: the right to use what the lock guards. The lock is released when the guard is dropped.
 ///
 /// ```no_run
 /// use sandpool_guest::Lock;
@@ -143,30 +144,32 @@ impl Lock {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It belongs to the process that acquired the lock. In a forked child, the copy of it does nothing. It borrows
-/// nothing, so that [`AcquireError::OwnerDied`], which holds one, can be passed on by `?`.
+/// The guard belongs to the process that acquired the lock. In a forked child, the copy of the guard does nothing.
+/// The guard borrows nothing, so that [`AcquireError::OwnerDied`], which holds one, can be passed on by `?`.
 #[derive(Debug)]
 #[must_use = "the lock is released at once if the guard isn't kept"]
 pub struct LockGuard(pub(super) Held);
 
 impl LockGuard {
-    /// Releases the lock, as a drop does, and says if it wasn't held any more.
+    /// Releases the lock, as dropping the guard does, and reports if the lock wasn't held any more.
     ///
     /// # Errors
-    /// [`ReleaseError::NotOwner`] in a forked child; [`ReleaseError::TooManyTimes`] if somebody has released it.
+    /// [`ReleaseError::NotOwner`] in a forked child; [`ReleaseError::TooManyTimes`] if somebody has released the
+    /// lock.
     pub fn release(self) -> Result<(), ReleaseError> {
         self.0.release()
     }
 
     /// Keeps the lock acquired without the guard. [`Lock::release`] releases it.
     ///
-    /// `std::mem::forget` would do it, too, but the process would never give the lock itself back.
+    /// `std::mem::forget` would also keep the lock acquired, but the process would never give back its use of the
+    /// lock object.
     pub fn forget(self) {
         self.0.forget();
     }
 }
 
-/// A lock that the process which holds it may acquire again: it is free when it was released as often.
+/// A lock that its holder may acquire again: the lock is free once it was released as often as it was acquired.
 ///
 /// ```no_run
 /// use sandpool_guest::RLock;
@@ -180,8 +183,8 @@ impl LockGuard {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// All else is as of a [`Lock`], except that only the process that holds it can release it. So guards nest, and the
-/// order in which they are dropped doesn't matter.
+/// Otherwise an `RLock` works like a [`Lock`], except that only the process that holds it can release it. So guards
+/// nest, and the order in which they are dropped doesn't matter.
 #[derive(Clone)]
 pub struct RLock {
     pub(super) object: Arc<Object>,
@@ -198,14 +201,14 @@ impl RLock {
         Ok(Self { object: Object::adopt(raw::sync::lock_create(RECURSIVE)?) })
     }
 
-    /// Makes the lock of an array, which is nobody else's.
+    /// Makes the lock of an array, which belongs to nothing else.
     pub(crate) fn of_array() -> Result<Self, Error> {
         let lock = Self::new()?;
         lock.object.made_as(Use::ArrayLock, 0, 0)?;
         Ok(lock)
     }
 
-    /// The lock that an object is.
+    /// Makes an `RLock` of an object that is one.
     pub(crate) fn from_object(object: Arc<Object>) -> Self {
         Self { object }
     }
@@ -214,8 +217,8 @@ impl RLock {
         &self.object
     }
 
-    /// Acquires it, once more if this process holds it, and waits for that while another does. It is released, once,
-    /// when the guard is dropped.
+    /// Acquires the lock, once more if this process holds it, and waits while another process holds it. The lock is
+    /// released, once, when the guard is dropped.
     ///
     /// # Errors
     /// [`AcquireError::OwnerDied`], which holds the guard, if the last holder has ended without releasing it;
@@ -225,7 +228,7 @@ impl RLock {
         self.acquire_within(Patience::Endless)
     }
 
-    /// Acquires it, and waits for that for at most `timeout`.
+    /// Acquires the lock, and waits for at most `timeout`.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire); [`AcquireError::TimedOut`] when the time is over.
@@ -233,10 +236,10 @@ impl RLock {
         self.acquire_within(Patience::Limited(timeout))
     }
 
-    /// Acquires it if no other process holds it.
+    /// Acquires the lock if no other process holds it.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); [`AcquireError::WouldBlock`] if another process holds it.
+    /// As [`acquire`](Self::acquire); [`AcquireError::WouldBlock`] if another process holds the lock.
     pub fn try_acquire(&self) -> Result<RLockGuard, AcquireError<RLockGuard>> {
         self.acquire_within(Patience::None)
     }
@@ -246,11 +249,11 @@ impl RLock {
         Held::lock(&self.object, patience).map(RLockGuard).map_err(|error| error.map(RLockGuard))
     }
 
-    /// Releases it, once: for a guard that was [forgotten](RLockGuard::forget).
+    /// Releases the lock, once: for a guard that was [forgotten](RLockGuard::forget).
     ///
     /// # Errors
-    /// [`ReleaseError::TooManyTimes`] if nobody holds it, [`ReleaseError::NotOwner`] if another process does. (Python
-    /// says `AssertionError` in both cases.)
+    /// [`ReleaseError::TooManyTimes`] if nobody holds the lock, [`ReleaseError::NotOwner`] if another process does.
+    /// (Python says `AssertionError` in both cases.)
     pub fn release(&self) -> Result<(), ReleaseError> {
         if raw::mute::is_on() {
             return Ok(());
@@ -258,7 +261,7 @@ impl RLock {
         Ok(raw::sync::lock_release(self.object.handle())?)
     }
 
-    /// Whether somebody holds it. With other processes at work, that was true a moment ago.
+    /// Whether somebody holds the lock. With other processes at work, the answer may have changed already.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -266,7 +269,7 @@ impl RLock {
         locked(&self.object)
     }
 
-    /// How often this process holds it: 0 if it doesn't.
+    /// The number of times that this process holds the lock: 0 if it doesn't.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -276,7 +279,8 @@ impl RLock {
     }
 }
 
-/// The right to what an [`RLock`] guards: the lock is released, once, when this is dropped.
+/// Guard of an [`RLock`]: the right to use what the lock guards. The lock is released, once, when the guard is
+/// dropped.
 ///
 /// ```no_run
 /// use sandpool_guest::RLock;
@@ -290,16 +294,17 @@ impl RLock {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It belongs to the process that acquired the lock. In a forked child, the copy of it does nothing.
+/// The guard belongs to the process that acquired the lock. In a forked child, the copy of the guard does nothing.
 #[derive(Debug)]
 #[must_use = "the lock is released at once if the guard isn't kept"]
 pub struct RLockGuard(pub(super) Held);
 
 impl RLockGuard {
-    /// Releases the lock, once, as a drop does, and says if it wasn't held any more.
+    /// Releases the lock, once, as dropping the guard does, and reports if the lock wasn't held any more.
     ///
     /// # Errors
-    /// [`ReleaseError::NotOwner`] in a forked child; [`ReleaseError::TooManyTimes`] if it was released too often.
+    /// [`ReleaseError::NotOwner`] in a forked child; [`ReleaseError::TooManyTimes`] if the lock was released too
+    /// often.
     pub fn release(self) -> Result<(), ReleaseError> {
         self.0.release()
     }

@@ -1,6 +1,7 @@
-//! What processes wait for each other with: locks, semaphores, events, conditions, barriers.
+//! Objects by which processes wait for each other: locks, semaphores, events, conditions, barriers.
 
-/// What all of these have in common: they are shown and compared by their handle, and travel inside messages.
+/// Implements the traits that all of these objects have in common: they are shown and compared by their handle, and
+/// travel inside messages.
 macro_rules! same_object {
     ($type:ident, $what:literal) => {
         impl std::fmt::Debug for $type {
@@ -21,8 +22,8 @@ macro_rules! same_object {
     ($type:ident, $what:literal, $role:ident) => {
         same_object!($type, $what);
 
-        /// Only inside an item of a queue, or the arguments of a spawned process: it is an error for any other
-        /// serializer.
+        /// Works only inside an item of a queue, or the arguments of a spawned process: any other serializer gets an
+        /// error.
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 self.object.serialize($crate::object::Role::$role.what, serializer)

@@ -12,10 +12,10 @@ use super::held::{Held, Unit};
 use crate::object::{Object, Role};
 use crate::{Error, raw};
 
-/// More units than that there can't be.
+/// The maximum number of units.
 const UNITS_MAX: u64 = 1 << 62;
 
-/// What becomes of the units that a process holds when it ends.
+/// The fate of the units that a process holds when it ends.
 ///
 /// ```no_run
 /// use sandpool_guest::{Abandoned, BoundedSemaphore, Semaphore};
@@ -30,12 +30,12 @@ const UNITS_MAX: u64 = 1 << 62;
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// A unit is held by the process that acquired it, until that process releases one.
+/// A process holds a unit from acquiring it until the process releases one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Abandoned {
-    /// They are gone, as in Python.
+    /// The units are lost, as in Python.
     Lost,
-    /// They are free again.
+    /// The units are free again.
     Returned,
 }
 
@@ -68,9 +68,9 @@ impl Abandoned {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Anybody may release, also more than was acquired: the number has no bound but 2<sup>62</sup>. For a resource of which
-/// there is a fixed number, see [`BoundedSemaphore`]. Units that a process holds when it ends are lost by default, as in
-/// Python, because a semaphore like this is most often a signal; see [`Abandoned`].
+/// Any process may release, also more units than were acquired: the number has no bound but 2<sup>62</sup>. For a
+/// resource of which there is a fixed number, see [`BoundedSemaphore`]. Units that a process holds when it ends are lost
+/// by default, as in Python, because a semaphore like this is most often a signal; see [`Abandoned`].
 ///
 /// A forked process has all semaphores of its creator, but holds no unit: its copy of a permit releases nothing. A
 /// semaphore is also data: it can be an argument of a spawned process and an item, or part of an item, of a queue. A
@@ -83,7 +83,7 @@ pub struct Semaphore {
 same_object!(Semaphore, "semaphore", SEMAPHORE);
 
 impl Semaphore {
-    /// Makes a semaphore with so many free units. Those that a process holds when it ends are lost.
+    /// Makes a semaphore with `value` free units. Units that a process holds when it ends are lost.
     ///
     /// # Errors
     /// [`Error::TooManyObjects`], [`Error::ArenaFull`]; [`Error::OutOfRange`] for more than 2<sup>62</sup> units.
@@ -91,7 +91,8 @@ impl Semaphore {
         Self::with_policy(value, Abandoned::Lost)
     }
 
-    /// Makes a semaphore with so many free units, and says what becomes of those that a process holds when it ends.
+    /// Makes a semaphore with `value` free units, and chooses the fate of the units that a process holds when it
+    /// ends.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -106,7 +107,7 @@ impl Semaphore {
         Ok(Self { object: Object::adopt(raw::sync::semaphore_create(value, flags)?) })
     }
 
-    /// Acquires a unit, and waits for one while there is none. It is released when the permit is dropped.
+    /// Acquires a unit, and waits while there is none. The unit is released when the permit is dropped.
     ///
     /// # Errors
     /// [`AcquireError::Host`].
@@ -114,7 +115,7 @@ impl Semaphore {
         self.acquire_within(Patience::Endless)
     }
 
-    /// Acquires a unit, and waits for one for at most `timeout`.
+    /// Acquires a unit, and waits for at most `timeout`.
     ///
     /// # Errors
     /// [`AcquireError::TimedOut`] when the time is over; [`AcquireError::Host`].
@@ -134,16 +135,16 @@ impl Semaphore {
         Held::unit(&self.object, patience).map(SemaphorePermit)
     }
 
-    /// Releases a unit, which need not be this process's.
+    /// Releases a unit, which another process may have acquired.
     ///
     /// # Errors
-    /// [`ReleaseError::TooManyTimes`] if a [`BoundedSemaphore`] would have more units than it was made with, or any more than
-    /// 2<sup>62</sup>.
+    /// [`ReleaseError::TooManyTimes`] if a [`BoundedSemaphore`] would have more units than it was made with, or any semaphore
+    /// more than 2<sup>62</sup>.
     pub fn release(&self) -> Result<(), ReleaseError> {
         self.release_many(1)
     }
 
-    /// Releases so many units at once, and wakes as many of those who wait.
+    /// Releases `count` units at once, and wakes the same number of waiting processes.
     ///
     /// ```no_run
     /// use sandpool_guest::Semaphore;
@@ -155,7 +156,7 @@ impl Semaphore {
     /// ```
     ///
     /// # Errors
-    /// As [`release`](Self::release); then none is released.
+    /// As [`release`](Self::release); then no unit is released.
     #[doc(alias = "release")]
     pub fn release_many(&self, count: u64) -> Result<(), ReleaseError> {
         if raw::mute::is_on() {
@@ -167,7 +168,7 @@ impl Semaphore {
         Ok(raw::sync::semaphore_release(self.object.handle(), count)?)
     }
 
-    /// How many units are free. With other processes at work, that was true a moment ago.
+    /// The number of free units. With other processes at work, the number may have changed already.
     ///
     /// # Errors
     /// Only when the arena is damaged.
@@ -176,7 +177,8 @@ impl Semaphore {
         Ok(raw::sync::semaphore_value(self.object.handle())?)
     }
 
-    /// How many units processes held when they ended, since the semaphore was made: those that were lost, or returned.
+    /// The number of units, since the semaphore was made, that processes held when they ended: those units were lost,
+    /// or returned.
     ///
     /// ```no_run
     /// use sandpool_guest::{BoundedSemaphore, Process};
@@ -195,7 +197,7 @@ impl Semaphore {
     }
 }
 
-/// A [`Semaphore`] that never has more units than it was made with: so many of something that there is.
+/// A [`Semaphore`] that never has more units than it was made with, for a resource of which there is a fixed number.
 ///
 /// ```no_run
 /// use sandpool_guest::{BoundedSemaphore, Process};
@@ -212,15 +214,16 @@ impl Semaphore {
 /// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
-/// Units that a process holds when it ends are returned by default, because they stand for something that nobody uses
-/// any more; see [`Abandoned`]. As in Python it is a semaphore: it has all methods of one, and can be passed as one.
+/// Units that a process holds when it ends are returned by default, because they stand for something that no process
+/// uses any more; see [`Abandoned`]. As in Python a bounded semaphore is a semaphore: it has all methods of one, and
+/// can be passed as one.
 #[derive(Clone)]
 pub struct BoundedSemaphore(Semaphore);
 
 same_object!(BoundedSemaphore, "semaphore");
 
 impl BoundedSemaphore {
-    /// Makes a semaphore with so many units, all of them free. Those that a process holds when it ends are returned.
+    /// Makes a semaphore with `value` units, all of them free. Units that a process holds when it ends are returned.
     ///
     /// # Errors
     /// As [`Semaphore::new`].
@@ -228,7 +231,7 @@ impl BoundedSemaphore {
         Self::with_policy(value, Abandoned::Returned)
     }
 
-    /// Makes a semaphore with so many units, and says what becomes of those that a process holds when it ends.
+    /// Makes a semaphore with `value` units, and chooses the fate of the units that a process holds when it ends.
     ///
     /// # Errors
     /// As [`Semaphore::new`].
@@ -260,7 +263,7 @@ impl<'de> Deserialize<'de> for BoundedSemaphore {
     }
 }
 
-/// A unit of a [`Semaphore`], which is released when this is dropped.
+/// A unit of a [`Semaphore`], which is released when the permit is dropped.
 ///
 /// ```no_run
 /// use sandpool_guest::Semaphore;
@@ -274,13 +277,13 @@ impl<'de> Deserialize<'de> for BoundedSemaphore {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// It belongs to the process that acquired the unit. In a forked child, the copy of it does nothing.
+/// The permit belongs to the process that acquired the unit. In a forked child, the copy of the permit does nothing.
 #[derive(Debug)]
 #[must_use = "the unit is released at once if the permit isn't kept"]
 pub struct SemaphorePermit(Held<Unit>);
 
 impl SemaphorePermit {
-    /// Releases the unit, as a drop does, and says why if it can't.
+    /// Releases the unit, as dropping the permit does, and reports an error if the unit can't be released.
     ///
     /// # Errors
     /// [`ReleaseError::NotOwner`] in a forked child; [`ReleaseError::TooManyTimes`] if a [`BoundedSemaphore`] has all
@@ -289,7 +292,7 @@ impl SemaphorePermit {
         self.0.release()
     }
 
-    /// Keeps the unit acquired without the permit: for a signal, which nobody gives back, or one that
+    /// Keeps the unit acquired without the permit: for a signal, which nobody gives back, or for a unit that
     /// [`Semaphore::release`] releases.
     pub fn forget(self) {
         self.0.forget();

@@ -1,7 +1,8 @@
-//! JSON in which numbers stay what they are.
+//! JSON in which numbers keep their value.
 //!
 //! `serde_json` reads an integer beyond 64 bits as a float that is near it, unless its type is known to be longer, and writes
-//! `null` for what is no number. Neither says so, and whoever has the result has another number. Here both are errors.
+//! `null` for a float that isn't a number. Neither is reported, and the program that gets the result has another number. Here
+//! both are errors.
 //!
 //! ```text
 //!  bytes ── any long integer? ──no──▶ serde_json ──▶ value ──▶ serde_json ── any null? ──no──▶ bytes
@@ -25,7 +26,7 @@ use serde_json::ser::Formatter;
 /// Integers of fewer digits are exact as floats, too.
 const DIGITS: usize = 16;
 
-/// The value of a text.
+/// Decodes the value of a text.
 pub(super) fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     let long = long_integers(text);
     if long.is_empty() {
@@ -60,7 +61,7 @@ impl Formatter for Compact<'_> {
     }
 }
 
-/// The integers that are beyond 64 bits, with the floats that they would be read as; and whether there are any that are long at
+/// The integers that are beyond 64 bits, with the floats that they would be read as; and whether there are any long integers at
 /// all.
 #[derive(Debug, Default, PartialEq)]
 struct Long<'t> {
@@ -74,9 +75,10 @@ impl Long<'_> {
     }
 }
 
-/// Looks for them, outside of strings. Of a text that is no JSON it may find anything: reading it is an error anyhow.
+/// Finds the long integers, outside of strings. In a text that isn't JSON it may find anything: reading that text is
+/// an error in any case.
 fn long_integers(text: &[u8]) -> Long<'_> {
-    // So many digits in a row have one in each of these places.
+    // A run of this many digits has one in each of these places.
     let mut long = Long::default();
     if !text.iter().skip(DIGITS - 1).step_by(DIGITS).any(u8::is_ascii_digit) {
         return long;
@@ -99,7 +101,7 @@ fn long_integers(text: &[u8]) -> Long<'_> {
     long
 }
 
-/// The rest after a string whose begin was passed already.
+/// The rest after a string whose beginning was passed already.
 fn after_string(mut rest: &[u8]) -> &[u8] {
     while let Some((byte, after)) = rest.split_first() {
         rest = match byte {
@@ -140,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// A text, read as this type and written again.
+    /// Reads a text as this type and writes it again.
     fn again<T: DeserializeOwned + Serialize>(text: &str) -> Result<String, String> {
         let mut out = Vec::new();
         encode(&decode::<T>(text.as_bytes())?, &mut out)?;
@@ -204,7 +206,7 @@ mod tests {
             is_refused::<Tagged>(&format!("{{\"Named\":{{\"value\":{text}}}}}"));
             is_refused::<Flat>(&format!("{{\"id\":1,\"x\":{text}}}"));
             is_refused::<Option<(u8, Value)>>(&format!("[1,{text}]"));
-            // Nobody reads it as a number.
+            // Nothing reads it as a number.
             stays::<Value>(&format!("[\"{text}\"]"));
             stays::<Box<RawValue>>(text);
         }

@@ -1,4 +1,5 @@
-//! Values that are a text, or bytes, as a whole: the bytes of an input or output are theirs, without any syntax.
+//! Values that are a text, or bytes, as a whole: all bytes of an input or output belong to the value, without any
+//! syntax.
 
 use std::fmt::{self, Display};
 
@@ -7,12 +8,12 @@ use serde::de::{DeserializeOwned, IntoDeserializer as _, Unexpected, Visitor};
 use serde::ser::Impossible;
 use serde::{Deserializer, Serialize, Serializer, de, forward_to_deserialize_any, ser};
 
-/// Why a value isn't one, or can't be.
+/// The reason why a value isn't of such a type, or can't be.
 #[derive(Debug, PartialEq)]
 pub(super) enum Unfit {
-    /// Its type is of another kind.
+    /// The type of the value is of another kind.
     Type,
-    /// It is of that kind, but this is wrong.
+    /// The value is of that kind, but this is wrong.
     Because(String),
 }
 
@@ -32,7 +33,7 @@ impl de::Error for Unfit {
         Self::Because(why.to_string())
     }
 
-    // Without making a text of it, because this happens to each number in a line.
+    // Doesn't format a text, because this happens to each number in a line.
     fn invalid_type(_: Unexpected<'_>, _: &dyn de::Expected) -> Self {
         Self::Type
     }
@@ -44,12 +45,12 @@ impl ser::Error for Unfit {
     }
 }
 
-/// The value that is made of these bytes.
+/// Decodes the value from these bytes.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unfit> {
     T::deserialize(Whole(bytes))
 }
 
-/// Appends the bytes that a value is made of. After an error, none.
+/// Appends the bytes of a value. After an error, none.
 pub(super) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Unfit> {
     value.serialize(Sink(out))
 }
@@ -65,8 +66,8 @@ impl<'a> Whole<'a> {
 impl<'de> Deserializer<'de> for Whole<'de> {
     type Error = Unfit;
 
-    /// A string. What is of another kind refuses that by `invalid_type`; what is made of strings, such as an address,
-    /// takes it.
+    /// Passes a string. A type of another kind refuses the string by `invalid_type`; a type that is made from
+    /// strings, such as an address, takes it.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unfit> {
         visitor.visit_str(self.text()?)
     }
@@ -98,7 +99,7 @@ impl<'de> Deserializer<'de> for Whole<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Unfit> {
-        // What begins so is no name, but a variant with fields in JSON.
+        // Bytes that begin like this aren't a name, but a variant with fields in JSON.
         if matches!(self.0.first(), Some(b'{' | b'"')) {
             return Err(Unfit::Type);
         }

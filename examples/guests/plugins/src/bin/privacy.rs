@@ -1,4 +1,4 @@
-//! A plugin that takes out of a text what not everybody should read.
+//! A plugin that removes text that not everybody should read.
 
 /// Addresses of electronic mail become `[address]`.
 #[sandpool_guest::task]
@@ -14,7 +14,7 @@ fn mask_numbers(text: String) -> String {
     mask(&text, "[number]", |c| c.is_ascii_digit(), |word| word.len() >= 5)
 }
 
-/// Puts `instead` where the runs of some characters are that look like what is to go.
+/// Puts `instead` in place of each run of certain characters that looks like text to remove.
 fn mask(
     text: &str,
     instead: &str,

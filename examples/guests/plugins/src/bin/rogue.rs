@@ -1,4 +1,4 @@
-//! A plugin that does what no plugin should.
+//! A plugin that does everything that no plugin should do.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Whether all floats of a value are numbers, which JSON has words for.
+//! Checks that all floats of a value are numbers, because JSON has no words for others.
 
 use std::fmt::Display;
 
@@ -8,12 +8,12 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// An error if one isn't.
+/// Returns an error if a float isn't a number.
 pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), Error> {
     value.serialize(Finite)
 }
 
-/// Takes a value apart, and looks at floats only.
+/// A serializer that takes a value apart, and looks at floats only.
 struct Finite;
 
 fn finite(float: f64) -> Result<(), Error> {
@@ -176,7 +176,7 @@ impl SerializeMap for Finite {
     type Ok = ();
     type Error = Error;
 
-    /// Keys are strings, which `serde_json` makes of no float but a finite one.
+    /// Keys are strings; `serde_json` makes a string only of a finite float.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Result<(), Error> {
         Ok(())
     }

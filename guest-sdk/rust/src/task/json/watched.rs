@@ -1,6 +1,6 @@
-//! A deserializer that sees to it that no integer becomes another number.
+//! A deserializer that ensures that no integer becomes another number.
 //!
-//! All is passed on, both ways, but that visitors are told of no float which stands for an integer that it isn't.
+//! All calls are passed on, both ways, but visitors get no float that stands for a different integer.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use serde::de::{
 
 use super::Long;
 
-/// Any of the parts of a deserializer.
+/// Any part of a deserializer.
 pub(super) struct Watched<'a, T> {
     inner: T,
     long: &'a Long<'a>,
-    /// A float is wanted, whatever the text has.
+    /// Whether a float is wanted, whatever the text has.
     is_float: bool,
 }
 
@@ -23,13 +23,13 @@ impl<'a, T> Watched<'a, T> {
         Self { inner, long, is_float: false }
     }
 
-    /// Something else, which is watched as well.
+    /// Watches another part as well.
     fn watch<U>(&self, inner: U) -> Watched<'a, U> {
         Watched::new(inner, self.long)
     }
 }
 
-/// The largest integer up to which a float has all.
+/// The largest integer up to which floats represent all integers.
 const EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
 
 fn refuse<T, E: Error>(number: impl fmt::Display) -> Result<T, E> {
@@ -94,7 +94,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<V::Value, E> {
-        // The shortest text of a float is what is written of it.
+        // A float is written as its shortest text.
         if self.is_float && value.unsigned_abs() > EXACT && (value as f64).to_string() != value.to_string() {
             return refuse(value);
         }
