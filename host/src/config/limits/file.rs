@@ -65,7 +65,7 @@ pub(super) fn read(text: &str) -> Result<Settings> {
         }
         if table != TABLE {
             let near = nearest_name([TABLE, PROFILE], table).map(str::to_owned);
-            // The limit stands outside of its table, where it was forgotten.
+            // A limit's name outside of the table: the table was forgotten.
             let near =
                 near.or_else(|| names().find(|name| *name == table).map(|name| format!("{TABLE}.{name}")));
             return Err(invalid(at, format!("there is no key {table}"), nearest(near)));
