@@ -70,7 +70,7 @@ impl Layer {
         self.name_of(Jailed::Run)
     }
 
-    /// The layer's name in reports of the jail of `of`.
+    /// The layer's name in reports of the jail that holds `jailed`.
     #[must_use]
     pub const fn name_of(self, jailed: Jailed) -> &'static str {
         match jailed {

@@ -467,7 +467,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads the section of tasks: five texts for each task, each ended by a zero byte. A text that is cut off isn't one.
+/// Reads the section of tasks: five texts for each task, each ended by a zero byte. A task that is cut off is left out.
 fn descriptions(section: &[u8]) -> Vec<TaskInfo> {
     let texts: Vec<_> = section.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     let text = |text: &str| (!text.is_empty()).then(|| short(text));

@@ -75,7 +75,7 @@ impl Module {
     /// Loads a file, `.wasm` or `.wat` text, with the default settings of [`builder`](Self::builder).
     ///
     /// # Errors
-    /// As [`ModuleBuilder::load_file`].
+    /// The same errors as for [`ModuleBuilder::load_file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().load_file(path)
     }
@@ -94,7 +94,7 @@ impl Module {
     /// ```
     ///
     /// # Errors
-    /// As [`ModuleBuilder::load`].
+    /// The same errors as for [`ModuleBuilder::load`].
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         Self::builder().load(name, bytes)
     }

@@ -78,7 +78,7 @@ pub(super) enum Put {
     All(usize),
     /// This number of tasks was put. The arena has no room now.
     Some(usize),
-    /// This number of tasks was put. The next task is too large to be put ever.
+    /// This number of tasks was put. The next task can never be put, because it is too large.
     TooLarge(usize),
 }
 

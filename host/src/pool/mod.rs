@@ -317,7 +317,8 @@ impl PoolBuilder<'_> {
         let null = std::fs::File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(os("open /dev/null"))?;
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-        // A worker has no descriptor of a stream that it must not write to: even one that broke out of WebAssembly can't write there.
+        // A worker has no descriptor of a stream that it must not write to. So even a worker that has broken out of WebAssembly
+        // can't write there.
         let stdio = match setup.output {
             Output::Inherit => [null.as_fd(), stdout.as_fd(), stderr.as_fd()],
             Output::Discard | Output::Capture => [null.as_fd(); 3],
@@ -463,7 +464,7 @@ impl Pool {
     /// Submits a task whose input and output are written in this format.
     ///
     /// # Errors
-    /// As [`submit`](Self::submit).
+    /// The same errors as for [`submit`](Self::submit).
     pub fn submit_record(
         &self,
         task: &str,
@@ -560,8 +561,8 @@ impl Pool {
     /// ```
     ///
     /// Inputs are numbered from 0 on, and results keep the order of the inputs if `ordered`. Neither end waits longer than
-    /// necessary: a slow input holds back no finished result, and the feed waits only when enough inputs are at work and nobody
-    /// takes results.
+    /// necessary: an input that comes late holds back no finished result, and the feed waits only when enough inputs are at work
+    /// and nobody takes results.
     #[must_use]
     pub fn stream(&self, task: &str, format: Format, ordered: bool) -> (Feed, Results) {
         stream::stream(&self.shared, task, format as u32, ordered)

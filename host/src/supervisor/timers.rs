@@ -266,7 +266,7 @@ mod tests {
         let mut timers = Timers::new(&limits);
         timers.exempt(world.child.id());
         world.look(&mut timers);
-        // As if the process had begun with the machine.
+        // The limit is now exceeded, as if the process had begun with the machine.
         timers.wall_time = Some(Duration::from_nanos(1));
         timers.cpu_time = Some(Duration::ZERO);
         assert_eq!(world.look(&mut timers), []);

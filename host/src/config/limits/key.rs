@@ -188,7 +188,7 @@ pub struct Key<L: 'static> {
     pub value: &'static str,
     /// what the limit bounds, as a phrase
     pub help: &'static str,
-    /// Its least and its greatest value, where these differ from one and the greatest number.
+    /// The least and the greatest value of the limit, where these differ from one and the greatest number.
     pub(super) within: Option<RangeInclusive<u64>>,
     pub(super) field: for<'a> fn(&'a mut L) -> Field<'a>,
 }
