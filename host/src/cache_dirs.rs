@@ -1,4 +1,4 @@
-//! Where in a user's cache Sandpool keeps what.
+//! The places of Sandpool's folders in a user's cache.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 
 use crate::{Error, Result};
 
-/// The folders that are Sandpool's in the user's cache. Neither need exist.
+/// Sandpool's folders in the user's cache. They need not exist.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CacheDirs {
     /// compiled modules
     pub modules: PathBuf,
-    /// what guests are built in
+    /// builds of guests
     pub guests: PathBuf,
 }
 
 impl CacheDirs {
-    /// Those that the environment names.
+    /// Finds the folders that the environment names.
     pub fn find() -> Result<Self> {
         Self::named_by(|name| env::var_os(name)).ok_or_else(|| Error::Invalid {
             what: "there is no cache directory: neither XDG_CACHE_HOME nor HOME is set".to_owned(),
@@ -29,7 +29,7 @@ impl CacheDirs {
         if let Some(own) = path("SANDPOOL_CACHE_DIR") {
             return Some(Self { guests: own.join("guests"), modules: own });
         }
-        // The XDG specification has relative paths ignored.
+        // The XDG specification says that relative paths are ignored.
         let cache = path("XDG_CACHE_HOME").filter(|path| path.is_absolute());
         let own = cache.or_else(|| Some(path("HOME")?.join(".cache")))?.join("sandpool");
         Some(Self { modules: own.join("modules"), guests: own.join("guests") })

@@ -1,5 +1,5 @@
-//! Other processes of this program, a supervisor or a compiler: which program that is, and how its owner starts one, hears from
-//! it and waits for it.
+//! Other processes of this program, supervisors and compilers: which program to start, and how its owner starts the process, hears
+//! from it and waits for it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,20 +17,21 @@ use crate::control::{self, Reply};
 use crate::sys::process::{pidfd_open, send_signal};
 use crate::{Error, Result};
 
-/// The name by which a program is told to be a supervisor (its `argv[0]`).
+/// The name (`argv[0]`) that makes a program a supervisor.
 pub(crate) const SUPERVISOR: &str = "sandpool-supervisor";
 
-/// The name by which a program is told to be a compiler.
+/// The name that makes a program a compiler.
 pub(crate) const COMPILER: &str = "sandpool-compiler";
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 static EXECUTABLE: RwLock<Option<PathBuf>> = RwLock::new(None);
 
-/// Sets the program that is to be the supervisor of runs and the compiler of modules, if not this one: it must call
-/// [`init`](crate::init) first in `main`, and be built of the same version of Sandpool. The `sandpool` command is one.
+/// Sets the program that Sandpool starts as the supervisor of runs and the compiler of modules, instead of this one. That program
+/// must call [`init`](crate::init) first in `main`, and be built with the same version of Sandpool. The `sandpool` command is such
+/// a program.
 ///
-/// It is for programs whose `main` isn't theirs: what another loads, tests. `multiprocessing.set_executable()` has the
-/// same role.
+/// `set_executable` is for code that doesn't own `main`: libraries that another program loads, and tests.
+/// `multiprocessing.set_executable()` has the same role.
 ///
 /// ```no_run
 /// sandpool::set_executable("/usr/bin/sandpool");
@@ -41,12 +42,12 @@ pub fn set_executable(program: impl Into<PathBuf>) {
     *EXECUTABLE.write().unwrap_or_else(PoisonError::into_inner) = Some(program.into());
 }
 
-/// [`init`](crate::init) was called, so this program may be started once more.
+/// Notes that [`init`](crate::init) was called, so this program may be started again.
 pub(crate) fn note_init() {
     INITIALIZED.store(true, Ordering::Relaxed);
 }
 
-/// The program to start for what Sandpool does not do in this process.
+/// The program to start for work that Sandpool does not do in this process.
 pub(crate) fn executable() -> Result<PathBuf> {
     match &*EXECUTABLE.read().unwrap_or_else(PoisonError::into_inner) {
         Some(program) => Ok(program.clone()),
@@ -55,11 +56,11 @@ pub(crate) fn executable() -> Result<PathBuf> {
     }
 }
 
-/// A setting of the C library of a supervisor, and so of all guests, which are forked from it.
+/// A setting of the C library of a supervisor, and so of all guests, which are forked from the supervisor.
 ///
-/// On AMD's processors, `rep movsb` takes up to 17 times as long as a loop where source and destination lie alike within
-/// their pages, as items of queues do that have pages of their own. glibc's `memcpy` used it there from 2112 bytes on, before
-/// version 2.40 (its bug 30994). The setting means nothing to others.
+/// On AMD's processors, `rep movsb` takes up to 17 times as long as a loop if source and destination lie alike within their pages,
+/// as items of queues with pages of their own do. glibc's `memcpy` used `rep movsb` there from 2112 bytes on, before version 2.40
+/// (its bug 30994). Other C libraries ignore the setting.
 fn tunables() -> Option<(&'static str, &'static str)> {
     #[cfg(target_arch = "x86_64")]
     {
@@ -71,7 +72,7 @@ fn tunables() -> Option<(&'static str, &'static str)> {
     None
 }
 
-/// A child of this process that is waited for by nobody else: a supervisor or a compiler.
+/// A child of this process, a supervisor or a compiler, that nobody else waits for.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: u32,
@@ -91,8 +92,8 @@ impl Child {
         Ok(Self { pid, pidfd: pidfd_open(i32::try_from(pid).map_err(io::Error::other)?)? })
     }
 
-    /// The next reply, and the descriptors that come with it; `None` if it says nothing more. If it is another process
-    /// from now on, this is that one then.
+    /// Returns the next reply with its descriptors; `None` if the child says nothing more. If the child says that another process
+    /// has taken its place, this becomes that process.
     pub(crate) fn next_reply(&mut self, socket: BorrowedFd<'_>) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
         loop {
             match control::receive_message_with(socket)? {
@@ -105,12 +106,12 @@ impl Child {
         }
     }
 
-    /// Its process id.
+    /// The child's process id.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Becomes readable when it ends.
+    /// A descriptor that becomes readable when the child ends.
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
@@ -119,7 +120,7 @@ impl Child {
         let _ = send_signal(self.pidfd.as_fd(), Signal::SIGKILL);
     }
 
-    /// Waits until it has ended; how it did.
+    /// Waits until the child has ended, and returns how it ended.
     pub(crate) fn wait(&self) -> nix::Result<WaitStatus> {
         loop {
             match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {

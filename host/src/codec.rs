@@ -1,5 +1,4 @@
-//! The encoding of what owner and supervisor tell each other, and of the inputs and outputs of tasks. The only file that
-//! knows bincode.
+//! The encoding of messages between owner and supervisor, and of the inputs and outputs of tasks. Only this file knows bincode.
 
 use std::io;
 
@@ -9,7 +8,7 @@ use sandpool_abi::nesting::Bounded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Numbers are as long as they are. It is that of the SDK as well.
+/// Numbers have their full length. The SDK has the same configuration.
 const CONFIGURATION: Configuration<LittleEndian, Fixint> =
     bincode::config::standard().with_fixed_int_encoding();
 
@@ -21,7 +20,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     Ok(decode_some(bytes)?.0)
 }
 
-/// Decodes a value of which nothing may be left.
+/// Decodes a value that must use up all bytes.
 pub(crate) fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     let (value, len) = decode_some(bytes)?;
     if len == bytes.len() {
@@ -31,11 +30,11 @@ pub(crate) fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     }
 }
 
-/// Decodes a value from the start of what may be anybody's bytes, and says how long it was.
+/// Decodes a value from the start of untrusted bytes, and returns its length.
 ///
-/// A string says its own length, and bincode allocates that before it looks whether there are so many bytes. So the sum
-/// of all lengths has a limit: 16 bytes for each that there is. A limit is a constant of a type, so there are a few, each
-/// for inputs of up to a 16th of it.
+/// A string states its own length, and bincode allocates that length before it looks whether the bytes are there. So the sum of all
+/// lengths has a limit: 16 bytes for each byte of the input. A limit is a constant of a type, so there are a few, each for inputs
+/// of up to a 16th of it.
 fn decode_some<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<(T, usize)> {
     match bytes.len() {
         ..=0x1000 => decode_with(bytes, CONFIGURATION.with_limit::<0x1_0000>()),
@@ -67,7 +66,7 @@ mod tests {
     #[test]
     fn a_length_that_is_a_lie_allocates_nothing() {
         for len in [1 << 20, 1 << 45, 1 << 62, u64::MAX] {
-            // A string of so many bytes, of which there is one.
+            // A string that claims this number of bytes, and has one.
             let mut bytes = encode(&len).unwrap();
             for padding in [1, 0x2000, 0x5_0000] {
                 bytes.resize(8 + padding, b'x');
@@ -122,12 +121,12 @@ mod tests {
         encode(&of).unwrap()
     }
 
-    /// As deep as the bytes say, on a stack that has less room than a thread's.
+    /// Values as deep as the bytes say, on a stack that has less room than a thread's.
     #[test]
     fn what_is_too_deep_is_refused() {
         let deep = || {
             let nodes = length(1).repeat(1 << 18);
-            // Each is the second of the choices.
+            // Each value is the second of the choices.
             let terms = encode(&1_u32).unwrap().repeat(1 << 18);
             for refusal in [
                 refusal::<Node>(&nodes),
@@ -145,7 +144,7 @@ mod tests {
     #[test]
     fn what_is_not_too_deep_is_what_it_was() {
         let mut node = Node { children: Vec::new() };
-        // A struct and a sequence each.
+        // Each step is a struct and a sequence.
         for _ in 1..DEPTH_MAX / 2 {
             node = Node { children: vec![node, Node { children: Vec::new() }] };
         }
@@ -176,19 +175,19 @@ mod tests {
             refusal::<Vec<()>>(&bytes),
             refusal::<Vec<Empty>>(&bytes),
             refusal::<BTreeMap<(), Empty>>(&bytes),
-            // Each by itself has few.
+            // Each inner sequence alone has few elements.
             refusal::<Vec<Vec<()>>>(&encode(&vec![vec![(); 3]; 1 << 20]).unwrap()),
         ] {
             assert_eq!(refusal, expected);
         }
         let some = (vec![(); EMPTY_MAX as usize - 3], vec![Empty { nothing: (), no_more: [(); 4] }; 3]);
         assert_eq!(decode_all(&encode(&some).unwrap()).ok(), Some(some));
-        // These take some, whatever the last thing in them takes.
+        // These use up much of the limit, whatever the last element takes.
         let full = (vec![(1_u8, ()); 2 << 20], vec![Some(()); 2 << 20], vec![Vec::<()>::new(); 2 << 20]);
         assert_eq!(decode_all(&encode(&full).unwrap()).ok(), Some(full));
     }
 
-    /// For how many elements a visitor would make room.
+    /// The number of elements for which a visitor would make room.
     struct Hint(Option<usize>);
 
     impl<'de> Deserialize<'de> for Hint {

@@ -1,5 +1,5 @@
-//! The control socket: the messages between the owner of a run and its supervisor, over a socket that keeps their boundaries.
-//! A compiler and its owner use the socket as well, and the messages about the jail.
+//! The control socket: the messages between the owner of a run and its supervisor, over a socket that keeps message boundaries. A
+//! compiler and its owner use the socket as well, with the messages about the jail.
 //!
 //! ```text
 //!  owner                                   supervisor
@@ -10,7 +10,7 @@
 //!    │ ◀──────────────── Ended(summary) ────── │
 //! ```
 //!
-//! Either end closes when its process ends, however it ends. That is all the other needs to know.
+//! Either end closes when its process ends, for whatever reason. The other end needs to know no more.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -31,26 +31,26 @@ use crate::ipc::process_table::Outcome;
 use crate::jail::JailReport;
 use crate::sys::fd::own_received;
 
-/// From the supervisor.
+/// A message from the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// The supervisor is the owner's child of this number from now on. The one that said so ends.
+    /// The supervisor is from now on the owner's child with this number. The sender ends.
     Moved(u32),
-    /// The main guest runs, or workers can be spawned; what holds them.
+    /// The main guest runs, or workers can be spawned. The report says which jail holds them.
     Started(JailReport),
-    /// There is no run: the jail lacks what is required, or nothing else was asked for.
+    /// No run starts: the jail lacks required layers, or only the report was asked for.
     Unjailed(JailReport),
-    /// There is no run; why.
+    /// No run starts, for this reason.
     Failed(String),
-    /// It can't, because less is allowed here than it takes: what, and what to do about it.
+    /// No run starts, because less is allowed here than a run needs: the limit, and what to do about it.
     Allowance { what: String, hint: String },
     /// All processes have ended.
     Ended(Ended),
-    /// The supervisor can't go on, and why. Nothing follows, and all processes end with it.
+    /// The supervisor can't go on, for this reason. Nothing follows, and all processes end with the supervisor.
     Broken(String),
 }
 
-/// From the owner, after the start.
+/// A message from the owner, after the start.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Send every guest this signal, and end the run.
@@ -80,26 +80,26 @@ pub(crate) struct Report {
     pub(crate) refused: Vec<(u32, u64, u32)>,
 }
 
-/// The most reports of processes that an end comes with.
+/// The most reports of processes that come with the end of a run.
 pub(crate) const REPORTS_MAX: usize = 64;
 
-/// Longer than any message after the start.
+/// A length greater than that of any message after the start.
 const MESSAGE_MAX: usize = 64 << 10;
 
-/// The two ends.
+/// Makes the two ends of a control socket.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
-/// Has receiving fail with `WouldBlock` when nothing has come for so long.
+/// Makes receiving fail with `WouldBlock` when nothing has come for this time.
 pub(crate) fn give_up_after(socket: BorrowedFd<'_>, time: Duration) -> io::Result<()> {
-    // Nothing would mean for ever.
+    // A timeout of zero would mean no timeout.
     let time = time.clamp(Duration::from_millis(1), Duration::from_secs(u64::from(u32::MAX)));
     let micros = i64::try_from(time.as_micros()).map_err(io::Error::other)?;
     Ok(setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::microseconds(micros))?)
 }
 
-/// All that the supervisor starts a run from.
+/// Everything that the supervisor needs to start a run.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) config: RunConfig,
@@ -107,7 +107,7 @@ pub(crate) struct Start {
     pub(crate) stdio: [OwnedFd; 3],
 }
 
-/// Sends the start. The settings may be long, so they go as a file, as all else that comes with the message.
+/// Sends the start. The settings may be long, so they go as a file, like everything else that comes with the message.
 pub(crate) fn send_start(
     socket: BorrowedFd<'_>,
     config: &RunConfig,
@@ -170,7 +170,7 @@ pub(crate) fn receive_message_with<T: DeserializeOwned>(
     }
 }
 
-/// Receives the bytes of one message and what comes with them; none if the other end is closed.
+/// Receives the bytes of one message and its descriptors; no bytes if the other end is closed.
 fn receive_bytes(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut room = nix::cmsg_space!([RawFd; 5]);
     let mut parts = [IoSliceMut::new(buffer)];

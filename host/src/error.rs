@@ -8,8 +8,8 @@ use sandpool_abi::process::{ExitStatus, Limit};
 
 use crate::guest_text::{Escaped, GuestText};
 
-/// What went wrong, for a person: a message, its causes by [`source`](std::error::Error::source), and a
-/// [`hint`](Self::hint) where there is something to do.
+/// An error of this library, for a person: a message, the causes by [`source`](std::error::Error::source), and a
+/// [`hint`](Self::hint) where the person can do something about the error.
 ///
 /// ```
 /// let error = sandpool::Module::from_file("no-such-file.wasm").unwrap_err();
@@ -37,7 +37,7 @@ pub enum Error {
         /// what to do about it
         hint: Option<String>,
     },
-    /// A module that has no `_start`, or no memory, exported as a command has.
+    /// A module that doesn't export `_start`, or doesn't export a memory, as a command does.
     #[error("{} does not export {export}", Escaped(name))]
     MissingExport {
         /// the module's name
@@ -45,7 +45,7 @@ pub enum Error {
         /// the export
         export: &'static str,
     },
-    /// A module that has tasks, and is no program.
+    /// A module that has tasks but no `_start`, and therefore isn't a program.
     #[error("{} exports no _start: it is no program, but has tasks", Escaped(name))]
     NotAProgram {
         /// the module's name
@@ -61,17 +61,17 @@ pub enum Error {
         /// what to do about it
         hint: Option<String>,
     },
-    /// An import that nobody provides.
+    /// An import that Sandpool doesn't provide.
     #[error("{} imports {}, which Sandpool does not provide", Escaped(name), Escaped(import))]
     UnknownImport {
         /// the module's name
         name: String,
         /// module and name of the import, as `module.name`
         import: String,
-        /// the nearest import that there is
+        /// the provided import with the nearest name
         nearest: Option<String>,
     },
-    /// An import of the right name and the wrong type.
+    /// An import whose name Sandpool provides, but with another type.
     #[error(
         "{} imports {} as {}, but it is {}",
         Escaped(name),
@@ -86,7 +86,7 @@ pub enum Error {
         import: String,
         /// the type in the module
         found: String,
-        /// the type it has
+        /// the type that Sandpool provides
         expected: String,
     },
     /// A guest built against another version of the ABI.
@@ -104,19 +104,19 @@ pub enum Error {
     Compile {
         /// the module's name
         name: String,
-        /// the compiler's words
+        /// the compiler's message
         problem: String,
     },
-    /// A module that takes more to compile than it may.
+    /// A module that exceeds a limit of compiling.
     #[error("cannot compile {}: {limit}", Escaped(name))]
     CompileLimit {
         /// the module's name
         name: String,
-        /// what it has exceeded
+        /// the limit that the module has exceeded
         limit: CompileLimit,
     },
-    /// The cache of compiled modules can't be used. It ends a call only if others have access to it: see
-    /// [`Module::uncached`](crate::Module::uncached).
+    /// The cache of compiled modules can't be used. A call fails with this error only if other users have access to the cache; for
+    /// other causes see [`Module::uncached`](crate::Module::uncached).
     #[error("cannot use the module cache {}", Escaped(path.display()))]
     Cache {
         /// the folder or file
@@ -124,7 +124,7 @@ pub enum Error {
         /// why
         source: io::Error,
     },
-    /// A granted directory that can't be granted.
+    /// A directory that can't be granted.
     #[error("cannot grant the directory {}", Escaped(path.display()))]
     Grant {
         /// the directory on the host
@@ -165,7 +165,7 @@ pub enum Error {
     /// The supervisor couldn't start the run.
     #[error("the supervisor cannot start the run: {}", Escaped(.0))]
     Supervisor(String),
-    /// The jail lacks layers that are required, or they hold in part only.
+    /// The jail lacks required layers, or required layers hold only in part.
     #[error("the jail is not as it is required: {}", Escaped(lacks))]
     Jail {
         /// the layers, and how they hold
@@ -174,7 +174,7 @@ pub enum Error {
     /// A pool has ended, or couldn't be started.
     #[error("the pool cannot go on")]
     Pool(#[source] PoolEnd),
-    /// The operating system, or the shell, lets this program have less than a run takes.
+    /// The operating system, or the shell, allows this program less than a run needs.
     #[error("{}", Escaped(what))]
     Allowance {
         /// what is too little
@@ -182,12 +182,12 @@ pub enum Error {
         /// what to do about it
         hint: String,
     },
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("cannot {what}")]
     Os {
-        /// what was tried
+        /// the operation
         what: &'static str,
-        /// why not
+        /// why
         source: io::Error,
     },
 }
@@ -196,7 +196,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// What to do about it.
+    /// Hint: what the person can do about the error.
     ///
     /// ```
     /// let error = sandpool::Error::NotInitialized;
@@ -251,13 +251,13 @@ impl Error {
         }
     }
 
-    /// Whether the operating system has refused something, and not Sandpool.
+    /// Whether the operating system refused something, rather than Sandpool.
     pub(crate) fn is_of_system(&self) -> bool {
         let source = std::error::Error::source(self).and_then(|source| source.downcast_ref::<io::Error>());
         source.is_some_and(|source| source.raw_os_error().is_some())
     }
 
-    /// Its kind.
+    /// Kind of the error.
     ///
     /// ```
     /// let error = sandpool::Error::NotInitialized;
@@ -292,10 +292,10 @@ impl Error {
     }
 }
 
-/// The kind of an [`Error`], for programs that treat some kinds otherwise than others. The `sandpool` command has an exit code
-/// for each.
+/// Kind of an [`Error`], for programs that treat some kinds differently from others. The `sandpool` command has an exit code for
+/// each kind.
 ///
-/// A new kind would be a breaking change, so that a `match` of an embedder's stays complete.
+/// A new kind would be a breaking change, so an embedder's `match` stays complete.
 ///
 /// ```
 /// use sandpool::{ErrorKind, Module};
@@ -321,7 +321,7 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// The limit that a module has exceeded: one of those of [`ModuleBuilder`](crate::ModuleBuilder).
+/// Limit that a module has exceeded: one of the limits of [`ModuleBuilder`](crate::ModuleBuilder).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CompileLimit {
@@ -367,26 +367,26 @@ impl fmt::Display for CompileLimit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolEnd {
-    /// It was closed, and all that was to be done is.
+    /// The pool was closed, and all submitted tasks are done.
     #[error("it was closed")]
     Closed,
-    /// It was terminated, or dropped.
+    /// The pool was terminated or dropped.
     #[error("it was terminated")]
     Terminated,
-    /// The initializer of a worker has failed, or took too long: why.
+    /// The initializer of a worker failed or took too long. The text says why.
     #[error("the initializer failed: {0}")]
     Initializer(GuestText),
-    /// A worker couldn't be started, or the module fails, or takes too long, when it starts: why.
+    /// A worker couldn't be started, or the module fails or takes too long when it starts. The text says why.
     #[error("no worker can be started: {0}")]
     Worker(GuestText),
-    /// All its processes together were at a [limit](crate::Limits) of the run; or there was no room in the arena for what was to
-    /// be put, and nothing that would have made any: [`Limit::Arena`].
+    /// All processes of the pool together have reached a [limit](crate::Limits) of the run; or the arena had no room for an item to
+    /// be put, and nothing could have made room: [`Limit::Arena`].
     #[error("limited: {0}")]
     Limited(Limit),
-    /// There were so many processes that the run doesn't know of, as [`ExitStatus::Strays`].
+    /// The run had this number of processes that it doesn't know of, as in [`ExitStatus::Strays`].
     #[error("{}", ExitStatus::Strays(*.0))]
     Strays(u64),
-    /// The supervisor has ended, and all workers with it: why.
+    /// The supervisor has ended, and all workers with it. The text says why.
     #[error("the supervisor is gone: {}", Escaped(.0))]
     SupervisorLost(String),
     /// A worker has damaged the memory that the pool shares.

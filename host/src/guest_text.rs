@@ -1,16 +1,16 @@
-//! Text that came from a guest, and how people get to see it.
+//! Text that came from a guest, and how it is shown to people.
 //!
-//! Names, error messages, what a module says of itself: all of it may hold escape sequences that steer a terminal, line ends
-//! that forge a line of a log, and marks that turn the order of what is behind them. [`GuestText`] has no other `Display`
-//! than the escaped one, and what a library or a kernel puts into an error from a guest's bytes goes through `Escaped`.
+//! Guest text (names, error messages, a module's own description) may hold escape sequences that steer a terminal, line ends that
+//! forge a line of a log, and marks that turn the order of the text after them. [`GuestText`] has no other `Display` than the
+//! escaped one, and text that a library or a kernel makes from a guest's bytes for an error goes through `Escaped`.
 
 use std::fmt::{self, Write as _};
 
 use sandpool_abi::is_unfit;
 use serde::{Deserialize, Serialize};
 
-/// Text that came from a guest. Shown, whatever could steer a terminal, forge a line or hide is escaped, as in Rust's
-/// string literals; [`raw`](Self::raw) is what the guest said.
+/// Text that came from a guest. Its `Display` escapes, as in Rust's string literals, everything that could steer a terminal, forge
+/// a line or hide; [`raw`](Self::raw) is the guest's own text.
 ///
 /// ```
 /// use sandpool::GuestText;
@@ -24,19 +24,19 @@ use serde::{Deserialize, Serialize};
 pub struct GuestText(String);
 
 impl GuestText {
-    /// Bytes that aren't UTF-8 are replaced.
+    /// Makes guest text from bytes. Bytes that aren't UTF-8 are replaced.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(String::from_utf8_lossy(bytes).into_owned())
     }
 
-    /// As the guest said it. It belongs on no terminal and in no log.
+    /// The text as the guest wrote it. Don't write it to a terminal or a log.
     #[must_use]
     pub fn raw(&self) -> &str {
         &self.0
     }
 
-    /// Its lines, each by itself, to be shown one below the other where nobody takes them for others.
+    /// The text's lines, each by itself, to be shown one below the other where nobody takes them for other lines.
     pub fn lines(&self) -> impl Iterator<Item = Self> {
         self.0.lines().map(Self::from)
     }
@@ -78,7 +78,7 @@ impl PartialEq<&str> for GuestText {
     }
 }
 
-/// Shows text of whatever origin without what could steer a terminal, forge a line or hide.
+/// Shows text from any source without characters that could steer a terminal, forge a line or hide.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Escaped<T>(pub(crate) T);
 
@@ -103,7 +103,7 @@ impl<T: fmt::Display> fmt::Display for Escaped<T> {
     }
 }
 
-/// The same, cut after so many characters.
+/// The same text, cut after this number of characters.
 pub(crate) fn escaped_up_to(chars_max: usize, text: &str) -> String {
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => format!("{}…", Escaped(text.get(..end).unwrap_or_default())),
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// Characters that a terminal or a reader of lines may take for more than a sign.
+    /// Characters that a terminal or a reader of lines may treat as more than a sign.
     fn unfit() -> impl Iterator<Item = char> {
         let controls = ('\0'..' ').chain('\u{7f}'..'\u{a0}');
         controls

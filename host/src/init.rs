@@ -1,4 +1,5 @@
-//! The first call of a program that uses the library: it finds out as what the program was started.
+//! The first call of a program that uses the library. The call finds out whether the program was started as a supervisor or a
+//! compiler.
 
 use crate::engine::compiler;
 #[cfg(feature = "testing")]
@@ -17,9 +18,9 @@ use crate::{child, supervisor};
 /// }
 /// ```
 ///
-/// Sandpool starts the program once more to be the supervisor of a run, or to compile a module. This call then doesn't
-/// return. It has the role of `multiprocessing.freeze_support()`. Without it, or
-/// [`set_executable`](crate::set_executable):
+/// Sandpool starts the program again as the supervisor of a run or as the compiler of a module. In such a process, `init` doesn't
+/// return. `init` has the role of `multiprocessing.freeze_support()`. A program that calls neither `init` nor
+/// [`set_executable`](crate::set_executable) gets an error:
 ///
 /// ```
 /// let error = sandpool::Module::from_bytes("nothing", b"(module)").unwrap_err();
@@ -33,7 +34,8 @@ pub fn init() {
     }
 }
 
-/// [`init`], in a program which is to be the supervisor of guests that may be native code, and the compiler of their modules.
+/// Variant of [`init`] for a program that is started as the supervisor of guests which may be native code, and as the compiler of
+/// their modules.
 #[cfg(feature = "testing")]
 pub fn init_with_native(native: Native) {
     native::set(native);

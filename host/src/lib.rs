@@ -11,11 +11,11 @@
 //! }
 //! ```
 //!
-//! A guest is a WebAssembly program. Its main process starts others, each an operating-system process with a sandbox
-//! of its own, and exchanges data with them through memory that the host shares between them. What guests call is in
-//! the `sandpool-guest` crate; what both sides agree on in `sandpool-abi`.
+//! A guest is a WebAssembly program. Its main process starts others, each an operating-system process with a sandbox of its own,
+//! and exchanges data with them through memory that the host shares between them. The `sandpool-guest` crate has the functions that
+//! guests call; the `sandpool-abi` crate has the contract between guests and host.
 //!
-//! `host/docs/architecture.md` says how it works inside.
+//! `host/docs/architecture.md` explains how Sandpool works inside.
 
 mod cache_dirs;
 mod child;
@@ -85,7 +85,7 @@ pub mod command_support {
     pub use crate::written::{Directory, Unfinished, Writable};
 }
 
-/// The programs of the pages for embedders, which are compiled as those of the documentation are.
+/// The programs of the pages for embedders, compiled in the same way as those of this documentation.
 #[cfg(doctest)]
 mod pages {
     #[doc = include_str!("../../README.md")]

@@ -1,9 +1,9 @@
 //! The nearest of several names to one that is wrong, for hints.
 
-/// Names longer than this have no nearest one. It bounds the search, whose cost is the product of the lengths.
+/// The longest name for which a nearest one is sought. This bounds the search, whose cost is the product of the lengths.
 pub(crate) const LENGTH_MAX: usize = 64;
 
-/// The name that somebody who wrote `name` may have meant.
+/// The name that the author of `name` may have meant.
 pub(crate) fn nearest_name<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> Option<&'a str> {
     if name.len() > LENGTH_MAX {
         return None;

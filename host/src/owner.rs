@@ -1,4 +1,4 @@
-//! What the owner of a run holds of it, whether it is a program's or a pool's: its supervisor, and the control socket.
+//! The owner's side of a run, whether of a program or of a pool: its supervisor, and the control socket.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,19 +53,19 @@ fn refuse_cache(config: &RunConfig) -> Result<()> {
     writable.refuse_trusted(&cache.guests)
 }
 
-/// The supervisor of a run. Dropped, it is killed, and all guests die with it.
+/// The supervisor of a run. Dropping this kills the supervisor, and all guests die with it.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     child: Child,
     socket: Arc<OwnedFd>,
     jail: JailReport,
-    /// whether it makes a control group if it can
+    /// whether the supervisor makes a control group if it can
     makes_group: bool,
     is_over: bool,
 }
 
 impl Supervisor {
-    /// Starts a run, with these standard streams. Returns the descriptors that the supervisor hands over as well.
+    /// Starts a run with these standard streams. Also returns the descriptors that the supervisor hands over.
     pub(crate) fn start(
         config: &mut RunConfig,
         module: &Module,
@@ -95,7 +95,7 @@ impl Supervisor {
         }
     }
 
-    /// Which layers of the jail would hold, and how fully. Nothing is started but a supervisor, which ends.
+    /// Reports which layers of the jail would hold, and how fully. Only a supervisor is started, which then ends.
     pub(crate) fn survey() -> Result<JailReport> {
         let config = RunConfig { only_report: true, ..RunConfig::new(Role::Program) };
         let null = File::open("/dev/null").map_err(|source| Error::Os { what: "open /dev/null", source })?;
@@ -111,7 +111,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a program as a supervisor, and returns what it answers.
+    /// Starts a program as a supervisor, and returns its answer.
     fn launch(
         program: PathBuf,
         config: &RunConfig,
@@ -139,12 +139,12 @@ impl Supervisor {
         }
     }
 
-    /// What holds the guests.
+    /// The jail that holds the guests.
     pub(crate) fn jail(&self) -> &JailReport {
         &self.jail
     }
 
-    /// Its process id.
+    /// The supervisor's process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.pid()
     }
@@ -154,33 +154,33 @@ impl Supervisor {
         &self.socket
     }
 
-    /// It has said what there is to say, or was told to end: waits until it has.
+    /// Waits until the supervisor has ended. It has sent its last message, or was told to end.
     pub(crate) fn ended(&mut self) {
         self.is_over = true;
         let _ = self.child.wait();
     }
 
-    /// Ends it, and does what it can't do any more.
+    /// Ends the supervisor, and does the cleanup that it can't do any more.
     fn kill(&self) -> nix::Result<WaitStatus> {
         self.child.kill();
         let ended = self.child.wait();
-        // Whether it has made one isn't known before it has reported, and guests may have been born by then.
+        // Only the supervisor's report says whether it has made a group, and guests may have been born before that.
         if self.makes_group {
             control_group::remove_abandoned();
         }
         ended
     }
 
-    /// It has said this, or nothing, which isn't what it is to say: why it is gone.
+    /// The error for a lost supervisor, which has said `said`, an unexpected reply or none.
     pub(crate) fn lost(&mut self, said: Option<Reply>) -> Error {
         Error::SupervisorLost(self.why_lost(said))
     }
 
-    /// The same as a fragment.
+    /// The reason why the supervisor is lost, as a fragment.
     pub(crate) fn why_lost(&mut self, said: Option<Reply>) -> String {
         self.is_over = true;
         let ended = self.kill();
-        // It may have told before it ended. What it had of the socket is closed, so that this waits for nothing.
+        // The supervisor may have told the reason before it ended. Its end of the socket is closed, so this doesn't wait.
         let told = said.or_else(|| control::receive_message(self.socket.as_fd()).ok().flatten());
         if let Some(Reply::Broken(why)) = told {
             return why;
@@ -203,8 +203,8 @@ impl Drop for Supervisor {
 }
 
 impl JailReport {
-    /// Which layers would hold on this machine, and how fully. Nothing of a guest's is run or compiled: a supervisor or a
-    /// compiler is started, enters the jail, says how that went, and ends.
+    /// Reports which layers would hold on this machine, and how fully. No guest is run or compiled: a supervisor or a compiler is
+    /// started, enters the jail, reports on it, and ends.
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
@@ -217,8 +217,8 @@ impl JailReport {
     /// # Errors
     ///
     /// [`Error::NotInitialized`](crate::Error::NotInitialized); [`Error::Os`](crate::Error::Os),
-    /// [`Error::Supervisor`](crate::Error::Supervisor) and [`Error::SupervisorLost`](crate::Error::SupervisorLost) if it
-    /// can't be started, or ends before it has said so.
+    /// [`Error::Supervisor`](crate::Error::Supervisor) and [`Error::SupervisorLost`](crate::Error::SupervisorLost) if the process
+    /// can't be started, or ends before it has reported.
     pub fn survey(jailed: Jailed) -> Result<Self> {
         match jailed {
             Jailed::Run => Supervisor::survey(),

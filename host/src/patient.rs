@@ -1,8 +1,8 @@
 //! Reading and writing of descriptors that others may have made non-blocking.
 //!
-//! Whether a pipe or a terminal waits is a property of the open file, which all who have it share. Node makes its pipes
-//! non-blocking, and so does any other program that this one gets a standard stream from. All that reads or writes a
-//! descriptor that it was given does it by these functions, which wait.
+//! Whether a pipe or a terminal blocks is a property of the open file, which all processes that have it share. Node makes its pipes
+//! non-blocking, and so may any other program that gives this one a standard stream. So all code that reads or writes a given
+//! descriptor uses these functions, which wait.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Reads what there is, after a wait if there is nothing yet. It fails as [`write_all`] does.
+/// Reads bytes, after a wait if none are there yet. Fails as [`write_all`] does.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match nix::unistd::read(fd, buffer) {
@@ -22,7 +22,7 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Writes some of it, after a wait if there is no room yet. It fails as [`write_all`] does.
+/// Writes some of the bytes, after a wait if there is no room yet. Fails as [`write_all`] does.
 pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match nix::unistd::write(fd, bytes) {
@@ -33,10 +33,10 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Writes all of it.
+/// Writes all bytes, and waits where there is no room yet.
 ///
 /// # Errors
-/// Those of the operating system, but for an interruption and for a descriptor that doesn't wait itself.
+/// The errors of the operating system, except an interruption and that a descriptor doesn't block.
 pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match write(fd, bytes)? {
@@ -54,7 +54,7 @@ fn wait(fd: BorrowedFd<'_>, what: PollFlags) -> io::Result<()> {
     }
 }
 
-/// A file that is read and written so.
+/// A file that is read and written by these functions.
 #[derive(Debug)]
 pub struct Patient(pub File);
 
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// Both ends of a pipe, none of which waits.
+    /// Both ends of a pipe, which don't block.
     fn pipe() -> (File, File) {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         for end in [&reader, &writer] {
@@ -97,7 +97,7 @@ mod tests {
     fn what_does_not_wait_is_waited_for() {
         let (mut reader, writer) = pipe();
         assert_eq!(reader.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        // More than a pipe holds, so that either end must wait.
+        // More than a pipe holds, so that both ends must wait.
         let all: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
         let sent = all.clone();
         let sender = thread::spawn(move || Patient(writer).write_all(&sent).unwrap());

@@ -10,13 +10,13 @@ use crate::control::{self, Reply, Request};
 use crate::owner::Supervisor;
 use crate::{ExitStatus, GuestText, JailReport, Limit, Module, Result};
 
-/// What is known of one process that has ended.
+/// Report of one process that has ended.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ProcessReport {
     /// its name
     pub name: GuestText,
-    /// its process id in the run's PID namespace, as guests know it; if there is none, in that of this process
+    /// its process id in the run's PID namespace, as guests know it; without such a namespace, its id in that of this process
     pub pid: u32,
     /// how it ended
     pub status: ExitStatus,
@@ -24,23 +24,23 @@ pub struct ProcessReport {
     pub wall: Duration,
     /// time on a processor
     pub cpu: Duration,
-    /// the most memory that it had at once, in bytes, what it shared with others included
+    /// the most memory that the process had at once, in bytes, including the memory that it shared with others
     pub peak_memory: u64,
-    /// what limits have refused it, each of them once; what one has done about it, it may have told nobody
+    /// limits that refused the process a request, one entry each; the process may not have reported them
     pub refused: Vec<Refusal>,
 }
 
-/// A limit has refused a process something: another process, a queue, memory, a write.
+/// A limit that refused a process something: another process, a queue, memory, a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// which, and where it lies
+    /// the limit, with its value
     pub limit: Limit,
-    /// how often
+    /// how often the limit refused something
     pub times: u32,
 }
 
-/// What a run did.
+/// Summary of a run that has ended.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Summary {
@@ -94,13 +94,13 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// Grants a directory. Guests see no other.
+    /// Grants a directory. Guests see only granted directories.
     pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
         self.config.dirs.push(grant.into());
         self
     }
 
-    /// What its processes may use. It stands for all limits that were set before.
+    /// Sets all limits of the run's processes at once. They replace all limits that were set before.
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
@@ -115,48 +115,48 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// [`Limits::processes_max`]: how many processes may be alive, or ended and not yet joined, at once. The default is
+    /// Sets [`Limits::processes_max`]: how many processes may exist at once, alive or ended and not yet joined. The default is
     /// 1024.
     pub fn processes_max(&mut self, processes: u32) -> &mut Self {
         self.config.limits.processes_max = processes;
         self
     }
 
-    /// [`Limits::arena_size`]: the room for what is in queues and pipes, and for shared memory, in bytes. The default is
+    /// Sets [`Limits::arena_size`]: the room for the contents of queues and pipes, and for shared memory, in bytes. The default is
     /// 1 GiB.
     pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
         self.config.limits.arena_size = bytes;
         self
     }
 
-    /// [`Limits::memory_max`]: the most linear memory that a guest process may have, in bytes. The default is what 32 bits
-    /// address, 4 GiB.
+    /// Sets [`Limits::memory_max`]: the most linear memory that a guest process may have, in bytes. The default is 4 GiB, all that
+    /// 32 bits address.
     pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
         self.config.limits.memory_max = bytes;
         self
     }
 
-    /// What becomes of the run if every process of it waits, without a timeout, for something that only another of them
-    /// could do. The default is to end it, with [`ExitStatus::Deadlocked`].
+    /// Sets the answer to a deadlock: every process of the run waits, without a timeout, for something that only another of them
+    /// could do. The default is to end the run, with [`ExitStatus::Deadlocked`].
     pub fn on_deadlock(&mut self, choice: OnDeadlock) -> &mut Self {
         self.config.on_deadlock = choice;
         self
     }
 
-    /// Refuses to start unless each of these layers of the jail holds [fully](crate::Hold::Full): with [`Error::Jail`](crate::Error::Jail).
-    /// [`Layer::ALL`] is all that there are. The default is to start with what the machine has.
+    /// Refuses to start, with [`Error::Jail`](crate::Error::Jail), unless each of these layers of the jail holds
+    /// [fully](crate::Hold::Full). [`Layer::ALL`] names all layers. The default is to start with the layers that the machine has.
     pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
         self.config.jail.require.extend(layers);
         self
     }
 
-    /// Switches a layer of the jail off, for debugging: debuggers and profilers need what some forbid.
+    /// Switches off a layer of the jail, for debugging: some layers forbid operations that debuggers and profilers need.
     pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
         self.config.jail.without.push(layer);
         self
     }
 
-    /// Leaves a rule of the policy for system calls out: for the test that each is needed.
+    /// Leaves out a rule of the policy for system calls: for the test that each rule is needed.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
@@ -164,7 +164,7 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// Has the supervisor not count its children: for the test that the kernel bounds them as well.
+    /// Makes the supervisor not count its children: for the test that the kernel bounds their number as well.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_census(&mut self) -> &mut Self {
@@ -172,7 +172,7 @@ impl RunBuilder<'_> {
         self
     }
 
-    /// Starts the run. The guest has this process's standard streams.
+    /// Starts the run. The guest uses this process's standard streams.
     ///
     /// # Errors
     ///
@@ -188,7 +188,7 @@ impl RunBuilder<'_> {
     }
 }
 
-/// A run: a main guest and all processes that come from it. Dropped, it ends them.
+/// A run of a module: the main guest and all processes that come from it. Dropping the run ends these processes.
 ///
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
@@ -221,23 +221,24 @@ impl Run {
         self.supervisor.pid()
     }
 
-    /// Which layers of the jail hold its guests, and how fully.
+    /// Reports which layers of the jail hold the guests of the run, and how fully.
     #[must_use]
     pub fn jail(&self) -> &JailReport {
         self.supervisor.jail()
     }
 
-    /// Something that can stop the run from another thread.
+    /// Returns a handle that stops the run from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper { socket: self.supervisor.socket().clone() }
     }
 
-    /// Waits until all processes have ended.
+    /// Waits until all processes of the run have ended.
     ///
     /// # Errors
     ///
-    /// [`Error::SupervisorLost`](crate::Error::SupervisorLost) if the supervisor was killed, or can't go on; all guests are then gone as well.
+    /// [`Error::SupervisorLost`](crate::Error::SupervisorLost) if the supervisor was killed or can't go on; all guests are then
+    /// gone as well.
     pub fn wait(mut self) -> Result<Summary> {
         let ended = match control::receive_message(self.supervisor.socket().as_fd()) {
             Ok(Some(Reply::Ended(ended))) => ended,
@@ -280,8 +281,8 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Sends every guest this signal, and SIGKILL to those that it doesn't end. The run then ends as usual, its
-    /// status that of a main guest killed by the signal. A run that has ended is left alone.
+    /// Sends this signal to every guest, and SIGKILL to the guests that the signal doesn't end. The run then ends as usual, with
+    /// the status of a main guest that the signal has killed. A run that has ended isn't changed.
     pub fn stop(&self, signal: i32) {
         let _ = control::send_message(self.socket.as_fd(), &Request::Stop(signal));
     }

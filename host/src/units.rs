@@ -12,7 +12,7 @@ const SIZES: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 <
 /// ```
 ///
 /// # Errors
-/// What to write instead.
+/// The text says what to write instead.
 pub fn size(text: &str) -> Result<u64, &'static str> {
     let (number, unit) = SIZES
         .into_iter()
@@ -33,7 +33,7 @@ pub fn size(text: &str) -> Result<u64, &'static str> {
 /// ```
 ///
 /// # Errors
-/// What to write instead.
+/// The text says what to write instead.
 pub fn time(text: &str) -> Result<Duration, &'static str> {
     const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("min", 60.0), ("h", 3600.0), ("s", 1.0)];
     const HINT: &str = "give a number with ms, s, min or h";
@@ -44,13 +44,13 @@ pub fn time(text: &str) -> Result<Duration, &'static str> {
     if time.is_zero() { Err("it is no time") } else { Ok(time) }
 }
 
-/// As [`size`] reads it, in the largest unit of which it is a multiple.
+/// Writes a size as [`size`] reads it, in the largest unit of which it is a multiple.
 pub(crate) fn of_size(bytes: u64) -> String {
     let unit = SIZES.into_iter().rev().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
     unit.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
-/// As [`time`] reads it.
+/// Writes a time as [`time`] reads it.
 pub(crate) fn of_time(time: Duration) -> String {
     match time.subsec_nanos() {
         0 => format!("{}s", time.as_secs()),

@@ -1,29 +1,30 @@
 //! The records between the owner of a pool and its workers: how a worker is set up, tasks, and results.
 //!
-//! A worker is spawned with a [`Setup`] and two handles: the queue of tasks and the queue of results. Only the owner holds
-//! the queues, so that no import of a guest finds them; a worker's own code asks by
-//! [`resolve_for_host`](crate::ipc::object::resolve_for_host). Both sides check what they read: it lies in memory that
-//! others can write.
+//! A worker is spawned with a [`Setup`] and two handles: the queue of tasks and the queue of results. Only the owner holds the
+//! queues, so that no import of a guest finds them; a worker's own code gets them by
+//! [`resolve_for_host`](crate::ipc::object::resolve_for_host). Both sides check the records that they read, because others can
+//! write to that memory.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The slot of a pool's owner: the first that the supervisor reserves. Its children are the workers, and no others are.
+/// The slot of a pool's owner: the first that the supervisor reserves. The children of this slot are the workers, and no other
+/// process is a worker.
 pub(crate) const OWNER: u32 = 0;
 
-/// Where the output of a task goes.
+/// Destination of the text that a task prints.
 ///
 /// The end of a task's stderr comes with its failure in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Output {
-    /// It is thrown away.
+    /// The text is thrown away.
     #[default]
     Discard,
-    /// It comes with the result.
+    /// The text comes with the result.
     Capture,
-    /// It goes to the standard streams of the application.
+    /// The text goes to the standard streams of the application.
     Inherit,
 }
 
@@ -36,10 +37,11 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Isolation {
-    /// A worker runs many tasks, one after the other, in one sandbox: what one leaves in its memory, the next one finds.
+    /// A worker runs many tasks, one after the other, in one sandbox. Data that one task leaves in the memory is there for the next
+    /// task.
     #[default]
     Worker,
-    /// Each task has a fresh sandbox and a process of its own, forked from a worker that is initialised and has run none.
+    /// Each task has a fresh sandbox and a process of its own, forked from a worker that is initialised and has run no task.
     Task,
 }
 
@@ -59,20 +61,20 @@ impl std::str::FromStr for Isolation {
     }
 }
 
-/// How a worker is to be.
+/// Settings of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) isolation: Isolation,
     pub(crate) output: Output,
-    /// The most bytes of a result, and of what is captured of each stream.
+    /// The most bytes of a result, and the most that are captured of each stream.
     pub(crate) output_max: u64,
-    /// The most objects that there may be of its tasks, and its own.
+    /// The most objects of the worker and its tasks.
     pub(crate) objects_max: u64,
-    /// And the most processes, beside its own.
+    /// The most processes of the worker's tasks, beside the worker itself.
     pub(crate) processes_max: u64,
-    /// After so many tasks it ends; 0 for never.
+    /// Tasks after which the worker ends; 0 for never.
     pub(crate) max_tasks: u64,
-    /// The task that is called first: name, format, input.
+    /// The task that the worker calls first: name, format, input.
     pub(crate) initializer: Option<(String, u32, Vec<u8>)>,
 }
 
@@ -84,7 +86,7 @@ pub(crate) enum TaskRecord<'a> {
         format: u32,
         input: &'a [u8],
     },
-    /// The worker that takes it ends.
+    /// The worker that takes this record ends.
     Retire,
 }
 
@@ -104,7 +106,7 @@ impl<'a> TaskRecord<'a> {
         }
     }
 
-    /// `None` if it isn't one.
+    /// Decodes a task; `None` if the bytes aren't one.
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (format, rest) = bytes.split_first_chunk::<4>()?;
         let (len, rest) = rest.split_first_chunk::<4>()?;
@@ -126,21 +128,21 @@ pub(crate) enum Kind {
     Done = sandpool_abi::task::DONE,
     /// the task's own error, or a code that the ABI does not have
     Failed = sandpool_abi::task::FAILED,
-    /// why it doesn't take that input, or gives no output
+    /// why the task doesn't take that input, or gives no output
     Refused = sandpool_abi::task::REFUSED,
-    /// it doesn't know the format
+    /// the task doesn't know the format
     Unsupported = sandpool_abi::task::UNSUPPORTED,
-    /// there is no such task
+    /// the module has no such task
     NoTask,
     /// the output is too long
     TooLarge,
-    /// the process that ran it has ended: kind and detail as in the ABI, 32 bits each
+    /// the process that ran the task has ended: kind and detail as in the ABI, 32 bits each
     Ended,
     /// a worker is ready; the number is its handle
     Ready,
     /// the initializer has failed, and why; the number is the worker's handle
     NotReady,
-    /// a worker ends because it was to
+    /// a worker ends because it was asked to
     Retired,
 }
 
@@ -165,7 +167,7 @@ pub(crate) struct ResultRecord<'a> {
     /// The number of the task's item.
     pub(crate) number: u64,
     pub(crate) kind: Kind,
-    /// How long it took, in nanoseconds.
+    /// How long the task took, in nanoseconds.
     pub(crate) nanos: u64,
     pub(crate) stdout: &'a [u8],
     pub(crate) stderr: &'a [u8],
@@ -185,7 +187,7 @@ impl<'a> ResultRecord<'a> {
         }
     }
 
-    /// `None` if it isn't one.
+    /// Decodes a result; `None` if the bytes aren't one.
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (number, rest) = bytes.split_first_chunk::<8>()?;
         let (nanos, rest) = rest.split_first_chunk::<8>()?;

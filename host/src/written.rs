@@ -1,7 +1,7 @@
 //! The one way to open a file that the host writes.
 //!
-//! Guests with a directory for writing may put a link there at any time, or another directory in place of one. A path that
-//! leads through such a directory leads wherever they want. So:
+//! Guests that may write to a directory may put a link there at any time, or another directory in place of one. A path that leads
+//! through such a directory leads wherever the guests want. So:
 //!
 //! ```text
 //!  path ──walk──▶ Directory, a descriptor ──▶ open_or_create   never through a link, made only exclusively
@@ -9,11 +9,10 @@
 //!        where guests may write              └▶ read, remove    the same names, relative to the descriptor
 //! ```
 //!
-//! 1. A path is walked once, name by name, links included. If a name would be looked up in a directory that guests may write
-//!    to, the path is refused. Which directory that is, is compared by identity: by device and number of it and all
-//!    directories above, and by its place in its file system, which bind mounts show under other paths.
-//! 2. All else happens relative to the descriptor: a directory that is renamed or replaced later changes nothing.
-//! 3. A file is opened only if it is no link, and made only if there is nothing of its name. A file that replaces another
+//! 1. A path is walked once, name by name, links included. If a name would be looked up in a directory that guests may write to,
+//! the path is refused. Directories are compared by identity: by device and number of the directory and all directories above it,
+//! and by its place in its file system, which bind mounts show under other paths.
+//! 2. Everything else happens relative to the descriptor: a directory that is renamed or replaced later changes nothing.
 //!    is written under a random name, and renamed when it is whole.
 
 use std::ffi::{OsStr, OsString};
@@ -32,10 +31,10 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::sys::process;
 use crate::{DirGrant, Error, Result};
 
-/// As many links as the kernel follows on the way to one file.
+/// The number of links that the kernel follows on the way to one file.
 const LINKS_MAX: usize = 40;
 
-/// The directories that guests may write to, with all that is below.
+/// The directories that guests may write to, with everything below them.
 #[derive(Debug, Default)]
 pub struct Writable(Vec<Granted>);
 
@@ -43,7 +42,7 @@ pub struct Writable(Vec<Granted>);
 struct Granted {
     path: PathBuf,
     id: Id,
-    /// Where it, and whatever is mounted below it, lies in its file system.
+    /// The places, in their file systems, of the directory and of everything that is mounted below it.
     places: Vec<Place>,
 }
 
@@ -58,15 +57,15 @@ struct Place {
 }
 
 impl Writable {
-    /// Those that are granted for writing.
+    /// The directories that are granted for writing.
     ///
     /// # Errors
-    /// [`Error::Grant`] for one that can't be opened.
+    /// [`Error::Grant`] for a directory that can't be opened.
     pub fn granted(grants: &[DirGrant]) -> Result<Self> {
         Self::of(grants.iter().filter(|grant| !grant.read_only).map(|grant| &*grant.host))
     }
 
-    /// These directories.
+    /// Opens the directories of these paths.
     pub(crate) fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Self> {
         let mounts = Mounts::read();
         let granted = |path: &Path| {
@@ -81,7 +80,7 @@ impl Writable {
         Ok(Self(paths.map(granted).collect::<Result<_>>()?))
     }
 
-    /// The granted directory that this one is, or lies below.
+    /// The granted directory that is this directory, or that this directory lies below.
     fn holding(&self, dir: &File, mounts: &Mounts) -> io::Result<Option<&Path>> {
         if self.0.is_empty() {
             return Ok(None);
@@ -103,7 +102,7 @@ impl Writable {
             }
             let above = open_at(&current, OsStr::new(".."), DIRECTORY, Mode::empty())?;
             let above_id = id(&above)?;
-            // Nothing is above the root.
+            // The root is its own parent.
             if above_id == current_id {
                 return Ok(None);
             }
@@ -111,9 +110,9 @@ impl Writable {
         }
     }
 
-    /// Refuses a directory that guests of these grants must not reach, because the host trusts what is in it.
+    /// Refuses a directory that guests of these grants must not reach, because the host trusts its content.
     pub(crate) fn refuse_trusted(&self, path: &Path) -> Result<()> {
-        // A path of which a part isn't there, or can't be reached, was no granted directory's as far as it leads.
+        // If a part of the path doesn't exist or can't be reached, the path crosses no granted directory as far as it leads.
         let Ok(Err(granted)) = walk(path, self) else { return Ok(()) };
         Err(Error::Invalid {
             what: format!(
@@ -129,15 +128,15 @@ impl Writable {
     }
 }
 
-/// The mounts that `/proc/self/mountinfo` lists; none, if that can't be read.
+/// The mounts that `/proc/self/mountinfo` lists; empty if that can't be read.
 struct Mounts(Vec<Mount>);
 
 struct Mount {
     id: Vec<u8>,
     device: String,
-    /// The directory of the file system that is shown.
+    /// The directory of the file system that the mount shows.
     root: PathBuf,
-    /// Where it is shown.
+    /// The directory at which the mount shows it.
     point: PathBuf,
 }
 
@@ -147,7 +146,7 @@ impl Mounts {
         Self(text.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
     }
 
-    /// Where a directory lies in its file system.
+    /// The place of a directory in its file system.
     fn place(&self, dir: &File) -> Option<Place> {
         let fd = dir.as_raw_fd();
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
@@ -158,7 +157,7 @@ impl Mounts {
         Some(Place { device: mount.device.clone(), path: mount.root.join(below) })
     }
 
-    /// The places of what is mounted below a directory.
+    /// The places of everything that is mounted below a directory.
     fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = Place> + 'a {
         let below = self.0.iter().filter(move |mount| mount.point.starts_with(path));
         below.map(|mount| Place { device: mount.device.clone(), path: mount.root.clone() })
@@ -175,7 +174,7 @@ impl Mount {
     }
 }
 
-/// A path in which a space, for one, stands as `\040`.
+/// A path in which some characters, such as a space, are written as `\040`.
 fn unescaped(mut text: &[u8]) -> PathBuf {
     let mut path = Vec::new();
     while let Some((byte, rest)) = text.split_first() {
@@ -192,11 +191,11 @@ fn unescaped(mut text: &[u8]) -> PathBuf {
 pub struct Directory(File);
 
 impl Directory {
-    /// Opens a directory.
+    /// Opens a directory to which the host will write files.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if guests could change where the path leads, or what is in the directory. [`Error::Write`] if it
-    /// can't be opened.
+    /// [`Error::Invalid`] if guests could change where the path leads, or the content of the directory. [`Error::Write`] if the
+    /// directory can't be opened.
     pub fn open(path: &Path, writable: &Writable) -> Result<Self> {
         Self::open_for(path, path, writable)
     }
@@ -217,10 +216,10 @@ impl Directory {
         }
     }
 
-    /// Opens the directory that a file is in, or is to be; and the file's name there.
+    /// Opens the directory of a file that exists or is to be made, and returns the file's name there as well.
     ///
     /// # Errors
-    /// As of [`open`](Self::open).
+    /// The same errors as for [`open`](Self::open).
     pub fn of_file<'a>(path: &'a Path, writable: &Writable) -> Result<(Self, &'a OsStr)> {
         let source = io::Error::from(io::ErrorKind::IsADirectory);
         let name = path.file_name().ok_or(Error::Write { path: path.to_owned(), source })?;
@@ -228,15 +227,15 @@ impl Directory {
         Ok((Self::open_for(path, parent.unwrap_or(Path::new(".")), writable)?, name))
     }
 
-    /// One that is open already.
+    /// Uses a directory that is open already.
     pub(crate) fn from_file(dir: File) -> Self {
         Self(dir)
     }
 
-    /// Opens a file for writing, and makes it if there is none. Its content stays.
+    /// Opens a file for writing, and makes it if there is none. The content of an existing file stays.
     ///
     /// # Errors
-    /// Those of the operating system, and one of its own for a link.
+    /// The errors of the operating system, and an error of this library for a link.
     pub fn open_or_create(&self, name: &OsStr) -> io::Result<File> {
         const TRIES: usize = 10;
         for _ in 0..TRIES {
@@ -252,19 +251,18 @@ impl Directory {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Opens a file for reading, without waiting for whoever writes to it.
+    /// Opens a file for reading, without waiting for a writer.
     ///
     /// # Errors
-    /// As of [`open_or_create`](Self::open_or_create).
+    /// The same errors as for [`open_or_create`](Self::open_or_create).
     pub fn read(&self, name: &OsStr) -> io::Result<File> {
         self.open_at(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty())
     }
 
-    /// Makes a file under a random name, which takes the place of the one of this name when it is
-    /// [whole](Unfinished::finish).
+    /// Makes a file under a random name. The file takes the place of the one called `name` when it is [whole](Unfinished::finish).
     ///
     /// # Errors
-    /// Those of the operating system.
+    /// The errors of the operating system.
     pub fn create(&self, name: &OsStr, mode: u32) -> io::Result<Unfinished<'_>> {
         let mut random = [0; RANDOM_LEN];
         process::fill_with_random(&mut random)?;
@@ -280,7 +278,7 @@ impl Directory {
     /// Removes a file, if there is one.
     ///
     /// # Errors
-    /// Those of the operating system.
+    /// The errors of the operating system.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -288,10 +286,10 @@ impl Directory {
         }
     }
 
-    /// Removes what commands that were killed have left of a file that was to be of this name. Nobody may be writing it.
+    /// Removes the unfinished files that killed commands have left for this name. No other process may be writing one.
     ///
     /// # Errors
-    /// Those of the operating system.
+    /// The errors of the operating system.
     pub fn remove_unfinished(&self, name: &OsStr) -> io::Result<()> {
         for entry in fs::read_dir(format!("/proc/self/fd/{}", self.0.as_raw_fd()))? {
             let entry = entry?.file_name();
@@ -302,10 +300,10 @@ impl Directory {
         Ok(())
     }
 
-    /// Has the names in it reach the disk.
+    /// Writes the names in the directory to the disk.
     ///
     /// # Errors
-    /// Those of the operating system.
+    /// The errors of the operating system.
     pub fn sync(&self) -> io::Result<()> {
         self.open_at(OsStr::new("."), READABLE_DIRECTORY, Mode::empty())?.sync_all()
     }
@@ -317,7 +315,7 @@ impl Directory {
 
     fn open_at(&self, name: &OsStr, flags: OFlag, mode: Mode) -> io::Result<File> {
         match open_at(&self.0, name, flags, mode) {
-            // The kernel's words would be about too many of them.
+            // The kernel's message would be about too many links.
             Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => {
                 Err(io::Error::other("it is a symbolic link; name the file that it leads to"))
             }
@@ -332,11 +330,11 @@ impl AsFd for Directory {
     }
 }
 
-/// The random bytes in a temporary name, and its end.
+/// The number of random bytes in a temporary name, and the end of the name.
 const RANDOM_LEN: usize = 8;
 const TEMPORARY: &str = ".tmp";
 
-/// Whether this is the random name of a file that is to be of that name.
+/// Whether `temporary` is the random name of a file that is to be called `name`.
 pub(crate) fn is_unfinished(temporary: &OsStr, name: &OsStr) -> bool {
     let random = temporary.as_bytes().strip_prefix(b".").and_then(|rest| {
         rest.strip_prefix(name.as_bytes())?.strip_prefix(b".")?.strip_suffix(TEMPORARY.as_bytes())
@@ -344,7 +342,7 @@ pub(crate) fn is_unfinished(temporary: &OsStr, name: &OsStr) -> bool {
     random.is_some_and(|random| random.len() == 2 * RANDOM_LEN && random.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// A file that has a random name as yet. Dropped, it is removed.
+/// A file that still has a random name. Dropping this removes the file.
 #[derive(Debug)]
 pub struct Unfinished<'a> {
     directory: &'a Directory,
@@ -355,7 +353,7 @@ pub struct Unfinished<'a> {
 }
 
 impl Unfinished<'_> {
-    /// The file, to be written.
+    /// The file, for writing.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
@@ -365,10 +363,10 @@ impl Unfinished<'_> {
         self.directory.read(&self.temporary)
     }
 
-    /// Gives it its name, in place of the file that has it.
+    /// Gives the file its final name, in place of a file that has this name.
     ///
     /// # Errors
-    /// Those of the operating system.
+    /// The errors of the operating system.
     pub fn finish(mut self) -> io::Result<()> {
         let Self { directory, temporary, name, .. } = &self;
         fcntl::renameat(directory, temporary.as_os_str(), directory, name.as_os_str())?;
@@ -380,19 +378,19 @@ impl Unfinished<'_> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if !self.is_finished {
-            // It is in nobody's way.
+            // A file that can't be removed is in nobody's way.
             let _ = self.directory.remove(&self.temporary);
         }
     }
 }
 
-/// To find a directory, and to look at what is in it.
+/// Flags to find a directory, and to look at its content.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 const READABLE_DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
-/// To make a file.
+/// Flags to make a file.
 const EXCLUSIVELY: OFlag = OFlag::O_WRONLY.union(OFlag::O_CREAT).union(OFlag::O_EXCL);
 
-/// Opens what has this name in a directory; an error if that is a link.
+/// Opens the entry of this name in a directory. Fails if the entry is a link.
 fn open_at(dir: impl AsFd, name: &OsStr, flags: OFlag, mode: Mode) -> io::Result<File> {
     Ok(File::from(fcntl::openat(dir, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode)?))
 }
@@ -407,7 +405,7 @@ fn id(dir: &File) -> io::Result<Id> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// A directory, or the granted one in which its path can be changed.
+/// Walks a path to a directory; or returns the granted directory in which the path can be changed.
 fn walk<'a>(path: &Path, writable: &'a Writable) -> io::Result<Result<File, &'a Path>> {
     let mounts = if writable.0.is_empty() { Mounts(Vec::new()) } else { Mounts::read() };
     let mut dir = open_path(Path::new("."))?;
@@ -490,7 +488,7 @@ mod tests {
         }
     }
 
-    /// Its path may lead elsewhere later.
+    /// The directory's path may lead elsewhere later.
     #[test]
     fn a_directory_stays_the_one_that_was_opened() {
         let folder = tempfile::tempdir().unwrap();
@@ -515,7 +513,7 @@ mod tests {
         assert_eq!(fs::read_dir(path("elsewhere")).unwrap().count(), 0);
     }
 
-    /// The last name of a path isn't looked up in it, and what is made there is where guests may write.
+    /// The last name of a path isn't looked up in it, and a file that is made there is where guests may write.
     #[test]
     fn a_granted_directory_is_refused_itself_and_below() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Reads the command line, which [`commands`](crate::commands) defines, and says in plain words why one is refused.
+//! Reads the command line, which [`commands`](crate::commands) defines, and says in plain words why a command line is refused.
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -6,7 +6,7 @@ use sandpool::Error;
 
 use crate::commands::{Cli, Command};
 
-/// Reads the command line. Asking for help is answered here, and ends the process.
+/// Reads the command line. A request for help is answered here, and ends the process.
 pub(crate) fn parse() -> anyhow::Result<Command> {
     match Cli::try_parse() {
         Ok(cli) => Ok(cli.command),
@@ -19,7 +19,7 @@ pub(crate) fn parse() -> anyhow::Result<Command> {
     }
 }
 
-/// What clap draws over many lines, as a message and a hint.
+/// Makes a message and a hint of the many lines that clap draws.
 fn usage_error(drawn: &str) -> Error {
     let message: Vec<_> = drawn.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
     let message = message.join(" ");

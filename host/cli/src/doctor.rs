@@ -1,4 +1,4 @@
-//! What this machine has of what Sandpool needs, and what to do about the rest.
+//! Checks whether this machine has everything that Sandpool needs, and says what to do about the rest.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,14 +15,14 @@ use sandpool::{Hold, JailReport, Jailed, Layer};
 use crate::exit_code::ExitCode;
 use crate::toolchain::Toolchain;
 
-/// The first Linux that has all that Sandpool uses: pidfd, futexes, sealed memory, Landlock.
+/// The first Linux with everything that Sandpool uses: pidfd, futexes, sealed memory, Landlock.
 const LINUX_MIN: (u32, u32) = (5, 13);
-/// As many processes as a run may have by default, and some of the user's own.
+/// The default number of processes of a run, plus some of the user's own.
 const PROCESSES_MIN: u64 = 1200;
-/// Descriptors that a supervisor with as many guests needs.
+/// Descriptors that a supervisor needs with this number of guests.
 const FILES_MIN: u64 = 1024;
 
-/// Bytes of addresses that a process takes whose limits are the default ones: its memory, the arena, the program.
+/// Bytes of addresses that a process takes with the default limits: its memory, the arena, the program.
 const SPACE_MIN: u64 = 8 << 30;
 /// Bytes of the largest file: the arena, with its tables.
 const FILE_MIN: u64 = 2 << 30;
@@ -30,26 +30,26 @@ const FILE_MIN: u64 = 2 << 30;
 /// How a [`Check`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// It is there.
+    /// The thing was found.
     Ok,
-    /// Sandpool works, but slower or with a lower limit.
+    /// Sandpool works, but more slowly or with a lower limit.
     Warn,
-    /// Sandpool doesn't work without it.
+    /// Sandpool doesn't work without the thing.
     Missing,
 }
 
 /// One thing that Sandpool needs or profits from.
 #[derive(Debug)]
 pub(crate) struct Check {
-    /// What was looked at.
+    /// Name of the thing.
     pub(crate) name: &'static str,
-    /// How it ended.
+    /// Result of the check.
     pub(crate) state: State,
-    /// What was found.
+    /// Description of what was found.
     pub(crate) detail: String,
-    /// What to do about it, where there is something to do.
+    /// Advice on what to do, if there is something to do.
     pub(crate) fix: Option<String>,
-    /// What `sandpool doctor` ends with if it is [missing](State::Missing).
+    /// The exit code of `sandpool doctor` if the thing is [missing](State::Missing).
     pub(crate) exit_code: ExitCode,
 }
 
@@ -191,7 +191,8 @@ fn guest_memory(enabled: Option<&str>) -> Check {
     }
 }
 
-/// Only a note: without huge pages the arena is a little slower the first time each page of it is touched.
+/// Checks the huge pages of the arena. The result is only a note: without huge pages the arena is a little slower the first time
+/// each page of it is touched.
 fn arena_memory(shmem_enabled: Option<&str>) -> Check {
     Check::ok("huge pages of the arena", chosen(shmem_enabled))
 }
@@ -238,7 +239,7 @@ fn cache_at(path: &Path) -> Check {
     let name = "cache directory";
     let shown = path.display();
     let problem = match fs::metadata(path) {
-        // The nearest folder that there is decides whether it can be made.
+        // The nearest existing folder decides whether the cache can be made.
         Err(_) => match path.ancestors().find(|folder| folder.exists()) {
             Some(folder) if folder.is_dir() && access(folder, AccessFlags::W_OK).is_ok() => {
                 return Check::ok(name, format!("{shown}, made when it is needed"));
@@ -260,7 +261,7 @@ fn cache_at(path: &Path) -> Check {
     )
 }
 
-/// Runs do without.
+/// Runs work without a cache.
 fn no_cache(why: String) -> Check {
     Check::warn(
         "cache directory",
@@ -269,7 +270,7 @@ fn no_cache(why: String) -> Check {
     )
 }
 
-/// Runs start without a layer too, unless it is required.
+/// Runs start without a layer as well, unless the layer is required.
 fn layer_of_jail(jailed: Jailed, layer: Layer, hold: &Hold) -> Check {
     let fix = match layer {
         Layer::Landlock => "run a newer Linux, with landlock among its security modules (lsm=landlock,…)",

@@ -1,4 +1,4 @@
-//! The exit codes of the command, and which error ends it with which.
+//! The exit codes of the command, and the errors that lead to them.
 
 use std::fmt::Write as _;
 
@@ -6,8 +6,8 @@ use sandpool::{Error, ErrorKind};
 
 use crate::toolchain;
 
-/// The exit codes that are Sandpool's own. `sandpool run` otherwise ends with the main guest's: its exit code,
-/// 128 and the number of the signal that killed it, or 134 (as for SIGABRT) after a trap.
+/// The exit codes that are Sandpool's own. Otherwise, `sandpool run` ends with the main guest's: its exit code, 128 plus the number
+/// of the signal that killed it, or 134 (as for SIGABRT) after a trap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum ExitCode {
@@ -38,7 +38,7 @@ pub(crate) enum ExitCode {
 }
 
 impl ExitCode {
-    /// All of them.
+    /// All exit codes.
     pub(crate) const ALL: &[Self] = &[
         Self::Success,
         Self::Usage,
@@ -54,7 +54,7 @@ impl ExitCode {
         Self::Escape,
     ];
 
-    /// The exit code of the command when this error ends it.
+    /// The exit code of a command that ends with this error.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         let code = error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
             Some(error) => Some(Self::from(error.kind())),
@@ -63,12 +63,12 @@ impl ExitCode {
         code.unwrap_or(Self::Internal)
     }
 
-    /// The number.
+    /// The number of the exit code.
     pub(crate) fn code(self) -> u8 {
         self as u8
     }
 
-    /// Its meaning, in a few words.
+    /// The meaning of the exit code, in a few words.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Success => "everything went well",

@@ -1,4 +1,4 @@
-//! Ctrl-C and its kin: the guests end first, then the command, and in the way that the signal asks for.
+//! Ctrl-C and similar signals: the guests end first, then the command, in the way that the signal asks for.
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ pub(crate) struct Interrupt {
     shared: Arc<Shared>,
 }
 
-/// What is to be done about a signal; whether it is the first.
+/// A function that handles a signal. It is told whether the signal is the first.
 type Call = Box<dyn Fn(Signal, bool) + Send + Sync>;
 
 #[derive(Default)]
 struct Shared {
     call: OnceLock<Call>,
-    /// The first that was caught, and when.
+    /// The first signal that was caught, and when.
     signal: Mutex<Option<(Signal, Instant)>>,
     caught: Condvar,
 }
@@ -28,28 +28,28 @@ struct Shared {
 /// The signals that are watched for.
 const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// How long a signal may take from the guests, who got it as well, to the thread that waits for it here.
+/// How long a signal may take to reach the thread that waits for it here, after the guests got it as well.
 const LATE: Duration = Duration::from_millis(200);
 
-/// Within this time the same signal is the same request: `timeout` sends it to a command and to its process group.
+/// Within this time, the same signal counts as one request: `timeout` sends it to a command and to its process group.
 const ONE: Duration = Duration::from_millis(200);
 
 impl Interrupt {
-    /// Must come before the first thread, which inherits from the caller that these signals are blocked: one that
-    /// didn't would take the signal and die of it.
+    /// Must be called before the first thread is started. Threads inherit from the caller that these signals are blocked: a thread
+    /// that didn't would take the signal and die of it.
     pub(crate) fn watch() -> anyhow::Result<Self> {
-        // Somebody who ignores a signal for us, as nohup does, wants it to stay so.
+        // A caller that ignores a signal for this command, as nohup does, wants it to stay ignored.
         let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
         let signals: SigSet =
             SIGNALS.into_iter().filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0).collect();
         signals.thread_block().context("cannot block signals")?;
-        // A file that would become too large is an error, with words.
+        // A file that would become too large is then an error with a message.
         SigSet::from(Signal::SIGXFSZ).thread_block().context("cannot block signals")?;
         let shared = Arc::new(Shared::default());
         let watcher = Arc::clone(&shared);
         if signals.iter().next().is_some() {
             let watch = move || {
-                // Among hundreds of guests that want the processors, it would be a second until it is its turn.
+                // Among hundreds of guests that want the processors, this thread would wait a second for its turn.
                 sandpool::command_support::wake_soon();
                 while let Ok(signal) = signals.wait() {
                     watcher.caught(signal);
@@ -63,12 +63,13 @@ impl Interrupt {
         Ok(Self { shared })
     }
 
-    /// From now on a signal calls this. Before, nothing is there to be ended but this process.
+    /// Makes signals call this function from now on. Before that, only this process needs to be ended.
     pub(crate) fn calls(&self, call: impl Fn(Signal, bool) + Send + Sync + 'static) {
         let _ = self.shared.call.set(Box::new(call));
     }
 
-    /// To be called when all has ended: dies of the signal that ended it, if one did, so that a shell sees it.
+    /// Must be called when everything has ended. If a signal ended it, this process dies of the same signal, so that a shell sees
+    /// it.
     pub(crate) fn die_if_caught(&self, died_of: Option<i32>) {
         if let Some(signal) = self.caught(died_of) {
             text::note("interrupted");
@@ -76,7 +77,8 @@ impl Interrupt {
         }
     }
 
-    /// The first signal that came. It may go to the guests as well: one that has died of it says that it is to be awaited.
+    /// The first signal that came. A guest may get the signal as well: if `died_of` is such a signal, this waits for it to come
+    /// here too.
     pub(crate) fn caught(&self, died_of: Option<i32>) -> Option<Signal> {
         let is_late = SIGNALS.into_iter().any(|signal| died_of == Some(signal as i32));
         let patience = if is_late { LATE } else { Duration::ZERO };
@@ -106,7 +108,7 @@ impl Shared {
     }
 }
 
-/// The signal's disposition is the default one, so it is enough to let it in.
+/// The signal's disposition is the default one, so unblocking the signal is enough.
 pub(crate) fn die_of(signal: Signal) -> ! {
     let _ = SigSet::from(signal).thread_unblock();
     let _ = raise(signal);

@@ -6,11 +6,11 @@ use sandpool_abi::is_unfit;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 
-/// A value as one line of JSON in which text has none of the characters that could steer a terminal, forge a line or hide:
-/// `\u009b`, where JSON would have the character itself.
+/// Writes a value as one line of JSON, in which text has no character that could steer a terminal, forge a line or hide: such a
+/// character is written as `\u009b`.
 ///
 /// # Errors
-/// Those of `serde_json`.
+/// The errors of `serde_json`.
 pub(crate) fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
     struct Escaping;
     impl Formatter for Escaping {

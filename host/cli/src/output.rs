@@ -1,4 +1,4 @@
-//! What the command writes where it was told to: a whole file, a device, or a descriptor that it was given.
+//! Writes output where the command was told to: to a whole file, a device, or a descriptor that it was given.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -9,11 +9,11 @@ use nix::fcntl::{self, OFlag};
 use sandpool::command_support::{self, Directory, Writable};
 use sandpool::{Error, Result};
 
-/// Writes a whole file, at once for those who read the old one. A device or a pipe is written to as it is, and a link
+/// Writes a whole file, which readers of the old file see at once. A device or a pipe is written to directly, and a link is
 /// refused.
 ///
 /// # Errors
-/// As of [`Directory::open`], and [`Error::Write`].
+/// The errors of [`Directory::open`], and [`Error::Write`].
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| Error::Write { path: path.to_owned(), source };
     if let Some(file) = descriptor(path) {
@@ -21,7 +21,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     let (directory, name) = Directory::of_file(path, &Writable::default())?;
     let write = || {
-        // It is made here, if there is none.
+        // A missing file is made here.
         let file = directory.open_or_create(name)?;
         if !file.metadata()?.is_file() {
             return command_support::write_all(file.as_fd(), bytes);
@@ -33,13 +33,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(failed)
 }
 
-/// The descriptor of this process that a path such as `/dev/stdout` or `/dev/fd/3` means, if it means one: the descriptor
-/// itself, with its position, and not the file that it is of.
+/// The descriptor of this process that a path such as `/dev/stdout` or `/dev/fd/3` means, if it means one. This is the descriptor
+/// itself, with its position, and not the file that it refers to.
 ///
 /// # Errors
-/// Those of the operating system, for one that isn't open for writing, or that this process wasn't given.
+/// The errors of the operating system, for a descriptor that isn't open for writing, or that this process wasn't given.
 pub(crate) fn descriptor(path: &Path) -> Option<io::Result<File>> {
-    // Without `//` and `/./`.
+    // This removes `//` and `/./`.
     let path: PathBuf = path.components().collect();
     let number = match path.to_str()? {
         "/dev/stdin" => 0,
@@ -61,8 +61,7 @@ pub(crate) fn descriptor(path: &Path) -> Option<io::Result<File>> {
     Some(writable())
 }
 
-/// Refuses standard streams that were closed when this process began: what is written there would vanish, as if all had gone
-/// well.
+/// Refuses standard streams that were closed when this process began: output to them would vanish, as if everything had gone well.
 ///
 /// # Errors
 /// [`Error::Invalid`], with their names.

@@ -1,4 +1,4 @@
-//! What a person reads: errors, tables, sizes and times.
+//! Text that a person reads: errors, tables, sizes and times.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -11,7 +11,7 @@ use sandpool::{Error, GuestText};
 use crate::exit_code::ExitCode;
 use crate::toolchain;
 
-/// Writes lines to stdout. A reader that has seen enough, such as `head`, is no error.
+/// Writes lines to stdout. A reader that stops early, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let out = io::stdout().lock();
     match write_all(out.as_fd(), lines(text).as_bytes()) {
@@ -20,25 +20,25 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes one line to stderr, whatever it is made of: this is the last that sees it before a terminal does. If that is gone,
-/// there is nobody left to tell.
+/// Writes one line to stderr and escapes it, whatever its source: no other code sees the line before a terminal does. If stderr is
+/// gone, nobody is left to tell.
 pub(crate) fn note(line: &str) {
     let _ = error_line(line);
 }
 
-/// The same, for what is no comfort but wanted there.
+/// Writes one line to stderr, as [`note`] does, and returns the error: for lines that are output rather than comfort.
 pub(crate) fn error_line(line: &str) -> io::Result<()> {
     let err = io::stderr().lock();
     write_all(err.as_fd(), format!("{}\n", GuestText::from(line)).as_bytes())
 }
 
-/// Writes several lines to stderr, at once: guests print to the same.
+/// Writes several lines to stderr at once, because guests print to stderr as well.
 pub(crate) fn note_lines(text: &str) {
     let err = io::stderr().lock();
     let _ = write_all(err.as_fd(), lines(text).as_bytes());
 }
 
-/// Lines, each fit for a terminal; tabs may stand in them.
+/// Makes each line fit for a terminal; tabs stay.
 fn lines(text: &str) -> String {
     let mut shown = String::new();
     for part in text.split_inclusive(['\n', '\t']) {
@@ -49,7 +49,7 @@ fn lines(text: &str) -> String {
     shown
 }
 
-/// Says what went wrong, and returns the exit code for it.
+/// Prints an error, and returns its exit code.
 pub(crate) fn report(error: &anyhow::Error) -> u8 {
     note(&format!("error: {error:#}"));
     let hint = error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
@@ -62,7 +62,7 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
     ExitCode::of(error).code()
 }
 
-/// A panic is a bug of ours: one line about it, and the exit code for that.
+/// Reports a panic, which is a bug of ours: one line about it, and the exit code for that.
 pub(crate) fn report_panic(info: &PanicHookInfo<'_>) {
     let what = info.payload_as_str().unwrap_or("no message");
     let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
@@ -73,7 +73,7 @@ pub(crate) fn report_panic(info: &PanicHookInfo<'_>) {
     std::process::exit(ExitCode::Internal.code().into());
 }
 
-/// Rows in aligned columns, each line after `indent`. No cell makes a line of its own.
+/// Rows in aligned columns, each line after `indent`. No cell adds a line of its own.
 pub(crate) fn columns<const N: usize>(indent: &str, rows: &[[String; N]]) -> String {
     let fit = |row: &[String; N]| row.each_ref().map(|cell| GuestText::from(cell.as_str()).to_string());
     let rows: Vec<_> = rows.iter().map(fit).collect();

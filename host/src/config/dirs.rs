@@ -45,7 +45,7 @@ impl std::str::FromStr for DirGrant {
         };
         if host.is_empty() || guest.is_empty() {
             return Err(Error::Invalid {
-                // Said at once, because a command line that is refused has a hint of its own.
+                // The hint is part of the text, because a refused command line has a hint of its own.
                 what: format!(
                     "`{text}` is not a directory grant: it is HOST, HOST:GUEST or HOST:GUEST:ro, where a colon in a name is \
                      written `\\:`"
@@ -57,7 +57,7 @@ impl std::str::FromStr for DirGrant {
     }
 }
 
-/// The parts between colons. A colon after a backslash parts nothing; a backslash elsewhere stands for itself.
+/// The parts between colons. A colon after a backslash separates nothing; a backslash elsewhere stands for itself.
 fn parts(text: &str) -> Vec<String> {
     let mut parts = Vec::new();
     let mut part = String::new();

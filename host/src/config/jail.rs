@@ -1,4 +1,4 @@
-//! The settings of a jail: which layers there are, which of them are switched off, and which must hold.
+//! The settings of a jail: its layers, which of them are switched off, and which must hold.
 
 use std::fmt;
 
@@ -18,31 +18,31 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Layer {
-    /// A control group of the run's own, which limits processes and memory of all guests together, where one is delegated.
+    /// A control group of the run's own, where one is delegated. The group limits processes and memory of all guests together.
     ControlGroup,
-    /// Nothing that a guest starts has more rights than it: `PR_SET_NO_NEW_PRIVS`.
+    /// Processes that a guest starts have no more rights than the guest: `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivs,
-    /// No capability, not even as root.
+    /// No capability, even as root.
     Capabilities,
     /// A user namespace of the run's own.
     UserNamespace,
-    /// A PID namespace of the run's own: other processes have no number there.
+    /// A PID namespace of the run's own: processes outside of the run have no number there.
     PidNamespace,
-    /// A mount namespace of the run's own, with nothing in it but granted directories.
+    /// A mount namespace of the run's own, which has only the granted directories.
     MountNamespace,
-    /// A network namespace of the run's own, with no interface.
+    /// A network namespace of the run's own, without a usable interface.
     NetworkNamespace,
     /// A namespace of the run's own for System V and POSIX message queues, semaphores and shared memory.
     IpcNamespace,
-    /// No more processes than the run may have, and a few: `kernel.pid_max` of its PID namespace, `RLIMIT_NPROC`.
+    /// The limit of processes of the run, plus a few: `kernel.pid_max` of the run's PID namespace, `RLIMIT_NPROC`.
     ProcessLimit,
     /// Files outside of the granted directories can't be opened: Landlock.
     Landlock,
-    /// System calls that guests need, and no other: seccomp.
+    /// Only system calls that guests need are allowed: seccomp.
     Seccomp,
     /// Limits of memory, files and processor time: `setrlimit`.
     Rlimits,
-    /// No descriptor but what was given.
+    /// Only descriptors that were given to the process are open.
     Descriptors,
 }
 
@@ -64,13 +64,13 @@ impl Layer {
         Self::Seccomp,
     ];
 
-    /// Its name on the command line, and in reports of runs.
+    /// The layer's name on the command line, and in reports of runs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.name_of(Jailed::Run)
     }
 
-    /// Its name in reports of whom it holds.
+    /// The layer's name in reports of the jail that holds `jailed`.
     #[must_use]
     pub const fn name_of(self, jailed: Jailed) -> &'static str {
         match jailed {
@@ -108,7 +108,7 @@ names! {
     Descriptors "descriptors"
 }
 
-/// Whom a jail holds.
+/// The processes that a jail holds.
 ///
 /// ```
 /// use sandpool::{Jailed, Layer};
@@ -135,7 +135,7 @@ impl fmt::Display for Layer {
 impl std::str::FromStr for Layer {
     type Err = Error;
 
-    /// Reads its [name](Self::name).
+    /// Reads a layer's [name](Self::name).
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|layer| layer.name() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::name);
@@ -149,17 +149,17 @@ impl std::str::FromStr for Layer {
 
 /// The settings of a jail.
 ///
-/// Only the feature `testing` sets the last two. They are there without it as well: a test that has it starts supervisors that
-/// are the command, which hasn't.
+/// Only the feature `testing` sets the last two fields. They exist without the feature as well: a test that has the feature starts
+/// supervisors that are the command, which doesn't have it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct JailSettings {
     /// Layers that are switched off.
     pub(crate) without: Vec<Layer>,
-    /// Layers without which nothing starts.
+    /// Layers that must hold, or nothing starts.
     pub(crate) require: Vec<Layer>,
-    /// Rules of the policy for system calls that are left out, by name: for the test that each is needed.
+    /// Rules of the policy for system calls that are left out, by name: for the test that each rule is needed.
     pub(crate) without_calls: Vec<String>,
-    /// The supervisor doesn't count its children: for the test that the kernel does.
+    /// The supervisor doesn't count its children: for the test that the kernel bounds their number.
     pub(crate) without_census: bool,
 }
 
@@ -169,7 +169,7 @@ impl JailSettings {
         !self.without.contains(&layer)
     }
 
-    /// Refuses what contradicts itself.
+    /// Refuses settings that contradict each other.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(layer) = self.require.iter().find(|layer| !self.has(**layer)) {
             return Err(Error::Invalid {

@@ -1,5 +1,5 @@
-//! The settings of a run, of a program or of a pool: as an embedder says them, and as they cross to the supervisor and its
-//! guests. Here is data and how it is read and checked; the modules above do what it asks for.
+//! The settings of a run, of a program or of a pool: as an embedder gives them, and as they are sent to the supervisor and its
+//! guests. This module has the data, and reads and checks it; the modules above act on it.
 
 mod dirs;
 mod flavor;
@@ -28,13 +28,13 @@ pub(crate) struct RunConfig {
     pub(crate) limits: Limits,
     /// How the module was compiled.
     pub(crate) flavor: Flavor,
-    /// The module runs something when it is instantiated.
+    /// The module runs code when it is instantiated.
     pub(crate) has_start: bool,
     pub(crate) on_deadlock: OnDeadlock,
     /// Whether workers of a pool fork a process for each task.
     pub(crate) forks_tasks: bool,
     pub(crate) jail: JailSettings,
-    /// Nothing is to start: it is only asked what the jail would be.
+    /// No run is to start: the request only asks which layers of the jail would hold.
     pub(crate) only_report: bool,
 }
 
@@ -43,12 +43,12 @@ pub(crate) struct RunConfig {
 pub(crate) enum Role {
     /// The module's `_start` is the main process.
     Program,
-    /// The owner is the main process, as far as the process table goes: it spawns workers, which run tasks.
+    /// The owner is the main process in the process table: it spawns workers, which run tasks.
     Pool,
 }
 
 impl RunConfig {
-    /// The settings of a run for which nothing was asked.
+    /// The default settings of a run.
     pub(crate) fn new(role: Role) -> Self {
         Self {
             role,
@@ -85,10 +85,10 @@ impl RunConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum OnDeadlock {
-    /// Each process says on stderr what it waits for, and the run is ended.
+    /// Each process writes to stderr what it waits for, and the run is ended.
     #[default]
     Kill,
-    /// Each process says on stderr what it waits for, and goes on waiting: for a debugger to look.
+    /// Each process writes to stderr what it waits for, and goes on waiting, so that a debugger can look.
     Report,
 }
 

@@ -1,8 +1,8 @@
 //! Compiled modules on disk: `<cache>/<key>.cwasm`, one file a module.
 //!
-//! What is in such a file is executed, so a file is only trusted if nobody else could have written it: the folder
-//! and the file must belong to the effective user and be closed to all others, and neither may be a symbolic link.
-//! Everything happens relative to the opened folder, so it can't be exchanged for another one in between.
+//! The content of such a file is executed, so a file is trusted only if nobody else could have written it: the folder and the file
+//! must belong to the effective user and be closed to all others, and neither may be a symbolic link. Everything happens relative
+//! to the opened folder, so the folder can't be exchanged for another one in between.
 //!
 //! A file is the artifact, a summary of the module in JSON, the summary's length, and a trailer: a magic word, and the
 //! SHA-256 of the key and all that is before. wasmtime reads the artifact as an ELF image, through offsets in its header,
@@ -34,7 +34,7 @@ const TRAILER_LEN: u64 = (MAGIC.len() + SUM_LEN) as u64;
 /// Bytes of the summary's length.
 const LENGTH_LEN: u64 = 8;
 
-/// The folder is kept below both of these.
+/// Limits of the folder: it is kept below both of these.
 const ENTRIES_MAX: usize = 200;
 const BYTES_MAX: u64 = 1 << 30;
 
@@ -54,7 +54,7 @@ impl Key {
         let mut sha = Sha(Sha256::new());
         sha.0.update(Sha256::digest(module));
         engine.precompile_compatibility_hash().hash(&mut sha);
-        // What the checks before compilation depend on.
+        // Everything that the checks before compilation depend on.
         sha.0.update(sandpool_abi::FINGERPRINT.to_le_bytes());
         sha.0.update(sandpool_abi::ABI_VERSION.to_le_bytes());
         sha.0.update(env!("CARGO_PKG_VERSION"));
@@ -66,7 +66,7 @@ impl Key {
     }
 }
 
-/// Names what an artifact must have been compiled with for this engine to load it.
+/// Names the settings with which an artifact must have been compiled for this engine to load it.
 pub(crate) fn compatibility(engine: &Engine) -> String {
     Key::of(engine, b"").0
 }
@@ -109,8 +109,8 @@ impl Cache {
         }
     }
 
-    /// The artifact of this key and the summary that it was put with, if there is one that can be trusted. Any other file
-    /// counts as none: the module is compiled again, and `put` replaces the file.
+    /// Returns the artifact of this key and the summary that it was stored with, if they can be trusted. Any other file counts as
+    /// missing: the module is compiled again, and `put` replaces the file.
     pub(crate) fn get(&self, key: &Key) -> Option<(File, Vec<u8>)> {
         let mut file = self.dir.read(key.file_name().as_ref()).ok()?;
         let metadata = file.metadata().ok()?;
@@ -131,12 +131,12 @@ impl Cache {
         let begin = end.checked_sub(u64::from_le_bytes(length))?;
         let mut summary = vec![0; usize::try_from(end - begin).ok()?];
         file.read_exact_at(&mut summary, begin).ok()?;
-        // Eviction goes by age since the last use. Nothing depends on it.
+        // Eviction goes by the age since the last use. Nothing else depends on the time.
         let _ = file.set_modified(SystemTime::now());
         Some((file, summary))
     }
 
-    /// Keeps an artifact and a summary of it, and returns it as a read-only file.
+    /// Stores an artifact with its summary, and returns the artifact as a read-only file.
     pub(crate) fn put(&self, key: &Key, artifact: impl io::Read, summary: &[u8]) -> Result<File> {
         let put = || {
             let mut entry = self.dir.create(key.file_name().as_ref(), 0o600)?;
@@ -148,7 +148,7 @@ impl Cache {
             )?;
             entry.file().write_all(MAGIC)?;
             entry.file().write_all(&sha.finalize())?;
-            // Opened before it has its name, so that it is this file and no other.
+            // Opened before the file has its name, so that it is certainly this file.
             let artifact = entry.read()?;
             entry.finish()?;
             Ok(artifact)
@@ -158,7 +158,7 @@ impl Cache {
         Ok(file)
     }
 
-    /// Removes what hasn't been used for longest. Whoever has such a file open keeps it.
+    /// Removes the files that were unused for longest. A process that has such a file open keeps it.
     fn evict(&self, keep: &str) {
         let names = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let entries = names.filter_map(|entry| {
@@ -176,7 +176,7 @@ fn failed(path: &Path, source: io::Error) -> Error {
     Error::Cache { path: path.to_owned(), source }
 }
 
-/// An error if anybody but the effective user owns this, or is let in by its mode.
+/// Fails if another than the effective user owns the file, or if its mode lets anybody else in.
 fn refuse_others(file: &File) -> io::Result<()> {
     let metadata = file.metadata()?;
     let reason = if metadata.uid() != geteuid().as_raw() {
@@ -189,7 +189,7 @@ fn refuse_others(file: &File) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
 }
 
-/// Copies all that there is to read, and hashes it on the way.
+/// Copies everything from a reader, and hashes it on the way.
 fn copy(from: impl io::Read, sha: &mut Sha256, to: impl io::Write) -> io::Result<()> {
     struct Tee<'a, W>(&'a mut Sha256, W);
     impl<W: io::Write> io::Write for Tee<'_, W> {
@@ -226,7 +226,7 @@ struct Entry {
     used: i64,
 }
 
-/// What has to go, so that these and one more entry stay below the limits.
+/// The entries that must go so that the remaining ones and one more stay below the limits.
 fn victims(mut entries: Vec<Entry>) -> Vec<String> {
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
     let mut bytes = 0_u64;

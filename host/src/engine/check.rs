@@ -1,4 +1,4 @@
-//! What a module must be to run here, and what is said of one that isn't. This runs in the compiler.
+//! Checks whether a module can run here, and the texts for modules that can't. This runs in the compiler.
 
 use sandpool_abi::ABI_VERSION;
 use serde::{Deserialize, Serialize};
@@ -10,14 +10,14 @@ use crate::engine::inspect::{self, Inspection, Problem, Provision};
 use crate::engine::known::Function;
 use crate::guest_text::escaped_up_to;
 
-/// Each memory takes addresses of a process, however small it is, and the kernel's tables of those take memory that no other
-/// limit counts.
+/// Each memory takes addresses of a process, however small the memory is, and the kernel's page tables for them take memory that no
+/// other limit counts.
 const MEMORIES_MAX: usize = 8;
 
 /// The most characters of a refusal's text.
 const TEXT_MAX: usize = 1000;
 
-/// Why a module can't run here: an [`Error`] that crosses from the compiler to its owner, who knows the module's name.
+/// Why a module can't run here: an [`Error`] that crosses from the compiler to its owner, which knows the module's name.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Refusal {
     NotAModule { problem: String, hint: Option<String> },
@@ -31,7 +31,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The error that it is, with nothing in it that a terminal should not see, wherever it comes from.
+    /// Makes the error. Its texts have nothing that a terminal should not see, whatever their source.
     pub(crate) fn into_error(self, name: &str, artifact_max: u64) -> Error {
         let name = name.to_owned();
         let text = |text: String| escaped_up_to(TEXT_MAX, &text);
@@ -66,7 +66,7 @@ fn not_a_module(problem: impl Into<String>, hint: Option<&str>) -> Refusal {
     Refusal::NotAModule { problem: problem.into(), hint: hint.map(str::to_owned) }
 }
 
-/// Refuses what can't run here. The version comes first: it explains strange imports.
+/// Refuses modules that can't run here. The version is checked first: it explains strange imports.
 pub(crate) fn check(known: &[Function], wasm: &[u8]) -> Result<Inspection, Refusal> {
     let found = Inspection::of_wasm(known, wasm)?;
     check_version(&found)?;
@@ -128,18 +128,18 @@ fn check_imports(found: &Inspection) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What a program begins with.
+/// The export that a program begins with.
 const START: &str = "_start";
-/// What a module without that may have to be called first.
+/// The export that a module without `_start` may need to be called first.
 const INITIALIZE: &str = "_initialize";
-/// What the host reads and writes.
+/// The memory that the host reads and writes.
 const MEMORY: &str = "memory";
 /// The type of a task.
 const TASK: &str = "(i32, i32) -> i32";
 /// The longest name of a task, in bytes.
 const TASK_NAME_MAX: usize = 127;
 
-/// Whether it is a program, beside the tasks that it may have.
+/// Whether the module is a program, beside the tasks that it may have.
 pub(crate) fn is_program(found: &Inspection) -> bool {
     exports(found, START)
 }

@@ -1,4 +1,4 @@
-//! What a module says about itself, read without compiling it.
+//! A module's own description, read without compiling the module.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,22 +17,22 @@ use crate::engine::known::{self, Function};
 use crate::guest_text::escaped_up_to;
 use crate::{Error, GuestText, Result};
 
-/// The most characters that are shown of a name that a module contains.
+/// The most characters that are shown of a name from a module.
 const SHOWN_MAX: usize = 200;
 
-/// The most imports, and the most exports, that a module may have to be looked at.
+/// The most imports, and the most exports, of a module that can be inspected.
 const LISTED_MAX: usize = 100_000;
 
-/// For how many imports that there aren't the nearest one is looked for, which takes a while.
+/// The most unknown imports for which the nearest known one is looked for, which takes a while.
 const NEAREST_SOUGHT_MAX: usize = 100;
 
-/// The most parameters and results of which a function's type is written out.
+/// The most parameters and results of a function type that are written out.
 const TYPES_SHOWN_MAX: usize = 50;
 
 /// The most lines that are kept of a task's documentation.
 const DOCS_LINES_MAX: usize = 1000;
 
-/// What a module asks for and offers. Modules that [`Module`](crate::Module) refuses can be inspected as well.
+/// Imports, exports, tasks and memories of a module. Modules that [`Module`](crate::Module) refuses can be inspected as well.
 ///
 /// ```no_run
 /// let inspection = sandpool::Inspection::of_file("guest.wasm")?;
@@ -46,13 +46,13 @@ const DOCS_LINES_MAX: usize = 1000;
 pub struct Inspection {
     /// Bytes of the module in its binary form.
     pub size: u64,
-    /// The ABI version that the module was built against, where it says so.
+    /// The ABI version that the module was built against, if the module says so.
     pub abi_version: Option<u32>,
     /// All memories, imported ones first.
     pub memories: Vec<MemoryInfo>,
-    /// What the module needs.
+    /// Imports: functions and other items that the module needs.
     pub imports: Vec<ImportInfo>,
-    /// What the module offers.
+    /// Exports: functions and other items that the module offers.
     pub exports: Vec<ExportInfo>,
     /// The tasks among the exports, in order of their names.
     pub tasks: Vec<TaskInfo>,
@@ -60,7 +60,7 @@ pub struct Inspection {
     pub custom_sections: Vec<GuestText>,
     /// How many functions the module defines.
     pub functions: u64,
-    /// Whether one of them runs when the module is instantiated, before anything that it exports is called.
+    /// Whether a function of the module runs when the module is instantiated, before any export is called.
     pub has_start: bool,
 }
 
@@ -68,13 +68,13 @@ pub struct Inspection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryInfo {
-    /// How large it is at the start, in pages of 64 KiB.
+    /// The memory's size at the start, in pages of 64 KiB.
     pub pages_min: u64,
-    /// How large it may become, in pages of 64 KiB.
+    /// The memory's greatest size, in pages of 64 KiB.
     pub pages_max: Option<u64>,
-    /// Made to be shared by threads.
+    /// Whether threads may share the memory.
     pub shared: bool,
-    /// The module expects it from outside.
+    /// Whether the module imports the memory.
     pub imported: bool,
 }
 
@@ -84,9 +84,9 @@ pub struct MemoryInfo {
 pub struct ImportInfo {
     /// The import module.
     pub module: GuestText,
-    /// The name in it.
+    /// The name in that module.
     pub name: GuestText,
-    /// Its type, such as `(i32, i64) -> i32`.
+    /// The import's type, such as `(i32, i64) -> i32`.
     pub ty: String,
     /// Whether Sandpool provides it.
     pub provision: Provision,
@@ -96,16 +96,16 @@ pub struct ImportInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Provision {
-    /// It does.
+    /// Sandpool provides the import.
     Provided,
-    /// There is nothing of that name.
+    /// Sandpool provides nothing of that name.
     Unknown {
-        /// The nearest import that there is, as `module.name`.
+        /// The nearest import that Sandpool provides, as `module.name`.
         nearest: Option<String>,
     },
-    /// There is one of that name, and another type.
+    /// Sandpool provides that name with another type.
     Mismatch {
-        /// The type that it has.
+        /// The type that Sandpool provides.
         expected: String,
     },
 }
@@ -125,7 +125,7 @@ impl fmt::Display for Provision {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ExportInfo {
-    /// Its name.
+    /// The export's name.
     pub name: GuestText,
     /// `memory`, `table`, `global`, `tag`, or the type of a function, such as `(i32) -> ()`.
     pub ty: String,
@@ -142,20 +142,20 @@ pub struct ExportInfo {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskInfo {
-    /// Its name.
+    /// The task's name.
     pub name: GuestText,
-    /// What it takes, as its author wrote that, if the module says so.
+    /// The task's input, as its author wrote it, if the module says so.
     pub input: Option<GuestText>,
-    /// What it returns, as its author wrote that, if the module says so.
+    /// The task's output, as its author wrote it, if the module says so.
     pub output: Option<GuestText>,
-    /// What its errors are, as their author wrote that, if the module says so and there are any.
+    /// The task's errors, as their author wrote them, if the module says so and the task has any.
     pub error: Option<GuestText>,
-    /// Its documentation.
+    /// The task's documentation.
     pub docs: GuestText,
 }
 
 impl TaskInfo {
-    /// `score(Review) -> Result<Score, String>`, or the bare name if the module doesn't say more; fit for a terminal.
+    /// The signature `score(Review) -> Result<Score, String>`, or only the name if the module says no more; fit for a terminal.
     #[must_use]
     pub fn signature(&self) -> String {
         let Self { name, input: Some(input), output: Some(output), error, .. } = self else {
@@ -170,7 +170,7 @@ impl TaskInfo {
         }
     }
 
-    /// This, whoever it comes from, with no more text than one has that was read here.
+    /// Shortens the texts of a task from any source to the lengths that this module reads.
     pub(crate) fn into_short(self) -> Self {
         let text = |text: Option<GuestText>| text.map(|text| short(text.raw()));
         Self {
@@ -182,7 +182,7 @@ impl TaskInfo {
         }
     }
 
-    /// The first line of its documentation.
+    /// The first line of the task's documentation.
     #[must_use]
     pub fn summary(&self) -> GuestText {
         self.docs.lines().next().unwrap_or_default()
@@ -190,7 +190,7 @@ impl TaskInfo {
 }
 
 impl Inspection {
-    /// Reads a module's file: `.wasm`, or `.wat` text.
+    /// Reads the description of a module from a file: `.wasm`, or `.wat` text.
     ///
     /// # Errors
     /// [`Error::Read`] for a file that can't be read, [`Error::NotAModule`] for one that isn't a WebAssembly core
@@ -211,18 +211,18 @@ impl Inspection {
         })
     }
 
-    /// Reads a module in binary form. What it imports is compared with these functions.
+    /// Reads a module in binary form. Its imports are compared with these functions.
     pub(crate) fn of_wasm(known: &[Function], wasm: &[u8]) -> Result<Self, Problem> {
         Reader::new(known, wasm.len()).read(wasm)
     }
 }
 
-/// The file's own name, which stands for the module in messages.
+/// The file's own name, which names the module in messages.
 pub(crate) fn display_name(path: &Path) -> String {
     printable(&path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
 }
 
-/// Reads a whole file; of a larger one, a byte more than this, so that it is seen to be.
+/// Reads a whole file. Of a file larger than `bytes_max`, one byte more is read, so that the caller sees it is larger.
 pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read =
@@ -231,7 +231,7 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Text from a module, and not too much of it.
+/// Text from a module, cut to a limited length.
 fn short(text: &str) -> GuestText {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
@@ -239,17 +239,17 @@ fn short(text: &str) -> GuestText {
     }
 }
 
-/// The same, made fit for a terminal.
+/// The same text, made fit for a terminal.
 pub(crate) fn printable(text: &str) -> String {
     escaped_up_to(SHOWN_MAX, text)
 }
 
 const BUILD_WASIP1: &str = "build the guest for wasm32-wasip1, as `sandpool build` does";
 
-/// What is wrong with a module, and what to do about it.
+/// The problem of a module, and a hint what to do about it.
 pub(crate) type Problem = (String, Option<&'static str>);
 
-/// The module in binary form, whether it came so or as text; or what the file looks like instead.
+/// The module in binary form, whether it was given so or as text; the error says what the file looks like instead.
 pub(crate) fn to_wasm(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
     const MAGIC: &[u8] = b"\0asm";
     let refuse = |problem: &str, hint| Err((problem.to_owned(), Some(hint)));
@@ -273,7 +273,7 @@ pub(crate) fn to_wasm(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
     }
 }
 
-/// One line out of the several that the parser of WebAssembly text draws.
+/// Makes one line of the several that the parser of WebAssembly text draws.
 fn wat_problem(drawn: &str) -> String {
     let problem = printable(drawn.lines().next().unwrap_or_default());
     let place = drawn.lines().find_map(|line| line.trim_start().strip_prefix("--> <anon>:"));
@@ -286,11 +286,11 @@ fn wat_problem(drawn: &str) -> String {
 /// Collects an [`Inspection`] section by section.
 struct Reader<'a> {
     known: &'a [Function],
-    /// the function types, at their indices; nothing where another type stands
+    /// the function types, at their indices; `None` where another type stands
     types: Vec<Option<FuncType>>,
-    /// indices of types, of imported functions first
+    /// indices of types, those of imported functions first
     functions: Vec<u32>,
-    /// what the module says of its tasks
+    /// the module's descriptions of its tasks
     descriptions: Vec<TaskInfo>,
     found: Inspection,
 }
@@ -328,7 +328,7 @@ impl<'a> Reader<'a> {
                     ));
                 }
                 Payload::StartSection { .. } => self.found.has_start = true,
-                // What is in it takes long to go through, and says nothing.
+                // Going through the code takes long and tells nothing.
                 Payload::CodeSectionStart { size, .. } => {
                     code_seen = true;
                     parser.skip_section();
@@ -428,7 +428,7 @@ impl<'a> Reader<'a> {
         self.found.imports.push(ImportInfo { module: short(module), name: short(name), ty, provision });
     }
 
-    /// A task is what is exported as one, described or not.
+    /// Finds the tasks: exports whose names have a task's prefix, with or without a description.
     fn find_tasks(&mut self) {
         let exports = self.found.exports.iter();
         let names =
@@ -467,7 +467,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What the section of tasks says: five texts a task, each ended by a zero byte. One that is cut off is none.
+/// Reads the section of tasks: five texts for each task, each ended by a zero byte. A task that is cut off is left out.
 fn descriptions(section: &[u8]) -> Vec<TaskInfo> {
     let texts: Vec<_> = section.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     let text = |text: &str| (!text.is_empty()).then(|| short(text));
@@ -484,7 +484,7 @@ fn descriptions(section: &[u8]) -> Vec<TaskInfo> {
         .collect()
 }
 
-/// Documentation as its author means it: without the space that comments begin with.
+/// Documentation without the space that comments begin with.
 fn docs_text(docs: &str) -> GuestText {
     let lines = docs.lines().map(|line| short(line.strip_prefix(' ').unwrap_or(line)));
     let mut text = String::new();
@@ -501,7 +501,7 @@ impl MemoryInfo {
     }
 }
 
-/// In our words where the damage is, in the parser's what it is.
+/// Our words say where the damage is, the parser's words what it is.
 #[allow(clippy::needless_pass_by_value, reason = "it is a function for map_err")]
 pub(crate) fn malformed(error: BinaryReaderError) -> Problem {
     (

@@ -19,9 +19,9 @@ pub(crate) struct Function {
     pub(crate) signature: String,
 }
 
-/// Every function that the host provides.
+/// All functions that the host provides.
 ///
-/// WASI's are read off the linker that really serves them, so that no second list can fall out of step.
+/// WASI's functions are read from the linker that really serves them, so that no second list can get out of step.
 pub(crate) fn functions() -> Result<Vec<Function>> {
     let own = sandpool_abi::imports().map(|import| Function {
         module: import.module.to_owned(),
@@ -33,7 +33,7 @@ pub(crate) fn functions() -> Result<Vec<Function>> {
 
 fn wasi(engine: &Engine) -> Vec<Function> {
     let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
-    // Adding to an empty linker can only fail for a name that is there already.
+    // Adding to an empty linker can fail only for a name that is there already.
     let _ = p1::add_to_linker_sync(&mut linker, |context| context);
     let mut store = Store::new(engine, WasiCtxBuilder::new().build_p1());
     let definitions: Vec<_> = linker
@@ -51,9 +51,9 @@ fn wasi(engine: &Engine) -> Vec<Function> {
         .collect()
 }
 
-/// Seeds the generators that wasmtime-wasi makes for each context, although those of a guest process are others. Done once, before the
-/// first fork and outside of the namespaces: in a program that is linked statically they are seeded from a file, which would
-/// stay open in each guest, and which a jail has not.
+/// Seeds the generators that wasmtime-wasi makes for each context, although guest processes use others. This is done once, before
+/// the first fork and outside of the namespaces: a statically linked program seeds them from a file, which would stay open in each
+/// guest, and which a jail doesn't have.
 pub(crate) fn seed_unused_generators() {
     drop(WasiCtxBuilder::new());
 }
@@ -80,7 +80,7 @@ pub(crate) fn signature<P: ToString, R: ToString>(
     }
 }
 
-/// The known function that somebody who wrote `module.name` may have meant.
+/// The known function that the author of `module.name` may have meant.
 pub(crate) fn nearest(functions: &[Function], module: &str, name: &str) -> Option<String> {
     if module.len() > LENGTH_MAX || name.len() > LENGTH_MAX {
         return None;

@@ -1,4 +1,4 @@
-//! All of wasmtime but running: what a module must be, how it is compiled, where the result is kept, and what a trap is called.
+//! All use of wasmtime but running: checks of a module, its compilation, the cache of the results, and names of traps.
 //!
 //! ```text
 //!   file.wasm / file.wat
@@ -15,12 +15,12 @@
 //!   supervisor: load, then fork
 //! ```
 //!
-//! Compilation uses many threads, so it happens in no process that forks; and what is compiled is trusted by nobody, so it
-//! happens not in the embedder's either. What crosses over to a supervisor is a file descriptor of the artifact,
-//! which only ever comes out of [`cache`], which trusts no file that another user could have written.
+//! Compilation uses many threads, so no process that forks does it; and nobody trusts the module, so the embedder's process doesn't
+//! compile it either. A supervisor gets a file descriptor of the artifact, which always comes out of [`cache`]; the cache trusts no
+//! file that another user could have written.
 //!
-//! `inspect` also runs in the caller's process, for [`Inspection::of_file`]: it is safe Rust, looks at no code, takes no
-//! more time and memory than the file's size bounds, and nothing of what it finds is run.
+//! `inspect` also runs in the caller's process, for [`Inspection::of_file`]: it is safe Rust, looks at no code, takes time and
+//! memory bounded by the file's size, and runs nothing that it finds.
 
 pub(crate) mod cache;
 mod check;

@@ -26,12 +26,12 @@ use serde::{Deserialize, Serialize};
 /// ```
 ///
 /// Nobody trusts a module, so a process of its own parses, checks and compiles it, in a jail and with limits
-/// ([`builder`](Self::builder)): this program, started once more, which is why it must call [`init`](crate::init).
+/// ([`builder`](Self::builder)). This process is the embedder's program, started again; therefore the program must call
+/// [`init`](crate::init).
 ///
-/// Compiling takes seconds for large modules and uses all processors; loading what is in the cache takes
-/// milliseconds. The cache is `$SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool/modules`, else
-/// `~/.cache/sandpool/modules`. Without one, because nothing names it, it can't be written or is full, each load compiles:
-/// [`uncached`](Self::uncached) says so.
+/// Compiling takes seconds for large modules and uses all processors; loading a module from the cache takes milliseconds. The cache
+/// is `$SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool/modules`, else `~/.cache/sandpool/modules`. If no variable names a
+/// cache, or the cache can't be written or is full, each load compiles: [`uncached`](Self::uncached) says so.
 #[derive(Debug)]
 pub struct Module {
     name: String,
@@ -41,16 +41,16 @@ pub struct Module {
     uncached: Option<Error>,
 }
 
-/// What the cache has of a module beside its artifact.
+/// Data of a module that the cache keeps beside the artifact.
 #[derive(Debug, Serialize, Deserialize)]
 struct Description {
     summary: Summary,
-    /// What held the compiler.
+    /// The jail that held the compiler.
     jail: JailReport,
 }
 
 impl Module {
-    /// Settings for loading a module: how much compiling it may take.
+    /// Settings for loading a module: how much compiling the module may take.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -72,16 +72,16 @@ impl Module {
         ModuleBuilder { limits: CompileLimits::default(), counts_fuel: false, jail: JailSettings::default() }
     }
 
-    /// Loads a file, `.wasm` or `.wat` text, with the settings that [`builder`](Self::builder) begins with.
+    /// Loads a file, `.wasm` or `.wat` text, with the default settings of [`builder`](Self::builder).
     ///
     /// # Errors
-    /// As [`ModuleBuilder::load_file`].
+    /// The same errors as for [`ModuleBuilder::load_file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().load_file(path)
     }
 
-    /// Loads a module from memory, binary or text, with the settings that [`builder`](Self::builder) begins with. The name
-    /// stands for it in messages.
+    /// Loads a module from memory, binary or text, with the default settings of [`builder`](Self::builder). Messages call the
+    /// module by this name.
     ///
     /// ```no_run
     /// # sandpool::init();
@@ -94,7 +94,7 @@ impl Module {
     /// ```
     ///
     /// # Errors
-    /// As [`ModuleBuilder::load`].
+    /// The same errors as for [`ModuleBuilder::load`].
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         Self::builder().load(name, bytes)
     }
@@ -105,13 +105,13 @@ impl Module {
         &self.name
     }
 
-    /// Its tasks, in order of their names.
+    /// The module's tasks, in order of their names.
     #[must_use]
     pub fn tasks(&self) -> &[TaskInfo] {
         &self.description.summary.tasks
     }
 
-    /// The task of this name.
+    /// The task with this name.
     ///
     /// ```no_run
     /// let module = sandpool::Module::from_file("guest.wasm")?;
@@ -120,7 +120,7 @@ impl Module {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownTask`] if it has none.
+    /// [`Error::UnknownTask`] if the module has no such task.
     pub fn task(&self, name: &str) -> Result<&TaskInfo> {
         let names = || self.description.summary.tasks.iter().map(|task| task.name.raw());
         self.description.summary.tasks.iter().find(|task| task.name == name).ok_or_else(|| {
@@ -141,7 +141,7 @@ impl Module {
         })
     }
 
-    /// Which layers of a jail held what has compiled it, now or when it came into the cache, and how fully.
+    /// Reports which layers of a jail held the module's compiler, now or when the module came into the cache, and how fully.
     ///
     /// ```no_run
     /// let module = sandpool::Module::from_file("guest.wasm")?;
@@ -153,13 +153,13 @@ impl Module {
         &self.description.jail
     }
 
-    /// How it was compiled.
+    /// How the module was compiled.
     pub(crate) fn flavor(&self) -> Flavor {
         self.flavor
     }
 
-    /// Why it is not kept for the next time, if the cache can't be used: it is not there, or full, or can't be written. The
-    /// module was compiled for this time alone.
+    /// Why the module isn't kept for the next time, if the cache doesn't exist, is full or can't be written. The module was then
+    /// compiled for this time alone.
     ///
     /// ```no_run
     /// let module = sandpool::Module::from_file("guest.wasm")?;
@@ -173,12 +173,12 @@ impl Module {
         self.uncached.as_ref()
     }
 
-    /// Whether it runs something when it is instantiated.
+    /// Whether the module runs code when it is instantiated.
     pub(crate) fn has_start(&self) -> bool {
         self.description.summary.has_start
     }
 
-    /// Refuses a module that has tasks only.
+    /// Refuses a module that has tasks but isn't a program.
     pub(crate) fn require_program(&self) -> Result<()> {
         if self.description.summary.is_program {
             Ok(())
@@ -193,10 +193,10 @@ impl Module {
     }
 }
 
-/// How much loading a module may take. Made by [`Module::builder`].
+/// Settings for loading a module: how much that may take. Made by [`Module::builder`].
 ///
-/// What is in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
-/// [`size_max`](Self::size_max) holds for it as well.
+/// A module in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
+/// [`size_max`](Self::size_max) holds for such a module as well.
 #[derive(Debug, Clone)]
 pub struct ModuleBuilder {
     limits: CompileLimits,
@@ -205,7 +205,7 @@ pub struct ModuleBuilder {
 }
 
 impl ModuleBuilder {
-    /// How much loading the module may take. It stands for all limits that were set before.
+    /// Sets all limits of loading the module at once. They replace all limits that were set before.
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
@@ -219,10 +219,10 @@ impl ModuleBuilder {
         self
     }
 
-    /// Refuses to compile the module unless each of these layers of the jail holds the compiler
-    /// [fully](crate::Hold::Full): with [`Error::Jail`], before anything of the module is read. What is in the cache must
-    /// have been compiled so, or is compiled again. [`Layer::ALL`] is all that there are. The default is to compile with
-    /// what the machine has.
+    /// Refuses to compile the module, with [`Error::Jail`], unless each of these layers of the jail holds the compiler
+    /// [fully](crate::Hold::Full). The refusal comes before anything of the module is read. A module in the cache must have been
+    /// compiled in such a jail, or is compiled again. [`Layer::ALL`] names all layers. The default is to compile with the layers
+    /// that the machine has.
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
@@ -237,7 +237,7 @@ impl ModuleBuilder {
         self
     }
 
-    /// Switches a layer of the compiler's jail off: for tests of the others.
+    /// Switches off a layer of the compiler's jail: for tests of the others.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
@@ -245,7 +245,7 @@ impl ModuleBuilder {
         self
     }
 
-    /// Leaves a rule of the policy for system calls of compilers out: for the test that each is needed.
+    /// Leaves out a rule of the policy for system calls of compilers: for the test that each rule is needed.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
@@ -253,33 +253,32 @@ impl ModuleBuilder {
         self
     }
 
-    /// The most bytes that the module may have. The default is 1 GiB.
+    /// Sets the most bytes that the module may have. The default is 1 GiB.
     pub fn size_max(&mut self, bytes: u64) -> &mut Self {
         self.limits.module_size_max = bytes;
         self
     }
 
-    /// How long compiling may take. The default is 5 minutes; of a module of 26 MB, it takes 4 seconds on two processors.
+    /// Sets how long compiling may take. The default is 5 minutes; a module of 26 MB takes 4 seconds on two processors.
     pub fn compile_time_max(&mut self, time: Duration) -> &mut Self {
         self.limits.compile_time_max = time;
         self
     }
 
-    /// How much time of all processors together compiling may take, in whole seconds; parts of one are added up to one. The
-    /// default is 10 minutes.
+    /// Sets how much time of all processors together compiling may take, in whole seconds, rounded up. The default is 10 minutes.
     pub fn compile_cpu_max(&mut self, time: Duration) -> &mut Self {
         self.limits.compile_cpu_max = time;
         self
     }
 
-    /// How much memory compiling may take, in bytes. The default is 4 GiB.
+    /// Sets how much memory compiling may take, in bytes. The default is 4 GiB.
     pub fn compile_memory_max(&mut self, bytes: u64) -> &mut Self {
         self.limits.compile_memory_max = bytes;
         self
     }
 
-    /// Has it count fuel, a unit for each instruction or so, as [`Limits::fuel`](crate::Limits::fuel) needs. That makes it
-    /// slower by a part that depends on the module; it is compiled and kept beside the one that doesn't.
+    /// Makes the module count fuel, about one unit for each instruction, as [`Limits::fuel`](crate::Limits::fuel) needs. Counting
+    /// makes the module slower, by how much depends on the module. The cache keeps this variant beside the one that doesn't count.
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
@@ -294,7 +293,7 @@ impl ModuleBuilder {
         self
     }
 
-    /// The most bytes that the compiled module may have. The default is 1 GiB.
+    /// Sets the most bytes that the compiled module may have. The default is 1 GiB.
     pub fn artifact_max(&mut self, bytes: u64) -> &mut Self {
         self.limits.artifact_max = bytes;
         self
@@ -310,17 +309,17 @@ impl ModuleBuilder {
         self.load(inspect::display_name(path), &bytes)
     }
 
-    /// Loads a module from memory, binary or text. The name stands for it in messages.
+    /// Loads a module from memory, binary or text. Messages call the module by this name.
     ///
     /// # Errors
     /// [`Error::NotInitialized`]; [`Error::Invalid`] for a limit of nothing; [`Error::Jail`]; [`Error::NotAModule`],
     /// [`Error::AbiVersion`], [`Error::UnknownImport`], [`Error::ImportType`], [`Error::MissingExport`] (of `memory`, or of
-    /// `_start` if it has no tasks either) or [`Error::Compile`] for a module that can't run here;
-    /// [`Error::CompileLimit`] for one that takes too much; [`Error::Cache`] for a cache that others have access to, and
-    /// [`Error::Os`]. Without a cache it is compiled all the same: see [`Module::uncached`].
+    /// `_start` if the module has no tasks either) or [`Error::Compile`] for a module that can't run here; [`Error::CompileLimit`]
+    /// for a module that takes too much; [`Error::Cache`] for a cache that others have access to, and [`Error::Os`]. Without a
+    /// cache, the module is compiled all the same: see [`Module::uncached`].
     pub fn load(&self, name: impl Into<String>, bytes: &[u8]) -> Result<Module> {
         let name = name.into();
-        // Whether or not it turns out to be needed: that a cache is empty should change nothing but the time.
+        // This check comes first, even if no compiler is needed: an empty cache should change nothing but the time.
         let program = executable()?;
         self.limits.check()?;
         self.jail.check()?;
@@ -332,7 +331,7 @@ impl ModuleBuilder {
         let engine = config::engine(flavor)?;
         let cache = unless_it_is_refused(Cache::open())?;
         let key = Key::of(&engine, bytes);
-        // Only modules that passed every check are in the cache, and all that the checks depend on is in the key.
+        // The cache has only modules that passed every check, and the key covers everything that the checks depend on.
         if let Ok(cache) = &cache
             && let Some((artifact, description)) = cache.get(&key)
             && let Ok(description) = serde_json::from_slice::<Description>(&description)
@@ -357,8 +356,8 @@ impl ModuleBuilder {
     }
 }
 
-/// A cache that others can reach is an error, and nothing is run. A system without a cache, or without room in it, is no reason
-/// not to run a module.
+/// Returns an error for a cache that others can reach: then nothing is run. A missing or full cache is no reason not to run a
+/// module.
 fn unless_it_is_refused<T>(done: Result<T>) -> Result<Result<T>> {
     match done {
         Err(error @ Error::Cache { .. }) if !error.is_of_system() => Err(error),
@@ -366,7 +365,7 @@ fn unless_it_is_refused<T>(done: Result<T>) -> Result<Result<T>> {
     }
 }
 
-/// Makes compiled code runnable in this process, without any thread. The file is a [`Module::artifact`].
+/// Makes compiled code runnable in this process, without starting a thread. The file is a [`Module::artifact`].
 pub(crate) fn load(engine: &Engine, artifact: File) -> Result<wasmtime::Module> {
     sys::artifact::map(engine, artifact)
         .map_err(|error| Error::Supervisor(format!("the compiled module does not load: {error:#}")))

@@ -1,4 +1,4 @@
-//! What a trap is called, and what a person sees of it.
+//! Names of traps, and the report of a trap that a person sees.
 
 use std::fmt::Write as _;
 
@@ -8,10 +8,10 @@ use wasmtime::WasmBacktrace;
 use crate::engine::inspect::printable;
 use crate::guest_text::Escaped;
 
-/// The most frames that are shown. A Rust panic has about ten of its own before the first of the program's.
+/// The most frames that are shown. A Rust panic has about ten of its own before the first frame of the program.
 const FRAMES_SHOWN: usize = 16;
 
-/// Which trap ended a guest's call; nothing if the host did, by an error of its own.
+/// Which trap ended a guest's call; `None` if the host ended it by an error of its own.
 pub(crate) fn classify(error: &wasmtime::Error) -> Option<Trap> {
     use wasmtime::Trap as Engine;
     Some(match error.downcast_ref::<Engine>()? {
@@ -28,8 +28,8 @@ pub(crate) fn classify(error: &wasmtime::Error) -> Option<Trap> {
     })
 }
 
-/// The reason why a guest's call ended, and where: one line, and one for each function, innermost first. Names come
-/// from the guest, so control characters in them are escaped.
+/// The reason why a guest's call ended, and where it was: one line for the reason, and one for each function, innermost first.
+/// Names come from the guest, so control characters in them are escaped.
 ///
 /// ```text
 /// out of bounds memory access
@@ -63,12 +63,12 @@ pub(crate) fn frames(backtrace: &WasmBacktrace) -> String {
     frames
 }
 
-/// A heading, and one line a frame.
+/// A heading, and one line for each frame.
 fn described(backtrace: &WasmBacktrace) -> String {
     fn has_lines(name: Option<&str>) -> bool {
         name.is_some_and(|name| name.contains(['\r', '\n']))
     }
-    // wasmtime demangles names only where it prints a backtrace. It prints them as they are, so that one could be several
+    // wasmtime demangles names only where it prints a backtrace. It prints names as they are, so one name could look like several
     // frames.
     if !backtrace
         .frames()

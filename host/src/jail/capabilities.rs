@@ -8,8 +8,8 @@ use crate::sys::capabilities;
 
 /// Gives up all capabilities.
 ///
-/// The bounding set is what an exec could give; nobody but who has `CAP_SETPCAP` can empty it. For others an exec gives
-/// nothing either, once [`no_new_privs`](super::Layer::NoNewPrivs) holds.
+/// The bounding set limits what an exec could give; only a process with `CAP_SETPCAP` can empty it. In other processes an exec
+/// gives nothing either, once [`no_new_privs`](super::Layer::NoNewPrivs) holds.
 pub(super) fn enter() -> io::Result<()> {
     match capabilities::empty_bounding_set() {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}

@@ -1,26 +1,26 @@
-//! The control group of a run: what all of its guests use together, as the kernel counts it (cgroups(7), version 2). Limits
-//! that the run keeps by itself are those of WebAssembly; these hold native code as well, and root.
+//! The control group of a run: the kernel counts what all guests of the run use together (cgroups(7), version 2). The limits that
+//! the run keeps by itself are those of WebAssembly; these limits hold native code as well, and root.
 //!
 //! # Where one comes from
 //!
-//! Whoever manages the machine's groups gives one away: `Delegate=yes` with systemd, which marks it with the attribute
-//! `user.delegate` or `trusted.delegate`. The nearest one that is marked so, from the program's own upwards, gets a group for
-//! each run. In others nothing is ever made. The kernel gives limits to groups that have no process of their own beside the
-//! groups below: the program has to be in one below the delegated (`DelegateSubgroup=`), or there is no limit, which the
-//! report says.
+//! The manager of the machine's groups delegates a group: with systemd by `Delegate=yes`, which marks the group with the attribute
+//! `user.delegate` or `trusted.delegate`. The nearest marked group, from the program's own upwards, gets a group for each run.
+//! Nothing is ever made in other groups. The kernel gives limits only to the subgroups of a group that has no process of its own.
+//! So the program has to be in a subgroup of the delegated group (`DelegateSubgroup=`); otherwise there is no limit, and the report
+//! says so.
 //!
 //! ```text
 //!  delegated ─┬─ wherever the owner is       owner, supervisor
 //!             └─ sandpool-run-PID-N          fork server, guests: pids.max, memory.max
 //! ```
 //!
-//! Guests are born into it, by clone3(2). The supervisor stays outside, so that it can't be what is killed for want of
-//! memory, and can remove the group when the guests are gone.
+//! Guests are born into the group, by clone3(2). The supervisor stays outside, so that the kernel can't choose it when it kills for
+//! want of memory, and so that it can remove the group when the guests are gone.
 //!
 //! # Nothing is left
 //!
-//! The supervisor has a lock on the directory of its group for as long as it lives. A group without a lock is nobody's: who
-//! has lost a supervisor, and each run that begins, removes those, with whatever is in them.
+//! The supervisor has a lock on the directory of its group for as long as it lives. A group without a lock is abandoned: an owner
+//! that has lost a supervisor, and each run that begins, removes such groups with all processes in them.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -39,39 +39,39 @@ use super::{Hold, processes, reason};
 use crate::Limits;
 use crate::sys::fd::attribute;
 
-/// What the names of all groups of runs begin with. Two numbers follow.
+/// The beginning of the names of all groups of runs. Two numbers follow.
 const NAME: &str = "sandpool-run-";
 
-/// How systemd says that a group is for its user to make others in. The second is for root's eyes.
+/// Marks by which systemd says that the user of a group may make others in it. The second mark is visible to root only.
 const MARKS: [&CStr; 2] = [c"user.delegate", c"trusted.delegate"];
 
-/// Memory that a process has for itself, at the most, beside its WebAssembly's, its stack and what is in the arena, in bytes.
+/// The most memory that a process has for itself, beside its WebAssembly's, its stack and its part of the arena, in bytes.
 const OVERHEAD: u64 = 8 << 20;
 
-/// How long the kernel may take to end those who were killed, in milliseconds.
+/// How long the kernel may take to end killed processes, in milliseconds.
 const KILLED: u16 = 1000;
 
-/// What all guests of a run may use together.
+/// Limits of what all guests of a run may use together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shares {
     processes: u64,
-    /// bytes; all that there is without
+    /// bytes; `None` for no limit
     memory: Option<u64>,
 }
 
 impl Shares {
-    /// What the limits of a run come to. Nobody who keeps to them gets there.
+    /// The sum of a run's limits. Guests that keep to these limits never reach it.
     pub(crate) fn of(limits: &Limits) -> Self {
         let processes = u64::from(limits.processes_max);
         let memory = limits.run_memory_max.map(|memory| {
             let others = processes.saturating_mul(limits.stack_max.saturating_add(OVERHEAD));
-            // What is put or taken is in the linear memory, and once more in the host's; and the arena has its tables.
+            // Data that is put or taken is in the linear memory and once more in the host's; and the arena has its tables.
             memory.saturating_add(limits.arena_size).saturating_mul(2).saturating_add(others)
         });
         Self { processes: processes.saturating_add(processes::OWN), memory }
     }
 
-    /// Controllers, and the file and the value of the limit that each is needed for.
+    /// The controllers, and for each the file and the value of the limit that needs it.
     fn needed(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let memory = self.memory.map(|bytes| ("memory", "memory.max", bytes));
         [("pids", "pids.max", self.processes)].into_iter().chain(memory)
@@ -82,9 +82,9 @@ impl Shares {
 #[derive(Debug)]
 pub(crate) struct Delegated(OwnedFd);
 
-/// The one that there is for this process, after what lost supervisors have left there is removed. `None` if none is.
+/// The group that is delegated to this process, or `None`. Removes first what lost supervisors have left in the group.
 ///
-/// To be called before its file system goes out of reach.
+/// Must be called before this process's file system goes out of reach.
 pub(crate) fn delegated() -> Option<Delegated> {
     let read = |path| fs::read_to_string(path).ok();
     let (own, top) = own_path(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?)?;
@@ -98,12 +98,12 @@ pub(crate) fn delegated() -> Option<Delegated> {
     })
 }
 
-/// Removes what lost supervisors have left in the group that is delegated to this process.
+/// Removes groups that lost supervisors have left in the group that is delegated to this process.
 pub(crate) fn remove_abandoned() {
     drop(delegated());
 }
 
-/// The directory of the calling process's group, and the one where its file system begins, by what `/proc` says of both.
+/// The directory of the calling process's group, and the one where its file system begins, according to `/proc`.
 fn own_path(groups: &str, mounts: &str) -> Option<(PathBuf, PathBuf)> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     mounts.lines().find_map(|line| {
@@ -116,7 +116,7 @@ fn own_path(groups: &str, mounts: &str) -> Option<(PathBuf, PathBuf)> {
     })
 }
 
-/// Whether [`Delegated::make`] gives such names. Others aren't ours, and whoever is in there is not to be killed.
+/// Whether [`Delegated::make`] gives such names. Other groups aren't ours, and their processes must not be killed.
 fn is_of_a_run(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let numbers = name.strip_prefix(NAME).and_then(|numbers| numbers.split_once('-'));
@@ -127,7 +127,7 @@ fn is_of_a_run(name: &str) -> bool {
 fn remove_abandoned_in(path: &Path, parent: BorrowedFd<'_>) {
     for name in fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name()) {
         let Some(name) = name.to_str().filter(|name| is_of_a_run(name)) else { continue };
-        // Whoever isn't let in has one of another user before him.
+        // A group that can't be opened belongs to another user.
         let Ok(directory) = open_directory(parent, name) else { continue };
         if directory.try_lock().is_ok() {
             remove(parent, name, &directory);
@@ -140,23 +140,23 @@ fn open_directory(parent: BorrowedFd<'_>, name: &str) -> io::Result<File> {
     Ok(File::from(openat(parent, name, flags, Mode::empty())?))
 }
 
-/// Ends whoever is in a group, and removes it.
+/// Kills all processes of a group, and removes the group.
 fn remove(parent: BorrowedFd<'_>, name: &str, directory: &File) {
-    // Since Linux 5.14. Before, they end with their supervisor, or are killed by it.
+    // Exists since Linux 5.14. Before, the processes end with their supervisor, or the supervisor kills them.
     let _ = write(directory.as_fd(), "cgroup.kill", "1");
     let events = openat(directory, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
     let removed = || unlinkat(parent, name, UnlinkatFlags::RemoveDir);
     while removed() == Err(Errno::EBUSY)
         && let Ok(events) = &events
-        // Who is populated no more, says so.
+        // The file reports when the group has no more processes.
         && poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], KILLED).is_ok_and(|news| news > 0)
     {
-        // Or the next one would return at once, with the same.
+        // Without this read, the next poll would return at once with the same event.
         let _ = nix::sys::uio::pread(events, &mut [0; 64], 0);
     }
 }
 
-/// What a file of a group says.
+/// Reads a file of a group.
 fn read(directory: BorrowedFd<'_>, file: &str) -> io::Result<String> {
     let opened = openat(directory, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     io::read_to_string(File::from(opened))
@@ -169,14 +169,14 @@ fn write(directory: BorrowedFd<'_>, file: &str, text: &str) -> io::Result<()> {
 }
 
 impl Delegated {
-    /// Makes the group of a run, and says how fully it holds. `run` is a number that no other run is likely to have.
+    /// Makes the group of a run, and reports how fully it holds. `run` is a number that no other run is likely to have.
     pub(crate) fn make(self, run: u32, shares: Shares) -> (Option<ControlGroup>, Hold) {
         let (name, directory) = match self.make_directory(run) {
             Ok(made) => made,
             Err(error) => return (None, Hold::Absent(reason(&error))),
         };
         let group = ControlGroup { parent: self.0, name, directory };
-        // The kernel would give some limits all the same, of threads, and take no process in.
+        // The kernel would still set some limits, those of threads, but take no process in.
         let is_inhabited =
             read(group.parent.as_fd(), "cgroup.procs").is_ok_and(|processes| !processes.is_empty());
         let missing = shares.needed().filter_map(|(controller, file, most)| {
@@ -205,7 +205,7 @@ impl Delegated {
                 Err(Errno::EEXIST) => continue,
                 made => made?,
             }
-            // Until it is locked, it looks abandoned: another one may have removed it.
+            // Until the group is locked, it looks abandoned: another run may have removed it.
             let directory = match open_directory(parent, &name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened?,
@@ -221,7 +221,7 @@ impl Delegated {
     }
 }
 
-/// Why a group has no limit.
+/// Why a group has no limits.
 fn why_unlimited(error: &io::Error) -> String {
     match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
         // See "no internal processes" in cgroups(7).
@@ -231,7 +231,7 @@ fn why_unlimited(error: &io::Error) -> String {
     }
 }
 
-/// The group of a run. It goes when this does, with whoever is in it.
+/// The group of a run. Dropping this removes the group, with all processes in it.
 #[derive(Debug)]
 pub(crate) struct ControlGroup {
     parent: OwnedFd,
@@ -241,13 +241,13 @@ pub(crate) struct ControlGroup {
 }
 
 impl ControlGroup {
-    /// Has the kernel keep a limit.
+    /// Sets a limit that the kernel enforces.
     fn limit(&self, controller: &str, file: &str, most: u64) -> io::Result<()> {
         write(self.parent.as_fd(), "cgroup.subtree_control", &format!("+{controller}"))?;
         write(self.directory.as_fd(), file, &most.to_string())
     }
 
-    /// What processes are born into.
+    /// The directory of the group, into which processes are born.
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }

@@ -1,7 +1,8 @@
-//! Landlock: of the file system, nothing but the granted directories; no TCP port; no signal and no abstract socket that
-//! leads out of the jail.
+//! Landlock: only the granted directories of the file system; no TCP port; no signal and no abstract socket that leads out of the
+//! jail.
 //!
-//! All is handled that the running kernel knows, so that what a rule doesn't allow is refused. See landlock(7).
+//! The rules cover all kinds of access that the running kernel knows, so everything that no rule allows is refused. See
+//! landlock(7).
 
 use std::fs::File;
 use std::io;
@@ -27,9 +28,9 @@ mod fs {
     pub(super) const TRUNCATE: u64 = 1 << 14;
 }
 
-/// What WASI does to files that it may only read.
+/// Access by which WASI uses files that it may only read.
 const READ: u64 = fs::READ_FILE | fs::READ_DIR;
-/// And to others: neither devices, nor sockets, nor to execute.
+/// Access by which WASI uses other files: without devices, sockets, and execution.
 const WRITE: u64 = READ
     | fs::WRITE_FILE
     | fs::REMOVE_DIR
@@ -40,10 +41,10 @@ const WRITE: u64 = READ
     | fs::REFER
     | fs::TRUNCATE;
 
-/// The newest version of the ABI of which all is used here: that of Linux 7.2. Versions 7 and 8 restrict nothing more than 6.
+/// The newest version of the ABI that is fully used here: that of Linux 7.2. Versions 7 and 8 restrict nothing more than 6.
 const NEWEST: u32 = 10;
 
-/// All that a version of the ABI restricts, and how many fields of [`Handled`] it has.
+/// All access that a version of the ABI restricts, and how many fields of [`Handled`] the version has.
 fn known(abi: u32) -> (Handled, usize) {
     let kinds_of_access = match abi {
         ..=1 => 13,
@@ -54,7 +55,7 @@ fn known(abi: u32) -> (Handled, usize) {
     };
     let handled = Handled {
         fs: (1 << kinds_of_access) - 1,
-        // TCP's bind and connect; UDP's, and to send to somebody.
+        // Bind and connect of TCP; bind, connect and send of UDP.
         net: match abi {
             ..=3 => 0,
             4..=9 => 0b11,
@@ -71,9 +72,9 @@ fn known(abi: u32) -> (Handled, usize) {
     (handled, fields)
 }
 
-/// What a version of the ABI lacks, or that it may restrict more than is asked of it here. Sockets in the file system (9) and
-/// UDP (10) are for other layers where it doesn't restrict them: there is no such socket in the mount namespace, no interface
-/// in that of the network, and the policy for system calls has no socket at all.
+/// How fully a version of the ABI holds, or that it may restrict more than is asked of it here. Where Landlock doesn't restrict
+/// sockets in the file system (9) and UDP (10), other layers do: the mount namespace has no such socket, the network namespace has
+/// no interface, and the policy for system calls has no socket at all.
 fn hold(abi: u32) -> Hold {
     if abi > NEWEST {
         let problem =
@@ -146,7 +147,7 @@ mod tests {
         );
     }
 
-    /// As landlock(7) numbers them. None of them is to execute, nor to make or to control a device, a socket or a pipe.
+    /// The numbers of landlock(7). None of them allows executing, or making or controlling a device, a socket or a pipe.
     #[test]
     fn what_is_granted_is_no_more_than_wasi_does_to_files() {
         const NAMES: [&str; 17] = [
@@ -191,7 +192,7 @@ mod tests {
             "truncate",
         ];
         assert_eq!(names(WRITE), writes);
-        // What a version doesn't know can't be asked of it.
+        // A version can't be asked to restrict access that it doesn't know.
         assert_eq!(names(WRITE & known(1).0.fs), writes.split_last_chunk::<2>().unwrap().0);
     }
 }

@@ -1,8 +1,8 @@
-//! The jail around guest processes: what the kernel holds them back from, should a bug in the wasm engine give a guest
-//! native code. One file a layer; each is reported. What compiles modules is in one as well, of the same layers.
+//! The jail around guest processes: limits that the kernel enforces if a bug in the wasm engine gives a guest native code. Each
+//! layer has one file and is reported. The compiler of modules is in a jail of the same layers.
 //!
-//! Layers that concern a whole run are entered by its supervisor, before the first fork; the others by each guest
-//! process, before any code of the guest runs. What is forked from it inherits them. A compiler enters all by itself.
+//! The supervisor enters layers that concern a whole run, before the first fork. Each guest process enters the other layers, before
+//! any code of the guest runs. Processes that are forked from it inherit them. A compiler enters all layers by itself.
 
 mod capabilities;
 pub(crate) mod control_group;
@@ -30,15 +30,15 @@ use crate::config::{Dir, JailSettings, Jailed, Layer};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Hold {
-    /// As it is meant.
+    /// The layer holds as intended.
     Full,
-    /// In part: what is missing.
+    /// The layer holds in part. The text says what is missing.
     Partial(String),
-    /// Not at all: why.
+    /// The layer doesn't hold. The text says why.
     Absent(String),
-    /// Not at all, and nobody has left it out: there is none for such a process. Who requires all layers doesn't mean it.
+    /// The layer doesn't exist for such a process, so nobody has left it out. A requirement of [`Layer::ALL`] ignores it.
     NotApplicable(String),
-    /// It was switched off.
+    /// The layer was switched off.
     Off,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Hold {
     }
 }
 
-/// Which layers of the jail hold in a run, or held when a module was compiled, and how fully.
+/// Report of which layers of the jail hold in a run, or held when a module was compiled, and how fully.
 ///
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
@@ -74,18 +74,18 @@ pub struct JailReport {
 }
 
 impl JailReport {
-    /// Of what is known. Nobody has entered a layer of which nothing is.
+    /// A report of the known layers. A layer of which nothing is known was entered by nobody.
     fn new(of: Jailed, known: Vec<(Layer, Hold)>) -> Self {
         let known = Self { of, layers: known };
         Self { of, layers: Layer::ALL.into_iter().map(|layer| (layer, known.hold(layer).clone())).collect() }
     }
 
-    /// Of a compiler of which nothing is known.
+    /// The report of a compiler of which nothing is known.
     pub(crate) fn of_unknown_compiler() -> Self {
         Self::new(Jailed::Compiler, Vec::new())
     }
 
-    /// Whom it holds.
+    /// Which processes the jail holds.
     #[must_use]
     pub fn of(&self) -> Jailed {
         self.of
@@ -104,13 +104,13 @@ impl JailReport {
         self.layers.iter().map(|(layer, hold)| (*layer, hold))
     }
 
-    /// Whether each layer holds as it is meant, of those that there are for such a process.
+    /// Whether each layer that exists for such a process holds as intended.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.lacks(&Layer::ALL).is_empty()
     }
 
-    /// Those of these layers that don't hold fully. One that doesn't apply counts for a run which names it among others.
+    /// The required layers that don't hold fully. A layer that doesn't apply is included for a run, unless all layers are required.
     pub(crate) fn lacks(&self, required: &[Layer]) -> Vec<Layer> {
         let are_all = Layer::ALL.iter().all(|layer| required.contains(layer));
         let lacks = |layer: &Layer| match self.hold(*layer) {
@@ -121,7 +121,7 @@ impl JailReport {
         Layer::ALL.into_iter().filter(|layer| required.contains(layer)).filter(lacks).collect()
     }
 
-    /// The error of a start that requires layers of which some don't hold.
+    /// The error of a start that requires layers which don't all hold.
     pub(crate) fn refusal(&self, required: &[Layer]) -> Error {
         let lacks = self.lacks(required);
         let lacks =
@@ -144,7 +144,7 @@ impl fmt::Display for JailReport {
     }
 }
 
-/// What a process is to be held to.
+/// The settings by which a process is restricted.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     pub(crate) policy: Policy,
@@ -153,7 +153,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) settings: &'a JailSettings,
 }
 
-/// The layers that a process puts itself under, ready to be entered by it, or by whoever is forked from it.
+/// The layers that a process puts itself under, ready to be entered by it or by a process that is forked from it.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     rlimits: Option<Rlimits>,
@@ -166,7 +166,7 @@ pub(crate) struct Prepared {
     holds: Vec<(Layer, Hold)>,
 }
 
-/// Does all that takes files, memory or time, and finds out how fully each layer will hold.
+/// Does everything that takes files, memory or time, and finds out how fully each layer will hold.
 ///
 /// # Errors
 ///
@@ -201,12 +201,12 @@ pub(crate) fn prepare(plan: &Plan<'_>) -> io::Result<Prepared> {
 }
 
 impl Prepared {
-    /// How fully these layers hold, and those that were entered before.
+    /// How fully these layers hold, and the layers that were entered before.
     pub(crate) fn report(&self, entered: Vec<(Layer, Hold)>) -> JailReport {
         JailReport::new(self.of, self.holds.iter().cloned().chain(entered).collect())
     }
 
-    /// Landlock's rules: a descriptor that [`enter`](Self::enter) needs.
+    /// The descriptor of Landlock's rules, which [`enter`](Self::enter) needs.
     pub(crate) fn ruleset(&self) -> Option<BorrowedFd<'_>> {
         self.landlock.as_ref().map(OwnedFd::as_fd)
     }
@@ -216,8 +216,8 @@ impl Prepared {
         self.descriptors
     }
 
-    /// Puts the calling process, which has one thread, and all that are forked from it, under these layers, for good. The
-    /// rules are [`ruleset`](Self::ruleset), or the same under another number, and are closed.
+    /// Puts the calling process, which has one thread, and all processes that are forked from it under these layers, for good.
+    /// `ruleset` is [`ruleset`](Self::ruleset), or the same rules under another number, and is closed.
     ///
     /// # Errors
     ///
@@ -226,8 +226,8 @@ impl Prepared {
         self.enter_with(ruleset, || Ok(()))
     }
 
-    /// The same for a process that is to have more threads: `start` starts them, from one that is under all layers but the
-    /// last, which then goes over all of them. Nobody can start another after that.
+    /// Enters the layers in a process that is to have more threads. `start` starts these threads, from a thread that is under all
+    /// layers but the last; the last layer then applies to all of them. No thread can be started after that.
     pub(crate) fn enter_with(
         &self,
         ruleset: Option<OwnedFd>,
@@ -254,7 +254,7 @@ impl Prepared {
             crate::sys::landlock::restrict_self(ruleset.as_fd()).map_err(failed(Layer::Landlock))?;
         }
         start()?;
-        // The last one: what the others need isn't allowed any more.
+        // Seccomp is the last layer: it forbids calls that the other layers need.
         if let Some(program) = &self.seccomp {
             seccomp::enter(program).map_err(failed(Layer::Seccomp))?;
         }
@@ -262,7 +262,7 @@ impl Prepared {
     }
 }
 
-/// Why the kernel doesn't give what was asked of it.
+/// Why the kernel refuses a layer.
 fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => "the system doesn't permit it".to_owned(),

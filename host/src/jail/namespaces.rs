@@ -1,13 +1,13 @@
-//! The namespaces of a run: entered by its supervisor, before anything of the run exists, and inherited by all guests. A
-//! compiler enters the same, without any directory.
+//! The namespaces of a run. Its supervisor enters them before anything of the run exists, and all guests inherit them. A compiler
+//! enters the same namespaces, without any directory.
 //!
 //! # Which process is the supervisor
 //!
-//! A process can't enter a PID namespace, only its children can be born in one. So the program that the owner starts
-//! forks once more, into the new namespaces, with `CLONE_PARENT`: the new process is a child of the owner as well, and is
-//! the supervisor from then on; the other one ends. There is no process between owner and supervisor that could die on
-//! its own. As the first of its PID namespace, the supervisor takes all others of it along when it ends, however it
-//! ends: the kernel kills them, and doesn't let it be waited for before they are gone.
+//! A process can't enter a PID namespace; only its children can be born in one. So the program that the owner starts forks once
+//! more, into the new namespaces, with `CLONE_PARENT`: the new process is a child of the owner as well, and is the supervisor from
+//! then on; the other one ends. There is no process between owner and supervisor that could die on its own. The supervisor is the
+//! first process of its PID namespace. However it ends, the kernel kills all other processes there, and doesn't let it be waited
+//! for before they are gone.
 //!
 //! ```text
 //!  owner          program              supervisor
@@ -30,7 +30,7 @@
 //! * **network**: no interface but a loopback that is down.
 //! * **IPC**: System V's and POSIX' objects.
 //!
-//! Each that can't be had is reported as absent, with the reason, and the others are entered all the same. Root needs no
+//! A namespace that can't be had is reported as absent, with the reason, and the others are entered all the same. Root needs no
 //! user namespace for them.
 
 use std::ffi::CString;
@@ -49,20 +49,20 @@ use crate::config::Dir;
 use crate::sys::clone::Fork;
 use crate::sys::namespace::{self, Mount};
 
-/// What the process is that comes back from [`enter`].
+/// The role of the process that returns from [`enter`].
 pub(crate) enum Entered {
-    /// The one that is in these layers: the supervisor, or the compiler.
+    /// The process that is in these layers: the supervisor, or the compiler.
     Inside(Vec<(Layer, Hold)>),
-    /// One that has nothing more to do.
+    /// A process that has nothing more to do.
     Predecessor,
 }
 
-/// Enters all namespaces that can be had, but those that aren't wanted. The paths of granted directories are then those
-/// that they have inside.
+/// Enters all available namespaces, except those that aren't wanted. The paths of granted directories are then those inside of the
+/// namespaces.
 ///
-/// There, the kernel has no more than so many processes, and a few, if that is to be had.
+/// Inside, the kernel allows no more than this number of processes, and a few, if it can be limited.
 ///
-/// If it is another process that goes on, its number is passed to `moved` before it does anything.
+/// If another process goes on, its number is passed to `moved` before that process does anything.
 pub(crate) fn enter(
     dirs: &mut [Dir],
     processes: u64,
@@ -79,7 +79,7 @@ pub(crate) fn enter(
         .map(|(layer, flag)| (layer, if wanted.contains(flag) { forked.hold(flag) } else { Hold::Off }))
         .collect();
 
-    // Before what says so goes out of reach.
+    // This must come before the files that say so go out of reach.
     let limited = match is_wanted(Layer::ProcessLimit) {
         true => {
             let has = |flag| forked.namespaces.contains(flag);
@@ -103,11 +103,11 @@ pub(crate) fn enter(
     Ok(Entered::Inside(layers))
 }
 
-/// How the attempts went to be born into namespaces.
+/// The results of the attempts to be born into namespaces.
 struct Forked {
-    /// Those that the supervisor was born into.
+    /// The namespaces that the supervisor was born into.
     namespaces: CloneFlags,
-    /// What couldn't be had, and why.
+    /// The namespaces that couldn't be had, and why.
     refused: Vec<(CloneFlags, io::Error)>,
     /// Why ids aren't mapped, if they aren't.
     unmapped: Option<io::Error>,
@@ -129,7 +129,7 @@ impl Forked {
     }
 }
 
-/// Forks into namespaces: all of these, or those that can be had. `None` in the process that isn't the supervisor.
+/// Forks into all of these namespaces, or into those that can be had. `None` in the process that isn't the supervisor.
 fn fork_into(wanted: CloneFlags, moved: impl FnOnce(u32) -> io::Result<()>) -> io::Result<Option<Forked>> {
     let user = wanted & CloneFlags::CLONE_NEWUSER;
     let mut forked = Forked { namespaces: CloneFlags::empty(), refused: Vec::new(), unmapped: None };
@@ -150,7 +150,7 @@ fn fork_into(wanted: CloneFlags, moved: impl FnOnce(u32) -> io::Result<()>) -> i
             Ok(Fork::Child) => {
                 drop(ours);
                 let mut errno = [0; size_of::<i32>()];
-                // Nothing comes if the owner wasn't told: then there is nobody to be the supervisor for.
+                // Nothing comes if the owner couldn't be told: then nobody needs a supervisor.
                 fs::File::from(theirs).read_exact(&mut errno)?;
                 let errno = i32::from_ne_bytes(errno);
                 forked.unmapped = (errno != 0).then(|| io::Error::from_raw_os_error(errno));
@@ -163,7 +163,7 @@ fn fork_into(wanted: CloneFlags, moved: impl FnOnce(u32) -> io::Result<()>) -> i
     Ok(Some(forked))
 }
 
-/// Has each user and group in a process's new user namespace stand for itself.
+/// Maps each user and group of a process's new user namespace to itself.
 fn map_ids(process: i32) -> io::Result<()> {
     let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     for (kind, own) in [("uid", user), ("gid", group)] {
@@ -179,7 +179,7 @@ fn map_ids(process: i32) -> io::Result<()> {
         if fs::write(&map, all).is_ok() {
             continue;
         }
-        // For who isn't privileged: the own one only, and not as a way to leave groups (user_namespaces(7)).
+        // An unprivileged process may map only its own group, and not as a way to leave groups (user_namespaces(7)).
         if kind == "gid" {
             fs::write(format!("/proc/{process}/setgroups"), "deny")?;
         }
@@ -188,7 +188,7 @@ fn map_ids(process: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Enters a mount namespace in which there are only the granted directories, and tells their paths there.
+/// Enters a mount namespace that has only the granted directories, and sets their paths there.
 fn enter_mount(dirs: &mut [Dir]) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     namespace::make_mounts_private()?;

@@ -1,5 +1,5 @@
-//! How many processes there are: as many as the run may have and a few, whatever native code forks. The supervisor counts
-//! its children as well, and ends a run that has strays; this holds meanwhile, and what it counts nobody can hide.
+//! The limit of processes: as many as the run may have and a few more, whatever native code forks. The supervisor counts its
+//! children as well, and ends a run that has strays. The kernel's limit holds meanwhile, and no process can hide from its count.
 //!
 //! # What the kernel counts
 //!
@@ -22,14 +22,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::{Hold, reason};
 use crate::linux;
 
-/// Processes beside those that may be asked for: the supervisor, its fork server, who stands by, and room for one that is
-/// about to go.
+/// Processes beside those that may be asked for: the supervisor, its fork server, the process that stands by, and room for one that
+/// is about to go.
 pub(super) const OWN: u64 = 8;
 
-/// Where the numbers of processes begin anew: the kernel's `RESERVED_PIDS`.
+/// The number at which process ids begin anew: the kernel's `RESERVED_PIDS`.
 const FIRST_AGAIN: u64 = 300;
 
-/// Numbers that the kernel has for processes: its `PID_MAX_LIMIT`.
+/// The kernel's limit of process ids: its `PID_MAX_LIMIT`.
 const NUMBERS: u64 = 4 << 20;
 
 /// The first Linux with a `pid_max` for each PID namespace.
@@ -45,7 +45,7 @@ pub(super) struct Own {
     pub(super) pid: bool,
 }
 
-/// Has the calling process and all that come from it be no more than so many, and a few.
+/// Limits the calling process and all its descendants to this number of processes, and a few more.
 pub(super) fn enter(most: u64, own: Own) -> Hold {
     let most = most.saturating_add(OWN);
     let linux = linux::running();
@@ -77,7 +77,7 @@ fn limit_numbers(most: u64) -> io::Result<()> {
     let mut numbers = FIRST_AGAIN + most;
     loop {
         match file.write_all_at(numbers.to_string().as_bytes(), 0) {
-            // Fewer than the kernel has for its processors' sake: it takes no less than eight for each.
+            // The kernel takes no less than eight numbers for each processor: this limit is too small for it.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && numbers < NUMBERS => {
                 numbers = (2 * numbers).min(NUMBERS);
             }

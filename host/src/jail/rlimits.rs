@@ -1,6 +1,6 @@
 //! Limits that the kernel keeps for each process: setrlimit(2). A forked process inherits them.
 //!
-//! How many processes there are is a layer of its own, [`processes`](super::processes).
+//! The number of processes is a layer of its own, [`processes`](super::processes).
 
 use std::io;
 
@@ -8,26 +8,26 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::{Limits, Role};
 
-/// Memory that a guest process has beside its WebAssembly's and what it puts into the arena: the supervisor's when it
-/// forks, tables, stacks, the allocator's slack.
+/// Memory that a guest process has beside its WebAssembly's and the data that it puts into the arena: the supervisor's memory at
+/// the fork, tables, stacks, the allocator's slack.
 const OVERHEAD: u64 = 128 << 20;
 
-/// Descriptors that a guest process has, beside directories: its standard streams, the doorbell, and one that is open for
-/// a moment while a directory is listed.
+/// Descriptors that a guest process has beside directories: its standard streams, the doorbell, and one that is open for a moment
+/// while a directory is listed.
 const DESCRIPTORS: u64 = 5;
 
-/// What the program and its libraries take of the addresses of a process.
+/// Addresses that the program and its libraries take in a process.
 const PROGRAM: u64 = 2 << 30;
 
 /// The host's own frames below and above those of a guest's stack.
 const STACK: u64 = 7 << 20;
 
-/// Bytes of the stack of a process whose guest may have so many.
+/// Bytes of a process's stack if its guest may have `guests` bytes of stack.
 pub(crate) fn stack(guests: u64) -> u64 {
     guests.saturating_add(STACK)
 }
 
-/// What a guest process has of addresses, beside its data.
+/// Addresses that a guest process has beside its data.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Reserved {
     /// Bytes of the arena.
@@ -40,38 +40,38 @@ pub(crate) struct Reserved {
 
 impl Reserved {
     fn bytes(self) -> u64 {
-        // The arena once more, because pages of it are mapped anew before those in their place go.
+        // The arena counts twice, because its pages are mapped anew before the old mappings go.
         self.memories.saturating_add(self.arena.saturating_mul(2)).saturating_add(self.artifact)
     }
 }
 
-/// What one process may use. `None` leaves what the supervisor has.
+/// Limits of one process. `None` keeps the supervisor's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rlimits {
-    /// Bytes of private, writable memory: `RLIMIT_DATA`. What is only reserved doesn't count.
+    /// Bytes of private, writable memory: `RLIMIT_DATA`. Memory that is only reserved doesn't count.
     pub(crate) data: Option<u64>,
-    /// Bytes of addresses, used or not: `RLIMIT_AS`. It bounds what nothing else does: the kernel's tables of pages, which
-    /// take a 512th of the addresses that are touched, also where these are read only.
+    /// Bytes of addresses, used or not: `RLIMIT_AS`. Only this limit bounds the kernel's page tables, which take a 512th of the
+    /// addresses that are touched, even if these are only read.
     pub(crate) space: Option<u64>,
     /// Bytes of the stack of its first thread: `RLIMIT_STACK`.
     pub(crate) stack: Option<u64>,
-    /// Seconds on a processor, after which it gets SIGXCPU: `RLIMIT_CPU`.
+    /// Seconds of processor time, after which the process gets SIGXCPU: `RLIMIT_CPU`.
     pub(crate) cpu: Option<u64>,
     /// Open descriptors: `RLIMIT_NOFILE`.
     pub(crate) nofile: Option<u64>,
-    /// Bytes of the largest file that it writes: `RLIMIT_FSIZE`. The signal that comes with it is blocked, so that a guest
-    /// gets an error.
+    /// Bytes of the largest file that the process writes: `RLIMIT_FSIZE`. The signal that comes with this limit is blocked, so that
+    /// a guest gets an error.
     pub(crate) fsize: Option<u64>,
 }
 
 impl Rlimits {
-    /// Those of a guest process that has been granted so many directories.
+    /// The limits of a guest process that has been granted `dirs` directories.
     pub(crate) fn of(limits: &Limits, role: Role, dirs: usize, reserved: Reserved) -> Self {
-        // What a process takes from the arena, or is about to put there, it has once more in memory of its own.
+        // Data that a process takes from the arena, or is about to put there, is in the process's own memory as well.
         let data = limits.memory_max.saturating_add(limits.arena_size).saturating_add(OVERHEAD);
         let stack = stack(limits.stack_max);
         let given = DESCRIPTORS + dirs as u64;
-        // Behind the supervisor's own limit, and in whole seconds. A worker has none: it runs many tasks.
+        // The limit is above the supervisor's own, and in whole seconds. A worker has none: it runs many tasks.
         let cpu =
             limits.cpu_time.filter(|_| role == Role::Program).map(|time| time.as_secs().saturating_add(2));
         Self {
@@ -84,10 +84,10 @@ impl Rlimits {
         }
     }
 
-    /// Those of a compiler of so many threads, each of which has a stack, and a heap of its own.
+    /// The limits of a compiler with this number of threads, each of which has a stack and a heap of its own.
     pub(crate) fn of_compiler(data: u64, cpu: u64, fsize: u64, threads: usize) -> Self {
         const THREAD: u64 = 256 << 20;
-        // A heap may have as many addresses more as it has memory.
+        // A heap may have as many more addresses as it has memory.
         let data_space = data.saturating_mul(2);
         let threads = THREAD.saturating_mul(threads as u64);
         Self {
@@ -95,13 +95,13 @@ impl Rlimits {
             space: Some(data_space.saturating_add(threads).saturating_add(PROGRAM)),
             stack: None,
             cpu: Some(cpu),
-            // The highest number that it has; what is open stays so.
+            // No new descriptor can be opened; open descriptors stay open.
             nofile: Some(0),
             fsize: Some(fsize),
         }
     }
 
-    /// Sets them. No process of the jail is dumped: where a program is given what is dumped, there is no limit for that.
+    /// Sets the limits. No process of the jail is dumped: if the kernel pipes dumps to a program, no limit bounds them.
     pub(super) fn enter(&self) -> io::Result<()> {
         nix::sys::prctl::set_dumpable(false)?;
         for (resource, limit) in [
@@ -115,9 +115,9 @@ impl Rlimits {
             (Resource::RLIMIT_FSIZE, self.fsize),
         ] {
             let Some(limit) = limit else { continue };
-            // What the owner may not do, its guests may not either.
+            // Guests may not do what their owner may not do.
             let (_, hard) = getrlimit(resource)?;
-            // At the hard limit of time comes SIGKILL, which says nothing.
+            // At the hard limit of time comes SIGKILL, which doesn't tell its reason.
             let slack = u64::from(resource == Resource::RLIMIT_CPU);
             setrlimit(resource, limit.min(hard), limit.saturating_add(slack).min(hard))?;
         }
@@ -149,10 +149,10 @@ mod tests {
         let stack = (2 << 20) + STACK;
         let expected = Rlimits {
             data: Some(data),
-            // Both mappings of the arena.
+            // The arena is mapped twice.
             space: Some(data + stack + PROGRAM + (3 << 30) + (140 << 20) + (1 << 20)),
             stack: Some(stack),
-            // Behind what the supervisor sees to.
+            // The limit is above the one that the supervisor enforces.
             cpu: Some(4),
             nofile: Some(10 + DESCRIPTORS + 3),
             fsize: Some(4096),
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(of(&limits, Role::Pool, 3), Rlimits { cpu: None, ..expected });
         let unlimited = Limits { cpu_time: None, file_size_max: None, ..limits };
         assert_eq!(of(&unlimited, Role::Program, 3), Rlimits { cpu: None, fsize: None, ..expected });
-        // What is more than there can be is no limit, and none that begins anew at nothing.
+        // A value greater than possible is no limit; it must not wrap around to a small one.
         let most = Limits { memory_max: u64::MAX, ..unlimited };
         assert_eq!(of(&most, Role::Program, 0).data, Some(u64::MAX));
         assert_eq!(of(&most, Role::Program, 0).space, Some(u64::MAX));

@@ -1,5 +1,5 @@
-//! The system calls of guests, those of `policy/guest.json`, and of compilers, those of `policy/compiler.json`, each with its
-//! reason, and no other. Whoever makes another is killed.
+//! The system calls of guests, in `policy/guest.json`, and of compilers, in `policy/compiler.json`, each with its reason. A process
+//! that makes any other call is killed.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Hold;
 
-/// Of whom a policy is.
+/// The kind of process that a policy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Policy {
     /// A process that runs WebAssembly, with what was granted to it.
@@ -18,7 +18,7 @@ pub(crate) enum Policy {
     Compiler,
 }
 
-/// What only some guests may do, each with system calls of its own.
+/// Abilities that only some guests have, each with system calls of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Grants {
     /// Fork.
@@ -29,7 +29,7 @@ pub(crate) struct Grants {
     pub(crate) map: bool,
 }
 
-/// For whom a rule is.
+/// The ability that a rule belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Only {
@@ -54,22 +54,22 @@ impl Grants {
 struct Rule {
     /// Its name.
     call: String,
-    /// Which of its uses, if not all.
+    /// The use of the call that is allowed, if not every use is.
     #[serde(default)]
     what: String,
     /// Why it is needed.
     #[cfg_attr(not(test), expect(dead_code, reason = "it is for people, and a test sees that it is there"))]
     reason: String,
-    /// What its arguments must be, all of them: conditions as seccompiler reads them.
+    /// Conditions that all must hold for its arguments, as seccompiler reads them.
     args: Option<Value>,
-    /// The grant that it comes with, if not all guests need it.
+    /// The grant that the rule comes with, if not all guests need the call.
     only: Option<Only>,
-    /// The architecture that it is for, if not for each.
+    /// The architecture that the rule is for, if not for each.
     arch: Option<String>,
 }
 
 impl Rule {
-    /// What it is called in tests.
+    /// The rule's name in tests.
     fn name(&self) -> String {
         format!("{} {}", self.call, self.what).trim_end().to_owned()
     }
@@ -116,12 +116,12 @@ pub(super) fn prepare(policy: Policy, without: &[String]) -> io::Result<(Option<
 
 /// Whether the kernel can kill a process by a filter.
 fn is_available() -> bool {
-    // Without /proc, nobody knows before it is tried; and then it is an error.
+    // Without /proc, this shows only when it is tried; a failure is then an error.
     std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail")
         .map_or(true, |actions| actions.split_whitespace().any(|action| action == "kill_process"))
 }
 
-/// From here on, the program decides, for all threads that there are.
+/// Puts all threads of this process under the program, which decides from here on.
 pub(super) fn enter(program: &BpfProgram) -> io::Result<()> {
     apply_filter_all_threads(program).map_err(io::Error::other)
 }
@@ -154,7 +154,7 @@ mod tests {
             for rule in &rules {
                 assert!(!rule.reason.is_empty(), "{}", rule.name());
                 assert_eq!(names.iter().filter(|name| **name == rule.name()).count(), 1, "{}", rule.name());
-                // A call without conditions would be refused where there are others with some.
+                // Beside other rules for a call with conditions, a rule without conditions would be refused.
                 let others = rules.iter().filter(|other| other.call == rule.call).count();
                 assert!(rule.args.is_some() || others == 1, "{}", rule.name());
             }
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// How a rule that asks for arguments is kept to, and which values of which argument it is there to forbid.
+    /// How a rule with conditions is tested, and which values of which argument it must forbid.
     struct Held {
         rule: &'static str,
         number: libc::c_long,
@@ -177,7 +177,7 @@ mod tests {
         forbidden: &'static [(usize, &'static [u64])],
     }
 
-    /// Numbers and flags as the kernel has them, not as the policy writes them: that is what is tested.
+    /// Numbers and flags as the kernel has them, not as the policy writes them: these are tested.
     #[rustfmt::skip]
     const HELD: &[Held] = &[
         Held { rule: "futex WAIT_BITSET", number: libc::SYS_futex, allowed: &[[0, 9, 0, 0, 0, 0]], forbidden: FUTEXES },
@@ -185,12 +185,12 @@ mod tests {
         Held { rule: "rt_sigaction SIGSEGV", number: libc::SYS_rt_sigaction, allowed: &[[11, 0, 0, 0, 0, 0]],
             forbidden: &[(0, &[0, 1, 2, 4, 6, 7, 9, 10, 12, 15, 17, 31, 64])] },
         Held { rule: "ioctl TCGETS", number: libc::SYS_ioctl, allowed: &[[1, 0x5401, 0, 0, 0, 0]],
-            // TCSETS, what types into a terminal (TIOCSTI, TIOCLINUX), FIONBIO, FIOCLEX, block devices, tunnels.
+            // TCSETS, calls that type into a terminal (TIOCSTI, TIOCLINUX), FIONBIO, FIOCLEX, block devices, tunnels.
             forbidden: &[(1, &[0, 0x5402, 0x5412, 0x5413, 0x541c, 0x5421, 0x5451, 0x1277, 0x4004_54ca, u64::MAX])] },
         Held { rule: "mmap", number: libc::SYS_mmap,
             allowed: &[[0, 1, 0, 0x22, 0, 0], [0, 1, 1, 0x22, 0, 0], [0, 1, 3, 0x22, 0, 0], [0, 1, 3, 0x4022, 0, 0]],
             forbidden: &[
-                // PROT_EXEC, PROT_SEM, PROT_GROWSDOWN, and what the lower half doesn't show.
+                // PROT_EXEC, PROT_SEM, PROT_GROWSDOWN, and bits that the lower half doesn't show.
                 (2, &[4, 5, 7, 8, 0x0100_0000, 1 << 32, 1 << 63]),
                 // Shared, of a file, MAP_FIXED, _GROWSDOWN, _LOCKED, _POPULATE, _STACK, _HUGETLB, _FIXED_NOREPLACE.
                 (3, &[0x21, 0x02, 0x20, 0x23, 0x32, 0x122, 0x2022, 0x8022, 0x2_0022, 0x4_0022, 0x10_0022, 1 << 32 | 0x22]),
@@ -253,7 +253,7 @@ mod tests {
     const FUTEXES: Forbidden =
         &[(1, &[0, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 128, 129, 137, 256 | 9, 0xffff_ffff])];
     const PRIVATE_FUTEXES: Forbidden = &[(1, &[0, 1, 9, 130, 131, 132, 133, 134, 138, 140, 141, 256 | 137])];
-    /// Those which give memory back that others see, take it out of reach, or poison it.
+    /// Advice that gives memory back that others see, takes it out of reach, or poisons it.
     const ADVICE: Forbidden =
         &[(2, &[0, 1, 2, 3, 4, 8, 10, 11, 12, 13, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 100, 101])];
     const SIGNALS: Forbidden = &[(2, &[0, 1, 2, 3, 5, 7, 9, 10, 11, 13, 15, 18, 19, 31, 64])];
@@ -262,7 +262,7 @@ mod tests {
     /// Other options: dumps, capabilities, securebits, mappings, seccomp, subreapers, tracers, system calls that are passed on.
     const OPTIONS: &[u64] = &[0, 2, 3, 4, 8, 16, 22, 24, 28, 35, 36, 38, 40, 47, 52, 59, 0x5961_6d61];
 
-    /// Calls that are allowed with any arguments: there is none of them by which they would do more.
+    /// Calls that are allowed with any arguments: no argument lets them do more.
     const ANY: &str = "read write sched_yield clock_nanosleep clock_gettime clock_getres getrandom close exit_group \
         rt_sigreturn poll ppoll brk munmap getpid gettid rt_sigprocmask getppid statx pread64 pwrite64 getdents64 mkdirat \
         unlinkat renameat linkat symlinkat readlinkat utimensat ftruncate fadvise64 fsync fdatasync";
@@ -332,7 +332,7 @@ mod tests {
         }
     }
 
-    /// A rule that asks for nothing must be meant so; and each argument that one asks for must be seen to be looked at.
+    /// A rule without conditions must be intended; and each condition on an argument must be seen to be checked.
     #[test]
     fn each_rule_is_tested_in_each_argument_that_it_asks_for() {
         for (policy, held, any) in policies() {
@@ -365,7 +365,7 @@ mod tests {
         }
     }
 
-    /// A call that isn't granted is forbidden with the arguments that it would have.
+    /// A call that isn't granted is forbidden even with the arguments that it would have.
     #[test]
     fn what_is_not_granted_is_forbidden() {
         let rules = ALL.rules().unwrap();
@@ -386,7 +386,7 @@ mod tests {
         }
     }
 
-    /// Nor is a call of another architecture, or in the other convention of this one, whose numbers mean others.
+    /// A call of another architecture is forbidden, and one in the other convention of this one, whose numbers mean others.
     #[test]
     fn calls_of_other_kinds_are_forbidden() {
         const X32: u32 = 0x4000_0000;
@@ -400,7 +400,7 @@ mod tests {
                 assert_eq!(decide(&program, arch, read, [0; 6]), KILL, "{arch:#x}");
             }
             assert_eq!(decide(&program, own_arch(), read | X32, [0; 6]), KILL);
-            // No more calls than there are rules for.
+            // No more calls are allowed than there are rules for.
             let allowed = (0..2000)
                 .filter(|number| held.iter().all(|held| held.number != i64::from(*number)))
                 .filter(|number| decide(&program, own_arch(), *number, [0; 6]) != KILL);

@@ -1,4 +1,4 @@
-//! What a pool does: which tasks go to the workers, what becomes of them, who is replaced.
+//! The decisions of a pool: which tasks go to the workers, what happens to the tasks, which workers are replaced.
 //!
 //! ```text
 //!  submit ─▶ backlog ─▶ tasks' queue ─▶ a worker's claim ─▶ results' queue ─▶ sink
@@ -6,12 +6,12 @@
 //!               └── again: not begun when its worker died, or retried
 //! ```
 //!
-//! One thread of the pool, [`run`], does everything that nobody calls for: it takes results, looks after deaths and
-//! deadlines, starts workers. Whoever submits puts the task into the queue itself, so that no thread stands between
-//! the two. All of it happens under one lock, [`Core`]; results are passed on outside of it.
+//! One thread of the pool, [`run`], does everything that no caller does: it takes results, handles deaths and deadlines, and starts
+//! workers. A thread that submits a task puts the task into the queue itself, so that no other thread stands between the two. All
+//! of this happens under one lock, [`Core`]; results are passed on outside of the lock.
 //!
-//! The queue holds no more than the workers do in a moment. So tasks can be cancelled as long as they wait, and the
-//! arena doesn't fill up.
+//! The queue holds only as many tasks as the workers do in a moment. So tasks can be cancelled while they wait, and the arena
+//! doesn't fill up.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -33,32 +33,32 @@ use crate::ipc::process_table::{self, ProcessHandle, nanos_now};
 use crate::wire::{Kind, ResultRecord, TaskRecord};
 use crate::{GuestText, PoolEnd, codec};
 
-/// The queue of tasks holds what the workers do in this time.
+/// The queue of tasks holds as many tasks as the workers do in this time.
 const DEPTH_NANOS: u64 = 2_000_000;
-/// And so many tasks for each worker at the least and at the most.
+/// The least and the most tasks in the queue for each worker.
 const DEPTH_MIN: u64 = 2;
 const DEPTH_MAX: u64 = 4096;
 
-/// How long the thread sleeps at the most.
+/// How long the thread sleeps at most.
 const IDLE_NANOS: u64 = 500_000_000;
-/// After a worker couldn't be started, or an arena was busy or full.
+/// How long the thread sleeps after a worker couldn't be started, or after the arena was busy or full.
 const AGAIN_NANOS: u64 = 5_000_000;
 
-/// So many batches of results are taken in one turn: after that, whoever else has something to say is listened to.
+/// Batches of results that are taken in one turn. After them, the thread looks at other news.
 const BATCHES_MAX: usize = 16;
 
-/// So many records may come that are no result of a task at work. A worker that is killed just then may leave one; a pool
-/// in which there are more is damaged.
+/// Records that may come without being the result of a task at work. A worker that is killed just then may leave one; a pool with
+/// more of them is damaged.
 const NONSENSE_MAX: u64 = 1000;
 
-/// How long nothing moves in a pool before it is looked whether there is room in the arena; and for how long there is none
-/// before the pool ends.
+/// How long nothing moves in a pool before the pool looks whether the arena has room; and how long the arena has no room before the
+/// pool ends.
 const STARVED_NANOS: u64 = 2_500_000_000;
 
-/// How long behind its time a task may go on that was to be killed. Then its worker is.
+/// How long a task that was to be killed may go on after its time. Then its worker is killed.
 const OVERDUE_NANOS: u64 = 2_000_000_000;
 
-/// So many workers in a row may be killed before they are ready; the next one ends the pool.
+/// Workers in a row that may be killed before they are ready. The next one ends the pool.
 const UNREADY_MAX: u32 = 3;
 
 /// Settings that the dispatcher keeps to.
@@ -69,21 +69,21 @@ pub(super) struct Rules {
     pub(super) retries: u32,
     /// Workers run a task before they are ready.
     pub(super) has_initializer: bool,
-    /// Bytes of tasks that are in the arena at once: what they leave is for results, so that no worker waits for room
-    /// which only workers could make.
+    /// The most bytes of tasks in the arena at once. The rest of the arena is for results, so that no worker waits for room which
+    /// only workers could make.
     pub(super) bytes_max: u64,
-    /// What an input fits into, or doesn't.
+    /// Bytes of the arena, which an input fits into or doesn't.
     pub(super) arena_size: u64,
     /// The most bytes of an output.
     pub(super) output_max: u64,
 }
 
-/// What all who use a pool share.
+/// State that all users of a pool share.
 pub(super) struct Shared {
     pub(super) core: Mutex<Core>,
-    /// It was terminated. Nobody waits for the core to say so.
+    /// The pool was terminated. Setting this flag waits for nobody who works with the core.
     is_terminated: Arc<AtomicBool>,
-    /// Something has changed that somebody may wait for.
+    /// Notified when something has changed that somebody may wait for.
     changed: Condvar,
     waiter: Waiter,
     socket: Arc<OwnedFd>,
@@ -92,16 +92,16 @@ pub(super) struct Shared {
 /// A task that isn't done.
 #[derive(Debug)]
 pub(super) struct Task {
-    /// Among all that were submitted.
+    /// Number of the task among all that were submitted.
     pub(super) number: u64,
     pub(super) name: Arc<str>,
-    /// As it lies in the queue.
+    /// The task as it lies in the queue.
     pub(super) record: Vec<u8>,
     pub(super) sink: Sink,
     pub(super) attempts: u32,
-    /// When it was put into the queue the last time, in nanoseconds.
+    /// When the task was last put into the queue, in nanoseconds.
     put_at: u64,
-    /// It was killed because its time was over.
+    /// The task was killed because its time was over.
     is_late: bool,
     is_told: bool,
 }
@@ -124,23 +124,23 @@ impl Task {
     }
 }
 
-/// What lies in the queue of tasks, or is claimed by a worker.
+/// An entry that lies in the queue of tasks, or that a worker has claimed.
 #[derive(Debug)]
 enum Pending {
     Task(Task),
-    /// Whoever takes it ends.
+    /// The worker that takes this entry ends.
     Retire,
-    /// It is done.
+    /// The entry is done.
     Done,
 }
 
 #[derive(Debug)]
 struct Worker {
     handle: ProcessHandle,
-    /// When it was asked for, in nanoseconds.
+    /// When the worker was asked for, in nanoseconds.
     since: u64,
     is_ready: bool,
-    /// The task that it was seen at last, by its number, and when it was first.
+    /// The number of the task at which the worker was last seen, and when the worker was first seen at it.
     seen: Option<(u64, u64)>,
     name: String,
     pid: u32,
@@ -149,7 +149,7 @@ struct Worker {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Running,
-    /// Nothing new is taken; what there is, is done.
+    /// No new tasks are taken; tasks that were submitted are still done.
     Closing,
     /// The queue of tasks is closed.
     Closed,
@@ -161,40 +161,40 @@ pub(super) struct Core {
     rules: Rules,
     state: State,
     is_terminated: Arc<AtomicBool>,
-    /// The supervisor has ended, and all of the pool with it.
+    /// The supervisor has ended, and all processes of the pool with it.
     is_over: bool,
     workers: Vec<Worker>,
-    /// How many workers there are to be.
+    /// Number of workers that the pool is to have.
     wanted: usize,
     /// Workers that were asked to end.
     retiring: usize,
-    /// Workers that were killed before they were ready, since the last one that was.
+    /// Workers that were killed before they were ready, since a worker last became ready.
     killed_unready: u32,
-    /// What waits for room in the queue.
+    /// Tasks that wait for room in the queue.
     backlog: VecDeque<Task>,
-    /// What is in the queue, or claimed.
+    /// Entries that are in the queue or claimed.
     pending: VecDeque<Pending>,
-    /// The number of the first of them in the queue.
+    /// The number that the first entry of `pending` has in the queue.
     first: u64,
-    /// How many of them are tasks, and of how many bytes.
+    /// Number of tasks among the entries of `pending`; and their bytes.
     in_flight: u64,
     bytes_in_flight: u64,
-    /// Of a task, in nanoseconds, of late.
+    /// Mean time of recent tasks, in nanoseconds.
     mean_nanos: u64,
     stats: Stats,
     listeners: Vec<Sender<Event>>,
     done: Vec<(Sink, Outcome)>,
-    /// Something is to be tried again soon.
+    /// Something must be tried again soon.
     is_stuck: bool,
-    /// Workers have left names that are still to be taken away.
+    /// Workers have left names that must still be removed.
     has_left: bool,
-    /// There may be more results than were taken in this turn.
+    /// More results may have come than were taken in this turn.
     has_more: bool,
-    /// Records that were no result of a task at work.
+    /// Records that weren't the result of a task at work.
     nonsense: u64,
-    /// When something was last taken, or room freed, and how often room had been freed then.
+    /// When something was last taken or room was freed, and how often room had been freed by then.
     moved: (u64, u64),
-    /// Since when there was no room whenever this was looked at.
+    /// Since when each look has found no room.
     starved: Option<u64>,
 }
 
@@ -236,7 +236,7 @@ impl Shared {
         Arc::new(Self { core: Mutex::new(core), is_terminated, changed: Condvar::new(), waiter, socket })
     }
 
-    /// Takes tasks over. Those that it doesn't take come back with the reason.
+    /// Takes tasks over, or refuses all of them and returns the reason.
     pub(super) fn submit(&self, tasks: impl IntoIterator<Item = Task>) -> Result<(), Failure> {
         let mut core = locked(&self.core);
         core.look_whether_terminated();
@@ -268,7 +268,7 @@ impl Shared {
         &self.socket
     }
 
-    /// Changes how many workers there are.
+    /// Changes the number of workers.
     pub(super) fn resize(&self, workers: usize) {
         locked(&self.core).wanted = workers;
         self.waiter.poke();
@@ -292,7 +292,7 @@ impl Shared {
         locked(&self.core).wanted
     }
 
-    /// How many tasks keep the workers busy.
+    /// Number of tasks in the queue that keeps the workers busy.
     pub(super) fn depth(&self) -> u64 {
         locked(&self.core).depth()
     }
@@ -310,7 +310,7 @@ impl Shared {
         locked(&self.core).listeners.push(sender);
     }
 
-    /// Takes nothing more, and ends when all is done.
+    /// Stops taking tasks, and ends the pool when all submitted tasks are done.
     pub(super) fn close(&self) {
         let mut core = locked(&self.core);
         if core.state == State::Running {
@@ -320,8 +320,8 @@ impl Shared {
         self.waiter.poke();
     }
 
-    /// Ends now, whatever there is still to do, and whoever works with the core: the workers are killed at once, and what
-    /// isn't done fails with the next turn at the latest.
+    /// Ends the pool now, even if tasks remain or another thread works with the core: the workers are killed at once, and
+    /// unfinished tasks fail with the next turn at the latest.
     pub(super) fn terminate(&self) {
         self.is_terminated.store(true, Ordering::SeqCst);
         self.stop();
@@ -339,18 +339,18 @@ impl Shared {
         self.waiter.poke();
     }
 
-    /// Has the supervisor kill all workers, and end.
+    /// Makes the supervisor kill all workers and end.
     fn stop(&self) {
         let _ = control::send_message(self.socket.as_fd(), &Request::Stop(Signal::SIGKILL as i32));
     }
 
-    /// The supervisor has ended. Is it by itself, then for this reason.
+    /// Records that the supervisor has ended. `end` is the pool's reason unless an earlier reason is set.
     pub(super) fn supervisor_ended(&self, end: PoolEnd) {
         let mut core = locked(&self.core);
         core.end(end);
         core.is_over = true;
         let done = std::mem::take(&mut core.done);
-        // Whoever listens learns that there is no more.
+        // Listeners learn by this that no more events come.
         core.listeners.clear();
         drop(core);
         pass_on(done);
@@ -358,7 +358,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits until a worker is ready, or the pool has ended: then why.
+    /// Waits until a worker is ready or the pool has ended. The error is the reason of the end.
     pub(super) fn wait_until_ready(&self) -> Result<(), PoolEnd> {
         let mut core = locked(&self.core);
         loop {
@@ -372,7 +372,7 @@ impl Shared {
         }
     }
 
-    /// Waits until all of it has ended. `None` while it takes tasks.
+    /// Waits until the whole pool has ended, and returns the reason. `None` if the pool still takes tasks.
     pub(super) fn join(&self) -> Option<PoolEnd> {
         let mut core = locked(&self.core);
         core.look_whether_terminated();
@@ -425,7 +425,7 @@ pub(super) fn run(shared: &Shared) {
 }
 
 impl Core {
-    /// Does all that there is to do now.
+    /// Does everything that can be done now.
     fn step(&mut self) {
         self.look_whether_terminated();
         if self.is_over || matches!(self.state, State::Ended(_)) {
@@ -447,7 +447,7 @@ impl Core {
 
     fn sleep_nanos(&self) -> u64 {
         if matches!(self.state, State::Ended(_)) {
-            // The supervisor's end pokes.
+            // The supervisor's end wakes this thread.
             return IDLE_NANOS;
         }
         let mut nanos = if self.is_stuck || self.has_left { AGAIN_NANOS } else { IDLE_NANOS };
@@ -476,14 +476,14 @@ impl Core {
         nanos
     }
 
-    /// How many tasks the queue is to hold.
+    /// Number of tasks that the queue is to hold.
     fn depth(&self) -> u64 {
         let workers = self.wanted.max(1) as u64;
         let each = DEPTH_NANOS.checked_div(self.mean_nanos).unwrap_or(DEPTH_MIN);
         workers * each.clamp(DEPTH_MIN, DEPTH_MAX)
     }
 
-    /// Moves tasks to where workers find them.
+    /// Moves tasks from the backlog to the queue, where workers find them.
     fn refill(&mut self) {
         if !matches!(self.state, State::Running | State::Closing) {
             return;
@@ -497,7 +497,7 @@ impl Core {
                 && let Some(mut task) = self.backlog.pop_front()
             {
                 let len = task.record.len() as u64;
-                // One alone may be as large as it likes.
+                // A single task may be as large as it likes.
                 if bytes > 0 && bytes + len > self.rules.bytes_max {
                     self.backlog.push_front(task);
                     break;
@@ -548,10 +548,10 @@ impl Core {
         }
     }
 
-    /// Takes the results that there are, or as many as are to be taken in one turn: then there may be more.
+    /// Takes the results that have come, up to the maximum of one turn; then more may remain.
     fn take_results(&mut self) -> crate::ipc::Result<()> {
         for _ in 0..BATCHES_MAX {
-            // What is read is copied before the rest of the core is looked at.
+            // Records are copied before the rest of the core is used.
             let mut records = Vec::new();
             let count = self.link.take_results(|record| records.push(record.to_vec()))?;
             let now = nanos_now();
@@ -562,7 +562,7 @@ impl Core {
             if self.nonsense > NONSENSE_MAX {
                 return Err(sandpool_abi::Errno::Io);
             }
-            // What comes while this goes on is taken as well, but workers have to be fed.
+            // Results that come meanwhile are taken as well, but workers must get tasks between the batches.
             self.refill();
             self.has_more = count != 0;
             if !self.has_more || self.is_terminated() {
@@ -573,7 +573,7 @@ impl Core {
         Ok(())
     }
 
-    /// Takes a record. Whether it is one that a worker has to put: what it says is held against what this side knows.
+    /// Takes a record. Returns whether a worker had to put it: the record's claims are checked against this side's own state.
     fn take_result(&mut self, record: ResultRecord<'_>, now: u64) -> bool {
         match record.kind {
             Kind::Ready => return self.worker_is_ready(record.number),
@@ -590,7 +590,7 @@ impl Core {
         let Some(Pending::Task(task)) = self.take_pending(record.number, Pending::is_task) else {
             return false;
         };
-        // It took no longer than since it was there to be taken.
+        // The task can't have run for longer than the time since it was put into the queue.
         let nanos = record.nanos.min(now.saturating_sub(task.put_at)).max(1);
         self.mean_nanos = self.mean_nanos.saturating_mul(7).saturating_add(nanos) / 8;
         let cause = match record.kind {
@@ -618,7 +618,7 @@ impl Core {
         true
     }
 
-    /// What has this number in the queue, and isn't done, if it is what is meant.
+    /// Takes the entry with this number in the queue, if the entry isn't done and `is_meant` accepts it.
     fn take_pending(&mut self, number: u64, is_meant: impl Fn(&Pending) -> bool) -> Option<Pending> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let pending = self.pending.get_mut(at).filter(|pending| is_meant(pending))?;
@@ -649,7 +649,7 @@ impl Core {
         self.done.push((task.sink, Ok(completed)));
     }
 
-    /// An attempt has failed.
+    /// Handles a failed attempt.
     fn failed(&mut self, mut task: Task, mut cause: Failure, stderr: &[u8]) {
         if task.is_late
             && let Some(timeout) = self.rules.task_timeout
@@ -685,7 +685,7 @@ impl Core {
         self.done.push((task.sink, Err(error)));
     }
 
-    /// Whether it was one that wasn't.
+    /// Marks a worker as ready. Returns whether the number is that of a worker that wasn't ready.
     fn worker_is_ready(&mut self, number: u64) -> bool {
         let Some(worker) = starting(&mut self.workers, number) else { return false };
         worker.is_ready = true;
@@ -702,11 +702,11 @@ impl Core {
         if ended.is_empty() {
             return;
         }
-        // What they have put before is known first.
+        // Results that these workers have put before are taken first.
         if self.take_results().is_err() {
             return self.end(PoolEnd::Damaged);
         }
-        // They may have been killed because of that.
+        // The workers may have been killed because the pool was terminated.
         self.look_whether_terminated();
         if self.has_more || matches!(self.state, State::Ended(_)) {
             return;
@@ -715,7 +715,7 @@ impl Core {
         for worker in ended {
             match self.link.bury(worker.handle) {
                 Ok(ended) => self.worker_has_ended(worker, ended),
-                // It never ran.
+                // The worker never ran.
                 Err(errno) if self.workers.is_empty() => {
                     return self.end(PoolEnd::Worker(errno.to_string().into()));
                 }
@@ -753,7 +753,7 @@ impl Core {
         let Worker { name, pid, .. } = worker;
         self.tell(Event::WorkerEnded { name: name.into(), pid, status, is_lost });
         self.retiring = self.retiring.saturating_sub(usize::from(!is_lost));
-        // A count of claims that no honest worker has is cut.
+        // Cuts a count of claims that no honest worker has.
         let end = claims.end.min(self.first.saturating_add(self.pending.len() as u64));
         let mut not_begun = VecDeque::new();
         for number in claims.first.max(self.first)..end {
@@ -765,7 +765,7 @@ impl Core {
                     task.attempts = task.attempts.saturating_sub(1);
                     not_begun.push_back(task);
                 }
-                // Another is to be asked.
+                // Another worker must be asked to end.
                 Some(Pending::Retire) => self.retiring = self.retiring.saturating_sub(1),
                 _ => {}
             }
@@ -791,7 +791,8 @@ impl Core {
                 tell(&mut self.listeners, event);
             }
             let Some(timeout) = timeout else { continue };
-            // When it has begun, the worker says; but not before the task was there, nor after it was seen at it.
+            // The worker says when it began the task. That time counts only between the task's `put_at` and the time at which the
+            // worker was first seen at the task.
             let Some(worker) = self.workers.get_mut(at) else { break };
             let seen = match worker.seen {
                 Some((number, when)) if number == claims.first => when,
@@ -808,7 +809,7 @@ impl Core {
         }
     }
 
-    /// Nobody is at a task, and there is no room for what is to be put: nothing will ever make any.
+    /// Ends the pool if no worker runs a task and the arena has no room for the next item: nothing can make room any more.
     fn look_after_room(&mut self) {
         let frees = self.link.frees();
         let now = nanos_now();
@@ -823,7 +824,7 @@ impl Core {
         let claims: Vec<_> = self.workers.iter().map(|worker| self.link.claims(worker.handle)).collect();
         let is_delivering = claims.iter().flatten().any(|claims| claims.part == DELIVERED);
         let is_at_work = claims.iter().any(|claims| claims.is_none_or(|claims| claims.work != 0));
-        // Not everything has room where a page has: a task that can't be put says so, as one does that can't deliver.
+        // One free page isn't room for every item: a task that can't be put shows this, and so does a worker that can't deliver.
         let is_starved =
             !is_at_work && (is_delivering || self.in_flight == 0 && self.is_stuck || !self.link.has_room());
         if !is_starved {
@@ -833,7 +834,7 @@ impl Core {
         }
     }
 
-    /// A worker that isn't ready in time ends the pool, as one does whose initializer fails.
+    /// Ends the pool if a worker isn't ready in time, as a failing initializer does.
     fn look_after_starts(&mut self) {
         let Some(timeout) = self.rules.start_timeout else { return };
         let now = nanos_now();
@@ -844,7 +845,7 @@ impl Core {
         }
     }
 
-    /// A worker can't become ready, and none could.
+    /// Ends the pool because a worker can't become ready, and no other worker could.
     fn end_unready(&mut self, why: String) {
         let end = if self.rules.has_initializer { PoolEnd::Initializer } else { PoolEnd::Worker };
         self.end(end(why.into()));
@@ -907,12 +908,12 @@ impl Core {
         }
     }
 
-    /// The pool has ended; all that wasn't done has failed. Only the first reason counts.
+    /// Ends the pool; all tasks that aren't done fail. Only the first reason counts.
     fn end(&mut self, end: PoolEnd) {
         if matches!(self.state, State::Ended(_)) {
             return;
         }
-        // That is why, whatever has come of it.
+        // Termination is then the reason, whatever else followed from it.
         let end = if self.is_terminated() { PoolEnd::Terminated } else { end };
         self.state = State::Ended(end.clone());
         let pending = std::mem::take(&mut self.pending);
@@ -938,7 +939,7 @@ impl Core {
     }
 }
 
-/// The worker of this handle, if it isn't ready yet.
+/// The worker with this handle, if it isn't ready yet.
 fn starting(workers: &mut [Worker], number: u64) -> Option<&mut Worker> {
     workers.iter_mut().find(|worker| worker.handle.0 == number && !worker.is_ready)
 }
@@ -951,7 +952,7 @@ fn nanos_of(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How a process has ended, as a record says it.
+/// How a process ended, according to a record.
 fn ended(payload: &[u8]) -> Option<ExitStatus> {
     codec::decode::<process_table::Outcome>(payload).ok()?.status()
 }
@@ -981,12 +982,12 @@ pub(super) mod tests {
         output_max: 1 << 20,
     };
 
-    /// A pool whose supervisor starts nobody, and the supervisor's end of the socket.
+    /// A pool whose supervisor starts no process, and the supervisor's end of the socket.
     fn pool() -> (Arc<Shared>, OwnedFd) {
         pool_with(RULES)
     }
 
-    /// The same, and nothing that is submitted comes to a worker.
+    /// The same pool, whose submitted tasks reach no worker.
     pub(in crate::pool) fn pool_that_is_busy() -> (Arc<Shared>, OwnedFd) {
         let (shared, theirs) = pool();
         locked(&shared.core).in_flight = u64::from(u32::MAX);
@@ -1032,7 +1033,7 @@ pub(super) mod tests {
             other.terminate();
             sender.send(()).unwrap();
         });
-        // For this it waits for nobody.
+        // Termination waits for nobody.
         terminated.recv_timeout(Duration::from_secs(60)).unwrap();
         let request: Option<Request> = control::receive_message(theirs.as_fd()).unwrap();
         assert!(matches!(request, Some(Request::Stop(signal)) if signal == Signal::SIGKILL as i32));
@@ -1043,7 +1044,7 @@ pub(super) mod tests {
         terminating.join().unwrap();
     }
 
-    /// What stands in the queue of results, and names no task at work.
+    /// Records in the queue of results that name no task at work.
     #[test]
     fn what_is_no_result_changes_nothing_and_ends_the_pool_if_it_goes_on() {
         let (shared, _theirs) = pool();
@@ -1064,7 +1065,7 @@ pub(super) mod tests {
             assert!(!core.take_result(record(number, Kind::Done), nanos_now()));
         }
         assert_eq!((core.in_flight, core.stats.finished), (2, 0));
-        // How long it took is what this side has seen.
+        // The task's time is at most the time that this side has seen.
         assert!(core.take_result(record(1, Kind::Done), nanos_now()));
         assert!(!core.take_result(record(1, Kind::Done), nanos_now()), "once");
         assert!(core.stats.busy < Duration::from_secs(60) && core.mean_nanos < 60_000_000_000);
@@ -1077,7 +1078,7 @@ pub(super) mod tests {
 
     const KILLED: ExitStatus = ExitStatus::Signaled(9);
 
-    /// A worker that has claimed these tasks, and how it has ended. It had begun the first of them, or none.
+    /// A worker that has claimed these tasks, and how it ended. The worker had begun the first of them, or none.
     fn ended(claimed: std::ops::Range<u64>, has_begun: bool, status: ExitStatus) -> (Worker, Ended) {
         let worker = Worker {
             handle: ProcessHandle::new(1, 1),
@@ -1114,7 +1115,7 @@ pub(super) mod tests {
             }
             other => panic!("{other:?}"),
         };
-        // The first takes too long.
+        // The first attempt takes too long.
         assert_eq!(is_late(&mut core, 0), 1);
         let (worker, how) = ended(0..1, true, KILLED);
         core.worker_has_ended(worker, how);
@@ -1122,16 +1123,16 @@ pub(super) mod tests {
         let retried =
             |cause: Failure, attempt| Event::Retried { number: 0, task: "task".into(), cause, attempt };
         assert_eq!(told(&events).last(), Some(&retried(Failure::TimedOut(timeout), 2)));
-        // The second crashes, and in no way by its time.
+        // The second attempt crashes, and not because of its time.
         core.refill();
         let (worker, how) = ended(1..2, true, ExitStatus::Exited(3));
         core.worker_has_ended(worker, how);
         assert_eq!(told(&events).last(), Some(&retried(Failure::Ended(ExitStatus::Exited(3)), 3)));
-        // The third has claimed it, and begun nothing: that is no attempt.
+        // The third worker has claimed the task and begun nothing: this is no attempt.
         core.refill();
         let (worker, how) = ended(2..3, false, KILLED);
         core.worker_has_ended(worker, how);
-        // And the next is the last.
+        // The next attempt is the last.
         core.refill();
         let (worker, how) = ended(3..4, true, ExitStatus::Exited(4));
         core.worker_has_ended(worker, how);
@@ -1155,7 +1156,7 @@ pub(super) mod tests {
         for has_begun in [true, false] {
             let (shared, _theirs) = pool_with(Rules { bytes_max: u64::MAX, ..RULES });
             let mut core = locked(&shared.core);
-            // So many that not all are put at once.
+            // More tasks than are put at once.
             core.mean_nanos = DEPTH_NANOS / 5;
             drop(core);
             shared.submit((0..8).map(|_| task())).unwrap();
@@ -1167,18 +1168,18 @@ pub(super) mod tests {
             let first = u64::from(has_begun);
             assert_eq!(waiting, (first..3).chain(5..8).map(|number| (number, 0)).collect::<Vec<_>>());
             assert_eq!((core.stats.failed, core.in_flight), (first, 2));
-            // What it hasn't claimed is still there, and no other worker's.
+            // Tasks that the worker hasn't claimed are still in the queue, and no other worker has them.
             let (worker, how) = ended(0..3, true, KILLED);
             core.worker_has_ended(worker, how);
             assert_eq!((core.stats.failed, core.in_flight), (first, 2));
-            // A count that no honest worker has.
+            // A count of claims that no honest worker has.
             let (worker, how) = ended(4..u64::MAX, true, KILLED);
             core.worker_has_ended(worker, how);
             assert_eq!((core.stats.failed, core.in_flight), (first + 1, 1));
         }
     }
 
-    /// One that has ended in the last that it was to put has begun, whatever it says that it works on.
+    /// A worker that ended while it delivered a result has begun the task, whatever it says that it works on.
     #[test]
     fn a_worker_that_has_ended_in_delivery_has_begun() {
         let (shared, _theirs) = pool();
@@ -1190,7 +1191,7 @@ pub(super) mod tests {
         assert_eq!((core.stats.failed, core.stats.workers_lost, core.backlog.len()), (1, 1, 0));
     }
 
-    /// Somebody may have killed it. Again and again is no chance.
+    /// Somebody may have killed one worker. Repeated kills are no coincidence.
     #[test]
     fn workers_that_are_killed_before_they_are_ready_end_the_pool_after_some() {
         let unready = |status| {
@@ -1206,7 +1207,7 @@ pub(super) mod tests {
                 let (worker, how) = unready(KILLED);
                 core.worker_has_ended(worker, how);
             }
-            // One that is ready begins the count anew.
+            // A worker that becomes ready resets the count.
             let (worker, _) = unready(KILLED);
             let number = worker.handle.0;
             core.workers.push(worker);
@@ -1222,7 +1223,7 @@ pub(super) mod tests {
             why.raw().starts_with(&KILLED.to_string()) && why.raw().ends_with(": its last words"),
             "{why:?}"
         );
-        // What isn't done from outside needs no second time.
+        // An end that doesn't come from outside isn't tried a second time.
         for status in [ExitStatus::Exited(1), ExitStatus::Exited(0), ExitStatus::Forbidden] {
             let (shared, _theirs) = pool_with(Rules { has_initializer: true, ..RULES });
             let mut core = locked(&shared.core);
@@ -1235,7 +1236,7 @@ pub(super) mod tests {
     #[test]
     fn tasks_wait_where_they_can_be_cancelled_while_workers_have_enough() {
         let (shared, _theirs) = pool();
-        // As many as the workers do in a moment, within bounds.
+        // The depth is what the workers do in a moment, within bounds.
         for (mean, depth) in [
             (0, DEPTH_MIN),
             (1, DEPTH_MAX),
@@ -1246,7 +1247,7 @@ pub(super) mod tests {
             locked(&shared.core).mean_nanos = mean;
             assert_eq!(shared.depth(), depth, "{mean}");
         }
-        // Nor more bytes, but for one alone.
+        // The bytes are bounded as well, except for a single task.
         let (shared, _theirs) = pool_with(Rules { bytes_max: 100, ..RULES });
         locked(&shared.core).mean_nanos = 1;
         let of = |len: usize| {
@@ -1264,7 +1265,7 @@ pub(super) mod tests {
         assert_eq!(core.bytes_in_flight, 100 / each * each);
     }
 
-    /// Whichever process puts nonsense there, later results are looked at as well.
+    /// Whichever process puts nonsense into the queue, later results are still read.
     #[test]
     fn too_much_nonsense_ends_the_pool_and_a_little_does_not() {
         let (shared, _theirs) = pool();
@@ -1298,7 +1299,7 @@ pub(super) mod tests {
             let (shared, _theirs) = pool_with(Rules { start_timeout: Some(timeout), ..RULES });
             let mut core = locked(&shared.core);
             let (mut worker, _) = ended(0..0, false, KILLED);
-            // As long as the machine runs, which is less than that long after it was started.
+            // A worker with `since` 0 was asked for when the machine started.
             worker.since = since;
             worker.is_ready = is_ready;
             core.rules.start_timeout = Some(if since == 0 { Duration::from_nanos(1) } else { timeout });
@@ -1308,7 +1309,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Whatever else comes of it when all workers are killed.
+    /// The reason is termination, whatever else follows from killing all workers.
     #[test]
     fn a_pool_that_was_terminated_says_so() {
         let (shared, _theirs) = pool();
@@ -1317,7 +1318,7 @@ pub(super) mod tests {
         let mut core = locked(&shared.core);
         core.end(PoolEnd::Damaged);
         assert_eq!(core.state, State::Ended(PoolEnd::Terminated));
-        // The first reason is the one.
+        // The first reason is kept.
         core.end(PoolEnd::Closed);
         assert_eq!((&core.state, core.stats.failed), (&State::Ended(PoolEnd::Terminated), 1));
     }

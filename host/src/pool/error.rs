@@ -24,11 +24,11 @@ use crate::{ExitStatus, GuestText, Limit, PoolEnd};
 pub struct TaskError {
     /// The task's name.
     pub task: String,
-    /// Why.
+    /// Why the task has no result.
     pub cause: Failure,
-    /// The end of what it wrote to its stderr, or all of it with [`Output::Capture`](crate::Output::Capture).
+    /// The end of the task's stderr, or all of it with [`Output::Capture`](crate::Output::Capture).
     pub stderr: GuestText,
-    /// How often it was tried.
+    /// How often the task was tried.
     pub attempts: u32,
 }
 
@@ -36,43 +36,43 @@ pub struct TaskError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It has returned an error: its message.
+    /// The task returned an error, with this message.
     #[error("{0}")]
     Failed(GuestText),
-    /// Its input isn't what it takes, or its output can't be written in the format that was asked for.
+    /// The input doesn't have the type that the task takes, or the output can't be written in the requested format.
     #[error("{0}")]
     Refused(GuestText),
-    /// It doesn't know the format of the input.
+    /// The task doesn't know the format of its input.
     #[error("it does not know the format of its input")]
     Unsupported,
-    /// The module has no task of this name; the nearest that there is.
+    /// The module has no task of this name. The nearest task name, if there is a near one.
     #[error("the module has no such task{}", nearest(.0.as_deref()))]
     NoTask(Option<String>),
-    /// The process that ran it has ended: it has called exit, panicked (exit code 1), trapped, hit a limit, or was killed.
+    /// The process that ran the task has ended: it called exit, panicked (exit code 1), trapped, reached a limit or was killed.
     #[error("its process ended: {0}")]
     Ended(ExitStatus),
-    /// It ran for longer than it may, and was killed.
+    /// The task ran for longer than it may, and was killed.
     #[error("it took longer than {0:?}")]
     TimedOut(Duration),
-    /// Its input can't fit into the arena, ever.
+    /// The input can never fit into the arena.
     #[error("its input is too large: {0}")]
     InputTooLarge(Limit),
-    /// Its output is larger than it may be: [`PoolBuilder::output_max`](crate::PoolBuilder::output_max).
+    /// The output is larger than allowed: [`PoolBuilder::output_max`](crate::PoolBuilder::output_max).
     #[error("its output is too large: {0}")]
     OutputTooLarge(Limit),
-    /// Its input can't be encoded: why.
+    /// The input can't be encoded. The text says why.
     #[error("its input cannot be encoded: {}", Escaped(.0))]
     Encode(String),
-    /// Its output isn't of the type that was asked for: why.
+    /// The output doesn't have the requested type. The text says why.
     #[error("its output is not of the type that was asked for: {0}")]
     Decode(GuestText),
-    /// It was cancelled before it began.
+    /// The task was cancelled before it began.
     #[error("it was cancelled")]
     Cancelled,
-    /// The pool was closed before.
+    /// The pool was closed before the task was submitted.
     #[error("the pool is not running")]
     NotRunning,
-    /// The pool has ended before it was done: why.
+    /// The pool ended before the task was done, for this reason.
     #[error("the pool has ended: {0}")]
     PoolEnded(PoolEnd),
 }
@@ -82,12 +82,12 @@ fn nearest(name: Option<&str>) -> String {
 }
 
 impl Failure {
-    /// Whether it may go well when it is tried again: the task has said nothing itself.
+    /// Whether the task may succeed if it is tried again: its process failed, and the task returned no error itself.
     pub(super) fn is_of_the_process(&self) -> bool {
         matches!(self, Self::Ended(_) | Self::TimedOut(_))
     }
 
-    /// One word for it, for records and metrics.
+    /// One word for the failure, for records and metrics.
     ///
     /// ```
     /// assert_eq!(sandpool::Failure::NoTask(None).kind(), "no-task");

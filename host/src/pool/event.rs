@@ -1,11 +1,11 @@
-//! What happens in a pool, for logs, progress and metrics.
+//! Events of a pool, for logs, progress and metrics.
 
 use std::time::Duration;
 
 use super::error::Failure;
 use crate::{ExitStatus, GuestText};
 
-/// Something that has happened in a pool.
+/// An event in a pool.
 ///
 /// ```no_run
 /// # fn example(pool: &sandpool::Pool) {
@@ -22,7 +22,7 @@ use crate::{ExitStatus, GuestText};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A worker is initialised, and takes tasks.
+    /// A worker is initialised and takes tasks.
     WorkerStarted {
         /// its name, such as `PoolWorker-3`
         name: GuestText,
@@ -35,12 +35,12 @@ pub enum Event {
         name: GuestText,
         /// its process id
         pid: u32,
-        /// how
+        /// how the worker ended
         status: ExitStatus,
-        /// it wasn't to end: it has crashed, or was killed
+        /// the worker crashed or was killed: it wasn't meant to end
         is_lost: bool,
     },
-    /// A worker is at a task. One that is short may be told of only when it is done.
+    /// A worker runs a task. For a short task, this event may come only when the task is done.
     Started {
         /// the task's number
         number: u64,
@@ -56,8 +56,8 @@ pub enum Event {
         /// how long it ran
         wall: Duration,
     },
-    /// A task has failed for good. [`Failure::TimedOut`], [`Failure::OutputTooLarge`] and
-    /// [`ExitStatus::Limited`] are limits that it has hit.
+    /// A task has failed for good. [`Failure::TimedOut`], [`Failure::OutputTooLarge`] and [`ExitStatus::Limited`] mean that the
+    /// task has reached a limit.
     Failed {
         /// the task's number
         number: u64,
@@ -66,7 +66,7 @@ pub enum Event {
         /// why
         cause: Failure,
     },
-    /// A task has failed, and is tried again.
+    /// A task has failed and is tried again.
     Retried {
         /// the task's number
         number: u64,
@@ -95,8 +95,8 @@ pub struct Stats {
     pub retried: u64,
     /// workers that were lost
     pub workers_lost: u64,
-    /// tasks that wait for a worker, or are at one
+    /// tasks that wait for a worker, or that a worker runs
     pub pending: u64,
-    /// how long tasks have run, in all
+    /// how long all tasks together have run
     pub busy: Duration,
 }

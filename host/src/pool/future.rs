@@ -19,25 +19,25 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a task has made, and what is known of how.
+/// Output of a task, and figures of how the task ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Completed<T> {
-    /// Its output.
+    /// The task's output.
     pub value: T,
-    /// What it wrote to its stdout, with [`Output::Capture`](crate::Output::Capture).
+    /// The task's stdout, with [`Output::Capture`](crate::Output::Capture).
     pub stdout: Vec<u8>,
-    /// What it wrote to its stderr, with [`Output::Capture`](crate::Output::Capture).
+    /// The task's stderr, with [`Output::Capture`](crate::Output::Capture).
     pub stderr: Vec<u8>,
-    /// How long it ran, without the time that it waited for a worker.
+    /// How long the task ran, without the time that it waited for a worker.
     pub wall: Duration,
-    /// How often it was tried.
+    /// How often the task was tried.
     pub attempts: u32,
 }
 
 pub(super) type Outcome = Result<Completed<Vec<u8>>, TaskError>;
 
-/// What makes a value of an output; the text is the task's name.
+/// Makes a value from an output. The text is the task's name.
 pub(super) type Decode<T> = fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>;
 
 impl Completed<Vec<u8>> {
@@ -60,7 +60,7 @@ impl Completed<Vec<u8>> {
 #[derive(Debug, Clone)]
 pub(super) enum Sink {
     Cell(Arc<Cell>),
-    /// One of many, by its number among them.
+    /// One result of many, with its number among them.
     Channel(Arc<Channel>, u64),
 }
 
@@ -72,7 +72,7 @@ impl Sink {
         }
     }
 
-    /// The task is on its way to a worker, unless nobody wants it any more: whether somebody does.
+    /// Marks the task as on its way to a worker, unless nobody wants its result any more. Returns whether somebody does.
     pub(super) fn begin(&self) -> bool {
         match self {
             Self::Cell(cell) => {
@@ -99,7 +99,7 @@ struct CellState {
     has_begun: bool,
     is_cancelled: bool,
     waker: Option<Waker>,
-    /// Who else is to be told, and by which number.
+    /// Another receiver to notify, and the number that it is told.
     told: Option<(Sender<usize>, usize)>,
 }
 
@@ -115,7 +115,7 @@ impl Cell {
         drop(state);
         self.changed.notify_all();
         if let Some(waker) = waker {
-            // It is the application's: what panics in it is not to be the end of this thread, on which others depend.
+            // The waker belongs to the application: a panic in it must not end this thread, on which others depend.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
         if let Some((sender, number)) = told {
@@ -124,7 +124,7 @@ impl Cell {
     }
 }
 
-/// A task that was submitted. It can be waited for by a thread, and is a [`Future`] for those who `await`.
+/// A task that was submitted. A thread can wait for the task; async code can `await` it as a [`Future`].
 ///
 /// ```no_run
 /// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::TaskError> {
@@ -135,9 +135,8 @@ impl Cell {
 /// # }
 /// ```
 ///
-/// The task goes on if the future is dropped, as in Python; nobody learns of its result then. To give it up,
-/// [`cancel`](Self::cancel) it. No runtime is needed: it is woken by a
-/// thread of the pool.
+/// If the future is dropped, the task goes on, as in Python, and nobody learns of its result. To give the task up,
+/// [`cancel`](Self::cancel) it. The future needs no runtime: a thread of the pool wakes it.
 #[must_use = "the task runs, but nobody learns of its result"]
 pub struct TaskFuture<T> {
     cell: Arc<Cell>,
@@ -158,22 +157,22 @@ impl<T> TaskFuture<T> {
         (Self { cell: cell.clone(), task, decode, value: PhantomData }, cell)
     }
 
-    /// Whether it has a result, or has failed or been cancelled.
+    /// Whether the task has a result, has failed or was cancelled.
     #[must_use]
     pub fn is_done(&self) -> bool {
         locked(&self.cell.state).is_done
     }
 
-    /// Whether it was handed to a worker, and isn't done. Those that are handed over wait there for a moment at most.
+    /// Whether the task was handed to a worker and isn't done. A task that was handed over waits there only for a moment.
     #[must_use]
     pub fn is_running(&self) -> bool {
         let state = locked(&self.cell.state);
         state.has_begun && !state.is_done
     }
 
-    /// Keeps it from being run, if it wasn't handed to a worker yet. Whether it is cancelled now.
+    /// Prevents the task from being run, if it wasn't handed to a worker yet. Returns whether the task is cancelled now.
     ///
-    /// The result is [`Failure::Cancelled`] then.
+    /// The result of a cancelled task is [`Failure::Cancelled`].
     pub fn cancel(&self) -> bool {
         let mut state = locked(&self.cell.state);
         if state.is_cancelled {
@@ -188,24 +187,24 @@ impl<T> TaskFuture<T> {
         true
     }
 
-    /// Waits for its output.
+    /// Waits for the task's output.
     ///
     /// # Errors
-    /// [`TaskError`], which says why there is none.
+    /// [`TaskError`], which says why there is no output.
     pub fn result(self) -> Result<T, TaskError> {
         self.completed().map(|completed| completed.value)
     }
 
-    /// Waits for its output, and what else there is to know.
+    /// Waits for the task's output, and returns it with the figures of how the task ran.
     ///
     /// # Errors
-    /// [`TaskError`], which says why there is none.
+    /// [`TaskError`], which says why there is no output.
     pub fn completed(self) -> Result<Completed<T>, TaskError> {
         self.wait();
         self.take()
     }
 
-    /// Waits until it is done.
+    /// Waits until the task is done.
     pub fn wait(&self) {
         let mut state = locked(&self.cell.state);
         while !state.is_done {
@@ -213,7 +212,7 @@ impl<T> TaskFuture<T> {
         }
     }
 
-    /// Waits until it is done, but not for longer than that. Whether it is; it goes on otherwise.
+    /// Waits until the task is done, but no longer than `timeout`. Returns whether the task is done; if not, it goes on.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         let end = Instant::now().checked_add(timeout);
@@ -233,7 +232,7 @@ impl<T> TaskFuture<T> {
         match locked(&self.cell.state).outcome.take() {
             Some(Ok(completed)) => (self.decode)(completed, &self.task),
             Some(Err(error)) => Err(error),
-            // It was awaited again after it was ready.
+            // The future was awaited again after it was ready.
             None => Err(self.error(Failure::Cancelled)),
         }
     }
@@ -267,7 +266,7 @@ impl<T> Future for TaskFuture<T> {
     }
 }
 
-/// The futures in the order in which they are done.
+/// Iterates over futures in the order in which they are done.
 ///
 /// ```no_run
 /// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::TaskError> {
@@ -290,7 +289,7 @@ pub fn as_completed<T>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCo
     AsCompleted { left: futures.len(), futures, done }
 }
 
-/// What [`as_completed`] returns.
+/// Iterator that [`as_completed`] returns.
 #[derive(Debug)]
 pub struct AsCompleted<T> {
     futures: Vec<Option<TaskFuture<T>>>,
@@ -327,7 +326,7 @@ mod tests {
     use super::*;
     use crate::testing::deadline::within_deadline;
 
-    /// How often it was woken.
+    /// Counts how often it was woken.
     #[derive(Default)]
     struct Count(AtomicU32);
 
@@ -365,7 +364,7 @@ mod tests {
         })
     }
 
-    /// It may have moved to another task of the runtime, which alone is to be woken.
+    /// The future may have moved to another task of the runtime. Only that task must be woken.
     #[test]
     fn the_one_who_has_polled_last_is_woken() {
         let (future, cell) = future();
@@ -378,12 +377,12 @@ mod tests {
         }
         cell.complete(completed(1));
         assert_eq!(counts.each_ref().map(|count| count.get()), [0, 0, 1]);
-        // Once, whatever comes then.
+        // The future is woken once, whatever comes later.
         cell.complete(completed(2));
         assert_eq!(counts.each_ref().map(|count| count.get()), [0, 0, 1]);
         let mut context = Context::from_waker(Waker::noop());
         assert!(matches!(future.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
-        // It has no second result.
+        // The future has no second result.
         assert!(matches!(future.as_mut().poll(&mut context), Poll::Ready(Err(_))));
     }
 

@@ -1,4 +1,4 @@
-//! Iterators over the outputs of a task, which take inputs as they go: a stream with both ends in one hand.
+//! Iterators over the outputs of a task, which take inputs as they go: a stream whose two ends one thread holds.
 
 use std::fmt;
 use std::iter::Fuse;
@@ -13,16 +13,16 @@ use super::future::Completed;
 use super::stream::{self, BATCH, Feed, Results};
 use super::{Format, Pool, encode, refusal};
 
-/// What [`Pool::imap`] and [`Pool::imap_unordered`] return.
+/// Iterator that [`Pool::imap`] and [`Pool::imap_unordered`] return.
 pub struct Imap<'p, I: Iterator, O> {
     pool: &'p Pool,
     inputs: Fuse<I>,
-    // Before the feed, so that what this still holds is nothing any more when that is dropped.
+    // Declared before the feed and dropped before it: inputs that the feed still holds are then no longer wanted.
     results: Results,
     feed: Feed,
-    /// What the user has asked for.
+    /// The size that the user asked for.
     size: Option<u64>,
-    /// Why none of it can be run.
+    /// Why no input can be run.
     refused: Option<TaskError>,
     output: PhantomData<fn() -> O>,
 }
@@ -34,7 +34,7 @@ impl<'p, I: Iterator, O> Imap<'p, I, O> {
         Self { pool, inputs: inputs.fuse(), results, feed, size: None, refused, output: PhantomData }
     }
 
-    /// The most inputs that are taken and whose output wasn't: 1 or more. Without it, as many as keep the workers busy.
+    /// Sets the most inputs that are taken before their outputs are: 1 or more. The default keeps the workers busy.
     #[must_use]
     pub fn window(mut self, inputs: u64) -> Self {
         self.size = Some(inputs.max(1));
@@ -51,10 +51,10 @@ where
     fn fill(&mut self) {
         let size = self.size.unwrap_or_else(|| stream::window(self.pool.shared.depth()));
         loop {
-            // Also what was added before an input panicked, if somebody has caught that.
+            // This also submits inputs that were added before another input panicked, if somebody has caught the panic.
             self.feed.submit(BATCH);
             let (at_work, room) = self.feed.room(size);
-            // Few at first, so that the workers needn't wait for a slow input.
+            // Batches are small at first, so that workers needn't wait for a slow input.
             let most = room.min(BATCH).min(at_work / 2 + 1);
             if most == 0 {
                 return;

@@ -1,7 +1,7 @@
 //! A pool's side of the arena: its queues, its workers, and how to sleep until one of them has news.
 //!
-//! The owner of a pool has a slot of the process table, as a guest has that spawns others: the workers are its
-//! children. Unlike a guest it waits for nobody without an end, and takes nothing that it reads for true.
+//! The owner of a pool has a slot of the process table, like a guest that spawns others: the workers are its children. Unlike a
+//! guest, the owner waits for nobody without an end, and trusts nothing that it reads.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ use crate::process::stdio::{Stdin, Stdio};
 use crate::sys::futex::{self, Deadline};
 use crate::wire::{Isolation, OWNER, Setup};
 
-/// Looks before the dispatcher sleeps: some ten microseconds.
+/// Looks before the dispatcher sleeps: about ten microseconds.
 const LOOKS: u32 = 60;
 
-/// Bytes of results that are taken at once.
+/// The most bytes of results that are taken at once.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// The side of the arena that everybody may look at while another works with it.
+/// The part of the pool's side that all threads may look at while another thread works with the rest.
 #[derive(Debug)]
 pub(super) struct Waiter {
     member: Member,
@@ -39,46 +39,46 @@ pub(super) struct Waiter {
     poked: AtomicBool,
 }
 
-/// The side of the arena that one at a time works with.
+/// The part of the pool's side that one thread at a time works with.
 pub(super) struct Link {
     process: Process,
     tasks: Handle,
     results: Handle,
-    /// What each worker is given: the settings, and the two handles.
+    /// Data that each worker is given: the settings, and the two handles.
     setup: Vec<u8>,
     isolation: Isolation,
     started: u64,
-    /// Workers that have ended, and left names.
+    /// Workers that have ended and left names.
     left: Vec<ProcessHandle>,
     buffer: Vec<u8>,
 }
 
 #[cfg(test)]
 impl Link {
-    /// Puts into the queue of results what a worker may put there that means harm.
+    /// Puts a record into the queue of results, as a malicious worker may.
     pub(super) fn put_result(&self, record: &[u8]) -> Result<()> {
         let member = &self.process.member;
         queue::put(member, port(member, self.results)?, record, &[], Deadline::NOW)
     }
 }
 
-/// What is known of a worker that has ended.
+/// Report of a worker that has ended.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) claims: Claims,
     pub(super) status: ExitStatus,
-    /// The end of its stderr.
+    /// The end of the worker's stderr.
     pub(super) stderr: Vec<u8>,
 }
 
-/// What became of tasks that were to be put.
+/// How many of the given tasks were put, and why no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Put {
-    /// So many were; there is room for more.
+    /// This number of tasks was put. The queue has room for more.
     All(usize),
-    /// So many were; there is no room now.
+    /// This number of tasks was put. The arena has no room now.
     Some(usize),
-    /// So many were; the next is too large for ever.
+    /// This number of tasks was put. The next task can never be put, because it is too large.
     TooLarge(usize),
 }
 
@@ -139,7 +139,7 @@ impl Link {
         &self.process.member
     }
 
-    /// Has a worker started.
+    /// Starts a worker.
     pub(super) fn start_worker(&mut self) -> Result<ProcessHandle> {
         let name = format!("PoolWorker-{}", self.started + 1);
         let worker = self.process.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &[])?;
@@ -147,7 +147,7 @@ impl Link {
         Ok(worker)
     }
 
-    /// Its name and process id, as far as it has one by now.
+    /// The name and process id of a worker, as far as it has them by now.
     pub(super) fn describe(&self, worker: ProcessHandle) -> (String, u32) {
         self.process.describe(worker).map_or_else(
             |_| (String::new(), 0),
@@ -159,7 +159,7 @@ impl Link {
         self.process.has_ended(worker).unwrap_or(true)
     }
 
-    /// Learns how a worker has ended, and forgets it. An error if it never ran.
+    /// Learns how a worker ended, and forgets the worker. Fails if the worker never ran.
     pub(super) fn bury(&mut self, worker: ProcessHandle) -> Result<Ended> {
         if let Ok(Some(errno)) = self.process.spawn_failure(worker) {
             self.process.take_back(worker.index()?)?;
@@ -176,8 +176,8 @@ impl Link {
         Ok(Ended { claims, status, stderr })
     }
 
-    /// Takes the names away that workers have left whose processes have ended, those included that they had started. Whether
-    /// there is more to do.
+    /// Removes names that ended workers have left, those of the processes that they had started included. Returns whether more
+    /// remains to be done.
     pub(super) fn unlink_left(&mut self) -> bool {
         let member = &self.process.member;
         self.left.retain(|worker| {
@@ -188,14 +188,14 @@ impl Link {
         !self.left.is_empty()
     }
 
-    /// What a worker is at, if all that was read of it belongs together.
+    /// The claims of a worker, if all that was read of them belongs together.
     pub(super) fn claims(&self, worker: ProcessHandle) -> Option<Claims> {
         let before = self.process.claims_of(worker).ok()?;
         let after = self.process.claims_of(worker).ok()?;
         (before == after).then_some(after)
     }
 
-    /// Has the task killed that the worker is at, if it still is. The worker may go with it.
+    /// Kills the task that the worker runs, if the worker still runs it. The worker may end with the task.
     pub(super) fn kill(&self, worker: ProcessHandle, work: u64) -> bool {
         let killed = match self.isolation {
             Isolation::Worker => self.process.kill_at(worker, work),
@@ -204,7 +204,7 @@ impl Link {
         killed.is_ok()
     }
 
-    /// Has a worker killed, whatever it is at.
+    /// Kills a worker, whatever it runs.
     pub(super) fn kill_worker(&self, worker: ProcessHandle) {
         let _ = self.process.signal(worker, nix::libc::SIGKILL);
     }
@@ -214,7 +214,7 @@ impl Link {
         self.member().arena.header().map_or(0, |header| header.heap.frees())
     }
 
-    /// Whether there is room in the arena for anything.
+    /// Whether the arena has room for at least a page.
     pub(super) fn has_room(&self) -> bool {
         let member = self.member();
         let Ok(register) = member.slot().map(|slot| slot.register(Register::Segment)) else { return false };
@@ -244,12 +244,12 @@ impl Link {
         Ok(Put::All(put))
     }
 
-    /// No more tasks will come.
+    /// Closes the queue: no more tasks will come.
     pub(super) fn close_tasks(&self) -> Result<()> {
         queue::close(self.member(), port(self.member(), self.tasks)?)
     }
 
-    /// Takes some results and passes each on. Returns how many there were.
+    /// Takes some results and passes each on. Returns the number of results.
     pub(super) fn take_results(&mut self, mut each: impl FnMut(&[u8])) -> Result<usize> {
         let member = &self.process.member;
         let port = port(member, self.results)?;
@@ -286,7 +286,7 @@ impl Link {
 }
 
 impl Waiter {
-    /// Sleeps until there are results, one of these workers has ended, somebody has poked, or the time is over.
+    /// Sleeps until results have come, one of these workers has ended, somebody has poked, or the time is over.
     pub(super) fn wait(&self, workers: &[ProcessHandle], nanos: u64) {
         let Ok(port) = port(&self.member, self.results) else { return };
         let Ok(own) = self.member.slot() else { return };
@@ -303,7 +303,7 @@ impl Waiter {
         }
         let events = [port.queue.not_empty(), &own.event];
         let look = || ready().then_some(());
-        // When the time is over, whoever called looks as well.
+        // After the time is over, the caller looks as well.
         let _ = event::wait_for_any(&self.member, events.into_iter(), Deadline::after_nanos(nanos), look);
         self.poked.store(false, Ordering::SeqCst);
     }

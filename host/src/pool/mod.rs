@@ -1,4 +1,4 @@
-//! Pools: an application has many inputs, and has workers run a task over them, in parallel and in sandboxes.
+//! Pools: an application has many inputs, and workers run a task over them, in parallel and in sandboxes.
 //!
 //! ```text
 //!  Pool ── crate::wire: tasks, results ── link: the arena ──── worker: process/task.rs
@@ -7,7 +7,7 @@
 //!   └─ future, stream, imap: where results go
 //! ```
 //!
-//! What a pool does stands in [`dispatcher`]; how a task reaches a worker, in [`link`].
+//! [`dispatcher`] explains what a pool does; [`link`] explains how a task reaches a worker.
 
 mod dispatcher;
 mod error;
@@ -42,10 +42,10 @@ use crate::owner::Supervisor;
 use crate::wire::{Isolation, Output, Setup};
 use crate::{Error, ExitStatus, GuestText, JailReport, Module, PoolEnd, Result, codec};
 
-/// The most bytes of a result, unless the builder says otherwise.
+/// The most bytes of a result by default.
 const OUTPUT_MAX: u64 = 64 << 20;
 
-/// How the input and the output of a task are written. A task of the Rust SDK knows all of them.
+/// Format of the input and the output of a task. A task of the Rust SDK knows all formats.
 ///
 /// ```
 /// assert_eq!("jsonl".parse::<sandpool::Format>()?, sandpool::Format::Json);
@@ -55,20 +55,20 @@ const OUTPUT_MAX: u64 = 64 << 20;
 #[repr(u32)]
 #[non_exhaustive]
 pub enum Format {
-    /// Values as serde and bincode 2 encode them: what the typed calls use.
+    /// Values as serde and bincode 2 encode them. The typed calls use this format.
     Serde = sandpool_abi::task::SERDE,
     /// JSON.
     Json = sandpool_abi::task::JSON,
-    /// Text, such as a line without its end; a value that is no text is written as in JSON, in one line.
+    /// Text, such as a line without its end. A value that isn't text is written as JSON, in one line.
     Text = sandpool_abi::task::TEXT,
-    /// Bytes, as they are.
+    /// Bytes, unchanged.
     Bytes = sandpool_abi::task::BYTES,
 }
 
 impl std::str::FromStr for Format {
     type Err = Error;
 
-    /// Reads `lines`, `jsonl` or `raw`, as files of records are called.
+    /// Reads `lines`, `jsonl` or `raw`: the names of formats of record files.
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "lines" => Ok(Self::Text),
@@ -107,25 +107,26 @@ pub struct PoolBuilder<'a> {
     workers: Option<usize>,
     setup: Setup,
     rules: Rules,
-    /// An initializer whose input can't be encoded: why.
+    /// Why the initializer's input can't be encoded, if it can't.
     refused: Option<String>,
 }
 
 impl PoolBuilder<'_> {
-    /// How many workers there are. The default is one for each processor that this process may use, as far as there may be so
-    /// many [processes](Self::processes_max).
+    /// Sets the number of workers. The default is one for each processor that this process may use, but no more than the limit of
+    /// [processes](Self::processes_max) allows.
     pub fn workers(&mut self, workers: usize) -> &mut Self {
         self.workers = Some(workers);
         self
     }
 
-    /// In what each task runs. The default is [`Isolation::Worker`].
+    /// Sets whether tasks run in the worker or each in a process of its own. The default is [`Isolation::Worker`].
     pub fn isolation(&mut self, isolation: Isolation) -> &mut Self {
         self.setup.isolation = isolation;
         self
     }
 
-    /// A task that each worker runs before any other. If it fails, the pool ends with its error. Its output is thrown away.
+    /// Sets a task that each worker runs before any other. If this task fails, the pool ends with its error. Its output is
+    /// discarded.
     pub fn initializer(&mut self, task: &str, input: &(impl Serialize + ?Sized)) -> &mut Self {
         match codec::encode(input) {
             Ok(input) => {
@@ -138,34 +139,34 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// After so many tasks a worker ends, and another takes its place. The default is never.
+    /// Replaces a worker after it has run this number of tasks. The default is never.
     #[doc(alias = "maxtasksperchild")]
     pub fn max_tasks_per_child(&mut self, tasks: u64) -> &mut Self {
         self.setup.max_tasks = tasks;
         self
     }
 
-    /// How long a task may run. One that runs for longer is killed, and no other. The default is without end.
+    /// Sets how long a task may run. A task that runs for longer is killed, and no other task is. The default is no limit.
     pub fn task_timeout(&mut self, timeout: Duration) -> &mut Self {
         self.rules.task_timeout = Some(timeout);
         self
     }
 
-    /// How long a worker may take until it is ready for tasks: for what the module does when it starts, and for the
-    /// initializer. If one takes longer, the pool ends. The default is without end.
+    /// Sets how long a worker may take to become ready for tasks, which includes the module's own start and the initializer. If a
+    /// worker takes longer, the pool ends. The default is no limit.
     pub fn start_timeout(&mut self, timeout: Duration) -> &mut Self {
         self.rules.start_timeout = Some(timeout);
         self
     }
 
-    /// How often a task is tried again whose process has crashed, was killed, or took too long. An error that the task
-    /// has returned itself isn't tried again. The default is 0.
+    /// Sets how often a task is tried again if its process crashed, was killed or took too long. A task that returned an error
+    /// itself isn't tried again. The default is 0.
     pub fn retries(&mut self, retries: u32) -> &mut Self {
         self.rules.retries = retries;
         self
     }
 
-    /// What its processes may use. It stands for all limits that were set before.
+    /// Sets all limits of the pool's processes at once. They replace all limits that were set before.
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
@@ -180,33 +181,33 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// [`Limits::memory_max`]: the most linear memory that a worker may have, in bytes. The default is what 32 bits
-    /// address, 4 GiB.
+    /// Sets [`Limits::memory_max`]: the most linear memory that a worker may have, in bytes. The default is 4 GiB, all that 32 bits
+    /// address.
     pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
         self.config.limits.memory_max = bytes;
         self
     }
 
-    /// The most bytes that the output of a task may have, and that are kept of each of its streams; a quarter of the arena
-    /// at the most. The default is 64 MiB.
+    /// Sets the most bytes that the output of a task may have, and the most that are kept of each of its streams; at most a quarter
+    /// of the arena. The default is 64 MiB.
     pub fn output_max(&mut self, bytes: u64) -> &mut Self {
         self.setup.output_max = bytes;
         self
     }
 
-    /// What becomes of what tasks print. The default is [`Output::Discard`].
+    /// Sets what happens to text that tasks print. The default is [`Output::Discard`].
     pub fn output(&mut self, output: Output) -> &mut Self {
         self.setup.output = output;
         self
     }
 
-    /// [`Limits::arena_size`]: the size of the memory that inputs and outputs go through, in bytes. The default is 1 GiB.
+    /// Sets [`Limits::arena_size`]: the size of the memory that carries inputs and outputs, in bytes. The default is 1 GiB.
     pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
         self.config.limits.arena_size = bytes;
         self
     }
 
-    /// [`Limits::processes_max`]: how many processes there may be, those included that tasks start. The default is 1024.
+    /// Sets [`Limits::processes_max`]: how many processes may exist, including those that tasks start. The default is 1024.
     pub fn processes_max(&mut self, processes: u32) -> &mut Self {
         self.config.limits.processes_max = processes;
         self
@@ -218,26 +219,26 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// Grants a directory. Tasks see no other.
+    /// Grants a directory. Tasks see only granted directories.
     pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
         self.config.dirs.push(grant.into());
         self
     }
 
-    /// Refuses to start unless each of these layers of the jail holds [fully](crate::Hold::Full): with [`Error::Jail`].
-    /// [`Layer::ALL`] is all that there are. The default is to start with what the machine has.
+    /// Refuses to start, with [`Error::Jail`], unless each of these layers of the jail holds [fully](crate::Hold::Full).
+    /// [`Layer::ALL`] names all layers. The default is to start with the layers that the machine has.
     pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
         self.config.jail.require.extend(layers);
         self
     }
 
-    /// Switches a layer of the jail off, for debugging: debuggers and profilers need what some forbid.
+    /// Switches off a layer of the jail, for debugging: some layers forbid operations that debuggers and profilers need.
     pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
         self.config.jail.without.push(layer);
         self
     }
 
-    /// Leaves a rule of the policy for system calls out: for the test that each is needed.
+    /// Leaves out a rule of the policy for system calls: for the test that each rule is needed.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
@@ -245,7 +246,7 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// Tells native code that runs in the place of tasks what to do: for tests of the jail.
+    /// Tells native code that runs in place of tasks what to do: for tests of the jail.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn native(&mut self, arg: impl Into<String>) -> &mut Self {
@@ -253,13 +254,13 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// Starts the pool, and waits until a worker is ready.
+    /// Starts the pool and waits until one worker is ready.
     ///
     /// # Errors
     ///
-    /// [`Error::Pool`] if the initializer fails or takes too long, or no worker can be started; [`Error::UnknownTask`] if
-    /// there is no such initializer; [`Error::NotInitialized`],
-    /// [`Error::Invalid`], [`Error::Grant`], [`Error::Jail`], [`Error::Supervisor`], [`Error::Os`].
+    /// [`Error::Pool`] if the initializer fails or takes too long, or no worker can be started; [`Error::UnknownTask`] if the
+    /// module has no task of the initializer's name; [`Error::NotInitialized`], [`Error::Invalid`], [`Error::Grant`],
+    /// [`Error::Jail`], [`Error::Supervisor`], [`Error::Os`].
     pub fn build(&mut self) -> Result<Pool> {
         let workers = match self.workers {
             Some(workers) => workers,
@@ -269,7 +270,7 @@ impl PoolBuilder<'_> {
             }
         };
         let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
-        // One slot is the owner's.
+        // The owner takes one slot.
         if workers == 0 || workers >= self.config.limits.processes_max as usize {
             let most = self.config.limits.processes_max.saturating_sub(1);
             return invalid(
@@ -306,7 +307,7 @@ impl PoolBuilder<'_> {
         let quarter = arena_size / 4;
         let output_max = self.setup.output_max.min(quarter);
         let rules = Rules { bytes_max: quarter, arena_size, output_max, ..self.rules };
-        // The owner has the two queues.
+        // The two queues are the owner's objects.
         let objects_max = u64::from(limits.objects_max.saturating_sub(2)) / workers as u64;
         let beside = u64::from(limits.processes_max).saturating_sub(workers as u64 + 1);
         let processes_max = (beside / workers as u64).max(1);
@@ -316,7 +317,8 @@ impl PoolBuilder<'_> {
         let null = std::fs::File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(os("open /dev/null"))?;
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-        // What a worker isn't to write to, it doesn't have: not even one that has broken out of WebAssembly.
+        // A worker has no descriptor of a stream that it must not write to. So even a worker that has broken out of WebAssembly
+        // can't write there.
         let stdio = match setup.output {
             Output::Inherit => [null.as_fd(), stdout.as_fd(), stderr.as_fd()],
             Output::Discard | Output::Capture => [null.as_fd(); 3],
@@ -333,7 +335,7 @@ impl PoolBuilder<'_> {
         let jail = supervisor.jail().clone();
         let controlled = shared.clone();
         let control = move || {
-            // However it ends, nothing else comes.
+            // Whatever this message says, no other comes after it.
             let end = match control::receive_message(controlled.socket().as_fd()) {
                 Ok(Some(Reply::Ended(ended))) => {
                     supervisor.ended();
@@ -381,7 +383,7 @@ impl PoolBuilder<'_> {
 /// A task is a function that the module exports: `#[sandpool_guest::task]` in Rust. Inputs and outputs are values of any
 /// type that serde knows; those with several arguments take a tuple.
 ///
-/// A pool can be used by many threads at once. Dropped, it is terminated: all workers are killed. To have the rest done
+/// Many threads can use a pool at once. Dropping the pool terminates it: all workers are killed. To finish the remaining tasks
 /// first, call [`close`](Self::close) and [`join`](Self::join).
 pub struct Pool {
     shared: Arc<Shared>,
@@ -434,7 +436,7 @@ impl Pool {
     /// Runs a task and waits for its output.
     ///
     /// # Errors
-    /// [`TaskError`], which says why there is none.
+    /// [`TaskError`], which says why there is no output.
     pub fn apply<I: Serialize + ?Sized, O: DeserializeOwned>(
         &self,
         task: &str,
@@ -443,10 +445,11 @@ impl Pool {
         self.submit(task, input)?.result()
     }
 
-    /// Has a task run, and doesn't wait for it.
+    /// Submits a task and doesn't wait for it.
     ///
     /// # Errors
-    /// [`Failure::NoTask`], [`Failure::Encode`], [`Failure::NotRunning`], [`Failure::PoolEnded`]. Other failures are the future's.
+    /// [`Failure::NoTask`], [`Failure::Encode`], [`Failure::NotRunning`], [`Failure::PoolEnded`]. The future reports all other
+    /// failures.
     #[doc(alias = "apply_async")]
     pub fn submit<I: Serialize + ?Sized, O: DeserializeOwned>(
         &self,
@@ -458,10 +461,10 @@ impl Pool {
         self.submit_as(task, Format::Serde, &input, Completed::decode)
     }
 
-    /// The same with an input, and an output, that is written in some format.
+    /// Submits a task whose input and output are written in this format.
     ///
     /// # Errors
-    /// As [`submit`](Self::submit).
+    /// The same errors as for [`submit`](Self::submit).
     pub fn submit_record(
         &self,
         task: &str,
@@ -497,8 +500,8 @@ impl Pool {
     /// Runs a task over many inputs, and waits for all outputs, which come in the order of the inputs.
     ///
     /// # Errors
-    /// The first [`TaskError`] in that order. What was submitted by then goes on, and its results are thrown away; for all
-    /// outputs and errors, iterate with [`imap`](Self::imap).
+    /// The first [`TaskError`] in that order. Tasks that were submitted by then go on, and their results are thrown away; to get
+    /// all outputs and errors, iterate with [`imap`](Self::imap).
     #[doc(alias = "starmap")]
     pub fn map<I: Serialize, O: DeserializeOwned>(
         &self,
@@ -521,8 +524,8 @@ impl Pool {
     /// # }
     /// ```
     ///
-    /// Inputs are taken as outputs are: there are never more at work than [`Imap::window`] says. An iterator that is
-    /// dropped keeps what no worker has begun from being run.
+    /// The iterator takes inputs while its outputs are taken: at most [`Imap::window`] inputs are at work at once. If the iterator
+    /// is dropped, inputs that no worker has begun aren't run.
     pub fn imap<I: Serialize, O: DeserializeOwned>(
         &self,
         task: &str,
@@ -531,7 +534,7 @@ impl Pool {
         Imap::new(self, task, inputs.into_iter(), true)
     }
 
-    /// The same in the order in which they are done.
+    /// Runs a task over many inputs, and iterates over the outputs in the order in which they are done.
     pub fn imap_unordered<I: Serialize, O: DeserializeOwned>(
         &self,
         task: &str,
@@ -540,7 +543,7 @@ impl Pool {
         Imap::new(self, task, inputs.into_iter(), false)
     }
 
-    /// A stream of inputs through a task, of which one thread feeds one end, and another takes results from the other.
+    /// Opens a stream of inputs through a task: one thread feeds inputs into one end, and another takes results from the other.
     ///
     /// ```no_run
     /// # fn example(pool: &sandpool::Pool) {
@@ -557,35 +560,36 @@ impl Pool {
     /// # }
     /// ```
     ///
-    /// Inputs are numbered from 0 on, and results come in their order if they are to. Neither end waits for more than it must:
-    /// a slow input keeps no result back, and whoever takes no results keeps the feed waiting, once enough are at work.
+    /// Inputs are numbered from 0 on, and results keep the order of the inputs if `ordered`. Neither end waits longer than
+    /// necessary: an input that comes late holds back no finished result, and the feed waits only when enough inputs are at work
+    /// and nobody takes results.
     #[must_use]
     pub fn stream(&self, task: &str, format: Format, ordered: bool) -> (Feed, Results) {
         stream::stream(&self.shared, task, format as u32, ordered)
     }
 
-    /// Changes how many workers there are. Those that are too many end when they are done with what they do.
+    /// Changes the number of workers. Surplus workers end when they have finished their current work.
     ///
     /// # Panics
-    /// If it is to be 0.
+    /// If `workers` is 0.
     pub fn resize(&self, workers: usize) {
         assert!(workers > 0, "a pool has at least one worker");
         self.shared.resize(workers);
     }
 
-    /// How many workers there are to be.
+    /// Number of workers that the pool is to have.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.shared.workers()
     }
 
-    /// Figures of what it has done.
+    /// Figures of the pool's work so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }
 
-    /// What happens from now on, until the pool has ended or the receiver is dropped.
+    /// Returns a receiver of the pool's events from now on, until the pool has ended or the receiver is dropped.
     #[must_use]
     pub fn events(&self) -> Receiver<Event> {
         let (sender, events) = mpsc::channel();
@@ -599,32 +603,32 @@ impl Pool {
         self.supervisor_pid
     }
 
-    /// Which layers of the jail hold its workers, and how fully.
+    /// Reports which layers of the jail hold the workers, and how fully.
     #[must_use]
     pub fn jail(&self) -> &JailReport {
         &self.jail
     }
 
-    /// Why it has ended, if it has. It then takes no tasks any more.
+    /// Why the pool has ended, or `None` if it hasn't. A pool that has ended takes no more tasks.
     #[must_use]
     pub fn ended(&self) -> Option<PoolEnd> {
         self.shared.ended()
     }
 
-    /// Takes no more tasks. What was submitted is done.
+    /// Stops taking tasks. Tasks that were submitted are still done.
     pub fn close(&self) {
         self.shared.close();
     }
 
-    /// Kills all workers. What isn't done fails with [`PoolEnd::Terminated`].
+    /// Kills all workers. Tasks that aren't done fail with [`PoolEnd::Terminated`].
     pub fn terminate(&self) {
         self.shared.terminate();
     }
 
-    /// Waits until all is done and all workers have ended, after [`close`](Self::close) or [`terminate`](Self::terminate).
+    /// Waits until all tasks are done and all workers have ended, after [`close`](Self::close) or [`terminate`](Self::terminate).
     ///
     /// # Errors
-    /// [`Error::Invalid`] if neither was called; [`Error::Pool`] if the pool has ended before all was done.
+    /// [`Error::Invalid`] if neither was called; [`Error::Pool`] if the pool ended before all tasks were done.
     pub fn join(&self) -> Result<()> {
         match self.shared.join() {
             Some(PoolEnd::Closed | PoolEnd::Terminated) => Ok(()),
@@ -641,7 +645,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.terminate();
         for thread in self.threads.drain(..) {
-            // If it has panicked, there is nothing more that it could have done.
+            // If the thread has panicked, there is nothing left for it to do.
             let _ = thread.join();
         }
     }
@@ -651,7 +655,7 @@ fn encode(task: &str, input: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Task
     codec::encode(input).map_err(|error| refusal(task, Failure::Encode(error.to_string())))
 }
 
-/// A task that wasn't submitted.
+/// The error of a task that wasn't submitted.
 fn refusal(task: &str, cause: Failure) -> TaskError {
     TaskError { task: task.to_owned(), cause, stderr: GuestText::default(), attempts: 0 }
 }

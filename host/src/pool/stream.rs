@@ -1,5 +1,5 @@
-//! A stream through a pool: one thread feeds it with inputs, another takes the results, or one does both (`imap`). What
-//! lies in between is bounded.
+//! A stream through a pool: one thread feeds it with inputs, another takes the results, or one thread does both (`imap`). The
+//! number and the size of the inputs in between are bounded.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,26 +12,26 @@ use super::dispatcher::{Shared, Task};
 use super::error::TaskError;
 use super::future::{Outcome, Sink, locked};
 
-/// More inputs than that are never at work.
+/// The most inputs that are at work at once.
 const WINDOW_MAX: u64 = 32_768;
-/// Nor more bytes of inputs and results.
+/// The most bytes of inputs and results that are at work at once.
 const WINDOW_BYTES: u64 = 64 << 20;
-/// Inputs that are submitted at once, and bytes of them.
+/// The most inputs that are submitted at once, and the most bytes of them.
 pub(super) const BATCH: usize = 128;
 const BATCH_BYTES: u64 = 1 << 20;
 
-/// How many inputs may be at work, if so many keep the workers busy.
+/// How many inputs may be at work, if `depth` inputs keep the workers busy.
 pub(super) fn window(depth: u64) -> u64 {
     depth.saturating_mul(2).clamp(4, WINDOW_MAX)
 }
 
-/// What both ends share.
+/// State that both ends share.
 #[derive(Debug, Default)]
 pub(super) struct Channel {
     state: Mutex<State>,
-    /// There are results, or no more will come.
+    /// Notified when results have come, or no more will come.
     news: Condvar,
-    /// There is room for inputs, or none are wanted any more.
+    /// Notified when there is room for inputs, or no more inputs are wanted.
     room: Condvar,
     is_stopped: AtomicBool,
 }
@@ -39,13 +39,13 @@ pub(super) struct Channel {
 #[derive(Debug, Default)]
 struct State {
     ready: VecDeque<(u64, Outcome)>,
-    /// Inputs that were submitted and whose result wasn't given.
+    /// Inputs that were submitted and whose results weren't given yet.
     at_work: u64,
-    /// Bytes of those, and of their results.
+    /// Bytes of these inputs and of their results.
     bytes: u64,
-    /// The bytes of each input, from the first on whose result wasn't given.
+    /// Bytes of each input, beginning with the first whose result wasn't given yet.
     lens: VecDeque<u64>,
-    /// The number of that one.
+    /// The number of that first input.
     first: u64,
     /// No more inputs will come.
     is_fed: bool,
@@ -70,7 +70,7 @@ impl Channel {
         }
     }
 
-    /// Whether inputs are still to be worked on.
+    /// Whether the stream still works on inputs.
     pub(super) fn is_wanted(&self) -> bool {
         !self.is_stopped.load(Ordering::Relaxed)
     }
@@ -93,14 +93,14 @@ impl State {
         usize::try_from(size.saturating_sub(self.at_work)).unwrap_or(usize::MAX)
     }
 
-    /// An input is at work.
+    /// Counts an input that is at work now.
     fn take(&mut self, len: u64) {
         self.at_work += 1;
         self.bytes += len;
         self.lens.push_back(len);
     }
 
-    /// The result of an input was given.
+    /// Counts the result of an input as given.
     fn give(&mut self, number: u64) {
         self.at_work -= 1;
         let at = usize::try_from(number - self.first).ok();
@@ -114,26 +114,26 @@ impl State {
     }
 }
 
-/// Stands for the length of an input whose result was given.
+/// Marks the length of an input whose result was given.
 const GIVEN: u64 = u64::MAX;
 
-/// The end of a stream that takes inputs; see [`Pool::stream`](crate::Pool::stream). Dropped, it says that there are no more.
+/// The end of a stream that takes inputs; see [`Pool::stream`](crate::Pool::stream). Dropping it says that no more inputs come.
 pub struct Feed {
     pool: Arc<Shared>,
     task: Arc<str>,
     format: u32,
     channel: Arc<Channel>,
-    /// Not submitted yet, and the bytes of that.
+    /// Tasks that aren't submitted yet; and their bytes.
     batch: VecDeque<Task>,
     bytes: u64,
     next: u64,
 }
 
 impl Feed {
-    /// Adds an input. It may be held back until there are more, [`flush`](Self::flush) is called or this is dropped. Waits as
-    /// long as enough are at work.
+    /// Adds an input. The input may be held back until more inputs come, [`flush`](Self::flush) is called or the feed is dropped.
+    /// Waits while enough inputs are at work.
     ///
-    /// `false` if none are wanted any more.
+    /// Returns `false` if no more inputs are wanted.
     pub fn put(&mut self, input: &[u8]) -> bool {
         self.add(input);
         if self.is_full() {
@@ -142,7 +142,7 @@ impl Feed {
         self.channel.is_wanted()
     }
 
-    /// Submits what is held back.
+    /// Submits inputs that are held back.
     pub fn flush(&mut self) {
         while !self.batch.is_empty() {
             let Some(room) = self.wait_for_room() else { return self.batch.clear() };
@@ -155,7 +155,7 @@ impl Feed {
         &self.task
     }
 
-    /// Adds an input, which is held back.
+    /// Adds an input and holds it back.
     pub(super) fn add(&mut self, input: &[u8]) {
         let sink = Sink::Channel(self.channel.clone(), self.next);
         let task = Task::new(self.task.clone(), self.format, input, sink);
@@ -172,12 +172,12 @@ impl Feed {
         self.next += 1;
     }
 
-    /// Whether so much is held back that it is worth while to submit it.
+    /// Whether enough inputs are held back to make submitting them worthwhile.
     pub(super) fn is_full(&self) -> bool {
         self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES
     }
 
-    /// Submits what is held back, or so many of it.
+    /// Submits inputs that are held back, at most `most` of them.
     pub(super) fn submit(&mut self, most: usize) {
         let mut number = self.next - self.batch.len() as u64;
         let batch: Vec<_> = self.batch.drain(..most.min(self.batch.len())).collect();
@@ -206,7 +206,8 @@ impl Feed {
         (usize::try_from(state.at_work).unwrap_or(usize::MAX), state.room(size))
     }
 
-    /// Waits until there is room for what is held back, or for much of it: for how many. `None` if nothing is wanted any more.
+    /// Waits until there is room for the inputs that are held back, or for many of them. Returns for how many; `None` if no more
+    /// inputs are wanted.
     fn wait_for_room(&self) -> Option<usize> {
         loop {
             let size = window(self.pool.depth());
@@ -214,7 +215,7 @@ impl Feed {
             if !self.channel.is_wanted() {
                 return None;
             }
-            // One at a time would cost more, and workers have enough to do with the other half.
+            // Submitting one at a time would cost more, and workers have enough to do with the other half.
             let room = state.room(size);
             if room >= self.batch.len() || room as u64 > size / 2 {
                 return Some(room);
@@ -223,7 +224,7 @@ impl Feed {
         }
     }
 
-    /// There are no more.
+    /// Says that no more inputs come.
     pub(super) fn end(&self) {
         locked(&self.channel.state).is_fed = true;
         self.channel.news.notify_all();
@@ -243,26 +244,26 @@ impl fmt::Debug for Feed {
     }
 }
 
-/// The end of a stream that gives results; see [`Pool::stream`](crate::Pool::stream). Dropped, it stops the stream.
+/// The end of a stream that gives results; see [`Pool::stream`](crate::Pool::stream). Dropping it stops the stream.
 pub struct Results {
     channel: Arc<Channel>,
     is_ordered: bool,
-    /// What has come.
+    /// Results that have come.
     ready: VecDeque<(u64, Outcome)>,
-    /// If they are to be in order: those that wait for their turn, from the next one on.
+    /// For an ordered stream: results that wait for their turn, beginning with the next number.
     waiting: VecDeque<Option<Outcome>>,
-    /// The number of the next one.
+    /// The number of the next result.
     next: u64,
-    /// What was given since the other end was told.
+    /// Results that were given since the other end was last told.
     given: Vec<u64>,
 }
 
 impl Results {
-    /// The next result, with the number of its input. Waits for no longer than that.
+    /// Returns the next result, with the number of its input. Waits no longer than `timeout`.
     ///
     /// # Errors
-    /// [`Timeout`](RecvTimeoutError::Timeout) if there is none by then, [`Disconnected`](RecvTimeoutError::Disconnected)
-    /// behind the last one.
+    /// [`Timeout`](RecvTimeoutError::Timeout) if no result has come by then, [`Disconnected`](RecvTimeoutError::Disconnected) after
+    /// the last result.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<(u64, Outcome), RecvTimeoutError> {
         if let Some(next) = self.turn() {
             return Ok(next);
@@ -294,7 +295,7 @@ impl Results {
         }
     }
 
-    /// The next one, if it has come and it is its turn.
+    /// The next result, if it has come and it is its turn.
     fn turn(&mut self) -> Option<(u64, Outcome)> {
         if !self.is_ordered {
             let (number, outcome) = self.ready.pop_front()?;
@@ -316,13 +317,13 @@ impl Results {
         Some((number, outcome))
     }
 
-    /// Something that stops the stream, from any thread.
+    /// Returns a handle that stops the stream from any thread.
     #[must_use]
     pub fn stopper(&self) -> StreamStopper {
         StreamStopper { channel: self.channel.clone() }
     }
 
-    /// Whether it was stopped.
+    /// Whether the stream was stopped.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         !self.channel.is_wanted()
@@ -356,7 +357,7 @@ impl fmt::Debug for Results {
     }
 }
 
-/// Stops a stream: no more inputs are taken. Those that a worker has begun get their results, and all others that were taken
+/// Stops a stream: no more inputs are taken. Inputs that a worker has begun get their results; all other inputs that were taken get
 /// [`Failure::Cancelled`](crate::Failure::Cancelled).
 #[derive(Debug, Clone)]
 pub struct StreamStopper {
@@ -364,7 +365,7 @@ pub struct StreamStopper {
 }
 
 impl StreamStopper {
-    /// Stops it.
+    /// Stops the stream.
     pub fn stop(&self) {
         self.channel.stop();
     }
@@ -408,10 +409,10 @@ mod tests {
         Ok(Completed { value, stdout: Vec::new(), stderr: Vec::new(), wall, attempts: 1 })
     }
 
-    /// The ends of a stream, and what both share. Nobody works on what is fed.
+    /// The ends of a stream, and the state that they share. Nobody works on the inputs.
     fn ends(is_ordered: bool) -> (Feed, Results, Arc<Channel>) {
         let (shared, theirs) = pool_that_is_busy();
-        // Nobody is to learn that the supervisor is gone.
+        // Nobody must learn that the supervisor is gone.
         std::mem::forget(theirs);
         let (feed, results) = stream(&shared, "task", 0, is_ordered);
         let channel = feed.channel.clone();
@@ -423,7 +424,7 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 1000, u64::MAX].map(window), [4, 4, 4, 6, 2000, WINDOW_MAX]);
         let mut state = State::default();
         assert_eq!(state.room(10), 10);
-        // One alone may be as large as it likes.
+        // A single input may be as large as it likes.
         state.take(WINDOW_BYTES - 1);
         assert_eq!((state.room(10), state.room(1)), (9, 0));
         state.take(1);
@@ -452,7 +453,7 @@ mod tests {
             locked(&channel.state).give(number);
             assert_eq!(bytes(), left);
         }
-        // It isn't as long as the stream.
+        // The record of lengths doesn't grow with the stream.
         let kept = || {
             let state = locked(&channel.state);
             (state.lens.len(), state.first, state.at_work)
@@ -470,7 +471,7 @@ mod tests {
         const LEN: usize = WINDOW_BYTES as usize / 2;
         for is_stopped in [false, true] {
             let (mut feed, mut results, channel) = ends(true);
-            // Not by their number.
+            // The number of inputs doesn't limit them here.
             let size = window(feed.pool.depth());
             assert!(size > 3);
             for at_work in 1..=2 {
@@ -495,7 +496,7 @@ mod tests {
             channel.complete(0, completed(0));
             let (number, outcome) = within_deadline(|| results.next().unwrap());
             assert!(number == 0 && outcome.is_ok());
-            // The other end is told with the next look.
+            // The feed is told at the next look.
             assert_eq!(results.next_timeout(Duration::ZERO).map(drop), Err(RecvTimeoutError::Timeout));
             let (is_wanted, feed) = within_deadline(|| feeder.join().unwrap());
             assert!(is_wanted);
@@ -532,7 +533,7 @@ mod tests {
         feed.add(b"");
         feed.submit(BATCH);
         feed.end();
-        // What each counts for stands in its place as well.
+        // The length that each input counts for is at its position as well.
         let lens: Vec<_> = locked(&channel.state).lens.iter().map(|len| len / 1000).collect();
         assert_eq!(lens, [1, 0, 0]);
         [2, 0].into_iter().for_each(|number| channel.complete(number, completed(0)));

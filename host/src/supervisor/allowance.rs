@@ -8,15 +8,15 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::sys::mem;
 use crate::{Error, Limits};
 
-/// Addresses that a process takes beside those that are known by now: stacks, the allocator's heaps.
+/// Addresses that a process takes beside those that are already known: stacks, the allocator's heaps.
 const SLACK: u64 = 64 << 20;
 
-/// A limit that there is.
+/// The value of a limit, if there is one.
 fn limit(resource: Resource) -> Option<u64> {
     getrlimit(resource).ok().map(|(soft, _)| soft).filter(|soft| *soft != libc::RLIM_INFINITY)
 }
 
-/// Why there is no arena of this size.
+/// Why there can be no arena of this size.
 pub(super) fn of_arena(error: io::Error, limits: &Limits) -> anyhow::Error {
     let allowed = match error.raw_os_error() {
         Some(libc::EFBIG) => limit(Resource::RLIMIT_FSIZE).map(|max| ("a file may have", max, "-f")),
@@ -34,7 +34,7 @@ pub(super) fn of_arena(error: io::Error, limits: &Limits) -> anyhow::Error {
     .into()
 }
 
-/// Refuses a run whose processes can't have so many bytes of addresses for their memories.
+/// Refuses a run whose processes can't have this number of bytes of addresses for their memories.
 pub(super) fn check_space(memories: u64) -> Result<(), Error> {
     match limit(Resource::RLIMIT_AS) {
         Some(max) if !mem::can_reserve(memories.saturating_add(SLACK)) => Err(Error::Allowance {

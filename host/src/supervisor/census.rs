@@ -1,12 +1,12 @@
-//! Whether there are processes that the table doesn't tell of: guests make none but those, so somebody has broken out of
+//! Finds processes that the process table doesn't list. Guests make only listed processes, so somebody has broken out of
 //! WebAssembly, and hides.
 //!
-//! What the kernel says of the supervisor's children counts. It is asked first, and the table is read after that: each
-//! process is in the table from its birth on, as long as nobody has reaped it, which the supervisor alone does. One that
-//! [stands by](crate::ipc::standby) is in its place until it is in its slot, so places are read before slots. Between
-//! the instant at which the kernel lists a child and that at which it has stored its number in the table, the child is
-//! in neither: so a suspect is a stray only if it still is one at the next look, and, for a while, only if there are
-//! more suspects than slots which are about to get a process.
+//! The kernel's list of the supervisor's children counts. It is read first, and the table is read after that: each process is in
+//! the table from its birth on, until it is reaped, and only the supervisor reaps. A process that [stands by](crate::ipc::standby)
+//! is in its place until it is in its slot, so places are read before slots. Between the instant at which the kernel lists a child
+//! and that at which it has stored the child's number in the table, the child is only in the kernel's list. So a suspect is a stray
+//! only if it still is one at the next look, and, for a while, only if there are more suspects than slots which are about to get a
+//! process.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -17,17 +17,17 @@ use crate::ipc::arena::Arena;
 use crate::ipc::process_table::{self as table, State};
 use crate::ipc::standby;
 
-/// Looks after which a suspect is a stray, whatever the table says of slots that are about to get a process.
+/// Looks after which a suspect is a stray, even if slots are about to get a process.
 const SURE: u32 = 8;
 
-/// Suspects, and at how many looks each was one.
+/// Suspects, and the number of looks at which each was one.
 #[derive(Debug, Default)]
 pub(super) struct Census {
     suspects: HashMap<u32, u32>,
 }
 
 impl Census {
-    /// How many strays there are, for certain.
+    /// Number of certain strays.
     pub(super) fn look(&mut self, arena: &Arena, proc: &Proc, fork_server: Option<u32>) -> u64 {
         let Some(found) = proc.children() else { return 0 };
         let known: HashSet<u32> = in_table(arena).chain(fork_server).filter(|pid| is_child(*pid)).collect();
@@ -45,19 +45,19 @@ impl Census {
         sure.max(twice.saturating_sub(about_to_be(arena))) as u64
     }
 
-    /// A child was reaped: its number may soon be another's.
+    /// Notes that a child was reaped: its number may soon be another's.
     pub(super) fn ended(&mut self, pid: u32) {
         self.suspects.remove(&pid);
     }
 }
 
-/// The processes that the table tells of: anything, if guests have native code.
+/// The processes that the table lists: any numbers, if guests have native code.
 pub(super) fn in_table(arena: &Arena) -> impl Iterator<Item = u32> {
     let slots = (0..arena.geometry.processes_max).filter_map(|index| arena.process_id(index).ok());
     standby::pids(arena).chain(slots.map(|pid| pid.load(Ordering::Acquire)).filter(|pid| *pid != 0))
 }
 
-/// How many processes may have been born that aren't in the table yet.
+/// Number of processes that may have been born and aren't in the table yet.
 fn about_to_be(arena: &Arena) -> usize {
     let is_one = |index: &u32| {
         table::state(arena, *index)
@@ -85,7 +85,7 @@ mod tests {
     }
 
     impl World {
-        /// A child of this thread, which nobody knows of.
+        /// A child of this thread that the table doesn't list.
         fn new() -> Self {
             let geometry = Geometry { processes_max: 8, objects_max: 8, heap_pages: 16 };
             Self {
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn nobody_is_hidden_for_long_by_what_the_table_says() {
         let mut world = World::new();
-        // Numbers of others, and slots that are about to get a process for ever.
+        // Numbers of other processes, and slots that are about to get a process for ever.
         world.set(0, 1, State::Running);
         world.set(1, 0, State::Reserved);
         let looks = (0..SURE).map(|_| world.look()).collect::<Vec<_>>();
@@ -133,10 +133,10 @@ mod tests {
     fn one_that_is_in_the_table_or_about_to_be_is_no_stray() {
         let mut world = World::new();
         let pid = world.child.id();
-        // The kernel has listed it, and not stored its number yet.
+        // The kernel has listed the process, but not stored its number yet.
         world.set(3, 0, State::Reserved);
         assert_eq!(world.look(), 0);
-        // It stands by, and then has its slot; in between, it is in both.
+        // The process stands by, and then has its slot; in between, it is in both.
         let arena = world.arena.clone();
         let place = standby::vacate(&arena).unwrap();
         place.pid().store(pid, Ordering::Release);
@@ -148,12 +148,12 @@ mod tests {
         for _ in 0..2 * SURE {
             assert_eq!(world.look(), 0);
         }
-        // And then it isn't there any more.
+        // Then the process isn't there any more.
         world.set(3, 0, State::Exited);
         assert!((0..SURE).map(|_| world.look()).any(|strays| strays == 1));
     }
 
-    /// The kernel may have listed it before its number was stored, whichever way it is started.
+    /// The kernel may list a process before it stores its number, whichever way the process is started.
     #[test]
     fn one_for_whom_a_place_or_a_slot_waits_is_no_stray_for_a_while() {
         for state in [State::Reserved, State::Spawning] {
@@ -167,7 +167,7 @@ mod tests {
             let _place = standby::vacate(&arena).unwrap();
             assert_eq!([(); 4].map(|()| world.look()), [0; 4]);
         }
-        // A slot that has a process, or had one, waits for none.
+        // A slot that has a process, or had one, waits for no other.
         for (pid, state) in [(1, State::Reserved), (0, State::Running), (0, State::Exited), (0, State::Free)]
         {
             let mut world = World::new();
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!([(); 2].map(|()| world.look()), [0, 1], "it is by its number alone");
     }
 
-    /// Its number is another's by then.
+    /// The number belongs to another process by then.
     #[test]
     fn what_was_suspected_of_one_that_has_ended_is_nobodys() {
         let mut world = World::new();

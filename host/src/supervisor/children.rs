@@ -1,4 +1,4 @@
-//! All guest processes of a run: started, signalled, reaped, and swept up behind.
+//! All guest processes of a run: they are started, signalled, reaped, and swept up after.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -36,88 +36,87 @@ use crate::sys::process::{End, Reaped, SHORT_SLICE, reap, set_slice};
 
 pub(crate) struct Children {
     image: Image,
-    /// What they are born into.
+    /// The control group that guests are born into.
     group: Option<ControlGroup>,
-    /// The supervisor, as one who uses the arena.
+    /// The supervisor's view of the arena.
     member: Member,
-    /// The main guest; in a pool, the owner.
+    /// The slot of the main guest; in a pool, of the owner.
     main: u32,
-    /// The main guest's number, and nobody's in a pool: what the arena says of it may be a guest's word.
+    /// The main guest's process id; `None` in a pool. The arena's number may be a guest's word.
     main_pid: Option<i32>,
     main_outcome: Option<Outcome>,
-    /// What all processes have died of that were killed when the run was ended.
+    /// The reason of death of all processes that were killed when the run was ended.
     ended_by: Option<Outcome>,
     timers: Timers,
-    /// Processes that were killed because they were over a limit.
+    /// Processes that were killed because they had exceeded a limit.
     over: Vec<(u32, Limit)>,
-    /// Processes that are killed in place of another signal.
+    /// Processes that are killed instead of getting another signal.
     asked_to_end: HashMap<u32, Signal>,
     begun: Instant,
     processes: u64,
     peak_memory: u64,
     reports: Vec<Report>,
-    /// Reaped, and still to be swept up behind.
+    /// Processes that are reaped and must still be swept up after.
     burials: VecDeque<Burial>,
-    /// The slots of these: what they say isn't of a process any more.
+    /// The slots of these processes: their contents no longer describe a living process.
     buried: HashSet<u32>,
-    /// Slots that are still to be looked at, because somebody has asked for it.
+    /// Slots that must still be looked at, because somebody has asked for it.
     requests: Vec<u32>,
-    /// Objects that nobody can reach any more.
+    /// Finds objects that nobody can reach any more.
     collector: Collector,
     /// When objects were last collected.
     collected: Instant,
     fork_server: Spawner,
     proc: Proc,
     census: Census,
-    /// When all were last killed, since the run has ended.
+    /// When all processes were last killed, since the run has ended.
     killed: Option<Instant>,
 }
 
-/// A process that has been reaped, and what is left to be done behind it.
+/// A process that has been reaped, and the cleanup that remains for it.
 struct Burial {
     index: u32,
     stage: Stage,
-    /// Its children that nobody will ask about any more.
+    /// The process's children that nobody will ask about any more.
     orphans: Vec<u32>,
 }
 
 enum Stage {
     Sweep(Sweep),
-    /// Its children are seen to, from this slot on; first what this one was given, which never ran.
+    /// The process's children are handled, from this slot on; first the holds of a child that never ran.
     Children(u32, Option<(u32, Sweep)>),
 }
 
-/// What a turn has left to be done.
+/// The work that a turn has left.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     /// Nothing that can be done by now.
     Nothing,
     /// There is more to be done.
     More,
-    /// There is, but a guest holds a lock for now.
+    /// There is more to be done, but a guest holds a lock for now.
     Busy,
 }
 
-/// How much a turn does at most, of each kind: a fraction of a millisecond all together. Where hundreds of guests want the
-/// processors, the kernel gives the supervisor its next turn only when each of them has had as much as it.
+/// The most that a turn does, of each kind: a fraction of a millisecond all together. If hundreds of guests want the processors,
+/// the kernel gives the supervisor its next turn only when each guest has had as much time as the supervisor.
 const REAPED_AT_ONCE: usize = 16;
 const STEPS_AT_ONCE: usize = 64;
 const SERVED_AT_ONCE: usize = 8;
-/// Burials that a turn tries which are `BUSY`. Each takes a while to find that out.
+/// The most `BUSY` burials that a turn tries. Each takes a while to find out that it is busy.
 const BUSY_AT_ONCE: usize = 4;
-/// Slots that a step looks through for children.
+/// Slots that a step searches for children.
 const SLOTS_AT_ONCE: u32 = 1024;
 
-/// The least time between two collections: whoever fills the arena with what can be reached isn't to keep the supervisor
-/// busy.
+/// The least time between two collections: a guest that fills the arena with reachable objects must not keep the supervisor busy.
 const COLLECT_AGAIN: Duration = Duration::from_millis(100);
 
-/// How often all are killed while a run ends: some may just have been forked.
+/// How often all processes are killed while a run ends: some may just have been forked.
 const KILL_AGAIN: Duration = Duration::from_millis(5);
 
-/// Who forks processes with fresh memory.
+/// The process that forks processes with fresh memory.
 enum Spawner {
-    /// The supervisor, for now: there is no fork server before one is needed.
+    /// The supervisor, for now: the fork server starts when it is first needed.
     Later,
     Server(ForkServer),
     /// The supervisor.
@@ -125,7 +124,7 @@ enum Spawner {
 }
 
 impl Children {
-    /// Starts the main guest. A pool has none: there, its owner has that slot.
+    /// Starts the main guest. A pool has no main guest: its owner has that slot.
     pub(crate) fn start(image: Image, group: Option<ControlGroup>, proc: Proc) -> io::Result<Self> {
         let arena = &*image.arena;
         let (main, handle) =
@@ -192,33 +191,33 @@ impl Children {
         Ok(())
     }
 
-    /// The supervisor, as one who uses the arena.
+    /// The supervisor's view of the arena.
     pub(crate) fn member(&self) -> &Member {
         &self.member
     }
 
-    /// Whether there are dead processes still to be swept up behind.
+    /// Whether dead processes must still be swept up after.
     pub(crate) fn has_unburied(&self) -> bool {
         !self.burials.is_empty()
     }
 
-    /// Whether the run has ended, but for its processes.
+    /// Whether the run has ended, except for its processes.
     pub(crate) fn is_ending(&self) -> bool {
         self.main_outcome.is_some() || self.ended_by.is_some()
     }
 
-    /// What the kernel tells of the processes.
+    /// The kernel's facts about the processes.
     pub(crate) fn proc(&self) -> &Proc {
         &self.proc
     }
 
-    /// Ends the run, in which every process waits for another.
+    /// Ends the run because every process waits for another.
     pub(crate) fn end_deadlock(&mut self) {
         self.end_by(Outcome::new(DEADLOCKED, 0));
     }
 
-    /// Ends the run if there are processes that the table doesn't tell of. Guests make none but those: somebody has broken
-    /// out of WebAssembly.
+    /// Ends the run if there are processes that the table doesn't list. Guests make only listed processes: somebody has broken out
+    /// of WebAssembly.
     pub(crate) fn count(&mut self) {
         if self.image.config.jail.without_census || self.is_ending() {
             return;
@@ -230,8 +229,8 @@ impl Children {
         }
     }
 
-    /// Ends the run, for this reason, unless it ends for another already: each that dies of that has the same reason, and
-    /// to kill all takes the longer the more there are.
+    /// Ends the run for this reason, unless it already ends for another. Each process that is killed for it has the same reason;
+    /// killing all takes longer the more processes there are.
     fn end_by(&mut self, outcome: Outcome) {
         let is_new = self.ended_by.is_none();
         let outcome = *self.ended_by.get_or_insert(outcome);
@@ -241,7 +240,7 @@ impl Children {
         }
     }
 
-    /// Ends what is over a limit of time.
+    /// Ends processes, or the run, that have exceeded a limit of time.
     pub(crate) fn look_after_time(&mut self) {
         let owner = (self.image.config.role == Role::Pool).then_some(self.main);
         for over in self.timers.look(&self.image.arena, owner) {
@@ -257,13 +256,13 @@ impl Children {
         }
     }
 
-    /// How long nothing can be over a limit of time.
+    /// How long nothing can exceed a limit of time.
     pub(crate) fn time_left(&self) -> Duration {
         self.timers.rest()
     }
 
-    /// Does some of what guests have asked for. It doesn't take the doorbell to find out: a guest could have taken the
-    /// ring of another away.
+    /// Does a part of what guests have asked for. The doorbell isn't needed to find the requests: a guest could have taken another
+    /// guest's ring away.
     fn serve_requests(&mut self) {
         if self.requests.is_empty() {
             self.requests = table::take_requests(&self.image.arena);
@@ -279,7 +278,7 @@ impl Children {
         self.have_one_stand_by();
     }
 
-    /// Asks for a process that stands by, if none does.
+    /// Asks for a process that stands by, if there is none.
     fn have_one_stand_by(&mut self) {
         if !self.is_ending()
             && let Spawner::Server(server) = &mut self.fork_server
@@ -289,12 +288,12 @@ impl Children {
         }
     }
 
-    /// Has the process of a slot made that is `Spawning`, unless somebody else has seen to it, or does.
+    /// Makes the process of a `Spawning` slot, unless somebody else has made it or does.
     fn spawn_if_asked_for(&mut self, index: u32) {
         if self.is_ending() {
             return;
         }
-        // In this order: whoever sees to it writes the process's id before it has done with it.
+        // The order matters: whoever makes the process writes its id before the request is done.
         if let Ok(state) = table::state(&self.image.arena, index)
             && state.state == State::Spawning
             && !self.is_to_have_one(index, state)
@@ -327,7 +326,7 @@ impl Children {
         });
     }
 
-    /// The fork server, where there is to be one. It is started when it is first needed.
+    /// The fork server, if there is to be one. It is started when it is first needed.
     fn fork_server(&mut self) -> Option<&mut ForkServer> {
         if matches!(self.fork_server, Spawner::Later) {
             self.fork_server = self.start_fork_server().map_or(Spawner::None, Spawner::Server);
@@ -354,7 +353,7 @@ impl Children {
         }
     }
 
-    /// Where answers of the fork server come.
+    /// The descriptor from which answers of the fork server come.
     pub(crate) fn answers(&self) -> Option<BorrowedFd<'_>> {
         match &self.fork_server {
             Spawner::Server(server) => Some(server.as_fd()),
@@ -362,13 +361,13 @@ impl Children {
         }
     }
 
-    /// Takes some of what the fork server has answered.
+    /// Takes some answers of the fork server.
     fn take_answers(&mut self) {
         for _ in 0..SERVED_AT_ONCE {
             let Spawner::Server(server) = &mut self.fork_server else { break };
             let Some(answer) = server.answer() else { break };
             if answer.handle == fork_server::STANDBY && answer.errno.is_none() {
-                // It may have been taken already, by somebody whose request came while this one was on its way.
+                // The standby process may have been taken already, by a request that came while this one was on its way.
                 self.have_one_stand_by();
             }
             let (Ok(index), Some(_)) = (answer.handle.index(), answer.errno) else { continue };
@@ -381,15 +380,15 @@ impl Children {
         }
     }
 
-    /// The fork server is gone: does what it hasn't done.
+    /// Handles the end of the fork server: does the work that it hasn't done.
     fn fork_server_ended(&mut self) {
         self.take_answers();
         let Spawner::Server(server) = std::mem::replace(&mut self.fork_server, Spawner::None) else { return };
         self.requests.extend(server.unanswered().into_iter().filter_map(|handle| handle.index().ok()));
     }
 
-    /// Sends what a parent wants its child to get. Guests have no handlers, so each signal is the end; SIGINT and SIGTERM, which
-    /// those of a pool block, are what it is then said to have been.
+    /// Sends the signals that a parent wants its child to get. Guests have no handlers, so every signal ends the child, by SIGKILL.
+    /// If the parent wanted SIGINT or SIGTERM, which guests of a pool block, the child counts as ended by that signal.
     fn deliver_signals(&mut self, index: u32) {
         let arena = &*self.image.arena;
         let (Ok(slot), Ok(pid)) = (arena.process(index), arena.process_id(index)) else { return };
@@ -404,8 +403,8 @@ impl Children {
         }
     }
 
-    /// Ends the run with a signal, which is then what all guests have died of. One that is stopped, or has just been
-    /// forked and still blocks signals, dies of the SIGKILL behind it.
+    /// Ends the run with a signal, which is then the reason of death of all guests. A guest that is stopped, or was just forked and
+    /// still blocks signals, dies of the SIGKILL that follows.
     pub(crate) fn stop(&mut self, signal: i32) {
         let signal = Signal::try_from(signal).unwrap_or(Signal::SIGKILL);
         let outcome = *self.ended_by.get_or_insert(Outcome::new(SIGNALED, (signal as i32).unsigned_abs()));
@@ -415,8 +414,8 @@ impl Children {
         self.kill_all(signal);
     }
 
-    /// Sends a signal to every guest process, and SIGKILL after it: in a PID namespace of the run's own, to whatever is in
-    /// it; else to all of the supervisor's children that the kernel knows, whether the table tells of them or not.
+    /// Sends a signal to every guest process, and SIGKILL after it. In a PID namespace of the run's own, every process there gets
+    /// them; otherwise, all of the supervisor's children that the kernel knows, whether or not the table lists them.
     pub(crate) fn kill_all(&mut self, signal: Signal) {
         let is_first = self.killed.is_none();
         self.killed = Some(Instant::now());
@@ -426,9 +425,9 @@ impl Children {
         }
     }
 
-    /// Has those that are being killed get a processor soon. On its way out, each waits for its turn at locks of the kernel
-    /// that all processes forked from one another share: beside others that want the processors, each turn would come some
-    /// milliseconds late, and a thousand of them seconds.
+    /// Makes the kernel run the killed processes soon. On its way out, each waits for its turn at locks of the kernel that all
+    /// processes forked from one another share: beside others that want the processors, each turn would come some milliseconds
+    /// late, and a thousand of them seconds.
     fn hasten(&self) {
         census::in_table(&self.image.arena)
             .filter(|pid| is_child(*pid))
@@ -455,8 +454,7 @@ impl Children {
         }
     }
 
-    /// Does some of what there is to do, and what is left of it then. A run that has ended has no more to do than to reap
-    /// its processes.
+    /// Does a part of the work, and returns what remains. A run that has ended only reaps its processes.
     pub(crate) fn work(&mut self) -> Left {
         self.take_answers();
         let more_to_reap = self.reap_some();
@@ -497,7 +495,7 @@ impl Children {
         Left::More
     }
 
-    /// Reaps some that have ended; whether there may be more.
+    /// Reaps some processes that have ended. Returns whether there may be more.
     fn reap_some(&mut self) -> bool {
         for _ in 0..REAPED_AT_ONCE {
             let Some(reaped) = reap() else { return false };
@@ -526,8 +524,8 @@ impl Children {
         true
     }
 
-    /// Does some steps of what is left to be done behind those that have ended, by turns: who has left much behind
-    /// isn't in the way of others.
+    /// Does some steps of the cleanup after processes that have ended, in turns: a process that has left much to clean up doesn't
+    /// delay the others.
     fn bury_some(&mut self) -> Left {
         let mut busy = 0;
         for _ in 0..STEPS_AT_ONCE {
@@ -542,7 +540,7 @@ impl Children {
                         return Left::Busy;
                     }
                 }
-                // What is damaged is no reason to leave the rest.
+                // Damaged data of one process is no reason to leave the rest.
                 Err(_) => self.finish(burial),
             }
         }
@@ -567,7 +565,7 @@ impl Children {
             || self.image.arena.process_id(index).is_ok_and(|pid| pid.load(Ordering::Acquire) != 0)
     }
 
-    /// Whether somebody else sees to it that a slot gets its process: the fork server, or one that stood by.
+    /// Whether somebody else gives a slot its process: the fork server, or a process that stood by.
     fn is_to_have_one(&self, index: u32, state: StateWord) -> bool {
         let handle = ProcessHandle::new(index, state.generation);
         standby::is_claimed(&self.image.arena, index)
@@ -586,7 +584,7 @@ impl Children {
         })
     }
 
-    /// Notes what there is to say of a process that has ended.
+    /// Records the report of a process that has ended.
     fn record(&mut self, index: u32, reaped: &Reaped) {
         self.processes += 1;
         self.peak_memory = self.peak_memory.max(reaped.peak_memory);
@@ -600,7 +598,7 @@ impl Children {
         let has_left =
             table::state(&self.image.arena, index).is_ok_and(|state| state.state == State::Leaving);
         let outcome = match reaped.end {
-            // Its parent knows it by then.
+            // The process's parent knows the reason by then.
             End::Signaled(libc::SIGKILL)
                 if has_left && matches!(claimed.kind, EXITED | TRAPPED | LIMITED) =>
             {
@@ -611,7 +609,7 @@ impl Children {
                 Outcome::new(SIGNALED, (signal as i32).unsigned_abs())
             }
             End::Signaled(libc::SIGKILL) if let Some(outcome) = self.ended_by => outcome,
-            // The kernel's limit is coarse, and stands behind the supervisor's.
+            // The kernel's limit is coarse, and above the supervisor's.
             End::Signaled(libc::SIGXCPU) if let Some(time) = self.image.config.limits.cpu_time => {
                 Outcome::limited(Limit::CpuTime(time))
             }
@@ -625,7 +623,7 @@ impl Children {
             End::Exited(code) => Outcome::new(EXITED, u32::from(code)),
         };
         slot.record_exit(outcome);
-        // Its number may be another's from now on.
+        // The process id may be another's from now on.
         slot.ended_pid.store(pid, Ordering::Relaxed);
         if let Ok(cell) = self.image.arena.process_id(index) {
             cell.store(0, Ordering::Release);
@@ -655,7 +653,7 @@ impl Children {
         }
     }
 
-    /// Does a step of a burial. Whether it was the last.
+    /// Does a step of a burial. Returns whether it was the last.
     fn go_on_with(&self, burial: &mut Burial) -> Result<bool, Errno> {
         let arena = &*self.image.arena;
         match &mut burial.stage {
@@ -680,7 +678,7 @@ impl Children {
                     if let Some(sweep) = self.see_to_child(burial.index, index)? {
                         *child = Some((index, sweep));
                     } else if let Some(orphan) = self.leave_orphan(burial.index, index) {
-                        // Now, as long as the slot is its own.
+                        // This must happen now, while the slot is still the orphan's.
                         if orphan.is_bereft()
                             && let Ok(pid) = arena.process_id(index)
                         {
@@ -699,8 +697,8 @@ impl Children {
         Ok(false)
     }
 
-    /// If a slot is that of a child which has ended, or that its parent died before it could start, its slot is to be given
-    /// back: then with what it was to be given, which is left to be done.
+    /// Returns the holds of a child's slot if the slot is to be given back: the child has ended, or its parent died before it could
+    /// start.
     fn see_to_child(&self, parent: u32, child: u32) -> Result<Option<Sweep>, Errno> {
         let arena = &*self.image.arena;
         let state = table::state(arena, child)?;
@@ -721,8 +719,8 @@ impl Children {
         }
     }
 
-    /// With a worker of a pool ends all that its tasks have started, and their descendants: who kills them one generation
-    /// after the other is slower than they fork.
+    /// Kills, with a worker of a pool, everything that its tasks have started, and their descendants. Killing one generation after
+    /// the other would be slower than they fork.
     fn end_scope(&self, index: u32) {
         let arena = &*self.image.arena;
         if self.image.config.role == Role::Pool
@@ -735,15 +733,15 @@ impl Children {
         }
     }
 
-    /// All is done behind a process: tells its relatives.
+    /// Finishes the burial of a process: tells its relatives.
     fn finish(&mut self, burial: Burial) {
         let Burial { index, orphans, .. } = burial;
         self.buried.remove(&index);
         let arena = self.image.arena.clone();
         self.end_scope(index);
         if self.image.config.role == Role::Pool {
-            // Nobody waits for what a task has started that is gone; and a child that does a worker's task must not come to
-            // its end when the worker's slot is another's.
+            // Nobody waits for processes that a task has started which is gone; and a child that does a worker's task must not come
+            // to its end when the worker's slot is another's.
             for pid in orphans.iter().filter_map(|orphan| arena.process_id(*orphan).ok()) {
                 send(pid.load(Ordering::Acquire), Signal::SIGKILL);
             }
@@ -754,11 +752,11 @@ impl Children {
             Some(if is_released { old.free() } else { StateWord { state: State::Exited, ..old } })
         };
         let _ = table::update(&arena, index, ended);
-        // Not before it is seen to have ended: whoever is told looks once.
+        // This comes after the end is visible: a relative that is told looks only once.
         orphans.into_iter().chain([u32::from(parent)]).for_each(|index| self.tell(index));
     }
 
-    /// A process has ended, and nobody will ask about this child of it, if it is one.
+    /// Notes that a process has ended, and that nobody will ask about this child of it, if it is one.
     fn leave_orphan(&self, parent: u32, child: u32) -> Option<StateWord> {
         let arena = &*self.image.arena;
         let orphan = |old: StateWord| {
@@ -768,7 +766,7 @@ impl Children {
         table::update(arena, child, orphan).ok().flatten()
     }
 
-    /// Something has changed for this process. Who died may have been about to wake it, and have said so already: so it is
+    /// Tells a process that something has changed. A dead process may have noted the wake-up without doing it, so the process is
     /// woken in any case.
     fn tell(&self, index: u32) {
         if index < self.image.arena.geometry.processes_max
@@ -779,7 +777,7 @@ impl Children {
     }
 }
 
-/// What limits have refused a process, and how often. What it could only have made up itself is left out.
+/// Limits that refused a process something, and how often. Entries that only the process could have made up are left out.
 fn refusals(slot: &ProcessSlot, limits: &Limits) -> Vec<(u32, u64, u32)> {
     let all = LimitKey::ALL
         .iter()
@@ -791,7 +789,7 @@ fn refusals(slot: &ProcessSlot, limits: &Limits) -> Vec<(u32, u64, u32)> {
         .collect()
 }
 
-/// The number of the first process of a PID namespace, which doesn't get what it sends to all.
+/// The number of the first process of a PID namespace, which doesn't get signals that it sends to all.
 const INIT: i32 = 1;
 
 /// Signals a process if it is a child that isn't reaped yet. Guests write the table, so its numbers may be anything.
@@ -803,12 +801,12 @@ fn send(pid: u32, signal: Signal) {
     }
 }
 
-/// Whether a number is that of a child which isn't reaped yet.
+/// Whether a number is that of a child that isn't reaped yet.
 pub(super) fn is_child(pid: u32) -> bool {
     look_at(pid).is_some()
 }
 
-/// What the kernel tells of a child; `None` if it is none.
+/// The kernel's status of a child; `None` if the number isn't that of one.
 fn look_at(pid: u32) -> Option<(Pid, WaitStatus)> {
     let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).map(Pid::from_raw)?;
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;

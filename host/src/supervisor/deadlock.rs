@@ -1,18 +1,18 @@
-//! Finds out that nobody of a run can go on.
+//! Finds out that no process of a run can go on.
 //!
-//! A process that waits without a timeout says so in its slot, for what, and the how-many-eth wait of its life it is. It
-//! can only be woken by another process of the run, or by the supervisor with news of a death. So if
+//! A process that waits without a timeout notes in its slot what it waits for, and the number of this wait among all of its waits.
+//! It can only be woken by another process of the run, or by the supervisor with news of a death. So if
 //!
 //! 1. all processes say that they wait,
 //! 2. then the kernel says of each that it sleeps,
 //! 3. then all say the same as before, in the same waits,
 //!
-//! there was a moment at which all slept: nobody was left to wake any. A process that has been woken and didn't run
-//! yet is no longer asleep for the kernel; one that sleeps for another reason, or computes, doesn't say that it waits;
-//! one that waits with a timeout doesn't either. Deaths are dealt with before anything here is looked at.
+//! there was a moment at which all slept, and no process was left to wake any. A process that has been woken and didn't run yet is
+//! no longer asleep for the kernel; one that sleeps for another reason, or computes, doesn't say that it waits; one that waits with
+//! a timeout doesn't either. Deaths are handled before anything here is looked at.
 //!
-//! Then each is told to report: see [`process::deadlock`](crate::process::deadlock). When all have, or after a while,
-//! the run is ended, or the alarm taken back, as its owner wants.
+//! Then each process is told to report: see [`process::deadlock`](crate::process::deadlock). When all have reported, or after a
+//! while, the run is ended or the alarm taken back, as its owner has chosen.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ const ASKED_AT_ONCE: usize = 1024;
 /// How long a process may take to report: it may be stopped, or its stderr be full.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the supervisor knows of who waits.
+/// The supervisor's knowledge of the waiting processes.
 pub(crate) struct Detector {
     on_deadlock: OnDeadlock,
     state: Watching,
@@ -40,9 +40,9 @@ pub(crate) struct Detector {
 enum Watching {
     /// The waits at the last look, and how many of these processes the kernel has said to be asleep since.
     Looking(Option<Vec<Wait>>, usize),
-    /// All are to report, since then.
+    /// All processes must report, since this instant.
     Alarmed(Vec<Wait>, Instant),
-    /// They have, and wait on; these are the waits that they have begun then. Nothing is new until one of them ends.
+    /// All have reported, and wait again; these are their new waits. Nothing is looked at until one of them ends.
     Reported(Option<Vec<Wait>>),
 }
 
@@ -59,7 +59,7 @@ impl Detector {
         Self { on_deadlock, state: Watching::Looking(None, 0) }
     }
 
-    /// Looks at who waits. Whether the run is to be ended, because nobody can go on and all have said so.
+    /// Looks at the waiting processes. Returns whether the run is to be ended: no process can go on, and all have reported.
     pub(crate) fn look(&mut self, member: &Member, proc: &Proc) -> bool {
         match &mut self.state {
             Watching::Alarmed(waits, since) => {
@@ -125,7 +125,7 @@ fn set_alarm(member: &Member, wait: &Wait, alarm: Alarm) {
     }
 }
 
-/// It may have been about to sleep when it was woken before.
+/// Wakes a process again: it may have been about to sleep when it was woken before.
 fn wake(member: &Member, wait: &Wait) {
     if let Ok(slot) = member.arena.process(wait.process)
         && slot.waits.is(Alarm::Raised)

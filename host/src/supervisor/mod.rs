@@ -1,7 +1,7 @@
 //! The supervisor: the trusted parent of all guest processes of one run.
 //!
-//! It is a fresh exec of the owner's program, with one thread, so that it can fork at any time. It alone forks from
-//! the loaded module, reaps, and records how a process ended. It never waits for a guest: everything it does ends
+//! The supervisor is a fresh exec of the owner's program, with one thread, so that it can fork at any time. Only the supervisor
+//! forks from the loaded module, reaps, and records how a process ended. It never waits for a guest: everything that it does ends
 //! soon, whatever guests do to the arena.
 //!
 //! # What it waits for
@@ -14,21 +14,21 @@
 //! | pidfd of the owner | the owner is gone | end the run |
 //! | socket of the fork server | whether a process was started | tell its parent if not: [`fork_server`](crate::process::fork_server) |
 //!
-//! Now and then it counts its children: there are none but those that the process table tells of ([`census`]). When
-//! nothing comes for a while, it looks whether anybody can still go on: [`deadlock`]. If there are limits of time, it
-//! wakes in time to see to them: [`timers`].
+//! Now and then the supervisor counts its children: all of them must be in the process table ([`census`]). When nothing comes for a
+//! while, it looks whether any process can still go on: [`deadlock`]. If there are limits of time, it wakes in time to enforce
+//! them: [`timers`].
 //!
 //! # It is never busy for long
 //!
-//! Each turn of its loop first looks at those who may end the run: the owner, the control socket, the clocks. Then it does
-//! a part of what there is to do, whose size no guest determines: it reaps some processes, does some steps of the
-//! [sweeps](crate::ipc::sweep) behind them, serves some requests. What is left is for the next turn, which comes at once.
-//! When the run has ended, there is nothing left but to kill and to reap.
+//! Each turn of the loop first looks at those who may end the run: the owner, the control socket, the clocks. Then it does a part
+//! of the remaining work, whose size no guest determines: it reaps some processes, does some steps of the
+//! [sweeps](crate::ipc::sweep) after them, serves some requests. The rest is for the next turn, which comes at once. When the run
+//! has ended, the supervisor only kills and reaps.
 //!
 //! # Nothing is left
 //!
-//! Each guest asks for SIGKILL at the supervisor's death (prctl PR_SET_PDEATHSIG), which is exact here because the
-//! supervisor has one thread, and checks that it isn't dead yet. When the owner goes, pidfd and socket tell.
+//! Each guest asks for SIGKILL at the supervisor's death (prctl PR_SET_PDEATHSIG), which is exact here because the supervisor has
+//! one thread, and checks that the supervisor isn't dead yet. When the owner goes, pidfd and socket tell the supervisor.
 
 mod allowance;
 mod census;
@@ -63,26 +63,26 @@ use crate::process::boot::Image;
 use crate::sys::process::{FAILED, SHORT_SLICE, exit_now, nice, pidfd_open, set_nice, set_slice};
 use crate::{Error, engine, imports};
 
-/// Bytes of a page of WebAssembly's.
+/// Bytes of a page of WebAssembly memory.
 const WASM_PAGE: u64 = 64 << 10;
 
 /// How often the supervisor counts its children.
 const CENSUS: Duration = Duration::from_millis(250);
 
-/// Is the supervisor, until the run has ended. The control socket is its stdin.
+/// Runs as the supervisor until the run has ended. The control socket is the supervisor's stdin.
 pub(crate) fn main() -> ! {
-    // Whatever layers there are, guests get nothing that the owner has forgotten to keep from its children.
+    // Guests must not get descriptors that the owner has forgotten to keep from its children, whatever layers hold.
     crate::sys::fd::close_from(3);
-    // Until that is done, the socket is where it was inherited.
+    // Until this is done, the socket is where it was inherited.
     let done = match crate::sys::fd::take_stdin() {
         Ok(socket) => supervise(&socket).inspect_err(|error| tell(socket.as_fd(), error)),
         Err(error) => Err(error.into()).inspect_err(|error| tell(io::stdin().as_fd(), error)),
     };
-    // All guests are dead, or die with this.
+    // All guests are dead, or die with this process.
     exit_now(if done.is_ok() { 0 } else { FAILED });
 }
 
-/// Tells the owner why this is the end. If that can't be told either, it is left with the exit code.
+/// Tells the owner the reason of the end. If that fails too, the owner has only the exit code.
 fn tell(socket: BorrowedFd<'_>, error: &anyhow::Error) {
     let _ = control::send_message(socket, &Reply::Broken(format!("{error:#}")));
 }
@@ -95,10 +95,10 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
         return Ok(());
     }
     let _ = nix::sys::prctl::set_name(c"sandpool-superv");
-    // Whatever a stray has started is seen, and killed, even where there is no PID namespace.
+    // A stray's children become the supervisor's, so they are seen and killed even without a PID namespace.
     let _ = nix::sys::prctl::set_child_subreaper(true);
     block_signals()?;
-    // What is outside of the namespaces, and is needed.
+    // These need something from outside of the namespaces.
     let proc = Proc::open();
     LazyLock::force(&imports::process::PROCESSORS);
     engine::known::seed_unused_generators();
@@ -107,7 +107,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     let config = &mut start.config;
     let processes = u64::from(config.limits.processes_max);
     let delegated = config.jail.has(Layer::ControlGroup).then(control_group::delegated);
-    // As the machine counts, where no two have the same.
+    // The number outside of the run's PID namespace, where no two processes have the same.
     let own = nix::unistd::getpid().as_raw().unsigned_abs();
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
     let entered = namespaces::enter(&mut config.dirs, processes, |layer| config.jail.has(layer), moved)
@@ -144,8 +144,8 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     .context("cannot answer the owner")
 }
 
-/// SIGCHLD comes by descriptor. The others come from the terminal to all its processes: the guests die of them, and the
-/// owner says what is to be done.
+/// SIGCHLD comes by descriptor. The terminal sends the other signals to all of its processes: guests die of them, and the owner
+/// decides what is to be done.
 fn block_signals() -> io::Result<()> {
     let mut blocked = SigSet::empty();
     blocked.extend([
@@ -155,31 +155,31 @@ fn block_signals() -> io::Result<()> {
         Signal::SIGHUP,
         Signal::SIGQUIT,
         Signal::SIGTSTP,
-        // What would become larger than a file may be is an error.
+        // A write beyond the limit of a file's size is an error.
         Signal::SIGXFSZ,
     ]);
     Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?)
 }
 
-/// What comes of the start of a run.
+/// The result of preparing a run.
 enum Prepared {
     Run(Box<Run>),
-    /// The jail lacks what is required, or nothing else was asked for.
+    /// The jail lacks required layers, or only the report was asked for.
     Unjailed(JailReport),
 }
 
 struct Run {
-    /// What holds the guests.
+    /// The jail that holds the guests.
     jail: JailReport,
     children: Children,
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
     detector: Detector,
-    /// What the owner of a pool is given: the arena and the doorbell.
+    /// Descriptors for the owner of a pool: the arena and the doorbell.
     handed_over: Vec<OwnedFd>,
 }
 
-/// Everything up to the start of the main guest.
+/// Prepares everything up to the start of the main guest.
 fn prepare(
     start: Start,
     entered: Vec<(Layer, Hold)>,
@@ -240,7 +240,7 @@ fn prepare(
         jail_grants_fork,
     };
     let detector = Detector::new(image.config.on_deadlock);
-    // What guests can't do once they are in the jail, or shouldn't have to do each.
+    // Guests can't do this once they are in the jail, or each would have to do it.
     wasmtime::Engine::tls_eager_initialize();
     let mut handed_over = Vec::new();
     if image.config.role == Role::Pool {
@@ -250,9 +250,9 @@ fn prepare(
     Ok(Prepared::Run(Box::new(Run { jail: report, children, signals, doorbell, detector, handed_over })))
 }
 
-/// Has the supervisor go before its guests, a thousand of which may want the processors: it needs little. A privileged
-/// user's gets more of the processors, if it asks before it is in a user namespace; each gets one soon when it wakes. The
-/// nice value that guests are to have.
+/// Lets the supervisor run before its guests, a thousand of which may want the processors: the supervisor needs little. A
+/// privileged user's supervisor gets more of the processors, if it asks before it is in a user namespace; each supervisor gets one
+/// soon when it wakes. Returns the nice value that guests are to have.
 fn go_first() -> i32 {
     const FIRST: i32 = -20;
     let nice = nice();
@@ -261,7 +261,7 @@ fn go_first() -> i32 {
     nice
 }
 
-/// What the guests of a run are held to, whose module imports these functions.
+/// The restrictions of a run's guests, whose module imports these functions.
 fn plan(config: &RunConfig, reserved: Reserved, imports: impl Fn(&str, &str) -> bool) -> jail::Plan<'_> {
     let forks = config.forks_tasks || imports(sandpool_abi::process::MODULE, "fork");
     let grants = Grants {
@@ -273,7 +273,7 @@ fn plan(config: &RunConfig, reserved: Reserved, imports: impl Fn(&str, &str) -> 
     jail::Plan { policy: Policy::Guest(grants), dirs: &config.dirs, rlimits, settings: &config.jail }
 }
 
-/// Guests run on the main thread of their process: its stack is to have room for theirs.
+/// Guests run on the main thread of their process: makes the stack limit large enough for theirs.
 fn leave_room_for_stack(bytes: u64) -> io::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_STACK)?;
     let wanted = rlimits::stack(bytes);
@@ -283,13 +283,13 @@ fn leave_room_for_stack(bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The longest wait for whoever may end the run, or for news of those that are being killed.
+/// The longest wait for whoever may end the run, or for news of killed processes.
 const ENDING: Duration = Duration::from_millis(5);
 
 impl Run {
-    /// Serves the run until its last process has ended. `None` if the owner is gone and nobody wants to know.
+    /// Serves the run until its last process has ended. `None` if the owner is gone and nobody needs the report.
     ///
-    /// Each turn first looks at who may end the run, then does a bounded part of what there is to do.
+    /// Each turn first looks at who may end the run, then does a bounded part of the work.
     fn watch(&mut self, socket: &OwnedFd, owner: &OwnedFd) -> io::Result<Option<control::Ended>> {
         let mut quiet_since = Instant::now();
         let mut counted = Instant::now();
@@ -299,7 +299,7 @@ impl Run {
                 Left::More => Duration::ZERO,
                 Left::Busy => Duration::from_millis(1),
                 Left::Nothing if self.children.is_ending() => ENDING,
-                // Rounded up, or the last part of a millisecond would be spent in a busy loop.
+                // Rounded up; otherwise the last part of a millisecond would be spent in a busy loop.
                 Left::Nothing => deadlock::INTERVAL.min(self.children.time_left() + Duration::from_millis(1)),
             };
             let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE);
@@ -331,12 +331,13 @@ impl Run {
                 let _ = nix::unistd::read(&*self.doorbell, &mut [0; 8]);
             }
             if child {
-                // However many have ended, the signal is pending once.
+                // The signal is pending once, however many processes have ended.
                 let _ = self.signals.read_signal();
             }
             left = self.children.work();
             if left == Left::More {
-                // Who takes more than a turn at once is in debt to all others, and then late for whoever may end the run.
+                // A process that takes more than a turn at once is in debt to all others, and then late for whoever may end the
+                // run.
                 std::thread::yield_now();
             }
             if let Some(ended) = self.children.ended() {
@@ -346,7 +347,7 @@ impl Run {
                 counted = Instant::now();
                 self.children.count();
             }
-            // Only when nothing has happened for a while, so that there is no news still to be told.
+            // This runs only when nothing has happened for a while, so that no news still has to be told.
             if quiet_since.elapsed() >= deadlock::INTERVAL
                 && left == Left::Nothing
                 && !self.children.has_unburied()

@@ -1,8 +1,8 @@
-//! What `/proc` tells the supervisor of its children: guests say of themselves what they like.
+//! The facts that `/proc` tells the supervisor of its children: guests may claim anything about themselves.
 //!
-//! It is that of the owner's PID namespace, and not in the supervisor's own mount namespace: only a descriptor leads
-//! there, which guests don't inherit. Processes have other numbers there than here; a pidfd's entry in `/proc/self/fdinfo`
-//! says which (pidfd_open(2)).
+//! This `/proc` is that of the owner's PID namespace, and isn't in the supervisor's own mount namespace: only a descriptor leads
+//! there, which guests don't inherit. Processes have other numbers there than here; a pidfd's entry in `/proc/self/fdinfo` says
+//! which (pidfd_open(2)).
 
 use std::fs::File;
 use std::io::Read as _;
@@ -16,7 +16,7 @@ use crate::sys::process::pidfd_open;
 pub(crate) struct Proc(Option<OwnedFd>);
 
 impl Proc {
-    /// To be called before the file system goes out of reach. Where none is mounted, nothing is told.
+    /// Must be called before the file system goes out of reach. If no `/proc` is mounted, nothing is told.
     pub(crate) fn open() -> Self {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Self(open("/proc", flags, Mode::empty()).ok())
@@ -29,14 +29,14 @@ impl Proc {
             .is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')))
     }
 
-    /// The children that the supervisor has, those included that have ended and aren't reaped, by their numbers there;
-    /// `None` where the kernel doesn't tell (`CONFIG_PROC_CHILDREN`).
+    /// The supervisor's children, including those that have ended and aren't reaped, by their numbers there; `None` where the
+    /// kernel doesn't tell (`CONFIG_PROC_CHILDREN`).
     pub(crate) fn children(&self) -> Option<Vec<u32>> {
         let children = self.read("thread-self/children")?;
         Some(children.split_whitespace().filter_map(|number| number.parse().ok()).collect())
     }
 
-    /// The number here of the process that has this number there; `None` if it is gone.
+    /// The number here of the process that has this number there; `None` if the process is gone.
     pub(crate) fn own_number(&self, number: u32) -> Option<u32> {
         let status = self.read(&format!("{number}/status"))?;
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;

@@ -1,8 +1,8 @@
-//! Ends what has run for too long: a process, or all of the run.
+//! Ends a process, or the whole run, that has run for too long.
 //!
-//! A process has no timer of its own, which a fork would have to arm. The supervisor looks, as soon as the first of them
-//! could have used up what it may: it knows since when each runs, and the kernel tells what it has had of a processor.
-//! What isn't known of yet was forked after the last look, so it is no older than that.
+//! A process has no timer of its own, which a fork would have to arm. The supervisor looks as soon as the first process could have
+//! used up its limit: it knows since when each process runs, and the kernel tells each one's processor time. A process that isn't
+//! known yet was forked after the last look, so it is no older than that.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -17,42 +17,42 @@ use crate::Limits;
 use crate::ipc::arena::Arena;
 use crate::ipc::process_table::nanos_now;
 
-/// The least time between two looks: by so much a limit may be exceeded.
+/// The least time between two looks, and so the most by which a limit may be exceeded.
 const PAUSE: u64 = 5_000_000;
 
-/// The limits of time of a run, and what it has used of them.
+/// The limits of time of a run, and the time that it has used.
 pub(super) struct Timers {
     cpu_time: Option<Duration>,
     wall_time: Option<Duration>,
     run_cpu_time: Option<Duration>,
     run_wall_time: Option<Duration>,
-    /// How many processors there are to use.
+    /// Number of usable processors.
     processors: u64,
     /// When the run began, in nanoseconds.
     begun: u64,
-    /// What processes that have ended had of processors.
+    /// Processor time of the processes that have ended.
     spent: Duration,
-    /// The processes that were there at the last look, by their ids: whatever the table says of slots, none is another's
-    /// before it has ended.
+    /// The processes that existed at the last look, by their ids: whatever the table says of slots, an id isn't another's before
+    /// its process has ended.
     known: HashMap<u32, Known>,
-    /// The last look and the next.
+    /// The times of the last look and of the next.
     looked: u64,
     next: u64,
 }
 
-/// What is known of a process, by itself and not from the arena, which guests write.
+/// The supervisor's own facts about a process, not taken from the arena, which guests write.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     started: u64,
     is_exempt: bool,
 }
 
-/// Something is over its limit.
+/// A process, or the run, that has exceeded a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
-    /// This process.
+    /// This process has exceeded this limit.
     Process(u32, Limit),
-    /// All together.
+    /// All processes together have exceeded this limit.
     Run(Limit),
 }
 
@@ -76,30 +76,31 @@ impl Timers {
         }
     }
 
-    /// How long nothing can be over its limit.
+    /// How long nothing can exceed a limit.
     pub(super) fn rest(&self) -> Duration {
         Duration::from_nanos(self.next.saturating_sub(nanos_now()))
     }
 
-    /// A process that was just started has no limits of its own: it is a worker, which runs many tasks.
+    /// Exempts a process that was just started from limits of its own: it is a worker, which runs many tasks.
     pub(super) fn exempt(&mut self, pid: u32) {
         self.known.insert(pid, Known { started: nanos_now(), is_exempt: true });
     }
 
-    /// A process has ended, and had so much of a processor.
+    /// Notes that a process has ended, and its processor time.
     pub(super) fn ended(&mut self, pid: u32, cpu: Duration) {
         self.spent += cpu;
         self.known.remove(&pid);
     }
 
-    /// What is over its limit, if it is time to look. The owner of a pool, which has a slot, is no process of the run.
+    /// The processes that have exceeded a limit, if it is time to look. The owner of a pool has a slot, but is no process of the
+    /// run.
     pub(super) fn look(&mut self, arena: &Arena, owner: Option<u32>) -> Vec<Over> {
         let now = nanos_now();
         let mut over = Vec::new();
         if now < self.next {
             return over;
         }
-        // Whoever is forked from now on has at least so long.
+        // Processes that are forked from now on have at least this long.
         let mut rest =
             [self.cpu_time, self.wall_time].into_iter().flatten().map(nanos).min().unwrap_or(u64::MAX);
         let mut used_by_all = self.spent;
@@ -149,7 +150,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a process has had of processors; `None` if there is no such process.
+/// A process's processor time; `None` if there is no such process.
 fn cpu_time_of(pid: u32) -> Option<Duration> {
     let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
     let time = clock_gettime(clock_getcpuclockid(Pid::from_raw(pid)).ok()?).ok()?;
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
     use crate::ipc::arena::Geometry;
 
-    /// A guest with native code writes what it likes to the table: another number, none, or another's slot and start.
+    /// A guest with native code writes anything to the table: another number, none, or another's slot and start.
     #[test]
     fn what_the_table_says_of_a_process_gives_it_no_more_time() {
         const LIMIT: Duration = Duration::from_millis(400);
@@ -179,12 +180,12 @@ mod tests {
             if let Some(over) = timers.look(&arena, None).first() {
                 break *over;
             }
-            // Elsewhere, as if just started; where it was, somebody who isn't of this run.
+            // The process's number in another slot, as if just started; in its own slot, a process that isn't of this run.
             arena.process_id(slot).unwrap().store(1, Ordering::Relaxed);
             slot = (slot + 1) % 4;
             arena.process(slot).unwrap().started.store(u64::MAX, Ordering::Relaxed);
             arena.process_id(slot).unwrap().store(child.id(), Ordering::Relaxed);
-            // It may also be in none for a while.
+            // The number may also be in no slot for a while.
             if timers.known.len() == 1 && nanos_now().is_multiple_of(2) {
                 arena.process_id(slot).unwrap().store(0, Ordering::Relaxed);
             }
@@ -196,14 +197,14 @@ mod tests {
         child.wait().unwrap();
     }
 
-    /// Long after all that a test takes.
+    /// Longer than any test takes.
     const LONG: Duration = Duration::from_secs(100_000);
 
     fn arena() -> Arena {
         Arena::create(Geometry { processes_max: 4, objects_max: 4, heap_pages: 16 }).unwrap().1
     }
 
-    /// A process of the run, and what the timers know of it after a look.
+    /// A process of the run, and the timers' knowledge of it after a look.
     struct World {
         arena: Arena,
         child: std::process::Child,
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(timers.look(&arena, None), [Over::Run(Limit::RunCpuTime(LONG))]);
     }
 
-    /// A start time that was written before anybody has looked counts as little as a later one.
+    /// A start time that was written before the first look counts as little as a later one.
     #[test]
     fn no_process_is_older_or_younger_than_can_be() {
         for forged in [0, 1, nanos_now() + 1_000_000_000_000, u64::MAX] {
@@ -265,7 +266,7 @@ mod tests {
         let mut timers = Timers::new(&limits);
         timers.exempt(world.child.id());
         world.look(&mut timers);
-        // As if it had begun with the machine.
+        // The limit is now exceeded, as if the process had begun with the machine.
         timers.wall_time = Some(Duration::from_nanos(1));
         timers.cpu_time = Some(Duration::ZERO);
         assert_eq!(world.look(&mut timers), []);
@@ -278,7 +279,7 @@ mod tests {
                 Over::Process(pid, Limit::WallTime(Duration::from_nanos(1)))
             ]
         );
-        // It ends, and its number may be another's, who is younger.
+        // The process ends, and its number may belong to a younger one.
         timers.ended(pid, Duration::ZERO);
         assert!(timers.known.is_empty());
     }
@@ -293,7 +294,7 @@ mod tests {
             timers.next - timers.looked
         };
         let at_once = std::thread::available_parallelism().unwrap().get() as u64;
-        // A process may have had a little by then.
+        // A process may have used a little by then.
         let some = 1_000_000_000;
         for (limits, latest) in [
             (Limits { cpu_time: Some(LONG), ..Limits::default() }, nanos),
@@ -306,7 +307,7 @@ mod tests {
             let next = next(limits.clone());
             assert!((latest - some..=latest).contains(&next), "{next}, not {latest}: {limits:?}");
         }
-        // Who has none doesn't look.
+        // Timers without limits don't look.
         let mut timers = Timers::new(&Limits::default());
         assert_eq!(timers.look(&world.arena, None), []);
         assert!(timers.rest() > LONG);
@@ -323,7 +324,7 @@ mod tests {
         assert_eq!(timers.known.len(), 1);
     }
 
-    /// One that has used much of what it may is looked at again the sooner.
+    /// A process that has used much of its limit is looked at again sooner.
     #[test]
     fn it_looks_again_before_one_that_is_old_can_be_over_a_limit() {
         let world = World::new();

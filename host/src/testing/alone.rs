@@ -1,5 +1,5 @@
-//! A guest process by itself, in the process that makes it: without a supervisor, a jail, or others. For what looks at
-//! Sandpool from within: `fuzzing` and `inner`.
+//! A guest process by itself, in the process that makes it: without a supervisor, a jail, or other guests. It is for the modules
+//! that look at Sandpool from within: `fuzzing` and `inner`.
 #![allow(clippy::expect_used, reason = "nobody but tests and measurements makes one")]
 
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ impl Alone {
         Self { member: Member { arena, index, patience: Patience::Brief }, handle, geometry }
     }
 
-    /// What a guest in that slot has. Only one at a time is to be used.
+    /// The state of a guest in that slot. Only one at a time may be used.
     pub(crate) fn guest(&self) -> Guest {
         let Self { member, handle, geometry } = self;
         let Geometry { processes_max, objects_max, .. } = *geometry;

@@ -21,13 +21,13 @@ fn deadline() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Does what may wait for something. If that doesn't come, the program ends, with the name of the test: nobody else can
-/// end a thread.
+/// Does work that may wait for something. If the deadline passes, the program ends, with the name of the test: a thread can't be
+/// ended in another way.
 pub(crate) fn within_deadline<T>(work: impl FnOnce() -> T) -> T {
     within(deadline(), work)
 }
 
-/// The same of so many tests in one.
+/// The same for a test that does the work of this number of tests.
 pub(crate) fn within_deadlines<T>(tests: u32, work: impl FnOnce() -> T) -> T {
     within(deadline().saturating_mul(tests.max(1)), work)
 }
@@ -47,7 +47,7 @@ fn within<T>(deadline: Duration, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Waits until a thread of this program sleeps: it waits for something, and whoever is to wake it has somebody to wake.
+/// Waits until a thread of this program sleeps: it waits for something, and the thread that wakes it then has one to wake.
 pub(crate) fn wait_until_asleep(thread: Pid) {
     let state = || {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
@@ -60,7 +60,7 @@ pub(crate) fn wait_until_asleep(thread: Pid) {
     });
 }
 
-/// Runs a command, with all that it starts, to its end, or to the deadline.
+/// Runs a command, with everything that it starts, to its end or to the deadline.
 pub(crate) fn output_within_deadline(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
@@ -80,7 +80,7 @@ pub(crate) fn output_within_deadline(command: &mut Command) -> Output {
         });
         let hangs = ended.recv_timeout(deadline()).is_err();
         if hangs {
-            // Nobody has waited for it yet, so that this is still its number.
+            // Nobody has waited for the process yet, so its number isn't another's.
             killpg(group, Signal::SIGKILL).unwrap();
         }
         let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());

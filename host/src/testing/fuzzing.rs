@@ -1,5 +1,5 @@
-//! What takes bytes that nobody trusts, under arbitrary ones: for the fuzz targets, and for a short run of each in the
-//! tests. A panic is a finding, and so is what never ends.
+//! Runs code that takes untrusted bytes with arbitrary bytes: for the fuzz targets, and for a short run of each in the tests. A
+//! panic is a finding, and so is a run that never ends.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,7 +29,7 @@ use crate::{Inspection, wire};
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;
-/// At 8, a list of one part stands: 256 bytes at 512.
+/// A list of one part stands at 8: 256 bytes at 512.
 const PART: &str = r"\00\02\00\00\00\01\00\00";
 /// Calls in one sequence.
 const CALLS_MAX: usize = 64;
@@ -56,7 +56,7 @@ static CALLER: LazyLock<InstancePre<Guest>> = LazyLock::new(|| {
     imports::resolve(&engine, &module).expect("all imports")
 });
 
-/// Those that depend on each other: every other call is one of them.
+/// Calls that depend on each other: every other call is one of them.
 const OFTEN: [(&str, &str); 25] = [
     ("sandpool_queue", "create"),
     ("sandpool_queue", "put"),
@@ -87,16 +87,16 @@ const OFTEN: [(&str, &str); 25] = [
 
 /// The import layer: makes the calls that `data` says, and returns the imports that succeeded: module and name.
 ///
-/// The input is a sequence of calls: which import, and for each argument how it is made. A module that exports one
-/// function for each import passes them on, so that the calls come from wasm as a guest's do. Nothing a guest passes
-/// may make the host lose anything: in the end, when all that the process holds is given back, the arena is empty.
+/// The input is a sequence of calls: which import, and for each argument how it is made. A module that exports one function for
+/// each import passes the calls on, so that they come from wasm as a guest's do. No argument of a guest may make the host lose
+/// anything: at the end, when everything that the process holds is given back, the arena is empty.
 ///
 /// # Panics
 ///
-/// If the host does, or if something is left in the arena: that is what is looked for.
+/// If the host panics, or if something is left in the arena: these are the findings.
 pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let mut input = Input(data);
-    // One process only: a fork or spawn is refused after all that it looks at, and nothing waits for a supervisor.
+    // There is only one process: a fork or spawn is refused after all its checks, and nothing waits for a supervisor.
     let alone = Alone::new(Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 });
     let (arena, member, handle) = (alone.member.arena.clone(), alone.member.clone(), alone.handle);
     let guest = alone.guest();
@@ -123,7 +123,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         let function = instance.get_func(&mut store, &index.to_string()).expect("an export");
         let count = import.params.len();
         let mut arguments: Vec<Val> = import.params.iter().map(|ty| input.argument(*ty, &handles)).collect();
-        // What may wait doesn't: nobody would end it.
+        // Calls that may wait don't wait: nobody would end the wait.
         match import.name {
             "put" | "put_parts" | "put_many" | "get_many" | "finish" | "finish_parts" | "send"
             | "send_parts" | "join" | "lock_acquire" | "semaphore_acquire" | "event_wait"
@@ -134,7 +134,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         }
         let mut results = [if import.result == ValueType::I32 { Val::I32(0) } else { Val::I64(0) }];
         let called = function.call(&mut store, &arguments, &mut results);
-        // The result of some is all 64 bits, so that they have no room for an errno.
+        // Some imports return all 64 bits as their result, so these have no room for an errno.
         let may_trap = ["load", "store", "rmw", "compare_exchange"].contains(&import.name);
         match results[0] {
             _ if called.is_err() => assert!(may_trap, "{} is to answer with an errno", import.name),
@@ -151,7 +151,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
                 succeeded.push((import.module, import.name));
                 if import.name.ends_with("create") || import.name == "open" {
                     handles.push(value);
-                    // Where a list of handles, or a few bytes, are looked for. All of it may be mapped by now.
+                    // Imports look here for a list of handles, or for a few bytes. All of the memory may be mapped by now.
                     let _ = memory.write(&mut store, 0, &value.to_le_bytes());
                 }
             }
@@ -171,23 +171,24 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     for handle in process.holds.keys() {
         object::release(&member, *handle).expect("a hold");
     }
-    // What holds itself, by a message in it, is left: a cycle. It holds no pages but its own and its messages'.
+    // Objects that hold themselves, by a message in them, are left: a cycle. They hold only their own pages and those of their
+    // messages.
     let live = object::count_live(&arena).expect("a table");
     let used = arena.header().expect("a header").heap.used_pages();
     assert!(live > 0 || used == 0, "{used} pages are left");
     succeeded
 }
 
-/// The arena: damages one as `data` says, uses it, and sweeps up in it.
+/// The arena: damages an arena as `data` says, uses it, and sweeps up in it.
 pub fn arena(data: &[u8]) {
     crate::ipc::tests::damage::case(data, 1);
 }
 
-/// A configuration file. What is accepted can be shown, and is the same when it is read again.
+/// A configuration file. An accepted file can be shown, and is the same when it is read again.
 ///
 /// # Panics
 ///
-/// If it isn't.
+/// If the file isn't the same.
 pub fn limits(data: &[u8]) -> bool {
     let Some(limits) = std::str::from_utf8(data).ok().and_then(|text| Limits::from_toml(text).ok()) else {
         return false;
@@ -201,12 +202,12 @@ pub fn limits(data: &[u8]) -> bool {
     true
 }
 
-/// The control protocol, and results of tasks: messages of any bytes, in either direction. What is accepted is encoded
-/// as what means the same. Returns whether it was.
+/// The control protocol, and results of tasks: messages of any bytes, in either direction. An accepted message is encoded as one
+/// that means the same. Returns whether the message was accepted.
 ///
 /// # Panics
 ///
-/// If it isn't the same.
+/// If the message isn't the same.
 pub fn control(data: &[u8]) -> bool {
     fn stays<T: serde::Serialize + serde::de::DeserializeOwned>(bytes: &[u8]) -> bool {
         let Ok(message) = codec::decode::<T>(bytes) else { return false };
@@ -221,7 +222,7 @@ pub fn control(data: &[u8]) -> bool {
         1 => stays::<control::Reply>(bytes),
         2 => stays::<control::Request>(bytes),
         3 => stays::<wire::Setup>(bytes),
-        // What applications have of tasks.
+        // Values that applications use for tasks.
         4 => stays::<Vec<(String, Option<Vec<u8>>, u128)>>(bytes),
         _ => {
             let (ours, theirs) = control::pair().expect("two sockets");
@@ -236,11 +237,11 @@ pub fn control(data: &[u8]) -> bool {
     }
 }
 
-/// What lies in the queues of a pool: tasks and results. What is accepted is the same when it is written again.
+/// The records in the queues of a pool: tasks and results. An accepted record is the same when it is written again.
 ///
 /// # Panics
 ///
-/// If it isn't.
+/// If the record isn't the same.
 pub fn records(data: &[u8]) -> bool {
     let mut bytes = Vec::new();
     let task = wire::TaskRecord::decode(data);
@@ -256,13 +257,13 @@ pub fn records(data: &[u8]) -> bool {
     task.is_some() || result.is_some()
 }
 
-/// A module, as far as it is read without being compiled. Returns whether it is one.
+/// A module, as far as it is read without being compiled. Returns whether the bytes are a module.
 pub fn module(data: &[u8]) -> bool {
     static KNOWN: LazyLock<Vec<Function>> = LazyLock::new(|| known::functions().expect("the imports"));
     Inspection::of_wasm(&KNOWN, data).is_ok()
 }
 
-/// What is left of the input.
+/// The rest of the input.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -284,16 +285,16 @@ impl Input<'_> {
             (1, _) => -1,
             (2, ValueType::I64) => i64::from(self.byte().unwrap_or(0)),
             (4, ValueType::I64) => i64::from(self.byte().unwrap_or(0) % 4),
-            // The newest first.
+            // The newest handle comes first.
             (_, ValueType::I64) => {
                 handles[handles.len() - 1 - usize::from(self.byte().unwrap_or(0)) % handles.len().min(3)]
             }
             (2, _) => MEMORY - i64::from(self.byte().unwrap_or(0)),
             (3, _) => i64::from(self.byte().unwrap_or(0)) << 8,
-            // A list of one handle stands at 0.
+            // A list of one handle is at 0.
             (4, _) => 0,
             (5, _) => 1,
-            // Where the first mapping lies.
+            // The first mapping begins here.
             (6, _) => MEMORY,
             _ => i64::from(self.byte().unwrap_or(0)),
         };
@@ -305,7 +306,7 @@ impl Input<'_> {
 mod tests {
     use std::fs;
 
-    /// So many inputs, the same ones each time.
+    /// This number of inputs, the same ones each time.
     fn random(count: usize, len: usize) -> impl Iterator<Item = Vec<u8>> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         std::iter::repeat_with(move || {
@@ -331,8 +332,8 @@ mod tests {
         seeds
     }
 
-    /// Runs a target for each seed, and for what comes of it when some bytes of it are others. Most seeds are to be
-    /// accepted: messages of the control protocol change with the program, of which both ends are the same.
+    /// Runs a target for each seed, and for each seed with some bytes changed. Most seeds must be accepted: messages of the control
+    /// protocol change with the program, whose two ends are the same.
     fn seeds_and_what_comes_of_them(name: &str, target: fn(&[u8]) -> bool, rounds: usize) {
         let seeds = corpus(name);
         let accepted = seeds.iter().filter(|seed| target(seed)).count();
@@ -346,7 +347,7 @@ mod tests {
                         0..16 => drop(input.remove(at)),
                         16..32 => input.insert(at, changes[1]),
                         32..40 => input.truncate(at + 1),
-                        // The bytes that begin a long number.
+                        // Bytes from 251 on, more often than by chance.
                         40..56 => input[at] = 251 + changes[2] % 5,
                         other => input[at] = other,
                     }
@@ -402,7 +403,7 @@ mod tests {
         }
     }
 
-    /// The sequences that the fuzz target starts from do what they are meant to.
+    /// The sequences that the fuzz target starts from do what they are meant to do.
     #[test]
     fn the_corpus_is_answered() {
         let mut succeeded = std::collections::BTreeSet::new();
@@ -414,14 +415,15 @@ mod tests {
         }
     }
 
-    /// The fuzz target for a short while, with the same sequences each time.
+    /// Runs the fuzz target for a short while, with the same sequences each time.
     #[test]
     fn any_calls_of_a_guest_are_answered() {
         let mut succeeded = std::collections::BTreeSet::new();
         for data in random(40_000, 600) {
             succeeded.extend(super::imports(&data));
         }
-        // It isn't errors only that were seen. Some need another process; and what returns a count is no status.
+        // The sequences must not see only errors. Some imports need another process; and a count that an import returns is no
+        // status.
         let exceptions = [
             (
                 "sandpool_process",
@@ -443,7 +445,7 @@ mod tests {
         let never: Vec<_> = sandpool_abi::imports()
             .filter(|import| !may_fail(import))
             .map(|import| (import.module, import.name))
-            // The corpus has sequences for those that depend on others.
+            // The corpus has sequences for imports that depend on others.
             .filter(|called| !succeeded.contains(called) && !super::OFTEN.contains(called))
             .collect();
         assert_eq!(never, [], "they never succeeded");

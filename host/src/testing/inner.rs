@@ -1,4 +1,4 @@
-//! The pieces that Sandpool is made of, each by itself and in one process, for `host/benches/inner` to measure.
+//! The parts that Sandpool is made of, each by itself and in one process, for `host/benches/inner` to measure.
 #![allow(clippy::expect_used, reason = "nobody but tests and measurements calls this")]
 
 use nix::sys::wait::waitpid;
@@ -20,7 +20,7 @@ use crate::sys::futex::Deadline;
 use crate::sys::process::exit_now;
 use crate::testing::alone::Alone;
 
-/// Calls an import that does next to nothing, so often.
+/// Calls an import that does next to nothing, as often as its argument says.
 const CALLER: &str = r#"(module
     (import "sandpool_process" "current" (func $current (result i64)))
     (memory (export "memory") 16)
@@ -29,7 +29,7 @@ const CALLER: &str = r#"(module
             (drop (call $current))
             (br_if $again (local.tee $count (i32.sub (local.get $count) (i32.const 1)))))))"#;
 
-/// One of each piece.
+/// One of each part.
 pub struct Pieces {
     alone: Alone,
     queue: object::Handle,
@@ -43,10 +43,10 @@ pub struct Pieces {
 pub struct Empty(Store<Guest>);
 
 impl Pieces {
-    /// Makes them.
+    /// Makes the parts.
     ///
     /// # Panics
-    /// As all of these do, if one doesn't work.
+    /// If making one of the parts fails.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "it makes an arena, and compiles a module")]
     pub fn new() -> Self {
@@ -97,7 +97,7 @@ impl Pieces {
         heap::free(self.member(), register).expect("a run");
     }
 
-    /// Calls the host from WebAssembly, so often.
+    /// Calls the host from WebAssembly this number of times.
     pub fn host_calls(&mut self, count: i32) {
         self.calls.call(&mut self.guest.0, count).expect("no trap");
     }
@@ -115,7 +115,7 @@ impl Pieces {
         guest
     }
 
-    /// Forks this process, and waits for the end of the new one, which ends at once.
+    /// Forks this process, and waits for the end of the new process, which ends at once.
     pub fn fork(&self) {
         let pid = self.member().arena.process_id(self.member().index).expect("a slot");
         match clone::fork(Parent::Caller, pid).expect("a process") {

@@ -1,4 +1,4 @@
-//! Parts of the library for tests, measurements and fuzz targets alone, which look at it from within.
+//! Parts of the library for tests, measurements and fuzz targets only, which look at the library from within.
 
 pub(crate) mod alone;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `sandpool doctor`: says what this machine has of what Sandpool needs.
+//! `sandpool doctor`: reports whether this machine has everything that Sandpool needs.
 
 use crate::doctor::{Check, State, checks};
 use crate::exit_code::ExitCode;

@@ -1,4 +1,4 @@
-//! What every command that starts guests lets one say about them.
+//! The arguments of every command that starts guests.
 
 use std::path::PathBuf;
 
@@ -50,7 +50,7 @@ pub(crate) struct GuestArgs {
 }
 
 impl GuestArgs {
-    /// The profile that the command line chooses, or else the file.
+    /// The profile that the command line chooses; if it chooses none, the file's.
     pub(crate) fn profile(&self) -> sandpool::Result<Option<Profile>> {
         match (self.profile, &self.config) {
             (None, Some(file)) => Profile::from_file(file),
@@ -66,7 +66,7 @@ impl GuestArgs {
         })
     }
 
-    /// Prints the reports of the compiler and of the run, if they are wanted.
+    /// Prints the reports of the compiler and of the run, if they were asked for.
     pub(crate) fn report(&self, compiler: &JailReport, run: &JailReport) {
         if self.jail_report {
             text::note_lines(&format!("{compiler}{run}"));
@@ -85,7 +85,7 @@ impl GuestArgs {
         Ok(limits)
     }
 
-    /// The same of what compiling may take.
+    /// The limits of compiling, of the file and the profile, changed as the flags say.
     fn compile_limits(&self) -> sandpool::Result<CompileLimits> {
         let file = self.config.as_ref();
         let mut limits = file.map_or_else(|| Ok(CompileLimits::default()), CompileLimits::from_file)?;
@@ -98,7 +98,7 @@ impl GuestArgs {
         Ok(limits)
     }
 
-    /// What loads the module, as these limits of its processes need it.
+    /// The settings for loading the module, as these limits of its processes need it.
     pub(crate) fn loader(&self, limits: &Limits) -> sandpool::Result<ModuleBuilder> {
         let mut builder = Module::builder();
         builder.limits(self.compile_limits()?).require_jail(self.required_layers()?);
@@ -107,7 +107,7 @@ impl GuestArgs {
     }
 }
 
-/// Several layers in one value, of which clap would make several values.
+/// Several layers in one value; clap would make several values of them.
 #[derive(Debug, Clone)]
 struct Layers(Vec<Layer>);
 
@@ -122,7 +122,7 @@ fn layers(text: &str) -> Result<Layers, sandpool::Error> {
 
 const LIMITS: &str = "Limits";
 
-/// A flag for each limit that there is, and the values of those that were given.
+/// A flag for each limit, and the values of the flags that were given.
 #[derive(Debug)]
 struct LimitArgs(Vec<(&'static str, String)>);
 

@@ -1,4 +1,4 @@
-//! `sandpool inspect`: what a module asks for and offers.
+//! `sandpool inspect`: the imports, exports and tasks of a module.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

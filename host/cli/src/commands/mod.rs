@@ -1,5 +1,5 @@
-//! One file a command: its arguments and what it does. Each returns the exit code. Each flag is defined once, here beside its
-//! command, and feeds parser, help, completions and manual.
+//! One file for each command: its arguments and its work. Each command returns the exit code. Each flag is defined once, here
+//! beside its command, and feeds parser, help, completions and manual.
 
 pub(crate) mod bench;
 pub(crate) mod build;
@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Man(man::ManArgs),
 }
 
-/// Does what the command line says.
+/// Runs the command that the command line chooses.
 pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => run::run(args),
@@ -63,8 +63,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
     }
 }
 
-/// The module's file that an argument `MODULE|CRATE_DIR` means. A directory is compiled, unless that is more than the code
-/// in it may do: its build scripts and macros are native code, which no jail holds.
+/// The module's file that an argument `MODULE|CRATE_DIR` means. A directory is compiled, unless a jail is required: build scripts
+/// and macros are native code, which no jail holds.
 fn module_path(path: &Path, bin: Option<&str>, guest: &GuestArgs) -> anyhow::Result<PathBuf> {
     if path.is_dir() && !guest.required_layers()?.is_empty() {
         return Err(Error::Invalid {
@@ -90,7 +90,7 @@ fn module_path(path: &Path, bin: Option<&str>, guest: &GuestArgs) -> anyhow::Res
     toolchain::module_path(path, &options)
 }
 
-/// Loads the module, and tells somebody who waits for it at a terminal why they do.
+/// Loads the module, and tells a user who waits at a terminal why it takes long.
 fn load(path: &Path, builder: &ModuleBuilder) -> anyhow::Result<Module> {
     let module = load_patiently(path, builder)?;
     if let Some(error) = module.uncached() {

@@ -120,7 +120,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     Ok(summary.status.shell_code())
 }
 
-/// What limits have refused a process that then failed: it may be why. A limit that it has ended by is told without this.
+/// Limits that refused a process something, if the process then failed: they may be why. A limit that has ended the process is
+/// reported elsewhere.
 fn refusals(report: &ProcessReport) -> Option<String> {
     let of = |refusal: &&Refusal| report.status != ExitStatus::Limited(refusal.limit);
     let refused: Vec<_> = report

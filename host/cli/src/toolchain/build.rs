@@ -19,15 +19,14 @@ const TARGET_DIR_VARIABLE: &str = "SANDPOOL_GUEST_TARGET_DIR";
 /// What to build, and where.
 #[derive(Debug, Clone)]
 pub(crate) struct BuildOptions {
-    /// With optimizations (the default).
+    /// Whether to compile with optimizations (the default).
     pub(crate) release: bool,
-    /// Only the program of this name.
+    /// Compile only the program of this name.
     pub(crate) bin: Option<String>,
-    /// Cargo's target directory, where the modules are found as well, as cargo lays them out. Without it,
-    /// that is the environment's `SANDPOOL_GUEST_TARGET_DIR`. Without that, packages are compiled in `guests`
-    /// in the cache directory (`SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool`, else
-    /// `~/.cache/sandpool`), and the modules are put where cargo by itself would put them, under the
-    /// workspace's `target`, so that programs of the same name don't replace each other.
+    /// Cargo's target directory, where the modules are found as well, as cargo lays them out. If it is `None`, the environment's
+    /// `SANDPOOL_GUEST_TARGET_DIR` is used. If that isn't set either, packages are compiled in `guests` in the cache directory
+    /// (`SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool`, else `~/.cache/sandpool`), and the modules are put where cargo by
+    /// itself would put them, under the workspace's `target`, so that programs of the same name don't replace each other.
     pub(crate) target_dir: Option<PathBuf>,
 }
 
@@ -44,11 +43,11 @@ impl Toolchain {
     ///
     /// Build scripts and macros of the packages run with all rights of this process: no jail holds them.
     ///
-    /// Compiler flags and build settings of the environment are not used, nor are flags and wrappers from
-    /// cargo's configuration files; what cargo needs to reach a registry is.
+    /// Compiler flags and build settings of the environment are not used, nor are flags and wrappers from cargo's configuration
+    /// files. Settings that cargo needs to reach a registry are used.
     ///
     /// # Errors
-    /// [`Invalid`](sandpool::Error::Invalid) where `dir` has no `Cargo.toml`, [`Error`] where it doesn't compile, or
+    /// [`Invalid`](sandpool::Error::Invalid) where `dir` has no `Cargo.toml`, [`Error`] where the package doesn't compile, or
     /// compiles to no program.
     pub(crate) fn build(&self, dir: &Path, options: &BuildOptions) -> anyhow::Result<Vec<PathBuf>> {
         if !dir.join("Cargo.toml").is_file() {
@@ -105,8 +104,8 @@ impl Toolchain {
     }
 }
 
-/// The module that `path` stands for: itself, or if it is a directory, the one program of the cargo package
-/// in it, which is compiled first.
+/// Finds the module that `path` stands for: the file itself, or for a directory, the one program of the cargo package in it, which
+/// is compiled first.
 ///
 /// # Errors
 /// Those of [`Toolchain::find`] and [`Toolchain::build`], and [`Invalid`](sandpool::Error::Invalid) where the package has
@@ -140,7 +139,7 @@ pub(crate) fn module_path(path: &Path, options: &BuildOptions) -> anyhow::Result
     }
 }
 
-/// Cargo as if it were called in `dir` from an empty environment, but for what lets it reach a registry.
+/// Cargo as if it were called in `dir` from an empty environment, except for variables by which it reaches a registry.
 fn cargo(dir: &Path) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(dir).stdin(Stdio::null());
@@ -149,7 +148,7 @@ fn cargo(dir: &Path) -> Command {
             cargo.env_remove(name);
         }
     }
-    // Empty values outrank configuration files, where there may be flags and a wrapper meant for the host.
+    // Empty values outrank configuration files, which may have flags and a wrapper for the host.
     for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER"] {
         cargo.env(name, "");
     }
@@ -211,10 +210,9 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
 
 /// A wrapper of the compiler that changes nothing, whose path differs between workspaces.
 ///
-/// Cargo tells packages of one name and version in two workspaces apart by their paths *within* their
-/// workspaces, and takes one for the other in a target directory that both use. It puts the path of this
-/// wrapper into what it tells a workspace's own packages apart by, and leaves their dependencies to be
-/// shared.
+/// Cargo tells packages of one name and version in two workspaces apart by their paths *within* their workspaces, and takes one for
+/// the other in a target directory that both use. It includes the path of this wrapper in the identity of a workspace's own
+/// packages, but not in that of their dependencies, which stay shared.
 fn marker(target_dir: &Path, workspace: &Path) -> io::Result<PathBuf> {
     let mut name = format!("{:x}", Sha256::digest(workspace.as_os_str().as_bytes()));
     name.truncate(16);
@@ -228,7 +226,7 @@ fn marker(target_dir: &Path, workspace: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Copies a module to `place/PROFILE/NAME`, at once for those who run the old one.
+/// Copies a module to `place/PROFILE/NAME`, which users of the old module see at once.
 fn copy(module: &Path, place: &Path) -> anyhow::Result<PathBuf> {
     let failed = |error: io::Error| cannot_write(place, &error);
     let parts = || Some((module.parent()?.file_name()?, module.file_name()?));

@@ -1,13 +1,12 @@
-//! Debian's second toolchain: a newer rustc for web browsers, installed beside everything else, the source of
-//! its standard library, a C library for WASI, and LLVM's linker. Together they compile guests where no
-//! rustup server is in reach.
+//! Debian's second toolchain: a newer rustc for web browsers, installed beside everything else, the source of its standard library,
+//! a C library for WASI, and LLVM's linker. Together they compile guests where no rustup server is in reach.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{RustcVersion, output};
 
-/// Its compiler. Never looked for on `PATH`, where a rustup shim of the same name is likely to come first.
+/// The toolchain's compiler. It is never looked for on `PATH`, where a rustup shim of the same name is likely to come first.
 const RUSTC: &str = "/usr/bin/rustc";
 /// The source of the standard library, where cargo looks for it.
 const LIBRARY_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
@@ -16,14 +15,14 @@ const WASI_LIBC: &str = "/usr/lib/wasm32-wasi";
 /// The folder of `wasm-ld-N`.
 const LINKERS: &str = "/usr/bin";
 
-/// What was found of it.
+/// The parts of the toolchain that were found.
 #[derive(Debug, Clone)]
 pub(super) struct Debian {
     pub(super) version: String,
     pub(super) linker: PathBuf,
 }
 
-/// The compiler, if `/usr/bin/rustc` is Debian's own and not a shim of rustup's, whose sysroot is elsewhere.
+/// The compiler's version, if `/usr/bin/rustc` is Debian's own and not a shim of rustup's, whose sysroot is elsewhere.
 pub(super) fn rustc_version() -> Option<RustcVersion> {
     if output(Command::new(RUSTC).args(["--print", "sysroot"]))?.trim() != "/usr" {
         return None;
@@ -31,7 +30,7 @@ pub(super) fn rustc_version() -> Option<RustcVersion> {
     RustcVersion::parse(&output(Command::new(RUSTC).arg("-vV"))?)
 }
 
-/// All of it, or what is missing.
+/// The whole toolchain, or what is missing.
 pub(super) fn find() -> Result<Debian, String> {
     let rustc = rustc_version().ok_or_else(|| format!("Debian's compiler {RUSTC} is missing"))?;
     let needed = env!("CARGO_PKG_RUST_VERSION");
@@ -50,9 +49,9 @@ pub(super) fn find() -> Result<Debian, String> {
 }
 
 impl Debian {
-    /// Makes a cargo build use it.
+    /// Makes a cargo build use the toolchain.
     pub(super) fn configure(&self, cargo: &mut Command) {
-        // Cargo passes these flags to what is compiled for the target only, not to build scripts and macros.
+        // Cargo passes these flags only to code that is compiled for the target, not to build scripts and macros.
         let flags = [
             format!("-Clinker={}", self.linker.display()),
             "-Clinker-flavor=wasm-ld".to_owned(),
@@ -74,8 +73,7 @@ fn minor(version: &str) -> Option<u32> {
     version.split('.').nth(1)?.parse().ok()
 }
 
-/// The linker of the compiler's own LLVM, or else the oldest newer one: an older one may not understand its
-/// objects.
+/// The linker of the compiler's own LLVM, or else the oldest newer one: an older linker may not understand the compiler's objects.
 fn choose_linker(names: impl Iterator<Item = String>, llvm_major: u32) -> Option<String> {
     names
         .filter_map(|name| Some((name.strip_prefix("wasm-ld-")?.parse().ok()?, name)))

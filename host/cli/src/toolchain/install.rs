@@ -1,4 +1,4 @@
-//! Installs what compiles guests: with rustup, or else with apt-get.
+//! Installs the toolchain for guests: with rustup, or else with apt-get.
 
 use std::io::{self, Read, Seek};
 use std::path::Path;
@@ -46,14 +46,13 @@ fn by_rustup(say: &mut dyn FnMut(&str)) -> Result<(), String> {
         return Err("it is not installed".to_owned());
     }
     say(&format!("installing the target {TARGET} with rustup"));
-    // The other way is at hand, so there is no point in trying again.
+    // The other way is at hand, so trying again is pointless.
     let mut rustup = Command::new("rustup");
     rustup.args(["target", "add", TARGET]).env("RUSTUP_MAX_RETRIES", "0");
     run(&mut rustup, Some(RUSTUP_TIME_MAX))
 }
 
-/// Package lists may be missing or out of date, which shows when an installation fails: only then they are
-/// fetched.
+/// Package lists may be missing or out of date, which shows when an installation fails: only then are they fetched.
 fn by_apt(say: &mut dyn FnMut(&str)) -> Result<(), String> {
     if !Path::new("/usr/bin/apt-get").exists() {
         return Err("it is not installed".to_owned());
@@ -78,7 +77,7 @@ fn install_packages(say: &mut dyn FnMut(&str)) -> Result<(), String> {
 
 fn install_named(packages: &[&str], say: &mut dyn FnMut(&str)) -> Result<(), String> {
     say(&format!("installing Debian's packages {} with apt-get", packages.join(", ")));
-    // --no-remove: another compiler of the user's is not ours to take away.
+    // --no-remove: another compiler of the user's must not be removed.
     run(apt_get().args(["install", "--no-install-recommends", "--no-remove"]).args(packages), None)
 }
 
@@ -96,10 +95,10 @@ fn apt_get() -> Command {
     command
 }
 
-/// Runs a command to its end, or kills it after `time_max`. The problem is the last thing it said.
+/// Runs a command to its end, or kills it after `time_max`. The error is the last message of the command.
 fn run(command: &mut Command, time_max: Option<Duration>) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
-    // A file and not a pipe: nobody reads while it runs.
+    // A file and not a pipe: nobody reads while the command runs.
     let mut stderr = tempfile::tempfile().map_err(failed)?;
     let mut child = command
         .stdin(Stdio::null())
@@ -126,7 +125,7 @@ fn run(command: &mut Command, time_max: Option<Duration>) -> Result<(), String> 
     Err(problem_in(&String::from_utf8_lossy(&said)).unwrap_or_else(|| status.to_string()))
 }
 
-/// The first error that a command reported, without its mark: what follows is often advice.
+/// The first error that a command reported, without its mark: the text after it is often advice.
 fn problem_in(said: &str) -> Option<String> {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     lines()

@@ -14,7 +14,7 @@
 //!  an error that names `sandpool doctor --install`
 //! ```
 //!
-//! That is why all guests share one target directory ([`BuildOptions::target_dir`]).
+//! Compiling the standard library takes a minute, so all guests share one target directory ([`BuildOptions::target_dir`]).
 
 mod build;
 mod debian;
@@ -32,7 +32,7 @@ use debian::Debian;
 /// The target that guests are compiled for.
 pub(crate) const TARGET: &str = "wasm32-wasip1";
 
-/// Compiling a guest failed, or what compiles it is missing.
+/// Compiling a guest failed, or the toolchain is missing.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub(crate) struct Error {
@@ -51,7 +51,7 @@ impl Error {
     }
 }
 
-/// What can compile guests on this machine. Displayed, it says what it is.
+/// The toolchain that compiles guests on this machine. Its `Display` describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Toolchain {
     kind: Kind,
@@ -69,7 +69,7 @@ impl Toolchain {
     /// Looks for a toolchain, and changes nothing.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If there is none.
     pub(crate) fn find() -> Result<Self, Error> {
         if let Some(version) = installed() {
             return Ok(Self { kind: Kind::Installed { version } });
@@ -89,7 +89,7 @@ impl Toolchain {
     /// question.
     ///
     /// # Errors
-    /// With the reason of each way that failed.
+    /// The reason of each way that failed.
     pub(crate) fn install(say: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         Self::find().or_else(|_| install::install(say))
     }
@@ -122,13 +122,13 @@ fn installed() -> Option<String> {
         })?
 }
 
-/// What a command prints, if it succeeds.
+/// The output of a command, if the command succeeds.
 fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What `rustc -vV` says.
+/// The output of `rustc -vV`.
 #[derive(Debug, PartialEq, Eq)]
 struct RustcVersion {
     release: String,

@@ -8,16 +8,15 @@ use super::{CompileLimitKey, CompileLimits, LimitKey, Limits, Profile};
 use crate::nearest::nearest_name;
 use crate::{Error, Result};
 
-/// The configuration file in which everything is as it is without one, and every key is explained. `sandpool config`
-/// prints it.
+/// The configuration file with all defaults, and an explanation of every key. `sandpool config` prints it.
 pub const DEFAULT_CONFIG: &str = include_str!("../../../default-config.toml");
 
-/// The table of a configuration file that limits stand in.
+/// The table of a configuration file that has the limits.
 pub(super) const TABLE: &str = "limits";
-/// The key that chooses many at once.
+/// The key that chooses many limits at once.
 pub(super) const PROFILE: &str = "profile";
 
-/// What a configuration file says.
+/// Settings of a configuration file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) profile: Option<Profile>,
@@ -25,14 +24,14 @@ pub(super) struct Settings {
     pub(super) compile: CompileLimits,
 }
 
-/// All that a configuration file sets.
+/// Reads all settings of a configuration file.
 pub(super) fn read_file(path: &Path) -> Result<Settings> {
     let config = |source| Error::Config { path: path.to_owned(), source: Box::new(source) };
     let unreadable = |source| config(Error::Os { what: "read it", source });
     read(&std::fs::read_to_string(path).map_err(unreadable)?).map_err(config)
 }
 
-/// All that the text of a configuration file sets. Its own keys go before its profile, wherever that stands.
+/// Reads all settings from the text of a configuration file. The file's own keys override its profile, wherever the profile stands.
 pub(super) fn read(text: &str) -> Result<Settings> {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
     let invalid = |at: usize, what: String, hint: Option<String>| Error::Invalid {
@@ -66,7 +65,7 @@ pub(super) fn read(text: &str) -> Result<Settings> {
         }
         if table != TABLE {
             let near = nearest_name([TABLE, PROFILE], table).map(str::to_owned);
-            // A limit outside of its table has been forgotten there.
+            // A limit's name outside of the table: the table was forgotten.
             let near =
                 near.or_else(|| names().find(|name| *name == table).map(|name| format!("{TABLE}.{name}")));
             return Err(invalid(at, format!("there is no key {table}"), nearest(near)));

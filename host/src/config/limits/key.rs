@@ -55,7 +55,7 @@ macro_rules! limits {
         pub type $key = Key<$limits>;
 
         impl $key {
-            /// All of them.
+            /// All limits of this table.
             pub const ALL: &[Self] = &[$(
                 Self {
                     name: $name,
@@ -66,7 +66,7 @@ macro_rules! limits {
                 },
             )*];
 
-            /// The one of this name.
+            /// The key with this name.
             #[must_use]
             pub fn of(name: &str) -> Option<&'static Self> {
                 Self::ALL.iter().find(|key| key.name == name)
@@ -74,9 +74,9 @@ macro_rules! limits {
         }
 
         impl $limits {
-            /// Those for code that nobody trusts: each thing that such code takes is bounded.
+            /// The limits for untrusted code: everything that such code uses is bounded.
             ///
-            /// [`Profile::Untrusted`] has what belongs to them.
+            /// [`Profile::Untrusted`] has the other settings for such code.
             #[must_use]
             pub fn untrusted() -> Self {
                 Self { $($field: $untrusted,)* }
@@ -91,7 +91,7 @@ macro_rules! limits {
                 }
             )*
 
-            /// These, but none higher than that of the others.
+            /// These limits, each reduced to the other's value if that is lower.
             ///
             /// ```
             /// use sandpool::Limits;
@@ -105,7 +105,7 @@ macro_rules! limits {
                 self
             }
 
-            /// Sets one by its name.
+            /// Sets a limit by its name.
             ///
             /// ```
             /// let mut limits = sandpool::Limits::default();
@@ -115,18 +115,18 @@ macro_rules! limits {
             /// ```
             ///
             /// # Errors
-            /// [`Error::Invalid`](crate::Error::Invalid) for an unknown name, and for a value that makes no sense.
+            /// [`Error::Invalid`](crate::Error::Invalid) for an unknown name, and for a value that isn't allowed.
             pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
                 key::set($key::ALL, self, name, value)
             }
 
-            /// The value of one by its name, as [`set`](Self::set) takes it; `None` for an unknown name.
+            /// The value of a limit by its name, as [`set`](Self::set) takes it; `None` for an unknown name.
             #[must_use]
             pub fn get(&self, name: &str) -> Option<String> {
                 Some($key::of(name)?.show(self))
             }
 
-            /// Refuses what can't be had.
+            /// Refuses values that aren't allowed.
             pub(crate) fn check(&self) -> Result<()> {
                 $key::ALL.iter().try_for_each(|key| key.check_range(self))
             }
@@ -134,7 +134,7 @@ macro_rules! limits {
     };
 }
 
-/// The word for a value, in help.
+/// The word for a type of value, in help.
 macro_rules! unit {
     (Count) => {
         "N"
@@ -156,7 +156,7 @@ macro_rules! unit {
     };
 }
 
-/// The type of a setter's argument: a limit that need not be there is set by its value as well as by an option.
+/// The type of a setter's argument. An optional limit is set by its value as well as by an `Option`.
 macro_rules! given {
     (Count $type:ty) => { $type };
     (Size $type:ty) => { $type };
@@ -175,25 +175,25 @@ macro_rules! optional {
 
 pub(super) use {given, limits, optional, unit};
 
-/// How a limit is written that isn't set.
+/// How an unset limit is written.
 pub(super) const NONE: &str = "none";
 
-/// A limit of some kind, by its name: a [`LimitKey`](super::LimitKey) or a [`CompileLimitKey`](super::CompileLimitKey).
+/// A limit of some kind, with its name: a [`LimitKey`](super::LimitKey) or a [`CompileLimitKey`](super::CompileLimitKey).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Key<L: 'static> {
-    /// its name in a file, and that of its flag
+    /// the limit's name in a file, and that of its flag
     pub name: &'static str,
-    /// what its values are: `N`, `SIZE` or `TIME`
+    /// the type of its values: `N`, `SIZE` or `TIME`
     pub value: &'static str,
-    /// what it limits, as a phrase
+    /// what the limit bounds, as a phrase
     pub help: &'static str,
-    /// Its least and its greatest value, where these are others than one and the greatest number.
+    /// The least and the greatest value of the limit, where these differ from one and the greatest number.
     pub(super) within: Option<RangeInclusive<u64>>,
     pub(super) field: for<'a> fn(&'a mut L) -> Field<'a>,
 }
 
-/// Where the value of a limit stands.
+/// The place of a limit's value.
 pub(super) enum Field<'a> {
     Count(&'a mut u32),
     Size(&'a mut u64),
@@ -204,26 +204,26 @@ pub(super) enum Field<'a> {
 }
 
 impl<L: Clone + Default> Key<L> {
-    /// What it is when nothing is said.
+    /// The value of the limit by default.
     #[must_use]
     pub fn default(&self) -> String {
         (self.field)(&mut L::default()).show()
     }
 
-    /// Refuses what is no value for it.
+    /// Refuses text that isn't a value of this limit.
     ///
     /// # Errors
-    /// What to write instead.
+    /// The text says what to write instead.
     pub fn check(&self, value: &str) -> Result<(), String> {
         (self.field)(&mut L::default()).set(value)
     }
 
-    /// As it can be set.
+    /// The value of the limit, in the form in which it can be set.
     pub(super) fn show(&self, limits: &L) -> String {
         (self.field)(&mut limits.clone()).show()
     }
 
-    /// Refuses a value that can't be had, and one that is no limit at all.
+    /// Refuses a value outside of the range, and one that is no limit at all.
     pub(super) fn check_range(&self, limits: &L) -> Result<()> {
         let mut limits = limits.clone();
         let field = (self.field)(&mut limits);
@@ -287,7 +287,7 @@ impl Field<'_> {
         Ok(())
     }
 
-    /// Makes it that of the other, if that is lower.
+    /// Reduces the limit to the other's value, if that is lower.
     fn lower(self, other: Self) {
         fn maybe<T: Ord + Copy>(limit: &mut Option<T>, other: Option<T>) {
             *limit = match (*limit, other) {
@@ -302,7 +302,7 @@ impl Field<'_> {
             (Self::MaybeCount(limit), Self::MaybeCount(other))
             | (Self::MaybeSize(limit), Self::MaybeSize(other)) => maybe(limit, *other),
             (Self::MaybeTime(limit), Self::MaybeTime(other)) => maybe(limit, *other),
-            // Both are of the same key.
+            // Both fields are of the same key.
             _ => {}
         }
     }
@@ -320,7 +320,7 @@ impl Field<'_> {
     }
 }
 
-/// Makes none of these limits higher than that of the others.
+/// Reduces each of these limits to the value of the other, if that is lower.
 pub(super) fn lower<L: Clone>(keys: &[Key<L>], limits: &mut L, others: &L) {
     let mut others = others.clone();
     for key in keys {

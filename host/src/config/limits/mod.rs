@@ -1,8 +1,8 @@
-//! What the processes of a run may use, and how that is said: in the builders, on the command line, in a file.
+//! Limits of the processes of a run, and how they are set: in the builders, on the command line, in a file.
 //!
-//! Each limit is one row of a table: its field of [`Limits`], its name for people, its value, and its value for code that nobody
-//! trusts. Setters, the flags of the command and the keys of a file come from the rows; `host/default-config.toml` documents
-//! them all, and the contract with guests has a number for each that a guest can meet.
+//! Each limit is one row of a table: its field of [`Limits`], its name for people, its value, and its value for untrusted code.
+//! Setters, the flags of the command and the keys of a file come from the rows. `host/default-config.toml` documents all limits,
+//! and the contract with guests has a number for each limit that a guest can meet.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -29,22 +29,22 @@ pub use self::profile::Profile;
 use crate::ipc::arena::Geometry;
 use crate::{Limit, Result};
 
-/// The most bytes that are read of a module's file. It is WebAssembly's own usual limit for a module.
+/// The most bytes that are read of a module's file. This is WebAssembly's own usual limit for a module.
 pub(crate) const MODULE_MAX: u64 = 1 << 30;
 
-/// An arena that is smaller has room for next to nothing; one that is larger has no addresses.
+/// A smaller arena has room for next to nothing; for a larger one there are no addresses.
 const ARENA: RangeInclusive<u64> = 1 << 20..=1 << 40;
-/// A bit for each process stands beside each object.
+/// Each object has a bit for each process beside it.
 const OBJECTS: RangeInclusive<u64> = 1..=1 << 20;
 /// The kernel leaves room for a stack of 128 MiB below all that it maps.
 const STACK: RangeInclusive<u64> = 64 << 10..=64 << 20;
 const PROCESSES: RangeInclusive<u64> = 1..=Geometry::PROCESSES_LIMIT as u64;
-/// Where the kernel's own limit mostly lies.
+/// The kernel's own limit is mostly the upper value.
 const OPEN_FILES: RangeInclusive<u64> = 1..=1 << 19;
 
 limits! {
-    /// What the processes of a run may use. What exceeds a limit is refused, or ends the process with
-    /// [`ExitStatus::Limited`](crate::ExitStatus::Limited); the others go on.
+    /// Limits of the processes of a run. A request that exceeds a limit is refused, or ends the process with
+    /// [`ExitStatus::Limited`](crate::ExitStatus::Limited); the other processes go on.
     ///
     /// ```
     /// use std::time::Duration;
@@ -54,12 +54,12 @@ limits! {
     /// assert_eq!(limits.get("cpu-time").as_deref(), Some("2s"));
     /// ```
     ///
-    /// Limits of a process hold for each by itself, however it was started. So that nobody gets more by starting others, those
-    /// of time, output, memory and files have a sibling for all processes of a run together. What happens at which limit stands in
-    /// `host/docs/process-model.md`.
+    /// A limit of a process holds for each process by itself, however it was started. So that a process doesn't get more by
+    /// starting others, the limits of time, output, memory and files each have a sibling for all processes of a run together.
+    /// `host/docs/process-model.md` says what happens at which limit.
     pub struct Limits;
 
-    /// A limit by its name.
+    /// A limit with its name.
     ///
     /// ```
     /// let names: Vec<_> = sandpool::LimitKey::ALL.iter().map(|key| key.name).collect();
@@ -67,7 +67,7 @@ limits! {
     /// ```
     pub type LimitKey;
 
-    /// Processes of a run that are alive, or have ended and weren't joined yet, at once.
+    /// The most processes of a run at once: alive, or ended and not yet joined.
     processes_max "processes-max" {
         value: Count u32,
         usual: 1024,
@@ -75,7 +75,7 @@ limits! {
         within: PROCESSES,
         about: "How many processes may be alive, or ended and not yet joined, at once",
     }
-    /// Queues, pipes, locks, pieces of shared memory and the like of a run at once.
+    /// The most queues, pipes, locks, pieces of shared memory and similar objects of a run at once.
     objects_max "objects-max" {
         value: Count u32,
         usual: 65_536,
@@ -83,8 +83,7 @@ limits! {
         within: OBJECTS,
         about: "How many queues, pipes, locks, pieces of shared memory and the like there may be at once",
     }
-    /// Bytes for what is in queues and pipes, and for shared memory. The tables come on top. Only what is used takes
-    /// memory.
+    /// Bytes for the contents of queues and pipes, and for shared memory. The tables come on top. Only used parts take memory.
     arena_size "arena-size" {
         value: Size u64,
         usual: 1 << 30,
@@ -92,7 +91,7 @@ limits! {
         within: ARENA,
         about: "Room for what is in queues and pipes, and for shared memory; only what is used takes memory",
     }
-    /// Items that are in one queue at once, also if the guest has bounded it higher, or not at all.
+    /// The most items in one queue at once, even if the guest has set a higher bound for the queue, or none.
     queue_items_max "queue-items-max" {
         value: MaybeCount Option<u64>,
         usual: None,
@@ -106,15 +105,15 @@ limits! {
         untrusted: 256 << 20,
         about: "How much linear memory each process may have",
     }
-    /// Bytes of linear memory of all processes of a run together. A forked process has as much as its parent had, whether
-    /// the kernel has copied it yet or not.
+    /// Bytes of linear memory of all processes of a run together. A forked process counts as much as its parent had, whether or not
+    /// the kernel has copied it yet.
     run_memory_max "run-memory-max" {
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: Some(1 << 30),
         about: "How much linear memory all processes together may have",
     }
-    /// Bytes of the stack that a process has for its calls. Languages keep a second one in linear memory.
+    /// Bytes of the stack that a process has for its calls. Languages keep a second stack in linear memory.
     stack_max "stack-max" {
         value: Size u64,
         usual: 1 << 20,
@@ -122,7 +121,7 @@ limits! {
         within: STACK,
         about: "How much stack each process may have for its calls",
     }
-    /// Time on a processor that a process may take.
+    /// Processor time that a process may take.
     cpu_time "cpu-time" {
         value: MaybeTime Option<Duration>,
         usual: None,
@@ -136,7 +135,7 @@ limits! {
         untrusted: None,
         about: "How long each process may take from its start to its end",
     }
-    /// Time on a processor that all processes of a run may take together.
+    /// Processor time that all processes of a run may take together.
     run_cpu_time "run-cpu-time" {
         value: MaybeTime Option<Duration>,
         usual: None,
@@ -150,10 +149,9 @@ limits! {
         untrusted: Some(Duration::from_secs(10 * 60)),
         about: "How long the run may take",
     }
-    /// Units of work that a process may do, one for each instruction or so: the same wherever and whenever it runs, so that
-    /// it ends at the same place. It needs a module that
-    /// [counts](crate::ModuleBuilder::count_fuel). A forked process has what its parent had left, a spawned one all of it; of a
-    /// pool, each task.
+    /// Units of work that a process may do, about one for each instruction. The count is the same wherever and whenever the process
+    /// runs, so the process ends at the same place. This limit needs a module that [counts](crate::ModuleBuilder::count_fuel). A
+    /// forked process has the fuel that its parent had left, a spawned one all of it; in a pool, each task has all of it.
     fuel "fuel" {
         value: MaybeCount Option<u64>,
         usual: None,
@@ -181,7 +179,7 @@ limits! {
         untrusted: Some(64 << 20),
         about: "How large a file may be that a process writes",
     }
-    /// Bytes that a process may write to files, whichever they are.
+    /// Bytes that a process may write to files, all of them together.
     file_bytes_max "file-bytes-max" {
         value: MaybeSize Option<u64>,
         usual: None,
@@ -195,7 +193,7 @@ limits! {
         untrusted: Some(256 << 20),
         about: "How much all processes together may write to files",
     }
-    /// Files and directories that a process has open at once, beside those that it was given.
+    /// Files and directories that a process may have open at once, beside those that it was given.
     open_files_max "open-files-max" {
         value: Count u32,
         usual: 256,
@@ -206,7 +204,7 @@ limits! {
 }
 
 limits! {
-    /// How much loading a module may take: [`ModuleBuilder::limits`](crate::ModuleBuilder::limits). What exceeds one of them is
+    /// Limits for loading a module: [`ModuleBuilder::limits`](crate::ModuleBuilder::limits). A module that exceeds one of them is
     /// refused, with [`Error::CompileLimit`](crate::Error::CompileLimit).
     ///
     /// ```
@@ -219,11 +217,11 @@ limits! {
     /// # Ok::<(), sandpool::Error>(())
     /// ```
     ///
-    /// What is in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
-    /// [`module_size_max`](Self::module_size_max) holds for it as well.
+    /// A module in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
+    /// [`module_size_max`](Self::module_size_max) holds for such a module as well.
     pub struct CompileLimits;
 
-    /// A limit of compiling by its name.
+    /// A limit of compiling, with its name.
     ///
     /// ```
     /// let names: Vec<_> = sandpool::CompileLimitKey::ALL.iter().map(|key| key.name).collect();
@@ -245,7 +243,7 @@ limits! {
         untrusted: Duration::from_secs(60),
         about: "How long compiling the module may take, if it isn't in the cache",
     }
-    /// Time on all processors together that compiling may take, in whole seconds; parts of one are added up to one.
+    /// Time on all processors together that compiling may take, in whole seconds, rounded up.
     compile_cpu_max "compile-cpu-max" {
         value: Time Duration,
         usual: Duration::from_secs(10 * 60),
@@ -269,7 +267,7 @@ limits! {
 }
 
 impl Limits {
-    /// The limits that the text of a configuration file sets; the others are as they are without one.
+    /// The limits that the text of a configuration file sets; the others have their defaults.
     ///
     /// ```
     /// let limits = sandpool::Limits::from_toml("limits.cpu-time = '1.5s'\nlimits.memory-max = '64MiB'")?;
@@ -282,12 +280,12 @@ impl Limits {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for what is no TOML, a key that there is not, and a value that makes no sense.
+    /// [`Error::Invalid`](crate::Error::Invalid) for invalid TOML, unknown keys, and values that aren't allowed.
     pub fn from_toml(text: &str) -> Result<Self> {
         Ok(file::read(text)?.limits)
     }
 
-    /// The limits that a configuration file sets; the others are as they are without one.
+    /// The limits that a configuration file sets; the others have their defaults.
     ///
     /// ```no_run
     /// let limits = sandpool::Limits::from_file("sandpool.toml")?;
@@ -295,12 +293,12 @@ impl Limits {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config), with what [`from_toml`](Self::from_toml) says of it, or why it can't be read.
+    /// [`Error::Config`](crate::Error::Config), with the error of [`from_toml`](Self::from_toml) or the reason why the file can't be read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         Ok(file::read_file(path.as_ref())?.limits)
     }
 
-    /// The one of this code, and where it lies; `None` if it isn't set.
+    /// The limit with this code and its value; `None` if the limit isn't set.
     pub(crate) fn by_code(&self, code: u32) -> Option<Limit> {
         let key = LimitKey::of(Limit::from_parts(code, 0).name())?;
         let figure = match (key.field)(&mut self.clone()) {
@@ -319,18 +317,18 @@ fn micros(time: Duration) -> u64 {
 }
 
 impl CompileLimits {
-    /// As [`Limits::from_toml`], of the same file.
+    /// The limits of compiling that the text of a configuration file sets, as [`Limits::from_toml`] reads it.
     ///
     /// # Errors
-    /// As there.
+    /// The same errors as for [`Limits::from_toml`].
     pub fn from_toml(text: &str) -> Result<Self> {
         Ok(file::read(text)?.compile)
     }
 
-    /// As [`Limits::from_file`], of the same file.
+    /// The limits of compiling that a configuration file sets, as [`Limits::from_file`] reads it.
     ///
     /// # Errors
-    /// As there.
+    /// The same errors as for [`Limits::from_file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         Ok(file::read_file(path.as_ref())?.compile)
     }

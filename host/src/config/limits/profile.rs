@@ -10,7 +10,7 @@ use super::{CompileLimits, Limits};
 use crate::config::Layer;
 use crate::{Error, Result, units};
 
-/// Settings that are chosen by one word: `--profile`, or the key `profile` of a configuration file.
+/// Settings that are chosen by one word: the flag `--profile`, or the key `profile` of a configuration file.
 ///
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
@@ -29,15 +29,15 @@ use crate::{Error, Result, units};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Profile {
-    /// For code that nobody trusts.
+    /// Settings for untrusted code.
     Untrusted,
 }
 
 impl Profile {
-    /// All of them.
+    /// All profiles.
     pub const ALL: &[Self] = &[Self::Untrusted];
 
-    /// Its name.
+    /// Name of the profile.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,15 +45,15 @@ impl Profile {
         }
     }
 
-    /// The one that a configuration file chooses, if it does.
+    /// The profile that a configuration file chooses, if the file chooses one.
     ///
     /// # Errors
-    /// As of [`Limits::from_file`].
+    /// The same errors as for [`Limits::from_file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Option<Self>> {
         Ok(read_file(path.as_ref())?.profile)
     }
 
-    /// Limits of what runs.
+    /// Limits of the processes of a run.
     #[must_use]
     pub fn limits(self) -> Limits {
         match self {
@@ -61,7 +61,7 @@ impl Profile {
         }
     }
 
-    /// Limits of what is compiled.
+    /// Limits of compiling a module.
     #[must_use]
     pub fn compile_limits(self) -> CompileLimits {
         match self {
@@ -69,7 +69,7 @@ impl Profile {
         }
     }
 
-    /// The layers of the jail that are required.
+    /// Layers of the jail that the profile requires.
     #[must_use]
     pub fn required_layers(self) -> &'static [Layer] {
         match self {
@@ -85,7 +85,7 @@ impl Profile {
         }
     }
 
-    /// A configuration file that chooses it, with all limits that it sets.
+    /// A configuration file that chooses the profile, with all limits that the profile sets.
     ///
     /// ```
     /// let text = sandpool::Profile::Untrusted.config();
@@ -104,7 +104,7 @@ impl Profile {
             units::of_time(self.task_timeout()),
             name = self.name(),
         );
-        // Each key stands in a paragraph of its own there, below what is said about it.
+        // In that file, each key has a paragraph of its own, below its explanation.
         for paragraph in DEFAULT_CONFIG.split("\n\n") {
             let paragraph = paragraph.trim_end();
             let (about, line) = paragraph.rsplit_once('\n').unwrap_or(("", paragraph));

@@ -140,7 +140,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
     }
 }
 
-/// One of everything that a run takes, by what a run as a whole may take or how many processes there may be.
+/// Everything that a run uses is bounded, for the run as a whole or by the number of processes.
 #[test]
 fn untrusted_code_is_bounded_in_everything() {
     let limits = Limits::untrusted();
@@ -149,7 +149,7 @@ fn untrusted_code_is_bounded_in_everything() {
     for key in LimitKey::ALL {
         let of_the_run = LimitKey::of(&format!("run-{}", key.name)).unwrap_or(key);
         let is_bounded = limits.get(of_the_run.name).unwrap() != NONE;
-        // These bound nothing that others don't: instructions take time, and items room.
+        // Other limits already bound these: instructions take time, and items take room.
         assert!(is_bounded || ["fuel", "queue-items-max"].contains(&key.name), "{}", key.name);
     }
     assert_eq!(Limits::default().no_higher_than(&limits), limits);
@@ -164,7 +164,7 @@ fn a_profile_is_a_file_and_the_files_keys_go_before_it() {
     let untrusted =
         |limits| Settings { profile: Some(Profile::Untrusted), limits, compile: CompileLimits::untrusted() };
     assert_eq!(read(&text).unwrap(), untrusted(Limits::untrusted()));
-    // It has no more keys than it sets, each with what is said about it.
+    // The file has no more keys than the profile sets, and each has an explanation.
     let keys: Vec<_> = text.lines().filter_map(|line| line.split_once(" = ")).collect();
     assert_eq!(keys.len(), 1 + 11 + 5, "{text}");
     assert!(keys.contains(&("memory-max", "\"256MiB\"")) && keys.contains(&("processes-max", "128")));
@@ -229,7 +229,7 @@ fn what_cannot_be_had_is_refused() {
     assert_eq!(limits.check().unwrap_err().to_string(), "`0` is no value for compile-time-max");
 }
 
-/// Some take nothing for no limit: a queue without a bound, for one.
+/// Some people write nothing for no limit: for a queue without a bound, for one.
 #[test]
 fn no_limit_is_nothing() {
     are_not_nothing(LimitKey::ALL, Limits::check);
@@ -249,11 +249,11 @@ fn are_not_nothing<L: Clone + Default>(keys: &[Key<L>], check: fn(&L) -> Result<
         let error = check(&limits).unwrap_err();
         assert!(error.to_string().ends_with(&format!(" is no value for {}", key.name)), "{error}");
         assert!(error.hint().is_some(), "{}", key.name);
-        // Nor is it how people may write it, in any unit.
+        // Zero isn't a limit in any unit in which people may write it.
         for text in ["0", "00", "0B", "0KiB", "0GiB", "0s", "0ms", "0.0s", "0h", "-1", "", " "] {
             assert!(key.check(text).is_err(), "{}: {text:?}", key.name);
         }
-        // And the least that there is, is one, as far as that makes sense.
+        // The least value is allowed, as far as that makes sense.
         match (key.field)(&mut limits) {
             Field::Count(count) => *count = 1,
             Field::Size(size) => *size = 1 << 20,

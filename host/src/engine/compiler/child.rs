@@ -1,4 +1,4 @@
-//! The compiler itself.
+//! The compiler process itself.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -23,7 +23,7 @@ use crate::jail::{self, Hold, Plan, Prepared};
 use crate::sys::fd::{close_from, take_stdin};
 use crate::sys::process::{FAILED, die_with, exit_at, exit_now, pidfd_open};
 
-/// Is the compiler, until there is a report.
+/// Runs as the compiler until the report is written.
 pub(crate) fn main() -> ! {
     let code = match run() {
         Ok(()) => 0,
@@ -32,7 +32,7 @@ pub(crate) fn main() -> ! {
             FAILED
         }
     };
-    // Nothing is left to be dropped: what is in memory may be large.
+    // Nothing needs to be dropped, and dropping large data takes time.
     exit_now(code);
 }
 
@@ -43,7 +43,7 @@ fn run() -> anyhow::Result<()> {
     if nix::unistd::getppid() != owner {
         return Ok(());
     }
-    // What a terminal sends to all of its processes is for the owner to answer, as with the supervisor.
+    // A terminal sends these signals to all of its processes; the owner answers them, as with the supervisor.
     let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
     SigSet::from_iter(signals).thread_block()?;
     std::env::set_current_dir("/")?;
@@ -51,7 +51,7 @@ fn run() -> anyhow::Result<()> {
     let Some((settings, files)) = control::receive_message_with::<Settings>(socket.as_fd())? else {
         return Ok(());
     };
-    // Both take files, which are out of reach soon.
+    // Both need files, which are soon out of reach.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     known::seed_unused_generators();
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
@@ -61,7 +61,7 @@ fn run() -> anyhow::Result<()> {
     let Entered::Inside(mut layers) = entered else { return Ok(()) };
     let alone = Hold::NotApplicable("a compiler is one process, which has limits of its own".to_owned());
     layers.push((Layer::ControlGroup, alone));
-    // The thread that has started this waits for its end, so its own death is that of the owner.
+    // The thread that has started this process waits for its end, so the thread's death is the owner's.
     if !die_with(owner_pidfd.as_fd()) {
         return Ok(());
     }
@@ -75,14 +75,14 @@ fn run() -> anyhow::Result<()> {
     let is_over = settings.only_report || !report.lacks(&settings.jail.require).is_empty();
     let reply = if is_over { Reply::Unjailed(report) } else { Reply::Started(report) };
     control::send_message(socket.as_fd(), &reply)?;
-    // Whoever takes this over can say nothing more by it.
+    // An attacker who takes this process over can then say nothing more by the socket.
     drop(socket);
     let (false, Some(module)) = (is_over, files.into_iter().next()) else { return Ok(()) };
     nix::unistd::dup2_stdin(module)?;
     compile_stdin(&settings, &jail, threads)
 }
 
-/// Compiles the module, which is the standard input. Where it is written to is the standard output.
+/// Compiles the module, which is on the standard input, and writes the result to the standard output.
 fn compile_stdin(settings: &Settings, jail: &Prepared, threads: usize) -> anyhow::Result<()> {
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let is_wanted = |engine: &Engine| compatibility(engine) == settings.compatibility;
@@ -122,11 +122,12 @@ fn prepare_jail(settings: &Settings, threads: usize) -> io::Result<Prepared> {
     jail::prepare(&Plan { policy: Policy::Compiler, dirs: &[], rlimits, settings: &settings.jail })
 }
 
-/// From here on, this process has so many threads, three files and memory of its own, and can get nothing else.
+/// Enters the jail: from here on, this process has this number of threads, three files and its own memory, and can get nothing
+/// else.
 fn enter_jail(jail: &Prepared, threads: usize) -> anyhow::Result<()> {
     let ruleset = jail.ruleset().map(|ruleset| ruleset.try_clone_to_owned()).transpose()?;
     jail.enter_with(ruleset, || {
-        // This waits until all of them run.
+        // This waits until all threads run.
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(io::Error::other)
     })?;
     Ok(())

@@ -1,4 +1,4 @@
-//! What starts a compiler, and judges what comes of it.
+//! Starts a compiler, and judges its result.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -23,7 +23,7 @@ use crate::jail::JailReport;
 use crate::sys::process::KILLED;
 use crate::{CompileLimit, CompileLimits, Error, Result};
 
-/// As much of what a compiler prints is kept.
+/// The most bytes that are kept of a compiler's messages.
 const WORDS_MAX: u64 = 16 << 10;
 
 /// A compiled module: its summary, its artifact, and the jail in which it was compiled.
@@ -38,22 +38,22 @@ pub(crate) struct Artifact {
 }
 
 impl Artifact {
-    /// To be read from its beginning.
+    /// A reader at the beginning of the artifact.
     pub(crate) fn reader(&mut self) -> Result<impl io::Read> {
         self.file.seek(SeekFrom::Start(self.begin)).map_err(os("read the compiled module"))?;
         Ok((&mut self.file).take(self.len))
     }
 
-    /// In a file of its own, in memory.
+    /// Copies the artifact to a file of its own, in memory.
     pub(crate) fn alone(&mut self) -> Result<File> {
         sealed(self.reader()?).map_err(os("keep the compiled module in memory"))
     }
 }
 
-/// Compiles a module, in this program.
+/// Compiles a module, in a process of this program.
 pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Settings) -> Result<Compiled> {
     let mut settings = settings.clone();
-    // Nor may it be larger than the shell allows a file to be.
+    // The artifact may not be larger than the shell allows a file to be.
     if let Ok((largest, _)) = getrlimit(Resource::RLIMIT_FSIZE) {
         let room = largest.saturating_sub(output_size(0));
         settings.limits.artifact_max = settings.limits.artifact_max.min(room);
@@ -76,7 +76,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
     let ended = compiler.wait(start, time).map_err(os("wait for the compiler"))?;
     match ended {
         None => limit(CompileLimit::Time(time)),
-        // It has said nothing of its jail, and gone on.
+        // The compiler has reported nothing about its jail, and gone on.
         Some(WaitStatus::Exited(_, 0)) if !jail.lacks(require).is_empty() => Err(jail.refusal(require)),
         Some(WaitStatus::Exited(_, 0)) => match read(output) {
             Ok((Report::Compiled { mut summary, .. }, artifact)) => {
@@ -94,7 +94,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
                 WaitStatus::Exited(_, OUT_OF_TIME) => {
                     limit(CompileLimit::Cpu(Duration::from_secs(seconds(limits.compile_cpu_max))))
                 }
-                // What Rust does when there is no memory, and what it says.
+                // When Rust has no memory, it aborts with this message.
                 WaitStatus::Exited(_, ABORTED) if words.contains("memory allocation of ") => {
                     limit(CompileLimit::Memory(limits.compile_memory_max))
                 }
@@ -104,7 +104,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
     }
 }
 
-/// Which layers of its jail a compiler would be in, and how fully they hold.
+/// Reports which layers of its jail a compiler would be in, and how fully they hold.
 pub(crate) fn survey() -> Result<JailReport> {
     let limits = CompileLimits::default();
     let time = limits.compile_time_max;
@@ -121,9 +121,9 @@ fn os(what: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Os { what, source }
 }
 
-/// With what a compiler ends that was at its limit of processor time.
+/// The exit code of a compiler that has reached its limit of processor time.
 const OUT_OF_TIME: i32 = KILLED + Signal::SIGXCPU as i32;
-/// With what one ends that has called abort.
+/// The exit code of a compiler that has called abort.
 const ABORTED: i32 = KILLED + Signal::SIGABRT as i32;
 
 fn how(status: WaitStatus) -> String {
@@ -135,7 +135,7 @@ fn how(status: WaitStatus) -> String {
     }
 }
 
-/// A compiler that runs. Dropped, it is killed.
+/// A compiler that runs. Dropping this kills it.
 struct Compiler {
     child: Child,
     socket: OwnedFd,
@@ -156,15 +156,15 @@ impl Compiler {
             let streams = [theirs.into(), output.try_clone()?.into(), words.try_clone()?.into()];
             let child = Child::start(program, COMPILER, streams)?;
             let compiler = Self { child, socket };
-            // If it is gone already, how it ended says more than this.
+            // If the compiler is gone already, the way it ended says more than this error.
             let _ = control::send_message_with(compiler.socket.as_fd(), settings, &[module.as_fd()]);
             Ok(compiler)
         };
         start().map_err(os("start the compiler"))
     }
 
-    /// How fully its jail holds, if it says so: it does before it reads the module. `WouldBlock` if it takes longer than it
-    /// may.
+    /// How fully the compiler's jail holds, if the compiler reports it: that happens before it reads the module. `WouldBlock` if
+    /// the report takes longer than it may.
     fn jail(&mut self) -> io::Result<Option<JailReport>> {
         match self.child.next_reply(self.socket.as_fd())? {
             Some((Reply::Started(jail) | Reply::Unjailed(jail), _)) => Ok(Some(jail)),
@@ -172,11 +172,11 @@ impl Compiler {
         }
     }
 
-    /// Waits for its end; `None` if that takes longer than it may.
+    /// Waits for the compiler's end; `None` if that takes longer than it may.
     fn wait(&mut self, start: Instant, time: Duration) -> io::Result<Option<WaitStatus>> {
         loop {
             let left = time.saturating_sub(start.elapsed());
-            // Rounded up: what is left is not nothing.
+            // Rounded up, so that a remaining fraction isn't zero.
             let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
             match poll(&mut [PollFd::new(self.child.pidfd(), PollFlags::POLLIN)], timeout) {
                 Ok(0) if start.elapsed() >= time => return Ok(None),
@@ -190,13 +190,13 @@ impl Compiler {
 
 impl Drop for Compiler {
     fn drop(&mut self) {
-        // If it has been waited for, neither does anything.
+        // If the compiler has been waited for, neither call does anything.
         self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A file in memory that holds this, and of which nobody can change anything.
+/// A file in memory with these bytes, which nobody can change.
 fn sealed(mut bytes: impl io::Read) -> io::Result<File> {
     let mut file = memory_file()?;
     io::copy(&mut bytes, &mut file)?;
@@ -207,7 +207,7 @@ fn sealed(mut bytes: impl io::Read) -> io::Result<File> {
     Ok(file)
 }
 
-/// A file in memory of so many zeros, of which nobody can change the size.
+/// A file in memory of this number of zeros, whose size nobody can change.
 fn sized(bytes: u64) -> io::Result<File> {
     let file = memory_file()?;
     file.set_len(bytes)?;
@@ -221,7 +221,7 @@ fn memory_file() -> io::Result<File> {
     Ok(File::from(memfd_create("sandpool-compile", flags)?))
 }
 
-/// Takes an output apart.
+/// Splits an output into report and artifact.
 fn read(mut output: File) -> io::Result<(Report, Artifact)> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let size = output.metadata()?.len();
@@ -243,7 +243,7 @@ fn read(mut output: File) -> io::Result<(Report, Artifact)> {
     Ok((report, Artifact { file: output, begin, len: artifact }))
 }
 
-/// What a compiler has printed, until it died.
+/// The text that a compiler printed until it died.
 fn printed(words: &File) -> String {
     let mut bytes = vec![0; WORDS_MAX as usize];
     let len = words.read_at(&mut bytes, 0).unwrap_or_default();
@@ -251,7 +251,7 @@ fn printed(words: &File) -> String {
     text.trim_end_matches('\0').trim().to_owned()
 }
 
-/// The last line of it, to be put behind a message: it may say something to a person.
+/// The last line of the text, to be put after a message: it may tell a person something.
 fn last_line(words: &str) -> String {
     words.lines().next_back().map(|line| format!(": {}", printable(line))).unwrap_or_default()
 }
@@ -265,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes of a compiler that does this instead, in the language of the shell.
+    /// The result of compiling with a compiler that runs this shell script instead.
     fn compiled(instead: &str) -> Result<(Summary, Vec<u8>)> {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("compiler");
@@ -286,7 +286,7 @@ mod tests {
         Ok((summary, bytes))
     }
 
-    /// What says that in a report, which claims to be so much longer than it is.
+    /// The script that writes this report, and claims that the report is longer by `longer` bytes.
     fn says(report: &str, longer: usize) -> String {
         let head: String =
             (report.len() + longer).to_le_bytes().iter().map(|byte| format!("\\{byte:03o}")).collect();

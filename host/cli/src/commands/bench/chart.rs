@@ -1,5 +1,5 @@
-//! Curves as a chart, in SVG: a panel for each, both axes logarithmic, so that what is flat looks flat, and what is linear
-//! rises as much as it goes to the right.
+//! Curves as a chart, in SVG. Each has a panel, with both axes logarithmic, so that a constant cost is a flat line, and a linear
+//! one rises as much as it goes to the right.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ const COLUMNS: usize = 2;
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 250.0;
 const TOP: f64 = 70.0;
-/// What of a panel its curve has.
+/// The part of a panel that its curve occupies.
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = WIDTH - 40.0;
 const UPPER: f64 = 64.0;
@@ -53,7 +53,7 @@ pub(super) fn draw(measured: &[Measured], machine: &Machine) -> String {
 }
 
 fn panel(out: &mut String, points: &[(u64, Figures)], labels: &[String]) {
-    // At least a decade, so that noise looks like what it is.
+    // The axis covers at least a decade, so that noise looks like noise.
     let all = |figures: &Figures| figures.reference.map_or(figures.least(), |to| to.min(figures.least()));
     let least = points.iter().map(|(_, figures)| all(figures)).fold(f64::INFINITY, f64::min).log10();
     let greatest = points.iter().map(|(_, figures)| figures.greatest()).fold(0.0, f64::max).log10();

@@ -1,20 +1,20 @@
-//! The rounds of one measurement, and what to make of them.
+//! The rounds of one measurement, and their evaluation.
 
 use std::fmt::Write as _;
 
-/// What the rounds of one measurement have found.
+/// The results of the rounds of one measurement.
 #[derive(Debug, Clone)]
 pub(super) struct Figures {
     /// From the least to the greatest; never empty.
     sorted: Vec<f64>,
-    /// The same work without Sandpool, where the goal is relative to it and it can be measured here.
+    /// The figure for the same work without Sandpool, if the goal is relative to that and it can be measured here.
     pub(super) reference: Option<f64>,
-    /// What else there is to say about it.
+    /// Another remark about the figure.
     pub(super) remark: Option<String>,
 }
 
 impl Figures {
-    /// `None` if there are none, or any that isn't finite.
+    /// `None` if there are no rounds, or if one of them isn't finite.
     pub(super) fn new(rounds: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = rounds.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -22,7 +22,7 @@ impl Figures {
         is_usable.then_some(Self { sorted, reference: None, remark: None })
     }
 
-    /// Adds something that there is to say.
+    /// Adds a remark.
     pub(super) fn with_remark(self, remark: String) -> Self {
         let remark = self.remark.into_iter().chain([remark]).collect::<Vec<_>>().join("; ");
         Self { remark: Some(remark), ..self }
@@ -47,14 +47,14 @@ impl Figures {
     }
 }
 
-/// What a figure has to reach.
+/// The goal of a figure.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Goal {
     AtMost(f64),
     AtLeast(f64),
-    /// So many times what a bare fork and wait takes, which isn't measured here.
+    /// This multiple of the time of a bare fork and wait, which isn't measured here.
     TimesFloor(f64),
-    /// So many times the reference, at least.
+    /// At least this multiple of the reference.
     TimesReference(f64),
 }
 
@@ -63,7 +63,7 @@ pub(super) enum Goal {
 pub(super) enum Verdict {
     Reached,
     Missed,
-    /// It is relative to something that isn't known here.
+    /// The goal is relative to something that isn't known here.
     Unknown,
 }
 
@@ -94,7 +94,7 @@ pub(super) fn json(figures: impl Iterator<Item = (String, f64)>) -> String {
     let mut out = "{".to_owned();
     for (index, (key, median)) in figures.enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        // Keys are ours, and need no escapes. Writing to a string can't fail.
+        // The keys are ours, and need no escapes. Writing to a string can't fail.
         let _ = write!(out, "{comma}\n  \"{key}\": {}", number(median));
     }
     out.push_str("\n}\n");

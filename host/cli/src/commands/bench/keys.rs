@@ -1,4 +1,4 @@
-//! What is measured, in which unit, and what it has to reach.
+//! The figures that are measured, their units, and their goals.
 
 use anyhow::Context as _;
 use sandpool::Isolation;
@@ -8,7 +8,7 @@ use super::lab::{ARENA, Lab};
 
 /// One figure.
 pub(super) struct Bench {
-    /// Its name, which ends with its unit.
+    /// The figure's name, which ends with its unit.
     pub(super) key: &'static str,
     pub(super) unit: &'static str,
     /// The work, in a few words.
@@ -168,7 +168,7 @@ pub(super) fn figures(rounds: Vec<f64>, unit: impl Fn(f64) -> f64) -> anyhow::Re
     Figures::new(rounds.into_iter().map(unit)).context("a measurement without a figure")
 }
 
-/// From seconds for each operation.
+/// Figures in microseconds, from seconds for each operation.
 pub(super) fn micros(seconds: Vec<f64>) -> anyhow::Result<Figures> {
     figures(seconds, |seconds| seconds * 1e6)
 }
@@ -177,7 +177,7 @@ fn nanos(seconds: Vec<f64>) -> anyhow::Result<Figures> {
     figures(seconds, |seconds| seconds * 1e9)
 }
 
-/// GB/s, from seconds for each so many bytes.
+/// Figures in GB/s, from seconds for each transfer of this number of bytes.
 fn bandwidth(seconds: Vec<f64>, bytes: u64) -> anyhow::Result<Figures> {
     figures(seconds, |seconds| bytes as f64 / seconds / 1e9)
 }

@@ -1,4 +1,4 @@
-//! Where measuring happens: runs of the guest, and pools.
+//! The place of the measurements: runs of the guest, and pools.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -19,16 +19,16 @@ use crate::interrupt::{self, Interrupt};
 use crate::text;
 use crate::toolchain::{self, BuildOptions};
 
-/// Where the guest is in a checkout.
+/// The place of the guest in a checkout.
 const GUESTS: &str = "host/benches/guests";
 
-/// The arena's size, unless it is said otherwise: what it is by default.
+/// The arena's size for most measurements: the default size.
 pub(super) const ARENA: u64 = 1 << 30;
 
-/// What all measurements share.
+/// State that all measurements share.
 pub(super) struct Lab {
     module: Module,
-    /// Where the guest writes its figures.
+    /// The folder to which the guest writes its figures.
     folder: TempDir,
     rounds: usize,
     is_quick: bool,
@@ -61,7 +61,7 @@ impl Lab {
         Ok(Self { module, folder, rounds, is_quick, interrupt })
     }
 
-    /// How much work there is in a round.
+    /// The amount of work in a round.
     pub(super) fn count(&self, full: u64) -> u64 {
         if self.is_quick { (full / 10).max(10) } else { full }
     }
@@ -70,12 +70,12 @@ impl Lab {
         self.rounds
     }
 
-    /// Has the guest measure something, and returns its rounds.
+    /// Makes the guest measure something, and returns its rounds.
     pub(super) fn guest(&self, name: &str, numbers: &[u64]) -> anyhow::Result<Vec<f64>> {
         self.guest_rounds(ARENA, name, self.rounds, numbers)
     }
 
-    /// The same in an arena of so many bytes.
+    /// Does the same in an arena of this number of bytes.
     pub(super) fn guest_in(&self, arena: u64, name: &str, numbers: &[u64]) -> anyhow::Result<Vec<f64>> {
         self.guest_rounds(arena, name, self.rounds, numbers)
     }
@@ -93,7 +93,7 @@ impl Lab {
         text.lines().map(|line| line.parse().with_context(|| format!("no figure: {line}"))).collect()
     }
 
-    /// Has the guest set up `count` processes, and looks what memory they have.
+    /// Makes the guest set up `count` processes, and measures their memory.
     pub(super) fn memory(
         &self,
         arena: u64,
@@ -101,7 +101,7 @@ impl Lab {
         count: u64,
         numbers: &[u64],
     ) -> anyhow::Result<Vec<Memory>> {
-        // With these limits nobody but root may look at a guest's memory.
+        // With these limits, only root may look at a guest's memory.
         let run = self.start(arena, name, 0, &[&[count], numbers].concat(), Some(Layer::Rlimits))?;
         let supervisor = run.supervisor_pid();
         while !self.figures().exists() {
@@ -111,7 +111,7 @@ impl Lab {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        // The main guest is older; and what the supervisor has for itself is called otherwise.
+        // The main guest is older; and the supervisor's own processes have another name.
         let newest = machine::children(supervisor).into_iter().rev().filter(|pid| machine::is_guest(*pid));
         newest.take(usize::try_from(count)?).map(machine::memory).collect()
     }
@@ -132,8 +132,8 @@ impl Lab {
         self.warmed_up(round)
     }
 
-    /// How often as long the guest takes for the SHA-256 of so many bytes as the same code here; and the latter's time in
-    /// relation to that of the processor's own instructions.
+    /// How many times as long the guest takes for the SHA-256 of this number of bytes as the same code here; and the time of that
+    /// code relative to the processor's own instructions.
     pub(super) fn compute(&self, len: u64) -> anyhow::Result<(Vec<f64>, f64)> {
         let bytes = vec![1_u8; usize::try_from(len)?];
         let time = |digest: &dyn Fn(&[u8]) -> [u8; 32]| {
@@ -142,7 +142,7 @@ impl Lab {
             start.elapsed().as_secs_f64() / len as f64
         };
         let mut instructions = Vec::new();
-        // In turns, so that a processor that changes its speed does so for both.
+        // The two take turns, so that a processor that changes its speed does so for both.
         let round = || -> anyhow::Result<f64> {
             let native = time(&sha256);
             instructions.push(native / time(&|bytes| sha2::Sha256::digest(bytes).into()));
@@ -166,7 +166,7 @@ impl Lab {
         if let ExitStatus::Signaled(signal) = summary.status
             && self.interrupt.caught(Some(signal)).is_some()
         {
-            // This process is about to die of it as well.
+            // This process is about to die of the signal as well.
             loop {
                 thread::park();
             }

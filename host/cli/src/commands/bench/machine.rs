@@ -1,4 +1,4 @@
-//! The machine: what it is, what it does beside, and what the kernel says about processes.
+//! The machine: its description, its other work, and the kernel's facts about processes.
 
 use std::fs;
 use std::hint::spin_loop;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::figures::number;
 
-/// Watches what part of the processors others use, and how far apart these are.
+/// Measures which part of the processors other programs use, and how far apart the processors are.
 pub(super) struct Watch {
     began: Used,
     apart: Vec<f64>,
@@ -23,29 +23,29 @@ pub(super) struct Watch {
 /// Processor time that was used since some time in the past, in seconds.
 #[derive(Clone, Copy)]
 struct Used {
-    /// All that there was, used or not.
+    /// The whole time of the processors, used or not.
     total: f64,
-    /// What programs and the kernel used, and what other machines took away from this one.
+    /// The time that programs and the kernel used, and that other machines took away from this one.
     busy: f64,
-    /// What this process used, and those of its children that have ended.
+    /// The time that this process used, and its children that have ended.
     own: f64,
 }
 
-/// What is said about a machine beside figures of it.
+/// Facts about a machine, for the figures that were measured on it.
 #[derive(Debug)]
 pub(super) struct Machine {
     kernel: String,
     processor: String,
     processors: usize,
-    /// The part of the processors that others have used.
+    /// The part of the processors that other programs have used.
     others: f64,
-    /// Nanoseconds from one processor to another and back: the least and the most that was found.
+    /// Nanoseconds from one processor to another and back: the least and the greatest time that was found.
     apart: Option<(f64, f64)>,
 }
 
-/// From which part on figures are no good.
+/// From this part on, figures are unreliable.
 const BUSY: f64 = 0.05;
-/// How many times as far apart processors are that aren't where they were.
+/// Processors that are this many times as far apart as before have been moved.
 const MOVED: f64 = 1.5;
 
 impl Watch {
@@ -53,9 +53,9 @@ impl Watch {
         Self { began: Used::now(), apart: Vec::new() }
     }
 
-    /// Measures how far apart the processors are now: how many nanoseconds it takes until one sees what another has written,
-    /// and that one its answer. A virtual machine's may be moved, so that this changes, and with it whatever processes do
-    /// together. `None` if there is one only.
+    /// Measures how far apart the processors are now: the nanoseconds until one processor sees a word that another has written, and
+    /// that one sees the answer. The processors of a virtual machine may be moved, which changes this time, and with it everything
+    /// that processes do together. `None` if there is only one processor.
     pub(super) fn look(&mut self) -> Option<f64> {
         let found = (thread::available_parallelism().map_or(1, usize::from) > 1).then(apart)?;
         self.apart.push(found);
@@ -83,18 +83,19 @@ impl Watch {
     }
 }
 
-/// By two threads that spin. Of several times in a row the shortest, because either may be interrupted.
+/// Measures with two threads that spin. The result is the shortest of several times in a row, because either thread may be
+/// interrupted.
 fn apart() -> f64 {
     const TRIPS: u64 = 200;
     const LAST: u64 = u64::MAX;
-    /// On a line of its own, and that of its neighbour, which some processors fetch as well.
+    /// On a cache line of its own, and on its neighbour, which some processors fetch as well.
     #[repr(align(128))]
     struct Line(AtomicU64);
     let (there, back) = (Line(AtomicU64::new(0)), Line(AtomicU64::new(0)));
     let here = sched_getcpu();
     thread::scope(|scope| {
         scope.spawn(|| {
-            // Where it may not be said, the kernel has them on two processors as well, sooner or later.
+            // If the processor can't be chosen, the kernel runs the threads on two processors as well, sooner or later.
             let _ = here.and_then(leave);
             let mut seen = 0;
             while seen != LAST {
@@ -120,7 +121,7 @@ fn apart() -> f64 {
     })
 }
 
-/// Has this thread run anywhere but on this processor.
+/// Makes this thread run on any processor but this one.
 fn leave(processor: usize) -> nix::Result<()> {
     let this_thread = Pid::from_raw(0);
     let mut others = sched_getaffinity(this_thread)?;
@@ -139,11 +140,11 @@ impl Used {
     }
 }
 
-/// All the time of the processors, and that in which they were busy, from the text of `/proc/stat`: proc_stat(5). Ticks
-/// are a hundredth of a second on every machine that Linux runs on.
+/// The whole time of the processors, and their busy time, from the text of `/proc/stat`: proc_stat(5). Ticks are a hundredth of a
+/// second on every machine that Linux runs on.
 fn from_stat(text: &str) -> (f64, f64) {
     let line = text.lines().next().unwrap_or_default();
-    // User, nice, system, idle, waiting, interrupts twice, stolen. What comes then is in user and nice already.
+    // User, nice, system, idle, waiting, interrupts twice, stolen. The later fields are included in user and nice.
     let ticks = line.split_whitespace().skip(1).take(8).map(|ticks| ticks.parse().unwrap_or(0.0) / 100.0);
     let ticks: Vec<f64> = ticks.collect();
     let idle: f64 = ticks.iter().skip(3).take(2).sum();
@@ -152,7 +153,7 @@ fn from_stat(text: &str) -> (f64, f64) {
 }
 
 impl Machine {
-    /// One line about it.
+    /// One line about the machine.
     pub(super) fn describe(&self) -> String {
         let Self { kernel, processor, processors, .. } = self;
         let plural = if *processors == 1 { "" } else { "s" };
@@ -162,7 +163,7 @@ impl Machine {
         )
     }
 
-    /// One line about how it was measured, and what else ran meanwhile.
+    /// One line about how the figures were measured, and what else ran meanwhile.
     pub(super) fn method(&self, rounds: usize) -> String {
         format!(
             "median and spread of {rounds} rounds, after one to warm up; {}{}",
@@ -212,11 +213,11 @@ pub(super) fn is_guest(pid: u32) -> bool {
 /// A process's memory, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Memory {
-    /// What nobody else has.
+    /// Memory that no other process has.
     pub(super) private_kib: f64,
-    /// The same, and its share of what others have as well.
+    /// The same, plus the process's share of memory that others have as well.
     pub(super) share_kib: f64,
-    /// What the kernel has to know where it is, which no share of it says.
+    /// The kernel's page tables for this memory, which no share includes.
     pub(super) tables_kib: f64,
 }
 
@@ -229,7 +230,7 @@ pub(super) fn memory(pid: u32) -> anyhow::Result<Memory> {
     found.ok_or_else(|| anyhow!("cannot understand what the kernel says of the memory of process {pid}"))
 }
 
-/// From proc_pid_smaps(5) and proc_pid_status(5).
+/// Reads the texts of proc_pid_smaps(5) and proc_pid_status(5).
 fn from_proc(rollup: &str, status: &str) -> Option<Memory> {
     let private = ["Private_Clean", "Private_Dirty", "Private_Hugetlb"].map(|name| kib(rollup, name));
     Some(Memory {

@@ -141,7 +141,7 @@ fn scaling(args: &BenchArgs) -> anyhow::Result<u8> {
             progress.next(&format!("{}, {}: {}", curve.key, curve.grows, (curve.label)(point)));
             let before = watch.look();
             let figures = (curve.measure)(&lab, point)?;
-            // They may have been moved meanwhile.
+            // The processors may have been moved meanwhile.
             let apart = before.zip(watch.look()).filter(|_| curve.unit != "KiB");
             points.push((
                 point,
@@ -177,10 +177,10 @@ fn start(args: &BenchArgs, steps: usize) -> anyhow::Result<(Lab, Progress)> {
     Ok((Lab::new(args.guests.as_deref(), rounds, args.quick, &progress.bar)?, progress))
 }
 
-/// What was measured.
+/// The figures that were measured.
 type Measured = (&'static Bench, Figures);
 
-/// What the filters leave: all that have one of them in their names, unless it is the whole name of one.
+/// Applies the filters: keeps everything that has a filter in its name, unless the filter is the whole name of one.
 fn chosen<T>(all: &'static [T], key: fn(&T) -> &str, filters: &[String]) -> anyhow::Result<Vec<&'static T>> {
     let is_named = |filter: &String, one: &T| {
         if all.iter().any(|one| key(one) == filter) {
@@ -198,7 +198,7 @@ fn chosen<T>(all: &'static [T], key: fn(&T) -> &str, filters: &[String]) -> anyh
     Ok(all.iter().filter(is_chosen).collect())
 }
 
-/// Names the nearest of what there is.
+/// The error for a filter that matches nothing, with the nearest names.
 fn unknown<'a>(filter: &str, names: impl Iterator<Item = &'a str>) -> Error {
     let likeness = |name: &str| strsim::jaro_winkler(name, filter);
     let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default();
@@ -208,7 +208,7 @@ fn unknown<'a>(filter: &str, names: impl Iterator<Item = &'a str>) -> Error {
     }
 }
 
-/// Which figure is being measured, for somebody at a terminal.
+/// Shows at a terminal which figure is being measured.
 struct Progress {
     bar: ProgressBar,
 }
@@ -221,7 +221,7 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-        // A template that isn't one leaves the default.
+        // An invalid template keeps the default.
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len}: {msg}") {
             bar.set_style(style.progress_chars("=> "));
         }

@@ -11,14 +11,14 @@ use crate::text;
 
 /// A cost, and what it may grow with.
 pub(super) struct Curve {
-    /// Its name, which ends with its unit. What it is at a point is called the same, with the number of the point.
+    /// The curve's name, which ends with its unit. The figure at a point has the same name, with the number of the point.
     pub(super) key: &'static str,
     pub(super) unit: &'static str,
     pub(super) work: &'static str,
-    /// What grows.
+    /// The quantity that grows.
     pub(super) grows: &'static str,
     pub(super) points: fn() -> Vec<u64>,
-    /// How a point is called.
+    /// The name of a point.
     pub(super) label: fn(u64) -> String,
     expected: Growth,
     pub(super) measure: fn(&Lab, u64) -> anyhow::Result<Figures>,
@@ -27,17 +27,17 @@ pub(super) struct Curve {
 /// How a cost may grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Growth {
-    /// Not at all: nowhere more than 1.5 times what it is at the first point.
+    /// Not at all: nowhere more than 1.5 times the figure at the first point.
     Flat,
     /// No faster than the points: never more than 1.25 times as fast from one to the next, unless it comes to no more than 1.5
     /// times the reference there.
     Linear,
 }
 
-/// What was measured at each point.
+/// The figures that were measured at each point.
 pub(super) type Measured = (&'static Curve, Vec<(u64, Figures)>);
 
-/// Some are measured in a small arena, to have it full in no time, or in a large one.
+/// Some costs are measured in a small arena, which fills up quickly, or in a large one.
 const SMALL: u64 = 256 * MIB;
 const LARGE: u64 = 2048 * MIB;
 const FILLED: [u64; 6] = [0, 25, 50, 75, 90, 95];
@@ -171,7 +171,7 @@ pub(super) const CURVES: &[Curve] = &[
     },
 ];
 
-/// 1, 2, 4 and so on, and all.
+/// 1, 2, 4 and so on, and the number of all processors.
 fn processors() -> Vec<u64> {
     let all = thread::available_parallelism().map_or(1, usize::from) as u64;
     let powers = (0..).map(|power| 1 << power).take_while(|workers| *workers < all);
@@ -190,8 +190,8 @@ fn filling(percent: u64) -> u64 {
     SMALL / MIB * percent / 100
 }
 
-/// Figures of so many bytes that go from one process to another, beside two copies of them within one, which has them in as
-/// many places as there are meanwhile.
+/// Figures of a transfer of this number of bytes between processes, beside two copies of the bytes within one process, which has
+/// them in as many places as there are meanwhile.
 fn beside_copies(figures: Figures, lab: &Lab, size: u64, places: u64) -> anyhow::Result<Figures> {
     let count = lab.count((512 * MIB / size).clamp(10, 1_000_000));
     let copies = micros(lab.guest("copies", &[count, size, places])?)?.median();
@@ -200,7 +200,7 @@ fn beside_copies(figures: Figures, lab: &Lab, size: u64, places: u64) -> anyhow:
     Ok(figures.against(copies).with_remark(remark))
 }
 
-/// What so many processes have that the guest has set up.
+/// Memory of this number of processes that the guest has set up.
 fn memory(lab: &Lab, name: &str, count: u64, numbers: &[u64]) -> anyhow::Result<Figures> {
     let found = lab.memory(LARGE, name, count, numbers)?;
     let sum = |part: fn(&Memory) -> f64| text::bytes(found.iter().map(part).sum::<f64>() as u64 * 1024);
@@ -213,7 +213,7 @@ fn memory(lab: &Lab, name: &str, count: u64, numbers: &[u64]) -> anyhow::Result<
     Ok(figures(found.iter().map(|memory| memory.private_kib).collect(), |kib| kib)?.with_remark(remark))
 }
 
-/// Whether it has grown faster than it may: where.
+/// Where the cost has grown faster than it may, if anywhere.
 fn excess(curve: &Curve, points: &[(u64, Figures)]) -> Option<String> {
     let first = points.first()?;
     let steps = points.windows(2).filter_map(|pair| match pair {

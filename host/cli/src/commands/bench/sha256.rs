@@ -1,5 +1,5 @@
-//! SHA-256 in portable Rust, as FIPS 180-4 has it: the same file is compiled for the guest and for the host, so that what
-//! differs between them is the sandbox. Real programs on the host would use the processor's own instructions for it.
+//! SHA-256 in portable Rust, as in FIPS 180-4. The same file is compiled for the guest and for the host, so that only the sandbox
+//! differs between them. Real programs on the host would use the processor's own instructions.
 
 /// The first 32 bits of the fractional parts of the cube roots of the first 64 primes.
 const K: [u32; 64] = [

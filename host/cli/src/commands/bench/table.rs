@@ -1,4 +1,4 @@
-//! Figures as a person reads them.
+//! Figures as a table that a person reads.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::keys::Bench;
 use super::machine::Machine;
 use crate::text;
 
-/// What can be measured.
+/// Lists what can be measured.
 pub(super) fn list(benches: &[&Bench]) -> String {
     let rows = benches
         .iter()

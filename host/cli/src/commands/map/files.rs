@@ -17,13 +17,13 @@ use crate::output;
 use super::journal::Journal;
 use super::records::{self, Framing};
 
-/// What is written at once.
+/// Bytes that are written at once.
 const BUFFER: usize = 256 << 10;
 
-/// Where records come from.
+/// The source of records.
 pub(super) struct Input {
     pub(super) file: Box<dyn Read + Send>,
-    /// Its length, if it is a file.
+    /// The length of the input, if it is a file.
     pub(super) len: Option<u64>,
     metadata: Metadata,
 }
@@ -52,7 +52,7 @@ impl Input {
     }
 }
 
-/// Where results, or failures, are to go: found, and nothing made yet.
+/// The destination of results or failures: found, and nothing made yet.
 #[derive(Debug)]
 pub(super) struct Target {
     name: String,
@@ -67,7 +67,7 @@ enum Place {
 }
 
 impl Target {
-    /// `-` is stdout. Refuses a path that guests can change, where they may write.
+    /// Finds the destination; `-` is stdout. Refuses a path that guests can change, because they may write to a directory of it.
     pub(super) fn find(path: &Path, writable: &Writable) -> anyhow::Result<Self> {
         let name = shown(path, "stdout");
         let descriptor = match is_stream(path) {
@@ -84,7 +84,7 @@ impl Target {
         Ok(Self { name, place })
     }
 
-    /// Whether it is the file where the journal of this output is to be.
+    /// Whether this is the file for the journal of `output`.
     pub(super) fn is_journal_of(&self, output: &Self) -> bool {
         let (Place::File(dir, name), Place::File(output_dir, output_name)) = (&self.place, &output.place)
         else {
@@ -95,25 +95,25 @@ impl Target {
     }
 }
 
-/// Where results, or failures, go.
+/// The open destination of results or failures.
 #[derive(Debug)]
 pub(super) struct Output {
     file: Patient,
     metadata: Metadata,
-    /// It has a path, and can be cut. Of a descriptor, others may write to the same file.
+    /// The output has a path, and can be cut. Through a descriptor, others may write to the same file.
     is_file: bool,
     name: String,
-    /// Bytes that are held back: fewer than are worth a call.
+    /// Bytes that are held back, too few to be worth a call.
     held: Vec<u8>,
-    /// Bytes that were written, with those that were there when this began.
+    /// Bytes that were written, including those that were there when this command began.
     written: u64,
-    /// Something could not be written: what is held back now is a part of a record, perhaps.
+    /// A write failed: the bytes that are held back may be a part of a record.
     is_broken: bool,
 }
 
 impl Output {
-    /// Opens a file, and makes it if need be. Its content stays, until `begin_at`. Returns also the directory that it is
-    /// in and its name there, if it can be cut.
+    /// Opens a file, and makes it if there is none. Its content stays until `begin_at`. Also returns the file's directory and its
+    /// name there, if the file can be cut.
     pub(super) fn open(target: Target) -> anyhow::Result<(Self, Option<(Directory, OsString)>)> {
         let Target { name, place } = target;
         let cannot = || format!("cannot write {name}");
@@ -129,7 +129,7 @@ impl Output {
         Ok((Self { file, metadata, is_file, name, held: Vec::new(), written: 0, is_broken: false }, place))
     }
 
-    /// Refuses a file that another command writes, for as long as this one does.
+    /// Locks the file for as long as this command writes it. Refuses a file that another command writes.
     pub(super) fn lock(&self) -> anyhow::Result<()> {
         if !self.is_file {
             return Ok(());
@@ -140,12 +140,12 @@ impl Output {
                 hint: Some("wait until it has ended, or choose another file".to_owned()),
             }
             .into()),
-            // Not every file system knows locks.
+            // Some file systems have no locks.
             Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
         }
     }
 
-    /// Refuses a file that has lost a part of what it had when a command stopped.
+    /// Refuses a file that has lost a part of the content that it had when a command stopped.
     pub(super) fn has(&self, len: u64) -> anyhow::Result<()> {
         if self.is_file && self.metadata.len() < len {
             return Err(Error::Invalid {
@@ -157,7 +157,7 @@ impl Output {
         Ok(())
     }
 
-    /// Cuts a file to this length, which it has, and goes on from there.
+    /// Cuts a file to this length, which the file has, and goes on from there.
     pub(super) fn begin_at(&mut self, len: u64) -> anyhow::Result<()> {
         if !self.is_file {
             return Ok(());
@@ -170,7 +170,7 @@ impl Output {
         Ok(())
     }
 
-    /// Takes a record, unless it can't be one: why. It may be held back.
+    /// Takes a record, which may be held back; or says why the value can't be a record.
     pub(super) fn write_record(
         &mut self,
         framing: Framing,
@@ -179,22 +179,22 @@ impl Output {
         records::write(self, framing, record)
     }
 
-    /// Takes a line. It may be held back.
+    /// Takes a line, which may be held back.
     pub(super) fn write_line(&mut self, line: &str) -> anyhow::Result<()> {
         writeln!(self, "{line}").with_context(|| format!("cannot write {}", self.name))
     }
 
-    /// How long it is with what is held back.
+    /// The length of the output with the bytes that are held back.
     pub(super) fn len(&self) -> u64 {
         self.written + self.held.len() as u64
     }
 
-    /// How long it is with what was written.
+    /// The length of the output with the bytes that were written.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Has all that was written reach the disk, if it is a file.
+    /// Makes everything that was written reach the disk, if the output is a file.
     pub(super) fn sync(&mut self) -> anyhow::Result<()> {
         let cannot = || format!("cannot write {}", self.name);
         match self.metadata.is_file() {
@@ -205,7 +205,7 @@ impl Output {
 }
 
 impl Write for Output {
-    /// Holds it back, or writes it if that is worth a call.
+    /// Holds bytes back, or writes them if that is worth a call.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.held.len() + bytes.len() > BUFFER {
             self.flush()?;
@@ -219,7 +219,8 @@ impl Write for Output {
         Ok(bytes.len())
     }
 
-    /// Writes what is held back. After an error, what could be written is, and nothing is written any more.
+    /// Writes the bytes that are held back. After an error, the bytes that could be written are written, and no more are written
+    /// later.
     fn flush(&mut self) -> io::Result<()> {
         if self.is_broken {
             return Err(io::Error::other("an attempt has failed"));
@@ -243,7 +244,7 @@ impl Write for Output {
     }
 }
 
-/// Why two files are refused.
+/// The error for two arguments that name the same file.
 pub(super) fn same(one: &str, other: &str) -> Error {
     Error::Invalid {
         what: format!("{one} and {other} are the same file"),
@@ -251,7 +252,7 @@ pub(super) fn same(one: &str, other: &str) -> Error {
     }
 }
 
-/// Refuses files of which one would overwrite another.
+/// Refuses files if one of them would overwrite another.
 pub(super) fn refuse_same(
     input: &Input,
     output: &Output,
@@ -313,7 +314,7 @@ mod tests {
         assert_eq!((out.written(), out.len(), fs::read(&path).unwrap().as_slice()), (6, 8, &b"before"[..]));
         out.flush().unwrap();
         assert_eq!((out.written(), fs::read(&path).unwrap().as_slice()), (8, &b"beforea\n"[..]));
-        // What is large isn't held back, and comes after what was.
+        // A large record isn't held back, and comes after the bytes that were.
         let large = vec![b'x'; BUFFER + 1];
         out.write_record(Framing::Raw, &large).unwrap().unwrap();
         assert_eq!((out.written(), out.len()), (12 + large.len() as u64, 12 + large.len() as u64));
@@ -333,7 +334,7 @@ mod tests {
             assert_eq!(out.written(), 0);
         }
         assert!(out.write_record(Framing::Lines, &vec![b'x'; BUFFER]).is_err());
-        // Nor what is left of a record whose beginning could be.
+        // The rest of a record isn't written either, if a part of the record couldn't be.
         let mut out = full();
         assert!(out.write_record(Framing::Raw, &vec![b'x'; BUFFER + 1]).is_err());
         assert!(out.flush().unwrap_err().to_string().contains("has failed"));

@@ -1,9 +1,9 @@
-//! How far a map has come, in a file beside its output, so that another one can go on from there.
+//! The progress of a map, in a file beside its output, so that a later map can go on from there.
 //!
-//! The file says which records are done, which of them have failed, and how long the output was when all others were in it,
-//! and no more. It is replaced as a whole, after what it says of the output has reached the disk. So whatever ends the
-//! command, and the machine with it: what is after that length is cut off, and those records are done again. It stays when
-//! all is done, and says so: then there is nothing left to do but to try again what has failed.
+//! The file says which records are done, which of them have failed, and how long the output was when all others were in it, and no
+//! more. It is replaced as a whole, after the output that it describes has reached the disk. So if the command or the machine ends
+//! for any reason, the next command cuts off the output after that length, and does those records again. The journal stays when all
+//! records are done, and says so: then only failed records can be tried again.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -19,35 +19,35 @@ use sha2::{Digest as _, Sha256};
 
 use super::ranges::Ranges;
 
-/// The version of what is in the file.
+/// The version of the file's format.
 const VERSION: u32 = 2;
 
 /// The end of a journal's name.
 const END: &str = ".sandpool";
 
-/// How far a map is.
+/// The state of a map.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct State {
     /// The records that are done: their results, or their failures, are written.
     pub(super) done: Ranges,
-    /// Those of them that have failed.
+    /// The records among them that have failed.
     pub(super) failed: Ranges,
     /// All records of the input are done.
     pub(super) is_finished: bool,
-    /// How long the output is with them.
+    /// The length of the output with these records.
     pub(super) output: u64,
-    /// How long the file of failures is, if there is one.
+    /// The length of the file of failures, if there is one.
     pub(super) errors: Option<u64>,
 }
 
-/// The same as it stands in the file.
+/// The state as it is written in the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
     version: u32,
     of: Identity,
-    /// So many records are done, from the first on.
+    /// The number of records that are done, from the first on without a gap.
     done: u64,
-    /// And those beyond: ranges of them, each by its first one and the first one after it.
+    /// The records after these that are done: ranges, each with its first record and the first one after it.
     beyond: Vec<(u64, u64)>,
     failed: Vec<(u64, u64)>,
     is_finished: bool,
@@ -82,14 +82,14 @@ impl Written {
     }
 }
 
-/// What is mapped, and by what.
+/// Identity of a map: its input, and the task and module that it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     /// The SHA-256 of the module.
     pub(super) module: String,
     pub(super) task: String,
     pub(super) format: String,
-    /// Length and time of the input, if it is a file.
+    /// Length and modification time of the input, if it is a file.
     pub(super) input: Option<(u64, i64, i64)>,
 }
 
@@ -111,7 +111,7 @@ impl Identity {
         })
     }
 
-    /// What of it is another one, if anything is.
+    /// The part in which the other map differs, if any.
     fn difference(&self, other: &Self) -> Option<&'static str> {
         [
             (self.module != other.module, "module"),
@@ -129,25 +129,25 @@ impl Identity {
 pub(super) struct Journal {
     directory: Directory,
     name: OsString,
-    /// For messages.
+    /// The path for messages.
     path: String,
     of: Identity,
 }
 
 impl Journal {
-    /// The one that belongs to the output of this path, and lies beside it.
+    /// The journal that belongs to the output of this path, and lies beside it.
     pub(super) fn of(path: &Path, (directory, name): (Directory, OsString), of: Identity) -> Self {
         Self { directory, name: Self::name_of(&name), path: format!("{}{END}", path.display()), of }
     }
 
-    /// The name of the one that belongs to an output of this name.
+    /// The name of the journal that belongs to an output of this name.
     pub(super) fn name_of(output: &OsStr) -> OsString {
         let mut name = output.to_owned();
         name.push(END);
         name
     }
 
-    /// What it says, if there is one. An error if that is about something else.
+    /// The state in the file, if there is one. Fails if the file is about another map.
     pub(super) fn load(&self) -> anyhow::Result<Option<State>> {
         let path = &self.path;
         self.remove_unfinished()?;
@@ -169,7 +169,7 @@ impl Journal {
         }
     }
 
-    /// Replaces what it says. What it says of other files must be on the disk.
+    /// Replaces the state in the file. The data that it describes in other files must be on the disk.
     pub(super) fn save(&self, state: &State) -> anyhow::Result<()> {
         let replace = || -> io::Result<()> {
             let mut next = self.directory.create(&self.name, 0o666)?;
@@ -181,12 +181,12 @@ impl Journal {
         replace().with_context(|| format!("cannot write {}", self.path))
     }
 
-    /// Which file it is, if there is one.
+    /// The file's metadata, if there is a file.
     pub(super) fn metadata(&self) -> Option<Metadata> {
         self.directory.read(&self.name).and_then(|file| file.metadata()).ok()
     }
 
-    /// Begins anew: nothing is left to go on from.
+    /// Begins anew: removes the state of an earlier map.
     pub(super) fn begin(&self) -> anyhow::Result<()> {
         self.remove_unfinished()?;
         self.remove()
@@ -197,7 +197,7 @@ impl Journal {
         removed.with_context(|| format!("cannot remove {}", self.path))
     }
 
-    /// Removes what a command has left that was killed while it wrote.
+    /// Removes unfinished files that a killed command has left.
     fn remove_unfinished(&self) -> anyhow::Result<()> {
         let removed = self.directory.remove_unfinished(&self.name);
         removed.with_context(|| format!("cannot remove what is left of {}", self.path))
@@ -244,7 +244,7 @@ mod tests {
             assert_eq!(own().load().unwrap().unwrap(), state);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "no temporary file is left");
-        // But by a command that is killed, until the next one begins.
+        // A killed command leaves some, until the next command begins.
         let names = [".output.sandpool.0123456789abcdef.tmp", ".output.sandpool.mine.tmp"];
         names.iter().for_each(|name| fs::write(path(name), "").unwrap());
         own().load().unwrap();

@@ -5,11 +5,11 @@
 //!          a thread of its own                     this thread: journal, progress
 //! ```
 //!
-//! What lies between the two ends is bounded, so records may be any number. A signal stops the feed: what has begun is
-//! done, written and noted; nothing else is. The journal says how to go on from there.
+//! The records between the two ends are bounded, so the input may have any number of them. A signal stops the feed: tasks that have
+//! begun are finished, written and noted; no others are. The journal says how to go on from there.
 //!
-//! A record is done when its result, or its failure, has been written: handed to the kernel, whatever the output is. Only
-//! such records are counted, summed up and noted in the journal, which is written after the output is on the disk.
+//! A record is done when its result, or its failure, has been written, that is, handed to the kernel, whatever kind of file the
+//! output is. Only such records are counted, summed up and noted in the journal, which is written after the output is on the disk.
 
 mod files;
 mod journal;
@@ -227,7 +227,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let mut state = found.unwrap_or_default();
     output.has(state.output)?;
     let again = if args.retry_failed { state.failed.clone() } else { Ranges::default() };
-    // Of anything but a file, nobody knows whether there is more by now.
+    // If the input isn't a file, it may have more records by now.
     let is_all = state.is_finished && input.len.is_some();
     if is_all && again.count() == 0 {
         return Ok(nothing_left(&state));
@@ -298,7 +298,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     Ok(result?.exit_code(map.state.failed.count() > 0))
 }
 
-/// Says that all is done; how that has ended.
+/// Says that all records are done, and returns the exit code for them.
 fn nothing_left(state: &State) -> u8 {
     let failed = state.failed.count();
     let mut line = format!("nothing left to do: {} done before", progress::counted(state.done.count()));
@@ -339,14 +339,14 @@ fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Poo
     Ok(pool)
 }
 
-/// How much was read.
+/// How much of the input was read.
 #[derive(Debug, Default)]
 struct Read {
     records: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// Reads records and feeds the pool with them, on a thread of its own: a slow input must not keep results back.
+/// Starts a thread that reads records and feeds the pool with them: a slow input must not keep results back.
 fn start_reader(
     mut reader: Reader,
     mut feed: Feed,
@@ -384,15 +384,15 @@ fn start_reader(
 enum Ending {
     /// All records are done.
     Done,
-    /// A signal.
+    /// A signal came.
     Interrupted,
     /// A record has failed.
     Failed,
-    /// Whoever reads the output has seen enough.
+    /// The reader of the output reads no more.
     ReaderGone,
 }
 
-/// With what a command ends that SIGPIPE would have ended.
+/// The exit code of a command that SIGPIPE would have ended.
 const READER_GONE: u8 = 128 + Signal::SIGPIPE as u8;
 
 impl Ending {
@@ -406,15 +406,16 @@ impl Ending {
     }
 }
 
-/// How often the journal is written; and how much longer than that takes it isn't, where much has failed.
+/// How often the journal is written. If many records have failed, the pause is also longer in proportion to the time that writing
+/// takes.
 const SAVE_TIME: Duration = Duration::from_secs(1);
 const SAVE_PART: u32 = 10;
 
-/// After so many results, progress and journal are looked after; and after so long.
+/// Progress and journal are updated after this number of results, and after this time.
 const RESULTS: u32 = 256;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The end that results come to.
+/// The end of the stream that takes results.
 struct Map<'a> {
     interrupt: &'a Interrupt,
     framing: Framing,
@@ -426,18 +427,18 @@ struct Map<'a> {
     errors: Option<Output>,
     journal: Option<Journal>,
     numbers: Numbers,
-    /// Records that are done, but for what is held back of outputs.
+    /// Records that are done when the outputs have written the bytes that they hold back.
     pending: VecDeque<Pending>,
     state: State,
-    /// How many were done when this command began.
+    /// Number of records that were done when this command began.
     already: u64,
-    /// How many of them had failed.
+    /// Number of these records that had failed.
     failed_before: u64,
-    /// Whether there were any from an earlier command.
+    /// Whether an earlier command has done any records.
     is_resumed: bool,
     /// Failed records are done again.
     is_retry: bool,
-    /// How many this command has done, and how many of them have failed.
+    /// Number of records that this command has done; and the number of these that have failed.
     records: u64,
     failed: u64,
     read: Arc<Read>,
@@ -447,18 +448,18 @@ struct Map<'a> {
     pause: Duration,
 }
 
-/// A record that is done when this is written.
+/// A record that is done when the output up to `end` is written.
 struct Pending {
     record: u64,
     end: End,
 }
 
 enum End {
-    /// The output, up to here.
+    /// The output, up to this length.
     Output(u64),
-    /// The file of failures, up to here.
+    /// The file of failures, up to this length.
     Errors(u64),
-    /// Elsewhere: the record has failed, and its failure was written.
+    /// No file: the record has failed, and its failure was written elsewhere.
     Elsewhere,
 }
 
@@ -469,7 +470,7 @@ impl Map<'_> {
         loop {
             let mut next = results.next_timeout(Duration::ZERO);
             if let Err(RecvTimeoutError::Timeout) = next {
-                // Whoever reads results is to have them now.
+                // Results that are ready must reach their reader now.
                 if let Some(ending) = self.flush()? {
                     return Ok(ending);
                 }
@@ -508,7 +509,7 @@ impl Map<'_> {
         }
     }
 
-    /// A record is done, or isn't.
+    /// Takes the outcome of a record, which may turn out not to be done.
     fn take(
         &mut self,
         number: u64,
@@ -528,12 +529,12 @@ impl Map<'_> {
                 Err(error) => return gone(Err(error)),
             },
             Err(TaskError { cause, attempts, stderr, .. }) => match cause {
-                // It was stopped before it began. If results are in order, those behind it must wait for it.
+                // The task was stopped before it began. If results are in order, those after it must wait for it.
                 Failure::Cancelled => {
                     self.is_cut = self.is_ordered;
                     return Ok(None);
                 }
-                // Of what has stopped this command as well, for `timeout` sends it to all of a process group.
+                // The signal has stopped this command as well, because `timeout` sends it to all of a process group.
                 Failure::Ended(ExitStatus::Signaled(signal))
                     if self.interrupt.caught(Some(signal)).is_some() =>
                 {
@@ -580,7 +581,7 @@ impl Map<'_> {
             stderr: &'a str,
         }
 
-        // JSON has its own escapes, by which whoever reads it finds what the guest has said.
+        // JSON has its own escapes, so that a reader of the JSON gets the guest's own text.
         let detail = match cause {
             Failure::Failed(text) | Failure::Refused(text) => text.raw().to_owned(),
             cause => cause.to_string(),
@@ -605,7 +606,7 @@ impl Map<'_> {
         Ok(End::Elsewhere)
     }
 
-    /// Writes what is held back, and notes what is done by that.
+    /// Writes the bytes that are held back, and notes the records that are done by that.
     fn flush(&mut self) -> anyhow::Result<Option<Ending>> {
         let errors = self.errors.as_mut().map_or(Ok(()), |errors| errors.flush());
         let output = self.output.flush();
@@ -614,11 +615,11 @@ impl Map<'_> {
         gone(output)
     }
 
-    /// Notes what is done: all that was written, in the order in which it was taken.
+    /// Notes the records that are done: all that were written, in the order in which they were taken.
     fn settle(&mut self) {
         let errors = self.errors.as_ref().map_or(0, Output::written);
         let output = self.output.written();
-        // Most follow each other, and are added at once.
+        // Most records follow each other, and are added at once.
         let mut added = 0..0;
         while let Some(Pending { record, end }) = self.pending.pop_front_if(|pending| match pending.end {
             End::Output(end) => end <= output,
@@ -646,7 +647,7 @@ impl Map<'_> {
         self.state.done.insert(added);
     }
 
-    /// Notes how far it is, where another command finds it. What it says of others has been written.
+    /// Writes the progress to the journal, where another command finds it. The data that the journal describes has been written.
     fn save(&mut self) -> anyhow::Result<()> {
         let Some(journal) = &self.journal else { return Ok(()) };
         let began = Instant::now();
@@ -663,10 +664,10 @@ impl Map<'_> {
 
     fn figures(&self) -> Figures {
         let done = self.already + self.records;
-        // Nobody knows how far those are apart that have failed.
+        // Nobody knows how far failed records are apart in the input.
         let len = self.input_len.filter(|len| *len > 0 && !self.is_retry);
         let part = len.map(|len| {
-            // What was read is a little ahead of what is done.
+            // Reading is a little ahead of the records that are done.
             let read = self.read.records.load(Ordering::Relaxed).max(1) as f64;
             let bytes = self.read.bytes.load(Ordering::Relaxed) as f64 / len as f64;
             let part = |records: u64| (bytes * records as f64 / read).clamp(0.0, 1.0);
@@ -675,7 +676,7 @@ impl Map<'_> {
         Figures { records: self.records, failed: self.failed, part }
     }
 
-    /// Writes what is left to be written, and says how it went.
+    /// Writes the remaining output, and reports how the map ended.
     fn end(
         &mut self,
         ended: anyhow::Result<Ending>,
@@ -691,17 +692,17 @@ impl Map<'_> {
             ending => Ok(ending),
         });
         let flushed = self.flush();
-        // Of several reasons the first one counts.
+        // The first of several reasons counts.
         let mut ended = match (ended, flushed) {
             (Ok(Ending::ReaderGone), _) => Ok(Ending::ReaderGone),
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),
             (Ok(ending), Ok(gone)) => Ok(gone.unwrap_or(ending)),
         };
         if let Ok(Ending::Done) = ended {
-            // All that was read, with what there was nothing to do for at its end.
+            // All records that were read, including those at the end with nothing to do.
             self.state.done.insert(0..self.read.records.load(Ordering::Relaxed));
             self.state.is_finished = true;
-            // A journal does so itself.
+            // With a journal, saving it does this.
             if self.journal.is_none()
                 && let Err(error) = self.output.sync()
             {
@@ -710,7 +711,7 @@ impl Map<'_> {
         }
         match (self.save(), &ended) {
             (Err(error), Ok(_)) => ended = Err(error),
-            // There is something worse to say.
+            // A worse error is reported.
             (_, Err(_)) | (Ok(()), _) => {}
         }
         self.summarize(&ended);
@@ -755,7 +756,7 @@ impl Map<'_> {
     }
 }
 
-/// Writing to somebody who reads no more is an end, and no error.
+/// A write to a reader that reads no more is an end, and no error.
 fn gone(written: std::io::Result<()>) -> anyhow::Result<Option<Ending>> {
     match written {
         Ok(()) => Ok(None),

@@ -1,7 +1,7 @@
-//! Which record is behind which input of the pool.
+//! Maps the inputs of the pool to records.
 //!
-//! The pool numbers its inputs from 0 on. Records that aren't done now are none of them: those that are done already, and
-//! empty lines. The thread that reads says where the numbers and the records part, and the one that takes results asks.
+//! The pool numbers its inputs from 0 on. Some records don't become inputs: those that are done already, and empty lines. The
+//! thread that reads says where the numbers of inputs and records diverge, and the thread that takes results asks.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,51 +13,51 @@ use super::ranges::Ranges;
 /// The records that are to be done.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Left {
-    /// All but these,
+    /// All records but these,
     done: Ranges,
     /// and these again.
     again: Ranges,
-    /// Nothing after this record is.
+    /// Records from this one on aren't to be done.
     end: Option<u64>,
 }
 
 impl Left {
-    /// All that isn't `done`, and `again`.
+    /// All records that aren't `done`, and those of `again`.
     pub(super) fn new(done: Ranges, again: Ranges) -> Self {
         Self { done, again, end: None }
     }
 
-    /// Only these: all others are done.
+    /// Only the records of `again`: all others are done.
     pub(super) fn only(again: Ranges) -> Self {
         let done = Some((0, u64::MAX)).into_iter().collect();
         Self { done, end: Some(again.end()), again }
     }
 
-    /// Whether this record is one.
+    /// Whether this record is to be done.
     pub(super) fn contains(&self, record: u64) -> bool {
         !self.done.contains(record) || self.again.contains(record)
     }
 
-    /// Whether there may be one from this record on.
+    /// Whether a record from this one on may have to be done.
     pub(super) fn goes_on(&self, record: u64) -> bool {
         self.end.is_none_or(|end| record < end)
     }
 }
 
-/// From an input of this number on, one record follows the other.
+/// From the input of this number on, the records of successive inputs follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
     number: u64,
     record: u64,
-    /// The first of the records before it that are no inputs.
+    /// The first of the records just before `record` that are no inputs.
     gap: u64,
 }
 
-/// News of one thread for the other, which both share.
+/// Messages from one thread to the other.
 #[derive(Debug, Default)]
 struct News {
     runs: Mutex<Vec<Run>>,
-    /// How many runs there were ever.
+    /// Number of runs that were ever added.
     count: AtomicU64,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Numbering {
 }
 
 impl Numbering {
-    /// The next input is this record. To be called before the pool gets it.
+    /// Says that the next input is this record. Must be called before the pool gets the input.
     pub(super) fn is_next(&mut self, record: u64) {
         if record != self.record {
             let run = Run { number: self.number, record, gap: self.record };
@@ -94,17 +94,17 @@ pub(super) struct Numbers {
 struct Known {
     record: u64,
     gap: u64,
-    /// How many inputs it has, unless it is the last one.
+    /// The run's number of inputs, unless it is the last run.
     len: Option<u64>,
-    /// How many of them have been asked for.
+    /// Number of its inputs that have been asked for.
     asked: u64,
 }
 
 impl Numbers {
-    /// The record of an input, of which each is asked for once; and records before it that are no inputs, each of which is told
-    /// once as well.
+    /// The record of an input, which is asked for once; and the records before it that are no inputs, each of which is returned
+    /// once.
     pub(super) fn record(&mut self, number: u64) -> (u64, Range<u64>) {
-        // The input has come here through a lock, and so has this before it.
+        // The input has come here through a lock, and so has the news that was written before it.
         if self.news.count.load(Ordering::Relaxed) != self.seen {
             let runs = std::mem::take(&mut *self.news.runs.lock().unwrap_or_else(PoisonError::into_inner));
             for run in runs {
@@ -117,7 +117,7 @@ impl Numbers {
         let gap = run.gap..run.record;
         run.gap = run.record;
         run.asked += 1;
-        // It isn't asked for again.
+        // All inputs of the run have been asked for.
         if run.len == Some(run.asked) {
             self.runs.remove(&begin);
         }
@@ -156,7 +156,7 @@ mod tests {
         let (mut numbering, mut numbers) = numbers();
         records.iter().for_each(|record| numbering.is_next(*record));
         let mut done: Ranges = Ranges::default();
-        // In any order.
+        // The order doesn't matter.
         for (number, record) in records.iter().enumerate().rev() {
             let (found, gap) = numbers.record(number as u64);
             assert_eq!(found, *record);

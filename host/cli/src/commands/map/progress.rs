@@ -1,4 +1,4 @@
-//! How far a map is, for somebody who watches: a bar on a terminal, and lines elsewhere.
+//! The progress of a map, for a person who watches: a bar on a terminal, and lines elsewhere.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
@@ -20,19 +20,19 @@ pub(super) enum Choice {
     Never,
 }
 
-/// How often a bar is drawn anew, and a line written.
+/// How often a bar is drawn, and how often a line is written.
 const BAR_TIME: Duration = Duration::from_millis(100);
 const LINE_TIME: Duration = Duration::from_secs(1);
 
 /// Figures of a map that is under way.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Figures {
-    /// Records that are done, since this command began.
+    /// Records that are done since this command began.
     pub(super) records: u64,
-    /// Those of them that have failed.
+    /// Records among these that have failed.
     pub(super) failed: u64,
-    /// The part of the input that is done, from 0 to 1, if it is known how much there is, and that was done already when
-    /// this command began.
+    /// The part of the input that is done, from 0 to 1, and the part that was done already when this command began; `None` if the
+    /// size of the input isn't known.
     pub(super) part: Option<(f64, f64)>,
 }
 
@@ -61,7 +61,7 @@ impl Progress {
         Self { display, began: now, shown: now }
     }
 
-    /// Since it began.
+    /// Time since the progress began.
     pub(super) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
@@ -77,7 +77,7 @@ impl Progress {
         let line = line(figures, self.elapsed());
         match &self.display {
             Display::Bar(bar) => {
-                // What the bar is drawn in, when nobody knows how long it is, doesn't count.
+                // If the size of the input isn't known, the bar stays empty.
                 bar.set_position((figures.part.map_or(0.0, |(part, _)| part) * BAR_LEN as f64) as u64);
                 bar.set_message(line);
             }
@@ -94,7 +94,7 @@ impl Progress {
         }
     }
 
-    /// The same for what isn't just for people: an error if it can't be written.
+    /// Writes a line that isn't just for people, and fails if it can't be written.
     pub(super) fn record(&self, line: &str) -> io::Result<()> {
         match &self.display {
             Display::Bar(bar) => bar.suspend(|| text::error_line(line)),
@@ -102,7 +102,7 @@ impl Progress {
         }
     }
 
-    /// There is nothing more to show.
+    /// Ends the display.
     pub(super) fn end(&self) {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
@@ -114,7 +114,7 @@ const BAR_LEN: u64 = 1000;
 
 fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(BAR_LEN), ProgressDrawTarget::stderr());
-    // A template that isn't one leaves the default.
+    // An invalid template keeps the default.
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}") {
         bar.set_style(style.progress_chars("=> "));
     }
@@ -147,7 +147,7 @@ pub(super) fn counted(records: u64) -> String {
     format!("{records} {}", if records == 1 { "record" } else { "records" })
 }
 
-/// How many there are in a second.
+/// Records in a second.
 pub(super) fn rate(records: u64, elapsed: Duration) -> String {
     let rate = records as f64 / elapsed.as_secs_f64().max(1e-3);
     if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }

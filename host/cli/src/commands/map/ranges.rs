@@ -1,18 +1,18 @@
-//! Sets of numbers of records, of which most lie side by side.
+//! Sets of numbers of records, most of which lie side by side.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A set of numbers, as ranges of them.
+/// A set of numbers, stored as ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ranges {
-    /// Where each range begins, and the first number after it. None touches another.
+    /// The start of each range, and the first number after it. No range touches another.
     ranges: BTreeMap<u64, u64>,
     count: u64,
 }
 
 impl Ranges {
-    /// Adds numbers, of which some may be there already.
+    /// Adds numbers, some of which may be in the set already.
     pub(super) fn insert(&mut self, Range { mut start, mut end }: Range<u64>) {
         if start >= end {
             return;
@@ -32,7 +32,7 @@ impl Ranges {
         self.ranges.insert(start, end);
     }
 
-    /// Removes a number, if it is there.
+    /// Removes a number, if it is in the set.
     pub(super) fn remove(&mut self, number: u64) {
         let Some((start, end)) = self.around(number) else { return };
         self.take(start, end);
@@ -45,7 +45,7 @@ impl Ranges {
         self.count -= end - start;
     }
 
-    /// The range that a number is in.
+    /// The range that has a number.
     fn around(&self, number: u64) -> Option<(u64, u64)> {
         let (&start, &end) = self.ranges.range(..=number).next_back()?;
         (number < end).then_some((start, end))
@@ -55,17 +55,17 @@ impl Ranges {
         self.around(number).is_some()
     }
 
-    /// How many numbers there are.
+    /// Number of numbers in the set.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The first number from 0 on that isn't there.
+    /// The first number from 0 on that isn't in the set.
     pub(super) fn first_gap(&self) -> u64 {
         self.ranges.get(&0).copied().unwrap_or_default()
     }
 
-    /// The first number after all of them.
+    /// The first number after all numbers of the set.
     pub(super) fn end(&self) -> u64 {
         self.ranges.last_key_value().map_or(0, |(_, end)| *end)
     }
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!((ranges.count(), ranges.end(), ranges.first_gap()), (7, 9, 0));
     }
 
-    /// Whatever is done, in whatever order, it is what a set of single numbers is.
+    /// After any operations in any order, the set is equal to a set of single numbers.
     #[test]
     fn ranges_are_a_set() {
         let (mut ranges, mut set) = (Ranges::default(), BTreeSet::new());

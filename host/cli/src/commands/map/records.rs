@@ -1,4 +1,4 @@
-//! Records in files: where one ends and the next begins.
+//! Records in files, and how they are separated.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use anyhow::{Context as _, bail};
 use sandpool::{Error, Format};
 
-/// The most bytes of a record. It is what one input may have in the arena by default.
+/// The most bytes of a record: the default limit of one input in the arena.
 const RECORD_MAX: u64 = 1 << 30;
 
-/// What is read at once.
+/// Bytes that are read at once.
 const BUFFER: usize = 256 << 10;
 
 /// The separation of records in a file.
@@ -22,7 +22,7 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// Each, and what the command line calls it.
+    /// All values, with their names on the command line.
     const ALL: [(Self, &'static str); 4] =
         [(Self::Lines, "lines"), (Self::Jsonl, "jsonl"), (Self::Raw, "raw"), (Self::Nul, "nul")];
 
@@ -31,7 +31,7 @@ impl Framing {
         Self::ALL.into_iter().find(|(framing, _)| *framing == self).map_or("", |(_, name)| name)
     }
 
-    /// How a task takes such a record.
+    /// The format in which a task takes such a record.
     pub(super) fn format(self) -> Format {
         match self {
             Self::Lines | Self::Nul => Format::Text,
@@ -66,9 +66,9 @@ impl FromStr for Framing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Record,
-    /// A line without anything, where each line is a value: it counts, but there is nothing to do.
+    /// An empty line in a format where each line is a value: it counts, but there is nothing to do.
     Empty,
-    /// There is no other.
+    /// There are no more records.
     End,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Reader {
     max: u64,
     /// Records that were read, empty ones included.
     records: u64,
-    /// Bytes of them, with what separates them.
+    /// Bytes of these records, with their separators.
     bytes: u64,
 }
 
@@ -102,12 +102,12 @@ impl Reader {
         self.records
     }
 
-    /// Bytes of them, with what separates them.
+    /// Bytes of the records that were read, with their separators.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether the next record is here already. To read it otherwise may take as long as whoever writes it.
+    /// Whether the next record is here already. If it isn't, reading it may take as long as its writer takes.
     pub(super) fn has_next(&self) -> bool {
         let ahead = self.source.buffer();
         match self.framing.end() {
@@ -131,7 +131,7 @@ impl Reader {
     }
 
     fn read_to(&mut self, end: u8, record: &mut Vec<u8>) -> anyhow::Result<Next> {
-        // Its end is no part of it.
+        // The end isn't a part of the record.
         let len = (&mut self.source).take(self.max + 2).read_until(end, record)? as u64;
         self.bytes += len;
         let is_whole = record.pop_if(|last| *last == end).is_some();
@@ -146,7 +146,7 @@ impl Reader {
         }
         if self.records == 0 && record.starts_with(BYTE_ORDER_MARK) {
             record.drain(..BYTE_ORDER_MARK.len());
-            // It begins a file, and makes no line of one.
+            // The mark begins a file, and doesn't make a line by itself.
             if len == BYTE_ORDER_MARK.len() as u64 {
                 return Ok(Next::End);
             }
@@ -178,7 +178,7 @@ impl Reader {
     }
 }
 
-/// Writes a record, with what separates it from the next one, or says why it can't be one.
+/// Writes a record with its separator, or says why the value can't be a record.
 pub(super) fn write(
     out: &mut impl Write,
     framing: Framing,
@@ -340,7 +340,7 @@ mod tests {
         assert!("csv".parse::<Framing>().is_err());
     }
 
-    /// A record of the most bytes that there may be is one, whatever ends it; one of a byte more is an error.
+    /// A record of the maximum length is accepted, whatever ends it; one that is a byte longer is an error.
     #[test]
     fn a_record_is_as_long_as_it_may_be_and_no_longer() {
         const MAX: usize = 5;
@@ -371,7 +371,7 @@ mod tests {
             let error = read(Framing::Raw, len, &(len as u32).to_le_bytes(), "").unwrap_err();
             assert_eq!(error, format!("{too_long}: {len} bytes"));
         }
-        // A carriage return that ends nothing is a part of it.
+        // A carriage return that ends no line is a part of the record.
         assert_eq!(read(Framing::Lines, MAX, b"", "\r"), Err(too_long.to_owned()));
         assert_eq!(read(Framing::Lines, MAX - 1, b"", "\r"), Ok(MAX));
     }
