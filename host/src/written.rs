@@ -10,9 +10,10 @@
 //! ```
 //!
 //! 1. A path is walked once, name by name, links included. If a name would be looked up in a directory that guests may write to,
-//! the path is refused. Directories are compared by identity: by device and number of the directory and all directories above it,
-//! and by its place in its file system, which bind mounts show under other paths.
+//!    the path is refused. Directories are compared by identity: by device and number of the directory and all directories
+//!    above it, and by its place in its file system, which bind mounts show under other paths.
 //! 2. Everything else happens relative to the descriptor: a directory that is renamed or replaced later changes nothing.
+//! 3. A file is opened only if it is no link, and made only if there is nothing of its name. A file that replaces another
 //!    is written under a random name, and renamed when it is whole.
 
 use std::ffi::{OsStr, OsString};
