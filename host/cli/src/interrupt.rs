@@ -45,12 +45,13 @@ impl Interrupt {
         signals.thread_block().context("cannot block signals")?;
         // A file that would become too large is then an error with a message.
         SigSet::from(Signal::SIGXFSZ).thread_block().context("cannot block signals")?;
+        // Among hundreds of guests that want the processors, a second would pass before this process hears a signal, or ends when
+        // it is killed, and the supervisor learns of its end only then. Threads inherit the setting.
+        sandpool::command_support::wake_soon();
         let shared = Arc::new(Shared::default());
         let watcher = Arc::clone(&shared);
         if signals.iter().next().is_some() {
             let watch = move || {
-                // Among hundreds of guests that want the processors, this thread would wait a second for its turn.
-                sandpool::command_support::wake_soon();
                 while let Ok(signal) = signals.wait() {
                     watcher.caught(signal);
                 }
