@@ -201,7 +201,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// What a heading is linked by.
+/// Returns the anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading
         .trim()

@@ -100,7 +100,7 @@ pub(crate) enum Alarm {
 }
 
 impl Waits {
-    /// What the process waits for, if it waits.
+    /// Returns the wait that the process has announced, if it waits.
     pub(crate) fn what(&self) -> Option<Waiting> {
         Waiting::of(self.what.load(Ordering::Acquire))
     }

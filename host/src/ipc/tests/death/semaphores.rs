@@ -43,7 +43,7 @@ fn acquire_and_release_a_semaphore() {
     );
 }
 
-/// So many processes hold units that the victim gets no entry: it takes a page.
+/// All entries of the tally belong to other processes, so the victim takes a page.
 fn acquire_where_many_have() {
     at_each_instruction(
         |world| {
