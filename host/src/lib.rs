@@ -19,6 +19,7 @@
 
 mod cache_dirs;
 mod child;
+mod children;
 mod codec;
 mod config;
 mod control;

@@ -15,7 +15,7 @@ use crate::support::repository;
 const LIBRARY: &[&[&str]] = &[
     &["codec", "guest_text", "linux", "nearest", "patient", "sys", "units"],
     &["error", "ipc", "native"],
-    &["cache_dirs", "config", "wire"],
+    &["cache_dirs", "children", "config", "wire"],
     &["jail", "written"],
     &["control"],
     &["child"],

@@ -13,7 +13,7 @@ use crate::sys::futex::Deadline;
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "retain", |mut caller: Caller<'_, Guest>, object: i64| {
         status(view(&mut caller).and_then(|view| {
-            object::find(&view.process.member, Handle(object as u64))?;
+            object::find(view.process.member(), Handle(object as u64))?;
             view.process.hold(Handle(object as u64));
             Ok(())
         }))
@@ -32,7 +32,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         |mut caller: Caller<'_, Guest>, object: i64, tag: i32, partner: i64| {
             status(view(&mut caller).and_then(|view| {
                 let partner = (partner != 0).then_some(Handle(partner as u64));
-                object::record(&view.process.member, Handle(object as u64), tag as u32, partner)
+                object::record(view.process.member(), Handle(object as u64), tag as u32, partner)
             }))
         },
     )?;

@@ -31,7 +31,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
          result: i32| {
             status(waiting(&mut caller, |view| {
                 receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
-                    pipe::recv(&process.member, end(process, handle)?, out, deadline)
+                    pipe::recv(process.member(), end(process, handle)?, out, deadline)
                 })
             }))
         },
@@ -46,14 +46,14 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 }
 
 fn end(process: &Process, handle: i64) -> Result<Object<'_, EndState>> {
-    object::resolve(&process.member, Handle(handle as u64))
+    object::resolve(process.member(), Handle(handle as u64))
 }
 
 fn send(view: &View<'_>, handle: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
     let end = end(view.process, handle)?;
     let handles = view.memory.handles(list.0, list.1)?;
     let sent = try_first(view.process, timeout, |deadline| {
-        pipe::send(&view.process.member, end, parts, &handles, deadline)
+        pipe::send(view.process.member(), end, parts, &handles, deadline)
     });
     view.process.noting(sent)
 }

@@ -1,4 +1,4 @@
-//! `sandpool_process`. See [`family`](crate::process::family).
+//! `sandpool_process`. See [`children`](crate::children).
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use crate::ipc::Result;
 use crate::ipc::object;
 use crate::ipc::process_table::ProcessHandle;
 use crate::process::Guest;
-use crate::process::family::Forked;
+use crate::process::fork::Forked;
 use crate::sys::futex::Deadline;
 
 /// The number of processors that this process may use. To count the processors takes files, which guests don't have.
@@ -66,18 +66,19 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
             value(view(&mut caller).and_then(|mut view| {
                 let entry = view.process.entry.as_ref().ok_or(Errno::Noent)?;
-                let records = object::look_up_all(&view.process.member, &entry.handles)?;
+                let records = object::look_up_all(view.process.member(), &entry.handles)?;
                 view.memory.fill_records(buffer, capacity, &records)
             }))
         },
     )?;
-    linker.func_wrap(MODULE, "current", |caller: Caller<'_, Guest>| caller.data().process.handle.0 as i64)?;
+    linker
+        .func_wrap(MODULE, "current", |caller: Caller<'_, Guest>| caller.data().process.handle().0 as i64)?;
     linker.func_wrap(MODULE, "parent", |caller: Caller<'_, Guest>| {
         caller.data().process.parent.map_or(0, |parent| parent.0 as i64)
     })?;
     linker.func_wrap(MODULE, "children", |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
         value(view(&mut caller).and_then(|mut view| {
-            let children = view.process.children();
+            let children = view.process.children.living_handles();
             view.memory.fill_words(buffer, capacity, children.iter().map(|child| child.0))
         }))
     })?;
@@ -90,19 +91,21 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     })?;
     linker.func_wrap(MODULE, "status", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
         status(view(&mut caller).and_then(|mut view| {
-            let outcome = view.process.exit_status(process_handle(process))?;
+            let outcome = view.process.children.exit_status(process_handle(process))?;
             let (low, high) = (outcome.figure as u32, (outcome.figure >> 32) as u32);
             view.memory.store(out, [outcome.kind, outcome.detail, outcome.exitcode() as u32, 0, low, high])
         }))
     })?;
     linker.func_wrap(MODULE, "signal", |mut caller: Caller<'_, Guest>, process: i64, signal: i32| {
-        status(view(&mut caller).and_then(|view| view.process.signal(process_handle(process), signal)))
+        status(
+            view(&mut caller).and_then(|view| view.process.children.signal(process_handle(process), signal)),
+        )
     })?;
     linker.func_wrap(MODULE, "close", |mut caller: Caller<'_, Guest>, process: i64| {
-        status(view(&mut caller).and_then(|view| view.process.close(process_handle(process))))
+        status(view(&mut caller).and_then(|view| view.process.children.close(process_handle(process))))
     })?;
     linker.func_wrap(MODULE, "detach", |mut caller: Caller<'_, Guest>, process: i64| {
-        status(view(&mut caller).and_then(|view| view.process.detach(process_handle(process))))
+        status(view(&mut caller).and_then(|view| view.process.children.detach(process_handle(process))))
     })?;
     linker.func_wrap(MODULE, "info", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
         status(view(&mut caller).and_then(|view| info(view, process_handle(process), out)))
@@ -131,7 +134,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         "stderr",
         |mut caller: Caller<'_, Guest>, process: i64, buffer: i32, capacity: i32| {
             value(view(&mut caller).and_then(|mut view| {
-                let stderr = view.process.stderr_of(process_handle(process))?;
+                let stderr = view.process.children.stderr(process_handle(process))?;
                 view.memory.fill(buffer, capacity, &stderr)
             }))
         },

@@ -26,7 +26,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             status(waiting(&mut caller, |view| {
                 receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
                     let port = port_to_take(process, queue)?;
-                    queue::get(&process.member, port, || false, out, deadline)
+                    queue::get(process.member(), port, || false, out, deadline)
                 })
             }))
         },
@@ -84,19 +84,19 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "close", |mut caller: Caller<'_, Guest>, queue: i64| {
         status(
             view(&mut caller).and_then(|view| {
-                queue::close(&view.process.member, port(view.process, queue, Waiting::Put)?)
+                queue::close(view.process.member(), port(view.process, queue, Waiting::Put)?)
             }),
         )
     })?;
     linker.func_wrap(MODULE, "task_done", |mut caller: Caller<'_, Guest>, queue: i64| {
         status(view(&mut caller).and_then(|view| {
-            queue::task_done(&view.process.member, port(view.process, queue, Waiting::Get)?)
+            queue::task_done(view.process.member(), port(view.process, queue, Waiting::Get)?)
         }))
     })?;
     linker.func_wrap(MODULE, "join", |mut caller: Caller<'_, Guest>, queue: i64, timeout: i64| {
         value(waiting(&mut caller, |view| {
             let port = port(view.process, queue, Waiting::TasksDone)?;
-            let join = |deadline| queue::join(&view.process.member, port, deadline);
+            let join = |deadline| queue::join(view.process.member(), port, deadline);
             Ok(try_first(view.process, timeout, join)? as i64)
         }))
     })?;
@@ -146,7 +146,7 @@ pub(super) fn add_put(
 
 /// The queue of this handle, with the note of a process that waits there.
 pub(super) fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
-    let object = object::resolve::<QueueState>(&process.member, Handle(handle as u64))?;
+    let object = object::resolve::<QueueState>(process.member(), Handle(handle as u64))?;
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
@@ -182,7 +182,7 @@ fn put(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeout: 
     let port = port(view.process, queue, Waiting::Put)?;
     let handles = view.memory.handles(list.0, list.1)?;
     let put = try_first(view.process, timeout, |deadline| {
-        queue::put_parts(&view.process.member, port, parts, &handles, deadline)
+        queue::put_parts(view.process.member(), port, parts, &handles, deadline)
     });
     noting_full(view.process, port, put)
 }
@@ -213,7 +213,7 @@ fn put_many(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), ti
         *rest = behind;
         Some(item)
     });
-    let put = |deadline| queue::put_many(&view.process.member, port, items.clone(), deadline);
+    let put = |deadline| queue::put_many(view.process.member(), port, items.clone(), deadline);
     match try_first(view.process, timeout, put) {
         // The item isn't one for a batch.
         Err(Errno::Msgsize) => Err(Errno::Msgsize),
@@ -242,7 +242,7 @@ fn get_many(
             taken.push(len as u32);
             taken.len() < most
         };
-        queue::get_many(&process.member, port, out, note, deadline)
+        queue::get_many(process.member(), port, out, note, deadline)
     };
     try_first(process, timeout, get)?;
     let to = view.memory.bytes_mut(lens.0, (taken.len() * 4) as i32)?;
@@ -268,8 +268,8 @@ pub(super) fn receive(
         Taken::Copied(len) => (len as u64, 0, None),
         Taken::Bytes(bytes) => (bytes.len() as u64, 0, Some(Held::Bytes(bytes))),
         Taken::Message(message) if message.handle_count == 0 && message.len <= out.len() as u64 => {
-            message.read(&process.member, out)?;
-            heap::free(&process.member, process.member.slot()?.register(Register::Incoming))?;
+            message.read(process.member(), out)?;
+            heap::free(process.member(), process.member().slot()?.register(Register::Incoming))?;
             (message.len, 0, None)
         }
         Taken::Message(message) => (message.len, message.handle_count, Some(Held::Message(message))),
@@ -286,7 +286,7 @@ fn peek(mut view: View<'_>, buffer: i32, capacity: i32) -> Result<i64> {
         Some(Held::Message(message)) => {
             let out = view.memory.bytes_mut(buffer, capacity)?;
             let some = usize::try_from(message.len).unwrap_or(usize::MAX).min(out.len());
-            message.read_at(&view.process.member, 0, out.get_mut(..some).ok_or(Errno::Fault)?)?;
+            message.read_at(view.process.member(), 0, out.get_mut(..some).ok_or(Errno::Fault)?)?;
             Ok(message.len as i64)
         }
     }
@@ -311,13 +311,13 @@ fn take(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<()> {
             if message.handle_count != u64::from(list.1 as u32) {
                 return Err(Errno::Inval);
             }
-            view.memory.scatter(&parts, message.len, |at, out| message.read_at(&process.member, at, out))?;
-            let handles = message.handles(&process.member)?;
-            let records = object::look_up_all(&process.member, &handles)?;
+            view.memory.scatter(&parts, message.len, |at, out| message.read_at(process.member(), at, out))?;
+            let handles = message.handles(process.member())?;
+            let records = object::look_up_all(process.member(), &handles)?;
             view.memory.fill_records(list.0, list.1, &records)?;
             process.held = None;
-            message.arrive(&process.member, &handles)?;
-            heap::free(&process.member, process.member.slot()?.register(Register::Incoming))?;
+            message.arrive(process.member(), &handles)?;
+            heap::free(process.member(), process.member().slot()?.register(Register::Incoming))?;
             handles.into_iter().for_each(|handle| process.hold(handle));
             Ok(())
         }

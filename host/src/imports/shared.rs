@@ -31,7 +31,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     )?;
     linker.func_wrap(MODULE, "open", |mut caller: Caller<'_, Guest>, name: i32, len: i32| {
         value(view(&mut caller).and_then(|view| {
-            let handle = shared::open(&view.process.member, view.memory.text(name, len)?)?;
+            let handle = shared::open(view.process.member(), view.memory.text(name, len)?)?;
             view.process.hold(handle);
             Ok(handle.0 as i64)
         }))
@@ -39,7 +39,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "unlink", |mut caller: Caller<'_, Guest>, name: i32, len: i32| {
         status(
             view(&mut caller)
-                .and_then(|view| shared::unlink(&view.process.member, view.memory.text(name, len)?)),
+                .and_then(|view| shared::unlink(view.process.member(), view.memory.text(name, len)?)),
         )
     })?;
     linker.func_wrap(MODULE, "size", |mut caller: Caller<'_, Guest>, handle: i64| {
@@ -79,7 +79,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         |mut caller: Caller<'_, Guest>, handle: i64, offset: i64, buffer: i32, len: i32| {
             status(view(&mut caller).and_then(|mut view| {
                 let to = view.memory.bytes_mut(buffer, len)?;
-                shared::read(&view.process.member, object(view.process, handle)?, offset as u64, to)
+                shared::read(view.process.member(), object(view.process, handle)?, offset as u64, to)
             }))
         },
     )?;
@@ -89,7 +89,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         |mut caller: Caller<'_, Guest>, handle: i64, offset: i64, buffer: i32, len: i32| {
             status(view(&mut caller).and_then(|view| {
                 let from = view.memory.bytes(buffer, len)?;
-                shared::write(&view.process.member, object(view.process, handle)?, offset as u64, from)
+                shared::write(view.process.member(), object(view.process, handle)?, offset as u64, from)
             }))
         },
     )?;
@@ -122,7 +122,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 }
 
 fn object(process: &Process, handle: i64) -> Result<Object<'_, SharedState>> {
-    object::resolve(&process.member, Handle(handle as u64))
+    object::resolve(process.member(), Handle(handle as u64))
 }
 
 /// The result uses all 64 bits, so that an error can only be a trap.
@@ -135,7 +135,7 @@ fn atomic(
 ) -> wasmtime::Result<i64> {
     let process = &caller.data().process;
     object(process, handle)
-        .and_then(|shared| shared::atomic(&process.member, shared, offset as u64, width as u32, operation))
+        .and_then(|shared| shared::atomic(process.member(), shared, offset as u64, width as u32, operation))
         .map(|old| old as i64)
         .map_err(|errno| wasmtime::Error::msg(format!("atomic access to shared memory: {errno}")))
 }

@@ -27,7 +27,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 
 /// The object of this handle, if it is of that kind.
 fn object<S: Listed>(process: &Process, handle: i64) -> Result<Object<'_, S>> {
-    object::resolve(&process.member, Handle(handle as u64))
+    object::resolve(process.member(), Handle(handle as u64))
 }
 
 /// Makes an object that the guest holds, and returns its handle.
@@ -60,18 +60,18 @@ fn add_lock(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
             status(waiting_apart(&mut caller, |process| {
                 let lock = object::<LockState>(process, handle)?;
-                try_first(process, timeout, |deadline| lock::acquire(&process.member, lock, deadline))
+                try_first(process, timeout, |deadline| lock::acquire(process.member(), lock, deadline))
             }))
         },
     )?;
     linker.func_wrap(MODULE, "lock_release", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(apart(&mut caller, |process| {
-            lock::release(&process.member, object::<LockState>(process, handle)?)
+            lock::release(process.member(), object::<LockState>(process, handle)?)
         }))
     })?;
     linker.func_wrap(MODULE, "lock_held", |mut caller: Caller<'_, Guest>, handle: i64| {
         value(apart(&mut caller, |process| {
-            Ok(lock::held(&process.member, object::<LockState>(process, handle)?))
+            Ok(lock::held(process.member(), object::<LockState>(process, handle)?))
         }))
     })?;
     Ok(())
@@ -96,7 +96,7 @@ fn add_semaphore(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
             status(waiting_apart(&mut caller, |process| {
                 let semaphore = object::<SemaphoreState>(process, handle)?;
-                let acquire = |deadline| semaphore::acquire(&process.member, semaphore, deadline);
+                let acquire = |deadline| semaphore::acquire(process.member(), semaphore, deadline);
                 try_first(process, timeout, acquire)
             }))
         },
@@ -107,7 +107,7 @@ fn add_semaphore(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, Guest>, handle: i64, units: i64| {
             status(apart(&mut caller, |process| {
                 let semaphore = object::<SemaphoreState>(process, handle)?;
-                semaphore::release(&process.member, semaphore, count(units)?)
+                semaphore::release(process.member(), semaphore, count(units)?)
             }))
         },
     )?;
@@ -131,7 +131,7 @@ fn add_event(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     })?;
     linker.func_wrap(MODULE, "event_set", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(apart(&mut caller, |process| {
-            event::set(&process.member, object::<EventState>(process, handle)?)
+            event::set(process.member(), object::<EventState>(process, handle)?)
         }))
     })?;
     linker.func_wrap(MODULE, "event_clear", |mut caller: Caller<'_, Guest>, handle: i64| {
@@ -148,7 +148,7 @@ fn add_event(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "event_wait", |mut caller: Caller<'_, Guest>, handle: i64, timeout: i64| {
         status(waiting_apart(&mut caller, |process| {
             let event = object::<EventState>(process, handle)?;
-            try_first(process, timeout, |deadline| event::wait(&process.member, event, deadline))
+            try_first(process, timeout, |deadline| event::wait(process.member(), event, deadline))
         }))
     })?;
     Ok(())
@@ -172,7 +172,7 @@ fn add_condition(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             value(apart(&mut caller, |process| {
                 let condition = object::<ConditionState>(process, handle)?;
                 let lock = object::<LockState>(process, lock)?;
-                Ok(condition::notify(&process.member, condition, lock, count(most)?)? as i64)
+                Ok(condition::notify(process.member(), condition, lock, count(most)?)? as i64)
             }))
         },
     )?;
@@ -184,13 +184,13 @@ fn condition_wait(caller: &mut Caller<'_, Guest>, handle: i64, lock: i64, timeou
     let depth = apart(caller, |process| {
         process.stdio.flush();
         let condition = object::<ConditionState>(process, handle)?;
-        condition::enter(&process.member, condition, object::<LockState>(process, lock)?)
+        condition::enter(process.member(), condition, object::<LockState>(process, lock)?)
     })?;
     let notified = waiting_apart(caller, |process| {
-        condition::wait(&process.member, object::<ConditionState>(process, handle)?, deadline)
+        condition::wait(process.member(), object::<ConditionState>(process, handle)?, deadline)
     })?;
     let acquired = waiting_apart(caller, |process| {
-        lock::acquire_again(&process.member, object::<LockState>(process, lock)?, depth)
+        lock::acquire_again(process.member(), object::<LockState>(process, lock)?, depth)
     });
     let died = match acquired {
         Ok(()) => 0,
@@ -216,17 +216,17 @@ fn add_barrier(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     )?;
     linker.func_wrap(MODULE, "barrier_release", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(apart(&mut caller, |process| {
-            barrier::release(&process.member, object::<BarrierState>(process, handle)?)
+            barrier::release(process.member(), object::<BarrierState>(process, handle)?)
         }))
     })?;
     linker.func_wrap(MODULE, "barrier_reset", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(apart(&mut caller, |process| {
-            barrier::reset(&process.member, object::<BarrierState>(process, handle)?)
+            barrier::reset(process.member(), object::<BarrierState>(process, handle)?)
         }))
     })?;
     linker.func_wrap(MODULE, "barrier_abort", |mut caller: Caller<'_, Guest>, handle: i64| {
         status(apart(&mut caller, |process| {
-            barrier::abort(&process.member, object::<BarrierState>(process, handle)?)
+            barrier::abort(process.member(), object::<BarrierState>(process, handle)?)
         }))
     })?;
     linker.func_wrap(MODULE, "barrier_state", |mut caller: Caller<'_, Guest>, handle: i64, out: i32| {
@@ -247,9 +247,9 @@ fn barrier_wait(caller: &mut Caller<'_, Guest>, handle: i64, options: i32, timeo
     let acts = flags(options, ACTION)? != 0;
     let arrival = waiting_apart(caller, |process| {
         process.stdio.flush();
-        barrier::arrive(&process.member, object::<BarrierState>(process, handle)?, acts, deadline)
+        barrier::arrive(process.member(), object::<BarrierState>(process, handle)?, acts, deadline)
     })?;
     waiting_apart(caller, |process| {
-        barrier::wait(&process.member, object::<BarrierState>(process, handle)?, arrival, deadline)
+        barrier::wait(process.member(), object::<BarrierState>(process, handle)?, arrival, deadline)
     })
 }

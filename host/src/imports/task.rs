@@ -39,7 +39,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "kill", |mut caller: Caller<'_, Guest>, process: i64, work: i64| {
         status(
             view(&mut caller)
-                .and_then(|view| view.process.kill_at(ProcessHandle(process as u64), work as u64)),
+                .and_then(|view| view.process.children.kill_at(ProcessHandle(process as u64), work as u64)),
         )
     })?;
     linker.func_wrap(MODULE, "input", |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
@@ -62,7 +62,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 ///
 /// `PERM` in a worker of the host's.
 fn own_claims(process: &Process) -> Result<&Member> {
-    if process.is_host_worker { Err(Errno::Perm) } else { Ok(&process.member) }
+    if process.is_host_worker { Err(Errno::Perm) } else { Ok(process.member()) }
 }
 
 fn finish(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
@@ -76,7 +76,7 @@ fn finish(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeou
 }
 
 fn claims(mut view: View<'_>, process: i64, out: i32) -> Result<()> {
-    let claims = view.process.claims_of(ProcessHandle(process as u64))?;
+    let claims = view.process.children.claims(ProcessHandle(process as u64))?;
     let [first, end, work, since] =
         [claims.first, claims.end, claims.work, claims.since].map(|word| [word as u32, (word >> 32) as u32]);
     let fields = [

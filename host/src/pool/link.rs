@@ -1,6 +1,6 @@
 //! A pool's side of the arena: its queues, its workers, and how to sleep until one of them has news.
 //!
-//! The owner of a pool has a slot of the process table, like a guest that spawns others: the workers are its children. Unlike a
+//! The owner of a pool has a slot of the process table, as a guest has: the workers are its [children](crate::children). Unlike a
 //! guest, the owner waits for nobody without an end, and trusts nothing that it reads.
 
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::{ExitStatus, NOT_DAEMON};
 use sandpool_abi::task::Claims;
 
-use crate::Limits;
+use crate::children::Children;
 use crate::codec;
 use crate::ipc::arena::{Arena, Geometry, Member, PAGE, Patience};
 use crate::ipc::event;
@@ -20,8 +20,6 @@ use crate::ipc::process_table::{ProcessHandle, Register, StateWord};
 use crate::ipc::queue::{self, Account, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, process_table, scope, shared};
-use crate::process::Process;
-use crate::process::stdio::{Stdin, Stdio};
 use crate::sys::futex::{self, Deadline};
 use crate::wire::{Isolation, OWNER, Setup};
 
@@ -41,7 +39,7 @@ pub(super) struct Waiter {
 
 /// The part of the pool's side that one thread at a time works with.
 pub(super) struct Link {
-    process: Process,
+    workers: Children,
     tasks: Handle,
     results: Handle,
     /// Data that each worker is given: the settings, and the two handles.
@@ -57,7 +55,7 @@ pub(super) struct Link {
 impl Link {
     /// Puts a record into the queue of results, as a malicious worker may.
     pub(super) fn put_result(&self, record: &[u8]) -> Result<()> {
-        let member = &self.process.member;
+        let member = self.member();
         queue::put(member, port(member, self.results)?, record, &[], Deadline::NOW)
     }
 }
@@ -100,30 +98,12 @@ impl Link {
         let arena = Arc::new(Arena::open(memory.as_fd(), geometry)?);
         let member = Member { arena, index: OWNER, patience: Patience::Moment };
         let StateWord { generation, .. } = process_table::state(&member.arena, OWNER).map_err(damaged)?;
-        let process = Process {
-            handle: ProcessHandle::new(OWNER, generation),
-            parent: None,
-            identity: Vec::new(),
-            started: 0,
-            supervisor_pid: 0,
-            doorbell: Arc::new(doorbell),
-            stdio: Stdio::new(&member, Stdin::Empty, &Limits::default()),
-            limits: Limits::default(),
-            file_bytes: 0,
-            holds: std::collections::HashMap::new(),
-            held: None,
-            entry: None,
-            room: Vec::new(),
-            waited: Vec::new(),
-            task: None,
-            is_mute: false,
-            is_host_worker: false,
-            member: member.clone(),
-        };
+        let own = ProcessHandle::new(OWNER, generation);
+        let workers = Children::new(member.clone(), own, doorbell);
         let tasks = queue::create(&member, 0, Account::Claimed).map_err(damaged)?;
         let results = queue::create(&member, 0, Account::Nothing).map_err(damaged)?;
         let link = Self {
-            process,
+            workers,
             tasks,
             results,
             setup: codec::encode(&(setup, [tasks.0, results.0]))?,
@@ -136,42 +116,43 @@ impl Link {
     }
 
     fn member(&self) -> &Member {
-        &self.process.member
+        &self.workers.member
     }
 
     /// Starts a worker.
     pub(super) fn start_worker(&mut self) -> Result<ProcessHandle> {
         let name = format!("PoolWorker-{}", self.started + 1);
-        let worker = self.process.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &[])?;
+        let worker = self.workers.ask_for_spawn(&name, NOT_DAEMON, &self.setup, &[])?;
         self.started += 1;
         Ok(worker)
     }
 
     /// The name and process id of a worker, as far as it has them by now.
     pub(super) fn describe(&self, worker: ProcessHandle) -> (String, u32) {
-        self.process.describe(worker).map_or_else(
+        self.workers.describe(worker).map_or_else(
             |_| (String::new(), 0),
             |known| (String::from_utf8_lossy(&known.name).into_owned(), known.pid),
         )
     }
 
     pub(super) fn has_ended(&self, worker: ProcessHandle) -> bool {
-        self.process.has_ended(worker).unwrap_or(true)
+        self.workers.has_ended(worker).unwrap_or(true)
     }
 
     /// Learns how a worker ended, and forgets the worker. Fails if the worker never ran.
     pub(super) fn bury(&mut self, worker: ProcessHandle) -> Result<Ended> {
-        if let Ok(Some(errno)) = self.process.spawn_failure(worker) {
-            self.process.take_back(worker.index()?)?;
+        if let Ok(Some(errno)) = self.workers.spawn_failure(worker) {
+            self.workers.discard(worker.index()?)?;
             return Err(errno);
         }
-        let claims = self.process.claims_of(worker)?;
-        let outcome = self.process.exit_status(worker)?;
-        let stderr = self.process.stderr_of(worker).unwrap_or_default();
-        if self.member().arena.process(worker.index()?)?.scope.has_names() {
+        let claims = self.workers.claims(worker)?;
+        let stderr = self.workers.stderr(worker).unwrap_or_default();
+        // Once the worker is buried, the slot may be another's.
+        let leaves_names = self.member().arena.process(worker.index()?)?.scope.has_names();
+        let outcome = self.workers.bury(worker)?;
+        if leaves_names {
             self.left.push(worker);
         }
-        self.process.close(worker)?;
         let status = outcome.status().ok_or(Errno::Io)?;
         Ok(Ended { claims, status, stderr })
     }
@@ -179,7 +160,7 @@ impl Link {
     /// Removes names that ended workers have left, those of the processes that they had started included. Returns whether more
     /// remains to be done.
     pub(super) fn unlink_left(&mut self) -> bool {
-        let member = &self.process.member;
+        let member = &self.workers.member;
         self.left.retain(|worker| {
             let is_left = |of| scope::is_of(of, *worker);
             scope::has_process(&member.arena, is_left)
@@ -190,23 +171,23 @@ impl Link {
 
     /// The claims of a worker, if all that was read of them belongs together.
     pub(super) fn claims(&self, worker: ProcessHandle) -> Option<Claims> {
-        let before = self.process.claims_of(worker).ok()?;
-        let after = self.process.claims_of(worker).ok()?;
+        let before = self.workers.claims(worker).ok()?;
+        let after = self.workers.claims(worker).ok()?;
         (before == after).then_some(after)
     }
 
     /// Kills the task that the worker runs, if the worker still runs it. The worker may end with the task.
     pub(super) fn kill(&self, worker: ProcessHandle, work: u64) -> bool {
         let killed = match self.isolation {
-            Isolation::Worker => self.process.kill_at(worker, work),
-            Isolation::Task => self.process.doom_at(worker, work),
+            Isolation::Worker => self.workers.kill_at(worker, work),
+            Isolation::Task => self.workers.doom_at(worker, work),
         };
         killed.is_ok()
     }
 
     /// Kills a worker, whatever it runs.
     pub(super) fn kill_worker(&self, worker: ProcessHandle) {
-        let _ = self.process.signal(worker, nix::libc::SIGKILL);
+        let _ = self.workers.signal(worker, nix::libc::SIGKILL);
     }
 
     /// How often room in the arena was freed.
@@ -251,7 +232,7 @@ impl Link {
 
     /// Takes some results and passes each on. Returns the number of results.
     pub(super) fn take_results(&mut self, mut each: impl FnMut(&[u8])) -> Result<usize> {
-        let member = &self.process.member;
+        let member = &self.workers.member;
         let port = port(member, self.results)?;
         let mut lens = Vec::with_capacity(64);
         let note = |len| {

@@ -15,6 +15,7 @@ use super::mappings::Mappings;
 use super::stdio::{Stdin, Stdio};
 use super::task;
 use super::{Growth, Guest, Process, exit, wasi};
+use crate::children::Children;
 use crate::config::{Role, RunConfig};
 use crate::engine::trap;
 use crate::ipc::arena::{Arena, Member, Patience};
@@ -222,28 +223,9 @@ fn process(
     handle: ProcessHandle,
 ) -> Process {
     let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
-    Process {
-        parent: parent(&member),
-        member,
-        handle,
-        // The vectors have room, so that a process that is forked later need not allocate: the kernel copies each page
-        // of the heap that the process writes to.
-        identity: Vec::with_capacity(8),
-        room: Vec::with_capacity(512),
-        started: 0,
-        supervisor_pid: image.supervisor_pid,
-        doorbell: Arc::new(doorbell),
-        stdio: stdio.clone(),
-        limits: image.config.limits.clone(),
-        file_bytes: 0,
-        holds: std::collections::HashMap::new(),
-        held: None,
-        entry: None,
-        waited: Vec::new(),
-        task: None,
-        is_mute: false,
-        is_host_worker: false,
-    }
+    let parent = parent(&member);
+    let children = Children::new(member, handle, doorbell);
+    Process::new(children, parent, image.supervisor_pid, stdio.clone(), image.config.limits.clone())
 }
 
 /// The descriptors that a guest process is given, beside its standard streams.

@@ -23,15 +23,15 @@ const NAMED: usize = 4;
 /// Reports what this process waits for, and waits for the supervisor's decision.
 pub(crate) fn report(guest: &Guest, backtrace: Option<&WasmBacktrace>) {
     let process = &guest.process;
-    let Ok(slot) = process.member.slot() else { return };
+    let Ok(slot) = process.member().slot() else { return };
     let waits = &slot.waits;
     if let Some(what) = waits.what() {
         let nanos = table::nanos_now().saturating_sub(waits.since());
         let seconds = Duration::from_nanos(nanos).as_secs_f64();
         let mut text = format!(
             "deadlock: process {} has waited {seconds:.1} s for {}",
-            named(&process.member, process.member.index),
-            describe(&process.member, what, &process.waited),
+            named(process.member(), process.member().index),
+            describe(process.member(), what, &process.waited),
         );
         if let Some(backtrace) = backtrace {
             text.push_str(&trap::frames(backtrace));

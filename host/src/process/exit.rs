@@ -21,7 +21,7 @@ pub(crate) const TRAP_CODE: i32 = 134;
 pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     let code = code & 0xff;
     guest.process.stdio.flush();
-    guest.process.end_family(|| super::deadlock::report(guest, None));
+    guest.process.end_all_children(|| super::deadlock::report(guest, None));
     end(guest, Outcome::new(EXITED, code as u32), code)
 }
 
@@ -86,7 +86,7 @@ fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
 
 #[inline]
 fn end(guest: &Guest, outcome: Outcome, code: i32) -> ! {
-    if let Ok(slot) = guest.process.member.slot() {
+    if let Ok(slot) = guest.process.member().slot() {
         slot.claim(outcome);
         guest.process.leave();
     }

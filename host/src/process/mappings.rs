@@ -67,7 +67,7 @@ impl Mappings {
 /// guest's memory can't grow that far.
 pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: bool) -> Result<usize> {
     let memory = memory::exported(caller)?;
-    let member = caller.data().process.member.clone();
+    let member = caller.data().process.member().clone();
     let object = object::resolve::<SharedState>(&member, handle)?;
     if !read_only {
         object.state.check_writable()?;

@@ -6,22 +6,26 @@
 pub(crate) mod boot;
 pub(crate) mod deadlock;
 pub(crate) mod exit;
-pub(crate) mod family;
+pub(crate) mod fork;
 pub(crate) mod fork_server;
+mod leave;
 pub(crate) mod mappings;
 pub(crate) mod memory;
+mod spawn;
 pub(crate) mod stdio;
 pub(crate) mod task;
+pub(crate) mod wait;
 pub(crate) mod wasi;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use crate::children::{Children, Description};
 use crate::ipc::arena::Member;
 use crate::ipc::message::{self, Message};
 use crate::ipc::object::{self, Handle};
@@ -108,15 +112,9 @@ impl wasmtime::ResourceLimiter for Guest {
 
 /// A process of a run, from its own point of view.
 pub(crate) struct Process {
-    pub(crate) member: Member,
-    pub(crate) handle: ProcessHandle,
+    pub(crate) children: Children,
     pub(crate) parent: Option<ProcessHandle>,
-    /// `[2, 1]` is the first child of the second child of the main process.
-    pub(crate) identity: Vec<u32>,
-    /// The number of children that it has started.
-    pub(crate) started: u32,
-    pub(crate) supervisor_pid: i32,
-    pub(crate) doorbell: Arc<OwnedFd>,
+    supervisor_pid: i32,
     pub(crate) stdio: Arc<Stdio>,
     /// The limits of the process.
     pub(crate) limits: Limits,
@@ -166,9 +164,64 @@ pub(crate) fn limit_behind(errno: Errno) -> Option<fn(u64) -> Limit> {
 }
 
 impl Process {
+    pub(crate) fn new(
+        children: Children,
+        parent: Option<ProcessHandle>,
+        supervisor_pid: i32,
+        stdio: Arc<Stdio>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            children,
+            parent,
+            supervisor_pid,
+            stdio,
+            limits,
+            file_bytes: 0,
+            holds: HashMap::new(),
+            held: None,
+            entry: None,
+            // A process that is forked later need not allocate: the kernel copies each page of the heap that the process
+            // writes to.
+            room: Vec::with_capacity(512),
+            waited: Vec::new(),
+            task: None,
+            is_mute: false,
+            is_host_worker: false,
+        }
+    }
+
+    /// The view that the process has of the arena.
+    #[inline]
+    pub(crate) fn member(&self) -> &Member {
+        &self.children.member
+    }
+
+    /// The handle of the process itself.
+    #[inline]
+    pub(crate) fn handle(&self) -> ProcessHandle {
+        self.children.handle
+    }
+
+    /// The facts that the process may know of itself, of a child, and of its parent, even if the parent is long gone.
+    pub(crate) fn describe(&self, handle: ProcessHandle) -> Result<Description, Errno> {
+        if self.parent != Some(handle) {
+            return self.children.describe(handle);
+        }
+        let own = self.member().slot()?;
+        Ok(Description {
+            pid: own.parent_pid.load(Ordering::Acquire),
+            parent_pid: 0,
+            // The parent counts as not daemonic: a daemonic process that isn't tied has no children.
+            is_daemon: false,
+            is_alive: !self.has_ended(handle)?,
+            name: own.parent_name(),
+        })
+    }
+
     /// The name of the process, for messages.
     pub(crate) fn name(&self) -> GuestText {
-        GuestText::from_bytes(&self.member.slot().map(ProcessSlot::name).unwrap_or_default())
+        GuestText::from_bytes(&self.member().slot().map(ProcessSlot::name).unwrap_or_default())
     }
 
     /// The limit with this code, if it is set.
@@ -180,7 +233,7 @@ impl Process {
     /// Notes that a limit of this kind has refused the process something: the owner of the run is to learn of it.
     #[cold]
     pub(crate) fn refused(&self, kind: fn(u64) -> Limit) {
-        if let Ok(slot) = self.member.slot() {
+        if let Ok(slot) = self.member().slot() {
             slot.note_refusal(kind);
         }
     }
@@ -197,7 +250,7 @@ impl Process {
     /// Makes something in the arena. If there is no room, the attempt is repeated once after objects that nobody can
     /// reach are gone.
     pub(crate) fn making<T>(&self, attempt: impl Fn(&Member) -> Result<T, Errno>) -> Result<T, Errno> {
-        self.noting(collections::retry(&self.member, || attempt(&self.member)))
+        self.noting(collections::retry(self.member(), || attempt(self.member())))
     }
 
     #[cold]
@@ -210,11 +263,11 @@ impl Process {
     /// Charges the process for `wanted` bytes, of which `charged` are charged already.
     fn charge(&self, charged: &mut u64, wanted: u64) -> Result<(), Limit> {
         // The fork server is no process of the run, and has no slot of the table.
-        let is_counted = self.member.index < self.member.arena.geometry.processes_max;
+        let is_counted = self.member().index < self.member().arena.geometry.processes_max;
         if let Some(max) = self.limits.run_memory_max.filter(|_| is_counted)
             && let Some(more) = wanted.checked_sub(*charged).filter(|more| *more > 0)
         {
-            if budget::take(&self.member, self.member.index, more, max).is_err() {
+            if budget::take(self.member(), self.member().index, more, max).is_err() {
                 self.refused(Limit::RunMemory);
                 return Err(Limit::RunMemory(max));
             }
@@ -240,9 +293,9 @@ impl Process {
     #[cold]
     fn discard_message(&self) -> Result<(), Errno> {
         let mut unused = Vec::new();
-        message::discard(&self.member, self.member.slot()?.register(Register::Incoming), &mut unused)?;
+        message::discard(self.member(), self.member().slot()?.register(Register::Incoming), &mut unused)?;
         for index in unused {
-            object::destroy_if_unused(&self.member, index)?;
+            object::destroy_if_unused(self.member(), index)?;
         }
         Ok(())
     }
@@ -258,7 +311,7 @@ impl Process {
         *uses -= 1;
         if *uses == 0 {
             self.holds.remove(&handle);
-            object::release(&self.member, handle)?;
+            object::release(self.member(), handle)?;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::ipc::process_table::{Outcome, ProcessHandle, Register, nanos_now};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, scope, shared};
-use crate::process::family::Forked;
+use crate::process::fork::Forked;
 use crate::sys::futex::Deadline;
 use crate::wire::{Isolation, Kind, ResultRecord, Setup, TaskRecord};
 
@@ -98,10 +98,10 @@ pub(crate) struct Queues {
 pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)> {
     let entry = process.entry.take().ok_or(Errno::Noent)?;
     let (setup, [tasks, results]): (Setup, [u64; 2]) = codec::decode(&entry.payload)?;
-    process.stdio.capture(Capture::new(process.handle, setup.output, setup.output_max));
+    process.stdio.capture(Capture::new(process.handle(), setup.output, setup.output_max));
     process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
     process.is_host_worker = true;
-    process.member.slot()?.scope.begin(process.handle, setup.objects_max, setup.processes_max);
+    process.member().slot()?.scope.begin(process.handle(), setup.objects_max, setup.processes_max);
     Ok((setup, Queues { tasks: Handle(tasks), results: Handle(results) }))
 }
 
@@ -157,9 +157,9 @@ impl Worker {
             }
         }
         let process = &store.data().process;
-        self.helpers = process.children();
+        self.helpers = process.children.living_handles();
         let record = ResultRecord {
-            number: process.handle.0,
+            number: process.handle().0,
             kind,
             nanos: 0,
             stdout: &[],
@@ -167,8 +167,8 @@ impl Worker {
             payload: process.task.as_ref().map_or(&[], |task| &task.output),
         };
         record.encode(&mut self.record);
-        let port = port(&process.member, self.queues.results, Waiting::Put)?;
-        queue::put(&process.member, port, &self.record, &[], Deadline::NEVER)?;
+        let port = port(process.member(), self.queues.results, Waiting::Put)?;
+        queue::put(process.member(), port, &self.record, &[], Deadline::NEVER)?;
         if kind == Kind::NotReady {
             exit::exit_worker(store.data(), 1);
         }
@@ -184,7 +184,7 @@ impl Worker {
 
     /// Takes some tasks, and does them.
     fn serve_some(&mut self, store: &mut Store<Guest>) -> Result<()> {
-        let member = store.data().process.member.clone();
+        let member = store.data().process.member().clone();
         let most = match self.setup.isolation {
             Isolation::Worker => self.batch.min(self.left) as usize,
             Isolation::Task => 1,
@@ -235,10 +235,10 @@ impl Worker {
             }
             TaskRecord::Call { name, format, input } => match self.setup.isolation {
                 Isolation::Worker => {
-                    let started = store.data().process.started;
+                    let started = store.data().process.children.started;
                     let kind = self.call(store, name, format, input).map_err(|_| Errno::Io)?;
                     let guest = store.data();
-                    if guest.process.started != started {
+                    if guest.process.children.started != started {
                         // As long as these children are alive, the task isn't over.
                         guest.process.forget_children(&self.helpers, || deadlock::report(guest, None));
                     }
@@ -257,7 +257,7 @@ impl Worker {
         (name, format, input): (&str, u32, &[u8]),
         begun: Begun,
     ) -> Result<()> {
-        let worker = store.data().process.handle;
+        let worker = store.data().process.handle();
         let forked = store.data_mut().process.fork_for_host();
         let child = match store.data().process.noting(forked) {
             // There can be no process for this task now; there may be one for another task, later.
@@ -270,11 +270,11 @@ impl Worker {
             Ok(Forked::Child) => {
                 let process = &mut store.data_mut().process;
                 process.is_host_worker = true;
-                process.member.slot()?.scope.begin_task(worker);
+                process.member().slot()?.scope.begin_task(worker);
                 let done = self.call(store, name, format, input);
                 let guest = store.data();
                 // As long as the children are alive, the task isn't over.
-                guest.process.end_family(|| deadlock::report(guest, None));
+                guest.process.end_all_children(|| deadlock::report(guest, None));
                 let done = done.map_err(|_| Errno::Io).and_then(|kind| self.finish(store, kind, begun));
                 exit::exit_worker(store.data(), i32::from(done.is_err()))
             }
@@ -284,11 +284,10 @@ impl Worker {
         let claims = member.claims()?;
         if !process.join_or(child, || claims.is_doomed())? {
             // The time of the task is over.
-            process.signal(child, nix::libc::SIGKILL)?;
+            process.children.signal(child, nix::libc::SIGKILL)?;
             process.join(child, Deadline::NEVER)?;
         }
-        let outcome = process.exit_status(child)?;
-        process.close(child)?;
+        let outcome = process.children.bury(child)?;
         if claims.has_some() {
             self.finish_ended(store, outcome, begun)?;
         }
@@ -297,7 +296,7 @@ impl Worker {
 
     /// Puts the result of a task whose process has ended, or that could have no process.
     fn finish_ended(&mut self, store: &mut Store<Guest>, outcome: Outcome, begun: Begun) -> Result<()> {
-        store.data().process.member.claims()?.clear_work();
+        store.data().process.member().claims()?.clear_work();
         self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
         self.finish(store, Kind::Ended, begun)
     }
@@ -354,7 +353,7 @@ impl Worker {
     fn finish(&mut self, store: &Store<Guest>, kind: Kind, begun: Begun) -> Result<()> {
         let Begun { number, since, claimant } = begun;
         let process = &store.data().process;
-        let member = &process.member;
+        let member = process.member();
         let (stdout, stderr) = process.stdio.end_task(kind != Kind::Done);
         let record = ResultRecord {
             number,
@@ -401,9 +400,9 @@ fn call_guest<T>(
     instance: &Instance,
     call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<T>,
 ) -> T {
-    let own = store.data().process.handle;
+    let own = store.data().process.handle();
     let returned = call(store).unwrap_or_else(|error| exit::trapped(store, instance, &error));
-    if store.data().process.handle != own {
+    if store.data().process.handle() != own {
         exit::exit(store.data(), 0);
     }
     returned

@@ -16,6 +16,7 @@ use sandpool_abi::process::{DEADLOCKED, EXITED, ExitStatus, FORBIDDEN, LIMITED, 
 use super::census::{self, Census};
 use super::proc::Proc;
 use super::timers::{Over, Timers};
+use crate::children::default_name;
 use crate::config::{LimitKey, Limits, Role};
 use crate::control::{Ended, REPORTS_MAX, Report};
 use crate::ipc::arena::{Member, Patience};
@@ -28,7 +29,6 @@ use crate::ipc::{budget, heap, scope, standby};
 use crate::jail::control_group::ControlGroup;
 use crate::process::boot::{self, Image};
 use crate::process::exit::TRAP_CODE;
-use crate::process::family::default_name;
 use crate::process::fork_server::{self, ForkServer};
 use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};

@@ -93,3 +93,11 @@ pub(crate) fn pause(looks: u32) {
         std::hint::spin_loop();
     }
 }
+
+/// Looks again and again for at most `limit`, and lets other processes run in between.
+pub(crate) fn spin(limit: Duration, ready: impl Fn() -> bool) {
+    let end = monotonic() + limit;
+    while !ready() && monotonic() < end {
+        std::thread::yield_now();
+    }
+}

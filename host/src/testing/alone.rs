@@ -2,12 +2,12 @@
 //! that look at Sandpool from within: `fuzzing` and `inner`.
 #![allow(clippy::expect_used, reason = "nobody but tests and measurements makes one")]
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::children::Children;
 use crate::config::{JailSettings, Limits, OnDeadlock, Role, RunConfig};
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, ProcessHandle};
@@ -50,26 +50,8 @@ impl Alone {
         };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let doorbell = EventFd::from_flags(flags).expect("an eventfd");
-        let process = Process {
-            member: member.clone(),
-            handle: *handle,
-            parent: None,
-            identity: Vec::new(),
-            started: 0,
-            supervisor_pid: 0,
-            doorbell: Arc::new(OwnedFd::from(doorbell)),
-            stdio: stdio.clone(),
-            limits: config.limits.clone(),
-            file_bytes: 0,
-            holds: HashMap::new(),
-            held: None,
-            entry: None,
-            room: Vec::new(),
-            waited: Vec::new(),
-            task: None,
-            is_mute: false,
-            is_host_worker: false,
-        };
+        let children = Children::new(member.clone(), *handle, OwnedFd::from(doorbell));
+        let process = Process::new(children, None, 0, stdio.clone(), config.limits.clone());
         Guest {
             wasi: wasi::context(&config, &stdio).expect("a context"),
             memory: None,
