@@ -1,4 +1,4 @@
-//! `sandpool_task`. See [`claims`](crate::ipc::claims) and [`process::task`](crate::process::task).
+//! `sandpool_task`. See [`claims`](crate::ipc::claims) and [`pool_worker`](crate::process::pool_worker).
 
 use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;

@@ -1,7 +1,7 @@
 //! Pools: an application has many inputs, and workers run a task over them, in parallel and in sandboxes.
 //!
 //! ```text
-//!  Pool ── crate::wire: tasks, results ── link: the arena ──── worker: process/task.rs
+//!  Pool ── crate::wire: tasks, results ── link: the arena ──── worker: process/pool_worker.rs
 //!   │                                │
 //!   │  dispatcher: what goes where, deaths, deadlines; one thread, one lock
 //!   └─ future, stream, imap: where results go

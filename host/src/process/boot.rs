@@ -12,8 +12,8 @@ use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 
 use super::fork_server;
 use super::mappings::Mappings;
+use super::pool_worker;
 use super::stdio::{Stdin, Stdio};
-use super::task;
 use super::{Growth, Guest, Process, exit, wasi};
 use crate::children::Children;
 use crate::config::{Role, RunConfig};
@@ -65,13 +65,13 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
         // makes it a worker.
         let is_worker = image.config.role == Role::Pool
             && process.parent.is_some_and(|parent| parent.index() == Ok(wire::OWNER));
-        let worker = if is_worker { Some(task::set_up(&mut process)?) } else { None };
+        let worker = if is_worker { Some(pool_worker::set_up(&mut process)?) } else { None };
         let mut store = store(image, process, given.ruleset)?;
         #[cfg(feature = "testing")]
         crate::native::instead_of_guest(&image.config.args);
         let instance = instantiate_or_crash(image, &mut store)?;
         match worker {
-            Some(worker) => task::serve(&mut store, instance, worker),
+            Some(worker) => pool_worker::serve(&mut store, instance, worker),
             None => {
                 let entry = entry(&mut store, &instance)?;
                 start(store, &instance, &entry)

@@ -11,9 +11,9 @@ pub(crate) mod fork_server;
 mod leave;
 pub(crate) mod mappings;
 pub(crate) mod memory;
+pub(crate) mod pool_worker;
 mod spawn;
 pub(crate) mod stdio;
-pub(crate) mod task;
 pub(crate) mod wait;
 pub(crate) mod wasi;
 
@@ -33,8 +33,8 @@ use crate::ipc::process_table::{ProcessHandle, ProcessSlot, Register};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{budget, collections};
 use crate::process::mappings::Mappings;
+use crate::process::pool_worker::Task;
 use crate::process::stdio::Stdio;
-use crate::process::task::Task;
 use crate::{GuestText, Limits};
 
 /// The data in the store of a guest's instance.
