@@ -34,11 +34,11 @@ mod linux;
 #[cfg(feature = "testing")]
 mod native;
 mod nearest;
-mod owner;
 mod patient;
 mod pool;
 mod process;
 mod run;
+mod supervised;
 mod supervisor;
 mod sys;
 #[cfg(any(test, feature = "testing"))]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::{DirGrant, Layer, Limits, OnDeadlock, Role, RunConfig};
 use crate::control::{self, Reply, Request};
-use crate::owner::Supervisor;
+use crate::supervised::Supervisor;
 use crate::{ExitStatus, GuestText, JailReport, Limit, Module, Result};
 
 /// Report of one process that has ended.

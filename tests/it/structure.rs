@@ -20,7 +20,7 @@ const LIBRARY: &[&[&str]] = &[
     &["control"],
     &["child"],
     &["engine"],
-    &["owner", "process"],
+    &["process", "supervised"],
     &["imports", "pool", "run"],
     &["supervisor"],
     &["init"],

@@ -38,7 +38,7 @@ pub use self::stream::{Feed, Results, StreamStopper};
 use crate::config::{DirGrant, Layer, Limits, Role, RunConfig};
 use crate::control::{self, Reply};
 use crate::nearest::nearest_name;
-use crate::owner::Supervisor;
+use crate::supervised::Supervisor;
 use crate::wire::{Isolation, Output, Setup};
 use crate::{Error, ExitStatus, GuestText, JailReport, Module, PoolEnd, Result, codec};
 

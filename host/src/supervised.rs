@@ -1,4 +1,4 @@
-//! The owner's side of a run, whether of a program or of a pool: its supervisor, and the control socket.
+//! A run or pool under its supervisor, as the owner has it: starts the supervisor, and holds the control socket.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
