@@ -62,7 +62,7 @@ pub use init::init;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use init::init_with_native;
-pub use jail::{Hold, JailReport};
+pub use jail::{JailReport, LayerStatus};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use native::Native;

@@ -144,7 +144,8 @@ impl RunBuilder<'_> {
     }
 
     /// Refuses to start, with [`Error::Jail`](crate::Error::Jail), unless each of these layers of the jail holds
-    /// [fully](crate::Hold::Full). [`Layer::ALL`] names all layers. The default is to start with the layers that the machine has.
+    /// [fully](crate::LayerStatus::Full). [`Layer::ALL`] names all layers. The default is to start with the layers that the machine
+    /// has.
     pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
         self.config.jail.require.extend(layers);
         self

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use sandpool::{
-    DirGrant, Error, ExitStatus, Hold, Layer, Limits, Module, Pool, PoolEnd, Run, RunBuilder, Summary,
+    DirGrant, Error, ExitStatus, Layer, LayerStatus, Limits, Module, Pool, PoolEnd, Run, RunBuilder, Summary,
 };
 use tempfile::TempDir;
 
@@ -398,7 +398,9 @@ impl World {
             Err(Error::SupervisorLost(_)) => return Some(Verdict::Escaped),
             started => started.unwrap(),
         };
-        if only.is_some_and(|only| only.iter().any(|layer| !matches!(run.jail().hold(*layer), Hold::Full))) {
+        if only.is_some_and(|only| {
+            only.iter().any(|layer| !matches!(run.jail().status(*layer), LayerStatus::Full))
+        }) {
             return None;
         }
         let outcome = run.wait();
@@ -426,7 +428,7 @@ impl World {
 impl World {
     /// Whether a layer can be had here.
     fn has(&self, layer: Layer) -> bool {
-        *self.neighbour.jail().hold(layer) == Hold::Full
+        *self.neighbour.jail().status(layer) == LayerStatus::Full
     }
 }
 

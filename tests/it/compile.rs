@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use sandpool::{
-    CompileLimit, Error, ExitStatus, Hold, Jailed, Layer, Limit, Module, ModuleBuilder, Run, Trap,
+    CompileLimit, Error, ExitStatus, Jailed, Layer, LayerStatus, Limit, Module, ModuleBuilder, Run, Trap,
 };
 
 use crate::jail;
@@ -339,13 +339,13 @@ fn a_module_says_what_held_its_compiler() {
     let load = |builder: &mut ModuleBuilder| builder.load("module", module.as_bytes());
     let without = load(builder().without_layer(Layer::Seccomp)).unwrap();
     assert_eq!(without.jail().of(), Jailed::Compiler);
-    for (layer, hold) in without.jail().layers() {
+    for (layer, status) in without.jail().layers() {
         let is_expected = match layer {
-            Layer::Seccomp => *hold == Hold::Off,
-            Layer::ControlGroup => matches!(hold, Hold::NotApplicable(_)),
-            _ => *hold == Hold::Full,
+            Layer::Seccomp => *status == LayerStatus::Off,
+            Layer::ControlGroup => matches!(status, LayerStatus::NotApplicable(_)),
+            _ => *status == LayerStatus::Full,
         };
-        assert!(is_expected, "{layer}: {hold}");
+        assert!(is_expected, "{layer}: {status}");
     }
     // It is in the cache so, until somebody requires more.
     assert_eq!(load(&mut builder()).unwrap().jail(), without.jail());

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid as ProcessGroup;
-use sandpool::{Hold, Layer};
+use sandpool::{Layer, LayerStatus};
 
 use crate::procfs::{self, Pid};
 use crate::support::{Run, guest, load, run, run_with, sandpool_bin};
@@ -194,7 +194,7 @@ fn guests_are_gone_when_the_owner_learns_of_it() {
     for _ in 0..20 {
         let mut builder = sandpool::Run::builder(&module);
         let run = builder.arg("crowd").arg("spin").arg("8").start().unwrap();
-        assert_eq!(run.jail().hold(Layer::PidNamespace), &Hold::Full);
+        assert_eq!(run.jail().status(Layer::PidNamespace), &LayerStatus::Full);
         let supervisor = run.supervisor_pid();
         assert!(procfs::eventually(|| procfs::children(supervisor).len() == 9));
         let guests = procfs::children(supervisor);

@@ -10,7 +10,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access, geteuid};
 use sandpool::command_support::{CacheDirs, linux_version};
-use sandpool::{Hold, JailReport, Jailed, Layer};
+use sandpool::{JailReport, Jailed, Layer, LayerStatus};
 
 use crate::exit_code::ExitCode;
 use crate::toolchain::Toolchain;
@@ -90,7 +90,7 @@ pub(crate) fn checks() -> Vec<Check> {
     {
         match JailReport::survey(jailed) {
             Ok(jail) => {
-                checks.extend(jail.layers().map(|(layer, hold)| layer_of_jail(jail.of(), layer, hold)));
+                checks.extend(jail.layers().map(|(layer, status)| layer_of_jail(jail.of(), layer, status)));
             }
             Err(error) => checks.push(Check::warn(
                 name,
@@ -271,7 +271,7 @@ fn no_cache(why: String) -> Check {
 }
 
 /// Runs start without a layer as well, unless the layer is required.
-fn layer_of_jail(jailed: Jailed, layer: Layer, hold: &Hold) -> Check {
+fn layer_of_jail(jailed: Jailed, layer: Layer, status: &LayerStatus) -> Check {
     let fix = match layer {
         Layer::Landlock => "run a newer Linux, with landlock among its security modules (lsm=landlock,…)",
         Layer::Seccomp => "run a kernel with seccomp, and allow it in the container's policy",
@@ -287,10 +287,10 @@ fn layer_of_jail(jailed: Jailed, layer: Layer, hold: &Hold) -> Check {
              kernel.apparmor_restrict_unprivileged_userns; or allow it in the container's policy"
         }
     };
-    match hold {
-        Hold::Full => Check::ok(layer.name_of(jailed), "holds"),
-        Hold::NotApplicable(_) => Check::ok(layer.name_of(jailed), hold.to_string()),
-        _ => Check::warn(layer.name_of(jailed), hold.to_string(), fix),
+    match status {
+        LayerStatus::Full => Check::ok(layer.name_of(jailed), "holds"),
+        LayerStatus::NotApplicable(_) => Check::ok(layer.name_of(jailed), status.to_string()),
+        _ => Check::warn(layer.name_of(jailed), status.to_string(), fix),
     }
 }
 
@@ -352,10 +352,10 @@ mod tests {
 
     #[test]
     fn a_layer_that_does_not_hold_is_a_warning_with_a_fix() {
-        let absent = Hold::Absent("EPERM".to_owned());
+        let absent = LayerStatus::Absent("EPERM".to_owned());
         let check = layer_of_jail(Jailed::Run, Layer::PidNamespace, &absent);
         assert_eq!((check.name, check.state), ("pid-namespace", State::Warn));
         assert!(check.detail.contains("EPERM") && check.fix.unwrap().contains("user namespaces"));
-        assert_eq!(layer_of_jail(Jailed::Compiler, Layer::Seccomp, &Hold::Full).state, State::Ok);
+        assert_eq!(layer_of_jail(Jailed::Compiler, Layer::Seccomp, &LayerStatus::Full).state, State::Ok);
     }
 }

@@ -145,7 +145,7 @@ impl Module {
     ///
     /// ```no_run
     /// let module = sandpool::Module::from_file("guest.wasm")?;
-    /// assert_eq!(module.jail().hold(sandpool::Layer::Seccomp), &sandpool::Hold::Full);
+    /// assert_eq!(module.jail().status(sandpool::Layer::Seccomp), &sandpool::LayerStatus::Full);
     /// # Ok::<(), sandpool::Error>(())
     /// ```
     #[must_use]
@@ -220,9 +220,9 @@ impl ModuleBuilder {
     }
 
     /// Refuses to compile the module, with [`Error::Jail`], unless each of these layers of the jail holds the compiler
-    /// [fully](crate::Hold::Full). The refusal comes before anything of the module is read. A module in the cache must have been
-    /// compiled in such a jail, or is compiled again. [`Layer::ALL`] names all layers. The default is to compile with the layers
-    /// that the machine has.
+    /// [fully](crate::LayerStatus::Full). The refusal comes before anything of the module is read. A module in the cache must have
+    /// been compiled in such a jail, or is compiled again. [`Layer::ALL`] names all layers. The default is to compile with the
+    /// layers that the machine has.
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {

@@ -35,7 +35,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{Hold, processes, reason};
+use super::{LayerStatus, processes, reason};
 use crate::Limits;
 use crate::sys::fd::attribute;
 
@@ -170,10 +170,10 @@ fn write(directory: BorrowedFd<'_>, file: &str, text: &str) -> io::Result<()> {
 
 impl Delegated {
     /// Makes the group of a run, and reports how fully it holds. `run` is a number that no other run is likely to have.
-    pub(crate) fn make(self, run: u32, shares: Shares) -> (Option<ControlGroup>, Hold) {
+    pub(crate) fn make(self, run: u32, shares: Shares) -> (Option<ControlGroup>, LayerStatus) {
         let (name, directory) = match self.make_directory(run) {
             Ok(made) => made,
-            Err(error) => return (None, Hold::Absent(reason(&error))),
+            Err(error) => return (None, LayerStatus::Absent(reason(&error))),
         };
         let group = ControlGroup { parent: self.0, name, directory };
         // The kernel would still set some limits, those of threads, but take no process in.
@@ -189,10 +189,12 @@ impl Delegated {
         let missing = missing.collect::<Vec<_>>().join(", ");
         match read(group.directory.as_fd(), "cgroup.type").map(|kind| kind.trim() == "domain") {
             Ok(true) => {}
-            Ok(false) => return (None, Hold::Absent("the delegated group is one of threads".to_owned())),
-            Err(error) => return (None, Hold::Absent(reason(&error))),
+            Ok(false) => {
+                return (None, LayerStatus::Absent("the delegated group is one of threads".to_owned()));
+            }
+            Err(error) => return (None, LayerStatus::Absent(reason(&error))),
         }
-        (Some(group), if missing.is_empty() { Hold::Full } else { Hold::Partial(missing) })
+        (Some(group), if missing.is_empty() { LayerStatus::Full } else { LayerStatus::Partial(missing) })
     }
 
     fn make_directory(&self, run: u32) -> io::Result<(String, File)> {

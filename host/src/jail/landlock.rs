@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use nix::libc;
 
-use super::Hold;
+use super::LayerStatus;
 use crate::config::Dir;
 use crate::sys::landlock::{self as sys, Handled};
 
@@ -75,11 +75,11 @@ fn known(abi: u32) -> (Handled, usize) {
 /// How fully a version of the ABI holds, or that it may restrict more than is asked of it here. Where Landlock doesn't restrict
 /// sockets in the file system (9) and UDP (10), other layers do: the mount namespace has no such socket, the network namespace has
 /// no interface, and the policy for system calls has no socket at all.
-fn hold(abi: u32) -> Hold {
+fn status(abi: u32) -> LayerStatus {
     if abi > NEWEST {
         let problem =
             format!("this kernel's version, {abi}, may restrict more than the newest known here, {NEWEST}");
-        return Hold::Partial(problem);
+        return LayerStatus::Partial(problem);
     }
     let missing: Vec<_> = [
         (2, "moving files between directories"),
@@ -93,19 +93,22 @@ fn hold(abi: u32) -> Hold {
     .map(|(_, what)| what)
     .collect();
     match *missing {
-        [] => Hold::Full,
-        _ => Hold::Partial(format!("this kernel's version, {abi}, doesn't restrict {}", missing.join(", "))),
+        [] => LayerStatus::Full,
+        _ => LayerStatus::Partial(format!(
+            "this kernel's version, {abi}, doesn't restrict {}",
+            missing.join(", ")
+        )),
     }
 }
 
 /// The rules for processes that have these directories, and how fully they hold.
-pub(super) fn prepare(dirs: &[Dir]) -> io::Result<(Option<OwnedFd>, Hold)> {
+pub(super) fn prepare(dirs: &[Dir]) -> io::Result<(Option<OwnedFd>, LayerStatus)> {
     let abi = match sys::abi() {
         Ok(abi) => abi,
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            return Ok((None, Hold::Absent("the kernel has it switched off".to_owned())));
+            return Ok((None, LayerStatus::Absent("the kernel has it switched off".to_owned())));
         }
-        Err(error) => return Ok((None, Hold::Absent(format!("the kernel doesn't have it: {error}")))),
+        Err(error) => return Ok((None, LayerStatus::Absent(format!("the kernel doesn't have it: {error}")))),
     };
     let (handled, fields) = known(abi);
     let ruleset = sys::ruleset(&handled, fields)?;
@@ -115,7 +118,7 @@ pub(super) fn prepare(dirs: &[Dir]) -> io::Result<(Option<OwnedFd>, Hold)> {
         let allowed = if dir.read_only { READ } else { WRITE };
         sys::allow_beneath(ruleset.as_fd(), directory.as_fd(), allowed & handled.fs)?;
     }
-    Ok((Some(ruleset), hold(abi)))
+    Ok((Some(ruleset), status(abi)))
 }
 
 #[cfg(test)]
@@ -136,11 +139,11 @@ mod tests {
 
     #[test]
     fn what_a_version_lacks_is_told() {
-        assert_eq!(hold(6), Hold::Full);
-        assert_eq!(hold(8), Hold::Full);
-        assert_eq!(hold(NEWEST), Hold::Full);
-        assert!(matches!(hold(NEWEST + 1), Hold::Partial(what) if what.contains("11")));
-        let Hold::Partial(missing) = hold(4) else { panic!("{:?}", hold(4)) };
+        assert_eq!(status(6), LayerStatus::Full);
+        assert_eq!(status(8), LayerStatus::Full);
+        assert_eq!(status(NEWEST), LayerStatus::Full);
+        assert!(matches!(status(NEWEST + 1), LayerStatus::Partial(what) if what.contains("11")));
+        let LayerStatus::Partial(missing) = status(4) else { panic!("{:?}", status(4)) };
         assert!(
             missing.contains("ioctl") && missing.contains("signals") && !missing.contains("TCP"),
             "{missing}"

@@ -29,7 +29,7 @@ use crate::config::{Dir, JailSettings, Jailed, Layer};
 /// How fully a layer holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Hold {
+pub enum LayerStatus {
     /// The layer holds as intended.
     Full,
     /// The layer holds in part. The text says what is missing.
@@ -42,7 +42,7 @@ pub enum Hold {
     Off,
 }
 
-impl fmt::Display for Hold {
+impl fmt::Display for LayerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("full"),
@@ -59,10 +59,10 @@ impl fmt::Display for Hold {
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
 /// # let module = sandpool::Module::from_file("guest.wasm")?;
-/// use sandpool::{Hold, Layer, Run};
+/// use sandpool::{LayerStatus, Layer, Run};
 ///
 /// let run = Run::builder(&module).require_jail([Layer::Seccomp, Layer::Landlock]).start()?;
-/// assert_eq!(run.jail().hold(Layer::Seccomp), &Hold::Full);
+/// assert_eq!(run.jail().status(Layer::Seccomp), &LayerStatus::Full);
 /// eprint!("{}", run.jail());
 /// # Ok(())
 /// # }
@@ -70,14 +70,17 @@ impl fmt::Display for Hold {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JailReport {
     of: Jailed,
-    layers: Vec<(Layer, Hold)>,
+    layers: Vec<(Layer, LayerStatus)>,
 }
 
 impl JailReport {
     /// A report of the known layers. A layer of which nothing is known was entered by nobody.
-    fn new(of: Jailed, known: Vec<(Layer, Hold)>) -> Self {
+    fn new(of: Jailed, known: Vec<(Layer, LayerStatus)>) -> Self {
         let known = Self { of, layers: known };
-        Self { of, layers: Layer::ALL.into_iter().map(|layer| (layer, known.hold(layer).clone())).collect() }
+        Self {
+            of,
+            layers: Layer::ALL.into_iter().map(|layer| (layer, known.status(layer).clone())).collect(),
+        }
     }
 
     /// The report of a compiler of which nothing is known.
@@ -93,15 +96,15 @@ impl JailReport {
 
     /// How fully a layer holds.
     #[must_use]
-    pub fn hold(&self, layer: Layer) -> &Hold {
-        static NOT_ENTERED: LazyLock<Hold> =
-            LazyLock::new(|| Hold::Absent("nobody has entered it".to_owned()));
-        self.layers.iter().find(|(known, _)| *known == layer).map_or(&NOT_ENTERED, |(_, hold)| hold)
+    pub fn status(&self, layer: Layer) -> &LayerStatus {
+        static NOT_ENTERED: LazyLock<LayerStatus> =
+            LazyLock::new(|| LayerStatus::Absent("nobody has entered it".to_owned()));
+        self.layers.iter().find(|(known, _)| *known == layer).map_or(&NOT_ENTERED, |(_, status)| status)
     }
 
     /// All layers, outermost first.
-    pub fn layers(&self) -> impl Iterator<Item = (Layer, &Hold)> {
-        self.layers.iter().map(|(layer, hold)| (*layer, hold))
+    pub fn layers(&self) -> impl Iterator<Item = (Layer, &LayerStatus)> {
+        self.layers.iter().map(|(layer, status)| (*layer, status))
     }
 
     /// Whether each layer that exists for such a process holds as intended.
@@ -113,10 +116,10 @@ impl JailReport {
     /// The required layers that don't hold fully. A layer that doesn't apply is included for a run, unless all layers are required.
     pub(crate) fn lacks(&self, required: &[Layer]) -> Vec<Layer> {
         let are_all = Layer::ALL.iter().all(|layer| required.contains(layer));
-        let lacks = |layer: &Layer| match self.hold(*layer) {
-            Hold::Full => false,
-            Hold::NotApplicable(_) => self.of == Jailed::Run && !are_all,
-            Hold::Partial(_) | Hold::Absent(_) | Hold::Off => true,
+        let lacks = |layer: &Layer| match self.status(*layer) {
+            LayerStatus::Full => false,
+            LayerStatus::NotApplicable(_) => self.of == Jailed::Run && !are_all,
+            LayerStatus::Partial(_) | LayerStatus::Absent(_) | LayerStatus::Off => true,
         };
         Layer::ALL.into_iter().filter(|layer| required.contains(layer)).filter(lacks).collect()
     }
@@ -125,7 +128,7 @@ impl JailReport {
     pub(crate) fn refusal(&self, required: &[Layer]) -> Error {
         let lacks = self.lacks(required);
         let lacks =
-            lacks.into_iter().map(|layer| format!("{} is {}", layer.name_of(self.of), self.hold(layer)));
+            lacks.into_iter().map(|layer| format!("{} is {}", layer.name_of(self.of), self.status(layer)));
         Error::Jail { lacks: lacks.collect::<Vec<_>>().join("; ") }
     }
 }
@@ -133,12 +136,12 @@ impl JailReport {
 impl fmt::Display for JailReport {
     /// A line for each layer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (layer, hold) in self.layers() {
+        for (layer, status) in self.layers() {
             let width = match self.of {
                 Jailed::Run => 17,
                 Jailed::Compiler => 26,
             };
-            writeln!(f, "{:width$}  {hold}", layer.name_of(self.of))?;
+            writeln!(f, "{:width$}  {status}", layer.name_of(self.of))?;
         }
         Ok(())
     }
@@ -163,7 +166,7 @@ pub(crate) struct Prepared {
     landlock: Option<OwnedFd>,
     seccomp: Option<BpfProgram>,
     of: Jailed,
-    holds: Vec<(Layer, Hold)>,
+    statuses: Vec<(Layer, LayerStatus)>,
 }
 
 /// Does everything that takes files, memory or time, and finds out how fully each layer will hold.
@@ -173,37 +176,37 @@ pub(crate) struct Prepared {
 /// A layer that the kernel has, but that can't be made.
 pub(crate) fn prepare(plan: &Plan<'_>) -> io::Result<Prepared> {
     let settings = plan.settings;
-    let mut holds = Vec::new();
-    let mut simple = |layer, hold: Hold| {
+    let mut statuses = Vec::new();
+    let mut simple = |layer, status: LayerStatus| {
         let on = settings.has(layer);
-        holds.push((layer, if on { hold } else { Hold::Off }));
+        statuses.push((layer, if on { status } else { LayerStatus::Off }));
         on
     };
-    let rlimits = simple(Layer::Rlimits, Hold::Full).then_some(plan.rlimits);
-    let capabilities = simple(Layer::Capabilities, Hold::Full);
-    let no_new_privs = simple(Layer::NoNewPrivs, Hold::Full);
-    let descriptors = simple(Layer::Descriptors, Hold::Full);
-    let (landlock, hold) = match settings.has(Layer::Landlock) {
+    let rlimits = simple(Layer::Rlimits, LayerStatus::Full).then_some(plan.rlimits);
+    let capabilities = simple(Layer::Capabilities, LayerStatus::Full);
+    let no_new_privs = simple(Layer::NoNewPrivs, LayerStatus::Full);
+    let descriptors = simple(Layer::Descriptors, LayerStatus::Full);
+    let (landlock, status) = match settings.has(Layer::Landlock) {
         true => landlock::prepare(plan.dirs)?,
-        false => (None, Hold::Off),
+        false => (None, LayerStatus::Off),
     };
-    holds.push((Layer::Landlock, hold));
-    let (seccomp, hold) = match settings.has(Layer::Seccomp) {
+    statuses.push((Layer::Landlock, status));
+    let (seccomp, status) = match settings.has(Layer::Seccomp) {
         true => seccomp::prepare(plan.policy, &settings.without_calls)?,
-        false => (None, Hold::Off),
+        false => (None, LayerStatus::Off),
     };
-    holds.push((Layer::Seccomp, hold));
+    statuses.push((Layer::Seccomp, status));
     let of = match plan.policy {
         Policy::Guest(_) => Jailed::Run,
         Policy::Compiler => Jailed::Compiler,
     };
-    Ok(Prepared { rlimits, capabilities, no_new_privs, descriptors, landlock, seccomp, of, holds })
+    Ok(Prepared { rlimits, capabilities, no_new_privs, descriptors, landlock, seccomp, of, statuses })
 }
 
 impl Prepared {
     /// How fully these layers hold, and the layers that were entered before.
-    pub(crate) fn report(&self, entered: Vec<(Layer, Hold)>) -> JailReport {
-        JailReport::new(self.of, self.holds.iter().cloned().chain(entered).collect())
+    pub(crate) fn report(&self, entered: Vec<(Layer, LayerStatus)>) -> JailReport {
+        JailReport::new(self.of, self.statuses.iter().cloned().chain(entered).collect())
     }
 
     /// The descriptor of Landlock's rules, which [`enter`](Self::enter) needs.

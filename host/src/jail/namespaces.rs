@@ -44,7 +44,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
 use super::processes::{self, Own};
-use super::{Hold, Layer, reason};
+use super::{Layer, LayerStatus, reason};
 use crate::config::Dir;
 use crate::sys::clone::Fork;
 use crate::sys::namespace::{self, Mount};
@@ -52,7 +52,7 @@ use crate::sys::namespace::{self, Mount};
 /// The role of the process that returns from [`enter`].
 pub(crate) enum Entered {
     /// The process that is in these layers: the supervisor, or the compiler.
-    Inside(Vec<(Layer, Hold)>),
+    Inside(Vec<(Layer, LayerStatus)>),
     /// A process that has nothing more to do.
     Predecessor,
 }
@@ -76,7 +76,9 @@ pub(crate) fn enter(
     let Some(forked) = fork_into(wanted, moved)? else { return Ok(Entered::Predecessor) };
     let mut layers: Vec<_> = born_into
         .into_iter()
-        .map(|(layer, flag)| (layer, if wanted.contains(flag) { forked.hold(flag) } else { Hold::Off }))
+        .map(|(layer, flag)| {
+            (layer, if wanted.contains(flag) { forked.status(flag) } else { LayerStatus::Off })
+        })
         .collect();
 
     // This must come before the files that say so go out of reach.
@@ -86,16 +88,16 @@ pub(crate) fn enter(
             let own = Own { user: has(CloneFlags::CLONE_NEWUSER), pid: has(CloneFlags::CLONE_NEWPID) };
             processes::enter(processes, own)
         }
-        false => Hold::Off,
+        false => LayerStatus::Off,
     };
     layers.push((Layer::ProcessLimit, limited));
 
     let mut enter = |layer, enter: &mut dyn FnMut() -> io::Result<()>| {
-        let hold = match is_wanted(layer) {
-            true => enter().map_or_else(|error| Hold::Absent(reason(&error)), |()| Hold::Full),
-            false => Hold::Off,
+        let status = match is_wanted(layer) {
+            true => enter().map_or_else(|error| LayerStatus::Absent(reason(&error)), |()| LayerStatus::Full),
+            false => LayerStatus::Off,
         };
-        layers.push((layer, hold));
+        layers.push((layer, status));
     };
     enter(Layer::MountNamespace, &mut || enter_mount(dirs));
     enter(Layer::NetworkNamespace, &mut || Ok(unshare(CloneFlags::CLONE_NEWNET)?));
@@ -115,16 +117,16 @@ struct Forked {
 
 impl Forked {
     /// How fully one of the namespaces holds.
-    fn hold(&self, flag: CloneFlags) -> Hold {
+    fn status(&self, flag: CloneFlags) -> LayerStatus {
         if !self.namespaces.contains(flag) {
             let refused = self.refused.iter().rfind(|(flags, _)| flags.contains(flag));
-            return Hold::Absent(refused.map_or_else(String::new, |(_, error)| reason(error)));
+            return LayerStatus::Absent(refused.map_or_else(String::new, |(_, error)| reason(error)));
         }
         match &self.unmapped {
             Some(error) if flag == CloneFlags::CLONE_NEWUSER => {
-                Hold::Partial(format!("without a map of ids: {}", reason(error)))
+                LayerStatus::Partial(format!("without a map of ids: {}", reason(error)))
             }
-            _ => Hold::Full,
+            _ => LayerStatus::Full,
         }
     }
 }

@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt as _;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{Hold, reason};
+use super::{LayerStatus, reason};
 use crate::linux;
 
 /// Processes beside those that may be asked for: the supervisor, its fork server, the process that stands by, and room for one that
@@ -46,7 +46,7 @@ pub(super) struct Own {
 }
 
 /// Limits the calling process and all its descendants to this number of processes, and a few more.
-pub(super) fn enter(most: u64, own: Own) -> Hold {
+pub(super) fn enter(most: u64, own: Own) -> LayerStatus {
     let most = most.saturating_add(OWN);
     let linux = linux::running();
     let has = |since: (u32, u32)| linux.is_some_and(|linux| linux >= since);
@@ -64,10 +64,10 @@ pub(super) fn enter(most: u64, own: Own) -> Hold {
         },
     };
     match (numbers, of_the_user) {
-        (Err(numbers), Err(of_the_user)) => Hold::Absent(format!(
+        (Err(numbers), Err(of_the_user)) => LayerStatus::Absent(format!(
             "no limit of process numbers: {numbers}; nor of the user's processes: {of_the_user}"
         )),
-        _ => Hold::Full,
+        _ => LayerStatus::Full,
     }
 }
 

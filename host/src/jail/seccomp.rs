@@ -7,7 +7,7 @@ use seccompiler::{BpfProgram, TargetArch, apply_filter_all_threads, compile_from
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Hold;
+use super::LayerStatus;
 
 /// The kind of process that a policy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,11 +107,11 @@ impl Policy {
 }
 
 /// The program for processes of this policy, and how fully it holds.
-pub(super) fn prepare(policy: Policy, without: &[String]) -> io::Result<(Option<BpfProgram>, Hold)> {
+pub(super) fn prepare(policy: Policy, without: &[String]) -> io::Result<(Option<BpfProgram>, LayerStatus)> {
     if nix::sys::prctl::get_no_new_privs().is_err() || !is_available() {
-        return Ok((None, Hold::Absent("the kernel doesn't have it".to_owned())));
+        return Ok((None, LayerStatus::Absent("the kernel doesn't have it".to_owned())));
     }
-    Ok((Some(policy.compile(std::env::consts::ARCH, without)?), Hold::Full))
+    Ok((Some(policy.compile(std::env::consts::ARCH, without)?), LayerStatus::Full))
 }
 
 /// Whether the kernel can kill a process by a filter.

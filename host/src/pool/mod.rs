@@ -225,7 +225,7 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// Refuses to start, with [`Error::Jail`], unless each of these layers of the jail holds [fully](crate::Hold::Full).
+    /// Refuses to start, with [`Error::Jail`], unless each of these layers of the jail holds [fully](crate::LayerStatus::Full).
     /// [`Layer::ALL`] names all layers. The default is to start with the layers that the machine has.
     pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
         self.config.jail.require.extend(layers);

@@ -58,7 +58,7 @@ use crate::jail::control_group::{self, ControlGroup, Shares};
 use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::{self, Reserved, Rlimits};
 use crate::jail::seccomp::{Grants, Policy};
-use crate::jail::{self, Hold, JailReport};
+use crate::jail::{self, JailReport, LayerStatus};
 use crate::process::boot::Image;
 use crate::sys::process::{FAILED, SHORT_SLICE, exit_now, nice, pidfd_open, set_nice, set_slice};
 use crate::{Error, engine, imports};
@@ -113,12 +113,14 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     let entered = namespaces::enter(&mut config.dirs, processes, |layer| config.jail.has(layer), moved)
         .context("cannot enter the namespaces")?;
     let Entered::Inside(mut layers) = entered else { return Ok(()) };
-    let (group, hold) = match delegated {
+    let (group, status) = match delegated {
         Some(Some(delegated)) => delegated.make(own, Shares::of(&config.limits)),
-        Some(None) => (None, Hold::NotApplicable("no control group is delegated to this program".to_owned())),
-        None => (None, Hold::Off),
+        Some(None) => {
+            (None, LayerStatus::NotApplicable("no control group is delegated to this program".to_owned()))
+        }
+        None => (None, LayerStatus::Off),
     };
-    layers.push((Layer::ControlGroup, hold));
+    layers.push((Layer::ControlGroup, status));
     match prepare(start, layers, group, proc, nice) {
         Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
         Ok(Prepared::Run(mut run)) => {
@@ -182,7 +184,7 @@ struct Run {
 /// Prepares everything up to the start of the main guest.
 fn prepare(
     start: Start,
-    entered: Vec<(Layer, Hold)>,
+    entered: Vec<(Layer, LayerStatus)>,
     group: Option<ControlGroup>,
     proc: Proc,
     nice: i32,

@@ -19,7 +19,7 @@ use crate::engine::{config, inspect};
 use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::Rlimits;
 use crate::jail::seccomp::Policy;
-use crate::jail::{self, Hold, Plan, Prepared};
+use crate::jail::{self, LayerStatus, Plan, Prepared};
 use crate::sys::fd::{close_from, take_stdin};
 use crate::sys::process::{FAILED, die_with, exit_at, exit_now, pidfd_open};
 
@@ -59,7 +59,8 @@ fn run() -> anyhow::Result<()> {
     let entered = namespaces::enter(&mut [], threads as u64, is_wanted, moved)
         .context("cannot enter the namespaces")?;
     let Entered::Inside(mut layers) = entered else { return Ok(()) };
-    let alone = Hold::NotApplicable("a compiler is one process, which has limits of its own".to_owned());
+    let alone =
+        LayerStatus::NotApplicable("a compiler is one process, which has limits of its own".to_owned());
     layers.push((Layer::ControlGroup, alone));
     // The thread that has started this process waits for its end, so the thread's death is the owner's.
     if !die_with(owner_pidfd.as_fd()) {
