@@ -19,7 +19,7 @@ const TEXT_MAX: usize = 1000;
 
 /// Why a module can't run here: an [`Error`] that crosses from the compiler to its owner, which knows the module's name.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Refusal {
+pub(crate) enum ModuleRefusal {
     NotAModule { problem: String, hint: Option<String> },
     MissingStart,
     MissingMemory,
@@ -30,7 +30,7 @@ pub(crate) enum Refusal {
     ArtifactTooLarge,
 }
 
-impl Refusal {
+impl ModuleRefusal {
     /// Makes the error. Its texts have nothing that a terminal should not see, whatever their source.
     pub(crate) fn into_error(self, name: &str, artifact_max: u64) -> Error {
         let name = name.to_owned();
@@ -56,18 +56,18 @@ impl Refusal {
     }
 }
 
-impl From<Problem> for Refusal {
+impl From<Problem> for ModuleRefusal {
     fn from((problem, hint): Problem) -> Self {
         not_a_module(problem, hint)
     }
 }
 
-fn not_a_module(problem: impl Into<String>, hint: Option<&str>) -> Refusal {
-    Refusal::NotAModule { problem: problem.into(), hint: hint.map(str::to_owned) }
+fn not_a_module(problem: impl Into<String>, hint: Option<&str>) -> ModuleRefusal {
+    ModuleRefusal::NotAModule { problem: problem.into(), hint: hint.map(str::to_owned) }
 }
 
 /// Refuses modules that can't run here. The version is checked first: it explains strange imports.
-pub(crate) fn check(known: &[Function], wasm: &[u8]) -> Result<Inspection, Refusal> {
+pub(crate) fn check(known: &[Function], wasm: &[u8]) -> Result<Inspection, ModuleRefusal> {
     let found = Inspection::of_wasm(known, wasm)?;
     check_version(&found)?;
     check_memories(&found)?;
@@ -83,9 +83,9 @@ pub(crate) fn check(known: &[Function], wasm: &[u8]) -> Result<Inspection, Refus
     Ok(found)
 }
 
-fn check_version(found: &Inspection) -> Result<(), Refusal> {
+fn check_version(found: &Inspection) -> Result<(), ModuleRefusal> {
     match found.abi_version {
-        Some(guest) if guest != ABI_VERSION => Err(Refusal::AbiVersion { guest }),
+        Some(guest) if guest != ABI_VERSION => Err(ModuleRefusal::AbiVersion { guest }),
         None if found.custom_sections.iter().any(|section| *section == sandpool_abi::ABI_SECTION) => {
             let problem = format!("its section {} is too short", sandpool_abi::ABI_SECTION);
             Err(not_a_module(problem, Some("build or copy it again")))
@@ -94,7 +94,7 @@ fn check_version(found: &Inspection) -> Result<(), Refusal> {
     }
 }
 
-fn check_memories(found: &Inspection) -> Result<(), Refusal> {
+fn check_memories(found: &Inspection) -> Result<(), ModuleRefusal> {
     const HINT: &str =
         "build the guest for wasm32-wasip1, without threads: Sandpool's processes run in parallel";
     if found.memories.iter().any(|memory| memory.shared) {
@@ -111,17 +111,17 @@ fn check_memories(found: &Inspection) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_imports(found: &Inspection) -> Result<(), Refusal> {
+fn check_imports(found: &Inspection) -> Result<(), ModuleRefusal> {
     for import in &found.imports {
         let full = format!("{}.{}", import.module, import.name);
         match &import.provision {
             Provision::Provided => {}
             Provision::Unknown { nearest } => {
-                return Err(Refusal::UnknownImport { import: full, nearest: nearest.clone() });
+                return Err(ModuleRefusal::UnknownImport { import: full, nearest: nearest.clone() });
             }
             Provision::Mismatch { expected } => {
                 let (found, expected) = (import.ty.clone(), expected.clone());
-                return Err(Refusal::ImportType { import: full, found, expected });
+                return Err(ModuleRefusal::ImportType { import: full, found, expected });
             }
         }
     }
@@ -148,12 +148,12 @@ fn exports(found: &Inspection, name: &str) -> bool {
     found.exports.iter().any(|export| export.name == name)
 }
 
-fn check_exports(found: &Inspection) -> Result<(), Refusal> {
+fn check_exports(found: &Inspection) -> Result<(), ModuleRefusal> {
     if found.tasks.is_empty() && !exports(found, START) {
-        return Err(Refusal::MissingStart);
+        return Err(ModuleRefusal::MissingStart);
     }
     if !exports(found, MEMORY) {
-        return Err(Refusal::MissingMemory);
+        return Err(ModuleRefusal::MissingMemory);
     }
     for export in &found.exports {
         let task = export.name.raw().strip_prefix(sandpool_abi::task::EXPORT_PREFIX);

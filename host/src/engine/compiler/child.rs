@@ -13,7 +13,7 @@ use super::{Report, Settings, Summary, output_size, seconds};
 use crate::config::{Flavor, Layer};
 use crate::control::{self, Reply};
 use crate::engine::cache::compatibility;
-use crate::engine::check::{self, Refusal, check};
+use crate::engine::check::{self, ModuleRefusal, check};
 use crate::engine::known::{self, Function};
 use crate::engine::{config, inspect};
 use crate::jail::namespaces::{self, Entered};
@@ -103,7 +103,7 @@ fn compile_stdin(settings: &Settings, jail: &Prepared, threads: usize) -> anyhow
     let compiled = compiled.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-        Err(Refusal::Compile { problem: format!("the compiler panicked: {words}") })
+        Err(ModuleRefusal::Compile { problem: format!("the compiler panicked: {words}") })
     });
     let (report, artifact) = match compiled {
         Ok((summary, artifact)) => (Report::Compiled { summary, artifact: artifact.len() as u64 }, artifact),
@@ -139,14 +139,14 @@ fn compile(
     known: &[Function],
     module: &[u8],
     artifact_max: u64,
-) -> Result<(Summary, Vec<u8>), Refusal> {
+) -> Result<(Summary, Vec<u8>), ModuleRefusal> {
     let wasm = inspect::to_wasm(module)?;
     let found = check(known, &wasm)?;
     let artifact = engine
         .precompile_module(&wasm)
-        .map_err(|error| Refusal::Compile { problem: inspect::printable(&format!("{error:#}")) })?;
+        .map_err(|error| ModuleRefusal::Compile { problem: inspect::printable(&format!("{error:#}")) })?;
     if artifact.len() as u64 > artifact_max {
-        return Err(Refusal::ArtifactTooLarge);
+        return Err(ModuleRefusal::ArtifactTooLarge);
     }
     let is_program = check::is_program(&found);
     Ok((Summary { is_program, has_start: found.has_start, tasks: found.tasks }, artifact))

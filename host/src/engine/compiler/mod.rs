@@ -44,7 +44,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{CompileLimits, JailSettings};
-use crate::engine::check::Refusal;
+use crate::engine::check::ModuleRefusal;
 use crate::engine::inspect::TaskInfo;
 
 /// The longest report. A report has the documentation of all tasks.
@@ -98,5 +98,5 @@ enum Report {
         /// Bytes of the artifact.
         artifact: u64,
     },
-    Refused(Refusal),
+    Refused(ModuleRefusal),
 }
