@@ -70,7 +70,7 @@ pub use pool::{
     AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Pool, PoolBuilder, Results, Stats,
     StreamStopper, TaskError, TaskFuture, as_completed,
 };
-pub use run::{ProcessReport, Refusal, Run, RunBuilder, Stopper, Summary};
+pub use run::{LimitRefusal, ProcessReport, Run, RunBuilder, Stopper, Summary};
 pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 pub use wire::{Isolation, Output};
 

@@ -27,13 +27,13 @@ pub struct ProcessReport {
     /// the most memory that the process had at once, in bytes, including the memory that it shared with others
     pub peak_memory: u64,
     /// limits that refused the process a request, one entry each; the process may not have reported them
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<LimitRefusal>,
 }
 
 /// A limit that refused a process something: another process, a queue, memory, a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Refusal {
+pub struct LimitRefusal {
     /// the limit, with its value
     pub limit: Limit,
     /// how often the limit refused something
@@ -247,7 +247,7 @@ impl Run {
         };
         let Some(status) = ended.main.status() else { return Err(self.supervisor.lost(None)) };
         self.supervisor.ended();
-        let refusal = |(code, figure, times)| Refusal { limit: Limit::from_parts(code, figure), times };
+        let refusal = |(code, figure, times)| LimitRefusal { limit: Limit::from_parts(code, figure), times };
         let report = |report: control::Report| {
             Some(ProcessReport {
                 name: report.name.into(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
-use sandpool::{ExitStatus, OnDeadlock, ProcessReport, Refusal, Run, Summary};
+use sandpool::{ExitStatus, LimitRefusal, OnDeadlock, ProcessReport, Run, Summary};
 
 use crate::commands::guest::GuestArgs;
 use crate::interrupt::Interrupt;
@@ -123,12 +123,12 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
 /// Limits that refused a process something, if the process then failed: they may be why. A limit that has ended the process is
 /// reported elsewhere.
 fn refusals(report: &ProcessReport) -> Option<String> {
-    let of = |refusal: &&Refusal| report.status != ExitStatus::Limited(refusal.limit);
+    let of = |refusal: &&LimitRefusal| report.status != ExitStatus::Limited(refusal.limit);
     let refused: Vec<_> = report
         .refused
         .iter()
         .filter(of)
-        .map(|Refusal { limit, times, .. }| match times {
+        .map(|LimitRefusal { limit, times, .. }| match times {
             1 => format!("{limit} (`{}`)", limit.name()),
             _ => format!("{limit} (`{}`, {times} times)", limit.name()),
         })
