@@ -18,7 +18,7 @@ use sandpool_abi::task::Claims;
 pub(crate) use self::spawn::default_name;
 use crate::ipc::arena::Member;
 use crate::ipc::process_table::{
-    self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, ProcessSlot, State, StateWord,
+    self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, ProcessSlot, ProcessState, StateWord,
 };
 use crate::ipc::{Result, tail};
 
@@ -181,7 +181,7 @@ impl Children {
             return Err(Errno::Again);
         }
         let slot = self.member.arena.process(index)?;
-        Ok(if state.state == State::Leaving { slot.claimed() } else { slot.exit() })
+        Ok(if state.state == ProcessState::Leaving { slot.claimed() } else { slot.exit() })
     }
 
     /// Gives back the slot of a child that has ended.

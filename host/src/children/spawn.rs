@@ -11,7 +11,7 @@ use super::Children;
 use crate::ipc::message::{self, Carry};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{
-    self as table, DAEMON, NameBuffer, ProcessHandle, Register, State, StateWord, TIED,
+    self as table, DAEMON, NameBuffer, ProcessHandle, ProcessState, Register, StateWord, TIED,
 };
 use crate::ipc::sweep::{Sweep, sweep};
 use crate::ipc::{Result, budget, heap, scope, standby};
@@ -119,7 +119,7 @@ impl Children {
         )?;
         heap::hand_over(&self.member, own.register(Register::Outgoing), child.register(Register::Outgoing))?;
         let claim = standby::claim(arena, index);
-        table::update(arena, index, |old| Some(StateWord { state: State::Spawning, ..old }))?;
+        table::update(arena, index, |old| Some(StateWord { state: ProcessState::Spawning, ..old }))?;
         if let Some(claim) = claim {
             claim.go();
         }
@@ -131,7 +131,7 @@ impl Children {
     pub(crate) fn spawn_failure(&self, child: ProcessHandle) -> Result<Option<Errno>> {
         let (index, state) = self.find(child)?;
         let failure = &self.member.arena.process(index)?.failure;
-        Ok((state.state == State::Failed)
+        Ok((state.state == ProcessState::Failed)
             .then(|| Errno::from_code(failure.load(Ordering::Acquire) as i32).unwrap_or(Errno::System)))
     }
 

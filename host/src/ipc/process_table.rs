@@ -188,7 +188,7 @@ impl Register {
 /// The lowest byte of a state word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum State {
+pub(crate) enum ProcessState {
     Free = 0,
     Reserved = 1,
     Spawning = 2,
@@ -204,19 +204,19 @@ pub(crate) struct StateWord {
     pub(crate) generation: u32,
     pub(crate) parent: u16,
     pub(crate) flags: u8,
-    pub(crate) state: State,
+    pub(crate) state: ProcessState,
 }
 
 impl StateWord {
     pub(crate) fn of(word: u64) -> Self {
         let state = match word & 0xff {
-            1 => State::Reserved,
-            2 => State::Spawning,
-            3 => State::Running,
-            4 => State::Exited,
-            5 => State::Failed,
-            6 => State::Leaving,
-            _ => State::Free,
+            1 => ProcessState::Reserved,
+            2 => ProcessState::Spawning,
+            3 => ProcessState::Running,
+            4 => ProcessState::Exited,
+            5 => ProcessState::Failed,
+            6 => ProcessState::Leaving,
+            _ => ProcessState::Free,
         };
         Self { generation: (word >> 32) as u32, parent: (word >> 16) as u16, flags: (word >> 8) as u8, state }
     }
@@ -234,13 +234,13 @@ impl StateWord {
             generation: self.generation.wrapping_add(1) & 0x3fff_ffff,
             parent: NO_PARENT,
             flags: 0,
-            state: State::Free,
+            state: ProcessState::Free,
         }
     }
 
     /// Whether the process of this slot runs, or is about to.
     pub(crate) fn is_alive(self) -> bool {
-        matches!(self.state, State::Reserved | State::Spawning | State::Running)
+        matches!(self.state, ProcessState::Reserved | ProcessState::Spawning | ProcessState::Running)
     }
 
     /// Whether the parent is gone with which the process was to end.
@@ -250,7 +250,7 @@ impl StateWord {
 
     /// Whether the supervisor still has to reap the process, or to start it.
     pub(crate) fn has_process(self) -> bool {
-        self.is_alive() || self.state == State::Leaving
+        self.is_alive() || self.state == ProcessState::Leaving
     }
 
     /// The word once the parent has given the slot back: free if the process is gone; otherwise the supervisor frees
@@ -464,7 +464,7 @@ pub(crate) fn state(arena: &Arena, index: u32) -> Result<StateWord> {
 pub(crate) fn resolve(arena: &Arena, handle: ProcessHandle) -> Result<(u32, StateWord)> {
     let index = handle.index()?;
     let state = state(arena, index)?;
-    if state.state == State::Free || state.generation != handle.generation() {
+    if state.state == ProcessState::Free || state.generation != handle.generation() {
         return Err(Errno::Badf);
     }
     Ok((index, state))
@@ -503,12 +503,12 @@ pub(crate) fn reserve(
     let parent_index = parent.map_or(NO_PARENT, |(index, _)| index as u16);
     for step in 0..u64::from(max) {
         let index = (start.wrapping_add(step) % u64::from(max)) as u32;
-        if state(arena, index)?.state != State::Free {
+        if state(arena, index)?.state != ProcessState::Free {
             continue;
         }
         let taken = update(arena, index, |old| {
-            let reserved = StateWord { parent: parent_index, flags, state: State::Reserved, ..old };
-            (old.state == State::Free).then_some(reserved)
+            let reserved = StateWord { parent: parent_index, flags, state: ProcessState::Reserved, ..old };
+            (old.state == ProcessState::Free).then_some(reserved)
         })?;
         if let Some(taken) = taken {
             hint.store(u64::from(index) + 1, Ordering::Relaxed);
@@ -549,14 +549,14 @@ pub(crate) fn free(arena: &Arena, index: u32, may: impl Fn(StateWord) -> bool) -
 pub(crate) fn children(arena: &Arena, parent: u32) -> impl Iterator<Item = (u32, StateWord)> {
     (0..arena.geometry.processes_max).filter_map(move |index| {
         let state = state(arena, index).ok()?;
-        (state.state != State::Free && u32::from(state.parent) == parent).then_some((index, state))
+        (state.state != ProcessState::Free && u32::from(state.parent) == parent).then_some((index, state))
     })
 }
 
-/// Whether any slot will become free or [`Exited`](State::Exited) by itself.
+/// Whether any slot will become free or [`Exited`](ProcessState::Exited) by itself.
 pub(crate) fn is_anybody_leaving(arena: &Arena) -> bool {
     (0..arena.geometry.processes_max)
-        .any(|index| state(arena, index).is_ok_and(|state| state.state == State::Leaving))
+        .any(|index| state(arena, index).is_ok_and(|state| state.state == ProcessState::Leaving))
 }
 
 /// Asks the supervisor to look at a slot. The caller still has to ring the doorbell.

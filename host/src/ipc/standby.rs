@@ -22,7 +22,7 @@
 //!   if it wasn't.
 
 use super::arena::Arena;
-use super::process_table::{self as table, ProcessHandle, State};
+use super::process_table::{self as table, ProcessHandle, ProcessState};
 use crate::sys::atomic::{AtomicU32, Ordering};
 use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
@@ -103,7 +103,7 @@ impl Place {
             }
             futex::wait(&self.word, word, Deadline::NEVER);
         };
-        let state = table::state(arena, slot).ok().filter(|state| state.state == State::Spawning)?;
+        let state = table::state(arena, slot).ok().filter(|state| state.state == ProcessState::Spawning)?;
         arena.process_id(slot).ok()?.store(pid, Ordering::Release);
         self.clear();
         Some((slot, ProcessHandle::new(slot, state.generation)))

@@ -5,7 +5,7 @@ use sandpool_abi::process::NOT_DAEMON;
 
 use super::Process;
 use super::boot::die_with_supervisor;
-use crate::ipc::process_table::{self as table, ProcessHandle, State, StateWord};
+use crate::ipc::process_table::{self as table, ProcessHandle, ProcessState, StateWord};
 use crate::ipc::{Result, budget, object};
 use crate::sys::clone::{self, Fork, Parent};
 
@@ -88,7 +88,7 @@ impl Process {
     /// Both sides do this, so that it is done as soon as either runs.
     fn mark_running(&self, index: u32) -> Result<()> {
         table::update(&self.member().arena, index, |old| {
-            (old.state == State::Reserved).then_some(StateWord { state: State::Running, ..old })
+            (old.state == ProcessState::Reserved).then_some(StateWord { state: ProcessState::Running, ..old })
         })?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use sandpool_abi::Errno;
 
 use super::Process;
-use crate::ipc::process_table::{self as table, DAEMON, ProcessHandle, Register, State, StateWord};
+use crate::ipc::process_table::{self as table, DAEMON, ProcessHandle, ProcessState, Register, StateWord};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{budget, object};
 use crate::sys::futex::Deadline;
@@ -23,7 +23,8 @@ impl Process {
             && budget::give_back(self.member(), self.member().index).is_ok()
         {
             let leaving = |old: StateWord| {
-                (old.state == State::Running).then_some(StateWord { state: State::Leaving, ..old })
+                (old.state == ProcessState::Running)
+                    .then_some(StateWord { state: ProcessState::Leaving, ..old })
             };
             if let Ok(Some(state)) = table::update(&self.member().arena, self.member().index, leaving) {
                 self.tell_parent(state);

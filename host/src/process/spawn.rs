@@ -8,7 +8,7 @@ use sandpool_abi::Errno;
 use super::{Entry, Process};
 use crate::ipc::message::Message;
 use crate::ipc::object::Handle;
-use crate::ipc::process_table::{self as table, ProcessHandle, Register, State, StateWord};
+use crate::ipc::process_table::{self as table, ProcessHandle, ProcessState, Register, StateWord};
 use crate::ipc::{Result, heap};
 use crate::sys::process::exit_now;
 
@@ -25,8 +25,9 @@ impl Process {
         let handle = self.children.ask_for_spawn(name, flags, payload, handles)?;
         let index = handle.index()?;
         let own = self.member().slot()?;
-        let waiting =
-            || table::state(&self.member().arena, index).is_ok_and(|state| state.state == State::Spawning);
+        let waiting = || {
+            table::state(&self.member().arena, index).is_ok_and(|state| state.state == ProcessState::Spawning)
+        };
         while waiting() {
             own.event.sleep_for_supervisor(|| !waiting());
         }
@@ -47,7 +48,7 @@ impl Process {
         let slot = arena.process(index)?;
         self.parent = Some(slot.parent());
         let spawned = table::update(&arena, index, |old| {
-            (old.state == State::Spawning).then_some(StateWord { state: State::Running, ..old })
+            (old.state == ProcessState::Spawning).then_some(StateWord { state: ProcessState::Running, ..old })
         })?;
         if let Some(state) = spawned {
             // The supervisor, when it dealt with the parent's death, found no process to kill here; from now on there

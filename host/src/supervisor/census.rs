@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use super::children::is_child;
 use super::proc::Proc;
 use crate::ipc::arena::Arena;
-use crate::ipc::process_table::{self as table, State};
+use crate::ipc::process_table::{self as table, ProcessState};
 use crate::ipc::standby;
 
 /// Looks after which a suspect is a stray, even if slots are about to get a process.
@@ -61,7 +61,7 @@ pub(super) fn in_table(arena: &Arena) -> impl Iterator<Item = u32> {
 fn about_to_be(arena: &Arena) -> usize {
     let is_one = |index: &u32| {
         table::state(arena, *index)
-            .is_ok_and(|state| matches!(state.state, State::Reserved | State::Spawning))
+            .is_ok_and(|state| matches!(state.state, ProcessState::Reserved | ProcessState::Spawning))
             && arena.process_id(*index).is_ok_and(|pid| pid.load(Ordering::Acquire) == 0)
     };
     (0..arena.geometry.processes_max).filter(is_one).count() + standby::being_born(arena)
@@ -96,7 +96,7 @@ mod tests {
             }
         }
 
-        fn set(&self, slot: u32, pid: u32, state: State) {
+        fn set(&self, slot: u32, pid: u32, state: ProcessState) {
             self.arena.process_id(slot).unwrap().store(pid, Ordering::Release);
             update(&self.arena, slot, |old| Some(StateWord { state, ..old })).unwrap();
         }
@@ -123,8 +123,8 @@ mod tests {
     fn nobody_is_hidden_for_long_by_what_the_table_says() {
         let mut world = World::new();
         // Numbers of other processes, and slots that are about to get a process for ever.
-        world.set(0, 1, State::Running);
-        world.set(1, 0, State::Reserved);
+        world.set(0, 1, ProcessState::Running);
+        world.set(1, 0, ProcessState::Reserved);
         let looks = (0..SURE).map(|_| world.look()).collect::<Vec<_>>();
         assert_eq!(looks, [0, 0, 0, 0, 0, 0, 0, 1]);
     }
@@ -134,7 +134,7 @@ mod tests {
         let mut world = World::new();
         let pid = world.child.id();
         // The kernel has listed the process, but not stored its number yet.
-        world.set(3, 0, State::Reserved);
+        world.set(3, 0, ProcessState::Reserved);
         assert_eq!(world.look(), 0);
         // The process stands by, and then has its slot; in between, it is in both.
         let arena = world.arena.clone();
@@ -142,21 +142,21 @@ mod tests {
         place.pid().store(pid, Ordering::Release);
         assert_eq!(world.look(), 0);
         assert!(world.census.suspects.is_empty());
-        world.set(3, pid, State::Running);
+        world.set(3, pid, ProcessState::Running);
         assert_eq!(world.look(), 0);
         place.clear();
         for _ in 0..2 * SURE {
             assert_eq!(world.look(), 0);
         }
         // Then the process isn't there any more.
-        world.set(3, 0, State::Exited);
+        world.set(3, 0, ProcessState::Exited);
         assert!((0..SURE).map(|_| world.look()).any(|strays| strays == 1));
     }
 
     /// The kernel may list a process before it stores its number, whichever way the process is started.
     #[test]
     fn one_for_whom_a_place_or_a_slot_waits_is_no_stray_for_a_while() {
-        for state in [State::Reserved, State::Spawning] {
+        for state in [ProcessState::Reserved, ProcessState::Spawning] {
             let mut world = World::new();
             world.set(3, 0, state);
             assert_eq!([(); 4].map(|()| world.look()), [0; 4], "{state:?}");
@@ -168,8 +168,12 @@ mod tests {
             assert_eq!([(); 4].map(|()| world.look()), [0; 4]);
         }
         // A slot that has a process, or had one, waits for no other.
-        for (pid, state) in [(1, State::Reserved), (0, State::Running), (0, State::Exited), (0, State::Free)]
-        {
+        for (pid, state) in [
+            (1, ProcessState::Reserved),
+            (0, ProcessState::Running),
+            (0, ProcessState::Exited),
+            (0, ProcessState::Free),
+        ] {
             let mut world = World::new();
             world.set(3, pid, state);
             assert_eq!([(); 2].map(|()| world.look()), [0, 1], "{state:?}");

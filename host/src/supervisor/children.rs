@@ -22,7 +22,8 @@ use crate::control::{Ended, REPORTS_MAX, Report};
 use crate::ipc::arena::{Member, Patience};
 use crate::ipc::collect::Collector;
 use crate::ipc::process_table::{
-    self as table, NO_PARENT, Outcome, ProcessHandle, ProcessSlot, RELEASED, Register, State, StateWord,
+    self as table, NO_PARENT, Outcome, ProcessHandle, ProcessSlot, ProcessState, RELEASED, Register,
+    StateWord,
 };
 use crate::ipc::sweep::Sweep;
 use crate::ipc::{budget, heap, scope, standby};
@@ -186,7 +187,8 @@ impl Children {
     }
 
     fn mark_running(&self, index: u32) -> io::Result<()> {
-        let running = |old: StateWord| old.is_alive().then_some(StateWord { state: State::Running, ..old });
+        let running =
+            |old: StateWord| old.is_alive().then_some(StateWord { state: ProcessState::Running, ..old });
         table::update(&self.image.arena, index, running).map_err(io::Error::other)?;
         Ok(())
     }
@@ -295,7 +297,7 @@ impl Children {
         }
         // The order matters: whoever makes the process writes its id before the request is done.
         if let Ok(state) = table::state(&self.image.arena, index)
-            && state.state == State::Spawning
+            && state.state == ProcessState::Spawning
             && !self.is_to_have_one(index, state)
             && !self.has_process(index)
         {
@@ -322,7 +324,7 @@ impl Children {
             slot.failure.store(Errno::System as u32, Ordering::Release);
         }
         let _ = table::update(&self.image.arena, index, |old| {
-            (old.generation == state.generation).then_some(StateWord { state: State::Failed, ..old })
+            (old.generation == state.generation).then_some(StateWord { state: ProcessState::Failed, ..old })
         });
     }
 
@@ -372,7 +374,8 @@ impl Children {
             }
             let (Ok(index), Some(_)) = (answer.handle.index(), answer.errno) else { continue };
             let Ok(state) = table::state(&self.image.arena, index) else { continue };
-            if state.state == State::Spawning && ProcessHandle::new(index, state.generation) == answer.handle
+            if state.state == ProcessState::Spawning
+                && ProcessHandle::new(index, state.generation) == answer.handle
             {
                 self.spawn_failed(index, state);
                 self.tell(u32::from(state.parent));
@@ -596,7 +599,7 @@ impl Children {
             self.over.iter().position(|(known, _)| *known == pid).map(|at| self.over.swap_remove(at).1);
         let asked_to_end = self.asked_to_end.remove(&pid);
         let has_left =
-            table::state(&self.image.arena, index).is_ok_and(|state| state.state == State::Leaving);
+            table::state(&self.image.arena, index).is_ok_and(|state| state.state == ProcessState::Leaving);
         let outcome = match reaped.end {
             // The process's parent knows the reason by then.
             End::Signaled(libc::SIGKILL)
@@ -702,7 +705,7 @@ impl Children {
     fn see_to_child(&self, parent: u32, child: u32) -> Result<Option<Sweep>, Errno> {
         let arena = &*self.image.arena;
         let state = table::state(arena, child)?;
-        if state.state == State::Free || u32::from(state.parent) != parent {
+        if state.state == ProcessState::Free || u32::from(state.parent) != parent {
             return Ok(None);
         }
         let is_going = standby::abandon(arena, child);
@@ -749,7 +752,7 @@ impl Children {
         let parent = table::state(&arena, index).map_or(NO_PARENT, |state| state.parent);
         let ended = |old: StateWord| {
             let is_released = old.flags & RELEASED != 0;
-            Some(if is_released { old.free() } else { StateWord { state: State::Exited, ..old } })
+            Some(if is_released { old.free() } else { StateWord { state: ProcessState::Exited, ..old } })
         };
         let _ = table::update(&arena, index, ended);
         // This comes after the end is visible: a relative that is told looks only once.

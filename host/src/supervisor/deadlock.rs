@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use super::proc::Proc;
 use crate::config::OnDeadlock;
 use crate::ipc::arena::Member;
-use crate::ipc::process_table::{self as table, State};
+use crate::ipc::process_table::{self as table, ProcessState};
 use crate::ipc::waiting::Alarm;
 
 /// How often the supervisor looks.
@@ -106,9 +106,9 @@ fn all_wait(member: &Member) -> Option<Vec<Wait>> {
     let mut waits = Vec::new();
     for process in 0..member.arena.geometry.processes_max {
         match table::state(&member.arena, process).ok()?.state {
-            State::Free | State::Leaving | State::Exited | State::Failed => {}
-            State::Reserved | State::Spawning => return None,
-            State::Running => {
+            ProcessState::Free | ProcessState::Leaving | ProcessState::Exited | ProcessState::Failed => {}
+            ProcessState::Reserved | ProcessState::Spawning => return None,
+            ProcessState::Running => {
                 let slot = member.arena.process(process).ok()?;
                 slot.waits.what()?;
                 let pid = member.arena.process_id(process).ok()?.load(std::sync::atomic::Ordering::Acquire);

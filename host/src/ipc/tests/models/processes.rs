@@ -8,7 +8,7 @@ use shuttle::thread;
 
 use super::{Model, PROCESSES, choose, log};
 use crate::ipc::arena::Arena;
-use crate::ipc::process_table::{self as table, State, StateWord};
+use crate::ipc::process_table::{self as table, ProcessState, StateWord};
 use crate::ipc::{budget, standby};
 use crate::sys::atomic::Ordering;
 
@@ -72,7 +72,7 @@ fn a_standby(victims: &[u32]) {
         let started = started.clone();
         move |arena: &Arena, slot: u32, pid: u32| {
             arena.process_id(slot).unwrap().store(pid, Ordering::SeqCst);
-            set(arena, slot, State::Running);
+            set(arena, slot, ProcessState::Running);
             started.lock().unwrap().push(slot);
             arena
                 .process(u32::from(table::state(arena, slot).unwrap().parent))
@@ -84,19 +84,19 @@ fn a_standby(victims: &[u32]) {
     for spawner in 0..2 {
         let slot = slot_for(spawner);
         let parent = spawner as u16;
-        let reserved = |old| Some(StateWord { parent, state: State::Reserved, ..old });
+        let reserved = |old| Some(StateWord { parent, state: ProcessState::Reserved, ..old });
         table::update(&arena, slot, reserved).unwrap();
         model.process(move |member| {
             let arena = &*member.arena;
             let claim = standby::claim(arena, slot);
-            set(arena, slot, State::Spawning);
+            set(arena, slot, ProcessState::Spawning);
             if let Some(claim) = claim {
                 claim.go();
             }
             table::request(arena, slot).unwrap();
-            while has(arena, slot, State::Spawning) {
+            while has(arena, slot, ProcessState::Spawning) {
                 let event = &member.slot().unwrap().event;
-                event.sleep_for_supervisor(|| !has(arena, slot, State::Spawning));
+                event.sleep_for_supervisor(|| !has(arena, slot, ProcessState::Spawning));
             }
         });
     }
@@ -114,12 +114,13 @@ fn a_standby(victims: &[u32]) {
     model.process(move |member| {
         let arena = &*member.arena;
         let is_settled = |spawner| {
-            !has(arena, slot_for(spawner), State::Reserved) && !has(arena, slot_for(spawner), State::Spawning)
+            !has(arena, slot_for(spawner), ProcessState::Reserved)
+                && !has(arena, slot_for(spawner), ProcessState::Spawning)
         };
         while !(0..2).all(is_settled) {
             let serving = serves.lock().unwrap();
             for slot in table::take_requests(arena) {
-                if has(arena, slot, State::Spawning)
+                if has(arena, slot, ProcessState::Spawning)
                     && !standby::is_claimed(arena, slot)
                     && arena.process_id(slot).unwrap().load(Ordering::Acquire) == 0
                 {
@@ -132,7 +133,7 @@ fn a_standby(victims: &[u32]) {
         // A process that still stands by is ready, and can be claimed.
         while !*left.lock().unwrap() {
             if let Some(claim) = standby::claim(arena, SUPERVISOR) {
-                set(arena, SUPERVISOR, State::Spawning);
+                set(arena, SUPERVISOR, ProcessState::Spawning);
                 claim.go();
                 break;
             }
@@ -154,11 +155,11 @@ fn a_standby(victims: &[u32]) {
         let stood_by = standby::ended(arena, pid_of(dead));
         let own = |slot: &u32| arena.process_id(*slot).unwrap().load(Ordering::Acquire) == pid_of(dead);
         if let Some(slot) = (SUPERVISOR..PROCESSES).find(own) {
-            set(arena, slot, State::Exited);
+            set(arena, slot, ProcessState::Exited);
             let parent = u32::from(table::state(arena, slot).unwrap().parent);
             arena.process(parent).unwrap().event.wake_all(arena);
         } else if let Some(Some(slot)) = stood_by
-            && has(arena, slot, State::Spawning)
+            && has(arena, slot, ProcessState::Spawning)
             && slot != SUPERVISOR
         {
             run(arena, slot, pid_of(slot));
@@ -170,7 +171,7 @@ fn a_standby(victims: &[u32]) {
     for spawner in (0..2).filter(|spawner| died != Some(*spawner)) {
         let slot = slot_for(spawner);
         let times = started.iter().filter(|one| **one == slot).count();
-        assert!(times == 1 || times == 0 && has(&arena, slot, State::Exited), "{started:?}");
+        assert!(times == 1 || times == 0 && has(&arena, slot, ProcessState::Exited), "{started:?}");
     }
     assert!(started.iter().collect::<BTreeSet<_>>().len() == started.len(), "twice: {started:?}");
     assert!(standby::wanted(&arena).is_some() && standby::pids(&arena).next().is_none());
