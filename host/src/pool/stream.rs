@@ -28,7 +28,7 @@ pub(super) fn window(depth: u64) -> u64 {
 /// State that both ends share.
 #[derive(Debug, Default)]
 pub(super) struct Channel {
-    state: Mutex<State>,
+    state: Mutex<ChannelState>,
     /// Notified when results have come, or no more will come.
     news: Condvar,
     /// Notified when there is room for inputs, or no more inputs are wanted.
@@ -37,7 +37,7 @@ pub(super) struct Channel {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ChannelState {
     ready: VecDeque<(u64, Outcome)>,
     /// Inputs that were submitted and whose results weren't given yet.
     at_work: u64,
@@ -84,7 +84,7 @@ impl Channel {
     }
 }
 
-impl State {
+impl ChannelState {
     /// How many more inputs may be at work.
     fn room(&self, size: u64) -> usize {
         if self.at_work > 0 && self.bytes >= WINDOW_BYTES {
@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn a_window_is_bounded_in_inputs_and_in_bytes() {
         assert_eq!([0, 1, 2, 3, 1000, u64::MAX].map(window), [4, 4, 4, 6, 2000, WINDOW_MAX]);
-        let mut state = State::default();
+        let mut state = ChannelState::default();
         assert_eq!(state.room(10), 10);
         // A single input may be as large as it likes.
         state.take(WINDOW_BYTES - 1);
