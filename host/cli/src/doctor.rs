@@ -29,7 +29,7 @@ const FILE_MIN: u64 = 2 << 30;
 
 /// How a [`Check`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum CheckState {
     /// The thing was found.
     Ok,
     /// Sandpool works, but more slowly or with a lower limit.
@@ -44,26 +44,26 @@ pub(crate) struct Check {
     /// Name of the thing.
     pub(crate) name: &'static str,
     /// Result of the check.
-    pub(crate) state: State,
+    pub(crate) state: CheckState,
     /// Description of what was found.
     pub(crate) detail: String,
     /// Advice on what to do, if there is something to do.
     pub(crate) fix: Option<String>,
-    /// The exit code of `sandpool doctor` if the thing is [missing](State::Missing).
+    /// The exit code of `sandpool doctor` if the thing is [missing](CheckState::Missing).
     pub(crate) exit_code: ExitCode,
 }
 
 impl Check {
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, detail: detail.into(), fix: None, exit_code: ExitCode::Internal }
+        Self { name, state: CheckState::Ok, detail: detail.into(), fix: None, exit_code: ExitCode::Internal }
     }
 
     fn warn(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { state: State::Warn, fix: Some(fix.into()), ..Self::ok(name, detail) }
+        Self { state: CheckState::Warn, fix: Some(fix.into()), ..Self::ok(name, detail) }
     }
 
     fn missing(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { state: State::Missing, ..Self::warn(name, detail, fix) }
+        Self { state: CheckState::Missing, ..Self::warn(name, detail, fix) }
     }
 }
 
@@ -304,49 +304,49 @@ mod tests {
 
     #[test]
     fn an_old_or_unknown_linux_is_missing() {
-        assert_eq!(linux(Some("5.12.19")).state, State::Missing);
-        assert_eq!(linux(Some("4.20.0-generic")).state, State::Missing);
-        assert_eq!(linux(Some("plan9")).state, State::Missing);
-        assert_eq!(linux(None).state, State::Missing);
-        assert_eq!(linux(Some("5.13.0-rc1")).state, State::Ok);
-        assert_eq!(linux(Some("6.1.0-26-amd64")).state, State::Ok);
+        assert_eq!(linux(Some("5.12.19")).state, CheckState::Missing);
+        assert_eq!(linux(Some("4.20.0-generic")).state, CheckState::Missing);
+        assert_eq!(linux(Some("plan9")).state, CheckState::Missing);
+        assert_eq!(linux(None).state, CheckState::Missing);
+        assert_eq!(linux(Some("5.13.0-rc1")).state, CheckState::Ok);
+        assert_eq!(linux(Some("6.1.0-26-amd64")).state, CheckState::Ok);
     }
 
     #[test]
     fn huge_pages_that_are_off_are_a_warning_with_a_fix() {
         let off = guest_memory(Some("always madvise [never]"));
-        assert_eq!(off.state, State::Warn);
+        assert_eq!(off.state, CheckState::Warn);
         assert!(off.fix.unwrap().contains("madvise"));
-        assert_eq!(guest_memory(None).state, State::Warn);
-        assert_eq!(guest_memory(Some("always [madvise] never")).state, State::Ok);
+        assert_eq!(guest_memory(None).state, CheckState::Warn);
+        assert_eq!(guest_memory(Some("always [madvise] never")).state, CheckState::Ok);
     }
 
     #[test]
     fn a_filter_of_system_calls_is_a_warning() {
-        assert_eq!(system_calls(Some("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1")).state, State::Warn);
-        assert_eq!(system_calls(Some("Name:\tx\nSeccomp:\t0\n")).state, State::Ok);
+        assert_eq!(system_calls(Some("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1")).state, CheckState::Warn);
+        assert_eq!(system_calls(Some("Name:\tx\nSeccomp:\t0\n")).state, CheckState::Ok);
     }
 
     #[test]
     fn a_cache_directory_open_to_others_is_refused() {
         let scratch = tempfile::tempdir().unwrap();
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(cache_at(scratch.path()).state, State::Missing);
+        assert_eq!(cache_at(scratch.path()).state, CheckState::Missing);
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert_eq!(cache_at(scratch.path()).state, State::Ok);
-        assert_eq!(cache_at(&scratch.path().join("not/yet")).state, State::Ok);
+        assert_eq!(cache_at(scratch.path()).state, CheckState::Ok);
+        assert_eq!(cache_at(&scratch.path().join("not/yet")).state, CheckState::Ok);
         fs::write(scratch.path().join("file"), "").unwrap();
-        assert_eq!(cache_at(&scratch.path().join("file")).state, State::Warn);
-        assert_eq!(cache_at(&scratch.path().join("file/below")).state, State::Warn);
+        assert_eq!(cache_at(&scratch.path().join("file")).state, CheckState::Warn);
+        assert_eq!(cache_at(&scratch.path().join("file/below")).state, CheckState::Warn);
     }
 
     #[test]
     fn what_the_shell_allows_is_a_warning_where_it_is_little() {
         let of = |soft| bytes("file size", Ok((soft, soft)), FILE_MIN, "ulimit -f", "--arena-size");
-        assert_eq!(of(nix::libc::RLIM_INFINITY).state, State::Ok);
-        assert_eq!(of(FILE_MIN).state, State::Ok);
+        assert_eq!(of(nix::libc::RLIM_INFINITY).state, CheckState::Ok);
+        assert_eq!(of(FILE_MIN).state, CheckState::Ok);
         let little = of(FILE_MIN - 1);
-        assert_eq!(little.state, State::Warn);
+        assert_eq!(little.state, CheckState::Warn);
         assert!(little.fix.unwrap().starts_with("`ulimit -f unlimited`"));
     }
 
@@ -354,8 +354,8 @@ mod tests {
     fn a_layer_that_does_not_hold_is_a_warning_with_a_fix() {
         let absent = LayerStatus::Absent("EPERM".to_owned());
         let check = layer_of_jail(Jailed::Run, Layer::PidNamespace, &absent);
-        assert_eq!((check.name, check.state), ("pid-namespace", State::Warn));
+        assert_eq!((check.name, check.state), ("pid-namespace", CheckState::Warn));
         assert!(check.detail.contains("EPERM") && check.fix.unwrap().contains("user namespaces"));
-        assert_eq!(layer_of_jail(Jailed::Compiler, Layer::Seccomp, &LayerStatus::Full).state, State::Ok);
+        assert_eq!(layer_of_jail(Jailed::Compiler, Layer::Seccomp, &LayerStatus::Full).state, CheckState::Ok);
     }
 }

@@ -1,6 +1,6 @@
 //! `sandpool doctor`: reports whether this machine has everything that Sandpool needs.
 
-use crate::doctor::{Check, State, checks};
+use crate::doctor::{Check, CheckState, checks};
 use crate::exit_code::ExitCode;
 use crate::text;
 use crate::toolchain::Toolchain;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<u8> {
     }
     let checks = checks();
     text::print(&report(&checks))?;
-    let missing = checks.iter().find(|check| check.state == State::Missing);
+    let missing = checks.iter().find(|check| check.state == CheckState::Missing);
     Ok(missing.map_or(ExitCode::Success, |check| check.exit_code).code())
 }
 
@@ -37,9 +37,9 @@ fn report(checks: &[Check]) -> String {
     let mut report = String::new();
     for check in checks {
         let state = match check.state {
-            State::Ok => "ok",
-            State::Warn => "warn",
-            State::Missing => "missing",
+            CheckState::Ok => "ok",
+            CheckState::Warn => "warn",
+            CheckState::Missing => "missing",
         };
         report += &format!("{state:7}  {:width$}  {}\n", check.name, check.detail);
         if let Some(fix) = &check.fix {
