@@ -27,7 +27,7 @@ const END: &str = ".sandpool";
 
 /// The state of a map.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct State {
+pub(super) struct MapState {
     /// The records that are done: their results, or their failures, are written.
     pub(super) done: Ranges,
     /// The records among them that have failed.
@@ -56,8 +56,8 @@ struct Written {
 }
 
 impl Written {
-    fn new(of: Identity, state: &State) -> Self {
-        let State { done, failed, is_finished, output, errors } = state;
+    fn new(of: Identity, state: &MapState) -> Self {
+        let MapState { done, failed, is_finished, output, errors } = state;
         Self {
             version: VERSION,
             of,
@@ -70,9 +70,9 @@ impl Written {
         }
     }
 
-    fn into_state(self) -> State {
+    fn into_state(self) -> MapState {
         let Self { done, beyond, failed, is_finished, output, errors, .. } = self;
-        State {
+        MapState {
             done: Some((0, done)).into_iter().chain(beyond).collect(),
             failed: failed.into_iter().collect(),
             is_finished,
@@ -148,7 +148,7 @@ impl Journal {
     }
 
     /// The state in the file, if there is one. Fails if the file is about another map.
-    pub(super) fn load(&self) -> anyhow::Result<Option<State>> {
+    pub(super) fn load(&self) -> anyhow::Result<Option<MapState>> {
         let path = &self.path;
         self.remove_unfinished()?;
         let mut text = Vec::new();
@@ -170,7 +170,7 @@ impl Journal {
     }
 
     /// Replaces the state in the file. The data that it describes in other files must be on the disk.
-    pub(super) fn save(&self, state: &State) -> anyhow::Result<()> {
+    pub(super) fn save(&self, state: &MapState) -> anyhow::Result<()> {
         let replace = || -> io::Result<()> {
             let mut next = self.directory.create(&self.name, 0o666)?;
             next.file().write_all(&serde_json::to_vec(&Written::new(self.of.clone(), state))?)?;
@@ -227,7 +227,7 @@ mod tests {
         let journal = |of| Journal::of(&path("output"), (directory(), "output".into()), of);
         let own = || journal(identity("module", "task", "lines", "input"));
         assert_eq!(own().load().unwrap(), None);
-        let state = State {
+        let state = MapState {
             done: [(0, 5), (7, 9), (11, 12)].into_iter().collect(),
             failed: [(0, 1), (8, 9)].into_iter().collect(),
             is_finished: false,
@@ -236,9 +236,9 @@ mod tests {
         };
         for state in [
             state.clone(),
-            State { is_finished: true, errors: None, ..state.clone() },
-            State { done: Some((2, 3)).into_iter().collect(), ..state },
-            State::default(),
+            MapState { is_finished: true, errors: None, ..state.clone() },
+            MapState { done: Some((2, 3)).into_iter().collect(), ..state },
+            MapState::default(),
         ] {
             own().save(&state).unwrap();
             assert_eq!(own().load().unwrap().unwrap(), state);

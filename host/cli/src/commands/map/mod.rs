@@ -38,7 +38,7 @@ use sandpool::{
 use serde::Serialize;
 
 use self::files::{Input, Output, Target};
-use self::journal::{Identity, Journal, State};
+use self::journal::{Identity, Journal, MapState};
 use self::numbers::{Left, Numbering, Numbers};
 use self::progress::{Choice, Figures, Progress};
 use self::ranges::Ranges;
@@ -299,7 +299,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
 }
 
 /// Says that all records are done, and returns the exit code for them.
-fn nothing_left(state: &State) -> u8 {
+fn nothing_left(state: &MapState) -> u8 {
     let failed = state.failed.count();
     let mut line = format!("nothing left to do: {} done before", progress::counted(state.done.count()));
     if failed > 0 {
@@ -429,7 +429,7 @@ struct Map<'a> {
     numbers: Numbers,
     /// Records that are done when the outputs have written the bytes that they hold back.
     pending: VecDeque<Pending>,
-    state: State,
+    state: MapState,
     /// Number of records that were done when this command began.
     already: u64,
     /// Number of these records that had failed.
