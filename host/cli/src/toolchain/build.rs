@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use sandpool::command_support::{CacheDirs, Directory, Writable};
 use sha2::{Digest, Sha256};
 
-use super::{Error, Kind, TARGET, Toolchain};
+use super::{Error, TARGET, Toolchain, ToolchainKind};
 
 /// Names the target directory of all guests.
 const TARGET_DIR_VARIABLE: &str = "SANDPOOL_GUEST_TARGET_DIR";
@@ -87,7 +87,7 @@ impl Toolchain {
         if options.release {
             cargo.arg("--release");
         }
-        if let Kind::Debian(debian) = &self.kind {
+        if let ToolchainKind::Debian(debian) = &self.kind {
             debian.configure(&mut cargo);
         }
         let output = cargo.stderr(Stdio::inherit()).output().map_err(|error| no_cargo(&error))?;
@@ -331,7 +331,7 @@ not a message
     #[test]
     fn a_directory_without_a_manifest_is_named() {
         let scratch = tempfile::tempdir().unwrap();
-        let toolchain = Toolchain { kind: Kind::Installed { version: String::new() } };
+        let toolchain = Toolchain { kind: ToolchainKind::Installed { version: String::new() } };
         let error = toolchain.build(scratch.path(), &BuildOptions::default()).unwrap_err();
         assert!(error.to_string().contains(&*scratch.path().to_string_lossy()), "{error}");
         assert_eq!(ExitCode::of(&error), ExitCode::Usage);

@@ -54,11 +54,11 @@ impl Error {
 /// The toolchain that compiles guests on this machine. Its `Display` describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Toolchain {
-    kind: Kind,
+    kind: ToolchainKind,
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum ToolchainKind {
     /// The rustc on `PATH` has the target's standard library.
     Installed { version: String },
     /// Debian's second toolchain, which compiles the standard library itself.
@@ -72,9 +72,9 @@ impl Toolchain {
     /// If there is none.
     pub(crate) fn find() -> Result<Self, Error> {
         if let Some(version) = installed() {
-            return Ok(Self { kind: Kind::Installed { version } });
+            return Ok(Self { kind: ToolchainKind::Installed { version } });
         }
-        debian::find().map(|debian| Self { kind: Kind::Debian(debian) }).map_err(|_| {
+        debian::find().map(|debian| Self { kind: ToolchainKind::Debian(debian) }).map_err(|_| {
             Error::new(
                 &format!(
                     "the guest toolchain is not installed: rustc here has no standard library for {TARGET}"
@@ -98,8 +98,8 @@ impl Toolchain {
 impl fmt::Display for Toolchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Installed { version } => write!(f, "rustc {version} with its target {TARGET}"),
-            Kind::Debian(debian) => write!(
+            ToolchainKind::Installed { version } => write!(f, "rustc {version} with its target {TARGET}"),
+            ToolchainKind::Debian(debian) => write!(
                 f,
                 "Debian's rustc {} with {}, which compiles the standard library too",
                 debian.version,
