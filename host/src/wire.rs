@@ -123,7 +123,7 @@ impl<'a> TaskRecord<'a> {
 /// The kind of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub(crate) enum Kind {
+pub(crate) enum RecordKind {
     /// the task's output
     Done = sandpool_abi::task::DONE,
     /// the task's own error, or a code that the ABI does not have
@@ -146,7 +146,7 @@ pub(crate) enum Kind {
     Retired,
 }
 
-impl Kind {
+impl RecordKind {
     const ALL: [Self; 10] = [
         Self::Done,
         Self::Failed,
@@ -166,7 +166,7 @@ impl Kind {
 pub(crate) struct ResultRecord<'a> {
     /// The number of the task's item.
     pub(crate) number: u64,
-    pub(crate) kind: Kind,
+    pub(crate) kind: RecordKind,
     /// How long the task took, in nanoseconds.
     pub(crate) nanos: u64,
     pub(crate) stdout: &'a [u8],
@@ -199,7 +199,7 @@ impl<'a> ResultRecord<'a> {
         let (stderr, payload) = rest.split_at_checked(u32::from_le_bytes(*stderr_len) as usize)?;
         Some(Self {
             number: u64::from_le_bytes(*number),
-            kind: Kind::ALL.into_iter().find(|known| *known as u32 == kind)?,
+            kind: RecordKind::ALL.into_iter().find(|known| *known as u32 == kind)?,
             nanos: u64::from_le_bytes(*nanos),
             stdout,
             stderr,
@@ -221,7 +221,7 @@ mod tests {
             record.encode(&mut bytes);
             assert_eq!(TaskRecord::decode(&bytes), Some(record));
         }
-        for kind in Kind::ALL {
+        for kind in RecordKind::ALL {
             let record = ResultRecord {
                 number: 7,
                 kind,
@@ -242,8 +242,14 @@ mod tests {
         for len in 0..bytes.len() {
             assert_eq!(TaskRecord::decode(&bytes[..len]), None);
         }
-        let record =
-            ResultRecord { number: 7, kind: Kind::Done, nanos: 0, stdout: b"1", stderr: b"2", payload: b"" };
+        let record = ResultRecord {
+            number: 7,
+            kind: RecordKind::Done,
+            nanos: 0,
+            stdout: b"1",
+            stderr: b"2",
+            payload: b"",
+        };
         record.encode(&mut bytes);
         for len in 0..bytes.len() {
             assert_eq!(ResultRecord::decode(&bytes[..len]), None);

@@ -30,7 +30,7 @@ use super::future::{Completed, Outcome, Sink, locked};
 use super::link::{Ended, Link, Put, Waiter};
 use crate::control::{self, Request};
 use crate::ipc::process_table::{self, ProcessHandle, nanos_now};
-use crate::wire::{Kind, ResultRecord, TaskRecord};
+use crate::wire::{RecordKind as Kind, ResultRecord, TaskRecord};
 use crate::{GuestText, PoolEnd, codec};
 
 /// The queue of tasks holds as many tasks as the workers do in this time.

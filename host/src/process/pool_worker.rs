@@ -27,7 +27,7 @@ use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, scope, shared};
 use crate::process::fork::Forked;
 use crate::sys::futex::Deadline;
-use crate::wire::{Isolation, Kind, ResultRecord, Setup, TaskRecord};
+use crate::wire::{Isolation, RecordKind, ResultRecord, Setup, TaskRecord};
 
 /// A worker takes at once as many tasks as it does in this time: no other worker can do a task that is taken.
 const BATCH_NANOS: u64 = 50_000;
@@ -145,15 +145,15 @@ impl Worker {
         if let Ok(initialize) = self.instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
             call_guest(store, &self.instance, |store| initialize.call(store, ()));
         }
-        let mut kind = Kind::Ready;
+        let mut kind = RecordKind::Ready;
         if let Some((name, format, input)) = self.setup.initializer.take() {
             match self.call(store, &name, format, &input)? {
-                Kind::Done => {}
-                Kind::NoTask => {
+                RecordKind::Done => {}
+                RecordKind::NoTask => {
                     self.set_output(store, format!("the module has no task {name}").as_bytes());
-                    kind = Kind::NotReady;
+                    kind = RecordKind::NotReady;
                 }
-                _ => kind = Kind::NotReady,
+                _ => kind = RecordKind::NotReady,
             }
         }
         let process = &store.data().process;
@@ -169,7 +169,7 @@ impl Worker {
         record.encode(&mut self.record);
         let port = port(process.member(), self.queues.results, Waiting::Put)?;
         queue::put(process.member(), port, &self.record, &[], Deadline::NEVER)?;
-        if kind == Kind::NotReady {
+        if kind == RecordKind::NotReady {
             exit::exit_worker(store.data(), 1);
         }
         Ok(())
@@ -231,7 +231,7 @@ impl Worker {
         match TaskRecord::decode(task).ok_or(Errno::Io)? {
             TaskRecord::Retire => {
                 self.left = 0;
-                self.finish(store, Kind::Retired, begun)
+                self.finish(store, RecordKind::Retired, begun)
             }
             TaskRecord::Call { name, format, input } => match self.setup.isolation {
                 Isolation::Worker => {
@@ -298,7 +298,7 @@ impl Worker {
     fn finish_ended(&mut self, store: &mut Store<Guest>, outcome: Outcome, begun: Begun) -> Result<()> {
         store.data().process.member().claims()?.clear_work();
         self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
-        self.finish(store, Kind::Ended, begun)
+        self.finish(store, RecordKind::Ended, begun)
     }
 
     /// Calls a task. The task's output is in the process's [`Task`].
@@ -308,10 +308,10 @@ impl Worker {
         name: &str,
         format: u32,
         input: &[u8],
-    ) -> wasmtime::Result<Kind> {
+    ) -> wasmtime::Result<RecordKind> {
         let Some(export) = self.export(store, name) else {
             self.set_output(store, &[]);
-            return Ok(Kind::NoTask);
+            return Ok(RecordKind::NoTask);
         };
         if let Some(task) = &mut store.data_mut().process.task {
             task.output.clear();
@@ -331,12 +331,12 @@ impl Worker {
         let (is_too_large, was_too_large) =
             task.map_or((false, false), |task| (task.is_too_large, task.was_too_large));
         Ok(match code as u32 {
-            _ if is_too_large => Kind::TooLarge,
-            sandpool_abi::task::REFUSED if was_too_large => Kind::TooLarge,
-            sandpool_abi::task::DONE => Kind::Done,
-            sandpool_abi::task::REFUSED => Kind::Refused,
-            sandpool_abi::task::UNSUPPORTED => Kind::Unsupported,
-            _ => Kind::Failed,
+            _ if is_too_large => RecordKind::TooLarge,
+            sandpool_abi::task::REFUSED if was_too_large => RecordKind::TooLarge,
+            sandpool_abi::task::DONE => RecordKind::Done,
+            sandpool_abi::task::REFUSED => RecordKind::Refused,
+            sandpool_abi::task::UNSUPPORTED => RecordKind::Unsupported,
+            _ => RecordKind::Failed,
         })
     }
 
@@ -350,11 +350,11 @@ impl Worker {
     }
 
     /// Puts the result of a task, and gives the task's claim up.
-    fn finish(&mut self, store: &Store<Guest>, kind: Kind, begun: Begun) -> Result<()> {
+    fn finish(&mut self, store: &Store<Guest>, kind: RecordKind, begun: Begun) -> Result<()> {
         let Begun { number, since, claimant } = begun;
         let process = &store.data().process;
         let member = process.member();
-        let (stdout, stderr) = process.stdio.end_task(kind != Kind::Done);
+        let (stdout, stderr) = process.stdio.end_task(kind != RecordKind::Done);
         let record = ResultRecord {
             number,
             kind,
@@ -368,8 +368,13 @@ impl Worker {
         match queue::finish(member, port, &[&self.record], &[], claimant, Deadline::NEVER) {
             // The record will never fit, but this one will.
             Err(Errno::Msgsize) => {
-                let record =
-                    ResultRecord { kind: Kind::TooLarge, stdout: &[], stderr: &[], payload: &[], ..record };
+                let record = ResultRecord {
+                    kind: RecordKind::TooLarge,
+                    stdout: &[],
+                    stderr: &[],
+                    payload: &[],
+                    ..record
+                };
                 record.encode(&mut self.record);
                 queue::finish(member, port, &[&self.record], &[], claimant, Deadline::NEVER)
             }
