@@ -68,7 +68,7 @@ macro_rules! limits {
 
             /// The key with this name.
             #[must_use]
-            pub fn of(name: &str) -> Option<&'static Self> {
+            pub fn from_name(name: &str) -> Option<&'static Self> {
                 Self::ALL.iter().find(|key| key.name == name)
             }
         }
