@@ -24,6 +24,13 @@ fn process_handle(handle: i64) -> ProcessHandle {
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    add_starts(linker)?;
+    add_facts(linker)?;
+    add_ends(linker)
+}
+
+/// How processes start, and what a spawned one is given.
+fn add_starts(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "fork", |mut caller: Caller<'_, Guest>, name: i32, len: i32, flags: i32| {
         value(view(&mut caller).and_then(|view| {
             let name = view.memory.text(name, len)?;
@@ -71,6 +78,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             }))
         },
     )?;
+    Ok(())
+}
+
+/// What a process may know of itself and its relatives, and say of itself.
+fn add_facts(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker
         .func_wrap(MODULE, "current", |caller: Caller<'_, Guest>| caller.data().process.handle().0 as i64)?;
     linker.func_wrap(MODULE, "parent", |caller: Caller<'_, Guest>| {
@@ -81,31 +93,6 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             let children = view.process.children.living_handles();
             view.memory.fill_words(buffer, capacity, children.iter().map(|child| child.0))
         }))
-    })?;
-    linker.func_wrap(MODULE, "join", |mut caller: Caller<'_, Guest>, process: i64, timeout: i64| {
-        status(waiting(&mut caller, |view| {
-            let deadline = Deadline::after_nanos(timeout as u64);
-            let ended = view.process.join(process_handle(process), deadline)?;
-            if ended { Ok(()) } else { Err(Errno::Timedout) }
-        }))
-    })?;
-    linker.func_wrap(MODULE, "status", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
-        status(view(&mut caller).and_then(|mut view| {
-            let outcome = view.process.children.exit_status(process_handle(process))?;
-            let (low, high) = (outcome.figure as u32, (outcome.figure >> 32) as u32);
-            view.memory.store(out, [outcome.kind, outcome.detail, outcome.exitcode() as u32, 0, low, high])
-        }))
-    })?;
-    linker.func_wrap(MODULE, "signal", |mut caller: Caller<'_, Guest>, process: i64, signal: i32| {
-        status(
-            view(&mut caller).and_then(|view| view.process.children.signal(process_handle(process), signal)),
-        )
-    })?;
-    linker.func_wrap(MODULE, "close", |mut caller: Caller<'_, Guest>, process: i64| {
-        status(view(&mut caller).and_then(|view| view.process.children.close(process_handle(process))))
-    })?;
-    linker.func_wrap(MODULE, "detach", |mut caller: Caller<'_, Guest>, process: i64| {
-        status(view(&mut caller).and_then(|view| view.process.children.detach(process_handle(process))))
     })?;
     linker.func_wrap(MODULE, "info", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
         status(view(&mut caller).and_then(|view| info(view, process_handle(process), out)))
@@ -120,14 +107,33 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             }))
         },
     )?;
+    linker.func_wrap(MODULE, "limit", |caller: Caller<'_, Guest>, code: i32| {
+        let limit = caller.data().process.limit(code as u32).ok_or(Errno::Noent);
+        value(limit.map(|limit| i64::try_from(limit.figure()).unwrap_or(i64::MAX)))
+    })?;
+    linker.func_wrap(MODULE, "cpu_count", || *PROCESSORS)?;
     linker.func_wrap(MODULE, "mute", |mut caller: Caller<'_, Guest>, on: i32| {
         caller.data_mut().process.is_mute = on != 0;
         0
     })?;
-    linker.func_wrap(MODULE, "cpu_count", || *PROCESSORS)?;
-    linker.func_wrap(MODULE, "limit", |caller: Caller<'_, Guest>, code: i32| {
-        let limit = caller.data().process.limit(code as u32).ok_or(Errno::Noent);
-        value(limit.map(|limit| i64::try_from(limit.figure()).unwrap_or(i64::MAX)))
+    Ok(())
+}
+
+/// How processes end, and how their parent learns of it.
+fn add_ends(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "join", |mut caller: Caller<'_, Guest>, process: i64, timeout: i64| {
+        status(waiting(&mut caller, |view| {
+            let deadline = Deadline::after_nanos(timeout as u64);
+            let ended = view.process.join(process_handle(process), deadline)?;
+            if ended { Ok(()) } else { Err(Errno::Timedout) }
+        }))
+    })?;
+    linker.func_wrap(MODULE, "status", |mut caller: Caller<'_, Guest>, process: i64, out: i32| {
+        status(view(&mut caller).and_then(|mut view| {
+            let outcome = view.process.children.exit_status(process_handle(process))?;
+            let (low, high) = (outcome.figure as u32, (outcome.figure >> 32) as u32);
+            view.memory.store(out, [outcome.kind, outcome.detail, outcome.exitcode() as u32, 0, low, high])
+        }))
     })?;
     linker.func_wrap(
         MODULE,
@@ -139,6 +145,17 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             }))
         },
     )?;
+    linker.func_wrap(MODULE, "signal", |mut caller: Caller<'_, Guest>, process: i64, signal: i32| {
+        status(
+            view(&mut caller).and_then(|view| view.process.children.signal(process_handle(process), signal)),
+        )
+    })?;
+    linker.func_wrap(MODULE, "close", |mut caller: Caller<'_, Guest>, process: i64| {
+        status(view(&mut caller).and_then(|view| view.process.children.close(process_handle(process))))
+    })?;
+    linker.func_wrap(MODULE, "detach", |mut caller: Caller<'_, Guest>, process: i64| {
+        status(view(&mut caller).and_then(|view| view.process.children.detach(process_handle(process))))
+    })?;
     Ok(())
 }
 

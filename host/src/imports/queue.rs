@@ -15,9 +15,12 @@ use crate::process::{Guest, Held, Process};
 use crate::sys::futex::Deadline;
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "create", |mut caller: Caller<'_, Guest>, maxsize: i64, flags: i32| {
-        value(view(&mut caller).and_then(|view| create(view, maxsize as u64, flags as u32)))
-    })?;
+    add_items(linker)?;
+    add_state(linker)
+}
+
+/// How items go in and out.
+fn add_items(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     add_put(linker, MODULE, ["put", "put_parts"], put)?;
     linker.func_wrap(
         MODULE,
@@ -68,6 +71,14 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     )?;
     linker.func_wrap(MODULE, "peek", |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
         value(view(&mut caller).and_then(|view| peek(view, buffer, capacity)))
+    })?;
+    Ok(())
+}
+
+/// What a queue is, and when it ends.
+fn add_state(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "create", |mut caller: Caller<'_, Guest>, maxsize: i64, flags: i32| {
+        value(view(&mut caller).and_then(|view| create(view, maxsize as u64, flags as u32)))
     })?;
     linker.func_wrap(MODULE, "qsize", |mut caller: Caller<'_, Guest>, queue: i64| {
         value(

@@ -11,6 +11,13 @@ use crate::ipc::shared::{self, Atomic, SharedState};
 use crate::process::{Guest, Process, mappings};
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    add_objects(linker)?;
+    add_mappings(linker)?;
+    add_access(linker)
+}
+
+/// Shared memory as an object with a name.
+fn add_objects(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(
         MODULE,
         "create",
@@ -55,6 +62,18 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             }))
         },
     )?;
+    linker.func_wrap(MODULE, "view", |mut caller: Caller<'_, Guest>, handle: i64| {
+        value(view(&mut caller).and_then(|view| {
+            let handle = view.process.making(|member| shared::view(member, Handle(handle as u64)))?;
+            view.process.hold(handle);
+            Ok(handle.0 as i64)
+        }))
+    })?;
+    Ok(())
+}
+
+/// Shared memory in the memory of the guest.
+fn add_mappings(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "map", |mut caller: Caller<'_, Guest>, handle: i64, flags: i32| {
         let mapped = if flags as u32 & !READ_ONLY == 0 {
             mappings::map(&mut caller, Handle(handle as u64), flags as u32 & READ_ONLY != 0)
@@ -66,13 +85,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap(MODULE, "unmap", |mut caller: Caller<'_, Guest>, at: i32| {
         status(mappings::unmap(&mut caller, at as u32 as usize))
     })?;
-    linker.func_wrap(MODULE, "view", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(view(&mut caller).and_then(|view| {
-            let handle = view.process.making(|member| shared::view(member, Handle(handle as u64)))?;
-            view.process.hold(handle);
-            Ok(handle.0 as i64)
-        }))
-    })?;
+    Ok(())
+}
+
+/// Access to shared memory by calls: bytes, and atomic operations.
+fn add_access(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(
         MODULE,
         "read",
