@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use sandpool_abi::{FOREVER, NO_WAIT};
 
-use crate::nanoseconds;
+/// Converts a timeout for the host. A timeout of centuries becomes one without end.
+pub(crate) fn nanoseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_nanos()).unwrap_or(FOREVER)
+}
 
 /// The end of a timeout that has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

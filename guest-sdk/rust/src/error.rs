@@ -1,11 +1,11 @@
-//! The errors of everything except messages, which have errors of their own in `queue` and `pipe`.
+//! The errors of everything except sending and receiving, which have errors of their own in `queue` and `pipe`.
 
 use std::fmt;
 
 use sandpool_abi::Errno;
+use sandpool_abi::process::Limit;
 
 use crate::limits::{self, Refusal};
-use crate::{DecodeError, EncodeError, Limit};
 
 /// The reason why an operation on a process, the creation of an object, or an access to shared memory failed.
 ///
@@ -170,3 +170,63 @@ impl fmt::Display for Error {
 
 // No `source`: the variants that wrap an error say the same as the wrapped one.
 impl std::error::Error for Error {}
+
+/// A value that can't be encoded, and why.
+#[derive(Debug, Clone)]
+pub struct EncodeError(String);
+
+impl EncodeError {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the value can't be encoded: {}", self.0)
+    }
+}
+
+impl EncodeError {
+    /// Returns the reason, as a fragment of a sentence.
+    pub(crate) fn into_reason(self) -> String {
+        self.0
+    }
+}
+
+impl std::error::Error for EncodeError {}
+
+/// Bytes that aren't an encoded value of the type that was asked for, and why.
+#[derive(Debug)]
+pub struct DecodeError(String);
+
+impl DecodeError {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+
+    /// The error for a value that lacks at least this number of bytes.
+    #[cold]
+    pub(crate) fn missing(bytes: usize) -> Self {
+        Self::new(format_args!("{bytes} bytes are missing"))
+    }
+
+    /// The error for bytes that don't belong to the value.
+    #[cold]
+    pub(crate) fn left(bytes: usize, all: usize) -> Self {
+        Self::new(format_args!("{bytes} bytes of {all} are left"))
+    }
+
+    /// Returns the reason, as a fragment of a sentence.
+    pub(crate) fn into_reason(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the item isn't of the type that was asked for: {}", self.0)
+    }
+}
+
+impl std::error::Error for DecodeError {}

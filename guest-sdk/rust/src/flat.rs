@@ -3,15 +3,18 @@
 //! Serde visits a vector element by element. A vector that is a whole message is copied at once, and the guest doesn't copy
 //! a large one at all: the host gets the [`Head`] and the location of the elements, and writes them to their final place.
 
+use std::fmt;
 use std::rc::Rc;
 use std::str::Utf8Error;
 
 use bytemuck::Pod;
+use sandpool_abi::Errno;
 use sandpool_abi::queue::{BATCH_ITEM_MAX, Item};
 
-use crate::message::Failure;
+use crate::bytes::Bytes;
+use crate::error::DecodeError;
+use crate::raw;
 use crate::raw::cast::{self, Whole};
-use crate::{Bytes, DecodeError, raw};
 
 const _: () = assert!(cfg!(target_endian = "little"), "numbers are encoded with the least byte first");
 
@@ -27,6 +30,22 @@ pub(crate) const BEFORE_MAX: usize = 32;
 /// Arguments and results of a pool's tasks with at least this number of bytes stay where they are, and each is a
 /// message by itself.
 const APART: usize = 64 << 10;
+
+/// The reason why nothing was received.
+pub(crate) enum Failure {
+    Host(Errno),
+    /// The message was taken, but there is no memory for it.
+    OutOfMemory,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(errno) => errno.fmt(f),
+            Self::OutOfMemory => f.write_str("not enough memory for its bytes"),
+        }
+    }
+}
 
 trait Flat: Whole + Sized {
     type Element: Pod;

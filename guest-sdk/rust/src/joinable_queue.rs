@@ -9,8 +9,9 @@ use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::deadline::nanoseconds;
 use crate::object::{Object, Role};
-use crate::{Error, GetError, Iter, Queue, nanoseconds, raw, wait};
+use crate::{Error, GetError, Iter, Queue, raw, wait};
 
 /// A [`Queue`] that also knows which items are done, so that a process can wait until all are done.
 ///

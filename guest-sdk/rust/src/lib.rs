@@ -76,6 +76,7 @@ mod codec;
 mod deadline;
 mod error;
 mod flat;
+mod handles;
 mod joinable_queue;
 mod limits;
 mod logging;
@@ -93,14 +94,11 @@ mod sync;
 pub mod task;
 mod wait;
 
-use std::time::Duration;
-
 #[doc(inline)]
 pub use sandpool_guest_macros::{main, task};
 
 pub use bytes::Bytes;
-pub use codec::{DecodeError, EncodeError};
-pub use error::Error;
+pub use error::{DecodeError, EncodeError, Error};
 pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
 pub use limits::limit;
 pub use logging::{Level, Logger, Record, get_logger, log_to_stderr};
@@ -128,8 +126,3 @@ pub use sync::{
     SemaphorePermit,
 };
 pub use wait::{Waitable, wait};
-
-/// Converts a timeout for the host. A timeout of centuries becomes one without end.
-fn nanoseconds(timeout: Duration) -> u64 {
-    u64::try_from(timeout.as_nanos()).unwrap_or(sandpool_abi::FOREVER)
-}

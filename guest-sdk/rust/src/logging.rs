@@ -4,13 +4,14 @@
 //! process has this state by its copy of the memory, and a spawned process is given [`settings`].
 
 use std::fmt::{self, Display, Write as _};
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use sandpool_abi::is_unfit;
+use sandpool_abi::process::DAEMON;
 
-use crate::start::complain;
-use crate::{active_children, raw};
+use crate::raw;
 
 /// The importance of a line: a number, as in Python, where a higher number is more important.
 ///
@@ -341,6 +342,12 @@ fn show(level: Level, message: &dyn Display) {
     }
 }
 
+/// Writes the whole line at once, so that lines of several processes stay whole.
+pub(crate) fn complain(line: &str) {
+    // Without stderr, nobody is left to be told.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 /// The settings for a spawned process: the level, and whether lines go to stderr.
 pub(crate) fn settings() -> u64 {
     u64::from(LEVEL.load(Ordering::Relaxed)) | u64::from(TO_STDERR.load(Ordering::Relaxed)) << 8
@@ -373,12 +380,15 @@ fn say_exiting(code: u8) {
     let logger = get_logger();
     logger.info("process shutting down");
     // The host does the same then: it ends the daemons among the children, and waits for all.
-    let children = active_children().unwrap_or_default();
-    for child in children.iter().filter(|child| child.daemon()) {
-        logger.info(format_args!("calling terminate() for daemon {}", Escaped(child.name())));
+    // A child that has ended meanwhile has no name.
+    let facts = |child| Some((raw::process::name(child).ok()?, raw::process::info(child).ok()?));
+    let children = raw::process::children().unwrap_or_default();
+    let children: Vec<_> = children.into_iter().filter_map(facts).collect();
+    for (name, _) in children.iter().filter(|(_, info)| info.flags & DAEMON != 0) {
+        logger.info(format_args!("calling terminate() for daemon {}", Escaped(name)));
     }
-    for child in &children {
-        logger.info(format_args!("calling join() for process {}", Escaped(child.name())));
+    for (name, _) in &children {
+        logger.info(format_args!("calling join() for process {}", Escaped(name)));
     }
     if raw::process::parent() != Ok(0) {
         logger.info(format_args!("process exiting with exitcode {code}"));

@@ -2,33 +2,19 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::fmt;
 
 use sandpool_abi::Errno;
 use sandpool_abi::queue::Item;
 use serde::de::DeserializeOwned;
 
-use crate::codec::Handles;
-use crate::{DecodeError, codec, flat, raw};
+use crate::error::DecodeError;
+use crate::handles::Handles;
+use crate::{codec, flat, raw};
+
+pub(crate) use crate::flat::Failure;
 
 /// Messages of at most this size are received without an allocation.
 const RECEIVE_BUFFER: usize = 64 * 1024;
-
-/// The reason why nothing was received.
-pub(crate) enum Failure {
-    Host(Errno),
-    /// The message was taken, but there is no memory for it.
-    OutOfMemory,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(errno) => errno.fmt(f),
-            Self::OutOfMemory => f.write_str("not enough memory for its bytes"),
-        }
-    }
-}
 
 /// Passes a reusable buffer to `use_it`.
 pub(crate) fn with_buffer<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {

@@ -15,7 +15,9 @@ use sandpool_abi::shared::READ_ONLY;
 use sandpool_abi::sync::{BOUNDED, RECURSIVE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use crate::{codec, raw};
+use crate::{handles, raw};
+
+pub(crate) use crate::raw::handle::Object;
 
 /// The SDK's use of an object, where the object's kind doesn't tell the use. The numbers are in the host's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,10 +119,6 @@ impl Role {
     }
 }
 
-/// One use of a handle, which all clones in a process share. The use is released with the last clone.
-#[derive(Debug)]
-pub(crate) struct Object(u64);
-
 /// An object that was taken from a message.
 pub(crate) struct Claimed {
     pub(crate) object: Arc<Object>,
@@ -129,19 +127,9 @@ pub(crate) struct Claimed {
 }
 
 impl Object {
-    /// Takes over one use of the handle.
-    pub(crate) fn adopt(handle: u64) -> Arc<Self> {
-        Arc::new(Self(handle))
-    }
-
     /// Has the host record the role of an object that was made just now.
     pub(crate) fn made_as(self: &Arc<Self>, r#use: Use, element: usize, partner: u64) -> Result<(), Errno> {
-        raw::handle::record(self.0, r#use.tag(element), partner)
-    }
-
-    #[inline]
-    pub(crate) fn handle(&self) -> u64 {
-        self.0
+        raw::handle::record(self.handle(), r#use.tag(element), partner)
     }
 
     /// Encodes the object, inside a message only. `what` names the object in the error, such as `queue`.
@@ -159,7 +147,7 @@ impl Object {
 
     /// Adds the object to the message that is being encoded, and returns the index that stands for it there.
     pub(crate) fn offer<E: ser::Error>(&self, what: &str) -> Result<u32, E> {
-        codec::offer(self.0).map_err(|reason| {
+        handles::offer(self.handle()).map_err(|reason| {
             E::custom(format_args!("{} {what} can't be encoded here: {reason}", article(what)))
         })
     }
@@ -167,7 +155,7 @@ impl Object {
     /// Returns the handle that `offer` has added to the message that is being decoded, if its object has the expected role.
     /// There is no other way to a handle that came with a message.
     pub(crate) fn claim<E: de::Error>(index: u32, role: &Role) -> Result<Claimed, E> {
-        let claimed = codec::claim(index, role).map_err(|reason| {
+        let claimed = handles::claim(index, |record| role.is_met(record)).map_err(|reason| {
             let what = role.what;
             E::custom(format_args!("{} {what} can't be decoded here: {reason}", article(what)))
         })?;
@@ -175,15 +163,14 @@ impl Object {
     }
 }
 
+/// Takes separate uses of these handles, so that they outlive the value that was encoded.
+pub(crate) fn keep(handles: Vec<u64>) -> Result<Vec<Arc<Object>>, Errno> {
+    handles.into_iter().map(|handle| raw::handle::retain(handle).map(|()| Object::adopt(handle))).collect()
+}
+
 /// The error for two objects of a message that don't belong together.
 pub(crate) fn mismatched<E: de::Error>(what: &str) -> E {
     E::custom(format_args!("the message has parts of more than one {what}"))
-}
-
-impl Drop for Object {
-    fn drop(&mut self) {
-        codec::release(self.0);
-    }
 }
 
 fn article(what: &str) -> &'static str {

@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sandpool_abi::pipe::{DUPLEX, READABLE, WRITABLE};
+use sandpool_abi::process::Limit;
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::deadline::nanoseconds;
 use crate::limits::{self, Refusal};
 use crate::message::{self, Failure};
 use crate::object::{Object, Role};
-use crate::{DecodeError, EncodeError, Error, Limit, codec, nanoseconds, raw, wait};
+use crate::{DecodeError, EncodeError, Error, codec, raw, wait};
 
 /// Makes pipes between two ends.
 ///

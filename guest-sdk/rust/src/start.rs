@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,9 +10,10 @@ use sandpool_abi::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::Handles;
-use crate::logging::{self, Escaped};
-use crate::{DecodeError, Error, codec, raw};
+use crate::error::{DecodeError, Error};
+use crate::handles::Handles;
+use crate::logging::{self, Escaped, complain};
+use crate::{codec, raw};
 
 /// A value that a process may return, because it gives an exit code.
 ///
@@ -160,7 +160,7 @@ const PANICKED: u8 = 1;
 /// Handles an abort. A panic comes to an abort if its hook returns: either a hook of the program that doesn't call the SDK's, or
 /// the standard library's hook in a program without [`macro@crate::main`]. Such an abort still counts as a panic.
 #[cfg(target_arch = "wasm32")]
-pub(crate) fn aborted() {
+fn aborted() {
     if thread::panicking() {
         raw::mute::end();
         if let Some(told) = TOLD.take() {
@@ -169,6 +169,8 @@ pub(crate) fn aborted() {
         exit(PANICKED)
     }
 }
+
+raw::export_aborted!(aborted);
 
 type Told = Box<dyn FnOnce(&str)>;
 
@@ -216,12 +218,6 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
         }
         None => complain(&format!("process '{}' panicked: {message}", Escaped(&name))),
     }
-}
-
-/// Writes the whole line at once, so that lines of several processes stay whole.
-pub(crate) fn complain(line: &str) {
-    // Without stderr, nobody is left to be told.
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// The header before the encoded arguments of a spawned process.

@@ -9,13 +9,15 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 
 use sandpool_abi::Errno;
+use sandpool_abi::process::Limit;
 use sandpool_abi::task::{BYTES, DONE, FAILED, JSON, REFUSED, SERDE, TEXT, UNSUPPORTED};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::whole::Unfit;
+use crate::error::DecodeError;
 use crate::limits::{self, Refusal};
-use crate::{Limit, codec, message, raw, start};
+use crate::{codec, message, raw, start};
 
 /// The reason why a task failed, in the task's own words.
 #[derive(Debug)]
@@ -147,7 +149,7 @@ fn no_memory() -> String {
 
 fn decode<I: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<I, String> {
     match format {
-        Format::Serde => codec::decode_plain(bytes).map_err(codec::DecodeError::into_reason),
+        Format::Serde => codec::decode_plain(bytes).map_err(DecodeError::into_reason),
         Format::Json => json::decode(bytes),
         Format::Text => match whole::decode(bytes) {
             // A type that can't be read from text may be written as JSON.

@@ -1,6 +1,5 @@
 //! The imports that a guest may have: Sandpool's own, from the ABI crate, and WASI preview 1.
 
-use sandpool_abi::ValueType;
 use wasmtime::{Engine, ExternType, Linker, Store};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
@@ -26,7 +25,10 @@ pub(crate) fn functions() -> Result<Vec<Function>> {
     let own = sandpool_abi::imports().map(|import| Function {
         module: import.module.to_owned(),
         name: import.name.to_owned(),
-        signature: signature(import.params.iter().copied().map(type_name), [type_name(import.result)]),
+        signature: signature(
+            import.params.iter().map(|param| param.ty.value_type()),
+            [import.result.value_type()],
+        ),
     });
     Ok(own.chain(wasi(&config::engine(Flavor::default())?)).collect())
 }
@@ -56,13 +58,6 @@ fn wasi(engine: &Engine) -> Vec<Function> {
 /// guest, and which a jail doesn't have.
 pub(crate) fn seed_unused_generators() {
     drop(WasiCtxBuilder::new());
-}
-
-fn type_name(ty: ValueType) -> &'static str {
-    match ty {
-        ValueType::I32 => "i32",
-        ValueType::I64 => "i64",
-    }
 }
 
 /// A function type as people write it: `(i32, i64) -> i32`.

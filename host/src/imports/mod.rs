@@ -1,8 +1,31 @@
-//! The imports of guests: one file for each import module. The imports check the guest's arguments and turn errors into
-//! an errno.
+//! The imports of guests: one file for each import module, with one function for each row of the table in `sandpool-abi`,
+//! named as the row. The imports check the guest's arguments and turn errors into an errno.
 //!
 //! A guest's pointers are offsets into its [memory](crate::process::memory), which is borrowed for the time of a call.
 //! No argument of a guest makes the host panic, read outside of that memory, or allocate more than the memory's length.
+
+/// Makes `add_to_linker` of the rows that the table of imports passes on: for each row, the function of this name and with
+/// these parameters, in the module where this is. So no row can be forgotten, be there twice, or have another name.
+macro_rules! provide {
+    ($module:tt: $(
+        $(#[$doc:meta])*
+        $safety:ident fn $name:ident($($param:ident: $ty:ty),*) -> $result:ty;
+    )*) => {
+        pub(super) fn add_to_linker(
+            linker: &mut wasmtime::Linker<$crate::process::Guest>,
+        ) -> wasmtime::Result<()> {
+            $(linker.func_wrap(
+                $module,
+                stringify!($name),
+                |mut caller: Caller<'_>, $($param: <$ty as sandpool_abi::Declared>::Received),*| {
+                    // A parameter may have the same name.
+                    self::$name(&mut caller, $($param),*)
+                },
+            )?;)*
+            Ok(())
+        }
+    };
+}
 
 mod handle;
 mod pipe;
@@ -13,12 +36,15 @@ mod sync;
 mod task;
 
 use sandpool_abi::Errno;
-use wasmtime::{Caller, Engine, InstancePre, Linker, Module, WasmBacktrace};
+use wasmtime::{Engine, InstancePre, Linker, Module, WasmBacktrace};
 
 use crate::ipc::Result;
 use crate::process::memory::{self, Memory};
 use crate::process::{Guest, Process, deadlock, wasi};
 use crate::sys::futex::Deadline;
+
+/// The guest that calls, as wasmtime has it.
+type Caller<'a> = wasmtime::Caller<'a, Guest>;
 
 /// A linker with everything that guests may import.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
@@ -45,35 +71,34 @@ struct View<'a> {
     process: &'a mut Process,
 }
 
+/// Calls a function with the guest's memory and its process.
 #[inline]
-fn view<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<View<'a>> {
-    memory::view(caller).map(|(memory, process)| View { memory, process })
+fn with_memory<T>(caller: &mut Caller<'_>, call: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
+    let (memory, process) = memory::view(caller)?;
+    call(View { memory, process })
 }
 
 /// Calls a function that doesn't look at the guest's memory: to find the memory takes a third as long as to acquire a
 /// lock.
 #[inline]
-fn apart<T>(caller: &mut Caller<'_, Guest>, call: impl FnOnce(&mut Process) -> Result<T>) -> Result<T> {
+fn apart<T>(caller: &mut Caller<'_>, call: impl FnOnce(&mut Process) -> Result<T>) -> Result<T> {
     call(&mut caller.data_mut().process)
 }
 
 /// Calls a function that may wait for ever. If all processes of the run wait, each reports where it is, and waits on if
 /// it may.
-fn waiting<T>(caller: &mut Caller<'_, Guest>, call: impl Fn(View<'_>) -> Result<T>) -> Result<T> {
-    reporting(caller, |caller| view(caller).and_then(&call))
+fn waiting<T>(caller: &mut Caller<'_>, call: impl Fn(View<'_>) -> Result<T>) -> Result<T> {
+    reporting(caller, |caller| with_memory(caller, &call))
 }
 
 /// Calls a function that may wait for ever and doesn't look at the guest's memory.
 #[inline]
-fn waiting_apart<T>(caller: &mut Caller<'_, Guest>, call: impl Fn(&mut Process) -> Result<T>) -> Result<T> {
+fn waiting_apart<T>(caller: &mut Caller<'_>, call: impl Fn(&mut Process) -> Result<T>) -> Result<T> {
     reporting(caller, |caller| apart(caller, &call))
 }
 
 #[inline]
-fn reporting<'c, T>(
-    caller: &mut Caller<'c, Guest>,
-    call: impl Fn(&mut Caller<'c, Guest>) -> Result<T>,
-) -> Result<T> {
+fn reporting<'c, T>(caller: &mut Caller<'c>, call: impl Fn(&mut Caller<'c>) -> Result<T>) -> Result<T> {
     loop {
         match call(caller) {
             Err(Errno::Deadlock) => report_deadlock(caller),
@@ -83,7 +108,7 @@ fn reporting<'c, T>(
 }
 
 #[cold]
-fn report_deadlock(caller: &mut Caller<'_, Guest>) {
+fn report_deadlock(caller: &mut Caller<'_>) {
     let backtrace = WasmBacktrace::force_capture(&*caller);
     deadlock::report(caller.data(), Some(&backtrace));
 }
@@ -104,7 +129,7 @@ fn flushed(process: &Process, timeout: i64) -> Deadline {
 }
 
 /// An `i32` result: 0 or an errno.
-fn status(result: Result<()>) -> i32 {
+fn code(result: Result<()>) -> i32 {
     result.map_or_else(|errno| errno as i32, |()| 0)
 }
 
@@ -118,23 +143,25 @@ fn value(result: Result<i64>) -> i64 {
 mod tests {
     use std::fmt::Write as _;
 
-    use sandpool_abi::ValueType;
-
-    /// A module that imports all that the contract promises, by name and type, can be resolved.
+    /// A module that imports what a row promises, by name and type, can be resolved.
     #[test]
     fn the_linker_provides_what_the_abi_promises() {
-        let mut text = String::from("(module");
-        let ty = |ty: &ValueType| if *ty == ValueType::I32 { " i32" } else { " i64" };
-        for import in sandpool_abi::imports() {
-            let params: String = import.params.iter().map(ty).collect();
-            let (module, name, result) = (import.module, import.name, ty(&import.result));
-            write!(text, "(import \"{module}\" \"{name}\" (func (param{params}) (result{result})))")
-                .expect("a string");
-        }
-        text.push(')');
         let engine = wasmtime::Engine::default();
-        let module = wasmtime::Module::new(&engine, text).expect("a valid module");
-        super::resolve(&engine, &module).expect("all imports");
+        let linker = super::linker(&engine).expect("a linker");
+        let missing = sandpool_abi::imports().filter_map(|import| {
+            let (module, name) = (import.module, import.name);
+            let params = import.params.iter().fold(String::new(), |mut all, param| {
+                write!(all, " {}", param.ty.value_type()).expect("a string");
+                all
+            });
+            let result = import.result.value_type();
+            let text =
+                format!("(module (import \"{module}\" \"{name}\" (func (param{params}) (result {result}))))");
+            let module = wasmtime::Module::new(&engine, text).expect("a valid module");
+            linker.instantiate_pre(&module).err().map(|error| format!("{error:#}"))
+        });
+        let missing: Vec<_> = missing.collect();
+        assert!(missing.is_empty(), "the host doesn't provide:\n{}", missing.join("\n"));
     }
 
     /// Compiled guests depend on every name and signature.

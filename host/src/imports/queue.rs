@@ -2,157 +2,138 @@
 
 use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;
-use sandpool_abi::queue::{CLAIMED, JOINABLE, MODULE};
-use wasmtime::{Caller, Linker};
+use sandpool_abi::queue::{CLAIMED, JOINABLE};
 
-use super::{View, status, try_first, value, view, waiting};
+use super::{Caller, View, code, try_first, value, waiting, with_memory};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::Register;
 use crate::ipc::queue::{self, Account, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap};
-use crate::process::{Guest, Held, Process};
+use crate::process::{Held, Process};
 use crate::sys::futex::Deadline;
 
-pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    add_items(linker)?;
-    add_state(linker)
+sandpool_abi::queue_imports!(provide);
+
+fn create(caller: &mut Caller<'_>, maxsize: i64, flags: i32) -> i64 {
+    value(with_memory(caller, |view| make(view, maxsize as u64, flags as u32)))
 }
 
-/// How items go in and out.
-fn add_items(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    add_put(linker, MODULE, ["put", "put_parts"], put)?;
-    linker.func_wrap(
-        MODULE,
-        "get",
-        |mut caller: Caller<'_, Guest>, queue: i64, buffer: i32, capacity: i32, timeout: i64, result: i32| {
-            status(waiting(&mut caller, |view| {
-                receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
-                    let port = port_to_take(process, queue)?;
-                    queue::get(process.member(), port, || false, out, deadline)
-                })
-            }))
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "put_many",
-        |mut caller: Caller<'_, Guest>,
-         queue: i64,
-         items: i32,
-         len: i32,
-         lens: i32,
-         count: i32,
-         timeout: i64| {
-            value(waiting(&mut caller, |view| put_many(&view, queue, (items, len), (lens, count), timeout)))
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "get_many",
-        |mut caller: Caller<'_, Guest>,
-         queue: i64,
-         buffer: i32,
-         capacity: i32,
-         lens: i32,
-         count: i32,
-         timeout: i64| {
-            value(waiting(&mut caller, |view| {
-                get_many(view, queue, (buffer, capacity), (lens, count), timeout)
-            }))
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "take",
-        |mut caller: Caller<'_, Guest>, parts: i32, parts_count: i32, list: i32, count: i32| {
-            status(view(&mut caller).and_then(|view| take(view, (parts, parts_count), (list, count))))
-        },
-    )?;
-    linker.func_wrap(MODULE, "peek", |mut caller: Caller<'_, Guest>, buffer: i32, capacity: i32| {
-        value(view(&mut caller).and_then(|view| peek(view, buffer, capacity)))
-    })?;
-    Ok(())
+fn put(
+    caller: &mut Caller<'_>,
+    queue: i64,
+    item: i32,
+    item_len: i32,
+    handles: i32,
+    handle_count: i32,
+    timeout: i64,
+) -> i32 {
+    put_whole(caller, (item, item_len), |view, parts| {
+        put_item(view, queue, parts, (handles, handle_count), timeout)
+    })
 }
 
-/// What a queue is, and when it ends.
-fn add_state(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "create", |mut caller: Caller<'_, Guest>, maxsize: i64, flags: i32| {
-        value(view(&mut caller).and_then(|view| create(view, maxsize as u64, flags as u32)))
-    })?;
-    linker.func_wrap(MODULE, "qsize", |mut caller: Caller<'_, Guest>, queue: i64| {
-        value(
-            view(&mut caller)
-                .and_then(|view| Ok(port(view.process, queue, Waiting::Get)?.queue.size() as i64)),
-        )
-    })?;
-    linker.func_wrap(MODULE, "maxsize", |mut caller: Caller<'_, Guest>, queue: i64| {
-        value(
-            view(&mut caller)
-                .and_then(|view| Ok(port(view.process, queue, Waiting::Get)?.queue.bound() as i64)),
-        )
-    })?;
-    linker.func_wrap(MODULE, "close", |mut caller: Caller<'_, Guest>, queue: i64| {
-        status(
-            view(&mut caller).and_then(|view| {
-                queue::close(view.process.member(), port(view.process, queue, Waiting::Put)?)
-            }),
-        )
-    })?;
-    linker.func_wrap(MODULE, "task_done", |mut caller: Caller<'_, Guest>, queue: i64| {
-        status(view(&mut caller).and_then(|view| {
-            queue::task_done(view.process.member(), port(view.process, queue, Waiting::Get)?)
-        }))
-    })?;
-    linker.func_wrap(MODULE, "join", |mut caller: Caller<'_, Guest>, queue: i64, timeout: i64| {
-        value(waiting(&mut caller, |view| {
-            let port = port(view.process, queue, Waiting::TasksDone)?;
-            let join = |deadline| queue::join(view.process.member(), port, deadline);
-            Ok(try_first(view.process, timeout, join)? as i64)
-        }))
-    })?;
-    Ok(())
+fn put_parts(
+    caller: &mut Caller<'_>,
+    queue: i64,
+    parts: i32,
+    part_count: i32,
+    handles: i32,
+    handle_count: i32,
+    timeout: i64,
+) -> i32 {
+    put_in_parts(caller, (parts, part_count), |view, parts| {
+        put_item(view, queue, parts, (handles, handle_count), timeout)
+    })
 }
 
-/// Adds a function that puts a message somewhere, and, with the second name, the function that takes the message in
-/// parts. `put` is given the handle of the target, the bytes, the list of handles, and the timeout.
-pub(super) fn add_put(
-    linker: &mut Linker<Guest>,
-    module: &str,
-    [whole, in_parts]: [&str; 2],
-    put: impl Fn(&View<'_>, i64, &[&[u8]], (i32, i32), i64) -> Result<()> + Copy + Send + Sync + 'static,
-) -> wasmtime::Result<()> {
-    linker.func_wrap(
-        module,
-        whole,
-        move |mut caller: Caller<'_, Guest>,
-              to: i64,
-              bytes: i32,
-              len: i32,
-              list: i32,
-              count: i32,
-              timeout: i64| {
-            status(waiting(&mut caller, |view| {
-                put(&view, to, &[view.memory.bytes(bytes, len)?], (list, count), timeout)
-            }))
-        },
-    )?;
-    linker.func_wrap(
-        module,
-        in_parts,
-        move |mut caller: Caller<'_, Guest>,
-              to: i64,
-              parts: i32,
-              parts_count: i32,
-              list: i32,
-              count: i32,
-              timeout: i64| {
-            status(waiting(&mut caller, |view| {
-                put(&view, to, &view.memory.gather(parts, parts_count)?, (list, count), timeout)
-            }))
-        },
-    )?;
-    Ok(())
+fn get(caller: &mut Caller<'_>, queue: i64, buffer: i32, capacity: i32, timeout: i64, result: i32) -> i32 {
+    code(waiting(caller, |view| {
+        receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
+            let port = port_to_take(process, queue)?;
+            queue::get(process.member(), port, || false, out, deadline)
+        })
+    }))
+}
+
+fn put_many(
+    caller: &mut Caller<'_>,
+    queue: i64,
+    items: i32,
+    len: i32,
+    lens: i32,
+    count: i32,
+    timeout: i64,
+) -> i64 {
+    value(waiting(caller, |view| put_items(&view, queue, (items, len), (lens, count), timeout)))
+}
+
+fn get_many(
+    caller: &mut Caller<'_>,
+    queue: i64,
+    buffer: i32,
+    capacity: i32,
+    lens: i32,
+    count: i32,
+    timeout: i64,
+) -> i64 {
+    value(waiting(caller, |view| get_items(view, queue, (buffer, capacity), (lens, count), timeout)))
+}
+
+fn take(caller: &mut Caller<'_>, parts: i32, parts_count: i32, list: i32, count: i32) -> i32 {
+    code(with_memory(caller, |view| take_held(view, (parts, parts_count), (list, count))))
+}
+
+fn peek(caller: &mut Caller<'_>, buffer: i32, capacity: i32) -> i64 {
+    value(with_memory(caller, |view| peek_held(view, buffer, capacity)))
+}
+
+fn qsize(caller: &mut Caller<'_>, queue: i64) -> i64 {
+    value(with_memory(caller, |view| Ok(port(view.process, queue, Waiting::Get)?.queue.size() as i64)))
+}
+
+fn maxsize(caller: &mut Caller<'_>, queue: i64) -> i64 {
+    value(with_memory(caller, |view| Ok(port(view.process, queue, Waiting::Get)?.queue.bound() as i64)))
+}
+
+fn close(caller: &mut Caller<'_>, queue: i64) -> i32 {
+    code(with_memory(caller, |view| {
+        queue::close(view.process.member(), port(view.process, queue, Waiting::Put)?)
+    }))
+}
+
+fn task_done(caller: &mut Caller<'_>, queue: i64) -> i32 {
+    code(with_memory(caller, |view| {
+        queue::task_done(view.process.member(), port(view.process, queue, Waiting::Get)?)
+    }))
+}
+
+fn join(caller: &mut Caller<'_>, queue: i64, timeout: i64) -> i64 {
+    value(waiting(caller, |view| {
+        let port = port(view.process, queue, Waiting::TasksDone)?;
+        let join = |deadline| queue::join(view.process.member(), port, deadline);
+        Ok(try_first(view.process, timeout, join)? as i64)
+    }))
+}
+
+/// Puts a message somewhere: `put` is given its bytes.
+#[inline]
+pub(super) fn put_whole(
+    caller: &mut Caller<'_>,
+    bytes: (i32, i32),
+    put: impl Fn(&View<'_>, &[&[u8]]) -> Result<()>,
+) -> i32 {
+    code(waiting(caller, |view| put(&view, &[view.memory.bytes(bytes.0, bytes.1)?])))
+}
+
+/// Puts a message whose bytes lie in several places.
+#[inline]
+pub(super) fn put_in_parts(
+    caller: &mut Caller<'_>,
+    parts: (i32, i32),
+    put: impl Fn(&View<'_>, &[&[u8]]) -> Result<()>,
+) -> i32 {
+    code(waiting(caller, |view| put(&view, &view.memory.gather(parts.0, parts.1)?)))
 }
 
 /// The queue of this handle, with the note of a process that waits there.
@@ -170,7 +151,7 @@ fn port_to_take(process: &Process, handle: i64) -> Result<Port<'_>> {
     if process.is_host_worker && port.queue.is_claimed() { Err(Errno::Perm) } else { Ok(port) }
 }
 
-fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
+fn make(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
     let account = match flags {
         0 => Account::Nothing,
         JOINABLE => Account::Joinable,
@@ -189,7 +170,7 @@ fn create(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
     Ok(handle.0 as i64)
 }
 
-fn put(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
+fn put_item(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
     let port = port(view.process, queue, Waiting::Put)?;
     let handles = view.memory.handles(list.0, list.1)?;
     let put = try_first(view.process, timeout, |deadline| {
@@ -211,7 +192,7 @@ pub(super) fn noting_full<T>(process: &Process, port: Port<'_>, put: Result<T>) 
     process.noting(put)
 }
 
-fn put_many(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), timeout: i64) -> Result<i64> {
+fn put_items(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), timeout: i64) -> Result<i64> {
     let port = port(view.process, queue, Waiting::Put)?;
     let items = view.memory.bytes(items.0, items.1)?;
     let lens = view.memory.bytes(lens.0, lens.1.checked_mul(4).ok_or(Errno::Fault)?)?.as_chunks::<4>().0;
@@ -232,7 +213,7 @@ fn put_many(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), ti
     }
 }
 
-fn get_many(
+fn get_items(
     mut view: View<'_>,
     queue: i64,
     buffer: (i32, i32),
@@ -290,7 +271,7 @@ pub(super) fn receive(
     view.memory.store(result, [len as u32, (len >> 32) as u32, handle_count as u32, is_held])
 }
 
-fn peek(mut view: View<'_>, buffer: i32, capacity: i32) -> Result<i64> {
+fn peek_held(mut view: View<'_>, buffer: i32, capacity: i32) -> Result<i64> {
     match &view.process.held {
         None => Err(Errno::Noent),
         Some(Held::Bytes(bytes)) => view.memory.fill(buffer, capacity, bytes),
@@ -303,7 +284,7 @@ fn peek(mut view: View<'_>, buffer: i32, capacity: i32) -> Result<i64> {
     }
 }
 
-fn take(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<()> {
+fn take_held(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<()> {
     let parts = view.memory.parts(parts.0, parts.1)?;
     let process = view.process;
     // The item is held until all of it is copied.

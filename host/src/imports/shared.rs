@@ -1,141 +1,122 @@
 //! `sandpool_shared`. See [`shared`](crate::ipc::shared).
 
 use sandpool_abi::Errno;
-use sandpool_abi::shared::{MODULE, OWNED, READ_ONLY, SMALL};
-use wasmtime::{Caller, Linker};
+use sandpool_abi::shared::{OWNED, READ_ONLY, SMALL};
 
-use super::{status, value, view};
+use super::{Caller, code, value, with_memory};
 use crate::ipc::Result;
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::shared::{self, Atomic, SharedState};
-use crate::process::{Guest, Process, mappings};
+use crate::process::{Process, mappings};
 
-pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    add_objects(linker)?;
-    add_mappings(linker)?;
-    add_access(linker)
+sandpool_abi::shared_imports!(provide);
+
+fn create(caller: &mut Caller<'_>, size: i64, flags: i32, name: i32, len: i32) -> i64 {
+    value(with_memory(caller, |view| {
+        let size = u64::try_from(size).map_err(|_| Errno::Inval)?;
+        if flags as u32 & !(SMALL | OWNED) != 0 {
+            return Err(Errno::Inval);
+        }
+        let name = view.memory.text(name, len)?;
+        let small = flags as u32 & SMALL != 0;
+        let create = if flags as u32 & OWNED == 0 { shared::create } else { shared::create_owned };
+        let handle = view.process.making(|member| create(member, size, small, name))?;
+        view.process.hold(handle);
+        Ok(handle.0 as i64)
+    }))
 }
 
-/// Shared memory as an object with a name.
-fn add_objects(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap(
-        MODULE,
-        "create",
-        |mut caller: Caller<'_, Guest>, size: i64, flags: i32, name: i32, len: i32| {
-            value(view(&mut caller).and_then(|view| {
-                let size = u64::try_from(size).map_err(|_| Errno::Inval)?;
-                if flags as u32 & !(SMALL | OWNED) != 0 {
-                    return Err(Errno::Inval);
-                }
-                let name = view.memory.text(name, len)?;
-                let small = flags as u32 & SMALL != 0;
-                let create = if flags as u32 & OWNED == 0 { shared::create } else { shared::create_owned };
-                let handle = view.process.making(|member| create(member, size, small, name))?;
-                view.process.hold(handle);
-                Ok(handle.0 as i64)
-            }))
-        },
-    )?;
-    linker.func_wrap(MODULE, "open", |mut caller: Caller<'_, Guest>, name: i32, len: i32| {
-        value(view(&mut caller).and_then(|view| {
-            let handle = shared::open(view.process.member(), view.memory.text(name, len)?)?;
-            view.process.hold(handle);
-            Ok(handle.0 as i64)
-        }))
-    })?;
-    linker.func_wrap(MODULE, "unlink", |mut caller: Caller<'_, Guest>, name: i32, len: i32| {
-        status(
-            view(&mut caller)
-                .and_then(|view| shared::unlink(view.process.member(), view.memory.text(name, len)?)),
-        )
-    })?;
-    linker.func_wrap(MODULE, "size", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(view(&mut caller).and_then(|view| Ok(object(view.process, handle)?.state.size() as i64)))
-    })?;
-    linker.func_wrap(
-        MODULE,
-        "name",
-        |mut caller: Caller<'_, Guest>, handle: i64, buffer: i32, capacity: i32| {
-            value(view(&mut caller).and_then(|mut view| {
-                let name = object(view.process, handle)?.state.name();
-                view.memory.fill(buffer, capacity, &name)
-            }))
-        },
-    )?;
-    linker.func_wrap(MODULE, "view", |mut caller: Caller<'_, Guest>, handle: i64| {
-        value(view(&mut caller).and_then(|view| {
-            let handle = view.process.making(|member| shared::view(member, Handle(handle as u64)))?;
-            view.process.hold(handle);
-            Ok(handle.0 as i64)
-        }))
-    })?;
-    Ok(())
+fn open(caller: &mut Caller<'_>, name: i32, len: i32) -> i64 {
+    value(with_memory(caller, |view| {
+        let handle = shared::open(view.process.member(), view.memory.text(name, len)?)?;
+        view.process.hold(handle);
+        Ok(handle.0 as i64)
+    }))
 }
 
-/// Shared memory in the memory of the guest.
-fn add_mappings(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "map", |mut caller: Caller<'_, Guest>, handle: i64, flags: i32| {
-        let mapped = if flags as u32 & !READ_ONLY == 0 {
-            mappings::map(&mut caller, Handle(handle as u64), flags as u32 & READ_ONLY != 0)
-        } else {
-            Err(Errno::Inval)
-        };
-        value(mapped.map(|at| at as i64))
-    })?;
-    linker.func_wrap(MODULE, "unmap", |mut caller: Caller<'_, Guest>, at: i32| {
-        status(mappings::unmap(&mut caller, at as u32 as usize))
-    })?;
-    Ok(())
+fn unlink(caller: &mut Caller<'_>, name: i32, len: i32) -> i32 {
+    code(with_memory(caller, |view| shared::unlink(view.process.member(), view.memory.text(name, len)?)))
 }
 
-/// Access to shared memory by calls: bytes, and atomic operations.
-fn add_access(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap(
-        MODULE,
-        "read",
-        |mut caller: Caller<'_, Guest>, handle: i64, offset: i64, buffer: i32, len: i32| {
-            status(view(&mut caller).and_then(|mut view| {
-                let to = view.memory.bytes_mut(buffer, len)?;
-                shared::read(view.process.member(), object(view.process, handle)?, offset as u64, to)
-            }))
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "write",
-        |mut caller: Caller<'_, Guest>, handle: i64, offset: i64, buffer: i32, len: i32| {
-            status(view(&mut caller).and_then(|view| {
-                let from = view.memory.bytes(buffer, len)?;
-                shared::write(view.process.member(), object(view.process, handle)?, offset as u64, from)
-            }))
-        },
-    )?;
-    linker.func_wrap(MODULE, "load", |caller: Caller<'_, Guest>, handle: i64, offset: i64, width: i32| {
-        atomic(&caller, handle, offset, width, Atomic::Load)
-    })?;
-    linker.func_wrap(
-        MODULE,
-        "store",
-        |caller: Caller<'_, Guest>, handle: i64, offset: i64, width: i32, value: i64| {
-            atomic(&caller, handle, offset, width, Atomic::Store(value as u64))
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "rmw",
-        |caller: Caller<'_, Guest>, handle: i64, offset: i64, width: i32, operation: i32, operand: i64| {
-            atomic(&caller, handle, offset, width, Atomic::Rmw(operation as u32, operand as u64))
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "compare_exchange",
-        |caller: Caller<'_, Guest>, handle: i64, offset: i64, width: i32, expected: i64, new: i64| {
-            let exchange = Atomic::CompareExchange { expected: expected as u64, new: new as u64 };
-            atomic(&caller, handle, offset, width, exchange)
-        },
-    )?;
-    Ok(())
+fn size(caller: &mut Caller<'_>, handle: i64) -> i64 {
+    value(with_memory(caller, |view| Ok(object(view.process, handle)?.state.size() as i64)))
+}
+
+fn name(caller: &mut Caller<'_>, handle: i64, buffer: i32, capacity: i32) -> i64 {
+    value(with_memory(caller, |mut view| {
+        let name = object(view.process, handle)?.state.name();
+        view.memory.fill(buffer, capacity, &name)
+    }))
+}
+
+fn map(caller: &mut Caller<'_>, handle: i64, flags: i32) -> i64 {
+    let mapped = if flags as u32 & !READ_ONLY == 0 {
+        mappings::map(caller, Handle(handle as u64), flags as u32 & READ_ONLY != 0)
+    } else {
+        Err(Errno::Inval)
+    };
+    value(mapped.map(|at| at as i64))
+}
+
+fn unmap(caller: &mut Caller<'_>, at: i32) -> i32 {
+    code(mappings::unmap(caller, at as u32 as usize))
+}
+
+fn view(caller: &mut Caller<'_>, handle: i64) -> i64 {
+    value(with_memory(caller, |view| {
+        let handle = view.process.making(|member| shared::view(member, Handle(handle as u64)))?;
+        view.process.hold(handle);
+        Ok(handle.0 as i64)
+    }))
+}
+
+fn read(caller: &mut Caller<'_>, handle: i64, offset: i64, buffer: i32, len: i32) -> i32 {
+    code(with_memory(caller, |mut view| {
+        let to = view.memory.bytes_mut(buffer, len)?;
+        shared::read(view.process.member(), object(view.process, handle)?, offset as u64, to)
+    }))
+}
+
+fn write(caller: &mut Caller<'_>, handle: i64, offset: i64, buffer: i32, len: i32) -> i32 {
+    code(with_memory(caller, |view| {
+        let from = view.memory.bytes(buffer, len)?;
+        shared::write(view.process.member(), object(view.process, handle)?, offset as u64, from)
+    }))
+}
+
+#[inline]
+fn load(caller: &mut Caller<'_>, handle: i64, offset: i64, width: i32) -> wasmtime::Result<i64> {
+    atomic(caller, handle, offset, width, Atomic::Load)
+}
+
+#[inline]
+fn store(caller: &mut Caller<'_>, handle: i64, offset: i64, width: i32, value: i64) -> wasmtime::Result<i64> {
+    atomic(caller, handle, offset, width, Atomic::Store(value as u64))
+}
+
+#[inline]
+fn rmw(
+    caller: &mut Caller<'_>,
+    handle: i64,
+    offset: i64,
+    width: i32,
+    operation: i32,
+    operand: i64,
+) -> wasmtime::Result<i64> {
+    atomic(caller, handle, offset, width, Atomic::Rmw(operation as u32, operand as u64))
+}
+
+#[inline]
+fn compare_exchange(
+    caller: &mut Caller<'_>,
+    handle: i64,
+    offset: i64,
+    width: i32,
+    expected: i64,
+    new: i64,
+) -> wasmtime::Result<i64> {
+    let exchange = Atomic::CompareExchange { expected: expected as u64, new: new as u64 };
+    atomic(caller, handle, offset, width, exchange)
 }
 
 fn object(process: &Process, handle: i64) -> Result<Object<'_, SharedState>> {
@@ -144,7 +125,7 @@ fn object(process: &Process, handle: i64) -> Result<Object<'_, SharedState>> {
 
 /// The result uses all 64 bits, so that an error can only be a trap.
 fn atomic(
-    caller: &Caller<'_, Guest>,
+    caller: &Caller<'_>,
     handle: i64,
     offset: i64,
     width: i32,

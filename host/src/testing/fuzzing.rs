@@ -35,12 +35,14 @@ const PART: &str = r"\00\02\00\00\00\01\00\00";
 const CALLS_MAX: usize = 64;
 
 static CALLER: LazyLock<InstancePre<Guest>> = LazyLock::new(|| {
-    let ty = |ty: &ValueType| if *ty == ValueType::I32 { " i32" } else { " i64" };
     let (mut declared, mut exported) = (String::new(), String::new());
     for (index, import) in sandpool_abi::imports().enumerate() {
         let Import { module, name, .. } = import;
-        let params: String = import.params.iter().map(ty).collect();
-        let signature = format!("(param{params}) (result{})", ty(&import.result));
+        let params = import.params.iter().fold(String::new(), |mut all, param| {
+            let _ = write!(all, " {}", param.ty.value_type());
+            all
+        });
+        let signature = format!("(param{params}) (result {})", import.result.value_type());
         let arguments: String = (0..import.params.len()).fold(String::new(), |mut all, at| {
             let _ = write!(all, "(local.get {at})");
             all
@@ -122,7 +124,8 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         let import = all[index];
         let function = instance.get_func(&mut store, &index.to_string()).expect("an export");
         let count = import.params.len();
-        let mut arguments: Vec<Val> = import.params.iter().map(|ty| input.argument(*ty, &handles)).collect();
+        let mut arguments: Vec<Val> =
+            import.params.iter().map(|param| input.argument(param.ty.value_type(), &handles)).collect();
         // Calls that may wait don't wait: nobody would end the wait.
         match import.name {
             "put" | "put_parts" | "put_many" | "get_many" | "finish" | "finish_parts" | "send"
@@ -132,7 +135,8 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
             "wait" => arguments[2] = Val::I64(0),
             _ => {}
         }
-        let mut results = [if import.result == ValueType::I32 { Val::I32(0) } else { Val::I64(0) }];
+        let mut results =
+            [if import.result.value_type() == ValueType::I32 { Val::I32(0) } else { Val::I64(0) }];
         let called = function.call(&mut store, &arguments, &mut results);
         // Some imports return all 64 bits as their result, so these have no room for an errno.
         let may_trap = ["load", "store", "rmw", "compare_exchange"].contains(&import.name);

@@ -49,13 +49,13 @@ use super::job::Job;
 use super::marks::{MARKS, Marks};
 use super::saved::Saved;
 use super::worker::{Links, PoolQueue};
-use crate::codec::Handles;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, nanoseconds};
 use crate::flat::{self, Elements};
+use crate::handles::Handles;
 use crate::logging::Level;
 use crate::message::{self, Encoded, Failure};
 use crate::object::Object;
-use crate::{Error, ExitStatus, Limit, Process, limits, log, nanoseconds, raw};
+use crate::{Error, ExitStatus, Limit, Process, limits, log, raw};
 
 /// More workers than any run has.
 const MAX_WORKERS: u64 = 1 << 20;

@@ -18,7 +18,7 @@ use super::core::{Callee, Chunk, Core, Part, Terms};
 use super::error::{Cause, TaskError};
 use super::frame::{Kind, begin_part, end_part};
 use super::job::Job;
-use crate::{EncodeError, codec, flat};
+use crate::{EncodeError, codec, flat, object};
 use sandpool_abi::MESSAGE_HANDLES_MAX;
 
 /// The time that a chunk is to take.
@@ -220,7 +220,7 @@ pub(super) fn part_of(
 ) -> Result<Part, EncodeError> {
     let mut bytes = Vec::new();
     let start = begin_part(&mut bytes);
-    let handles = codec::keep(append(&mut bytes)?).map_err(EncodeError::new)?;
+    let handles = object::keep(append(&mut bytes)?).map_err(EncodeError::new)?;
     end_part(&mut bytes, start, Kind::Value, handles.len());
     Ok(Part { bytes, handles })
 }
@@ -258,7 +258,7 @@ fn add_with_handles(
         if chunk.handles().count() + handles.len() > MESSAGE_HANDLES_MAX {
             return Err(Refused::Room);
         }
-        codec::keep(handles).map_err(|errno| Refused::Encode(errno.to_string()))
+        object::keep(handles).map_err(|errno| Refused::Encode(errno.to_string()))
     });
     match handles {
         Ok(handles) => {

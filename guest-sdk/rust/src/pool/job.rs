@@ -526,7 +526,7 @@ mod tests {
 
     use super::super::frame::{Kind, begin_part, end_part};
     use super::*;
-    use crate::codec::Handles;
+    use crate::handles::Handles;
 
     /// The results of these tasks, as a message of plain values.
     fn message(tasks: Range<usize>) -> Vec<u8> {

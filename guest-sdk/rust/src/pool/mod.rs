@@ -41,7 +41,6 @@ use serde::de::DeserializeOwned;
 
 use self::core::{Core, Plan, Terms};
 use self::partial::{ByValue, Partial};
-pub(crate) use self::worker::Turn;
 use self::worker::{Links, Parcel};
 use crate::deadline::Deadline;
 use crate::start::Termination;

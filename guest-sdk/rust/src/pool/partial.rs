@@ -69,7 +69,7 @@ mod sealed {
         }
 
         fn trampoline<A: DeserializeOwned, R: Serialize>() -> u64 {
-            function::task_number(worker::call::<A, R>)
+            worker::number(worker::call::<A, R>)
         }
     }
 
@@ -77,11 +77,11 @@ mod sealed {
         type Function<A, R> = fn(&S, A) -> R;
 
         fn number<A, R>(function: fn(&S, A) -> R) -> u64 {
-            function::partial_number(function)
+            function::number_with_state(function)
         }
 
         fn trampoline<A: DeserializeOwned, R: Serialize>() -> u64 {
-            function::task_number(worker::call_partial::<S, A, R>)
+            worker::number(worker::call_partial::<S, A, R>)
         }
     }
 
@@ -89,11 +89,11 @@ mod sealed {
         type Function<A, R> = fn(&S, A) -> R;
 
         fn number<A, R>(function: fn(&S, A) -> R) -> u64 {
-            function::partial_number(function)
+            function::number_with_state(function)
         }
 
         fn trampoline<A: DeserializeOwned, R: Serialize>() -> u64 {
-            function::task_number(worker::call_by_value::<S, A, R>)
+            worker::number(worker::call_by_value::<S, A, R>)
         }
     }
 }

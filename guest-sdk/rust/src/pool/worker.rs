@@ -25,11 +25,11 @@ use super::frame::{
 };
 use super::marks::Marks;
 use super::saved::{Fill, Saved};
-use crate::codec::Handles;
 use crate::flat::{self, Elements};
-use crate::logging::Level;
+use crate::handles::Handles;
+use crate::logging::{Level, complain};
 use crate::message::{self, Encoded, Failure};
-use crate::object::{Object, Role, Use};
+use crate::object::{self, Object, Role, Use};
 use crate::{DecodeError, EncodeError, Error, codec, log, raw, start};
 
 /// The maximum number of tasks that are taken at a time.
@@ -333,7 +333,7 @@ impl Reply {
     /// Ends a part that has handles, or can't be encoded.
     #[cold]
     fn keep(&mut self, start: usize, kind: Kind, handles: Result<Vec<u64>, EncodeError>) {
-        match handles.and_then(|handles| codec::keep(handles).map_err(EncodeError::new)) {
+        match handles.and_then(|handles| object::keep(handles).map_err(EncodeError::new)) {
             Ok(handles) => {
                 end_part(&mut self.message, start, kind, handles.len());
                 self.handles.extend(handles);
@@ -437,7 +437,7 @@ where
 {
     let (state, handles) = turn.state();
     let number = u64::from(turn.head.function);
-    let Some(function) = raw::function::partial_from_number::<S, A, R>(number) else {
+    let Some(function) = raw::function::from_number_with_state::<S, A, R>(number) else {
         drop(handles);
         return no_function(turn);
     };
@@ -459,9 +459,14 @@ where
     turn.beside = took.get();
 }
 
+/// The number of a function that calls functions of one type.
+pub(super) fn number(call: fn(&mut Turn<'_>)) -> u64 {
+    raw::function::number::<&mut Turn<'_>, ()>(call)
+}
+
 /// The function that a worker of a standing pool calls: it calls functions by their numbers.
 pub(super) fn call_by_number(turn: &mut Turn<'_>) {
-    match raw::function::task_from_number(u64::from(turn.head.trampoline)) {
+    match raw::function::from_number::<&mut Turn<'_>, ()>(u64::from(turn.head.trampoline)) {
         Some(task) => task(turn),
         None => no_function(turn),
     }
@@ -487,7 +492,7 @@ fn instead(message: &mut Vec<u8>, start: usize, kind: Kind, error: &dyn Display)
 pub(super) fn run(links: &Links, initialize: &dyn Fn() -> Option<String>, call: &Call<'_>) -> i32 {
     report_panics(links);
     if let Some(failure) = initialize() {
-        start::complain(&format!("error: {failure}"));
+        complain(&format!("error: {failure}"));
         // If the owner can't be told, the exit code says it.
         let _ = tell(links, NOT_READY, &failure);
         return 1;
@@ -498,7 +503,7 @@ pub(super) fn run(links: &Links, initialize: &dyn Fn() -> Option<String>, call: 
     match ended {
         Ok(()) | Err(Errno::Closed) => 0,
         Err(errno) => {
-            start::complain(&format!("error: the worker can't go on: {errno}"));
+            complain(&format!("error: the worker can't go on: {errno}"));
             1
         }
     }

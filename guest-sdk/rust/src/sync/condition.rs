@@ -11,8 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::error::{AcquireError, Patience, ReleaseError};
 use super::held::Held;
 use super::lock::{Lock, LockGuard, RLock, RLockGuard};
+use crate::deadline::nanoseconds;
 use crate::object::{Object, Role, Use, mismatched};
-use crate::{Error, nanoseconds, raw};
+use crate::{Error, raw};
 
 /// A lock, and processes that wait for a change of the data that it guards.
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 
-use crate::nanoseconds;
+use crate::deadline::nanoseconds;
 
 /// How long a caller is ready to wait.
 #[derive(Clone, Copy)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use sandpool_abi::{Errno, FOREVER};
 
+use crate::deadline::nanoseconds;
 use crate::object::Object;
-use crate::{Error, nanoseconds, raw, wait};
+use crate::{Error, raw, wait};
 
 /// A flag that any process sets or clears, and any number of processes wait for.
 ///

@@ -4,23 +4,31 @@
 //! make wrong. A [`Process`] remembers only facts that can't change any more (pid, name, how the process ended) and
 //! who created it.
 
+mod builder;
+mod identity;
+mod known;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io::Write;
 use std::time::Duration;
 
-use sandpool_abi::process::{DAEMON, NOT_DAEMON, STDERR_MAX, Signal, TIED};
+use sandpool_abi::process::{STDERR_MAX, Signal};
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use builder::Builder;
+pub use known::{
+    Child, CurrentProcess, ParentProcess, active_children, cpu_count, current_process, parent_process,
+};
 pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
 
-use crate::deadline::Deadline;
-use crate::logging::{self, Escaped};
-use crate::start::{self, Termination};
+use self::identity::{Identity, ended};
+use crate::deadline::{Deadline, nanoseconds};
+use crate::logging::Escaped;
+use crate::start::Termination;
 use crate::wait::{Handle, Waitable};
-use crate::{Error, nanoseconds, raw, shared};
+use crate::{Error, raw};
 
 const SIGINT: u32 = 2;
 const SIGKILL: u32 = 9;
@@ -416,81 +424,6 @@ impl fmt::Debug for Process {
     }
 }
 
-/// A process that is about to be started: see [`Process::builder`].
-#[derive(Debug, Clone)]
-#[must_use = "it starts nothing until `fork` or `spawn`"]
-pub struct Builder {
-    name: String,
-    flags: u32,
-}
-
-impl Builder {
-    /// Sets the name of the process. An empty name means the default name.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// Makes the process daemonic, or not daemonic, which is the default.
-    pub fn daemon(mut self, daemon: bool) -> Self {
-        self.flags = if daemon { DAEMON } else { NOT_DAEMON };
-        self
-    }
-
-    /// A worker of a pool or the like: daemonic, ends with its creator, and everything that it starts ends with it.
-    pub(crate) fn worker(name: impl Into<String>) -> Self {
-        Self { name: name.into(), flags: DAEMON | TIED }
-    }
-
-    /// Starts the process as [`Process::fork`] does.
-    ///
-    /// # Errors
-    /// The errors of [`Process::fork`]; [`Error::NameTooLong`].
-    pub fn fork<F, T>(self, body: F) -> Result<Process, Error>
-    where
-        F: FnOnce() -> T,
-        T: Termination,
-    {
-        if shared::is_borrowed() {
-            return Err(Error::ArrayBorrowed);
-        }
-        flush();
-        match raw::process::fork(&self.name, self.flags)? {
-            Some(handle) => {
-                raw::mute::drop(body);
-                Process::adopt(handle)
-            }
-            None => {
-                start::prepare();
-                logging::started();
-                start::exit(body().exit_code())
-            }
-        }
-    }
-
-    /// Starts the process as [`Process::spawn`] does.
-    ///
-    /// # Errors
-    /// The errors of [`Process::spawn`]; [`Error::NameTooLong`].
-    pub fn spawn<A, T>(self, function: fn(A) -> T, arguments: A) -> Result<Process, Error>
-    where
-        A: Serialize + DeserializeOwned,
-        T: Termination,
-    {
-        flush();
-        let handle = start::spawn(&self.name, self.flags, function, &arguments)?;
-        raw::mute::drop(arguments);
-        Process::adopt(handle)
-    }
-}
-
-/// Flushes the standard streams, so that a fork prints nothing twice, and a spawn prints nothing out of order.
-fn flush() {
-    // A stream that can't be written to is no reason not to start a process.
-    let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().flush();
-}
-
 /// A process that couldn't be closed, and why.
 #[derive(Debug)]
 pub struct CloseError {
@@ -527,309 +460,4 @@ impl Handle for Sentinel {
     fn owner(&self) -> Option<u64> {
         Some(self.owner)
     }
-}
-
-/// Whether a join found the process ended.
-fn ended(joined: Result<(), Errno>) -> Result<bool, Errno> {
-    match joined {
-        Ok(()) => Ok(true),
-        Err(Errno::Timedout | Errno::Again) => Ok(false),
-        Err(other) => Err(other),
-    }
-}
-
-/// The facts about a process that don't change during its life.
-#[derive(Debug, Clone)]
-struct Identity {
-    handle: u64,
-    pid: u32,
-    parent_pid: u32,
-    daemon: bool,
-    name: String,
-}
-
-impl Identity {
-    fn of(handle: u64) -> Result<Self, Errno> {
-        let info = raw::process::info(handle)?;
-        Ok(Self {
-            handle,
-            pid: info.pid,
-            parent_pid: info.parent_pid,
-            daemon: info.flags & DAEMON != 0,
-            name: raw::process::name(handle)?,
-        })
-    }
-
-    /// Waits for at most the given nanoseconds until the process has ended; returns whether it has.
-    ///
-    /// For a process whose handle another process may give back: the handle then names nothing, because the process
-    /// has ended.
-    fn has_ended(&self, timeout: u64) -> Result<bool, Error> {
-        match raw::process::join(self.handle, timeout) {
-            Err(Errno::Badf) => Ok(true),
-            joined => Ok(ended(joined)?),
-        }
-    }
-}
-
-/// The process that calls [`current_process`].
-#[derive(Debug, Clone)]
-pub struct CurrentProcess(Identity);
-
-impl CurrentProcess {
-    /// The name of this process; `MainProcess` for the first.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// The operating system's process id, as the run sees it.
-    #[must_use]
-    #[doc(alias = "ident")]
-    pub fn pid(&self) -> u32 {
-        self.0.pid
-    }
-
-    /// The process id of this process's parent, 0 for the main process.
-    #[must_use]
-    pub fn parent_pid(&self) -> u32 {
-        self.0.parent_pid
-    }
-
-    /// Whether this process is daemonic. A daemonic process may not start processes, unless it is a worker of a pool.
-    #[must_use]
-    pub fn daemon(&self) -> bool {
-        self.0.daemon
-    }
-}
-
-/// Returns the process that calls this function.
-///
-/// ```no_run
-/// let this = sandpool_guest::current_process()?;
-/// println!("{} has pid {}", this.name(), this.pid());
-/// # Ok::<(), sandpool_guest::Error>(())
-/// ```
-///
-/// # Errors
-/// Only when the arena is damaged.
-pub fn current_process() -> Result<CurrentProcess, Error> {
-    Ok(CurrentProcess(Identity::of(raw::process::current()?)?))
-}
-
-/// The process that started this one: see [`parent_process`].
-#[derive(Debug, Clone)]
-pub struct ParentProcess(Identity);
-
-impl ParentProcess {
-    /// The name of the parent.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// The operating system's process id, as the run sees it.
-    #[must_use]
-    #[doc(alias = "ident")]
-    pub fn pid(&self) -> u32 {
-        self.0.pid
-    }
-
-    /// Whether the parent is still alive.
-    ///
-    /// # Errors
-    /// Only when the arena is damaged.
-    pub fn is_alive(&self) -> Result<bool, Error> {
-        Ok(!self.0.has_ended(NO_WAIT)?)
-    }
-
-    /// Waits until the parent has ended.
-    ///
-    /// # Errors
-    /// Only when the arena is damaged.
-    pub fn join(&self) -> Result<(), Error> {
-        self.0.has_ended(FOREVER)?;
-        Ok(())
-    }
-
-    /// Waits until the parent has ended, but not for longer than `timeout`. Returns whether it has.
-    ///
-    /// # Errors
-    /// Only when the arena is damaged.
-    pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
-        self.0.has_ended(nanoseconds(timeout))
-    }
-
-    /// Whether the parent has ended.
-    ///
-    /// # Errors
-    /// Only when the arena is damaged.
-    pub fn try_join(&self) -> Result<bool, Error> {
-        self.0.has_ended(NO_WAIT)
-    }
-
-    /// Returns the sentinel of the parent: pass it to [`wait`](crate::wait()) to wait for the parent's end.
-    ///
-    /// # Errors
-    /// Only when the arena is damaged.
-    pub fn sentinel(&self) -> Result<Sentinel, Error> {
-        Ok(Sentinel { handle: self.0.handle, owner: raw::process::current()? })
-    }
-}
-
-/// Returns the process that started this one; `None` in the main process.
-///
-/// ```no_run
-/// if let Some(parent) = sandpool_guest::parent_process()? {
-///     println!("started by {}", parent.name());
-/// }
-/// # Ok::<(), sandpool_guest::Error>(())
-/// ```
-///
-/// # Errors
-/// Only when the arena is damaged.
-pub fn parent_process() -> Result<Option<ParentProcess>, Error> {
-    match raw::process::parent()? {
-        0 => Ok(None),
-        handle => Ok(Some(ParentProcess(Identity::of(handle)?))),
-    }
-}
-
-/// A child of this process that was alive when [`active_children`] was called.
-///
-/// A `Child` exists beside the [`Process`] that started the child, and doesn't own it: only the `Process` tells how
-/// the child ended.
-#[derive(Debug, Clone)]
-pub struct Child(Identity);
-
-impl Child {
-    /// The name of the child.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// The operating system's process id, as the run sees it.
-    #[must_use]
-    #[doc(alias = "ident")]
-    pub fn pid(&self) -> u32 {
-        self.0.pid
-    }
-
-    /// Whether the child is daemonic.
-    #[must_use]
-    pub fn daemon(&self) -> bool {
-        self.0.daemon
-    }
-
-    /// Whether the child is still alive.
-    ///
-    /// # Errors
-    /// [`Error::NotAChild`] in another process than the one that called [`active_children`].
-    pub fn is_alive(&self) -> Result<bool, Error> {
-        Ok(!self.0.has_ended(NO_WAIT)?)
-    }
-
-    /// Waits until the child has ended.
-    ///
-    /// # Errors
-    /// As [`is_alive`](Self::is_alive).
-    pub fn join(&self) -> Result<(), Error> {
-        self.0.has_ended(FOREVER)?;
-        Ok(())
-    }
-
-    /// Waits until the child has ended, but not for longer than `timeout`. Returns whether it has.
-    ///
-    /// # Errors
-    /// As [`is_alive`](Self::is_alive).
-    pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
-        self.0.has_ended(nanoseconds(timeout))
-    }
-
-    /// Whether the child has ended.
-    ///
-    /// # Errors
-    /// As [`is_alive`](Self::is_alive).
-    pub fn try_join(&self) -> Result<bool, Error> {
-        self.0.has_ended(NO_WAIT)
-    }
-
-    /// Ends the child with SIGTERM.
-    ///
-    /// # Errors
-    /// As [`is_alive`](Self::is_alive).
-    pub fn terminate(&self) -> Result<(), Error> {
-        self.signal(SIGTERM)
-    }
-
-    /// Ends the child with SIGINT: see [`Process::interrupt`].
-    ///
-    /// # Errors
-    /// As [`is_alive`](Self::is_alive).
-    pub fn interrupt(&self) -> Result<(), Error> {
-        self.signal(SIGINT)
-    }
-
-    /// Ends the child with SIGKILL.
-    ///
-    /// # Errors
-    /// As [`is_alive`](Self::is_alive).
-    pub fn kill(&self) -> Result<(), Error> {
-        self.signal(SIGKILL)
-    }
-
-    fn signal(&self, signal: u32) -> Result<(), Error> {
-        match raw::process::signal(self.0.handle, signal) {
-            Ok(()) | Err(Errno::Badf) => Ok(()),
-            Err(other) => Err(other.into()),
-        }
-    }
-}
-
-/// Returns the children of this process that are alive.
-///
-/// ```no_run
-/// for child in sandpool_guest::active_children()? {
-///     println!("waiting for {}", child.name());
-///     child.join()?;
-/// }
-/// # Ok::<(), sandpool_guest::Error>(())
-/// ```
-///
-/// # Errors
-/// Only when the arena is damaged.
-pub fn active_children() -> Result<Vec<Child>, Error> {
-    let mut handles = vec![0; 64];
-    loop {
-        let count = raw::process::children(&mut handles)?;
-        if count <= handles.len() {
-            handles.truncate(count);
-            break;
-        }
-        handles.resize(count, 0);
-    }
-    let mut children = Vec::new();
-    for handle in handles {
-        match Identity::of(handle) {
-            Ok(identity) => children.push(Child(identity)),
-            // The child has ended meanwhile, and the host has forgotten it.
-            Err(Errno::Badf | Errno::Child) => {}
-            Err(other) => return Err(other.into()),
-        }
-    }
-    Ok(children)
-}
-
-/// Returns the number of processors that this process may use: at least one.
-///
-/// ```no_run
-/// use sandpool_guest::{Process, cpu_count};
-///
-/// let workers: Result<Vec<_>, _> = (0..cpu_count()).map(|_| Process::fork(|| ())).collect();
-/// ```
-#[must_use]
-#[doc(alias = "process_cpu_count")]
-pub fn cpu_count() -> usize {
-    usize::try_from(raw::process::cpu_count()).map_or(1, |count| count.max(1))
 }
