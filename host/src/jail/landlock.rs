@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use nix::libc;
 
 use super::Hold;
-use crate::config::Dir;
+use crate::config::DirGrant;
 use crate::sys::landlock::{self as sys, Handled};
 
 mod fs {
@@ -99,7 +99,7 @@ fn hold(abi: u32) -> Hold {
 }
 
 /// The rules for processes that have these directories, and how fully they hold.
-pub(super) fn prepare(dirs: &[Dir]) -> io::Result<(Option<OwnedFd>, Hold)> {
+pub(super) fn prepare(dirs: &[DirGrant]) -> io::Result<(Option<OwnedFd>, Hold)> {
     let abi = match sys::abi() {
         Ok(abi) => abi,
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {

@@ -191,7 +191,7 @@ fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime:
         } else {
             Stdin::AsItComes
         };
-        let stdio = Stdio::new(&member, stdin, &image.config.limits);
+        let stdio = Stdio::new(&member, stdin, &image.config.sandbox.limits);
         if let Err(error) = body(&stdio) {
             stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
         }
@@ -234,7 +234,7 @@ fn process(
         supervisor_pid: image.supervisor_pid,
         doorbell: Arc::new(doorbell),
         stdio: stdio.clone(),
-        limits: image.config.limits.clone(),
+        limits: image.config.sandbox.limits.clone(),
         file_bytes: 0,
         holds: std::collections::HashMap::new(),
         held: None,
@@ -292,7 +292,7 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     let mut store = Store::new(image.instance.module().engine(), guest);
     store.limiter(|guest| guest);
     if image.config.flavor.counts_fuel {
-        store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
+        store.set_fuel(image.config.sandbox.limits.fuel.unwrap_or(u64::MAX))?;
     }
     set_nice(0, image.nice);
     set_slice(0, USUAL_SLICE);
@@ -308,7 +308,7 @@ fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Inst
     let memory = instance.get_memory(&mut *store, "memory");
     if let Some(memory) = memory {
         // The advice reaches beyond the present size: the memory grows in place.
-        let reach = image.config.flavor.memory_reach(image.config.limits.memory_max);
+        let reach = image.config.flavor.memory_reach(image.config.sandbox.limits.memory_max);
         crate::sys::mem::advise_huge_pages(
             memory.data_ptr(&*store),
             usize::try_from(reach).unwrap_or(usize::MAX),
