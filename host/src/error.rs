@@ -321,7 +321,7 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// Limit that a module has exceeded: one of the limits of [`ModuleBuilder`](crate::ModuleBuilder).
+/// Limit that a module has exceeded: one of [`CompileLimits`](crate::CompileLimits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CompileLimit {

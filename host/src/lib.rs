@@ -4,7 +4,8 @@
 //! fn main() -> sandpool::Result<()> {
 //!     sandpool::init();
 //!     let module = sandpool::Module::from_file("guest.wasm")?;
-//!     let run = sandpool::Run::builder(&module).dir("./data:/data:ro".parse()?).start()?;
+//!     let sandbox = sandpool::Sandbox::new().dir("./data:/data:ro".parse()?);
+//!     let run = sandpool::Run::builder(&module).sandbox(sandbox).start()?;
 //!     let summary = run.wait()?;
 //!     println!("{} processes, {:?}", summary.processes, summary.wall);
 //!     Ok(())
@@ -51,7 +52,7 @@ mod written;
 pub use child::set_executable;
 pub use config::{
     CompileLimitKey, CompileLimits, DEFAULT_CONFIG, DirGrant, Jailed, Key, Layer, LimitKey, Limits,
-    OnDeadlock, Profile,
+    OnDeadlock, Profile, Sandbox,
 };
 pub use engine::{
     ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,

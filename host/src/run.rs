@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{DirGrant, Layer, Limits, OnDeadlock, Role, RunConfig};
+use crate::config::{OnDeadlock, Role, RunConfig, Sandbox};
 use crate::control::{self, Reply, Request};
 use crate::supervised::Supervisor;
 use crate::{ExitStatus, GuestText, JailReport, Limit, Module, Result};
@@ -66,16 +66,18 @@ impl Summary {
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
 /// # let module = sandpool::Module::from_file("guest.wasm")?;
-/// let run = sandpool::Run::builder(&module)
-///     .arg("guest")
+/// use sandpool::{Limits, Run, Sandbox};
+///
+/// let sandbox = Sandbox::new()
 ///     .env("LANG", "C")
 ///     .dir("./data:/data:ro".parse()?)
-///     .processes_max(64)
-///     .start()?;
+///     .limits(Limits::default().processes_max(64));
+/// let run = Run::builder(&module).arg("guest").sandbox(sandbox).start()?;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
+#[must_use = "nothing runs until `start`"]
 pub struct RunBuilder<'a> {
     module: &'a Module,
     config: RunConfig,
@@ -83,93 +85,27 @@ pub struct RunBuilder<'a> {
 
 impl RunBuilder<'_> {
     /// Adds one argument. The first is the guest's name for itself.
-    pub fn arg(&mut self, arg: impl Into<String>) -> &mut Self {
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.config.args.push(arg.into());
         self
     }
 
-    /// Adds one variable to the guest's environment, which is empty otherwise.
-    pub fn env(&mut self, key: impl Into<String>, value: impl Into<String>) -> &mut Self {
-        self.config.env.push((key.into(), value.into()));
+    /// Adds several arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Grants a directory. Guests see only granted directories.
-    pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
-        self.config.dirs.push(grant.into());
-        self
-    }
-
-    /// Sets all limits of the run's processes at once. They replace all limits that were set before.
-    ///
-    /// ```no_run
-    /// # fn main() -> sandpool::Result<()> {
-    /// # let module = sandpool::Module::from_file("guest.wasm")?;
-    /// let limits = sandpool::Limits::from_file("sandpool.toml")?.open_files_max(16);
-    /// sandpool::Run::builder(&module).limits(limits);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn limits(&mut self, limits: Limits) -> &mut Self {
-        self.config.limits = limits;
-        self
-    }
-
-    /// Sets [`Limits::processes_max`]: how many processes may exist at once, alive or ended and not yet joined. The default is
-    /// 1024.
-    pub fn processes_max(&mut self, processes: u32) -> &mut Self {
-        self.config.limits.processes_max = processes;
-        self
-    }
-
-    /// Sets [`Limits::arena_size`]: the room for the contents of queues and pipes, and for shared memory, in bytes. The default is
-    /// 1 GiB.
-    pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
-        self.config.limits.arena_size = bytes;
-        self
-    }
-
-    /// Sets [`Limits::memory_max`]: the most linear memory that a guest process may have, in bytes. The default is 4 GiB, all that
-    /// 32 bits address.
-    pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
-        self.config.limits.memory_max = bytes;
+    /// Sets what the guests are given and held to. The default is [`Sandbox::default`].
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.config.sandbox = sandbox;
         self
     }
 
     /// Sets the answer to a deadlock: every process of the run waits, without a timeout, for something that only another of them
     /// could do. The default is to end the run, with [`ExitStatus::Deadlocked`].
-    pub fn on_deadlock(&mut self, choice: OnDeadlock) -> &mut Self {
+    pub fn on_deadlock(mut self, choice: OnDeadlock) -> Self {
         self.config.on_deadlock = choice;
-        self
-    }
-
-    /// Refuses to start, with [`Error::Jail`](crate::Error::Jail), unless each of these layers of the jail holds
-    /// [fully](crate::LayerStatus::Full). [`Layer::ALL`] names all layers. The default is to start with the layers that the machine
-    /// has.
-    pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
-        self.config.jail.require.extend(layers);
-        self
-    }
-
-    /// Switches off a layer of the jail, for debugging: some layers forbid operations that debuggers and profilers need.
-    pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
-        self.config.jail.without.push(layer);
-        self
-    }
-
-    /// Leaves out a rule of the policy for system calls: for the test that each rule is needed.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
-        self.config.jail.without_calls.push(rule.into());
-        self
-    }
-
-    /// Makes the supervisor not count its children: for the test that the kernel bounds their number as well.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn without_census(&mut self) -> &mut Self {
-        self.config.jail.without_census = true;
         self
     }
 
@@ -180,7 +116,7 @@ impl RunBuilder<'_> {
     /// [`Error::NotInitialized`](crate::Error::NotInitialized), [`Error::NotAProgram`](crate::Error::NotAProgram),
     /// [`Error::Invalid`](crate::Error::Invalid), [`Error::Grant`](crate::Error::Grant), [`Error::Jail`](crate::Error::Jail),
     /// [`Error::Supervisor`](crate::Error::Supervisor), [`Error::Os`](crate::Error::Os).
-    pub fn start(&mut self) -> Result<Run> {
+    pub fn start(mut self) -> Result<Run> {
         self.module.require_program()?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
@@ -211,7 +147,6 @@ pub struct Run {
 
 impl Run {
     /// Settings for a run of a module.
-    #[must_use]
     pub fn builder(module: &Module) -> RunBuilder<'_> {
         RunBuilder { module, config: RunConfig::new(Role::Program) }
     }

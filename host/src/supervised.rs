@@ -10,7 +10,7 @@ use nix::sys::wait::WaitStatus;
 
 use crate::cache_dirs::CacheDirs;
 use crate::child::{self, Child, executable};
-use crate::config::{Jailed, Layer, Role, RunConfig};
+use crate::config::{DirGrant, Jailed, Layer, Role, RunConfig};
 use crate::control::{self, Reply};
 use crate::engine::{Module, compiler};
 use crate::jail::{JailReport, control_group};
@@ -20,36 +20,32 @@ use crate::{Error, Result};
 /// Refuses settings that make no sense, and makes the paths of directories absolute.
 fn check(config: &mut RunConfig) -> Result<()> {
     let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
-    config.limits.check()?;
-    if config
-        .args
-        .iter()
-        .chain(config.env.iter().flat_map(|(key, value)| [key, value]))
-        .any(|s| s.contains('\0'))
-    {
+    let RunConfig { args, sandbox, .. } = config;
+    sandbox.limits.check()?;
+    let of_env = sandbox.env.iter().flat_map(|(key, value)| [key, value]);
+    if args.iter().chain(of_env).any(|text| text.contains('\0')) {
         return invalid("an argument or variable holds a NUL byte".to_owned(), "remove it");
     }
-    if let Some((key, _)) = config.env.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
+    if let Some((key, _)) = sandbox.env.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
         return invalid(format!("`{key}` is not a variable's name"), "write KEY=VALUE");
     }
-    config.jail.check()?;
-    for dir in &mut config.dirs {
+    sandbox.jail.check()?;
+    for dir in &mut sandbox.dirs {
         let grant = |source| Error::Grant { path: dir.host.clone(), source };
         let path = dir.host.canonicalize().map_err(grant)?;
         std::fs::read_dir(&path).map_err(grant)?;
         dir.host = path;
     }
-    refuse_cache(config)
+    refuse_cache(&sandbox.dirs)
 }
 
 /// Refuses to let guests write where the host keeps machine code that it runs.
-fn refuse_cache(config: &RunConfig) -> Result<()> {
+fn refuse_cache(dirs: &[DirGrant]) -> Result<()> {
     let Ok(cache) = CacheDirs::find() else { return Ok(()) };
-    if config.dirs.iter().all(|dir| dir.read_only) {
+    if dirs.iter().all(|dir| dir.read_only) {
         return Ok(());
     }
-    let writable =
-        Writable::from_paths(config.dirs.iter().filter(|dir| !dir.read_only).map(|dir| &*dir.host))?;
+    let writable = Writable::granted(dirs)?;
     writable.refuse_trusted(&cache.modules)?;
     writable.refuse_trusted(&cache.guests)
 }
@@ -74,10 +70,12 @@ impl Supervisor {
     ) -> Result<(Self, Vec<OwnedFd>)> {
         let program = executable()?;
         check(config)?;
-        if config.limits.fuel.is_some() && !module.flavor().counts_fuel {
+        if config.sandbox.limits.fuel.is_some() && !module.flavor().counts_fuel {
             return Err(Error::Invalid {
                 what: format!("{} does not count fuel", module.name()),
-                hint: Some("load it with Module::builder().count_fuel(true)".to_owned()),
+                hint: Some(
+                    "load it with a sandbox that limits fuel: Module::builder().sandbox(…)".to_owned(),
+                ),
             });
         }
         config.flavor = module.flavor();
@@ -89,7 +87,7 @@ impl Supervisor {
                 supervisor.jail = jail;
                 Ok((supervisor, descriptors))
             }
-            Reply::Unjailed(jail) => Err(jail.refusal(&config.jail.require)),
+            Reply::Unjailed(jail) => Err(jail.refusal(&config.sandbox.jail.require)),
             Reply::Failed(why) => Err(Error::Supervisor(why)),
             Reply::Allowance { what, hint } => Err(Error::Allowance { what, hint }),
             reply => Err(supervisor.lost(Some(reply))),
@@ -127,7 +125,7 @@ impl Supervisor {
             child,
             socket: Arc::new(socket),
             jail: JailReport::default(),
-            makes_group: config.jail.has(Layer::ControlGroup),
+            makes_group: config.sandbox.jail.has(Layer::ControlGroup),
             is_over: false,
         };
         let socket = supervisor.socket.clone();

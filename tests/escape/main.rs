@@ -37,7 +37,8 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use sandpool::{
-    DirGrant, Error, ExitStatus, Layer, LayerStatus, Limits, Module, Pool, PoolEnd, Run, RunBuilder, Summary,
+    CompileLimits, DirGrant, Error, ExitStatus, LayerStatus, Layer, Limits, Module, ModuleBuilder, Pool,
+    PoolBuilder, PoolEnd, Run, Sandbox, Summary,
 };
 use tempfile::TempDir;
 
@@ -353,9 +354,7 @@ impl World {
             arena: 0,
             key: shared.key,
         };
-        let mut builder = Run::builder(&module);
-        pass(&mut builder, "idle", &targets);
-        let neighbour = builder.start().unwrap();
+        let neighbour = Run::builder(&module).args(arguments("idle", &targets)).start().unwrap();
         targets.neighbour = i32::try_from(neighbour.supervisor_pid()).unwrap();
         targets.arena = arena_of(neighbour.supervisor_pid());
         Self {
@@ -377,22 +376,19 @@ impl World {
             return None;
         }
         fs::write(self.folder.path().join("outside/precious"), "").unwrap();
-        let mut builder = Run::builder(&self.module);
-        pass(&mut builder, name, &self.targets);
-        builder.limits(limits);
+        let (folder, grant): (_, fn(PathBuf, &'static str) -> DirGrant) = match name {
+            "fill_the_disk" | "execute_what_may_be_written" => ("writable", DirGrant::writable),
+            _ => ("readable", DirGrant::read_only),
+        };
+        let host = self.folder.path().join(folder);
+        let off = Layer::ALL.into_iter().filter(|layer| only.is_some_and(|only| !only.contains(layer)));
+        let mut sandbox = off.fold(Sandbox::new(), Sandbox::without_layer).limits(limits);
+        sandbox = sandbox.dir(grant(host, "/granted"));
         if name == "fork_without_end" {
             // The supervisor would count its children, and end the run.
-            builder.without_census();
+            sandbox = sandbox.without_census();
         }
-        let first = match name {
-            "fill_the_disk" | "execute_what_may_be_written" => ("writable", false),
-            _ => ("readable", true),
-        };
-        let host = self.folder.path().join(first.0);
-        builder.dir(DirGrant { host, guest: "/granted".to_owned(), read_only: first.1 });
-        for layer in Layer::ALL.into_iter().filter(|layer| only.is_some_and(|only| !only.contains(layer))) {
-            builder.without_layer(layer);
-        }
+        let builder = Run::builder(&self.module).args(arguments(name, &self.targets)).sandbox(sandbox);
         let run = match builder.start() {
             // It was killed before it could say that it has started.
             Err(Error::SupervisorLost(_)) => return Some(Verdict::Escaped),
@@ -432,13 +428,7 @@ impl World {
     }
 }
 
-/// Tells the guest what to do.
-fn pass(builder: &mut RunBuilder<'_>, name: &str, targets: &Targets) {
-    for arg in arguments(name, targets) {
-        builder.arg(arg);
-    }
-}
-
+/// What tells the guest what to do.
 fn arguments(name: &str, targets: &Targets) -> impl Iterator<Item = String> {
     [name.to_owned()].into_iter().chain(targets.to_args())
 }
@@ -687,15 +677,11 @@ fn write_all_over_the_arena(world: &mut World, findings: &mut Findings) {
 fn write_all_over_a_pool(world: &mut World, findings: &mut Findings) {
     for _ in 0..5 {
         let start = Instant::now();
-        let mut builder = Pool::builder(&world.module);
-        builder.workers(3).limits(limits()).start_timeout(Duration::from_secs(3));
-        for layer in Layer::ALL {
-            builder.without_layer(layer);
-        }
-        for arg in arguments("write_all_over_the_arena", &world.targets) {
-            builder.native(arg);
-        }
-        let ended = builder.build().map(drop);
+        let sandbox = Layer::ALL.into_iter().fold(Sandbox::new().limits(limits()), Sandbox::without_layer);
+        let builder = Pool::builder(&world.module).sandbox(sandbox).workers(3);
+        let builder =
+            arguments("write_all_over_the_arena", &world.targets).fold(builder, PoolBuilder::native);
+        let ended = builder.start_timeout(Duration::from_secs(3)).build().map(drop);
         // No worker is ever ready.
         let is_ended = ended.is_err() && start.elapsed() < Duration::from_secs(20);
         findings.see(is_ended, format!("the owner of a pool: {ended:?} after {:?}", start.elapsed()));
@@ -723,15 +709,12 @@ fn write_for_ever(world: &mut World, findings: &mut Findings) {
     ];
     for (way, run_wall_time, end) in ways {
         let was_there_to_be_ended = (0..TRIES).any(|_| {
-            let mut builder = Run::builder(&world.module);
-            pass(&mut builder, "write_for_ever", &world.targets);
             // Its second process would be found, and the run ended for it.
-            builder.without_census().limits(limits().run_wall_time(run_wall_time));
-            for layer in
-                Layer::ALL.into_iter().filter(|layer| *layer != PidNamespace && *layer != UserNamespace)
-            {
-                builder.without_layer(layer);
-            }
+            let sandbox = Sandbox::new().without_census().limits(limits().run_wall_time(run_wall_time));
+            let off = Layer::ALL.into_iter().filter(|layer| ![PidNamespace, UserNamespace].contains(layer));
+            let builder = Run::builder(&world.module)
+                .args(arguments("write_for_ever", &world.targets))
+                .sandbox(off.fold(sandbox, Sandbox::without_layer));
             let begun = Instant::now();
             let run = builder.start().unwrap();
             let supervisor = run.supervisor_pid();
@@ -770,11 +753,8 @@ fn fork_past_the_table(world: &mut World, findings: &mut Findings) {
 
 /// The same of a worker: it is the pool that ends.
 fn fork_from_a_pool(world: &mut World, findings: &mut Findings) {
-    let mut builder = Pool::builder(&world.module);
-    builder.workers(1).limits(limits());
-    for arg in arguments("fork_past_the_table", &world.targets) {
-        builder.native(arg);
-    }
+    let builder = Pool::builder(&world.module).workers(1).sandbox(Sandbox::new().limits(limits()));
+    let builder = arguments("fork_past_the_table", &world.targets).fold(builder, PoolBuilder::native);
     let ended = builder.build().map(drop);
     let is_ended = matches!(ended, Err(Error::Pool(PoolEnd::Strays(1..))));
     findings.see(is_ended, format!("a pool with processes that are in no table: {ended:?}"));
@@ -801,11 +781,9 @@ fn take_over_the_compiler(world: &mut World, findings: &mut Findings) {
 /// What comes of native code in the place of a compiler, without these layers.
 fn compile(name: &str, targets: &Targets, without: &[Layer]) -> Verdict {
     let module: Vec<_> = arguments(name, targets).collect();
-    let mut builder = Module::builder();
-    builder.compile_memory_max(64 << 20);
-    for layer in without {
-        builder.without_layer(*layer);
-    }
+    let limits = CompileLimits::default().compile_memory_max(64 << 20);
+    let builder = Module::builder().sandbox(Sandbox::new().compile_limits(limits));
+    let builder = without.iter().copied().fold(builder, ModuleBuilder::without_compiler_layer);
     match builder.load("native", module.join("\n").as_bytes()) {
         Err(Error::Compile { problem, .. }) if problem == format!("the compiler ended with {ESCAPED}") => {
             Verdict::Escaped

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use sandpool::{
-    CompileLimit, Error, ExitStatus, Jailed, Layer, LayerStatus, Limit, Module, ModuleBuilder, Run, Trap,
+    CompileLimit, CompileLimits, Error, ExitStatus, LayerStatus, Jailed, Layer, Limit, Limits, Module,
+    ModuleBuilder, Run, Sandbox, Trap,
 };
 
 use crate::jail;
@@ -38,6 +39,14 @@ fn bomb(number: u32) -> String {
 fn builder() -> ModuleBuilder {
     sandpool::set_executable(sandpool_bin());
     Module::builder()
+}
+
+fn limited(limits: CompileLimits) -> ModuleBuilder {
+    builder().sandbox(Sandbox::new().compile_limits(limits))
+}
+
+fn memory(max: u64) -> Sandbox {
+    Sandbox::new().limits(Limits::default().memory_max(max))
 }
 
 /// The compiler among the children in a file of `/proc`, as soon as it is one.
@@ -89,14 +98,20 @@ fn expect_limit(result: sandpool::Result<Module>, expected: CompileLimit) {
 fn a_module_that_takes_too_long_is_refused() {
     let time = Duration::from_millis(300);
     let before = Instant::now();
-    expect_limit(builder().compile_time_max(time).load("bomb", bomb(1).as_bytes()), CompileLimit::Time(time));
+    expect_limit(
+        limited(CompileLimits::default().compile_time_max(time)).load("bomb", bomb(1).as_bytes()),
+        CompileLimit::Time(time),
+    );
     assert!(before.elapsed() >= time);
 }
 
 #[test]
 fn a_module_that_takes_too_much_processor_time_is_refused() {
     let cpu = Duration::from_secs(1);
-    expect_limit(builder().compile_cpu_max(cpu).load("bomb", bomb(2).as_bytes()), CompileLimit::Cpu(cpu));
+    expect_limit(
+        limited(CompileLimits::default().compile_cpu_max(cpu)).load("bomb", bomb(2).as_bytes()),
+        CompileLimit::Cpu(cpu),
+    );
 }
 
 #[test]
@@ -104,7 +119,8 @@ fn a_module_that_takes_too_much_memory_is_refused() {
     let memory = 64 << 20;
     let functions = "(func (result i64) (i64.const 1))".repeat(200_000);
     expect_limit(
-        builder().compile_memory_max(memory).load("bomb", program(&functions).as_bytes()),
+        limited(CompileLimits::default().compile_memory_max(memory))
+            .load("bomb", program(&functions).as_bytes()),
         CompileLimit::Memory(memory),
     );
 }
@@ -113,15 +129,26 @@ fn a_module_that_takes_too_much_memory_is_refused() {
 fn modules_and_artifacts_that_are_too_large_are_refused() {
     let module = unknown();
     let size = module.len() as u64;
-    expect_limit(builder().size_max(size - 1).load("bomb", module.as_bytes()), CompileLimit::Size(size - 1));
-    expect_limit(builder().artifact_max(1000).load("bomb", module.as_bytes()), CompileLimit::Artifact(1000));
-    builder().size_max(size).artifact_max(1 << 20).load("bomb", module.as_bytes()).unwrap();
+    expect_limit(
+        limited(CompileLimits::default().module_size_max(size - 1)).load("bomb", module.as_bytes()),
+        CompileLimit::Size(size - 1),
+    );
+    expect_limit(
+        limited(CompileLimits::default().artifact_max(1000)).load("bomb", module.as_bytes()),
+        CompileLimit::Artifact(1000),
+    );
+    limited(CompileLimits::default().module_size_max(size).artifact_max(1 << 20))
+        .load("bomb", module.as_bytes())
+        .unwrap();
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bomb");
     fs::write(&path, &module).unwrap();
-    expect_limit(builder().size_max(size - 1).load_file(&path), CompileLimit::Size(size - 1));
-    builder().size_max(size).load_file(&path).unwrap();
+    expect_limit(
+        limited(CompileLimits::default().module_size_max(size - 1)).load_file(&path),
+        CompileLimit::Size(size - 1),
+    );
+    limited(CompileLimits::default().module_size_max(size)).load_file(&path).unwrap();
 }
 
 /// On the command line and in a file, by the same names.
@@ -193,7 +220,7 @@ fn what_a_module_takes_from_the_start_is_limited() {
         ("(memory 100)".to_owned(), ExitStatus::Exited(0)),
     ] {
         let module = load_text("bomb", &program(&hostile));
-        let summary = Run::builder(&module).memory_max(100 << 20).start().unwrap().wait().unwrap();
+        let summary = Run::builder(&module).sandbox(memory(100 << 20)).start().unwrap().wait().unwrap();
         assert_eq!(summary.status, status, "{hostile:.100}");
     }
 }
@@ -212,7 +239,7 @@ fn memories_and_tables_grow_within_one_limit() {
         for (memory_max, status) in
             [(60 << 20, ExitStatus::Exited(0)), (40 << 20, ExitStatus::Limited(Limit::Memory(40 << 20)))]
         {
-            let summary = Run::builder(&module).memory_max(memory_max).start().unwrap().wait().unwrap();
+            let summary = Run::builder(&module).sandbox(memory(memory_max)).start().unwrap().wait().unwrap();
             assert_eq!(summary.status, status, "{grow}");
         }
     }
@@ -336,8 +363,8 @@ fn unknown() -> String {
 #[test]
 fn a_module_says_what_held_its_compiler() {
     let module = unknown();
-    let load = |builder: &mut ModuleBuilder| builder.load("module", module.as_bytes());
-    let without = load(builder().without_layer(Layer::Seccomp)).unwrap();
+    let load = |builder: ModuleBuilder| builder.load("module", module.as_bytes());
+    let without = load(builder().without_compiler_layer(Layer::Seccomp)).unwrap();
     assert_eq!(without.jail().of(), Jailed::Compiler);
     for (layer, status) in without.jail().layers() {
         let is_expected = match layer {
@@ -348,9 +375,9 @@ fn a_module_says_what_held_its_compiler() {
         assert!(is_expected, "{layer}: {status}");
     }
     // It is in the cache so, until somebody requires more.
-    assert_eq!(load(&mut builder()).unwrap().jail(), without.jail());
-    assert!(load(builder().require_jail(Layer::ALL)).unwrap().jail().is_full());
-    assert!(load(&mut builder()).unwrap().jail().is_full());
+    assert_eq!(load(builder()).unwrap().jail(), without.jail());
+    assert!(load(builder().sandbox(Sandbox::new().require_jail(Layer::ALL))).unwrap().jail().is_full());
+    assert!(load(builder()).unwrap().jail().is_full());
 }
 
 #[test]
@@ -370,7 +397,8 @@ fn what_is_required_and_not_there_is_refused_before_a_module_is_compiled() {
     );
     assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
 
-    let refused = builder().require_jail([Layer::Landlock]).without_layer(Layer::Landlock).load("m", b"");
+    let sandbox = Sandbox::new().require_jail([Layer::Landlock]);
+    let refused = builder().sandbox(sandbox).without_compiler_layer(Layer::Landlock).load("m", b"");
     assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
 }
 

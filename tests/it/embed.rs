@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use sandpool::{Error, ExitStatus, Module, Run, Trap};
+use sandpool::{DirGrant, Error, ExitStatus, Limits, Module, Run, Sandbox, Trap};
 
 use crate::procfs;
 use crate::support::load_text;
@@ -87,11 +87,17 @@ fn a_supervisor_that_is_killed_is_an_error() {
 #[test]
 fn settings_that_make_no_sense_are_errors() {
     let module = module("");
-    assert!(matches!(Run::builder(&module).processes_max(0).start(), Err(Error::Invalid { .. })));
-    assert!(matches!(Run::builder(&module).arena_size(100).start(), Err(Error::Invalid { .. })));
-    assert!(matches!(Run::builder(&module).env("A=B", "").start(), Err(Error::Invalid { .. })));
+    for sandbox in [
+        Sandbox::new().limits(Limits::default().processes_max(0)),
+        Sandbox::new().limits(Limits::default().arena_size(100)),
+        Sandbox::new().env("A=B", ""),
+    ] {
+        let refused = Run::builder(&module).sandbox(sandbox).start();
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    }
     assert!(matches!(Run::builder(&module).arg("\0").start(), Err(Error::Invalid { .. })));
-    let missing = Run::builder(&module).dir("/no/such/folder".parse().unwrap()).start();
+    let missing = Sandbox::new().dir(DirGrant::writable("/no/such/folder", "/folder"));
+    let missing = Run::builder(&module).sandbox(missing).start();
     assert!(matches!(missing, Err(Error::Grant { source, .. }) if source.kind() == io::ErrorKind::NotFound));
     assert!(Duration::ZERO < Run::builder(&module).start().unwrap().wait().unwrap().wall);
 }

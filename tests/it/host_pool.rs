@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sandpool::{
-    Error, Event, ExitStatus, Failure, Format, Isolation, Limit, Module, Output, Pool, PoolBuilder, PoolEnd,
-    TaskError, TaskFuture, Trap, as_completed,
+    Error, Event, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Output, Pool, PoolBuilder,
+    PoolEnd, Sandbox, TaskError, TaskFuture, Trap, as_completed,
 };
 
 use crate::procfs;
@@ -61,9 +61,11 @@ fn module() -> Module {
 }
 
 fn pool(module: &Module) -> PoolBuilder<'_> {
-    let mut builder = Pool::builder(module);
-    builder.workers(2);
-    builder
+    Pool::builder(module).workers(2)
+}
+
+fn limits(limits: Limits) -> Sandbox {
+    Sandbox::new().limits(limits)
 }
 
 fn bytes(pool: &Pool, task: &str, input: &[u8]) -> Result<Vec<u8>, Failure> {
@@ -487,8 +489,8 @@ fn an_initializer_that_fails_ends_the_pool_once_with_its_error() {
         );
         // A worker that is killed in its initializer is one that fails there.
         let mark = tempfile::tempdir().unwrap();
-        let mut builder = pool(&module);
-        builder.isolation(isolation).initializer("set_up", "kill").dir(grant(&mark));
+        let sandbox = Sandbox::new().dir(grant(&mark));
+        let builder = pool(&module).isolation(isolation).initializer("set_up", "kill").sandbox(sandbox);
         let error = std::thread::scope(|scope| {
             let building = scope.spawn(|| builder.build().unwrap_err());
             // By chance once is no failure; again and again is.
@@ -571,8 +573,12 @@ fn however_a_task_ends_at_shutdown_it_alone_fails() {
 fn limits_end_the_offender_only() {
     let module = tasks();
     for isolation in ISOLATIONS {
-        let pool =
-            pool(&module).isolation(isolation).memory_max(64 << 20).output_max(100_000).build().unwrap();
+        let pool = pool(&module)
+            .isolation(isolation)
+            .sandbox(limits(Limits::default().memory_max(64 << 20)))
+            .output_max(100_000)
+            .build()
+            .unwrap();
         let exhausted = pool.submit::<(), ()>("exhaust", &()).unwrap();
         let too_large = pool.submit::<usize, Vec<u8>>("produce", &200_000).unwrap();
         let fits = pool.submit::<usize, Vec<u8>>("produce", &90_000).unwrap();
@@ -583,7 +589,7 @@ fn limits_end_the_offender_only() {
         assert_eq!(too_large.result().unwrap_err().cause, Failure::OutputTooLarge(Limit::Output(100_000)));
         assert_eq!(fits.result().unwrap().len(), 90_000);
     }
-    let small = pool(&module).arena_size(1 << 20).build().unwrap();
+    let small = pool(&module).sandbox(limits(Limits::default().arena_size(1 << 20))).build().unwrap();
     let too_large = small.submit_record("bytes.reverse", Format::Bytes, &vec![1; 2 << 20]).unwrap();
     assert_eq!(too_large.result().unwrap_err().cause, Failure::InputTooLarge(Limit::Arena(1 << 20)));
     let results = records(&small, "bytes.reverse", (0..50).map(|n| vec![n; 100_000]), true);
@@ -665,7 +671,12 @@ fn a_process_that_is_killed_in_delivery_fails_its_task_alone() {
     for (isolation, youngest) in
         [(Isolation::Worker, true), (Isolation::Task, true), (Isolation::Task, false)]
     {
-        let pool = pool(&module).isolation(isolation).workers(WORKERS).arena_size(16 << 20).build().unwrap();
+        let pool = pool(&module)
+            .isolation(isolation)
+            .workers(WORKERS)
+            .sandbox(limits(Limits::default().arena_size(16 << 20)))
+            .build()
+            .unwrap();
         // Nobody takes results while the pool's thread is held up: the arena has no room for as many as there are workers.
         let (release, held) = mpsc::channel();
         let waker = Waker::from(Arc::new(Hold(Mutex::new(held))));
@@ -921,9 +932,9 @@ fn each_attempt_of_a_task_has_a_cause_of_its_own() {
         ];
         for retries in 0..3 {
             let directory = tempfile::tempdir().unwrap();
-            let mut builder = pool(&module);
-            builder.workers(1).isolation(isolation).task_timeout(timeout).retries(retries);
-            let pool = builder.dir(grant(&directory)).build().unwrap();
+            let builder =
+                pool(&module).workers(1).isolation(isolation).task_timeout(timeout).retries(retries);
+            let pool = builder.sandbox(Sandbox::new().dir(grant(&directory))).build().unwrap();
             let events = pool.events();
             let error = pool.submit_record("try", Format::Bytes, b"").unwrap().result().unwrap_err();
             let last = &causes[retries as usize];
@@ -948,7 +959,8 @@ fn workers_that_are_killed_again_and_again_are_not_started_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let (module, directory) = (&module, &directory);
     std::thread::scope(|scope| {
-        let built = scope.spawn(move || pool(module).workers(1).dir(grant(directory)).build().map(drop));
+        let sandbox = Sandbox::new().dir(grant(directory));
+        let built = scope.spawn(move || pool(module).workers(1).sandbox(sandbox).build().map(drop));
         let mut killed = 0;
         let ended = procfs::eventually(|| {
             killed += has(directory).into_iter().filter(|worker| kill(*worker)).count();
@@ -972,7 +984,8 @@ fn grants_are_what_tasks_have() {
     let module = tasks();
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("file"), "content").unwrap();
-    let pool = pool(&module).dir(grant(&directory)).env("NAME", "value").build().unwrap();
+    let pool =
+        pool(&module).sandbox(Sandbox::new().dir(grant(&directory)).env("NAME", "value")).build().unwrap();
     assert_eq!(pool.apply::<_, String>("read_file", "/mark/file").unwrap(), "content");
     assert!(matches!(
         pool.apply::<_, String>("read_file", "/etc/passwd").unwrap_err().cause,
@@ -986,15 +999,17 @@ fn grants_are_what_tasks_have() {
 fn settings_of_pools_that_make_no_sense_are_errors() {
     let module = tasks();
     assert!(matches!(pool(&module).workers(0).build(), Err(Error::Invalid { .. })));
-    assert!(matches!(pool(&module).processes_max(2).build(), Err(Error::Invalid { .. })));
+    let few = limits(Limits::default().processes_max(2));
+    assert!(matches!(pool(&module).sandbox(few).build(), Err(Error::Invalid { .. })));
     assert!(matches!(pool(&module).task_timeout(Duration::ZERO).build(), Err(Error::Invalid { .. })));
-    assert!(matches!(pool(&module).env("A=B", "").build(), Err(Error::Invalid { .. })));
+    let unnamed = Sandbox::new().env("A=B", "");
+    assert!(matches!(pool(&module).sandbox(unnamed).build(), Err(Error::Invalid { .. })));
     let running = pool(&module).build().unwrap();
     assert!(
         matches!(running.join(), Err(Error::Invalid { what, .. }) if what == "the pool is still running")
     );
     // A worker that can't even be made ready.
-    let error = pool(&module).memory_max(1).build().unwrap_err();
+    let error = pool(&module).sandbox(limits(Limits::default().memory_max(1))).build().unwrap_err();
     assert!(matches!(&error, Error::Pool(PoolEnd::Worker(_))), "{error:?}");
 }
 

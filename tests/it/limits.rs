@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sandpool::{
-    Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolEnd, Run, Trap,
+    Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolEnd, Run, Sandbox, Trap,
 };
 
 use crate::procfs;
@@ -327,11 +327,11 @@ fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
         base.clone().run_file_bytes_max(0),
         base.open_files_max(0),
     ] {
-        let mut builder = Pool::builder(&module);
-        builder.isolation(Isolation::Task).limits(limits.clone());
-        assert!(matches!(builder.build(), Err(Error::Invalid { .. })), "{limits:?}");
-        let run = Run::builder(&program).limits(limits.clone()).start();
-        assert!(matches!(run, Err(Error::Invalid { .. })), "{limits:?}");
+        let sandbox = Sandbox::new().limits(limits);
+        let pool = Pool::builder(&module).isolation(Isolation::Task).sandbox(sandbox.clone()).build();
+        assert!(matches!(pool, Err(Error::Invalid { .. })), "{sandbox:?}");
+        let run = Run::builder(&program).sandbox(sandbox.clone()).start();
+        assert!(matches!(run, Err(Error::Invalid { .. })), "{sandbox:?}");
     }
 }
 
@@ -406,8 +406,8 @@ fn a_refusal_says_which_limit_it_was_and_where_it_lies() {
 fn the_summary_of_the_library_says_what_was_refused() {
     let module = load(guest("limits"));
     let refused = |what: &str, limits: Limits| {
-        let mut builder = Run::builder(&module);
-        let run = builder.arg("limits").arg(what).limits(limits).start().unwrap();
+        let sandbox = Sandbox::new().limits(limits);
+        let run = Run::builder(&module).arg("limits").arg(what).sandbox(sandbox).start().unwrap();
         let summary = run.wait().unwrap();
         let main = summary.reports.into_iter().find(|report| report.name == "MainProcess").unwrap();
         main.refused.into_iter().map(|refusal| (refusal.limit, refusal.times)).collect::<Vec<_>>()
@@ -432,20 +432,20 @@ fn fuel_ends_a_process_at_the_same_place_wherever_it_runs() {
     assert!(more.len() > first.len() && more.starts_with(&first));
     ends_the_offender(&["--fuel", "100000000"], "spin", "fuel 100000000");
     // Who counts without a limit goes on.
-    let mut builder = Module::builder();
     sandpool::set_executable(sandpool_bin());
-    let module = builder.count_fuel(true).load_file(guest("hello")).unwrap();
+    let counting = Sandbox::new().limits(Limits::default().fuel(1));
+    let module = Module::builder().sandbox(counting).load_file(guest("hello")).unwrap();
     assert!(Run::builder(&module).start().unwrap().wait().unwrap().status.success());
 }
 
 #[test]
 fn each_task_has_fuel_of_its_own() {
     sandpool::set_executable(sandpool_bin());
-    let module = Module::builder().count_fuel(true).load("tasks", TASKS.as_bytes()).unwrap();
-    let limits = Limits::default().fuel(10_000);
+    let sandbox = Sandbox::new().limits(Limits::default().fuel(10_000));
+    let module = Module::builder().sandbox(sandbox.clone()).load("tasks", TASKS.as_bytes()).unwrap();
     for isolation in [Isolation::Worker, Isolation::Task] {
-        let mut builder = Pool::builder(&module);
-        let pool = builder.workers(1).isolation(isolation).limits(limits.clone()).build().unwrap();
+        let builder = Pool::builder(&module).workers(1).isolation(isolation);
+        let pool = builder.sandbox(sandbox.clone()).build().unwrap();
         let submit = |task| pool.submit_record(task, Format::Bytes, b"").unwrap().result();
         for _ in 0..20 {
             submit("thousand").unwrap();
@@ -454,8 +454,8 @@ fn each_task_has_fuel_of_its_own() {
         assert_eq!(error.cause, Failure::Ended(ExitStatus::Limited(Limit::Fuel(10_000))));
         submit("thousand").unwrap();
     }
-    let error = Pool::builder(&tasks()).limits(limits).build().unwrap_err();
-    assert!(error.hint().unwrap().contains("count_fuel"), "{error}");
+    let error = Pool::builder(&tasks()).sandbox(sandbox).build().unwrap_err();
+    assert!(error.hint().unwrap().contains("limits fuel"), "{error}");
 }
 
 #[test]
@@ -468,15 +468,14 @@ fn the_summary_says_at_which_limit_a_process_was() {
 fn the_library_gives_the_limit_as_a_type() {
     let module = load(guest("limits"));
     let time = Duration::from_millis(150);
-    let limits = Limits::default().run_wall_time(time);
-    let mut builder = Run::builder(&module);
-    let summary = builder.arg("limits").arg("sleep").limits(limits).start();
+    let sandbox = Sandbox::new().limits(Limits::default().run_wall_time(time));
+    let summary = Run::builder(&module).arg("limits").arg("sleep").sandbox(sandbox).start();
     // The command is the supervisor: this is no program that calls `init`.
     let summary = summary.unwrap().wait().unwrap();
     assert_eq!(summary.status, ExitStatus::Limited(Limit::RunWallTime(time)));
     assert_eq!(summary.status.to_string(), "limited: wall time of the run 150 ms");
-    let limits = Limits::default().stack_max(1);
-    let error = Run::builder(&module).limits(limits).start().unwrap_err();
+    let sandbox = Sandbox::new().limits(Limits::default().stack_max(1));
+    let error = Run::builder(&module).sandbox(sandbox).start().unwrap_err();
     assert_eq!(error.hint().as_deref(), Some("between 64KiB and 64MiB"));
 }
 
@@ -513,8 +512,8 @@ fn of_a_pool_exactly_the_task_that_exceeds_a_limit_fails() {
         ("sleep", Limit::WallTime(time), base.clone().wall_time(time)),
         ("print", Limit::Stdio(10_000), base.stdio_max(10_000)),
     ] {
-        let mut builder = Pool::builder(&module);
-        let pool = builder.workers(2).isolation(Isolation::Task).limits(limits).build().unwrap();
+        let builder = Pool::builder(&module).workers(2).isolation(Isolation::Task);
+        let pool = builder.sandbox(Sandbox::new().limits(limits)).build().unwrap();
         let submit = |task| pool.submit_record(task, Format::Bytes, b"").unwrap();
         for _ in 0..2 {
             let bad = submit(task);
@@ -543,8 +542,8 @@ fn a_task_that_can_have_no_process_of_its_own_fails_alone() {
         (processes(2), processes(3), Limit::Processes(2)),
     ] {
         let pool = |limits| {
-            let mut builder = Pool::builder(&module);
-            builder.workers(1).isolation(Isolation::Task).limits(limits).build().unwrap()
+            let builder = Pool::builder(&module).workers(1).isolation(Isolation::Task);
+            builder.sandbox(Sandbox::new().limits(limits)).build().unwrap()
         };
         let submit = |pool: &Pool| pool.submit_record("nothing", Format::Bytes, b"").unwrap().result();
         let pool_with_too_few = pool(too_few);
@@ -558,7 +557,8 @@ fn a_task_that_can_have_no_process_of_its_own_fails_alone() {
             submit(&pool_with_enough).unwrap();
         }
     }
-    let error = Pool::builder(&module).workers(1).limits(memory(4 << 20)).build().unwrap_err();
+    let sandbox = Sandbox::new().limits(memory(4 << 20));
+    let error = Pool::builder(&module).workers(1).sandbox(sandbox).build().unwrap_err();
     assert!(
         matches!(&error, Error::Pool(PoolEnd::Worker(why)) if why.raw().starts_with("limited: memory of the run 4 MiB")),
         "{error:?}"
@@ -569,8 +569,8 @@ fn a_task_that_can_have_no_process_of_its_own_fails_alone() {
 fn a_pool_ends_at_a_limit_of_the_run() {
     let module = tasks();
     let time = Duration::from_millis(300);
-    let limits = Limits::default().run_cpu_time(time);
-    let pool = Pool::builder(&module).workers(2).limits(limits).build().unwrap();
+    let sandbox = Sandbox::new().limits(Limits::default().run_cpu_time(time));
+    let pool = Pool::builder(&module).workers(2).sandbox(sandbox).build().unwrap();
     let error = pool.submit_record("spin", Format::Bytes, b"").unwrap().result().unwrap_err();
     let limit = Limit::RunCpuTime(time);
     assert!(
@@ -589,7 +589,7 @@ fn a_limit_that_would_hit_the_wrong_task_is_refused() {
     for limits in
         [Limits::default().cpu_time(time), Limits::default().wall_time(time), Limits::default().stdio_max(1)]
     {
-        let error = Pool::builder(&module).limits(limits).build().unwrap_err();
+        let error = Pool::builder(&module).sandbox(Sandbox::new().limits(limits)).build().unwrap_err();
         assert!(matches!(&error, Error::Invalid { .. }), "{error}");
         assert!(error.hint().unwrap().contains("isolation"), "{error}");
     }

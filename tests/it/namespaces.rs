@@ -192,8 +192,7 @@ fn a_layer_that_is_switched_off_is_off() {
 fn guests_are_gone_when_the_owner_learns_of_it() {
     let module = load(guest("crowd"));
     for _ in 0..20 {
-        let mut builder = sandpool::Run::builder(&module);
-        let run = builder.arg("crowd").arg("spin").arg("8").start().unwrap();
+        let run = sandpool::Run::builder(&module).args(["crowd", "spin", "8"]).start().unwrap();
         assert_eq!(run.jail().status(Layer::PidNamespace), &LayerStatus::Full);
         let supervisor = run.supervisor_pid();
         assert!(procfs::eventually(|| procfs::children(supervisor).len() == 9));

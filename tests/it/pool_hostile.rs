@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use sandpool::{Failure, Format, Isolation, Limit, Module, Pool, PoolBuilder, PoolEnd, TaskFuture};
+use sandpool::{
+    Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolBuilder, PoolEnd, Sandbox, TaskFuture,
+};
 
 use crate::procfs;
 use crate::support::{Run, deadline, load_text, sandpool};
@@ -309,9 +311,11 @@ fn module() -> Module {
 }
 
 fn pool(module: &Module, isolation: Isolation) -> PoolBuilder<'_> {
-    let mut builder = Pool::builder(module);
-    builder.workers(2).isolation(isolation).task_timeout(TIMEOUT);
-    builder
+    Pool::builder(module).workers(2).isolation(isolation).task_timeout(TIMEOUT)
+}
+
+fn limits(limits: Limits) -> Sandbox {
+    Sandbox::new().limits(limits)
 }
 
 fn submit(pool: &Pool, task: &str, input: &[u8]) -> TaskFuture<Vec<u8>> {
@@ -424,8 +428,11 @@ fn what_is_forked_from_a_task_comes_back_from_none() {
         }
         assert_eq!(pool.stats().failed, 0);
         // Nor is what is forked from an initializer a worker.
-        let pool =
-            self::pool(&module, isolation).initializer("init_back", &()).processes_max(16).build().unwrap();
+        let pool = self::pool(&module, isolation)
+            .initializer("init_back", &())
+            .sandbox(limits(Limits::default().processes_max(16)))
+            .build()
+            .unwrap();
         for _ in 0..100 {
             assert_eq!(apply(&pool, "echo", b"1"), Ok(b"1".to_vec()));
         }
@@ -460,8 +467,12 @@ fn a_task_lasts_as_long_as_a_process_that_it_has_started() {
 fn processes_that_nobody_asks_about_leave_nothing_behind() {
     let module = module();
     for isolation in ISOLATIONS {
-        let pool =
-            pool(&module, isolation).workers(1).processes_max(6).task_timeout(deadline()).build().unwrap();
+        let pool = pool(&module, isolation)
+            .workers(1)
+            .sandbox(limits(Limits::default().processes_max(6)))
+            .task_timeout(deadline())
+            .build()
+            .unwrap();
         for _ in 0..100 {
             assert_eq!(apply(&pool, "child", b""), Ok(Vec::new()), "{isolation:?}");
         }
@@ -473,9 +484,8 @@ fn processes_that_nobody_asks_about_leave_nothing_behind() {
 fn a_task_that_takes_all_it_can_takes_nothing_from_others() {
     let module = module();
     for isolation in ISOLATIONS {
-        let mut builder = pool(&module, isolation);
-        let limits = sandpool::Limits::default().processes_max(20).objects_max(50);
-        let pool = builder.limits(limits).build().unwrap();
+        let few = limits(Limits::default().processes_max(20).objects_max(50));
+        let pool = pool(&module, isolation).sandbox(few).build().unwrap();
         for greedy in ["bomb", "grab"] {
             for task in ["child", "make"] {
                 let bad = submit(&pool, greedy, b"");
@@ -493,7 +503,11 @@ fn a_task_that_takes_all_it_can_takes_nothing_from_others() {
 #[test]
 fn what_a_task_has_received_is_not_the_next_ones() {
     let module = module();
-    let pool = pool(&module, Isolation::Worker).workers(1).arena_size(4 << 20).build().unwrap();
+    let pool = pool(&module, Isolation::Worker)
+        .workers(1)
+        .sandbox(limits(Limits::default().arena_size(4 << 20)))
+        .build()
+        .unwrap();
     // `NOENT`, and the memory is there again.
     for _ in 0..300 {
         assert_eq!(apply(&pool, "hold", b""), Ok(Vec::new()));
@@ -529,7 +543,11 @@ fn a_pool_whose_room_is_gone_ends_and_says_so() {
     let end = PoolEnd::Limited(Limit::Arena(SIZE));
     // There is none for an input, and none for an output.
     for (before, task) in [(Some("hoard"), "echo"), (None, "hoard_and_say")] {
-        let pool = pool(&module, Isolation::Worker).workers(1).arena_size(SIZE).build().unwrap();
+        let pool = pool(&module, Isolation::Worker)
+            .workers(1)
+            .sandbox(limits(Limits::default().arena_size(SIZE)))
+            .build()
+            .unwrap();
         if let Some(before) = before {
             assert_eq!(apply(&pool, before, b""), Ok(Vec::new()));
         }
@@ -542,9 +560,8 @@ fn a_pool_whose_room_is_gone_ends_and_says_so() {
 #[test]
 fn what_a_task_has_made_ends_with_it() {
     let module = module();
-    let mut builder = pool(&module, Isolation::Task);
-    builder.limits(sandpool::Limits::default().objects_max(40).arena_size(8 << 20));
-    let pool = builder.build().unwrap();
+    let small = limits(Limits::default().objects_max(40).arena_size(8 << 20));
+    let pool = pool(&module, Isolation::Task).sandbox(small).build().unwrap();
     for n in 0..200_u32 {
         for task in ["cycle", "deep_cycle"] {
             let made = if task == "cycle" { vec![81, 0, 81, 0, 81, 0] } else { Vec::new() };

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use sandpool::{Failure, Format, Pool};
+use sandpool::{Failure, Format, Limits, Pool, Sandbox};
 
 use crate::ordinary_user::Home;
 use crate::procfs;
@@ -176,11 +176,16 @@ fn end_own(storm: &Storm, place: Place, supervisor: procfs::Pid, least: usize, e
     assert!(procfs::eventually(|| procfs::parent(supervisor).is_none()), "{}: it is left", storm.name);
 }
 
+/// A sandbox with a large arena.
+fn large() -> Sandbox {
+    Sandbox::new().limits(Limits::default().arena_size(4 << 30))
+}
+
 /// Starts a run of each storm, and ends it at some moment.
 fn end_run_by(way: usize, end: impl Fn(sandpool::Run)) {
     each(way, &OWN, |storm, place| {
         let module = load_text(storm.name, storm.text);
-        let run = sandpool::Run::builder(&module).arena_size(4 << 30).start().unwrap();
+        let run = sandpool::Run::builder(&module).sandbox(large()).start().unwrap();
         end_own(storm, place, run.supervisor_pid(), 2, || end(run));
     });
 }
@@ -204,7 +209,7 @@ fn a_storm_ends_when_its_run_is_dropped() {
 fn end_pool_by(way: usize, end: impl Fn(Pool)) {
     each(way, &OWN, |storm, place| {
         let module = load_text(storm.name, &storm.as_task());
-        let pool = Pool::builder(&module).workers(2).arena_size(4 << 30).build().unwrap();
+        let pool = Pool::builder(&module).workers(2).sandbox(large()).build().unwrap();
         let tasks = [(); 2].map(|()| pool.submit_record("storm", Format::Bytes, &[]).unwrap());
         end_own(storm, place, pool.supervisor_pid(), 4, || end(pool));
         for task in tasks {

@@ -13,7 +13,7 @@
 
 use std::process::ExitCode;
 
-use sandpool::{CompileLimits, Module, Result, Run};
+use sandpool::{Module, Result, Run, Sandbox};
 
 mod native;
 
@@ -38,35 +38,19 @@ fn run() -> Result<u8> {
             false => break arg,
         }
     };
-    let (of_compiler, options): (Vec<_>, Vec<_>) =
-        options.into_iter().partition(|(option, _)| option.contains("compile"));
-    let mut loader = Module::builder();
-    for (option, value) in of_compiler {
-        match option.as_str() {
-            "--without-compiler-call" => loader.without_call(value),
-            _ => {
-                let mut limits = CompileLimits::default();
-                limits.set(option.trim_start_matches('-'), &value)?;
-                loader.limits(limits)
-            }
-        };
-    }
-    let module = loader.load_file(path)?;
-    let mut builder = Run::builder(&module);
+    let (mut loader, mut sandbox) = (Module::builder(), Sandbox::new());
+    let mut required = Vec::new();
     for (option, value) in options {
         match option.as_str() {
-            "--without-layer" => builder.without_layer(value.parse()?),
-            "--require-layer" => builder.require_jail([value.parse()?]),
-            "--without-call" => builder.without_call(value),
-            "--dir" => builder.dir(value.parse()?),
-            _ => {
-                let hint = Some("look at its source".to_owned());
-                return Err(sandpool::Error::Invalid { what: format!("there is no {option}"), hint });
-            }
-        };
+            "--without-compiler-call" => loader = loader.without_compiler_call(value),
+            "--without-layer" => sandbox = sandbox.without_layer(value.parse()?),
+            "--require-layer" => required.push(value.parse()?),
+            "--without-call" => sandbox = sandbox.without_call(value),
+            "--dir" => sandbox = sandbox.dir(value.parse()?),
+            _ => sandbox.compile_limits.set(option.trim_start_matches('-'), &value)?,
+        }
     }
-    for arg in args {
-        builder.arg(arg);
-    }
-    Ok(builder.start()?.wait()?.status.shell_code())
+    let module = loader.sandbox(sandbox.clone()).load_file(path)?;
+    let run = Run::builder(&module).sandbox(sandbox.require_jail(required)).args(args).start()?;
+    Ok(run.wait()?.status.shell_code())
 }

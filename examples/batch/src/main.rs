@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use sandpool::{Event, Failure, Module, Pool};
+use sandpool::{Event, Failure, Limits, Module, Pool, Sandbox};
 use serde::Deserialize;
 
 /// The value that the task returns: the same fields in the same order.
@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
     let verses = verses(&text);
 
     let pool = Pool::builder(&module)
-        .memory_max(64 << 20)
+        .sandbox(Sandbox::new().limits(Limits::default().memory_max(64 << 20)))
         .task_timeout(Duration::from_secs(10))
         // A task whose worker was lost is tried once more.
         .retries(1)

@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context as _, anyhow};
-use sandpool::{Isolation, Module, Pool};
+use sandpool::{Isolation, Limits, Module, Pool, Sandbox};
 
 type Plugins = BTreeMap<String, Module>;
 
@@ -95,9 +95,9 @@ fn run(plugins: &Plugins, steps: &[String], mut text: String) -> anyhow::Result<
 /// that it has seen before.
 fn start(module: &Module) -> sandpool::Result<Pool> {
     Pool::builder(module)
+        .sandbox(Sandbox::new().limits(Limits::default().memory_max(32 << 20)))
         .workers(1)
         .isolation(Isolation::Task)
-        .memory_max(32 << 20)
         .output_max(1 << 20)
         .task_timeout(Duration::from_secs(2))
         .start_timeout(Duration::from_secs(2))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use sandpool::{Isolation, Module, Pool};
+use sandpool::{Isolation, Limits, Module, Pool, Sandbox};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
@@ -23,14 +23,13 @@ const PENDING_MAX: u64 = 1000;
 
 /// Starts a pool with everything that a module of an unknown author may have: no file, no variable, and these limits.
 fn start(module: &Module) -> sandpool::Result<Pool> {
+    let limits = Limits::default().memory_max(64 << 20).arena_size(256 << 20).processes_max(16);
     Pool::builder(module)
+        .sandbox(Sandbox::new().limits(limits))
         .workers(WORKERS)
         // No client finds data that another client has sent.
         .isolation(Isolation::Task)
-        .memory_max(64 << 20)
-        .arena_size(256 << 20)
         .output_max(1 << 20)
-        .processes_max(16)
         .task_timeout(Duration::from_secs(1))
         .start_timeout(Duration::from_secs(5))
         .build()

@@ -14,7 +14,8 @@ use crate::{Error, Result};
 /// assert!(grant.read_only);
 /// # Ok::<(), sandpool::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DirGrant {
     /// the directory on the host
     pub host: PathBuf,
@@ -22,6 +23,26 @@ pub struct DirGrant {
     pub guest: String,
     /// whether guests may only read it
     pub read_only: bool,
+}
+
+impl DirGrant {
+    /// Grants a directory of the host, which guests may read under the second name.
+    ///
+    /// ```
+    /// use sandpool::DirGrant;
+    ///
+    /// assert_eq!(DirGrant::read_only("./data", "/data"), "./data:/data:ro".parse()?);
+    /// assert_eq!(DirGrant::writable("./out", "/out"), "./out:/out".parse()?);
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    pub fn read_only(host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
+        Self { host: host.into(), guest: guest.into(), read_only: true }
+    }
+
+    /// Grants a directory of the host, which guests may read and change under the second name.
+    pub fn writable(host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
+        Self { host: host.into(), guest: guest.into(), read_only: false }
+    }
 }
 
 impl std::str::FromStr for DirGrant {
@@ -71,18 +92,4 @@ fn parts(text: &str) -> Vec<String> {
     }
     parts.push(part);
     parts
-}
-
-/// A granted directory, as the processes of a run have it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Dir {
-    pub(crate) host: PathBuf,
-    pub(crate) guest: String,
-    pub(crate) read_only: bool,
-}
-
-impl From<DirGrant> for Dir {
-    fn from(DirGrant { host, guest, read_only }: DirGrant) -> Self {
-        Self { host, guest, read_only }
-    }
 }

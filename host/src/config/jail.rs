@@ -151,7 +151,7 @@ impl std::str::FromStr for Layer {
 ///
 /// Only the feature `testing` sets the last two fields. They exist without the feature as well: a test that has the feature starts
 /// supervisors that are the command, which doesn't have it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct JailSettings {
     /// Layers that are switched off.
     pub(crate) without: Vec<Layer>,

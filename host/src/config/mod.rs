@@ -5,16 +5,17 @@ mod dirs;
 mod flavor;
 mod jail;
 mod limits;
+mod sandbox;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::dirs::Dir;
 pub use self::dirs::DirGrant;
 pub(crate) use self::flavor::{Flavor, MEMORY_GUARD, MEMORY_RESERVATION};
 pub(crate) use self::jail::JailSettings;
 pub use self::jail::{Jailed, Layer};
 pub(crate) use self::limits::MODULE_MAX;
 pub use self::limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
+pub use self::sandbox::Sandbox;
 use crate::ipc::arena::{Geometry, PAGE};
 use crate::{Error, Result};
 
@@ -23,9 +24,7 @@ use crate::{Error, Result};
 pub(crate) struct RunConfig {
     pub(crate) role: Role,
     pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
-    pub(crate) dirs: Vec<Dir>,
-    pub(crate) limits: Limits,
+    pub(crate) sandbox: Sandbox,
     /// How the module was compiled.
     pub(crate) flavor: Flavor,
     /// The module runs code when it is instantiated.
@@ -33,7 +32,6 @@ pub(crate) struct RunConfig {
     pub(crate) on_deadlock: OnDeadlock,
     /// Whether workers of a pool fork a process for each task.
     pub(crate) forks_tasks: bool,
-    pub(crate) jail: JailSettings,
     /// No run is to start: the request only asks which layers of the jail would hold.
     pub(crate) only_report: bool,
 }
@@ -53,14 +51,11 @@ impl RunConfig {
         Self {
             role,
             args: Vec::new(),
-            env: Vec::new(),
-            dirs: Vec::new(),
-            limits: Limits::default(),
+            sandbox: Sandbox::default(),
             flavor: Flavor::default(),
             has_start: false,
             on_deadlock: OnDeadlock::Kill,
             forks_tasks: false,
-            jail: JailSettings::default(),
             only_report: false,
         }
     }
@@ -68,9 +63,9 @@ impl RunConfig {
     /// The sizes of the arena.
     pub(crate) fn geometry(&self) -> Geometry {
         Geometry {
-            processes_max: self.limits.processes_max,
-            objects_max: self.limits.objects_max,
-            heap_pages: u32::try_from(self.limits.arena_size / PAGE as u64).unwrap_or(u32::MAX),
+            processes_max: self.sandbox.limits.processes_max,
+            objects_max: self.sandbox.limits.objects_max,
+            heap_pages: u32::try_from(self.sandbox.limits.arena_size / PAGE as u64).unwrap_or(u32::MAX),
         }
     }
 }

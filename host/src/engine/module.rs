@@ -2,19 +2,20 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
 
 use wasmtime::Engine;
 
+#[cfg(feature = "testing")]
+use crate::Layer;
 use crate::child::executable;
-use crate::config::{Flavor, JailSettings};
+use crate::config::{Flavor, JailSettings, Sandbox};
 use crate::engine::cache::{Cache, Key, compatibility};
 use crate::engine::compiler::{self, Settings, Summary};
 use crate::engine::config;
 use crate::engine::inspect::{self, TaskInfo};
 use crate::jail::JailReport;
 use crate::nearest::nearest_name;
-use crate::{CompileLimit, CompileLimits, Error, Layer, Result, sys};
+use crate::{CompileLimit, Error, Result, sys};
 use serde::{Deserialize, Serialize};
 
 /// A guest program: checked, compiled, and kept in the user's cache for the next time.
@@ -54,22 +55,18 @@ impl Module {
     ///
     /// ```no_run
     /// use std::time::Duration;
+    /// use sandpool::{CompileLimits, Error, Module, Sandbox};
     ///
-    /// # fn main() -> sandpool::Result<()> {
     /// # let upload = Vec::new();
-    /// let mut builder = sandpool::Module::builder();
-    /// builder.size_max(10 << 20).compile_time_max(Duration::from_secs(10));
-    /// match builder.load("upload", &upload) {
+    /// let limits = CompileLimits::default().module_size_max(10 << 20).compile_time_max(Duration::from_secs(10));
+    /// match Module::builder().sandbox(Sandbox::new().compile_limits(limits)).load("upload", &upload) {
     ///     Ok(module) => println!("{} tasks", module.tasks().len()),
-    ///     Err(sandpool::Error::CompileLimit { limit, .. }) => println!("refused: {limit}"),
+    ///     Err(Error::CompileLimit { limit, .. }) => println!("refused: {limit}"),
     ///     Err(error) => println!("{error}"),
     /// }
-    /// # Ok(())
-    /// # }
     /// ```
-    #[must_use]
     pub fn builder() -> ModuleBuilder {
-        ModuleBuilder { limits: CompileLimits::default(), counts_fuel: false, jail: JailSettings::default() }
+        ModuleBuilder::default()
     }
 
     /// Loads a file, `.wasm` or `.wat` text, with the default settings of [`builder`](Self::builder).
@@ -193,54 +190,46 @@ impl Module {
     }
 }
 
-/// Settings for loading a module: how much that may take. Made by [`Module::builder`].
+/// Settings for loading a module: how much that may take, and in which jail. Made by [`Module::builder`].
 ///
 /// A module in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
-/// [`size_max`](Self::size_max) holds for such a module as well.
-#[derive(Debug, Clone)]
+/// [`module_size_max`](crate::CompileLimits::module_size_max) holds for such a module as well.
+#[derive(Debug, Clone, Default)]
+#[must_use = "nothing is loaded until `load` or `load_file`"]
 pub struct ModuleBuilder {
-    limits: CompileLimits,
-    counts_fuel: bool,
+    sandbox: Sandbox,
+    /// The compiler's jail, but for the layers that are required.
     jail: JailSettings,
 }
 
 impl ModuleBuilder {
-    /// Sets all limits of loading the module at once. They replace all limits that were set before.
+    /// Sets the sandbox that the module will run in. Of this sandbox, loading takes:
+    ///
+    /// - [`compile_limits`](Sandbox::compile_limits): how much loading may take.
+    /// - The layers that [`require_jail`](Sandbox::require_jail) names: the compiler has a jail of its own.
+    /// - [`Limits::fuel`](crate::Limits::fuel): if the sandbox limits fuel, the module counts fuel, about one unit for each
+    ///   instruction. Counting makes the module slower, by how much depends on the module. The cache keeps this variant beside the one
+    ///   that doesn't count.
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
-    /// let limits = sandpool::CompileLimits::from_file("sandpool.toml")?;
-    /// let module = sandpool::Module::builder().limits(limits).load_file("guest.wasm")?;
+    /// use sandpool::{Limits, Module, Run, Sandbox};
+    ///
+    /// let sandbox = Sandbox::untrusted().limits(Limits::untrusted().fuel(1_000_000));
+    /// let module = Module::builder().sandbox(sandbox.clone()).load_file("guest.wasm")?;
+    /// println!("{}", Run::builder(&module).sandbox(sandbox).start()?.wait()?.status);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn limits(&mut self, limits: CompileLimits) -> &mut Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Refuses to compile the module, with [`Error::Jail`], unless each of these layers of the jail holds the compiler
-    /// [fully](crate::LayerStatus::Full). The refusal comes before anything of the module is read. A module in the cache must have
-    /// been compiled in such a jail, or is compiled again. [`Layer::ALL`] names all layers. The default is to compile with the
-    /// layers that the machine has.
-    ///
-    /// ```no_run
-    /// # fn main() -> sandpool::Result<()> {
-    /// use sandpool::Layer;
-    ///
-    /// let module = sandpool::Module::builder().require_jail(Layer::ALL).load_file("guest.wasm")?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
-        self.jail.require.extend(layers);
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
         self
     }
 
     /// Switches off a layer of the compiler's jail: for tests of the others.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
-    pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
+    pub fn without_compiler_layer(mut self, layer: Layer) -> Self {
         self.jail.without.push(layer);
         self
     }
@@ -248,54 +237,8 @@ impl ModuleBuilder {
     /// Leaves out a rule of the policy for system calls of compilers: for the test that each rule is needed.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
-    pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
+    pub fn without_compiler_call(mut self, rule: impl Into<String>) -> Self {
         self.jail.without_calls.push(rule.into());
-        self
-    }
-
-    /// Sets the most bytes that the module may have. The default is 1 GiB.
-    pub fn size_max(&mut self, bytes: u64) -> &mut Self {
-        self.limits.module_size_max = bytes;
-        self
-    }
-
-    /// Sets how long compiling may take. The default is 5 minutes; a module of 26 MB takes 4 seconds on two processors.
-    pub fn compile_time_max(&mut self, time: Duration) -> &mut Self {
-        self.limits.compile_time_max = time;
-        self
-    }
-
-    /// Sets how much time of all processors together compiling may take, in whole seconds, rounded up. The default is 10 minutes.
-    pub fn compile_cpu_max(&mut self, time: Duration) -> &mut Self {
-        self.limits.compile_cpu_max = time;
-        self
-    }
-
-    /// Sets how much memory compiling may take, in bytes. The default is 4 GiB.
-    pub fn compile_memory_max(&mut self, bytes: u64) -> &mut Self {
-        self.limits.compile_memory_max = bytes;
-        self
-    }
-
-    /// Makes the module count fuel, about one unit for each instruction, as [`Limits::fuel`](crate::Limits::fuel) needs. Counting
-    /// makes the module slower, by how much depends on the module. The cache keeps this variant beside the one that doesn't count.
-    ///
-    /// ```no_run
-    /// # fn main() -> sandpool::Result<()> {
-    /// let module = sandpool::Module::builder().count_fuel(true).load_file("guest.wasm")?;
-    /// let limits = sandpool::Limits::default().fuel(1_000_000);
-    /// println!("{}", sandpool::Run::builder(&module).limits(limits).start()?.wait()?.status);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn count_fuel(&mut self, counts: bool) -> &mut Self {
-        self.counts_fuel = counts;
-        self
-    }
-
-    /// Sets the most bytes that the compiled module may have. The default is 1 GiB.
-    pub fn artifact_max(&mut self, bytes: u64) -> &mut Self {
-        self.limits.artifact_max = bytes;
         self
     }
 
@@ -305,7 +248,7 @@ impl ModuleBuilder {
     /// [`Error::Read`] for a file that can't be read, else as [`load`](Self::load).
     pub fn load_file(&self, path: impl AsRef<Path>) -> Result<Module> {
         let path = path.as_ref();
-        let bytes = inspect::read(path, self.limits.module_size_max)?;
+        let bytes = inspect::read(path, self.sandbox.compile_limits.module_size_max)?;
         self.load(inspect::display_name(path), &bytes)
     }
 
@@ -321,13 +264,15 @@ impl ModuleBuilder {
         let name = name.into();
         // This check comes first, even if no compiler is needed: an empty cache should change nothing but the time.
         let program = executable()?;
-        self.limits.check()?;
-        self.jail.check()?;
-        let size_max = self.limits.module_size_max;
+        let limits = &self.sandbox.compile_limits;
+        let jail = JailSettings { require: self.sandbox.required_layers().to_vec(), ..self.jail.clone() };
+        limits.check()?;
+        jail.check()?;
+        let size_max = limits.module_size_max;
         if bytes.len() as u64 > size_max {
             return Err(Error::CompileLimit { name, limit: CompileLimit::Size(size_max) });
         }
-        let flavor = Flavor::here(self.counts_fuel);
+        let flavor = Flavor::here(self.sandbox.limits.fuel.is_some());
         let engine = config::engine(flavor)?;
         let cache = unless_it_is_refused(Cache::open())?;
         let key = Key::new(&engine, bytes);
@@ -335,11 +280,11 @@ impl ModuleBuilder {
         if let Ok(cache) = &cache
             && let Some((artifact, description)) = cache.get(&key)
             && let Ok(description) = serde_json::from_slice::<Description>(&description)
-            && description.jail.lacks(&self.jail.require).is_empty()
+            && description.jail.lacks(&jail.require).is_empty()
         {
             return Ok(Module { name, artifact, description, flavor, uncached: None });
         }
-        let settings = Settings::new(self.limits.clone(), self.jail.clone(), compatibility(&engine));
+        let settings = Settings::new(limits.clone(), jail, compatibility(&engine));
         let (summary, mut artifact, jail) = compiler::owner::compile(&program, &name, bytes, &settings)?;
         let description = Description { summary, jail };
         let described = serde_json::to_vec(&description)

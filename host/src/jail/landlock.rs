@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use nix::libc;
 
 use super::LayerStatus;
-use crate::config::Dir;
+use crate::config::DirGrant;
 use crate::sys::landlock::{self as sys, Handled};
 
 mod fs {
@@ -102,7 +102,7 @@ fn status(abi: u32) -> LayerStatus {
 }
 
 /// The rules for processes that have these directories, and how fully they hold.
-pub(super) fn prepare(dirs: &[Dir]) -> io::Result<(Option<OwnedFd>, LayerStatus)> {
+pub(super) fn prepare(dirs: &[DirGrant]) -> io::Result<(Option<OwnedFd>, LayerStatus)> {
     let abi = match sys::abi() {
         Ok(abi) => abi,
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {

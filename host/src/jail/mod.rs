@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use self::rlimits::Rlimits;
 use self::seccomp::Policy;
 use crate::Error;
-use crate::config::{Dir, JailSettings, Jailed, Layer};
+use crate::config::{DirGrant, JailSettings, Jailed, Layer};
 
 /// How fully a layer holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +59,10 @@ impl fmt::Display for LayerStatus {
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
 /// # let module = sandpool::Module::from_file("guest.wasm")?;
-/// use sandpool::{LayerStatus, Layer, Run};
+/// use sandpool::{LayerStatus, Layer, Run, Sandbox};
 ///
-/// let run = Run::builder(&module).require_jail([Layer::Seccomp, Layer::Landlock]).start()?;
+/// let sandbox = Sandbox::new().require_jail([Layer::Seccomp, Layer::Landlock]);
+/// let run = Run::builder(&module).sandbox(sandbox).start()?;
 /// assert_eq!(run.jail().status(Layer::Seccomp), &LayerStatus::Full);
 /// eprint!("{}", run.jail());
 /// # Ok(())
@@ -151,7 +152,7 @@ impl fmt::Display for JailReport {
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     pub(crate) policy: Policy,
-    pub(crate) dirs: &'a [Dir],
+    pub(crate) dirs: &'a [DirGrant],
     pub(crate) rlimits: Rlimits,
     pub(crate) settings: &'a JailSettings,
 }

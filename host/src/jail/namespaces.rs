@@ -44,8 +44,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
 use super::processes::{self, Own};
-use super::{Layer, LayerStatus, reason};
-use crate::config::Dir;
+use super::{LayerStatus, Layer, reason};
+use crate::config::DirGrant;
 use crate::sys::clone::Fork;
 use crate::sys::namespace::{self, Mount};
 
@@ -64,7 +64,7 @@ pub(crate) enum Entered {
 ///
 /// If another process goes on, its number is passed to `moved` before that process does anything.
 pub(crate) fn enter(
-    dirs: &mut [Dir],
+    dirs: &mut [DirGrant],
     processes: u64,
     is_wanted: impl Fn(Layer) -> bool,
     moved: impl FnOnce(u32) -> io::Result<()>,
@@ -191,7 +191,7 @@ fn map_ids(process: i32) -> io::Result<()> {
 }
 
 /// Enters a mount namespace that has only the granted directories, and sets their paths there.
-fn enter_mount(dirs: &mut [Dir]) -> io::Result<()> {
+fn enter_mount(dirs: &mut [DirGrant]) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     namespace::make_mounts_private()?;
     let granted = dirs.iter().map(|dir| {

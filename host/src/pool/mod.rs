@@ -35,7 +35,7 @@ use self::future::{Decode, Sink};
 pub use self::imap::Imap;
 use self::link::Link;
 pub use self::stream::{Feed, Results, StreamStopper};
-use crate::config::{DirGrant, Layer, Limits, Role, RunConfig};
+use crate::config::{Role, RunConfig, Sandbox};
 use crate::control::{self, Reply};
 use crate::nearest::nearest_name;
 use crate::supervised::Supervisor;
@@ -87,20 +87,23 @@ impl std::str::FromStr for Format {
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
 /// use std::time::Duration;
+/// use sandpool::{Limits, Module, Pool, Sandbox};
 ///
-/// let module = sandpool::Module::from_file("tasks.wasm")?;
-/// let pool = sandpool::Pool::builder(&module)
+/// let sandbox =
+///     Sandbox::new().dir("./data:/data:ro".parse()?).limits(Limits::default().memory_max(256 << 20));
+/// let module = Module::from_file("tasks.wasm")?;
+/// let pool = Pool::builder(&module)
+///     .sandbox(sandbox)
 ///     .workers(4)
 ///     .task_timeout(Duration::from_secs(5))
-///     .memory_max(256 << 20)
 ///     .retries(1)
 ///     .initializer("load", &"/data/model")
-///     .dir("./data:/data:ro".parse()?)
 ///     .build()?;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
+#[must_use = "no worker is started until `build`"]
 pub struct PoolBuilder<'a> {
     module: &'a Module,
     config: RunConfig,
@@ -113,21 +116,21 @@ pub struct PoolBuilder<'a> {
 
 impl PoolBuilder<'_> {
     /// Sets the number of workers. The default is one for each processor that this process may use, but no more than the limit of
-    /// [processes](Self::processes_max) allows.
-    pub fn workers(&mut self, workers: usize) -> &mut Self {
+    /// [processes](crate::Limits::processes_max) allows.
+    pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
     /// Sets whether tasks run in the worker or each in a process of its own. The default is [`Isolation::Worker`].
-    pub fn isolation(&mut self, isolation: Isolation) -> &mut Self {
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.setup.isolation = isolation;
         self
     }
 
     /// Sets a task that each worker runs before any other. If this task fails, the pool ends with its error. Its output is
     /// discarded.
-    pub fn initializer(&mut self, task: &str, input: &(impl Serialize + ?Sized)) -> &mut Self {
+    pub fn initializer(mut self, task: &str, input: &(impl Serialize + ?Sized)) -> Self {
         match codec::encode(input) {
             Ok(input) => {
                 self.setup.initializer = Some((task.to_owned(), Format::Serde as u32, input));
@@ -141,115 +144,54 @@ impl PoolBuilder<'_> {
 
     /// Replaces a worker after it has run this number of tasks. The default is never.
     #[doc(alias = "maxtasksperchild")]
-    pub fn max_tasks_per_child(&mut self, tasks: u64) -> &mut Self {
+    pub fn max_tasks_per_child(mut self, tasks: u64) -> Self {
         self.setup.max_tasks = tasks;
         self
     }
 
     /// Sets how long a task may run. A task that runs for longer is killed, and no other task is. The default is no limit.
-    pub fn task_timeout(&mut self, timeout: Duration) -> &mut Self {
+    pub fn task_timeout(mut self, timeout: Duration) -> Self {
         self.rules.task_timeout = Some(timeout);
         self
     }
 
     /// Sets how long a worker may take to become ready for tasks, which includes the module's own start and the initializer. If a
     /// worker takes longer, the pool ends. The default is no limit.
-    pub fn start_timeout(&mut self, timeout: Duration) -> &mut Self {
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.rules.start_timeout = Some(timeout);
         self
     }
 
     /// Sets how often a task is tried again if its process crashed, was killed or took too long. A task that returned an error
     /// itself isn't tried again. The default is 0.
-    pub fn retries(&mut self, retries: u32) -> &mut Self {
+    pub fn retries(mut self, retries: u32) -> Self {
         self.rules.retries = retries;
-        self
-    }
-
-    /// Sets all limits of the pool's processes at once. They replace all limits that were set before.
-    ///
-    /// ```no_run
-    /// # fn main() -> sandpool::Result<()> {
-    /// # let module = sandpool::Module::from_file("guest.wasm")?;
-    /// let limits = sandpool::Limits::from_file("sandpool.toml")?.open_files_max(16);
-    /// sandpool::Pool::builder(&module).limits(limits);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn limits(&mut self, limits: Limits) -> &mut Self {
-        self.config.limits = limits;
-        self
-    }
-
-    /// Sets [`Limits::memory_max`]: the most linear memory that a worker may have, in bytes. The default is 4 GiB, all that 32 bits
-    /// address.
-    pub fn memory_max(&mut self, bytes: u64) -> &mut Self {
-        self.config.limits.memory_max = bytes;
         self
     }
 
     /// Sets the most bytes that the output of a task may have, and the most that are kept of each of its streams; at most a quarter
     /// of the arena. The default is 64 MiB.
-    pub fn output_max(&mut self, bytes: u64) -> &mut Self {
+    pub fn output_max(mut self, bytes: u64) -> Self {
         self.setup.output_max = bytes;
         self
     }
 
     /// Sets what happens to text that tasks print. The default is [`Output::Discard`].
-    pub fn output(&mut self, output: Output) -> &mut Self {
+    pub fn output(mut self, output: Output) -> Self {
         self.setup.output = output;
         self
     }
 
-    /// Sets [`Limits::arena_size`]: the size of the memory that carries inputs and outputs, in bytes. The default is 1 GiB.
-    pub fn arena_size(&mut self, bytes: u64) -> &mut Self {
-        self.config.limits.arena_size = bytes;
-        self
-    }
-
-    /// Sets [`Limits::processes_max`]: how many processes may exist, including those that tasks start. The default is 1024.
-    pub fn processes_max(&mut self, processes: u32) -> &mut Self {
-        self.config.limits.processes_max = processes;
-        self
-    }
-
-    /// Adds one variable to the environment of tasks, which is empty otherwise.
-    pub fn env(&mut self, key: impl Into<String>, value: impl Into<String>) -> &mut Self {
-        self.config.env.push((key.into(), value.into()));
-        self
-    }
-
-    /// Grants a directory. Tasks see only granted directories.
-    pub fn dir(&mut self, grant: DirGrant) -> &mut Self {
-        self.config.dirs.push(grant.into());
-        self
-    }
-
-    /// Refuses to start, with [`Error::Jail`], unless each of these layers of the jail holds [fully](crate::LayerStatus::Full).
-    /// [`Layer::ALL`] names all layers. The default is to start with the layers that the machine has.
-    pub fn require_jail(&mut self, layers: impl IntoIterator<Item = Layer>) -> &mut Self {
-        self.config.jail.require.extend(layers);
-        self
-    }
-
-    /// Switches off a layer of the jail, for debugging: some layers forbid operations that debuggers and profilers need.
-    pub fn without_layer(&mut self, layer: Layer) -> &mut Self {
-        self.config.jail.without.push(layer);
-        self
-    }
-
-    /// Leaves out a rule of the policy for system calls: for the test that each rule is needed.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn without_call(&mut self, rule: impl Into<String>) -> &mut Self {
-        self.config.jail.without_calls.push(rule.into());
+    /// Sets what the workers, and all processes that tasks start, are given and held to. The default is [`Sandbox::default`].
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.config.sandbox = sandbox;
         self
     }
 
     /// Tells native code that runs in place of tasks what to do: for tests of the jail.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
-    pub fn native(&mut self, arg: impl Into<String>) -> &mut Self {
+    pub fn native(mut self, arg: impl Into<String>) -> Self {
         self.config.args.push(arg.into());
         self
     }
@@ -261,18 +203,18 @@ impl PoolBuilder<'_> {
     /// [`Error::Pool`] if the initializer fails or takes too long, or no worker can be started; [`Error::UnknownTask`] if the
     /// module has no task of the initializer's name; [`Error::NotInitialized`], [`Error::Invalid`], [`Error::Grant`],
     /// [`Error::Jail`], [`Error::Supervisor`], [`Error::Os`].
-    pub fn build(&mut self) -> Result<Pool> {
+    pub fn build(mut self) -> Result<Pool> {
         let workers = match self.workers {
             Some(workers) => workers,
             None => {
-                let most = self.config.limits.processes_max.saturating_sub(1).max(1) as usize;
+                let most = self.config.sandbox.limits.processes_max.saturating_sub(1).max(1) as usize;
                 thread::available_parallelism().map_or(1, usize::from).min(most)
             }
         };
         let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
         // The owner takes one slot.
-        if workers == 0 || workers >= self.config.limits.processes_max as usize {
-            let most = self.config.limits.processes_max.saturating_sub(1);
+        if workers == 0 || workers >= self.config.sandbox.limits.processes_max as usize {
+            let most = self.config.sandbox.limits.processes_max.saturating_sub(1);
             return invalid(
                 format!("a pool cannot have {workers} workers"),
                 &format!("between 1 and {most}, which is one less than the processes that there may be"),
@@ -284,7 +226,7 @@ impl PoolBuilder<'_> {
         if [self.rules.task_timeout, self.rules.start_timeout].contains(&Some(Duration::ZERO)) {
             return invalid("a task cannot take no time".to_owned(), "leave the timeout out");
         }
-        let limits = &self.config.limits;
+        let limits = &self.config.sandbox.limits;
         let of_a_process = [
             ("cpu-time", limits.cpu_time.is_some()),
             ("wall-time", limits.wall_time.is_some()),
@@ -303,7 +245,7 @@ impl PoolBuilder<'_> {
         if let Some((task, ..)) = &self.setup.initializer {
             self.module.task(task)?;
         }
-        let arena_size = self.config.limits.arena_size;
+        let arena_size = self.config.sandbox.limits.arena_size;
         let quarter = arena_size / 4;
         let output_max = self.setup.output_max.min(quarter);
         let rules = Rules { bytes_max: quarter, arena_size, output_max, ..self.rules };
@@ -405,7 +347,6 @@ impl fmt::Debug for Pool {
 
 impl Pool {
     /// Settings for a pool.
-    #[must_use]
     pub fn builder(module: &Module) -> PoolBuilder<'_> {
         PoolBuilder {
             module,

@@ -192,7 +192,7 @@ fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime:
         } else {
             Stdin::AsItComes
         };
-        let stdio = Stdio::new(&member, stdin, &image.config.limits);
+        let stdio = Stdio::new(&member, stdin, &image.config.sandbox.limits);
         if let Err(error) = body(&stdio) {
             stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
         }
@@ -225,7 +225,7 @@ fn process(
     let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
     let parent = parent(&member);
     let children = Children::new(member, handle, doorbell);
-    Process::new(children, parent, image.supervisor_pid, stdio.clone(), image.config.limits.clone())
+    Process::new(children, parent, image.supervisor_pid, stdio.clone(), image.config.sandbox.limits.clone())
 }
 
 /// The descriptors that a guest process is given, beside its standard streams.
@@ -274,7 +274,7 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     let mut store = Store::new(image.instance.module().engine(), guest);
     store.limiter(|guest| guest);
     if image.config.flavor.counts_fuel {
-        store.set_fuel(image.config.limits.fuel.unwrap_or(u64::MAX))?;
+        store.set_fuel(image.config.sandbox.limits.fuel.unwrap_or(u64::MAX))?;
     }
     set_nice(0, image.nice);
     set_slice(0, USUAL_SLICE);
@@ -290,7 +290,7 @@ fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Inst
     let memory = instance.get_memory(&mut *store, "memory");
     if let Some(memory) = memory {
         // The advice reaches beyond the present size: the memory grows in place.
-        let reach = image.config.flavor.memory_reach(image.config.limits.memory_max);
+        let reach = image.config.flavor.memory_reach(image.config.sandbox.limits.memory_max);
         crate::sys::mem::advise_huge_pages(
             memory.data_ptr(&*store),
             usize::try_from(reach).unwrap_or(usize::MAX),

@@ -130,7 +130,7 @@ impl Children {
         let arena = &*image.arena;
         let (main, handle) =
             table::reserve(arena, None, &default_name(std::iter::empty()), 0).map_err(io::Error::other)?;
-        let timers = Timers::new(&image.config.limits);
+        let timers = Timers::new(&image.config.sandbox.limits);
         let member = Member {
             arena: image.arena.clone(),
             index: arena.geometry.processes_max,
@@ -221,7 +221,7 @@ impl Children {
     /// Ends the run if there are processes that the table doesn't list. Guests make only listed processes: somebody has broken out
     /// of WebAssembly.
     pub(crate) fn count(&mut self) {
-        if self.image.config.jail.without_census || self.is_ending() {
+        if self.image.config.sandbox.jail.without_census || self.is_ending() {
             return;
         }
         let fork_server = self.fork_server_pid();
@@ -520,7 +520,7 @@ impl Children {
                 }
                 None if let Some(claimed) = stood_by => self.requests.extend(claimed),
                 // See `count`.
-                None if self.image.config.jail.without_census => {}
+                None if self.image.config.sandbox.jail.without_census => {}
                 None => self.end_by(Outcome::strays(1)),
             }
         }
@@ -613,7 +613,7 @@ impl Children {
             }
             End::Signaled(libc::SIGKILL) if let Some(outcome) = self.ended_by => outcome,
             // The kernel's limit is coarse, and above the supervisor's.
-            End::Signaled(libc::SIGXCPU) if let Some(time) = self.image.config.limits.cpu_time => {
+            End::Signaled(libc::SIGXCPU) if let Some(time) = self.image.config.sandbox.limits.cpu_time => {
                 Outcome::limited(Limit::CpuTime(time))
             }
             End::Signaled(libc::SIGSYS) if self.ended_by.is_none() => Outcome::new(FORBIDDEN, 0),
@@ -646,7 +646,7 @@ impl Children {
                 wall: Duration::from_nanos(nanos),
                 cpu: reaped.cpu,
                 peak_memory: reaped.peak_memory,
-                refused: refusals(slot, &self.image.config.limits),
+                refused: refusals(slot, &self.image.config.sandbox.limits),
             });
         }
         if let Some(ExitStatus::Limited(limit)) = outcome.status()

@@ -105,16 +105,17 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     let nice = go_first();
     let mut start = control::receive_start(socket.as_fd()).context("cannot receive what is to run")?;
     let config = &mut start.config;
-    let processes = u64::from(config.limits.processes_max);
-    let delegated = config.jail.has(Layer::ControlGroup).then(control_group::delegated);
+    let processes = u64::from(config.sandbox.limits.processes_max);
+    let delegated = config.sandbox.jail.has(Layer::ControlGroup).then(control_group::delegated);
     // The number outside of the run's PID namespace, where no two processes have the same.
     let own = nix::unistd::getpid().as_raw().unsigned_abs();
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
-    let entered = namespaces::enter(&mut config.dirs, processes, |layer| config.jail.has(layer), moved)
-        .context("cannot enter the namespaces")?;
+    let entered =
+        namespaces::enter(&mut config.sandbox.dirs, processes, |layer| config.sandbox.jail.has(layer), moved)
+            .context("cannot enter the namespaces")?;
     let Entered::Inside(mut layers) = entered else { return Ok(()) };
     let (group, status) = match delegated {
-        Some(Some(delegated)) => delegated.make(own, Shares::from_limits(&config.limits)),
+        Some(Some(delegated)) => delegated.make(own, Shares::from_limits(&config.sandbox.limits)),
         Some(None) => {
             (None, LayerStatus::NotApplicable("no control group is delegated to this program".to_owned()))
         }
@@ -204,12 +205,12 @@ fn prepare(
     ended.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let (memory, arena) = Arena::create(start.config.geometry())
-        .map_err(|error| allowance::of_arena(error, &start.config.limits))
+        .map_err(|error| allowance::of_arena(error, &start.config.sandbox.limits))
         .context("cannot make the arena")?;
-    let stack = start.config.limits.stack_max;
+    let stack = start.config.sandbox.limits.stack_max;
     leave_room_for_stack(stack).context("cannot have a stack that large")?;
     let flavor = start.config.flavor;
-    let memory_max = start.config.limits.memory_max;
+    let memory_max = start.config.sandbox.limits.memory_max;
     let engine = engine::config::engine_to_run(flavor, stack, memory_max)?;
     let artifact = start.artifact.metadata()?.len();
     let module = engine::load(&engine, start.artifact)?;
@@ -226,7 +227,7 @@ fn prepare(
     let jail_grants_fork = matches!(plan.policy, Policy::Guest(Grants { fork: true, .. }));
     let jail = jail::prepare(&plan).context("cannot prepare the jail")?;
     let report = jail.report(entered);
-    if !report.lacks(&start.config.jail.require).is_empty() {
+    if !report.lacks(&start.config.sandbox.jail.require).is_empty() {
         return Ok(Prepared::Unjailed(report));
     }
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
@@ -268,12 +269,12 @@ fn go_first() -> i32 {
 fn plan(config: &RunConfig, reserved: Reserved, imports: impl Fn(&str, &str) -> bool) -> jail::Plan<'_> {
     let forks = config.forks_tasks || imports(sandpool_abi::process::MODULE, "fork");
     let grants = Grants {
-        fork: forks && config.limits.processes_max > 1,
-        files: !config.dirs.is_empty(),
+        fork: forks && config.sandbox.limits.processes_max > 1,
+        files: !config.sandbox.dirs.is_empty(),
         map: imports(sandpool_abi::shared::MODULE, "map"),
     };
-    let rlimits = Rlimits::new(&config.limits, config.role, config.dirs.len(), reserved);
-    jail::Plan { policy: Policy::Guest(grants), dirs: &config.dirs, rlimits, settings: &config.jail }
+    let rlimits = Rlimits::new(&config.sandbox.limits, config.role, config.sandbox.dirs.len(), reserved);
+    jail::Plan { policy: Policy::Guest(grants), dirs: &config.sandbox.dirs, rlimits, settings: &config.sandbox.jail }
 }
 
 /// Guests run on the main thread of their process: makes the stack limit large enough for theirs.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::children::Children;
-use crate::config::{JailSettings, Limits, OnDeadlock, Role, RunConfig};
+use crate::config::{Limits, Role, RunConfig, Sandbox};
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, ProcessHandle};
 use crate::process::mappings::Mappings;
@@ -35,23 +35,12 @@ impl Alone {
         let Self { member, handle, geometry } = self;
         let Geometry { processes_max, objects_max, .. } = *geometry;
         let stdio = Stdio::new(member, Stdin::Empty, &Limits::default());
-        let config = RunConfig {
-            role: Role::Program,
-            args: Vec::new(),
-            env: Vec::new(),
-            dirs: Vec::new(),
-            limits: Limits { processes_max, objects_max, arena_size: 0, ..Limits::default() },
-            flavor: Default::default(),
-            has_start: false,
-            on_deadlock: OnDeadlock::Kill,
-            forks_tasks: false,
-            jail: JailSettings::default(),
-            only_report: false,
-        };
+        let limits = Limits { processes_max, objects_max, arena_size: 0, ..Limits::default() };
+        let config = RunConfig { sandbox: Sandbox::new().limits(limits), ..RunConfig::new(Role::Program) };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let doorbell = EventFd::from_flags(flags).expect("an eventfd");
         let children = Children::new(member.clone(), *handle, OwnedFd::from(doorbell));
-        let process = Process::new(children, None, 0, stdio.clone(), config.limits.clone());
+        let process = Process::new(children, None, 0, stdio.clone(), config.sandbox.limits.clone());
         Guest {
             wasi: wasi::context(&config, &stdio).expect("a context"),
             memory: None,

@@ -16,7 +16,7 @@ use sandpool_abi::{Import, ValueType};
 use wasmtime::{Engine, InstancePre, Store, Val};
 
 use crate::codec;
-use crate::config::{LimitKey, Limits, RunConfig};
+use crate::config::{LimitKey, RunConfig, Sandbox};
 use crate::control;
 use crate::engine::known::{self, Function};
 use crate::imports;
@@ -194,15 +194,14 @@ pub fn arena(data: &[u8]) {
 ///
 /// If the file isn't the same.
 pub fn limits(data: &[u8]) -> bool {
-    let Some(limits) = std::str::from_utf8(data).ok().and_then(|text| Limits::from_toml(text).ok()) else {
-        return false;
-    };
+    let sandbox = std::str::from_utf8(data).ok().and_then(|text| Sandbox::from_toml(text).ok());
+    let Some(Sandbox { limits, .. }) = sandbox else { return false };
     let shown: String = LimitKey::ALL
         .iter()
         .map(|key| format!("limits.{} = '{}'\n", key.name, limits.get(key.name).expect("a limit")))
         .collect();
-    let again = Limits::from_toml(&shown).expect("what was shown");
-    assert_eq!(again, limits, "{shown}");
+    let again = Sandbox::from_toml(&shown).expect("what was shown");
+    assert_eq!(again.limits, limits, "{shown}");
     true
 }
 

@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
-use sandpool::{
-    CompileLimitKey, CompileLimits, DirGrant, JailReport, Key, Layer, LimitKey, Limits, Module,
-    ModuleBuilder, Profile,
-};
+use sandpool::{CompileLimitKey, DirGrant, JailReport, Key, Layer, LimitKey, Profile, Sandbox};
 
 use crate::text;
 
@@ -16,11 +13,11 @@ pub(crate) struct GuestArgs {
     /// Let the guest use a directory, read-only with :ro; GUEST is its name there, by default HOST. A colon in a name is
     /// written \:
     #[arg(long, value_name = "HOST[:GUEST][:ro]")]
-    pub(crate) dir: Vec<DirGrant>,
+    dir: Vec<DirGrant>,
 
     /// Set a variable of the guest's environment, which is empty otherwise; NAME alone takes the value it has here
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
-    pub(crate) env: Vec<(String, String)>,
+    env: Vec<(String, String)>,
 
     /// Choose limits, --task-timeout and --require-jail by one word: untrusted is for code that nobody trusts, and
     /// `sandpool config --profile untrusted` prints what it sets. A flag that sets one of them goes before it; of it and a
@@ -34,7 +31,7 @@ pub(crate) struct GuestArgs {
 
     /// Switch a layer of the jail off, for a debugger or a profiler; `sandpool doctor` lists them
     #[arg(long, value_name = "LAYER")]
-    pub(crate) without_layer: Vec<Layer>,
+    without_layer: Vec<Layer>,
 
     /// Print on stderr which layers of the jail hold, and how fully
     #[arg(long)]
@@ -50,6 +47,30 @@ pub(crate) struct GuestArgs {
 }
 
 impl GuestArgs {
+    /// The sandbox of the file and the profile, changed as the flags say.
+    pub(crate) fn sandbox(&self) -> sandpool::Result<Sandbox> {
+        let mut sandbox = self.config.as_ref().map_or_else(|| Ok(Sandbox::new()), Sandbox::from_file)?;
+        if let Some(profile) = self.profile {
+            let of_profile = profile.sandbox();
+            sandbox.limits = sandbox.limits.no_higher_than(&of_profile.limits);
+            sandbox.compile_limits = sandbox.compile_limits.no_higher_than(&of_profile.compile_limits);
+            sandbox = sandbox.require_jail(of_profile.required_layers().iter().copied());
+        }
+        for (name, value) in &self.limits.0 {
+            match LimitKey::from_name(name) {
+                Some(_) => sandbox.limits.set(name, value)?,
+                None => sandbox.compile_limits.set(name, value)?,
+            }
+        }
+        if let Some(Layers(layers)) = &self.require_jail {
+            sandbox = sandbox.require_jail(layers.iter().copied());
+        }
+        sandbox = self.without_layer.iter().copied().fold(sandbox, Sandbox::without_layer);
+        sandbox.dirs.extend(self.dir.iter().cloned());
+        sandbox.env.extend(self.env.iter().cloned());
+        Ok(sandbox)
+    }
+
     /// The profile that the command line chooses; if it chooses none, the file's.
     pub(crate) fn profile(&self) -> sandpool::Result<Option<Profile>> {
         match (self.profile, &self.config) {
@@ -58,54 +79,11 @@ impl GuestArgs {
         }
     }
 
-    /// The layers that are required.
-    pub(crate) fn required_layers(&self) -> sandpool::Result<Vec<Layer>> {
-        Ok(match &self.require_jail {
-            Some(layers) => layers.0.clone(),
-            None => self.profile()?.map_or_else(Vec::new, |profile| profile.required_layers().to_vec()),
-        })
-    }
-
     /// Prints the reports of the compiler and of the run, if they were asked for.
     pub(crate) fn report(&self, compiler: &JailReport, run: &JailReport) {
         if self.jail_report {
             text::note_lines(&format!("{compiler}{run}"));
         }
-    }
-
-    /// The limits of the file and the profile, changed as the flags say.
-    pub(crate) fn limits(&self) -> sandpool::Result<Limits> {
-        let mut limits = self.config.as_ref().map_or_else(|| Ok(Limits::default()), Limits::from_file)?;
-        if let Some(profile) = self.profile {
-            limits = limits.no_higher_than(&profile.limits());
-        }
-        for (name, value) in self.limits.0.iter().filter(|(name, _)| LimitKey::from_name(name).is_some()) {
-            limits.set(name, value)?;
-        }
-        Ok(limits)
-    }
-
-    /// The limits of compiling, of the file and the profile, changed as the flags say.
-    fn compile_limits(&self) -> sandpool::Result<CompileLimits> {
-        let file = self.config.as_ref();
-        let mut limits = file.map_or_else(|| Ok(CompileLimits::default()), CompileLimits::from_file)?;
-        if let Some(profile) = self.profile {
-            limits = limits.no_higher_than(&profile.compile_limits());
-        }
-        for (name, value) in
-            self.limits.0.iter().filter(|(name, _)| CompileLimitKey::from_name(name).is_some())
-        {
-            limits.set(name, value)?;
-        }
-        Ok(limits)
-    }
-
-    /// The settings for loading the module, as these limits of its processes need it.
-    pub(crate) fn loader(&self, limits: &Limits) -> sandpool::Result<ModuleBuilder> {
-        let mut builder = Module::builder();
-        builder.limits(self.compile_limits()?).require_jail(self.required_layers()?);
-        builder.count_fuel(limits.fuel.is_some());
-        Ok(builder)
     }
 }
 

@@ -21,9 +21,8 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use clap::builder::Styles;
-use sandpool::{Error, Module, ModuleBuilder};
+use sandpool::{Error, Module, Sandbox};
 
-use self::guest::GuestArgs;
 use crate::toolchain::{self, BuildOptions};
 use crate::{exit_code, text};
 
@@ -65,8 +64,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
 
 /// The module's file that an argument `MODULE|CRATE_DIR` means. A directory is compiled, unless a jail is required: build scripts
 /// and macros are native code, which no jail holds.
-fn module_path(path: &Path, bin: Option<&str>, guest: &GuestArgs) -> anyhow::Result<PathBuf> {
-    if path.is_dir() && !guest.required_layers()?.is_empty() {
+fn module_path(path: &Path, bin: Option<&str>, sandbox: &Sandbox) -> anyhow::Result<PathBuf> {
+    if path.is_dir() && !sandbox.required_layers().is_empty() {
         return Err(Error::Invalid {
             what: format!(
                 "{} is a crate, whose build scripts and macros would run outside of the jail that is required",
@@ -90,9 +89,9 @@ fn module_path(path: &Path, bin: Option<&str>, guest: &GuestArgs) -> anyhow::Res
     toolchain::module_path(path, &options)
 }
 
-/// Loads the module, and tells a user who waits at a terminal why it takes long.
-fn load(path: &Path, builder: &ModuleBuilder) -> anyhow::Result<Module> {
-    let module = load_patiently(path, builder)?;
+/// Loads the module for this sandbox, and tells a user who waits at a terminal why it takes long.
+fn load(path: &Path, sandbox: &Sandbox) -> anyhow::Result<Module> {
+    let module = load_patiently(path, sandbox)?;
     if let Some(error) = module.uncached() {
         let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
         text::note(&format!("warning: compiled for this time alone: {error}{why}"));
@@ -100,8 +99,9 @@ fn load(path: &Path, builder: &ModuleBuilder) -> anyhow::Result<Module> {
     Ok(module)
 }
 
-fn load_patiently(path: &Path, builder: &ModuleBuilder) -> sandpool::Result<Module> {
+fn load_patiently(path: &Path, sandbox: &Sandbox) -> sandpool::Result<Module> {
     const PATIENCE: Duration = Duration::from_millis(500);
+    let builder = Module::builder().sandbox(sandbox.clone());
     if !io::stderr().is_terminal() {
         return builder.load_file(path);
     }

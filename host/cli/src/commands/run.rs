@@ -60,30 +60,16 @@ pub(crate) struct RunArgs {
 
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
-    let limits = args.guest.limits()?;
-    let loader = args.guest.loader(&limits)?;
-    let module =
-        commands::load(&commands::module_path(&args.module, args.bin.as_deref(), &args.guest)?, &loader)?;
-    let mut builder = Run::builder(&module);
-    builder.arg(module.name());
-    for arg in args.args {
-        builder.arg(arg);
-    }
-    let guest = args.guest;
-    builder.limits(limits);
-    for (name, value) in &guest.env {
-        builder.env(name, value);
-    }
-    for grant in &guest.dir {
-        builder.dir(grant.clone());
-    }
-    builder.on_deadlock(args.on_deadlock);
-    builder.require_jail(guest.required_layers()?);
-    for layer in &guest.without_layer {
-        builder.without_layer(*layer);
-    }
-    let run = builder.start()?;
-    guest.report(module.jail(), run.jail());
+    let sandbox = args.guest.sandbox()?;
+    let path = commands::module_path(&args.module, args.bin.as_deref(), &sandbox)?;
+    let module = commands::load(&path, &sandbox)?;
+    let run = Run::builder(&module)
+        .arg(module.name())
+        .args(args.args)
+        .sandbox(sandbox)
+        .on_deadlock(args.on_deadlock)
+        .start()?;
+    args.guest.report(module.jail(), run.jail());
     let stopper = run.stopper();
     interrupt
         .calls(move |signal, is_first| stopper.stop(if is_first { signal } else { Signal::SIGKILL } as i32));

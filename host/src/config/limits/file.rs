@@ -4,7 +4,8 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{CompileLimitKey, CompileLimits, LimitKey, Limits, Profile};
+use super::{CompileLimitKey, LimitKey, Profile};
+use crate::config::Sandbox;
 use crate::nearest::nearest_name;
 use crate::{Error, Result};
 
@@ -18,21 +19,20 @@ pub(super) const PROFILE: &str = "profile";
 
 /// Settings of a configuration file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Settings {
-    pub(super) profile: Option<Profile>,
-    pub(super) limits: Limits,
-    pub(super) compile: CompileLimits,
+pub(in crate::config) struct Settings {
+    pub(in crate::config) profile: Option<Profile>,
+    pub(in crate::config) sandbox: Sandbox,
 }
 
 /// Reads all settings of a configuration file.
-pub(super) fn read_file(path: &Path) -> Result<Settings> {
+pub(in crate::config) fn read_file(path: &Path) -> Result<Settings> {
     let config = |source| Error::Config { path: path.to_owned(), source: Box::new(source) };
     let unreadable = |source| config(Error::Os { what: "read it", source });
     read(&std::fs::read_to_string(path).map_err(unreadable)?).map_err(config)
 }
 
 /// Reads all settings from the text of a configuration file. The file's own keys override its profile, wherever the profile stands.
-pub(super) fn read(text: &str) -> Result<Settings> {
+pub(in crate::config) fn read(text: &str) -> Result<Settings> {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
     let invalid = |at: usize, what: String, hint: Option<String>| Error::Invalid {
         what: format!("line {}: {what}", line(at)),
@@ -55,8 +55,7 @@ pub(super) fn read(text: &str) -> Result<Settings> {
         name.parse().map_err(|error: Error| invalid(at, error.to_string(), error.hint()))
     });
     let profile: Option<Profile> = profile.transpose()?;
-    let mut limits = profile.map_or_else(Limits::default, Profile::limits);
-    let mut compile = profile.map_or_else(CompileLimits::default, Profile::compile_limits);
+    let mut sandbox = profile.map_or_else(Sandbox::default, Profile::sandbox);
     for (table, value) in file.get_ref() {
         let at = table.span().start;
         let table = table.get_ref().as_ref();
@@ -77,9 +76,9 @@ pub(super) fn read(text: &str) -> Result<Settings> {
         for (name, value) in keys {
             let (at, name) = (name.span().start, name.get_ref().as_ref());
             let (kind, field) = if let Some(key) = LimitKey::from_name(name) {
-                (key.value, (key.field)(&mut limits))
+                (key.value, (key.field)(&mut sandbox.limits))
             } else if let Some(key) = CompileLimitKey::from_name(name) {
-                (key.value, (key.field)(&mut compile))
+                (key.value, (key.field)(&mut sandbox.compile_limits))
             } else {
                 let near = nearest_name(names(), name).map(|name| format!("{TABLE}.{name}"));
                 return Err(invalid(at, format!("there is no key {TABLE}.{name}"), nearest(near)));
@@ -102,5 +101,5 @@ pub(super) fn read(text: &str) -> Result<Settings> {
                 .map_err(|why| invalid(at, format!("`{text}` is no value for {TABLE}.{name}"), Some(why)))?;
         }
     }
-    Ok(Settings { profile, limits, compile })
+    Ok(Settings { profile, sandbox })
 }

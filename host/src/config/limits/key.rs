@@ -76,7 +76,7 @@ macro_rules! limits {
         impl $limits {
             /// The limits for untrusted code: everything that such code uses is bounded.
             ///
-            /// [`Profile::Untrusted`] has the other settings for such code.
+            /// [`Sandbox::untrusted`](crate::Sandbox::untrusted) has the other settings for such code.
             #[must_use]
             pub fn untrusted() -> Self {
                 Self { $($field: $untrusted,)* }

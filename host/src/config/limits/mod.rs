@@ -17,12 +17,12 @@ mod profile;
 mod tests;
 
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::file::DEFAULT_CONFIG;
+pub(super) use self::file::{read, read_file};
 pub use self::key::Key;
 use self::key::{Field, limits};
 pub use self::profile::Profile;
@@ -150,7 +150,7 @@ limits! {
         about: "How long the run may take",
     }
     /// Units of work that a process may do, about one for each instruction. The count is the same wherever and whenever the process
-    /// runs, so the process ends at the same place. This limit needs a module that [counts](crate::ModuleBuilder::count_fuel). A
+    /// runs, so the process ends at the same place. This limit needs a module that [counts](crate::ModuleBuilder::sandbox). A
     /// forked process has the fuel that its parent had left, a spawned one all of it; in a pool, each task has all of it.
     fuel "fuel" {
         value: MaybeCount Option<u64>,
@@ -204,8 +204,8 @@ limits! {
 }
 
 limits! {
-    /// Limits for loading a module: [`ModuleBuilder::limits`](crate::ModuleBuilder::limits). A module that exceeds one of them is
-    /// refused, with [`Error::CompileLimit`](crate::Error::CompileLimit).
+    /// Limits for loading a module: [`Sandbox::compile_limits`](crate::Sandbox::compile_limits). A module that exceeds one of them
+    /// is refused, with [`Error::CompileLimit`](crate::Error::CompileLimit).
     ///
     /// ```
     /// use std::time::Duration;
@@ -213,8 +213,6 @@ limits! {
     ///
     /// let limits = CompileLimits::default().compile_time_max(Duration::from_secs(10));
     /// assert_eq!(limits.get("compile-time-max").as_deref(), Some("10s"));
-    /// assert_eq!(CompileLimits::from_toml("limits.module-size-max = '10MiB'")?.module_size_max, 10 << 20);
-    /// # Ok::<(), sandpool::Error>(())
     /// ```
     ///
     /// A module in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
@@ -267,37 +265,6 @@ limits! {
 }
 
 impl Limits {
-    /// The limits that the text of a configuration file sets; the others have their defaults.
-    ///
-    /// ```
-    /// let limits = sandpool::Limits::from_toml("limits.cpu-time = '1.5s'\nlimits.memory-max = '64MiB'")?;
-    /// assert_eq!(limits.memory_max, 64 << 20);
-    ///
-    /// let error = sandpool::Limits::from_toml("[limits]\nmemory-min = '64MiB'").unwrap_err();
-    /// assert_eq!(error.to_string(), "line 2: there is no key limits.memory-min");
-    /// assert_eq!(error.hint().as_deref(), Some("the nearest that there is: limits.memory-max"));
-    /// # Ok::<(), sandpool::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for invalid TOML, unknown keys, and values that aren't allowed.
-    pub fn from_toml(text: &str) -> Result<Self> {
-        Ok(file::read(text)?.limits)
-    }
-
-    /// The limits that a configuration file sets; the others have their defaults.
-    ///
-    /// ```no_run
-    /// let limits = sandpool::Limits::from_file("sandpool.toml")?;
-    /// # Ok::<(), sandpool::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Config`](crate::Error::Config), with the error of [`from_toml`](Self::from_toml) or the reason why the file can't be read.
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(file::read_file(path.as_ref())?.limits)
-    }
-
     /// The limit with this code and its value; `None` if the limit isn't set.
     pub(crate) fn by_code(&self, code: u32) -> Option<Limit> {
         let key = LimitKey::from_name(Limit::from_parts(code, 0).name())?;
@@ -314,22 +281,4 @@ impl Limits {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-impl CompileLimits {
-    /// The limits of compiling that the text of a configuration file sets, as [`Limits::from_toml`] reads it.
-    ///
-    /// # Errors
-    /// The same errors as for [`Limits::from_toml`].
-    pub fn from_toml(text: &str) -> Result<Self> {
-        Ok(file::read(text)?.compile)
-    }
-
-    /// The limits of compiling that a configuration file sets, as [`Limits::from_file`] reads it.
-    ///
-    /// # Errors
-    /// The same errors as for [`Limits::from_file`].
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(file::read_file(path.as_ref())?.compile)
-    }
 }

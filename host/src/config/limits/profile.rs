@@ -6,8 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::file::{DEFAULT_CONFIG, PROFILE, TABLE, read_file};
-use super::{CompileLimits, Limits};
-use crate::config::Layer;
+use crate::config::Sandbox;
 use crate::{Error, Result, units};
 
 /// Settings that are chosen by one word: the flag `--profile`, or the key `profile` of a configuration file.
@@ -16,13 +15,9 @@ use crate::{Error, Result, units};
 /// # fn main() -> sandpool::Result<()> {
 /// use sandpool::{Module, Profile, Run};
 ///
-/// let profile = Profile::Untrusted;
-/// let layers = profile.required_layers();
-/// let module = Module::builder()
-///     .limits(profile.compile_limits())
-///     .require_jail(layers.iter().copied())
-///     .load_file("stranger.wasm")?;
-/// Run::builder(&module).limits(profile.limits()).require_jail(layers.iter().copied()).start()?.wait()?;
+/// let sandbox = "untrusted".parse::<Profile>()?.sandbox();
+/// let module = Module::builder().sandbox(sandbox.clone()).load_file("stranger.wasm")?;
+/// Run::builder(&module).sandbox(sandbox).start()?.wait()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -48,32 +43,22 @@ impl Profile {
     /// The profile that a configuration file chooses, if the file chooses one.
     ///
     /// # Errors
-    /// The same errors as for [`Limits::from_file`].
+    /// The same errors as for [`Sandbox::from_file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Option<Self>> {
         Ok(read_file(path.as_ref())?.profile)
     }
 
-    /// Limits of the processes of a run.
+    /// The sandbox of the profile: its limits, and the layers of the jail that it requires.
+    ///
+    /// ```
+    /// use sandpool::{Profile, Sandbox};
+    ///
+    /// assert_eq!(Profile::Untrusted.sandbox(), Sandbox::untrusted());
+    /// ```
     #[must_use]
-    pub fn limits(self) -> Limits {
+    pub fn sandbox(self) -> Sandbox {
         match self {
-            Self::Untrusted => Limits::untrusted(),
-        }
-    }
-
-    /// Limits of compiling a module.
-    #[must_use]
-    pub fn compile_limits(self) -> CompileLimits {
-        match self {
-            Self::Untrusted => CompileLimits::untrusted(),
-        }
-    }
-
-    /// Layers of the jail that the profile requires.
-    #[must_use]
-    pub fn required_layers(self) -> &'static [Layer] {
-        match self {
-            Self::Untrusted => &Layer::ALL,
+            Self::Untrusted => Sandbox::untrusted(),
         }
     }
 
@@ -89,12 +74,12 @@ impl Profile {
     ///
     /// ```
     /// let text = sandpool::Profile::Untrusted.config();
-    /// assert_eq!(sandpool::Limits::from_toml(&text)?, sandpool::Limits::untrusted());
+    /// assert_eq!(sandpool::Sandbox::from_toml(&text)?, sandpool::Sandbox::untrusted());
     /// # Ok::<(), sandpool::Error>(())
     /// ```
     #[must_use]
     pub fn config(self) -> String {
-        let (limits, compile) = (self.limits(), self.compile_limits());
+        let Sandbox { limits, compile_limits, .. } = self.sandbox();
         let mut text = format!(
             "# The profile {name}, as --profile {name} chooses it, and what it sets. The command line has two more:\n\
              #   --require-jail full   nothing is compiled or run unless all layers of the jail hold\n\
@@ -109,7 +94,7 @@ impl Profile {
             let paragraph = paragraph.trim_end();
             let (about, line) = paragraph.rsplit_once('\n').unwrap_or(("", paragraph));
             let Some((name, default)) = line.split_once(" = ") else { continue };
-            let Some(value) = limits.get(name).or_else(|| compile.get(name)) else { continue };
+            let Some(value) = limits.get(name).or_else(|| compile_limits.get(name)) else { continue };
             let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
             let value = if is_number { value } else { format!("\"{value}\"") };
             if value != default {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use super::file::{Settings, read};
 use super::key::{NONE, set};
 use super::*;
+use crate::config::Sandbox;
 
 /// A value that isn't the default, for each kind.
 fn other<L>(key: &Key<L>) -> &'static str {
@@ -25,7 +26,7 @@ fn the_default_file_says_what_holds_without_one() {
 }
 
 fn defaults(limits: Limits, compile: CompileLimits) -> Settings {
-    Settings { profile: None, limits, compile }
+    Settings { profile: None, sandbox: Sandbox::new().limits(limits).compile_limits(compile) }
 }
 
 fn are_documented<L: Clone + Default>(keys: &[Key<L>]) {
@@ -94,7 +95,7 @@ fn a_file_sets_each_and_leaves_the_others() {
         let text = format!("# mine\n[limits]\n{} = {:?}\n", key.name, other(key));
         let mut expected = Limits::default();
         expected.set(key.name, other(key)).unwrap();
-        assert_eq!(Limits::from_toml(&text).unwrap(), expected);
+        assert_eq!(Sandbox::from_toml(&text).unwrap().limits, expected);
     }
     for key in CompileLimitKey::ALL {
         let text = format!("[limits]\n{} = {:?}\n", key.name, other(key));
@@ -103,7 +104,8 @@ fn a_file_sets_each_and_leaves_the_others() {
         assert_eq!(expected.get(key.name).as_deref(), Some(other(key)));
         assert_eq!(read(&text).unwrap(), defaults(Limits::default(), expected));
     }
-    let limits = Limits::from_toml("limits = { processes-max = 8, memory-max = 65536 }").unwrap();
+    let Sandbox { limits, .. } =
+        Sandbox::from_toml("limits = { processes-max = 8, memory-max = 65536 }").unwrap();
     assert_eq!((limits.processes_max, limits.memory_max), (8, 65_536));
 }
 
@@ -134,7 +136,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
         ("[limits\n", "line 1: ", ""),
         ("[limits]\nstack-max = '1MiB'\nstack-max = '2MiB'", "line 3: ", ""),
     ] {
-        let error = Limits::from_toml(text).unwrap_err();
+        let error = Sandbox::from_toml(text).unwrap_err();
         assert!(error.to_string().starts_with(message), "{text}: {error}");
         assert!(error.hint().unwrap_or_default().contains(hint), "{text}: {:?}", error.hint());
     }
@@ -162,7 +164,7 @@ fn untrusted_code_is_bounded_in_everything() {
 fn a_profile_is_a_file_and_the_files_keys_go_before_it() {
     let text = Profile::Untrusted.config();
     let untrusted =
-        |limits| Settings { profile: Some(Profile::Untrusted), limits, compile: CompileLimits::untrusted() };
+        |limits| Settings { profile: Some(Profile::Untrusted), sandbox: Sandbox::untrusted().limits(limits) };
     assert_eq!(read(&text).unwrap(), untrusted(Limits::untrusted()));
     // The file has no more keys than the profile sets, and each has an explanation.
     let keys: Vec<_> = text.lines().filter_map(|line| line.split_once(" = ")).collect();

@@ -35,14 +35,14 @@ pub(crate) fn context(config: &RunConfig, stdio: &std::sync::Arc<Stdio>) -> wasm
     builder
         .allow_blocking_current_thread(true)
         .args(&config.args)
-        .envs(&config.env)
+        .envs(&config.sandbox.env)
         .stdin(Input(stdio.clone()))
         .stdout(Output::stdout(stdio))
         .stderr(Output::stderr(stdio))
         .secure_random(KernelRandom)
         .insecure_random(KernelRandom)
         .monotonic_clock(KernelClock);
-    for dir in &config.dirs {
+    for dir in &config.sandbox.dirs {
         let perms = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         builder.preopened_dir(&dir.host, &dir.guest, perms)?;
     }

@@ -7,7 +7,7 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
-use sandpool::{DirGrant, Error, ExitStatus, Isolation, Layer, Module, Pool, Run, Summary};
+use sandpool::{DirGrant, Error, ExitStatus, Isolation, Layer, Limits, Module, Pool, Run, Sandbox, Summary};
 use sha2::Digest as _;
 use tempfile::TempDir;
 
@@ -45,7 +45,7 @@ impl Lab {
         let interrupt = Interrupt::watch()?;
         let guests = guests.map_or_else(in_checkout, |guests| Ok(guests.to_owned()))?;
         let path = toolchain::module_path(&guests, &BuildOptions::default())?;
-        let module = commands::load(&path, &Module::builder())?;
+        let module = commands::load(&path, &Sandbox::new())?;
         let folder = tempfile::Builder::new()
             .prefix("sandpool-bench-")
             .tempdir()
@@ -186,22 +186,17 @@ impl Lab {
         if figures.exists() {
             fs::remove_file(figures).context("cannot remove old figures")?;
         }
-        let mut builder = Run::builder(&self.module);
-        builder
+        let sandbox = Sandbox::new()
+            .limits(Limits::default().processes_max(2048).arena_size(arena))
+            .dir(DirGrant::writable(self.folder.path(), "/bench"));
+        let sandbox = without.into_iter().fold(sandbox, Sandbox::without_layer);
+        let run = Run::builder(&self.module)
+            .sandbox(sandbox)
             .arg(self.module.name())
             .arg(name)
             .arg(rounds.to_string())
-            .processes_max(2048)
-            .arena_size(arena);
-        if let Some(layer) = without {
-            builder.without_layer(layer);
-        }
-        for number in numbers {
-            builder.arg(number.to_string());
-        }
-        let host = self.folder.path().to_owned();
-        builder.dir(DirGrant { host, guest: "/bench".to_owned(), read_only: false });
-        Ok(builder.start()?)
+            .args(numbers.iter().map(u64::to_string));
+        Ok(run.start()?)
     }
 
     fn figures(&self) -> PathBuf {

@@ -32,8 +32,8 @@ use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use sandpool::command_support::Writable;
 use sandpool::{
-    Completed, Error, ExitStatus, Failure, Feed, GuestText, Isolation, Limits, Module, Pool, Profile,
-    Results, TaskError,
+    Completed, Error, ExitStatus, Failure, Feed, GuestText, Isolation, Module, Pool, Profile, Results,
+    Sandbox, TaskError,
 };
 use serde::Serialize;
 
@@ -188,12 +188,12 @@ fn task_timeout(text: &str) -> Result<TaskTimeout, String> {
 
 pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
-    let path = commands::module_path(&args.module, args.bin.as_deref(), &args.guest)?;
-    let limits = args.guest.limits()?;
-    let module = commands::load(&path, &args.guest.loader(&limits)?)?;
+    let sandbox = args.guest.sandbox()?;
+    let path = commands::module_path(&args.module, args.bin.as_deref(), &sandbox)?;
+    let module = commands::load(&path, &sandbox)?;
     module.task(&args.task)?;
     let input = Input::open(&args.input)?;
-    let writable = Writable::granted(&args.guest.dir)?;
+    let writable = Writable::granted(&sandbox.dirs)?;
     let target = Target::find(&args.output, &writable)?;
     let errors = args.errors.as_deref().map(|path| Target::find(path, &writable)).transpose()?;
     if errors.as_ref().is_some_and(|errors| errors.is_journal_of(&target)) {
@@ -249,7 +249,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
         errors.begin_at(state.errors.unwrap_or(0))?;
     }
 
-    let pool = pool(&args, limits, &module)?;
+    let pool = pool(&args, sandbox, &module)?;
     let (feed, results) = pool.stream(&args.task, framing.format(), !args.unordered);
     let stopper = results.stopper();
     interrupt.calls(move |signal, is_first| {
@@ -309,33 +309,20 @@ fn nothing_left(state: &MapState) -> u8 {
     Ending::Done.exit_code(failed > 0)
 }
 
-fn pool(args: &MapArgs, limits: Limits, module: &Module) -> sandpool::Result<Pool> {
-    let mut builder = Pool::builder(module);
-    builder.isolation(args.isolation).retries(args.retries);
+fn pool(args: &MapArgs, sandbox: Sandbox, module: &Module) -> sandpool::Result<Pool> {
+    let mut builder = Pool::builder(module).sandbox(sandbox).isolation(args.isolation).retries(args.retries);
     if let Some(workers) = args.workers {
-        builder.workers(workers as usize);
+        builder = builder.workers(workers as usize);
     }
-    let guest = &args.guest;
     let timeout = match args.task_timeout {
         Some(TaskTimeout(timeout)) => timeout,
-        None => guest.profile()?.map(Profile::task_timeout),
+        None => args.guest.profile()?.map(Profile::task_timeout),
     };
     if let Some(timeout) = timeout {
-        builder.task_timeout(timeout);
-    }
-    builder.limits(limits);
-    for (name, value) in &guest.env {
-        builder.env(name, value);
-    }
-    for grant in &guest.dir {
-        builder.dir(grant.clone());
-    }
-    builder.require_jail(guest.required_layers()?);
-    for layer in &guest.without_layer {
-        builder.without_layer(*layer);
+        builder = builder.task_timeout(timeout);
     }
     let pool = builder.build()?;
-    guest.report(module.jail(), pool.jail());
+    args.guest.report(module.jail(), pool.jail());
     Ok(pool)
 }
 

@@ -1,0 +1,210 @@
+//! Everything that guests are given and held to, as one value.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::{read, read_file};
+use super::{CompileLimits, DirGrant, JailSettings, Layer, Limits};
+use crate::Result;
+
+/// Everything that guests are given and held to: directories, environment, limits, and the layers of their jail.
+///
+/// ```no_run
+/// # fn main() -> sandpool::Result<()> {
+/// use sandpool::{Limits, Module, Pool, Run, Sandbox};
+///
+/// let sandbox = Sandbox::new()
+///     .dir("./data:/data:ro".parse()?)
+///     .env("LANG", "C")
+///     .limits(Limits::default().memory_max(256 << 20));
+///
+/// let module = Module::builder().sandbox(sandbox.clone()).load_file("guest.wasm")?;
+/// let run = Run::builder(&module).sandbox(sandbox.clone()).start()?;
+/// let pool = Pool::builder(&module).sandbox(sandbox).build()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A sandbox is a plain value. The same one serves for [loading](crate::ModuleBuilder::sandbox) a module, for
+/// [runs](crate::RunBuilder::sandbox) and for [pools](crate::PoolBuilder::sandbox); each takes what concerns it. The default grants
+/// nothing, has the default limits, and uses the layers of the jail that the machine has. [`untrusted`](Self::untrusted) is for code
+/// that nobody trusts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Sandbox {
+    /// the granted directories; guests see no others
+    pub dirs: Vec<DirGrant>,
+    /// names and values of the guests' environment
+    pub env: Vec<(String, String)>,
+    /// limits of the guests' processes
+    pub limits: Limits,
+    /// limits of loading the module
+    pub compile_limits: CompileLimits,
+    pub(crate) jail: JailSettings,
+}
+
+impl Sandbox {
+    /// A sandbox that grants nothing, with the default limits: the same as `Sandbox::default()`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The sandbox for code that nobody trusts: everything that such code uses is bounded, and nothing is compiled or started unless
+    /// all layers of the jail hold. This is `--profile untrusted` of the command.
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// use sandpool::{Module, Run, Sandbox};
+    ///
+    /// let module = Module::builder().sandbox(Sandbox::untrusted()).load_file("stranger.wasm")?;
+    /// let summary = Run::builder(&module).sandbox(Sandbox::untrusted()).start()?.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn untrusted() -> Self {
+        Self::new()
+            .limits(Limits::untrusted())
+            .compile_limits(CompileLimits::untrusted())
+            .require_jail(Layer::ALL)
+    }
+
+    /// The sandbox that the text of a configuration file describes: its limits, and what its profile requires. Limits that the file
+    /// doesn't set have their defaults.
+    ///
+    /// ```
+    /// use sandpool::Sandbox;
+    ///
+    /// let sandbox = Sandbox::from_toml("limits.cpu-time = '1.5s'\nlimits.memory-max = '64MiB'")?;
+    /// assert_eq!(sandbox.limits.memory_max, 64 << 20);
+    /// assert_eq!(Sandbox::from_toml("profile = 'untrusted'")?, Sandbox::untrusted());
+    ///
+    /// let error = Sandbox::from_toml("[limits]\nmemory-min = '64MiB'").unwrap_err();
+    /// assert_eq!(error.to_string(), "line 2: there is no key limits.memory-min");
+    /// assert_eq!(error.hint().as_deref(), Some("the nearest that there is: limits.memory-max"));
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for invalid TOML, unknown keys, and values that aren't allowed.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        Ok(read(text)?.sandbox)
+    }
+
+    /// The sandbox that a configuration file describes, as [`from_toml`](Self::from_toml) reads it.
+    ///
+    /// ```no_run
+    /// let sandbox = sandpool::Sandbox::from_file("sandpool.toml")?;
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config), with the error of [`from_toml`](Self::from_toml) or the reason why the file can't be
+    /// read.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(read_file(path.as_ref())?.sandbox)
+    }
+
+    /// Grants a directory. Guests see only granted directories.
+    ///
+    /// ```no_run
+    /// use sandpool::{DirGrant, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new().dir("./data:/data:ro".parse()?).dir(DirGrant::writable("./out", "/out"));
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    #[must_use]
+    pub fn dir(mut self, grant: DirGrant) -> Self {
+        self.dirs.push(grant);
+        self
+    }
+
+    /// Adds one variable to the guests' environment, which is empty otherwise.
+    #[must_use]
+    pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// Sets all limits of the guests' processes. They replace all limits that were set before.
+    ///
+    /// ```
+    /// use sandpool::{Limits, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new().limits(Limits::default().memory_max(64 << 20).processes_max(16));
+    /// # let _ = sandbox;
+    /// ```
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets all limits of loading the module. They replace all limits that were set before.
+    ///
+    /// ```
+    /// use sandpool::{CompileLimits, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new().compile_limits(CompileLimits::default().module_size_max(10 << 20));
+    /// # let _ = sandbox;
+    /// ```
+    #[must_use]
+    pub fn compile_limits(mut self, limits: CompileLimits) -> Self {
+        self.compile_limits = limits;
+        self
+    }
+
+    /// Sets the layers of the jail that must hold [fully](crate::LayerStatus::Full); else nothing is compiled or started, and the error is
+    /// [`Error::Jail`](crate::Error::Jail). They replace the layers that were required before. [`Layer::ALL`] names all layers. The
+    /// default is to start with the layers that the machine has.
+    ///
+    /// ```
+    /// use sandpool::{Layer, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new().require_jail([Layer::Seccomp, Layer::Landlock]);
+    /// assert_eq!(sandbox.required_layers(), [Layer::Seccomp, Layer::Landlock]);
+    /// assert_eq!(Sandbox::untrusted().required_layers(), Layer::ALL);
+    /// ```
+    ///
+    /// A module is compiled in a jail of its own, with the same layers. The refusal comes before anything of the module is read. A
+    /// module in the cache must have been compiled in such a jail, or is compiled again.
+    #[must_use]
+    pub fn require_jail(mut self, layers: impl IntoIterator<Item = Layer>) -> Self {
+        self.jail.require = layers.into_iter().collect();
+        self
+    }
+
+    /// The layers of the jail that must hold.
+    #[must_use]
+    pub fn required_layers(&self) -> &[Layer] {
+        &self.jail.require
+    }
+
+    /// Switches off a layer of the guests' jail, for debugging: some layers forbid operations that debuggers and profilers need. The
+    /// jail of the compiler keeps the layer.
+    #[must_use]
+    pub fn without_layer(mut self, layer: Layer) -> Self {
+        self.jail.without.push(layer);
+        self
+    }
+
+    /// Leaves out a rule of the policy for system calls: for the test that each rule is needed.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_call(mut self, rule: impl Into<String>) -> Self {
+        self.jail.without_calls.push(rule.into());
+        self
+    }
+
+    /// Makes the supervisor not count its children: for the test that the kernel bounds their number as well.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_census(mut self) -> Self {
+        self.jail.without_census = true;
+        self
+    }
+}
