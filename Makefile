@@ -13,6 +13,8 @@ TOOLS := $(CARGO_TARGET_DIR)/tools
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 MDBOOK_VERSION := 0.5.4
+# The crates that are published, but for the SDK's, which are a workspace of their own.
+PUBLISHED := -p sandpool-abi -p sandpool -p sandpool-cli
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= imports arena control limits modules records
 CHAOS ?= 20
@@ -35,7 +37,7 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny book chaos storms soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
+.PHONY: help cargo setup guests demo test lint lint-deny package book chaos storms soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +80,9 @@ lint: cargo lint-deny ## check format, lints, documentation, and the licences of
 		cargo clippy --release --locked --manifest-path "$$workspace/Cargo.toml" --workspace --all-targets -- -D warnings \
 		|| exit; done
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --manifest-path $(SDK)/Cargo.toml --workspace --no-deps
+	@# The manifests are complete. Without lock files, no registry is asked for crates that it doesn't have yet.
+	cargo package --quiet --no-verify --allow-dirty --exclude-lockfile $(PUBLISHED)
+	cargo package --quiet --no-verify --allow-dirty --exclude-lockfile --manifest-path $(SDK)/Cargo.toml --workspace
 
 lint-deny: export PATH := $(TOOLS)/bin:$(PATH)
 lint-deny: cargo
@@ -91,6 +96,12 @@ lint-deny: cargo
 	@if GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote -q https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1; \
 		then cargo deny --log-level error check advisories; \
 		else echo 'skipped: the database of security advisories cannot be reached' >&2; fi
+
+package: cargo ## make the packages of all crates that are published, and compile each; compiles everything anew
+	cargo package --allow-dirty $(PUBLISHED)
+	@# No registry has the contract before the contract is published.
+	cargo package --allow-dirty --manifest-path $(SDK)/Cargo.toml --workspace \
+		--config 'patch.crates-io.sandpool-abi.path="$(CURDIR)/guest-sdk/abi"'
 
 book: cargo ## make a book of the pages of host/docs, in target/book
 	@$(TOOLS)/bin/mdbook --version 2>/dev/null | grep -qx 'mdbook v$(MDBOOK_VERSION)' || { \

@@ -86,16 +86,3 @@ pub mod command_support {
     pub use crate::sys::process::wake_soon;
     pub use crate::written::{Directory, Unfinished, Writable};
 }
-
-/// The programs of the pages for embedders, compiled in the same way as those of this documentation.
-#[cfg(doctest)]
-mod pages {
-    #[doc = include_str!("../../README.md")]
-    struct Readme;
-
-    #[doc = include_str!("../docs/embedding.md")]
-    struct Embedding;
-
-    #[doc = include_str!("../docs/untrusted.md")]
-    struct Untrusted;
-}

@@ -29,6 +29,7 @@ mod logging;
 mod map;
 mod module;
 mod namespaces;
+mod new;
 mod ordinary_user;
 mod pool;
 mod pool_hostile;

@@ -65,6 +65,36 @@ fn the_guest_sdk_imports_in_one_direction() {
     check("guest-sdk/rust/src", "lib.rs", SDK);
 }
 
+/// A package has the files of its own folder only, so that a file from elsewhere would be missing where it is compiled.
+#[test]
+fn published_crates_include_their_own_files_only() {
+    let mut included = 0;
+    for folder in ["host", "host/cli", "guest-sdk/abi", "guest-sdk/macros", "guest-sdk/rust"] {
+        let root = fs::canonicalize(repository().join(folder)).unwrap();
+        let mut folders = vec![root.join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = fs::read_to_string(&path).unwrap();
+                let names = ["include_str!(\"", "include_bytes!(\"", "include!(\""]
+                    .iter()
+                    .flat_map(|include| text.split(include).skip(1))
+                    .filter_map(|rest| rest.split('"').next());
+                for name in names {
+                    let file = fs::canonicalize(folder.join(name)).unwrap();
+                    assert!(file.starts_with(&root), "{} includes {name}", path.display());
+                    included += 1;
+                }
+            }
+        }
+    }
+    assert!(included > 5, "only {included} files are included: is this all?");
+}
+
 fn check(folder: &str, root: &str, layers: &[&[&str]]) {
     let layer_of = |name: &str| layers.iter().position(|layer| layer.contains(&name));
     let (modules, imports) = read(&repository().join(folder), root);

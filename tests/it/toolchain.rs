@@ -19,7 +19,7 @@ fn package(dir: &Path, sources: &[(&str, &str)]) {
 
 /// The command in a shared cache, as a user has it, even where `make test` names a target directory. That is
 /// linked into the cache, because the standard library may be compiled in it already.
-fn in_a_shared_cache(cache: &Path) -> Command {
+pub(crate) fn in_a_shared_cache(cache: &Path) -> Command {
     let mut command = sandpool();
     if let Some(guests) = std::env::var_os("SANDPOOL_GUEST_TARGET_DIR") {
         fs::set_permissions(cache, fs::Permissions::from_mode(0o700)).unwrap();

@@ -10,6 +10,7 @@ mod guest;
 pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod map;
+pub(crate) mod new;
 pub(crate) mod run;
 
 use std::error::Error as _;
@@ -36,6 +37,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    New(new::NewArgs),
     Run(run::RunArgs),
     Map(map::MapArgs),
     Build(build::BuildArgs),
@@ -50,6 +52,7 @@ pub(crate) enum Command {
 /// Runs the command that the command line chooses.
 pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
     match command {
+        Command::New(args) => new::run(args),
         Command::Run(args) => run::run(args),
         Command::Map(args) => map::run(args),
         Command::Build(args) => build::run(args),
