@@ -12,7 +12,7 @@ use super::collections::Collections;
 use super::event::Event;
 use super::heap::{HeapHead, PageDescriptor};
 use super::lock::Lock;
-use super::object_table::{ObjectSlot, ObjectTable};
+use super::object_table::{Body, ObjectSlot, ObjectTable};
 use super::process_table::{ProcessSlot, ProcessTable};
 use super::{holds, standby};
 use crate::sys::atomic::{AtomicU32, AtomicU64};
@@ -68,6 +68,7 @@ pub(crate) struct Arena {
     pids: Table<AtomicU32>,
     requests: Table<AtomicU64>,
     objects: Table<ObjectSlot>,
+    bodies: Table<Body>,
     refs: Table<AtomicU64>,
     ref_words: usize,
     holds: Table<AtomicU64>,
@@ -124,7 +125,8 @@ impl Arena {
         let requests = (pids + processes_max * 4).next_multiple_of(64);
         let processes = (requests + ref_words * 8).next_multiple_of(64);
         let objects = align(processes + (processes_max + 1) * size_of::<ProcessSlot>());
-        let refs = align(objects + objects_max * size_of::<ObjectSlot>());
+        let bodies = align(objects + objects_max * size_of::<ObjectSlot>());
+        let refs = align(bodies + objects_max * size_of::<Body>());
         // A row is whole cache lines: no two processes write to one.
         let hold_words = holds::words(objects_max).next_multiple_of(8);
         let holds = align(refs + objects_max * ref_words * 8);
@@ -144,6 +146,7 @@ impl Arena {
             pids: table(&mapping, pids, processes_max)?,
             requests: table(&mapping, requests, ref_words)?,
             objects: table(&mapping, objects, objects_max)?,
+            bodies: table(&mapping, bodies, objects_max)?,
             refs: table(&mapping, refs, objects_max * ref_words)?,
             ref_words,
             holds: table(&mapping, holds, (processes_max + 1) * hold_words)?,
@@ -207,6 +210,12 @@ impl Arena {
     #[inline]
     pub(crate) fn object(&self, index: u32) -> Result<&ObjectSlot> {
         self.objects.get(index as usize).ok_or(Errno::Badf)
+    }
+
+    /// Where the state of an object is.
+    #[inline]
+    pub(super) fn object_body(&self, index: u32) -> Result<&Body> {
+        self.bodies.get(index as usize).ok_or(Errno::Badf)
     }
 
     /// One word of the bits that tell which processes hold an object.

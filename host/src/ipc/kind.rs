@@ -141,10 +141,11 @@ macro_rules! kinds {
             const KIND: ObjectKind = ObjectKind::$kind;
         })*
 
-        /// The state of an object, as its kind.
-        pub(super) fn of(slot: &ObjectSlot) -> Result<&dyn ObjectState> {
-            Ok(match slot.kind()? {
-                $(ObjectKind::$kind => object::state::<$state>(slot),)*
+        /// The state of the object with this number, as its kind.
+        pub(super) fn at(member: &Member, index: u32) -> Result<&dyn ObjectState> {
+            let arena = &*member.arena;
+            Ok(match arena.object(index)?.kind()? {
+                $(ObjectKind::$kind => object::state::<$state>(arena, index)?,)*
             })
         }
     };
@@ -166,11 +167,6 @@ impl ObjectSlot {
     pub(super) fn kind(&self) -> Result<ObjectKind> {
         ObjectKind::from_code(self.kind.load(Ordering::Relaxed)).ok_or(Errno::Io)
     }
-}
-
-/// The state of the object with this number, as its kind.
-pub(super) fn at(member: &Member, index: u32) -> Result<&dyn ObjectState> {
-    of(member.arena.object(index)?)
 }
 
 /// Frees the journaled locks of an object that a dead process was working on, if the dead process holds them.
@@ -221,12 +217,12 @@ pub(crate) fn at_barrier(member: &Member, index: u32) -> Option<(u64, u64)> {
 
 /// The object that a handle names, if processes can wait for objects of its kind.
 pub(crate) fn waitable(member: &Member, handle: Handle) -> Result<&dyn Waitable> {
-    let (_, slot) = object::find(member, handle)?;
-    of(slot)?.waitable().ok_or(Errno::Inval)
+    let (index, _) = object::find(member, handle)?;
+    at(member, index)?.waitable().ok_or(Errno::Inval)
 }
 
 /// The note of a process that waits for a [`waitable`] object.
 pub(crate) fn waiting(member: &Member, handle: Handle) -> Option<Waiting> {
-    let (index, slot) = object::find(member, handle).ok()?;
-    of(slot).ok()?.waiting(index)
+    let (index, _) = object::find(member, handle).ok()?;
+    at(member, index).ok()?.waiting(index)
 }

@@ -120,7 +120,7 @@ pub(crate) fn resolve<S: Listed>(member: &Member, handle: Handle) -> Result<Obje
     if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
         return Err(Errno::Badf);
     }
-    Ok(Object { index, state: state(slot) })
+    Ok(Object { index, state: state(&member.arena, index)? })
 }
 
 /// Looks up an object of one kind that only the owner of the pool holds. The host's own code alone calls this, with a
@@ -138,13 +138,13 @@ pub(crate) fn resolve_for_host<S: Listed>(member: &Member, handle: Handle) -> Re
     {
         return Err(Errno::Badf);
     }
-    Ok(Object { index, state: state(slot) })
+    Ok(Object { index, state: state(&member.arena, index)? })
 }
 
 /// The state of an object, taken for this kind. Any bytes are valid, so a wrong kind gives a wrong answer at worst.
 #[inline]
-pub(super) fn state<S: Listed>(slot: &ObjectSlot) -> &S {
-    mem::start_of(&slot.body)
+pub(super) fn state<S: Listed>(arena: &Arena, index: u32) -> Result<&S> {
+    Ok(mem::start_of(arena.object_body(index)?))
 }
 
 /// An object that another one refers to, in whatever state the object is, and its number. `None` if the object's slot
@@ -224,8 +224,11 @@ impl<'a> Named<'a> {
             let slot = member.arena.object(index).map_err(|_| Errno::Io)?;
             let is_one = slot.is(LIVE) && slot.kind.load(Ordering::Relaxed) == S::KIND as u64;
             let is_seen = || scope::sees(member, slot.scope.load(Ordering::Relaxed));
-            if is_one && has_it(state(slot)) && is_seen() {
-                return Ok(Some(Found { referrer, index, slot, state: state(slot) }));
+            if is_one {
+                let state = state(&member.arena, index)?;
+                if has_it(state) && is_seen() {
+                    return Ok(Some(Found { referrer, index, slot, state }));
+                }
             }
             referrer = &slot.next_named;
         }
@@ -292,13 +295,13 @@ fn create_with<S: Listed>(
         // interrupted here leaves no kind behind.
         slot.kind.store(0, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        slot.body.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        arena.object_body(index)?.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         compiler_fence(Ordering::SeqCst);
         slot.kind.store(S::KIND as u64, Ordering::Relaxed);
     }
     slot.tag.store(0, Ordering::Relaxed);
     slot.partner.store(0, Ordering::Relaxed);
-    init(state(slot))?;
+    init(state(arena, index)?)?;
     slot.in_transit.store(u64::from(name.is_some()), Ordering::Relaxed);
     if let Some((Named { first, .. }, _)) = name {
         guard.set(&slot.next_named, first.load(Ordering::Relaxed))?;
@@ -340,7 +343,7 @@ pub(super) fn in_scope<S: Listed>(
     let is_one = slot.is(LIVE)
         && slot.kind.load(Ordering::Relaxed) == S::KIND as u64
         && is_meant(slot.scope.load(Ordering::Relaxed));
-    Ok(is_one.then(|| state(slot)))
+    is_one.then(|| state(&member.arena, index)).transpose()
 }
 
 /// Removes the name of the object for which `has_it` holds: `has_name` gives the word that says that the object has a
@@ -381,8 +384,8 @@ pub(crate) fn record(member: &Member, handle: Handle, tag: u32, partner: Option<
 
 /// The record of an object that the caller holds, or whose handle is in a message of the caller's.
 pub(crate) fn look_up(member: &Member, handle: Handle) -> Result<Record> {
-    let (_, slot) = referred(member, handle)?.ok_or(Errno::Io)?;
-    let state = kind::of(slot)?;
+    let (index, slot) = referred(member, handle)?.ok_or(Errno::Io)?;
+    let state = kind::at(member, index)?;
     Ok(Record {
         handle: handle.0,
         kind: Record::kind_of(slot.kind()? as u32, state.flags()),
@@ -532,12 +535,12 @@ pub(super) fn condemn(member: &Member, index: u32) -> Result<bool> {
 pub(super) fn destroy_some(member: &Member, index: u32, unused: &mut Vec<u32>) -> Result<bool> {
     let slot = member.arena.object(index)?;
     let _operation = member.begin(index)?;
-    if !kind::of(slot)?.destroy_some(member, unused)? {
+    if !kind::at(member, index)?.destroy_some(member, unused)? {
         return Ok(false);
     }
     let table = &member.arena.header()?.objects;
     let guard = table.lock.lock(member)?;
-    let peer = match kind::of(slot)?.peer() {
+    let peer = match kind::at(member, index)?.peer() {
         Some(peer) => referred(member, peer)?,
         None => None,
     };
@@ -548,7 +551,7 @@ pub(super) fn destroy_some(member: &Member, index: u32, unused: &mut Vec<u32>) -
             free_slot(member, &guard, index, slot)?;
         }
         // The other end still looks at this one: both go when the other does.
-        Some((_, peer)) if kind::of(peer)?.peer() == Some(Handle::new(index, generation)) => {
+        Some((peer, _)) if kind::at(member, peer)?.peer() == Some(Handle::new(index, generation)) => {
             guard.set(&slot.state, generation << 32 | GONE)?;
         }
         // There is no other end, or it doesn't know this one, because the process that made them died before.
@@ -697,7 +700,7 @@ impl Unheld {
 pub(super) fn unheld(member: &Member, index: u32) -> Result<Option<Unheld>> {
     let slot = member.arena.object(index)?;
     let state = slot.state.load(Ordering::Acquire);
-    let contents = version(slot);
+    let contents = version(member, index);
     let in_transit = slot.in_transit.load(Ordering::SeqCst);
     let is_one = state & 0xff == LIVE && in_transit != 0 && !is_held(&member.arena, index)?;
     Ok(is_one.then_some(Unheld { state, in_transit, contents }))
@@ -708,13 +711,12 @@ pub(super) fn is_still(member: &Member, index: u32, found: &Unheld) -> Result<bo
     let _guard = member.arena.header()?.objects.lock.lock(member)?;
     // The contents are looked at once more in the end: a process may have taken something and dropped its hold during
     // this look.
-    Ok(unheld(member, index)?.as_ref() == Some(found)
-        && version(member.arena.object(index)?) == found.contents)
+    Ok(unheld(member, index)?.as_ref() == Some(found) && version(member, index) == found.contents)
 }
 
 /// The version of an object's contents, if other objects can lie in it.
-fn version(slot: &ObjectSlot) -> Option<queue::Version> {
-    Some(kind::of(slot).ok()?.contents()?.version())
+fn version(member: &Member, index: u32) -> Option<queue::Version> {
+    Some(kind::at(member, index).ok()?.contents()?.version())
 }
 
 /// Gives `each` some of the handles that lie in an object: see [`QueueState::handles`](queue::QueueState::handles).
@@ -724,8 +726,7 @@ pub(super) fn handles_in(
     position: Option<queue::Position>,
     each: impl FnMut(Handle),
 ) -> Result<Option<queue::Position>> {
-    let slot = member.arena.object(index)?;
-    match kind::of(slot).ok().and_then(|object| object.contents()) {
+    match kind::at(member, index).ok().and_then(|object| object.contents()) {
         Some(queue) => queue.handles(member, position, each),
         None => Ok(None),
     }

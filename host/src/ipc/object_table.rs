@@ -8,7 +8,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 use crate::sys::process::fill_with_random;
 
-/// Bytes of an object after its head.
+/// Bytes of the state of an object.
 const BODY: usize = 1408;
 
 shared! {
@@ -23,7 +23,8 @@ shared! {
         pub(super) secret: [AtomicU64; 2],
     }
 
-    /// An object.
+    /// An object, without the state of its kind. The states lie in a table of their own, because a fork writes to the slot of
+    /// each object that the process holds: the fewer pages these slots are in, the fewer pages each process maps.
     pub(crate) struct ObjectSlot {
         /// generation: bits 32 to 61, destroyer: bits 8 to 31, state: bits 0 to 7
         pub(super) state: AtomicU64,
@@ -42,7 +43,6 @@ shared! {
         /// handle of another object that belongs to it; 0 if none does
         pub(super) partner: AtomicU64,
         reserved: [AtomicU64; 7],
-        pub(super) body: Body,
     }
 
     /// Room for the state of an object of any kind.

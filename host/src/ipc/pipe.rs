@@ -154,7 +154,9 @@ fn create_end(member: &Member, capacity: u64, flags: u32, peer: Handle) -> Resul
 /// The other end of the pipe. The other end stays as long as this one does.
 fn other_end<'a>(member: &'a Member, end: &EndState) -> Result<Option<&'a EndState>> {
     match object::referred(member, end.other())? {
-        Some((_, peer)) if peer.kind() == Ok(ObjectKind::End) => Ok(Some(object::state(peer))),
+        Some((index, peer)) if peer.kind() == Ok(ObjectKind::End) => {
+            Ok(Some(object::state(&member.arena, index)?))
+        }
         _ => Ok(None),
     }
 }
@@ -180,8 +182,8 @@ pub(crate) fn send(
     if end.state.rights() & WRITABLE == 0 {
         return Err(Errno::Perm);
     }
-    let Some((_, peer)) = object::referred(member, end.state.other())? else { return Err(Errno::Pipe) };
-    let peer: &EndState = object::state(peer);
+    let Some((peer, _)) = object::referred(member, end.state.other())? else { return Err(Errno::Pipe) };
+    let peer: &EndState = object::state(&member.arena, peer)?;
     let port = Port { queue: &peer.inbound, object: end.index, waiting: Waiting::Send(end.index) };
     queue::put_parts(member, port, parts, handles, deadline).map_err(|errno| match errno {
         Errno::Closed => Errno::Pipe,
