@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use sandpool::{
-    CompileLimits, DirGrant, Error, ExitStatus, LayerStatus, Layer, Limits, Module, ModuleBuilder, Pool,
+    CompileLimits, DirGrant, Error, ExitStatus, Layer, LayerStatus, Limits, Module, ModuleBuilder, Pool,
     PoolBuilder, PoolEnd, Run, Sandbox, Summary,
 };
 use tempfile::TempDir;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use sandpool::{
-    CompileLimit, CompileLimits, Error, ExitStatus, LayerStatus, Jailed, Layer, Limit, Limits, Module,
+    CompileLimit, CompileLimits, Error, ExitStatus, Jailed, Layer, LayerStatus, Limit, Limits, Module,
     ModuleBuilder, Run, Sandbox, Trap,
 };
 

@@ -189,7 +189,9 @@ fn barrier_wait(caller: &mut Caller<'_>, handle: i64, options: i32, timeout: i64
 
 #[inline]
 fn barrier_release(caller: &mut Caller<'_>, handle: i64) -> i32 {
-    code(apart(caller, |process| barrier::release(process.member(), object::<BarrierState>(process, handle)?)))
+    code(apart(caller, |process| {
+        barrier::release(process.member(), object::<BarrierState>(process, handle)?)
+    }))
 }
 
 #[inline]

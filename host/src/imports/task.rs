@@ -66,7 +66,9 @@ fn claims(caller: &mut Caller<'_>, process: i64, out: i32) -> i32 {
 }
 
 fn kill(caller: &mut Caller<'_>, process: i64, work: i64) -> i32 {
-    code(with_memory(caller, |view| view.process.children.kill_at(ProcessHandle(process as u64), work as u64)))
+    code(with_memory(caller, |view| {
+        view.process.children.kill_at(ProcessHandle(process as u64), work as u64)
+    }))
 }
 
 fn input(caller: &mut Caller<'_>, buffer: i32, capacity: i32) -> i64 {

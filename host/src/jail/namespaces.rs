@@ -44,7 +44,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
 use super::processes::{self, Own};
-use super::{LayerStatus, Layer, reason};
+use super::{Layer, LayerStatus, reason};
 use crate::config::DirGrant;
 use crate::sys::clone::Fork;
 use crate::sys::namespace::{self, Mount};

@@ -274,7 +274,12 @@ fn plan(config: &RunConfig, reserved: Reserved, imports: impl Fn(&str, &str) -> 
         map: imports(sandpool_abi::shared::MODULE, "map"),
     };
     let rlimits = Rlimits::new(&config.sandbox.limits, config.role, config.sandbox.dirs.len(), reserved);
-    jail::Plan { policy: Policy::Guest(grants), dirs: &config.sandbox.dirs, rlimits, settings: &config.sandbox.jail }
+    jail::Plan {
+        policy: Policy::Guest(grants),
+        dirs: &config.sandbox.dirs,
+        rlimits,
+        settings: &config.sandbox.jail,
+    }
 }
 
 /// Guests run on the main thread of their process: makes the stack limit large enough for theirs.
