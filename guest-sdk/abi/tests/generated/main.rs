@@ -35,7 +35,7 @@ fn expect(file: &str, text: &str) {
         let (made, known) = (made.next(), known.next());
         assert_eq!(
             made, known,
-            "{file}, line {line}: the table of sandpool-abi says what is left; set SANDPOOL_REWRITE=1 to write the file again"
+            "{file}, line {line}: the table has what is on the left; SANDPOOL_REWRITE=1 writes the file again"
         );
         if made.is_none() {
             break;
