@@ -6,7 +6,7 @@
 //! SANDPOOL_REWRITE=1 cargo test --release --locked --workspace --test generated
 //! ```
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
 mod header;
 mod page;
