@@ -1,15 +1,15 @@
 // The contract between Sandpool's host and its guests, for C.
 //
-// Made from the table of the crate sandpool-abi by its tests: change the table, not this file. The texts are those of the
-// crate: there, `JOINABLE` of the module `queue` is SANDPOOL_QUEUE_JOINABLE here, and the function `put` is
+// Made from the table of the crate sandpool-abi by its tests: change the table, not this file. The texts are those of
+// the crate: there, `JOINABLE` of the module `queue` is SANDPOOL_QUEUE_JOINABLE here, and the function `put` is
 // sandpool_queue_put.
 //
-// A guest is a module for wasm32 with an export `memory` and, unless it has tasks only, an export `_start`. Compile it by
-// clang with `--target=wasm32-wasi`, or, without a C library, with `--target=wasm32 -nostdlib`.
+// A guest is a module for wasm32 with an export `memory` and, unless it has tasks only, an export `_start`. Compile it
+// by clang with `--target=wasm32-wasi`, or, without a C library, with `--target=wasm32 -nostdlib`.
 //
-// A handle is a number greater than zero, and names the same thing in each process of a run. A timeout is in nanoseconds.
-// A function with a result of 32 bits returns 0 or an error number, SANDPOOL_ERRNO_...; a function with a result of 64 bits
-// returns a value of zero or more, or a negated error number.
+// A handle is a number greater than zero, and names the same thing in each process of a run. A timeout is in
+// nanoseconds. A function with a result of 32 bits returns 0 or an error number, SANDPOOL_ERRNO_...; a function with a
+// result of 64 bits returns a value of zero or more, or a negated error number.
 
 #ifndef SANDPOOL_H
 #define SANDPOOL_H

@@ -49,7 +49,7 @@ errno! {
     Nfile = 23, "too many objects";
     /// Nobody is left to receive what is sent.
     Pipe = 32, "nobody is left to receive it";
-    /// A name is longer than [`NAME_MAX`].
+    /// A name is longer than [`NAME_MAX`](crate::NAME_MAX).
     Nametoolong = 36, "name too long";
     /// A message can't fit into the arena, ever.
     Msgsize = 90, "message too long for the arena";

@@ -1,8 +1,8 @@
 //! The handles of messages, which don't travel as bytes, because the host must know who holds which object.
 //!
-//! While a value is encoded, each handle in it goes to a separate list, and the bytes hold its index in that list. While a
-//! value is decoded, each index takes its handle from the list that came with the bytes. Nested encoding (a `Serialize`
-//! that itself puts something into a queue) is fine: the outer list is set aside meanwhile.
+//! While a value is encoded, each handle in it goes to a separate list, and the bytes hold its index in that list.
+//! While a value is decoded, each index takes its handle from the list that came with the bytes. Nested encoding (a
+//! `Serialize` that itself puts something into a queue) is fine: the outer list is set aside meanwhile.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -165,8 +165,8 @@ pub(crate) fn offer(handle: u64) -> Result<u32, &'static str> {
     Ok(number)
 }
 
-/// Takes a handle, and the duty to release it, from the message that is being decoded, if its object is the expected one.
-/// Nobody gets a handle of a message in another way: `Object::claim` calls this function for all.
+/// Takes a handle, and the duty to release it, from the message that is being decoded, if its object is the expected
+/// one. Nobody gets a handle of a message in another way: `Object::claim` calls this function for all.
 pub(crate) fn claim(index: u32, is_expected: impl FnOnce(&Record) -> bool) -> Result<Record, &'static str> {
     let own = DECODING.get();
     if own.is_none() {

@@ -34,6 +34,7 @@ fn fork(caller: &mut Caller<'_>, name: i32, len: i32, flags: i32) -> i64 {
     }))
 }
 
+#[allow(clippy::too_many_arguments, reason = "as the table has them")]
 fn spawn(
     caller: &mut Caller<'_>,
     name: i32,

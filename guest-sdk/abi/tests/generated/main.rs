@@ -6,7 +6,7 @@
 //! SANDPOOL_REWRITE=1 cargo test --release --locked --workspace --test generated
 //! ```
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
 mod header;
 mod page;
@@ -35,7 +35,7 @@ fn expect(file: &str, text: &str) {
         let (made, known) = (made.next(), known.next());
         assert_eq!(
             made, known,
-            "{file}, line {line}: the table of sandpool-abi says what is left; set SANDPOOL_REWRITE=1 to write the file again"
+            "{file}, line {line}: the table has what is on the left; SANDPOOL_REWRITE=1 writes the file again"
         );
         if made.is_none() {
             break;

@@ -10,13 +10,13 @@ const INTRODUCTION: &str = "\
 # Imports
 
 The functions that a guest may import, beside those of WASI preview 1, with their types in WebAssembly. A guest that is
-written in Rust doesn't need this page: the crate `sandpool-guest` declares and wraps them. The whole contract, with each
-function's errors, constants and structures, is the crate [`sandpool-abi`](../../guest-sdk/abi/src/lib.rs) or, for C,
-[`sandpool.h`](../../guest-sdk/c/sandpool.h).
+written in Rust doesn't need this page: the crate `sandpool-guest` declares and wraps them. The whole contract, with
+each function's errors, constants and structures, is the crate [`sandpool-abi`](../../guest-sdk/abi/src/lib.rs) or, for
+C, [`sandpool.h`](../../guest-sdk/c/sandpool.h).
 
-A function with an `i32` result returns 0 or an error number. A function with an `i64` result returns a value of zero or
-more, or a negated error number. Addresses and lengths are in bytes of the guest's memory. A timeout is in nanoseconds, read
-as unsigned: 0 doesn't wait, and all bits set is without end.
+A function with an `i32` result returns 0 or an error number. A function with an `i64` result returns a value of zero
+or more, or a negated error number. Addresses and lengths are in bytes of the guest's memory. A timeout is in
+nanoseconds, read as unsigned: 0 doesn't wait, and all bits set is without end.
 
 This page is made from the table of `sandpool-abi`, and a test of that crate fails if the two differ.
 ";

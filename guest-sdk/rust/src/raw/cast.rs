@@ -29,8 +29,8 @@ pub(crate) fn is_same<T: ?Sized, U: Whole>() -> bool {
 }
 
 pub(crate) fn as_same<T: ?Sized, U: Whole>(value: &T) -> Option<&U> {
-    // SAFETY: the types are the same: `typeid` tells types apart except for their lifetimes, and `U` has none. So this is
-    // the original reference.
+    // SAFETY: the types are the same: `typeid` tells types apart except for their lifetimes, and `U` has none. So this
+    // is the original reference.
     is_same::<T, U>().then(|| unsafe { &*from_ref(value).cast::<U>() })
 }
 

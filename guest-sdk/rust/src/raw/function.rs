@@ -1,8 +1,8 @@
 //! Functions as numbers that another process of the same module understands: indices into its function table.
 //!
-//! The numbers come from processes of the same module only, and each caller asks for the type of function whose number it
-//! has. WebAssembly checks the signature of an indirect call, so that even a damaged number is a trap of this process and
-//! no more.
+//! The numbers come from processes of the same module only, and each caller asks for the type of function whose number
+//! it has. WebAssembly checks the signature of an indirect call, so that even a damaged number is a trap of this
+//! process and no more.
 
 /// The function with which any process of a module can be entered: it gets the number of the function to run, and
 /// the encoded arguments with their handles, and returns the exit code.
@@ -39,23 +39,25 @@ unsafe fn function<F: Copy>(number: u64) -> Option<F> {
 
 /// Returns the function with this number.
 pub(crate) fn from_number<A, T>(number: u64) -> Option<fn(A) -> T> {
-    // SAFETY: callers have the number from `number` for the same `A` and `T`. A function that is generic in both calls this
-    // with what was sent beside its own number, by a process of the same module, or what a worker got from its creator;
-    // a spawned process has checked that its payload is from the same build. A damaged number is a trap, as above.
+    // SAFETY: callers have the number from `number` for the same `A` and `T`. A function that is generic in both calls
+    // this with what was sent beside its own number, by a process of the same module, or what a worker got from its
+    // creator; a spawned process has checked that its payload is from the same build. A damaged number is a trap, as
+    // above.
     unsafe { function(number) }
 }
 
 /// Returns the function with a state before its arguments that has this number.
 pub(crate) fn from_number_with_state<S, A, T>(number: u64) -> Option<fn(&S, A) -> T> {
-    // SAFETY: callers have the number from `number_with_state` for the same `S`, `A` and `T`: a function that is generic in
-    // all three calls this with what was sent beside its own number, by a process of the same module. A damaged number is a
-    // trap, as above.
+    // SAFETY: callers have the number from `number_with_state` for the same `S`, `A` and `T`: a function that is
+    // generic in all three calls this with what was sent beside its own number, by a process of the same module. A
+    // damaged number is a trap, as above.
     unsafe { function(number) }
 }
 
 /// Returns the trampoline with this number.
 pub(crate) fn trampoline_from_number<H>(number: u64) -> Option<Trampoline<H>> {
-    // SAFETY: the start of the process calls this with what its creator put into the payload by `trampoline_number` for the
-    // only `H` that there is, after the check that the payload is from the same build. A damaged number is a trap, as above.
+    // SAFETY: the start of the process calls this with what its creator put into the payload by `trampoline_number` for
+    // the only `H` that there is, after the check that the payload is from the same build. A damaged number is a trap,
+    // as above.
     unsafe { function(number) }
 }

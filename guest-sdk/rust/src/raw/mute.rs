@@ -1,5 +1,5 @@
-//! Silence while a process drops its copies of values that it has moved into a new child, or sent to it. Destructors run,
-//! and give back memory, files and handles; but only the child, with its own copies, tells others anything.
+//! Silence while a process drops its copies of values that it has moved into a new child, or sent to it. Destructors
+//! run, and give back memory, files and handles; but only the child, with its own copies, tells others anything.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};

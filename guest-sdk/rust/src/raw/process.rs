@@ -79,8 +79,8 @@ pub(crate) fn parent() -> Result<u64, Errno> {
 pub(crate) fn children() -> Result<Vec<u64>, Errno> {
     let mut children = vec![0; 64];
     loop {
-        // SAFETY: the host writes at most `children.len()` values of 64 bits there, which the vector has; it is exclusively
-        // ours, and any bits are a valid `u64`.
+        // SAFETY: the host writes at most `children.len()` values of 64 bits there, which the vector has; it is
+        // exclusively ours, and any bits are a valid `u64`.
         let count = length(unsafe { import::children(children.as_mut_ptr(), children.len()) })?;
         let is_all = count <= children.len();
         children.resize(count, 0);

@@ -142,8 +142,8 @@ impl Mapping {
         Some(())
     }
 
-    /// One store for each 8 bytes, starting at the 8 bytes of this index; missing bytes of the last 8 are 0. Returns the
-    /// number of stores. `None`, and no store, if they aren't all inside.
+    /// One store for each 8 bytes, starting at the 8 bytes of this index; missing bytes of the last 8 are 0. Returns
+    /// the number of stores. `None`, and no store, if they aren't all inside.
     #[inline(always)]
     pub(crate) fn set_words(&self, index: usize, bytes: &[u8]) -> Option<usize> {
         let (words, rest) = bytes.as_chunks::<8>();

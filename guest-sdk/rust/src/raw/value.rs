@@ -25,10 +25,10 @@ pub(crate) unsafe fn append<S: Copy + 'static>(bytes: &mut Vec<u8>, value: &S) {
 
 /// Returns the value, if the number of bytes is its size.
 pub(crate) fn read<S: Copy + 'static>(bytes: &[u8]) -> Option<S> {
-    // SAFETY: as many bytes are readable, aligned or not, and all were written by the host. A function that is generic in
-    // `S` calls this, whose number was put beside what `append` for the same `S` had written, by a process of the same
-    // program. So they are a valid `S` there, and by the contract of `append` here as well. Pointers among them come from
-    // the host: as from any foreign code.
+    // SAFETY: as many bytes are readable, aligned or not, and all were written by the host. A function that is generic
+    // in `S` calls this, whose number was put beside what `append` for the same `S` had written, by a process of the
+    // same program. So they are a valid `S` there, and by the contract of `append` here as well. Pointers among them
+    // come from the host: as from any foreign code.
     (bytes.len() == size_of::<S>()).then(|| unsafe { bytes.as_ptr().cast::<S>().read_unaligned() })
 }
 
