@@ -85,10 +85,10 @@ impl Child {
         let [stdin, stdout, stderr] = streams;
         let mut command = Command::new(program);
         command.arg0(name).env_clear().envs(tunables()).stdin(stdin).stdout(stdout).stderr(stderr);
-        Self::of(command.spawn()?.id())
+        Self::from_pid(command.spawn()?.id())
     }
 
-    fn of(pid: u32) -> io::Result<Self> {
+    fn from_pid(pid: u32) -> io::Result<Self> {
         Ok(Self { pid, pidfd: pidfd_open(i32::try_from(pid).map_err(io::Error::other)?)? })
     }
 
@@ -98,7 +98,7 @@ impl Child {
         loop {
             match control::receive_message_with(socket)? {
                 Some((Reply::Moved(pid), _)) => {
-                    let child = Self::of(pid)?;
+                    let child = Self::from_pid(pid)?;
                     let _ = std::mem::replace(self, child).wait();
                 }
                 reply => return Ok(reply),

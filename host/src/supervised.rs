@@ -48,7 +48,8 @@ fn refuse_cache(config: &RunConfig) -> Result<()> {
     if config.dirs.iter().all(|dir| dir.read_only) {
         return Ok(());
     }
-    let writable = Writable::of(config.dirs.iter().filter(|dir| !dir.read_only).map(|dir| &*dir.host))?;
+    let writable =
+        Writable::from_paths(config.dirs.iter().filter(|dir| !dir.read_only).map(|dir| &*dir.host))?;
     writable.refuse_trusted(&cache.modules)?;
     writable.refuse_trusted(&cache.guests)
 }

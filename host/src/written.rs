@@ -63,11 +63,11 @@ impl Writable {
     /// # Errors
     /// [`Error::Grant`] for a directory that can't be opened.
     pub fn granted(grants: &[DirGrant]) -> Result<Self> {
-        Self::of(grants.iter().filter(|grant| !grant.read_only).map(|grant| &*grant.host))
+        Self::from_paths(grants.iter().filter(|grant| !grant.read_only).map(|grant| &*grant.host))
     }
 
     /// Opens the directories of these paths.
-    pub(crate) fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Self> {
+    pub(crate) fn from_paths<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Self> {
         let mounts = Mounts::read();
         let granted = |path: &Path| {
             let open = || {
@@ -522,7 +522,7 @@ mod tests {
         fs::create_dir_all(path("granted/below")).unwrap();
         fs::create_dir_all(path("beside")).unwrap();
         let granted = path("granted");
-        let writable = Writable::of([&*granted].into_iter()).unwrap();
+        let writable = Writable::from_paths([&*granted].into_iter()).unwrap();
         for (name, is_refused) in [
             ("granted", true),
             ("granted/below", true),

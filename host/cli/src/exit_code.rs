@@ -55,7 +55,7 @@ impl ExitCode {
     ];
 
     /// The exit code of a command that ends with this error.
-    pub(crate) fn of(error: &anyhow::Error) -> Self {
+    pub(crate) fn from_error(error: &anyhow::Error) -> Self {
         let code = error.chain().find_map(|cause| match cause.downcast_ref::<Error>() {
             Some(error) => Some(Self::from(error.kind())),
             None => cause.is::<toolchain::Error>().then_some(Self::Toolchain),
@@ -121,8 +121,8 @@ mod tests {
     #[test]
     fn an_error_has_its_exit_code_wherever_it_stands() {
         let lacks = Error::Jail { lacks: "seccomp".to_owned() };
-        assert_eq!(ExitCode::of(&anyhow::Error::from(lacks).context("more about it")).code(), 117);
-        assert_eq!(ExitCode::of(&anyhow::anyhow!("none of the library's")).code(), 125);
+        assert_eq!(ExitCode::from_error(&anyhow::Error::from(lacks).context("more about it")).code(), 117);
+        assert_eq!(ExitCode::from_error(&anyhow::anyhow!("none of the library's")).code(), 125);
     }
 
     #[test]

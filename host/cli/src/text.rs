@@ -59,7 +59,7 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if let Some(Some(hint)) = hint {
         note(&format!("hint: {hint}"));
     }
-    ExitCode::of(error).code()
+    ExitCode::from_error(error).code()
 }
 
 /// Reports a panic, which is a bug of ours: one line about it, and the exit code for that.

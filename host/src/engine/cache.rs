@@ -50,7 +50,7 @@ pub(crate) struct Cache {
 pub(crate) struct Key(String);
 
 impl Key {
-    pub(crate) fn of(engine: &Engine, module: &[u8]) -> Self {
+    pub(crate) fn new(engine: &Engine, module: &[u8]) -> Self {
         let mut sha = Sha(Sha256::new());
         sha.0.update(Sha256::digest(module));
         engine.precompile_compatibility_hash().hash(&mut sha);
@@ -68,7 +68,7 @@ impl Key {
 
 /// Names the settings with which an artifact must have been compiled for this engine to load it.
 pub(crate) fn compatibility(engine: &Engine) -> String {
-    Key::of(engine, b"").0
+    Key::new(engine, b"").0
 }
 
 /// Feeds a `Hash` into SHA-256: wasmtime describes its settings only by that trait.
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn key() -> Key {
-        Key::of(&crate::engine::config::engine(Default::default()).unwrap(), b"module")
+        Key::new(&crate::engine::config::engine(Default::default()).unwrap(), b"module")
     }
 
     #[test]

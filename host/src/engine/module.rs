@@ -330,7 +330,7 @@ impl ModuleBuilder {
         let flavor = Flavor::here(self.counts_fuel);
         let engine = config::engine(flavor)?;
         let cache = unless_it_is_refused(Cache::open())?;
-        let key = Key::of(&engine, bytes);
+        let key = Key::new(&engine, bytes);
         // The cache has only modules that passed every check, and the key covers everything that the checks depend on.
         if let Ok(cache) = &cache
             && let Some((artifact, description)) = cache.get(&key)

@@ -106,7 +106,7 @@ impl Arena {
 
     /// Maps an arena that another process has made with these sizes.
     pub(crate) fn open(fd: BorrowedFd<'_>, geometry: Geometry) -> io::Result<Self> {
-        Self::lay_out(geometry, mem::page_size(), |len| Mapping::of(fd, len))
+        Self::lay_out(geometry, mem::page_size(), |len| Mapping::from_fd(fd, len))
     }
 
     fn lay_out(

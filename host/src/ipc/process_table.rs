@@ -208,7 +208,7 @@ pub(crate) struct StateWord {
 }
 
 impl StateWord {
-    pub(crate) fn of(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         let state = match word & 0xff {
             1 => ProcessState::Reserved,
             2 => ProcessState::Spawning,
@@ -315,7 +315,7 @@ impl Outcome {
         ExitStatus::from_parts(self.kind, self.detail, self.figure)
     }
 
-    fn of(word: u64) -> Self {
+    fn from_word(word: u64) -> Self {
         Self {
             kind: (word >> 56) as u32,
             detail: (word >> Self::FIGURE_BITS) as u32 & 0xff,
@@ -367,7 +367,7 @@ impl ProcessSlot {
     }
 
     pub(crate) fn claimed(&self) -> Outcome {
-        Outcome::of(self.claim.load(Ordering::Acquire))
+        Outcome::from_word(self.claim.load(Ordering::Acquire))
     }
 
     pub(crate) fn record_exit(&self, outcome: Outcome) {
@@ -375,7 +375,7 @@ impl ProcessSlot {
     }
 
     pub(crate) fn exit(&self) -> Outcome {
-        Outcome::of(self.exit.load(Ordering::Acquire))
+        Outcome::from_word(self.exit.load(Ordering::Acquire))
     }
 
     pub(crate) fn parent(&self) -> ProcessHandle {
@@ -455,7 +455,7 @@ impl Name {
 
 /// The state of a slot.
 pub(crate) fn state(arena: &Arena, index: u32) -> Result<StateWord> {
-    Ok(StateWord::of(arena.process_state(index)?.load(Ordering::Acquire)))
+    Ok(StateWord::from_word(arena.process_state(index)?.load(Ordering::Acquire)))
 }
 
 /// The state of the process that a handle names.
@@ -480,7 +480,7 @@ pub(crate) fn update(
     let cell = arena.process_state(index)?;
     let mut word = cell.load(Ordering::Acquire);
     loop {
-        let Some(new) = change(StateWord::of(word)) else { return Ok(None) };
+        let Some(new) = change(StateWord::from_word(word)) else { return Ok(None) };
         match cell.compare_exchange(word, new.pack(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => return Ok(Some(new)),
             Err(now) => word = now,

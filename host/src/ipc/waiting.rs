@@ -67,7 +67,7 @@ impl Waiting {
         code << 32 | u64::from(number)
     }
 
-    fn of(word: u64) -> Option<Self> {
+    fn from_word(word: u64) -> Option<Self> {
         let number = word as u32;
         Some(match word >> 32 {
             1 => Self::Get(number),
@@ -102,7 +102,7 @@ pub(crate) enum Alarm {
 impl Waits {
     /// Returns the wait that the process has announced, if it waits.
     pub(crate) fn what(&self) -> Option<Waiting> {
-        Waiting::of(self.what.load(Ordering::Acquire))
+        Waiting::from_word(self.what.load(Ordering::Acquire))
     }
 
     /// When the process began to wait, in nanoseconds of the monotonic clock.

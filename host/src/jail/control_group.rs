@@ -61,7 +61,7 @@ pub(crate) struct Shares {
 
 impl Shares {
     /// The sum of a run's limits. Guests that keep to these limits never reach it.
-    pub(crate) fn of(limits: &Limits) -> Self {
+    pub(crate) fn from_limits(limits: &Limits) -> Self {
         let processes = u64::from(limits.processes_max);
         let memory = limits.run_memory_max.map(|memory| {
             let others = processes.saturating_mul(limits.stack_max.saturating_add(OVERHEAD));
@@ -296,11 +296,11 @@ mod tests {
     #[test]
     fn shares_leave_room_for_whoever_keeps_to_the_limits() {
         let limits = Limits { processes_max: 10, run_memory_max: Some(1 << 30), ..Limits::default() };
-        let needed: Vec<_> = Shares::of(&limits).needed().collect();
+        let needed: Vec<_> = Shares::from_limits(&limits).needed().collect();
         let memory = 2 * ((1 << 30) + limits.arena_size) + 10 * (limits.stack_max + OVERHEAD);
         assert_eq!(needed, [("pids", "pids.max", 18), ("memory", "memory.max", memory)]);
         let unlimited = Limits { processes_max: u32::MAX, run_memory_max: Some(u64::MAX), ..limits };
-        assert_eq!(Shares::of(&unlimited).memory, Some(u64::MAX));
-        assert_eq!(Shares::of(&Limits::default()).needed().count(), 1);
+        assert_eq!(Shares::from_limits(&unlimited).memory, Some(u64::MAX));
+        assert_eq!(Shares::from_limits(&Limits::default()).needed().count(), 1);
     }
 }

@@ -66,7 +66,7 @@ pub(crate) struct Rlimits {
 
 impl Rlimits {
     /// The limits of a guest process that has been granted `dirs` directories.
-    pub(crate) fn of(limits: &Limits, role: Role, dirs: usize, reserved: Reserved) -> Self {
+    pub(crate) fn new(limits: &Limits, role: Role, dirs: usize, reserved: Reserved) -> Self {
         // Data that a process takes from the arena, or is about to put there, is in the process's own memory as well.
         let data = limits.memory_max.saturating_add(limits.arena_size).saturating_add(OVERHEAD);
         let stack = stack(limits.stack_max);
@@ -85,7 +85,7 @@ impl Rlimits {
     }
 
     /// The limits of a compiler with this number of threads, each of which has a stack and a heap of its own.
-    pub(crate) fn of_compiler(data: u64, cpu: u64, fsize: u64, threads: usize) -> Self {
+    pub(crate) fn for_compiler(data: u64, cpu: u64, fsize: u64, threads: usize) -> Self {
         const THREAD: u64 = 256 << 20;
         // A heap may have as many more addresses as it has memory.
         let data_space = data.saturating_mul(2);
@@ -144,7 +144,7 @@ mod tests {
             ..Limits::default()
         };
         let reserved = Reserved { arena: 70 << 20, artifact: 1 << 20, memories: 3 << 30 };
-        let of = |limits: &Limits, role, dirs| Rlimits::of(limits, role, dirs, reserved);
+        let of = |limits: &Limits, role, dirs| Rlimits::new(limits, role, dirs, reserved);
         let data = (1 << 30) + (64 << 20) + OVERHEAD;
         let stack = (2 << 20) + STACK;
         let expected = Rlimits {
@@ -172,7 +172,7 @@ mod tests {
     fn a_compiler_has_as_much_as_its_limits_come_to() {
         const THREAD: u64 = 256 << 20;
         assert_eq!(
-            Rlimits::of_compiler(1 << 30, 60, 1 << 20, 4),
+            Rlimits::for_compiler(1 << 30, 60, 1 << 20, 4),
             Rlimits {
                 data: Some(1 << 30),
                 space: Some((2 << 30) + 4 * THREAD + PROGRAM),
@@ -182,6 +182,6 @@ mod tests {
                 fsize: Some(1 << 20),
             }
         );
-        assert_eq!(Rlimits::of_compiler(u64::MAX, 1, 1, usize::MAX).space, Some(u64::MAX));
+        assert_eq!(Rlimits::for_compiler(u64::MAX, 1, 1, usize::MAX).space, Some(u64::MAX));
     }
 }

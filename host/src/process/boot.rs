@@ -99,7 +99,7 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
                 .ok()
         };
         while let Some(handle) = fork_server::next_request(socket.as_fd())? {
-            let Some(birth) = Birth::of(&image.arena, handle)? else {
+            let Some(birth) = Birth::from_request(&image.arena, handle)? else {
                 fork_server::answer(socket.as_fd(), handle, None)?;
                 continue;
             };
@@ -146,7 +146,7 @@ enum Birth<'a> {
 
 impl<'a> Birth<'a> {
     /// The birth that was asked for; `None` if a process stands by already.
-    fn of(arena: &'a Arena, handle: ProcessHandle) -> Result<Option<Self>, Errno> {
+    fn from_request(arena: &'a Arena, handle: ProcessHandle) -> Result<Option<Self>, Errno> {
         if handle == fork_server::STANDBY {
             return Ok(standby::vacate(arena).map(Self::Standby));
         }

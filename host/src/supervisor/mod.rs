@@ -114,7 +114,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
         .context("cannot enter the namespaces")?;
     let Entered::Inside(mut layers) = entered else { return Ok(()) };
     let (group, status) = match delegated {
-        Some(Some(delegated)) => delegated.make(own, Shares::of(&config.limits)),
+        Some(Some(delegated)) => delegated.make(own, Shares::from_limits(&config.limits)),
         Some(None) => {
             (None, LayerStatus::NotApplicable("no control group is delegated to this program".to_owned()))
         }
@@ -272,7 +272,7 @@ fn plan(config: &RunConfig, reserved: Reserved, imports: impl Fn(&str, &str) -> 
         files: !config.dirs.is_empty(),
         map: imports(sandpool_abi::shared::MODULE, "map"),
     };
-    let rlimits = Rlimits::of(&config.limits, config.role, config.dirs.len(), reserved);
+    let rlimits = Rlimits::new(&config.limits, config.role, config.dirs.len(), reserved);
     jail::Plan { policy: Policy::Guest(grants), dirs: &config.dirs, rlimits, settings: &config.jail }
 }
 

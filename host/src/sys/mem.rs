@@ -131,12 +131,12 @@ impl Mapping {
         nix::unistd::ftruncate(&fd, i64::try_from(len).map_err(io::Error::other)?)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
-        let mapping = Self::of(fd.as_fd(), len)?;
+        let mapping = Self::from_fd(fd.as_fd(), len)?;
         Ok((fd, mapping))
     }
 
     /// Maps the first `len` bytes of a memfd that is sealed against shrinking.
-    pub(crate) fn of(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+    pub(crate) fn from_fd(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         let seals = fcntl(fd, FcntlArg::F_GET_SEALS)?;
         let size = nix::sys::stat::fstat(fd)?.st_size;
         if seals & libc::F_SEAL_SHRINK == 0 || usize::try_from(size).unwrap_or(0) < len || len == 0 {

@@ -79,7 +79,7 @@ impl GuestArgs {
         if let Some(profile) = self.profile {
             limits = limits.no_higher_than(&profile.limits());
         }
-        for (name, value) in self.limits.0.iter().filter(|(name, _)| LimitKey::of(name).is_some()) {
+        for (name, value) in self.limits.0.iter().filter(|(name, _)| LimitKey::from_name(name).is_some()) {
             limits.set(name, value)?;
         }
         Ok(limits)
@@ -92,7 +92,9 @@ impl GuestArgs {
         if let Some(profile) = self.profile {
             limits = limits.no_higher_than(&profile.compile_limits());
         }
-        for (name, value) in self.limits.0.iter().filter(|(name, _)| CompileLimitKey::of(name).is_some()) {
+        for (name, value) in
+            self.limits.0.iter().filter(|(name, _)| CompileLimitKey::from_name(name).is_some())
+        {
             limits.set(name, value)?;
         }
         Ok(limits)

@@ -334,6 +334,6 @@ not a message
         let toolchain = Toolchain { kind: ToolchainKind::Installed { version: String::new() } };
         let error = toolchain.build(scratch.path(), &BuildOptions::default()).unwrap_err();
         assert!(error.to_string().contains(&*scratch.path().to_string_lossy()), "{error}");
-        assert_eq!(ExitCode::of(&error), ExitCode::Usage);
+        assert_eq!(ExitCode::from_error(&error), ExitCode::Usage);
     }
 }

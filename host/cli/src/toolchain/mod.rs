@@ -152,7 +152,10 @@ mod tests {
 
     #[test]
     fn an_error_has_an_exit_code_of_its_own() {
-        assert_eq!(ExitCode::of(&Error::new("it is missing", "install it").into()), ExitCode::Toolchain);
+        assert_eq!(
+            ExitCode::from_error(&Error::new("it is missing", "install it").into()),
+            ExitCode::Toolchain
+        );
     }
 
     #[test]

@@ -76,9 +76,9 @@ pub(super) fn read(text: &str) -> Result<Settings> {
         };
         for (name, value) in keys {
             let (at, name) = (name.span().start, name.get_ref().as_ref());
-            let (kind, field) = if let Some(key) = LimitKey::of(name) {
+            let (kind, field) = if let Some(key) = LimitKey::from_name(name) {
                 (key.value, (key.field)(&mut limits))
-            } else if let Some(key) = CompileLimitKey::of(name) {
+            } else if let Some(key) = CompileLimitKey::from_name(name) {
                 (key.value, (key.field)(&mut compile))
             } else {
                 let near = nearest_name(names(), name).map(|name| format!("{TABLE}.{name}"));

@@ -68,7 +68,7 @@ macro_rules! limits {
 
             /// The key with this name.
             #[must_use]
-            pub fn of(name: &str) -> Option<&'static Self> {
+            pub fn from_name(name: &str) -> Option<&'static Self> {
                 Self::ALL.iter().find(|key| key.name == name)
             }
         }
@@ -123,7 +123,7 @@ macro_rules! limits {
             /// The value of a limit by its name, as [`set`](Self::set) takes it; `None` for an unknown name.
             #[must_use]
             pub fn get(&self, name: &str) -> Option<String> {
-                Some($key::of(name)?.show(self))
+                Some($key::from_name(name)?.show(self))
             }
 
             /// Refuses values that aren't allowed.

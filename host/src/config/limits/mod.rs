@@ -300,7 +300,7 @@ impl Limits {
 
     /// The limit with this code and its value; `None` if the limit isn't set.
     pub(crate) fn by_code(&self, code: u32) -> Option<Limit> {
-        let key = LimitKey::of(Limit::from_parts(code, 0).name())?;
+        let key = LimitKey::from_name(Limit::from_parts(code, 0).name())?;
         let figure = match (key.field)(&mut self.clone()) {
             Field::Count(count) => u64::from(*count),
             Field::Size(size) => *size,

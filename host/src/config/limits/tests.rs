@@ -45,7 +45,7 @@ fn are_documented<L: Clone + Default>(keys: &[Key<L>]) {
 fn every_field_is_a_key_and_every_key_another_field() {
     are_fields(LimitKey::ALL);
     are_fields(CompileLimitKey::ALL);
-    assert!(LimitKey::ALL.iter().all(|key| CompileLimitKey::of(key.name).is_none()));
+    assert!(LimitKey::ALL.iter().all(|key| CompileLimitKey::from_name(key.name).is_none()));
 }
 
 fn are_fields<L: Clone + Default + PartialEq + Debug + Serialize>(keys: &[Key<L>]) {
@@ -147,7 +147,7 @@ fn untrusted_code_is_bounded_in_everything() {
     limits.check().unwrap();
     CompileLimits::untrusted().check().unwrap();
     for key in LimitKey::ALL {
-        let of_the_run = LimitKey::of(&format!("run-{}", key.name)).unwrap_or(key);
+        let of_the_run = LimitKey::from_name(&format!("run-{}", key.name)).unwrap_or(key);
         let is_bounded = limits.get(of_the_run.name).unwrap() != NONE;
         // Other limits already bound these: instructions take time, and items take room.
         assert!(is_bounded || ["fuel", "queue-items-max"].contains(&key.name), "{}", key.name);
@@ -199,7 +199,7 @@ fn the_lower_of_two_limits_of_each_kind() {
         assert_eq!(limits.no_higher_than(&others).get("memory-max").as_deref(), Some(lower));
     }
     for name in ["fuel", "cpu-time", "stdio-max", "processes-max"] {
-        let key = LimitKey::of(name).unwrap();
+        let key = LimitKey::from_name(name).unwrap();
         let mut limited = Limits::default();
         limited.set(name, other(key)).unwrap();
         assert_eq!(Limits::default().no_higher_than(&limited), limited);

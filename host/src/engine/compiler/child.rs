@@ -119,7 +119,7 @@ fn compile_stdin(settings: &Settings, jail: &Prepared, threads: usize) -> anyhow
 fn prepare_jail(settings: &Settings, threads: usize) -> io::Result<Prepared> {
     let limits = &settings.limits;
     let (cpu, output) = (seconds(limits.compile_cpu_max), output_size(limits.artifact_max));
-    let rlimits = Rlimits::of_compiler(limits.compile_memory_max, cpu, output, threads);
+    let rlimits = Rlimits::for_compiler(limits.compile_memory_max, cpu, output, threads);
     jail::prepare(&Plan { policy: Policy::Compiler, dirs: &[], rlimits, settings: &settings.jail })
 }
 

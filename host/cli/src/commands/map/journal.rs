@@ -136,7 +136,7 @@ pub(super) struct Journal {
 
 impl Journal {
     /// The journal that belongs to the output of this path, and lies beside it.
-    pub(super) fn of(path: &Path, (directory, name): (Directory, OsString), of: Identity) -> Self {
+    pub(super) fn new(path: &Path, (directory, name): (Directory, OsString), of: Identity) -> Self {
         Self { directory, name: Self::name_of(&name), path: format!("{}{END}", path.display()), of }
     }
 
@@ -224,7 +224,7 @@ mod tests {
             Identity::new(&path(module), task, format, &fs::metadata(path(input)).unwrap()).unwrap()
         };
         let directory = || Directory::open(folder.path(), &Writable::default()).unwrap();
-        let journal = |of| Journal::of(&path("output"), (directory(), "output".into()), of);
+        let journal = |of| Journal::new(&path("output"), (directory(), "output".into()), of);
         let own = || journal(identity("module", "task", "lines", "input"));
         assert_eq!(own().load().unwrap(), None);
         let state = MapState {

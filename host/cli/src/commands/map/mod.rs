@@ -205,7 +205,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let journal = match place {
         Some(place) => {
             let of = Identity::new(&path, &args.task, framing.name(), input.metadata())?;
-            Some(Journal::of(&args.output, place, of))
+            Some(Journal::new(&args.output, place, of))
         }
         None if args.resume => {
             return Err(Error::Invalid {
