@@ -46,7 +46,7 @@ pub enum Error {
         export: &'static str,
     },
     /// A module that has tasks but no `_start`, and therefore isn't a program.
-    #[error("{} exports no _start: it is no program, but has tasks", Escaped(name))]
+    #[error("{} exports no _start: the module has tasks, but is not a program", Escaped(name))]
     NotAProgram {
         /// the module's name
         name: String,
@@ -166,7 +166,7 @@ pub enum Error {
     #[error("the supervisor cannot start the run: {}", Escaped(.0))]
     Supervisor(String),
     /// The jail lacks required layers, or required layers hold only in part.
-    #[error("the jail is not as it is required: {}", Escaped(lacks))]
+    #[error("the jail does not hold as required: {}", Escaped(lacks))]
     Jail {
         /// the layers, and how they hold
         lacks: String,
@@ -222,31 +222,31 @@ impl Error {
             }
             Self::MissingExport { .. } => Some("export the guest's memory under that name".to_owned()),
             Self::UnknownImport { nearest: Some(nearest), .. } => {
-                Some(format!("the nearest that there is: {nearest}"))
+                Some(format!("the nearest name is {nearest}"))
             }
             Self::UnknownImport { nearest: None, .. } => {
-                Some("link what defines it into the guest, or do without it".to_owned())
+                Some("link a library that defines the import into the guest, or remove the import".to_owned())
             }
-            Self::ImportType { .. } => Some("build it with this version's SDK".to_owned()),
+            Self::ImportType { .. } => Some("build the guest with this version's SDK".to_owned()),
             Self::AbiVersion { guest, host, .. } if guest < host => {
                 Some("rebuild the guest with this version's SDK".to_owned())
             }
             Self::AbiVersion { .. } => Some("the guest's SDK is newer: update Sandpool".to_owned()),
             Self::CompileLimit { limit, .. } => {
-                Some(format!("a module that you trust can have more: {} is the limit", limit.key()))
+                Some(format!("if you trust the module, raise the limit {}", limit.key()))
             }
             Self::Cache { .. } => {
-                Some("it must be yours alone (mode 0700); SANDPOOL_CACHE_DIR names another place".to_owned())
+                Some("the cache must be yours alone (mode 0700); SANDPOOL_CACHE_DIR names another place".to_owned())
             }
             Self::Grant { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("make it first, or grant one that exists: --dir HOST[:GUEST][:ro], where a colon in a name is written `\\:`"
-                    .to_owned())
+                let form = "--dir HOST[:GUEST][:ro], where a colon in a name is written `\\:`";
+                Some(format!("make the directory first, or grant one that exists: {form}"))
             }
             Self::Jail { .. } => Some(
-                "`sandpool doctor` says what this machine has; require less if that is enough for you"
+                "`sandpool doctor` lists the layers of this machine; require fewer of them if that is enough for you"
                     .to_owned(),
             ),
-            Self::NotInitialized => Some("call it first in `main`, before any thread starts".to_owned()),
+            Self::NotInitialized => Some("call sandpool::init() first in `main`, before any thread starts".to_owned()),
             _ => None,
         }
     }
@@ -354,11 +354,11 @@ impl CompileLimit {
 impl fmt::Display for CompileLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Size(bytes) => write!(f, "it has more than {bytes} bytes"),
-            Self::Time(time) => write!(f, "it takes longer than {time:?}"),
-            Self::Cpu(time) => write!(f, "it takes more than {time:?} of processor time"),
-            Self::Memory(bytes) => write!(f, "it takes more than {bytes} bytes of memory"),
-            Self::Artifact(bytes) => write!(f, "its machine code takes more than {bytes} bytes"),
+            Self::Size(bytes) => write!(f, "the module has more than {bytes} bytes"),
+            Self::Time(time) => write!(f, "compiling takes longer than {time:?}"),
+            Self::Cpu(time) => write!(f, "compiling takes more than {time:?} of processor time"),
+            Self::Memory(bytes) => write!(f, "compiling takes more than {bytes} bytes of memory"),
+            Self::Artifact(bytes) => write!(f, "the machine code takes more than {bytes} bytes"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Ended, finish, guest, repository, run_with, sandpool_bin};
+use crate::support::{Ended, finish, guest, repository, run, run_with, sandpool, sandpool_bin};
 
 const TUTORIAL: &str = "host/docs/from-multiprocessing.md";
 const PROGRAMS: &str = "tests/guests/src/bin/tutorial";
@@ -164,17 +164,110 @@ fn commands_of_the_pages_print_what_they_show() {
     assert!(commands > 4, "only {commands} commands were found");
 }
 
-/// The guest that the pages show is the one whose commands they show.
+/// The pages that show guests, and the language of these blocks. The documentation's tests compile other blocks of some
+/// pages, and would take a guest for a program of an application.
+const WITH_GUESTS: [(&str, &str); 6] = [
+    ("README.md", "rust,ignore"),
+    ("guest-sdk/README.md", "rust"),
+    ("host/docs/ipc.md", "rust"),
+    ("host/docs/pools.md", "rust,ignore"),
+    ("host/docs/process-model.md", "rust"),
+    ("host/docs/records.md", "rust"),
+];
+const GUESTS_OF_PAGES: &str = "tests/guests/src/bin/pages";
+
 #[test]
-fn the_guest_of_the_pages_is_compiled() {
-    let source = normalised(&read("tests/guests/src/bin/words.rs"));
-    // The documentation's tests compile the other blocks of the README, and would take this one for such.
-    for (page, language) in [("README.md", "rust,ignore"), ("host/docs/records.md", "rust")] {
+fn the_guests_of_the_pages_are_compiled() {
+    let programs = fs::read_dir(repository().join(GUESTS_OF_PAGES)).unwrap();
+    let mut sources: Vec<_> = programs
+        .map(|program| program.unwrap().path())
+        .filter(|program| !program.ends_with("main.rs"))
+        .collect();
+    sources.push(repository().join("tests/guests/src/bin/words.rs"));
+    let mut unseen: BTreeSet<_> = sources.iter().collect();
+    for (page, language) in WITH_GUESTS {
         let mut guests =
             blocks(&read(page)).into_iter().filter(|block| block.language == language).peekable();
         assert!(guests.peek().is_some(), "{page} shows no guest");
         for guest in guests {
-            assert!(source.contains(&normalised(&guest.text)), "no guest of the tests has\n{}", guest.text);
+            let text = normalised(&guest.text);
+            let has = |source: &&PathBuf| normalised(&fs::read_to_string(source).unwrap()).contains(&text);
+            let source = sources.iter().find(has);
+            unseen.remove(
+                source.unwrap_or_else(|| panic!("{page}: no guest of the tests has\n{}", guest.text)),
+            );
+        }
+    }
+    assert!(unseen.is_empty(), "no page shows {unseen:?}");
+}
+
+#[test]
+fn the_guests_of_the_pages_print_what_they_show() {
+    let printed = |name| finish(&mut run_with("pages", &[name])).expect_code(0);
+    printed("child").expect_stdout(&["hello from child", "child: exited: 0"]);
+    printed("money").expect_stdout(&["50"]);
+    printed("partial").expect_stdout(&[]);
+    printed("pipe").expect_stdout(&["1", "2", "3"]);
+    let logged = printed("logging").stderr;
+    let shown = blocks(&read("host/docs/process-model.md"));
+    let shown =
+        shown.iter().find(|block| block.language == "text" && block.text.starts_with("[INFO/")).unwrap();
+    let mut logged = logged.lines();
+    for line in shown.text.lines() {
+        assert!(logged.any(|logged| logged == line), "{line:?} isn't logged");
+    }
+    let data = tempfile::tempdir().unwrap();
+    let mut run = run(guest("pages"));
+    run.arg("--dir").arg(format!("{}:/data", data.path().display())).args(["--", "temporary"]);
+    finish(&mut run).expect_code(0).expect_stdout(&["6"]);
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
+}
+
+/// Every block of every page says by its language how it is known to be right.
+#[test]
+fn every_block_of_the_pages_is_looked_at() {
+    let compiled_with_the_documentation = read("tests/pages.rs");
+    for path in pages() {
+        let text = fs::read_to_string(&path).unwrap();
+        let page = fs::canonicalize(&path).unwrap();
+        let page = page.strip_prefix(fs::canonicalize(repository()).unwrap()).unwrap().to_str().unwrap();
+        for block in blocks(&text) {
+            let language = block.language.as_str();
+            let is_looked_at = match language {
+                // Run by a test, or not to be run: then it is shown as `text`.
+                "console" => WITH_COMMANDS.contains(&page),
+                "rust,no_run" => compiled_with_the_documentation.contains(page),
+                "python" => page == TUTORIAL,
+                "rust" | "rust,ignore" => page == TUTORIAL || WITH_GUESTS.contains(&(page, language)),
+                // Commands with names that stand for others.
+                "sh" => {
+                    flags_exist(page, &block.text);
+                    true
+                }
+                "text" | "json" | "toml" => true,
+                _ => false,
+            };
+            assert!(
+                is_looked_at,
+                "{page}: no test looks at a block of `{}`:\n{}",
+                block.language, block.text
+            );
+        }
+    }
+}
+
+/// Fails unless the commands have these subcommands and flags.
+#[track_caller]
+fn flags_exist(page: &str, commands: &str) {
+    for command in commands.replace("\\\n", " ").lines().flat_map(|line| line.split("sandpool ").skip(1)) {
+        let command = command.split(['#', '|', '>', '&', '"']).next().unwrap();
+        let command = command.split(" -- ").next().unwrap();
+        let mut words = command.split_whitespace();
+        let Some(subcommand) = words.next() else { continue };
+        let help = finish(sandpool().args([subcommand, "--help"])).expect_code(0).stdout;
+        for flag in words.filter(|word| word.starts_with("--")) {
+            let is_known = help.split(|c: char| !c.is_ascii_lowercase() && c != '-').any(|word| word == flag);
+            assert!(is_known, "{page}: `sandpool {subcommand}` has no {flag}");
         }
     }
 }
@@ -194,10 +287,16 @@ fn pages() -> Vec<PathBuf> {
             }
         }
     }
-    pages.extend(
-        ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "guest-sdk/README.md"]
-            .map(|page| root.join(page)),
-    );
+    let others = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "guest-sdk/README.md",
+        "guest-sdk/abi/README.md",
+        "guest-sdk/macros/README.md",
+    ];
+    pages.extend(others.map(|page| root.join(page)));
     pages
 }
 

@@ -157,11 +157,16 @@ fn each_limit_is_a_flag_and_a_key_of_the_configuration() {
     let functions = "(func (result i64) (i64.const 2))".repeat(200_000);
     let data = format!(r#"(data (i32.const 0) "{}")"#, "a".repeat(1024));
     for (key, value, hostile, words) in [
-        ("module-size-max", "1KiB", program(&data), "it has more than 1024 bytes"),
-        ("compile-time-max", "300ms", bomb(4), "it takes longer than 300ms"),
-        ("compile-cpu-max", "1s", bomb(5), "it takes more than 1s of processor time"),
-        ("compile-memory-max", "64MiB", program(&functions), "it takes more than 67108864 bytes of memory"),
-        ("artifact-max", "1KiB", program(""), "its machine code takes more than 1024 bytes"),
+        ("module-size-max", "1KiB", program(&data), "the module has more than 1024 bytes"),
+        ("compile-time-max", "300ms", bomb(4), "compiling takes longer than 300ms"),
+        ("compile-cpu-max", "1s", bomb(5), "compiling takes more than 1s of processor time"),
+        (
+            "compile-memory-max",
+            "64MiB",
+            program(&functions),
+            "compiling takes more than 67108864 bytes of memory",
+        ),
+        ("artifact-max", "1KiB", program(""), "the machine code takes more than 1024 bytes"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let (module, config) = (folder.path().join("hostile.wat"), folder.path().join("config"));
@@ -172,7 +177,7 @@ fn each_limit_is_a_flag_and_a_key_of_the_configuration() {
             let mut run = support::run(&module);
             run.args(said).env("SANDPOOL_CACHE_DIR", folder.path().join("cache"));
             let ended = support::finish(&mut run).expect_code(121);
-            let hint = format!("hint: a module that you trust can have more: {key} is the limit");
+            let hint = format!("hint: if you trust the module, raise the limit {key}");
             let expected = format!("error: cannot compile hostile.wat: {words}\n{hint}\n");
             assert_eq!(ended.stderr, expected, "{said:?}");
         }
@@ -392,7 +397,7 @@ fn what_is_required_and_not_there_is_refused_before_a_module_is_compiled() {
     let ended = support::finish(command.arg(&module).env("SANDPOOL_CACHE_DIR", &cache)).expect_code(117);
     let absent = "compiler/network-namespace is absent: no more of them are allowed (/proc/sys/user)";
     assert!(
-        ended.stderr.starts_with(&format!("error: the jail is not as it is required: {absent}\n")),
+        ended.stderr.starts_with(&format!("error: the jail does not hold as required: {absent}\n")),
         "{ended}"
     );
     assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
@@ -491,7 +496,7 @@ fn each_system_call_of_the_policy_of_compilers_is_needed() {
         let with_all = compile_for(needs, None);
         let is_expected = match needs {
             Needs::Module(_) => with_all.is_empty(),
-            Needs::Abort => with_all.contains("it takes more than 67108864 bytes of memory"),
+            Needs::Abort => with_all.contains("compiling takes more than 67108864 bytes of memory"),
             Needs::Native(_) => with_all.contains("report is unusable"),
         };
         if !is_expected {

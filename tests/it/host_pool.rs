@@ -350,7 +350,7 @@ fn what_does_not_fit_the_type_is_an_error() {
     let error = pool.apply::<u64, u64>("idenity", &1).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "task idenity failed: the module has no such task; the nearest that there is: identity"
+        "task idenity failed: the module has no such task; the nearest name is identity"
     );
     let results: Vec<_> = pool.imap::<u64, u64>("idenity", [1, 2]).collect();
     assert_eq!(results.len(), 2);

@@ -217,7 +217,7 @@ fn what_a_process_writes_to_too_many_files_is_refused() {
     ]);
     assert!(
         ended.stderr.ends_with(
-            "note: 'MainProcess' was refused what is beyond: bytes of files 10500 B (`file-bytes-max`, 2 times)\n"
+            "note: 'MainProcess' was refused more than its limits: bytes of files 10500 B (`file-bytes-max`, 2 times)\n"
         ),
         "{ended}"
     );
@@ -380,7 +380,8 @@ fn a_refusal_says_which_limit_it_was_and_where_it_lies() {
     let ended = limited(&["--processes-max", "5"], &["processes"]).expect_code(1);
     let ended =
         ended.expect_stdout(&["refused after 5: too many processes: the run's limit is 5 (`processes-max`)"]);
-    let note = "note: 'MainProcess' was refused what is beyond: processes of the run 5 (`processes-max`)\n";
+    let note =
+        "note: 'MainProcess' was refused more than its limits: processes of the run 5 (`processes-max`)\n";
     assert!(ended.stderr.ends_with(note), "{ended}");
     let ended = limited(&["--objects-max", "40"], &["queues"]).expect_code(0);
     assert!(
@@ -614,7 +615,7 @@ fn what_is_wrong_with_a_configuration_is_said() {
         (
             "[limits]\nmemroy-max = 1\n",
             "line 2: there is no key limits.memroy-max",
-            "the nearest that there is: limits.memory-max",
+            "the nearest name is limits.memory-max",
         ),
         (
             "[limits]\ncpu-time = 5\n",
@@ -783,7 +784,7 @@ fn a_crate_is_not_built_where_a_jail_is_required() {
             let ended = finish(sandpool().args(command).args(required).arg(folder.path())).expect_code(2);
             assert!(ended.stderr.contains("would run outside of the jail that is required"), "{ended}");
             assert!(
-                ended.stderr.contains("hint: if you trust it, build it first with `sandpool build`"),
+                ended.stderr.contains("hint: if you trust the crate, build it with `sandpool build`"),
                 "{ended}"
             );
             assert!(!path("owned").exists());
@@ -793,7 +794,7 @@ fn a_crate_is_not_built_where_a_jail_is_required() {
             help.split_whitespace()
                 .collect::<Vec<_>>()
                 .join(" ")
-                .contains("its build scripts and macros run"),
+                .contains("the build scripts and macros of the crate run"),
             "{help}"
         );
     }

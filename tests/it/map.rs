@@ -122,7 +122,7 @@ fn lines_of_text_of_json_and_raw_records() {
     }
     let ended = with_input(map("reverse_bytes").args(["--format", "raw"]), &raw(&[b"abc"])[..6]);
     let ended = ended.expect_code(125);
-    assert!(ended.stderr.contains("cannot read record 0: the input ends within it"), "{ended}");
+    assert!(ended.stderr.contains("cannot read record 0: the input ends within the record"), "{ended}");
 }
 
 /// It takes part in the contract, and not in the SDK.
@@ -310,7 +310,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     let bench = Bench::new("a\n");
     fs::write(bench.path("out"), "precious").unwrap();
     for (task, arguments, code, message, hint) in [
-        ("uper", &[][..], MODULE, "tasks.wasm has no task uper", "the nearest that there is: upper"),
+        ("uper", &[][..], MODULE, "tasks.wasm has no task uper", "the nearest name is upper"),
         ("upper", &["--output", "in"], USAGE, "input and output are the same file", "choose another"),
         ("upper", &["--errors", "out"], USAGE, "output and --errors are the same file", "choose another"),
         ("upper", &["--errors", "in"], USAGE, "input and --errors are the same file", "choose another"),
@@ -455,7 +455,10 @@ fn after_a_failure_resume_begins_with_the_record_that_failed() {
             command.args(["--input", "in"]);
         }
         let ended = finish(&mut command).expect_code(USAGE);
-        assert!(ended.stderr.contains(&format!("cannot resume: the {what} is another one")), "{ended}");
+        assert!(
+            ended.stderr.contains(&format!("cannot resume: out.sandpool is of another {what}")),
+            "{ended}"
+        );
         assert_eq!((bench.read("out"), bench.done()), ("2\n4\n".to_owned(), Some(2)));
     }
     fs::write(bench.path("out"), "2\n").unwrap();
@@ -593,11 +596,11 @@ fn records_may_end_with_nul() {
     let arguments = ["--on-error", "record"];
     let ended = with_input(map("json_text").args(nul).args(arguments), b"\"a\\u0000\"\0\"b\"\0");
     let ended = ended.expect_code(RECORDS_FAILED);
-    assert!(ended.stderr.contains("its output has a NUL byte"), "{ended}");
+    assert!(ended.stderr.contains("the output has a NUL byte"), "{ended}");
     assert_eq!(ended.stdout, "b\0");
     let ended = with_input(map("json_text").args(arguments), b"\"a\\nb\"\n\"b\"\n");
     let ended = ended.expect_code(RECORDS_FAILED);
-    assert!(ended.stderr.contains("its output has a line break, and is to be one line"), "{ended}");
+    assert!(ended.stderr.contains("the output has a line break, which ends a record"), "{ended}");
     assert_eq!(ended.stdout, "b\n");
 }
 

@@ -181,7 +181,7 @@ fn with_task(exports: &str) -> String {
 
 #[test]
 fn tasks_without_a_program_are_inspected_and_not_run() {
-    let (message, hint) = ("exports no _start: it is no program, but has tasks", "sandpool map");
+    let (message, hint) = ("exports no _start: the module has tasks, but is not a program", "sandpool map");
     refuses("a.wat", with_task(""), message, hint);
     refuses("a.wat", with_task(r#"(func (export "_initialize"))"#), message, hint);
 
@@ -261,7 +261,7 @@ fn inspect_describes_tasks() {
     assert_eq!(module.tasks(), found.tasks);
     assert_eq!(module.task("score").unwrap().name, "score");
     for (wrong, hint) in
-        [("scroe", "the nearest that there is: score"), ("nonsense", "there are: behave, bytes.reverse, ")]
+        [("scroe", "the nearest name is score"), ("nonsense", "there are: behave, bytes.reverse, ")]
     {
         let error = module.task(wrong).unwrap_err();
         assert_eq!(error.to_string(), format!("tasks.wasm has no task {wrong}"));
@@ -333,7 +333,11 @@ fn bad_command_lines() {
         (&["run"], "<MODULE|CRATE_DIR>", "--help"),
         (&["rum"], "'rum'", "'run'"),
         (&["run", "--env", "=1", "nothing.wat"], "the name is missing", "--help"),
-        (&["run", "--env", "SANDPOOL_NOT_SET_ANYWHERE", "nothing.wat"], "not set here", "--help"),
+        (
+            &["run", "--env", "SANDPOOL_NOT_SET_ANYWHERE", "nothing.wat"],
+            "does not have the variable",
+            "--help",
+        ),
         (&["run", "--dir", "data:/in:rw", "nothing.wat"], "not a directory grant", "--help"),
         (&["run", "--arena-size", "1GB", "nothing.wat"], "MiB", "--help"),
         (&["run", "--processes-max", "0", "nothing.wat"], "processes-max", "--help"),
@@ -351,7 +355,7 @@ fn directories_that_cannot_be_granted() {
     bench.file("nothing.wat", NOTHING);
     let (message, hint) = refusal(&mut bench.sandpool(&["run", "--dir", "nowhere", "nothing.wat"]), GRANT);
     assert!(message.starts_with("cannot grant the directory nowhere: "), "{message}");
-    assert!(hint.contains("make it first"), "{hint}");
+    assert!(hint.contains("make the directory first"), "{hint}");
     let (message, _) =
         refusal(&mut bench.sandpool(&["run", "--dir", "nothing.wat:/in", "nothing.wat"]), GRANT);
     assert!(message.starts_with("cannot grant the directory nothing.wat: "), "{message}");
@@ -391,7 +395,7 @@ fn without_a_cache_a_module_is_compiled_each_time() {
         assert_eq!(output.status.code(), Some(0), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
         assert!(
-            stderr.starts_with("warning: compiled for this time alone: ") && stderr.contains(why),
+            stderr.starts_with("warning: the compiled module is not kept: ") && stderr.contains(why),
             "{stderr}"
         );
     };
@@ -404,7 +408,7 @@ fn without_a_cache_a_module_is_compiled_each_time() {
     let output = map.env("SANDPOOL_CACHE_DIR", "file").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        output.status.success() && stderr.starts_with("warning: compiled for this time alone: "),
+        output.status.success() && stderr.starts_with("warning: the compiled module is not kept: "),
         "{stderr}"
     );
 

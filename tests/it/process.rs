@@ -139,7 +139,7 @@ fn a_full_table_is_an_error_and_has_room_again() {
 fn a_run_that_may_have_one_process_has_one() {
     let ended = finish(run(guest("hello")).args(["--processes-max", "1"])).expect_code(1);
     let error = "error: too many processes: the run's limit is 1 (`processes-max`)\n\
-                 note: 'MainProcess' was refused what is beyond: processes of the run 1 (`processes-max`)\n";
+                 note: 'MainProcess' was refused more than its limits: processes of the run 1 (`processes-max`)\n";
     assert_eq!(ended.stderr, error, "{ended}");
 }
 

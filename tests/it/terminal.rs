@@ -62,7 +62,7 @@ fn names_of_processes() {
         ("(drop (call $wait (call $event) (i64.const -1)))", format!("deadlock: process '{SHOWN}' (pid ")),
         (
             "(drop (call $event)) (drop (call $event)) unreachable",
-            format!("note: '{SHOWN}' was refused what is beyond"),
+            format!("note: '{SHOWN}' was refused more than its limits"),
         ),
     ] {
         let wat = format!(

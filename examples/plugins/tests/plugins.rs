@@ -93,7 +93,7 @@ fn steps_that_do_not_exist_are_errors() {
     for (step, why) in [
         ("quotes", "`quotes` is not PLUGIN.TASK"),
         ("magic.wand", "there is no plugin magic"),
-        ("typography.quote", "the nearest that there is: quotes"),
+        ("typography.quote", "the nearest name is quotes"),
     ] {
         let (code, stdout, stderr) = plugins(folder().path(), &[step], "text");
         assert_eq!((code, &*stdout), (Some(1), ""), "{stderr}");

@@ -210,7 +210,7 @@ fn what_makes_no_sense_is_refused() {
     let id = service.upload_guest("service");
     let (status, refusal) = service.run(&id, "invoic", &json!(1));
     assert_eq!((status, &refusal["kind"]), (404, &json!("no-task")));
-    assert_eq!(refusal["hint"], "the nearest that there is: invoice");
+    assert_eq!(refusal["hint"], "the nearest name is invoice");
     let (status, refusal) = service.run(&id, "slug", &json!("x".repeat((1 << 20) - 1)));
     assert_eq!((status, &refusal["kind"]), (413, &json!("too-large")));
     let (status, refusal) = service.run("0123456789abcdef", "slug", &json!("x"));

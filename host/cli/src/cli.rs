@@ -26,7 +26,7 @@ fn usage_error(drawn: &str) -> Error {
     let tip = drawn.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
     Error::Invalid {
         what: message.strip_prefix("error: ").unwrap_or(&message).to_owned(),
-        hint: Some(tip.unwrap_or("--help shows what there is, with examples").to_owned()),
+        hint: Some(tip.unwrap_or("--help lists all arguments, with examples").to_owned()),
     }
 }
 

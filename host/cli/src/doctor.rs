@@ -112,7 +112,7 @@ fn cargo() -> Check {
         Some(output) => Check::ok("cargo", String::from_utf8_lossy(&output.stdout).trim()),
         None => Check {
             exit_code: ExitCode::Toolchain,
-            ..Check::missing("cargo", "it cannot be run", "install Rust with rustup")
+            ..Check::missing("cargo", "cannot be run", "install Rust with rustup")
         },
     }
 }
@@ -135,7 +135,7 @@ fn linux(release: Option<&str>) -> Check {
             Check::ok("linux", format!("{release}, which has pidfd and futexes"))
         }
         Some((release, _)) => Check::missing("linux", release, fix),
-        None => Check::missing("linux", "its version is not known", fix),
+        None => Check::missing("linux", "the version is not known", fix),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::toolchain;
 pub(crate) enum ExitCode {
     /// everything went well
     Success = 0,
-    /// the command line makes no sense
+    /// the command line is not valid
     Usage = 2,
     /// the jail lacks a layer that is required
     Jail = 117,
@@ -72,7 +72,7 @@ impl ExitCode {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Success => "everything went well",
-            Self::Usage => "the command line makes no sense",
+            Self::Usage => "the command line is not valid",
             Self::Jail => "the jail lacks a layer that is required",
             Self::RecordsFailed => "map: some records failed, and the others are done",
             Self::Stopped => "map: a record failed, and the rest was not done",

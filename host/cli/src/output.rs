@@ -72,7 +72,7 @@ pub(crate) fn refuse_closed_streams() -> Result<()> {
     }
     Err(Error::Invalid {
         what: closed.join(" and ") + if closed.len() == 1 { " is closed" } else { " are closed" },
-        hint: Some("redirect to /dev/null what is not wanted".to_owned()),
+        hint: Some("redirect the stream to /dev/null if it is not wanted".to_owned()),
     })
 }
 

@@ -83,7 +83,7 @@ impl Sandbox {
     ///
     /// let error = Sandbox::from_toml("[limits]\nmemory-min = '64MiB'").unwrap_err();
     /// assert_eq!(error.to_string(), "line 2: there is no key limits.memory-min");
-    /// assert_eq!(error.hint().as_deref(), Some("the nearest that there is: limits.memory-max"));
+    /// assert_eq!(error.hint().as_deref(), Some("the nearest name is limits.memory-max"));
     /// # Ok::<(), sandpool::Error>(())
     /// ```
     ///

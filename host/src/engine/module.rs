@@ -125,7 +125,7 @@ impl Module {
                 name: self.name.clone(),
                 task: inspect::printable(name),
                 hint: match nearest_name(names(), name) {
-                    Some(nearest) => Some(format!("the nearest that there is: {nearest}")),
+                    Some(nearest) => Some(format!("the nearest name is {nearest}")),
                     None if self.description.summary.tasks.is_empty() => Some(
                         "a task is a function with #[sandpool_guest::task]; this module has none".to_owned(),
                     ),

@@ -78,7 +78,7 @@ pub enum Failure {
 }
 
 fn nearest(name: Option<&str>) -> String {
-    name.map(|name| format!("; the nearest that there is: {}", Escaped(name))).unwrap_or_default()
+    name.map(|name| format!("; the nearest name is {}", Escaped(name))).unwrap_or_default()
 }
 
 impl Failure {

@@ -130,3 +130,27 @@ pub fn largest_item() -> Result<usize, Box<dyn Error>> {
     }
     Ok(fits)
 }
+
+/// A `main` that runs one of several programs, each of them whole and in a file of its own. The first argument names
+/// the program.
+///
+/// The files are included, because pages show them as they are: the `main` of each is private.
+#[macro_export]
+macro_rules! programs {
+    ($($name:ident)*) => {
+        $(mod $name {
+            include!(concat!(stringify!($name), ".rs"));
+
+            pub(crate) fn program() {
+                main();
+            }
+        })*
+
+        fn main() {
+            match std::env::args().nth(1).as_deref() {
+                $(Some(stringify!($name)) => $name::program(),)*
+                other => panic!("the page has no program {other:?}"),
+            }
+        }
+    };
+}

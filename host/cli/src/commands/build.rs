@@ -12,11 +12,12 @@ use crate::toolchain::{BuildOptions, Toolchain};
 
 /// Compile a cargo package or workspace to WebAssembly.
 ///
-/// Build scripts and macros of the package run outside of any jail, with all rights of this user: build only what you trust.
+/// Build scripts and macros of the package run outside of any jail, with all rights of this user: build only a package
+/// that you trust.
 ///
-/// The paths of the modules go to stdout, one a line; the compiler's messages go to stderr. Without a target
-/// directory, packages are compiled in the user's cache directory and the modules are put under the
-/// workspace's target/, where cargo would put them.
+/// The paths of the modules go to stdout, one a line; the compiler's messages go to stderr. Without --target-dir,
+/// packages are compiled in the user's cache directory, and the modules are put under the workspace's target/, where
+/// cargo would put them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +32,7 @@ pub(crate) struct BuildArgs {
     #[arg(default_value = ".", value_name = "DIR")]
     dir: PathBuf,
 
-    /// Compile this program only
+    /// Name of the only program to compile
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 

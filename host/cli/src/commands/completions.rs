@@ -13,13 +13,13 @@ Examples:
       For bash, from the next shell on
 
   sandpool completions fish | source
-      For this fish";
+      For the running fish";
 
 /// Print a script that completes this command in a shell.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompletionsArgs {
-    /// Whose script
+    /// Shell that the script is for
     shell: Shell,
 }
 

@@ -8,19 +8,19 @@ use crate::text;
 const EXAMPLES: &str = "\
 Examples:
   sandpool config > limits.toml
-      A file to change, in which everything is as it is without it
+      Writes a file to edit; as it is, the file sets what holds without a file
 
   sandpool run --config limits.toml guest.wasm
       Runs a module with the limits of a file
 
   sandpool config --profile untrusted
-      The limits that --profile untrusted sets";
+      Prints the limits that --profile untrusted sets";
 
-/// Print a configuration file, with all that can be set and what holds if it isn't.
+/// Print a configuration file with all settings, and what holds for each that is not set.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ConfigArgs {
-    /// Print a file that chooses this profile instead, with what it sets
+    /// Print a file that chooses this profile, with the settings of the profile
     #[arg(long, value_name = "untrusted")]
     profile: Option<Profile>,
 }

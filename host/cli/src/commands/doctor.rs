@@ -5,9 +5,9 @@ use crate::exit_code::ExitCode;
 use crate::text;
 use crate::toolchain::Toolchain;
 
-/// Check what this machine has of what Sandpool needs, and install what compiles guests.
+/// Check whether this machine has everything that Sandpool needs, and install the guest toolchain.
 ///
-/// The report goes to stdout. The exit code is 0 if nothing that is required is missing.
+/// The report goes to stdout. The exit code is 0 if everything that Sandpool requires is there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -17,7 +17,7 @@ Examples:
 The guest toolchain is rustup's target wasm32-wasip1. Where no rustup server can be reached, it is Debian's packages
 rustc-web, rust-web-src, wasi-libc and lld, which needs root or a sudo that doesn't ask.")]
 pub(crate) struct DoctorArgs {
-    /// Install the guest toolchain if it is missing; each step is named before it is taken
+    /// Install the guest toolchain if it is missing; each step is printed before it is taken
     #[arg(long)]
     install: bool,
 }

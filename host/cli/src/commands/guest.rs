@@ -10,26 +10,27 @@ use crate::text;
 /// What guests are given, and how much they may use.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GuestArgs {
-    /// Let the guest use a directory, read-only with :ro; GUEST is its name there, by default HOST. A colon in a name is
-    /// written \:
+    /// Grant the guest a directory; with :ro for reading only. GUEST is the directory's name in the guest, by default
+    /// HOST. A colon in a name is written \:
     #[arg(long, value_name = "HOST[:GUEST][:ro]")]
     dir: Vec<DirGrant>,
 
-    /// Set a variable of the guest's environment, which is empty otherwise; NAME alone takes the value it has here
+    /// Set a variable in the guest's environment, which is empty by default; NAME alone copies the variable of this
+    /// environment
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
     env: Vec<(String, String)>,
 
-    /// Choose limits, --task-timeout and --require-jail by one word: untrusted is for code that nobody trusts, and
-    /// `sandpool config --profile untrusted` prints what it sets. A flag that sets one of them goes before it; of it and a
-    /// file's limit, the lower one holds
+    /// Set limits, --task-timeout and --require-jail by one word: untrusted is for code that nobody trusts, and
+    /// `sandpool config --profile untrusted` prints its settings. A flag overrides the profile; of the limits of
+    /// profile and file, the lower one holds
     #[arg(long, value_name = "untrusted")]
     profile: Option<Profile>,
 
-    /// Compile and start only if these layers of the jail hold fully, or all that there are (full); none requires none
+    /// Refuse to compile and to start unless these layers of the jail hold fully; full: all layers; none: no layer
     #[arg(long, value_name = "full|none|LAYER,…", value_parser = layers)]
     require_jail: Option<Layers>,
 
-    /// Switch a layer of the jail off, for a debugger or a profiler; `sandpool doctor` lists them
+    /// Switch off a layer of the jail, for a debugger or a profiler; `sandpool doctor` lists the layers
     #[arg(long, value_name = "LAYER")]
     without_layer: Vec<Layer>,
 
@@ -37,7 +38,7 @@ pub(crate) struct GuestArgs {
     #[arg(long)]
     jail_report: bool,
 
-    /// Take limits, or a profile, from a file; `sandpool config` prints one with all that there are. A flag goes before the
+    /// Read limits, or a profile, from a file; `sandpool config` prints a file with all settings. A flag overrides the
     /// file
     #[arg(long, value_name = "FILE", help_heading = LIMITS)]
     config: Option<PathBuf>,
@@ -151,8 +152,12 @@ fn variable(text: &str) -> Result<(String, String), String> {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => match std::env::var(text) {
             Ok(value) => Ok((text.to_owned(), value)),
-            Err(std::env::VarError::NotPresent) => Err("it is not set here; NAME=VALUE sets it".to_owned()),
-            Err(std::env::VarError::NotUnicode(_)) => Err("its value here is not UTF-8".to_owned()),
+            Err(std::env::VarError::NotPresent) => {
+                Err("this environment does not have the variable; NAME=VALUE sets it".to_owned())
+            }
+            Err(std::env::VarError::NotUnicode(_)) => {
+                Err("the value in this environment is not UTF-8".to_owned())
+            }
         },
     }
 }

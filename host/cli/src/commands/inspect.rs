@@ -14,13 +14,13 @@ Examples:
       Lists tasks, imports and exports, and marks the imports that Sandpool does not provide
 
   sandpool inspect guest.wasm | grep unknown
-      Only those";
+      Lists only the imports that Sandpool does not provide";
 
 /// Show a module's tasks, imports, exports, ABI version and memory, without running it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct InspectArgs {
-    /// A WebAssembly module, .wasm or .wat; one that `run` refuses can be inspected too
+    /// WebAssembly module (.wasm or .wat); a module that `sandpool run` refuses can be inspected too
     module: PathBuf,
 }
 

@@ -23,7 +23,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ManArgs {
-    /// Where to write the pages; it is made if need be
+    /// Directory to write the pages to; it is made if it is missing
     dir: Option<PathBuf>,
 }
 

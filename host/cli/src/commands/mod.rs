@@ -75,7 +75,7 @@ fn module_path(path: &Path, bin: Option<&str>, sandbox: &Sandbox) -> anyhow::Res
                 path.display()
             ),
             hint: Some(
-                "if you trust it, build it first with `sandpool build`, and run the module that this prints"
+                "if you trust the crate, build it with `sandpool build`, and run the module whose path this prints"
                     .to_owned(),
             ),
         }
@@ -97,7 +97,7 @@ fn load(path: &Path, sandbox: &Sandbox) -> anyhow::Result<Module> {
     let module = load_patiently(path, sandbox)?;
     if let Some(error) = module.uncached() {
         let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-        text::note(&format!("warning: compiled for this time alone: {error}{why}"));
+        text::note(&format!("warning: the compiled module is not kept: {error}{why}"));
     }
     Ok(module)
 }

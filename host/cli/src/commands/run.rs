@@ -12,22 +12,22 @@ use crate::{commands, exit_code, text};
 const EXAMPLES: &str = "\
 Examples:
   sandpool run guest.wasm
-      Runs a module, which may start processes; no files, no environment
+      Runs a module, which may start processes; the module gets no files and no environment
 
   sandpool run --profile untrusted --memory-max 64MiB stranger.wasm
-      Code that nobody trusts: all limits have a value, one of them this, and all layers of the jail are required
+      Code that nobody trusts: each limit has a value, --memory-max this one, and all layers of the jail are required
 
   sandpool run --dir data:/data:ro --dir out guest.wasm -- /data/in.txt out/result.txt
-      Two directories for the guest, one of them read-only, and arguments
+      Grants two directories, one of them read-only, and passes arguments
 
   sandpool run --env LANG --env LOG=debug --summary my-crate --bin worker
-      Builds the crate first; LANG as it is here; afterwards a table of all processes
+      Builds the crate first, passes LANG on, and prints a table of all processes afterwards
 
   sandpool run --config limits.toml --run-cpu-time 1min --memory-max 256MiB guest.wasm
-      Limits of a file, two of them set otherwise; `sandpool config` prints such a file
+      Reads limits from a file, and overrides two of them; `sandpool config` prints such a file
 
   sandpool run --on-deadlock report guest.wasm
-      If no process can go on, each says what it waits for, and the run stays for a debugger";
+      If no process can go on, reports what each process waits for, and leaves the run to a debugger";
 
 /// Run a WebAssembly module and all processes that it starts.
 #[derive(Debug, clap::Args)]
@@ -36,20 +36,21 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     guest: GuestArgs,
 
-    /// When every process waits for another, each says on stderr for what; kill also ends the run, with exit code 124
+    /// If every process waits for another, report on stderr what each of them waits for; kill also ends the run, with
+    /// exit code 124
     #[arg(long, value_name = "kill|report", default_value = "kill")]
     on_deadlock: OnDeadlock,
 
-    /// Afterwards print a table of the processes
+    /// Print a table of all processes after the run
     #[arg(long)]
     summary: bool,
 
-    /// Which program of the crate
+    /// Name of the program, if the crate has several
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 
-    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from: its build scripts and macros run
-    /// outside of any jail, with all rights of this user
+    /// WebAssembly module (.wasm or .wat), or directory of a crate, which is built first: the build scripts and macros
+    /// of the crate run outside of any jail, with all rights of this user
     #[arg(value_name = "MODULE|CRATE_DIR")]
     module: PathBuf,
 
@@ -92,16 +93,20 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     if summary.status == ExitStatus::Forbidden {
         text::note("error: the guest was killed for a system call that its jail forbids");
         text::note(
-            "hint: WebAssembly makes none: please report it, with what the kernel's log says (dmesg, type=1326)",
+            "hint: WebAssembly code makes no system calls: please report this with the kernel's log (dmesg, type=1326)",
         );
     }
     if let ExitStatus::Strays(_) = summary.status {
         text::note(&format!("error: the run was {}", summary.status));
-        text::note("hint: WebAssembly starts none but the run's own: please report it");
+        text::note(
+            "hint: WebAssembly code starts no process that the run does not know of: please report this",
+        );
     }
     if summary.status == ExitStatus::Deadlocked {
         text::note("error: deadlock: every process of the run waits, and nobody is left to end it");
-        text::note("hint: above, each says for what; --on-deadlock report leaves them as they are");
+        text::note(
+            "hint: see above what each process waits for; --on-deadlock report does not end the processes",
+        );
     }
     Ok(summary.status.shell_code())
 }
@@ -120,7 +125,8 @@ fn refusals(report: &ProcessReport) -> Option<String> {
         })
         .collect();
     let failed = !report.status.success() && !refused.is_empty();
-    failed.then(|| format!("note: '{}' was refused what is beyond: {}", report.name, refused.join(", ")))
+    failed
+        .then(|| format!("note: '{}' was refused more than its limits: {}", report.name, refused.join(", ")))
 }
 
 fn table(summary: &Summary) -> String {

@@ -93,7 +93,7 @@ impl Toolchain {
         let output = cargo.stderr(Stdio::inherit()).output().map_err(|error| no_cargo(&error))?;
         if !output.status.success() {
             let what = format!("cannot compile {} for {TARGET}", dir.display());
-            return Err(Error::new(&what, "the messages above, from cargo, say why").into());
+            return Err(Error::new(&what, "see the messages of cargo above").into());
         }
         let modules = modules_in(&String::from_utf8_lossy(&output.stdout));
         if modules.is_empty() {
@@ -116,10 +116,10 @@ pub(crate) fn module_path(path: &Path, options: &BuildOptions) -> anyhow::Result
         return match options.bin {
             Some(_) => Err(sandpool::Error::Invalid {
                 what: format!(
-                    "{} is a module, and a program can be chosen in a package only",
+                    "{} is a module, and only a package has programs to choose from",
                     path.display()
                 ),
-                hint: Some("leave `--bin` out, or name the package's directory".to_owned()),
+                hint: Some("leave `--bin` out, or name the directory of a package".to_owned()),
             }
             .into()),
             None => Ok(path.to_owned()),
@@ -177,7 +177,7 @@ fn workspace(dir: &Path) -> Result<PathBuf, Error> {
         Some(root) if output.status.success() => Ok(root.to_owned()),
         _ => Err(Error::new(
             &format!("cannot read the manifest of {}", dir.display()),
-            "the messages above, from cargo, say why",
+            "see the messages of cargo above",
         )),
     }
 }

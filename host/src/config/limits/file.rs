@@ -38,7 +38,7 @@ pub(in crate::config) fn read(text: &str) -> Result<Settings> {
         what: format!("line {}: {what}", line(at)),
         hint,
     };
-    let nearest = |nearest: Option<String>| nearest.map(|name| format!("the nearest that there is: {name}"));
+    let nearest = |nearest: Option<String>| nearest.map(|name| format!("the nearest name is {name}"));
     let file = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         invalid(at, error.message().to_owned(), None)

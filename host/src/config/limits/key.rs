@@ -339,7 +339,7 @@ pub(super) fn set<L: Clone + Default>(
         let near = nearest_name(keys.iter().map(|key| key.name), name);
         return Err(Error::Invalid {
             what: format!("there is no limit {name}"),
-            hint: near.map(|name| format!("the nearest that there is: {name}")),
+            hint: near.map(|name| format!("the nearest name is {name}")),
         });
     };
     (key.field)(limits).set(value).map_err(|why| key.invalid(value, &why))

@@ -357,10 +357,10 @@ mod tests {
             ),
             ("kill -SEGV $$", "the compiler was killed by signal 11"),
             ("exit 134", "the compiler ended with signal 6"),
-            ("exit 152", "cannot compile m: it takes more than 600s of processor time"),
+            ("exit 152", "cannot compile m: compiling takes more than 600s of processor time"),
             (
                 "echo 'memory allocation of 9 bytes failed' >&2; exit 134",
-                "cannot compile m: it takes more than 4294967296 bytes of memory",
+                "cannot compile m: compiling takes more than 4294967296 bytes of memory",
             ),
         ] {
             assert_eq!(problem(instead), words);

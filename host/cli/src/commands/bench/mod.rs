@@ -39,26 +39,26 @@ Examples:
       Measures everything, in about a minute, and prints a table
 
   sandpool bench --quick --filter queue --filter pipe
-      Only what has one of these in its name; fewer rounds, and coarser
+      Measures only works with one of these texts in their names; fewer rounds, and coarser
 
   sandpool bench --json > figures.json
-      One flat object: each figure's name and its median
+      Prints one flat object: the name of each figure and its median
 
   sandpool bench --scaling --svg growth.svg
-      How costs grow, with processes, producers, sizes, workers, and what is in the arena; a table, and a chart
+      Measures how costs grow, with processes, producers, sizes, workers and objects; prints a table, and draws a chart
 
   sandpool bench --list
-      What is measured, in which unit, and what it has to reach";
+      Lists the works, their units and their goals";
 
 /// Measure how fast Sandpool is on this machine.
 ///
-/// Real guests run, in a checkout of Sandpool: it is compiled there if need be. Each figure is the median of several
-/// rounds, after one that doesn't count. A machine that does something else at the same time gives other figures; how much
-/// it did is said.
+/// Needs a checkout of Sandpool, whose guest for measurements is compiled first if need be. Each figure is the median
+/// of several rounds, after one that doesn't count. Other work of the machine changes the figures; the report says how
+/// much there was.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
-    /// Print one flat JSON object: names and medians
+    /// Print one flat JSON object with names and medians
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
 
@@ -66,31 +66,31 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     markdown: bool,
 
-    /// Measure only what has this in its name; may be given more than once
+    /// Measure only works with this text in their names; may be given more than once
     #[arg(long, value_name = "NAME")]
     filter: Vec<String>,
 
-    /// Fewer rounds with a tenth of the work: to see that it works, or roughly where it is
+    /// Measure roughly: fewer rounds, with a tenth of the work
     #[arg(long)]
     quick: bool,
 
-    /// How many rounds there are, beside the one to warm up [default: 7, or 3 with --quick]
+    /// Number of rounds, after one to warm up [default: 7, or 3 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: Option<u16>,
 
-    /// Measure instead how costs grow
+    /// Measure how costs grow, instead of single figures
     #[arg(long, conflicts_with = "markdown")]
     scaling: bool,
 
-    /// Draw a chart of it as well
+    /// Draw a chart of how costs grow as well
     #[arg(long, value_name = "FILE", requires = "scaling")]
     svg: Option<PathBuf>,
 
-    /// List what is measured, and measure nothing
+    /// List the works, and measure nothing
     #[arg(long)]
     list: bool,
 
-    /// The guest that is measured, if this isn't a checkout of Sandpool: its crate or module
+    /// Crate or module of the guest to measure, outside of a checkout of Sandpool
     #[arg(long, value_name = "MODULE|CRATE_DIR")]
     guests: Option<PathBuf>,
 }

@@ -150,7 +150,7 @@ impl Output {
         if self.is_file && self.metadata.len() < len {
             return Err(Error::Invalid {
                 what: format!("cannot resume: {} has {} bytes of {len}", self.name, self.metadata.len()),
-                hint: Some("without --resume it begins anew".to_owned()),
+                hint: Some("without --resume, the command begins anew".to_owned()),
             }
             .into());
         }
@@ -248,7 +248,7 @@ impl Write for Output {
 pub(super) fn same(one: &str, other: &str) -> Error {
     Error::Invalid {
         what: format!("{one} and {other} are the same file"),
-        hint: Some("choose another one".to_owned()),
+        hint: Some("choose another file".to_owned()),
     }
 }
 

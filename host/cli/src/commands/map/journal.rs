@@ -158,12 +158,13 @@ impl Journal {
             read => read.with_context(|| format!("cannot read {path}"))?,
         };
         let refuse = |what: String| {
-            Err(Error::Invalid { what, hint: Some("without --resume it begins anew".to_owned()) }.into())
+            Err(Error::Invalid { what, hint: Some("without --resume, the command begins anew".to_owned()) }
+                .into())
         };
         match serde_json::from_slice::<Written>(&text) {
             Ok(written) if written.version == VERSION => match self.of.difference(&written.of) {
                 None => Ok(Some(written.into_state())),
-                Some(what) => refuse(format!("cannot resume: the {what} is another one than in {path}")),
+                Some(what) => refuse(format!("cannot resume: {path} is of another {what}")),
             },
             _ => refuse(format!("cannot resume: {path} is not of this version of Sandpool, or is damaged")),
         }
@@ -258,7 +259,7 @@ mod tests {
             ("input", identity("module", "task", "lines", "other")),
         ] {
             let error = journal(other).load().unwrap_err().to_string();
-            assert!(error.contains(&format!("the {what} is another one")), "{error}");
+            assert!(error.contains(&format!("is of another {what}")), "{error}");
         }
         let whole = fs::read(path("output.sandpool")).unwrap();
         for damaged in [b"".as_slice(), whole.get(..whole.len() - 1).unwrap(), b"{\"version\":2}"] {

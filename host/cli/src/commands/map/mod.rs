@@ -51,116 +51,117 @@ use crate::{commands, json, text};
 const EXAMPLES: &str = "\
 Examples:
   sandpool map tasks.wasm --task upper --input text.txt --output upper.txt
-      Each line of a file through a task of a module; the results are in the order of the lines
+      Runs a task over each line of a file; the results are in the order of the lines
 
   zcat reviews.jsonl.gz | sandpool map my-crate --task score --format jsonl --unordered > scores.jsonl
-      Builds the crate first; results as they come
+      Builds the crate first, and writes results as they come
 
   sandpool map plugin.wasm --task check --profile untrusted --isolation task --task-timeout 5s \\
       --on-error record --errors failed.jsonl --input all.txt --output checked.txt
-      Code that nobody trusts: a fresh sandbox for each record, and the rest goes on if one fails
+      Code that nobody trusts: each record gets a fresh sandbox, and a failure stops no other record
 
   sandpool map tasks.wasm --task upper --input text.txt --output upper.txt --resume
-      Goes on where Ctrl-C, a failure or a crash has stopped the same command
+      Continues where Ctrl-C, a failure or a crash has stopped the same command
 
   sandpool map tasks.wasm --task check --input all.txt --output checked.txt --errors failed.jsonl \\
       --on-error record --resume --retry-failed
-      Does again what has failed; results are added at the end, and failed.jsonl has what fails now
+      Does failed records again; adds their results at the end, and lists new failures in failed.jsonl
 
   find . -name '*.txt' -print0 | sandpool map tasks.wasm --task title --dir .:ro --format nul | xargs -0 -n1 echo
       Records that end with NUL may have line breaks in them";
 
 /// Run a task of a module over the records of a file.
 ///
-/// A task is a function that a module exports, such as one with #[sandpool_guest::task] in Rust; `sandpool inspect` lists
-/// them. Workers run it in parallel, each a sandboxed process. What tasks print is thrown away, but for the end of the
-/// stderr of one that fails.
+/// A task is a function that a module exports, in Rust one with #[sandpool_guest::task]; `sandpool inspect` lists the
+/// tasks of a module. Workers run the task in parallel, each in a sandboxed process. Output that tasks print is thrown
+/// away, but for the end of the stderr of a task that fails.
 ///
-/// A failure record is a line of JSON: index (of the input record, from 0), cause, detail, attempts, stderr. The result
-/// of a record that has failed is left out.
+/// A failure record is a line of JSON: index (of the input record, from 0), cause, detail, attempts, stderr. A failed
+/// record has no result.
 ///
-/// Lines end with LF or CRLF, and a byte-order mark before the first is no part of it. Of JSON lines, empty ones are passed
-/// over; they count for the index. Numbers in JSON reach a task, and leave it, as they are: one that its type would change,
-/// and NaN, fails.
+/// Lines end with LF or CRLF. A byte-order mark before the first line is left out. Empty lines of JSON are skipped, but
+/// count for the index. Numbers in JSON are passed unchanged: a record fails if a type would change one of its numbers,
+/// or if its result is NaN.
 ///
-/// Ctrl-C, or SIGTERM, lets the tasks that have begun finish, and writes what they return; once more ends all at once. A
-/// record counts as done when its result has been written. If nobody reads the output any more, the exit code is 141, as of a
-/// command that SIGPIPE ends.
+/// After Ctrl-C or SIGTERM, tasks that have begun are finished, and their results are written; a second signal ends
+/// everything at once. A record is done when its result has been written. If nobody reads the output any more, the exit
+/// code is 141, as after SIGPIPE.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit_code::help()))]
 pub(crate) struct MapArgs {
-    /// Which task
+    /// Name of the task
     #[arg(long, value_name = "NAME")]
     task: String,
 
-    /// How many workers [default: one for each processor]
+    /// Number of workers [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     workers: Option<u32>,
 
-    /// Where records come from; - is stdin
+    /// File to read records from; - is stdin
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
 
-    /// Where results go; - is stdout. Beside a file, FILE.sandpool says how far it is, and what has failed
+    /// File to write results to; - is stdout. Beside a file, FILE.sandpool notes progress and failures
     #[arg(long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
 
-    /// Results in the order of their inputs; this is the default
+    /// Write results in the order of their inputs; this is the default
     #[arg(long, conflicts_with = "unordered")]
     ordered: bool,
 
-    /// Results as they come
+    /// Write results as they come
     #[arg(long)]
     unordered: bool,
 
-    /// The format of records: lines of text (the line end, LF or CRLF, is no part of it); lines of JSON; bytes, each record
-    /// after its length as 32 bits, little-endian; or text that ends with NUL, as of `find -print0`
+    /// Format of records. lines: text without its line end, LF or CRLF; jsonl: lines of JSON; raw: bytes, each record
+    /// after its length as 32 bits, little-endian; nul: text that ends with NUL, as of `find -print0`
     #[arg(long, value_name = "lines|jsonl|raw|nul", default_value = "lines")]
     format: Framing,
 
-    /// How long a task may run before it is killed, such as 5s, 300ms or 2min; or none
+    /// Kill a task that runs for longer, such as 5s, 300ms or 2min; none kills no task
     #[arg(long, value_name = "TIME", value_parser = task_timeout)]
     task_timeout: Option<TaskTimeout>,
 
-    /// How often a task is tried again that has crashed, was killed or took too long
+    /// Number of times that a task is tried again after it crashed, was killed or took too long
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
 
-    /// In what a task runs: a worker that runs many, or a fresh sandbox in a process of its own
+    /// Sandbox of a task. worker: a worker runs many tasks; task: each task has a fresh sandbox, in a process of its
+    /// own
     #[arg(long, value_name = "worker|task", default_value = "worker")]
     isolation: Isolation,
 
-    /// What to do if a record fails: stop; skip it; or record why, in the file of --errors or else on stderr
+    /// Action if a record fails: stop; skip the record; or record the cause, in the file of --errors or else on stderr
     #[arg(long, value_name = "stop|skip|record", default_value = "stop", hide_possible_values = true)]
     on_error: OnError,
 
-    /// Where failure records go
+    /// File to write failure records to
     #[arg(long, value_name = "FILE")]
     errors: Option<PathBuf>,
 
-    /// Show on stderr how far it is: on a terminal; always, elsewhere as a line each second; or never
+    /// Show progress on stderr. auto: on a terminal only; always: elsewhere as well, as a line each second; never
     #[arg(long, value_name = "auto|always|never", default_value = "auto", hide_possible_values = true)]
     progress: Choice,
 
-    /// Go on where an earlier command of the same module, task, format and input has stopped. Begins with the first record
-    /// if there is none. An input that isn't a file has to have the same records again
+    /// Continue where an earlier command with the same module, task, format and input has stopped; without such a
+    /// command, begin with the first record. An input that isn't a file must have the same records again
     #[arg(long)]
     resume: bool,
 
-    /// With --resume: do the records again that have failed, beside what is left. Their results follow those that are there,
-    /// in the order of the records; the file of --errors begins anew
+    /// With --resume: do failed records again, beside the remaining ones. Their results follow the results that are
+    /// there, in the order of the records; the file of --errors begins anew
     #[arg(long, requires = "resume")]
     retry_failed: bool,
 
     #[command(flatten)]
     guest: GuestArgs,
 
-    /// Which program of the crate
+    /// Name of the program, if the crate has several
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 
-    /// A WebAssembly module, .wasm or .wat, or the directory of a crate to build one from: its build scripts and macros run
-    /// outside of any jail, with all rights of this user
+    /// WebAssembly module (.wasm or .wat), or directory of a crate, which is built first: the build scripts and macros
+    /// of the crate run outside of any jail, with all rights of this user
     #[arg(value_name = "MODULE|CRATE_DIR")]
     module: PathBuf,
 }
@@ -481,8 +482,9 @@ impl Map<'_> {
                 since = 0;
                 if results.is_stopped() && !is_told {
                     is_told = true;
-                    self.progress
-                        .note("stopping when the tasks that have begun are done; once more ends them");
+                    self.progress.note(
+                        "stopping when the tasks that have begun are done; a second signal ends the tasks",
+                    );
                 }
                 self.settle();
                 self.progress.show(self.figures());

@@ -139,7 +139,7 @@ impl Reader {
             record.pop_if(|last| *last == b'\r');
         }
         if record.len() as u64 > self.max {
-            bail!("it is longer than 1 GiB");
+            bail!("the record is longer than 1 GiB");
         }
         if self.framing == Framing::Nul {
             return Ok(if len > 0 { Next::Record } else { Next::End });
@@ -163,15 +163,15 @@ impl Reader {
         let len = match <[u8; 4]>::try_from(record.as_slice()) {
             Ok(len) => u64::from(u32::from_le_bytes(len)),
             Err(_) if record.is_empty() => return Ok(Next::End),
-            Err(_) => bail!("the input ends within its length"),
+            Err(_) => bail!("the input ends within the length of the record"),
         };
         if len > self.max {
-            bail!("it is longer than 1 GiB: {len} bytes");
+            bail!("the record is longer than 1 GiB: {len} bytes");
         }
         record.clear();
         (&mut self.source).take(len).read_to_end(record)?;
         if record.len() as u64 != len {
-            bail!("the input ends within it: it has {} bytes of {len}", record.len());
+            bail!("the input ends within the record, after {} bytes of {len}", record.len());
         }
         self.bytes += 4 + len;
         Ok(Next::Record)
@@ -186,15 +186,17 @@ pub(super) fn write(
 ) -> io::Result<Result<(), &'static str>> {
     let Some(end) = framing.end() else {
         let Ok(prefix) = u32::try_from(record.len()) else {
-            return Ok(Err("its output is longer than 4 GiB"));
+            return Ok(Err("the output is longer than 4 GiB"));
         };
         out.write_all(&prefix.to_le_bytes())?;
         return out.write_all(record).map(Ok);
     };
     if record.contains(&end) {
         return Ok(Err(match framing {
-            Framing::Nul => "its output has a NUL byte, and is to end with one: ask for JSON (jsonl)",
-            _ => "its output has a line break, and is to be one line: ask for JSON (jsonl)",
+            Framing::Nul => {
+                "the output has a NUL byte, which ends a record: --format jsonl can write such an output"
+            }
+            _ => "the output has a line break, which ends a record: --format jsonl can write such an output",
         }));
     }
     out.write_all(record)?;
@@ -269,9 +271,12 @@ mod tests {
         reads(Framing::Raw, b"", &[]);
         reads(Framing::Raw, b"\x03\0\0\0a\nb\0\0\0\0\x01\0\0\0c", &["a\nb", "", "c"]);
         for (bytes, why) in [
-            (&b"\x01\0\0\0a\x01\0"[..], "cannot read record 1: the input ends within its length"),
-            (b"\x05\0\0\0ab", "cannot read record 0: the input ends within it: it has 2 bytes of 5"),
-            (b"\xff\xff\xff\xff", "cannot read record 0: it is longer than 1 GiB: 4294967295 bytes"),
+            (
+                &b"\x01\0\0\0a\x01\0"[..],
+                "cannot read record 1: the input ends within the length of the record",
+            ),
+            (b"\x05\0\0\0ab", "cannot read record 0: the input ends within the record, after 2 bytes of 5"),
+            (b"\xff\xff\xff\xff", "cannot read record 0: the record is longer than 1 GiB: 4294967295 bytes"),
         ] {
             let mut reader = reader(bytes, Framing::Raw);
             let mut record = Vec::new();
@@ -359,7 +364,7 @@ mod tests {
             }
             assert_eq!(read(Framing::Raw, len, &(len as u32).to_le_bytes(), "more"), Ok(len));
         }
-        let too_long = "cannot read record 0: it is longer than 1 GiB";
+        let too_long = "cannot read record 0: the record is longer than 1 GiB";
         for len in [MAX + 1, MAX + 2, 100] {
             for end in ["", "\n", "\r\n", "\nmore"] {
                 assert_eq!(

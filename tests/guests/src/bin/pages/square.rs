@@ -1,0 +1,15 @@
+use sandpool_guest::Pool;
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+#[sandpool_guest::main]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let pool = Pool::builder().processes(4).build()?;
+    println!("{:?}", pool.map(square, 0..10)?);
+    for result in pool.imap_unordered(square, 0..1_000_000)? {
+        println!("{}", result?);
+    }
+    Ok(())
+}
