@@ -9,12 +9,12 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use sandpool_abi::process::{DAEMON, NOT_DAEMON, STDERR_MAX, Signal, TIED};
+use sandpool_abi::process::{DAEMON, NOT_DAEMON, STDERR_MAX, TIED};
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
+pub use sandpool_abi::process::{ExitStatus, Limit, Signal, Trap};
 
 use crate::deadline::Deadline;
 use crate::logging::{self, Escaped};
@@ -400,7 +400,7 @@ impl fmt::Display for Process {
         match self.poll(NO_WAIT) {
             Ok(None) => f.write_str(" started")?,
             Ok(Some(Ended { status: ExitStatus::Signaled(signal), .. })) => {
-                write!(f, " stopped exitcode=-{}", Signal(signal))?;
+                write!(f, " stopped exitcode=-{signal}")?;
             }
             Ok(Some(Ended { exitcode, .. })) => write!(f, " stopped exitcode={exitcode}")?,
             Err(_) => f.write_str(" unknown")?,
