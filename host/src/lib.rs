@@ -57,7 +57,7 @@ pub use config::{
 pub use engine::{
     ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
-pub use error::{CompileLimit, Error, ErrorKind, PoolEnd, Result};
+pub use error::{CompileLimit, Error, ErrorKind, Failure, PoolEnd, Result, TaskError};
 pub use guest_text::GuestText;
 pub use init::init;
 #[cfg(feature = "testing")]
@@ -68,11 +68,11 @@ pub use jail::{JailReport, LayerStatus};
 #[doc(hidden)]
 pub use native::Native;
 pub use pool::{
-    AsCompleted, Completed, Event, Failure, Feed, Format, Imap, Pool, PoolBuilder, Results, Stats,
-    StreamStopper, TaskError, TaskFuture, as_completed,
+    AsCompleted, Completed, Event, Feed, Format, Imap, Pool, PoolBuilder, Results, Stats, StreamStopper,
+    TaskFuture, as_completed,
 };
 pub use run::{LimitRefusal, ProcessReport, Run, RunBuilder, Stopper, Summary};
-pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
+pub use sandpool_abi::process::{ExitStatus, Limit, Signal, Trap};
 pub use wire::{Isolation, Output};
 
 /// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the

@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::config::{OnDeadlock, Role, RunConfig, Sandbox};
 use crate::control::{self, Reply, Request};
 use crate::supervised::Supervisor;
-use crate::{ExitStatus, GuestText, JailReport, Limit, Module, Result};
+use crate::{ExitStatus, GuestText, JailReport, Limit, Module, Result, Signal};
 
 /// Report of one process that has ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProcessReport {
     /// its name
@@ -41,7 +41,7 @@ pub struct LimitRefusal {
 }
 
 /// Summary of a run that has ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
     /// how the main guest ended
@@ -134,7 +134,7 @@ impl RunBuilder<'_> {
 /// let stopper = run.stopper();
 /// std::thread::spawn(move || {
 ///     std::thread::sleep(std::time::Duration::from_secs(5));
-///     stopper.stop(15);
+///     stopper.stop(sandpool::Signal::TERM);
 /// });
 /// println!("{}", run.wait()?.status);
 /// # Ok(())
@@ -208,7 +208,7 @@ impl Run {
 ///
 /// ```no_run
 /// # fn stop(run: &sandpool::Run) {
-/// run.stopper().stop(15);
+/// run.stopper().stop(sandpool::Signal::TERM);
 /// # }
 /// ```
 #[derive(Debug, Clone)]
@@ -219,7 +219,7 @@ pub struct Stopper {
 impl Stopper {
     /// Sends this signal to every guest, and SIGKILL to the guests that the signal doesn't end. The run then ends as usual, with
     /// the status of a main guest that the signal has killed. A run that has ended isn't changed.
-    pub fn stop(&self, signal: i32) {
-        let _ = control::send_message(self.socket.as_fd(), &Request::Stop(signal));
+    pub fn stop(&self, signal: Signal) {
+        let _ = control::send_message(self.socket.as_fd(), &Request::Stop(signal.0));
     }
 }

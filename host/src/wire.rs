@@ -5,6 +5,8 @@
 //! [`resolve_for_host`](crate::ipc::object::resolve_for_host). Both sides check the records that they read, because others can
 //! write to that memory.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -32,6 +34,7 @@ pub enum Output {
 ///
 /// ```
 /// assert_eq!("task".parse::<sandpool::Isolation>()?, sandpool::Isolation::Task);
+/// assert_eq!(sandpool::Isolation::Task.to_string(), "task");
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -43,6 +46,15 @@ pub enum Isolation {
     Worker,
     /// Each task has a fresh sandbox and a process of its own, forked from a worker that is initialised and has run no task.
     Task,
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Worker => "worker",
+            Self::Task => "task",
+        })
+    }
 }
 
 impl std::str::FromStr for Isolation {

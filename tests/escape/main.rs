@@ -678,7 +678,7 @@ fn write_all_over_a_pool(world: &mut World, findings: &mut Findings) {
     for _ in 0..5 {
         let start = Instant::now();
         let sandbox = Layer::ALL.into_iter().fold(Sandbox::new().limits(limits()), Sandbox::without_layer);
-        let builder = Pool::builder(&world.module).sandbox(sandbox).workers(3);
+        let builder = Pool::builder(&world.module).sandbox(sandbox).processes(3);
         let builder =
             arguments("write_all_over_the_arena", &world.targets).fold(builder, PoolBuilder::native);
         let ended = builder.start_timeout(Duration::from_secs(3)).build().map(drop);
@@ -699,7 +699,7 @@ fn write_for_ever(world: &mut World, findings: &mut Findings) {
     type Way = (&'static str, Option<Duration>, fn(Run));
     let ways: [Way; 3] = [
         ("a stop", None, |run| {
-            run.stopper().stop(libc::SIGTERM);
+            run.stopper().stop(sandpool::Signal::TERM);
             let _ = run.wait();
         }),
         ("a drop", None, drop),
@@ -753,7 +753,7 @@ fn fork_past_the_table(world: &mut World, findings: &mut Findings) {
 
 /// The same of a worker: it is the pool that ends.
 fn fork_from_a_pool(world: &mut World, findings: &mut Findings) {
-    let builder = Pool::builder(&world.module).workers(1).sandbox(Sandbox::new().limits(limits()));
+    let builder = Pool::builder(&world.module).processes(1).sandbox(Sandbox::new().limits(limits()));
     let builder = arguments("fork_past_the_table", &world.targets).fold(builder, PoolBuilder::native);
     let ended = builder.build().map(drop);
     let is_ended = matches!(ended, Err(Error::Pool(PoolEnd::Strays(1..))));

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use sandpool::{DirGrant, Error, ExitStatus, Limits, Module, Run, Sandbox, Trap};
+use sandpool::{DirGrant, Error, ExitStatus, Limits, Module, Run, Sandbox, Signal, Trap};
 
 use crate::procfs;
 use crate::support::load_text;
@@ -57,8 +57,8 @@ fn another_thread_stops_a_run() {
     let module = module(SLEEP);
     let started = Run::builder(&module).start().unwrap();
     let stopper = started.stopper();
-    let stop = std::thread::spawn(move || stopper.stop(15));
-    assert_eq!(started.wait().unwrap().status, ExitStatus::Signaled(15));
+    let stop = std::thread::spawn(move || stopper.stop(Signal::TERM));
+    assert_eq!(started.wait().unwrap().status, ExitStatus::Signaled(Signal::TERM));
     stop.join().unwrap();
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sandpool::{
-    Error, Event, ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Output, Pool, PoolBuilder,
-    PoolEnd, Sandbox, TaskError, TaskFuture, Trap, as_completed,
+    Error, Event, ExitStatus, Failure, Feed, Format, Isolation, Limit, Limits, Module, Output, Pool,
+    PoolBuilder, PoolEnd, Results, Sandbox, TaskError, TaskFuture, Trap, as_completed,
 };
 
 use crate::procfs;
@@ -61,7 +61,7 @@ fn module() -> Module {
 }
 
 fn pool(module: &Module) -> PoolBuilder<'_> {
-    Pool::builder(module).workers(2)
+    Pool::builder(module).processes(2)
 }
 
 fn limits(limits: Limits) -> Sandbox {
@@ -73,14 +73,19 @@ fn bytes(pool: &Pool, task: &str, input: &[u8]) -> Result<Vec<u8>, Failure> {
     future.result().map_err(|error| error.cause)
 }
 
+fn open(task: &str, pool: &Pool, ordered: bool) -> (Feed, Results) {
+    let open = if ordered { Pool::stream } else { Pool::stream_unordered };
+    open(pool, task, Format::Bytes)
+}
+
 /// What becomes of inputs that another thread feeds, with their numbers.
 fn records<B: AsRef<[u8]>>(
     pool: &Pool,
     task: &str,
     inputs: impl Iterator<Item = B> + Send + 'static,
     ordered: bool,
-) -> sandpool::Results {
-    let (mut feed, results) = pool.stream(task, Format::Bytes, ordered);
+) -> Results {
+    let (mut feed, results) = open(task, pool, ordered);
     std::thread::spawn(move || {
         for input in inputs {
             feed.put(input.as_ref());
@@ -162,7 +167,7 @@ fn a_task_that_takes_too_long_is_killed_and_no_other() {
 fn a_worker_that_is_done_before_it_is_killed_is_killed_all_the_same() {
     let module = module();
     let timeout = Duration::from_millis(10);
-    let pool = pool(&module).workers(1).task_timeout(timeout).build().unwrap();
+    let pool = pool(&module).processes(1).task_timeout(timeout).build().unwrap();
     let events = pool.events();
     assert_eq!(bytes(&pool, "echo", b"1").unwrap(), b"1");
     let supervisor = pool.supervisor_pid();
@@ -181,7 +186,7 @@ fn a_worker_that_is_done_before_it_is_killed_is_killed_all_the_same() {
         Event::WorkerEnded { status, .. } => Some(status),
         _ => None,
     });
-    assert_eq!(status, Some(ExitStatus::Signaled(9)));
+    assert_eq!(status, Some(ExitStatus::Signaled(sandpool::Signal::KILL)));
 }
 
 #[test]
@@ -243,7 +248,7 @@ fn what_a_terminal_sends_to_all_is_nothing_to_workers() {
 fn each_task_has_a_fresh_sandbox_if_it_is_to() {
     let module = module();
     let count = |isolation| {
-        let pool = pool(&module).isolation(isolation).workers(1).build().unwrap();
+        let pool = pool(&module).isolation(isolation).processes(1).build().unwrap();
         (0..3).map(|_| bytes(&pool, "count", b"").unwrap()[0]).collect::<Vec<_>>()
     };
     assert_eq!(count(Isolation::Worker), [1, 2, 3]);
@@ -673,7 +678,7 @@ fn a_process_that_is_killed_in_delivery_fails_its_task_alone() {
     {
         let pool = pool(&module)
             .isolation(isolation)
-            .workers(WORKERS)
+            .processes(WORKERS)
             .sandbox(limits(Limits::default().arena_size(16 << 20)))
             .build()
             .unwrap();
@@ -698,7 +703,11 @@ fn a_process_that_is_killed_in_delivery_fails_its_task_alone() {
         let results: Vec<_> = large.into_iter().map(TaskFuture::result).collect();
         let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
         assert_eq!(failed.len(), 1, "{isolation:?}: {failed:?}");
-        assert_eq!(failed[0].cause, Failure::Ended(ExitStatus::Signaled(9)), "{isolation:?}");
+        assert_eq!(
+            failed[0].cause,
+            Failure::Ended(ExitStatus::Signaled(sandpool::Signal::KILL)),
+            "{isolation:?}"
+        );
         assert!(results.iter().flatten().all(|output| output.len() == LEN));
         assert!(more.into_iter().map(|future| future.result().unwrap()).eq(0..20), "each has its own result");
         assert_eq!(pool.stats().failed, 1);
@@ -816,7 +825,7 @@ impl Wake for Wakes {
 #[test]
 fn a_future_can_be_awaited_waited_for_and_cancelled() {
     let module = tasks();
-    let pool = pool(&module).workers(1).build().unwrap();
+    let pool = pool(&module).processes(1).build().unwrap();
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(wakes.clone());
     let mut future = Box::pin(pool.submit::<u64, u64>("sleep", &30).unwrap());
@@ -877,7 +886,7 @@ fn workers_come_and_go_as_they_are_wanted() {
         assert_eq!(pool.map::<u64, u64>("identity", 0..1000).unwrap().len(), 1000);
     }
     assert_eq!(pool.stats().workers_lost, 0);
-    let once = self::pool(&module).max_tasks_per_child(1).build().unwrap();
+    let once = self::pool(&module).maxtasksperchild(1).build().unwrap();
     let calls: Vec<_> = once.map::<(), (u64, u64)>("read_set", [(); 20]).unwrap();
     assert!(calls.into_iter().all(|(_, calls)| calls == 1), "each worker does one task");
     assert_eq!((once.stats().workers_lost, once.stats().failed), (0, 0));
@@ -933,7 +942,7 @@ fn each_attempt_of_a_task_has_a_cause_of_its_own() {
         for retries in 0..3 {
             let directory = tempfile::tempdir().unwrap();
             let builder =
-                pool(&module).workers(1).isolation(isolation).task_timeout(timeout).retries(retries);
+                pool(&module).processes(1).isolation(isolation).task_timeout(timeout).retries(retries);
             let pool = builder.sandbox(Sandbox::new().dir(grant(&directory))).build().unwrap();
             let events = pool.events();
             let error = pool.submit_record("try", Format::Bytes, b"").unwrap().result().unwrap_err();
@@ -960,7 +969,7 @@ fn workers_that_are_killed_again_and_again_are_not_started_for_ever() {
     let (module, directory) = (&module, &directory);
     std::thread::scope(|scope| {
         let sandbox = Sandbox::new().dir(grant(directory));
-        let built = scope.spawn(move || pool(module).workers(1).sandbox(sandbox).build().map(drop));
+        let built = scope.spawn(move || pool(module).processes(1).sandbox(sandbox).build().map(drop));
         let mut killed = 0;
         let ended = procfs::eventually(|| {
             killed += has(directory).into_iter().filter(|worker| kill(*worker)).count();
@@ -998,7 +1007,7 @@ fn grants_are_what_tasks_have() {
 #[test]
 fn settings_of_pools_that_make_no_sense_are_errors() {
     let module = tasks();
-    assert!(matches!(pool(&module).workers(0).build(), Err(Error::Invalid { .. })));
+    assert!(matches!(pool(&module).processes(0).build(), Err(Error::Invalid { .. })));
     let few = limits(Limits::default().processes_max(2));
     assert!(matches!(pool(&module).sandbox(few).build(), Err(Error::Invalid { .. })));
     assert!(matches!(pool(&module).task_timeout(Duration::ZERO).build(), Err(Error::Invalid { .. })));
@@ -1041,7 +1050,7 @@ fn a_stream_is_fed_by_one_thread_and_read_by_another() {
     let module = module();
     let pool = pool(&module).build().unwrap();
     for ordered in [true, false] {
-        let (mut feed, results) = pool.stream("echo", Format::Bytes, ordered);
+        let (mut feed, results) = open("echo", &pool, ordered);
         let feeder = std::thread::spawn(move || (0..10_000_u32).all(|n| feed.put(&n.to_le_bytes())));
         let mut numbers = Vec::new();
         for (number, outcome) in results {
@@ -1060,7 +1069,7 @@ fn a_stream_takes_no_more_than_there_is_room_for_and_ends_when_it_is_stopped() {
     let module = module();
     let pool = pool(&module).build().unwrap();
     for ordered in [true, false] {
-        let (mut feed, mut results) = pool.stream("echo", Format::Bytes, ordered);
+        let (mut feed, mut results) = open("echo", &pool, ordered);
         let fed = Arc::new(AtomicUsize::new(0));
         let counter = fed.clone();
         // It ends because nothing is wanted any more, and not for want of inputs.
@@ -1088,12 +1097,12 @@ fn a_stream_takes_no_more_than_there_is_room_for_and_ends_when_it_is_stopped() {
         assert_eq!(bytes(&pool, "echo", b"x").unwrap(), b"x", "the pool goes on");
 
         // Whoever drops the results wants no more either.
-        let (mut feed, results) = pool.stream("echo", Format::Bytes, ordered);
+        let (mut feed, results) = open("echo", &pool, ordered);
         drop(results);
         while feed.put(b"") {}
     }
     // Large inputs and outputs fill it as well.
-    let (mut feed, results) = pool.stream("echo", Format::Bytes, true);
+    let (mut feed, results) = pool.stream("echo", Format::Bytes);
     let feeder = std::thread::spawn(move || (0..100).all(|_| feed.put(&vec![1; 200_000])));
     assert_eq!(results.filter(|(_, outcome)| outcome.is_ok()).count(), 100);
     assert!(feeder.join().unwrap());

@@ -119,7 +119,7 @@ fn a_child_is_killed() {
         run.wait_for_line("ready");
         kill_guest(&run, family(&run)[2]);
         let ended = run.finish().expect_code(0);
-        assert_eq!(ended.all("a child was "), ["Signaled(9)"], "{state}\n{ended}");
+        assert_eq!(ended.all("a child was "), ["Signaled(Signal(9))"], "{state}\n{ended}");
     }
 }
 
@@ -155,7 +155,7 @@ fn who_stands_by_is_killed_in_a_storm_of_spawns() {
     assert!(procfs::eventually(enough), "{}", run.printed());
     kill_guest(&run, family(&run)[1]);
     let ended = run.finish().expect_code(0);
-    assert_eq!(ended.all("a child was "), ["Signaled(9)"], "{ended}");
+    assert_eq!(ended.all("a child was "), ["Signaled(Signal(9))"], "{ended}");
 }
 
 /// A process that is stopped can't do anything about its end.
@@ -242,5 +242,5 @@ fn orphans_end_with_the_main_guest() {
     assert!(procfs::eventually(|| run.guests().len() == 4), "{}", run.printed());
     kill_guest(&run, family(&run)[1]);
     let ended = run.finish().expect_code(0);
-    assert_eq!(ended.all("a child was "), ["Signaled(9)"], "{ended}");
+    assert_eq!(ended.all("a child was "), ["Signaled(Signal(9))"], "{ended}");
 }

@@ -445,7 +445,7 @@ fn each_task_has_fuel_of_its_own() {
     let sandbox = Sandbox::new().limits(Limits::default().fuel(10_000));
     let module = Module::builder().sandbox(sandbox.clone()).load("tasks", TASKS.as_bytes()).unwrap();
     for isolation in [Isolation::Worker, Isolation::Task] {
-        let builder = Pool::builder(&module).workers(1).isolation(isolation);
+        let builder = Pool::builder(&module).processes(1).isolation(isolation);
         let pool = builder.sandbox(sandbox.clone()).build().unwrap();
         let submit = |task| pool.submit_record(task, Format::Bytes, b"").unwrap().result();
         for _ in 0..20 {
@@ -513,7 +513,7 @@ fn of_a_pool_exactly_the_task_that_exceeds_a_limit_fails() {
         ("sleep", Limit::WallTime(time), base.clone().wall_time(time)),
         ("print", Limit::Stdio(10_000), base.stdio_max(10_000)),
     ] {
-        let builder = Pool::builder(&module).workers(2).isolation(Isolation::Task);
+        let builder = Pool::builder(&module).processes(2).isolation(Isolation::Task);
         let pool = builder.sandbox(Sandbox::new().limits(limits)).build().unwrap();
         let submit = |task| pool.submit_record(task, Format::Bytes, b"").unwrap();
         for _ in 0..2 {
@@ -543,7 +543,7 @@ fn a_task_that_can_have_no_process_of_its_own_fails_alone() {
         (processes(2), processes(3), Limit::Processes(2)),
     ] {
         let pool = |limits| {
-            let builder = Pool::builder(&module).workers(1).isolation(Isolation::Task);
+            let builder = Pool::builder(&module).processes(1).isolation(Isolation::Task);
             builder.sandbox(Sandbox::new().limits(limits)).build().unwrap()
         };
         let submit = |pool: &Pool| pool.submit_record("nothing", Format::Bytes, b"").unwrap().result();
@@ -559,7 +559,7 @@ fn a_task_that_can_have_no_process_of_its_own_fails_alone() {
         }
     }
     let sandbox = Sandbox::new().limits(memory(4 << 20));
-    let error = Pool::builder(&module).workers(1).sandbox(sandbox).build().unwrap_err();
+    let error = Pool::builder(&module).processes(1).sandbox(sandbox).build().unwrap_err();
     assert!(
         matches!(&error, Error::Pool(PoolEnd::Worker(why)) if why.raw().starts_with("limited: memory of the run 4 MiB")),
         "{error:?}"
@@ -571,7 +571,7 @@ fn a_pool_ends_at_a_limit_of_the_run() {
     let module = tasks();
     let time = Duration::from_millis(300);
     let sandbox = Sandbox::new().limits(Limits::default().run_cpu_time(time));
-    let pool = Pool::builder(&module).workers(2).sandbox(sandbox).build().unwrap();
+    let pool = Pool::builder(&module).processes(2).sandbox(sandbox).build().unwrap();
     let error = pool.submit_record("spin", Format::Bytes, b"").unwrap().result().unwrap_err();
     let limit = Limit::RunCpuTime(time);
     assert!(

@@ -311,7 +311,7 @@ fn module() -> Module {
 }
 
 fn pool(module: &Module, isolation: Isolation) -> PoolBuilder<'_> {
-    Pool::builder(module).workers(2).isolation(isolation).task_timeout(TIMEOUT)
+    Pool::builder(module).processes(2).isolation(isolation).task_timeout(TIMEOUT)
 }
 
 fn limits(limits: Limits) -> Sandbox {
@@ -468,7 +468,7 @@ fn processes_that_nobody_asks_about_leave_nothing_behind() {
     let module = module();
     for isolation in ISOLATIONS {
         let pool = pool(&module, isolation)
-            .workers(1)
+            .processes(1)
             .sandbox(limits(Limits::default().processes_max(6)))
             .task_timeout(deadline())
             .build()
@@ -504,7 +504,7 @@ fn a_task_that_takes_all_it_can_takes_nothing_from_others() {
 fn what_a_task_has_received_is_not_the_next_ones() {
     let module = module();
     let pool = pool(&module, Isolation::Worker)
-        .workers(1)
+        .processes(1)
         .sandbox(limits(Limits::default().arena_size(4 << 20)))
         .build()
         .unwrap();
@@ -523,7 +523,7 @@ fn a_pool_is_ended_at_once_while_tasks_flood_it() {
         for _ in 0..4 {
             drop(submit(&pool, "flood", b""));
         }
-        let (mut feed, results) = pool.stream("echo", Format::Bytes, true);
+        let (mut feed, results) = pool.stream("echo", Format::Bytes);
         let feeder = std::thread::spawn(move || while feed.put(b"input") {});
         assert_eq!(results.take(1000).count(), 1000);
         let begun = Instant::now();
@@ -544,7 +544,7 @@ fn a_pool_whose_room_is_gone_ends_and_says_so() {
     // There is none for an input, and none for an output.
     for (before, task) in [(Some("hoard"), "echo"), (None, "hoard_and_say")] {
         let pool = pool(&module, Isolation::Worker)
-            .workers(1)
+            .processes(1)
             .sandbox(limits(Limits::default().arena_size(SIZE)))
             .build()
             .unwrap();

@@ -62,7 +62,7 @@ const TASKS: &str = r#"(module
 
 fn tasks(what: &str, count: u64, isolation: Isolation) {
     let module = load_text("tasks", TASKS);
-    let pool = Pool::builder(&module).workers(2).isolation(isolation).build().unwrap();
+    let pool = Pool::builder(&module).processes(2).isolation(isolation).build().unwrap();
     let watched = [("supervisor", pool.supervisor_pid())];
     let mut number = 0_u64;
     stays_flat(what, count, &watched, |each| {

@@ -193,7 +193,7 @@ fn end_run_by(way: usize, end: impl Fn(sandpool::Run)) {
 #[test]
 fn a_storm_ends_by_a_stop() {
     end_run_by(0, |run| {
-        run.stopper().stop(Signal::SIGTERM as i32);
+        run.stopper().stop(sandpool::Signal::TERM);
         let (done, wait) = mpsc::channel();
         std::thread::spawn(move || done.send(run.wait().map(|summary| summary.status)));
         wait.recv_timeout(deadline()).unwrap().unwrap();
@@ -209,7 +209,7 @@ fn a_storm_ends_when_its_run_is_dropped() {
 fn end_pool_by(way: usize, end: impl Fn(Pool)) {
     each(way, &OWN, |storm, place| {
         let module = load_text(storm.name, &storm.as_task());
-        let pool = Pool::builder(&module).workers(2).sandbox(large()).build().unwrap();
+        let pool = Pool::builder(&module).processes(2).sandbox(large()).build().unwrap();
         let tasks = [(); 2].map(|()| pool.submit_record("storm", Format::Bytes, &[]).unwrap());
         end_own(storm, place, pool.supervisor_pid(), 4, || end(pool));
         for task in tasks {

@@ -96,7 +96,7 @@ fn run(plugins: &Plugins, steps: &[String], mut text: String) -> anyhow::Result<
 fn start(module: &Module) -> sandpool::Result<Pool> {
     Pool::builder(module)
         .sandbox(Sandbox::new().limits(Limits::default().memory_max(32 << 20)))
-        .workers(1)
+        .processes(1)
         .isolation(Isolation::Task)
         .output_max(1 << 20)
         .task_timeout(Duration::from_secs(2))

@@ -26,7 +26,7 @@ fn start(module: &Module) -> sandpool::Result<Pool> {
     let limits = Limits::default().memory_max(64 << 20).arena_size(256 << 20).processes_max(16);
     Pool::builder(module)
         .sandbox(Sandbox::new().limits(limits))
-        .workers(WORKERS)
+        .processes(WORKERS)
         // No client finds data that another client has sent.
         .isolation(Isolation::Task)
         .output_max(1 << 20)

@@ -109,8 +109,8 @@ pub use pool::{
 };
 pub use pool::{futures, partial};
 pub use process::{
-    Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Trap,
-    active_children, cpu_count, current_process, parent_process,
+    Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Signal,
+    Trap, active_children, cpu_count, current_process, parent_process,
 };
 pub use queue::{GetError, GetManyError, Iter, PutError, PutManyError, Queue};
 pub use sandpool_abi::{ABI_VERSION, Errno};

@@ -96,7 +96,7 @@ impl From<ErrorKind> for ExitCode {
             ErrorKind::Invalid => Self::Usage,
             ErrorKind::SupervisorLost => Self::SupervisorLost,
             ErrorKind::Escape => Self::Escape,
-            ErrorKind::Internal => Self::Internal,
+            ErrorKind::Internal | ErrorKind::Task => Self::Internal,
         }
     }
 }

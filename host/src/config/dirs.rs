@@ -1,5 +1,6 @@
 //! The directories of the host that guests may use.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,15 @@ impl DirGrant {
     }
 }
 
+impl fmt::Display for DirGrant {
+    /// Writes `HOST:GUEST` or `HOST:GUEST:ro`, as it can be read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = |name: &str| name.replace('\\', r"\\").replace(':', r"\:");
+        write!(f, "{}:{}", escaped(&self.host.to_string_lossy()), escaped(&self.guest))?;
+        if self.read_only { f.write_str(":ro") } else { Ok(()) }
+    }
+}
+
 impl std::str::FromStr for DirGrant {
     type Err = Error;
 
@@ -54,6 +64,7 @@ impl std::str::FromStr for DirGrant {
     /// ```
     /// let grant: sandpool::DirGrant = r"/tmp/a\:b:/d:ro".parse()?;
     /// assert_eq!((grant.host.to_str(), &*grant.guest), (Some("/tmp/a:b"), "/d"));
+    /// assert_eq!(grant.to_string(), r"/tmp/a\:b:/d:ro");
     /// # Ok::<(), sandpool::Error>(())
     /// ```
     fn from_str(text: &str) -> Result<Self> {

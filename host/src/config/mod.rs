@@ -7,6 +7,8 @@ mod jail;
 mod limits;
 mod sandbox;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::dirs::DirGrant;
@@ -75,6 +77,7 @@ impl RunConfig {
 /// ```
 /// let choice: sandpool::OnDeadlock = "report".parse()?;
 /// assert_eq!(choice, sandpool::OnDeadlock::Report);
+/// assert_eq!(choice.to_string(), "report");
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -85,6 +88,15 @@ pub enum OnDeadlock {
     Kill,
     /// Each process writes to stderr what it waits for, and goes on waiting, so that a debugger can look.
     Report,
+}
+
+impl fmt::Display for OnDeadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kill => "kill",
+            Self::Report => "report",
+        })
+    }
 }
 
 impl std::str::FromStr for OnDeadlock {

@@ -41,7 +41,7 @@ const DOCS_LINES_MAX: usize = 1000;
 /// }
 /// # Ok::<(), sandpool::Error>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
     /// Bytes of the module in its binary form.
@@ -79,7 +79,7 @@ pub struct MemoryInfo {
 }
 
 /// One import of a module. Long names are cut.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportInfo {
     /// The import module.
@@ -122,7 +122,7 @@ impl fmt::Display for Provision {
 }
 
 /// One export of a module. A long name is cut.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExportInfo {
     /// The export's name.

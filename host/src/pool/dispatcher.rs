@@ -24,11 +24,11 @@ use nix::sys::signal::Signal;
 use sandpool_abi::process::{ExitStatus, Limit};
 use sandpool_abi::task::DELIVERED;
 
-use super::error::{Failure, TaskError};
 use super::event::{Event, Stats};
 use super::future::{Completed, Outcome, Sink, locked};
 use super::link::{Ended, Link, Put, Waiter};
 use crate::control::{self, Request};
+use crate::error::{Failure, TaskError};
 use crate::ipc::process_table::{self, ProcessHandle, nanos_now};
 use crate::wire::{RecordKind as Kind, ResultRecord, TaskRecord};
 use crate::{GuestText, PoolEnd, codec};
@@ -1076,7 +1076,7 @@ pub(super) mod tests {
         assert_eq!(core.state, State::Ended(PoolEnd::Damaged));
     }
 
-    const KILLED: ExitStatus = ExitStatus::Signaled(9);
+    const KILLED: ExitStatus = ExitStatus::Signaled(crate::Signal::KILL);
 
     /// A worker that has claimed these tasks, and how it ended. The worker had begun the first of them, or none.
     fn ended(claimed: std::ops::Range<u64>, has_begun: bool, status: ExitStatus) -> (Worker, Ended) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::error::Failure;
+use crate::error::Failure;
 use crate::{ExitStatus, GuestText};
 
 /// An event in a pool.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::error::{Failure, TaskError};
 use super::stream::Channel;
+use crate::error::{Failure, TaskError};
 use crate::{GuestText, codec};
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

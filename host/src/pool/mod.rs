@@ -10,7 +10,6 @@
 //! [`dispatcher`] explains what a pool does; [`link`] explains how a task reaches a worker.
 
 mod dispatcher;
-mod error;
 mod event;
 mod future;
 mod imap;
@@ -28,7 +27,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::dispatcher::{Rules, Shared, Task};
-pub use self::error::{Failure, TaskError};
 pub use self::event::{Event, Stats};
 pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
 use self::future::{Decode, Sink};
@@ -37,6 +35,7 @@ use self::link::Link;
 pub use self::stream::{Feed, Results, StreamStopper};
 use crate::config::{Role, RunConfig, Sandbox};
 use crate::control::{self, Reply};
+use crate::error::{Failure, TaskError};
 use crate::nearest::nearest_name;
 use crate::supervised::Supervisor;
 use crate::wire::{Isolation, Output, Setup};
@@ -47,9 +46,12 @@ const OUTPUT_MAX: u64 = 64 << 20;
 
 /// Format of the input and the output of a task. A task of the Rust SDK knows all formats.
 ///
-/// ```
-/// assert_eq!("jsonl".parse::<sandpool::Format>()?, sandpool::Format::Json);
-/// # Ok::<(), sandpool::Error>(())
+/// ```no_run
+/// # fn example(pool: &sandpool::Pool) -> sandpool::Result<()> {
+/// let output = pool.submit_record("upper", sandpool::Format::Text, b"some text")?.result()?;
+/// assert_eq!(output, b"SOME TEXT");
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -65,23 +67,6 @@ pub enum Format {
     Bytes = sandpool_abi::task::BYTES,
 }
 
-impl std::str::FromStr for Format {
-    type Err = Error;
-
-    /// Reads `lines`, `jsonl` or `raw`: the names of formats of record files.
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "lines" => Ok(Self::Text),
-            "jsonl" => Ok(Self::Json),
-            "raw" => Ok(Self::Bytes),
-            _ => Err(Error::Invalid {
-                what: format!("`{text}` is no format of records"),
-                hint: Some("write lines, jsonl or raw".to_owned()),
-            }),
-        }
-    }
-}
-
 /// Settings of a [`Pool`].
 ///
 /// ```no_run
@@ -94,7 +79,7 @@ impl std::str::FromStr for Format {
 /// let module = Module::from_file("tasks.wasm")?;
 /// let pool = Pool::builder(&module)
 ///     .sandbox(sandbox)
-///     .workers(4)
+///     .processes(4)
 ///     .task_timeout(Duration::from_secs(5))
 ///     .retries(1)
 ///     .initializer("load", &"/data/model")
@@ -117,8 +102,10 @@ pub struct PoolBuilder<'a> {
 impl PoolBuilder<'_> {
     /// Sets the number of workers. The default is one for each processor that this process may use, but no more than the limit of
     /// [processes](crate::Limits::processes_max) allows.
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = Some(workers);
+    #[doc(alias = "workers")]
+    #[doc(alias = "max_workers")]
+    pub fn processes(mut self, processes: usize) -> Self {
+        self.workers = Some(processes);
         self
     }
 
@@ -143,8 +130,8 @@ impl PoolBuilder<'_> {
     }
 
     /// Replaces a worker after it has run this number of tasks. The default is never.
-    #[doc(alias = "maxtasksperchild")]
-    pub fn max_tasks_per_child(mut self, tasks: u64) -> Self {
+    #[doc(alias = "max_tasks_per_child")]
+    pub fn maxtasksperchild(mut self, tasks: u64) -> Self {
         self.setup.max_tasks = tasks;
         self
     }
@@ -310,12 +297,13 @@ impl PoolBuilder<'_> {
 /// Workers that run the tasks of a module, each in a sandboxed process of its own.
 ///
 /// ```no_run
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// fn main() -> sandpool::Result<()> {
 ///     sandpool::init();
 ///     let module = sandpool::Module::from_file("tasks.wasm")?;
 ///     let pool = sandpool::Pool::builder(&module).build()?;
 ///     let texts = ["one text", "another"];
-///     for (text, score) in texts.iter().zip(pool.map::<_, u64>("score", texts)?) {
+///     let scores: Vec<u64> = pool.map("score", texts)?;
+///     for (text, score) in texts.iter().zip(scores) {
 ///         println!("{score} {text}");
 ///     }
 ///     Ok(())
@@ -456,8 +444,9 @@ impl Pool {
     ///
     /// ```no_run
     /// # fn example(pool: &sandpool::Pool) {
-    /// for (n, result) in pool.imap::<u64, u64>("factor", 1..1_000_000).enumerate() {
-    ///     match result {
+    /// for (n, factors) in pool.imap("factor", 1..1_000_000_u64).enumerate() {
+    ///     let factors: Result<u64, _> = factors;
+    ///     match factors {
     ///         Ok(factors) => println!("{n}: {factors}"),
     ///         Err(error) => eprintln!("{n}: {error}"),
     ///     }
@@ -488,7 +477,7 @@ impl Pool {
     ///
     /// ```no_run
     /// # fn example(pool: &sandpool::Pool) {
-    /// let (mut feed, results) = pool.stream("upper", sandpool::Format::Text, true);
+    /// let (mut feed, results) = pool.stream("upper", sandpool::Format::Text);
     /// std::thread::spawn(move || {
     ///     for line in std::io::stdin().lines().map_while(Result::ok) {
     ///         feed.put(line.as_bytes());
@@ -501,26 +490,33 @@ impl Pool {
     /// # }
     /// ```
     ///
-    /// Inputs are numbered from 0 on, and results keep the order of the inputs if `ordered`. Neither end waits longer than
-    /// necessary: an input that comes late holds back no finished result, and the feed waits only when enough inputs are at work
-    /// and nobody takes results.
+    /// Inputs are numbered from 0 on, and results come in the order of the inputs. Neither end waits longer than necessary: an
+    /// input that comes late holds back no finished result, and the feed waits only when enough inputs are at work and nobody takes
+    /// results.
     #[must_use]
-    pub fn stream(&self, task: &str, format: Format, ordered: bool) -> (Feed, Results) {
-        stream::stream(&self.shared, task, format as u32, ordered)
+    pub fn stream(&self, task: &str, format: Format) -> (Feed, Results) {
+        stream::stream(&self.shared, task, format as u32, true)
+    }
+
+    /// Opens a stream as [`stream`](Self::stream) does, whose results come in the order in which they are done.
+    #[must_use]
+    pub fn stream_unordered(&self, task: &str, format: Format) -> (Feed, Results) {
+        stream::stream(&self.shared, task, format as u32, false)
     }
 
     /// Changes the number of workers. Surplus workers end when they have finished their current work.
     ///
     /// # Panics
-    /// If `workers` is 0.
-    pub fn resize(&self, workers: usize) {
-        assert!(workers > 0, "a pool has at least one worker");
-        self.shared.resize(workers);
+    /// If `processes` is 0.
+    pub fn resize(&self, processes: usize) {
+        assert!(processes > 0, "a pool has at least one worker");
+        self.shared.resize(processes);
     }
 
     /// Number of workers that the pool is to have.
+    #[doc(alias = "workers")]
     #[must_use]
-    pub fn workers(&self) -> usize {
+    pub fn processes(&self) -> usize {
         self.shared.workers()
     }
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::dispatcher::{Shared, Task};
-use super::error::TaskError;
 use super::future::{Outcome, Sink, locked};
+use crate::error::TaskError;
 
 /// The most inputs that are at work at once.
 const WINDOW_MAX: u64 = 32_768;

@@ -2,6 +2,8 @@
 
 pub(crate) mod alone;
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 pub(crate) mod deadline;
 pub mod fuzzing;
 pub mod inner;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use sandpool_guest::{Event, ExitStatus, Process, PutError, Queue};
+use sandpool_guest::{Event, ExitStatus, Process, PutError, Queue, Signal};
 
 /// What a test guest returns: any error is its message and exit code 1.
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -57,7 +57,7 @@ pub fn hang() -> Outcome {
 /// Kills a process, and fails unless that is how it ended.
 pub fn kill(process: &Process) -> Outcome {
     process.kill()?;
-    ended(process, ExitStatus::Signaled(9))
+    ended(process, ExitStatus::Signaled(Signal::KILL))
 }
 
 /// Waits for a process that ends in this way.

@@ -11,7 +11,7 @@ use super::{DEADLOCKED, EXITED, FORBIDDEN, LIMITED, Limit, SIGNALED, STRAYS, TRA
 ///
 /// assert_eq!(ExitStatus::from_parts(EXITED, 3, 0), Some(ExitStatus::Exited(3)));
 /// assert_eq!(ExitStatus::Exited(3).to_string(), "exited: 3");
-/// assert_eq!(ExitStatus::Signaled(15).to_string(), "killed: SIGTERM");
+/// assert_eq!(ExitStatus::Signaled(Signal::TERM).to_string(), "killed: SIGTERM");
 /// assert_eq!(ExitStatus::Trapped(Trap::Unreachable).to_string(), "trapped: unreachable executed");
 /// assert_eq!(ExitStatus::Limited(Limit::Memory(64 << 10)).to_string(), "limited: memory 64 KiB");
 /// assert_eq!(ExitStatus::Strays(2).to_string(), "ended: 2 processes that the run doesn't know of");
@@ -22,7 +22,7 @@ pub enum ExitStatus {
     /// The process returned, or called exit. A panic is exit code 1.
     Exited(u8),
     /// A signal killed the process.
-    Signaled(i32),
+    Signaled(Signal),
     /// The process did something that WebAssembly doesn't allow.
     Trapped(Trap),
     /// The process hit a limit that the host had set.
@@ -43,7 +43,7 @@ impl ExitStatus {
     pub fn from_parts(kind: u32, detail: u32, figure: u64) -> Option<Self> {
         Some(match kind {
             EXITED => Self::Exited((detail & 0xff) as u8),
-            SIGNALED => Self::Signaled((detail & 0x7f) as i32),
+            SIGNALED => Self::Signaled(Signal((detail & 0x7f) as i32)),
             TRAPPED => Self::Trapped(Trap::from_code(detail)),
             LIMITED => Self::Limited(Limit::from_parts(detail, figure)),
             DEADLOCKED => Self::Deadlocked,
@@ -64,13 +64,15 @@ impl ExitStatus {
     /// with strays.
     ///
     /// ```
-    /// assert_eq!(sandpool_abi::process::ExitStatus::Signaled(9).shell_code(), 137);
+    /// use sandpool_abi::process::{ExitStatus, Signal};
+    ///
+    /// assert_eq!(ExitStatus::Signaled(Signal::KILL).shell_code(), 137);
     /// ```
     #[must_use]
     pub fn shell_code(self) -> u8 {
         match self {
             Self::Exited(code) => code,
-            Self::Signaled(signal) => 128 | (signal & 0x7f) as u8,
+            Self::Signaled(signal) => 128 | (signal.0 & 0x7f) as u8,
             Self::Trapped(_) | Self::Limited(_) => 134,
             Self::Deadlocked => 124,
             Self::Forbidden | Self::Strays(_) => 159,
@@ -82,7 +84,7 @@ impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "exited: {code}"),
-            Self::Signaled(signal) => write!(f, "killed: {}", Signal(*signal)),
+            Self::Signaled(signal) => write!(f, "killed: {signal}"),
             Self::Trapped(trap) => write!(f, "trapped: {}", trap.message()),
             Self::Limited(limit) => write!(f, "limited: {limit}"),
             Self::Deadlocked => f.write_str("ended: deadlock"),
@@ -93,18 +95,30 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// A signal's number, shown by its name if it has one.
+/// A signal, by its number. It is shown by its name if it has one.
 ///
 /// ```
 /// use sandpool_abi::process::Signal;
 ///
-/// assert_eq!(Signal(9).to_string(), "SIGKILL");
+/// assert_eq!(Signal::KILL, Signal(9));
+/// assert_eq!(Signal::KILL.to_string(), "SIGKILL");
 /// assert_eq!(Signal(40).to_string(), "signal 40");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(pub i32);
 
 impl Signal {
+    /// SIGHUP: the terminal is gone.
+    pub const HUP: Self = Self(1);
+    /// SIGINT: an interrupt, such as Ctrl-C.
+    pub const INT: Self = Self(2);
+    /// SIGQUIT: an interrupt, such as Ctrl-\.
+    pub const QUIT: Self = Self(3);
+    /// SIGKILL: ends a process in any case.
+    pub const KILL: Self = Self(9);
+    /// SIGTERM: asks a process to end.
+    pub const TERM: Self = Self(15);
+
     /// Linux's names, from 1 on.
     const NAMES: [&str; 31] = [
         "SIGHUP",

@@ -3,6 +3,7 @@
 /// The kind of a trap: [`Status::detail`](super::Status::detail) of [`TRAPPED`](super::TRAPPED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
+#[non_exhaustive]
 #[allow(missing_docs, reason = "named as the WebAssembly specification names them")]
 pub enum Trap {
     Unreachable = 1,

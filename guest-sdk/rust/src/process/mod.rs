@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
-use sandpool_abi::process::{STDERR_MAX, Signal};
+use sandpool_abi::process::STDERR_MAX;
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,7 +21,7 @@ pub use builder::Builder;
 pub use known::{
     Child, CurrentProcess, ParentProcess, active_children, cpu_count, current_process, parent_process,
 };
-pub use sandpool_abi::process::{ExitStatus, Limit, Trap};
+pub use sandpool_abi::process::{ExitStatus, Limit, Signal, Trap};
 
 use self::identity::{Identity, ended};
 use crate::deadline::{Deadline, nanoseconds};
@@ -408,7 +408,7 @@ impl fmt::Display for Process {
         match self.poll(NO_WAIT) {
             Ok(None) => f.write_str(" started")?,
             Ok(Some(Ended { status: ExitStatus::Signaled(signal), .. })) => {
-                write!(f, " stopped exitcode=-{}", Signal(signal))?;
+                write!(f, " stopped exitcode=-{signal}")?;
             }
             Ok(Some(Ended { exitcode, .. })) => write!(f, " stopped exitcode={exitcode}")?,
             Err(_) => f.write_str(" unknown")?,

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use nix::sys::signal::Signal;
-use sandpool::{ExitStatus, LimitRefusal, OnDeadlock, ProcessReport, Run, Summary};
+use sandpool::{ExitStatus, LimitRefusal, OnDeadlock, ProcessReport, Run, Signal, Summary};
 
 use crate::commands::guest::GuestArgs;
 use crate::interrupt::Interrupt;
@@ -72,14 +71,15 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
         .start()?;
     args.guest.report(module.jail(), run.jail());
     let stopper = run.stopper();
-    interrupt
-        .calls(move |signal, is_first| stopper.stop(if is_first { signal } else { Signal::SIGKILL } as i32));
+    interrupt.calls(move |signal, is_first| {
+        stopper.stop(if is_first { Signal(signal as i32) } else { Signal::KILL })
+    });
     let result = run.wait();
     if let (true, Ok(summary)) = (args.summary, &result) {
         text::note_lines(&table(summary));
     }
     interrupt.die_if_caught(match &result {
-        Ok(Summary { status: ExitStatus::Signaled(signal), .. }) => Some(*signal),
+        Ok(Summary { status: ExitStatus::Signaled(signal), .. }) => Some(signal.0),
         _ => None,
     });
     let summary = result?;

@@ -15,7 +15,7 @@ use sandpool_guest::{
     Abandoned, AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Child, Condition,
     ConditionError, Connection, Error, Event, ExitStatus, GetError, GetManyError, JoinError, JoinableQueue,
     Lock, LockGuard, Pipe, Process, PutError, Queue, RLock, RLockGuard, RawArray, RecvError, Semaphore,
-    SemaphorePermit, SendError, SharedMemory, Value, Waitable, active_children, parent_process, wait,
+    SemaphorePermit, SendError, SharedMemory, Signal, Value, Waitable, active_children, parent_process, wait,
 };
 use sandpool_test_guests::{LONG, Outcome, argument, largest_item, most_objects};
 use serde::{Deserialize, Serialize};
@@ -626,7 +626,7 @@ impl Worker<'_> {
             }
             _ => {
                 child.kill()?;
-                ExitStatus::Signaled(9)
+                ExitStatus::Signaled(Signal::KILL)
             }
         };
         match child.join_timeout(LONG)? {
@@ -702,7 +702,7 @@ fn round(seed: u64, workers: usize, total: &mut Total) -> Outcome {
             match place.as_ref().and_then(Process::exit_status) {
                 None => continue,
                 Some(ExitStatus::Exited(0)) => {}
-                Some(ExitStatus::Signaled(9)) => {
+                Some(ExitStatus::Signaled(Signal::KILL)) => {
                     kills += 1;
                     let doing = ledger.doing.atomic(slot)?.swap(0);
                     in_doubt[(doing & 0xff) as usize] += doing >> 8;

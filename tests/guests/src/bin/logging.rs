@@ -73,7 +73,7 @@ fn processes() -> Outcome {
     })?)?;
     let killed = child("killed").fork(hang)?;
     killed.kill()?;
-    ended(&killed, sandpool_guest::ExitStatus::Signaled(9))
+    ended(&killed, sandpool_guest::ExitStatus::Signaled(sandpool_guest::Signal::KILL))
 }
 
 fn pools() -> Outcome {

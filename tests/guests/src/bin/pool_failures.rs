@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sandpool_guest::{
-    Bytes, Cause, Event, ExitStatus, Pool, PoolEnd, PoolError, Queue, RawArray, StartMethod, TaskError, Trap,
-    active_children, current_process,
+    Bytes, Cause, Event, ExitStatus, Pool, PoolEnd, PoolError, Queue, RawArray, Signal, StartMethod,
+    TaskError, Trap, active_children, current_process,
 };
 use sandpool_test_guests::{Outcome, check, hang, same};
 use serde::de::Error as _;
@@ -111,7 +111,7 @@ fn is_expected(how: How, point: Point, result: &Result<Result<Bomb, String>, Tas
         (Panic, _, Cause::Panicked(message)) => message == "a panic",
         (Exit, _, Cause::Ended(ExitStatus::Exited(7))) => true,
         (How::Trap, _, Cause::Ended(ExitStatus::Trapped(Trap::Unreachable))) => true,
-        (Kill, _, Cause::Ended(ExitStatus::Signaled(9))) => true,
+        (Kill, _, Cause::Ended(ExitStatus::Signaled(Signal::KILL))) => true,
         _ => false,
     }
 }
@@ -309,7 +309,7 @@ fn initializers(method: StartMethod) -> Outcome {
                 let is_status = match how {
                     Exit => *status == ExitStatus::Exited(7),
                     How::Trap => matches!(status, ExitStatus::Trapped(_)),
-                    Kill => *status == ExitStatus::Signaled(9),
+                    Kill => *status == ExitStatus::Signaled(Signal::KILL),
                     _ => false,
                 };
                 is_status && stderr.starts_with("it goes wrong\n")
@@ -395,7 +395,9 @@ fn in_delivery(method: StartMethod) -> Outcome {
         let result = result.get();
         let is_expected = match &result {
             Ok(Parcel(bytes, _, own)) => number != *victim && *own == number && bytes.len() == LEN,
-            Err(error) => number == *victim && *error.cause() == Cause::Ended(ExitStatus::Signaled(9)),
+            Err(error) => {
+                number == *victim && *error.cause() == Cause::Ended(ExitStatus::Signaled(Signal::KILL))
+            }
         };
         if !is_expected {
             return Err(format!("{number}, when {victim} was killed: {:?}", result.err()).into());
@@ -432,7 +434,7 @@ fn shutdown(method: StartMethod) -> Outcome {
             (Panic, Err(error)) => *error.cause() == Cause::Panicked("a panic".to_owned()),
             (Exit, Err(error)) => *error.cause() == Cause::Ended(ExitStatus::Exited(7)),
             (How::Trap, Err(error)) => matches!(error.cause(), Cause::Ended(ExitStatus::Trapped(_))),
-            (Kill, Err(error)) => *error.cause() == Cause::Ended(ExitStatus::Signaled(9)),
+            (Kill, Err(error)) => *error.cause() == Cause::Ended(ExitStatus::Signaled(Signal::KILL)),
             _ => false,
         };
         if !is_expected {

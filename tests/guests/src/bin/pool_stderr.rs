@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sandpool_guest::futures::Executor;
 use sandpool_guest::{
-    Cause, Exchange, ExitStatus, Limit, Pool, PoolError, Process, Queue, Scoped, StartMethod, TaskError,
-    active_children, current_process,
+    Cause, Exchange, ExitStatus, Limit, Pool, PoolError, Process, Queue, Scoped, Signal, StartMethod,
+    TaskError, active_children, current_process,
 };
 use sandpool_test_guests::{Outcome, check, hang, same};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ fn is_expected(how: How, error: &TaskError) -> bool {
         (Panic, Cause::Panicked(message)) => message == "a panic",
         (Exit, Cause::Ended(ExitStatus::Exited(7))) => true,
         (Trap, Cause::Ended(ExitStatus::Trapped(_))) => true,
-        (Kill, Cause::Ended(ExitStatus::Signaled(9))) => true,
+        (Kill, Cause::Ended(ExitStatus::Signaled(Signal::KILL))) => true,
         (TooLong, Cause::TimedOut(TIMEOUT)) => true,
         (TooMuch, Cause::Ended(ExitStatus::Limited(Limit::Memory(_)))) => true,
         _ => false,

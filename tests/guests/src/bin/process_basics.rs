@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use sandpool_guest::{
-    Error, ExitStatus, Limit, Process, Queue, Sentinel, Trap, active_children, cpu_count, current_process,
-    parent_process, wait,
+    Error, ExitStatus, Limit, Process, Queue, Sentinel, Signal, Trap, active_children, cpu_count,
+    current_process, parent_process, wait,
 };
 use sandpool_test_guests::{Outcome, argument, check, same};
 
@@ -106,23 +106,23 @@ fn signals() -> Outcome {
     same("alive before", process.is_alive()?, true)?;
     same("no exit code while alive", process.exitcode(), None)?;
     process.terminate()?;
-    same("terminate is SIGTERM", process.join()?, ExitStatus::Signaled(15))?;
+    same("terminate is SIGTERM", process.join()?, ExitStatus::Signaled(Signal::TERM))?;
     same("as Python has it", process.exitcode(), Some(-15))?;
     process.terminate()?;
     same("to terminate it again is no error", process.is_alive()?, false)?;
 
     let process = Process::fork(sleep_long)?;
     process.kill()?;
-    same("kill is SIGKILL", process.join()?, ExitStatus::Signaled(9))?;
+    same("kill is SIGKILL", process.join()?, ExitStatus::Signaled(Signal::KILL))?;
     same("as Python has it", process.exitcode(), Some(-9))?;
 
     let process = Process::fork(sleep_long)?;
     process.interrupt()?;
-    same("interrupt is SIGINT", process.join()?, ExitStatus::Signaled(2))?;
+    same("interrupt is SIGINT", process.join()?, ExitStatus::Signaled(Signal::INT))?;
     same("as Python shows it", process.to_string().ends_with("stopped exitcode=-SIGINT>"), true)?;
     let process = Process::fork(sleep_long)?;
     active_children()?.iter().try_for_each(|child| child.interrupt())?;
-    same("a child is interrupted likewise", process.join()?, ExitStatus::Signaled(2))?;
+    same("a child is interrupted likewise", process.join()?, ExitStatus::Signaled(Signal::INT))?;
 
     let running = Queue::<()>::new()?;
     let busy = Process::fork(|| -> Outcome {
@@ -133,7 +133,7 @@ fn signals() -> Outcome {
     })?;
     running.get()?;
     busy.terminate()?;
-    same("terminate ends a busy loop", busy.join()?, ExitStatus::Signaled(15))
+    same("terminate ends a busy loop", busy.join()?, ExitStatus::Signaled(Signal::TERM))
 }
 
 fn join() -> Outcome {
@@ -144,9 +144,13 @@ fn join() -> Outcome {
     let waited = before.elapsed();
     check("it waited", waited >= Duration::from_millis(50) && waited < Duration::from_secs(10))?;
     process.kill()?;
-    same("join within a minute", process.join_timeout(LONG)?, Some(ExitStatus::Signaled(9)))?;
-    same("join again", process.join()?, ExitStatus::Signaled(9))?;
-    same("join again within no time", process.join_timeout(Duration::ZERO)?, Some(ExitStatus::Signaled(9)))
+    same("join within a minute", process.join_timeout(LONG)?, Some(ExitStatus::Signaled(Signal::KILL)))?;
+    same("join again", process.join()?, ExitStatus::Signaled(Signal::KILL))?;
+    same(
+        "join again within no time",
+        process.join_timeout(Duration::ZERO)?,
+        Some(ExitStatus::Signaled(Signal::KILL)),
+    )
 }
 
 fn close() -> Outcome {
@@ -221,7 +225,7 @@ fn children() -> Outcome {
     same("alive", found.is_alive()?, true)?;
     found.terminate()?;
     check("joined through its other side", found.join_timeout(LONG)?)?;
-    same("both sides agree", second.join()?, ExitStatus::Signaled(15))?;
+    same("both sides agree", second.join()?, ExitStatus::Signaled(Signal::TERM))?;
     same("also after its owner has joined it", found.is_alive()?, false)?;
     found.join()?;
     found.terminate()?;
@@ -260,12 +264,12 @@ fn parent() -> Outcome {
     })?;
     same("a grandchild knows its parent", ready.get()?, parent.pid())?;
     parent.kill()?;
-    same("the parent was killed", parent.join()?, ExitStatus::Signaled(9))?;
+    same("the parent was killed", parent.join()?, ExitStatus::Signaled(Signal::KILL))?;
     let other = Process::fork(sleep_long)?;
     joined.put(&())?;
     check("its child is told, and goes on", orphan.get_timeout(LONG)?)?;
     other.kill()?;
-    same("another process", other.join()?, ExitStatus::Signaled(9))
+    same("another process", other.join()?, ExitStatus::Signaled(Signal::KILL))
 }
 
 fn sentinels() -> Outcome {

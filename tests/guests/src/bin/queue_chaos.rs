@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
-use sandpool_guest::{Error, ExitStatus, GetError, Process, PutError, Queue, current_process, wait};
+use sandpool_guest::{Error, ExitStatus, GetError, Process, PutError, Queue, Signal, current_process, wait};
 use sandpool_test_guests::{Outcome, argument, check, largest_item, same};
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ fn main() -> Outcome {
         let mut failed = None;
         workers.retain(|(kind, worker)| match worker.exit_status() {
             None => true,
-            Some(ExitStatus::Signaled(9)) => {
+            Some(ExitStatus::Signaled(Signal::KILL)) => {
                 killed[*kind] += 1;
                 false
             }
@@ -107,7 +107,7 @@ fn end(kind: usize, workers: &[(usize, Process)], killed: &mut [u64; 3]) -> Outc
     for (_, worker) in workers.iter().filter(|(other, _)| *other == kind) {
         match worker.join()? {
             ExitStatus::Exited(0) => {}
-            ExitStatus::Signaled(9) => killed[kind] += 1,
+            ExitStatus::Signaled(Signal::KILL) => killed[kind] += 1,
             other => return Err(format!("{}: {other}", worker.name()).into()),
         }
     }

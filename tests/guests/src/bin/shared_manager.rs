@@ -1,6 +1,8 @@
 //! The promises of `SharedMemoryManager`.
 
-use sandpool_guest::{Error, ExitStatus, Process, Queue, ShareableList, SharedMemory, SharedMemoryManager};
+use sandpool_guest::{
+    Error, ExitStatus, Process, Queue, ShareableList, SharedMemory, SharedMemoryManager, Signal,
+};
 use sandpool_test_guests::{Outcome, check, ended, ended_well, hang, same};
 
 fn is_there(name: &str) -> bool {
@@ -52,7 +54,7 @@ fn main() -> Outcome {
         ("exit", ExitStatus::Exited(3), || std::process::exit(3)),
         ("a panic", ExitStatus::Exited(1), || panic!("as it should be")),
         ("an error", ExitStatus::Exited(1), || Err("as it should be".into())),
-        ("SIGKILL", ExitStatus::Signaled(9), hang),
+        ("SIGKILL", ExitStatus::Signaled(Signal::KILL), hang),
     ];
     for (what, status, end) in ends {
         let made = Queue::<(String, SharedMemory)>::new()?;
@@ -64,7 +66,7 @@ fn main() -> Outcome {
             end()
         })?;
         let (list, block) = made.get()?;
-        if status == ExitStatus::Signaled(9) {
+        if status == ExitStatus::Signaled(Signal::KILL) {
             check("they were there", is_there(&list) && is_there(block.name()))?;
             process.kill()?;
         }

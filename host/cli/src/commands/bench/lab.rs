@@ -118,7 +118,7 @@ impl Lab {
 
     /// Times a pool of this process: the time of each round for one of `count` tasks, with two workers.
     pub(super) fn pool(&self, isolation: Isolation, count: u64) -> anyhow::Result<Vec<f64>> {
-        let pool = Pool::builder(&self.module).workers(2).isolation(isolation).build()?;
+        let pool = Pool::builder(&self.module).processes(2).isolation(isolation).build()?;
         let round = || -> anyhow::Result<f64> {
             let start = Instant::now();
             let outputs: Vec<u64> = pool.map("identity", 0..count)?;
@@ -164,7 +164,7 @@ impl Lab {
             return Ok(());
         }
         if let ExitStatus::Signaled(signal) = summary.status
-            && self.interrupt.caught(Some(signal)).is_some()
+            && self.interrupt.caught(Some(signal.0)).is_some()
         {
             // This process is about to die of the signal as well.
             loop {

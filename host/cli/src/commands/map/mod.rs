@@ -251,7 +251,8 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     }
 
     let pool = pool(&args, sandbox, &module)?;
-    let (feed, results) = pool.stream(&args.task, framing.format(), !args.unordered);
+    let open = if args.unordered { Pool::stream_unordered } else { Pool::stream };
+    let (feed, results) = open(&pool, &args.task, framing.format());
     let stopper = results.stopper();
     interrupt.calls(move |signal, is_first| {
         if !is_first {
@@ -313,7 +314,7 @@ fn nothing_left(state: &MapState) -> u8 {
 fn pool(args: &MapArgs, sandbox: Sandbox, module: &Module) -> sandpool::Result<Pool> {
     let mut builder = Pool::builder(module).sandbox(sandbox).isolation(args.isolation).retries(args.retries);
     if let Some(workers) = args.workers {
-        builder = builder.workers(workers as usize);
+        builder = builder.processes(workers as usize);
     }
     let timeout = match args.task_timeout {
         Some(TaskTimeout(timeout)) => timeout,
@@ -525,7 +526,7 @@ impl Map<'_> {
                 }
                 // The signal has stopped this command as well, because `timeout` sends it to all of a process group.
                 Failure::Ended(ExitStatus::Signaled(signal))
-                    if self.interrupt.caught(Some(signal)).is_some() =>
+                    if self.interrupt.caught(Some(signal.0)).is_some() =>
                 {
                     self.is_cut = self.is_ordered;
                     return Ok(None);

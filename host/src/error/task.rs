@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::guest_text::Escaped;
-use crate::{ExitStatus, GuestText, Limit, PoolEnd};
+use sandpool_abi::process::{ExitStatus, Limit};
+
+use super::PoolEnd;
+use crate::guest_text::{Escaped, GuestText};
 
 /// A task that has no result, and why.
 ///
@@ -11,14 +13,15 @@ use crate::{ExitStatus, GuestText, Limit, PoolEnd};
 /// # fn example(pool: &sandpool::Pool) {
 /// use sandpool::Failure;
 ///
-/// match pool.apply::<_, u64>("score", &"some text") {
+/// let score: Result<u64, _> = pool.apply("score", "some text");
+/// match score {
 ///     Ok(score) => println!("{score}"),
 ///     Err(error) if matches!(error.cause, Failure::TimedOut(_)) => println!("too slow"),
 ///     Err(error) => println!("{error}\n{}", error.stderr),
 /// }
 /// # }
 /// ```
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("task {} failed: {cause}", Escaped(task))]
 #[non_exhaustive]
 pub struct TaskError {
@@ -83,7 +86,7 @@ fn nearest(name: Option<&str>) -> String {
 
 impl Failure {
     /// Whether the task may succeed if it is tried again: its process failed, and the task returned no error itself.
-    pub(super) fn is_of_the_process(&self) -> bool {
+    pub(crate) fn is_of_the_process(&self) -> bool {
         matches!(self, Self::Ended(_) | Self::TimedOut(_))
     }
 

@@ -1,11 +1,14 @@
 //! The public failure contract: what can go wrong, what to do about it, and of which kind it is.
 
+mod task;
+
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, io};
 
 use sandpool_abi::process::{ExitStatus, Limit};
 
+pub use self::task::{Failure, TaskError};
 use crate::guest_text::{Escaped, GuestText};
 
 /// An error of this library, for a person: a message, the causes by [`source`](std::error::Error::source), and a
@@ -173,7 +176,10 @@ pub enum Error {
     },
     /// A pool has ended, or couldn't be started.
     #[error("the pool cannot go on")]
-    Pool(#[source] PoolEnd),
+    Pool(#[from] PoolEnd),
+    /// A task of a pool has no result.
+    #[error(transparent)]
+    Task(#[from] TaskError),
     /// The operating system, or the shell, allows this program less than a run needs.
     #[error("{}", Escaped(what))]
     Allowance {
@@ -279,10 +285,14 @@ impl Error {
             Self::Grant { .. } => ErrorKind::Grant,
             Self::Jail { .. } => ErrorKind::Jail,
             Self::Invalid { .. } | Self::Config { .. } => ErrorKind::Invalid,
-            Self::SupervisorLost(_) | Self::Pool(PoolEnd::SupervisorLost(_)) => ErrorKind::SupervisorLost,
-            Self::Pool(PoolEnd::Strays(_)) => ErrorKind::Escape,
-            Self::Pool(_)
-            | Self::Cache { .. }
+            Self::SupervisorLost(_) => ErrorKind::SupervisorLost,
+            Self::Pool(end) => end.kind(),
+            Self::Task(error) => match &error.cause {
+                Failure::NoTask(_) => ErrorKind::Module,
+                Failure::PoolEnded(end) => end.kind(),
+                _ => ErrorKind::Task,
+            },
+            Self::Cache { .. }
             | Self::Write { .. }
             | Self::NotInitialized
             | Self::Supervisor(_)
@@ -317,6 +327,8 @@ pub enum ErrorKind {
     SupervisorLost,
     /// Native code in a guest process was caught.
     Escape,
+    /// A task of a pool has no result.
+    Task,
     /// Sandpool or the operating system failed.
     Internal,
 }
@@ -392,4 +404,14 @@ pub enum PoolEnd {
     /// A worker has damaged the memory that the pool shares.
     #[error("the arena is damaged")]
     Damaged,
+}
+
+impl PoolEnd {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::SupervisorLost(_) => ErrorKind::SupervisorLost,
+            Self::Strays(_) => ErrorKind::Escape,
+            _ => ErrorKind::Internal,
+        }
+    }
 }

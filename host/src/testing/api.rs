@@ -1,0 +1,120 @@
+//! Rules of the public interface.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fmt::{Debug, Display};
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::*;
+
+/// What an embedder holds can be held and used by any thread.
+#[test]
+fn handles_are_shared_by_threads() {
+    fn check<T: Debug + Send + Sync + 'static>() {}
+
+    check::<Module>();
+    check::<ModuleBuilder>();
+    check::<Pool>();
+    check::<Run>();
+    check::<Stopper>();
+    check::<StreamStopper>();
+    check::<TaskFuture<Vec<u8>>>();
+    check::<Feed>();
+    check::<Results>();
+    check::<Error>();
+}
+
+/// Settings and reports can be kept, copied and compared.
+#[test]
+fn values_are_values() {
+    fn check<T: Debug + Clone + PartialEq + Send + Sync + 'static>() {}
+
+    check::<Sandbox>();
+    check::<DirGrant>();
+    check::<Limits>();
+    check::<CompileLimits>();
+    check::<Summary>();
+    check::<ProcessReport>();
+    check::<JailReport>();
+    check::<Inspection>();
+    check::<TaskInfo>();
+    check::<TaskError>();
+    check::<PoolEnd>();
+    check::<Event>();
+    check::<Stats>();
+    check::<Completed<u64>>();
+    check::<ExitStatus>();
+    check::<Signal>();
+}
+
+#[test]
+fn text_that_is_read_can_be_written() {
+    fn check<T: Display + FromStr<Err = Error> + PartialEq + Debug>(texts: &[&str]) {
+        for text in texts {
+            assert_eq!(text.parse::<T>().unwrap().to_string(), *text);
+        }
+    }
+
+    check::<DirGrant>(&["./data:/data:ro", r"/tmp/a\:b\\c:/d"]);
+    check::<Isolation>(&["worker", "task"]);
+    check::<Layer>(&["seccomp", "no-new-privs"]);
+    check::<OnDeadlock>(&["kill", "report"]);
+    check::<Profile>(&["untrusted"]);
+}
+
+#[test]
+fn every_failure_becomes_an_error() {
+    fn check<T: Into<Error>>() {}
+
+    check::<TaskError>();
+    check::<PoolEnd>();
+}
+
+/// Builders are taken and returned by value, no parameter is a bare `bool`, and what may get more variants or fields says so.
+#[test]
+fn signatures_keep_to_the_rules() {
+    // An embedder's match over the kinds of errors is complete. The folders of the cache are the command's.
+    const COMPLETE: [&str; 2] = ["pub enum ErrorKind {", "pub struct CacheDirs {"];
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for_each_source(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |path, text| {
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate() {
+            let (above, below) = lines.split_at(at);
+            let is_wrong = if line.starts_with("pub fn ") {
+                let end = below.iter().position(|line| line.contains('{')).unwrap();
+                let signature: String = below.iter().take(end + 1).copied().collect();
+                seen += 1;
+                signature.contains("&mut Self") || signature.contains(": bool")
+            } else if line.starts_with("pub enum ")
+                || (line.starts_with("pub struct ") && line.ends_with('{'))
+            {
+                let mut attributes = above.iter().rev().take_while(|line| line.starts_with(['#', '/']));
+                let fields = below.iter().skip(1).take_while(|line| **line != "}");
+                let has_public =
+                    line.starts_with("pub enum ") || fields.clone().any(|line| line.starts_with("pub "));
+                has_public && !COMPLETE.contains(line) && !attributes.any(|line| *line == "#[non_exhaustive]")
+            } else {
+                false
+            };
+            if is_wrong {
+                wrong.push(format!("{}:{}: {line}", path.display(), at + 1));
+            }
+        }
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 50, "only {seen} functions were found");
+}
+
+fn for_each_source(folder: &Path, see: &mut dyn FnMut(&Path, &str)) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            for_each_source(&path, see);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            see(&path, &fs::read_to_string(&path).unwrap());
+        }
+    }
+}
