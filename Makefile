@@ -14,7 +14,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 MDBOOK_VERSION := 0.5.4
 # The crates that are published, but for the SDK's, which are a workspace of their own.
-PUBLISHED := -p sandpool-abi -p sandpool -p sandpool-cli
+PUBLISHED := -p sandpool-abi -p sandpool-scheduler -p sandpool -p sandpool-cli
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= imports arena control limits modules records
 CHAOS ?= 20
@@ -99,9 +99,10 @@ lint-deny: cargo
 
 package: cargo ## make the packages of all crates that are published, and compile each; compiles everything anew
 	cargo package --allow-dirty $(PUBLISHED)
-	@# No registry has the contract before the contract is published.
+	@# No registry has these two before they are published.
 	cargo package --allow-dirty --manifest-path $(SDK)/Cargo.toml --workspace \
-		--config 'patch.crates-io.sandpool-abi.path="$(CURDIR)/guest-sdk/abi"'
+		--config 'patch.crates-io.sandpool-abi.path="$(CURDIR)/guest-sdk/abi"' \
+		--config 'patch.crates-io.sandpool-scheduler.path="$(CURDIR)/guest-sdk/scheduler"'
 
 book: cargo ## make a book of the pages of host/docs, in target/book
 	@$(TOOLS)/bin/mdbook --version 2>/dev/null | grep -qx 'mdbook v$(MDBOOK_VERSION)' || { \

@@ -25,12 +25,15 @@ fn every_promise_is_held_by_tests_that_exist() {
                 Some(("it", path)) => ("tests/it", path),
                 Some(("lib", path)) => ("host/src", path),
                 Some(("cli", path)) => ("host/cli/src", path),
+                Some(("scheduler", path)) => ("guest-sdk/scheduler/src", path),
                 Some(("escape", name)) => {
                     let attempts = fs::read_to_string(repository().join("tests/escape/main.rs")).unwrap();
                     assert!(attempts.contains(name), "{number}: there is no attempt {name}");
                     continue;
                 }
-                _ => panic!("{number}: {test} is a test of neither `it` nor `lib` nor `cli` nor `escape`"),
+                _ => panic!(
+                    "{number}: {test} is a test of neither `it` nor `lib` nor `cli` nor `scheduler` nor `escape`"
+                ),
             };
             let (file, name) = path.rsplit_once("::").expect("a module and a name");
             let file = file.strip_suffix("::tests").unwrap_or(file).replace("::", "/");

@@ -203,7 +203,7 @@ impl Link {
     }
 
     /// Puts as many tasks as there is room for.
-    pub(super) fn put(&self, tasks: &[Vec<u8>]) -> Result<Put> {
+    pub(super) fn put(&self, tasks: &[&[u8]]) -> Result<Put> {
         let member = self.member();
         let port = port(member, self.tasks)?;
         let mut put = 0;
@@ -211,7 +211,7 @@ impl Link {
             && let Some(first) = rest.first()
         {
             let result = if first.len() <= sandpool_abi::queue::BATCH_ITEM_MAX {
-                queue::put_many(member, port, rest.iter().map(Vec::as_slice), Deadline::NOW)
+                queue::put_many(member, port, rest.iter().copied(), Deadline::NOW)
             } else {
                 queue::put(member, port, first, &[], Deadline::NOW).map(|()| 1)
             };
