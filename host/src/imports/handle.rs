@@ -10,6 +10,7 @@ use crate::sys::futex::Deadline;
 
 sandpool_abi::handle_imports!(provide);
 
+#[inline]
 fn retain(caller: &mut Caller<'_>, object: i64) -> i32 {
     code(with_memory(caller, |view| {
         object::find(view.process.member(), Handle(object as u64))?;
@@ -18,6 +19,7 @@ fn retain(caller: &mut Caller<'_>, object: i64) -> i32 {
     }))
 }
 
+#[inline]
 fn release(caller: &mut Caller<'_>, object: i64) -> i32 {
     let handle = Handle(object as u64);
     if caller.data().process.uses(handle) == 1 {

@@ -56,6 +56,7 @@ fn get(caller: &mut Caller<'_>, queue: i64, buffer: i32, capacity: i32, timeout:
     }))
 }
 
+#[inline]
 fn put_many(
     caller: &mut Caller<'_>,
     queue: i64,
@@ -68,6 +69,7 @@ fn put_many(
     value(waiting(caller, |view| put_items(&view, queue, (items, len), (lens, count), timeout)))
 }
 
+#[inline]
 fn get_many(
     caller: &mut Caller<'_>,
     queue: i64,
@@ -102,6 +104,7 @@ fn close(caller: &mut Caller<'_>, queue: i64) -> i32 {
     }))
 }
 
+#[inline]
 fn task_done(caller: &mut Caller<'_>, queue: i64) -> i32 {
     code(with_memory(caller, |view| {
         queue::task_done(view.process.member(), port(view.process, queue, Waiting::Get)?)

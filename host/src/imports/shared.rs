@@ -70,6 +70,7 @@ fn view(caller: &mut Caller<'_>, handle: i64) -> i64 {
     }))
 }
 
+#[inline]
 fn read(caller: &mut Caller<'_>, handle: i64, offset: i64, buffer: i32, len: i32) -> i32 {
     code(with_memory(caller, |mut view| {
         let to = view.memory.bytes_mut(buffer, len)?;
@@ -77,6 +78,7 @@ fn read(caller: &mut Caller<'_>, handle: i64, offset: i64, buffer: i32, len: i32
     }))
 }
 
+#[inline]
 fn write(caller: &mut Caller<'_>, handle: i64, offset: i64, buffer: i32, len: i32) -> i32 {
     code(with_memory(caller, |view| {
         let from = view.memory.bytes(buffer, len)?;

@@ -15,6 +15,7 @@ use crate::process::Process;
 
 sandpool_abi::task_imports!(provide);
 
+#[inline]
 fn begin(caller: &mut Caller<'_>, part: i32) -> i32 {
     code(apart(caller, |process| {
         let member = own_claims(process)?;
@@ -24,6 +25,7 @@ fn begin(caller: &mut Caller<'_>, part: i32) -> i32 {
     }))
 }
 
+#[inline]
 fn follow(caller: &mut Caller<'_>, handle: i64) -> i32 {
     code(apart(caller, |process| {
         let member = own_claims(process)?;
