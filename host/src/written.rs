@@ -514,6 +514,29 @@ mod tests {
         assert_eq!(fs::read_dir(path("elsewhere")).unwrap().count(), 0);
     }
 
+    /// Another process may have put a pipe in the place of a file.
+    #[test]
+    fn a_pipe_without_a_writer_is_opened_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&folder.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        let directory = Directory::open(folder.path(), &Writable::default()).unwrap();
+        let mut text = String::new();
+        let read = || directory.read(OsStr::new("pipe")).unwrap().read_to_string(&mut text);
+        assert_eq!(crate::testing::deadline::within_deadline(read).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_new_file_has_the_rights_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::open(folder.path(), &Writable::default()).unwrap();
+        for mode in [0o600, 0o400] {
+            let name = OsString::from(format!("{mode:o}"));
+            directory.create(&name, mode).unwrap().finish().unwrap();
+            let found = fs::metadata(folder.path().join(&name)).unwrap().mode();
+            assert_eq!(found & 0o7777, mode);
+        }
+    }
+
     /// The last name of a path isn't looked up in it, and a file that is made there is where guests may write.
     #[test]
     fn a_granted_directory_is_refused_itself_and_below() {

@@ -1243,6 +1243,36 @@ mod tests {
     }
 
     #[test]
+    fn what_finds_no_room_leaves_none_behind() {
+        let member = member();
+        let used = || member.arena.header().unwrap().heap.used_pages();
+        let [full, other] = [1, 0].map(|bound| create(&member, bound, Account::Nothing).unwrap());
+        put_one(&member, full);
+        let before = used();
+        for _ in 0..3 {
+            let large = put(&member, port(&member, full), &[0; 2 * INLINE_MAX], &[], Deadline::NOW);
+            let with_a_handle = put(&member, port(&member, full), b"item", &[other], Deadline::NOW);
+            assert_eq!([large, with_a_handle], [Err(Errno::Again); 2]);
+            assert_eq!(used(), before);
+        }
+        let mut made = Vec::new();
+        while let Ok(handle) = create(&member, 0, Account::Nothing) {
+            made.push(handle);
+        }
+        let before = used();
+        for _ in 0..3 {
+            assert_eq!(create(&member, 0, Account::Nothing), Err(Errno::Nfile));
+            assert!(crate::ipc::pipe::create(&member, 100, 0).is_err());
+            assert_eq!(used(), before);
+        }
+        for handle in made.into_iter().chain([full, other]) {
+            object::release(&member, handle).unwrap();
+        }
+        assert_eq!(used(), 0);
+        assert_eq!(object::count_live(&member.arena), Ok(0));
+    }
+
+    #[test]
     fn a_pipe_holds_as_many_bytes_as_its_bound_and_one_message_however_long() {
         let member = member();
         let [receiver, sender] = crate::ipc::pipe::create(&member, 100, 0).unwrap();

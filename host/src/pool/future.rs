@@ -322,9 +322,10 @@ mod tests {
     use std::pin::pin;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::Wake;
+    use std::thread;
 
     use super::*;
-    use crate::testing::deadline::within_deadline;
+    use crate::testing::deadline::{wait_until_asleep, within_deadline};
 
     /// Counts how often it was woken.
     #[derive(Default)]
@@ -411,6 +412,25 @@ mod tests {
         assert!(future.is_done() && !future.is_running() && !future.cancel());
         assert!(future.wait_timeout(Duration::MAX));
         assert_eq!(within_deadline(|| future.completed()).unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn all_threads_that_wait_are_told() {
+        let (future, cell) = future();
+        let (sender, numbers) = mpsc::channel();
+        within_deadline(|| {
+            thread::scope(|scope| {
+                for _ in 0..3 {
+                    let (sender, future) = (sender.clone(), &future);
+                    scope.spawn(move || {
+                        sender.send(nix::unistd::gettid()).unwrap();
+                        future.wait();
+                    });
+                }
+                (0..3).for_each(|_| wait_until_asleep(numbers.recv().unwrap()));
+                cell.complete(completed(1));
+            });
+        });
     }
 
     #[test]

@@ -525,6 +525,34 @@ mod tests {
         }
     }
 
+    /// Nothing is at work, so no result is there to wake the thread.
+    #[test]
+    fn who_waits_for_results_is_told_that_none_will_come() {
+        for is_stopped in [false, true] {
+            let (feed, mut results, _) = ends(true);
+            let stopper = results.stopper();
+            let (sender, number) = std::sync::mpsc::channel();
+            let waits = thread::spawn(move || {
+                sender.send(nix::unistd::gettid()).unwrap();
+                results.next().is_none()
+            });
+            wait_until_asleep(number.recv().unwrap());
+            // The other end stays: only this tells.
+            let feed = match is_stopped {
+                true => {
+                    stopper.stop();
+                    Some(feed)
+                }
+                false => {
+                    drop(feed);
+                    None
+                }
+            };
+            assert!(within_deadline(|| waits.join().unwrap()), "stopped: {is_stopped}");
+            drop(feed);
+        }
+    }
+
     #[test]
     fn an_input_that_was_refused_has_a_result_in_its_place() {
         let (mut feed, mut results, channel) = ends(true);

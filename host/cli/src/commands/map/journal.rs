@@ -210,6 +210,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
     use std::fs;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use sandpool::command_support::Writable;
 
@@ -261,6 +262,19 @@ mod tests {
             let error = journal(other).load().unwrap_err().to_string();
             assert!(error.contains(&format!("is of another {what}")), "{error}");
         }
+        // The same number of bytes, written a moment later.
+        let set = |nanos| {
+            let file = File::options().write(true).open(path("input")).unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::new(1_000_000_000, nanos)).unwrap();
+        };
+        set(1);
+        own().save(&State::default()).unwrap();
+        assert!(own().load().is_ok());
+        set(2);
+        let error = own().load().unwrap_err().to_string();
+        assert!(error.contains("the input is another one"), "{error}");
+        set(1);
+
         let whole = fs::read(path("output.sandpool")).unwrap();
         for damaged in [b"".as_slice(), whole.get(..whole.len() - 1).unwrap(), b"{\"version\":2}"] {
             fs::write(path("output.sandpool"), damaged).unwrap();

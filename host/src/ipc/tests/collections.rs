@@ -1,0 +1,103 @@
+//! Collections with more objects, and with more messages in one queue, than one step looks at.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::sync::Arc;
+
+use super::common::port;
+use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::collect::Collector;
+use crate::ipc::collections;
+use crate::ipc::object::{self, Handle};
+use crate::ipc::queue::{self, Account};
+use crate::sys::futex::Deadline;
+
+/// More objects, and more messages in a queue, than a step of a collection looks at.
+const MANY: usize = 600;
+
+struct World {
+    maker: Member,
+    supervisor: Member,
+}
+
+impl World {
+    fn new() -> Self {
+        let geometry = Geometry { processes_max: 1, objects_max: 4000, heap_pages: 1 << 13 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let [maker, supervisor] =
+            [0, 1].map(|index| Member { arena: arena.clone(), index, patience: Patience::Brief });
+        Self { maker, supervisor }
+    }
+
+    fn queue(&self) -> Handle {
+        queue::create(&self.maker, 0, Account::Nothing).unwrap()
+    }
+
+    fn put(&self, queue: Handle, handle: Handle) {
+        queue::put(&self.maker, port(&self.maker, queue), &[], &[handle], Deadline::NOW).unwrap();
+    }
+
+    fn release(&self, handles: &[Handle]) {
+        handles.iter().for_each(|handle| object::release(&self.maker, *handle).unwrap());
+    }
+
+    /// Queues that lie in each other, each in the next, which only messages hold.
+    fn circle(&self, len: usize) {
+        let queues: Vec<_> = (0..len).map(|_| self.queue()).collect();
+        queues.iter().zip(queues.iter().cycle().skip(1)).for_each(|(one, next)| self.put(*next, *one));
+        self.release(&queues);
+    }
+
+    /// Fills a queue with many queues, each of which has another one, and which only messages hold.
+    fn fill(&self, queue: Handle) {
+        for _ in 0..MANY {
+            let [child, grandchild] = [(); 2].map(|()| self.queue());
+            self.put(child, grandchild);
+            self.put(queue, child);
+            self.release(&[child, grandchild]);
+        }
+    }
+
+    /// Does a whole collection, and returns the number of objects that are left.
+    fn collect(&self) -> usize {
+        let mut collector = Collector::new(&self.supervisor.arena).unwrap();
+        collections::want(&self.supervisor.arena).unwrap();
+        collector.begin_if_wanted(&self.supervisor).unwrap();
+        assert!(collector.is_at_it());
+        while collector.is_at_it() {
+            collector.step(&self.supervisor).unwrap();
+        }
+        object::count_live(&self.supervisor.arena).unwrap() as usize
+    }
+
+    fn is_empty(&self) -> bool {
+        self.supervisor.arena.header().unwrap().heap.used_pages() == 0
+    }
+}
+
+#[test]
+fn what_lies_only_in_itself_goes_however_much_there_is() {
+    let world = World::new();
+    world.circle(MANY);
+    let hub = world.queue();
+    world.fill(hub);
+    world.put(hub, hub);
+    world.release(&[hub]);
+    assert_eq!(world.collect(), 0);
+    assert!(world.is_empty());
+}
+
+/// A queue that a process holds has another one in it, which has many: a collection follows each of them. It leaves
+/// them, and takes a circle beside them.
+#[test]
+fn what_can_be_reached_stays_with_all_that_lies_in_it() {
+    let world = World::new();
+    let [held, hub] = [(); 2].map(|()| world.queue());
+    world.fill(hub);
+    world.put(held, hub);
+    world.release(&[hub]);
+    world.circle(2);
+    assert_eq!(world.collect(), 2 + 2 * MANY);
+    world.release(&[held]);
+    assert!(world.is_empty());
+}
