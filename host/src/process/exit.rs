@@ -1,6 +1,6 @@
 //! The end of a guest process, and the process's report of it.
 
-use sandpool_abi::process::{ABORTED_EXPORT, EXITED, Limit, TRAPPED, Trap};
+use sandpool_abi::process::{ABORTED_EXPORT, EXITED, ExitStatus, Limit, TRAPPED, Trap};
 use wasmtime::{Instance, Store};
 
 use super::Guest;
@@ -88,7 +88,11 @@ fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
 fn end(guest: &Guest, outcome: Outcome, code: i32) -> ! {
     if let Ok(slot) = guest.process.member().slot() {
         slot.claim(outcome);
-        guest.process.leave();
+        // At a limit of the run, the supervisor must be the first to know: the parent could end the run with an exit code of
+        // its own.
+        if !matches!(outcome.status(), Some(ExitStatus::Limited(limit)) if limit.ends_the_run()) {
+            guest.process.leave();
+        }
     }
     exit_now(code)
 }
