@@ -428,7 +428,7 @@ impl World {
     }
 }
 
-/// What tells the guest what to do.
+/// The arguments that tell the guest what to do.
 fn arguments(name: &str, targets: &Targets) -> impl Iterator<Item = String> {
     [name.to_owned()].into_iter().chain(targets.to_args())
 }

@@ -20,7 +20,7 @@ fn lock(package: &Path) {
     fs::copy(repository().join("tests/guests/Cargo.lock"), package.join("Cargo.lock")).unwrap();
 }
 
-/// What a command prints that gets these bytes on stdin. It may compile for as long as that takes.
+/// The output of a command that gets these bytes on stdin. The command may compile for as long as that takes.
 fn output(command: &mut Command, input: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

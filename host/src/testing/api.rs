@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use crate::*;
 
-/// What an embedder holds can be held and used by any thread.
+/// Any thread can hold and use the values that an embedder holds.
 #[test]
 fn handles_are_shared_by_threads() {
     fn check<T: Debug + Send + Sync + 'static>() {}

@@ -75,7 +75,7 @@ fn a_worker_and_its_tasks_have_as_many_objects_as_their_share() {
         let task = world.task(&worker);
         let of_task = world.child(&task);
         let members = [&worker.member, &task.member, &of_task.member];
-        // What is given back counts no more, however often.
+        // A share that is given back counts no more, however often.
         for _ in 0..5 {
             let made: Vec<_> = members
                 .into_iter()
