@@ -1242,6 +1242,29 @@ mod tests {
         }
     }
 
+    /// A worker takes what it can at once, and then nothing until it is finished with that.
+    #[test]
+    fn who_has_claims_takes_nothing_more() {
+        let member = member();
+        let [claimed, results] =
+            [Account::Claimed, Account::Nothing].map(|account| create(&member, 0, account).unwrap());
+        (0..3).for_each(|_| put_one(&member, claimed));
+        put_one(&member, results);
+        let get_several =
+            |handle| get_many(&member, port(&member, handle), &mut [0; 8], |_| true, Deadline::NOW);
+        get_one(&member, claimed).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(get_one(&member, claimed), Err(Errno::Busy)));
+            assert_eq!(get_several(claimed), Err(Errno::Busy));
+        }
+        // What isn't claimed can be had.
+        get_one(&member, results).unwrap();
+        member.claims().unwrap().begin(0).unwrap();
+        finish(&member, port(&member, results), &[b"done"], &[], member.index, Deadline::NOW).unwrap();
+        assert_eq!(get_several(claimed), Ok(2));
+        assert_eq!(get_several(claimed), Err(Errno::Busy));
+    }
+
     #[test]
     fn what_finds_no_room_leaves_none_behind() {
         let member = member();

@@ -256,6 +256,32 @@ mod tests {
         assert_eq!(object::count_live(&other.arena), Ok(5000));
     }
 
+    /// A process holds what it has thrown away in a message, or removed a name of, and then dies.
+    #[test]
+    fn what_a_process_still_holds_goes_with_it() {
+        let [other, dead, supervisor] = members();
+        let thrown = event::create(&dead).unwrap();
+        let kept = event::create(&other).unwrap();
+        object::share(&other, kept, dead.index).unwrap();
+        let named = shared::create(&dead, 100, false, "name").unwrap();
+        let queue = queue::create(&dead, 0, Account::Nothing).unwrap();
+        {
+            let found = object::resolve::<queue::QueueState>(&dead, queue).unwrap();
+            let port = Port { queue: found.state, object: found.index, waiting: Waiting::Put(found.index) };
+            queue::put(&dead, port, b"", &[thrown, kept, named], Deadline::NOW).unwrap();
+        }
+        object::release(&dead, queue).unwrap();
+        shared::unlink(&dead, "name").unwrap();
+        assert_eq!(object::count_live(&other.arena), Ok(3));
+        sweep(Sweep::behind(dead.index, true), &supervisor).unwrap();
+        assert_eq!(object::count_live(&other.arena), Ok(1));
+        object::release(&other, kept).unwrap();
+        assert_eq!(
+            (object::count_live(&other.arena), other.arena.header().unwrap().heap.used_pages()),
+            (Ok(0), 0)
+        );
+    }
+
     #[test]
     fn no_step_takes_longer_the_more_there_is() {
         let [_, dead, supervisor] = members();

@@ -160,6 +160,8 @@ mod tests {
     enum Step {
         Add(u32),
         Take(u32, u64),
+        /// Takes one of the process's, or one of another's.
+        TakeOfAny(u32),
         /// The critical section is left with an error, or with its process.
         AddInVain(u32),
     }
@@ -169,6 +171,7 @@ mod tests {
             4 => (0..PROCESSES).prop_map(Step::Add),
             3 => (0..PROCESSES, 0..4_u64).prop_map(|(process, count)| Step::Take(process, count)),
             1 => (0..PROCESSES).prop_map(|process| Step::Take(process, u64::MAX)),
+            2 => (0..PROCESSES).prop_map(Step::TakeOfAny),
             1 => (0..PROCESSES).prop_map(Step::AddInVain),
         ];
         prop::collection::vec(step, 0..400)
@@ -183,14 +186,22 @@ mod tests {
             let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
             let arena = Arc::new(Arena::create(geometry).unwrap().1);
             let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
-            // The tally is part of an object of the arena, so that a journal can undo changes of it.
             let maker = member(0);
+            // The heap has the bytes of objects that are gone.
+            let register = maker.slot().unwrap().register(Register::Segment);
+            let page = heap::allocate(&maker, 15 * PAGE as u64, register).unwrap();
+            maker.arena.write(page, 0, &[0xff; 15 * PAGE]).unwrap();
+            heap::free(&maker, register).unwrap();
+            // The tally is part of an object of the arena, so that a journal can undo changes of it.
             let handle = semaphore::create(&maker, 1, false, false).unwrap();
             let semaphore = object::resolve::<SemaphoreState>(&maker, handle).unwrap().state;
             let (tally, used) = (&semaphore.held, || arena.header().unwrap().heap.used_pages());
             let mut counts = BTreeMap::<u32, u64>::new();
             for step in steps {
-                let (Step::Add(process) | Step::Take(process, _) | Step::AddInVain(process)) = step;
+                let (Step::Add(process)
+                | Step::Take(process, _)
+                | Step::TakeOfAny(process)
+                | Step::AddInVain(process)) = step;
                 let member = member(process);
                 let is_new = !counts.contains_key(&process);
                 if few && is_new && counts.len() == ENTRIES {
@@ -211,6 +222,24 @@ mod tests {
                             counts.insert(process, had - taken);
                         }
                         guard.commit();
+                    }
+                    Step::TakeOfAny(_) => {
+                        tally.take_of_any(&member, &guard).unwrap();
+                        guard.commit();
+                        let from = match counts.contains_key(&process) {
+                            true => Some(process),
+                            false => {
+                                let is_less = |of, had| tally.held_by(&member, of) != had;
+                                counts.iter().find(|(of, had)| is_less(**of, **had)).map(|(of, _)| *of)
+                            }
+                        };
+                        prop_assert_eq!(from.is_none(), counts.is_empty());
+                        if let Some(from) = from {
+                            let left = counts.remove(&from).unwrap() - 1;
+                            if left != 0 {
+                                counts.insert(from, left);
+                            }
+                        }
                     }
                     Step::AddInVain(_) => tally.add(&member, &guard).unwrap(),
                 }

@@ -301,3 +301,103 @@ fn count_out(
     }
     Ok(true)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::sweep::{Sweep, sweep};
+
+    /// A barrier for two, and three processes that have it.
+    fn barrier() -> ([Member; 3], Handle) {
+        let geometry = Geometry { processes_max: 3, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let members =
+            [0, 1, 2].map(|index| Member { arena: arena.clone(), index, patience: Patience::Brief });
+        let handle = create(&members[0], 2).unwrap();
+        [1, 2].into_iter().for_each(|index| object::share(&members[0], handle, index).unwrap());
+        (members, handle)
+    }
+
+    fn of(member: &Member, handle: Handle) -> Object<'_, BarrierState> {
+        object::resolve(member, handle).unwrap()
+    }
+
+    fn comes(member: &Member, handle: Handle, acts: bool) -> Arrival {
+        arrive(member, of(member, handle), acts, Deadline::NOW).unwrap()
+    }
+
+    fn leaves(member: &Member, handle: Handle, arrival: Arrival) -> Result<i64> {
+        wait(member, of(member, handle), arrival, Deadline::NOW)
+    }
+
+    /// Two come, and both go on.
+    fn is_as_new(one: &Member, other: &Member, handle: Handle) {
+        let arrivals = [one, other].map(|member| (member, comes(member, handle, false)));
+        for (number, (member, arrival)) in arrivals.into_iter().enumerate() {
+            assert_eq!(leaves(member, handle, arrival), Ok(number as i64));
+        }
+    }
+
+    #[test]
+    fn only_the_one_that_is_to_act_lets_the_others_go_on() {
+        let ([first, last, other], handle) = barrier();
+        let [arrived, acts] = [&first, &last].map(|member| comes(member, handle, true));
+        assert_eq!(leaves(&last, handle, acts), Ok(1 | ACT));
+        for member in [&first, &other] {
+            assert_eq!(release(member, of(member, handle)), Err(Errno::Perm));
+        }
+        assert_eq!((of(&first, handle).state.waiting(), of(&first, handle).state.is_broken()), (2, false));
+        release(&last, of(&last, handle)).unwrap();
+        assert_eq!(release(&last, of(&last, handle)), Err(Errno::Perm), "once");
+        assert_eq!(leaves(&first, handle, arrived), Ok(0));
+        is_as_new(&last, &other, handle);
+    }
+
+    #[test]
+    fn a_reset_breaks_it_for_those_who_wait_and_for_nobody_else() {
+        let ([first, last, other], handle) = barrier();
+        let arrived = comes(&first, handle, false);
+        reset(&other, of(&other, handle)).unwrap();
+        assert_eq!(leaves(&first, handle, arrived), Err(Errno::Broken));
+        is_as_new(&first, &last, handle);
+        // All have come, so these go on.
+        let arrivals = [&first, &last].map(|member| (member, comes(member, handle, false)));
+        reset(&other, of(&other, handle)).unwrap();
+        for (number, (member, arrival)) in arrivals.into_iter().enumerate() {
+            assert_eq!(leaves(member, handle, arrival), Ok(number as i64));
+        }
+        is_as_new(&other, &first, handle);
+    }
+
+    #[test]
+    fn after_an_action_that_failed_it_can_be_reset() {
+        let ([first, last, other], handle) = barrier();
+        let [arrived, acts] = [&first, &last].map(|member| comes(member, handle, true));
+        assert_eq!(leaves(&last, handle, acts), Ok(1 | ACT));
+        abort(&last, of(&last, handle)).unwrap();
+        assert_eq!(leaves(&first, handle, arrived), Err(Errno::Broken));
+        assert_eq!(arrive(&other, of(&other, handle), false, Deadline::NOW), Err(Errno::Broken));
+        reset(&other, of(&other, handle)).unwrap();
+        is_as_new(&first, &other, handle);
+    }
+
+    /// Nothing of an earlier use is counted when it dies.
+    #[test]
+    fn a_process_that_has_left_is_not_waited_for() {
+        let ([first, last, other], handle) = barrier();
+        let [arrived, acts] = [&first, &last].map(|member| comes(member, handle, true));
+        assert_eq!(leaves(&last, handle, acts), Ok(1 | ACT));
+        release(&last, of(&last, handle)).unwrap();
+        leaves(&first, handle, arrived).unwrap();
+        is_as_new(&first, &last, handle);
+        let arrived = comes(&first, handle, false);
+        let supervisor = Member { index: 3, ..other.clone() };
+        sweep(Sweep::behind(last.index, true), &supervisor).unwrap();
+        assert_eq!(comes(&other, handle, false), Arrival(1));
+        assert_eq!(leaves(&first, handle, arrived), Ok(0));
+    }
+}

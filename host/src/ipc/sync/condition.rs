@@ -177,3 +177,41 @@ fn leave(member: &Member, index: u32, state: &ConditionState, process: u32) -> R
     guard.commit();
     Ok(true)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::testing::deadline::within_deadline;
+
+    /// Another process may have written anything: a list that never ends, for example.
+    #[test]
+    fn nobody_notifies_for_ever() {
+        let geometry = Geometry { processes_max: 3, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let [waits, notifies] =
+            [0, 1].map(|index| Member { arena: arena.clone(), index, patience: Patience::Brief });
+        let condition = create(&waits).unwrap();
+        let held = lock::create(&waits, false).unwrap();
+        for handle in [condition, held] {
+            object::share(&waits, handle, notifies.index).unwrap();
+        }
+        let locked =
+            |member: &Member| lock::acquire(member, object::resolve(member, held).unwrap(), Deadline::NOW);
+        locked(&waits).unwrap();
+        enter(&waits, object::resolve(&waits, condition).unwrap(), object::resolve(&waits, held).unwrap())
+            .unwrap();
+        let place = &waits.slot().unwrap().place;
+        place.next.store(u64::from(waits.index) + 1, Ordering::SeqCst);
+        place.prev.store(u64::from(waits.index) + 1, Ordering::SeqCst);
+        locked(&notifies).unwrap();
+        let notified = within_deadline(|| {
+            let condition = object::resolve(&notifies, condition).unwrap();
+            notify(&notifies, condition, object::resolve(&notifies, held).unwrap(), u64::MAX)
+        });
+        assert!(notified.is_err() || notified.is_ok_and(|count| count <= 3), "{notified:?}");
+    }
+}

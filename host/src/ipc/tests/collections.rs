@@ -4,12 +4,14 @@
 
 use std::sync::Arc;
 
-use super::common::port;
+use sandpool_abi::Errno;
+
+use super::common::{copy, port};
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::collect::Collector;
 use crate::ipc::collections;
 use crate::ipc::object::{self, Handle};
-use crate::ipc::queue::{self, Account};
+use crate::ipc::queue::{self, Account, QueueState};
 use crate::sys::futex::Deadline;
 
 /// More objects, and more messages in a queue, than a step of a collection looks at.
@@ -100,4 +102,61 @@ fn what_can_be_reached_stays_with_all_that_lies_in_it() {
     assert_eq!(world.collect(), 2 + 2 * MANY);
     world.release(&[held]);
     assert!(world.is_empty());
+}
+
+/// A process takes a circle apart and puts it together again while a collection is between its two queues. The process
+/// holds one of them when the collection ends.
+#[test]
+fn what_has_changed_between_two_looks_stays() {
+    let world = World::new();
+    let [first, second] = [world.queue(), {
+        // The second one is looked at in a later step.
+        let between: Vec<_> = (0..MANY).map(|_| world.queue()).collect();
+        let second = world.queue();
+        world.release(&between);
+        second
+    }];
+    world.put(second, first);
+    world.release(&[first]);
+    let mut collector = Collector::new(&world.supervisor.arena).unwrap();
+    collections::want(&world.supervisor.arena).unwrap();
+    collector.begin_if_wanted(&world.supervisor).unwrap();
+    // The first queue is only in a message.
+    collector.step(&world.supervisor).unwrap();
+    let taken =
+        queue::get(&world.maker, port(&world.maker, second), || false, &mut [], Deadline::NOW).unwrap();
+    copy(&world.maker, taken, &mut []).unwrap();
+    world.put(first, second);
+    world.release(&[second]);
+    // The second queue is looked at, which is only in a message, too.
+    (0..3).for_each(|_| collector.step(&world.supervisor).unwrap());
+    // The second is reached through the first, which the process holds.
+    let taken =
+        queue::get(&world.maker, port(&world.maker, first), || false, &mut [], Deadline::NOW).unwrap();
+    copy(&world.maker, taken, &mut []).unwrap();
+    world.put(second, first);
+    world.put(first, second);
+    world.release(&[second]);
+    while collector.is_at_it() {
+        collector.step(&world.supervisor).unwrap();
+    }
+    assert!(object::find(&world.maker, first).is_ok());
+    assert_eq!(object::count_live(&world.supervisor.arena), Ok(2));
+}
+
+/// The slot is another object's by now.
+#[test]
+fn a_stale_handle_names_nothing() {
+    let world = World::new();
+    let stale = world.queue();
+    world.release(&[stale]);
+    let now = world.queue();
+    assert_eq!(stale.0 & u64::from(u32::MAX), now.0 & u64::from(u32::MAX), "it has the same slot");
+    let found = object::find(&world.maker, stale).map(drop);
+    let resolved = object::resolve::<QueueState>(&world.maker, stale).map(drop);
+    let for_host = object::resolve_for_host::<QueueState>(&world.supervisor, stale).map(drop);
+    assert_eq!([found, resolved, for_host], [Err(Errno::Badf); 3]);
+    assert!(object::look_up(&world.maker, stale).is_err());
+    assert_eq!(object::release(&world.maker, stale), Err(Errno::Badf));
+    assert!(object::resolve_for_host::<QueueState>(&world.supervisor, now).is_ok());
 }
