@@ -268,7 +268,7 @@ mod tests {
             file.set_modified(UNIX_EPOCH + Duration::new(1_000_000_000, nanos)).unwrap();
         };
         set(1);
-        own().save(&State::default()).unwrap();
+        own().save(&MapState::default()).unwrap();
         assert!(own().load().is_ok());
         set(2);
         let error = own().load().unwrap_err().to_string();
