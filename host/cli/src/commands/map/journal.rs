@@ -272,7 +272,7 @@ mod tests {
         assert!(own().load().is_ok());
         set(2);
         let error = own().load().unwrap_err().to_string();
-        assert!(error.contains("the input is another one"), "{error}");
+        assert!(error.contains("is of another input"), "{error}");
         set(1);
 
         let whole = fs::read(path("output.sandpool")).unwrap();
