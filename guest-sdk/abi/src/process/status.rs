@@ -7,7 +7,7 @@ use super::{DEADLOCKED, EXITED, FORBIDDEN, LIMITED, Limit, SIGNALED, STRAYS, TRA
 /// How a process ended, as a type.
 ///
 /// ```
-/// use sandpool_abi::process::{EXITED, ExitStatus, Limit, Trap};
+/// use sandpool_abi::process::{EXITED, ExitStatus, Limit, Signal, Trap};
 ///
 /// assert_eq!(ExitStatus::from_parts(EXITED, 3, 0), Some(ExitStatus::Exited(3)));
 /// assert_eq!(ExitStatus::Exited(3).to_string(), "exited: 3");
