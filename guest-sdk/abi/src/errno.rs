@@ -23,7 +23,7 @@ macro_rules! errno {
 }
 
 errno! {
-    /// What was asked for doesn't exist.
+    /// The requested thing doesn't exist.
     Noent = 2, "no such thing";
     /// The arena holds something that it must not: a process of the run has damaged it.
     Io = 5, "the arena is damaged";

@@ -1257,7 +1257,7 @@ mod tests {
             assert!(matches!(get_one(&member, claimed), Err(Errno::Busy)));
             assert_eq!(get_several(claimed), Err(Errno::Busy));
         }
-        // What isn't claimed can be had.
+        // Others can have the items that nobody has claimed.
         get_one(&member, results).unwrap();
         member.claims().unwrap().begin(0).unwrap();
         finish(&member, port(&member, results), &[b"done"], &[], member.index, Deadline::NOW).unwrap();

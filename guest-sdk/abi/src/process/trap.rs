@@ -39,7 +39,7 @@ impl Trap {
         Self::ALL.into_iter().find(|trap| *trap as u32 == code).unwrap_or(Self::Other)
     }
 
-    /// What happened, as a fragment: `out of bounds memory access`.
+    /// The cause of the trap, as a fragment: `out of bounds memory access`.
     #[must_use]
     pub fn message(self) -> &'static str {
         match self {
