@@ -106,7 +106,7 @@ fn name_of(dir: &Path) -> Result<String, Error> {
 }
 
 /// Names that cargo gives to folders beside a program, and those of crates that a guest depends on, or that Rust has.
-const TAKEN: [&str; 12] = [
+const TAKEN: [&str; 13] = [
     "alloc",
     "build",
     "core",
@@ -117,6 +117,7 @@ const TAKEN: [&str; 12] = [
     "sandpool-abi",
     "sandpool-guest",
     "sandpool-guest-macros",
+    "sandpool-scheduler",
     "std",
     "test",
 ];
@@ -246,9 +247,22 @@ mod tests {
         for name in ["a", "my-task", "my_task", "Task2", "r2d2-"] {
             check_name(name).unwrap();
         }
-        for name in
-            ["", "2d", "-x", "_", "ä", "a b", "a.b", "a/b", "fn", "gen", "test", "deps", "sandpool_guest"]
-        {
+        for name in [
+            "",
+            "2d",
+            "-x",
+            "_",
+            "ä",
+            "a b",
+            "a.b",
+            "a/b",
+            "fn",
+            "gen",
+            "test",
+            "deps",
+            "sandpool_guest",
+            "sandpool-scheduler",
+        ] {
             let error = check_name(name).unwrap_err();
             assert!(
                 error.to_string().starts_with(&format!("a crate cannot have the name `{name}`: ")),
