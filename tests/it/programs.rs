@@ -149,7 +149,7 @@ fn proposals_that_are_refused_and_why() {
             "threads",
             "a guest's process has one",
         ),
-        (legacy, "legacy exceptions", "-wasm-use-legacy-eh=false"),
+        (legacy, "legacy_exceptions", "-wasm-use-legacy-eh=false"),
         ("(type $f (func)) (type $c (cont $f))", "", "without threads and 64-bit memories"),
         (
             "(func (drop (drop (i64.add128 (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1)))))",

@@ -113,7 +113,7 @@ fn hint_for(problem: &str) -> &'static str {
     } else if problem.contains("threads") {
         "threads are refused, because a guest's process has one; processes run in parallel: build the guest for wasm32-wasip1, \
          without threads"
-    } else if problem.contains("legacy exceptions") {
+    } else if problem.contains("legacy") {
         "these are exceptions as they were before WebAssembly 3.0: compile C and C++ with -mllvm -wasm-use-legacy-eh=false, or \
          translate the module with wasm-opt --translate-to-exnref"
     } else {
