@@ -63,6 +63,7 @@ pub(crate) struct Ended {
     pub(crate) main: Outcome,
     pub(crate) processes: u64,
     pub(crate) wall: Duration,
+    pub(crate) cpu: Duration,
     pub(crate) peak_memory: u64,
     pub(crate) reports: Vec<Report>,
 }

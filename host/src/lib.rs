@@ -57,7 +57,7 @@ pub use config::{
 pub use engine::{
     ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
 };
-pub use error::{CompileLimit, Error, ErrorKind, Failure, PoolEnd, Result, TaskError};
+pub use error::{CompileLimit, Error, ErrorKind, Failure, PoolEnd, Result, TaskError, Usage};
 pub use guest_text::GuestText;
 pub use init::init;
 #[cfg(feature = "testing")]
@@ -68,12 +68,15 @@ pub use jail::{JailReport, LayerStatus};
 #[doc(hidden)]
 pub use native::Native;
 pub use pool::{
-    AsCompleted, Completed, Event, Feed, Format, Imap, Pool, PoolBuilder, Results, Stats, StreamStopper,
-    TaskFuture, as_completed,
+    AsCompleted, CommandFeed, CommandOutput, CommandResults, Completed, Event, Feed, Format, Imap, Pool,
+    PoolBuilder, Results, Stats, StreamStopper, TaskFuture, as_completed,
 };
-pub use run::{LimitRefusal, ProcessReport, Run, RunBuilder, Stopper, Summary};
+pub use run::{
+    Captured, Keep, LimitRefusal, ProcessReport, Run, RunBuilder, RunFuture, RunOutput, Stdio, Stopper,
+    Summary,
+};
 pub use sandpool_abi::process::{ExitStatus, Limit, Signal, Trap};
-pub use wire::{Isolation, Output};
+pub use wire::{Command, Isolation, Output};
 
 /// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the
 /// folders of the cache, a thread that hears signals. They may change with any version.

@@ -5,7 +5,9 @@
 //! [`resolve_for_host`](crate::ipc::object::resolve_for_host). Both sides check the records that they read, because others can
 //! write to that memory.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +75,74 @@ impl std::str::FromStr for Isolation {
     }
 }
 
+/// One run of a program by a pool: its arguments, variables and stdin.
+///
+/// ```no_run
+/// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::TaskError> {
+/// use sandpool::Command;
+///
+/// let output = pool.run(&Command::new("upper").arg("--trim").stdin("some text"))?;
+/// assert!(output.status.success(), "{}", output.stderr);
+/// assert_eq!(output.stdout, b"SOME TEXT");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The program gets the variables of the [`Sandbox`](crate::Sandbox) as well.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[must_use = "nothing runs until a pool has the command"]
+pub struct Command {
+    pub(crate) args: Vec<Vec<u8>>,
+    pub(crate) env: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) stdin: Vec<u8>,
+}
+
+/// The bytes of a text of the operating system.
+fn bytes_of(text: impl AsRef<OsStr>) -> Vec<u8> {
+    text.as_ref().as_bytes().to_vec()
+}
+
+impl Command {
+    /// A command without arguments and with an empty stdin. `name` is the guest's name for itself, its first argument.
+    pub fn new(name: impl AsRef<OsStr>) -> Self {
+        Self { args: vec![bytes_of(name)], ..Self::default() }
+    }
+
+    /// Adds one argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(bytes_of(arg));
+        self
+    }
+
+    /// Adds several arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args.extend(args.into_iter().map(bytes_of));
+        self
+    }
+
+    /// Sets a variable, in place of one of the same name.
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((bytes_of(key), bytes_of(value)));
+        self
+    }
+
+    /// Sets the bytes of stdin.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Why no program can be given this, if so.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let texts = self.env.iter().flat_map(|(key, value)| [key, value]).chain(&self.args);
+        if texts.into_iter().any(|text| text.contains(&0)) {
+            return Some("an argument or variable holds a NUL byte".to_owned());
+        }
+        let wrong = self.env.iter().find(|(key, _)| key.is_empty() || key.contains(&b'='));
+        wrong.map(|(key, _)| format!("`{}` is not a variable's name", String::from_utf8_lossy(key)))
+    }
+}
+
 /// Settings of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Setup {
@@ -103,6 +173,9 @@ pub(crate) enum TaskRecord<'a> {
 }
 
 const RETIRE: u32 = u32::MAX;
+
+/// In place of a format: the task is a run of the module's `_start`, and the input an encoded [`Command`].
+pub(crate) const COMMAND: u32 = u32::MAX;
 
 impl<'a> TaskRecord<'a> {
     pub(crate) fn encode(self, to: &mut Vec<u8>) {
@@ -173,6 +246,13 @@ impl RecordKind {
     ];
 }
 
+/// What a process has used: processor time in nanoseconds, and bytes of linear memories and tables. No process has none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Used {
+    pub(crate) cpu: u64,
+    pub(crate) memory: u64,
+}
+
 /// A result, as it lies in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ResultRecord<'a> {
@@ -181,6 +261,8 @@ pub(crate) struct ResultRecord<'a> {
     pub(crate) kind: RecordKind,
     /// How long the task took, in nanoseconds.
     pub(crate) nanos: u64,
+    /// What the task used, if it had a process of its own; else nothing.
+    pub(crate) used: Used,
     pub(crate) stdout: &'a [u8],
     pub(crate) stderr: &'a [u8],
     pub(crate) payload: &'a [u8],
@@ -191,6 +273,8 @@ impl<'a> ResultRecord<'a> {
         to.clear();
         to.extend_from_slice(&self.number.to_le_bytes());
         to.extend_from_slice(&self.nanos.to_le_bytes());
+        to.extend_from_slice(&self.used.cpu.to_le_bytes());
+        to.extend_from_slice(&self.used.memory.to_le_bytes());
         to.extend_from_slice(&(self.kind as u32).to_le_bytes());
         to.extend_from_slice(&(self.stdout.len() as u32).to_le_bytes());
         to.extend_from_slice(&(self.stderr.len() as u32).to_le_bytes());
@@ -203,6 +287,8 @@ impl<'a> ResultRecord<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (number, rest) = bytes.split_first_chunk::<8>()?;
         let (nanos, rest) = rest.split_first_chunk::<8>()?;
+        let (cpu, rest) = rest.split_first_chunk::<8>()?;
+        let (memory, rest) = rest.split_first_chunk::<8>()?;
         let (kind, rest) = rest.split_first_chunk::<4>()?;
         let (stdout_len, rest) = rest.split_first_chunk::<4>()?;
         let (stderr_len, rest) = rest.split_first_chunk::<4>()?;
@@ -213,6 +299,7 @@ impl<'a> ResultRecord<'a> {
             number: u64::from_le_bytes(*number),
             kind: RecordKind::ALL.into_iter().find(|known| *known as u32 == kind)?,
             nanos: u64::from_le_bytes(*nanos),
+            used: Used { cpu: u64::from_le_bytes(*cpu), memory: u64::from_le_bytes(*memory) },
             stdout,
             stderr,
             payload,
@@ -238,6 +325,7 @@ mod tests {
                 number: 7,
                 kind,
                 nanos: 1 << 40,
+                used: Used { cpu: 1 << 41, memory: 1 << 42 },
                 stdout: b"out",
                 stderr: b"error",
                 payload: b"payload",
@@ -258,6 +346,7 @@ mod tests {
             number: 7,
             kind: RecordKind::Done,
             nanos: 0,
+            used: Used::default(),
             stdout: b"1",
             stderr: b"2",
             payload: b"",
@@ -266,7 +355,7 @@ mod tests {
         for len in 0..bytes.len() {
             assert_eq!(ResultRecord::decode(&bytes[..len]), None);
         }
-        bytes[16] = 200;
+        bytes[32] = 200;
         assert_eq!(ResultRecord::decode(&bytes), None);
     }
 }

@@ -12,6 +12,7 @@
 mod bench;
 mod book;
 mod chaos;
+mod command;
 mod compile;
 mod control_group;
 mod deadlock;

@@ -84,7 +84,7 @@ impl Children {
         Ok((index, state))
     }
 
-    fn slot(&self, child: ProcessHandle) -> Result<&ProcessSlot> {
+    pub(crate) fn slot(&self, child: ProcessHandle) -> Result<&ProcessSlot> {
         let (index, _) = self.find(child)?;
         self.member.arena.process(index)
     }

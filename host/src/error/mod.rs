@@ -8,7 +8,7 @@ use std::{fmt, io};
 
 use sandpool_abi::process::{ExitStatus, Limit};
 
-pub use self::task::{Failure, TaskError};
+pub use self::task::{Failure, TaskError, Usage};
 use crate::guest_text::{Escaped, GuestText};
 
 /// An error of this library, for a person: a message, the causes by [`source`](std::error::Error::source), and a

@@ -33,6 +33,34 @@ pub struct TaskError {
     pub stderr: GuestText,
     /// How often the task was tried.
     pub attempts: u32,
+    /// What the last attempt has used, as far as it is known.
+    pub usage: Usage,
+}
+
+impl TaskError {
+    /// The error of a task that wasn't tried.
+    pub(crate) fn untried(task: &str, cause: Failure) -> Self {
+        Self {
+            task: task.to_owned(),
+            cause,
+            stderr: GuestText::default(),
+            attempts: 0,
+            usage: Usage::default(),
+        }
+    }
+}
+
+/// What a task has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Usage {
+    /// How long the task ran, without the time that it waited for a worker.
+    pub wall: Duration,
+    /// Time on a processor, if the task had a process of its own: with [`Isolation::Task`](crate::Isolation::Task).
+    pub cpu: Option<Duration>,
+    /// The most bytes that the linear memories and tables of this process had, if it is known; a process has at least what its
+    /// module begins with.
+    pub peak_memory: Option<u64>,
 }
 
 /// Why a task has no result.

@@ -40,8 +40,9 @@ shared! {
         pub(crate) heap: HeapHead,
         pub(crate) objects: ObjectTable,
         pub(crate) processes: ProcessTable,
-        /// Held while a process writes to a terminal or pipe that it shares with others.
-        pub(crate) stdio: Lock,
+        /// Held while a process writes to a terminal or pipe that it shares with others: one for stdout, and one for stderr
+        /// if that is another file. A pipe that nobody reads then holds up only those who write to it.
+        pub(crate) stdio: [Lock; 2],
         /// Bytes that guests have written to stdout and stderr, if they have a limit together.
         pub(crate) written: AtomicU64,
         /// Bytes that guests have written to files, if they have a limit together.

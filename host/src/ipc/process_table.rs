@@ -108,6 +108,10 @@ shared! {
         pub(crate) started: AtomicU64,
         /// its share of the memory of all processes: see [`budget`](super::budget)
         pub(super) memory: AtomicU64,
+        /// processor time of a process that has ended, in nanoseconds
+        pub(crate) cpu: AtomicU64,
+        /// the most bytes that its linear memories and tables have had
+        pub(crate) linear_memory: AtomicU64,
         /// how often each limit has refused it something, by the limit's code
         refused: [AtomicU32; Limit::CODES as usize],
         name: Name,
@@ -514,6 +518,8 @@ pub(crate) fn reserve(
             hint.store(u64::from(index) + 1, Ordering::Relaxed);
             let slot = arena.process(index)?;
             slot.claim.store(0, Ordering::Relaxed);
+            slot.cpu.store(0, Ordering::Relaxed);
+            slot.linear_memory.store(0, Ordering::Relaxed);
             slot.exit.store(0, Ordering::Relaxed);
             slot.wanted_signals.store(0, Ordering::Relaxed);
             slot.failure.store(0, Ordering::Relaxed);

@@ -158,7 +158,7 @@ fn recover(supervisor: &Member, dead: u32, killed: bool, unused: &mut Vec<u32>) 
     let slot = arena.process(dead)?;
     if killed {
         let header = arena.header()?;
-        for lock in [header.heap.lock_word(), header.objects.lock_word(), &header.stdio] {
+        for lock in [header.heap.lock_word(), header.objects.lock_word()].into_iter().chain(&header.stdio) {
             lock.abandon(dead);
         }
         header.memory.abandon(dead);
@@ -305,12 +305,13 @@ mod tests {
     }
 
     /// The locks that belong to no object.
-    fn common_locks(arena: &Arena) -> [(&'static str, &Lock); 4] {
+    fn common_locks(arena: &Arena) -> [(&'static str, &Lock); 5] {
         let header = arena.header().unwrap();
         [
             ("heap", header.heap.lock_word()),
             ("objects", header.objects.lock_word()),
-            ("stdio", &header.stdio),
+            ("stdout", &header.stdio[0]),
+            ("stderr", &header.stdio[1]),
             ("memory", header.memory.lock_word()),
         ]
     }
@@ -318,7 +319,7 @@ mod tests {
     /// For example, a process was killed while it wrote to a terminal: the others write on.
     #[test]
     fn locks_of_a_process_that_was_killed_are_free() {
-        for at in 0..4 {
+        for at in 0..5 {
             let [other, dead, supervisor] = members();
             let lock = |at: usize| common_locks(&other.arena).into_iter().nth(at).unwrap();
             let (name, held) = lock(at);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use super::stream::Channel;
-use crate::error::{Failure, TaskError};
+use crate::error::{Failure, TaskError, Usage};
 use crate::{GuestText, codec};
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -29,8 +29,8 @@ pub struct Completed<T> {
     pub stdout: Vec<u8>,
     /// The task's stderr, with [`Output::Capture`](crate::Output::Capture).
     pub stderr: Vec<u8>,
-    /// How long the task ran, without the time that it waited for a worker.
-    pub wall: Duration,
+    /// What the task has used.
+    pub usage: Usage,
     /// How often the task was tried.
     pub attempts: u32,
 }
@@ -43,14 +43,15 @@ pub(super) type Decode<T> = fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>,
 impl Completed<Vec<u8>> {
     /// The output as a value.
     pub(super) fn decode<T: DeserializeOwned>(self, task: &str) -> Result<Completed<T>, TaskError> {
-        let Self { value, stdout, stderr, wall, attempts } = self;
+        let Self { value, stdout, stderr, usage, attempts } = self;
         match codec::decode_all(&value) {
-            Ok(value) => Ok(Completed { value, stdout, stderr, wall, attempts }),
+            Ok(value) => Ok(Completed { value, stdout, stderr, usage, attempts }),
             Err(error) => Err(TaskError {
                 task: task.to_owned(),
                 cause: Failure::Decode(error.to_string().into()),
                 stderr: GuestText::from_bytes(&stderr),
                 attempts,
+                usage,
             }),
         }
     }
@@ -238,7 +239,7 @@ impl<T> TaskFuture<T> {
     }
 
     fn error(&self, cause: Failure) -> TaskError {
-        TaskError { task: self.task.to_string(), cause, stderr: GuestText::default(), attempts: 0 }
+        TaskError::untried(&self.task, cause)
     }
 
     fn tell(&self, sender: Sender<usize>, number: usize) {
@@ -360,7 +361,7 @@ mod tests {
             value: Vec::new(),
             stdout: Vec::new(),
             stderr: Vec::new(),
-            wall: Duration::ZERO,
+            usage: Usage::default(),
             attempts,
         })
     }

@@ -2,18 +2,14 @@
 
 use std::fmt;
 use std::iter::Fuse;
-use std::marker::PhantomData;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use super::future::Completed;
+use super::Pool;
+use super::future::Decode;
 use super::stream::{self, BATCH, Feed, Results};
-use super::{Format, Pool, encode, refusal};
 use crate::error::TaskError;
 
-/// Iterator that [`Pool::imap`] and [`Pool::imap_unordered`] return.
+/// Iterator that [`Pool::imap`], [`Pool::imap_commands`] and their kin return.
 pub struct Imap<'p, I: Iterator, O> {
     pool: &'p Pool,
     inputs: Fuse<I>,
@@ -24,14 +20,22 @@ pub struct Imap<'p, I: Iterator, O> {
     size: Option<u64>,
     /// Why no input can be run.
     refused: Option<TaskError>,
-    output: PhantomData<fn() -> O>,
+    encode: Encode<I::Item>,
+    decode: Decode<O>,
 }
 
+/// Makes an input of a value. The text is the task's name.
+type Encode<I> = fn(&I, &str) -> Result<Vec<u8>, TaskError>;
+
 impl<'p, I: Iterator, O> Imap<'p, I, O> {
-    pub(super) fn new(pool: &'p Pool, task: &str, inputs: I, is_ordered: bool) -> Self {
-        let (feed, results) = stream::stream(&pool.shared, task, Format::Serde as u32, is_ordered);
-        let refused = pool.check(task).err().map(|cause| refusal(task, cause));
-        Self { pool, inputs: inputs.fuse(), results, feed, size: None, refused, output: PhantomData }
+    pub(super) fn new(
+        pool: &'p Pool,
+        (feed, results): (Feed, Results),
+        refused: Option<TaskError>,
+        inputs: I,
+        (encode, decode): (Encode<I::Item>, Decode<O>),
+    ) -> Self {
+        Self { pool, inputs: inputs.fuse(), results, feed, size: None, refused, encode, decode }
     }
 
     /// Sets the most inputs that are taken before their outputs are: 1 or more. The default keeps the workers busy.
@@ -42,11 +46,7 @@ impl<'p, I: Iterator, O> Imap<'p, I, O> {
     }
 }
 
-impl<I, O> Imap<'_, I, O>
-where
-    I: Iterator,
-    I::Item: Serialize,
-{
+impl<I: Iterator, O> Imap<'_, I, O> {
     /// Takes inputs until the window is full.
     fn fill(&mut self) {
         let size = self.size.unwrap_or_else(|| stream::window(self.pool.shared.depth()));
@@ -64,7 +64,7 @@ where
                     self.feed.submit(BATCH);
                     return self.feed.end();
                 };
-                match self.refused.clone().map_or_else(|| encode(self.feed.task(), &input), Err) {
+                match self.refused.clone().map_or_else(|| (self.encode)(&input, self.feed.task()), Err) {
                     Ok(input) => self.feed.add(&input),
                     Err(error) => self.feed.refuse(error),
                 }
@@ -82,12 +82,7 @@ impl<I: Iterator, O> fmt::Debug for Imap<'_, I, O> {
     }
 }
 
-impl<I, O> Iterator for Imap<'_, I, O>
-where
-    I: Iterator,
-    I::Item: Serialize,
-    O: DeserializeOwned,
-{
+impl<I: Iterator, O> Iterator for Imap<'_, I, O> {
     type Item = Result<O, TaskError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -98,7 +93,7 @@ where
                 self.results.next()?
             }
         };
-        let decoded = outcome.and_then(|completed| completed.decode(self.feed.task()));
-        Some(decoded.map(|completed: Completed<O>| completed.value))
+        let decoded = outcome.and_then(|completed| (self.decode)(completed, self.feed.task()));
+        Some(decoded.map(|completed| completed.value))
     }
 }

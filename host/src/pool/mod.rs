@@ -4,11 +4,13 @@
 //!  Pool ── crate::wire: tasks, results ── link: the arena ──── worker: process/pool_worker.rs
 //!   │                                │
 //!   │  dispatcher: what goes where, deaths, deadlines; one thread, one lock
-//!   └─ future, stream, imap: where results go
+//!   ├─ future, stream, imap: where results go
+//!   └─ command: tasks that are a run of the module's program
 //! ```
 //!
 //! [`dispatcher`] explains what a pool does; [`link`] explains how a task reaches a worker.
 
+mod command;
 mod dispatcher;
 mod event;
 mod future;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::command::{CommandFeed, CommandOutput, CommandResults};
 use self::dispatcher::{Rules, Shared, Task};
 pub use self::event::{Event, Stats};
 pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
@@ -39,7 +42,7 @@ use crate::error::{Failure, TaskError};
 use crate::nearest::nearest_name;
 use crate::supervised::Supervisor;
 use crate::wire::{Isolation, Output, Setup};
-use crate::{Error, ExitStatus, GuestText, JailReport, Module, PoolEnd, Result, codec};
+use crate::{Error, ExitStatus, JailReport, Module, PoolEnd, Result, codec};
 
 /// The most bytes of a result by default.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -109,7 +112,8 @@ impl PoolBuilder<'_> {
         self
     }
 
-    /// Sets whether tasks run in the worker or each in a process of its own. The default is [`Isolation::Worker`].
+    /// Sets whether tasks run in the worker or each in a process of its own. The default is [`Isolation::Worker`], and
+    /// [`Isolation::Task`] for a module that is a program and has no tasks: see [`Pool::run`].
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.setup.isolation = isolation;
         self
@@ -281,7 +285,8 @@ impl PoolBuilder<'_> {
         };
         let dispatched = shared.clone();
         let tasks = self.module.tasks().iter().map(|task| task.name.raw().to_owned()).collect();
-        let mut pool = Pool { shared, tasks, supervisor_pid, jail, threads: Vec::new() };
+        let no_commands = command::refusal(self.module, setup.isolation);
+        let mut pool = Pool { shared, tasks, no_commands, supervisor_pid, jail, threads: Vec::new() };
         for (name, work) in [
             ("sandpool-control", Box::new(control) as Box<dyn FnOnce() + Send>),
             ("sandpool-pool", Box::new(move || dispatcher::run(&dispatched))),
@@ -319,6 +324,8 @@ pub struct Pool {
     shared: Arc<Shared>,
     /// The names of the module's tasks.
     tasks: Vec<String>,
+    /// Why the pool runs no commands, if it doesn't.
+    no_commands: Option<&'static str>,
     supervisor_pid: u32,
     jail: JailReport,
     threads: Vec<JoinHandle<()>>,
@@ -336,12 +343,13 @@ impl fmt::Debug for Pool {
 impl Pool {
     /// Settings for a pool.
     pub fn builder(module: &Module) -> PoolBuilder<'_> {
+        let is_program = module.tasks().is_empty() && module.require_program().is_ok();
         PoolBuilder {
             module,
             config: RunConfig::new(Role::Pool),
             workers: None,
             setup: Setup {
-                isolation: Isolation::Worker,
+                isolation: if is_program { Isolation::Task } else { Isolation::Worker },
                 output: Output::Discard,
                 output_max: OUTPUT_MAX,
                 objects_max: 0,
@@ -461,7 +469,7 @@ impl Pool {
         task: &str,
         inputs: impl IntoIterator<Item = I>,
     ) -> Imap<'_, impl Iterator<Item = I>, O> {
-        Imap::new(self, task, inputs.into_iter(), true)
+        self.imap_as(task, inputs, true)
     }
 
     /// Runs a task over many inputs, and iterates over the outputs in the order in which they are done.
@@ -470,7 +478,24 @@ impl Pool {
         task: &str,
         inputs: impl IntoIterator<Item = I>,
     ) -> Imap<'_, impl Iterator<Item = I>, O> {
-        Imap::new(self, task, inputs.into_iter(), false)
+        self.imap_as(task, inputs, false)
+    }
+
+    fn imap_as<I: Serialize, O: DeserializeOwned, N: IntoIterator<Item = I>>(
+        &self,
+        task: &str,
+        inputs: N,
+        is_ordered: bool,
+    ) -> Imap<'_, N::IntoIter, O> {
+        let ends = stream::stream(&self.shared, task, Format::Serde as u32, is_ordered);
+        let refused = self.check(task).err().map(|cause| refusal(task, cause));
+        Imap::new(
+            self,
+            ends,
+            refused,
+            inputs.into_iter(),
+            (|input, task| encode(task, input), Completed::decode),
+        )
     }
 
     /// Opens a stream of inputs through a task: one thread feeds inputs into one end, and another takes results from the other.
@@ -594,5 +619,5 @@ fn encode(task: &str, input: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Task
 
 /// The error of a task that wasn't submitted.
 fn refusal(task: &str, cause: Failure) -> TaskError {
-    TaskError { task: task.to_owned(), cause, stderr: GuestText::default(), attempts: 0 }
+    TaskError::untried(task, cause)
 }

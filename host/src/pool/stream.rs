@@ -139,6 +139,11 @@ impl Feed {
         if self.is_full() {
             self.flush();
         }
+        self.is_wanted()
+    }
+
+    /// Whether more inputs are wanted.
+    pub(super) fn is_wanted(&self) -> bool {
         self.channel.is_wanted()
     }
 
@@ -402,11 +407,12 @@ mod tests {
     use super::super::dispatcher::tests::pool_that_is_busy;
     use super::super::future::Completed;
     use super::*;
+    use crate::Usage;
     use crate::testing::deadline::{wait_until_asleep, within_deadline};
 
     fn completed(len: usize) -> Outcome {
-        let (value, wall) = (vec![0; len], Duration::ZERO);
-        Ok(Completed { value, stdout: Vec::new(), stderr: Vec::new(), wall, attempts: 1 })
+        let (value, usage) = (vec![0; len], Usage::default());
+        Ok(Completed { value, stdout: Vec::new(), stderr: Vec::new(), usage, attempts: 1 })
     }
 
     /// The ends of a stream, and the state that they share. Nobody works on the inputs.

@@ -13,8 +13,8 @@ use wasmtime::{Instance, InstancePre, Store, TypedFunc};
 use super::fork_server;
 use super::mappings::Mappings;
 use super::pool_worker;
-use super::stdio::{Stdin, Stdio};
-use super::{Growth, Guest, Process, exit, wasi};
+use super::stdio::Stdio;
+use super::{Growth, Guest, Process, Strings, exit, wasi};
 use crate::children::Children;
 use crate::config::{Role, RunConfig};
 use crate::engine::trap;
@@ -39,6 +39,8 @@ pub(crate) struct Image {
     pub(crate) jail: jail::Prepared,
     /// Whether the jail lets its processes fork.
     pub(crate) jail_grants_fork: bool,
+    /// Whether the module imports `fork`.
+    pub(crate) imports_fork: bool,
 }
 
 /// The names of these processes in the kernel's process table.
@@ -185,14 +187,8 @@ impl<'a> Birth<'a> {
 fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime::Result<()>) -> ! {
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
-        let stdin = if !is_first(&member) {
-            Stdin::Empty
-        } else if image.jail_grants_fork {
-            Stdin::ByLine
-        } else {
-            Stdin::AsItComes
-        };
-        let stdio = Stdio::new(&member, stdin, &image.config.sandbox.limits);
+        let limits = &image.config.sandbox.limits;
+        let stdio = Stdio::new(&member, is_first(&member), image.imports_fork, limits);
         if let Err(error) = body(&stdio) {
             stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
         }
@@ -225,7 +221,10 @@ fn process(
     let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
     let parent = parent(&member);
     let children = Children::new(member, handle, doorbell);
-    Process::new(children, parent, image.supervisor_pid, stdio.clone(), image.config.sandbox.limits.clone())
+    let limits = image.config.sandbox.limits.clone();
+    let mut process = Process::new(children, parent, image.supervisor_pid, stdio.clone(), limits);
+    process.strings = Arc::new(Strings::new(&image.config.args, &image.config.sandbox.env));
+    process
 }
 
 /// The descriptors that a guest process is given, beside its standard streams.

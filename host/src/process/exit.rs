@@ -1,10 +1,12 @@
 //! The end of a guest process, and the process's report of it.
 
+use std::sync::atomic::Ordering;
+
 use sandpool_abi::process::{ABORTED_EXPORT, EXITED, ExitStatus, Limit, TRAPPED, Trap};
 use wasmtime::{Instance, Store};
 
-use super::Guest;
 use super::stdio::OverLimit;
+use super::{Guest, cpu_nanos};
 use crate::engine::trap;
 use crate::ipc::process_table::Outcome;
 use crate::sys::process::exit_now;
@@ -22,6 +24,9 @@ pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     let code = code & 0xff;
     guest.process.stdio.flush();
     guest.process.end_all_children(|| super::deadlock::report(guest, None));
+    if guest.process.command.is_some() {
+        super::pool_worker::finish_command(guest, code);
+    }
     end(guest, Outcome::new(EXITED, code as u32), code)
 }
 
@@ -87,6 +92,9 @@ fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
 #[inline]
 fn end(guest: &Guest, outcome: Outcome, code: i32) -> ! {
     if let Ok(slot) = guest.process.member().slot() {
+        if guest.process.is_host_worker {
+            slot.cpu.store(cpu_nanos(), Ordering::Relaxed);
+        }
         slot.claim(outcome);
         // At a limit of the run, the supervisor must be the first to know: the parent could end the run with an exit code of
         // its own.

@@ -73,6 +73,9 @@ impl Process {
         self.children.forked(index, handle);
         self.file_bytes = 0;
         self.is_host_worker = false;
+        if self.command.is_some() {
+            self.command = None;
+        }
         self.is_mute = false;
         // Dropping `None` would still call code that a short process doesn't run otherwise.
         if self.held.is_some() {

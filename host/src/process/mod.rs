@@ -20,7 +20,9 @@ pub(crate) mod wasi;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -33,8 +35,9 @@ use crate::ipc::process_table::{ProcessHandle, ProcessSlot, Register};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{budget, collections};
 use crate::process::mappings::Mappings;
-use crate::process::pool_worker::Task;
+use crate::process::pool_worker::{RunningCommand, Task};
 use crate::process::stdio::Stdio;
+use crate::wire::Command;
 use crate::{GuestText, Limits};
 
 /// The data in the store of a guest's instance.
@@ -80,6 +83,10 @@ impl Guest {
         };
         if growth.refused.is_none() {
             growth.used = used;
+            // The fork server has no slot.
+            if let Ok(slot) = process.member().slot() {
+                slot.linear_memory.store(used, Ordering::Relaxed);
+            }
         }
         growth.refused.is_none()
     }
@@ -136,6 +143,37 @@ pub(crate) struct Process {
     pub(crate) is_mute: bool,
     /// Whether the process is a worker of the host's, or does the task of one. Its claims are then the host's affair.
     pub(crate) is_host_worker: bool,
+    /// The command that the process runs for a pool, until its result is put.
+    pub(crate) command: Option<Box<RunningCommand>>,
+    /// The arguments and variables of the program.
+    pub(crate) strings: Arc<Strings>,
+}
+
+/// The arguments and variables of a program, each text with the zero byte that ends it.
+#[derive(Debug, Default)]
+pub(crate) struct Strings {
+    pub(crate) args: Vec<Vec<u8>>,
+    pub(crate) env: Vec<Vec<u8>>,
+}
+
+impl Strings {
+    pub(crate) fn new(args: &[String], env: &[(String, String)]) -> Self {
+        let mut strings = Self::default();
+        strings.set_args(args);
+        env.iter().for_each(|(key, value)| strings.set_variable(key.as_bytes(), value.as_bytes()));
+        strings
+    }
+
+    fn set_args(&mut self, args: &[impl AsRef<[u8]>]) {
+        self.args = args.iter().map(|arg| [arg.as_ref(), b"\0"].concat()).collect();
+    }
+
+    /// Sets a variable, in place of one of the same name.
+    fn set_variable(&mut self, key: &[u8], value: &[u8]) {
+        let name = [key, b"="].concat();
+        self.env.retain(|known| !known.starts_with(&name));
+        self.env.push([&name, value, b"\0"].concat());
+    }
 }
 
 /// An item between `get` and `take`.
@@ -150,6 +188,12 @@ pub(crate) enum Held {
 pub(crate) struct Entry {
     pub(crate) payload: Vec<u8>,
     pub(crate) handles: Vec<Handle>,
+}
+
+/// The processor time of this process until now, in nanoseconds.
+fn cpu_nanos() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default();
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The kind of limit that makes a call fail with this errno, if one does.
@@ -188,7 +232,21 @@ impl Process {
             task: None,
             is_mute: false,
             is_host_worker: false,
+            command: None,
+            strings: Arc::default(),
         }
+    }
+
+    /// Gives the process what a command has of its own.
+    fn begin_command(&mut self, command: Command) {
+        let Command { args, env, stdin } = command;
+        let mut strings = Strings { args: Vec::new(), env: self.strings.env.clone() };
+        strings.set_args(&args);
+        for (key, value) in env {
+            strings.set_variable(&key, &value);
+        }
+        self.strings = Arc::new(strings);
+        self.stdio.begin_command(stdin);
     }
 
     /// The view that the process has of the arena.

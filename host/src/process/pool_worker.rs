@@ -9,15 +9,20 @@
 //!
 //! The child that runs a task gives its parent's claim up with the result. If the child dies before that, the parent
 //! gives the claim up, and says how the child died.
+//!
+//! A command is a task that has no export: its child runs the program's `_start`, with arguments, variables and a stdin
+//! of its own, and the exit code and stdout are the result. It is put at the end of that process, by [`exit`].
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use sandpool_abi::Errno;
+use sandpool_abi::process::{ExitStatus, Limit};
 use sandpool_abi::task::{Claims, EXPORT_PREFIX};
 use wasmtime::{Instance, Store, TypedFunc};
 
 use super::stdio::Capture;
-use super::{Guest, Process, deadlock, exit, limit_behind};
+use super::{Guest, Process, cpu_nanos, deadlock, exit, limit_behind};
 use crate::codec;
 use crate::ipc::arena::Member;
 use crate::ipc::object::{self, Handle};
@@ -27,7 +32,7 @@ use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, scope, shared};
 use crate::process::fork::Forked;
 use crate::sys::futex::Deadline;
-use crate::wire::{Isolation, RecordKind, ResultRecord, Setup, TaskRecord};
+use crate::wire::{COMMAND, Command, Isolation, RecordKind, ResultRecord, Setup, TaskRecord, Used};
 
 /// A worker takes at once as many tasks as it does in this time: no other worker can do a task that is taken.
 const BATCH_NANOS: u64 = 50_000;
@@ -69,6 +74,12 @@ impl Task {
 /// The export of a task.
 type Export = TypedFunc<(i32, i32), i32>;
 
+/// What a process that runs a command needs for its result.
+pub(crate) struct RunningCommand {
+    queues: Queues,
+    begun: Begun,
+}
+
 struct Worker {
     setup: Setup,
     queues: Queues,
@@ -85,6 +96,8 @@ struct Worker {
     batch: u64,
     /// Children that the worker had before its first task.
     helpers: Vec<ProcessHandle>,
+    /// What the child of the last task has used.
+    used: Used,
 }
 
 /// The queues for tasks and results.
@@ -122,6 +135,7 @@ pub(crate) fn serve(
         left,
         batch: 1,
         helpers: Vec::new(),
+        used: Used::default(),
     };
     worker.initialize(store)?;
     loop {
@@ -162,6 +176,7 @@ impl Worker {
             number: process.handle().0,
             kind,
             nanos: 0,
+            used: Used::default(),
             stdout: &[],
             stderr: &[],
             payload: process.task.as_ref().map_or(&[], |task| &task.output),
@@ -234,6 +249,8 @@ impl Worker {
                 self.finish(store, RecordKind::Retired, begun)
             }
             TaskRecord::Call { name, format, input } => match self.setup.isolation {
+                // Only a process of its own can end as a command does. The owner asks for none here.
+                Isolation::Worker if format == COMMAND => self.finish(store, RecordKind::Unsupported, begun),
                 Isolation::Worker => {
                     let started = store.data().process.children.started;
                     let kind = self.call(store, name, format, input).map_err(|_| Errno::Io)?;
@@ -264,17 +281,24 @@ impl Worker {
             Err(errno @ (Errno::Procs | Errno::Runmem)) => {
                 let kind = limit_behind(errno).ok_or(errno)?;
                 let limit = store.data().process.limit(kind(0).code()).ok_or(errno)?;
+                self.used = Used::default();
                 return self.finish_ended(store, Outcome::limited(limit), begun);
             }
             Err(errno) => return Err(errno),
             Ok(Forked::Child) => {
-                let process = &mut store.data_mut().process;
+                let Guest { process, growth, .. } = store.data_mut();
                 process.is_host_worker = true;
+                process.member().slot()?.linear_memory.store(growth.used, Ordering::Relaxed);
                 process.member().slot()?.scope.begin_task(worker);
+                if format == COMMAND {
+                    let done = self.run_command(store, input, begun);
+                    exit::exit_worker(store.data(), i32::from(done.is_err()))
+                }
                 let done = self.call(store, name, format, input);
                 let guest = store.data();
                 // As long as the children are alive, the task isn't over.
                 guest.process.end_all_children(|| deadlock::report(guest, None));
+                self.used = used(guest);
                 let done = done.map_err(|_| Errno::Io).and_then(|kind| self.finish(store, kind, begun));
                 exit::exit_worker(store.data(), i32::from(done.is_err()))
             }
@@ -287,9 +311,20 @@ impl Worker {
             process.children.signal(child, nix::libc::SIGKILL)?;
             process.join(child, Deadline::NEVER)?;
         }
+        let slot = process.children.slot(child)?;
+        self.used = Used {
+            cpu: slot.cpu.load(Ordering::Relaxed),
+            memory: slot.linear_memory.load(Ordering::Relaxed),
+        };
         let outcome = process.children.bury(child)?;
         if claims.has_some() {
-            self.finish_ended(store, outcome, begun)?;
+            match outcome.status() {
+                Some(ExitStatus::Limited(Limit::Output(_))) => {
+                    claims.clear_work();
+                    self.finish(store, RecordKind::TooLarge, begun)?;
+                }
+                _ => self.finish_ended(store, outcome, begun)?,
+            }
         }
         unlink_left_by_task(member, worker)
     }
@@ -299,6 +334,27 @@ impl Worker {
         store.data().process.member().claims()?.clear_work();
         self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
         self.finish(store, RecordKind::Ended, begun)
+    }
+
+    /// Runs the program from its `_start` to its end, in a process of its own.
+    fn run_command(&mut self, store: &mut Store<Guest>, input: &[u8], begun: Begun) -> Result<()> {
+        let command: Command = codec::decode_all(input).map_err(|_| Errno::Io)?;
+        let process = &mut store.data_mut().process;
+        process.command = Some(Box::new(RunningCommand { queues: self.queues, begun }));
+        process.begin_command(command);
+        if let Some(fuel) = store.data().process.limits.fuel {
+            store.set_fuel(fuel).map_err(|_| Errno::Io)?;
+        }
+        let Ok(start) = self.instance.get_typed_func::<(), ()>(&mut *store, "_start") else {
+            store.data_mut().process.command = None;
+            return self.finish(store, RecordKind::NoTask, begun);
+        };
+        let result = start.call(&mut *store, ());
+        // By now this may be a forked child of the process that called.
+        match result {
+            Ok(()) => exit::exit(store.data(), 0),
+            Err(error) => exit::trapped(store, &self.instance, &error),
+        }
     }
 
     /// Calls a task. The task's output is in the process's [`Task`].
@@ -351,35 +407,56 @@ impl Worker {
 
     /// Puts the result of a task, and gives the task's claim up.
     fn finish(&mut self, store: &Store<Guest>, kind: RecordKind, begun: Begun) -> Result<()> {
-        let Begun { number, since, claimant } = begun;
         let process = &store.data().process;
-        let member = process.member();
-        let (stdout, stderr) = process.stdio.end_task(kind != RecordKind::Done);
-        let record = ResultRecord {
-            number,
-            kind,
-            nanos: nanos_now().saturating_sub(since),
-            stdout: &stdout,
-            stderr: &stderr,
-            payload: process.task.as_ref().map_or(&[], |task| &task.output),
-        };
-        record.encode(&mut self.record);
-        let port = port(member, self.queues.results, Waiting::Put)?;
-        match queue::finish(member, port, &[&self.record], &[], claimant, Deadline::NEVER) {
-            // The record will never fit, but this one will.
-            Err(Errno::Msgsize) => {
-                let record = ResultRecord {
-                    kind: RecordKind::TooLarge,
-                    stdout: &[],
-                    stderr: &[],
-                    payload: &[],
-                    ..record
-                };
-                record.encode(&mut self.record);
-                queue::finish(member, port, &[&self.record], &[], claimant, Deadline::NEVER)
-            }
-            finished => finished,
+        let payload = process.task.as_ref().map_or(&[][..], |task| &task.output);
+        let streams = process.stdio.end_task(kind != RecordKind::Done);
+        put_result(process, self.queues, (begun, self.used), (kind, payload, streams), &mut self.record)
+    }
+}
+
+/// Puts the result of the command that the process runs, if it runs one: it exits with this code.
+pub(super) fn finish_command(guest: &Guest, code: i32) {
+    let process = &guest.process;
+    let Some(command) = &process.command else { return };
+    let (stdout, stderr) = process.stdio.end_task(true);
+    let mut payload = Vec::with_capacity(1 + stdout.len());
+    payload.push(code as u8);
+    payload.extend_from_slice(&stdout);
+    let result = (RecordKind::Done, payload.as_slice(), (Vec::new(), stderr));
+    // Without a result, the worker says how this process has ended.
+    let _ = put_result(process, command.queues, (command.begun, used(guest)), result, &mut Vec::new());
+}
+
+/// What this process has used until now.
+fn used(guest: &Guest) -> Used {
+    Used { cpu: cpu_nanos(), memory: guest.growth.used }
+}
+
+/// The kind of a result, its payload, and the texts for stdout and stderr.
+type Parts<'a> = (RecordKind, &'a [u8], (Vec<u8>, Vec<u8>));
+
+fn put_result(
+    process: &Process,
+    queues: Queues,
+    (begun, used): (Begun, Used),
+    (kind, payload, (stdout, stderr)): Parts<'_>,
+    buffer: &mut Vec<u8>,
+) -> Result<()> {
+    let Begun { number, since, claimant } = begun;
+    let member = process.member();
+    let nanos = nanos_now().saturating_sub(since);
+    let record = ResultRecord { number, kind, nanos, used, stdout: &stdout, stderr: &stderr, payload };
+    record.encode(buffer);
+    let port = port(member, queues.results, Waiting::Put)?;
+    match queue::finish(member, port, &[buffer], &[], claimant, Deadline::NEVER) {
+        // The record will never fit, but this one will.
+        Err(Errno::Msgsize) => {
+            let record =
+                ResultRecord { kind: RecordKind::TooLarge, stdout: &[], stderr: &[], payload: &[], ..record };
+            record.encode(buffer);
+            queue::finish(member, port, &[buffer], &[], claimant, Deadline::NEVER)
         }
+        finished => finished,
     }
 }
 

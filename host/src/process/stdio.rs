@@ -1,15 +1,15 @@
 //! Standard streams of guests, which share a terminal or a pipe.
 //!
 //! The output of many processes must not mix within a line. So a line is held back until it is whole, and then written
-//! at once, while the run's stdio lock keeps the other processes away (a terminal and a pipe take a long write in
-//! parts).
+//! at once, while the stream's lock keeps the other processes away (a terminal and a pipe take a long write in parts).
+//! A write may wait for whoever reads the pipe, so the two streams share a lock only if they are one file.
 //!
 //! A part of a line doesn't wait for ever: it goes out before the process does anything that may take long (waits,
 //! sleeps, reads, forks, ends), with the next carriage return (progress on a terminal), when it is long, and with the
 //! next write after a moment. Output to a file is written as it comes.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use nix::sys::stat::{FileStat, fstat};
 use sandpool_abi::process::Limit;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
@@ -51,18 +52,8 @@ pub(crate) struct Stdio {
     run_max: Option<u64>,
     /// The capture of output, in a worker of a pool.
     capture: OnceLock<Capture>,
-}
-
-/// The stdin of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stdin {
-    /// Nothing, for all processes but the first.
-    Empty,
-    /// The run's stdin, as much at a time as is there.
-    AsItComes,
-    /// The run's stdin, at most a line at a time. A language keeps its read-ahead in its memory, and a forked process
-    /// has a copy of that memory: so for a guest that forks, nothing is read ahead past a line.
-    ByLine,
+    /// The stdin of a command of a pool, in the process that runs the command.
+    command: OnceLock<Mutex<Ahead>>,
 }
 
 /// Bytes that were read, and the position of the first that wasn't handed out.
@@ -75,6 +66,15 @@ struct Ahead {
 impl Ahead {
     fn rest(&self) -> &[u8] {
         self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Takes as much as fits. Returns the number of bytes.
+    fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let rest = self.rest();
+        let len = rest.len().min(buffer.len());
+        buffer.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+        self.at += len;
+        len
     }
 
     /// Takes a line, or as much of the line as is there and fits. Returns the number of bytes.
@@ -111,19 +111,17 @@ impl Capture {
     }
 
     fn keep(&self, stream: Stream, bytes: &[u8]) {
-        if self.output == wire::Output::Capture {
-            let mut kept = locked(if stream == Stream::Stdout { &self.stdout } else { &self.stderr });
-            let room = usize::try_from(self.max).unwrap_or(usize::MAX).saturating_sub(kept.len());
-            kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
-        }
+        let mut kept = locked(if stream == Stream::Stdout { &self.stdout } else { &self.stderr });
+        let room = usize::try_from(self.max).unwrap_or(usize::MAX).saturating_sub(kept.len());
+        kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 }
 
 #[derive(Debug)]
 struct Line {
     stream: Stream,
-    /// Whether the stream is a terminal or a pipe.
-    is_shared: bool,
+    /// For a terminal or a pipe: the stream whose lock keeps other writers away.
+    lock: Option<Stream>,
     held: Vec<u8>,
     since: Instant,
 }
@@ -139,25 +137,36 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Stdio {
-    /// Makes the streams of a process.
-    pub(crate) fn new(member: &Member, stdin: Stdin, limits: &Limits) -> Arc<Self> {
+    /// Makes the streams of a process, which has the run's stdin or an empty one.
+    ///
+    /// `by_line` is for guests that fork. A language keeps its read-ahead in its memory, and a forked process has a copy of that
+    /// memory: so at most a line is read at a time, and otherwise as much as is there.
+    pub(crate) fn new(member: &Member, has_stdin: bool, by_line: bool, limits: &Limits) -> Arc<Self> {
+        let files = [fstat(io::stdout()).ok(), fstat(io::stderr()).ok()];
         Arc::new(Self {
             arena: member.arena.clone(),
             index: AtomicU32::new(member.index),
-            stdout: Mutex::new(Line::new(Stream::Stdout, io::stdout().as_fd())),
-            stderr: Mutex::new(Line::new(Stream::Stderr, io::stderr().as_fd())),
-            has_stdin: AtomicBool::new(stdin != Stdin::Empty),
-            lines: (stdin == Stdin::ByLine).then(Mutex::default),
+            stdout: Mutex::new(Line::new(Stream::Stdout, &files)),
+            stderr: Mutex::new(Line::new(Stream::Stderr, &files)),
+            has_stdin: AtomicBool::new(has_stdin),
+            lines: by_line.then(Mutex::default),
             written: AtomicU64::new(0),
             max: limits.stdio_max,
             run_max: limits.run_stdio_max,
             capture: OnceLock::new(),
+            command: OnceLock::new(),
         })
     }
 
     /// Makes these the streams of a worker from now on.
     pub(crate) fn capture(&self, capture: Capture) {
         let _ = self.capture.set(capture);
+    }
+
+    /// Makes these the streams of a command from now on: with this stdin, and a stdout that is kept as the output.
+    pub(crate) fn begin_command(&self, stdin: Vec<u8>) {
+        let _ = self.command.set(Mutex::new(Ahead { bytes: stdin, at: 0 }));
+        self.has_stdin.store(true, Ordering::Relaxed);
     }
 
     /// The output of the task, as far as it is wanted: for a task that `failed`, the end of its stderr is wanted.
@@ -197,7 +206,9 @@ impl Stdio {
 
     /// Whether more of stdin can be had without the kernel.
     pub(crate) fn has_read_ahead(&self) -> bool {
-        self.has_stdin() && self.lines.as_ref().is_some_and(|ahead| !locked(ahead).rest().is_empty())
+        self.has_stdin()
+            && (self.command.get().is_some()
+                || self.lines.as_ref().is_some_and(|ahead| !locked(ahead).rest().is_empty()))
     }
 
     /// Writes out parts of lines that were held back. A stream that nobody reads any more is no error here: the guest's
@@ -239,8 +250,27 @@ impl Stdio {
         allowed
     }
 
+    /// Where output goes in a worker: whether it is kept, and whether it goes to the stream itself.
+    fn destination(&self, stream: Stream) -> Option<(&Capture, bool, bool)> {
+        let capture = self.capture.get()?;
+        let is_output = stream == Stream::Stdout && self.command.get().is_some();
+        let is_kept = is_output || capture.output == wire::Output::Capture;
+        Some((capture, is_kept, !is_output && capture.output == wire::Output::Inherit))
+    }
+
+    /// Whether a command has written as much as its output may have.
+    fn is_output_full(&self, stream: Stream, more: usize) -> Option<Limit> {
+        self.command.get().filter(|_| stream == Stream::Stdout)?;
+        let capture = self.capture.get()?;
+        let len = locked(&capture.stdout).len().saturating_add(more) as u64;
+        (len > capture.max).then_some(Limit::Output(capture.max))
+    }
+
     /// Writes a guest's output, as far as the limits allow.
     fn write_allowed(&self, stream: Stream, bytes: &[u8]) -> StreamResult<()> {
+        if let Some(limit) = self.is_output_full(stream, bytes.len()) {
+            return Err(StreamError::Trap(wasmtime::Error::new(OverLimit(limit))));
+        }
         let (len, limit) = self.allow(bytes.len());
         let result = self.write(stream, bytes.get(..len).unwrap_or(bytes));
         if let Some(limit) = limit {
@@ -265,8 +295,8 @@ impl Stdio {
             self.keep_end(bytes);
         }
         let mut line = locked(if stream == Stream::Stdout { &self.stdout } else { &self.stderr });
-        let is_kept = self.capture.get().is_some_and(|capture| capture.output != wire::Output::Inherit);
-        if !line.is_shared || is_kept {
+        let is_elsewhere = self.destination(stream).is_some_and(|(_, _, is_written)| !is_written);
+        if line.lock.is_none() || is_elsewhere {
             return self.write_whole(&line, bytes);
         }
         let is_old = !line.held.is_empty() && line.since.elapsed() > HELD_TIME;
@@ -290,14 +320,20 @@ impl Stdio {
 
     fn write_whole(&self, line: &Line, bytes: &[u8]) -> io::Result<()> {
         let member = self.member();
-        if let Some(capture) = self.capture.get() {
-            capture.keep(line.stream, bytes);
-            if capture.output != wire::Output::Inherit {
+        if let Some((capture, is_kept, is_written)) = self.destination(line.stream) {
+            if is_kept {
+                capture.keep(line.stream, bytes);
+            }
+            if !is_written {
                 return Ok(());
             }
         }
-        let stdio = &member.arena.header().map_err(io::Error::other)?.stdio;
-        let _alone = if line.is_shared { Some(stdio.lock(&member).map_err(io::Error::other)?) } else { None };
+        let header = member.arena.header().map_err(io::Error::other)?;
+        let _alone = match line.lock {
+            Some(Stream::Stdout) => Some(header.stdio[0].lock(&member).map_err(io::Error::other)?),
+            Some(Stream::Stderr) => Some(header.stdio[1].lock(&member).map_err(io::Error::other)?),
+            None => None,
+        };
         // The write bypasses the buffer of std's stdout, of which a forked process would have a copy.
         match line.stream {
             Stream::Stdout => patient::write_all(io::stdout().as_fd(), bytes),
@@ -307,12 +343,14 @@ impl Stdio {
 }
 
 impl Line {
-    fn new(stream: Stream, fd: BorrowedFd<'_>) -> Self {
-        let is_file = nix::sys::stat::fstat(fd).is_ok_and(|stat| {
-            nix::sys::stat::SFlag::from_bits_truncate(stat.st_mode & nix::libc::S_IFMT)
-                == nix::sys::stat::SFlag::S_IFREG
-        });
-        Self { stream, is_shared: !is_file, held: Vec::new(), since: Instant::now() }
+    /// The files are those of stdout and stderr.
+    fn new(stream: Stream, files: &[Option<FileStat>; 2]) -> Self {
+        let [stdout, stderr] = files.map(|file| file.map(|stat| (stat.st_dev, stat.st_ino)));
+        let own = if stream == Stream::Stdout { files[0] } else { files[1] };
+        let is_file = own.is_some_and(|stat| stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG);
+        let is_one = stdout.is_some() && stdout == stderr;
+        let lock = if is_one { Stream::Stdout } else { stream };
+        Self { stream, lock: (!is_file).then_some(lock), held: Vec::new(), since: Instant::now() }
     }
 }
 
@@ -398,6 +436,10 @@ impl Input {
             return Ok(0);
         }
         self.0.flush();
+        if let Some(input) = self.0.command.get() {
+            let mut input = locked(input);
+            return Ok(if self.0.lines.is_some() { input.take_line(buffer) } else { input.take(buffer) });
+        }
         // The read bypasses the buffer of std's stdin, of which a forked process would have a copy.
         let stdin = io::stdin();
         let Some(ahead) = &self.0.lines else { return patient::read(stdin.as_fd(), buffer) };

@@ -557,6 +557,7 @@ impl Children {
             main,
             processes: self.processes,
             wall: self.begun.elapsed(),
+            cpu: self.timers.spent(),
             peak_memory: self.peak_memory,
             reports: std::mem::take(&mut self.reports),
         })
@@ -625,6 +626,9 @@ impl Children {
             }
             End::Exited(code) => Outcome::new(EXITED, u32::from(code)),
         };
+        if !has_left {
+            slot.cpu.store(u64::try_from(reaped.cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         slot.record_exit(outcome);
         // The process id may be another's from now on.
         slot.ended_pid.store(pid, Ordering::Relaxed);

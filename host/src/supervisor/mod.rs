@@ -225,6 +225,7 @@ fn prepare(
     let memories = memories.saturating_mul(flavor.memory_space(begin, memory_max));
     allowance::check_space(memories, stack)?;
     let reserved = Reserved { arena: arena.bytes(), artifact, memories };
+    let imports_fork = imports(sandpool_abi::process::MODULE, "fork");
     let plan = plan(&start.config, reserved, imports);
     let jail_grants_fork = matches!(plan.policy, Policy::Guest(Grants { fork: true, .. }));
     let jail = jail::prepare(&plan).context("cannot prepare the jail")?;
@@ -243,6 +244,7 @@ fn prepare(
         doorbell: doorbell.clone(),
         jail,
         jail_grants_fork,
+        imports_fork,
     };
     let detector = Detector::new(image.config.on_deadlock);
     // Guests can't do this once they are in the jail, or each would have to do it.

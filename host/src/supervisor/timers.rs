@@ -92,6 +92,11 @@ impl Timers {
         self.known.remove(&pid);
     }
 
+    /// The processor time of all processes that have ended.
+    pub(super) fn spent(&self) -> Duration {
+        self.spent
+    }
+
     /// The processes that have exceeded a limit, if it is time to look. The owner of a pool has a slot, but is no process of the
     /// run.
     pub(super) fn look(&mut self, arena: &Arena, owner: Option<u32>) -> Vec<Over> {

@@ -12,7 +12,7 @@ use crate::config::{Limits, Role, RunConfig, Sandbox};
 use crate::ipc::arena::{Arena, Geometry, Member, Patience};
 use crate::ipc::process_table::{self as table, ProcessHandle};
 use crate::process::mappings::Mappings;
-use crate::process::stdio::{Stdin, Stdio};
+use crate::process::stdio::Stdio;
 use crate::process::{Growth, Guest, Process, wasi};
 
 /// A slot in an arena of its own.
@@ -34,7 +34,7 @@ impl Alone {
     pub(crate) fn guest(&self) -> Guest {
         let Self { member, handle, geometry } = self;
         let Geometry { processes_max, objects_max, .. } = *geometry;
-        let stdio = Stdio::new(member, Stdin::Empty, &Limits::default());
+        let stdio = Stdio::new(member, false, false, &Limits::default());
         let limits = Limits { processes_max, objects_max, arena_size: 0, ..Limits::default() };
         let config = RunConfig { sandbox: Sandbox::new().limits(limits), ..RunConfig::new(Role::Program) };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;

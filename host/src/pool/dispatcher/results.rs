@@ -6,7 +6,7 @@ use sandpool_abi::process::{ExitStatus, Limit};
 use sandpool_scheduler::Entry;
 
 use super::{Core, Item, Task, tell};
-use crate::error::{Failure, TaskError};
+use crate::error::{Failure, TaskError, Usage};
 use crate::ipc::process_table::{self, nanos_now};
 use crate::pool::event::Event;
 use crate::pool::future::Completed;
@@ -70,13 +70,20 @@ impl Core {
         // The task can't have run for longer than the time since it was put into the queue.
         let nanos = record.nanos.min(now.saturating_sub(put_at)).max(1);
         self.mean_nanos = self.mean_nanos.saturating_mul(7).saturating_add(nanos) / 8;
+        let known = |figure: u64| (figure > 0).then_some(figure);
+        let usage = Usage {
+            wall: Duration::from_nanos(nanos),
+            // The process can't have had all processors for longer than it ran.
+            cpu: known(record.used.cpu.min(nanos)).map(Duration::from_nanos),
+            peak_memory: known(record.used.memory),
+        };
         let cause = match record.kind {
             RecordKind::Done => {
                 let completed = Completed {
                     value: record.payload.to_vec(),
                     stdout: record.stdout.to_vec(),
                     stderr: record.stderr.to_vec(),
-                    wall: Duration::from_nanos(nanos),
+                    usage,
                     attempts: entry.attempts(),
                 };
                 self.finish(entry, completed);
@@ -91,24 +98,28 @@ impl Core {
             }
             _ => Failure::Failed(GuestText::from_bytes(record.payload)),
         };
-        self.failed(entry, cause, record.stderr);
+        self.failed(entry, cause, record.stderr, usage);
         true
     }
 
     fn finish(&mut self, entry: Entry<Item>, completed: Completed<Vec<u8>>) {
         let Item::Task(task) = entry.work else { return };
         self.stats.finished += 1;
-        self.stats.busy = self.stats.busy.saturating_add(completed.wall);
+        self.stats.busy = self.stats.busy.saturating_add(completed.usage.wall);
         if !self.listeners.is_empty() {
             self.tell_started(&task);
             let Task { number, name, .. } = &task;
-            self.tell(Event::Finished { number: *number, task: name.to_string(), wall: completed.wall });
+            self.tell(Event::Finished {
+                number: *number,
+                task: name.to_string(),
+                wall: completed.usage.wall,
+            });
         }
         self.done.push((task.sink, Ok(completed)));
     }
 
     /// Handles a failed attempt.
-    pub(super) fn failed(&mut self, mut entry: Entry<Item>, mut cause: Failure, stderr: &[u8]) {
+    pub(super) fn failed(&mut self, mut entry: Entry<Item>, mut cause: Failure, stderr: &[u8], usage: Usage) {
         let attempts = entry.attempts();
         let Item::Task(task) = &mut entry.work else { return };
         // The next attempt may fail in time.
@@ -120,7 +131,7 @@ impl Core {
             cause = Failure::TimedOut(timeout);
         }
         if !cause.is_of_the_process() {
-            return self.fail(entry, cause, stderr);
+            return self.fail(entry, cause, stderr, usage);
         }
         let (number, name) = (task.number, task.name.clone());
         match self.scheduler.retry(entry, self.rules.retries) {
@@ -129,11 +140,11 @@ impl Core {
                 let attempt = attempts + 1;
                 self.tell(Event::Retried { number, task: name.to_string(), cause, attempt });
             }
-            Err(entry) => self.fail(entry, cause, stderr),
+            Err(entry) => self.fail(entry, cause, stderr, usage),
         }
     }
 
-    pub(super) fn fail(&mut self, entry: Entry<Item>, cause: Failure, stderr: &[u8]) {
+    pub(super) fn fail(&mut self, entry: Entry<Item>, cause: Failure, stderr: &[u8], usage: Usage) {
         let attempts = entry.attempts();
         let Item::Task(task) = entry.work else { return };
         self.stats.failed += 1;
@@ -144,7 +155,7 @@ impl Core {
         }
         let task_name = task.name.to_string();
         let stderr = GuestText::from_bytes(stderr);
-        self.done.push((task.sink, Err(TaskError { task: task_name, cause, stderr, attempts })));
+        self.done.push((task.sink, Err(TaskError { task: task_name, cause, stderr, attempts, usage })));
     }
 
     fn tell_started(&mut self, task: &Task) {

@@ -18,7 +18,7 @@ use crate::pool::TaskFuture;
 use crate::pool::future::Completed;
 use crate::pool::link::Ended;
 use crate::testing::deadline::within_deadline;
-use crate::wire::{Isolation, Output, RecordKind, ResultRecord, Setup};
+use crate::wire::{Isolation, Output, RecordKind, ResultRecord, Setup, Used};
 
 const RULES: Rules = Rules {
     task_timeout: None,
@@ -99,8 +99,15 @@ fn what_is_no_result_changes_nothing_and_ends_the_pool_if_it_goes_on() {
     let (shared, _theirs) = pool();
     shared.submit([task(), task()]).unwrap();
     let mut core = locked(&shared.core);
-    let record =
-        |number, kind| ResultRecord { number, kind, nanos: u64::MAX, stdout: &[], stderr: &[], payload: &[] };
+    let record = |number, kind| ResultRecord {
+        number,
+        kind,
+        nanos: u64::MAX,
+        used: Used::default(),
+        stdout: &[],
+        stderr: &[],
+        payload: &[],
+    };
     for kind in [RecordKind::Ready, RecordKind::NotReady, RecordKind::Retired] {
         assert!(!core.take_result(record(0, kind), nanos_now()), "{kind:?}");
     }

@@ -8,7 +8,7 @@ use sandpool_scheduler::{Phase, Take, next_deadline};
 
 use super::{Core, Item, Worker};
 use crate::PoolEnd;
-use crate::error::Failure;
+use crate::error::{Failure, Usage};
 use crate::ipc::process_table::nanos_now;
 use crate::pool::link::Put;
 use crate::wire::TaskRecord;
@@ -113,7 +113,12 @@ impl Core {
                 }
                 Ok(Put::TooLarge(_)) => {
                     if let Some(entry) = self.scheduler.too_large() {
-                        self.fail(entry, Failure::InputTooLarge(Limit::Arena(self.rules.arena_size)), &[]);
+                        self.fail(
+                            entry,
+                            Failure::InputTooLarge(Limit::Arena(self.rules.arena_size)),
+                            &[],
+                            Usage::default(),
+                        );
                     }
                 }
                 Err(_) => return self.end(PoolEnd::Damaged),
@@ -141,7 +146,7 @@ impl Core {
             },
         );
         for entry in cancelled {
-            self.fail(entry, Failure::Cancelled, &[]);
+            self.fail(entry, Failure::Cancelled, &[], Usage::default());
         }
         count
     }
@@ -244,7 +249,7 @@ impl Core {
             return;
         }
         for entry in self.scheduler.drain() {
-            self.fail(entry, Failure::PoolEnded(end.clone()), &[]);
+            self.fail(entry, Failure::PoolEnded(end.clone()), &[], Usage::default());
         }
     }
 }

@@ -6,7 +6,7 @@ use sandpool_scheduler::{Claims, Lateness, lateness};
 
 use super::{Core, Item, Worker, tell};
 use crate::PoolEnd;
-use crate::error::Failure;
+use crate::error::{Failure, Usage};
 use crate::ipc::process_table::nanos_now;
 use crate::pool::event::Event;
 use crate::pool::link::Ended;
@@ -86,7 +86,7 @@ impl Core {
         let claims = Claims { first: claims.first, end: claims.end, has_begun };
         if let Some(entry) = self.scheduler.take_begun(&claims) {
             match entry.work {
-                Item::Task(_) => self.failed(entry, Failure::Ended(status), &stderr),
+                Item::Task(_) => self.failed(entry, Failure::Ended(status), &stderr, Usage::default()),
                 Item::Retire => self.crew.no_more_asked(),
             }
         }

@@ -5,6 +5,7 @@
 //! * **clocks**: the monotonic clock is the kernel's own, which forked and spawned processes share.
 //! * **poll_oneoff** is ours: the library's needs the timers of a runtime with threads.
 //! * **proc_exit** takes any code, as exit(3) does; the library's refuses codes from 126 on.
+//! * **arguments and variables** are those of the process: a command of a pool has its own.
 //! * **stdio**: see [`stdio`](super::stdio).
 //! * **files** have limits: see [`files`].
 //! * **preview 0**: see [`unstable`].
@@ -21,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1 as preview1};
 use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
-use wiggle::{GuestMemory, GuestPtr};
+use wiggle::{GuestError, GuestMemory, GuestPtr};
 
 use super::Guest;
 use super::stdio::{Input, Output, Stdio};
@@ -40,8 +41,6 @@ pub(crate) fn context(config: &RunConfig, stdio: &std::sync::Arc<Stdio>) -> wasm
     let mut builder = WasiCtxBuilder::new();
     builder
         .allow_blocking_current_thread(true)
-        .args(&config.args)
-        .envs(&config.sandbox.env)
         .stdin(Input(stdio.clone()))
         .stdout(Output::stdout(stdio))
         .stderr(Output::stderr(stdio))
@@ -124,6 +123,52 @@ const SUBSCRIPTIONS_MAX: usize = 4096;
 
 fn proc_exit(caller: Caller<'_, Guest>, code: i32) {
     super::exit::exit(caller.data(), code)
+}
+
+fn args_get(guest: &mut Guest, memory: &mut GuestMemory<'_>, at: i32, text: i32) -> i32 {
+    put_strings(&guest.process.strings.args, memory, at, text)
+}
+
+fn args_sizes_get(guest: &mut Guest, memory: &mut GuestMemory<'_>, count: i32, size: i32) -> i32 {
+    put_sizes(&guest.process.strings.args, memory, count, size)
+}
+
+fn environ_get(guest: &mut Guest, memory: &mut GuestMemory<'_>, at: i32, text: i32) -> i32 {
+    put_strings(&guest.process.strings.env, memory, at, text)
+}
+
+fn environ_sizes_get(guest: &mut Guest, memory: &mut GuestMemory<'_>, count: i32, size: i32) -> i32 {
+    put_sizes(&guest.process.strings.env, memory, count, size)
+}
+
+/// The number of strings, and of the bytes of all.
+fn sizes(strings: &[Vec<u8>]) -> (u32, u32) {
+    let len = strings.iter().fold(0_usize, |sum, string| sum.saturating_add(string.len()));
+    (u32::try_from(strings.len()).unwrap_or(u32::MAX), u32::try_from(len).unwrap_or(u32::MAX))
+}
+
+/// Writes the strings one behind the other to `text`, and the address of each to `at`.
+fn put_strings(strings: &[Vec<u8>], memory: &mut GuestMemory<'_>, at: i32, text: i32) -> i32 {
+    let (mut at, mut text) = (at as u32, text as u32);
+    for string in strings {
+        if put(memory, at, &text.to_le_bytes()).and_then(|()| put(memory, text, string)).is_err() {
+            return ERRNO_FAULT;
+        }
+        at = at.wrapping_add(4);
+        text = text.wrapping_add(string.len() as u32);
+    }
+    ERRNO_SUCCESS
+}
+
+fn put_sizes(strings: &[Vec<u8>], memory: &mut GuestMemory<'_>, count: i32, size: i32) -> i32 {
+    let (strings, len) = sizes(strings);
+    let done = put(memory, count as u32, &strings.to_le_bytes())
+        .and_then(|()| put(memory, size as u32, &len.to_le_bytes()));
+    if done.is_ok() { ERRNO_SUCCESS } else { ERRNO_FAULT }
+}
+
+fn put(memory: &mut GuestMemory<'_>, at: u32, bytes: &[u8]) -> Result<(), GuestError> {
+    memory.copy_from_slice(bytes, GuestPtr::<[u8]>::new((at, bytes.len() as u32)))
 }
 
 /// The thing that one subscription waits for.
@@ -266,10 +311,8 @@ fn poll_subscriptions<const SIZE: usize>(
         }
     }
     let out = ready.as_flattened();
-    let mut tell = |at: i32, bytes: &[u8]| {
-        memory.copy_from_slice(bytes, GuestPtr::<[u8]>::new((at as u32, bytes.len() as u32)))
-    };
-    match tell(events, out).and_then(|()| tell(written, &(ready.len() as u32).to_le_bytes())) {
+    let count = (ready.len() as u32).to_le_bytes();
+    match put(memory, events as u32, out).and_then(|()| put(memory, written as u32, &count)) {
         Ok(()) => ERRNO_SUCCESS,
         Err(_) => ERRNO_FAULT,
     }

@@ -5,14 +5,15 @@
 //! string in between. So a function of WASI is lent the memory only after a look at all of its pointers: a pointer into
 //! a mapped range is `EFAULT`. The library's own linker isn't used, so that every function has a row here.
 //!
-//! Our own functions are defined in the same way: those that [count](super::files) changes of files, and `poll_oneoff`.
+//! Our own functions are defined in the same way: those that [count](super::files) changes of files, those of arguments and
+//! variables, and `poll_oneoff`.
 
 use wasmtime::{AsContextMut as _, Caller, Linker};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
-use wiggle::GuestMemory;
 
 use super::{
-    ERRNO_FAULT, ERRNO_SUCCESS, EVENT, FDSTAT, MODULE, SUBSCRIPTION, UNSTABLE, files, poll_oneoff, unstable,
+    ERRNO_FAULT, ERRNO_SUCCESS, EVENT, FDSTAT, MODULE, SUBSCRIPTION, UNSTABLE, args_get, args_sizes_get,
+    environ_get, environ_sizes_get, files, poll_oneoff, sizes, unstable,
 };
 use crate::process::Guest;
 use crate::process::memory::{Range, VECTOR, lend};
@@ -35,10 +36,10 @@ fn array(at: i32, count: i32, size: usize) -> Range {
 const POINTER: usize = 4;
 
 /// Defines functions of WASI, each with the ranges that it uses, and its list of vectors if it takes one; or with the
-/// addresses for pointers and strings, and the function that gives their sizes.
+/// addresses for pointers and strings, and the field that has the strings.
 macro_rules! functions {
     ($linker:ident $module:ident: $($kind:ident $name:ident($($arg:ident: $ty:ty),*) [$($range:expr),*]
-        $(strings $at:ident $text:ident $sizes:ident)? $(list $list:expr)?;)*) => {
+        $(strings $at:ident $text:ident $strings:ident)? $(list $list:expr)?;)*) => {
         $($linker.func_wrap(
             $module,
             stringify!($name),
@@ -46,9 +47,8 @@ macro_rules! functions {
                 let fuel = caller.as_context_mut().hostcall_fuel();
                 let list: Option<Range> = None $(.or(Some($list)))?;
                 let strings: Option<[Range; 2]> = None $(.or({
-                    // The sizes come from the grants, and not from the memory.
-                    let sizes = caller.data_mut().wasi.$sizes(&mut GuestMemory::Unshared(&mut []));
-                    let (count, len) = sizes.unwrap_or_default();
+                    // The sizes come from the process, and not from the memory.
+                    let (count, len) = sizes(&caller.data().process.strings.$strings);
                     Some([array($at, count as i32, POINTER), bytes($text, len as i32)])
                 }))?;
                 let others: &[Range] = &[$($range),*];
@@ -117,10 +117,10 @@ pub(super) fn add_unstable_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Re
 /// Adds the functions that are the same in both previews.
 fn add_common(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
     functions! { linker module:
-        now args_get(at: i32, text: i32) [] strings at text args_sizes_get;
-        now args_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
-        now environ_get(at: i32, text: i32) [] strings at text environ_sizes_get;
-        now environ_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
+        own args_get(at: i32, text: i32) [] strings at text args;
+        own args_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
+        own environ_get(at: i32, text: i32) [] strings at text env;
+        own environ_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
         now clock_res_get(clock: i32, out: i32) [fixed::<8>(out)];
         now clock_time_get(clock: i32, precision: i64, out: i32) [fixed::<8>(out)];
         later fd_advise(fd: i32, offset: i64, len: i64, advice: i32) [];
