@@ -477,7 +477,7 @@ fn the_library_gives_the_limit_as_a_type() {
     assert_eq!(summary.status.to_string(), "limited: wall time of the run 150 ms");
     let sandbox = Sandbox::new().limits(Limits::default().stack_max(1));
     let error = Run::builder(&module).sandbox(sandbox).start().unwrap_err();
-    assert_eq!(error.hint().as_deref(), Some("between 64KiB and 64MiB"));
+    assert_eq!(error.hint().as_deref(), Some("at least 64KiB"));
 }
 
 fn tasks() -> Module {
