@@ -28,6 +28,7 @@ mod lifetime;
 mod limits;
 mod logging;
 mod map;
+mod map_program;
 mod module;
 mod namespaces;
 mod new;

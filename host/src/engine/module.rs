@@ -102,6 +102,13 @@ impl Module {
         &self.name
     }
 
+    /// Whether the module is a program: one with an export `_start`, for [`Run`](crate::Run) and
+    /// [`Pool::run`](crate::Pool::run).
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        self.description.summary.is_program
+    }
+
     /// The module's tasks, in order of their names.
     #[must_use]
     pub fn tasks(&self) -> &[TaskInfo] {
@@ -177,11 +184,7 @@ impl Module {
 
     /// Refuses a module that has tasks but isn't a program.
     pub(crate) fn require_program(&self) -> Result<()> {
-        if self.description.summary.is_program {
-            Ok(())
-        } else {
-            Err(Error::NotAProgram { name: self.name.clone() })
-        }
+        if self.is_program() { Ok(()) } else { Err(Error::NotAProgram { name: self.name.clone() }) }
     }
 
     /// The compiled module: a read-only file for [`load`].

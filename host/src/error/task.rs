@@ -34,7 +34,7 @@ pub struct TaskError {
     /// How often the task was tried.
     pub attempts: u32,
     /// What the last attempt has used, as far as it is known.
-    pub usage: Usage,
+    pub usage: Box<Usage>,
 }
 
 impl TaskError {
@@ -45,7 +45,7 @@ impl TaskError {
             cause,
             stderr: GuestText::default(),
             attempts: 0,
-            usage: Usage::default(),
+            usage: Box::default(),
         }
     }
 }

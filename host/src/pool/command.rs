@@ -28,7 +28,7 @@ pub struct CommandOutput {
 /// Why a pool with this module and isolation runs no commands, if it doesn't.
 pub(super) fn refusal(module: &Module, isolation: Isolation) -> Option<&'static str> {
     match isolation {
-        _ if module.require_program().is_err() => Some("the module exports no _start, and so is no program"),
+        _ if !module.is_program() => Some("the module exports no _start, and so is no program"),
         Isolation::Worker => Some("a command needs a process of its own: build the pool with isolation task"),
         Isolation::Task => None,
     }
@@ -47,7 +47,13 @@ fn decode(completed: Completed<Vec<u8>>, task: &str) -> Result<Completed<Command
     let text = GuestText::from_bytes(&stderr);
     let Some((code, output)) = value.split_first() else {
         let cause = Failure::Decode("it has no exit code".into());
-        return Err(TaskError { task: task.to_owned(), cause, stderr: text, attempts, usage });
+        return Err(TaskError {
+            task: task.to_owned(),
+            cause,
+            stderr: text,
+            attempts,
+            usage: Box::new(usage),
+        });
     };
     let status = ExitStatus::Exited(*code);
     let value = CommandOutput { status, stdout: output.to_vec(), stderr: text };

@@ -51,7 +51,7 @@ impl Completed<Vec<u8>> {
                 cause: Failure::Decode(error.to_string().into()),
                 stderr: GuestText::from_bytes(&stderr),
                 attempts,
-                usage,
+                usage: Box::new(usage),
             }),
         }
     }

@@ -343,7 +343,7 @@ impl fmt::Debug for Pool {
 impl Pool {
     /// Settings for a pool.
     pub fn builder(module: &Module) -> PoolBuilder<'_> {
-        let is_program = module.tasks().is_empty() && module.require_program().is_ok();
+        let is_program = module.tasks().is_empty() && module.is_program();
         PoolBuilder {
             module,
             config: RunConfig::new(Role::Pool),

@@ -39,7 +39,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     New(new::NewArgs),
     Run(run::RunArgs),
-    Map(map::MapArgs),
+    Map(Box<map::MapArgs>),
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
@@ -54,7 +54,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::New(args) => new::run(args),
         Command::Run(args) => run::run(args),
-        Command::Map(args) => map::run(args),
+        Command::Map(args) => map::run(*args),
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),

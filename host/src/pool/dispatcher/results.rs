@@ -155,7 +155,10 @@ impl Core {
         }
         let task_name = task.name.to_string();
         let stderr = GuestText::from_bytes(stderr);
-        self.done.push((task.sink, Err(TaskError { task: task_name, cause, stderr, attempts, usage })));
+        self.done.push((
+            task.sink,
+            Err(TaskError { task: task_name, cause, stderr, attempts, usage: Box::new(usage) }),
+        ));
     }
 
     fn tell_started(&mut self, task: &Task) {

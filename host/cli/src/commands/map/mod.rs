@@ -1,8 +1,8 @@
-//! `sandpool map`: a task over the records of a file.
+//! `sandpool map`: a task, or a program, over the records of a file.
 //!
 //! ```text
-//!  input ─ reader ─▶ Feed ─▶ the pool's workers ─▶ Results ─▶ output, failures
-//!          a thread of its own                     this thread: journal, progress
+//!  input ─ reader ─▶ Feeder ─▶ the pool's workers ─▶ Outcomes ─▶ output, failures, report
+//!          a thread of its own                       this thread: journal, progress
 //! ```
 //!
 //! The records between the two ends are bounded, so the input may have any number of them. A signal stops the feed: tasks that have
@@ -12,11 +12,15 @@
 //! output is. Only such records are counted, summed up and noted in the journal, which is written after the output is on the disk.
 
 mod files;
+mod halt;
 mod journal;
 mod numbers;
 mod progress;
 mod ranges;
 mod records;
+mod report;
+mod template;
+mod work;
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -30,19 +34,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
-use sandpool::command_support::Writable;
+use sandpool::command_support::{Directory, Writable};
 use sandpool::{
-    Completed, Error, ExitStatus, Failure, Feed, GuestText, Isolation, Module, Pool, Profile, Results,
-    Sandbox, TaskError,
+    Error, ExitStatus, Failure, GuestText, Isolation, Module, Pool, Profile, Sandbox, StreamStopper,
 };
 use serde::Serialize;
 
 use self::files::{Input, Output, Target};
+use self::halt::{Halt, When, Why};
 use self::journal::{Identity, Journal, MapState};
 use self::numbers::{Left, Numbering, Numbers};
 use self::progress::{Choice, Figures, Progress};
 use self::ranges::Ranges;
-use self::records::{Framing, Next, Reader};
+use self::records::{Framing, Group, Groups, Next, Reader};
+use self::template::Template;
+use self::work::{Done, Failed, Feeder, Outcomes, Work};
 use crate::commands::guest::GuestArgs;
 use crate::exit_code::{self, ExitCode};
 use crate::interrupt::{self, Interrupt};
@@ -68,13 +74,26 @@ Examples:
       Does failed records again; adds their results at the end, and lists new failures in failed.jsonl
 
   find . -name '*.txt' -print0 | sandpool map tasks.wasm --task title --dir .:ro --format nul | xargs -0 -n1 echo
-      Records that end with NUL may have line breaks in them";
+      Records that end with NUL may have line breaks in them
 
-/// Run a task of a module over the records of a file.
+  ls *.png | sandpool map resize.wasm --dir . --report report.jsonl -- --width 80 {} -o {.}.small.png
+      Runs any WASI program once for each record, which stands in the arguments; says what each run took
+
+  sandpool map score.wasm --records-per-process 1000 --halt soon,fail=3 --input reviews.txt > scores.txt
+      Without {}, a program reads its records on stdin; after three failures, no more processes are started";
+
+/// Run a task of a module, or a whole program, over the records of a file.
 ///
 /// A task is a function that a module exports, in Rust one with #[sandpool_guest::task]; `sandpool inspect` lists the
 /// tasks of a module. Workers run the task in parallel, each in a sandboxed process. Output that tasks print is thrown
 /// away, but for the end of the stderr of a task that fails.
+///
+/// Without --task, the module is a program, such as any WASI command of C, Go or Rust, and runs once for each record, in
+/// a sandboxed process of its own. Arguments for it stand behind --, and in them {} stands for the record, {.} for the
+/// record without its extension, {/} for its file name, {//} for its directory, {/.} for its file name without extension,
+/// and {#} for the number of the process, from 1 on. If none but {#} is there, the program reads the record on stdin,
+/// with its end. The program's stdout is the result, and is written as it is (--format raw: after its length). An exit
+/// code other than 0 is a failure.
 ///
 /// A failure record is a line of JSON: index (of the input record, from 0), cause, detail, attempts, stderr. A failed
 /// record has no result.
@@ -89,9 +108,14 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit_code::help()))]
 pub(crate) struct MapArgs {
-    /// Name of the task
-    #[arg(long, value_name = "NAME")]
-    task: String,
+    /// Name of the task; without it, the module's program is run
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["args", "records_per_process"])]
+    task: Option<String>,
+
+    /// Give each process of a program N records: on stdin one after another, or as N arguments for each in which a part of a
+    /// record stands. These records are one from then on: counted, numbered and tried again together
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    records_per_process: u64,
 
     /// Number of workers [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -102,8 +126,23 @@ pub(crate) struct MapArgs {
     input: PathBuf,
 
     /// File to write results to; - is stdout. Beside a file, FILE.sandpool notes progress and failures
-    #[arg(long, value_name = "FILE", default_value = "-")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "-",
+        default_value_if("results", clap::builder::ArgPredicate::IsPresent, "/dev/null")
+    )]
     output: PathBuf,
+
+    /// Directory to write the results to, each to a file of its own: INDEX.out; and the end of the stderr of a record that
+    /// fails to INDEX.err. Results are then not written elsewhere, unless --output says where
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+
+    /// File to write a line of JSON to for each record: index, attempts, cause and detail of a failure, exit code, wall and
+    /// cpu in seconds, peak_memory and bytes of the result; cpu and peak_memory if the record had a process of its own
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 
     /// Write results in the order of their inputs; this is the default
     #[arg(long, conflicts_with = "unordered")]
@@ -127,13 +166,19 @@ pub(crate) struct MapArgs {
     retries: u32,
 
     /// Sandbox of a task. worker: a worker runs many tasks; task: each task has a fresh sandbox, in a process of its
-    /// own
-    #[arg(long, value_name = "worker|task", default_value = "worker")]
-    isolation: Isolation,
+    /// own, as each run of a program has [default: worker]
+    #[arg(long, value_name = "worker|task")]
+    isolation: Option<Isolation>,
 
     /// Action if a record fails: stop; skip the record; or record the cause, in the file of --errors or else on stderr
-    #[arg(long, value_name = "stop|skip|record", default_value = "stop", hide_possible_values = true)]
-    on_error: OnError,
+    /// [default: stop, and record with --halt]
+    #[arg(long, value_name = "stop|skip|record", hide_possible_values = true)]
+    on_error: Option<OnError>,
+
+    /// Stop when this number of records, or this percentage of those done, has failed (fail), succeeded (success) or either
+    /// (done): soon finishes the records that have begun, now ends them. A percentage counts from three records on
+    #[arg(long, value_name = "soon|now,fail|success|done=N[%]")]
+    halt: Option<Halt>,
 
     /// File to write failure records to
     #[arg(long, value_name = "FILE")]
@@ -149,9 +194,14 @@ pub(crate) struct MapArgs {
     resume: bool,
 
     /// With --resume: do failed records again, beside the remaining ones. Their results follow the results that are
-    /// there, in the order of the records; the file of --errors begins anew
-    #[arg(long, requires = "resume")]
+    /// there, in the order of the records; the file of --errors begins anew. Without --resume: do only those records again
+    /// that have failed according to the file of --report, and add to that file
+    #[arg(long)]
     retry_failed: bool,
+
+    /// Print what would be done for each record, and do nothing
+    #[arg(long)]
+    dry_run: bool,
 
     #[command(flatten)]
     guest: GuestArgs,
@@ -164,6 +214,10 @@ pub(crate) struct MapArgs {
     /// of the crate run outside of any jail, with all rights of this user
     #[arg(value_name = "MODULE|CRATE_DIR")]
     module: PathBuf,
+
+    /// Arguments for the program
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
 }
 
 /// What to do if a record fails.
@@ -192,20 +246,29 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let sandbox = args.guest.sandbox()?;
     let path = commands::module_path(&args.module, args.bin.as_deref(), &sandbox)?;
     let module = commands::load(&path, &sandbox)?;
-    module.task(&args.task)?;
+    let work = work(&args, &module)?;
     let input = Input::open(&args.input)?;
     let writable = Writable::granted(&sandbox.dirs)?;
     let target = Target::find(&args.output, &writable)?;
-    let errors = args.errors.as_deref().map(|path| Target::find(path, &writable)).transpose()?;
-    if errors.as_ref().is_some_and(|errors| errors.is_journal_of(&target)) {
-        return Err(files::same("--errors", "the journal").into());
+    let find = |path: &Option<PathBuf>| path.as_deref().map(|path| Target::find(path, &writable)).transpose();
+    let (errors, report) = (find(&args.errors)?, find(&args.report)?);
+    for (name, file) in [("--errors", &errors), ("--report", &report)] {
+        if file.as_ref().is_some_and(|file| file.is_journal_of(&target)) {
+            return Err(files::same(name, "the journal").into());
+        }
     }
+    if args.dry_run {
+        return dry_run(&work, groups(&args, input));
+    }
+    let results_dir = args.results.as_deref().map(|path| results_dir(path, &writable)).transpose()?;
     let (mut output, place) = Output::open(target)?;
-    let mut errors = errors.map(|target| Output::open(target).map(|(errors, _)| errors)).transpose()?;
+    let open =
+        |target: Option<Target>| target.map(|target| Output::open(target).map(|(file, _)| file)).transpose();
+    let (mut errors, mut report) = (open(errors)?, open(report)?);
     let framing = args.format;
     let journal = match place {
         Some(place) => {
-            let of = Identity::new(&path, &args.task, framing.name(), input.metadata())?;
+            let of = Identity::new(&path, &named(&args), framing.name(), input.metadata())?;
             Some(Journal::new(&args.output, place, of))
         }
         None if args.resume => {
@@ -217,9 +280,10 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
         }
         None => None,
     };
-    files::refuse_same(&input, &output, errors.as_ref(), journal.as_ref())?;
-    output.lock()?;
-    errors.as_ref().map_or(Ok(()), Output::lock)?;
+    files::refuse_same(&input, &output, [("--errors", &errors), ("--report", &report)], journal.as_ref())?;
+    for file in [Some(&output), errors.as_ref(), report.as_ref()].into_iter().flatten() {
+        file.lock()?;
+    }
     let found = match &journal {
         Some(journal) if args.resume => journal.load()?,
         _ => None,
@@ -227,13 +291,23 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let is_resumed = found.is_some();
     let mut state = found.unwrap_or_default();
     output.has(state.output)?;
-    let again = if args.retry_failed { state.failed.clone() } else { Ranges::default() };
+    let by_report = args.retry_failed && !args.resume;
+    let again = match &args.report {
+        Some(report) if by_report => report::failed(report)?,
+        _ if by_report => return Err(nothing_to_retry().into()),
+        _ if args.retry_failed => state.failed.clone(),
+        _ => Ranges::default(),
+    };
     // If the input isn't a file, it may have more records by now.
-    let is_all = state.is_finished && input.len.is_some();
+    let is_all = by_report || state.is_finished && input.len.is_some();
+    if by_report && again.count() == 0 {
+        text::note("nothing left to do: no record has failed");
+        return Ok(ExitCode::Success.code());
+    }
     if is_all && again.count() == 0 {
         return Ok(nothing_left(&state));
     }
-    state.is_finished = is_all;
+    state.is_finished = is_all && !by_report;
     if let Some(errors) = &errors {
         if again.count() > 0 {
             state.errors = Some(0);
@@ -249,11 +323,14 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     if let Some(errors) = &mut errors {
         errors.begin_at(state.errors.unwrap_or(0))?;
     }
+    if let (Some(report), Some(path)) = (&mut report, &args.report) {
+        report.begin_at(if is_resumed || by_report { report::len(path)? } else { 0 })?;
+    }
 
     let pool = pool(&args, sandbox, &module)?;
-    let open = if args.unordered { Pool::stream_unordered } else { Pool::stream };
-    let (feed, results) = open(&pool, &args.task, framing.format());
-    let stopper = results.stopper();
+    let (feeder, outcomes) = work.open(&pool, framing, !args.unordered)?;
+    let stopper = outcomes.stopper();
+    let halted = stopper.clone();
     interrupt.calls(move |signal, is_first| {
         if !is_first {
             // The workers end with this process.
@@ -265,16 +342,25 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let left = if is_all { Left::only(again) } else { Left::new(state.done.clone(), again) };
     let read = Arc::new(Read::default());
     let (numbering, numbers) = numbers::numbers();
-    let reader = start_reader(Reader::new(input.file, framing), feed, left, numbering, read.clone())?;
+    let input_len = input.len;
+    let reader = start_reader(groups(&args, input), feeder, left, numbering, read.clone())?;
 
     let mut map = Map {
         interrupt: &interrupt,
         framing,
         is_ordered: !args.unordered,
         is_cut: false,
-        on_error: args.on_error,
+        is_program: args.task.is_none(),
+        on_error: args.on_error.unwrap_or(if args.halt.is_some() { OnError::Record } else { OnError::Stop }),
+        halt: args.halt,
+        halted,
+        is_halted: false,
+        seen: 0,
+        seen_failed: 0,
         output,
         errors,
+        report,
+        results_dir,
         journal,
         numbers,
         pending: VecDeque::new(),
@@ -286,12 +372,12 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
         records: 0,
         failed: 0,
         read,
-        input_len: input.len,
+        input_len,
         progress: Progress::new(args.progress),
         saved: Instant::now(),
         pause: SAVE_TIME,
     };
-    let ended = map.take_all(results);
+    let ended = map.take_all(outcomes);
     let result = map.end(ended, reader);
     drop(pool);
     if let Ok(Ending::Interrupted) = &result {
@@ -311,8 +397,93 @@ fn nothing_left(state: &MapState) -> u8 {
     Ending::Done.exit_code(failed > 0)
 }
 
+/// What is to be done with each record.
+fn work(args: &MapArgs, module: &Module) -> sandpool::Result<Work> {
+    let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
+    if let Some(task) = &args.task {
+        module.task(task)?;
+        return Ok(Work::Task(task.clone()));
+    }
+    if !module.is_program() {
+        let names: Vec<_> = module.tasks().iter().map(|task| task.name.to_string()).collect();
+        return invalid(
+            format!("{} is not a program, and no task is named", module.name()),
+            &match names.as_slice() {
+                [] => "the module exports neither _start nor a task: `sandpool inspect` lists its exports"
+                    .to_owned(),
+                names => format!("name a task with --task: {}", names.join(", ")),
+            },
+        );
+    }
+    if args.isolation == Some(Isolation::Worker) {
+        return invalid(
+            "a program cannot share a process with another run".to_owned(),
+            "leave --isolation out",
+        );
+    }
+    if args.format == Framing::Raw && args.records_per_process > 1 {
+        return invalid(
+            "a program could not tell several raw records apart".to_owned(),
+            "leave --records-per-process out, or choose another --format",
+        );
+    }
+    Ok(Work::Program(Template::new(module.name(), &args.args, args.format)))
+}
+
+/// What a journal knows the work by.
+fn named(args: &MapArgs) -> String {
+    match &args.task {
+        Some(task) => task.clone(),
+        None => format!("program, {} records: {:?}", args.records_per_process, args.args),
+    }
+}
+
+fn groups(args: &MapArgs, input: Input) -> Groups {
+    Groups::new(Reader::new(input.file, args.format), args.records_per_process)
+}
+
+/// Opens the directory for results, and makes it if there is none.
+fn results_dir(path: &std::path::Path, writable: &Writable) -> anyhow::Result<Directory> {
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("cannot make {}", path.display()))
+        }
+        _ => Ok(Directory::open(path, writable)?),
+    }
+}
+
+/// Prints what would be done.
+fn dry_run(work: &Work, mut groups: Groups) -> anyhow::Result<u8> {
+    let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut group = Group::default();
+    loop {
+        let number = groups.count();
+        let written = match groups.read(&mut group)? {
+            Next::Record => writeln!(stdout, "{}", GuestText::from(work.shown(number, &group))),
+            Next::Empty => Ok(()),
+            Next::End => stdout.flush(),
+        };
+        match gone(written)? {
+            Some(ending) => return Ok(ending.exit_code(false)),
+            None if groups.count() == number => return Ok(ExitCode::Success.code()),
+            None => {}
+        }
+    }
+}
+
+fn nothing_to_retry() -> Error {
+    Error::Invalid {
+        what: "--retry-failed does not know what has failed".to_owned(),
+        hint: Some("add --resume, or name the file of the earlier command with --report".to_owned()),
+    }
+}
+
 fn pool(args: &MapArgs, sandbox: Sandbox, module: &Module) -> sandpool::Result<Pool> {
-    let mut builder = Pool::builder(module).sandbox(sandbox).isolation(args.isolation).retries(args.retries);
+    let isolation = match &args.task {
+        Some(_) => args.isolation.unwrap_or_default(),
+        None => Isolation::Task,
+    };
+    let mut builder = Pool::builder(module).sandbox(sandbox).isolation(isolation).retries(args.retries);
     if let Some(workers) = args.workers {
         builder = builder.processes(workers as usize);
     }
@@ -337,26 +508,26 @@ struct Read {
 
 /// Starts a thread that reads records and feeds the pool with them: a slow input must not keep results back.
 fn start_reader(
-    mut reader: Reader,
-    mut feed: Feed,
+    mut groups: Groups,
+    mut feeder: Feeder,
     left: Left,
     mut numbering: Numbering,
     read: Arc<Read>,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let work = move || {
-        let mut record = Vec::new();
-        while left.goes_on(reader.records()) {
-            if !reader.has_next() {
-                feed.flush();
+        let mut group = Group::default();
+        while left.goes_on(groups.count()) {
+            if !groups.has_next() {
+                feeder.flush();
             }
-            let number = reader.records();
-            let next = reader.read(&mut record)?;
-            read.records.store(reader.records(), Ordering::Relaxed);
-            read.bytes.store(reader.bytes(), Ordering::Relaxed);
+            let number = groups.count();
+            let next = groups.read(&mut group)?;
+            read.records.store(groups.count(), Ordering::Relaxed);
+            read.bytes.store(groups.bytes(), Ordering::Relaxed);
             match next {
                 Next::Record if left.contains(number) => {
                     numbering.is_next(number);
-                    if !feed.put(&record) {
+                    if !feeder.put(number, &group) {
                         return Ok(());
                     }
                 }
@@ -375,8 +546,10 @@ enum Ending {
     Done,
     /// A signal came.
     Interrupted,
-    /// A record has failed.
+    /// A record has failed, or as many as --halt says.
     Failed,
+    /// As many records as --halt says have succeeded or are done.
+    Halted,
     /// The reader of the output reads no more.
     ReaderGone,
 }
@@ -411,9 +584,19 @@ struct Map<'a> {
     is_ordered: bool,
     /// Results are in order, and one is missing.
     is_cut: bool,
+    /// A program is run, and its stdout is the result.
+    is_program: bool,
     on_error: OnError,
+    halt: Option<Halt>,
+    halted: StreamStopper,
+    is_halted: bool,
+    /// Records whose outcome was seen, and the number of these that have failed.
+    seen: u64,
+    seen_failed: u64,
     output: Output,
     errors: Option<Output>,
+    report: Option<Output>,
+    results_dir: Option<Directory>,
     journal: Option<Journal>,
     numbers: Numbers,
     /// Records that are done when the outputs have written the bytes that they hold back.
@@ -453,7 +636,7 @@ enum End {
 }
 
 impl Map<'_> {
-    fn take_all(&mut self, mut results: Results) -> anyhow::Result<Ending> {
+    fn take_all(&mut self, mut results: Outcomes) -> anyhow::Result<Ending> {
         let mut since = 0;
         let mut is_told = false;
         loop {
@@ -473,6 +656,7 @@ impl Map<'_> {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) if self.is_halted => return Ok(self.halting()),
                 Err(RecvTimeoutError::Disconnected) if results.is_stopped() => {
                     return Ok(Ending::Interrupted);
                 }
@@ -481,7 +665,7 @@ impl Map<'_> {
             since += 1;
             if since >= RESULTS {
                 since = 0;
-                if results.is_stopped() && !is_told {
+                if results.is_stopped() && !is_told && !self.is_halted {
                     is_told = true;
                     self.progress.note(
                         "stopping when the tasks that have begun are done; a second signal ends the tasks",
@@ -500,25 +684,27 @@ impl Map<'_> {
     }
 
     /// Takes the outcome of a record, which may turn out not to be done.
-    fn take(
-        &mut self,
-        number: u64,
-        outcome: Result<Completed<Vec<u8>>, TaskError>,
-    ) -> anyhow::Result<Option<Ending>> {
+    fn take(&mut self, number: u64, outcome: Result<Done, Failed>) -> anyhow::Result<Option<Ending>> {
         let (record, nothing_to_do) = self.numbers.record(number);
         if self.is_cut {
             return Ok(None);
         }
         self.state.done.insert(nothing_to_do);
         let failure = match outcome {
-            Ok(completed) => match self.output.write_record(self.framing, &completed.value) {
-                Ok(Ok(())) => None,
+            Ok(Done { value, attempts, usage, exit }) => match self.write(&value) {
+                Ok(Ok(())) => {
+                    self.write_result(record, "out", &value)?;
+                    let bytes = value.len() as u64;
+                    self.note_line(report::Line::new(record, attempts, None, exit, bytes).with(&usage))?;
+                    None
+                }
                 Ok(Err(why)) => {
-                    Some((Failure::Refused(why.into()), completed.attempts, GuestText::default()))
+                    let cause = Failure::Refused(why.into());
+                    Some(Failed { cause, attempts, stderr: GuestText::default(), usage, exit })
                 }
                 Err(error) => return gone(Err(error)),
             },
-            Err(TaskError { cause, attempts, stderr, .. }) => match cause {
+            Err(failed) => match failed.cause {
                 // The task was stopped before it began. If results are in order, those after it must wait for it.
                 Failure::Cancelled => {
                     self.is_cut = self.is_ordered;
@@ -538,12 +724,16 @@ impl Map<'_> {
                         self.framing.name()
                     ));
                 }
-                cause => Some((cause, attempts, stderr)),
+                cause => Some(Failed { cause, ..failed }),
             },
         };
+        self.seen += 1;
+        self.seen_failed += u64::from(failure.is_some());
         let end = match failure {
             None => End::Output(self.output.len()),
-            Some((cause, attempts, stderr)) => {
+            Some(Failed { cause, attempts, stderr, usage, exit }) => {
+                self.note_line(report::Line::new(record, attempts, Some(&cause), exit, 0).with(&usage))?;
+                self.write_result(record, "err", stderr.raw().as_bytes())?;
                 let end = self.note_failure(record, &cause, attempts, &stderr)?;
                 if self.on_error == OnError::Stop {
                     return Ok(Some(Ending::Failed));
@@ -552,7 +742,60 @@ impl Map<'_> {
             }
         };
         self.pending.push_back(Pending { record, end });
-        Ok(None)
+        Ok(self.look_whether_to_halt())
+    }
+
+    /// Stops the map if `--halt` says so.
+    fn look_whether_to_halt(&mut self) -> Option<Ending> {
+        let halt =
+            self.halt.filter(|halt| !self.is_halted && halt.is_reached(self.seen, self.seen_failed))?;
+        self.is_halted = true;
+        match halt.when {
+            When::Now => Some(self.halting()),
+            When::Soon => {
+                self.progress.note("halting when the records that have begun are done");
+                self.halted.stop();
+                None
+            }
+        }
+    }
+
+    /// How a map ends that was halted.
+    fn halting(&self) -> Ending {
+        match self.halt.map(|halt| halt.why) {
+            Some(Why::Success | Why::Done) => Ending::Halted,
+            _ => Ending::Failed,
+        }
+    }
+
+    /// Takes a result, which may be held back; or says why the value can't be a record.
+    fn write(&mut self, value: &[u8]) -> std::io::Result<Result<(), &'static str>> {
+        match self.framing {
+            Framing::Lines | Framing::Jsonl | Framing::Nul if self.is_program => {
+                self.output.write_all(value).map(Ok)
+            }
+            framing => self.output.write_record(framing, value),
+        }
+    }
+
+    /// Writes a file of its own for a record, if that is wanted.
+    fn write_result(&self, record: u64, end: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let Some(dir) = &self.results_dir else { return Ok(()) };
+        let name = format!("{record}.{end}");
+        let write = || {
+            let mut file = dir.create(name.as_ref(), 0o666)?;
+            file.file().write_all(bytes)?;
+            file.finish()
+        };
+        write().with_context(|| format!("cannot write the result {name}"))
+    }
+
+    /// Adds a line to the report, if there is one.
+    fn note_line(&mut self, line: report::Line<'_>) -> anyhow::Result<()> {
+        match &mut self.report {
+            Some(report) => report.write_line(&json::to_json(&line)?),
+            None => Ok(()),
+        }
     }
 
     fn note_failure(
@@ -599,8 +842,10 @@ impl Map<'_> {
     /// Writes the bytes that are held back, and notes the records that are done by that.
     fn flush(&mut self) -> anyhow::Result<Option<Ending>> {
         let errors = self.errors.as_mut().map_or(Ok(()), |errors| errors.flush());
+        let report = self.report.as_mut().map_or(Ok(()), |report| report.flush());
         let output = self.output.flush();
         self.settle();
+        report.context("cannot write the report")?;
         errors.context("cannot write failure records")?;
         gone(output)
     }
