@@ -59,10 +59,9 @@ impl FromStr for Halt {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         parse(text).ok_or_else(|| Error::Invalid {
-            what: format!("`{text}` does not say when to halt"),
+            what: format!("`{text}` does not say when to halt, as soon,fail=3 or now,fail=10% do"),
             hint: Some(
-                "write soon or now, then fail, success or done with a number or percentage: soon,fail=3 or now,fail=10%"
-                    .to_owned(),
+                "write soon or now, then fail, success or done, and a number or percentage".to_owned(),
             ),
         })
     }
