@@ -11,6 +11,7 @@
 
 mod bench;
 mod book;
+mod c;
 mod chaos;
 mod command;
 mod compile;

@@ -330,7 +330,7 @@ fn bad_command_lines() {
     bench.file("nothing.wat", NOTHING);
     for (arguments, words, advice) in [
         (&["run", "--enb", "A=1", "nothing.wat"][..], "'--enb'", "'--env'"),
-        (&["run"], "<MODULE|CRATE_DIR>", "--help"),
+        (&["run"], "<MODULE|SOURCE>", "--help"),
         (&["rum"], "'rum'", "'run'"),
         (&["run", "--env", "=1", "nothing.wat"], "the name is missing", "--help"),
         (

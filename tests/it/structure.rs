@@ -28,6 +28,7 @@ const LIBRARY: &[&[&str]] = &[
 
 /// The command's layers.
 const COMMAND: &[&[&str]] = &[
+    &["contract"],
     &["json", "output", "toolchain"],
     &["exit_code"],
     &["doctor", "text"],

@@ -1,10 +1,12 @@
 //! The page of imports, for people.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::fmt::Write as _;
 
 use sandpool_abi::{Errno, Import, MODULES};
 
-use crate::plain;
+use super::plain_text;
 
 const INTRODUCTION: &str = "\
 # Imports
@@ -18,7 +20,7 @@ A function with an `i32` result returns 0 or an error number. A function with an
 or more, or a negated error number. Addresses and lengths are in bytes of the guest's memory. A timeout is in
 nanoseconds, read as unsigned: 0 doesn't wait, and all bits set is without end.
 
-This page is made from the table of `sandpool-abi`, and a test of that crate fails if the two differ.
+This page is made from the table of `sandpool-abi`, and a test fails if the two differ.
 ";
 
 pub(crate) fn text() -> String {
@@ -48,7 +50,7 @@ fn signature(import: &Import) -> String {
 
 /// The first sentence.
 fn summary(docs: &[&str]) -> String {
-    let text = plain(docs).join(" ");
+    let text = plain_text(docs).join(" ");
     match text.split_once(". ") {
         Some((first, _)) => format!("{first}."),
         None => text,

@@ -1,16 +1,22 @@
-//! The header for C.
+//! The header for C: the table of the contract, and small functions above the imports.
+//!
+//! `guest-sdk/c/sandpool.h` is a copy of it, which a test compares. To write the copy again after a change:
+//!
+//! ```sh
+//! SANDPOOL_REWRITE=1 cargo test --release --locked --workspace --bin sandpool contract
+//! ```
 
 use std::fmt::Write as _;
 
 use sandpool_abi::process::{Limit, Trap};
 use sandpool_abi::{CONSTANTS, Constant, Errno, Import, Layout, MODULES, Pointee, Type, Value};
 
-use crate::plain;
+use super::plain_text;
 
 const BEGIN: &str = "\
 // The contract between Sandpool's host and its guests, for C.
 //
-// Made from the table of the crate sandpool-abi by its tests: change the table, not this file. The texts are those of
+// Made from the table of the crate sandpool-abi: change the table, not this file. The texts are those of
 // the crate: there, `JOINABLE` of the module `queue` is SANDPOOL_QUEUE_JOINABLE here, and the function `put` is
 // sandpool_queue_put.
 //
@@ -49,41 +55,59 @@ const END: &str = "
 #endif
 ";
 
+/// Functions above the imports; a version and a list of error numbers are put in.
+const HELPERS: &str = include_str!("helpers.h");
+
+/// The text of the header.
 pub(crate) fn text() -> String {
     let mut text = BEGIN.to_owned();
     text.push('\n');
     CONSTANTS.iter().for_each(|one| constant(&mut text, "", one));
     numbers(&mut text);
     for module in MODULES.iter().filter(|module| !module.constants.is_empty()) {
-        write!(text, "\n// Constants of {}.\n\n", module.name).unwrap();
-        let prefix = format!("{}_", module.name.strip_prefix("sandpool_").unwrap().to_uppercase());
+        let _ = write!(text, "\n// Constants of {}.\n\n", module.name);
+        let prefix = format!("{}_", module.name.trim_start_matches("sandpool_").to_uppercase());
         module.constants.iter().for_each(|one| constant(&mut text, &prefix, one));
     }
     // Functions of one module have structures of another.
     MODULES.iter().flat_map(|module| module.layouts).for_each(|one| layout(&mut text, one));
     for module in MODULES {
-        write!(text, "\n// Functions of {}.\n", module.name).unwrap();
+        let _ = write!(text, "\n// Functions of {}.\n", module.name);
         module.imports.iter().for_each(|one| function(&mut text, one));
     }
+    let errors: String = errnos()
+        .map(|errno| format!("    case {}: return \"{}\";\n", errno as i32, errno.message()))
+        .collect();
+    let version = CONSTANTS.iter().find_map(|constant| match constant.value {
+        Value::Number(_, version) if constant.name == "ABI_VERSION" => Some(version.to_string()),
+        _ => None,
+    });
+    let version = version.unwrap_or_default();
+    text.push_str(&HELPERS.replace("@VERSION@", &version).replace("@ERRORS@", &errors));
     text.push_str(END);
     text
+}
+
+/// The error numbers, in their order.
+fn errnos() -> impl Iterator<Item = Errno> {
+    let mut all = Errno::ALL.to_vec();
+    all.sort_by_key(|errno| *errno as i32);
+    all.into_iter()
 }
 
 /// The numbers that are enums in Rust.
 fn numbers(text: &mut String) {
     text.push_str("\n// The reason why a call failed. The numbers are Linux's where Linux has one.\n\n");
-    let mut all = Errno::ALL.to_vec();
-    all.sort_by_key(|errno| *errno as i32);
-    for errno in all {
+    for errno in errnos() {
         let name = format!("{errno:?}").to_uppercase();
-        writeln!(text, "#define SANDPOOL_ERRNO_{name} {} // {}", errno as i32, errno.message()).unwrap();
+        let _ = writeln!(text, "#define SANDPOOL_ERRNO_{name} {} // {}", errno as i32, errno.message());
     }
     text.push_str(
         "\n// The kind of a trap: `detail` of a status whose `kind` is SANDPOOL_PROCESS_TRAPPED.\n\n",
     );
     for trap in Trap::ALL {
         let name = snake(&format!("{trap:?}")).to_uppercase();
-        writeln!(text, "#define SANDPOOL_TRAP_{name} {} // {}", trap as u32, trap.message()).unwrap();
+        let _ = writeln!(text, "#define SANDPOOL_TRAP_{name} {} // {}", trap as u32, trap.message());
     }
     text.push_str(
         "\n// The number of a limit: `detail` of a status whose `kind` is SANDPOOL_PROCESS_LIMITED, and the argument of\n\
@@ -91,13 +115,13 @@ fn numbers(text: &mut String) {
     );
     for code in 1..Limit::CODES {
         let name = Limit::from_parts(code, 0).name().replace('-', "_").to_uppercase();
-        writeln!(text, "#define SANDPOOL_LIMIT_{name} {code}").unwrap();
+        let _ = writeln!(text, "#define SANDPOOL_LIMIT_{name} {code}");
     }
 }
 
 fn comment(text: &mut String, indent: &str, docs: &[&str]) {
-    for line in plain(docs) {
-        writeln!(text, "{}", format!("{indent}// {line}").trim_end()).unwrap();
+    for line in plain_text(docs) {
+        let _ = writeln!(text, "{}", format!("{indent}// {line}").trim_end());
     }
 }
 
@@ -110,20 +134,23 @@ fn constant(text: &mut String, prefix: &str, constant: &Constant) {
         Value::Number(Type::I64, value) => format!("INT64_C({value})"),
         Value::Number(_, value) => value.to_string(),
     };
-    writeln!(text, "#define SANDPOOL_{prefix}{} {value}", constant.name).unwrap();
+    let _ = writeln!(text, "#define SANDPOOL_{prefix}{} {value}", constant.name);
 }
 
 fn layout(text: &mut String, layout: &Layout) {
     text.push('\n');
     comment(text, "", layout.docs);
     let name = structure(layout.name);
-    writeln!(text, "{name} {{").unwrap();
+    let _ = writeln!(text, "{name} {{");
     for field in layout.fields {
         comment(text, "    ", field.docs);
-        writeln!(text, "    {};", declaration(field.ty, field.name)).unwrap();
+        let _ = writeln!(text, "    {};", declaration(field.ty, field.name));
     }
-    write!(text, "}};\nSANDPOOL_ASSERT(sizeof({name}) == {}, \"a layout of the contract\");\n", layout.size)
-        .unwrap();
+    let _ = write!(
+        text,
+        "}};\nSANDPOOL_ASSERT(sizeof({name}) == {}, \"a layout of the contract\");\n",
+        layout.size
+    );
 }
 
 fn function(text: &mut String, import: &Import) {
@@ -134,7 +161,7 @@ fn function(text: &mut String, import: &Import) {
     let params = if params.contains('\n') { format!("\n    {params}") } else { params };
     let (module, name) = (import.module, import.name);
     let result = declaration(import.result, &format!("{module}_{name}"));
-    write!(text, "{result}({params})\n    SANDPOOL_IMPORT(\"{module}\", \"{name}\");\n").unwrap();
+    let _ = write!(text, "{result}({params})\n    SANDPOOL_IMPORT(\"{module}\", \"{name}\");\n");
 }
 
 fn declaration(ty: Type, name: &str) -> String {
