@@ -84,6 +84,12 @@ extern "C" {
 #define SANDPOOL_TRAP_INTEGER_DIVISION_BY_ZERO 8 // integer divide by zero
 #define SANDPOOL_TRAP_BAD_CONVERSION_TO_INTEGER 9 // invalid conversion to integer
 #define SANDPOOL_TRAP_OTHER 10 // other trap
+#define SANDPOOL_TRAP_UNCAUGHT_EXCEPTION 11 // uncaught exception
+#define SANDPOOL_TRAP_NULL_REFERENCE 12 // access through a null reference
+#define SANDPOOL_TRAP_ARRAY_OUT_OF_BOUNDS 13 // out of bounds array access
+#define SANDPOOL_TRAP_CAST_FAILURE 14 // cast of a reference to a type that it does not have
+#define SANDPOOL_TRAP_UNKNOWN_IMPORT 15 // call of an import that Sandpool does not provide
+#define SANDPOOL_TRAP_MISSING_MEMORY 16 // call of an import that needs a memory, and the module exports none as `memory`
 
 // The number of a limit: `detail` of a status whose `kind` is SANDPOOL_PROCESS_LIMITED, and the argument of
 // sandpool_process_limit.

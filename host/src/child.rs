@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::control::{self, Reply};
-use crate::sys::process::{pidfd_open, send_signal};
+use crate::sys::process::{leave_room_for_stack, pidfd_open, send_signal};
 use crate::{Error, Result};
 
 /// The name (`argv[0]`) that makes a program a supervisor.
@@ -72,6 +72,9 @@ fn tunables() -> Option<(&'static str, &'static str)> {
     None
 }
 
+/// A program has room for a stack of this size below its mappings, whatever its limits were when it was started.
+const USUAL_STACK: u64 = 72 << 20;
+
 /// A child of this process, a supervisor or a compiler, that nobody else waits for.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -80,11 +83,15 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts a program by this name, with these standard streams and no environment but settings of its C library.
-    pub(crate) fn start(program: &Path, name: &str, streams: [Stdio; 3]) -> io::Result<Self> {
+    /// Starts a program by this name, with these standard streams, room for a stack of this size, and no environment but settings of
+    /// its C library.
+    pub(crate) fn start(program: &Path, name: &str, streams: [Stdio; 3], stack: u64) -> io::Result<Self> {
         let [stdin, stdout, stderr] = streams;
         let mut command = Command::new(program);
         command.arg0(name).env_clear().envs(tunables()).stdin(stdin).stdout(stdout).stderr(stderr);
+        if stack > USUAL_STACK {
+            leave_room_for_stack(&mut command, stack);
+        }
         Self::from_pid(command.spawn()?.id())
     }
 

@@ -52,7 +52,7 @@ mod written;
 pub use child::set_executable;
 pub use config::{
     CompileLimitKey, CompileLimits, DEFAULT_CONFIG, DirGrant, Jailed, Key, Layer, LimitKey, Limits,
-    OnDeadlock, Profile, Sandbox,
+    OnDeadlock, Profile, Sandbox, UnknownImports,
 };
 pub use engine::{
     ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,

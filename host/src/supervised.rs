@@ -13,7 +13,7 @@ use crate::child::{self, Child, executable};
 use crate::config::{DirGrant, Jailed, Layer, Role, RunConfig};
 use crate::control::{self, Reply};
 use crate::engine::{Module, compiler};
-use crate::jail::{JailReport, control_group};
+use crate::jail::{JailReport, control_group, rlimits};
 use crate::written::Writable;
 use crate::{Error, Result};
 
@@ -80,6 +80,8 @@ impl Supervisor {
         }
         config.flavor = module.flavor();
         config.has_start = module.has_start();
+        config.has_collected = module.has_collected();
+        config.has_unknown_imports = module.has_unknown_imports();
         let (mut supervisor, reply, descriptors) =
             Self::launch(program, config, module.artifact().as_fd(), stdio)?;
         match reply {
@@ -120,7 +122,9 @@ impl Supervisor {
         let os = |what| move |source| Error::Os { what, source };
         let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
         let streams = [theirs.into(), Stdio::inherit(), Stdio::inherit()];
-        let child = Child::start(&program, child::SUPERVISOR, streams).map_err(os("start the supervisor"))?;
+        let stack = rlimits::stack(config.sandbox.limits.stack_max);
+        let child =
+            Child::start(&program, child::SUPERVISOR, streams, stack).map_err(os("start the supervisor"))?;
         let mut supervisor = Self {
             child,
             socket: Arc::new(socket),

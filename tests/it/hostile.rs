@@ -85,6 +85,18 @@ fn hostile_modules_are_refused_or_end() {
     };
     let tables: String = (0..90).map(|_| "(table 1000000 funcref)").collect();
     let data = "x".repeat(1 << 20);
+    // Each is another one than all before.
+    let types: String = (0..20_000)
+        .map(|at| {
+            let fields: String =
+                (0..15).map(|bit| if at >> bit & 1 == 0 { " i32" } else { " i64" }).collect();
+            format!("(type (struct (field{fields})))")
+        })
+        .collect();
+    let hierarchy = |depth: usize| -> String {
+        let below = (1..depth).map(|at| format!("(type $t{at} (sub $t{} (struct (field i32))))", at - 1));
+        std::iter::once("(type $t0 (sub (struct (field i32))))".to_owned()).chain(below).collect()
+    };
     for (name, text, code) in [
         ("tables", program(&tables, ""), 134),
         ("a table without end", program("(table 4000000000 funcref)", ""), 134),
@@ -118,6 +130,52 @@ fn hostile_modules_are_refused_or_end() {
             134,
         ),
         ("memory beyond the limit from the start", program("", "").replace(" 1)", " 65536)"), 134),
+        (
+            "an array that is larger than any memory",
+            program("(type $a (array i64))", "(drop (array.new $a (i64.const 0) (i32.const -1)))"),
+            134,
+        ),
+        (
+            "objects without end",
+            program(
+                "(type $l (struct (field (ref null $l)))) (global $all (mut (ref null $l)) (ref.null $l))",
+                "(loop $l (global.set $all (struct.new $l (global.get $all))) (br $l))",
+            ),
+            134,
+        ),
+        (
+            "a table of objects that is as large as can be",
+            program(
+                "(type $s (struct)) (table $t 1 (ref null $s))",
+                "(local $i i32)
+                 (loop $l (br_if $l (i32.ne (i32.const -1) (table.grow $t (struct.new $s) (i32.const 10000)))))
+                 (loop $l (drop (struct.new $s))
+                    (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 1000000))))",
+            ),
+            134,
+        ),
+        (
+            "exceptions from far below",
+            program(
+                "(tag $t) (func $down (param i32)
+                    (if (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1)))) (else (throw $t))))
+                 (func $once (block $caught (try_table (catch $t $caught) (call $down (i32.const 5000)))))",
+                "(local $i i32) (loop $l (call $once)
+                    (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 100))))",
+            ),
+            0,
+        ),
+        (
+            "exceptions that throw in their handlers",
+            program(
+                "(tag $t) (func $again (block $caught (try_table (catch_all $caught) (throw $t))) (call $again))",
+                "(call $again)",
+            ),
+            134,
+        ),
+        ("types by the ten thousand", program(&types, ""), 0),
+        ("a hierarchy as deep as can be", program(&hierarchy(63), ""), 0),
+        ("a hierarchy that is deeper", program(&hierarchy(65), ""), 121),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hostile.wat");

@@ -39,6 +39,7 @@ mod pool_hostile;
 mod proc;
 mod process;
 mod procfs;
+mod programs;
 mod queue;
 mod simulation;
 mod soak;

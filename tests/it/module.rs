@@ -42,10 +42,11 @@ impl Bench {
         command
     }
 
-    /// The only file in the cache.
+    /// The only module in the cache.
     fn cached(&self) -> PathBuf {
-        let mut files = fs::read_dir(self.cache()).unwrap();
-        let file = files.next().unwrap().unwrap().path();
+        let files = fs::read_dir(self.cache()).unwrap().map(|file| file.unwrap().path());
+        let mut files = files.filter(|file| file.extension().is_some_and(|extension| extension == "cwasm"));
+        let file = files.next().unwrap();
         assert!(files.next().is_none(), "one module, one file");
         file
     }
@@ -134,24 +135,6 @@ fn malformed_modules() {
     refuses("a.wasm", garbled, "section", "");
 }
 
-/// wasmtime 48.0.8 takes the first two without what it would need for them, and aborts where these come to that.
-#[test]
-fn what_this_wasmtime_has_not() {
-    let subtype = program(
-        "(type $a (sub (func))) (type $b (sub $a (func))) (table 1 1 funcref) (elem (i32.const 0) $f)
-         (func $f (type $b)) (func (call_indirect (type $a) (i32.const 0)))",
-    );
-    let group = program("(rec (type $a (func)) (type $b (func (param (ref $a)))))");
-    let cast = program("(type $a (func)) (func (param funcref) (drop (ref.cast (ref $a) (local.get 0))))");
-    let notify = program("(func (drop (memory.atomic.notify (i32.const 0) (i32.const 1))))");
-    let wait = program("(func (drop (memory.atomic.wait32 (i32.const 0) (i32.const 1) (i64.const 0))))");
-    let exception = program("(tag $a) (func (throw $a))");
-    let collected = program("(type $a (struct (field i32)))");
-    for module in [subtype, group, cast, notify, wait, exception, collected] {
-        refuses("a.wat", module, "", "without GC, exceptions, threads and 64-bit memories");
-    }
-}
-
 #[test]
 fn more_memories_than_a_process_has_addresses_for() {
     let memories = |count| program(&"(memory 0)".repeat(count));
@@ -164,7 +147,6 @@ fn more_memories_than_a_process_has_addresses_for() {
 #[test]
 fn missing_exports() {
     refuses("a.wat", r#"(module (memory (export "memory") 1))"#, "does not export _start", "as a program");
-    refuses("a.wat", r#"(module (func (export "_start")))"#, "does not export memory", "");
     let takes = r#"(module (memory (export "memory") 1) (func (export "_start") (param i32)))"#;
     refuses("a.wat", takes, "_start is (i32) -> (), not () -> ()", "");
     let swapped = r#"(module (memory (export "_start") 1) (func (export "memory")))"#;
@@ -274,7 +256,7 @@ fn unknown_imports_name_the_nearest() {
     let import = |module, name| program(&format!(r#"(import "{module}" "{name}" (func))"#));
     refuses("a.wat", import("sandpool_process", "forkk"), "sandpool_process.forkk", "sandpool_process.fork");
     refuses("a.wat", import("sandpool_queues", "put"), "sandpool_queues.put", "sandpool_queue.put");
-    refuses("a.wat", import("wasi_unstable", "fd_write"), "wasi_unstable", "wasi_snapshot_preview1.fd_write");
+    refuses("a.wat", import("wasi_preview1", "fd_write"), "wasi_preview1", "wasi_snapshot_preview1.fd_write");
     refuses("a.wat", import("env", "SDL_CreateWindow"), "env.SDL_CreateWindow", "");
     refuses("a.wat", program(r#"(import "env" "table" (table 1 funcref))"#), "env.table", "");
 }

@@ -17,7 +17,7 @@ pub(crate) use self::jail::JailSettings;
 pub use self::jail::{Jailed, Layer};
 pub(crate) use self::limits::MODULE_MAX;
 pub use self::limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
-pub use self::sandbox::Sandbox;
+pub use self::sandbox::{Sandbox, UnknownImports};
 use crate::ipc::arena::{Geometry, PAGE};
 use crate::{Error, Result};
 
@@ -31,6 +31,10 @@ pub(crate) struct RunConfig {
     pub(crate) flavor: Flavor,
     /// The module runs code when it is instantiated.
     pub(crate) has_start: bool,
+    /// The module may need a heap for collected objects.
+    pub(crate) has_collected: bool,
+    /// The module imports functions that trap.
+    pub(crate) has_unknown_imports: bool,
     pub(crate) on_deadlock: OnDeadlock,
     /// Whether workers of a pool fork a process for each task.
     pub(crate) forks_tasks: bool,
@@ -56,6 +60,8 @@ impl RunConfig {
             sandbox: Sandbox::default(),
             flavor: Flavor::default(),
             has_start: false,
+            has_collected: false,
+            has_unknown_imports: false,
             on_deadlock: OnDeadlock::Kill,
             forks_tasks: false,
             only_report: false,

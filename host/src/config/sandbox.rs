@@ -1,12 +1,13 @@
 //! Everything that guests are given and held to, as one value.
 
+use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::limits::{read, read_file};
 use super::{CompileLimits, DirGrant, JailSettings, Layer, Limits};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Everything that guests are given and held to: directories, environment, limits, and the layers of their jail.
 ///
@@ -41,7 +42,53 @@ pub struct Sandbox {
     pub limits: Limits,
     /// limits of loading the module
     pub compile_limits: CompileLimits,
+    /// the answer to imports of functions that Sandpool doesn't provide
+    pub unknown_imports: UnknownImports,
     pub(crate) jail: JailSettings,
+}
+
+/// The answer to a module that imports functions which Sandpool doesn't provide.
+///
+/// ```
+/// let choice: sandpool::UnknownImports = "trap".parse()?;
+/// assert_eq!(choice, sandpool::UnknownImports::Trap);
+/// assert_eq!(choice.to_string(), "trap");
+/// # Ok::<(), sandpool::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum UnknownImports {
+    /// The module is refused: [`Error::UnknownImport`](crate::Error::UnknownImport).
+    #[default]
+    Refuse,
+    /// The module is loaded. A call of such a function is a trap: [`Trap::UnknownImport`](crate::Trap::UnknownImport). Memories,
+    /// tables, globals and tags that Sandpool doesn't provide are refused all the same.
+    Trap,
+}
+
+impl fmt::Display for UnknownImports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Refuse => "refuse",
+            Self::Trap => "trap",
+        })
+    }
+}
+
+impl std::str::FromStr for UnknownImports {
+    type Err = Error;
+
+    /// Reads `refuse` or `trap`.
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "trap" => Ok(Self::Trap),
+            _ => Err(Error::Invalid {
+                what: format!("`{text}` is not what can be done about unknown imports"),
+                hint: Some("write refuse or trap".to_owned()),
+            }),
+        }
+    }
 }
 
 impl Sandbox {
@@ -153,6 +200,24 @@ impl Sandbox {
     #[must_use]
     pub fn compile_limits(mut self, limits: CompileLimits) -> Self {
         self.compile_limits = limits;
+        self
+    }
+
+    /// Sets the answer to a module that imports functions which Sandpool doesn't provide. The default is to refuse the module. The
+    /// setting concerns [loading](crate::ModuleBuilder::sandbox).
+    ///
+    /// ```no_run
+    /// # fn main() -> sandpool::Result<()> {
+    /// use sandpool::{Module, Sandbox, UnknownImports};
+    ///
+    /// let sandbox = Sandbox::new().unknown_imports(UnknownImports::Trap);
+    /// let module = Module::builder().sandbox(sandbox).load_file("half-linked.wasm")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn unknown_imports(mut self, choice: UnknownImports) -> Self {
+        self.unknown_imports = choice;
         self
     }
 

@@ -8,15 +8,15 @@
 //! SHA-256 of the key and all that is before. wasmtime reads the artifact as an ELF image, through offsets in its header,
 //! and ignores what follows. The checksum is for
 //! accidents (a full disk, a power cut after the rename, a file copied over another): against them it is complete,
-//! and cheaper than an fsync at each insertion. It is verified once for each run by the process that opens the file,
-//! not by those that load it, and costs what reading the file does.
+//! and cheaper than an fsync at each insertion. It is verified by the process that opens the file, not by those that load it,
+//! and costs what reading the file does; so it isn't verified again as long as the file is [the same](super::verified).
 
 use std::fs::{self, DirBuilder, File};
 use std::hash::{Hash as _, Hasher};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{self, OFlag};
 use nix::sys::stat::Mode;
@@ -24,6 +24,7 @@ use nix::unistd::geteuid;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
+use super::verified::{self, Kind, Stamp, Sum, Verified};
 use crate::cache_dirs::CacheDirs;
 use crate::written::{Directory, is_unfinished};
 use crate::{Error, Result};
@@ -38,37 +39,48 @@ const LENGTH_LEN: u64 = 8;
 const ENTRIES_MAX: usize = 200;
 const BYTES_MAX: u64 = 1 << 30;
 
+/// How exactly the time of an entry's last use is noted.
+const USE_NOTED: Duration = Duration::from_secs(60 * 60);
+
 /// The folder of compiled modules.
 #[derive(Debug)]
 pub(crate) struct Cache {
     path: PathBuf,
     dir: Directory,
+    /// The files that needn't be read again.
+    verified: Verified,
 }
 
 /// Names one compiled module: by the bytes it comes from, and by everything that decides what they compile to.
 #[derive(Debug)]
-pub(crate) struct Key(String);
+pub(crate) struct Key(Sum);
 
 impl Key {
-    pub(crate) fn new(engine: &Engine, module: &[u8]) -> Self {
+    /// The key of the module whose contents have this SHA-256.
+    pub(crate) fn new(engine: &Engine, module: &Sum) -> Self {
         let mut sha = Sha(Sha256::new());
-        sha.0.update(Sha256::digest(module));
+        sha.0.update(module);
         engine.precompile_compatibility_hash().hash(&mut sha);
         // Everything that the checks before compilation depend on.
         sha.0.update(sandpool_abi::FINGERPRINT.to_le_bytes());
         sha.0.update(sandpool_abi::ABI_VERSION.to_le_bytes());
         sha.0.update(env!("CARGO_PKG_VERSION"));
-        Self(hex(&sha.0.finalize()))
+        Self(sha.0.finalize().into())
+    }
+
+    /// The key as people write it.
+    fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn file_name(&self) -> String {
-        format!("{}.cwasm", self.0)
+        format!("{}.cwasm", self.hex())
     }
 }
 
 /// Names the settings with which an artifact must have been compiled for this engine to load it.
 pub(crate) fn compatibility(engine: &Engine) -> String {
-    Key::new(engine, b"").0
+    Key::new(engine, &[0; SUM_LEN]).hex()
 }
 
 /// Feeds a `Hash` into SHA-256: wasmtime describes its settings only by that trait.
@@ -82,10 +94,6 @@ impl Hasher for Sha {
     fn finish(&self) -> u64 {
         0
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Cache {
@@ -104,7 +112,7 @@ impl Cache {
             Ok(Directory::from_file(dir))
         };
         match open() {
-            Ok(dir) => Ok(Self { path, dir }),
+            Ok(dir) => Ok(Self { verified: Verified::read(&dir), path, dir }),
             Err(source) => Err(failed(&path, source)),
         }
     }
@@ -113,17 +121,24 @@ impl Cache {
     /// missing: the module is compiled again, and `put` replaces the file.
     pub(crate) fn get(&self, key: &Key) -> Option<(File, Vec<u8>)> {
         let mut file = self.dir.read(key.file_name().as_ref()).ok()?;
+        let (stamp, now) = (Stamp::of(&file), SystemTime::now());
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || refuse_others(&file).is_err() {
             return None;
         }
         let len = metadata.len().checked_sub(TRAILER_LEN)?;
-        let mut sha = Sha256::new_with_prefix(&key.0);
-        copy((&mut file).take(len), &mut sha, io::sink()).ok()?;
-        let mut trailer = Vec::new();
-        file.read_to_end(&mut trailer).ok()?;
-        if trailer.strip_prefix(MAGIC) != Some(sha.finalize().as_slice()) {
-            return None;
+        let known = stamp.and_then(|stamp| self.verified.get(Kind::Entry, &stamp));
+        if known != Some(key.0) {
+            let mut sha = Sha256::new_with_prefix(key.hex());
+            copy((&mut file).take(len), &mut sha, io::sink()).ok()?;
+            let mut trailer = Vec::new();
+            file.read_to_end(&mut trailer).ok()?;
+            if trailer.strip_prefix(MAGIC) != Some(sha.finalize().as_slice()) {
+                return None;
+            }
+            if let Some(stamp) = stamp {
+                Verified::add(&self.dir, Kind::Entry, &stamp, key.0, now);
+            }
         }
         let end = len.checked_sub(LENGTH_LEN)?;
         let mut length = [0; LENGTH_LEN as usize];
@@ -131,16 +146,32 @@ impl Cache {
         let begin = end.checked_sub(u64::from_le_bytes(length))?;
         let mut summary = vec![0; usize::try_from(end - begin).ok()?];
         file.read_exact_at(&mut summary, begin).ok()?;
-        // Eviction goes by the age since the last use. Nothing else depends on the time.
-        let _ = file.set_modified(SystemTime::now());
+        // Eviction goes by the age since the last use. The file has another stamp afterwards, so this isn't done each time.
+        let is_noted =
+            metadata.modified().is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age < USE_NOTED));
+        if !is_noted {
+            let _ = file.set_modified(now);
+        }
         Some((file, summary))
+    }
+
+    /// The SHA-256 of a module's file, if it is known without reading the file.
+    pub(crate) fn module(&self, file: &ModuleFile) -> Option<Sum> {
+        self.verified.get(Kind::Module, file.stamp.as_ref()?)
+    }
+
+    /// Keeps the SHA-256 of a module's file for the next time.
+    pub(crate) fn add_module(&self, file: &ModuleFile, sum: Sum) {
+        if let Some(stamp) = &file.stamp {
+            Verified::add(&self.dir, Kind::Module, stamp, sum, file.opened);
+        }
     }
 
     /// Stores an artifact with its summary, and returns the artifact as a read-only file.
     pub(crate) fn put(&self, key: &Key, artifact: impl io::Read, summary: &[u8]) -> Result<File> {
         let put = || {
             let mut entry = self.dir.create(key.file_name().as_ref(), 0o600)?;
-            let mut sha = Sha256::new_with_prefix(&key.0);
+            let mut sha = Sha256::new_with_prefix(key.hex());
             copy(
                 artifact.chain(summary).chain(&(summary.len() as u64).to_le_bytes()[..]),
                 &mut sha,
@@ -177,7 +208,7 @@ fn failed(path: &Path, source: io::Error) -> Error {
 }
 
 /// Fails if another than the effective user owns the file, or if its mode lets anybody else in.
-fn refuse_others(file: &File) -> io::Result<()> {
+pub(super) fn refuse_others(file: &File) -> io::Result<()> {
     let metadata = file.metadata()?;
     let reason = if metadata.uid() != geteuid().as_raw() {
         format!("it belongs to user {}, not to you", metadata.uid())
@@ -209,6 +240,9 @@ fn copy(from: impl io::Read, sha: &mut Sha256, to: impl io::Write) -> io::Result
 
 /// Names that this cache makes. A folder given by SANDPOOL_CACHE_DIR may hold other things.
 fn is_ours(name: &str) -> bool {
+    if is_unfinished(name.as_ref(), verified::NAME.as_ref()) {
+        return true;
+    }
     let unfinished = name.strip_prefix('.').and_then(|name| name.rsplit_once(".cwasm"));
     let key = match unfinished {
         Some((key, _)) if is_unfinished(name.as_ref(), format!("{key}.cwasm").as_ref()) => key,
@@ -216,6 +250,27 @@ fn is_ours(name: &str) -> bool {
         None => name.strip_suffix(".cwasm").unwrap_or_default(),
     };
     key.len() == 2 * SUM_LEN && key.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A module's file that is open and not yet read.
+#[derive(Debug)]
+pub(crate) struct ModuleFile {
+    pub(crate) file: File,
+    stamp: Option<Stamp>,
+    opened: SystemTime,
+}
+
+impl ModuleFile {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        // Before the file is read: a change while it is read changes the stamp.
+        Ok(Self { stamp: Stamp::of(&file), opened: SystemTime::now(), file })
+    }
+
+    /// The file's size, if the file may be known.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.stamp.map(|stamp| stamp.size)
+    }
 }
 
 #[derive(Debug)]
@@ -248,11 +303,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = Directory::from_file(File::open(folder.path()).unwrap());
         let path = folder.path().to_owned();
-        (folder, Cache { path, dir })
+        (folder, Cache { path, dir, verified: Verified::default() })
     }
 
     fn key() -> Key {
-        Key::new(&crate::engine::config::engine(Default::default()).unwrap(), b"module")
+        Key::new(&crate::engine::config::engine(Default::default()).unwrap(), &[1; SUM_LEN])
     }
 
     #[test]
@@ -294,9 +349,9 @@ mod tests {
         }
         fs::write(&path, &whole).unwrap();
         assert!(cache.get(&key()).is_some());
-        assert!(cache.get(&Key("0".repeat(64))).is_none());
+        assert!(cache.get(&Key([0; SUM_LEN])).is_none());
         fs::rename(&path, cache.path.join(format!("{}.cwasm", "0".repeat(64)))).unwrap();
-        assert!(cache.get(&Key("0".repeat(64))).is_none(), "the artifact of another key");
+        assert!(cache.get(&Key([0; SUM_LEN])).is_none(), "the artifact of another key");
     }
 
     #[test]
@@ -315,11 +370,40 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_was_verified_is_not_read_until_it_changes() {
+        // A temporary directory may be in memory, where times tell nothing.
+        let beside = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(beside.parent().unwrap()).unwrap();
+        let open = || {
+            let dir = Directory::from_file(File::open(folder.path()).unwrap());
+            Cache { path: folder.path().to_owned(), verified: Verified::read(&dir), dir }
+        };
+        open().put(&key(), &b"artifact"[..], b"summary").unwrap();
+        let path = folder.path().join(key().file_name());
+        let mut damaged = fs::read(&path).unwrap();
+        *damaged.first_mut().unwrap() ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        assert!(open().get(&key()).is_none());
+
+        let stamp = Stamp::of(&File::open(&path).unwrap()).unwrap();
+        let later = SystemTime::now() + Duration::from_secs(60);
+        Verified::add(&open().dir, Kind::Entry, &stamp, [0; SUM_LEN], later);
+        assert!(open().get(&key()).is_none(), "it was verified as the entry of another key");
+        Verified::add(&open().dir, Kind::Entry, &stamp, key().0, later);
+        let (_, summary) = open().get(&key()).unwrap();
+        assert_eq!(summary, b"summary", "the damage isn't seen, because the file isn't read");
+        fs::write(&path, &damaged).unwrap();
+        assert!(open().get(&key()).is_none(), "the same bytes, written again");
+    }
+
+    #[test]
     fn only_own_files_are_evicted_oldest_first() {
         let name = "a".repeat(64);
         assert!(is_ours(&format!("{name}.cwasm")));
         assert!(is_ours(&format!(".{name}.cwasm.0123456789abcdef.tmp")));
         assert!(!is_ours(&format!(".{name}.cwasm.mine.tmp")));
+        assert!(is_ours(".verified.0123456789abcdef.tmp"));
+        assert!(!is_ours("verified"));
         assert!(!is_ours("thesis.tmp"));
         assert!(!is_ours(&format!("{name}.txt")));
 

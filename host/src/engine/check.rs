@@ -1,12 +1,16 @@
 //! Checks whether a module can run here, and the texts for modules that can't. This runs in the compiler.
 
+use std::collections::HashMap;
+
 use sandpool_abi::ABI_VERSION;
 use serde::{Deserialize, Serialize};
 use wasmparser::Validator;
 
 use crate::Error;
+use crate::config::UnknownImports;
+use crate::engine::compiler::Summary;
 use crate::engine::config;
-use crate::engine::inspect::{self, Inspection, Problem, Provision};
+use crate::engine::inspect::{self, ImportInfo, Inspection, Problem, Provision};
 use crate::engine::known::Function;
 use crate::guest_text::escaped_up_to;
 
@@ -22,7 +26,6 @@ const TEXT_MAX: usize = 1000;
 pub(crate) enum ModuleRefusal {
     NotAModule { problem: String, hint: Option<String> },
     MissingStart,
-    MissingMemory,
     UnknownImport { import: String, nearest: Option<String> },
     ImportType { import: String, found: String, expected: String },
     AbiVersion { guest: u32 },
@@ -40,7 +43,6 @@ impl ModuleRefusal {
                 Error::NotAModule { name, problem: text(problem), hint: hint.map(text) }
             }
             Self::MissingStart => Error::MissingExport { name, export: START },
-            Self::MissingMemory => Error::MissingExport { name, export: MEMORY },
             Self::UnknownImport { import, nearest } => {
                 Error::UnknownImport { name, import: text(import), nearest: nearest.map(text) }
             }
@@ -67,20 +69,56 @@ fn not_a_module(problem: impl Into<String>, hint: Option<&str>) -> ModuleRefusal
 }
 
 /// Refuses modules that can't run here. The version is checked first: it explains strange imports.
-pub(crate) fn check(known: &[Function], wasm: &[u8]) -> Result<Inspection, ModuleRefusal> {
+pub(crate) fn check(
+    known: &[Function],
+    wasm: &[u8],
+    unknown_imports: UnknownImports,
+) -> Result<Summary, ModuleRefusal> {
     let found = Inspection::of_wasm(known, wasm)?;
     check_version(&found)?;
+    if unknown_imports == UnknownImports::Refuse
+        && let Some(import) = found.imports.iter().find(|import| javascript(import).is_some())
+    {
+        return Err(unknown(import));
+    }
     check_memories(&found)?;
-    check_imports(&found)?;
+    let unknown_import = check_imports(&found, unknown_imports)?;
     check_exports(&found)?;
-    Validator::new_with_features(config::FEATURES).validate_all(wasm).map_err(|error| {
-        let (problem, _) = inspect::malformed(error);
-        not_a_module(
-            problem,
-            Some("Sandpool runs WebAssembly 3.0 without GC, exceptions, threads and 64-bit memories"),
-        )
-    })?;
-    Ok(found)
+    let has_collected = validate(wasm)?;
+    let is_program = exports(&found, START);
+    Ok(Summary { is_program, has_start: found.has_start, has_collected, unknown_import, tasks: found.tasks })
+}
+
+/// Returns whether the module may need a heap for collected objects. Few modules do, and only those are looked at twice.
+fn validate(wasm: &[u8]) -> Result<bool, ModuleRefusal> {
+    let valid = |features| Validator::new_with_features(features).validate_all(wasm);
+    if valid(config::FEATURES.difference(config::COLLECTED)).is_ok() {
+        return Ok(false);
+    }
+    match valid(config::FEATURES) {
+        Ok(_) => Ok(true),
+        Err(error) => {
+            let (problem, _) = inspect::malformed(error);
+            let hint = Some(hint_for(&problem));
+            Err(not_a_module(problem, hint))
+        }
+    }
+}
+
+/// What to do about a module that isn't valid, for this reason of the validator's.
+fn hint_for(problem: &str) -> &'static str {
+    if problem.contains("memory64") {
+        "64-bit memories and tables are refused, because pointers of WASI and Sandpool have 32 bits: build the guest for \
+         wasm32-wasip1"
+    } else if problem.contains("threads") {
+        "threads are refused, because a guest's process has one; processes run in parallel: build the guest for wasm32-wasip1, \
+         without threads"
+    } else if problem.contains("legacy") {
+        "these are exceptions as they were before WebAssembly 3.0: compile C and C++ with -mllvm -wasm-use-legacy-eh=false, or \
+         translate the module with wasm-opt --translate-to-exnref"
+    } else {
+        "Sandpool runs WebAssembly 3.0 without threads and 64-bit memories"
+    }
 }
 
 fn check_version(found: &Inspection) -> Result<(), ModuleRefusal> {
@@ -111,38 +149,125 @@ fn check_memories(found: &Inspection) -> Result<(), ModuleRefusal> {
     Ok(())
 }
 
-fn check_imports(found: &Inspection) -> Result<(), ModuleRefusal> {
+fn full_name(import: &ImportInfo) -> String {
+    format!("{}.{}", import.module, import.name)
+}
+
+/// Returns why the module would be refused if calls of unknown imports didn't trap.
+fn check_imports(
+    found: &Inspection,
+    unknown_imports: UnknownImports,
+) -> Result<Option<ModuleRefusal>, ModuleRefusal> {
+    let mut first_unknown = None;
+    let mut types = HashMap::new();
     for import in &found.imports {
-        let full = format!("{}.{}", import.module, import.name);
+        // A function that traps has one type; a type of a hierarchy isn't known by what is written of it.
+        if matches!(import.provision, Provision::Unknown { .. })
+            && let Some(expected) = types.insert((import.module.raw(), import.name.raw()), &import.ty)
+            && (*expected != import.ty || inspect::is_of_hierarchy(&import.ty))
+        {
+            let (found, expected) = (import.ty.clone(), expected.clone());
+            return Err(ModuleRefusal::ImportType { import: full_name(import), found, expected });
+        }
         match &import.provision {
             Provision::Provided => {}
-            Provision::Unknown { nearest } => {
-                return Err(ModuleRefusal::UnknownImport { import: full, nearest: nearest.clone() });
+            Provision::Unknown { .. } if unknown_imports == UnknownImports::Refuse => {
+                return Err(unknown(import));
             }
+            Provision::Unknown { .. }
+                if matches!(import.ty.as_str(), "memory" | "table" | "global" | "tag") =>
+            {
+                let problem = format!(
+                    "it imports {}, a {}, which Sandpool does not provide",
+                    full_name(import),
+                    import.ty
+                );
+                return Err(not_a_module(
+                    problem,
+                    Some("of unknown imports, only calls of functions can trap"),
+                ));
+            }
+            Provision::Unknown { .. } => _ = first_unknown.get_or_insert_with(|| unknown(import)),
             Provision::Mismatch { expected } => {
                 let (found, expected) = (import.ty.clone(), expected.clone());
-                return Err(ModuleRefusal::ImportType { import: full, found, expected });
+                return Err(ModuleRefusal::ImportType { import: full_name(import), found, expected });
             }
         }
     }
-    Ok(())
+    Ok(first_unknown)
 }
+
+/// The refusal of a module for an import that nobody provides.
+fn unknown(import: &ImportInfo) -> ModuleRefusal {
+    let import_name = full_name(import);
+    match (javascript(import), &import.provision) {
+        (Some((maker, instead)), _) => not_a_module(
+            format!("it is made for JavaScript, by {maker}: it imports {import_name}"),
+            Some(instead),
+        ),
+        (None, Provision::Unknown { nearest }) => {
+            ModuleRefusal::UnknownImport { import: import_name, nearest: nearest.clone() }
+        }
+        (None, _) => ModuleRefusal::UnknownImport { import: import_name, nearest: None },
+    }
+}
+
+/// The tool that made a module which imports this for a JavaScript host, and what to build instead. `None` if the import doesn't
+/// tell.
+fn javascript(import: &ImportInfo) -> Option<(&'static str, &'static str)> {
+    if !matches!(import.provision, Provision::Unknown { .. }) {
+        return None;
+    }
+    let (module, name) = (import.module.raw(), import.name.raw());
+    let begins = |starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
+    match module {
+        "gojs" | "go" => Some(("Go", "build it with GOOS=wasip1 GOARCH=wasm")),
+        "rb-js-abi-host" => Some((
+            "Ruby's package js",
+            "take a build of Ruby for wasm32-wasip1 without the package js: the one named ruby-…-wasm32-unknown-wasip1",
+        )),
+        "wbg" => Some(WASM_BINDGEN),
+        _ if module.starts_with("__wbindgen") || module.ends_with("_bg.js") => Some(WASM_BINDGEN),
+        "env" | "a"
+            if begins(&[
+                "emscripten_",
+                "_emscripten_",
+                "__syscall_",
+                "invoke_",
+                "_embind_",
+                "_emval_",
+                "__cxa_",
+            ]) || name.starts_with("_abort_js") =>
+        {
+            Some((
+                "Emscripten",
+                "build it for wasm32-wasip1 with clang and wasi-libc, or with emcc -sSTANDALONE_WASM",
+            ))
+        }
+        "env" if name == "abort" && import.ty == "(i32, i32, i32, i32) -> ()" => Some((
+            "AssemblyScript",
+            "compile it with --config ./node_modules/@assemblyscript/wasi-shim/asconfig.json, or with --use abort=",
+        )),
+        _ => None,
+    }
+}
+
+const WASM_BINDGEN: (&str, &str) = (
+    "wasm-bindgen",
+    "build the crate for wasm32-wasip1 without wasm-bindgen, as `sandpool build` does; crates may have a feature for it, such \
+     as `js` or `wasmbind`",
+);
 
 /// The export that a program begins with.
 const START: &str = "_start";
 /// The export that a module without `_start` may need to be called first.
 const INITIALIZE: &str = "_initialize";
-/// The memory that the host reads and writes.
+/// The memory that the host reads and writes, if the module has any.
 const MEMORY: &str = "memory";
 /// The type of a task.
 const TASK: &str = "(i32, i32) -> i32";
 /// The longest name of a task, in bytes.
 const TASK_NAME_MAX: usize = 127;
-
-/// Whether the module is a program, beside the tasks that it may have.
-pub(crate) fn is_program(found: &Inspection) -> bool {
-    exports(found, START)
-}
 
 fn exports(found: &Inspection, name: &str) -> bool {
     found.exports.iter().any(|export| export.name == name)
@@ -150,10 +275,16 @@ fn exports(found: &Inspection, name: &str) -> bool {
 
 fn check_exports(found: &Inspection) -> Result<(), ModuleRefusal> {
     if found.tasks.is_empty() && !exports(found, START) {
+        if exports(found, INITIALIZE) {
+            return Err(not_a_module(
+                "it is a reactor: a library that exports _initialize, and neither _start nor a task",
+                Some(
+                    "build it as a program: in C without -mexec-model=reactor, in Go without -buildmode=c-shared, in Rust as a \
+                     binary; or give it tasks",
+                ),
+            ));
+        }
         return Err(ModuleRefusal::MissingStart);
-    }
-    if !exports(found, MEMORY) {
-        return Err(ModuleRefusal::MissingMemory);
     }
     for export in &found.exports {
         let task = export.name.raw().strip_prefix(sandpool_abi::task::EXPORT_PREFIX);

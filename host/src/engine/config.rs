@@ -3,20 +3,19 @@
 use std::io;
 
 use wasmparser::WasmFeatures;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel};
+use wasmtime::{Collector, Config, Engine, InstanceAllocationStrategy, OptLevel};
 
 use crate::config::{Flavor, MEMORY_GUARD, MEMORY_RESERVATION};
 use crate::{Error, Result};
 
-/// The features that modules may use: WebAssembly 3.0 without garbage collection, exceptions, threads (our wasmtime is compiled
-/// without these) and 64-bit memories (pointers of the ABI have 32 bits). For garbage collection, wasmtime would still accept the
-/// declared subtypes of functions, and then abort where it has to look at one (RUSTSEC-2026-0570, up to 48.0.8).
-pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
-    .difference(WasmFeatures::GC)
-    .difference(WasmFeatures::GC_TYPES)
-    .difference(WasmFeatures::THREADS)
-    .difference(WasmFeatures::EXCEPTIONS)
-    .difference(WasmFeatures::MEMORY64);
+/// The features that modules may use: those that wasmtime has on by default, without threads and without 64-bit memories and tables.
+/// Guest processes have one thread each, and shared memory of their own; and pointers of the ABI have 32 bits.
+pub(crate) const FEATURES: WasmFeatures =
+    WasmFeatures::WASM3.difference(WasmFeatures::THREADS).difference(WasmFeatures::MEMORY64);
+
+/// The features that a module uses if it needs a heap for collected objects. A thrown exception is such an object.
+pub(crate) const COLLECTED: WasmFeatures =
+    WasmFeatures::GC.union(WasmFeatures::GC_TYPES).union(WasmFeatures::EXCEPTIONS);
 
 /// An engine that compiles modules.
 pub(crate) fn engine(flavor: Flavor) -> Result<Engine> {
@@ -60,7 +59,9 @@ fn configuration(flavor: Flavor) -> Config {
         // Otherwise, the first call of each function through a table would be a call of the host, in each process anew.
         .table_lazy_init(false)
         .wasm_memory64(false)
-        .wasm_gc(false)
+        // The heap of collected objects is one more memory: reserved, limited and charged as the module's own, and empty until the
+        // first object. This collector needs nothing of code that makes no objects.
+        .collector(Collector::Copying)
         .consume_fuel(flavor.counts_fuel)
         // Backtraces name functions. Byte offsets would need an address map, which makes artifacts larger.
         .generate_address_map(false);

@@ -283,11 +283,27 @@ fn wat_problem(drawn: &str) -> String {
     }
 }
 
+/// A function type of the module.
+struct FunctionType {
+    ty: FuncType,
+    /// Whether the type is nothing but its parameters and results. A type that may have subtypes, has a supertype or was declared in
+    /// a group with others is another one than the type of the same parameters and results alone, which functions of the host have.
+    is_plain: bool,
+}
+
+/// Stands after the parameters and results of a type that isn't plain.
+const OF_HIERARCHY: &str = "in a hierarchy of types";
+
+/// Whether a function type that is written like this isn't plain.
+pub(crate) fn is_of_hierarchy(ty: &str) -> bool {
+    ty.ends_with(OF_HIERARCHY)
+}
+
 /// Collects an [`Inspection`] section by section.
 struct Reader<'a> {
     known: &'a [Function],
     /// the function types, at their indices; `None` where another type stands
-    types: Vec<Option<FuncType>>,
+    types: Vec<Option<FunctionType>>,
     /// indices of types, those of imported functions first
     functions: Vec<u32>,
     /// the module's descriptions of its tasks
@@ -359,9 +375,14 @@ impl<'a> Reader<'a> {
         match payload {
             Payload::TypeSection(section) => {
                 for group in section.clone() {
-                    self.types.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
-                        CompositeInnerType::Func(ty) => Some(ty),
-                        _ => None,
+                    let group = group?;
+                    let is_alone = group.types().len() == 1;
+                    self.types.extend(group.into_types().map(|ty| {
+                        let is_plain = is_alone && ty.is_final && ty.supertype_idx.is_none();
+                        match ty.composite_type.inner {
+                            CompositeInnerType::Func(ty) => Some(FunctionType { ty, is_plain }),
+                            _ => None,
+                        }
                     }));
                 }
             }
@@ -458,10 +479,15 @@ impl<'a> Reader<'a> {
 
     fn function_type(&self, index: u32) -> String {
         match self.types.get(index as usize) {
-            Some(Some(ty)) if ty.params().len() + ty.results().len() > TYPES_SHOWN_MAX => {
+            Some(Some(FunctionType { ty, .. }))
+                if ty.params().len() + ty.results().len() > TYPES_SHOWN_MAX =>
+            {
                 format!("{} parameters, {} results", ty.params().len(), ty.results().len())
             }
-            Some(Some(ty)) => known::signature(ty.params(), ty.results()),
+            Some(Some(FunctionType { ty, is_plain })) => {
+                let signature = known::signature(ty.params(), ty.results());
+                if *is_plain { signature } else { format!("{signature} {OF_HIERARCHY}") }
+            }
             _ => "a function of a type that is not there".to_owned(),
         }
     }

@@ -1,4 +1,4 @@
-//! The imports that a guest may have: Sandpool's own, from the ABI crate, and WASI preview 1.
+//! The imports that a guest may have: Sandpool's own, from the ABI crate, and WASI previews 1 and 0.
 
 use wasmtime::{Engine, ExternType, Linker, Store};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -18,6 +18,9 @@ pub(crate) struct Function {
     pub(crate) signature: String,
 }
 
+/// The import module of WASI preview 0.
+pub(crate) const WASI_UNSTABLE: &str = "wasi_unstable";
+
 /// All functions that the host provides.
 ///
 /// WASI's functions are read from the linker that really serves them, so that no second list can get out of step.
@@ -30,7 +33,18 @@ pub(crate) fn functions() -> Result<Vec<Function>> {
             [import.result.value_type()],
         ),
     });
-    Ok(own.chain(wasi(&config::engine(Flavor::default())?)).collect())
+    let wasi = wasi(&config::engine(Flavor::default())?);
+    // Preview 0 has the same functions with the same types, but for one.
+    let unstable = wasi
+        .iter()
+        .filter(|function| function.name != "sock_accept")
+        .map(|function| Function {
+            module: WASI_UNSTABLE.to_owned(),
+            name: function.name.clone(),
+            signature: function.signature.clone(),
+        })
+        .collect::<Vec<_>>();
+    Ok(own.chain(wasi).chain(unstable).collect())
 }
 
 fn wasi(engine: &Engine) -> Vec<Function> {
@@ -108,6 +122,8 @@ mod tests {
         assert_eq!(signature("wasi_snapshot_preview1", "fd_write").unwrap(), "(i32, i32, i32, i32) -> i32");
         assert_eq!(signature("wasi_snapshot_preview1", "proc_exit").unwrap(), "(i32) -> ()");
         assert_eq!(signature("wasi_snapshot_preview1", "fork"), None);
+        assert_eq!(signature("wasi_unstable", "fd_write"), signature("wasi_snapshot_preview1", "fd_write"));
+        assert_eq!(signature("wasi_unstable", "sock_accept"), None);
     }
 
     #[test]
@@ -116,7 +132,7 @@ mod tests {
         let nearest = |module, name| nearest(&functions, module, name);
         assert_eq!(nearest("sandpool_process", "forkk").as_deref(), Some("sandpool_process.fork"));
         assert_eq!(nearest("sandpool", "fork").as_deref(), Some("sandpool_process.fork"));
-        assert_eq!(nearest("wasi_unstable", "fd_write").as_deref(), Some("wasi_snapshot_preview1.fd_write"));
+        assert_eq!(nearest("wasi_preview1", "fd_write").as_deref(), Some("wasi_snapshot_preview1.fd_write"));
         assert_eq!(nearest("env", "emscripten_notify_memory_growth"), None);
         assert_eq!(
             nearest("env", "a_name_of_more_characters_than_anybody_would_sensibly_give_to_an_import"),

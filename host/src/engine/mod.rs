@@ -30,6 +30,7 @@ mod inspect;
 pub(crate) mod known;
 mod module;
 pub(crate) mod trap;
+mod verified;
 
 pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
 pub(crate) use module::load;

@@ -1,6 +1,7 @@
 //! A module that was checked and compiled, ready to be handed to a supervisor.
 
 use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use wasmtime::Engine;
@@ -8,8 +9,8 @@ use wasmtime::Engine;
 #[cfg(feature = "testing")]
 use crate::Layer;
 use crate::child::executable;
-use crate::config::{Flavor, JailSettings, Sandbox};
-use crate::engine::cache::{Cache, Key, compatibility};
+use crate::config::{Flavor, JailSettings, Sandbox, UnknownImports};
+use crate::engine::cache::{Cache, Key, ModuleFile, compatibility};
 use crate::engine::compiler::{self, Settings, Summary};
 use crate::engine::config;
 use crate::engine::inspect::{self, TaskInfo};
@@ -17,6 +18,7 @@ use crate::jail::JailReport;
 use crate::nearest::nearest_name;
 use crate::{CompileLimit, Error, Result, sys};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// A guest program: checked, compiled, and kept in the user's cache for the next time.
 ///
@@ -36,6 +38,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug)]
 pub struct Module {
     name: String,
+    sha256: [u8; 32],
     artifact: File,
     description: Description,
     flavor: Flavor,
@@ -107,6 +110,12 @@ impl Module {
     #[must_use]
     pub fn is_program(&self) -> bool {
         self.description.summary.is_program
+    }
+
+    /// The SHA-256 of the module as it was given: of the bytes of its file.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        self.sha256
     }
 
     /// The module's tasks, in order of their names.
@@ -182,6 +191,16 @@ impl Module {
         self.description.summary.has_start
     }
 
+    /// Whether the module may need a heap for collected objects.
+    pub(crate) fn has_collected(&self) -> bool {
+        self.description.summary.has_collected
+    }
+
+    /// Whether the module imports functions that trap.
+    pub(crate) fn has_unknown_imports(&self) -> bool {
+        self.description.summary.unknown_import.is_some()
+    }
+
     /// Refuses a module that has tasks but isn't a program.
     pub(crate) fn require_program(&self) -> Result<()> {
         if self.is_program() { Ok(()) } else { Err(Error::NotAProgram { name: self.name.clone() }) }
@@ -213,6 +232,7 @@ impl ModuleBuilder {
     /// - [`Limits::fuel`](crate::Limits::fuel): if the sandbox limits fuel, the module counts fuel, about one unit for each
     ///   instruction. Counting makes the module slower, by how much depends on the module. The cache keeps this variant beside the one
     ///   that doesn't count.
+    /// - [`unknown_imports`](Sandbox::unknown_imports): whether the module may import functions that Sandpool doesn't provide.
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
@@ -245,26 +265,37 @@ impl ModuleBuilder {
         self
     }
 
-    /// Loads a file, `.wasm` or `.wat` text.
+    /// Loads a file, `.wasm` or `.wat` text. A file that was loaded before, isn't changed since and is in the cache isn't read: the
+    /// file is known by its device, inode, size and times.
     ///
     /// # Errors
     /// [`Error::Read`] for a file that can't be read, else as [`load`](Self::load).
     pub fn load_file(&self, path: impl AsRef<Path>) -> Result<Module> {
         let path = path.as_ref();
-        let bytes = inspect::read(path, self.sandbox.compile_limits.module_size_max)?;
-        self.load(inspect::display_name(path), &bytes)
+        let read = |source| Error::Read { path: path.to_owned(), source };
+        let file = ModuleFile::open(path).map_err(read)?;
+        self.load_source(inspect::display_name(path), Source::File(file)).map_err(|error| match error {
+            Unloaded::Unread(source) => read(source),
+            Unloaded::Refused(error) => error,
+        })
     }
 
     /// Loads a module from memory, binary or text. Messages call the module by this name.
     ///
     /// # Errors
     /// [`Error::NotInitialized`]; [`Error::Invalid`] for a limit of nothing; [`Error::Jail`]; [`Error::NotAModule`],
-    /// [`Error::AbiVersion`], [`Error::UnknownImport`], [`Error::ImportType`], [`Error::MissingExport`] (of `memory`, or of
-    /// `_start` if the module has no tasks either) or [`Error::Compile`] for a module that can't run here; [`Error::CompileLimit`]
+    /// [`Error::AbiVersion`], [`Error::UnknownImport`], [`Error::ImportType`], [`Error::MissingExport`] (of `_start`, if the
+    /// module has no tasks either) or [`Error::Compile`] for a module that can't run here; [`Error::CompileLimit`]
     /// for a module that takes too much; [`Error::Cache`] for a cache that others have access to, and [`Error::Os`]. Without a
     /// cache, the module is compiled all the same: see [`Module::uncached`].
     pub fn load(&self, name: impl Into<String>, bytes: &[u8]) -> Result<Module> {
-        let name = name.into();
+        self.load_source(name.into(), Source::Bytes(bytes)).map_err(|error| match error {
+            Unloaded::Unread(source) => Error::Os { what: "read a module from memory", source },
+            Unloaded::Refused(error) => error,
+        })
+    }
+
+    fn load_source(&self, name: String, source: Source<'_>) -> Result<Module, Unloaded> {
         // This check comes first, even if no compiler is needed: an empty cache should change nothing but the time.
         let program = executable()?;
         let limits = &self.sandbox.compile_limits;
@@ -272,22 +303,60 @@ impl ModuleBuilder {
         limits.check()?;
         jail.check()?;
         let size_max = limits.module_size_max;
-        if bytes.len() as u64 > size_max {
-            return Err(Error::CompileLimit { name, limit: CompileLimit::Size(size_max) });
-        }
+        let too_large = |name| Err(Error::CompileLimit { name, limit: CompileLimit::Size(size_max) }.into());
         let flavor = Flavor::here(self.sandbox.limits.fuel.is_some());
         let engine = config::engine(flavor)?;
         let cache = unless_it_is_refused(Cache::open())?;
-        let key = Key::new(&engine, bytes);
-        // The cache has only modules that passed every check, and the key covers everything that the checks depend on.
-        if let Ok(cache) = &cache
-            && let Some((artifact, description)) = cache.get(&key)
-            && let Ok(description) = serde_json::from_slice::<Description>(&description)
-            && description.jail.lacks(&jail.require).is_empty()
+        let find = |sha256| {
+            // The cache has only modules that passed every check, and the key covers everything that the checks depend on, but for
+            // the answer to unknown imports.
+            let (artifact, description) = cache.as_ref().ok()?.get(&Key::new(&engine, &sha256))?;
+            let description: Description = serde_json::from_slice(&description).ok()?;
+            description.jail.lacks(&jail.require).is_empty().then_some((artifact, description))
+        };
+        let loaded = |name: String, sha256, (artifact, mut description): (File, Description)| {
+            if self.sandbox.unknown_imports == UnknownImports::Refuse
+                && let Some(refusal) = description.summary.unknown_import.take()
+            {
+                return Err(refusal.into_error(&name, limits.artifact_max).into());
+            }
+            Ok(Module { name, sha256, artifact, description, flavor, uncached: None })
+        };
+        if let (Source::File(file), Ok(cache)) = (&source, &cache)
+            && let Some(sha256) = cache.module(file)
         {
-            return Ok(Module { name, artifact, description, flavor, uncached: None });
+            if file.size().is_some_and(|size| size > size_max) {
+                return too_large(name);
+            }
+            if let Some(found) = find(sha256) {
+                return loaded(name, sha256, found);
+            }
         }
-        let settings = Settings::new(limits.clone(), jail, compatibility(&engine));
+        let mut read = Vec::new();
+        let bytes = match &source {
+            Source::Bytes(bytes) => *bytes,
+            Source::File(file) => {
+                // Of a file that is too large, one byte more is read.
+                let limited = (&file.file).take(size_max.saturating_add(1)).read_to_end(&mut read);
+                limited.map_err(Unloaded::Unread)?;
+                read.as_slice()
+            }
+        };
+        if bytes.len() as u64 > size_max {
+            return too_large(name);
+        }
+        let sha256 = Sha256::digest(bytes).into();
+        if let (Source::File(file), Ok(cache)) = (&source, &cache) {
+            cache.add_module(file, sha256);
+        }
+        if let Some(found) = find(sha256) {
+            return loaded(name, sha256, found);
+        }
+        let key = Key::new(&engine, &sha256);
+        let settings = Settings {
+            unknown_imports: self.sandbox.unknown_imports,
+            ..Settings::new(limits.clone(), jail, compatibility(&engine))
+        };
         let (summary, mut artifact, jail) = compiler::owner::compile(&program, &name, bytes, &settings)?;
         let description = Description { summary, jail };
         let described = serde_json::to_vec(&description)
@@ -300,7 +369,26 @@ impl ModuleBuilder {
             Ok(file) => (file, None),
             Err(error) => (artifact.alone()?, Some(error)),
         };
-        Ok(Module { name, artifact, description, flavor, uncached })
+        Ok(Module { name, sha256, artifact, description, flavor, uncached })
+    }
+}
+
+/// Where the bytes of a module come from.
+enum Source<'a> {
+    Bytes(&'a [u8]),
+    File(ModuleFile),
+}
+
+/// Why a module isn't loaded.
+enum Unloaded {
+    /// Its file can't be read.
+    Unread(io::Error),
+    Refused(Error),
+}
+
+impl From<Error> for Unloaded {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use sandpool_abi::process::Trap;
-use wasmtime::WasmBacktrace;
+use wasmtime::{GcHeapOutOfMemory, ThrownException, UnknownImportError, WasmBacktrace};
 
 use crate::engine::inspect::printable;
 use crate::guest_text::Escaped;
@@ -11,9 +11,27 @@ use crate::guest_text::Escaped;
 /// The most frames that are shown. A Rust panic has about ten of its own before the first frame of the program.
 const FRAMES_SHOWN: usize = 16;
 
+/// An import needs the guest's memory, and the module exports none.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", Trap::MissingMemory.message())]
+pub(crate) struct MissingMemory;
+
 /// Which trap ended a guest's call; `None` if the host ended it by an error of its own.
 pub(crate) fn classify(error: &wasmtime::Error) -> Option<Trap> {
     use wasmtime::Trap as Engine;
+    if error.is::<ThrownException>() {
+        return Some(Trap::UncaughtException);
+    }
+    if error.is::<UnknownImportError>() {
+        return Some(Trap::UnknownImport);
+    }
+    if error.is::<MissingMemory>() {
+        return Some(Trap::MissingMemory);
+    }
+    // The heap of collected objects is as large as it can get. If a limit of Sandpool was the reason, its name goes before this.
+    if error.is::<GcHeapOutOfMemory<()>>() {
+        return Some(Trap::Other);
+    }
     Some(match error.downcast_ref::<Engine>()? {
         Engine::UnreachableCodeReached => Trap::Unreachable,
         Engine::StackOverflow => Trap::StackOverflow,
@@ -24,6 +42,9 @@ pub(crate) fn classify(error: &wasmtime::Error) -> Option<Trap> {
         Engine::IntegerOverflow => Trap::IntegerOverflow,
         Engine::IntegerDivisionByZero => Trap::IntegerDivisionByZero,
         Engine::BadConversionToInteger => Trap::BadConversionToInteger,
+        Engine::NullReference => Trap::NullReference,
+        Engine::ArrayOutOfBounds => Trap::ArrayOutOfBounds,
+        Engine::CastFailure => Trap::CastFailure,
         _ => Trap::Other,
     })
 }
@@ -41,6 +62,9 @@ pub(crate) fn report(error: &wasmtime::Error) -> String {
         Some(Trap::Other) | None => printable(&error.root_cause().to_string()),
         Some(trap) => trap.message().to_owned(),
     };
+    if let Some(import) = error.downcast_ref::<UnknownImportError>() {
+        let _ = write!(report, ": {}", printable(&format!("{}.{}", import.module(), import.name())));
+    }
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         report.push_str(&frames(backtrace));
     }

@@ -60,9 +60,20 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     Ok(linker)
 }
 
-/// The module with its imports resolved.
-pub(crate) fn resolve(engine: &Engine, module: &Module) -> wasmtime::Result<InstancePre<Guest>> {
-    linker(engine)?.instantiate_pre(module)
+/// The module with its imports resolved. Calls of unknown functions trap if such functions are allowed.
+pub(crate) fn resolve(
+    engine: &Engine,
+    module: &Module,
+    allows_unknown: bool,
+) -> wasmtime::Result<InstancePre<Guest>> {
+    let mut linker = linker(engine)?;
+    if module.imports().any(|import| import.module() == wasi::UNSTABLE) {
+        wasi::add_unstable_to_linker(&mut linker)?;
+    }
+    if allows_unknown {
+        linker.define_unknown_imports_as_traps(module)?;
+    }
+    linker.instantiate_pre(module)
 }
 
 /// A guest's memory, and its process.

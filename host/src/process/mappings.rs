@@ -66,7 +66,7 @@ impl Mappings {
 /// `BADF`; `INVAL` if the shared memory is small; `PERM` if it is a view and `read_only` is false; `NOMEM` if the
 /// guest's memory can't grow that far.
 pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: bool) -> Result<usize> {
-    let memory = memory::exported(caller)?;
+    let memory = memory::exported(caller);
     let member = caller.data().process.member().clone();
     let object = object::resolve::<SharedState>(&member, handle)?;
     if !read_only {
@@ -124,7 +124,7 @@ fn reserve(caller: &mut Caller<'_, Guest>, memory: wasmtime::Memory, reserved: u
 pub(crate) fn unmap(caller: &mut Caller<'_, Guest>, at: usize) -> Result<()> {
     let mapped = &caller.data().mappings.mapped;
     let found = mapped.iter().position(|mapped| mapped.at == at).ok_or(Errno::Inval)?;
-    let memory = memory::exported(caller)?;
+    let memory = memory::exported(caller);
     let Mapped { at, len, reserved, .. } = caller.data_mut().mappings.mapped.swap_remove(found);
     let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io)?;
     if mem::unmap(target).is_err() {

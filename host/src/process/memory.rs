@@ -9,30 +9,44 @@
 use sandpool_abi::handle::Record;
 use sandpool_abi::queue::PARTS_MAX;
 use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
-use wasmtime::{Caller, Extern};
+use wasmtime::{Caller, Extern, WasmBacktrace};
 use wiggle::GuestMemory;
 
 use super::mappings::Mappings;
-use super::{Guest, Process};
+use super::{Guest, Process, exit};
+use crate::engine::trap::MissingMemory;
 use crate::ipc::Result;
 use crate::ipc::object::Handle;
 
 /// The memory that the guest exports.
 #[inline]
-pub(super) fn exported(caller: &mut Caller<'_, Guest>) -> Result<wasmtime::Memory> {
-    caller.data().memory.map_or_else(|| exported_early(caller), Ok)
+pub(super) fn exported(caller: &mut Caller<'_, Guest>) -> wasmtime::Memory {
+    match caller.data().memory {
+        Some(memory) => memory,
+        None => exported_early(caller),
+    }
+}
+
+/// Looks the memory up. A module that has no memory for its imports ends here: no errno would say as plainly what is missing.
+#[cold]
+fn exported_early(caller: &mut Caller<'_, Guest>) -> wasmtime::Memory {
+    if let Some(memory) = found_early(caller) {
+        return memory;
+    }
+    let backtrace = WasmBacktrace::force_capture(&*caller);
+    exit::crash(caller.data(), &wasmtime::Error::from(MissingMemory).context(backtrace))
 }
 
 /// Looks the memory up for a start function, which runs while the module is instantiated.
 #[cold]
-fn exported_early(caller: &mut Caller<'_, Guest>) -> Result<wasmtime::Memory> {
-    caller.get_export("memory").and_then(Extern::into_memory).ok_or(Errno::Fault)
+fn found_early(caller: &mut Caller<'_, Guest>) -> Option<wasmtime::Memory> {
+    caller.get_export("memory").and_then(Extern::into_memory)
 }
 
 /// A guest's memory, and its process.
 #[inline]
 pub(crate) fn view<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<(Memory<'a>, &'a mut Process)> {
-    let (bytes, guest) = exported(caller)?.data_and_store_mut(caller);
+    let (bytes, guest) = exported(caller).data_and_store_mut(caller);
     Ok((Memory { bytes, mappings: &guest.mappings }, &mut guest.process))
 }
 
@@ -45,13 +59,19 @@ pub(super) const VECTOR: usize = 8;
 /// Lends all of a guest's memory to a function of WASI that uses only these ranges of it, and those that the vectors in
 /// `list` name. That function has to refuse ranges outside of the memory.
 ///
-/// `FAULT` if anything is mapped in one of them.
+/// `FAULT` if anything is mapped in one of them. A function that uses nothing needs no memory.
 pub(super) fn lend<'a>(
     caller: &'a mut Caller<'_, Guest>,
     ranges: &[Range],
     list: Option<Range>,
 ) -> Result<(GuestMemory<'a>, &'a mut Guest)> {
-    let (bytes, guest) = exported(caller)?.data_and_store_mut(caller);
+    let memory = if ranges.is_empty() && list.is_none() {
+        caller.data().memory.or_else(|| found_early(caller))
+    } else {
+        Some(exported(caller))
+    };
+    let Some(memory) = memory else { return Ok((GuestMemory::Unshared(&mut []), caller.data_mut())) };
+    let (bytes, guest) = memory.data_and_store_mut(caller);
     if !guest.mappings.is_empty() && use_mapped(bytes, &guest.mappings, ranges, list) {
         return Err(Errno::Fault);
     }

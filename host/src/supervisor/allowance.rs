@@ -3,7 +3,7 @@
 use std::io;
 
 use nix::libc;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::sys::mem;
 use crate::{Error, Limits};
@@ -34,13 +34,40 @@ pub(super) fn of_arena(error: io::Error, limits: &Limits) -> anyhow::Error {
     .into()
 }
 
-/// Refuses a run whose processes can't have this number of bytes of addresses for their memories.
-pub(super) fn check_space(memories: u64) -> Result<(), Error> {
+/// Gives this process, and so its guests, a stack of `wanted` bytes, of which the guests may have `stack` bytes.
+pub(super) fn make_stack(stack: u64, wanted: u64) -> anyhow::Result<()> {
+    let too_large = |why: String, hint: &str| Error::Allowance {
+        what: format!("there is no room for a stack of {stack} bytes: {why}"),
+        hint: hint.to_owned(),
+    };
+    let (soft, hard) = getrlimit(Resource::RLIMIT_STACK)?;
+    if hard < wanted {
+        let why = format!("a process may have {hard} bytes here, of which the host needs {}", wanted - stack);
+        let hint =
+            "that is the shell's hard limit: `ulimit -H -s unlimited` as root, or a smaller --stack-max";
+        return Err(too_large(why, hint).into());
+    }
+    if !mem::has_room_for_stack(wanted) {
+        let why = "a process does not have as many addresses".to_owned();
+        return Err(too_large(why, "give a smaller --stack-max").into());
+    }
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_STACK, wanted, hard)?;
+    }
+    Ok(())
+}
+
+/// Refuses a run whose processes can't have this number of bytes of addresses for their memories, and for a stack.
+pub(super) fn check_space(memories: u64, stack: u64) -> Result<(), Error> {
+    // Smaller stacks are part of the slack.
+    let stack = stack.saturating_sub(SLACK);
+    let stack_told = if stack > 0 { " and the stack" } else { "" };
     match limit(Resource::RLIMIT_AS) {
-        Some(max) if !mem::can_reserve(memories.saturating_add(SLACK)) => Err(Error::Allowance {
+        Some(max) if !mem::can_reserve(memories.saturating_add(stack).saturating_add(SLACK)) => Err(Error::Allowance {
             what: format!(
-                "there is no room for the memory of a process, which takes {memories} bytes of addresses beside the arena: it \
-                 may address {max} bytes here"
+                "there is no room for the memory of a process{stack_told}, which takes {} bytes of addresses beside the arena: it \
+                 may address {max} bytes here",
+                memories.saturating_add(stack)
             ),
             hint:
                 "that is the shell's limit: `ulimit -v unlimited`, or a smaller --memory-max and --arena-size"

@@ -44,7 +44,6 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -208,20 +207,23 @@ fn prepare(
         .map_err(|error| allowance::of_arena(error, &start.config.sandbox.limits))
         .context("cannot make the arena")?;
     let stack = start.config.sandbox.limits.stack_max;
-    leave_room_for_stack(stack).context("cannot have a stack that large")?;
+    // Guests run on the main thread of their process, which is forked from this one.
+    allowance::make_stack(stack, rlimits::stack(stack))?;
     let flavor = start.config.flavor;
     let memory_max = start.config.sandbox.limits.memory_max;
     let engine = engine::config::engine_to_run(flavor, stack, memory_max)?;
     let artifact = start.artifact.metadata()?.len();
     let module = engine::load(&engine, start.artifact)?;
-    let instance = imports::resolve(&engine, &module).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let instance = imports::resolve(&engine, &module, start.config.has_unknown_imports)
+        .map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let imports = |wanted: &str, name: &str| {
         module.imports().any(|import| import.module() == wanted && import.name() == name)
     };
     let wanted = module.resources_required();
     let begin = wanted.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE).min(memory_max);
-    let memories = u64::from(wanted.num_memories).saturating_mul(flavor.memory_space(begin, memory_max));
-    allowance::check_space(memories)?;
+    let memories = u64::from(wanted.num_memories) + u64::from(start.config.has_collected);
+    let memories = memories.saturating_mul(flavor.memory_space(begin, memory_max));
+    allowance::check_space(memories, stack)?;
     let reserved = Reserved { arena: arena.bytes(), artifact, memories };
     let imports_fork = imports(sandpool_abi::process::MODULE, "fork");
     let plan = plan(&start.config, reserved, imports);
@@ -282,16 +284,6 @@ fn plan(config: &RunConfig, reserved: Reserved, imports: impl Fn(&str, &str) -> 
         rlimits,
         settings: &config.sandbox.jail,
     }
-}
-
-/// Guests run on the main thread of their process: makes the stack limit large enough for theirs.
-fn leave_room_for_stack(bytes: u64) -> io::Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_STACK)?;
-    let wanted = rlimits::stack(bytes);
-    if soft < wanted {
-        setrlimit(Resource::RLIMIT_STACK, wanted, hard)?;
-    }
-    Ok(())
 }
 
 /// The longest wait for whoever may end the run, or for news of killed processes.

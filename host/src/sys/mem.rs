@@ -381,6 +381,30 @@ pub(crate) fn can_reserve(bytes: u64) -> bool {
     true
 }
 
+/// Whether nothing is mapped in the way of the calling thread's stack, which grows down, until it has `bytes` bytes. For the main
+/// thread of a program, whose stack the kernel lets grow.
+pub(crate) fn has_room_for_stack(bytes: u64) -> bool {
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+    /// Far more than a program's stack has at its start.
+    const PRESENT: usize = 1 << 20;
+    let here = (&raw const bytes).addr() & !(PRESENT - 1);
+    let Some(start) = usize::try_from(bytes).ok().and_then(|bytes| here.checked_sub(bytes)) else {
+        return false;
+    };
+    let start = std::num::NonZeroUsize::new(start & !(PRESENT - 1));
+    let len =
+        start.and_then(|start| std::num::NonZeroUsize::new((here - PRESENT).saturating_sub(start.get())));
+    let (Some(start), Some(len)) = (start, len) else { return start.is_some() };
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED_NOREPLACE;
+    // SAFETY: the kernel makes this mapping only where nothing is mapped, so it touches no memory of anybody's.
+    let Ok(base) = (unsafe { mmap_anonymous(Some(start), len, ProtFlags::PROT_NONE, flags) }) else {
+        return false;
+    };
+    // SAFETY: this is the mapping that was just made, whole, and nobody else knows of it.
+    let _ = unsafe { munmap(base, len.get()) };
+    true
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {

@@ -2,10 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::atomic::AtomicU32;
@@ -33,6 +36,18 @@ pub(crate) fn await_death() -> ! {
     loop {
         futex::wait(&nobody_wakes, 0, Deadline::NEVER);
     }
+}
+
+/// Makes a program start with a soft limit of this many bytes for its stack, or of the hard limit if that is lower: the kernel leaves
+/// as much room below the stack of a program as the soft limit was when the program was started.
+pub(crate) fn leave_room_for_stack(command: &mut Command, bytes: u64) {
+    let set = move || -> io::Result<()> {
+        let (_, hard) = getrlimit(Resource::RLIMIT_STACK)?;
+        Ok(setrlimit(Resource::RLIMIT_STACK, bytes.min(hard), hard)?)
+    };
+    // SAFETY: between fork and exec, the closure makes two system calls with memory of its own. It takes no lock and allocates
+    // nothing, and its errors are numbers.
+    unsafe { command.pre_exec(set) };
 }
 
 /// Asks for SIGKILL when the parent ends. `false` if the parent isn't `parent`, any more or at all.

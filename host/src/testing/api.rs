@@ -62,6 +62,7 @@ fn text_that_is_read_can_be_written() {
     check::<Layer>(&["seccomp", "no-new-privs"]);
     check::<OnDeadlock>(&["kill", "report"]);
     check::<Profile>(&["untrusted"]);
+    check::<UnknownImports>(&["refuse", "trap"]);
 }
 
 #[test]

@@ -55,7 +55,7 @@ static CALLER: LazyLock<InstancePre<Guest>> = LazyLock::new(|| {
     );
     let engine = Engine::default();
     let module = wasmtime::Module::new(&engine, text).expect("a valid module");
-    imports::resolve(&engine, &module).expect("all imports")
+    imports::resolve(&engine, &module, false).expect("all imports")
 });
 
 /// Calls that depend on each other: every other call is one of them.

@@ -53,7 +53,7 @@ impl Pieces {
         let alone = Alone::new(Geometry { processes_max: 8, objects_max: 64, heap_pages: 1 << 14 });
         let engine = config::engine(Flavor::default()).expect("an engine");
         let module = Module::new(&engine, CALLER).expect("a valid module");
-        let module = imports::resolve(&engine, &module).expect("all imports");
+        let module = imports::resolve(&engine, &module, false).expect("all imports");
         let mut guest = Empty(Store::new(&engine, alone.guest()));
         let instance = module.instantiate(&mut guest.0).expect("an instance");
         let calls = instance.get_typed_func(&mut guest.0, "calls").expect("an export");

@@ -16,11 +16,17 @@ pub enum Trap {
     IntegerDivisionByZero = 8,
     BadConversionToInteger = 9,
     Other = 10,
+    UncaughtException = 11,
+    NullReference = 12,
+    ArrayOutOfBounds = 13,
+    CastFailure = 14,
+    UnknownImport = 15,
+    MissingMemory = 16,
 }
 
 impl Trap {
     /// All traps.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::Unreachable,
         Self::StackOverflow,
         Self::MemoryOutOfBounds,
@@ -31,6 +37,12 @@ impl Trap {
         Self::IntegerDivisionByZero,
         Self::BadConversionToInteger,
         Self::Other,
+        Self::UncaughtException,
+        Self::NullReference,
+        Self::ArrayOutOfBounds,
+        Self::CastFailure,
+        Self::UnknownImport,
+        Self::MissingMemory,
     ];
 
     /// The trap of this number, or [`Trap::Other`].
@@ -53,6 +65,14 @@ impl Trap {
             Self::IntegerDivisionByZero => "integer divide by zero",
             Self::BadConversionToInteger => "invalid conversion to integer",
             Self::Other => "other trap",
+            Self::UncaughtException => "uncaught exception",
+            Self::NullReference => "access through a null reference",
+            Self::ArrayOutOfBounds => "out of bounds array access",
+            Self::CastFailure => "cast of a reference to a type that it does not have",
+            Self::UnknownImport => "call of an import that Sandpool does not provide",
+            Self::MissingMemory => {
+                "call of an import that needs a memory, and the module exports none as `memory`"
+            }
         }
     }
 }

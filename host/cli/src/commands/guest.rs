@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
-use sandpool::{CompileLimitKey, DirGrant, JailReport, Key, Layer, LimitKey, Profile, Sandbox};
+use sandpool::{
+    CompileLimitKey, DirGrant, JailReport, Key, Layer, LimitKey, Profile, Sandbox, UnknownImports,
+};
 
 use crate::text;
 
@@ -29,6 +31,11 @@ pub(crate) struct GuestArgs {
     /// Refuse to compile and to start unless these layers of the jail hold fully; full: all layers; none: no layer
     #[arg(long, value_name = "full|none|LAYER,…", value_parser = layers)]
     require_jail: Option<Layers>,
+
+    /// Load a module that imports functions which Sandpool does not provide: trap ends a process that calls one; refuse
+    /// refuses the module
+    #[arg(long, value_name = "refuse|trap", default_value = "refuse")]
+    unknown_imports: UnknownImports,
 
     /// Switch off a layer of the jail, for a debugger or a profiler; `sandpool doctor` lists the layers
     #[arg(long, value_name = "LAYER")]
@@ -67,6 +74,7 @@ impl GuestArgs {
             sandbox = sandbox.require_jail(layers.iter().copied());
         }
         sandbox = self.without_layer.iter().copied().fold(sandbox, Sandbox::without_layer);
+        sandbox = sandbox.unknown_imports(self.unknown_imports);
         sandbox.dirs.extend(self.dir.iter().cloned());
         sandbox.env.extend(self.env.iter().cloned());
         Ok(sandbox)

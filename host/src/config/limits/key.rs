@@ -237,7 +237,10 @@ impl<L: Clone + Default> Key<L> {
         };
         match &self.within {
             Some(within) if !within.contains(&value) => {
-                let why = format!("between {} and {}", show(*within.start()), show(*within.end()));
+                let why = match *within.end() {
+                    u64::MAX => format!("at least {}", show(*within.start())),
+                    end => format!("between {} and {}", show(*within.start()), show(end)),
+                };
                 Err(self.invalid(&show(value), &why))
             }
             _ => Ok(()),

@@ -36,8 +36,8 @@ pub(crate) const MODULE_MAX: u64 = 1 << 30;
 const ARENA: RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// Each object has a bit for each process beside it.
 const OBJECTS: RangeInclusive<u64> = 1..=1 << 20;
-/// The kernel leaves room for a stack of 128 MiB below all that it maps.
-const STACK: RangeInclusive<u64> = 64 << 10..=64 << 20;
+/// Addresses bound it from above: how many there are is seen when a run starts.
+const STACK: RangeInclusive<u64> = 64 << 10..=u64::MAX;
 const PROCESSES: RangeInclusive<u64> = 1..=Geometry::PROCESSES_LIMIT as u64;
 /// The kernel's own limit is mostly the upper value.
 const OPEN_FILES: RangeInclusive<u64> = 1..=1 << 19;

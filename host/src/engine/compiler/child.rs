@@ -13,7 +13,7 @@ use super::{Report, Settings, Summary, output_size, seconds};
 use crate::config::{Flavor, Layer};
 use crate::control::{self, Reply};
 use crate::engine::cache::compatibility;
-use crate::engine::check::{self, ModuleRefusal, check};
+use crate::engine::check::{ModuleRefusal, check};
 use crate::engine::known::{self, Function};
 use crate::engine::{config, inspect};
 use crate::jail::namespaces::{self, Entered};
@@ -98,8 +98,7 @@ fn compile_stdin(settings: &Settings, jail: &Prepared, threads: usize) -> anyhow
     io::stdin().lock().read_to_end(&mut module)?;
     #[cfg(feature = "testing")]
     crate::native::instead_of_compiler(&module);
-    let compiled =
-        catch_unwind(AssertUnwindSafe(|| compile(&engine, &known, &module, settings.limits.artifact_max)));
+    let compiled = catch_unwind(AssertUnwindSafe(|| compile(&engine, &known, &module, settings)));
     let compiled = compiled.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
@@ -138,16 +137,15 @@ fn compile(
     engine: &Engine,
     known: &[Function],
     module: &[u8],
-    artifact_max: u64,
+    settings: &Settings,
 ) -> Result<(Summary, Vec<u8>), ModuleRefusal> {
     let wasm = inspect::to_wasm(module)?;
-    let found = check(known, &wasm)?;
+    let summary = check(known, &wasm, settings.unknown_imports)?;
     let artifact = engine
         .precompile_module(&wasm)
         .map_err(|error| ModuleRefusal::Compile { problem: inspect::printable(&format!("{error:#}")) })?;
-    if artifact.len() as u64 > artifact_max {
+    if artifact.len() as u64 > settings.limits.artifact_max {
         return Err(ModuleRefusal::ArtifactTooLarge);
     }
-    let is_program = check::is_program(&found);
-    Ok((Summary { is_program, has_start: found.has_start, tasks: found.tasks }, artifact))
+    Ok((summary, artifact))
 }

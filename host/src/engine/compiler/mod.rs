@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{CompileLimits, JailSettings};
+use crate::config::{CompileLimits, JailSettings, UnknownImports};
 use crate::engine::check::ModuleRefusal;
 use crate::engine::inspect::TaskInfo;
 
@@ -65,13 +65,15 @@ pub(crate) struct Settings {
     pub(crate) jail: JailSettings,
     /// The compatibility string of the owner's engine.
     pub(crate) compatibility: String,
+    /// The answer to imports that nobody provides.
+    pub(crate) unknown_imports: UnknownImports,
     /// No module is to be compiled: the request only asks which layers of the jail would hold.
     pub(crate) only_report: bool,
 }
 
 impl Settings {
     pub(crate) fn new(limits: CompileLimits, jail: JailSettings, compatibility: String) -> Self {
-        Self { limits, jail, compatibility, only_report: false }
+        Self { limits, jail, compatibility, unknown_imports: UnknownImports::Refuse, only_report: false }
     }
 }
 
@@ -87,6 +89,10 @@ pub(crate) struct Summary {
     pub(crate) is_program: bool,
     /// Whether the module runs code when it is instantiated.
     pub(crate) has_start: bool,
+    /// Whether the module may need a heap for collected objects, beside its memories.
+    pub(crate) has_collected: bool,
+    /// Why the module is refused unless calls of unknown imports trap.
+    pub(crate) unknown_import: Option<ModuleRefusal>,
     pub(crate) tasks: Vec<TaskInfo>,
 }
 

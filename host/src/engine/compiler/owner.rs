@@ -154,7 +154,7 @@ impl Compiler {
             let (socket, theirs) = control::pair()?;
             control::give_up_after(socket.as_fd(), time)?;
             let streams = [theirs.into(), output.try_clone()?.into(), words.try_clone()?.into()];
-            let child = Child::start(program, COMPILER, streams)?;
+            let child = Child::start(program, COMPILER, streams, 0)?;
             let compiler = Self { child, socket };
             // If the compiler is gone already, the way it ended says more than this error.
             let _ = control::send_message_with(compiler.socket.as_fd(), settings, &[module.as_fd()]);
@@ -306,7 +306,7 @@ mod tests {
         let report = |artifact: u64| {
             says(
                 &format!(
-                    r#"{{"Compiled":{{"summary":{{"is_program":true,"has_start":false,"tasks":[]}},"artifact":{artifact}}}}}"#
+                    r#"{{"Compiled":{{"summary":{{"is_program":true,"has_start":false,"has_collected":false,"unknown_import":null,"tasks":[]}},"artifact":{artifact}}}}}"#
                 ),
                 0,
             )
@@ -339,7 +339,7 @@ mod tests {
         assert!(refused.starts_with("\\u{1b}[2J") && refused.chars().count() < 10_000, "{refused}");
         let task = format!(r#"{{"name":"{text}","input":null,"output":null,"error":null,"docs":"{text}"}}"#);
         let report = format!(
-            r#"{{"Compiled":{{"summary":{{"is_program":true,"has_start":false,"tasks":[{task}]}},"artifact":0}}}}"#
+            r#"{{"Compiled":{{"summary":{{"is_program":true,"has_start":false,"has_collected":false,"unknown_import":null,"tasks":[{task}]}},"artifact":0}}}}"#
         );
         let (summary, _) = compiled(&says(&report, 0)).unwrap();
         let task = summary.tasks.first().unwrap();

@@ -8,27 +8,33 @@
 //! * **arguments and variables** are those of the process: a command of a pool has its own.
 //! * **stdio**: see [`stdio`](super::stdio).
 //! * **files** have limits: see [`files`].
+//! * **preview 0**: see [`unstable`].
 //! * **pointers** into shared memory are refused: see [`pointers`], which has each function.
 
 mod files;
 mod pointers;
+mod unstable;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use wasmtime::{Caller, Linker};
-use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p1::{WasiP1Ctx, wasi_snapshot_preview1 as preview1};
 use wasmtime_wasi::{FsPerms, HostMonotonicClock, WasiCtxBuilder};
 use wiggle::{GuestError, GuestMemory, GuestPtr};
 
 use super::Guest;
 use super::stdio::{Input, Output, Stdio};
 use crate::config::RunConfig;
+use crate::engine::known;
 use crate::sys::futex::monotonic;
 use crate::sys::process::{FAILED, exit_now, fill_with_random};
 
 const MODULE: &str = "wasi_snapshot_preview1";
+
+/// The import module of preview 0.
+pub(crate) const UNSTABLE: &str = known::WASI_UNSTABLE;
 
 /// The context of a process with these grants.
 pub(crate) fn context(config: &RunConfig, stdio: &std::sync::Arc<Stdio>) -> wasmtime::Result<WasiP1Ctx> {
@@ -95,13 +101,23 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     Ok(())
 }
 
+/// Adds the functions of preview 0.
+pub(crate) fn add_unstable_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    pointers::add_unstable_to_linker(linker)?;
+    linker.func_wrap(UNSTABLE, "proc_exit", proc_exit)?;
+    Ok(())
+}
+
 const ERRNO_SUCCESS: i32 = 0;
+const ERRNO_BADF: i32 = 8;
 const ERRNO_FAULT: i32 = 21;
 const ERRNO_INVAL: i32 = 28;
 const ERRNO_NOTSUP: i32 = 58;
 
 const SUBSCRIPTION: usize = 48;
 const EVENT: usize = 32;
+/// Bytes of what there is to say of a descriptor.
+const FDSTAT: usize = 24;
 /// More subscriptions than any program has descriptors and clocks.
 const SUBSCRIPTIONS_MAX: usize = 4096;
 
@@ -170,7 +186,12 @@ struct Subscription {
 }
 
 impl Subscription {
-    fn parse(bytes: &[u8; SUBSCRIPTION], now: Duration, may_wait_for_stdin: bool) -> Self {
+    fn parse(
+        bytes: &[u8; SUBSCRIPTION],
+        now: Duration,
+        may_wait_for_stdin: bool,
+        mut is_open: impl FnMut(i32) -> bool,
+    ) -> Self {
         let [userdata @ .., _, _, _, _, _, _, _, _] = bytes.first_chunk::<16>().copied().unwrap_or_default();
         let word = |at: usize| -> u64 {
             bytes
@@ -195,6 +216,7 @@ impl Subscription {
                     _ => Wait::Error(ERRNO_NOTSUP),
                 }
             }
+            1 | 2 if !is_open(word(16) as i32) => Wait::Error(ERRNO_BADF),
             1 if word(16) as u32 == 0 && may_wait_for_stdin => Wait::Stdin,
             1 | 2 => Wait::Ready,
             _ => Wait::Error(ERRNO_INVAL),
@@ -216,8 +238,16 @@ impl Subscription {
     }
 }
 
+/// Whether a descriptor is open. The library tells by what it says of the descriptor, which goes to memory of the host's.
+fn is_open(guest: &mut Guest, fd: i32) -> bool {
+    let mut stat = [0; FDSTAT];
+    let mut memory = GuestMemory::Unshared(&mut stat);
+    let answer = preview1::fd_fdstat_get(&mut guest.wasi, &mut memory, fd, 0);
+    !matches!(tokio::runtime::Handle::current().block_on(answer), Ok(ERRNO_BADF))
+}
+
 /// Waits until one of several clocks has reached its time or a descriptor is ready. Every descriptor but stdin is
-/// always ready.
+/// always ready; one that isn't open has its error at once.
 fn poll_oneoff(
     guest: &mut Guest,
     memory: &mut GuestMemory<'_>,
@@ -226,21 +256,36 @@ fn poll_oneoff(
     count: i32,
     written: i32,
 ) -> i32 {
+    poll_subscriptions(guest, memory, subscriptions, events, count, written, |bytes: &[u8; SUBSCRIPTION]| {
+        *bytes
+    })
+}
+
+/// The same, with subscriptions of another layout, which `translate` makes those of preview 1.
+fn poll_subscriptions<const SIZE: usize>(
+    guest: &mut Guest,
+    memory: &mut GuestMemory<'_>,
+    subscriptions: i32,
+    events: i32,
+    count: i32,
+    written: i32,
+    translate: impl Fn(&[u8; SIZE]) -> [u8; SUBSCRIPTION],
+) -> i32 {
     let count = count as u32 as usize;
     if count == 0 || count > SUBSCRIPTIONS_MAX {
         return ERRNO_INVAL;
     }
     guest.process.stdio.flush();
-    let bytes = GuestPtr::<[u8]>::new((subscriptions as u32, (count * SUBSCRIPTION) as u32));
+    let bytes = GuestPtr::<[u8]>::new((subscriptions as u32, (count * SIZE) as u32));
     let Ok(Some(bytes)) = memory.as_slice(bytes) else { return ERRNO_FAULT };
     let now = monotonic();
     // Bytes that were read ahead can be had at once.
     let may_wait_for_stdin = guest.process.stdio.has_stdin() && !guest.process.stdio.has_read_ahead();
     let subscriptions: Vec<_> = bytes
-        .as_chunks::<SUBSCRIPTION>()
+        .as_chunks::<SIZE>()
         .0
         .iter()
-        .map(|bytes| Subscription::parse(bytes, now, may_wait_for_stdin))
+        .map(|bytes| Subscription::parse(&translate(bytes), now, may_wait_for_stdin, |fd| is_open(guest, fd)))
         .collect();
 
     let mut deadline = None;

@@ -12,8 +12,8 @@ use wasmtime::{AsContextMut as _, Caller, Linker};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
 
 use super::{
-    ERRNO_FAULT, ERRNO_SUCCESS, EVENT, MODULE, SUBSCRIPTION, args_get, args_sizes_get, environ_get,
-    environ_sizes_get, files, poll_oneoff, sizes,
+    ERRNO_FAULT, ERRNO_SUCCESS, EVENT, FDSTAT, MODULE, SUBSCRIPTION, UNSTABLE, args_get, args_sizes_get,
+    environ_get, environ_sizes_get, files, poll_oneoff, sizes, unstable,
 };
 use crate::process::Guest;
 use crate::process::memory::{Range, VECTOR, lend};
@@ -38,10 +38,10 @@ const POINTER: usize = 4;
 /// Defines functions of WASI, each with the ranges that it uses, and its list of vectors if it takes one; or with the
 /// addresses for pointers and strings, and the field that has the strings.
 macro_rules! functions {
-    ($linker:ident: $($kind:ident $name:ident($($arg:ident: $ty:ty),*) [$($range:expr),*]
+    ($linker:ident $module:ident: $($kind:ident $name:ident($($arg:ident: $ty:ty),*) [$($range:expr),*]
         $(strings $at:ident $text:ident $strings:ident)? $(list $list:expr)?;)*) => {
         $($linker.func_wrap(
-            MODULE,
+            $module,
             stringify!($name),
             |mut caller: Caller<'_, Guest>, $($arg: $ty),*| -> wasmtime::Result<i32> {
                 let fuel = caller.as_context_mut().hostcall_fuel();
@@ -81,11 +81,42 @@ macro_rules! functions {
     (@own $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
         Ok($name($guest, &mut $memory, $($arg),*))
     };
+    (@unstable $guest:ident $memory:ident $name:ident($($arg:ident),*)) => {
+        unstable::$name($guest, &mut $memory, $($arg),*)
+    };
 }
 
 /// Adds all functions but `proc_exit`.
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    functions! { linker:
+    add_common(linker, MODULE)?;
+    functions! { linker MODULE:
+        later fd_filestat_get(fd: i32, out: i32) [fixed::<64>(out)];
+        later fd_seek(fd: i32, offset: i64, whence: i32, out: i32) [fixed::<8>(out)];
+        later path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32) [bytes(path, len), fixed::<64>(out)];
+        own poll_oneoff(subscriptions: i32, events: i32, count: i32, out: i32)
+            [array(subscriptions, count, SUBSCRIPTION), array(events, count, EVENT), fixed::<4>(out)];
+        now sock_accept(fd: i32, flags: i32, out: i32) [fixed::<4>(out)];
+    }
+    Ok(())
+}
+
+/// Adds all functions of preview 0 but `proc_exit`.
+pub(super) fn add_unstable_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    add_common(linker, UNSTABLE)?;
+    functions! { linker UNSTABLE:
+        unstable fd_filestat_get(fd: i32, out: i32) [fixed::<{ unstable::FILESTAT }>(out)];
+        unstable fd_seek(fd: i32, offset: i64, whence: i32, out: i32) [fixed::<8>(out)];
+        unstable path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32)
+            [bytes(path, len), fixed::<{ unstable::FILESTAT }>(out)];
+        unstable poll_oneoff(subscriptions: i32, events: i32, count: i32, out: i32)
+            [array(subscriptions, count, unstable::SUBSCRIPTION), array(events, count, EVENT), fixed::<4>(out)];
+    }
+    Ok(())
+}
+
+/// Adds the functions that are the same in both previews.
+fn add_common(linker: &mut Linker<Guest>, module: &str) -> wasmtime::Result<()> {
+    functions! { linker module:
         own args_get(at: i32, text: i32) [] strings at text args;
         own args_sizes_get(count: i32, size: i32) [fixed::<4>(count), fixed::<4>(size)];
         own environ_get(at: i32, text: i32) [] strings at text env;
@@ -96,10 +127,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         now fd_allocate(fd: i32, offset: i64, len: i64) [];
         later fd_close(fd: i32) [];
         later fd_datasync(fd: i32) [];
-        later fd_fdstat_get(fd: i32, out: i32) [fixed::<24>(out)];
+        later fd_fdstat_get(fd: i32, out: i32) [fixed::<FDSTAT>(out)];
         now fd_fdstat_set_flags(fd: i32, flags: i32) [];
         now fd_fdstat_set_rights(fd: i32, rights: i64, inheriting: i64) [];
-        later fd_filestat_get(fd: i32, out: i32) [fixed::<64>(out)];
         limited fd_filestat_set_size(fd: i32, size: i64) [];
         change fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, which: i32) [];
         later fd_pread(fd: i32, list: i32, count: i32, offset: i64, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
@@ -109,12 +139,10 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         later fd_read(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
         limited fd_readdir(fd: i32, buffer: i32, len: i32, cookie: i64, out: i32) [bytes(buffer, len), fixed::<4>(out)];
         later fd_renumber(fd: i32, to: i32) [];
-        later fd_seek(fd: i32, offset: i64, whence: i32, out: i32) [fixed::<8>(out)];
         later fd_sync(fd: i32) [];
         now fd_tell(fd: i32, out: i32) [fixed::<8>(out)];
         limited fd_write(fd: i32, list: i32, count: i32, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
         change path_create_directory(fd: i32, path: i32, len: i32) [bytes(path, len)];
-        later path_filestat_get(fd: i32, flags: i32, path: i32, len: i32, out: i32) [bytes(path, len), fixed::<64>(out)];
         change path_filestat_set_times(
             fd: i32, flags: i32, path: i32, len: i32, accessed: i64, modified: i64, which: i32
         ) [bytes(path, len)];
@@ -132,12 +160,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         change path_symlink(path: i32, len: i32, fd: i32, new_path: i32, new_len: i32)
             [bytes(path, len), bytes(new_path, new_len)];
         change path_unlink_file(fd: i32, path: i32, len: i32) [bytes(path, len)];
-        own poll_oneoff(subscriptions: i32, events: i32, count: i32, out: i32)
-            [array(subscriptions, count, SUBSCRIPTION), array(events, count, EVENT), fixed::<4>(out)];
         now proc_raise(signal: i32) [];
         now random_get(buffer: i32, len: i32) [bytes(buffer, len)];
         now sched_yield() [];
-        now sock_accept(fd: i32, flags: i32, out: i32) [fixed::<4>(out)];
         now sock_recv(fd: i32, list: i32, count: i32, flags: i32, out: i32, out_flags: i32)
             [fixed::<4>(out), fixed::<2>(out_flags)] list array(list, count, VECTOR);
         now sock_send(fd: i32, list: i32, count: i32, flags: i32, out: i32) [fixed::<4>(out)] list array(list, count, VECTOR);
@@ -178,6 +203,6 @@ mod tests {
         text.push(')');
         assert!(text.matches("import").count() > 40, "{text}");
         let module = Module::new(&engine, text).expect("a valid module");
-        crate::imports::resolve(&engine, &module).expect("all functions");
+        crate::imports::resolve(&engine, &module, false).expect("all functions");
     }
 }

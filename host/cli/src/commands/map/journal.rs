@@ -6,8 +6,8 @@
 //! records are done, and says so: then only failed records can be tried again.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata};
-use std::io::{self, Read, Write as _};
+use std::fs::Metadata;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -15,7 +15,6 @@ use anyhow::Context as _;
 use sandpool::Error;
 use sandpool::command_support::Directory;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::ranges::Ranges;
 
@@ -94,21 +93,14 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new(module: &Path, task: &str, format: &str, input: &Metadata) -> anyhow::Result<Self> {
-        let mut sha = Sha256::new();
-        let mut file = File::open(module).with_context(|| format!("cannot read {}", module.display()))?;
-        let mut chunk = vec![0; 64 << 10];
-        loop {
-            let len = file.read(&mut chunk).with_context(|| format!("cannot read {}", module.display()))?;
-            let Some(bytes) = chunk.get(..len).filter(|bytes| !bytes.is_empty()) else { break };
-            sha.update(bytes);
-        }
-        Ok(Self {
-            module: sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+    /// The module is given by its SHA-256.
+    pub(super) fn new(module: [u8; 32], task: &str, format: &str, input: &Metadata) -> Self {
+        Self {
+            module: module.iter().map(|byte| format!("{byte:02x}")).collect(),
             task: task.to_owned(),
             format: format.to_owned(),
             input: input.is_file().then(|| (input.len(), input.mtime(), input.mtime_nsec())),
-        })
+        }
     }
 
     /// The part in which the other map differs, if any.
@@ -220,10 +212,10 @@ mod tests {
     fn a_journal_is_of_one_map() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        fs::write(path("module"), "module").unwrap();
         fs::write(path("input"), "input").unwrap();
         let identity = |module: &str, task: &str, format: &str, input: &str| {
-            Identity::new(&path(module), task, format, &fs::metadata(path(input)).unwrap()).unwrap()
+            let module = [u8::try_from(module.len()).unwrap(); 32];
+            Identity::new(module, task, format, &fs::metadata(path(input)).unwrap())
         };
         let directory = || Directory::open(folder.path(), &Writable::default()).unwrap();
         let journal = |of| Journal::new(&path("output"), (directory(), "output".into()), of);
@@ -245,7 +237,7 @@ mod tests {
             own().save(&state).unwrap();
             assert_eq!(own().load().unwrap().unwrap(), state);
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "no temporary file is left");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
         // A killed command leaves some, until the next command begins.
         let names = [".output.sandpool.0123456789abcdef.tmp", ".output.sandpool.mine.tmp"];
         names.iter().for_each(|name| fs::write(path(name), "").unwrap());

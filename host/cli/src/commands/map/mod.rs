@@ -268,7 +268,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let framing = args.format;
     let journal = match place {
         Some(place) => {
-            let of = Identity::new(&path, &named(&args), framing.name(), input.metadata())?;
+            let of = Identity::new(module.sha256(), &named(&args), framing.name(), input.metadata());
             Some(Journal::new(&args.output, place, of))
         }
         None if args.resume => {
