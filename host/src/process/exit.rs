@@ -86,7 +86,7 @@ fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
 
 #[inline]
 fn end(guest: &Guest, outcome: Outcome, code: i32) -> ! {
-    if let Ok(slot) = guest.process.member().slot() {
+    if let Ok(slot) = guest.process.participant().slot() {
         slot.claim(outcome);
         // At a limit of the run, the supervisor must be the first to know: the parent could end the run with an exit code of
         // its own.

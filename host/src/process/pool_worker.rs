@@ -19,7 +19,7 @@ use wasmtime::{Instance, Store, TypedFunc};
 use super::stdio::Capture;
 use super::{Guest, Process, deadlock, exit, limit_behind};
 use crate::codec;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{Outcome, ProcessHandle, Register, nanos_now};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
@@ -101,7 +101,7 @@ pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)>
     process.stdio.capture(Capture::new(process.handle(), setup.output, setup.output_max));
     process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
     process.is_host_worker = true;
-    process.member().slot()?.scope.begin(process.handle(), setup.objects_max, setup.processes_max);
+    process.participant().slot()?.scope.begin(process.handle(), setup.objects_max, setup.processes_max);
     Ok((setup, Queues { tasks: Handle(tasks), results: Handle(results) }))
 }
 
@@ -134,8 +134,8 @@ pub(crate) fn serve(
     }
 }
 
-fn port(member: &Member, queue: Handle, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
-    let object = object::resolve_for_host::<QueueState>(member, queue)?;
+fn port(participant: &Participant, queue: Handle, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
+    let object = object::resolve_for_host::<QueueState>(participant, queue)?;
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
@@ -167,8 +167,8 @@ impl Worker {
             payload: process.task.as_ref().map_or(&[], |task| &task.output),
         };
         record.encode(&mut self.record);
-        let port = port(process.member(), self.queues.results, Waiting::Put)?;
-        queue::put(process.member(), port, &self.record, &[], Deadline::NEVER)?;
+        let port = port(process.participant(), self.queues.results, Waiting::Put)?;
+        queue::put(process.participant(), port, &self.record, &[], Deadline::NEVER)?;
         if kind == RecordKind::NotReady {
             exit::exit_worker(store.data(), 1);
         }
@@ -184,21 +184,21 @@ impl Worker {
 
     /// Takes some tasks, and does them.
     fn serve_some(&mut self, store: &mut Store<Guest>) -> Result<()> {
-        let member = store.data().process.member().clone();
+        let participant = store.data().process.participant().clone();
         let most = match self.setup.isolation {
             Isolation::Worker => self.batch.min(self.left) as usize,
             Isolation::Task => 1,
         };
         let mut lens = Vec::with_capacity(most);
-        let tasks = port(&member, self.queues.tasks, Waiting::Get)?;
+        let tasks = port(&participant, self.queues.tasks, Waiting::Get)?;
         let note = |len| {
             lens.push(len);
             lens.len() < most
         };
         let mut taken = std::mem::take(&mut self.taken);
         let large;
-        let mut rest = if queue::get_many(&member, tasks, &mut taken, note, Deadline::NEVER)? == 0 {
-            large = get_large(&member, tasks)?;
+        let mut rest = if queue::get_many(&participant, tasks, &mut taken, note, Deadline::NEVER)? == 0 {
+            large = get_large(&participant, tasks)?;
             lens.push(large.len());
             large.as_slice()
         } else {
@@ -208,7 +208,7 @@ impl Worker {
         for len in &lens {
             let (task, behind) = rest.split_at_checked(*len).ok_or(Errno::Io)?;
             rest = behind;
-            self.serve_one(store, &member, task)?;
+            self.serve_one(store, &participant, task)?;
             if self.left == 0 {
                 // The other tasks that the worker has taken are claimed and not begun; the owner gives them to another
                 // worker.
@@ -222,12 +222,12 @@ impl Worker {
         Ok(())
     }
 
-    fn serve_one(&mut self, store: &mut Store<Guest>, member: &Member, task: &[u8]) -> Result<()> {
-        let claims = member.claims()?;
+    fn serve_one(&mut self, store: &mut Store<Guest>, participant: &Participant, task: &[u8]) -> Result<()> {
+        let claims = participant.claims()?;
         claims.begin(0)?;
         let Claims { first, since, .. } = claims.get();
-        let begun = Begun { number: first, since, claimant: member.index };
-        member.slot()?.tail.begin();
+        let begun = Begun { number: first, since, claimant: participant.index };
+        participant.slot()?.tail.begin();
         match TaskRecord::decode(task).ok_or(Errno::Io)? {
             TaskRecord::Retire => {
                 self.left = 0;
@@ -244,7 +244,7 @@ impl Worker {
                     }
                     self.finish(store, kind, begun)
                 }
-                Isolation::Task => self.fork_for(store, member, (name, format, input), begun),
+                Isolation::Task => self.fork_for(store, participant, (name, format, input), begun),
             },
         }
     }
@@ -253,7 +253,7 @@ impl Worker {
     fn fork_for(
         &mut self,
         store: &mut Store<Guest>,
-        member: &Member,
+        participant: &Participant,
         (name, format, input): (&str, u32, &[u8]),
         begun: Begun,
     ) -> Result<()> {
@@ -270,7 +270,7 @@ impl Worker {
             Ok(Forked::Child) => {
                 let process = &mut store.data_mut().process;
                 process.is_host_worker = true;
-                process.member().slot()?.scope.begin_task(worker);
+                process.participant().slot()?.scope.begin_task(worker);
                 let done = self.call(store, name, format, input);
                 let guest = store.data();
                 // As long as the children are alive, the task isn't over.
@@ -281,7 +281,7 @@ impl Worker {
             Ok(Forked::Parent(child)) => child,
         };
         let process = &store.data().process;
-        let claims = member.claims()?;
+        let claims = participant.claims()?;
         if !process.join_or(child, || claims.is_doomed())? {
             // The time of the task is over.
             process.children.signal(child, nix::libc::SIGKILL)?;
@@ -291,12 +291,12 @@ impl Worker {
         if claims.has_some() {
             self.finish_ended(store, outcome, begun)?;
         }
-        unlink_left_by_task(member, worker)
+        unlink_left_by_task(participant, worker)
     }
 
     /// Puts the result of a task whose process has ended, or that could have no process.
     fn finish_ended(&mut self, store: &mut Store<Guest>, outcome: Outcome, begun: Begun) -> Result<()> {
-        store.data().process.member().claims()?.clear_work();
+        store.data().process.participant().claims()?.clear_work();
         self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
         self.finish(store, RecordKind::Ended, begun)
     }
@@ -353,7 +353,7 @@ impl Worker {
     fn finish(&mut self, store: &Store<Guest>, kind: RecordKind, begun: Begun) -> Result<()> {
         let Begun { number, since, claimant } = begun;
         let process = &store.data().process;
-        let member = process.member();
+        let participant = process.participant();
         let (stdout, stderr) = process.stdio.end_task(kind != RecordKind::Done);
         let record = ResultRecord {
             number,
@@ -364,8 +364,8 @@ impl Worker {
             payload: process.task.as_ref().map_or(&[], |task| &task.output),
         };
         record.encode(&mut self.record);
-        let port = port(member, self.queues.results, Waiting::Put)?;
-        match queue::finish(member, port, &[&self.record], &[], claimant, Deadline::NEVER) {
+        let port = port(participant, self.queues.results, Waiting::Put)?;
+        match queue::finish(participant, port, &[&self.record], &[], claimant, Deadline::NEVER) {
             // The record will never fit, but this one will.
             Err(Errno::Msgsize) => {
                 let record = ResultRecord {
@@ -376,7 +376,7 @@ impl Worker {
                     ..record
                 };
                 record.encode(&mut self.record);
-                queue::finish(member, port, &[&self.record], &[], claimant, Deadline::NEVER)
+                queue::finish(participant, port, &[&self.record], &[], claimant, Deadline::NEVER)
             }
             finished => finished,
         }
@@ -385,18 +385,18 @@ impl Worker {
 
 /// Removes the names that a task has left, once the processes of the task have ended. The processes that the task has
 /// started are killed by then.
-fn unlink_left_by_task(member: &Member, worker: ProcessHandle) -> Result<()> {
-    let slot = member.slot()?;
+fn unlink_left_by_task(participant: &Participant, worker: ProcessHandle) -> Result<()> {
+    let slot = participant.slot()?;
     if !slot.scope.has_names_of_tasks() {
         return Ok(());
     }
     let is_of_task = |of| scope::is_of_task(of, worker);
-    while scope::has_process(&member.arena, is_of_task) {
+    while scope::has_process(&participant.arena, is_of_task) {
         // The supervisor reaps them, and tells only parents of it.
         let again = Deadline::after_nanos(REAPING_NANOS);
-        let _ = slot.event.sleep(member, Waiting::Children, again, || false);
+        let _ = slot.event.sleep(participant, Waiting::Children, again, || false);
     }
-    shared::unlink_left(member, is_of_task)
+    shared::unlink_left(participant, is_of_task)
 }
 
 /// Calls the guest; only the calling process returns from here: processes that are forked meanwhile end with the call.
@@ -424,14 +424,14 @@ struct Begun {
 }
 
 /// Takes one task that is not for a batch.
-fn get_large(member: &Member, tasks: Port<'_>) -> Result<Vec<u8>> {
-    match queue::get(member, tasks, || false, &mut [], Deadline::NEVER)? {
+fn get_large(participant: &Participant, tasks: Port<'_>) -> Result<Vec<u8>> {
+    match queue::get(participant, tasks, || false, &mut [], Deadline::NEVER)? {
         Taken::Copied(_) => Ok(Vec::new()),
         Taken::Bytes(bytes) => Ok(bytes),
         Taken::Message(message) => {
             let mut bytes = vec![0; usize::try_from(message.len).map_err(|_| Errno::Io)?];
-            message.read(member, &mut bytes)?;
-            heap::free(member, member.slot()?.register(Register::Incoming))?;
+            message.read(participant, &mut bytes)?;
+            heap::free(participant, participant.slot()?.register(Register::Incoming))?;
             Ok(bytes)
         }
     }

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::ipc::arena::{Arena, Member, Patience};
+use crate::ipc::arena::{Arena, Participant, Patience};
 use crate::ipc::process_table::{self, ProcessHandle};
 use crate::ipc::tail;
 use crate::{Limits, patient, wire};
@@ -140,10 +140,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Stdio {
     /// Makes the streams of a process.
-    pub(crate) fn new(member: &Member, stdin: Stdin, limits: &Limits) -> Arc<Self> {
+    pub(crate) fn new(participant: &Participant, stdin: Stdin, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
-            arena: member.arena.clone(),
-            index: AtomicU32::new(member.index),
+            arena: participant.arena.clone(),
+            index: AtomicU32::new(participant.index),
             stdout: Mutex::new(Line::new(Stream::Stdout, io::stdout().as_fd())),
             stderr: Mutex::new(Line::new(Stream::Stderr, io::stderr().as_fd())),
             has_stdin: AtomicBool::new(stdin != Stdin::Empty),
@@ -178,15 +178,15 @@ impl Stdio {
         self.index.load(Ordering::Relaxed)
     }
 
-    fn member(&self) -> Member {
-        Member { arena: self.arena.clone(), index: self.index(), patience: Patience::Forever }
+    fn participant(&self) -> Participant {
+        Participant { arena: self.arena.clone(), index: self.index(), patience: Patience::Forever }
     }
 
-    /// Resets the streams in a process that was just forked: it is another member, it has written nothing, and its
+    /// Resets the streams in a process that was just forked: it is another participant, it has written nothing, and its
     /// stdin is empty.
-    pub(crate) fn forked(&self, member: &Member) {
+    pub(crate) fn forked(&self, participant: &Participant) {
         self.written.store(0, Ordering::Relaxed);
-        self.index.store(member.index, Ordering::Relaxed);
+        self.index.store(participant.index, Ordering::Relaxed);
         self.has_stdin.store(false, Ordering::Relaxed);
     }
 
@@ -289,15 +289,16 @@ impl Stdio {
     }
 
     fn write_whole(&self, line: &Line, bytes: &[u8]) -> io::Result<()> {
-        let member = self.member();
+        let participant = self.participant();
         if let Some(capture) = self.capture.get() {
             capture.keep(line.stream, bytes);
             if capture.output != wire::Output::Inherit {
                 return Ok(());
             }
         }
-        let stdio = &member.arena.header().map_err(io::Error::other)?.stdio;
-        let _alone = if line.is_shared { Some(stdio.lock(&member).map_err(io::Error::other)?) } else { None };
+        let stdio = &participant.arena.header().map_err(io::Error::other)?.stdio;
+        let _alone =
+            if line.is_shared { Some(stdio.lock(&participant).map_err(io::Error::other)?) } else { None };
         // The write bypasses the buffer of std's stdout, of which a forked process would have a copy.
         match line.stream {
             Stream::Stdout => patient::write_all(io::stdout().as_fd(), bytes),
