@@ -41,7 +41,7 @@
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::{Member, PAGE};
+use super::arena::{PAGE, Participant};
 use super::claims::ClaimSlot;
 use super::collections;
 use super::event::Event;
@@ -136,8 +136,8 @@ const SEGMENT_HEAD: u64 = size_of::<SegmentHead>() as u64;
 impl Side {
     /// Locks the side, and renews the published copies if an owner died.
     #[inline]
-    fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
-        let guard = self.lock.lock(member)?;
+    fn lock<'a>(&'a self, participant: &'a Participant) -> Result<Guard<'a>> {
+        let guard = self.lock.lock(participant)?;
         if guard.recovered {
             self.publish();
         }
@@ -205,35 +205,35 @@ impl ObjectState for QueueState {
         Some(self)
     }
 
-    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+    fn locks<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Lock>> {
         Ok(vec![&self.tail.lock, &self.head.lock])
     }
 
-    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Event>> {
+    fn events<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Event>> {
         Ok(vec![&self.not_empty, &self.not_full, &self.all_settled])
     }
 
-    fn recover(&self, member: &Member) -> Result<()> {
-        self.tail.lock(member)?;
-        self.lock_head(member)?;
+    fn recover(&self, participant: &Participant) -> Result<()> {
+        self.tail.lock(participant)?;
+        self.lock_head(participant)?;
         Ok(())
     }
 
     /// Counts the items as lost that a process has taken and isn't done with.
-    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
+    fn settle(&self, participant: &Participant, index: u32, process: u32) -> Result<()> {
         if !self.has(JOINABLE) {
             return Ok(());
         }
-        let _operation = member.begin(index)?;
-        let guard = self.lock_head(member)?;
-        let taken = self.taken.take(member, &guard, process, u64::MAX)?;
+        let _operation = participant.begin(index)?;
+        let guard = self.lock_head(participant)?;
+        let taken = self.taken.take(participant, &guard, process, u64::MAX)?;
         if taken == 0 {
             return Ok(());
         }
         let open =
             self.tail.published.load(Ordering::Acquire).saturating_sub(self.settled.load(Ordering::Relaxed));
         guard.set(&self.lost, self.lost.load(Ordering::Relaxed).wrapping_add(taken.min(open)))?;
-        settled(member, self, guard);
+        settled(participant, self, guard);
         Ok(())
     }
 
@@ -241,22 +241,22 @@ impl ObjectState for QueueState {
     /// that was the last of the queue. The destruction can be taken up again where it was left.
     ///
     /// Nobody holds the queue, so the producers' side says where the last record ends, whatever the counters say.
-    fn destroy_some(&self, member: &Member, unused: &mut Vec<u32>) -> Result<bool> {
-        let slot = member.slot()?;
-        let arena = &*member.arena;
+    fn destroy_some(&self, participant: &Participant, unused: &mut Vec<u32>) -> Result<bool> {
+        let slot = participant.slot()?;
+        let arena = &*participant.arena;
         let QueueState { head, tail, .. } = self;
-        let guard = self.lock_head(member)?;
+        let guard = self.lock_head(participant)?;
         let segment = head.segment.load(Ordering::Relaxed);
         if segment == 0 {
-            let detached = self.taken.detach(member, &guard)?;
+            let detached = self.taken.detach(participant, &guard)?;
             guard.commit();
             drop(guard);
             if detached {
-                heap::free(member, slot.register(Register::Segment))?;
+                heap::free(participant, slot.register(Register::Segment))?;
             }
             return Ok(true);
         }
-        let room = capacity(member, segment)?;
+        let room = capacity(participant, segment)?;
         let is_last = segment == tail.segment.load(Ordering::Relaxed);
         let end = if is_last { room.min(tail.offset.load(Ordering::Relaxed)) } else { room };
         let mut offset = head.offset.load(Ordering::Relaxed);
@@ -276,7 +276,7 @@ impl ObjectState for QueueState {
                 guard.set(&head.offset, offset)?;
                 guard.commit();
                 drop(guard);
-                message::discard(member, slot.register(Register::Discarded), unused)?;
+                message::discard(participant, slot.register(Register::Discarded), unused)?;
                 return Ok(false);
             }
         }
@@ -289,12 +289,12 @@ impl ObjectState for QueueState {
         guard.set(&head.offset, 0)?;
         guard.commit();
         drop(guard);
-        heap::free(member, slot.register(Register::Segment))?;
+        heap::free(participant, slot.register(Register::Segment))?;
         Ok(false)
     }
 
-    fn shares(&self, member: &Member, index: u32) -> Option<Vec<Share>> {
-        kind::shares_of_holders(member, index, |process| self.taken.held_by(member, process))
+    fn shares(&self, participant: &Participant, index: u32) -> Option<Vec<Share>> {
+        kind::shares_of_holders(participant, index, |process| self.taken.held_by(participant, process))
     }
 
     fn waitable(&self) -> Option<&dyn Waitable> {
@@ -340,8 +340,8 @@ impl QueueState {
     }
 
     #[inline]
-    fn lock_head<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
-        let guard = self.head.lock(member)?;
+    fn lock_head<'a>(&'a self, participant: &'a Participant) -> Result<Guard<'a>> {
+        let guard = self.head.lock(participant)?;
         if guard.recovered {
             self.publish_settled();
         }
@@ -450,35 +450,35 @@ impl QueueState {
 }
 
 /// Makes a queue for at most `maxsize` items, or any number if `maxsize` is 0.
-pub(crate) fn create(member: &Member, maxsize: u64, account: Account) -> Result<Handle> {
-    let register = member.slot()?.register(Register::Segment);
-    let segment = first_segment(member)?;
-    let made = object::create(member, register, |queue: &QueueState| {
+pub(crate) fn create(participant: &Participant, maxsize: u64, account: Account) -> Result<Handle> {
+    let register = participant.slot()?.register(Register::Segment);
+    let segment = first_segment(participant)?;
+    let made = object::create(participant, register, |queue: &QueueState| {
         queue.reset(Bound::Items(maxsize), account, segment);
         Ok(())
     });
     if made.is_err() {
-        heap::free(member, register)?;
+        heap::free(participant, register)?;
     }
     made
 }
 
 /// Makes a first segment, in the caller's register.
-pub(super) fn first_segment(member: &Member) -> Result<u64> {
-    new_segment(member, PAGE as u64)
+pub(super) fn first_segment(participant: &Participant) -> Result<u64> {
+    new_segment(participant, PAGE as u64)
 }
 
-fn new_segment(member: &Member, bytes: u64) -> Result<u64> {
-    let page = heap::allocate(member, bytes, member.slot()?.register(Register::Segment))?;
-    let head: &SegmentHead = member.arena.in_heap(page, 0)?;
+fn new_segment(participant: &Participant, bytes: u64) -> Result<u64> {
+    let page = heap::allocate(participant, bytes, participant.slot()?.register(Register::Segment))?;
+    let head: &SegmentHead = participant.arena.in_heap(page, 0)?;
     head.next.store(0, Ordering::Relaxed);
     head.capacity.store(bytes - SEGMENT_HEAD, Ordering::Relaxed);
     Ok(page)
 }
 
 /// Capacity of a segment, checked against the run it lies in.
-fn capacity(member: &Member, segment: u64) -> Result<u64> {
-    let head: &SegmentHead = member.arena.in_heap(segment, 0)?;
+fn capacity(participant: &Participant, segment: u64) -> Result<u64> {
+    let head: &SegmentHead = participant.arena.in_heap(segment, 0)?;
     let capacity = head.capacity.load(Ordering::Relaxed);
     if capacity > SEGMENT_MAX || !capacity.is_multiple_of(8) { Err(Errno::Io) } else { Ok(capacity) }
 }
@@ -497,24 +497,24 @@ pub(crate) struct Port<'a> {
 ///
 /// `AGAIN` or `TIMEDOUT`, `CLOSED`, `MSGSIZE` if the item can never fit, `BADF` if a handle isn't the caller's.
 pub(crate) fn put(
-    member: &Member,
+    participant: &Participant,
     port: Port<'_>,
     item: &[u8],
     handles: &[Handle],
     deadline: Deadline,
 ) -> Result<()> {
-    put_parts(member, port, &[item], handles, deadline)
+    put_parts(participant, port, &[item], handles, deadline)
 }
 
 /// Puts one item whose bytes stand in several places. If there is more than one part, the item has pages of its own.
 pub(crate) fn put_parts(
-    member: &Member,
+    participant: &Participant,
     port: Port<'_>,
     parts: &[&[u8]],
     handles: &[Handle],
     deadline: Deadline,
 ) -> Result<()> {
-    put_for(member, port, parts, handles, None, deadline)
+    put_for(participant, port, parts, handles, None, deadline)
 }
 
 /// Puts the result of the first claimed item, in parts as [`put_parts`] has them, and gives the claim up in the same
@@ -522,83 +522,83 @@ pub(crate) fn put_parts(
 ///
 /// `INVAL` if there is no claim, otherwise as [`put`].
 pub(crate) fn finish(
-    member: &Member,
+    participant: &Participant,
     port: Port<'_>,
     parts: &[&[u8]],
     handles: &[Handle],
     finisher: u32,
     deadline: Deadline,
 ) -> Result<()> {
-    let claims = &member.arena.process(finisher)?.claims;
+    let claims = &participant.arena.process(finisher)?.claims;
     if !claims.has_some() {
         return Err(Errno::Inval);
     }
     claims.end();
-    put_for(member, port, parts, handles, Some(claims), deadline)
+    put_for(participant, port, parts, handles, Some(claims), deadline)
 }
 
 fn put_for(
-    member: &Member,
+    participant: &Participant,
     port: Port<'_>,
     parts: &[&[u8]],
     handles: &[Handle],
     finished: Option<&ClaimSlot>,
     deadline: Deadline,
 ) -> Result<()> {
-    let _operation = member.begin(port.object)?;
+    let _operation = participant.begin(port.object)?;
     let len = parts.iter().map(|part| part.len() as u64).sum();
     if let [item] = parts
         && item.len() <= INLINE_MAX
         && handles.is_empty()
     {
-        return waiting_for_room(member, port, len, deadline, || {
-            try_put(member, port.queue, Item::Inline(item), finished)
+        return waiting_for_room(participant, port, len, deadline, || {
+            try_put(participant, port.queue, Item::Inline(item), finished)
         });
     }
     if port.queue.is_closed() {
         return Err(Errno::Closed);
     }
-    let register = member.slot()?.register(Register::Outgoing);
-    let result = waiting_for_room(member, port, len, deadline, || {
-        message::compose(member, parts, handles, Carry::Counted, register)
+    let register = participant.slot()?.register(Register::Outgoing);
+    let result = waiting_for_room(participant, port, len, deadline, || {
+        message::compose(participant, parts, handles, Carry::Counted, register)
     })
     .and_then(|page| {
-        waiting_for_room(member, port, len, deadline, || {
-            try_put(member, port.queue, Item::Message(page, len), finished)
+        waiting_for_room(participant, port, len, deadline, || {
+            try_put(participant, port.queue, Item::Message(page, len), finished)
         })
     });
     if result.is_err() && register.load(Ordering::Relaxed) != 0 {
         // The caller still holds the handles, so none of their objects goes with the message.
-        message::discard(member, register, &mut Vec::new())?;
+        message::discard(participant, register, &mut Vec::new())?;
     }
     result
 }
 
 /// Tries until there is room in the queue and in the arena.
 fn waiting_for_room<T>(
-    member: &Member,
+    participant: &Participant,
     port: Port<'_>,
     len: u64,
     deadline: Deadline,
     attempt: impl Fn() -> Result<T>,
 ) -> Result<T> {
-    let heap = &member.arena.header()?.heap;
+    let heap = &participant.arena.header()?.heap;
     let Port { queue, waiting, .. } = port;
     loop {
         let frees = heap.frees();
         match attempt() {
             Err(Errno::Again) => {
                 let ready = || !queue.is_full(len) || queue.is_closed();
-                queue.not_full.wait(member, waiting, deadline, ready)
+                queue.not_full.wait(participant, waiting, deadline, ready)
             }
             // An attempt that composes a message, or finds no room for another segment, hasn't looked whether the queue
             // is closed.
             Err(Errno::Nomem) if queue.is_closed() => return Err(Errno::Closed),
             Err(Errno::Nomem) => {
                 // Objects that nobody can reach may be in the way.
-                collections::want(&member.arena)?;
+                collections::want(&participant.arena)?;
                 let ready = || heap.frees() != frees || queue.is_closed();
-                heap.freed.wait(member, waiting, deadline, ready)
+                heap.freed.wait(participant, waiting, deadline, ready)
             }
             result => return result,
         }?;
@@ -615,11 +615,16 @@ enum Item<'a> {
 }
 
 /// Tries to put an item: `AGAIN` if the queue is full, `NOMEM` if the arena is.
-fn try_put(member: &Member, queue: &QueueState, item: Item<'_>, finished: Option<&ClaimSlot>) -> Result<()> {
-    let guard = queue.tail.lock(member)?;
-    append(member, queue, &guard, item, finished)?;
+fn try_put(
+    participant: &Participant,
+    queue: &QueueState,
+    item: Item<'_>,
+    finished: Option<&ClaimSlot>,
+) -> Result<()> {
+    let guard = queue.tail.lock(participant)?;
+    append(participant, queue, &guard, item, finished)?;
     queue.tail.publish();
-    queue.not_empty.unlock_and_notify_one(guard, &member.arena);
+    queue.not_empty.unlock_and_notify_one(guard, &participant.arena);
     Ok(())
 }
 
@@ -627,22 +632,22 @@ fn try_put(member: &Member, queue: &QueueState, item: Item<'_>, finished: Option
 ///
 /// `MSGSIZE` if the first is too long to lie in a segment.
 pub(crate) fn put_many<'i>(
-    member: &Member,
+    participant: &Participant,
     port: Port<'_>,
     items: impl Iterator<Item = &'i [u8]> + Clone,
     deadline: Deadline,
 ) -> Result<u64> {
-    let _operation = member.begin(port.object)?;
+    let _operation = participant.begin(port.object)?;
     let Port { queue, .. } = port;
     let Some(first) = items.clone().next() else { return Ok(0) };
     if first.len() > INLINE_MAX {
         return Err(Errno::Msgsize);
     }
-    waiting_for_room(member, port, first.len() as u64, deadline, || {
-        let guard = queue.tail.lock(member)?;
+    waiting_for_room(participant, port, first.len() as u64, deadline, || {
+        let guard = queue.tail.lock(participant)?;
         let mut put = 0;
         for item in items.clone().take_while(|item| item.len() <= INLINE_MAX) {
-            match append(member, queue, &guard, Item::Inline(item), None) {
+            match append(participant, queue, &guard, Item::Inline(item), None) {
                 Ok(()) => put += 1,
                 Err(_) if put != 0 => break,
                 Err(error) => return Err(error),
@@ -650,7 +655,7 @@ pub(crate) fn put_many<'i>(
             // The next item is measured against the waiting items, this one included.
             queue.tail.publish();
         }
-        queue.not_empty.unlock_and_notify_all(guard, &member.arena);
+        queue.not_empty.unlock_and_notify_all(guard, &participant.arena);
         Ok(put)
     })
 }
@@ -658,14 +663,14 @@ pub(crate) fn put_many<'i>(
 /// Writes a record after the last and commits it, together with the end of a claim. The caller still has to publish the
 /// record.
 fn append(
-    member: &Member,
+    participant: &Participant,
     queue: &QueueState,
     guard: &Guard<'_>,
     item: Item<'_>,
     finished: Option<&ClaimSlot>,
 ) -> Result<()> {
-    let slot = member.slot()?;
-    let arena = &*member.arena;
+    let slot = participant.slot()?;
+    let arena = &*participant.arena;
     let tail = &queue.tail;
     let len = match item {
         Item::Inline(bytes) => bytes.len() as u64,
@@ -681,13 +686,13 @@ fn append(
     let need = 8 + bytes.next_multiple_of(8);
     let mut segment = tail.segment.load(Ordering::Relaxed);
     let mut offset = tail.offset.load(Ordering::Relaxed);
-    let room = capacity(member, segment)?;
+    let room = capacity(participant, segment)?;
     if offset > room {
         return Err(Errno::Io);
     }
     if room - offset < need {
         let fit = (SEGMENT_HEAD + need).next_power_of_two();
-        let next = new_segment(member, ((room + SEGMENT_HEAD) * 4).max(fit).min(SEGMENT_MAX))?;
+        let next = new_segment(participant, ((room + SEGMENT_HEAD) * 4).max(fit).min(SEGMENT_MAX))?;
         if offset < room {
             arena.in_heap::<AtomicU64>(segment, SEGMENT_HEAD + offset)?.store(LINK, Ordering::Relaxed);
         }
@@ -734,23 +739,23 @@ pub(crate) enum Taken {
 ///
 /// `AGAIN` or `TIMEDOUT`; `CLOSED` when no item will come.
 pub(crate) fn get(
-    member: &Member,
+    participant: &Participant,
     port: Port<'_>,
     is_over: impl Fn() -> bool,
     buffer: &mut [u8],
     deadline: Deadline,
 ) -> Result<Taken> {
-    let _operation = member.begin(port.object)?;
-    check_claims(member, port.queue)?;
-    waiting_for_item(member, port, is_over, deadline, || {
+    let _operation = participant.begin(port.object)?;
+    check_claims(participant, port.queue)?;
+    waiting_for_item(participant, port, is_over, deadline, || {
         let queue = port.queue;
         if queue.is_empty() {
             return Err(Errno::Again);
         }
-        let guard = queue.lock_head(member)?;
-        let taken = take(member, queue, &guard, Fits::Any(buffer))?;
+        let guard = queue.lock_head(participant)?;
+        let taken = take(participant, queue, &guard, Fits::Any(buffer))?;
         queue.head.publish();
-        queue.not_full.unlock_and_notify_one(guard, &member.arena);
+        queue.not_full.unlock_and_notify_one(guard, &participant.arena);
         Ok(taken)
     })
 }
@@ -759,18 +764,18 @@ pub(crate) fn get(
 /// take another. The items are copied to `buffer`, one after the other. The function stops before an item that doesn't
 /// fit or isn't for a batch. Returns the number of items that were taken.
 pub(crate) fn get_many(
-    member: &Member,
+    participant: &Participant,
     port: Port<'_>,
     buffer: &mut [u8],
     mut note: impl FnMut(usize) -> bool,
     deadline: Deadline,
 ) -> Result<u64> {
-    let _operation = member.begin(port.object)?;
+    let _operation = participant.begin(port.object)?;
     let queue = port.queue;
-    check_claims(member, queue)?;
+    check_claims(participant, queue)?;
     let mut rest = buffer;
     waiting_for_item(
-        member,
+        participant,
         port,
         || false,
         deadline,
@@ -778,10 +783,10 @@ pub(crate) fn get_many(
             if queue.is_empty() {
                 return Err(Errno::Again);
             }
-            let guard = queue.lock_head(member)?;
+            let guard = queue.lock_head(participant)?;
             let mut count = 0;
             loop {
-                match take(member, queue, &guard, Fits::Only(&mut *rest)) {
+                match take(participant, queue, &guard, Fits::Only(&mut *rest)) {
                     Ok(Taken::Copied(len)) => {
                         count += 1;
                         rest = std::mem::take(&mut rest).get_mut(len..).ok_or(Errno::Io)?;
@@ -798,7 +803,7 @@ pub(crate) fn get_many(
             queue.head.publish();
             drop(guard);
             if count != 0 {
-                queue.not_full.notify_all(&member.arena);
+                queue.not_full.notify_all(&participant.arena);
             }
             Ok(count)
         },
@@ -809,12 +814,12 @@ pub(crate) fn get_many(
 /// wouldn't follow one another otherwise.
 ///
 /// `BUSY` if the caller has claims.
-fn check_claims(member: &Member, queue: &QueueState) -> Result<()> {
-    if queue.is_claimed() && member.claims()?.has_some() { Err(Errno::Busy) } else { Ok(()) }
+fn check_claims(participant: &Participant, queue: &QueueState) -> Result<()> {
+    if queue.is_claimed() && participant.claims()?.has_some() { Err(Errno::Busy) } else { Ok(()) }
 }
 
 fn waiting_for_item<T>(
-    member: &Member,
+    participant: &Participant,
     port: Port<'_>,
     is_over: impl Fn() -> bool,
     deadline: Deadline,
@@ -833,7 +838,9 @@ fn waiting_for_item<T>(
                 if deadline != Deadline::NOW {
                     queue.let_some_come();
                 }
-                queue.not_empty.wait(member, port.waiting, deadline, || !queue.is_empty() || is_over())?;
+                queue
+                    .not_empty
+                    .wait(participant, port.waiting, deadline, || !queue.is_empty() || is_over())?;
             }
             result => return result,
         }
@@ -851,9 +858,9 @@ enum Fits<'a> {
 /// Takes the first record and commits that; the caller still has to publish it.
 ///
 /// `AGAIN` if the queue is empty, `MSGSIZE` if the item stays.
-fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>) -> Result<Taken> {
-    let slot = member.slot()?;
-    let arena = &*member.arena;
+fn take(participant: &Participant, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>) -> Result<Taken> {
+    let slot = participant.slot()?;
+    let arena = &*participant.arena;
     let head = &queue.head;
     if !queue.has_item() {
         // Otherwise a damaged copy would say for ever that there is something to take.
@@ -864,7 +871,7 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
     let (segment, offset, record, room) = loop {
         let segment = head.segment.load(Ordering::Relaxed);
         let offset = head.offset.load(Ordering::Relaxed);
-        let room = capacity(member, segment)?;
+        let room = capacity(participant, segment)?;
         let left = room.checked_sub(offset).ok_or(Errno::Io)?;
         if left >= 8 {
             let record = arena.in_heap::<AtomicU64>(segment, SEGMENT_HEAD + offset)?.load(Ordering::Relaxed);
@@ -882,7 +889,7 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
         guard.set(&head.offset, 0)?;
         guard.set(slot.register(Register::Segment), segment)?;
         guard.commit();
-        heap::free(member, slot.register(Register::Segment))?;
+        heap::free(participant, slot.register(Register::Segment))?;
     };
     let len = record >> 8;
     let end = offset + 8 + len.next_multiple_of(8);
@@ -909,7 +916,7 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
         }
         (MESSAGE, Fits::Any(_)) => {
             let page = arena.in_heap::<AtomicU64>(segment, at)?.load(Ordering::Relaxed);
-            let message = Message::at(member, page)?;
+            let message = Message::at(participant, page)?;
             guard.set(slot.register(Register::Incoming), page)?;
             (Taken::Message(message), message.len)
         }
@@ -918,7 +925,7 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
     };
     // An item that was said to be done before it was taken goes on no account.
     if queue.has(JOINABLE) && queue.settled_so_far() <= head.sequence.load(Ordering::Relaxed) {
-        queue.taken.add(member, guard)?;
+        queue.taken.add(participant, guard)?;
     }
     if queue.is_claimed() {
         slot.claims.claim(guard, head.sequence.load(Ordering::Relaxed))?;
@@ -932,61 +939,61 @@ fn take(member: &Member, queue: &QueueState, guard: &Guard<'_>, place: Fits<'_>)
 /// process that has one: so it isn't lost as well when that process dies.
 ///
 /// `OVERFLOW` if all items are done with.
-pub(crate) fn task_done(member: &Member, port: Port<'_>) -> Result<()> {
+pub(crate) fn task_done(participant: &Participant, port: Port<'_>) -> Result<()> {
     let queue = port.queue;
     if !queue.has(JOINABLE) {
         return Err(Errno::Inval);
     }
-    let _operation = member.begin(port.object)?;
-    let guard = queue.lock_head(member)?;
+    let _operation = participant.begin(port.object)?;
+    let guard = queue.lock_head(participant)?;
     if queue.is_settled() {
         return Err(Errno::Overflow);
     }
-    queue.taken.take_of_any(member, &guard)?;
+    queue.taken.take_of_any(participant, &guard)?;
     guard.set(&queue.done, queue.done.load(Ordering::Relaxed).wrapping_add(1))?;
-    settled(member, queue, guard);
+    settled(participant, queue, guard);
     Ok(())
 }
 
 /// Commits a change of the settled items.
-fn settled(member: &Member, queue: &QueueState, guard: Guard<'_>) {
+fn settled(participant: &Participant, queue: &QueueState, guard: Guard<'_>) {
     guard.commit();
     queue.publish_settled();
     drop(guard);
     if queue.is_settled() {
-        queue.all_settled.notify_all(&member.arena);
+        queue.all_settled.notify_all(&participant.arena);
     }
 }
 
 /// Waits until all items that were put are done with or lost, and returns how many were lost so far.
-pub(crate) fn join(member: &Member, port: Port<'_>, deadline: Deadline) -> Result<u64> {
+pub(crate) fn join(participant: &Participant, port: Port<'_>, deadline: Deadline) -> Result<u64> {
     let queue = port.queue;
     if !queue.has(JOINABLE) {
         return Err(Errno::Inval);
     }
     while !queue.is_settled() {
-        queue.all_settled.wait(member, port.waiting, deadline, || queue.is_settled())?;
+        queue.all_settled.wait(participant, port.waiting, deadline, || queue.is_settled())?;
     }
-    let _operation = member.begin(port.object)?;
-    let _guard = queue.lock_head(member)?;
+    let _operation = participant.begin(port.object)?;
+    let _guard = queue.lock_head(participant)?;
     Ok(queue.lost.load(Ordering::Relaxed))
 }
 
 /// Closes the queue for everybody. The producers' lock is held, so that nothing is put after a process has seen that
 /// the queue is closed.
-pub(crate) fn close(member: &Member, port: Port<'_>) -> Result<()> {
-    let _operation = member.begin(port.object)?;
-    shut(member, port.queue)
+pub(crate) fn close(participant: &Participant, port: Port<'_>) -> Result<()> {
+    let _operation = participant.begin(port.object)?;
+    shut(participant, port.queue)
 }
 
 /// Closes the queue in the midst of an operation.
-pub(super) fn shut(member: &Member, queue: &QueueState) -> Result<()> {
-    let guard = queue.tail.lock(member)?;
+pub(super) fn shut(participant: &Participant, queue: &QueueState) -> Result<()> {
+    let guard = queue.tail.lock(participant)?;
     queue.closed.store(1, Ordering::Release);
     drop(guard);
-    queue.not_empty.notify_all(&member.arena);
-    queue.not_full.notify_all(&member.arena);
-    member.arena.header()?.heap.freed.notify_all(&member.arena);
+    queue.not_empty.notify_all(&participant.arena);
+    queue.not_full.notify_all(&participant.arena);
+    participant.arena.header()?.heap.freed.notify_all(&participant.arena);
     Ok(())
 }
 
@@ -1018,11 +1025,11 @@ impl QueueState {
     /// `IO` if nothing sensible is there.
     pub(super) fn handles(
         &self,
-        member: &Member,
+        participant: &Participant,
         position: Option<Position>,
         mut each: impl FnMut(Handle),
     ) -> Result<Option<Position>> {
-        let arena = &*member.arena;
+        let arena = &*participant.arena;
         let mut position = position.unwrap_or_else(|| Position {
             segment: self.head.segment.load(Ordering::Acquire),
             offset: self.head.offset.load(Ordering::Acquire),
@@ -1032,7 +1039,7 @@ impl QueueState {
         if segment == 0 {
             return Ok(None);
         }
-        let room = capacity(member, segment)?;
+        let room = capacity(participant, segment)?;
         let is_last = segment == self.tail.segment.load(Ordering::Acquire);
         let end = if is_last { room.min(self.tail.offset.load(Ordering::Acquire)) } else { room };
         let mut looked_at = 0;
@@ -1044,7 +1051,7 @@ impl QueueState {
                 INLINE => {}
                 MESSAGE => {
                     let page = arena.in_heap::<AtomicU64>(segment, at + 8)?.load(Ordering::Acquire);
-                    let handles = Message::at(member, page)?.handles(member)?;
+                    let handles = Message::at(participant, page)?.handles(participant)?;
                     looked_at += 1 + handles.len();
                     handles.into_iter().for_each(&mut each);
                 }
@@ -1081,25 +1088,25 @@ mod tests {
 
     const PROCESSES: u32 = 3;
 
-    fn port(member: &Member, handle: Handle) -> Port<'_> {
-        let object::Object { index, state } = object::resolve(member, handle).unwrap();
+    fn port(participant: &Participant, handle: Handle) -> Port<'_> {
+        let object::Object { index, state } = object::resolve(participant, handle).unwrap();
         Port { queue: state, object: index, waiting: Waiting::TasksDone(index) }
     }
 
-    fn put_one(member: &Member, handle: Handle) {
-        put(member, port(member, handle), b"item", &[], Deadline::NOW).unwrap();
+    fn put_one(participant: &Participant, handle: Handle) {
+        put(participant, port(participant, handle), b"item", &[], Deadline::NOW).unwrap();
     }
 
-    fn get_one(member: &Member, handle: Handle) -> Result<Taken> {
-        get(member, port(member, handle), || false, &mut [0; 8], Deadline::NOW)
+    fn get_one(participant: &Participant, handle: Handle) -> Result<Taken> {
+        get(participant, port(participant, handle), || false, &mut [0; 8], Deadline::NOW)
     }
 
     /// One process takes `taken` of three items, another says that `done` of them are done with, and the first dies.
-    fn after_the_death(taken: u64, done: u64, check: impl Fn(&Member, Handle)) {
+    fn after_the_death(taken: u64, done: u64, check: impl Fn(&Participant, Handle)) {
         let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
         let arena = Arc::new(Arena::create(geometry).unwrap().1);
-        let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
-        let [other, holder, supervisor] = [0, 1, PROCESSES].map(member);
+        let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+        let [other, holder, supervisor] = [0, 1, PROCESSES].map(participant);
         let handle = create(&other, 0, Account::Joinable).unwrap();
         object::share(&other, handle, holder.index).unwrap();
         (0..3).for_each(|_| put_one(&other, handle));
@@ -1154,8 +1161,8 @@ mod tests {
         )) {
             let geometry = Geometry { processes_max: 50, objects_max: 4, heap_pages: 16 };
             let arena = Arc::new(Arena::create(geometry).unwrap().1);
-            let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
-            let [maker, supervisor] = [0, 50].map(member);
+            let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+            let [maker, supervisor] = [0, 50].map(participant);
             let handle = create(&maker, 0, Account::Joinable).unwrap();
             (1..50).for_each(|index| object::share(&maker, handle, index).unwrap());
             let [mut put, mut taken, mut done] = [0_u64; 3];
@@ -1166,12 +1173,12 @@ mod tests {
                         put += 1;
                     }
                     Step::Get(index) => {
-                        let got = get_one(&member(index), handle).is_ok();
+                        let got = get_one(&participant(index), handle).is_ok();
                         prop_assert_eq!(got, taken < put);
                         taken += u64::from(got);
                     }
                     Step::Done(index) => {
-                        let other = member(index);
+                        let other = participant(index);
                         let is_done = task_done(&other, port(&other, handle)).is_ok();
                         prop_assert_eq!(is_done, done < put);
                         done += u64::from(is_done);
@@ -1189,55 +1196,59 @@ mod tests {
         }
     }
 
-    fn member() -> Member {
+    fn participant() -> Participant {
         let geometry = Geometry { processes_max: PROCESSES, objects_max: 8, heap_pages: 64 };
-        Member { arena: Arc::new(Arena::create(geometry).unwrap().1), index: 0, patience: Patience::Brief }
+        Participant {
+            arena: Arc::new(Arena::create(geometry).unwrap().1),
+            index: 0,
+            patience: Patience::Brief,
+        }
     }
 
     #[test]
     fn a_closed_queue_takes_nothing_and_gives_what_it_has() {
-        let member = member();
-        let [handle, other] = [0, 0].map(|bound| create(&member, bound, Account::Nothing).unwrap());
-        let of = || port(&member, handle);
-        (0..2).for_each(|_| put_one(&member, handle));
-        put(&member, of(), b"large", &[other], Deadline::NOW).unwrap();
-        close(&member, of()).unwrap();
+        let participant = participant();
+        let [handle, other] = [0, 0].map(|bound| create(&participant, bound, Account::Nothing).unwrap());
+        let of = || port(&participant, handle);
+        (0..2).for_each(|_| put_one(&participant, handle));
+        put(&participant, of(), b"large", &[other], Deadline::NOW).unwrap();
+        close(&participant, of()).unwrap();
         for deadline in [Deadline::NOW, Deadline::NEVER] {
-            let small = put(&member, of(), b"item", &[], deadline);
-            let with_a_handle = put(&member, of(), b"item", &[other], deadline);
-            let large = put(&member, of(), &[0; 2 * INLINE_MAX], &[], deadline);
-            let several = put_many(&member, of(), [&b"item"[..]; 2].into_iter(), deadline).map(drop);
+            let small = put(&participant, of(), b"item", &[], deadline);
+            let with_a_handle = put(&participant, of(), b"item", &[other], deadline);
+            let large = put(&participant, of(), &[0; 2 * INLINE_MAX], &[], deadline);
+            let several = put_many(&participant, of(), [&b"item"[..]; 2].into_iter(), deadline).map(drop);
             assert_eq!([small, with_a_handle, large, several], [Err(Errno::Closed); 4]);
         }
         assert!(of().queue.has_news() && of().queue.size() == 3);
         for _ in 0..2 {
-            assert!(matches!(get_one(&member, handle), Ok(Taken::Copied(4))));
+            assert!(matches!(get_one(&participant, handle), Ok(Taken::Copied(4))));
         }
-        assert!(matches!(get_one(&member, handle), Ok(Taken::Message(message)) if message.len == 5));
+        assert!(matches!(get_one(&participant, handle), Ok(Taken::Message(message)) if message.len == 5));
         for _ in 0..2 {
-            assert!(matches!(get_one(&member, handle), Err(Errno::Closed)));
+            assert!(matches!(get_one(&participant, handle), Err(Errno::Closed)));
         }
     }
 
     #[test]
     fn a_queue_holds_as_many_items_as_its_bound_and_no_more() {
         for bound in [1, 2, 7] {
-            let member = member();
-            let handle = create(&member, bound, Account::Nothing).unwrap();
-            let put_now = || put(&member, port(&member, handle), b"item", &[], Deadline::NOW);
+            let participant = participant();
+            let handle = create(&participant, bound, Account::Nothing).unwrap();
+            let put_now = || put(&participant, port(&participant, handle), b"item", &[], Deadline::NOW);
             for _ in 0..3 {
                 for _ in 0..bound {
                     put_now().unwrap();
                 }
                 assert_eq!(put_now(), Err(Errno::Again), "{bound}");
                 let several = [&b"item"[..]; 3].into_iter();
-                let several = put_many(&member, port(&member, handle), several, Deadline::NOW);
+                let several = put_many(&participant, port(&participant, handle), several, Deadline::NOW);
                 assert_eq!(several, Err(Errno::Again), "{bound}");
-                get_one(&member, handle).unwrap();
+                get_one(&participant, handle).unwrap();
                 put_now().unwrap();
                 assert_eq!(put_now(), Err(Errno::Again), "{bound}");
-                (0..bound).for_each(|_| drop(get_one(&member, handle).unwrap()));
-                assert!(matches!(get_one(&member, handle), Err(Errno::Again)));
+                (0..bound).for_each(|_| drop(get_one(&participant, handle).unwrap()));
+                assert!(matches!(get_one(&participant, handle), Err(Errno::Again)));
             }
         }
     }
@@ -1245,72 +1256,73 @@ mod tests {
     /// A worker takes what it can at once, and then nothing until it is finished with that.
     #[test]
     fn who_has_claims_takes_nothing_more() {
-        let member = member();
+        let participant = participant();
         let [claimed, results] =
-            [Account::Claimed, Account::Nothing].map(|account| create(&member, 0, account).unwrap());
-        (0..3).for_each(|_| put_one(&member, claimed));
-        put_one(&member, results);
+            [Account::Claimed, Account::Nothing].map(|account| create(&participant, 0, account).unwrap());
+        (0..3).for_each(|_| put_one(&participant, claimed));
+        put_one(&participant, results);
         let get_several =
-            |handle| get_many(&member, port(&member, handle), &mut [0; 8], |_| true, Deadline::NOW);
-        get_one(&member, claimed).unwrap();
+            |handle| get_many(&participant, port(&participant, handle), &mut [0; 8], |_| true, Deadline::NOW);
+        get_one(&participant, claimed).unwrap();
         for _ in 0..2 {
-            assert!(matches!(get_one(&member, claimed), Err(Errno::Busy)));
+            assert!(matches!(get_one(&participant, claimed), Err(Errno::Busy)));
             assert_eq!(get_several(claimed), Err(Errno::Busy));
         }
         // Others can have the items that nobody has claimed.
-        get_one(&member, results).unwrap();
-        member.claims().unwrap().begin(0).unwrap();
-        finish(&member, port(&member, results), &[b"done"], &[], member.index, Deadline::NOW).unwrap();
+        get_one(&participant, results).unwrap();
+        participant.claims().unwrap().begin(0).unwrap();
+        finish(&participant, port(&participant, results), &[b"done"], &[], participant.index, Deadline::NOW)
+            .unwrap();
         assert_eq!(get_several(claimed), Ok(2));
         assert_eq!(get_several(claimed), Err(Errno::Busy));
     }
 
     #[test]
     fn what_finds_no_room_leaves_none_behind() {
-        let member = member();
-        let used = || member.arena.header().unwrap().heap.used_pages();
-        let [full, other] = [1, 0].map(|bound| create(&member, bound, Account::Nothing).unwrap());
-        put_one(&member, full);
+        let participant = participant();
+        let used = || participant.arena.header().unwrap().heap.used_pages();
+        let [full, other] = [1, 0].map(|bound| create(&participant, bound, Account::Nothing).unwrap());
+        put_one(&participant, full);
         let before = used();
         for _ in 0..3 {
-            let large = put(&member, port(&member, full), &[0; 2 * INLINE_MAX], &[], Deadline::NOW);
-            let with_a_handle = put(&member, port(&member, full), b"item", &[other], Deadline::NOW);
+            let large = put(&participant, port(&participant, full), &[0; 2 * INLINE_MAX], &[], Deadline::NOW);
+            let with_a_handle = put(&participant, port(&participant, full), b"item", &[other], Deadline::NOW);
             assert_eq!([large, with_a_handle], [Err(Errno::Again); 2]);
             assert_eq!(used(), before);
         }
         let mut made = Vec::new();
-        while let Ok(handle) = create(&member, 0, Account::Nothing) {
+        while let Ok(handle) = create(&participant, 0, Account::Nothing) {
             made.push(handle);
         }
         let before = used();
         for _ in 0..3 {
-            assert_eq!(create(&member, 0, Account::Nothing), Err(Errno::Nfile));
-            assert!(crate::ipc::pipe::create(&member, 100, 0).is_err());
+            assert_eq!(create(&participant, 0, Account::Nothing), Err(Errno::Nfile));
+            assert!(crate::ipc::pipe::create(&participant, 100, 0).is_err());
             assert_eq!(used(), before);
         }
         for handle in made.into_iter().chain([full, other]) {
-            object::release(&member, handle).unwrap();
+            object::release(&participant, handle).unwrap();
         }
         assert_eq!(used(), 0);
-        assert_eq!(object::count_live(&member.arena), Ok(0));
+        assert_eq!(object::count_live(&participant.arena), Ok(0));
     }
 
     #[test]
     fn a_pipe_holds_as_many_bytes_as_its_bound_and_one_message_however_long() {
-        let member = member();
-        let [receiver, sender] = crate::ipc::pipe::create(&member, 100, 0).unwrap();
+        let participant = participant();
+        let [receiver, sender] = crate::ipc::pipe::create(&participant, 100, 0).unwrap();
         let send = |len: usize| {
-            let sender = object::resolve(&member, sender).unwrap();
-            crate::ipc::pipe::send(&member, sender, &[&vec![0; len]], &[], Deadline::NOW)
+            let sender = object::resolve(&participant, sender).unwrap();
+            crate::ipc::pipe::send(&participant, sender, &[&vec![0; len]], &[], Deadline::NOW)
         };
         let recv = || {
-            let receiver = object::resolve(&member, receiver).unwrap();
-            crate::ipc::pipe::recv(&member, receiver, &mut [0; 5000], Deadline::NOW).map(
-                |taken| match taken {
+            let receiver = object::resolve(&participant, receiver).unwrap();
+            crate::ipc::pipe::recv(&participant, receiver, &mut [0; 5000], Deadline::NOW).map(|taken| {
+                match taken {
                     Taken::Copied(len) => len,
                     other => panic!("{other:?}"),
-                },
-            )
+                }
+            })
         };
         send(60).unwrap();
         assert_eq!(send(41), Err(Errno::Again));

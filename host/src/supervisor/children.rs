@@ -19,7 +19,7 @@ use super::timers::{Over, Timers};
 use crate::children::default_name;
 use crate::config::{LimitKey, Limits, Role};
 use crate::control::{Ended, REPORTS_MAX, Report};
-use crate::ipc::arena::{Member, Patience};
+use crate::ipc::arena::{Participant, Patience};
 use crate::ipc::collect::Collector;
 use crate::ipc::process_table::{
     self as table, NO_PARENT, Outcome, ProcessHandle, ProcessSlot, ProcessState, RELEASED, Register,
@@ -40,7 +40,7 @@ pub(crate) struct Children {
     /// The control group that guests are born into.
     group: Option<ControlGroup>,
     /// The supervisor's view of the arena.
-    member: Member,
+    participant: Participant,
     /// The slot of the main guest; in a pool, of the owner.
     main: u32,
     /// The main guest's process id; `None` in a pool. The arena's number may be a guest's word.
@@ -131,7 +131,7 @@ impl Children {
         let (main, handle) =
             table::reserve(arena, None, &default_name(std::iter::empty()), 0).map_err(io::Error::other)?;
         let timers = Timers::new(&image.config.sandbox.limits);
-        let member = Member {
+        let participant = Participant {
             arena: image.arena.clone(),
             index: arena.geometry.processes_max,
             patience: Patience::Brief,
@@ -142,7 +142,7 @@ impl Children {
             fork_server: if can_fork { Spawner::Later } else { Spawner::None },
             image,
             group,
-            member,
+            participant,
             main,
             main_pid: None,
             main_outcome: None,
@@ -194,8 +194,8 @@ impl Children {
     }
 
     /// The supervisor's view of the arena.
-    pub(crate) fn member(&self) -> &Member {
-        &self.member
+    pub(crate) fn participant(&self) -> &Participant {
+        &self.participant
     }
 
     /// Whether dead processes must still be swept up after.
@@ -484,12 +484,12 @@ impl Children {
         if !self.collector.is_at_it() && self.collected.elapsed() < COLLECT_AGAIN {
             return Left::Nothing;
         }
-        if self.collector.begin_if_wanted(&self.member).is_err() || !self.collector.is_at_it() {
+        if self.collector.begin_if_wanted(&self.participant).is_err() || !self.collector.is_at_it() {
             return Left::Nothing;
         }
         self.collected = Instant::now();
         for _ in 0..STEPS_AT_ONCE {
-            match self.collector.step(&self.member) {
+            match self.collector.step(&self.participant) {
                 Err(Errno::Busy) => return Left::Busy,
                 _ if !self.collector.is_at_it() => return Left::Nothing,
                 _ => {}
@@ -665,13 +665,13 @@ impl Children {
         let arena = &*self.image.arena;
         match &mut burial.stage {
             Stage::Sweep(sweep) => {
-                if sweep.step(&self.member)? {
+                if sweep.step(&self.participant)? {
                     burial.stage = Stage::Children(0, None);
                 }
             }
             Stage::Children(_, child @ Some(_)) => {
                 if let Some((index, sweep)) = child
-                    && sweep.step(&self.member)?
+                    && sweep.step(&self.participant)?
                 {
                     table::free(arena, *index, |_| true)?;
                     *child = None;
@@ -717,10 +717,12 @@ impl Children {
             return Ok(None);
         }
         let register = arena.process(child)?.register(Register::Outgoing);
-        if register.load(Ordering::Acquire) != 0 && heap::free(&self.member, register) == Err(Errno::Busy) {
+        if register.load(Ordering::Acquire) != 0
+            && heap::free(&self.participant, register) == Err(Errno::Busy)
+        {
             return Err(Errno::Busy);
         }
-        match budget::give_back(&self.member, child) {
+        match budget::give_back(&self.participant, child) {
             Err(Errno::Busy) => Err(Errno::Busy),
             Ok(()) | Err(_) => Ok(Some(Sweep::of_holds(child))),
         }

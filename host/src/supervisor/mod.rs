@@ -357,7 +357,7 @@ impl Run {
                 && !self.children.is_ending()
             {
                 quiet_since = Instant::now();
-                if self.detector.look(self.children.member(), self.children.proc()) {
+                if self.detector.look(self.children.participant(), self.children.proc()) {
                     self.children.end_deadlock();
                 }
             }

@@ -100,7 +100,8 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let mut input = Input(data);
     // There is only one process: a fork or spawn is refused after all its checks, and nothing waits for a supervisor.
     let alone = Alone::new(Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 });
-    let (arena, member, handle) = (alone.member.arena.clone(), alone.member.clone(), alone.handle);
+    let (arena, participant, handle) =
+        (alone.participant.arena.clone(), alone.participant.clone(), alone.handle);
     let guest = alone.guest();
     let mut store = Store::new(CALLER.module().engine(), guest);
     let instance = CALLER.instantiate(&mut store).expect("an instance");
@@ -166,14 +167,14 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let process = &mut store.data_mut().process;
     if let Some(Held::Message(_)) = process.held.take() {
         message::discard(
-            &member,
-            member.slot().expect("a slot").register(Register::Incoming),
+            &participant,
+            participant.slot().expect("a slot").register(Register::Incoming),
             &mut Vec::new(),
         )
         .expect("a message");
     }
     for handle in process.holds.keys() {
-        object::release(&member, *handle).expect("a hold");
+        object::release(&participant, *handle).expect("a hold");
     }
     // Objects that hold themselves, by a message in them, are left: a cycle. They hold only their own pages and those of their
     // messages.
