@@ -68,7 +68,7 @@ fn not_a_module(problem: impl Into<String>, hint: Option<&str>) -> ModuleRefusal
 
 /// Refuses modules that can't run here. The version is checked first: it explains strange imports.
 pub(crate) fn check(known: &[Function], wasm: &[u8]) -> Result<Inspection, ModuleRefusal> {
-    let found = Inspection::of_wasm(known, wasm)?;
+    let found = Inspection::from_wasm(known, wasm)?;
     check_version(&found)?;
     check_memories(&found)?;
     check_imports(&found)?;
