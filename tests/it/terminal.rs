@@ -136,7 +136,7 @@ fn names_of_files() {
         let missing = path.with_extension("missing");
         says(&finish(sandpool().args(arguments).arg(&missing)), &format!("{SHOWN}.missing"));
     }
-    let error = sandpool::Inspection::of_file(path.with_extension("missing")).unwrap_err();
+    let error = sandpool::Inspection::from_file(path.with_extension("missing")).unwrap_err();
     is_fit(&error.to_string());
     let upper = repository().join("guest-sdk/abi/examples/upper.wat");
     let map = |flag: &str, name: &str| {

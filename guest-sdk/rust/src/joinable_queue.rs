@@ -146,7 +146,7 @@ impl<T> Serialize for JoinableQueue<T> {
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for JoinableQueue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Queue::of(Object::deserialize(&Role::JOINABLE_QUEUE, deserializer)?)))
+        Ok(Self(Queue::from_object(Object::deserialize(&Role::JOINABLE_QUEUE, deserializer)?)))
     }
 }
 

@@ -116,7 +116,7 @@ impl PipeBuilder {
 
     fn create(self, flags: u32) -> Result<(Connection, Connection), Error> {
         let [first, second] = raw::pipe::create(self.capacity, flags)?;
-        Ok((Connection::of(Object::adopt(first)), Connection::of(Object::adopt(second))))
+        Ok((Connection::from_object(Object::adopt(first)), Connection::from_object(Object::adopt(second))))
     }
 }
 
@@ -170,7 +170,7 @@ struct End {
 }
 
 impl Connection {
-    fn of(object: Arc<Object>) -> Self {
+    fn from_object(object: Arc<Object>) -> Self {
         Self { end: Arc::new(End { object, unreadable: AtomicBool::new(false) }) }
     }
 
@@ -480,7 +480,7 @@ impl Serialize for Connection {
 /// As [`Serialize`].
 impl<'de> Deserialize<'de> for Connection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Object::deserialize(&Role::CONNECTION, deserializer).map(Self::of)
+        Object::deserialize(&Role::CONNECTION, deserializer).map(Self::from_object)
     }
 }
 

@@ -139,7 +139,7 @@ impl<T> Serialize for SimpleQueue<T> {
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for SimpleQueue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Queue::of(Object::deserialize(&Role::SIMPLE_QUEUE, deserializer)?)))
+        Ok(Self(Queue::from_object(Object::deserialize(&Role::SIMPLE_QUEUE, deserializer)?)))
     }
 }
 

@@ -156,7 +156,7 @@ impl Children {
                 heap::free(&self.participant, register)?;
             }
         }
-        sweep(Sweep::of_holds(index), &self.participant)?;
+        sweep(Sweep::from_unstarted(index), &self.participant)?;
         budget::give_back(&self.participant, index)?;
         table::free(&self.participant.arena, index, |_| true)?;
         Ok(())

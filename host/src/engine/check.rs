@@ -74,7 +74,7 @@ pub(crate) fn check(
     wasm: &[u8],
     unknown_imports: UnknownImports,
 ) -> Result<Summary, ModuleRefusal> {
-    let found = Inspection::of_wasm(known, wasm)?;
+    let found = Inspection::from_wasm(known, wasm)?;
     check_version(&found)?;
     if unknown_imports == UnknownImports::Refuse
         && let Some(import) = found.imports.iter().find(|import| javascript(import).is_some())

@@ -134,7 +134,7 @@ impl Collector {
             },
             Phase::Condemn(at, mut condemned) => match self.condemn(participant, at, &mut condemned) {
                 Ok(Some(next)) => Phase::Condemn(next, condemned),
-                Ok(None) => Phase::Destroy(Sweep::of_condemned(condemned)),
+                Ok(None) => Phase::Destroy(Sweep::from_condemned(condemned)),
                 Err(errno) => return self.again(Phase::Condemn(at, condemned), errno),
             },
             Phase::Destroy(mut sweep) => match sweep.step(participant) {

@@ -1112,7 +1112,7 @@ mod tests {
         (0..3).for_each(|_| put_one(&other, handle));
         (0..taken).for_each(|_| drop(get_one(&holder, handle).unwrap()));
         (0..done).for_each(|_| task_done(&other, port(&other, handle)).unwrap());
-        sweep(Sweep::behind(holder.index, true), &supervisor).unwrap();
+        sweep(Sweep::from_dead(holder.index, true), &supervisor).unwrap();
         check(&other, handle);
     }
 
@@ -1187,7 +1187,7 @@ mod tests {
             }
             // The maker goes on; the items that it has taken are its own to finish.
             let left = object::resolve::<QueueState>(&maker, handle).unwrap().state.taken.held_by(&maker, 0);
-            (1..50).for_each(|index| sweep(Sweep::behind(index, true), &supervisor).unwrap());
+            (1..50).for_each(|index| sweep(Sweep::from_dead(index, true), &supervisor).unwrap());
             let mut open = 0;
             while task_done(&maker, port(&maker, handle)).is_ok() {
                 open += 1;

@@ -56,21 +56,21 @@ struct Destruction {
 
 impl Sweep {
     /// Sweeps all that a process may have left behind.
-    pub(crate) fn behind(dead: u32, killed: bool) -> Self {
-        Self::from(dead, Stage::Recover { killed })
+    pub(crate) fn from_dead(dead: u32, killed: bool) -> Self {
+        Self::new(dead, Stage::Recover { killed })
     }
 
     /// Sweeps only the holds of a process that never ran.
-    pub(crate) fn of_holds(dead: u32) -> Self {
-        Self::from(dead, Stage::Holds(0))
+    pub(crate) fn from_unstarted(dead: u32) -> Self {
+        Self::new(dead, Stage::Holds(0))
     }
 
     /// Destroys these objects, which the sweeping process has marked as being destroyed.
-    pub(super) fn of_condemned(condemned: Vec<u32>) -> Self {
-        Self { condemned, ..Self::from(0, Stage::Swept) }
+    pub(super) fn from_condemned(condemned: Vec<u32>) -> Self {
+        Self { condemned, ..Self::new(0, Stage::Swept) }
     }
 
-    fn from(dead: u32, stage: Stage) -> Self {
+    fn new(dead: u32, stage: Stage) -> Self {
         Self { dead, stage, unused: Vec::new(), condemned: Vec::new(), destroying: None }
     }
 
@@ -244,12 +244,12 @@ mod tests {
     fn a_sweep_takes_what_the_dead_process_held() {
         let [other, dead, supervisor] = participants();
         let others: Vec<_> = (0..5000).map(|_| event::create(&other).unwrap()).collect();
-        let few = steps(Sweep::behind(dead.index, true), &supervisor, || {});
+        let few = steps(Sweep::from_dead(dead.index, true), &supervisor, || {});
         for handle in others.iter().step_by(1000) {
             object::share(&other, *handle, dead.index).unwrap();
         }
         let held: Vec<_> = (0..10).map(|_| event::create(&dead).unwrap()).collect();
-        let more = steps(Sweep::behind(dead.index, true), &supervisor, || {});
+        let more = steps(Sweep::from_dead(dead.index, true), &supervisor, || {});
         assert!(few < 5 && more < 60, "{few} and {more} steps");
         assert!(others.iter().all(|handle| object::find(&other, *handle).is_ok()));
         assert!(held.iter().all(|handle| object::find(&dead, *handle).is_err()));
@@ -273,7 +273,7 @@ mod tests {
         object::release(&dead, queue).unwrap();
         shared::unlink(&dead, "name").unwrap();
         assert_eq!(object::count_live(&other.arena), Ok(3));
-        sweep(Sweep::behind(dead.index, true), &supervisor).unwrap();
+        sweep(Sweep::from_dead(dead.index, true), &supervisor).unwrap();
         assert_eq!(object::count_live(&other.arena), Ok(1));
         object::release(&other, kept).unwrap();
         assert_eq!(
@@ -294,7 +294,7 @@ mod tests {
         let heap = &dead.arena.header().unwrap().heap;
         let before = heap.used_pages();
         let left = std::cell::Cell::new(before);
-        let steps = steps(Sweep::behind(dead.index, true), &supervisor, || {
+        let steps = steps(Sweep::from_dead(dead.index, true), &supervisor, || {
             let now = heap.used_pages();
             // A segment of a queue has at most 16 pages; shared memory goes at once, but was cleared before, in parts.
             assert!(left.get() - now <= 16 || left.get() - now == 100 << 8, "{} pages", left.get() - now);
@@ -326,11 +326,11 @@ mod tests {
             std::mem::forget(held.lock(&dead).unwrap());
             // The other process doesn't get a lock that the dead process holds.
             assert_eq!(held.lock(&other).map(drop), Err(Errno::Busy), "{name}");
-            sweep(Sweep::behind(dead.index, true), &supervisor).unwrap();
+            sweep(Sweep::from_dead(dead.index, true), &supervisor).unwrap();
             assert!(held.lock(&other).is_ok(), "{name}");
             // Locks that other processes hold aren't freed.
             let guard = held.lock(&other).unwrap();
-            let swept = Sweep::behind(dead.index, true).step(&supervisor);
+            let swept = Sweep::from_dead(dead.index, true).step(&supervisor);
             assert!(matches!(swept, Ok(_) | Err(Errno::Busy)), "{name}: {swept:?}");
             assert_eq!(held.lock(&dead).map(drop), Err(Errno::Busy), "{name}");
             drop(guard);
@@ -386,7 +386,7 @@ mod tests {
                     5 => ("head", head),
                     which => common_locks(&other.arena).into_iter().nth(which).unwrap(),
                 };
-                let mut sweep = Sweep::behind(dead.index, true);
+                let mut sweep = Sweep::from_dead(dead.index, true);
                 let mut steps = 0;
                 let ended = loop {
                     let guard = (steps == held_at).then(|| lock.lock(&other).unwrap());

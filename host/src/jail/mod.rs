@@ -85,7 +85,7 @@ impl JailReport {
     }
 
     /// The report of a compiler of which nothing is known.
-    pub(crate) fn of_unknown_compiler() -> Self {
+    pub(crate) fn from_unknown_compiler() -> Self {
         Self::new(Jailed::Compiler, Vec::new())
     }
 

@@ -515,7 +515,7 @@ impl Children {
                     self.record(index, &reaped);
                     self.buried.insert(index);
                     let killed = !matches!(reaped.end, End::Exited(_));
-                    let stage = Stage::Sweep(Sweep::behind(index, killed));
+                    let stage = Stage::Sweep(Sweep::from_dead(index, killed));
                     self.burials.push_back(Burial { index, stage, orphans: Vec::new() });
                 }
                 None if let Some(claimed) = stood_by => self.requests.extend(claimed),
@@ -724,7 +724,7 @@ impl Children {
         }
         match budget::give_back(&self.participant, child) {
             Err(Errno::Busy) => Err(Errno::Busy),
-            Ok(()) | Err(_) => Ok(Some(Sweep::of_holds(child))),
+            Ok(()) | Err(_) => Ok(Some(Sweep::from_unstarted(child))),
         }
     }
 

@@ -264,7 +264,7 @@ pub fn records(data: &[u8]) -> bool {
 /// A module, as far as it is read without being compiled. Returns whether the bytes are a module.
 pub fn module(data: &[u8]) -> bool {
     static KNOWN: LazyLock<Vec<Function>> = LazyLock::new(|| known::functions().expect("the imports"));
-    Inspection::of_wasm(&KNOWN, data).is_ok()
+    Inspection::from_wasm(&KNOWN, data).is_ok()
 }
 
 /// The rest of the input.

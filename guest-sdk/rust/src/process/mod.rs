@@ -171,7 +171,7 @@ impl Process {
     }
 
     fn adopt(handle: u64) -> Result<Self, Error> {
-        let adopted = Identity::of(handle).and_then(|identity| {
+        let adopted = Identity::from_handle(handle).and_then(|identity| {
             let owner = raw::process::current()?;
             Ok(Self { identity, owner, ended: Cell::new(None), stderr: RefCell::default() })
         });

@@ -73,10 +73,10 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn create(maxsize: usize, flags: u32) -> Result<Self, Error> {
-        Ok(Self::of(Object::adopt(raw::queue::create(maxsize as u64, flags)?)))
+        Ok(Self::from_object(Object::adopt(raw::queue::create(maxsize as u64, flags)?)))
     }
 
-    pub(crate) fn of(object: Arc<Object>) -> Self {
+    pub(crate) fn from_object(object: Arc<Object>) -> Self {
         Self { object, items: PhantomData }
     }
 
@@ -488,7 +488,7 @@ impl<T> Serialize for Queue<T> {
 /// As [`Serialize`].
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Object::deserialize(&Role::QUEUE, deserializer).map(Self::of)
+        Object::deserialize(&Role::QUEUE, deserializer).map(Self::from_object)
     }
 }
 

@@ -264,10 +264,10 @@ impl ShareableList {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Decode`] for shared memory that isn't a list.
     pub fn attach(name: &str) -> Result<Self, Error> {
-        Self::of(SharedMemory::attach(name)?)
+        Self::from_memory(SharedMemory::attach(name)?)
     }
 
-    fn of(memory: SharedMemory) -> Result<Self, Error> {
+    fn from_memory(memory: SharedMemory) -> Result<Self, Error> {
         let mut words = [[0; 8]; 2];
         memory.read_into(0, words.as_flattened_mut()).map_err(|_| damaged())?;
         let [magic, len] = words.map(u64::from_le_bytes);
@@ -434,7 +434,7 @@ impl Serialize for ShareableList {
 /// As [`Serialize`].
 impl<'de> Deserialize<'de> for ShareableList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::of(SharedMemory::deserialize(deserializer)?).map_err(D::Error::custom)
+        Self::from_memory(SharedMemory::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -202,7 +202,7 @@ impl RLock {
     }
 
     /// Makes the lock of an array, which belongs to nothing else.
-    pub(crate) fn of_array() -> Result<Self, Error> {
+    pub(crate) fn new_for_array() -> Result<Self, Error> {
         let lock = Self::new()?;
         lock.object.made_as(Use::ArrayLock, 0, 0)?;
         Ok(lock)

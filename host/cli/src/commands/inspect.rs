@@ -25,7 +25,7 @@ pub(crate) struct InspectArgs {
 }
 
 pub(crate) fn run(args: InspectArgs) -> anyhow::Result<u8> {
-    text::print(&describe(&Inspection::of_file(&args.module)?))?;
+    text::print(&describe(&Inspection::from_file(&args.module)?))?;
     Ok(ExitCode::Success.code())
 }
 

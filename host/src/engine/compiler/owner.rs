@@ -69,7 +69,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
     let require = &settings.jail.require;
     let jail = match compiler.jail() {
         Ok(Some(jail)) if !jail.lacks(require).is_empty() => return Err(jail.refusal(require)),
-        Ok(jail) => jail.unwrap_or_else(JailReport::of_unknown_compiler),
+        Ok(jail) => jail.unwrap_or_else(JailReport::from_unknown_compiler),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return limit(CompileLimit::Time(time)),
         Err(error) => return Err(os("hear from the compiler")(error)),
     };
@@ -114,7 +114,7 @@ pub(crate) fn survey() -> Result<JailReport> {
     let (module, output, words) = files().map_err(os("make memory files for the compiler"))?;
     let mut compiler = Compiler::start(&executable()?, &settings, time, &module, &output, &words)?;
     let jail = compiler.jail().map_err(os("hear from the compiler"))?;
-    Ok(jail.unwrap_or_else(JailReport::of_unknown_compiler))
+    Ok(jail.unwrap_or_else(JailReport::from_unknown_compiler))
 }
 
 fn os(what: &'static str) -> impl Fn(io::Error) -> Error {

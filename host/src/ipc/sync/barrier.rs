@@ -406,7 +406,7 @@ mod tests {
         is_as_new(&first, &last, handle);
         let arrived = comes(&first, handle, false);
         let supervisor = Participant { index: 3, ..other.clone() };
-        sweep(Sweep::behind(last.index, true), &supervisor).unwrap();
+        sweep(Sweep::from_dead(last.index, true), &supervisor).unwrap();
         assert_eq!(comes(&other, handle, false), Arrival(1));
         assert_eq!(leaves(&first, handle, arrived), Ok(0));
     }

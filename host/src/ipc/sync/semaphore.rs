@@ -209,7 +209,7 @@ mod tests {
         if released != 0 {
             release(&other, semaphore, released).unwrap();
         }
-        sweep(Sweep::behind(holder.index, true), &supervisor).unwrap();
+        sweep(Sweep::from_dead(holder.index, true), &supervisor).unwrap();
         let state = semaphore.state;
         assert_eq!(state.held_by(&other, holder.index), 0);
         let (value, died) = (state.value(), state.died());
@@ -253,7 +253,7 @@ mod tests {
             if released != 0 {
                 release(&holder, of(), released).unwrap();
             }
-            sweep(Sweep::behind(holder.index, true), &supervisor).unwrap();
+            sweep(Sweep::from_dead(holder.index, true), &supervisor).unwrap();
             let state = object::resolve::<SemaphoreState>(&other, handle).unwrap().state;
             assert_eq!((state.value(), state.died()), (released, 3 - released));
         }

@@ -336,7 +336,7 @@ pub(crate) fn case(bytes: &[u8], seed: u64) {
     }
     for dead in 0..PROCESSES {
         let killed = random.below(4) != 0;
-        let mut sweep = Sweep::behind(dead, killed);
+        let mut sweep = Sweep::from_dead(dead, killed);
         let mut steps = 0;
         // The supervisor also tries a step again that was BUSY.
         while sweep.step(&supervisor).or_else(|_| sweep.step(&supervisor)) == Ok(false) {

@@ -77,7 +77,7 @@ impl Target {
         let place = match descriptor {
             Some(file) => Place::Descriptor(file.with_context(|| format!("cannot write {name}"))?),
             None => {
-                let (directory, file_name) = Directory::of_file(path, writable)?;
+                let (directory, file_name) = Directory::open_parent(path, writable)?;
                 Place::File(directory, file_name.to_owned())
             }
         };

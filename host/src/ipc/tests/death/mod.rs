@@ -201,7 +201,7 @@ fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&Wor
         prepare(&world);
         kill_after(&world, operation, instructions);
         let supervisor = world.participant(PROCESSES);
-        sweep(Sweep::behind(VICTIM, true), &supervisor)
+        sweep(Sweep::from_dead(VICTIM, true), &supervisor)
             .unwrap_or_else(|error| panic!("at {instructions}: {error}"));
         check(&world);
         is_usable_and_then_empty(&world, instructions);

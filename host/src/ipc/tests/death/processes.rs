@@ -41,7 +41,7 @@ fn hand_arguments_to_a_child() {
                 assert_eq!((message.handles(&child), bytes), (Ok(vec![world.other]), [9; 100]));
                 assert!(object::find(&child, world.other).is_ok());
             }
-            sweep(Sweep::behind(OTHER, false), &world.participant(PROCESSES)).unwrap();
+            sweep(Sweep::from_dead(OTHER, false), &world.participant(PROCESSES)).unwrap();
         },
     );
 }

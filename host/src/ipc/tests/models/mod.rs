@@ -210,7 +210,7 @@ impl Model {
                         *found.lock().unwrap() = Some(process);
                         self.on_found.iter().for_each(|on_found| on_found(process));
                     }
-                    behind.push((process, Sweep::behind(process * stride, killed)));
+                    behind.push((process, Sweep::from_dead(process * stride, killed)));
                 }
                 behind.retain_mut(|(process, sweep)| match sweep.step(&supervisor) {
                     Ok(false) => true,
@@ -231,7 +231,7 @@ impl Model {
                 });
             }
             for process in idle {
-                sweep(Sweep::behind(process * stride, false), &supervisor).unwrap();
+                sweep(Sweep::from_dead(process * stride, false), &supervisor).unwrap();
             }
             if collects {
                 // The collection that is under way may have begun too early.
