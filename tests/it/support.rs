@@ -400,10 +400,18 @@ impl Random {
 /// Every guest is there for a test.
 #[test]
 fn every_guest_is_run_by_a_test() {
-    let sources: String = std::fs::read_dir(repository().join("tests/it"))
-        .unwrap()
-        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
-        .collect();
+    let mut sources = String::new();
+    let mut folders = vec![repository().join("tests/it")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                sources += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
     for entry in std::fs::read_dir(repository().join("tests/guests/src/bin")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();

@@ -201,7 +201,7 @@ impl Journal {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-    use std::fs;
+    use std::fs::{self, File};
     use std::time::{Duration, UNIX_EPOCH};
 
     use sandpool::command_support::Writable;
