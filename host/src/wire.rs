@@ -33,8 +33,8 @@ pub enum Output {
 /// The sandbox that a task runs in.
 ///
 /// ```
-/// assert_eq!("task".parse::<sandpool::Isolation>()?, sandpool::Isolation::Task);
-/// assert_eq!(sandpool::Isolation::Task.to_string(), "task");
+/// assert_eq!("task".parse::<sandpool::pool::Isolation>()?, sandpool::pool::Isolation::Task);
+/// assert_eq!(sandpool::pool::Isolation::Task.to_string(), "task");
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

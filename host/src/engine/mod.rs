@@ -33,4 +33,4 @@ pub(crate) mod trap;
 
 pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
 pub(crate) use module::load;
-pub use module::{Module, ModuleBuilder};
+pub use module::{Builder, Module};

@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Format;
 use super::future::Completed;
+use super::handle::{Pool, encode, refusal};
 use super::stream::{self, BATCH, Feed, Results};
-use super::{Format, Pool, encode, refusal};
 use crate::error::TaskError;
 
 /// Iterator that [`Pool::imap`] and [`Pool::imap_unordered`] return.

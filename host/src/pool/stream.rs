@@ -194,7 +194,7 @@ impl Feed {
         let count = batch.len();
         if let Err(cause) = self.pool.submit(batch) {
             for _ in 0..count {
-                self.channel.complete(number, Err(super::refusal(&self.task, cause.clone())));
+                self.channel.complete(number, Err(super::handle::refusal(&self.task, cause.clone())));
                 number += 1;
             }
         }
@@ -358,7 +358,7 @@ impl fmt::Debug for Results {
 }
 
 /// Stops a stream: no more inputs are taken. Inputs that a worker has begun get their results; all other inputs that were taken get
-/// [`Failure::Cancelled`](crate::Failure::Cancelled).
+/// [`Failure::Cancelled`](crate::pool::Failure::Cancelled).
 #[derive(Debug, Clone)]
 pub struct StreamStopper {
     channel: Arc<Channel>,
@@ -557,7 +557,7 @@ mod tests {
     fn an_input_that_was_refused_has_a_result_in_its_place() {
         let (mut feed, mut results, channel) = ends(true);
         feed.add(&[0; 1000]);
-        feed.refuse(super::super::refusal("task", super::super::Failure::Cancelled));
+        feed.refuse(super::super::handle::refusal("task", super::super::Failure::Cancelled));
         feed.add(b"");
         feed.submit(BATCH);
         feed.end();

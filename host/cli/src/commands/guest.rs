@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
-use sandpool::{CompileLimitKey, DirGrant, JailReport, Key, Layer, LimitKey, Profile, Sandbox};
+use sandpool::jail::{JailReport, Layer};
+use sandpool::limits::{CompileLimitKey, Key, LimitKey, Profile};
+use sandpool::{DirGrant, Sandbox};
 
 use crate::text;
 

@@ -5,8 +5,8 @@ use sandpool_abi::task::DELIVERED;
 use sandpool_scheduler::{Claims, Lateness, lateness};
 
 use super::{Core, Item, Worker, tell};
-use crate::PoolEnd;
 use crate::error::Failure;
+use crate::error::PoolEnd;
 use crate::ipc::process_table::nanos_now;
 use crate::pool::event::Event;
 use crate::pool::link::Ended;

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crate::config::{OnDeadlock, Role, RunConfig, Sandbox};
 use crate::control::{self, Reply, Request};
+use crate::jail::JailReport;
 use crate::supervised::Supervisor;
-use crate::{ExitStatus, GuestText, JailReport, Limit, Module, Result, Signal};
+use crate::{ExitStatus, GuestText, Module, Result, Signal};
+use sandpool_abi::process::Limit;
 
 /// Report of one process that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,12 +80,12 @@ impl Summary {
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing runs until `start`"]
-pub struct RunBuilder<'a> {
+pub struct Builder<'a> {
     module: &'a Module,
     config: RunConfig,
 }
 
-impl RunBuilder<'_> {
+impl Builder<'_> {
     /// Adds one argument. The first is the guest's name for itself.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.config.args.push(arg.into());
@@ -147,8 +149,8 @@ pub struct Run {
 
 impl Run {
     /// Settings for a run of a module.
-    pub fn builder(module: &Module) -> RunBuilder<'_> {
-        RunBuilder { module, config: RunConfig::new(Role::Program) }
+    pub fn builder(module: &Module) -> Builder<'_> {
+        Builder { module, config: RunConfig::new(Role::Program) }
     }
 
     /// The supervisor's process id. All guest processes are its children.
