@@ -29,7 +29,8 @@ mod world;
 use std::io;
 use std::process::ExitCode;
 
-use sandpool::{Layer, Limits};
+use sandpool::Limits;
+use sandpool::jail::Layer;
 
 use Layer::{
     Capabilities, ControlGroup, Descriptors, IpcNamespace, Landlock, MountNamespace, NetworkNamespace,

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::libc;
-use sandpool::Layer::{PidNamespace, UserNamespace};
-use sandpool::{
-    CompileLimits, Error, Layer, Module, ModuleBuilder, Pool, PoolBuilder, PoolEnd, Run, Sandbox,
-};
+use sandpool::jail::Layer::{self, PidNamespace, UserNamespace};
+use sandpool::limits::CompileLimits;
+use sandpool::pool::PoolEnd;
+use sandpool::{Error, Module, Pool, Run, Sandbox, module, pool};
 
 use crate::attempts::Targets;
 use crate::calls::{OF_COMPILERS, calls};
@@ -58,7 +58,7 @@ pub(crate) fn write_all_over_a_pool(world: &mut World, findings: &mut Findings) 
         let sandbox = Layer::ALL.into_iter().fold(Sandbox::new().limits(limits()), Sandbox::without_layer);
         let builder = Pool::builder(&world.module).sandbox(sandbox).processes(3);
         let builder =
-            arguments("write_all_over_the_arena", &world.targets).fold(builder, PoolBuilder::native);
+            arguments("write_all_over_the_arena", &world.targets).fold(builder, pool::Builder::native);
         let ended = builder.start_timeout(Duration::from_secs(3)).build().map(drop);
         // No worker is ever ready.
         let is_ended = ended.is_err() && start.elapsed() < Duration::from_secs(20);
@@ -132,7 +132,7 @@ pub(crate) fn fork_past_the_table(world: &mut World, findings: &mut Findings) {
 /// The same of a worker: it is the pool that ends.
 pub(crate) fn fork_from_a_pool(world: &mut World, findings: &mut Findings) {
     let builder = Pool::builder(&world.module).processes(1).sandbox(Sandbox::new().limits(limits()));
-    let builder = arguments("fork_past_the_table", &world.targets).fold(builder, PoolBuilder::native);
+    let builder = arguments("fork_past_the_table", &world.targets).fold(builder, pool::Builder::native);
     let ended = builder.build().map(drop);
     let is_ended = matches!(ended, Err(Error::Pool(PoolEnd::Strays(1..))));
     findings.see(is_ended, format!("a pool with processes that are in no table: {ended:?}"));
@@ -161,7 +161,7 @@ fn compile(name: &str, targets: &Targets, without: &[Layer]) -> Verdict {
     let module: Vec<_> = arguments(name, targets).collect();
     let limits = CompileLimits::default().compile_memory_max(64 << 20);
     let builder = Module::builder().sandbox(Sandbox::new().compile_limits(limits));
-    let builder = without.iter().copied().fold(builder, ModuleBuilder::without_compiler_layer);
+    let builder = without.iter().copied().fold(builder, module::Builder::without_compiler_layer);
     match builder.load("native", module.join("\n").as_bytes()) {
         Err(Error::Compile { problem, .. }) if problem == format!("the compiler ended with {ESCAPED}") => {
             Verdict::Escaped

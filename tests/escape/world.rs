@@ -13,7 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::libc;
-use sandpool::{DirGrant, Error, ExitStatus, Layer, LayerStatus, Limits, Module, Run, Sandbox, Summary};
+use sandpool::jail::{Layer, LayerStatus};
+use sandpool::run::Summary;
+use sandpool::{DirGrant, Error, ExitStatus, Limits, Module, Run, Sandbox};
 use tempfile::TempDir;
 
 use crate::attempts::Targets;

@@ -211,7 +211,7 @@ fn a_task_without_an_sdk() {
 /// What the macro writes is what `inspect` reads.
 #[test]
 fn inspect_describes_tasks() {
-    let found = sandpool::Inspection::from_file(crate::support::guest("tasks")).unwrap();
+    let found = sandpool::module::Inspection::from_file(crate::support::guest("tasks")).unwrap();
     let task = |name: &str| found.tasks.iter().find(|task| task.name == name).unwrap();
     for (name, signature, docs) in [
         ("identity", "identity(u64) -> u64", "What it got."),

@@ -284,7 +284,7 @@ impl Run {
     /// What was printed so far, with the whole report of the jail, which guests may be quicker than.
     #[track_caller]
     pub(crate) fn printed_with_report(&self) -> String {
-        let last_line = format!("\n{} ", sandpool::Layer::Seccomp);
+        let last_line = format!("\n{} ", sandpool::jail::Layer::Seccomp);
         let is_whole = |text: &[u8], _| {
             let text = String::from_utf8_lossy(text);
             text.split_once(&last_line).is_some_and(|(_, rest)| rest.contains('\n'))

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt as _, stream};
-use sandpool::{Format, TaskFuture};
+use sandpool::pool::{Format, TaskFuture};
 use serde::Serialize;
 use serde_json::value::RawValue;
 

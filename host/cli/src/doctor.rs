@@ -10,7 +10,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access, geteuid};
 use sandpool::command_support::{CacheDirs, linux_version};
-use sandpool::{JailReport, Jailed, Layer, LayerStatus};
+use sandpool::jail::{JailReport, Jailed, Layer, LayerStatus};
 
 use crate::exit_code::ExitCode;
 use crate::toolchain::{Compiler, Toolchain};

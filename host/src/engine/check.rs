@@ -52,7 +52,7 @@ impl ModuleRefusal {
             Self::AbiVersion { guest } => Error::AbiVersion { name, guest, host: ABI_VERSION },
             Self::Compile { problem } => Error::Compile { name, problem: text(problem) },
             Self::ArtifactTooLarge => {
-                Error::CompileLimit { name, limit: crate::CompileLimit::Artifact(artifact_max) }
+                Error::CompileLimit { name, limit: crate::error::CompileLimit::Artifact(artifact_max) }
             }
         }
     }

@@ -35,7 +35,7 @@ const DOCS_LINES_MAX: usize = 1000;
 /// Imports, exports, tasks and memories of a module. Modules that [`Module`](crate::Module) refuses can be inspected as well.
 ///
 /// ```no_run
-/// let inspection = sandpool::Inspection::from_file("guest.wasm")?;
+/// let inspection = sandpool::module::Inspection::from_file("guest.wasm")?;
 /// for import in &inspection.imports {
 ///     println!("{}.{} {}", import.module, import.name, import.ty);
 /// }
@@ -134,7 +134,7 @@ pub struct ExportInfo {
 /// One task of a module: a function that it exports for the host to call. Long texts are cut.
 ///
 /// ```no_run
-/// for task in &sandpool::Inspection::from_file("guest.wasm")?.tasks {
+/// for task in &sandpool::module::Inspection::from_file("guest.wasm")?.tasks {
 ///     println!("{}: {}", task.signature(), task.summary());
 /// }
 /// # Ok::<(), sandpool::Error>(())

@@ -34,4 +34,4 @@ mod verified;
 
 pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
 pub(crate) use module::load;
-pub use module::{Module, ModuleBuilder};
+pub use module::{Builder, Module};

@@ -34,6 +34,7 @@ mod allowance;
 mod census;
 pub(crate) mod children;
 pub(crate) mod deadlock;
+mod kin;
 mod proc;
 mod timers;
 

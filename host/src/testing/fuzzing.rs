@@ -18,6 +18,7 @@ use wasmtime::{Engine, InstancePre, Store, Val};
 use crate::codec;
 use crate::config::{LimitKey, RunConfig, Sandbox};
 use crate::control;
+use crate::engine::Inspection;
 use crate::engine::known::{self, Function};
 use crate::imports;
 use crate::ipc::arena::Geometry;
@@ -25,7 +26,7 @@ use crate::ipc::process_table::Register;
 use crate::ipc::{message, object};
 use crate::process::{Guest, Held};
 use crate::testing::alone::Alone;
-use crate::{Inspection, wire};
+use crate::wire;
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;

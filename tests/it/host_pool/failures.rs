@@ -8,9 +8,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use sandpool::{
-    Event, ExitStatus, Failure, Format, Isolation, Limit, Limits, PoolEnd, Sandbox, TaskFuture, Trap,
-};
+use sandpool::limits::Limit;
+use sandpool::pool::{Event, Failure, Format, Isolation, PoolEnd, TaskFuture};
+use sandpool::{ExitStatus, Limits, Sandbox, Trap};
 
 use crate::procfs;
 use crate::support::{guest, load, load_text};
@@ -40,7 +40,7 @@ fn exactly_the_task_fails_that_does() {
             }
         }
         let stats = pool.stats();
-        assert_eq!((stats.finished, stats.failed, stats.submitted), (200, 30, 230));
+        assert_eq!((stats.succeeded, stats.failed, stats.submitted), (200, 30, 230));
         pool.close();
         pool.join().unwrap();
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use sandpool::{Failure, PoolEnd, TaskFuture, as_completed};
+use sandpool::pool::{Failure, PoolEnd, TaskFuture, as_completed};
 
 use crate::procfs;
 

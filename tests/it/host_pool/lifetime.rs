@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use sandpool::{Error, Failure, Limits, PoolEnd, Sandbox};
+use sandpool::pool::{Failure, PoolEnd};
+use sandpool::{Error, Limits, Sandbox};
 
 use crate::procfs;
 
@@ -39,7 +40,7 @@ fn a_pool_can_be_used_by_many_threads_at_once() {
             });
         }
     });
-    assert_eq!(pool.stats().finished, 8 * 2050);
+    assert_eq!(pool.stats().succeeded, 8 * 2050);
 }
 
 #[test]

@@ -10,7 +10,8 @@ mod workers;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use sandpool::{Failure, Feed, Format, Isolation, Limits, Module, Pool, PoolBuilder, Results, Sandbox};
+use sandpool::pool::{Builder, Failure, Feed, Format, Isolation, Results};
+use sandpool::{Limits, Module, Pool, Sandbox};
 
 use crate::procfs;
 use crate::support::{guest, load, load_text};
@@ -56,7 +57,7 @@ fn module() -> Module {
     load_text("tasks", text)
 }
 
-fn pool(module: &Module) -> PoolBuilder<'_> {
+fn pool(module: &Module) -> Builder<'_> {
     Pool::builder(module).processes(2)
 }
 

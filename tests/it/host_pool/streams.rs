@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sandpool::{Failure, Format};
+use sandpool::pool::{Failure, Format};
 
 use crate::procfs;
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use sandpool::{Failure, Format, Isolation, Limit, Output, TaskError};
+use sandpool::limits::Limit;
+use sandpool::pool::{Failure, Format, Isolation, Output, TaskError};
 
 use super::{bytes, module, pool, records, tasks};
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use sandpool::{Error, Event, Failure, Isolation, Output, PoolEnd, Sandbox};
+use sandpool::pool::{Event, Failure, Isolation, Output, PoolEnd};
+use sandpool::{Error, Sandbox};
 
 use crate::procfs;
 use crate::support::{guest, load, load_text};

@@ -1,6 +1,8 @@
 //! Fuel: the limit that is met at the same instruction each time.
 
-use sandpool::{ExitStatus, Failure, Format, Isolation, Limit, Limits, Module, Pool, Run, Sandbox};
+use sandpool::limits::Limit;
+use sandpool::pool::{Failure, Format, Isolation};
+use sandpool::{ExitStatus, Limits, Module, Pool, Run, Sandbox};
 
 use crate::support::{guest, sandpool_bin};
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sandpool::{Error, ExitStatus, Failure, Format, Isolation, Limit, Limits, Pool, PoolEnd, Sandbox};
+use sandpool::limits::Limit;
+use sandpool::pool::{Failure, Format, Isolation, PoolEnd};
+use sandpool::{Error, ExitStatus, Limits, Pool, Sandbox};
 
 use crate::support::load_text;
 

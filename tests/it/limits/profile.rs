@@ -12,7 +12,7 @@ fn untrusted(more: &[&str], what: &[&str]) -> Ended {
 #[test]
 fn a_profile_bounds_what_has_no_limit_by_default() {
     let ended = finish(sandpool().args(["config", "--profile", "untrusted"])).expect_code(0);
-    assert_eq!(ended.stdout, sandpool::Profile::Untrusted.config());
+    assert_eq!(ended.stdout, sandpool::limits::Profile::Untrusted.config());
     for line in [
         "profile = \"untrusted\"",
         "memory-max = \"256MiB\"",

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool::{ExitStatus, Limit, Limits, Run, Sandbox};
+use sandpool::limits::Limit;
+use sandpool::{ExitStatus, Limits, Run, Sandbox};
 
 use crate::support::{guest, load};
 

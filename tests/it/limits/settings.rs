@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool::{Error, Isolation, Limits, Pool, Run, Sandbox};
+use sandpool::pool::Isolation;
+use sandpool::{Error, Limits, Pool, Run, Sandbox};
 
 use crate::support::{finish, guest, load_text, run, sandpool};
 
@@ -10,7 +11,7 @@ use super::{holds, limited, tasks};
 
 #[test]
 fn a_limit_of_nothing_is_refused_wherever_it_is_set() {
-    for key in sandpool::LimitKey::ALL {
+    for key in sandpool::limits::LimitKey::ALL {
         let zero = match key.value {
             "TIME" => "0s",
             _ => "0",
@@ -101,7 +102,7 @@ fn what_is_wrong_with_a_configuration_is_said() {
 #[test]
 fn the_command_prints_a_file_with_what_holds_without_one() {
     let ended = finish(sandpool().arg("config")).expect_code(0);
-    assert_eq!(ended.stdout, sandpool::DEFAULT_CONFIG);
+    assert_eq!(ended.stdout, sandpool::limits::DEFAULT_CONFIG);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &ended.stdout).unwrap();
     let ended = limited(&["--config", file.path().to_str().unwrap()], &["items"]).expect_code(0);

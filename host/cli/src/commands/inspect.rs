@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use sandpool::{GuestText, Inspection, MemoryInfo, Provision};
+use sandpool::GuestText;
+use sandpool::module::{Inspection, MemoryInfo, Provision};
 
 use crate::exit_code::ExitCode;
 use crate::text;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use sandpool::{ExitStatus, LimitRefusal, OnDeadlock, ProcessReport, Run, Signal, Summary};
+use sandpool::run::{LimitRefusal, OnDeadlock, ProcessReport, Summary};
+use sandpool::{ExitStatus, Run, Signal};
 
 use crate::commands::guest::GuestArgs;
 use crate::interrupt::Interrupt;

@@ -16,12 +16,14 @@ use nix::sys::wait::WaitStatus;
 
 use super::{HEAD, REPORT_MAX, Report, Settings, Summary, output_size, seconds};
 use crate::child::{COMPILER, Child, executable};
+use crate::config::CompileLimits;
 use crate::config::JailSettings;
 use crate::control::{self, Reply};
 use crate::engine::inspect::{TaskInfo, printable};
+use crate::error::CompileLimit;
 use crate::jail::JailReport;
 use crate::sys::process::KILLED;
-use crate::{CompileLimit, CompileLimits, Error, Result};
+use crate::{Error, Result};
 
 /// The most bytes that are kept of a compiler's messages.
 const WORDS_MAX: u64 = 16 << 10;

@@ -4,7 +4,8 @@ use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
-use sandpool::{Error, Format};
+use sandpool::Error;
+use sandpool::pool::Format;
 
 /// The most bytes of a record: the default limit of one input in the arena.
 const RECORD_MAX: u64 = 1 << 30;

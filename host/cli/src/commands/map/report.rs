@@ -5,7 +5,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use anyhow::Context as _;
-use sandpool::{Error, Failure, Usage};
+use sandpool::Error;
+use sandpool::pool::{Failure, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::ranges::Ranges;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
-use sandpool::Command;
+use sandpool::pool::Command;
 
 use super::records::Framing;
 

@@ -3,10 +3,11 @@
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use sandpool::{
-    CommandFeed, CommandResults, Completed, ExitStatus, Failure, Feed, GuestText, Pool, Results,
-    StreamStopper, TaskError, Usage,
+use sandpool::pool::{
+    CommandFeed, CommandOutput, CommandResults, Completed, Failure, Feed, Results, StreamStopper, TaskError,
+    Usage,
 };
+use sandpool::{ExitStatus, GuestText, Pool};
 
 use super::records::{Framing, Group};
 use super::template::Template;
@@ -147,7 +148,7 @@ impl Outcomes {
 }
 
 /// A program that exits with another code than 0 has failed.
-fn of_program(completed: Completed<sandpool::CommandOutput>) -> Result<Done, Failed> {
+fn of_program(completed: Completed<CommandOutput>) -> Result<Done, Failed> {
     let Completed { value: output, attempts, usage, .. } = completed;
     let exit = match output.status {
         ExitStatus::Exited(code) => Some(code),
