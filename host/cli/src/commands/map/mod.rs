@@ -36,15 +36,15 @@ use sandpool::{Error, Module, Pool, Sandbox};
 
 use self::files::{Input, Output, Target};
 use self::journal::{Identity, Journal, MapState};
-use self::numbers::{Left, Numbering, Numbers};
+use self::numbers::{Left, Numbering};
 use self::progress::{Choice, Progress};
 use self::ranges::Ranges;
 use self::records::{Framing, Next, Reader};
 use self::results::{Ending, Map, SAVE_TIME, nothing_left};
+use crate::commands;
 use crate::commands::guest::GuestArgs;
 use crate::exit_code;
 use crate::interrupt::{self, Interrupt};
-use crate::{commands, text};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,6 +1,7 @@
 //! The end of the stream that takes results: output, failures, journal, progress, and the summary.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
