@@ -47,7 +47,7 @@ const SDK: &[&[&str]] = &[
     &["codec"],
     &["message", "start", "sync"],
     &["pipe", "queue", "shared", "task"],
-    &["joinable_queue", "process", "simple_queue"],
+    &["process"],
     &["pool"],
 ];
 

@@ -154,7 +154,7 @@ impl<T: Pod> Array<T> {
     ///
     /// ```no_run
     /// # let numbers = sandpool_guest::Array::<u32>::new(100)?;
-    /// use sandpool_guest::AcquireError;
+    /// use sandpool_guest::sync::AcquireError;
     ///
     /// let mut guard = match numbers.lock() {
     ///     Err(AcquireError::OwnerDied(mut guard)) => {

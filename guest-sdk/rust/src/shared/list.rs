@@ -11,7 +11,8 @@ use crate::{DecodeError, Error};
 /// A list that several processes see: of integers, floats, booleans, texts, bytes, and `None`.
 ///
 /// ```no_run
-/// use sandpool_guest::{ListItem, ShareableList};
+/// use sandpool_guest::ShareableList;
+/// use sandpool_guest::shared::ListItem;
 ///
 /// let list = ShareableList::new(["howdy".into(), ListItem::from(273.154), 100.into(), ListItem::None, true.into()])?;
 /// list.set(2, -7)?;
@@ -42,7 +43,7 @@ pub struct ShareableList {
 /// An item of a [`ShareableList`].
 ///
 /// ```
-/// use sandpool_guest::ListItem;
+/// use sandpool_guest::shared::ListItem;
 ///
 /// assert_eq!(ListItem::from("text"), ListItem::Str("text".to_owned()));
 /// assert_eq!(ListItem::from(&b"bytes"[..]), ListItem::Bytes(b"bytes".to_vec()));
@@ -352,7 +353,7 @@ impl ShareableList {
     /// Returns the types of all items, as Python's `struct` writes them, with the room of texts and bytes.
     ///
     /// ```no_run
-    /// let list = sandpool_guest::ShareableList::new(["text".into(), sandpool_guest::ListItem::from(7)])?;
+    /// let list = sandpool_guest::ShareableList::new(["text".into(), sandpool_guest::shared::ListItem::from(7)])?;
     /// assert_eq!(list.format()?, "8sq");
     /// # Ok::<(), sandpool_guest::Error>(())
     /// ```

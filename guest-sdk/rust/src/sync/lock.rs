@@ -58,7 +58,8 @@ impl Lock {
     /// Acquires the lock, and waits while somebody else holds it. The lock is released when the guard is dropped.
     ///
     /// ```no_run
-    /// use sandpool_guest::{AcquireError, Lock};
+    /// use sandpool_guest::Lock;
+    /// use sandpool_guest::sync::AcquireError;
     ///
     /// let lock = Lock::new()?;
     /// let guard = match lock.acquire() {

@@ -53,7 +53,8 @@ impl Pipe {
     /// Makes a pipe whose first end receives the messages that its second end sends.
     ///
     /// ```no_run
-    /// use sandpool_guest::{Pipe, SendError};
+    /// use sandpool_guest::Pipe;
+    /// use sandpool_guest::pipe::SendError;
     ///
     /// let (receiver, sender) = Pipe::simplex()?;
     /// sender.send(&"hello")?;
@@ -69,7 +70,7 @@ impl Pipe {
         Self::builder().simplex()
     }
 
-    /// Returns a [`PipeBuilder`], which makes a pipe with another capacity than the usual 64 KiB.
+    /// Returns a [`Builder`], which makes a pipe with another capacity than the usual 64 KiB.
     ///
     /// ```no_run
     /// use sandpool_guest::Pipe;
@@ -78,19 +79,19 @@ impl Pipe {
     /// assert!(sender.capacity()? >= 1 << 20);
     /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
-    pub fn builder() -> PipeBuilder {
-        PipeBuilder { capacity: 0 }
+    pub fn builder() -> Builder {
+        Builder { capacity: 0 }
     }
 }
 
 /// A pipe that is about to be made: see [`Pipe::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "it makes nothing until `duplex` or `simplex`"]
-pub struct PipeBuilder {
+pub struct Builder {
     capacity: u64,
 }
 
-impl PipeBuilder {
+impl Builder {
     /// Sets the number of bytes that may wait in each direction before a send waits; 0 means the usual 64 KiB. The
     /// capacity doesn't limit a message: a longer message is sent when no other waits.
     pub fn capacity(mut self, bytes: usize) -> Self {
@@ -123,7 +124,8 @@ impl PipeBuilder {
 /// One end of a pipe.
 ///
 /// ```no_run
-/// use sandpool_guest::{Pipe, Process, RecvError};
+/// use sandpool_guest::{Pipe, Process};
+/// use sandpool_guest::pipe::RecvError;
 ///
 /// let (receiver, sender) = Pipe::simplex()?;
 /// let process = Process::fork(|| (1..=3_u64).try_for_each(|n| sender.send(&n)))?;

@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::deadline::nanoseconds;
 use crate::object::{Object, Role};
-use crate::{Error, GetError, Iter, Queue, raw, wait};
+use crate::queue::{GetError, Iter};
+use crate::{Error, Queue, raw, wait};
 
 /// A [`Queue`] that also knows which items are done, so that a process can wait until all are done.
 ///

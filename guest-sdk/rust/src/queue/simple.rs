@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::object::{Object, Role, Use};
-use crate::{Error, GetError, PutError, Queue, wait};
+use crate::queue::{GetError, PutError};
+use crate::{Error, Queue, wait};
 
 /// A [`Queue`] without a bound, batches and the other options, for programs that want to show that they use none of
 /// these.

@@ -16,7 +16,7 @@ use crate::raw;
 /// The importance of a line: a number, as in Python, where a higher number is more important.
 ///
 /// ```
-/// use sandpool_guest::Level;
+/// use sandpool_guest::logging::Level;
 ///
 /// assert!(Level::SUBDEBUG < Level::DEBUG && Level::SUBWARNING < Level::WARNING);
 /// assert_eq!(Level::SUBWARNING, Level(25));
@@ -136,7 +136,8 @@ pub struct Logger(());
 /// an output.
 ///
 /// ```no_run
-/// use sandpool_guest::{Level, get_logger, log_to_stderr};
+/// use sandpool_guest::{get_logger, log_to_stderr};
+/// use sandpool_guest::logging::Level;
 ///
 /// log_to_stderr(Level::INFO);
 /// get_logger().info("as much as that");
@@ -183,13 +184,14 @@ pub fn get_logger() -> Logger {
 /// `multiprocessing.log_to_stderr`.
 ///
 /// ```no_run
-/// use sandpool_guest::{Level, Pool, log_to_stderr};
+/// use sandpool_guest::{Pool, log_to_stderr};
+/// use sandpool_guest::logging::Level;
 ///
 /// log_to_stderr(Level::DEBUG);
 /// // [DEBUG/MainProcess] added worker PoolWorker-1 (pid 7)
 /// // [INFO/PoolWorker-1] child process calling self.run()
 /// let pool = Pool::new()?;
-/// # Ok::<(), sandpool_guest::PoolError>(())
+/// # Ok::<(), sandpool_guest::pool::PoolError>(())
 /// ```
 ///
 /// Without a level (`None`), the level that was set before stays, or else [`Level::WARNING`]. Children have the level and the
@@ -252,7 +254,8 @@ impl Logger {
     /// this.
     ///
     /// ```no_run
-    /// use sandpool_guest::{Level, get_logger};
+    /// use sandpool_guest::get_logger;
+    /// use sandpool_guest::logging::Level;
     ///
     /// get_logger().set_level(Level::INFO);
     /// get_logger().set_handler(Some(|record| println!("{}: {}", record.level(), record.message())));
@@ -315,7 +318,8 @@ impl Logger {
 /// those of `format!`, and are evaluated only then.
 ///
 /// ```no_run
-/// use sandpool_guest::{Level, log};
+/// use sandpool_guest::log;
+/// use sandpool_guest::logging::Level;
 ///
 /// let found = 3;
 /// log!(Level::INFO, "found {found}");
@@ -323,7 +327,7 @@ impl Logger {
 #[macro_export]
 macro_rules! log {
     ($level:expr, $($message:tt)+) => {{
-        let level: $crate::Level = $level;
+        let level: $crate::logging::Level = $level;
         if $crate::get_logger().is_enabled(level) {
             $crate::get_logger().log(level, ::core::format_args!($($message)+));
         }
