@@ -256,7 +256,12 @@ fn unknown_imports_name_the_nearest() {
     let import = |module, name| program(&format!(r#"(import "{module}" "{name}" (func))"#));
     refuses("a.wat", import("sandpool_process", "forkk"), "sandpool_process.forkk", "sandpool_process.fork");
     refuses("a.wat", import("sandpool_queues", "put"), "sandpool_queues.put", "sandpool_queue.put");
-    refuses("a.wat", import("wasi_preview1", "fd_write"), "wasi_preview1", "wasi_snapshot_preview1.fd_write");
+    refuses(
+        "a.wat",
+        import("wasi_snapshot_preview2", "fd_write"),
+        "wasi_snapshot_preview2",
+        "wasi_snapshot_preview1.fd_write",
+    );
     refuses("a.wat", import("env", "SDL_CreateWindow"), "env.SDL_CreateWindow", "");
     refuses("a.wat", program(r#"(import "env" "table" (table 1 funcref))"#), "env.table", "");
 }

@@ -321,6 +321,40 @@ fn forked_processes_have_objects_of_their_own() {
     runs(&[], &text).expect_code(7);
 }
 
+/// The process that spawned ones are forked from has an empty heap.
+#[test]
+fn spawned_processes_begin_without_objects() {
+    const MORE: &str = r#"
+        (import "sandpool_process" "spawn" (func $spawn (param i32 i32 i32 i32 i32 i32 i32) (result i64)))
+        (import "sandpool_process" "entry" (func $entry (param i32 i32) (result i64)))"#;
+    const ZEROS: &str =
+        "(i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)";
+    let start = format!(
+        "(local $child i64) (local $sum i32)
+         (if (i64.ge_s (call $entry (i32.const 0) (i32.const 0)) (i64.const 0)) (then
+            (if (call $len) (then unreachable))
+            (call $make (i32.const 200000)) (call $make (i32.const 2))
+            (call $exit (call $len))))
+         (call $make (i32.const 50000))
+         {}
+         (if (i32.ne (call $len) (i32.const 50000)) (then unreachable))
+         (call $exit (local.get $sum))",
+        ten_times(&format!(
+            "(local.set $child (call $spawn {ZEROS}))
+             (if (call $join (local.get $child) (i64.const -1)) (then unreachable))
+             (if (call $status (local.get $child) (i32.const 8)) (then unreachable))
+             (local.set $sum (i32.add (local.get $sum) (i32.load (i32.const 16))))"
+        ))
+        .replacen("(local $round i32)", "", 1),
+    );
+    let text = program(LISTS, &start).replacen("(module", &format!("(module {MORE}"), 1).replacen(
+        "(local $sum i32)",
+        "(local $sum i32) (local $round i32)",
+        1,
+    );
+    runs(&[], &text).expect_code(20);
+}
+
 /// An exception crosses a fork: the child throws to where its parent catches as well.
 #[test]
 fn exceptions_after_a_fork() {

@@ -132,7 +132,10 @@ mod tests {
         let nearest = |module, name| nearest(&functions, module, name);
         assert_eq!(nearest("sandpool_process", "forkk").as_deref(), Some("sandpool_process.fork"));
         assert_eq!(nearest("sandpool", "fork").as_deref(), Some("sandpool_process.fork"));
-        assert_eq!(nearest("wasi_preview1", "fd_write").as_deref(), Some("wasi_snapshot_preview1.fd_write"));
+        assert_eq!(
+            nearest("wasi_snapshot_preview2", "fd_write").as_deref(),
+            Some("wasi_snapshot_preview1.fd_write")
+        );
         assert_eq!(nearest("env", "emscripten_notify_memory_growth"), None);
         assert_eq!(
             nearest("env", "a_name_of_more_characters_than_anybody_would_sensibly_give_to_an_import"),

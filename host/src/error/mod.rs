@@ -40,7 +40,7 @@ pub enum Error {
         /// what to do about it
         hint: Option<String>,
     },
-    /// A module that doesn't export `_start`, or doesn't export a memory, as a command does.
+    /// A module that has neither `_start`, as a program has, nor a task.
     #[error("{} does not export {export}", Escaped(name))]
     MissingExport {
         /// the module's name
@@ -223,10 +223,9 @@ impl Error {
             Self::NotAProgram { .. } => {
                 Some("`sandpool inspect` lists its tasks, and `sandpool map` runs them".to_owned())
             }
-            Self::MissingExport { export: "_start", .. } => {
+            Self::MissingExport { .. } => {
                 Some("build it as a program (a Cargo binary), not as a library".to_owned())
             }
-            Self::MissingExport { .. } => Some("export the guest's memory under that name".to_owned()),
             Self::UnknownImport { nearest: Some(nearest), .. } => {
                 Some(format!("the nearest name is {nearest}"))
             }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use super::{Output, Stopper, Summary};
+use super::{RunOutput, Stopper, Summary};
 use crate::{Error, Result, Run, Signal};
 
 /// The end of a [`Run`], as a future: of `run.await`, or of [`Run::into_output_future`].
@@ -35,7 +35,7 @@ struct RunFutureState<T> {
 
 impl Run {
     /// Returns a future of [`wait_with_output`](Self::wait_with_output).
-    pub fn into_output_future(self) -> RunFuture<Output> {
+    pub fn into_output_future(self) -> RunFuture<RunOutput> {
         RunFuture::new(self, Self::wait_with_output)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::output::{Keep, Keeper, OUTPUT_MAX, Output, read_both};
+use super::output::{Keep, Keeper, OUTPUT_MAX, RunOutput, read_both};
 use super::stdio::{Opened, Owners, Stdio, pass_on};
 use crate::config::{OnDeadlock, Role, RunConfig, Sandbox};
 use crate::control::{self, Reply, Request};
@@ -244,7 +244,7 @@ impl Builder<'_> {
     /// # Errors
     ///
     /// The errors of [`start`](Self::start) and of [`Run::wait_with_output`].
-    pub fn output(mut self) -> Result<Output> {
+    pub fn output(mut self) -> Result<RunOutput> {
         self.stdin.get_or_insert_with(Stdio::null);
         self.stdout.get_or_insert_with(Stdio::piped);
         self.stderr.get_or_insert_with(Stdio::piped);
@@ -270,6 +270,7 @@ impl Builder<'_> {
 ///
 /// A run can be awaited: `run.await` gives what [`wait`](Self::wait) returns. See [`RunFuture`](super::RunFuture).
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Run {
     /// The end to write to, if stdin is [`Stdio::piped`]. The main guest gets what is written, and the end of its input when this is
     /// dropped.
@@ -353,7 +354,7 @@ impl Run {
     /// # Errors
     ///
     /// The errors of [`wait`](Self::wait).
-    pub fn wait_with_output(mut self) -> Result<Output> {
+    pub fn wait_with_output(mut self) -> Result<RunOutput> {
         let mut keepers = [0, 1].map(|_| Keeper::new(self.output_max, self.keep));
         let mut is_over = false;
         let keep = self.keep;
@@ -370,7 +371,7 @@ impl Run {
             summary.status = ExitStatus::Limited(limit);
         }
         let [stdout, stderr] = keepers.map(Keeper::end);
-        Ok(Output { summary, stdout, stderr })
+        Ok(RunOutput { summary, stdout, stderr })
     }
 
     /// Returns the summary if all processes of the run have ended, and `None` if they haven't. Doesn't wait.

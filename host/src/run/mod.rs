@@ -21,6 +21,6 @@ mod stdio;
 
 pub use self::future::RunFuture;
 pub use self::handle::{Builder, LimitRefusal, ProcessReport, Stopper, Summary};
-pub use self::output::{Captured, Keep, Output};
+pub use self::output::{Captured, Keep, RunOutput};
 pub use self::stdio::Stdio;
 pub use crate::config::OnDeadlock;

@@ -31,7 +31,7 @@ pub enum Keep {
 /// How a run ended, and what it wrote; see [`Builder::output`](super::Builder::output).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Output {
+pub struct RunOutput {
     /// how the run ended
     pub summary: Summary,
     /// what the guests wrote to stdout; empty if stdout was no pipe

@@ -61,7 +61,7 @@ fn values_are_values() {
     check::<pool::Command>();
     check::<pool::CommandOutput>();
     check::<pool::Usage>();
-    check::<run::Output>();
+    check::<run::RunOutput>();
     check::<run::Captured>();
     check::<run::Keep>();
     check::<ExitStatus>();

@@ -26,6 +26,9 @@ Examples:
   sandpool run --config limits.toml --run-cpu-time 1min --memory-max 256MiB guest.wasm
       Reads limits from a file, and overrides two of them; `sandpool config` prints such a file
 
+  sandpool run --unknown-imports trap half-linked.wasm
+      Runs a module that imports functions which nobody provides, as long as it calls none of them
+
   sandpool run --on-deadlock report guest.wasm
       If no process can go on, reports what each process waits for, and leaves the run to a debugger";
 
