@@ -49,7 +49,7 @@ fn decode_some<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<(T, usize)> {
 }
 
 fn decode_with<T: DeserializeOwned>(bytes: &[u8], config: impl Config) -> Result<(T, usize), DecodeError> {
-    bincode::serde::seed_decode_from_slice(Bounded::<T>::of(bytes), bytes, config)
+    bincode::serde::seed_decode_from_slice(Bounded::<T>::new(bytes), bytes, config)
 }
 
 #[cfg(test)]

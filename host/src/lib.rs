@@ -16,6 +16,9 @@
 //! and exchanges data with them through memory that the host shares between them. The `sandpool-guest` crate has the functions that
 //! guests call; the `sandpool-abi` crate has the contract between guests and host.
 //!
+//! The names that most programs use are here. The others are in modules: [`pool`] and [`run`] for what runs, [`module`] for what
+//! a module is and has, [`limits`] and [`jail`] for what holds guests.
+//!
 //! `host/docs/architecture.md` explains how Sandpool works inside.
 
 mod cache_dirs;
@@ -30,56 +33,58 @@ mod guest_text;
 mod imports;
 mod init;
 mod ipc;
-mod jail;
+pub mod jail;
 mod linux;
 #[cfg(feature = "testing")]
 mod native;
 mod nearest;
 mod patient;
-mod pool;
+pub mod pool;
 mod process;
-mod run;
+pub mod run;
 mod supervised;
 mod supervisor;
 mod sys;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
-pub mod units;
+mod units;
 mod wire;
 mod written;
 
 pub use child::set_executable;
-pub use config::{
-    CompileLimitKey, CompileLimits, DEFAULT_CONFIG, DirGrant, Jailed, Key, Layer, LimitKey, Limits,
-    OnDeadlock, Profile, Sandbox, UnknownImports,
-};
-pub use engine::{
-    ExportInfo, ImportInfo, Inspection, MemoryInfo, Module, ModuleBuilder, Provision, TaskInfo,
-};
-pub use error::{CompileLimit, Error, ErrorKind, Failure, PoolEnd, Result, TaskError, Usage};
+pub use config::{DirGrant, Limits, Sandbox};
+pub use engine::Module;
+pub use error::{Error, ErrorKind, Result};
 pub use guest_text::GuestText;
 pub use init::init;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use init::init_with_native;
-pub use jail::{JailReport, LayerStatus};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use native::Native;
-pub use pool::{
-    AsCompleted, CommandFeed, CommandOutput, CommandResults, Completed, Event, Feed, Format, Imap, Pool,
-    PoolBuilder, Results, Stats, StreamStopper, TaskFuture, as_completed,
-};
-pub use run::{
-    Captured, Keep, LimitRefusal, ProcessReport, Run, RunBuilder, RunFuture, RunOutput, Stdio, Stopper,
-    Summary,
-};
-pub use sandpool_abi::process::{ExitStatus, Limit, Signal, Trap};
-pub use wire::{Command, Isolation, Output};
+pub use pool::handle::Pool;
+pub use run::handle::Run;
+pub use sandpool_abi::process::{ExitStatus, Signal, Trap};
+
+/// Limits: of compilers, as values that a guest has reached, by their names for flags and the configuration file, and as a profile
+/// of all. Those of a run are [`Limits`].
+pub mod limits {
+    pub use sandpool_abi::process::Limit;
+
+    pub use crate::config::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Profile};
+    pub use crate::error::CompileLimit;
+}
+
+/// Modules: the settings by which a [`Module`] is loaded, and what a module says about itself.
+pub mod module {
+    pub use crate::config::UnknownImports;
+    pub use crate::engine::{Builder, ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
+}
 
 /// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the
-/// folders of the cache, a thread that hears signals. They may change with any version.
+/// folders of the cache, a thread that hears signals, times as people write them. They may change with any version.
 #[doc(hidden)]
 pub mod command_support {
     pub use crate::cache_dirs::CacheDirs;
@@ -87,5 +92,6 @@ pub mod command_support {
     pub use crate::patient::{Patient, write_all};
     pub use crate::sys::fd::{closed_streams, inherited};
     pub use crate::sys::process::wake_soon;
+    pub use crate::units::time as parse_time;
     pub use crate::written::{Directory, Unfinished, Writable};
 }

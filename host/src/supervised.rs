@@ -212,7 +212,7 @@ impl JailReport {
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
     /// sandpool::init();
-    /// print!("{}", sandpool::JailReport::survey(sandpool::Jailed::Run)?);
+    /// print!("{}", sandpool::jail::JailReport::survey(sandpool::jail::Jailed::Run)?);
     /// # Ok(())
     /// # }
     /// ```

@@ -6,14 +6,9 @@ const SIZES: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 <
 
 /// Reads bytes, or a number with KiB, MiB or GiB.
 ///
-/// ```
-/// assert_eq!(sandpool::units::size("64MiB"), Ok(64 << 20));
-/// assert!(sandpool::units::size("64MB").is_err());
-/// ```
-///
 /// # Errors
 /// The text says what to write instead.
-pub fn size(text: &str) -> Result<u64, &'static str> {
+pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
     let (number, unit) = SIZES
         .into_iter()
         .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
@@ -24,13 +19,6 @@ pub fn size(text: &str) -> Result<u64, &'static str> {
 }
 
 /// Reads a number with ms, s, min or h.
-///
-/// ```
-/// use std::time::Duration;
-///
-/// assert_eq!(sandpool::units::time("1.5s"), Ok(Duration::from_millis(1500)));
-/// assert!(sandpool::units::time("5").is_err());
-/// ```
 ///
 /// # Errors
 /// The text says what to write instead.

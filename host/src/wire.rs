@@ -35,8 +35,8 @@ pub enum Output {
 /// The sandbox that a task runs in.
 ///
 /// ```
-/// assert_eq!("task".parse::<sandpool::Isolation>()?, sandpool::Isolation::Task);
-/// assert_eq!(sandpool::Isolation::Task.to_string(), "task");
+/// assert_eq!("task".parse::<sandpool::pool::Isolation>()?, sandpool::pool::Isolation::Task);
+/// assert_eq!(sandpool::pool::Isolation::Task.to_string(), "task");
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -78,8 +78,8 @@ impl std::str::FromStr for Isolation {
 /// One run of a program by a pool: its arguments, variables and stdin.
 ///
 /// ```no_run
-/// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::TaskError> {
-/// use sandpool::Command;
+/// # fn example(pool: &sandpool::Pool) -> sandpool::Result<()> {
+/// use sandpool::pool::Command;
 ///
 /// let output = pool.run(&Command::new("upper").arg("--trim").stdin("some text"))?;
 /// assert!(output.status.success(), "{}", output.stderr);

@@ -221,7 +221,7 @@ impl Directory {
     ///
     /// # Errors
     /// The same errors as for [`open`](Self::open).
-    pub fn of_file<'a>(path: &'a Path, writable: &Writable) -> Result<(Self, &'a OsStr)> {
+    pub fn open_parent<'a>(path: &'a Path, writable: &Writable) -> Result<(Self, &'a OsStr)> {
         let source = io::Error::from(io::ErrorKind::IsADirectory);
         let name = path.file_name().ok_or(Error::Write { path: path.to_owned(), source })?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

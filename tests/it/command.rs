@@ -11,10 +11,10 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sandpool::{
-    Command, Error, ExitStatus, Failure, Isolation, Keep, Limit, Limits, Module, Output, Pool, Run,
-    RunBuilder, Sandbox, Signal, Stdio, Trap,
-};
+use sandpool::limits::Limit;
+use sandpool::pool::{Command, Failure, Isolation, Output};
+use sandpool::run::{Builder, Keep, Stdio};
+use sandpool::{Error, ExitStatus, Limits, Module, Pool, Run, Sandbox, Signal, Trap};
 
 use crate::procfs::{self, Pid};
 use crate::support::{deadline, guest, load, load_text};
@@ -23,7 +23,7 @@ fn program() -> Module {
     load(guest("command"))
 }
 
-fn builder<'a>(module: &'a Module, words: &[&str]) -> RunBuilder<'a> {
+fn builder<'a>(module: &'a Module, words: &[&str]) -> Builder<'a> {
     Run::builder(module).arg("program").args(words.iter().copied())
 }
 

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use sandpool::{
-    CompileLimit, CompileLimits, Error, ExitStatus, Jailed, Layer, LayerStatus, Limit, Limits, Module,
-    ModuleBuilder, Run, Sandbox, Trap,
-};
+use sandpool::jail::{Jailed, Layer, LayerStatus};
+use sandpool::limits::{CompileLimit, CompileLimits, Limit};
+use sandpool::module::Builder;
+use sandpool::{Error, ExitStatus, Limits, Module, Run, Sandbox, Trap};
 
 use crate::jail;
 use crate::namespaces::without_namespaces;
@@ -36,12 +36,12 @@ fn bomb(number: u32) -> String {
     program(&format!("(func (drop (i32.const {number}))) (func (local {locals}) {begin} {sets} {end})"))
 }
 
-fn builder() -> ModuleBuilder {
+fn builder() -> Builder {
     sandpool::set_executable(sandpool_bin());
     Module::builder()
 }
 
-fn limited(limits: CompileLimits) -> ModuleBuilder {
+fn limited(limits: CompileLimits) -> Builder {
     builder().sandbox(Sandbox::new().compile_limits(limits))
 }
 
@@ -368,7 +368,7 @@ fn unknown() -> String {
 #[test]
 fn a_module_says_what_held_its_compiler() {
     let module = unknown();
-    let load = |builder: ModuleBuilder| builder.load("module", module.as_bytes());
+    let load = |builder: Builder| builder.load("module", module.as_bytes());
     let without = load(builder().without_compiler_layer(Layer::Seccomp)).unwrap();
     assert_eq!(without.jail().of(), Jailed::Compiler);
     for (layer, status) in without.jail().layers() {

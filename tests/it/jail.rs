@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use sandpool::Layer;
+use sandpool::jail::Layer;
 
 use crate::namespaces::without_namespaces;
 use crate::process::module;

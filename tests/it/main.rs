@@ -11,6 +11,7 @@
 
 mod bench;
 mod book;
+mod c;
 mod chaos;
 mod command;
 mod compile;
@@ -28,6 +29,7 @@ mod lifetime;
 mod limits;
 mod logging;
 mod map;
+mod map_program;
 mod module;
 mod namespaces;
 mod new;

@@ -211,7 +211,7 @@ fn a_task_without_an_sdk() {
 /// What the macro writes is what `inspect` reads.
 #[test]
 fn inspect_describes_tasks() {
-    let found = sandpool::Inspection::of_file(crate::support::guest("tasks")).unwrap();
+    let found = sandpool::module::Inspection::from_file(crate::support::guest("tasks")).unwrap();
     let task = |name: &str| found.tasks.iter().find(|task| task.name == name).unwrap();
     for (name, signature, docs) in [
         ("identity", "identity(u64) -> u64", "What it got."),
@@ -317,7 +317,7 @@ fn bad_command_lines() {
     bench.file("nothing.wat", NOTHING);
     for (arguments, words, advice) in [
         (&["run", "--enb", "A=1", "nothing.wat"][..], "'--enb'", "'--env'"),
-        (&["run"], "<MODULE|CRATE_DIR>", "--help"),
+        (&["run"], "<MODULE|SOURCE>", "--help"),
         (&["rum"], "'rum'", "'run'"),
         (&["run", "--env", "=1", "nothing.wat"], "the name is missing", "--help"),
         (

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid as ProcessGroup;
-use sandpool::{Layer, LayerStatus};
+use sandpool::jail::{Layer, LayerStatus};
 
 use crate::procfs::{self, Pid};
 use crate::support::{Run, guest, load, run, run_with, sandpool_bin};

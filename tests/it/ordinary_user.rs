@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use sandpool::Layer;
+use sandpool::jail::Layer;
 use tempfile::TempDir;
 
 use crate::procfs::{self, Pid};

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use sandpool::{
-    Failure, Format, Isolation, Limit, Limits, Module, Pool, PoolBuilder, PoolEnd, Sandbox, TaskFuture,
-};
+use sandpool::limits::Limit;
+use sandpool::pool::{Builder, Failure, Format, Isolation, PoolEnd, TaskFuture};
+use sandpool::{Limits, Module, Pool, Sandbox};
 
 use crate::procfs;
 use crate::support::{Run, deadline, load_text, sandpool};
@@ -310,7 +310,7 @@ fn module() -> Module {
     load_text("attacks", &text())
 }
 
-fn pool(module: &Module, isolation: Isolation) -> PoolBuilder<'_> {
+fn pool(module: &Module, isolation: Isolation) -> Builder<'_> {
     Pool::builder(module).processes(2).isolation(isolation).task_timeout(TIMEOUT)
 }
 

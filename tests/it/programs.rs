@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sandpool::{ErrorKind, ExitStatus, Limit, Limits, Module, Run, Sandbox, Trap, UnknownImports};
+use sandpool::limits::Limit;
+use sandpool::module::UnknownImports;
+use sandpool::{ErrorKind, ExitStatus, Limits, Module, Run, Sandbox, Trap};
 use tempfile::TempDir;
 
 use crate::support::{Ended, finish, run, sandpool, sandpool_bin};

@@ -3,7 +3,8 @@
 
 use std::io::Write as _;
 
-use sandpool::{Isolation, Pool};
+use sandpool::Pool;
+use sandpool::pool::Isolation;
 
 use crate::procfs::{self, Pid};
 use crate::support::{Run, load_text, run_with};

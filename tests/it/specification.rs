@@ -27,8 +27,9 @@ fn every_promise_is_held_by_tests_that_exist() {
                 Some(("cli", path)) => ("host/cli/src", path),
                 Some(("scheduler", path)) => ("guest-sdk/scheduler/src", path),
                 Some(("escape", name)) => {
-                    let attempts = fs::read_to_string(repository().join("tests/escape/main.rs")).unwrap();
-                    assert!(attempts.contains(name), "{number}: there is no attempt {name}");
+                    let is_in = |file| fs::read_to_string(repository().join(file)).unwrap().contains(name);
+                    let is_one = is_in("tests/escape/main.rs") || is_in("tests/escape/calls.rs");
+                    assert!(is_one, "{number}: there is no attempt {name}");
                     continue;
                 }
                 _ => panic!(

@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use sandpool::{Failure, Format, Limits, Pool, Sandbox};
+use sandpool::pool::{Failure, Format};
+use sandpool::{Limits, Pool, Sandbox};
 
 use crate::ordinary_user::Home;
 use crate::procfs;

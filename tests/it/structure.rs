@@ -28,6 +28,7 @@ const LIBRARY: &[&[&str]] = &[
 
 /// The command's layers.
 const COMMAND: &[&[&str]] = &[
+    &["contract"],
     &["json", "output", "toolchain"],
     &["exit_code"],
     &["doctor", "text"],
@@ -46,7 +47,7 @@ const SDK: &[&[&str]] = &[
     &["codec"],
     &["message", "start", "sync"],
     &["pipe", "queue", "shared", "task"],
-    &["joinable_queue", "process", "simple_queue"],
+    &["process"],
     &["pool"],
 ];
 

@@ -284,7 +284,7 @@ impl Run {
     /// What was printed so far, with the whole report of the jail, which guests may be quicker than.
     #[track_caller]
     pub(crate) fn printed_with_report(&self) -> String {
-        let last_line = format!("\n{} ", sandpool::Layer::Seccomp);
+        let last_line = format!("\n{} ", sandpool::jail::Layer::Seccomp);
         let is_whole = |text: &[u8], _| {
             let text = String::from_utf8_lossy(text);
             text.split_once(&last_line).is_some_and(|(_, rest)| rest.contains('\n'))
@@ -400,10 +400,18 @@ impl Random {
 /// Every guest is there for a test.
 #[test]
 fn every_guest_is_run_by_a_test() {
-    let sources: String = std::fs::read_dir(repository().join("tests/it"))
-        .unwrap()
-        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
-        .collect();
+    let mut sources = String::new();
+    let mut folders = vec![repository().join("tests/it")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                sources += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
     for entry in std::fs::read_dir(repository().join("tests/guests/src/bin")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();

@@ -136,7 +136,7 @@ fn names_of_files() {
         let missing = path.with_extension("missing");
         says(&finish(sandpool().args(arguments).arg(&missing)), &format!("{SHOWN}.missing"));
     }
-    let error = sandpool::Inspection::of_file(path.with_extension("missing")).unwrap_err();
+    let error = sandpool::module::Inspection::from_file(path.with_extension("missing")).unwrap_err();
     is_fit(&error.to_string());
     let upper = repository().join("guest-sdk/abi/examples/upper.wat");
     let map = |flag: &str, name: &str| {
@@ -209,7 +209,7 @@ fn fails_with(module: &Path, task: &str, said: &str, shown: &str, stderr: &str) 
     // And an application that logs it, what people may see.
     let loaded = crate::support::load(module);
     let pool = sandpool::Pool::builder(&loaded).build().unwrap();
-    let error = pool.submit_record(task, sandpool::Format::Text, b"a").unwrap().result().unwrap_err();
+    let error = pool.submit_record(task, sandpool::pool::Format::Text, b"a").unwrap().result().unwrap_err();
     is_fit(&format!("{error} {error:?} {}", error.stderr));
-    assert_eq!(error.cause, sandpool::Failure::Failed(said.into()));
+    assert_eq!(error.cause, sandpool::pool::Failure::Failed(said.into()));
 }

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use sandpool::{Event, Failure, Limits, Module, Pool, Sandbox};
+use sandpool::pool::{Event, Failure};
+use sandpool::{Limits, Module, Pool, Sandbox};
 use serde::Deserialize;
 
 /// The value that the task returns: the same fields in the same order.

@@ -13,7 +13,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context as _, anyhow};
-use sandpool::{Isolation, Limits, Module, Pool, Sandbox};
+use sandpool::pool::Isolation;
+use sandpool::{Limits, Module, Pool, Sandbox};
 
 type Plugins = BTreeMap<String, Module>;
 

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt as _, stream};
-use sandpool::{Format, TaskFuture};
+use sandpool::pool::{Format, TaskFuture};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -51,7 +51,7 @@ struct Task {
 }
 
 impl Description {
-    fn of(hosted: &Hosted) -> Self {
+    fn new(hosted: &Hosted) -> Self {
         let tasks = hosted.module.tasks().iter().map(|task| Task {
             name: task.name.to_string(),
             signature: task.signature(),
@@ -66,14 +66,14 @@ async fn upload(
     module: Request,
 ) -> Result<(StatusCode, Json<Description>), Refusal> {
     let hosted = modules.add(module?).await?;
-    Ok((StatusCode::CREATED, Json(Description::of(&hosted))))
+    Ok((StatusCode::CREATED, Json(Description::new(&hosted))))
 }
 
 async fn describe(
     State(modules): State<Arc<Modules>>,
     Path(id): Path<String>,
 ) -> Result<Json<Description>, Refusal> {
-    Ok(Json(Description::of(&*modules.get(&id)?)))
+    Ok(Json(Description::new(&*modules.get(&id)?)))
 }
 
 async fn remove(State(modules): State<Arc<Modules>>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {

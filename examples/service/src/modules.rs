@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use sandpool::{Isolation, Limits, Module, Pool, Sandbox};
+use sandpool::pool::Isolation;
+use sandpool::{Limits, Module, Pool, Sandbox};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};

@@ -5,7 +5,8 @@ use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use sandpool::{Error, ErrorKind, Failure, PoolEnd, TaskError};
+use sandpool::pool::{Failure, PoolEnd, TaskError};
+use sandpool::{Error, ErrorKind};
 use serde::Serialize;
 
 /// The reason why there is no output, as JSON.

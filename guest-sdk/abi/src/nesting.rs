@@ -30,7 +30,7 @@ pub const EMPTY_MAX: u32 = 1 << 20;
 /// let configuration = bincode::config::standard().with_fixed_int_encoding();
 /// // A length, and nothing.
 /// let bytes = u64::MAX.to_le_bytes();
-/// let nothing = Bounded::<Vec<()>>::of(&bytes);
+/// let nothing = Bounded::<Vec<()>>::new(&bytes);
 /// assert!(bincode::serde::seed_decode_from_slice(nothing, &bytes, configuration).is_err());
 /// ```
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct Bounded<T> {
 impl<T> Bounded<T> {
     /// Decodes from these bytes.
     #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
+    pub fn new(bytes: &[u8]) -> Self {
         Self { len: bytes.len(), value: PhantomData }
     }
 }

@@ -17,7 +17,7 @@ use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 /// ```
 ///
 /// The function runs in the main process only: a spawned process runs the function that it was spawned with. The
-/// return value becomes the exit code, by `sandpool_guest::Termination`. The guest also gets the version of
+/// return value becomes the exit code, by `sandpool_guest::start::Termination`. The guest also gets the version of
 /// Sandpool's contract that it was built against, so that a host of another version can report the mismatch.
 ///
 /// # Errors

@@ -106,7 +106,7 @@ fn decode_inside<T: DeserializeOwned>(bytes: &[u8], outer: Span) -> Result<T, De
         let unclaimed = handles::end_decoding(outer);
         return decoded.and_then(|(value, len)| whole(value, len, bytes.len(), unclaimed));
     }
-    let decoded = bincode::serde::seed_decode_from_slice(Bounded::<T>::of(bytes), bytes, CONFIGURATION);
+    let decoded = bincode::serde::seed_decode_from_slice(Bounded::<T>::new(bytes), bytes, CONFIGURATION);
     let unclaimed = handles::end_decoding(outer);
     match decoded {
         Ok((value, len)) => whole(value, len, bytes.len(), unclaimed),

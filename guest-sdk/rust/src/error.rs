@@ -103,7 +103,8 @@ impl Error {
     /// Returns the limit that caused the error, and its value.
     ///
     /// ```no_run
-    /// use sandpool_guest::{Limit, Process};
+    /// use sandpool_guest::Process;
+    /// use sandpool_guest::process::Limit;
     ///
     /// if let Err(error) = Process::fork(|| ())
     ///     && let Some(Limit::Processes(most)) = error.limit()

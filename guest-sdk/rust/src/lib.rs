@@ -47,11 +47,13 @@
 //! | processes | [`Process`], by fork or spawn; [`current_process`], [`parent_process`], [`active_children`] |
 //! | messages | [`Queue`], [`JoinableQueue`], [`SimpleQueue`]; [`Pipe`] with its two [`Connection`]s |
 //! | waiting for each other | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Condition`], [`Barrier`] |
-//! | memory that several see | [`Value`], [`Array`], with a lock; [`RawValue`], [`RawArray`], [`Atomic`], without; [`SharedMemory`] and [`ShareableList`], by name, and [`SharedMemoryManager`] |
+//! | memory that several see | [`Value`], [`Array`], with a lock; [`RawValue`], [`RawArray`], [`Atomic`](shared::Atomic), without; [`SharedMemory`] and [`ShareableList`], by name, and [`SharedMemoryManager`] |
 //! | several things at once | [`wait()`] |
 //! | lines about what happens | [`log_to_stderr`], [`get_logger`], [`log!`] |
-//! | functions in processes that stand ready | [`Pool`] with its [`AsyncResult`]s, [`futures::Executor`]; [`Mapper`] for pools and [`SerialPool`] |
+//! | functions in processes that stand ready | [`Pool`] with its [`AsyncResult`](pool::AsyncResult)s, [`Executor`](pool::futures::Executor); [`Mapper`](pool::Mapper) for pools and [`SerialPool`] |
 //! | closures that borrow, in processes that are forked for them | [`scoped_map`], [`Exchange`] |
+//!
+//! These names are at the root. The modules have what goes with them: settings, errors, guards and iterators.
 //!
 //! Everything here is Python's `multiprocessing` in Rust's idiom. Where Python uses another name for something, a search
 //! for that name finds the item.
@@ -77,20 +79,18 @@ mod deadline;
 mod error;
 mod flat;
 mod handles;
-mod joinable_queue;
 mod limits;
-mod logging;
+pub mod logging;
 mod message;
 mod object;
-mod pipe;
-mod pool;
-mod process;
-mod queue;
+pub mod pipe;
+pub mod pool;
+pub mod process;
+pub mod queue;
 mod raw;
-mod shared;
-mod simple_queue;
+pub mod shared;
 pub mod start;
-mod sync;
+pub mod sync;
 pub mod task;
 mod wait;
 
@@ -99,30 +99,29 @@ pub use sandpool_guest_macros::{main, task};
 
 pub use bytes::Bytes;
 pub use error::{DecodeError, EncodeError, Error};
-pub use joinable_queue::{JoinError, JoinableQueue, TaskDoneError};
 pub use limits::limit;
-pub use logging::{Level, Logger, Record, get_logger, log_to_stderr};
-pub use pipe::{Connection, Pipe, PipeBuilder, RecvError, SendError};
-pub use pool::{
-    AsyncResult, Cause, Exchange, IMap, Mapper, Options, Pool, PoolBuilder, PoolEnd, PoolError, Scoped,
-    SerialPool, StartMethod, Stats, TaskError, scoped_map,
-};
-pub use pool::{futures, partial};
-pub use process::{
-    Builder, Child, CloseError, CurrentProcess, ExitStatus, Limit, ParentProcess, Process, Sentinel, Signal,
-    Trap, active_children, cpu_count, current_process, parent_process,
-};
-pub use queue::{GetError, GetManyError, Iter, PutError, PutManyError, Queue};
+pub use logging::logger::{get_logger, log_to_stderr};
+pub use pipe::connection::{Connection, Pipe};
+pub use pool::exchange::Exchange;
+pub use pool::handle::Pool;
+pub use pool::mapper::SerialPool;
+pub use pool::scoped::scoped_map;
+pub use process::child::Process;
+pub use process::known::{active_children, cpu_count, current_process, parent_process};
+pub use queue::fifo::Queue;
+pub use queue::joinable::JoinableQueue;
+pub use queue::simple::SimpleQueue;
+pub use sandpool_abi::process::{ExitStatus, Signal};
 pub use sandpool_abi::{ABI_VERSION, Errno};
-pub use shared::{
-    Array, ArrayGuard, Atomic, Integer, ListItem, ListIter, Pod, RawArray, RawValue, ShareableList,
-    SharedMemory, SharedMemoryManager, Value, Zeroable, bytemuck,
-};
-pub use simple_queue::SimpleQueue;
-pub use start::Termination;
-pub use sync::{
-    Abandoned, AcquireError, Barrier, BarrierError, BoundedSemaphore, Condition, ConditionError,
-    ConditionGuard, Event, Guard, Lock, LockGuard, RLock, RLockGuard, ReleaseError, Semaphore,
-    SemaphorePermit,
-};
+pub use shared::array::Array;
+pub use shared::list::ShareableList;
+pub use shared::manager::SharedMemoryManager;
+pub use shared::memory::SharedMemory;
+pub use shared::raw_array::RawArray;
+pub use shared::value::{RawValue, Value};
+pub use sync::barrier::Barrier;
+pub use sync::condition::Condition;
+pub use sync::event::Event;
+pub use sync::lock::{Lock, RLock};
+pub use sync::semaphore::{BoundedSemaphore, Semaphore};
 pub use wait::{Waitable, wait};

@@ -10,7 +10,8 @@ use crate::raw;
 /// are those of `sandpool run --help`.
 ///
 /// ```no_run
-/// use sandpool_guest::{Limit, limit};
+/// use sandpool_guest::limit;
+/// use sandpool_guest::process::Limit;
 ///
 /// if let Some(Limit::FileBytes(bytes)) = limit("file-bytes-max") {
 ///     println!("{bytes} bytes may be written to files");

@@ -11,7 +11,7 @@ use crate::{Error, raw};
 ///
 /// | what | is ready when |
 /// | --- | --- |
-/// | [`Sentinel`](crate::Sentinel) | its process has ended |
+/// | [`Sentinel`](crate::process::Sentinel) | its process has ended |
 /// | [`Connection`](crate::Connection) | it has a message to receive, or nobody is left to send one |
 /// | [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue), [`SimpleQueue`](crate::SimpleQueue) | it has an item, or is closed |
 /// | [`Event`](crate::Event) | it is set |

@@ -38,7 +38,7 @@ mod tests {
     fn usage_errors_are_a_message_and_a_hint() {
         for (arguments, message, hint) in [
             (&["run", "--enb", "A=1", "x"][..], "unexpected argument '--enb' found", "'--env'"),
-            (&["run"], "the following required arguments were not provided: <MODULE|CRATE_DIR>", "--help"),
+            (&["run"], "the following required arguments were not provided: <MODULE|SOURCE>", "--help"),
             (&["rum"], "unrecognized subcommand 'rum'", "'run'"),
         ] {
             let error = Cli::try_parse_from([&["sandpool"], arguments].concat()).map(|_| ());

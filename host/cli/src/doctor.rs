@@ -10,10 +10,10 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access, geteuid};
 use sandpool::command_support::{CacheDirs, linux_version};
-use sandpool::{JailReport, Jailed, Layer, LayerStatus};
+use sandpool::jail::{JailReport, Jailed, Layer, LayerStatus};
 
 use crate::exit_code::ExitCode;
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Compiler, Toolchain};
 
 /// The first Linux with everything that Sandpool uses: pidfd, futexes, sealed memory, Landlock.
 const LINUX_MIN: (u32, u32) = (5, 13);
@@ -74,6 +74,7 @@ pub(crate) fn checks() -> Vec<Check> {
     let mut checks = vec![
         cargo(),
         guest_toolchain(),
+        compiler_of_c(),
         linux(sysctl("kernel/osrelease").as_deref()),
         sealed_memory(),
         system_calls(read("/proc/self/status").as_deref()),
@@ -124,6 +125,13 @@ fn guest_toolchain() -> Check {
             exit_code: ExitCode::Toolchain,
             ..Check::missing("guest toolchain", error.to_string(), error.hint())
         },
+    }
+}
+
+fn compiler_of_c() -> Check {
+    match Compiler::find() {
+        Ok(compiler) => Check::ok("C toolchain", compiler.to_string()),
+        Err(error) => Check::warn("C toolchain", error.to_string(), error.hint()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod contract;
 mod doctor;
 mod exit_code;
 mod interrupt;

@@ -19,7 +19,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(file) = descriptor(path) {
         return file.and_then(|file| command_support::write_all(file.as_fd(), bytes)).map_err(failed);
     }
-    let (directory, name) = Directory::of_file(path, &Writable::default())?;
+    let (directory, name) = Directory::open_parent(path, &Writable::default())?;
     let write = || {
         // A missing file is made here.
         let file = directory.open_or_create(name)?;

@@ -16,7 +16,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::task::Claims;
 
 pub(crate) use self::spawn::default_name;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::process_table::{
     self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, ProcessSlot, ProcessState, StateWord,
 };
@@ -25,7 +25,7 @@ use crate::ipc::{Result, tail};
 /// The children of this process.
 pub(crate) struct Children {
     /// The view that this process has of the arena.
-    pub(crate) member: Member,
+    pub(crate) participant: Participant,
     /// This process.
     pub(crate) handle: ProcessHandle,
     /// `[2, 1]` is the first child of the second child of the main process.
@@ -49,10 +49,10 @@ pub(crate) struct Description {
 
 impl Children {
     /// No children yet.
-    pub(crate) fn new(member: Member, handle: ProcessHandle, doorbell: OwnedFd) -> Self {
+    pub(crate) fn new(participant: Participant, handle: ProcessHandle, doorbell: OwnedFd) -> Self {
         // The identity has room, so that a process that is forked later need not allocate: the kernel copies each page of the
         // heap that the process writes to.
-        Self { member, handle, identity: Vec::with_capacity(8), started: 0, doorbell }
+        Self { participant, handle, identity: Vec::with_capacity(8), started: 0, doorbell }
     }
 
     /// Becomes the children of the process in this slot, which has none yet. Called in that process, which this one has just
@@ -60,14 +60,14 @@ impl Children {
     #[inline]
     pub(crate) fn forked(&mut self, index: u32, handle: ProcessHandle) {
         self.handle = handle;
-        self.member.index = index;
+        self.participant.index = index;
         self.identity.push(self.started);
         self.started = 0;
     }
 
     /// Makes the supervisor look at a slot.
     pub(crate) fn ring_for(&self, index: u32) -> Result<()> {
-        table::request(&self.member.arena, index)?;
+        table::request(&self.participant.arena, index)?;
         // If the counter is full, the doorbell has been rung already.
         let _ = nix::unistd::write(&self.doorbell, &1_u64.to_ne_bytes());
         Ok(())
@@ -77,8 +77,8 @@ impl Children {
     ///
     /// `BADF` if the handle names no process, `CHILD` if it names another process's child.
     fn find(&self, child: ProcessHandle) -> Result<(u32, StateWord)> {
-        let (index, state) = table::resolve(&self.member.arena, child)?;
-        if self.member.arena.process(index)?.parent() != self.handle {
+        let (index, state) = table::resolve(&self.participant.arena, child)?;
+        if self.participant.arena.process(index)?.parent() != self.handle {
             return Err(Errno::Child);
         }
         Ok((index, state))
@@ -86,12 +86,12 @@ impl Children {
 
     pub(crate) fn slot(&self, child: ProcessHandle) -> Result<&ProcessSlot> {
         let (index, _) = self.find(child)?;
-        self.member.arena.process(index)
+        self.participant.arena.process(index)
     }
 
     /// The slots of all children, those that have ended included.
     pub(crate) fn all(&self) -> impl Iterator<Item = (u32, StateWord)> {
-        table::children(&self.member.arena, self.member.index)
+        table::children(&self.participant.arena, self.participant.index)
     }
 
     /// The slots of the children that are alive.
@@ -106,7 +106,7 @@ impl Children {
 
     /// The facts that this process may know of itself and of a child.
     pub(crate) fn describe(&self, handle: ProcessHandle) -> Result<Description> {
-        let arena = &*self.member.arena;
+        let arena = &*self.participant.arena;
         let (index, state) =
             if handle == self.handle { table::resolve(arena, handle)? } else { self.find(handle)? };
         let slot = arena.process(index)?;
@@ -123,7 +123,7 @@ impl Children {
     /// The end of what a child has written to its stderr since its task began.
     pub(crate) fn stderr(&self, child: ProcessHandle) -> Result<Vec<u8>> {
         let (index, _) = self.find(child)?;
-        tail::read(&self.member.arena, index)
+        tail::read(&self.participant.arena, index)
     }
 
     /// The claims of a child, or those that it had when it ended.
@@ -138,7 +138,7 @@ impl Children {
         }
         let (index, state) = self.find(child)?;
         if state.is_alive() {
-            let wanted = &self.member.arena.process(index)?.wanted_signals;
+            let wanted = &self.participant.arena.process(index)?.wanted_signals;
             wanted.fetch_or(1 << signal, Ordering::AcqRel);
             self.ring_for(index)?;
         }
@@ -162,7 +162,7 @@ impl Children {
         if !slot.claims.doom(work) {
             return Err(Errno::Again);
         }
-        slot.event.notify_all(&self.member.arena);
+        slot.event.notify_all(&self.participant.arena);
         Ok(())
     }
 
@@ -180,7 +180,7 @@ impl Children {
         if state.is_alive() {
             return Err(Errno::Again);
         }
-        let slot = self.member.arena.process(index)?;
+        let slot = self.participant.arena.process(index)?;
         Ok(if state.state == ProcessState::Leaving { slot.claimed() } else { slot.exit() })
     }
 
@@ -190,7 +190,7 @@ impl Children {
     pub(crate) fn close(&self, child: ProcessHandle) -> Result<()> {
         let (index, _) = self.find(child)?;
         let released = |old: StateWord| (!old.is_alive()).then(|| old.released());
-        table::update(&self.member.arena, index, released)?.map(drop).ok_or(Errno::Busy)
+        table::update(&self.participant.arena, index, released)?.map(drop).ok_or(Errno::Busy)
     }
 
     /// Learns how a child ended, and gives the child's slot back.
@@ -203,7 +203,7 @@ impl Children {
     /// Leaves the slot of a child to the supervisor, which frees the slot when the child ends.
     pub(crate) fn detach(&self, child: ProcessHandle) -> Result<()> {
         let (index, _) = self.find(child)?;
-        table::update(&self.member.arena, index, |old| Some(old.released()))?;
+        table::update(&self.participant.arena, index, |old| Some(old.released()))?;
         Ok(())
     }
 }

@@ -30,11 +30,11 @@ impl Children {
         let mut until = None;
         loop {
             let reserved = self.reserve_for_host(name, flags)?;
-            if !scope::has_too_many_processes(&self.member)? {
+            if !scope::has_too_many_processes(&self.participant)? {
                 return Ok(reserved);
             }
             self.started -= 1;
-            table::free(&self.member.arena, reserved.0, |_| true)?;
+            table::free(&self.participant.arena, reserved.0, |_| true)?;
             let now = monotonic();
             if now >= *until.get_or_insert(now + LEAVE_PATIENCE) {
                 return Err(Errno::Procs);
@@ -52,7 +52,7 @@ impl Children {
         if flags & !(EITHER | FLAG_TIED) != 0 || flags & EITHER == EITHER {
             return Err(Errno::Inval);
         }
-        let own = table::state(&self.member.arena, self.member.index)?;
+        let own = table::state(&self.participant.arena, self.participant.index)?;
         // Daemonic processes are ended at once, and must not leave others behind. A tied one may have children, because
         // they end with it.
         if own.flags & (DAEMON | TIED) == DAEMON {
@@ -67,8 +67,9 @@ impl Children {
         } else {
             name.as_bytes()
         };
-        let arena = &*self.member.arena;
-        let reserve = || table::reserve(arena, Some((self.member.index, self.handle)), name, daemon | tied);
+        let arena = &*self.participant.arena;
+        let reserve =
+            || table::reserve(arena, Some((self.participant.index, self.handle)), name, daemon | tied);
         let (index, handle) = match reserve() {
             Err(Errno::Procs) => {
                 futex::spin(LEAVE_PATIENCE, || !table::is_anybody_leaving(arena));
@@ -76,8 +77,8 @@ impl Children {
             }
             reserved => reserved?,
         };
-        let pid = arena.process_id(self.member.index)?.load(Ordering::Acquire);
-        arena.process(index)?.remember_parent(self.member.slot()?, pid);
+        let pid = arena.process_id(self.participant.index)?.load(Ordering::Acquire);
+        arena.process(index)?.remember_parent(self.participant.slot()?, pid);
         self.started += 1;
         Ok((index, handle))
     }
@@ -91,7 +92,7 @@ impl Children {
         handles: &[Handle],
     ) -> Result<ProcessHandle> {
         for handle in handles {
-            object::find(&self.member, *handle)?;
+            object::find(&self.participant, *handle)?;
         }
         let (index, child) = self.reserve(name, flags)?;
         if let Err(error) = self.spawn_reserved(index, payload, handles) {
@@ -102,22 +103,26 @@ impl Children {
     }
 
     fn spawn_reserved(&self, index: u32, payload: &[u8], handles: &[Handle]) -> Result<()> {
-        let arena = &*self.member.arena;
-        let own = self.member.slot()?;
+        let arena = &*self.participant.arena;
+        let own = self.participant.slot()?;
         let child = arena.process(index)?;
         for handle in handles {
-            object::share(&self.member, *handle, index)?;
+            object::share(&self.participant, *handle, index)?;
         }
         let mut head = (self.identity.len() as u32 + 1).to_le_bytes().to_vec();
         self.identity.iter().chain([&self.started]).for_each(|number| head.extend(number.to_le_bytes()));
         message::compose(
-            &self.member,
+            &self.participant,
             &[&head, payload],
             handles,
             Carry::Uncounted,
             own.register(Register::Outgoing),
         )?;
-        heap::hand_over(&self.member, own.register(Register::Outgoing), child.register(Register::Outgoing))?;
+        heap::hand_over(
+            &self.participant,
+            own.register(Register::Outgoing),
+            child.register(Register::Outgoing),
+        )?;
         let claim = standby::claim(arena, index);
         table::update(arena, index, |old| Some(StateWord { state: ProcessState::Spawning, ..old }))?;
         if let Some(claim) = claim {
@@ -130,7 +135,7 @@ impl Children {
     /// The reason why the supervisor couldn't start a process, if it couldn't.
     pub(crate) fn spawn_failure(&self, child: ProcessHandle) -> Result<Option<Errno>> {
         let (index, state) = self.find(child)?;
-        let failure = &self.member.arena.process(index)?.failure;
+        let failure = &self.participant.arena.process(index)?.failure;
         Ok((state.state == ProcessState::Failed)
             .then(|| Errno::from_code(failure.load(Ordering::Acquire) as i32).unwrap_or(Errno::System)))
     }
@@ -145,15 +150,15 @@ impl Children {
     /// Gives back the slot of a child that never ran, with all that the child was to be given. Children that were started
     /// after it keep their numbers.
     pub(crate) fn discard(&self, index: u32) -> Result<()> {
-        let register = self.member.slot()?.register(Register::Outgoing);
-        for register in [register, self.member.arena.process(index)?.register(Register::Outgoing)] {
+        let register = self.participant.slot()?.register(Register::Outgoing);
+        for register in [register, self.participant.arena.process(index)?.register(Register::Outgoing)] {
             if register.load(Ordering::Relaxed) != 0 {
-                heap::free(&self.member, register)?;
+                heap::free(&self.participant, register)?;
             }
         }
-        sweep(Sweep::of_holds(index), &self.member)?;
-        budget::give_back(&self.member, index)?;
-        table::free(&self.member.arena, index, |_| true)?;
+        sweep(Sweep::from_unstarted(index), &self.participant)?;
+        budget::give_back(&self.participant, index)?;
+        table::free(&self.participant.arena, index, |_| true)?;
         Ok(())
     }
 }

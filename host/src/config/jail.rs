@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// One layer of the jail.
 ///
 /// ```
-/// use sandpool::Layer;
+/// use sandpool::jail::Layer;
 ///
 /// assert_eq!("landlock".parse::<Layer>()?, Layer::Landlock);
 /// assert_eq!(Layer::NoNewPrivs.to_string(), "no-new-privs");
@@ -111,7 +111,7 @@ names! {
 /// The processes that a jail holds.
 ///
 /// ```
-/// use sandpool::{Jailed, Layer};
+/// use sandpool::jail::{Jailed, Layer};
 ///
 /// assert_eq!(Layer::Seccomp.name_of(Jailed::Run), "seccomp");
 /// assert_eq!(Layer::Seccomp.name_of(Jailed::Compiler), "compiler/seccomp");

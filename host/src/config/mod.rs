@@ -81,8 +81,8 @@ impl RunConfig {
 /// The answer to a run in which every process waits for another.
 ///
 /// ```
-/// let choice: sandpool::OnDeadlock = "report".parse()?;
-/// assert_eq!(choice, sandpool::OnDeadlock::Report);
+/// let choice: sandpool::run::OnDeadlock = "report".parse()?;
+/// assert_eq!(choice, sandpool::run::OnDeadlock::Report);
 /// assert_eq!(choice.to_string(), "report");
 /// # Ok::<(), sandpool::Error>(())
 /// ```

@@ -27,8 +27,8 @@ use crate::{Error, Result};
 /// # }
 /// ```
 ///
-/// A sandbox is a plain value. The same one serves for [loading](crate::ModuleBuilder::sandbox) a module, for
-/// [runs](crate::RunBuilder::sandbox) and for [pools](crate::PoolBuilder::sandbox); each takes what concerns it. The default grants
+/// A sandbox is a plain value. The same one serves for [loading](crate::module::Builder::sandbox) a module, for
+/// [runs](crate::run::Builder::sandbox) and for [pools](crate::pool::Builder::sandbox); each takes what concerns it. The default grants
 /// nothing, has the default limits, and uses the layers of the jail that the machine has. [`untrusted`](Self::untrusted) is for code
 /// that nobody trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,7 +192,8 @@ impl Sandbox {
     /// Sets all limits of loading the module. They replace all limits that were set before.
     ///
     /// ```
-    /// use sandpool::{CompileLimits, Sandbox};
+    /// use sandpool::Sandbox;
+    /// use sandpool::limits::CompileLimits;
     ///
     /// let sandbox = Sandbox::new().compile_limits(CompileLimits::default().module_size_max(10 << 20));
     /// # let _ = sandbox;
@@ -204,11 +205,12 @@ impl Sandbox {
     }
 
     /// Sets the answer to a module that imports functions which Sandpool doesn't provide. The default is to refuse the module. The
-    /// setting concerns [loading](crate::ModuleBuilder::sandbox).
+    /// setting concerns [loading](crate::module::Builder::sandbox).
     ///
     /// ```no_run
     /// # fn main() -> sandpool::Result<()> {
-    /// use sandpool::{Module, Sandbox, UnknownImports};
+    /// use sandpool::module::UnknownImports;
+    /// use sandpool::{Module, Sandbox};
     ///
     /// let sandbox = Sandbox::new().unknown_imports(UnknownImports::Trap);
     /// let module = Module::builder().sandbox(sandbox).load_file("half-linked.wasm")?;
@@ -221,12 +223,13 @@ impl Sandbox {
         self
     }
 
-    /// Sets the layers of the jail that must hold [fully](crate::LayerStatus::Full); else nothing is compiled or started, and the error is
+    /// Sets the layers of the jail that must hold [fully](crate::jail::LayerStatus::Full); else nothing is compiled or started, and the error is
     /// [`Error::Jail`](crate::Error::Jail). They replace the layers that were required before. [`Layer::ALL`] names all layers. The
     /// default is to start with the layers that the machine has.
     ///
     /// ```
-    /// use sandpool::{Layer, Sandbox};
+    /// use sandpool::Sandbox;
+    /// use sandpool::jail::Layer;
     ///
     /// let sandbox = Sandbox::new().require_jail([Layer::Seccomp, Layer::Landlock]);
     /// assert_eq!(sandbox.required_layers(), [Layer::Seccomp, Layer::Landlock]);

@@ -52,7 +52,7 @@ impl ModuleRefusal {
             Self::AbiVersion { guest } => Error::AbiVersion { name, guest, host: ABI_VERSION },
             Self::Compile { problem } => Error::Compile { name, problem: text(problem) },
             Self::ArtifactTooLarge => {
-                Error::CompileLimit { name, limit: crate::CompileLimit::Artifact(artifact_max) }
+                Error::CompileLimit { name, limit: crate::error::CompileLimit::Artifact(artifact_max) }
             }
         }
     }
@@ -74,7 +74,7 @@ pub(crate) fn check(
     wasm: &[u8],
     unknown_imports: UnknownImports,
 ) -> Result<Summary, ModuleRefusal> {
-    let found = Inspection::of_wasm(known, wasm)?;
+    let found = Inspection::from_wasm(known, wasm)?;
     check_version(&found)?;
     if unknown_imports == UnknownImports::Refuse
         && let Some(import) = found.imports.iter().find(|import| javascript(import).is_some())

@@ -35,7 +35,7 @@ const DOCS_LINES_MAX: usize = 1000;
 /// Imports, exports, tasks and memories of a module. Modules that [`Module`](crate::Module) refuses can be inspected as well.
 ///
 /// ```no_run
-/// let inspection = sandpool::Inspection::of_file("guest.wasm")?;
+/// let inspection = sandpool::module::Inspection::from_file("guest.wasm")?;
 /// for import in &inspection.imports {
 ///     println!("{}.{} {}", import.module, import.name, import.ty);
 /// }
@@ -134,7 +134,7 @@ pub struct ExportInfo {
 /// One task of a module: a function that it exports for the host to call. Long texts are cut.
 ///
 /// ```no_run
-/// for task in &sandpool::Inspection::of_file("guest.wasm")?.tasks {
+/// for task in &sandpool::module::Inspection::from_file("guest.wasm")?.tasks {
 ///     println!("{}: {}", task.signature(), task.summary());
 /// }
 /// # Ok::<(), sandpool::Error>(())
@@ -195,14 +195,14 @@ impl Inspection {
     /// # Errors
     /// [`Error::Read`] for a file that can't be read, [`Error::NotAModule`] for one that isn't a WebAssembly core
     /// module, or is damaged.
-    pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = read(path, MODULE_MAX)?;
         let known = known::functions()?;
         let found = if bytes.len() as u64 > MODULE_MAX {
             Err(("it is larger than 1 GiB".to_owned(), None))
         } else {
-            to_wasm(&bytes).and_then(|wasm| Self::of_wasm(&known, &wasm))
+            to_wasm(&bytes).and_then(|wasm| Self::from_wasm(&known, &wasm))
         };
         found.map_err(|(problem, hint)| Error::NotAModule {
             name: display_name(path),
@@ -212,7 +212,7 @@ impl Inspection {
     }
 
     /// Reads a module in binary form. Its imports are compared with these functions.
-    pub(crate) fn of_wasm(known: &[Function], wasm: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn from_wasm(known: &[Function], wasm: &[u8]) -> Result<Self, Problem> {
         Reader::new(known, wasm.len()).read(wasm)
     }
 }
@@ -566,7 +566,7 @@ mod tests {
                 (func (export "sandpool_task_cut")) (func (export "task_d")))"#,
         )
         .unwrap();
-        let tasks = Inspection::of_wasm(&[], &module).unwrap().tasks;
+        let tasks = Inspection::from_wasm(&[], &module).unwrap().tasks;
         let shown: Vec<_> = tasks.iter().map(|task| (task.signature(), task.summary().to_string())).collect();
         let expected =
             [("a", ""), ("b(In, u8) -> Result<Out, E>", "First\\u{1b}."), ("c(In)", ""), ("cut", "")];
@@ -581,10 +581,10 @@ mod tests {
                        (memory (export "memory") 1) (func (export "_start") call 0 drop))"#,
         )
         .unwrap();
-        assert_eq!(Inspection::of_wasm(&[], &whole).unwrap().exports.len(), 2);
+        assert_eq!(Inspection::from_wasm(&[], &whole).unwrap().exports.len(), 2);
         for len in 0..whole.len() {
             let cut = whole.get(..len).unwrap();
-            let read = to_wasm(cut).and_then(|wasm| Inspection::of_wasm(&[], &wasm));
+            let read = to_wasm(cut).and_then(|wasm| Inspection::from_wasm(&[], &wasm));
             match read {
                 Ok(found) => assert!(found.exports.is_empty(), "cut at {len}: {found:?}"),
                 Err((problem, _)) => assert!(

@@ -19,7 +19,7 @@
 //! compile it either. A supervisor gets a file descriptor of the artifact, which always comes out of [`cache`]; the cache trusts no
 //! file that another user could have written.
 //!
-//! `inspect` also runs in the caller's process, for [`Inspection::of_file`]: it is safe Rust, looks at no code, takes time and
+//! `inspect` also runs in the caller's process, for [`Inspection::from_file`]: it is safe Rust, looks at no code, takes time and
 //! memory bounded by the file's size, and runs nothing that it finds.
 
 pub(crate) mod cache;
@@ -34,4 +34,4 @@ mod verified;
 
 pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
 pub(crate) use module::load;
-pub use module::{Module, ModuleBuilder};
+pub use module::{Builder, Module};

@@ -6,17 +6,18 @@ use std::path::Path;
 
 use wasmtime::Engine;
 
-#[cfg(feature = "testing")]
-use crate::Layer;
 use crate::child::executable;
+#[cfg(feature = "testing")]
+use crate::config::Layer;
 use crate::config::{Flavor, JailSettings, Sandbox, UnknownImports};
 use crate::engine::cache::{Cache, Key, ModuleFile, compatibility};
 use crate::engine::compiler::{self, Settings, Summary};
 use crate::engine::config;
 use crate::engine::inspect::{self, TaskInfo};
+use crate::error::CompileLimit;
 use crate::jail::JailReport;
 use crate::nearest::nearest_name;
-use crate::{CompileLimit, Error, Result, sys};
+use crate::{Error, Result, sys};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -58,7 +59,8 @@ impl Module {
     ///
     /// ```no_run
     /// use std::time::Duration;
-    /// use sandpool::{CompileLimits, Error, Module, Sandbox};
+    /// use sandpool::{Error, Module, Sandbox};
+    /// use sandpool::limits::CompileLimits;
     ///
     /// # let upload = Vec::new();
     /// let limits = CompileLimits::default().module_size_max(10 << 20).compile_time_max(Duration::from_secs(10));
@@ -68,14 +70,14 @@ impl Module {
     ///     Err(error) => println!("{error}"),
     /// }
     /// ```
-    pub fn builder() -> ModuleBuilder {
-        ModuleBuilder::default()
+    pub fn builder() -> Builder {
+        Builder::default()
     }
 
     /// Loads a file, `.wasm` or `.wat` text, with the default settings of [`builder`](Self::builder).
     ///
     /// # Errors
-    /// The same errors as for [`ModuleBuilder::load_file`].
+    /// The same errors as for [`Builder::load_file`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder().load_file(path)
     }
@@ -94,7 +96,7 @@ impl Module {
     /// ```
     ///
     /// # Errors
-    /// The same errors as for [`ModuleBuilder::load`].
+    /// The same errors as for [`Builder::load`].
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self> {
         Self::builder().load(name, bytes)
     }
@@ -103,6 +105,13 @@ impl Module {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the module is a program: one with an export `_start`, for [`Run`](crate::Run) and
+    /// [`Pool::run`](crate::Pool::run).
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        self.description.summary.is_program
     }
 
     /// The SHA-256 of the module as it was given: of the bytes of its file.
@@ -151,7 +160,7 @@ impl Module {
     ///
     /// ```no_run
     /// let module = sandpool::Module::from_file("guest.wasm")?;
-    /// assert_eq!(module.jail().status(sandpool::Layer::Seccomp), &sandpool::LayerStatus::Full);
+    /// assert_eq!(module.jail().status(sandpool::jail::Layer::Seccomp), &sandpool::jail::LayerStatus::Full);
     /// # Ok::<(), sandpool::Error>(())
     /// ```
     #[must_use]
@@ -196,11 +205,7 @@ impl Module {
 
     /// Refuses a module that has tasks but isn't a program.
     pub(crate) fn require_program(&self) -> Result<()> {
-        if self.description.summary.is_program {
-            Ok(())
-        } else {
-            Err(Error::NotAProgram { name: self.name.clone() })
-        }
+        if self.is_program() { Ok(()) } else { Err(Error::NotAProgram { name: self.name.clone() }) }
     }
 
     /// The compiled module: a read-only file for [`load`].
@@ -212,16 +217,16 @@ impl Module {
 /// Settings for loading a module: how much that may take, and in which jail. Made by [`Module::builder`].
 ///
 /// A module in the cache was compiled before, perhaps within other limits, and isn't compiled again; only
-/// [`module_size_max`](crate::CompileLimits::module_size_max) holds for such a module as well.
+/// [`module_size_max`](crate::limits::CompileLimits::module_size_max) holds for such a module as well.
 #[derive(Debug, Clone, Default)]
 #[must_use = "nothing is loaded until `load` or `load_file`"]
-pub struct ModuleBuilder {
+pub struct Builder {
     sandbox: Sandbox,
     /// The compiler's jail, but for the layers that are required.
     jail: JailSettings,
 }
 
-impl ModuleBuilder {
+impl Builder {
     /// Sets the sandbox that the module will run in. Of this sandbox, loading takes:
     ///
     /// - [`compile_limits`](Sandbox::compile_limits): how much loading may take.

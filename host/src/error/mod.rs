@@ -332,7 +332,7 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// Limit that a module has exceeded: one of [`CompileLimits`](crate::CompileLimits).
+/// Limit that a module has exceeded: one of [`CompileLimits`](crate::limits::CompileLimits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CompileLimit {
@@ -349,7 +349,7 @@ pub enum CompileLimit {
 }
 
 impl CompileLimit {
-    /// The [key](crate::CompileLimitKey) of the limit.
+    /// The [key](crate::limits::CompileLimitKey) of the limit.
     #[must_use]
     pub fn key(self) -> &'static str {
         match self {

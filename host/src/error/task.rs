@@ -11,7 +11,7 @@ use crate::guest_text::{Escaped, GuestText};
 ///
 /// ```no_run
 /// # fn example(pool: &sandpool::Pool) {
-/// use sandpool::Failure;
+/// use sandpool::pool::Failure;
 ///
 /// let score: Result<u64, _> = pool.apply("score", "some text");
 /// match score {
@@ -29,12 +29,12 @@ pub struct TaskError {
     pub task: String,
     /// Why the task has no result.
     pub cause: Failure,
-    /// The end of the task's stderr, or all of it with [`Output::Capture`](crate::Output::Capture).
+    /// The end of the task's stderr, or all of it with [`Output::Capture`](crate::pool::Output::Capture).
     pub stderr: GuestText,
     /// How often the task was tried.
     pub attempts: u32,
     /// What the last attempt has used, as far as it is known.
-    pub usage: Usage,
+    pub usage: Box<Usage>,
 }
 
 impl TaskError {
@@ -45,7 +45,7 @@ impl TaskError {
             cause,
             stderr: GuestText::default(),
             attempts: 0,
-            usage: Usage::default(),
+            usage: Box::default(),
         }
     }
 }
@@ -56,7 +56,7 @@ impl TaskError {
 pub struct Usage {
     /// How long the task ran, without the time that it waited for a worker.
     pub wall: Duration,
-    /// Time on a processor, if the task had a process of its own: with [`Isolation::Task`](crate::Isolation::Task).
+    /// Time on a processor, if the task had a process of its own: with [`Isolation::Task`](crate::pool::Isolation::Task).
     pub cpu: Option<Duration>,
     /// The most bytes that the linear memories and tables of this process had, if it is known; a process has at least what its
     /// module begins with.
@@ -88,7 +88,7 @@ pub enum Failure {
     /// The input can never fit into the arena.
     #[error("its input is too large: {0}")]
     InputTooLarge(Limit),
-    /// The output is larger than allowed: [`PoolBuilder::output_max`](crate::PoolBuilder::output_max).
+    /// The output is larger than allowed: [`output_max`](crate::pool::Builder::output_max).
     #[error("its output is too large: {0}")]
     OutputTooLarge(Limit),
     /// The input can't be encoded. The text says why.
@@ -121,7 +121,7 @@ impl Failure {
     /// One word for the failure, for records and metrics.
     ///
     /// ```
-    /// assert_eq!(sandpool::Failure::NoTask(None).kind(), "no-task");
+    /// assert_eq!(sandpool::pool::Failure::NoTask(None).kind(), "no-task");
     /// ```
     #[must_use]
     pub fn kind(&self) -> &'static str {

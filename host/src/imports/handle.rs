@@ -13,7 +13,7 @@ sandpool_abi::handle_imports!(provide);
 #[inline]
 fn retain(caller: &mut Caller<'_>, object: i64) -> i32 {
     code(with_memory(caller, |view| {
-        object::find(view.process.member(), Handle(object as u64))?;
+        object::find(view.process.participant(), Handle(object as u64))?;
         view.process.hold(Handle(object as u64));
         Ok(())
     }))
@@ -32,7 +32,7 @@ fn release(caller: &mut Caller<'_>, object: i64) -> i32 {
 fn record(caller: &mut Caller<'_>, object: i64, tag: i32, partner: i64) -> i32 {
     code(with_memory(caller, |view| {
         let partner = (partner != 0).then_some(Handle(partner as u64));
-        object::record(view.process.member(), Handle(object as u64), tag as u32, partner)
+        object::record(view.process.participant(), Handle(object as u64), tag as u32, partner)
     }))
 }
 

@@ -47,7 +47,7 @@ fn send_parts(
 fn recv(caller: &mut Caller<'_>, handle: i64, buffer: i32, capacity: i32, timeout: i64, result: i32) -> i32 {
     code(waiting(caller, |view| {
         receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
-            pipe::recv(process.member(), end(process, handle)?, out, deadline)
+            pipe::recv(process.participant(), end(process, handle)?, out, deadline)
         })
     }))
 }
@@ -61,14 +61,14 @@ fn capacity(caller: &mut Caller<'_>, handle: i64) -> i64 {
 }
 
 fn end(process: &Process, handle: i64) -> Result<Object<'_, EndState>> {
-    object::resolve(process.member(), Handle(handle as u64))
+    object::resolve(process.participant(), Handle(handle as u64))
 }
 
 fn send_message(view: &View<'_>, handle: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
     let end = end(view.process, handle)?;
     let handles = view.memory.handles(list.0, list.1)?;
     let sent = try_first(view.process, timeout, |deadline| {
-        pipe::send(view.process.member(), end, parts, &handles, deadline)
+        pipe::send(view.process.participant(), end, parts, &handles, deadline)
     });
     view.process.noting(sent)
 }
@@ -79,7 +79,7 @@ fn make(mut view: View<'_>, capacity: u64, flags: u32, ends: i32) -> Result<()> 
     }
     view.memory.bytes_mut(ends, 16)?;
     let capacity = if capacity == 0 { CAPACITY } else { capacity };
-    let handles = view.process.making(|member| pipe::create(member, capacity, flags))?;
+    let handles = view.process.making(|participant| pipe::create(participant, capacity, flags))?;
     handles.into_iter().for_each(|handle| view.process.hold(handle));
     view.memory.fill_words(ends, 2, handles.iter().map(|handle| handle.0)).map(|_| ())
 }

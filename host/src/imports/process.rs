@@ -64,7 +64,7 @@ fn entry(caller: &mut Caller<'_>, buffer: i32, capacity: i32) -> i64 {
 fn entry_handles(caller: &mut Caller<'_>, buffer: i32, capacity: i32) -> i64 {
     value(with_memory(caller, |mut view| {
         let entry = view.process.entry.as_ref().ok_or(Errno::Noent)?;
-        let records = object::look_up_all(view.process.member(), &entry.handles)?;
+        let records = object::look_up_all(view.process.participant(), &entry.handles)?;
         view.memory.fill_records(buffer, capacity, &records)
     }))
 }

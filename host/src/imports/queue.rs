@@ -51,7 +51,7 @@ fn get(caller: &mut Caller<'_>, queue: i64, buffer: i32, capacity: i32, timeout:
     code(waiting(caller, |view| {
         receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
             let port = port_to_take(process, queue)?;
-            queue::get(process.member(), port, || false, out, deadline)
+            queue::get(process.participant(), port, || false, out, deadline)
         })
     }))
 }
@@ -100,21 +100,21 @@ fn maxsize(caller: &mut Caller<'_>, queue: i64) -> i64 {
 
 fn close(caller: &mut Caller<'_>, queue: i64) -> i32 {
     code(with_memory(caller, |view| {
-        queue::close(view.process.member(), port(view.process, queue, Waiting::Put)?)
+        queue::close(view.process.participant(), port(view.process, queue, Waiting::Put)?)
     }))
 }
 
 #[inline]
 fn task_done(caller: &mut Caller<'_>, queue: i64) -> i32 {
     code(with_memory(caller, |view| {
-        queue::task_done(view.process.member(), port(view.process, queue, Waiting::Get)?)
+        queue::task_done(view.process.participant(), port(view.process, queue, Waiting::Get)?)
     }))
 }
 
 fn join(caller: &mut Caller<'_>, queue: i64, timeout: i64) -> i64 {
     value(waiting(caller, |view| {
         let port = port(view.process, queue, Waiting::TasksDone)?;
-        let join = |deadline| queue::join(view.process.member(), port, deadline);
+        let join = |deadline| queue::join(view.process.participant(), port, deadline);
         Ok(try_first(view.process, timeout, join)? as i64)
     }))
 }
@@ -141,7 +141,7 @@ pub(super) fn put_in_parts(
 
 /// The queue of this handle, with the note of a process that waits there.
 pub(super) fn port(process: &Process, handle: i64, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
-    let object = object::resolve::<QueueState>(process.member(), Handle(handle as u64))?;
+    let object = object::resolve::<QueueState>(process.participant(), Handle(handle as u64))?;
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
@@ -168,7 +168,7 @@ fn make(view: View<'_>, maxsize: u64, flags: u32) -> Result<i64> {
         (0, most) => most.unwrap_or(0),
         (maxsize, most) => maxsize.min(most.unwrap_or(u64::MAX)),
     };
-    let handle = view.process.making(|member| queue::create(member, maxsize, account))?;
+    let handle = view.process.making(|participant| queue::create(participant, maxsize, account))?;
     view.process.hold(handle);
     Ok(handle.0 as i64)
 }
@@ -177,7 +177,7 @@ fn put_item(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), time
     let port = port(view.process, queue, Waiting::Put)?;
     let handles = view.memory.handles(list.0, list.1)?;
     let put = try_first(view.process, timeout, |deadline| {
-        queue::put_parts(view.process.member(), port, parts, &handles, deadline)
+        queue::put_parts(view.process.participant(), port, parts, &handles, deadline)
     });
     noting_full(view.process, port, put)
 }
@@ -208,7 +208,7 @@ fn put_items(view: &View<'_>, queue: i64, items: (i32, i32), lens: (i32, i32), t
         *rest = behind;
         Some(item)
     });
-    let put = |deadline| queue::put_many(view.process.member(), port, items.clone(), deadline);
+    let put = |deadline| queue::put_many(view.process.participant(), port, items.clone(), deadline);
     match try_first(view.process, timeout, put) {
         // The item isn't one for a batch.
         Err(Errno::Msgsize) => Err(Errno::Msgsize),
@@ -237,7 +237,7 @@ fn get_items(
             taken.push(len as u32);
             taken.len() < most
         };
-        queue::get_many(process.member(), port, out, note, deadline)
+        queue::get_many(process.participant(), port, out, note, deadline)
     };
     try_first(process, timeout, get)?;
     let to = view.memory.bytes_mut(lens.0, (taken.len() * 4) as i32)?;
@@ -263,8 +263,8 @@ pub(super) fn receive(
         Taken::Copied(len) => (len as u64, 0, None),
         Taken::Bytes(bytes) => (bytes.len() as u64, 0, Some(Held::Bytes(bytes))),
         Taken::Message(message) if message.handle_count == 0 && message.len <= out.len() as u64 => {
-            message.read(process.member(), out)?;
-            heap::free(process.member(), process.member().slot()?.register(Register::Incoming))?;
+            message.read(process.participant(), out)?;
+            heap::free(process.participant(), process.participant().slot()?.register(Register::Incoming))?;
             (message.len, 0, None)
         }
         Taken::Message(message) => (message.len, message.handle_count, Some(Held::Message(message))),
@@ -281,7 +281,7 @@ fn peek_held(mut view: View<'_>, buffer: i32, capacity: i32) -> Result<i64> {
         Some(Held::Message(message)) => {
             let out = view.memory.bytes_mut(buffer, capacity)?;
             let some = usize::try_from(message.len).unwrap_or(usize::MAX).min(out.len());
-            message.read_at(view.process.member(), 0, out.get_mut(..some).ok_or(Errno::Fault)?)?;
+            message.read_at(view.process.participant(), 0, out.get_mut(..some).ok_or(Errno::Fault)?)?;
             Ok(message.len as i64)
         }
     }
@@ -306,13 +306,14 @@ fn take_held(mut view: View<'_>, parts: (i32, i32), list: (i32, i32)) -> Result<
             if message.handle_count != u64::from(list.1 as u32) {
                 return Err(Errno::Inval);
             }
-            view.memory.scatter(&parts, message.len, |at, out| message.read_at(process.member(), at, out))?;
-            let handles = message.handles(process.member())?;
-            let records = object::look_up_all(process.member(), &handles)?;
+            view.memory
+                .scatter(&parts, message.len, |at, out| message.read_at(process.participant(), at, out))?;
+            let handles = message.handles(process.participant())?;
+            let records = object::look_up_all(process.participant(), &handles)?;
             view.memory.fill_records(list.0, list.1, &records)?;
             process.held = None;
-            message.arrive(process.member(), &handles)?;
-            heap::free(process.member(), process.member().slot()?.register(Register::Incoming))?;
+            message.arrive(process.participant(), &handles)?;
+            heap::free(process.participant(), process.participant().slot()?.register(Register::Incoming))?;
             handles.into_iter().for_each(|handle| process.hold(handle));
             Ok(())
         }

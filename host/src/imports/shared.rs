@@ -20,7 +20,7 @@ fn create(caller: &mut Caller<'_>, size: i64, flags: i32, name: i32, len: i32) -
         let name = view.memory.text(name, len)?;
         let small = flags as u32 & SMALL != 0;
         let create = if flags as u32 & OWNED == 0 { shared::create } else { shared::create_owned };
-        let handle = view.process.making(|member| create(member, size, small, name))?;
+        let handle = view.process.making(|participant| create(participant, size, small, name))?;
         view.process.hold(handle);
         Ok(handle.0 as i64)
     }))
@@ -28,14 +28,14 @@ fn create(caller: &mut Caller<'_>, size: i64, flags: i32, name: i32, len: i32) -
 
 fn open(caller: &mut Caller<'_>, name: i32, len: i32) -> i64 {
     value(with_memory(caller, |view| {
-        let handle = shared::open(view.process.member(), view.memory.text(name, len)?)?;
+        let handle = shared::open(view.process.participant(), view.memory.text(name, len)?)?;
         view.process.hold(handle);
         Ok(handle.0 as i64)
     }))
 }
 
 fn unlink(caller: &mut Caller<'_>, name: i32, len: i32) -> i32 {
-    code(with_memory(caller, |view| shared::unlink(view.process.member(), view.memory.text(name, len)?)))
+    code(with_memory(caller, |view| shared::unlink(view.process.participant(), view.memory.text(name, len)?)))
 }
 
 fn size(caller: &mut Caller<'_>, handle: i64) -> i64 {
@@ -64,7 +64,7 @@ fn unmap(caller: &mut Caller<'_>, at: i32) -> i32 {
 
 fn view(caller: &mut Caller<'_>, handle: i64) -> i64 {
     value(with_memory(caller, |view| {
-        let handle = view.process.making(|member| shared::view(member, Handle(handle as u64)))?;
+        let handle = view.process.making(|participant| shared::view(participant, Handle(handle as u64)))?;
         view.process.hold(handle);
         Ok(handle.0 as i64)
     }))
@@ -74,7 +74,7 @@ fn view(caller: &mut Caller<'_>, handle: i64) -> i64 {
 fn read(caller: &mut Caller<'_>, handle: i64, offset: i64, buffer: i32, len: i32) -> i32 {
     code(with_memory(caller, |mut view| {
         let to = view.memory.bytes_mut(buffer, len)?;
-        shared::read(view.process.member(), object(view.process, handle)?, offset as u64, to)
+        shared::read(view.process.participant(), object(view.process, handle)?, offset as u64, to)
     }))
 }
 
@@ -82,7 +82,7 @@ fn read(caller: &mut Caller<'_>, handle: i64, offset: i64, buffer: i32, len: i32
 fn write(caller: &mut Caller<'_>, handle: i64, offset: i64, buffer: i32, len: i32) -> i32 {
     code(with_memory(caller, |view| {
         let from = view.memory.bytes(buffer, len)?;
-        shared::write(view.process.member(), object(view.process, handle)?, offset as u64, from)
+        shared::write(view.process.participant(), object(view.process, handle)?, offset as u64, from)
     }))
 }
 
@@ -122,7 +122,7 @@ fn compare_exchange(
 }
 
 fn object(process: &Process, handle: i64) -> Result<Object<'_, SharedState>> {
-    object::resolve(process.member(), Handle(handle as u64))
+    object::resolve(process.participant(), Handle(handle as u64))
 }
 
 /// The result uses all 64 bits, so that an error can only be a trap.
@@ -135,7 +135,9 @@ fn atomic(
 ) -> wasmtime::Result<i64> {
     let process = &caller.data().process;
     object(process, handle)
-        .and_then(|shared| shared::atomic(process.member(), shared, offset as u64, width as u32, operation))
+        .and_then(|shared| {
+            shared::atomic(process.participant(), shared, offset as u64, width as u32, operation)
+        })
         .map(|old| old as i64)
         .map_err(|errno| wasmtime::Error::msg(format!("atomic access to shared memory: {errno}")))
 }

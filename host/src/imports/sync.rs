@@ -5,7 +5,7 @@ use sandpool_abi::sync::{ACTION, BOUNDED, NOTIFIED, OWNER_DIED, RECURSIVE, RETUR
 
 use super::{Caller, apart, code, try_first, value, waiting_apart, with_memory};
 use crate::ipc::Result;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::kind::Listed;
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::sync::barrier::{self, BarrierState};
@@ -20,11 +20,11 @@ sandpool_abi::sync_imports!(provide);
 
 /// The object of this handle, if it is of that kind.
 fn object<S: Listed>(process: &Process, handle: i64) -> Result<Object<'_, S>> {
-    object::resolve(process.member(), Handle(handle as u64))
+    object::resolve(process.participant(), Handle(handle as u64))
 }
 
 /// Makes an object that the guest holds, and returns its handle.
-fn created(process: &mut Process, create: impl Fn(&Member) -> Result<Handle>) -> Result<i64> {
+fn created(process: &mut Process, create: impl Fn(&Participant) -> Result<Handle>) -> Result<i64> {
     let handle = process.making(create)?;
     process.hold(handle);
     Ok(handle.0 as i64)
@@ -44,7 +44,7 @@ fn count(count: i64) -> Result<u64> {
 fn lock_create(caller: &mut Caller<'_>, options: i32) -> i64 {
     value(apart(caller, |process| {
         let recursive = flags(options, RECURSIVE)? != 0;
-        created(process, |member| lock::create(member, recursive))
+        created(process, |participant| lock::create(participant, recursive))
     }))
 }
 
@@ -52,18 +52,20 @@ fn lock_create(caller: &mut Caller<'_>, options: i32) -> i64 {
 fn lock_acquire(caller: &mut Caller<'_>, handle: i64, timeout: i64) -> i32 {
     code(waiting_apart(caller, |process| {
         let lock = object::<LockState>(process, handle)?;
-        try_first(process, timeout, |deadline| lock::acquire(process.member(), lock, deadline))
+        try_first(process, timeout, |deadline| lock::acquire(process.participant(), lock, deadline))
     }))
 }
 
 #[inline]
 fn lock_release(caller: &mut Caller<'_>, handle: i64) -> i32 {
-    code(apart(caller, |process| lock::release(process.member(), object::<LockState>(process, handle)?)))
+    code(apart(caller, |process| lock::release(process.participant(), object::<LockState>(process, handle)?)))
 }
 
 #[inline]
 fn lock_held(caller: &mut Caller<'_>, handle: i64) -> i64 {
-    value(apart(caller, |process| Ok(lock::held(process.member(), object::<LockState>(process, handle)?))))
+    value(apart(caller, |process| {
+        Ok(lock::held(process.participant(), object::<LockState>(process, handle)?))
+    }))
 }
 
 #[inline]
@@ -72,7 +74,7 @@ fn semaphore_create(caller: &mut Caller<'_>, units: i64, options: i32) -> i64 {
         let options = flags(options, BOUNDED | RETURNED)?;
         let (bounded, returned) = (options & BOUNDED != 0, options & RETURNED != 0);
         let units = count(units)?;
-        created(process, |member| semaphore::create(member, units, bounded, returned))
+        created(process, |participant| semaphore::create(participant, units, bounded, returned))
     }))
 }
 
@@ -80,7 +82,7 @@ fn semaphore_create(caller: &mut Caller<'_>, units: i64, options: i32) -> i64 {
 fn semaphore_acquire(caller: &mut Caller<'_>, handle: i64, timeout: i64) -> i32 {
     code(waiting_apart(caller, |process| {
         let semaphore = object::<SemaphoreState>(process, handle)?;
-        let acquire = |deadline| semaphore::acquire(process.member(), semaphore, deadline);
+        let acquire = |deadline| semaphore::acquire(process.participant(), semaphore, deadline);
         try_first(process, timeout, acquire)
     }))
 }
@@ -89,7 +91,7 @@ fn semaphore_acquire(caller: &mut Caller<'_>, handle: i64, timeout: i64) -> i32 
 fn semaphore_release(caller: &mut Caller<'_>, handle: i64, units: i64) -> i32 {
     code(apart(caller, |process| {
         let semaphore = object::<SemaphoreState>(process, handle)?;
-        semaphore::release(process.member(), semaphore, count(units)?)
+        semaphore::release(process.participant(), semaphore, count(units)?)
     }))
 }
 
@@ -110,7 +112,7 @@ fn event_create(caller: &mut Caller<'_>) -> i64 {
 
 #[inline]
 fn event_set(caller: &mut Caller<'_>, handle: i64) -> i32 {
-    code(apart(caller, |process| event::set(process.member(), object::<EventState>(process, handle)?)))
+    code(apart(caller, |process| event::set(process.participant(), object::<EventState>(process, handle)?)))
 }
 
 #[inline]
@@ -130,7 +132,7 @@ fn event_is_set(caller: &mut Caller<'_>, handle: i64) -> i64 {
 fn event_wait(caller: &mut Caller<'_>, handle: i64, timeout: i64) -> i32 {
     code(waiting_apart(caller, |process| {
         let event = object::<EventState>(process, handle)?;
-        try_first(process, timeout, |deadline| event::wait(process.member(), event, deadline))
+        try_first(process, timeout, |deadline| event::wait(process.participant(), event, deadline))
     }))
 }
 
@@ -149,7 +151,7 @@ fn condition_notify(caller: &mut Caller<'_>, handle: i64, lock: i64, most: i64) 
     value(apart(caller, |process| {
         let condition = object::<ConditionState>(process, handle)?;
         let lock = object::<LockState>(process, lock)?;
-        Ok(condition::notify(process.member(), condition, lock, count(most)?)? as i64)
+        Ok(condition::notify(process.participant(), condition, lock, count(most)?)? as i64)
     }))
 }
 
@@ -158,13 +160,13 @@ fn wait_on_condition(caller: &mut Caller<'_>, handle: i64, lock: i64, timeout: i
     let depth = apart(caller, |process| {
         process.stdio.flush();
         let condition = object::<ConditionState>(process, handle)?;
-        condition::enter(process.member(), condition, object::<LockState>(process, lock)?)
+        condition::enter(process.participant(), condition, object::<LockState>(process, lock)?)
     })?;
     let notified = waiting_apart(caller, |process| {
-        condition::wait(process.member(), object::<ConditionState>(process, handle)?, deadline)
+        condition::wait(process.participant(), object::<ConditionState>(process, handle)?, deadline)
     })?;
     let acquired = waiting_apart(caller, |process| {
-        lock::acquire_again(process.member(), object::<LockState>(process, lock)?, depth)
+        lock::acquire_again(process.participant(), object::<LockState>(process, lock)?, depth)
     });
     let died = match acquired {
         Ok(()) => 0,
@@ -178,7 +180,7 @@ fn wait_on_condition(caller: &mut Caller<'_>, handle: i64, lock: i64, timeout: i
 fn barrier_create(caller: &mut Caller<'_>, parties: i64) -> i64 {
     value(apart(caller, |process| {
         let parties = count(parties)?;
-        created(process, |member| barrier::create(member, parties))
+        created(process, |participant| barrier::create(participant, parties))
     }))
 }
 
@@ -190,18 +192,22 @@ fn barrier_wait(caller: &mut Caller<'_>, handle: i64, options: i32, timeout: i64
 #[inline]
 fn barrier_release(caller: &mut Caller<'_>, handle: i64) -> i32 {
     code(apart(caller, |process| {
-        barrier::release(process.member(), object::<BarrierState>(process, handle)?)
+        barrier::release(process.participant(), object::<BarrierState>(process, handle)?)
     }))
 }
 
 #[inline]
 fn barrier_reset(caller: &mut Caller<'_>, handle: i64) -> i32 {
-    code(apart(caller, |process| barrier::reset(process.member(), object::<BarrierState>(process, handle)?)))
+    code(apart(caller, |process| {
+        barrier::reset(process.participant(), object::<BarrierState>(process, handle)?)
+    }))
 }
 
 #[inline]
 fn barrier_abort(caller: &mut Caller<'_>, handle: i64) -> i32 {
-    code(apart(caller, |process| barrier::abort(process.member(), object::<BarrierState>(process, handle)?)))
+    code(apart(caller, |process| {
+        barrier::abort(process.participant(), object::<BarrierState>(process, handle)?)
+    }))
 }
 
 #[inline]
@@ -221,9 +227,9 @@ fn wait_at_barrier(caller: &mut Caller<'_>, handle: i64, options: i32, timeout: 
     let acts = flags(options, ACTION)? != 0;
     let arrival = waiting_apart(caller, |process| {
         process.stdio.flush();
-        barrier::arrive(process.member(), object::<BarrierState>(process, handle)?, acts, deadline)
+        barrier::arrive(process.participant(), object::<BarrierState>(process, handle)?, acts, deadline)
     })?;
     waiting_apart(caller, |process| {
-        barrier::wait(process.member(), object::<BarrierState>(process, handle)?, arrival, deadline)
+        barrier::wait(process.participant(), object::<BarrierState>(process, handle)?, arrival, deadline)
     })
 }

@@ -6,7 +6,7 @@ use sandpool_abi::process::Limit;
 use super::queue::{noting_full, port, put_in_parts, put_whole};
 use super::{Caller, View, apart, code, try_first, value, with_memory};
 use crate::ipc::Result;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::ProcessHandle;
 use crate::ipc::waiting::Waiting;
@@ -18,8 +18,8 @@ sandpool_abi::task_imports!(provide);
 #[inline]
 fn begin(caller: &mut Caller<'_>, part: i32) -> i32 {
     code(apart(caller, |process| {
-        let member = own_claims(process)?;
-        let slot = member.slot()?;
+        let participant = own_claims(process)?;
+        let slot = participant.slot()?;
         slot.tail.begin();
         slot.claims.begin(part as u32)
     }))
@@ -28,9 +28,9 @@ fn begin(caller: &mut Caller<'_>, part: i32) -> i32 {
 #[inline]
 fn follow(caller: &mut Caller<'_>, handle: i64) -> i32 {
     code(apart(caller, |process| {
-        let member = own_claims(process)?;
-        let shared = object::resolve(member, Handle(handle as u64))?;
-        member.slot()?.tail.follow(shared::pages(member, shared)?.0);
+        let participant = own_claims(process)?;
+        let shared = object::resolve(participant, Handle(handle as u64))?;
+        participant.slot()?.tail.follow(shared::pages(participant, shared)?.0);
         Ok(())
     }))
 }
@@ -91,16 +91,16 @@ fn output(caller: &mut Caller<'_>, bytes: i32, len: i32) -> i32 {
 /// The caller, if its claims are its own affair: a worker of a guest's pool.
 ///
 /// `PERM` in a worker of the host's.
-fn own_claims(process: &Process) -> Result<&Member> {
-    if process.is_host_worker { Err(Errno::Perm) } else { Ok(process.member()) }
+fn own_claims(process: &Process) -> Result<&Participant> {
+    if process.is_host_worker { Err(Errno::Perm) } else { Ok(process.participant()) }
 }
 
 fn put_result(view: &View<'_>, queue: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
-    let member = own_claims(view.process)?;
+    let participant = own_claims(view.process)?;
     let port = port(view.process, queue, Waiting::Put)?;
     let handles = view.memory.handles(list.0, list.1)?;
     let put = try_first(view.process, timeout, |deadline| {
-        queue::finish(member, port, parts, &handles, member.index, deadline)
+        queue::finish(participant, port, parts, &handles, participant.index, deadline)
     });
     noting_full(view.process, port, put)
 }

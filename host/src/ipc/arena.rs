@@ -348,14 +348,14 @@ pub(crate) enum Patience {
 
 /// A process as a user of an arena: the view that all operations start from.
 #[derive(Debug, Clone)]
-pub(crate) struct Member {
+pub(crate) struct Participant {
     pub(crate) arena: std::sync::Arc<Arena>,
     /// Its slot.
     pub(crate) index: u32,
     pub(crate) patience: Patience,
 }
 
-impl Member {
+impl Participant {
     /// Whether this is the supervisor, whose slot is the one after all others.
     pub(super) fn is_supervisor(&self) -> bool {
         self.index == self.arena.geometry.processes_max

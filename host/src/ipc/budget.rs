@@ -8,7 +8,7 @@
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::Member;
+use super::arena::Participant;
 use super::lock::Lock;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
@@ -28,7 +28,7 @@ impl Budget {
     }
 
     /// Undoes a change that a dead process had begun.
-    pub(super) fn recover(&self, supervisor: &Member) -> Result<()> {
+    pub(super) fn recover(&self, supervisor: &Participant) -> Result<()> {
         self.lock.lock(supervisor).map(drop)
     }
 
@@ -48,10 +48,10 @@ impl Budget {
 /// Adds `bytes` to the share of a slot, if all processes together then have no more than `max`.
 ///
 /// `RUNMEM`
-pub(crate) fn take(member: &Member, index: u32, bytes: u64, max: u64) -> Result<()> {
-    let budget = &member.arena.header()?.memory;
-    let share = &member.arena.process(index)?.memory;
-    let guard = budget.lock.lock(member)?;
+pub(crate) fn take(participant: &Participant, index: u32, bytes: u64, max: u64) -> Result<()> {
+    let budget = &participant.arena.header()?.memory;
+    let share = &participant.arena.process(index)?.memory;
+    let guard = budget.lock.lock(participant)?;
     let used = budget.used.load(Ordering::Relaxed).checked_add(bytes).filter(|used| *used <= max);
     guard.set(&budget.used, used.ok_or(Errno::Runmem)?)?;
     guard.set(share, share.load(Ordering::Relaxed).saturating_add(bytes))?;
@@ -60,13 +60,13 @@ pub(crate) fn take(member: &Member, index: u32, bytes: u64, max: u64) -> Result<
 }
 
 /// Gives the whole share of a slot back.
-pub(crate) fn give_back(member: &Member, index: u32) -> Result<()> {
-    let share = &member.arena.process(index)?.memory;
+pub(crate) fn give_back(participant: &Participant, index: u32) -> Result<()> {
+    let share = &participant.arena.process(index)?.memory;
     if share.load(Ordering::Relaxed) == 0 {
         return Ok(());
     }
-    let budget = &member.arena.header()?.memory;
-    let guard = budget.lock.lock(member)?;
+    let budget = &participant.arena.header()?.memory;
+    let guard = budget.lock.lock(participant)?;
     let used = budget.used.load(Ordering::Relaxed);
     guard.set(&budget.used, used.saturating_sub(share.load(Ordering::Relaxed)))?;
     guard.set(share, 0)?;

@@ -21,7 +21,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::task::{Claims, DELIVERED};
 
 use super::Result;
-use super::arena::Member;
+use super::arena::Participant;
 use super::lock::Guard;
 use super::process_table::nanos_now;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -151,7 +151,7 @@ impl ClaimSlot {
     }
 }
 
-impl Member {
+impl Participant {
     /// The items that this process has claimed.
     pub(crate) fn claims(&self) -> Result<&ClaimSlot> {
         Ok(&self.slot()?.claims)

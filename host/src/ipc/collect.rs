@@ -30,7 +30,7 @@ use std::collections::HashMap;
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::{Arena, Member};
+use super::arena::{Arena, Participant};
 use super::object::{self, Handle, Unheld};
 use super::queue::Position;
 use super::sweep::Sweep;
@@ -102,8 +102,8 @@ impl Collector {
     }
 
     /// Begins a collection, if a process wants one.
-    pub(crate) fn begin_if_wanted(&mut self, member: &Member) -> Result<()> {
-        let collections = &member.arena.header()?.collections;
+    pub(crate) fn begin_if_wanted(&mut self, participant: &Participant) -> Result<()> {
+        let collections = &participant.arena.header()?.collections;
         if !self.is_at_it() && collections.wanted.load(Ordering::Relaxed) != 0 {
             collections.wanted.store(0, Ordering::SeqCst);
             if collections.has_suspects() {
@@ -120,27 +120,27 @@ impl Collector {
     /// # Errors
     ///
     /// `BUSY`: the same step is to be tried again.
-    pub(crate) fn step(&mut self, member: &Member) -> Result<()> {
+    pub(crate) fn step(&mut self, participant: &Participant) -> Result<()> {
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
         self.phase = match phase {
             Phase::Idle => Phase::Idle,
-            Phase::Look(from) => self.look(member, from)?,
-            Phase::Count(at, position) => self.count(member, at, position),
+            Phase::Look(from) => self.look(participant, from)?,
+            Phase::Count(at, position) => self.count(participant, at, position),
             Phase::Roots(at, roots) => self.roots(at, roots),
-            Phase::Reach(roots, position) => self.reach(member, roots, position)?,
-            Phase::Verify(at) => match self.verify(member, at) {
+            Phase::Reach(roots, position) => self.reach(participant, roots, position)?,
+            Phase::Verify(at) => match self.verify(participant, at) {
                 Ok(phase) => phase,
                 Err(errno) => return self.again(Phase::Verify(at), errno),
             },
-            Phase::Condemn(at, mut condemned) => match self.condemn(member, at, &mut condemned) {
+            Phase::Condemn(at, mut condemned) => match self.condemn(participant, at, &mut condemned) {
                 Ok(Some(next)) => Phase::Condemn(next, condemned),
-                Ok(None) => Phase::Destroy(Sweep::of_condemned(condemned)),
+                Ok(None) => Phase::Destroy(Sweep::from_condemned(condemned)),
                 Err(errno) => return self.again(Phase::Condemn(at, condemned), errno),
             },
-            Phase::Destroy(mut sweep) => match sweep.step(member) {
+            Phase::Destroy(mut sweep) => match sweep.step(participant) {
                 Ok(false) => Phase::Destroy(sweep),
                 Err(errno) if errno == Errno::Busy => return self.again(Phase::Destroy(sweep), errno),
-                Ok(true) | Err(_) => self.end(member)?,
+                Ok(true) | Err(_) => self.end(participant)?,
             },
         };
         Ok(())
@@ -152,23 +152,23 @@ impl Collector {
         Err(errno)
     }
 
-    fn end(&mut self, member: &Member) -> Result<Phase> {
+    fn end(&mut self, participant: &Participant) -> Result<Phase> {
         let has_given_up = self.rounds >= ROUNDS;
         (self.candidates, self.order, self.rounds) = (HashMap::new(), Vec::new(), 0);
-        let collections = &member.arena.header()?.collections;
+        let collections = &participant.arena.header()?.collections;
         if !has_given_up {
             collections.cleared.store(self.suspects, Ordering::SeqCst);
         }
         collections.ended.store(collections.begun.load(Ordering::SeqCst), Ordering::SeqCst);
-        collections.done.wake_all(&member.arena);
+        collections.done.wake_all(&participant.arena);
         Ok(Phase::Idle)
     }
 
-    fn look(&mut self, member: &Member, from: u32) -> Result<Phase> {
-        let all = member.arena.header()?.objects.high_water(&member.arena);
+    fn look(&mut self, participant: &Participant, from: u32) -> Result<Phase> {
+        let all = participant.arena.header()?.objects.high_water(&participant.arena);
         let until = from.saturating_add(OBJECTS_AT_ONCE as u32).min(all);
         for index in from..until {
-            if let Some(found) = object::unheld(member, index)? {
+            if let Some(found) = object::unheld(participant, index)? {
                 self.candidates.insert(index, Candidate { found, counted: 0, is_reached: false });
                 self.order.push(index);
             }
@@ -176,7 +176,7 @@ impl Collector {
         if until < all {
             return Ok(Phase::Look(until));
         }
-        if self.candidates.is_empty() { self.end(member) } else { Ok(Phase::Count(0, None)) }
+        if self.candidates.is_empty() { self.end(participant) } else { Ok(Phase::Count(0, None)) }
     }
 
     /// Whether this object still counts as one that nobody can reach.
@@ -192,22 +192,22 @@ impl Collector {
 
     /// Gives `each` a part of the handles in one object; returns where to go on.
     fn contents(
-        member: &Member,
+        participant: &Participant,
         index: u32,
         position: Option<Position>,
         each: impl FnMut(Handle),
     ) -> Option<Position> {
         // A queue that can't be read is changing. Its messages aren't counted, so the objects in them count as reached.
-        object::handles_in(member, index, position, each).ok().flatten()
+        object::handles_in(participant, index, position, each).ok().flatten()
     }
 
-    fn count(&mut self, member: &Member, at: usize, position: Option<Position>) -> Phase {
+    fn count(&mut self, participant: &Participant, at: usize, position: Option<Position>) -> Phase {
         let Some(index) = self.order.get(at).copied() else { return Phase::Roots(0, Vec::new()) };
         if !self.is_open(index) {
             return Phase::Count(at + 1, None);
         }
         let mut found = Vec::new();
-        let next = Self::contents(member, index, position, |handle| found.extend(self.named(handle)));
+        let next = Self::contents(participant, index, position, |handle| found.extend(self.named(handle)));
         for index in found {
             if let Some(candidate) = self.candidates.get_mut(&index) {
                 candidate.counted += 1;
@@ -237,10 +237,15 @@ impl Collector {
         Phase::Roots(at + some.len(), roots)
     }
 
-    fn reach(&mut self, member: &Member, mut roots: Vec<u32>, position: Option<Position>) -> Result<Phase> {
-        let Some(index) = roots.last().copied() else { return self.count_anew(member) };
+    fn reach(
+        &mut self,
+        participant: &Participant,
+        mut roots: Vec<u32>,
+        position: Option<Position>,
+    ) -> Result<Phase> {
+        let Some(index) = roots.last().copied() else { return self.count_anew(participant) };
         let mut found = Vec::new();
-        let next = Self::contents(member, index, position, |handle| found.extend(self.named(handle)));
+        let next = Self::contents(participant, index, position, |handle| found.extend(self.named(handle)));
         if next.is_none() {
             roots.pop();
         }
@@ -256,12 +261,12 @@ impl Collector {
         Ok(Phase::Reach(roots, next))
     }
 
-    fn verify(&mut self, member: &Member, at: usize) -> Result<Phase> {
+    fn verify(&mut self, participant: &Participant, at: usize) -> Result<Phase> {
         let some: Vec<_> = self.order.iter().skip(at).take(OBJECTS_AT_ONCE).copied().collect();
         for index in &some {
             if let Some(candidate) = self.candidates.get_mut(index)
                 && !candidate.is_reached
-                && !object::is_still(member, *index, &candidate.found)?
+                && !object::is_still(participant, *index, &candidate.found)?
             {
                 candidate.is_reached = true;
                 self.has_changed = true;
@@ -271,29 +276,34 @@ impl Collector {
             return Ok(Phase::Verify(at + some.len()));
         }
         if std::mem::take(&mut self.has_changed) {
-            self.count_anew(member)
+            self.count_anew(participant)
         } else {
             Ok(Phase::Condemn(0, Vec::new()))
         }
     }
 
     /// Counts again, without the candidates that were reached: their contents may be elsewhere by now.
-    fn count_anew(&mut self, member: &Member) -> Result<Phase> {
+    fn count_anew(&mut self, participant: &Participant) -> Result<Phase> {
         self.candidates.retain(|_, candidate| !candidate.is_reached);
         self.candidates.values_mut().for_each(|candidate| candidate.counted = 0);
         self.order.retain(|index| self.candidates.contains_key(index));
         self.rounds += 1;
         if self.rounds >= ROUNDS || self.order.is_empty() {
-            return self.end(member);
+            return self.end(participant);
         }
         Ok(Phase::Count(0, None))
     }
 
     /// Marks some candidates; returns where to go on.
-    fn condemn(&mut self, member: &Member, at: usize, condemned: &mut Vec<u32>) -> Result<Option<usize>> {
+    fn condemn(
+        &mut self,
+        participant: &Participant,
+        at: usize,
+        condemned: &mut Vec<u32>,
+    ) -> Result<Option<usize>> {
         let some: Vec<_> = self.order.iter().skip(at).take(OBJECTS_AT_ONCE).copied().collect();
         for index in &some {
-            if self.is_open(*index) && object::condemn_unreachable(member, *index)? {
+            if self.is_open(*index) && object::condemn_unreachable(participant, *index)? {
                 condemned.push(*index);
             }
         }

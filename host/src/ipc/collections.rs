@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::{Arena, Member};
+use super::arena::{Arena, Participant};
 use super::event::Event;
 use super::waiting::Waiting;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -34,22 +34,22 @@ shared! {
 }
 
 /// Tries to make something; if there is no room, tries once more after objects that nobody can reach are gone.
-pub(crate) fn retry<T>(member: &Member, attempt: impl Fn() -> Result<T>) -> Result<T> {
+pub(crate) fn retry<T>(participant: &Participant, attempt: impl Fn() -> Result<T>) -> Result<T> {
     match attempt() {
         Err(Errno::Nfile | Errno::Nomem) => {}
         result => return result,
     }
-    let collections = &member.arena.header()?.collections;
+    let collections = &participant.arena.header()?.collections;
     if !collections.has_suspects() {
         return attempt();
     }
     // The order matters: if a collection begins in between, it is one more than wanted.
     let begun = collections.begun.load(Ordering::SeqCst);
-    want(&member.arena)?;
+    want(&participant.arena)?;
     let is_done = || collections.ended.load(Ordering::SeqCst).wrapping_sub(begun) as i64 > 0;
     let deadline = Deadline::after_nanos(PATIENCE.as_nanos() as u64);
     while collections.is_on.load(Ordering::Relaxed) != 0 && !is_done() {
-        if collections.done.sleep(member, Waiting::Any(0), deadline, is_done).is_err() {
+        if collections.done.sleep(participant, Waiting::Any(0), deadline, is_done).is_err() {
             break;
         }
     }

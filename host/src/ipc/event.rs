@@ -20,7 +20,7 @@
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::{Arena, Member};
+use super::arena::{Arena, Participant};
 use super::lock::Guard;
 use super::waiting::Waiting;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
@@ -52,7 +52,7 @@ impl Event {
     /// `AGAIN` or `TIMEDOUT`; `DEADLOCK` if the supervisor wants to hear what this process waits for.
     pub(crate) fn wait(
         &self,
-        member: &Member,
+        participant: &Participant,
         what: Waiting,
         deadline: Deadline,
         ready: impl Fn() -> bool,
@@ -66,19 +66,19 @@ impl Event {
                 futex::pause(looks.min(2));
             }
         }
-        self.sleep(member, what, deadline, ready)
+        self.sleep(participant, what, deadline, ready)
     }
 
     /// Waits as [`wait`](Self::wait) does, without looking for a while first: for what takes longer than a while, such
     /// as the end of a process.
     pub(crate) fn sleep(
         &self,
-        member: &Member,
+        participant: &Participant,
         what: Waiting,
         deadline: Deadline,
         ready: impl Fn() -> bool,
     ) -> Result<()> {
-        let note = (deadline == Deadline::NEVER).then(|| member.note(what, &self.word)).transpose()?;
+        let note = (deadline == Deadline::NEVER).then(|| participant.note(what, &self.word)).transpose()?;
         let slept = sleep(&self.word, deadline, ready);
         if let Some(note) = note
             && note.is_raised()
@@ -150,7 +150,7 @@ impl Event {
 ///
 /// `AGAIN` or `TIMEDOUT`; `DEADLOCK` if the supervisor wants to hear what this process waits for.
 pub(crate) fn wait_for_any<'e, T>(
-    member: &Member,
+    participant: &Participant,
     events: impl Iterator<Item = &'e Event> + Clone,
     deadline: Deadline,
     look: impl Fn() -> Option<T>,
@@ -166,7 +166,7 @@ pub(crate) fn wait_for_any<'e, T>(
             events.clone().for_each(Event::watch);
             look().is_some()
         };
-        member.arena.header()?.watched.sleep(member, what, deadline, watch_and_look)?;
+        participant.arena.header()?.watched.sleep(participant, what, deadline, watch_and_look)?;
     }
 }
 

@@ -12,7 +12,7 @@
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::{Arena, Member, PAGE};
+use super::arena::{Arena, PAGE, Participant};
 use super::event::Event;
 use super::lock::{Guard, Lock};
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -125,9 +125,9 @@ struct Heap<'a> {
 }
 
 impl<'a> Heap<'a> {
-    fn open(member: &'a Member) -> Result<Self> {
-        let head = &member.arena.header()?.heap;
-        Ok(Self { arena: &member.arena, head, guard: head.lock.lock(member)? })
+    fn open(participant: &'a Participant) -> Result<Self> {
+        let head = &participant.arena.header()?.heap;
+        Ok(Self { arena: &participant.arena, head, guard: head.lock.lock(participant)? })
     }
 
     fn class(&self, class: usize) -> Result<&'a AtomicU64> {
@@ -214,31 +214,31 @@ impl<'a> Heap<'a> {
 /// instant on. The run begins with 32 zero bytes, so that a process that finds it before it is filled sees that.
 ///
 /// `NOMEM` if there is no such run now, `MSGSIZE` if there can never be.
-pub(crate) fn allocate(member: &Member, bytes: u64, register: &AtomicU64) -> Result<u64> {
-    take(member, bytes, 1, register)
+pub(crate) fn allocate(participant: &Participant, bytes: u64, register: &AtomicU64) -> Result<u64> {
+    take(participant, bytes, 1, register)
 }
 
 /// Takes a run of whole pages of the kernel that begins with one: mapping the run maps nothing else. The run begins
 /// with a huge page if it is at least that long, and there is such a run.
-pub(crate) fn allocate_mappable(member: &Member, bytes: u64, register: &AtomicU64) -> Result<u64> {
-    let bytes = member.arena.mappable(bytes)?;
+pub(crate) fn allocate_mappable(participant: &Participant, bytes: u64, register: &AtomicU64) -> Result<u64> {
+    let bytes = participant.arena.mappable(bytes)?;
     if bytes >= HUGE_PAGE as u64 {
-        match take(member, bytes, (HUGE_PAGE / PAGE) as u64, register) {
+        match take(participant, bytes, (HUGE_PAGE / PAGE) as u64, register) {
             Err(Errno::Nomem | Errno::Msgsize) => {}
             taken => return taken,
         }
     }
-    take(member, bytes, member.arena.pages_of_kernel(), register)
+    take(participant, bytes, participant.arena.pages_of_kernel(), register)
 }
 
 /// Takes a run that begins at a multiple of `unit`.
-fn take(member: &Member, bytes: u64, unit: u64, register: &AtomicU64) -> Result<u64> {
+fn take(participant: &Participant, bytes: u64, unit: u64, register: &AtomicU64) -> Result<u64> {
     let pages = bytes.div_ceil(PAGE as u64).max(1);
     // Page 0 is never part of a run.
-    if pages > u64::from(member.arena.geometry.heap_pages).saturating_sub(unit) {
+    if pages > u64::from(participant.arena.geometry.heap_pages).saturating_sub(unit) {
         return Err(Errno::Msgsize);
     }
-    let heap = Heap::open(member)?;
+    let heap = Heap::open(participant)?;
     let (found, page) = heap.find(pages, unit)?.ok_or(Errno::Nomem)?;
     let end = page + pages;
     heap.remove(found.page, found.pages)?;
@@ -260,14 +260,14 @@ fn take(member: &Member, bytes: u64, unit: u64, register: &AtomicU64) -> Result<
 }
 
 /// Gives the run in `register` back and clears the register.
-pub(crate) fn free(member: &Member, register: &AtomicU64) -> Result<()> {
-    let heap = Heap::open(member)?;
+pub(crate) fn free(participant: &Participant, register: &AtomicU64) -> Result<()> {
+    let heap = Heap::open(participant)?;
     let mut page = register.load(Ordering::Relaxed);
-    let mut pages = run_pages(&member.arena, page)?;
+    let mut pages = run_pages(&participant.arena, page)?;
     let used = heap.head.used_pages.load(Ordering::Relaxed);
     heap.guard.set(&heap.head.used_pages, used.saturating_sub(pages))?;
     let after = page + pages;
-    if after < u64::from(member.arena.geometry.heap_pages)
+    if after < u64::from(participant.arena.geometry.heap_pages)
         && heap.arena.page(after)?.tag.load(Ordering::Relaxed) & KIND == FREE
     {
         let more = heap.free_pages(after)?;
@@ -289,13 +289,13 @@ pub(crate) fn free(member: &Member, register: &AtomicU64) -> Result<()> {
     heap.guard.set(register, 0)?;
     heap.guard.commit();
     drop(heap);
-    member.arena.header()?.heap.tell_freed(&member.arena);
+    participant.arena.header()?.heap.tell_freed(&participant.arena);
     Ok(())
 }
 
 /// Moves a run from one register to another, in one step.
-pub(crate) fn hand_over(member: &Member, from: &AtomicU64, to: &AtomicU64) -> Result<()> {
-    let heap = Heap::open(member)?;
+pub(crate) fn hand_over(participant: &Participant, from: &AtomicU64, to: &AtomicU64) -> Result<()> {
+    let heap = Heap::open(participant)?;
     heap.guard.set(to, from.load(Ordering::Relaxed))?;
     heap.guard.set(from, 0)?;
     heap.guard.commit();
@@ -359,7 +359,7 @@ mod tests {
 
     /// The heap, and what should be in use: first page and pages of the run in each register.
     struct Model {
-        member: Member,
+        participant: Participant,
         runs: [Option<(u64, u64)>; CELLS],
     }
 
@@ -372,13 +372,17 @@ mod tests {
                 heap_pages: u32::try_from(PAGES).unwrap(),
             };
             let (_, arena) = Arena::create_for(geometry, kernel).unwrap();
-            let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
-            Self { member, runs: [None; CELLS] }
+            let participant = Participant { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+            Self { participant, runs: [None; CELLS] }
         }
 
         fn register(&self, cell: usize) -> &AtomicU64 {
             let kinds = Register::ALL.len();
-            self.member.arena.process((cell / kinds) as u32).unwrap().register(Register::ALL[cell % kinds])
+            self.participant
+                .arena
+                .process((cell / kinds) as u32)
+                .unwrap()
+                .register(Register::ALL[cell % kinds])
         }
 
         /// The longest run of pages that no register has.
@@ -402,12 +406,12 @@ mod tests {
         }
 
         fn allocate(&mut self, cell: usize, bytes: u64, mappable: bool) {
-            let kernel = self.member.arena.pages_of_kernel();
+            let kernel = self.participant.arena.pages_of_kernel();
             let (unit, pages, made) = if mappable {
                 let pages = bytes.div_ceil(PAGE as u64).next_multiple_of(kernel);
-                (kernel, pages, allocate_mappable(&self.member, bytes, self.register(cell)))
+                (kernel, pages, allocate_mappable(&self.participant, bytes, self.register(cell)))
             } else {
-                (1, bytes.div_ceil(PAGE as u64), allocate(&self.member, bytes, self.register(cell)))
+                (1, bytes.div_ceil(PAGE as u64), allocate(&self.participant, bytes, self.register(cell)))
             };
             let pages = pages.max(1);
             let longest = self.longest_gap_in(unit);
@@ -417,9 +421,9 @@ mod tests {
                     assert!(page.is_multiple_of(unit), "{page} isn't at a page of the kernel's");
                     self.runs[cell] = Some((page, pages));
                     let mut start = [1; 32];
-                    self.member.arena.read(page, 0, &mut start).unwrap();
+                    self.participant.arena.read(page, 0, &mut start).unwrap();
                     assert_eq!(start, [0; 32], "what stood there before can be seen");
-                    self.member.arena.write(page, 0, &[0xff; PAGE]).unwrap();
+                    self.participant.arena.write(page, 0, &[0xff; PAGE]).unwrap();
                 }
                 Err(Errno::Msgsize) => assert!(unit + pages > PAGES, "{pages} pages could be had"),
                 // `find` doesn't look at every run of the smallest class that may fit, but it always finds a longer
@@ -435,7 +439,7 @@ mod tests {
         }
 
         fn free(&mut self, cell: usize) {
-            free(&self.member, self.register(cell)).unwrap();
+            free(&self.participant, self.register(cell)).unwrap();
             self.runs[cell] = None;
         }
 
@@ -443,11 +447,11 @@ mod tests {
             // Panics if two runs overlap.
             self.longest_gap();
             let used: u64 = self.runs.iter().flatten().map(|(_, pages)| pages).sum();
-            assert_eq!(self.member.arena.header().unwrap().heap.used_pages(), used);
+            assert_eq!(self.participant.arena.header().unwrap().heap.used_pages(), used);
             for (cell, run) in self.runs.iter().enumerate() {
                 assert_eq!(self.register(cell).load(Ordering::Relaxed), run.map_or(0, |(page, _)| page));
                 if let Some((page, pages)) = run {
-                    assert_eq!(run_pages(&self.member.arena, *page), Ok(*pages));
+                    assert_eq!(run_pages(&self.participant.arena, *page), Ok(*pages));
                 }
             }
         }
@@ -473,7 +477,7 @@ mod tests {
                     }
                     Step::Free(cell) if model.runs[cell].is_some() => model.free(cell),
                     Step::HandOver(from, to) if model.runs[from].is_some() && model.runs[to].is_none() => {
-                        hand_over(&model.member, model.register(from), model.register(to)).unwrap();
+                        hand_over(&model.participant, model.register(from), model.register(to)).unwrap();
                         model.runs.swap(from, to);
                     }
                     _ => {}
@@ -487,7 +491,7 @@ mod tests {
                 }
             }
             let whole = (PAGES - 1) * PAGE as u64;
-            let page = allocate(&model.member, whole, model.register(0));
+            let page = allocate(&model.participant, whole, model.register(0));
             prop_assert_eq!(page, Ok(1), "what was freed is one run again");
         }
     }
@@ -501,9 +505,9 @@ mod tests {
             heap_pages: u32::try_from(4 * HUGE).unwrap(),
         };
         let (_, arena) = Arena::create_for(geometry, PAGE).unwrap();
-        let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
-        let mut registers = Register::ALL.iter().map(|kind| member.slot().unwrap().register(*kind));
-        let mut begin = |bytes| allocate_mappable(&member, bytes, registers.next().unwrap());
+        let participant = Participant { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+        let mut registers = Register::ALL.iter().map(|kind| participant.slot().unwrap().register(*kind));
+        let mut begin = |bytes| allocate_mappable(&participant, bytes, registers.next().unwrap());
         assert_eq!(begin(1), Ok(1));
         assert_eq!(begin(HUGE_PAGE as u64 - 1), Ok(HUGE), "it is whole pages");
         assert_eq!(

@@ -17,7 +17,7 @@
 //! ever written: a sweep reads only the marked words.
 
 use super::Result;
-use super::arena::{Arena, Member, bit};
+use super::arena::{Arena, Participant, bit};
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
@@ -140,10 +140,10 @@ pub(super) fn clear(arena: &Arena, process: u32) -> Result<()> {
 }
 
 /// Removes a note of the caller's that the caller has looked at, unless the caller holds the object.
-pub(super) fn forget_unless_held(member: &Member, object: u32) -> Result<()> {
-    let (word, bit) = bit(member.index);
-    if member.arena.ref_word(object, word)?.load(Ordering::Relaxed) & bit == 0 {
-        forget(&member.arena, member.index, object)?;
+pub(super) fn forget_unless_held(participant: &Participant, object: u32) -> Result<()> {
+    let (word, bit) = bit(participant.index);
+    if participant.arena.ref_word(object, word)?.load(Ordering::Relaxed) & bit == 0 {
+        forget(&participant.arena, participant.index, object)?;
     }
     Ok(())
 }

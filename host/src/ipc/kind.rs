@@ -8,7 +8,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::handle;
 
 use super::Result;
-use super::arena::Member;
+use super::arena::Participant;
 use super::event::Event;
 use super::lock::Lock;
 use super::object::{self, Handle};
@@ -52,44 +52,44 @@ pub(crate) trait ObjectState: Shared {
     }
 
     /// The journaled locks that an operation on the object may hold.
-    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+    fn locks<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Lock>> {
         Ok(Vec::new())
     }
 
     /// The events that processes sleep on while they wait for the object.
-    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Event>> {
+    fn events<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Event>> {
         Ok(Vec::new())
     }
 
     /// Undoes what a dead process has left half done. [`recover`] wakes the sleepers on [`events`](Self::events) after
     /// that.
-    fn recover(&self, member: &Member) -> Result<()> {
-        for lock in self.locks(member)? {
-            drop(lock.lock(member)?);
+    fn recover(&self, participant: &Participant) -> Result<()> {
+        for lock in self.locks(participant)? {
+            drop(lock.lock(participant)?);
         }
         Ok(())
     }
 
     /// Ends a process's dealings with an object that it no longer holds, because it has ended or given the object back:
     /// its locks are free, and its waits go on without it. This can be done twice.
-    fn settle(&self, _: &Member, _index: u32, _process: u32) -> Result<()> {
+    fn settle(&self, _: &Participant, _index: u32, _process: u32) -> Result<()> {
         Ok(())
     }
 
     /// Called when the object has one holder less.
-    fn hold_dropped(&self, _: &Member) -> Result<()> {
+    fn hold_dropped(&self, _: &Participant) -> Result<()> {
         Ok(())
     }
 
     /// Gives back a part of what an object holds that nobody holds; returns whether it was the last part. Each call
     /// takes a number of steps that doesn't depend on what the object holds. A destruction can be taken up again where
     /// it was left.
-    fn destroy_some(&self, _: &Member, _unused: &mut Vec<u32>) -> Result<bool> {
+    fn destroy_some(&self, _: &Participant, _unused: &mut Vec<u32>) -> Result<bool> {
         Ok(true)
     }
 
     /// The processes that are to act before others can go on; `None` if nobody knows.
-    fn shares(&self, _: &Member, _index: u32) -> Option<Vec<Share>> {
+    fn shares(&self, _: &Participant, _index: u32) -> Option<Vec<Share>> {
         None
     }
 
@@ -142,8 +142,8 @@ macro_rules! kinds {
         })*
 
         /// The state of the object with this number, as its kind.
-        pub(super) fn at(member: &Member, index: u32) -> Result<&dyn ObjectState> {
-            let arena = &*member.arena;
+        pub(super) fn at(participant: &Participant, index: u32) -> Result<&dyn ObjectState> {
+            let arena = &*participant.arena;
             Ok(match arena.object(index)?.kind()? {
                 $(ObjectKind::$kind => object::state::<$state>(arena, index)?,)*
             })
@@ -170,8 +170,8 @@ impl ObjectSlot {
 }
 
 /// Frees the journaled locks of an object that a dead process was working on, if the dead process holds them.
-pub(super) fn abandon(member: &Member, index: u32, dead: u32) -> Result<()> {
-    for lock in at(member, index)?.locks(member)? {
+pub(super) fn abandon(participant: &Participant, index: u32, dead: u32) -> Result<()> {
+    for lock in at(participant, index)?.locks(participant)? {
         lock.abandon(dead);
     }
     Ok(())
@@ -179,50 +179,50 @@ pub(super) fn abandon(member: &Member, index: u32, dead: u32) -> Result<()> {
 
 /// Undoes what a dead process has left half done in the object, and wakes all who wait there: the dead process may have
 /// been about to wake them, or have been woken in the place of another.
-pub(super) fn recover(member: &Member, index: u32) -> Result<()> {
-    let object = at(member, index)?;
-    object.recover(member)?;
-    for event in object.events(member)? {
-        event.wake_all(&member.arena);
+pub(super) fn recover(participant: &Participant, index: u32) -> Result<()> {
+    let object = at(participant, index)?;
+    object.recover(participant)?;
+    for event in object.events(participant)? {
+        event.wake_all(&participant.arena);
     }
     Ok(())
 }
 
 /// The processes that hold a lock, units of a semaphore, or unfinished items of a queue, and how many; for other
 /// objects, nobody knows who is to act.
-pub(crate) fn shares(member: &Member, index: u32) -> Option<Vec<Share>> {
-    at(member, index).ok()?.shares(member, index)
+pub(crate) fn shares(participant: &Participant, index: u32) -> Option<Vec<Share>> {
+    at(participant, index).ok()?.shares(participant, index)
 }
 
 /// The processes that hold an object and have a part of it, which `held_by` counts.
 pub(super) fn shares_of_holders(
-    member: &Member,
+    participant: &Participant,
     index: u32,
     held_by: impl Fn(u32) -> u64,
 ) -> Option<Vec<Share>> {
-    let all = object::holders(&member.arena, index).map(|process| (process, Some(held_by(process))));
+    let all = object::holders(&participant.arena, index).map(|process| (process, Some(held_by(process))));
     Some(all.filter(|(_, count)| *count != Some(0)).collect())
 }
 
 /// The number of the other end of a pipe.
-pub(crate) fn other_end(member: &Member, index: u32) -> Option<u32> {
-    let peer = at(member, index).ok()?.peer()?;
-    Some(object::referred(member, peer).ok()??.0)
+pub(crate) fn other_end(participant: &Participant, index: u32) -> Option<u32> {
+    let peer = at(participant, index).ok()?.peer()?;
+    Some(object::referred(participant, peer).ok()??.0)
 }
 
 /// How many processes wait at a barrier, and for how many the barrier is.
-pub(crate) fn at_barrier(member: &Member, index: u32) -> Option<(u64, u64)> {
-    at(member, index).ok()?.at_barrier()
+pub(crate) fn at_barrier(participant: &Participant, index: u32) -> Option<(u64, u64)> {
+    at(participant, index).ok()?.at_barrier()
 }
 
 /// The object that a handle names, if processes can wait for objects of its kind.
-pub(crate) fn waitable(member: &Member, handle: Handle) -> Result<&dyn Waitable> {
-    let (index, _) = object::find(member, handle)?;
-    at(member, index)?.waitable().ok_or(Errno::Inval)
+pub(crate) fn waitable(participant: &Participant, handle: Handle) -> Result<&dyn Waitable> {
+    let (index, _) = object::find(participant, handle)?;
+    at(participant, index)?.waitable().ok_or(Errno::Inval)
 }
 
 /// The note of a process that waits for a [`waitable`] object.
-pub(crate) fn waiting(member: &Member, handle: Handle) -> Option<Waiting> {
-    let (index, _) = object::find(member, handle).ok()?;
-    at(member, index).ok()?.waiting(index)
+pub(crate) fn waiting(participant: &Participant, handle: Handle) -> Option<Waiting> {
+    let (index, _) = object::find(participant, handle).ok()?;
+    at(participant, index).ok()?.waiting(index)
 }

@@ -32,7 +32,7 @@
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::{Arena, Member, Patience};
+use super::arena::{Arena, Participant, Patience};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence_behind_rmw};
 use crate::sys::futex::{self, Deadline};
 use crate::sys::mem::shared;
@@ -70,28 +70,28 @@ shared! {
 impl Lock {
     /// Waits for the lock, and holds it until the guard goes. Changes that aren't committed by then are undone.
     ///
-    /// `BUSY` if the member has little [`Patience`] and another process holds the lock.
+    /// `BUSY` if the participant has little [`Patience`] and another process holds the lock.
     #[inline]
-    pub(crate) fn lock<'a>(&'a self, member: &'a Member) -> Result<Guard<'a>> {
+    pub(crate) fn lock<'a>(&'a self, participant: &'a Participant) -> Result<Guard<'a>> {
         // The guard is put together here, where it is used: to return a guard from another function takes longer than
         // the lock.
-        let recovered = !try_acquire_free(&self.word, member.index) && self.lock_slowly(member)?;
-        Ok(Guard { lock: self, arena: &member.arena, recovered })
+        let recovered = !try_acquire_free(&self.word, participant.index) && self.lock_slowly(participant)?;
+        Ok(Guard { lock: self, arena: &participant.arena, recovered })
     }
 
     /// Takes a lock that isn't free. Returns whether its last owner died; then that owner's changes are undone.
     #[cold]
-    fn lock_slowly(&self, member: &Member) -> Result<bool> {
-        let recovered = match member.patience {
-            Patience::Forever => acquire(&self.word, member.index, Deadline::NEVER, || false)?,
-            Patience::Brief => try_acquire(&self.word, member.index, BRIEF_SPINS).ok_or(Errno::Busy)?,
+    fn lock_slowly(&self, participant: &Participant) -> Result<bool> {
+        let recovered = match participant.patience {
+            Patience::Forever => acquire(&self.word, participant.index, Deadline::NEVER, || false)?,
+            Patience::Brief => try_acquire(&self.word, participant.index, BRIEF_SPINS).ok_or(Errno::Busy)?,
             Patience::Moment => {
                 let deadline = Deadline::after_nanos(MOMENT_NANOS);
-                acquire(&self.word, member.index, deadline, || false).map_err(|_| Errno::Busy)?
+                acquire(&self.word, participant.index, deadline, || false).map_err(|_| Errno::Busy)?
             }
         };
         if recovered {
-            let guard = Guard { lock: self, arena: &member.arena, recovered };
+            let guard = Guard { lock: self, arena: &participant.arena, recovered };
             guard.roll_back()?;
             // The lock stays locked.
             std::mem::forget(guard);

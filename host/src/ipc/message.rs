@@ -9,7 +9,7 @@
 use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 
 use super::Result;
-use super::arena::{Member, PAGE};
+use super::arena::{PAGE, Participant};
 use super::heap;
 use super::object::{self, Handle};
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,7 @@ pub(crate) enum Carry {
 
 /// Writes a message into a run of its own, which stands in `register`, in the hands of the caller.
 pub(crate) fn compose(
-    member: &Member,
+    participant: &Participant,
     parts: &[&[u8]],
     handles: &[Handle],
     carry: Carry,
@@ -48,8 +48,8 @@ pub(crate) fn compose(
         return Err(Errno::Inval);
     }
     let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
-    let page = heap::allocate(member, HEAD + handles.len() as u64 * 8 + len, register)?;
-    let arena = &*member.arena;
+    let page = heap::allocate(participant, HEAD + handles.len() as u64 * 8 + len, register)?;
+    let arena = &*participant.arena;
     let head: &MessageHead = arena.in_heap(page, 0)?;
     head.len.store(len, Ordering::Relaxed);
     head.handle_count.store(handles.len() as u64, Ordering::Relaxed);
@@ -63,7 +63,7 @@ pub(crate) fn compose(
         at += part.len() as u64;
     }
     if carry == Carry::Counted && !handles.is_empty() {
-        object::enter_transit(member, handles, &head.in_transit)?;
+        object::enter_transit(participant, handles, &head.in_transit)?;
     }
     Ok(page)
 }
@@ -78,9 +78,9 @@ pub(crate) struct Message {
 
 impl Message {
     /// Looks at the message that starts at `page`.
-    pub(crate) fn at(member: &Member, page: u64) -> Result<Self> {
-        let room = heap::run_pages(&member.arena, page)? * PAGE as u64;
-        let head: &MessageHead = member.arena.in_heap(page, 0)?;
+    pub(crate) fn at(participant: &Participant, page: u64) -> Result<Self> {
+        let room = heap::run_pages(&participant.arena, page)? * PAGE as u64;
+        let head: &MessageHead = participant.arena.in_heap(page, 0)?;
         let len = head.len.load(Ordering::Relaxed);
         let handle_count = head.handle_count.load(Ordering::Relaxed);
         let fits =
@@ -89,43 +89,43 @@ impl Message {
     }
 
     /// The handles of the message.
-    pub(crate) fn handles(&self, member: &Member) -> Result<Vec<Handle>> {
+    pub(crate) fn handles(&self, participant: &Participant) -> Result<Vec<Handle>> {
         (0..self.handle_count)
-            .map(|at| member.arena.in_heap::<AtomicU64>(self.page, HEAD + at * 8))
+            .map(|at| participant.arena.in_heap::<AtomicU64>(self.page, HEAD + at * 8))
             .map(|handle| Ok(Handle(handle?.load(Ordering::Relaxed))))
             .collect()
     }
 
     /// Copies the bytes of the message, all of which must fit.
-    pub(crate) fn read(&self, member: &Member, buffer: &mut [u8]) -> Result<()> {
+    pub(crate) fn read(&self, participant: &Participant, buffer: &mut [u8]) -> Result<()> {
         let bytes =
             buffer.get_mut(..usize::try_from(self.len).map_err(|_| Errno::Io)?).ok_or(Errno::Inval)?;
-        self.read_at(member, 0, bytes)
+        self.read_at(participant, 0, bytes)
     }
 
     /// Fills `buffer` with the bytes of the message that begin at `at`.
-    pub(crate) fn read_at(&self, member: &Member, at: u64, buffer: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_at(&self, participant: &Participant, at: u64, buffer: &mut [u8]) -> Result<()> {
         if at.checked_add(buffer.len() as u64).is_none_or(|end| end > self.len) {
             return Err(Errno::Inval);
         }
-        member.arena.read(self.page, HEAD + self.handle_count * 8 + at, buffer)
+        participant.arena.read(self.page, HEAD + self.handle_count * 8 + at, buffer)
     }
 
     /// Makes the handles of the message the caller's; the caller held none of this message's handles before.
-    pub(crate) fn arrive(&self, member: &Member, handles: &[Handle]) -> Result<()> {
-        let head: &MessageHead = member.arena.in_heap(self.page, 0)?;
-        object::arrive(member, handles, &head.in_transit)
+    pub(crate) fn arrive(&self, participant: &Participant, handles: &[Handle]) -> Result<()> {
+        let head: &MessageHead = participant.arena.in_heap(self.page, 0)?;
+        object::arrive(participant, handles, &head.in_transit)
     }
 }
 
 /// Throws away the message in `register`. Objects that only the message held are added to `unused`.
-pub(crate) fn discard(member: &Member, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<()> {
+pub(crate) fn discard(participant: &Participant, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<()> {
     let page = register.load(Ordering::Relaxed);
-    if let Ok(message) = Message::at(member, page) {
-        let head: &MessageHead = member.arena.in_heap(page, 0)?;
+    if let Ok(message) = Message::at(participant, page) {
+        let head: &MessageHead = participant.arena.in_heap(page, 0)?;
         if head.in_transit.load(Ordering::Relaxed) != 0 {
-            object::discard(member, &message.handles(member)?, &head.in_transit, unused)?;
+            object::discard(participant, &message.handles(participant)?, &head.in_transit, unused)?;
         }
     }
-    heap::free(member, register)
+    heap::free(participant, register)
 }

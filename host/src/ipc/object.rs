@@ -28,7 +28,7 @@ use sandpool_abi::handle::Record;
 use sha2::{Digest as _, Sha256};
 
 use super::Result;
-use super::arena::{Arena, Member, bit};
+use super::arena::{Arena, Participant, bit};
 use super::holds;
 use super::kind::{self, Listed};
 use super::lock::Guard;
@@ -97,14 +97,14 @@ impl<S> Copy for Object<'_, S> {}
 ///
 /// `BADF` if the handle is stale, forged, or was never given to this process.
 #[inline]
-pub(crate) fn find(member: &Member, handle: Handle) -> Result<(u32, &ObjectSlot)> {
+pub(crate) fn find(participant: &Participant, handle: Handle) -> Result<(u32, &ObjectSlot)> {
     let index = handle.index()?;
-    let slot = member.arena.object(index)?;
+    let slot = participant.arena.object(index)?;
     let state = slot.state.load(Ordering::Acquire);
-    let (word, bit) = bit(member.index);
+    let (word, bit) = bit(participant.index);
     if state & 0xff != LIVE
         || generation(state) != handle.generation()
-        || member.arena.ref_word(index, word)?.load(Ordering::Relaxed) & bit == 0
+        || participant.arena.ref_word(index, word)?.load(Ordering::Relaxed) & bit == 0
     {
         return Err(Errno::Badf);
     }
@@ -115,12 +115,12 @@ pub(crate) fn find(member: &Member, handle: Handle) -> Result<(u32, &ObjectSlot)
 ///
 /// `BADF` as [`find`], and if the object is of another kind.
 #[inline]
-pub(crate) fn resolve<S: Listed>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
-    let (index, slot) = find(member, handle)?;
+pub(crate) fn resolve<S: Listed>(participant: &Participant, handle: Handle) -> Result<Object<'_, S>> {
+    let (index, slot) = find(participant, handle)?;
     if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
         return Err(Errno::Badf);
     }
-    Ok(Object { index, state: state(&member.arena, index)? })
+    Ok(Object { index, state: state(&participant.arena, index)? })
 }
 
 /// Looks up an object of one kind that only the owner of the pool holds. The host's own code alone calls this, with a
@@ -128,9 +128,12 @@ pub(crate) fn resolve<S: Listed>(member: &Member, handle: Handle) -> Result<Obje
 ///
 /// `BADF` if there is no such object.
 #[inline]
-pub(crate) fn resolve_for_host<S: Listed>(member: &Member, handle: Handle) -> Result<Object<'_, S>> {
+pub(crate) fn resolve_for_host<S: Listed>(
+    participant: &Participant,
+    handle: Handle,
+) -> Result<Object<'_, S>> {
     let index = handle.index()?;
-    let slot = member.arena.object(index)?;
+    let slot = participant.arena.object(index)?;
     let now = slot.state.load(Ordering::Acquire);
     if now & 0xff != LIVE
         || generation(now) != handle.generation()
@@ -138,7 +141,7 @@ pub(crate) fn resolve_for_host<S: Listed>(member: &Member, handle: Handle) -> Re
     {
         return Err(Errno::Badf);
     }
-    Ok(Object { index, state: state(&member.arena, index)? })
+    Ok(Object { index, state: state(&participant.arena, index)? })
 }
 
 /// The state of an object, taken for this kind. Any bytes are valid, so a wrong kind gives a wrong answer at worst.
@@ -149,27 +152,27 @@ pub(super) fn state<S: Listed>(arena: &Arena, index: u32) -> Result<&S> {
 
 /// An object that another one refers to, in whatever state the object is, and its number. `None` if the object's slot
 /// was used anew.
-pub(super) fn referred(member: &Member, handle: Handle) -> Result<Option<(u32, &ObjectSlot)>> {
+pub(super) fn referred(participant: &Participant, handle: Handle) -> Result<Option<(u32, &ObjectSlot)>> {
     let Ok(index) = handle.index() else { return Ok(None) };
-    let slot = member.arena.object(index)?;
+    let slot = participant.arena.object(index)?;
     let now = slot.state.load(Ordering::Acquire);
     Ok((now & 0xff != 0 && generation(now) == handle.generation()).then_some((index, slot)))
 }
 
 /// Whether another process, or a message on its way, holds an object.
-pub(super) fn is_held_by_others(member: &Member, index: u32) -> Result<bool> {
-    if is_seen_with_others(member, index)? {
+pub(super) fn is_held_by_others(participant: &Participant, index: u32) -> Result<bool> {
+    if is_seen_with_others(participant, index)? {
         return Ok(true);
     }
     // Between the looks the hold may have gone from a process to a message, or back; under this lock it can't.
-    let _guard = member.arena.header()?.objects.lock.lock(member)?;
-    is_seen_with_others(member, index)
+    let _guard = participant.arena.header()?.objects.lock.lock(participant)?;
+    is_seen_with_others(participant, index)
 }
 
-fn is_seen_with_others(member: &Member, index: u32) -> Result<bool> {
+fn is_seen_with_others(participant: &Participant, index: u32) -> Result<bool> {
     // Messages first: under the lock, no message can become a holder after that.
-    Ok(member.arena.object(index)?.in_transit.load(Ordering::SeqCst) != 0
-        || is_held_but_for(&member.arena, index, bit(member.index))?)
+    Ok(participant.arena.object(index)?.in_transit.load(Ordering::SeqCst) != 0
+        || is_held_but_for(&participant.arena, index, bit(participant.index))?)
 }
 
 /// The processes that hold an object.
@@ -213,7 +216,7 @@ impl<'a> Named<'a> {
     /// The object for which `has_it` holds, for a caller that has locked the table.
     fn find<S: Listed>(
         self,
-        member: &'a Member,
+        participant: &'a Participant,
         has_it: impl Fn(&S) -> bool,
     ) -> Result<Option<Found<'a, S>>> {
         let mut referrer = self.first;
@@ -221,11 +224,11 @@ impl<'a> Named<'a> {
         for _ in 0..self.objects_max {
             let Some(index) = referrer.load(Ordering::Relaxed).checked_sub(1) else { return Ok(None) };
             let index = u32::try_from(index).map_err(|_| Errno::Io)?;
-            let slot = member.arena.object(index).map_err(|_| Errno::Io)?;
+            let slot = participant.arena.object(index).map_err(|_| Errno::Io)?;
             let is_one = slot.is(LIVE) && slot.kind.load(Ordering::Relaxed) == S::KIND as u64;
-            let is_seen = || scope::sees(member, slot.scope.load(Ordering::Relaxed));
+            let is_seen = || scope::sees(participant, slot.scope.load(Ordering::Relaxed));
             if is_one {
-                let state = state(&member.arena, index)?;
+                let state = state(&participant.arena, index)?;
                 if has_it(state) && is_seen() {
                     return Ok(Some(Found { referrer, index, slot, state }));
                 }
@@ -239,37 +242,37 @@ impl<'a> Named<'a> {
 /// Makes an object: `init` fills a free slot, which then becomes live, held by the caller, in one commit.
 /// A run of pages in `register` becomes the object's in the same commit.
 pub(crate) fn create<S: Listed>(
-    member: &Member,
+    participant: &Participant,
     register: &AtomicU64,
     init: impl FnOnce(&S) -> Result<()>,
 ) -> Result<Handle> {
-    create_with(member, register, None::<(Named<'_>, fn(&S) -> bool)>, init)
+    create_with(participant, register, None::<(Named<'_>, fn(&S) -> bool)>, init)
 }
 
 /// Makes an object with a name: the name holds the object until [`unname`] removes the name.
 ///
 /// `EXIST` if `has_it` holds of another object.
 pub(super) fn create_named<S: Listed>(
-    member: &Member,
+    participant: &Participant,
     register: &AtomicU64,
     named: Named<'_>,
     has_it: impl Fn(&S) -> bool,
     init: impl FnOnce(&S) -> Result<()>,
 ) -> Result<Handle> {
-    create_with(member, register, Some((named, has_it)), init)
+    create_with(participant, register, Some((named, has_it)), init)
 }
 
 fn create_with<S: Listed>(
-    member: &Member,
+    participant: &Participant,
     register: &AtomicU64,
     name: Option<(Named<'_>, impl Fn(&S) -> bool)>,
     init: impl FnOnce(&S) -> Result<()>,
 ) -> Result<Handle> {
-    let arena = &*member.arena;
+    let arena = &*participant.arena;
     let table = &arena.header()?.objects;
-    let guard = table.lock.lock(member)?;
+    let guard = table.lock.lock(participant)?;
     if let Some((named, has_it)) = &name
-        && named.find(member, has_it)?.is_some()
+        && named.find(participant, has_it)?.is_some()
     {
         return Err(Errno::Exist);
     }
@@ -287,8 +290,8 @@ fn create_with<S: Listed>(
         index
     };
     let slot = arena.object(index)?;
-    scope::enter(member, &guard, &slot.scope)?;
-    holds::note(arena, member.index, index)?;
+    scope::enter(participant, &guard, &slot.scope)?;
+    holds::note(arena, participant.index, index)?;
     // Nobody looks at these words before the state says that the object is live.
     if slot.kind.load(Ordering::Relaxed) != S::KIND as u64 {
         // An object of another kind may have left anything, such as a lock that somebody owns. A process that is
@@ -308,7 +311,7 @@ fn create_with<S: Listed>(
         guard.set(first, u64::from(index) + 1)?;
         scope::name(arena, &guard, slot.scope.load(Ordering::Relaxed), true)?;
     }
-    let (own_word, own_bit) = bit(member.index);
+    let (own_word, own_bit) = bit(participant.index);
     for word in 0..arena.ref_words() {
         arena.ref_word(index, word)?.store(if word == own_word { own_bit } else { 0 }, Ordering::Relaxed);
     }
@@ -323,27 +326,27 @@ fn create_with<S: Listed>(
 ///
 /// `NOENT` if there is no such object.
 pub(super) fn open_named<S: Listed>(
-    member: &Member,
+    participant: &Participant,
     named: Named<'_>,
     has_it: impl Fn(&S) -> bool,
 ) -> Result<Handle> {
-    let _guard = member.arena.header()?.objects.lock.lock(member)?;
-    let Found { index, slot, .. } = named.find(member, has_it)?.ok_or(Errno::Noent)?;
-    hold(&member.arena, index, member.index)?;
+    let _guard = participant.arena.header()?.objects.lock.lock(participant)?;
+    let Found { index, slot, .. } = named.find(participant, has_it)?.ok_or(Errno::Noent)?;
+    hold(&participant.arena, index, participant.index)?;
     Ok(Handle::new(index, generation(slot.state.load(Ordering::Relaxed))))
 }
 
 /// The object with this number, if it is a live one of a kind and bears one of these [scopes](scope).
 pub(super) fn in_scope<S: Listed>(
-    member: &Member,
+    participant: &Participant,
     index: u32,
     is_meant: impl Fn(u64) -> bool,
 ) -> Result<Option<&S>> {
-    let slot = member.arena.object(index)?;
+    let slot = participant.arena.object(index)?;
     let is_one = slot.is(LIVE)
         && slot.kind.load(Ordering::Relaxed) == S::KIND as u64
         && is_meant(slot.scope.load(Ordering::Relaxed));
-    is_one.then(|| state(&member.arena, index)).transpose()
+    is_one.then(|| state(&participant.arena, index)).transpose()
 }
 
 /// Removes the name of the object for which `has_it` holds: `has_name` gives the word that says that the object has a
@@ -351,29 +354,34 @@ pub(super) fn in_scope<S: Listed>(
 ///
 /// `NOENT` if there is no such object.
 pub(super) fn unname<S: Listed>(
-    member: &Member,
+    participant: &Participant,
     named: Named<'_>,
     has_it: impl Fn(&S) -> bool,
     has_name: impl Fn(&S) -> &AtomicU64,
 ) -> Result<()> {
-    let index = take_name(member, named, has_it, has_name)?;
-    destroy_if_unused(member, index)
+    let index = take_name(participant, named, has_it, has_name)?;
+    destroy_if_unused(participant, index)
 }
 
 /// Records the caller's use of an object that the caller alone holds, and which of its other objects belongs to it, if
 /// any.
 ///
 /// `INVAL` if `tag` is 0; `PERM` if something is recorded already, or others hold the object.
-pub(crate) fn record(member: &Member, handle: Handle, tag: u32, partner: Option<Handle>) -> Result<()> {
-    let (index, slot) = find(member, handle)?;
+pub(crate) fn record(
+    participant: &Participant,
+    handle: Handle,
+    tag: u32,
+    partner: Option<Handle>,
+) -> Result<()> {
+    let (index, slot) = find(participant, handle)?;
     if let Some(partner) = partner {
-        find(member, partner)?;
+        find(participant, partner)?;
     }
     if tag == 0 {
         return Err(Errno::Inval);
     }
-    let guard = member.arena.header()?.objects.lock.lock(member)?;
-    if slot.tag.load(Ordering::Relaxed) != 0 || is_seen_with_others(member, index)? {
+    let guard = participant.arena.header()?.objects.lock.lock(participant)?;
+    if slot.tag.load(Ordering::Relaxed) != 0 || is_seen_with_others(participant, index)? {
         return Err(Errno::Perm);
     }
     guard.set(&slot.partner, partner.map_or(0, |partner| partner.0))?;
@@ -383,9 +391,9 @@ pub(crate) fn record(member: &Member, handle: Handle, tag: u32, partner: Option<
 }
 
 /// The record of an object that the caller holds, or whose handle is in a message of the caller's.
-pub(crate) fn look_up(member: &Member, handle: Handle) -> Result<Record> {
-    let (index, slot) = referred(member, handle)?.ok_or(Errno::Io)?;
-    let state = kind::at(member, index)?;
+pub(crate) fn look_up(participant: &Participant, handle: Handle) -> Result<Record> {
+    let (index, slot) = referred(participant, handle)?.ok_or(Errno::Io)?;
+    let state = kind::at(participant, index)?;
     Ok(Record {
         handle: handle.0,
         kind: Record::kind_of(slot.kind()? as u32, state.flags()),
@@ -395,8 +403,8 @@ pub(crate) fn look_up(member: &Member, handle: Handle) -> Result<Record> {
 }
 
 /// The records of several objects.
-pub(crate) fn look_up_all(member: &Member, handles: &[Handle]) -> Result<Vec<Record>> {
-    handles.iter().map(|handle| look_up(member, *handle)).collect()
+pub(crate) fn look_up_all(participant: &Participant, handles: &[Handle]) -> Result<Vec<Record>> {
+    handles.iter().map(|handle| look_up(participant, *handle)).collect()
 }
 
 /// Removes the name of an object as [`unname`] does, and returns the number of the object: the object is noted for the
@@ -404,19 +412,19 @@ pub(crate) fn look_up_all(member: &Member, handles: &[Handle]) -> Result<Vec<Rec
 ///
 /// `NOENT` if there is no such object.
 pub(super) fn take_name<S: Listed>(
-    member: &Member,
+    participant: &Participant,
     named: Named<'_>,
     has_it: impl Fn(&S) -> bool,
     has_name: impl Fn(&S) -> &AtomicU64,
 ) -> Result<u32> {
-    let guard = member.arena.header()?.objects.lock.lock(member)?;
-    let Found { referrer, index, slot, state } = named.find(member, has_it)?.ok_or(Errno::Noent)?;
+    let guard = participant.arena.header()?.objects.lock.lock(participant)?;
+    let Found { referrer, index, slot, state } = named.find(participant, has_it)?.ok_or(Errno::Noent)?;
     let of = slot.scope.load(Ordering::Relaxed);
-    if !scope::may_unname(member, of) {
+    if !scope::may_unname(participant, of) {
         return Err(Errno::Perm);
     }
-    holds::note(&member.arena, member.index, index)?;
-    scope::name(&member.arena, &guard, of, false)?;
+    holds::note(&participant.arena, participant.index, index)?;
+    scope::name(&participant.arena, &guard, of, false)?;
     guard.set(referrer, slot.next_named.load(Ordering::Relaxed))?;
     guard.set(has_name(state), 0)?;
     guard.set(&slot.in_transit, slot.in_transit.load(Ordering::Relaxed).saturating_sub(1))?;
@@ -425,10 +433,10 @@ pub(super) fn take_name<S: Listed>(
 }
 
 /// Makes another process a holder of an object that the caller holds.
-pub(crate) fn share(member: &Member, handle: Handle, with: u32) -> Result<()> {
-    let (index, _) = find(member, handle)?;
-    hold(&member.arena, index, with)?;
-    member.arena.object(index)?.shares.fetch_add(1, Ordering::SeqCst);
+pub(crate) fn share(participant: &Participant, handle: Handle, with: u32) -> Result<()> {
+    let (index, _) = find(participant, handle)?;
+    hold(&participant.arena, index, with)?;
+    participant.arena.object(index)?.shares.fetch_add(1, Ordering::SeqCst);
     Ok(())
 }
 
@@ -450,22 +458,22 @@ pub(super) fn go_on(result: Result<()>) -> Result<()> {
 }
 
 /// Drops the caller's hold, and destroys the object with the last hold.
-pub(crate) fn release(member: &Member, handle: Handle) -> Result<()> {
-    let (index, _) = find(member, handle)?;
-    let settled = drop_hold(member, index, member.index)?;
-    destroy_if_unused(member, index).and(settled)
+pub(crate) fn release(participant: &Participant, handle: Handle) -> Result<()> {
+    let (index, _) = find(participant, handle)?;
+    let settled = drop_hold(participant, index, participant.index)?;
+    destroy_if_unused(participant, index).and(settled)
 }
 
 /// Ends a process's dealings with an object, and clears the process's bit. The inner result says how the former went.
 /// The caller still has to look whether that was the last hold; the object stays noted until then.
-fn drop_hold(member: &Member, index: u32, process: u32) -> Result<Result<()>> {
-    let _operation = member.begin(index)?;
-    let settled = kind::at(member, index).and_then(|object| object.settle(member, index, process));
+fn drop_hold(participant: &Participant, index: u32, process: u32) -> Result<Result<()>> {
+    let _operation = participant.begin(index)?;
+    let settled = kind::at(participant, index).and_then(|object| object.settle(participant, index, process));
     go_on(settled)?;
     let (word, bit) = bit(process);
-    member.arena.ref_word(index, word)?.fetch_and(!bit, Ordering::SeqCst);
+    participant.arena.ref_word(index, word)?.fetch_and(!bit, Ordering::SeqCst);
     // Here, and not where the lock is held that may be `BUSY`: nobody comes back for a hold that is gone.
-    kind::at(member, index)?.hold_dropped(member)?;
+    kind::at(participant, index)?.hold_dropped(participant)?;
     Ok(settled)
 }
 
@@ -498,139 +506,139 @@ fn is_held_but_for(arena: &Arena, index: u32, (own_word, own_bit): (usize, u64))
 
 /// Destroys an object that nobody holds, and all objects that only messages in it hold. The caller has [noted](holds)
 /// the object.
-pub(crate) fn destroy_if_unused(member: &Member, index: u32) -> Result<()> {
+pub(crate) fn destroy_if_unused(participant: &Participant, index: u32) -> Result<()> {
     let mut unused = vec![index];
     while let Some(index) = unused.pop() {
-        if condemn(member, index)? {
-            while !destroy_some(member, index, &mut unused)? {}
+        if condemn(participant, index)? {
+            while !destroy_some(participant, index, &mut unused)? {}
         }
-        holds::forget_unless_held(member, index)?;
+        holds::forget_unless_held(participant, index)?;
     }
     Ok(())
 }
 
 /// Marks an object as being destroyed by the caller, if it is live and nobody holds it. Returns whether the object is
 /// marked now.
-pub(super) fn condemn(member: &Member, index: u32) -> Result<bool> {
-    let slot = member.arena.object(index)?;
-    let guard = member.arena.header()?.objects.lock.lock(member)?;
+pub(super) fn condemn(participant: &Participant, index: u32) -> Result<bool> {
+    let slot = participant.arena.object(index)?;
+    let guard = participant.arena.header()?.objects.lock.lock(participant)?;
     let state = slot.state.load(Ordering::Relaxed);
     let in_transit = slot.in_transit.load(Ordering::Relaxed) != 0;
     if state & 0xff != LIVE {
         return Ok(false);
     }
     if in_transit {
-        member.arena.header()?.collections.suspect();
+        participant.arena.header()?.collections.suspect();
         return Ok(false);
     }
-    if is_held(&member.arena, index)? {
+    if is_held(&participant.arena, index)? {
         return Ok(false);
     }
-    mark_dying(member, slot, &guard)?;
+    mark_dying(participant, slot, &guard)?;
     Ok(true)
 }
 
 /// Does a part of the destruction of an object that is being destroyed; the last part frees the slot. Returns whether
 /// this was the last part. Objects that only this object has held are added to `unused`.
-pub(super) fn destroy_some(member: &Member, index: u32, unused: &mut Vec<u32>) -> Result<bool> {
-    let slot = member.arena.object(index)?;
-    let _operation = member.begin(index)?;
-    if !kind::at(member, index)?.destroy_some(member, unused)? {
+pub(super) fn destroy_some(participant: &Participant, index: u32, unused: &mut Vec<u32>) -> Result<bool> {
+    let slot = participant.arena.object(index)?;
+    let _operation = participant.begin(index)?;
+    if !kind::at(participant, index)?.destroy_some(participant, unused)? {
         return Ok(false);
     }
-    let table = &member.arena.header()?.objects;
-    let guard = table.lock.lock(member)?;
-    let peer = match kind::at(member, index)?.peer() {
-        Some(peer) => referred(member, peer)?,
+    let table = &participant.arena.header()?.objects;
+    let guard = table.lock.lock(participant)?;
+    let peer = match kind::at(participant, index)?.peer() {
+        Some(peer) => referred(participant, peer)?,
         None => None,
     };
     let generation = generation(slot.state.load(Ordering::Relaxed));
     match peer {
         Some((peer_index, peer)) if peer.is(GONE) => {
-            free_slot(member, &guard, peer_index, peer)?;
-            free_slot(member, &guard, index, slot)?;
+            free_slot(participant, &guard, peer_index, peer)?;
+            free_slot(participant, &guard, index, slot)?;
         }
         // The other end still looks at this one: both go when the other does.
-        Some((peer, _)) if kind::at(member, peer)?.peer() == Some(Handle::new(index, generation)) => {
+        Some((peer, _)) if kind::at(participant, peer)?.peer() == Some(Handle::new(index, generation)) => {
             guard.set(&slot.state, generation << 32 | GONE)?;
         }
         // There is no other end, or it doesn't know this one, because the process that made them died before.
-        _ => free_slot(member, &guard, index, slot)?,
+        _ => free_slot(participant, &guard, index, slot)?,
     }
     guard.commit();
     Ok(true)
 }
 
-fn free_slot(member: &Member, guard: &Guard<'_>, index: u32, slot: &ObjectSlot) -> Result<()> {
-    let table = &member.arena.header()?.objects;
-    scope::leave(&member.arena, guard, slot.scope.load(Ordering::Relaxed))?;
+fn free_slot(participant: &Participant, guard: &Guard<'_>, index: u32, slot: &ObjectSlot) -> Result<()> {
+    let table = &participant.arena.header()?.objects;
+    scope::leave(&participant.arena, guard, slot.scope.load(Ordering::Relaxed))?;
     guard.set(&slot.state, generation(slot.state.load(Ordering::Relaxed)) << 32)?;
     guard.set(&slot.next_free, table.free.load(Ordering::Relaxed))?;
     guard.set(&table.free, u64::from(index) + 1)
 }
 
 /// Counts the handles of a message on its way; `mark` is set in the same commits, to say that they are counted.
-pub(crate) fn enter_transit(member: &Member, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
+pub(crate) fn enter_transit(participant: &Participant, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
     for handle in handles {
-        find(member, *handle)?;
+        find(participant, *handle)?;
     }
-    keep(member, handles, mark)
+    keep(participant, handles, mark)
 }
 
 /// Counts the handles of objects that are held by something which the caller holds.
-pub(super) fn keep(member: &Member, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
-    each_in_transit(member, handles, mark, 1, |count| count.wrapping_add(1), |_, _| {})
+pub(super) fn keep(participant: &Participant, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
+    each_in_transit(participant, handles, mark, 1, |count| count.wrapping_add(1), |_, _| {})
 }
 
 /// Makes the handles of a message the caller's.
-pub(crate) fn arrive(member: &Member, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
+pub(crate) fn arrive(participant: &Participant, handles: &[Handle], mark: &AtomicU64) -> Result<()> {
     for handle in handles {
-        hold(&member.arena, handle.index()?, member.index)?;
+        hold(&participant.arena, handle.index()?, participant.index)?;
     }
-    each_in_transit(member, handles, mark, 0, |count| count.saturating_sub(1), |_, _| {})
+    each_in_transit(participant, handles, mark, 0, |count| count.saturating_sub(1), |_, _| {})
 }
 
 /// Uncounts the handles of a message that is thrown away. Objects that only this message may have held are noted, and
 /// added to `unused`.
 pub(crate) fn discard(
-    member: &Member,
+    participant: &Participant,
     handles: &[Handle],
     mark: &AtomicU64,
     unused: &mut Vec<u32>,
 ) -> Result<()> {
     let before = unused.len();
     for handle in handles {
-        holds::note(&member.arena, member.index, handle.index()?)?;
+        holds::note(&participant.arena, participant.index, handle.index()?)?;
     }
     let mut kept = Vec::new();
     let discarded = each_in_transit(
-        member,
+        participant,
         handles,
         mark,
         0,
         |count| count.saturating_sub(1),
         // `unused` gets no more entries than there are objects: only a damaged object is unused twice.
         |index, count| match count {
-            0 if unused.len() <= member.arena.geometry.objects_max as usize => unused.push(index),
+            0 if unused.len() <= participant.arena.geometry.objects_max as usize => unused.push(index),
             _ => kept.push(index),
         },
     );
     for index in unused.iter().skip(before) {
-        kind::at(member, *index)?.hold_dropped(member)?;
+        kind::at(participant, *index)?.hold_dropped(participant)?;
     }
     if !kept.is_empty() {
-        member.arena.header()?.collections.suspect();
+        participant.arena.header()?.collections.suspect();
     }
     for index in kept {
-        kind::at(member, index)?.hold_dropped(member)?;
-        holds::forget_unless_held(member, index)?;
+        kind::at(participant, index)?.hold_dropped(participant)?;
+        holds::forget_unless_held(participant, index)?;
     }
     discarded
 }
 
 /// Changes the counts of a message's handles and its mark: handle by handle, each with the mark in one commit.
 fn each_in_transit(
-    member: &Member,
+    participant: &Participant,
     handles: &[Handle],
     mark: &AtomicU64,
     marked: u64,
@@ -638,7 +646,7 @@ fn each_in_transit(
     mut done: impl FnMut(u32, u64),
 ) -> Result<()> {
     // A journal is short, so a long list is done in parts; the mark says how far the work has come.
-    let guard = member.arena.header()?.objects.lock.lock(member)?;
+    let guard = participant.arena.header()?.objects.lock.lock(participant)?;
     let total = handles.len() as u64;
     let mut count = mark.load(Ordering::Relaxed).min(total);
     let goal = if marked == 0 { 0 } else { total };
@@ -646,7 +654,7 @@ fn each_in_transit(
         let at = if goal == 0 { count - 1 } else { count };
         let handle = handles.get(at as usize).ok_or(Errno::Io)?;
         let index = handle.index()?;
-        let slot = member.arena.object(index)?;
+        let slot = participant.arena.object(index)?;
         let changed = change(slot.in_transit.load(Ordering::Relaxed));
         guard.set(&slot.in_transit, changed)?;
         count = if goal == 0 { count - 1 } else { count + 1 };
@@ -661,23 +669,23 @@ fn each_in_transit(
 /// whether the process was destroying it; if not, the object may be unused now. `None` if no other object is noted.
 ///
 /// The note stays; [`forget`] removes it when the object is dealt with.
-pub(super) fn drop_next_hold(member: &Member, dead: u32, from: u32) -> Result<Option<(u32, bool)>> {
-    let arena = &*member.arena;
+pub(super) fn drop_next_hold(participant: &Participant, dead: u32, from: u32) -> Result<Option<(u32, bool)>> {
+    let arena = &*participant.arena;
     let Some(index) = holds::next(arena, dead, from)? else {
         holds::clear(arena, dead)?;
         return Ok(None);
     };
     let (word, bit) = bit(dead);
     if arena.ref_word(index, word)?.load(Ordering::Relaxed) & bit != 0 {
-        go_on(drop_hold(member, index, dead).map(drop))?;
+        go_on(drop_hold(participant, index, dead).map(drop))?;
     }
     let state = arena.object(index)?.state.load(Ordering::Acquire);
     Ok(Some((index, state & 0xff == DYING && state >> 8 & 0xff_ffff == u64::from(dead + 1))))
 }
 
 /// Removes the note of an object that a dead process no longer has anything to do with.
-pub(super) fn forget(member: &Member, dead: u32, index: u32) -> Result<()> {
-    holds::forget(&member.arena, dead, index)
+pub(super) fn forget(participant: &Participant, dead: u32, index: u32) -> Result<()> {
+    holds::forget(&participant.arena, dead, index)
 }
 
 /// An object that no process holds, only messages or a name, as it was when somebody looked.
@@ -697,57 +705,57 @@ impl Unheld {
 }
 
 /// Looks whether only messages or a name hold an object.
-pub(super) fn unheld(member: &Member, index: u32) -> Result<Option<Unheld>> {
-    let slot = member.arena.object(index)?;
+pub(super) fn unheld(participant: &Participant, index: u32) -> Result<Option<Unheld>> {
+    let slot = participant.arena.object(index)?;
     let state = slot.state.load(Ordering::Acquire);
-    let contents = version(member, index);
+    let contents = version(participant, index);
     let in_transit = slot.in_transit.load(Ordering::SeqCst);
-    let is_one = state & 0xff == LIVE && in_transit != 0 && !is_held(&member.arena, index)?;
+    let is_one = state & 0xff == LIVE && in_transit != 0 && !is_held(&participant.arena, index)?;
     Ok(is_one.then_some(Unheld { state, in_transit, contents }))
 }
 
 /// Whether an object is certainly unchanged since `found`: while the table is locked, no hold becomes a message.
-pub(super) fn is_still(member: &Member, index: u32, found: &Unheld) -> Result<bool> {
-    let _guard = member.arena.header()?.objects.lock.lock(member)?;
+pub(super) fn is_still(participant: &Participant, index: u32, found: &Unheld) -> Result<bool> {
+    let _guard = participant.arena.header()?.objects.lock.lock(participant)?;
     // The contents are looked at once more in the end: a process may have taken something and dropped its hold during
     // this look.
-    Ok(unheld(member, index)?.as_ref() == Some(found) && version(member, index) == found.contents)
+    Ok(unheld(participant, index)?.as_ref() == Some(found) && version(participant, index) == found.contents)
 }
 
 /// The version of an object's contents, if other objects can lie in it.
-fn version(member: &Member, index: u32) -> Option<queue::Version> {
-    Some(kind::at(member, index).ok()?.contents()?.version())
+fn version(participant: &Participant, index: u32) -> Option<queue::Version> {
+    Some(kind::at(participant, index).ok()?.contents()?.version())
 }
 
 /// Gives `each` some of the handles that lie in an object: see [`QueueState::handles`](queue::QueueState::handles).
 pub(super) fn handles_in(
-    member: &Member,
+    participant: &Participant,
     index: u32,
     position: Option<queue::Position>,
     each: impl FnMut(Handle),
 ) -> Result<Option<queue::Position>> {
-    match kind::at(member, index).ok().and_then(|object| object.contents()) {
-        Some(queue) => queue.handles(member, position, each),
+    match kind::at(participant, index).ok().and_then(|object| object.contents()) {
+        Some(queue) => queue.handles(participant, position, each),
         None => Ok(None),
     }
 }
 
 /// Marks an object as being destroyed by the caller, who knows that no process can reach it. Returns whether the object
 /// is marked now.
-pub(super) fn condemn_unreachable(member: &Member, index: u32) -> Result<bool> {
-    let slot = member.arena.object(index)?;
-    let guard = member.arena.header()?.objects.lock.lock(member)?;
+pub(super) fn condemn_unreachable(participant: &Participant, index: u32) -> Result<bool> {
+    let slot = participant.arena.object(index)?;
+    let guard = participant.arena.header()?.objects.lock.lock(participant)?;
     let state = slot.state.load(Ordering::Relaxed);
     if state & 0xff != LIVE {
         return Ok(false);
     }
-    mark_dying(member, slot, &guard)?;
+    mark_dying(participant, slot, &guard)?;
     Ok(true)
 }
 
-fn mark_dying(member: &Member, slot: &ObjectSlot, guard: &Guard<'_>) -> Result<()> {
+fn mark_dying(participant: &Participant, slot: &ObjectSlot, guard: &Guard<'_>) -> Result<()> {
     let state = slot.state.load(Ordering::Relaxed);
-    guard.set(&slot.state, generation(state) << 32 | u64::from(member.index + 1) << 8 | DYING)?;
+    guard.set(&slot.state, generation(state) << 32 | u64::from(participant.index + 1) << 8 | DYING)?;
     guard.commit();
     Ok(())
 }
@@ -778,18 +786,18 @@ mod tests {
         const OBJECTS: u32 = 4096;
         let geometry = Geometry { processes_max: 1, objects_max: OBJECTS, heap_pages: 512 };
         let (_, arena) = Arena::create(geometry).unwrap();
-        let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+        let participant = Participant { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
         for number in 0..OBJECTS {
-            shared::create(&member, 8, true, &format!("name {number}")).unwrap();
+            shared::create(&participant, 8, true, &format!("name {number}")).unwrap();
         }
         let longest = (0..OBJECTS).map(|number| {
             let looked_at = Cell::new(0);
-            let named = Named::new(&member.arena, &format!("missing {number}")).unwrap();
+            let named = Named::new(&participant.arena, &format!("missing {number}")).unwrap();
             let is_it = |_: &SharedState| {
                 looked_at.set(looked_at.get() + 1);
                 false
             };
-            assert!(named.find(&member, is_it).unwrap().is_none());
+            assert!(named.find(&participant, is_it).unwrap().is_none());
             looked_at.get()
         });
         // With as many names as places, all but one in a million lie in a place with fewer than ten.

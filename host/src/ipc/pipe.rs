@@ -13,7 +13,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::pipe::{DUPLEX, READABLE, WRITABLE};
 
 use super::Result;
-use super::arena::Member;
+use super::arena::Participant;
 use super::event::Event;
 use super::heap;
 use super::kind::{ObjectKind, ObjectState, Waitable};
@@ -48,49 +48,49 @@ impl ObjectState for EndState {
         Some(&self.inbound)
     }
 
-    fn locks<'a>(&'a self, member: &'a Member) -> Result<Vec<&'a Lock>> {
-        let mut locks = self.inbound.locks(member)?;
-        if let Some(peer) = other_end(member, self)? {
-            locks.extend(peer.inbound.locks(member)?);
+    fn locks<'a>(&'a self, participant: &'a Participant) -> Result<Vec<&'a Lock>> {
+        let mut locks = self.inbound.locks(participant)?;
+        if let Some(peer) = other_end(participant, self)? {
+            locks.extend(peer.inbound.locks(participant)?);
         }
         Ok(locks)
     }
 
-    fn events<'a>(&'a self, member: &'a Member) -> Result<Vec<&'a Event>> {
-        let mut events = self.inbound.events(member)?;
-        if let Some(peer) = other_end(member, self)? {
-            events.extend(peer.inbound.events(member)?);
+    fn events<'a>(&'a self, participant: &'a Participant) -> Result<Vec<&'a Event>> {
+        let mut events = self.inbound.events(participant)?;
+        if let Some(peer) = other_end(participant, self)? {
+            events.extend(peer.inbound.events(participant)?);
         }
         Ok(events)
     }
 
-    fn recover(&self, member: &Member) -> Result<()> {
-        self.inbound.recover(member)?;
-        if let Some(peer) = other_end(member, self)? {
-            peer.inbound.recover(member)?;
+    fn recover(&self, participant: &Participant) -> Result<()> {
+        self.inbound.recover(participant)?;
+        if let Some(peer) = other_end(participant, self)? {
+            peer.inbound.recover(participant)?;
         }
         Ok(())
     }
 
     /// Makes the receivers at the other end look again whether anybody is left at this one.
-    fn hold_dropped(&self, member: &Member) -> Result<()> {
-        if let Some(peer) = other_end(member, self)? {
-            peer.inbound.not_empty().notify_all(&member.arena);
+    fn hold_dropped(&self, participant: &Participant) -> Result<()> {
+        if let Some(peer) = other_end(participant, self)? {
+            peer.inbound.not_empty().notify_all(&participant.arena);
         }
         Ok(())
     }
 
     /// Empties the end, and tells the other end.
-    fn destroy_some(&self, member: &Member, unused: &mut Vec<u32>) -> Result<bool> {
+    fn destroy_some(&self, participant: &Participant, unused: &mut Vec<u32>) -> Result<bool> {
         // The end's own queue is closed last, so a closed own queue means that both are closed. If the other end has
         // closed it, the other end is gone.
         if !self.inbound.is_closed() {
-            if let Some(peer) = other_end(member, self)? {
-                queue::shut(member, &peer.inbound)?;
+            if let Some(peer) = other_end(participant, self)? {
+                queue::shut(participant, &peer.inbound)?;
             }
-            queue::shut(member, &self.inbound)?;
+            queue::shut(participant, &self.inbound)?;
         }
-        self.inbound.destroy_some(member, unused)
+        self.inbound.destroy_some(participant, unused)
     }
 
     /// The queue from which this end receives.
@@ -120,51 +120,51 @@ impl EndState {
 }
 
 /// Makes a pipe and returns its ends.
-pub(crate) fn create(member: &Member, capacity: u64, flags: u32) -> Result<[Handle; 2]> {
+pub(crate) fn create(participant: &Participant, capacity: u64, flags: u32) -> Result<[Handle; 2]> {
     let both = READABLE | WRITABLE;
     let can = if flags & DUPLEX != 0 { [both, both] } else { [READABLE, WRITABLE] };
-    let first = create_end(member, capacity, can[0], Handle(0))?;
-    let second = match create_end(member, capacity, can[1], first) {
+    let first = create_end(participant, capacity, can[0], Handle(0))?;
+    let second = match create_end(participant, capacity, can[1], first) {
         Ok(second) => second,
         Err(error) => {
-            object::release(member, first)?;
+            object::release(participant, first)?;
             return Err(error);
         }
     };
     // Until here the first end has no other end.
-    object::resolve::<EndState>(member, first)?.state.peer.store(second.0, Ordering::Release);
+    object::resolve::<EndState>(participant, first)?.state.peer.store(second.0, Ordering::Release);
     Ok([first, second])
 }
 
-fn create_end(member: &Member, capacity: u64, flags: u32, peer: Handle) -> Result<Handle> {
-    let register = member.slot()?.register(Register::Segment);
-    let segment = queue::first_segment(member)?;
-    let made = object::create(member, register, |end: &EndState| {
+fn create_end(participant: &Participant, capacity: u64, flags: u32, peer: Handle) -> Result<Handle> {
+    let register = participant.slot()?.register(Register::Segment);
+    let segment = queue::first_segment(participant)?;
+    let made = object::create(participant, register, |end: &EndState| {
         end.peer.store(peer.0, Ordering::Relaxed);
         end.flags.store(u64::from(flags), Ordering::Relaxed);
         end.inbound.reset(Bound::Bytes(capacity), Account::Nothing, segment);
         Ok(())
     });
     if made.is_err() {
-        heap::free(member, register)?;
+        heap::free(participant, register)?;
     }
     made
 }
 
 /// The other end of the pipe. The other end stays as long as this one does.
-fn other_end<'a>(member: &'a Member, end: &EndState) -> Result<Option<&'a EndState>> {
-    match object::referred(member, end.other())? {
+fn other_end<'a>(participant: &'a Participant, end: &EndState) -> Result<Option<&'a EndState>> {
+    match object::referred(participant, end.other())? {
         Some((index, peer)) if peer.kind() == Ok(ObjectKind::End) => {
-            Ok(Some(object::state(&member.arena, index)?))
+            Ok(Some(object::state(&participant.arena, index)?))
         }
         _ => Ok(None),
     }
 }
 
 /// Whether no other process could send to an end.
-fn is_alone(member: &Member, end: &EndState) -> bool {
-    match object::referred(member, end.other()) {
-        Ok(Some((peer, _))) => !object::is_held_by_others(member, peer).unwrap_or(true),
+fn is_alone(participant: &Participant, end: &EndState) -> bool {
+    match object::referred(participant, end.other()) {
+        Ok(Some((peer, _))) => !object::is_held_by_others(participant, peer).unwrap_or(true),
         _ => true,
     }
 }
@@ -173,7 +173,7 @@ fn is_alone(member: &Member, end: &EndState) -> bool {
 ///
 /// `AGAIN`, `TIMEDOUT`, `MSGSIZE`, `BADF` as `put` of a queue; `PERM`, `PIPE`.
 pub(crate) fn send(
-    member: &Member,
+    participant: &Participant,
     end: Object<'_, EndState>,
     parts: &[&[u8]],
     handles: &[Handle],
@@ -182,10 +182,10 @@ pub(crate) fn send(
     if end.state.rights() & WRITABLE == 0 {
         return Err(Errno::Perm);
     }
-    let Some((peer, _)) = object::referred(member, end.state.other())? else { return Err(Errno::Pipe) };
-    let peer: &EndState = object::state(&member.arena, peer)?;
+    let Some((peer, _)) = object::referred(participant, end.state.other())? else { return Err(Errno::Pipe) };
+    let peer: &EndState = object::state(&participant.arena, peer)?;
     let port = Port { queue: &peer.inbound, object: end.index, waiting: Waiting::Send(end.index) };
-    queue::put_parts(member, port, parts, handles, deadline).map_err(|errno| match errno {
+    queue::put_parts(participant, port, parts, handles, deadline).map_err(|errno| match errno {
         Errno::Closed => Errno::Pipe,
         other => other,
     })
@@ -195,7 +195,7 @@ pub(crate) fn send(
 ///
 /// `AGAIN`, `TIMEDOUT`; `PERM`; `CLOSED` when nothing will come.
 pub(crate) fn recv(
-    member: &Member,
+    participant: &Participant,
     end: Object<'_, EndState>,
     buffer: &mut [u8],
     deadline: Deadline,
@@ -205,5 +205,5 @@ pub(crate) fn recv(
     }
     let inbound = &end.state.inbound;
     let port = Port { queue: inbound, object: end.index, waiting: Waiting::Receive(end.index) };
-    queue::get(member, port, || is_alone(member, end.state), buffer, deadline)
+    queue::get(participant, port, || is_alone(participant, end.state), buffer, deadline)
 }

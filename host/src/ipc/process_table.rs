@@ -37,7 +37,7 @@ use sandpool_abi::{Errno, NAME_MAX, process};
 use serde::{Deserialize, Serialize};
 
 use super::Result;
-use super::arena::{Arena, Member};
+use super::arena::{Arena, Participant};
 use super::claims::ClaimSlot;
 use super::event::Event;
 use super::holds::Holds;
@@ -595,7 +595,7 @@ pub(crate) struct Operation<'a> {
     before: u64,
 }
 
-impl Member {
+impl Participant {
     /// Notes for the sweep which object the process works on. The note ends with the value that is returned.
     #[inline]
     pub(crate) fn begin(&self, object: u32) -> Result<Operation<'_>> {

@@ -13,7 +13,7 @@
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::{Arena, Member};
+use super::arena::{Arena, Participant};
 use super::lock::Guard;
 use super::process_table::{self as table, ProcessHandle, ProcessSlot};
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
@@ -86,8 +86,8 @@ fn worker(arena: &Arena, scope: u64) -> Option<&ProcessSlot> {
     arena.process(index).ok()
 }
 
-fn own(member: &Member) -> Result<u64> {
-    Ok(member.slot()?.scope.get())
+fn own(participant: &Participant) -> Result<u64> {
+    Ok(participant.slot()?.scope.get())
 }
 
 fn count(guard: &Guard<'_>, word: &AtomicU64, change: impl Fn(u64, u64) -> u64) -> Result<()> {
@@ -97,10 +97,10 @@ fn count(guard: &Guard<'_>, word: &AtomicU64, change: impl Fn(u64, u64) -> u64) 
 /// Marks an object that the caller makes with the caller's scope.
 ///
 /// `NFILE` if the worker already has its share.
-pub(super) fn enter(member: &Member, guard: &Guard<'_>, mark: &AtomicU64) -> Result<()> {
-    let own = own(member)?;
+pub(super) fn enter(participant: &Participant, guard: &Guard<'_>, mark: &AtomicU64) -> Result<()> {
+    let own = own(participant)?;
     mark.store(own, Ordering::Relaxed);
-    let Some(ProcessSlot { scope, .. }) = worker(&member.arena, own) else { return Ok(()) };
+    let Some(ProcessSlot { scope, .. }) = worker(&participant.arena, own) else { return Ok(()) };
     if scope.objects.load(Ordering::Relaxed) >= scope.objects_max.load(Ordering::Relaxed) {
         return Err(Errno::Nfile);
     }
@@ -123,25 +123,25 @@ pub(super) fn name(arena: &Arena, guard: &Guard<'_>, scope: u64, has_one: bool) 
 
 /// Whether the caller finds an object of this scope by its name: other workers, and their tasks, don't find the objects
 /// of a task.
-pub(super) fn sees(member: &Member, scope: u64) -> bool {
+pub(super) fn sees(participant: &Participant, scope: u64) -> bool {
     let is_own = |own| own == 0 || own | OF_TASK == scope;
-    scope & OF_TASK == 0 || own(member).is_ok_and(is_own)
+    scope & OF_TASK == 0 || own(participant).is_ok_and(is_own)
 }
 
 /// Whether the caller may remove the name of an object of this scope: a task may remove only names of its own scope.
-pub(super) fn may_unname(member: &Member, scope: u64) -> bool {
-    own(member).is_ok_and(|own| own & OF_TASK == 0 || own == scope)
+pub(super) fn may_unname(participant: &Participant, scope: u64) -> bool {
+    own(participant).is_ok_and(|own| own & OF_TASK == 0 || own == scope)
 }
 
 /// Whether the caller's worker has more processes than its share, counting one that the caller has just reserved.
-pub(crate) fn has_too_many_processes(member: &Member) -> Result<bool> {
-    let scope = own(member)?;
+pub(crate) fn has_too_many_processes(participant: &Participant) -> Result<bool> {
+    let scope = own(participant)?;
     // A worker that is gone has no share any more.
-    let Some(worker) = worker(&member.arena, scope) else { return Ok(scope != 0) };
+    let Some(worker) = worker(&participant.arena, scope) else { return Ok(scope != 0) };
     // Of two processes that reserve at once, one sees the other.
     fence(Ordering::SeqCst);
     let handle = ProcessHandle(scope & !OF_TASK);
-    let all = processes(&member.arena, |of| is_of(of, handle)).count() as u64;
+    let all = processes(&participant.arena, |of| is_of(of, handle)).count() as u64;
     Ok(all > worker.scope.processes_max.load(Ordering::Relaxed).saturating_add(1))
 }
 

@@ -11,7 +11,7 @@ use sandpool_abi::shared::{ADD, AND, OR, READ_ONLY, SMALL_MAX, SUB, SWAP, XOR};
 use sandpool_abi::{Errno, NAME_MAX};
 
 use super::Result;
-use super::arena::{Member, PAGE};
+use super::arena::{PAGE, Participant};
 use super::kind::ObjectState;
 use super::object::{self, Handle, Named, Object};
 use super::process_table::{Name, NameBuffer, Register};
@@ -51,20 +51,20 @@ impl ObjectState for SharedState {
     }
 
     /// Removes the name, if the name goes with the process's hold.
-    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
-        if self.owner.load(Ordering::Relaxed) == u64::from(process) + 1 && take_name(member, self)? {
+    fn settle(&self, participant: &Participant, index: u32, process: u32) -> Result<()> {
+        if self.owner.load(Ordering::Relaxed) == u64::from(process) + 1 && take_name(participant, self)? {
             // The process still holds the object, so the caller must not destroy it.
-            holds::forget_unless_held(member, index)?;
+            holds::forget_unless_held(participant, index)?;
         }
         Ok(())
     }
 
     /// Gives a part of the pages back. `size` counts the bytes still to be given back, since nobody holds the object
     /// any more. The pages of a view belong to another object, which may be unused then.
-    fn destroy_some(&self, member: &Member, unused: &mut Vec<u32>) -> Result<bool> {
+    fn destroy_some(&self, participant: &Participant, unused: &mut Vec<u32>) -> Result<bool> {
         if let Some(base) = self.viewed() {
             if self.holds_base.load(Ordering::Relaxed) != 0 {
-                object::discard(member, &[base], &self.holds_base, unused)?;
+                object::discard(participant, &[base], &self.holds_base, unused)?;
             }
             return Ok(true);
         }
@@ -72,18 +72,18 @@ impl ObjectState for SharedState {
         if page == 0 {
             return Ok(true);
         }
-        let run = heap::run_pages(&member.arena, page)? * PAGE as u64;
-        let left = member.arena.mappable(self.size()).unwrap_or(run).min(run);
+        let run = heap::run_pages(&participant.arena, page)? * PAGE as u64;
+        let left = participant.arena.mappable(self.size()).unwrap_or(run).min(run);
         // The pages also go to the system: nobody knows when the heap will need that many again.
         let rest = left.saturating_sub(CLEARED_AT_ONCE);
-        member.arena.clear(page + rest / PAGE as u64, left - rest)?;
+        participant.arena.clear(page + rest / PAGE as u64, left - rest)?;
         self.size.store(rest, Ordering::Relaxed);
         if rest != 0 {
             return Ok(false);
         }
-        let register = member.slot()?.register(Register::Segment);
-        heap::hand_over(member, &self.page, register)?;
-        heap::free(member, register)?;
+        let register = participant.slot()?.register(Register::Segment);
+        heap::hand_over(participant, &self.page, register)?;
+        heap::free(participant, register)?;
         Ok(true)
     }
 }
@@ -111,29 +111,29 @@ impl SharedState {
 /// Makes shared memory of `size` zero bytes, with a name unless `name` is empty. `small` memory takes no page.
 ///
 /// `INVAL`, `NAMETOOLONG`, `EXIST`, `NFILE`; `NOMEM` or `MSGSIZE` as the heap's.
-pub(crate) fn create(member: &Member, size: u64, small: bool, name: &str) -> Result<Handle> {
-    create_for(member, size, small, name, 0)
+pub(crate) fn create(participant: &Participant, size: u64, small: bool, name: &str) -> Result<Handle> {
+    create_for(participant, size, small, name, 0)
 }
 
 /// Makes shared memory with a name that is removed when the caller gives the memory up, or ends.
-pub(crate) fn create_owned(member: &Member, size: u64, small: bool, name: &str) -> Result<Handle> {
-    create_for(member, size, small, name, u64::from(member.index) + 1)
+pub(crate) fn create_owned(participant: &Participant, size: u64, small: bool, name: &str) -> Result<Handle> {
+    create_for(participant, size, small, name, u64::from(participant.index) + 1)
 }
 
-fn create_for(member: &Member, size: u64, small: bool, name: &str, owner: u64) -> Result<Handle> {
+fn create_for(participant: &Participant, size: u64, small: bool, name: &str, owner: u64) -> Result<Handle> {
     if name.len() > NAME_MAX {
         return Err(Errno::Nametoolong);
     }
     if size == 0 || (small && size > SMALL_MAX) {
         return Err(Errno::Inval);
     }
-    let register = member.slot()?.register(Register::Segment);
+    let register = participant.slot()?.register(Register::Segment);
     let page = if small {
         0
     } else {
-        let bytes = member.arena.mappable(size)?;
-        let page = heap::allocate_mappable(member, bytes, register)?;
-        member.arena.clear(page, bytes)?;
+        let bytes = participant.arena.mappable(size)?;
+        let page = heap::allocate_mappable(participant, bytes, register)?;
+        participant.arena.clear(page, bytes)?;
         page
     };
     let init = |shared: &SharedState| {
@@ -148,13 +148,13 @@ fn create_for(member: &Member, size: u64, small: bool, name: &str, owner: u64) -
         Ok(())
     };
     let made = if name.is_empty() {
-        object::create(member, register, init)
+        object::create(participant, register, init)
     } else {
-        let named = Named::new(&member.arena, name)?;
-        object::create_named(member, register, named, |other: &SharedState| other.is_named(name), init)
+        let named = Named::new(&participant.arena, name)?;
+        object::create_named(participant, register, named, |other: &SharedState| other.is_named(name), init)
     };
     if made.is_err() && page != 0 {
-        heap::free(member, register)?;
+        heap::free(participant, register)?;
     }
     made
 }
@@ -163,15 +163,15 @@ fn create_for(member: &Member, size: u64, small: bool, name: &str, owner: u64) -
 /// the new view.
 ///
 /// `INVAL` if the memory has no pages.
-pub(crate) fn view(member: &Member, of: Handle) -> Result<Handle> {
-    let shared = object::resolve::<SharedState>(member, of)?.state;
+pub(crate) fn view(participant: &Participant, of: Handle) -> Result<Handle> {
+    let shared = object::resolve::<SharedState>(participant, of)?.state;
     let base = shared.viewed().unwrap_or(of);
     let (size, page) = (shared.size(), shared.page.load(Ordering::Relaxed));
     if page == 0 {
         return Err(Errno::Inval);
     }
-    let register = member.slot()?.register(Register::Segment);
-    let view = object::create(member, register, |view: &SharedState| {
+    let register = participant.slot()?.register(Register::Segment);
+    let view = object::create(participant, register, |view: &SharedState| {
         view.size.store(size, Ordering::Relaxed);
         view.page.store(page, Ordering::Relaxed);
         view.named.store(0, Ordering::Relaxed);
@@ -182,10 +182,10 @@ pub(crate) fn view(member: &Member, of: Handle) -> Result<Handle> {
         Ok(())
     })?;
     // Until here the caller holds the memory of the view, or another view that holds it.
-    let state = object::resolve::<SharedState>(member, view)?.state;
-    let held = object::keep(member, &[base], &state.holds_base);
+    let state = object::resolve::<SharedState>(participant, view)?.state;
+    let held = object::keep(participant, &[base], &state.holds_base);
     if held.is_err() {
-        object::release(member, view)?;
+        object::release(participant, view)?;
     }
     held.map(|()| view)
 }
@@ -193,40 +193,40 @@ pub(crate) fn view(member: &Member, of: Handle) -> Result<Handle> {
 /// Makes the caller a holder of the shared memory with this name.
 ///
 /// `NOENT` if there is none.
-pub(crate) fn open(member: &Member, name: &str) -> Result<Handle> {
-    let named = Named::new(&member.arena, name)?;
-    object::open_named(member, named, |shared: &SharedState| shared.is_named(name))
+pub(crate) fn open(participant: &Participant, name: &str) -> Result<Handle> {
+    let named = Named::new(&participant.arena, name)?;
+    object::open_named(participant, named, |shared: &SharedState| shared.is_named(name))
 }
 
 /// Removes a name.
 ///
 /// `NOENT` if there is no such name.
-pub(crate) fn unlink(member: &Member, name: &str) -> Result<()> {
-    let named = Named::new(&member.arena, name)?;
-    object::unname(member, named, |shared: &SharedState| shared.is_named(name), |shared| &shared.named)
+pub(crate) fn unlink(participant: &Participant, name: &str) -> Result<()> {
+    let named = Named::new(&participant.arena, name)?;
+    object::unname(participant, named, |shared: &SharedState| shared.is_named(name), |shared| &shared.named)
 }
 
 /// Removes all names that are left of these [scopes](super::scope).
-pub(crate) fn unlink_left(member: &Member, is_left: impl Fn(u64) -> bool) -> Result<()> {
-    for index in 0..member.arena.header()?.objects.high_water(&member.arena) {
-        if let Some(left) = object::in_scope::<SharedState>(member, index, &is_left)?
-            && take_name(member, left)?
+pub(crate) fn unlink_left(participant: &Participant, is_left: impl Fn(u64) -> bool) -> Result<()> {
+    for index in 0..participant.arena.header()?.objects.high_water(&participant.arena) {
+        if let Some(left) = object::in_scope::<SharedState>(participant, index, &is_left)?
+            && take_name(participant, left)?
         {
-            object::destroy_if_unused(member, index)?;
+            object::destroy_if_unused(participant, index)?;
         }
     }
     Ok(())
 }
 
 /// Removes the name of this object. Returns whether the object had a name.
-fn take_name(member: &Member, shared: &SharedState) -> Result<bool> {
+fn take_name(participant: &Participant, shared: &SharedState) -> Result<bool> {
     if shared.named.load(Ordering::Relaxed) == 0 {
         return Ok(false);
     }
     let name = shared.name();
-    let named = Named::new(&member.arena, str::from_utf8(&name).map_err(|_| Errno::Io)?)?;
+    let named = Named::new(&participant.arena, str::from_utf8(&name).map_err(|_| Errno::Io)?)?;
     let is_this = |other: &SharedState| std::ptr::eq(other, shared);
-    match object::take_name(member, named, is_this, |shared: &SharedState| &shared.named) {
+    match object::take_name(participant, named, is_this, |shared: &SharedState| &shared.named) {
         // Another process has been faster.
         Err(Errno::Noent) => Ok(false),
         taken => taken.map(|_| true),
@@ -236,29 +236,34 @@ fn take_name(member: &Member, shared: &SharedState) -> Result<bool> {
 /// The first page of shared memory, and the bytes that are mapped with it: all of them lie in its run.
 ///
 /// `INVAL` if the memory has no page.
-pub(crate) fn pages(member: &Member, shared: Object<'_, SharedState>) -> Result<(u64, u64)> {
+pub(crate) fn pages(participant: &Participant, shared: Object<'_, SharedState>) -> Result<(u64, u64)> {
     let page = shared.state.page.load(Ordering::Relaxed);
     if page == 0 {
         return Err(Errno::Inval);
     }
-    let room = heap::run_pages(&member.arena, page)? * PAGE as u64;
-    let mapped = member.arena.mappable(shared.state.size()).map_err(|_| Errno::Io)?;
+    let room = heap::run_pages(&participant.arena, page)? * PAGE as u64;
+    let mapped = participant.arena.mappable(shared.state.size()).map_err(|_| Errno::Io)?;
     if mapped > room { Err(Errno::Io) } else { Ok((page, mapped)) }
 }
 
 /// The offset in the arena of `len` bytes.
 ///
 /// `INVAL` if the bytes don't lie inside.
-fn locate(member: &Member, shared: Object<'_, SharedState>, offset: u64, len: u64) -> Result<usize> {
+fn locate(
+    participant: &Participant,
+    shared: Object<'_, SharedState>,
+    offset: u64,
+    len: u64,
+) -> Result<usize> {
     if offset.checked_add(len).is_none_or(|end| end > shared.state.size()) {
         return Err(Errno::Inval);
     }
     let start = match shared.state.page.load(Ordering::Relaxed) {
-        0 if shared.state.size() <= SMALL_MAX => member.arena.offset_of(&shared.state.small) as usize,
+        0 if shared.state.size() <= SMALL_MAX => participant.arena.offset_of(&shared.state.small) as usize,
         0 => return Err(Errno::Io),
         page => {
-            let first: &AtomicU64 = member.arena.in_heap(page, 0)?;
-            member.arena.offset_of(first) as usize
+            let first: &AtomicU64 = participant.arena.in_heap(page, 0)?;
+            participant.arena.offset_of(first) as usize
         }
     };
     start.checked_add(offset as usize).ok_or(Errno::Io)
@@ -266,27 +271,27 @@ fn locate(member: &Member, shared: Object<'_, SharedState>, offset: u64, len: u6
 
 /// Copies bytes out.
 pub(crate) fn read(
-    member: &Member,
+    participant: &Participant,
     shared: Object<'_, SharedState>,
     offset: u64,
     to: &mut [u8],
 ) -> Result<()> {
-    let at = locate(member, shared, offset, to.len() as u64)?;
-    member.arena.read_at(at, to)
+    let at = locate(participant, shared, offset, to.len() as u64)?;
+    participant.arena.read_at(at, to)
 }
 
 /// Copies bytes in.
 ///
 /// `PERM` through a view.
 pub(crate) fn write(
-    member: &Member,
+    participant: &Participant,
     shared: Object<'_, SharedState>,
     offset: u64,
     from: &[u8],
 ) -> Result<()> {
     shared.state.check_writable()?;
-    let at = locate(member, shared, offset, from.len() as u64)?;
-    member.arena.write_at(at, from)
+    let at = locate(participant, shared, offset, from.len() as u64)?;
+    participant.arena.write_at(at, from)
 }
 
 /// An operation on an integer, in one step.
@@ -307,7 +312,7 @@ pub(crate) enum Atomic {
 /// `INVAL` for a bad width, operation or offset; `PERM` if the operation could change something through a view.
 #[inline]
 pub(crate) fn atomic(
-    member: &Member,
+    participant: &Participant,
     shared: Object<'_, SharedState>,
     offset: u64,
     width: u32,
@@ -316,13 +321,13 @@ pub(crate) fn atomic(
     if !matches!(atomic, Atomic::Load) {
         shared.state.check_writable()?;
     }
-    let at = locate(member, shared, offset, u64::from(width))?;
+    let at = locate(participant, shared, offset, u64::from(width))?;
     macro_rules! with {
         ($atomic:ty, $integer:ty) => {{
             if !at.is_multiple_of(size_of::<$integer>()) {
                 return Err(Errno::Inval);
             }
-            let cell: &$atomic = member.arena.at(at)?;
+            let cell: &$atomic = participant.arena.at(at)?;
             let order = Ordering::SeqCst;
             let old = match atomic {
                 Atomic::Load => cell.load(order),
@@ -367,20 +372,22 @@ mod tests {
         for kernel in [4_usize << 10, 16 << 10, 64 << 10] {
             let geometry = Geometry { processes_max: 1, objects_max: 16, heap_pages: 512 };
             let (_, arena) = Arena::create_for(geometry, kernel).unwrap();
-            let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
-            let register = member.slot().unwrap().register(Register::Outgoing);
+            let participant = Participant { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+            let register = participant.slot().unwrap().register(Register::Outgoing);
             let mut taken = Vec::new();
             for size in [1, 4095, 4096, 4097, 70_000, 1 << 18] {
                 // Another run lies between any two.
-                let other = heap::allocate(&member, 1, register).unwrap();
-                let handle = create(&member, size, false, "").unwrap();
-                let (page, mapped) = pages(&member, object::resolve(&member, handle).unwrap()).unwrap();
+                let other = heap::allocate(&participant, 1, register).unwrap();
+                let handle = create(&participant, size, false, "").unwrap();
+                let (page, mapped) =
+                    pages(&participant, object::resolve(&participant, handle).unwrap()).unwrap();
                 assert_eq!(mapped, size.next_multiple_of(kernel as u64));
-                let first: &AtomicU64 = member.arena.in_heap(page, 0).unwrap();
-                let at = member.arena.offset_of(first);
+                let first: &AtomicU64 = participant.arena.in_heap(page, 0).unwrap();
+                let at = participant.arena.offset_of(first);
                 assert!(at.is_multiple_of(kernel as u64), "{size} bytes at {at}");
-                let offset =
-                    |page: u64| member.arena.offset_of::<AtomicU64>(member.arena.in_heap(page, 0).unwrap());
+                let offset = |page: u64| {
+                    participant.arena.offset_of::<AtomicU64>(participant.arena.in_heap(page, 0).unwrap())
+                };
                 taken.push((offset(other), PAGE as u64));
                 taken.push((at, mapped));
             }
@@ -393,40 +400,44 @@ mod tests {
     fn nothing_is_read_or_written_beyond_the_last_byte() {
         let geometry = Geometry { processes_max: 1, objects_max: 16, heap_pages: 512 };
         let (_, arena) = Arena::create(geometry).unwrap();
-        let member = Member { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
+        let participant = Participant { arena: Arc::new(arena), index: 0, patience: Patience::Brief };
         for (size, small) in [(1, true), (SMALL_MAX, true), (8, false), (4096, false), (5000, false)] {
-            let handle = create(&member, size, small, "").unwrap();
-            let of = || object::resolve::<SharedState>(&member, handle).unwrap();
+            let handle = create(&participant, size, small, "").unwrap();
+            let of = || object::resolve::<SharedState>(&participant, handle).unwrap();
             for (offset, len) in [(0, size), (size - 1, 1), (size, 0)] {
                 let mut bytes = vec![0; len as usize];
-                assert_eq!(read(&member, of(), offset, &mut bytes), Ok(()), "{len} at {offset} of {size}");
-                assert_eq!(write(&member, of(), offset, &bytes), Ok(()));
+                assert_eq!(
+                    read(&participant, of(), offset, &mut bytes),
+                    Ok(()),
+                    "{len} at {offset} of {size}"
+                );
+                assert_eq!(write(&participant, of(), offset, &bytes), Ok(()));
             }
             for (offset, len) in
                 [(0, size + 1), (1, size), (size, 1), (size + 1, 0), (u64::MAX, 1), (u64::MAX, 2)]
             {
                 let mut bytes = vec![0; len as usize];
                 assert_eq!(
-                    read(&member, of(), offset, &mut bytes),
+                    read(&participant, of(), offset, &mut bytes),
                     Err(Errno::Inval),
                     "{len} at {offset} of {size}"
                 );
-                assert_eq!(write(&member, of(), offset, &bytes), Err(Errno::Inval));
+                assert_eq!(write(&participant, of(), offset, &bytes), Err(Errno::Inval));
             }
             for width in [1, 2, 4, 8] {
                 let last = size.checked_sub(width).map(|last| last / width * width);
                 if let Some(last) = last {
-                    assert_eq!(atomic(&member, of(), last, width as u32, Atomic::Load), Ok(0));
+                    assert_eq!(atomic(&participant, of(), last, width as u32, Atomic::Load), Ok(0));
                 }
                 let next = last.map_or(0, |last| last + width);
-                let beyond = atomic(&member, of(), next, width as u32, Atomic::Load);
+                let beyond = atomic(&participant, of(), next, width as u32, Atomic::Load);
                 assert_eq!(beyond, Err(Errno::Inval), "{width} at {next} of {size}");
             }
-            assert_eq!(atomic(&member, of(), 0, 3, Atomic::Load), Err(Errno::Inval));
+            assert_eq!(atomic(&participant, of(), 0, 3, Atomic::Load), Err(Errno::Inval));
         }
         for (size, small) in [(0, true), (0, false), (SMALL_MAX + 1, true)] {
-            assert_eq!(create(&member, size, small, ""), Err(Errno::Inval), "{size}");
+            assert_eq!(create(&participant, size, small, ""), Err(Errno::Inval), "{size}");
         }
-        assert_eq!(create(&member, 1, true, &"x".repeat(NAME_MAX + 1)), Err(Errno::Nametoolong));
+        assert_eq!(create(&participant, 1, true, &"x".repeat(NAME_MAX + 1)), Err(Errno::Nametoolong));
     }
 }

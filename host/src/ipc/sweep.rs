@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::Member;
+use super::arena::Participant;
 use super::object::go_on;
 use super::process_table::Register;
 use super::{budget, heap, kind, message, object};
@@ -56,21 +56,21 @@ struct Destruction {
 
 impl Sweep {
     /// Sweeps all that a process may have left behind.
-    pub(crate) fn behind(dead: u32, killed: bool) -> Self {
-        Self::from(dead, Stage::Recover { killed })
+    pub(crate) fn from_dead(dead: u32, killed: bool) -> Self {
+        Self::new(dead, Stage::Recover { killed })
     }
 
     /// Sweeps only the holds of a process that never ran.
-    pub(crate) fn of_holds(dead: u32) -> Self {
-        Self::from(dead, Stage::Holds(0))
+    pub(crate) fn from_unstarted(dead: u32) -> Self {
+        Self::new(dead, Stage::Holds(0))
     }
 
     /// Destroys these objects, which the sweeping process has marked as being destroyed.
-    pub(super) fn of_condemned(condemned: Vec<u32>) -> Self {
-        Self { condemned, ..Self::from(0, Stage::Swept) }
+    pub(super) fn from_condemned(condemned: Vec<u32>) -> Self {
+        Self { condemned, ..Self::new(0, Stage::Swept) }
     }
 
-    fn from(dead: u32, stage: Stage) -> Self {
+    fn new(dead: u32, stage: Stage) -> Self {
         Self { dead, stage, unused: Vec::new(), condemned: Vec::new(), destroying: None }
     }
 
@@ -79,12 +79,12 @@ impl Sweep {
     /// # Errors
     ///
     /// `BUSY` if a guest holds a lock for longer than an honest guest would: the caller tries the same step again.
-    pub(crate) fn step(&mut self, member: &Member) -> Result<bool> {
+    pub(crate) fn step(&mut self, participant: &Participant) -> Result<bool> {
         if !matches!(self.stage, Stage::Recover { .. }) {
-            empty_own_registers(member, &mut self.unused)?;
+            empty_own_registers(participant, &mut self.unused)?;
         }
         if let Some(destruction) = &mut self.destroying {
-            let destroyed = object::destroy_some(member, destruction.object, &mut self.unused);
+            let destroyed = object::destroy_some(participant, destruction.object, &mut self.unused);
             destruction.parts_left = destruction.parts_left.saturating_sub(1);
             match destroyed {
                 Ok(false) if destruction.parts_left != 0 => {}
@@ -95,37 +95,37 @@ impl Sweep {
             return Ok(false);
         }
         if let Some(object) = self.condemned.pop() {
-            self.destroy(member, object);
+            self.destroy(participant, object);
             return Ok(false);
         }
         if let Some(object) = self.unused.last().copied() {
-            let condemned = object::condemn(member, object);
+            let condemned = object::condemn(participant, object);
             if condemned == Err(Errno::Busy) {
                 return Err(Errno::Busy);
             }
             self.unused.pop();
             if condemned == Ok(true) {
-                self.destroy(member, object);
+                self.destroy(participant, object);
             }
             return Ok(false);
         }
         match self.stage {
             Stage::Recover { killed } => {
-                recover(member, self.dead, killed, &mut self.unused).inspect_err(|_| {
+                recover(participant, self.dead, killed, &mut self.unused).inspect_err(|_| {
                     // The supervisor itself may have been interrupted in the middle of something.
                     self.stage = Stage::Recover { killed: true };
                 })?;
                 self.stage = Stage::Holds(0);
             }
-            Stage::Holds(from) => match object::drop_next_hold(member, self.dead, from)? {
+            Stage::Holds(from) => match object::drop_next_hold(participant, self.dead, from)? {
                 None => self.stage = Stage::Swept,
                 Some((object, was_destroying)) => {
                     // The order matters: if this was the last hold, nobody else knows of the object.
                     match was_destroying {
-                        true => self.destroy(member, object),
+                        true => self.destroy(participant, object),
                         false => self.unused.push(object),
                     }
-                    object::forget(member, self.dead, object)?;
+                    object::forget(participant, self.dead, object)?;
                     self.stage = Stage::Holds(object + 1);
                 }
             },
@@ -134,8 +134,8 @@ impl Sweep {
         Ok(false)
     }
 
-    fn destroy(&mut self, member: &Member, object: u32) {
-        let geometry = member.arena.geometry;
+    fn destroy(&mut self, participant: &Participant, object: u32) {
+        let geometry = participant.arena.geometry;
         // A queue has at most as many segments as there are pages, and at most as many messages.
         let parts_left = 2 * u64::from(geometry.heap_pages) + u64::from(geometry.objects_max);
         self.destroying = Some(Destruction { object, parts_left });
@@ -147,13 +147,13 @@ impl Sweep {
 /// # Errors
 ///
 /// `BUSY`, as [`Sweep::step`]. Everything here can be done twice.
-pub(crate) fn sweep(mut sweep: Sweep, member: &Member) -> Result<()> {
-    while !sweep.step(member)? {}
+pub(crate) fn sweep(mut sweep: Sweep, participant: &Participant) -> Result<()> {
+    while !sweep.step(participant)? {}
     Ok(())
 }
 
 /// Frees the locks of a dead process, and gives back the runs in its hands.
-fn recover(supervisor: &Member, dead: u32, killed: bool, unused: &mut Vec<u32>) -> Result<()> {
+fn recover(supervisor: &Participant, dead: u32, killed: bool, unused: &mut Vec<u32>) -> Result<()> {
     let arena = &*supervisor.arena;
     let slot = arena.process(dead)?;
     if killed {
@@ -186,12 +186,12 @@ fn recover(supervisor: &Member, dead: u32, killed: bool, unused: &mut Vec<u32>) 
 
 /// Gives back the runs that a `BUSY` step of the supervisor has left. A guest that sweeps for a child of its own that
 /// never ran may have something in its hands, and is never `BUSY`.
-fn empty_own_registers(member: &Member, unused: &mut Vec<u32>) -> Result<()> {
-    if member.is_supervisor() { empty_registers(member, member.index, unused) } else { Ok(()) }
+fn empty_own_registers(participant: &Participant, unused: &mut Vec<u32>) -> Result<()> {
+    if participant.is_supervisor() { empty_registers(participant, participant.index, unused) } else { Ok(()) }
 }
 
 /// Gives back the runs in the registers of a slot.
-fn empty_registers(supervisor: &Member, index: u32, unused: &mut Vec<u32>) -> Result<()> {
+fn empty_registers(supervisor: &Participant, index: u32, unused: &mut Vec<u32>) -> Result<()> {
     let slot = supervisor.arena.process(index)?;
     for register in Register::ALL {
         let cell = slot.register(register);
@@ -224,14 +224,14 @@ mod tests {
 
     const PROCESSES: u32 = 2;
 
-    fn members() -> [Member; 3] {
+    fn participants() -> [Participant; 3] {
         let geometry = Geometry { processes_max: PROCESSES, objects_max: 6000, heap_pages: 1 << 15 };
         let (_, arena) = Arena::create(geometry).unwrap();
         let arena = Arc::new(arena);
-        [0, 1, PROCESSES].map(|index| Member { arena: arena.clone(), index, patience: Patience::Brief })
+        [0, 1, PROCESSES].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief })
     }
 
-    fn steps(mut sweep: Sweep, supervisor: &Member, each: impl Fn()) -> u32 {
+    fn steps(mut sweep: Sweep, supervisor: &Participant, each: impl Fn()) -> u32 {
         let mut steps = 1;
         while !sweep.step(supervisor).unwrap() {
             steps += 1;
@@ -242,14 +242,14 @@ mod tests {
 
     #[test]
     fn a_sweep_takes_what_the_dead_process_held() {
-        let [other, dead, supervisor] = members();
+        let [other, dead, supervisor] = participants();
         let others: Vec<_> = (0..5000).map(|_| event::create(&other).unwrap()).collect();
-        let few = steps(Sweep::behind(dead.index, true), &supervisor, || {});
+        let few = steps(Sweep::from_dead(dead.index, true), &supervisor, || {});
         for handle in others.iter().step_by(1000) {
             object::share(&other, *handle, dead.index).unwrap();
         }
         let held: Vec<_> = (0..10).map(|_| event::create(&dead).unwrap()).collect();
-        let more = steps(Sweep::behind(dead.index, true), &supervisor, || {});
+        let more = steps(Sweep::from_dead(dead.index, true), &supervisor, || {});
         assert!(few < 5 && more < 60, "{few} and {more} steps");
         assert!(others.iter().all(|handle| object::find(&other, *handle).is_ok()));
         assert!(held.iter().all(|handle| object::find(&dead, *handle).is_err()));
@@ -259,7 +259,7 @@ mod tests {
     /// A process holds what it has thrown away in a message, or removed a name of, and then dies.
     #[test]
     fn what_a_process_still_holds_goes_with_it() {
-        let [other, dead, supervisor] = members();
+        let [other, dead, supervisor] = participants();
         let thrown = event::create(&dead).unwrap();
         let kept = event::create(&other).unwrap();
         object::share(&other, kept, dead.index).unwrap();
@@ -273,7 +273,7 @@ mod tests {
         object::release(&dead, queue).unwrap();
         shared::unlink(&dead, "name").unwrap();
         assert_eq!(object::count_live(&other.arena), Ok(3));
-        sweep(Sweep::behind(dead.index, true), &supervisor).unwrap();
+        sweep(Sweep::from_dead(dead.index, true), &supervisor).unwrap();
         assert_eq!(object::count_live(&other.arena), Ok(1));
         object::release(&other, kept).unwrap();
         assert_eq!(
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn no_step_takes_longer_the_more_there_is() {
-        let [_, dead, supervisor] = members();
+        let [_, dead, supervisor] = participants();
         let handle = queue::create(&dead, 0, Account::Nothing).unwrap();
         let queue = object::resolve::<queue::QueueState>(&dead, handle).unwrap();
         let port = Port { queue: queue.state, object: queue.index, waiting: Waiting::Put(queue.index) };
@@ -294,7 +294,7 @@ mod tests {
         let heap = &dead.arena.header().unwrap().heap;
         let before = heap.used_pages();
         let left = std::cell::Cell::new(before);
-        let steps = steps(Sweep::behind(dead.index, true), &supervisor, || {
+        let steps = steps(Sweep::from_dead(dead.index, true), &supervisor, || {
             let now = heap.used_pages();
             // A segment of a queue has at most 16 pages; shared memory goes at once, but was cleared before, in parts.
             assert!(left.get() - now <= 16 || left.get() - now == 100 << 8, "{} pages", left.get() - now);
@@ -320,17 +320,17 @@ mod tests {
     #[test]
     fn locks_of_a_process_that_was_killed_are_free() {
         for at in 0..5 {
-            let [other, dead, supervisor] = members();
+            let [other, dead, supervisor] = participants();
             let lock = |at: usize| common_locks(&other.arena).into_iter().nth(at).unwrap();
             let (name, held) = lock(at);
             std::mem::forget(held.lock(&dead).unwrap());
             // The other process doesn't get a lock that the dead process holds.
             assert_eq!(held.lock(&other).map(drop), Err(Errno::Busy), "{name}");
-            sweep(Sweep::behind(dead.index, true), &supervisor).unwrap();
+            sweep(Sweep::from_dead(dead.index, true), &supervisor).unwrap();
             assert!(held.lock(&other).is_ok(), "{name}");
             // Locks that other processes hold aren't freed.
             let guard = held.lock(&other).unwrap();
-            let swept = Sweep::behind(dead.index, true).step(&supervisor);
+            let swept = Sweep::from_dead(dead.index, true).step(&supervisor);
             assert!(matches!(swept, Ok(_) | Err(Errno::Busy)), "{name}: {swept:?}");
             assert_eq!(held.lock(&dead).map(drop), Err(Errno::Busy), "{name}");
             drop(guard);
@@ -338,36 +338,36 @@ mod tests {
     }
 
     /// One object of each kind, held by a process and by messages; the queue first.
-    fn all_kinds(member: &Member) -> Handle {
+    fn all_kinds(participant: &Participant) -> Handle {
         let large = [7; 5000];
         let port = |handle| {
-            let found = object::resolve::<queue::QueueState>(member, handle).unwrap();
+            let found = object::resolve::<queue::QueueState>(participant, handle).unwrap();
             Port { queue: found.state, object: found.index, waiting: Waiting::Put(found.index) }
         };
-        let [first, second] = [(), ()].map(|()| queue::create(member, 0, Account::Joinable).unwrap());
-        let [end, other_end] = pipe::create(member, 100_000, 0).unwrap();
+        let [first, second] = [(), ()].map(|()| queue::create(participant, 0, Account::Joinable).unwrap());
+        let [end, other_end] = pipe::create(participant, 100_000, 0).unwrap();
         let made = [
-            lock::create(member, true).unwrap(),
-            semaphore::create(member, 3, true, true).unwrap(),
-            event::create(member).unwrap(),
-            shared::create(member, 300_000, false, "name").unwrap(),
+            lock::create(participant, true).unwrap(),
+            semaphore::create(participant, 3, true, true).unwrap(),
+            event::create(participant).unwrap(),
+            shared::create(participant, 300_000, false, "name").unwrap(),
         ];
-        shared::unlink(member, "name").unwrap();
+        shared::unlink(participant, "name").unwrap();
         for handle in made {
             for _ in 0..3 {
-                queue::put(member, port(second), &large, &[handle], Deadline::NOW).unwrap();
+                queue::put(participant, port(second), &large, &[handle], Deadline::NOW).unwrap();
             }
-            queue::put(member, port(first), &large, &[second, end, other_end], Deadline::NOW).unwrap();
+            queue::put(participant, port(first), &large, &[second, end, other_end], Deadline::NOW).unwrap();
             // Only messages hold the object from here on.
-            object::release(member, handle).unwrap();
+            object::release(participant, handle).unwrap();
         }
         for handle in [second, end, other_end] {
-            object::release(member, handle).unwrap();
+            object::release(participant, handle).unwrap();
         }
-        queue::put(member, port(first), b"small", &[], Deadline::NOW).unwrap();
+        queue::put(participant, port(first), b"small", &[], Deadline::NOW).unwrap();
         let mut taken = [0; 16];
-        queue::get(member, port(first), || false, &mut taken, Deadline::NOW).unwrap();
-        budget::take(member, member.index, 1000, 10_000).unwrap();
+        queue::get(participant, port(first), || false, &mut taken, Deadline::NOW).unwrap();
+        budget::take(participant, participant.index, 1000, 10_000).unwrap();
         first
     }
 
@@ -377,7 +377,7 @@ mod tests {
     fn a_sweep_that_finds_a_lock_held_is_done_when_that_is_free() {
         for which in 0..6 {
             for held_at in 0.. {
-                let [other, dead, supervisor] = members();
+                let [other, dead, supervisor] = participants();
                 let handle = all_kinds(&dead);
                 let queue = object::resolve::<queue::QueueState>(&dead, handle).unwrap().state;
                 let [tail, head] = queue.locks(&dead).unwrap()[..] else { unreachable!() };
@@ -386,7 +386,7 @@ mod tests {
                     5 => ("head", head),
                     which => common_locks(&other.arena).into_iter().nth(which).unwrap(),
                 };
-                let mut sweep = Sweep::behind(dead.index, true);
+                let mut sweep = Sweep::from_dead(dead.index, true);
                 let mut steps = 0;
                 let ended = loop {
                     let guard = (steps == held_at).then(|| lock.lock(&other).unwrap());

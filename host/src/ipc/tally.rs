@@ -7,7 +7,7 @@
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::{Member, PAGE};
+use super::arena::{PAGE, Participant};
 use super::heap;
 use super::lock::Guard;
 use super::process_table::Register;
@@ -51,23 +51,23 @@ impl Tally {
     }
 
     /// The count of a process in the run of pages, if there is one.
-    fn paged<'a>(&self, member: &'a Member, process: u32) -> Result<Option<&'a AtomicU64>> {
+    fn paged<'a>(&self, participant: &'a Participant, process: u32) -> Result<Option<&'a AtomicU64>> {
         match self.page.load(Ordering::Relaxed) {
             0 => Ok(None),
-            page if process < member.arena.geometry.processes_max => {
-                member.arena.in_heap(page, u64::from(process) * 8).map(Some)
+            page if process < participant.arena.geometry.processes_max => {
+                participant.arena.in_heap(page, u64::from(process) * 8).map(Some)
             }
             _ => Err(Errno::Io),
         }
     }
 
     /// Adds one to the caller's count.
-    pub(super) fn add(&self, member: &Member, guard: &Guard<'_>) -> Result<()> {
-        let process = member.index;
+    pub(super) fn add(&self, participant: &Participant, guard: &Guard<'_>) -> Result<()> {
+        let process = participant.index;
         if let Some(entry) = self.find(process) {
             return guard.set(entry, entry.load(Ordering::Relaxed).wrapping_add(1));
         }
-        if let Some(cell) = self.paged(member, process)?
+        if let Some(cell) = self.paged(participant, process)?
             && (cell.load(Ordering::Relaxed) != 0 || self.free(process).is_none())
         {
             return guard.set(cell, cell.load(Ordering::Relaxed).wrapping_add(1));
@@ -75,17 +75,23 @@ impl Tally {
         if let Some(entry) = self.free(process) {
             return guard.set(entry, (u64::from(process) + 1) << 40 | 1);
         }
-        let register = member.slot()?.register(Register::Segment);
-        let bytes = (u64::from(member.arena.geometry.processes_max) * 8).next_multiple_of(PAGE as u64);
-        let page = heap::allocate(member, bytes, register)?;
-        member.arena.clear(page, bytes)?;
+        let register = participant.slot()?.register(Register::Segment);
+        let bytes = (u64::from(participant.arena.geometry.processes_max) * 8).next_multiple_of(PAGE as u64);
+        let page = heap::allocate(participant, bytes, register)?;
+        participant.arena.clear(page, bytes)?;
         guard.set(&self.page, page)?;
         guard.set(register, 0)?;
-        guard.set(member.arena.in_heap(page, u64::from(process) * 8)?, 1)
+        guard.set(participant.arena.in_heap(page, u64::from(process) * 8)?, 1)
     }
 
     /// Takes at most `count` from a process's count; returns how many it took.
-    pub(super) fn take(&self, member: &Member, guard: &Guard<'_>, process: u32, count: u64) -> Result<u64> {
+    pub(super) fn take(
+        &self,
+        participant: &Participant,
+        guard: &Guard<'_>,
+        process: u32,
+        count: u64,
+    ) -> Result<u64> {
         if let Some(entry) = self.find(process) {
             let now = entry.load(Ordering::Relaxed);
             let taken = (now & COUNT).min(count);
@@ -93,7 +99,7 @@ impl Tally {
             guard.set(entry, if left & COUNT == 0 { 0 } else { left })?;
             return Ok(taken);
         }
-        let Some(cell) = self.paged(member, process)? else { return Ok(0) };
+        let Some(cell) = self.paged(participant, process)? else { return Ok(0) };
         let now = cell.load(Ordering::Relaxed);
         let taken = now.min(count);
         guard.set(cell, now - taken)?;
@@ -101,8 +107,8 @@ impl Tally {
     }
 
     /// Takes one from some process that has any: from the caller if the caller has.
-    pub(super) fn take_of_any(&self, member: &Member, guard: &Guard<'_>) -> Result<()> {
-        if self.take(member, guard, member.index, 1)? == 1 {
+    pub(super) fn take_of_any(&self, participant: &Participant, guard: &Guard<'_>) -> Result<()> {
+        if self.take(participant, guard, participant.index, 1)? == 1 {
             return Ok(());
         }
         let entries = self.entries.iter().map(|entry| entry.load(Ordering::Relaxed));
@@ -111,30 +117,31 @@ impl Tally {
         let some = match in_entry {
             Some(process) => u32::try_from(process).ok(),
             None if self.page.load(Ordering::Relaxed) == 0 => None,
-            None => {
-                (0..member.arena.geometry.processes_max).find(|process| self.held_by(member, *process) != 0)
-            }
+            None => (0..participant.arena.geometry.processes_max)
+                .find(|process| self.held_by(participant, *process) != 0),
         };
         if let Some(process) = some {
-            self.take(member, guard, process, 1)?;
+            self.take(participant, guard, process, 1)?;
         }
         Ok(())
     }
 
     /// How much a process holds.
-    pub(crate) fn held_by(&self, member: &Member, process: u32) -> u64 {
+    pub(crate) fn held_by(&self, participant: &Participant, process: u32) -> u64 {
         match self.find(process) {
             Some(entry) => entry.load(Ordering::Relaxed) & COUNT,
-            None => self.paged(member, process).ok().flatten().map_or(0, |cell| cell.load(Ordering::Relaxed)),
+            None => {
+                self.paged(participant, process).ok().flatten().map_or(0, |cell| cell.load(Ordering::Relaxed))
+            }
         }
     }
 
     /// Puts the run of pages into the caller's register; the caller still has to free it. Returns whether there was
     /// one.
-    pub(super) fn detach(&self, member: &Member, guard: &Guard<'_>) -> Result<bool> {
+    pub(super) fn detach(&self, participant: &Participant, guard: &Guard<'_>) -> Result<bool> {
         let page = self.page.load(Ordering::Relaxed);
         if page != 0 {
-            guard.set(member.slot()?.register(Register::Segment), page)?;
+            guard.set(participant.slot()?.register(Register::Segment), page)?;
             guard.set(&self.page, 0)?;
         }
         Ok(page != 0)
@@ -185,8 +192,8 @@ mod tests {
         fn each_process_has_a_count_of_its_own(steps in steps(), few in any::<bool>()) {
             let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
             let arena = Arc::new(Arena::create(geometry).unwrap().1);
-            let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
-            let maker = member(0);
+            let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+            let maker = participant(0);
             // The heap has the bytes of objects that are gone.
             let register = maker.slot().unwrap().register(Register::Segment);
             let page = heap::allocate(&maker, 15 * PAGE as u64, register).unwrap();
@@ -202,21 +209,21 @@ mod tests {
                 | Step::Take(process, _)
                 | Step::TakeOfAny(process)
                 | Step::AddInVain(process)) = step;
-                let member = member(process);
+                let participant = participant(process);
                 let is_new = !counts.contains_key(&process);
                 if few && is_new && counts.len() == ENTRIES {
                     continue;
                 }
-                let guard = semaphore.lock.lock(&member).unwrap();
+                let guard = semaphore.lock.lock(&participant).unwrap();
                 match step {
                     Step::Add(_) => {
-                        tally.add(&member, &guard).unwrap();
+                        tally.add(&participant, &guard).unwrap();
                         *counts.entry(process).or_default() += 1;
                         guard.commit();
                     }
                     Step::Take(_, count) => {
                         let had = counts.remove(&process).unwrap_or(0);
-                        let taken = tally.take(&member, &guard, process, count).unwrap();
+                        let taken = tally.take(&participant, &guard, process, count).unwrap();
                         prop_assert_eq!(taken, had.min(count));
                         if had > taken {
                             counts.insert(process, had - taken);
@@ -224,12 +231,12 @@ mod tests {
                         guard.commit();
                     }
                     Step::TakeOfAny(_) => {
-                        tally.take_of_any(&member, &guard).unwrap();
+                        tally.take_of_any(&participant, &guard).unwrap();
                         guard.commit();
                         let from = match counts.contains_key(&process) {
                             true => Some(process),
                             false => {
-                                let is_less = |of, had| tally.held_by(&member, of) != had;
+                                let is_less = |of, had| tally.held_by(&participant, of) != had;
                                 counts.iter().find(|(of, had)| is_less(**of, **had)).map(|(of, _)| *of)
                             }
                         };
@@ -241,17 +248,17 @@ mod tests {
                             }
                         }
                     }
-                    Step::AddInVain(_) => tally.add(&member, &guard).unwrap(),
+                    Step::AddInVain(_) => tally.add(&participant, &guard).unwrap(),
                 }
                 drop(guard);
                 // A page that was taken in vain is in the hands of the process that took it.
-                let register = member.slot().unwrap().register(Register::Segment);
+                let register = participant.slot().unwrap().register(Register::Segment);
                 if register.load(Ordering::Relaxed) != 0 {
-                    heap::free(&member, register).unwrap();
+                    heap::free(&participant, register).unwrap();
                 }
                 prop_assert!(!few || used() == 0, "{} have some", counts.len());
                 for process in 0..PROCESSES {
-                    prop_assert_eq!(tally.held_by(&member, process), counts.get(&process).copied().unwrap_or(0));
+                    prop_assert_eq!(tally.held_by(&participant, process), counts.get(&process).copied().unwrap_or(0));
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! can tell a deadlock (`supervisor/deadlock.rs`). Only a process that sleeps pays for the note.
 
 use super::Result;
-use super::arena::Member;
+use super::arena::Participant;
 use super::process_table::{ProcessSlot, nanos_now};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::{self, Deadline};
@@ -145,9 +145,9 @@ impl Waits {
     }
 
     /// Wakes the process from its sleep. All others that sleep on the same word look again.
-    pub(crate) fn wake(&self, member: &Member) {
+    pub(crate) fn wake(&self, participant: &Participant) {
         if let Ok(at) = usize::try_from(self.at.load(Ordering::Acquire))
-            && let Ok(word) = member.arena.at::<AtomicU32>(at)
+            && let Ok(word) = participant.arena.at::<AtomicU32>(at)
         {
             futex::wake(word, i32::MAX);
         }
@@ -158,7 +158,7 @@ impl Waits {
 #[derive(Debug)]
 pub(crate) struct Note<'a>(&'a ProcessSlot);
 
-impl Member {
+impl Participant {
     /// Notes that this process waits for `what`, asleep on `word`.
     pub(crate) fn note(&self, what: Waiting, word: &AtomicU32) -> Result<Note<'_>> {
         let slot = self.slot()?;

@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 use self::rlimits::Rlimits;
 use self::seccomp::Policy;
 use crate::Error;
-use crate::config::{DirGrant, JailSettings, Jailed, Layer};
+use crate::config::{DirGrant, JailSettings};
+pub use crate::config::{Jailed, Layer};
 
 /// How fully a layer holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +60,8 @@ impl fmt::Display for LayerStatus {
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
 /// # let module = sandpool::Module::from_file("guest.wasm")?;
-/// use sandpool::{LayerStatus, Layer, Run, Sandbox};
+/// use sandpool::{Run, Sandbox};
+/// use sandpool::jail::{Layer, LayerStatus};
 ///
 /// let sandbox = Sandbox::new().require_jail([Layer::Seccomp, Layer::Landlock]);
 /// let run = Run::builder(&module).sandbox(sandbox).start()?;
@@ -85,7 +87,7 @@ impl JailReport {
     }
 
     /// The report of a compiler of which nothing is known.
-    pub(crate) fn of_unknown_compiler() -> Self {
+    pub(crate) fn from_unknown_compiler() -> Self {
         Self::new(Jailed::Compiler, Vec::new())
     }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::dispatcher::Task;
 use super::future::{Completed, Outcome, Sink};
-use super::{Feed, Imap, Pool, Results, StreamStopper, TaskFuture, codec, stream};
+use super::handle::{Pool, refusal as refuse};
+use super::{Feed, Imap, Results, StreamStopper, TaskFuture, stream};
 use crate::error::{Failure, TaskError};
 use crate::wire::{COMMAND, Command, Isolation};
-use crate::{ExitStatus, GuestText, Module};
+use crate::{ExitStatus, GuestText, Module, codec};
 
 /// The name of a command in errors and events.
 const START: &str = "_start";
@@ -21,14 +22,14 @@ pub struct CommandOutput {
     pub status: ExitStatus,
     /// what the program wrote to stdout
     pub stdout: Vec<u8>,
-    /// the end of what the program wrote to stderr, or all with [`Output::Capture`](crate::Output::Capture)
+    /// the end of what the program wrote to stderr, or all with [`Output::Capture`](super::Output::Capture)
     pub stderr: GuestText,
 }
 
 /// Why a pool with this module and isolation runs no commands, if it doesn't.
 pub(super) fn refusal(module: &Module, isolation: Isolation) -> Option<&'static str> {
     match isolation {
-        _ if module.require_program().is_err() => Some("the module exports no _start, and so is no program"),
+        _ if !module.is_program() => Some("the module exports no _start, and so is no program"),
         Isolation::Worker => Some("a command needs a process of its own: build the pool with isolation task"),
         Isolation::Task => None,
     }
@@ -39,7 +40,7 @@ fn encode(command: &Command, task: &str) -> Result<Vec<u8>, TaskError> {
         Some(problem) => Err(problem),
         None => codec::encode(command).map_err(|error| error.to_string()),
     };
-    encoded.map_err(|why| super::refusal(task, Failure::Encode(why)))
+    encoded.map_err(|why| refuse(task, Failure::Encode(why)))
 }
 
 fn decode(completed: Completed<Vec<u8>>, task: &str) -> Result<Completed<CommandOutput>, TaskError> {
@@ -47,7 +48,13 @@ fn decode(completed: Completed<Vec<u8>>, task: &str) -> Result<Completed<Command
     let text = GuestText::from_bytes(&stderr);
     let Some((code, output)) = value.split_first() else {
         let cause = Failure::Decode("it has no exit code".into());
-        return Err(TaskError { task: task.to_owned(), cause, stderr: text, attempts, usage });
+        return Err(TaskError {
+            task: task.to_owned(),
+            cause,
+            stderr: text,
+            attempts,
+            usage: Box::new(usage),
+        });
     };
     let status = ExitStatus::Exited(*code);
     let value = CommandOutput { status, stdout: output.to_vec(), stderr: text };
@@ -63,7 +70,7 @@ impl Pool {
     ///     // Any program: of C, Go, Rust or another language that compiles to WASI.
     ///     let module = sandpool::Module::from_file("upper.wasm")?;
     ///     let pool = sandpool::Pool::builder(&module).build()?;
-    ///     let output = pool.run(&sandpool::Command::new("upper").stdin("some text"))?;
+    ///     let output = pool.run(&sandpool::pool::Command::new("upper").stdin("some text"))?;
     ///     assert_eq!(output.stdout, b"SOME TEXT");
     ///     Ok(())
     /// }
@@ -71,7 +78,7 @@ impl Pool {
     ///
     /// The process is forked from one in which the module is instantiated already, so that a start takes a fraction of a
     /// millisecond. An exit code other than 0 is no error here. All else that ends a process is one: a trap, a signal, a limit, the
-    /// pool's timeout; retries are for these. Stdout is kept up to [`PoolBuilder::output_max`](crate::PoolBuilder::output_max); a
+    /// pool's timeout; retries are for these. Stdout is kept up to [`Builder::output_max`](super::Builder::output_max); a
     /// program that writes more is ended.
     ///
     /// Processes that the program starts end with it at the latest. What they write to stdout is thrown away.
@@ -93,7 +100,7 @@ impl Pool {
         let input = encode(command, START)?;
         let (future, cell) = TaskFuture::new(START.into(), decode);
         let submitted = self.shared.submit([Task::new(START.into(), COMMAND, &input, Sink::Cell(cell))]);
-        submitted.map_err(|cause| super::refusal(START, cause))?;
+        submitted.map_err(|cause| refuse(START, cause))?;
         Ok(future)
     }
 
@@ -102,7 +109,7 @@ impl Pool {
     ///
     /// ```no_run
     /// # fn example(pool: &sandpool::Pool) {
-    /// use sandpool::Command;
+    /// use sandpool::pool::Command;
     ///
     /// let commands = ["a.png", "b.png"].map(|file| Command::new("resize").args(["--width", "80", file]));
     /// for output in pool.imap_commands(commands) {
@@ -161,7 +168,7 @@ impl Pool {
     }
 
     fn check_commands(&self) -> Result<(), TaskError> {
-        let refused = |why: &str| super::refusal(START, Failure::Refused(why.into()));
+        let refused = |why: &str| refuse(START, Failure::Refused(why.into()));
         self.no_commands.map_or(Ok(()), |why| Err(refused(why)))
     }
 }

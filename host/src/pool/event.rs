@@ -88,7 +88,7 @@ pub struct Stats {
     /// tasks that were ever submitted
     pub submitted: u64,
     /// tasks that have a result
-    pub finished: u64,
+    pub succeeded: u64,
     /// tasks that have failed for good
     pub failed: u64,
     /// how often a task was tried again

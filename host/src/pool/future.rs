@@ -25,9 +25,9 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Completed<T> {
     /// The task's output.
     pub value: T,
-    /// The task's stdout, with [`Output::Capture`](crate::Output::Capture).
+    /// The task's stdout, with [`Output::Capture`](crate::pool::Output::Capture).
     pub stdout: Vec<u8>,
-    /// The task's stderr, with [`Output::Capture`](crate::Output::Capture).
+    /// The task's stderr, with [`Output::Capture`](crate::pool::Output::Capture).
     pub stderr: Vec<u8>,
     /// What the task has used.
     pub usage: Usage,
@@ -51,7 +51,7 @@ impl Completed<Vec<u8>> {
                 cause: Failure::Decode(error.to_string().into()),
                 stderr: GuestText::from_bytes(&stderr),
                 attempts,
-                usage,
+                usage: Box::new(usage),
             }),
         }
     }
@@ -128,7 +128,7 @@ impl Cell {
 /// A task that was submitted. A thread can wait for the task; async code can `await` it as a [`Future`].
 ///
 /// ```no_run
-/// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::TaskError> {
+/// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::pool::TaskError> {
 /// let first = pool.submit::<_, u64>("score", &"some text")?;
 /// let second = pool.submit::<_, u64>("score", &"another")?;
 /// println!("{}", first.result()? + second.result()?);
@@ -270,10 +270,10 @@ impl<T> Future for TaskFuture<T> {
 /// Iterates over futures in the order in which they are done.
 ///
 /// ```no_run
-/// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::TaskError> {
+/// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::pool::TaskError> {
 /// let futures: Vec<_> =
 ///     (1..10).map(|n| pool.submit::<u64, u64>("slow", &n)).collect::<Result<_, _>>()?;
-/// for future in sandpool::as_completed(futures) {
+/// for future in sandpool::pool::as_completed(futures) {
 ///     println!("{}", future.result()?);
 /// }
 /// # Ok(())

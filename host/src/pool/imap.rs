@@ -4,8 +4,8 @@ use std::fmt;
 use std::iter::Fuse;
 use std::time::Duration;
 
-use super::Pool;
 use super::future::Decode;
+use super::handle::Pool;
 use super::stream::{self, BATCH, Feed, Results};
 use crate::error::TaskError;
 

@@ -13,7 +13,7 @@ use sandpool_abi::task::Claims;
 
 use crate::children::Children;
 use crate::codec;
-use crate::ipc::arena::{Arena, Geometry, Member, PAGE, Patience};
+use crate::ipc::arena::{Arena, Geometry, PAGE, Participant, Patience};
 use crate::ipc::event;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, Register, StateWord};
@@ -32,7 +32,7 @@ const BATCH_BYTES: usize = 64 << 10;
 /// The part of the pool's side that all threads may look at while another thread works with the rest.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    member: Member,
+    participant: Participant,
     results: Handle,
     poked: AtomicBool,
 }
@@ -55,8 +55,8 @@ pub(super) struct Link {
 impl Link {
     /// Puts a record into the queue of results, as a malicious worker may.
     pub(super) fn put_result(&self, record: &[u8]) -> Result<()> {
-        let member = self.member();
-        queue::put(member, port(member, self.results)?, record, &[], Deadline::NOW)
+        let participant = self.participant();
+        queue::put(participant, port(participant, self.results)?, record, &[], Deadline::NOW)
     }
 }
 
@@ -80,8 +80,8 @@ pub(super) enum Put {
     TooLarge(usize),
 }
 
-fn port(member: &Member, queue: Handle) -> Result<Port<'_>> {
-    let object = object::resolve::<QueueState>(member, queue)?;
+fn port(participant: &Participant, queue: Handle) -> Result<Port<'_>> {
+    let object = object::resolve::<QueueState>(participant, queue)?;
     Ok(Port { queue: object.state, object: object.index, waiting: Waiting::Any(0) })
 }
 
@@ -96,12 +96,13 @@ impl Link {
         use std::os::fd::AsFd as _;
         let damaged = std::io::Error::other::<Errno>;
         let arena = Arc::new(Arena::open(memory.as_fd(), geometry)?);
-        let member = Member { arena, index: OWNER, patience: Patience::Moment };
-        let StateWord { generation, .. } = process_table::state(&member.arena, OWNER).map_err(damaged)?;
+        let participant = Participant { arena, index: OWNER, patience: Patience::Moment };
+        let StateWord { generation, .. } =
+            process_table::state(&participant.arena, OWNER).map_err(damaged)?;
         let own = ProcessHandle::new(OWNER, generation);
-        let workers = Children::new(member.clone(), own, doorbell);
-        let tasks = queue::create(&member, 0, Account::Claimed).map_err(damaged)?;
-        let results = queue::create(&member, 0, Account::Nothing).map_err(damaged)?;
+        let workers = Children::new(participant.clone(), own, doorbell);
+        let tasks = queue::create(&participant, 0, Account::Claimed).map_err(damaged)?;
+        let results = queue::create(&participant, 0, Account::Nothing).map_err(damaged)?;
         let link = Self {
             workers,
             tasks,
@@ -112,11 +113,11 @@ impl Link {
             left: Vec::new(),
             buffer: vec![0; BATCH_BYTES],
         };
-        Ok((link, Waiter { member, results, poked: AtomicBool::new(false) }))
+        Ok((link, Waiter { participant, results, poked: AtomicBool::new(false) }))
     }
 
-    fn member(&self) -> &Member {
-        &self.workers.member
+    fn participant(&self) -> &Participant {
+        &self.workers.participant
     }
 
     /// Starts a worker.
@@ -148,7 +149,7 @@ impl Link {
         let claims = self.workers.claims(worker)?;
         let stderr = self.workers.stderr(worker).unwrap_or_default();
         // Once the worker is buried, the slot may be another's.
-        let leaves_names = self.member().arena.process(worker.index()?)?.scope.has_names();
+        let leaves_names = self.participant().arena.process(worker.index()?)?.scope.has_names();
         let outcome = self.workers.bury(worker)?;
         if leaves_names {
             self.left.push(worker);
@@ -160,11 +161,11 @@ impl Link {
     /// Removes names that ended workers have left, those of the processes that they had started included. Returns whether more
     /// remains to be done.
     pub(super) fn unlink_left(&mut self) -> bool {
-        let member = &self.workers.member;
+        let participant = &self.workers.participant;
         self.left.retain(|worker| {
             let is_left = |of| scope::is_of(of, *worker);
-            scope::has_process(&member.arena, is_left)
-                || shared::unlink_left(member, is_left) == Err(Errno::Busy)
+            scope::has_process(&participant.arena, is_left)
+                || shared::unlink_left(participant, is_left) == Err(Errno::Busy)
         });
         !self.left.is_empty()
     }
@@ -192,28 +193,31 @@ impl Link {
 
     /// How often room in the arena was freed.
     pub(super) fn frees(&self) -> u64 {
-        self.member().arena.header().map_or(0, |header| header.heap.frees())
+        self.participant().arena.header().map_or(0, |header| header.heap.frees())
     }
 
     /// Whether the arena has room for at least a page.
     pub(super) fn has_room(&self) -> bool {
-        let member = self.member();
-        let Ok(register) = member.slot().map(|slot| slot.register(Register::Segment)) else { return false };
-        heap::allocate(member, PAGE as u64, register).is_ok() && heap::free(member, register).is_ok()
+        let participant = self.participant();
+        let Ok(register) = participant.slot().map(|slot| slot.register(Register::Segment)) else {
+            return false;
+        };
+        heap::allocate(participant, PAGE as u64, register).is_ok()
+            && heap::free(participant, register).is_ok()
     }
 
     /// Puts as many tasks as there is room for.
     pub(super) fn put(&self, tasks: &[&[u8]]) -> Result<Put> {
-        let member = self.member();
-        let port = port(member, self.tasks)?;
+        let participant = self.participant();
+        let port = port(participant, self.tasks)?;
         let mut put = 0;
         while let Some(rest) = tasks.get(put..)
             && let Some(first) = rest.first()
         {
             let result = if first.len() <= sandpool_abi::queue::BATCH_ITEM_MAX {
-                queue::put_many(member, port, rest.iter().copied(), Deadline::NOW)
+                queue::put_many(participant, port, rest.iter().copied(), Deadline::NOW)
             } else {
-                queue::put(member, port, first, &[], Deadline::NOW).map(|()| 1)
+                queue::put(participant, port, first, &[], Deadline::NOW).map(|()| 1)
             };
             match result {
                 Ok(count) => put += count as usize,
@@ -227,26 +231,26 @@ impl Link {
 
     /// Closes the queue: no more tasks will come.
     pub(super) fn close_tasks(&self) -> Result<()> {
-        queue::close(self.member(), port(self.member(), self.tasks)?)
+        queue::close(self.participant(), port(self.participant(), self.tasks)?)
     }
 
     /// Takes some results and passes each on. Returns the number of results.
     pub(super) fn take_results(&mut self, mut each: impl FnMut(&[u8])) -> Result<usize> {
-        let member = &self.workers.member;
-        let port = port(member, self.results)?;
+        let participant = &self.workers.participant;
+        let port = port(participant, self.results)?;
         let mut lens = Vec::with_capacity(64);
         let note = |len| {
             lens.push(len);
             lens.len() < 512
         };
-        match queue::get_many(member, port, &mut self.buffer, note, Deadline::NOW) {
-            Ok(0) => match queue::get(member, port, || false, &mut [], Deadline::NOW)? {
+        match queue::get_many(participant, port, &mut self.buffer, note, Deadline::NOW) {
+            Ok(0) => match queue::get(participant, port, || false, &mut [], Deadline::NOW)? {
                 Taken::Copied(_) => each(&[]),
                 Taken::Bytes(bytes) => each(&bytes),
                 Taken::Message(message) => {
                     let mut bytes = vec![0; usize::try_from(message.len).map_err(|_| Errno::Io)?];
-                    message.read(member, &mut bytes)?;
-                    heap::free(member, member.slot()?.register(Register::Incoming))?;
+                    message.read(participant, &mut bytes)?;
+                    heap::free(participant, participant.slot()?.register(Register::Incoming))?;
                     each(&bytes);
                 }
             },
@@ -269,10 +273,11 @@ impl Link {
 impl Waiter {
     /// Sleeps until results have come, one of these workers has ended, somebody has poked, or the time is over.
     pub(super) fn wait(&self, workers: &[ProcessHandle], nanos: u64) {
-        let Ok(port) = port(&self.member, self.results) else { return };
-        let Ok(own) = self.member.slot() else { return };
+        let Ok(port) = port(&self.participant, self.results) else { return };
+        let Ok(own) = self.participant.slot() else { return };
         let has_ended = |worker: &ProcessHandle| {
-            process_table::resolve(&self.member.arena, *worker).map_or(true, |(_, state)| !state.is_alive())
+            process_table::resolve(&self.participant.arena, *worker)
+                .map_or(true, |(_, state)| !state.is_alive())
         };
         let ready =
             || port.queue.has_news() || self.poked.load(Ordering::SeqCst) || workers.iter().any(has_ended);
@@ -285,15 +290,16 @@ impl Waiter {
         let events = [port.queue.not_empty(), &own.event];
         let look = || ready().then_some(());
         // After the time is over, the caller looks as well.
-        let _ = event::wait_for_any(&self.member, events.into_iter(), Deadline::after_nanos(nanos), look);
+        let _ =
+            event::wait_for_any(&self.participant, events.into_iter(), Deadline::after_nanos(nanos), look);
         self.poked.store(false, Ordering::SeqCst);
     }
 
     /// Ends the sleep.
     pub(super) fn poke(&self) {
         self.poked.store(true, Ordering::SeqCst);
-        if let Ok(own) = self.member.slot() {
-            own.event.notify_all(&self.member.arena);
+        if let Ok(own) = self.participant.slot() {
+            own.event.notify_all(&self.participant.arena);
         }
     }
 }

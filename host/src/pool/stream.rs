@@ -199,7 +199,7 @@ impl Feed {
         let count = batch.len();
         if let Err(cause) = self.pool.submit(batch) {
             for _ in 0..count {
-                self.channel.complete(number, Err(super::refusal(&self.task, cause.clone())));
+                self.channel.complete(number, Err(super::handle::refusal(&self.task, cause.clone())));
                 number += 1;
             }
         }
@@ -363,7 +363,7 @@ impl fmt::Debug for Results {
 }
 
 /// Stops a stream: no more inputs are taken. Inputs that a worker has begun get their results; all other inputs that were taken get
-/// [`Failure::Cancelled`](crate::Failure::Cancelled).
+/// [`Failure::Cancelled`](crate::pool::Failure::Cancelled).
 #[derive(Debug, Clone)]
 pub struct StreamStopper {
     channel: Arc<Channel>,
@@ -407,7 +407,7 @@ mod tests {
     use super::super::dispatcher::tests::pool_that_is_busy;
     use super::super::future::Completed;
     use super::*;
-    use crate::Usage;
+    use crate::error::Usage;
     use crate::testing::deadline::{wait_until_asleep, within_deadline};
 
     fn completed(len: usize) -> Outcome {
@@ -563,7 +563,7 @@ mod tests {
     fn an_input_that_was_refused_has_a_result_in_its_place() {
         let (mut feed, mut results, channel) = ends(true);
         feed.add(&[0; 1000]);
-        feed.refuse(super::super::refusal("task", super::super::Failure::Cancelled));
+        feed.refuse(super::super::handle::refusal("task", super::super::Failure::Cancelled));
         feed.add(b"");
         feed.submit(BATCH);
         feed.end();

@@ -18,7 +18,7 @@ use super::{Growth, Guest, Process, Strings, exit, wasi};
 use crate::children::Children;
 use crate::config::{Role, RunConfig};
 use crate::engine::trap;
-use crate::ipc::arena::{Arena, Member, Patience};
+use crate::ipc::arena::{Arena, Participant, Patience};
 use crate::ipc::process_table::{Outcome, ProcessHandle, ProcessSlot};
 use crate::ipc::standby;
 use crate::jail;
@@ -186,9 +186,9 @@ impl<'a> Birth<'a> {
 /// Runs `body`, which doesn't return if it succeeds, and reports why it did otherwise.
 fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime::Result<()>) -> ! {
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
+        let participant = Participant { arena: image.arena.clone(), index, patience: Patience::Forever };
         let limits = &image.config.sandbox.limits;
-        let stdio = Stdio::new(&member, is_first(&member), image.imports_fork, limits);
+        let stdio = Stdio::new(&participant, is_first(&participant), image.imports_fork, limits);
         if let Err(error) = body(&stdio) {
             stdio.report(&format!("error: cannot start a guest process: {error:#}\n"));
         }
@@ -202,13 +202,13 @@ fn caught(image: &Image, index: u32, body: impl FnOnce(&Arc<Stdio>) -> wasmtime:
     exit_now(FAILED)
 }
 
-fn parent(member: &Member) -> Option<ProcessHandle> {
-    member.slot().ok().map(ProcessSlot::parent).filter(|parent| parent.0 != 0)
+fn parent(participant: &Participant) -> Option<ProcessHandle> {
+    participant.slot().ok().map(ProcessSlot::parent).filter(|parent| parent.0 != 0)
 }
 
 /// Whether this is the main process, which has stdin.
-fn is_first(member: &Member) -> bool {
-    parent(member).is_none()
+fn is_first(participant: &Participant) -> bool {
+    parent(participant).is_none()
 }
 
 fn process(
@@ -218,9 +218,9 @@ fn process(
     index: u32,
     handle: ProcessHandle,
 ) -> Process {
-    let member = Member { arena: image.arena.clone(), index, patience: Patience::Forever };
-    let parent = parent(&member);
-    let children = Children::new(member, handle, doorbell);
+    let participant = Participant { arena: image.arena.clone(), index, patience: Patience::Forever };
+    let parent = parent(&participant);
+    let children = Children::new(participant, handle, doorbell);
     let limits = image.config.sandbox.limits.clone();
     let mut process = Process::new(children, parent, image.supervisor_pid, stdio.clone(), limits);
     process.strings = Arc::new(Strings::new(&image.config.args, &image.config.sandbox.env));

@@ -12,7 +12,7 @@ use wasmtime::WasmBacktrace;
 use super::Guest;
 use crate::GuestText;
 use crate::engine::trap;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::process_table::{self as table, ProcessSlot};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{kind, object};
@@ -23,15 +23,15 @@ const NAMED: usize = 4;
 /// Reports what this process waits for, and waits for the supervisor's decision.
 pub(crate) fn report(guest: &Guest, backtrace: Option<&WasmBacktrace>) {
     let process = &guest.process;
-    let Ok(slot) = process.member().slot() else { return };
+    let Ok(slot) = process.participant().slot() else { return };
     let waits = &slot.waits;
     if let Some(what) = waits.what() {
         let nanos = table::nanos_now().saturating_sub(waits.since());
         let seconds = Duration::from_nanos(nanos).as_secs_f64();
         let mut text = format!(
             "deadlock: process {} has waited {seconds:.1} s for {}",
-            named(process.member(), process.member().index),
-            describe(process.member(), what, &process.waited),
+            named(process.participant(), process.participant().index),
+            describe(process.participant(), what, &process.waited),
         );
         if let Some(backtrace) = backtrace {
             text.push_str(&trap::frames(backtrace));
@@ -43,46 +43,48 @@ pub(crate) fn report(guest: &Guest, backtrace: Option<&WasmBacktrace>) {
     waits.answer();
 }
 
-fn named(member: &Member, index: u32) -> String {
-    let name = member.arena.process(index).map(ProcessSlot::name).unwrap_or_default();
-    let pid = member.arena.process_id(index).map_or(0, |pid| pid.load(Ordering::Relaxed));
+fn named(participant: &Participant, index: u32) -> String {
+    let name = participant.arena.process(index).map(ProcessSlot::name).unwrap_or_default();
+    let pid = participant.arena.process_id(index).map_or(0, |pid| pid.load(Ordering::Relaxed));
     format!("'{}' (pid {pid})", GuestText::from_bytes(&name))
 }
 
 /// Describes a wait; `several` are the waits for several things at once.
-fn describe(member: &Member, what: Waiting, several: &[Waiting]) -> String {
+fn describe(participant: &Participant, what: Waiting, several: &[Waiting]) -> String {
     match what {
-        Waiting::Get(index) => format!("an item of queue {index}{}", shared_with(member, index)),
-        Waiting::Put(index) => format!("room in queue {index}{}", shared_with(member, index)),
+        Waiting::Get(index) => format!("an item of queue {index}{}", shared_with(participant, index)),
+        Waiting::Put(index) => format!("room in queue {index}{}", shared_with(participant, index)),
         Waiting::TasksDone(index) => {
-            format!("all items of queue {index} to be done{}", holders(member, index))
+            format!("all items of queue {index} to be done{}", holders(participant, index))
         }
-        Waiting::Receive(index) => format!("a message at pipe end {index}{}", other_end(member, index)),
-        Waiting::Send(index) => format!("room to send at pipe end {index}{}", other_end(member, index)),
-        Waiting::Lock(index) => format!("lock {index}{}", holders(member, index)),
-        Waiting::Semaphore(index) => format!("a unit of semaphore {index}{}", holders(member, index)),
-        Waiting::Event(index) => format!("event {index} to be set{}", shared_with(member, index)),
+        Waiting::Receive(index) => format!("a message at pipe end {index}{}", other_end(participant, index)),
+        Waiting::Send(index) => format!("room to send at pipe end {index}{}", other_end(participant, index)),
+        Waiting::Lock(index) => format!("lock {index}{}", holders(participant, index)),
+        Waiting::Semaphore(index) => format!("a unit of semaphore {index}{}", holders(participant, index)),
+        Waiting::Event(index) => format!("event {index} to be set{}", shared_with(participant, index)),
         Waiting::Condition(index) => {
-            format!("a notification of condition {index}{}", shared_with(member, index))
+            format!("a notification of condition {index}{}", shared_with(participant, index))
         }
         Waiting::Barrier(index) => {
-            let there = match kind::at_barrier(member, index) {
+            let there = match kind::at_barrier(participant, index) {
                 Some((waiting, parties)) => format!(" ({waiting} of {parties} there)"),
                 None => String::new(),
             };
-            format!("the others at barrier {index}{there}{}", shared_with(member, index))
+            format!("the others at barrier {index}{there}{}", shared_with(participant, index))
         }
-        Waiting::Process(index) => format!("the end of process {}", named(member, index)),
+        Waiting::Process(index) => format!("the end of process {}", named(participant, index)),
         Waiting::Children => {
-            let alive = table::children(&member.arena, member.index).filter(|(_, state)| state.is_alive());
-            let children: Vec<_> = alive.map(|(index, _)| named(member, index)).collect();
+            let alive =
+                table::children(&participant.arena, participant.index).filter(|(_, state)| state.is_alive());
+            let children: Vec<_> = alive.map(|(index, _)| named(participant, index)).collect();
             match &*children {
                 [child] => format!("the end of its child {child}"),
                 _ => format!("the end of its children {}", list(children)),
             }
         }
         Waiting::Any(count) => {
-            let named: Vec<_> = several.iter().take(NAMED).map(|what| describe(member, *what, &[])).collect();
+            let named: Vec<_> =
+                several.iter().take(NAMED).map(|what| describe(participant, *what, &[])).collect();
             let more = if several.len() > NAMED { ", or another" } else { "" };
             match (count, &*named) {
                 (1, [one]) => one.clone(),
@@ -93,13 +95,14 @@ fn describe(member: &Member, what: Waiting, several: &[Waiting]) -> String {
 }
 
 /// The processes that hold a lock or units of a semaphore, or have unfinished items of a queue.
-fn holders(member: &Member, index: u32) -> String {
-    let Some(shares) = kind::shares(member, index).filter(|shares| !shares.is_empty()) else {
-        return shared_with(member, index);
+fn holders(participant: &Participant, index: u32) -> String {
+    let Some(shares) = kind::shares(participant, index).filter(|shares| !shares.is_empty()) else {
+        return shared_with(participant, index);
     };
     let is_counted = shares.iter().any(|(_, count)| count.is_some());
     let shares = shares.into_iter().map(|(process, count)| {
-        let who = if process == member.index { "itself".to_owned() } else { named(member, process) };
+        let who =
+            if process == participant.index { "itself".to_owned() } else { named(participant, process) };
         match count {
             Some(count) => format!("{who} holds {count}"),
             None => who,
@@ -109,9 +112,9 @@ fn holders(member: &Member, index: u32) -> String {
 }
 
 /// The other processes that could do something about an object.
-fn shared_with(member: &Member, index: u32) -> String {
-    let others = object::holders(&member.arena, index).filter(|process| *process != member.index);
-    let others: Vec<_> = others.map(|process| named(member, process)).collect();
+fn shared_with(participant: &Participant, index: u32) -> String {
+    let others = object::holders(&participant.arena, index).filter(|process| *process != participant.index);
+    let others: Vec<_> = others.map(|process| named(participant, process)).collect();
     if others.is_empty() {
         return ", which no other process has".to_owned();
     }
@@ -119,10 +122,10 @@ fn shared_with(member: &Member, index: u32) -> String {
 }
 
 /// The processes that have the other end of a pipe.
-fn other_end(member: &Member, index: u32) -> String {
-    let Some(peer) = kind::other_end(member, index) else { return String::new() };
-    let others = object::holders(&member.arena, peer).filter(|process| *process != member.index);
-    let others: Vec<_> = others.map(|process| named(member, process)).collect();
+fn other_end(participant: &Participant, index: u32) -> String {
+    let Some(peer) = kind::other_end(participant, index) else { return String::new() };
+    let others = object::holders(&participant.arena, peer).filter(|process| *process != participant.index);
+    let others: Vec<_> = others.map(|process| named(participant, process)).collect();
     match others.len() {
         0 => ", whose other end no other process has".to_owned(),
         _ => format!(", whose other end is with {}", list(others)),

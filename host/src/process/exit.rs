@@ -91,7 +91,7 @@ fn limit(guest: &Guest, error: &wasmtime::Error) -> Option<Limit> {
 
 #[inline]
 fn end(guest: &Guest, outcome: Outcome, code: i32) -> ! {
-    if let Ok(slot) = guest.process.member().slot() {
+    if let Ok(slot) = guest.process.participant().slot() {
         if guest.process.is_host_worker {
             slot.cpu.store(cpu_nanos(), Ordering::Relaxed);
         }

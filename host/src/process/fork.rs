@@ -57,13 +57,14 @@ impl Process {
     fn fork_reserved(&self, index: u32) -> Result<Fork> {
         // The child has as much memory as this process.
         if let Some(max) = self.limits.run_memory_max {
-            budget::take(self.member(), index, self.member().slot()?.memory(), max)?;
+            budget::take(self.participant(), index, self.participant().slot()?.memory(), max)?;
         }
         // The objects are shared before the child exists: the child could run while the parent gives its objects back.
         for object in self.holds.keys() {
-            object::share(self.member(), *object, index)?;
+            object::share(self.participant(), *object, index)?;
         }
-        clone::fork(Parent::CallersParent, self.member().arena.process_id(index)?).map_err(|_| Errno::System)
+        clone::fork(Parent::CallersParent, self.participant().arena.process_id(index)?)
+            .map_err(|_| Errno::System)
     }
 
     /// Sets up a process that was just forked from a guest, in that process.
@@ -84,13 +85,13 @@ impl Process {
         if self.entry.is_some() {
             self.entry = None;
         }
-        self.stdio.forked(self.member());
+        self.stdio.forked(self.participant());
         let _ = self.mark_running(index);
     }
 
     /// Both sides do this, so that it is done as soon as either runs.
     fn mark_running(&self, index: u32) -> Result<()> {
-        table::update(&self.member().arena, index, |old| {
+        table::update(&self.participant().arena, index, |old| {
             (old.state == ProcessState::Reserved).then_some(StateWord { state: ProcessState::Running, ..old })
         })?;
         Ok(())
@@ -117,8 +118,8 @@ mod tests {
         let alone = Alone::new(Geometry { processes_max: 2, objects_max: 8, heap_pages: 64 });
         let mut process = alone.guest().process;
         process.limits.run_memory_max = Some(MAX);
-        budget::take(process.member(), process.member().index, OWN, MAX).unwrap();
-        let queue = queue::create(process.member(), 0, Account::Nothing).unwrap();
+        budget::take(process.participant(), process.participant().index, OWN, MAX).unwrap();
+        let queue = queue::create(process.participant(), 0, Account::Nothing).unwrap();
         process.hold(queue);
         (alone, process, queue)
     }
@@ -126,15 +127,15 @@ mod tests {
     /// Nothing is kept for a child that doesn't exist: no memory, no slot, no object, no number.
     fn is_as_before(process: &mut Process, queue: Handle) {
         assert_eq!(process.children.started, 0);
-        let member = process.member().clone();
-        budget::take(&member, 1, MAX - OWN, MAX).unwrap();
-        budget::give_back(&member, 1).unwrap();
+        let participant = process.participant().clone();
+        budget::take(&participant, 1, MAX - OWN, MAX).unwrap();
+        budget::give_back(&participant, 1).unwrap();
         let (index, _) = process.children.reserve("name", 0).unwrap();
         assert_eq!(index, 1);
         process.children.take_back(index).unwrap();
         process.release(queue).unwrap();
-        let heap = &member.arena.header().unwrap().heap;
-        assert_eq!((count_live(&member.arena), heap.used_pages()), (Ok(0), 0));
+        let heap = &participant.arena.header().unwrap().heap;
+        assert_eq!((count_live(&participant.arena), heap.used_pages()), (Ok(0), 0));
     }
 
     #[test]
@@ -152,15 +153,15 @@ mod tests {
     #[test]
     fn a_fork_for_which_there_is_no_memory_keeps_nothing() {
         let (_alone, mut process, queue) = parent();
-        budget::take(process.member(), process.member().index, OWN, MAX).unwrap();
+        budget::take(process.participant(), process.participant().index, OWN, MAX).unwrap();
         // A fork, if it were tried, would fail with another error.
         clone::IS_AT_LIMIT.set(true);
         for _ in 0..100 {
             assert_eq!(process.fork("child", 0), Err(Errno::Runmem));
         }
         clone::IS_AT_LIMIT.set(false);
-        budget::give_back(process.member(), process.member().index).unwrap();
-        budget::take(process.member(), process.member().index, OWN, MAX).unwrap();
+        budget::give_back(process.participant(), process.participant().index).unwrap();
+        budget::take(process.participant(), process.participant().index, OWN, MAX).unwrap();
         is_as_before(&mut process, queue);
     }
 

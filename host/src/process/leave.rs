@@ -17,16 +17,18 @@ impl Process {
     pub(crate) fn leave(&self) {
         if self.parent.is_some()
             && self.children.started == 0
-            && self.holds.keys().try_for_each(|object| object::release(self.member(), *object)).is_ok()
-            && let Ok(slot) = self.member().slot()
+            && self.holds.keys().try_for_each(|object| object::release(self.participant(), *object)).is_ok()
+            && let Ok(slot) = self.participant().slot()
             && Register::ALL.iter().all(|register| slot.register(*register).load(Ordering::Relaxed) == 0)
-            && budget::give_back(self.member(), self.member().index).is_ok()
+            && budget::give_back(self.participant(), self.participant().index).is_ok()
         {
             let leaving = |old: StateWord| {
                 (old.state == ProcessState::Running)
                     .then_some(StateWord { state: ProcessState::Leaving, ..old })
             };
-            if let Ok(Some(state)) = table::update(&self.member().arena, self.member().index, leaving) {
+            if let Ok(Some(state)) =
+                table::update(&self.participant().arena, self.participant().index, leaving)
+            {
                 self.tell_parent(state);
             }
         }
@@ -34,7 +36,7 @@ impl Process {
 
     /// Wakes the parent that `state` names, if it names one.
     pub(super) fn tell_parent(&self, state: StateWord) {
-        let arena = &*self.member().arena;
+        let arena = &*self.participant().arena;
         if let Ok(parent) = arena.process(u32::from(state.parent)) {
             parent.event.notify_all(arena);
         }
@@ -86,9 +88,9 @@ impl Process {
     /// supervisor.
     fn give_back(&self) {
         for object in self.holds.keys() {
-            let _ = object::release(self.member(), *object);
+            let _ = object::release(self.participant(), *object);
         }
-        if let Ok(slot) = self.member().slot()
+        if let Ok(slot) = self.participant().slot()
             && slot.register(Register::Incoming).load(Ordering::Relaxed) != 0
         {
             let _ = self.discard_message();
@@ -97,7 +99,7 @@ impl Process {
 
     /// Ends the daemonic children except those in `kept`. Nothing can hold that up.
     fn end_daemons(&self, kept: &[ProcessHandle]) {
-        let arena = &*self.member().arena;
+        let arena = &*self.participant().arena;
         let mut any = false;
         for (index, _) in self.living_children(kept).filter(|(_, state)| state.flags & DAEMON != 0) {
             if let Ok(child) = arena.process(index) {
@@ -106,7 +108,7 @@ impl Process {
             let _ = self.children.ring_for(index);
             any = true;
         }
-        if let Ok(own) = self.member().slot()
+        if let Ok(own) = self.participant().slot()
             && any
         {
             let are_left = || self.living_children(kept).any(|(_, state)| state.flags & DAEMON != 0);
@@ -117,10 +119,10 @@ impl Process {
     }
 
     fn wait_for_children(&self, kept: &[ProcessHandle], interrupted: impl Fn()) {
-        let Ok(own) = self.member().slot() else { return };
+        let Ok(own) = self.participant().slot() else { return };
         let all_ended = || self.living_children(kept).next().is_none();
         while !all_ended() {
-            let slept = own.event.sleep(self.member(), Waiting::Children, Deadline::NEVER, all_ended);
+            let slept = own.event.sleep(self.participant(), Waiting::Children, Deadline::NEVER, all_ended);
             if slept == Err(Errno::Deadlock) {
                 interrupted();
             }

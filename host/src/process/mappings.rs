@@ -67,17 +67,17 @@ impl Mappings {
 /// guest's memory can't grow that far.
 pub(crate) fn map(caller: &mut Caller<'_, Guest>, handle: Handle, read_only: bool) -> Result<usize> {
     let memory = memory::exported(caller);
-    let member = caller.data().process.member().clone();
-    let object = object::resolve::<SharedState>(&member, handle)?;
+    let participant = caller.data().process.participant().clone();
+    let object = object::resolve::<SharedState>(&participant, handle)?;
     if !read_only {
         object.state.check_writable()?;
     }
-    let (page, len) = shared::pages(&member, object)?;
+    let (page, len) = shared::pages(&participant, object)?;
     let reserved = usize::try_from(len.next_multiple_of(WASM_PAGE)).map_err(|_| Errno::Nomem)?;
     let len = usize::try_from(len).map_err(|_| Errno::Nomem)?;
     let at = reserve(caller, memory, reserved)?;
     let target = memory.data_mut(caller.as_context_mut()).get_mut(at..at + len).ok_or(Errno::Io);
-    let mapped = target.and_then(|target| member.arena.map_again(page, target, read_only));
+    let mapped = target.and_then(|target| participant.arena.map_again(page, target, read_only));
     let mappings = &mut caller.data_mut().mappings;
     if let Err(error) = mapped {
         mappings.free.push((at, reserved));

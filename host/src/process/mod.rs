@@ -28,7 +28,7 @@ use sandpool_abi::process::Limit;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::children::{Children, Description};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::message::{self, Message};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{ProcessHandle, ProcessSlot, Register};
@@ -84,7 +84,7 @@ impl Guest {
         if growth.refused.is_none() {
             growth.used = used;
             // The fork server has no slot.
-            if let Ok(slot) = process.member().slot() {
+            if let Ok(slot) = process.participant().slot() {
                 slot.linear_memory.store(used, Ordering::Relaxed);
             }
         }
@@ -251,8 +251,8 @@ impl Process {
 
     /// The view that the process has of the arena.
     #[inline]
-    pub(crate) fn member(&self) -> &Member {
-        &self.children.member
+    pub(crate) fn participant(&self) -> &Participant {
+        &self.children.participant
     }
 
     /// The handle of the process itself.
@@ -266,7 +266,7 @@ impl Process {
         if self.parent != Some(handle) {
             return self.children.describe(handle);
         }
-        let own = self.member().slot()?;
+        let own = self.participant().slot()?;
         Ok(Description {
             pid: own.parent_pid.load(Ordering::Acquire),
             parent_pid: 0,
@@ -279,7 +279,7 @@ impl Process {
 
     /// The name of the process, for messages.
     pub(crate) fn name(&self) -> GuestText {
-        GuestText::from_bytes(&self.member().slot().map(ProcessSlot::name).unwrap_or_default())
+        GuestText::from_bytes(&self.participant().slot().map(ProcessSlot::name).unwrap_or_default())
     }
 
     /// The limit with this code, if it is set.
@@ -291,7 +291,7 @@ impl Process {
     /// Notes that a limit of this kind has refused the process something: the owner of the run is to learn of it.
     #[cold]
     pub(crate) fn refused(&self, kind: fn(u64) -> Limit) {
-        if let Ok(slot) = self.member().slot() {
+        if let Ok(slot) = self.participant().slot() {
             slot.note_refusal(kind);
         }
     }
@@ -307,8 +307,8 @@ impl Process {
 
     /// Makes something in the arena. If there is no room, the attempt is repeated once after objects that nobody can
     /// reach are gone.
-    pub(crate) fn making<T>(&self, attempt: impl Fn(&Member) -> Result<T, Errno>) -> Result<T, Errno> {
-        self.noting(collections::retry(self.member(), || attempt(self.member())))
+    pub(crate) fn making<T>(&self, attempt: impl Fn(&Participant) -> Result<T, Errno>) -> Result<T, Errno> {
+        self.noting(collections::retry(self.participant(), || attempt(self.participant())))
     }
 
     #[cold]
@@ -321,11 +321,11 @@ impl Process {
     /// Charges the process for `wanted` bytes, of which `charged` are charged already.
     fn charge(&self, charged: &mut u64, wanted: u64) -> Result<(), Limit> {
         // The fork server is no process of the run, and has no slot of the table.
-        let is_counted = self.member().index < self.member().arena.geometry.processes_max;
+        let is_counted = self.participant().index < self.participant().arena.geometry.processes_max;
         if let Some(max) = self.limits.run_memory_max.filter(|_| is_counted)
             && let Some(more) = wanted.checked_sub(*charged).filter(|more| *more > 0)
         {
-            if budget::take(self.member(), self.member().index, more, max).is_err() {
+            if budget::take(self.participant(), self.participant().index, more, max).is_err() {
                 self.refused(Limit::RunMemory);
                 return Err(Limit::RunMemory(max));
             }
@@ -351,9 +351,13 @@ impl Process {
     #[cold]
     fn discard_message(&self) -> Result<(), Errno> {
         let mut unused = Vec::new();
-        message::discard(self.member(), self.member().slot()?.register(Register::Incoming), &mut unused)?;
+        message::discard(
+            self.participant(),
+            self.participant().slot()?.register(Register::Incoming),
+            &mut unused,
+        )?;
         for index in unused {
-            object::destroy_if_unused(self.member(), index)?;
+            object::destroy_if_unused(self.participant(), index)?;
         }
         Ok(())
     }
@@ -369,7 +373,7 @@ impl Process {
         *uses -= 1;
         if *uses == 0 {
             self.holds.remove(&handle);
-            object::release(self.member(), handle)?;
+            object::release(self.participant(), handle)?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ use wasmtime::{Instance, Store, TypedFunc};
 use super::stdio::Capture;
 use super::{Guest, Process, cpu_nanos, deadlock, exit, limit_behind};
 use crate::codec;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{Outcome, ProcessHandle, Register, nanos_now};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
@@ -114,7 +114,7 @@ pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)>
     process.stdio.capture(Capture::new(process.handle(), setup.output, setup.output_max));
     process.task = Some(Task { output_max: setup.output_max, ..Task::default() });
     process.is_host_worker = true;
-    process.member().slot()?.scope.begin(process.handle(), setup.objects_max, setup.processes_max);
+    process.participant().slot()?.scope.begin(process.handle(), setup.objects_max, setup.processes_max);
     Ok((setup, Queues { tasks: Handle(tasks), results: Handle(results) }))
 }
 
@@ -148,8 +148,8 @@ pub(crate) fn serve(
     }
 }
 
-fn port(member: &Member, queue: Handle, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
-    let object = object::resolve_for_host::<QueueState>(member, queue)?;
+fn port(participant: &Participant, queue: Handle, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
+    let object = object::resolve_for_host::<QueueState>(participant, queue)?;
     Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
@@ -182,8 +182,8 @@ impl Worker {
             payload: process.task.as_ref().map_or(&[], |task| &task.output),
         };
         record.encode(&mut self.record);
-        let port = port(process.member(), self.queues.results, Waiting::Put)?;
-        queue::put(process.member(), port, &self.record, &[], Deadline::NEVER)?;
+        let port = port(process.participant(), self.queues.results, Waiting::Put)?;
+        queue::put(process.participant(), port, &self.record, &[], Deadline::NEVER)?;
         if kind == RecordKind::NotReady {
             exit::exit_worker(store.data(), 1);
         }
@@ -199,21 +199,21 @@ impl Worker {
 
     /// Takes some tasks, and does them.
     fn serve_some(&mut self, store: &mut Store<Guest>) -> Result<()> {
-        let member = store.data().process.member().clone();
+        let participant = store.data().process.participant().clone();
         let most = match self.setup.isolation {
             Isolation::Worker => self.batch.min(self.left) as usize,
             Isolation::Task => 1,
         };
         let mut lens = Vec::with_capacity(most);
-        let tasks = port(&member, self.queues.tasks, Waiting::Get)?;
+        let tasks = port(&participant, self.queues.tasks, Waiting::Get)?;
         let note = |len| {
             lens.push(len);
             lens.len() < most
         };
         let mut taken = std::mem::take(&mut self.taken);
         let large;
-        let mut rest = if queue::get_many(&member, tasks, &mut taken, note, Deadline::NEVER)? == 0 {
-            large = get_large(&member, tasks)?;
+        let mut rest = if queue::get_many(&participant, tasks, &mut taken, note, Deadline::NEVER)? == 0 {
+            large = get_large(&participant, tasks)?;
             lens.push(large.len());
             large.as_slice()
         } else {
@@ -223,7 +223,7 @@ impl Worker {
         for len in &lens {
             let (task, behind) = rest.split_at_checked(*len).ok_or(Errno::Io)?;
             rest = behind;
-            self.serve_one(store, &member, task)?;
+            self.serve_one(store, &participant, task)?;
             if self.left == 0 {
                 // The other tasks that the worker has taken are claimed and not begun; the owner gives them to another
                 // worker.
@@ -237,12 +237,12 @@ impl Worker {
         Ok(())
     }
 
-    fn serve_one(&mut self, store: &mut Store<Guest>, member: &Member, task: &[u8]) -> Result<()> {
-        let claims = member.claims()?;
+    fn serve_one(&mut self, store: &mut Store<Guest>, participant: &Participant, task: &[u8]) -> Result<()> {
+        let claims = participant.claims()?;
         claims.begin(0)?;
         let Claims { first, since, .. } = claims.get();
-        let begun = Begun { number: first, since, claimant: member.index };
-        member.slot()?.tail.begin();
+        let begun = Begun { number: first, since, claimant: participant.index };
+        participant.slot()?.tail.begin();
         match TaskRecord::decode(task).ok_or(Errno::Io)? {
             TaskRecord::Retire => {
                 self.left = 0;
@@ -261,7 +261,7 @@ impl Worker {
                     }
                     self.finish(store, kind, begun)
                 }
-                Isolation::Task => self.fork_for(store, member, (name, format, input), begun),
+                Isolation::Task => self.fork_for(store, participant, (name, format, input), begun),
             },
         }
     }
@@ -270,7 +270,7 @@ impl Worker {
     fn fork_for(
         &mut self,
         store: &mut Store<Guest>,
-        member: &Member,
+        participant: &Participant,
         (name, format, input): (&str, u32, &[u8]),
         begun: Begun,
     ) -> Result<()> {
@@ -288,8 +288,8 @@ impl Worker {
             Ok(Forked::Child) => {
                 let Guest { process, growth, .. } = store.data_mut();
                 process.is_host_worker = true;
-                process.member().slot()?.linear_memory.store(growth.used, Ordering::Relaxed);
-                process.member().slot()?.scope.begin_task(worker);
+                process.participant().slot()?.linear_memory.store(growth.used, Ordering::Relaxed);
+                process.participant().slot()?.scope.begin_task(worker);
                 if format == COMMAND {
                     let done = self.run_command(store, input, begun);
                     exit::exit_worker(store.data(), i32::from(done.is_err()))
@@ -305,7 +305,7 @@ impl Worker {
             Ok(Forked::Parent(child)) => child,
         };
         let process = &store.data().process;
-        let claims = member.claims()?;
+        let claims = participant.claims()?;
         if !process.join_or(child, || claims.is_doomed())? {
             // The time of the task is over.
             process.children.signal(child, nix::libc::SIGKILL)?;
@@ -326,12 +326,12 @@ impl Worker {
                 _ => self.finish_ended(store, outcome, begun)?,
             }
         }
-        unlink_left_by_task(member, worker)
+        unlink_left_by_task(participant, worker)
     }
 
     /// Puts the result of a task whose process has ended, or that could have no process.
     fn finish_ended(&mut self, store: &mut Store<Guest>, outcome: Outcome, begun: Begun) -> Result<()> {
-        store.data().process.member().claims()?.clear_work();
+        store.data().process.participant().claims()?.clear_work();
         self.set_output(store, &codec::encode(&outcome).map_err(|_| Errno::Io)?);
         self.finish(store, RecordKind::Ended, begun)
     }
@@ -443,18 +443,18 @@ fn put_result(
     buffer: &mut Vec<u8>,
 ) -> Result<()> {
     let Begun { number, since, claimant } = begun;
-    let member = process.member();
+    let participant = process.participant();
     let nanos = nanos_now().saturating_sub(since);
     let record = ResultRecord { number, kind, nanos, used, stdout: &stdout, stderr: &stderr, payload };
     record.encode(buffer);
-    let port = port(member, queues.results, Waiting::Put)?;
-    match queue::finish(member, port, &[buffer], &[], claimant, Deadline::NEVER) {
+    let port = port(participant, queues.results, Waiting::Put)?;
+    match queue::finish(participant, port, &[buffer], &[], claimant, Deadline::NEVER) {
         // The record will never fit, but this one will.
         Err(Errno::Msgsize) => {
             let record =
                 ResultRecord { kind: RecordKind::TooLarge, stdout: &[], stderr: &[], payload: &[], ..record };
             record.encode(buffer);
-            queue::finish(member, port, &[buffer], &[], claimant, Deadline::NEVER)
+            queue::finish(participant, port, &[buffer], &[], claimant, Deadline::NEVER)
         }
         finished => finished,
     }
@@ -462,18 +462,18 @@ fn put_result(
 
 /// Removes the names that a task has left, once the processes of the task have ended. The processes that the task has
 /// started are killed by then.
-fn unlink_left_by_task(member: &Member, worker: ProcessHandle) -> Result<()> {
-    let slot = member.slot()?;
+fn unlink_left_by_task(participant: &Participant, worker: ProcessHandle) -> Result<()> {
+    let slot = participant.slot()?;
     if !slot.scope.has_names_of_tasks() {
         return Ok(());
     }
     let is_of_task = |of| scope::is_of_task(of, worker);
-    while scope::has_process(&member.arena, is_of_task) {
+    while scope::has_process(&participant.arena, is_of_task) {
         // The supervisor reaps them, and tells only parents of it.
         let again = Deadline::after_nanos(REAPING_NANOS);
-        let _ = slot.event.sleep(member, Waiting::Children, again, || false);
+        let _ = slot.event.sleep(participant, Waiting::Children, again, || false);
     }
-    shared::unlink_left(member, is_of_task)
+    shared::unlink_left(participant, is_of_task)
 }
 
 /// Calls the guest; only the calling process returns from here: processes that are forked meanwhile end with the call.
@@ -501,14 +501,14 @@ struct Begun {
 }
 
 /// Takes one task that is not for a batch.
-fn get_large(member: &Member, tasks: Port<'_>) -> Result<Vec<u8>> {
-    match queue::get(member, tasks, || false, &mut [], Deadline::NEVER)? {
+fn get_large(participant: &Participant, tasks: Port<'_>) -> Result<Vec<u8>> {
+    match queue::get(participant, tasks, || false, &mut [], Deadline::NEVER)? {
         Taken::Copied(_) => Ok(Vec::new()),
         Taken::Bytes(bytes) => Ok(bytes),
         Taken::Message(message) => {
             let mut bytes = vec![0; usize::try_from(message.len).map_err(|_| Errno::Io)?];
-            message.read(member, &mut bytes)?;
-            heap::free(member, member.slot()?.register(Register::Incoming))?;
+            message.read(participant, &mut bytes)?;
+            heap::free(participant, participant.slot()?.register(Register::Incoming))?;
             Ok(bytes)
         }
     }

@@ -24,9 +24,10 @@ impl Process {
         self.stdio.flush();
         let handle = self.children.ask_for_spawn(name, flags, payload, handles)?;
         let index = handle.index()?;
-        let own = self.member().slot()?;
+        let own = self.participant().slot()?;
         let waiting = || {
-            table::state(&self.member().arena, index).is_ok_and(|state| state.state == ProcessState::Spawning)
+            table::state(&self.participant().arena, index)
+                .is_ok_and(|state| state.state == ProcessState::Spawning)
         };
         while waiting() {
             own.event.sleep_for_supervisor(|| !waiting());
@@ -42,9 +43,9 @@ impl Process {
     /// parent that it runs.
     pub(crate) fn become_spawned(&mut self, index: u32, handle: ProcessHandle) -> Result<()> {
         self.children.handle = handle;
-        self.children.member.index = index;
-        self.stdio.forked(self.member());
-        let arena = self.member().arena.clone();
+        self.children.participant.index = index;
+        self.stdio.forked(self.participant());
+        let arena = self.participant().arena.clone();
         let slot = arena.process(index)?;
         self.parent = Some(slot.parent());
         let spawned = table::update(&arena, index, |old| {
@@ -63,18 +64,18 @@ impl Process {
 
     /// Takes the payload and handles of a process that was just spawned, in that process.
     pub(crate) fn take_entry(&mut self) -> Result<()> {
-        let member = &self.children.member;
-        let register = member.slot()?.register(Register::Outgoing);
+        let participant = &self.children.participant;
+        let register = participant.slot()?.register(Register::Outgoing);
         let page = register.load(Ordering::Acquire);
         if page == 0 {
             return Ok(());
         }
-        let message = Message::at(member, page)?;
-        let handles = message.handles(member)?;
+        let message = Message::at(participant, page)?;
+        let handles = message.handles(participant)?;
         let mut bytes = std::mem::take(&mut self.room);
         bytes.resize(message.len as usize, 0);
-        message.read(member, &mut bytes)?;
-        heap::free(member, register)?;
+        message.read(participant, &mut bytes)?;
+        heap::free(participant, register)?;
         let (count, rest) = bytes.split_first_chunk::<4>().ok_or(Errno::Io)?;
         let (identity, payload) = rest
             .split_at_checked((u32::from_le_bytes(*count) as usize).saturating_mul(4))

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::ipc::arena::{Arena, Member, Patience};
+use crate::ipc::arena::{Arena, Participant, Patience};
 use crate::ipc::process_table::{self, ProcessHandle};
 use crate::ipc::tail;
 use crate::{Limits, patient, wire};
@@ -141,11 +141,16 @@ impl Stdio {
     ///
     /// `by_line` is for guests that fork. A language keeps its read-ahead in its memory, and a forked process has a copy of that
     /// memory: so at most a line is read at a time, and otherwise as much as is there.
-    pub(crate) fn new(member: &Member, has_stdin: bool, by_line: bool, limits: &Limits) -> Arc<Self> {
+    pub(crate) fn new(
+        participant: &Participant,
+        has_stdin: bool,
+        by_line: bool,
+        limits: &Limits,
+    ) -> Arc<Self> {
         let files = [fstat(io::stdout()).ok(), fstat(io::stderr()).ok()];
         Arc::new(Self {
-            arena: member.arena.clone(),
-            index: AtomicU32::new(member.index),
+            arena: participant.arena.clone(),
+            index: AtomicU32::new(participant.index),
             stdout: Mutex::new(Line::new(Stream::Stdout, &files)),
             stderr: Mutex::new(Line::new(Stream::Stderr, &files)),
             has_stdin: AtomicBool::new(has_stdin),
@@ -187,15 +192,15 @@ impl Stdio {
         self.index.load(Ordering::Relaxed)
     }
 
-    fn member(&self) -> Member {
-        Member { arena: self.arena.clone(), index: self.index(), patience: Patience::Forever }
+    fn participant(&self) -> Participant {
+        Participant { arena: self.arena.clone(), index: self.index(), patience: Patience::Forever }
     }
 
-    /// Resets the streams in a process that was just forked: it is another member, it has written nothing, and its
+    /// Resets the streams in a process that was just forked: it is another participant, it has written nothing, and its
     /// stdin is empty.
-    pub(crate) fn forked(&self, member: &Member) {
+    pub(crate) fn forked(&self, participant: &Participant) {
         self.written.store(0, Ordering::Relaxed);
-        self.index.store(member.index, Ordering::Relaxed);
+        self.index.store(participant.index, Ordering::Relaxed);
         self.has_stdin.store(false, Ordering::Relaxed);
     }
 
@@ -319,7 +324,7 @@ impl Stdio {
     }
 
     fn write_whole(&self, line: &Line, bytes: &[u8]) -> io::Result<()> {
-        let member = self.member();
+        let participant = self.participant();
         if let Some((capture, is_kept, is_written)) = self.destination(line.stream) {
             if is_kept {
                 capture.keep(line.stream, bytes);
@@ -328,10 +333,10 @@ impl Stdio {
                 return Ok(());
             }
         }
-        let header = member.arena.header().map_err(io::Error::other)?;
+        let header = participant.arena.header().map_err(io::Error::other)?;
         let _alone = match line.lock {
-            Some(Stream::Stdout) => Some(header.stdio[0].lock(&member).map_err(io::Error::other)?),
-            Some(Stream::Stderr) => Some(header.stdio[1].lock(&member).map_err(io::Error::other)?),
+            Some(Stream::Stdout) => Some(header.stdio[0].lock(&participant).map_err(io::Error::other)?),
+            Some(Stream::Stderr) => Some(header.stdio[1].lock(&participant).map_err(io::Error::other)?),
             None => None,
         };
         // The write bypasses the buffer of std's stdout, of which a forked process would have a copy.

@@ -27,9 +27,8 @@ impl Process {
     /// Whether a child or the parent has ended. A parent whose slot is gone has ended.
     pub(crate) fn has_ended(&self, handle: ProcessHandle) -> Result<bool> {
         if self.parent == Some(handle) {
-            return Ok(
-                table::resolve(&self.member().arena, handle).map_or(true, |(_, state)| !state.is_alive())
-            );
+            return Ok(table::resolve(&self.participant().arena, handle)
+                .map_or(true, |(_, state)| !state.is_alive()));
         }
         self.children.has_ended(handle)
     }
@@ -37,12 +36,12 @@ impl Process {
     /// Waits until the process of this handle has ended; returns whether it has.
     pub(crate) fn join(&self, handle: ProcessHandle, deadline: Deadline) -> Result<bool> {
         self.stdio.flush();
-        let own = self.member().slot()?;
+        let own = self.participant().slot()?;
         spin(JOIN_SPIN, || self.has_ended(handle).unwrap_or(true));
         let index = handle.index()?;
         let ended = || self.has_ended(handle).unwrap_or(true);
         while !self.has_ended(handle)? {
-            match own.event.sleep(self.member(), Waiting::Process(index), deadline, ended) {
+            match own.event.sleep(self.participant(), Waiting::Process(index), deadline, ended) {
                 Err(Errno::Again | Errno::Timedout) => return self.has_ended(handle),
                 slept => slept?,
             }
@@ -53,12 +52,12 @@ impl Process {
     /// Waits until a child has ended, or until `until` holds; this process's event tells of changes of `until`. Returns
     /// whether the child has ended.
     pub(crate) fn join_or(&self, handle: ProcessHandle, until: impl Fn() -> bool) -> Result<bool> {
-        let own = self.member().slot()?;
+        let own = self.participant().slot()?;
         let waiting = Waiting::Process(handle.index()?);
         let ready = || self.has_ended(handle).unwrap_or(true) || until();
         spin(JOIN_SPIN, ready);
         while !ready() {
-            own.event.sleep(self.member(), waiting, Deadline::NEVER, ready)?;
+            own.event.sleep(self.participant(), waiting, Deadline::NEVER, ready)?;
         }
         self.has_ended(handle)
     }
@@ -66,7 +65,7 @@ impl Process {
     /// Waits until one of these is ready, and returns which of them are; all are false if the time is over.
     pub(crate) fn wait(&self, handles: &[u64], deadline: Deadline) -> Result<Vec<bool>> {
         self.stdio.flush();
-        let own = self.member().slot()?;
+        let own = self.participant().slot()?;
         let targets = handles.iter().map(|handle| self.target(*handle)).collect::<Result<Vec<_>>>()?;
         let is_ready = |target: &Target<'_>| match target {
             Target::Process(handle) => self.has_ended(*handle).unwrap_or(true),
@@ -80,7 +79,7 @@ impl Process {
             let ready: Vec<_> = targets.iter().map(is_ready).collect();
             (ready.is_empty() || ready.contains(&true)).then_some(ready)
         };
-        match event::wait_for_any(self.member(), events, deadline, look) {
+        match event::wait_for_any(self.participant(), events, deadline, look) {
             Err(Errno::Again | Errno::Timedout) => Ok(targets.iter().map(is_ready).collect()),
             found => found,
         }
@@ -93,7 +92,7 @@ impl Process {
             if process.is_one() {
                 return process.index().ok().map(Waiting::Process);
             }
-            kind::waiting(self.member(), Handle(*handle))
+            kind::waiting(self.participant(), Handle(*handle))
         });
         self.waited = waited.collect();
     }
@@ -105,6 +104,6 @@ impl Process {
             self.has_ended(process)?;
             return Ok(Target::Process(process));
         }
-        kind::waitable(self.member(), Handle(handle)).map(Target::Object)
+        kind::waitable(self.participant(), Handle(handle)).map(Target::Object)
     }
 }

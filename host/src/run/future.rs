@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use super::{Run, RunOutput, Stopper, Summary};
-use crate::{Error, Result, Signal};
+use super::{RunOutput, Stopper, Summary};
+use crate::{Error, Result, Run, Signal};
 
 /// The end of a [`Run`], as a future: of `run.await`, or of [`Run::into_output_future`].
 ///

@@ -12,12 +12,12 @@ use crate::GuestText;
 /// The most bytes that are kept of a stream by default.
 pub(super) const OUTPUT_MAX: usize = 16 << 20;
 
-/// The part of an output that is kept if it has more bytes than [`RunBuilder::output_max`](crate::RunBuilder::output_max).
+/// The part of an output that is kept if it has more bytes than [`Builder::output_max`](super::Builder::output_max).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Keep {
     /// The first bytes; and the run is ended, with [`ExitStatus::Limited`](crate::ExitStatus::Limited) and
-    /// [`Limit::Output`](crate::Limit::Output).
+    /// [`Limit::Output`](crate::limits::Limit::Output).
     #[default]
     End,
     /// The first bytes. The run goes on.
@@ -28,7 +28,7 @@ pub enum Keep {
     HeadAndTail,
 }
 
-/// How a run ended, and what it wrote; see [`RunBuilder::output`](crate::RunBuilder::output).
+/// How a run ended, and what it wrote; see [`Builder::output`](super::Builder::output).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunOutput {
@@ -45,7 +45,8 @@ pub struct RunOutput {
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
 /// # let module = sandpool::Module::from_file("guest.wasm")?;
-/// use sandpool::{Keep, Run};
+/// use sandpool::Run;
+/// use sandpool::run::Keep;
 ///
 /// let output = Run::builder(&module).output_max(1024).keep(Keep::HeadAndTail).output()?;
 /// print!("{}", output.stdout);

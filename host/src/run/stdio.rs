@@ -19,7 +19,8 @@ type Callback = dyn FnMut(&[u8]) + Send;
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
 /// # let module = sandpool::Module::from_file("upper.wasm")?;
-/// use sandpool::{Run, Stdio};
+/// use sandpool::Run;
+/// use sandpool::run::Stdio;
 ///
 /// let run = Run::builder(&module)
 ///     .stdin(Stdio::bytes("some text"))
@@ -46,7 +47,7 @@ enum Kind {
 }
 
 impl Stdio {
-    /// The stream of this process. This is the default of [`RunBuilder::start`](crate::RunBuilder::start).
+    /// The stream of this process. This is the default of [`Builder::start`](super::Builder::start).
     #[must_use]
     pub fn inherit() -> Self {
         Self(Kind::Inherit)

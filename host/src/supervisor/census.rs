@@ -11,7 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
-use super::children::is_child;
+use super::kin::is_child;
 use super::proc::Proc;
 use crate::ipc::arena::Arena;
 use crate::ipc::process_table::{self as table, ProcessState};

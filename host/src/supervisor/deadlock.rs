@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::proc::Proc;
 use crate::config::OnDeadlock;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::process_table::{self as table, ProcessState};
 use crate::ipc::waiting::Alarm;
 
@@ -60,17 +60,17 @@ impl Detector {
     }
 
     /// Looks at the waiting processes. Returns whether the run is to be ended: no process can go on, and all have reported.
-    pub(crate) fn look(&mut self, member: &Member, proc: &Proc) -> bool {
+    pub(crate) fn look(&mut self, participant: &Participant, proc: &Proc) -> bool {
         match &mut self.state {
             Watching::Alarmed(waits, since) => {
-                if since.elapsed() < PATIENCE && !waits.iter().all(|wait| has_answered(member, wait)) {
-                    waits.iter().for_each(|wait| wake(member, wait));
+                if since.elapsed() < PATIENCE && !waits.iter().all(|wait| has_answered(participant, wait)) {
+                    waits.iter().for_each(|wait| wake(participant, wait));
                     return false;
                 }
                 if self.on_deadlock == OnDeadlock::Kill {
                     return true;
                 }
-                waits.iter().for_each(|wait| set_alarm(member, wait, Alarm::None));
+                waits.iter().for_each(|wait| set_alarm(participant, wait, Alarm::None));
                 self.state = Watching::Reported(None);
             }
             Watching::Looking(before, asleep) => {
@@ -81,18 +81,18 @@ impl Detector {
                     *asleep += some.len();
                     return false;
                 }
-                let now = all_wait(member);
+                let now = all_wait(participant);
                 self.state = match now {
                     Some(waits) if all_sleep && before.as_ref() == Some(&waits) => {
-                        waits.iter().for_each(|wait| set_alarm(member, wait, Alarm::Raised));
-                        waits.iter().for_each(|wait| wake(member, wait));
+                        waits.iter().for_each(|wait| set_alarm(participant, wait, Alarm::Raised));
+                        waits.iter().for_each(|wait| wake(participant, wait));
                         Watching::Alarmed(waits, Instant::now())
                     }
                     now => Watching::Looking(now, 0),
                 };
             }
             Watching::Reported(before) => {
-                let now = all_wait(member);
+                let now = all_wait(participant);
                 let is_same = before.is_none() || *before == now;
                 self.state = if is_same { Watching::Reported(now) } else { Watching::Looking(now, 0) };
             }
@@ -102,16 +102,17 @@ impl Detector {
 }
 
 /// The waits of all processes; `None` if one doesn't wait, or there are none.
-fn all_wait(member: &Member) -> Option<Vec<Wait>> {
+fn all_wait(participant: &Participant) -> Option<Vec<Wait>> {
     let mut waits = Vec::new();
-    for process in 0..member.arena.geometry.processes_max {
-        match table::state(&member.arena, process).ok()?.state {
+    for process in 0..participant.arena.geometry.processes_max {
+        match table::state(&participant.arena, process).ok()?.state {
             ProcessState::Free | ProcessState::Leaving | ProcessState::Exited | ProcessState::Failed => {}
             ProcessState::Reserved | ProcessState::Spawning => return None,
             ProcessState::Running => {
-                let slot = member.arena.process(process).ok()?;
+                let slot = participant.arena.process(process).ok()?;
                 slot.waits.what()?;
-                let pid = member.arena.process_id(process).ok()?.load(std::sync::atomic::Ordering::Acquire);
+                let pid =
+                    participant.arena.process_id(process).ok()?.load(std::sync::atomic::Ordering::Acquire);
                 waits.push(Wait { process, pid, count: slot.waits.count() });
             }
         }
@@ -119,21 +120,21 @@ fn all_wait(member: &Member) -> Option<Vec<Wait>> {
     (!waits.is_empty()).then_some(waits)
 }
 
-fn set_alarm(member: &Member, wait: &Wait, alarm: Alarm) {
-    if let Ok(slot) = member.arena.process(wait.process) {
+fn set_alarm(participant: &Participant, wait: &Wait, alarm: Alarm) {
+    if let Ok(slot) = participant.arena.process(wait.process) {
         slot.waits.set_alarm(alarm);
     }
 }
 
 /// Wakes a process again: it may have been about to sleep when it was woken before.
-fn wake(member: &Member, wait: &Wait) {
-    if let Ok(slot) = member.arena.process(wait.process)
+fn wake(participant: &Participant, wait: &Wait) {
+    if let Ok(slot) = participant.arena.process(wait.process)
         && slot.waits.is(Alarm::Raised)
     {
-        slot.waits.wake(member);
+        slot.waits.wake(participant);
     }
 }
 
-fn has_answered(member: &Member, wait: &Wait) -> bool {
-    member.arena.process(wait.process).map_or(true, |slot| !slot.waits.is(Alarm::Raised))
+fn has_answered(participant: &Participant, wait: &Wait) -> bool {
+    participant.arena.process(wait.process).map_or(true, |slot| !slot.waits.is(Alarm::Raised))
 }

@@ -34,6 +34,7 @@ mod allowance;
 mod census;
 pub(crate) mod children;
 pub(crate) mod deadlock;
+mod kin;
 mod proc;
 mod timers;
 
@@ -357,7 +358,7 @@ impl Run {
                 && !self.children.is_ending()
             {
                 quiet_since = Instant::now();
-                if self.detector.look(self.children.member(), self.children.proc()) {
+                if self.detector.look(self.children.participant(), self.children.proc()) {
                     self.children.end_deadlock();
                 }
             }

@@ -12,7 +12,7 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use sandpool_abi::process::Limit;
 
-use super::children::is_child;
+use super::kin::is_child;
 use crate::Limits;
 use crate::ipc::arena::Arena;
 use crate::ipc::process_table::nanos_now;

@@ -9,7 +9,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::children::Children;
 use crate::config::{Limits, Role, RunConfig, Sandbox};
-use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::process_table::{self as table, ProcessHandle};
 use crate::process::mappings::Mappings;
 use crate::process::stdio::Stdio;
@@ -17,7 +17,7 @@ use crate::process::{Growth, Guest, Process, wasi};
 
 /// A slot in an arena of its own.
 pub(crate) struct Alone {
-    pub(crate) member: Member,
+    pub(crate) participant: Participant,
     pub(crate) handle: ProcessHandle,
     geometry: Geometry,
 }
@@ -27,19 +27,19 @@ impl Alone {
         let (_, arena) = Arena::create(geometry).expect("an arena");
         let arena = Arc::new(arena);
         let (index, handle) = table::reserve(&arena, None, b"MainProcess", 0).expect("a slot");
-        Self { member: Member { arena, index, patience: Patience::Brief }, handle, geometry }
+        Self { participant: Participant { arena, index, patience: Patience::Brief }, handle, geometry }
     }
 
     /// The state of a guest in that slot. Only one at a time may be used.
     pub(crate) fn guest(&self) -> Guest {
-        let Self { member, handle, geometry } = self;
+        let Self { participant, handle, geometry } = self;
         let Geometry { processes_max, objects_max, .. } = *geometry;
-        let stdio = Stdio::new(member, false, false, &Limits::default());
+        let stdio = Stdio::new(participant, false, false, &Limits::default());
         let limits = Limits { processes_max, objects_max, arena_size: 0, ..Limits::default() };
         let config = RunConfig { sandbox: Sandbox::new().limits(limits), ..RunConfig::new(Role::Program) };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let doorbell = EventFd::from_flags(flags).expect("an eventfd");
-        let children = Children::new(member.clone(), *handle, OwnedFd::from(doorbell));
+        let children = Children::new(participant.clone(), *handle, OwnedFd::from(doorbell));
         let process = Process::new(children, None, 0, stdio.clone(), config.sandbox.limits.clone());
         Guest {
             wasi: wasi::context(&config, &stdio).expect("a context"),

@@ -2,11 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::jail::{JailReport, Layer};
+use crate::limits::{CompileLimits, Profile};
+use crate::module::{Inspection, TaskInfo, UnknownImports};
+use crate::pool::{
+    Completed, Event, Feed, Isolation, PoolEnd, Results, Stats, StreamStopper, TaskError, TaskFuture,
+};
+use crate::run::{OnDeadlock, ProcessReport, Stopper, Summary};
 use crate::*;
 
 /// Any thread can hold and use the values that an embedder holds.
@@ -15,7 +23,9 @@ fn handles_are_shared_by_threads() {
     fn check<T: Debug + Send + Sync + 'static>() {}
 
     check::<Module>();
-    check::<ModuleBuilder>();
+    check::<module::Builder>();
+    check::<pool::Builder<'static>>();
+    check::<run::Builder<'static>>();
     check::<Pool>();
     check::<Run>();
     check::<Stopper>();
@@ -23,6 +33,9 @@ fn handles_are_shared_by_threads() {
     check::<TaskFuture<Vec<u8>>>();
     check::<Feed>();
     check::<Results>();
+    check::<pool::CommandFeed>();
+    check::<pool::CommandResults>();
+    check::<run::RunFuture<Summary>>();
     check::<Error>();
 }
 
@@ -45,6 +58,12 @@ fn values_are_values() {
     check::<Event>();
     check::<Stats>();
     check::<Completed<u64>>();
+    check::<pool::Command>();
+    check::<pool::CommandOutput>();
+    check::<pool::Usage>();
+    check::<run::RunOutput>();
+    check::<run::Captured>();
+    check::<run::Keep>();
     check::<ExitStatus>();
     check::<Signal>();
 }
@@ -71,6 +90,94 @@ fn every_failure_becomes_an_error() {
 
     check::<TaskError>();
     check::<PoolEnd>();
+}
+
+/// The names at the root are those that most programs use. Each other name is in one module, and none is in two places.
+#[test]
+fn each_name_has_one_place() {
+    const ROOT: [&str; 15] = [
+        "DirGrant",
+        "Error",
+        "ErrorKind",
+        "ExitStatus",
+        "GuestText",
+        "Limits",
+        "Module",
+        "Pool",
+        "Result",
+        "Run",
+        "Sandbox",
+        "Signal",
+        "Trap",
+        "init",
+        "set_executable",
+    ];
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let read = |file: &str| fs::read_to_string(sources.join(file)).unwrap();
+    let root = read("lib.rs");
+    let mut places = BTreeMap::<String, Vec<String>>::new();
+    let mut add = |place: &str, text: &str| {
+        for name in exported(text) {
+            // Each of them has a builder.
+            let name = if name == "Builder" { format!("{place}::{name}") } else { name };
+            places.entry(name).or_default().push(place.to_owned());
+        }
+    };
+    let mut own = String::new();
+    let mut rest = &*root;
+    while let Some((before, behind)) = rest.split_once("\npub mod ") {
+        own.push_str(before);
+        let (head, behind) = behind.split_once('\n').unwrap();
+        rest = behind;
+        if let Some(module) = head.strip_suffix(" {") {
+            let (names, behind) = behind.split_once("\n}").unwrap();
+            rest = behind;
+            // What is hidden from the documentation is nobody's to use.
+            if module != "command_support" {
+                add(module, names);
+            }
+        }
+        own.push('\n');
+    }
+    own.push_str(rest);
+    add("", &own.replace("#[doc(hidden)]\npub ", ""));
+    for line in root.lines() {
+        if let Some(module) = line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(';'))
+            && module != "testing"
+        {
+            add(module, &read(&format!("{module}/mod.rs")));
+        }
+    }
+    let twice: Vec<_> = places.iter().filter(|(_, places)| places.len() != 1).collect();
+    assert!(twice.is_empty(), "names in several places: {twice:?}");
+    let at_root: Vec<_> = places
+        .iter()
+        .filter(|(_, places)| places.iter().all(String::is_empty))
+        .map(|(name, _)| &**name)
+        .collect();
+    assert_eq!(at_root, ROOT, "a name that few programs use belongs into a module");
+    assert!(places.len() > 50, "only {} names were found: is this all?", places.len());
+}
+
+/// The names that a source makes public at its own level, by `pub use` or as items.
+fn exported(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for found in text.split("pub use ").skip(1) {
+        let path = found.split(';').next().unwrap_or_default();
+        let list = path
+            .split_once('{')
+            .map_or_else(|| path.rsplit("::").next().unwrap_or_default(), |(_, list)| list);
+        names.extend(
+            list.split([',', '}']).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()),
+        );
+    }
+    for kind in ["\npub struct ", "\npub enum ", "\npub fn ", "\npub const ", "\npub type ", "\npub trait "] {
+        let items = text.split(kind).skip(1);
+        names.extend(
+            items.map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()),
+        );
+    }
+    names
 }
 
 /// Builders are taken and returned by value, no parameter is a bare `bool`, and what may get more variants or fields says so.

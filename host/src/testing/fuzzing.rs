@@ -18,6 +18,7 @@ use wasmtime::{Engine, InstancePre, Store, Val};
 use crate::codec;
 use crate::config::{LimitKey, RunConfig, Sandbox};
 use crate::control;
+use crate::engine::Inspection;
 use crate::engine::known::{self, Function};
 use crate::imports;
 use crate::ipc::arena::Geometry;
@@ -25,7 +26,7 @@ use crate::ipc::process_table::Register;
 use crate::ipc::{message, object};
 use crate::process::{Guest, Held};
 use crate::testing::alone::Alone;
-use crate::{Inspection, wire};
+use crate::wire;
 
 const MEMORY_PAGES: u32 = 2;
 const MEMORY: i64 = MEMORY_PAGES as i64 * 65_536;
@@ -100,7 +101,8 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let mut input = Input(data);
     // There is only one process: a fork or spawn is refused after all its checks, and nothing waits for a supervisor.
     let alone = Alone::new(Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 });
-    let (arena, member, handle) = (alone.member.arena.clone(), alone.member.clone(), alone.handle);
+    let (arena, participant, handle) =
+        (alone.participant.arena.clone(), alone.participant.clone(), alone.handle);
     let guest = alone.guest();
     let mut store = Store::new(CALLER.module().engine(), guest);
     let instance = CALLER.instantiate(&mut store).expect("an instance");
@@ -166,14 +168,14 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let process = &mut store.data_mut().process;
     if let Some(Held::Message(_)) = process.held.take() {
         message::discard(
-            &member,
-            member.slot().expect("a slot").register(Register::Incoming),
+            &participant,
+            participant.slot().expect("a slot").register(Register::Incoming),
             &mut Vec::new(),
         )
         .expect("a message");
     }
     for handle in process.holds.keys() {
-        object::release(&member, *handle).expect("a hold");
+        object::release(&participant, *handle).expect("a hold");
     }
     // Objects that hold themselves, by a message in them, are left: a cycle. They hold only their own pages and those of their
     // messages.
@@ -263,7 +265,7 @@ pub fn records(data: &[u8]) -> bool {
 /// A module, as far as it is read without being compiled. Returns whether the bytes are a module.
 pub fn module(data: &[u8]) -> bool {
     static KNOWN: LazyLock<Vec<Function>> = LazyLock::new(|| known::functions().expect("the imports"));
-    Inspection::of_wasm(&KNOWN, data).is_ok()
+    Inspection::from_wasm(&KNOWN, data).is_ok()
 }
 
 /// The rest of the input.

@@ -8,7 +8,7 @@ use wasmtime::{InstancePre, Module, Store, TypedFunc};
 use crate::config::Flavor;
 use crate::engine::config;
 use crate::imports;
-use crate::ipc::arena::{Geometry, Member};
+use crate::ipc::arena::{Geometry, Participant};
 use crate::ipc::process_table::Register;
 use crate::ipc::queue::{self, Account, Port, QueueState};
 use crate::ipc::sync::lock::{self, LockState};
@@ -57,44 +57,44 @@ impl Pieces {
         let mut guest = Empty(Store::new(&engine, alone.guest()));
         let instance = module.instantiate(&mut guest.0).expect("an instance");
         let calls = instance.get_typed_func(&mut guest.0, "calls").expect("an export");
-        let queue = queue::create(&alone.member, 0, Account::Nothing).expect("a queue");
-        let lock = lock::create(&alone.member, false).expect("a lock");
+        let queue = queue::create(&alone.participant, 0, Account::Nothing).expect("a queue");
+        let lock = lock::create(&alone.participant, false).expect("a lock");
         Self { queue, lock, module, guest, calls, alone }
     }
 
-    fn member(&self) -> &Member {
-        &self.alone.member
+    fn participant(&self) -> &Participant {
+        &self.alone.participant
     }
 
     /// Puts an item of 8 bytes, and gets it.
     pub fn queue(&self) {
-        let found = object::resolve::<QueueState>(self.member(), self.queue).expect("a queue");
+        let found = object::resolve::<QueueState>(self.participant(), self.queue).expect("a queue");
         let port = Port { queue: found.state, object: found.index, waiting: Waiting::Get(found.index) };
         let mut item = [7; 8];
-        queue::put(self.member(), port, &item, &[], Deadline::NEVER).expect("room");
-        queue::get(self.member(), port, || false, &mut item, Deadline::NEVER).expect("an item");
+        queue::put(self.participant(), port, &item, &[], Deadline::NEVER).expect("room");
+        queue::get(self.participant(), port, || false, &mut item, Deadline::NEVER).expect("an item");
     }
 
     /// Acquires a lock of the guest's, and releases it.
     pub fn lock(&self) {
-        let found = || object::resolve::<LockState>(self.member(), self.lock).expect("a lock");
-        lock::acquire(self.member(), found(), Deadline::NEVER).expect("nobody has it");
-        lock::release(self.member(), found()).expect("it is ours");
+        let found = || object::resolve::<LockState>(self.participant(), self.lock).expect("a lock");
+        lock::acquire(self.participant(), found(), Deadline::NEVER).expect("nobody has it");
+        lock::release(self.participant(), found()).expect("it is ours");
     }
 
     /// Takes a lock of the arena's own, with its journal, and gives it back.
     pub fn journaled_lock(&self) {
-        let head = &self.member().arena.header().expect("a header").heap;
-        let guard = head.lock_word().lock(self.member()).expect("nobody has it");
+        let head = &self.participant().arena.header().expect("a header").heap;
+        let guard = head.lock_word().lock(self.participant()).expect("nobody has it");
         guard.commit();
         guard.unlock();
     }
 
     /// Allocates a run of 64 KiB, and frees it.
     pub fn heap(&self) {
-        let register = self.member().slot().expect("a slot").register(Register::Segment);
-        heap::allocate(self.member(), 64 << 10, register).expect("room");
-        heap::free(self.member(), register).expect("a run");
+        let register = self.participant().slot().expect("a slot").register(Register::Segment);
+        heap::allocate(self.participant(), 64 << 10, register).expect("room");
+        heap::free(self.participant(), register).expect("a run");
     }
 
     /// Calls the host from WebAssembly this number of times.
@@ -117,7 +117,7 @@ impl Pieces {
 
     /// Forks this process, and waits for the end of the new process, which ends at once.
     pub fn fork(&self) {
-        let pid = self.member().arena.process_id(self.member().index).expect("a slot");
+        let pid = self.participant().arena.process_id(self.participant().index).expect("a slot");
         match clone::fork(Parent::Caller, pid).expect("a process") {
             Fork::Child => exit_now(0),
             Fork::Parent(child) => {
@@ -143,7 +143,7 @@ mod tests {
             drop(pieces.instantiate(pieces.empty()));
             pieces.fork();
         }
-        let found = object::resolve::<QueueState>(pieces.member(), pieces.queue).expect("a queue");
+        let found = object::resolve::<QueueState>(pieces.participant(), pieces.queue).expect("a queue");
         assert_eq!(found.state.size(), 0);
     }
 }

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use sandpool_guest::{Event, ExitStatus, Process, PutError, Queue, Signal};
+use sandpool_guest::queue::PutError;
+use sandpool_guest::{Event, ExitStatus, Process, Queue, Signal};
 
 /// What a test guest returns: any error is its message and exit code 1.
 pub type Outcome = Result<(), Box<dyn Error>>;

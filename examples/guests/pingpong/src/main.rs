@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use sandpool_guest::{Pipe, Process, RecvError};
+use sandpool_guest::pipe::RecvError;
+use sandpool_guest::{Pipe, Process};
 
 type Failure = Box<dyn std::error::Error>;
 

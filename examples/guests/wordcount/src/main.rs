@@ -12,7 +12,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use progress::Progress;
-use sandpool_guest::{GetError, Process, PutError, Queue, cpu_count};
+use sandpool_guest::queue::{GetError, PutError};
+use sandpool_guest::{Process, Queue, cpu_count};
 
 type Counts = HashMap<String, u64>;
 type Failure = Box<dyn std::error::Error>;

@@ -7,12 +7,14 @@ use std::time::Duration;
 use sandpool_abi::process::ExitStatus;
 
 use crate::limits::{self, Refusal};
-use crate::{EncodeError, Error, Limit};
+use crate::process::Limit;
+use crate::{EncodeError, Error};
 
 /// The reason why a task has no result. No other task is affected.
 ///
 /// ```no_run
-/// use sandpool_guest::{Cause, Pool};
+/// use sandpool_guest::Pool;
+/// use sandpool_guest::pool::Cause;
 ///
 /// let pool = Pool::new()?;
 /// let result = pool.apply_async(|n: u32| 10 / n, 0)?;
@@ -104,7 +106,7 @@ pub enum Cause {
     /// The task took longer than this, and was killed.
     TimedOut(Duration),
     /// The fate of the task, and of the tasks after it, isn't known: all tasks together [were to
-    /// take](crate::IMap::within) no longer than this.
+    /// take](crate::pool::IMap::within) no longer than this.
     OutOfTime(Duration),
     /// The task's result, or its arguments, can't be encoded, for this reason.
     Encode(String),
@@ -178,7 +180,8 @@ impl fmt::Display for PoolEnd {
 /// The reason why a pool wasn't made, or refuses a call.
 ///
 /// ```no_run
-/// use sandpool_guest::{Pool, PoolError};
+/// use sandpool_guest::Pool;
+/// use sandpool_guest::pool::PoolError;
 ///
 /// assert!(matches!(Pool::builder().processes(0).build(), Err(PoolError::Zero("processes"))));
 /// ```

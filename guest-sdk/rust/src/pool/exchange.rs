@@ -12,8 +12,10 @@ use serde::de::DeserializeOwned;
 use super::error::{Cause, PoolError, TaskError};
 use crate::deadline::Deadline;
 use crate::message::{self, Failure};
+use crate::process::{Builder, Sentinel};
+use crate::queue::PutError;
 use crate::wait::wait_until;
-use crate::{Builder, Error, Process, PutError, Queue, Sentinel, Waitable, codec, cpu_count, raw};
+use crate::{Error, Process, Queue, Waitable, codec, cpu_count, raw};
 
 /// Calls each closure in a process of its own, and returns the results: pprocess' `Exchange`, `Map` and `Queue`.
 ///

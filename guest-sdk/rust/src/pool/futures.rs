@@ -1,7 +1,7 @@
 //! Python's `concurrent.futures`: an [`Executor`], and its [`Future`]s.
 //!
 //! ```no_run
-//! use sandpool_guest::futures::{Executor, as_completed};
+//! use sandpool_guest::pool::futures::{Executor, as_completed};
 //!
 //! fn digits(n: u32) -> usize {
 //!     n.to_string().len()
@@ -34,7 +34,7 @@ use super::error::{Cause, PoolError, TaskError};
 use super::imap::IMap;
 use super::job::{Job, One, Pending};
 use super::partial::{ByValue, Partial};
-use super::{Options, Pool, PoolBuilder};
+use super::{Builder, Options, Pool};
 use crate::deadline::Deadline;
 
 /// An executor: processes that run the functions that are submitted to them. Python's `ProcessPoolExecutor`.
@@ -67,15 +67,15 @@ impl Executor {
     ///
     /// ```no_run
     /// use sandpool_guest::Pool;
-    /// use sandpool_guest::futures::Executor;
+    /// use sandpool_guest::pool::futures::Executor;
     ///
     /// let executor = Executor::build(Pool::builder().processes(4).retries(2))?;
-    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
     /// ```
     ///
     /// # Errors
-    /// The errors of [`PoolBuilder::build`].
-    pub fn build(builder: PoolBuilder) -> Result<Self, PoolError> {
+    /// The errors of [`Builder::build`].
+    pub fn build(builder: Builder) -> Result<Self, PoolError> {
         builder.build().map(Self::from)
     }
 
@@ -115,7 +115,7 @@ impl Executor {
     /// ```no_run
     /// use std::time::Duration;
     ///
-    /// # let executor = sandpool_guest::futures::Executor::new()?;
+    /// # let executor = sandpool_guest::pool::futures::Executor::new()?;
     /// for square in executor.map_timeout(|n: u64| n * n, 0..1000, Duration::from_secs(5))? {
     ///     println!("{}", square?);
     /// }
@@ -141,7 +141,7 @@ impl Executor {
     /// Fills in a state, for functions that take it before their arguments: see [`Pool::partial`].
     ///
     /// ```no_run
-    /// # let executor = sandpool_guest::futures::Executor::new()?;
+    /// # let executor = sandpool_guest::pool::futures::Executor::new()?;
     /// let scaled = executor.partial(&3.0).submit(|scale, n| scale * n, 2.0)?;
     /// assert_eq!(scaled.result()?, 6.0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -293,7 +293,7 @@ impl<R: DeserializeOwned + 'static> Future<R> {
     }
 
     /// Registers a callback that is called with the result when it arrives, or at once if it has arrived. Several
-    /// callbacks are called in their order. See [`AsyncResult::on_done`](crate::AsyncResult::on_done) for where and
+    /// callbacks are called in their order. See [`AsyncResult::on_done`](crate::pool::AsyncResult::on_done) for where and
     /// when.
     pub fn add_done_callback(&self, callback: impl FnOnce(&Result<R, TaskError>) + 'static) {
         self.one.on_done(Box::new(callback));
@@ -333,13 +333,13 @@ pub enum ReturnWhen {
 /// not.
 ///
 /// ```no_run
-/// use sandpool_guest::futures::{Executor, ReturnWhen, wait};
+/// use sandpool_guest::pool::futures::{Executor, ReturnWhen, wait};
 ///
 /// let executor = Executor::new()?;
 /// let futures = (0..10).map(|n: u64| executor.submit(|n| n * n, n)).collect::<Result<Vec<_>, _>>()?;
 /// let (done, not_done) = wait(futures, None, ReturnWhen::FirstCompleted);
 /// println!("{} are done, {} are not", done.len(), not_done.len());
-/// # Ok::<(), sandpool_guest::PoolError>(())
+/// # Ok::<(), sandpool_guest::pool::PoolError>(())
 /// ```
 ///
 /// Without a timeout, the wait has no end.

@@ -70,7 +70,7 @@ where
     /// ```no_run
     /// use std::time::Duration;
     ///
-    /// use sandpool_guest::PoolError;
+    /// use sandpool_guest::pool::PoolError;
     ///
     /// # let pool = sandpool_guest::Pool::new()?;
     /// let mut squares = pool.imap(|n: u64| n * n, 0..1000)?;

@@ -9,7 +9,8 @@ use super::error::PoolError;
 /// Something that runs functions: a [`Pool`], or, in this process, [`SerialPool`].
 ///
 /// ```no_run
-/// use sandpool_guest::{Mapper, Pool, PoolError, SerialPool};
+/// use sandpool_guest::{Pool, SerialPool};
+/// use sandpool_guest::pool::{Mapper, PoolError};
 ///
 /// fn sum_of_squares(mapper: &impl Mapper) -> Result<u64, PoolError> {
 ///     Ok(mapper.map(|n: u64| n * n, 0..1000)?.into_iter().sum())

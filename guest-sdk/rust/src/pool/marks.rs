@@ -31,7 +31,7 @@ impl Marks {
         RawArray::create(FIRST + WORDS as usize, Use::Saved).map(Self)
     }
 
-    fn word(&self, index: usize) -> Option<crate::Atomic<'_, u32>> {
+    fn word(&self, index: usize) -> Option<crate::shared::Atomic<'_, u32>> {
         self.0.atomic(index).ok()
     }
 

@@ -157,10 +157,10 @@ impl<'p, C: Call> Options<'p, C> {
         Ok(AsyncResult { core: self.core.clone(), pending })
     }
 
-    /// See [`Executor::submit`](crate::futures::Executor::submit).
+    /// See [`Executor::submit`](crate::pool::futures::Executor::submit).
     ///
     /// # Errors
-    /// The errors of [`Executor::submit`](crate::futures::Executor::submit).
+    /// The errors of [`Executor::submit`](crate::pool::futures::Executor::submit).
     pub fn submit<A, R>(&self, function: C::Function<A, R>, arguments: A) -> Result<Future<R>, PoolError>
     where
         A: Serialize + DeserializeOwned,

@@ -9,7 +9,7 @@
 //! let words = vec!["cat".to_owned(), "hare".to_owned()];
 //! let known = pool.partial(&words).map(|words, text| words.contains(&text), texts)?;
 //! assert_eq!(known, [true, false]);
-//! # Ok::<(), sandpool_guest::PoolError>(())
+//! # Ok::<(), sandpool_guest::pool::PoolError>(())
 //! ```
 
 use std::marker::PhantomData;
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use self::sealed::Callable;
 
-/// The kind of function that [`Options`](crate::Options) take: [`Plain`], [`Partial`], or [`ByValue`].
+/// The kind of function that [`Options`](crate::pool::Options) take: [`Plain`], [`Partial`], or [`ByValue`].
 pub trait Call: Callable {}
 
 /// A function that takes only its arguments: `fn(A) -> R`.

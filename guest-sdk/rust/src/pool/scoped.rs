@@ -14,8 +14,9 @@ use super::frame::Kind;
 use super::job::{Job, Stream};
 use super::options::map;
 use super::worker::{self, Turn};
+use crate::cpu_count;
 use crate::deadline::Deadline;
-use crate::{Builder, cpu_count};
+use crate::process::Builder;
 use sandpool_abi::NO_WAIT;
 
 /// Runs a closure for each of several arguments in processes that are forked for the call, and returns the results in
@@ -33,7 +34,7 @@ use sandpool_abi::NO_WAIT;
 ///     page.split(' ').filter_map(|word| dictionary.get(word)).sum::<u32>()
 /// })?;
 /// assert_eq!(sums, [4, 2]);
-/// # Ok::<(), sandpool_guest::PoolError>(())
+/// # Ok::<(), sandpool_guest::pool::PoolError>(())
 /// ```
 ///
 /// Each worker has a copy-on-write copy of everything, so the closure may capture and borrow anything, and so may the
@@ -63,11 +64,11 @@ where
 /// The options of a [`scoped_map`].
 ///
 /// ```no_run
-/// use sandpool_guest::Scoped;
+/// use sandpool_guest::pool::Scoped;
 ///
 /// let names = vec!["a".to_owned(), "b".to_owned()];
 /// let lengths = Scoped::new().processes(2).chunksize(1).map(&names, |name| name.len())?;
-/// # Ok::<(), sandpool_guest::PoolError>(())
+/// # Ok::<(), sandpool_guest::pool::PoolError>(())
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "it does nothing until `map`"]
@@ -95,19 +96,19 @@ impl Scoped {
         self
     }
 
-    /// Sets the chunk length, like [`Options::chunksize`](crate::Options::chunksize).
+    /// Sets the chunk length, like [`Options::chunksize`](crate::pool::Options::chunksize).
     pub fn chunksize(mut self, tasks: usize) -> Self {
         self.chunksize = Some(tasks);
         self
     }
 
-    /// Sets the number of retries, like [`Options::retries`](crate::Options::retries).
+    /// Sets the number of retries, like [`Options::retries`](crate::pool::Options::retries).
     pub fn retries(mut self, retries: u32) -> Self {
         self.terms.retries = retries;
         self
     }
 
-    /// Sets the time that a task may take, like [`Options::task_timeout`](crate::Options::task_timeout).
+    /// Sets the time that a task may take, like [`Options::task_timeout`](crate::pool::Options::task_timeout).
     pub fn task_timeout(mut self, timeout: Duration) -> Self {
         self.terms.timeout = Some(timeout);
         self
@@ -164,7 +165,7 @@ impl Scoped {
     /// Like [`map`](Self::map), but returns each task's own result or error.
     ///
     /// ```no_run
-    /// use sandpool_guest::Scoped;
+    /// use sandpool_guest::pool::Scoped;
     ///
     /// let texts = ["1", "2", "x"];
     /// for (text, number) in texts.iter().zip(Scoped::new().outcomes(&texts, |text| text.parse::<u32>().unwrap())?) {
@@ -173,7 +174,7 @@ impl Scoped {
     ///         Err(error) => println!("{text}: {error}"),
     ///     }
     /// }
-    /// # Ok::<(), sandpool_guest::PoolError>(())
+    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
     /// ```
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn of(handle: u64) -> Result<Self, Errno> {
+    pub(super) fn from_handle(handle: u64) -> Result<Self, Errno> {
         let info = raw::process::info(handle)?;
         Ok(Self {
             handle,

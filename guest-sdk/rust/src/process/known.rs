@@ -51,7 +51,7 @@ impl CurrentProcess {
 /// # Errors
 /// Only when the arena is damaged.
 pub fn current_process() -> Result<CurrentProcess, Error> {
-    Ok(CurrentProcess(Identity::of(raw::process::current()?)?))
+    Ok(CurrentProcess(Identity::from_handle(raw::process::current()?)?))
 }
 
 /// The process that started this one: see [`parent_process`].
@@ -128,7 +128,7 @@ impl ParentProcess {
 pub fn parent_process() -> Result<Option<ParentProcess>, Error> {
     match raw::process::parent()? {
         0 => Ok(None),
-        handle => Ok(Some(ParentProcess(Identity::of(handle)?))),
+        handle => Ok(Some(ParentProcess(Identity::from_handle(handle)?))),
     }
 }
 
@@ -239,7 +239,7 @@ impl Child {
 pub fn active_children() -> Result<Vec<Child>, Error> {
     let mut children = Vec::new();
     for handle in raw::process::children()? {
-        match Identity::of(handle) {
+        match Identity::from_handle(handle) {
             Ok(identity) => children.push(Child(identity)),
             // The child has ended meanwhile, and the host has forgotten it.
             Err(Errno::Badf | Errno::Child) => {}

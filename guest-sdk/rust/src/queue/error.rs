@@ -124,7 +124,8 @@ impl std::error::Error for GetError {}
 /// The reason why several items weren't returned as usual.
 ///
 /// ```no_run
-/// use sandpool_guest::{GetManyError, JoinableQueue};
+/// use sandpool_guest::JoinableQueue;
+/// use sandpool_guest::queue::GetManyError;
 ///
 /// let jobs = JoinableQueue::<String>::new()?;
 /// match jobs.get_many(100) {

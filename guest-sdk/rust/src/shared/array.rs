@@ -62,7 +62,7 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// [`Error::ArenaFull`], [`Error::TooLarge`], [`Error::TooManyObjects`].
     pub fn new(len: usize) -> Result<Self, Error> {
-        let lock = RLock::of_array()?;
+        let lock = RLock::new_for_array()?;
         let elements = RawArray::create_with(len, Use::Array, lock.object().handle())?;
         Ok(Self { elements, lock })
     }
@@ -154,7 +154,7 @@ impl<T: Pod> Array<T> {
     ///
     /// ```no_run
     /// # let numbers = sandpool_guest::Array::<u32>::new(100)?;
-    /// use sandpool_guest::AcquireError;
+    /// use sandpool_guest::sync::AcquireError;
     ///
     /// let mut guard = match numbers.lock() {
     ///     Err(AcquireError::OwnerDied(mut guard)) => {

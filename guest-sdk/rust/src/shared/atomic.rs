@@ -11,7 +11,8 @@ use crate::{Error, raw};
 /// An integer of 8 to 64 bits, which atomic operations work on.
 ///
 /// ```no_run
-/// use sandpool_guest::{Integer, RawValue};
+/// use sandpool_guest::RawValue;
+/// use sandpool_guest::shared::Integer;
 ///
 /// fn count_up<T: Integer + From<u8>>(counter: &RawValue<T>) -> T {
 ///     counter.atomic().fetch_add(T::from(1))

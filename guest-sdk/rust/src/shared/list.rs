@@ -11,7 +11,8 @@ use crate::{DecodeError, Error};
 /// A list that several processes see: of integers, floats, booleans, texts, bytes, and `None`.
 ///
 /// ```no_run
-/// use sandpool_guest::{ListItem, ShareableList};
+/// use sandpool_guest::ShareableList;
+/// use sandpool_guest::shared::ListItem;
 ///
 /// let list = ShareableList::new(["howdy".into(), ListItem::from(273.154), 100.into(), ListItem::None, true.into()])?;
 /// list.set(2, -7)?;
@@ -42,7 +43,7 @@ pub struct ShareableList {
 /// An item of a [`ShareableList`].
 ///
 /// ```
-/// use sandpool_guest::ListItem;
+/// use sandpool_guest::shared::ListItem;
 ///
 /// assert_eq!(ListItem::from("text"), ListItem::Str("text".to_owned()));
 /// assert_eq!(ListItem::from(&b"bytes"[..]), ListItem::Bytes(b"bytes".to_vec()));
@@ -264,10 +265,10 @@ impl ShareableList {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Decode`] for shared memory that isn't a list.
     pub fn attach(name: &str) -> Result<Self, Error> {
-        Self::of(SharedMemory::attach(name)?)
+        Self::from_memory(SharedMemory::attach(name)?)
     }
 
-    fn of(memory: SharedMemory) -> Result<Self, Error> {
+    fn from_memory(memory: SharedMemory) -> Result<Self, Error> {
         let mut words = [[0; 8]; 2];
         memory.read_into(0, words.as_flattened_mut()).map_err(|_| damaged())?;
         let [magic, len] = words.map(u64::from_le_bytes);
@@ -352,7 +353,7 @@ impl ShareableList {
     /// Returns the types of all items, as Python's `struct` writes them, with the room of texts and bytes.
     ///
     /// ```no_run
-    /// let list = sandpool_guest::ShareableList::new(["text".into(), sandpool_guest::ListItem::from(7)])?;
+    /// let list = sandpool_guest::ShareableList::new(["text".into(), sandpool_guest::shared::ListItem::from(7)])?;
     /// assert_eq!(list.format()?, "8sq");
     /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
@@ -434,7 +435,7 @@ impl Serialize for ShareableList {
 /// As [`Serialize`].
 impl<'de> Deserialize<'de> for ShareableList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::of(SharedMemory::deserialize(deserializer)?).map_err(D::Error::custom)
+        Self::from_memory(SharedMemory::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -11,31 +11,31 @@
 //! Everything else copies: single elements by one volatile load or store, ranges by the host. Functions that are
 //! `unsafe` leave all this to their caller.
 
-mod array;
+pub(crate) mod array;
 mod atomic;
 mod borrowed;
-mod list;
-mod manager;
-mod memory;
-mod raw_array;
+pub(crate) mod list;
+pub(crate) mod manager;
+pub(crate) mod memory;
+pub(crate) mod raw_array;
 mod segment;
-mod value;
+pub(crate) mod value;
 
 use sandpool_abi::Errno;
 
 use crate::Error;
 /// The lock of values and arrays: all that these files need of a lock.
-use crate::{AcquireError, RLock, RLockGuard};
+use crate::RLock;
+use crate::sync::{AcquireError, RLockGuard};
 
-pub use array::{Array, ArrayGuard};
+pub use array::ArrayGuard;
 pub use atomic::{Atomic, Integer};
 pub(crate) use borrowed::is_borrowed;
 pub use bytemuck::{self, Pod, Zeroable};
-pub use list::{ListItem, ListIter, ShareableList};
-pub use manager::SharedMemoryManager;
-pub use memory::SharedMemory;
-pub use raw_array::RawArray;
-pub use value::{RawValue, Value};
+pub(crate) use list::ShareableList;
+pub use list::{ListItem, ListIter};
+pub(crate) use memory::SharedMemory;
+pub(crate) use raw_array::RawArray;
 
 /// Returns why a lock wasn't acquired, without the guard that may come with the error: the guard is released.
 fn without_guard<G>(error: AcquireError<G>) -> Error {

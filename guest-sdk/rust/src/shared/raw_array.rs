@@ -39,7 +39,7 @@ use crate::raw::shared::Mapping;
 /// | `u8` | `i8` | `u16` | `i16` | `u32` | `i32` | `u64` | `i64` | `f32` | `f64` | `u32`, as `char::from_u32` takes it |
 ///
 /// (where `l` and `L` have 64 bits, `i64` and `u64`). Arrays, and structures with `#[derive(Pod)]` of
-/// [`bytemuck`](crate::bytemuck), are elements as well.
+/// [`bytemuck`](crate::shared::bytemuck), are elements as well.
 ///
 /// # Who sees what when
 ///

@@ -16,7 +16,8 @@ use crate::{Error, raw};
 /// A barrier, where a fixed number of processes wait until all of them have arrived, again and again.
 ///
 /// ```no_run
-/// use sandpool_guest::{Barrier, BarrierError, Process};
+/// use sandpool_guest::{Barrier, Process};
+/// use sandpool_guest::sync::BarrierError;
 ///
 /// let barrier = Barrier::new(3)?;
 /// for number in 1..=3 {
@@ -60,7 +61,8 @@ impl Barrier {
     ///
     /// ```no_run
     /// use std::time::Duration;
-    /// use sandpool_guest::{Barrier, BarrierError};
+    /// use sandpool_guest::Barrier;
+    /// use sandpool_guest::sync::BarrierError;
     ///
     /// let barrier = Barrier::with_timeout(2, Duration::from_millis(10))?;
     /// assert!(matches!(barrier.wait(), Err(BarrierError::Broken)));
@@ -252,7 +254,8 @@ impl<'de> Deserialize<'de> for Barrier {
 /// The reason why a process at a [`Barrier`] goes on without the others.
 ///
 /// ```no_run
-/// use sandpool_guest::{Barrier, BarrierError};
+/// use sandpool_guest::Barrier;
+/// use sandpool_guest::sync::BarrierError;
 ///
 /// let barrier = Barrier::new(2)?;
 /// barrier.abort()?;

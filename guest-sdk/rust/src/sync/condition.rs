@@ -182,7 +182,8 @@ impl<'de> Deserialize<'de> for Condition {
 /// A guard that proves that a lock was acquired: the argument of [`Condition::under`].
 ///
 /// ```no_run
-/// use sandpool_guest::{Condition, ConditionError, Guard};
+/// use sandpool_guest::Condition;
+/// use sandpool_guest::sync::{ConditionError, Guard};
 ///
 /// fn tell(everybody: &[Condition], guard: &impl Guard) -> Result<(), ConditionError> {
 ///     for condition in everybody {
@@ -399,7 +400,8 @@ impl fmt::Debug for ConditionGuard<'_> {
 /// The reason why a wait or a notification didn't go as intended.
 ///
 /// ```no_run
-/// use sandpool_guest::{Condition, ConditionError};
+/// use sandpool_guest::Condition;
+/// use sandpool_guest::sync::ConditionError;
 ///
 /// let condition = Condition::new()?;
 /// let guard = condition.acquire()?;

@@ -30,7 +30,8 @@ impl Patience {
 /// The reason why something wasn't acquired; or that it was, but from a process that has ended.
 ///
 /// ```no_run
-/// use sandpool_guest::{AcquireError, Lock};
+/// use sandpool_guest::Lock;
+/// use sandpool_guest::sync::AcquireError;
 ///
 /// let lock = Lock::new()?;
 /// match lock.try_acquire() {
@@ -64,7 +65,8 @@ impl<G> AcquireError<G> {
     /// error stays an error.
     ///
     /// ```no_run
-    /// use sandpool_guest::{AcquireError, Lock};
+    /// use sandpool_guest::Lock;
+    /// use sandpool_guest::sync::AcquireError;
     ///
     /// let lock = Lock::new()?;
     /// // All that it guards are whole lines, so nothing is ever half changed.
@@ -117,7 +119,8 @@ impl<G: fmt::Debug> std::error::Error for AcquireError<G> {}
 /// The reason why something wasn't released.
 ///
 /// ```no_run
-/// use sandpool_guest::{BoundedSemaphore, Lock, ReleaseError};
+/// use sandpool_guest::{BoundedSemaphore, Lock};
+/// use sandpool_guest::sync::ReleaseError;
 ///
 /// assert_eq!(Lock::new()?.release(), Err(ReleaseError::TooManyTimes));
 /// assert_eq!(BoundedSemaphore::new(3)?.release(), Err(ReleaseError::TooManyTimes));

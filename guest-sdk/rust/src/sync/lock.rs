@@ -58,7 +58,8 @@ impl Lock {
     /// Acquires the lock, and waits while somebody else holds it. The lock is released when the guard is dropped.
     ///
     /// ```no_run
-    /// use sandpool_guest::{AcquireError, Lock};
+    /// use sandpool_guest::Lock;
+    /// use sandpool_guest::sync::AcquireError;
     ///
     /// let lock = Lock::new()?;
     /// let guard = match lock.acquire() {
@@ -202,7 +203,7 @@ impl RLock {
     }
 
     /// Makes the lock of an array, which belongs to nothing else.
-    pub(crate) fn of_array() -> Result<Self, Error> {
+    pub(crate) fn new_for_array() -> Result<Self, Error> {
         let lock = Self::new()?;
         lock.object.made_as(Use::ArrayLock, 0, 0)?;
         Ok(lock)

@@ -40,17 +40,16 @@ macro_rules! same_object {
     };
 }
 
-mod barrier;
-mod condition;
+pub(crate) mod barrier;
+pub(crate) mod condition;
 mod error;
-mod event;
+pub(crate) mod event;
 mod held;
-mod lock;
-mod semaphore;
+pub(crate) mod lock;
+pub(crate) mod semaphore;
 
-pub use barrier::{Barrier, BarrierError};
-pub use condition::{Condition, ConditionError, ConditionGuard, Guard};
+pub use barrier::BarrierError;
+pub use condition::{ConditionError, ConditionGuard, Guard};
 pub use error::{AcquireError, ReleaseError};
-pub use event::Event;
-pub use lock::{Lock, LockGuard, RLock, RLockGuard};
-pub use semaphore::{Abandoned, BoundedSemaphore, Semaphore, SemaphorePermit};
+pub use lock::{LockGuard, RLockGuard};
+pub use semaphore::{Abandoned, SemaphorePermit};

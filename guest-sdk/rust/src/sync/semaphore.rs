@@ -18,7 +18,8 @@ const UNITS_MAX: u64 = 1 << 62;
 /// The fate of the units that a process holds when it ends.
 ///
 /// ```no_run
-/// use sandpool_guest::{Abandoned, BoundedSemaphore, Semaphore};
+/// use sandpool_guest::{BoundedSemaphore, Semaphore};
+/// use sandpool_guest::sync::Abandoned;
 ///
 /// // A signal that was received was received, whatever becomes of the receiver.
 /// let signals = Semaphore::new(0)?;

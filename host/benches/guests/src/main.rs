@@ -8,7 +8,7 @@ use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use sandpool_guest::futures::Executor;
+use sandpool_guest::pool::futures::Executor;
 use sandpool_guest::{
     Array, Barrier, Bytes, Event, ExitStatus, Lock, Pipe, Pool, Process, Queue, RawArray, Value,
 };

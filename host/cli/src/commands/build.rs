@@ -8,9 +8,12 @@ use std::path::PathBuf;
 use sandpool::command_support::write_all;
 
 use crate::exit_code::ExitCode;
-use crate::toolchain::{BuildOptions, Toolchain};
+use crate::toolchain::{self, BuildOptions};
 
-/// Compile a cargo package or workspace to WebAssembly.
+/// Compile a cargo package or workspace, or C, to WebAssembly.
+///
+/// A file of C or C++, or a folder of such files, becomes one module, of the folder's or file's name. `#include
+/// "sandpool.h"` is found wherever the files are. Without a `main`, the module has tasks only.
 ///
 /// Build scripts and macros of the package run outside of any jail, with all rights of this user: build only a package
 /// that you trust.
@@ -25,11 +28,12 @@ Examples:
   sandpool build my-tasks --bin worker            one program of several
   sandpool run \"$(sandpool build my-task)\"        build, then run
   sandpool build --target-dir target/guests tests/guests
+  sandpool build upper.c                          a program of C
 
 If there is no toolchain for guests, `sandpool doctor --install` installs one.")]
 pub(crate) struct BuildArgs {
-    /// Directory of the package or workspace
-    #[arg(default_value = ".", value_name = "DIR")]
+    /// Directory of the package or workspace; a file of C or C++, or a directory of such files
+    #[arg(default_value = ".", value_name = "DIR|FILE")]
     dir: PathBuf,
 
     /// Name of the only program to compile
@@ -47,7 +51,7 @@ pub(crate) struct BuildArgs {
 
 pub(crate) fn run(args: BuildArgs) -> anyhow::Result<u8> {
     let options = BuildOptions { release: !args.debug, bin: args.bin, target_dir: args.target_dir };
-    let modules = Toolchain::find()?.build(&args.dir, &options)?;
+    let modules = toolchain::build(&args.dir, &options)?;
     let stdout = io::stdout().lock();
     for module in modules {
         write_all(stdout.as_fd(), module.as_os_str().as_bytes())?;

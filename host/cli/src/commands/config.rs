@@ -1,6 +1,6 @@
 //! `sandpool config`: a configuration file.
 
-use sandpool::Profile;
+use sandpool::limits::Profile;
 
 use crate::exit_code::ExitCode;
 use crate::text;
@@ -28,7 +28,7 @@ pub(crate) struct ConfigArgs {
 pub(crate) fn run(args: ConfigArgs) -> anyhow::Result<u8> {
     match args.profile {
         Some(profile) => text::print(&profile.config())?,
-        None => text::print(sandpool::DEFAULT_CONFIG)?,
+        None => text::print(sandpool::limits::DEFAULT_CONFIG)?,
     }
     Ok(ExitCode::Success.code())
 }

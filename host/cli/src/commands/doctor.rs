@@ -3,7 +3,7 @@
 use crate::doctor::{Check, CheckState, checks};
 use crate::exit_code::ExitCode;
 use crate::text;
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Compiler, Toolchain};
 
 /// Check whether this machine has everything that Sandpool needs, and install the guest toolchain.
 ///
@@ -15,7 +15,8 @@ Examples:
   sandpool doctor --install    install the guest toolchain first, if it is missing
 
 The guest toolchain is rustup's target wasm32-wasip1. Where no rustup server can be reached, it is Debian's packages
-rustc-web, rust-web-src, wasi-libc and lld, which needs root or a sudo that doesn't ask.")]
+rustc-web, rust-web-src, wasi-libc and lld, which needs root or a sudo that doesn't ask. For guests of C it is Debian's
+packages clang, lld, libclang-rt-dev-wasm32 and wasi-libc, or what is there: a WASI SDK that WASI_SDK_PATH names, or zig.")]
 pub(crate) struct DoctorArgs {
     /// Install the guest toolchain if it is missing; each step is printed before it is taken
     #[arg(long)]
@@ -24,7 +25,12 @@ pub(crate) struct DoctorArgs {
 
 pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<u8> {
     if args.install {
-        Toolchain::install(&mut |step| text::note(&format!("sandpool: {step}")))?;
+        let mut say = |step: &str| text::note(&format!("sandpool: {step}"));
+        Toolchain::install(&mut say)?;
+        // Guests of Rust do without.
+        if let Err(error) = Compiler::install(&mut say) {
+            text::note(&format!("warning: {error}"));
+        }
     }
     let checks = checks();
     text::print(&report(&checks))?;

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
-use sandpool::{
-    CompileLimitKey, DirGrant, JailReport, Key, Layer, LimitKey, Profile, Sandbox, UnknownImports,
-};
+use sandpool::jail::{JailReport, Layer};
+use sandpool::limits::{CompileLimitKey, Key, LimitKey, Profile};
+use sandpool::module::UnknownImports;
+use sandpool::{DirGrant, Sandbox};
 
 use crate::text;
 

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use sandpool::{GuestText, Inspection, MemoryInfo, Provision};
+use sandpool::GuestText;
+use sandpool::module::{Inspection, MemoryInfo, Provision};
 
 use crate::exit_code::ExitCode;
 use crate::text;
@@ -25,7 +26,7 @@ pub(crate) struct InspectArgs {
 }
 
 pub(crate) fn run(args: InspectArgs) -> anyhow::Result<u8> {
-    text::print(&describe(&Inspection::of_file(&args.module)?))?;
+    text::print(&describe(&Inspection::from_file(&args.module)?))?;
     Ok(ExitCode::Success.code())
 }
 

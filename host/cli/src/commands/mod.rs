@@ -39,7 +39,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     New(new::NewArgs),
     Run(run::RunArgs),
-    Map(map::MapArgs),
+    Map(Box<map::MapArgs>),
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
@@ -54,7 +54,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::New(args) => new::run(args),
         Command::Run(args) => run::run(args),
-        Command::Map(args) => map::run(args),
+        Command::Map(args) => map::run(*args),
         Command::Build(args) => build::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
@@ -65,19 +65,19 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
     }
 }
 
-/// The module's file that an argument `MODULE|CRATE_DIR` means. A directory is compiled, unless a jail is required: build scripts
-/// and macros are native code, which no jail holds.
+/// The module's file that an argument `MODULE|SOURCE` means. Sources are compiled, unless a jail is required: it would hold neither
+/// the compiler, which may have faults, nor build scripts and macros of a crate, which are native code.
 fn module_path(path: &Path, bin: Option<&str>, sandbox: &Sandbox) -> anyhow::Result<PathBuf> {
-    if path.is_dir() && !sandbox.required_layers().is_empty() {
+    if toolchain::is_source(path) && !sandbox.required_layers().is_empty() {
+        let (what, named) = match path.is_dir() {
+            true => ("is a crate, whose build scripts and macros would run", "crate"),
+            false => ("would be compiled", "file"),
+        };
         return Err(Error::Invalid {
-            what: format!(
-                "{} is a crate, whose build scripts and macros would run outside of the jail that is required",
-                path.display()
-            ),
-            hint: Some(
-                "if you trust the crate, build it with `sandpool build`, and run the module whose path this prints"
-                    .to_owned(),
-            ),
+            what: format!("{} {what} outside of the jail that is required", path.display()),
+            hint: Some(format!(
+                "if you trust the {named}, build it with `sandpool build`, and run the module whose path this prints"
+            )),
         }
         .into());
     }

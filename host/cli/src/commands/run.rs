@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use sandpool::{ExitStatus, LimitRefusal, OnDeadlock, ProcessReport, Run, Signal, Summary};
+use sandpool::run::{LimitRefusal, OnDeadlock, ProcessReport, Summary};
+use sandpool::{ExitStatus, Run, Signal};
 
 use crate::commands::guest::GuestArgs;
 use crate::interrupt::Interrupt;
@@ -51,9 +52,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 
-    /// WebAssembly module (.wasm or .wat), or directory of a crate, which is built first: the build scripts and macros
-    /// of the crate run outside of any jail, with all rights of this user
-    #[arg(value_name = "MODULE|CRATE_DIR")]
+    /// WebAssembly module (.wasm or .wat), or a source, which is built first: directory of a crate, or file or directory of C.
+    /// The build scripts and macros of a crate run outside of any jail, with all rights of this user
+    #[arg(value_name = "MODULE|SOURCE")]
     module: PathBuf,
 
     /// Arguments for the guest

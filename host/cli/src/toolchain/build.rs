@@ -11,10 +11,10 @@ use std::process::{Command, Stdio};
 use sandpool::command_support::{CacheDirs, Directory, Writable};
 use sha2::{Digest, Sha256};
 
-use super::{Error, TARGET, Toolchain, ToolchainKind};
+use super::{Error, TARGET, Toolchain, ToolchainKind, c};
 
 /// Names the target directory of all guests.
-const TARGET_DIR_VARIABLE: &str = "SANDPOOL_GUEST_TARGET_DIR";
+pub(super) const TARGET_DIR_VARIABLE: &str = "SANDPOOL_GUEST_TARGET_DIR";
 
 /// What to build, and where.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Toolchain {
         if !dir.join("Cargo.toml").is_file() {
             return Err(sandpool::Error::Invalid {
                 what: format!("{} is not a directory with a Cargo.toml", dir.display()),
-                hint: Some("name the directory of a cargo package or workspace".to_owned()),
+                hint: Some("name the directory of a cargo package or workspace, or files of C".to_owned()),
             }
             .into());
         }
@@ -104,15 +104,41 @@ impl Toolchain {
     }
 }
 
-/// Finds the module that `path` stands for: the file itself, or for a directory, the one program of the cargo package in it, which
-/// is compiled first.
+/// Whether a path has to be compiled, and isn't a module.
+pub(crate) fn is_source(path: &Path) -> bool {
+    path.is_dir() || c::is_c(path)
+}
+
+/// Compiles what is at `path`: a cargo package or workspace, a file of C or C++, or a folder of such files. Returns the modules.
+///
+/// # Errors
+/// Those of [`Toolchain::find`] and [`Toolchain::build`], or of [`Compiler`](c::Compiler).
+pub(crate) fn build(path: &Path, options: &BuildOptions) -> anyhow::Result<Vec<PathBuf>> {
+    if !c::is_c(path) {
+        return Toolchain::find()?.build(path, options);
+    }
+    match options.bin {
+        Some(_) => Err(sandpool::Error::Invalid {
+            what: format!(
+                "{} is no cargo package, and only a package has programs to choose from",
+                path.display()
+            ),
+            hint: Some("leave `--bin` out".to_owned()),
+        }
+        .into()),
+        None => Ok(vec![c::Compiler::find()?.build(path, options)?]),
+    }
+}
+
+/// Finds the module that `path` stands for: the file itself, or for a directory or a file of C, the one program in it, which is
+/// compiled first.
 ///
 /// # Errors
 /// Those of [`Toolchain::find`] and [`Toolchain::build`], and [`Invalid`](sandpool::Error::Invalid) where the package has
 /// several programs and `options.bin` names none of them, or where `path` is a file and `options.bin` names
 /// one.
 pub(crate) fn module_path(path: &Path, options: &BuildOptions) -> anyhow::Result<PathBuf> {
-    if !path.is_dir() {
+    if !is_source(path) {
         return match options.bin {
             Some(_) => Err(sandpool::Error::Invalid {
                 what: format!(
@@ -125,7 +151,7 @@ pub(crate) fn module_path(path: &Path, options: &BuildOptions) -> anyhow::Result
             None => Ok(path.to_owned()),
         };
     }
-    let modules = Toolchain::find()?.build(path, options)?;
+    let modules = build(path, options)?;
     match modules.as_slice() {
         [module] => Ok(module.clone()),
         _ => {
@@ -227,7 +253,7 @@ fn marker(target_dir: &Path, workspace: &Path) -> io::Result<PathBuf> {
 }
 
 /// Copies a module to `place/PROFILE/NAME`, which users of the old module see at once.
-fn copy(module: &Path, place: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn copy(module: &Path, place: &Path) -> anyhow::Result<PathBuf> {
     let failed = |error: io::Error| cannot_write(place, &error);
     let parts = || Some((module.parent()?.file_name()?, module.file_name()?));
     let (profile, name) = parts().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;

@@ -1,7 +1,7 @@
 //! Installs the toolchain for guests: with rustup, or else with apt-get.
 
 use std::io::{self, Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,20 +52,47 @@ fn by_rustup(say: &mut dyn FnMut(&str)) -> Result<(), String> {
     run(&mut rustup, Some(RUSTUP_TIME_MAX))
 }
 
-/// Package lists may be missing or out of date, which shows when an installation fails: only then are they fetched.
 fn by_apt(say: &mut dyn FnMut(&str)) -> Result<(), String> {
+    with_lists(say, install_packages)
+}
+
+/// Installs these packages of Debian's.
+pub(super) fn by_apt_packages(packages: &[&str], say: &mut dyn FnMut(&str)) -> Result<(), String> {
+    with_lists(say, |say| install_named(packages, say))
+}
+
+/// The linkers for WebAssembly of Debian's packages: the one without a number first, then newer ones before older ones.
+pub(super) fn linkers() -> impl Iterator<Item = PathBuf> {
+    let names = std::fs::read_dir("/usr/bin").into_iter().flatten().flatten();
+    let mut linkers: Vec<_> = names
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let number = name.strip_prefix("wasm-ld")?;
+            let number = if number.is_empty() { u32::MAX } else { number.strip_prefix('-')?.parse().ok()? };
+            Some((number, entry.path()))
+        })
+        .collect();
+    linkers.sort_by(|one, other| other.cmp(one));
+    linkers.into_iter().map(|(_, path)| path)
+}
+
+/// Package lists may be missing or out of date, which shows when an installation fails: only then are they fetched.
+fn with_lists(
+    say: &mut dyn FnMut(&str),
+    install: impl Fn(&mut dyn FnMut(&str)) -> Result<(), String>,
+) -> Result<(), String> {
     if !Path::new("/usr/bin/apt-get").exists() {
         return Err("it is not installed".to_owned());
     }
     if !nix::unistd::geteuid().is_root() && output(Command::new("sudo").args(["-n", "true"])).is_none() {
         return Err("it needs root, and `sudo -n` is refused".to_owned());
     }
-    if install_packages(say).is_ok() {
+    if install(say).is_ok() {
         return Ok(());
     }
     say("fetching the lists of Debian's packages (apt-get update)");
     run(apt_get().arg("update"), None)?;
-    install_packages(say)
+    install(say)
 }
 
 fn install_packages(say: &mut dyn FnMut(&str)) -> Result<(), String> {

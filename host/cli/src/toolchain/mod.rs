@@ -1,6 +1,6 @@
-//! Compiles guests: finds or installs a toolchain for `wasm32-wasip1`, and runs cargo with it.
+//! Compiles guests: finds or installs a toolchain for `wasm32-wasip1`, and runs cargo with it. [`c`] is about guests of C.
 //!
-//! There are two ways to compile a guest; the first one that works is taken:
+//! There are two ways to compile a guest of Rust; the first one that works is taken:
 //!
 //! ```text
 //!  rustc on PATH has the target's standard library?  ──yes──▶ cargo build --target wasm32-wasip1
@@ -17,6 +17,7 @@
 //! Compiling the standard library takes a minute, so all guests share one target directory ([`BuildOptions::target_dir`]).
 
 mod build;
+mod c;
 mod debian;
 mod install;
 
@@ -26,7 +27,8 @@ use std::process::{Command, Stdio};
 
 use sandpool::GuestText;
 
-pub(crate) use build::{BuildOptions, module_path};
+pub(crate) use build::{BuildOptions, build, is_source, module_path};
+pub(crate) use c::Compiler;
 use debian::Debian;
 
 /// The target that guests are compiled for.

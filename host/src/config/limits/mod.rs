@@ -26,8 +26,9 @@ pub(super) use self::file::{read, read_file};
 pub use self::key::Key;
 use self::key::{Field, limits};
 pub use self::profile::Profile;
+use crate::Result;
 use crate::ipc::arena::Geometry;
-use crate::{Limit, Result};
+use sandpool_abi::process::Limit;
 
 /// The most bytes that are read of a module's file. This is WebAssembly's own usual limit for a module.
 pub(crate) const MODULE_MAX: u64 = 1 << 30;
@@ -62,7 +63,7 @@ limits! {
     /// A limit with its name.
     ///
     /// ```
-    /// let names: Vec<_> = sandpool::LimitKey::ALL.iter().map(|key| key.name).collect();
+    /// let names: Vec<_> = sandpool::limits::LimitKey::ALL.iter().map(|key| key.name).collect();
     /// assert!(names.contains(&"memory-max"));
     /// ```
     pub type LimitKey;
@@ -150,7 +151,7 @@ limits! {
         about: "How long the run may take",
     }
     /// Units of work that a process may do, about one for each instruction. The count is the same wherever and whenever the process
-    /// runs, so the process ends at the same place. This limit needs a module that [counts](crate::ModuleBuilder::sandbox). A
+    /// runs, so the process ends at the same place. This limit needs a module that [counts](crate::module::Builder::sandbox). A
     /// forked process has the fuel that its parent had left, a spawned one all of it; in a pool, each task has all of it.
     fuel "fuel" {
         value: MaybeCount Option<u64>,
@@ -209,7 +210,7 @@ limits! {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use sandpool::CompileLimits;
+    /// use sandpool::limits::CompileLimits;
     ///
     /// let limits = CompileLimits::default().compile_time_max(Duration::from_secs(10));
     /// assert_eq!(limits.get("compile-time-max").as_deref(), Some("10s"));
@@ -222,7 +223,7 @@ limits! {
     /// A limit of compiling, with its name.
     ///
     /// ```
-    /// let names: Vec<_> = sandpool::CompileLimitKey::ALL.iter().map(|key| key.name).collect();
+    /// let names: Vec<_> = sandpool::limits::CompileLimitKey::ALL.iter().map(|key| key.name).collect();
     /// assert!(names.contains(&"artifact-max"));
     /// ```
     pub type CompileLimitKey;

@@ -13,7 +13,8 @@ use crate::{Error, Result, units};
 ///
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
-/// use sandpool::{Module, Profile, Run};
+/// use sandpool::{Module, Run};
+/// use sandpool::limits::Profile;
 ///
 /// let sandbox = "untrusted".parse::<Profile>()?.sandbox();
 /// let module = Module::builder().sandbox(sandbox.clone()).load_file("stranger.wasm")?;
@@ -51,7 +52,8 @@ impl Profile {
     /// The sandbox of the profile: its limits, and the layers of the jail that it requires.
     ///
     /// ```
-    /// use sandpool::{Profile, Sandbox};
+    /// use sandpool::Sandbox;
+    /// use sandpool::limits::Profile;
     ///
     /// assert_eq!(Profile::Untrusted.sandbox(), Sandbox::untrusted());
     /// ```
@@ -73,7 +75,7 @@ impl Profile {
     /// A configuration file that chooses the profile, with all limits that the profile sets.
     ///
     /// ```
-    /// let text = sandpool::Profile::Untrusted.config();
+    /// let text = sandpool::limits::Profile::Untrusted.config();
     /// assert_eq!(sandpool::Sandbox::from_toml(&text)?, sandpool::Sandbox::untrusted());
     /// # Ok::<(), sandpool::Error>(())
     /// ```

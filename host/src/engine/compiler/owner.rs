@@ -16,12 +16,14 @@ use nix::sys::wait::WaitStatus;
 
 use super::{HEAD, REPORT_MAX, Report, Settings, Summary, output_size, seconds};
 use crate::child::{COMPILER, Child, executable};
+use crate::config::CompileLimits;
 use crate::config::JailSettings;
 use crate::control::{self, Reply};
 use crate::engine::inspect::{TaskInfo, printable};
+use crate::error::CompileLimit;
 use crate::jail::JailReport;
 use crate::sys::process::KILLED;
-use crate::{CompileLimit, CompileLimits, Error, Result};
+use crate::{Error, Result};
 
 /// The most bytes that are kept of a compiler's messages.
 const WORDS_MAX: u64 = 16 << 10;
@@ -69,7 +71,7 @@ pub(crate) fn compile(program: &Path, name: &str, module: &[u8], settings: &Sett
     let require = &settings.jail.require;
     let jail = match compiler.jail() {
         Ok(Some(jail)) if !jail.lacks(require).is_empty() => return Err(jail.refusal(require)),
-        Ok(jail) => jail.unwrap_or_else(JailReport::of_unknown_compiler),
+        Ok(jail) => jail.unwrap_or_else(JailReport::from_unknown_compiler),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return limit(CompileLimit::Time(time)),
         Err(error) => return Err(os("hear from the compiler")(error)),
     };
@@ -114,7 +116,7 @@ pub(crate) fn survey() -> Result<JailReport> {
     let (module, output, words) = files().map_err(os("make memory files for the compiler"))?;
     let mut compiler = Compiler::start(&executable()?, &settings, time, &module, &output, &words)?;
     let jail = compiler.jail().map_err(os("hear from the compiler"))?;
-    Ok(jail.unwrap_or_else(JailReport::of_unknown_compiler))
+    Ok(jail.unwrap_or_else(JailReport::from_unknown_compiler))
 }
 
 fn os(what: &'static str) -> impl Fn(io::Error) -> Error {

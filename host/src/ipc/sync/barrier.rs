@@ -17,7 +17,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::sync::ACT;
 
 use crate::ipc::Result;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::event::Event;
 use crate::ipc::kind::ObjectState;
 use crate::ipc::lock::{Guard, Lock};
@@ -50,20 +50,20 @@ shared! {
 }
 
 impl ObjectState for BarrierState {
-    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+    fn locks<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Lock>> {
         Ok(vec![&self.lock])
     }
 
-    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Event>> {
+    fn events<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Event>> {
         Ok(vec![&self.changed])
     }
 
     /// Counts the process out; if others waited for it, the barrier breaks.
-    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
-        let _operation = member.begin(index)?;
-        let guard = self.lock.lock(member)?;
+    fn settle(&self, participant: &Participant, index: u32, process: u32) -> Result<()> {
+        let _operation = participant.begin(index)?;
+        let guard = self.lock.lock(participant)?;
         let is_waited_for = self.is(FILLING) || self.is(ACTING);
-        if !count_out(member, index, self, &guard, process)? {
+        if !count_out(participant, index, self, &guard, process)? {
             return Ok(());
         }
         if is_waited_for {
@@ -71,7 +71,7 @@ impl ObjectState for BarrierState {
         }
         guard.commit();
         drop(guard);
-        self.changed.notify_all(&member.arena);
+        self.changed.notify_all(&participant.arena);
         Ok(())
     }
 
@@ -111,11 +111,11 @@ fn number(process: u32) -> u64 {
 /// Makes a barrier.
 ///
 /// `INVAL` for no party.
-pub(crate) fn create(member: &Member, parties: u64) -> Result<Handle> {
+pub(crate) fn create(participant: &Participant, parties: u64) -> Result<Handle> {
     if parties == 0 {
         return Err(Errno::Inval);
     }
-    object::create(member, member.slot()?.register(Register::Segment), |barrier: &BarrierState| {
+    object::create(participant, participant.slot()?.register(Register::Segment), |barrier: &BarrierState| {
         barrier.parties.store(parties, Ordering::Relaxed);
         barrier.inside.store(0, Ordering::Relaxed);
         barrier.state.store(FILLING, Ordering::Relaxed);
@@ -132,15 +132,15 @@ pub(crate) struct Arrival(u64);
 ///
 /// `BROKEN`, also when the time is over before that: then the barrier breaks.
 pub(crate) fn arrive(
-    member: &Member,
+    participant: &Participant,
     object: Object<'_, BarrierState>,
     acts: bool,
     deadline: Deadline,
 ) -> Result<Arrival> {
     let barrier = object.state;
-    let _operation = member.begin(object.index)?;
+    let _operation = participant.begin(object.index)?;
     loop {
-        let guard = barrier.lock.lock(member)?;
+        let guard = barrier.lock.lock(participant)?;
         let inside = barrier.inside.load(Ordering::Relaxed);
         if barrier.is_broken() {
             return Err(Errno::Broken);
@@ -148,9 +148,9 @@ pub(crate) fn arrive(
         if barrier.is(FILLING) {
             let is_last = inside.saturating_add(1) >= barrier.parties();
             if is_last && acts {
-                guard.set(&barrier.actor, number(member.index))?;
+                guard.set(&barrier.actor, number(participant.index))?;
             } else {
-                guard.set(&member.slot()?.place.object, Place::of(object.index))?;
+                guard.set(&participant.slot()?.place.object, Place::of(object.index))?;
             }
             guard.set(&barrier.inside, inside.wrapping_add(1))?;
             if is_last {
@@ -159,15 +159,15 @@ pub(crate) fn arrive(
             guard.commit();
             drop(guard);
             if is_last && !acts {
-                barrier.changed.notify_all(&member.arena);
+                barrier.changed.notify_all(&participant.arena);
             }
             return Ok(Arrival(inside));
         }
         drop(guard);
         let ready = || barrier.is(FILLING) || barrier.is_broken();
-        match barrier.changed.wait(member, Waiting::Barrier(object.index), deadline, ready) {
+        match barrier.changed.wait(participant, Waiting::Barrier(object.index), deadline, ready) {
             Err(Errno::Again | Errno::Timedout) => {
-                abort(member, object)?;
+                abort(participant, object)?;
                 return Err(Errno::Broken);
             }
             result => result?,
@@ -180,21 +180,21 @@ pub(crate) fn arrive(
 ///
 /// `BROKEN`, also when the time is over: then the barrier breaks.
 pub(crate) fn wait(
-    member: &Member,
+    participant: &Participant,
     object: Object<'_, BarrierState>,
     arrival: Arrival,
     deadline: Deadline,
 ) -> Result<i64> {
     let barrier = object.state;
-    let _operation = member.begin(object.index)?;
+    let _operation = participant.begin(object.index)?;
     let over = || !barrier.is(FILLING) && !barrier.is(ACTING);
-    let acts = || barrier.has_actor(member.index) && barrier.is(ACTING);
+    let acts = || barrier.has_actor(participant.index) && barrier.is(ACTING);
     // Each look checks both: a reset whose process died before its commit hides for a moment that the caller is to act.
     let ready = || over() || acts();
     loop {
         while !ready() {
-            match barrier.changed.wait(member, Waiting::Barrier(object.index), deadline, ready) {
-                Err(Errno::Again | Errno::Timedout) => break_unless(member, object, ready)?,
+            match barrier.changed.wait(participant, Waiting::Barrier(object.index), deadline, ready) {
+                Err(Errno::Again | Errno::Timedout) => break_unless(participant, object, ready)?,
                 result => result?,
             }
         }
@@ -202,9 +202,9 @@ pub(crate) fn wait(
             return Ok(arrival.0 as i64 | ACT);
         }
         // Taking the lock undoes the changes of a process that died before its commit.
-        let guard = barrier.lock.lock(member)?;
+        let guard = barrier.lock.lock(participant)?;
         if over() {
-            let left_in = leave(member, object.index, barrier, guard, member.index)?;
+            let left_in = leave(participant, object.index, barrier, guard, participant.index)?;
             return if left_in == DRAINING { Ok(arrival.0 as i64) } else { Err(Errno::Broken) };
         }
     }
@@ -213,80 +213,90 @@ pub(crate) fn wait(
 /// Lets the others go on, after the caller has acted.
 ///
 /// `PERM` if the caller wasn't to act; `BROKEN`.
-pub(crate) fn release(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
+pub(crate) fn release(participant: &Participant, object: Object<'_, BarrierState>) -> Result<()> {
     let barrier = object.state;
-    let _operation = member.begin(object.index)?;
-    if !barrier.has_actor(member.index) {
+    let _operation = participant.begin(object.index)?;
+    if !barrier.has_actor(participant.index) {
         return Err(Errno::Perm);
     }
     {
-        let guard = barrier.lock.lock(member)?;
+        let guard = barrier.lock.lock(participant)?;
         if barrier.is(ACTING) {
             guard.set(&barrier.state, DRAINING)?;
             guard.commit();
         }
     }
-    barrier.changed.notify_all(&member.arena);
-    let guard = barrier.lock.lock(member)?;
-    let left_in = leave(member, object.index, barrier, guard, member.index)?;
+    barrier.changed.notify_all(&participant.arena);
+    let guard = barrier.lock.lock(participant)?;
+    let left_in = leave(participant, object.index, barrier, guard, participant.index)?;
     if left_in == DRAINING { Ok(()) } else { Err(Errno::Broken) }
 }
 
 /// Breaks the barrier.
-pub(crate) fn abort(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
-    let _operation = member.begin(object.index)?;
-    break_unless(member, object, || false)?;
+pub(crate) fn abort(participant: &Participant, object: Object<'_, BarrierState>) -> Result<()> {
+    let _operation = participant.begin(object.index)?;
+    break_unless(participant, object, || false)?;
     // The process that acts is still inside.
-    leave(member, object.index, object.state, object.state.lock.lock(member)?, member.index)?;
+    leave(participant, object.index, object.state, object.state.lock.lock(participant)?, participant.index)?;
     Ok(())
 }
 
-fn break_unless(member: &Member, object: Object<'_, BarrierState>, over: impl Fn() -> bool) -> Result<()> {
-    let guard = object.state.lock.lock(member)?;
+fn break_unless(
+    participant: &Participant,
+    object: Object<'_, BarrierState>,
+    over: impl Fn() -> bool,
+) -> Result<()> {
+    let guard = object.state.lock.lock(participant)?;
     if !over() {
         guard.set(&object.state.state, BROKEN)?;
         guard.commit();
     }
     drop(guard);
-    object.state.changed.notify_all(&member.arena);
+    object.state.changed.notify_all(&participant.arena);
     Ok(())
 }
 
 /// Makes the barrier as new, once the processes inside have left.
-pub(crate) fn reset(member: &Member, object: Object<'_, BarrierState>) -> Result<()> {
+pub(crate) fn reset(participant: &Participant, object: Object<'_, BarrierState>) -> Result<()> {
     let barrier = object.state;
-    let _operation = member.begin(object.index)?;
-    let guard = barrier.lock.lock(member)?;
+    let _operation = participant.begin(object.index)?;
+    let guard = barrier.lock.lock(participant)?;
     let next = if barrier.inside.load(Ordering::Relaxed) == 0 { FILLING } else { RESETTING };
     if !barrier.is(DRAINING) {
         guard.set(&barrier.state, next)?;
     }
     guard.commit();
     drop(guard);
-    barrier.changed.notify_all(&member.arena);
+    barrier.changed.notify_all(&participant.arena);
     Ok(())
 }
 
 /// Counts a process out, if the process is inside. Returns the state in which the process left.
-fn leave(member: &Member, index: u32, barrier: &BarrierState, guard: Guard<'_>, process: u32) -> Result<u64> {
+fn leave(
+    participant: &Participant,
+    index: u32,
+    barrier: &BarrierState,
+    guard: Guard<'_>,
+    process: u32,
+) -> Result<u64> {
     let state = barrier.state.load(Ordering::Relaxed);
-    if count_out(member, index, barrier, &guard, process)? {
+    if count_out(participant, index, barrier, &guard, process)? {
         guard.commit();
         drop(guard);
-        barrier.changed.notify_all(&member.arena);
+        barrier.changed.notify_all(&participant.arena);
     }
     Ok(state)
 }
 
 /// Counts a process out, without a commit; returns whether the process was inside.
 fn count_out(
-    member: &Member,
+    participant: &Participant,
     index: u32,
     barrier: &BarrierState,
     guard: &Guard<'_>,
     process: u32,
 ) -> Result<bool> {
-    let place = &member.arena.process(process)?.place;
+    let place = &participant.arena.process(process)?.place;
     if barrier.has_actor(process) {
         guard.set(&barrier.actor, 0)?;
     } else if place.is_in(index) {
@@ -312,43 +322,43 @@ mod tests {
     use crate::ipc::sweep::{Sweep, sweep};
 
     /// A barrier for two, and three processes that have it.
-    fn barrier() -> ([Member; 3], Handle) {
+    fn barrier() -> ([Participant; 3], Handle) {
         let geometry = Geometry { processes_max: 3, objects_max: 4, heap_pages: 16 };
         let arena = Arc::new(Arena::create(geometry).unwrap().1);
-        let members =
-            [0, 1, 2].map(|index| Member { arena: arena.clone(), index, patience: Patience::Brief });
-        let handle = create(&members[0], 2).unwrap();
-        [1, 2].into_iter().for_each(|index| object::share(&members[0], handle, index).unwrap());
-        (members, handle)
+        let participants =
+            [0, 1, 2].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
+        let handle = create(&participants[0], 2).unwrap();
+        [1, 2].into_iter().for_each(|index| object::share(&participants[0], handle, index).unwrap());
+        (participants, handle)
     }
 
-    fn of(member: &Member, handle: Handle) -> Object<'_, BarrierState> {
-        object::resolve(member, handle).unwrap()
+    fn of(participant: &Participant, handle: Handle) -> Object<'_, BarrierState> {
+        object::resolve(participant, handle).unwrap()
     }
 
-    fn comes(member: &Member, handle: Handle, acts: bool) -> Arrival {
-        arrive(member, of(member, handle), acts, Deadline::NOW).unwrap()
+    fn comes(participant: &Participant, handle: Handle, acts: bool) -> Arrival {
+        arrive(participant, of(participant, handle), acts, Deadline::NOW).unwrap()
     }
 
-    fn leaves(member: &Member, handle: Handle, arrival: Arrival) -> Result<i64> {
-        wait(member, of(member, handle), arrival, Deadline::NOW)
+    fn leaves(participant: &Participant, handle: Handle, arrival: Arrival) -> Result<i64> {
+        wait(participant, of(participant, handle), arrival, Deadline::NOW)
     }
 
     /// Two come, and both go on.
-    fn is_as_new(one: &Member, other: &Member, handle: Handle) {
-        let arrivals = [one, other].map(|member| (member, comes(member, handle, false)));
-        for (number, (member, arrival)) in arrivals.into_iter().enumerate() {
-            assert_eq!(leaves(member, handle, arrival), Ok(number as i64));
+    fn is_as_new(one: &Participant, other: &Participant, handle: Handle) {
+        let arrivals = [one, other].map(|participant| (participant, comes(participant, handle, false)));
+        for (number, (participant, arrival)) in arrivals.into_iter().enumerate() {
+            assert_eq!(leaves(participant, handle, arrival), Ok(number as i64));
         }
     }
 
     #[test]
     fn only_the_one_that_is_to_act_lets_the_others_go_on() {
         let ([first, last, other], handle) = barrier();
-        let [arrived, acts] = [&first, &last].map(|member| comes(member, handle, true));
+        let [arrived, acts] = [&first, &last].map(|participant| comes(participant, handle, true));
         assert_eq!(leaves(&last, handle, acts), Ok(1 | ACT));
-        for member in [&first, &other] {
-            assert_eq!(release(member, of(member, handle)), Err(Errno::Perm));
+        for participant in [&first, &other] {
+            assert_eq!(release(participant, of(participant, handle)), Err(Errno::Perm));
         }
         assert_eq!((of(&first, handle).state.waiting(), of(&first, handle).state.is_broken()), (2, false));
         release(&last, of(&last, handle)).unwrap();
@@ -365,10 +375,10 @@ mod tests {
         assert_eq!(leaves(&first, handle, arrived), Err(Errno::Broken));
         is_as_new(&first, &last, handle);
         // All have come, so these go on.
-        let arrivals = [&first, &last].map(|member| (member, comes(member, handle, false)));
+        let arrivals = [&first, &last].map(|participant| (participant, comes(participant, handle, false)));
         reset(&other, of(&other, handle)).unwrap();
-        for (number, (member, arrival)) in arrivals.into_iter().enumerate() {
-            assert_eq!(leaves(member, handle, arrival), Ok(number as i64));
+        for (number, (participant, arrival)) in arrivals.into_iter().enumerate() {
+            assert_eq!(leaves(participant, handle, arrival), Ok(number as i64));
         }
         is_as_new(&other, &first, handle);
     }
@@ -376,7 +386,7 @@ mod tests {
     #[test]
     fn after_an_action_that_failed_it_can_be_reset() {
         let ([first, last, other], handle) = barrier();
-        let [arrived, acts] = [&first, &last].map(|member| comes(member, handle, true));
+        let [arrived, acts] = [&first, &last].map(|participant| comes(participant, handle, true));
         assert_eq!(leaves(&last, handle, acts), Ok(1 | ACT));
         abort(&last, of(&last, handle)).unwrap();
         assert_eq!(leaves(&first, handle, arrived), Err(Errno::Broken));
@@ -389,14 +399,14 @@ mod tests {
     #[test]
     fn a_process_that_has_left_is_not_waited_for() {
         let ([first, last, other], handle) = barrier();
-        let [arrived, acts] = [&first, &last].map(|member| comes(member, handle, true));
+        let [arrived, acts] = [&first, &last].map(|participant| comes(participant, handle, true));
         assert_eq!(leaves(&last, handle, acts), Ok(1 | ACT));
         release(&last, of(&last, handle)).unwrap();
         leaves(&first, handle, arrived).unwrap();
         is_as_new(&first, &last, handle);
         let arrived = comes(&first, handle, false);
-        let supervisor = Member { index: 3, ..other.clone() };
-        sweep(Sweep::behind(last.index, true), &supervisor).unwrap();
+        let supervisor = Participant { index: 3, ..other.clone() };
+        sweep(Sweep::from_dead(last.index, true), &supervisor).unwrap();
         assert_eq!(comes(&other, handle, false), Arrival(1));
         assert_eq!(leaves(&first, handle, arrived), Ok(0));
     }

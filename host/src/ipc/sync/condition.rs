@@ -8,7 +8,7 @@ use sandpool_abi::Errno;
 
 use super::lock::{self, LockState};
 use crate::ipc::Result;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::kind::ObjectState;
 use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
@@ -30,41 +30,45 @@ shared! {
 }
 
 impl ObjectState for ConditionState {
-    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+    fn locks<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Lock>> {
         Ok(vec![&self.lock])
     }
 
     /// Wakes every process that may have been notified by one that died before it could wake them.
-    fn recover(&self, member: &Member) -> Result<()> {
-        drop(self.lock.lock(member)?);
-        for process in 0..member.arena.geometry.processes_max {
+    fn recover(&self, participant: &Participant) -> Result<()> {
+        drop(self.lock.lock(participant)?);
+        for process in 0..participant.arena.geometry.processes_max {
             // The dead process may have cleared the bit that tells whether somebody sleeps.
-            member.arena.process(process)?.event.wake_all(&member.arena);
+            participant.arena.process(process)?.event.wake_all(&participant.arena);
         }
         Ok(())
     }
 
-    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
-        leave(member, index, self, process).map(|_| ())
+    fn settle(&self, participant: &Participant, index: u32, process: u32) -> Result<()> {
+        leave(participant, index, self, process).map(|_| ())
     }
 }
 
 /// Makes a condition.
-pub(crate) fn create(member: &Member) -> Result<Handle> {
-    object::create(member, member.slot()?.register(Register::Segment), |condition: &ConditionState| {
-        condition.first.store(0, Ordering::Relaxed);
-        condition.last.store(0, Ordering::Relaxed);
-        Ok(())
-    })
+pub(crate) fn create(participant: &Participant) -> Result<Handle> {
+    object::create(
+        participant,
+        participant.slot()?.register(Register::Segment),
+        |condition: &ConditionState| {
+            condition.first.store(0, Ordering::Relaxed);
+            condition.last.store(0, Ordering::Relaxed);
+            Ok(())
+        },
+    )
 }
 
 /// The place of the process with this number plus 1.
-fn place(member: &Member, process: u64) -> Result<&Place> {
+fn place(participant: &Participant, process: u64) -> Result<&Place> {
     let process = process.checked_sub(1).and_then(|process| u32::try_from(process).ok()).ok_or(Errno::Io)?;
-    if process >= member.arena.geometry.processes_max {
+    if process >= participant.arena.geometry.processes_max {
         return Err(Errno::Io);
     }
-    Ok(&member.arena.process(process)?.place)
+    Ok(&participant.arena.process(process)?.place)
 }
 
 /// Puts the caller on the list of waiting processes, and releases the lock wholly. Returns how often the caller held
@@ -72,50 +76,50 @@ fn place(member: &Member, process: u64) -> Result<&Place> {
 ///
 /// `PERM` if the caller doesn't hold the lock.
 pub(crate) fn enter(
-    member: &Member,
+    participant: &Participant,
     condition: Object<'_, ConditionState>,
     lock: Object<'_, LockState>,
 ) -> Result<u64> {
-    if lock.state.owner() != Some(member.index) {
+    if lock.state.owner() != Some(participant.index) {
         return Err(Errno::Perm);
     }
     {
-        let _operation = member.begin(condition.index)?;
+        let _operation = participant.begin(condition.index)?;
         let state = condition.state;
-        let guard = state.lock.lock(member)?;
-        let me = u64::from(member.index) + 1;
+        let guard = state.lock.lock(participant)?;
+        let me = u64::from(participant.index) + 1;
         let last = state.last.load(Ordering::Relaxed);
-        let own = place(member, me)?;
+        let own = place(participant, me)?;
         guard.set(&own.object, Place::of(condition.index))?;
         guard.set(&own.next, 0)?;
         guard.set(&own.prev, last)?;
-        guard.set(if last == 0 { &state.first } else { &place(member, last)?.next }, me)?;
+        guard.set(if last == 0 { &state.first } else { &place(participant, last)?.next }, me)?;
         guard.set(&state.last, me)?;
         guard.commit();
     }
-    lock::release_wholly(member, lock)
+    lock::release_wholly(participant, lock)
 }
 
 /// Waits until notified, or until the time is over. Returns whether the caller was notified.
 pub(crate) fn wait(
-    member: &Member,
+    participant: &Participant,
     condition: Object<'_, ConditionState>,
     deadline: Deadline,
 ) -> Result<bool> {
-    let slot = member.slot()?;
+    let slot = participant.slot()?;
     let notified = || !slot.place.is_in(condition.index);
     loop {
         while !notified() {
-            match slot.event.wait(member, Waiting::Condition(condition.index), deadline, notified) {
+            match slot.event.wait(participant, Waiting::Condition(condition.index), deadline, notified) {
                 Err(Errno::Again | Errno::Timedout) => {
-                    return Ok(!leave(member, condition.index, condition.state, member.index)?);
+                    return Ok(!leave(participant, condition.index, condition.state, participant.index)?);
                 }
                 result => result?,
             }
         }
         // A notifier that died before its commit has notified nobody: taking the lock undoes its changes.
-        let _operation = member.begin(condition.index)?;
-        let _guard = condition.state.lock.lock(member)?;
+        let _operation = participant.begin(condition.index)?;
+        let _guard = condition.state.lock.lock(participant)?;
         if notified() {
             return Ok(true);
         }
@@ -126,54 +130,54 @@ pub(crate) fn wait(
 ///
 /// `PERM` if the caller doesn't hold the lock.
 pub(crate) fn notify(
-    member: &Member,
+    participant: &Participant,
     condition: Object<'_, ConditionState>,
     lock: Object<'_, LockState>,
     count: u64,
 ) -> Result<u64> {
-    if lock.state.owner() != Some(member.index) {
+    if lock.state.owner() != Some(participant.index) {
         return Err(Errno::Perm);
     }
-    let _operation = member.begin(condition.index)?;
+    let _operation = participant.begin(condition.index)?;
     let mut notified = 0;
     // No more processes can wait: a list without an end is damaged.
-    let count = count.min(u64::from(member.arena.geometry.processes_max));
+    let count = count.min(u64::from(participant.arena.geometry.processes_max));
     while notified < count {
         let first = condition.state.first.load(Ordering::Acquire);
         if first == 0 {
             break;
         }
-        let guard = condition.state.lock.lock(member)?;
+        let guard = condition.state.lock.lock(participant)?;
         let first = condition.state.first.load(Ordering::Relaxed);
         if first == 0 {
             break;
         }
-        unlink(member, condition.state, &guard, first)?;
+        unlink(participant, condition.state, &guard, first)?;
         guard.commit();
         drop(guard);
-        member.arena.process(first as u32 - 1)?.event.notify_all(&member.arena);
+        participant.arena.process(first as u32 - 1)?.event.notify_all(&participant.arena);
         notified += 1;
     }
     Ok(notified)
 }
 
-fn unlink(member: &Member, state: &ConditionState, guard: &Guard<'_>, process: u64) -> Result<()> {
-    let own = place(member, process)?;
+fn unlink(participant: &Participant, state: &ConditionState, guard: &Guard<'_>, process: u64) -> Result<()> {
+    let own = place(participant, process)?;
     let (next, prev) = (own.next.load(Ordering::Relaxed), own.prev.load(Ordering::Relaxed));
-    guard.set(if prev == 0 { &state.first } else { &place(member, prev)?.next }, next)?;
-    guard.set(if next == 0 { &state.last } else { &place(member, next)?.prev }, prev)?;
+    guard.set(if prev == 0 { &state.first } else { &place(participant, prev)?.next }, next)?;
+    guard.set(if next == 0 { &state.last } else { &place(participant, next)?.prev }, prev)?;
     guard.set(&own.object, 0)
 }
 
 /// Takes a process off the list. Returns whether the process was on it.
-fn leave(member: &Member, index: u32, state: &ConditionState, process: u32) -> Result<bool> {
-    let _operation = member.begin(index)?;
-    let guard = state.lock.lock(member)?;
+fn leave(participant: &Participant, index: u32, state: &ConditionState, process: u32) -> Result<bool> {
+    let _operation = participant.begin(index)?;
+    let guard = state.lock.lock(participant)?;
     let process = u64::from(process) + 1;
-    if !place(member, process)?.is_in(index) {
+    if !place(participant, process)?.is_in(index) {
         return Ok(false);
     }
-    unlink(member, state, &guard, process)?;
+    unlink(participant, state, &guard, process)?;
     guard.commit();
     Ok(true)
 }
@@ -193,14 +197,15 @@ mod tests {
         let geometry = Geometry { processes_max: 3, objects_max: 4, heap_pages: 16 };
         let arena = Arc::new(Arena::create(geometry).unwrap().1);
         let [waits, notifies] =
-            [0, 1].map(|index| Member { arena: arena.clone(), index, patience: Patience::Brief });
+            [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
         let condition = create(&waits).unwrap();
         let held = lock::create(&waits, false).unwrap();
         for handle in [condition, held] {
             object::share(&waits, handle, notifies.index).unwrap();
         }
-        let locked =
-            |member: &Member| lock::acquire(member, object::resolve(member, held).unwrap(), Deadline::NOW);
+        let locked = |participant: &Participant| {
+            lock::acquire(participant, object::resolve(participant, held).unwrap(), Deadline::NOW)
+        };
         locked(&waits).unwrap();
         enter(&waits, object::resolve(&waits, condition).unwrap(), object::resolve(&waits, held).unwrap())
             .unwrap();

@@ -9,7 +9,7 @@
 //! before it.
 
 use crate::ipc::Result;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::event;
 use crate::ipc::kind::{ObjectState, Waitable};
 use crate::ipc::object::{self, Handle, Object};
@@ -31,7 +31,7 @@ shared! {
 }
 
 impl ObjectState for EventState {
-    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a event::Event>> {
+    fn events<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a event::Event>> {
         Ok(vec![&self.changed])
     }
 
@@ -61,20 +61,20 @@ impl EventState {
 }
 
 /// Makes an event that isn't set.
-pub(crate) fn create(member: &Member) -> Result<Handle> {
-    object::create(member, member.slot()?.register(Register::Segment), |event: &EventState| {
+pub(crate) fn create(participant: &Participant) -> Result<Handle> {
+    object::create(participant, participant.slot()?.register(Register::Segment), |event: &EventState| {
         event.word.store(0, Ordering::Relaxed);
         Ok(())
     })
 }
 
 /// Sets the event.
-pub(crate) fn set(member: &Member, event: Object<'_, EventState>) -> Result<()> {
-    let _operation = member.begin(event.index)?;
+pub(crate) fn set(participant: &Participant, event: Object<'_, EventState>) -> Result<()> {
+    let _operation = participant.begin(event.index)?;
     let change = |word: u64| (word & SET == 0).then(|| word.wrapping_add(2) | SET);
     fence(Ordering::SeqCst);
     let _ = event.state.word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, change);
-    event.state.changed.notify_all(&member.arena);
+    event.state.changed.notify_all(&participant.arena);
     Ok(())
 }
 
@@ -87,15 +87,19 @@ pub(crate) fn clear(event: Object<'_, EventState>) {
 /// Waits until the event is set, or was set meanwhile.
 ///
 /// `AGAIN`, `TIMEDOUT`.
-pub(crate) fn wait(member: &Member, event: Object<'_, EventState>, deadline: Deadline) -> Result<()> {
-    let _operation = member.begin(event.index)?;
+pub(crate) fn wait(
+    participant: &Participant,
+    event: Object<'_, EventState>,
+    deadline: Deadline,
+) -> Result<()> {
+    let _operation = participant.begin(event.index)?;
     let before = event.state.word.load(Ordering::Acquire);
     let ready = || {
         let now = event.state.word.load(Ordering::Acquire);
         now & SET != 0 || now != before
     };
     while !ready() {
-        event.state.changed.wait(member, Waiting::Event(event.index), deadline, ready)?;
+        event.state.changed.wait(participant, Waiting::Event(event.index), deadline, ready)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::sync::BOUNDED;
 
 use crate::ipc::Result;
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::event::Event;
 use crate::ipc::heap;
 use crate::ipc::kind::{self, ObjectState, Share};
@@ -47,19 +47,19 @@ impl ObjectState for SemaphoreState {
         if self.bounded.load(Ordering::Relaxed) != 0 { BOUNDED } else { 0 }
     }
 
-    fn locks<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Lock>> {
+    fn locks<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Lock>> {
         Ok(vec![&self.lock])
     }
 
-    fn events<'a>(&'a self, _: &'a Member) -> Result<Vec<&'a Event>> {
+    fn events<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Event>> {
         Ok(vec![&self.freed])
     }
 
     /// Counts the units that the process holds as died, and returns them if that was asked for.
-    fn settle(&self, member: &Member, index: u32, process: u32) -> Result<()> {
-        let _operation = member.begin(index)?;
-        let guard = self.lock.lock(member)?;
-        let held = self.held.take(member, &guard, process, u64::MAX)?;
+    fn settle(&self, participant: &Participant, index: u32, process: u32) -> Result<()> {
+        let _operation = participant.begin(index)?;
+        let guard = self.lock.lock(participant)?;
+        let held = self.held.take(participant, &guard, process, u64::MAX)?;
         if held == 0 {
             return Ok(());
         }
@@ -70,24 +70,24 @@ impl ObjectState for SemaphoreState {
         }
         guard.commit();
         drop(guard);
-        self.freed.notify_all(&member.arena);
+        self.freed.notify_all(&participant.arena);
         Ok(())
     }
 
     /// Gives the memory of the tally back, in one step.
-    fn destroy_some(&self, member: &Member, _unused: &mut Vec<u32>) -> Result<bool> {
-        let guard = self.lock.lock(member)?;
-        let detached = self.held.detach(member, &guard)?;
+    fn destroy_some(&self, participant: &Participant, _unused: &mut Vec<u32>) -> Result<bool> {
+        let guard = self.lock.lock(participant)?;
+        let detached = self.held.detach(participant, &guard)?;
         guard.commit();
         drop(guard);
         if detached {
-            heap::free(member, member.slot()?.register(Register::Segment))?;
+            heap::free(participant, participant.slot()?.register(Register::Segment))?;
         }
         Ok(true)
     }
 
-    fn shares(&self, member: &Member, index: u32) -> Option<Vec<Share>> {
-        kind::shares_of_holders(member, index, |process| self.held_by(member, process))
+    fn shares(&self, participant: &Participant, index: u32) -> Option<Vec<Share>> {
+        kind::shares_of_holders(participant, index, |process| self.held_by(participant, process))
     }
 }
 
@@ -103,68 +103,80 @@ impl SemaphoreState {
     }
 
     /// How many units a process holds.
-    pub(crate) fn held_by(&self, member: &Member, process: u32) -> u64 {
-        self.held.held_by(member, process)
+    pub(crate) fn held_by(&self, participant: &Participant, process: u32) -> u64 {
+        self.held.held_by(participant, process)
     }
 }
 
 /// Makes a semaphore with `value` units.
 ///
 /// `INVAL` if `value` is too large.
-pub(crate) fn create(member: &Member, value: u64, bounded: bool, returned: bool) -> Result<Handle> {
+pub(crate) fn create(participant: &Participant, value: u64, bounded: bool, returned: bool) -> Result<Handle> {
     if value > VALUE_MAX {
         return Err(Errno::Inval);
     }
-    object::create(member, member.slot()?.register(Register::Segment), |semaphore: &SemaphoreState| {
-        semaphore.value.store(value, Ordering::Relaxed);
-        semaphore.bound.store(if bounded { value } else { VALUE_MAX }, Ordering::Relaxed);
-        semaphore.bounded.store(u64::from(bounded), Ordering::Relaxed);
-        semaphore.returned.store(u64::from(returned), Ordering::Relaxed);
-        semaphore.died.store(0, Ordering::Relaxed);
-        semaphore.held.reset();
-        Ok(())
-    })
+    object::create(
+        participant,
+        participant.slot()?.register(Register::Segment),
+        |semaphore: &SemaphoreState| {
+            semaphore.value.store(value, Ordering::Relaxed);
+            semaphore.bound.store(if bounded { value } else { VALUE_MAX }, Ordering::Relaxed);
+            semaphore.bounded.store(u64::from(bounded), Ordering::Relaxed);
+            semaphore.returned.store(u64::from(returned), Ordering::Relaxed);
+            semaphore.died.store(0, Ordering::Relaxed);
+            semaphore.held.reset();
+            Ok(())
+        },
+    )
 }
 
 /// Acquires one unit.
 ///
 /// `AGAIN`, `TIMEDOUT`.
-pub(crate) fn acquire(member: &Member, object: Object<'_, SemaphoreState>, deadline: Deadline) -> Result<()> {
+pub(crate) fn acquire(
+    participant: &Participant,
+    object: Object<'_, SemaphoreState>,
+    deadline: Deadline,
+) -> Result<()> {
     let semaphore = object.state;
-    let _operation = member.begin(object.index)?;
+    let _operation = participant.begin(object.index)?;
     loop {
         if semaphore.value() != 0 {
-            let guard = semaphore.lock.lock(member)?;
+            let guard = semaphore.lock.lock(participant)?;
             let value = semaphore.value();
             if value != 0 {
-                semaphore.held.add(member, &guard)?;
+                semaphore.held.add(participant, &guard)?;
                 guard.set(&semaphore.value, value - 1)?;
                 guard.commit();
                 return Ok(());
             }
         }
         let ready = || semaphore.value() != 0;
-        semaphore.freed.wait(member, Waiting::Semaphore(object.index), deadline, ready)?;
+        semaphore.freed.wait(participant, Waiting::Semaphore(object.index), deadline, ready)?;
     }
 }
 
 /// Releases units, whichever process acquired them.
 ///
 /// `OVERFLOW`, and nothing is released, if there would be too many units.
-pub(crate) fn release(member: &Member, object: Object<'_, SemaphoreState>, count: u64) -> Result<()> {
+pub(crate) fn release(
+    participant: &Participant,
+    object: Object<'_, SemaphoreState>,
+    count: u64,
+) -> Result<()> {
     let semaphore = object.state;
-    let _operation = member.begin(object.index)?;
-    let guard = semaphore.lock.lock(member)?;
+    let _operation = participant.begin(object.index)?;
+    let guard = semaphore.lock.lock(participant)?;
     let value = semaphore.value().saturating_add(count);
     if value > semaphore.bound.load(Ordering::Relaxed) {
         return Err(Errno::Overflow);
     }
-    semaphore.held.take(member, &guard, member.index, count)?;
+    semaphore.held.take(participant, &guard, participant.index, count)?;
     guard.set(&semaphore.value, value)?;
     guard.commit();
     match count {
-        1 => semaphore.freed.unlock_and_notify_one(guard, &member.arena),
-        _ => semaphore.freed.unlock_and_notify_all(guard, &member.arena),
+        1 => semaphore.freed.unlock_and_notify_one(guard, &participant.arena),
+        _ => semaphore.freed.unlock_and_notify_all(guard, &participant.arena),
     }
     Ok(())
 }
@@ -185,8 +197,8 @@ mod tests {
     fn after_the_death(bounded: bool, returned: bool, released: u64) -> (u64, u64) {
         let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
         let arena = Arc::new(Arena::create(geometry).unwrap().1);
-        let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
-        let [other, holder, supervisor] = [0, 1, PROCESSES].map(member);
+        let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+        let [other, holder, supervisor] = [0, 1, PROCESSES].map(participant);
         let handle = create(&other, 2, bounded, returned).unwrap();
         object::share(&other, handle, holder.index).unwrap();
         for _ in 0..2 {
@@ -197,7 +209,7 @@ mod tests {
         if released != 0 {
             release(&other, semaphore, released).unwrap();
         }
-        sweep(Sweep::behind(holder.index, true), &supervisor).unwrap();
+        sweep(Sweep::from_dead(holder.index, true), &supervisor).unwrap();
         let state = semaphore.state;
         assert_eq!(state.held_by(&other, holder.index), 0);
         let (value, died) = (state.value(), state.died());
@@ -232,8 +244,8 @@ mod tests {
         for released in 0..=3 {
             let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
             let arena = Arc::new(Arena::create(geometry).unwrap().1);
-            let member = |index| Member { arena: arena.clone(), index, patience: Patience::Brief };
-            let [other, holder, supervisor] = [0, 1, PROCESSES].map(member);
+            let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+            let [other, holder, supervisor] = [0, 1, PROCESSES].map(participant);
             let handle = create(&other, 3, true, false).unwrap();
             object::share(&other, handle, holder.index).unwrap();
             let of = || object::resolve::<SemaphoreState>(&holder, handle).unwrap();
@@ -241,7 +253,7 @@ mod tests {
             if released != 0 {
                 release(&holder, of(), released).unwrap();
             }
-            sweep(Sweep::behind(holder.index, true), &supervisor).unwrap();
+            sweep(Sweep::from_dead(holder.index, true), &supervisor).unwrap();
             let state = object::resolve::<SemaphoreState>(&other, handle).unwrap().state;
             assert_eq!((state.value(), state.died()), (released, 3 - released));
         }
@@ -250,18 +262,18 @@ mod tests {
     #[test]
     fn no_semaphore_has_more_than_can_be_counted() {
         let geometry = Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 };
-        let member = Member {
+        let participant = Participant {
             arena: Arc::new(Arena::create(geometry).unwrap().1),
             index: 0,
             patience: Patience::Brief,
         };
-        assert_eq!(create(&member, VALUE_MAX + 1, false, false), Err(Errno::Inval));
-        let handle = create(&member, VALUE_MAX - 1, false, false).unwrap();
-        let semaphore = object::resolve::<SemaphoreState>(&member, handle).unwrap();
+        assert_eq!(create(&participant, VALUE_MAX + 1, false, false), Err(Errno::Inval));
+        let handle = create(&participant, VALUE_MAX - 1, false, false).unwrap();
+        let semaphore = object::resolve::<SemaphoreState>(&participant, handle).unwrap();
         for count in [2, 1 << 63, u64::MAX] {
-            assert_eq!(release(&member, semaphore, count), Err(Errno::Overflow), "{count}");
+            assert_eq!(release(&participant, semaphore, count), Err(Errno::Overflow), "{count}");
         }
-        release(&member, semaphore, 1).unwrap();
+        release(&participant, semaphore, 1).unwrap();
         assert_eq!(semaphore.state.value(), VALUE_MAX);
     }
 }

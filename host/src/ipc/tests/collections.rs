@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sandpool_abi::Errno;
 
 use super::common::{copy, port};
-use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::collect::Collector;
 use crate::ipc::collections;
 use crate::ipc::object::{self, Handle};
@@ -18,8 +18,8 @@ use crate::sys::futex::Deadline;
 const MANY: usize = 600;
 
 struct World {
-    maker: Member,
-    supervisor: Member,
+    maker: Participant,
+    supervisor: Participant,
 }
 
 impl World {
@@ -27,7 +27,7 @@ impl World {
         let geometry = Geometry { processes_max: 1, objects_max: 4000, heap_pages: 1 << 13 };
         let arena = Arc::new(Arena::create(geometry).unwrap().1);
         let [maker, supervisor] =
-            [0, 1].map(|index| Member { arena: arena.clone(), index, patience: Patience::Brief });
+            [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
         Self { maker, supervisor }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use sandpool_abi::pipe::DUPLEX;
 use sandpool_abi::shared::ADD;
 
-use crate::ipc::arena::{Arena, Geometry, Member, PAGE, Patience};
+use crate::ipc::arena::{Arena, Geometry, PAGE, Participant, Patience};
 use crate::ipc::kind::{self, Listed};
 use crate::ipc::message::{self, Carry};
 use crate::ipc::object::{self, Handle};
@@ -99,59 +99,68 @@ impl World {
             let (index, handle) = table::reserve(&world.arena, parent, name.as_bytes(), 0).unwrap();
             parent.get_or_insert((index, handle));
         }
-        let member = world.member(0);
+        let participant = world.participant(0);
         let [first, second] = [0, 3].map(|maxsize| {
             let account = if maxsize != 0 { Account::Joinable } else { Account::Nothing };
-            queue::create(&member, maxsize, account).unwrap()
+            queue::create(&participant, maxsize, account).unwrap()
         });
-        let lonely = queue::create(&member, 0, Account::Nothing).unwrap();
-        let ends = pipe::create(&member, 20_000, DUPLEX).unwrap();
+        let lonely = queue::create(&participant, 0, Account::Nothing).unwrap();
+        let ends = pipe::create(&participant, 20_000, DUPLEX).unwrap();
         world.all.extend([first, second, ends[0], ends[1]]);
-        world.all.extend([false, true].map(|recursive| lock::create(&member, recursive).unwrap()));
-        world.all.push(semaphore::create(&member, 3, true, true).unwrap());
-        world.all.push(event::create(&member).unwrap());
-        world.all.push(condition::create(&member).unwrap());
-        world.all.push(barrier::create(&member, 2).unwrap());
-        world.all.push(shared::create(&member, 9000, false, "large").unwrap());
-        world.all.push(shared::create(&member, 90, true, "").unwrap());
-        let viewed = shared::create(&member, 100, false, "").unwrap();
-        world.all.push(shared::view(&member, viewed).unwrap());
-        object::release(&member, viewed).unwrap();
+        world.all.extend([false, true].map(|recursive| lock::create(&participant, recursive).unwrap()));
+        world.all.push(semaphore::create(&participant, 3, true, true).unwrap());
+        world.all.push(event::create(&participant).unwrap());
+        world.all.push(condition::create(&participant).unwrap());
+        world.all.push(barrier::create(&participant, 2).unwrap());
+        world.all.push(shared::create(&participant, 9000, false, "large").unwrap());
+        world.all.push(shared::create(&participant, 90, true, "").unwrap());
+        let viewed = shared::create(&participant, 100, false, "").unwrap();
+        world.all.push(shared::view(&participant, viewed).unwrap());
+        object::release(&participant, viewed).unwrap();
         for handle in &world.all {
-            object::share(&member, *handle, 1).unwrap();
+            object::share(&participant, *handle, 1).unwrap();
         }
         let put = |queue, item: &[u8], handles: &[Handle]| {
-            queue::put(&member, port(&member, queue).unwrap(), item, handles, Deadline::NOW).unwrap();
+            queue::put(&participant, port(&participant, queue).unwrap(), item, handles, Deadline::NOW)
+                .unwrap();
         };
         for length in [10, 8000, 8000, 20_000] {
             put(first, &vec![1; length], &[]);
         }
         put(first, b"with handles", &[second, lonely]);
         put(second, b"short", &[]);
-        queue::get(&member, port(&member, second).unwrap(), || false, &mut [0; 9], Deadline::NOW).unwrap();
-        object::release(&member, lonely).unwrap();
-        let [_, _, end, _, plain, _, units, _, news, place, ..] = world.all[..] else { unreachable!() };
-        pipe::send(&member, object::resolve(&member, end).unwrap(), &[&[2; 5000]], &[], Deadline::NOW)
+        queue::get(&participant, port(&participant, second).unwrap(), || false, &mut [0; 9], Deadline::NOW)
             .unwrap();
-        lock::acquire(&member, object::resolve(&member, plain).unwrap(), Deadline::NOW).unwrap();
-        semaphore::acquire(&member, object::resolve(&member, units).unwrap(), Deadline::NOW).unwrap();
-        let other = world.member(1);
+        object::release(&participant, lonely).unwrap();
+        let [_, _, end, _, plain, _, units, _, news, place, ..] = world.all[..] else { unreachable!() };
+        pipe::send(
+            &participant,
+            object::resolve(&participant, end).unwrap(),
+            &[&[2; 5000]],
+            &[],
+            Deadline::NOW,
+        )
+        .unwrap();
+        lock::acquire(&participant, object::resolve(&participant, plain).unwrap(), Deadline::NOW).unwrap();
+        semaphore::acquire(&participant, object::resolve(&participant, units).unwrap(), Deadline::NOW)
+            .unwrap();
+        let other = world.participant(1);
         barrier::arrive(&other, object::resolve(&other, place).unwrap(), false, Deadline::NOW).unwrap();
         condition::enter(
-            &member,
-            object::resolve(&member, news).unwrap(),
-            object::resolve(&member, plain).unwrap(),
+            &participant,
+            object::resolve(&participant, news).unwrap(),
+            object::resolve(&participant, plain).unwrap(),
         )
         .unwrap();
         // The process is about to send a message, and in the middle of an operation.
-        let register = member.slot().unwrap().register(Register::Outgoing);
-        message::compose(&member, &[b"outgoing"], &[first], Carry::Counted, register).unwrap();
-        std::mem::forget(member.begin(0).unwrap());
+        let register = participant.slot().unwrap().register(Register::Outgoing);
+        message::compose(&participant, &[b"outgoing"], &[first], Carry::Counted, register).unwrap();
+        std::mem::forget(participant.begin(0).unwrap());
         world
     }
 
-    fn member(&self, index: u32) -> Member {
-        Member { arena: self.arena.clone(), index, patience: Patience::Brief }
+    fn participant(&self, index: u32) -> Participant {
+        Participant { arena: self.arena.clone(), index, patience: Patience::Brief }
     }
 
     /// Where the parts are: headers, processes, objects, descriptors of pages, and the heap.
@@ -184,20 +193,20 @@ impl World {
     }
 }
 
-fn port(member: &Member, handle: Handle) -> crate::ipc::Result<Port<'_>> {
-    let queue = object::resolve(member, handle)?;
+fn port(participant: &Participant, handle: Handle) -> crate::ipc::Result<Port<'_>> {
+    let queue = object::resolve(participant, handle)?;
     Ok(Port { queue: queue.state, object: queue.index, waiting: Waiting::Get(queue.index) })
 }
 
 /// Does `operation` with the object of that handle if the object is of the kind, or seems to be.
-fn with<S: Listed>(member: &Member, handle: Handle, operation: impl FnOnce(object::Object<'_, S>)) {
-    if let Ok(object) = object::resolve(member, handle) {
+fn with<S: Listed>(participant: &Participant, handle: Handle, operation: impl FnOnce(object::Object<'_, S>)) {
+    if let Ok(object) = object::resolve(participant, handle) {
         operation(object);
     }
 }
 
 /// Does all that can be done with an object, or without one. The result doesn't matter.
-fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
+fn operate(participant: &Participant, world: &World, random: &mut Random<'_>) {
     let handle = world.all[random.below(world.all.len() as u64) as usize];
     let other = world.all[random.below(world.all.len() as u64) as usize];
     let now = Deadline::NOW;
@@ -205,102 +214,111 @@ fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
     let taken = |taken: crate::ipc::Result<Taken>| {
         if let Ok(Taken::Message(message)) = taken {
             let mut bytes = vec![0; message.len as usize];
-            let _ = message.read(member, &mut bytes);
-            if let Ok(handles) = message.handles(member) {
-                let _ = message.arrive(member, &handles);
+            let _ = message.read(participant, &mut bytes);
+            if let Ok(handles) = message.handles(participant) {
+                let _ = message.arrive(participant, &handles);
             }
             let _ = message::discard(
-                member,
-                member.slot().unwrap().register(Register::Incoming),
+                participant,
+                participant.slot().unwrap().register(Register::Incoming),
                 &mut Vec::new(),
             );
         }
     };
-    if let Ok(port) = port(member, handle) {
+    if let Ok(port) = port(participant, handle) {
         let _ = (port.queue.size(), port.queue.bound());
         let _ = match random.below(8) {
-            0 => queue::put(member, port, &[3; 100], &[], now),
-            1 => queue::put(member, port, &[3; 100], &[other], now),
-            2 => queue::put_many(member, port, [&[4; 10][..], &[5; 8000]].into_iter(), now).map(drop),
-            3 => queue::get_many(member, port, &mut buffer, |_| true, now).map(drop),
-            4 => queue::task_done(member, port),
-            5 => queue::join(member, port, now).map(drop),
-            6 => queue::close(member, port),
+            0 => queue::put(participant, port, &[3; 100], &[], now),
+            1 => queue::put(participant, port, &[3; 100], &[other], now),
+            2 => queue::put_many(participant, port, [&[4; 10][..], &[5; 8000]].into_iter(), now).map(drop),
+            3 => queue::get_many(participant, port, &mut buffer, |_| true, now).map(drop),
+            4 => queue::task_done(participant, port),
+            5 => queue::join(participant, port, now).map(drop),
+            6 => queue::close(participant, port),
             _ => {
-                taken(queue::get(member, port, || false, &mut buffer, now));
+                taken(queue::get(participant, port, || false, &mut buffer, now));
                 Ok(())
             }
         };
     }
-    with(member, handle, |end| match random.below(2) {
-        0 => drop(pipe::send(member, end, &[&[6; 3000]], &[], now)),
-        _ => taken(pipe::recv(member, end, &mut buffer, now)),
+    with(participant, handle, |end| match random.below(2) {
+        0 => drop(pipe::send(participant, end, &[&[6; 3000]], &[], now)),
+        _ => taken(pipe::recv(participant, end, &mut buffer, now)),
     });
-    with(member, handle, |one| {
-        let _ = (lock::acquire(member, one, now), lock::held(member, one), lock::release(member, one));
-        with(member, other, |condition| {
-            let _ = condition::enter(member, condition, one);
-            let _ = condition::wait(member, condition, now);
-            let _ = lock::acquire(member, one, now);
-            let _ = condition::notify(member, condition, one, u64::MAX);
+    with(participant, handle, |one| {
+        let _ = (
+            lock::acquire(participant, one, now),
+            lock::held(participant, one),
+            lock::release(participant, one),
+        );
+        with(participant, other, |condition| {
+            let _ = condition::enter(participant, condition, one);
+            let _ = condition::wait(participant, condition, now);
+            let _ = lock::acquire(participant, one, now);
+            let _ = condition::notify(participant, condition, one, u64::MAX);
         });
     });
-    with(member, handle, |one| {
-        let _ = semaphore::acquire(member, one, now);
-        let _ = semaphore::release(member, one, 1 + random.below(3));
-        let _ = (one.state.value(), one.state.died(), one.state.held_by(member, 1));
+    with(participant, handle, |one| {
+        let _ = semaphore::acquire(participant, one, now);
+        let _ = semaphore::release(participant, one, 1 + random.below(3));
+        let _ = (one.state.value(), one.state.died(), one.state.held_by(participant, 1));
     });
-    with(member, handle, |one| {
-        let _ = (event::set(member, one), event::wait(member, one, now));
+    with(participant, handle, |one| {
+        let _ = (event::set(participant, one), event::wait(participant, one, now));
         event::clear(one);
     });
-    with(member, handle, |one| {
-        if let Ok(arrival) = barrier::arrive(member, one, random.below(2) == 0, now) {
-            let _ = barrier::wait(member, one, arrival, now);
+    with(participant, handle, |one| {
+        if let Ok(arrival) = barrier::arrive(participant, one, random.below(2) == 0, now) {
+            let _ = barrier::wait(participant, one, arrival, now);
         }
         let _ = match random.below(3) {
-            0 => barrier::release(member, one),
-            1 => barrier::reset(member, one),
-            _ => barrier::abort(member, one),
+            0 => barrier::release(participant, one),
+            1 => barrier::reset(participant, one),
+            _ => barrier::abort(participant, one),
         };
     });
-    with(member, handle, |one| {
+    with(participant, handle, |one| {
         let offset = if random.below(2) == 0 { random.below(9000) } else { random.word() };
-        let _ = shared::read(member, one, offset, &mut [0; 100]);
-        let _ = shared::write(member, one, offset, &[7; 100]);
-        let _ = shared::atomic(member, one, offset, 1 << random.below(4), Atomic::Rmw(ADD, 1));
-        let _ = (shared::pages(member, one), one.state.name());
+        let _ = shared::read(participant, one, offset, &mut [0; 100]);
+        let _ = shared::write(participant, one, offset, &[7; 100]);
+        let _ = shared::atomic(participant, one, offset, 1 << random.below(4), Atomic::Rmw(ADD, 1));
+        let _ = (shared::pages(participant, one), one.state.name());
     });
-    let (waitable, index) = (kind::waitable(member, handle), random.below(u64::from(OBJECTS) + 1) as u32);
+    let (waitable, index) =
+        (kind::waitable(participant, handle), random.below(u64::from(OBJECTS) + 1) as u32);
     let _ = waitable.map(|object| object.is_ready());
-    let _ = (kind::shares(member, index), kind::other_end(member, index), kind::at_barrier(member, index));
+    let _ = (
+        kind::shares(participant, index),
+        kind::other_end(participant, index),
+        kind::at_barrier(participant, index),
+    );
     let _ = match random.below(12) {
-        0 => queue::create(member, 1, Account::Joinable).map(drop),
-        1 => pipe::create(member, 100, 0).map(drop),
-        2 => shared::create(member, 5000, false, "new").map(drop),
-        3 => shared::open(member, "large").map(drop),
-        4 => shared::unlink(member, "large"),
-        5 => object::release(member, handle),
-        6 => object::share(member, handle, 2),
-        9 => shared::view(member, handle).map(drop),
-        10 => object::record(member, handle, 1 + random.below(9) as u32, Some(handle)),
-        11 => object::look_up(member, handle).map(drop),
-        7 => table::reserve(&member.arena, Some((0, ProcessHandle::new(0, 0))), b"new", 0).map(drop),
-        8 => table::free(&member.arena, 2, |_| true).map(drop),
+        0 => queue::create(participant, 1, Account::Joinable).map(drop),
+        1 => pipe::create(participant, 100, 0).map(drop),
+        2 => shared::create(participant, 5000, false, "new").map(drop),
+        3 => shared::open(participant, "large").map(drop),
+        4 => shared::unlink(participant, "large"),
+        5 => object::release(participant, handle),
+        6 => object::share(participant, handle, 2),
+        9 => shared::view(participant, handle).map(drop),
+        10 => object::record(participant, handle, 1 + random.below(9) as u32, Some(handle)),
+        11 => object::look_up(participant, handle).map(drop),
+        7 => table::reserve(&participant.arena, Some((0, ProcessHandle::new(0, 0))), b"new", 0).map(drop),
+        8 => table::free(&participant.arena, 2, |_| true).map(drop),
         _ => Ok(()),
     };
-    if let Some(claim) = standby::claim(&member.arena, index) {
+    if let Some(claim) = standby::claim(&participant.arena, index) {
         claim.go();
     }
-    let _ = (standby::is_claimed(&member.arena, index), standby::abandon(&member.arena, index));
-    for pid in standby::pids(&member.arena) {
-        let _ = standby::ended(&member.arena, pid);
+    let _ = (standby::is_claimed(&participant.arena, index), standby::abandon(&participant.arena, index));
+    for pid in standby::pids(&participant.arena) {
+        let _ = standby::ended(&participant.arena, pid);
     }
-    let _ = standby::vacate(&member.arena);
-    let _ = (table::take_requests(&member.arena), table::children(&member.arena, 0).count());
-    if let Ok(slot) = member.arena.process(index % PROCESSES) {
+    let _ = standby::vacate(&participant.arena);
+    let _ = (table::take_requests(&participant.arena), table::children(&participant.arena, 0).count());
+    if let Ok(slot) = participant.arena.process(index % PROCESSES) {
         let _ = (slot.name(), slot.claimed(), slot.exit(), slot.waits.what(), slot.parent());
-        slot.waits.wake(member);
+        slot.waits.wake(participant);
     }
 }
 
@@ -308,17 +326,17 @@ fn operate(member: &Member, world: &World, random: &mut Random<'_>) {
 pub(crate) fn case(bytes: &[u8], seed: u64) {
     let mut random = Random { bytes, state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 };
     let world = World::new();
-    let supervisor = world.member(PROCESSES);
+    let supervisor = world.participant(PROCESSES);
     for _ in 0..1 + random.below(3) {
         world.damage(&mut random);
         for _ in 0..random.below(30) {
-            let member = world.member(random.below(2) as u32);
-            operate(&member, &world, &mut random);
+            let participant = world.participant(random.below(2) as u32);
+            operate(&participant, &world, &mut random);
         }
     }
     for dead in 0..PROCESSES {
         let killed = random.below(4) != 0;
-        let mut sweep = Sweep::behind(dead, killed);
+        let mut sweep = Sweep::from_dead(dead, killed);
         let mut steps = 0;
         // The supervisor also tries a step again that was BUSY.
         while sweep.step(&supervisor).or_else(|_| sweep.step(&supervisor)) == Ok(false) {

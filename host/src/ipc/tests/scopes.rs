@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sandpool_abi::Errno;
 
-use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::process_table::{self as table, ProcessHandle};
 use crate::ipc::sync::event;
 use crate::ipc::{object, scope, shared};
@@ -20,7 +20,7 @@ struct World {
 /// A process of the pool.
 #[derive(Clone)]
 struct Process {
-    member: Member,
+    participant: Participant,
     handle: ProcessHandle,
 }
 
@@ -38,32 +38,35 @@ impl World {
 
     fn process(&self, parent: (u32, ProcessHandle)) -> Process {
         let (index, handle) = table::reserve(&self.arena, Some(parent), b"process", 0).unwrap();
-        Process { member: Member { arena: self.arena.clone(), index, patience: Patience::Brief }, handle }
+        Process {
+            participant: Participant { arena: self.arena.clone(), index, patience: Patience::Brief },
+            handle,
+        }
     }
 
-    fn owner(&self) -> Member {
-        Member { arena: self.arena.clone(), index: self.owner.0, patience: Patience::Brief }
+    fn owner(&self) -> Participant {
+        Participant { arena: self.arena.clone(), index: self.owner.0, patience: Patience::Brief }
     }
 
     fn worker(&self, share: u64) -> Process {
         let worker = self.process(self.owner);
-        worker.member.slot().unwrap().scope.begin(worker.handle, share, share);
+        worker.participant.slot().unwrap().scope.begin(worker.handle, share, share);
         worker
     }
 
     fn child(&self, of: &Process) -> Process {
-        self.process((of.member.index, of.handle))
+        self.process((of.participant.index, of.handle))
     }
 
     /// A child of a worker that does a task for it.
     fn task(&self, worker: &Process) -> Process {
         let task = self.child(worker);
-        task.member.slot().unwrap().scope.begin_task(worker.handle);
+        task.participant.slot().unwrap().scope.begin_task(worker.handle);
         task
     }
 
     fn end(&self, process: &Process) {
-        assert_eq!(table::free(&self.arena, process.member.index, |_| true), Ok(true));
+        assert_eq!(table::free(&self.arena, process.participant.index, |_| true), Ok(true));
     }
 }
 
@@ -74,21 +77,21 @@ fn a_worker_and_its_tasks_have_as_many_objects_as_their_share() {
         let [worker, other] = [(); 2].map(|()| world.worker(share));
         let task = world.task(&worker);
         let of_task = world.child(&task);
-        let members = [&worker.member, &task.member, &of_task.member];
+        let participants = [&worker.participant, &task.participant, &of_task.participant];
         // A share that is given back counts no more, however often.
         for _ in 0..5 {
-            let made: Vec<_> = members
+            let made: Vec<_> = participants
                 .into_iter()
                 .cycle()
                 .take(share as usize)
-                .map(|member| (member, event::create(member).unwrap()))
+                .map(|participant| (participant, event::create(participant).unwrap()))
                 .collect();
-            for member in members {
-                assert_eq!(event::create(member), Err(Errno::Nfile), "{share}");
+            for participant in participants {
+                assert_eq!(event::create(participant), Err(Errno::Nfile), "{share}");
             }
-            let others = event::create(&other.member).unwrap();
-            object::release(&other.member, others).unwrap();
-            made.into_iter().for_each(|(member, handle)| object::release(member, handle).unwrap());
+            let others = event::create(&other.participant).unwrap();
+            object::release(&other.participant, others).unwrap();
+            made.into_iter().for_each(|(participant, handle)| object::release(participant, handle).unwrap());
         }
     }
 }
@@ -102,12 +105,12 @@ fn a_worker_has_as_many_processes_as_its_share() {
             let mut started = Vec::new();
             for _ in 0..share {
                 started.push(world.child(started.last().unwrap_or(&worker)));
-                assert_eq!(scope::has_too_many_processes(&worker.member), Ok(false), "{share}");
+                assert_eq!(scope::has_too_many_processes(&worker.participant), Ok(false), "{share}");
             }
             let last = started.last().unwrap_or(&worker).clone();
             started.push(world.child(&last));
-            assert_eq!(scope::has_too_many_processes(&last.member), Ok(true), "{share}");
-            assert_eq!(scope::has_too_many_processes(&other.member), Ok(false), "{share}");
+            assert_eq!(scope::has_too_many_processes(&last.participant), Ok(true), "{share}");
+            assert_eq!(scope::has_too_many_processes(&other.participant), Ok(false), "{share}");
             started.iter().for_each(|process| world.end(process));
         }
     }
@@ -120,12 +123,12 @@ fn what_a_dead_worker_has_left_gets_no_other_process() {
     let worker = world.worker(10);
     let left = world.child(&worker);
     world.child(&left);
-    assert_eq!(scope::has_too_many_processes(&left.member), Ok(false));
+    assert_eq!(scope::has_too_many_processes(&left.participant), Ok(false));
     scope::end_with(&world.arena, worker.handle).unwrap();
-    assert_eq!(scope::has_too_many_processes(&left.member), Ok(true));
+    assert_eq!(scope::has_too_many_processes(&left.participant), Ok(true));
     // Nor has the slot's next process anything to do with them.
     world.end(&worker);
-    assert_eq!(scope::has_too_many_processes(&left.member), Ok(true));
+    assert_eq!(scope::has_too_many_processes(&left.participant), Ok(true));
 }
 
 #[test]
@@ -134,40 +137,40 @@ fn names_of_a_task_are_its_own_and_end_with_it() {
     let [worker, other] = [(); 2].map(|()| world.worker(8));
     let [task, others] = [&worker, &other].map(|worker| world.task(worker));
     let name = |process: &Process, name| {
-        let made = shared::create(&process.member, 100, true, name)?;
-        object::release(&process.member, made)
+        let made = shared::create(&process.participant, 100, true, name)?;
+        object::release(&process.participant, made)
     };
-    let sees = |member: &Member, name| match shared::open(member, name) {
-        Ok(found) => object::release(member, found).map(|()| true).unwrap(),
+    let sees = |participant: &Participant, name| match shared::open(participant, name) {
+        Ok(found) => object::release(participant, found).map(|()| true).unwrap(),
         Err(error) => {
             assert_eq!(error, Errno::Noent);
             false
         }
     };
     let owner = world.owner();
-    let all = [&owner, &worker.member, &task.member, &other.member, &others.member];
+    let all = [&owner, &worker.participant, &task.participant, &other.participant, &others.participant];
     name(&worker, "of the worker").unwrap();
     name(&task, "of the task").unwrap();
-    assert_eq!(all.map(|member| sees(member, "of the worker")), [true; 5]);
-    assert_eq!(all.map(|member| sees(member, "of the task")), [true, true, true, false, false]);
+    assert_eq!(all.map(|participant| sees(participant, "of the worker")), [true; 5]);
+    assert_eq!(all.map(|participant| sees(participant, "of the task")), [true, true, true, false, false]);
     assert_eq!(name(&task, "of the worker"), Err(Errno::Exist));
     // A name that a task doesn't see is free.
     name(&others, "of the task").unwrap();
-    assert_eq!(shared::unlink(&task.member, "of the worker"), Err(Errno::Perm));
-    assert_eq!(shared::unlink(&others.member, "of the worker"), Err(Errno::Perm));
-    shared::unlink(&others.member, "of the task").unwrap();
-    assert_eq!(shared::unlink(&others.member, "of the task"), Err(Errno::Noent));
+    assert_eq!(shared::unlink(&task.participant, "of the worker"), Err(Errno::Perm));
+    assert_eq!(shared::unlink(&others.participant, "of the worker"), Err(Errno::Perm));
+    shared::unlink(&others.participant, "of the task").unwrap();
+    assert_eq!(shared::unlink(&others.participant, "of the task"), Err(Errno::Noent));
 
     let has = || {
-        let scope = &worker.member.slot().unwrap().scope;
+        let scope = &worker.participant.slot().unwrap().scope;
         (scope.has_names_of_tasks(), scope.has_names())
     };
     assert_eq!(has(), (true, true));
-    assert!(!other.member.slot().unwrap().scope.has_names());
-    shared::unlink_left(&worker.member, |of| scope::is_of_task(of, worker.handle)).unwrap();
+    assert!(!other.participant.slot().unwrap().scope.has_names());
+    shared::unlink_left(&worker.participant, |of| scope::is_of_task(of, worker.handle)).unwrap();
     assert_eq!(has(), (false, true));
-    assert_eq!(all.map(|member| sees(member, "of the task")), [false; 5]);
-    assert_eq!(all.map(|member| sees(member, "of the worker")), [true; 5]);
+    assert_eq!(all.map(|participant| sees(participant, "of the task")), [false; 5]);
+    assert_eq!(all.map(|participant| sees(participant, "of the worker")), [true; 5]);
     shared::unlink_left(&owner, |of| scope::is_of(of, worker.handle)).unwrap();
     assert_eq!(has(), (false, false));
     assert_eq!(object::count_live(&world.arena), Ok(0));
@@ -178,16 +181,16 @@ fn names_of_a_task_are_its_own_and_end_with_it() {
 fn a_worker_begins_with_nothing() {
     let world = World::with(2);
     let first = world.worker(1);
-    let made = shared::create(&first.member, 100, true, "name").unwrap();
+    let made = shared::create(&first.participant, 100, true, "name").unwrap();
     world.end(&first);
     let second = world.worker(1);
     assert_eq!(
-        (second.member.index, second.member.slot().unwrap().scope.has_names()),
-        (first.member.index, false)
+        (second.participant.index, second.participant.slot().unwrap().scope.has_names()),
+        (first.participant.index, false)
     );
     // Its share is its own, and what its predecessor has left isn't in it.
-    let own = event::create(&second.member).unwrap();
-    object::release(&first.member, made).unwrap();
-    assert_eq!(event::create(&second.member), Err(Errno::Nfile));
-    object::release(&second.member, own).unwrap();
+    let own = event::create(&second.participant).unwrap();
+    object::release(&first.participant, made).unwrap();
+    assert_eq!(event::create(&second.participant), Err(Errno::Nfile));
+    object::release(&second.participant, own).unwrap();
 }

@@ -38,9 +38,9 @@ use sandpool_scheduler::{Crew, Phase, Scheduler, Work};
 use super::event::{Event, Stats};
 use super::future::{Outcome, Sink, locked};
 use super::link::{Link, Waiter};
-use crate::PoolEnd;
 use crate::control::{self, Request};
 use crate::error::Failure;
+use crate::error::PoolEnd;
 use crate::ipc::process_table::{ProcessHandle, nanos_now};
 use crate::wire::TaskRecord;
 
@@ -220,11 +220,6 @@ impl Shared {
             self.waiter.poke();
         }
         Ok(())
-    }
-
-    /// The control socket of the supervisor.
-    pub(super) fn socket(&self) -> &OwnedFd {
-        &self.socket
     }
 
     /// Changes the number of workers.

@@ -6,12 +6,13 @@ use sandpool_abi::process::{ExitStatus, Limit};
 use sandpool_scheduler::Entry;
 
 use super::{Core, Item, Task, tell};
+use crate::error::PoolEnd;
 use crate::error::{Failure, TaskError, Usage};
 use crate::ipc::process_table::{self, nanos_now};
 use crate::pool::event::Event;
 use crate::pool::future::Completed;
 use crate::wire::{RecordKind, ResultRecord};
-use crate::{GuestText, PoolEnd, codec};
+use crate::{GuestText, codec};
 
 /// Batches of results that are taken in one turn. After them, the thread looks at other news.
 const BATCHES_MAX: usize = 16;
@@ -104,7 +105,7 @@ impl Core {
 
     fn finish(&mut self, entry: Entry<Item>, completed: Completed<Vec<u8>>) {
         let Item::Task(task) = entry.work else { return };
-        self.stats.finished += 1;
+        self.stats.succeeded += 1;
         self.stats.busy = self.stats.busy.saturating_add(completed.usage.wall);
         if !self.listeners.is_empty() {
             self.tell_started(&task);
@@ -155,7 +156,10 @@ impl Core {
         }
         let task_name = task.name.to_string();
         let stderr = GuestText::from_bytes(stderr);
-        self.done.push((task.sink, Err(TaskError { task: task_name, cause, stderr, attempts, usage })));
+        self.done.push((
+            task.sink,
+            Err(TaskError { task: task_name, cause, stderr, attempts, usage: Box::new(usage) }),
+        ));
     }
 
     fn tell_started(&mut self, task: &Task) {

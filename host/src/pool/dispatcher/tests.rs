@@ -114,13 +114,13 @@ fn what_is_no_result_changes_nothing_and_ends_the_pool_if_it_goes_on() {
     for number in [2, u64::MAX] {
         assert!(!core.take_result(record(number, RecordKind::Done), nanos_now()));
     }
-    assert_eq!((tasks_under_way(&core), core.stats.finished), (2, 0));
+    assert_eq!((tasks_under_way(&core), core.stats.succeeded), (2, 0));
     // The task's time is at most the time that this side has seen.
     assert!(core.take_result(record(1, RecordKind::Done), nanos_now()));
     assert!(!core.take_result(record(1, RecordKind::Done), nanos_now()), "once");
     assert!(core.stats.busy < Duration::from_secs(60) && core.mean_nanos < 60_000_000_000);
     assert!(core.take_result(record(0, RecordKind::Failed), nanos_now()));
-    assert_eq!((tasks_under_way(&core), core.stats.finished, core.stats.failed), (0, 1, 1));
+    assert_eq!((tasks_under_way(&core), core.stats.succeeded, core.stats.failed), (0, 1, 1));
     core.nonsense = NONSENSE_MAX + 1;
     core.step();
     assert_eq!(core.phase, Phase::Ended(PoolEnd::Damaged));

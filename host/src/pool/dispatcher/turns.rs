@@ -7,7 +7,7 @@ use sandpool_abi::task::DELIVERED;
 use sandpool_scheduler::{Phase, Take, next_deadline};
 
 use super::{Core, Item, Worker};
-use crate::PoolEnd;
+use crate::error::PoolEnd;
 use crate::error::{Failure, Usage};
 use crate::ipc::process_table::nanos_now;
 use crate::pool::link::Put;

@@ -5,7 +5,7 @@ use sandpool_abi::task::DELIVERED;
 use sandpool_scheduler::{Claims, Lateness, lateness};
 
 use super::{Core, Item, Worker, tell};
-use crate::PoolEnd;
+use crate::error::PoolEnd;
 use crate::error::{Failure, Usage};
 use crate::ipc::process_table::nanos_now;
 use crate::pool::event::Event;

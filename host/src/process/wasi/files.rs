@@ -345,7 +345,7 @@ impl Process {
         }
         if let Some(max) = self.limits.run_file_bytes_max {
             // An arena without its header is of no use.
-            let all = self.member().arena.header().map(|header| &header.file_bytes);
+            let all = self.participant().arena.header().map(|header| &header.file_bytes);
             let more = |all: u64| all.checked_add(bytes).filter(|all| *all <= max);
             let taken =
                 all.is_ok_and(|all| all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok());
@@ -362,7 +362,7 @@ impl Process {
     fn give_file_bytes_back(&mut self, bytes: u64) {
         self.file_bytes = self.file_bytes.saturating_sub(bytes);
         if self.limits.run_file_bytes_max.is_some()
-            && let Ok(header) = self.member().arena.header()
+            && let Ok(header) = self.participant().arena.header()
         {
             let less = |all: u64| Some(all.saturating_sub(bytes));
             let _ = header.file_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);

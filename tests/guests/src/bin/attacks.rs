@@ -5,9 +5,10 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 
+use sandpool_guest::pool::StartMethod;
+use sandpool_guest::sync::AcquireError;
 use sandpool_guest::{
-    AcquireError, Array, Connection, Error, Event, Exchange, ExitStatus, Pipe, Pool, Process, Queue, RLock,
-    StartMethod, scoped_map,
+    Array, Connection, Error, Event, Exchange, ExitStatus, Pipe, Pool, Process, Queue, RLock, scoped_map,
 };
 use sandpool_test_guests::{Outcome, check, ended, ended_well, same};
 use serde::de::Error as _;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sandpool_guest::Process;
 
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args().collect();
+    let args: Vec<_> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let words: Vec<_> = args.iter().skip(1).map(String::as_str).collect();
     match words.as_slice() {
         ["upper"] => {

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
+use sandpool_guest::pipe::RecvError;
+use sandpool_guest::shared::ListItem;
 use sandpool_guest::{
-    Array, Barrier, BoundedSemaphore, Condition, Connection, Error, Event, JoinableQueue, ListItem, Lock,
-    Pipe, Pool, Process, Queue, RLock, RawArray, RawValue, RecvError, Semaphore, ShareableList, SharedMemory,
-    SimpleQueue, Value,
+    Array, Barrier, BoundedSemaphore, Condition, Connection, Error, Event, JoinableQueue, Lock, Pipe, Pool,
+    Process, Queue, RLock, RawArray, RawValue, Semaphore, ShareableList, SharedMemory, SimpleQueue, Value,
 };
 use sandpool_test_guests::{Outcome, check, ended_well, most_objects, same};
 use serde::de::DeserializeOwned;

@@ -247,7 +247,7 @@ fn deadlocked_again() -> Outcome {
 #[inline(never)]
 fn takes_it_over(lock: &RLock, never: &Event) -> Outcome {
     let taken = lock.acquire().map_or_else(|error| error.into_inner(), Ok);
-    let _guard = taken.map_err(|error: sandpool_guest::AcquireError<_>| error.to_string())?;
+    let _guard = taken.map_err(|error: sandpool_guest::sync::AcquireError<_>| error.to_string())?;
     println!("taken over");
     Ok(never.wait()?)
 }

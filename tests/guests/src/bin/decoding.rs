@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use sandpool_guest::{
-    Event, GetError, GetManyError, JoinableQueue, Lock, Pipe, Pool, Process, Queue, RecvError,
-};
+use sandpool_guest::pipe::RecvError;
+use sandpool_guest::queue::{GetError, GetManyError};
+use sandpool_guest::{Event, JoinableQueue, Lock, Pipe, Pool, Process, Queue};
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, most_objects, same};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Serialize, Serializer};

@@ -5,7 +5,9 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use sandpool_guest::{Connection, Event, Pipe, Pool, Process, PutError, Queue, SendError};
+use sandpool_guest::pipe::SendError;
+use sandpool_guest::queue::PutError;
+use sandpool_guest::{Connection, Event, Pipe, Pool, Process, Queue};
 use sandpool_test_guests::{Outcome, check, ended_well, same};
 
 /// Longer than the limit for time on a processor.

@@ -11,11 +11,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use sandpool_guest::pipe::{RecvError, SendError};
+use sandpool_guest::process::Child;
+use sandpool_guest::queue::{GetError, GetManyError, JoinError, PutError};
+use sandpool_guest::sync::{
+    Abandoned, AcquireError, BarrierError, ConditionError, LockGuard, RLockGuard, SemaphorePermit,
+};
 use sandpool_guest::{
-    Abandoned, AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Child, Condition,
-    ConditionError, Connection, Error, Event, ExitStatus, GetError, GetManyError, JoinError, JoinableQueue,
-    Lock, LockGuard, Pipe, Process, PutError, Queue, RLock, RLockGuard, RawArray, RecvError, Semaphore,
-    SemaphorePermit, SendError, SharedMemory, Signal, Value, Waitable, active_children, parent_process, wait,
+    Array, Barrier, BoundedSemaphore, Condition, Connection, Error, Event, ExitStatus, JoinableQueue, Lock,
+    Pipe, Process, Queue, RLock, RawArray, Semaphore, SharedMemory, Signal, Value, Waitable, active_children,
+    parent_process, wait,
 };
 use sandpool_test_guests::{LONG, Outcome, argument, largest_item, most_objects};
 use serde::{Deserialize, Serialize};

@@ -24,7 +24,8 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use sandpool_guest::{Error, Event, Process, PutError, Queue, current_process, limit};
+use sandpool_guest::queue::PutError;
+use sandpool_guest::{Error, Event, Process, Queue, current_process, limit};
 use sandpool_test_guests::{Outcome, argument};
 
 #[sandpool_guest::main]

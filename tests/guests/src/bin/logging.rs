@@ -1,9 +1,9 @@
 //! Lines of a logger, as the first argument says.
 
-use sandpool_guest::futures::Executor;
-use sandpool_guest::{
-    Event, Level, Pool, Process, StartMethod, current_process, get_logger, log, log_to_stderr, scoped_map,
-};
+use sandpool_guest::logging::Level;
+use sandpool_guest::pool::StartMethod;
+use sandpool_guest::pool::futures::Executor;
+use sandpool_guest::{Event, Pool, Process, current_process, get_logger, log, log_to_stderr, scoped_map};
 use sandpool_test_guests::{Outcome, argument, check, ended, ended_well, hang, same};
 
 #[sandpool_guest::main]

@@ -3,7 +3,9 @@
 
 use std::cell::Cell;
 
-use sandpool_guest::{GetError, JoinableQueue, Pipe, Process, Queue, RecvError};
+use sandpool_guest::pipe::RecvError;
+use sandpool_guest::queue::GetError;
+use sandpool_guest::{JoinableQueue, Pipe, Process, Queue};
 use sandpool_test_guests::{Outcome, check, ended_well};
 use serde::de::{Deserializer, Error as _};
 use serde::ser::Serializer;

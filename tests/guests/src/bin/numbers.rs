@@ -4,10 +4,13 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use sandpool_guest::pipe::RecvError;
+use sandpool_guest::queue::{GetError, GetManyError};
+use sandpool_guest::shared::ListItem;
+use sandpool_guest::sync::{AcquireError, BarrierError, ReleaseError};
 use sandpool_guest::{
-    AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Condition, Event, Exchange, GetError,
-    GetManyError, JoinableQueue, ListItem, Lock, Pipe, Pool, Process, Queue, RLock, RawArray, RawValue,
-    RecvError, ReleaseError, Semaphore, ShareableList, SharedMemory, scoped_map, wait,
+    Array, Barrier, BoundedSemaphore, Condition, Event, Exchange, JoinableQueue, Lock, Pipe, Pool, Process,
+    Queue, RLock, RawArray, RawValue, Semaphore, ShareableList, SharedMemory, scoped_map, wait,
 };
 use sandpool_test_guests::{Outcome, check, ended_well};
 

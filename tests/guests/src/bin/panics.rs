@@ -7,9 +7,9 @@ use std::panic::{set_hook, take_hook};
 use std::pin::Pin;
 use std::sync::Mutex;
 
-use sandpool_guest::{
-    Cause, Event, ExitStatus, Lock, Pool, PoolEnd, PoolError, Process, Queue, Trap, scoped_map,
-};
+use sandpool_guest::pool::{Cause, PoolEnd, PoolError};
+use sandpool_guest::process::Trap;
+use sandpool_guest::{Event, ExitStatus, Lock, Pool, Process, Queue, scoped_map};
 use sandpool_test_guests::{Outcome, check, ended, same};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Bytes, Connection, ExitStatus, Pipe, Process, Queue, RecvError, SendError};
+use sandpool_guest::pipe::{RecvError, SendError};
+use sandpool_guest::{Bytes, Connection, ExitStatus, Pipe, Process, Queue};
 use sandpool_test_guests::{Outcome, check, ended_well, same};
 use serde::{Deserialize, Serialize};
 

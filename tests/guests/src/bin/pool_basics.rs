@@ -5,10 +5,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sandpool_guest::{
-    AsyncResult, Cause, Event, Pool, PoolEnd, PoolError, Process, Queue, RawValue, StartMethod,
-    active_children, cpu_count, current_process,
-};
+use sandpool_guest::pool::{AsyncResult, Cause, PoolEnd, PoolError, StartMethod};
+use sandpool_guest::{Event, Pool, Process, Queue, RawValue, active_children, cpu_count, current_process};
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, eventually, same};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -183,7 +181,7 @@ fn lives(method: StartMethod) -> Outcome {
     check("none does more than it may", tasks.values().all(|count| *count <= 3) && tasks.len() >= 20)?;
     let names: BTreeSet<_> = pool.options().chunksize(10).map(name, 0..60)?.into_iter().collect();
     check("a chunk counts as one task", names.len() <= 4)?;
-    same(&format!("{method:?}: none is lost by that"), pool.stats().lost, 0)
+    same(&format!("{method:?}: none is lost by that"), pool.stats().workers_lost, 0)
 }
 
 fn async_results() -> Outcome {
@@ -395,7 +393,7 @@ fn resize() -> Outcome {
     })?;
     pool.resize(3)?;
     same("all goes on", pool.map(square, 0..100)?.len(), 100)?;
-    same("and none was lost", (pool.stats().lost, pool.stats().failed), (0, 0))
+    same("and none was lost", (pool.stats().workers_lost, pool.stats().failed), (0, 0))
 }
 
 /// Handles in arguments and results.

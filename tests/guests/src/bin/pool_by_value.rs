@@ -6,8 +6,9 @@ use std::hint::black_box;
 use std::process::exit;
 use std::ptr::from_ref;
 
-use sandpool_guest::futures::Executor;
-use sandpool_guest::{Cause, ExitStatus, Pool, PoolError, RawValue, StartMethod};
+use sandpool_guest::pool::futures::Executor;
+use sandpool_guest::pool::{Cause, PoolError, StartMethod};
+use sandpool_guest::{ExitStatus, Pool, RawValue};
 use sandpool_test_guests::{Outcome, check, same};
 
 #[sandpool_guest::main]
@@ -104,7 +105,7 @@ fn leaked() -> Outcome {
     let here = model.as_ptr().addr();
     let expected = |(n, found): (u32, _)| found == (f64::from(n), here);
     check("a leaked model is read in workers, where it is", (0..).zip(found).all(expected))?;
-    check("also in those that came later", pool.stats().started > 2)
+    check("also in those that came later", pool.stats().workers_started > 2)
 }
 
 /// A worker that comes in place of one that has ended gets it as well.
@@ -115,12 +116,12 @@ fn replaced(method: StartMethod) -> Outcome {
     // SAFETY: it holds a number only.
     let deadly = unsafe { pool.options().chunksize(4).partial_by_value(closure) };
     let found: Vec<_> = deadly.imap(|f, n| f(n), 0..100)?.collect();
-    let is_right = |(n, found): (u64, &Result<_, sandpool_guest::TaskError>)| match found {
+    let is_right = |(n, found): (u64, &Result<_, sandpool_guest::pool::TaskError>)| match found {
         Ok(found) => n % 10 != 3 && *found == n * 5,
         Err(error) => n % 10 == 3 && *error.cause() == Cause::Ended(ExitStatus::Exited(9)),
     };
     check(&format!("{method:?}: a new worker gets it"), (0..).zip(&found).all(is_right))?;
-    same("as often as one ended", (found.len(), pool.stats().lost), (100, 10))?;
+    same("as often as one ended", (found.len(), pool.stats().workers_lost), (100, 10))?;
 
     let closure = move |(n, tries): (u64, RawValue<u64>)| {
         if tries.atomic().fetch_add(1) == 0 { exit(9) } else { n * by }

@@ -4,8 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use sandpool_guest::futures::{Executor, Future};
-use sandpool_guest::{AsyncResult, Cause, ExitStatus, Pool, Process, Queue};
+use sandpool_guest::pool::futures::{Executor, Future};
+use sandpool_guest::pool::{AsyncResult, Cause};
+use sandpool_guest::{ExitStatus, Pool, Process, Queue};
 use sandpool_test_guests::{Outcome, check, ended, same};
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -3,9 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use sandpool_guest::{
-    Bytes, Cause, Event, Exchange, ExitStatus, Mapper, Pool, PoolError, Queue, SerialPool, active_children,
-};
+use sandpool_guest::pool::{Cause, Mapper, PoolError};
+use sandpool_guest::{Bytes, Event, Exchange, ExitStatus, Pool, Queue, SerialPool, active_children};
 use sandpool_test_guests::{LONG, Outcome, check, eventually, same};
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};

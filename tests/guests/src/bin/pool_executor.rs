@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sandpool_guest::futures::{Executor, ReturnWhen, as_completed, wait};
-use sandpool_guest::{Cause, Event, Pool, PoolError, Queue, active_children};
+use sandpool_guest::pool::futures::{Executor, ReturnWhen, as_completed, wait};
+use sandpool_guest::pool::{Cause, PoolError};
+use sandpool_guest::{Event, Pool, Queue, active_children};
 use sandpool_test_guests::{LONG, Outcome, check, eventually, same};
 
 const SHORT: Duration = Duration::from_millis(20);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use sandpool_guest::pool::{Cause, PoolEnd, PoolError, StartMethod, TaskError};
+use sandpool_guest::process::Trap;
 use sandpool_guest::{
-    Bytes, Cause, Event, ExitStatus, Pool, PoolEnd, PoolError, Queue, RawArray, Signal, StartMethod,
-    TaskError, Trap, active_children, current_process,
+    Bytes, Event, ExitStatus, Pool, Queue, RawArray, Signal, active_children, current_process,
 };
 use sandpool_test_guests::{Outcome, check, hang, same};
 use serde::de::Error as _;
@@ -175,7 +176,7 @@ fn one_by_one(method: StartMethod) -> Outcome {
     }
     let stats = pool.stats();
     // All but an error end the worker, at three points, twice.
-    same(&format!("{method:?}: workers were lost"), (stats.lost, stats.workers), (4 * 3 * 2, 2))
+    same(&format!("{method:?}: workers were lost"), (stats.workers_lost, stats.workers), (4 * 3 * 2, 2))
 }
 
 /// One task in a chunk goes wrong; all others have results.
@@ -323,8 +324,8 @@ fn initializers(method: StartMethod) -> Outcome {
         if !is_expected(end) || again != *end {
             return Err(format!("{how:?}: {end}").into());
         }
-        if pool.stats().started != 1 {
-            return Err(format!("{how:?}: started {}", pool.stats().started).into());
+        if pool.stats().workers_started != 1 {
+            return Err(format!("{how:?}: started {}", pool.stats().workers_started).into());
         }
     }
     println!("ok: {method:?}: an initializer that fails ends the pool, once");

@@ -3,8 +3,9 @@
 
 use std::fmt::Debug;
 
-use sandpool_guest::futures::Executor;
-use sandpool_guest::{Bytes, Cause, Event, Pool, PoolError, StartMethod, current_process, scoped_map};
+use sandpool_guest::pool::futures::Executor;
+use sandpool_guest::pool::{Cause, PoolError, StartMethod};
+use sandpool_guest::{Bytes, Event, Pool, current_process, scoped_map};
 use sandpool_test_guests::{Outcome, check, same};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -98,7 +99,7 @@ fn goes_wrong(method: StartMethod) -> Outcome {
     let pool = Pool::builder().processes(1).start_method(method).build()?;
     let bytes = pool.options().retries(1).apply(dangerous, vec![1; LARGE])?;
     check("one that is tried again", is_all(&bytes, 1))?;
-    same("with another worker", pool.stats().lost, 1)?;
+    same("with another worker", pool.stats().workers_lost, 1)?;
     let results = pool.imap(dangerous, [1, 7, 3].map(|n| vec![n; LARGE]))?;
     let results = results.map(|result| result.map(|bytes| bytes[0]).map_err(|error| error.cause().clone()));
     let seven = |cause: &Cause| matches!(cause, Cause::Panicked(message) if message.contains("seven"));
@@ -119,7 +120,7 @@ fn workers_leave() -> Outcome {
     let pool = Pool::builder().processes(2).maxtasksperchild(1).build()?;
     let results = pool.options().chunksize(1).map(|n: u8| vec![n; LARGE], 0..20)?;
     check("of workers that leave", results.iter().zip(0..).all(|(bytes, n)| is_all(bytes, n)))?;
-    check("each has its own", pool.stats().started >= 20)
+    check("each has its own", pool.stats().workers_started >= 20)
 }
 
 /// What nobody waits for leaves no memory behind, of which there isn't enough for all of it.

@@ -1,6 +1,6 @@
 //! Each task that can be cancelled has a mark of its own, whatever becomes of the worker that has taken it.
 
-use sandpool_guest::futures::Executor;
+use sandpool_guest::pool::futures::Executor;
 use sandpool_guest::{Event, Pool};
 use sandpool_test_guests::{Outcome, check, eventually, same};
 

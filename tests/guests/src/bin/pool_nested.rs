@@ -1,8 +1,10 @@
 //! Pools, scoped maps, exchanges and processes in workers; and what becomes of them when somebody is killed.
 
+use sandpool_guest::pipe::RecvError;
+use sandpool_guest::pool::{PoolError, Scoped, StartMethod};
 use sandpool_guest::{
-    Connection, Error, Event, Exchange, Pipe, Pool, PoolError, Process, Queue, RecvError, Scoped,
-    StartMethod, active_children, current_process, scoped_map,
+    Connection, Error, Event, Exchange, Pipe, Pool, Process, Queue, active_children, current_process,
+    scoped_map,
 };
 use sandpool_test_guests::{LONG, Outcome, argument, check, ended_well, eventually, kill, same};
 

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Array, Cause, Error, Pool, PoolEnd, PoolError, active_children};
+use sandpool_guest::pool::{Cause, PoolEnd, PoolError};
+use sandpool_guest::{Array, Error, Pool, active_children};
 use sandpool_test_guests::{Outcome, check, same};
 
 #[sandpool_guest::main]

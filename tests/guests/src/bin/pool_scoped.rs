@@ -4,10 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use sandpool_guest::{
-    Cause, ExitStatus, PoolError, Process, Queue, RawValue, Scoped, active_children, current_process,
-    scoped_map,
-};
+use sandpool_guest::pool::{Cause, PoolError, Scoped};
+use sandpool_guest::{ExitStatus, Process, Queue, RawValue, active_children, current_process, scoped_map};
 use sandpool_test_guests::{Outcome, check, ended_well, same};
 
 #[sandpool_guest::main]

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use sandpool_guest::futures::Executor;
-use sandpool_guest::{
-    Cause, Exchange, ExitStatus, Limit, Pool, PoolError, Process, Queue, Scoped, Signal, StartMethod,
-    TaskError, active_children, current_process,
-};
+use sandpool_guest::pool::futures::Executor;
+use sandpool_guest::pool::{Cause, PoolError, Scoped, StartMethod, TaskError};
+use sandpool_guest::process::Limit;
+use sandpool_guest::{Exchange, ExitStatus, Pool, Process, Queue, Signal, active_children, current_process};
 use sandpool_test_guests::{Outcome, check, hang, same};
 use serde::{Deserialize, Serialize};
 

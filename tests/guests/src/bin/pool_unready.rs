@@ -7,7 +7,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sandpool_guest::{Bytes, Cause, Pool, PoolEnd, PoolError, active_children};
+use sandpool_guest::pool::{Cause, PoolEnd, PoolError};
+use sandpool_guest::{Bytes, Pool, active_children};
 use sandpool_test_guests::{Outcome, check, same};
 
 /// Whether there is none for a large result, or a worker's buffer. A worker has it from its owner, which needs nothing as
@@ -51,7 +52,7 @@ fn main() -> Outcome {
             if why == "one has ended before its first task: trapped: unreachable executed")
     };
     check(&format!("a pool ends whose workers can't begin: {error}"), is_known(error.cause()))?;
-    check("and starts no more of them", pool.stats().started == 2)?;
+    check("and starts no more of them", pool.stats().workers_started == 2)?;
     IS_SHORT.store(false, Ordering::Relaxed);
     let again = Pool::builder().processes(1).build()?;
     check("another works", again.apply(|n: u64| n, 3)? == 3)
@@ -76,5 +77,5 @@ fn results(pool: &Pool) -> Outcome {
     check("nor for those of a chunk", chunk.iter().all(|result| result.as_ref().is_err_and(is_known)))?;
     check("but for the next", last.iter().all(Result::is_ok))?;
     IS_SHORT.store(false, Ordering::Relaxed);
-    same("the worker goes on", (pool.apply(alone, 100_000)?.len(), pool.stats().lost), (100_000, 0))
+    same("the worker goes on", (pool.apply(alone, 100_000)?.len(), pool.stats().workers_lost), (100_000, 0))
 }

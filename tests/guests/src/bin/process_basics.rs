@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use sandpool_guest::process::{Limit, Sentinel, Trap};
 use sandpool_guest::{
-    Error, ExitStatus, Limit, Process, Queue, Sentinel, Signal, Trap, active_children, cpu_count,
-    current_process, parent_process, wait,
+    Error, ExitStatus, Process, Queue, Signal, active_children, cpu_count, current_process, parent_process,
+    wait,
 };
 use sandpool_test_guests::{Outcome, argument, check, same};
 

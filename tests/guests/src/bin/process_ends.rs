@@ -5,9 +5,11 @@
 use std::cell::RefCell;
 use std::error::Error;
 
+use sandpool_guest::process::Trap;
+use sandpool_guest::sync::AcquireError;
 use sandpool_guest::{
-    AcquireError, Array, BoundedSemaphore, Condition, Event, ExitStatus, JoinableQueue, Lock, Pipe, Process,
-    Queue, RLock, Trap, Value,
+    Array, BoundedSemaphore, Condition, Event, ExitStatus, JoinableQueue, Lock, Pipe, Process, Queue, RLock,
+    Value,
 };
 use sandpool_test_guests::{LONG, Outcome, check, same};
 

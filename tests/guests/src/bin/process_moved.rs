@@ -7,8 +7,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use sandpool_guest::pipe::RecvError;
 use sandpool_guest::{
-    Event, ExitStatus, Pipe, Process, Queue, RecvError, Semaphore, SharedMemory, Value, current_process,
+    Event, ExitStatus, Pipe, Process, Queue, Semaphore, SharedMemory, Value, current_process,
 };
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, same};
 use serde::{Deserialize, Serialize};

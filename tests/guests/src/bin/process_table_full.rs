@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Error, Process, Sentinel, wait};
+use sandpool_guest::process::Sentinel;
+use sandpool_guest::{Error, Process, wait};
 use sandpool_test_guests::{Outcome, check, same};
 
 #[sandpool_guest::main]

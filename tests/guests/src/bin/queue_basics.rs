@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use sandpool_guest::{Bytes, ExitStatus, GetError, Process, PutError, Queue};
+use sandpool_guest::queue::{GetError, PutError};
+use sandpool_guest::{Bytes, ExitStatus, Process, Queue};
 use sandpool_test_guests::{Outcome, check, same};
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Bytes, GetError, GetManyError, Process, PutError, Queue};
+use sandpool_guest::queue::{GetError, GetManyError, PutError};
+use sandpool_guest::{Bytes, Process, Queue};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -44,7 +45,7 @@ fn order() -> Outcome {
     check("no time", is_empty(queue.get_many_timeout(5, Duration::ZERO)))
 }
 
-fn is_empty<T>(got: Result<Vec<T>, sandpool_guest::GetManyError<T>>) -> bool {
+fn is_empty<T>(got: Result<Vec<T>, sandpool_guest::queue::GetManyError<T>>) -> bool {
     matches!(got, Err(GetManyError::Nothing(GetError::Empty)))
 }
 

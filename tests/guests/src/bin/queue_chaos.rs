@@ -16,7 +16,8 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
-use sandpool_guest::{Error, ExitStatus, GetError, Process, PutError, Queue, Signal, current_process, wait};
+use sandpool_guest::queue::{GetError, PutError};
+use sandpool_guest::{Error, ExitStatus, Process, Queue, Signal, current_process, wait};
 use sandpool_test_guests::{Outcome, argument, check, largest_item, same};
 use serde::{Deserialize, Serialize};
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{
-    Event, ExitStatus, JoinError, JoinableQueue, Process, Queue, TaskDoneError, current_process,
-};
+use sandpool_guest::queue::{JoinError, TaskDoneError};
+use sandpool_guest::{Event, ExitStatus, JoinableQueue, Process, Queue, current_process};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 
 const SHORT: Duration = Duration::from_millis(20);

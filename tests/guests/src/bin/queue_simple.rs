@@ -1,6 +1,7 @@
 //! What a `SimpleQueue` promises.
 
-use sandpool_guest::{GetError, Process, PutError, SimpleQueue};
+use sandpool_guest::queue::{GetError, PutError};
+use sandpool_guest::{Process, SimpleQueue};
 use sandpool_test_guests::{Outcome, check, ended_well, hang, kill, one_of_two_is_killed, same};
 use serde::{Deserialize, Serialize, Serializer};
 

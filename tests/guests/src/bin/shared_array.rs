@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{
-    AcquireError, Array, Error, ExitStatus, Pod, Process, Queue, RawArray, Zeroable, bytemuck,
-};
+use sandpool_guest::shared::{Pod, Zeroable, bytemuck};
+use sandpool_guest::sync::AcquireError;
+use sandpool_guest::{Array, Error, ExitStatus, Process, Queue, RawArray};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 
 const LONG: Duration = Duration::from_secs(60);

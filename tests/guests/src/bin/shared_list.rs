@@ -1,6 +1,7 @@
 //! What a `ShareableList` promises.
 
-use sandpool_guest::{Error, ListItem, Process, Queue, ShareableList, SharedMemory};
+use sandpool_guest::shared::ListItem;
+use sandpool_guest::{Error, Process, Queue, ShareableList, SharedMemory};
 use sandpool_test_guests::{Outcome, check, ended_well, same};
 
 #[sandpool_guest::main]

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Error, ExitStatus, Process, Queue, SharedMemory, Trap};
+use sandpool_guest::process::Trap;
+use sandpool_guest::{Error, ExitStatus, Process, Queue, SharedMemory};
 use sandpool_test_guests::{Outcome, check, ended, ended_well, kill, same};
 
 #[sandpool_guest::main]

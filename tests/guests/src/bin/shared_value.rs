@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Error, ExitStatus, Pod, Process, Queue, RLock, RawValue, Value, Zeroable, bytemuck};
+use sandpool_guest::shared::{Pod, Zeroable, bytemuck};
+use sandpool_guest::{Error, ExitStatus, Process, Queue, RLock, RawValue, Value};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 
 const LONG: Duration = Duration::from_secs(60);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{Barrier, BarrierError, Condition, Error, Event, ExitStatus, Process, Queue, Semaphore};
+use sandpool_guest::sync::BarrierError;
+use sandpool_guest::{Barrier, Condition, Error, Event, ExitStatus, Process, Queue, Semaphore};
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, eventually, hang, kill, same};
 
 const SHORT: Duration = Duration::from_millis(10);

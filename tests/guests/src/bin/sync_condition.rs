@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{
-    AcquireError, Condition, ConditionError, Event, ExitStatus, Guard, Lock, Process, Queue, RLock,
-    ReleaseError, Semaphore,
-};
+use sandpool_guest::sync::{AcquireError, ConditionError, Guard, ReleaseError};
+use sandpool_guest::{Condition, Event, ExitStatus, Lock, Process, Queue, RLock, Semaphore};
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, same};
 
 const SHORT: Duration = Duration::from_millis(10);

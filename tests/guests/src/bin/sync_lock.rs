@@ -3,9 +3,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use sandpool_guest::{
-    AcquireError, Event, ExitStatus, Lock, LockGuard, Process, Queue, RLock, ReleaseError, Semaphore,
-};
+use sandpool_guest::sync::{AcquireError, LockGuard, ReleaseError};
+use sandpool_guest::{Event, ExitStatus, Lock, Process, Queue, RLock, Semaphore};
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, one_of_two_is_killed, same};
 
 const SHORT: Duration = Duration::from_millis(10);

@@ -3,9 +3,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use sandpool_guest::{
-    Abandoned, AcquireError, BoundedSemaphore, Event, ExitStatus, Process, Queue, ReleaseError, Semaphore,
-};
+use sandpool_guest::sync::{Abandoned, AcquireError, ReleaseError};
+use sandpool_guest::{BoundedSemaphore, Event, ExitStatus, Process, Queue, Semaphore};
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, hang, kill, one_of_two_is_killed, same};
 
 const SHORT: Duration = Duration::from_millis(10);

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use sandpool_guest::{Bytes, Exchange, Pool, Process, Queue, Scoped};
+use sandpool_guest::pool::Scoped;
+use sandpool_guest::{Bytes, Exchange, Pool, Process, Queue};
 use sandpool_test_guests::{Outcome, ended_well};
 use serde::{Deserialize, Serialize};
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use sandpool_guest::{
-    Connection, JoinableQueue, Pipe, Process, Queue, Sentinel, SimpleQueue, Waitable, wait,
-};
+use sandpool_guest::process::Sentinel;
+use sandpool_guest::{Connection, JoinableQueue, Pipe, Process, Queue, SimpleQueue, Waitable, wait};
 use sandpool_test_guests::{Outcome, check, ended_well, hang, kill, same};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);

@@ -4,12 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use sandpool_guest::futures::{Executor, ReturnWhen, as_completed, wait as wait_for_futures};
+use sandpool_guest::pipe::{RecvError, SendError};
+use sandpool_guest::pool::futures::{Executor, ReturnWhen, as_completed, wait as wait_for_futures};
+use sandpool_guest::pool::{Cause, PoolError, Scoped};
+use sandpool_guest::queue::{GetError, GetManyError, JoinError, PutError};
+use sandpool_guest::sync::{AcquireError, BarrierError};
 use sandpool_guest::{
-    AcquireError, Array, Barrier, BarrierError, BoundedSemaphore, Cause, Condition, Event, Exchange,
-    GetError, GetManyError, JoinError, JoinableQueue, Lock, Pipe, Pool, PoolError, Process, PutError, Queue,
-    RLock, RecvError, Scoped, Semaphore, SendError, SimpleQueue, Value, active_children, parent_process,
-    wait,
+    Array, Barrier, BoundedSemaphore, Condition, Event, Exchange, JoinableQueue, Lock, Pipe, Pool, Process,
+    Queue, RLock, Semaphore, SimpleQueue, Value, active_children, parent_process, wait,
 };
 use sandpool_test_guests::{Outcome, check, eventually, hang, kill, same};
 

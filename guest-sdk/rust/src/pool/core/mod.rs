@@ -59,7 +59,8 @@ use super::job::Job;
 use super::marks::Marks;
 use super::worker::{Links, PoolQueue};
 use crate::deadline::{Deadline, nanoseconds};
-use crate::{Error, Limit, Process, limits, raw};
+use crate::process::Limit;
+use crate::{Error, Process, limits, raw};
 
 /// More workers than any run has.
 const MAX_WORKERS: u64 = 1 << 20;
@@ -97,9 +98,9 @@ pub struct Stats {
     /// The number of workers.
     pub workers: usize,
     /// Workers that were started.
-    pub started: u64,
+    pub workers_started: u64,
     /// Workers that ended unexpectedly.
-    pub lost: u64,
+    pub workers_lost: u64,
     /// Tasks that were given to the pool.
     pub submitted: u64,
     /// Tasks that have a result, which isn't an `Err`.

@@ -99,7 +99,7 @@ impl Core<'_> {
         log!(Level::DEBUG, "cleaning up worker {name} (pid {pid})");
         if !status.success() || claims.work != 0 {
             log!(Level::SUBWARNING, "worker {name} (pid {pid}) was lost: {status}");
-            self.count(|stats| stats.lost += 1);
+            self.count(|stats| stats.workers_lost += 1);
         }
         let Some(entry) = self.take_claimed(&claims) else { return };
         let chunk = &entry.work;
@@ -237,9 +237,9 @@ impl Core<'_> {
                 if is_over || state.crew.missing() == 0 {
                     return Ok(());
                 }
-                state.stats.started += 1;
-                let number = u32::try_from(state.stats.started).unwrap_or(u32::MAX);
-                (number, format!("{}-{}", self.plan.name, state.stats.started), state.tasks.clone())
+                state.stats.workers_started += 1;
+                let number = u32::try_from(state.stats.workers_started).unwrap_or(u32::MAX);
+                (number, format!("{}-{}", self.plan.name, state.stats.workers_started), state.tasks.clone())
             };
             let started = Saved::new().and_then(|saved| {
                 let links = Links {
@@ -264,7 +264,7 @@ impl Core<'_> {
                     state.crew.add(worker, 0);
                 }
                 Err(error) => {
-                    state.stats.started -= 1;
+                    state.stats.workers_started -= 1;
                     return Err(error);
                 }
             }

@@ -1,7 +1,7 @@
 //! The figures that are measured, their units, and their goals.
 
 use anyhow::Context as _;
-use sandpool::Isolation;
+use sandpool::pool::Isolation;
 
 use super::figures::{Figures, Goal};
 use super::lab::{ARENA, Lab};

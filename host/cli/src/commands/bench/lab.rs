@@ -7,7 +7,10 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
-use sandpool::{DirGrant, Error, ExitStatus, Isolation, Layer, Limits, Module, Pool, Run, Sandbox, Summary};
+use sandpool::jail::Layer;
+use sandpool::pool::Isolation;
+use sandpool::run::Summary;
+use sandpool::{DirGrant, Error, ExitStatus, Limits, Module, Pool, Run, Sandbox};
 use sha2::Digest as _;
 use tempfile::TempDir;
 

@@ -77,7 +77,7 @@ impl Target {
         let place = match descriptor {
             Some(file) => Place::Descriptor(file.with_context(|| format!("cannot write {name}"))?),
             None => {
-                let (directory, file_name) = Directory::of_file(path, writable)?;
+                let (directory, file_name) = Directory::open_parent(path, writable)?;
                 Place::File(directory, file_name.to_owned())
             }
         };
@@ -256,14 +256,16 @@ pub(super) fn same(one: &str, other: &str) -> Error {
 pub(super) fn refuse_same(
     input: &Input,
     output: &Output,
-    errors: Option<&Output>,
+    others: [(&'static str, &Option<Output>); 2],
     journal: Option<&Journal>,
 ) -> anyhow::Result<()> {
     let journal = journal.and_then(Journal::metadata);
+    let others = others.map(|(name, file)| (name, file.as_ref().map(|file| &file.metadata)));
     let files = [
         ("input", Some(&input.metadata)),
         ("output", Some(&output.metadata)),
-        ("--errors", errors.map(|errors| &errors.metadata)),
+        others[0],
+        others[1],
         ("the journal", journal.as_ref()),
     ];
     let is_same = |one: &Metadata, other: &Metadata| {

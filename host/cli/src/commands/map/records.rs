@@ -4,7 +4,8 @@ use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
-use sandpool::{Error, Format};
+use sandpool::Error;
+use sandpool::pool::Format;
 
 /// The most bytes of a record: the default limit of one input in the arena.
 const RECORD_MAX: u64 = 1 << 30;
@@ -38,6 +39,16 @@ impl Framing {
             Self::Jsonl => Format::Json,
             Self::Raw => Format::Bytes,
         }
+    }
+
+    /// What a program reads on stdin: each record with its end, and a raw one as it is.
+    pub(super) fn join(self, records: &[Vec<u8>]) -> Vec<u8> {
+        let mut joined = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
+        for record in records {
+            joined.extend_from_slice(record);
+            joined.extend(self.end());
+        }
+        joined
     }
 
     /// The byte that ends a record. A raw one has its length before it.
@@ -98,6 +109,7 @@ impl Reader {
     }
 
     /// Records that were read, empty ones included.
+    #[cfg(test)]
     pub(super) fn records(&self) -> u64 {
         self.records
     }
@@ -175,6 +187,73 @@ impl Reader {
         }
         self.bytes += 4 + len;
         Ok(Next::Record)
+    }
+}
+
+/// Records that are done together: by one task, or by one process.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// Records, and room for others.
+    records: Vec<Vec<u8>>,
+    len: usize,
+}
+
+impl Group {
+    pub(super) fn records(&self) -> &[Vec<u8>] {
+        self.records.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Puts records together.
+pub(super) struct Groups {
+    reader: Reader,
+    /// Records of a group; the last may have fewer.
+    size: u64,
+    /// Groups that were read.
+    count: u64,
+}
+
+impl Groups {
+    pub(super) fn new(reader: Reader, size: u64) -> Self {
+        Self { reader, size, count: 0 }
+    }
+
+    /// Groups that were read, empty ones included.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Bytes of the records that were read, with their separators.
+    pub(super) fn bytes(&self) -> u64 {
+        self.reader.bytes()
+    }
+
+    /// Whether a record of the next group is here already.
+    pub(super) fn has_next(&self) -> bool {
+        self.reader.has_next()
+    }
+
+    /// Reads the next group. A group of which each record is [`Next::Empty`] is.
+    pub(super) fn read(&mut self, group: &mut Group) -> anyhow::Result<Next> {
+        group.len = 0;
+        let mut is_over = true;
+        for _ in 0..self.size {
+            if group.len == group.records.len() {
+                group.records.push(Vec::new());
+            }
+            let Some(record) = group.records.get_mut(group.len) else { break };
+            match self.reader.read(record)? {
+                Next::Record => group.len += 1,
+                Next::Empty => {}
+                Next::End => break,
+            }
+            is_over = false;
+        }
+        if is_over {
+            return Ok(Next::End);
+        }
+        self.count += 1;
+        Ok(if group.len == 0 { Next::Empty } else { Next::Record })
     }
 }
 

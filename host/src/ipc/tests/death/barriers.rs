@@ -3,7 +3,7 @@
 use sandpool_abi::Errno;
 
 use super::{OTHER, World, a_condition, at_each_instruction, nothing};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object::{self, Handle, count_live};
 use crate::ipc::sync::barrier::{self, Arrival, BarrierState};
 use crate::ipc::sync::{condition, lock};
@@ -36,12 +36,12 @@ fn a_barrier(world: &World) {
     world.arrival.set(Some(arrive(&survivor, world.made(0))));
 }
 
-fn arrive(member: &Member, barrier: Handle) -> Arrival {
-    barrier::arrive(member, of(member, barrier), false, Deadline::NOW).unwrap()
+fn arrive(participant: &Participant, barrier: Handle) -> Arrival {
+    barrier::arrive(participant, of(participant, barrier), false, Deadline::NOW).unwrap()
 }
 
-fn leave(member: &Member, barrier: Handle, arrival: Arrival) -> crate::ipc::Result<i64> {
-    barrier::wait(member, of(member, barrier), arrival, Deadline::NOW)
+fn leave(participant: &Participant, barrier: Handle, arrival: Arrival) -> crate::ipc::Result<i64> {
+    barrier::wait(participant, of(participant, barrier), arrival, Deadline::NOW)
 }
 
 /// Lets the process that is inside go on: with another one, if it still waits for one. Returns whether it has passed.
@@ -50,7 +50,7 @@ fn barrier_was_passed(world: &World) -> bool {
     let waits = of::<BarrierState>(&survivor, barrier).state.waiting() == 1;
     let other = waits.then(|| {
         object::share(&survivor, barrier, OTHER).unwrap();
-        let other = world.member(OTHER);
+        let other = world.participant(OTHER);
         let arrival = arrive(&other, barrier);
         (other, arrival)
     });
@@ -64,10 +64,10 @@ fn barrier_was_passed(world: &World) -> bool {
 
 /// Two processes can pass the barrier, again and again.
 fn barrier_is_as_new(world: &World) {
-    let (survivor, other, barrier) = (world.survivor(), world.member(OTHER), world.made(0));
+    let (survivor, other, barrier) = (world.survivor(), world.participant(OTHER), world.made(0));
     object::share(&survivor, barrier, OTHER).unwrap();
     for _ in 0..2 {
-        let arrivals = [&survivor, &other].map(|member| arrive(member, barrier));
+        let arrivals = [&survivor, &other].map(|participant| arrive(participant, barrier));
         assert_eq!(leave(&survivor, barrier, arrivals[0]), Ok(0));
         assert_eq!(leave(&other, barrier, arrivals[1]), Ok(1));
     }

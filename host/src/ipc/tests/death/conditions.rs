@@ -79,10 +79,10 @@ fn notify_all_in_a_condition() {
             for at in [0, 1] {
                 object::share(&survivor, world.made(at), OTHER).unwrap();
             }
-            for member in [survivor, world.member(OTHER)] {
-                let (condition, lock) = (of(&member, world.made(0)), of(&member, world.made(1)));
-                lock::acquire(&member, lock, Deadline::NOW).unwrap();
-                condition::enter(&member, condition, lock).unwrap();
+            for participant in [survivor, world.participant(OTHER)] {
+                let (condition, lock) = (of(&participant, world.made(0)), of(&participant, world.made(1)));
+                lock::acquire(&participant, lock, Deadline::NOW).unwrap();
+                condition::enter(&participant, condition, lock).unwrap();
             }
         },
         |world, victim, _| {
@@ -92,9 +92,10 @@ fn notify_all_in_a_condition() {
             lock::release(victim, lock).unwrap();
         },
         |world| {
-            let (survivor, other) = (world.survivor(), world.member(OTHER));
-            let [first, second] = [&survivor, &other]
-                .map(|member| condition::wait(member, of(member, world.made(0)), Deadline::NOW).unwrap());
+            let (survivor, other) = (world.survivor(), world.participant(OTHER));
+            let [first, second] = [&survivor, &other].map(|participant| {
+                condition::wait(participant, of(participant, world.made(0)), Deadline::NOW).unwrap()
+            });
             assert!(first || !second);
             for at in [0, 1] {
                 object::release(&other, world.made(at)).unwrap();

@@ -37,7 +37,7 @@ use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::object::{self, Handle, count_live};
 use crate::ipc::queue::{self, Account};
 use crate::ipc::sweep::{Sweep, sweep};
@@ -73,7 +73,7 @@ const POINTS: usize = 500;
 const STEPS: usize = 500_000;
 
 /// The operation in which the process dies, with as little else as possible. The buffer is as long as the largest item.
-type Operation = fn(&World, &Member, &mut [u8]);
+type Operation = fn(&World, &Participant, &mut [u8]);
 
 struct World {
     arena: Arc<Arena>,
@@ -92,7 +92,7 @@ impl World {
         let geometry = Geometry { processes_max: PROCESSES, objects_max: 8, heap_pages: 256 };
         let (_, arena) = Arena::create(geometry).unwrap();
         let arena = Arc::new(arena);
-        let survivor = member(&arena, SURVIVOR);
+        let survivor = participant(&arena, SURVIVOR);
         let [queue, other] = [0, 0].map(|maxsize| {
             let queue = queue::create(&survivor, maxsize, Account::Nothing).unwrap();
             object::share(&survivor, queue, VICTIM).unwrap();
@@ -113,37 +113,41 @@ impl World {
         self.made.borrow()[at]
     }
 
-    fn survivor(&self) -> Member {
-        self.member(SURVIVOR)
+    fn survivor(&self) -> Participant {
+        self.participant(SURVIVOR)
     }
 
-    fn member(&self, index: u32) -> Member {
-        member(&self.arena, index)
+    fn participant(&self, index: u32) -> Participant {
+        participant(&self.arena, index)
     }
 }
 
-fn member(arena: &Arc<Arena>, index: u32) -> Member {
+fn participant(arena: &Arc<Arena>, index: u32) -> Participant {
     // Nobody is to wait here: the process for which a lock would wait is dead.
-    Member { arena: arena.clone(), index, patience: Patience::Brief }
+    Participant { arena: arena.clone(), index, patience: Patience::Brief }
 }
 
-fn put(member: &Member, queue: Handle, number: u8, len: usize, handles: &[Handle]) {
-    put_bytes(member, queue, &vec![number; len], handles);
+fn put(participant: &Participant, queue: Handle, number: u8, len: usize, handles: &[Handle]) {
+    put_bytes(participant, queue, &vec![number; len], handles);
 }
 
-fn put_bytes(member: &Member, queue: Handle, item: &[u8], handles: &[Handle]) {
-    queue::put(member, port(member, queue), item, handles, Deadline::NOW).unwrap();
+fn put_bytes(participant: &Participant, queue: Handle, item: &[u8], handles: &[Handle]) {
+    queue::put(participant, port(participant, queue), item, handles, Deadline::NOW).unwrap();
 }
 
 /// Takes an item into the buffer.
-fn get_bytes(member: &Member, queue: Handle, buffer: &mut [u8]) -> Option<usize> {
-    copy(member, queue::get(member, port(member, queue), || false, buffer, Deadline::NOW).ok()?, buffer)
+fn get_bytes(participant: &Participant, queue: Handle, buffer: &mut [u8]) -> Option<usize> {
+    copy(
+        participant,
+        queue::get(participant, port(participant, queue), || false, buffer, Deadline::NOW).ok()?,
+        buffer,
+    )
 }
 
 /// Takes an item and returns its number, or `None` if there is no item. The item must be whole.
-fn get(member: &Member, queue: Handle) -> Option<u8> {
+fn get(participant: &Participant, queue: Handle) -> Option<u8> {
     let mut buffer = vec![0; LARGE];
-    let len = get_bytes(member, queue, &mut buffer)?;
+    let len = get_bytes(participant, queue, &mut buffer)?;
     let item = buffer.get(..len).unwrap();
     let number = *item.first().unwrap();
     assert!(item.iter().all(|byte| *byte == number), "item {number} is not whole");
@@ -153,7 +157,7 @@ fn get(member: &Member, queue: Handle) -> Option<u8> {
 /// Forks a process that does `operation`, and kills it after `instructions` instructions. Returns how many it executed,
 /// if it came to its end before that.
 fn kill_after(world: &World, operation: Operation, instructions: usize) -> Option<usize> {
-    let victim = world.member(VICTIM);
+    let victim = world.participant(VICTIM);
     let pid = AtomicU32::new(0);
     let mut buffer = vec![9; LARGE];
     let child = match clone::fork(Parent::Caller, &pid).unwrap() {
@@ -196,8 +200,8 @@ fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&Wor
         let world = World::new();
         prepare(&world);
         kill_after(&world, operation, instructions);
-        let supervisor = world.member(PROCESSES);
-        sweep(Sweep::behind(VICTIM, true), &supervisor)
+        let supervisor = world.participant(PROCESSES);
+        sweep(Sweep::from_dead(VICTIM, true), &supervisor)
             .unwrap_or_else(|error| panic!("at {instructions}: {error}"));
         check(&world);
         is_usable_and_then_empty(&world, instructions);
@@ -206,7 +210,7 @@ fn at_each_instruction(prepare: fn(&World), operation: Operation, check: fn(&Wor
 
 /// The survivor works on, and after it has given back what it holds, the arena is empty.
 fn is_usable_and_then_empty(world: &World, instructions: usize) {
-    let survivor = world.member(SURVIVOR);
+    let survivor = world.participant(SURVIVOR);
     if object::find(&survivor, world.queue).is_ok() {
         put(&survivor, world.queue, 200, 100, &[]);
         put(&survivor, world.queue, 201, LARGE, &[world.other]);
@@ -225,7 +229,7 @@ fn is_usable_and_then_empty(world: &World, instructions: usize) {
 
 /// Takes all items of the queue, in order.
 fn drain(world: &World) -> Vec<u8> {
-    let survivor = world.member(SURVIVOR);
+    let survivor = world.participant(SURVIVOR);
     std::iter::from_fn(|| get(&survivor, world.queue)).collect()
 }
 

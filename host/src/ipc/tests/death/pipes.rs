@@ -4,7 +4,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::pipe::DUPLEX;
 
 use super::{LARGE, VICTIM, World, at_each_instruction, nothing};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object::{self, Handle, Object, count_live};
 use crate::ipc::pipe::{self, EndState};
 use crate::ipc::sync::event;
@@ -28,10 +28,10 @@ fn a_pipe(world: &World) {
     }
 }
 
-fn recv(member: &Member, end: Handle) -> crate::ipc::Result<u8> {
+fn recv(participant: &Participant, end: Handle) -> crate::ipc::Result<u8> {
     let mut buffer = [0; LARGE];
-    let taken = pipe::recv(member, of(member, end), &mut buffer, Deadline::after_nanos(1))?;
-    let len = copy(member, taken, &mut buffer).unwrap();
+    let taken = pipe::recv(participant, of(participant, end), &mut buffer, Deadline::after_nanos(1))?;
+    let len = copy(participant, taken, &mut buffer).unwrap();
     assert!(buffer[..len].iter().all(|byte| *byte == buffer[0]), "a message is not whole");
     Ok(buffer[0])
 }
@@ -104,7 +104,7 @@ fn close_both_ends_of_a_pipe() {
             a_pipe(world);
             let survivor = world.survivor();
             [0, 1].into_iter().for_each(|end| object::release(&survivor, world.made(end)).unwrap());
-            object::release(&world.member(VICTIM), world.made(1)).unwrap();
+            object::release(&world.participant(VICTIM), world.made(1)).unwrap();
         },
         |world, victim, _| object::release(victim, world.made(0)).unwrap(),
         |world| assert_eq!(count_live(&world.arena), Ok(2)),

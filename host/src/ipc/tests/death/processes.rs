@@ -23,7 +23,7 @@ fn hand_arguments_to_a_child() {
     }
     at_each_instruction(
         |world| {
-            let victim = world.member(VICTIM);
+            let victim = world.participant(VICTIM);
             object::share(&victim, world.other, OTHER).unwrap();
             let own = register(world, VICTIM);
             message::compose(&victim, &[&[9; 100]], &[world.other], Carry::Uncounted, own).unwrap();
@@ -32,7 +32,7 @@ fn hand_arguments_to_a_child() {
             heap::hand_over(victim, register(world, VICTIM), register(world, OTHER)).unwrap();
         },
         |world| {
-            let child = world.member(OTHER);
+            let child = world.participant(OTHER);
             let page = register(world, OTHER).load(Ordering::Relaxed);
             if page != 0 {
                 let message = Message::at(&child, page).unwrap();
@@ -41,7 +41,7 @@ fn hand_arguments_to_a_child() {
                 assert_eq!((message.handles(&child), bytes), (Ok(vec![world.other]), [9; 100]));
                 assert!(object::find(&child, world.other).is_ok());
             }
-            sweep(Sweep::behind(OTHER, false), &world.member(PROCESSES)).unwrap();
+            sweep(Sweep::from_dead(OTHER, false), &world.participant(PROCESSES)).unwrap();
         },
     );
 }
@@ -78,7 +78,7 @@ fn take_memory_for_a_child() {
         |_, victim, _| budget::take(victim, OTHER, 100, 1000).unwrap(),
         |world| {
             assert!([10, 110].contains(&memory_is_all_shares(world)));
-            budget::give_back(&world.member(PROCESSES), OTHER).unwrap();
+            budget::give_back(&world.participant(PROCESSES), OTHER).unwrap();
             assert_eq!(memory_is_all_shares(world), 10);
         },
     );
@@ -88,7 +88,7 @@ fn give_memory_back() {
     at_each_instruction(
         |world| {
             some_memory(world);
-            budget::take(&world.member(VICTIM), VICTIM, 100, 1000).unwrap();
+            budget::take(&world.participant(VICTIM), VICTIM, 100, 1000).unwrap();
         },
         |_, victim, _| budget::give_back(victim, VICTIM).unwrap(),
         |world| assert_eq!(memory_is_all_shares(world), 10),

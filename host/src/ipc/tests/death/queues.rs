@@ -32,13 +32,13 @@ tests! {
 fn fill_segment(world: &World) {
     // The first segment has room for one record less.
     for number in 1..=3 {
-        put(&world.member(SURVIVOR), world.queue, number, 1300, &[]);
+        put(&world.participant(SURVIVOR), world.queue, number, 1300, &[]);
     }
 }
 
 fn put_small() {
     at_each_instruction(
-        |world| put(&world.member(SURVIVOR), world.queue, 1, 16, &[]),
+        |world| put(&world.participant(SURVIVOR), world.queue, 1, 16, &[]),
         |world, victim, buffer| put_bytes(victim, world.queue, &buffer[..16], &[]),
         |world| assert!(matches!(*drain(world), [1] | [1, 9])),
     );
@@ -63,8 +63,8 @@ fn put_with_a_handle() {
 fn get_small() {
     at_each_instruction(
         |world| {
-            put(&world.member(SURVIVOR), world.queue, 1, 16, &[]);
-            put(&world.member(SURVIVOR), world.queue, 2, 16, &[]);
+            put(&world.participant(SURVIVOR), world.queue, 1, 16, &[]);
+            put(&world.participant(SURVIVOR), world.queue, 2, 16, &[]);
         },
         |world, victim, buffer| assert!(get_bytes(victim, world.queue, buffer).is_some()),
         |world| assert!(matches!(*drain(world), [1, 2] | [2])),
@@ -75,9 +75,9 @@ fn get_from_the_next_segment() {
     at_each_instruction(
         |world| {
             fill_segment(world);
-            put(&world.member(SURVIVOR), world.queue, 4, 1300, &[]);
+            put(&world.participant(SURVIVOR), world.queue, 4, 1300, &[]);
             for number in 1..=3 {
-                assert_eq!(get(&world.member(SURVIVOR), world.queue), Some(number));
+                assert_eq!(get(&world.participant(SURVIVOR), world.queue), Some(number));
             }
         },
         |world, victim, buffer| assert!(get_bytes(victim, world.queue, buffer).is_some()),
@@ -87,7 +87,7 @@ fn get_from_the_next_segment() {
 
 fn get_with_a_handle() {
     at_each_instruction(
-        |world| put(&world.member(SURVIVOR), world.queue, 1, LARGE, &[world.other]),
+        |world| put(&world.participant(SURVIVOR), world.queue, 1, LARGE, &[world.other]),
         |world, victim, buffer| assert!(get_bytes(victim, world.queue, buffer).is_some()),
         |world| assert!(matches!(*drain(world), [1] | [])),
     );
@@ -106,7 +106,7 @@ fn create_a_queue() {
 fn release_a_queue_with_items() {
     at_each_instruction(
         |world| {
-            let survivor = world.member(SURVIVOR);
+            let survivor = world.participant(SURVIVOR);
             put(&survivor, world.queue, 1, 16, &[]);
             put(&survivor, world.queue, 2, LARGE, &[world.other]);
             object::release(&survivor, world.queue).unwrap();
@@ -119,7 +119,7 @@ fn release_a_queue_with_items() {
 fn close_a_queue() {
     at_each_instruction(
         |world| {
-            put(&world.member(SURVIVOR), world.queue, 1, 16, &[]);
+            put(&world.participant(SURVIVOR), world.queue, 1, 16, &[]);
         },
         |world, victim, _| queue::close(victim, port(victim, world.other)).unwrap(),
         |world| assert!(matches!(*drain(world), [1])),
@@ -157,7 +157,7 @@ fn say_that_a_task_is_done() {
     at_each_instruction(
         |world| {
             joinable(world);
-            assert!(get_bytes(&world.member(VICTIM), world.made(0), &mut [0; LARGE]).is_some());
+            assert!(get_bytes(&world.participant(VICTIM), world.made(0), &mut [0; LARGE]).is_some());
         },
         |world, victim, _| queue::task_done(victim, port(victim, world.made(0))).unwrap(),
         |world| {
@@ -175,7 +175,7 @@ fn finish_a_claimed_item() {
     at_each_instruction(
         |world| {
             tasks(world);
-            let victim = world.member(VICTIM);
+            let victim = world.participant(VICTIM);
             assert!(get_bytes(&victim, world.made(0), &mut [0; LARGE]).is_some());
             victim.claims().unwrap().begin(0).unwrap();
         },

@@ -51,8 +51,8 @@ fn acquire_where_many_have() {
             for process in 0..world.arena.geometry.processes_max {
                 if process != VICTIM {
                     object::share(&world.survivor(), world.made(0), process).unwrap();
-                    let member = world.member(process);
-                    semaphore::acquire(&member, of(&member, world.made(0)), Deadline::NOW).unwrap();
+                    let participant = world.participant(process);
+                    semaphore::acquire(&participant, of(&participant, world.made(0)), Deadline::NOW).unwrap();
                 }
             }
         },
@@ -67,7 +67,7 @@ fn acquire_where_many_have() {
             let semaphore = of::<semaphore::SemaphoreState>(&survivor, world.made(0));
             assert_eq!(semaphore.state.value(), 100 - u64::from(others));
             for process in (0..=others).filter(|process| ![VICTIM, SURVIVOR].contains(process)) {
-                object::release(&world.member(process), world.made(0)).unwrap();
+                object::release(&world.participant(process), world.made(0)).unwrap();
             }
             assert_eq!(semaphore.state.value(), 99);
         },

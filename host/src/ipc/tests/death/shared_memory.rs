@@ -3,7 +3,7 @@
 use sandpool_abi::Errno;
 
 use super::{LARGE, at_each_instruction, nothing, put};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object::{self, Handle, count_live};
 use crate::ipc::process_table::Register;
 use crate::ipc::queue::{self, Taken};
@@ -136,12 +136,12 @@ fn view_shared_memory() {
 }
 
 /// Takes a message, if there is one, whose only content is a view.
-fn take_a_view(member: &Member, queue: Handle) -> Option<Handle> {
-    let taken = queue::get(member, port(member, queue), || false, &mut [], Deadline::NOW);
+fn take_a_view(participant: &Participant, queue: Handle) -> Option<Handle> {
+    let taken = queue::get(participant, port(participant, queue), || false, &mut [], Deadline::NOW);
     let Ok(Taken::Message(message)) = taken else { return None };
-    let views = message.handles(member).unwrap();
-    message.arrive(member, &views).unwrap();
-    heap::free(member, member.slot().unwrap().register(Register::Incoming)).unwrap();
+    let views = message.handles(participant).unwrap();
+    message.arrive(participant, &views).unwrap();
+    heap::free(participant, participant.slot().unwrap().register(Register::Incoming)).unwrap();
     views.first().copied()
 }
 

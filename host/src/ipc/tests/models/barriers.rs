@@ -8,7 +8,7 @@ use sandpool_abi::sync::ACT;
 use shuttle::rand::{Rng as _, thread_rng};
 
 use super::{Model, NEVER, choose, log};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object::Handle;
 use crate::ipc::sync::barrier;
 use crate::ipc::tests::common::of;
@@ -25,21 +25,21 @@ models! {
 
 /// Passes a barrier, and tells `inside` when the process is surely inside. Returns the index.
 fn pass(
-    member: &Member,
+    participant: &Participant,
     handle: Handle,
     acts: bool,
     deadline: Deadline,
     inside: impl Fn(bool),
 ) -> crate::ipc::Result<i64> {
-    let barrier = of(member, handle);
-    let arrival = barrier::arrive(member, barrier, acts, deadline)?;
+    let barrier = of(participant, handle);
+    let arrival = barrier::arrive(participant, barrier, acts, deadline)?;
     inside(true);
-    let waited = barrier::wait(member, barrier, arrival, deadline);
+    let waited = barrier::wait(participant, barrier, arrival, deadline);
     inside(false);
     let index = waited?;
     if index & ACT != 0 {
         assert!(acts);
-        barrier::release(member, barrier)?;
+        barrier::release(participant, barrier)?;
     }
     Ok(index & !ACT)
 }
@@ -53,12 +53,12 @@ fn a_barrier(victims: &[u32]) {
     for _ in 0..3 {
         let (passed, inside) = (passed.clone(), inside.clone());
         let acts = thread_rng().r#gen();
-        model.process(move |member| {
+        model.process(move |participant| {
             for round in 0..2 {
-                let passes = pass(member, barrier, acts, NEVER, |is_inside| {
+                let passes = pass(participant, barrier, acts, NEVER, |is_inside| {
                     let mut inside = inside.lock().unwrap();
-                    inside.remove(&member.index);
-                    inside.extend(is_inside.then_some((member.index, round)));
+                    inside.remove(&participant.index);
+                    inside.extend(is_inside.then_some((participant.index, round)));
                 });
                 match passes {
                     Ok(index) => passed.lock().unwrap().push((round, index)),
@@ -73,8 +73,8 @@ fn a_barrier(victims: &[u32]) {
         let (died, passed) = (log(), passed.clone());
         let found = died.clone();
         model.on_found = Some(Box::new(move |dead| found.lock().unwrap().push(dead)));
-        model.process_after(&[victim], move |member| {
-            let barrier = of::<barrier::BarrierState>(member, barrier);
+        model.process_after(&[victim], move |participant| {
+            let barrier = of::<barrier::BarrierState>(participant, barrier);
             let rounds = |round| passed.lock().unwrap().iter().filter(|(one, _)| *one == round).count();
             // If the victim died inside, either that is known, or the others pass all the same.
             let waits = || {
@@ -86,7 +86,7 @@ fn a_barrier(victims: &[u32]) {
             }
             // If the victim died outside, nobody is told that it won't come.
             if !died.lock().unwrap().is_empty() && !barrier.state.is_broken() {
-                barrier::abort(member, barrier).unwrap();
+                barrier::abort(participant, barrier).unwrap();
             }
         });
     }
@@ -106,10 +106,11 @@ fn a_barrier_that_is_reset(victims: &[u32]) {
     let barrier = model.share(barrier::create(&model.maker(), 3).unwrap());
     for _ in 0..3 {
         let acts = thread_rng().r#gen();
-        model
-            .process(move |member| while pass(member, barrier, acts, NEVER, |_| {}) == Err(Errno::Broken) {});
+        model.process(
+            move |participant| while pass(participant, barrier, acts, NEVER, |_| {}) == Err(Errno::Broken) {},
+        );
     }
-    model.process(move |member| barrier::reset(member, of(member, barrier)).unwrap());
+    model.process(move |participant| barrier::reset(participant, of(participant, barrier)).unwrap());
     model.run(victims);
 }
 
@@ -121,8 +122,8 @@ fn a_barrier_with_a_timeout(victims: &[u32]) {
     let results = log();
     for index in 0..3 {
         let results = results.clone();
-        model.process(move |member| {
-            let result = pass(member, barrier, false, if index == 0 { deadline } else { NEVER }, |_| {});
+        model.process(move |participant| {
+            let result = pass(participant, barrier, false, if index == 0 { deadline } else { NEVER }, |_| {});
             results.lock().unwrap().push(result);
         });
     }

@@ -6,7 +6,7 @@ use sandpool_abi::Errno;
 use shuttle::rand::{Rng as _, thread_rng};
 
 use super::{Model, NEVER, acquire, release};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object::Handle;
 use crate::ipc::sync::{condition, lock};
 use crate::ipc::tests::common::of;
@@ -30,16 +30,16 @@ fn condition_and_lock(model: &Model) -> (Handle, Handle) {
 }
 
 /// Waits in a condition, with its lock. Returns whether the process was notified.
-fn wait(member: &Member, condition: Handle, handle: Handle, deadline: Deadline) -> bool {
-    let (condition, lock) = (of(member, condition), of(member, handle));
-    let depth = condition::enter(member, condition, lock).unwrap();
-    let notified = condition::wait(member, condition, deadline).unwrap();
-    assert!(matches!(lock::acquire_again(member, lock, depth), Ok(()) | Err(Errno::Ownerdead)));
+fn wait(participant: &Participant, condition: Handle, handle: Handle, deadline: Deadline) -> bool {
+    let (condition, lock) = (of(participant, condition), of(participant, handle));
+    let depth = condition::enter(participant, condition, lock).unwrap();
+    let notified = condition::wait(participant, condition, deadline).unwrap();
+    assert!(matches!(lock::acquire_again(participant, lock, depth), Ok(()) | Err(Errno::Ownerdead)));
     notified
 }
 
-fn notify(member: &Member, condition: Handle, lock: Handle, count: u64) -> u64 {
-    condition::notify(member, of(member, condition), of(member, lock), count).unwrap()
+fn notify(participant: &Participant, condition: Handle, lock: Handle, count: u64) -> u64 {
+    condition::notify(participant, of(participant, condition), of(participant, lock), count).unwrap()
 }
 
 /// Two processes need a token each, and two bring one and notify one process.
@@ -49,31 +49,31 @@ fn a_condition(victims: &[u32]) {
     let tokens = Arc::new(Mutex::new(0));
     for _ in 0..2 {
         let tokens = tokens.clone();
-        model.process(move |member| {
-            acquire(member, lock);
+        model.process(move |participant| {
+            acquire(participant, lock);
             while *tokens.lock().unwrap() == 0 {
-                assert!(wait(member, condition, lock, NEVER));
+                assert!(wait(participant, condition, lock, NEVER));
             }
             *tokens.lock().unwrap() -= 1;
-            release(member, lock);
+            release(participant, lock);
         });
     }
     for _ in 0..2 {
         let tokens = tokens.clone();
-        model.process(move |member| {
-            acquire(member, lock);
+        model.process(move |participant| {
+            acquire(participant, lock);
             *tokens.lock().unwrap() += 1;
-            notify(member, condition, lock, 1);
-            release(member, lock);
+            notify(participant, condition, lock, 1);
+            release(participant, lock);
         });
     }
     if victims.contains(&2) {
         // The process that died was to bring this. A process that was notified before finds a token or waits again.
-        model.process_after(&[2, 3], move |member| {
-            acquire(member, lock);
+        model.process_after(&[2, 3], move |participant| {
+            acquire(participant, lock);
             *tokens.lock().unwrap() += 2;
-            notify(member, condition, lock, u64::MAX);
-            release(member, lock);
+            notify(participant, condition, lock, u64::MAX);
+            release(participant, lock);
         });
     }
     model.run(victims);
@@ -86,19 +86,19 @@ fn a_condition_for_all(victims: &[u32]) {
     let given = Arc::new(Mutex::new(false));
     for _ in 0..2 {
         let given = given.clone();
-        model.process(move |member| {
-            acquire(member, lock);
+        model.process(move |participant| {
+            acquire(participant, lock);
             while !*given.lock().unwrap() {
-                assert!(wait(member, condition, lock, NEVER));
+                assert!(wait(participant, condition, lock, NEVER));
             }
-            release(member, lock);
+            release(participant, lock);
         });
     }
-    let give = move |member: &Member| {
-        acquire(member, lock);
+    let give = move |participant: &Participant| {
+        acquire(participant, lock);
         *given.lock().unwrap() = true;
-        notify(member, condition, lock, u64::MAX);
-        release(member, lock);
+        notify(participant, condition, lock, u64::MAX);
+        release(participant, lock);
     };
     model.process(give.clone());
     if victims.contains(&2) {
@@ -113,30 +113,30 @@ fn a_condition_with_a_timeout(victims: &[u32]) {
     let mut model = Model::new();
     let (condition, lock) = condition_and_lock(&model);
     let deadline = model.deadline;
-    let notify_one = move |member: &Member| {
+    let notify_one = move |participant: &Participant| {
         loop {
-            acquire(member, lock);
-            let notified = notify(member, condition, lock, 1);
-            release(member, lock);
+            acquire(participant, lock);
+            let notified = notify(participant, condition, lock, 1);
+            release(participant, lock);
             if notified == 1 {
                 return;
             }
             model::pause();
         }
     };
-    model.process(move |member| {
-        acquire(member, lock);
-        let notified = wait(member, condition, lock, deadline);
-        release(member, lock);
+    model.process(move |participant| {
+        acquire(participant, lock);
+        let notified = wait(participant, condition, lock, deadline);
+        release(participant, lock);
         if notified {
-            notify_one(member);
+            notify_one(participant);
         }
     });
-    model.process(move |member| {
-        acquire(member, lock);
+    model.process(move |participant| {
+        acquire(participant, lock);
         // The other process has gone, or is notified in the end.
-        assert!(wait(member, condition, lock, NEVER));
-        release(member, lock);
+        assert!(wait(participant, condition, lock, NEVER));
+        release(participant, lock);
     });
     model.process(notify_one);
     model.run(victims);

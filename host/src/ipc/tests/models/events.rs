@@ -3,7 +3,7 @@
 use shuttle::rand::{Rng as _, thread_rng};
 
 use super::{Model, NEVER, log};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::sync::event;
 use crate::ipc::tests::common::of;
 use crate::ipc::waiting::Waiting;
@@ -25,33 +25,33 @@ fn an_event(victims: &[u32]) {
     let woken = log();
     for _ in 0..2 {
         let woken = woken.clone();
-        model.process(move |member| {
-            event::wait(member, of(member, event), NEVER).unwrap();
+        model.process(move |participant| {
+            event::wait(participant, of(participant, event), NEVER).unwrap();
             woken.lock().unwrap().push(());
         });
     }
     let pulses = victims.is_empty() && thread_rng().r#gen();
-    let set = move |member: &Member| {
-        let event = of(member, event);
+    let set = move |participant: &Participant| {
+        let event = of(participant, event);
         while pulses && model::asleep() == 0 {
             model::pause();
         }
-        event::set(member, event).unwrap();
+        event::set(participant, event).unwrap();
         if pulses {
             event::clear(event);
             while woken.lock().unwrap().is_empty() {
                 model::pause();
             }
-            event::set(member, event).unwrap();
+            event::set(participant, event).unwrap();
         }
     };
     model.process(set);
     if victims.contains(&2) {
         // If the dead process has set the event, that wakes all.
-        model.process_after(&[2], move |member| {
-            let event = of::<event::EventState>(member, event);
+        model.process_after(&[2], move |participant| {
+            let event = of::<event::EventState>(participant, event);
             if !event.state.is_set() {
-                event::set(member, event).unwrap();
+                event::set(participant, event).unwrap();
             }
         });
     }
@@ -64,19 +64,20 @@ fn an_event_that_is_set() {
     let mut model = Model::new();
     let event = model.share(event::create(&model.maker()).unwrap());
     for number in 0..2 {
-        model.process(move |member| {
-            member.arena.process(number).unwrap().started.store(1, Ordering::Relaxed);
-            event::set(member, of(member, event)).unwrap();
+        model.process(move |participant| {
+            participant.arena.process(number).unwrap().started.store(1, Ordering::Relaxed);
+            event::set(participant, of(participant, event)).unwrap();
         });
     }
-    model.process(move |member| {
-        let is_done = |number| member.arena.process(number).unwrap().started.load(Ordering::Relaxed) == 1;
+    model.process(move |participant| {
+        let is_done =
+            |number| participant.arena.process(number).unwrap().started.load(Ordering::Relaxed) == 1;
         loop {
-            event::clear(of(member, event));
+            event::clear(of(participant, event));
             if is_done(0) && is_done(1) {
                 break;
             }
-            event::wait(member, of(member, event), NEVER).unwrap();
+            event::wait(participant, of(participant, event), NEVER).unwrap();
         }
     });
     model.run(&[]);
@@ -85,19 +86,19 @@ fn an_event_that_is_set() {
 /// One process changes a word again and again without a lock, as the supervisor does when a process has ended.
 fn a_change() {
     let mut model = Model::new();
-    model.process(|member| {
-        let slot = member.arena.process(1).unwrap();
+    model.process(|participant| {
+        let slot = participant.arena.process(1).unwrap();
         for change in 1..=3 {
             slot.started.store(change, Ordering::Release);
-            slot.event.notify_all(&member.arena);
+            slot.event.notify_all(&participant.arena);
         }
     });
-    model.process(|member| {
-        let slot = member.slot().unwrap();
+    model.process(|participant| {
+        let slot = participant.slot().unwrap();
         for change in 1..=3 {
             let ready = || slot.started.load(Ordering::Acquire) >= change;
             while !ready() {
-                slot.event.sleep(member, Waiting::Children, NEVER, ready).unwrap();
+                slot.event.sleep(participant, Waiting::Children, NEVER, ready).unwrap();
             }
         }
     });

@@ -27,10 +27,10 @@ fn a_lock(recursive: bool, victims: &[u32]) {
         let index = model.processes.len() as u32;
         // The last one comes when all others have gone.
         let after: &[u32] = if index == 3 { &[0, 1, 2] } else { &[] };
-        model.process_after(after, move |member| {
-            let lock = of(member, lock);
+        model.process_after(after, move |participant| {
+            let lock = of(participant, lock);
             for _ in 0..2 {
-                match lock::acquire(member, lock, if index == 2 { deadline } else { NEVER }) {
+                match lock::acquire(participant, lock, if index == 2 { deadline } else { NEVER }) {
                     Ok(()) => assert_eq!(*inside.lock().unwrap(), None, "a second owner"),
                     Err(Errno::Ownerdead) => told.lock().unwrap().push(*inside.lock().unwrap()),
                     Err(error) => {
@@ -41,13 +41,13 @@ fn a_lock(recursive: bool, victims: &[u32]) {
                 *inside.lock().unwrap() = Some(index);
                 model::point();
                 if recursive {
-                    lock::acquire(member, lock, NEVER).unwrap();
-                    assert_eq!(lock::held(member, lock), 2);
-                    lock::release(member, lock).unwrap();
+                    lock::acquire(participant, lock, NEVER).unwrap();
+                    assert_eq!(lock::held(participant, lock), 2);
+                    lock::release(participant, lock).unwrap();
                 }
-                assert_eq!(lock::held(member, lock), 1);
+                assert_eq!(lock::held(participant, lock), 1);
                 *inside.lock().unwrap() = None;
-                lock::release(member, lock).unwrap();
+                lock::release(participant, lock).unwrap();
             }
         });
     }

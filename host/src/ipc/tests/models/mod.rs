@@ -38,7 +38,7 @@ use shuttle::scheduler::RandomScheduler;
 use shuttle::sync::mpsc;
 use shuttle::{Config, MaxSteps, Runner, thread};
 
-use crate::ipc::arena::{Arena, Geometry, Member, Patience};
+use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::collect::Collector;
 use crate::ipc::collections;
 use crate::ipc::message;
@@ -60,7 +60,7 @@ const ORDERS: usize = 5000;
 /// The most processes of a model.
 const PROCESSES: u32 = 6;
 
-type Work = Box<dyn FnOnce(&Member) + Send>;
+type Work = Box<dyn FnOnce(&Participant) + Send>;
 
 struct Process {
     number: u32,
@@ -125,8 +125,8 @@ impl Model {
     }
 
     /// The process that makes the objects.
-    fn maker(&self) -> Member {
-        member(&self.arena, 0)
+    fn maker(&self) -> Participant {
+        participant(&self.arena, 0)
     }
 
     /// Makes every process a holder of an object that the maker holds.
@@ -141,11 +141,11 @@ impl Model {
     }
 
     /// Adds a process, and returns its number.
-    fn process(&mut self, work: impl FnOnce(&Member) + Send + 'static) -> u32 {
+    fn process(&mut self, work: impl FnOnce(&Participant) + Send + 'static) -> u32 {
         self.process_after(&[], work)
     }
 
-    fn process_after(&mut self, after: &[u32], work: impl FnOnce(&Member) + Send + 'static) -> u32 {
+    fn process_after(&mut self, after: &[u32], work: impl FnOnce(&Participant) + Send + 'static) -> u32 {
         let number = self.processes.len() as u32;
         self.processes.push(Process { number, after: after.to_vec(), work: Box::new(work) });
         number
@@ -163,7 +163,7 @@ impl Model {
         let died = Arc::new(Mutex::new(None));
         let (stride, is_mortal) = (self.stride, self.is_mortal);
         let supervisor =
-            Member { arena: self.arena.clone(), index: PROCESSES * stride, patience: Patience::Brief };
+            Participant { arena: self.arena.clone(), index: PROCESSES * stride, patience: Patience::Brief };
         // Slots without a process give back what they were given.
         let idle: Vec<_> = (self.processes.len() as u32..PROCESSES).collect();
         let arena = self.arena.clone();
@@ -190,10 +190,11 @@ impl Model {
                 }
                 let starts = |process: &mut Process| process.after.iter().all(|other| swept.contains(other));
                 for process in self.processes.extract_if(.., starts) {
-                    let (member, ends) = (member(&self.arena, process.number * stride), ends.clone());
+                    let (participant, ends) =
+                        (participant(&self.arena, process.number * stride), ends.clone());
                     tasks.push(thread::spawn(move || {
                         if model::process(is_mortal && victim == Some(process.number), || {
-                            (process.work)(&member)
+                            (process.work)(&participant)
                         }) {
                             ends.send((process.number, false)).unwrap();
                         }
@@ -209,7 +210,7 @@ impl Model {
                         *found.lock().unwrap() = Some(process);
                         self.on_found.iter().for_each(|on_found| on_found(process));
                     }
-                    behind.push((process, Sweep::behind(process * stride, killed)));
+                    behind.push((process, Sweep::from_dead(process * stride, killed)));
                 }
                 behind.retain_mut(|(process, sweep)| match sweep.step(&supervisor) {
                     Ok(false) => true,
@@ -230,7 +231,7 @@ impl Model {
                 });
             }
             for process in idle {
-                sweep(Sweep::behind(process * stride, false), &supervisor).unwrap();
+                sweep(Sweep::from_dead(process * stride, false), &supervisor).unwrap();
             }
             if collects {
                 // The collection that is under way may have begun too early.
@@ -264,8 +265,8 @@ impl Model {
     }
 }
 
-fn member(arena: &Arc<Arena>, index: u32) -> Member {
-    Member { arena: arena.clone(), index, patience: Patience::Forever }
+fn participant(arena: &Arc<Arena>, index: u32) -> Participant {
+    Participant { arena: arena.clone(), index, patience: Patience::Forever }
 }
 
 fn choose(victims: &[u32]) -> Option<u32> {
@@ -303,36 +304,43 @@ fn read(item: &[u8]) -> (u32, u8) {
 }
 
 /// Takes an item; returns its producer and number.
-fn get(member: &Member, queue: Handle) -> crate::ipc::Result<(u32, u8)> {
+fn get(participant: &Participant, queue: Handle) -> crate::ipc::Result<(u32, u8)> {
     let mut buffer = vec![0; LONG];
-    let taken = queue::get(member, port(member, queue), || false, &mut buffer, NEVER)?;
-    let len = copy(member, taken, &mut buffer).unwrap();
+    let taken = queue::get(participant, port(participant, queue), || false, &mut buffer, NEVER)?;
+    let len = copy(participant, taken, &mut buffer).unwrap();
     Ok(read(&buffer[..len]))
 }
 
 /// Receives a message; returns its sender and number.
-fn recv(member: &Member, end: Handle) -> crate::ipc::Result<(u32, u8)> {
+fn recv(participant: &Participant, end: Handle) -> crate::ipc::Result<(u32, u8)> {
     let mut buffer = [0; SHORT];
-    let taken = pipe::recv(member, of::<EndState>(member, end), &mut buffer, NEVER)?;
-    let len = copy(member, taken, &mut buffer).unwrap();
+    let taken = pipe::recv(participant, of::<EndState>(participant, end), &mut buffer, NEVER)?;
+    let len = copy(participant, taken, &mut buffer).unwrap();
     Ok(read(&buffer[..len]))
 }
 
 /// Takes the handles of an item; the caller holds their objects from now on.
-fn take_handles(member: &Member, queue: Handle, deadline: Deadline) -> crate::ipc::Result<Vec<Handle>> {
-    let taken = queue::get(member, port(member, queue), || false, &mut [], deadline)?;
+fn take_handles(
+    participant: &Participant,
+    queue: Handle,
+    deadline: Deadline,
+) -> crate::ipc::Result<Vec<Handle>> {
+    let taken = queue::get(participant, port(participant, queue), || false, &mut [], deadline)?;
     let Taken::Message(message) = taken else { panic!("an item without handles") };
-    let handles = message.handles(member).unwrap();
-    message.arrive(member, &handles).unwrap();
-    let register = member.slot().unwrap().register(Register::Incoming);
-    message::discard(member, register, &mut Vec::new()).unwrap();
+    let handles = message.handles(participant).unwrap();
+    message.arrive(participant, &handles).unwrap();
+    let register = participant.slot().unwrap().register(Register::Incoming);
+    message::discard(participant, register, &mut Vec::new()).unwrap();
     Ok(handles)
 }
 
-fn acquire(member: &Member, handle: Handle) {
-    assert!(matches!(lock::acquire(member, of(member, handle), NEVER), Ok(()) | Err(Errno::Ownerdead)));
+fn acquire(participant: &Participant, handle: Handle) {
+    assert!(matches!(
+        lock::acquire(participant, of(participant, handle), NEVER),
+        Ok(()) | Err(Errno::Ownerdead)
+    ));
 }
 
-fn release(member: &Member, handle: Handle) {
-    lock::release(member, of(member, handle)).unwrap();
+fn release(participant: &Participant, handle: Handle) {
+    lock::release(participant, of(participant, handle)).unwrap();
 }

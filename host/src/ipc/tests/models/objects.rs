@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use shuttle::thread;
 
 use super::{Model, NEVER, PROCESSES, take_handles};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object::{self, Handle};
 use crate::ipc::queue::{self, Account};
 use crate::ipc::tests::common::port;
@@ -24,28 +24,28 @@ fn circles(victims: &[u32]) {
     let mut model = Model::new();
     model.collects = true;
     let meet = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
-    let put = |member: &Member, queue, handle| {
-        queue::put(member, port(member, queue), &[], &[handle], NEVER).unwrap();
+    let put = |participant: &Participant, queue, handle| {
+        queue::put(participant, port(participant, queue), &[], &[handle], NEVER).unwrap();
     };
-    let hand_on = move |member: &Member, one: Handle, other: Handle| {
-        put(member, one, other);
-        put(member, other, one);
-        object::release(member, other).unwrap();
-        put(member, meet, one);
-        object::release(member, one).unwrap();
+    let hand_on = move |participant: &Participant, one: Handle, other: Handle| {
+        put(participant, one, other);
+        put(participant, other, one);
+        object::release(participant, other).unwrap();
+        put(participant, meet, one);
+        object::release(participant, one).unwrap();
     };
     let deadline = model.deadline;
-    model.process(move |member| {
-        let [one, other] = [(); 2].map(|()| queue::create(member, 0, Account::Nothing).unwrap());
-        hand_on(member, one, other);
+    model.process(move |participant| {
+        let [one, other] = [(); 2].map(|()| queue::create(participant, 0, Account::Nothing).unwrap());
+        hand_on(participant, one, other);
     });
     for _ in 0..2 {
-        model.process(move |member| {
+        model.process(move |participant| {
             // Perhaps no process is left that puts one.
-            let Ok(one) = take_handles(member, meet, deadline) else { return };
-            let other = take_handles(member, one[0], NEVER).unwrap();
-            assert_eq!(take_handles(member, other[0], NEVER).unwrap(), one, "the circle is broken");
-            hand_on(member, other[0], one[0]);
+            let Ok(one) = take_handles(participant, meet, deadline) else { return };
+            let other = take_handles(participant, one[0], NEVER).unwrap();
+            assert_eq!(take_handles(participant, other[0], NEVER).unwrap(), one, "the circle is broken");
+            hand_on(participant, other[0], one[0]);
         });
     }
     model.run(victims);
@@ -74,7 +74,7 @@ fn an_object_on_its_way(victims: &[u32]) {
         let previous = at.checked_sub(1).map(|at| WAY[at]);
         let next = WAY.get(at + 1).copied();
         let (has_it, over) = (has_it.clone(), over.clone());
-        model.process(move |member| {
+        model.process(move |participant| {
             // The process hasn't begun here yet, and doesn't die.
             while !has_it.lock().unwrap().contains(&number) {
                 if previous.is_some_and(|previous| over.lock().unwrap().contains(&previous)) {
@@ -83,12 +83,12 @@ fn an_object_on_its_way(victims: &[u32]) {
                 }
                 thread::yield_now();
             }
-            queue::put(member, port(member, queue), &[1], &[], NEVER).unwrap();
+            queue::put(participant, port(participant, queue), &[1], &[], NEVER).unwrap();
             if let Some(next) = next {
-                object::share(member, queue, next * stride).unwrap();
+                object::share(participant, queue, next * stride).unwrap();
                 has_it.lock().unwrap().insert(next);
             }
-            object::release(member, queue).unwrap();
+            object::release(participant, queue).unwrap();
         });
     }
     model.run(victims);

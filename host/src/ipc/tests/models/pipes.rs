@@ -33,26 +33,26 @@ fn a_pipe(victims: &[u32]) {
     let (sent, received) = (log(), log());
     for _ in 0..2 {
         let sent = sent.clone();
-        model.process(move |member| {
+        model.process(move |participant| {
             for number in 1..=2 {
                 match pipe::send(
-                    member,
-                    of(member, writes),
-                    &[&item(member.index, number, SHORT)],
+                    participant,
+                    of(participant, writes),
+                    &[&item(participant.index, number, SHORT)],
                     &[],
                     NEVER,
                 ) {
-                    Ok(()) => sent.lock().unwrap().push((member.index, number)),
+                    Ok(()) => sent.lock().unwrap().push((participant.index, number)),
                     Err(error) => return assert_eq!(error, Errno::Pipe),
                 }
             }
-            object::release(member, writes).unwrap();
+            object::release(participant, writes).unwrap();
         });
     }
     let log = received.clone();
-    model.process(move |member| {
+    model.process(move |participant| {
         loop {
-            match recv(member, reads) {
+            match recv(participant, reads) {
                 Ok(message) => log.lock().unwrap().push(message),
                 Err(error) => return assert_eq!(error, Errno::Closed),
             }
@@ -76,27 +76,29 @@ fn a_pipe_on_its_way(mut model: Model, victims: &[u32]) {
     model.share_with(queue, 1);
     model.share_with(reads, 2);
     object::release(&maker, reads).unwrap();
-    model.process(move |member| {
-        queue::put(member, port(member, queue), &item(0, 0, SHORT), &[writes], NEVER).unwrap();
-        object::release(member, writes).unwrap();
-        queue::close(member, port(member, queue)).unwrap();
+    model.process(move |participant| {
+        queue::put(participant, port(participant, queue), &item(0, 0, SHORT), &[writes], NEVER).unwrap();
+        object::release(participant, writes).unwrap();
+        queue::close(participant, port(participant, queue)).unwrap();
     });
-    model.process(move |member| {
-        if get(member, queue).is_ok() {
-            pipe::send(member, of(member, writes), &[&item(1, 1, SHORT)], &[], NEVER).unwrap();
+    model.process(move |participant| {
+        if get(participant, queue).is_ok() {
+            pipe::send(participant, of(participant, writes), &[&item(1, 1, SHORT)], &[], NEVER).unwrap();
         }
     });
     let received = log();
     let log = received.clone();
-    model.process(move |member| {
-        while let Ok(message) = recv(member, reads) {
+    model.process(move |participant| {
+        while let Ok(message) = recv(participant, reads) {
             log.lock().unwrap().push(message);
         }
     });
     if let Some(0) = victims.first() {
         // This is for a process that would wait for an item that was never put.
         model.share_with(queue, 3);
-        model.process_after(&[0], move |member| queue::close(member, port(member, queue)).unwrap());
+        model.process_after(&[0], move |participant| {
+            queue::close(participant, port(participant, queue)).unwrap()
+        });
     }
     let dead = model.run(victims);
     assert!(dead.is_some() || received.lock().unwrap().len() == 1, "the message didn't come");

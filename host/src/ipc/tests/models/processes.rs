@@ -26,27 +26,27 @@ fn a_budget(victims: &[u32]) {
     let mut model = Model::new();
     let arena = model.arena.clone();
     for number in 0..3 {
-        model.process(move |member| {
-            let used = || member.arena.header().unwrap().memory.used();
+        model.process(move |participant| {
+            let used = || participant.arena.header().unwrap().memory.used();
             for bytes in [3, 1] {
-                let taken = budget::take(member, number, bytes, MAX);
+                let taken = budget::take(participant, number, bytes, MAX);
                 assert!(matches!(taken, Ok(()) | Err(Errno::Runmem)) && used() <= MAX);
             }
             let child = number + 3;
-            if budget::take(member, child, 4, MAX).is_ok() {
+            if budget::take(participant, child, 4, MAX).is_ok() {
                 assert!((4..=MAX).contains(&used()));
-                budget::give_back(member, child).unwrap();
+                budget::give_back(participant, child).unwrap();
             }
-            budget::give_back(member, number).unwrap();
+            budget::give_back(participant, number).unwrap();
             assert!(used() <= MAX);
         });
     }
     let victim = choose(victims);
     // The supervisor gives back the share of a child that never existed.
-    model.process_after(&[0, 1, 2], |member| {
-        (3..6).for_each(|child| budget::give_back(member, child).unwrap());
-        budget::take(member, 3, MAX, MAX).unwrap();
-        budget::give_back(member, 3).unwrap();
+    model.process_after(&[0, 1, 2], |participant| {
+        (3..6).for_each(|child| budget::give_back(participant, child).unwrap());
+        budget::take(participant, 3, MAX, MAX).unwrap();
+        budget::give_back(participant, 3).unwrap();
     });
     model.run_to_death_of(victim);
     assert_eq!(arena.header().unwrap().memory.used(), 0);
@@ -86,8 +86,8 @@ fn a_standby(victims: &[u32]) {
         let parent = spawner as u16;
         let reserved = |old| Some(StateWord { parent, state: ProcessState::Reserved, ..old });
         table::update(&arena, slot, reserved).unwrap();
-        model.process(move |member| {
-            let arena = &*member.arena;
+        model.process(move |participant| {
+            let arena = &*participant.arena;
             let claim = standby::claim(arena, slot);
             set(arena, slot, ProcessState::Spawning);
             if let Some(claim) = claim {
@@ -95,24 +95,24 @@ fn a_standby(victims: &[u32]) {
             }
             table::request(arena, slot).unwrap();
             while has(arena, slot, ProcessState::Spawning) {
-                let event = &member.slot().unwrap().event;
+                let event = &participant.slot().unwrap().event;
                 event.sleep_for_supervisor(|| !has(arena, slot, ProcessState::Spawning));
             }
         });
     }
     let gone = Arc::new(Mutex::new(false));
     let (start, leaves) = (run.clone(), gone.clone());
-    model.process(move |member| {
-        let place = &member.arena.header().unwrap().standbys[0];
-        let (slot, _) = place.stand_by(&member.arena).unwrap();
-        start(&member.arena, slot, pid_of(STANDBY));
+    model.process(move |participant| {
+        let place = &participant.arena.header().unwrap().standbys[0];
+        let (slot, _) = place.stand_by(&participant.arena).unwrap();
+        start(&participant.arena, slot, pid_of(STANDBY));
         *leaves.lock().unwrap() = true;
     });
     // The supervisor does one thing after the other.
     let busy = Arc::new(shuttle::sync::Mutex::new(()));
     let (start, serves, left) = (run.clone(), busy.clone(), gone.clone());
-    model.process(move |member| {
-        let arena = &*member.arena;
+    model.process(move |participant| {
+        let arena = &*participant.arena;
         let is_settled = |spawner| {
             !has(arena, slot_for(spawner), ProcessState::Reserved)
                 && !has(arena, slot_for(spawner), ProcessState::Spawning)

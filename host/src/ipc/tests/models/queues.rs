@@ -36,37 +36,53 @@ fn tasks(victims: &'static [u32]) {
     let queues = [Account::Claimed, Account::Nothing]
         .map(|account| model.share(queue::create(&model.maker(), 0, account).unwrap()));
     let [tasks, results] = queues;
-    model.process(move |member| {
+    model.process(move |participant| {
         for number in 0..3 {
-            queue::put(member, port(member, tasks), &item(0, number, SHORT), &[], NEVER).unwrap();
+            queue::put(participant, port(participant, tasks), &item(0, number, SHORT), &[], NEVER).unwrap();
         }
-        queue::close(member, port(member, tasks)).unwrap();
+        queue::close(participant, port(participant, tasks)).unwrap();
     });
     for _ in 0..2 {
-        model.process(move |member| {
-            while let Ok((_, number)) = get(member, tasks) {
-                let claims = member.claims().unwrap();
+        model.process(move |participant| {
+            while let Ok((_, number)) = get(participant, tasks) {
+                let claims = participant.claims().unwrap();
                 assert_eq!(claims.get().first, u64::from(number));
                 claims.begin(0).unwrap();
-                let results = port(member, results);
-                queue::finish(member, results, &[&item(0, number, SHORT)], &[], member.index, NEVER).unwrap();
+                let results = port(participant, results);
+                queue::finish(
+                    participant,
+                    results,
+                    &[&item(0, number, SHORT)],
+                    &[],
+                    participant.index,
+                    NEVER,
+                )
+                .unwrap();
                 assert!(!claims.has_some());
             }
         });
     }
     let victim = choose(victims);
-    model.process_after(&[0, 1, 2], move |member| {
-        queue::close(member, port(member, results)).unwrap();
-        let mut seen: Vec<_> = std::iter::from_fn(|| Some(get(member, results).ok()?.1)).collect();
+    model.process_after(&[0, 1, 2], move |participant| {
+        queue::close(participant, port(participant, results)).unwrap();
+        let mut seen: Vec<_> = std::iter::from_fn(|| Some(get(participant, results).ok()?.1)).collect();
         if let Some(victim) = victim {
-            let claims = member.arena.process(victim).unwrap().claims.get();
+            let claims = participant.arena.process(victim).unwrap().claims.get();
             seen.extend((claims.first..claims.end).map(|number| number as u8));
         }
         // The last process takes the rest.
-        while let Ok((_, number)) = get(member, tasks) {
+        while let Ok((_, number)) = get(participant, tasks) {
             seen.push(number);
-            queue::finish(member, port(member, tasks), &[&[]], &[], member.index, Deadline::NOW).unwrap_err();
-            member.claims().unwrap().reset();
+            queue::finish(
+                participant,
+                port(participant, tasks),
+                &[&[]],
+                &[],
+                participant.index,
+                Deadline::NOW,
+            )
+            .unwrap_err();
+            participant.claims().unwrap().reset();
         }
         seen.sort_unstable();
         assert_eq!(seen, [0, 1, 2]);
@@ -86,12 +102,12 @@ fn a_doom() {
     let [tasks, results] = queues;
     let (at_work, doomed) = (log(), log());
     let (worker, noted) = (at_work.clone(), doomed.clone());
-    let owner = model.process(move |member| {
+    let owner = model.process(move |participant| {
         for number in 0..TASKS {
-            queue::put(member, port(member, tasks), &item(0, number, SHORT), &[], NEVER).unwrap();
+            queue::put(participant, port(participant, tasks), &item(0, number, SHORT), &[], NEVER).unwrap();
         }
-        queue::close(member, port(member, tasks)).unwrap();
-        let claims = &member.arena.process(VICTIM).unwrap().claims;
+        queue::close(participant, port(participant, tasks)).unwrap();
+        let claims = &participant.arena.process(VICTIM).unwrap().claims;
         for _ in 0..thread_rng().gen_range(0..64) {
             let (before, seen) = (claims.get(), claims.get());
             // The owner dooms a task that was seen to be at work for too long: by now, the task may no longer be at
@@ -105,7 +121,7 @@ fn a_doom() {
             model::point();
         }
     });
-    model.process(move |member| {
+    model.process(move |participant| {
         at_work.lock().unwrap().push(model::current());
         let take = |buffer: &mut [u8]| {
             let mut count = 0;
@@ -113,21 +129,29 @@ fn a_doom() {
                 count += 1;
                 count < 2
             };
-            queue::get_many(member, port(member, tasks), buffer, note, NEVER)
+            queue::get_many(participant, port(participant, tasks), buffer, note, NEVER)
         };
         let mut buffer = [0; 2 * SHORT];
         while let Ok(taken) = take(&mut buffer) {
             for task in buffer.chunks(SHORT).take(taken as usize) {
-                member.claims().unwrap().begin(0).unwrap();
-                queue::finish(member, port(member, results), &[task], &[], member.index, NEVER).unwrap();
+                participant.claims().unwrap().begin(0).unwrap();
+                queue::finish(
+                    participant,
+                    port(participant, results),
+                    &[task],
+                    &[],
+                    participant.index,
+                    NEVER,
+                )
+                .unwrap();
             }
         }
     });
     let found = doomed.clone();
-    model.process_after(&[owner, VICTIM], move |member| {
-        queue::close(member, port(member, results)).unwrap();
-        let done: Vec<_> = std::iter::from_fn(|| Some(get(member, results).ok()?.1)).collect();
-        let claims = member.arena.process(VICTIM).unwrap().claims.get();
+    model.process_after(&[owner, VICTIM], move |participant| {
+        queue::close(participant, port(participant, results)).unwrap();
+        let done: Vec<_> = std::iter::from_fn(|| Some(get(participant, results).ok()?.1)).collect();
+        let claims = participant.arena.process(VICTIM).unwrap().claims.get();
         assert!((0..claims.first).eq(done.iter().map(|number| u64::from(*number))), "{done:?}, {claims:?}");
         match found.lock().unwrap()[..] {
             [doomed] => {
@@ -135,9 +159,9 @@ fn a_doom() {
             }
             _ => assert_eq!(done.len(), usize::from(TASKS)),
         }
-        while let Ok(left) = get(member, tasks) {
+        while let Ok(left) = get(participant, tasks) {
             assert!(u64::from(left.1) >= claims.end);
-            member.claims().unwrap().reset();
+            participant.claims().unwrap().reset();
         }
     });
     let died = model.run_to_death_of(Some(VICTIM));
@@ -154,28 +178,30 @@ fn a_queue(len: usize, victims: &[u32]) {
     let (put, got) = (log(), log());
     for _ in 0..2 {
         let put = put.clone();
-        model.process(move |member| {
+        model.process(move |participant| {
             for number in 1..=ITEMS {
                 // One item lies in the segment, and one is a message.
                 let handles = if number % 2 == 0 { &[other][..] } else { &[] };
-                let item = item(member.index, number, len);
-                queue::put(member, port(member, queue), &item, handles, NEVER).unwrap();
-                put.lock().unwrap().push((member.index, number));
+                let item = item(participant.index, number, len);
+                queue::put(participant, port(participant, queue), &item, handles, NEVER).unwrap();
+                put.lock().unwrap().push((participant.index, number));
             }
         });
     }
     for _ in 0..2 {
         let got = got.clone();
-        model.process(move |member| {
+        model.process(move |participant| {
             loop {
-                match get(member, queue) {
-                    Ok(item) => got.lock().unwrap().push((member.index, item)),
+                match get(participant, queue) {
+                    Ok(item) => got.lock().unwrap().push((participant.index, item)),
                     Err(error) => return assert_eq!(error, Errno::Closed),
                 }
             }
         });
     }
-    model.process_after(&[0, 1], move |member| queue::close(member, port(member, queue)).unwrap());
+    model.process_after(&[0, 1], move |participant| {
+        queue::close(participant, port(participant, queue)).unwrap()
+    });
     let dead = model.run(victims);
     let (put, got) = (put.lock().unwrap(), got.lock().unwrap());
     let once: BTreeSet<_> = got.iter().map(|(_, item)| *item).collect();
@@ -211,13 +237,13 @@ fn a_close_in_a_full_arena(victims: &[u32]) {
     // The arena stays full until this process ends, whose slot is the maker's.
     model.process_after(&[1, 2, 3], |_| {});
     for _ in 0..2 {
-        model.process(move |member| {
+        model.process(move |participant| {
             // This item has pages of its own.
-            let put = queue::put(member, port(member, queue), &[1; SHORT], &[other], NEVER);
+            let put = queue::put(participant, port(participant, queue), &[1; SHORT], &[other], NEVER);
             assert_eq!(put, Err(Errno::Closed));
         });
     }
-    model.process(move |member| queue::close(member, port(member, queue)).unwrap());
+    model.process(move |participant| queue::close(participant, port(participant, queue)).unwrap());
     model.run(victims);
 }
 
@@ -227,17 +253,17 @@ fn a_close_of_a_full_queue(victims: &[u32]) {
     let maker = model.maker();
     let queue = model.share(queue::create(&maker, 1, Account::Nothing).unwrap());
     queue::put(&maker, port(&maker, queue), &item(0, 0, SHORT), &[], Deadline::NOW).unwrap();
-    model.process_after(&[1, 2, 3], move |member| {
-        assert_eq!(get(member, queue), Ok((0, 0)));
-        assert_eq!(get(member, queue), Err(Errno::Closed));
+    model.process_after(&[1, 2, 3], move |participant| {
+        assert_eq!(get(participant, queue), Ok((0, 0)));
+        assert_eq!(get(participant, queue), Err(Errno::Closed));
     });
     for _ in 0..2 {
-        model.process(move |member| {
-            let put = queue::put(member, port(member, queue), &[1; SHORT], &[], NEVER);
+        model.process(move |participant| {
+            let put = queue::put(participant, port(participant, queue), &[1; SHORT], &[], NEVER);
             assert_eq!(put, Err(Errno::Closed));
         });
     }
-    model.process(move |member| queue::close(member, port(member, queue)).unwrap());
+    model.process(move |participant| queue::close(participant, port(participant, queue)).unwrap());
     model.run(victims);
 }
 
@@ -251,12 +277,13 @@ fn batches(victims: &[u32]) {
     let (put, got) = (log(), log());
     for producer in 0..2 {
         let put = put.clone();
-        model.process(move |member| {
+        model.process(move |participant| {
             let items: Vec<_> = (1..=ITEMS).map(|number| item(producer, number, SHORT)).collect();
             let mut rest = &items[..];
             while !rest.is_empty() {
                 let batch = rest.iter().map(Vec::as_slice);
-                let count = queue::put_many(member, port(member, queue), batch, NEVER).unwrap() as usize;
+                let count =
+                    queue::put_many(participant, port(participant, queue), batch, NEVER).unwrap() as usize;
                 put.lock().unwrap().extend(rest[..count].iter().map(|item| read(item)));
                 rest = &rest[count..];
             }
@@ -264,7 +291,7 @@ fn batches(victims: &[u32]) {
     }
     for _ in 0..2 {
         let got = got.clone();
-        model.process(move |member| {
+        model.process(move |participant| {
             loop {
                 let mut buffer = [0; MOST * SHORT];
                 let most = thread_rng().gen_range(1..=MOST);
@@ -273,18 +300,20 @@ fn batches(victims: &[u32]) {
                     lens.push(len);
                     lens.len() < most
                 };
-                let taken = queue::get_many(member, port(member, queue), &mut buffer, note, NEVER);
+                let taken = queue::get_many(participant, port(participant, queue), &mut buffer, note, NEVER);
                 match taken {
                     Ok(count) => assert!(count != 0 && count as usize == lens.len() && lens.len() <= most),
                     Err(error) => return assert_eq!(error, Errno::Closed),
                 }
                 assert!(lens.iter().all(|len| *len == SHORT));
-                let items = buffer.chunks(SHORT).take(lens.len()).map(|item| (member.index, read(item)));
+                let items = buffer.chunks(SHORT).take(lens.len()).map(|item| (participant.index, read(item)));
                 got.lock().unwrap().extend(items);
             }
         });
     }
-    model.process_after(&[0, 1], move |member| queue::close(member, port(member, queue)).unwrap());
+    model.process_after(&[0, 1], move |participant| {
+        queue::close(participant, port(participant, queue)).unwrap()
+    });
     let dead = model.run(victims);
     let (put, got) = (put.lock().unwrap(), got.lock().unwrap());
     let once: BTreeSet<_> = got.iter().map(|(_, item)| *item).collect();
@@ -313,24 +342,24 @@ fn a_joinable_queue(victims: &[u32]) {
     let mut model = Model::new();
     let queue = model.share(queue::create(&model.maker(), 0, Account::Joinable).unwrap());
     let (done, lost) = (log(), log());
-    model.process(move |member| {
+    model.process(move |participant| {
         for number in 1..=3 {
-            queue::put(member, port(member, queue), &item(0, number, SHORT), &[], NEVER).unwrap();
+            queue::put(participant, port(participant, queue), &item(0, number, SHORT), &[], NEVER).unwrap();
         }
     });
     for _ in 0..2 {
         let done = done.clone();
-        model.process(move |member| {
-            while let Ok((_, number)) = get(member, queue) {
-                queue::task_done(member, port(member, queue)).unwrap();
+        model.process(move |participant| {
+            while let Ok((_, number)) = get(participant, queue) {
+                queue::task_done(participant, port(participant, queue)).unwrap();
                 done.lock().unwrap().push(number);
             }
         });
     }
     let joined = lost.clone();
-    model.process_after(&[0], move |member| {
-        queue::close(member, port(member, queue)).unwrap();
-        joined.lock().unwrap().push(queue::join(member, port(member, queue), NEVER).unwrap());
+    model.process_after(&[0], move |participant| {
+        queue::close(participant, port(participant, queue)).unwrap();
+        joined.lock().unwrap().push(queue::join(participant, port(participant, queue), NEVER).unwrap());
     });
     let dead = model.run(victims);
     let (done, lost) = (done.lock().unwrap().len() as u64, lost.lock().unwrap()[0]);

@@ -28,20 +28,20 @@ fn a_semaphore(victims: &[u32]) {
         Some(Box::new(move |dead| gone.lock().unwrap().push(there.lock().unwrap().remove(&dead))));
     for _ in 0..3 {
         let inside = inside.clone();
-        model.process(move |member| {
-            let semaphore = of(member, semaphore);
+        model.process(move |participant| {
+            let semaphore = of(participant, semaphore);
             for _ in 0..2 {
-                semaphore::acquire(member, semaphore, NEVER).unwrap();
-                inside.lock().unwrap().insert(member.index);
+                semaphore::acquire(participant, semaphore, NEVER).unwrap();
+                inside.lock().unwrap().insert(participant.index);
                 assert!(inside.lock().unwrap().len() as u64 <= units, "more inside than units");
                 model::point();
-                inside.lock().unwrap().remove(&member.index);
-                semaphore::release(member, semaphore, 1).unwrap();
+                inside.lock().unwrap().remove(&participant.index);
+                semaphore::release(participant, semaphore, 1).unwrap();
             }
         });
     }
-    model.process_after(&[0, 1, 2], move |member| {
-        let semaphore = of::<semaphore::SemaphoreState>(member, semaphore);
+    model.process_after(&[0, 1, 2], move |participant| {
+        let semaphore = of::<semaphore::SemaphoreState>(participant, semaphore);
         let (value, died) = (semaphore.state.value(), semaphore.state.died());
         assert_eq!(value, if returned { units } else { units - died });
         let gone = with_the_dead.lock().unwrap();

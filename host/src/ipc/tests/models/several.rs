@@ -3,7 +3,7 @@
 use sandpool_abi::Errno;
 
 use super::{Model, NEVER, SHORT, item};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::kind;
 use crate::ipc::object::Handle;
 use crate::ipc::queue::{self, Account};
@@ -19,11 +19,12 @@ models! {
 }
 
 /// Waits for several objects. Returns the first that is ready.
-fn wait_for_any(member: &Member, handles: &[Handle]) -> usize {
-    let targets: Vec<_> = handles.iter().map(|handle| kind::waitable(member, *handle).unwrap()).collect();
+fn wait_for_any(participant: &Participant, handles: &[Handle]) -> usize {
+    let targets: Vec<_> =
+        handles.iter().map(|handle| kind::waitable(participant, *handle).unwrap()).collect();
     let events = targets.iter().map(|target| target.changed());
     let look = || targets.iter().position(|target| target.is_ready());
-    crate::ipc::event::wait_for_any(member, events, NEVER, look).unwrap()
+    crate::ipc::event::wait_for_any(participant, events, NEVER, look).unwrap()
 }
 
 /// Two processes wait for an item, and for an event; two others provide these.
@@ -32,16 +33,18 @@ fn several(victims: &[u32]) {
     let queue = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
     let event = model.share(event::create(&model.maker()).unwrap());
     for _ in 0..2 {
-        model.process(move |member| {
+        model.process(move |participant| {
             let mut wanted = vec![queue, event];
             while !wanted.is_empty() {
-                let found = wait_for_any(member, &wanted);
+                let found = wait_for_any(participant, &wanted);
                 wanted.remove(found);
             }
         });
     }
-    let put = move |member: &Member| queue::put(member, port(member, queue), &[1], &[], NEVER).unwrap();
-    let set = move |member: &Member| event::set(member, of(member, event)).unwrap();
+    let put = move |participant: &Participant| {
+        queue::put(participant, port(participant, queue), &[1], &[], NEVER).unwrap()
+    };
+    let set = move |participant: &Participant| event::set(participant, of(participant, event)).unwrap();
     model.process(put);
     model.process(set);
     if !victims.is_empty() {
@@ -58,18 +61,24 @@ fn an_item_of_several(victims: &[u32]) {
     let queue = model.share(queue::create(&model.maker(), 0, Account::Nothing).unwrap());
     let event = model.share(event::create(&model.maker()).unwrap());
     for _ in 0..2 {
-        model.process(move |member| {
+        model.process(move |participant| {
             loop {
-                assert_eq!(wait_for_any(member, &[queue, event]), 0);
-                match queue::get(member, port(member, queue), || false, &mut [0; SHORT], Deadline::NOW) {
+                assert_eq!(wait_for_any(participant, &[queue, event]), 0);
+                match queue::get(
+                    participant,
+                    port(participant, queue),
+                    || false,
+                    &mut [0; SHORT],
+                    Deadline::NOW,
+                ) {
                     Ok(_) => return,
                     Err(error) => assert_eq!(error, Errno::Again),
                 }
             }
         });
     }
-    let put = move |member: &Member| {
-        queue::put(member, port(member, queue), &item(0, 0, SHORT), &[], NEVER).unwrap();
+    let put = move |participant: &Participant| {
+        queue::put(participant, port(participant, queue), &item(0, 0, SHORT), &[], NEVER).unwrap();
     };
     model.process(put);
     model.process(put);

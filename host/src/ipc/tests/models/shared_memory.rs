@@ -7,7 +7,7 @@ use sandpool_abi::shared::ADD;
 use shuttle::rand::{Rng as _, thread_rng};
 
 use super::{Model, NEVER, choose, take_handles};
-use crate::ipc::arena::Member;
+use crate::ipc::arena::Participant;
 use crate::ipc::object;
 use crate::ipc::queue::{self, Account};
 use crate::ipc::shared::{self, Atomic};
@@ -33,33 +33,33 @@ fn a_name(victims: &[u32]) {
     let balance = Arc::new(Mutex::new(0));
     for number in 1..=2 {
         let balance = balance.clone();
-        model.process(move |member| match shared::create(member, LEN, false, NAME) {
+        model.process(move |participant| match shared::create(participant, LEN, false, NAME) {
             Ok(handle) => {
                 *balance.lock().unwrap() += 1;
-                shared::write(member, of(member, handle), LEN - 8, &[number; 8]).unwrap();
-                object::release(member, handle).unwrap();
+                shared::write(participant, of(participant, handle), LEN - 8, &[number; 8]).unwrap();
+                object::release(participant, handle).unwrap();
             }
             Err(error) => assert_eq!(error, Errno::Exist),
         });
     }
     let taken = balance.clone();
-    model.process(move |member| match shared::unlink(member, NAME) {
+    model.process(move |participant| match shared::unlink(participant, NAME) {
         Ok(()) => *taken.lock().unwrap() -= 1,
         Err(error) => assert_eq!(error, Errno::Noent),
     });
-    model.process(|member| match shared::open(member, NAME) {
+    model.process(|participant| match shared::open(participant, NAME) {
         Ok(handle) => {
             let mut end = [9; 8];
-            shared::read(member, of(member, handle), LEN - 8, &mut end).unwrap();
+            shared::read(participant, of(participant, handle), LEN - 8, &mut end).unwrap();
             assert!(end.iter().all(|byte| *byte <= 2), "{end:?} is nobody's");
-            object::release(member, handle).unwrap();
+            object::release(participant, handle).unwrap();
         }
         Err(error) => assert_eq!(error, Errno::Noent),
     });
     let victim = choose(victims);
-    model.process_after(&[0, 1, 2, 3], move |member| {
-        let left = i32::from(shared::unlink(member, NAME).is_ok());
-        assert_eq!(shared::unlink(member, NAME), Err(Errno::Noent));
+    model.process_after(&[0, 1, 2, 3], move |participant| {
+        let left = i32::from(shared::unlink(participant, NAME).is_ok());
+        assert_eq!(shared::unlink(participant, NAME), Err(Errno::Noent));
         // A dead process may have done one of these before it could say so.
         let balance = *balance.lock().unwrap();
         assert!(left == balance || victim.is_some() && (left - balance).abs() == 1, "{left}, {balance}");
@@ -77,22 +77,22 @@ fn a_view(victims: &[u32]) {
     let memory = shared::create(&maker, LEN, false, "").unwrap();
     shared::write(&maker, of(&maker, memory), LEN - 8, &[7; 8]).unwrap();
     let deadline = model.deadline;
-    model.process(move |member| {
-        let view = shared::view(member, memory).unwrap();
-        queue::put(member, port(member, queue), &[], &[view], NEVER).unwrap();
-        object::release(member, view).unwrap();
-        object::release(member, memory).unwrap();
+    model.process(move |participant| {
+        let view = shared::view(participant, memory).unwrap();
+        queue::put(participant, port(participant, queue), &[], &[view], NEVER).unwrap();
+        object::release(participant, view).unwrap();
+        object::release(participant, memory).unwrap();
     });
     for _ in 0..2 {
-        model.process(move |member| {
+        model.process(move |participant| {
             // Perhaps no process is left that puts one.
-            let Ok(views) = take_handles(member, queue, deadline) else { return };
-            let again = shared::view(member, views[0]).unwrap();
-            object::release(member, views[0]).unwrap();
+            let Ok(views) = take_handles(participant, queue, deadline) else { return };
+            let again = shared::view(participant, views[0]).unwrap();
+            object::release(participant, views[0]).unwrap();
             let mut end = [0; 8];
-            shared::read(member, of(member, again), LEN - 8, &mut end).unwrap();
+            shared::read(participant, of(participant, again), LEN - 8, &mut end).unwrap();
             assert_eq!(end, [7; 8]);
-            object::release(member, again).unwrap();
+            object::release(participant, again).unwrap();
         });
     }
     model.run(victims);
@@ -105,17 +105,19 @@ fn an_integer(victims: &[u32]) {
     let small = thread_rng().r#gen();
     let size = if small { 16 } else { 5000 };
     let handle = model.share(shared::create(&model.maker(), size, small, "").unwrap());
-    let atomic = move |member: &Member, what| shared::atomic(member, of(member, handle), 8, 8, what).unwrap();
+    let atomic = move |participant: &Participant, what| {
+        shared::atomic(participant, of(participant, handle), 8, 8, what).unwrap()
+    };
     for number in 0..3 {
-        model.process(move |member| {
+        model.process(move |participant| {
             for _ in 0..TIMES {
                 if number != 0 {
-                    atomic(member, Atomic::Rmw(ADD, 1));
+                    atomic(participant, Atomic::Rmw(ADD, 1));
                     continue;
                 }
-                let mut expected = atomic(member, Atomic::Load);
+                let mut expected = atomic(participant, Atomic::Load);
                 loop {
-                    let found = atomic(member, Atomic::CompareExchange { expected, new: expected + 1 });
+                    let found = atomic(participant, Atomic::CompareExchange { expected, new: expected + 1 });
                     if found == expected {
                         break;
                     }
@@ -125,9 +127,9 @@ fn an_integer(victims: &[u32]) {
         });
     }
     let victim = choose(victims);
-    model.process_after(&[0, 1, 2], move |member| {
+    model.process_after(&[0, 1, 2], move |participant| {
         let least = if victim.is_some() { 2 } else { 3 } * TIMES;
-        let found = atomic(member, Atomic::Load);
+        let found = atomic(participant, Atomic::Load);
         assert!((least..=3 * TIMES).contains(&found), "{found}");
     });
     model.run_to_death_of(victim);

@@ -1,5 +1,5 @@
 use sandpool_guest::Pool;
-use sandpool_guest::futures::Executor;
+use sandpool_guest::pool::futures::Executor;
 
 type Failure = Box<dyn std::error::Error>;
 

@@ -1,5 +1,5 @@
 use sandpool_guest::Pool;
-use sandpool_guest::futures::{Executor, as_completed};
+use sandpool_guest::pool::futures::{Executor, as_completed};
 
 fn square(number: u64) -> u64 {
     number * number

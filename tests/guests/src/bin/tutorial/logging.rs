@@ -1,4 +1,5 @@
-use sandpool_guest::{Error, Level, Process, get_logger, log_to_stderr};
+use sandpool_guest::{Error, Process, get_logger, log_to_stderr};
+use sandpool_guest::logging::Level;
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Error> {

@@ -1,4 +1,5 @@
-use sandpool_guest::{Pipe, Process, RecvError};
+use sandpool_guest::{Pipe, Process};
+use sandpool_guest::pipe::RecvError;
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,5 @@
-use sandpool_guest::{Error, ListItem, Process, SharedMemoryManager};
+use sandpool_guest::{Error, Process, SharedMemoryManager};
+use sandpool_guest::shared::ListItem;
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Error> {

@@ -1,4 +1,5 @@
-use sandpool_guest::{Pipe, Process, RecvError, wait};
+use sandpool_guest::{Pipe, Process, wait};
+use sandpool_guest::pipe::RecvError;
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
