@@ -38,6 +38,7 @@ mod process;
 mod procfs;
 mod queue;
 mod simulation;
+mod small_print;
 mod soak;
 mod specification;
 mod stdio;
