@@ -42,6 +42,7 @@ mod procfs;
 mod programs;
 mod queue;
 mod simulation;
+mod small_print;
 mod soak;
 mod specification;
 mod stdio;

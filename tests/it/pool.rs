@@ -299,6 +299,12 @@ fn each_task_has_a_mark_of_its_own() {
 }
 
 #[test]
+fn a_task_that_was_never_given_out_keeps_no_mark() {
+    let all = ["all are cancelled", "the first is done", "and so is a new one", "and many"];
+    promises("pool_lost_marks", &["--arena-size", "4MiB"], &all);
+}
+
+#[test]
 fn what_a_scoped_map_promises() {
     promises(
         "pool_scoped",

@@ -105,6 +105,11 @@ impl<W: Work> Scheduler<W> {
         self.backlog.iter()
     }
 
+    /// The entries that are put next, in their order.
+    pub fn backlog_mut(&mut self) -> impl Iterator<Item = &mut W> {
+        self.backlog.iter_mut().map(|entry| &mut entry.work)
+    }
+
     /// The entry that was put first of those that aren't finished.
     #[must_use]
     pub fn oldest(&self) -> Option<&Entry<W>> {

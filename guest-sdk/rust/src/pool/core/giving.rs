@@ -36,7 +36,7 @@ impl Batch {
         chunk: &mut Chunk,
         ahead: Counts,
         workers: usize,
-        marks: &mut FreeMarks,
+        free_marks: &mut FreeMarks,
     ) -> Take {
         if chunk.is_dropped() {
             return Take::Drop;
@@ -46,13 +46,13 @@ impl Batch {
         if is_ahead || ahead.bytes > PUT_MAX && ahead.entries > 0 {
             return Take::Stop;
         }
-        if chunk.job.is_cancellable() && chunk.mark == 0 && chunk.parts > 0 {
-            let Some(mark) = marks.next() else { return Take::Stop };
-            chunk.mark = mark;
-        }
         let is_for_batch = len <= BATCH_ITEM_MAX && chunk.handles().next().is_none();
         if !is_for_batch && !self.lens.is_empty() {
             return Take::Stop;
+        }
+        if chunk.job.is_cancellable() && chunk.parts > 0 {
+            let Some(mark) = free_marks.next() else { return Take::Stop };
+            chunk.mark = mark;
         }
         let head = TaskHead {
             number,
@@ -121,11 +121,15 @@ impl Core<'_> {
         );
         let Some(first) = scheduler.backlog().next().filter(|_| count > 0) else { return Ok(false) };
         let timeout = if scheduler.under_way().entries == 0 { deadline.left() } else { NO_WAIT };
-        match batch.put(tasks.handle(), &first.work, timeout) {
-            Ok(count) => {
-                scheduler.put(count, |number, chunk| chunk.job.put(number));
-                Ok(true)
-            }
+        let put = batch.put(tasks.handle(), &first.work, timeout);
+        let fit = put.unwrap_or(0).min(count);
+        scheduler.put(fit, |number, chunk| chunk.job.put(number));
+        // A chunk that wasn't put may leave the backlog in several ways, and none of them gives its mark back.
+        for chunk in scheduler.backlog_mut().take(count - fit) {
+            free_marks.give(&self.marks, chunk);
+        }
+        match put {
+            Ok(_) => Ok(true),
             Err(Errno::Again | Errno::Timedout) => Ok(false),
             Err(Errno::Msgsize) => {
                 // The tasks of a chunk that doesn't fit into the arena are done one by one.

@@ -1,0 +1,84 @@
+//! Special cases of single calls of the SDK, each of which a small mistake would change without any other test noticing.
+
+use crate::support::{Ended, finish, guest, run, run_with};
+
+/// Runs a guest to a good end, and looks for checks that must have been made.
+#[track_caller]
+fn passes(name: &str, what: &[&str]) -> Ended {
+    let ended = finish(&mut run(guest(name))).expect_code(0);
+    for what in what {
+        assert!(ended.all("ok: ").contains(what), "no {what:?}\n{ended}");
+    }
+    ended
+}
+
+#[test]
+fn of_processes_and_objects() {
+    let ended = passes(
+        "small_print",
+        &[
+            "get is told of a holder that died",
+            "set is told of a holder that died",
+            "update is told of a holder that died",
+            "a borrowed lock can be given back",
+            "nothing has no name",
+            "of the same block",
+            "without the manager it has none",
+            "there is room for one byte more",
+            "an item longer than its room is damaged",
+            "zeroes are no empty list",
+            "its sentinel is no use",
+            "after its end as well",
+        ],
+    );
+    assert_eq!(ended.stdout.lines().last(), Some("half of a line"), "{ended}");
+}
+
+#[test]
+fn of_pools() {
+    passes(
+        "pool_rules",
+        &[
+            "a callback of a task that a shutdown cancels",
+            "all callbacks in their order",
+            "isn't made again",
+            "idle workers leave",
+            "those after it have another",
+            "the shortest counts",
+            "each task of a chunk has its own time",
+            "an iterator says how many are left",
+            "nothing is at work, and nobody waits for it",
+            "each is counted that was",
+            "what was moved away has no pool",
+        ],
+    );
+}
+
+#[test]
+fn of_items_for_which_there_is_no_memory() {
+    passes(
+        "queue_short",
+        &[
+            "which is gone",
+            "each of several has a result",
+            "which says why",
+            "which ends it",
+            "and leaves the rest",
+        ],
+    );
+}
+
+/// The log says what the host does, which terminates only daemons.
+#[test]
+fn of_a_child_that_is_waited_for() {
+    let ended = finish(&mut run_with("small_print", &["ends"])).expect_code(0);
+    assert!(ended.stderr.contains("calling join() for process waits\n"), "{ended}");
+    assert!(!ended.stderr.contains("calling terminate()"), "{ended}");
+}
+
+/// Nothing of such a drop is heard but this.
+#[test]
+fn of_a_panic_while_a_parent_drops_what_it_has_moved() {
+    let ended = finish(&mut run_with("small_print", &["drop"])).expect_code(1);
+    assert!(ended.stderr.contains(": not here\n"), "{ended}");
+}
