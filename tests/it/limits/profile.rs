@@ -149,7 +149,7 @@ fn a_crate_is_not_built_where_a_jail_is_required() {
             help.split_whitespace()
                 .collect::<Vec<_>>()
                 .join(" ")
-                .contains("the build scripts and macros of the crate run"),
+                .contains("The build scripts and macros of a crate run outside of any jail"),
             "{help}"
         );
     }

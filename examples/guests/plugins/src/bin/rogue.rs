@@ -1,7 +1,5 @@
 //! A plugin that does everything that no plugin should do.
 
-use std::io;
-
 /// Never comes to an end.
 #[sandpool_guest::task]
 fn spin(text: String) -> String {
@@ -21,8 +19,8 @@ fn hoard(text: String) -> String {
 
 /// Reads who has an account on this machine.
 #[sandpool_guest::task]
-fn peek(_text: String) -> io::Result<String> {
-    std::fs::read_to_string("/etc/passwd")
+fn peek(_text: String) -> Result<String, &'static str> {
+    std::fs::read_to_string("/etc/passwd").map_err(|_| "there is no /etc/passwd here")
 }
 
 /// Makes the text a hundred thousand times as long.

@@ -1,5 +1,5 @@
-use sandpool_guest::{Error, Process, get_logger, log_to_stderr};
 use sandpool_guest::logging::Level;
+use sandpool_guest::{Error, Process, get_logger, log_to_stderr};
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Error> {

@@ -1,5 +1,5 @@
-use sandpool_guest::{Pipe, Process};
 use sandpool_guest::pipe::RecvError;
+use sandpool_guest::{Pipe, Process};
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,5 +1,5 @@
-use sandpool_guest::{Error, Process, SharedMemoryManager};
 use sandpool_guest::shared::ListItem;
+use sandpool_guest::{Error, Process, SharedMemoryManager};
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Error> {

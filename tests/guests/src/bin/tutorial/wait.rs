@@ -1,5 +1,5 @@
-use sandpool_guest::{Pipe, Process, wait};
 use sandpool_guest::pipe::RecvError;
+use sandpool_guest::{Pipe, Process, wait};
 
 #[sandpool_guest::main]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
