@@ -2,8 +2,9 @@
 //! could give it out keeps none. Run with a small arena.
 #![forbid(unsafe_code)]
 
-use sandpool_guest::futures::Executor;
-use sandpool_guest::{Event, Pool, PutError, Queue};
+use sandpool_guest::pool::futures::Executor;
+use sandpool_guest::queue::PutError;
+use sandpool_guest::{Event, Pool, Queue};
 use sandpool_test_guests::{Outcome, same};
 
 /// More tasks than there are marks.

@@ -6,8 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use sandpool_guest::futures::Executor;
-use sandpool_guest::{Array, Cause, Event, Exchange, Pool, PoolError, Process, active_children};
+use sandpool_guest::pool::futures::Executor;
+use sandpool_guest::pool::{Cause, PoolError};
+use sandpool_guest::{Array, Event, Exchange, Pool, Process, active_children};
 use sandpool_test_guests::{LONG, Outcome, check, ended_well, eventually, same};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -151,7 +152,7 @@ fn starts() -> Outcome {
     check("none can be started for now", !later.wait_timeout(Duration::from_millis(20)))?;
     drop(guard);
     same("one is started then", later.get()?, 5)?;
-    same("each is counted that was", pool.stats().started, 2)
+    same("each is counted that was", pool.stats().workers_started, 2)
 }
 
 /// Uses a pool when it is dropped.

@@ -6,7 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sandpool_guest::{Bytes, GetError, GetManyError, Queue};
+use sandpool_guest::queue::{GetError, GetManyError};
+use sandpool_guest::{Bytes, Queue};
 use sandpool_test_guests::{Outcome, check, same};
 
 /// Whether there is none for a large item.

@@ -1,9 +1,11 @@
 //! What the documentation of single calls says of special cases.
 #![forbid(unsafe_code)]
 
+use sandpool_guest::logging::Level;
+use sandpool_guest::shared::ListItem;
 use sandpool_guest::{
-    Condition, Error, Level, ListItem, Lock, Process, Queue, RLock, ShareableList, SharedMemory,
-    SharedMemoryManager, Value, current_process, log_to_stderr, wait,
+    Condition, Error, Lock, Process, Queue, RLock, ShareableList, SharedMemory, SharedMemoryManager, Value,
+    current_process, log_to_stderr, wait,
 };
 use sandpool_test_guests::{Outcome, argument, check, ended_well, hang, kill, same};
 
