@@ -1001,7 +1001,7 @@ int64_t sandpool_handle_wait(
 #define SANDPOOL_GUEST
 #endif
 
-// What an error number means, for people. The number may be negated.
+// The meaning of an error number, for people. The number may be negated.
 static inline const char *sandpool_strerror(int64_t error) {
     switch (error < 0 ? -error : error) {
     case 0: return "success";

@@ -246,7 +246,7 @@ impl RecordKind {
     ];
 }
 
-/// What a process has used: processor time in nanoseconds, and bytes of linear memories and tables. No process has none of it.
+/// Use by a process: processor time in nanoseconds, and bytes of linear memories and tables. A process has used some of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Used {
     pub(crate) cpu: u64,
@@ -261,7 +261,7 @@ pub(crate) struct ResultRecord<'a> {
     pub(crate) kind: RecordKind,
     /// How long the task took, in nanoseconds.
     pub(crate) nanos: u64,
-    /// What the task used, if it had a process of its own; else nothing.
+    /// Use of time and memory by the task, if it had a process of its own; else nothing.
     pub(crate) used: Used,
     pub(crate) stdout: &'a [u8],
     pub(crate) stderr: &'a [u8],

@@ -100,7 +100,7 @@ fn the_owner_has_the_other_ends_of_pipes() {
         thread::yield_now();
     };
     assert_eq!(summary.status, EXITED_WELL);
-    // Whoever looked before gets the same again.
+    // A second look gets the same.
     assert_eq!(run.wait().unwrap(), summary);
 
     // A pipe that is left in the run is closed, or its guest would wait for ever.

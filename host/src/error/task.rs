@@ -33,7 +33,7 @@ pub struct TaskError {
     pub stderr: GuestText,
     /// How often the task was tried.
     pub attempts: u32,
-    /// What the last attempt has used, as far as it is known.
+    /// Use of time and memory by the last attempt, as far as it is known.
     pub usage: Box<Usage>,
 }
 
@@ -50,7 +50,7 @@ impl TaskError {
     }
 }
 
-/// What a task has used.
+/// Use of time and memory by a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Usage {

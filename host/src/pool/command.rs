@@ -14,7 +14,7 @@ use crate::{ExitStatus, GuestText, Module, codec};
 /// The name of a command in errors and events.
 const START: &str = "_start";
 
-/// What a program has written, and its exit code; see [`Pool::run`].
+/// The output of a program, and its exit code; see [`Pool::run`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommandOutput {

@@ -29,7 +29,7 @@ pub struct Completed<T> {
     pub stdout: Vec<u8>,
     /// The task's stderr, with [`Output::Capture`](crate::pool::Output::Capture).
     pub stderr: Vec<u8>,
-    /// What the task has used.
+    /// Use of time and memory by the task.
     pub usage: Usage,
     /// How often the task was tried.
     pub attempts: u32,

@@ -74,7 +74,7 @@ impl Task {
 /// The export of a task.
 type Export = TypedFunc<(i32, i32), i32>;
 
-/// What a process that runs a command needs for its result.
+/// The data that a process which runs a command needs for its result.
 pub(crate) struct RunningCommand {
     queues: Queues,
     begun: Begun,
@@ -96,7 +96,7 @@ struct Worker {
     batch: u64,
     /// Children that the worker had before its first task.
     helpers: Vec<ProcessHandle>,
-    /// What the child of the last task has used.
+    /// Use of time and memory by the child of the last task.
     used: Used,
 }
 
@@ -427,7 +427,7 @@ pub(super) fn finish_command(guest: &Guest, code: i32) {
     let _ = put_result(process, command.queues, (command.begun, used(guest)), result, &mut Vec::new());
 }
 
-/// What this process has used until now.
+/// Use of time and memory by this process until now.
 fn used(guest: &Guest) -> Used {
     Used { cpu: cpu_nanos(), memory: guest.growth.used }
 }

@@ -40,7 +40,7 @@ pub struct RunOutput {
     pub stderr: Captured,
 }
 
-/// What is kept of a stream.
+/// The part of a stream that was kept.
 ///
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {

@@ -12,7 +12,7 @@ pub(super) struct Halt {
     count: Count,
 }
 
-/// What happens to records that are under way.
+/// The end of records that are under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     /// They are finished.

@@ -341,7 +341,7 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     Ok(result?.exit_code(map.state.failed.count() > 0))
 }
 
-/// What a map reads and writes.
+/// The files that a map reads and writes.
 struct Files {
     input: Input,
     output: Output,
@@ -427,7 +427,7 @@ impl Files {
     }
 }
 
-/// What is to be done with each record.
+/// The work for each record.
 fn work(args: &MapArgs, module: &Module) -> sandpool::Result<Work> {
     let invalid = |what: String, hint: &str| Err(Error::Invalid { what, hint: Some(hint.to_owned()) });
     if let Some(task) = &args.task {
@@ -460,7 +460,7 @@ fn work(args: &MapArgs, module: &Module) -> sandpool::Result<Work> {
     Ok(Work::Program(Template::new(module.name(), &args.args, args.format)))
 }
 
-/// What a journal knows the work by.
+/// The text by which a journal knows the work.
 fn named(args: &MapArgs) -> String {
     match &args.task {
         Some(task) => task.clone(),

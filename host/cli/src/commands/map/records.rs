@@ -41,7 +41,7 @@ impl Framing {
         }
     }
 
-    /// What a program reads on stdin: each record with its end, and a raw one as it is.
+    /// The stdin of a program: each record with its end, and a raw one as it is.
     pub(super) fn join(self, records: &[Vec<u8>]) -> Vec<u8> {
         let mut joined = Vec::with_capacity(records.iter().map(|record| record.len() + 1).sum());
         for record in records {

@@ -1,4 +1,4 @@
-//! What is done with records: a task gets each, or a program is run for each.
+//! The work on records: a task gets each, or a program is run for each.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use sandpool::{ExitStatus, GuestText, Pool};
 use super::records::{Framing, Group};
 use super::template::Template;
 
-/// What is done with records.
+/// The work on records.
 #[derive(Debug, Clone)]
 pub(super) enum Work {
     /// The task of this name.
@@ -43,7 +43,7 @@ impl Work {
         }
     }
 
-    /// What would be done with these records, for people.
+    /// A description of the work on these records, for people.
     pub(super) fn shown(&self, number: u64, group: &Group) -> String {
         match self {
             Self::Task(name) => {
