@@ -219,9 +219,8 @@ impl JailReport {
     ///
     /// # Errors
     ///
-    /// [`Error::NotInitialized`](crate::Error::NotInitialized); [`Error::Os`](crate::Error::Os),
-    /// [`Error::Supervisor`](crate::Error::Supervisor) and [`Error::SupervisorLost`](crate::Error::SupervisorLost) if the process
-    /// can't be started, or ends before it has reported.
+    /// [`Error::NotInitialized`]; [`Error::Os`], [`Error::Supervisor`] and [`Error::SupervisorLost`] if the process can't be started,
+    /// or ends before it has reported.
     pub fn survey(jailed: Jailed) -> Result<Self> {
         match jailed {
             Jailed::Run => Supervisor::survey(),

@@ -78,7 +78,7 @@ impl Builder {
     /// ```
     ///
     /// If the initializer fails (returns an error, panics, ends the process in any other way), the pool comes to its
-    /// end: tasks fail with [`PoolEnd::Initializer`], and the pool takes no more.
+    /// end: tasks fail with [`PoolEnd::Initializer`](super::PoolEnd::Initializer), and the pool takes no more.
     #[doc(alias = "initargs")]
     pub fn initializer<A, T>(mut self, function: fn(A) -> T, arguments: A) -> Self
     where
@@ -103,7 +103,7 @@ impl Builder {
         self
     }
 
-    /// Sets how long a task may take. A task that takes longer is killed, and fails with [`Cause::TimedOut`].
+    /// Sets how long a task may take. A task that takes longer is killed, and fails with [`Cause::TimedOut`](super::Cause::TimedOut).
     ///
     /// The pool looks at the clock when the program waits for the pool, or gives it something to do.
     pub fn task_timeout(mut self, timeout: Duration) -> Self {

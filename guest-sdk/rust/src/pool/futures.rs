@@ -19,7 +19,7 @@
 //! }
 //! ```
 //!
-//! An executor uses the machinery of a [`Pool`](crate::Pool): the pool's rules for functions, failures, and when things
+//! An executor uses the machinery of a [`Pool`]: the pool's rules for functions, failures, and when things
 //! happen hold here as well. A worker that dies breaks only the future whose task it had.
 
 use std::fmt;

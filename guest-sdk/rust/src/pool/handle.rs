@@ -48,7 +48,7 @@ use crate::raw;
 ///
 /// # When a task fails
 ///
-/// A task may panic, exit, trap, be killed, or take too long: exactly that task fails, with a [`TaskError`] that tells
+/// A task may panic, exit, trap, be killed, or take too long: exactly that task fails, with a [`TaskError`](super::TaskError) that tells
 /// the cause. Its worker is replaced; other tasks don't notice, and the pool goes on. Tasks that a dead worker had
 /// taken and not begun are given to other workers, and tasks that it had done before have their results, in the same
 /// chunk as well: no task begins twice, unless there are retries.
@@ -126,7 +126,7 @@ impl Pool {
     /// [`chunksize`](Options::chunksize). Several values are passed as a tuple.
     ///
     /// A state that can't be encoded is an error of the call that follows, [`PoolError::Encode`]; a state that can't be
-    /// decoded is an error of each task, [`Cause::Decode`].
+    /// decoded is an error of each task, [`Cause::Decode`](super::Cause::Decode).
     pub fn partial<S>(&self, state: &S) -> Options<'_, Partial<S>>
     where
         S: Serialize + DeserializeOwned,
@@ -356,7 +356,7 @@ impl Pool {
         }
     }
 
-    /// Ends all workers at once. Tasks that aren't done fail with [`PoolEnd::Terminated`].
+    /// Ends all workers at once. Tasks that aren't done fail with [`PoolEnd::Terminated`](super::PoolEnd::Terminated).
     #[doc(alias = "terminate_workers")]
     #[doc(alias = "kill_workers")]
     pub fn terminate(&self) {

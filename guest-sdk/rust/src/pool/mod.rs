@@ -1,4 +1,4 @@
-//! Pools: the settings of a [`Pool`](crate::Pool), the results of its tasks, and why a task or a pool failed.
+//! Pools: the settings of a [`Pool`], the results of its tasks, and why a task or a pool failed.
 
 // | file | content |
 // | --- | --- |

@@ -1,4 +1,4 @@
-//! Processes: the settings of a [`Process`](crate::Process), and what a program can ask about itself, its parent and its children.
+//! Processes: the settings of a [`Process`], and what a program can ask about itself, its parent and its children.
 
 mod builder;
 pub(crate) mod child;

@@ -4,8 +4,8 @@
 //!
 //! Another process may store at any time. So a reference into shared memory exists only where nobody else can use the referenced memory: in an [`ArrayGuard`],
 //! which exists while the array's own lock is held. That lock can't be acquired in any other way, so nobody can release it meanwhile: the host has recorded
-//! that array and lock belong together and are those of an array, and a process that receives one of them can't take it for anything else
-//! ([`Role`](crate::object::Role)). In one process, the list of borrowed arrays (`borrowed`) ensures that there is one guard for an array and no other access
+//! that array and lock belong together and are those of an array, and a process that receives one of them can't take it for anything else.
+//! In one process, the list of borrowed arrays (`borrowed`) ensures that there is one guard for an array and no other access
 //! beside it. A fork, which would copy the guard, is refused while there is a guard.
 //!
 //! Everything else copies: single elements by one volatile load or store, ranges by the host. Functions that are
