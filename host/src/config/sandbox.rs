@@ -50,8 +50,8 @@ pub struct Sandbox {
 /// The answer to a module that imports functions which Sandpool doesn't provide.
 ///
 /// ```
-/// let choice: sandpool::UnknownImports = "trap".parse()?;
-/// assert_eq!(choice, sandpool::UnknownImports::Trap);
+/// let choice: sandpool::module::UnknownImports = "trap".parse()?;
+/// assert_eq!(choice, sandpool::module::UnknownImports::Trap);
 /// assert_eq!(choice.to_string(), "trap");
 /// # Ok::<(), sandpool::Error>(())
 /// ```
