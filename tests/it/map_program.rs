@@ -162,6 +162,16 @@ fn results_are_files_of_their_own() {
     let grant = format!("{}:/data", folder.path().display());
     let ended = mapped("x\n", &["--dir", &grant, "--results", dir], &["echo", "{}"]).expect_code(2);
     assert!(ended.stderr.contains("guests may write"), "{ended}");
+    // Nor is a directory made where a link of theirs leads.
+    let (granted, elsewhere) = (folder.path().join("granted"), folder.path().join("elsewhere"));
+    fs::create_dir(&granted).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, granted.join("link")).unwrap();
+    let grant = format!("{}:/data", granted.display());
+    let through = granted.join("link/results");
+    let ended = mapped("x\n", &["--dir", &grant, "--results", through.to_str().unwrap()], &["echo", "{}"]);
+    assert!(ended.expect_code(2).stderr.contains("guests may write"));
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
     fs::write(folder.path().join("file"), "").unwrap();
     symlink("results", folder.path().join("link")).unwrap();
     let file = folder.path().join("file");

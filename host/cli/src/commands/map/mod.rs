@@ -472,14 +472,18 @@ fn groups(args: &MapArgs, input: Input) -> Groups {
     Groups::new(Reader::new(input.file, args.format), args.records_per_process)
 }
 
-/// Opens the directory for results, and makes it if there is none.
+/// Opens the directory for results, and makes it if there is none, once it is known that no guest says where that is.
 fn results_dir(path: &Path, writable: &Writable) -> anyhow::Result<Directory> {
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(error).with_context(|| format!("cannot make {}", path.display()))
+    if !path.is_dir() {
+        Directory::open_parent(path, writable)?;
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("cannot make {}", path.display()));
+            }
+            _ => {}
         }
-        _ => Ok(Directory::open(path, writable)?),
     }
+    Ok(Directory::open(path, writable)?)
 }
 
 /// Prints what would be done.
