@@ -156,7 +156,7 @@ pub(crate) fn take_over_the_compiler(world: &mut World, findings: &mut Findings)
     println!("{:42} {:>10}  the compiler's jail", "take_over_the_compiler", "");
 }
 
-/// What comes of native code in the place of a compiler, without these layers.
+/// The outcome of native code in the place of a compiler, without these layers.
 fn compile(name: &str, targets: &Targets, without: &[Layer]) -> Verdict {
     let module: Vec<_> = arguments(name, targets).collect();
     let limits = CompileLimits::default().compile_memory_max(64 << 20);

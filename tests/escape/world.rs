@@ -1,4 +1,4 @@
-//! What is attacked, and what comes of an attempt.
+//! The targets of attempts, and the outcome of an attempt.
 
 use std::fs::{self, File};
 use std::io;

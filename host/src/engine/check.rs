@@ -105,7 +105,7 @@ fn validate(wasm: &[u8]) -> Result<bool, ModuleRefusal> {
     }
 }
 
-/// What to do about a module that isn't valid, for this reason of the validator's.
+/// Advice on a module that the validator has refused for this reason.
 fn hint_for(problem: &str) -> &'static str {
     if problem.contains("memory64") {
         "64-bit memories and tables are refused, because pointers of WASI and Sandpool have 32 bits: build the guest for \

@@ -2,7 +2,7 @@
 //! key.
 //!
 //! A file is known by its [`Stamp`]: device, inode, size, and the times of the last change of its contents and of its inode, with
-//! nanoseconds. Whoever changes a file's contents changes its inode's time, which only the kernel sets. So the same stamp means the
+//! nanoseconds. Each change of a file's contents changes its inode's time, which only the kernel sets. So the same stamp means the
 //! same contents, except for these cases, in which a file is read and hashed again:
 //!
 //! - **Recent changes.** Clocks of file systems tick slowly, so a file that is changed twice within a tick has the same stamp after
@@ -11,8 +11,8 @@
 //!   a mapping keeps its times.
 //! - **Another boot.** After a power cut, a file may have lost contents that were read from memory before.
 //!
-//! What is known is in one file of the cache, which is trusted on the same terms as the others there. It is replaced as a whole, so
-//! of two processes that add to it at once, one may lose its addition: then a file is hashed once more.
+//! The digests lie in one file of the cache, which is trusted on the same terms as the others there. The file is replaced as a
+//! whole, so of two processes that add to it at once, one may lose its addition: then a file is hashed once more.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};

@@ -24,7 +24,7 @@ pub enum Keep {
     Head,
     /// The last bytes. The run goes on.
     Tail,
-    /// As many of the first as of the last bytes. The run goes on.
+    /// The first and the last bytes, half of each. The run goes on.
     HeadAndTail,
 }
 

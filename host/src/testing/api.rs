@@ -132,7 +132,7 @@ fn each_name_has_one_place() {
         if let Some(module) = head.strip_suffix(" {") {
             let (names, behind) = behind.split_once("\n}").unwrap();
             rest = behind;
-            // What is hidden from the documentation is nobody's to use.
+            // A name that is hidden from the documentation is for nobody to use.
             if module != "command_support" {
                 add(module, names);
             }

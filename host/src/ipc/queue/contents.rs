@@ -1,4 +1,4 @@
-//! What lies in a queue, for a process that looks through it and takes nothing.
+//! The items of a queue, for a process that looks through the queue and takes nothing.
 
 use sandpool_abi::Errno;
 

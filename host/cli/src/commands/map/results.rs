@@ -36,7 +36,7 @@ pub(super) enum Ending {
     Interrupted,
     /// A record has failed, or as many as --halt says.
     Failed,
-    /// As many records as --halt says have succeeded or are done.
+    /// The number of records that --halt names have succeeded, or are done.
     Halted,
     /// The reader of the output reads no more.
     ReaderGone,
