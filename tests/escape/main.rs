@@ -22,6 +22,8 @@ mod attempts;
 mod calls;
 #[path = "../delegated.rs"]
 mod delegated;
+#[path = "../hidden.rs"]
+mod hidden;
 mod survival;
 mod user;
 mod world;
@@ -38,6 +40,7 @@ use Layer::{
 };
 use attempts::Targets;
 use calls::{call_of, calls};
+use hidden::where_processes_are_hidden;
 use survival::{
     compute_for_ever, fork_from_a_pool, fork_past_the_table, read_an_inherited_descriptor,
     take_over_the_compiler, write_all_over_a_pool, write_all_over_the_arena, write_for_ever,
@@ -254,7 +257,13 @@ fn main() -> ExitCode {
         if let Some(membership) = &membership {
             membership.give_to_nobody();
         }
+        let wanted: Vec<_> = wanted.iter().map(String::as_str).collect();
         findings.see(holds_an_ordinary_user(&wanted), "an ordinary user".to_owned());
+        if is_wanted("fork_past_the_table") {
+            println!("\nas an ordinary user, where processes are hidden");
+            let holds = where_processes_are_hidden(|| holds_an_ordinary_user(&["fork_past_the_table"]));
+            findings.see(holds, "an ordinary user where processes are hidden".to_owned());
+        }
     }
     println!("escape result: {}", if findings.wrong.is_empty() { "ok" } else { "FAILED" });
     ExitCode::from(u8::from(!findings.wrong.is_empty()))

@@ -40,7 +40,7 @@ impl Drop for Membership {
 }
 
 /// Whether this program finds the same when user and group of nobody run it: a copy, where they can read it.
-pub(crate) fn holds_an_ordinary_user(arguments: &[String]) -> bool {
+pub(crate) fn holds_an_ordinary_user(arguments: &[&str]) -> bool {
     let home = tempfile::tempdir().unwrap();
     let program = home.path().join("escape");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();

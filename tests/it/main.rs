@@ -21,6 +21,8 @@ mod deadlock;
 mod delegated;
 mod embed;
 mod examples;
+#[path = "../hidden.rs"]
+mod hidden;
 mod host_pool;
 mod hostile;
 mod ipc;

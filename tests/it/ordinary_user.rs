@@ -10,9 +10,12 @@ use nix::sys::signal::Signal;
 use sandpool::jail::Layer;
 use tempfile::TempDir;
 
+use crate::hidden::where_processes_are_hidden;
 use crate::procfs::{self, Pid};
 use crate::support::{Run, finish, guest, sandpool_bin};
 
+/// The exit code of a run that is deadlocked.
+const DEADLOCK: i32 = 124;
 /// The user and the group, if it is root who runs the tests: those of nobody.
 const NOBODY: u32 = 65534;
 
@@ -177,6 +180,19 @@ fn what_processes_pools_and_objects_promise() {
     {
         finish(&mut home.run(name)).expect_code(0);
     }
+}
+
+#[test]
+fn a_deadlock_is_found_where_processes_are_hidden() {
+    let home = Home::new();
+    let mut command = home.run("deadlock_cases");
+    command.args(["--", "locks"]);
+    let ended = if nix::unistd::geteuid().is_root() {
+        where_processes_are_hidden(|| finish(&mut command))
+    } else {
+        finish(&mut command)
+    };
+    ended.expect_code(DEADLOCK);
 }
 
 #[test]

@@ -50,9 +50,9 @@ use crate::sys::clone::Fork;
 use crate::sys::namespace::{self, Mount};
 
 /// The role of the process that returns from [`enter`].
-pub(crate) enum Entered {
-    /// The process that is in these layers: the supervisor, or the compiler.
-    Inside(Vec<(Layer, LayerStatus)>),
+pub(crate) enum Entered<T> {
+    /// The process that is in these layers: the supervisor, or the compiler. With the result of its last look outside.
+    Inside(Vec<(Layer, LayerStatus)>, T),
     /// A process that has nothing more to do.
     Predecessor,
 }
@@ -62,13 +62,15 @@ pub(crate) enum Entered {
 ///
 /// Inside, the kernel allows no more than this number of processes, and a few, if it can be limited.
 ///
-/// If another process goes on, its number is passed to `moved` before that process does anything.
-pub(crate) fn enter(
+/// If another process goes on, its number is passed to `moved` before that process does anything. The process that goes on calls
+/// `last_look` when it is in its namespaces of processes and mounts, and the files of outside are still in reach.
+pub(crate) fn enter<T>(
     dirs: &mut [DirGrant],
     processes: u64,
     is_wanted: impl Fn(Layer) -> bool,
     moved: impl FnOnce(u32) -> io::Result<()>,
-) -> io::Result<Entered> {
+    last_look: impl FnOnce() -> T,
+) -> io::Result<Entered<T>> {
     let born_into =
         [(Layer::UserNamespace, CloneFlags::CLONE_NEWUSER), (Layer::PidNamespace, CloneFlags::CLONE_NEWPID)];
     let wanted: CloneFlags =
@@ -92,6 +94,9 @@ pub(crate) fn enter(
     };
     layers.push((Layer::ProcessLimit, limited));
 
+    let mut own = is_wanted(Layer::MountNamespace).then(own_mounts);
+    let seen = last_look();
+
     let mut enter = |layer, enter: &mut dyn FnMut() -> io::Result<()>| {
         let status = match is_wanted(layer) {
             true => enter().map_or_else(|error| LayerStatus::Absent(reason(&error)), |()| LayerStatus::Full),
@@ -99,10 +104,13 @@ pub(crate) fn enter(
         };
         layers.push((layer, status));
     };
-    enter(Layer::MountNamespace, &mut || enter_mount(dirs));
+    enter(Layer::MountNamespace, &mut || {
+        own.take().transpose()?;
+        keep_only(dirs)
+    });
     enter(Layer::NetworkNamespace, &mut || Ok(unshare(CloneFlags::CLONE_NEWNET)?));
     enter(Layer::IpcNamespace, &mut || Ok(unshare(CloneFlags::CLONE_NEWIPC)?));
-    Ok(Entered::Inside(layers))
+    Ok(Entered::Inside(layers, seen))
 }
 
 /// The results of the attempts to be born into namespaces.
@@ -190,10 +198,14 @@ fn map_ids(process: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Enters a mount namespace that has only the granted directories, and sets their paths there.
-fn enter_mount(dirs: &mut [DirGrant]) -> io::Result<()> {
+/// Enters a mount namespace that has all that is mounted.
+fn own_mounts() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
-    namespace::make_mounts_private()?;
+    namespace::make_mounts_private()
+}
+
+/// Leaves nothing in this mount namespace but the granted directories, and sets their paths there.
+fn keep_only(dirs: &mut [DirGrant]) -> io::Result<()> {
     let granted = dirs.iter().map(|dir| {
         let mount = Mount::copy_of(&dir.host)?;
         mount.restrict(dir.read_only)?;

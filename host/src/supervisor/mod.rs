@@ -99,7 +99,6 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     let _ = nix::sys::prctl::set_child_subreaper(true);
     block_signals()?;
     // These need something from outside of the namespaces.
-    let proc = Proc::open();
     LazyLock::force(&imports::process::PROCESSORS);
     engine::known::seed_unused_generators();
     let nice = go_first();
@@ -110,10 +109,10 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     // The number outside of the run's PID namespace, where no two processes have the same.
     let own = nix::unistd::getpid().as_raw().unsigned_abs();
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
-    let entered =
-        namespaces::enter(&mut config.sandbox.dirs, processes, |layer| config.sandbox.jail.has(layer), moved)
-            .context("cannot enter the namespaces")?;
-    let Entered::Inside(mut layers) = entered else { return Ok(()) };
+    let is_wanted = |layer| config.sandbox.jail.has(layer);
+    let entered = namespaces::enter(&mut config.sandbox.dirs, processes, is_wanted, moved, Proc::open)
+        .context("cannot enter the namespaces")?;
+    let Entered::Inside(mut layers, proc) = entered else { return Ok(()) };
     let (group, status) = match delegated {
         Some(Some(delegated)) => delegated.make(own, Shares::from_limits(&config.sandbox.limits)),
         Some(None) => {

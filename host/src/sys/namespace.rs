@@ -40,8 +40,18 @@ impl Mount {
 
     /// An empty file system in memory.
     pub(crate) fn empty() -> io::Result<Self> {
+        Self::new(c"tmpfs")
+    }
+
+    /// The processes of the caller's PID namespace (proc(5)), which this mount hides from nobody. The kernel allows it only where
+    /// such a file system is in reach already, with nothing mounted over parts of it.
+    pub(crate) fn processes() -> io::Result<Self> {
+        Self::new(c"proc")
+    }
+
+    fn new(file_system: &CStr) -> io::Result<Self> {
         // SAFETY: the name is a live, terminated string.
-        let fd = unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), libc::FSOPEN_CLOEXEC) };
+        let fd = unsafe { libc::syscall(libc::SYS_fsopen, file_system.as_ptr(), libc::FSOPEN_CLOEXEC) };
         let made = own(fd)?;
         let none = std::ptr::null::<libc::c_char>();
         // SAFETY: this command takes neither key nor value.
@@ -81,6 +91,13 @@ impl Mount {
     /// The topmost directory of the mount.
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl From<Mount> for OwnedFd {
+    /// The topmost directory, which keeps the mount.
+    fn from(mount: Mount) -> Self {
+        mount.0
     }
 }
 

@@ -56,9 +56,9 @@ fn run() -> anyhow::Result<()> {
     known::seed_unused_generators();
     let moved = |pid| control::send_message(socket.as_fd(), &Reply::Moved(pid));
     let is_wanted = |layer| settings.jail.has(layer);
-    let entered = namespaces::enter(&mut [], threads as u64, is_wanted, moved)
+    let entered = namespaces::enter(&mut [], threads as u64, is_wanted, moved, || ())
         .context("cannot enter the namespaces")?;
-    let Entered::Inside(mut layers) = entered else { return Ok(()) };
+    let Entered::Inside(mut layers, ()) = entered else { return Ok(()) };
     let alone =
         LayerStatus::NotApplicable("a compiler is one process, which has limits of its own".to_owned());
     layers.push((Layer::ControlGroup, alone));
