@@ -16,7 +16,7 @@ Examples:
 
 The guest toolchain is rustup's target wasm32-wasip1. Where no rustup server can be reached, it is Debian's packages
 rustc-web, rust-web-src, wasi-libc and lld, which needs root or a sudo that doesn't ask. For guests of C it is Debian's
-packages clang, lld, libclang-rt-dev-wasm32 and wasi-libc, or what is there: a WASI SDK that WASI_SDK_PATH names, or zig.")]
+packages clang, lld, libclang-rt-dev-wasm32, wasi-libc and libc++-dev-wasm32, or what is there: a WASI SDK that WASI_SDK_PATH names, or zig.")]
 pub(crate) struct DoctorArgs {
     /// Install the guest toolchain if it is missing; each step is printed before it is taken
     #[arg(long)]

@@ -23,6 +23,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use sandpool::command_support::write_all;
+use sandpool::module::Inspection;
 
 use super::build::{BuildOptions, TARGET_DIR_VARIABLE, copy};
 use super::install::{by_apt_packages, linkers};
@@ -30,12 +31,19 @@ use super::{Error, TARGET, output};
 use crate::contract::header;
 
 /// Debian's packages, beside the C library.
-const PACKAGES: [&str; 4] = ["clang", "lld", "libclang-rt-dev-wasm32", "wasi-libc"];
+const PACKAGES: [&str; 5] = ["clang", "lld", "libclang-rt-dev-wasm32", "wasi-libc", "libc++-dev-wasm32"];
 /// The C library of Debian's package.
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 
 /// The library of C++ of Debian's package.
 const LIBCPLUSPLUS: &str = "/usr/lib/wasm32-wasi/libc++.a";
+
+/// The file of a folder that has arguments for the compiler, one a line, as clangd reads it.
+const FLAGS_FILE: &str = "compile_flags.txt";
+/// The beginnings of the arguments that may be there. Others can have the compiler run code or write files.
+const FLAGS: [&str; 6] = ["-D", "-I", "-U", "-W", "-l", "-std="];
+/// Arguments for others than the compiler.
+const FLAGS_OF_OTHERS: [&str; 3] = ["-Wa,", "-Wl,", "-Wp,"];
 
 const C: [&str; 1] = ["c"];
 const CPLUSPLUS: [&str; 3] = ["cc", "cpp", "cxx"];
@@ -107,6 +115,7 @@ impl Compiler {
             .clone()
             .or_else(|| env::var_os(TARGET_DIR_VARIABLE).map(PathBuf::from))
             .unwrap_or_else(|| home.join("target"));
+        let flags = if is_dir { flags(&path)? } else { Vec::new() };
         let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
         let cannot = || format!("cannot write {}", scratch.path().display());
         let profile = scratch.path().join(if options.release { "release" } else { "debug" });
@@ -122,7 +131,7 @@ impl Compiler {
                 // WebAssembly's exceptions need a library of C++ that is built for them.
                 command.arg("-fno-exceptions");
             }
-            command.args(&sources).arg("-o").arg(&module).current_dir(home);
+            command.args(&flags).args(&sources).arg("-o").arg(&module).current_dir(home);
             command.output().with_context(|| format!("cannot run {}", self.version))
         };
         let mut compiled = compile("-mexec-model=command")?;
@@ -138,8 +147,36 @@ impl Compiler {
             let what = format!("cannot compile {} for {TARGET}", path.display());
             return Err(Error::new(&what, "see the messages of the compiler above").into());
         }
+        // The linker has the constructors of all globals run before each task then, and exit functions after it, which the C
+        // library can do once.
+        if is_cplusplus && has_tasks_and_main(&module)? {
+            let what = format!("{} has both tasks and a main", path.display());
+            return Err(Error::new(&what, "leave main out, or put it into a module of its own: in C++, globals would be made anew for each task").into());
+        }
         copy(&module, &target_dir.join(TARGET))
     }
+}
+
+fn has_tasks_and_main(module: &Path) -> anyhow::Result<bool> {
+    let found = Inspection::from_file(module)?;
+    Ok(!found.tasks.is_empty() && found.exports.iter().any(|export| export.name.raw() == "_start"))
+}
+
+/// The arguments for the compiler that a folder has.
+fn flags(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let file = folder.join(FLAGS_FILE);
+    let text = match fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.with_context(|| format!("cannot read {}", file.display()))?,
+    };
+    let flags: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let begins = |flag: &str, known: &[&str]| known.iter().any(|known| flag.starts_with(known));
+    if let Some(flag) = flags.iter().find(|flag| !begins(flag, &FLAGS) || begins(flag, &FLAGS_OF_OTHERS)) {
+        let what = format!("{} has {flag:?}, which is not allowed", file.display());
+        let hint = format!("each line is one argument, which begins with one of {}", FLAGS.join(", "));
+        return Err(Error::new(&what, &hint).into());
+    }
+    Ok(flags.into_iter().map(str::to_owned).collect())
 }
 
 /// Whether the linker has missed `main`, and nothing else.

@@ -439,6 +439,10 @@ impl Children {
     /// Does a part of the work, and returns what remains. A run that has ended only reaps its processes.
     pub(crate) fn work(&mut self) -> Left {
         self.take_answers();
+        // Somebody waits for a new process, and reaping takes the kernel a while.
+        if !self.is_ending() {
+            self.serve_requests();
+        }
         let more_to_reap = self.reap_some();
         if self.is_ending() {
             if self.killed.is_none_or(|killed| killed.elapsed() >= KILL_AGAIN) {
@@ -446,7 +450,6 @@ impl Children {
             }
             return if more_to_reap { Left::More } else { Left::Nothing };
         }
-        self.serve_requests();
         let buried = self.bury_some();
         let collected = self.collect_some();
         let is_more = more_to_reap || !self.requests.is_empty();
