@@ -6,7 +6,8 @@ use crate::procfs;
 use crate::support::{Run, finish, guest, sandpool};
 
 /// Those that others read: the command and its users agree on them.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
+    "run_start_ms",
     "process_start_join_us",
     "process_start_join_64MiB_us",
     "process_spawn_join_us",
@@ -17,6 +18,7 @@ const KEYS: [&str; 19] = [
     "executor_submit_us_per_task",
     "host_pool_map_us_per_task",
     "host_pool_fresh_us_per_task",
+    "command_per_record_us",
     "queue_small_us_per_msg",
     "queue_1MiB_GBps",
     "pipe_rtt_us",

@@ -21,6 +21,13 @@ pub(super) const MIB: u64 = 1 << 20;
 
 pub(super) const BENCHES: &[Bench] = &[
     Bench {
+        key: "run_start_ms",
+        unit: "ms",
+        work: "`sandpool run` of a program that does nothing, from start to end",
+        goal: Goal::AtMost(4.7),
+        measure: |lab| figures(lab.starts(lab.count(100))?, |seconds| seconds * 1e3),
+    },
+    Bench {
         key: "process_start_join_us",
         unit: "µs",
         work: "fork a process that returns at once, and join it; 1 MiB touched",
@@ -89,6 +96,13 @@ pub(super) const BENCHES: &[Bench] = &[
         work: "the same with a pristine sandbox for each task",
         goal: Goal::TimesFloor(2.0),
         measure: |lab| micros(lab.pool(Isolation::Task, lab.count(2000))?),
+    },
+    Bench {
+        key: "command_per_record_us",
+        unit: "µs",
+        work: "a program for each record, from stdin to stdout, 2 workers",
+        goal: Goal::TimesFloor(2.0),
+        measure: |lab| micros(lab.records(lab.count(2000))?),
     },
     Bench {
         key: "queue_small_us_per_msg",

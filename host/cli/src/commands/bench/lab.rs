@@ -2,13 +2,14 @@
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
 use sandpool::jail::Layer;
-use sandpool::pool::Isolation;
+use sandpool::pool::{Command, Isolation};
 use sandpool::run::Summary;
 use sandpool::{DirGrant, Error, ExitStatus, Limits, Module, Pool, Run, Sandbox};
 use sha2::Digest as _;
@@ -133,6 +134,46 @@ impl Lab {
             Ok(elapsed.as_secs_f64() / count as f64)
         };
         self.warmed_up(round)
+    }
+
+    /// Times a pool that runs the guest as a program for each of `count` records, from stdin to stdout, with two workers.
+    pub(super) fn records(&self, count: u64) -> anyhow::Result<Vec<f64>> {
+        let pool = Pool::builder(&self.module).processes(2).isolation(Isolation::Task).build()?;
+        let round = || -> anyhow::Result<f64> {
+            let start = Instant::now();
+            let commands =
+                (0..count).map(|number| Command::new("bench").arg("echo").stdin(number.to_string()));
+            for (number, output) in pool.imap_commands(commands).enumerate() {
+                let output = output?;
+                let is_right = output.status.success() && output.stdout == number.to_string().as_bytes();
+                ensure!(is_right, "a program has written something else than its input");
+            }
+            Ok(start.elapsed().as_secs_f64() / count as f64)
+        };
+        self.warmed_up(round)
+    }
+
+    /// Times this command as it runs a program that does nothing, whose compiled form is cached: each of `count` processes from its
+    /// start to its end. A round is the median of its runs.
+    pub(super) fn starts(&self, count: u64) -> anyhow::Result<Vec<f64>> {
+        let own = env::current_exe().context("cannot find this program")?;
+        let nothing = self.folder.path().join("nothing.wat");
+        fs::write(&nothing, "(module (memory (export \"memory\") 1) (func (export \"_start\")))")
+            .context("cannot write the program that is started")?;
+        let run = || -> anyhow::Result<f64> {
+            let start = Instant::now();
+            let status = process::Command::new(&own).arg("run").arg(&nothing).stdin(Stdio::null()).status();
+            let elapsed = start.elapsed();
+            ensure!(
+                status.context("cannot start this program")?.success(),
+                "a program that does nothing failed"
+            );
+            Ok(elapsed.as_secs_f64())
+        };
+        self.warmed_up(|| {
+            let runs = (0..count).map(|_| run()).collect::<anyhow::Result<Vec<_>>>()?;
+            Ok(Figures::new(runs).context("nothing was started")?.median())
+        })
     }
 
     /// How many times as long the guest takes for the SHA-256 of this number of bytes as the same code here; and the time of that
