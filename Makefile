@@ -37,7 +37,7 @@ GUEST_WORKSPACES := examples/guests host/benches/guests tests/guests
 SDK := guest-sdk/rust
 
 .DEFAULT_GOAL := help
-.PHONY: help cargo setup guests demo test lint lint-deny package book chaos storms soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
+.PHONY: help cargo setup guests demo test go lint lint-deny package book chaos storms soak fuzz memcheck miri bench bench-base bench-compare bench-inner clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ book: cargo ## make a book of the pages of host/docs, in target/book
 		sed 's|](\.\./\.\./|]($(REPOSITORY)/blob/main/|g' "$$page" >$(BOOK_PAGES)/$${page##*/} || exit; done
 	@$(TOOLS)/bin/mdbook build --dest-dir $(CARGO_TARGET_DIR)/book $(BOOK_PAGES) && rm $(CARGO_TARGET_DIR)/book/book.toml
 	@echo 'The book is in target/book: open target/book/index.html' >&2
+
+go: setup ## compile the examples in Go, and compare what they print (installs Go below target/ if it is missing)
+	@sh guest-sdk/go/test.sh $(SANDPOOL) $(TOOLS)/go
 
 chaos: guests ## kill, stop and starve processes at random, CHAOS times (20) as long as `make test` does
 	SANDPOOL_CHAOS_KILLS=$$((5000 * $(CHAOS))) SANDPOOL_CHAOS_OPERATIONS=$$((20000 * $(CHAOS))) \
