@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn the_part_that_a_reader_has_taken_is_written() {
         const PART: usize = 64 << 10;
-        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
         let mut out = output(File::from(std::os::fd::OwnedFd::from(writer)), false);
         out.write_record(Framing::Lines, &vec![b'x'; 3 * PART]).unwrap().unwrap();
         let reads = std::thread::spawn(move || reader.read_exact(&mut vec![0; PART]));
