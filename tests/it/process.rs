@@ -362,6 +362,7 @@ fn a_panic_is_one_whatever_its_hook_does() {
         "a hook that starts a process",
         "an abort is none",
         "a task whose hook says nothing",
+        "a task whose hook says nothing, which drops what a child has",
         "a pool of a program whose hook says nothing",
         "in the middle of a line",
         "in a destructor, of what was moved into a child",

@@ -29,6 +29,7 @@ fn of_processes_and_objects() {
             "zeroes are no empty list",
             "its sentinel is no use",
             "after its end as well",
+            "children that end are left out of the list",
         ],
     );
     assert_eq!(ended.stdout.lines().last(), Some("half of a line"), "{ended}");

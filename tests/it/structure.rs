@@ -1,10 +1,10 @@
 //! The modules of the library, of the command and of the guest SDK import in one direction: each imports only from layers
-//! below its own. The tables here say which layer a module is in.
+//! below its own. The tables here say which layer a module is in. Files of the arena import each other without a circle.
 //!
 //! Sources are read as text, without comments, strings and what is compiled for tests only. A path inside of a macro counts
 //! as one outside of it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +64,28 @@ fn the_command_imports_in_one_direction() {
 #[test]
 fn the_guest_sdk_imports_in_one_direction() {
     check("guest-sdk/rust/src", "lib.rs", SDK);
+}
+
+/// The files and folders of the arena. A circle among them would be one module in several files.
+#[test]
+fn the_arena_has_no_circle() {
+    let imports = inside("host/src", &["ipc"]);
+    let has =
+        |from: &str, name: &str| imports.iter().any(|import| import.from == from && import.name == name);
+    assert!(has("object", "kind") && has("queue", "object") && has("arena", "layout"), "not all was read");
+    if let Some(circle) = circle(&imports) {
+        let steps: Vec<_> = circle
+            .iter()
+            .map(|Import { file, line, from, name }| {
+                format!("host/src/ipc/{}:{line}: `{from}` imports `{name}`", file.display())
+            })
+            .collect();
+        panic!(
+            "a circle of imports: move what two files need into one below both, as the words that processes share are in \
+             `layout` and `states`, or into one above both:\n{}",
+            steps.join("\n")
+        );
+    }
 }
 
 /// A package has the files of its own folder only, so that a file from elsewhere would be missing where it is compiled.
@@ -151,17 +173,23 @@ struct Import {
     name: String,
 }
 
-/// The modules at the top of a crate, and all that they import of each other.
-fn read(folder: &Path, root: &str) -> (Vec<String>, Vec<Import>) {
+/// The sources in a folder that aren't for tests only: that of its root, and those of the modules below.
+fn sources(folder: &Path, root: &str) -> (Source, BTreeMap<PathBuf, Source>) {
     let mut files = BTreeMap::new();
     list(folder, Path::new(""), &mut files);
-    let root = files.remove(Path::new(root)).expect("the root of the crate");
-    let mut only_tests: Vec<Vec<String>> = root.tests.into_iter().map(|name| vec![name]).collect();
+    let root = files.remove(Path::new(root)).expect("the root of the folder");
+    let mut only_tests: Vec<Vec<String>> = root.tests.iter().map(|name| vec![name.clone()]).collect();
     for (path, source) in &files {
         let module = module_of(path);
         only_tests.extend(source.tests.iter().map(|name| [&*module, std::slice::from_ref(name)].concat()));
     }
     files.retain(|path, _| !only_tests.iter().any(|tests| module_of(path).starts_with(tests)));
+    (root, files)
+}
+
+/// The modules at the top of a crate, and all that they import of each other.
+fn read(folder: &Path, root: &str) -> (Vec<String>, Vec<Import>) {
+    let (root, files) = sources(folder, root);
     let mut modules: Vec<String> =
         files.keys().filter_map(|path| module_of(path).into_iter().next()).collect();
     modules.dedup();
@@ -188,6 +216,51 @@ fn read(folder: &Path, root: &str) -> (Vec<String>, Vec<Import>) {
         }
     }
     (modules, imports)
+}
+
+/// What the files and folders of a module of a crate import of each other.
+fn inside(crate_folder: &str, module: &[&str]) -> Vec<Import> {
+    let folder = module.iter().fold(repository().join(crate_folder), |folder, name| folder.join(name));
+    let (_, files) = sources(&folder, "mod.rs");
+    let names: Vec<String> = files.keys().map(|path| module_of(path)[0].clone()).collect();
+    let mut imports = Vec::new();
+    for (path, source) in &files {
+        let own = module_of(path);
+        for (line, name) in names_in(&source.text, module, own.len()) {
+            if name != own[0] && names.contains(&name) {
+                imports.push(Import { file: path.clone(), line, from: own[0].clone(), name });
+            }
+        }
+    }
+    imports
+}
+
+/// Imports of which each leads to the file of the next, and the last to that of the first; the shortest such circle.
+fn circle(imports: &[Import]) -> Option<Vec<&Import>> {
+    let from_here = |first: &'_ Import| {
+        let mut ways: Vec<Vec<usize>> = imports
+            .iter()
+            .enumerate()
+            .filter(|(_, import)| std::ptr::eq(*import, first))
+            .map(|(at, _)| vec![at])
+            .collect();
+        let mut seen = BTreeSet::from([first.name.clone()]);
+        while let Some(at) = (0..ways.len()).min_by_key(|at| ways[*at].len()) {
+            let way = ways.remove(at);
+            let end = &imports[way[way.len() - 1]].name;
+            if *end == first.from {
+                return Some(way);
+            }
+            for (next, import) in imports.iter().enumerate().filter(|(_, import)| import.from == *end) {
+                if import.name == first.from || seen.insert(import.name.clone()) {
+                    ways.push([&way[..], &[next]].concat());
+                }
+            }
+        }
+        None
+    };
+    let shortest = imports.iter().filter_map(from_here).min_by_key(Vec::len)?;
+    Some(shortest.into_iter().map(|at| &imports[at]).collect())
 }
 
 /// A file's text without comments, strings and tests, and the modules in files of their own that are for tests only.
@@ -379,6 +452,11 @@ fn macro_names(text: &str) -> Vec<String> {
 /// The first names, and their lines, of all paths that lead to the root of the crate, out of a file that is a module this
 /// deep.
 fn names_at_root(text: &str, depth: usize) -> Vec<(usize, String)> {
+    names_in(text, &[], depth)
+}
+
+/// The names, and their lines, of all of a module that paths lead to, out of a file that is a module this deep below it.
+fn names_in(text: &str, module: &[&str], depth: usize) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     // For each open brace whether it is that of a module.
     let mut braces = Vec::new();
@@ -395,7 +473,7 @@ fn names_at_root(text: &str, depth: usize) -> Vec<(usize, String)> {
             'c' | 's' if !before.ends_with(|c| is_of_word(c) || c == ':') => {
                 let ups = depth + braces.iter().filter(|is_module| **is_module).count();
                 let names = match rest.strip_prefix("crate::") {
-                    Some(path) => first_names(path, 0),
+                    Some(path) => names_below(path, module),
                     None if rest.starts_with("super::") => first_names(rest, ups),
                     None => Vec::new(),
                 };
@@ -405,6 +483,17 @@ fn names_at_root(text: &str, depth: usize) -> Vec<(usize, String)> {
         }
     }
     found
+}
+
+/// The first names below a module of a path from the root, or of a list of them.
+fn names_below(path: &str, module: &[&str]) -> Vec<String> {
+    let Some((first, rest)) = module.split_first() else { return first_names(path, 0) };
+    let path = path.trim_start();
+    if let Some(list) = path.strip_prefix('{') {
+        return parts(list).into_iter().flat_map(|part| names_below(part, module)).collect();
+    }
+    let behind = path.strip_prefix(first).and_then(|path| path.strip_prefix("::"));
+    behind.map_or_else(Vec::new, |path| names_below(path, rest))
 }
 
 /// The first names of a path, or of a list of them, that lies this deep below the root.
@@ -499,4 +588,24 @@ fn each_way_to_write_an_import_is_seen() {
     let exports = re_exports(&without_tests(&bare(root)).text);
     let exports: Vec<_> = exports.iter().map(|(name, of)| (name.as_str(), of.as_str())).collect();
     assert_eq!(exports, [("A", "a"), ("C", "a"), ("E", "a"), ("F", "other")]);
+}
+
+#[test]
+fn circles_are_found() {
+    let text = "use super::near; use crate::ipc::{one, two::x}; use crate::{sys, ipc::{three::{y}, four}}; use super::super::up;";
+    let names = names_in(text, &["ipc"], 1).into_iter().map(|(_, name)| name);
+    assert_eq!(names.collect::<Vec<_>>(), ["near", "one", "two", "three", "four", "super"]);
+    let import = |(line, (from, name)): (usize, &(&str, &str))| Import {
+        file: PathBuf::from(format!("{from}.rs")),
+        line,
+        from: (*from).to_owned(),
+        name: (*name).to_owned(),
+    };
+    let imports = |pairs: &[(&str, &str)]| pairs.iter().enumerate().map(import).collect::<Vec<_>>();
+    let found = |pairs: &[(&str, &str)]| {
+        circle(&imports(pairs)).map(|circle| circle.iter().map(|import| import.line).collect::<Vec<_>>())
+    };
+    assert_eq!(found(&[("a", "b"), ("b", "c"), ("a", "c"), ("d", "a")]), None);
+    assert_eq!(found(&[("x", "a"), ("a", "b"), ("b", "c"), ("c", "d"), ("d", "b")]), Some(vec![2, 3, 4]));
+    assert_eq!(found(&[("a", "b"), ("b", "c"), ("c", "a"), ("c", "b")]), Some(vec![1, 3]));
 }

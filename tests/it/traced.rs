@@ -22,7 +22,8 @@ use crate::support::{deadline, guest, sandpool_bin};
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     Written(PathBuf),
-    Cut(PathBuf),
+    /// To this length.
+    Cut(PathBuf, u64),
     /// How long it was when that began.
     Synced(PathBuf, u64),
     /// A file that takes the place of another, and what is in it.
@@ -31,12 +32,16 @@ enum Step {
 }
 
 /// Runs a command in a folder, in which it does this, to its end. Its threads are traced, and no process that it starts.
-#[allow(clippy::zombie_processes, reason = "`waitpid` waits for it, as for its threads")]
 fn traced(folder: &Path, arguments: &[&str]) -> (Vec<Step>, i32) {
+    traced_to(Stdio::null(), folder, arguments)
+}
+
+#[allow(clippy::zombie_processes, reason = "`waitpid` waits for it, as for its threads")]
+fn traced_to(stdout: Stdio, folder: &Path, arguments: &[&str]) -> (Vec<Step>, i32) {
     // The shell waits until it is traced, and is the command then.
     let mut command = Command::new("sh");
     command.args(["-c", "read -r _; exec \"$@\"", "sh"]).arg(sandpool_bin()).args(arguments);
-    command.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.current_dir(folder).stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::null());
     let mut child = command.process_group(0).spawn().unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
@@ -119,7 +124,7 @@ impl Trace {
         let here = |path: PathBuf| path.starts_with(&self.folder).then_some(path);
         match number {
             libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 => here(of(args[0])?).map(Step::Written),
-            libc::SYS_ftruncate => here(of(args[0])?).map(Step::Cut),
+            libc::SYS_ftruncate => Some(Step::Cut(here(of(args[0])?)?, args[1])),
             libc::SYS_fsync | libc::SYS_fdatasync => {
                 let path = here(of(args[0])?)?;
                 let len = fs::metadata(&path).map_or(0, |found| found.len());
@@ -151,46 +156,69 @@ fn number(journal: &str, field: &str) -> Option<u64> {
     value[field].as_u64()
 }
 
-/// The disk, if the machine stops behind any of these steps.
+/// The disk, if the machine stops after any of these steps.
 #[derive(Default)]
 struct Disk {
     /// How much of each file has come there, at the least.
     synced: HashMap<PathBuf, u64>,
     /// Files that have changed since.
     dirty: Vec<PathBuf>,
-    /// Journals that have their names, but perhaps not there.
-    unsynced_names: usize,
-    journals: usize,
+    /// Texts of the journals of which any may be there; none if there is no journal.
+    journals: Vec<Option<String>>,
+    saved: usize,
 }
 
 impl Disk {
+    /// The disk as it is.
+    fn read(folder: &Path) -> Self {
+        let read = |name: &str| fs::read(folder.join(name)).ok();
+        let synced =
+            ["out", "failed"].iter().filter_map(|name| Some((folder.join(name), read(name)?.len() as u64)));
+        let journal = fs::read_to_string(folder.join("out.sandpool")).ok();
+        Self { synced: synced.collect(), journals: vec![journal], ..Self::default() }
+    }
+
     fn see(&mut self, folder: &Path, step: &Step) {
         let [output, errors, journal] = ["out", "failed", "out.sandpool"].map(|name| folder.join(name));
+        let described = [(&output, "output"), (&errors, "errors")];
+        if let Step::Written(path) | Step::Cut(path, _) = step {
+            self.synced.entry(path.clone()).or_default();
+            self.dirty.push(path.clone());
+        }
         match step {
-            Step::Written(path) | Step::Cut(path) => {
-                self.synced.entry(path.clone()).or_default();
-                self.dirty.push(path.clone());
+            Step::Written(_) => {}
+            Step::Cut(path, len) => {
+                let fields =
+                    described.iter().filter(|(described, _)| *described == path).map(|(_, field)| field);
+                for (field, text) in
+                    fields.flat_map(|field| self.journals.iter().flatten().map(move |text| (field, text)))
+                {
+                    let claimed = number(text, field).unwrap_or(0);
+                    assert!(
+                        claimed <= *len,
+                        "{path:?} is cut to {len} bytes, and a journal says that it has {claimed}"
+                    );
+                }
             }
-            Step::Synced(path, _) if path == folder => self.unsynced_names = 0,
+            Step::Synced(path, _) if path == folder => drop(self.journals.drain(..self.journals.len() - 1)),
             Step::Synced(path, len) => {
                 self.synced.insert(path.clone(), *len);
                 self.dirty.retain(|dirty| dirty != path);
             }
             Step::Renamed(from, to, text) if *to == journal => {
-                self.journals += 1;
+                self.saved += 1;
                 assert!(!self.dirty.contains(from), "{from:?} takes a place before it has come to the disk");
                 assert!(self.synced.contains_key(from), "{from:?} was never written");
-                for (path, field) in [(&output, "output"), (&errors, "errors")] {
+                for (path, field) in described {
                     let claimed = number(text, field).unwrap_or(0);
                     let there = self.synced.get(path).copied().unwrap_or(0);
                     assert!(claimed <= there, "{claimed} bytes of {path:?} are noted, and {there} have come");
                 }
-                assert_eq!(self.unsynced_names, 0, "two journals, and neither has come");
-                self.unsynced_names += 1;
+                assert_eq!(self.journals.len(), 1, "two journals, and neither has come");
+                self.journals.push(Some(text.clone()));
             }
-            // It stays, and says what there was to be done.
-            Step::Removed(path) => assert!(*path != journal, "the journal goes"),
-            Step::Renamed(..) => {}
+            Step::Removed(path) if *path == journal => self.journals.push(None),
+            Step::Renamed(..) | Step::Removed(_) => {}
         }
     }
 }
@@ -211,26 +239,46 @@ fn a_journal_follows_what_it_says_to_the_disk() {
         all.push(module.to_str().unwrap());
         all.into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
-    for (more, code) in [(&[][..], 119), (&["--resume"], 119), (&["--resume", "--on-error", "record"], 118)] {
+    let record = ["--on-error", "record"];
+    for (more, code, writes) in [
+        (&[][..], 119, &["out", "failed"][..]),
+        (&["--resume"], 119, &["failed"]),
+        (&[&["--resume"], &record[..]].concat(), 118, &["out", "failed"]),
+        (&[&["--resume", "--retry-failed"], &record[..]].concat(), 118, &["failed"]),
+        // Anew: what the journal of before says is no longer so.
+        (&record, 118, &["out", "failed"]),
+    ] {
         let arguments = arguments(more);
+        let mut disk = Disk::read(&path);
         let (steps, ended) = traced(&path, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(ended, code, "{more:?}");
-        let mut disk = Disk::default();
-        // Whatever was there before has come.
-        for name in ["out", "failed"] {
-            disk.synced.insert(path.join(name), u64::MAX);
-        }
-        if more.is_empty() {
-            disk.synced.clear();
-        }
         for step in &steps {
             disk.see(&path, step);
         }
-        assert_eq!(disk.unsynced_names, 0, "the name of the journal may not have come\n{steps:#?}");
-        let is_written = |name: &str| steps.contains(&Step::Written(path.join(name)));
-        assert!(is_written("out") || more == ["--resume"], "nothing was seen\n{steps:#?}");
-        assert!(is_written("failed"), "{steps:#?}");
-        assert!(disk.journals > 0, "{steps:#?}");
+        assert_eq!(disk.journals.len(), 1, "the name of the journal may not have come\n{steps:#?}");
+        assert!(disk.journals[0].is_some(), "the journal has gone\n{steps:#?}");
+        for name in writes {
+            assert!(steps.contains(&Step::Written(path.join(name))), "{name} was not seen\n{steps:#?}");
+        }
+        assert!(disk.saved > 0, "{steps:#?}");
     }
     assert_eq!(fs::read_to_string(path.join("out")).unwrap(), input.replace("fail\n", ""));
+}
+
+/// A command that says that all is done has it on the disk, also without a journal.
+#[test]
+fn an_output_without_a_journal_comes_to_the_disk_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    fs::write(path.join("in"), "a\nb\n").unwrap();
+    let module = guest("tasks");
+    let out = fs::File::create(path.join("out")).unwrap();
+    let arguments = ["map", "--task", "upper", "--input", "in", module.to_str().unwrap()];
+    let (steps, code) = traced_to(out.into(), &path, &arguments);
+    assert_eq!((code, fs::read_to_string(path.join("out")).unwrap().as_str()), (0, "A\nB\n"));
+    let of_output: Vec<_> = steps
+        .iter()
+        .filter(|step| matches!(step, Step::Written(of) | Step::Synced(of, _) if *of == path.join("out")))
+        .collect();
+    assert_eq!(of_output.last(), Some(&&Step::Synced(path.join("out"), 4)), "{steps:#?}");
 }

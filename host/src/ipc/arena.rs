@@ -1,25 +1,16 @@
-//! The arena: where everything lies in the shared memory, and the view that each process has of it.
+//! The arena: the shared memory of a run, in which everything [lies](super::layout), and the view that each process has of it.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use sandpool_abi::Errno;
 use sandpool_abi::process::STDERR_MAX;
 
 use super::Result;
-use super::budget::Budget;
-use super::collections::Collections;
-use super::event::Event;
-use super::heap::{HeapHead, PageDescriptor};
-use super::lock::Lock;
-use super::object_table::{Body, ObjectSlot, ObjectTable};
-use super::process_table::{ProcessSlot, ProcessTable};
-use super::{holds, standby};
+pub(crate) use super::layout::PAGE;
+use super::layout::{Body, Header, ObjectSlot, PageDescriptor, ProcessSlot, hold_words};
 use crate::sys::atomic::{AtomicU32, AtomicU64};
-use crate::sys::mem::{self, Mapping, Shared, Table, shared};
-
-/// Bytes of a page of the heap. The kernel's are as large or larger.
-pub(crate) const PAGE: usize = 4096;
+use crate::sys::mem::{self, Mapping, Shared, Table};
 
 /// The sizes that an arena is made with. All processes of a run inherit one copy; none is read from the arena.
 #[derive(Debug, Clone, Copy)]
@@ -32,30 +23,6 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// The most processes that an arena can be made for: a process's number must fit into a lock word.
     pub(crate) const PROCESSES_LIMIT: u32 = 32_768;
-}
-
-shared! {
-    /// The start of the arena.
-    pub(crate) struct Header {
-        pub(crate) heap: HeapHead,
-        pub(crate) objects: ObjectTable,
-        pub(crate) processes: ProcessTable,
-        /// Held while a process writes to a terminal or pipe that it shares with others: one for stdout, and one for stderr
-        /// if that is another file. A pipe that nobody reads then holds up only those who write to it.
-        pub(crate) stdio: [Lock; 2],
-        /// Bytes that guests have written to stdout and stderr, if they have a limit together.
-        pub(crate) written: AtomicU64,
-        /// Bytes that guests have written to files, if they have a limit together.
-        pub(crate) file_bytes: AtomicU64,
-        /// Whether a process wants a search for objects that no process can reach.
-        pub(crate) collections: Collections,
-        /// Linear memory of all processes together, if it has a limit.
-        pub(crate) memory: Budget,
-        /// Notified together with each event that a process watches while it waits for several.
-        pub(crate) watched: Event,
-        /// Processes that stand by.
-        pub(crate) standbys: [standby::Place; standby::PLACES],
-    }
 }
 
 /// The shared memory of one run.
@@ -83,24 +50,6 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// Makes an arena. The descriptor is all that ties it to a file; the mapping stays without it.
-    pub(crate) fn create(geometry: Geometry) -> io::Result<(OwnedFd, Self)> {
-        Self::create_for(geometry, mem::page_size())
-    }
-
-    /// Makes an arena as if the kernel's pages had this size.
-    pub(crate) fn create_for(geometry: Geometry, page: usize) -> io::Result<(OwnedFd, Self)> {
-        let mut fd = None;
-        let arena = Self::lay_out(geometry, page, |len| {
-            let (memory, mapping) = Mapping::create(len)?;
-            fd = Some(memory);
-            Ok(mapping)
-        })?;
-        arena.format_heap().map_err(io::Error::other)?;
-        arena.header().map_err(io::Error::other)?.objects.choose_secret()?;
-        Ok((fd.ok_or(io::ErrorKind::Other)?, arena))
-    }
-
     /// The bytes of the arena, tables and heap.
     pub(crate) fn bytes(&self) -> u64 {
         self.mapping.len() as u64
@@ -111,7 +60,8 @@ impl Arena {
         Self::lay_out(geometry, mem::page_size(), |len| Mapping::from_fd(fd, len))
     }
 
-    fn lay_out(
+    /// Finds the place of each part, in memory that `map` maps for as many bytes as are needed.
+    pub(super) fn lay_out(
         geometry: Geometry,
         page: usize,
         map: impl FnOnce(usize) -> io::Result<Mapping>,
@@ -129,7 +79,7 @@ impl Arena {
         let bodies = align(objects + objects_max * size_of::<ObjectSlot>());
         let refs = align(bodies + objects_max * size_of::<Body>());
         // A row is whole cache lines: no two processes write to one.
-        let hold_words = holds::words(objects_max).next_multiple_of(8);
+        let hold_words = hold_words(objects_max).next_multiple_of(8);
         let holds = align(refs + objects_max * ref_words * 8);
         let names = align(holds + (processes_max + 1) * hold_words * 8);
         let pages = align(names + objects_max * 8);

@@ -9,17 +9,10 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::Participant;
+use super::layout::Budget;
+#[cfg(test)]
 use super::lock::Lock;
-use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::mem::shared;
-
-shared! {
-    /// The memory of all processes together.
-    pub(crate) struct Budget {
-        lock: Lock,
-        used: AtomicU64,
-    }
-}
+use crate::sys::atomic::Ordering;
 
 impl Budget {
     /// Frees the lock of a process that is dead.

@@ -22,32 +22,13 @@ use sandpool_abi::task::{Claims, DELIVERED};
 
 use super::Result;
 use super::arena::Participant;
+pub(crate) use super::layout::ClaimSlot;
 use super::lock::Guard;
-use super::process_table::nanos_now;
-use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::mem::shared;
+use crate::sys::atomic::Ordering;
+use crate::sys::futex::nanos_now;
 use crate::sys::process;
 
 const DOOMED: u64 = 1;
-
-shared! {
-    /// The claims of a process.
-    pub(crate) struct ClaimSlot {
-        /// number of the first item that isn't finished
-        first: AtomicU64,
-        /// number of the item after the last
-        end: AtomicU64,
-        /// count of the work that the worker has begun, shifted left by one, and [`DOOMED`]; 0 if the worker works on
-        /// nothing
-        work: AtomicU64,
-        /// how often the worker has begun something
-        begun: AtomicU64,
-        /// when the worker began its work, in nanoseconds of the monotonic clock
-        since: AtomicU64,
-        /// which part of the first item the worker works on
-        part: AtomicU64,
-    }
-}
 
 impl ClaimSlot {
     /// Clears the claims, for a new process in the slot.

@@ -31,8 +31,10 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Participant};
-use super::object::{self, Handle, Unheld};
-use super::queue::Position;
+use super::kind;
+use super::object;
+use super::object_table::{Handle, LIVE, generation, is_held};
+use super::queue::{Position, Version};
 use super::sweep::Sweep;
 use crate::sys::atomic::Ordering;
 
@@ -168,7 +170,7 @@ impl Collector {
         let all = participant.arena.header()?.objects.high_water(&participant.arena);
         let until = from.saturating_add(OBJECTS_AT_ONCE as u32).min(all);
         for index in from..until {
-            if let Some(found) = object::unheld(participant, index)? {
+            if let Some(found) = unheld(participant, index)? {
                 self.candidates.insert(index, Candidate { found, counted: 0, is_reached: false });
                 self.order.push(index);
             }
@@ -198,7 +200,7 @@ impl Collector {
         each: impl FnMut(Handle),
     ) -> Option<Position> {
         // A queue that can't be read is changing. Its messages aren't counted, so the objects in them count as reached.
-        object::handles_in(participant, index, position, each).ok().flatten()
+        handles_in(participant, index, position, each).ok().flatten()
     }
 
     fn count(&mut self, participant: &Participant, at: usize, position: Option<Position>) -> Phase {
@@ -266,7 +268,7 @@ impl Collector {
         for index in &some {
             if let Some(candidate) = self.candidates.get_mut(index)
                 && !candidate.is_reached
-                && !object::is_still(participant, *index, &candidate.found)?
+                && !is_still(participant, *index, &candidate.found)?
             {
                 candidate.is_reached = true;
                 self.has_changed = true;
@@ -308,5 +310,57 @@ impl Collector {
             }
         }
         Ok((!some.is_empty()).then_some(at + some.len()))
+    }
+}
+
+/// An object that no process holds, only messages or a name, as it was when somebody looked.
+#[derive(Debug, PartialEq, Eq)]
+struct Unheld {
+    state: u64,
+    /// The number of these messages, plus 1 for a name.
+    in_transit: u64,
+    contents: Option<Version>,
+}
+
+impl Unheld {
+    /// Whether this is the object's handle, for a caller who knows that the number is the object's.
+    fn is(&self, handle: Handle) -> bool {
+        generation(self.state) == handle.generation()
+    }
+}
+
+/// Looks whether only messages or a name hold an object.
+fn unheld(participant: &Participant, index: u32) -> Result<Option<Unheld>> {
+    let slot = participant.arena.object(index)?;
+    let state = slot.state.load(Ordering::Acquire);
+    let contents = version(participant, index);
+    let in_transit = slot.in_transit.load(Ordering::SeqCst);
+    let is_one = state & 0xff == LIVE && in_transit != 0 && !is_held(&participant.arena, index)?;
+    Ok(is_one.then_some(Unheld { state, in_transit, contents }))
+}
+
+/// Whether an object is certainly unchanged since `found`: while the table is locked, no hold becomes a message.
+fn is_still(participant: &Participant, index: u32, found: &Unheld) -> Result<bool> {
+    let _guard = participant.arena.header()?.objects.lock.lock(participant)?;
+    // The contents are looked at once more in the end: a process may have taken something and dropped its hold during
+    // this look.
+    Ok(unheld(participant, index)?.as_ref() == Some(found) && version(participant, index) == found.contents)
+}
+
+/// The version of an object's contents, if other objects can lie in it.
+fn version(participant: &Participant, index: u32) -> Option<Version> {
+    Some(kind::at(participant, index).ok()?.contents()?.version())
+}
+
+/// Gives `each` some of the handles that lie in an object: see [`QueueState::handles`](super::states::QueueState::handles).
+fn handles_in(
+    participant: &Participant,
+    index: u32,
+    position: Option<Position>,
+    each: impl FnMut(Handle),
+) -> Result<Option<Position>> {
+    match kind::at(participant, index).ok().and_then(|object| object.contents()) {
+        Some(queue) => queue.handles(participant, position, each),
+        None => Ok(None),
     }
 }

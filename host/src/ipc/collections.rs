@@ -7,31 +7,13 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Participant};
-use super::event::Event;
+use super::layout::Collections;
 use super::waiting::Waiting;
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
-use crate::sys::mem::shared;
 
 /// How long a process waits for a collection: longer than a collection takes.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-shared! {
-    /// The state of collections: whether one is wanted, and how many were done.
-    pub(crate) struct Collections {
-        /// 1 if a process wants one
-        pub(super) wanted: AtomicU32,
-        /// 1 if there is a supervisor that collects
-        pub(super) is_on: AtomicU32,
-        /// how many were begun and ended
-        pub(super) begun: AtomicU64,
-        pub(super) ended: AtomicU64,
-        /// how often an object may have been left to messages alone, and how much of that a collection has looked into
-        pub(super) suspects: AtomicU64,
-        pub(super) cleared: AtomicU64,
-        pub(super) done: Event,
-    }
-}
 
 /// Tries to make something; if there is no room, tries once more after objects that nobody can reach are gone.
 pub(crate) fn retry<T>(participant: &Participant, attempt: impl Fn() -> Result<T>) -> Result<T> {

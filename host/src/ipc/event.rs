@@ -21,26 +21,17 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Participant};
+pub(crate) use super::layout::Event;
 use super::lock::Guard;
 use super::waiting::Waiting;
 use crate::sys::atomic::{AtomicU32, Ordering, fence};
 use crate::sys::futex::{self, Deadline};
-use crate::sys::mem::shared;
 
 const WAITERS: u32 = 1;
 const ONE: u32 = 2;
 
 /// Looks before a process sleeps. They take some ten microseconds: as long as to sleep and be woken.
 const SPINS: u32 = if cfg!(test) { 2 } else { 100 };
-
-shared! {
-    /// A futex that counts changes.
-    pub(crate) struct Event {
-        word: AtomicU32,
-        /// 1 if a process waits for several events, of which this is one
-        watched: AtomicU32,
-    }
-}
 
 /// The time was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,13 +12,12 @@
 use sandpool_abi::Errno;
 
 use super::Result;
-use super::arena::{Arena, PAGE, Participant};
-use super::event::Event;
+use super::arena::{Arena, Participant};
+use super::layout::{HeapHead, PAGE};
 use super::lock::{Guard, Lock};
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::mem::{HUGE_PAGE, shared};
+use crate::sys::mem::HUGE_PAGE;
 
-const CLASSES: usize = 32;
 /// Runs of the smallest class that are looked at before the next class.
 const FIT_TRIES: usize = 8;
 
@@ -26,52 +25,25 @@ const FREE: u64 = 1 << 62;
 const USED: u64 = 2 << 62;
 const KIND: u64 = 3 << 62;
 
-shared! {
-    /// The free runs.
-    pub(crate) struct HeapHead {
-        lock: Lock,
-        used_pages: AtomicU64,
-        /// how often something was freed
-        frees: AtomicU64,
-        /// bit *c*: class *c* has a run
-        classes_present: AtomicU64,
-        /// first page of the first run of each class; page 0 is never part of a run
-        classes: [AtomicU64; CLASSES],
-        /// notified when something was freed
-        pub(crate) freed: Event,
-    }
-
-    /// The descriptor of a page, if a run starts or ends there.
-    pub(crate) struct PageDescriptor {
-        /// kind and pages of the run
-        tag: AtomicU64,
-        next: AtomicU64,
-        prev: AtomicU64,
-        reserved: AtomicU64,
-    }
-}
-
 fn class_of(pages: u64) -> usize {
     pages.max(1).ilog2() as usize
 }
 
-impl Arena {
-    /// Makes all pages but the first one free run. For an arena that nobody shares yet.
-    pub(super) fn format_heap(&self) -> Result<()> {
-        let pages = u64::from(self.geometry.heap_pages);
-        let head = &self.header()?.heap;
-        if pages < 2 {
-            return Err(Errno::Inval);
-        }
-        self.page(0)?.tag.store(USED | 1, Ordering::Relaxed);
-        let free = pages - 1;
-        self.page(1)?.tag.store(FREE | free, Ordering::Relaxed);
-        self.page(pages - 1)?.tag.store(FREE | free, Ordering::Relaxed);
-        let class = class_of(free);
-        head.classes.get(class).ok_or(Errno::Inval)?.store(1, Ordering::Relaxed);
-        head.classes_present.store(1 << class, Ordering::Relaxed);
-        Ok(())
+/// Makes all pages but the first one free run, in an arena that nobody shares yet.
+pub(super) fn format(arena: &Arena) -> Result<()> {
+    let pages = u64::from(arena.geometry.heap_pages);
+    let head = &arena.header()?.heap;
+    if pages < 2 {
+        return Err(Errno::Inval);
     }
+    arena.page(0)?.tag.store(USED | 1, Ordering::Relaxed);
+    let free = pages - 1;
+    arena.page(1)?.tag.store(FREE | free, Ordering::Relaxed);
+    arena.page(pages - 1)?.tag.store(FREE | free, Ordering::Relaxed);
+    let class = class_of(free);
+    head.classes.get(class).ok_or(Errno::Inval)?.store(1, Ordering::Relaxed);
+    head.classes_present.store(1 << class, Ordering::Relaxed);
+    Ok(())
 }
 
 impl HeapHead {

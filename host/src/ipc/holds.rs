@@ -18,17 +18,8 @@
 
 use super::Result;
 use super::arena::{Arena, Participant, bit};
+use super::layout::Holds;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::mem::shared;
-
-shared! {
-    /// The bits of the first objects.
-    pub(crate) struct Holds {
-        first: AtomicU64,
-        /// 1 if there may be bits in the row
-        more: AtomicU64,
-    }
-}
 
 impl Holds {
     /// Clears the bits, for a slot that is used anew. The sweep has emptied the row.
@@ -36,12 +27,6 @@ impl Holds {
         self.first.store(0, Ordering::Relaxed);
         self.more.store(0, Ordering::Relaxed);
     }
-}
-
-/// The number of words of a row: the marks first, then the words with the bits.
-pub(super) fn words(objects_max: usize) -> usize {
-    let bits = objects_max.div_ceil(64);
-    bits.div_ceil(64) + bits
 }
 
 /// Where in a row the bits of an object are, and which word of marks covers them.

@@ -1,7 +1,8 @@
 //! The kinds of objects: what an object of every kind does at the turns of its life, and the list of the kinds.
 //!
 //! [`ObjectState`] has a default for each turn: to do nothing. The file of a kind implements what is different about
-//! it, and a row of [`kinds!`] below makes it known. Nothing else leads from the kind that is recorded in the arena to
+//! it, and a row of [`kinds!`] below makes it known. The list needs no more of a kind than its [state](super::states), so this file
+//! imports none of those. Nothing else leads from the kind that is recorded in the arena to
 //! its implementation; a recorded kind without a row is [`Errno::Io`].
 
 use sandpool_abi::Errno;
@@ -11,16 +12,10 @@ use super::Result;
 use super::arena::Participant;
 use super::event::Event;
 use super::lock::Lock;
-use super::object::{self, Handle};
-use super::object_table::ObjectSlot;
-use super::pipe::EndState;
-use super::queue::QueueState;
-use super::shared::SharedState;
-use super::sync::barrier::BarrierState;
-use super::sync::condition::ConditionState;
-use super::sync::event::EventState;
-use super::sync::lock::LockState;
-use super::sync::semaphore::SemaphoreState;
+use super::object_table::{self as table, Handle, ObjectSlot};
+use super::states::{
+    BarrierState, ConditionState, EndState, EventState, LockState, QueueState, SemaphoreState, SharedState,
+};
 use super::waiting::Waiting;
 use crate::sys::atomic::Ordering;
 use crate::sys::mem::Shared;
@@ -145,7 +140,7 @@ macro_rules! kinds {
         pub(super) fn at(participant: &Participant, index: u32) -> Result<&dyn ObjectState> {
             let arena = &*participant.arena;
             Ok(match arena.object(index)?.kind()? {
-                $(ObjectKind::$kind => object::state::<$state>(arena, index)?,)*
+                $(ObjectKind::$kind => table::state::<$state>(arena, index)?,)*
             })
         }
     };
@@ -200,14 +195,14 @@ pub(super) fn shares_of_holders(
     index: u32,
     held_by: impl Fn(u32) -> u64,
 ) -> Option<Vec<Share>> {
-    let all = object::holders(&participant.arena, index).map(|process| (process, Some(held_by(process))));
+    let all = table::holders(&participant.arena, index).map(|process| (process, Some(held_by(process))));
     Some(all.filter(|(_, count)| *count != Some(0)).collect())
 }
 
 /// The number of the other end of a pipe.
 pub(crate) fn other_end(participant: &Participant, index: u32) -> Option<u32> {
     let peer = at(participant, index).ok()?.peer()?;
-    Some(object::referred(participant, peer).ok()??.0)
+    Some(table::referred(participant, peer).ok()??.0)
 }
 
 /// How many processes wait at a barrier, and for how many the barrier is.
@@ -217,12 +212,12 @@ pub(crate) fn at_barrier(participant: &Participant, index: u32) -> Option<(u64, 
 
 /// The object that a handle names, if processes can wait for objects of its kind.
 pub(crate) fn waitable(participant: &Participant, handle: Handle) -> Result<&dyn Waitable> {
-    let (index, _) = object::find(participant, handle)?;
+    let (index, _) = table::find(participant, handle)?;
     at(participant, index)?.waitable().ok_or(Errno::Inval)
 }
 
 /// The note of a process that waits for a [`waitable`] object.
 pub(crate) fn waiting(participant: &Participant, handle: Handle) -> Option<Waiting> {
-    let (index, _) = object::find(participant, handle).ok()?;
+    let (index, _) = table::find(participant, handle).ok()?;
     at(participant, index).ok()?.waiting(index)
 }

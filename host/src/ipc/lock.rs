@@ -33,9 +33,10 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Participant, Patience};
+use super::layout::JOURNAL;
+pub(crate) use super::layout::Lock;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence_behind_rmw};
 use crate::sys::futex::{self, Deadline};
-use crate::sys::mem::shared;
 
 const WAITERS: u32 = 1 << 31;
 const DIED: u32 = 1 << 30;
@@ -48,24 +49,6 @@ const BRIEF_SPINS: u32 = if cfg!(test) { 2 } else { 400 };
 
 /// How long the owner of a pool waits for a lock: many turns of a scheduler.
 const MOMENT_NANOS: u64 = 50_000_000;
-
-/// More words than any critical section overwrites.
-const JOURNAL: usize = 24;
-
-shared! {
-    /// A lock, and the journal of its owner.
-    pub(crate) struct Lock {
-        word: AtomicU32,
-        journal_len: AtomicU32,
-        journal: [Entry; JOURNAL],
-    }
-
-    struct Entry {
-        /// offset in the arena
-        at: AtomicU64,
-        old: AtomicU64,
-    }
-}
 
 impl Lock {
     /// Waits for the lock, and holds it until the guard goes. Changes that aren't committed by then are undone.

@@ -11,7 +11,8 @@ use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 use super::Result;
 use super::arena::{PAGE, Participant};
 use super::heap;
-use super::object::{self, Handle};
+use super::object::Handle;
+use super::transit;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::mem::shared;
 
@@ -63,7 +64,7 @@ pub(crate) fn compose(
         at += part.len() as u64;
     }
     if carry == Carry::Counted && !handles.is_empty() {
-        object::enter_transit(participant, handles, &head.in_transit)?;
+        transit::enter_transit(participant, handles, &head.in_transit)?;
     }
     Ok(page)
 }
@@ -114,7 +115,7 @@ impl Message {
     /// Makes the handles of the message the caller's; the caller held none of this message's handles before.
     pub(crate) fn arrive(&self, participant: &Participant, handles: &[Handle]) -> Result<()> {
         let head: &MessageHead = participant.arena.in_heap(self.page, 0)?;
-        object::arrive(participant, handles, &head.in_transit)
+        transit::arrive(participant, handles, &head.in_transit)
     }
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn discard(participant: &Participant, register: &AtomicU64, unused: &
     if let Ok(message) = Message::at(participant, page) {
         let head: &MessageHead = participant.arena.in_heap(page, 0)?;
         if head.in_transit.load(Ordering::Relaxed) != 0 {
-            object::discard(participant, &message.handles(participant)?, &head.in_transit, unused)?;
+            transit::discard(participant, &message.handles(participant)?, &head.in_transit, unused)?;
         }
     }
     heap::free(participant, register)

@@ -18,6 +18,10 @@
 //! * [`sweep`]: when a process has died, the supervisor goes through those registers and does what the process no
 //!   longer can.
 //!
+//! The words that processes share stand in `layout` and `states`, below all else, and the files above have the operations on them:
+//! each file its own. So these files import each other in one direction. Of an object, [`kind`] knows the state and that it behaves
+//! as one of its kind does; the behaviour itself is in the file of the kind, above [`object`].
+//!
 //! Nothing that is read from the arena is trusted. [`arena`] checks offsets, each user of a length checks it, and a
 //! value that makes no sense is [`Errno::Io`](sandpool_abi::Errno::Io).
 
@@ -26,12 +30,15 @@ pub(crate) mod budget;
 pub(crate) mod claims;
 pub(crate) mod collect;
 pub(crate) mod collections;
+mod create;
 pub(crate) mod event;
 pub(crate) mod heap;
 mod holds;
 pub(crate) mod kind;
+mod layout;
 pub(crate) mod lock;
 pub(crate) mod message;
+mod names;
 pub(crate) mod object;
 mod object_table;
 pub(crate) mod pipe;
@@ -40,10 +47,12 @@ pub(crate) mod queue;
 pub(crate) mod scope;
 pub(crate) mod shared;
 pub(crate) mod standby;
+mod states;
 pub(crate) mod sweep;
 pub(crate) mod sync;
 pub(crate) mod tail;
 pub(crate) mod tally;
+pub(crate) mod transit;
 pub(crate) mod waiting;
 
 #[cfg(any(test, feature = "testing"))]

@@ -21,23 +21,10 @@ use super::lock::Lock;
 use super::object::{self, Handle, Object};
 use super::process_table::Register;
 use super::queue::{self, Account, Bound, Port, QueueState, Taken};
+pub(crate) use super::states::EndState;
 use super::waiting::Waiting;
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
-use crate::sys::mem::shared;
-
-shared! {
-    /// The state of an end.
-    #[repr(align(64))]
-    pub(crate) struct EndState {
-        /// handle of the other end
-        peer: AtomicU64,
-        flags: AtomicU64,
-        unused: [AtomicU64; 6],
-        /// messages that were sent to this end
-        inbound: QueueState,
-    }
-}
 
 impl ObjectState for EndState {
     fn peer(&self) -> Option<Handle> {

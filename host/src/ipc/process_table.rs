@@ -38,14 +38,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Result;
 use super::arena::{Arena, Participant};
-use super::claims::ClaimSlot;
-use super::event::Event;
-use super::holds::Holds;
-use super::scope::ScopeSlot;
-use super::tail::TailSlot;
-use super::waiting::Waits;
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
-use crate::sys::mem::shared;
+use super::layout::{NAME_WORDS, REGISTERS, ScopeSlot};
+pub(crate) use super::layout::{Name, Place, ProcessSlot};
+use crate::sys::atomic::{AtomicU64, Ordering, compiler_fence};
+use crate::sys::futex::nanos_now;
 
 /// The daemonic flag of a state word.
 pub(crate) const DAEMON: u8 = 1;
@@ -59,82 +55,6 @@ pub(crate) const NO_PARENT: u16 = u16::MAX;
 
 /// Process handles have this bit, so that they are never mistaken for an object's.
 const HANDLE_TAG: u64 = 1 << 31;
-
-shared! {
-    /// Where to look for a free slot first.
-    pub(crate) struct ProcessTable {
-        hint: AtomicU64,
-    }
-
-    /// A process.
-    pub(crate) struct ProcessSlot {
-        /// changes when the process, or a child of it, ends or has started
-        pub(crate) event: Event,
-        /// end that the process claims before it exits: kind and detail
-        claim: AtomicU64,
-        /// how the process ended, as the supervisor saw it
-        exit: AtomicU64,
-        /// signals that its parent wants it to get, a bit for each
-        pub(crate) wanted_signals: AtomicU32,
-        /// errno of a spawn that failed
-        pub(crate) failure: AtomicU32,
-        /// handle of its parent
-        parent: AtomicU64,
-        /// process id of its parent, which may be long gone
-        pub(crate) parent_pid: AtomicU32,
-        unused: AtomicU32,
-        /// name of its parent
-        parent_name: Name,
-        /// number of the object that the process is working on, plus 1
-        operation: AtomicU64,
-        /// runs of heap pages in its hands: see [`Register`]
-        inflight: [AtomicU64; Register::ALL.len()],
-        /// objects that it may hold
-        pub(super) holds: Holds,
-        /// object that it waits for
-        pub(crate) waits: Waits,
-        /// place of the process among those that wait in a condition or barrier
-        pub(crate) place: Place,
-        /// items that it has taken and isn't finished with, if it is a worker
-        pub(crate) claims: ClaimSlot,
-        /// scope of the objects that it makes
-        pub(crate) scope: ScopeSlot,
-        /// where the end of its stderr lies
-        pub(crate) tail: TailSlot,
-        /// its process id, when it has ended
-        pub(crate) ended_pid: AtomicU32,
-        reserved: AtomicU32,
-        /// when it started, in nanoseconds of the monotonic clock
-        pub(crate) started: AtomicU64,
-        /// its share of the memory of all processes: see [`budget`](super::budget)
-        pub(super) memory: AtomicU64,
-        /// processor time of a process that has ended, in nanoseconds
-        pub(crate) cpu: AtomicU64,
-        /// the most bytes that its linear memories and tables have had
-        pub(crate) linear_memory: AtomicU64,
-        /// how often each limit has refused it something, by the limit's code
-        refused: [AtomicU32; Limit::CODES as usize],
-        name: Name,
-    }
-
-    /// The place of a process among others in a [condition](super::sync::condition) or [barrier](super::sync::barrier),
-    /// while the process waits there: so a process is in one of them at a time. The lock of that object guards it.
-    pub(crate) struct Place {
-        /// number of the object, plus 1
-        pub(crate) object: AtomicU64,
-        /// number of the process after it, plus 1
-        pub(crate) next: AtomicU64,
-        /// number of the process before it, plus 1
-        pub(crate) prev: AtomicU64,
-    }
-
-    pub(crate) struct Name {
-        len: AtomicU64,
-        words: [AtomicU64; NAME_WORDS],
-    }
-}
-
-const NAME_WORDS: usize = (NAME_MAX + 1) / 8;
 
 /// A name, copied out of the table or about to be written to it.
 ///
@@ -186,7 +106,8 @@ pub(crate) enum Register {
 
 impl Register {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Outgoing, Self::Incoming, Self::Discarded, Self::Segment];
+    pub(crate) const ALL: [Self; REGISTERS] =
+        [Self::Outgoing, Self::Incoming, Self::Discarded, Self::Segment];
 }
 
 /// The lowest byte of a state word.
@@ -528,7 +449,7 @@ pub(crate) fn reserve(
             slot.claims.reset();
             slot.tail.reset();
             let scope = parent.and_then(|(index, _)| arena.process(index).ok()).map(|parent| &parent.scope);
-            slot.scope.reset(scope);
+            reset_scope(&slot.scope, scope);
             slot.refused.iter().for_each(|count| count.store(0, Ordering::Relaxed));
             slot.place.object.store(0, Ordering::Relaxed);
             slot.parent.store(parent.map_or(0, |(_, handle)| handle.0), Ordering::Relaxed);
@@ -540,9 +461,14 @@ pub(crate) fn reserve(
     Err(Errno::Procs)
 }
 
-/// Nanoseconds of the monotonic clock.
-pub(crate) fn nanos_now() -> u64 {
-    u64::try_from(crate::sys::futex::monotonic().as_nanos()).unwrap_or(u64::MAX)
+/// Sets the scope of a new process, whose parent has this one.
+fn reset_scope(slot: &ScopeSlot, parent: Option<&ScopeSlot>) {
+    let ScopeSlot { scope, objects, objects_max, processes_max, names, names_of_tasks } = slot;
+    let inherited = parent.map_or(0, |parent| parent.scope.load(Ordering::Relaxed));
+    scope.store(inherited, Ordering::Relaxed);
+    for word in [objects, objects_max, processes_max, names, names_of_tasks] {
+        word.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Gives a slot back, if it is in a state that `may` allows.

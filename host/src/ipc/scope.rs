@@ -14,42 +14,15 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Participant};
+use super::layout::{ProcessSlot, ScopeSlot};
 use super::lock::Guard;
-use super::process_table::{self as table, ProcessHandle, ProcessSlot};
+use super::process_table::{self as table, ProcessHandle};
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
-use crate::sys::mem::shared;
 
 /// This bit marks the scope of a task: no index of a process is as large.
 const OF_TASK: u64 = 1 << 30;
 
-shared! {
-    /// The scope of a process, and the counts of a worker.
-    pub(crate) struct ScopeSlot {
-        /// 0 if the process has no scope
-        scope: AtomicU64,
-        /// objects of the worker and its tasks
-        objects: AtomicU64,
-        /// the most objects of the worker and its tasks
-        objects_max: AtomicU64,
-        /// the most processes, beside the worker
-        processes_max: AtomicU64,
-        /// objects of the worker's own scope that have a name
-        names: AtomicU64,
-        /// objects of its tasks that have a name
-        names_of_tasks: AtomicU64,
-    }
-}
-
 impl ScopeSlot {
-    /// Sets the scope for a new process in the slot.
-    pub(super) fn reset(&self, parent: Option<&Self>) {
-        let Self { scope, objects, objects_max, processes_max, names, names_of_tasks } = self;
-        scope.store(parent.map_or(0, Self::get), Ordering::Relaxed);
-        for word in [objects, objects_max, processes_max, names, names_of_tasks] {
-            word.store(0, Ordering::Relaxed);
-        }
-    }
-
     fn get(&self) -> u64 {
         self.scope.load(Ordering::Relaxed)
     }

@@ -14,29 +14,10 @@ use super::Result;
 use super::arena::{PAGE, Participant};
 use super::kind::ObjectState;
 use super::object::{self, Handle, Named, Object};
-use super::process_table::{Name, NameBuffer, Register};
-use super::{heap, holds};
+use super::process_table::{NameBuffer, Register};
+pub(crate) use super::states::SharedState;
+use super::{heap, holds, transit};
 use crate::sys::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use crate::sys::mem::shared;
-
-shared! {
-    /// The state of shared memory.
-    pub(crate) struct SharedState {
-        size: AtomicU64,
-        /// first page of its run; 0 if the bytes are in `small`
-        page: AtomicU64,
-        /// 1 while processes can find it by its name
-        named: AtomicU64,
-        /// handle of the memory of which this is a view; 0 if this is no view
-        base: AtomicU64,
-        /// 1 while the view holds that memory
-        holds_base: AtomicU64,
-        /// number of the process whose hold keeps the name, plus 1; 0 if the name needs no hold
-        owner: AtomicU64,
-        name: Name,
-        small: [AtomicU64; SMALL_MAX as usize / 8],
-    }
-}
 
 /// The bytes that one step gives back to the system: that takes a few milliseconds.
 const CLEARED_AT_ONCE: u64 = 16 << 20;
@@ -64,7 +45,7 @@ impl ObjectState for SharedState {
     fn destroy_some(&self, participant: &Participant, unused: &mut Vec<u32>) -> Result<bool> {
         if let Some(base) = self.viewed() {
             if self.holds_base.load(Ordering::Relaxed) != 0 {
-                object::discard(participant, &[base], &self.holds_base, unused)?;
+                transit::discard(participant, &[base], &self.holds_base, unused)?;
             }
             return Ok(true);
         }
@@ -183,7 +164,7 @@ pub(crate) fn view(participant: &Participant, of: Handle) -> Result<Handle> {
     })?;
     // Until here the caller holds the memory of the view, or another view that holds it.
     let state = object::resolve::<SharedState>(participant, view)?.state;
-    let held = object::keep(participant, &[base], &state.holds_base);
+    let held = transit::keep(participant, &[base], &state.holds_base);
     if held.is_err() {
         object::release(participant, view)?;
     }

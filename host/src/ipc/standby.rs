@@ -22,26 +22,15 @@
 //!   if it wasn't.
 
 use super::arena::Arena;
+pub(crate) use super::layout::StandbyPlace as Place;
 use super::process_table::{self as table, ProcessHandle, ProcessState};
 use crate::sys::atomic::{AtomicU32, Ordering};
 use crate::sys::futex::{self, Deadline};
-use crate::sys::mem::shared;
 
 const EMPTY: u32 = 0;
 const GO: u32 = 1 << 31;
 const READY: u32 = 1 << 30;
 const BORN: u32 = 1 << 29;
-
-/// Two places: one process may stand by while another is on its way to its slot.
-pub(crate) const PLACES: usize = 2;
-
-shared! {
-    /// The place of a process that stands by.
-    pub(crate) struct Place {
-        pid: AtomicU32,
-        word: AtomicU32,
-    }
-}
 
 /// A process that is claimed for a slot.
 #[derive(Debug)]

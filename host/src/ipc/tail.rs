@@ -11,22 +11,8 @@ use sandpool_abi::process::STDERR_MAX;
 
 use super::Result;
 use super::arena::Arena;
+use super::layout::TailSlot;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::mem::shared;
-
-shared! {
-    /// The slot's record of the ring of a process. So a process that writes nothing touches no page of the ring.
-    pub(crate) struct TailSlot {
-        /// bytes that were ever written
-        written: AtomicU64,
-        /// value of `written` when the task began
-        begun: AtomicU64,
-        /// the page of the heap that begins with the word; 0 if there is none
-        page: AtomicU64,
-        /// value of the word when the process last wrote
-        word: AtomicU64,
-    }
-}
 
 impl TailSlot {
     /// Clears the record, for a new process in the slot.

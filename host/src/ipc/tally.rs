@@ -11,22 +11,12 @@ use super::arena::{PAGE, Participant};
 use super::heap;
 use super::lock::Guard;
 use super::process_table::Register;
+use super::states::ENTRIES;
+pub(super) use super::states::Tally;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::mem::shared;
 
-const ENTRIES: usize = 39;
 /// The lower part of an entry.
 const COUNT: u64 = (1 << 40) - 1;
-
-shared! {
-    /// A count for each process.
-    pub(crate) struct Tally {
-        /// count: bits 0 to 39, number of the process plus 1: bits 40 to 63; 0 if the entry is free
-        entries: [AtomicU64; ENTRIES],
-        /// first page of the counts of all processes without an entry; 0 if there is none
-        page: AtomicU64,
-    }
-}
 
 impl Tally {
     /// Clears the counts, for a new object.

@@ -5,27 +5,9 @@
 
 use super::Result;
 use super::arena::Participant;
-use super::process_table::{ProcessSlot, nanos_now};
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sys::futex::{self, Deadline};
-use crate::sys::mem::shared;
-
-shared! {
-    /// The wait of a process.
-    pub(crate) struct Waits {
-        /// [`Waiting`], packed; 0 if the process doesn't wait
-        what: AtomicU64,
-        /// start of the wait, in nanoseconds of the monotonic clock
-        since: AtomicU64,
-        /// offset of the futex that the process sleeps on
-        at: AtomicU64,
-        /// how often the process has begun to wait
-        count: AtomicU64,
-        /// one of [`Alarm`]
-        alarm: AtomicU32,
-        reserved: AtomicU32,
-    }
-}
+use super::layout::{ProcessSlot, Waits};
+use crate::sys::atomic::{AtomicU32, Ordering};
+use crate::sys::futex::{self, Deadline, nanos_now};
 
 /// The kind of a wait, and the number of the object or process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use crate::ipc::arena::Participant;
 use crate::ipc::process_table::{self as table, ProcessSlot};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{kind, object};
+use crate::sys::futex::nanos_now;
 
 /// The most processes that a report names as holders of something.
 const NAMED: usize = 4;
@@ -26,7 +27,7 @@ pub(crate) fn report(guest: &Guest, backtrace: Option<&WasmBacktrace>) {
     let Ok(slot) = process.participant().slot() else { return };
     let waits = &slot.waits;
     if let Some(what) = waits.what() {
-        let nanos = table::nanos_now().saturating_sub(waits.since());
+        let nanos = nanos_now().saturating_sub(waits.since());
         let seconds = Duration::from_nanos(nanos).as_secs_f64();
         let mut text = format!(
             "deadlock: process {} has waited {seconds:.1} s for {}",

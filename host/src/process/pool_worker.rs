@@ -26,12 +26,13 @@ use super::{Guest, Process, cpu_nanos, deadlock, exit, limit_behind};
 use crate::codec;
 use crate::ipc::arena::Participant;
 use crate::ipc::object::{self, Handle};
-use crate::ipc::process_table::{Outcome, ProcessHandle, Register, nanos_now};
+use crate::ipc::process_table::{Outcome, ProcessHandle, Register};
 use crate::ipc::queue::{self, Port, QueueState, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, scope, shared};
 use crate::process::fork::Forked;
 use crate::sys::futex::Deadline;
+use crate::sys::futex::nanos_now;
 use crate::wire::{COMMAND, Command, Isolation, RecordKind, ResultRecord, Setup, TaskRecord, Used};
 
 /// A worker takes at once as many tasks as it does in this time: no other worker can do a task that is taken.

@@ -15,7 +15,7 @@ use sandpool_abi::process::Limit;
 use super::kin::is_child;
 use crate::Limits;
 use crate::ipc::arena::Arena;
-use crate::ipc::process_table::nanos_now;
+use crate::sys::futex::nanos_now;
 
 /// The least time between two looks, and so the most by which a limit may be exceeded.
 const PAUSE: u64 = 5_000_000;

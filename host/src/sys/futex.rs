@@ -33,6 +33,11 @@ impl Deadline {
     }
 }
 
+/// Nanoseconds of the monotonic clock.
+pub(crate) fn nanos_now() -> u64 {
+    u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The monotonic clock, which all processes share.
 pub(crate) fn monotonic() -> Duration {
     #[cfg(test)]

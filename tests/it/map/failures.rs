@@ -68,6 +68,34 @@ fn each_cause_has_its_name() {
     );
 }
 
+/// A reader of JSON gets the text that the task gave; a person gets one that does nothing to a terminal.
+#[test]
+fn the_text_of_a_failure_is_the_tasks_own() {
+    let text = "\u{1b}[31mred";
+    let bench = Bench::new(text);
+    let arguments = ["--on-error", "record", "--errors", "failed", "--report", "report"];
+    let ended = finish(&mut bench.map("fail", &arguments)).expect_code(RECORDS_FAILED);
+    assert!(!ended.stderr.contains('\u{1b}'), "{ended}");
+    for name in ["failed", "report"] {
+        let line = bench.read(name);
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((line["cause"].as_str(), line["detail"].as_str()), (Some("error"), Some(text)), "{name}");
+    }
+    let ended = finish(&mut bench.map("fail", &[])).expect_code(STOPPED);
+    assert!(ended.stderr.contains(r"error: record 0 failed: \u{1b}[31mred"), "{ended}");
+}
+
+/// A failure counts when it has been written, and no record after it before.
+#[test]
+fn a_failure_that_cannot_be_written_is_not_done() {
+    let bench = Bench::new("fail\na\n");
+    let arguments = ["--on-error", "record", "--errors", "/dev/full"];
+    let ended = finish(&mut bench.map("behave", &arguments)).expect_code(125);
+    assert!(ended.stderr.starts_with("0 records in ") && ended.stderr.contains("No space left"), "{ended}");
+    assert_eq!(bench.done(), Some(0));
+}
+
 #[test]
 fn a_worker_that_is_killed_is_replaced_and_its_task_tried_again() {
     for (retries, code, lines) in
@@ -139,16 +167,38 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     }
 }
 
+/// The file beside an output is its journal; one of that name elsewhere is none.
+#[test]
+fn a_journal_lies_beside_its_output() {
+    let bench = Bench::new("fail\n");
+    fs::create_dir(bench.path("sub")).unwrap();
+    let arguments = ["--on-error", "record", "--errors", "sub/out.sandpool"];
+    finish(&mut bench.map("behave", &arguments)).expect_code(RECORDS_FAILED);
+    assert!(bench.read("sub/out.sandpool").starts_with(r#"{"index":0,"#));
+    assert!(bench.is_finished());
+}
+
 #[test]
 fn a_second_command_does_not_write_to_the_same_output() {
     let bench = Bench::new("a\n");
     let mut first = map("upper");
-    first.args(["--output", "out"]).current_dir(&bench.folder);
+    first.args(["--output", "out", "--errors", "failed", "--report", "report"]).current_dir(&bench.folder);
     let (run, mut stdin) = Run::start_with_stdin(&mut first);
     stdin.write_all(b"first\n").unwrap();
     bench.wait_for_lines(1);
-    let ended = finish(&mut bench.map("upper", &[])).expect_code(USAGE);
-    assert!(ended.stderr.contains("another command is writing out"), "{ended}");
+    for (name, arguments) in [
+        ("out", &[][..]),
+        ("failed", &["--output", "other", "--errors", "failed"]),
+        ("report", &["--output", "other", "--report", "report"]),
+    ] {
+        let mut second = map("upper");
+        second.args(["--input", "in"]).args(arguments).current_dir(&bench.folder);
+        if arguments.is_empty() {
+            second.args(["--output", "out"]);
+        }
+        let ended = finish(&mut second).expect_code(USAGE);
+        assert!(ended.stderr.contains(&format!("another command is writing {name}\n")), "{ended}");
+    }
     drop(stdin);
     run.finish().expect_code(0);
     assert_eq!(bench.read("out"), "FIRST\n");

@@ -1,7 +1,9 @@
 //! Maps that are interrupted or fail, and go on from there.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 
@@ -10,6 +12,20 @@ use crate::procfs;
 use crate::support::{Run, finish};
 
 use super::{Bench, Gate, RECORDS_FAILED, STOPPED, USAGE, map, numbers, output, with_input};
+
+/// Opens a pipe for writing, once somebody reads it.
+#[track_caller]
+fn opened(pipe: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
+    let mut file = None;
+    let mut open = || {
+        file = options.open(pipe).ok();
+        file.is_some()
+    };
+    assert!(procfs::eventually(&mut open), "nobody reads {}", pipe.display());
+    file.unwrap()
+}
 
 /// A terminal's Ctrl-C goes to all processes in the foreground, and the signal of timeout(1) to its process group.
 fn signal(run: &Run, signal: Signal) {
@@ -113,6 +129,86 @@ fn after_a_failure_resume_begins_with_the_record_that_failed() {
 }
 
 #[test]
+fn a_file_of_failures_that_is_too_short_is_refused() {
+    let bench = Bench::new("");
+    let mut command = map("even");
+    command.args(["--output", "out", "--errors", "failed", "--on-error", "record", "--resume"]);
+    command.current_dir(&bench.folder);
+    with_input(&mut command, b"1\n2\n").expect_code(RECORDS_FAILED);
+    let failed = bench.read("failed");
+    fs::write(bench.path("failed"), &failed[1..]).unwrap();
+    let ended = with_input(&mut command, b"1\n2\n4\n").expect_code(USAGE);
+    let (len, rest) = (failed.len(), failed.len() - 1);
+    assert!(ended.stderr.contains(&format!("cannot resume: failed has {rest} bytes of {len}")), "{ended}");
+    assert_eq!((bench.read("out").as_str(), bench.read("failed").as_str()), ("2\n", &failed[1..]));
+    fs::write(bench.path("failed"), &failed).unwrap();
+    // No record has failed since, but one has before.
+    let ended = with_input(&mut command, b"1\n2\n4\n").expect_code(RECORDS_FAILED);
+    assert!(
+        ended.stderr.starts_with("1 record in ") && ended.stderr.ends_with("; 1 failed in all\n"),
+        "{ended}"
+    );
+    assert_eq!((bench.read("out").as_str(), bench.read("failed")), ("2\n4\n", failed));
+}
+
+/// A record that is tried again after a stop isn't begun again, and a record whose process got the signal as well isn't done. If
+/// results are in order, those after it aren't written either.
+#[test]
+fn a_record_that_was_under_way_and_is_not_done_is_done_later() {
+    for (order, death, retries) in [
+        ("--ordered", Signal::SIGKILL, "1"),
+        ("--unordered", Signal::SIGKILL, "1"),
+        ("--ordered", Signal::SIGTERM, "0"),
+        ("--unordered", Signal::SIGTERM, "0"),
+    ] {
+        let bench = Bench::new("");
+        let pipes = tempfile::tempdir().unwrap();
+        let pipe = |name: &str| pipes.path().join(name);
+        for name in ["first", "second"] {
+            nix::unistd::mkfifo(&pipe(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        let grant = format!("{}:/f:ro", pipes.path().display());
+        let options = ["--output", "out", "--workers", "2", "--dir", &grant, "--retries", retries, order];
+        let mut command = map("read_file");
+        command.args(options).current_dir(&bench.folder);
+        let (run, mut stdin) = Run::start_with_stdin(&mut command);
+        // Each is at a worker of its own, and waits for a text.
+        let mut write = |name: &str| {
+            writeln!(stdin, "/f/{name}").unwrap();
+            opened(&pipe(name))
+        };
+        let first = write("first");
+        let mut second = write("second");
+        let has_open = |guest| {
+            let mut descriptors = procfs::descriptors(guest).into_iter();
+            descriptors.any(|(fd, _)| procfs::leads_to(guest, fd, &pipe("first")))
+        };
+        let reads = run.guests().into_iter().find(|guest| has_open(*guest)).unwrap();
+        signal(&run, Signal::SIGINT);
+        assert!(procfs::eventually(|| run.printed().contains("stopping when ")), "{}", run.printed());
+        assert!(procfs::kill(reads, death, |_| true));
+        second.write_all(b"two").unwrap();
+        drop(second);
+        let ended = run.finish().expect_signal(Signal::SIGINT);
+        drop(first);
+        let (out, summary) = match order {
+            "--ordered" => ("", "0 records in "),
+            _ => ("two\n", "1 record in "),
+        };
+        assert_eq!((bench.read("out").as_str(), bench.done()), (out, Some(0)), "{order} {death}: {ended}");
+        assert!(ended.stderr.contains(summary) && !ended.stderr.contains("failed"), "{ended}");
+
+        for name in ["first", "second"] {
+            fs::remove_file(pipe(name)).unwrap();
+            fs::write(pipe(name), if name == "first" { "one" } else { "two" }).unwrap();
+        }
+        with_input(command.arg("--resume"), b"/f/first\n/f/second\n").expect_code(0);
+        let all = if order == "--ordered" { "one\ntwo\n" } else { "two\none\n" };
+        assert_eq!(bench.read("out"), all, "{order} {death}");
+    }
+}
+
+#[test]
 fn failures_of_before_count_and_can_be_tried_again_alone() {
     let names = ["/f/1", "/f/2", "/f/3", "/f/1"].map(|name| format!("{name}\n")).concat();
     let bench = Bench::new(&names);
@@ -138,6 +234,12 @@ fn failures_of_before_count_and_can_be_tried_again_alone() {
     let again = read(&["--resume"]).expect_code(RECORDS_FAILED);
     let nothing = "nothing left to do: 4 records done before, 1 failed; --retry-failed does those again\n";
     assert_eq!((again.stderr.as_str(), bench.read("out").as_str()), (nothing, "two\none\none\n"));
+    // A retry that stops says how it goes on.
+    let stop = ["--resume", "--retry-failed", "--on-error", "stop", "--workers", "1", "--dir", &folder];
+    let ended = finish(&mut bench.map("read_file", &stop)).expect_code(STOPPED);
+    let stopped =
+        "stopped before all that had failed was done again; --resume --retry-failed goes on from there\n";
+    assert!(ended.stderr.ends_with(stopped), "{ended}");
     fs::write(files.path().join("3"), "three").unwrap();
     let ended = read(&["--resume", "--retry-failed"]).expect_code(0);
     assert!(ended.stderr.ends_with("; 0 failed in all\n"), "{ended}");

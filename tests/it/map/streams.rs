@@ -137,6 +137,44 @@ fn whoever_has_read_enough_ends_it_quietly() {
     assert!(stderr.lines().nth(1).unwrap().starts_with("stopped before record "), "{stderr}");
 }
 
+/// Nor is the last result written if its reader has gone by then.
+#[test]
+fn a_reader_that_is_gone_at_the_end_is_noticed() {
+    let bench = Bench::new("a\n");
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    drop(reader);
+    let mut command = map("upper");
+    command.args(["--input", "in"]).current_dir(&bench.folder).stdin(Stdio::null()).stdout(writer);
+    let ended = command.stderr(Stdio::piped()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(141), "{stderr}");
+    assert!(
+        stderr.starts_with("0 records in ") && stderr.ends_with("\nstopped before record 0\n"),
+        "{stderr}"
+    );
+}
+
+/// All records are done, and nobody could know.
+#[test]
+fn a_journal_that_cannot_be_written_is_an_error() {
+    let bench = Bench::new("");
+    let mut command = map("upper");
+    command.args(["--output", "out"]).current_dir(&bench.folder);
+    let (run, mut stdin) = Run::start_with_stdin(&mut command);
+    stdin.write_all(b"a\n").unwrap();
+    bench.wait_for_lines(1);
+    // It may have a journal already, which another may replace at any time.
+    let replaced = || {
+        let _ = fs::remove_file(bench.path("out.sandpool"));
+        fs::create_dir(bench.path("out.sandpool")).is_ok()
+    };
+    assert!(procfs::eventually(replaced));
+    drop(stdin);
+    let ended = run.finish().expect_code(125);
+    assert!(ended.stderr.contains("error: cannot write out.sandpool: "), "{ended}");
+    assert_eq!(bench.read("out"), "A\n");
+}
+
 #[test]
 fn progress_is_lines_where_there_is_no_terminal() {
     let (run, mut stdin) = Run::start_with_stdin(map("upper").args(["--progress", "always"]));

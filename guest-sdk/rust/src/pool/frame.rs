@@ -51,16 +51,14 @@ pub(super) struct ResultHead {
 
 /// Note: the worker ends after this one.
 pub(super) const LEAVING: u32 = 1;
-/// Note: the task was cancelled before it began.
-pub(super) const CANCELLED: u32 = 2;
 /// Note: the task isn't finished, and the results of other parts follow in other messages.
-pub(super) const MORE: u32 = 4;
+pub(super) const MORE: u32 = 2;
 /// Note of a message without a number: the worker has panicked in a task, with its only part for a message.
-pub(super) const PANICKED: u32 = 8;
+pub(super) const PANICKED: u32 = 4;
 /// Note of a message without a number: the worker is ready.
-pub(super) const READY: u32 = 16;
+pub(super) const READY: u32 = 8;
 /// Note of a message without a number: the worker isn't ready, and the message's only part says why.
-pub(super) const NOT_READY: u32 = 32;
+pub(super) const NOT_READY: u32 = 16;
 
 impl TaskHead {
     pub(super) fn to_bytes(self) -> [u8; HEAD] {

@@ -20,8 +20,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failed::is_err;
 use super::frame::{
-    BEFORE_ONLY, CANCELLED, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead,
-    TaskHead, begin_part, end_only_part, end_part, only_part, split_part, split_plain,
+    BEFORE_ONLY, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead, TaskHead,
+    begin_part, end_only_part, end_part, only_part, split_part, split_plain,
 };
 use super::marks::Marks;
 use super::saved::{Fill, Saved};
@@ -656,7 +656,7 @@ impl<'a> Worker<'a> {
             if let Some(item) = turn.held {
                 Encoded::Held(item, 0).discard();
             }
-            return turn.finish(0, CANCELLED | note);
+            return turn.finish(0, note);
         }
         let function = (head.trampoline, head.function);
         let known = self.lately.filter(|(known, _)| *known == function).map(|(_, nanos)| nanos);

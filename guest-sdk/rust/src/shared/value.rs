@@ -312,3 +312,16 @@ impl<'de, T> Deserialize<'de> for Value<T> {
         Ok(Self { value, lock })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the host copies in any other way may be seen half changed.
+    #[test]
+    fn each_size_that_a_load_has_is_a_word() {
+        let is_word = [is_word::<u8>(), is_word::<i16>(), is_word::<f32>(), is_word::<[u8; 8]>()];
+        assert_eq!(is_word, [true; 4]);
+        assert_eq!([super::is_word::<[u8; 3]>(), super::is_word::<u128>()], [false; 2]);
+    }
+}

@@ -59,9 +59,10 @@ use super::lock::{Guard, Lock};
 use super::message;
 use super::object::{self, Handle};
 use super::process_table::Register;
-use super::tally::Tally;
+pub(crate) use super::states::QueueState;
+use super::states::Side;
 use super::waiting::Waiting;
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex;
 use crate::sys::mem::shared;
 
@@ -87,50 +88,6 @@ const JOINABLE: u32 = 2;
 const CLAIMED: u32 = 4;
 
 shared! {
-    /// The state of a queue.
-    #[repr(align(64))]
-    pub(crate) struct QueueState {
-        /// the most items or bytes that may wait; 0 for no bound
-        bound: AtomicU64,
-        closed: AtomicU32,
-        flags: AtomicU32,
-        not_empty: Event,
-        not_full: Event,
-        /// items that are done with
-        done: AtomicU64,
-        /// items that were taken by processes which ended before they were done with them
-        lost: AtomicU64,
-        /// copy of the sum of `done` and `lost`, for the processes that wait
-        settled: AtomicU64,
-        all_settled: Event,
-        tail: Side,
-        head: Side,
-        taken: Tally,
-        /// number of items that had been got when a process last had to wait for one
-        waited: AtomicU64,
-        reserved: [AtomicU64; 7],
-    }
-
-    /// One end of a queue.
-    #[repr(align(64))]
-    struct Side {
-        /// copy of `sequence` for the other side
-        published: AtomicU64,
-        /// records put or got so far
-        sequence: AtomicU64,
-        /// first page of the segment
-        segment: AtomicU64,
-        /// offset in the segment
-        offset: AtomicU64,
-        /// copy of `bytes` for the other side
-        published_bytes: AtomicU64,
-        /// bytes of items put or got so far
-        bytes: AtomicU64,
-        /// the other side's `published` as last seen; it may have grown since
-        seen: AtomicU64,
-        lock: Lock,
-    }
-
     struct SegmentHead {
         /// first page of the next segment; 0 in the last
         next: AtomicU64,

@@ -23,31 +23,16 @@ use crate::ipc::kind::ObjectState;
 use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::{Place, Register};
+pub(crate) use crate::ipc::states::BarrierState;
 use crate::ipc::waiting::Waiting;
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
-use crate::sys::mem::shared;
 
 const FILLING: u64 = 0;
 const DRAINING: u64 = 1;
 const RESETTING: u64 = 2;
 const BROKEN: u64 = 3;
 const ACTING: u64 = 4;
-
-shared! {
-    /// The state of a barrier.
-    pub(crate) struct BarrierState {
-        lock: Lock,
-        parties: AtomicU64,
-        /// processes that are inside
-        inside: AtomicU64,
-        /// [`FILLING`]…
-        state: AtomicU64,
-        /// number of the process that is to act, plus 1, until that process has left, in whatever state
-        actor: AtomicU64,
-        changed: Event,
-    }
-}
 
 impl ObjectState for BarrierState {
     fn locks<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Lock>> {

@@ -13,21 +13,10 @@ use crate::ipc::kind::ObjectState;
 use crate::ipc::lock::{Guard, Lock};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::{Place, Register};
+pub(crate) use crate::ipc::states::ConditionState;
 use crate::ipc::waiting::Waiting;
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
-use crate::sys::mem::shared;
-
-shared! {
-    /// The state of a condition.
-    pub(crate) struct ConditionState {
-        lock: Lock,
-        /// number of the process that has waited longest, plus 1
-        first: AtomicU64,
-        /// number of the process that came last, plus 1
-        last: AtomicU64,
-    }
-}
 
 impl ObjectState for ConditionState {
     fn locks<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Lock>> {

@@ -14,21 +14,12 @@ use crate::ipc::event;
 use crate::ipc::kind::{ObjectState, Waitable};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
+pub(crate) use crate::ipc::states::EventState;
 use crate::ipc::waiting::Waiting;
-use crate::sys::atomic::{AtomicU64, Ordering, fence, fence_behind_rmw};
+use crate::sys::atomic::{Ordering, fence, fence_behind_rmw};
 use crate::sys::futex::Deadline;
-use crate::sys::mem::shared;
 
 const SET: u64 = 1;
-
-shared! {
-    /// The state of an event.
-    pub(crate) struct EventState {
-        /// [`SET`], and above it how often the event was set
-        word: AtomicU64,
-        changed: event::Event,
-    }
-}
 
 impl ObjectState for EventState {
     fn events<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a event::Event>> {

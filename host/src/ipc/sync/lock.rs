@@ -12,20 +12,10 @@ use crate::ipc::kind::{ObjectState, Share};
 use crate::ipc::lock::{self, TRIES};
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
+pub(crate) use crate::ipc::states::LockState;
 use crate::ipc::waiting::{Note, Waiting};
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::atomic::Ordering;
 use crate::sys::futex::{self, Deadline};
-use crate::sys::mem::shared;
-
-shared! {
-    /// The state of a lock.
-    pub(crate) struct LockState {
-        word: AtomicU32,
-        recursive: AtomicU32,
-        /// how often the owner has acquired it; only the owner changes it
-        depth: AtomicU64,
-    }
-}
 
 impl ObjectState for LockState {
     fn flags(&self) -> u32 {

@@ -14,33 +14,13 @@ use crate::ipc::kind::{self, ObjectState, Share};
 use crate::ipc::lock::Lock;
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::process_table::Register;
-use crate::ipc::tally::Tally;
+pub(crate) use crate::ipc::states::SemaphoreState;
 use crate::ipc::waiting::Waiting;
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
-use crate::sys::mem::shared;
 
 /// More units than any program counts.
 const VALUE_MAX: u64 = 1 << 62;
-
-shared! {
-    /// The state of a semaphore.
-    pub(crate) struct SemaphoreState {
-        pub(crate) lock: Lock,
-        /// units that are free
-        value: AtomicU64,
-        /// the most units that may be free
-        bound: AtomicU64,
-        /// 1 if the semaphore was made with a bound
-        bounded: AtomicU64,
-        /// 1 if units of processes that end are returned
-        returned: AtomicU64,
-        /// units that processes held when they ended
-        died: AtomicU64,
-        freed: Event,
-        pub(in crate::ipc) held: Tally,
-    }
-}
 
 impl ObjectState for SemaphoreState {
     fn flags(&self) -> u32 {

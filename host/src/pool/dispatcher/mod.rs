@@ -41,7 +41,8 @@ use super::link::{Link, Waiter};
 use crate::control::{self, Request};
 use crate::error::Failure;
 use crate::error::PoolEnd;
-use crate::ipc::process_table::{ProcessHandle, nanos_now};
+use crate::ipc::process_table::ProcessHandle;
+use crate::sys::futex::nanos_now;
 use crate::wire::TaskRecord;
 
 /// Settings that the dispatcher keeps to.

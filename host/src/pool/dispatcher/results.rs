@@ -8,9 +8,10 @@ use sandpool_scheduler::Entry;
 use super::{Core, Item, Task, tell};
 use crate::error::PoolEnd;
 use crate::error::{Failure, TaskError, Usage};
-use crate::ipc::process_table::{self, nanos_now};
+use crate::ipc::process_table;
 use crate::pool::event::Event;
 use crate::pool::future::Completed;
+use crate::sys::futex::nanos_now;
 use crate::wire::{RecordKind, ResultRecord};
 use crate::{GuestText, codec};
 

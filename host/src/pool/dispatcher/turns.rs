@@ -9,8 +9,8 @@ use sandpool_scheduler::{Phase, Take, next_deadline};
 use super::{Core, Item, Worker};
 use crate::error::PoolEnd;
 use crate::error::{Failure, Usage};
-use crate::ipc::process_table::nanos_now;
 use crate::pool::link::Put;
+use crate::sys::futex::nanos_now;
 use crate::wire::TaskRecord;
 
 /// The queue of tasks holds as many tasks as the workers do in this time.

@@ -7,9 +7,9 @@ use sandpool_scheduler::{Claims, Lateness, lateness};
 use super::{Core, Item, Worker, tell};
 use crate::error::PoolEnd;
 use crate::error::{Failure, Usage};
-use crate::ipc::process_table::nanos_now;
 use crate::pool::event::Event;
 use crate::pool::link::Ended;
+use crate::sys::futex::nanos_now;
 
 impl Core {
     /// Marks a worker as ready. Returns whether the number is that of a worker that wasn't ready.

@@ -19,6 +19,7 @@ use crate::ipc::sweep::Sweep;
 use crate::ipc::{budget, heap, scope, standby};
 use crate::process::exit::TRAP_CODE;
 use crate::supervisor::kin::send;
+use crate::sys::futex::nanos_now;
 use crate::sys::process::{End, Reaped};
 
 /// The most `BUSY` burials that a turn tries. Each takes a while to find out that it is busy.
@@ -117,7 +118,7 @@ impl Children {
             self.main_outcome.get_or_insert(outcome);
         }
         if self.reports.len() < REPORTS_MAX || index == self.main {
-            let nanos = table::nanos_now().saturating_sub(slot.started.load(Ordering::Relaxed));
+            let nanos = nanos_now().saturating_sub(slot.started.load(Ordering::Relaxed));
             self.reports.truncate(REPORTS_MAX - 1);
             self.reports.push(Report {
                 name: String::from_utf8_lossy(&slot.name()).into_owned(),

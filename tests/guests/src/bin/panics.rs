@@ -100,6 +100,17 @@ fn hooks_of_pools() -> Outcome {
         cause(pool.apply(task, ()))?,
         panicked("its hook kept the message"),
     )?;
+    let task = |()| -> () {
+        set_hook(Box::new(|_| ()));
+        let moved = Undroppable;
+        // The child has it, so this process drops its own silently: but not this panic.
+        drop(Process::fork(move || std::mem::forget(moved)));
+    };
+    same(
+        "a task whose hook says nothing, which drops what a child has",
+        cause(pool.apply(task, ()))?,
+        panicked("its hook kept the message"),
+    )?;
     let task = |()| -> () { panic!("as ever") };
     same("a task", cause(pool.apply(task, ()))?, panicked("as ever"))?;
     set_hook(Box::new(|_| ()));

@@ -5,7 +5,7 @@ use sandpool_guest::logging::Level;
 use sandpool_guest::shared::ListItem;
 use sandpool_guest::{
     Condition, Error, Lock, Process, Queue, RLock, ShareableList, SharedMemory, SharedMemoryManager, Value,
-    current_process, log_to_stderr, wait,
+    active_children, current_process, log_to_stderr, wait,
 };
 use sandpool_test_guests::{Outcome, argument, check, ended_well, hang, kill, same};
 
@@ -21,6 +21,7 @@ fn main() -> Outcome {
     blocks()?;
     lists()?;
     children_of_others()?;
+    children_that_end()?;
     // At last, because the line that it begins has no end.
     half_a_line()
 }
@@ -122,6 +123,17 @@ fn children_of_others() -> Outcome {
         check("after its end as well", matches!(child.kill(), Err(Error::NotAChild)))
     })?;
     ended_well(&sibling)
+}
+
+/// The host forgets children that nobody waits for when they end: at any time, also between two looks at one.
+fn children_that_end() -> Outcome {
+    for _ in 0..300 {
+        drop(Process::fork(|| ())?);
+        for child in active_children()? {
+            child.is_alive()?;
+        }
+    }
+    check("children that end are left out of the list", true)
 }
 
 /// Text that was printed before a process is started isn't printed by the child once more.

@@ -12,8 +12,8 @@ use crate::logging::Level;
 use crate::message::{self, Encoded, Failure};
 use crate::pool::error::{Cause, PoolEnd, TaskError};
 use crate::pool::frame::{
-    BEFORE_ONLY, CANCELLED, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead,
-    only_part, split_part,
+    BEFORE_ONLY, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead, only_part,
+    split_part,
 };
 use crate::pool::job::Job;
 use crate::pool::marks::Marks;
@@ -182,13 +182,7 @@ impl Core<'_> {
             // The next worker begins while that one ends.
             self.keep_going();
         }
-        let entry = entry.filter(is_wanted)?;
-        if head.note & CANCELLED != 0 {
-            // The mark belongs to another task: the task wasn't begun.
-            self.state.borrow_mut().scheduler.not_begun(entry);
-            return None;
-        }
-        Some((entry, label))
+        Some((entry.filter(is_wanted)?, label))
     }
 
     /// Notes that the first tasks of a chunk have been delivered; the others are given out again.

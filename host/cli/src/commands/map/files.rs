@@ -237,7 +237,8 @@ impl Write for Output {
                 Err(error) => break Err(error),
             }
         };
-        self.held.drain(..passed);
+        // After an error, nobody needs the rest.
+        self.held.clear();
         self.written += passed as u64;
         self.is_broken = result.is_err();
         result
@@ -341,5 +342,26 @@ mod tests {
         assert!(out.write_record(Framing::Raw, &vec![b'x'; BUFFER + 1]).is_err());
         assert!(out.flush().unwrap_err().to_string().contains("has failed"));
         assert_eq!(out.written(), 0);
+        // Nor is it if there is room again.
+        let mut out = full();
+        out.write_record(Framing::Lines, b"a").unwrap().unwrap();
+        assert!(out.flush().is_err());
+        let roomy = tempfile::tempfile().unwrap();
+        out.file = Patient(roomy.try_clone().unwrap());
+        out.write_record(Framing::Lines, b"b").unwrap().unwrap();
+        assert!(out.flush().is_err());
+        assert_eq!((out.written(), roomy.metadata().unwrap().len()), (0, 0));
+    }
+
+    #[test]
+    fn the_part_that_a_reader_has_taken_is_written() {
+        const PART: usize = 64 << 10;
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut out = output(File::from(std::os::fd::OwnedFd::from(writer)), false);
+        out.write_record(Framing::Lines, &vec![b'x'; 3 * PART]).unwrap().unwrap();
+        let reads = std::thread::spawn(move || reader.read_exact(&mut vec![0; PART]));
+        assert_eq!(out.flush().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        reads.join().unwrap().unwrap();
+        assert!((PART as u64..=3 * PART as u64).contains(&out.written()), "{}", out.written());
     }
 }

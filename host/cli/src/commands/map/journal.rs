@@ -35,7 +35,7 @@ pub(super) struct MapState {
     pub(super) is_finished: bool,
     /// The length of the output with these records.
     pub(super) output: u64,
-    /// The length of the file of failures, if there is one.
+    /// The length of the file of failures with these records; without a value, it is 0.
     pub(super) errors: Option<u64>,
 }
 
@@ -179,14 +179,13 @@ impl Journal {
         self.directory.read(&self.name).and_then(|file| file.metadata()).ok()
     }
 
-    /// Begins anew: removes the state of an earlier map.
+    /// Begins anew: removes the state of an earlier map, before the files that it describes change. The removal has reached the
+    /// disk when this returns.
     pub(super) fn begin(&self) -> anyhow::Result<()> {
         self.remove_unfinished()?;
-        self.remove()
-    }
-
-    fn remove(&self) -> anyhow::Result<()> {
+        let is_there = self.metadata().is_some();
         let removed = self.directory.remove(&self.name);
+        let removed = removed.and_then(|()| if is_there { self.directory.sync() } else { Ok(()) });
         removed.with_context(|| format!("cannot remove {}", self.path))
     }
 

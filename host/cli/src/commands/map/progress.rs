@@ -172,6 +172,7 @@ mod tests {
         let shown = |records, failed, part| line(Figures { records, failed, part }, Duration::from_secs(10));
         assert_eq!(shown(0, 0, None), "0 records, 0.0/s");
         assert_eq!(shown(1, 0, Some((0.0, 0.0))), "0 %, 1 record, 0.1/s");
+        assert_eq!(shown(1, 1, None), "1 record, 0.1/s, 1 failed");
         assert_eq!(shown(1000, 3, Some((0.25, 0.0))), "25 %, 1000 records, 100/s, 3 failed, 30 s left");
         assert_eq!(shown(1000, 0, Some((0.75, 0.5))), "75 %, 1000 records, 100/s, 10 s left");
         assert_eq!((clock(65.4), clock(7400.0)), ("1:05 min".to_owned(), "2:03 h".to_owned()));

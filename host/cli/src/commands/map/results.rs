@@ -377,7 +377,6 @@ impl Map<'_> {
         self.output.sync()?;
         if let Some(errors) = &mut self.errors {
             errors.sync()?;
-            self.state.errors.get_or_insert(0);
         }
         journal.save(&self.state)?;
         self.saved = Instant::now();
