@@ -9,6 +9,7 @@ use sandpool_abi::handle;
 
 use super::Result;
 use super::arena::Participant;
+use super::byte_pipe::ByteEndState;
 use super::event::Event;
 use super::lock::Lock;
 use super::object::{self, Handle};
@@ -160,6 +161,7 @@ kinds! {
     Condition = handle::CONDITION: ConditionState,
     Barrier = handle::BARRIER: BarrierState,
     Shared = handle::SHARED: SharedState,
+    ByteEnd = handle::BYTE_END: ByteEndState,
 }
 
 impl ObjectSlot {
