@@ -30,19 +30,19 @@ static int numbers(int count) {
 }
 
 static int squares(void) {
-    long number;
-    while (scanf("%ld", &number) == 1) {
-        printf("%ld\n", number * number);
+    long long number;
+    while (scanf("%lld", &number) == 1) {
+        printf("%lld\n", number * number);
     }
     return 0;
 }
 
 static int sum(void) {
-    long number, sum = 0;
-    while (scanf("%ld", &number) == 1) {
+    long long number, sum = 0;
+    while (scanf("%lld", &number) == 1) {
         sum += number;
     }
-    printf("%ld\n", sum);
+    printf("%lld\n", sum);
     return 0;
 }
 

@@ -24,12 +24,11 @@ use std::collections::BTreeMap;
 use sandpool_abi::Errno;
 use sandpool_abi::pipe::READABLE;
 use sandpool_abi::process::Limit;
-use tokio::runtime::Handle as Runtime;
 use wasmtime::{Caller, WasmBacktrace};
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as preview1;
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::{ERRNO_BADF, ERRNO_FAULT, ERRNO_INVAL, ERRNO_MFILE, ERRNO_SUCCESS, FDSTAT, is_open};
+use super::{ERRNO_BADF, ERRNO_FAULT, ERRNO_INVAL, ERRNO_MFILE, ERRNO_SUCCESS, FDSTAT, at_once, is_open};
 use crate::ipc::Result;
 use crate::ipc::byte_pipe::{self, ByteEndState};
 use crate::ipc::object::{self, Handle, Object};
@@ -439,10 +438,10 @@ fn close_in_library(guest: &mut Guest, fd: u32) -> Result<()> {
     // The function doesn't look at the memory.
     let mut memory = GuestMemory::Unshared(&mut []);
     let closed = preview1::fd_close(&mut guest.wasi, &mut memory, fd as i32);
-    match Runtime::current().block_on(closed) {
-        Ok(ERRNO_SUCCESS) => Ok(()),
-        Ok(ERRNO_BADF) => Err(Errno::Badf),
-        Ok(_) | Err(_) => Err(Errno::Io),
+    match at_once(closed) {
+        Some(Ok(ERRNO_SUCCESS)) => Ok(()),
+        Some(Ok(ERRNO_BADF)) => Err(Errno::Badf),
+        Some(_) | None => Err(Errno::Io),
     }
 }
 

@@ -9,12 +9,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (reader, writer) = io::pipe()?;
     let other = writer.try_clone()?;
     let child = Process::fork(|| {
-        for line in ["from", "the", "child"] {
-            writeln!(&writer, "{line}").unwrap();
+        // Each is one write: no other bytes come in between.
+        for line in ["from\n", "the\n", "child\n"] {
+            (&writer).write_all(line.as_bytes()).unwrap();
         }
     })?;
     drop(writer);
-    writeln!(&other, "and the parent")?;
+    (&other).write_all(b"and the parent\n")?;
     child.join()?;
     // The last descriptor of the end that writes: without this, the lines would have no end.
     drop(other);
