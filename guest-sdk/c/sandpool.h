@@ -59,6 +59,7 @@ extern "C" {
 #define SANDPOOL_ERRNO_EXIST 17 // the name is taken
 #define SANDPOOL_ERRNO_INVAL 22 // invalid argument
 #define SANDPOOL_ERRNO_NFILE 23 // too many objects
+#define SANDPOOL_ERRNO_MFILE 24 // too many open descriptors
 #define SANDPOOL_ERRNO_PIPE 32 // nobody is left to receive it
 #define SANDPOOL_ERRNO_NAMETOOLONG 36 // name too long
 #define SANDPOOL_ERRNO_OVERFLOW 75 // released too many times
@@ -260,6 +261,16 @@ extern "C" {
 #define SANDPOOL_HANDLE_BARRIER UINT32_C(7)
 // `Record::kind`: shared memory.
 #define SANDPOOL_HANDLE_SHARED UINT32_C(8)
+// `Record::kind`: an end of a pipe of bytes.
+#define SANDPOOL_HANDLE_BYTE_END UINT32_C(9)
+
+// Constants of sandpool_descriptor.
+
+// Flag of `pipe`: reads and writes at both ends fail with `EAGAIN` where they would wait. It is what `O_NONBLOCK` is:
+// each end has one such flag, which all copies and all processes share, and which `fd_fdstat_set_flags` changes.
+#define SANDPOOL_DESCRIPTOR_NONBLOCKING UINT32_C(1)
+// The longest write that happens as a whole, in bytes: the bytes of no other write come in between.
+#define SANDPOOL_DESCRIPTOR_ATOMIC_MAX UINT64_C(4096)
 
 // How a process ended: the structure that `status` writes. Little-endian.
 struct sandpool_status {
@@ -350,7 +361,8 @@ struct sandpool_record {
     // The handle.
     uint64_t handle;
     // One of `QUEUE`…, and from bit 8 on the flags of its `create`, as far as they stay: `JOINABLE`, `CLAIMED`,
-    // `RECURSIVE`, `BOUNDED`, `READ_ONLY`.
+    // `RECURSIVE`, `BOUNDED`, `READ_ONLY`; of an end of a pipe of bytes,
+    // `READABLE` or `WRITABLE`.
     uint32_t kind;
     // The tag that `record` was given; 0 if `record` wasn't called.
     uint32_t tag;
@@ -984,10 +996,50 @@ int64_t sandpool_handle_wait(
     void *ready)
     SANDPOOL_IMPORT("sandpool_handle", "wait");
 
+// Functions of sandpool_descriptor.
+
+// Makes a pipe of bytes, as pipe2(2) does, and writes two descriptors, 32 bits each, to `descriptors`: one that
+// reads, and one that writes. They have the lowest numbers that are free. Flags:
+// `NONBLOCKING`. `MFILE` if the process has as many descriptors as it may, `NFILE` or
+// `NOMEM` if the run has no room for another pipe, which takes two objects and 64 KiB of the arena.
+int32_t sandpool_descriptor_pipe(
+    uint32_t flags,
+    uint32_t *descriptors)
+    SANDPOOL_IMPORT("sandpool_descriptor", "pipe");
+
+// Makes a copy of a descriptor, as fcntl(2) does with `F_DUPFD`, and returns the copy's number: the lowest that is
+// free, and not less than `least`. Original and copy share all but the number: the position in a file, the end of
+// a pipe, the flags. `BADF` if the descriptor isn't open, `MFILE` if the process has as many as it may.
+int64_t sandpool_descriptor_duplicate(
+    uint32_t descriptor,
+    uint32_t least)
+    SANDPOOL_IMPORT("sandpool_descriptor", "duplicate");
+
+// Makes a copy of a descriptor with the number `to`, as dup2(2) does, and returns that number. If `to` was open, it
+// is closed before. `BADF`, `MFILE`; `INVAL` if `to` is 2^31 or more.
+int64_t sandpool_descriptor_duplicate_to(
+    uint32_t descriptor,
+    uint32_t to)
+    SANDPOOL_IMPORT("sandpool_descriptor", "duplicate_to");
+
+// Returns the handle of the end of a pipe that a descriptor is for, and adds one use of it by the caller. The
+// handle can be given to a spawned process, or sent in a message. The end is open as long as a process has a
+// descriptor or a handle of it, or a message that wasn't received has. `BADF`; `INVAL` if the descriptor is
+// for something else.
+int64_t sandpool_descriptor_handle(uint32_t descriptor)
+    SANDPOOL_IMPORT("sandpool_descriptor", "handle");
+
+// Opens a descriptor for the end of a pipe of bytes that this handle names, and returns the lowest number that is
+// free. The handle stays. `BADF`, `MFILE`.
+int64_t sandpool_descriptor_open(uint64_t end)
+    SANDPOOL_IMPORT("sandpool_descriptor", "open");
+
 // Functions above the imports, for programs that have a C library, and don't define SANDPOOL_NO_HELPERS.
 
 #if !defined(SANDPOOL_NO_HELPERS) && __has_include(<stdlib.h>)
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1017,6 +1069,7 @@ static inline const char *sandpool_strerror(int64_t error) {
     case 17: return "the name is taken";
     case 22: return "invalid argument";
     case 23: return "too many objects";
+    case 24: return "too many open descriptors";
     case 32: return "nobody is left to receive it";
     case 36: return "name too long";
     case 75: return "released too many times";
@@ -1097,6 +1150,58 @@ static inline int32_t sandpool_get(uint64_t queue, char **bytes, size_t *len) {
         free(*bytes);
     }
     return error;
+}
+
+// Descriptors. These functions do what those of POSIX with such names do: they return -1 and set errno.
+
+// Sets errno for an error number.
+static inline int sandpool_set_errno(int64_t error) {
+    switch (error < 0 ? -error : error) {
+    case SANDPOOL_ERRNO_BADF: errno = EBADF; break;
+    case SANDPOOL_ERRNO_FAULT: errno = EFAULT; break;
+    case SANDPOOL_ERRNO_INVAL: errno = EINVAL; break;
+    case SANDPOOL_ERRNO_MFILE: errno = EMFILE; break;
+    case SANDPOOL_ERRNO_NFILE: errno = ENFILE; break;
+    case SANDPOOL_ERRNO_MSGSIZE:
+    case SANDPOOL_ERRNO_NOMEM: errno = ENOMEM; break;
+    default: errno = EIO; break;
+    }
+    return -1;
+}
+
+// Makes a pipe: what is written to fds[1] can be read from fds[0], also by other processes. The only flag with a meaning is
+// O_NONBLOCK. A process that is spawned has no copies of the descriptors, so O_CLOEXEC is true of all of them.
+static inline int sandpool_pipe2(int fds[2], int flags) {
+    int known = O_NONBLOCK;
+#ifdef O_CLOEXEC
+    known |= O_CLOEXEC;
+#endif
+    uint32_t descriptors[2];
+    if ((flags & ~known) != 0) {
+        return sandpool_set_errno(SANDPOOL_ERRNO_INVAL);
+    }
+    int32_t error = sandpool_descriptor_pipe(flags & O_NONBLOCK ? SANDPOOL_DESCRIPTOR_NONBLOCKING : 0, descriptors);
+    if (error != 0) {
+        return sandpool_set_errno(error);
+    }
+    fds[0] = (int)descriptors[0];
+    fds[1] = (int)descriptors[1];
+    return 0;
+}
+
+// Makes a copy of a descriptor, of whatever kind, with the lowest number that is free.
+static inline int sandpool_dup(int fd) {
+    int64_t copy = sandpool_descriptor_duplicate((uint32_t)fd, 0);
+    return copy < 0 ? sandpool_set_errno(copy) : (int)copy;
+}
+
+// Makes a copy of a descriptor with this number, and closes the descriptor that had it. Flush streams of stdio before.
+static inline int sandpool_dup2(int fd, int to) {
+    int64_t copy = sandpool_descriptor_duplicate_to((uint32_t)fd, (uint32_t)to);
+    if (copy == -SANDPOOL_ERRNO_INVAL) {
+        copy = -SANDPOOL_ERRNO_BADF;
+    }
+    return copy < 0 ? sandpool_set_errno(copy) : (int)copy;
 }
 
 // Tasks.

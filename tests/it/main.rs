@@ -19,6 +19,7 @@ mod control_group;
 mod deadlock;
 #[path = "../delegated.rs"]
 mod delegated;
+mod descriptors;
 mod embed;
 mod examples;
 #[path = "../hidden.rs"]

@@ -41,7 +41,7 @@ const COMMAND: &[&[&str]] = &[
 const SDK: &[&[&str]] = &[
     &["bytes", "deadline"],
     &["raw"],
-    &["handles", "limits", "logging"],
+    &["handles", "io", "limits", "logging"],
     &["error"],
     &["flat", "object", "wait"],
     &["codec"],

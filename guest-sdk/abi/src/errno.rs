@@ -47,6 +47,8 @@ errno! {
     Inval = 22, "invalid argument";
     /// The object table is full.
     Nfile = 23, "too many objects";
+    /// The process has as many descriptors as it may.
+    Mfile = 24, "too many open descriptors";
     /// Nobody is left to receive what is sent.
     Pipe = 32, "nobody is left to receive it";
     /// A name is longer than [`NAME_MAX`](crate::NAME_MAX).

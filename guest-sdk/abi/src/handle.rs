@@ -34,6 +34,8 @@ constants! {
     BARRIER: u32 = 7;
     /// [`Record::kind`]: shared memory.
     SHARED: u32 = 8;
+    /// [`Record::kind`]: an end of a pipe of [bytes](crate::descriptor).
+    BYTE_END: u32 = 9;
 }
 
 layouts! {
@@ -45,7 +47,8 @@ layouts! {
         /// The handle.
         pub handle: u64,
         /// One of [`QUEUE`]…, and from bit 8 on the flags of its `create`, as far as they stay: `JOINABLE`, `CLAIMED`,
-        /// `RECURSIVE`, `BOUNDED`, [`READ_ONLY`](crate::shared::READ_ONLY).
+        /// `RECURSIVE`, `BOUNDED`, [`READ_ONLY`](crate::shared::READ_ONLY); of an end of a pipe of bytes,
+        /// [`READABLE`](crate::pipe::READABLE) or [`WRITABLE`](crate::pipe::WRITABLE).
         pub kind: u32,
         /// The tag that `record` was given; 0 if `record` wasn't called.
         pub tag: u32,

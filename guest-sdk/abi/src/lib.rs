@@ -25,8 +25,8 @@
 //!
 //! # Functions
 //!
-//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`], [`task`] and [`handle`] give each function
-//! with its declaration. They are data as well: [`MODULES`].
+//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`], [`task`], [`handle`] and [`descriptor`] give
+//! each function with its declaration. They are data as well: [`MODULES`].
 
 #![no_std]
 
@@ -36,6 +36,7 @@ extern crate self as sandpool_abi;
 #[macro_use]
 mod table;
 
+pub mod descriptor;
 mod errno;
 pub mod handle;
 #[cfg(feature = "nesting")]
@@ -82,7 +83,7 @@ macro_rules! modules {
 }
 
 /// The import modules.
-pub const MODULES: &[Module] = modules![process, queue, pipe, sync, shared, task, handle];
+pub const MODULES: &[Module] = modules![process, queue, pipe, sync, shared, task, handle, descriptor];
 
 /// Returns every import that the host provides, beside WASI preview 1.
 pub fn imports() -> impl Iterator<Item = &'static Import> {

@@ -79,6 +79,7 @@ mod deadline;
 mod error;
 mod flat;
 mod handles;
+pub mod io;
 mod limits;
 pub mod logging;
 mod message;

@@ -10,6 +10,7 @@ use sandpool_abi::handle;
 
 use super::Result;
 use super::arena::Participant;
+use super::byte_pipe::ByteEndState;
 use super::event::Event;
 use super::lock::Lock;
 use super::object_table::{self as table, Handle, ObjectSlot};
@@ -155,6 +156,7 @@ kinds! {
     Condition = handle::CONDITION: ConditionState,
     Barrier = handle::BARRIER: BarrierState,
     Shared = handle::SHARED: SharedState,
+    ByteEnd = handle::BYTE_END: ByteEndState,
 }
 
 impl ObjectSlot {

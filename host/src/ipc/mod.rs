@@ -27,6 +27,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod budget;
+pub(crate) mod byte_pipe;
 pub(crate) mod claims;
 pub(crate) mod collect;
 pub(crate) mod collections;

@@ -27,6 +27,10 @@ pub(crate) enum Waiting {
     Children,
     /// one of this number of objects
     Any(u32),
+    /// bytes of a pipe of bytes
+    Read(u32),
+    /// room in a pipe of bytes
+    Write(u32),
 }
 
 impl Waiting {
@@ -45,6 +49,8 @@ impl Waiting {
             Self::Process(process) => (11, process),
             Self::Children => (12, 0),
             Self::Any(count) => (13, count),
+            Self::Read(object) => (14, object),
+            Self::Write(object) => (15, object),
         };
         code << 32 | u64::from(number)
     }
@@ -65,6 +71,8 @@ impl Waiting {
             11 => Self::Process(number),
             12 => Self::Children,
             13 => Self::Any(number),
+            14 => Self::Read(number),
+            15 => Self::Write(number),
             _ => return None,
         })
     }

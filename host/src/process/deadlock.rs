@@ -60,6 +60,10 @@ fn describe(participant: &Participant, what: Waiting, several: &[Waiting]) -> St
         }
         Waiting::Receive(index) => format!("a message at pipe end {index}{}", other_end(participant, index)),
         Waiting::Send(index) => format!("room to send at pipe end {index}{}", other_end(participant, index)),
+        Waiting::Read(index) => format!("bytes at pipe end {index}{}", other_end(participant, index)),
+        Waiting::Write(index) => {
+            format!("room to write at pipe end {index}{}", other_end(participant, index))
+        }
         Waiting::Lock(index) => format!("lock {index}{}", holders(participant, index)),
         Waiting::Semaphore(index) => format!("a unit of semaphore {index}{}", holders(participant, index)),
         Waiting::Event(index) => format!("event {index} to be set{}", shared_with(participant, index)),

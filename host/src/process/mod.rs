@@ -37,6 +37,7 @@ use crate::ipc::{budget, collections};
 use crate::process::mappings::Mappings;
 use crate::process::pool_worker::{RunningCommand, Task};
 use crate::process::stdio::Stdio;
+use crate::process::wasi::descriptors::Descriptors;
 use crate::wire::Command;
 use crate::{GuestText, Limits};
 
@@ -129,6 +130,8 @@ pub(crate) struct Process {
     pub(crate) file_bytes: u64,
     /// How often the guest holds each object.
     pub(crate) holds: HashMap<Handle, u32>,
+    /// Descriptors that the library doesn't know.
+    pub(crate) descriptors: Descriptors,
     /// An item that was taken from a queue and not yet handed to the guest.
     pub(crate) held: Option<Held>,
     /// The payload and handles that a spawned process was given.
@@ -223,6 +226,7 @@ impl Process {
             limits,
             file_bytes: 0,
             holds: HashMap::new(),
+            descriptors: Descriptors::default(),
             held: None,
             entry: None,
             // A process that is forked later need not allocate: the kernel copies each page of the heap that the process

@@ -27,6 +27,11 @@ impl Deadline {
         }
     }
 
+    /// This point of the monotonic clock.
+    pub(crate) fn at(point: Duration) -> Self {
+        Self(Some(point))
+    }
+
     /// Whether the deadline has come.
     pub(crate) fn is_over(self) -> bool {
         self.0.is_some_and(|at| monotonic() >= at)

@@ -99,6 +99,9 @@ const OFTEN: [(&str, &str); 25] = [
 /// If the host panics, or if something is left in the arena: these are the findings.
 pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let mut input = Input(data);
+    // As a guest process has it, for functions of the library that tell whether a descriptor is open.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let _entered = runtime.enter();
     // There is only one process: a fork or spawn is refused after all its checks, and nothing waits for a supervisor.
     let alone = Alone::new(Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 });
     let (arena, participant, handle) =
@@ -155,7 +158,11 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
             }
             Val::I64(value) if value >= 0 => {
                 succeeded.push((import.module, import.name));
-                if import.name.ends_with("create") || import.name == "open" {
+                let is_descriptor = import.module == sandpool_abi::descriptor::MODULE;
+                if import.name.ends_with("create")
+                    || (import.name == "open" && !is_descriptor)
+                    || import.name == "handle"
+                {
                     handles.push(value);
                     // Imports look here for a list of handles, or for a few bytes. All of the memory may be mapped by now.
                     let _ = memory.write(&mut store, 0, &value.to_le_bytes());
@@ -438,6 +445,7 @@ mod tests {
             ("sandpool_queue", "task_done"),
             ("sandpool_shared", "open unlink unmap view write"),
             ("sandpool_handle", "record"),
+            ("sandpool_descriptor", "handle open"),
             ("sandpool_task", "begin follow finish finish_parts claims kill input output"),
         ];
         let may_fail = |import: &sandpool_abi::Import| {

@@ -84,6 +84,7 @@ pub(crate) use export_aborted;
 
 pub(crate) mod cast;
 pub(crate) mod clock;
+pub(crate) mod descriptor;
 pub(crate) mod function;
 pub(crate) mod handle;
 pub(crate) mod mute;

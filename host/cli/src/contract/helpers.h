@@ -3,6 +3,8 @@
 
 #if !defined(SANDPOOL_NO_HELPERS) && __has_include(<stdlib.h>)
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +90,58 @@ static inline int32_t sandpool_get(uint64_t queue, char **bytes, size_t *len) {
         free(*bytes);
     }
     return error;
+}
+
+// Descriptors. These functions do what those of POSIX with such names do: they return -1 and set errno.
+
+// Sets errno for an error number.
+static inline int sandpool_set_errno(int64_t error) {
+    switch (error < 0 ? -error : error) {
+    case SANDPOOL_ERRNO_BADF: errno = EBADF; break;
+    case SANDPOOL_ERRNO_FAULT: errno = EFAULT; break;
+    case SANDPOOL_ERRNO_INVAL: errno = EINVAL; break;
+    case SANDPOOL_ERRNO_MFILE: errno = EMFILE; break;
+    case SANDPOOL_ERRNO_NFILE: errno = ENFILE; break;
+    case SANDPOOL_ERRNO_MSGSIZE:
+    case SANDPOOL_ERRNO_NOMEM: errno = ENOMEM; break;
+    default: errno = EIO; break;
+    }
+    return -1;
+}
+
+// Makes a pipe: what is written to fds[1] can be read from fds[0], also by other processes. The only flag with a meaning is
+// O_NONBLOCK. A process that is spawned has no copies of the descriptors, so O_CLOEXEC is true of all of them.
+static inline int sandpool_pipe2(int fds[2], int flags) {
+    int known = O_NONBLOCK;
+#ifdef O_CLOEXEC
+    known |= O_CLOEXEC;
+#endif
+    uint32_t descriptors[2];
+    if ((flags & ~known) != 0) {
+        return sandpool_set_errno(SANDPOOL_ERRNO_INVAL);
+    }
+    int32_t error = sandpool_descriptor_pipe(flags & O_NONBLOCK ? SANDPOOL_DESCRIPTOR_NONBLOCKING : 0, descriptors);
+    if (error != 0) {
+        return sandpool_set_errno(error);
+    }
+    fds[0] = (int)descriptors[0];
+    fds[1] = (int)descriptors[1];
+    return 0;
+}
+
+// Makes a copy of a descriptor, of whatever kind, with the lowest number that is free.
+static inline int sandpool_dup(int fd) {
+    int64_t copy = sandpool_descriptor_duplicate((uint32_t)fd, 0);
+    return copy < 0 ? sandpool_set_errno(copy) : (int)copy;
+}
+
+// Makes a copy of a descriptor with this number, and closes the descriptor that had it. Flush streams of stdio before.
+static inline int sandpool_dup2(int fd, int to) {
+    int64_t copy = sandpool_descriptor_duplicate_to((uint32_t)fd, (uint32_t)to);
+    if (copy == -SANDPOOL_ERRNO_INVAL) {
+        copy = -SANDPOOL_ERRNO_BADF;
+    }
+    return copy < 0 ? sandpool_set_errno(copy) : (int)copy;
 }
 
 // Tasks.

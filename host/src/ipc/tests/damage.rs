@@ -15,6 +15,7 @@ use sandpool_abi::pipe::DUPLEX;
 use sandpool_abi::shared::ADD;
 
 use crate::ipc::arena::{Arena, Geometry, PAGE, Participant, Patience};
+use crate::ipc::byte_pipe;
 use crate::ipc::kind::{self, Listed};
 use crate::ipc::message::{self, Carry};
 use crate::ipc::object::{self, Handle};
@@ -117,6 +118,8 @@ impl World {
         let viewed = shared::create(&participant, 100, false, "").unwrap();
         world.all.push(shared::view(&participant, viewed).unwrap());
         object::release(&participant, viewed).unwrap();
+        let bytes = byte_pipe::create(&participant, true).unwrap();
+        world.all.extend(bytes);
         for handle in &world.all {
             object::share(&participant, *handle, 1).unwrap();
         }
@@ -129,6 +132,8 @@ impl World {
         }
         put(first, b"with handles", &[second, lonely]);
         put(second, b"short", &[]);
+        let writer = object::resolve(&participant, bytes[1]).unwrap();
+        byte_pipe::write(&participant, writer, &[&[4; 900]], 0, Deadline::NOW).unwrap();
         queue::get(&participant, port(&participant, second).unwrap(), || false, &mut [0; 9], Deadline::NOW)
             .unwrap();
         object::release(&participant, lonely).unwrap();
@@ -245,6 +250,18 @@ fn operate(participant: &Participant, world: &World, random: &mut Random<'_>) {
         0 => drop(pipe::send(participant, end, &[&[6; 3000]], &[], now)),
         _ => taken(pipe::recv(participant, end, &mut buffer, now)),
     });
+    with(participant, handle, |end| {
+        let _ = match random.below(3) {
+            0 => byte_pipe::write(participant, end, &[&[6; 3000], &[], &[7; 50]], random.below(2) * 40, now),
+            1 => byte_pipe::write(participant, end, &[&[6; 30]], 0, now),
+            _ => byte_pipe::read(participant, end, 5000, now, |count, bytes| {
+                bytes.read(0, &mut vec![0; count as usize])
+            }),
+        };
+        let _ =
+            (byte_pipe::look(participant, end.state), end.state.number(handle), end.state.is_nonblocking());
+        end.state.set_nonblocking(random.below(2) == 0);
+    });
     with(participant, handle, |one| {
         let _ = (
             lock::acquire(participant, one, now),
@@ -292,7 +309,7 @@ fn operate(participant: &Participant, world: &World, random: &mut Random<'_>) {
         kind::other_end(participant, index),
         kind::at_barrier(participant, index),
     );
-    let _ = match random.below(12) {
+    let _ = match random.below(13) {
         0 => queue::create(participant, 1, Account::Joinable).map(drop),
         1 => pipe::create(participant, 100, 0).map(drop),
         2 => shared::create(participant, 5000, false, "new").map(drop),
@@ -303,6 +320,7 @@ fn operate(participant: &Participant, world: &World, random: &mut Random<'_>) {
         9 => shared::view(participant, handle).map(drop),
         10 => object::record(participant, handle, 1 + random.below(9) as u32, Some(handle)),
         11 => object::look_up(participant, handle).map(drop),
+        12 => byte_pipe::create(participant, false).map(drop),
         7 => table::reserve(&participant.arena, Some((0, ProcessHandle::new(0, 0))), b"new", 0).map(drop),
         8 => table::free(&participant.arena, 2, |_| true).map(drop),
         _ => Ok(()),

@@ -23,7 +23,7 @@ use wasmtime_wasi::p1::types::{Fd, Filetype};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1 as _};
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::{ERRNO_FAULT, ERRNO_SUCCESS};
+use super::{ERRNO_FAULT, ERRNO_MFILE, ERRNO_SUCCESS, descriptors};
 use crate::process::{Guest, Process};
 use crate::sys::atomic::Ordering;
 
@@ -31,7 +31,6 @@ const ERRNO_DQUOT: i32 = 19;
 const ERRNO_FBIG: i32 = 22;
 const ERRNO_ILSEQ: i32 = 25;
 const ERRNO_IO: i32 = 29;
-const ERRNO_MFILE: i32 = 33;
 const ERRNO_PERM: i32 = 63;
 
 const OPEN_CREATE: i32 = 1;
@@ -61,6 +60,9 @@ pub(super) async fn path_open(
     let opened =
         preview1::path_open(wasi, memory, fd, lookup, path, len, flags, rights, inheriting, fd_flags, out);
     let errno = opened.await?;
+    if errno == ERRNO_SUCCESS {
+        return Ok(descriptors::after_open(guest, memory, out));
+    }
     Ok(opened_or_full(guest, errno))
 }
 

@@ -4,6 +4,7 @@
 //! Each function calls the one of preview 1. Its layouts that differ are written to memory of the host's, and translated from there.
 
 use tokio::runtime::Handle;
+use wasmtime::Caller;
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as preview1;
 use wiggle::{GuestMemory, GuestPtr};
 
@@ -17,7 +18,7 @@ pub(super) const FILESTAT: usize = 56;
 const NEW_FILESTAT: usize = 64;
 
 /// Bytes of a subscription.
-pub(super) const SUBSCRIPTION: usize = 56;
+const SUBSCRIPTION: usize = 56;
 
 /// The longest path that is looked at. Linux has none that is longer.
 const PATH_MAX: usize = 4096;
@@ -104,27 +105,18 @@ fn copy(to: &mut [u8], at: usize, from: Option<&[u8]>) {
 }
 
 pub(super) fn poll_oneoff(
-    guest: &mut Guest,
-    memory: &mut GuestMemory<'_>,
+    caller: Caller<'_, Guest>,
     subscriptions: i32,
     events: i32,
     count: i32,
     written: i32,
-) -> wasmtime::Result<i32> {
-    Ok(super::poll_subscriptions(
-        guest,
-        memory,
-        subscriptions,
-        events,
-        count,
-        written,
-        |old: &[u8; SUBSCRIPTION]| {
-            let mut new = [0; super::SUBSCRIPTION];
-            copy(&mut new, 0, old.get(..16));
-            // A clock's own number for the subscription comes first here.
-            let is_clock = old.get(8) == Some(&0);
-            copy(&mut new, 16, old.get(if is_clock { 24 } else { 16 }..));
-            new
-        },
-    ))
+) -> i32 {
+    super::poll_subscriptions(caller, subscriptions, events, count, written, |old: &[u8; SUBSCRIPTION]| {
+        let mut new = [0; super::SUBSCRIPTION];
+        copy(&mut new, 0, old.get(..16));
+        // A clock's own number for the subscription comes first here.
+        let is_clock = old.get(8) == Some(&0);
+        copy(&mut new, 16, old.get(if is_clock { 24 } else { 16 }..));
+        new
+    })
 }

@@ -18,6 +18,7 @@ macro_rules! models {
 }
 
 mod barriers;
+mod byte_pipes;
 mod conditions;
 mod events;
 mod locks;
