@@ -16,6 +16,7 @@ macro_rules! declare {
         $safety:ident fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;
     )*) => {
         #[cfg(target_arch = "wasm32")]
+        #[allow(dead_code, reason = "some imports are for other languages")]
         mod import {
             #[link(wasm_import_module = $module)]
             unsafe extern "C" {
@@ -23,6 +24,7 @@ macro_rules! declare {
             }
         }
         #[cfg(not(target_arch = "wasm32"))]
+        #[allow(dead_code, reason = "some imports are for other languages")]
         mod import {
             $(stub!($safety $module $name($($type),*) -> $result);)*
         }

@@ -134,7 +134,7 @@ fn has_its_own_time(pool: &Pool, timeout: Duration) -> Result<bool, Box<dyn Erro
     let begin = Instant::now();
     go.set()?;
     match job.get() {
-        Err(PoolError::Task(error)) if *error.cause() == Cause::TimedOut(timeout) => match error.index() {
+        Err(error) if *error.cause() == Cause::TimedOut(timeout) => match error.index() {
             0 => Ok(false),
             _ if begin.elapsed() < timeout => Err("failed: the time of a task began before the task".into()),
             _ => Ok(true),
