@@ -34,6 +34,8 @@ constants! {
     BARRIER: u32 = 7;
     /// [`Record::kind`]: shared memory.
     SHARED: u32 = 8;
+    /// [`Record::kind`]: a shelf.
+    SHELF: u32 = 9;
 }
 
 layouts! {

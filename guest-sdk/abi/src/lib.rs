@@ -25,7 +25,7 @@
 //!
 //! # Functions
 //!
-//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`], [`task`] and [`handle`] give each function
+//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`], [`shelf`], [`task`] and [`handle`] give each function
 //! with its declaration. They are data as well: [`MODULES`].
 
 #![no_std]
@@ -44,6 +44,7 @@ pub mod pipe;
 pub mod process;
 pub mod queue;
 pub mod shared;
+pub mod shelf;
 pub mod sync;
 pub mod task;
 
@@ -82,7 +83,7 @@ macro_rules! modules {
 }
 
 /// The import modules.
-pub const MODULES: &[Module] = modules![process, queue, pipe, sync, shared, task, handle];
+pub const MODULES: &[Module] = modules![process, queue, pipe, sync, shared, shelf, task, handle];
 
 /// Returns every import that the host provides, beside WASI preview 1.
 pub fn imports() -> impl Iterator<Item = &'static Import> {

@@ -14,8 +14,9 @@ use super::lock::Lock;
 use super::object::{self, Handle};
 use super::object_table::ObjectSlot;
 use super::pipe::EndState;
-use super::queue::QueueState;
+use super::queue::{Position, QueueState, Version};
 use super::shared::SharedState;
+use super::shelf::ShelfState;
 use super::sync::barrier::BarrierState;
 use super::sync::condition::ConditionState;
 use super::sync::event::EventState;
@@ -46,9 +47,22 @@ pub(crate) trait ObjectState: Shared {
         None
     }
 
-    /// The queue that other objects may lie in.
-    fn contents(&self) -> Option<&QueueState> {
+    /// The version of what lies in the object, if other objects may lie there. Every change of the content changes it.
+    fn version(&self) -> Option<Version> {
         None
+    }
+
+    /// Gives `each` some of the handles that lie in the object, from this position on or from the first, and returns where
+    /// to go on. Handles that change meanwhile may be passed over, or given twice.
+    ///
+    /// `IO` if nothing sensible is there.
+    fn handles(
+        &self,
+        _: &Participant,
+        _: Option<Position>,
+        _each: &mut dyn FnMut(Handle),
+    ) -> Result<Option<Position>> {
+        Ok(None)
     }
 
     /// The journaled locks that an operation on the object may hold.
@@ -160,6 +174,7 @@ kinds! {
     Condition = handle::CONDITION: ConditionState,
     Barrier = handle::BARRIER: BarrierState,
     Shared = handle::SHARED: SharedState,
+    Shelf = handle::SHELF: ShelfState,
 }
 
 impl ObjectSlot {

@@ -724,19 +724,19 @@ pub(super) fn is_still(participant: &Participant, index: u32, found: &Unheld) ->
 
 /// The version of an object's contents, if other objects can lie in it.
 fn version(participant: &Participant, index: u32) -> Option<queue::Version> {
-    Some(kind::at(participant, index).ok()?.contents()?.version())
+    kind::at(participant, index).ok()?.version()
 }
 
-/// Gives `each` some of the handles that lie in an object: see [`QueueState::handles`](queue::QueueState::handles).
+/// Gives `each` some of the handles that lie in an object: see [`ObjectState::handles`](kind::ObjectState::handles).
 pub(super) fn handles_in(
     participant: &Participant,
     index: u32,
     position: Option<queue::Position>,
-    each: impl FnMut(Handle),
+    mut each: impl FnMut(Handle),
 ) -> Result<Option<queue::Position>> {
-    match kind::at(participant, index).ok().and_then(|object| object.contents()) {
-        Some(queue) => queue.handles(participant, position, each),
-        None => Ok(None),
+    match kind::at(participant, index) {
+        Ok(object) => object.handles(participant, position, &mut each),
+        Err(_) => Ok(None),
     }
 }
 

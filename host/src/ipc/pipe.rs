@@ -20,7 +20,7 @@ use super::kind::{ObjectKind, ObjectState, Waitable};
 use super::lock::Lock;
 use super::object::{self, Handle, Object};
 use super::process_table::Register;
-use super::queue::{self, Account, Bound, Port, QueueState, Taken};
+use super::queue::{self, Account, Bound, Port, Position, QueueState, Taken, Version};
 use super::waiting::Waiting;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::Deadline;
@@ -44,8 +44,17 @@ impl ObjectState for EndState {
         Some(self.other())
     }
 
-    fn contents(&self) -> Option<&QueueState> {
-        Some(&self.inbound)
+    fn version(&self) -> Option<Version> {
+        self.inbound.version()
+    }
+
+    fn handles(
+        &self,
+        participant: &Participant,
+        position: Option<Position>,
+        each: &mut dyn FnMut(Handle),
+    ) -> Result<Option<Position>> {
+        self.inbound.handles(participant, position, each)
     }
 
     fn locks<'a>(&'a self, participant: &'a Participant) -> Result<Vec<&'a Lock>> {

@@ -9,13 +9,13 @@ use crate::ipc::message::Message;
 use crate::ipc::object::Handle;
 use crate::sys::atomic::{AtomicU64, Ordering};
 
-/// The version of a queue's items: every change of the items changes the version.
+/// The version of an object's content: every change of the content changes the version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ipc) struct Version([u64; 4]);
+pub(crate) struct Version([u64; 4]);
 
-/// The position of a process that looks through a queue without taking anything.
+/// The position of a process that looks through an object without taking anything.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::ipc) struct Position {
+pub(crate) struct Position {
     segment: u64,
     offset: u64,
     segments_left: u64,
@@ -24,8 +24,25 @@ pub(in crate::ipc) struct Position {
 /// Messages plus handles after which one look ends.
 const LOOKED_AT_ONCE: usize = 256;
 
+impl Version {
+    pub(in crate::ipc) fn new(words: [u64; 4]) -> Self {
+        Self(words)
+    }
+}
+
+impl Position {
+    /// The position with this number, in an object that isn't a queue.
+    pub(in crate::ipc) fn numbered(number: u64) -> Self {
+        Self { segment: 0, offset: number, segments_left: 0 }
+    }
+
+    pub(in crate::ipc) fn number(self) -> u64 {
+        self.offset
+    }
+}
+
 impl QueueState {
-    pub(in crate::ipc) fn version(&self) -> Version {
+    pub(super) fn items_version(&self) -> Version {
         let Self { head, tail, .. } = self;
         let words = [&head.sequence, &head.segment, &tail.sequence, &tail.segment];
         Version(words.map(|word| word.load(Ordering::Acquire)))
@@ -35,7 +52,7 @@ impl QueueState {
     /// where to go on. Items that change meanwhile may be passed over, or given twice.
     ///
     /// `IO` if nothing sensible is there.
-    pub(in crate::ipc) fn handles(
+    pub(super) fn handles_from(
         &self,
         participant: &Participant,
         position: Option<Position>,
