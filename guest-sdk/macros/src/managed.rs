@@ -47,14 +47,19 @@ fn block(item: TokenStream) -> Result<(Ident, TokenStream), Refusal> {
         span = token.span();
         match token {
             TokenTree::Ident(word) if matches!(word.to_string().as_str(), "for" | "where") => {
-                return Err((word.span(), "#[sandpool_guest::managed] goes on the methods of the type itself"));
+                return Err((
+                    word.span(),
+                    "#[sandpool_guest::managed] goes on the methods of the type itself",
+                ));
             }
             TokenTree::Ident(word) => name = Some(word),
             TokenTree::Group(body) if body.delimiter() == Delimiter::Brace => {
                 return Ok((name.ok_or((body.span(), NOT_AN_IMPL))?, body.stream()));
             }
             token if types::is(&token, ':') => {}
-            other => return Err((other.span(), "a managed type can't be generic: its proxies have one type")),
+            other => {
+                return Err((other.span(), "a managed type can't be generic: its proxies have one type"));
+            }
         }
     }
     Err((span, NOT_AN_IMPL))
@@ -111,7 +116,8 @@ fn methods(body: TokenStream, of: &Ident) -> Result<Vec<Method>, Refusal> {
                 "fn" => {
                     let (docs, cfgs) = (std::mem::take(&mut docs), std::mem::take(&mut cfgs));
                     let mut method = Method::read(&mut tokens, word.span(), of)?;
-                    (method.visibility, method.docs, method.cfgs) = (std::mem::take(&mut visibility), docs, cfgs);
+                    (method.visibility, method.docs, method.cfgs) =
+                        (std::mem::take(&mut visibility), docs, cfgs);
                     methods.push(method);
                 }
                 "async" => {
@@ -121,7 +127,8 @@ fn methods(body: TokenStream, of: &Ident) -> Result<Vec<Method>, Refusal> {
                     ));
                 }
                 "unsafe" | "extern" => return Err((word.span(), "a method for proxies is a plain `fn`")),
-                "const" if !matches!(tokens.peek(), Some(TokenTree::Ident(next)) if next.to_string() == "fn") => {
+                "const" if !matches!(tokens.peek(), Some(TokenTree::Ident(next)) if next.to_string() == "fn") =>
+                {
                     return Err((word.span(), "this block has methods only: put constants into another one"));
                 }
                 "const" => {}
@@ -135,11 +142,7 @@ fn methods(body: TokenStream, of: &Ident) -> Result<Vec<Method>, Refusal> {
 
 impl Method {
     /// Reads a method after its `fn`.
-    fn read(
-        tokens: &mut impl Iterator<Item = TokenTree>,
-        span: Span,
-        of: &Ident,
-    ) -> Result<Self, Refusal> {
+    fn read(tokens: &mut impl Iterator<Item = TokenTree>, span: Span, of: &Ident) -> Result<Self, Refusal> {
         const GENERIC: &str = "a method for proxies can't be generic: put it into another `impl` block";
         let Some(TokenTree::Ident(name)) = tokens.next() else { return Err((span, NOT_AN_IMPL)) };
         let arguments = match tokens.next() {
@@ -166,7 +169,10 @@ impl Method {
             list.remove(0);
         }
         if let Some(Err(span)) = receiver {
-            return Err((span, "a method for proxies takes `&self` or `&mut self`: the value stays in the manager"));
+            return Err((
+                span,
+                "a method for proxies takes `&self` or `&mut self`: the value stays in the manager",
+            ));
         }
         let arguments = list.into_iter().enumerate().map(|(at, tokens)| argument(at, tokens, of));
         let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
@@ -187,7 +193,10 @@ impl Method {
             }
         };
         if let Some(and) = output.first().filter(|token| types::is(token, '&')) {
-            return Err((and.span(), "a method for proxies can't return a reference: the value is in another process"));
+            return Err((
+                and.span(),
+                "a method for proxies can't return a reference: the value is in another process",
+            ));
         }
         let output = if output.is_empty() { "()".to_owned() } else { text(output, of) };
         let (visibility, docs, cfgs) = Default::default();
@@ -273,17 +282,18 @@ fn generate(name: &str, methods: &[Method], restore: bool) -> String {
         let head = format!("{cfgs} {docs} #[doc = {errors:?}] {visibility} fn {method_name}");
         let construct = |made: &str, result: &str| {
             format!(
-                "{head}(manager: &::sandpool_guest::manager::ManagerHandle, {parameters})
+                "{head}(in_manager: &::sandpool_guest::manager::ManagerHandle, {parameters})
                     -> ::core::result::Result<{result}, ::sandpool_guest::manager::CallError>
                 {{
                     let made: {made} = ::sandpool_guest::manager::Proxy::<{name}>::construct(
-                        manager, {number}, &({names}))?;"
+                        in_manager, {number}, &({names}))?;"
             )
         };
         let proxy = format!("::sandpool_guest::manager::Proxy<{name}>");
         match makes {
             Makes::Result => {
-                calls += &format!("{cfgs} {number} => call.answer({call} {name}::{method_name}(self, {names})),");
+                calls +=
+                    &format!("{cfgs} {number} => call.answer({call} {name}::{method_name}(self, {names})),");
                 proxied += &format!(
                     "{head}(&self, {parameters}) -> ::core::result::Result<{output}, ::sandpool_guest::manager::CallError> {{
                         self.0.call({number}, &({names}))
@@ -291,14 +301,16 @@ fn generate(name: &str, methods: &[Method], restore: bool) -> String {
                 );
             }
             Makes::Object => {
-                constructs += &format!("{cfgs} {number} => call.construct({call} {name}::{method_name}({names})),");
+                constructs +=
+                    &format!("{cfgs} {number} => call.construct({call} {name}::{method_name}({names})),");
                 let made = format!("::core::option::Option<{proxy}>");
                 proxied += &construct(&made, "Self");
                 proxied += "made.map(Self).ok_or(::sandpool_guest::manager::CallError::NoSuchObject) }";
             }
             Makes::ObjectOr(error) => {
-                constructs +=
-                    &format!("{cfgs} {number} => call.construct_result({call} {name}::{method_name}({names})),");
+                constructs += &format!(
+                    "{cfgs} {number} => call.construct_result({call} {name}::{method_name}({names})),"
+                );
                 let made = format!("::core::result::Result<{proxy}, {error}>");
                 proxied += &construct(&made, &format!("::core::result::Result<Self, {error}>"));
                 proxied += "::core::result::Result::Ok(made.map(Self)) }";

@@ -9,9 +9,7 @@
 use std::sync::Arc;
 
 use sandpool_abi::Errno;
-use sandpool_abi::handle::{
-    BARRIER, CONDITION, END, EVENT, LOCK, QUEUE, Record, SEMAPHORE, SHARED, SHELF,
-};
+use sandpool_abi::handle::{BARRIER, CONDITION, END, EVENT, LOCK, QUEUE, Record, SEMAPHORE, SHARED, SHELF};
 use sandpool_abi::queue::{CLAIMED, JOINABLE};
 use sandpool_abi::shared::READ_ONLY;
 use sandpool_abi::sync::{BOUNDED, RECURSIVE};

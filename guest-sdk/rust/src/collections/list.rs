@@ -64,7 +64,8 @@ struct Directory {
 
 impl Directory {
     fn to_place(&self) -> Place {
-        let numbers = self.blocks.iter().flat_map(|(place, len)| [*place, *len]).chain(self.free.iter().copied());
+        let numbers =
+            self.blocks.iter().flat_map(|(place, len)| [*place, *len]).chain(self.free.iter().copied());
         let mut bytes = (self.blocks.len() as u64).to_le_bytes().to_vec();
         bytes.extend(numbers.flat_map(u32::to_le_bytes));
         Place { bytes, handles: Vec::new() }

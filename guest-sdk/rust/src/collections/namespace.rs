@@ -30,7 +30,7 @@ pub struct Namespace {
     of: PhantomData<()>,
 }
 
-same_collection!(Namespace<>, "namespace", NAMESPACE);
+same_collection!(Namespace, "namespace", NAMESPACE);
 
 impl Namespace {
     /// Makes an empty namespace.

@@ -116,7 +116,13 @@ impl Place {
 
     /// Adds a record after all others.
     pub(super) fn push(&mut self, number: u64, key: &[u8], value: &Encoded) -> Result<(), Error> {
-        self.put(self.bytes.len()..self.bytes.len(), self.handles.len()..self.handles.len(), number, key, value)
+        self.put(
+            self.bytes.len()..self.bytes.len(),
+            self.handles.len()..self.handles.len(),
+            number,
+            key,
+            value,
+        )
     }
 
     /// Adds a record before another.

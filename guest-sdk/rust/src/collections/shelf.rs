@@ -77,8 +77,10 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: &[Kept]) -> Res
             let [receiver, sender] = raw::pipe::create(0, 0)?.map(Object::adopt);
             let all: Vec<_> = handles.iter().map(|kept| kept.object.handle()).collect();
             raw::pipe::send(sender.handle(), &[bytes], &all, sandpool_abi::NO_WAIT)?;
-            let receive = |buffer: &mut [u8]| raw::pipe::recv(receiver.handle(), buffer, sandpool_abi::NO_WAIT);
-            Ok(message::receive(receive, |bytes, handles| codec::decode(&bytes, handles)).map_err(failed)??)
+            let receive =
+                |buffer: &mut [u8]| raw::pipe::recv(receiver.handle(), buffer, sandpool_abi::NO_WAIT);
+            Ok(message::receive(receive, |bytes, handles| codec::decode(&bytes, handles))
+                .map_err(failed)??)
         }
     }
 }

@@ -15,12 +15,11 @@ use crate::object::Use;
 use crate::raw::shelf::Words;
 use crate::{EncodeError, Error, raw};
 
-/// Words of the shelf: the number of entries, of buckets, of bytes; the number of the next entry; the secret for hashes.
+/// Words of the shelf: the number of entries, of buckets, of bytes; the number of the next entry. The fifth is the secret for hashes.
 const LEN: usize = 0;
 const BUCKETS: usize = 1;
 const BYTES: usize = 2;
 const NEXT: usize = 3;
-const SEED: usize = 4;
 
 /// Bytes of a bucket on average, at most, before another one is added.
 const BUCKET: u64 = 2048;

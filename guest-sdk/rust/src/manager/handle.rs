@@ -17,8 +17,8 @@ use crate::pipe::RecvError;
 use crate::process::Builder as ProcessBuilder;
 use crate::start::Termination;
 use crate::{
-    Barrier, BoundedSemaphore, Condition, Connection, Error, Event, ExitStatus, JoinableQueue, Lock, Pipe, Process, Queue,
-    RLock, Semaphore, raw, start,
+    Barrier, BoundedSemaphore, Condition, Connection, Error, Event, ExitStatus, JoinableQueue, Lock, Pipe,
+    Process, Queue, RLock, Semaphore, raw, start,
 };
 
 /// The time that [`Manager::shutdown`] gives the manager before it kills it: Python's `shutdown_timeout`.
@@ -175,7 +175,8 @@ impl<I: Serialize + DeserializeOwned> Builder<I> {
         door_end.made_as(Use::Manager, 0, 0).map_err(Error::from)?;
         let (kept, keep) = Pipe::simplex()?;
         let (ready, is_ready) = Pipe::simplex()?;
-        let startup: Startup<I> = (door, DoorEnd(door_end.clone()), kept, is_ready, self.types, self.initializer);
+        let startup: Startup<I> =
+            (door, DoorEnd(door_end.clone()), kept, is_ready, self.types, self.initializer);
         let name = if self.name.is_empty() { next_name() } else { self.name };
         let builder = ProcessBuilder::worker(name);
         let process = if start::has_entry_point() {
@@ -381,4 +382,3 @@ impl<'de> Deserialize<'de> for ManagerHandle {
         Ok(Self::of(Door::of(object)))
     }
 }
-

@@ -44,6 +44,13 @@ const ACCEPTED_AT_ONCE: usize = 16;
 /// How long the manager looks at a part of its connections only, if it has more than it can wait for at once.
 const PART_NANOS: u64 = 1_000_000;
 
+/// Objects whose tokens are looked at in each turn.
+const FEW: usize = 16;
+/// In one of this number of turns, all tokens are looked at.
+const TOKENS_EACH: u32 = 256;
+/// How long the manager waits for the next call before it looks at many tokens.
+const BRIEF_NANOS: u64 = 20_000;
+
 /// What the manager is started with: the inner ends of the door and of the pipe by which its creator ends it, the outer
 /// end of the door, the pipe by which it says that it is ready; types with the numbers of their constructors; and the
 /// numbers of the initializer's caller and of the initializer, with its arguments.
@@ -141,6 +148,7 @@ pub(super) struct Server {
     loops: RefCell<Vec<[Arc<Object>; 2]>>,
     /// The first of the handles that the next turn looks at, if there are too many for one.
     from: Cell<usize>,
+    turns: Cell<u32>,
 }
 
 /// The main function of the manager's process.
@@ -163,9 +171,8 @@ pub(super) fn serve<I: Serialize + DeserializeOwned>(startup: Startup<I>) -> i32
 
 fn prepare<I>(startup: Startup<I>) -> Result<(Rc<Server>, Connection), String> {
     let (door, DoorEnd(door_end), keep, ready, types, initializer) = startup;
-    let constructor = |(of, number): (u64, u64)| {
-        Some((of, raw::function::from_number::<(u32, Call), Answer>(number)?))
-    };
+    let constructor =
+        |(of, number): (u64, u64)| Some((of, raw::function::from_number::<(u32, Call), Answer>(number)?));
     let types = types.into_iter().map(constructor).collect::<Option<_>>();
     let server = Rc::new(Server {
         process: raw::process::current().map_err(|errno| errno.to_string())?,
@@ -178,6 +185,7 @@ fn prepare<I>(startup: Startup<I>) -> Result<(Rc<Server>, Connection), String> {
         current: RefCell::default(),
         loops: RefCell::default(),
         from: Cell::new(0),
+        turns: Cell::new(0),
     });
     if let Some((caller, number, arguments)) = initializer {
         let call = raw::function::from_number::<(u64, I), Result<(), String>>(caller);
@@ -188,8 +196,7 @@ fn prepare<I>(startup: Startup<I>) -> Result<(Rc<Server>, Connection), String> {
 
 /// The hook for panics. A panic of a method leads to [`resume`].
 fn report(info: &panic::PanicHookInfo<'_>) {
-    let is_in_call =
-        server().is_some_and(|server| server.is_here() && !server.current.borrow().is_empty());
+    let is_in_call = server().is_some_and(|server| server.is_here() && !server.current.borrow().is_empty());
     if is_in_call {
         raw::mute::end();
         let message = info.payload_as_str().unwrap_or("a value that is no message");
@@ -256,33 +263,46 @@ impl Server {
     /// Waits for something to do, and does it. Returns `false` if the manager is to end.
     fn turn(&self) -> Result<bool, Errno> {
         let clients = self.clients.borrow().clone();
+        let mut handles = vec![self.keep.object().handle(), self.door.object().handle()];
+        handles.extend(clients.iter().map(|client| client.handle()));
+        let turn = self.turns.get();
+        self.turns.set(turn.wrapping_add(1));
+        // To look at all tokens takes longer than a call, if there are many. So calls that follow each other come first.
+        if self.objects.borrow().len() > FEW && handles.len() <= WAIT_MAX && turn % TOKENS_EACH != 0 {
+            let mut ready = vec![0; handles.len()];
+            if raw::handle::wait(&handles, BRIEF_NANOS, &mut ready)? != 0 {
+                return Ok(self.work(&clients, &[], &ready));
+            }
+        }
         let tokens: Vec<_> =
             self.objects.borrow().iter().map(|(id, hosted)| (*id, hosted.token.handle())).collect();
-        let handles: Vec<_> = [self.keep.object().handle(), self.door.object().handle()]
-            .into_iter()
-            .chain(clients.iter().map(|client| client.handle()))
-            .chain(tokens.iter().map(|(_, token)| *token))
-            .collect();
+        handles.extend(tokens.iter().map(|(_, token)| *token));
         let mut ready = vec![0; handles.len()];
         self.wait(&handles, &mut ready)?;
-        let mut ready = ready.into_iter().map(|ready| ready != 0);
+        Ok(self.work(&clients, &tokens, &ready))
+    }
+
+    /// Does what is to be done at the keep, the door, connections and tokens, in this order. Returns `false` if the manager
+    /// is to end.
+    fn work(&self, clients: &[Arc<Object>], tokens: &[(ObjectId, u64)], ready: &[u8]) -> bool {
+        let mut ready = ready.iter().map(|ready| *ready != 0);
         if ready.next() == Some(true) {
-            return Ok(false);
+            return false;
         }
         if ready.next() == Some(true) {
             self.accept();
         }
-        for client in &clients {
+        for client in clients {
             if ready.next() == Some(true) && !self.serve_one(client) {
                 self.clients.borrow_mut().retain(|other| !Arc::ptr_eq(other, client));
             }
         }
         for (id, token) in tokens {
-            if ready.next() == Some(true) && has_ended(token) {
-                self.remove(id);
+            if ready.next() == Some(true) && has_ended(*token) {
+                self.remove(*id);
             }
         }
-        Ok(true)
+        true
     }
 
     /// Waits until one of these is ready.
@@ -345,11 +365,9 @@ impl Server {
             }
         };
         // The copy is made by the type's own code, which may panic as well.
-        let checkpoint =
-            self.during(Some(client), Some((hosted.clone(), None)), || value.checkpoint());
-        let answer = self.during(Some(client), Some((hosted.clone(), checkpoint)), || {
-            value.call(head.method, call).0
-        });
+        let checkpoint = self.during(Some(client), Some((hosted.clone(), None)), || value.checkpoint());
+        let answer =
+            self.during(Some(client), Some((hosted.clone(), checkpoint)), || value.call(head.method, call).0);
         hosted.state.replace(State::Idle(value));
         answer
     }
@@ -375,7 +393,8 @@ impl Server {
 
     /// Sends a reply. Returns whether the connection may be used on.
     fn reply(&self, client: &Object, answer: Result<Encoded, CallError>) -> bool {
-        let send = |bytes: &[u8], handles: &[u64]| raw::pipe::send(client.handle(), &[bytes], handles, NO_WAIT);
+        let send =
+            |bytes: &[u8], handles: &[u64]| raw::pipe::send(client.handle(), &[bytes], handles, NO_WAIT);
         let refused = match answer {
             Ok(Encoded { bytes, handles, kept }) => {
                 let sent = send(&bytes, &handles);
@@ -438,7 +457,8 @@ fn reads(end: &Object) -> bool {
 
 /// Whether nobody has the other end of a token any more. A message is no token's, and is thrown away.
 fn has_ended(token: u64) -> bool {
-    let received = message::receive(|buffer| raw::pipe::recv(token, buffer, NO_WAIT), |_, handles| drop(handles));
+    let received =
+        message::receive(|buffer| raw::pipe::recv(token, buffer, NO_WAIT), |_, handles| drop(handles));
     matches!(received, Err(Failure::Host(Errno::Closed)))
 }
 
