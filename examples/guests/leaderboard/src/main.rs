@@ -27,7 +27,8 @@ impl Dealer {
 
     /// The points of the next game.
     fn deal(&mut self) -> u64 {
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let points = self.state >> 57;
         self.dealt += points;
         points
@@ -87,7 +88,11 @@ fn main() -> Result<(), Failure> {
         println!("{name}: {points} points in {games} games, {best} at best");
     }
     let all: u64 = board.iter().map(|(_, score)| score.points).sum();
-    println!("{} players are done, and {all} points of {} are on the board", finished.len()?, dealer.dealt()?);
+    println!(
+        "{} players are done, and {all} points of {} are on the board",
+        finished.len()?,
+        dealer.dealt()?
+    );
     manager.shutdown()?;
     Ok(())
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use sandpool_guest::pool::futures::Executor;
 use sandpool_guest::{
-    Array, Barrier, Bytes, Dict, Event, ExitStatus, Lock, Manager, Pipe, Pool, Process, Queue, RawArray, Value,
+    Array, Barrier, Bytes, Dict, Event, ExitStatus, Lock, Manager, Pipe, Pool, Process, Queue, RawArray,
+    Value,
 };
 
 type Failure = Box<dyn std::error::Error>;

@@ -236,7 +236,10 @@ fn errors() -> Outcome {
 
     let unknown = UnknownProxy::new(&manager);
     check("a type that isn't registered", matches!(unknown, Err(CallError::NotRegistered)))?;
-    check("a value outside of a manager", matches!(CounterProxy::host(Counter { total: 0 }), Err(CallError::NotInManager)))?;
+    check(
+        "a value outside of a manager",
+        matches!(CounterProxy::host(Counter { total: 0 }), Err(CallError::NotInManager)),
+    )?;
 
     let (begun, event) = (Event::new()?, Event::new()?);
     let slow = other.within(Duration::from_millis(1)).wait_for(begun.clone(), event.clone());
@@ -253,9 +256,9 @@ fn lives() -> Outcome {
     let first = make("first")?;
     let clone = first.clone();
     drop(first);
-    same("a clone keeps it", clone.name()?, "first")?;
+    same("a clone keeps it", clone.name()?.as_str(), "first")?;
     drop(clone);
-    same("it goes with the last proxy", dropped.get()?, "first")?;
+    same("it goes with the last proxy", dropped.get()?.as_str(), "first")?;
 
     let held = make("held")?;
     let ready = Event::new()?;
@@ -270,23 +273,23 @@ fn lives() -> Outcome {
     ready.wait()?;
     check("a moved proxy lives on", dropped.is_empty()?)?;
     kill(&holder)?;
-    same("it goes with a killed holder", dropped.get()?, "held")?;
+    same("it goes with a killed holder", dropped.get()?.as_str(), "held")?;
 
     let queue = Queue::<WatchedProxy>::new()?;
     queue.put(&make("queued")?)?;
     check("a message keeps it", dropped.is_empty()?)?;
     drop(queue);
-    same("it goes with the message", dropped.get()?, "queued")?;
+    same("it goes with the message", dropped.get()?.as_str(), "queued")?;
 
     let dict = Dict::<u64, WatchedProxy>::new()?;
     dict.insert(&1, &make("entry")?)?;
-    same("a dictionary keeps it", dict.get(&1)?.ok_or("gone")?.name()?, "entry")?;
+    same("a dictionary keeps it", dict.get(&1)?.ok_or("gone")?.name()?.as_str(), "entry")?;
     dict.clear()?;
-    same("it goes with the entry", dropped.get()?, "entry")?;
+    same("it goes with the entry", dropped.get()?.as_str(), "entry")?;
 
     let last = make("last")?;
     same("shutdown", manager.shutdown()?, ExitStatus::Exited(0))?;
-    same("drops what there is", dropped.get()?, "last")?;
+    same("drops what there is", dropped.get()?.as_str(), "last")?;
     check("a call of a manager that has ended", matches!(last.name(), Err(CallError::ManagerDied)))?;
     let spawned = Process::spawn(
         |last: WatchedProxy| i32::from(!matches!(last.name(), Err(CallError::ManagerDied))),
@@ -336,7 +339,7 @@ fn settings() -> Outcome {
         .initializer(|places: Queue<String>| places.put(&"initialized".to_owned()), places.clone())
         .start()?;
     same("the name", manager.name(), "the manager")?;
-    same("the initializer", places.try_get()?, "initialized")?;
+    same("the initializer", places.try_get()?.as_str(), "initialized")?;
     drop(manager);
     println!("ok: a manager is dropped");
     let failed = Manager::builder().initializer(|number: u64| assert_eq!(number, 8), 7).start();
@@ -345,7 +348,10 @@ fn settings() -> Outcome {
         matches!(&failed, Err(StartError::Ended(stderr)) if stderr.contains("panicked")),
     )?;
     let failed = Manager::builder().initializer(|()| Err::<(), _>("no room"), ()).start();
-    check("an initializer that fails", matches!(&failed, Err(StartError::Ended(why)) if why.contains("no room")))?;
+    check(
+        "an initializer that fails",
+        matches!(&failed, Err(StartError::Ended(why)) if why.contains("no room")),
+    )?;
     let manager = Manager::builder().register::<Counter>().shutdown_timeout(Duration::ZERO).start()?;
     let counter = CounterProxy::new(&manager, 1)?;
     let (begun, never) = (Event::new()?, Event::new()?);

@@ -53,7 +53,8 @@ mod raw {
 
     /// Puts bytes, or nothing, into a place.
     pub fn change(shelf: u64, words: [u64; 6], place: u64, bytes: Option<&[u8]>, handles: &[u64]) -> i32 {
-        let (at, len) = bytes.map_or((0, u64::from(u32::MAX)), |bytes| (bytes.as_ptr() as u64, bytes.len() as u64));
+        let (at, len) =
+            bytes.map_or((0, u64::from(u32::MAX)), |bytes| (bytes.as_ptr() as u64, bytes.len() as u64));
         let row = [place, at | len << 32, handles.len() as u64];
         // SAFETY: the references keep what the host reads.
         unsafe { import::change(shelf, words.as_ptr(), &row, 1, handles.as_ptr(), handles.len()) }
@@ -213,7 +214,8 @@ fn collections() -> Outcome {
         dict.insert("a", &vec!["b".to_owned()])?;
         list.append(&Dict::new()?)?;
         set.add("a")?;
-        let handles = [handle(&format!("{dict:?}"))?, handle(&format!("{list:?}"))?, handle(&format!("{set:?}"))?];
+        let handles =
+            [handle(&format!("{dict:?}"))?, handle(&format!("{list:?}"))?, handle(&format!("{set:?}"))?];
         let mut numbers = noise(seed);
         for shelf in handles {
             let mut word = || {
@@ -250,7 +252,8 @@ fn collections() -> Outcome {
         deep = *inner;
     }
     let bytes = [1, 0, 0, 0].repeat(100_000);
-    let mut record = [&0_u64.to_le_bytes()[..], &8_u32.to_le_bytes(), &400_000_u32.to_le_bytes(), &[0; 4]].concat();
+    let mut record =
+        [&0_u64.to_le_bytes()[..], &8_u32.to_le_bytes(), &400_000_u32.to_le_bytes(), &[0; 4]].concat();
     record.extend(1_u64.to_le_bytes());
     record.extend(bytes);
     raw::change(handle(&format!("{nested:?}"))?, [1, 1, 0, 1, 7, 0], 0, Some(&record), &[]);
@@ -302,7 +305,11 @@ fn soak() -> Outcome {
             for _ in 0..numbers.next().unwrap_or(0) % 20 {
                 shared.items()?;
             }
-            if round % 2 == 0 { process.kill()? } else { process.terminate()? }
+            if round % 2 == 0 {
+                process.kill()?
+            } else {
+                process.terminate()?
+            }
             process.join()?;
         }
         for (_, (counter, list)) in shared.items()? {
