@@ -217,6 +217,17 @@ extern "C" {
 // Operation of `rmw`: replace.
 #define SANDPOOL_SHARED_SWAP UINT32_C(5)
 
+// Constants of sandpool_shelf.
+
+// The number of words of a shelf, of 64 bits each.
+#define SANDPOOL_SHELF_WORDS 6
+// The number of places that a shelf can have.
+#define SANDPOOL_SHELF_PLACES_MAX UINT64_C(1048576)
+// The maximum number of places that one call changes.
+#define SANDPOOL_SHELF_CHANGES_MAX 262144
+// In `Change::len`: the place is to be empty.
+#define SANDPOOL_SHELF_EMPTY UINT32_C(4294967295)
+
 // Constants of sandpool_task.
 
 // `Claims::part` of an item of which only the result isn't put yet.
@@ -263,6 +274,8 @@ extern "C" {
 #define SANDPOOL_HANDLE_SHARED UINT32_C(8)
 // `Record::kind`: an end of a pipe of bytes.
 #define SANDPOOL_HANDLE_BYTE_END UINT32_C(9)
+// `Record::kind`: a shelf.
+#define SANDPOOL_HANDLE_SHELF UINT32_C(10)
 
 // Constants of sandpool_descriptor.
 
@@ -334,6 +347,21 @@ struct sandpool_barrier {
     uint32_t reserved;
 };
 SANDPOOL_ASSERT(sizeof(struct sandpool_barrier) == 24, "a layout of the contract");
+
+// The new content of a place. Little-endian.
+struct sandpool_change {
+    // The number of the place.
+    uint64_t place;
+    // The address of the bytes.
+    uint32_t at;
+    // The number of bytes, or `EMPTY`.
+    uint32_t len;
+    // The number of handles.
+    uint32_t handle_count;
+    // 0.
+    uint32_t reserved;
+};
+SANDPOOL_ASSERT(sizeof(struct sandpool_change) == 24, "a layout of the contract");
 
 // The items that a worker hasn't finished: the structure that `claims` writes. Little-endian.
 struct sandpool_claims {
@@ -904,6 +932,40 @@ int64_t sandpool_shared_compare_exchange(
     uint64_t expected,
     uint64_t desired)
     SANDPOOL_IMPORT("sandpool_shared", "compare_exchange");
+
+// Functions of sandpool_shelf.
+
+// Makes a shelf whose places are all empty and whose words are 0, and returns its handle.
+int64_t sandpool_shelf_create(void)
+    SANDPOOL_IMPORT("sandpool_shelf", "create");
+
+// Reads the message of a place, which stays there, and the `WORDS` words of the shelf, in one step. A
+// message of at most `capacity` bytes with no handles is copied to `buffer`; any other is held for the caller, as by
+// `get` of a queue, and `take` copies it and gives the caller its handles. Writes an
+// `Item` to `result`. 0; `NOENT` if the place is empty (the words are written all the same);
+// `NOMEM` if the arena has no room to hold a message with handles.
+int32_t sandpool_shelf_read(
+    uint64_t shelf,
+    uint64_t place,
+    void *buffer,
+    size_t capacity,
+    uint64_t *words,
+    struct sandpool_item *result)
+    SANDPOOL_IMPORT("sandpool_shelf", "read");
+
+// Sets the words of the shelf and changes the given places, in one step: `change_count` of
+// `Change`, at most `CHANGES_MAX`, no two of which are of the same place. The
+// handles of all of them follow one another at `handles`. An item that is held for the caller is dropped first. 0, or
+// `NOMEM`, `MSGSIZE`; `INVAL` for a place of `PLACES_MAX` or more, or if the handles aren't as many
+// as the changes say. Then nothing has changed.
+int32_t sandpool_shelf_change(
+    uint64_t shelf,
+    const uint64_t *words,
+    const struct sandpool_change *changes,
+    size_t change_count,
+    const uint64_t *handles,
+    size_t handle_count)
+    SANDPOOL_IMPORT("sandpool_shelf", "change");
 
 // Functions of sandpool_task.
 

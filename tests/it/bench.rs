@@ -6,7 +6,7 @@ use crate::procfs;
 use crate::support::{Run, finish, guest, sandpool};
 
 /// Those that others read: the command and its users agree on them.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "run_start_ms",
     "process_start_join_us",
     "process_start_join_64MiB_us",
@@ -25,6 +25,7 @@ const KEYS: [&str; 21] = [
     "lock_uncontended_ns",
     "lock_contended2_ns",
     "value_inc_contended2_ns",
+    "manager_dict_set_us",
     "shared_array_GBps",
     "compute_vs_native",
     "idle_process_private_kib",

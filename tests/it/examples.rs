@@ -214,3 +214,15 @@ fn mandelbrot_writes_nowhere_but_where_it_may() {
     let ended = finish(run(guest_example("mandelbrot")).args(["--", "/out/image.png"])).expect_code(1);
     assert!(ended.stderr.starts_with("error: cannot write /out/image.png: "), "{ended}");
 }
+
+#[test]
+fn the_leaderboard_has_all_points() {
+    for (players, games) in [(1_u64, 300_u64), (4, 200), (9, 50)] {
+        let ended = example("leaderboard", &[&players.to_string(), &games.to_string()]);
+        let (board, last) = ended.stdout.trim_end().rsplit_once('\n').unwrap();
+        assert_eq!(board.lines().count() as u64, players, "{ended}");
+        assert!(board.lines().all(|line| line.contains(&format!(" points in {games} games, "))), "{ended}");
+        let points: u64 = number(last, &format!("{players} players are done, and "), " points of ");
+        assert!(last.ends_with(&format!(" points of {points} are on the board")), "{ended}");
+    }
+}

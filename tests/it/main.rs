@@ -31,6 +31,7 @@ mod jail;
 mod lifetime;
 mod limits;
 mod logging;
+mod managers;
 mod map;
 mod map_program;
 mod module;

@@ -261,6 +261,16 @@ fn a_module_says_whether_its_abort_was_a_panic() {
         ("a panic", export(exit), "unreachable", 9),
         ("no panic", export(""), "unreachable", 134),
         ("another abort", export("unreachable"), "unreachable", 134),
+        (
+            "one panic after the other",
+            export(
+                "(global.set $began (i32.sub (global.get $began) (i32.const 1)))
+                 (if (i32.eqz (global.get $began)) (then (call $exit (i32.const 5))))
+                 unreachable",
+            ),
+            "unreachable",
+            5,
+        ),
         ("a fault of its own", export("(drop (i32.div_u (i32.const 1) (i32.const 0)))"), "unreachable", 134),
         ("another trap", export(exit), "(drop (i32.div_u (i32.const 1) (i32.const 0)))", 134),
         ("a return", export(exit), "", 0),

@@ -127,6 +127,18 @@ def pipe_rtt():
     return seconds * 1e6
 
 
+def dict_set():
+    with FORK.Manager() as manager:
+        shared = manager.dict()
+        keys = [f"key {number}" for number in range(1000)]
+
+        def work(count):
+            for number in range(count):
+                shared[keys[number % 1000]] = number
+
+        return timed(scaled(10_000), work) * 1e6
+
+
 def lock_many(lock, count):
     for _ in range(count):
         with lock:
@@ -200,6 +212,7 @@ WORK = {
     "queue_1MiB_GBps": queue_large,
     "pipe_rtt_us": pipe_rtt,
     "lock_uncontended_ns": lock_uncontended,
+    "manager_dict_set_us": dict_set,
     "lock_contended2_ns": lambda: race(lock_many, FORK.Lock(), scaled(200_000)),
     "value_inc_contended2_ns": lambda: race(increment_many, FORK.Value("q", 0), scaled(100_000)),
     "idle_process_private_kib": idle_private_kib,

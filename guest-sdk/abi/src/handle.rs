@@ -36,6 +36,8 @@ constants! {
     SHARED: u32 = 8;
     /// [`Record::kind`]: an end of a pipe of [bytes](crate::descriptor).
     BYTE_END: u32 = 9;
+    /// [`Record::kind`]: a shelf.
+    SHELF: u32 = 10;
 }
 
 layouts! {

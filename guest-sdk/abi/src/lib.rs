@@ -25,8 +25,8 @@
 //!
 //! # Functions
 //!
-//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`], [`task`], [`handle`] and [`descriptor`] give
-//! each function with its declaration. They are data as well: [`MODULES`].
+//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`], [`shelf`], [`task`], [`handle`] and [`descriptor`]
+//! give each function with its declaration. They are data as well: [`MODULES`].
 
 #![no_std]
 
@@ -45,6 +45,7 @@ pub mod pipe;
 pub mod process;
 pub mod queue;
 pub mod shared;
+pub mod shelf;
 pub mod sync;
 pub mod task;
 
@@ -83,7 +84,7 @@ macro_rules! modules {
 }
 
 /// The import modules.
-pub const MODULES: &[Module] = modules![process, queue, pipe, sync, shared, task, handle, descriptor];
+pub const MODULES: &[Module] = modules![process, queue, pipe, sync, shared, shelf, task, handle, descriptor];
 
 /// Returns every import that the host provides, beside WASI preview 1.
 pub fn imports() -> impl Iterator<Item = &'static Import> {

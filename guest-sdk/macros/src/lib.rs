@@ -1,5 +1,6 @@
 //! The attribute macros of `sandpool-guest`, which re-exports and documents them.
 
+mod managed;
 mod program;
 mod task;
 mod types;
@@ -85,6 +86,55 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
     task::expand(arguments, item.clone()).unwrap_or_else(|(span, message)| {
         // With the function, so that a missing function isn't reported as well.
+        item.into_iter().chain(compile_error(span, message)).collect()
+    })
+}
+
+/// Makes a type one whose values can live in a manager, and writes the type of their proxies.
+///
+/// ```no_run
+/// use sandpool_guest::Manager;
+///
+/// struct Counter(u64);
+///
+/// #[sandpool_guest::managed]
+/// impl Counter {
+///     fn new(from: u64) -> Self {
+///         Self(from)
+///     }
+///
+///     fn add(&mut self, number: u64) -> u64 {
+///         self.0 += number;
+///         self.0
+///     }
+/// }
+///
+/// let manager = Manager::builder().register::<Counter>().start()?;
+/// let counter = CounterProxy::new(&manager, 7)?;
+/// assert_eq!(counter.add(1)?, 8);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The block itself doesn't change. For a type `T`, the attribute writes a type `TProxy` with the same methods. Each of them
+/// takes `&self` and the same arguments, makes a call of the manager, and returns a `Result` of the method's result and
+/// a `sandpool_guest::manager::CallError`. A function without `self` makes a value: it returns `Self` or `Result<Self, E>`,
+/// and its counterpart takes the manager first. All arguments and results are what serde encodes and decodes, and may be
+/// proxies, queues, locks and the like. A method makes another value of the manager by `TProxy::host`, and returns the proxy.
+///
+/// Calls are done one after another, so a method is one step for all processes. A method that waits for something holds up
+/// all other calls of the manager.
+///
+/// A method that panics is an error of that call, `CallError::Panicked`. Later calls of the same value are
+/// `CallError::Poisoned`. With `#[managed(restore)]`, the value is as it was before the call that panicked: it is cloned
+/// before each call.
+///
+/// # Errors
+/// The attribute compiles only on an `impl` block of a type without generics, whose methods take `&self` or `&mut self`, have
+/// no generics, and neither take nor return references. Other methods and constants go into another block.
+#[proc_macro_attribute]
+pub fn managed(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    managed::expand(arguments, item.clone()).unwrap_or_else(|(span, message)| {
+        // With the block, so that its methods aren't reported as missing.
         item.into_iter().chain(compile_error(span, message)).collect()
     })
 }

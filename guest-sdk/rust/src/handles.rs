@@ -92,6 +92,16 @@ impl Handles {
         Ok(Self(records))
     }
 
+    /// Takes over one use of each of these handles.
+    pub(crate) fn of(records: Vec<Record>) -> Self {
+        Self(records)
+    }
+
+    /// Passes the duty to release the handles on.
+    pub(crate) fn into_records(mut self) -> Vec<Record> {
+        mem::take(&mut self.0)
+    }
+
     /// Splits off the first handles, which belong to a part of the message.
     pub(crate) fn split_first(&mut self, count: usize) -> Self {
         if count == 0 {
@@ -149,6 +159,16 @@ fn release_unclaimed(first: usize) -> usize {
     let left = RECEIVED.with_borrow_mut(|all| all.split_off(first));
     let left = Handles(left.into_iter().flatten().collect());
     left.0.len()
+}
+
+/// Gives back all handles of messages that are being encoded or decoded, by code that will never go on.
+pub(crate) fn forget_all() {
+    ENCODING.set(Span::NONE);
+    DECODING.set(Span::NONE);
+    // Code that was stopped while it borrowed one of these keeps it.
+    let _ = OFFERED.with(|all| all.try_borrow_mut().map(|mut all| all.clear()));
+    let left = RECEIVED.with(|all| all.try_borrow_mut().map(|mut all| mem::take(&mut *all)));
+    drop(Handles(left.unwrap_or_default().into_iter().flatten().collect()));
 }
 
 /// Adds a handle to the message that is being encoded, and returns the index that stands for it there.

@@ -48,6 +48,8 @@
 //! | messages | [`Queue`], [`JoinableQueue`], [`SimpleQueue`]; [`Pipe`] with its two [`Connection`]s |
 //! | waiting for each other | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Event`], [`Condition`], [`Barrier`] |
 //! | memory that several see | [`Value`], [`Array`], with a lock; [`RawValue`], [`RawArray`], [`Atomic`](shared::Atomic), without; [`SharedMemory`] and [`ShareableList`], by name, and [`SharedMemoryManager`] |
+//! | collections that several change | [`Dict`], [`List`], [`Set`], [`Namespace`] |
+//! | values of own types that several call | [`Manager`], [`macro@managed`] |
 //! | several things at once | [`wait()`] |
 //! | lines about what happens | [`log_to_stderr`], [`get_logger`], [`log!`] |
 //! | functions in processes that stand ready | [`Pool`] with its [`AsyncResult`](pool::AsyncResult)s, [`Executor`](pool::futures::Executor); [`Mapper`](pool::Mapper) for pools and [`SerialPool`] |
@@ -75,6 +77,7 @@
 
 mod bytes;
 mod codec;
+pub mod collections;
 mod deadline;
 mod error;
 mod flat;
@@ -82,6 +85,7 @@ mod handles;
 pub mod io;
 mod limits;
 pub mod logging;
+pub mod manager;
 mod message;
 mod object;
 pub mod pipe;
@@ -96,12 +100,17 @@ pub mod task;
 mod wait;
 
 #[doc(inline)]
-pub use sandpool_guest_macros::{main, task};
+pub use sandpool_guest_macros::{main, managed, task};
 
 pub use bytes::Bytes;
+pub use collections::dict::Dict;
+pub use collections::list::List;
+pub use collections::namespace::Namespace;
+pub use collections::set::Set;
 pub use error::{DecodeError, EncodeError, Error};
 pub use limits::limit;
 pub use logging::logger::{get_logger, log_to_stderr};
+pub use manager::handle::Manager;
 pub use pipe::connection::{Connection, Pipe};
 pub use pool::exchange::Exchange;
 pub use pool::handle::Pool;

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use sandpool_abi::Errno;
-use sandpool_abi::handle::{BARRIER, CONDITION, END, EVENT, LOCK, QUEUE, Record, SEMAPHORE, SHARED};
+use sandpool_abi::handle::{BARRIER, CONDITION, END, EVENT, LOCK, QUEUE, Record, SEMAPHORE, SHARED, SHELF};
 use sandpool_abi::queue::{CLAIMED, JOINABLE};
 use sandpool_abi::shared::READ_ONLY;
 use sandpool_abi::sync::{BOUNDED, RECURSIVE};
@@ -40,6 +40,17 @@ pub(crate) enum Use {
     Saved = 8,
     /// A condition. Its partner is the lock.
     Condition = 9,
+    /// The end of a manager's door that all but the manager have.
+    Manager = 10,
+    /// An end that stands for an object in a manager. Its partner is the manager's door.
+    Managed = 11,
+    /// A dictionary. Its partner is the lock.
+    Dict = 12,
+    List = 13,
+    Set = 14,
+    Namespace = 15,
+    /// The lock of one of these, which no other object may have.
+    ShelfLock = 16,
 }
 
 impl Use {
@@ -92,6 +103,8 @@ impl Role {
     pub(crate) const POOL_QUEUE: Self =
         Self::new("pool's queue", QUEUE, 0).or_with(CLAIMED).used(&[Use::Pool]);
     pub(crate) const CONNECTION: Self = Self::new("connection", END, 0);
+    pub(crate) const MANAGER: Self = Self::new("manager", END, 0).used(&[Use::Manager]);
+    pub(crate) const MANAGED: Self = Self::new("managed object", END, 0).used(&[Use::Managed]);
     pub(crate) const LOCK: Self = Self::new("lock", LOCK, 0);
     pub(crate) const RLOCK: Self = Self::new("recursive lock", LOCK, RECURSIVE);
     /// The lock of a condition is recursive or not.
@@ -102,6 +115,11 @@ impl Role {
     pub(crate) const BOUNDED_SEMAPHORE: Self = Self::new("bounded semaphore", SEMAPHORE, BOUNDED);
     pub(crate) const EVENT: Self = Self::new("event", EVENT, 0);
     pub(crate) const CONDITION: Self = Self::new("condition", CONDITION, 0).used(&[Use::Condition]);
+    pub(crate) const DICT: Self = Self::new("dictionary", SHELF, 0).used(&[Use::Dict]);
+    pub(crate) const LIST: Self = Self::new("list", SHELF, 0).used(&[Use::List]);
+    pub(crate) const SET: Self = Self::new("set", SHELF, 0).used(&[Use::Set]);
+    pub(crate) const NAMESPACE: Self = Self::new("namespace", SHELF, 0).used(&[Use::Namespace]);
+    pub(crate) const SHELF_LOCK: Self = Self::new("collection", LOCK, 0).used(&[Use::ShelfLock]);
     pub(crate) const BARRIER: Self = Self::new("barrier", BARRIER, 0);
     /// Also accepts a view.
     pub(crate) const MEMORY: Self = Self::new("block of shared memory", SHARED, 0).or_with(READ_ONLY);
@@ -192,11 +210,19 @@ mod tests {
             (QUEUE, CLAIMED, Use::Pool, vec!["pool's queue"]),
             (QUEUE, 0, Use::Pool, vec!["pool's queue"]),
             (END, 0, Use::Itself, vec!["connection"]),
+            (END, 0, Use::Manager, vec!["manager"]),
+            (END, 0, Use::Managed, vec!["managed object"]),
             (LOCK, 0, Use::Itself, vec!["lock", "lock of a condition"]),
             (LOCK, RECURSIVE, Use::Itself, vec!["recursive lock", "lock of a condition"]),
             (LOCK, RECURSIVE, Use::ArrayLock, vec!["lock of an array"]),
             (SEMAPHORE, 0, Use::Itself, vec!["semaphore"]),
             (SEMAPHORE, BOUNDED, Use::Itself, vec!["semaphore", "bounded semaphore"]),
+            (LOCK, 0, Use::ShelfLock, vec!["lock of a collection"]),
+            (SHELF, 0, Use::Itself, vec![]),
+            (SHELF, 0, Use::Dict, vec!["dictionary"]),
+            (SHELF, 0, Use::List, vec!["list"]),
+            (SHELF, 0, Use::Set, vec!["set"]),
+            (SHELF, 0, Use::Namespace, vec!["namespace"]),
             (EVENT, 0, Use::Itself, vec!["event"]),
             (CONDITION, 0, Use::Itself, vec![]),
             (CONDITION, 0, Use::Condition, vec!["condition"]),
@@ -216,10 +242,17 @@ mod tests {
             ("simple queue", Role::SIMPLE_QUEUE),
             ("pool's queue", Role::POOL_QUEUE),
             ("connection", Role::CONNECTION),
+            ("manager", Role::MANAGER),
+            ("managed object", Role::MANAGED),
             ("lock", Role::LOCK),
             ("recursive lock", Role::RLOCK),
             ("lock of a condition", Role::ANY_LOCK),
             ("lock of an array", Role::ARRAY_LOCK),
+            ("lock of a collection", Role::SHELF_LOCK),
+            ("dictionary", Role::DICT),
+            ("list", Role::LIST),
+            ("set", Role::SET),
+            ("namespace", Role::NAMESPACE),
             ("semaphore", Role::SEMAPHORE),
             ("bounded semaphore", Role::BOUNDED_SEMAPHORE),
             ("event", Role::EVENT),

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use crate::error::{DecodeError, Error};
 use crate::handles::Handles;
 use crate::logging::{self, Escaped, complain};
+#[cfg(target_arch = "wasm32")]
+use crate::manager;
 use crate::{codec, raw};
 
 /// A value that a process may return, because it gives an exit code.
@@ -145,13 +147,16 @@ pub(crate) fn prepare() {
     static PREPARED: AtomicBool = AtomicBool::new(false);
     // Done once, so that a hook that the program has set since then stays.
     if !PREPARED.swap(true, Ordering::Relaxed) {
-        panic::set_hook(Box::new(|panic| {
-            raw::mute::end();
-            tell(panic);
-            report_panic(panic);
-            exit(PANICKED)
-        }));
+        panic::set_hook(Box::new(|panic| panicked(panic)));
     }
+}
+
+/// Ends this process, which panics.
+pub(crate) fn panicked(panic: &PanicHookInfo<'_>) -> ! {
+    raw::mute::end();
+    tell(panic);
+    report_panic(panic);
+    exit(PANICKED)
 }
 
 /// The exit code of a process that panics.
@@ -161,6 +166,9 @@ const PANICKED: u8 = 1;
 /// the standard library's hook in a program without [`macro@crate::main`]. Such an abort still counts as a panic.
 #[cfg(target_arch = "wasm32")]
 fn aborted() {
+    if let Some(code) = manager::server::resume() {
+        exit(code)
+    }
     if thread::panicking() {
         raw::mute::end();
         if let Some(told) = TOLD.take() {

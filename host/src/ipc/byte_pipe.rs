@@ -43,39 +43,16 @@ use super::kind::{ObjectKind, ObjectState};
 use super::lock::Lock;
 use super::object::{self, Handle, Object};
 use super::process_table::Register;
+pub(crate) use super::states::ByteEndState;
 use super::waiting::Waiting;
-use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::atomic::Ordering;
 use crate::sys::futex::Deadline;
-use crate::sys::mem::shared;
 
 /// The bytes that a pipe holds. The length isn't read from the arena.
 pub(crate) const RING: u64 = if cfg!(test) { 4096 } else { CAPACITY };
 
 /// The longest write that happens as a whole.
 pub(crate) const ATOMIC: u64 = if cfg!(test) { 64 } else { ATOMIC_MAX };
-
-shared! {
-    /// The state of an end.
-    #[repr(align(64))]
-    pub(crate) struct ByteEndState {
-        /// handle of the other end
-        peer: AtomicU64,
-        /// `READABLE` or `WRITABLE`
-        rights: AtomicU64,
-        /// 1 if reads or writes fail here where they would wait
-        nonblocking: AtomicU64,
-        /// 1 once nobody holds this end
-        closed: AtomicU64,
-        /// bytes that have gone through this end
-        position: AtomicU64,
-        /// first page of the ring, in the end that reads; 0 if the ring is gone
-        page: AtomicU64,
-        /// notified when there may be bytes, or room, or the other end is closed
-        changed: Event,
-        /// held by a process that reads, or writes
-        lock: Lock,
-    }
-}
 
 impl ObjectState for ByteEndState {
     fn flags(&self) -> u32 {

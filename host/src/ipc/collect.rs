@@ -31,10 +31,9 @@ use sandpool_abi::Errno;
 
 use super::Result;
 use super::arena::{Arena, Participant};
-use super::kind;
+use super::kind::{self, Position, Version};
 use super::object;
 use super::object_table::{Handle, LIVE, generation, is_held};
-use super::queue::{Position, Version};
 use super::sweep::Sweep;
 use crate::sys::atomic::Ordering;
 
@@ -349,18 +348,18 @@ fn is_still(participant: &Participant, index: u32, found: &Unheld) -> Result<boo
 
 /// The version of an object's contents, if other objects can lie in it.
 fn version(participant: &Participant, index: u32) -> Option<Version> {
-    Some(kind::at(participant, index).ok()?.contents()?.version())
+    kind::at(participant, index).ok()?.version()
 }
 
-/// Gives `each` some of the handles that lie in an object: see [`QueueState::handles`](super::states::QueueState::handles).
+/// Gives `each` some of the handles that lie in an object: see [`ObjectState::handles`](kind::ObjectState::handles).
 fn handles_in(
     participant: &Participant,
     index: u32,
     position: Option<Position>,
-    each: impl FnMut(Handle),
+    mut each: impl FnMut(Handle),
 ) -> Result<Option<Position>> {
-    match kind::at(participant, index).ok().and_then(|object| object.contents()) {
-        Some(queue) => queue.handles(participant, position, each),
-        None => Ok(None),
+    match kind::at(participant, index) {
+        Ok(object) => object.handles(participant, position, &mut each),
+        Err(_) => Ok(None),
     }
 }

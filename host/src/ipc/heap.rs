@@ -233,6 +233,11 @@ fn take(participant: &Participant, bytes: u64, unit: u64, register: &AtomicU64) 
 
 /// Gives the run in `register` back and clears the register.
 pub(crate) fn free(participant: &Participant, register: &AtomicU64) -> Result<()> {
+    free_first(participant, register, 0)
+}
+
+/// Gives the run in `register` back, after which `next` stands there.
+pub(super) fn free_first(participant: &Participant, register: &AtomicU64, next: u64) -> Result<()> {
     let heap = Heap::open(participant)?;
     let mut page = register.load(Ordering::Relaxed);
     let mut pages = run_pages(&participant.arena, page)?;
@@ -258,7 +263,7 @@ pub(crate) fn free(participant: &Participant, register: &AtomicU64) -> Result<()
         pages += more;
     }
     heap.insert(page, pages)?;
-    heap.guard.set(register, 0)?;
+    heap.guard.set(register, next)?;
     heap.guard.commit();
     drop(heap);
     participant.arena.header()?.heap.tell_freed(&participant.arena);
@@ -268,6 +273,21 @@ pub(crate) fn free(participant: &Participant, register: &AtomicU64) -> Result<()
 /// Moves a run from one register to another, in one step.
 pub(crate) fn hand_over(participant: &Participant, from: &AtomicU64, to: &AtomicU64) -> Result<()> {
     let heap = Heap::open(participant)?;
+    heap.guard.set(to, from.load(Ordering::Relaxed))?;
+    heap.guard.set(from, 0)?;
+    heap.guard.commit();
+    Ok(())
+}
+
+/// Moves the message in the register `from` to the beginning of the chain in `to`, in one step; `next` is its link.
+pub(super) fn prepend(
+    participant: &Participant,
+    from: &AtomicU64,
+    to: &AtomicU64,
+    next: &AtomicU64,
+) -> Result<()> {
+    let heap = Heap::open(participant)?;
+    heap.guard.set(next, to.load(Ordering::Relaxed))?;
     heap.guard.set(to, from.load(Ordering::Relaxed))?;
     heap.guard.set(from, 0)?;
     heap.guard.commit();

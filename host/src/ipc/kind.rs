@@ -10,12 +10,12 @@ use sandpool_abi::handle;
 
 use super::Result;
 use super::arena::Participant;
-use super::byte_pipe::ByteEndState;
 use super::event::Event;
 use super::lock::Lock;
 use super::object_table::{self as table, Handle, ObjectSlot};
 use super::states::{
-    BarrierState, ConditionState, EndState, EventState, LockState, QueueState, SemaphoreState, SharedState,
+    BarrierState, ByteEndState, ConditionState, EndState, EventState, LockState, QueueState, SemaphoreState,
+    SharedState, ShelfState,
 };
 use super::waiting::Waiting;
 use crate::sys::atomic::Ordering;
@@ -23,6 +23,18 @@ use crate::sys::mem::Shared;
 
 /// A process, and how much of an object it holds, if that is counted.
 pub(crate) type Share = (u32, Option<u64>);
+
+/// The version of what lies in an object: every change changes the version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version(pub(super) [u64; 4]);
+
+/// The position of a process that looks through an object without taking anything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Position {
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+    pub(super) segments_left: u64,
+}
 
 /// The state that an object of some kind keeps in the arena, and the behaviour of the kind. The words of the state are
 /// as untrusted as all of the arena.
@@ -42,9 +54,22 @@ pub(crate) trait ObjectState: Shared {
         None
     }
 
-    /// The queue that other objects may lie in.
-    fn contents(&self) -> Option<&QueueState> {
+    /// The version of what lies in the object, if other objects may lie there. Every change of the content changes it.
+    fn version(&self) -> Option<Version> {
         None
+    }
+
+    /// Gives `each` some of the handles that lie in the object, from this position on or from the first, and returns where
+    /// to go on. Handles that change meanwhile may be passed over, or given twice.
+    ///
+    /// `IO` if nothing sensible is there.
+    fn handles(
+        &self,
+        _: &Participant,
+        _: Option<Position>,
+        _each: &mut dyn FnMut(Handle),
+    ) -> Result<Option<Position>> {
+        Ok(None)
     }
 
     /// The journaled locks that an operation on the object may hold.
@@ -157,6 +182,7 @@ kinds! {
     Barrier = handle::BARRIER: BarrierState,
     Shared = handle::SHARED: SharedState,
     ByteEnd = handle::BYTE_END: ByteEndState,
+    Shelf = handle::SHELF: ShelfState,
 }
 
 impl ObjectSlot {

@@ -22,7 +22,8 @@ shared! {
         handle_count: AtomicU64,
         /// how many of the handles are counted as being in transit
         in_transit: AtomicU64,
-        reserved: AtomicU64,
+        /// page of the next message in the same register, or 0; means nothing elsewhere
+        next: AtomicU64,
     }
 }
 
@@ -119,14 +120,77 @@ impl Message {
     }
 }
 
-/// Throws away the message in `register`. Objects that only the message held are added to `unused`.
+/// Sets the message that follows the one at `page` in a register.
+pub(crate) fn link(participant: &Participant, page: u64, next: u64) -> Result<()> {
+    Message::at(participant, page)?;
+    participant.arena.in_heap::<MessageHead>(page, 0)?.next.store(next, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Moves the message in `from` to the beginning of those in `to`.
+pub(crate) fn prepend(participant: &Participant, from: &AtomicU64, to: &AtomicU64) -> Result<()> {
+    let head: &MessageHead = participant.arena.in_heap(from.load(Ordering::Relaxed), 0)?;
+    heap::prepend(participant, from, to, &head.next)
+}
+
+/// Writes a copy of a message into a run of its own, which stands in `register`. The copy holds the same objects, which
+/// the message holds until this has returned.
+pub(crate) fn duplicate(participant: &Participant, of: &Message, register: &AtomicU64) -> Result<Message> {
+    let handles = of.handles(participant)?;
+    let arena = &*participant.arena;
+    let page = heap::allocate(participant, HEAD + of.handle_count * 8 + of.len, register)?;
+    let head: &MessageHead = arena.in_heap(page, 0)?;
+    head.len.store(of.len, Ordering::Relaxed);
+    head.handle_count.store(of.handle_count, Ordering::Relaxed);
+    let (mut at, end) = (HEAD, HEAD + of.handle_count * 8 + of.len);
+    let mut part = [0; PAGE];
+    while at < end {
+        let part = part.get_mut(..(end - at).min(PAGE as u64) as usize).ok_or(Errno::Io)?;
+        arena.read(of.page, at, part)?;
+        arena.write(page, at, part)?;
+        at += part.len() as u64;
+    }
+    transit::keep(participant, &handles, &head.in_transit)?;
+    Message::at(participant, page)
+}
+
+/// Messages that one step throws away.
+const DISCARDED_AT_ONCE: u32 = 64;
+
+/// Throws away the message in `register`, and those that follow it. Objects that only these messages held are added to
+/// `unused`.
 pub(crate) fn discard(participant: &Participant, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<()> {
+    while !discard_one(participant, register, unused)? {}
+    Ok(())
+}
+
+/// Throws away some of these messages.
+///
+/// `BUSY` if there are more.
+pub(super) fn discard_some(
+    participant: &Participant,
+    register: &AtomicU64,
+    unused: &mut Vec<u32>,
+) -> Result<()> {
+    for _ in 0..DISCARDED_AT_ONCE {
+        if discard_one(participant, register, unused)? {
+            return Ok(());
+        }
+    }
+    Err(Errno::Busy)
+}
+
+/// Throws away the first message in `register`, and returns whether it was the last.
+fn discard_one(participant: &Participant, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<bool> {
     let page = register.load(Ordering::Relaxed);
+    let mut next = 0;
     if let Ok(message) = Message::at(participant, page) {
         let head: &MessageHead = participant.arena.in_heap(page, 0)?;
+        next = head.next.load(Ordering::Relaxed);
         if head.in_transit.load(Ordering::Relaxed) != 0 {
             transit::discard(participant, &message.handles(participant)?, &head.in_transit, unused)?;
         }
     }
-    heap::free(participant, register)
+    heap::free_first(participant, register, next)?;
+    Ok(next == 0)
 }

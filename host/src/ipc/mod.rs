@@ -47,6 +47,7 @@ pub(crate) mod process_table;
 pub(crate) mod queue;
 pub(crate) mod scope;
 pub(crate) mod shared;
+pub(crate) mod shelf;
 pub(crate) mod standby;
 mod states;
 pub(crate) mod sweep;

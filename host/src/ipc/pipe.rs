@@ -16,11 +16,11 @@ use super::Result;
 use super::arena::Participant;
 use super::event::Event;
 use super::heap;
-use super::kind::{ObjectKind, ObjectState, Waitable};
+use super::kind::{ObjectKind, ObjectState, Position, Version, Waitable};
 use super::lock::Lock;
 use super::object::{self, Handle, Object};
 use super::process_table::Register;
-use super::queue::{self, Account, Bound, Port, QueueState, Taken};
+use super::queue::{self, Account, Bound, Port, Taken};
 pub(crate) use super::states::EndState;
 use super::waiting::Waiting;
 use crate::sys::atomic::Ordering;
@@ -31,8 +31,17 @@ impl ObjectState for EndState {
         Some(self.other())
     }
 
-    fn contents(&self) -> Option<&QueueState> {
-        Some(&self.inbound)
+    fn version(&self) -> Option<Version> {
+        self.inbound.version()
+    }
+
+    fn handles(
+        &self,
+        participant: &Participant,
+        position: Option<Position>,
+        each: &mut dyn FnMut(Handle),
+    ) -> Result<Option<Position>> {
+        self.inbound.handles(participant, position, each)
     }
 
     fn locks<'a>(&'a self, participant: &'a Participant) -> Result<Vec<&'a Lock>> {

@@ -3,6 +3,7 @@
 //! As in [`layout`](super::layout), there is no behaviour here: the file of a kind has that, and it alone touches the words.
 
 use sandpool_abi::shared::SMALL_MAX;
+use sandpool_abi::shelf::WORDS;
 
 use super::layout::{Event, Lock, Name};
 use crate::sys::atomic::{AtomicU32, AtomicU64};
@@ -144,5 +145,38 @@ shared! {
         /// number of the process that is to act, plus 1, until that process has left, in whatever state
         pub(super) actor: AtomicU64,
         pub(super) changed: Event,
+    }
+
+    /// The state of an end.
+    #[repr(align(64))]
+    pub(crate) struct ByteEndState {
+        /// handle of the other end
+        pub(super) peer: AtomicU64,
+        /// `READABLE` or `WRITABLE`
+        pub(super) rights: AtomicU64,
+        /// 1 if reads or writes fail here where they would wait
+        pub(super) nonblocking: AtomicU64,
+        /// 1 once nobody holds this end
+        pub(super) closed: AtomicU64,
+        /// bytes that have gone through this end
+        pub(super) position: AtomicU64,
+        /// first page of the ring, in the end that reads; 0 if the ring is gone
+        pub(super) page: AtomicU64,
+        /// notified when there may be bytes, or room, or the other end is closed
+        pub(super) changed: Event,
+        /// held by a process that reads, or writes
+        pub(super) lock: Lock,
+    }
+
+    /// The state of a shelf.
+    pub(crate) struct ShelfState {
+        pub(super) lock: Lock,
+        /// counts the changes
+        pub(super) version: AtomicU64,
+        /// first page of the table; 0 if there is none
+        pub(super) table: AtomicU64,
+        /// places of the table
+        pub(super) places: AtomicU64,
+        pub(super) words: [AtomicU64; WORDS],
     }
 }

@@ -200,7 +200,7 @@ fn empty_registers(supervisor: &Participant, index: u32, unused: &mut Vec<u32>) 
         }
         go_on(match register {
             Register::Segment => heap::free(supervisor, cell),
-            _ => message::discard(supervisor, cell, unused),
+            _ => message::discard_some(supervisor, cell, unused),
         })?;
     }
     Ok(())

@@ -320,6 +320,6 @@ fn start(mut store: Store<Guest>, instance: &Instance, entry: &TypedFunc<(), ()>
     // By now this may be a forked child of the process that called.
     match result {
         Ok(()) => exit::exit(store.data(), 0),
-        Err(error) => exit::trapped(&mut store, instance, &error),
+        Err(error) => exit::trapped(&mut store, instance, error),
     }
 }

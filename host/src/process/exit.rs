@@ -44,17 +44,27 @@ pub(crate) fn refuse(guest: &Guest, limit: Limit) -> ! {
     end(guest, Outcome::limited(limit), TRAP_CODE)
 }
 
+/// How often a guest may go on after a panic. A guest that panics again at once comes to its end soon.
+const PANICS_MAX: u32 = 10_000;
+
 /// Ends a process whose guest has trapped in a call. If the guest's language says that this was a panic, the process
-/// ends as one that calls exit.
-pub(crate) fn trapped(store: &mut Store<Guest>, instance: &Instance, error: &wasmtime::Error) -> ! {
-    if trap::classify(error) == Some(Trap::Unreachable)
-        && let Ok(aborted) = instance.get_typed_func::<(), ()>(&mut *store, ABORTED_EXPORT)
-        && let Err(second) = aborted.call(&mut *store, ())
-        && trap::classify(&second) != Some(Trap::Unreachable)
-    {
-        crash(store.data(), &second);
+/// ends as one that calls exit. A guest may also go on from there, and panic again.
+pub(crate) fn trapped(store: &mut Store<Guest>, instance: &Instance, first: wasmtime::Error) -> ! {
+    let mut later = None;
+    for _ in 0..PANICS_MAX {
+        let error = later.as_ref().unwrap_or(&first);
+        if trap::classify(error) != Some(Trap::Unreachable) {
+            crash(store.data(), error);
+        }
+        let Ok(aborted) = instance.get_typed_func::<(), ()>(&mut *store, ABORTED_EXPORT) else {
+            crash(store.data(), error);
+        };
+        match aborted.call(&mut *store, ()) {
+            Ok(()) => crash(store.data(), error),
+            Err(next) => later = Some(next),
+        }
     }
-    crash(store.data(), error)
+    crash(store.data(), &first)
 }
 
 /// Ends a process whose guest has trapped, and must not be called any more. The process has crashed, so it does nothing

@@ -354,7 +354,7 @@ impl Worker {
         // By now this may be a forked child of the process that called.
         match result {
             Ok(()) => exit::exit(store.data(), 0),
-            Err(error) => exit::trapped(store, &self.instance, &error),
+            Err(error) => exit::trapped(store, &self.instance, error),
         }
     }
 
@@ -484,7 +484,7 @@ fn call_guest<T>(
     call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<T>,
 ) -> T {
     let own = store.data().process.handle();
-    let returned = call(store).unwrap_or_else(|error| exit::trapped(store, instance, &error));
+    let returned = call(store).unwrap_or_else(|error| exit::trapped(store, instance, error));
     if store.data().process.handle() != own {
         exit::exit(store.data(), 0);
     }

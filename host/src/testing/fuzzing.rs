@@ -444,6 +444,7 @@ mod tests {
             ("sandpool_sync", "barrier_release"),
             ("sandpool_queue", "task_done"),
             ("sandpool_shared", "open unlink unmap view write"),
+            ("sandpool_shelf", "read change"),
             ("sandpool_handle", "record"),
             ("sandpool_descriptor", "handle open"),
             ("sandpool_task", "begin follow finish finish_parts claims kill input output"),

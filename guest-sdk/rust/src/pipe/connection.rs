@@ -180,6 +180,14 @@ impl Connection {
         self.end.object.handle()
     }
 
+    pub(crate) fn object(&self) -> &Arc<Object> {
+        &self.end.object
+    }
+
+    pub(crate) fn into_object(self) -> Arc<Object> {
+        self.end.object.clone()
+    }
+
     /// Whether this end can receive.
     ///
     /// # Errors

@@ -55,6 +55,22 @@ impl Lock {
         Ok(Self { object: Object::adopt(raw::sync::lock_create(0)?) })
     }
 
+    /// Makes the lock of a collection, which belongs to nothing else.
+    pub(crate) fn new_for_shelf() -> Result<Self, Error> {
+        let lock = Self::new()?;
+        lock.object.made_as(Use::ShelfLock, 0, 0)?;
+        Ok(lock)
+    }
+
+    /// Makes a `Lock` of an object that is one.
+    pub(crate) fn from_object(object: Arc<Object>) -> Self {
+        Self { object }
+    }
+
+    pub(crate) fn object(&self) -> &Object {
+        &self.object
+    }
+
     /// Acquires the lock, and waits while somebody else holds it. The lock is released when the guard is dropped.
     ///
     /// ```no_run

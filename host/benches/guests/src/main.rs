@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use sandpool_guest::pool::futures::Executor;
 use sandpool_guest::{
-    Array, Barrier, Bytes, Event, ExitStatus, Lock, Pipe, Pool, Process, Queue, RawArray, Value,
+    Array, Barrier, Bytes, Dict, Event, ExitStatus, Lock, Manager, Pipe, Pool, Process, Queue, RawArray,
+    Value,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -44,6 +45,8 @@ fn main() -> Outcome {
         ("queue", [count, producers, fill]) => queue(rounds, *count, *producers, *fill)?,
         ("queue_bytes", [count, size, maxsize, fill]) => queue_bytes(rounds, *count, *size, *maxsize, *fill)?,
         ("pipe", [count]) => pipe(rounds, *count)?,
+        ("dict", [count, processes, reads]) => dict(rounds, *count, *processes, *reads != 0)?,
+        ("managed", [count]) => managed(rounds, *count)?,
         ("lock", [count]) => lock(rounds, *count)?,
         ("lock_contended", [count]) => lock_contended(rounds, *count)?,
         ("value_contended", [count]) => value_contended(rounds, *count)?,
@@ -290,6 +293,72 @@ fn copies(rounds: Rounds, count: usize, size: usize, places: usize) -> Outcome<V
         }
         Ok(())
     })
+}
+
+/// Processes that each set, or get, keys of one dictionary, which another process has made: time for each of all
+/// operations.
+fn dict(rounds: Rounds, count: usize, processes: usize, reads: bool) -> Outcome<Vec<f64>> {
+    const KEYS: usize = 1000;
+    let dict = Dict::<String, u64>::new()?;
+    let keys: Vec<String> = (0..KEYS).map(|number| format!("key {number}")).collect();
+    dict.extend(keys.iter().map(|key| (key.clone(), 0)))?;
+    let each = count / processes;
+    let mut figures = Vec::new();
+    for _ in 0..rounds.0 {
+        let ready = Barrier::new(processes + 1)?;
+        let workers: Vec<_> = (0..processes)
+            .map(|_| {
+                Process::fork(|| -> Outcome {
+                    ready.wait()?;
+                    for number in 0..each {
+                        let key = keys[number % KEYS].as_str();
+                        if reads {
+                            black_box(dict.get(key)?);
+                        } else {
+                            dict.insert(key, &(number as u64))?;
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        ready.wait()?;
+        let start = Instant::now();
+        for worker in &workers {
+            worker.join()?;
+        }
+        figures.push(start.elapsed().as_secs_f64() / (each * processes) as f64);
+    }
+    Ok(figures)
+}
+
+struct Counter(u64);
+
+#[sandpool_guest::managed]
+impl Counter {
+    fn new() -> Self {
+        Self(0)
+    }
+
+    fn add(&mut self, number: u64) -> u64 {
+        self.0 += number;
+        self.0
+    }
+}
+
+/// A call of a value in a manager, one at a time.
+fn managed(rounds: Rounds, count: usize) -> Outcome<Vec<f64>> {
+    let manager = Manager::builder().register::<Counter>().start()?;
+    let counter = CounterProxy::new(&manager)?;
+    let mut figures = Vec::new();
+    for _ in 0..rounds.0 {
+        let start = Instant::now();
+        for _ in 0..count {
+            counter.add(1)?;
+        }
+        figures.push(start.elapsed().as_secs_f64() / count as f64);
+    }
+    Ok(figures)
 }
 
 fn pipe(rounds: Rounds, count: usize) -> Outcome<Vec<f64>> {

@@ -5,27 +5,16 @@ use sandpool_abi::Errno;
 use super::{INLINE, LINK, MESSAGE, QueueState, SEGMENT_HEAD, SegmentHead, capacity};
 use crate::ipc::Result;
 use crate::ipc::arena::Participant;
+use crate::ipc::kind::{Position, Version};
 use crate::ipc::message::Message;
 use crate::ipc::object::Handle;
 use crate::sys::atomic::{AtomicU64, Ordering};
-
-/// The version of a queue's items: every change of the items changes the version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ipc) struct Version([u64; 4]);
-
-/// The position of a process that looks through a queue without taking anything.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::ipc) struct Position {
-    segment: u64,
-    offset: u64,
-    segments_left: u64,
-}
 
 /// Messages plus handles after which one look ends.
 const LOOKED_AT_ONCE: usize = 256;
 
 impl QueueState {
-    pub(in crate::ipc) fn version(&self) -> Version {
+    pub(super) fn items_version(&self) -> Version {
         let Self { head, tail, .. } = self;
         let words = [&head.sequence, &head.segment, &tail.sequence, &tail.segment];
         Version(words.map(|word| word.load(Ordering::Acquire)))
@@ -35,7 +24,7 @@ impl QueueState {
     /// where to go on. Items that change meanwhile may be passed over, or given twice.
     ///
     /// `IO` if nothing sensible is there.
-    pub(in crate::ipc) fn handles(
+    pub(super) fn handles_from(
         &self,
         participant: &Participant,
         position: Option<Position>,

@@ -46,7 +46,6 @@ mod tests;
 
 use sandpool_abi::Errno;
 
-pub(super) use self::contents::{Position, Version};
 use self::get::settled;
 pub(crate) use self::get::{Taken, get, get_many, join, task_done};
 pub(crate) use self::put::{finish, put, put_many, put_parts};
@@ -54,7 +53,7 @@ use super::Result;
 use super::arena::{PAGE, Participant};
 use super::event::Event;
 use super::heap;
-use super::kind::{self, ObjectState, Share, Waitable};
+use super::kind::{self, ObjectState, Position, Share, Version, Waitable};
 use super::lock::{Guard, Lock};
 use super::message;
 use super::object::{self, Handle};
@@ -170,8 +169,17 @@ impl ObjectState for QueueState {
         }
     }
 
-    fn contents(&self) -> Option<&QueueState> {
-        Some(self)
+    fn version(&self) -> Option<Version> {
+        Some(self.items_version())
+    }
+
+    fn handles(
+        &self,
+        participant: &Participant,
+        position: Option<Position>,
+        each: &mut dyn FnMut(Handle),
+    ) -> Result<Option<Position>> {
+        self.handles_from(participant, position, each)
     }
 
     fn locks<'a>(&'a self, _: &'a Participant) -> Result<Vec<&'a Lock>> {

@@ -147,6 +147,13 @@ pub(super) const BENCHES: &[Bench] = &[
         measure: |lab| nanos(lab.guest("value_contended", &[lab.count(1_000_000)])?),
     },
     Bench {
+        key: "manager_dict_set_us",
+        unit: "µs",
+        work: "set a key of a dictionary that another process has made; 1000 keys",
+        goal: Goal::AtMost(1.5),
+        measure: |lab| micros(lab.guest("dict", &[lab.count(200_000), 1, 0])?),
+    },
+    Bench {
         key: "shared_array_GBps",
         unit: "GB/s",
         work: "sum of 256 MiB of shared f64, in place; against private memory",

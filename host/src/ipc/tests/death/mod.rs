@@ -28,6 +28,7 @@ mod processes;
 mod queues;
 mod semaphores;
 mod shared_memory;
+mod shelves;
 
 use std::cell::{Cell, RefCell};
 use std::process::Command;
