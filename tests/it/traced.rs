@@ -188,6 +188,7 @@ impl Disk {
         match step {
             Step::Written(_) => {}
             Step::Cut(path, len) => {
+                self.synced.entry(path.clone()).and_modify(|synced| *synced = (*synced).min(*len));
                 let fields =
                     described.iter().filter(|(described, _)| *described == path).map(|(_, field)| field);
                 for (field, text) in

@@ -1,9 +1,9 @@
 //! How the tables of the arena lie in the shared memory: each word that processes share, but for the [states](super::states) of
 //! objects and the content of the heap.
 //!
-//! This file has no behaviour, and imports nothing of the other files here: the [arena](super::arena) is laid out by it, and each
-//! part of it is used by the file that the part is named in. Only that file touches the words that have no name outside of this
-//! module.
+//! This file has no behaviour, and imports nothing of the other files here, so that the [arena](super::arena) can be laid out by it
+//! below them. Each struct belongs to the file that has its operations; the other files leave the words of the struct that aren't
+//! `pub(crate)` alone.
 
 use sandpool_abi::NAME_MAX;
 use sandpool_abi::process::Limit;
@@ -29,8 +29,8 @@ pub(super) const NAME_WORDS: usize = (NAME_MAX + 1) / 8;
 /// Bytes of the state of an object.
 const BODY: usize = 1408;
 
-/// Two places: one process may stand by while another is on its way to its slot.
-pub(crate) const STANDBYS: usize = 2;
+/// Places for processes that stand by. There are two: one process may stand by while another is on its way to its slot.
+pub(super) const STANDBYS: usize = 2;
 
 shared! {
     /// The start of the arena.
