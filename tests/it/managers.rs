@@ -35,6 +35,8 @@ fn managers() {
             "the value is poisoned",
             "others go on",
             "restored, a hundred times",
+            "a panic in a step",
+            "holds up nobody, and has changed nothing",
             "a type that isn't registered",
             "a value outside of a manager",
             "a call that takes too long",

@@ -37,7 +37,7 @@ pub(crate) mod list;
 pub(crate) mod namespace;
 mod records;
 pub(crate) mod set;
-mod shelf;
+pub(crate) mod shelf;
 mod table;
 
 #[cfg(doc)]

@@ -103,8 +103,28 @@ pub(super) struct Shelf {
 }
 
 thread_local! {
-    /// The locks of the sections that this process is in the middle of, each with the process: a fork has a copy.
-    static OPEN: RefCell<Vec<(u64, u64)>> = const { RefCell::new(Vec::new()) };
+    /// The sections that this process is in the middle of.
+    static OPEN: RefCell<Vec<Open>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A section that a process is in the middle of. A fork has a copy, which is none of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Open {
+    process: u64,
+    shelf: u64,
+    lock: u64,
+}
+
+/// Ends all sections of this process, whose code will never go on. They have changed nothing.
+#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only WebAssembly aborts this way"))]
+pub(crate) fn abandon_sections() {
+    let current = raw::process::current();
+    for open in OPEN.take() {
+        if current == Ok(open.process) {
+            // Whether it was held no longer matters.
+            let _ = raw::sync::lock_release(open.lock);
+        }
+    }
 }
 
 impl Shelf {
@@ -167,7 +187,7 @@ impl Shelf {
     /// Begins a section: nobody else changes the shelf meanwhile.
     pub(super) fn section(&self) -> Result<Section<'_>, Error> {
         let current = raw::process::current()?;
-        let own = (current, self.handle());
+        let own = Open { process: current, shelf: self.handle(), lock: self.lock.object().handle() };
         if OPEN.with_borrow(|open| open.contains(&own)) {
             // This process would wait for itself.
             return Err(Error::Host(Errno::Deadlock));
@@ -228,7 +248,7 @@ pub(super) struct Section<'a> {
     words: Option<Words>,
     changed: bool,
     places: BTreeMap<u64, Loaded>,
-    own: (u64, u64),
+    own: Open,
     _guard: LockGuard,
 }
 
@@ -290,7 +310,7 @@ impl Section<'_> {
             return Ok(());
         }
         // A child that was forked in the middle of a section hasn't the lock.
-        if raw::process::current()? != self.own.0 {
+        if raw::process::current()? != self.own.process {
             return Err(Error::NotAChild);
         }
         let words = *self.words()?;

@@ -37,7 +37,7 @@ use crate::message::{self, Failure};
 use crate::object::{Object, Use};
 use crate::pipe::RecvError;
 use crate::start::Termination;
-use crate::{Connection, DecodeError, Error, handles, logging, raw, start};
+use crate::{Connection, DecodeError, Error, collections, handles, logging, raw, start};
 
 /// New connections that are accepted in one turn.
 const ACCEPTED_AT_ONCE: usize = 16;
@@ -220,6 +220,7 @@ pub(crate) fn resume() -> Option<u8> {
     }
     raw::mute::end();
     handles::forget_all();
+    collections::shelf::abandon_sections();
     let message = PANIC.take().unwrap_or_else(|| "it has no message".to_owned());
     for call in calls {
         if let Some((object, checkpoint)) = call.object {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandpool_guest::manager::{CallError, ManagerHandle, StartError};
-use sandpool_guest::{Dict, Event, ExitStatus, Manager, Process, Queue, Signal};
+use sandpool_guest::{Dict, Error, Event, ExitStatus, Manager, Process, Queue, Signal};
 use sandpool_test_guests::{Outcome, check, ended_well, eventually, kill, same};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,14 @@ impl Counter {
 
     fn add_to(&mut self, other: CounterProxy) -> Result<u64, String> {
         other.add(self.total).map_err(|error| error.to_string())
+    }
+
+    fn panic_in_a_step(&mut self, dict: Dict<u64, u64>) -> Result<(), String> {
+        let step = dict.with(|section| -> Result<(), Error> {
+            section.insert(&1, &self.total)?;
+            panic!("in a step")
+        });
+        step.map_err(|error| error.to_string())
     }
 
     fn twice(&self, bytes: Vec<u8>) -> Vec<u8> {
@@ -233,6 +241,12 @@ fn errors() -> Outcome {
         }
     }
     same("restored, a hundred times", restored.all()?, vec!["a".to_owned(), "b".to_owned()])?;
+
+    let dict = Dict::new()?;
+    let third = CounterProxy::new(&manager, 3)?;
+    check("a panic in a step", matches!(third.panic_in_a_step(dict.clone()), Err(CallError::Panicked(_))))?;
+    dict.insert(&2, &2)?;
+    same("holds up nobody, and has changed nothing", dict.items()?, vec![(2, 2)])?;
 
     let unknown = UnknownProxy::new(&manager);
     check("a type that isn't registered", matches!(unknown, Err(CallError::NotRegistered)))?;
