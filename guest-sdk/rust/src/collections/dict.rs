@@ -13,6 +13,9 @@ use super::table::{self, Table};
 use crate::Error;
 use crate::object::Use;
 
+/// Keys and values go in and come out.
+type Entry<K, V> = fn(K, V) -> (K, V);
+
 /// A dictionary that any processes read and change: what `dict` of Python's managers is.
 ///
 /// ```no_run
@@ -44,7 +47,7 @@ use crate::object::Use;
 /// [the module](crate::collections).
 pub struct Dict<K, V> {
     shelf: Shelf,
-    of: PhantomData<fn(K, V) -> (K, V)>,
+    of: PhantomData<Entry<K, V>>,
 }
 
 same_collection!(Dict<K, V>, "dictionary", DICT);
@@ -316,7 +319,7 @@ impl<K, V: Serialize + DeserializeOwned> Dict<K, V> {
 /// A [`Dict`] in the middle of several changes that become one step: see [`Dict::with`].
 pub struct DictSection<'s, 'a, K, V> {
     table: Table<'s, 'a>,
-    of: PhantomData<fn(K, V) -> (K, V)>,
+    of: PhantomData<Entry<K, V>>,
 }
 
 impl<K, V> DictSection<'_, '_, K, V> {

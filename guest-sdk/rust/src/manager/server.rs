@@ -126,12 +126,14 @@ struct Hosted {
     state: RefCell<State>,
 }
 
+/// The object that is called, and the value that it goes on with if the method panics.
+type Called = (Rc<Hosted>, Option<Box<dyn Dispatch>>);
+
 /// A call that is being done.
 struct Current {
     /// The connection that wants a reply. A value that is being dropped has none.
     caller: Option<Arc<Object>>,
-    /// The object that is called, and the value that it goes on with if the method panics.
-    object: Option<(Rc<Hosted>, Option<Box<dyn Dispatch>>)>,
+    object: Option<Called>,
 }
 
 pub(super) struct Server {
@@ -269,7 +271,8 @@ impl Server {
         let turn = self.turns.get();
         self.turns.set(turn.wrapping_add(1));
         // To look at all tokens takes longer than a call, if there are many. So calls that follow each other come first.
-        if self.objects.borrow().len() > FEW && handles.len() <= WAIT_MAX && turn % TOKENS_EACH != 0 {
+        if self.objects.borrow().len() > FEW && handles.len() <= WAIT_MAX && !turn.is_multiple_of(TOKENS_EACH)
+        {
             let mut ready = vec![0; handles.len()];
             if raw::handle::wait(&handles, BRIEF_NANOS, &mut ready)? != 0 {
                 return Ok(self.work(&clients, &[], &ready));
@@ -374,12 +377,7 @@ impl Server {
     }
 
     /// Runs code of the program's.
-    fn during<R>(
-        &self,
-        caller: Option<&Arc<Object>>,
-        object: Option<(Rc<Hosted>, Option<Box<dyn Dispatch>>)>,
-        run: impl FnOnce() -> R,
-    ) -> R {
+    fn during<R>(&self, caller: Option<&Arc<Object>>, object: Option<Called>, run: impl FnOnce() -> R) -> R {
         self.current.borrow_mut().push(Current { caller: caller.cloned(), object });
         let result = run();
         let ended = self.current.borrow_mut().pop();
