@@ -50,38 +50,38 @@ pub use set::SetSection;
 /// Implements what all of these types have in common: they are shown and compared by their handle, a clone is the same
 /// object, and they travel inside messages.
 macro_rules! same_collection {
-    ($type:ident<$($param:ident),*>, $what:literal, $role:ident) => {
+    ($type:ident $(<$($param:ident),*>)?, $what:literal, $role:ident) => {
         #[doc = concat!("A clone is the same ", $what, ".")]
-        impl<$($param),*> Clone for $type<$($param),*> {
+        impl$(<$($param),*>)? Clone for $type$(<$($param),*>)? {
             fn clone(&self) -> Self {
                 Self { shelf: self.shelf.clone(), of: std::marker::PhantomData }
             }
         }
 
-        impl<$($param),*> std::fmt::Debug for $type<$($param),*> {
+        impl$(<$($param),*>)? std::fmt::Debug for $type$(<$($param),*>)? {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, concat!(stringify!($type), "({:#x})"), self.shelf.handle())
             }
         }
 
         #[doc = concat!("Whether they are the same ", $what, ", not whether they have the same content.")]
-        impl<$($param),*> PartialEq for $type<$($param),*> {
+        impl$(<$($param),*>)? PartialEq for $type$(<$($param),*>)? {
             fn eq(&self, other: &Self) -> bool {
                 self.shelf.handle() == other.shelf.handle()
             }
         }
 
-        impl<$($param),*> Eq for $type<$($param),*> {}
+        impl$(<$($param),*>)? Eq for $type$(<$($param),*>)? {}
 
         /// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
-        impl<$($param),*> serde::Serialize for $type<$($param),*> {
+        impl$(<$($param),*>)? serde::Serialize for $type$(<$($param),*>)? {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 self.shelf.serialize($crate::object::Role::$role.what, serializer)
             }
         }
 
         /// As [`Serialize`](serde::Serialize).
-        impl<'de, $($param),*> serde::Deserialize<'de> for $type<$($param),*> {
+        impl<'de $(, $($param),*)?> serde::Deserialize<'de> for $type$(<$($param),*>)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let shelf = $crate::collections::shelf::Shelf::deserialize(
                     &$crate::object::Role::$role,
