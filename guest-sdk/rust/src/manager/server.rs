@@ -487,7 +487,7 @@ impl Call {
         T: Managed,
         E: Serialize,
     {
-        self.try_construct(make, Some)
+        self.try_construct(make, |made| made)
     }
 
     fn try_construct<A, T, E, R>(
