@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use sandpool_abi::process::{ABORTED_EXPORT, EXITED, ExitStatus, Limit, TRAPPED, Trap};
-use wasmtime::{Instance, Store};
+use wasmtime::Store;
 
+use super::program::Instance;
 use super::stdio::OverLimit;
 use super::{Guest, cpu_nanos};
 use crate::engine::trap;
@@ -48,6 +49,7 @@ pub(crate) fn refuse(guest: &Guest, limit: Limit) -> ! {
 /// ends as one that calls exit.
 pub(crate) fn trapped(store: &mut Store<Guest>, instance: &Instance, error: &wasmtime::Error) -> ! {
     if trap::classify(error) == Some(Trap::Unreachable)
+        && let Some(instance) = instance.module()
         && let Ok(aborted) = instance.get_typed_func::<(), ()>(&mut *store, ABORTED_EXPORT)
         && let Err(second) = aborted.call(&mut *store, ())
         && trap::classify(&second) != Some(Trap::Unreachable)

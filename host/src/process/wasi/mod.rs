@@ -11,7 +11,7 @@
 //! * **preview 0**: see [`unstable`].
 //! * **pointers** into shared memory are refused: see [`pointers`], which has each function.
 
-mod files;
+pub(in crate::process) mod files;
 mod pointers;
 mod unstable;
 
@@ -319,7 +319,7 @@ fn poll_subscriptions<const SIZE: usize>(
 }
 
 /// Sleeps until the deadline or until stdin can be read. Returns whether stdin can be read.
-fn sleep(deadline: Option<Duration>, waits_for_stdin: bool) -> bool {
+pub(in crate::process) fn sleep(deadline: Option<Duration>, waits_for_stdin: bool) -> bool {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_sub(monotonic()));
         if !waits_for_stdin {
