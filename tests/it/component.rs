@@ -9,7 +9,6 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use sandpool::pool::{Failure, Isolation};
 use sandpool::{ExitStatus, Limits, Module, Pool, Run as LibraryRun, Sandbox};
-use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::procfs;
@@ -60,9 +59,15 @@ fn a_program_ends_as_a_module_does() {
         panicked.stderr.contains("error: process 'MainProcess' trapped: unreachable executed"),
         "{panicked}"
     );
-    let limited = finish(&mut run(&[], &["overflow"]));
-    assert!(limited.stderr.contains("`stack-max`") || limited.stderr.contains("stack"), "{limited}");
-    assert_ne!(limited.status.code(), Some(0), "{limited}");
+}
+
+/// The only guest of a run that waits: found without the supervisor, which may not be there yet.
+fn waiting_guest(run: &Run) -> procfs::Pid {
+    let guests = || run.processes().into_iter().filter(|pid| procfs::name(*pid) == "sandpool-guest");
+    let sleeps = |pid| procfs::status_line(pid, "State").is_some_and(|state| state.trim().starts_with('S'));
+    let found = procfs::eventually(|| guests().count() == 1 && guests().all(sleeps));
+    assert!(found, "no guest waits\n{}", run.printed());
+    guests().next().unwrap()
 }
 
 /// One process, and one thread in it: nothing that a component calls starts another, while it waits or works.
@@ -72,22 +77,11 @@ fn a_program_has_one_thread() {
     fs::write(dir.path().join("file"), "x").unwrap();
     let grant = format!("{}:/data", dir.path().display());
     let (run, stdin) = Run::start_with_stdin(&mut run(&["--dir", &grant], &["upper"]));
-    assert!(procfs::eventually(|| run.guests().len() == 1));
-    let [guest] = run.guests().try_into().unwrap();
-    // It reads, and waits for more.
-    assert!(procfs::eventually(
-        || procfs::status_line(guest, "State").is_some_and(|state| state.starts_with('S'))
-    ));
-    assert_eq!(procfs::threads(guest), 1);
+    assert_eq!(procfs::threads(waiting_guest(&run)), 1, "it waits for stdin");
     drop(stdin);
     run.finish().expect_code(0);
     let run = Run::start(&mut self::run(&["--dir", &grant], &["wait"]));
-    assert!(procfs::eventually(|| run.guests().len() == 1));
-    let [guest] = run.guests().try_into().unwrap();
-    assert!(procfs::eventually(
-        || procfs::status_line(guest, "State").is_some_and(|state| state.starts_with('S'))
-    ));
-    assert_eq!(procfs::threads(guest), 1);
+    assert_eq!(procfs::threads(waiting_guest(&run)), 1, "it sleeps");
     run.finish_by(Signal::SIGTERM).expect_signal(Signal::SIGTERM);
 }
 
@@ -106,7 +100,7 @@ fn a_program_reaches_the_files_of_its_grants_and_no_others() {
             "end: the end, 200007 bytes",
             "read beyond the end: 0",
             "cut: 012",
-            "listed: below linked out",
+            "listed: below out",
             "listed: moved",
             "outside: true",
             "outside: true",
@@ -123,12 +117,12 @@ fn limits_hold_for_a_program() {
         assert_ne!(ended.status.code(), Some(0), "{ended}");
         assert!(ended.stderr.contains(expected), "{expected}\n{ended}");
     };
-    limited(&["--run-wall-time", "300ms"], &["wait"], "300ms");
-    limited(&["--wall-time", "300ms"], &["wait"], "300ms");
-    limited(&["--cpu-time", "300ms"], &["spin"], "300ms");
-    limited(&["--fuel", "10M"], &["spin"], "fuel");
-    limited(&["--memory-max", "64MiB"], &["grow"], "memory");
-    limited(&["--stdio-max", "1MiB"], &["flood"], "1");
+    limited(&["--run-wall-time", "300ms"], &["wait"], "300 ms");
+    limited(&["--wall-time", "300ms"], &["wait"], "300 ms");
+    limited(&["--cpu-time", "300ms"], &["spin"], "300 ms");
+    limited(&["--fuel", "10000000"], &["spin"], "fuel 10000000");
+    limited(&["--memory-max", "64MiB"], &["grow"], "memory 64 MiB");
+    limited(&["--stdio-max", "1MiB"], &["flood"], "1 MiB");
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "x").unwrap();
     let grant = format!("{}:/data", dir.path().display());
@@ -141,7 +135,8 @@ fn limits_hold_for_a_program() {
     assert_eq!(size(), 512 << 10);
     let opened = finish(&mut run(&["--dir", &grant, "--open-files-max", "20"], &["open", "/data/file"]));
     let count: u32 = opened.stdout.split(':').next().unwrap().parse().unwrap();
-    assert!((10..=20).contains(&count), "{opened}");
+    // One descriptor more is for a moment's need of the host.
+    assert!((20..=21).contains(&count), "{opened}");
 }
 
 #[test]
@@ -188,6 +183,7 @@ const TYPES: &str = r#"(component
             (i32.store (i32.const 20) (local.get 0)) (i32.store (i32.const 24) (local.get 1)) (i32.const 16))
         (func (export "count") (result i32)
             (global.set $count (i32.add (global.get $count) (i32.const 1))) (global.get $count))
+        (func $deep (export "deep") call $deep)
         (func (export "trap") unreachable)
         (func (export "spin") (loop (br 0)))
         (func (export "huge") (result i32)
@@ -225,6 +221,7 @@ const TYPES: &str = r#"(component
     (func (export "fail") (param "why" string) (result (result u32 (error string)))
         (canon lift (core func $i "fail") (memory $memory) (realloc $realloc)))
     (func (export "count") (result u32) (canon lift (core func $i "count")))
+    (func (export "deep") (canon lift (core func $i "deep")))
     (func (export "trap") (canon lift (core func $i "trap")))
     (func (export "spin") (canon lift (core func $i "spin")))
     (func (export "huge") (result (list u8)) (canon lift (core func $i "huge") (memory $memory)))
@@ -287,7 +284,7 @@ fn values_of_all_types_come_back_as_they_went() {
     let ended = map(&path, "short-float", "0.1\n16777217.0\n", &[]).expect_code(0);
     ended.expect_stdout(&["0.1", "16777216.0"]);
     map(&path, "pair", "[1,2]\n", &[]).expect_code(0).expect_stdout(&["[1,2]"]);
-    map(&path, "count", "null\nnull\n", &["--processes", "1"]).expect_code(0).expect_stdout(&["1", "2"]);
+    map(&path, "count", "null\nnull\n", &["--workers", "1"]).expect_code(0).expect_stdout(&["1", "2"]);
 }
 
 #[test]
@@ -334,13 +331,6 @@ fn values_that_are_none_are_refused_with_the_place() {
     refused("sam", "1", "the nearest name is same");
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Choice {
-    Nothing,
-    Number(u32),
-}
-
 #[test]
 fn functions_are_typed_tasks_of_pools() {
     sandpool::set_executable(sandpool_bin());
@@ -357,6 +347,11 @@ fn functions_are_typed_tasks_of_pools() {
         assert_eq!(pool.map::<_, i64>("signed", numbers).unwrap(), numbers);
         let error = pool.apply::<_, u32>("fail", "for a reason").unwrap_err();
         assert!(matches!(&error.cause, Failure::Failed(why) if why.raw() == "for a reason"), "{error:?}");
+        let deep = pool.apply::<_, ()>("deep", &()).unwrap_err();
+        assert!(
+            matches!(deep.cause, Failure::Ended(ExitStatus::Limited(sandpool::limits::Limit::Stack(_)))),
+            "{deep:?}"
+        );
         let trapped = pool.apply::<_, ()>("trap", &()).unwrap_err();
         assert!(matches!(trapped.cause, Failure::Ended(ExitStatus::Trapped(_))), "{trapped:?}");
         let text =
@@ -379,11 +374,10 @@ fn tasks_that_never_end_or_return_too_much_are_ended() {
     sandpool::set_executable(sandpool_bin());
     let (_folder, path) = component(TYPES);
     let module = Module::from_file(&path).unwrap();
-    let pool =
-        Pool::builder(&module).processes(1).task_timeout(Duration::from_millis(200)).output_max(1 << 16);
-    let pool = pool.build().unwrap();
+    let pool = Pool::builder(&module).processes(1).task_timeout(Duration::from_millis(200)).build().unwrap();
     let late = pool.apply::<_, ()>("spin", &()).unwrap_err();
     assert!(matches!(late.cause, Failure::TimedOut(_)), "{late:?}");
+    let pool = Pool::builder(&module).processes(1).output_max(1 << 16).build().unwrap();
     let large = pool.apply::<_, Vec<u8>>("huge", &()).unwrap_err();
     assert!(matches!(large.cause, Failure::OutputTooLarge(_)), "{large:?}");
     assert_eq!(pool.apply::<_, u64>("unsigned", &3_u64).unwrap(), 3);
@@ -499,5 +493,35 @@ fn resources_and_handles_are_bounded() {
         let ended = map(&path, task, "null\n", &[]);
         assert_ne!(ended.status.code(), Some(0), "{ended}");
         assert!(ended.stderr.contains("trap"), "{ended}");
+    }
+}
+
+/// Each attempt ends its own process, with the reason, or goes on in vain until its time is over; the pool goes on.
+#[test]
+fn hostile_components_end_alone() {
+    sandpool::set_executable(sandpool_bin());
+    let module = Module::from_bytes("attacks", include_bytes!("component_attacks.wat")).unwrap();
+    let pool = Pool::builder(&module).processes(1).task_timeout(Duration::from_secs(30)).build().unwrap();
+    for (task, expected) in [
+        ("random-all", "more than 67108864 random bytes at once"),
+        ("write-hundred", "too much data"),
+        ("write-beyond", "out of bounds"),
+        ("zeroes-all", "more zeroes than it may"),
+        ("stdouts", "more than 16384 resources"),
+        ("poll-million", "handle limit exceeded"),
+        ("poll-none", "polls an empty list"),
+        ("block-zero", "handle limit exceeded"),
+        ("wrong-handle", "unknown handle"),
+        ("wrong-type", "wrong type"),
+    ] {
+        let error = pool.apply::<_, ()>(task, &()).unwrap_err();
+        assert!(matches!(error.cause, Failure::Ended(ExitStatus::Trapped(_))), "{task}: {error:?}");
+        assert!(error.stderr.to_string().contains(expected), "{task}: {expected}: {}", error.stderr);
+        assert_eq!(pool.apply::<_, ()>("write-sixty", &()).ok(), Some(()), "after {task}");
+    }
+    let pool = Pool::builder(&module).processes(1).task_timeout(Duration::from_millis(200)).build().unwrap();
+    for task in ["block-forever", "random-much"] {
+        let error = pool.apply::<_, ()>(task, &()).unwrap_err();
+        assert!(matches!(error.cause, Failure::TimedOut(_)), "{task}: {error:?}");
     }
 }

@@ -5,13 +5,13 @@
 
 pub(crate) mod wit;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
 use wasmparser::{BinaryReaderError, Parser, Payload, ValidPayload, Validator, WasmFeatures};
 
-use self::wit::Names;
+use self::wit::{Looked, Names};
 use super::config::FEATURES;
 use super::inspect::{
     ExportInfo, ImportInfo, Inspection, Kind, LISTED_MAX, MemoryInfo, Problem, Provision, TaskInfo,
@@ -56,6 +56,11 @@ pub(crate) fn is_of_wasi_02(full: &str, interface: &str) -> bool {
     full.strip_prefix(interface)
         .and_then(|version| version.strip_prefix("@0.2."))
         .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether the host provides the interface of this name.
+pub(crate) fn is_provided(name: &str) -> bool {
+    PROVIDED.iter().any(|interface| is_of_wasi_02(name, interface))
 }
 
 /// Whether an export of this name makes a component a program.
@@ -144,7 +149,8 @@ pub(crate) fn read(wasm: &[u8]) -> Result<Inspection, Problem> {
         }
     }
     let types = types.ok_or_else(|| ("it is truncated".to_owned(), Some("build or copy it again")))?;
-    Describer { types: &types, names: names(&types, &imports, &exports), found }.describe(&imports, &exports)
+    Describer { types: &types, names: names(&types, &imports, &exports), looked: Looked::new(), found }
+        .describe(&imports, &exports)
 }
 
 /// The problem of a component that is damaged, or uses what isn't there.
@@ -167,10 +173,13 @@ pub(crate) const ASYNCHRONOUS: &str = "asynchronous components, as of WASI 0.3, 
 /// The names of types, as the component's imports and exports have them.
 fn names<'a>(types: &'a Types, imports: &[&'a str], exports: &[&'a str]) -> Names<'a> {
     let mut names = HashMap::new();
+    let mut left = LISTED_MAX;
     let mut add = |name: &'a str, ty: ComponentEntityType| match ty {
         ComponentEntityType::Type { created, .. } => _ = names.insert(created, name),
         ComponentEntityType::Instance(id) => {
-            for (name, item) in &types[id].exports {
+            // Many instances may be of one type.
+            for (name, item) in types[id].exports.iter().take(left) {
+                left -= 1;
                 if let ComponentEntityType::Type { created, .. } = item.ty {
                     names.insert(created, name);
                 }
@@ -190,6 +199,7 @@ fn names<'a>(types: &'a Types, imports: &[&'a str], exports: &[&'a str]) -> Name
 struct Describer<'a> {
     types: &'a Types,
     names: Names<'a>,
+    looked: Looked,
     found: Inspection,
 }
 
@@ -199,6 +209,7 @@ impl<'a> Describer<'a> {
             if let Some(item) = self.types.component_item_for_import(name) {
                 self.import(name, item.ty);
             }
+            self.check_len()?;
         }
         let mut functions = Vec::new();
         for name in exports {
@@ -214,9 +225,7 @@ impl<'a> Describer<'a> {
                 }
                 ty => self.export(None, name, ty, &mut functions),
             }
-            if self.found.exports.len() > LISTED_MAX {
-                return Err((format!("it has more than {LISTED_MAX} imports or exports"), None));
-            }
+            self.check_len()?;
         }
         let names = task_names(&functions.iter().map(|(exported, _)| *exported).collect::<Vec<_>>());
         let mut tasks: Vec<_> = functions
@@ -229,8 +238,15 @@ impl<'a> Describer<'a> {
         Ok(self.found)
     }
 
+    fn check_len(&self) -> Result<(), Problem> {
+        if self.found.imports.len() > LISTED_MAX || self.found.exports.len() > LISTED_MAX {
+            return Err((format!("it has more than {LISTED_MAX} imports or exports"), None));
+        }
+        Ok(())
+    }
+
     fn import(&mut self, name: &str, ty: ComponentEntityType) {
-        let is_provided = PROVIDED.iter().any(|interface| is_of_wasi_02(name, interface));
+        let is_provided = is_provided(name);
         let unknown = Provision::Unknown { nearest: None };
         let mut push = |item: &str, ty: String, provision| {
             self.found.imports.push(ImportInfo { module: short(name), name: short(item), ty, provision });
@@ -270,8 +286,8 @@ impl<'a> Describer<'a> {
         if let ComponentEntityType::Func(id) = ty {
             let function = &self.types[id];
             let values = function.params.iter().map(|(_, ty)| *ty).chain(function.result);
-            let mut seen = HashSet::new();
-            if !function.async_ && values.into_iter().all(|ty| wit::is_data(self.types, ty, &mut seen)) {
+            if !function.async_ && values.into_iter().all(|ty| wit::is_data(self.types, ty, &mut self.looked))
+            {
                 let task = wit::task(self.types, &self.names, function);
                 functions.push((Exported { interface, function: name }, task));
             }

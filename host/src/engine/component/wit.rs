@@ -1,6 +1,6 @@
 //! Types of components, as WIT writes them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use wasmparser::PrimitiveValType;
 use wasmparser::component_types::{
@@ -13,6 +13,12 @@ use crate::engine::inspect::{TaskInfo, printable, short};
 
 /// The most characters of a type: one that is made of others may be much longer written than in its binary form.
 const TYPE_MAX: usize = 500;
+
+/// The deepest types whose values are data: wasmtime has none that are deeper.
+const DEPTH_MAX: u32 = 100;
+
+/// The most names of a type that are followed to one that is shown.
+const ALIASES_MAX: u32 = 100;
 
 /// How a type that is too long ends.
 const CUT: &str = "…";
@@ -65,19 +71,23 @@ pub(super) fn task(types: &Types, names: &Names<'_>, function: &ComponentFuncTyp
     TaskInfo { input, output: optional(ok), error: err.and_then(optional), ..TaskInfo::default() }
 }
 
+/// Types that were looked at, and whether their values are data.
+pub(super) type Looked = HashMap<ComponentDefinedTypeId, bool>;
+
 /// Whether a value of this type is data, which JSON can express: no resource, stream or future is in it.
-pub(super) fn is_data(
-    types: &Types,
-    ty: ComponentValType,
-    seen: &mut HashSet<ComponentDefinedTypeId>,
-) -> bool {
+pub(super) fn is_data(types: &Types, ty: ComponentValType, looked: &mut Looked) -> bool {
+    is_data_below(types, ty, looked, DEPTH_MAX)
+}
+
+fn is_data_below(types: &Types, ty: ComponentValType, looked: &mut Looked, depth: u32) -> bool {
     let id = match ty {
         ComponentValType::Primitive(ty) => return ty != PrimitiveValType::ErrorContext,
         ComponentValType::Type(id) => id,
     };
-    if !seen.insert(id) {
-        return true;
+    if let Some(is_data) = looked.get(&id) {
+        return *is_data;
     }
+    let Some(depth) = depth.checked_sub(1) else { return false };
     let parts: Vec<_> = match &types[id] {
         ComponentDefinedType::Primitive(ty) => return *ty != PrimitiveValType::ErrorContext,
         ComponentDefinedType::Record(record) => record.fields.values().copied().collect(),
@@ -93,7 +103,9 @@ pub(super) fn is_data(
         | ComponentDefinedType::Map { .. }
         | ComponentDefinedType::FixedLengthList { .. } => return false,
     };
-    parts.into_iter().all(|ty| is_data(types, ty, seen))
+    let is_data = parts.into_iter().all(|ty| is_data_below(types, ty, looked, depth));
+    looked.insert(id, is_data);
+    is_data
 }
 
 struct Writer<'a> {
@@ -149,7 +161,8 @@ impl<'a> Writer<'a> {
     /// The name of a type, or of the one that it is another name of.
     fn named(&self, id: ComponentAnyTypeId) -> Option<&'a str> {
         let mut next = Some(id);
-        while let Some(id) = next {
+        for _ in 0..ALIASES_MAX {
+            let id = next?;
             if let Some(name) = self.names.get(&id) {
                 return Some(name);
             }

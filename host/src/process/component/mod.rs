@@ -24,15 +24,21 @@ mod poll;
 mod streams;
 mod values;
 
-use wasmtime::component::{Component, HasData, InstancePre, Linker, Resource, ResourceTable};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{
+    Component, HasData, InstancePre, Linker, LinkerInstance, Resource, ResourceTable, ResourceType,
+};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::WasiView as _;
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::sync::{filesystem::types, io};
 use wasmtime_wasi::p2::bindings::{cli as cli_bindings, clocks, filesystem::preopens, random};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
 use wasmtime_wasi_io::bindings::wasi::io::error;
 
 use super::{Guest, Process};
+use crate::engine::component::is_provided;
+use crate::engine::trap::UnknownFunction;
 
 /// The most resources (streams, pollables, errors, open files) that a component holds at once; and the most handles.
 const RESOURCES_MAX: usize = 16 << 10;
@@ -94,9 +100,75 @@ pub(crate) fn resolve(
 ) -> wasmtime::Result<InstancePre<Guest>> {
     let mut linker = linker(engine)?;
     if allows_unknown {
-        linker.define_unknown_imports_as_traps(component)?;
+        define_unknown(&mut linker, component)?;
     }
     linker.instantiate_pre(component)
+}
+
+/// Defines functions that trap for what isn't provided. Only the interfaces that aren't: wasmtime's own method would also define those
+/// that are there in another version.
+fn define_unknown(linker: &mut Linker<Guest>, component: &Component) -> wasmtime::Result<()> {
+    let engine = component.engine();
+    let ty = component.component_type();
+    let imports = || ty.imports(engine).map(|(name, import)| (name, import.ty));
+    // An interface that isn't provided may have resources of one that is.
+    let mut resources = Vec::new();
+    for (_, import) in imports().filter(|(name, _)| is_provided(name)) {
+        if let ComponentItem::ComponentInstance(instance) = import {
+            resources.extend(instance.exports(engine).filter_map(|(name, item)| match item.ty {
+                ComponentItem::Resource(ty) => Some((ty, provided_resource(name)?)),
+                _ => None,
+            }));
+        }
+    }
+    let resource = |ty: &ResourceType| {
+        let known = resources.iter().find(|(known, _)| known == ty);
+        known.map_or_else(ResourceType::host::<()>, |(_, provided)| *provided)
+    };
+    for (name, import) in imports().filter(|(name, _)| !is_provided(name)) {
+        match import {
+            ComponentItem::ComponentInstance(instance) => {
+                let mut items = linker.instance(name)?;
+                for (item, export) in instance.exports(engine) {
+                    define_unknown_item(&mut items, Some(name), item, &export.ty, &resource)?;
+                }
+            }
+            item => define_unknown_item(&mut linker.root(), None, name, &item, &resource)?,
+        }
+    }
+    Ok(())
+}
+
+fn define_unknown_item(
+    linker: &mut LinkerInstance<'_, Guest>,
+    interface: Option<&str>,
+    name: &str,
+    item: &ComponentItem,
+    resource: &impl Fn(&ResourceType) -> ResourceType,
+) -> wasmtime::Result<()> {
+    match item {
+        ComponentItem::ComponentFunc(_) => {
+            let full = interface.map_or_else(|| name.to_owned(), |interface| format!("{interface}#{name}"));
+            linker.func_new(name, move |_, _, _, _| Err(UnknownFunction(full.clone()).into()))
+        }
+        ComponentItem::Resource(ty) => linker.resource(name, resource(ty), |_, _| Ok(())),
+        _ => Ok(()),
+    }
+}
+
+/// The host's type of a resource of this name, in an interface that is provided.
+fn provided_resource(name: &str) -> Option<ResourceType> {
+    Some(match name {
+        "error" => ResourceType::host::<error::Error>(),
+        "pollable" => ResourceType::host::<DynPollable>(),
+        "input-stream" => ResourceType::host::<DynInputStream>(),
+        "output-stream" => ResourceType::host::<DynOutputStream>(),
+        "descriptor" => ResourceType::host::<Descriptor>(),
+        "directory-entry-stream" => ResourceType::host::<types::DirectoryEntryStream>(),
+        "terminal-input" => ResourceType::host::<cli_bindings::terminal_input::TerminalInput>(),
+        "terminal-output" => ResourceType::host::<cli_bindings::terminal_output::TerminalOutput>(),
+        _ => return None,
+    })
 }
 
 /// A linker with everything that components may import: [`PROVIDED`](crate::engine::component::PROVIDED).

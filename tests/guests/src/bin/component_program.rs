@@ -16,7 +16,6 @@ fn main() {
         Some("files") => files(rest[0], rest[1]).unwrap(),
         Some("exit") => std::process::exit(rest[0].parse().unwrap()),
         Some("panic") => panic!("as it was told"),
-        Some("overflow") => println!("{}", overflow(1)),
         Some("spin") => spin(),
         Some("grow") => grow(),
         Some("flood") => flood(),
@@ -83,25 +82,18 @@ fn files(read_only: &str, dir: &str) -> io::Result<()> {
     println!("cut: {}", fs::read_to_string(&path)?);
     fs::create_dir(format!("{dir}/below"))?;
     fs::rename(&path, format!("{dir}/below/moved"))?;
-    fs::hard_link(format!("{dir}/below/moved"), format!("{dir}/linked"))?;
     for found in [dir.to_owned(), format!("{dir}/below")] {
         let mut names: Vec<_> =
             fs::read_dir(found)?.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         println!("listed: {}", names.join(" "));
     }
-    fs::remove_file(format!("{dir}/linked"))?;
     fs::remove_file(format!("{dir}/below/moved"))?;
     fs::remove_dir(format!("{dir}/below"))?;
     for outside in [format!("{dir}/../escape"), format!("{dir}/out/escape"), "/etc/passwd".to_owned()] {
         println!("outside: {}", File::open(&outside).is_err() && fs::write(&outside, "x").is_err());
     }
     Ok(())
-}
-
-fn overflow(depth: u64) -> u64 {
-    let room = std::hint::black_box([depth; 64]);
-    overflow(depth + 1) + room[depth as usize % 64]
 }
 
 fn spin() {
