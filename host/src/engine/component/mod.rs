@@ -122,10 +122,8 @@ pub(crate) fn read(wasm: &[u8]) -> Result<Inspection, Problem> {
                     found.memories.push(MemoryInfo::new(memory.map_err(malformed)?, false));
                 }
             }
-            Payload::CustomSection(section) => {
-                if found.custom_sections.len() < LISTED_MAX {
-                    found.custom_sections.push(short(section.name()));
-                }
+            Payload::CustomSection(section) if found.custom_sections.len() < LISTED_MAX => {
+                found.custom_sections.push(short(section.name()));
             }
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section.clone() {

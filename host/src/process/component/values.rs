@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 }
 
 /// The items of an array.
-pub(super) fn items<'a>(raw: &'a RawValue) -> Result<Vec<&'a RawValue>> {
+pub(super) fn items(raw: &RawValue) -> Result<Vec<&RawValue>> {
     read(raw, "an array")
 }
 
