@@ -21,7 +21,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct InspectArgs {
-    /// WebAssembly module (.wasm or .wat); a module that `sandpool run` refuses can be inspected too
+    /// WebAssembly module or component (.wasm or .wat); a module that `sandpool run` refuses can be inspected too
     module: PathBuf,
 }
 
