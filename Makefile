@@ -57,6 +57,8 @@ setup: cargo ## compile Sandpool, and install what compiles guests if it is miss
 
 guests: setup ## compile the guests of the examples and of the tests
 	@for workspace in $(GUEST_WORKSPACES); do $(SANDPOOL) build "$$workspace" >/dev/null || exit; done
+	@cargo run --quiet --release --locked --manifest-path tests/componentize/Cargo.toml -- \
+		$(GUESTS)/component_program.wasm $(GUESTS)/component_program.component.wasm
 
 demo: setup ## count the words of a text with many processes
 	@$(SANDPOOL) build examples/guests >/dev/null
@@ -74,7 +76,7 @@ lint: cargo lint-deny ## check format, lints, documentation, and the licences of
 	cargo clippy --release --locked -p sandpool-cli -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
 	@# Guests are checked for the host: not every toolchain that compiles them has a clippy.
-	@for workspace in $(SDK) $(GUEST_WORKSPACES) tests/peers/native; do \
+	@for workspace in $(SDK) $(GUEST_WORKSPACES) tests/componentize tests/peers/native; do \
 		echo "checking $$workspace" >&2; \
 		cargo fmt --check --manifest-path "$$workspace/Cargo.toml" --all && \
 		cargo clippy --release --locked --manifest-path "$$workspace/Cargo.toml" --workspace --all-targets -- -D warnings \

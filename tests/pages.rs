@@ -7,6 +7,9 @@ mod pages {
     #[doc = include_str!("../README.md")]
     struct Readme;
 
+    #[doc = include_str!("../host/docs/components.md")]
+    struct Components;
+
     #[doc = include_str!("../host/docs/embedding.md")]
     struct Embedding;
 

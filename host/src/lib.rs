@@ -80,7 +80,9 @@ pub mod limits {
 /// Modules: the settings by which a [`Module`] is loaded, and what a module says about itself.
 pub mod module {
     pub use crate::config::UnknownImports;
-    pub use crate::engine::{Builder, ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
+    pub use crate::engine::{
+        Builder, ExportInfo, ImportInfo, Inspection, Kind, MemoryInfo, Provision, TaskInfo,
+    };
 }
 
 /// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the

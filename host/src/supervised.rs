@@ -79,6 +79,7 @@ impl Supervisor {
             });
         }
         config.flavor = module.flavor();
+        config.is_component = module.is_component();
         config.has_start = module.has_start();
         config.has_collected = module.has_collected();
         config.has_unknown_imports = module.has_unknown_imports();

@@ -15,6 +15,7 @@ mod c;
 mod chaos;
 mod command;
 mod compile;
+mod component;
 mod control_group;
 mod deadlock;
 #[path = "../delegated.rs"]

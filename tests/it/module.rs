@@ -108,17 +108,6 @@ fn files_that_are_something_else() {
 }
 
 #[test]
-fn components() {
-    refuses(
-        "a.wasm",
-        b"\0asm\x0d\0\x01\0",
-        "a component, not a core module",
-        "wasm32-wasip1, not for wasm32-wasip2",
-    );
-    refuses("a.wat", "(component)", "a component, not a core module", "wasm32-wasip1, not for wasm32-wasip2");
-}
-
-#[test]
 fn truncated_modules() {
     let whole = wat::parse_str(program("(func (drop (i32.const 1)))")).unwrap();
     for len in [1, 4, 7, whole.len() / 2, whole.len() - 1] {

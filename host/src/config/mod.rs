@@ -29,6 +29,8 @@ pub(crate) struct RunConfig {
     pub(crate) sandbox: Sandbox,
     /// How the module was compiled.
     pub(crate) flavor: Flavor,
+    /// The artifact is a component, and not a module.
+    pub(crate) is_component: bool,
     /// The module runs code when it is instantiated.
     pub(crate) has_start: bool,
     /// The module may need a heap for collected objects.
@@ -59,6 +61,7 @@ impl RunConfig {
             args: Vec::new(),
             sandbox: Sandbox::default(),
             flavor: Flavor::default(),
+            is_component: false,
             has_start: false,
             has_collected: false,
             has_unknown_imports: false,

@@ -4,19 +4,20 @@ use std::collections::HashMap;
 
 use sandpool_abi::ABI_VERSION;
 use serde::{Deserialize, Serialize};
-use wasmparser::Validator;
+use wasmparser::{Validator, WasmFeatures};
 
 use crate::Error;
 use crate::config::UnknownImports;
 use crate::engine::compiler::Summary;
+use crate::engine::component;
 use crate::engine::config;
-use crate::engine::inspect::{self, ImportInfo, Inspection, Problem, Provision};
+use crate::engine::inspect::{self, ImportInfo, Inspection, Kind, Problem, Provision};
 use crate::engine::known::Function;
 use crate::guest_text::escaped_up_to;
 
 /// Each memory takes addresses of a process, however small the memory is, and the kernel's page tables for them take memory that no
 /// other limit counts.
-const MEMORIES_MAX: usize = 8;
+pub(crate) const MEMORIES_MAX: usize = 8;
 
 /// The most characters of a refusal's text.
 const TEXT_MAX: usize = 1000;
@@ -75,6 +76,9 @@ pub(crate) fn check(
     unknown_imports: UnknownImports,
 ) -> Result<Summary, ModuleRefusal> {
     let found = Inspection::from_wasm(known, wasm)?;
+    if found.kind == Kind::Component {
+        return check_component(wasm, found, unknown_imports);
+    }
     check_version(&found)?;
     if unknown_imports == UnknownImports::Refuse
         && let Some(import) = found.imports.iter().find(|import| javascript(import).is_some())
@@ -84,18 +88,26 @@ pub(crate) fn check(
     check_memories(&found)?;
     let unknown_import = check_imports(&found, unknown_imports)?;
     check_exports(&found)?;
-    let has_collected = validate(wasm)?;
+    let has_collected = validate(wasm, config::FEATURES)?;
     let is_program = exports(&found, START);
-    Ok(Summary { is_program, has_start: found.has_start, has_collected, unknown_import, tasks: found.tasks })
+    let is_component = false;
+    Ok(Summary {
+        is_component,
+        is_program,
+        has_start: found.has_start,
+        has_collected,
+        unknown_import,
+        tasks: found.tasks,
+    })
 }
 
 /// Returns whether the module may need a heap for collected objects. Few modules do, and only those are looked at twice.
-fn validate(wasm: &[u8]) -> Result<bool, ModuleRefusal> {
+fn validate(wasm: &[u8], features: WasmFeatures) -> Result<bool, ModuleRefusal> {
     let valid = |features| Validator::new_with_features(features).validate_all(wasm);
-    if valid(config::FEATURES.difference(config::COLLECTED)).is_ok() {
+    if valid(features.difference(config::COLLECTED)).is_ok() {
         return Ok(false);
     }
-    match valid(config::FEATURES) {
+    match valid(features) {
         Ok(_) => Ok(true),
         Err(error) => {
             let (problem, _) = inspect::malformed(error);
@@ -107,7 +119,9 @@ fn validate(wasm: &[u8]) -> Result<bool, ModuleRefusal> {
 
 /// Advice on a module that the validator has refused for this reason.
 fn hint_for(problem: &str) -> &'static str {
-    if problem.contains("memory64") {
+    if let Some(hint) = component::hint_for(problem) {
+        hint
+    } else if problem.contains("memory64") {
         "64-bit memories and tables are refused, because pointers of WASI and Sandpool have 32 bits: build the guest for \
          wasm32-wasip1"
     } else if problem.contains("threads") {
@@ -119,6 +133,93 @@ fn hint_for(problem: &str) -> &'static str {
     } else {
         "Sandpool runs WebAssembly 3.0 without threads and 64-bit memories"
     }
+}
+
+/// Refuses components that can't run here.
+fn check_component(
+    wasm: &[u8],
+    found: Inspection,
+    unknown_imports: UnknownImports,
+) -> Result<Summary, ModuleRefusal> {
+    let mut unknown_import = None;
+    for import in found.imports.iter().filter(|import| import.provision != Provision::Provided) {
+        let (refusal, can_trap) = unknown_of_component(import);
+        if !can_trap || unknown_imports == UnknownImports::Refuse {
+            return Err(refusal);
+        }
+        unknown_import.get_or_insert(refusal);
+    }
+    let exports_interface = |is_it: &dyn Fn(&str) -> bool| {
+        let of = |name: &str| name.split_once('#').is_some_and(|(interface, _)| is_it(interface));
+        found.exports.iter().any(|export| of(export.name.raw()))
+    };
+    let is_program = exports_interface(&component::is_run);
+    if exports_interface(&|interface| interface.starts_with("wasi:") && interface.contains("@0.3.")) {
+        return Err(not_a_module("it is asynchronous, of WASI 0.3", Some(component::ASYNCHRONOUS)));
+    }
+    if !is_program && found.tasks.is_empty() {
+        let problem = if exports_interface(&|interface| interface.starts_with("wasi:http/")) {
+            "it answers HTTP requests (wasi:http/incoming-handler), and is neither a program nor has it tasks"
+        } else {
+            "it is a component that exports neither wasi:cli/run nor a function of data"
+        };
+        return Err(not_a_module(
+            problem,
+            Some(
+                "build it as a command, or let its world export a function whose parameters and result are data",
+            ),
+        ));
+    }
+    for task in &found.tasks {
+        if task.name.raw().len() > TASK_NAME_MAX {
+            let problem = format!("the name of its task {} is longer than {TASK_NAME_MAX} bytes", task.name);
+            return Err(not_a_module(problem, Some("give the function another name")));
+        }
+    }
+    if found.memories.iter().any(|memory| memory.shared) {
+        let hint = "build the component without threads: Sandpool's processes run in parallel";
+        return Err(not_a_module("it uses threads (a shared memory)", Some(hint)));
+    }
+    let has_collected = validate(wasm, component::COMPONENT_FEATURES)?;
+    Ok(Summary {
+        is_component: true,
+        is_program,
+        has_start: found.has_start,
+        has_collected,
+        unknown_import,
+        tasks: found.tasks,
+    })
+}
+
+/// The refusal of a component for an import that nobody provides, and whether calls of the import can trap instead.
+fn unknown_of_component(import: &ImportInfo) -> (ModuleRefusal, bool) {
+    const NETWORK: &str = "Sandpool gives guests no network; a program that can do without it runs with `--unknown-imports trap`, and \
+         then traps when it uses it";
+    const COMPOSE: &str = "compose it with a component that exports this (`wac plug`, `wasm-tools compose`); a program that never \
+         uses it runs with `--unknown-imports trap`";
+    let name = import.module.raw();
+    let item = if import.name.raw().is_empty() { String::new() } else { format!(" ({})", import.name) };
+    let shown = format!("{}{item}", import.module);
+    let is_of = |package: &str| name.strip_prefix(package).is_some_and(|rest| rest.starts_with([':', '/']));
+    if is_of("sandpool") || name.starts_with("sandpool_") {
+        let hint = "a component is one process: for processes, queues and shared memory, build the guest for wasm32-wasip1, as a \
+             core module";
+        return (not_a_module(format!("it is a component that imports {shown}"), Some(hint)), false);
+    }
+    if is_of("wasi") && name.contains("@0.3.") || import.ty.starts_with("async ") {
+        let problem = format!("it imports {shown}, which is asynchronous");
+        return (not_a_module(problem, Some(component::ASYNCHRONOUS)), false);
+    }
+    if !(import.ty.starts_with("func(") || import.ty == "resource") {
+        let problem = format!("it imports {shown}, a {}, which Sandpool does not provide", import.ty);
+        return (not_a_module(problem, Some("of unknown imports, only calls of functions can trap")), false);
+    }
+    let (what, hint) = if is_of("wasi:http") || is_of("wasi:sockets") {
+        ("the network", NETWORK)
+    } else {
+        ("an interface that Sandpool does not provide", COMPOSE)
+    };
+    (not_a_module(format!("it imports {shown}, {what}"), Some(hint)), true)
 }
 
 fn check_version(found: &Inspection) -> Result<(), ModuleRefusal> {

@@ -6,7 +6,7 @@ use wasmparser::WasmFeatures;
 use wasmtime::{Collector, Config, Engine, InstanceAllocationStrategy, OptLevel};
 
 use crate::config::{Flavor, MEMORY_GUARD, MEMORY_RESERVATION};
-use crate::{Error, Result};
+use crate::{Error, Result, sys};
 
 /// The features that modules may use: those that wasmtime has on by default, without threads and without 64-bit memories and tables.
 /// Guest processes have one thread each, and shared memory of their own; and pointers of the ABI have 32 bits.
@@ -24,13 +24,22 @@ pub(crate) fn engine(flavor: Flavor) -> Result<Engine> {
 
 /// An engine that loads artifacts which any other engine of this flavor has compiled. Its instances have `stack` bytes of stack,
 /// and memories that may grow to `memory_max`.
-pub(crate) fn engine_to_run(flavor: Flavor, stack: u64, memory_max: u64) -> Result<Engine> {
+pub(crate) fn engine_to_run(
+    flavor: Flavor,
+    stack: u64,
+    memory_max: u64,
+    is_component: bool,
+) -> Result<Engine> {
     let stack = usize::try_from(stack).unwrap_or(usize::MAX);
     let mut config = configuration(flavor);
     // Nothing here is async, but wasmtime compares the two sizes.
     config.max_wasm_stack(stack).async_stack_size(stack);
     if flavor.checks_bounds {
         config.memory_reservation_for_growth(memory_max.min(MEMORY_RESERVATION));
+    }
+    if is_component {
+        // wasmtime maps the open file of a module, but not of a component.
+        config.with_custom_code_memory(Some(sys::artifact::code_memory()));
     }
     engine_of(&config)
 }

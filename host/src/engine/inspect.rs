@@ -8,11 +8,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use wasmparser::{
-    BinaryReaderError, Chunk, CompositeInnerType, Encoding, ExternalKind, FuncType, MemoryType, Parser,
-    Payload, TypeRef,
+    BinaryReaderError, Chunk, CompositeInnerType, ExternalKind, FuncType, MemoryType, Parser, Payload,
+    TypeRef,
 };
 
 use crate::config::MODULE_MAX;
+use crate::engine::component;
 use crate::engine::known::{self, Function};
 use crate::guest_text::escaped_up_to;
 use crate::{Error, GuestText, Result};
@@ -21,7 +22,7 @@ use crate::{Error, GuestText, Result};
 const SHOWN_MAX: usize = 200;
 
 /// The most imports, and the most exports, of a module that can be inspected.
-const LISTED_MAX: usize = 100_000;
+pub(super) const LISTED_MAX: usize = 100_000;
 
 /// The most unknown imports for which the nearest known one is looked for, which takes a while.
 const NEAREST_SOUGHT_MAX: usize = 100;
@@ -31,6 +32,26 @@ const TYPES_SHOWN_MAX: usize = 50;
 
 /// The most lines that are kept of a task's documentation.
 const DOCS_LINES_MAX: usize = 1000;
+
+/// The kind of a WebAssembly binary.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A core module, as compilers make for `wasm32-wasip1`.
+    #[default]
+    Module,
+    /// A component, as compilers make for `wasm32-wasip2`: core modules, and interfaces with types.
+    Component,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Module => "module",
+            Self::Component => "component",
+        })
+    }
+}
 
 /// Imports, exports, tasks and memories of a module. Modules that [`Module`](crate::Module) refuses can be inspected as well.
 ///
@@ -44,11 +65,13 @@ const DOCS_LINES_MAX: usize = 1000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
+    /// Whether this is a module or a component.
+    pub kind: Kind,
     /// Bytes of the module in its binary form.
     pub size: u64,
     /// The ABI version that the module was built against, if the module says so.
     pub abi_version: Option<u32>,
-    /// All memories, imported ones first.
+    /// All memories, imported ones first. Those of a component are the memories that its core modules define.
     pub memories: Vec<MemoryInfo>,
     /// Imports: functions and other items that the module needs.
     pub imports: Vec<ImportInfo>,
@@ -82,11 +105,11 @@ pub struct MemoryInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportInfo {
-    /// The import module.
+    /// The import module; of a component, the interface.
     pub module: GuestText,
     /// The name in that module.
     pub name: GuestText,
-    /// The import's type, such as `(i32, i64) -> i32`.
+    /// The import's type, such as `(i32, i64) -> i32`; of a component, as WIT writes it: `func(len: u64) -> list<u8>`.
     pub ty: String,
     /// Whether Sandpool provides it.
     pub provision: Provision,
@@ -127,7 +150,7 @@ impl fmt::Display for Provision {
 pub struct ExportInfo {
     /// The export's name.
     pub name: GuestText,
-    /// `memory`, `table`, `global`, `tag`, or the type of a function, such as `(i32) -> ()`.
+    /// `memory`, `table`, `global`, `tag`, or the type of a function, such as `(i32) -> ()`; of a component, as WIT writes it.
     pub ty: String,
 }
 
@@ -194,7 +217,7 @@ impl Inspection {
     ///
     /// # Errors
     /// [`Error::Read`] for a file that can't be read, [`Error::NotAModule`] for one that isn't a WebAssembly core
-    /// module, or is damaged.
+    /// module or component, or is damaged.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = read(path, MODULE_MAX)?;
@@ -213,6 +236,9 @@ impl Inspection {
 
     /// Reads a module in binary form. Its imports are compared with these functions.
     pub(crate) fn from_wasm(known: &[Function], wasm: &[u8]) -> Result<Self, Problem> {
+        if component::is_component(wasm) {
+            return component::read(wasm);
+        }
         Reader::new(known, wasm.len()).read(wasm)
     }
 }
@@ -232,7 +258,7 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
 }
 
 /// Text from a module, cut to a limited length.
-fn short(text: &str) -> GuestText {
+pub(super) fn short(text: &str) -> GuestText {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
         None => text.into(),
@@ -337,12 +363,6 @@ impl<'a> Reader<'a> {
                 Err(error) => return Err(malformed(error)),
             };
             match payload {
-                Payload::Version { encoding: Encoding::Component, .. } => {
-                    return Err((
-                        "it is a component, not a core module".to_owned(),
-                        Some("build the guest for wasm32-wasip1, not for wasm32-wasip2"),
-                    ));
-                }
                 Payload::StartSection { .. } => self.found.has_start = true,
                 // Going through the code takes long and tells nothing.
                 Payload::CodeSectionStart { size, .. } => {
@@ -522,7 +542,7 @@ fn docs_text(docs: &str) -> GuestText {
 }
 
 impl MemoryInfo {
-    fn new(ty: MemoryType, imported: bool) -> Self {
+    pub(super) fn new(ty: MemoryType, imported: bool) -> Self {
         Self { pages_min: ty.initial, pages_max: ty.maximum, shared: ty.shared, imported }
     }
 }

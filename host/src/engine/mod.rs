@@ -25,6 +25,7 @@
 pub(crate) mod cache;
 mod check;
 pub(crate) mod compiler;
+pub(crate) mod component;
 pub(crate) mod config;
 mod inspect;
 pub(crate) mod known;
@@ -32,6 +33,7 @@ mod module;
 pub(crate) mod trap;
 mod verified;
 
-pub use inspect::{ExportInfo, ImportInfo, Inspection, MemoryInfo, Provision, TaskInfo};
-pub(crate) use module::load;
+pub(crate) use check::MEMORIES_MAX;
+pub use inspect::{ExportInfo, ImportInfo, Inspection, Kind, MemoryInfo, Provision, TaskInfo};
 pub use module::{Builder, Module};
+pub(crate) use module::{load, load_component};

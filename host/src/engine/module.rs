@@ -188,6 +188,13 @@ impl Module {
         self.uncached.as_ref()
     }
 
+    /// Whether this is a component, and not a core module. Exported functions of a component are its tasks, and their inputs and
+    /// outputs are JSON.
+    #[must_use]
+    pub fn is_component(&self) -> bool {
+        self.description.summary.is_component
+    }
+
     /// Whether the module runs code when it is instantiated.
     pub(crate) fn has_start(&self) -> bool {
         self.description.summary.has_start
@@ -405,6 +412,15 @@ fn unless_it_is_refused<T>(done: Result<T>) -> Result<Result<T>> {
 
 /// Makes compiled code runnable in this process, without starting a thread. The file is a [`Module::artifact`].
 pub(crate) fn load(engine: &Engine, artifact: File) -> Result<wasmtime::Module> {
-    sys::artifact::map(engine, artifact)
-        .map_err(|error| Error::Supervisor(format!("the compiled module does not load: {error:#}")))
+    sys::artifact::map(engine, artifact).map_err(does_not_load)
+}
+
+/// The same for a component. The engine is of [`config::engine_to_run`] for components.
+pub(crate) fn load_component(engine: &Engine, artifact: File) -> Result<wasmtime::component::Component> {
+    sys::artifact::map_component(engine, artifact).map_err(does_not_load)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is a function for map_err")]
+fn does_not_load(error: wasmtime::Error) -> Error {
+    Error::Supervisor(format!("the compiled module does not load: {error:#}"))
 }

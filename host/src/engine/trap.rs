@@ -16,13 +16,18 @@ const FRAMES_SHOWN: usize = 16;
 #[error("{}", Trap::MissingMemory.message())]
 pub(crate) struct MissingMemory;
 
+/// A component has called a function that nobody provides.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {}", Trap::UnknownImport.message(), .0)]
+pub(crate) struct UnknownFunction(pub(crate) String);
+
 /// Which trap ended a guest's call; `None` if the host ended it by an error of its own.
 pub(crate) fn classify(error: &wasmtime::Error) -> Option<Trap> {
     use wasmtime::Trap as Engine;
     if error.is::<ThrownException>() {
         return Some(Trap::UncaughtException);
     }
-    if error.is::<UnknownImportError>() {
+    if error.is::<UnknownImportError>() || error.is::<UnknownFunction>() {
         return Some(Trap::UnknownImport);
     }
     if error.is::<MissingMemory>() {
@@ -64,6 +69,9 @@ pub(crate) fn report(error: &wasmtime::Error) -> String {
     };
     if let Some(import) = error.downcast_ref::<UnknownImportError>() {
         let _ = write!(report, ": {}", printable(&format!("{}.{}", import.module(), import.name())));
+    }
+    if let Some(UnknownFunction(name)) = error.downcast_ref() {
+        let _ = write!(report, ": {}", printable(name));
     }
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         report.push_str(&frames(backtrace));

@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use super::command;
 use super::dispatcher::{self, Rules, Shared};
-use super::handle::Pool;
+use super::handle::{Coding, Pool};
 use super::link::Link;
-use super::{Format, Isolation, Output, PoolEnd};
+use super::{Isolation, Output, PoolEnd};
 use crate::config::{Role, RunConfig, Sandbox};
 use crate::control::{self, Reply};
 use crate::supervised::Supervisor;
 use crate::wire::Setup;
-use crate::{Error, ExitStatus, Module, Result, codec};
+use crate::{Error, ExitStatus, Module, Result};
 
 /// The most bytes of a result by default.
 const OUTPUT_MAX: u64 = 64 << 20;
@@ -103,13 +103,14 @@ impl<'a> Builder<'a> {
     /// Sets a task that each worker runs before any other. If this task fails, the pool ends with its error. Its output is
     /// discarded.
     pub fn initializer(mut self, task: &str, input: &(impl Serialize + ?Sized)) -> Self {
-        match codec::encode(input) {
+        let coding = Coding::of(self.module);
+        match coding.encode(input) {
             Ok(input) => {
-                self.setup.initializer = Some((task.to_owned(), Format::Serde as u32, input));
+                self.setup.initializer = Some((task.to_owned(), coding.format() as u32, input));
                 self.rules.has_initializer = true;
                 self.refused = None;
             }
-            Err(error) => self.refused = Some(error.to_string()),
+            Err(why) => self.refused = Some(why),
         }
         self
     }
@@ -200,6 +201,7 @@ impl<'a> Builder<'a> {
         let mut pool = Pool {
             shared: shared.clone(),
             tasks,
+            coding: Coding::of(self.module),
             no_commands: command::refusal(self.module, setup.isolation),
             supervisor_pid: supervisor.pid(),
             jail: supervisor.jail().clone(),

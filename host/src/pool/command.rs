@@ -29,7 +29,9 @@ pub struct CommandOutput {
 /// Why a pool with this module and isolation runs no commands, if it doesn't.
 pub(super) fn refusal(module: &Module, isolation: Isolation) -> Option<&'static str> {
     match isolation {
-        _ if !module.is_program() => Some("the module exports no _start, and so is no program"),
+        _ if !module.is_program() => {
+            Some("the module exports no _start (a component: no wasi:cli/run), and so is no program")
+        }
         Isolation::Worker => Some("a command needs a process of its own: build the pool with isolation task"),
         Isolation::Task => None,
     }

@@ -43,12 +43,25 @@ pub(super) type Decode<T> = fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>,
 impl Completed<Vec<u8>> {
     /// The output as a value.
     pub(super) fn decode<T: DeserializeOwned>(self, task: &str) -> Result<Completed<T>, TaskError> {
+        self.decode_by(task, |value| codec::decode_all(value).map_err(|error| error.to_string()))
+    }
+
+    /// The output in JSON as a value.
+    pub(super) fn decode_json<T: DeserializeOwned>(self, task: &str) -> Result<Completed<T>, TaskError> {
+        self.decode_by(task, |value| serde_json::from_slice(value).map_err(|error| error.to_string()))
+    }
+
+    fn decode_by<T>(
+        self,
+        task: &str,
+        decode: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<Completed<T>, TaskError> {
         let Self { value, stdout, stderr, usage, attempts } = self;
-        match codec::decode_all(&value) {
+        match decode(&value) {
             Ok(value) => Ok(Completed { value, stdout, stderr, usage, attempts }),
             Err(error) => Err(TaskError {
                 task: task.to_owned(),
-                cause: Failure::Decode(error.to_string().into()),
+                cause: Failure::Decode(error.into()),
                 stderr: GuestText::from_bytes(&stderr),
                 attempts,
                 usage: Box::new(usage),

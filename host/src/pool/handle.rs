@@ -35,7 +35,8 @@ use crate::{Error, Module, Result, codec};
 /// ```
 ///
 /// A task is a function that the module exports: `#[sandpool_guest::task]` in Rust. Inputs and outputs are values of any
-/// type that serde knows; those with several arguments take a tuple.
+/// type that serde knows; those with several arguments take a tuple. The tasks of a [component](Module::is_component) are its
+/// exported functions; values go to them and come back as JSON.
 ///
 /// Many threads can use a pool at once. Dropping the pool terminates it: all workers are killed. To finish the remaining tasks
 /// first, call [`close`](Self::close) and [`join`](Self::join).
@@ -43,6 +44,8 @@ pub struct Pool {
     pub(super) shared: Arc<Shared>,
     /// The names of the module's tasks.
     pub(super) tasks: Vec<String>,
+    /// How the typed calls write inputs and read outputs.
+    pub(super) coding: Coding,
     /// Why the pool runs no commands, if it doesn't.
     pub(super) no_commands: Option<&'static str>,
     pub(super) supervisor_pid: u32,
@@ -89,8 +92,8 @@ impl Pool {
         input: &I,
     ) -> Result<TaskFuture<O>, TaskError> {
         let task: Arc<str> = task.into();
-        let input = encode(&task, input)?;
-        self.submit_as(task, Format::Serde, &input, Completed::decode)
+        let input = self.coding.encode(input).map_err(|why| refusal(&task, Failure::Encode(why)))?;
+        self.submit_as(task, self.coding.format(), &input, self.coding.decoder())
     }
 
     /// Submits a task whose input and output are written in this format.
@@ -182,15 +185,9 @@ impl Pool {
         inputs: N,
         is_ordered: bool,
     ) -> Imap<'_, N::IntoIter, O> {
-        let ends = stream::stream(&self.shared, task, Format::Serde as u32, is_ordered);
+        let ends = stream::stream(&self.shared, task, self.coding.format() as u32, is_ordered);
         let refused = self.check(task).err().map(|cause| refusal(task, cause));
-        Imap::new(
-            self,
-            ends,
-            refused,
-            inputs.into_iter(),
-            (|input, task| encode(task, input), Completed::decode),
-        )
+        Imap::new(self, ends, refused, inputs.into_iter(), (self.coding.encoder(), self.coding.decoder()))
     }
 
     /// Opens a stream of inputs through a task: one thread feeds inputs into one end, and another takes results from the other.
@@ -308,8 +305,50 @@ impl Drop for Pool {
     }
 }
 
-pub(super) fn encode(task: &str, input: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, TaskError> {
-    codec::encode(input).map_err(|error| refusal(task, Failure::Encode(error.to_string())))
+/// The encoding of values that the typed calls pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// For the tasks of modules.
+    Serde,
+    /// For functions of components, whose types aren't those of Rust.
+    Json,
+}
+
+impl Coding {
+    pub(super) fn of(module: &Module) -> Self {
+        if module.is_component() { Self::Json } else { Self::Serde }
+    }
+
+    pub(super) fn format(self) -> Format {
+        match self {
+            Self::Serde => Format::Serde,
+            Self::Json => Format::Json,
+        }
+    }
+
+    pub(super) fn encode(self, input: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Serde => codec::encode(input).map_err(|error| error.to_string()),
+            Self::Json => serde_json::to_vec(input).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn encoder<I: Serialize>(self) -> fn(&I, &str) -> Result<Vec<u8>, TaskError> {
+        fn with<I: Serialize>(coding: Coding, input: &I, task: &str) -> Result<Vec<u8>, TaskError> {
+            coding.encode(input).map_err(|why| refusal(task, Failure::Encode(why)))
+        }
+        match self {
+            Self::Serde => |input, task| with(Self::Serde, input, task),
+            Self::Json => |input, task| with(Self::Json, input, task),
+        }
+    }
+
+    fn decoder<T: DeserializeOwned>(self) -> Decode<T> {
+        match self {
+            Self::Serde => Completed::decode,
+            Self::Json => Completed::decode_json,
+        }
+    }
 }
 
 /// The error of a task that wasn't submitted.

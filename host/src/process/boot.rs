@@ -8,13 +8,14 @@ use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use sandpool_abi::Errno;
 use sandpool_abi::process::EXITED;
-use wasmtime::{Instance, InstancePre, Store, TypedFunc};
+use wasmtime::Store;
 
 use super::fork_server;
 use super::mappings::Mappings;
 use super::pool_worker;
+use super::program::{Entry, Instance, Program};
 use super::stdio::Stdio;
-use super::{Growth, Guest, Process, Strings, exit, wasi};
+use super::{Growth, Guest, Process, Strings, component, exit, wasi};
 use crate::children::Children;
 use crate::config::{Role, RunConfig};
 use crate::engine::trap;
@@ -29,7 +30,7 @@ use crate::wire;
 
 /// The image from which every process of a run is made; the supervisor holds it, ready.
 pub(crate) struct Image {
-    pub(crate) instance: InstancePre<Guest>,
+    pub(crate) program: Program,
     pub(crate) config: RunConfig,
     pub(crate) arena: Arc<Arena>,
     pub(crate) supervisor_pid: i32,
@@ -75,7 +76,7 @@ pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {
         match worker {
             Some(worker) => pool_worker::serve(&mut store, instance, worker),
             None => {
-                let entry = entry(&mut store, &instance)?;
+                let entry = instance.entry(&mut store)?;
                 start(store, &instance, &entry)
             }
         }
@@ -97,7 +98,7 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
             None
         } else {
             instantiate(image, &mut store)
-                .and_then(|instance| entry(&mut store, &instance).map(|entry| (instance, entry)))
+                .and_then(|instance| instance.entry(&mut store).map(|entry| (instance, entry)))
                 .ok()
         };
         while let Some(handle) = fork_server::next_request(socket.as_fd())? {
@@ -121,7 +122,7 @@ pub(crate) fn serve_forks(image: &Image, socket: &OwnedFd) -> ! {
                         Some(prepared) => prepared,
                         None => {
                             let instance = instantiate_or_crash(image, &mut store)?;
-                            (instance, entry(&mut store, &instance)?)
+                            (instance, instance.entry(&mut store)?)
                         }
                     };
                     return start(store, &instance, &entry);
@@ -270,8 +271,11 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
         mappings: Mappings::default(),
         process,
     };
-    let mut store = Store::new(image.instance.module().engine(), guest);
+    let mut store = Store::new(image.program.engine(), guest);
     store.limiter(|guest| guest);
+    if let Program::Component(_) = image.program {
+        component::bound(&mut store);
+    }
     if image.config.flavor.counts_fuel {
         store.set_fuel(image.config.sandbox.limits.fuel.unwrap_or(u64::MAX))?;
     }
@@ -281,11 +285,14 @@ fn store(image: &Image, process: Process, ruleset: Option<OwnedFd>) -> wasmtime:
     Ok(store)
 }
 
-/// Instantiates the module. The code that runs here may already be the guest's: instantiation may run code of the
-/// module.
+/// Instantiates the program. The code that runs here may already be the guest's: instantiation may run code of the
+/// program.
 #[expect(clippy::disallowed_methods, reason = "it needs the address, and not what lies there")]
 fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
-    let instance = image.instance.instantiate(&mut *store)?;
+    let instance = match &image.program {
+        Program::Module(module) => module.instantiate(&mut *store)?,
+        Program::Component(component) => return Ok(Instance::Component(component.instantiate(store)?)),
+    };
     let memory = instance.get_memory(&mut *store, "memory");
     if let Some(memory) = memory {
         // The advice reaches beyond the present size: the memory grows in place.
@@ -296,10 +303,10 @@ fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Inst
         );
     }
     store.data_mut().memory = memory;
-    Ok(instance)
+    Ok(Instance::Module(instance))
 }
 
-/// Instantiates the module, and ends the process if the fault is the module's: a memory or table that is larger than it
+/// Instantiates the program, and ends the process if the fault is the program's: a memory or table that is larger than it
 /// may be from the start, data outside of it, a trap in what runs first.
 fn instantiate_or_crash(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
     instantiate(image, store).inspect_err(|error| {
@@ -309,17 +316,12 @@ fn instantiate_or_crash(image: &Image, store: &mut Store<Guest>) -> wasmtime::Re
     })
 }
 
-/// The function with which a program begins.
-fn entry(store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<TypedFunc<(), ()>> {
-    instance.get_typed_func(store, "_start")
-}
-
 /// Runs a program to its end.
-fn start(mut store: Store<Guest>, instance: &Instance, entry: &TypedFunc<(), ()>) -> wasmtime::Result<()> {
-    let result = entry.call(&mut store, ());
+fn start(mut store: Store<Guest>, instance: &Instance, entry: &Entry) -> wasmtime::Result<()> {
+    let result = entry.call(&mut store);
     // By now this may be a forked child of the process that called.
     match result {
-        Ok(()) => exit::exit(store.data(), 0),
+        Ok(code) => exit::exit(store.data(), code),
         Err(error) => exit::trapped(&mut store, instance, error),
     }
 }

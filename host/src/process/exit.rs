@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use sandpool_abi::process::{ABORTED_EXPORT, EXITED, ExitStatus, Limit, TRAPPED, Trap};
-use wasmtime::{Instance, Store};
+use wasmtime::Store;
 
+use super::program::Instance;
 use super::stdio::OverLimit;
 use super::{Guest, cpu_nanos};
 use crate::engine::trap;
@@ -56,9 +57,10 @@ pub(crate) fn trapped(store: &mut Store<Guest>, instance: &Instance, first: wasm
         if trap::classify(error) != Some(Trap::Unreachable) {
             crash(store.data(), error);
         }
-        let Ok(aborted) = instance.get_typed_func::<(), ()>(&mut *store, ABORTED_EXPORT) else {
-            crash(store.data(), error);
-        };
+        let aborted = instance
+            .module()
+            .and_then(|instance| instance.get_typed_func::<(), ()>(&mut *store, ABORTED_EXPORT).ok());
+        let Some(aborted) = aborted else { crash(store.data(), error) };
         match aborted.call(&mut *store, ()) {
             Ok(()) => crash(store.data(), error),
             Err(next) => later = Some(next),

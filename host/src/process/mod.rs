@@ -4,6 +4,7 @@
 //! one descriptor to ring for the supervisor; everything else was closed when it started.
 
 pub(crate) mod boot;
+pub(crate) mod component;
 pub(crate) mod deadlock;
 pub(crate) mod exit;
 pub(crate) mod fork;
@@ -12,6 +13,7 @@ mod leave;
 pub(crate) mod mappings;
 pub(crate) mod memory;
 pub(crate) mod pool_worker;
+pub(crate) mod program;
 mod spawn;
 pub(crate) mod stdio;
 pub(crate) mod wait;

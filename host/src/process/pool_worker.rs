@@ -19,8 +19,11 @@ use std::sync::atomic::Ordering;
 use sandpool_abi::Errno;
 use sandpool_abi::process::{ExitStatus, Limit};
 use sandpool_abi::task::{Claims, EXPORT_PREFIX};
-use wasmtime::{Instance, Store, TypedFunc};
+use wasmtime::component::Val;
+use wasmtime::{Store, TypedFunc};
 
+use super::component::call::{self, NotCalled};
+use super::program::Instance;
 use super::stdio::Capture;
 use super::{Guest, Process, cpu_nanos, deadlock, exit, limit_behind};
 use crate::codec;
@@ -73,7 +76,13 @@ impl Task {
 }
 
 /// The export of a task.
-type Export = TypedFunc<(i32, i32), i32>;
+#[derive(Clone)]
+enum Export {
+    /// A module's.
+    Task(TypedFunc<(i32, i32), i32>),
+    /// A component's.
+    Function(wasmtime::component::Func),
+}
 
 /// The data that a process which runs a command needs for its result.
 pub(crate) struct RunningCommand {
@@ -157,7 +166,9 @@ fn port(participant: &Participant, queue: Handle, waiting: fn(u32) -> Waiting) -
 impl Worker {
     /// Makes the instance ready for tasks, and says so.
     fn initialize(&mut self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
-        if let Ok(initialize) = self.instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
+        if let Some(instance) = self.instance.module()
+            && let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
+        {
             call_guest(store, &self.instance, |store| initialize.call(store, ()));
         }
         let mut kind = RecordKind::Ready;
@@ -346,14 +357,14 @@ impl Worker {
         if let Some(fuel) = store.data().process.limits.fuel {
             store.set_fuel(fuel).map_err(|_| Errno::Io)?;
         }
-        let Ok(start) = self.instance.get_typed_func::<(), ()>(&mut *store, "_start") else {
+        let Ok(entry) = self.instance.entry(store) else {
             store.data_mut().process.command = None;
             return self.finish(store, RecordKind::NoTask, begun);
         };
-        let result = start.call(&mut *store, ());
+        let result = entry.call(store);
         // By now this may be a forked child of the process that called.
         match result {
-            Ok(()) => exit::exit(store.data(), 0),
+            Ok(code) => exit::exit(store.data(), code),
             Err(error) => exit::trapped(store, &self.instance, error),
         }
     }
@@ -375,6 +386,12 @@ impl Worker {
             task.is_too_large = false;
             task.was_too_large = false;
             task.input.clear();
+        }
+        let export = match export {
+            Export::Task(export) => export,
+            Export::Function(function) => return self.call_function(store, function, format, input),
+        };
+        if let Some(task) = &mut store.data_mut().process.task {
             task.input.extend_from_slice(input);
         }
         if let Some(fuel) = store.data().process.limits.fuel {
@@ -397,11 +414,45 @@ impl Worker {
         })
     }
 
+    /// Calls a function of a component.
+    fn call_function(
+        &mut self,
+        store: &mut Store<Guest>,
+        function: wasmtime::component::Func,
+        format: u32,
+        input: &[u8],
+    ) -> wasmtime::Result<RecordKind> {
+        let ty = function.ty(&*store);
+        let arguments = match call::arguments(&ty, format, input) {
+            Ok(arguments) => arguments,
+            Err(NotCalled::Unsupported) => return Ok(RecordKind::Unsupported),
+            Err(NotCalled::Refused(why)) => {
+                self.set_output(store, why.as_bytes());
+                return Ok(RecordKind::Refused);
+            }
+        };
+        if let Some(fuel) = store.data().process.limits.fuel {
+            store.set_fuel(fuel)?;
+        }
+        let mut results = vec![Val::Bool(false); ty.results().len()];
+        call_guest(store, &self.instance, |store| function.call(store, &arguments, &mut results));
+        let (kind, output) = call::output(format, &results);
+        self.set_output(store, &output);
+        let is_too_large = store.data().process.task.as_ref().is_some_and(|task| task.is_too_large);
+        Ok(if is_too_large { RecordKind::TooLarge } else { kind })
+    }
+
     fn export(&mut self, store: &mut Store<Guest>, name: &str) -> Option<Export> {
         if let Some(export) = self.exports.get(name) {
             return Some(export.clone());
         }
-        let export = self.instance.get_typed_func(&mut *store, &format!("{EXPORT_PREFIX}{name}")).ok()?;
+        let export = match &self.instance {
+            Instance::Module(instance) => {
+                let name = format!("{EXPORT_PREFIX}{name}");
+                Export::Task(instance.get_typed_func(&mut *store, &name).ok()?)
+            }
+            Instance::Component(instance) => Export::Function(call::find(store, instance, name)?),
+        };
         self.exports.insert(name.to_owned(), export);
         self.exports.get(name).cloned()
     }

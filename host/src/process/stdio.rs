@@ -374,6 +374,11 @@ impl Output {
     pub(crate) fn stderr(stdio: &Arc<Stdio>) -> Self {
         Self { stdio: stdio.clone(), stream: Stream::Stderr }
     }
+
+    /// Writes all of the bytes, as far as the limits allow.
+    pub(crate) fn write_bytes(&self, bytes: &[u8]) -> StreamResult<()> {
+        self.stdio.write_allowed(self.stream, bytes)
+    }
 }
 
 impl IsTerminal for Output {
@@ -436,6 +441,11 @@ impl AsyncWrite for Output {
 pub(crate) struct Input(pub(crate) Arc<Stdio>);
 
 impl Input {
+    /// Whether a read may have to wait.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.0.has_stdin() && !self.0.has_read_ahead()
+    }
+
     fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.0.has_stdin() {
             return Ok(0);

@@ -38,6 +38,7 @@ mod kin;
 mod proc;
 mod timers;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, LazyLock};
@@ -47,6 +48,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use wasmtime::{Engine, ResourcesRequired};
 
 use self::children::{Children, Left};
 use self::deadlock::Detector;
@@ -60,11 +62,16 @@ use crate::jail::rlimits::{self, Reserved, Rlimits};
 use crate::jail::seccomp::{Grants, Policy};
 use crate::jail::{self, JailReport, LayerStatus};
 use crate::process::boot::Image;
+use crate::process::component;
+use crate::process::program::Program;
 use crate::sys::process::{FAILED, SHORT_SLICE, exit_now, nice, pidfd_open, set_nice, set_slice};
 use crate::{Error, engine, imports};
 
 /// Bytes of a page of WebAssembly memory.
 const WASM_PAGE: u64 = 64 << 10;
+
+/// The most memories of all instances of a component together.
+const MEMORIES_MAX: u32 = engine::MEMORIES_MAX as u32;
 
 /// How often the supervisor counts its children.
 const CENSUS: Duration = Duration::from_millis(250);
@@ -211,15 +218,16 @@ fn prepare(
     allowance::make_stack(stack, rlimits::stack(stack))?;
     let flavor = start.config.flavor;
     let memory_max = start.config.sandbox.limits.memory_max;
-    let engine = engine::config::engine_to_run(flavor, stack, memory_max)?;
+    let is_component = start.config.is_component;
+    let engine = engine::config::engine_to_run(flavor, stack, memory_max, is_component)?;
     let artifact = start.artifact.metadata()?.len();
-    let module = engine::load(&engine, start.artifact)?;
-    let instance = imports::resolve(&engine, &module, start.config.has_unknown_imports)
-        .map_err(|error| anyhow::anyhow!("{error:#}"))?;
-    let imports = |wanted: &str, name: &str| {
-        module.imports().any(|import| import.module() == wanted && import.name() == name)
+    let (program, wanted) = load(&engine, start.artifact, &start.config)?;
+    let imports = |wanted: &str, name: &str| match &program {
+        Program::Module(module) => {
+            module.module().imports().any(|import| import.module() == wanted && import.name() == name)
+        }
+        Program::Component(_) => false,
     };
-    let wanted = module.resources_required();
     let begin = wanted.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE).min(memory_max);
     let memories = u64::from(wanted.num_memories) + u64::from(start.config.has_collected);
     let memories = memories.saturating_mul(flavor.memory_space(begin, memory_max));
@@ -236,7 +244,7 @@ fn prepare(
     let doorbell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let doorbell = Arc::new(OwnedFd::from(doorbell));
     let image = Image {
-        instance,
+        program,
         config: start.config,
         arena: Arc::new(arena),
         supervisor_pid: nix::unistd::getpid().as_raw(),
@@ -248,13 +256,34 @@ fn prepare(
     };
     let detector = Detector::new(image.config.on_deadlock);
     // Guests can't do this once they are in the jail, or each would have to do it.
-    wasmtime::Engine::tls_eager_initialize();
+    Engine::tls_eager_initialize();
     let mut handed_over = Vec::new();
     if image.config.role == Role::Pool {
         handed_over = vec![memory, doorbell.try_clone()?];
     }
     let children = Children::start(image, group, proc).context("cannot start the main guest")?;
     Ok(Prepared::Run(Box::new(Run { jail: report, children, signals, doorbell, detector, handed_over })))
+}
+
+/// Maps the artifact, and resolves the imports. Returns the program, and what its instance needs.
+fn load(engine: &Engine, artifact: File, config: &RunConfig) -> anyhow::Result<(Program, ResourcesRequired)> {
+    let plain = |error: wasmtime::Error| anyhow::anyhow!("{error:#}");
+    if !config.is_component {
+        let module = engine::load(engine, artifact)?;
+        let wanted = module.resources_required();
+        let resolved = imports::resolve(engine, &module, config.has_unknown_imports).map_err(plain)?;
+        return Ok((Program::Module(resolved), wanted));
+    }
+    let component = engine::load_component(engine, artifact)?;
+    let wanted = component.resources_required();
+    let wanted = wanted.ok_or_else(|| anyhow::anyhow!("the component imports core modules"))?;
+    anyhow::ensure!(
+        wanted.num_memories <= MEMORIES_MAX,
+        "the instances of the component have {} memories, and may have {MEMORIES_MAX}",
+        wanted.num_memories
+    );
+    let resolved = component::resolve(engine, &component, config.has_unknown_imports).map_err(plain)?;
+    Ok((Program::Component(resolved), wanted))
 }
 
 /// Lets the supervisor run before its guests, a thousand of which may want the processors: the supervisor needs little. A

@@ -2,8 +2,15 @@
 #![allow(unsafe_code, reason = "wasmtime runs the machine code in an artifact without looking at it")]
 
 use std::fs::File;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::Arc;
 
-use wasmtime::{Engine, Module};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect};
+use wasmtime::component::Component;
+use wasmtime::{CustomCodeMemory, Engine, Module};
+
+use super::mem::page_size;
 
 /// Maps a compiled artifact.
 ///
@@ -22,4 +29,52 @@ pub(crate) fn map(engine: &Engine, artifact: File) -> wasmtime::Result<Module> {
     //   file is sealed against all of that. The only one left who could change it is somebody with our own user id, who
     //   could as well attach a debugger.
     unsafe { Module::deserialize_open_file(engine, artifact) }
+}
+
+/// Maps a compiled component, as [`map`] does a module. wasmtime maps components only from a path, and this process may have none, so
+/// the file is mapped here, and wasmtime has its code made executable by [`code_memory`].
+///
+/// The mapping stays until the process ends.
+pub(crate) fn map_component(engine: &Engine, artifact: File) -> wasmtime::Result<Component> {
+    let len = usize::try_from(artifact.metadata()?.len())?;
+    let length = NonZeroUsize::new(len).ok_or_else(|| wasmtime::Error::msg("the artifact is empty"))?;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory of anybody's. The file neither changes nor
+    // shrinks, as `map` says, so that no access raises SIGBUS.
+    let base = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, &artifact, 0)? };
+    let memory = NonNull::slice_from_raw_parts(base.cast::<u8>(), len);
+    // SAFETY: `deserialize_raw` wants what `deserialize_open_file` does, for an artifact of `Engine::precompile_component`, which
+    // wasmtime tells from one of a module; see `map`. It also wants memory that lives as long as the component, and that nobody
+    // writes to: the mapping is never removed, and is not writable.
+    unsafe { Component::deserialize_raw(engine, memory) }
+}
+
+/// Makes the code of mapped components executable.
+pub(crate) fn code_memory() -> Arc<dyn CustomCodeMemory> {
+    Arc::new(MappedCode)
+}
+
+struct MappedCode;
+
+impl MappedCode {
+    fn protect(ptr: *const u8, len: usize, protection: ProtFlags) -> wasmtime::Result<()> {
+        let start = NonNull::new(ptr.cast_mut().cast()).ok_or_else(|| wasmtime::Error::msg("no code"))?;
+        // SAFETY: wasmtime passes the code section of an artifact that it was just given by `map_component`, aligned as
+        // `required_alignment` says. No reference to memory outside of the artifact exists there, and the contents stay.
+        unsafe { mprotect(start, len.next_multiple_of(page_size()), protection)? };
+        Ok(())
+    }
+}
+
+impl CustomCodeMemory for MappedCode {
+    fn required_alignment(&self) -> usize {
+        page_size()
+    }
+
+    fn publish_executable(&self, ptr: *const u8, len: usize) -> wasmtime::Result<()> {
+        Self::protect(ptr, len, ProtFlags::PROT_READ | ProtFlags::PROT_EXEC)
+    }
+
+    fn unpublish_executable(&self, ptr: *const u8, len: usize) -> wasmtime::Result<()> {
+        Self::protect(ptr, len, ProtFlags::PROT_READ)
+    }
 }

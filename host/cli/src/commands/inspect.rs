@@ -21,7 +21,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct InspectArgs {
-    /// WebAssembly module (.wasm or .wat); a module that `sandpool run` refuses can be inspected too
+    /// WebAssembly module or component (.wasm or .wat); a module that `sandpool run` refuses can be inspected too
     module: PathBuf,
 }
 
@@ -34,6 +34,7 @@ fn describe(found: &Inspection) -> String {
     let abi = found.abi_version.map_or_else(|| "not stated".to_owned(), |version| version.to_string());
     let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
     let facts = [
+        ["kind".to_owned(), found.kind.to_string()],
         ["size".to_owned(), text::bytes(found.size)],
         ["functions".to_owned(), found.functions.to_string()],
         ["ABI version".to_owned(), format!("{abi} (this Sandpool has {})", sandpool_abi::ABI_VERSION)],

@@ -141,8 +141,12 @@ fn compile(
 ) -> Result<(Summary, Vec<u8>), ModuleRefusal> {
     let wasm = inspect::to_wasm(module)?;
     let summary = check(known, &wasm, settings.unknown_imports)?;
-    let artifact = engine
-        .precompile_module(&wasm)
+    let artifact = if summary.is_component {
+        engine.precompile_component(&wasm)
+    } else {
+        engine.precompile_module(&wasm)
+    };
+    let artifact = artifact
         .map_err(|error| ModuleRefusal::Compile { problem: inspect::printable(&format!("{error:#}")) })?;
     if artifact.len() as u64 > settings.limits.artifact_max {
         return Err(ModuleRefusal::ArtifactTooLarge);

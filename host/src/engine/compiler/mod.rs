@@ -85,6 +85,8 @@ fn seconds(cpu: Duration) -> u64 {
 /// Summary of a compiled module.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Summary {
+    /// Whether this is a component, and not a module.
+    pub(crate) is_component: bool,
     /// Whether the module is a program, beside the tasks that it has.
     pub(crate) is_program: bool,
     /// Whether the module runs code when it is instantiated.

@@ -308,7 +308,7 @@ mod tests {
         let report = |artifact: u64| {
             says(
                 &format!(
-                    r#"{{"Compiled":{{"summary":{{"is_program":true,"has_start":false,"has_collected":false,"unknown_import":null,"tasks":[]}},"artifact":{artifact}}}}}"#
+                    r#"{{"Compiled":{{"summary":{{"is_component":false,"is_program":true,"has_start":false,"has_collected":false,"unknown_import":null,"tasks":[]}},"artifact":{artifact}}}}}"#
                 ),
                 0,
             )
@@ -341,7 +341,7 @@ mod tests {
         assert!(refused.starts_with("\\u{1b}[2J") && refused.chars().count() < 10_000, "{refused}");
         let task = format!(r#"{{"name":"{text}","input":null,"output":null,"error":null,"docs":"{text}"}}"#);
         let report = format!(
-            r#"{{"Compiled":{{"summary":{{"is_program":true,"has_start":false,"has_collected":false,"unknown_import":null,"tasks":[{task}]}},"artifact":0}}}}"#
+            r#"{{"Compiled":{{"summary":{{"is_component":false,"is_program":true,"has_start":false,"has_collected":false,"unknown_import":null,"tasks":[{task}]}},"artifact":0}}}}"#
         );
         let (summary, _) = compiled(&says(&report, 0)).unwrap();
         let task = summary.tasks.first().unwrap();

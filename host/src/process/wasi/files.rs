@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -192,7 +192,7 @@ fn opened_or_full(guest: &Guest, errno: i32) -> i32 {
 }
 
 /// Whether a descriptor is left. The kernel takes a descriptor before it looks at the path.
-fn is_one_free() -> bool {
+pub(in crate::process) fn is_one_free() -> bool {
     let opened = openat(std::io::stdin(), "/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
     !opened.is_err_and(|error| error == Errno::EMFILE)
 }
@@ -260,6 +260,11 @@ async fn is_counted(guest: &mut Guest, memory: &mut GuestMemory<'_>, fd: i32) ->
     }
     let stat = guest.wasi.fd_fdstat_get(memory, Fd::from(fd as u32)).await;
     stat.is_ok_and(|stat| matches!(stat.fs_filetype, Filetype::RegularFile | Filetype::BlockDevice))
+}
+
+/// Whether bytes that are written to this file are counted.
+pub(in crate::process) fn is_counted_kind(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.is_file() || metadata.file_type().is_block_device())
 }
 
 /// Counts the bytes of a write, and refuses the write if they are too many.
@@ -339,7 +344,7 @@ fn after_write(guest: &mut Guest, memory: &GuestMemory<'_>, taken: u64, out: i32
 
 impl Process {
     /// Counts bytes that are about to be written to a file.
-    fn take_file_bytes(&mut self, bytes: u64) -> Result<(), Limit> {
+    pub(in crate::process) fn take_file_bytes(&mut self, bytes: u64) -> Result<(), Limit> {
         let own = self.file_bytes.saturating_add(bytes);
         if let Some(max) = self.limits.file_bytes_max.filter(|max| own > *max) {
             self.refused(Limit::FileBytes);
@@ -361,7 +366,7 @@ impl Process {
     }
 
     /// Uncounts bytes that weren't written.
-    fn give_file_bytes_back(&mut self, bytes: u64) {
+    pub(in crate::process) fn give_file_bytes_back(&mut self, bytes: u64) {
         self.file_bytes = self.file_bytes.saturating_sub(bytes);
         if self.limits.run_file_bytes_max.is_some()
             && let Ok(header) = self.participant().arena.header()

@@ -13,7 +13,7 @@
 //! * **pointers** into shared memory are refused: see [`pointers`], which has each function.
 
 pub(crate) mod descriptors;
-mod files;
+pub(in crate::process) mod files;
 mod pointers;
 mod unstable;
 
@@ -444,7 +444,7 @@ fn wait_for_pipes(
 }
 
 /// Sleeps until the deadline or until stdin can be read. Returns whether stdin can be read.
-fn sleep(deadline: Option<Duration>, waits_for_stdin: bool) -> bool {
+pub(in crate::process) fn sleep(deadline: Option<Duration>, waits_for_stdin: bool) -> bool {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_sub(monotonic()));
         if !waits_for_stdin {

@@ -210,8 +210,8 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "NAME")]
     bin: Option<String>,
 
-    /// WebAssembly module (.wasm or .wat), or a source, which is built first: directory of a crate, or file or directory of C.
-    /// The build scripts and macros of a crate run outside of any jail, with all rights of this user
+    /// WebAssembly module or component (.wasm or .wat), or a source, which is built first: directory of a crate, or file or
+    /// directory of C. The build scripts and macros of a crate run outside of any jail, with all rights of this user
     #[arg(value_name = "MODULE|SOURCE")]
     module: PathBuf,
 
