@@ -168,10 +168,11 @@ fn commands_of_the_pages_print_what_they_show() {
 
 /// The pages that show guests, and the language of these blocks. The documentation's tests compile other blocks of some
 /// pages, and would take a guest for a program of an application.
-const WITH_GUESTS: [(&str, &str); 6] = [
+const WITH_GUESTS: [(&str, &str); 7] = [
     ("README.md", "rust,ignore"),
     ("guest-sdk/README.md", "rust"),
     ("host/docs/ipc.md", "rust"),
+    ("host/docs/managers.md", "rust"),
     ("host/docs/pools.md", "rust,ignore"),
     ("host/docs/process-model.md", "rust"),
     ("host/docs/records.md", "rust"),

@@ -3,5 +3,5 @@
 #![allow(unsafe_code, reason = "a page shows what a program must promise for `partial_by_value`")]
 
 sandpool_test_guests::programs! {
-    child logging money partial pipe square tasks temporary
+    child logging managers money partial pipe square tasks temporary
 }
