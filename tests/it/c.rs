@@ -19,7 +19,17 @@ fn build(folder: &TempDir, source: impl AsRef<Path>) -> Ended {
 }
 
 fn module(folder: &TempDir, source: impl AsRef<Path>) -> PathBuf {
-    let ended = build(folder, source).expect_code(0);
+    path_of(&build(folder, source).expect_code(0))
+}
+
+/// A large program, which takes a compiler half a minute to optimize.
+fn large_module(folder: &TempDir, source: &Path) -> PathBuf {
+    let mut command = sandpool();
+    command.args(["build", "--debug", "--target-dir"]).arg(folder.path().join("out")).arg(source);
+    path_of(&finish(&mut command).expect_code(0))
+}
+
+fn path_of(ended: &Ended) -> PathBuf {
     let lines: Vec<_> = ended.stdout.lines().collect();
     let [path] = lines[..] else { panic!("{ended}") };
     PathBuf::from(path)
@@ -181,7 +191,7 @@ fn two_processes_write_to_a_database_of_sqlite() {
     );
     copy(&package("libsqlite3-sys").join("sqlite3"), &["sqlite3.c", "sqlite3.h"], &source);
     copy(&repository().join("tests/guests/c"), &["sqlite.c"], &source);
-    let sqlite = module(&folder, source);
+    let sqlite = large_module(&folder, &source);
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
     let mut command = sandpool();
@@ -201,7 +211,7 @@ fn quickjs_runs_a_script_for_each_record() {
     let parts = ["quickjs.c", "quickjs-libc.c", "libregexp.c", "libunicode.c", "dtoa.c", "qjs.c"];
     copy(&quickjs, &parts, &source);
     copy(&quickjs, &["gen/repl.c", "gen/standalone.c"], &source);
-    let qjs = module(&folder, source);
+    let qjs = large_module(&folder, &source);
     finish(sandpool().arg("run").arg(&qjs).args(["--", "-e", "console.log(0.1 + 0.2)"]))
         .expect_code(0)
         .expect_stdout(&["0.30000000000000004"]);

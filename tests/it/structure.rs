@@ -47,8 +47,8 @@ const SDK: &[&[&str]] = &[
     &["codec"],
     &["message", "start", "sync"],
     &["pipe", "queue", "shared", "task"],
-    &["process"],
-    &["pool"],
+    &["collections", "process"],
+    &["manager", "pool"],
 ];
 
 #[test]

@@ -13,8 +13,6 @@ use serde::de::DeserializeOwned;
 use crate::error::{DecodeError, Error};
 use crate::handles::Handles;
 use crate::logging::{self, Escaped, complain};
-#[cfg(target_arch = "wasm32")]
-use crate::manager;
 use crate::{codec, raw};
 
 /// A value that a process may return, because it gives an exit code.
@@ -162,11 +160,23 @@ pub(crate) fn panicked(panic: &PanicHookInfo<'_>) -> ! {
 /// The exit code of a process that panics.
 const PANICKED: u8 = 1;
 
+/// Goes on after an abort, and returns the exit code in the end; `None` if it can't.
+pub(crate) type Resume = fn() -> Option<u8>;
+
+thread_local! {
+    static RESUME: Cell<Option<Resume>> = const { Cell::new(None) };
+}
+
+/// Has this process go on by a function when it aborts.
+pub(crate) fn resume_by(resume: Resume) {
+    RESUME.set(Some(resume));
+}
+
 /// Handles an abort. A panic comes to an abort if its hook returns: either a hook of the program that doesn't call the SDK's, or
 /// the standard library's hook in a program without [`macro@crate::main`]. Such an abort still counts as a panic.
 #[cfg(target_arch = "wasm32")]
 fn aborted() {
-    if let Some(code) = manager::server::resume() {
+    if let Some(code) = RESUME.get().and_then(|resume| resume()) {
         exit(code)
     }
     if thread::panicking() {

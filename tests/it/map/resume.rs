@@ -1,9 +1,7 @@
 //! Maps that are interrupted or fail, and go on from there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 
 use nix::sys::signal::Signal;
 
@@ -12,20 +10,6 @@ use crate::procfs;
 use crate::support::{Run, finish};
 
 use super::{Bench, Gate, RECORDS_FAILED, STOPPED, USAGE, map, numbers, output, with_input};
-
-/// Opens a pipe for writing, once somebody reads it.
-#[track_caller]
-fn opened(pipe: &Path) -> File {
-    let mut options = OpenOptions::new();
-    options.write(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
-    let mut file = None;
-    let mut open = || {
-        file = options.open(pipe).ok();
-        file.is_some()
-    };
-    assert!(procfs::eventually(&mut open), "nobody reads {}", pipe.display());
-    file.unwrap()
-}
 
 /// A terminal's Ctrl-C goes to all processes in the foreground, and the signal of timeout(1) to its process group.
 fn signal(run: &Run, signal: Signal) {
@@ -149,63 +133,6 @@ fn a_file_of_failures_that_is_too_short_is_refused() {
         "{ended}"
     );
     assert_eq!((bench.read("out").as_str(), bench.read("failed")), ("2\n4\n", failed));
-}
-
-/// A record that is tried again after a stop isn't begun again, and a record whose process got the signal as well isn't done. If
-/// results are in order, those after it aren't written either.
-#[test]
-fn a_record_that_was_under_way_and_is_not_done_is_done_later() {
-    for (order, death, retries) in [
-        ("--ordered", Signal::SIGKILL, "1"),
-        ("--unordered", Signal::SIGKILL, "1"),
-        ("--ordered", Signal::SIGTERM, "0"),
-        ("--unordered", Signal::SIGTERM, "0"),
-    ] {
-        let bench = Bench::new("");
-        let pipes = tempfile::tempdir().unwrap();
-        let pipe = |name: &str| pipes.path().join(name);
-        for name in ["first", "second"] {
-            nix::unistd::mkfifo(&pipe(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        }
-        let grant = format!("{}:/f:ro", pipes.path().display());
-        let options = ["--output", "out", "--workers", "2", "--dir", &grant, "--retries", retries, order];
-        let mut command = map("read_file");
-        command.args(options).current_dir(&bench.folder);
-        let (run, mut stdin) = Run::start_with_stdin(&mut command);
-        // Each is at a worker of its own, and waits for a text.
-        let mut write = |name: &str| {
-            writeln!(stdin, "/f/{name}").unwrap();
-            opened(&pipe(name))
-        };
-        let first = write("first");
-        let mut second = write("second");
-        let has_open = |guest| {
-            let mut descriptors = procfs::descriptors(guest).into_iter();
-            descriptors.any(|(fd, _)| procfs::leads_to(guest, fd, &pipe("first")))
-        };
-        let reads = run.guests().into_iter().find(|guest| has_open(*guest)).unwrap();
-        signal(&run, Signal::SIGINT);
-        assert!(procfs::eventually(|| run.printed().contains("stopping when ")), "{}", run.printed());
-        assert!(procfs::kill(reads, death, |_| true));
-        second.write_all(b"two").unwrap();
-        drop(second);
-        let ended = run.finish().expect_signal(Signal::SIGINT);
-        drop(first);
-        let (out, summary) = match order {
-            "--ordered" => ("", "0 records in "),
-            _ => ("two\n", "1 record in "),
-        };
-        assert_eq!((bench.read("out").as_str(), bench.done()), (out, Some(0)), "{order} {death}: {ended}");
-        assert!(ended.stderr.contains(summary) && !ended.stderr.contains("failed"), "{ended}");
-
-        for name in ["first", "second"] {
-            fs::remove_file(pipe(name)).unwrap();
-            fs::write(pipe(name), if name == "first" { "one" } else { "two" }).unwrap();
-        }
-        with_input(command.arg("--resume"), b"/f/first\n/f/second\n").expect_code(0);
-        let all = if order == "--ordered" { "one\ntwo\n" } else { "two\none\n" };
-        assert_eq!(bench.read("out"), all, "{order} {death}");
-    }
 }
 
 #[test]

@@ -159,6 +159,7 @@ pub(super) fn serve<I: Serialize + DeserializeOwned>(startup: Startup<I>) -> i32
         Ok((server, ready)) => {
             SERVER.set(Some(server.clone()));
             panic::set_hook(Box::new(report));
+            start::resume_by(resume);
             // If the creator is gone, then so is this process soon.
             let _ = ready.try_send(&());
             drop(ready);
@@ -213,8 +214,7 @@ fn report(info: &panic::PanicHookInfo<'_>) {
 
 /// Goes on after a method has panicked, or has aborted in another way, and returns the exit code in the end. `None` if this
 /// is no manager, or no method was running.
-#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only WebAssembly aborts this way"))]
-pub(crate) fn resume() -> Option<u8> {
+fn resume() -> Option<u8> {
     let server = server().filter(|server| server.is_here())?;
     let calls = server.current.take();
     if calls.is_empty() {
