@@ -44,7 +44,7 @@ fn each_form_gives_up_in_time() {
 const FOR_EVER: [&str; 3] = ["FOREVER", "Deadline::NEVER", "Patience::Endless"];
 
 /// Functions that wait for ever without a twin that doesn't, and why that is right.
-const ALONE: [(&str, &str); 8] = [
+const ALONE: [(&str, &str); 9] = [
     // They say what a timeout is.
     ("deadline.rs", ""),
     ("sync/error.rs", "timeout"),
@@ -53,6 +53,7 @@ const ALONE: [(&str, &str); 8] = [
     ("pool/futures.rs", "wait"),
     ("pool/futures.rs", "as_completed"),
     ("sync/barrier.rs", "patience"),
+    ("manager/proxy.rs", "call"),
     // A worker does nothing but to wait for tasks, and to give results; and its owner ends it.
     ("pool/worker.rs", ""),
     // A manager does nothing but to wait for calls; and it ends with the last who can call.
