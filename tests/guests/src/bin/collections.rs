@@ -213,7 +213,8 @@ fn lists() -> Outcome {
                 model.push(text(step));
             }
             3 if at < model.len() => {
-                if list.pop_at(at)? != model.remove(at) {
+                let taken = list.pop_at(at)?;
+                if taken != model.remove(at) {
                     return Err(format!("failed: pop_at {at} at {step}").into());
                 }
             }

@@ -220,7 +220,7 @@ fn collections() -> Outcome {
         for shelf in handles {
             let mut word = || {
                 let number = numbers.next().unwrap_or(0);
-                if number % 3 == 0 { number } else { number % 5 }
+                if number.is_multiple_of(3) { number } else { number % 5 }
             };
             let words = [word(), word() % 300, word(), word(), word(), word()];
             let bytes = garbage(seed, (seed * 7 % 200) as usize);
