@@ -169,7 +169,7 @@ fn copy(from: &Path, names: &[&str], to: &Path) {
     }
 }
 
-/// What a program that was written for POSIX wants of WASI's C library.
+/// Parts of WASI's C library that a program for POSIX wants.
 const EMULATED: &str = "-D_WASI_EMULATED_MMAN\n-D_WASI_EMULATED_SIGNAL\n-D_WASI_EMULATED_GETPID\n-D_WASI_EMULATED_PROCESS_CLOCKS\n\
     -lwasi-emulated-mman\n-lwasi-emulated-signal\n-lwasi-emulated-getpid\n-lwasi-emulated-process-clocks\n";
 

@@ -464,7 +464,7 @@ fn components_that_need_what_is_not_there_are_refused_with_a_reason() {
     assert!(ended.stderr.contains("wasi:sockets/tcp") && ended.status.code() != Some(0), "{ended}");
 }
 
-/// What a component makes the host keep has a bound, which is not the host's memory.
+/// The memory that a component makes the host keep has a bound, which is not the host's memory.
 #[test]
 fn resources_and_handles_are_bounded() {
     let (_folder, path) = component(

@@ -218,7 +218,7 @@ fn read(folder: &Path, root: &str) -> (Vec<String>, Vec<Import>) {
     (modules, imports)
 }
 
-/// What the files and folders of a module of a crate import of each other.
+/// The imports of the files and folders of a module from each other.
 fn inside(crate_folder: &str, module: &[&str]) -> Vec<Import> {
     let folder = module.iter().fold(repository().join(crate_folder), |folder, name| folder.join(name));
     let (_, files) = sources(&folder, "mod.rs");

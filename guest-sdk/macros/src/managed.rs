@@ -80,7 +80,7 @@ struct Method {
     makes: Makes,
 }
 
-/// What a method gives.
+/// The result of a method.
 enum Makes {
     /// Its result, of an object that there is.
     Result,

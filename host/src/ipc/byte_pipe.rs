@@ -359,7 +359,7 @@ fn fill(ring: &Bytes<'_>, parts: &[&[u8]], skipped: u64, count: u64) -> Result<(
     Ok(())
 }
 
-/// What can be done at an end without waiting.
+/// The work that can be done at an end without waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Readiness {
     /// Bytes that can be read, or written.

@@ -234,7 +234,7 @@ pub(crate) fn change(
     changes: &[Change<'_>],
 ) -> Result<()> {
     let changed = try_change(participant, shelf, words, changes);
-    // What is left of the change: the former messages if there was one, or the new ones if there was none.
+    // The rest of the change: the former messages if there was one, or the new ones if there was none.
     let slot = participant.slot()?;
     let mut unused = Vec::new();
     let mut given_back = Ok(());

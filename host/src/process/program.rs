@@ -1,4 +1,4 @@
-//! What a guest process runs: a module or a component, before and after it is instantiated.
+//! The code that a guest process runs: a module or a component, before and after it is instantiated.
 
 use wasmtime::component::{self, Component};
 use wasmtime::{Engine, InstancePre, Store, TypedFunc};

@@ -388,7 +388,7 @@ static void kills_among_others(unsigned rounds) {
     for (int at = 0; at < WRITERS; at++) {
         CHECK(sandpool_process_signal((uint64_t)writers[at], 9) == 0 && join(writers[at]) == -9);
     }
-    // What is left is whole, and nobody else writes.
+    // The rest is whole, and nobody else writes.
     CHECK(close(fds[1]) == 0);
     ssize_t now;
     while ((now = read(fds[0], bytes, LEN)) > 0) {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// What the leaderboard has of a player.
+/// The row of a player on the leaderboard.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Score {
     games: u64,
@@ -56,7 +56,7 @@ fn play(
             score.best = score.best.max(points);
         })?;
     }
-    // Whoever is done adds a line, once.
+    // A player that is done adds a line, once.
     leaders.append(&name.to_owned())?;
     Ok(())
 }

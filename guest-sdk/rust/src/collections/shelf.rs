@@ -96,7 +96,7 @@ fn failed(failure: Failure) -> Error {
 #[derive(Debug, Clone)]
 pub(super) struct Shelf {
     object: Arc<Object>,
-    /// Who changes the shelf has this lock. The content is whole even if its holder has died.
+    /// A process that changes the shelf has this lock. The content is whole even if its holder has died.
     lock: Lock,
     /// A word that this process has seen, as a guess for the next time; and one that never changes.
     guess: Arc<[AtomicU64; 2]>,

@@ -222,7 +222,7 @@ impl ManagerHandle {
     }
 }
 
-/// What Python's managers make, and what needs no manager here: each of these is the same as `new` of its type, and lives
+/// Objects that Python's managers make, and that need no manager here: each of these is the same as `new` of its type, and lives
 /// as long as any process has it.
 #[allow(clippy::unused_self, reason = "as in Python, it is asked of a manager")]
 impl ManagerHandle {

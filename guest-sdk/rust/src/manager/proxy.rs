@@ -1,4 +1,4 @@
-//! What others than the manager have of an object.
+//! The proxies that other processes than the manager have of an object.
 
 use std::fmt;
 use std::marker::PhantomData;

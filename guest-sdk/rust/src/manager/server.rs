@@ -51,7 +51,7 @@ const TOKENS_EACH: u32 = 256;
 /// How long the manager waits for the next call before it looks at many tokens.
 const BRIEF_NANOS: u64 = 20_000;
 
-/// What the manager is started with: the inner ends of the door and of the pipe by which its creator ends it, the outer
+/// The arguments that the manager is started with: the inner ends of the door and of the pipe by which its creator ends it, the outer
 /// end of the door, the pipe by which it says that it is ready; types with the numbers of their constructors; and the
 /// numbers of the initializer's caller and of the initializer, with its arguments.
 pub(super) type Startup<I> =

@@ -317,7 +317,7 @@ impl<'de, T> Deserialize<'de> for Value<T> {
 mod tests {
     use super::*;
 
-    /// What the host copies in any other way may be seen half changed.
+    /// Bytes that the host copies in any other way may be seen half changed.
     #[test]
     fn each_size_that_a_load_has_is_a_word() {
         let is_word = [is_word::<u8>(), is_word::<i16>(), is_word::<f32>(), is_word::<[u8; 8]>()];

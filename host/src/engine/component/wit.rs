@@ -26,7 +26,7 @@ const CUT: &str = "…";
 /// Names of types.
 pub(super) type Names<'a> = HashMap<ComponentAnyTypeId, &'a str>;
 
-/// What is imported or exported.
+/// A thing that is imported or exported.
 pub(super) fn entity(types: &Types, names: &Names<'_>, ty: ComponentEntityType) -> String {
     let mut writer = Writer { types, names, text: String::new() };
     match ty {

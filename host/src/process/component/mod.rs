@@ -14,7 +14,7 @@
 //!
 //! # Bounds
 //!
-//! What a component makes the host keep has three bounds: the [resources](RESOURCES_MAX) that it holds at once, the
+//! The memory that a component makes the host keep has three bounds: the [resources](RESOURCES_MAX) that it holds at once, the
 //! [bytes](HOSTCALL_BYTES) that one call hands over, and `RLIMIT_DATA`, as for modules.
 
 pub(crate) mod call;

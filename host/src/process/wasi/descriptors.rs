@@ -59,7 +59,7 @@ const RIGHT_POLL: u64 = 1 << 27;
 /// device would be taken for a terminal.
 const SOCKET_STREAM: u8 = 6;
 
-/// What the guest's number of a descriptor means.
+/// The meaning of the guest's number of a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     Pipe(Handle),
@@ -80,7 +80,7 @@ impl Descriptors {
         self.entries.is_empty()
     }
 
-    /// What a number means. Whether the library has such a descriptor is for the library to say.
+    /// The meaning of a number. Whether the library has such a descriptor is for the library to say.
     fn target(&self, fd: u32) -> Option<Target> {
         self.entries.get(&fd).copied().unwrap_or(Some(Target::Library(fd)))
     }
@@ -390,7 +390,7 @@ fn place(guest: &mut Guest, target: Target, to: u32) -> Result<()> {
     Ok(())
 }
 
-/// What an open descriptor is.
+/// The kinds of open descriptors.
 ///
 /// `BADF` if the number means nothing.
 fn opened(guest: &mut Guest, fd: u32) -> Result<Target> {
@@ -540,7 +540,7 @@ pub(crate) fn open(guest: &mut Guest, handle: Handle) -> Result<u32> {
     Ok(fd)
 }
 
-/// What a descriptor is to `poll_oneoff`.
+/// The meaning of a descriptor to `poll_oneoff`.
 pub(super) enum Polled {
     Closed,
     Library(u32),

@@ -8,7 +8,7 @@ use sandpool_guest::{Dict, Error, Event, List, Manager, Process, Set};
 use sandpool_test_guests::{Outcome, check, ended_well, kill, same};
 use serde::{Deserialize, Serialize};
 
-/// What an attacker calls who doesn't use the SDK.
+/// The imports that an attacker calls who doesn't use the SDK.
 #[allow(unsafe_code, reason = "the SDK makes no such call")]
 mod raw {
     use sandpool_guest::Errno;
