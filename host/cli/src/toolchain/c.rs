@@ -35,6 +35,8 @@ const PACKAGES: [&str; 5] = ["clang", "lld", "libclang-rt-dev-wasm32", "wasi-lib
 /// The C library of Debian's package.
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 
+/// The argument of a compiler without a library of C++.
+const NO_LIBRARY: &str = "-nostdlib++";
 /// The library of C++ of Debian's package.
 const LIBCPLUSPLUS: &str = "/usr/lib/wasm32-wasi/libc++.a";
 
@@ -87,10 +89,25 @@ impl Compiler {
     /// # Errors
     /// If there is none in the end.
     pub(crate) fn install(say: &mut dyn FnMut(&str)) -> Result<Self, Error> {
-        Self::find().or_else(|error| match by_apt_packages(&PACKAGES, say) {
-            Ok(()) => Self::find(),
-            Err(problem) => Err(Error::new(&format!("{error}: apt-get: {problem}"), &error.hint())),
-        })
+        match Self::find() {
+            Ok(found) if found.lacks_library() => {
+                // Most programs do without.
+                if let Err(problem) = by_apt_packages(&PACKAGES, say) {
+                    say(&format!("there is no library of C++ for guests: apt-get: {problem}"));
+                }
+                Self::find()
+            }
+            Ok(found) => Ok(found),
+            Err(error) => match by_apt_packages(&PACKAGES, say) {
+                Ok(()) => Self::find(),
+                Err(problem) => Err(Error::new(&format!("{error}: apt-get: {problem}"), &error.hint())),
+            },
+        }
+    }
+
+    /// Whether the library of C++ is missing.
+    fn lacks_library(&self) -> bool {
+        self.cplusplus.iter().any(|word| word == NO_LIBRARY)
     }
 
     fn command(&self, is_cplusplus: bool) -> Command {
@@ -243,7 +260,7 @@ fn debian() -> Option<Compiler> {
     let mut cplusplus = of("clang++");
     // Programs that use nothing of the library of C++ do without.
     if !Path::new(LIBCPLUSPLUS).exists() {
-        cplusplus.push("-nostdlib++".to_owned());
+        cplusplus.push(NO_LIBRARY.to_owned());
     }
     Some(Compiler { version, c: of("clang"), cplusplus })
 }
