@@ -44,7 +44,7 @@ fn each_form_gives_up_in_time() {
 const FOR_EVER: [&str; 3] = ["FOREVER", "Deadline::NEVER", "Patience::Endless"];
 
 /// Functions that wait for ever without a twin that doesn't, and why that is right.
-const ALONE: [(&str, &str); 9] = [
+const ALONE: [(&str, &str); 10] = [
     // They say what a timeout is.
     ("deadline.rs", ""),
     ("sync/error.rs", "timeout"),
@@ -58,6 +58,8 @@ const ALONE: [(&str, &str); 9] = [
     ("pool/worker.rs", ""),
     // A manager does nothing but to wait for calls; and it ends with the last who can call.
     ("manager/server.rs", "wait"),
+    // The manager answers, or its end is an error.
+    ("manager/proxy.rs", "construct"),
 ];
 
 /// Each function that may wait for ever has another beside it that doesn't: of the same name, with `_timeout`.
