@@ -154,43 +154,30 @@ pub(crate) fn duplicate(participant: &Participant, of: &Message, register: &Atom
     Message::at(participant, page)
 }
 
-/// Messages that one step throws away.
-const DISCARDED_AT_ONCE: u32 = 64;
-
-/// Throws away the message in `register`, and those that follow it. Objects that only these messages held are added to
-/// `unused`.
+/// Throws away the message in `register`. Objects that only the message held are added to `unused`.
 pub(crate) fn discard(participant: &Participant, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<()> {
-    while !discard_one(participant, register, unused)? {}
-    Ok(())
+    leave(participant, register, unused)?;
+    heap::free(participant, register)
 }
 
-/// Throws away some of these messages.
-///
-/// `BUSY` if there are more.
-pub(super) fn discard_some(
+/// Throws away the first message of a chain in `register`, and returns whether it was the last.
+pub(super) fn discard_first(
     participant: &Participant,
     register: &AtomicU64,
     unused: &mut Vec<u32>,
-) -> Result<()> {
-    for _ in 0..DISCARDED_AT_ONCE {
-        if discard_one(participant, register, unused)? {
-            return Ok(());
-        }
-    }
-    Err(Errno::Busy)
-}
-
-/// Throws away the first message in `register`, and returns whether it was the last.
-fn discard_one(participant: &Participant, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<bool> {
-    let page = register.load(Ordering::Relaxed);
-    let mut next = 0;
-    if let Ok(message) = Message::at(participant, page) {
-        let head: &MessageHead = participant.arena.in_heap(page, 0)?;
-        next = head.next.load(Ordering::Relaxed);
-        if head.in_transit.load(Ordering::Relaxed) != 0 {
-            transit::discard(participant, &message.handles(participant)?, &head.in_transit, unused)?;
-        }
-    }
+) -> Result<bool> {
+    let next = leave(participant, register, unused)?;
     heap::free_first(participant, register, next)?;
     Ok(next == 0)
+}
+
+/// Ends the holds of the message in `register`, and returns the message that follows.
+fn leave(participant: &Participant, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<u64> {
+    let page = register.load(Ordering::Relaxed);
+    let Ok(message) = Message::at(participant, page) else { return Ok(0) };
+    let head: &MessageHead = participant.arena.in_heap(page, 0)?;
+    if head.in_transit.load(Ordering::Relaxed) != 0 {
+        transit::discard(participant, &message.handles(participant)?, &head.in_transit, unused)?;
+    }
+    Ok(head.next.load(Ordering::Relaxed))
 }

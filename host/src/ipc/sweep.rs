@@ -42,6 +42,8 @@ enum Stage {
     Recover {
         killed: bool,
     },
+    /// Gives back the runs in its hands; at most this number of messages is left.
+    Registers(u32),
     /// Drops its holds, from this object on.
     Holds(u32),
     Swept,
@@ -111,11 +113,21 @@ impl Sweep {
         }
         match self.stage {
             Stage::Recover { killed } => {
-                recover(participant, self.dead, killed, &mut self.unused).inspect_err(|_| {
+                recover(participant, self.dead, killed).inspect_err(|_| {
                     // The supervisor itself may have been interrupted in the middle of something.
                     self.stage = Stage::Recover { killed: true };
                 })?;
-                self.stage = Stage::Holds(0);
+                self.stage = Stage::Registers(participant.arena.geometry.heap_pages);
+            }
+            Stage::Registers(left) => {
+                let are_empty = empty_registers(participant, self.dead, &mut self.unused)?;
+                // Native code can make a chain without an end.
+                if are_empty || left == 0 {
+                    go_on(budget::give_back(participant, self.dead))?;
+                    self.stage = Stage::Holds(0);
+                } else {
+                    self.stage = Stage::Registers(left - 1);
+                }
             }
             Stage::Holds(from) => match object::drop_next_hold(participant, self.dead, from)? {
                 None => self.stage = Stage::Swept,
@@ -152,8 +164,8 @@ pub(crate) fn sweep(mut sweep: Sweep, participant: &Participant) -> Result<()> {
     Ok(())
 }
 
-/// Frees the locks of a dead process, and gives back the runs in its hands.
-fn recover(supervisor: &Participant, dead: u32, killed: bool, unused: &mut Vec<u32>) -> Result<()> {
+/// Frees the locks of a dead process.
+fn recover(supervisor: &Participant, dead: u32, killed: bool) -> Result<()> {
     let arena = &*supervisor.arena;
     let slot = arena.process(dead)?;
     if killed {
@@ -178,21 +190,22 @@ fn recover(supervisor: &Participant, dead: u32, killed: bool, unused: &mut Vec<u
         header.heap.tell_freed_after_death(arena);
         header.watched.wake_all(arena);
     }
-    // Not earlier: this process may hold the lock of the heap.
-    empty_own_registers(supervisor, unused)?;
-    empty_registers(supervisor, dead, unused)?;
-    go_on(budget::give_back(supervisor, dead))
+    Ok(())
 }
 
 /// Gives back the runs that a `BUSY` step of the supervisor has left. A guest that sweeps for a child of its own that
 /// never ran may have something in its hands, and is never `BUSY`.
 fn empty_own_registers(participant: &Participant, unused: &mut Vec<u32>) -> Result<()> {
-    if participant.is_supervisor() { empty_registers(participant, participant.index, unused) } else { Ok(()) }
+    if participant.is_supervisor() {
+        empty_registers(participant, participant.index, unused)?;
+    }
+    Ok(())
 }
 
-/// Gives back the runs in the registers of a slot.
-fn empty_registers(supervisor: &Participant, index: u32, unused: &mut Vec<u32>) -> Result<()> {
+/// Gives back the first run in each register of a slot, and returns whether these were all. Damaged ones stay.
+fn empty_registers(supervisor: &Participant, index: u32, unused: &mut Vec<u32>) -> Result<bool> {
     let slot = supervisor.arena.process(index)?;
+    let mut were_all = true;
     for register in Register::ALL {
         let cell = slot.register(register);
         if cell.load(Ordering::Acquire) == 0 {
@@ -200,10 +213,10 @@ fn empty_registers(supervisor: &Participant, index: u32, unused: &mut Vec<u32>) 
         }
         go_on(match register {
             Register::Segment => heap::free(supervisor, cell),
-            _ => message::discard_some(supervisor, cell, unused),
+            _ => message::discard_first(supervisor, cell, unused).map(|was_last| were_all &= was_last),
         })?;
     }
-    Ok(())
+    Ok(were_all)
 }
 
 #[cfg(test)]
@@ -215,6 +228,7 @@ mod tests {
     use crate::ipc::arena::{Arena, Geometry, Patience};
     use crate::ipc::kind::ObjectState as _;
     use crate::ipc::lock::Lock;
+    use crate::ipc::message::Carry;
     use crate::ipc::object::Handle;
     use crate::ipc::queue::{self, Account, Port};
     use crate::ipc::sync::{event, lock, semaphore};
@@ -302,6 +316,60 @@ mod tests {
         });
         assert_eq!(heap.used_pages(), 0);
         assert!(steps > 1_000_000 / 8192 + 100 / 16, "{steps} steps");
+    }
+
+    /// The register of a process, with a message of one page in it.
+    fn message_in(participant: &Participant, register: Register, handles: &[Handle]) -> u64 {
+        let register = participant.slot().unwrap().register(register);
+        message::compose(participant, &[b"message"], handles, Carry::Counted, register).unwrap()
+    }
+
+    /// A change of many places of a shelf has many messages in one register.
+    #[test]
+    fn each_message_of_a_chain_is_a_step() {
+        let [other, dead, supervisor] = participants();
+        let event = event::create(&other).unwrap();
+        object::share(&other, event, dead.index).unwrap();
+        message_in(&dead, Register::Outgoing, &[]);
+        let slot = dead.slot().unwrap();
+        for _ in 0..1000 {
+            message_in(&dead, Register::Incoming, &[event]);
+            let [from, to] = [Register::Incoming, Register::Outgoing].map(|register| slot.register(register));
+            message::prepend(&dead, from, to).unwrap();
+        }
+        let heap = &dead.arena.header().unwrap().heap;
+        let left = std::cell::Cell::new(heap.used_pages());
+        assert!(left.get() >= 1001);
+        let steps = steps(Sweep::from_dead(dead.index, true), &supervisor, || {
+            assert!(left.get() - heap.used_pages() <= 1, "from {} to {}", left.get(), heap.used_pages());
+            left.set(heap.used_pages());
+        });
+        assert!(steps > 1000, "{steps} steps");
+        object::release(&other, event).unwrap();
+        assert_eq!((object::count_live(&other.arena), heap.used_pages()), (Ok(0), 0));
+    }
+
+    /// Native code can write a link into any message.
+    #[test]
+    fn a_link_leads_nowhere_outside_of_a_chain() {
+        let [one, other, _] = participants();
+        let pages = [&one, &other].map(|participant| message_in(participant, Register::Discarded, &[]));
+        message::link(&one, pages[0], pages[1]).unwrap();
+        for (participant, left) in [(&one, 1), (&other, 0)] {
+            let register = participant.slot().unwrap().register(Register::Discarded);
+            message::discard(participant, register, &mut Vec::new()).unwrap();
+            let used = one.arena.header().unwrap().heap.used_pages();
+            assert_eq!((register.load(Ordering::Relaxed), used), (0, left));
+        }
+    }
+
+    #[test]
+    fn a_chain_in_a_circle_ends() {
+        let [other, dead, supervisor] = participants();
+        let page = message_in(&dead, Register::Discarded, &[]);
+        message::link(&dead, page, page).unwrap();
+        assert!(steps(Sweep::from_dead(dead.index, true), &supervisor, || {}) < 10);
+        assert_eq!(other.arena.header().unwrap().heap.used_pages(), 0);
     }
 
     /// The locks that belong to no object.

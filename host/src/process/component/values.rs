@@ -257,7 +257,7 @@ fn all<'a>(pairs: impl Iterator<Item = (&'a RawValue, &'a Type)>) -> Result<Vec<
     pairs.enumerate().map(|(at, (item, ty))| decode(item, ty).map_err(below(at))).collect()
 }
 
-/// As many items as there are types.
+/// Decodes an array of items, each of the type at the same place.
 pub(super) fn decode_all(items: Vec<&RawValue>, types: &[Type]) -> Result<Vec<Val>> {
     if items.len() != types.len() {
         return Err(Problem::new(format!("an array of {} items, and not of {}", items.len(), types.len())));
