@@ -303,6 +303,7 @@ fn instantiate(image: &Image, store: &mut Store<Guest>) -> wasmtime::Result<Inst
         );
     }
     store.data_mut().memory = memory;
+    wasi::make_descriptors(&mut store.data_mut().wasi);
     Ok(Instance::Module(instance))
 }
 

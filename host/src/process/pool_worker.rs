@@ -173,7 +173,8 @@ impl Worker {
         }
         let mut kind = RecordKind::Ready;
         if let Some((name, format, input)) = self.setup.initializer.take() {
-            match self.call(store, &name, format, &input)? {
+            let export = self.export(store, &name);
+            match self.call(store, export.as_ref(), format, &input)? {
                 RecordKind::Done => {}
                 RecordKind::NoTask => {
                     self.set_output(store, format!("the module has no task {name}").as_bytes());
@@ -265,7 +266,8 @@ impl Worker {
                 Isolation::Worker if format == COMMAND => self.finish(store, RecordKind::Unsupported, begun),
                 Isolation::Worker => {
                     let started = store.data().process.children.started;
-                    let kind = self.call(store, name, format, input).map_err(|_| Errno::Io)?;
+                    let export = self.export(store, name);
+                    let kind = self.call(store, export.as_ref(), format, input).map_err(|_| Errno::Io)?;
                     let guest = store.data();
                     if guest.process.children.started != started {
                         // As long as these children are alive, the task isn't over.
@@ -287,6 +289,8 @@ impl Worker {
         begun: Begun,
     ) -> Result<()> {
         let worker = store.data().process.handle();
+        // Found once, and not by each child again.
+        let export = if format == COMMAND { None } else { self.export(store, name) };
         let forked = store.data_mut().process.fork_for_host();
         let child = match store.data().process.noting(forked) {
             // There can be no process for this task now; there may be one for another task, later.
@@ -306,7 +310,7 @@ impl Worker {
                     let done = self.run_command(store, input, begun);
                     exit::exit_worker(store.data(), i32::from(done.is_err()))
                 }
-                let done = self.call(store, name, format, input);
+                let done = self.call(store, export.as_ref(), format, input);
                 let guest = store.data();
                 // As long as the children are alive, the task isn't over.
                 guest.process.end_all_children(|| deadlock::report(guest, None));
@@ -369,15 +373,15 @@ impl Worker {
         }
     }
 
-    /// Calls a task. The task's output is in the process's [`Task`].
+    /// Calls a task, if there is one. The task's output is in the process's [`Task`].
     fn call(
-        &mut self,
+        &self,
         store: &mut Store<Guest>,
-        name: &str,
+        export: Option<&Export>,
         format: u32,
         input: &[u8],
     ) -> wasmtime::Result<RecordKind> {
-        let Some(export) = self.export(store, name) else {
+        let Some(export) = export else {
             self.set_output(store, &[]);
             return Ok(RecordKind::NoTask);
         };
@@ -389,7 +393,7 @@ impl Worker {
         }
         let export = match export {
             Export::Task(export) => export,
-            Export::Function(function) => return self.call_function(store, function, format, input),
+            Export::Function(function) => return self.call_function(store, *function, format, input),
         };
         if let Some(task) = &mut store.data_mut().process.task {
             task.input.extend_from_slice(input);
@@ -416,7 +420,7 @@ impl Worker {
 
     /// Calls a function of a component.
     fn call_function(
-        &mut self,
+        &self,
         store: &mut Store<Guest>,
         function: wasmtime::component::Func,
         format: u32,

@@ -65,6 +65,14 @@ pub(crate) fn context(config: &RunConfig, stdio: &std::sync::Arc<Stdio>) -> wasm
     Ok(builder.build_p1())
 }
 
+/// Has the library make its table of descriptors. Otherwise each process that is forked from this one would make the table by its
+/// first call.
+pub(crate) fn make_descriptors(wasi: &mut WasiP1Ctx) {
+    let none = &mut GuestMemory::Unshared(&mut []);
+    // The answer has no place, and doesn't matter.
+    let _ = preview1::fd_prestat_get(wasi, none, 0, 0);
+}
+
 /// Random bytes from the kernel, at each call.
 struct KernelRandom;
 
