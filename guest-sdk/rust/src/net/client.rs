@@ -108,7 +108,7 @@ fn shake_hands(
     deadline: Deadline,
 ) -> Result<(), ConnectionError> {
     let (mut handshake, first) = Handshake::begin(side, random()?);
-    for message in first {
+    if let Some(message) = first {
         send(connection, &message)?;
     }
     while !handshake.is_done() {
