@@ -16,7 +16,7 @@ MDBOOK_VERSION := 0.5.4
 # The crates that are published, but for the SDK's, which are a workspace of their own.
 PUBLISHED := -p sandpool-abi -p sandpool-scheduler -p sandpool -p sandpool-cli
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= imports arena control limits modules records
+FUZZ_TARGETS ?= imports arena control connections limits modules records
 CHAOS ?= 20
 SOAK ?= 1000000
 # Where the other revision of a comparison is.

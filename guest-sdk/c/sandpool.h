@@ -64,6 +64,7 @@ extern "C" {
 #define SANDPOOL_ERRNO_NAMETOOLONG 36 // name too long
 #define SANDPOOL_ERRNO_OVERFLOW 75 // released too many times
 #define SANDPOOL_ERRNO_MSGSIZE 90 // message too long for the arena
+#define SANDPOOL_ERRNO_CONNRESET 104 // the connection was cut
 #define SANDPOOL_ERRNO_CLOSED 108 // closed
 #define SANDPOOL_ERRNO_TIMEDOUT 110 // timed out
 #define SANDPOOL_ERRNO_OWNERDEAD 130 // the process that held the lock has ended
@@ -114,6 +115,8 @@ extern "C" {
 #define SANDPOOL_LIMIT_RUN_FILE_BYTES_MAX 17
 #define SANDPOOL_LIMIT_RUN_MEMORY_MAX 18
 #define SANDPOOL_LIMIT_OUTPUT_MAX 19
+#define SANDPOOL_LIMIT_CONNECTIONS_MAX 20
+#define SANDPOOL_LIMIT_CONNECTION_MESSAGE_MAX 21
 
 // Constants of sandpool_process.
 
@@ -171,6 +174,8 @@ extern "C" {
 #define SANDPOOL_PIPE_READABLE UINT32_C(1)
 // Result of `flags`: this end sends.
 #define SANDPOOL_PIPE_WRITABLE UINT32_C(2)
+// Result of `flags`: the other end is outside of the run. Messages carry no handles there, and have a limit.
+#define SANDPOOL_PIPE_OUTSIDE UINT32_C(4)
 // The default capacity of a pipe: that of Linux's pipes.
 #define SANDPOOL_PIPE_CAPACITY UINT64_C(65536)
 
@@ -285,6 +290,21 @@ extern "C" {
 // The longest write that happens as a whole, in bytes: the bytes of no other write come in between.
 #define SANDPOOL_DESCRIPTOR_ATOMIC_MAX UINT64_C(4096)
 
+// Constants of sandpool_connection.
+
+// The maximum number of bytes of an address.
+#define SANDPOOL_CONNECTION_ADDRESS_MAX 512
+// `Answer::code`: it was done.
+#define SANDPOOL_CONNECTION_DONE UINT32_C(0)
+// `Answer::code`: the address wasn't granted. The text is the grant that it takes.
+#define SANDPOOL_CONNECTION_NOT_GRANTED UINT32_C(1)
+// `Answer::code`: the text isn't an address.
+#define SANDPOOL_CONNECTION_NO_ADDRESS UINT32_C(2)
+// `Answer::code`: the run has as many listeners and connections as it may.
+#define SANDPOOL_CONNECTION_TOO_MANY UINT32_C(3)
+// `Answer::code`: the operating system has refused it, with the error number in `Answer::errno`.
+#define SANDPOOL_CONNECTION_FAILED UINT32_C(4)
+
 // How a process ended: the structure that `status` writes. Little-endian.
 struct sandpool_status {
     // One of `EXITED`, `SIGNALED`, `TRAPPED`, `LIMITED`, `FORBIDDEN`.
@@ -398,6 +418,15 @@ struct sandpool_record {
     uint64_t partner;
 };
 SANDPOOL_ASSERT(sizeof(struct sandpool_record) == 24, "a layout of the contract");
+
+// The beginning of an answer. Little-endian.
+struct sandpool_answer {
+    // `DONE`, or another of these numbers.
+    uint32_t code;
+    // The error number of Linux, or 0.
+    uint32_t errno;
+};
+SANDPOOL_ASSERT(sizeof(struct sandpool_answer) == 8, "a layout of the contract");
 
 // Functions of sandpool_process.
 
@@ -650,7 +679,8 @@ int32_t sandpool_pipe_create(
     SANDPOOL_IMPORT("sandpool_pipe", "create");
 
 // Sends a message: `len` bytes, which may be 0, and `handle_count` handles. 0, `AGAIN`, `TIMEDOUT`, `MSGSIZE`
-// (can never fit), `PIPE` (nobody is left to receive it), or `PERM` (this end only receives).
+// (can never fit), `PIPE` (nobody is left to receive it), `PERM` (this end only receives), or `INVAL` (handles, where
+// the other end is outside of the run).
 int32_t sandpool_pipe_send(
     uint64_t end,
     const void *message,
@@ -671,8 +701,8 @@ int32_t sandpool_pipe_send_parts(
     SANDPOOL_IMPORT("sandpool_pipe", "send_parts");
 
 // Receives a message as `get` of a queue does, with an `Item` for a result. 0, `AGAIN`,
-// `TIMEDOUT`, `PERM` (this end only sends), or `CLOSED`: nobody is left to send anything. A process that
-// waits here doesn't count as a sender, even if it holds the other end itself.
+// `TIMEDOUT`, `PERM` (this end only sends), `CLOSED` (nobody is left to send anything), or `CONNRESET` (the connection with
+// the outside was cut, so that messages may be missing). A process that waits here doesn't count as a sender, even if it holds the other end itself.
 int32_t sandpool_pipe_recv(
     uint64_t end,
     void *buffer,
@@ -681,7 +711,8 @@ int32_t sandpool_pipe_recv(
     struct sandpool_item *result)
     SANDPOOL_IMPORT("sandpool_pipe", "recv");
 
-// Returns the abilities of an end: `READABLE`, `WRITABLE`.
+// Returns the abilities of an end, `READABLE` and `WRITABLE`, and whether it is one of
+// a connection with the outside, `OUTSIDE`.
 int64_t sandpool_pipe_flags(uint64_t end)
     SANDPOOL_IMPORT("sandpool_pipe", "flags");
 
@@ -1096,6 +1127,28 @@ int64_t sandpool_descriptor_handle(uint32_t descriptor)
 int64_t sandpool_descriptor_open(uint64_t end)
     SANDPOOL_IMPORT("sandpool_descriptor", "open");
 
+// Functions of sandpool_connection.
+
+// Asks for a listener at an address of `len` bytes, and writes its end, 64 bits, to `end`. At most `backlog` connections
+// wait to be received; those beyond wait in the kernel, as long as it lets them. 0; `PERM` if no address was granted to the
+// run; `NAMETOOLONG` for more than `ADDRESS_MAX` bytes; `INVAL` if the address isn't UTF-8; `CLOSED` if
+// the host's part of connections has failed; `TIMEDOUT` if too many requests wait; `NFILE`, `NOMEM`.
+int32_t sandpool_connection_listen(
+    const void *address,
+    size_t len,
+    uint32_t backlog,
+    uint64_t *end)
+    SANDPOOL_IMPORT("sandpool_connection", "listen");
+
+// Asks for a connection to an address of `len` bytes, and writes its end, 64 bits, to `end`. If there is no connection
+// after `timeout`, or half a minute, the answer is `FAILED`. Errors are those of `listen`.
+int32_t sandpool_connection_connect(
+    const void *address,
+    size_t len,
+    uint64_t timeout,
+    uint64_t *end)
+    SANDPOOL_IMPORT("sandpool_connection", "connect");
+
 // Functions above the imports, for programs that have a C library, and don't define SANDPOOL_NO_HELPERS.
 
 #if !defined(SANDPOOL_NO_HELPERS) && __has_include(<stdlib.h>)
@@ -1136,6 +1189,7 @@ static inline const char *sandpool_strerror(int64_t error) {
     case 36: return "name too long";
     case 75: return "released too many times";
     case 90: return "message too long for the arena";
+    case 104: return "the connection was cut";
     case 108: return "closed";
     case 110: return "timed out";
     case 130: return "the process that held the lock has ended";

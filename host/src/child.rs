@@ -1,4 +1,4 @@
-//! Other processes of this program, supervisors and compilers: which program to start, and how its owner starts the process, hears
+//! Other processes of this program, supervisors, compilers and gateways: which program to start, and how its owner starts the process, hears
 //! from it and waits for it.
 
 use std::io;
@@ -22,6 +22,9 @@ pub(crate) const SUPERVISOR: &str = "sandpool-supervisor";
 
 /// The name that makes a program a compiler.
 pub(crate) const COMPILER: &str = "sandpool-compiler";
+
+/// The name that makes a program a gateway.
+pub(crate) const GATEWAY: &str = "sandpool-gateway";
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 static EXECUTABLE: RwLock<Option<PathBuf>> = RwLock::new(None);
@@ -75,7 +78,7 @@ fn tunables() -> Option<(&'static str, &'static str)> {
 /// A program has room for a stack of this size below its mappings, whatever its limits were when it was started.
 const USUAL_STACK: u64 = 72 << 20;
 
-/// A child of this process, a supervisor or a compiler, that nobody else waits for.
+/// A child of this process, a supervisor, a compiler or a gateway, that nobody else waits for.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: u32,

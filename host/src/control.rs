@@ -5,7 +5,7 @@
 //!  owner                                   supervisor
 //!    │ ── start: settings, artifact, stdio ──▶ │
 //!    │ ◀──────────────────────── Moved ─────── │   the supervisor is another process now: jail/namespaces.rs
-//!    │ ◀────── Started | Unjailed | Failed ─── │   to a pool with the arena and the doorbell
+//!    │ ◀────── Started | Unjailed | Failed ─── │   to a pool with the arena and the doorbell; with the arena for a gateway
 //!    │ ── Stop(signal) … ────────────────────▶ │
 //!    │ ◀──────────────── Ended(summary) ────── │
 //! ```
@@ -106,6 +106,8 @@ pub(crate) struct Start {
     pub(crate) config: RunConfig,
     pub(crate) artifact: std::fs::File,
     pub(crate) stdio: [OwnedFd; 3],
+    /// The supervisor's end of the socket between it and the gateway, if there is one.
+    pub(crate) gateway: Option<OwnedFd>,
 }
 
 /// Sends the start. The settings may be long, so they go as a file, like everything else that comes with the message.
@@ -114,12 +116,14 @@ pub(crate) fn send_start(
     config: &RunConfig,
     artifact: BorrowedFd<'_>,
     stdio: [BorrowedFd<'_>; 3],
+    gateway: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let mut settings = std::fs::File::from(memfd_create("sandpool-settings", MFdFlags::MFD_CLOEXEC)?);
     settings.write_all(&codec::encode(config)?)?;
     settings.rewind()?;
     let [stdin, stdout, stderr] = stdio.map(|fd| fd.as_raw_fd());
-    let fds = [settings.as_raw_fd(), artifact.as_raw_fd(), stdin, stdout, stderr];
+    let mut fds = vec![settings.as_raw_fd(), artifact.as_raw_fd(), stdin, stdout, stderr];
+    fds.extend(gateway.map(|socket| socket.as_raw_fd()));
     let rights = [ControlMessage::ScmRights(&fds)];
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(b"start")], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
@@ -127,12 +131,18 @@ pub(crate) fn send_start(
 
 /// Receives the start.
 pub(crate) fn receive_start(socket: BorrowedFd<'_>) -> io::Result<Start> {
-    let (_, fds) = receive_bytes(socket, &mut [0; 8])?;
+    let (_, mut fds) = receive_bytes(socket, &mut [0; 8])?;
+    let gateway = (fds.len() > 5).then(|| fds.pop()).flatten();
     let [settings, artifact, stdin, stdout, stderr] =
         <[OwnedFd; 5]>::try_from(fds).map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
     let mut bytes = Vec::new();
     std::fs::File::from(settings).read_to_end(&mut bytes)?;
-    Ok(Start { config: codec::decode(&bytes)?, artifact: artifact.into(), stdio: [stdin, stdout, stderr] })
+    Ok(Start {
+        config: codec::decode(&bytes)?,
+        artifact: artifact.into(),
+        stdio: [stdin, stdout, stderr],
+        gateway,
+    })
 }
 
 /// Sends one message with descriptors.
@@ -173,7 +183,7 @@ pub(crate) fn receive_message_with<T: DeserializeOwned>(
 
 /// Receives the bytes of one message and its descriptors; no bytes if the other end is closed.
 fn receive_bytes(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut room = nix::cmsg_space!([RawFd; 5]);
+    let mut room = nix::cmsg_space!([RawFd; 6]);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = loop {
         match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC) {

@@ -1,10 +1,10 @@
-//! The first call of a program that uses the library. The call finds out whether the program was started as a supervisor or a
-//! compiler.
+//! The first call of a program that uses the library. The call finds out whether the program was started as a supervisor, a
+//! compiler or a gateway.
 
 use crate::engine::compiler;
 #[cfg(feature = "testing")]
 use crate::native::{self, Native};
-use crate::{child, supervisor};
+use crate::{child, gateway, supervisor};
 
 /// Must be the first call in `main` of every program that loads modules, or starts runs or pools.
 ///
@@ -18,7 +18,7 @@ use crate::{child, supervisor};
 /// }
 /// ```
 ///
-/// Sandpool starts the program again as the supervisor of a run or as the compiler of a module. In such a process, `init` doesn't
+/// Sandpool starts the program again as the supervisor of a run, as its gateway, or as the compiler of a module. In such a process, `init` doesn't
 /// return. `init` has the role of `multiprocessing.freeze_support()`. A program that calls neither `init` nor
 /// [`set_executable`](crate::set_executable) gets an error:
 ///
@@ -30,6 +30,7 @@ pub fn init() {
     match std::env::args_os().next() {
         Some(name) if name == child::SUPERVISOR => supervisor::main(),
         Some(name) if name == child::COMPILER => compiler::child::main(),
+        Some(name) if name == child::GATEWAY => gateway::main(),
         _ => child::note_init(),
     }
 }

@@ -29,6 +29,7 @@ mod config;
 mod control;
 mod engine;
 mod error;
+mod gateway;
 mod guest_text;
 mod imports;
 mod init;
@@ -53,7 +54,7 @@ mod wire;
 mod written;
 
 pub use child::set_executable;
-pub use config::{DirGrant, Limits, Sandbox};
+pub use config::{AddressGrant, DirGrant, Limits, Sandbox};
 pub use engine::Module;
 pub use error::{Error, ErrorKind, Result};
 pub use guest_text::GuestText;

@@ -10,9 +10,10 @@ use nix::sys::wait::WaitStatus;
 
 use crate::cache_dirs::CacheDirs;
 use crate::child::{self, Child, executable};
-use crate::config::{DirGrant, Jailed, Layer, Role, RunConfig};
+use crate::config::{AddressGrant, DirGrant, Jailed, Layer, Role, RunConfig};
 use crate::control::{self, Reply};
 use crate::engine::{Module, compiler};
+use crate::gateway::owner::Gateway;
 use crate::jail::{JailReport, control_group, rlimits};
 use crate::written::Writable;
 use crate::{Error, Result};
@@ -36,7 +37,21 @@ fn check(config: &mut RunConfig) -> Result<()> {
         std::fs::read_dir(&path).map_err(grant)?;
         dir.host = path;
     }
+    for grant in sandbox.listen.iter_mut().chain(&mut sandbox.connect) {
+        grant.look_up()?;
+    }
+    let paths = sandbox.listen.iter().chain(&sandbox.connect).filter_map(AddressGrant::path);
+    refuse_sockets(&sandbox.dirs, paths)?;
     refuse_cache(&sandbox.dirs)
+}
+
+/// Refuses sockets where guests may write: they could lead the path to another socket.
+fn refuse_sockets<'a>(dirs: &[DirGrant], paths: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
+    let writable = Writable::granted(dirs)?;
+    for path in paths {
+        writable.refuse_socket(path)?;
+    }
+    Ok(())
 }
 
 /// Refuses to let guests write where the host keeps machine code that it runs.
@@ -56,6 +71,7 @@ pub(crate) struct Supervisor {
     child: Child,
     socket: Arc<OwnedFd>,
     jail: JailReport,
+    gateway: Option<Gateway>,
     /// whether the supervisor makes a control group if it can
     makes_group: bool,
     is_over: bool,
@@ -83,11 +99,19 @@ impl Supervisor {
         config.has_start = module.has_start();
         config.has_collected = module.has_collected();
         config.has_unknown_imports = module.has_unknown_imports();
+        let os = |source| Error::Os { what: "make the gateway's socket", source };
+        let link = config.sandbox.has_gateway().then(control::pair).transpose().map_err(os)?;
+        let theirs = link.as_ref().map(|(_, theirs)| theirs.as_fd());
         let (mut supervisor, reply, descriptors) =
-            Self::launch(program, config, module.artifact().as_fd(), stdio)?;
+            Self::launch(program.clone(), config, module.artifact().as_fd(), stdio, theirs)?;
         match reply {
             Reply::Started(jail) => {
                 supervisor.jail = jail;
+                if let Some((link, _)) = &link {
+                    let Some(memory) = descriptors.first() else { return Err(supervisor.lost(None)) };
+                    let gateway = Gateway::start(&program, config, memory.as_fd(), link.as_fd())?;
+                    supervisor.gateway = Some(gateway);
+                }
                 Ok((supervisor, descriptors))
             }
             Reply::Unjailed(jail) => Err(jail.refusal(&config.sandbox.jail.require)),
@@ -102,7 +126,7 @@ impl Supervisor {
         let config = RunConfig { only_report: true, ..RunConfig::new(Role::Program) };
         let null = File::open("/dev/null").map_err(|source| Error::Os { what: "open /dev/null", source })?;
         let null = null.as_fd();
-        let (mut supervisor, reply, _) = Self::launch(executable()?, &config, null, [null; 3])?;
+        let (mut supervisor, reply, _) = Self::launch(executable()?, &config, null, [null; 3], None)?;
         match reply {
             Reply::Unjailed(jail) => {
                 supervisor.ended();
@@ -119,6 +143,7 @@ impl Supervisor {
         config: &RunConfig,
         artifact: BorrowedFd<'_>,
         stdio: [BorrowedFd<'_>; 3],
+        gateway: Option<BorrowedFd<'_>>,
     ) -> Result<(Self, Reply, Vec<OwnedFd>)> {
         let os = |what| move |source| Error::Os { what, source };
         let (socket, theirs) = control::pair().map_err(os("make the control socket"))?;
@@ -130,11 +155,12 @@ impl Supervisor {
             child,
             socket: Arc::new(socket),
             jail: JailReport::default(),
+            gateway: None,
             makes_group: config.sandbox.jail.has(Layer::ControlGroup),
             is_over: false,
         };
         let socket = supervisor.socket.clone();
-        if control::send_start(socket.as_fd(), config, artifact, stdio).is_err() {
+        if control::send_start(socket.as_fd(), config, artifact, stdio, gateway).is_err() {
             return Err(supervisor.lost(None));
         }
         match supervisor.child.next_reply(socket.as_fd()) {
@@ -162,6 +188,9 @@ impl Supervisor {
     pub(crate) fn ended(&mut self) {
         self.is_over = true;
         let _ = self.child.wait();
+        if let Some(gateway) = self.gateway.take() {
+            gateway.ended();
+        }
     }
 
     /// Ends the supervisor, and does the cleanup that it can't do any more.

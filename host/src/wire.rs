@@ -1,4 +1,5 @@
-//! The records between the owner of a pool and its workers: how a worker is set up, tasks, and results.
+//! The records between the owner of a pool and its workers: how a worker is set up, tasks, and results. And the requests of guests
+//! to the gateway.
 //!
 //! A worker is spawned with a [`Setup`] and two handles: the queue of tasks and the queue of results. Only the owner holds the
 //! queues, so that no import of a guest finds them; a worker's own code gets them by
@@ -16,6 +17,21 @@ use crate::{Error, Result};
 /// The slot of a pool's owner: the first that the supervisor reserves. The children of this slot are the workers, and no other
 /// process is a worker.
 pub(crate) const OWNER: u32 = 0;
+
+/// A request of a guest to the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Asked {
+    Listen {
+        address: String,
+        /// connections that may wait for the guest
+        backlog: u32,
+    },
+    Connect {
+        address: String,
+        /// nanoseconds
+        timeout: u64,
+    },
+}
 
 /// Destination of the text that a task prints.
 ///

@@ -111,6 +111,20 @@ impl Writable {
         }
     }
 
+    /// Refuses a socket in a directory that guests of these grants may write to: they could put a link in its place.
+    pub(crate) fn refuse_socket(&self, path: &Path) -> Result<()> {
+        // If a part of the path doesn't exist or can't be reached, there is no socket either.
+        let Ok(Err(granted)) = walk(path.parent().unwrap_or(path), self) else { return Ok(()) };
+        Err(Error::Invalid {
+            what: format!(
+                "guests may write to {}, and the socket {} lies in it",
+                granted.display(),
+                path.display()
+            ),
+            hint: Some("use a socket elsewhere, or grant the directory with :ro".to_owned()),
+        })
+    }
+
     /// Refuses a directory that guests of these grants must not reach, because the host trusts its content.
     pub(crate) fn refuse_trusted(&self, path: &Path) -> Result<()> {
         // If a part of the path doesn't exist or can't be reached, the path crosses no granted directory as far as it leads.

@@ -16,6 +16,7 @@ mod chaos;
 mod command;
 mod compile;
 mod component;
+mod connections;
 mod control_group;
 mod deadlock;
 #[path = "../delegated.rs"]

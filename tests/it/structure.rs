@@ -19,7 +19,7 @@ const LIBRARY: &[&[&str]] = &[
     &["jail", "written"],
     &["control"],
     &["child"],
-    &["engine"],
+    &["engine", "gateway"],
     &["process", "supervised"],
     &["imports", "pool", "run"],
     &["supervisor"],
@@ -47,7 +47,7 @@ const SDK: &[&[&str]] = &[
     &["codec"],
     &["message", "start", "sync"],
     &["pipe", "queue", "shared", "task"],
-    &["collections", "process"],
+    &["collections", "net", "process"],
     &["manager", "pool"],
 ];
 

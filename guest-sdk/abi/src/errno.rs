@@ -57,6 +57,8 @@ errno! {
     Msgsize = 90, "message too long for the arena";
     /// More was released, or said to be done, than there was.
     Overflow = 75, "released too many times";
+    /// The connection with the outside was cut.
+    Connreset = 104, "the connection was cut";
     /// The time is over.
     Timedout = 110, "timed out";
     /// The object was closed.

@@ -25,7 +25,8 @@
 //!
 //! # Functions
 //!
-//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`], [`shelf`], [`task`], [`handle`] and [`descriptor`]
+//! The tables in [`process`], [`queue`], [`pipe`], [`sync`], [`shared`], [`shelf`], [`task`], [`handle`], [`descriptor`] and
+//! [`connection`]
 //! give each function with its declaration. They are data as well: [`MODULES`].
 
 #![no_std]
@@ -36,6 +37,7 @@ extern crate self as sandpool_abi;
 #[macro_use]
 mod table;
 
+pub mod connection;
 pub mod descriptor;
 mod errno;
 pub mod handle;
@@ -84,7 +86,8 @@ macro_rules! modules {
 }
 
 /// The import modules.
-pub const MODULES: &[Module] = modules![process, queue, pipe, sync, shared, shelf, task, handle, descriptor];
+pub const MODULES: &[Module] =
+    modules![process, queue, pipe, sync, shared, shelf, task, handle, descriptor, connection];
 
 /// Returns every import that the host provides, beside WASI preview 1.
 pub fn imports() -> impl Iterator<Item = &'static Import> {

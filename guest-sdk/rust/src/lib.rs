@@ -50,6 +50,7 @@
 //! | memory that several see | [`Value`], [`Array`], with a lock; [`RawValue`], [`RawArray`], [`Atomic`](shared::Atomic), without; [`SharedMemory`] and [`ShareableList`], by name, and [`SharedMemoryManager`] |
 //! | collections that several change | [`Dict`], [`List`], [`Set`], [`Namespace`] |
 //! | values of own types that several call | [`Manager`], [`macro@managed`] |
+//! | connections with the outside of the run, as far as they were granted | [`Listener`], [`Client`] |
 //! | several things at once | [`wait()`] |
 //! | lines about what happens | [`log_to_stderr`], [`get_logger`], [`log!`] |
 //! | functions in processes that stand ready | [`Pool`] with its [`AsyncResult`](pool::AsyncResult)s, [`Executor`](pool::futures::Executor); [`Mapper`](pool::Mapper) for pools and [`SerialPool`] |
@@ -87,6 +88,7 @@ mod limits;
 pub mod logging;
 pub mod manager;
 mod message;
+pub mod net;
 mod object;
 pub mod pipe;
 pub mod pool;
@@ -111,6 +113,8 @@ pub use error::{DecodeError, EncodeError, Error};
 pub use limits::limit;
 pub use logging::logger::{get_logger, log_to_stderr};
 pub use manager::handle::Manager;
+pub use net::client::Client;
+pub use net::listener::Listener;
 pub use pipe::connection::{Connection, Pipe};
 pub use pool::exchange::Exchange;
 pub use pool::handle::Pool;

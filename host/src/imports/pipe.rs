@@ -2,13 +2,16 @@
 
 use sandpool_abi::Errno;
 use sandpool_abi::pipe::{CAPACITY, DUPLEX};
+use sandpool_abi::process::Limit;
 
 use super::queue::{put_in_parts, put_whole, receive};
 use super::{Caller, View, code, try_first, value, waiting, with_memory};
 use crate::ipc::Result;
+use crate::ipc::kind::ObjectState as _;
 use crate::ipc::object::{self, Handle, Object};
 use crate::ipc::pipe::{self, EndState};
 use crate::process::Process;
+use crate::sys::futex::Deadline;
 
 sandpool_abi::pipe_imports!(provide);
 
@@ -47,7 +50,8 @@ fn send_parts(
 fn recv(caller: &mut Caller<'_>, handle: i64, buffer: i32, capacity: i32, timeout: i64, result: i32) -> i32 {
     code(waiting(caller, |view| {
         receive(view, (buffer, capacity), timeout, result, |process, out, deadline| {
-            pipe::recv(process.participant(), end(process, handle)?, out, deadline)
+            let end = end(process, handle)?;
+            pipe::recv(process.participant(), end, out, waiting_at(end, deadline))
         })
     }))
 }
@@ -67,10 +71,31 @@ fn end(process: &Process, handle: i64) -> Result<Object<'_, EndState>> {
 fn send_message(view: &View<'_>, handle: i64, parts: &[&[u8]], list: (i32, i32), timeout: i64) -> Result<()> {
     let end = end(view.process, handle)?;
     let handles = view.memory.handles(list.0, list.1)?;
+    if end.state.is_of_outside() {
+        check_for_outside(view.process, parts, &handles)?;
+    }
     let sent = try_first(view.process, timeout, |deadline| {
-        pipe::send(view.process.participant(), end, parts, &handles, deadline)
+        pipe::send(view.process.participant(), end, parts, &handles, waiting_at(end, deadline))
     });
     view.process.noting(sent)
+}
+
+/// Refuses a message that can't leave the run: one with handles, or one that is too long.
+fn check_for_outside(process: &Process, parts: &[&[u8]], handles: &[Handle]) -> Result<()> {
+    if !handles.is_empty() {
+        return Err(Errno::Inval);
+    }
+    let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
+    if len > process.limits.connection_message_max {
+        process.refused(Limit::ConnectionMessage);
+        return Err(Errno::Msgsize);
+    }
+    Ok(())
+}
+
+/// The deadline of a wait at this end: somebody outside of the run may end a wait there, so that it is no part of a deadlock.
+fn waiting_at(end: Object<'_, EndState>, deadline: Deadline) -> Deadline {
+    if deadline == Deadline::NEVER && end.state.is_of_outside() { Deadline::never_noted() } else { deadline }
 }
 
 fn make(mut view: View<'_>, capacity: u64, flags: u32, ends: i32) -> Result<()> {

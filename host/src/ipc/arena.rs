@@ -23,7 +23,15 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// The most processes that an arena can be made for: a process's number must fit into a lock word.
     pub(crate) const PROCESSES_LIMIT: u32 = 32_768;
+
+    /// The slot of the gateway, after that of the supervisor. No process of the run is there.
+    pub(crate) fn gateway(self) -> u32 {
+        self.processes_max + 1
+    }
 }
+
+/// The slots after those of the run's processes: the supervisor's, and the gateway's.
+const HOSTS: usize = 2;
 
 /// The shared memory of one run.
 #[derive(Debug)]
@@ -69,19 +77,20 @@ impl Arena {
         let processes_max = geometry.processes_max as usize;
         let objects_max = geometry.objects_max as usize;
         let align = |at: usize| at.next_multiple_of(PAGE);
-        let ref_words = (processes_max + 1).div_ceil(64);
+        let slots = processes_max + HOSTS;
+        let ref_words = slots.div_ceil(64);
         // The words that a start and an end touch lie close together: a new process maps them with few faults.
         let states = size_of::<Header>().next_multiple_of(64);
         let pids = states + processes_max * 8;
         let requests = (pids + processes_max * 4).next_multiple_of(64);
         let processes = (requests + ref_words * 8).next_multiple_of(64);
-        let objects = align(processes + (processes_max + 1) * size_of::<ProcessSlot>());
+        let objects = align(processes + slots * size_of::<ProcessSlot>());
         let bodies = align(objects + objects_max * size_of::<ObjectSlot>());
         let refs = align(bodies + objects_max * size_of::<Body>());
         // A row is whole cache lines: no two processes write to one.
         let hold_words = hold_words(objects_max).next_multiple_of(8);
         let holds = align(refs + objects_max * ref_words * 8);
-        let names = align(holds + (processes_max + 1) * hold_words * 8);
+        let names = align(holds + slots * hold_words * 8);
         let pages = align(names + objects_max * 8);
         let tails = align(pages + geometry.heap_pages as usize * size_of::<PageDescriptor>());
         // A page of the heap begins wherever a page of the kernel begins, a huge page included.
@@ -92,7 +101,7 @@ impl Arena {
         let heap_pages = geometry.heap_pages as usize;
         Ok(Self {
             header: table(&mapping, 0, 1)?,
-            processes: table(&mapping, processes, processes_max + 1)?,
+            processes: table(&mapping, processes, slots)?,
             states: table(&mapping, states, processes_max)?,
             pids: table(&mapping, pids, processes_max)?,
             requests: table(&mapping, requests, ref_words)?,
@@ -100,7 +109,7 @@ impl Arena {
             bodies: table(&mapping, bodies, objects_max)?,
             refs: table(&mapping, refs, objects_max * ref_words)?,
             ref_words,
-            holds: table(&mapping, holds, (processes_max + 1) * hold_words)?,
+            holds: table(&mapping, holds, slots * hold_words)?,
             hold_words,
             names: table(&mapping, names, objects_max)?,
             pages: table(&mapping, pages, heap_pages)?,
@@ -129,7 +138,7 @@ impl Arena {
         self.header.get(0).ok_or(Errno::Io)
     }
 
-    /// The slot of a process. The slot of the supervisor is the one after the last process.
+    /// The slot of a process. The slots after the last process are those of the supervisor and of the gateway.
     #[inline]
     pub(crate) fn process(&self, index: u32) -> Result<&ProcessSlot> {
         self.processes.get(index as usize).ok_or(Errno::Badf)
@@ -292,7 +301,7 @@ pub(crate) enum Patience {
     /// answer whatever a guest does.
     Brief,
     /// As long as an honest owner needs while other processes keep the owner from running; then `BUSY`, too. For the
-    /// owner of a pool, which has threads that can wait, and which tries again.
+    /// owner of a pool and the gateway, which try again.
     Moment,
 }
 
@@ -306,9 +315,9 @@ pub(crate) struct Participant {
 }
 
 impl Participant {
-    /// Whether this is the supervisor, whose slot is the one after all others.
-    pub(super) fn is_supervisor(&self) -> bool {
-        self.index == self.arena.geometry.processes_max
+    /// Whether this is the supervisor or the gateway, whose slots are the ones after all others.
+    pub(super) fn is_host(&self) -> bool {
+        self.index >= self.arena.geometry.processes_max
     }
 
     /// The slot of this process.

@@ -15,7 +15,7 @@
 //! repairs both with [`Event::wake_all`], which is correct at any time, because everyone who wakes looks again.
 //!
 //! A process that waits for several events [watches](Event::watch) each, and sleeps on the arena's common event. Every
-//! wake of a watched event notifies the common one.
+//! wake of a watched event notifies the common one. The gateway watches in the same way, with an event of its own.
 
 use sandpool_abi::Errno;
 
@@ -29,6 +29,10 @@ use crate::sys::futex::{self, Deadline};
 
 const WAITERS: u32 = 1;
 const ONE: u32 = 2;
+
+/// The marks of those who watch an event.
+const BY_PROCESS: u32 = 1;
+const BY_GATEWAY: u32 = 2;
 
 /// Looks before a process sleeps. They take some ten microseconds: as long as to sleep and be woken.
 const SPINS: u32 = if cfg!(test) { 2 } else { 100 };
@@ -122,17 +126,42 @@ impl Event {
     /// Makes the next wake of this event notify the arena's common event, once. The caller looks at what it waits for
     /// after this call.
     fn watch(&self) {
-        self.watched.swap(1, Ordering::SeqCst);
-        self.word.fetch_or(WAITERS, Ordering::SeqCst);
+        self.mark(BY_PROCESS);
         fence(Ordering::SeqCst);
+    }
+
+    /// Makes the next wake of this event notify the gateway, once. The caller executes a fence, and looks at what it waits for
+    /// after this call.
+    pub(super) fn watch_from_gateway(&self) {
+        let is_marked = self.watched.load(Ordering::SeqCst) & BY_GATEWAY != 0
+            && self.word.load(Ordering::SeqCst) & WAITERS != 0;
+        if !is_marked {
+            self.mark(BY_GATEWAY);
+        }
+    }
+
+    fn mark(&self, watcher: u32) {
+        self.watched.fetch_or(watcher, Ordering::SeqCst);
+        self.word.fetch_or(WAITERS, Ordering::SeqCst);
+    }
+
+    /// How often sleepers were woken: the gateway's thread that waits for news compares it.
+    pub(super) fn changes(&self) -> u32 {
+        self.word.load(Ordering::SeqCst) & !WAITERS
     }
 
     #[cold]
     fn tell_watchers(&self, arena: &Arena) {
-        if self.watched.swap(0, Ordering::SeqCst) != 0
+        let watchers = self.watched.swap(0, Ordering::SeqCst);
+        if watchers != 0
             && let Ok(header) = arena.header()
         {
-            notify_all(&header.watched.word);
+            if watchers & BY_PROCESS != 0 {
+                notify_all(&header.watched.word);
+            }
+            if watchers & BY_GATEWAY != 0 {
+                notify_all(&header.outside.word);
+            }
         }
     }
 }

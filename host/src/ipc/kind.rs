@@ -128,6 +128,11 @@ pub(crate) trait ObjectState: Shared {
     fn waiting(&self, _index: u32) -> Option<Waiting> {
         None
     }
+
+    /// Whether somebody outside of the run may make the object ready.
+    fn is_of_outside(&self) -> bool {
+        false
+    }
 }
 
 /// An object that can be ready.
@@ -242,6 +247,13 @@ pub(crate) fn at_barrier(participant: &Participant, index: u32) -> Option<(u64, 
 pub(crate) fn waitable(participant: &Participant, handle: Handle) -> Result<&dyn Waitable> {
     let (index, _) = table::find(participant, handle)?;
     at(participant, index)?.waitable().ok_or(Errno::Inval)
+}
+
+/// Whether somebody outside of the run may make the object ready that a handle names.
+pub(crate) fn is_of_outside(participant: &Participant, handle: Handle) -> bool {
+    table::find(participant, handle)
+        .and_then(|(index, _)| at(participant, index))
+        .is_ok_and(|object| object.is_of_outside())
 }
 
 /// The note of a process that waits for a [`waitable`] object.

@@ -51,6 +51,8 @@ shared! {
         pub(crate) memory: Budget,
         /// Notified together with each event that a process watches while it waits for several.
         pub(crate) watched: Event,
+        /// Notified together with each event that the gateway watches.
+        pub(crate) outside: Event,
         /// Processes that stand by.
         pub(crate) standbys: [StandbyPlace; STANDBYS],
     }
@@ -72,7 +74,7 @@ shared! {
     /// A futex that counts changes.
     pub(crate) struct Event {
         pub(super) word: AtomicU32,
-        /// 1 if a process waits for several events, of which this is one
+        /// a bit if a process waits for several events, of which this is one, and a bit if the gateway does
         pub(super) watched: AtomicU32,
     }
 

@@ -42,6 +42,7 @@ pub(crate) mod message;
 mod names;
 pub(crate) mod object;
 mod object_table;
+pub(crate) mod outside;
 pub(crate) mod pipe;
 pub(crate) mod process_table;
 pub(crate) mod queue;

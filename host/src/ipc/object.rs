@@ -300,6 +300,13 @@ pub(crate) fn release(participant: &Participant, handle: Handle) -> Result<()> {
     destroy_if_unused(participant, index).and(settled)
 }
 
+/// Drops the caller's hold of an object, and returns the object's number: the caller destroys the object if nobody holds it.
+pub(crate) fn let_go(participant: &Participant, handle: Handle) -> Result<u32> {
+    let (index, _) = find(participant, handle)?;
+    go_on(drop_hold(participant, index, participant.index)?)?;
+    Ok(index)
+}
+
 /// Ends a process's dealings with an object, and clears the process's bit. The inner result says how the former went.
 /// The caller still has to look whether that was the last hold; the object stays noted until then.
 fn drop_hold(participant: &Participant, index: u32, process: u32) -> Result<Result<()>> {

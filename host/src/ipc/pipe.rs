@@ -8,9 +8,11 @@
 //! A process that waits to receive can't send. So if nobody else holds the other end, no message will come, and that is
 //! the end of the pipe as well. Hence a process that drops one of several holds of an end wakes the receivers at the
 //! other end.
+//!
+//! The pipe of a connection with the outside is one whose other end the gateway holds: see [`outside`](super::outside).
 
 use sandpool_abi::Errno;
-use sandpool_abi::pipe::{DUPLEX, READABLE, WRITABLE};
+use sandpool_abi::pipe::{DUPLEX, OUTSIDE, READABLE, WRITABLE};
 
 use super::Result;
 use super::arena::Participant;
@@ -97,6 +99,10 @@ impl ObjectState for EndState {
     fn waiting(&self, index: u32) -> Option<Waiting> {
         Some(Waiting::Receive(index))
     }
+
+    fn is_of_outside(&self) -> bool {
+        self.rights() & OUTSIDE != 0
+    }
 }
 
 impl EndState {
@@ -104,9 +110,15 @@ impl EndState {
         Handle(self.peer.load(Ordering::Acquire))
     }
 
-    /// The rights of the end: `READABLE` and `WRITABLE`.
+    /// The rights of the end: `READABLE` and `WRITABLE`; and whether it is one of a pipe with the outside: `OUTSIDE`.
     pub(crate) fn rights(&self) -> u32 {
         self.flags.load(Ordering::Relaxed) as u32
+    }
+
+    /// The reason why nothing more comes from the other end: it was closed, or cut.
+    fn end(&self) -> Errno {
+        let is_cut = self.is_of_outside() && self.finished.load(Ordering::Acquire) == 0;
+        if is_cut { Errno::Connreset } else { Errno::Closed }
     }
 
     /// The bytes that may wait at this end.
@@ -118,7 +130,11 @@ impl EndState {
 /// Makes a pipe and returns its ends.
 pub(crate) fn create(participant: &Participant, capacity: u64, flags: u32) -> Result<[Handle; 2]> {
     let both = READABLE | WRITABLE;
-    let can = if flags & DUPLEX != 0 { [both, both] } else { [READABLE, WRITABLE] };
+    create_with(participant, capacity, if flags & DUPLEX != 0 { [both, both] } else { [READABLE, WRITABLE] })
+}
+
+/// Makes a pipe whose ends have these rights.
+pub(super) fn create_with(participant: &Participant, capacity: u64, can: [u32; 2]) -> Result<[Handle; 2]> {
     let first = create_end(participant, capacity, can[0], Handle(0))?;
     let second = match create_end(participant, capacity, can[1], first) {
         Ok(second) => second,
@@ -138,6 +154,7 @@ fn create_end(participant: &Participant, capacity: u64, flags: u32, peer: Handle
     let made = object::create(participant, register, |end: &EndState| {
         end.peer.store(peer.0, Ordering::Relaxed);
         end.flags.store(u64::from(flags), Ordering::Relaxed);
+        end.finished.store(0, Ordering::Relaxed);
         end.inbound.reset(Bound::Bytes(capacity), Account::Nothing, segment);
         Ok(())
     });
@@ -148,7 +165,7 @@ fn create_end(participant: &Participant, capacity: u64, flags: u32, peer: Handle
 }
 
 /// The other end of the pipe. The other end stays as long as this one does.
-fn other_end<'a>(participant: &'a Participant, end: &EndState) -> Result<Option<&'a EndState>> {
+pub(super) fn other_end<'a>(participant: &'a Participant, end: &EndState) -> Result<Option<&'a EndState>> {
     match object::referred(participant, end.other())? {
         Some((index, peer)) if peer.kind() == Ok(ObjectKind::End) => {
             Ok(Some(object::state(&participant.arena, index)?))
@@ -189,7 +206,7 @@ pub(crate) fn send(
 
 /// Receives a message, waiting for one.
 ///
-/// `AGAIN`, `TIMEDOUT`; `PERM`; `CLOSED` when nothing will come.
+/// `AGAIN`, `TIMEDOUT`; `PERM`; `CLOSED` when nothing will come, or `CONNRESET` if the connection with the outside was cut.
 pub(crate) fn recv(
     participant: &Participant,
     end: Object<'_, EndState>,
@@ -201,5 +218,10 @@ pub(crate) fn recv(
     }
     let inbound = &end.state.inbound;
     let port = Port { queue: inbound, object: end.index, waiting: Waiting::Receive(end.index) };
-    queue::get(participant, port, || is_alone(participant, end.state), buffer, deadline)
+    queue::get(participant, port, || is_alone(participant, end.state), buffer, deadline).map_err(|errno| {
+        match errno {
+            Errno::Closed => end.state.end(),
+            other => other,
+        }
+    })
 }

@@ -71,7 +71,9 @@ shared! {
         /// handle of the other end
         pub(super) peer: AtomicU64,
         pub(super) flags: AtomicU64,
-        unused: [AtomicU64; 6],
+        /// 1 if the connection with the outside, which the other end stands for, was closed in order
+        pub(super) finished: AtomicU64,
+        unused: [AtomicU64; 5],
         /// messages that were sent to this end
         pub(super) inbound: QueueState,
     }

@@ -72,6 +72,16 @@ impl Sweep {
         Self { condemned, ..Self::new(0, Stage::Swept) }
     }
 
+    /// Destroys what nobody holds any more of the objects that are [added](Self::add) to the sweep.
+    pub(crate) fn of_released() -> Self {
+        Self::new(0, Stage::Swept)
+    }
+
+    /// Adds objects that nobody may hold any more.
+    pub(crate) fn add(&mut self, unused: impl IntoIterator<Item = u32>) {
+        self.unused.extend(unused);
+    }
+
     fn new(dead: u32, stage: Stage) -> Self {
         Self { dead, stage, unused: Vec::new(), condemned: Vec::new(), destroying: None }
     }
@@ -189,14 +199,15 @@ fn recover(supervisor: &Participant, dead: u32, killed: bool) -> Result<()> {
         // tell the processes that watch several events.
         header.heap.tell_freed_after_death(arena);
         header.watched.wake_all(arena);
+        header.outside.wake_all(arena);
     }
     Ok(())
 }
 
-/// Gives back the runs that a `BUSY` step of the supervisor has left. A guest that sweeps for a child of its own that
+/// Gives back the runs that a `BUSY` step of the supervisor or the gateway has left. A guest that sweeps for a child of its own that
 /// never ran may have something in its hands, and is never `BUSY`.
 fn empty_own_registers(participant: &Participant, unused: &mut Vec<u32>) -> Result<()> {
-    if participant.is_supervisor() {
+    if participant.is_host() {
         empty_registers(participant, participant.index, unused)?;
     }
     Ok(())

@@ -224,6 +224,7 @@ fn process(
     let children = Children::new(participant, handle, doorbell);
     let limits = image.config.sandbox.limits.clone();
     let mut process = Process::new(children, parent, image.supervisor_pid, stdio.clone(), limits);
+    process.has_gateway = image.config.sandbox.has_gateway();
     process.strings = Arc::new(Strings::new(&image.config.args, &image.config.sandbox.env));
     process
 }

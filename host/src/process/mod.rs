@@ -152,6 +152,8 @@ pub(crate) struct Process {
     pub(crate) command: Option<Box<RunningCommand>>,
     /// The arguments and variables of the program.
     pub(crate) strings: Arc<Strings>,
+    /// Whether the run may communicate with the outside.
+    pub(crate) has_gateway: bool,
 }
 
 /// The arguments and variables of a program, each text with the zero byte that ends it.
@@ -240,6 +242,7 @@ impl Process {
             is_host_worker: false,
             command: None,
             strings: Arc::default(),
+            has_gateway: false,
         }
     }
 

@@ -67,6 +67,12 @@ impl Process {
         self.stdio.flush();
         let own = self.participant().slot()?;
         let targets = handles.iter().map(|handle| self.target(*handle)).collect::<Result<Vec<_>>>()?;
+        let is_of_outside = |handle: &u64| kind::is_of_outside(self.participant(), Handle(*handle));
+        let deadline = if deadline == Deadline::NEVER && handles.iter().any(is_of_outside) {
+            Deadline::never_noted()
+        } else {
+            deadline
+        };
         let is_ready = |target: &Target<'_>| match target {
             Target::Process(handle) => self.has_ended(*handle).unwrap_or(true),
             Target::Object(object) => object.is_ready(),

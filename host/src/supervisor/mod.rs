@@ -56,6 +56,7 @@ use self::proc::Proc;
 use crate::config::{Layer, Role, RunConfig};
 use crate::control::{self, Reply, Request, Start};
 use crate::ipc::arena::Arena;
+use crate::ipc::outside;
 use crate::jail::control_group::{self, ControlGroup, Shares};
 use crate::jail::namespaces::{self, Entered};
 use crate::jail::rlimits::{self, Reserved, Rlimits};
@@ -120,6 +121,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     let entered = namespaces::enter(&mut config.sandbox.dirs, processes, is_wanted, moved, Proc::open)
         .context("cannot enter the namespaces")?;
     let Entered::Inside(mut layers, proc) = entered else { return Ok(()) };
+    let gateway = start.gateway.take();
     let (group, status) = match delegated {
         Some(Some(delegated)) => delegated.make(own, Shares::from_limits(&config.sandbox.limits)),
         Some(None) => {
@@ -131,6 +133,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     match prepare(start, layers, group, proc, nice) {
         Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
         Ok(Prepared::Run(mut run)) => {
+            run.gateway = gateway;
             let handed_over = run.handed_over.iter().map(OwnedFd::as_fd).collect::<Vec<_>>();
             control::send_message_with(socket.as_fd(), &Reply::Started(run.jail.clone()), &handed_over)
                 .context("cannot answer the owner")?;
@@ -184,7 +187,9 @@ struct Run {
     signals: SignalFd,
     doorbell: Arc<OwnedFd>,
     detector: Detector,
-    /// Descriptors for the owner of a pool: the arena and the doorbell.
+    /// A socket whose other end the gateway has: each of the two sees when the other ends.
+    gateway: Option<OwnedFd>,
+    /// Descriptors for the owner of a pool, the arena and the doorbell; the arena for a gateway.
     handed_over: Vec<OwnedFd>,
 }
 
@@ -257,12 +262,24 @@ fn prepare(
     let detector = Detector::new(image.config.on_deadlock);
     // Guests can't do this once they are in the jail, or each would have to do it.
     Engine::tls_eager_initialize();
-    let mut handed_over = Vec::new();
-    if image.config.role == Role::Pool {
-        handed_over = vec![memory, doorbell.try_clone()?];
+    if image.config.sandbox.has_gateway() {
+        outside::create_requests(&image.arena)?;
     }
+    let handed_over = match image.config.role {
+        Role::Pool => vec![memory, doorbell.try_clone()?],
+        Role::Program if image.config.sandbox.has_gateway() => vec![memory],
+        Role::Program => Vec::new(),
+    };
     let children = Children::start(image, group, proc).context("cannot start the main guest")?;
-    Ok(Prepared::Run(Box::new(Run { jail: report, children, signals, doorbell, detector, handed_over })))
+    Ok(Prepared::Run(Box::new(Run {
+        jail: report,
+        children,
+        signals,
+        doorbell,
+        detector,
+        gateway: None,
+        handed_over,
+    })))
 }
 
 /// Maps the artifact, and resolves the imports. Returns the program, and what its instance needs.
@@ -336,6 +353,7 @@ impl Run {
             };
             let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE);
             let mut fds = vec![socket.as_fd(), owner.as_fd(), self.signals.as_fd(), self.doorbell.as_fd()];
+            fds.extend(self.gateway.as_ref().map(OwnedFd::as_fd));
             fds.extend(self.children.answers());
             let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut fds, timeout) {
@@ -345,6 +363,8 @@ impl Run {
             }
             let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(false));
             let [asked, orphaned, child, rung] = std::array::from_fn(|_| ready.next() == Some(true));
+            let has_lost_gateway = self.gateway.is_some() && ready.next() == Some(true);
+            drop(fds);
             if orphaned {
                 self.children.kill_all(Signal::SIGKILL);
                 return Ok(None);
@@ -359,6 +379,10 @@ impl Run {
                 }
             }
             self.children.look_after_time();
+            if has_lost_gateway {
+                self.gateway = None;
+                self.children.gateway_ended();
+            }
             if rung {
                 let _ = nix::unistd::read(&*self.doorbell, &mut [0; 8]);
             }

@@ -15,6 +15,12 @@ impl Deadline {
     /// Never.
     pub(crate) const NEVER: Self = Self(None);
 
+    /// A deadline that nobody lives to see. A process that waits with a deadline is never part of a deadlock, because the
+    /// wait isn't noted.
+    pub(crate) fn never_noted() -> Self {
+        Self::after_nanos(u64::MAX >> 1)
+    }
+
     /// A deadline that has come already.
     pub(crate) const NOW: Self = Self(Some(Duration::ZERO));
 

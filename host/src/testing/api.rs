@@ -46,6 +46,7 @@ fn values_are_values() {
 
     check::<Sandbox>();
     check::<DirGrant>();
+    check::<AddressGrant>();
     check::<Limits>();
     check::<CompileLimits>();
     check::<Summary>();
@@ -95,7 +96,8 @@ fn every_failure_becomes_an_error() {
 /// The names at the root are those that most programs use. Each other name is in one module, and none is in two places.
 #[test]
 fn each_name_has_one_place() {
-    const ROOT: [&str; 15] = [
+    const ROOT: [&str; 16] = [
+        "AddressGrant",
         "DirGrant",
         "Error",
         "ErrorKind",

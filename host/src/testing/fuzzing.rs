@@ -16,12 +16,14 @@ use sandpool_abi::{Import, ValueType};
 use wasmtime::{Engine, InstancePre, Store, Val};
 
 use crate::codec;
-use crate::config::{LimitKey, RunConfig, Sandbox};
+use crate::config::{AddressGrant, LimitKey, RunConfig, Sandbox, granted};
 use crate::control;
 use crate::engine::Inspection;
 use crate::engine::known::{self, Function};
+use crate::gateway::frames::{Frames, Next};
 use crate::imports;
 use crate::ipc::arena::Geometry;
+use crate::ipc::outside::{self, Chores};
 use crate::ipc::process_table::Register;
 use crate::ipc::{message, object};
 use crate::process::{Guest, Held};
@@ -106,7 +108,9 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     let alone = Alone::new(Geometry { processes_max: 1, objects_max: 8, heap_pages: 64 });
     let (arena, participant, handle) =
         (alone.participant.arena.clone(), alone.participant.clone(), alone.handle);
-    let guest = alone.guest();
+    outside::create_requests(&arena).expect("a queue");
+    let mut guest = alone.guest();
+    guest.process.has_gateway = true;
     let mut store = Store::new(CALLER.module().engine(), guest);
     let instance = CALLER.instantiate(&mut store).expect("an instance");
     let memory = instance.get_memory(&mut store, "memory").expect("a memory");
@@ -149,6 +153,12 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
             _ if called.is_err() => assert!(may_trap, "{} is to answer with an errno", import.name),
             Val::I32(0) => {
                 succeeded.push((import.module, import.name));
+                if import.module == sandpool_abi::connection::MODULE {
+                    let mut end = [0; 8];
+                    let at = arguments[3].unwrap_i32() as u32 as usize;
+                    memory.read(&store, at, &mut end).expect("what was just written");
+                    handles.push(i64::from_le_bytes(end));
+                }
                 if (import.module, import.name) == (sandpool_abi::pipe::MODULE, "create") {
                     let mut ends = [0; 16];
                     let at = arguments[2].unwrap_i32() as u32 as usize;
@@ -184,6 +194,10 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     for handle in process.holds.keys() {
         object::release(&participant, *handle).expect("a hold");
     }
+    // What was asked of the gateway goes with it.
+    let mut chores = Chores::new();
+    chores.release(outside::REQUESTS);
+    while chores.work(&outside::gateway(arena.clone()), 64).expect("no lock is held") {}
     // Objects that hold themselves, by a message in them, are left: a cycle. They hold only their own pages and those of their
     // messages.
     let live = object::count_live(&arena).expect("a table");
@@ -247,6 +261,43 @@ pub fn control(data: &[u8]) -> bool {
             control::receive_message::<control::Reply>(ours.as_fd()).is_ok()
         }
     }
+}
+
+/// The gateway: bytes that come from outside, and what guests ask for. Returns whether there was a message, or a granted address.
+///
+/// # Panics
+///
+/// If the messages depend on the pieces in which their bytes come, if a message is longer than allowed, or if an address is granted
+/// by a grant that isn't read as it is written.
+pub fn connections(data: &[u8]) -> bool {
+    const MAX: u64 = 1000;
+    let Some((piece, bytes)) = data.split_first() else { return false };
+    let messages = |piece: usize| {
+        let mut frames = Frames::new(MAX);
+        let (mut found, mut is_bad) = (Vec::new(), false);
+        for piece in bytes.chunks(piece) {
+            let filled = frames.fill(piece.len(), |room| {
+                room.copy_from_slice(piece);
+                Ok(piece.len())
+            });
+            assert_eq!(filled.expect("bytes"), piece.len());
+            while !is_bad && let Ok(Next::Whole(place)) = frames.next() {
+                found.push(frames.message(&place).to_vec());
+                frames.advance(&place);
+            }
+            is_bad |= frames.next().is_err();
+        }
+        (found, is_bad)
+    };
+    let (found, is_bad) = messages(usize::from(*piece).max(1));
+    assert_eq!((&found, is_bad), (&messages(bytes.len().max(1)).0, is_bad));
+    assert!(found.iter().all(|message| message.len() as u64 <= MAX));
+    let _ = codec::decode_all::<wire::Asked>(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(grant) = text.parse::<AddressGrant>() else { return !found.is_empty() };
+    assert_eq!(grant.to_string().parse::<AddressGrant>().expect("what was written"), grant);
+    let _ = granted(&[grant], &text, "");
+    true
 }
 
 /// The records in the queues of a pool: tasks and results. An accepted record is the same when it is written again.
@@ -385,6 +436,14 @@ mod tests {
         seeds_and_what_comes_of_them("control", super::control, 5000);
         for input in random(20_000, 60) {
             super::control(&input);
+        }
+    }
+
+    #[test]
+    fn any_bytes_from_outside_are_answered() {
+        seeds_and_what_comes_of_them("connections", super::connections, 5000);
+        for input in random(20_000, 60) {
+            super::connections(&input);
         }
     }
 

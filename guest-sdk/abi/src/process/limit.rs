@@ -54,6 +54,10 @@ pub enum Limit {
     RunMemory(u64),
     /// Bytes of the output of a task.
     Output(u64),
+    /// Listeners and connections with the outside of the run at once.
+    Connections(u64),
+    /// Bytes of a message on a connection with the outside.
+    ConnectionMessage(u64),
     /// A limit that this version doesn't know.
     Other,
 }
@@ -84,6 +88,8 @@ impl Limit {
             Self::RunFileBytes(_) => 17,
             Self::RunMemory(_) => 18,
             Self::Output(_) => 19,
+            Self::Connections(_) => 20,
+            Self::ConnectionMessage(_) => 21,
         }
     }
 
@@ -106,7 +112,9 @@ impl Limit {
             | Self::FileBytes(n)
             | Self::RunFileBytes(n)
             | Self::RunMemory(n)
-            | Self::Output(n) => n,
+            | Self::Output(n)
+            | Self::Connections(n)
+            | Self::ConnectionMessage(n) => n,
             Self::CpuTime(time) | Self::WallTime(time) | Self::RunCpuTime(time) | Self::RunWallTime(time) => {
                 u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
             }
@@ -136,12 +144,14 @@ impl Limit {
             17 => Self::RunFileBytes(figure),
             18 => Self::RunMemory(figure),
             19 => Self::Output(figure),
+            20 => Self::Connections(figure),
+            21 => Self::ConnectionMessage(figure),
             _ => Self::Other,
         }
     }
 
     /// The number of codes: all codes are below this.
-    pub const CODES: u32 = 20;
+    pub const CODES: u32 = 22;
 
     /// The name by which the limit is set: that of a flag, and of a key in a configuration file.
     #[must_use]
@@ -166,6 +176,8 @@ impl Limit {
             Self::RunFileBytes(_) => "run-file-bytes-max",
             Self::RunMemory(_) => "run-memory-max",
             Self::Output(_) => "output-max",
+            Self::Connections(_) => "connections-max",
+            Self::ConnectionMessage(_) => "connection-message-max",
             Self::Other => "unknown",
         }
     }
@@ -199,6 +211,7 @@ impl Limit {
                 | Self::Arena(_)
                 | Self::RunFileBytes(_)
                 | Self::RunMemory(_)
+                | Self::Connections(_)
         )
     }
 
@@ -231,6 +244,8 @@ impl fmt::Display for Limit {
             Self::RunFileBytes(_) => "bytes of files of the run",
             Self::RunMemory(_) => "memory of the run",
             Self::Output(_) => "output",
+            Self::Connections(_) => "connections of the run",
+            Self::ConnectionMessage(_) => "message of a connection",
             Self::Other => return f.write_str("unknown"),
         };
         write!(f, "{what} {}", Amount(*self))
@@ -252,12 +267,14 @@ impl fmt::Display for Amount {
             | Limit::FileBytes(n)
             | Limit::RunFileBytes(n)
             | Limit::RunMemory(n)
-            | Limit::Output(n) => write!(f, "{}", Bytes(n)),
+            | Limit::Output(n)
+            | Limit::ConnectionMessage(n) => write!(f, "{}", Bytes(n)),
             Limit::Fuel(n)
             | Limit::Processes(n)
             | Limit::Objects(n)
             | Limit::QueueItems(n)
-            | Limit::OpenFiles(n) => write!(f, "{n}"),
+            | Limit::OpenFiles(n)
+            | Limit::Connections(n) => write!(f, "{n}"),
             Limit::CpuTime(time)
             | Limit::WallTime(time)
             | Limit::RunCpuTime(time)

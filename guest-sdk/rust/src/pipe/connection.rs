@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sandpool_abi::pipe::{DUPLEX, READABLE, WRITABLE};
+use sandpool_abi::pipe::{DUPLEX, OUTSIDE, READABLE, WRITABLE};
 use sandpool_abi::process::Limit;
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 use serde::de::DeserializeOwned;
@@ -172,12 +172,27 @@ struct End {
 }
 
 impl Connection {
-    fn from_object(object: Arc<Object>) -> Self {
+    pub(crate) fn from_object(object: Arc<Object>) -> Self {
         Self { end: Arc::new(End { object, unreadable: AtomicBool::new(false) }) }
     }
 
     fn handle(&self) -> u64 {
         self.end.object.handle()
+    }
+
+    /// Whether the other end is outside of the run.
+    fn is_of_outside(&self) -> bool {
+        raw::pipe::flags(self.handle()).is_ok_and(|flags| flags & OUTSIDE != 0)
+    }
+
+    /// The error of a message that was refused. `count` is the number of handles in it.
+    #[cold]
+    fn refused(&self, errno: Errno, count: usize) -> SendError {
+        match errno {
+            Errno::Inval if count > 0 && self.is_of_outside() => SendError::NotForOutside,
+            Errno::Msgsize if self.is_of_outside() => SendError::TooLong,
+            errno => SendError::from_errno(errno),
+        }
     }
 
     pub(crate) fn object(&self) -> &Arc<Object> {
@@ -241,9 +256,11 @@ impl Connection {
     }
 
     fn send_within<T: Serialize + ?Sized>(&self, value: &T, timeout: u64) -> Result<(), SendError> {
-        let send =
-            |message: &[&[u8]], handles: &[u64]| raw::pipe::send(self.handle(), message, handles, timeout);
-        codec::encode(value, send).map_err(SendError::Encode)?.map_err(SendError::from_errno)
+        let send = |message: &[&[u8]], handles: &[u64]| {
+            raw::pipe::send(self.handle(), message, handles, timeout)
+                .map_err(|errno| self.refused(errno, handles.len()))
+        };
+        codec::encode(value, send).map_err(SendError::Encode)?
     }
 
     /// Receives a value, and waits while there is none.
@@ -311,7 +328,7 @@ impl Connection {
     }
 
     fn send_bytes_within(&self, bytes: &[u8], timeout: u64) -> Result<(), SendError> {
-        raw::pipe::send(self.handle(), &[bytes], &[], timeout).map_err(SendError::from_errno)
+        raw::pipe::send(self.handle(), &[bytes], &[], timeout).map_err(|errno| self.refused(errno, 0))
     }
 
     /// Receives the bytes of a message, and waits while there is none.
@@ -338,7 +355,7 @@ impl Connection {
         self.recv_bytes_within(NO_WAIT)
     }
 
-    fn recv_bytes_within(&self, timeout: u64) -> Result<Vec<u8>, RecvError> {
+    pub(crate) fn recv_bytes_within(&self, timeout: u64) -> Result<Vec<u8>, RecvError> {
         self.refuses()?;
         let recv = |buffer: &mut [u8]| raw::pipe::recv(self.handle(), buffer, timeout);
         message::receive(recv, |bytes, handles| {
@@ -374,7 +391,7 @@ impl Connection {
         self.recv_bytes_max_within(maxlength, NO_WAIT)
     }
 
-    fn recv_bytes_max_within(&self, maxlength: usize, timeout: u64) -> Result<Vec<u8>, RecvError> {
+    pub(crate) fn recv_bytes_max_within(&self, maxlength: usize, timeout: u64) -> Result<Vec<u8>, RecvError> {
         self.refuses()?;
         let too_long = |len: u64| usize::try_from(len).map_or(true, |len| len > maxlength);
         message::with_buffer(|buffer| {
@@ -515,6 +532,10 @@ pub enum SendError {
     NotWritable,
     /// The message can never fit into the arena.
     TooLarge,
+    /// The message is longer than one on a connection with the outside may be.
+    TooLong,
+    /// The value has queues, locks or the like in it, which mean nothing outside of the run.
+    NotForOutside,
     /// The value can't be encoded.
     Encode(EncodeError),
     /// Anything else that the host reported.
@@ -537,6 +558,7 @@ impl SendError {
     pub fn limit(&self) -> Option<Limit> {
         match self {
             Self::TooLarge => limits::of(Limit::Arena),
+            Self::TooLong => limits::of(Limit::ConnectionMessage),
             _ => None,
         }
     }
@@ -549,6 +571,10 @@ impl fmt::Display for SendError {
             Self::BrokenPipe => f.write_str("broken pipe: nobody is left to receive it"),
             Self::NotWritable => f.write_str("the connection is read-only"),
             Self::TooLarge => Refusal("the message doesn't fit into the arena", self.limit()).fmt(f),
+            Self::TooLong => Refusal("the message is too long for a connection", self.limit()).fmt(f),
+            Self::NotForOutside => f.write_str(
+                "queues, locks and the like can't be sent to the outside: they mean nothing there",
+            ),
             Self::Encode(error) => error.fmt(f),
             Self::Host(errno) => errno.fmt(f),
         }
@@ -565,6 +591,9 @@ pub enum RecvError {
     Empty,
     /// There will be no message: no process is left to send one. Python's `EOFError`.
     Eof,
+    /// The connection with the outside was cut, so messages may be missing: the peer has sent half a message or one that is too
+    /// long, its machine is out of reach, or the host's part of connections has failed. Python's `ConnectionResetError`.
+    Reset,
     /// This end only sends (Python's `OSError`, "connection is write-only"), or has received a message that was [too
     /// long](Self::TooLong).
     NotReadable,
@@ -586,12 +615,13 @@ impl RecvError {
         match errno {
             Errno::Again | Errno::Timedout => Self::Empty,
             Errno::Closed => Self::Eof,
+            Errno::Connreset => Self::Reset,
             Errno::Perm => Self::NotReadable,
             other => Self::Host(other),
         }
     }
 
-    fn from_failure(failure: Failure) -> Self {
+    pub(crate) fn from_failure(failure: Failure) -> Self {
         match failure {
             Failure::Host(errno) => Self::from_errno(errno),
             Failure::OutOfMemory => Self::OutOfMemory,
@@ -604,6 +634,7 @@ impl fmt::Display for RecvError {
         match self {
             Self::Empty => f.write_str("the pipe is empty"),
             Self::Eof => f.write_str("end of file: nobody is left to send anything"),
+            Self::Reset => Errno::Connreset.fmt(f),
             Self::NotReadable => f.write_str("the connection is write-only"),
             Self::TooLong => f.write_str("bad message length"),
             Self::BufferTooShort(message) => {

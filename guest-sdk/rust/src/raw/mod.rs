@@ -86,6 +86,7 @@ pub(crate) use export_aborted;
 
 pub(crate) mod cast;
 pub(crate) mod clock;
+pub(crate) mod connection;
 #[allow(dead_code, reason = "the SDK gives no handles of descriptors away, and replaces none")]
 pub(crate) mod descriptor;
 pub(crate) mod function;

@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use sandpool::jail::{JailReport, Layer};
 use sandpool::limits::{CompileLimitKey, Key, LimitKey, Profile};
 use sandpool::module::UnknownImports;
-use sandpool::{DirGrant, Sandbox};
+use sandpool::{AddressGrant, DirGrant, Sandbox};
 
 use crate::text;
 
@@ -17,6 +17,15 @@ pub(crate) struct GuestArgs {
     /// HOST. A colon in a name is written \:
     #[arg(long, value_name = "HOST[:GUEST][:ro]")]
     dir: Vec<DirGrant>,
+
+    /// Let the guest listen at an address: tcp:HOST:PORT, unix:PATH, or sandpool:NAME for other runs of this user. * stands
+    /// for any HOST or PORT
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<AddressGrant>,
+
+    /// Let the guest connect to an address, written as for --listen. A name of a host is looked up when the run starts
+    #[arg(long, value_name = "ADDRESS")]
+    connect: Vec<AddressGrant>,
 
     /// Set a variable in the guest's environment, which is empty by default; NAME alone copies the variable of this
     /// environment
@@ -77,6 +86,8 @@ impl GuestArgs {
         sandbox = self.without_layer.iter().copied().fold(sandbox, Sandbox::without_layer);
         sandbox = sandbox.unknown_imports(self.unknown_imports);
         sandbox.dirs.extend(self.dir.iter().cloned());
+        sandbox.listen.extend(self.listen.iter().cloned());
+        sandbox.connect.extend(self.connect.iter().cloned());
         sandbox.env.extend(self.env.iter().cloned());
         Ok(sandbox)
     }

@@ -40,6 +40,10 @@ const OBJECTS: RangeInclusive<u64> = 1..=1 << 20;
 /// Addresses bound it from above: how many there are is seen when a run starts.
 const STACK: RangeInclusive<u64> = 64 << 10..=u64::MAX;
 const PROCESSES: RangeInclusive<u64> = 1..=Geometry::PROCESSES_LIMIT as u64;
+/// Each is looked at in each turn of the gateway.
+const CONNECTIONS: RangeInclusive<u64> = 1..=4096;
+/// The messages by which keys are compared have to fit.
+const CONNECTION_MESSAGE: RangeInclusive<u64> = 256..=1 << 30;
 /// The kernel's own limit is mostly the upper value.
 const OPEN_FILES: RangeInclusive<u64> = 1..=1 << 19;
 
@@ -201,6 +205,23 @@ limits! {
         untrusted: 64,
         within: OPEN_FILES,
         about: "How many files and directories each process may have open, beside those that it was given",
+    }
+    /// Listeners and connections with the outside that a run may have at once, where addresses are
+    /// [granted](crate::Sandbox::connect).
+    connections_max "connections-max" {
+        value: Count u32,
+        usual: 256,
+        untrusted: 16,
+        within: CONNECTIONS,
+        about: "How many listeners and connections with the outside there may be at once",
+    }
+    /// Bytes of a message on a connection with the outside, in either direction. A longer one from outside ends the connection.
+    connection_message_max "connection-message-max" {
+        value: Size u64,
+        usual: 64 << 20,
+        untrusted: 1 << 20,
+        within: CONNECTION_MESSAGE,
+        about: "How long a message on a connection with the outside may be, in either direction",
     }
 }
 

@@ -168,7 +168,7 @@ fn a_profile_is_a_file_and_the_files_keys_go_before_it() {
     assert_eq!(read(&text).unwrap(), untrusted(Limits::untrusted()));
     // The file has no more keys than the profile sets, and each has an explanation.
     let keys: Vec<_> = text.lines().filter_map(|line| line.split_once(" = ")).collect();
-    assert_eq!(keys.len(), 1 + 11 + 5, "{text}");
+    assert_eq!(keys.len(), 1 + 13 + 5, "{text}");
     assert!(keys.contains(&("memory-max", "\"256MiB\"")) && keys.contains(&("processes-max", "128")));
     let shorter: String =
         text.lines().filter(|line| !line.contains("-max = ")).map(|line| format!("{line}\n")).collect();

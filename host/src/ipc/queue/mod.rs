@@ -316,6 +316,11 @@ impl QueueState {
         &self.not_empty
     }
 
+    /// The event that producers wait for.
+    pub(super) fn not_full(&self) -> &Event {
+        &self.not_full
+    }
+
     #[inline]
     fn lock_head<'a>(&'a self, participant: &'a Participant) -> Result<Guard<'a>> {
         let guard = self.head.lock(participant)?;
@@ -416,7 +421,7 @@ impl QueueState {
 
     /// Whether an item of `len` bytes has to wait.
     #[inline]
-    fn is_full(&self, len: u64) -> bool {
+    pub(super) fn is_full(&self, len: u64) -> bool {
         let bound = self.bound();
         if !self.has(BYTES) {
             return bound != 0 && self.size() >= bound;

@@ -61,6 +61,8 @@ pub(crate) struct Children {
     buried: HashSet<u32>,
     /// Slots that must still be looked at, because somebody has asked for it.
     requests: Vec<u32>,
+    /// Sweeps up after the gateway, which has ended before the run.
+    gateway: Option<Sweep>,
     /// Finds objects that nobody can reach any more.
     collector: Collector,
     /// When objects were last collected.
@@ -136,6 +138,7 @@ impl Children {
             burials: VecDeque::new(),
             buried: HashSet::new(),
             requests: Vec::new(),
+            gateway: None,
             collector,
             collected: Instant::now(),
             proc,
@@ -453,12 +456,35 @@ impl Children {
         let buried = self.bury_some();
         let collected = self.collect_some();
         let is_more = more_to_reap || !self.requests.is_empty();
-        match (buried, collected) {
-            (Left::More, _) | (_, Left::More) => Left::More,
-            _ if is_more => Left::More,
-            (Left::Busy, _) | (_, Left::Busy) => Left::Busy,
-            (Left::Nothing, Left::Nothing) => Left::Nothing,
+        let left = [buried, collected, self.sweep_some_of_gateway()];
+        if is_more || left.contains(&Left::More) {
+            Left::More
+        } else if left.contains(&Left::Busy) {
+            Left::Busy
+        } else {
+            Left::Nothing
         }
+    }
+
+    /// Handles the end of the gateway: its connections end.
+    pub(crate) fn gateway_ended(&mut self) {
+        self.gateway = Some(Sweep::from_dead(self.image.arena.geometry.gateway(), true));
+    }
+
+    /// Does some steps of the sweep after the gateway.
+    fn sweep_some_of_gateway(&mut self) -> Left {
+        let Some(sweep) = &mut self.gateway else { return Left::Nothing };
+        for _ in 0..STEPS_AT_ONCE {
+            match sweep.step(&self.participant) {
+                Ok(false) => {}
+                Err(Errno::Busy) => return Left::Busy,
+                Ok(true) | Err(_) => {
+                    self.gateway = None;
+                    return Left::Nothing;
+                }
+            }
+        }
+        Left::More
     }
 
     /// Does some steps of a collection of objects that nobody can reach, if somebody wants one.

@@ -1,0 +1,89 @@
+//! Connections with what is outside of the run: other runs, other programs, other machines.
+//!
+//! The host grants addresses, and nothing else can be reached: `sandpool run --listen ADDRESS --connect ADDRESS`, or
+//! `Sandbox::listen` and `Sandbox::connect` of an application.
+//!
+//! | address | means |
+//! | --- | --- |
+//! | `tcp:HOST:PORT` | a port of TCP; port 0 is any that is free, if that was granted |
+//! | `unix:PATH` | a socket of the host's file system |
+//! | `sandpool:NAME` | another run of the same user |
+//!
+//! A connection is a [`Connection`](crate::Connection), as the ends of a pipe are: it has the same methods, can be waited for
+//! together with anything else, be shared with forked processes and be sent to others. Two things are different: messages carry no
+//! queues and locks, as these mean nothing elsewhere, and have a limit (`connection-message-max`).
+//!
+//! # With Python
+//!
+//! Messages and keys are those of Python's `multiprocessing.connection`, so the other side may be a program in Python:
+//!
+//! ```python
+//! from multiprocessing.connection import Client
+//! with Client(('127.0.0.1', 6000), authkey=b'secret') as connection:
+//!     connection.send_bytes(b'hello')
+//! ```
+//!
+//! [`send_bytes`](crate::Connection::send_bytes) and [`recv_bytes`](crate::Connection::recv_bytes) are the same on both
+//! sides. [`send`](crate::Connection::send) and [`recv`](crate::Connection::recv) encode values as guests do among
+//! each other, which Python doesn't read.
+//!
+//! Up to version 3.11, Python proves its key by MD5 only, which has to be [allowed](client::Builder::allow_md5).
+
+pub(crate) mod client;
+mod error;
+mod handshake;
+pub(crate) mod listener;
+
+pub use self::client::Builder as ClientBuilder;
+pub use self::error::ConnectionError;
+pub use self::listener::Builder as ListenerBuilder;
+
+use std::time::Duration;
+
+use sandpool_abi::connection::{DONE, FAILED, NO_ADDRESS, NOT_GRANTED};
+
+use crate::deadline::Deadline;
+use crate::{Connection, Errno};
+
+/// How long a peer may take to prove that it has the key.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+
+/// Receives the answer to a request at its end. Returns the text.
+fn answer(end: &Connection, address: &str, deadline: Deadline) -> Result<String, ConnectionError> {
+    let bytes = end.recv_bytes_within(deadline.left()).map_err(|error| match error {
+        crate::pipe::RecvError::Empty => ConnectionError::TimedOut,
+        crate::pipe::RecvError::Host(errno) => ConnectionError::from_errno(errno),
+        _ => ConnectionError::Gateway,
+    })?;
+    let Some((head, text)) = bytes.split_first_chunk::<8>() else { return Err(ConnectionError::Gateway) };
+    let [code, errno] = [0, 4].map(|at| {
+        head.get(at..)
+            .and_then(|bytes| bytes.first_chunk::<4>())
+            .map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    });
+    let text = String::from_utf8_lossy(text).into_owned();
+    match code {
+        DONE => Ok(text),
+        NOT_GRANTED => Err(ConnectionError::NotGranted { grant: text }),
+        NO_ADDRESS => Err(ConnectionError::BadAddress { address: address.to_owned(), problem: text }),
+        FAILED if errno == TIMED_OUT => Err(ConnectionError::TimedOut),
+        FAILED => Err(ConnectionError::System { errno: errno as i32, text }),
+        _ => Err(ConnectionError::TooMany),
+    }
+}
+
+/// Linux's `ETIMEDOUT`.
+const TIMED_OUT: u32 = Errno::Timedout as u32;
+
+/// Refuses a missing key where anybody could be at the other side.
+fn check_key(address: &str, has_key: bool, may_lack_key: bool) -> Result<(), ConnectionError> {
+    let Some(tcp) = address.strip_prefix("tcp:") else { return Ok(()) };
+    if has_key {
+        return Ok(());
+    }
+    let host = tcp.rsplit_once(':').map_or(tcp, |(host, _)| host);
+    let is_loopback = host == "[::1]" || host.eq_ignore_ascii_case("localhost") || {
+        host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+    };
+    if is_loopback && may_lack_key { Ok(()) } else { Err(ConnectionError::NoKey) }
+}
