@@ -7,9 +7,9 @@
 //! | `sandpool:NAME` | another run of the same user |
 //!
 //! Both functions return an end of a [pipe](crate::pipe) at once. The first message that comes there is the answer: an
-//! [`Answer`](crate::connection::Answer), then text.
+//! [`Answer`], then text.
 //!
-//! * The text of an answer with [`DONE`](crate::connection::DONE) is the address at this side: for a listener, with the port that
+//! * The text of an answer with [`DONE`] is the address at this side: for a listener, with the port that
 //!   it has got.
 //! * Any other text says what went wrong. Nothing follows then.
 //!

@@ -267,21 +267,18 @@ pub(crate) fn finish(participant: &Participant, end: Handle) {
 }
 
 /// The ends that the gateway wants news of, and whether it wants to know of room as well.
-pub(crate) fn watch(participant: &Participant, ends: impl Iterator<Item = (Handle, bool)>) -> Result<()> {
+pub(crate) fn watch(participant: &Participant, ends: impl Iterator<Item = (Handle, bool)>) {
     if let Ok(queue) = object::resolve::<QueueState>(participant, REQUESTS) {
         queue.state.not_empty().watch_from_gateway();
     }
     for (end, wants_room) in ends {
         let Ok(end) = object::resolve::<EndState>(participant, end) else { continue };
         end.state.inbound.not_empty().watch_from_gateway();
-        if wants_room {
-            if let Some(peer) = pipe::other_end(participant, end.state)? {
-                peer.inbound.not_full().watch_from_gateway();
-            }
+        if wants_room && let Ok(Some(peer)) = pipe::other_end(participant, end.state) {
+            peer.inbound.not_full().watch_from_gateway();
         }
     }
     fence(Ordering::SeqCst);
-    Ok(())
 }
 
 #[cfg(test)]
