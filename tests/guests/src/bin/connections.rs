@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandpool_guest::net::ConnectionError;
 use sandpool_guest::pipe::{RecvError, SendError};
-use sandpool_guest::{Client, Connection, Event, Listener, Lock, Pipe, Process, Queue, Waitable, wait};
+use sandpool_guest::{Client, Connection, Listener, Lock, Pipe, Process, Queue, Waitable, wait};
 
 type Failure = Box<dyn Error>;
 
@@ -188,8 +188,8 @@ fn hold(address: &str) -> Result<(), Failure> {
     let holder = Process::fork(|| -> Result<(), Failure> {
         let connection = listener.accept()?;
         connection.send_bytes(b"held")?;
-        Event::new()?.wait()?;
-        drop(connection);
+        // Not for an event: then each process of the run would wait for another.
+        connection.recv_bytes()?;
         Ok(())
     })?;
     println!("holder ended by {:?}", holder.join()?);
