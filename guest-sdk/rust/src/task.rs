@@ -129,16 +129,16 @@ fn input<I: DeserializeOwned>(format: Format, len: u32) -> Result<I, String> {
     if raw::cast::is_bytes::<I>() && matches!(format, Format::Text | Format::Bytes) {
         return raw::cast::from_bytes(in_vec()?).ok_or_else(|| "it is no vector of bytes".to_owned());
     }
-    // A process that does only one task would fill the large buffer with zeros for it.
-    if let Some(buffer) = [0; SMALL].get_mut(..len) {
+    let in_buffer = |buffer: &mut [u8]| {
         receive(buffer)?;
-        return decode(format, buffer);
+        decode(format, buffer)
+    };
+    // A process that does only one task would fill the large buffer with zeros for the task.
+    if let Some(buffer) = [0; SMALL].get_mut(..len) {
+        return in_buffer(buffer);
     }
     message::with_buffer(|buffer| match buffer.get_mut(..len) {
-        Some(buffer) => {
-            receive(buffer)?;
-            decode(format, buffer)
-        }
+        Some(buffer) => in_buffer(buffer),
         None => decode(format, &in_vec()?),
     })
 }

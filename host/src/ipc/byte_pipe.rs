@@ -390,3 +390,60 @@ pub(crate) fn look(participant: &Participant, end: &ByteEndState) -> Result<Read
     };
     Ok(Readiness { bytes, is_hung_up })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::object::{count_live, resolve};
+
+    fn participant(objects_max: u32) -> Participant {
+        let geometry = Geometry { processes_max: 2, objects_max, heap_pages: 64 };
+        Participant {
+            arena: Arc::new(Arena::create(geometry).unwrap().1),
+            index: 0,
+            patience: Patience::Brief,
+        }
+    }
+
+    #[test]
+    fn there_are_both_ends_or_none() {
+        let participant = participant(1);
+        assert_eq!(create(&participant, false), Err(Errno::Nfile));
+        let heap = &participant.arena.header().unwrap().heap;
+        assert_eq!((count_live(&participant.arena), heap.used_pages()), (Ok(0), 0));
+    }
+
+    #[test]
+    fn each_end_does_what_it_is_for() {
+        let participant = participant(2);
+        let end = |handle| resolve::<ByteEndState>(&participant, handle).unwrap();
+        let [reader, writer] = create(&participant, false).unwrap();
+        let write = |to| write(&participant, end(to), &[b"a"], 0, Deadline::NOW);
+        let read = |from| read(&participant, end(from), 1, Deadline::NOW, |_, _| Ok(()));
+        assert_eq!((write(reader), read(writer)), (Err(Errno::Badf), Err(Errno::Badf)));
+        assert_eq!((write(writer), read(reader)), (Ok(1), Ok(1)));
+    }
+
+    /// A writer is ready where a whole write of the largest kind finds room, and a large write that doesn't wait writes a part.
+    #[test]
+    fn room_is_told_and_used_as_posix_says() {
+        let participant = participant(2);
+        let end = |handle| resolve::<ByteEndState>(&participant, handle).unwrap();
+        let [_reader, writer] = create(&participant, false).unwrap();
+        let large = vec![0; RING as usize + 1];
+        let write = |bytes: &[u8]| write(&participant, end(writer), &[bytes], 0, Deadline::NOW);
+        let is_ready = || look(&participant, end(writer).state).unwrap().is_ready(false);
+        assert_eq!(write(&large[..(RING - ATOMIC) as usize]), Ok(RING - ATOMIC));
+        assert!(is_ready());
+        assert_eq!(write(&large[..1]), Ok(1));
+        assert!(!is_ready());
+        assert_eq!(write(&large[..ATOMIC as usize]), Err(Errno::Again), "whole or not at all");
+        assert_eq!(write(&large[..ATOMIC as usize + 1]), Ok(ATOMIC - 1));
+        assert_eq!(write(&large[..1]), Err(Errno::Again));
+    }
+}

@@ -171,6 +171,16 @@ pub(super) fn discard_first(
     Ok(next == 0)
 }
 
+/// Throws away the chain of messages in `register`.
+pub(super) fn discard_chain(
+    participant: &Participant,
+    register: &AtomicU64,
+    unused: &mut Vec<u32>,
+) -> Result<()> {
+    while !discard_first(participant, register, unused)? {}
+    Ok(())
+}
+
 /// Ends the holds of the message in `register`, and returns the message that follows.
 fn leave(participant: &Participant, register: &AtomicU64, unused: &mut Vec<u32>) -> Result<u64> {
     let page = register.load(Ordering::Relaxed);

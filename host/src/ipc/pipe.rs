@@ -225,3 +225,56 @@ pub(crate) fn recv(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+    use crate::ipc::object::{count_live, resolve};
+    use crate::testing::deadline::within_deadline;
+
+    fn participant(objects_max: u32) -> Participant {
+        let geometry = Geometry { processes_max: 2, objects_max, heap_pages: 64 };
+        Participant {
+            arena: Arc::new(Arena::create(geometry).unwrap().1),
+            index: 0,
+            patience: Patience::Brief,
+        }
+    }
+
+    #[test]
+    fn there_are_both_ends_or_none() {
+        let participant = participant(1);
+        assert_eq!(create(&participant, 100, 0), Err(Errno::Nfile));
+        let heap = &participant.arena.header().unwrap().heap;
+        assert_eq!((count_live(&participant.arena), heap.used_pages()), (Ok(0), 0));
+    }
+
+    #[test]
+    fn each_end_does_what_it_is_for() {
+        let participant = participant(4);
+        let end = |handle| resolve::<EndState>(&participant, handle).unwrap();
+        let send = |to| send(&participant, end(to), &[b"a"], &[], Deadline::NOW);
+        let recv = |from| recv(&participant, end(from), &mut [0], Deadline::NOW).map(drop);
+        let [first, second] = create(&participant, 100, 0).unwrap();
+        assert_eq!((send(first), recv(second)), (Err(Errno::Perm), Err(Errno::Perm)));
+        assert_eq!((send(second), recv(first)), (Ok(()), Ok(())));
+        let [first, second] = create(&participant, 100, DUPLEX).unwrap();
+        assert_eq!((send(first), recv(second), send(second), recv(first)), (Ok(()), Ok(()), Ok(()), Ok(())));
+    }
+
+    /// Nobody else holds the other end, so nobody will send.
+    #[test]
+    fn who_has_both_ends_waits_for_nobody() {
+        within_deadline(|| {
+            let participant = participant(4);
+            let [first, _second] = create(&participant, 100, 0).unwrap();
+            let end = resolve::<EndState>(&participant, first).unwrap();
+            assert_eq!(recv(&participant, end, &mut [0], Deadline::NEVER).err(), Some(Errno::Closed));
+        });
+    }
+}

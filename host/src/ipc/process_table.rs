@@ -240,6 +240,13 @@ impl Outcome {
         ExitStatus::from_parts(self.kind, self.detail, self.figure)
     }
 
+    /// Whether the outcome is a limit that ends the whole run.
+    #[inline]
+    pub(crate) fn ends_the_run(self) -> bool {
+        // Most processes reach no limit, and short ones then need no page of the code below.
+        self.kind == process::LIMITED && Limit::from_parts(self.detail, self.figure).ends_the_run()
+    }
+
     fn from_word(word: u64) -> Self {
         Self {
             kind: (word >> 56) as u32,

@@ -122,7 +122,7 @@ impl ObjectState for ShelfState {
             let entry = entry(participant, table, place)?;
             let page = entry.load(Ordering::Relaxed);
             if page != 0 {
-                // Whoever finds it in the register, after a death, takes it for a chain.
+                // After a death, the sweep follows the links of the messages in this register.
                 message::link(participant, page, 0)?;
                 guard.set(slot.register(Register::Discarded), page)?;
                 guard.set(entry, 0)?;
@@ -241,8 +241,8 @@ pub(crate) fn change(
     let mut given_back = Ok(());
     for register in [Register::Incoming, Register::Outgoing, Register::Discarded] {
         let register = slot.register(register);
-        while register.load(Ordering::Relaxed) != 0 && given_back.is_ok() {
-            given_back = message::discard_first(participant, register, &mut unused).map(drop);
+        if register.load(Ordering::Relaxed) != 0 {
+            given_back = given_back.and(message::discard_chain(participant, register, &mut unused));
         }
     }
     let table = slot.register(Register::Segment);

@@ -42,7 +42,7 @@ enum Stage {
     Recover {
         killed: bool,
     },
-    /// Gives back the runs in its hands; at most this number of messages is left.
+    /// Gives back the runs in the registers of the dead process, which have at most this number of messages left.
     Registers(u32),
     /// Drops its holds, from this object on.
     Holds(u32),
@@ -213,7 +213,7 @@ fn empty_own_registers(participant: &Participant, unused: &mut Vec<u32>) -> Resu
     Ok(())
 }
 
-/// Gives back the first run in each register of a slot, and returns whether these were all. Damaged ones stay.
+/// Gives back the first run in each register of a slot, and returns whether these were all. Damaged runs stay.
 fn empty_registers(supervisor: &Participant, index: u32, unused: &mut Vec<u32>) -> Result<bool> {
     let slot = supervisor.arena.process(index)?;
     let mut were_all = true;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use sandpool_abi::process::{ABORTED_EXPORT, EXITED, ExitStatus, Limit, TRAPPED, Trap};
+use sandpool_abi::process::{ABORTED_EXPORT, EXITED, Limit, TRAPPED, Trap};
 use wasmtime::Store;
 
 use super::program::Instance;
@@ -110,7 +110,7 @@ fn end(guest: &Guest, outcome: Outcome, code: i32) -> ! {
         slot.claim(outcome);
         // At a limit of the run, the supervisor must be the first to know: the parent could end the run with an exit code of
         // its own.
-        if !matches!(outcome.status(), Some(ExitStatus::Limited(limit)) if limit.ends_the_run()) {
+        if !outcome.ends_the_run() {
             guest.process.leave();
         }
     }

@@ -21,6 +21,7 @@ impl Process {
     ///
     /// `PROCS` if the table is full; `RUNMEM` if all processes together would have too much memory; `SYSTEM` if the
     /// kernel can't fork; `PERM` if the caller is daemonic and not tied.
+    #[inline(always)]
     pub(crate) fn fork(&mut self, name: &str, flags: u32) -> Result<Forked> {
         self.stdio.flush();
         let reserved = self.children.reserve(name, flags)?;
@@ -34,6 +35,7 @@ impl Process {
         self.fork_into(reserved)
     }
 
+    #[inline(always)]
     fn fork_into(&mut self, (index, handle): (u32, ProcessHandle)) -> Result<Forked> {
         // The child then need not allocate.
         self.children.identity.reserve(1);

@@ -289,7 +289,7 @@ impl Worker {
         begun: Begun,
     ) -> Result<()> {
         let worker = store.data().process.handle();
-        // Found once, and not by each child again.
+        // The worker finds an export once, so that no child has to.
         let export = if format == COMMAND { None } else { self.export(store, name) };
         let forked = store.data_mut().process.fork_for_host();
         let child = match store.data().process.noting(forked) {

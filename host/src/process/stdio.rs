@@ -218,14 +218,20 @@ impl Stdio {
 
     /// Writes out parts of lines that were held back. A stream that nobody reads any more is no error here: the guest's
     /// next write tells the guest.
+    #[inline(always)]
     pub(crate) fn flush(&self) {
         for line in [&self.stdout, &self.stderr] {
-            let mut line = locked(line);
+            let line = locked(line);
             if !line.held.is_empty() {
-                let held = std::mem::take(&mut line.held);
-                let _ = self.write_whole(&line, &held);
+                self.write_held(line);
             }
         }
+    }
+
+    #[cold]
+    fn write_held(&self, mut line: MutexGuard<'_, Line>) {
+        let held = std::mem::take(&mut line.held);
+        let _ = self.write_whole(&line, &held);
     }
 
     /// Writes a message of Sandpool's own about this process.

@@ -6,7 +6,7 @@ use sandpool::limits::Limit;
 use sandpool::pool::{Failure, Format, Isolation, PoolEnd};
 use sandpool::{Error, ExitStatus, Limits, Pool, Sandbox};
 
-use crate::support::load_text;
+use crate::support::{deadline, load_text};
 
 use super::{TASKS, tasks};
 
@@ -101,4 +101,29 @@ fn a_limit_that_would_hit_the_wrong_task_is_refused() {
         assert!(matches!(&error, Error::Invalid { .. }), "{error}");
         assert!(error.hint().unwrap().contains("isolation"), "{error}");
     }
+}
+
+/// The child isn't a worker, although the supervisor starts it in the same way.
+#[test]
+fn a_process_that_a_task_spawns_has_the_limits_of_a_process() {
+    let text = r#"(module
+        (import "sandpool_process" "spawn" (func $spawn (param i32 i32 i32 i32 i32 i32 i32) (result i64)))
+        (import "sandpool_process" "join" (func $join (param i64 i64) (result i32)))
+        (import "sandpool_process" "status" (func $status (param i64 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start") (loop $l (br $l)))
+        ;; fails unless the child's status is that of a limit
+        (func (export "sandpool_task_spawn") (param i32 i32) (result i32)
+            (local $child i64)
+            (local.set $child (call $spawn (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i32.const 0) (i32.const 0)))
+            (drop (call $join (local.get $child) (i64.const -1)))
+            (drop (call $status (local.get $child) (i32.const 1024)))
+            (i32.ne (i32.load (i32.const 1024)) (i32.const 4))))"#;
+    let module = load_text("spawns", text);
+    let limits = Limits::default().cpu_time(Duration::from_millis(200));
+    let builder = Pool::builder(&module).processes(1).isolation(Isolation::Task);
+    let builder = builder.task_timeout(deadline()).sandbox(Sandbox::new().limits(limits));
+    let pool = builder.build().unwrap();
+    pool.submit_record("spawn", Format::Bytes, b"").unwrap().result().unwrap();
 }

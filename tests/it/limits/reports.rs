@@ -74,3 +74,29 @@ fn the_library_gives_the_limit_as_a_type() {
     let error = Run::builder(&module).sandbox(sandbox).start().unwrap_err();
     assert_eq!(error.hint().as_deref(), Some("at least 64KiB"));
 }
+
+/// Each of them was killed, and none for something that it did itself.
+#[test]
+fn all_who_end_with_the_run_are_told_to_have_reached_its_limit() {
+    let module = load(guest("limits"));
+    let time = Duration::from_millis(400);
+    let sandbox = Sandbox::new().limits(Limits::default().run_wall_time(time));
+    let run = Run::builder(&module).arg("limits").arg("sleep-on").sandbox(sandbox).start().unwrap();
+    let summary = run.wait().unwrap();
+    let limited = ExitStatus::Limited(Limit::RunWallTime(time));
+    assert!(summary.reports.len() > 1, "{summary:?}");
+    assert!(summary.reports.iter().all(|report| report.status == limited), "{summary:?}");
+}
+
+/// The largest process isn't the last one that ends.
+#[test]
+fn the_peak_of_a_run_is_that_of_its_largest_process() {
+    let module = load(guest("limits"));
+    let sandbox = Sandbox::new().limits(Limits::default().memory_max(64 << 20).processes_max(2));
+    let run = Run::builder(&module).arg("limits").arg("hoard-and-end").sandbox(sandbox).start().unwrap();
+    let summary = run.wait().unwrap();
+    let last = summary.reports.last().unwrap();
+    let peak = summary.reports.iter().map(|report| report.peak_memory).max().unwrap();
+    assert!(last.peak_memory < peak, "{summary:?}");
+    assert_eq!(summary.peak_memory, peak, "{summary:?}");
+}

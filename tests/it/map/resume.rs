@@ -271,3 +271,76 @@ fn after_sigkill_resume_leaves_no_record_out_and_does_none_twice() {
         );
     }
 }
+
+/// A record of its own on each line; the one that waits stands among them.
+#[test]
+fn a_record_that_was_under_way_is_done_again_and_none_is_written_twice() {
+    let (before, behind) = (50, 250);
+    let input = format!("{}gate\n{}", numbers(0..before), numbers(before..before + behind));
+    // Some of the others are in the hands of the worker that waits.
+    let others = (before + behind) as usize - 64;
+    for (isolation, order) in
+        [("worker", "--ordered"), ("worker", "--unordered"), ("task", "--ordered"), ("task", "--unordered")]
+    {
+        for stop in ["killed", "two signals", "a signal and no worker", "halted"] {
+            let is_ordered = order == "--ordered";
+            if stop == "halted" && is_ordered {
+                continue;
+            }
+            let what = format!("{isolation} {order} {stop}");
+            let bench = Bench::new(&input);
+            let gate = Gate::new();
+            let grant = gate.grant();
+            let arguments = ["--dir", &grant, "--workers", "2", "--isolation", isolation, order];
+            let mut first = bench.map("gate", &arguments);
+            if stop == "halted" {
+                first.args(["--halt", &format!("now,done={others}")]);
+            }
+            let run = Run::start(&mut first);
+            gate.has_begun();
+            bench.wait_for_lines(if is_ordered { before as usize } else { others });
+            match stop {
+                "killed" => {
+                    assert!(
+                        procfs::eventually(|| bench.done() == Some(before)),
+                        "{what}: {:?}",
+                        bench.done()
+                    );
+                    assert!(procfs::kill(run.embedder(), Signal::SIGKILL, |_| true));
+                    run.finish().expect_signal(Signal::SIGKILL);
+                }
+                "two signals" => {
+                    signal(&run, Signal::SIGINT);
+                    assert!(procfs::eventually(|| run.printed().contains("stopping when ")), "{what}");
+                    signal(&run, Signal::SIGTERM);
+                    run.finish().expect_signal(Signal::SIGTERM);
+                }
+                "a signal and no worker" => {
+                    signal(&run, Signal::SIGINT);
+                    assert!(procfs::eventually(|| run.printed().contains("stopping when ")), "{what}");
+                    for guest in run.guests() {
+                        procfs::kill(guest, Signal::SIGKILL, |_| true);
+                    }
+                    let ended = run.finish().expect_signal(Signal::SIGINT);
+                    assert!(ended.stderr.contains("stopped before record 50;"), "{what}: {ended}");
+                    assert!(!ended.stderr.contains("failed"), "{what}: {ended}");
+                }
+                _ => drop(run.finish().expect_code(0)),
+            }
+            assert!(!bench.read("out").contains("gate"), "{what}");
+
+            let run = Run::start(bench.map("gate", &arguments).arg("--resume"));
+            gate.has_begun();
+            gate.opens();
+            run.finish().expect_code(0);
+            let (out, mut expected) = (bench.read("out"), input.lines().collect::<Vec<_>>());
+            let mut lines: Vec<_> = out.lines().collect();
+            if !is_ordered {
+                lines.sort_unstable();
+                expected.sort_unstable();
+            }
+            assert_eq!(lines, expected, "{what}");
+            assert!(bench.is_finished(), "{what}");
+        }
+    }
+}

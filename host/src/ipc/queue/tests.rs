@@ -256,3 +256,36 @@ fn a_pipe_holds_as_many_bytes_as_its_bound_and_one_message_however_long() {
     assert_eq!(recv(), Ok(4000));
     send(1).unwrap();
 }
+
+/// A count that a hostile process has written is believed as far as there are such items.
+#[test]
+fn no_more_items_are_lost_than_are_open() {
+    let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
+    let arena = Arc::new(Arena::create(geometry).unwrap().1);
+    let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+    let [other, holder, supervisor] = [0, 1, PROCESSES].map(participant);
+    let handle = create(&other, 0, Account::Joinable).unwrap();
+    object::share(&other, handle, holder.index).unwrap();
+    (0..3).for_each(|_| put_one(&other, handle));
+    get_one(&holder, handle).unwrap();
+    let entries = &port(&other, handle).queue.taken.entries;
+    let own = entries.iter().find(|entry| entry.load(Ordering::Relaxed) != 0).unwrap();
+    own.fetch_or(1000, Ordering::Relaxed);
+    sweep(Sweep::from_dead(holder.index, true), &supervisor).unwrap();
+    assert_eq!(join(&other, port(&other, handle), Deadline::NOW), Ok(3));
+    put_one(&other, handle);
+    assert_eq!(join(&other, port(&other, handle), Deadline::NOW), Err(Errno::Again));
+}
+
+#[test]
+fn a_record_is_no_longer_than_any_can_be() {
+    for len in [INLINE_MAX as u64 + 1, PAGE as u64, u64::MAX >> 8] {
+        let participant = participant();
+        let handle = create(&participant, 0, Account::Nothing).unwrap();
+        put_one(&participant, handle);
+        let segment = port(&participant, handle).queue.head.segment.load(Ordering::Relaxed);
+        let record: &AtomicU64 = participant.arena.in_heap(segment, SEGMENT_HEAD).unwrap();
+        record.store(len << 8 | INLINE, Ordering::Relaxed);
+        assert_eq!(get_one(&participant, handle).err(), Some(Errno::Io), "{len}");
+    }
+}

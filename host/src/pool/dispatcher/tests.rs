@@ -115,9 +115,12 @@ fn what_is_no_result_changes_nothing_and_ends_the_pool_if_it_goes_on() {
         assert!(!core.take_result(record(number, RecordKind::Done), nanos_now()));
     }
     assert_eq!((tasks_under_way(&core), core.stats.succeeded), (2, 0));
-    // The task's time is at most the time that this side has seen.
-    assert!(core.take_result(record(1, RecordKind::Done), nanos_now()));
+    // The task's time is at most the time that this side has seen, and so is its processor time.
+    let used = Used { cpu: u64::MAX, memory: 0 };
+    assert!(core.take_result(ResultRecord { used, ..record(1, RecordKind::Done) }, nanos_now()));
     assert!(!core.take_result(record(1, RecordKind::Done), nanos_now()), "once");
+    let Some((_, Ok(Completed { usage, .. }))) = core.done.last() else { panic!("no result") };
+    assert_eq!((usage.cpu, usage.peak_memory), (Some(usage.wall), None));
     assert!(core.stats.busy < Duration::from_secs(60) && core.mean_nanos < 60_000_000_000);
     assert!(core.take_result(record(0, RecordKind::Failed), nanos_now()));
     assert_eq!((tasks_under_way(&core), core.stats.succeeded, core.stats.failed), (0, 1, 1));
@@ -373,4 +376,167 @@ fn what_was_submitted_before_a_pool_was_closed_is_done() {
     assert!((0..DEPTH_MIN).all(|number| core.scheduler.finished(number).is_some()));
     core.refill();
     assert_eq!((tasks_under_way(&core), core.scheduler.waiting(), &core.phase), (2, 0, &Phase::Closing));
+}
+
+/// Closed, not ended: until the last worker has left.
+#[test]
+fn a_pool_that_is_closing_waits_for_its_tasks_and_then_for_its_workers() {
+    let (shared, _theirs) = pool();
+    shared.submit([task(), task()]).unwrap();
+    shared.close();
+    let mut core = locked(&shared.core);
+    within_deadline(|| core.step());
+    assert_eq!((tasks_under_way(&core), core.crew.len(), &core.phase), (2, 1, &Phase::Closing));
+    assert!((0..2).all(|number| core.scheduler.finished(number).is_some()));
+    within_deadline(|| core.step());
+    assert_eq!((core.crew.len(), &core.phase), (1, &Phase::Closed));
+    let _ = core.crew.take_all();
+    within_deadline(|| core.step());
+    assert_eq!(core.phase, Phase::Ended(PoolEnd::Closed));
+}
+
+#[test]
+fn a_pool_that_can_start_no_worker_ends() {
+    let (shared, _theirs) = pool();
+    let mut core = locked(&shared.core);
+    while core.link.start_worker().is_ok() {}
+    within_deadline(|| core.step());
+    assert!(matches!(core.phase, Phase::Ended(PoolEnd::Worker(_))), "{:?}", core.phase);
+}
+
+#[test]
+fn only_what_ended_the_process_is_tried_again() {
+    let (shared, _theirs) = pool_with(Rules { retries: 2, ..RULES });
+    shared.submit([task(), task()]).unwrap();
+    let mut core = locked(&shared.core);
+    let record = ResultRecord {
+        number: 0,
+        kind: RecordKind::Failed,
+        nanos: 1,
+        used: Used::default(),
+        stdout: &[],
+        stderr: &[],
+        payload: &[],
+    };
+    assert!(core.take_result(record, nanos_now()));
+    assert_eq!((core.stats.failed, core.stats.retried, core.scheduler.waiting()), (1, 0, 0));
+    let (worker, how) = ended(1..2, true, KILLED);
+    core.worker_has_ended(worker, true, how);
+    assert_eq!((core.stats.failed, core.stats.retried, core.scheduler.waiting()), (1, 1, 1));
+}
+
+#[test]
+fn processes_that_nobody_asked_for_end_the_pool() {
+    let (shared, _theirs) = pool();
+    let mut core = locked(&shared.core);
+    let (worker, how) = ended(0..0, false, ExitStatus::Strays(3));
+    core.worker_has_ended(worker, true, how);
+    assert_eq!(core.phase, Phase::Ended(PoolEnd::Strays(3)));
+}
+
+/// A worker's last results may come between two looks at the queue.
+#[test]
+fn results_of_a_worker_that_has_ended_are_taken_before_it_is_buried() {
+    within_deadline(bury_workers_with_results);
+}
+
+fn bury_workers_with_results() {
+    let (shared, _theirs) = pool();
+    shared.submit([task()]).unwrap();
+    let mut core = locked(&shared.core);
+    let mut record = Vec::new();
+    let payload = [0; sandpool_abi::queue::BATCH_ITEM_MAX];
+    let result = ResultRecord {
+        number: 0,
+        kind: RecordKind::Done,
+        nanos: 1,
+        used: Used::default(),
+        stdout: &[],
+        stderr: &[],
+        payload: &payload,
+    };
+    result.encode(&mut record);
+    core.link.put_result(&record).unwrap();
+    // More than one turn takes: each of these is a batch by itself.
+    for _ in 0..20 {
+        core.link.put_result(&record).unwrap();
+    }
+    // No process has this number any more.
+    core.crew.add(worker(), nanos_now());
+    assert!(core.worker_is_ready(worker().handle.0));
+    core.look_after_workers();
+    assert_eq!((core.stats.succeeded, core.crew.len(), &core.phase), (1, 1, &Phase::Running));
+    core.look_after_workers();
+    assert_eq!(core.crew.len(), 0);
+}
+
+/// Results that have pages of their own.
+#[test]
+fn large_results_leave_no_memory_behind() {
+    let (shared, _theirs) = pool();
+    let mut core = locked(&shared.core);
+    for _ in 0..300 {
+        core.link.put_result(&[0; 5000]).unwrap();
+        within_deadline(|| core.step());
+    }
+    assert_eq!((core.nonsense, &core.phase), (300, &Phase::Running));
+}
+
+/// Otherwise another worker would be started in the place of one that has left, or none in the place of one that has died.
+#[test]
+fn whoever_was_asked_to_leave_is_not_asked_any_more_once_gone() {
+    let done = ExitStatus::Exited(0);
+    for (claimed, has_begun, status) in [(0..0, false, done), (0..1, true, KILLED), (0..1, false, KILLED)] {
+        let (shared, _theirs) = pool();
+        let mut core = locked(&shared.core);
+        core.scheduler.put_at_once(Item::Retire);
+        core.crew.ask_one_to_leave();
+        // The one that stays.
+        core.crew.add(worker(), 0);
+        assert_eq!(core.crew.missing(), 1);
+        let what = format!("{claimed:?} {has_begun}");
+        let (worker, how) = ended(claimed, has_begun, status);
+        core.worker_has_ended(worker, true, how);
+        assert_eq!((core.crew.missing(), core.stats.failed, core.scheduler.waiting()), (0, 0, 0), "{what}");
+    }
+}
+
+/// Each look by itself, with times as if the looks were long apart.
+#[test]
+fn a_pool_starves_only_if_nothing_moves_for_long() {
+    let (shared, _theirs) = pool_that_is_busy();
+    shared.submit([task()]).unwrap();
+    let mut core = locked(&shared.core);
+    // A task waits, and finds no room in the arena.
+    assert!((0..DEPTH_MIN).all(|number| core.scheduler.finished(number).is_some()));
+    type Change = fn(&mut Core);
+    let cases: [(&str, Change, bool); 6] = [
+        ("starved", |_| {}, true),
+        ("something was freed", |core| core.moved.1 += 1, false),
+        ("more results have come", |core| core.has_more = true, false),
+        ("there was room", |core| core.is_stuck = false, false),
+        ("something moved a moment ago", |core| core.moved.0 = nanos_now(), false),
+        // Of a worker without a process nobody knows what it does.
+        ("a worker may be at work", |core| core.crew.add(worker(), 0), false),
+    ];
+    for (what, change, is_starved) in cases.into_iter().rev() {
+        let _ = core.crew.take_all();
+        core.moved = (0, core.link.frees());
+        (core.has_more, core.is_stuck, core.starved) = (false, true, Some(0));
+        change(&mut core);
+        core.look_after_room();
+        assert_eq!(core.starved.is_some(), is_starved, "{what}");
+        assert_eq!(matches!(core.phase, Phase::Ended(PoolEnd::Limited(_))), is_starved, "{what}");
+    }
+}
+
+#[test]
+fn a_pool_is_not_starved_at_the_first_look() {
+    let (shared, _theirs) = pool_that_is_busy();
+    shared.submit([task()]).unwrap();
+    let mut core = locked(&shared.core);
+    assert!((0..DEPTH_MIN).all(|number| core.scheduler.finished(number).is_some()));
+    (core.moved, core.is_stuck) = ((0, core.link.frees()), true);
+    core.look_after_room();
+    assert_eq!((core.starved.is_some(), &core.phase), (true, &Phase::Running));
 }

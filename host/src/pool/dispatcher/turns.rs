@@ -153,7 +153,7 @@ impl Core {
 
     /// Ends the pool if no worker runs a task and the arena has no room for the next item: nothing can make room any
     /// more.
-    fn look_after_room(&mut self) {
+    pub(super) fn look_after_room(&mut self) {
         let frees = self.link.frees();
         let now = nanos_now();
         if frees != self.moved.1 || self.has_more {

@@ -274,9 +274,6 @@ impl Children {
 
     /// Makes the process of a `Spawning` slot, unless somebody else has made it or does.
     fn spawn_if_asked_for(&mut self, index: u32) {
-        if self.is_ending() {
-            return;
-        }
         // The order matters: whoever makes the process writes its id before the request is done.
         if let Ok(state) = table::state(&self.image.arena, index)
             && state.state == ProcessState::Spawning

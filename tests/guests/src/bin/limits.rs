@@ -6,6 +6,7 @@
 //! | `spin`, `print`, `hoard`, `recurse` | a child is busy, prints, takes memory, calls itself, without end |
 //! | `spin-on`, `print-on`, `sleep-on` | each child does so for a while, and then starts another that goes on |
 //! | `after HOW WHAT` | children one after the other, by `fork` or `spawn`: each does so for a while (`spin`, `print`, `sleep`), or writes a file (`write`), and has ended before the next |
+//! | `hoard-and-end` | a child takes memory without end, and another one starts when that child's place is free |
 //! | `sleep` | the main process sleeps |
 //! | `open`, `write` | opens files in `/rw`, writes one there, until that is refused |
 //! | `write-many`, `grow` | writes files of 1000 bytes in `/rw`, makes one larger by as much, until that is refused |
@@ -39,6 +40,7 @@ fn main() -> Outcome {
             }
         }),
         "hoard" => beside_an_honest_one(hoard),
+        "hoard-and-end" => hoard_and_end(),
         "recurse" => beside_an_honest_one(|| {
             recurse(u64::MAX);
         }),
@@ -162,6 +164,18 @@ fn hoard() {
     loop {
         hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
     }
+}
+
+fn hoard_and_end() -> Outcome {
+    Process::fork(hoard)?.join()?;
+    let next = loop {
+        match Process::fork(|| ()) {
+            Ok(child) => break child,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    next.join()?;
+    Ok(())
 }
 
 #[inline(never)]
