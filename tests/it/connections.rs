@@ -133,7 +133,11 @@ fn no_guest_has_a_socket_and_no_run_without_grants_a_gateway() {
     drop(peer);
     run.finish().expect_code(0);
     let (run, _stdin) = Run::start_with_stdin(&mut crate::support::run_with("stdin_lines", &[]));
-    assert!(procfs::eventually(|| !run.guests().is_empty()));
+    let has_guests = || {
+        let mut of_children = procfs::children(run.embedder()).into_iter().flat_map(procfs::children);
+        of_children.any(|pid| procfs::name(pid) == "sandpool-guest")
+    };
+    assert!(procfs::eventually(has_guests));
     assert!(gateway(&run).is_none());
 }
 
@@ -311,7 +315,8 @@ fn a_name_that_a_killed_run_has_left_is_free() {
         let server = Run::start(&mut server);
         server.wait_for_line(&format!("listening {address}"));
         procfs::kill(gateway(&server).unwrap(), Signal::SIGKILL, |pid| Some(pid) == gateway(&server));
-        server.finish_by(Signal::SIGKILL).expect_signal(Signal::SIGKILL);
+        // Its guest may have ended by itself meanwhile.
+        drop(server.finish_by(Signal::SIGKILL));
     }
 }
 

@@ -44,7 +44,7 @@ fn each_form_gives_up_in_time() {
 const FOR_EVER: [&str; 3] = ["FOREVER", "Deadline::NEVER", "Patience::Endless"];
 
 /// Functions that wait for ever without a twin that doesn't, and why that is right.
-const ALONE: [(&str, &str); 10] = [
+const ALONE: [(&str, &str); 12] = [
     // They say what a timeout is.
     ("deadline.rs", ""),
     ("sync/error.rs", "timeout"),
@@ -53,9 +53,12 @@ const ALONE: [(&str, &str); 10] = [
     ("pool/futures.rs", "wait"),
     ("pool/futures.rs", "as_completed"),
     ("sync/barrier.rs", "patience"),
+    ("net/client.rs", "builder"),
     ("manager/proxy.rs", "call"),
     // A worker does nothing but to wait for tasks, and to give results; and its owner ends it.
     ("pool/worker.rs", ""),
+    // The gateway answers at once, or has ended.
+    ("net/listener.rs", "bind"),
     // A manager does nothing but to wait for calls; and it ends with the last who can call.
     ("manager/server.rs", "wait"),
     // The manager answers, or its end is an error.

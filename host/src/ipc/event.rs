@@ -145,7 +145,7 @@ impl Event {
         self.word.fetch_or(WAITERS, Ordering::SeqCst);
     }
 
-    /// How often sleepers were woken: the gateway's thread that waits for news compares it.
+    /// How often [`wake_all`] was called: the gateway's thread that waits for news compares the count.
     pub(super) fn changes(&self) -> u32 {
         self.word.load(Ordering::SeqCst) & !WAITERS
     }
@@ -160,7 +160,8 @@ impl Event {
                 notify_all(&header.watched.word);
             }
             if watchers & BY_GATEWAY != 0 {
-                notify_all(&header.outside.word);
+                // The gateway's thread compares the count, so this counts even if the thread isn't asleep now.
+                wake_all(&header.outside.word);
             }
         }
     }

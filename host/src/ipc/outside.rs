@@ -352,6 +352,22 @@ mod tests {
         assert!(is_empty(&guest.arena));
     }
 
+    /// Between two waits, the thread that waits for news isn't asleep.
+    #[test]
+    fn news_are_told_also_if_nobody_is_asleep() {
+        let [guest, gateway] = participants();
+        let [guests, own] = create_pipe(&gateway, 1000).unwrap();
+        object::share(&gateway, guests, guest.index).unwrap();
+        let end = object::resolve::<EndState>(&guest, guests).unwrap();
+        let outside = &guest.arena.header().unwrap().outside;
+        for _ in 0..3 {
+            let seen = outside.changes();
+            watch(&gateway, [(own, false)].into_iter());
+            pipe::send(&guest, end, &[b"news"], &[], Deadline::NOW).unwrap();
+            assert_ne!(outside.changes(), seen);
+        }
+    }
+
     #[test]
     fn messages_with_handles_and_long_ones_do_not_leave() {
         let [guest, gateway] = participants();

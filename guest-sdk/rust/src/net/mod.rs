@@ -81,7 +81,8 @@ fn check_key(address: &str, has_key: bool, may_lack_key: bool) -> Result<(), Con
     if has_key {
         return Ok(());
     }
-    let host = tcp.rsplit_once(':').map_or(tcp, |(host, _)| host);
+    // An address without a port isn't one, and the host says so.
+    let Some((host, _)) = tcp.rsplit_once(':') else { return Ok(()) };
     let is_loopback = host == "[::1]" || host.eq_ignore_ascii_case("localhost") || {
         host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
     };
