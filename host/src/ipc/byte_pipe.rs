@@ -393,7 +393,7 @@ pub(crate) fn look(participant: &Participant, end: &ByteEndState) -> Result<Read
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
     use std::sync::Arc;
 
