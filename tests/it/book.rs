@@ -240,7 +240,8 @@ fn every_block_of_the_pages_is_looked_at() {
                 // Run by a test, or not to be run: then it is shown as `text`.
                 "console" => WITH_COMMANDS.contains(&page),
                 "rust,no_run" => compiled_with_the_documentation.contains(page),
-                "python" => page == TUTORIAL,
+                // The tests of connections run their page's.
+                "python" => page == TUTORIAL || page == "host/docs/connections.md",
                 "rust" | "rust,ignore" => page == TUTORIAL || WITH_GUESTS.contains(&(page, language)),
                 // Commands with names that stand for others.
                 "sh" => {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::procfs::{self, Pid};
-use crate::support::{Run, deadline, finish, guest, sandpool};
+use crate::support::{Run, deadline, finish, guest, repository, sandpool};
 
 /// `sandpool run` of the guest, with these grants and limits.
 fn guest_with(grants: &[&str], arguments: &[&str]) -> Command {
@@ -167,6 +167,18 @@ fn python_talks_to_a_guest() {
     let ended = run.finish().expect_code(0);
     assert!(ended.stdout.contains("ended Eof\nrefused the peer has another key\n"), "{ended}");
     assert!(ended.stdout.contains("accepted tcp:127.0.0.1:"), "{ended}");
+}
+
+/// The program in Python on the page of connections.
+#[test]
+fn the_client_of_the_page_talks_to_a_guest() {
+    let page = fs::read_to_string(repository().join("host/docs/connections.md")).unwrap();
+    let (_, program) = page.split_once("```python\n").unwrap();
+    let (program, _) = program.split_once("```").unwrap();
+    let (run, port) = listening("echo", &["md5:secret", "1"]);
+    assert!(program.contains("6000"));
+    assert_eq!(python(&program.replace("6000", &port.to_string()), &[]), "b'hello'\n");
+    run.finish().expect_code(0);
 }
 
 /// The functions of `multiprocessing.connection` as Python has them from 3.12 on, for the versions before.
