@@ -13,6 +13,7 @@ use crate::child::{self, Child, executable};
 use crate::config::{AddressGrant, DirGrant, Jailed, Layer, Role, RunConfig};
 use crate::control::{self, Reply};
 use crate::engine::{Module, compiler};
+use crate::gateway::names;
 use crate::gateway::owner::Gateway;
 use crate::jail::{JailReport, control_group, rlimits};
 use crate::written::Writable;
@@ -40,16 +41,17 @@ fn check(config: &mut RunConfig) -> Result<()> {
     for grant in sandbox.listen.iter_mut().chain(&mut sandbox.connect) {
         grant.look_up()?;
     }
-    let paths = sandbox.listen.iter().chain(&sandbox.connect).filter_map(AddressGrant::path);
-    refuse_sockets(&sandbox.dirs, paths)?;
+    refuse_sockets(&sandbox.dirs, sandbox.listen.iter().chain(&sandbox.connect))?;
     refuse_cache(&sandbox.dirs)
 }
 
 /// Refuses sockets where guests may write: they could lead the path to another socket.
-fn refuse_sockets<'a>(dirs: &[DirGrant], paths: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
+fn refuse_sockets<'a>(dirs: &[DirGrant], grants: impl Iterator<Item = &'a AddressGrant>) -> Result<()> {
     let writable = Writable::granted(dirs)?;
-    for path in paths {
-        writable.refuse_socket(path)?;
+    // The folder of names may not be there yet: then guests must not be able to make it.
+    let names = names::folder_path();
+    for path in grants.flat_map(|grant| grant.paths(&names)) {
+        writable.refuse_socket(&path)?;
     }
     Ok(())
 }

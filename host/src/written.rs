@@ -113,16 +113,21 @@ impl Writable {
 
     /// Refuses a socket in a directory that guests of these grants may write to: they could put a link in its place.
     pub(crate) fn refuse_socket(&self, path: &Path) -> Result<()> {
-        // If a part of the path doesn't exist or can't be reached, there is no socket either.
-        let Ok(Err(granted)) = walk(path.parent().unwrap_or(path), self) else { return Ok(()) };
-        Err(Error::Invalid {
-            what: format!(
-                "guests may write to {}, and the socket {} lies in it",
-                granted.display(),
-                path.display()
-            ),
-            hint: Some("use a socket elsewhere, or grant the directory with :ro".to_owned()),
-        })
+        // The path may be a link itself.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        for path in [path, &*target] {
+            // If a part of the path doesn't exist or can't be reached, there is no socket either.
+            let Ok(Err(granted)) = walk(path.parent().unwrap_or(path), self) else { continue };
+            return Err(Error::Invalid {
+                what: format!(
+                    "guests may write to {}, and the socket {} lies in it",
+                    granted.display(),
+                    path.display()
+                ),
+                hint: Some("use a socket elsewhere, or grant the directory with :ro".to_owned()),
+            });
+        }
+        Ok(())
     }
 
     /// Refuses a directory that guests of these grants must not reach, because the host trusts its content.

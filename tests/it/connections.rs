@@ -109,6 +109,21 @@ fn grants_that_make_no_sense_are_refused() {
     let writable = format!("{}:/data", folder.path().display());
     let ended = finish(&mut guest_with(&["--listen", &socket, "--dir", &writable], &["refusals"]));
     assert!(!ended.status.success() && ended.stderr.contains("guests may write to"), "{ended}");
+    // A link elsewhere leads there, and the folder of names lies there.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("link");
+    std::os::unix::fs::symlink(folder.path().join("socket"), &link).unwrap();
+    fs::write(folder.path().join("socket"), "").unwrap();
+    let runtime = format!("/run/user/{}", nix::unistd::geteuid());
+    let of_names = if std::path::Path::new(&runtime).is_dir() { runtime } else { "/tmp".to_owned() };
+    for (address, dir) in
+        [(format!("unix:{}", link.display()), writable), (name("unsafe"), format!("{of_names}:/data"))]
+    {
+        for flag in ["--listen", "--connect"] {
+            let ended = finish(&mut guest_with(&[flag, &address, "--dir", &dir], &["refusals"]));
+            assert!(!ended.status.success() && ended.stderr.contains("guests may write to"), "{ended}");
+        }
+    }
     let ended = finish(&mut guest_with(&["--connect", "tcp:no.such.host.invalid:1"], &["refusals"]));
     assert!(!ended.status.success() && ended.stderr.contains("cannot grant the address"), "{ended}");
     let ended = finish(&mut guest_with(&["--connect", "udp:1.1.1.1:1"], &["refusals"])).expect_code(2);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -102,11 +102,12 @@ impl AddressGrant {
         Ok(())
     }
 
-    /// The path of a socket in the file system.
-    pub(crate) fn path(&self) -> Option<&PathBuf> {
+    /// The paths in whose place guests must not be able to put anything; `names` is the folder of the sockets that have names.
+    pub(crate) fn paths(&self, names: &Path) -> Vec<PathBuf> {
         match &self.0 {
-            Granted::Unix(_, path) => Some(path),
-            _ => None,
+            Granted::Unix(_, path) => vec![path.clone()],
+            Granted::Name(name) => vec![names.to_owned(), names.join(name)],
+            Granted::Tcp { .. } => Vec::new(),
         }
     }
 

@@ -18,8 +18,8 @@ use crate::ipc::outside;
 const BYTES_AT_ONCE: usize = 256 << 10;
 const MESSAGES_AT_ONCE: u32 = 64;
 
-/// How long the rest of a message may take to come, and how much longer for each part of this size. A length that is a lie
-/// costs no more than this time.
+/// How long the rest of a message may take to come, and how much longer for each part of this size that has come. A length
+/// that is a lie costs no more than this time.
 const REST: Duration = Duration::from_secs(30);
 const REST_PART: u64 = 64 << 10;
 
@@ -32,7 +32,9 @@ pub(super) struct Connection {
     inbound: Frames,
     /// Bytes of the budget that the message which is coming has.
     reserved: u64,
-    /// When the rest of the message that is coming has to be there.
+    /// When the message that is coming began to come.
+    rest_since: Option<Instant>,
+    /// When the rest of that message has to be there.
     rest_by: Option<Instant>,
     /// Frames that are to be written, and how much of them was.
     outbound: Vec<u8>,
@@ -73,6 +75,7 @@ impl Connection {
             end,
             inbound: Frames::new(message_max),
             reserved: 0,
+            rest_since: None,
             rest_by: None,
             outbound: Vec::new(),
             written: 0,
@@ -144,7 +147,7 @@ impl Connection {
 
     /// Ends the connection once all is written, or the peer has had its time.
     fn end_when_written(&mut self, turn: &mut Turn<'_>) -> After {
-        self.rest_by = None;
+        self.is_whole();
         if self.outbound.is_empty() {
             self.stream.finish(turn.scratch);
             return After::Closed;
@@ -269,7 +272,7 @@ impl Connection {
                         Ok(()) => {
                             self.inbound.advance(&place);
                             self.give_back(turn);
-                            self.rest_by = None;
+                            self.is_whole();
                             messages += 1;
                             continue;
                         }
@@ -279,26 +282,28 @@ impl Connection {
                         Err(_) => return Err(Lost),
                     }
                     // The peer has done its part.
-                    self.rest_by = None;
+                    self.is_whole();
                     return Ok(false);
                 }
                 Next::Part { len, missing } => {
                     if len > SMALL && self.reserved == 0 {
                         if turn.held_in > 0 && turn.held_in.saturating_add(len) > BUDGET {
                             self.wants_turn = true;
-                            self.rest_by = None;
+                            self.is_whole();
                             return Ok(false);
                         }
                         turn.held_in += len;
                         self.reserved = len;
                     }
-                    let allowed = REST + Duration::from_secs(len / REST_PART);
-                    self.rest_by.get_or_insert(turn.now + allowed);
+                    let come = len.saturating_sub(missing as u64);
+                    let since = *self.rest_since.get_or_insert(turn.now);
+                    self.rest_by = Some(since + REST + Duration::from_secs(come / REST_PART));
                     missing.clamp(SMALL as usize, BYTES_AT_ONCE)
                 }
                 Next::Nothing { is_begun } => {
                     if is_begun {
-                        self.rest_by.get_or_insert(turn.now + REST);
+                        let since = *self.rest_since.get_or_insert(turn.now);
+                        self.rest_by = Some(since + REST);
                     }
                     SMALL as usize
                 }
@@ -318,6 +323,11 @@ impl Connection {
                 Err(_) => return Err(Lost),
             }
         }
+    }
+
+    /// Waits for the rest of no message.
+    fn is_whole(&mut self) {
+        (self.rest_since, self.rest_by) = (None, None);
     }
 
     fn give_back(&mut self, turn: &mut Turn<'_>) {

@@ -104,6 +104,11 @@ impl Frames {
         if self.at > 0 {
             self.bytes.drain(..self.at);
             self.at = 0;
+            // What a long message had isn't kept for the short ones behind it.
+            let wanted = self.bytes.len().saturating_add(most).max(KEPT);
+            if self.bytes.capacity() / 2 > wanted {
+                self.bytes.shrink_to(wanted);
+            }
         }
         let before = self.bytes.len();
         self.bytes.resize(before + most, 0);
@@ -192,6 +197,27 @@ mod tests {
             io::ErrorKind::WouldBlock
         );
         assert_eq!(frames.next(), Ok(Next::Part { len: 10, missing: 8 }));
+    }
+
+    /// A peer could otherwise have the gateway keep the room of its longest message for ever.
+    #[test]
+    fn a_long_message_leaves_no_room_behind_even_if_another_has_begun() {
+        let mut frames = Frames::new(1 << 30);
+        let mut stream = Vec::new();
+        write_head(16 << 20, &mut stream);
+        stream.resize(stream.len() + (16 << 20), 1);
+        stream.push(0);
+        for _ in 0..3 {
+            feed(&mut frames, &stream);
+            assert_eq!(taken(&mut frames).map(|message| message.len()), Some(16 << 20));
+            feed(&mut frames, &[0, 0]);
+            assert_eq!(frames.next(), Ok(Next::Nothing { is_begun: true }));
+            assert!(frames.bytes.capacity() <= 2 * KEPT.max(1024), "{}", frames.bytes.capacity());
+            // The rest of the length, and the message that it is of.
+            feed(&mut frames, &[1, 9]);
+            assert_eq!(taken(&mut frames), Some(vec![9]));
+            assert_eq!(frames.next(), Ok(Next::Nothing { is_begun: false }));
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@
 
 mod connection;
 pub(crate) mod frames;
-mod names;
+pub(crate) mod names;
 pub(crate) mod owner;
 mod sockets;
 mod turns;

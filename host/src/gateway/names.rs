@@ -12,18 +12,20 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{getsockopt, sockopt};
 
-/// The folder of the names of this user's runs.
-fn folder() -> io::Result<PathBuf> {
+/// The path of the folder of the names of this user's runs.
+pub(crate) fn folder_path() -> PathBuf {
     let user = nix::unistd::geteuid().as_raw();
     // The gateway's environment is empty: the place depends on the user alone, so that all runs of a user agree.
     let runtime = PathBuf::from(format!("/run/user/{user}"));
     let is_own =
         |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == user);
-    let folder = if is_own(&runtime) {
-        runtime.join("sandpool")
-    } else {
-        PathBuf::from(format!("/tmp/sandpool-{user}"))
-    };
+    if is_own(&runtime) { runtime.join("sandpool") } else { PathBuf::from(format!("/tmp/sandpool-{user}")) }
+}
+
+/// The folder of the names, which is made if it isn't there.
+fn folder() -> io::Result<PathBuf> {
+    let user = nix::unistd::geteuid().as_raw();
+    let folder = folder_path();
     match fs::DirBuilder::new().mode(0o700).create(&folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}

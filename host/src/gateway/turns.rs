@@ -232,7 +232,7 @@ impl Gateway {
         // The order matters: what changes after this look rings the bell.
         self.watch();
         if self.has_news() {
-            self.idle += 1;
+            self.idle = self.idle.saturating_add(1);
             if self.idle <= IDLE_MAX {
                 return EpollTimeout::ZERO;
             }
@@ -299,7 +299,8 @@ impl Gateway {
                 }
                 Ok(None) => self.allowance -= 1,
                 Err(Errno::Again) => return false,
-                Err(Errno::Busy) => return true,
+                // What is asked for is still there, so this is tried again.
+                Err(Errno::Busy) => return false,
                 // Whatever is damaged is of no use to anybody.
                 Err(_) => {
                     self.is_deaf = true;
@@ -314,6 +315,8 @@ impl Gateway {
         let at = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         let slot = match self.register(at, &slot) {
             Ok(()) => slot,
+            // The guest has a connection already, which an answer would seem to come from.
+            Err(_) if slot.answer.is_none() => return self.chores.release(slot.end()),
             Err(error) => Slot::refused(slot.end(), &error),
         };
         match self.slots.get_mut(at) {

@@ -90,11 +90,13 @@ pub(crate) struct Chores {
     sweep: Sweep,
     /// Ends that the gateway still holds and wants no longer.
     unwanted: Vec<Handle>,
+    /// Whether all is done with the message in the gateway's hands, but for its room, which a guest kept from being freed.
+    is_read: bool,
 }
 
 impl Chores {
     pub(crate) fn new() -> Self {
-        Self { sweep: Sweep::of_released(), unwanted: Vec::new() }
+        Self { sweep: Sweep::of_released(), unwanted: Vec::new(), is_read: false }
     }
 
     /// Gives an object back, now or later.
@@ -130,6 +132,7 @@ pub(crate) struct Request {
 ///
 /// `AGAIN` if there is none; `BUSY`.
 pub(crate) fn take_request(participant: &Participant, chores: &mut Chores) -> Result<Option<Request>> {
+    empty_hands(participant, chores)?;
     let queue = object::resolve::<QueueState>(participant, REQUESTS)?;
     let port = Port { queue: queue.state, object: queue.index, waiting: Waiting::Get(queue.index) };
     let Taken::Message(message) = queue::get(participant, port, || false, &mut [], Deadline::NOW)? else {
@@ -143,7 +146,7 @@ pub(crate) fn take_request(participant: &Participant, chores: &mut Chores) -> Re
     message.read(participant, &mut bytes)?;
     let handles = message.handles(participant)?;
     message.arrive(participant, &handles)?;
-    heap::free(participant, participant.slot()?.register(Register::Incoming))?;
+    was_read(participant, chores)?;
     let [end] = handles[..] else { return Ok(None) };
     let is_end = object::resolve::<EndState>(participant, end).is_ok_and(|end| end.state.rights() == BOTH);
     // An object that the gateway has already would be given back twice.
@@ -154,6 +157,30 @@ pub(crate) fn take_request(participant: &Participant, chores: &mut Chores) -> Re
         return Ok(None);
     }
     Ok(Some(Request { bytes, end }))
+}
+
+/// Frees the message in the gateway's hands, all of which has been read. If a guest is in the way, this is done later.
+fn was_read(participant: &Participant, chores: &mut Chores) -> Result<()> {
+    chores.is_read = true;
+    match empty_hands(participant, chores) {
+        Err(Errno::Busy) => Ok(()),
+        done => done,
+    }
+}
+
+/// Sees to it that the gateway has no message in its hands, before it takes another: a guest may have been in the way when it was
+/// to give back the last.
+fn empty_hands(participant: &Participant, chores: &mut Chores) -> Result<()> {
+    let register = participant.slot()?.register(Register::Incoming);
+    if register.load(Ordering::Relaxed) != 0 {
+        if chores.is_read {
+            heap::free(participant, register)?;
+        } else {
+            discard_incoming(participant, chores)?;
+        }
+    }
+    chores.is_read = false;
+    Ok(())
 }
 
 fn discard_incoming(participant: &Participant, chores: &mut Chores) -> Result<()> {
@@ -200,6 +227,7 @@ pub(crate) fn receive(
     max: u64,
     mut take: impl FnMut(u64) -> Vec<u8>,
 ) -> Result<Vec<u8>> {
+    empty_hands(participant, chores)?;
     let end = object::resolve::<EndState>(participant, end)?;
     // The mark that tells a close from a cut is for the guest.
     let taken = pipe::recv(participant, end, scratch, Deadline::NOW).map_err(|errno| match errno {
@@ -227,7 +255,7 @@ pub(crate) fn receive(
             let from = bytes.len();
             bytes.resize(from.saturating_add(usize::try_from(message.len).map_err(|_| Errno::Io)?), 0);
             message.read(participant, bytes.get_mut(from..).ok_or(Errno::Io)?)?;
-            heap::free(participant, participant.slot()?.register(Register::Incoming))?;
+            was_read(participant, chores)?;
             Ok(bytes)
         }
     }

@@ -86,7 +86,7 @@ impl Builder {
     /// # Errors
     /// [`ConnectionError`]; [`Authentication`](ConnectionError::Authentication) if the peer has another key.
     pub fn connect(self, address: &str) -> Result<Connection, ConnectionError> {
-        check_key(address, self.key.is_some(), self.may_lack_key)?;
+        check_key(address, self.key.as_deref(), self.may_lack_key)?;
         let deadline = Deadline::after(Duration::from_nanos(self.timeout));
         let end = raw::connection::connect(address, self.timeout)
             .map_err(|errno| ConnectionError::of_request(errno, address, "--connect"))?;

@@ -23,7 +23,7 @@ pub enum ConnectionError {
         /// what is wrong with it
         problem: String,
     },
-    /// TCP takes a key, except at a loopback address where the lack of one is allowed.
+    /// TCP takes a key, except at a loopback address where the lack of one is allowed; and no key is empty.
     NoKey,
     /// The peer doesn't have the key, doesn't know the protocol, or hasn't proved in time that it has the key: Python's
     /// `AuthenticationError`.
@@ -86,7 +86,7 @@ impl fmt::Display for ConnectionError {
             ),
             Self::BadAddress { address, problem } => write!(f, "`{address}` is not an address: {problem}"),
             Self::NoKey => f.write_str(
-                "TCP takes a key; hint: set an authkey, or allow the lack of one at a loopback address, by without_authkey",
+                "TCP takes a key, which isn't empty; hint: set an authkey, or allow the lack of one at a loopback address, by without_authkey",
             ),
             Self::Authentication(problem) => f.write_str(problem),
             Self::TooMany => Refusal("too many connections", self.limit()).fmt(f),

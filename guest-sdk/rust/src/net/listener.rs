@@ -18,11 +18,16 @@ use crate::{Connection, message, raw, wait};
 /// Accepts connections from outside of the run.
 ///
 /// ```no_run
+/// use sandpool_guest::net::ConnectionError;
 /// use sandpool_guest::{Listener, Process};
 ///
 /// let listener = Listener::builder().authkey("secret").bind("tcp:127.0.0.1:6000")?;
 /// loop {
-///     let connection = listener.accept()?;
+///     let connection = match listener.accept() {
+///         // A peer with another key, or one that doesn't know the protocol.
+///         Err(ConnectionError::Authentication(_)) => continue,
+///         accepted => accepted?,
+///     };
 ///     Process::fork(move || -> Result<(), Box<dyn std::error::Error>> {
 ///         Ok(connection.send_bytes(&connection.recv_bytes()?)?)
 ///     })?;
@@ -37,8 +42,8 @@ use crate::{Connection, message, raw, wait};
 /// A forked process has a copy of the listener, and may accept as well: each connection goes to one of them. The listener is
 /// closed when the last copy is dropped. [`wait`](crate::wait()) waits for a listener together with other things.
 ///
-/// With a key, peers prove that they have it before they are accepted, several at the same time: one that is slow, or says nothing,
-/// holds up nobody, and is given up after 20 seconds.
+/// With a key, peers prove that they have it before they are accepted, several at the same time: up to 64 at the same time, and
+/// each is given up after 20 seconds. More than 64 that say nothing hold up others.
 pub struct Listener {
     /// The end at which connections come.
     end: Connection,
@@ -301,7 +306,7 @@ impl Builder {
     /// # Errors
     /// [`ConnectionError`].
     pub fn bind(self, address: &str) -> Result<Listener, ConnectionError> {
-        check_key(address, self.key.is_some(), self.may_lack_key)?;
+        check_key(address, self.key.as_deref(), self.may_lack_key)?;
         let end = raw::connection::listen(address, self.backlog)
             .map_err(|errno| ConnectionError::of_request(errno, address, "--listen"))?;
         let end = Connection::from_object(Object::adopt(end));

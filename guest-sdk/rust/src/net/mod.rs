@@ -76,15 +76,36 @@ fn answer(end: &Connection, address: &str, deadline: Deadline) -> Result<String,
 const TIMED_OUT: u32 = Errno::Timedout as u32;
 
 /// Refuses a missing key where anybody could be at the other side.
-fn check_key(address: &str, has_key: bool, may_lack_key: bool) -> Result<(), ConnectionError> {
-    let Some(tcp) = address.strip_prefix("tcp:") else { return Ok(()) };
-    if has_key {
-        return Ok(());
+fn check_key(address: &str, key: Option<&[u8]>, may_lack_key: bool) -> Result<(), ConnectionError> {
+    match key {
+        // Anybody could prove to have it.
+        Some([]) => return Err(ConnectionError::NoKey),
+        Some(_) => return Ok(()),
+        None => {}
     }
+    let Some(tcp) = address.strip_prefix("tcp:") else { return Ok(()) };
     // An address without a port isn't one, and the host says so.
     let Some((host, _)) = tcp.rsplit_once(':') else { return Ok(()) };
     let is_loopback = host == "[::1]" || host.eq_ignore_ascii_case("localhost") || {
         host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
     };
     if is_loopback && may_lack_key { Ok(()) } else { Err(ConnectionError::NoKey) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_key_is_none() {
+        for address in ["tcp:127.0.0.1:1", "unix:/a", "sandpool:a"] {
+            assert!(matches!(check_key(address, Some(b""), true), Err(ConnectionError::NoKey)), "{address}");
+            assert!(check_key(address, Some(b"k"), false).is_ok() && check_key(address, None, true).is_ok());
+        }
+        assert!(
+            check_key("tcp:127.0.0.1:1", None, false).is_err()
+                && check_key("tcp:10.0.0.1:1", None, true).is_err()
+        );
+        assert!(check_key("unix:/a", None, false).is_ok());
+    }
 }
