@@ -63,7 +63,7 @@ errno! {
     Timedout = 110, "timed out";
     /// The object was closed.
     Closed = 108, "closed";
-    /// The caller has the lock now. Whoever held it has ended without releasing it.
+    /// The caller has the lock now. The last holder has ended without releasing it.
     Ownerdead = 130, "the process that held the lock has ended";
     /// The run has as many processes as it may.
     Procs = 11001, "too many processes";

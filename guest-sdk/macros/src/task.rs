@@ -27,7 +27,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         static SANDPOOL_TASK: [u8; SANDPOOL_TASK_TEXT.len()] =
             ::sandpool_guest::task::description(SANDPOOL_TASK_TEXT);
         {abi_version}
-        #[allow(dead_code, reason = "only the host calls it, which there is none of but in WebAssembly")]
+        #[allow(dead_code, reason = "only the host calls it, and only WebAssembly has a host")]
         #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "{prefix}{export}"))]
         extern "C" fn sandpool_task_call(format: u32, len: u32) -> u32
         "#,

@@ -390,7 +390,7 @@ enum Source<'a> {
 
 /// Why a module isn't loaded.
 enum Unloaded {
-    /// Its file can't be read.
+    /// The module's file can't be read.
     Unread(io::Error),
     Refused(Error),
 }

@@ -55,14 +55,14 @@ pub(super) struct Connection {
     wants_turn: bool,
 }
 
-/// What becomes of a connection after a turn.
+/// The state of a connection after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum After {
-    /// It waits for news.
+    /// The connection waits for news.
     Waits,
-    /// It has more to do.
+    /// The connection has more to do.
     More,
-    /// It was closed in order.
+    /// The connection was closed in order.
     Closed,
     /// Something is lost.
     Cut,

@@ -37,7 +37,7 @@ pub(crate) struct Frames {
     max: u64,
 }
 
-/// What the bytes hold.
+/// The content of the bytes that have come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// A whole message: its place.
@@ -95,7 +95,7 @@ impl Frames {
         }
     }
 
-    /// Lets `read` fill room for at most so many bytes; it returns the number of bytes that it has filled.
+    /// Lets `read` fill room for at most `most` bytes. `read` returns the number of bytes that it has filled.
     pub(crate) fn fill(
         &mut self,
         most: usize,
@@ -104,7 +104,7 @@ impl Frames {
         if self.at > 0 {
             self.bytes.drain(..self.at);
             self.at = 0;
-            // What a long message had isn't kept for the short ones behind it.
+            // The room of a long message isn't kept for the short ones behind it.
             let wanted = self.bytes.len().saturating_add(most).max(KEPT);
             if self.bytes.capacity() / 2 > wanted {
                 self.bytes.shrink_to(wanted);

@@ -63,7 +63,7 @@ const BUDGET: u64 = 64 << 20;
 /// How long the gateway tries to send what guests have sent, when the run has ended; and what is left when a connection has.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What the gateway is told at its start.
+/// The settings that the gateway gets at its start.
 #[derive(Debug, Serialize, Deserialize)]
 struct Settings {
     listen: Vec<AddressGrant>,

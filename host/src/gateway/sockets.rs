@@ -219,8 +219,8 @@ impl Stream {
         again_if_interrupted(|| send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL))
     }
 
-    /// Says that nothing more comes. What has come meanwhile is read, because the kernel resets a connection that is closed with
-    /// something unread, and the peer may then lose what was sent.
+    /// Says that nothing more comes. Bytes that have come meanwhile are read, because the kernel resets a connection that is closed
+    /// with something unread, and the peer may then lose what was sent.
     pub(super) fn finish(&self, scratch: &mut [u8]) {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
         for _ in 0..16 {

@@ -23,7 +23,7 @@ use crate::ipc::object::Handle;
 use crate::ipc::outside::{self, Chores, Request};
 use crate::wire::Asked;
 
-/// What is done in one turn at most: steps of chores, requests, connections that one listener accepts.
+/// The most of each in one turn: steps of chores, requests, connections that one listener accepts.
 const CHORES_AT_ONCE: u32 = 64;
 const REQUESTS_AT_ONCE: u32 = 16;
 const ACCEPTED_AT_ONCE: u32 = 16;
@@ -51,7 +51,7 @@ const BELL: u64 = u64::MAX;
 const SUPERVISOR: u64 = u64::MAX - 1;
 const OWNER: u64 = u64::MAX - 2;
 
-/// What the parts of a turn share.
+/// The state that the parts of a turn share.
 pub(super) struct Turn<'a> {
     pub(super) participant: &'a Participant,
     pub(super) chores: &'a mut Chores,
@@ -299,7 +299,7 @@ impl Gateway {
                 }
                 Ok(None) => self.allowance -= 1,
                 Err(Errno::Again) => return false,
-                // What is asked for is still there, so this is tried again.
+                // The request is still there, so this is tried again.
                 Err(Errno::Busy) => return false,
                 // Whatever is damaged is of no use to anybody.
                 Err(_) => {

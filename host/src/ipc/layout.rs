@@ -308,7 +308,7 @@ shared! {
     }
 }
 
-/// The number of words of the row of [`holds`](super::holds) that each process has in the arena, for so many objects.
+/// The number of words of the row of [`holds`](super::holds) that each process has in the arena, for this number of objects.
 pub(super) fn hold_words(objects_max: usize) -> usize {
     let bits = objects_max.div_ceil(64);
     bits.div_ceil(64) + bits

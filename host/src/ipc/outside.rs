@@ -84,7 +84,7 @@ pub(crate) fn wait_for_news(arena: &Arena, seen: &mut u32) -> Result<()> {
     Ok(())
 }
 
-/// What the gateway does beside its turns: it gives back what it has in its hands, and destroys what nobody holds any more.
+/// The work of the gateway beside its turns: it gives back what it has in its hands, and destroys what nobody holds any more.
 #[derive(Debug)]
 pub(crate) struct Chores {
     sweep: Sweep,

@@ -60,9 +60,9 @@ pub(crate) struct Change<'a> {
 pub(crate) enum Found {
     /// There is none.
     Nothing,
-    /// It was copied to the buffer.
+    /// The message was copied to the buffer.
     Copied(usize),
-    /// It doesn't fit into the buffer.
+    /// The message doesn't fit into the buffer.
     Bytes(Vec<u8>),
     /// It has handles: a copy of it is in the register `Incoming`.
     Message(Message),

@@ -83,7 +83,7 @@ impl Pool {
     /// pool's timeout; retries are for these. Stdout is kept up to [`Builder::output_max`](super::Builder::output_max); a
     /// program that writes more is ended.
     ///
-    /// Processes that the program starts end with it at the latest. What they write to stdout is thrown away.
+    /// Processes that the program starts end with it at the latest. Their stdout is thrown away.
     ///
     /// # Errors
     /// [`TaskError`], which says why there is no output. [`Failure::Refused`] if the module is no program, or the pool's isolation

@@ -37,13 +37,13 @@ pub(super) const MESSAGE_MAX: usize = 256;
 /// The side of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    /// It accepts, and demands the first proof.
+    /// The side that accepts, and demands the first proof.
     Listener,
-    /// It connects, and gives the first proof.
+    /// The side that connects, and gives the first proof.
     Client,
 }
 
-/// What a peer is waited for.
+/// The message that the peer has to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// The proof of the peer, for our challenge.

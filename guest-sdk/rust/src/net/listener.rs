@@ -240,7 +240,7 @@ impl Proving {
             if let Some(why) = answers.refused {
                 return Err(ConnectionError::Authentication(why));
             }
-            // What the peer sends after that is no part of the handshake.
+            // Messages that the peer sends after that are no part of the handshake.
             if self.handshake.is_done() {
                 return Ok(true);
             }

@@ -10,7 +10,7 @@ use sandpool::{AddressGrant, DirGrant, Sandbox};
 
 use crate::text;
 
-/// What guests are given, and how much they may use.
+/// The grants of guests, and how much guests may use.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GuestArgs {
     /// Grant the guest a directory; with :ro for reading only. GUEST is the directory's name in the guest, by default

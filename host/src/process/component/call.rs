@@ -42,7 +42,7 @@ fn index(component: &Component, name: &str) -> Option<ComponentExportIndex> {
 
 /// Why a function isn't called with an input.
 pub(crate) enum NotCalled {
-    /// It doesn't take or give values in this format.
+    /// The function doesn't take or give values in this format.
     Unsupported,
     /// The input is no value of its parameters, for this reason.
     Refused(String),

@@ -15,7 +15,7 @@ use crate::sys::futex::monotonic;
 /// The thing that a pollable waits for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wait {
-    /// It waits for nothing: files and outputs are always ready.
+    /// Nothing: files and outputs are always ready.
     Ready,
     /// A time of the monotonic clock.
     Until(Duration),

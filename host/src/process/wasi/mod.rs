@@ -268,7 +268,7 @@ impl Subscription {
         self.event_of(error, u64::from(self.kind != 0), false)
     }
 
-    /// The event of a descriptor, of which so many bytes can be read or written.
+    /// The event of a descriptor, with the number of bytes that can be read or written.
     fn event_of(&self, error: i32, bytes: u64, is_hung_up: bool) -> [u8; EVENT] {
         let mut event = [0; EVENT];
         let fields = [

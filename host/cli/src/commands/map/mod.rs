@@ -220,7 +220,7 @@ pub(crate) struct MapArgs {
     args: Vec<String>,
 }
 
-/// What to do if a record fails.
+/// The reaction to a record that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnError {
     Stop,
