@@ -446,4 +446,20 @@ mod tests {
         assert_eq!(write(&large[..ATOMIC as usize + 1]), Ok(ATOMIC - 1));
         assert_eq!(write(&large[..1]), Err(Errno::Again));
     }
+
+    /// Another process of the run can write any position into the arena.
+    #[test]
+    fn positions_further_apart_than_the_ring_is_long_are_damage() {
+        let participant = participant(2);
+        let end = |handle| resolve::<ByteEndState>(&participant, handle).unwrap();
+        let [reader, writer] = create(&participant, false).unwrap();
+        let at = |position| end(writer).state.position.store(position, Ordering::Relaxed);
+        let read = || read(&participant, end(reader), 1, Deadline::NOW, |_, _| Ok(()));
+        for damaged in [RING + 1, u64::MAX] {
+            at(damaged);
+            assert_eq!(read(), Err(Errno::Io), "{damaged}");
+        }
+        at(RING);
+        assert_eq!(read(), Ok(1));
+    }
 }

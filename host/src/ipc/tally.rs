@@ -174,6 +174,33 @@ mod tests {
         prop::collection::vec(step, 0..400)
     }
 
+    /// A destruction that is done again after a death finds no page that is freed already.
+    #[test]
+    fn a_page_is_given_away_once() {
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+        let maker = participant(0);
+        let handle = semaphore::create(&maker, 1, false, false).unwrap();
+        let semaphore = object::resolve::<SemaphoreState>(&maker, handle).unwrap().state;
+        for process in 0..PROCESSES {
+            let participant = participant(process);
+            let guard = semaphore.lock.lock(&participant).unwrap();
+            semaphore.held.add(&participant, &guard).unwrap();
+            guard.commit();
+        }
+        let guard = semaphore.lock.lock(&maker).unwrap();
+        let detach = || {
+            let detached = semaphore.held.detach(&maker, &guard).unwrap();
+            guard.commit();
+            detached
+        };
+        assert!(detach());
+        heap::free(&maker, maker.slot().unwrap().register(Register::Segment)).unwrap();
+        assert_eq!(maker.arena.header().unwrap().heap.used_pages(), 0);
+        assert!(!detach());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 

@@ -178,3 +178,35 @@ impl Drop for Note<'_> {
         self.0.waits.done();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipc::arena::{Arena, Geometry, Patience};
+
+    /// The detector of deadlocks knows by its number whether a process is still in the same wait.
+    #[test]
+    fn each_wait_is_noted_as_another_until_it_is_over() {
+        let geometry = Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let participant = Participant { arena, index: 0, patience: Patience::Brief };
+        let waits = &participant.slot().unwrap().waits;
+        let word = AtomicU32::new(0);
+        let mut counts = Vec::new();
+        for what in [Waiting::Lock(1), Waiting::Lock(1), Waiting::Children] {
+            assert_eq!(waits.what(), None);
+            let note = participant.note(what, &word).unwrap();
+            assert_eq!(waits.what(), Some(what));
+            counts.push(waits.count());
+            drop(note);
+        }
+        counts.dedup();
+        assert_eq!((waits.what(), counts.len()), (None, 3));
+        // Code that reports a deadlock needs the note for longer.
+        participant.note(Waiting::Children, &word).unwrap().keep();
+        assert_eq!(waits.what(), Some(Waiting::Children));
+    }
+}

@@ -203,6 +203,48 @@ fn failures_of_before_count_and_can_be_tried_again_alone() {
     assert_eq!((bench.read("out").lines().count(), bench.read("failed").lines().count()), (5002, 2));
 }
 
+/// The file of failures is emptied when a retry begins, and the journal has to say so before the first record is done.
+#[test]
+fn a_retry_that_is_killed_can_be_tried_again() {
+    let bench = Bench::new("/f/1\n/f/2\n");
+    let files = tempfile::tempdir().unwrap();
+    let folder = format!("{}:/f:ro", files.path().display());
+    let arguments = ["--on-error", "record", "--errors", "failed", "--workers", "1", "--dir", &folder];
+    finish(&mut bench.map("read_file", &arguments)).expect_code(RECORDS_FAILED);
+    assert_eq!(bench.read("failed").lines().count(), 2);
+    // The task waits until somebody opens the pipe for writing.
+    nix::unistd::mkfifo(&files.path().join("1"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut retry = bench.map("read_file", &arguments);
+    retry.args(["--resume", "--retry-failed"]);
+    let run = Run::start(&mut retry);
+    assert!(procfs::eventually(|| bench.read("failed").is_empty()));
+    assert!(procfs::kill(run.embedder(), Signal::SIGKILL, |_| true));
+    run.finish().expect_signal(Signal::SIGKILL);
+    fs::remove_file(files.path().join("1")).unwrap();
+    fs::write(files.path().join("1"), "one").unwrap();
+    let ended = finish(&mut retry).expect_code(RECORDS_FAILED);
+    assert!(ended.stderr.ends_with("; 1 failed in all\n"), "{ended}");
+    assert_eq!((bench.read("out").as_str(), bench.read("failed").lines().count()), ("one\n", 1));
+}
+
+#[test]
+fn a_report_goes_on_where_the_map_does() {
+    let bench = Bench::new("2\n4\n5\n6\n");
+    let run = |more: &[&str]| finish(bench.map("even", &["--report", "report"]).args(more));
+    let records = || -> Vec<u64> {
+        let text = bench.read("report");
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.map(|line| line["index"].as_u64().unwrap()).collect()
+    };
+    run(&[]).expect_code(STOPPED);
+    assert_eq!(records(), [0, 1, 2]);
+    run(&["--resume", "--on-error", "skip"]).expect_code(RECORDS_FAILED);
+    assert_eq!(records(), [0, 1, 2, 2, 3]);
+    // Anew: the report as well.
+    run(&["--on-error", "skip"]).expect_code(RECORDS_FAILED);
+    assert_eq!(records(), [0, 1, 2, 3]);
+}
+
 #[test]
 fn a_map_that_is_finished_is_left_alone() {
     let bench = Bench::new("a\nb\n");

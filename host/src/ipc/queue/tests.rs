@@ -10,6 +10,7 @@ use super::*;
 use crate::ipc::arena::{Arena, Geometry, Patience};
 use crate::ipc::sweep::{Sweep, sweep};
 use crate::sys::futex::Deadline;
+use crate::testing::deadline::within_deadline;
 
 const PROCESSES: u32 = 3;
 
@@ -288,4 +289,76 @@ fn a_record_is_no_longer_than_any_can_be() {
         record.store(len << 8 | INLINE, Ordering::Relaxed);
         assert_eq!(get_one(&participant, handle).err(), Some(Errno::Io), "{len}");
     }
+}
+
+/// Writes a word into the first segment of a queue, as another process of the run could.
+fn damage(participant: &Participant, handle: Handle, at: u64, word: u64) {
+    let segment = port(participant, handle).queue.head.segment.load(Ordering::Relaxed);
+    let damaged: &AtomicU64 = participant.arena.in_heap(segment, at).unwrap();
+    damaged.store(word, Ordering::Relaxed);
+}
+
+#[test]
+fn an_item_longer_than_a_segment_has_is_damage() {
+    for len in [INLINE_MAX as u64 + 1, SEGMENT_MAX + 8, u64::MAX >> 8] {
+        let participant = participant();
+        let handle = create(&participant, 0, Account::Nothing).unwrap();
+        put_one(&participant, handle);
+        damage(&participant, handle, SEGMENT_HEAD, len << 8 | INLINE);
+        assert_eq!(get_one(&participant, handle).err(), Some(Errno::Io), "{len}");
+    }
+}
+
+/// A look through the contents comes to an end that the host determines, wherever the segments lead.
+#[test]
+fn segments_in_a_circle_are_damage() {
+    let participant = participant();
+    let handle = create(&participant, 0, Account::Nothing).unwrap();
+    let queue = port(&participant, handle).queue;
+    let first = queue.head.segment.load(Ordering::Relaxed);
+    while queue.tail.segment.load(Ordering::Relaxed) == first {
+        put_one(&participant, handle);
+    }
+    let look = || {
+        let mut position = None;
+        for _ in 0..participant.arena.geometry.heap_pages + 2 {
+            position = queue.handles_from(&participant, position, |_| {})?;
+            if position.is_none() {
+                return Ok(());
+            }
+        }
+        panic!("it goes on for ever");
+    };
+    assert_eq!(look(), Ok(()));
+    damage(&participant, handle, 0, first);
+    assert_eq!(look(), Err(Errno::Io));
+}
+
+/// Each consumer that sleeps is woken when there is an item for it.
+#[test]
+fn many_items_that_are_put_at_once_wake_all_who_wait() {
+    within_deadline(|| {
+        let geometry = Geometry { processes_max: PROCESSES, objects_max: 4, heap_pages: 16 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let participant = |index| Participant { arena: arena.clone(), index, patience: Patience::Brief };
+        let maker = participant(0);
+        let handle = create(&maker, 0, Account::Nothing).unwrap();
+        std::thread::scope(|scope| {
+            for index in [1, 2] {
+                object::share(&maker, handle, index).unwrap();
+                let consumer = participant(index);
+                scope.spawn(move || {
+                    let port = port(&consumer, handle);
+                    get(&consumer, port, || false, &mut [0; 8], Deadline::NEVER).unwrap();
+                });
+            }
+            // A wait is noted before the consumer sleeps, and looks once more then.
+            let waits = |index| participant(index).slot().unwrap().waits.what().is_some();
+            while !(waits(1) && waits(2)) {
+                std::thread::yield_now();
+            }
+            let items = [b"item".as_slice(); 2];
+            assert_eq!(put_many(&maker, port(&maker, handle), items.into_iter(), Deadline::NOW), Ok(2));
+        });
+    });
 }

@@ -267,7 +267,13 @@ mod tests {
         set(1);
 
         let whole = fs::read(path("output.sandpool")).unwrap();
-        for damaged in [b"".as_slice(), whole.get(..whole.len() - 1).unwrap(), b"{\"version\":2}"] {
+        let later = String::from_utf8(whole.clone())
+            .unwrap()
+            .replace(&format!("\"version\":{VERSION},"), &format!("\"version\":{},", VERSION + 1));
+        assert_ne!(later.as_bytes(), whole);
+        for damaged in
+            [b"".as_slice(), whole.get(..whole.len() - 1).unwrap(), b"{\"version\":2}", later.as_bytes()]
+        {
             fs::write(path("output.sandpool"), damaged).unwrap();
             assert!(own().load().unwrap_err().to_string().contains("damaged"));
         }

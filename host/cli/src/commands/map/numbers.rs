@@ -160,8 +160,12 @@ mod tests {
         for (number, record) in records.iter().enumerate().rev() {
             let (found, gap) = numbers.record(number as u64);
             assert_eq!(found, *record);
+            let told: u64 = done.pairs().map(|(from, to)| to - from).sum();
+            let news = gap.end - gap.start + 1;
             done.insert(gap);
             done.insert(found..found + 1);
+            let now: u64 = done.pairs().map(|(from, to)| to - from).sum();
+            assert_eq!(now, told + news, "nothing is told twice");
         }
         assert_eq!(done.pairs().collect::<Vec<_>>(), [(0, 20)], "what is between them is told");
         assert_eq!(numbers.runs.len(), 1, "but the last, no run is kept");
