@@ -205,26 +205,33 @@ fn failures_of_before_count_and_can_be_tried_again_alone() {
 
 /// The file of failures is emptied when a retry begins, and the journal has to say so before the first record is done.
 #[test]
-fn a_retry_that_is_killed_can_be_tried_again() {
-    let bench = Bench::new("/f/1\n/f/2\n");
+fn after_a_retry_that_is_killed_resume_goes_on() {
+    let bench = Bench::new("");
     let files = tempfile::tempdir().unwrap();
     let folder = format!("{}:/f:ro", files.path().display());
-    let arguments = ["--on-error", "record", "--errors", "failed", "--workers", "1", "--dir", &folder];
-    finish(&mut bench.map("read_file", &arguments)).expect_code(RECORDS_FAILED);
+    let read = |more: &[&str]| {
+        let mut command = map("read_file");
+        command.args(["--output", "out", "--errors", "failed", "--on-error", "record", "--workers", "1"]);
+        command.args(["--dir", &folder, "--resume"]).args(more).current_dir(&bench.folder);
+        command
+    };
+    with_input(&mut read(&[]), b"/f/1\n/f/2\n").expect_code(RECORDS_FAILED);
     assert_eq!(bench.read("failed").lines().count(), 2);
     // The task waits until somebody opens the pipe for writing.
     nix::unistd::mkfifo(&files.path().join("1"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut retry = bench.map("read_file", &arguments);
-    retry.args(["--resume", "--retry-failed"]);
-    let run = Run::start(&mut retry);
+    let (run, mut stdin) = Run::start_with_stdin(&mut read(&["--retry-failed"]));
+    stdin.write_all(b"/f/1\n/f/2\n").unwrap();
     assert!(procfs::eventually(|| bench.read("failed").is_empty()));
     assert!(procfs::kill(run.embedder(), Signal::SIGKILL, |_| true));
     run.finish().expect_signal(Signal::SIGKILL);
     fs::remove_file(files.path().join("1")).unwrap();
     fs::write(files.path().join("1"), "one").unwrap();
-    let ended = finish(&mut retry).expect_code(RECORDS_FAILED);
+    // The file of failures is shorter than it was, and that is no damage.
+    let ended = with_input(&mut read(&[]), b"/f/1\n/f/2\n/f/1\n").expect_code(RECORDS_FAILED);
+    assert!(ended.stderr.ends_with("; 2 failed in all\n"), "{ended}");
+    let ended = with_input(&mut read(&["--retry-failed"]), b"/f/1\n/f/2\n/f/1\n").expect_code(RECORDS_FAILED);
     assert!(ended.stderr.ends_with("; 1 failed in all\n"), "{ended}");
-    assert_eq!((bench.read("out").as_str(), bench.read("failed").lines().count()), ("one\n", 1));
+    assert_eq!((bench.read("out").as_str(), bench.read("failed").lines().count()), ("one\none\n", 1));
 }
 
 #[test]
