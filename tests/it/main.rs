@@ -28,6 +28,7 @@ mod examples;
 mod hidden;
 mod host_pool;
 mod hostile;
+mod imports;
 mod ipc;
 mod jail;
 mod lifetime;

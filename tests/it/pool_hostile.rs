@@ -275,6 +275,12 @@ fn text() -> String {
             (drop (call $input (i32.const 1024) (i32.const 30000)))
             (call $note64 (i32.const 71) (call $share (i64.const 100000) (i32.const 0) (i32.const 1024) (local.get 1)))
             (call $report))
+        ;; and traps, if nobody has refused it
+        (func (export "sandpool_task_name_and_trap") (param i32 i32) (result i32)
+            (drop (call $input (i32.const 1024) (i32.const 30000)))
+            (if (i64.gt_s (call $share (i64.const 100000) (i32.const 0) (i32.const 1024) (local.get 1)) (i64.const 0))
+                (then (unreachable)))
+            (i32.const 0))
         (func (export "sandpool_task_named") (param i32 i32) (result i32)
             (drop (call $input (i32.const 1024) (i32.const 30000)))
             (call $note64 (i32.const 72) (call $open (i32.const 1024) (local.get 1)))
@@ -572,4 +578,17 @@ fn what_a_task_has_made_ends_with_it() {
         assert_eq!(apply(&pool, "named", name.as_bytes()), Ok(vec![72, 2]), "{n}");
     }
     assert_eq!(pool.stats().failed, 0);
+}
+
+/// A name keeps its memory. If those of the dead stayed, no room would be left after 80 of them.
+#[test]
+fn names_of_a_worker_that_has_died_are_gone() {
+    let module = module();
+    let small = limits(Limits::default().objects_max(60).arena_size(8 << 20));
+    let pool = pool(&module, Isolation::Worker).sandbox(small).build().unwrap();
+    for n in 0..200_u32 {
+        let outcome = apply(&pool, "name_and_trap", format!("name-{n}").as_bytes());
+        assert!(matches!(outcome, Err(Failure::Ended(_))), "{n}: {outcome:?}");
+    }
+    assert_eq!(apply(&pool, "echo", b"echo"), Ok(b"echo".to_vec()));
 }
