@@ -261,6 +261,8 @@ fn text() -> String {
             (call $report))
         ;; keeps a queue in which there is all that has room
         (func (export "sandpool_task_hoard") (param i32 i32) (result i32) (call $hoard) (i32.const 0))
+        (func (export "sandpool_task_hoard_and_spin") (param i32 i32) (result i32) (call $hoard) (call $spin)
+            (i32.const 0))
         (func (export "sandpool_task_hoard_and_say") (param i32 i32) (result i32) (call $hoard)
             (drop (call $output (i32.const 0) (i32.const 30000))) (i32.const 0))
         (func $hoard
@@ -591,4 +593,19 @@ fn names_of_a_worker_that_has_died_are_gone() {
         assert!(matches!(outcome, Err(Failure::Ended(_))), "{n}: {outcome:?}");
     }
     assert_eq!(apply(&pool, "echo", b"echo"), Ok(b"echo".to_vec()));
+}
+
+/// Its end gives room back: the pool waits for that, however long the task takes.
+#[test]
+fn a_pool_has_room_gone_only_if_no_task_can_give_any_back() {
+    // Longer than a pool waits for room.
+    let timeout = Duration::from_secs(8);
+    let module = module();
+    let small = limits(Limits::default().arena_size(8 << 20));
+    let pool = pool(&module, Isolation::Worker).processes(1).task_timeout(timeout).sandbox(small);
+    let pool = pool.build().unwrap();
+    let long = submit(&pool, "hoard_and_spin", b"");
+    let echo = submit(&pool, "echo", &[1; 20_000]);
+    assert_eq!(result(long, &pool), Err(Failure::TimedOut(timeout)));
+    assert_eq!(result(echo, &pool), Ok(vec![1; 20_000]));
 }

@@ -194,11 +194,20 @@ fn a_profile_is_a_file_and_the_files_keys_go_before_it() {
 
 #[test]
 fn the_lower_of_two_limits_of_each_kind() {
-    for (one, other, lower) in [("1MiB", "2MiB", "1MiB"), ("2MiB", "1MiB", "1MiB")] {
-        let (mut limits, mut others) = (Limits::default(), Limits::default());
-        limits.set("memory-max", one).unwrap();
-        others.set("memory-max", other).unwrap();
-        assert_eq!(limits.no_higher_than(&others).get("memory-max").as_deref(), Some(lower));
+    for (name, low, high) in [
+        ("memory-max", "1MiB", "2MiB"),
+        ("processes-max", "3", "4"),
+        ("fuel", "5", "6"),
+        ("stdio-max", "1MiB", "2MiB"),
+        ("cpu-time", "1s", "2s"),
+    ] {
+        let limited = |value| {
+            let mut limits = Limits::default();
+            limits.set(name, value).unwrap();
+            limits
+        };
+        assert_eq!(limited(low).no_higher_than(&limited(high)), limited(low));
+        assert_eq!(limited(high).no_higher_than(&limited(low)), limited(low));
     }
     for name in ["fuel", "cpu-time", "stdio-max", "processes-max"] {
         let key = LimitKey::from_name(name).unwrap();
