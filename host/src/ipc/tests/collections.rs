@@ -160,3 +160,24 @@ fn a_stale_handle_names_nothing() {
     assert_eq!(object::release(&world.maker, stale), Err(Errno::Badf));
     assert!(object::resolve_for_host::<QueueState>(&world.supervisor, now).is_ok());
 }
+
+/// Handles are numbers, which a process can guess: only those that it was given name anything.
+#[test]
+fn a_handle_that_a_process_was_not_given_names_nothing() {
+    let geometry = Geometry { processes_max: 2, objects_max: 4, heap_pages: 16 };
+    let arena = Arc::new(Arena::create(geometry).unwrap().1);
+    let [maker, other] =
+        [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
+    let handle = queue::create(&maker, 0, Account::Nothing).unwrap();
+    let of_other = || {
+        let resolved = object::resolve::<QueueState>(&other, handle).map(drop);
+        [object::find(&other, handle).map(drop), resolved]
+    };
+    assert_eq!(of_other(), [Err(Errno::Badf); 2]);
+    assert_eq!(object::release(&other, handle), Err(Errno::Badf));
+    object::share(&maker, handle, other.index).unwrap();
+    assert_eq!(of_other(), [Ok(()); 2]);
+    object::release(&other, handle).unwrap();
+    assert_eq!(of_other(), [Err(Errno::Badf); 2]);
+    assert!(object::find(&maker, handle).is_ok());
+}
