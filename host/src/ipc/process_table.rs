@@ -547,3 +547,37 @@ impl Drop for Operation<'_> {
         self.slot.operation.store(self.before, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+    use crate::ipc::arena::Geometry;
+
+    /// A slot is used again and again: a process in it begins with nothing, and handles of those before name nothing.
+    #[test]
+    fn a_process_begins_anew_in_the_slot_of_an_earlier_one() {
+        let geometry = Geometry { processes_max: 1, objects_max: 4, heap_pages: 16 };
+        let arena = Arena::create(geometry).unwrap().1;
+        let mut earlier = Vec::new();
+        for _ in 0..3 {
+            let (index, handle) = reserve(&arena, None, b"a process", 0).unwrap();
+            assert_eq!(resolve(&arena, handle).map(|(index, _)| index), Ok(index));
+            for former in &earlier {
+                assert_eq!(resolve(&arena, *former).err(), Some(Errno::Badf));
+            }
+            earlier.push(handle);
+            let slot = arena.process(index).unwrap();
+            let words = [&slot.cpu, &slot.exit, &slot.claim, &slot.linear_memory];
+            for word in words {
+                assert_eq!(word.swap(7, Ordering::Relaxed), 0);
+            }
+            for count in &slot.refused {
+                assert_eq!(count.swap(7, Ordering::Relaxed), 0);
+            }
+            assert_eq!(slot.wanted_signals.swap(7, Ordering::Relaxed), 0);
+            assert_eq!(slot.failure.swap(7, Ordering::Relaxed), 0);
+            update(&arena, index, |state| Some(state.free())).unwrap();
+        }
+    }
+}

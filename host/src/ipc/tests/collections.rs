@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use sandpool_abi::Errno;
 
-use super::common::{copy, port};
+use super::common::{copy, of, port};
 use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::collect::Collector;
 use crate::ipc::collections;
 use crate::ipc::object::{self, Handle};
+use crate::ipc::pipe;
 use crate::ipc::queue::{self, Account, QueueState};
 use crate::sys::futex::Deadline;
+use crate::testing::deadline::within_deadline;
 
 /// More objects, and more messages in a queue, than a step of a collection looks at.
 const MANY: usize = 600;
@@ -180,4 +182,58 @@ fn a_handle_that_a_process_was_not_given_names_nothing() {
     object::release(&other, handle).unwrap();
     assert_eq!(of_other(), [Err(Errno::Badf); 2]);
     assert!(object::find(&maker, handle).is_ok());
+}
+
+/// Two of three queues hold themselves. A process holds one of these, so only the other goes.
+#[test]
+fn a_queue_that_a_process_holds_stays_though_it_lies_in_itself() {
+    let world = World::new();
+    world.circle(1);
+    let held = world.queue();
+    world.put(held, held);
+    assert_eq!(world.collect(), 1);
+    assert!(object::find(&world.maker, held).is_ok());
+    world.release(&[held]);
+    assert_eq!(world.collect(), 0);
+}
+
+/// A message that is thrown away with its queue leaves another queue to lie in itself alone.
+#[test]
+fn an_object_that_a_discarded_message_held_is_looked_at() {
+    let world = World::new();
+    let [outer, inner] = [(); 2].map(|()| world.queue());
+    world.put(inner, inner);
+    world.put(outer, inner);
+    world.release(&[inner]);
+    assert_eq!(world.collect(), 2, "it can be reached");
+    world.release(&[outer]);
+    assert_eq!(world.collect(), 0);
+}
+
+/// The receiver itself holds the end that sends, and so does a message: a process could take the message and send. When
+/// the message is thrown away, nobody else can, and the receiver sleeps by then.
+#[test]
+fn who_receives_is_told_of_the_last_end_that_was_in_a_message() {
+    within_deadline(|| {
+        let geometry = Geometry { processes_max: 2, objects_max: 8, heap_pages: 64 };
+        let arena = Arc::new(Arena::create(geometry).unwrap().1);
+        let [maker, receiver] =
+            [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
+        let queue = queue::create(&maker, 0, Account::Nothing).unwrap();
+        let [reads, writes] = pipe::create(&maker, 100, 0).unwrap();
+        queue::put(&maker, port(&maker, queue), &[], &[writes], Deadline::NOW).unwrap();
+        for end in [reads, writes] {
+            object::share(&maker, end, receiver.index).unwrap();
+            object::release(&maker, end).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let received = scope
+                .spawn(|| pipe::recv(&receiver, of(&receiver, reads), &mut [], Deadline::NEVER).map(drop));
+            while receiver.slot().unwrap().waits.what().is_none() {
+                std::thread::yield_now();
+            }
+            object::release(&maker, queue).unwrap();
+            assert_eq!(received.join().unwrap(), Err(Errno::Closed));
+        });
+    });
 }
