@@ -9,13 +9,13 @@
 
 mod spawn;
 
+use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
 use sandpool_abi::Errno;
 use sandpool_abi::task::Claims;
 
-pub(crate) use self::spawn::default_name;
 use crate::ipc::arena::Participant;
 use crate::ipc::process_table::{
     self as table, DAEMON, NameBuffer, Outcome, ProcessHandle, ProcessSlot, ProcessState, StateWord,
@@ -45,6 +45,20 @@ pub(crate) struct Description {
     pub(crate) is_daemon: bool,
     pub(crate) is_alive: bool,
     pub(crate) name: NameBuffer,
+}
+
+/// `MainProcess`, or `Process-` and the identity.
+pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> NameBuffer {
+    let mut name = NameBuffer::default();
+    for number in identity {
+        let before = if name.is_empty() { "Process-" } else { ":" };
+        // Text that doesn't fit is left out, which is no error.
+        let _ = write!(name, "{before}{number}");
+    }
+    if name.is_empty() {
+        let _ = name.write_str("MainProcess");
+    }
+    name
 }
 
 impl Children {

@@ -1,17 +1,16 @@
 //! How a child comes to be: a slot is reserved for it, and the supervisor is asked for its process.
 
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sandpool_abi::process::{DAEMON as FLAG_DAEMON, NOT_DAEMON as FLAG_NOT_DAEMON, TIED as FLAG_TIED};
 use sandpool_abi::{Errno, NAME_MAX};
 
-use super::Children;
+use super::{Children, default_name};
 use crate::ipc::message::{self, Carry};
 use crate::ipc::object::{self, Handle};
 use crate::ipc::process_table::{
-    self as table, DAEMON, NameBuffer, ProcessHandle, ProcessState, Register, StateWord, TIED,
+    self as table, DAEMON, ProcessHandle, ProcessState, Register, StateWord, TIED,
 };
 use crate::ipc::sweep::{Sweep, sweep};
 use crate::ipc::{Result, budget, heap, scope, standby};
@@ -161,18 +160,4 @@ impl Children {
         table::free(&self.participant.arena, index, |_| true)?;
         Ok(())
     }
-}
-
-/// `MainProcess`, or `Process-` and the identity.
-pub(crate) fn default_name(identity: impl Iterator<Item = u32>) -> NameBuffer {
-    let mut name = NameBuffer::default();
-    for number in identity {
-        let before = if name.is_empty() { "Process-" } else { ":" };
-        // Text that doesn't fit is left out, which is no error.
-        let _ = write!(name, "{before}{number}");
-    }
-    if name.is_empty() {
-        let _ = name.write_str("MainProcess");
-    }
-    name
 }

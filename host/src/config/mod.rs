@@ -3,9 +3,11 @@
 
 mod address;
 mod dirs;
+mod file;
 mod flavor;
 mod jail;
 mod limits;
+mod profile;
 mod sandbox;
 
 use std::fmt;
@@ -15,11 +17,13 @@ use serde::{Deserialize, Serialize};
 pub use self::address::AddressGrant;
 pub(crate) use self::address::{AddressRefusal, Place, granted};
 pub use self::dirs::DirGrant;
+pub use self::file::DEFAULT_CONFIG;
 pub(crate) use self::flavor::{Flavor, MEMORY_GUARD, MEMORY_RESERVATION};
 pub(crate) use self::jail::JailSettings;
 pub use self::jail::{Jailed, Layer};
 pub(crate) use self::limits::MODULE_MAX;
-pub use self::limits::{CompileLimitKey, CompileLimits, DEFAULT_CONFIG, Key, LimitKey, Limits, Profile};
+pub use self::limits::{CompileLimitKey, CompileLimits, Key, LimitKey, Limits};
+pub use self::profile::Profile;
 pub use self::sandbox::{Sandbox, UnknownImports};
 use crate::ipc::arena::{Geometry, PAGE};
 use crate::{Error, Result};

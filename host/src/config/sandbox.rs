@@ -1,11 +1,9 @@
 //! Everything that guests are given and held to, as one value.
 
 use std::fmt;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{read, read_file};
 use super::{AddressGrant, CompileLimits, DirGrant, JailSettings, Layer, Limits};
 use crate::{Error, Result};
 
@@ -120,42 +118,6 @@ impl Sandbox {
             .limits(Limits::untrusted())
             .compile_limits(CompileLimits::untrusted())
             .require_jail(Layer::ALL)
-    }
-
-    /// The sandbox that the text of a configuration file describes: its limits, and what its profile requires. Limits that the file
-    /// doesn't set have their defaults.
-    ///
-    /// ```
-    /// use sandpool::Sandbox;
-    ///
-    /// let sandbox = Sandbox::from_toml("limits.cpu-time = '1.5s'\nlimits.memory-max = '64MiB'")?;
-    /// assert_eq!(sandbox.limits.memory_max, 64 << 20);
-    /// assert_eq!(Sandbox::from_toml("profile = 'untrusted'")?, Sandbox::untrusted());
-    ///
-    /// let error = Sandbox::from_toml("[limits]\nmemory-min = '64MiB'").unwrap_err();
-    /// assert_eq!(error.to_string(), "line 2: there is no key limits.memory-min");
-    /// assert_eq!(error.hint().as_deref(), Some("the nearest name is limits.memory-max"));
-    /// # Ok::<(), sandpool::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for invalid TOML, unknown keys, and values that aren't allowed.
-    pub fn from_toml(text: &str) -> Result<Self> {
-        Ok(read(text)?.sandbox)
-    }
-
-    /// The sandbox that a configuration file describes, as [`from_toml`](Self::from_toml) reads it.
-    ///
-    /// ```no_run
-    /// let sandbox = sandpool::Sandbox::from_file("sandpool.toml")?;
-    /// # Ok::<(), sandpool::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Config`](crate::Error::Config), with the error of [`from_toml`](Self::from_toml) or the reason why the file can't be
-    /// read.
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(read_file(path.as_ref())?.sandbox)
     }
 
     /// Grants a directory. Guests see only granted directories.

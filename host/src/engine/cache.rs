@@ -14,16 +14,16 @@
 use std::fs::{self, DirBuilder, File};
 use std::hash::{Hash as _, Hasher};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{self, OFlag};
 use nix::sys::stat::Mode;
-use nix::unistd::geteuid;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
+use super::ownership::refuse_others;
 use super::verified::{self, Kind, Stamp, Sum, Verified};
 use crate::cache_dirs::CacheDirs;
 use crate::written::{Directory, is_unfinished};
@@ -205,19 +205,6 @@ impl Cache {
 
 fn failed(path: &Path, source: io::Error) -> Error {
     Error::Cache { path: path.to_owned(), source }
-}
-
-/// Fails if another than the effective user owns the file, or if its mode lets anybody else in.
-pub(super) fn refuse_others(file: &File) -> io::Result<()> {
-    let metadata = file.metadata()?;
-    let reason = if metadata.uid() != geteuid().as_raw() {
-        format!("it belongs to user {}, not to you", metadata.uid())
-    } else if metadata.mode() & 0o077 != 0 {
-        format!("others have access: its mode is {:04o}", metadata.mode() & 0o7777)
-    } else {
-        return Ok(());
-    };
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
 }
 
 /// Copies everything from a reader, and hashes it on the way.

@@ -8,10 +8,10 @@ use wasmparser::{Validator, WasmFeatures};
 
 use crate::Error;
 use crate::config::UnknownImports;
-use crate::engine::compiler::Summary;
 use crate::engine::component;
 use crate::engine::config;
-use crate::engine::inspect::{self, ImportInfo, Inspection, Kind, Problem, Provision};
+use crate::engine::inspect::is_of_hierarchy;
+use crate::engine::inspection::{ImportInfo, Inspection, Kind, Problem, Provision, TaskInfo, malformed};
 use crate::engine::known::Function;
 use crate::guest_text::escaped_up_to;
 
@@ -69,6 +69,22 @@ fn not_a_module(problem: impl Into<String>, hint: Option<&str>) -> ModuleRefusal
     ModuleRefusal::NotAModule { problem: problem.into(), hint: hint.map(str::to_owned) }
 }
 
+/// Summary of a module that can run here.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    /// Whether this is a component, and not a module.
+    pub(crate) is_component: bool,
+    /// Whether the module is a program, beside the tasks that it has.
+    pub(crate) is_program: bool,
+    /// Whether the module runs code when it is instantiated.
+    pub(crate) has_start: bool,
+    /// Whether the module may need a heap for collected objects, beside its memories.
+    pub(crate) has_collected: bool,
+    /// Why the module is refused unless calls of unknown imports trap.
+    pub(crate) unknown_import: Option<ModuleRefusal>,
+    pub(crate) tasks: Vec<TaskInfo>,
+}
+
 /// Refuses modules that can't run here. The version is checked first: it explains strange imports.
 pub(crate) fn check(
     known: &[Function],
@@ -110,7 +126,7 @@ fn validate(wasm: &[u8], features: WasmFeatures) -> Result<bool, ModuleRefusal> 
     match valid(features) {
         Ok(_) => Ok(true),
         Err(error) => {
-            let (problem, _) = inspect::malformed(error);
+            let (problem, _) = malformed(error);
             let hint = Some(hint_for(&problem));
             Err(not_a_module(problem, hint))
         }
@@ -265,7 +281,7 @@ fn check_imports(
         // A function that traps has one type; a type of a hierarchy isn't known by what is written of it.
         if matches!(import.provision, Provision::Unknown { .. })
             && let Some(expected) = types.insert((import.module.raw(), import.name.raw()), &import.ty)
-            && (*expected != import.ty || inspect::is_of_hierarchy(&import.ty))
+            && (*expected != import.ty || is_of_hierarchy(&import.ty))
         {
             let (found, expected) = (import.ty.clone(), expected.clone());
             return Err(ModuleRefusal::ImportType { import: full_name(import), found, expected });

@@ -28,12 +28,14 @@ pub(crate) mod compiler;
 pub(crate) mod component;
 pub(crate) mod config;
 mod inspect;
+mod inspection;
 pub(crate) mod known;
 mod module;
+mod ownership;
 pub(crate) mod trap;
 mod verified;
 
 pub(crate) use check::MEMORIES_MAX;
-pub use inspect::{ExportInfo, ImportInfo, Inspection, Kind, MemoryInfo, Provision, TaskInfo};
+pub use inspection::{ExportInfo, ImportInfo, Inspection, Kind, MemoryInfo, Provision, TaskInfo};
 pub use module::{Builder, Module};
 pub(crate) use module::{load, load_component};

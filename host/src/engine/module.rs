@@ -11,9 +11,11 @@ use crate::child::executable;
 use crate::config::Layer;
 use crate::config::{Flavor, JailSettings, Sandbox, UnknownImports};
 use crate::engine::cache::{Cache, Key, ModuleFile, compatibility};
-use crate::engine::compiler::{self, Settings, Summary};
+use crate::engine::check::Summary;
+use crate::engine::compiler::{self, Settings};
 use crate::engine::config;
-use crate::engine::inspect::{self, TaskInfo};
+use crate::engine::inspect;
+use crate::engine::inspection::{TaskInfo, printable};
 use crate::error::CompileLimit;
 use crate::jail::JailReport;
 use crate::nearest::nearest_name;
@@ -141,16 +143,15 @@ impl Module {
         self.description.summary.tasks.iter().find(|task| task.name == name).ok_or_else(|| {
             Error::UnknownTask {
                 name: self.name.clone(),
-                task: inspect::printable(name),
+                task: printable(name),
                 hint: match nearest_name(names(), name) {
                     Some(nearest) => Some(format!("the nearest name is {nearest}")),
                     None if self.description.summary.tasks.is_empty() => Some(
                         "a task is a function with #[sandpool_guest::task]; this module has none".to_owned(),
                     ),
-                    None => Some(format!(
-                        "there are: {}",
-                        inspect::printable(&names().collect::<Vec<_>>().join(", "))
-                    )),
+                    None => {
+                        Some(format!("there are: {}", printable(&names().collect::<Vec<_>>().join(", "))))
+                    }
                 },
             }
         })

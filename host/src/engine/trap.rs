@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sandpool_abi::process::Trap;
 use wasmtime::{GcHeapOutOfMemory, ThrownException, UnknownImportError, WasmBacktrace};
 
-use crate::engine::inspect::printable;
+use crate::engine::inspection::printable;
 use crate::guest_text::Escaped;
 
 /// The most frames that are shown. A Rust panic has about ten of its own before the first frame of the program.

@@ -23,7 +23,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::cache::refuse_others;
+use super::ownership::refuse_others;
 use crate::codec;
 use crate::written::Directory;
 

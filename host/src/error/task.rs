@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandpool_abi::process::{ExitStatus, Limit};
 
-use super::PoolEnd;
+use super::pool_end::PoolEnd;
 use crate::guest_text::{Escaped, GuestText};
 
 /// A task that has no result, and why.

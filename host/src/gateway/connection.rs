@@ -8,11 +8,10 @@ use sandpool_abi::Errno;
 
 use super::frames::{Frames, Next, write_head};
 use super::sockets::Stream;
-use super::turns::Turn;
 use super::{BUDGET, LINGER, SMALL};
 use crate::ipc::arena::Participant;
 use crate::ipc::object::Handle;
-use crate::ipc::outside;
+use crate::ipc::outside::{self, Chores};
 
 /// The most that a connection does in a turn, in each direction.
 const BYTES_AT_ONCE: usize = 256 << 10;
@@ -22,6 +21,19 @@ const MESSAGES_AT_ONCE: u32 = 64;
 /// that is a lie costs no more than this time.
 const REST: Duration = Duration::from_secs(30);
 const REST_PART: u64 = 64 << 10;
+
+/// The parts of the gateway that a connection uses in a turn.
+pub(super) struct Turn<'a> {
+    pub(super) participant: &'a Participant,
+    pub(super) chores: &'a mut Chores,
+    pub(super) scratch: &'a mut [u8],
+    pub(super) now: Instant,
+    pub(super) message_max: u64,
+    /// Bytes of long messages that are coming.
+    pub(super) held_in: u64,
+    /// Bytes that are to be written.
+    pub(super) held_out: u64,
+}
 
 /// A connection.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::connection::{DONE, FAILED, NO_ADDRESS, NOT_GRANTED, TOO_MANY};
 use sandpool_abi::pipe::CAPACITY;
 
-use super::connection::{After, Connection};
+use super::connection::{After, Connection, Turn};
 use super::sockets::{self, Connecting, Listening, Stream};
 use super::{LINGER, SMALL, Settings};
 use crate::codec;
@@ -50,19 +50,6 @@ const BACKLOG_MAX: u32 = 128;
 const BELL: u64 = u64::MAX;
 const SUPERVISOR: u64 = u64::MAX - 1;
 const OWNER: u64 = u64::MAX - 2;
-
-/// The state that the parts of a turn share.
-pub(super) struct Turn<'a> {
-    pub(super) participant: &'a Participant,
-    pub(super) chores: &'a mut Chores,
-    pub(super) scratch: &'a mut [u8],
-    pub(super) now: Instant,
-    pub(super) message_max: u64,
-    /// Bytes of long messages that are coming.
-    pub(super) held_in: u64,
-    /// Bytes that are to be written.
-    pub(super) held_out: u64,
-}
 
 /// Something that the gateway has for a guest.
 #[derive(Debug)]

@@ -35,7 +35,8 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{LayerStatus, processes, reason};
+use super::processes;
+use super::report::{LayerStatus, reason};
 use crate::Limits;
 use crate::sys::fd::attribute;
 

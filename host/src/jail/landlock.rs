@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use nix::libc;
 
-use super::LayerStatus;
+use super::report::LayerStatus;
 use crate::config::DirGrant;
 use crate::sys::landlock::{self as sys, Handled};
 

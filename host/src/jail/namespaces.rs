@@ -44,8 +44,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
 use super::processes::{self, Own};
-use super::{Layer, LayerStatus, reason};
+use super::report::{LayerStatus, reason};
 use crate::config::DirGrant;
+use crate::config::Layer;
 use crate::sys::clone::Fork;
 use crate::sys::namespace::{self, Mount};
 

@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt as _;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{LayerStatus, reason};
+use super::report::{LayerStatus, reason};
 use crate::linux;
 
 /// Processes beside those that may be asked for: the supervisor, its fork server, the process that stands by, and room for one that

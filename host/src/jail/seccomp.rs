@@ -7,7 +7,7 @@ use seccompiler::{BpfProgram, TargetArch, apply_filter_all_threads, compile_from
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::LayerStatus;
+use super::report::LayerStatus;
 
 /// The kind of process that a policy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

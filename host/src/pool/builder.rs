@@ -12,11 +12,11 @@ use super::command;
 use super::dispatcher::{self, Rules, Shared};
 use super::handle::{Coding, Pool};
 use super::link::Link;
-use super::{Isolation, Output, PoolEnd};
 use crate::config::{Role, RunConfig, Sandbox};
 use crate::control::{self, Reply};
+use crate::error::PoolEnd;
 use crate::supervised::Supervisor;
-use crate::wire::Setup;
+use crate::wire::{Isolation, Output, Setup};
 use crate::{Error, ExitStatus, Module, Result};
 
 /// The most bytes of a result by default.
@@ -54,9 +54,16 @@ pub struct Builder<'a> {
     refused: Option<String>,
 }
 
+impl Pool {
+    /// Settings for a pool.
+    pub fn builder(module: &Module) -> Builder<'_> {
+        Builder::new(module)
+    }
+}
+
 impl<'a> Builder<'a> {
     /// The default settings.
-    pub(super) fn new(module: &'a Module) -> Self {
+    fn new(module: &'a Module) -> Self {
         let is_program = module.tasks().is_empty() && module.is_program();
         Self {
             module,

@@ -4,9 +4,12 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use super::dispatcher::Task;
-use super::future::{Completed, Outcome, Sink};
-use super::handle::{Pool, refusal as refuse};
-use super::{Feed, Imap, Results, StreamStopper, TaskFuture, stream};
+use super::future::TaskFuture;
+use super::handle::Pool;
+use super::imap::Imap;
+use super::outcome::{Completed, Outcome};
+use super::sink::Sink;
+use super::stream::{self, Feed, Results, StreamStopper};
 use crate::error::{Failure, TaskError};
 use crate::wire::{COMMAND, Command, Isolation};
 use crate::{ExitStatus, GuestText, Module, codec};
@@ -42,7 +45,7 @@ fn encode(command: &Command, task: &str) -> Result<Vec<u8>, TaskError> {
         Some(problem) => Err(problem),
         None => codec::encode(command).map_err(|error| error.to_string()),
     };
-    encoded.map_err(|why| refuse(task, Failure::Encode(why)))
+    encoded.map_err(|why| TaskError::untried(task, Failure::Encode(why)))
 }
 
 fn decode(completed: Completed<Vec<u8>>, task: &str) -> Result<Completed<CommandOutput>, TaskError> {
@@ -102,7 +105,7 @@ impl Pool {
         let input = encode(command, START)?;
         let (future, cell) = TaskFuture::new(START.into(), decode);
         let submitted = self.shared.submit([Task::new(START.into(), COMMAND, &input, Sink::Cell(cell))]);
-        submitted.map_err(|cause| refuse(START, cause))?;
+        submitted.map_err(|cause| TaskError::untried(START, cause))?;
         Ok(future)
     }
 
@@ -143,7 +146,7 @@ impl Pool {
         is_ordered: bool,
     ) -> Imap<'_, N::IntoIter, CommandOutput> {
         let ends = stream::stream(&self.shared, START, COMMAND, is_ordered);
-        Imap::new(self, ends, self.check_commands().err(), commands.into_iter(), (encode, decode))
+        Imap::new(&self.shared, ends, self.check_commands().err(), commands.into_iter(), (encode, decode))
     }
 
     /// Opens a stream of commands, as [`stream`](Self::stream) opens one of inputs: one thread feeds commands into one end, and
@@ -170,7 +173,7 @@ impl Pool {
     }
 
     fn check_commands(&self) -> Result<(), TaskError> {
-        let refused = |why: &str| refuse(START, Failure::Refused(why.into()));
+        let refused = |why: &str| TaskError::untried(START, Failure::Refused(why.into()));
         self.no_commands.map_or(Ok(()), |why| Err(refused(why)))
     }
 }

@@ -1,142 +1,16 @@
-//! A task that was submitted, and where its result goes.
+//! A task that was submitted.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
-
-use super::stream::Channel;
-use crate::error::{Failure, TaskError, Usage};
-use crate::{GuestText, codec};
-
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Output of a task, and figures of how the task ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Completed<T> {
-    /// The task's output.
-    pub value: T,
-    /// The task's stdout, with [`Output::Capture`](crate::pool::Output::Capture).
-    pub stdout: Vec<u8>,
-    /// The task's stderr, with [`Output::Capture`](crate::pool::Output::Capture).
-    pub stderr: Vec<u8>,
-    /// Use of time and memory by the task.
-    pub usage: Usage,
-    /// How often the task was tried.
-    pub attempts: u32,
-}
-
-pub(super) type Outcome = Result<Completed<Vec<u8>>, TaskError>;
-
-/// Makes a value from an output. The text is the task's name.
-pub(super) type Decode<T> = fn(Completed<Vec<u8>>, &str) -> Result<Completed<T>, TaskError>;
-
-impl Completed<Vec<u8>> {
-    /// The output as a value.
-    pub(super) fn decode<T: DeserializeOwned>(self, task: &str) -> Result<Completed<T>, TaskError> {
-        self.decode_by(task, |value| codec::decode_all(value).map_err(|error| error.to_string()))
-    }
-
-    /// The output in JSON as a value.
-    pub(super) fn decode_json<T: DeserializeOwned>(self, task: &str) -> Result<Completed<T>, TaskError> {
-        self.decode_by(task, |value| serde_json::from_slice(value).map_err(|error| error.to_string()))
-    }
-
-    fn decode_by<T>(
-        self,
-        task: &str,
-        decode: impl FnOnce(&[u8]) -> Result<T, String>,
-    ) -> Result<Completed<T>, TaskError> {
-        let Self { value, stdout, stderr, usage, attempts } = self;
-        match decode(&value) {
-            Ok(value) => Ok(Completed { value, stdout, stderr, usage, attempts }),
-            Err(error) => Err(TaskError {
-                task: task.to_owned(),
-                cause: Failure::Decode(error.into()),
-                stderr: GuestText::from_bytes(&stderr),
-                attempts,
-                usage: Box::new(usage),
-            }),
-        }
-    }
-}
-
-/// Where the result of a task goes.
-#[derive(Debug, Clone)]
-pub(super) enum Sink {
-    Cell(Arc<Cell>),
-    /// One result of many, with its number among them.
-    Channel(Arc<Channel>, u64),
-}
-
-impl Sink {
-    pub(super) fn complete(self, outcome: Outcome) {
-        match self {
-            Self::Cell(cell) => cell.complete(outcome),
-            Self::Channel(channel, number) => channel.complete(number, outcome),
-        }
-    }
-
-    /// Marks the task as on its way to a worker, unless nobody wants its result any more. Returns whether somebody does.
-    pub(super) fn begin(&self) -> bool {
-        match self {
-            Self::Cell(cell) => {
-                let mut state = locked(&cell.state);
-                state.has_begun = !state.is_cancelled;
-                state.has_begun
-            }
-            Self::Channel(channel, _) => channel.is_wanted(),
-        }
-    }
-}
-
-/// The place for one result.
-#[derive(Debug, Default)]
-pub(super) struct Cell {
-    state: Mutex<CellState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct CellState {
-    outcome: Option<Outcome>,
-    is_done: bool,
-    has_begun: bool,
-    is_cancelled: bool,
-    waker: Option<Waker>,
-    /// Another receiver to notify, and the number that it is told.
-    told: Option<(Sender<usize>, usize)>,
-}
-
-impl Cell {
-    fn complete(&self, outcome: Outcome) {
-        let mut state = locked(&self.state);
-        if state.is_done {
-            return;
-        }
-        state.outcome = Some(outcome);
-        state.is_done = true;
-        let (waker, told) = (state.waker.take(), state.told.take());
-        drop(state);
-        self.changed.notify_all();
-        if let Some(waker) = waker {
-            // The waker belongs to the application: a panic in it must not end this thread, on which others depend.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
-        if let Some((sender, number)) = told {
-            let _ = sender.send(number);
-        }
-    }
-}
+use super::outcome::{Completed, Decode};
+use super::sink::{Cell, locked};
+use crate::error::{Failure, TaskError};
 
 /// A task that was submitted. A thread can wait for the task; async code can `await` it as a [`Future`].
 ///
@@ -335,10 +209,13 @@ impl<T> Iterator for AsCompleted<T> {
 mod tests {
     use std::pin::pin;
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
     use std::thread;
 
+    use super::super::outcome::Outcome;
+    use super::super::sink::Sink;
     use super::*;
+    use crate::error::Usage;
     use crate::testing::deadline::{wait_until_asleep, within_deadline};
 
     /// Counts how often it was woken.

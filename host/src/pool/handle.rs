@@ -8,12 +8,15 @@ use std::thread::JoinHandle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::builder::Builder;
 use super::dispatcher::{Shared, Task};
-use super::future::{Decode, Sink};
-use super::{
-    Completed, Event, Failure, Feed, Format, Imap, PoolEnd, Results, Stats, TaskError, TaskFuture, stream,
-};
+use super::event::{Event, Stats};
+use super::format::Format;
+use super::future::TaskFuture;
+use super::imap::Imap;
+use super::outcome::{Completed, Decode};
+use super::sink::Sink;
+use super::stream::{self, Feed, Results};
+use crate::error::{Failure, PoolEnd, TaskError};
 use crate::jail::JailReport;
 use crate::nearest::nearest_name;
 use crate::{Error, Module, Result, codec};
@@ -63,11 +66,6 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Settings for a pool.
-    pub fn builder(module: &Module) -> Builder<'_> {
-        Builder::new(module)
-    }
-
     /// Runs a task and waits for its output.
     ///
     /// # Errors
@@ -92,7 +90,8 @@ impl Pool {
         input: &I,
     ) -> Result<TaskFuture<O>, TaskError> {
         let task: Arc<str> = task.into();
-        let input = self.coding.encode(input).map_err(|why| refusal(&task, Failure::Encode(why)))?;
+        let input =
+            self.coding.encode(input).map_err(|why| TaskError::untried(&task, Failure::Encode(why)))?;
         self.submit_as(task, self.coding.format(), &input, self.coding.decoder())
     }
 
@@ -125,10 +124,10 @@ impl Pool {
         input: &[u8],
         decode: Decode<T>,
     ) -> Result<TaskFuture<T>, TaskError> {
-        self.check(&task).map_err(|cause| refusal(&task, cause))?;
+        self.check(&task).map_err(|cause| TaskError::untried(&task, cause))?;
         let (future, cell) = TaskFuture::new(task.clone(), decode);
         let submitted = self.shared.submit([Task::new(task.clone(), format as u32, input, Sink::Cell(cell))]);
-        submitted.map_err(|cause| refusal(&task, cause))?;
+        submitted.map_err(|cause| TaskError::untried(&task, cause))?;
         Ok(future)
     }
 
@@ -186,8 +185,14 @@ impl Pool {
         is_ordered: bool,
     ) -> Imap<'_, N::IntoIter, O> {
         let ends = stream::stream(&self.shared, task, self.coding.format() as u32, is_ordered);
-        let refused = self.check(task).err().map(|cause| refusal(task, cause));
-        Imap::new(self, ends, refused, inputs.into_iter(), (self.coding.encoder(), self.coding.decoder()))
+        let refused = self.check(task).err().map(|cause| TaskError::untried(task, cause));
+        Imap::new(
+            &self.shared,
+            ends,
+            refused,
+            inputs.into_iter(),
+            (self.coding.encoder(), self.coding.decoder()),
+        )
     }
 
     /// Opens a stream of inputs through a task: one thread feeds inputs into one end, and another takes results from the other.
@@ -335,7 +340,7 @@ impl Coding {
 
     fn encoder<I: Serialize>(self) -> fn(&I, &str) -> Result<Vec<u8>, TaskError> {
         fn with<I: Serialize>(coding: Coding, input: &I, task: &str) -> Result<Vec<u8>, TaskError> {
-            coding.encode(input).map_err(|why| refusal(task, Failure::Encode(why)))
+            coding.encode(input).map_err(|why| TaskError::untried(task, Failure::Encode(why)))
         }
         match self {
             Self::Serde => |input, task| with(Self::Serde, input, task),
@@ -349,9 +354,4 @@ impl Coding {
             Self::Json => Completed::decode_json,
         }
     }
-}
-
-/// The error of a task that wasn't submitted.
-pub(super) fn refusal(task: &str, cause: Failure) -> TaskError {
-    TaskError::untried(task, cause)
 }

@@ -4,14 +4,14 @@ use std::fmt;
 use std::iter::Fuse;
 use std::time::Duration;
 
-use super::future::Decode;
-use super::handle::Pool;
+use super::dispatcher::Shared;
+use super::outcome::Decode;
 use super::stream::{self, BATCH, Feed, Results};
 use crate::error::TaskError;
 
-/// Iterator that [`Pool::imap`], [`Pool::imap_commands`] and their kin return.
+/// Iterator that [`Pool::imap`](crate::Pool::imap), [`Pool::imap_commands`](crate::Pool::imap_commands) and their kin return.
 pub struct Imap<'p, I: Iterator, O> {
-    pool: &'p Pool,
+    pool: &'p Shared,
     inputs: Fuse<I>,
     // Declared before the feed and dropped before it: inputs that the feed still holds are then no longer wanted.
     results: Results,
@@ -29,7 +29,7 @@ type Encode<I> = fn(&I, &str) -> Result<Vec<u8>, TaskError>;
 
 impl<'p, I: Iterator, O> Imap<'p, I, O> {
     pub(super) fn new(
-        pool: &'p Pool,
+        pool: &'p Shared,
         (feed, results): (Feed, Results),
         refused: Option<TaskError>,
         inputs: I,
@@ -49,7 +49,7 @@ impl<'p, I: Iterator, O> Imap<'p, I, O> {
 impl<I: Iterator, O> Imap<'_, I, O> {
     /// Takes inputs until the window is full.
     fn fill(&mut self) {
-        let size = self.size.unwrap_or_else(|| stream::window(self.pool.shared.depth()));
+        let size = self.size.unwrap_or_else(|| stream::window(self.pool.depth()));
         loop {
             // This also submits inputs that were added before another input panicked, if somebody has caught the panic.
             self.feed.submit(BATCH);

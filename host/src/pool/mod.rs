@@ -20,7 +20,7 @@
 //  handle: Pool ── crate::wire: tasks, results ── link: the arena ──── worker: process/pool_worker.rs
 //   │                                │
 //   │  dispatcher: what goes where, deaths, deadlines; one thread, one lock
-//   ├─ future, stream, imap: where results go
+//   ├─ sink: where results go; future, stream, imap: how they are had from there
 //   └─ command: tasks that are a run of the module's program
 //
 // `dispatcher` explains what a pool does; `link` explains how a task reaches a worker.
@@ -29,40 +29,22 @@ mod builder;
 mod command;
 mod dispatcher;
 mod event;
+mod format;
 mod future;
 pub(crate) mod handle;
 mod imap;
 mod link;
+mod outcome;
+mod sink;
 mod stream;
 
 pub use self::builder::Builder;
 pub use self::command::{CommandFeed, CommandOutput, CommandResults};
 pub use self::event::{Event, Stats};
-pub use self::future::{AsCompleted, Completed, TaskFuture, as_completed};
+pub use self::format::Format;
+pub use self::future::{AsCompleted, TaskFuture, as_completed};
 pub use self::imap::Imap;
+pub use self::outcome::Completed;
 pub use self::stream::{Feed, Results, StreamStopper};
 pub use crate::error::{Failure, PoolEnd, TaskError, Usage};
 pub use crate::wire::{Command, Isolation, Output};
-
-/// Format of the input and the output of a task. A task of the Rust SDK knows all formats.
-///
-/// ```no_run
-/// # fn example(pool: &sandpool::Pool) -> sandpool::Result<()> {
-/// let output = pool.submit_record("upper", sandpool::pool::Format::Text, b"some text")?.result()?;
-/// assert_eq!(output, b"SOME TEXT");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-#[non_exhaustive]
-pub enum Format {
-    /// Values as serde and bincode 2 encode them. The typed calls use this format.
-    Serde = sandpool_abi::task::SERDE,
-    /// JSON.
-    Json = sandpool_abi::task::JSON,
-    /// Text, such as a line without its end. A value that isn't text is written as JSON, in one line.
-    Text = sandpool_abi::task::TEXT,
-    /// Bytes, unchanged.
-    Bytes = sandpool_abi::task::BYTES,
-}

@@ -3,19 +3,17 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::dispatcher::{Shared, Task};
-use super::future::{Outcome, Sink, locked};
+use super::outcome::Outcome;
+use super::sink::{Channel, Sink, locked};
 use crate::error::TaskError;
 
 /// The most inputs that are at work at once.
 const WINDOW_MAX: u64 = 32_768;
-/// The most bytes of inputs and results that are at work at once.
-const WINDOW_BYTES: u64 = 64 << 20;
 /// The most inputs that are submitted at once, and the most bytes of them.
 pub(super) const BATCH: usize = 128;
 const BATCH_BYTES: u64 = 1 << 20;
@@ -24,98 +22,6 @@ const BATCH_BYTES: u64 = 1 << 20;
 pub(super) fn window(depth: u64) -> u64 {
     depth.saturating_mul(2).clamp(4, WINDOW_MAX)
 }
-
-/// State that both ends share.
-#[derive(Debug, Default)]
-pub(super) struct Channel {
-    state: Mutex<ChannelState>,
-    /// Notified when results have come, or no more will come.
-    news: Condvar,
-    /// Notified when there is room for inputs, or no more inputs are wanted.
-    room: Condvar,
-    is_stopped: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct ChannelState {
-    ready: VecDeque<(u64, Outcome)>,
-    /// Inputs that were submitted and whose results weren't given yet.
-    at_work: u64,
-    /// Bytes of these inputs and of their results.
-    bytes: u64,
-    /// Bytes of each input, beginning with the first whose result wasn't given yet.
-    lens: VecDeque<u64>,
-    /// The number of that first input.
-    first: u64,
-    /// No more inputs will come.
-    is_fed: bool,
-    /// Somebody waits for results.
-    is_waited_for: bool,
-}
-
-impl Channel {
-    pub(super) fn complete(&self, number: u64, outcome: Outcome) {
-        let mut state = locked(&self.state);
-        let len = outcome.as_ref().map_or(0, |completed| completed.value.len() as u64);
-        state.bytes += len;
-        let at = usize::try_from(number - state.first).ok();
-        if let Some(own) = at.and_then(|at| state.lens.get_mut(at)) {
-            *own += len;
-        }
-        state.ready.push_back((number, outcome));
-        let is_waited_for = state.is_waited_for;
-        drop(state);
-        if is_waited_for {
-            self.news.notify_one();
-        }
-    }
-
-    /// Whether the stream still works on inputs.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.is_stopped.load(Ordering::Relaxed)
-    }
-
-    fn stop(&self) {
-        let state = locked(&self.state);
-        self.is_stopped.store(true, Ordering::Relaxed);
-        drop(state);
-        self.room.notify_all();
-        self.news.notify_all();
-    }
-}
-
-impl ChannelState {
-    /// How many more inputs may be at work.
-    fn room(&self, size: u64) -> usize {
-        if self.at_work > 0 && self.bytes >= WINDOW_BYTES {
-            return 0;
-        }
-        usize::try_from(size.saturating_sub(self.at_work)).unwrap_or(usize::MAX)
-    }
-
-    /// Counts an input that is at work now.
-    fn take(&mut self, len: u64) {
-        self.at_work += 1;
-        self.bytes += len;
-        self.lens.push_back(len);
-    }
-
-    /// Counts the result of an input as given.
-    fn give(&mut self, number: u64) {
-        self.at_work -= 1;
-        let at = usize::try_from(number - self.first).ok();
-        if let Some(len) = at.and_then(|at| self.lens.get_mut(at)) {
-            self.bytes -= std::mem::replace(len, GIVEN);
-        }
-        while let Some(&GIVEN) = self.lens.front() {
-            self.lens.pop_front();
-            self.first += 1;
-        }
-    }
-}
-
-/// Marks the length of an input whose result was given.
-const GIVEN: u64 = u64::MAX;
 
 /// The end of a stream that takes inputs; see [`Pool::stream`](crate::Pool::stream). Dropping it says that no more inputs come.
 pub struct Feed {
@@ -199,7 +105,7 @@ impl Feed {
         let count = batch.len();
         if let Err(cause) = self.pool.submit(batch) {
             for _ in 0..count {
-                self.channel.complete(number, Err(super::handle::refusal(&self.task, cause.clone())));
+                self.channel.complete(number, Err(TaskError::untried(&self.task, cause.clone())));
                 number += 1;
             }
         }
@@ -405,7 +311,8 @@ mod tests {
     use std::thread;
 
     use super::super::dispatcher::tests::pool_that_is_busy;
-    use super::super::future::Completed;
+    use super::super::outcome::Completed;
+    use super::super::sink::{ChannelState, WINDOW_BYTES};
     use super::*;
     use crate::error::Usage;
     use crate::testing::deadline::{wait_until_asleep, within_deadline};
@@ -563,7 +470,7 @@ mod tests {
     fn an_input_that_was_refused_has_a_result_in_its_place() {
         let (mut feed, mut results, channel) = ends(true);
         feed.add(&[0; 1000]);
-        feed.refuse(super::super::handle::refusal("task", super::super::Failure::Cancelled));
+        feed.refuse(TaskError::untried("task", crate::error::Failure::Cancelled));
         feed.add(b"");
         feed.submit(BATCH);
         feed.end();

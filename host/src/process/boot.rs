@@ -10,8 +10,9 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::EXITED;
 use wasmtime::Store;
 
+use super::fork::die_with_supervisor;
 use super::fork_server;
-use super::mappings::Mappings;
+use super::mapped_ranges::Mappings;
 use super::pool_worker;
 use super::program::{Entry, Instance, Program};
 use super::stdio::Stdio;
@@ -25,7 +26,7 @@ use crate::ipc::standby;
 use crate::jail;
 use crate::sys::atomic::AtomicU32;
 use crate::sys::clone::{self, Fork, Parent};
-use crate::sys::process::{FAILED, ORPHANED, USUAL_SLICE, die_with_parent, exit_now, set_nice, set_slice};
+use crate::sys::process::{FAILED, USUAL_SLICE, exit_now, set_nice, set_slice};
 use crate::wire;
 
 /// The image from which every process of a run is made; the supervisor holds it, ready.
@@ -48,14 +49,6 @@ pub(crate) struct Image {
 const GUEST_NAME: &CStr = c"sandpool-guest";
 const FORK_SERVER_NAME: &CStr = c"sandpool-forks";
 const STANDBY_NAME: &CStr = c"sandpool-spare";
-
-/// Asks for SIGKILL when the supervisor ends. If the supervisor has ended already, this process ends.
-#[inline]
-pub(crate) fn die_with_supervisor(supervisor_pid: i32) {
-    if !die_with_parent(supervisor_pid) {
-        exit_now(ORPHANED);
-    }
-}
 
 /// Becomes the guest process in this slot. Called in a process that the supervisor just forked.
 pub(crate) fn run(image: &Image, index: u32, handle: ProcessHandle) -> ! {

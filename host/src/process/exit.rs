@@ -26,7 +26,7 @@ pub(crate) fn exit(guest: &Guest, code: i32) -> ! {
     guest.process.stdio.flush();
     guest.process.end_all_children(|| super::deadlock::report(guest, None));
     if guest.process.command.is_some() {
-        super::pool_worker::finish_command(guest, code);
+        super::task::finish_command(guest, code);
     }
     end(guest, Outcome::new(EXITED, code as u32), code)
 }

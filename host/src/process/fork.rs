@@ -4,10 +4,18 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::NOT_DAEMON;
 
 use super::Process;
-use super::boot::die_with_supervisor;
 use crate::ipc::process_table::{self as table, ProcessHandle, ProcessState, StateWord};
 use crate::ipc::{Result, budget, object};
 use crate::sys::clone::{self, Fork, Parent};
+use crate::sys::process::{ORPHANED, die_with_parent, exit_now};
+
+/// Asks for SIGKILL when the supervisor ends. If the supervisor has ended already, this process ends.
+#[inline]
+pub(super) fn die_with_supervisor(supervisor_pid: i32) {
+    if !die_with_parent(supervisor_pid) {
+        exit_now(ORPHANED);
+    }
+}
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Shared memory in a guest's own memory: which ranges are mapped, and how they come and go.
+//! Shared memory in a guest's own memory: how it is mapped and unmapped. [`mapped_ranges`](super::mapped_ranges) has the record of it.
 //!
 //! A mapping takes whole pages of WebAssembly by which the host has grown the memory, so that no allocator of the guest
 //! knows them. The pages of the arena then lie over those of the memory, where plain loads and stores reach them; a
@@ -12,6 +12,7 @@
 use sandpool_abi::Errno;
 use wasmtime::{AsContext as _, AsContextMut as _, Caller};
 
+use super::mapped_ranges::Mapped;
 use super::{Guest, memory};
 use crate::ipc::Result;
 use crate::ipc::object::{self, Handle};
@@ -21,45 +22,6 @@ use crate::sys::process::{FAILED, exit_now};
 
 /// A page of WebAssembly.
 const WASM_PAGE: u64 = 64 << 10;
-
-/// The mappings in a guest's memory.
-#[derive(Debug, Default)]
-pub(crate) struct Mappings {
-    mapped: Vec<Mapped>,
-    /// Ranges for later mappings: start, and length in bytes. The ranges are zeroes, and can't be written.
-    free: Vec<(usize, usize)>,
-    /// The start of the first range in `mapped` or `free`.
-    lowest: Option<usize>,
-}
-
-#[derive(Debug)]
-struct Mapped {
-    at: usize,
-    /// The bytes that are mapped.
-    len: usize,
-    /// The bytes of the guest's addresses that the mapping takes.
-    reserved: usize,
-    handle: Handle,
-}
-
-impl Mappings {
-    /// Whether nothing has ever been mapped.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lowest.is_none()
-    }
-
-    /// Whether any of these bytes is mapped, or reserved for a mapping.
-    #[inline]
-    pub(crate) fn overlap(&self, at: usize, len: usize) -> bool {
-        let end = at.saturating_add(len);
-        let mut ranges =
-            self.mapped.iter().map(|mapped| (mapped.at, mapped.reserved)).chain(self.free.iter().copied());
-        self.lowest.is_some_and(|lowest| end > lowest)
-            && len != 0
-            && ranges.any(|(start, len)| at < start + len && start < end)
-    }
-}
 
 /// Maps all of the shared memory of a handle, and returns its address.
 ///

@@ -12,7 +12,7 @@ use sandpool_abi::{Errno, MESSAGE_HANDLES_MAX};
 use wasmtime::{Caller, Extern, WasmBacktrace};
 use wiggle::GuestMemory;
 
-use super::mappings::Mappings;
+use super::mapped_ranges::Mappings;
 use super::{Guest, Process, exit};
 use crate::engine::trap::MissingMemory;
 use crate::ipc::Result;

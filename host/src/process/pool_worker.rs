@@ -25,12 +25,13 @@ use wasmtime::{Store, TypedFunc};
 use super::component::call::{self, NotCalled};
 use super::program::Instance;
 use super::stdio::Capture;
-use super::{Guest, Process, cpu_nanos, deadlock, exit, limit_behind};
+use super::task::{Begun, Queues, RunningCommand, Task, port, put_result, used};
+use super::{Guest, Process, deadlock, exit, limit_behind};
 use crate::codec;
 use crate::ipc::arena::Participant;
-use crate::ipc::object::{self, Handle};
+use crate::ipc::object::Handle;
 use crate::ipc::process_table::{Outcome, ProcessHandle, Register};
-use crate::ipc::queue::{self, Port, QueueState, Taken};
+use crate::ipc::queue::{self, Port, Taken};
 use crate::ipc::waiting::Waiting;
 use crate::ipc::{Result, heap, scope, shared};
 use crate::process::fork::Forked;
@@ -48,33 +49,6 @@ const BATCH_BYTES: usize = 64 << 10;
 /// How often the worker looks whether killed processes of a task have been reaped.
 const REAPING_NANOS: u64 = 500_000;
 
-/// The task that the worker calls.
-#[derive(Debug, Default)]
-pub(crate) struct Task {
-    pub(crate) input: Vec<u8>,
-    pub(crate) output: Vec<u8>,
-    /// The most bytes of output.
-    pub(super) output_max: u64,
-    /// Whether the last output was larger.
-    is_too_large: bool,
-    /// Whether any output was larger; the last output may be only a message about that.
-    was_too_large: bool,
-}
-
-impl Task {
-    /// Sets the output; the last one counts.
-    pub(crate) fn set_output(&mut self, bytes: &[u8]) -> Result<()> {
-        self.output.clear();
-        self.is_too_large = bytes.len() as u64 > self.output_max;
-        self.was_too_large |= self.is_too_large;
-        if self.is_too_large {
-            return Err(Errno::Msgsize);
-        }
-        self.output.extend_from_slice(bytes);
-        Ok(())
-    }
-}
-
 /// The export of a task.
 #[derive(Clone)]
 enum Export {
@@ -82,12 +56,6 @@ enum Export {
     Task(TypedFunc<(i32, i32), i32>),
     /// A component's.
     Function(wasmtime::component::Func),
-}
-
-/// The data that a process which runs a command needs for its result.
-pub(crate) struct RunningCommand {
-    queues: Queues,
-    begun: Begun,
 }
 
 struct Worker {
@@ -110,15 +78,8 @@ struct Worker {
     used: Used,
 }
 
-/// The queues for tasks and results.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Queues {
-    tasks: Handle,
-    results: Handle,
-}
-
 /// Makes a process that was just spawned a worker: its output is captured from now on.
-pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)> {
+pub(super) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)> {
     let entry = process.entry.take().ok_or(Errno::Noent)?;
     let (setup, [tasks, results]): (Setup, [u64; 2]) = codec::decode(&entry.payload)?;
     process.stdio.capture(Capture::new(process.handle(), setup.output, setup.output_max));
@@ -129,7 +90,7 @@ pub(crate) fn set_up(process: &mut Process) -> wasmtime::Result<(Setup, Queues)>
 }
 
 /// Serves the pool until its queue of tasks is closed, then ends the process.
-pub(crate) fn serve(
+pub(super) fn serve(
     store: &mut Store<Guest>,
     instance: Instance,
     (setup, queues): (Setup, Queues),
@@ -156,11 +117,6 @@ pub(crate) fn serve(
             Err(errno) => return Err(errno.into()),
         }
     }
-}
-
-fn port(participant: &Participant, queue: Handle, waiting: fn(u32) -> Waiting) -> Result<Port<'_>> {
-    let object = object::resolve_for_host::<QueueState>(participant, queue)?;
-    Ok(Port { queue: object.state, object: object.index, waiting: waiting(object.index) })
 }
 
 impl Worker {
@@ -470,52 +426,6 @@ impl Worker {
     }
 }
 
-/// Puts the result of the command that the process runs, if it runs one: it exits with this code.
-pub(super) fn finish_command(guest: &Guest, code: i32) {
-    let process = &guest.process;
-    let Some(command) = &process.command else { return };
-    let (stdout, stderr) = process.stdio.end_task(true);
-    let mut payload = Vec::with_capacity(1 + stdout.len());
-    payload.push(code as u8);
-    payload.extend_from_slice(&stdout);
-    let result = (RecordKind::Done, payload.as_slice(), (Vec::new(), stderr));
-    // Without a result, the worker says how this process has ended.
-    let _ = put_result(process, command.queues, (command.begun, used(guest)), result, &mut Vec::new());
-}
-
-/// Use of time and memory by this process until now.
-fn used(guest: &Guest) -> Used {
-    Used { cpu: cpu_nanos(), memory: guest.growth.used }
-}
-
-/// The kind of a result, its payload, and the texts for stdout and stderr.
-type Parts<'a> = (RecordKind, &'a [u8], (Vec<u8>, Vec<u8>));
-
-fn put_result(
-    process: &Process,
-    queues: Queues,
-    (begun, used): (Begun, Used),
-    (kind, payload, (stdout, stderr)): Parts<'_>,
-    buffer: &mut Vec<u8>,
-) -> Result<()> {
-    let Begun { number, since, claimant } = begun;
-    let participant = process.participant();
-    let nanos = nanos_now().saturating_sub(since);
-    let record = ResultRecord { number, kind, nanos, used, stdout: &stdout, stderr: &stderr, payload };
-    record.encode(buffer);
-    let port = port(participant, queues.results, Waiting::Put)?;
-    match queue::finish(participant, port, &[buffer], &[], claimant, Deadline::NEVER) {
-        // The record will never fit, but this one will.
-        Err(Errno::Msgsize) => {
-            let record =
-                ResultRecord { kind: RecordKind::TooLarge, stdout: &[], stderr: &[], payload: &[], ..record };
-            record.encode(buffer);
-            queue::finish(participant, port, &[buffer], &[], claimant, Deadline::NEVER)
-        }
-        finished => finished,
-    }
-}
-
 /// Removes the names that a task has left, once the processes of the task have ended. The processes that the task has
 /// started are killed by then.
 fn unlink_left_by_task(participant: &Participant, worker: ProcessHandle) -> Result<()> {
@@ -544,16 +454,6 @@ fn call_guest<T>(
         exit::exit(store.data(), 0);
     }
     returned
-}
-
-/// A task that has begun.
-#[derive(Clone, Copy)]
-struct Begun {
-    /// Its number in the queue.
-    number: u64,
-    since: u64,
-    /// The process whose first claim this is: this process, or its parent.
-    claimant: u32,
 }
 
 /// Takes one task that is not for a batch.

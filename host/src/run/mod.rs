@@ -18,9 +18,11 @@ mod future;
 pub(crate) mod handle;
 mod output;
 mod stdio;
+mod summary;
 
 pub use self::future::RunFuture;
-pub use self::handle::{Builder, LimitRefusal, ProcessReport, Stopper, Summary};
+pub use self::handle::{Builder, Stopper};
 pub use self::output::{Captured, Keep, RunOutput};
 pub use self::stdio::Stdio;
+pub use self::summary::{LimitRefusal, ProcessReport, Summary};
 pub use crate::config::OnDeadlock;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Summary;
+use super::summary::Summary;
 use crate::GuestText;
 
 /// The most bytes that are kept of a stream by default.

@@ -11,7 +11,7 @@ use crate::children::Children;
 use crate::config::{Limits, Role, RunConfig, Sandbox};
 use crate::ipc::arena::{Arena, Geometry, Participant, Patience};
 use crate::ipc::process_table::{self as table, ProcessHandle};
-use crate::process::mappings::Mappings;
+use crate::process::mapped_ranges::Mappings;
 use crate::process::stdio::Stdio;
 use crate::process::{Growth, Guest, Process, wasi};
 

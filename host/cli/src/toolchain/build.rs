@@ -1,40 +1,18 @@
 //! Runs cargo for a guest, shut off from the settings of the host's own build.
 
 use std::env;
-use std::fs::{self, DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sandpool::command_support::{CacheDirs, Directory, Writable};
 use sha2::{Digest, Sha256};
 
+use super::target_dir::{BuildOptions, TARGET_DIR_VARIABLE, cannot_write, copy};
 use super::{Error, TARGET, Toolchain, ToolchainKind, c};
-
-/// Names the target directory of all guests.
-pub(super) const TARGET_DIR_VARIABLE: &str = "SANDPOOL_GUEST_TARGET_DIR";
-
-/// What to build, and where.
-#[derive(Debug, Clone)]
-pub(crate) struct BuildOptions {
-    /// Whether to compile with optimizations (the default).
-    pub(crate) release: bool,
-    /// Compile only the program of this name.
-    pub(crate) bin: Option<String>,
-    /// Cargo's target directory, where the modules are found as well, as cargo lays them out. If it is `None`, the environment's
-    /// `SANDPOOL_GUEST_TARGET_DIR` is used. If that isn't set either, packages are compiled in `guests` in the cache directory
-    /// (`SANDPOOL_CACHE_DIR`, else `$XDG_CACHE_HOME/sandpool`, else `~/.cache/sandpool`), and the modules are put where cargo by
-    /// itself would put them, under the workspace's `target`, so that programs of the same name don't replace each other.
-    pub(crate) target_dir: Option<PathBuf>,
-}
-
-impl Default for BuildOptions {
-    fn default() -> Self {
-        Self { release: true, bin: None, target_dir: None }
-    }
-}
 
 impl Toolchain {
     /// Compiles the programs of the cargo package or workspace in `dir`, and returns their modules in the
@@ -227,13 +205,6 @@ fn make_private(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Error {
-    Error::new(
-        &format!("cannot write {}: {error}", path.display()),
-        &format!("{TARGET_DIR_VARIABLE} names another place to build guests in"),
-    )
-}
-
 /// A wrapper of the compiler that changes nothing, whose path differs between workspaces.
 ///
 /// Cargo tells packages of one name and version in two workspaces apart by their paths *within* their workspaces, and takes one for
@@ -250,24 +221,6 @@ fn marker(target_dir: &Path, workspace: &Path) -> io::Result<PathBuf> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(marker),
     }
-}
-
-/// Copies a module to `place/PROFILE/NAME`, which users of the old module see at once.
-pub(super) fn copy(module: &Path, place: &Path) -> anyhow::Result<PathBuf> {
-    let failed = |error: io::Error| cannot_write(place, &error);
-    let parts = || Some((module.parent()?.file_name()?, module.file_name()?));
-    let (profile, name) = parts().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
-    let folder = place.join(profile);
-    fs::create_dir_all(&folder).map_err(failed)?;
-    let directory = Directory::open(&folder, &Writable::default())?;
-    let copy = || {
-        let mut from = File::open(module)?;
-        let mut copy = directory.create(name, from.metadata()?.mode() & 0o777)?;
-        io::copy(&mut from, copy.file())?;
-        copy.finish()
-    };
-    copy().map_err(failed)?;
-    Ok(folder.join(name))
 }
 
 /// The modules among what `cargo build --message-format=json` made, in the order of their names.
@@ -296,6 +249,8 @@ fn modules_in(messages: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::fs;
 
     use super::*;
     use crate::exit_code::ExitCode;
@@ -336,22 +291,6 @@ not a message
         };
         assert_eq!(shared(&target, &place, build).unwrap(), [place.join("release/task.wasm")]);
         assert_eq!(fs::read(place.join("release/task.wasm")).unwrap(), b"module");
-    }
-
-    #[test]
-    fn modules_are_not_written_through_links() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = |name: &str| scratch.path().join(name);
-        fs::create_dir_all(path("made/release")).unwrap();
-        fs::create_dir_all(path("place/release")).unwrap();
-        fs::write(path("made/release/task.wasm"), "module").unwrap();
-        fs::write(path("victim"), "precious").unwrap();
-        for link in ["task.wasm".to_owned(), format!(".task.wasm.{}", std::process::id())] {
-            symlink(path("victim"), path("place/release").join(link)).unwrap();
-        }
-        copy(&path("made/release/task.wasm"), &path("place")).unwrap();
-        assert_eq!(fs::read(path("victim")).unwrap(), b"precious");
-        assert_eq!(fs::read(path("place/release/task.wasm")).unwrap(), b"module");
     }
 
     #[test]

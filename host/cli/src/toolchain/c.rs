@@ -25,8 +25,8 @@ use anyhow::Context as _;
 use sandpool::command_support::write_all;
 use sandpool::module::Inspection;
 
-use super::build::{BuildOptions, TARGET_DIR_VARIABLE, copy};
 use super::install::{by_apt_packages, linkers};
+use super::target_dir::{BuildOptions, TARGET_DIR_VARIABLE, copy};
 use super::{Error, TARGET, output};
 use crate::contract::header;
 

@@ -20,6 +20,7 @@ mod build;
 mod c;
 mod debian;
 mod install;
+mod target_dir;
 
 use std::fmt;
 use std::path::Path;
@@ -27,9 +28,10 @@ use std::process::{Command, Stdio};
 
 use sandpool::GuestText;
 
-pub(crate) use build::{BuildOptions, build, is_source, module_path};
+pub(crate) use build::{build, is_source, module_path};
 pub(crate) use c::Compiler;
 use debian::Debian;
+pub(crate) use target_dir::BuildOptions;
 
 /// The target that guests are compiled for.
 pub(crate) const TARGET: &str = "wasm32-wasip1";

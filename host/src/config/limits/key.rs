@@ -190,11 +190,11 @@ pub struct Key<L: 'static> {
     pub help: &'static str,
     /// The least and the greatest value of the limit, where these differ from one and the greatest number.
     pub(super) within: Option<RangeInclusive<u64>>,
-    pub(super) field: for<'a> fn(&'a mut L) -> Field<'a>,
+    pub(in crate::config) field: for<'a> fn(&'a mut L) -> Field<'a>,
 }
 
 /// The place of a limit's value.
-pub(super) enum Field<'a> {
+pub(in crate::config) enum Field<'a> {
     Count(&'a mut u32),
     Size(&'a mut u64),
     MaybeCount(&'a mut Option<u64>),
@@ -266,7 +266,7 @@ impl Field<'_> {
         }
     }
 
-    pub(super) fn set(self, text: &str) -> Result<(), String> {
+    pub(in crate::config) fn set(self, text: &str) -> Result<(), String> {
         fn maybe<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
             if text == NONE {
                 return Ok(None);

@@ -3,16 +3,9 @@
 //! Each limit is one row of a table: its field of [`Limits`], its name for people, its value, and its value for untrusted code.
 //! Setters, the flags of the command and the keys of a file come from the rows. `host/default-config.toml` documents all limits,
 //! and the contract with guests has a number for each limit that a guest can meet.
-//!
-//! | file | holds |
-//! | --- | --- |
-//! | `key.rs` | the table's macro, and a limit by its name |
-//! | `file.rs` | configuration files |
-//! | `profile.rs` | settings that are chosen by one word |
+//! `key.rs` has the table's macro, and a limit by its name.
 
-mod file;
 mod key;
-mod profile;
 #[cfg(test)]
 mod tests;
 
@@ -21,11 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::file::DEFAULT_CONFIG;
-pub(super) use self::file::{read, read_file};
 pub use self::key::Key;
 use self::key::{Field, limits};
-pub use self::profile::Profile;
 use crate::Result;
 use crate::ipc::arena::Geometry;
 use sandpool_abi::process::Limit;

@@ -2,10 +2,10 @@
 
 use std::fmt::Debug;
 
-use super::file::{Settings, read};
 use super::key::{NONE, set};
 use super::*;
-use crate::config::Sandbox;
+use crate::config::file::{DEFAULT_CONFIG, Settings, read};
+use crate::config::{Profile, Sandbox};
 
 /// A value that isn't the default, for each kind.
 fn other<L>(key: &Key<L>) -> &'static str {

@@ -9,11 +9,12 @@ use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 use wasmtime::Engine;
 
-use super::{Report, Settings, Summary, output_size, seconds};
+use super::{Report, Settings, output_size, seconds};
 use crate::config::{Flavor, Layer};
 use crate::control::{self, Reply};
 use crate::engine::cache::compatibility;
-use crate::engine::check::{ModuleRefusal, check};
+use crate::engine::check::{ModuleRefusal, Summary, check};
+use crate::engine::inspection::printable;
 use crate::engine::known::{self, Function};
 use crate::engine::{config, inspect};
 use crate::jail::namespaces::{self, Entered};
@@ -146,8 +147,8 @@ fn compile(
     } else {
         engine.precompile_module(&wasm)
     };
-    let artifact = artifact
-        .map_err(|error| ModuleRefusal::Compile { problem: inspect::printable(&format!("{error:#}")) })?;
+    let artifact =
+        artifact.map_err(|error| ModuleRefusal::Compile { problem: printable(&format!("{error:#}")) })?;
     if artifact.len() as u64 > settings.limits.artifact_max {
         return Err(ModuleRefusal::ArtifactTooLarge);
     }

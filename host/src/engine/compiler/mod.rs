@@ -44,8 +44,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{CompileLimits, JailSettings, UnknownImports};
-use crate::engine::check::ModuleRefusal;
-use crate::engine::inspect::TaskInfo;
+use crate::engine::check::{ModuleRefusal, Summary};
 
 /// The longest report. A report has the documentation of all tasks.
 const REPORT_MAX: u64 = 4 << 20;
@@ -80,22 +79,6 @@ impl Settings {
 /// Processor time in whole seconds, as the kernel limits it.
 fn seconds(cpu: Duration) -> u64 {
     cpu.as_secs().saturating_add(u64::from(cpu.subsec_nanos() > 0))
-}
-
-/// Summary of a compiled module.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Summary {
-    /// Whether this is a component, and not a module.
-    pub(crate) is_component: bool,
-    /// Whether the module is a program, beside the tasks that it has.
-    pub(crate) is_program: bool,
-    /// Whether the module runs code when it is instantiated.
-    pub(crate) has_start: bool,
-    /// Whether the module may need a heap for collected objects, beside its memories.
-    pub(crate) has_collected: bool,
-    /// Why the module is refused unless calls of unknown imports trap.
-    pub(crate) unknown_import: Option<ModuleRefusal>,
-    pub(crate) tasks: Vec<TaskInfo>,
 }
 
 /// How a compilation ended.

@@ -14,12 +14,13 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 
-use super::{HEAD, REPORT_MAX, Report, Settings, Summary, output_size, seconds};
+use super::{HEAD, REPORT_MAX, Report, Settings, output_size, seconds};
 use crate::child::{COMPILER, Child, executable};
 use crate::config::CompileLimits;
 use crate::config::JailSettings;
 use crate::control::{self, Reply};
-use crate::engine::inspect::{TaskInfo, printable};
+use crate::engine::check::Summary;
+use crate::engine::inspection::{TaskInfo, printable};
 use crate::error::CompileLimit;
 use crate::jail::JailReport;
 use crate::sys::process::KILLED;

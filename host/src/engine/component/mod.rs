@@ -13,7 +13,7 @@ use wasmparser::{BinaryReaderError, Parser, Payload, ValidPayload, Validator, Wa
 
 use self::wit::{Looked, Names};
 use super::config::FEATURES;
-use super::inspect::{
+use super::inspection::{
     ExportInfo, ImportInfo, Inspection, Kind, LISTED_MAX, MemoryInfo, Problem, Provision, TaskInfo,
     malformed, short,
 };

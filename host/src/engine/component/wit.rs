@@ -9,7 +9,7 @@ use wasmparser::component_types::{
 };
 use wasmparser::types::Types;
 
-use crate::engine::inspect::{TaskInfo, printable, short};
+use crate::engine::inspection::{TaskInfo, printable, short};
 
 /// The most characters of a type: one that is made of others may be much longer written than in its binary form.
 const TYPE_MAX: usize = 500;

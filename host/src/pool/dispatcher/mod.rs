@@ -36,8 +36,9 @@ use nix::sys::signal::Signal;
 use sandpool_scheduler::{Crew, Phase, Scheduler, Work};
 
 use super::event::{Event, Stats};
-use super::future::{Outcome, Sink, locked};
 use super::link::{Link, Waiter};
+use super::outcome::Outcome;
+use super::sink::{Sink, locked};
 use crate::control::{self, Request};
 use crate::error::Failure;
 use crate::error::PoolEnd;

@@ -10,7 +10,7 @@ use crate::error::PoolEnd;
 use crate::error::{Failure, TaskError, Usage};
 use crate::ipc::process_table;
 use crate::pool::event::Event;
-use crate::pool::future::Completed;
+use crate::pool::outcome::Completed;
 use crate::sys::futex::nanos_now;
 use crate::wire::{RecordKind, ResultRecord};
 use crate::{GuestText, codec};

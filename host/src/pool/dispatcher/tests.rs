@@ -15,8 +15,8 @@ use crate::GuestText;
 use crate::ipc::arena::{Arena, Geometry};
 use crate::ipc::process_table;
 use crate::pool::TaskFuture;
-use crate::pool::future::Completed;
 use crate::pool::link::Ended;
+use crate::pool::outcome::Completed;
 use crate::testing::deadline::within_deadline;
 use crate::wire::{Isolation, Output, RecordKind, ResultRecord, Setup, Used};
 

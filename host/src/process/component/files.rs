@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use sandpool_abi::process::Limit;
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView as _};
@@ -19,45 +18,10 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use wasmtime_wasi_io::streams::Error as StreamFailure;
 
 use super::View;
+use super::file_bytes::FileBytes;
 use super::streams::{FileReader, FileWriter, Reader, Writer};
-use crate::process::wasi::files::{is_counted_kind, is_one_free};
-use crate::process::{Guest, Process};
-
-/// Bytes that are counted before they are written. Those that then weren't are given back.
-pub(super) struct FileBytes<'a> {
-    process: &'a mut Process,
-    left: u64,
-    is_counted: bool,
-}
-
-impl<'a> FileBytes<'a> {
-    pub(super) fn take(process: &'a mut Process, file: &File, bytes: u64) -> io::Result<Self> {
-        let limits = &process.limits;
-        let has_limit = limits.file_bytes_max.is_some() || limits.run_file_bytes_max.is_some();
-        let is_counted = has_limit && is_counted_kind(file);
-        if is_counted && process.take_file_bytes(bytes).is_err() {
-            return Err(Errno::EDQUOT.into());
-        }
-        Ok(Self { process, left: bytes, is_counted })
-    }
-
-    pub(super) fn written(&mut self, bytes: u64) {
-        self.left = self.left.saturating_sub(bytes);
-    }
-
-    /// Notes that the limit of a file's size has refused a write.
-    pub(super) fn too_large(&self) {
-        self.process.refused(Limit::FileSize);
-    }
-}
-
-impl Drop for FileBytes<'_> {
-    fn drop(&mut self) {
-        if self.is_counted && self.left > 0 {
-            self.process.give_file_bytes_back(self.left);
-        }
-    }
-}
+use crate::process::Guest;
+use crate::process::wasi::files::is_one_free;
 
 impl View<'_> {
     fn library(&mut self) -> WasiFilesystemCtxView<'_> {

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`streams`] | `wasi:io/streams` and `wasi:io/error`: standard streams and files, read and written in the call itself |
 //! | [`poll`] | `wasi:io/poll` and the monotonic clock: one sleep until the first of several times, or stdin |
-//! | [`files`] | `wasi:filesystem`: counts what is written, as for modules |
+//! | [`files`] | `wasi:filesystem`; [`file_bytes`] counts what is written, as for modules |
 //! | [`cli`] | the rest: arguments, variables, exit, terminals, the wall clock, random bytes |
 //! | [`call`] | exported functions as tasks, and their values as JSON: [`values`] |
 //!
@@ -19,6 +19,7 @@
 
 pub(crate) mod call;
 mod cli;
+mod file_bytes;
 mod files;
 mod poll;
 mod streams;

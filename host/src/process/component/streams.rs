@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{
 use wasmtime_wasi_io::bindings::wasi::io::error;
 
 use super::View;
-use super::files::FileBytes;
+use super::file_bytes::FileBytes;
 use super::poll::Wait;
 use crate::process::stdio::{Input, Output};
 use crate::process::{Process, wasi};

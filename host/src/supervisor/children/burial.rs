@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use sandpool_abi::Errno;
 use sandpool_abi::process::{EXITED, ExitStatus, FORBIDDEN, LIMITED, Limit, SIGNALED, TRAPPED};
 
-use super::{Children, Left, STEPS_AT_ONCE};
+use super::{Burial, Children, Left, STEPS_AT_ONCE, Stage};
 use crate::config::{LimitKey, Limits, Role};
 use crate::control::{REPORTS_MAX, Report};
 use crate::ipc::process_table::{
@@ -26,20 +26,6 @@ use crate::sys::process::{End, Reaped};
 const BUSY_AT_ONCE: usize = 4;
 /// Slots that a step searches for children.
 const SLOTS_AT_ONCE: u32 = 1024;
-
-/// A process that has been reaped, and the cleanup that remains for it.
-pub(super) struct Burial {
-    pub(super) index: u32,
-    pub(super) stage: Stage,
-    /// The process's children that nobody will ask about any more.
-    pub(super) orphans: Vec<u32>,
-}
-
-pub(super) enum Stage {
-    Sweep(Sweep),
-    /// The process's children are handled, from this slot on; first the holds of a child that never ran.
-    Children(u32, Option<(u32, Sweep)>),
-}
 
 impl Children {
     /// Does some steps of the cleanup after processes that have ended, in turns: a process that has left much to clean up doesn't

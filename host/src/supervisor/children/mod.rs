@@ -13,7 +13,6 @@ use nix::unistd::Pid;
 use sandpool_abi::Errno;
 use sandpool_abi::process::{DEADLOCKED, Limit, SIGNALED};
 
-use self::burial::{Burial, Stage};
 use super::census::{self, Census};
 use super::kin::{has_children, is_child, send};
 use super::proc::Proc;
@@ -83,6 +82,20 @@ pub(crate) enum Left {
     More,
     /// There is more to be done, but a guest holds a lock for now.
     Busy,
+}
+
+/// A process that has been reaped, and the cleanup that remains for it.
+struct Burial {
+    index: u32,
+    stage: Stage,
+    /// The process's children that nobody will ask about any more.
+    orphans: Vec<u32>,
+}
+
+enum Stage {
+    Sweep(Sweep),
+    /// The process's children are handled, from this slot on; first the holds of a child that never ran.
+    Children(u32, Option<(u32, Sweep)>),
 }
 
 /// The most that a turn does, of each kind: a fraction of a millisecond all together. If hundreds of guests want the processors,

@@ -27,12 +27,11 @@ use std::collections::VecDeque;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use sandpool::command_support::{Directory, Writable};
 use sandpool::limits::Profile;
@@ -46,7 +45,7 @@ use self::numbers::{Left, Numbering};
 use self::progress::{Choice, Progress};
 use self::ranges::Ranges;
 use self::records::{Framing, Group, Groups, Next, Reader};
-use self::results::{Ending, Map, SAVE_TIME, gone, nothing_left};
+use self::results::{Ending, Map, OnError, Read, SAVE_TIME, gone, nothing_left};
 use self::template::Template;
 use self::work::{Feeder, Work};
 use crate::commands::guest::GuestArgs;
@@ -218,14 +217,6 @@ pub(crate) struct MapArgs {
     /// Arguments for the program
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
-}
-
-/// The reaction to a record that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OnError {
-    Stop,
-    Skip,
-    Record,
 }
 
 /// A time, or none.
@@ -531,13 +522,6 @@ fn pool(args: &MapArgs, sandbox: Sandbox, module: &Module) -> sandpool::Result<P
     let pool = builder.build()?;
     args.guest.report(module.jail(), pool.jail());
     Ok(pool)
-}
-
-/// How much of the input was read.
-#[derive(Debug, Default)]
-struct Read {
-    records: AtomicU64,
-    bytes: AtomicU64,
 }
 
 /// Starts a thread that reads records and feeds the pool with them: a slow input must not keep results back.

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use sandpool::command_support::Directory;
 use sandpool::pool::{Failure, StreamStopper};
@@ -23,10 +24,24 @@ use super::progress::{self, Figures, Progress};
 use super::records::Framing;
 use super::report::Line;
 use super::work::{Done, Failed, Outcomes};
-use super::{OnError, Read};
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
 use crate::{json, text};
+
+/// The reaction to a record that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnError {
+    Stop,
+    Skip,
+    Record,
+}
+
+/// How much of the input was read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) records: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
 
 /// Why a map has ended.
 pub(super) enum Ending {
