@@ -7,8 +7,9 @@ use std::time::Duration;
 use sandpool_abi::FOREVER;
 
 use super::client::{lost, random, send};
+use super::error::ConnectionError;
 use super::handshake::{Handshake, Key, MESSAGE_MAX, Side};
-use super::{ConnectionError, HANDSHAKE, answer, check_key};
+use super::request::{HANDSHAKE, answer, check_key};
 use crate::deadline::Deadline;
 use crate::handles::Handles;
 use crate::object::{Object, Role};
