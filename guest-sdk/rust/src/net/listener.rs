@@ -204,7 +204,7 @@ impl Listener {
         let received = message::receive(recv, |peer, handles| {
             let mut records = handles.into_records();
             let end = records.pop_if(|record| Role::CONNECTION.is_met(record)).map(|record| record.handle);
-            drop(Handles::of(records));
+            drop(Handles::from_records(records));
             (end, String::from_utf8_lossy(&peer).into_owned())
         });
         match received {

@@ -17,6 +17,7 @@ use crate::{Error, Process, cpu_count, raw};
 
 /// How the processes of a pool start: see [`Process`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum StartMethod {
     /// Each process gets a copy of all memory, as it is when the worker is started.
     #[default]

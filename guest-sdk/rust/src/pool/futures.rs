@@ -14,7 +14,7 @@
 //!     for future in as_completed(futures, None) {
 //!         println!("{}", future?.result()?);
 //!     }
-//!     executor.shutdown(true, false)?;
+//!     executor.shutdown()?;
 //!     Ok(())
 //! }
 //! ```
@@ -121,7 +121,7 @@ impl Executor {
     /// for square in executor.map_timeout(|n: u64| n * n, 0..1000, Duration::from_secs(5))? {
     ///     println!("{}", square?);
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
     /// ```
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl Executor {
     /// # let executor = sandpool_guest::pool::futures::Executor::new()?;
     /// let scaled = executor.partial(&3.0).submit(|scale, n| scale * n, 2.0)?;
     /// assert_eq!(scaled.result()?, 6.0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
     /// ```
     pub fn partial<S>(&self, state: &S) -> Options<'_, Partial<S>>
     where
@@ -165,29 +165,43 @@ impl Executor {
         unsafe { self.pool.partial_by_value(state) }
     }
 
-    /// Stops taking tasks. With `cancel_futures`, tasks that haven't begun are cancelled. With `wait`, the call returns
-    /// when all other tasks are done and the workers have ended; without `wait`, that happens only as far as the program
-    /// waits for their futures.
+    /// Stops taking tasks, and waits until all tasks are done and the workers have ended.
+    ///
+    /// | Python | here |
+    /// | --- | --- |
+    /// | `shutdown()` | `executor.shutdown()?` |
+    /// | `shutdown(wait=False)` | `executor.close()` |
+    /// | `shutdown(wait=False, cancel_futures=True)` | `executor.cancel_futures()` |
+    /// | `shutdown(cancel_futures=True)` | `executor.cancel_futures()`, then `executor.shutdown()?` |
     ///
     /// # Errors
     /// [`PoolError::Ended`] if the executor has come to another end.
-    pub fn shutdown(&self, wait: bool, cancel_futures: bool) -> Result<(), PoolError> {
-        self.begin_shutdown(cancel_futures);
-        if wait { self.pool.join() } else { Ok(()) }
+    pub fn shutdown(&self) -> Result<(), PoolError> {
+        self.close();
+        self.pool.join()
     }
 
     /// Like [`shutdown`](Self::shutdown), but waits for at most `timeout`. It may be called again.
     ///
     /// # Errors
     /// As [`shutdown`](Self::shutdown); [`PoolError::TimedOut`] when the time is over: running tasks go on.
-    pub fn shutdown_timeout(&self, timeout: Duration, cancel_futures: bool) -> Result<(), PoolError> {
-        self.begin_shutdown(cancel_futures);
+    pub fn shutdown_timeout(&self, timeout: Duration) -> Result<(), PoolError> {
+        self.close();
         self.pool.join_timeout(timeout)
     }
 
-    fn begin_shutdown(&self, cancel_futures: bool) {
+    /// Stops taking tasks, and doesn't wait. Tasks that were submitted are still done, as far as the program waits for their
+    /// futures.
+    #[doc(alias = "wait=False")]
+    pub fn close(&self) {
         self.pool.close();
-        if cancel_futures && self.pool.core.is_owner() {
+    }
+
+    /// Stops taking tasks, cancels those that haven't begun, and doesn't wait for the others.
+    #[doc(alias = "cancel_futures=True")]
+    pub fn cancel_futures(&self) {
+        self.close();
+        if self.pool.core.is_owner() {
             self.pool.core.cancel_waiting();
         }
     }
@@ -202,6 +216,7 @@ impl Executor {
 /// The event that [`wait`] waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[doc(alias = "return_when")]
+#[non_exhaustive]
 pub enum ReturnWhen {
     /// Until one future is done.
     FirstCompleted,

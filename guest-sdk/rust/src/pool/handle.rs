@@ -20,13 +20,14 @@ use crate::raw;
 ///
 /// ```no_run
 /// use sandpool_guest::Pool;
+/// use sandpool_guest::pool::PoolError;
 ///
 /// fn square(n: u64) -> u64 {
 ///     n * n
 /// }
 ///
 /// #[sandpool_guest::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// fn main() -> Result<(), PoolError> {
 ///     let pool = Pool::new()?;
 ///     assert_eq!(pool.apply(square, 7)?, 49);
 ///     assert_eq!(pool.map(square, 1..=4)?, [1, 4, 9, 16]);
@@ -202,7 +203,7 @@ impl Pool {
     /// for square in both {
     ///     println!("{}", square.get()?);
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
     /// ```
     ///
     /// # Errors

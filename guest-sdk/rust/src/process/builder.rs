@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use sandpool_abi::process::{DAEMON, NOT_DAEMON, TIED};
+use sandpool_abi::process::{DAEMON, TIED};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -105,7 +105,7 @@ impl Process {
     /// ```no_run
     /// use sandpool_guest::Process;
     ///
-    /// let logger = Process::builder().name("logger").daemon(true).fork(|| println!("logging"))?;
+    /// let logger = Process::builder().name("logger").daemon().fork(|| println!("logging"))?;
     /// assert_eq!(logger.name(), "logger");
     /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
@@ -129,9 +129,9 @@ impl Builder {
         self
     }
 
-    /// Makes the process daemonic, or not daemonic, which is the default.
-    pub fn daemon(mut self, daemon: bool) -> Self {
-        self.flags = if daemon { DAEMON } else { NOT_DAEMON };
+    /// Makes the process daemonic: Python's `daemon=True`. Without this, it isn't.
+    pub fn daemon(mut self) -> Self {
+        self.flags = DAEMON;
         self
     }
 

@@ -311,6 +311,7 @@ impl fmt::Debug for Process {
 
 /// A process that couldn't be closed, and why.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CloseError {
     /// The process, unchanged.
     pub process: Process,
