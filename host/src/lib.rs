@@ -95,6 +95,6 @@ pub mod command_support {
     pub use crate::patient::{Patient, write_all};
     pub use crate::sys::fd::{closed_streams, inherited};
     pub use crate::sys::process::wake_soon;
-    pub use crate::units::time as parse_time;
+    pub use crate::units::{size as parse_size, time as parse_time};
     pub use crate::written::{Directory, Unfinished, Writable};
 }

@@ -59,7 +59,7 @@ fn refuse_sockets<'a>(dirs: &[DirGrant], grants: impl Iterator<Item = &'a Addres
 /// Refuses to let guests write where the host keeps machine code that it runs.
 fn refuse_cache(dirs: &[DirGrant]) -> Result<()> {
     let Ok(cache) = CacheDirs::find() else { return Ok(()) };
-    if dirs.iter().all(|dir| dir.read_only) {
+    if dirs.iter().all(|dir| dir.is_read_only) {
         return Ok(());
     }
     let writable = Writable::granted(dirs)?;

@@ -8,7 +8,7 @@ const SIZES: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 <
 ///
 /// # Errors
 /// The text says what to write instead.
-pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
+pub fn size(text: &str) -> Result<u64, &'static str> {
     let (number, unit) = SIZES
         .into_iter()
         .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))

@@ -51,8 +51,11 @@ pub enum Output {
 /// The sandbox that a task runs in.
 ///
 /// ```
-/// assert_eq!("task".parse::<sandpool::pool::Isolation>()?, sandpool::pool::Isolation::Task);
-/// assert_eq!(sandpool::pool::Isolation::Task.to_string(), "task");
+/// use sandpool::pool::Isolation;
+///
+/// let isolation: Isolation = "task".parse()?;
+/// assert_eq!(isolation, Isolation::Task);
+/// assert_eq!(Isolation::Task.to_string(), "task");
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -63,7 +63,7 @@ impl Writable {
     /// # Errors
     /// [`Error::Grant`] for a directory that can't be opened.
     pub fn granted(grants: &[DirGrant]) -> Result<Self> {
-        Self::from_paths(grants.iter().filter(|grant| !grant.read_only).map(|grant| &*grant.host))
+        Self::from_paths(grants.iter().filter(|grant| !grant.is_read_only).map(|grant| &*grant.host))
     }
 
     /// Opens the directories of these paths.

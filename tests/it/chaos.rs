@@ -74,7 +74,7 @@ fn numbers<const N: usize>(text: &str) -> [u64; N] {
     numbers.try_into().unwrap()
 }
 
-/// Kills so many workers, at random.
+/// Kills this number of workers, at random.
 fn kill_workers(run: &Run, count: u64) {
     run.wait_for_line("started");
     let printed = run.printed();

@@ -239,7 +239,7 @@ fn wait_for_looks(run: &Run) {
     );
 }
 
-/// Waits until so many processes have reported.
+/// Waits until this number of processes have reported.
 #[track_caller]
 fn wait_for_reports(run: &Run, count: usize) {
     let reported = || run.printed().matches("deadlock: process ").count();

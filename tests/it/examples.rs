@@ -122,7 +122,7 @@ fn pingpong_says_how_fast_it_is() {
     }
 }
 
-/// The file that the example writes, with so many processes, and its pixels: rows of red, green and blue.
+/// The file that the example writes with this number of processes, and its pixels: rows of red, green and blue.
 fn mandelbrot(processes: usize, width: usize, height: usize) -> (Vec<u8>, Vec<Vec<[u8; 3]>>) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = run(guest_example("mandelbrot"));

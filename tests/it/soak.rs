@@ -9,7 +9,7 @@ use sandpool::pool::Isolation;
 use crate::procfs::{self, Pid};
 use crate::support::{Run, load_text, run_with};
 
-/// So many stages each goes through; after each, somebody looks. The first fills what is filled once.
+/// The number of stages that each goes through; after each, somebody looks. The first fills what is filled once.
 const STAGES: u64 = 10;
 
 /// How many, from this variable of the environment, or else few.

@@ -7,6 +7,7 @@ macro_rules! errno {
         /// The reason why a call failed. The numbers are Linux's where Linux has one.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(i32)]
+        #[non_exhaustive]
         pub enum Errno { $($(#[$doc])* $name = $value),* }
 
         impl Errno {

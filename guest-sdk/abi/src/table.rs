@@ -126,6 +126,7 @@ impl Pointed for u64 {
 
 /// An import module, and all that belongs to it.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Module {
     /// The name by which guests import it, such as `sandpool_queue`.
     pub name: &'static str,
@@ -139,6 +140,7 @@ pub struct Module {
 
 /// One import that the host provides.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Import {
     /// The import module, such as `sandpool_queue`.
     pub module: &'static str,
@@ -154,6 +156,7 @@ pub struct Import {
 
 /// A parameter of an import, or a field of a layout.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Field {
     /// The name.
     pub name: &'static str,
@@ -166,6 +169,7 @@ pub struct Field {
 /// A structure in the guest's memory: its fields one after another, in little-endian order, aligned to 8 bytes if it
 /// has a field of 64 bits, else to 4.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Layout {
     /// The name, such as `Item`.
     pub name: &'static str,
@@ -179,6 +183,7 @@ pub struct Layout {
 
 /// A named value.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Constant {
     /// The name, such as `JOINABLE`.
     pub name: &'static str,

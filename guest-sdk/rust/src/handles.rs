@@ -93,7 +93,7 @@ impl Handles {
     }
 
     /// Takes over one use of each of these handles.
-    pub(crate) fn of(records: Vec<Record>) -> Self {
+    pub(crate) fn from_records(records: Vec<Record>) -> Self {
         Self(records)
     }
 

@@ -112,7 +112,7 @@ pub use collections::set::Set;
 pub use error::{DecodeError, EncodeError, Error};
 pub use limits::limit;
 pub use logging::logger::{get_logger, log_to_stderr};
-pub use manager::handle::Manager;
+pub use manager::owner::Manager;
 pub use net::client::Client;
 pub use net::listener::Listener;
 pub use pipe::connection::{Connection, Pipe};

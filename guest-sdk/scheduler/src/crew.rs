@@ -11,6 +11,7 @@ const OVERDUE_NANOS: u64 = 2_000_000_000;
 
 /// A worker of a [`Crew`]. `H` is the owner's data of the worker.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Worker<H> {
     /// The owner's data of the worker.
     pub of: H,

@@ -14,6 +14,7 @@ pub trait Work: Sized {
 
 /// An entry of the backlog or of the ledger.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Entry<W> {
     /// The content.
     pub work: W,

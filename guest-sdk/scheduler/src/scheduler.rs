@@ -19,6 +19,7 @@ pub enum Take {
 
 /// Counts of entries that are under way: in the queue or claimed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counts {
     /// Number of entries, those without tasks included.
     pub entries: usize,

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// ```
 /// let grant: sandpool::DirGrant = "/tmp:/data:ro".parse()?;
 /// assert_eq!(grant.guest, "/data");
-/// assert!(grant.read_only);
+/// assert!(grant.is_read_only);
 /// # Ok::<(), sandpool::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct DirGrant {
     /// its name for guests
     pub guest: String,
     /// whether guests may only read it
-    pub read_only: bool,
+    pub is_read_only: bool,
 }
 
 impl DirGrant {
@@ -37,12 +37,12 @@ impl DirGrant {
     /// # Ok::<(), sandpool::Error>(())
     /// ```
     pub fn read_only(host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
-        Self { host: host.into(), guest: guest.into(), read_only: true }
+        Self { host: host.into(), guest: guest.into(), is_read_only: true }
     }
 
     /// Grants a directory of the host, which guests may read and change under the second name.
     pub fn writable(host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
-        Self { host: host.into(), guest: guest.into(), read_only: false }
+        Self { host: host.into(), guest: guest.into(), is_read_only: false }
     }
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for DirGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let escaped = |name: &str| name.replace('\\', r"\\").replace(':', r"\:");
         write!(f, "{}:{}", escaped(&self.host.to_string_lossy()), escaped(&self.guest))?;
-        if self.read_only { f.write_str(":ro") } else { Ok(()) }
+        if self.is_read_only { f.write_str(":ro") } else { Ok(()) }
     }
 }
 
@@ -69,7 +69,7 @@ impl std::str::FromStr for DirGrant {
     /// ```
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = parts(text);
-        let read_only = parts.len() > 1 && parts.pop_if(|last| last == "ro").is_some();
+        let is_read_only = parts.len() > 1 && parts.pop_if(|last| last == "ro").is_some();
         let (host, guest) = match parts.as_slice() {
             [host] => (host, host),
             [host, guest] => (host, guest),
@@ -85,7 +85,7 @@ impl std::str::FromStr for DirGrant {
                 hint: Some(r"write it like ./data:/data:ro, or like '/data/a\:b:/data'".to_owned()),
             });
         }
-        Ok(Self { host: host.into(), guest: guest.clone(), read_only })
+        Ok(Self { host: host.into(), guest: guest.clone(), is_read_only })
     }
 }
 

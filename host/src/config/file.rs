@@ -4,12 +4,17 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{CompileLimitKey, LimitKey, Profile, Sandbox};
+use super::{CompileLimitKey, Key, LimitKey, Profile, Sandbox};
 use crate::nearest::nearest_name;
 use crate::{Error, Result, units};
 
 /// The configuration file with all defaults, and an explanation of every key. `sandpool config` prints it.
 pub const DEFAULT_CONFIG: &str = include_str!("../../default-config.toml");
+
+const _: () = assert!(
+    have_keys(LimitKey::ALL, DEFAULT_CONFIG) && have_keys(CompileLimitKey::ALL, DEFAULT_CONFIG),
+    "a limit has no key in `host/default-config.toml`: explain it there"
+);
 
 /// The table of a configuration file that has the limits.
 const TABLE: &str = "limits";
@@ -183,4 +188,36 @@ impl Profile {
         }
         text
     }
+}
+
+/// Whether a configuration file sets all of these limits.
+const fn have_keys<L>(mut keys: &[Key<L>], file: &str) -> bool {
+    while let [key, rest @ ..] = keys {
+        if !sets(file.as_bytes(), key.name.as_bytes()) {
+            return false;
+        }
+        keys = rest;
+    }
+    true
+}
+
+/// Whether a line begins with this key.
+const fn sets(mut file: &[u8], key: &[u8]) -> bool {
+    while let [byte, rest @ ..] = file {
+        if *byte == b'\n' && begins_with(rest, key) {
+            return true;
+        }
+        file = rest;
+    }
+    false
+}
+
+const fn begins_with(mut text: &[u8], mut key: &[u8]) -> bool {
+    while let ([byte, rest @ ..], [expected, keys @ ..]) = (text, key) {
+        if *byte != *expected {
+            return false;
+        }
+        (text, key) = (rest, keys);
+    }
+    key.is_empty() && matches!(text, [b' ', b'=', ..])
 }

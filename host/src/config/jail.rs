@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// ```
 /// use sandpool::jail::Layer;
 ///
-/// assert_eq!("landlock".parse::<Layer>()?, Layer::Landlock);
+/// let layer: Layer = "landlock".parse()?;
+/// assert_eq!(layer, Layer::Landlock);
 /// assert_eq!(Layer::NoNewPrivs.to_string(), "no-new-privs");
 /// # Ok::<(), sandpool::Error>(())
 /// ```

@@ -121,7 +121,7 @@ impl Cache {
     /// missing: the module is compiled again, and `put` replaces the file.
     pub(crate) fn get(&self, key: &Key) -> Option<(File, Vec<u8>)> {
         let mut file = self.dir.read(key.file_name().as_ref()).ok()?;
-        let (stamp, now) = (Stamp::of(&file), SystemTime::now());
+        let (stamp, now) = (Stamp::from_file(&file), SystemTime::now());
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || refuse_others(&file).is_err() {
             return None;
@@ -251,7 +251,7 @@ impl ModuleFile {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         // Before the file is read: a change while it is read changes the stamp.
-        Ok(Self { stamp: Stamp::of(&file), opened: SystemTime::now(), file })
+        Ok(Self { stamp: Stamp::from_file(&file), opened: SystemTime::now(), file })
     }
 
     /// The file's size, if the file may be known.
@@ -372,7 +372,7 @@ mod tests {
         fs::write(&path, &damaged).unwrap();
         assert!(open().get(&key()).is_none());
 
-        let stamp = Stamp::of(&File::open(&path).unwrap()).unwrap();
+        let stamp = Stamp::from_file(&File::open(&path).unwrap()).unwrap();
         let later = SystemTime::now() + Duration::from_secs(60);
         Verified::add(&open().dir, Kind::Entry, &stamp, [0; SUM_LEN], later);
         assert!(open().get(&key()).is_none(), "it was verified as the entry of another key");

@@ -192,7 +192,7 @@ fn check_component(
             return Err(not_a_module(problem, Some("give the function another name")));
         }
     }
-    if found.memories.iter().any(|memory| memory.shared) {
+    if found.memories.iter().any(|memory| memory.is_shared) {
         let hint = "build the component without threads: Sandpool's processes run in parallel";
         return Err(not_a_module("it uses threads (a shared memory)", Some(hint)));
     }
@@ -252,10 +252,10 @@ fn check_version(found: &Inspection) -> Result<(), ModuleRefusal> {
 fn check_memories(found: &Inspection) -> Result<(), ModuleRefusal> {
     const HINT: &str =
         "build the guest for wasm32-wasip1, without threads: Sandpool's processes run in parallel";
-    if found.memories.iter().any(|memory| memory.shared) {
+    if found.memories.iter().any(|memory| memory.is_shared) {
         return Err(not_a_module("it uses threads (a shared memory)", Some(HINT)));
     }
-    if found.memories.iter().any(|memory| memory.imported) {
+    if found.memories.iter().any(|memory| memory.is_imported) {
         return Err(not_a_module("it imports its memory", Some("link it without --import-memory")));
     }
     if found.memories.len() > MEMORIES_MAX {

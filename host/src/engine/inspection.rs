@@ -81,9 +81,9 @@ pub struct MemoryInfo {
     /// The memory's greatest size, in pages of 64 KiB.
     pub pages_max: Option<u64>,
     /// Whether threads may share the memory.
-    pub shared: bool,
+    pub is_shared: bool,
     /// Whether the module imports the memory.
-    pub imported: bool,
+    pub is_imported: bool,
 }
 
 /// One import of a module. Long names are cut.
@@ -198,8 +198,8 @@ impl TaskInfo {
 }
 
 impl MemoryInfo {
-    pub(super) fn new(ty: MemoryType, imported: bool) -> Self {
-        Self { pages_min: ty.initial, pages_max: ty.maximum, shared: ty.shared, imported }
+    pub(super) fn new(ty: MemoryType, is_imported: bool) -> Self {
+        Self { pages_min: ty.initial, pages_max: ty.maximum, is_shared: ty.shared, is_imported }
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// The stamp of an open file; `None` if a stamp would not tell whether the file's contents have changed.
-    pub(super) fn of(file: &File) -> Option<Self> {
+    pub(super) fn from_file(file: &File) -> Option<Self> {
         let metadata = file.metadata().ok()?;
         let FsType(kind) = fstatfs(file).ok()?.filesystem_type();
         let is_known = u32::try_from(kind).is_ok_and(|kind| KNOWN_FILE_SYSTEMS.contains(&kind));
@@ -315,9 +315,9 @@ mod tests {
 
     #[test]
     fn only_files_have_stamps() {
-        assert!(Stamp::of(&File::open("/").unwrap()).is_none());
+        assert!(Stamp::from_file(&File::open("/").unwrap()).is_none());
         assert!(
-            Stamp::of(&File::open("/proc/version").unwrap()).is_none(),
+            Stamp::from_file(&File::open("/proc/version").unwrap()).is_none(),
             "its size is 0, whatever it says"
         );
     }

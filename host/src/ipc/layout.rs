@@ -191,8 +191,8 @@ shared! {
         pub(crate) cpu: AtomicU64,
         /// the most bytes that its linear memories and tables have had
         pub(crate) linear_memory: AtomicU64,
-        /// how often each limit has refused it something, by the limit's code
-        pub(super) refused: [AtomicU32; Limit::CODES as usize],
+        /// how often each limit has refused it something, by the limit's code; an even number of places, so that there is no padding
+        pub(super) refused: [AtomicU32; (Limit::CODES as usize).next_multiple_of(2)],
         pub(super) name: Name,
     }
 

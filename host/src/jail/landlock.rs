@@ -115,7 +115,7 @@ pub(super) fn prepare(dirs: &[DirGrant]) -> io::Result<(Option<OwnedFd>, LayerSt
     for dir in dirs {
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
         let directory = File::options().read(true).custom_flags(flags).open(&dir.host)?;
-        let allowed = if dir.read_only { READ } else { WRITE };
+        let allowed = if dir.is_read_only { READ } else { WRITE };
         sys::allow_beneath(ruleset.as_fd(), directory.as_fd(), allowed & handled.fs)?;
     }
     Ok((Some(ruleset), status(abi)))

@@ -209,7 +209,7 @@ fn own_mounts() -> io::Result<()> {
 fn keep_only(dirs: &mut [DirGrant]) -> io::Result<()> {
     let granted = dirs.iter().map(|dir| {
         let mount = Mount::copy_of(&dir.host)?;
-        mount.restrict(dir.read_only)?;
+        mount.restrict(dir.is_read_only)?;
         Ok(mount)
     });
     let granted = granted.collect::<io::Result<Vec<_>>>()?;

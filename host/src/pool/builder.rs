@@ -110,7 +110,7 @@ impl<'a> Builder<'a> {
     /// Sets a task that each worker runs before any other. If this task fails, the pool ends with its error. Its output is
     /// discarded.
     pub fn initializer(mut self, task: &str, input: &(impl Serialize + ?Sized)) -> Self {
-        let coding = Coding::of(self.module);
+        let coding = Coding::from_module(self.module);
         match coding.encode(input) {
             Ok(input) => {
                 self.setup.initializer = Some((task.to_owned(), coding.format() as u32, input));
@@ -208,7 +208,7 @@ impl<'a> Builder<'a> {
         let mut pool = Pool {
             shared: shared.clone(),
             tasks,
-            coding: Coding::of(self.module),
+            coding: Coding::from_module(self.module),
             no_commands: command::refusal(self.module, setup.isolation),
             supervisor_pid: supervisor.pid(),
             jail: supervisor.jail().clone(),

@@ -16,8 +16,8 @@ use crate::error::{Failure, TaskError};
 ///
 /// ```no_run
 /// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::pool::TaskError> {
-/// let first = pool.submit::<_, u64>("score", &"some text")?;
-/// let second = pool.submit::<_, u64>("score", &"another")?;
+/// let first: TaskFuture<u64> = pool.submit("score", &"some text")?;
+/// let second: TaskFuture<u64> = pool.submit("score", &"another")?;
 /// println!("{}", first.result()? + second.result()?);
 /// # Ok(())
 /// # }

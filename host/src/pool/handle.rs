@@ -320,7 +320,7 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    pub(super) fn of(module: &Module) -> Self {
+    pub(super) fn from_module(module: &Module) -> Self {
         if module.is_component() { Self::Json } else { Self::Serde }
     }
 

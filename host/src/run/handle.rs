@@ -45,7 +45,7 @@ pub struct Builder<'a> {
     stdin: Option<Stdio>,
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
-    output_max: usize,
+    output_max: u64,
     keep: Keep,
 }
 
@@ -96,7 +96,7 @@ impl Builder<'_> {
     }
 
     /// Sets the most bytes that [`output`](Self::output) and [`Run::wait_with_output`] keep of each stream. The default is 16 MiB.
-    pub fn output_max(mut self, bytes: usize) -> Self {
+    pub fn output_max(mut self, bytes: u64) -> Self {
         self.output_max = bytes;
         self
     }
@@ -208,7 +208,7 @@ pub struct Run {
     callbacks: Vec<JoinHandle<()>>,
     /// The summary, once the run has ended and somebody has looked.
     summary: Option<Summary>,
-    output_max: usize,
+    output_max: u64,
     keep: Keep,
 }
 
@@ -288,7 +288,7 @@ impl Run {
                 run.stop(Signal::KILL);
             }
         })?;
-        let limit = Limit::Output(self.output_max as u64);
+        let limit = Limit::Output(self.output_max);
         let mut summary = self.end()?;
         if is_over {
             summary.status = ExitStatus::Limited(limit);

@@ -10,7 +10,7 @@ use super::summary::Summary;
 use crate::GuestText;
 
 /// The most bytes that are kept of a stream by default.
-pub(super) const OUTPUT_MAX: usize = 16 << 20;
+pub(super) const OUTPUT_MAX: u64 = 16 << 20;
 
 /// The part of an output that is kept if it has more bytes than [`Builder::output_max`](super::Builder::output_max).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,7 +103,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(max: usize, keep: Keep) -> Self {
+    pub(super) fn new(max: u64, keep: Keep) -> Self {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
         let (head_max, tail_max) = match keep {
             Keep::End | Keep::Head => (max, 0),
             Keep::Tail => (0, max),

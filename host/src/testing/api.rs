@@ -182,14 +182,41 @@ fn exported(text: &str) -> Vec<String> {
     names
 }
 
-/// Builders are taken and returned by value, no parameter is a bare `bool`, and what may get more variants or fields says so.
+/// The types that are complete, and why nothing is ever added to them.
+const COMPLETE: [&str; 10] = [
+    // An embedder's match over the kinds of errors is complete.
+    "pub enum ErrorKind {",
+    // The folders of the cache are the command's.
+    "pub struct CacheDirs {",
+    // Code that is made from the table of imports has a case for each of these.
+    "pub enum ValueType {",
+    "pub enum Type {",
+    "pub enum Pointee {",
+    "pub enum Value {",
+    // The two owners of a scheduler carry out each of its decisions, and a new one is work for both.
+    "pub enum Lateness {",
+    "pub enum Phase<E> {",
+    "pub enum Take {",
+    "pub struct Claims {",
+];
+
+/// Builders are taken and returned by value, no parameter is a bare `bool`, and what may get more variants or fields says so: in
+/// the library, in the guest SDK, and in what both are made of.
 #[test]
 fn signatures_keep_to_the_rules() {
-    // An embedder's match over the kinds of errors is complete. The folders of the cache are the command's.
-    const COMPLETE: [&str; 2] = ["pub enum ErrorKind {", "pub struct CacheDirs {"];
+    let crates = ["src", "../guest-sdk/rust/src", "../guest-sdk/scheduler/src", "../guest-sdk/abi/src"];
+    let mut complete = COMPLETE.to_vec();
+    for sources in crates {
+        keeps_to_the_rules(sources, &mut complete);
+    }
+    assert!(complete.is_empty(), "no such type, or it may get more: {complete:?}");
+}
+
+/// Checks the sources of a crate, and removes the complete types that it has from the list.
+fn keeps_to_the_rules(sources: &str, complete: &mut Vec<&str>) {
     let mut wrong = Vec::new();
     let mut seen = 0;
-    for_each_source(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |path, text| {
+    for_each_source(&Path::new(env!("CARGO_MANIFEST_DIR")).join(sources), &mut |path, text| {
         let lines: Vec<_> = text.lines().map(str::trim).collect();
         for (at, line) in lines.iter().enumerate() {
             let (above, below) = lines.split_at(at);
@@ -198,14 +225,20 @@ fn signatures_keep_to_the_rules() {
                 let signature: String = below.iter().take(end + 1).copied().collect();
                 seen += 1;
                 signature.contains("&mut Self") || signature.contains(": bool")
-            } else if line.starts_with("pub enum ")
-                || (line.starts_with("pub struct ") && line.ends_with('{'))
+            } else if (line.starts_with("pub enum ") || line.starts_with("pub struct "))
+                && line.contains('{')
+                // Guests and the host agree on the bytes of a layout: another one is another version of the contract.
+                && !line.contains(": ")
             {
                 let mut attributes = above.iter().rev().take_while(|line| line.starts_with(['#', '/']));
                 let fields = below.iter().skip(1).take_while(|line| **line != "}");
                 let has_public =
                     line.starts_with("pub enum ") || fields.clone().any(|line| line.starts_with("pub "));
-                has_public && !COMPLETE.contains(line) && !attributes.any(|line| *line == "#[non_exhaustive]")
+                let may_get_more = attributes.any(|line| *line == "#[non_exhaustive]");
+                if has_public && !may_get_more {
+                    complete.retain(|known| known != line);
+                }
+                has_public && !may_get_more && !COMPLETE.contains(line)
             } else {
                 false
             };
@@ -215,7 +248,7 @@ fn signatures_keep_to_the_rules() {
         }
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(seen > 50, "only {seen} functions were found");
+    assert!(seen > 20, "only {seen} functions of {sources} were found");
 }
 
 fn for_each_source(folder: &Path, see: &mut dyn FnMut(&Path, &str)) {

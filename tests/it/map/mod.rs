@@ -82,7 +82,7 @@ impl Bench {
         self.read("out.sandpool").contains("\"is_finished\":true")
     }
 
-    /// Waits until the output has so many lines.
+    /// Waits until the output has this number of lines.
     #[track_caller]
     fn wait_for_lines(&self, count: usize) {
         let lines = || fs::read_to_string(self.path("out")).unwrap_or_default().lines().count();

@@ -23,7 +23,7 @@ fn main() -> Result<(), Failure> {
     let working = (1..=tellers)
         .map(|teller| {
             let (accounts, refused) = (&accounts, &refused);
-            let process = Process::builder().name(format!("teller-{teller}")).daemon(true);
+            let process = Process::builder().name(format!("teller-{teller}")).daemon();
             process.fork(move || -> Result<(), Failure> {
                 let mut dice = Dice(teller as u64);
                 let mut too_poor = 0;
@@ -38,7 +38,7 @@ fn main() -> Result<(), Failure> {
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let auditor = Process::builder().name("auditor").daemon(true).fork(|| -> Result<(), Failure> {
+    let auditor = Process::builder().name("auditor").daemon().fork(|| -> Result<(), Failure> {
         let mut audits = 0;
         while closed.get()? == 0 {
             let found = accounts.update(|accounts| accounts.iter().sum::<i64>())?;

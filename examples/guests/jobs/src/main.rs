@@ -24,7 +24,7 @@ fn main() -> Result<(), Failure> {
     let producing = (0..producers)
         .map(|producer| {
             let jobs = &jobs;
-            Process::builder().name(format!("producer-{}", producer + 1)).daemon(true).fork(
+            Process::builder().name(format!("producer-{}", producer + 1)).daemon().fork(
                 move || -> Result<(), Failure> {
                     let starts = (producer * JOB..limit).step_by(usize::try_from(producers * JOB)?);
                     for start in starts {
@@ -38,7 +38,7 @@ fn main() -> Result<(), Failure> {
     let consuming = (0..jobs_of.len())
         .map(|consumer| {
             let (jobs, primes, jobs_of) = (&jobs, &primes, &jobs_of);
-            Process::builder().name(format!("consumer-{}", consumer + 1)).daemon(true).fork(
+            Process::builder().name(format!("consumer-{}", consumer + 1)).daemon().fork(
                 move || -> Result<(), Failure> {
                     for job in jobs {
                         let (start, end) = job?;

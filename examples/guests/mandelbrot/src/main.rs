@@ -28,7 +28,7 @@ fn main() -> Result<(), Failure> {
     let next_row = RawValue::<u64>::new(0)?;
     let workers = (1..=processes)
         .map(|number| {
-            let worker = Process::builder().name(format!("painter-{number}")).daemon(true);
+            let worker = Process::builder().name(format!("painter-{number}")).daemon();
             worker.fork(|| -> Result<(), Failure> {
                 let mut row = vec![0; width * CHANNELS];
                 loop {

@@ -39,7 +39,7 @@ fn main() -> Result<(), Failure> {
         .enumerate()
         .map(|(number, strip)| {
             // Daemonic, so that they end with the main process should one of them fail.
-            let worker = Process::builder().name(format!("strip-{}", number + 1)).daemon(true);
+            let worker = Process::builder().name(format!("strip-{}", number + 1)).daemon();
             worker.fork(|| world.simulate(number, strip.to_vec()))
         })
         .collect::<Result<Vec<_>, _>>()?;

@@ -57,7 +57,7 @@ fn count_with(workers: usize, text: &[u8]) -> Result<Counts, Failure> {
     let workers = (1..=workers)
         .map(|number| {
             // Daemonic, so that they end with the main process should it fail half-way.
-            let worker = Process::builder().name(format!("counter-{number}")).daemon(true);
+            let worker = Process::builder().name(format!("counter-{number}")).daemon();
             worker.fork(|| -> Result<(), Failure> {
                 for piece in &pieces {
                     results.put(&count(&piece?))?;

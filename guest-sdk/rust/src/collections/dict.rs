@@ -217,7 +217,7 @@ impl<K, V: Serialize> Dict<K, V> {
         K: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        let (key, value) = (table::key(key)?, Encoded::of(value)?);
+        let (key, value) = (table::key(key)?, Encoded::new(value)?);
         self.shelf.with(|section| Table(section).insert(&key, &value))
     }
 
@@ -408,7 +408,7 @@ impl<K, V> DictSection<'_, '_, K, V> {
         Q: Serialize + ?Sized,
         V: Serialize,
     {
-        self.table.insert(&table::key(key)?, &Encoded::of(value)?)
+        self.table.insert(&table::key(key)?, &Encoded::new(value)?)
     }
 
     /// Sets the values of many keys.

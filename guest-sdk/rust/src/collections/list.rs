@@ -383,7 +383,7 @@ impl<T: Serialize> List<T> {
     /// # Errors
     /// [`Error::Encode`], [`Error::ArenaFull`], [`Error::TooLarge`].
     pub fn append(&self, item: &T) -> Result<(), Error> {
-        let item = Encoded::of(item)?;
+        let item = Encoded::new(item)?;
         self.shelf.with(|section| Items(section).append(&item))
     }
 
@@ -401,7 +401,7 @@ impl<T: Serialize> List<T> {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn insert(&self, index: usize, item: &T) -> Result<(), Error> {
-        let item = Encoded::of(item)?;
+        let item = Encoded::new(item)?;
         self.shelf.with(|section| Items(section).insert(index, &item))
     }
 
@@ -411,7 +411,7 @@ impl<T: Serialize> List<T> {
     /// As [`append`](Self::append); [`Error::OutOfBounds`].
     #[doc(alias = "__setitem__")]
     pub fn set(&self, index: usize, item: &T) -> Result<(), Error> {
-        let item = Encoded::of(item)?;
+        let item = Encoded::new(item)?;
         self.shelf.with(|section| Items(section).set(index, &item))
     }
 
@@ -666,7 +666,7 @@ impl<T> ListSection<'_, '_, T> {
     where
         T: Serialize,
     {
-        self.items.set(index, &Encoded::of(item)?)
+        self.items.set(index, &Encoded::new(item)?)
     }
 
     /// Adds an item at the end.
@@ -677,7 +677,7 @@ impl<T> ListSection<'_, '_, T> {
     where
         T: Serialize,
     {
-        self.items.append(&Encoded::of(item)?)
+        self.items.append(&Encoded::new(item)?)
     }
 
     /// Adds an item before the one at `index`, or at the end if there are fewer.
@@ -688,7 +688,7 @@ impl<T> ListSection<'_, '_, T> {
     where
         T: Serialize,
     {
-        self.items.insert(index, &Encoded::of(item)?)
+        self.items.insert(index, &Encoded::new(item)?)
     }
 }
 

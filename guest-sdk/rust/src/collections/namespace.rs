@@ -117,7 +117,7 @@ impl NamespaceSection<'_, '_> {
     /// # Errors
     /// [`Error::Encode`].
     pub fn set<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
-        self.table.insert(&table::key(name)?, &Encoded::of(value)?).map(drop)
+        self.table.insert(&table::key(name)?, &Encoded::new(value)?).map(drop)
     }
 
     /// Returns the value of a name.

@@ -48,7 +48,7 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    pub(super) fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
+    pub(super) fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
         let mut bytes = Vec::new();
         let handles = codec::append(&mut bytes, value)?;
         let handles = match handles.as_slice() {
@@ -70,7 +70,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], handles: &[Kept]) -> Res
             for record in &records {
                 raw::handle::retain(record.handle)?;
             }
-            Ok(codec::decode(bytes, Handles::of(records))?)
+            Ok(codec::decode(bytes, Handles::from_records(records))?)
         }
         // The value was put in by this process just now. A message tells what its handles name.
         None => {

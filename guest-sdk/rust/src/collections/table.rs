@@ -34,7 +34,7 @@ pub(super) fn new(r#use: Use) -> Result<Shelf, Error> {
 
 /// Encodes a key.
 pub(super) fn key<K: Serialize + ?Sized>(key: &K) -> Result<Vec<u8>, Error> {
-    let Encoded { bytes, handles } = Encoded::of(key)?;
+    let Encoded { bytes, handles } = Encoded::new(key)?;
     if handles.is_empty() {
         Ok(bytes)
     } else {

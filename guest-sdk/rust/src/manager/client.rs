@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use sandpool_abi::Errno;
@@ -15,7 +16,6 @@ use serde::ser::{self, Serialize, Serializer};
 
 use super::call::{DONE, Head};
 use super::error::CallError;
-use super::server;
 use crate::deadline::Deadline;
 use crate::message::{self, Failure};
 use crate::object::{Object, Role};
@@ -34,7 +34,8 @@ thread_local! {
 }
 
 impl Door {
-    pub(super) fn of(object: Arc<Object>) -> Arc<Self> {
+    /// The door with this end. A process has one of each manager.
+    pub(super) fn from_object(object: Arc<Object>) -> Arc<Self> {
         DOORS.with_borrow_mut(|doors| {
             doors.retain(|door| door.strong_count() != 0);
             let known = doors.iter().filter_map(Weak::upgrade).find(|door| door.handle() == object.handle());
@@ -66,8 +67,8 @@ impl Door {
         }
         let mut request = head.to_bytes().to_vec();
         let handles = codec::append(&mut request, arguments).map_err(CallError::Encode)?;
-        if let Some(server) = server::own(self.handle()) {
-            return server.call_itself(|end| send(end, &request, &handles, Deadline::NOW), receive);
+        if let Some(own) = own(self.handle()) {
+            return call_itself(&*own, &request, &handles);
         }
         let current = raw::process::current()?;
         let connected = self.lock().take().filter(|(process, _)| *process == current);
@@ -92,6 +93,48 @@ impl Door {
         send(&self.object, &0_u32.to_le_bytes(), &[theirs.handle()], deadline)?;
         Ok(ours)
     }
+}
+
+/// The manager of this process, which does the calls that its own methods make.
+pub(super) trait Own {
+    /// Whether it is the manager with this door. A forked child has a copy of a manager, which is none.
+    fn has_door(&self, door: u64) -> bool;
+
+    /// Does the call that was sent to the other end of this one. Returns whether the reply was sent.
+    fn serve_one(&self, end: &Arc<Object>) -> bool;
+
+    /// The connections by which the manager calls itself, while none is in use: its ends as a caller, and as the manager.
+    fn loops(&self) -> &RefCell<Vec<[Arc<Object>; 2]>>;
+}
+
+thread_local! {
+    static OWN: RefCell<Option<Rc<dyn Own>>> = const { RefCell::new(None) };
+}
+
+/// Says that this process is a manager.
+pub(super) fn set_own(own: Rc<dyn Own>) {
+    OWN.set(Some(own));
+}
+
+/// Returns the manager of this process, if that is the one with this door.
+fn own(door: u64) -> Option<Rc<dyn Own>> {
+    OWN.with_borrow(Clone::clone).filter(|own| own.has_door(door))
+}
+
+/// Makes a call of the manager to itself, by a pipe of its own as others do.
+fn call_itself<R: DeserializeOwned>(own: &dyn Own, request: &[u8], handles: &[u64]) -> Result<R, CallError> {
+    let spare = own.loops().borrow_mut().pop();
+    let [ours, theirs] = match spare {
+        Some(spare) => spare,
+        None => raw::pipe::create(0, DUPLEX)?.map(Object::adopt),
+    };
+    send(&ours, request, handles, Deadline::NOW)?;
+    if !own.serve_one(&theirs) {
+        return Err(CallError::Refused("the arena has no room for the result".to_owned()));
+    }
+    let result = receive_within(&ours, Deadline::NOW)??;
+    own.loops().borrow_mut().push([ours, theirs]);
+    Ok(result)
 }
 
 fn send(end: &Object, message: &[u8], handles: &[u64], deadline: Deadline) -> Result<(), CallError> {
@@ -119,10 +162,6 @@ fn receive_within<R: DeserializeOwned>(
         Failure::Host(other) => other.into(),
         Failure::OutOfMemory => CallError::Process(Error::OutOfMemory),
     })
-}
-
-fn receive<R: DeserializeOwned>(end: &Object) -> Result<R, CallError> {
-    receive_within(end, Deadline::NOW)?
 }
 
 impl fmt::Debug for Door {

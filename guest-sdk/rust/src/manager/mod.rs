@@ -49,13 +49,15 @@
 mod call;
 mod client;
 mod error;
-pub(crate) mod handle;
+mod handle;
+pub(crate) mod owner;
 mod proxy;
-pub(crate) mod server;
+mod server;
 
 pub use call::{Answer, Call};
 pub use error::{CallError, StartError};
-pub use handle::{Builder, ManagerHandle};
+pub use handle::ManagerHandle;
+pub use owner::Builder;
 pub use proxy::{Managed, Proxy};
 
 #[doc(hidden)]

@@ -13,7 +13,6 @@ use super::call::{Answer, Call, Head, MANAGER, ObjectId};
 use super::client::Door;
 use super::error::CallError;
 use super::handle::ManagerHandle;
-use super::server;
 use crate::deadline::Deadline;
 use crate::object::{Object, Role, mismatched};
 
@@ -79,14 +78,6 @@ impl<T: Managed> Proxy<T> {
         manager.door().call(head, arguments, Deadline::NEVER)
     }
 
-    /// Takes a value into the manager in whose process this is called, and returns a proxy of it.
-    ///
-    /// # Errors
-    /// [`CallError::NotInManager`] in any other process; [`CallError::Process`] if the run has no room for another object.
-    pub fn host(value: T) -> Result<Self, CallError> {
-        server::host(value)
-    }
-
     /// Returns a proxy of the same value whose calls take at most `timeout`. A call that takes longer is
     /// [`CallError::TimedOut`]; the manager goes on with it.
     #[must_use]
@@ -97,7 +88,7 @@ impl<T: Managed> Proxy<T> {
     /// Returns the manager that the value lives in.
     #[must_use]
     pub fn manager(&self) -> ManagerHandle {
-        ManagerHandle::of(self.door.clone())
+        ManagerHandle::new(self.door.clone())
     }
 }
 
@@ -146,6 +137,6 @@ impl<'de, T: Managed> Deserialize<'de> for Proxy<T> {
         if id == MANAGER {
             return Err(de::Error::custom("the message names no managed object"));
         }
-        Ok(Self::new(Door::of(door), token.object, id))
+        Ok(Self::new(Door::from_object(door), token.object, id))
     }
 }

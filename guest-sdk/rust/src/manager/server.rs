@@ -23,13 +23,13 @@ use std::panic;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sandpool_abi::pipe::{DUPLEX, READABLE};
+use sandpool_abi::pipe::READABLE;
 use sandpool_abi::{Errno, FOREVER, NO_WAIT, WAIT_MAX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::{Answer, Call, Encoded, HEAD, Head, MANAGER, ObjectId, encode};
-use super::client::{Door, DoorEnd};
+use super::client::{self, Door, DoorEnd, Own};
 use super::error::CallError;
 use super::proxy::{Managed, Proxy};
 use crate::handles::Handles;
@@ -84,15 +84,15 @@ fn server() -> Option<Rc<Server>> {
     SERVER.with_borrow(Clone::clone)
 }
 
-/// Returns the manager of this process, if that is the one with this door.
-pub(super) fn own(door: u64) -> Option<Rc<Server>> {
-    server().filter(|server| server.door_end.handle() == door && server.is_here())
-}
-
-/// See [`Proxy::host`].
-pub(super) fn host<T: Managed>(value: T) -> Result<Proxy<T>, CallError> {
-    let server = server().filter(|server| server.is_here()).ok_or(CallError::NotInManager)?;
-    server.host(value)
+impl<T: Managed> Proxy<T> {
+    /// Takes a value into the manager in whose process this is called, and returns a proxy of it.
+    ///
+    /// # Errors
+    /// [`CallError::NotInManager`] in any other process; [`CallError::Process`] if the run has no room for another object.
+    pub fn host(value: T) -> Result<Self, CallError> {
+        let server = server().filter(|server| server.is_here()).ok_or(CallError::NotInManager)?;
+        server.host(value)
+    }
 }
 
 /// A value, whatever its type.
@@ -136,7 +136,7 @@ struct Current {
     object: Option<Called>,
 }
 
-pub(super) struct Server {
+struct Server {
     process: u64,
     door: Connection,
     door_end: Arc<Object>,
@@ -158,6 +158,7 @@ pub(super) fn serve<I: Serialize + DeserializeOwned>(startup: Startup<I>) -> i32
     match prepare(startup) {
         Ok((server, ready)) => {
             SERVER.set(Some(server.clone()));
+            client::set_own(server.clone());
             panic::set_hook(Box::new(report));
             start::resume_by(resume);
             // If the creator is gone, then so is this process soon.
@@ -235,6 +236,20 @@ fn resume() -> Option<u8> {
     }
     server.loops.take();
     Some(server.run().to_le_bytes()[0])
+}
+
+impl Own for Server {
+    fn has_door(&self, door: u64) -> bool {
+        self.door_end.handle() == door && self.is_here()
+    }
+
+    fn serve_one(&self, end: &Arc<Object>) -> bool {
+        self.serve_one(end)
+    }
+
+    fn loops(&self) -> &RefCell<Vec<[Arc<Object>; 2]>> {
+        &self.loops
+    }
 }
 
 impl Server {
@@ -426,27 +441,7 @@ impl Server {
         let state = RefCell::new(State::Idle(Box::new(value)));
         let hosted = Rc::new(Hosted { of: T::FINGERPRINT, token, state });
         self.objects.borrow_mut().insert(id, hosted);
-        Ok(Proxy::new(Door::of(self.door_end.clone()), end, id))
-    }
-
-    /// Makes a call of the manager to itself, by a pipe of its own as others do.
-    pub(super) fn call_itself<R>(
-        &self,
-        send: impl FnOnce(&Object) -> Result<(), CallError>,
-        receive: impl FnOnce(&Object) -> Result<R, CallError>,
-    ) -> Result<R, CallError> {
-        let spare = self.loops.borrow_mut().pop();
-        let [ours, theirs] = match spare {
-            Some(spare) => spare,
-            None => raw::pipe::create(0, DUPLEX)?.map(Object::adopt),
-        };
-        send(&ours)?;
-        if !self.serve_one(&theirs) {
-            return Err(CallError::Refused("the arena has no room for the result".to_owned()));
-        }
-        let result = receive(&ours)?;
-        self.loops.borrow_mut().push([ours, theirs]);
-        Ok(result)
+        Ok(Proxy::new(Door::from_object(self.door_end.clone()), end, id))
     }
 }
 
@@ -502,7 +497,7 @@ impl Call {
     {
         Answer(self.arguments().and_then(|arguments| {
             let made = match make(arguments) {
-                Ok(value) => Ok(host(value)?),
+                Ok(value) => Ok(Proxy::host(value)?),
                 Err(error) => Err(error),
             };
             encode(&result(made))

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use sandpool_abi::FOREVER;
 
+use super::error::ConnectionError;
 use super::handshake::{Handshake, Key, MESSAGE_MAX, RANDOM, Side};
-use super::{ConnectionError, HANDSHAKE, answer, check_key};
+use super::request::{HANDSHAKE, answer, check_key};
 use crate::deadline::{Deadline, nanoseconds};
 use crate::object::Object;
 use crate::pipe::{RecvError, SendError};

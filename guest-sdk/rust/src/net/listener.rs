@@ -7,8 +7,9 @@ use std::time::Duration;
 use sandpool_abi::FOREVER;
 
 use super::client::{lost, random, send};
+use super::error::ConnectionError;
 use super::handshake::{Handshake, Key, MESSAGE_MAX, Side};
-use super::{ConnectionError, HANDSHAKE, answer, check_key};
+use super::request::{HANDSHAKE, answer, check_key};
 use crate::deadline::Deadline;
 use crate::handles::Handles;
 use crate::object::{Object, Role};
@@ -203,7 +204,7 @@ impl Listener {
         let received = message::receive(recv, |peer, handles| {
             let mut records = handles.into_records();
             let end = records.pop_if(|record| Role::CONNECTION.is_met(record)).map(|record| record.handle);
-            drop(Handles::of(records));
+            drop(Handles::from_records(records));
             (end, String::from_utf8_lossy(&peer).into_owned())
         });
         match received {

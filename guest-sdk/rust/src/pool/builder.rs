@@ -1,4 +1,4 @@
-//! The settings of a pool, and how its workers start.
+//! Making a pool: its settings, and how its workers start.
 
 use std::fmt;
 use std::rc::Rc;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::PoolError;
 use super::core::{Core, Plan, Terms};
+use super::error::PoolError;
 use super::handle::Pool;
 use super::worker::{self, Links, Parcel};
 use crate::process::Builder as ProcessBuilder;
@@ -17,6 +17,7 @@ use crate::{Error, Process, cpu_count, raw};
 
 /// How the processes of a pool start: see [`Process`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum StartMethod {
     /// Each process gets a copy of all memory, as it is when the worker is started.
     #[default]
@@ -27,6 +28,31 @@ pub enum StartMethod {
 
 /// Starts a process whose first action is the initializer.
 type Initializer = Box<dyn Fn(StartMethod, Links, &str) -> Result<Process, Error>>;
+
+impl Pool {
+    /// Makes a pool with a worker for each processor.
+    ///
+    /// # Errors
+    /// [`PoolError::Start`].
+    pub fn new() -> Result<Self, PoolError> {
+        Self::builder().build()
+    }
+
+    /// Returns a [`Builder`], which makes a pool with another number of workers, an initializer, or other
+    /// settings.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use sandpool_guest::Pool;
+    ///
+    /// let pool = Pool::builder().processes(4).maxtasksperchild(100).task_timeout(Duration::from_secs(5)).build()?;
+    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+}
 
 /// A pool that is about to be made: see [`Pool::builder`].
 #[must_use = "it makes nothing until `build`"]

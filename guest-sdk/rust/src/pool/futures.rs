@@ -14,7 +14,7 @@
 //!     for future in as_completed(futures, None) {
 //!         println!("{}", future?.result()?);
 //!     }
-//!     executor.shutdown(true, false)?;
+//!     executor.shutdown()?;
 //!     Ok(())
 //! }
 //! ```
@@ -29,12 +29,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::core::Core;
-use super::error::{Cause, PoolError, TaskError};
+use super::builder::Builder;
+use super::error::PoolError;
+pub use super::future::Future;
+use super::handle::Pool;
 use super::imap::IMap;
-use super::job::{Job, One, Pending};
+use super::job::Pending;
+use super::options::Options;
 use super::partial::{ByValue, Partial};
-use super::{Builder, Options, Pool};
 use crate::deadline::Deadline;
 
 /// An executor: processes that run the functions that are submitted to them. Python's `ProcessPoolExecutor`.
@@ -119,7 +121,7 @@ impl Executor {
     /// for square in executor.map_timeout(|n: u64| n * n, 0..1000, Duration::from_secs(5))? {
     ///     println!("{}", square?);
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
     /// ```
     ///
     /// # Errors
@@ -144,7 +146,7 @@ impl Executor {
     /// # let executor = sandpool_guest::pool::futures::Executor::new()?;
     /// let scaled = executor.partial(&3.0).submit(|scale, n| scale * n, 2.0)?;
     /// assert_eq!(scaled.result()?, 6.0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
     /// ```
     pub fn partial<S>(&self, state: &S) -> Options<'_, Partial<S>>
     where
@@ -163,29 +165,43 @@ impl Executor {
         unsafe { self.pool.partial_by_value(state) }
     }
 
-    /// Stops taking tasks. With `cancel_futures`, tasks that haven't begun are cancelled. With `wait`, the call returns
-    /// when all other tasks are done and the workers have ended; without `wait`, that happens only as far as the program
-    /// waits for their futures.
+    /// Stops taking tasks, and waits until all tasks are done and the workers have ended.
+    ///
+    /// | Python | here |
+    /// | --- | --- |
+    /// | `shutdown()` | `executor.shutdown()?` |
+    /// | `shutdown(wait=False)` | `executor.close()` |
+    /// | `shutdown(wait=False, cancel_futures=True)` | `executor.cancel_futures()` |
+    /// | `shutdown(cancel_futures=True)` | `executor.cancel_futures()`, then `executor.shutdown()?` |
     ///
     /// # Errors
     /// [`PoolError::Ended`] if the executor has come to another end.
-    pub fn shutdown(&self, wait: bool, cancel_futures: bool) -> Result<(), PoolError> {
-        self.begin_shutdown(cancel_futures);
-        if wait { self.pool.join() } else { Ok(()) }
+    pub fn shutdown(&self) -> Result<(), PoolError> {
+        self.close();
+        self.pool.join()
     }
 
     /// Like [`shutdown`](Self::shutdown), but waits for at most `timeout`. It may be called again.
     ///
     /// # Errors
     /// As [`shutdown`](Self::shutdown); [`PoolError::TimedOut`] when the time is over: running tasks go on.
-    pub fn shutdown_timeout(&self, timeout: Duration, cancel_futures: bool) -> Result<(), PoolError> {
-        self.begin_shutdown(cancel_futures);
+    pub fn shutdown_timeout(&self, timeout: Duration) -> Result<(), PoolError> {
+        self.close();
         self.pool.join_timeout(timeout)
     }
 
-    fn begin_shutdown(&self, cancel_futures: bool) {
+    /// Stops taking tasks, and doesn't wait. Tasks that were submitted are still done, as far as the program waits for their
+    /// futures.
+    #[doc(alias = "wait=False")]
+    pub fn close(&self) {
         self.pool.close();
-        if cancel_futures && self.pool.core.is_owner() {
+    }
+
+    /// Stops taking tasks, cancels those that haven't begun, and doesn't wait for the others.
+    #[doc(alias = "cancel_futures=True")]
+    pub fn cancel_futures(&self) {
+        self.close();
+        if self.pool.core.is_owner() {
             self.pool.core.cancel_waiting();
         }
     }
@@ -197,128 +213,10 @@ impl Executor {
     }
 }
 
-/// The future result of a task that was submitted to an [`Executor`].
-///
-/// The executor does its work when one of these methods is called. Dropping a future doesn't cancel its task.
-#[must_use = "`result` has the result"]
-pub struct Future<R> {
-    pub(super) core: Rc<Core<'static>>,
-    pub(super) one: Rc<One<R>>,
-}
-
-impl<R: DeserializeOwned + 'static> Future<R> {
-    /// Cancels the task if no worker has begun it. Returns whether the task is cancelled.
-    #[must_use = "it says whether that came in time"]
-    pub fn cancel(&self) -> bool {
-        if self.cancelled() {
-            return true;
-        }
-        if self.done() || !self.core.cancel(self.one.number()) {
-            return false;
-        }
-        Job::cancel(&*self.one);
-        self.core.tell(self.one.clone());
-        self.core.call_back();
-        true
-    }
-
-    /// Whether the task was cancelled.
-    #[must_use]
-    pub fn cancelled(&self) -> bool {
-        self.one.was_cancelled()
-    }
-
-    /// Whether a worker works on the task.
-    #[must_use]
-    pub fn running(&self) -> bool {
-        !self.done() && self.one.number().is_some_and(|number| self.core.has_begun(number))
-    }
-
-    /// Whether the task is done, with whatever result, or cancelled.
-    #[must_use]
-    pub fn done(&self) -> bool {
-        wait_for(self, Deadline::NOW)
-    }
-
-    /// Waits for the result.
-    ///
-    /// # Errors
-    /// [`TaskError`]; with [`Cause::Cancelled`] if the task was cancelled.
-    pub fn result(self) -> Result<R, TaskError> {
-        wait_for(&self, Deadline::NEVER);
-        self.one.take().unwrap_or_else(|| Err(TaskError::new(0, None, Cause::NotOwner)))
-    }
-
-    /// Waits for the result for at most `timeout`.
-    ///
-    /// # Errors
-    /// This future again, if the time was over: Python's `TimeoutError`.
-    pub fn result_timeout(self, timeout: Duration) -> Result<Result<R, TaskError>, Self> {
-        if wait_for(&self, Deadline::after(timeout)) { Ok(self.result()) } else { Err(self) }
-    }
-
-    /// Returns the result, if it has arrived.
-    ///
-    /// # Errors
-    /// This future again, if the result hasn't arrived.
-    pub fn try_result(self) -> Result<Result<R, TaskError>, Self> {
-        if self.done() { Ok(self.result()) } else { Err(self) }
-    }
-
-    /// Waits until the task is done, and returns why the task failed, if it has.
-    #[must_use]
-    pub fn exception(&self) -> Option<TaskError> {
-        wait_for(self, Deadline::NEVER);
-        self.failure()
-    }
-
-    /// Like [`exception`](Self::exception), but waits for at most `timeout`.
-    ///
-    /// # Errors
-    /// [`PoolError::TimedOut`] when the time is over.
-    pub fn exception_timeout(&self, timeout: Duration) -> Result<Option<TaskError>, PoolError> {
-        if wait_for(self, Deadline::after(timeout)) { Ok(self.failure()) } else { Err(PoolError::TimedOut) }
-    }
-
-    /// Like [`exception`](Self::exception), but doesn't wait.
-    ///
-    /// # Errors
-    /// [`PoolError::TimedOut`] if the task isn't done.
-    pub fn try_exception(&self) -> Result<Option<TaskError>, PoolError> {
-        if self.done() { Ok(self.failure()) } else { Err(PoolError::TimedOut) }
-    }
-
-    fn failure(&self) -> Option<TaskError> {
-        self.one.peek(|result| result.as_ref().err().cloned()).flatten()
-    }
-
-    /// Registers a callback that is called with the result when it arrives, or at once if it has arrived. Several
-    /// callbacks are called in their order. See [`AsyncResult::on_done`](crate::pool::AsyncResult::on_done) for where and
-    /// when.
-    pub fn add_done_callback(&self, callback: impl FnOnce(&Result<R, TaskError>) + 'static) {
-        self.one.on_done(Box::new(callback));
-    }
-}
-
-impl<R> fmt::Debug for Future<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Future").field("is_done", &self.one.is_done()).finish()
-    }
-}
-
-/// Does the executor's work until the future is done, or the time is over. Returns whether the future is done.
-fn wait_for<R>(future: &Future<R>, deadline: Deadline) -> bool {
-    while !future.one.is_done() && future.core.is_owner() {
-        if !future.core.step(deadline) {
-            break;
-        }
-    }
-    future.one.is_done()
-}
-
 /// The event that [`wait`] waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[doc(alias = "return_when")]
+#[non_exhaustive]
 pub enum ReturnWhen {
     /// Until one future is done.
     FirstCompleted,

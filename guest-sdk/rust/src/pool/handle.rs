@@ -7,9 +7,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::core::{Core, Terms};
+use super::core::{Core, Stats, Terms};
+use super::error::PoolError;
+use super::imap::IMap;
+use super::options::Options;
 use super::partial::{ByValue, Partial};
-use super::{AsyncResult, Builder, IMap, Options, PoolError, Stats};
+use super::result::AsyncResult;
 use crate::deadline::Deadline;
 use crate::raw;
 
@@ -17,13 +20,14 @@ use crate::raw;
 ///
 /// ```no_run
 /// use sandpool_guest::Pool;
+/// use sandpool_guest::pool::PoolError;
 ///
 /// fn square(n: u64) -> u64 {
 ///     n * n
 /// }
 ///
 /// #[sandpool_guest::main]
-/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// fn main() -> Result<(), PoolError> {
 ///     let pool = Pool::new()?;
 ///     assert_eq!(pool.apply(square, 7)?, 49);
 ///     assert_eq!(pool.map(square, 1..=4)?, [1, 4, 9, 16]);
@@ -72,29 +76,6 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Makes a pool with a worker for each processor.
-    ///
-    /// # Errors
-    /// [`PoolError::Start`].
-    pub fn new() -> Result<Self, PoolError> {
-        Self::builder().build()
-    }
-
-    /// Returns a [`Builder`], which makes a pool with another number of workers, an initializer, or other
-    /// settings.
-    ///
-    /// ```no_run
-    /// use std::time::Duration;
-    ///
-    /// use sandpool_guest::Pool;
-    ///
-    /// let pool = Pool::builder().processes(4).maxtasksperchild(100).task_timeout(Duration::from_secs(5)).build()?;
-    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
-    /// ```
-    pub fn builder() -> Builder {
-        Builder::new()
-    }
-
     /// Returns [`Options`], which give tasks to the pool with another chunk length, retries, or other settings.
     ///
     /// ```no_run
@@ -122,7 +103,7 @@ impl Pool {
     /// ```
     ///
     /// The state is encoded once, here; it travels with each chunk of tasks, which decodes it once. A large state is
-    /// better in shared memory, or made by an [`initializer`](Builder::initializer): otherwise make chunks long, by
+    /// better in shared memory, or made by an [`initializer`](crate::pool::Builder::initializer): otherwise make chunks long, by
     /// [`chunksize`](Options::chunksize). Several values are passed as a tuple.
     ///
     /// A state that can't be encoded is an error of the call that follows, [`PoolError::Encode`]; a state that can't be
@@ -196,7 +177,7 @@ impl Pool {
     }
 
     /// Like [`apply`](Self::apply), but waits for at most `timeout`. When the time is over, a task that has begun goes on,
-    /// and one that hasn't is never run. To have the task killed, use [`task_timeout`](Builder::task_timeout); to wait
+    /// and one that hasn't is never run. To have the task killed, use [`task_timeout`](crate::pool::Builder::task_timeout); to wait
     /// again, use [`apply_async`](Self::apply_async).
     ///
     /// # Errors
@@ -222,7 +203,7 @@ impl Pool {
     /// for square in both {
     ///     println!("{}", square.get()?);
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::pool::PoolError>(())
     /// ```
     ///
     /// # Errors

@@ -6,14 +6,15 @@
 // | `worker` | the work of a worker |
 // | `frame`, `marks` | the messages and marks between the two |
 // | `feed` | how input is cut into chunks, and how far ahead it is read |
-// | `job`, `result`, `imap` | the results that a program waits for |
+// | `job`, `result`, `imap`, `future` | the results that a program waits for |
 // | `options` | how tasks are given to a pool |
 // | `partial` | functions with an argument filled in |
-// | `futures` | Python's `concurrent.futures` on top of that |
 // | `scoped` | maps that fork for the call |
 // | `exchange` | a fork for each call |
 // | `mapper` | one trait for pools and for running in this process |
-// | `handle`, `builder` | the pool as a program has it, and its settings |
+// | `handle` | the pool as a program has it |
+// | `builder` | how a pool is made, and its settings |
+// | `futures` | Python's `concurrent.futures` on top of that |
 
 mod builder;
 mod core;
@@ -22,6 +23,7 @@ pub(crate) mod exchange;
 mod failed;
 mod feed;
 mod frame;
+mod future;
 pub mod futures;
 pub(crate) mod handle;
 mod imap;

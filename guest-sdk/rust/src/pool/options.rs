@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::core::{Callee, Chunk, Core, Function, Part, Terms};
 use super::error::PoolError;
 use super::feed::{Feed, Shape, part, part_of};
-use super::futures::Future;
+use super::future::Future;
 use super::imap::IMap;
 use super::job::{All, Job, One, Pending};
 use super::partial::{ByValue, Call, Partial, Plain};

@@ -1,4 +1,4 @@
-//! Starting processes, and all questions that a program can ask about them.
+//! A process that this one has started, and all questions that a program can ask about it.
 //!
 //! The host's knowledge isn't repeated here: there is no table of children and no cached identity that a fork would
 //! make wrong. A [`Process`] remembers only facts that can't change any more (pid, name, how the process ended) and
@@ -10,14 +10,10 @@ use std::time::Duration;
 
 use sandpool_abi::process::{ExitStatus, STDERR_MAX};
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::Builder;
 use super::identity::{Identity, ended};
 use crate::deadline::{Deadline, nanoseconds};
 use crate::logging::Escaped;
-use crate::start::Termination;
 use crate::wait::{Handle, Waitable};
 use crate::{Error, raw};
 
@@ -59,108 +55,6 @@ struct Ended {
 }
 
 impl Process {
-    /// Starts a process that runs `body` with a copy-on-write copy of this one's memory, and then ends.
-    ///
-    /// ```no_run
-    /// use sandpool_guest::Process;
-    ///
-    /// let greeting = String::from("hello");
-    /// let process = Process::fork(|| println!("{greeting} from another process"))?;
-    /// process.join()?;
-    /// # Ok::<(), sandpool_guest::Error>(())
-    /// ```
-    ///
-    /// Nothing is encoded, so `body` may capture and borrow anything. `body` changes only the child's own copy of
-    /// memory. The result of `body` becomes the exit code, by [`Termination`]; a panic is exit code 1. The child never
-    /// returns to the code around this call. The standard streams are flushed first; a buffer of your own, such as a
-    /// `BufWriter`, is yours to flush.
-    ///
-    /// The child owns the values that `body` has captured by value:
-    ///
-    /// ```no_run
-    /// use std::path::PathBuf;
-    ///
-    /// use sandpool_guest::Process;
-    ///
-    /// struct Temporary(PathBuf);
-    ///
-    /// impl Drop for Temporary {
-    ///     fn drop(&mut self) {
-    ///         let _ = std::fs::remove_file(&self.0);
-    ///     }
-    /// }
-    ///
-    /// let temporary = Temporary("/data/input".into());
-    /// // The child reads the file, and removes it. This process doesn't.
-    /// Process::fork(move || std::fs::read(&temporary.0).map(|input| input.len() as i32))?;
-    /// # Ok::<(), sandpool_guest::Error>(())
-    /// ```
-    ///
-    /// The parent destroys its copy of these values at once, silently: destructors give back memory, open files and handles,
-    /// so that a [`Connection`](crate::Connection) that was moved into the child is closed in the parent. But these
-    /// destructors write, make and remove no file, and tell nobody anything through this crate; such calls succeed, and
-    /// calls that would wait for others fail. A guard, such as a [`LockGuard`](crate::sync::LockGuard), stands for something that
-    /// the parent has acquired, and is given back.
-    ///
-    /// # Errors
-    /// [`Error::TooManyProcesses`], [`Error::TooMuchMemory`], [`Error::System`]; [`Error::DaemonicParent`] in a daemonic
-    /// process that isn't a worker of a pool; [`Error::ArrayBorrowed`] while this process has an [`ArrayGuard`](crate::shared::ArrayGuard).
-    #[doc(alias = "start")]
-    pub fn fork<F, T>(body: F) -> Result<Self, Error>
-    where
-        F: FnOnce() -> T,
-        T: Termination,
-    {
-        Self::builder().fork(body)
-    }
-
-    /// Starts a process with fresh memory that calls `function` with `arguments`, and then ends.
-    ///
-    /// ```no_run
-    /// use sandpool_guest::{Process, Queue};
-    ///
-    /// fn square(results: Queue<u64>, number: u64) {
-    ///     results.put(&(number * number)).expect("nobody closes the queue");
-    /// }
-    ///
-    /// #[sandpool_guest::main]
-    /// fn main() -> Result<(), sandpool_guest::Error> {
-    ///     let results = Queue::new()?;
-    ///     let process = Process::spawn(|(results, number)| square(results, number), (results.clone(), 7))?;
-    ///     process.join()?;
-    ///     Ok(())
-    /// }
-    /// ```
-    ///
-    /// `function` is a plain function or a closure that captures nothing. Several arguments are passed as a tuple.
-    /// The arguments belong to the child from then on, like the values that [`fork`](Self::fork) takes by move.
-    ///
-    /// # Errors
-    /// The errors of [`fork`](Self::fork); [`Error::Encode`] and [`Error::TooLarge`] for arguments that can't be
-    /// sent; [`Error::NoEntryPoint`] in a program without [`#[sandpool_guest::main]`](macro@crate::main). Arguments
-    /// that can't be *decoded* are an error of the child, which reports the error on stderr and ends with exit code
-    /// 1.
-    pub fn spawn<A, T>(function: fn(A) -> T, arguments: A) -> Result<Self, Error>
-    where
-        A: Serialize + DeserializeOwned,
-        T: Termination,
-    {
-        Self::builder().spawn(function, arguments)
-    }
-
-    /// Returns a [`Builder`], which starts a process with a chosen name, or a daemonic process.
-    ///
-    /// ```no_run
-    /// use sandpool_guest::Process;
-    ///
-    /// let logger = Process::builder().name("logger").daemon(true).fork(|| println!("logging"))?;
-    /// assert_eq!(logger.name(), "logger");
-    /// # Ok::<(), sandpool_guest::Error>(())
-    /// ```
-    pub fn builder() -> Builder {
-        Builder { name: String::new(), flags: 0 }
-    }
-
     pub(super) fn adopt(handle: u64) -> Result<Self, Error> {
         let adopted = Identity::from_handle(handle).and_then(|identity| {
             let owner = raw::process::current()?;
@@ -417,6 +311,7 @@ impl fmt::Debug for Process {
 
 /// A process that couldn't be closed, and why.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CloseError {
     /// The process, unchanged.
     pub process: Process,

@@ -61,6 +61,7 @@ impl std::error::Error for PutError {}
 
 /// The reason why not all of several items were put.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct PutManyError {
     /// The number of items, from the first on, that were put nevertheless.
     pub put: usize,

@@ -21,7 +21,7 @@ use crate::{Error, Queue, raw, wait};
 ///
 /// let jobs = JoinableQueue::<u64>::new()?;
 /// for _ in 0..4 {
-///     Process::builder().daemon(true).fork(|| -> Result<(), Box<dyn std::error::Error>> {
+///     Process::builder().daemon().fork(|| -> Result<(), Box<dyn std::error::Error>> {
 ///         for job in &jobs {
 ///             println!("{}", job? * 2);
 ///             jobs.task_done()?;

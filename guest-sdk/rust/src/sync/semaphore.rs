@@ -33,6 +33,7 @@ const UNITS_MAX: u64 = 1 << 62;
 ///
 /// A process holds a unit from acquiring it until the process releases one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Abandoned {
     /// The units are lost, as in Python.
     Lost,

@@ -94,7 +94,7 @@ fn join(process: &Process) -> Outcome {
     }
 }
 
-/// So many bytes of memory that were written to.
+/// Memory of this number of bytes that were written to.
 fn touch(bytes: usize) -> Vec<u8> {
     black_box(vec![1; bytes])
 }
@@ -109,7 +109,7 @@ fn fork(rounds: Rounds, count: usize, touched: usize, live: usize) -> Outcome<Ve
     figures
 }
 
-/// So many processes that do nothing until the event is set.
+/// This number of processes, which do nothing until the event is set.
 fn waiting(count: usize) -> Outcome<(Event, Vec<Process>)> {
     let end = Event::new()?;
     let wait = || Process::fork(|| end.wait());
@@ -152,7 +152,7 @@ fn map(rounds: Rounds, count: usize, chunksize: usize, workers: usize) -> Outcom
     rounds.timed(count, || complete(options.map(identity, 0..count as u64)?.into_iter(), count))
 }
 
-/// Arguments of so many bytes, each a copy.
+/// Arguments of this number of bytes, each a copy.
 fn map_bytes(rounds: Rounds, count: usize, size: usize) -> Outcome<Vec<f64>> {
     let pool = two_workers()?;
     let options = pool.options().chunksize(1);
@@ -163,7 +163,7 @@ fn map_bytes(rounds: Rounds, count: usize, size: usize) -> Outcome<Vec<f64>> {
     })
 }
 
-/// Tasks that compute: SHA-256 of so many bytes.
+/// Tasks that compute: SHA-256 of this number of bytes.
 fn work(rounds: Rounds, count: usize, length: usize, workers: usize) -> Outcome<Vec<f64>> {
     fn digest(length: usize) -> u8 {
         sha256::sha256(&vec![7; length])[0]
@@ -204,7 +204,7 @@ fn executor(rounds: Rounds, count: usize) -> Outcome<Vec<f64>> {
     })
 }
 
-/// What fills so many MiB of the arena, in pieces of many sizes, until it is dropped.
+/// Pieces of many sizes that fill this number of MiB of the arena, until they are dropped.
 fn fill(mebibytes: usize) -> Outcome<Queue<Bytes>> {
     let filling = Queue::<Bytes>::new()?;
     let sizes = [MIB, 300_000, 70_000, 20_000];
@@ -219,7 +219,7 @@ fn fill(mebibytes: usize) -> Outcome<Queue<Bytes>> {
     Ok(filling)
 }
 
-/// One consumer, this process, and so many producers, which put one item at a time. Starting them isn't measured: time
+/// One consumer, this process, and `producers`, which put one item at a time. Starting them isn't measured: time
 /// runs from the first item on.
 fn queue(rounds: Rounds, count: usize, producers: usize, filled: usize) -> Outcome<Vec<f64>> {
     let filling = fill(filled)?;
@@ -246,7 +246,7 @@ fn queue(rounds: Rounds, count: usize, producers: usize, filled: usize) -> Outco
     figures
 }
 
-/// The same with one producer, a bounded queue, and items of so many bytes, which both sides touch at both ends.
+/// The same with one producer, a bounded queue, and items of this size, which both sides touch at both ends.
 fn queue_bytes(
     rounds: Rounds,
     count: usize,
@@ -283,7 +283,7 @@ fn queue_bytes(
     figures
 }
 
-/// So many bytes, copied from place to place; each operation is two copies.
+/// This number of bytes, copied from place to place; each operation is two copies.
 fn copies(rounds: Rounds, count: usize, size: usize, places: usize) -> Outcome<Vec<f64>> {
     let mut all: Vec<_> = (0..places).map(|_| touch(size)).collect();
     rounds.timed(count, || {
@@ -496,7 +496,7 @@ fn idler((ready, end): (Barrier, Event)) -> Outcome {
     Ok(end.wait()?)
 }
 
-/// So many processes that do nothing, with a memory of their own.
+/// This number of processes, which do nothing, with a memory of their own.
 fn idle(count: usize) -> Outcome<Vec<f64>> {
     let (ready, end) = (Barrier::new(count + 1)?, Event::new()?);
     let start = |_| Process::spawn(idler, (ready.clone(), end.clone()));
@@ -515,7 +515,7 @@ fn pool_idle(workers: usize) -> Outcome<Vec<f64>> {
     hold()
 }
 
-/// An array of so many bytes that `count` processes have read.
+/// An array of this number of bytes that `count` processes have read.
 fn seen(count: usize, size: usize) -> Outcome<Vec<f64>> {
     let array = Array::<u64>::new(size / size_of::<u64>())?;
     array.update(|elements| elements.fill(1))?;

@@ -74,10 +74,10 @@ fn memory(memory: &MemoryInfo) -> String {
         Some(max) => out.extend([" up to ", &size(max)]),
         None => out.push_str(", without a maximum"),
     }
-    if memory.shared {
+    if memory.is_shared {
         out.push_str(", shared");
     }
-    if memory.imported {
+    if memory.is_imported {
         out.push_str(", imported");
     }
     out

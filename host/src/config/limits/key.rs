@@ -11,7 +11,8 @@ use crate::{Error, Result, units};
 ///
 /// ```text
 /// /// Documentation of the field.
-/// memory_max "memory-max" {
+/// memory_max {
+///     limit: Memory,          the limit of the contract, which has a name; for any other, `name: "…"`
 ///     value: Size u64,        the variant of `Field`, and its type
 ///     usual: 4 << 30,         when nothing is said
 ///     untrusted: 256 << 20,   for code that nobody trusts
@@ -29,7 +30,9 @@ macro_rules! limits {
 
         $(
             $(#[$doc:meta])*
-            $field:ident $name:literal {
+            $field:ident {
+                $(limit: $limit:ident,)?
+                $(name: $name:literal,)?
                 value: $kind:ident $type:ty,
                 usual: $usual:expr,
                 untrusted: $untrusted:expr,
@@ -58,7 +61,8 @@ macro_rules! limits {
             /// All limits of this table.
             pub const ALL: &[Self] = &[$(
                 Self {
-                    name: $name,
+                    name: key::name!($($name)? $($kind $limit)?),
+                    code: key::code!($($kind $limit)?),
                     value: key::unit!($kind),
                     help: $about,
                     within: key::optional!($($within)?),
@@ -156,6 +160,39 @@ macro_rules! unit {
     };
 }
 
+/// The name of a limit, as the contract has it.
+macro_rules! name {
+    ($name:literal) => {
+        $name
+    };
+    ($kind:ident $limit:ident) => {
+        key::of_kind!($kind $limit).name()
+    };
+}
+
+/// The number of a limit in the contract, or 0.
+macro_rules! code {
+    () => {
+        0
+    };
+    ($kind:ident $limit:ident) => {
+        key::of_kind!($kind $limit).code()
+    };
+}
+
+/// The limit of the contract with some value, which has the type that the kind of the row has.
+macro_rules! of_kind {
+    (Time $limit:ident) => {
+        Limit::$limit(Duration::ZERO)
+    };
+    (MaybeTime $limit:ident) => {
+        Limit::$limit(Duration::ZERO)
+    };
+    ($number:ident $limit:ident) => {
+        Limit::$limit(0)
+    };
+}
+
 /// The type of a setter's argument. An optional limit is set by its value as well as by an `Option`.
 macro_rules! given {
     (Count $type:ty) => { $type };
@@ -173,7 +210,7 @@ macro_rules! optional {
     };
 }
 
-pub(super) use {given, limits, optional, unit};
+pub(super) use {code, given, limits, name, of_kind, optional, unit};
 
 /// How an unset limit is written.
 pub(super) const NONE: &str = "none";
@@ -188,6 +225,8 @@ pub struct Key<L: 'static> {
     pub value: &'static str,
     /// what the limit bounds, as a phrase
     pub help: &'static str,
+    /// The limit's number in the contract with guests, or 0.
+    pub(super) code: u32,
     /// The least and the greatest value of the limit, where these differ from one and the greatest number.
     pub(super) within: Option<RangeInclusive<u64>>,
     pub(in crate::config) field: for<'a> fn(&'a mut L) -> Field<'a>,
@@ -346,4 +385,15 @@ pub(super) fn set<L: Clone + Default>(
         });
     };
     (key.field)(limits).set(value).map_err(|why| key.invalid(value, &why))
+}
+
+/// Whether one of these limits has this number in the contract.
+pub(super) const fn has_code<L>(mut keys: &[Key<L>], code: u32) -> bool {
+    while let [key, rest @ ..] = keys {
+        if key.code == code {
+            return true;
+        }
+        keys = rest;
+    }
+    false
 }

@@ -1,9 +1,9 @@
 //! Limits of the processes of a run, and how they are set: in the builders, on the command line, in a file.
 //!
-//! Each limit is one row of a table: its field of [`Limits`], its name for people, its value, and its value for untrusted code.
-//! Setters, the flags of the command and the keys of a file come from the rows. `host/default-config.toml` documents all limits,
-//! and the contract with guests has a number for each limit that a guest can meet.
-//! `key.rs` has the table's macro, and a limit by its name.
+//! Each limit is one row of a table: its field of [`Limits`], its value, and its value for untrusted code. Setters, the flags of
+//! the command and the keys of a file come from the rows. A limit that a guest can meet has its name and a number in a row of the
+//! contract with guests, `guest-sdk/abi/src/process/limit.rs`. `host/default-config.toml` explains all limits. Where one of the
+//! three is missing, nothing compiles. `key.rs` has the table's macro, and a limit by its name.
 
 mod key;
 #[cfg(test)]
@@ -63,7 +63,8 @@ limits! {
     pub type LimitKey;
 
     /// The most processes of a run at once: alive, or ended and not yet joined.
-    processes_max "processes-max" {
+    processes_max {
+        limit: Processes,
         value: Count u32,
         usual: 1024,
         untrusted: 128,
@@ -71,7 +72,8 @@ limits! {
         about: "How many processes may be alive, or ended and not yet joined, at once",
     }
     /// The most queues, pipes, locks, pieces of shared memory and similar objects of a run at once.
-    objects_max "objects-max" {
+    objects_max {
+        limit: Objects,
         value: Count u32,
         usual: 65_536,
         untrusted: 4096,
@@ -79,7 +81,8 @@ limits! {
         about: "How many queues, pipes, locks, pieces of shared memory and the like there may be at once",
     }
     /// Bytes for the contents of queues and pipes, and for shared memory. The tables come on top. Only used parts take memory.
-    arena_size "arena-size" {
+    arena_size {
+        limit: Arena,
         value: Size u64,
         usual: 1 << 30,
         untrusted: 256 << 20,
@@ -87,14 +90,16 @@ limits! {
         about: "Room for what is in queues and pipes, and for shared memory; only what is used takes memory",
     }
     /// The most items in one queue at once, even if the guest has set a higher bound for the queue, or none.
-    queue_items_max "queue-items-max" {
+    queue_items_max {
+        limit: QueueItems,
         value: MaybeCount Option<u64>,
         usual: None,
         untrusted: None,
         about: "How many items each queue may hold, whatever bound the guest gives it",
     }
     /// Bytes of linear memory of a process.
-    memory_max "memory-max" {
+    memory_max {
+        limit: Memory,
         value: Size u64,
         usual: 4 << 30,
         untrusted: 256 << 20,
@@ -102,14 +107,16 @@ limits! {
     }
     /// Bytes of linear memory of all processes of a run together. A forked process counts as much as its parent had, whether or not
     /// the kernel has copied it yet.
-    run_memory_max "run-memory-max" {
+    run_memory_max {
+        limit: RunMemory,
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: Some(1 << 30),
         about: "How much linear memory all processes together may have",
     }
     /// Bytes of the stack that a process has for its calls. Languages keep a second stack in linear memory.
-    stack_max "stack-max" {
+    stack_max {
+        limit: Stack,
         value: Size u64,
         usual: 1 << 20,
         untrusted: 1 << 20,
@@ -117,28 +124,32 @@ limits! {
         about: "How much stack each process may have for its calls",
     }
     /// Processor time that a process may take.
-    cpu_time "cpu-time" {
+    cpu_time {
+        limit: CpuTime,
         value: MaybeTime Option<Duration>,
         usual: None,
         untrusted: None,
         about: "How long each process may be on a processor",
     }
     /// Time that a process may take from its start to its end.
-    wall_time "wall-time" {
+    wall_time {
+        limit: WallTime,
         value: MaybeTime Option<Duration>,
         usual: None,
         untrusted: None,
         about: "How long each process may take from its start to its end",
     }
     /// Processor time that all processes of a run may take together.
-    run_cpu_time "run-cpu-time" {
+    run_cpu_time {
+        limit: RunCpuTime,
         value: MaybeTime Option<Duration>,
         usual: None,
         untrusted: Some(Duration::from_secs(5 * 60)),
         about: "How long all processes together may be on processors",
     }
     /// Time that a run may take.
-    run_wall_time "run-wall-time" {
+    run_wall_time {
+        limit: RunWallTime,
         value: MaybeTime Option<Duration>,
         usual: None,
         untrusted: Some(Duration::from_secs(10 * 60)),
@@ -147,49 +158,56 @@ limits! {
     /// Units of work that a process may do, about one for each instruction. The count is the same wherever and whenever the process
     /// runs, so the process ends at the same place. This limit needs a module that [counts](crate::module::Builder::sandbox). A
     /// forked process has the fuel that its parent had left, a spawned one all of it; in a pool, each task has all of it.
-    fuel "fuel" {
+    fuel {
+        limit: Fuel,
         value: MaybeCount Option<u64>,
         usual: None,
         untrusted: None,
         about: "How much work each process may do, an instruction being one or so: for ends that can be repeated",
     }
     /// Bytes that a process may write to stdout and stderr.
-    stdio_max "stdio-max" {
+    stdio_max {
+        limit: Stdio,
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: None,
         about: "How much each process may write to stdout and stderr",
     }
     /// Bytes that all processes of a run may write to stdout and stderr together.
-    run_stdio_max "run-stdio-max" {
+    run_stdio_max {
+        limit: RunStdio,
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: Some(16 << 20),
         about: "How much all processes together may write to stdout and stderr",
     }
     /// Bytes of the largest file that a process can write.
-    file_size_max "file-size-max" {
+    file_size_max {
+        limit: FileSize,
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: Some(64 << 20),
         about: "How large a file may be that a process writes",
     }
     /// Bytes that a process may write to files, all of them together.
-    file_bytes_max "file-bytes-max" {
+    file_bytes_max {
+        limit: FileBytes,
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: None,
         about: "How much each process may write to files",
     }
     /// Bytes that all processes of a run may write to files together.
-    run_file_bytes_max "run-file-bytes-max" {
+    run_file_bytes_max {
+        limit: RunFileBytes,
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: Some(256 << 20),
         about: "How much all processes together may write to files",
     }
     /// Files and directories that a process may have open at once, beside those that it was given.
-    open_files_max "open-files-max" {
+    open_files_max {
+        limit: OpenFiles,
         value: Count u32,
         usual: 256,
         untrusted: 64,
@@ -198,7 +216,8 @@ limits! {
     }
     /// Listeners and connections with the outside that a run may have at once, where addresses are
     /// [granted](crate::Sandbox::connect).
-    connections_max "connections-max" {
+    connections_max {
+        limit: Connections,
         value: Count u32,
         usual: 256,
         untrusted: 16,
@@ -206,7 +225,8 @@ limits! {
         about: "How many listeners and connections with the outside there may be at once",
     }
     /// Bytes of a message on a connection with the outside, in either direction. A longer one from outside ends the connection.
-    connection_message_max "connection-message-max" {
+    connection_message_max {
+        limit: ConnectionMessage,
         value: Size u64,
         usual: 64 << 20,
         untrusted: 1 << 20,
@@ -240,35 +260,40 @@ limits! {
     pub type CompileLimitKey;
 
     /// Bytes of the module.
-    module_size_max "module-size-max" {
+    module_size_max {
+        name: "module-size-max",
         value: Size u64,
         usual: MODULE_MAX,
         untrusted: 64 << 20,
         about: "How large the module may be",
     }
     /// Time that compiling may take.
-    compile_time_max "compile-time-max" {
+    compile_time_max {
+        name: "compile-time-max",
         value: Time Duration,
         usual: Duration::from_secs(5 * 60),
         untrusted: Duration::from_secs(60),
         about: "How long compiling the module may take, if it isn't in the cache",
     }
     /// Time on all processors together that compiling may take, in whole seconds, rounded up.
-    compile_cpu_max "compile-cpu-max" {
+    compile_cpu_max {
+        name: "compile-cpu-max",
         value: Time Duration,
         usual: Duration::from_secs(10 * 60),
         untrusted: Duration::from_secs(2 * 60),
         about: "How long all processors together may compile the module, in whole seconds",
     }
     /// Bytes of memory that compiling may take.
-    compile_memory_max "compile-memory-max" {
+    compile_memory_max {
+        name: "compile-memory-max",
         value: Size u64,
         usual: 4 << 30,
         untrusted: 2 << 30,
         about: "How much memory compiling the module may take",
     }
     /// Bytes of the compiled module.
-    artifact_max "artifact-max" {
+    artifact_max {
+        name: "artifact-max",
         value: Size u64,
         usual: 1 << 30,
         untrusted: 256 << 20,
@@ -276,10 +301,25 @@ limits! {
     }
 }
 
+/// The limit of the contract that is no setting of a run: a pool bounds the output of its tasks, and a run's owner bounds the bytes
+/// that it keeps.
+const OUTPUT: u32 = Limit::Output(0).code();
+
+const _: () = {
+    let mut code = 1;
+    while code < Limit::CODES {
+        assert!(
+            key::has_code(LimitKey::ALL, code) || code == OUTPUT,
+            "a limit of `guest-sdk/abi/src/process/limit.rs` has no row in `Limits`"
+        );
+        code += 1;
+    }
+};
+
 impl Limits {
     /// The limit with this code and its value; `None` if the limit isn't set.
     pub(crate) fn by_code(&self, code: u32) -> Option<Limit> {
-        let key = LimitKey::from_name(Limit::from_parts(code, 0).name())?;
+        let key = LimitKey::ALL.iter().find(|key| key.code != 0 && key.code == code)?;
         let figure = match (key.field)(&mut self.clone()) {
             Field::Count(count) => u64::from(*count),
             Field::Size(size) => *size,

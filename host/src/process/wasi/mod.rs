@@ -59,7 +59,7 @@ pub(crate) fn context(config: &RunConfig, stdio: &std::sync::Arc<Stdio>) -> wasm
         .insecure_random(KernelRandom)
         .monotonic_clock(KernelClock);
     for dir in &config.sandbox.dirs {
-        let perms = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        let perms = if dir.is_read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         builder.preopened_dir(&dir.host, &dir.guest, perms)?;
     }
     Ok(builder.build_p1())

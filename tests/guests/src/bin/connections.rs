@@ -70,7 +70,7 @@ fn answer(connection: &Connection) -> String {
     }
 }
 
-/// Serves so many peers, one after the other.
+/// Serves this number of peers, one after the other.
 fn echo(address: &str, key: &str, count: u32) -> Result<(), Failure> {
     let listener = listener(address, key)?;
     for _ in 0..count {
@@ -85,7 +85,7 @@ fn echo(address: &str, key: &str, count: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Serves so many peers, each in a process of its own.
+/// Serves this number of peers, each in a process of its own.
 fn forks(address: &str, key: &str, count: u32) -> Result<(), Failure> {
     let listener = listener(address, key)?;
     let mut served = Vec::new();

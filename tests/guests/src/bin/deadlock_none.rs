@@ -48,7 +48,7 @@ fn while_others_wait(something: impl FnOnce() -> Outcome) -> Outcome {
     })?;
     // Ended with this one.
     let _three = Process::builder()
-        .daemon(true)
+        .daemon()
         .fork(|| -> Outcome { Ok(sandpool_guest::parent_process()?.ok_or("none")?.join()?) })?;
     something()?;
     drop(guard);

@@ -1,6 +1,6 @@
 //! Everything at once: `ipc_chaos [SEED] [OPERATIONS] [WORKERS]`.
 //!
-//! In rounds, until there were so many operations: workers do this and that with objects of all kinds, and the main
+//! In rounds, until the given number of operations is done: workers do this and that with objects of all kinds, and the main
 //! process kills one after the other, at any instruction, and starts another in its place. All waits of workers are so
 //! long that one which comes to its end was never woken; the main process sees to it that there is always something to
 //! wake for. At the end of a round all is counted and dropped, and the arena is to be as empty as at the start.

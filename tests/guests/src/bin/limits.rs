@@ -12,9 +12,9 @@
 //! | `write-many`, `grow` | writes files of 1000 bytes in `/rw`, makes one larger by as much, until that is refused |
 //! | `write-on` | each child writes such a file, and then starts another that goes on |
 //! | `processes` | starts processes until that is refused, and fails |
-//! | `memory-on N` | each child takes so many MiB, and then starts another that goes on |
-//! | `memory-again N` | has so many MiB, and 200 times starts a child and waits until it has ended, by itself or killed |
-//! | `memory-fresh N` | has so many MiB, and spawns a child |
+//! | `memory-on N` | each child takes N MiB, and then starts another that goes on |
+//! | `memory-again N` | has N MiB, and 200 times starts a child and waits until it has ended, by itself or killed |
+//! | `memory-fresh N` | has N MiB, and spawns a child |
 //! | `say NAME…` | says where these limits lie |
 //! | `queues`, `items` | makes queues, puts items into some, until that is refused or they hold 2000 |
 //! | `count` | prints numbers without end |

@@ -68,7 +68,7 @@ fn processes() -> Outcome {
     child("\x1b[2J\n[INFO/MainProcess] forged\u{202e}").fork(|| ())?.join()?;
     ended_well(&child("parent").fork(|| -> Outcome {
         let never = Event::new()?;
-        drop(child("daemon").daemon(true).fork(move || never.wait())?);
+        drop(child("daemon").daemon().fork(move || never.wait())?);
         Ok(())
     })?)?;
     let killed = child("killed").fork(hang)?;

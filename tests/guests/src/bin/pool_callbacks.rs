@@ -67,7 +67,7 @@ fn read_in_its_own_callback() -> Outcome {
         told.set(Some((shown.as_ref().ok().copied(), done, failed, future.result().ok())));
     });
     place.replace(Some(future));
-    executor.shutdown(true, false)?;
+    executor.shutdown()?;
     let expected = (Some(49), true, false, Some(49));
     same("a future's result is there in its own callback", read.take(), Some(expected))?;
 
@@ -117,7 +117,7 @@ fn failures_are_read_too() -> Outcome {
         told.set(Some((exception, future.result().err().map(|error| error.cause().clone()))));
     });
     place.replace(Some(future));
-    executor.shutdown(true, false)?;
+    executor.shutdown()?;
     let cause = Some(Cause::Ended(ExitStatus::Exited(3)));
     same("and a failure", read.take(), Some((cause.clone(), cause)))
 }
@@ -132,7 +132,7 @@ fn added_in_a_callback() -> Outcome {
         same_future.add_done_callback(move |result| second.borrow_mut().push(result.as_ref().ok().copied()));
         first.borrow_mut().push(None);
     });
-    executor.shutdown(true, false)?;
+    executor.shutdown()?;
     same("one is added in another", steps.take(), vec![None, Some(9)])
 }
 

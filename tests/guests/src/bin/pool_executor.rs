@@ -155,7 +155,7 @@ fn failing() -> Outcome {
 fn shutdowns() -> Outcome {
     let executor = Executor::build(Pool::builder().processes(2))?;
     let futures = (0..50).map(|n| executor.submit(square, n)).collect::<Result<Vec<_>, _>>()?;
-    executor.shutdown(true, false)?;
+    executor.shutdown()?;
     check("all are done", futures.iter().all(|future| future.done() && !future.cancelled()))?;
     check("and nobody is left", active_children()?.is_empty())?;
     check("it takes no more", matches!(executor.submit(square, 1), Err(PoolError::NotRunning)))?;
@@ -165,9 +165,10 @@ fn shutdowns() -> Outcome {
     let first = executor.submit(pass, (go.clone(), 1))?;
     eventually("one runs", || Ok(first.running()))?;
     let others = (0..50).map(|n| executor.submit(square, n)).collect::<Result<Vec<_>, _>>()?;
-    executor.shutdown(false, true)?;
+    executor.cancel_futures();
     check("others are cancelled", others.iter().all(|future| future.cancelled()))?;
     go.set()?;
     same("what ran is done", first.result()?, 1)?;
-    Ok(executor.shutdown(true, true)?)
+    executor.cancel_futures();
+    Ok(executor.shutdown()?)
 }

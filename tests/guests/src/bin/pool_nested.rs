@@ -124,7 +124,7 @@ fn sums() -> Outcome {
     exchange.start(|| sum_of_all(2))?;
     same("each in an exchange", exchange.get(0)?, Ok(84))?;
     // One that isn't a worker still may not.
-    let daemon = Process::builder().daemon(true).fork(|| -> Outcome {
+    let daemon = Process::builder().daemon().fork(|| -> Outcome {
         check("a daemon has no pool", matches!(Pool::new(), Err(PoolError::Start(Error::DaemonicParent))))
     })?;
     ended_well(&daemon)?;
@@ -194,7 +194,7 @@ fn chain(depth: u32) -> Answer {
     pool.apply(chain, depth - 1).map_err(text)?
 }
 
-/// There are only so many processes.
+/// The number of processes is bounded.
 fn limits() -> Outcome {
     same("some pools in each other", chain(20)?, 7)?;
     let error = chain(60).err().ok_or("sixty processes")?;

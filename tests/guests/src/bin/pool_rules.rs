@@ -46,7 +46,7 @@ fn callbacks() -> Outcome {
         let is_cancelled = result.as_ref().is_err_and(|error| *error.cause() == Cause::Cancelled);
         cancelled.borrow_mut().push(if is_cancelled { 10 } else { 11 });
     });
-    executor.shutdown(false, true)?;
+    executor.cancel_futures();
     same("a callback of a task that a shutdown cancels", called.take(), vec![10])?;
     go.set()?;
     check("the other is done", first.exception().is_none())?;

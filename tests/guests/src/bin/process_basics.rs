@@ -166,7 +166,7 @@ fn close() -> Outcome {
 
 fn daemon() -> Outcome {
     let report = Queue::<bool>::new()?;
-    let daemon = Process::builder().daemon(true).fork(|| -> Outcome {
+    let daemon = Process::builder().daemon().fork(|| -> Outcome {
         report.put(&current_process()?.daemon())?;
         report.put(&matches!(Process::fork(|| ()), Err(Error::DaemonicParent)))?;
         sleep_long();
@@ -177,8 +177,6 @@ fn daemon() -> Outcome {
     check("a daemon may not have children", report.get()?)?;
     let other = Process::fork(|| ())?;
     check("a process isn't a daemon by itself", !other.daemon())?;
-    let other = Process::builder().daemon(false).fork(|| ())?;
-    check("nor when it is told not to be", !other.daemon())?;
     // It still sleeps: the end of the main process ends it.
     drop(daemon);
     println!("ok: a daemon is left behind");
@@ -203,7 +201,7 @@ fn inherited() -> Outcome {
     brother.join()?;
 
     // What is moved into the closure is dropped on both sides. Daemonic, so that nobody waits for it at the end.
-    let brother = Process::builder().daemon(true).fork(sleep_long)?;
+    let brother = Process::builder().daemon().fork(sleep_long)?;
     let child = Process::fork(move || drop(brother))?;
     same("dropping an inherited process is harmless", child.join()?, ExitStatus::Exited(0))
 }
@@ -289,7 +287,7 @@ fn sentinels() -> Outcome {
 }
 
 fn repr() -> Outcome {
-    let process = Process::builder().name("x").daemon(true).fork(sleep_long)?;
+    let process = Process::builder().name("x").daemon().fork(sleep_long)?;
     let start = format!("<Process name='x' pid={} parent={}", process.pid(), current_process()?.pid());
     same("started", process.to_string(), format!("{start} started daemon>"))?;
     process.terminate()?;

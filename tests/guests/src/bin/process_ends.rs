@@ -193,7 +193,7 @@ fn daemons_are_ended_first() -> Outcome {
                 let _ = lock.acquire();
                 Ok(told.put(&1)?)
             };
-            Process::builder().daemon(true).fork(waits)?;
+            Process::builder().daemon().fork(waits)?;
             // Or it is given back before the process ends.
             std::mem::forget(lock);
             Ok(())

@@ -240,8 +240,7 @@ fn refused() -> Outcome {
         }
     }
     let tell = Tell(told.clone());
-    let child =
-        Process::builder().daemon(true).fork(|| i32::from(Process::fork(move || drop(tell)).is_ok()))?;
+    let child = Process::builder().daemon().fork(|| i32::from(Process::fork(move || drop(tell)).is_ok()))?;
     same("a daemonic process can't fork", child.join()?, ExitStatus::Exited(0))?;
     same("and drops what it would have moved", told.get_timeout(LONG)?, 7)
 }

@@ -261,7 +261,7 @@ fn read_set() -> (u64, u64) {
     (SET.load(Ordering::Relaxed), CALLS.get())
 }
 
-/// An output of so many bytes.
+/// An output of this number of bytes.
 #[sandpool_guest::task]
 fn produce(len: usize) -> Vec<u8> {
     (0..=255).cycle().take(len).collect()

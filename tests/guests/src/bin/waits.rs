@@ -305,10 +305,10 @@ fn futures() -> Outcome {
         check("whichever form is asked", is_over)?;
     }
     gives_up("Executor::shutdown", |time| {
-        matches!(executor.shutdown_timeout(time, false), Err(PoolError::TimedOut))
+        matches!(executor.shutdown_timeout(time), Err(PoolError::TimedOut))
     })?;
     never.set()?;
-    check("which may be called again", executor.shutdown_timeout(Duration::MAX, false).is_ok())?;
+    check("which may be called again", executor.shutdown_timeout(Duration::MAX).is_ok())?;
     check("when all is done", future.ok_or("lost")?.result()?)?;
     let executor = Executor::build(Pool::builder().processes(2))?;
     let squares =

@@ -160,6 +160,11 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "TIME", value_parser = task_timeout)]
     task_timeout: Option<TaskTimeout>,
 
+    /// Largest output of a task, or stdout of a program, such as 64KiB or 1GiB; at most a quarter of --arena-size. A record with
+    /// more fails [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = output_max)]
+    output_max: Option<u64>,
+
     /// Number of times that a task is tried again after it crashed, was killed or took too long
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
@@ -230,6 +235,10 @@ fn task_timeout(text: &str) -> Result<TaskTimeout, String> {
             .map(|time| TaskTimeout(Some(time)))
             .map_err(|why| format!("{why}; or none")),
     }
+}
+
+fn output_max(text: &str) -> Result<u64, &'static str> {
+    sandpool::command_support::parse_size(text)
 }
 
 pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
@@ -516,6 +525,9 @@ fn pool(args: &MapArgs, sandbox: Sandbox, module: &Module) -> sandpool::Result<P
         Some(TaskTimeout(timeout)) => timeout,
         None => args.guest.profile()?.map(Profile::task_timeout),
     };
+    if let Some(bytes) = args.output_max {
+        builder = builder.output_max(bytes);
+    }
     if let Some(timeout) = timeout {
         builder = builder.task_timeout(timeout);
     }

@@ -16,6 +16,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     squares.sort_unstable();
     println!("{squares:?}");
     println!("{:?}", executor.map(square, 0..4)?.collect::<Result<Vec<_>, _>>()?);
-    executor.shutdown(true, false)?;
+    executor.shutdown()?;
     Ok(())
 }

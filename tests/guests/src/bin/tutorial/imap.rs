@@ -1,11 +1,12 @@
 use sandpool_guest::Pool;
+use sandpool_guest::pool::PoolError;
 
 fn square(number: u64) -> u64 {
     number * number
 }
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), PoolError> {
     let pool = Pool::builder().processes(2).build()?;
     for result in pool.imap(square, 0..3)? {
         println!("{}", result?);

@@ -5,7 +5,7 @@ type Failure = Box<dyn std::error::Error>;
 #[sandpool_guest::main]
 fn main() -> Result<(), Failure> {
     let jobs = JoinableQueue::<u64>::new()?;
-    let _worker = Process::builder().daemon(true).fork(|| -> Result<(), Failure> {
+    let _worker = Process::builder().daemon().fork(|| -> Result<(), Failure> {
         for job in &jobs {
             println!("done: {}", job?);
             jobs.task_done()?;

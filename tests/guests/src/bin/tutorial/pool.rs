@@ -1,4 +1,5 @@
 use sandpool_guest::{Pool, cpu_count};
+use sandpool_guest::pool::PoolError;
 
 fn square(number: u64) -> u64 {
     number * number
@@ -9,7 +10,7 @@ fn add((left, right): (u64, u64)) -> u64 {
 }
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), PoolError> {
     let pool = Pool::builder().processes(cpu_count()).build()?;
     println!("{:?}", pool.map(square, 0..5)?);
     println!("{:?}", pool.map(add, [(1, 2), (3, 4)])?);
