@@ -1,4 +1,4 @@
-//! What a guest tries that has native code. Each function runs in a guest process, in the jail, in place of
+//! The attempts of a guest that has native code. Each function runs in a guest process, in the jail, in place of
 //! WebAssembly; `Ok` means that it has got what it wanted.
 
 #![allow(unsafe_code, reason = "an attacker isn't held to what is safe")]
@@ -9,7 +9,7 @@ use std::ptr;
 
 use nix::libc;
 
-/// What there is to attack, as the embedder tells it.
+/// The targets of attacks, as the embedder tells them.
 pub(crate) struct Targets {
     /// A file that wasn't granted.
     pub(crate) secret: CString,
@@ -250,7 +250,7 @@ pub(crate) fn use_a_socket_of_the_supervisor(_: &Targets) -> Outcome {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// What the file holds that the embedder has left open.
+/// The content of the file that the embedder has left open.
 pub(crate) fn read_an_inherited_descriptor(_: &Targets) -> Outcome {
     for fd in 4..256 {
         let mut bytes = [0_u8; 6];
@@ -347,7 +347,7 @@ pub(crate) fn map_huge_pages(_: &Targets) -> Outcome {
     map(2 << 20, libc::PROT_READ | libc::PROT_WRITE, flags).map(drop)
 }
 
-/// What the kernel must keep in memory, whoever else needs it.
+/// Memory that the kernel must keep, though others may need it.
 pub(crate) fn lock_memory(_: &Targets) -> Outcome {
     map(64 << 10, libc::PROT_READ | libc::PROT_WRITE, PRIVATE | libc::MAP_LOCKED).map(drop)
 }
@@ -408,7 +408,7 @@ pub(crate) fn fork_a_process_of_its_own(_: &Targets) -> Outcome {
 }
 
 pub(crate) fn start_a_thread(_: &Targets) -> Outcome {
-    // What it does with its memory doesn't matter: it ends at once.
+    // The use of its memory doesn't matter: it ends at once.
     fork(libc::CLONE_VM | libc::SIGCHLD)
 }
 
@@ -430,7 +430,7 @@ fn fork(flags: i32) -> Outcome {
     Ok(())
 }
 
-/// What guests' own forks look like to the kernel, but without a place in the process table.
+/// Forks that look to the kernel as guests' own do, but without a place in the process table.
 pub(crate) fn fork_past_the_table(_: &Targets) -> Outcome {
     let mut number = 0_i32;
     let flags = (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID) as usize;

@@ -48,9 +48,9 @@ use survival::{
 use user::{Membership, holds_an_ordinary_user};
 use world::{Verdict, World};
 
-/// What a guest process ends with that has got what it wanted.
+/// The exit code of a guest process that has got what it wanted.
 const ESCAPED: u8 = 7;
-/// What one ends with that was refused.
+/// The exit code of one that was refused.
 const REFUSED: u8 = 8;
 
 /// Something to try.
@@ -145,14 +145,14 @@ fn limits() -> Limits {
         .file_size_max(1 << 20)
 }
 
-/// What holds a layer up that is alone.
+/// The settings under which a layer is alone.
 fn alone(layer: Layer) -> Vec<Layer> {
     match layer {
         Landlock | Seccomp => vec![Layer::NoNewPrivs, layer],
         // It has a limit for each of the two, of which root has the second one only.
         ProcessLimit if nix::unistd::geteuid().is_root() => vec![PidNamespace, layer],
         ProcessLimit => vec![UserNamespace, layer],
-        // Who isn't root has the others only in a namespace of users.
+        // A user who isn't root has the others only in a namespace of users.
         PidNamespace | MountNamespace | NetworkNamespace | IpcNamespace
             if !nix::unistd::geteuid().is_root() =>
         {
@@ -162,7 +162,7 @@ fn alone(layer: Layer) -> Vec<Layer> {
     }
 }
 
-/// What has been found.
+/// The findings.
 #[derive(Default)]
 struct Findings {
     wrong: Vec<String>,

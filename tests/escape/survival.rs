@@ -67,7 +67,7 @@ pub(crate) fn write_all_over_a_pool(world: &mut World, findings: &mut Findings) 
     println!("{:42} {:>10}  the owner", "write_all_over_a_pool", "");
 }
 
-/// Whatever the arena holds, and however often that changes, each turn of the supervisor ends soon: so does the run, by
+/// Each turn of the supervisor ends soon, for any content of the arena, however often it changes: so does the run, by
 /// whichever way somebody ends it. Among what is written may be the wish that the writer is killed: then another is tried.
 pub(crate) fn write_for_ever(world: &mut World, findings: &mut Findings) {
     const PATIENCE: Duration = Duration::from_secs(6);

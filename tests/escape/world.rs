@@ -193,7 +193,7 @@ impl World {
             Err(error) => Verdict::Else(format!("error: {error}")),
         };
         if verdict == Verdict::Escaped {
-            // Who was attacked may be dead, or not yet.
+            // The process that was attacked may be dead, or not yet.
             self.victim = Victim::new();
             self.targets.victim = i32::try_from(self.victim.0.id()).unwrap();
         }

@@ -20,7 +20,7 @@ use crate::support::{Random, Run, deadline, finish, guest, run, sandpool};
 /// Queue, producer and number of an item.
 type Item = (u64, u64, u64);
 
-/// What the workers have written down.
+/// The workers' notes.
 #[derive(Debug, Default)]
 struct Logs {
     begun: BTreeSet<Item>,
@@ -182,7 +182,7 @@ fn any(of: &[Pid], random: &mut Random) -> Option<Pid> {
     of.get(usize::try_from(random.below(of.len().max(1) as u64)).unwrap()).copied()
 }
 
-/// Whoever is stopped for a while, all come to the right end, and nobody takes it for a deadlock.
+/// If any process is stopped for a while, all come to the right end, and nobody takes it for a deadlock.
 #[test]
 fn processes_are_stopped_and_go_on() {
     let mut random = Random::new();

@@ -22,7 +22,7 @@ fn program(beside: &str) -> String {
     format!(r#"(module (memory (export "memory") 1) (func (export "_start")) {beside})"#)
 }
 
-/// What takes minutes to compile: at the head of each of many loops in one another, each of many variables has a value of
+/// A module that takes minutes to compile: at the head of each of many loops in one another, each of many variables has a value of
 /// its own. The number is to be another one for each test, as all tests share a cache.
 fn bomb(number: u32) -> String {
     const MANY: usize = 700;
@@ -407,7 +407,7 @@ fn what_is_required_and_not_there_is_refused_before_a_module_is_compiled() {
     assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
 }
 
-/// What shows that a rule of the policy is needed: what a compiler is to do that has all of it, and dies without.
+/// Shows that a rule of the policy is needed: the work of a compiler that has all of it, and dies without.
 enum Needs {
     /// Compile a module.
     Module(&'static str),

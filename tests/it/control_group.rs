@@ -14,7 +14,7 @@ use crate::support::{Run, finish, guest, run, sandpool_bin};
 /// The exit code of a run that lacks a layer which is required.
 const JAIL: i32 = 117;
 
-/// What the command is, in this group.
+/// The command, in this group.
 fn command_in(group: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#]).arg(group).arg(sandpool_bin());
@@ -48,7 +48,7 @@ fn has(delegated: &Delegated, controller: &str) -> bool {
     controllers.split_whitespace().any(|had| had == controller)
 }
 
-/// What the report says of a run's group.
+/// The report's line of a run's group.
 fn hold(text: &str) -> String {
     let line = text.lines().find_map(|line| line.strip_prefix("control-group "));
     line.unwrap_or_else(|| panic!("no control-group in\n{text}")).trim().to_owned()

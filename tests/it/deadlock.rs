@@ -9,7 +9,7 @@ use crate::support::{Ended, Run, finish, guest, run, run_with};
 
 const DEADLOCK: i32 = 124;
 
-/// What one process has said of its wait.
+/// One process's report of its wait.
 #[derive(Debug)]
 struct Report {
     /// Process ids are `N`, and so are numbers of objects, of which the digits follow in `numbers`.
@@ -84,7 +84,7 @@ fn expect(case: &str, expected: &[(&str, &str, &str)]) -> BTreeMap<String, Repor
     for (name, what, function) in expected {
         let report = reports.get(*name).unwrap_or_else(|| panic!("nothing of {name}\n{ended}"));
         assert_eq!(report.what, *what, "of {name}\n{ended}");
-        // What it has waited for less than two looks of the supervisor apart is no deadlock yet.
+        // A wait that is shorter than the time between two looks of the supervisor is no deadlock yet.
         assert!(report.seconds >= 0.2, "{name} after {} s\n{ended}", report.seconds);
         assert_eq!(report.frames.is_empty(), function.is_empty(), "of {name}\n{ended}");
         let frame = format!("deadlock_cases::{function}");

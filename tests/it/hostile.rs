@@ -13,7 +13,7 @@ use crate::support::{Ended, Run, finish, guest, repository, run, sandpool_bin};
 const LIMITS: [&str; 8] =
     ["--memory-max", "64MiB", "--arena-size", "16MiB", "--processes-max", "24", "--on-deadlock", "report"];
 
-/// What a hostile guest does without end; see the guest.
+/// The deeds that a hostile guest does without end; see the guest.
 const ENDLESS: [&str; 9] =
     ["loop", "fork", "spawn", "output", "objects", "arena", "handles", "protocol", "wake"];
 

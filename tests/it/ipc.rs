@@ -502,7 +502,7 @@ fn what_is_recorded_stays() {
              (call $record (local.get $lock) (i32.const 7) (i64.const 0))",
             1,
         ),
-        // Who receives it is told: its kind, the tag, and the partner.
+        // The receiver is told: its kind, the tag, and the partner.
         (
             "(drop (call $record (local.get $lock) (i32.const 7) (local.get $queue)))
              (i64.store (i32.const 0) (local.get $lock))

@@ -11,7 +11,7 @@ use crate::process::module;
 use crate::procfs::{self, Pid};
 use crate::support::{Run, finish, guest, repository, run, sandpool_bin};
 
-/// What `/proc/PID/FILE` says of a field.
+/// The value of a field in `/proc/PID/FILE`.
 fn field(pid: Pid, file: &str, name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
     let value =
@@ -52,7 +52,7 @@ fn every_guest_process_is_in_it() {
 #[test]
 fn each_limit_of_the_kernel_is_set_by_one_layer() {
     for without in [false, true] {
-        // What this test was started with may have limits of its own.
+        // The program that has started this test may have limits of its own.
         let mut command = Command::new("sh");
         let lift =
             "for of in c l t f d v; do ulimit -S -$of $(ulimit -H -$of); done 2>/dev/null; exec \"$@\"";
@@ -183,7 +183,7 @@ fn what_is_required_and_not_there_is_refused() {
     assert!(ended.stderr.contains("network-namespace is absent: "), "{ended}");
     assert!(!ended.stderr.contains("seccomp is"), "{ended}");
     assert!(ended.stderr.contains("hint: "), "{ended}");
-    // What a machine lacks is not what was switched off.
+    // A layer that a machine lacks isn't one that was switched off.
     for layers in ["seccomp", "full"] {
         let ended = finish(required(layers).args(["--without-layer", "seccomp"])).expect_code(2);
         assert!(ended.stderr.contains("required, and switched off"), "{ended}");
@@ -244,13 +244,13 @@ fn a_process_that_hides_does_not_keep_a_run_from_its_end() {
     }
 }
 
-/// What shows that a rule of the policy is needed.
+/// The proof that a rule of the policy is needed.
 enum Needs {
     /// A guest of the tests, with arguments.
     Guest(&'static str, &'static [&'static str]),
     /// A module that makes a file in a granted directory, opens it as `$fd`, and then does this.
     Files(&'static str),
-    /// What it does without a directory.
+    /// Its work without a directory.
     Wasm(&'static str),
     /// The same, and it traps.
     Trap(&'static str),

@@ -10,7 +10,7 @@ use nix::unistd::Pid as ProcessGroup;
 use crate::procfs::{self, Pid};
 use crate::support::{Ended, Random, Run, finish, guest, run, run_with, sandpool_bin};
 
-/// What a crowd can be at; see the guest.
+/// The works that a crowd can be at; see the guest.
 const STATES: [&str; 9] = ["sleep", "spin", "get", "put", "pass", "fork", "spawn", "storm", "family"];
 
 /// The exit code of `sandpool run` when the supervisor is gone.
@@ -123,7 +123,7 @@ fn a_child_is_killed() {
     }
 }
 
-/// Who is killed while it stands by is nobody's child yet: the next to be spawned doesn't need it.
+/// A process that is killed while it stands by is nobody's child yet: the next to be spawned doesn't need it.
 #[test]
 fn who_stands_by_is_killed() {
     let (run, mut stdin) = Run::start_with_stdin(&mut run_with("process_many", &["1", "spawn"]));
@@ -139,7 +139,7 @@ fn who_stands_by_is_killed() {
     run.finish().expect_code(0);
 }
 
-/// Whatever it is at: about to be ready, claimed, or on its way to be somebody's child.
+/// It may be at anything: about to be ready, claimed, or on its way to be somebody's child.
 #[test]
 fn who_stands_by_is_killed_in_a_storm_of_spawns() {
     // More would have none stand by for long.

@@ -135,7 +135,7 @@ fn what_is_started_has_the_level_of_who_starts_it() {
         "[Level 17/PoolWorker-1] a task of Spawn",
         "[Level 17/ScopedWorker-1] scoped in ScopedWorker-1",
     ];
-    // What processes of this crate say matters more than that.
+    // The lines of this crate's processes matter more than that.
     found.retain(|line| !line.starts_with("[INFO/") && !line.starts_with("[SUBWARNING/"));
     found.sort_unstable();
     expected.sort_unstable();

@@ -1,4 +1,4 @@
-//! What bad input gets: one message with a cause, a hint where there is one, and the documented exit code.
+//! Bad input gets one message with a cause, a hint where there is one, and the documented exit code.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -197,7 +197,7 @@ fn a_task_without_an_sdk() {
     );
 }
 
-/// What the macro writes is what `inspect` reads.
+/// `inspect` reads the text that the macro writes.
 #[test]
 fn inspect_describes_tasks() {
     let found = sandpool::module::Inspection::from_file(crate::support::guest("tasks")).unwrap();
@@ -358,7 +358,7 @@ fn a_cache_behind_a_link_is_refused() {
     assert!(message.contains("symbolic link"), "{message}");
 }
 
-/// Whatever the machine has no room for, a module runs; and somebody is told why it takes longer.
+/// A module runs, also where the machine lacks room for something; and somebody is told why it takes longer.
 #[test]
 fn without_a_cache_a_module_is_compiled_each_time() {
     let bench = Bench::new();

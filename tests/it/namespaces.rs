@@ -1,4 +1,4 @@
-//! What is outside of the namespaces of a run isn't there for its guests, and what can't be had is said.
+//! Things outside of the namespaces of a run aren't there for its guests, and a namespace that can't be had is reported.
 
 use std::fs;
 use std::io::ErrorKind;

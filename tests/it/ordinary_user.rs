@@ -104,7 +104,7 @@ fn hold(printed: &str, layer: Layer) -> &str {
     lines.find_map(|line| line.strip_prefix(' ')).unwrap_or_else(|| panic!("no {layer}\n{printed}")).trim()
 }
 
-/// What `/proc/PID/FILE` has, with one space between all words.
+/// The text of `/proc/PID/FILE`, with one space between all words.
 fn words(pid: Pid, file: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
     text.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -16,7 +16,7 @@ const ISOLATIONS: [Isolation; 2] = [Isolation::Worker, Isolation::Task];
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a pool's queues have for handles: they are the first two objects of the arena.
+/// The handles of a pool's queues: they are the first two objects of the arena.
 const TASKS: u64 = 0x1_0000_0001;
 const RESULTS: u64 = 0x1_0000_0002;
 
@@ -330,7 +330,7 @@ fn submit(pool: &Pool, task: &str, input: &[u8]) -> TaskFuture<Vec<u8>> {
     pool.submit_record(task, Format::Bytes, input).unwrap()
 }
 
-/// What becomes of a task, which is there in time.
+/// The result of a task, which is there in time.
 #[track_caller]
 fn result(future: TaskFuture<Vec<u8>>, pool: &Pool) -> Result<Vec<u8>, Failure> {
     assert!(future.wait_timeout(deadline()), "it never ends: {pool:?}");

@@ -1,4 +1,4 @@
-//! What the kernel shows of a run: who is whose child, threads, descriptors, memory.
+//! The kernel's view of a run: who is whose child, threads, descriptors, memory.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -99,7 +99,7 @@ fn is_blocked_in_read(pid: Pid) -> bool {
     call.split(' ').nth(1) == Some("0x0")
 }
 
-/// What the supervisor has.
+/// The supervisor's descriptors and memory.
 #[derive(Debug)]
 struct Size {
     descriptors: usize,

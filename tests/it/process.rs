@@ -214,7 +214,7 @@ fn the_limit_of_memory_is_a_cause_of_its_own() {
     assert!(ended.stderr.ends_with("error: the guest was limited: memory 1 MiB\n"), "{ended}");
 }
 
-/// What instantiation runs, each spawned process is to run, and not another one in its place.
+/// Each spawned process runs the code that instantiation runs, and no other process does so in its place.
 #[test]
 fn a_start_function_runs_in_each_process() {
     let module = module(

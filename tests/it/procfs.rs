@@ -1,4 +1,4 @@
-//! What `/proc` shows of processes.
+//! Processes, as `/proc` shows them.
 
 use std::fs;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -93,7 +93,7 @@ pub(crate) fn inner_number(pid: Pid) -> Option<Pid> {
     status_line(pid, "NSpid")?.split_whitespace().last()?.parse().ok()
 }
 
-/// Who a process is, and what it waits for.
+/// The identity of a process, and the call that it waits in.
 pub(crate) fn describe(pid: Pid) -> String {
     let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let (name, wait, stat) = (read("comm"), read("wchan"), read("stat"));
@@ -127,7 +127,7 @@ pub(crate) fn kill(pid: Pid, signal: Signal, is_meant: impl FnOnce(Pid) -> bool)
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal as i32, 0_u64, 0_u64) == 0 }
 }
 
-/// What the kernel calls a process, if it is still there.
+/// The kernel's name of a process, if it is still there.
 pub(crate) fn name(pid: Pid) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }

@@ -1,4 +1,4 @@
-//! What modules of today use, whoever has made them: proposals of WebAssembly, reactors, preview 0, no memory, imports that nobody
+//! Modules of today, of any compiler, use these: proposals of WebAssembly, reactors, preview 0, no memory, imports that nobody
 //! provides, deep stacks.
 
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ fn runs(arguments: &[&str], text: &str) -> Ended {
     finish(run(folder.module(text)).args(arguments))
 }
 
-/// What every module here may use.
+/// The features that every module here may use.
 const IMPORTS: &str = r#"
     (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
     (import "sandpool_process" "fork" (func $fork (param i32 i32 i32) (result i64)))

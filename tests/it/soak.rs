@@ -1,4 +1,4 @@
-//! What goes on for long: memory and descriptors of the supervisor stay as they are. `make soak` does a million of each,
+//! Work that goes on for long: memory and descriptors of the supervisor stay as they are. `make soak` does a million of each,
 //! and prints the tables.
 
 use std::io::Write as _;
@@ -17,7 +17,7 @@ fn count(variable: &str, few: u64) -> u64 {
     std::env::var(variable).map_or(few, |count| count.parse().unwrap())
 }
 
-/// What a process has: descriptors, and KiB of memory of its own.
+/// The possessions of a process: descriptors, and KiB of memory of its own.
 fn size(of: Pid) -> (usize, u64) {
     (procfs::descriptors(of).len(), procfs::status(of, "RssAnon"))
 }
@@ -44,7 +44,7 @@ fn stays_flat(what: &str, count: u64, watched: &[(&str, Pid)], mut stage: impl F
     for (at, (name, _)) in watched.iter().enumerate() {
         let ((first_files, first), (files, last)) = (sizes[0][at], sizes[sizes.len() - 1][at]);
         assert_eq!(files, first_files, "descriptors of the {name}\n{table}");
-        // What an allocator keeps once, whatever it is for; and else less than a byte for each.
+        // An allocator keeps something once; all else is less than a byte for each.
         let slack = 512 + (STAGES - 1) * each / 1024;
         assert!(last <= first + slack, "memory of the {name}\n{table}");
     }

@@ -1,4 +1,4 @@
-//! What the tests share: where the command and the guests are, and runs that are watched.
+//! The tests share this: where the command and the guests are, and runs that are watched.
 
 use std::fmt::Write as _;
 use std::io::Read;
@@ -136,7 +136,7 @@ pub(crate) fn finish(command: &mut Command) -> Ended {
     Run::start(command).finish()
 }
 
-/// What comes out of a pipe, as it comes.
+/// The bytes that come out of a pipe, as they come.
 #[derive(Debug)]
 struct Output {
     state: Mutex<(Vec<u8>, bool)>,
@@ -276,12 +276,12 @@ impl Run {
         );
     }
 
-    /// What was printed so far.
+    /// The text that was printed so far.
     pub(crate) fn printed(&self) -> String {
         format!("stdout:\n{}\nstderr:\n{}", self.stdout.text(), self.stderr.text())
     }
 
-    /// What was printed so far, with the whole report of the jail, which guests may be quicker than.
+    /// The text that was printed so far, with the whole report of the jail, which guests may be quicker than.
     #[track_caller]
     pub(crate) fn printed_with_report(&self) -> String {
         let last_line = format!("\n{} ", sandpool::jail::Layer::Seccomp);

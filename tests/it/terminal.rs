@@ -89,7 +89,7 @@ fn names_of_processes() {
     }
 }
 
-/// What a module imports and exports, what it says of its tasks, and its custom sections.
+/// A module's imports and exports, the description of its tasks, and its custom sections.
 #[test]
 fn what_a_module_says_of_itself() {
     let evil = in_wat(EVIL);
@@ -203,7 +203,7 @@ fn fails_with(module: &Path, task: &str, said: &str, shown: &str, stderr: &str) 
     let failed = fs::read_to_string(folder.path().join("failed")).unwrap();
     is_fit(&failed);
     assert_eq!(ended.stderr.lines().next(), failed.lines().next());
-    // Whoever reads the record finds what the guest has said.
+    // A reader of the record finds the guest's own text.
     let record: serde_json::Value = serde_json::from_str(&failed).unwrap();
     assert_eq!((record["detail"].as_str(), record["stderr"].as_str()), (Some(said), Some(stderr)));
     // And an application that logs it, what people may see.

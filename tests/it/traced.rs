@@ -48,7 +48,7 @@ fn traced_to(stdout: Stdio, folder: &Path, arguments: &[&str]) -> (Vec<Step>, i3
     ptrace::seize(pid, options).unwrap();
     ptrace::interrupt(pid).unwrap();
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
-    // Whoever hangs is killed, by its number, which is nobody else's as long as this thread hasn't waited for it.
+    // A process that hangs is killed, by its number, which is nobody else's as long as this thread hasn't waited for it.
     let (done, is_done) = std::sync::mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
         let hangs = is_done.recv_timeout(deadline()) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);

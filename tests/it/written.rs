@@ -261,7 +261,7 @@ fn a_descriptor_that_nobody_gave_is_refused() {
     both.expect_code(0);
 }
 
-/// What is in the cache is run, with all rights that a supervisor has.
+/// The code in the cache is run, with all rights that a supervisor has.
 #[test]
 fn the_cache_is_not_granted_for_writing() {
     let place = Place::new();

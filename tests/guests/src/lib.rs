@@ -1,4 +1,4 @@
-//! What several test guests use.
+//! Helpers of several test guests.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sandpool_guest::queue::PutError;
 use sandpool_guest::{Event, ExitStatus, Process, Queue, Signal};
 
-/// What a test guest returns: any error is its message and exit code 1.
+/// The result of a test guest: any error is its message and exit code 1.
 pub type Outcome = Result<(), Box<dyn Error>>;
 
 /// Prints `ok: what` if it holds, and fails otherwise.

@@ -75,7 +75,7 @@ fn open(task: &str, pool: &Pool, ordered: bool) -> (Feed, Results) {
     open(pool, task, Format::Bytes)
 }
 
-/// What becomes of inputs that another thread feeds, with their numbers.
+/// The results of inputs that another thread feeds, with their numbers.
 fn records<B: AsRef<[u8]>>(
     pool: &Pool,
     task: &str,

@@ -106,7 +106,7 @@ fn a_stream_takes_no_more_than_there_is_room_for_and_ends_when_it_is_stopped() {
         assert!(done + cancelled <= fed.load(Ordering::Relaxed) + 1, "{done} done, {cancelled} cancelled");
         assert_eq!(bytes(&pool, "echo", b"x").unwrap(), b"x", "the pool goes on");
 
-        // Whoever drops the results wants no more either.
+        // A program that drops the results wants no more either.
         let (mut feed, results) = open("echo", &pool, ordered);
         drop(results);
         while feed.put(b"") {}

@@ -20,7 +20,7 @@ fn fuel_ends_a_process_at_the_same_place_wherever_it_runs() {
     assert_eq!(first, second);
     assert!(more.len() > first.len() && more.starts_with(&first));
     ends_the_offender(&["--fuel", "100000000"], "spin", "fuel 100000000");
-    // Who counts without a limit goes on.
+    // A guest that counts without a limit goes on.
     sandpool::set_executable(sandpool_bin());
     let counting = Sandbox::new().limits(Limits::default().fuel(1));
     let module = Module::builder().sandbox(counting).load_file(guest("hello")).unwrap();

@@ -19,7 +19,7 @@ fn limited(limits: &[&str], what: &[&str]) -> Ended {
     finish(run(guest("limits")).args(limits).arg("--").args(what))
 }
 
-/// What the guest says of a queue.
+/// The guest's report of a queue.
 fn holds(items: usize) -> String {
     format!("holds {items}, one in place of another")
 }

@@ -28,7 +28,7 @@ fn a_run_does_with_the_addresses_that_the_shell_allows_if_it_may() {
         let arguments = [&["run"][..], &small, &[module.as_str()]].concat();
         in_shell(little, &arguments).expect_code(0);
     }
-    // What is beyond is refused, as elsewhere.
+    // More is refused, as elsewhere.
     let arguments = ["run", "--memory-max", "16MiB", &limits, "--", "hoard"];
     let [here, there] = ["true", little].map(|limit| in_shell(limit, &arguments));
     assert_eq!(here.status, there.status, "{here}\n{there}");

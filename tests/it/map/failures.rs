@@ -68,6 +68,21 @@ fn each_cause_has_its_name() {
     );
 }
 
+/// A task's output is bounded by the flag, and a program's stdout as well.
+#[test]
+fn an_output_beyond_its_limit_is_a_failure() {
+    let input = format!("a\n{}\nb\n", "x".repeat(2000));
+    for isolation in ["worker", "task"] {
+        let bench = Bench::new(&input);
+        let arguments = ["--output-max", "1KiB", "--on-error", "record", "--isolation", isolation];
+        let ended = finish(&mut bench.map("upper", &arguments)).expect_code(RECORDS_FAILED);
+        assert_eq!(bench.read("out"), "A\nB\n");
+        assert!(ended.stderr.contains("{\"index\":1,\"cause\":\"output-too-large\","), "{ended}");
+        let ended = finish(&mut bench.map("upper", &["--output-max", "1MiB"])).expect_code(0);
+        assert!(bench.read("out").len() == input.len(), "{ended}");
+    }
+}
+
 /// A reader of JSON gets the text that the task gave; a person gets one that does nothing to a terminal.
 #[test]
 fn the_text_of_a_failure_is_the_tasks_own() {
@@ -149,6 +164,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         ("upper", &["--output", "no/where"], 125, "cannot write no/where: No such file", ""),
         ("upper", &["--workers", "0"], USAGE, "--workers", "--help"),
         ("upper", &["--task-timeout", "5"], USAGE, "ms, s, min or h", "--help"),
+        ("upper", &["--output-max", "5MB"], USAGE, "KiB, MiB or GiB", "--help"),
         ("upper", &["--format", "csv"], USAGE, "`csv` is no format of records", "--help"),
         ("upper", &["--ordered", "--unordered"], USAGE, "cannot be used with", "--help"),
     ] {

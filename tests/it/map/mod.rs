@@ -44,7 +44,7 @@ fn with_input(command: &mut Command, input: &[u8]) -> Ended {
     run.finish()
 }
 
-/// What it prints for this input; all must go well.
+/// Its output for this input; all must go well.
 #[track_caller]
 fn output(command: &mut Command, input: &[u8]) -> String {
     with_input(command, input).expect_code(0).stdout
@@ -106,7 +106,7 @@ fn numbers(range: std::ops::Range<u64>) -> String {
     range.map(|number| format!("{number}\n")).collect()
 }
 
-/// What the task `gate` waits for.
+/// The gate that the task `gate` waits for.
 struct Gate {
     folder: TempDir,
 }

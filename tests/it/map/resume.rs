@@ -140,7 +140,7 @@ fn failures_of_before_count_and_can_be_tried_again_alone() {
     let names = ["/f/1", "/f/2", "/f/3", "/f/1"].map(|name| format!("{name}\n")).concat();
     let bench = Bench::new(&names);
     let gate = Gate::new();
-    // What fails at first is no failure of the module's: it is the file that isn't there.
+    // The first failure isn't the module's: the file isn't there.
     let files = tempfile::tempdir().unwrap();
     let folder = format!("{}:/f:ro", files.path().display());
     let grant = gate.grant();
@@ -303,7 +303,7 @@ fn after_sigkill_resume_leaves_no_record_out_and_does_none_twice() {
             bench.wait_for_lines(lines.len() + 50);
             assert!(procfs::kill(run.embedder(), Signal::SIGKILL, |_| true));
             run.finish().expect_signal(Signal::SIGKILL);
-            // What was being written when the machine stopped.
+            // The text that was being written when the machine stopped.
             OpenOptions::new().append(true).open(bench.path("out")).unwrap().write_all(b"12\n3").unwrap();
             fs::write(bench.path(".out.sandpool.0123456789abcdef.tmp"), b"{\"version\":").unwrap();
         }

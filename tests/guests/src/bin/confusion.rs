@@ -52,7 +52,7 @@ trait Offer {
 
 impl<T: Serialize> Offer for T {
     fn offer(&self) -> Result<(), serde_json::Error> {
-        // What stands for them there is of no interest.
+        // Their values there are of no interest.
         serde_json::to_value(self).map(drop)
     }
 }
@@ -200,7 +200,7 @@ fn targets() -> Vec<Target> {
 fn expect(what: &str, allowed: bool, refusal: Option<String>) -> Outcome {
     let is_right = match &refusal {
         None => allowed,
-        // What is left over is that of a value with two handles, of which one was to be had.
+        // The rest is that of a value with two handles, of which one was to be had.
         Some(why) if allowed => why.contains("handles of it are left"),
         Some(why) => {
             ["something else", "more than one", "such a list"].iter().any(|known| why.contains(known))

@@ -26,7 +26,7 @@ use std::io::Write as _;
 use sandpool_guest::{Event, Lock, Process, Queue, Semaphore, SharedMemory};
 use sandpool_test_guests::{Outcome, argument, ended_well};
 
-/// What an attacker calls who doesn't use the SDK.
+/// The imports that an attacker calls who doesn't use the SDK.
 #[allow(unsafe_code, reason = "the SDK makes no call with a handle that it wasn't given")]
 mod raw {
     #[link(wasm_import_module = "sandpool_queue")]

@@ -5,7 +5,7 @@
 //! long that one which comes to its end was never woken; the main process sees to it that there is always something to
 //! wake for. At the end of a round all is counted and dropped, and the arena is to be as empty as at the start.
 //!
-//! What a worker is in the middle of, it says in shared memory: so it is known what may be lost with it, and nothing
+//! A worker says in shared memory what it is in the middle of: so it is known what may be lost with it, and nothing
 //! else may be.
 
 use std::collections::HashMap;
@@ -34,13 +34,13 @@ const NAMES: u64 = 3;
 const UNITS: u64 = 3;
 const PARTIES: usize = 3;
 
-// What an item has been through, a bit each; above, how often it was received.
+// The ways that an item has gone, a bit each; above, how often it was received.
 const BEGUN: u8 = 1;
 const SENT: u8 = 2;
 const REFUSED: u8 = 4;
 const RECEIVED: u8 = 16;
 
-/// What a worker may be in the middle of. The number of the channel or lock is added.
+/// The operations that a worker may be in the middle of. The number of the channel or lock is added.
 mod doing {
     pub const SEND: usize = 1;
     pub const RECEIVE: usize = 10;
@@ -99,7 +99,7 @@ struct Total {
     units: u64,
 }
 
-/// What processes say of themselves. Each number is changed in one step, so that none is half written.
+/// The notes of processes about themselves. Each number is changed in one step, so that none is half written.
 struct Ledger {
     /// of each item, by its number
     items: RawArray<u8>,
@@ -495,7 +495,7 @@ impl Worker<'_> {
     fn notify_or_wait(&mut self, which: usize) -> Outcome {
         let (condition, pair) = &self.objects.condition;
         let (guard, mut died) = taken(condition.acquire_timeout(LONG))?;
-        // Who has it from the dead puts it right first.
+        // The next holder after a dead one puts it right first.
         if !died && self.random.below(8) == 0 {
             let before = pair.atomic(0)?.load();
             while !died && pair.atomic(0)?.load() == before && self.ledger.common(common::STOP)? == 0 {
@@ -527,7 +527,7 @@ impl Worker<'_> {
 
     fn check(&self, first: u64, second: u64, died: bool) -> Outcome {
         self.ledger.common.atomic(common::ABANDONED)?.fetch_add(u64::from(died));
-        // Who puts right what a dead one has left may die there as well.
+        // The process that puts right what a dead one has left may die there as well.
         if first == second || (died && first > second) {
             Ok(())
         } else {
@@ -646,7 +646,7 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(Error::ArenaFull | Error::TooManyObjects))
 }
 
-/// What the child of a worker does, unless that is killed: then it is left alone, and all of this may fail.
+/// The work of a worker's child, unless the worker is killed: then the child is left alone, and all of this may fail.
 fn be_a_child(queue: &Queue<u64>, event: &Event, semaphore: &Semaphore, theirs: &Connection) -> Outcome {
     let parent = parent_process()?.ok_or("no parent")?.sentinel()?;
     queue.put(&theirs.recv::<u64>()?)?;
@@ -675,7 +675,7 @@ fn round(seed: u64, workers: usize, total: &mut Total) -> Outcome {
     let objects = Objects::new(&mut random)?;
     let mut running = Vec::new();
     let (mut started, mut kills) = (0, 0);
-    // What those who were killed were in the middle of.
+    // The operations that killed processes were in the middle of.
     let mut in_doubt = [0; doing::KINDS];
     let mut main = Worker {
         ledger: &ledger,
@@ -764,7 +764,7 @@ fn start(seed: u64, id: u64, slot: usize, ledger: &Ledger, objects: &Objects) ->
 /// Sees to it that nobody waits for ever: puts where there is nothing to get, and so on. Never waits itself.
 fn see_to_it(main: &mut Worker<'_>) -> Outcome {
     for channel in 0..CHANNELS {
-        // Who waits for room is helped by a receive, who waits for an item by a send.
+        // A receive helps a process that waits for room, and a send one that waits for an item.
         if main.objects.is_empty(channel)? {
             main.send(channel, Duration::ZERO)?;
         } else if main.random.below(4) == 0 {
@@ -784,7 +784,7 @@ fn see_to_it(main: &mut Worker<'_>) -> Outcome {
     if returned.value()? > UNITS {
         return Err("more units than there were".into());
     }
-    // Whoever has the lock notifies when it is done.
+    // The holder of the lock notifies when it is done.
     match condition.0.try_acquire() {
         Ok(guard) => guard.notify_all().map(drop)?,
         Err(AcquireError::OwnerDied(guard)) => {

@@ -229,7 +229,7 @@ fn write_many() -> Outcome {
         }
     };
     say_refused(&files.to_string(), &error);
-    // What is written over is written; what is taken away doesn't give it back.
+    // Bytes that are overwritten count as written; to cut a file gives nothing back.
     std::fs::remove_file("/rw/0")?;
     let mut file = File::options().write(true).open("/rw/1")?;
     println!("no more: {}", file.write(&[b'y'; 1000]).is_err());

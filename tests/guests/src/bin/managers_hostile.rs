@@ -227,7 +227,7 @@ fn collections() -> Outcome {
             let held = if seed % 4 == 0 { &handles[..1] } else { &[] };
             raw::change(shelf, words, seed % 3, (seed % 5 != 0).then_some(&bytes), held);
         }
-        // Whatever comes of these, it comes.
+        // Any result of these will do.
         let _ = (dict.get("a"), dict.insert("b", &vec![]), dict.items(), dict.popitem(), dict.clear());
         let _ = (list.get(0), list.get(1), list.insert(0, &Dict::new()?), list.pop(), list.to_vec());
         let _ = (list.append(&Dict::new()?), list.reverse(), list.pop_at(0).map(drop), list.clear());

@@ -100,7 +100,7 @@ mod raw {
         unsafe { queue::take(parts.as_ptr().expose_provenance() as u32, parts.len() as u32, 0, 0) }
     }
 
-    /// What it begins with: an errno, negative, or how long it is.
+    /// Its beginning: an errno, negative, or how long it is.
     pub fn peek(buffer: &mut [u8]) -> i64 {
         // SAFETY: the host writes at most `buffer.len()` bytes there.
         unsafe { queue::peek(buffer.as_mut_ptr().expose_provenance() as u32, buffer.len()) }

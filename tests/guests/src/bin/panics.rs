@@ -24,7 +24,7 @@ fn main() -> Outcome {
             nothing_is_poisoned_elsewhere()
         }
         Some("silent") => {
-            // What it has printed is written, as at any end.
+            // Its output is written, as at any end.
             print!("before");
             set_hook(Box::new(|_| ()));
             panic!("without a word")

@@ -1,4 +1,4 @@
-//! What a pipe promises to processes that live: `pipe_basics [SMALL]`; with an argument, in an arena of 1 MiB.
+//! The promises of a pipe to processes that live: `pipe_basics [SMALL]`; with an argument, in an arena of 1 MiB.
 
 use std::time::Duration;
 

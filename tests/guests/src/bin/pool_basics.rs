@@ -1,4 +1,4 @@
-//! What a `Pool` promises, where nothing goes wrong.
+//! The promises of a `Pool`, where nothing goes wrong.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -137,7 +137,7 @@ fn partial(method: StartMethod) -> Outcome {
     same("with handles", all.iter().sum::<u64>(), 1000 * 999)?;
     same("it is decoded once in a chunk", state.decoded.atomic().load(), 20)?;
 
-    // What is in a batch, in a message of its own, and in many of those.
+    // Items in a batch, in a message of its own, and in many of those.
     for size in [0, 200, 5_000, 70_000, 3 << 20] {
         let text = "a".repeat(size);
         let at = pool.options().chunksize(2).partial(&text);
@@ -161,7 +161,7 @@ fn partial(method: StartMethod) -> Outcome {
     check("a state that can't be encoded", matches!(refused, Err(PoolError::Encode(_))))
 }
 
-/// What can't be encoded.
+/// A value that can't be encoded.
 #[derive(Deserialize)]
 struct Secret;
 
@@ -301,7 +301,7 @@ fn imap() -> Outcome {
     same("the first comes last", arrived.flatten().collect::<Vec<_>>(), vec![0])?;
     same("in their order", pool.imap(task, tasks)?.flatten().collect::<Vec<_>>(), (0..20).collect())?;
 
-    // What hasn't begun never does.
+    // A task that hasn't begun never does.
     let done = RawValue::<u64>::new(0)?;
     let busy = Event::new()?;
     let tasks = (0..100).map(|_| (done.clone(), busy.clone()));

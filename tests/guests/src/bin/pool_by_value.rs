@@ -95,7 +95,7 @@ fn layouts(method: StartMethod) -> Outcome {
     same(&format!("{method:?}: of 80 KB"), long.map(|f, at| f(at), [0, 9_999])?, vec![7, 7])
 }
 
-/// What was leaked before the pool was made, in forked workers.
+/// A value that was leaked before the pool was made, in forked workers.
 fn leaked() -> Outcome {
     let model: &'static [f64] = (0..100_000).map(f64::from).collect::<Vec<_>>().leak();
     let pool = Pool::builder().processes(2).maxtasksperchild(5).build()?;

@@ -1,4 +1,4 @@
-//! What an `Exchange` promises, and the trait that pools share.
+//! The promises of an `Exchange`, and the trait that pools share.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What an `Executor` and its futures promise.
+//! The promises of an `Executor` and its futures.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -98,7 +98,7 @@ fn kill_worker(name: &str) -> Outcome {
     Ok(())
 }
 
-/// What is expected of a task.
+/// The expected result of a task.
 fn is_expected(how: How, point: Point, result: &Result<Result<Bomb, String>, TaskError>) -> bool {
     let cause = match result {
         Ok(Ok(_)) => return how == Well,
@@ -221,7 +221,7 @@ fn in_chunks(method: StartMethod) -> Outcome {
     same(&format!("{method:?}: the pool still works"), pool.map(|n: u64| n + 1, 0..3)?, vec![1, 2, 3])
 }
 
-/// What the tasks of a chunk have in common: where each counts that it was begun, what the bad one does, and what
+/// The common part of the tasks of a chunk: where each counts that it was begun, what the bad one does, and what
 /// results are like.
 type Counted = (RawArray<u32>, How, Queue<String>, (usize, bool));
 
@@ -540,7 +540,7 @@ fn timeouts() -> Outcome {
     check("one that may take longer", result.is_ok())
 }
 
-/// What doesn't fit into the arena.
+/// A value that doesn't fit into the arena.
 fn too_large() -> Outcome {
     let pool = Pool::builder().processes(2).build()?;
     let size = 100 << 20;

@@ -123,7 +123,7 @@ fn workers_leave() -> Outcome {
     check("each has its own", pool.stats().workers_started >= 20)
 }
 
-/// What nobody waits for leaves no memory behind, of which there isn't enough for all of it.
+/// A result that nobody waits for leaves no memory behind, of which there isn't enough for all of it.
 fn nobody_waits() -> Outcome {
     let executor = Executor::build(Pool::builder().processes(1))?;
     let wait = |event: Event| event.wait().is_ok();

@@ -28,7 +28,7 @@ fn main() -> Outcome {
         eventually("it runs", || Ok(first.running()))?;
         crash.set()?;
         check("one breaks", first.result().is_err())?;
-        // What its worker had taken is given out again, before others.
+        // Tasks that its worker had taken are given out again, before others.
         eventually("the next runs", || Ok(others.first().is_some_and(|next| next.running())))?;
         let late =
             (0..2 * TASKS).map(|n| executor.submit(wait, (go.clone(), n))).collect::<Result<Vec<_>, _>>()?;

@@ -128,7 +128,7 @@ fn sums() -> Outcome {
         check("a daemon has no pool", matches!(Pool::new(), Err(PoolError::Start(Error::DaemonicParent))))
     })?;
     ended_well(&daemon)?;
-    // What an exchange has started has put its result, and is about to end.
+    // A process that an exchange has started has put its result, and is about to end.
     eventually("nobody is left", || Ok(active_children()?.is_empty()))
 }
 

@@ -189,7 +189,7 @@ impl Drop for Last {
     }
 }
 
-/// What is moved into a child is dropped by its parent as well, and is the child's all the same.
+/// A value that is moved into a child is dropped by its parent as well, and is the child's all the same.
 fn moved() -> Outcome {
     let pool = Rc::new(Pool::builder().processes(1).build()?);
     let is_refused = Rc::new(Cell::new(false));

@@ -1,4 +1,4 @@
-//! What a scoped map promises.
+//! The promises of a scoped map.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -200,7 +200,7 @@ fn inherited() -> Outcome {
     brother.kill()?;
     brother.join()?;
 
-    // What is moved into the closure is dropped on both sides. Daemonic, so that nobody waits for it at the end.
+    // A value that is moved into the closure is dropped on both sides. Daemonic, so that nobody waits for it at the end.
     let brother = Process::builder().daemon().fork(sleep_long)?;
     let child = Process::fork(move || drop(brother))?;
     same("dropping an inherited process is harmless", child.join()?, ExitStatus::Exited(0))

@@ -1,5 +1,5 @@
 //! Starts and joins processes one after another: `process_many [N] [fork|spawn]`. Then again for each line of stdin that
-//! is a number, so many.
+//! is a number, as many times as it says.
 
 use sandpool_guest::{ExitStatus, Process};
 use sandpool_test_guests::{Outcome, argument};

@@ -60,7 +60,7 @@ impl Drop for Telling {
         self.count.get_obj().atomic().fetch_add(1);
         self.start.release().expect("a semaphore");
         SharedMemory::attach(self.name).and_then(|shared| shared.unlink()).expect("a name");
-        // Whoever would answer hasn't been asked, in a process that is mute.
+        // In a process that is mute, nobody has been asked for an answer.
         let _ = self.queue.get();
     }
 }

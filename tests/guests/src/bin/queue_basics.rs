@@ -1,4 +1,4 @@
-//! What a `Queue` promises to one process and to a few.
+//! The promises of a `Queue` to one process and to a few.
 
 use std::time::{Duration, Instant};
 
@@ -187,7 +187,7 @@ fn handles() -> Outcome {
     child.join()?;
     same("a queue outlives its maker", items.get()?.get()?, "from the dead".to_owned())?;
 
-    // What isn't taken out of an item is given back: far more than there is room for objects at a time.
+    // A handle that isn't taken out of an item is given back: far more than there is room for objects at a time.
     let items = Queue::<Vec<Queue<u8>>>::bounded(2)?;
     for _ in 0..5_000 {
         let batch = (0..20).map(|_| Queue::new()).collect::<Result<Vec<_>, _>>()?;

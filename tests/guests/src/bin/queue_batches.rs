@@ -99,7 +99,7 @@ fn mixed() -> Outcome {
 
 fn sizes() -> Outcome {
     let queue = Queue::<String>::new()?;
-    // What a batch takes ends at 8192 encoded bytes, and what a buffer takes at 65536.
+    // A batch takes 8192 encoded bytes at most, and a buffer 65536.
     let items: Vec<_> = [0, 1, 8188, 8189, 8190, 8191, 8192, 8193, 65_532, 65_533, 65_536, 1_000_000]
         .iter()
         .map(|size| "s".repeat(*size))

@@ -30,7 +30,7 @@ struct Item {
     payload: Vec<u8>,
 }
 
-/// What workers share. The first is bounded.
+/// The queues that workers share. The first is bounded.
 struct Queues([Queue<Item>; 2]);
 
 #[sandpool_guest::main]

@@ -1,4 +1,4 @@
-//! Who is woken for an item and killed before it takes it must not be the last to know: `queue_handover [ROUNDS]`.
+//! A process that is woken for an item and killed before it takes it must not be the last to know: `queue_handover [ROUNDS]`.
 //!
 //! Two consumers wait. The main process puts one item, which wakes one of them, and kills one of them at once. The item
 //! is then taken by the other, or was taken already: it never stays where it is. The same with producers and room.

@@ -1,4 +1,4 @@
-//! What a `JoinableQueue` promises, also when consumers die.
+//! The promises of a `JoinableQueue`, also when consumers die.
 
 use std::time::Duration;
 

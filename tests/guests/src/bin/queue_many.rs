@@ -12,7 +12,7 @@ struct Item {
     padding: Vec<u8>,
 }
 
-/// What a consumer has seen: how often each item, and whether each producer's items came in order.
+/// The items that a consumer has seen: how often each item, and whether each producer's items came in order.
 #[derive(Serialize, Deserialize)]
 struct Seen {
     items: Vec<(u64, u64)>,

@@ -1,4 +1,4 @@
-//! What a `SimpleQueue` promises.
+//! The promises of a `SimpleQueue`.
 
 use sandpool_guest::queue::{GetError, PutError};
 use sandpool_guest::{Process, SimpleQueue};

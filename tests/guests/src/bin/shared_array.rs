@@ -1,4 +1,4 @@
-//! What `Array` and `RawArray` promise: `shared_array [SMALL]`; with an argument, in an arena of 2 MiB.
+//! The promises of `Array` and `RawArray`: `shared_array [SMALL]`; with an argument, in an arena of 2 MiB.
 
 use std::time::Duration;
 
@@ -322,7 +322,7 @@ fn mappings() -> Outcome {
     }
     println!("ok: hundreds at a time");
 
-    // What is mapped isn't for the host: it is an error, not a crash.
+    // Mapped memory isn't for the host: its use is an error, not a crash.
     let array = Array::<u8>::from_slice(b"shared")?;
     let guard = array.lock()?;
     let (_receiver, sender) = sandpool_guest::Pipe::simplex()?;

@@ -1,4 +1,4 @@
-//! What a `ShareableList` promises.
+//! The promises of a `ShareableList`.
 
 use sandpool_guest::shared::ListItem;
 use sandpool_guest::{Error, Process, Queue, ShareableList, SharedMemory};

@@ -74,7 +74,7 @@ fn main() -> Outcome {
         check(&format!("{what} takes them away"), !is_there(&list) && !is_there(block.name()))?;
         same("not the memory", block.get(9)?, 9)?;
     }
-    // What was made without one stays.
+    // Memory that was made without one stays.
     let name = Queue::<String>::new()?;
     let process =
         Process::fork(|| -> Outcome { Ok(name.put(&SharedMemory::create(1)?.name().to_owned())?) })?;

@@ -1,4 +1,4 @@
-//! What `SharedMemory` promises.
+//! The promises of `SharedMemory`.
 
 #![allow(unsafe_code, reason = "slices of shared memory are what this tests")]
 

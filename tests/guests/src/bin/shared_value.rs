@@ -1,4 +1,4 @@
-//! What `Value` and `RawValue` promise.
+//! The promises of `Value` and `RawValue`.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn main() -> Outcome {
     many()
 }
 
-/// What has a size that no load has, and what doesn't fit where small values are.
+/// Values of a size that no load has, and values that don't fit where small values are.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[bytemuck(crate = "bytemuck")]
 #[repr(C)]

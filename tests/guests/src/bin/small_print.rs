@@ -1,4 +1,4 @@
-//! What the documentation of single calls says of special cases.
+//! Special cases, as the documentation of single calls has them.
 #![forbid(unsafe_code)]
 
 use sandpool_guest::logging::Level;

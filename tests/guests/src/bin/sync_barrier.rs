@@ -1,4 +1,4 @@
-//! What a `Barrier` promises, also when who waits at it dies.
+//! The promises of a `Barrier`, also when a process dies that waits at it.
 
 use std::time::Duration;
 
@@ -256,7 +256,7 @@ fn dead_waiters() -> Outcome {
     Ok(())
 }
 
-/// Whoever acts is killed: the others don't go on as if it had.
+/// The process that acts is killed: the others don't go on as if it had.
 fn dead_actors() -> Outcome {
     let barrier = Barrier::new(3)?;
     let acting = Event::new()?;

@@ -1,4 +1,4 @@
-//! What a `Condition` promises, also when who waits, or holds its lock, dies.
+//! The promises of a `Condition`, also when a process dies that waits or holds its lock.
 
 use std::time::Duration;
 
@@ -307,7 +307,7 @@ fn dead_waiters() -> Outcome {
     Ok(())
 }
 
-/// Who waits learns that the lock comes from a dead process.
+/// A process that waits learns that the lock comes from a dead process.
 fn dead_holders() -> Outcome {
     let condition = Condition::new()?;
     let waiting = Event::new()?;

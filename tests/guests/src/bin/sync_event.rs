@@ -1,4 +1,4 @@
-//! What an `Event` promises, also when who waits for it dies.
+//! The promises of an `Event`, also when a process dies that waits for it.
 
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ fn messages() -> Outcome {
     ended_well(&child)
 }
 
-/// Whoever waits may die: to set it doesn't wait for them, and the others go on.
+/// Processes that wait may die: to set the event doesn't wait for them, and the others go on.
 fn dead_waiters() -> Outcome {
     for round in 0..100 {
         let event = Event::new()?;
@@ -138,7 +138,7 @@ fn dead_waiters() -> Outcome {
     Ok(())
 }
 
-/// Whoever sets and clears may die, at any instruction.
+/// Processes that set and clear may die, at any instruction.
 fn dead_setters() -> Outcome {
     let event = Event::new()?;
     let running = Event::new()?;

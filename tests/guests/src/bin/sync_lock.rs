@@ -1,4 +1,4 @@
-//! What a `Lock` and an `RLock` promise, also when their holder dies.
+//! The promises of a `Lock` and an `RLock`, also when their holder dies.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -304,7 +304,7 @@ fn dead_holders() -> Outcome {
     same("it panicked", child.join()?, ExitStatus::Exited(1))?;
     inherit("a holder that panicked")?;
 
-    // Who waits already is told, and only one of them.
+    // One of the processes that wait already is told, and only one.
     let child = Process::fork(hold)?;
     held.wait()?;
     let about_to = Queue::new()?;

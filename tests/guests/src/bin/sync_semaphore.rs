@@ -1,4 +1,4 @@
-//! What a `Semaphore` and a `BoundedSemaphore` promise, also when who holds a unit dies.
+//! The promises of a `Semaphore` and a `BoundedSemaphore`, also when a process dies that holds a unit.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -208,7 +208,7 @@ fn dead_holders() -> Outcome {
     same("also in a bounded one", (fuse.release_many(4), fuse.value()?), (Ok(()), 4))?;
     same("but no more than that", fuse.release(), Err(ReleaseError::TooManyTimes))?;
 
-    // Who waits gets a unit that is returned.
+    // A process that waits gets a unit that is returned.
     let place = BoundedSemaphore::new(1)?;
     held.clear()?;
     let holder = Process::fork(|| -> Outcome {

@@ -15,7 +15,7 @@ use sandpool_guest::{Bytes, Exchange, Pool, Process, Queue};
 use sandpool_test_guests::{Outcome, ended_well};
 use serde::{Deserialize, Serialize};
 
-/// What it got.
+/// The input, unchanged.
 #[sandpool_guest::task]
 fn identity(number: u64) -> u64 {
     number
@@ -254,7 +254,7 @@ fn set(number: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// What `set` has set, and how often this was called in this process.
+/// The value that `set` has set, and how often this was called in this process.
 #[sandpool_guest::task]
 fn read_set() -> (u64, u64) {
     CALLS.set(CALLS.get() + 1);
@@ -272,7 +272,7 @@ fn length(bytes: Vec<u8>) -> usize {
     bytes.len()
 }
 
-/// What is in a file.
+/// The content of a file.
 #[sandpool_guest::task]
 fn read_file(path: String) -> io::Result<String> {
     fs::read_to_string(path)

@@ -1,4 +1,4 @@
-//! What WASI preview 1 gives, call by call: files and directories in `/rw`, descriptors, clocks, random numbers. What the
+//! WASI preview 1, call by call: files and directories in `/rw`, descriptors, clocks, random numbers. What the
 //! specification says must come out, to the errno where programs depend on it.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sandpool_guest::Process;
 use sandpool_test_guests::{Outcome, check, ended_well, same};
 
-/// What `std` doesn't reach.
+/// The calls that `std` doesn't reach.
 #[allow(unsafe_code, reason = "these have no other interface")]
 mod raw {
     #[link(wasm_import_module = "wasi_snapshot_preview1")]
