@@ -1,5 +1,6 @@
 //! The modules of the library, of the command and of the guest SDK import in one direction: each imports only from layers
-//! below its own. The tables here say which layer a module is in. Files of the arena import each other without a circle.
+//! below its own. The tables here say which layer a module is in. In each folder, files and folders that lie side by side import
+//! each other without a circle.
 //!
 //! Sources are read as text, without comments, strings and what is compiled for tests only. A path inside of a macro counts
 //! as one outside of it does.
@@ -66,26 +67,48 @@ fn the_guest_sdk_imports_in_one_direction() {
     check("guest-sdk/rust/src", "lib.rs", SDK);
 }
 
-/// The files and folders of the arena. A circle among them would be one module in several files.
+/// The files and folders side by side in one folder. A circle among them would be one module in several files.
 #[test]
-fn the_arena_has_no_circle() {
-    let imports = inside("host/src", &["ipc"]);
-    let has =
-        |from: &str, name: &str| imports.iter().any(|import| import.from == from && import.name == name);
-    assert!(has("object", "kind") && has("queue", "object") && has("arena", "layout"), "not all was read");
-    if let Some(circle) = circle(&imports) {
-        let steps: Vec<_> = circle
-            .iter()
-            .map(|Import { file, line, from, name }| {
-                format!("host/src/ipc/{}:{line}: `{from}` imports `{name}`", file.display())
-            })
-            .collect();
-        panic!(
-            "a circle of imports: move what two files need into one below both, as the words that processes share are in \
-             `layout` and `states`, or into one above both:\n{}",
-            steps.join("\n")
-        );
+fn no_folder_has_a_circle() {
+    let mut circles = Vec::new();
+    for (source, root) in [
+        ("host/src", "lib.rs"),
+        ("host/cli/src", "main.rs"),
+        ("guest-sdk/rust/src", "lib.rs"),
+        ("guest-sdk/scheduler/src", "lib.rs"),
+    ] {
+        let read = Crate::read(&repository().join(source), root);
+        let folders = read.among_siblings();
+        for (folder, imports) in &folders {
+            let Some(circle) = circle(imports) else { continue };
+            circles.push(format!("in {source}/{}:", folder.join("/")));
+            circles.extend(circle.iter().map(|Import { file, line, from, name }| {
+                format!("  {source}/{}:{line}: `{from}` imports `{name}`", file.display())
+            }));
+        }
+        let has = |folder: &[&str], from: &str, name: &str| {
+            let imports =
+                folders.iter().find(|(known, _)| known.iter().eq(folder)).map(|(_, imports)| imports);
+            imports.into_iter().flatten().any(|import| import.from == from && import.name == name)
+        };
+        let are_read = match source {
+            "host/src" => {
+                has(&["ipc"], "object", "kind") && has(&["process", "component"], "files", "streams")
+            }
+            "host/cli/src" => {
+                has(&["toolchain"], "build", "c") && has(&["commands", "map"], "results", "journal")
+            }
+            "guest-sdk/rust/src" => has(&["raw"], "mute", "process"),
+            _ => has(&[], "scheduler", "entry"),
+        };
+        assert!(are_read, "not all of {source} was read: {:?}", folders.keys());
     }
+    assert!(
+        circles.is_empty(),
+        "circles of imports: move what two files need into one below both, as `host/src/pool/sink.rs` is below those who fill and \
+         empty it, or into one above both, as `host/src/config/file.rs` has what sandboxes read of a file; or pass a value in:\n{}",
+        circles.join("\n")
+    );
 }
 
 /// A package has the files of its own folder only, so that a file from elsewhere would be missing where it is compiled.
@@ -162,14 +185,14 @@ fn check(folder: &str, root: &str, layers: &[&[&str]]) {
     assert!(imports.len() > 20, "only {} imports were found in {folder}: is this all?", imports.len());
 }
 
-/// A path in one module of a crate that leads to another.
+/// A path in one module that leads to another beside it.
 #[derive(Debug, PartialEq, Eq)]
 struct Import {
     file: PathBuf,
     line: usize,
-    /// The module at the top of the crate that the file belongs to.
+    /// The module that the file belongs to.
     from: String,
-    /// The module at the top that the path leads to, or the path's first name if that is neither one nor a re-export.
+    /// The module that the path leads to; at the top of a crate, the path's first name if that is neither one nor a re-export.
     name: String,
 }
 
@@ -197,13 +220,14 @@ fn read(folder: &Path, root: &str) -> (Vec<String>, Vec<Import>) {
     for (path, source) in &files {
         // Such a macro is at the root, wherever it is written.
         let names = macro_names(&source.text).into_iter();
-        exports.extend(names.map(|name| (name, module_of(path)[0].clone())));
+        exports.extend(names.map(|name| (name, module_of(path))));
     }
     let mut imports = Vec::new();
     for (path, source) in &files {
         let module = module_of(path);
-        for (line, name) in names_at_root(&source.text, module.len()) {
-            let name = match exports.get(&name) {
+        for (line, path_to) in paths(&source.text, &module) {
+            let name = path_to[0].clone();
+            let name = match exports.get(&name).map(|of| &of[0]) {
                 _ if modules.contains(&name) => name,
                 Some(of) if modules.contains(of) => of.clone(),
                 // Another crate's.
@@ -218,21 +242,73 @@ fn read(folder: &Path, root: &str) -> (Vec<String>, Vec<Import>) {
     (modules, imports)
 }
 
-/// The imports of the files and folders of a module from each other.
-fn inside(crate_folder: &str, module: &[&str]) -> Vec<Import> {
-    let folder = module.iter().fold(repository().join(crate_folder), |folder, name| folder.join(name));
-    let (_, files) = sources(&folder, "mod.rs");
-    let names: Vec<String> = files.keys().map(|path| module_of(path)[0].clone()).collect();
-    let mut imports = Vec::new();
-    for (path, source) in &files {
-        let own = module_of(path);
-        for (line, name) in names_in(&source.text, module, own.len()) {
-            if name != own[0] && names.contains(&name) {
-                imports.push(Import { file: path.clone(), line, from: own[0].clone(), name });
+/// The modules of a crate, by their paths from its root.
+struct Crate {
+    modules: BTreeMap<Vec<String>, (PathBuf, Source)>,
+    /// Names that a module gives to what lies elsewhere, by the path that they make, with the path to there.
+    exports: BTreeMap<Vec<String>, Vec<String>>,
+}
+
+impl Crate {
+    fn read(folder: &Path, root: &str) -> Self {
+        let (of_root, files) = sources(folder, root);
+        let files = files.into_iter().map(|(path, source)| (module_of(&path), (path, source)));
+        Self::new(files.chain([(Vec::new(), (PathBuf::from(root), of_root))]).collect())
+    }
+
+    fn new(modules: BTreeMap<Vec<String>, (PathBuf, Source)>) -> Self {
+        let mut exports = BTreeMap::new();
+        for (module, (_, source)) in &modules {
+            for (name, path) in re_exports(&source.text) {
+                let is_relative = matches!(path[0].as_str(), "crate" | "self" | "super");
+                let below = [&module[..], &path[..1]].concat();
+                let path = match is_relative {
+                    true => absolute(&path, module),
+                    false if modules.contains_key(&below) => [&module[..], &path].concat(),
+                    // Another crate's.
+                    false => continue,
+                };
+                exports.insert([&module[..], &[name]].concat(), path);
             }
         }
+        Self { modules, exports }
     }
-    imports
+
+    /// The module that has what a path leads to, as far as re-exports by name tell.
+    fn resolve(&self, mut path: Vec<String>) -> &[String] {
+        // Re-exports of one name could lead to each other.
+        for _ in 0..16 {
+            let found = (1..=path.len()).find_map(|len| {
+                let of =
+                    self.exports.get(&path[..len]).filter(|_| !self.modules.contains_key(&path[..len]))?;
+                Some([&of[..], &path[len..]].concat())
+            });
+            match found {
+                Some(of) => path = of,
+                None => break,
+            }
+        }
+        let module = (0..=path.len()).rev().find_map(|len| self.modules.get_key_value(&path[..len]));
+        module.map_or(&[], |(module, _)| module)
+    }
+
+    /// For each folder, the imports of its files and folders from each other; of several from one to the same, the first.
+    fn among_siblings(&self) -> BTreeMap<&[String], Vec<Import>> {
+        let mut folders: BTreeMap<_, Vec<Import>> = BTreeMap::new();
+        for (own, (file, source)) in &self.modules {
+            for (line, path) in paths(&source.text, own) {
+                let other = self.resolve(path);
+                let common = own.iter().zip(other).take_while(|(one, other)| one == other).count();
+                let (Some(from), Some(name)) = (own.get(common), other.get(common)) else { continue };
+                let imports = folders.entry(&own[..common]).or_default();
+                if !imports.iter().any(|known| known.from == *from && known.name == *name) {
+                    let (from, name) = (from.clone(), name.clone());
+                    imports.push(Import { file: file.clone(), line, from, name });
+                }
+            }
+        }
+        folders
+    }
 }
 
 /// Imports of which each leads to the file of the next, and the last to that of the first; the shortest such circle.
@@ -422,24 +498,32 @@ fn item(text: &str) -> usize {
     text.len()
 }
 
-/// The names that a root gives to what its modules have, with the first name of where each comes from.
-fn re_exports(root: &str) -> BTreeMap<String, String> {
+/// The names that a module gives to what lies elsewhere, each with the path to there, as it is written.
+fn re_exports(text: &str) -> BTreeMap<String, Vec<String>> {
     let mut exports = BTreeMap::new();
-    let mut rest = root;
+    let mut rest = text;
     while !rest.is_empty() {
-        let (found, behind) = rest.split_at(item(rest).max(1).min(rest.len()));
         // The braces of a list end it for `item`, before the semicolon.
-        if let Some((_, path)) = found.split_once("use ")
-            && !found.contains("mod ")
-        {
-            let names = |part: &str| part.rsplit([':', ' ']).next().unwrap_or_default().to_owned();
-            let head = path.split("::").next().unwrap_or_default().trim();
-            let names = path.split(['{', '}', ',', ';']).map(|part| names(part.trim()));
-            exports.extend(names.filter(|name| !name.is_empty()).map(|name| (name, head.to_owned())));
+        let (found, behind) = rest.split_at(item(rest).max(1).min(rest.len()));
+        if let Some(path) = used(found) {
+            exports.extend(expanded(path).into_iter().map(|(path, name)| (name, path)));
         }
         rest = behind;
     }
     exports
+}
+
+/// The path of an item that is a `use`.
+fn used(item: &str) -> Option<&str> {
+    let mut item = item.trim_start();
+    while item.starts_with('#') {
+        item = item[bracketed(item)..].trim_start();
+    }
+    if let Some(public) = item.strip_prefix("pub") {
+        let scope = public.trim_start().strip_prefix('(').and_then(|scope| scope.split_once(')'));
+        item = scope.map_or(public, |(_, item)| item).trim_start();
+    }
+    item.strip_prefix("use ")
 }
 
 /// The macros that a file exports.
@@ -449,35 +533,36 @@ fn macro_names(text: &str) -> Vec<String> {
     names.map(|(_, name)| name.chars().take_while(|c| is_of_word(*c)).collect()).collect()
 }
 
-/// The first names, and their lines, of all paths that lead to the root of the crate, out of a file that is a module this
-/// deep.
-fn names_at_root(text: &str, depth: usize) -> Vec<(usize, String)> {
-    names_in(text, &[], depth)
-}
-
-/// The names, and their lines, of all of a module that paths lead to, out of a file that is a module this deep below it.
-fn names_in(text: &str, module: &[&str], depth: usize) -> Vec<(usize, String)> {
+/// All paths, and their lines, that begin at the root of the crate or at a module of the file, which is this one; from the root.
+fn paths(text: &str, own: &[String]) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
-    // For each open brace whether it is that of a module.
-    let mut braces = Vec::new();
-    let mut line = 1;
+    // For each open brace the name of the module that it is of, if it is of one.
+    let mut braces: Vec<Option<&str>> = Vec::new();
+    let (mut line, mut behind_list) = (1, 0);
     for (at, c) in text.char_indices() {
         let (before, rest) = text.split_at(at);
         match c {
             '\n' => line += 1,
             '{' => {
                 let mut words = before.trim_end().rsplit(|c| !is_of_word(c));
-                braces.push(words.nth(1) == Some("mod"));
+                let name = words.next();
+                braces.push(name.filter(|_| words.next() == Some("mod")));
             }
             '}' => drop(braces.pop()),
-            'c' | 's' if !before.ends_with(|c| is_of_word(c) || c == ':') => {
-                let ups = depth + braces.iter().filter(|is_module| **is_module).count();
-                let names = match rest.strip_prefix("crate::") {
-                    Some(path) => names_below(path, module),
-                    None if rest.starts_with("super::") => first_names(rest, ups),
-                    None => Vec::new(),
-                };
-                found.extend(names.into_iter().map(|name| (line, name)));
+            'c' | 's'
+                if at >= behind_list
+                    && ["crate::", "super::", "self::"].iter().any(|begin| rest.starts_with(begin))
+                    && !before.ends_with(|c| is_of_word(c) || c == ':') =>
+            {
+                let inner = braces.iter().flatten().map(|name| (*name).to_owned());
+                let own: Vec<_> = own.iter().cloned().chain(inner).collect();
+                let paths = expanded(rest).into_iter().map(|(path, _)| (line, absolute(&path, &own)));
+                found.extend(paths.filter(|(_, path)| !path.is_empty()));
+                // The paths in a list go on from the one before it.
+                let len = rest.find(|c| !is_of_word(c) && c != ':').unwrap_or(rest.len());
+                if rest[len..].starts_with('{') && rest[..len].ends_with("::") {
+                    behind_list = at + len + item(&rest[len..]);
+                }
             }
             _ => {}
         }
@@ -485,31 +570,42 @@ fn names_in(text: &str, module: &[&str], depth: usize) -> Vec<(usize, String)> {
     found
 }
 
-/// The first names below a module of a path from the root, or of a list of them.
-fn names_below(path: &str, module: &[&str]) -> Vec<String> {
-    let Some((first, rest)) = module.split_first() else { return first_names(path, 0) };
+/// The paths of a list of them, or the one that this is, and the last name of each or the one that it is given.
+fn expanded(path: &str) -> Vec<(Vec<String>, String)> {
     let path = path.trim_start();
     if let Some(list) = path.strip_prefix('{') {
-        return parts(list).into_iter().flat_map(|part| names_below(part, module)).collect();
+        return parts(list).into_iter().flat_map(expanded).collect();
     }
-    let behind = path.strip_prefix(first).and_then(|path| path.strip_prefix("::"));
-    behind.map_or_else(Vec::new, |path| names_below(path, rest))
+    let word = |text: &str| text.chars().take_while(|c| is_of_word(*c)).collect::<String>();
+    let name = word(path);
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let rest = path[name.len()..].trim_start();
+    let below = rest.strip_prefix("::").map(expanded).unwrap_or_default();
+    if below.is_empty() {
+        let given = rest.strip_prefix("as ").map_or_else(|| name.clone(), |rest| word(rest.trim_start()));
+        return vec![(vec![name], given)];
+    }
+    let of_list = |(mut path, given): (Vec<String>, String)| {
+        path.insert(0, name.clone());
+        (path, if given == "self" { name.clone() } else { given })
+    };
+    below.into_iter().map(of_list).collect()
 }
 
-/// The first names of a path, or of a list of them, that lies this deep below the root.
-fn first_names(path: &str, depth: usize) -> Vec<String> {
-    let path = path.trim_start();
-    if let Some(list) = path.strip_prefix('{') {
-        return parts(list).into_iter().flat_map(|part| first_names(part, depth)).collect();
-    }
-    match path.strip_prefix("super::") {
-        Some(rest) if depth > 0 => first_names(rest, depth - 1),
-        _ if depth > 0 => Vec::new(),
-        _ => {
-            let name: String = path.chars().take_while(|c| is_of_word(*c)).collect();
-            if name.is_empty() || name == "self" { Vec::new() } else { vec![name] }
+/// A path from the root that is written so in this module.
+fn absolute(path: &[String], own: &[String]) -> Vec<String> {
+    let mut absolute = own.to_vec();
+    for name in path {
+        match name.as_str() {
+            "crate" => absolute.clear(),
+            "super" => drop(absolute.pop()),
+            "self" => {}
+            _ => absolute.push(name.clone()),
         }
     }
+    absolute
 }
 
 /// The parts of a list whose brace is open already.
@@ -565,7 +661,10 @@ fn each_way_to_write_an_import_is_seen() {
     "##;
     let source = without_tests(&bare(text));
     assert_eq!(source.tests, ["apart"]);
-    let names = names_at_root(&source.text, 2);
+    let own = ["own", "file"].map(str::to_owned);
+    let paths_elsewhere = paths(&source.text, &own).into_iter().filter(|(_, path)| path[0] != "own");
+    let mut names: Vec<_> = paths_elsewhere.map(|(line, path)| (line, path[0].clone())).collect();
+    names.dedup();
     let expected = [
         (3, "one"),
         (4, "two"),
@@ -586,15 +685,31 @@ fn each_way_to_write_an_import_is_seen() {
     let root =
         "mod a; pub mod b { pub use crate::x::Hidden; }\npub use a::{A, c::C, D as E,};\npub use other::F;";
     let exports = re_exports(&without_tests(&bare(root)).text);
-    let exports: Vec<_> = exports.iter().map(|(name, of)| (name.as_str(), of.as_str())).collect();
-    assert_eq!(exports, [("A", "a"), ("C", "a"), ("E", "a"), ("F", "other")]);
+    let exports: Vec<_> = exports.iter().map(|(name, of)| (name.as_str(), of.join("::"))).collect();
+    let expected = [("A", "a::A"), ("C", "a::c::C"), ("E", "a::D"), ("F", "other::F")];
+    assert_eq!(exports, expected.map(|(name, of)| (name, of.to_owned())));
 }
 
 #[test]
 fn circles_are_found() {
-    let text = "use super::near; use crate::ipc::{one, two::x}; use crate::{sys, ipc::{three::{y}, four}}; use super::super::up;";
-    let names = names_in(text, &["ipc"], 1).into_iter().map(|(_, name)| name);
-    assert_eq!(names.collect::<Vec<_>>(), ["near", "one", "two", "three", "four", "super"]);
+    let text = "use super::near; use crate::ipc::{one, two::x}; use crate::{sys, ipc::{three::{y}, four}}; use super::super::up; \
+                mod inner { use super::{own, super::{self as outer, five}}; use super::six::<T>(); }";
+    let own = ["ipc", "file"].map(str::to_owned);
+    let found: Vec<_> = paths(text, &own).into_iter().map(|(_, path)| path.join("::")).collect();
+    let expected = [
+        "ipc::near",
+        "ipc::one",
+        "ipc::two::x",
+        "sys",
+        "ipc::three::y",
+        "ipc::four",
+        "up",
+        "ipc::file::own",
+        "ipc",
+        "ipc::five",
+        "ipc::file::six",
+    ];
+    assert_eq!(found, expected);
     let import = |(line, (from, name)): (usize, &(&str, &str))| Import {
         file: PathBuf::from(format!("{from}.rs")),
         line,
@@ -608,4 +723,32 @@ fn circles_are_found() {
     assert_eq!(found(&[("a", "b"), ("b", "c"), ("a", "c"), ("d", "a")]), None);
     assert_eq!(found(&[("x", "a"), ("a", "b"), ("b", "c"), ("c", "d"), ("d", "b")]), Some(vec![2, 3, 4]));
     assert_eq!(found(&[("a", "b"), ("b", "c"), ("c", "a"), ("c", "b")]), Some(vec![1, 3]));
+}
+
+#[test]
+fn siblings_are_found_behind_re_exports() {
+    let files = [
+        ("lib.rs", "mod a; pub use a::T;"),
+        (
+            "a/mod.rs",
+            "mod b; mod c; pub mod d; pub(crate) use self::b::T; use c::{Inner as Outer, inner}; use other::b;",
+        ),
+        ("a/b.rs", "use super::Outer;"),
+        ("a/c.rs", "fn f() -> crate::T { super::unknown() }"),
+        ("a/d/mod.rs", "use super::{d::e, inner::{self, f}};"),
+        ("a/d/e.rs", "use super::super::super::a::{b, T};"),
+    ];
+    let files = files.map(|(file, text)| {
+        let module = if file == "lib.rs" { Vec::new() } else { module_of(Path::new(file)) };
+        (module, (PathBuf::from(file), without_tests(&bare(text))))
+    });
+    let read = Crate::new(BTreeMap::from(files));
+    let folders = read.among_siblings();
+    let found: Vec<_> = folders
+        .iter()
+        .flat_map(|(folder, imports)| {
+            imports.iter().map(|import| format!("{}: {} {}", folder.join("::"), import.from, import.name))
+        })
+        .collect();
+    assert_eq!(found, ["a: b c", "a: c b", "a: d c", "a: d b"]);
 }

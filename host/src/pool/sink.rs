@@ -11,6 +11,7 @@ use super::outcome::Outcome;
 
 /// The most bytes of inputs and results that are at work at once.
 pub(super) const WINDOW_BYTES: u64 = 64 << 20;
+
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
