@@ -189,6 +189,7 @@ impl Children {
     /// How a child ended.
     ///
     /// `AGAIN` while the child is alive.
+    #[inline]
     pub(crate) fn exit_status(&self, child: ProcessHandle) -> Result<Outcome> {
         let (index, state) = self.find(child)?;
         if state.is_alive() {

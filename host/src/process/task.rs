@@ -27,6 +27,7 @@ pub(crate) struct Task {
 
 impl Task {
     /// Sets the output; the last one counts.
+    #[inline]
     pub(crate) fn set_output(&mut self, bytes: &[u8]) -> Result<()> {
         self.output.clear();
         self.is_too_large = bytes.len() as u64 > self.output_max;
