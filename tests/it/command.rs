@@ -80,7 +80,7 @@ fn more_than_is_kept_ends_the_run_or_is_left_out() {
         let output = builder(&module, &["write", "300000"]).output_max(kept).keep(keep).output().unwrap();
         assert_eq!(output.summary.status, EXITED_WELL, "{keep:?}");
         assert_eq!((output.stdout.bytes.len() as u64, output.stdout.gap), (kept, gap), "{keep:?}");
-        assert_eq!(output.stdout.left_out, 300_000 - kept as u64, "{keep:?}");
+        assert_eq!(output.stdout.left_out, 300_000 - kept, "{keep:?}");
     }
 }
 
