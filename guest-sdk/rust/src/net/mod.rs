@@ -9,7 +9,7 @@
 //! | `unix:PATH` | a socket of the host's file system |
 //! | `sandpool:NAME` | another run of the same user |
 //!
-//! A connection is a [`Connection`], as the ends of a pipe are: it has the same methods, can be waited for
+//! A connection is a [`Connection`](crate::Connection), as the ends of a pipe are: it has the same methods, can be waited for
 //! together with anything else, be shared with forked processes and be sent to others. Two things are different: messages carry no
 //! queues and locks, as these mean nothing elsewhere, and have a limit (`connection-message-max`).
 //!

@@ -220,7 +220,7 @@ impl Executor {
 pub enum ReturnWhen {
     /// Until one future is done.
     FirstCompleted,
-    /// Until one future has failed (with a [`TaskError`], or a result that is an `Err`), or all are done.
+    /// Until one future has failed (with a [`TaskError`](super::TaskError), or a result that is an `Err`), or all are done.
     FirstException,
     /// Until all futures are done.
     #[default]
