@@ -203,7 +203,7 @@ fn inspect_describes_tasks() {
     let found = sandpool::module::Inspection::from_file(crate::support::guest("tasks")).unwrap();
     let task = |name: &str| found.tasks.iter().find(|task| task.name == name).unwrap();
     for (name, signature, docs) in [
-        ("identity", "identity(u64) -> u64", "What it got."),
+        ("identity", "identity(u64) -> u64", "The input, unchanged."),
         (
             "score",
             "score(Review) -> Result<Score, TooManyStars>",
@@ -220,9 +220,9 @@ fn inspect_describes_tasks() {
         (
             "read_set",
             "read_set() -> (u64, u64)",
-            "What `set` has set, and how often this was called in this process.",
+            "The value that `set` has set, and how often this was called in this process.",
         ),
-        ("read_file", "read_file(String) -> Result<String, _>", "What is in a file."),
+        ("read_file", "read_file(String) -> Result<String, _>", "The content of a file."),
         ("lines", "lines(String) -> Lines", "The result's type has another name."),
     ] {
         assert_eq!((task(name).signature().as_str(), task(name).docs.raw()), (signature, docs));
