@@ -15,6 +15,8 @@ use crate::error::{Failure, TaskError};
 /// A task that was submitted. A thread can wait for the task; async code can `await` it as a [`Future`].
 ///
 /// ```no_run
+/// use sandpool::pool::TaskFuture;
+///
 /// # fn example(pool: &sandpool::Pool) -> Result<(), sandpool::pool::TaskError> {
 /// let first: TaskFuture<u64> = pool.submit("score", &"some text")?;
 /// let second: TaskFuture<u64> = pool.submit("score", &"another")?;
