@@ -87,7 +87,7 @@ pub mod module {
 }
 
 /// Parts of this library that the `sandpool` command uses as well: files that guests must not divert, standard streams, the
-/// folders of the cache, a thread that hears signals, times as people write them. They may change with any version.
+/// folders of the cache, a thread that hears signals, times and sizes as people write them. They may change with any version.
 #[doc(hidden)]
 pub mod command_support {
     pub use crate::cache_dirs::CacheDirs;

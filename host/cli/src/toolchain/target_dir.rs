@@ -12,7 +12,7 @@ use super::Error;
 /// Names the target directory of all guests.
 pub(super) const TARGET_DIR_VARIABLE: &str = "SANDPOOL_GUEST_TARGET_DIR";
 
-/// What to build, and where.
+/// The profile and the program to build, and the place of the modules.
 #[derive(Debug, Clone)]
 pub(crate) struct BuildOptions {
     /// Whether to compile with optimizations (the default).

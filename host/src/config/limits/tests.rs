@@ -192,6 +192,13 @@ fn a_profile_is_a_file_and_the_files_keys_go_before_it() {
     }
 }
 
+/// The default limits but for this one.
+fn limited(name: &str, value: &str) -> Limits {
+    let mut limits = Limits::default();
+    limits.set(name, value).unwrap();
+    limits
+}
+
 #[test]
 fn the_lower_of_two_limits_of_each_kind() {
     for (name, low, high) in [
@@ -201,18 +208,12 @@ fn the_lower_of_two_limits_of_each_kind() {
         ("stdio-max", "1MiB", "2MiB"),
         ("cpu-time", "1s", "2s"),
     ] {
-        let limited = |value| {
-            let mut limits = Limits::default();
-            limits.set(name, value).unwrap();
-            limits
-        };
-        assert_eq!(limited(low).no_higher_than(&limited(high)), limited(low));
-        assert_eq!(limited(high).no_higher_than(&limited(low)), limited(low));
+        let [low, high] = [low, high].map(|value| limited(name, value));
+        assert_eq!(low.clone().no_higher_than(&high), low);
+        assert_eq!(high.no_higher_than(&low), low);
     }
     for name in ["fuel", "cpu-time", "stdio-max", "processes-max"] {
-        let key = LimitKey::from_name(name).unwrap();
-        let mut limited = Limits::default();
-        limited.set(name, other(key)).unwrap();
+        let limited = limited(name, other(LimitKey::from_name(name).unwrap()));
         assert_eq!(Limits::default().no_higher_than(&limited), limited);
         assert_eq!(limited.clone().no_higher_than(&Limits::default()), limited);
     }
@@ -228,9 +229,7 @@ fn what_cannot_be_had_is_refused() {
         ("stack-max", "1KiB", "at least 64KiB"),
         ("open-files-max", "1000000", "between 1 and 524288"),
     ] {
-        let mut limits = Limits::default();
-        limits.set(name, value).unwrap();
-        assert_eq!(limits.check().unwrap_err().hint().as_deref(), Some(hint));
+        assert_eq!(limited(name, value).check().unwrap_err().hint().as_deref(), Some(hint));
     }
     let limits = Limits { wall_time: Some(Duration::ZERO), ..Limits::default() };
     assert_eq!(limits.check().unwrap_err().to_string(), "`0` is no value for wall-time");

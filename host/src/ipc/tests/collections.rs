@@ -19,6 +19,13 @@ use crate::testing::deadline::within_deadline;
 /// More objects, and more messages in a queue, than a step of a collection looks at.
 const MANY: usize = 600;
 
+/// The first two that use a new arena; one more than its processes is the supervisor.
+fn participants(processes_max: u32, objects_max: u32, heap_pages: u32) -> [Participant; 2] {
+    let geometry = Geometry { processes_max, objects_max, heap_pages };
+    let arena = Arc::new(Arena::create(geometry).unwrap().1);
+    [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief })
+}
+
 struct World {
     maker: Participant,
     supervisor: Participant,
@@ -26,10 +33,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let geometry = Geometry { processes_max: 1, objects_max: 4000, heap_pages: 1 << 13 };
-        let arena = Arc::new(Arena::create(geometry).unwrap().1);
-        let [maker, supervisor] =
-            [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
+        let [maker, supervisor] = participants(1, 4000, 1 << 13);
         Self { maker, supervisor }
     }
 
@@ -166,10 +170,7 @@ fn a_stale_handle_names_nothing() {
 /// Handles are numbers, which a process can guess: only those that it was given name anything.
 #[test]
 fn a_handle_that_a_process_was_not_given_names_nothing() {
-    let geometry = Geometry { processes_max: 2, objects_max: 4, heap_pages: 16 };
-    let arena = Arc::new(Arena::create(geometry).unwrap().1);
-    let [maker, other] =
-        [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
+    let [maker, other] = participants(2, 4, 16);
     let handle = queue::create(&maker, 0, Account::Nothing).unwrap();
     let of_other = || {
         let resolved = object::resolve::<QueueState>(&other, handle).map(drop);
@@ -215,10 +216,7 @@ fn an_object_that_a_discarded_message_held_is_looked_at() {
 #[test]
 fn who_receives_is_told_of_the_last_end_that_was_in_a_message() {
     within_deadline(|| {
-        let geometry = Geometry { processes_max: 2, objects_max: 8, heap_pages: 64 };
-        let arena = Arc::new(Arena::create(geometry).unwrap().1);
-        let [maker, receiver] =
-            [0, 1].map(|index| Participant { arena: arena.clone(), index, patience: Patience::Brief });
+        let [maker, receiver] = participants(2, 8, 64);
         let queue = queue::create(&maker, 0, Account::Nothing).unwrap();
         let [reads, writes] = pipe::create(&maker, 100, 0).unwrap();
         queue::put(&maker, port(&maker, queue), &[], &[writes], Deadline::NOW).unwrap();

@@ -77,7 +77,7 @@ fn owners() -> Outcome {
     same("which that doesn't release", other.depth()?, 1)
 }
 
-/// As many are woken as were asked for, and those first that have waited longest.
+/// A notification wakes the number of processes that it asks for, and those first that have waited longest.
 fn counts() -> Outcome {
     let condition = Condition::new()?;
     let (waiting, woken) = (Queue::new()?, Queue::new()?);

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
-use sandpool::command_support::{Directory, Writable};
+use sandpool::command_support::{Directory, Writable, parse_size, parse_time};
 use sandpool::limits::Profile;
 use sandpool::pool::Isolation;
 use sandpool::{Error, GuestText, Module, Pool, Sandbox};
@@ -162,7 +162,7 @@ pub(crate) struct MapArgs {
 
     /// Largest output of a task, or stdout of a program, such as 64KiB or 1GiB; at most a quarter of --arena-size. A record with
     /// more fails [default: 64MiB]
-    #[arg(long, value_name = "SIZE", value_parser = output_max)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     output_max: Option<u64>,
 
     /// Number of times that a task is tried again after it crashed, was killed or took too long
@@ -231,14 +231,8 @@ struct TaskTimeout(Option<Duration>);
 fn task_timeout(text: &str) -> Result<TaskTimeout, String> {
     match text {
         "none" => Ok(TaskTimeout(None)),
-        _ => sandpool::command_support::parse_time(text)
-            .map(|time| TaskTimeout(Some(time)))
-            .map_err(|why| format!("{why}; or none")),
+        _ => parse_time(text).map(|time| TaskTimeout(Some(time))).map_err(|why| format!("{why}; or none")),
     }
-}
-
-fn output_max(text: &str) -> Result<u64, &'static str> {
-    sandpool::command_support::parse_size(text)
 }
 
 pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
