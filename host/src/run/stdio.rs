@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Seek as _, Write as _};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::fcntl::OFlag;
 
+use crate::sys::memory_file;
 use crate::{Error, Result};
 
 /// The function that gets a stream's bytes.
@@ -131,7 +131,9 @@ impl Stdio {
             Kind::Inherit => only(duplicate(io::stdin())?),
             Kind::Null => only(null()?),
             Kind::File(fd) => only(duplicate(fd)?),
-            Kind::Bytes(bytes) => only(memory_file(bytes).map_err(os("make an input of bytes"))?),
+            Kind::Bytes(bytes) => only(
+                memory_file::sealed("sandpool-stdin", &**bytes).map_err(os("make an input of bytes"))?.into(),
+            ),
             Kind::Piped => {
                 let (guests, owners) = pipe()?;
                 Opened { guests, owners: Some(Owners::Pipe(owners)) }
@@ -200,16 +202,4 @@ fn null() -> Result<OwnedFd> {
 /// The two ends of a pipe: to read from, and to write to.
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| os("make a pipe")(errno.into()))
-}
-
-/// A file in memory that has these bytes, which nobody can change.
-fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let mut file =
-        File::from(memfd_create("sandpool-stdin", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    let seals =
-        SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file.into())
 }

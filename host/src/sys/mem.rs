@@ -10,11 +10,11 @@ use std::ptr::NonNull;
 use std::sync::{Arc, LazyLock};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use super::memory_file;
 
 /// A type that may lie in memory which other processes write at any time.
 ///
@@ -127,10 +127,7 @@ impl<T: Shared> Table<T> {
 impl Mapping {
     /// Makes `len` zeroed bytes and seals their number, so that no process can shrink the memory under another.
     pub(crate) fn create(len: usize) -> io::Result<(OwnedFd, Self)> {
-        let fd = memfd_create("sandpool-arena", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-        nix::unistd::ftruncate(&fd, i64::try_from(len).map_err(io::Error::other)?)?;
-        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+        let fd = OwnedFd::from(memory_file::sized("sandpool-arena", len as u64)?);
         let mapping = Self::from_fd(fd.as_fd(), len)?;
         Ok((fd, mapping))
     }

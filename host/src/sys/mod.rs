@@ -11,6 +11,7 @@ pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod landlock;
 pub(crate) mod mem;
+pub(crate) mod memory_file;
 #[cfg(test)]
 pub(crate) mod model;
 pub(crate) mod namespace;

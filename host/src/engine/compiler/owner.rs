@@ -7,9 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
@@ -23,11 +21,15 @@ use crate::engine::check::Summary;
 use crate::engine::inspection::{TaskInfo, printable};
 use crate::error::CompileLimit;
 use crate::jail::JailReport;
+use crate::sys::memory_file;
 use crate::sys::process::KILLED;
 use crate::{Error, Result};
 
 /// The most bytes that are kept of a compiler's messages.
 const WORDS_MAX: u64 = 16 << 10;
+
+/// The name that `/proc` shows for files between a compiler and its owner.
+const MEMORY_FILE: &str = "sandpool-compile";
 
 /// A compiled module: its summary, its artifact, and the jail in which it was compiled.
 type Compiled = (Summary, Artifact, JailReport);
@@ -199,29 +201,12 @@ impl Drop for Compiler {
     }
 }
 
-/// A file in memory with these bytes, which nobody can change.
-fn sealed(mut bytes: impl io::Read) -> io::Result<File> {
-    let mut file = memory_file()?;
-    io::copy(&mut bytes, &mut file)?;
-    file.rewind()?;
-    let seals =
-        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file)
+fn sealed(bytes: impl io::Read) -> io::Result<File> {
+    memory_file::sealed(MEMORY_FILE, bytes)
 }
 
-/// A file in memory of this number of zeros, whose size nobody can change.
 fn sized(bytes: u64) -> io::Result<File> {
-    let file = memory_file()?;
-    file.set_len(bytes)?;
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file)
-}
-
-fn memory_file() -> io::Result<File> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    Ok(File::from(memfd_create("sandpool-compile", flags)?))
+    memory_file::sized(MEMORY_FILE, bytes)
 }
 
 /// Splits an output into report and artifact.
