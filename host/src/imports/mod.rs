@@ -39,7 +39,7 @@ mod sync;
 mod task;
 
 use sandpool_abi::Errno;
-use wasmtime::{Engine, InstancePre, Linker, Module, WasmBacktrace};
+use wasmtime::{AsContext, AsContextMut, Engine, InstancePre, Linker, Module, StoreContextMut, WasmBacktrace};
 
 use crate::ipc::Result;
 use crate::process::memory::{self, Memory};
@@ -98,8 +98,11 @@ fn with_memory<T>(caller: &mut Caller<'_>, call: impl FnOnce(View<'_>) -> Result
 /// Calls a function that doesn't look at the guest's memory: to find the memory takes a third as long as to acquire a
 /// lock.
 #[inline]
-fn apart<T>(caller: &mut Caller<'_>, call: impl FnOnce(&mut Process) -> Result<T>) -> Result<T> {
-    call(&mut caller.data_mut().process)
+fn apart<T>(
+    caller: &mut impl AsContextMut<Data = Guest>,
+    call: impl FnOnce(&mut Process) -> Result<T>,
+) -> Result<T> {
+    call(&mut caller.as_context_mut().data_mut().process)
 }
 
 /// Calls a function that may wait for ever. If all processes of the run wait, each reports where it is, and waits on if
@@ -108,14 +111,49 @@ fn waiting<T>(caller: &mut Caller<'_>, call: impl Fn(View<'_>) -> Result<T>) -> 
     reporting(caller, |caller| with_memory(caller, &call))
 }
 
+/// Calls a function that doesn't look at the guest's memory without waiting; then, if it has to wait, as
+/// [`waiting_apart`] with output written out. Waiting is a call of its own, so that an attempt that succeeds keeps
+/// nothing on the stack for it: a locked instruction waits for each store before it.
+#[inline]
+fn trying_apart<T>(
+    caller: &mut Caller<'_>,
+    timeout: i64,
+    call: impl Fn(&mut Process, Deadline) -> Result<T>,
+) -> Result<T> {
+    match apart(caller, |process| call(process, Deadline::NOW)) {
+        // The store in a register: a `&mut Caller` would be written to the stack before the attempt.
+        Err(Errno::Again) if timeout != 0 => wait_apart(caller.as_context_mut(), timeout, call),
+        result => result,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wait_apart<T>(
+    mut store: StoreContextMut<'_, Guest>,
+    timeout: i64,
+    call: impl Fn(&mut Process, Deadline) -> Result<T>,
+) -> Result<T> {
+    waiting_apart(&mut store, |process| {
+        let deadline = flushed(process, timeout);
+        call(process, deadline)
+    })
+}
+
 /// Calls a function that may wait for ever and doesn't look at the guest's memory.
 #[inline]
-fn waiting_apart<T>(caller: &mut Caller<'_>, call: impl Fn(&mut Process) -> Result<T>) -> Result<T> {
+fn waiting_apart<T>(
+    caller: &mut impl AsContextMut<Data = Guest>,
+    call: impl Fn(&mut Process) -> Result<T>,
+) -> Result<T> {
     reporting(caller, |caller| apart(caller, &call))
 }
 
 #[inline]
-fn reporting<'c, T>(caller: &mut Caller<'c>, call: impl Fn(&mut Caller<'c>) -> Result<T>) -> Result<T> {
+fn reporting<C: AsContextMut<Data = Guest>, T>(
+    caller: &mut C,
+    call: impl Fn(&mut C) -> Result<T>,
+) -> Result<T> {
     loop {
         match call(caller) {
             Err(Errno::Deadlock) => report_deadlock(caller),
@@ -125,9 +163,9 @@ fn reporting<'c, T>(caller: &mut Caller<'c>, call: impl Fn(&mut Caller<'c>) -> R
 }
 
 #[cold]
-fn report_deadlock(caller: &mut Caller<'_>) {
-    let backtrace = WasmBacktrace::force_capture(&*caller);
-    deadlock::report(caller.data(), Some(&backtrace));
+fn report_deadlock(caller: &impl AsContext<Data = Guest>) {
+    let backtrace = WasmBacktrace::force_capture(caller);
+    deadlock::report(caller.as_context().data(), Some(&backtrace));
 }
 
 /// Tries a call without waiting; then writes out the output that is held back, and waits.

@@ -3,7 +3,7 @@
 use sandpool_abi::Errno;
 use sandpool_abi::sync::{ACTION, BOUNDED, NOTIFIED, OWNER_DIED, RECURSIVE, RETURNED};
 
-use super::{Caller, apart, code, try_first, value, waiting_apart, with_memory};
+use super::{Caller, apart, code, trying_apart, value, waiting_apart, with_memory};
 use crate::ipc::Result;
 use crate::ipc::arena::Participant;
 use crate::ipc::kind::Listed;
@@ -50,9 +50,8 @@ fn lock_create(caller: &mut Caller<'_>, options: i32) -> i64 {
 
 #[inline]
 fn lock_acquire(caller: &mut Caller<'_>, handle: i64, timeout: i64) -> i32 {
-    code(waiting_apart(caller, |process| {
-        let lock = object::<LockState>(process, handle)?;
-        try_first(process, timeout, |deadline| lock::acquire(process.participant(), lock, deadline))
+    code(trying_apart(caller, timeout, move |process, deadline| {
+        lock::acquire(process.participant(), object::<LockState>(process, handle)?, deadline)
     }))
 }
 
@@ -80,10 +79,8 @@ fn semaphore_create(caller: &mut Caller<'_>, units: i64, options: i32) -> i64 {
 
 #[inline]
 fn semaphore_acquire(caller: &mut Caller<'_>, handle: i64, timeout: i64) -> i32 {
-    code(waiting_apart(caller, |process| {
-        let semaphore = object::<SemaphoreState>(process, handle)?;
-        let acquire = |deadline| semaphore::acquire(process.participant(), semaphore, deadline);
-        try_first(process, timeout, acquire)
+    code(trying_apart(caller, timeout, move |process, deadline| {
+        semaphore::acquire(process.participant(), object::<SemaphoreState>(process, handle)?, deadline)
     }))
 }
 
@@ -130,9 +127,8 @@ fn event_is_set(caller: &mut Caller<'_>, handle: i64) -> i64 {
 
 #[inline]
 fn event_wait(caller: &mut Caller<'_>, handle: i64, timeout: i64) -> i32 {
-    code(waiting_apart(caller, |process| {
-        let event = object::<EventState>(process, handle)?;
-        try_first(process, timeout, |deadline| event::wait(process.participant(), event, deadline))
+    code(trying_apart(caller, timeout, move |process, deadline| {
+        event::wait(process.participant(), object::<EventState>(process, handle)?, deadline)
     }))
 }
 
