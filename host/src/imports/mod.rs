@@ -39,7 +39,9 @@ mod sync;
 mod task;
 
 use sandpool_abi::Errno;
-use wasmtime::{AsContext, AsContextMut, Engine, InstancePre, Linker, Module, StoreContextMut, WasmBacktrace};
+use wasmtime::{
+    AsContext, AsContextMut, Engine, InstancePre, Linker, Module, StoreContextMut, WasmBacktrace,
+};
 
 use crate::ipc::Result;
 use crate::process::memory::{self, Memory};
