@@ -112,7 +112,7 @@ pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// let manager = Manager::builder().register::<Counter>().start()?;
 /// let counter = CounterProxy::new(&manager, 7)?;
 /// assert_eq!(counter.add(1)?, 8);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// The block itself doesn't change. For a type `T`, the attribute writes a type `TProxy` with the same methods. Each of them

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// files.put(&("a".to_owned(), Bytes::from(vec![0; 1 << 20])))?;
 /// let (name, content) = files.get()?;
 /// assert_eq!(content.len(), 1 << 20);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// `Bytes` is for bytes *inside* of an item. A value that is a whole item, a message, or a pool's argument or result doesn't

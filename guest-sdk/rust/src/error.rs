@@ -1,4 +1,4 @@
-//! The errors of everything except sending and receiving, which have errors of their own in `queue` and `pipe`.
+//! The error of a program, which every other error of this crate converts into.
 
 use std::fmt;
 
@@ -7,7 +7,8 @@ use sandpool_abi::process::Limit;
 
 use crate::limits::{self, Refusal};
 
-/// The reason why an operation on a process, the creation of an object, or an access to shared memory failed.
+/// The reason why an operation on a process, the creation of an object, or an access to shared memory failed. All other
+/// errors of this crate convert into it, so that `?` works in a function that returns it.
 ///
 /// If a limit causes the error, [`limit`](Self::limit) and the error's text name the limit and its value.
 ///
@@ -76,7 +77,25 @@ pub enum Error {
     ArrayBorrowed,
     /// Anything else that the host reported.
     Host(Errno),
+    /// The error of an operation that has an error of its own, such as [`PutError`](crate::queue::PutError), or of another
+    /// crate. `?` makes it of each error of this crate, and of [`std::io::Error`]; [`other`](Self::other) makes it of all
+    /// others, and `downcast_ref` returns what it was.
+    Other(Box<dyn std::error::Error + Send + Sync>),
 }
+
+/// Lets `?` turn the errors of operations into [`Error::Other`]. Their modules know [`Error`], which knows none of them.
+macro_rules! into_error {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for $crate::Error {
+            fn from(error: $error) -> Self {
+                Self::other(error)
+            }
+        })+
+    };
+}
+pub(crate) use into_error;
+
+into_error!(std::io::Error);
 
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
@@ -100,6 +119,28 @@ impl From<Errno> for Error {
 }
 
 impl Error {
+    /// Wraps an error of another crate, as [`std::io::Error::other`] does.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::{Error, Queue};
+    /// use sandpool_guest::queue::PutError;
+    ///
+    /// fn puts(queue: &Queue<u32>, number: &str) -> Result<(), Error> {
+    ///     queue.put(&number.parse().map_err(Error::other)?)?;
+    ///     Ok(())
+    /// }
+    ///
+    /// let queue = Queue::new()?;
+    /// queue.close();
+    /// let Err(Error::Other(error)) = puts(&queue, "7") else { unreachable!() };
+    /// assert!(matches!(error.downcast_ref(), Some(PutError::Closed)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+
     /// Returns the limit that caused the error, and its value.
     ///
     /// ```no_run
@@ -165,6 +206,7 @@ impl fmt::Display for Error {
             Self::Encode(error) => error.fmt(f),
             Self::Decode(error) => error.fmt(f),
             Self::Host(errno) => errno.fmt(f),
+            Self::Other(error) => error.fmt(f),
         }
     }
 }
@@ -231,3 +273,62 @@ impl fmt::Display for DecodeError {
 }
 
 impl std::error::Error for DecodeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::{CallError, StartError};
+    use crate::pool::{PoolError, TaskError};
+    use crate::queue::{GetError, GetManyError, PutError};
+    use crate::sync::{AcquireError, BarrierError};
+
+    fn converted<T: std::error::Error + 'static>(error: impl Into<Error>) -> T {
+        let Error::Other(error) = error.into() else { panic!("it is another variant") };
+        *error.downcast().unwrap_or_else(|other| panic!("it has become {other:?}"))
+    }
+
+    #[test]
+    fn an_operations_error_is_kept_whole() {
+        assert!(matches!(converted(PutError::Full), PutError::Full));
+        assert!(matches!(converted(GetManyError::<u8>::Nothing(GetError::Closed)), GetError::Closed));
+        let items = vec![Ok(1), Err(GetError::OutOfMemory), Err(GetError::Empty)];
+        assert!(matches!(converted(GetManyError::Items(items)), GetError::OutOfMemory));
+        assert_eq!(
+            converted::<BarrierError<String>>(BarrierError::Action("no".to_owned())).to_string(),
+            "no"
+        );
+        let code = converted::<std::io::Error>(std::io::Error::from_raw_os_error(8)).raw_os_error();
+        assert_eq!(code, Some(8));
+    }
+
+    #[test]
+    fn a_guard_within_an_error_isnt_kept() {
+        struct Guard<'a>(&'a std::cell::Cell<bool>);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        let dropped = std::cell::Cell::new(false);
+        let error = Error::from(AcquireError::OwnerDied(Guard(&dropped)));
+        assert!(matches!(error, Error::OwnerDied) && dropped.get());
+        let error = converted::<AcquireError>(AcquireError::<Guard<'_>>::TimedOut);
+        assert!(matches!(error, AcquireError::TimedOut));
+    }
+
+    #[test]
+    fn an_error_within_an_error_comes_out_once() {
+        assert!(matches!(PoolError::Start(Error::NotFound).into(), Error::NotFound));
+        assert!(matches!(CallError::Process(Error::NotFound).into(), Error::NotFound));
+        assert!(matches!(StartError::Process(Error::NotFound).into(), Error::NotFound));
+        assert!(matches!(converted(PoolError::NotRunning), PoolError::NotRunning));
+    }
+
+    #[test]
+    fn each_error_crosses_threads() {
+        fn crosses<T: Send + Sync + 'static>() {}
+        crosses::<Error>();
+        crosses::<TaskError>();
+        crosses::<PoolError>();
+    }
+}

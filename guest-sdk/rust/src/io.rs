@@ -25,7 +25,7 @@ use crate::raw;
 /// reader.read_to_string(&mut text)?;
 /// assert_eq!(text, "from the child");
 /// child.join()?;
-/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # Ok::<_, sandpool_guest::Error>(())
 /// ```
 ///
 /// # Errors

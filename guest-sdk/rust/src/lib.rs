@@ -1,12 +1,10 @@
 //! Multiprocessing inside a WebAssembly sandbox: the SDK for guests of Sandpool.
 //!
 //! ```no_run
-//! use sandpool_guest::{Array, Event, Process, Queue, cpu_count};
-//!
-//! type Failure = Box<dyn std::error::Error>;
+//! use sandpool_guest::{Array, Error, Event, Process, Queue, cpu_count};
 //!
 //! #[sandpool_guest::main]
-//! fn main() -> Result<(), Failure> {
+//! fn main() -> Result<(), Error> {
 //!     let texts = Queue::<String>::bounded(64)?;
 //!     // Memory that all of them see, with a lock.
 //!     let letters = Array::<u64>::new(26)?;
@@ -15,7 +13,7 @@
 //!     // A forked process has a copy of everything, so a closure may borrow what it likes.
 //!     let workers = (0..cpu_count())
 //!         .map(|_| {
-//!             Process::fork(|| -> Result<(), Failure> {
+//!             Process::fork(|| -> Result<(), Error> {
 //!                 begin.wait()?;
 //!                 for text in &texts {
 //!                     let text = text?;

@@ -108,3 +108,23 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Process(error) => error,
+            CallError::Encode(error) => error.into(),
+            CallError::Decode(error) => error.into(),
+            other => Self::other(other),
+        }
+    }
+}
+
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Process(error) => error,
+            other => Self::other(other),
+        }
+    }
+}

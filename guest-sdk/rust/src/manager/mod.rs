@@ -20,7 +20,7 @@
 //! }
 //!
 //! #[sandpool_guest::main]
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! fn main() -> Result<(), sandpool_guest::Error> {
 //!     let manager = Manager::builder().register::<Counter>().start()?;
 //!     let counter = CounterProxy::new(&manager)?;
 //!     // A proxy is data: it can be captured, sent, and stored.

@@ -20,7 +20,7 @@ use crate::{Connection, Errno, raw};
 /// let connection = Client::builder().authkey("secret").connect("tcp:127.0.0.1:6000")?;
 /// connection.send_bytes(b"hello")?;
 /// println!("{:?}", connection.recv_bytes()?);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// The address has to be granted: `sandpool run --connect tcp:127.0.0.1:6000`, or `Sandbox::connect` of an application. See

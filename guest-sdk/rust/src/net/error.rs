@@ -5,6 +5,7 @@ use std::fmt;
 use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;
 
+use crate::error::into_error;
 use crate::limits::{self, Refusal};
 
 /// The reason why there is no listener, or no connection.
@@ -99,3 +100,5 @@ impl fmt::Display for ConnectionError {
 }
 
 impl std::error::Error for ConnectionError {}
+
+into_error!(ConnectionError);

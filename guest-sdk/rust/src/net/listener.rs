@@ -29,12 +29,12 @@ use crate::{Connection, message, raw, wait};
 ///         Err(ConnectionError::Authentication(_)) => continue,
 ///         accepted => accepted?,
 ///     };
-///     Process::fork(move || -> Result<(), Box<dyn std::error::Error>> {
+///     Process::fork(move || -> Result<(), sandpool_guest::Error> {
 ///         Ok(connection.send_bytes(&connection.recv_bytes()?)?)
 ///     })?;
 /// }
 /// # #[allow(unreachable_code)]
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// The address has to be granted: `sandpool run --listen tcp:127.0.0.1:6000`, or `Sandbox::listen` of an application. See

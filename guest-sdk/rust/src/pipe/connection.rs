@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::deadline::nanoseconds;
+use crate::error::into_error;
 use crate::limits::{self, Refusal};
 use crate::message::{self, Failure};
 use crate::object::{Object, Role};
@@ -24,14 +25,14 @@ use crate::{DecodeError, EncodeError, Error, codec, raw, wait};
 /// use sandpool_guest::{Pipe, Process};
 ///
 /// let (here, there) = Pipe::duplex()?;
-/// let process = Process::fork(|| -> Result<(), Box<dyn std::error::Error>> {
+/// let process = Process::fork(|| -> Result<(), sandpool_guest::Error> {
 ///     let number: u64 = there.recv()?;
 ///     Ok(there.send(&(number * number))?)
 /// })?;
 /// here.send(&7_u64)?;
 /// assert_eq!(here.recv::<u64>()?, 49);
 /// process.join()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// A pipe is two [`Connection`]s: a message that is sent at one end is received at the other, in order, message by
@@ -60,7 +61,7 @@ impl Pipe {
     /// sender.send(&"hello")?;
     /// assert_eq!(receiver.recv::<String>()?, "hello");
     /// assert!(matches!(receiver.send(&"hello"), Err(SendError::NotWritable)));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -139,7 +140,7 @@ impl Builder {
 ///     }
 /// }
 /// process.join()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// # Messages
@@ -301,7 +302,7 @@ impl Connection {
     /// // Python's `offset` and `size` are a slice.
     /// sender.send_bytes(&text[4..])?;
     /// assert_eq!(receiver.recv_bytes()?, b"two");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -415,7 +416,7 @@ impl Connection {
     /// // Python's `offset` is a slice.
     /// let len = receiver.recv_bytes_into(&mut buffer[8..])?;
     /// println!("{:?}", &buffer[8..8 + len]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -461,7 +462,7 @@ impl Connection {
     /// if receiver.poll(Duration::ZERO)? {
     ///     println!("{}", receiver.recv::<String>()?);
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// To wait without end, call a receiving method, or [`wait`](crate::wait()) for several things.
@@ -648,3 +649,5 @@ impl fmt::Display for RecvError {
 }
 
 impl std::error::Error for RecvError {}
+
+into_error!(SendError, RecvError);

@@ -1,11 +1,12 @@
 //! The errors of tasks and of pools.
 
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandpool_abi::process::ExitStatus;
 
+use crate::error::into_error;
 use crate::limits::{self, Refusal};
 use crate::process::Limit;
 use crate::{EncodeError, Error};
@@ -26,7 +27,7 @@ use crate::{EncodeError, Error};
 ///         _ => println!("{error}"),
 ///     },
 /// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct TaskError(Box<Details>);
@@ -35,13 +36,13 @@ pub struct TaskError(Box<Details>);
 #[derive(Debug, Clone)]
 struct Details {
     index: usize,
-    worker: Option<(Rc<str>, u32)>,
+    worker: Option<(Arc<str>, u32)>,
     cause: Cause,
     stderr: String,
 }
 
 impl TaskError {
-    pub(super) fn new(index: usize, worker: Option<(Rc<str>, u32)>, cause: Cause) -> Self {
+    pub(super) fn new(index: usize, worker: Option<(Arc<str>, u32)>, cause: Cause) -> Self {
         Self(Box::new(Details { index, worker, cause, stderr: String::new() }))
     }
 
@@ -241,3 +242,16 @@ impl fmt::Display for PoolError {
 
 // No `source`: the variants that wrap an error say the same as the wrapped one.
 impl std::error::Error for PoolError {}
+
+into_error!(TaskError);
+
+impl From<PoolError> for Error {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Start(error) => error,
+            PoolError::Encode(error) => error.into(),
+            PoolError::Task(error) => error.into(),
+            other => Self::other(other),
+        }
+    }
+}

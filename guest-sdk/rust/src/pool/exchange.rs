@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandpool_abi::{Errno, NO_WAIT};
@@ -30,7 +30,7 @@ use crate::{Error, Process, Queue, Waitable, codec, cpu_count, raw};
 /// }
 /// // In their order, or, with `next`, as they arrive.
 /// println!("{} {}", exchange.get(1)?, exchange.get(0)?);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// A closure is called once, in a process that was forked for it; so the closure may borrow and capture anything, and
@@ -282,7 +282,7 @@ where
     fn arrive(&mut self, index: usize, result: Result<R, Cause>) {
         if let Some(place) = self.at_work.iter().position(|(at_work, _)| *at_work == index) {
             let (_, process) = self.at_work.swap_remove(place);
-            let label = (Rc::from(process.name()), process.pid());
+            let label = (Arc::from(process.name()), process.pid());
             let error = |cause| TaskError::new(index, Some(label), cause).with_stderr(process.stderr());
             let result = result.map_err(error);
             self.arrived.push_back((index, result));

@@ -8,7 +8,7 @@
 //! }
 //!
 //! #[sandpool_guest::main]
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! fn main() -> Result<(), sandpool_guest::Error> {
 //!     let executor = Executor::new()?;
 //!     let futures = [5, 50, 500].map(|n| executor.submit(digits, n)).into_iter().collect::<Result<Vec<_>, _>>()?;
 //!     for future in as_completed(futures, None) {
@@ -37,6 +37,7 @@ use super::imap::IMap;
 use super::job::Pending;
 use super::options::Options;
 use super::partial::{ByValue, Partial};
+use crate::Error;
 use crate::deadline::Deadline;
 
 /// An executor: processes that run the functions that are submitted to them. Python's `ProcessPoolExecutor`.
@@ -324,6 +325,13 @@ impl<R> fmt::Display for TimedOut<R> {
 }
 
 impl<R> std::error::Error for TimedOut<R> {}
+
+/// [`PoolError::TimedOut`]. The futures are dropped, which doesn't cancel them.
+impl<R> From<TimedOut<R>> for Error {
+    fn from(_: TimedOut<R>) -> Self {
+        PoolError::TimedOut.into()
+    }
+}
 
 impl<R: DeserializeOwned + 'static> Iterator for AsCompleted<R> {
     type Item = Result<Future<R>, TimedOut<R>>;

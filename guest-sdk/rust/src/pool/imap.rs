@@ -56,7 +56,7 @@ where
     /// for square in pool.imap(|n: u64| n * n, 0..1000)?.within(Duration::from_secs(5)) {
     ///     println!("{}", square?);
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     #[doc(alias = "timeout")]
     pub fn within(mut self, total: Duration) -> Self {
@@ -80,7 +80,7 @@ where
     ///         square => println!("{}", square?),
     ///     }
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// A failed task is [`PoolError::Task`].

@@ -22,7 +22,7 @@ use crate::deadline::Deadline;
 ///     println!("not yet");
 /// }
 /// println!("{}", result.get()?);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// The pool does its work when one of these methods is called, or one of the pool's own.
@@ -57,7 +57,7 @@ impl<T> AsyncResult<T> {
     ///     Ok(result) => println!("{}", result?),
     ///     Err(later) => println!("it still takes: {}", later.get()?),
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl<T> AsyncResult<T> {
     ///     .callback(|square| println!("{square}"))
     ///     .error_callback(|error| println!("no square: {error}"));
     /// result.wait();
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// An `Err` counts as a value. See [`on_done`](Self::on_done) for where and when the callback is called.
@@ -148,7 +148,7 @@ impl<T> AsyncResult<T> {
     ///     Err(error) => println!("no square: {error}"),
     /// });
     /// result.wait();
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// The callback is called in this process, when the program waits for this or any other result of the pool, or

@@ -327,6 +327,13 @@ impl fmt::Display for CloseError {
 
 impl std::error::Error for CloseError {}
 
+/// The reason. The process is dropped, which doesn't end it.
+impl From<CloseError> for Error {
+    fn from(error: CloseError) -> Self {
+        error.error
+    }
+}
+
 /// Stands for the end of a process: pass several to [`wait`](crate::wait()). A `Sentinel` is plain data, and doesn't keep
 /// the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

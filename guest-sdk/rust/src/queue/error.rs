@@ -5,8 +5,9 @@ use std::fmt;
 use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;
 
+use crate::error::into_error;
 use crate::limits::{self, Refusal};
-use crate::{DecodeError, EncodeError};
+use crate::{DecodeError, EncodeError, Error};
 
 /// The reason why an item wasn't put. The queue is unchanged.
 #[derive(Debug)]
@@ -76,6 +77,21 @@ impl fmt::Display for PutManyError {
 }
 
 impl std::error::Error for PutManyError {}
+
+into_error!(PutError, PutManyError, GetError);
+
+/// The first error.
+impl<T> From<GetManyError<T>> for Error {
+    fn from(error: GetManyError<T>) -> Self {
+        match error {
+            GetManyError::Nothing(error) => error.into(),
+            GetManyError::Items(results) => match results.into_iter().find_map(Result::err) {
+                Some(error) => error.into(),
+                None => Self::Host(Errno::Inval),
+            },
+        }
+    }
+}
 
 /// The reason why no item was returned.
 #[derive(Debug)]
@@ -148,7 +164,7 @@ impl std::error::Error for GetError {}
 ///     }
 ///     Err(nothing) => eprintln!("none: {nothing}"),
 /// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 #[non_exhaustive]
 pub enum GetManyError<T> {

@@ -62,7 +62,7 @@ impl<T> Queue<T> {
     /// let queue = Queue::bounded(1)?;
     /// queue.put(&"first")?;
     /// assert!(matches!(queue.try_put(&"second"), Err(PutError::Full)));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -175,7 +175,7 @@ impl<T: Serialize> Queue<T> {
     /// # let queue = sandpool_guest::Queue::<u64>::new()?;
     /// let squares: Vec<u64> = (1..=10_000).map(|n| n * n).collect();
     /// queue.put_many(&squares)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// Small items are put many at a time, which costs a fraction of the same number of calls of [`put`](Self::put).
@@ -352,7 +352,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// for line in &queue {
     ///     println!("{}", line?);
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// An item that can't be decoded is an error in its place, and the other items follow. After any other error the
@@ -370,7 +370,7 @@ impl<T: DeserializeOwned> Queue<T> {
     ///         println!("{number}");
     ///     }
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// Small items are taken many at a time, which costs a fraction of the same number of calls of [`get`](Self::get).

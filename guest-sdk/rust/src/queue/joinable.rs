@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::deadline::nanoseconds;
+use crate::error::into_error;
 use crate::object::{Object, Role};
 use crate::queue::{GetError, Iter};
 use crate::{Error, Queue, raw, wait};
@@ -21,7 +22,7 @@ use crate::{Error, Queue, raw, wait};
 ///
 /// let jobs = JoinableQueue::<u64>::new()?;
 /// for _ in 0..4 {
-///     Process::builder().daemon().fork(|| -> Result<(), Box<dyn std::error::Error>> {
+///     Process::builder().daemon().fork(|| -> Result<(), sandpool_guest::Error> {
 ///         for job in &jobs {
 ///             println!("{}", job? * 2);
 ///             jobs.task_done()?;
@@ -34,7 +35,7 @@ use crate::{Error, Queue, raw, wait};
 /// }
 /// jobs.join()?;
 /// println!("all are done");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// A `JoinableQueue` has all methods of a [`Queue`], through [`Deref`]. For each item that a consumer takes, the
@@ -189,6 +190,8 @@ impl fmt::Display for TaskDoneError {
 }
 
 impl std::error::Error for TaskDoneError {}
+
+into_error!(TaskDoneError, JoinError);
 
 /// The reason why not all items are done.
 #[derive(Debug)]

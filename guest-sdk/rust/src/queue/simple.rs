@@ -20,7 +20,7 @@ use crate::{Error, Queue, wait};
 /// let process = Process::fork(|| queue.put(&"hello".to_owned()))?;
 /// assert_eq!(queue.get()?, "hello");
 /// process.join()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// In Python `SimpleQueue` is also the faster one; here both are equally fast.

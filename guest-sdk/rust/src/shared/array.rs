@@ -164,7 +164,7 @@ impl<T: Pod> Array<T> {
     ///     locked => locked?,
     /// };
     /// guard.sort();
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -295,7 +295,7 @@ impl<'de, T> Deserialize<'de> for Array<T> {
 /// guard[7] = 8;
 /// guard[50..].reverse();
 /// let sum: u32 = guard.iter().sum();
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// While a process has a guard, the process can't fork ([`Error::ArrayBorrowed`]): the child would have the slice, but

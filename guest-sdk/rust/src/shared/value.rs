@@ -181,7 +181,7 @@ impl<'de, T> Deserialize<'de> for RawValue<T> {
 ///     maximum.set(minimum.get()?)?;
 /// }
 /// drop(guard);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// If the last holder of the lock has ended without releasing it, the next process that takes the lock gets

@@ -90,7 +90,7 @@ impl Barrier {
     /// if barrier.wait()? == 0 {
     ///     println!("only one of us says this");
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Barrier {
     /// use sandpool_guest::{Barrier, Process};
     ///
     /// let barrier = Barrier::new(2)?;
-    /// let work = || -> Result<(), Box<dyn std::error::Error>> {
+    /// let work = || -> Result<(), sandpool_guest::Error> {
     ///     for step in 1..=3 {
     ///         barrier.wait_with(|| {
     ///             println!("step {step} is done");
@@ -126,7 +126,7 @@ impl Barrier {
     /// let process = Process::fork(work)?;
     /// work()?;
     /// process.join()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// All parties pass an action, of which one is run: in the process that comes last, so the others don't see its
@@ -297,3 +297,9 @@ impl<E: fmt::Display> fmt::Display for BarrierError<E> {
 
 // No `source`: the variants that wrap an error say the same as the wrapped one.
 impl<E: fmt::Debug + fmt::Display> std::error::Error for BarrierError<E> {}
+
+impl<E: fmt::Debug + fmt::Display + Send + Sync + 'static> From<BarrierError<E>> for Error {
+    fn from(error: BarrierError<E>) -> Self {
+        Self::other(error)
+    }
+}

@@ -12,6 +12,7 @@ use super::error::{AcquireError, Patience, ReleaseError};
 use super::held::Held;
 use super::lock::{Lock, LockGuard, RLock, RLockGuard};
 use crate::deadline::nanoseconds;
+use crate::error::into_error;
 use crate::object::{Object, Role, Use, mismatched};
 use crate::{Error, raw};
 
@@ -22,7 +23,7 @@ use crate::{Error, raw};
 ///
 /// let changed = Condition::new()?;
 /// let numbers = Queue::<u32>::new()?;
-/// let process = Process::fork(|| -> Result<(), Box<dyn std::error::Error>> {
+/// let process = Process::fork(|| -> Result<(), sandpool_guest::Error> {
 ///     let guard = changed.acquire()?;
 ///     guard.wait_for(|| numbers.qsize().is_ok_and(|size| size == 2))?;
 ///     println!("there are two");
@@ -34,7 +35,7 @@ use crate::{Error, raw};
 ///     guard.notify_all()?;
 /// }
 /// process.join()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// Only the holder of the lock may wait and notify, so both are methods of the guard that [`acquire`](Self::acquire)
@@ -143,7 +144,7 @@ impl Condition {
     /// let guard = not_full.acquire()?;
     /// // … wait for room, and fill it …
     /// not_empty.under(&guard)?.notify_one()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -242,7 +243,7 @@ impl sealed::Sealed for ConditionGuard<'_> {
 /// if !guard.wait_timeout(Duration::from_secs(1))? {
 ///     println!("nobody has notified anybody");
 /// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// The guard belongs to the process that acquired the lock. In a forked child, to wait or to notify with the copy
@@ -308,7 +309,7 @@ impl ConditionGuard<'_> {
     /// if !guard.wait_for_timeout(Duration::from_secs(5), || jobs.is_empty().unwrap_or(true))? {
     ///     println!("{} jobs are left", jobs.qsize()?);
     /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -410,7 +411,7 @@ impl fmt::Debug for ConditionGuard<'_> {
 ///     Err(ConditionError::OwnerDied { notified }) => println!("cleaning up; notified: {notified}"),
 ///     Err(other) => return Err(other.into()),
 /// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -449,3 +450,5 @@ impl fmt::Display for ConditionError {
 
 // No `source`: the variants that wrap an error say the same as the wrapped one.
 impl std::error::Error for ConditionError {}
+
+into_error!(ConditionError);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use sandpool_abi::{Errno, FOREVER, NO_WAIT};
 
+use crate::Error;
 use crate::deadline::nanoseconds;
+use crate::error::into_error;
 
 /// How long a caller is ready to wait.
 #[derive(Clone, Copy)]
@@ -40,7 +42,7 @@ impl Patience {
 ///     Err(AcquireError::OwnerDied(_guard)) => println!("acquired, but what it guards may be half changed"),
 ///     Err(other) => return Err(other.into()),
 /// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// `G` is the guard that comes with [`OwnerDied`](Self::OwnerDied). An operation that can't fail like that has no
@@ -71,7 +73,7 @@ impl<G> AcquireError<G> {
     /// let lock = Lock::new()?;
     /// // All that it guards are whole lines, so nothing is ever half changed.
     /// let guard = lock.acquire().or_else(AcquireError::into_inner)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -115,6 +117,20 @@ impl<G> fmt::Display for AcquireError<G> {
 
 // No `source`, here and below: the variants that wrap an error say the same as the wrapped one.
 impl<G: fmt::Debug> std::error::Error for AcquireError<G> {}
+
+/// A guard of what a dead process held is dropped: what it guards is free again.
+impl<G> From<AcquireError<G>> for Error {
+    fn from(error: AcquireError<G>) -> Self {
+        match error {
+            AcquireError::OwnerDied(_) => Self::OwnerDied,
+            AcquireError::WouldBlock => Self::other(AcquireError::<Infallible>::WouldBlock),
+            AcquireError::TimedOut => Self::other(AcquireError::<Infallible>::TimedOut),
+            AcquireError::Host(errno) => Self::Host(errno),
+        }
+    }
+}
+
+into_error!(ReleaseError);
 
 /// The reason why something wasn't released.
 ///

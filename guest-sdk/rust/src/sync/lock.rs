@@ -16,7 +16,7 @@ use crate::{Error, raw};
 /// use sandpool_guest::{Lock, Process};
 ///
 /// let lock = Lock::new()?;
-/// let process = Process::fork(|| -> Result<(), Box<dyn std::error::Error>> {
+/// let process = Process::fork(|| -> Result<(), sandpool_guest::Error> {
 ///     let _guard = lock.acquire()?;
 ///     println!("these two lines");
 ///     println!("stay together");
@@ -27,7 +27,7 @@ use crate::{Error, raw};
 /// println!("these two");
 /// drop(guard);
 /// process.join()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// A lock guards whatever the program says that it guards: it holds no value, because processes share no memory by
@@ -85,7 +85,7 @@ impl Lock {
     ///     }
     ///     acquired => acquired?,
     /// };
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Lock {
     /// lock.acquire()?.forget();
     /// Process::fork(|| lock.release())?.join()?;
     /// lock.acquire()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl Lock {
 /// assert!(lock.locked()?);
 /// guard.release()?;
 /// assert!(!lock.locked()?);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// The guard belongs to the process that acquired the lock. In a forked child, the copy of the guard does nothing.
@@ -197,7 +197,7 @@ impl LockGuard {
 /// assert_eq!(lock.depth()?, 2);
 /// drop((inner, outer));
 /// assert_eq!(lock.depth()?, 0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// Otherwise an `RLock` works like a [`Lock`], except that only the process that holds it can release it. So guards
@@ -308,7 +308,7 @@ impl RLock {
 /// assert!(lock.locked()?);
 /// guard.release()?;
 /// assert!(!lock.locked()?);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// The guard belongs to the process that acquired the lock. In a forked child, the copy of the guard does nothing.

@@ -67,7 +67,7 @@ impl Abandoned {
 ///     // A signal: nobody gives it back.
 ///     done.acquire()?.forget();
 /// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// Any process may release, also more units than were acquired: the number has no bound but 2<sup>62</sup>. For a
@@ -154,7 +154,7 @@ impl Semaphore {
     /// let start = Semaphore::new(0)?;
     /// start.release_many(8)?;
     /// assert_eq!(start.value()?, 8);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), sandpool_guest::Error>(())
     /// ```
     ///
     /// # Errors
@@ -207,7 +207,7 @@ impl Semaphore {
 /// let places = BoundedSemaphore::new(2)?;
 /// for number in 1..=8 {
 ///     let places = places.clone();
-///     Process::fork(move || -> Result<(), Box<dyn std::error::Error>> {
+///     Process::fork(move || -> Result<(), sandpool_guest::Error> {
 ///         let _place = places.acquire()?;
 ///         println!("{number} is one of two at most");
 ///         Ok(())
@@ -276,7 +276,7 @@ impl<'de> Deserialize<'de> for BoundedSemaphore {
 /// assert_eq!(semaphore.value()?, 0);
 /// drop(kept);
 /// assert_eq!(semaphore.value()?, 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), sandpool_guest::Error>(())
 /// ```
 ///
 /// The permit belongs to the process that acquired the unit. In a forked child, the copy of the permit does nothing.

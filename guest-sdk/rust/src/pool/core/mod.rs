@@ -43,6 +43,7 @@ mod workers;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandpool_abi::NO_WAIT;
@@ -76,7 +77,7 @@ const NAP: Duration = Duration::from_micros(200);
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// Name and process id.
-type Label = (Rc<str>, u32);
+type Label = (Arc<str>, u32);
 
 /// Starts a worker of this name.
 pub(super) type Start<'s> = dyn Fn(Links, &str) -> Result<Process, Error> + 's;

@@ -1,6 +1,7 @@
 //! Workers: starting them, burying them, and killing those whose task takes too long.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandpool_abi::task::{self, DELIVERED};
@@ -258,7 +259,7 @@ impl Core<'_> {
             let mut state = self.state.borrow_mut();
             match started {
                 Ok((process, saved)) => {
-                    let label = (Rc::from(name), process.pid());
+                    let label = (Arc::from(name), process.pid());
                     let worker = Worker { process, number, label, killed: None, panic: None, saved };
                     // No worker has a time in which it must be ready.
                     state.crew.add(worker, 0);

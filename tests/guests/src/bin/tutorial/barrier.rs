@@ -1,9 +1,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use sandpool_guest::{Barrier, Process};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Barrier, Error, Process};
 
 fn report() -> Result<(), Infallible> {
     println!("all have done this step");
@@ -11,9 +9,9 @@ fn report() -> Result<(), Infallible> {
 }
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let barrier = Barrier::with_timeout(3, Duration::from_secs(10))?;
-    let work = || -> Result<(), Failure> {
+    let work = || -> Result<(), Error> {
         for _ in 0..2 {
             barrier.wait_with(report)?;
         }

@@ -1,11 +1,9 @@
-use sandpool_guest::{Condition, Process, RawValue};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Condition, Error, Process, RawValue};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let (changed, count) = (Condition::new()?, RawValue::new(0_i32)?);
-    let process = Process::fork(|| -> Result<(), Failure> {
+    let process = Process::fork(|| -> Result<(), Error> {
         let guard = changed.acquire()?;
         guard.wait_for(|| count.get().is_ok_and(|count| count == 3))?;
         println!("there are three");

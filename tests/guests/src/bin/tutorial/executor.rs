@@ -1,12 +1,12 @@
-use sandpool_guest::Pool;
 use sandpool_guest::pool::futures::{Executor, as_completed};
+use sandpool_guest::{Error, Pool};
 
 fn square(number: u64) -> u64 {
     number * number
 }
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Error> {
     let executor = Executor::build(Pool::builder().processes(2))?;
     let futures = (0..4).map(|number| executor.submit(square, number)).collect::<Result<Vec<_>, _>>()?;
     let mut squares = Vec::new();

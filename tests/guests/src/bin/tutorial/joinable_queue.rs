@@ -1,11 +1,9 @@
-use sandpool_guest::{JoinableQueue, Process};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, JoinableQueue, Process};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let jobs = JoinableQueue::<u64>::new()?;
-    let _worker = Process::builder().daemon().fork(|| -> Result<(), Failure> {
+    let _worker = Process::builder().daemon().fork(|| -> Result<(), Error> {
         for job in &jobs {
             println!("done: {}", job?);
             jobs.task_done()?;

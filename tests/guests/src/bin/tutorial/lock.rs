@@ -1,13 +1,11 @@
 use std::time::Duration;
 
-use sandpool_guest::{Lock, Process, RawValue};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Lock, Process, RawValue};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let (lock, total) = (Lock::new()?, RawValue::new(0_i32)?);
-    let count = || -> Result<(), Failure> {
+    let count = || -> Result<(), Error> {
         for _ in 0..1000 {
             let _guard = lock.acquire()?;
             total.set(total.get()? + 1)?;

@@ -1,4 +1,4 @@
-use sandpool_guest::{Manager, Process};
+use sandpool_guest::{Error, Manager, Process};
 
 struct Account {
     balance: i64,
@@ -20,7 +20,7 @@ impl Account {
 }
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Error> {
     let manager = Manager::builder().register::<Account>().start()?;
     let account = AccountProxy::new(&manager, 100)?;
     let process = Process::fork(|| account.withdraw(30).map(drop))?;
@@ -29,6 +29,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(balance) => println!("{balance}"),
         Err(error) => println!("{error}"),
     }
-    println!("{}", account.withdraw(0)??);
+    println!("{}", account.withdraw(0)?.map_err(Error::other)?);
     Ok(())
 }

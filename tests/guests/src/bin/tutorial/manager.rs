@@ -1,7 +1,7 @@
-use sandpool_guest::{Manager, Process};
+use sandpool_guest::{Error, Manager, Process};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Error> {
     let manager = Manager::start()?;
     let totals = manager.dict::<String, i64>()?;
     let names = manager.list::<String>()?;

@@ -1,8 +1,8 @@
 use sandpool_guest::pipe::RecvError;
-use sandpool_guest::{Pipe, Process};
+use sandpool_guest::{Error, Pipe, Process};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Error> {
     let (receiver, sender) = Pipe::simplex()?;
     let process = Process::fork(move || (0..3_u64).try_for_each(|number| sender.send(&number)))?;
     loop {

@@ -1,7 +1,7 @@
-use sandpool_guest::Process;
+use sandpool_guest::{Error, Process};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), sandpool_guest::Error> {
+fn main() -> Result<(), Error> {
     let name = "Ada";
     let process = Process::fork(|| {
         println!("hello {name}");

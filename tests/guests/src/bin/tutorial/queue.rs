@@ -1,13 +1,11 @@
 use std::time::Duration;
 
-use sandpool_guest::{Process, Queue};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Process, Queue};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let (numbers, doubled) = (Queue::<u64>::bounded(10)?, Queue::<u64>::new()?);
-    let process = Process::fork(|| -> Result<(), Failure> {
+    let process = Process::fork(|| -> Result<(), Error> {
         for number in &numbers {
             doubled.put(&(2 * number?))?;
         }

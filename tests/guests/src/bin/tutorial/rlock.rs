@@ -1,15 +1,13 @@
-use sandpool_guest::RLock;
+use sandpool_guest::{Error, RLock};
 
-type Failure = Box<dyn std::error::Error>;
-
-fn inner(lock: &RLock) -> Result<(), Failure> {
+fn inner(lock: &RLock) -> Result<(), Error> {
     let _guard = lock.acquire()?;
     println!("held twice");
     Ok(())
 }
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let lock = RLock::new()?;
     let _guard = lock.acquire()?;
     inner(&lock)

@@ -1,11 +1,9 @@
-use sandpool_guest::{BoundedSemaphore, Process, Semaphore};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{BoundedSemaphore, Error, Process, Semaphore};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let (places, done) = (BoundedSemaphore::new(2)?, Semaphore::new(0)?);
-    let work = || -> Result<(), Failure> {
+    let work = || -> Result<(), Error> {
         let _place = places.acquire()?;
         done.release()?;
         Ok(())

@@ -1,10 +1,10 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use sandpool_guest::{Process, wait};
+use sandpool_guest::{Error, Process, wait};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), sandpool_guest::Error> {
+fn main() -> Result<(), Error> {
     let slow = Process::builder().name("slow").fork(|| sleep(Duration::from_secs(60)))?;
     let fast = Process::builder().name("fast").fork(|| sleep(Duration::ZERO))?;
     let processes = [&slow, &fast];

@@ -5,13 +5,13 @@ fn fill(name: String) -> Result<(), Error> {
 }
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Error> {
     let memory = SharedMemory::create(5)?;
     let process = Process::spawn(fill, memory.name().to_owned())?;
     process.join()?;
     let mut bytes = [0; 5];
     memory.read_into(0, &mut bytes)?;
-    println!("{}", str::from_utf8(&bytes)?);
+    println!("{}", str::from_utf8(&bytes).map_err(Error::other)?);
     memory.unlink()?;
     Ok(())
 }

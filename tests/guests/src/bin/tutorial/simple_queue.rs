@@ -1,11 +1,9 @@
-use sandpool_guest::{Process, SimpleQueue};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Process, SimpleQueue};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let (questions, answers) = (SimpleQueue::<String>::new()?, SimpleQueue::<usize>::new()?);
-    let process = Process::fork(|| -> Result<(), Failure> {
+    let process = Process::fork(|| -> Result<(), Error> {
         answers.put(&questions.get()?.len())?;
         Ok(())
     })?;

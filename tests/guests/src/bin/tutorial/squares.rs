@@ -1,15 +1,13 @@
-use sandpool_guest::{Process, Queue};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Process, Queue};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let numbers = Queue::<u64>::new()?;
     let squares = Queue::<u64>::new()?;
 
     let workers = (0..2)
         .map(|_| {
-            Process::fork(|| -> Result<(), Failure> {
+            Process::fork(|| -> Result<(), Error> {
                 for number in &numbers {
                     let number = number?;
                     squares.put(&(number * number))?;

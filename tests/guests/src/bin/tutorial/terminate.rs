@@ -1,10 +1,10 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use sandpool_guest::Process;
+use sandpool_guest::{Error, Process};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), sandpool_guest::Error> {
+fn main() -> Result<(), Error> {
     let process = Process::builder().name("sleeper").fork(|| sleep(Duration::from_secs(60)))?;
     if process.join_timeout(Duration::from_millis(100))?.is_none() {
         process.terminate()?;

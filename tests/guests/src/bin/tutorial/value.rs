@@ -1,11 +1,9 @@
-use sandpool_guest::{Process, Value};
-
-type Failure = Box<dyn std::error::Error>;
+use sandpool_guest::{Error, Process, Value};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Error> {
     let total = Value::new(0_i32)?;
-    let count = || -> Result<(), Failure> {
+    let count = || -> Result<(), Error> {
         for _ in 0..1000 {
             total.update(|total| *total += 1)?;
         }

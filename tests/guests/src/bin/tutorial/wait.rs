@@ -1,8 +1,8 @@
 use sandpool_guest::pipe::RecvError;
-use sandpool_guest::{Pipe, Process, wait};
+use sandpool_guest::{Error, Pipe, Process, wait};
 
 #[sandpool_guest::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Error> {
     let (mut receivers, mut squares) = (Vec::new(), Vec::new());
     for number in 0..3_u64 {
         let (receiver, sender) = Pipe::simplex()?;
