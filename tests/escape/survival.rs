@@ -38,7 +38,7 @@ pub(crate) fn compute_for_ever(world: &mut World, findings: &mut Findings) {
     println!("{:42} {:>10}  the supervisor", "compute_for_ever", "");
 }
 
-/// The arena has no wall around it inside of a run. What reads it has to bear with anything.
+/// The arena has no wall around it inside of a run. Code that reads it has to bear with anything.
 pub(crate) fn write_all_over_the_arena(world: &mut World, findings: &mut Findings) {
     for _ in 0..5 {
         // The table of its own memory, by which it finds the arena, is a file.

@@ -283,7 +283,7 @@ fn kill_processes_of_a_map() -> u64 {
     commands
 }
 
-/// A disk with room for a part of the output. What fits is kept, and when there is room, the rest is done.
+/// A disk with room for a part of the output. The part that fits is kept, and when there is room, the rest is done.
 #[test]
 fn a_full_disk_ends_a_map_which_can_be_resumed() {
     let folder = tempfile::tempdir().unwrap();

@@ -161,7 +161,7 @@ fn a_program_runs_by_the_library_and_in_pools() {
     with_input(map, "one\ntwo\n").expect_code(0).expect_stdout(&["one", "two"]);
 }
 
-/// A component whose functions get and return all types. What is given by its address is returned by its address.
+/// A component whose functions get and return all types. A value that is given by its address is returned by its address.
 const TYPES: &str = r#"(component
     (core module $m
         (memory (export "memory") 4)

@@ -270,7 +270,7 @@ fn shareable_lists() {
     );
 }
 
-/// Stores trap there. What the engine does by itself for a whole range ends the process by the signal that it gets.
+/// Stores trap there. An operation of the engine's own on a whole range ends the process by the signal that it gets.
 #[test]
 fn memory_that_may_only_be_read_is_not_filled() {
     for (operation, code) in [

@@ -1,4 +1,4 @@
-//! What native code does in the place of a guest's.
+//! Attempts of native code in the place of a guest's.
 #![allow(unsafe_code, reason = "native code is what a guest has that has broken out of WebAssembly")]
 
 use nix::libc;
@@ -35,7 +35,7 @@ fn futex_wait() -> u8 {
     u8::from(done == 0)
 }
 
-/// What host code does that fills memory which may only be read.
+/// A write to memory that may only be read, as host code does that fills memory.
 fn fault() -> u8 {
     static READ_ONLY: u8 = 0;
     // SAFETY: the program's own constants can't be written to: this ends the process.

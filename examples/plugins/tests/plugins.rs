@@ -82,7 +82,7 @@ fn a_text_goes_through_plugins_whatever_one_of_them_does() {
     );
 }
 
-/// What is said of the file that is no module.
+/// The line about the file that is no module.
 const LEFT_OUT: &str =
     "left out: broken.wasm is not a usable WebAssembly module: it is text, but not WebAssembly text
 hint: give a .wasm or .wat file

@@ -133,7 +133,7 @@ fn a_module_is_uploaded_and_runs() {
         json!({
             "name": "invoice",
             "signature": "invoice(Order) -> Result<Invoice, String>",
-            "docs": "What an order costs, in cents. An order of nothing is an error.",
+            "docs": "The price of an order, in cents. An order of nothing is an error.",
         })
     );
     assert_eq!(service.post_json("/modules", &module), (201, described.clone()), "again, it is the same");

@@ -313,7 +313,7 @@ mod tests {
             refuses_output(format, &f64::NAN, "JSON has no number NaN");
             same(format, b"0.30000000000000004", 0.1 + 0.2);
         }
-        // What isn't JSON has words for them.
+        // Formats other than JSON have words for them.
         let mut out = Vec::new();
         encode(Format::Serde, &f64::INFINITY, &mut out).unwrap();
         assert_eq!(decode::<f64>(Format::Serde, &out), Ok(f64::INFINITY));

@@ -194,7 +194,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
     for handle in process.holds.keys() {
         object::release(&participant, *handle).expect("a hold");
     }
-    // What was asked of the gateway goes with it.
+    // Requests to the gateway go with it.
     let mut chores = Chores::new();
     chores.release(outside::REQUESTS);
     while chores.work(&outside::gateway(arena.clone()), 64).expect("no lock is held") {}

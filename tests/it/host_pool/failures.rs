@@ -231,7 +231,7 @@ fn a_process_that_is_killed_in_delivery_fails_its_task_alone() {
         let count = if isolation == Isolation::Task { 2 * WORKERS } else { WORKERS };
         assert!(procfs::eventually(|| all().len() == count && all().into_iter().all(stands)), "{pool:?}");
         let victim = if youngest { all().into_iter().max() } else { all().into_iter().min() }.unwrap();
-        // What does a worker's task goes with it.
+        // The process that does a worker's task ends with the worker.
         let left = if isolation == Isolation::Task && !youngest { count - 2 } else { count };
         let more: Vec<_> = (0..20).map(|n| pool.submit::<u64, u64>("identity", &n).unwrap()).collect();
         assert!(kill(victim));

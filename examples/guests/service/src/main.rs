@@ -27,7 +27,7 @@ struct Invoice {
     total: u64,
 }
 
-/// What an order costs, in cents. An order of nothing is an error.
+/// The price of an order, in cents. An order of nothing is an error.
 #[sandpool_guest::task]
 fn invoice(order: Order) -> Result<Invoice, String> {
     if order.lines.is_empty() {

@@ -1,4 +1,4 @@
-//! What a worker does: it takes tasks, works on one after the other, and puts the result of each.
+//! The work of a worker: it takes tasks, works on one after the other, and puts the result of each.
 //!
 //! A worker takes several tasks at a time where they are short, and never knows more than the next ones. At each instant
 //! at which it may be killed, each of its tasks is in one of three states, and the host tells the owner which: claimed

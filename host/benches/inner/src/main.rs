@@ -1,6 +1,6 @@
-//! What the pieces of Sandpool take by themselves, in one process: `make bench-inner`, or `inner [FILTER]`.
+//! Times of the pieces of Sandpool by themselves, in one process: `make bench-inner`, or `inner [FILTER]`.
 //!
-//! What they take together, and beside others, `sandpool bench` says. These are for whoever changes one.
+//! `sandpool bench` measures the pieces together, and beside others. The times here are for a change of one piece.
 
 use criterion::{BatchSize, Criterion};
 use sandpool::testing::inner::Pieces;

@@ -73,7 +73,7 @@ impl Clone for Nosy {
 }
 
 /// A result is held for the pool's owner, which starts another worker before it takes it: with arguments whose clone has
-/// another, shorter message be held instead. What was to be written by that stays as it was, so it isn't looked at.
+/// another, shorter message be held instead. The bytes to be written by that message stay as they were, so they aren't looked at.
 fn another_message() -> Outcome {
     let pool = Pool::builder()
         .processes(1)

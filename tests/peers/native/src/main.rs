@@ -177,7 +177,7 @@ fn queue_small(scale: &Scale) -> Result<f64, Failure> {
     Ok(through(scale.count(1_000_000))? * 1e6)
 }
 
-/// One copy: the producer's. What it makes is then the consumer's.
+/// One copy: the producer's. The item is then the consumer's.
 fn queue_large(scale: &Scale) -> Result<f64, Failure> {
     let through = |count| {
         let item = vec![1_u8; MIB];
