@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::procfs::{self, Pid};
@@ -140,21 +141,37 @@ fn leaks_nothing(how: &str, count: u64) {
     assert!(after.2 <= before.2 + slack, "the main guest: {before:?}, {after:?}");
 }
 
-/// Among hundreds of guests that want the processors, the supervisor would be late for whoever may end them.
+/// Among hundreds of guests that want the processors, the supervisor would be late for whoever may end them. Among few, each time
+/// that it wakes would only interrupt one of them.
 #[test]
-fn the_supervisor_gets_its_turn_before_its_guests() {
+fn the_supervisor_gets_its_turn_before_its_guests_while_there_are_many() {
     const SHORT: u64 = 100_000;
-    let (run, _data) = crowd_that_called_wasi();
+    /// `CAP_SYS_RESOURCE` of capabilities(7).
+    const SYS_RESOURCE: u32 = 24;
     let (own_nice, own_slice) = procfs::scheduling(std::process::id());
-    let (nice, slice) = procfs::scheduling(run.supervisor());
-    // The kernel lets only root's have more of the processors than others, and shows slices since it has them.
-    assert_eq!(nice, if nix::unistd::geteuid().is_root() { own_nice - 10 } else { own_nice });
-    assert_eq!(slice, own_slice.map(|_| SHORT));
+    // The kernel lets only a privileged user's have more of the processors than others, and shows slices since it has them.
+    let nice = if procfs::has_capability(SYS_RESOURCE) { own_nice - 10 } else { own_nice };
+    let raised = (nice, own_slice.map(|_| SHORT));
+    let (few, _data) = crowd_that_called_wasi();
+    let many = std::thread::available_parallelism().unwrap().get() * 4;
+    let run = Run::start(&mut run_with("crowd", &["outlived", &many.to_string()]));
+    run.wait_for_line("ready");
+    let supervisor = run.supervisor();
+    let becomes = |expected| {
+        let is_so = procfs::eventually(|| procfs::scheduling(supervisor) == expected);
+        assert!(is_so, "{:?}, not {expected:?}", procfs::scheduling(supervisor));
+    };
+    becomes(raised);
     let guests = run.guests();
-    assert!(!guests.is_empty());
-    for pid in guests.into_iter().chain(run.standby()) {
+    for pid in guests.iter().copied().chain(few.guests()).chain(run.standby()) {
         assert_eq!(procfs::scheduling(pid), (own_nice, own_slice), "{}", procfs::describe(pid));
+        assert_eq!(procfs::limit(pid, "Max nice priority"), "0", "{}", procfs::describe(pid));
     }
+    assert_eq!(procfs::scheduling(few.supervisor()), (own_nice, own_slice));
+    for pid in guests.into_iter().skip(1) {
+        assert!(procfs::kill(pid, Signal::SIGKILL, |pid| procfs::name(pid) == "sandpool-guest"));
+    }
+    becomes((own_nice, own_slice));
 }
 
 #[test]

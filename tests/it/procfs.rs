@@ -132,6 +132,19 @@ pub(crate) fn name(pid: Pid) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
+/// Whether this process has a capability, by its number.
+pub(crate) fn has_capability(number: u32) -> bool {
+    let effective = status_line(std::process::id(), "CapEff").unwrap();
+    u64::from_str_radix(&effective, 16).unwrap() & (1 << number) != 0
+}
+
+/// The soft limit of a process for a resource, by the name that `/proc/PID/limits` has for it.
+pub(crate) fn limit(pid: Pid, resource: &str) -> String {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix(resource)).unwrap();
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
 /// Its nice value, and its slice in nanoseconds where the kernel shows that. All of its threads have one each.
 pub(crate) fn scheduling(pid: Pid) -> (i32, Option<u64>) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

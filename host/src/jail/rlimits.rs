@@ -107,6 +107,8 @@ impl Rlimits {
         for (resource, limit) in [
             (Resource::RLIMIT_CORE, Some(0)),
             (Resource::RLIMIT_MEMLOCK, Some(0)),
+            // The supervisor may go before its guests.
+            (Resource::RLIMIT_NICE, Some(0)),
             (Resource::RLIMIT_DATA, self.data),
             (Resource::RLIMIT_AS, self.space),
             (Resource::RLIMIT_STACK, self.stack),

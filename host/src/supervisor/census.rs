@@ -27,9 +27,14 @@ pub(super) struct Census {
 }
 
 impl Census {
-    /// Number of certain strays.
-    pub(super) fn look(&mut self, arena: &Arena, proc: &Proc, fork_server: Option<u32>) -> u64 {
-        let Some(found) = proc.children() else { return 0 };
+    /// Number of certain strays among the children that were just found.
+    pub(super) fn look(
+        &mut self,
+        arena: &Arena,
+        proc: &Proc,
+        found: Vec<u32>,
+        fork_server: Option<u32>,
+    ) -> u64 {
         let known: HashSet<u32> = in_table(arena).chain(fork_server).filter(|pid| is_child(*pid)).collect();
         if found.len() <= known.len() && self.suspects.is_empty() {
             return 0;
@@ -102,7 +107,12 @@ mod tests {
         }
 
         fn look(&mut self) -> u64 {
-            self.census.look(&self.arena, &self.proc, None)
+            self.look_beside(None)
+        }
+
+        fn look_beside(&mut self, fork_server: Option<u32>) -> u64 {
+            let found = self.proc.children().unwrap();
+            self.census.look(&self.arena, &self.proc, found, fork_server)
         }
     }
 
@@ -185,7 +195,7 @@ mod tests {
         let mut world = World::new();
         let pid = world.child.id();
         for _ in 0..2 * SURE {
-            assert_eq!(world.census.look(&world.arena, &world.proc, Some(pid)), 0);
+            assert_eq!(world.look_beside(Some(pid)), 0);
         }
         assert_eq!([(); 2].map(|()| world.look()), [0, 1], "it is by its number alone");
     }

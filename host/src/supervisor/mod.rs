@@ -14,7 +14,8 @@
 //! | pidfd of the owner | the owner is gone | end the run |
 //! | socket of the fork server | whether a process was started | tell its parent if not: [`fork_server`](crate::process::fork_server) |
 //!
-//! Now and then the supervisor counts its children: all of them must be in the process table ([`census`]). When nothing comes for a
+//! Now and then the supervisor counts its children: all of them must be in the process table ([`census`]), and while there are
+//! many, the supervisor goes before them at the processors ([`priority`]). When nothing comes for a
 //! while, it looks whether any process can still go on: [`deadlock`]. If there are limits of time, it wakes in time to enforce
 //! them: [`timers`].
 //!
@@ -35,6 +36,7 @@ mod census;
 pub(crate) mod children;
 pub(crate) mod deadlock;
 mod kin;
+mod priority;
 mod proc;
 mod timers;
 
@@ -52,6 +54,7 @@ use wasmtime::{Engine, ResourcesRequired};
 
 use self::children::{Children, Left};
 use self::deadlock::Detector;
+use self::priority::Priority;
 use self::proc::Proc;
 use crate::config::{Layer, Role, RunConfig};
 use crate::control::{self, Reply, Request, Start};
@@ -65,7 +68,7 @@ use crate::jail::{self, JailReport, LayerStatus};
 use crate::process::boot::Image;
 use crate::process::component;
 use crate::process::program::Program;
-use crate::sys::process::{FAILED, SHORT_SLICE, exit_now, nice, pidfd_open, set_nice, set_slice};
+use crate::sys::process::{FAILED, exit_now, pidfd_open};
 use crate::{Error, engine, imports};
 
 /// Bytes of a page of WebAssembly memory.
@@ -109,7 +112,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
     // These need something from outside of the namespaces.
     LazyLock::force(&imports::process::PROCESSORS);
     engine::known::seed_unused_generators();
-    let nice = go_first();
+    let priority = Priority::new();
     let mut start = control::receive_start(socket.as_fd()).context("cannot receive what is to run")?;
     let config = &mut start.config;
     let processes = u64::from(config.sandbox.limits.processes_max);
@@ -130,7 +133,7 @@ fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
         None => (None, LayerStatus::Off),
     };
     layers.push((Layer::ControlGroup, status));
-    match prepare(start, layers, group, proc, nice) {
+    match prepare(start, layers, group, proc, priority) {
         Ok(Prepared::Unjailed(report)) => control::send_message(socket.as_fd(), &Reply::Unjailed(report)),
         Ok(Prepared::Run(mut run)) => {
             run.gateway = gateway;
@@ -199,14 +202,10 @@ fn prepare(
     entered: Vec<(Layer, LayerStatus)>,
     group: Option<ControlGroup>,
     proc: Proc,
-    nice: i32,
+    priority: Priority,
 ) -> anyhow::Result<Prepared> {
     use anyhow::Context as _;
-    let [stdin, stdout, stderr] = start.stdio;
-    nix::unistd::dup2_stdin(stdin)?;
-    nix::unistd::dup2_stdout(stdout)?;
-    nix::unistd::dup2_stderr(stderr)?;
-
+    take_streams(start.stdio)?;
     if start.config.only_report {
         let jail = jail::prepare(&plan(&start.config, Reserved::default(), |_, _| true))
             .context("cannot prepare the jail")?;
@@ -233,9 +232,7 @@ fn prepare(
         }
         Program::Component(_) => false,
     };
-    let begin = wanted.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE).min(memory_max);
-    let memories = u64::from(wanted.num_memories) + u64::from(start.config.has_collected);
-    let memories = memories.saturating_mul(flavor.memory_space(begin, memory_max));
+    let memories = space_of_memories(&start.config, &wanted);
     allowance::check_space(memories, stack)?;
     let reserved = Reserved { arena: arena.bytes(), artifact, memories };
     let imports_fork = imports(sandpool_abi::process::MODULE, "fork");
@@ -253,7 +250,7 @@ fn prepare(
         config: start.config,
         arena: Arc::new(arena),
         supervisor_pid: nix::unistd::getpid().as_raw(),
-        nice,
+        nice: priority.of_guests(),
         doorbell: doorbell.clone(),
         jail,
         jail_grants_fork,
@@ -270,7 +267,7 @@ fn prepare(
         Role::Program if image.config.sandbox.has_gateway() => vec![memory],
         Role::Program => Vec::new(),
     };
-    let children = Children::start(image, group, proc).context("cannot start the main guest")?;
+    let children = Children::start(image, group, proc, priority).context("cannot start the main guest")?;
     Ok(Prepared::Run(Box::new(Run {
         jail: report,
         children,
@@ -280,6 +277,21 @@ fn prepare(
         gateway: None,
         handed_over,
     })))
+}
+
+/// Makes these descriptors the standard streams, which all guests have.
+fn take_streams([stdin, stdout, stderr]: [OwnedFd; 3]) -> nix::Result<()> {
+    nix::unistd::dup2_stdin(stdin)?;
+    nix::unistd::dup2_stdout(stdout)?;
+    nix::unistd::dup2_stderr(stderr)
+}
+
+/// Addresses for all memories that the program may have at once.
+fn space_of_memories(config: &RunConfig, wanted: &ResourcesRequired) -> u64 {
+    let memory_max = config.sandbox.limits.memory_max;
+    let begin = wanted.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE).min(memory_max);
+    let memories = u64::from(wanted.num_memories) + u64::from(config.has_collected);
+    memories.saturating_mul(config.flavor.memory_space(begin, memory_max))
 }
 
 /// Maps the artifact, and resolves the imports. Returns the program, and what its instance needs.
@@ -301,18 +313,6 @@ fn load(engine: &Engine, artifact: File, config: &RunConfig) -> anyhow::Result<(
     );
     let resolved = component::resolve(engine, &component, config.has_unknown_imports).map_err(plain)?;
     Ok((Program::Component(resolved), wanted))
-}
-
-/// Lets the supervisor run before its guests, a thousand of which may want the processors: the supervisor needs little. A
-/// privileged user's supervisor gets more of the processors, if it asks before it is in a user namespace; each supervisor gets one
-/// soon when it wakes. Returns the nice value that guests are to have.
-fn go_first() -> i32 {
-    // No more than it needs: guests decide how busy it is, and it is in the way of every other program as well.
-    const BEFORE: i32 = 10;
-    let nice = nice();
-    set_nice(0, nice - BEFORE);
-    set_slice(0, SHORT_SLICE);
-    nice
 }
 
 /// The restrictions of a run's guests, whose module imports these functions.

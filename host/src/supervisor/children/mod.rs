@@ -15,6 +15,7 @@ use sandpool_abi::process::{DEADLOCKED, Limit, SIGNALED};
 
 use super::census::{self, Census};
 use super::kin::{has_children, is_child, send};
+use super::priority::Priority;
 use super::proc::Proc;
 use super::timers::{Over, Timers};
 use crate::children::default_name;
@@ -69,6 +70,7 @@ pub(crate) struct Children {
     fork_server: Spawner,
     proc: Proc,
     census: Census,
+    priority: Priority,
     /// When all processes were last killed, since the run has ended.
     killed: Option<Instant>,
 }
@@ -120,7 +122,12 @@ enum Spawner {
 
 impl Children {
     /// Starts the main guest. A pool has no main guest: its owner has that slot.
-    pub(crate) fn start(image: Image, group: Option<ControlGroup>, proc: Proc) -> io::Result<Self> {
+    pub(crate) fn start(
+        image: Image,
+        group: Option<ControlGroup>,
+        proc: Proc,
+        priority: Priority,
+    ) -> io::Result<Self> {
         let arena = &*image.arena;
         let (main, handle) =
             table::reserve(arena, None, &default_name(std::iter::empty()), 0).map_err(io::Error::other)?;
@@ -156,6 +163,7 @@ impl Children {
             collected: Instant::now(),
             proc,
             census: Census::default(),
+            priority,
             killed: None,
         };
         match children.image.config.role {
@@ -216,11 +224,17 @@ impl Children {
     /// Ends the run if there are processes that the table doesn't list. Guests make only listed processes: somebody has broken out
     /// of WebAssembly.
     pub(crate) fn count(&mut self) {
-        if self.image.config.sandbox.jail.without_census || self.is_ending() {
+        if self.is_ending() {
             return;
         }
+        let children = self.proc.children();
+        // Where the kernel doesn't tell, there may be many.
+        self.priority.suit(children.as_ref().map_or(usize::MAX, Vec::len));
+        let Some(children) = children.filter(|_| !self.image.config.sandbox.jail.without_census) else {
+            return;
+        };
         let fork_server = self.fork_server_pid();
-        let strays = self.census.look(&self.image.arena, &self.proc, fork_server);
+        let strays = self.census.look(&self.image.arena, &self.proc, children, fork_server);
         if strays > 0 {
             self.end_by(Outcome::strays(strays));
         }
@@ -413,6 +427,7 @@ impl Children {
     /// them; otherwise, all of the supervisor's children that the kernel knows, whether or not the table lists them.
     pub(crate) fn kill_all(&mut self, signal: Signal) {
         let is_first = self.killed.is_none();
+        self.priority.raise();
         self.killed = Some(Instant::now());
         self.signal_all(signal);
         if is_first && has_children() {

@@ -12,6 +12,7 @@
 //! | `spawn` | the same with fresh memory |
 //! | `storm` | starts processes that start processes, and joins none |
 //! | `family` | has a child that has a child that sleeps |
+//! | `outlived` | sleeps, as the main process does, whatever becomes of the child |
 //! | `wasi` | has called much of WASI, and sleeps |
 
 use std::convert::Infallible;
@@ -82,6 +83,9 @@ fn main() -> Outcome {
     let pids: Vec<_> = children.iter().map(|child| child.pid().to_string()).collect();
     println!("processes: {} {}", current_process()?.pid(), pids.join(" "));
     println!("ready");
+    if what == "outlived" {
+        sleep();
+    }
 
     let sentinels: Vec<_> = children.iter().map(Process::sentinel).collect();
     wait(&sentinels, None)?;
