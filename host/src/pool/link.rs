@@ -29,6 +29,9 @@ const LOOKS: u32 = 60;
 /// The most bytes of results that are taken at once.
 const BATCH_BYTES: usize = 64 << 10;
 
+/// The most results that are taken at once.
+const BATCH_MAX: usize = 512;
+
 /// The part of the pool's side that all threads may look at while another thread works with the rest.
 #[derive(Debug)]
 pub(super) struct Waiter {
@@ -48,7 +51,6 @@ pub(super) struct Link {
     started: u64,
     /// Workers that have ended and left names.
     left: Vec<ProcessHandle>,
-    buffer: Vec<u8>,
 }
 
 #[cfg(test)]
@@ -111,7 +113,6 @@ impl Link {
             isolation: setup.isolation,
             started: 0,
             left: Vec::new(),
-            buffer: vec![0; BATCH_BYTES],
         };
         Ok((link, Waiter { participant, results, poked: AtomicBool::new(false) }))
     }
@@ -234,39 +235,72 @@ impl Link {
         queue::close(self.participant(), port(self.participant(), self.tasks)?)
     }
 
-    /// Takes some results and passes each on. Returns the number of results.
-    pub(super) fn take_results(&mut self, mut each: impl FnMut(&[u8])) -> Result<usize> {
+    /// Takes some of the results that have come, in place of those that are there.
+    pub(super) fn take_results(&self, results: &mut Results) -> Result<()> {
         let participant = &self.workers.participant;
         let port = port(participant, self.results)?;
-        let mut lens = Vec::with_capacity(64);
+        let Results { bytes, lens, large } = results;
+        *large = None;
+        lens.clear();
+        bytes.resize(BATCH_BYTES, 0);
         let note = |len| {
             lens.push(len);
-            lens.len() < 512
+            lens.len() < BATCH_MAX
         };
-        match queue::get_many(participant, port, &mut self.buffer, note, Deadline::NOW) {
-            Ok(0) => match queue::get(participant, port, || false, &mut [], Deadline::NOW)? {
-                Taken::Copied(_) => each(&[]),
-                Taken::Bytes(bytes) => each(&bytes),
-                Taken::Message(message) => {
-                    let mut bytes = vec![0; usize::try_from(message.len).map_err(|_| Errno::Io)?];
-                    message.read(participant, &mut bytes)?;
-                    heap::free(participant, participant.slot()?.register(Register::Incoming))?;
-                    each(&bytes);
-                }
-            },
-            Ok(_) => {
-                let mut rest = self.buffer.as_slice();
-                for len in &lens {
-                    let (result, behind) = rest.split_at_checked(*len).ok_or(Errno::Io)?;
-                    rest = behind;
-                    each(result);
-                }
-                return Ok(lens.len());
+        match queue::get_many(participant, port, bytes, note, Deadline::NOW) {
+            Ok(0) => {
+                lens.clear();
+                *large = Some(self.take_large(port)?);
+                Ok(())
             }
-            Err(Errno::Again | Errno::Busy) => return Ok(0),
-            Err(error) => return Err(error),
+            Ok(_) => Ok(()),
+            Err(Errno::Again | Errno::Busy) => {
+                lens.clear();
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
-        Ok(1)
+    }
+
+    /// Takes a result that is larger than a batch may be.
+    fn take_large(&self, port: Port<'_>) -> Result<Vec<u8>> {
+        let participant = &self.workers.participant;
+        match queue::get(participant, port, || false, &mut [], Deadline::NOW)? {
+            Taken::Copied(_) => Ok(Vec::new()),
+            Taken::Bytes(bytes) => Ok(bytes),
+            Taken::Message(message) => {
+                let mut bytes = vec![0; usize::try_from(message.len).map_err(|_| Errno::Io)?];
+                message.read(participant, &mut bytes)?;
+                heap::free(participant, participant.slot()?.register(Register::Incoming))?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+/// Results that were taken at once.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    /// Small results, one after the other, and the length of each.
+    bytes: Vec<u8>,
+    lens: Vec<usize>,
+    /// Or a single large one.
+    large: Option<Vec<u8>>,
+}
+
+impl Results {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lens.is_empty() && self.large.is_none()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes.as_slice();
+        let small = self.lens.iter().map(move |len| {
+            let (result, behind) = rest.split_at_checked(*len).unwrap_or_default();
+            rest = behind;
+            result
+        });
+        small.chain(self.large.as_deref())
     }
 }
 

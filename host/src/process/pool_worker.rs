@@ -13,7 +13,8 @@
 //! A command is a task that has no export: its child runs the program's `_start`, with arguments, variables and a stdin
 //! of its own, and the exit code and stdout are the result. It is put at the end of that process, by [`exit`].
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use sandpool_abi::Errno;
@@ -50,7 +51,6 @@ const BATCH_BYTES: usize = 64 << 10;
 const REAPING_NANOS: u64 = 500_000;
 
 /// The export of a task.
-#[derive(Clone)]
 enum Export {
     /// A module's.
     Task(TypedFunc<(i32, i32), i32>),
@@ -61,8 +61,8 @@ enum Export {
 struct Worker {
     setup: Setup,
     queues: Queues,
-    /// The exports that were called so far.
-    exports: HashMap<String, Export>,
+    /// The exports that were called so far. A copy of one would cost atomic operations on the types of its engine.
+    exports: BTreeMap<String, Rc<Export>>,
     instance: Instance,
     /// Tasks, as they were taken.
     taken: Vec<u8>,
@@ -99,7 +99,7 @@ pub(super) fn serve(
     let mut worker = Worker {
         setup,
         queues,
-        exports: HashMap::new(),
+        exports: BTreeMap::new(),
         instance,
         taken: vec![0; BATCH_BYTES],
         record: Vec::new(),
@@ -130,7 +130,7 @@ impl Worker {
         let mut kind = RecordKind::Ready;
         if let Some((name, format, input)) = self.setup.initializer.take() {
             let export = self.export(store, &name);
-            match self.call(store, export.as_ref(), format, &input)? {
+            match self.call(store, export.as_deref(), format, &input)? {
                 RecordKind::Done => {}
                 RecordKind::NoTask => {
                     self.set_output(store, format!("the module has no task {name}").as_bytes());
@@ -223,7 +223,7 @@ impl Worker {
                 Isolation::Worker => {
                     let started = store.data().process.children.started;
                     let export = self.export(store, name);
-                    let kind = self.call(store, export.as_ref(), format, input).map_err(|_| Errno::Io)?;
+                    let kind = self.call(store, export.as_deref(), format, input).map_err(|_| Errno::Io)?;
                     let guest = store.data();
                     if guest.process.children.started != started {
                         // As long as these children are alive, the task isn't over.
@@ -266,7 +266,7 @@ impl Worker {
                     let done = self.run_command(store, input, begun);
                     exit::exit_worker(store.data(), i32::from(done.is_err()))
                 }
-                let done = self.call(store, export.as_ref(), format, input);
+                let done = self.call(store, export.as_deref(), format, input);
                 let guest = store.data();
                 // As long as the children are alive, the task isn't over.
                 guest.process.end_all_children(|| deadlock::report(guest, None));
@@ -402,7 +402,7 @@ impl Worker {
         Ok(if is_too_large { RecordKind::TooLarge } else { kind })
     }
 
-    fn export(&mut self, store: &mut Store<Guest>, name: &str) -> Option<Export> {
+    fn export(&mut self, store: &mut Store<Guest>, name: &str) -> Option<Rc<Export>> {
         if let Some(export) = self.exports.get(name) {
             return Some(export.clone());
         }
@@ -413,8 +413,9 @@ impl Worker {
             }
             Instance::Component(instance) => Export::Function(call::find(store, instance, name)?),
         };
-        self.exports.insert(name.to_owned(), export);
-        self.exports.get(name).cloned()
+        let export = Rc::new(export);
+        self.exports.insert(name.to_owned(), export.clone());
+        Some(export)
     }
 
     /// Puts the result of a task, and gives the task's claim up.

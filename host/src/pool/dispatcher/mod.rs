@@ -36,7 +36,7 @@ use nix::sys::signal::Signal;
 use sandpool_scheduler::{Crew, Phase, Scheduler, Work};
 
 use super::event::{Event, Stats};
-use super::link::{Link, Waiter};
+use super::link::{Link, Results, Waiter};
 use super::outcome::Outcome;
 use super::sink::{Sink, locked};
 use crate::control::{self, Request};
@@ -158,6 +158,8 @@ pub(super) struct Core {
     has_left: bool,
     /// More results may have come than were taken in this turn.
     has_more: bool,
+    /// The results of the last batch, kept for their memory.
+    results: Results,
     /// Records that weren't the result of a task at work.
     nonsense: u64,
     /// When something was last taken or room was freed, and how often room had been freed by then.
@@ -190,6 +192,7 @@ impl Shared {
             is_stuck: false,
             has_left: false,
             has_more: false,
+            results: Results::default(),
             nonsense: 0,
             moved: (nanos_now(), 0),
             starved: None,

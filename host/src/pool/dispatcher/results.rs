@@ -26,20 +26,21 @@ impl Core {
     /// Takes the results that have come, up to the maximum of one turn; then more may remain.
     pub(super) fn take_results(&mut self) -> crate::ipc::Result<()> {
         for _ in 0..BATCHES_MAX {
-            // Records are copied before the rest of the core is used.
-            let mut records = Vec::new();
-            let count = self.link.take_results(|record| records.push(record.to_vec()))?;
+            // The rest of the core is used while the results are looked at.
+            let mut results = std::mem::take(&mut self.results);
+            self.link.take_results(&mut results)?;
             let now = nanos_now();
-            for record in &records {
+            for record in results.iter() {
                 let is_one = ResultRecord::decode(record).is_some_and(|record| self.take_result(record, now));
                 self.nonsense += u64::from(!is_one);
             }
+            self.has_more = !results.is_empty();
+            self.results = results;
             if self.nonsense > NONSENSE_MAX {
                 return Err(sandpool_abi::Errno::Io);
             }
             // Results that come meanwhile are taken as well, but workers must get tasks between the batches.
             self.refill();
-            self.has_more = count != 0;
             if !self.has_more || self.is_terminated() {
                 return Ok(());
             }
