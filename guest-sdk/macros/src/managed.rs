@@ -258,18 +258,31 @@ fn text(tokens: Vec<TokenTree>, of: &Ident) -> String {
     named(tokens, of).to_string()
 }
 
-fn generate(name: &str, methods: &[Method], restore: bool) -> String {
-    let visibility =
-        methods.iter().map(|method| method.visibility.as_str()).find(|visibility| !visibility.is_empty());
-    let visibility = visibility.unwrap_or_default();
-    let (mut calls, mut constructs, mut proxied, mut signatures) =
-        (String::new(), String::new(), String::new(), String::new());
-    for (number, method) in methods.iter().enumerate() {
+/// The parts of the generated code that have a piece for each method.
+#[derive(Default)]
+struct Parts {
+    /// The arms of `Managed::call`, and of `Managed::construct`.
+    calls: String,
+    constructs: String,
+    /// The methods of the proxy.
+    proxied: String,
+    /// The types of all methods: equal in two programs if these agree on what is called.
+    signatures: String,
+}
+
+impl Parts {
+    fn new(name: &str, methods: &[Method]) -> Self {
+        let mut parts = Self::default();
+        methods.iter().enumerate().for_each(|(number, method)| parts.add(name, number, method));
+        parts
+    }
+
+    fn add(&mut self, name: &str, number: usize, method: &Method) {
         let Method { name: method_name, visibility, docs, cfgs, arguments, output, makes } = method;
         let names: String = arguments.iter().map(|(name, _)| format!("{name}, ")).collect();
         let list: String = arguments.iter().map(|(_, ty)| format!("{ty}, ")).collect();
         let parameters: String = arguments.iter().map(|(name, ty)| format!("{name}: {ty}, ")).collect();
-        signatures += &format!("{method_name}({list})->{output};");
+        self.signatures += &format!("{method_name}({list})->{output};");
         let docs = if docs.is_empty() {
             format!("#[doc = \"Calls `{name}::{method_name}` in the manager.\"]")
         } else {
@@ -292,31 +305,38 @@ fn generate(name: &str, methods: &[Method], restore: bool) -> String {
         let proxy = format!("::sandpool_guest::manager::Proxy<{name}>");
         match makes {
             Makes::Result => {
-                calls +=
+                self.calls +=
                     &format!("{cfgs} {number} => call.answer({call} {name}::{method_name}(self, {names})),");
-                proxied += &format!(
+                self.proxied += &format!(
                     "{head}(&self, {parameters}) -> ::core::result::Result<{output}, ::sandpool_guest::manager::CallError> {{
                         self.0.call({number}, &({names}))
                     }}"
                 );
             }
             Makes::Object => {
-                constructs +=
+                self.constructs +=
                     &format!("{cfgs} {number} => call.construct({call} {name}::{method_name}({names})),");
                 let made = format!("::core::option::Option<{proxy}>");
-                proxied += &construct(&made, "Self");
-                proxied += "made.map(Self).ok_or(::sandpool_guest::manager::CallError::NoSuchObject) }";
+                self.proxied += &construct(&made, "Self");
+                self.proxied += "made.map(Self).ok_or(::sandpool_guest::manager::CallError::NoSuchObject) }";
             }
             Makes::ObjectOr(error) => {
-                constructs += &format!(
+                self.constructs += &format!(
                     "{cfgs} {number} => call.construct_result({call} {name}::{method_name}({names})),"
                 );
                 let made = format!("::core::result::Result<{proxy}, {error}>");
-                proxied += &construct(&made, &format!("::core::result::Result<Self, {error}>"));
-                proxied += "::core::result::Result::Ok(made.map(Self)) }";
+                self.proxied += &construct(&made, &format!("::core::result::Result<Self, {error}>"));
+                self.proxied += "::core::result::Result::Ok(made.map(Self)) }";
             }
         }
     }
+}
+
+fn generate(name: &str, methods: &[Method], restore: bool) -> String {
+    let visibility =
+        methods.iter().map(|method| method.visibility.as_str()).find(|visibility| !visibility.is_empty());
+    let visibility = visibility.unwrap_or_default();
+    let Parts { calls, constructs, proxied, signatures } = Parts::new(name, methods);
     let checkpoint = if restore {
         "fn checkpoint(&self) -> ::core::option::Option<Self> {
             ::core::option::Option::Some(::core::clone::Clone::clone(self))

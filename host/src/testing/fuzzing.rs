@@ -10,10 +10,10 @@
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use sandpool_abi::{Import, ValueType};
-use wasmtime::{Engine, InstancePre, Store, Val};
+use wasmtime::{Engine, InstancePre, Memory, Store, Val};
 
 use crate::codec;
 use crate::config::{AddressGrant, LimitKey, RunConfig, Sandbox, granted};
@@ -22,7 +22,7 @@ use crate::engine::Inspection;
 use crate::engine::known::{self, Function};
 use crate::gateway::frames::{Frames, Next};
 use crate::imports;
-use crate::ipc::arena::Geometry;
+use crate::ipc::arena::{Arena, Geometry, Participant};
 use crate::ipc::outside::{self, Chores};
 use crate::ipc::process_table::Register;
 use crate::ipc::{message, object};
@@ -132,18 +132,9 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         };
         let import = all[index];
         let function = instance.get_func(&mut store, &index.to_string()).expect("an export");
-        let count = import.params.len();
         let mut arguments: Vec<Val> =
             import.params.iter().map(|param| input.argument(param.ty.value_type(), &handles)).collect();
-        // Calls that may wait don't wait: nobody would end the wait.
-        match import.name {
-            "put" | "put_parts" | "put_many" | "get_many" | "finish" | "finish_parts" | "send"
-            | "send_parts" | "join" | "lock_acquire" | "semaphore_acquire" | "event_wait"
-            | "condition_wait" | "barrier_wait" => arguments[count - 1] = Val::I64(0),
-            "get" | "recv" => arguments[3] = Val::I64(0),
-            "wait" => arguments[2] = Val::I64(0),
-            _ => {}
-        }
+        wait_for_nobody(import, &mut arguments);
         let mut results =
             [if import.result.value_type() == ValueType::I32 { Val::I32(0) } else { Val::I64(0) }];
         let called = function.call(&mut store, &arguments, &mut results);
@@ -153,18 +144,7 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
             _ if called.is_err() => assert!(may_trap, "{} is to answer with an errno", import.name),
             Val::I32(0) => {
                 succeeded.push((import.module, import.name));
-                if import.module == sandpool_abi::connection::MODULE {
-                    let mut end = [0; 8];
-                    let at = arguments[3].unwrap_i32() as u32 as usize;
-                    memory.read(&store, at, &mut end).expect("what was just written");
-                    handles.push(i64::from_le_bytes(end));
-                }
-                if (import.module, import.name) == (sandpool_abi::pipe::MODULE, "create") {
-                    let mut ends = [0; 16];
-                    let at = arguments[2].unwrap_i32() as u32 as usize;
-                    memory.read(&store, at, &mut ends).expect("what was just written");
-                    handles.extend(ends.as_chunks::<8>().0.iter().map(|end| i64::from_le_bytes(*end)));
-                }
+                handles.extend(written(import, &arguments, &memory, &store));
             }
             Val::I64(value) if value >= 0 => {
                 succeeded.push((import.module, import.name));
@@ -182,28 +162,63 @@ pub fn imports(data: &[u8]) -> Vec<(&'static str, &'static str)> {
         }
     }
 
+    give_all_back(&mut store, &participant);
+    assert_nothing_is_left(&arena);
+    succeeded
+}
+
+/// Gives back all that the guest's process holds, as its end does.
+fn give_all_back(store: &mut Store<Guest>, participant: &Participant) {
     let process = &mut store.data_mut().process;
     if let Some(Held::Message(_)) = process.held.take() {
         message::discard(
-            &participant,
+            participant,
             participant.slot().expect("a slot").register(Register::Incoming),
             &mut Vec::new(),
         )
         .expect("a message");
     }
     for handle in process.holds.keys() {
-        object::release(&participant, *handle).expect("a hold");
+        object::release(participant, *handle).expect("a hold");
     }
+}
+
+fn assert_nothing_is_left(arena: &Arc<Arena>) {
     // Requests to the gateway go with it.
     let mut chores = Chores::new();
     chores.release(outside::REQUESTS);
     while chores.work(&outside::gateway(arena.clone()), 64).expect("no lock is held") {}
     // Objects that hold themselves, by a message in them, are left: a cycle. They hold only their own pages and those of their
     // messages.
-    let live = object::count_live(&arena).expect("a table");
+    let live = object::count_live(arena).expect("a table");
     let used = arena.header().expect("a header").heap.used_pages();
     assert!(live > 0 || used == 0, "{used} pages are left");
-    succeeded
+}
+
+/// Changes the arguments of a call that may wait so that it doesn't: nobody would end the wait.
+fn wait_for_nobody(import: &Import, arguments: &mut [Val]) {
+    let timeout = match import.name {
+        "put" | "put_parts" | "put_many" | "get_many" | "finish" | "finish_parts" | "send" | "send_parts"
+        | "join" | "lock_acquire" | "semaphore_acquire" | "event_wait" | "condition_wait"
+        | "barrier_wait" => arguments.len() - 1,
+        "get" | "recv" => 3,
+        "wait" => 2,
+        _ => return,
+    };
+    arguments[timeout] = Val::I64(0);
+}
+
+/// The handles that a call which succeeded has written to the guest's memory.
+fn written(import: &Import, arguments: &[Val], memory: &Memory, store: &Store<Guest>) -> Vec<i64> {
+    let (at, count) = match (import.module, import.name) {
+        (sandpool_abi::connection::MODULE, _) => (3, 1),
+        (sandpool_abi::pipe::MODULE, "create") => (2, 2),
+        _ => return Vec::new(),
+    };
+    let at = arguments[at].unwrap_i32() as u32 as usize;
+    let mut ends = vec![0; 8 * count];
+    memory.read(store, at, &mut ends).expect("what was just written");
+    ends.as_chunks::<8>().0.iter().map(|end| i64::from_le_bytes(*end)).collect()
 }
 
 /// The arena: damages an arena as `data` says, uses it, and sweeps up in it.

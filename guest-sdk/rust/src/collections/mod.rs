@@ -32,6 +32,7 @@
 //! A collection has copies: changing a value that `get` has returned changes nothing in the collection. To change a value
 //! in place, as one step, there is [`update`](Dict::update), however deep the changed part lies in it.
 
+mod blocks;
 pub(crate) mod dict;
 pub(crate) mod list;
 pub(crate) mod namespace;

@@ -21,6 +21,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use wasmtime::component::types::{Field, Flags, Record};
 use wasmtime::component::{Type, Val};
 
 use crate::guest_text::escaped_up_to;
@@ -206,22 +207,7 @@ pub(super) fn decode(raw: &RawValue, ty: &Type) -> Result<Val> {
             Val::Enum(name)
         }
         Type::Option(_) if is_null(raw) => Val::Option(None),
-        Type::Option(option) => {
-            let ty = option.ty();
-            let inner = if matches!(ty, Type::Option(_)) {
-                let fields = object(raw, "null or {\"some\": …}")?;
-                let [(key, inner)] = fields.as_slice() else {
-                    return Err(is_no(raw, "null or {\"some\": …}"));
-                };
-                if key != "some" {
-                    return Err(is_no(raw, "null or {\"some\": …}"));
-                }
-                decode(inner, &ty).map_err(|problem| problem.below(Step::Field("some".to_owned())))?
-            } else {
-                decode(raw, &ty)?
-            };
-            Val::Option(Some(Box::new(inner)))
-        }
+        Type::Option(option) => Val::Option(Some(Box::new(decode_some(raw, &option.ty())?))),
         Type::Result(result) => {
             const FORM: &str = "{\"ok\": …} or {\"err\": …}";
             let fields = object(raw, FORM)?;
@@ -233,23 +219,40 @@ pub(super) fn decode(raw: &RawValue, ty: &Type) -> Result<Val> {
                 _ => return Err(is_no(raw, FORM)),
             }
         }
-        Type::Flags(flags) => {
-            let mut set = Vec::new();
-            for (at, item) in items(raw)?.into_iter().enumerate() {
-                let name: String =
-                    read(item, "the name of a flag").map_err(|problem| problem.below(Step::Item(at)))?;
-                if !flags.names().any(|known| known == name) {
-                    let problem = is_no(item, &format!("one of {}", listed(flags.names())));
-                    return Err(problem.below(Step::Item(at)));
-                }
-                if !set.contains(&name) {
-                    set.push(name);
-                }
-            }
-            Val::Flags(set)
-        }
+        Type::Flags(flags) => Val::Flags(decode_flags(raw, flags)?),
         _ => return Err(Problem::new("the function takes a value that JSON cannot express")),
     })
+}
+
+/// Decodes the value of an option that has one. An option of an option has an object of its own, because `null` would be either.
+fn decode_some(raw: &RawValue, ty: &Type) -> Result<Val> {
+    const FORM: &str = "null or {\"some\": …}";
+    if !matches!(ty, Type::Option(_)) {
+        return decode(raw, ty);
+    }
+    let fields = object(raw, FORM)?;
+    let [(key, inner)] = fields.as_slice() else { return Err(is_no(raw, FORM)) };
+    if key != "some" {
+        return Err(is_no(raw, FORM));
+    }
+    decode(inner, ty).map_err(|problem| problem.below(Step::Field("some".to_owned())))
+}
+
+/// Decodes an array of names of flags, each of which counts once.
+fn decode_flags(raw: &RawValue, flags: &Flags) -> Result<Vec<String>> {
+    let mut set = Vec::new();
+    for (at, item) in items(raw)?.into_iter().enumerate() {
+        let name: String =
+            read(item, "the name of a flag").map_err(|problem| problem.below(Step::Item(at)))?;
+        if !flags.names().any(|known| known == name) {
+            let problem = is_no(item, &format!("one of {}", listed(flags.names())));
+            return Err(problem.below(Step::Item(at)));
+        }
+        if !set.contains(&name) {
+            set.push(name);
+        }
+    }
+    Ok(set)
 }
 
 fn all<'a>(pairs: impl Iterator<Item = (&'a RawValue, &'a Type)>) -> Result<Vec<Val>> {
@@ -265,7 +268,7 @@ pub(super) fn decode_all(items: Vec<&RawValue>, types: &[Type]) -> Result<Vec<Va
     all(items.into_iter().zip(types))
 }
 
-fn decode_record(raw: &RawValue, record: &wasmtime::component::types::Record) -> Result<Val> {
+fn decode_record(raw: &RawValue, record: &Record) -> Result<Val> {
     let given = object(raw, "an object")?;
     let names = || listed(record.fields().map(|field| field.name));
     for (at, (key, _)) in given.iter().enumerate() {
@@ -277,7 +280,7 @@ fn decode_record(raw: &RawValue, record: &wasmtime::component::types::Record) ->
             return Err(Problem::new(format!("the field {key} is there twice")));
         }
     }
-    let field = |field: wasmtime::component::types::Field<'_>| {
+    let field = |field: Field<'_>| {
         let found = given.iter().find(|(key, _)| key == field.name);
         let value = match (found, &field.ty) {
             (Some((_, value)), ty) => {

@@ -25,6 +25,7 @@ mod work;
 
 use std::collections::VecDeque;
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -246,31 +247,10 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     }
     let framing = args.format;
     let mut files = Files::open(&args, &module, &sandbox)?;
-    let found = match &files.journal {
-        Some(journal) if args.resume => journal.load()?,
-        _ => None,
+    let Rest { mut state, left, is_resumed, is_retry } = match rest(&args, &files)? {
+        ControlFlow::Continue(rest) => rest,
+        ControlFlow::Break(exit_code) => return Ok(exit_code),
     };
-    let is_resumed = found.is_some();
-    let mut state = found.unwrap_or_default();
-    files.output.has(state.output)?;
-    let by_report = args.retry_failed && !args.resume;
-    let again = match &args.report {
-        Some(report) if by_report => report::failed(report)?,
-        _ if by_report => return Err(nothing_to_retry().into()),
-        _ if args.retry_failed => state.failed.clone(),
-        _ => Ranges::default(),
-    };
-    if by_report && again.count() == 0 {
-        text::note("nothing left to do: no record has failed");
-        return Ok(ExitCode::Success.code());
-    }
-    // If the input isn't a file, it may have more records by now.
-    let is_all = by_report || state.is_finished && files.input.len.is_some();
-    if is_all && again.count() == 0 {
-        return Ok(nothing_left(&state));
-    }
-    state.is_finished = is_all && !by_report;
-    let is_retry = again.count() > 0;
     files.begin(&args, &mut state, is_resumed, is_retry)?;
     let Files { input, output, errors, report, results_dir, journal } = files;
 
@@ -285,7 +265,6 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
         }
         stopper.stop();
     });
-    let left = if is_all { Left::only(again) } else { Left::new(state.done.clone(), again) };
     let read = Arc::new(Read::default());
     let (numbering, numbers) = numbers::numbers();
     let input_len = input.len;
@@ -333,6 +312,45 @@ pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
         interrupt.die_if_caught(Some(Signal::SIGINT as i32));
     }
     Ok(result?.exit_code(map.state.failed.count() > 0))
+}
+
+/// The records that are still to be done, and what is known of those before.
+struct Rest {
+    state: MapState,
+    left: Left,
+    is_resumed: bool,
+    is_retry: bool,
+}
+
+/// Finds the records that are still to be done. If there are none, says so, and breaks off with the exit code.
+fn rest(args: &MapArgs, files: &Files) -> anyhow::Result<ControlFlow<u8, Rest>> {
+    let found = match &files.journal {
+        Some(journal) if args.resume => journal.load()?,
+        _ => None,
+    };
+    let is_resumed = found.is_some();
+    let mut state = found.unwrap_or_default();
+    files.output.has(state.output)?;
+    let by_report = args.retry_failed && !args.resume;
+    let again = match &args.report {
+        Some(report) if by_report => report::failed(report)?,
+        _ if by_report => return Err(nothing_to_retry().into()),
+        _ if args.retry_failed => state.failed.clone(),
+        _ => Ranges::default(),
+    };
+    let is_retry = again.count() > 0;
+    if by_report && !is_retry {
+        text::note("nothing left to do: no record has failed");
+        return Ok(ControlFlow::Break(ExitCode::Success.code()));
+    }
+    // If the input isn't a file, it may have more records by now.
+    let is_all = by_report || state.is_finished && files.input.len.is_some();
+    if is_all && !is_retry {
+        return Ok(ControlFlow::Break(nothing_left(&state)));
+    }
+    state.is_finished = is_all && !by_report;
+    let left = if is_all { Left::only(again) } else { Left::new(state.done.clone(), again) };
+    Ok(ControlFlow::Continue(Rest { state, left, is_resumed, is_retry }))
 }
 
 /// The files that a map reads and writes.
