@@ -21,7 +21,8 @@ use crate::limits::{self, Refusal};
 ///     Err(error) => eprintln!("error: {error}"),
 /// }
 /// ```
-#[derive(Debug)]
+///
+/// `Debug` writes the text that `Display` writes: a program whose `main` returns the error prints that.
 #[non_exhaustive]
 pub enum Error {
     /// A daemonic process may not start processes, unless it is a worker of a pool.
@@ -211,6 +212,13 @@ impl fmt::Display for Error {
     }
 }
 
+// A program prints the error of its `main` by `Debug`, and a person reads it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 // No `source`: the variants that wrap an error say the same as the wrapped one.
 impl std::error::Error for Error {}
 
@@ -285,6 +293,12 @@ mod tests {
     fn converted<T: std::error::Error + 'static>(error: impl Into<Error>) -> T {
         let Error::Other(error) = error.into() else { panic!("it is another variant") };
         *error.downcast().unwrap_or_else(|other| panic!("it has become {other:?}"))
+    }
+
+    #[test]
+    fn a_person_reads_what_main_returns() {
+        assert_eq!(format!("{:?}", Error::TooLarge), Error::TooLarge.to_string());
+        assert_eq!(format!("{:?}", Error::from(PutError::Closed)), PutError::Closed.to_string());
     }
 
     #[test]
