@@ -82,7 +82,7 @@ pub mod limits {
 pub mod module {
     pub use crate::config::UnknownImports;
     pub use crate::engine::{
-        Builder, ExportInfo, ImportInfo, Inspection, Kind, MemoryInfo, Provision, TaskInfo,
+        Builder, ExportInfo, ImportInfo, Inspection, MemoryInfo, ModuleKind, Provision, TaskInfo,
     };
 }
 

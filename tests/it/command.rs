@@ -66,7 +66,7 @@ fn large_inputs_and_outputs_pass_whole() {
 #[test]
 fn more_than_is_kept_ends_the_run_or_is_left_out() {
     let module = program();
-    let output = builder(&module, &["write-without-end"]).output_max(100_000).output().unwrap();
+    let output = builder(&module, &["write-without-end"]).keep_max(100_000).output().unwrap();
     assert_eq!(output.summary.status, ExitStatus::Limited(Limit::Output(100_000)));
     assert_eq!(output.stdout.bytes.len(), 100_000);
     assert!(!output.stdout.is_whole());
@@ -77,7 +77,7 @@ fn more_than_is_kept_ends_the_run_or_is_left_out() {
         (Keep::HeadAndTail, 1000, 500),
         (Keep::End, 300_000, 300_000),
     ] {
-        let output = builder(&module, &["write", "300000"]).output_max(kept).keep(keep).output().unwrap();
+        let output = builder(&module, &["write", "300000"]).keep_max(kept).keep(keep).output().unwrap();
         assert_eq!(output.summary.status, EXITED_WELL, "{keep:?}");
         assert_eq!((output.stdout.bytes.len() as u64, output.stdout.gap), (kept, gap), "{keep:?}");
         assert_eq!(output.stdout.left_out, 300_000 - kept, "{keep:?}");

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -68,11 +69,30 @@ fn gateway(run: &Run) -> Option<Pid> {
     procfs::children(run.embedder()).into_iter().find(|pid| procfs::name(*pid) == "sandpool-gatewa")
 }
 
+/// The versions of Python that this machine has: `python3`, others in the search path, and those that pyenv has installed.
+fn pythons() -> Vec<PathBuf> {
+    let in_path = (8..20).map(|minor| PathBuf::from(format!("python3.{minor}")));
+    let pyenv = std::env::home_dir().map(|home| home.join(".pyenv/versions"));
+    let installed = pyenv.and_then(|versions| fs::read_dir(versions).ok()).into_iter().flatten();
+    let installed = installed.map(|version| version.unwrap().path().join("bin/python3"));
+    let is_there = |python: &PathBuf| {
+        let mut command = Command::new(python);
+        command.args(["-c", ""]).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    in_path.chain(installed).filter(is_there).chain([PathBuf::from("python3")]).collect()
+}
+
 /// Runs a program in Python, and returns what it prints.
 #[track_caller]
 fn python(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new("python3").arg("-c").arg(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    python_of(Path::new("python3"), program, arguments)
+}
+
+#[track_caller]
+fn python_of(python: &Path, program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(python).arg("-c").arg(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}: {}", python.display(), String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -177,11 +197,17 @@ except AuthenticationError as error:
 
 #[test]
 fn python_talks_to_a_guest() {
-    let (run, port) = listening("echo", &["md5:secret", "2"]);
-    assert_eq!(python(PYTHON, &[&port.to_string()]), "refused: digest sent was rejected\n");
-    let ended = run.finish().expect_code(0);
-    assert!(ended.stdout.contains("ended Eof\nrefused the peer has another key\n"), "{ended}");
-    assert!(ended.stdout.contains("accepted tcp:127.0.0.1:"), "{ended}");
+    for version in pythons() {
+        let (run, port) = listening("echo", &["md5:secret", "2"]);
+        let printed = python_of(&version, PYTHON, &[&port.to_string()]);
+        assert_eq!(printed, "refused: digest sent was rejected\n", "{version:?}");
+        let ended = run.finish().expect_code(0);
+        assert!(
+            ended.stdout.contains("ended Eof\nrefused the peer has another key\n"),
+            "{version:?}: {ended}"
+        );
+        assert!(ended.stdout.contains("accepted tcp:127.0.0.1:"), "{version:?}: {ended}");
+    }
 }
 
 /// The program in Python on the page of connections.
@@ -231,6 +257,68 @@ fn newer_python_proves_its_key_by_sha256() {
     let program = format!("{NEWER}{PYTHON}");
     assert_eq!(python(&program, &[&port.to_string()]), "refused: digest sent was rejected\n");
     run.finish().expect_code(0);
+}
+
+const PICKLES: &str = "
+import os, pickle, sys
+from multiprocessing.connection import Client
+order = {'id': 2**64 - 1, 'price': 0.1, 'tags': ['a', '\\u00e9' * 300], 'note': None, 'pairs': [(-2**90, True)]}
+class Other:
+    def __reduce__(self): return os.system, ('touch /tmp/x',)
+with Client(('127.0.0.1', int(sys.argv[1])), authkey=b'secret') as connection:
+    connection.send(order)
+    assert connection.recv() == order
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        connection.send_bytes(pickle.dumps(order, protocol))
+        assert connection.recv() == order, protocol
+    for wrong in (Other(), 7, {**order, 'price': 'x'}, [[]] * 10):
+        connection.send(wrong)
+        print(connection.recv().split(': ', 1)[1])
+    connection.send_bytes(b'no pickle')
+    print(connection.recv().split(': ', 1)[1])
+    connection.send(order)
+    assert connection.recv() == order
+";
+
+#[test]
+fn python_and_a_guest_exchange_values_and_no_pickle_runs_anything() {
+    for version in pythons() {
+        let (run, port) = listening("pickles", &["md5:secret"]);
+        let printed = python_of(&version, PICKLES, &[&port.to_string()]);
+        assert_eq!(
+            printed,
+            "it has `posix.system` in it, and only plain data is read\n\
+             invalid type: integer `7`, expected struct Order\n\
+             invalid type: string \"x\", expected f64\n\
+             invalid length 10, expected struct Order with 5 elements\n\
+             it is no pickle: it has no instruction 0x6e\n",
+            "{version:?}"
+        );
+        run.finish().expect_code(0);
+    }
+}
+
+const SQUARES: &str = "
+from multiprocessing.connection import Listener
+listener = Listener(('127.0.0.1', 0), authkey=b'secret')
+print(listener.address[1], flush=True)
+connection = listener.accept()
+for _ in range(3):
+    what, number = connection.recv()
+    assert what == 'square'
+    connection.send(number ** 2)
+";
+
+#[test]
+fn a_guest_calls_a_server_in_python_with_values() {
+    let mut server = Command::new("python3").arg("-c").arg(SQUARES).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(server.stdout.take().unwrap()));
+    let address = format!("tcp:127.0.0.1:{}", lines.next().unwrap().unwrap());
+    let ended =
+        finish(&mut guest_with(&["--connect", &address], &["pickle", &address, "md5:secret"])).expect_code(0);
+    ended.expect_stdout(&["0", "1", "1208925819614629174706176"]);
+    assert!(ended.stdout.contains("can't be encoded"), "{ended}");
+    assert!(server.wait().unwrap().success());
 }
 
 #[test]

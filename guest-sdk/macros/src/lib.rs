@@ -140,7 +140,7 @@ pub fn managed(arguments: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// The place of an error, and its message.
-type Refusal = (Span, &'static str);
+type MacroError = (Span, &'static str);
 
 /// The version of the contract, in the section where the host looks for it.
 fn abi_version() -> String {

@@ -3,11 +3,11 @@
 use proc_macro::{Delimiter, Ident, Span, TokenStream, TokenTree};
 
 use crate::types::{self, Depth};
-use crate::{Refusal, parse};
+use crate::{MacroError, parse};
 
 const NOT_AN_IMPL: &str = "#[sandpool_guest::managed] goes on an `impl` block of a type";
 
-pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Refusal> {
+pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, MacroError> {
     let restore = restores(arguments)?;
     let (name, body) = block(item.clone())?;
     let methods = methods(body, &name)?;
@@ -19,7 +19,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
 }
 
 /// Whether the attribute is `#[managed(restore)]`.
-fn restores(arguments: TokenStream) -> Result<bool, Refusal> {
+fn restores(arguments: TokenStream) -> Result<bool, MacroError> {
     const USAGE: &str = "#[sandpool_guest::managed] takes nothing, or `restore`";
     let arguments: Vec<_> = arguments.into_iter().collect();
     match arguments.as_slice() {
@@ -30,7 +30,7 @@ fn restores(arguments: TokenStream) -> Result<bool, Refusal> {
 }
 
 /// The type's name, and the content of its block.
-fn block(item: TokenStream) -> Result<(Ident, TokenStream), Refusal> {
+fn block(item: TokenStream) -> Result<(Ident, TokenStream), MacroError> {
     let mut tokens = item.into_iter();
     let mut span = Span::call_site();
     loop {
@@ -90,7 +90,7 @@ enum Makes {
     ObjectOr(String),
 }
 
-fn methods(body: TokenStream, of: &Ident) -> Result<Vec<Method>, Refusal> {
+fn methods(body: TokenStream, of: &Ident) -> Result<Vec<Method>, MacroError> {
     let mut tokens = body.into_iter().peekable();
     let mut methods = Vec::new();
     let (mut visibility, mut docs, mut cfgs) = (String::new(), String::new(), String::new());
@@ -142,7 +142,11 @@ fn methods(body: TokenStream, of: &Ident) -> Result<Vec<Method>, Refusal> {
 
 impl Method {
     /// Reads a method after its `fn`.
-    fn read(tokens: &mut impl Iterator<Item = TokenTree>, span: Span, of: &Ident) -> Result<Self, Refusal> {
+    fn read(
+        tokens: &mut impl Iterator<Item = TokenTree>,
+        span: Span,
+        of: &Ident,
+    ) -> Result<Self, MacroError> {
         const GENERIC: &str = "a method for proxies can't be generic: put it into another `impl` block";
         let Some(TokenTree::Ident(name)) = tokens.next() else { return Err((span, NOT_AN_IMPL)) };
         let arguments = match tokens.next() {
@@ -217,7 +221,7 @@ fn receiver(tokens: &[TokenTree]) -> Option<Result<(), Span>> {
 }
 
 /// The name and the type of an argument.
-fn argument(at: usize, tokens: Vec<TokenTree>, of: &Ident) -> Result<(String, String), Refusal> {
+fn argument(at: usize, tokens: Vec<TokenTree>, of: &Ident) -> Result<(String, String), MacroError> {
     let span = tokens.first().map_or_else(Span::call_site, TokenTree::span);
     let colon = tokens.iter().enumerate().position(|(at, token)| {
         let is_colon =

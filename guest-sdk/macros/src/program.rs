@@ -2,9 +2,9 @@
 
 use proc_macro::{Delimiter, Group, Span, TokenStream, TokenTree};
 
-use crate::{Refusal, abi_version, parse, respan};
+use crate::{MacroError, abi_version, parse, respan};
 
-pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Refusal> {
+pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, MacroError> {
     if let Some(token) = arguments.into_iter().next() {
         return Err((token.span(), "#[sandpool_guest::main] takes no arguments"));
     }
@@ -22,7 +22,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
 }
 
 /// Refuses everything except a plain `fn main()`, and returns the place of its return type, or else of its name.
-fn check(item: TokenStream) -> Result<Span, Refusal> {
+fn check(item: TokenStream) -> Result<Span, MacroError> {
     const NOT_A_MAIN: &str = "#[sandpool_guest::main] goes on `fn main()`";
 
     let mut tokens = item.into_iter();

@@ -3,9 +3,9 @@
 use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 
 use crate::types::{self, Depth};
-use crate::{Refusal, abi_version, parse, respan};
+use crate::{MacroError, abi_version, parse, respan};
 
-pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Refusal> {
+pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, MacroError> {
     let chosen = chosen_name(arguments)?;
     let task = Task::read(item.clone())?;
     let export = chosen.unwrap_or_else(|| task.name.to_string().trim_start_matches("r#").to_owned());
@@ -43,7 +43,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
 }
 
 /// The name in `#[task(name = "…")]`.
-fn chosen_name(arguments: TokenStream) -> Result<Option<String>, Refusal> {
+fn chosen_name(arguments: TokenStream) -> Result<Option<String>, MacroError> {
     const USAGE: &str = "#[sandpool_guest::task] takes nothing, or `name = \"…\"`";
     const NAME: &str = "a task's name has letters, digits, `_`, `-` and `.`";
 
@@ -77,7 +77,7 @@ struct Task {
 }
 
 impl Task {
-    fn read(item: TokenStream) -> Result<Self, Refusal> {
+    fn read(item: TokenStream) -> Result<Self, MacroError> {
         const NOT_A_TASK: &str = "#[sandpool_guest::task] goes on a function";
         const GENERIC: &str = "a task can't be generic: its input has one type";
 
@@ -159,7 +159,7 @@ impl Task {
     }
 
     /// The body of the export.
-    fn call(&self) -> Result<TokenStream, Refusal> {
+    fn call(&self) -> Result<TokenStream, MacroError> {
         let names: Vec<_> = (0..self.arguments.len())
             .map(|n| Ident::new(&format!("argument{n}"), Span::call_site()))
             .collect();
@@ -198,7 +198,7 @@ fn doc(attribute: TokenStream) -> Option<TokenStream> {
 }
 
 /// The type of an argument.
-fn argument(tokens: Vec<TokenTree>) -> Result<Vec<TokenTree>, Refusal> {
+fn argument(tokens: Vec<TokenTree>) -> Result<Vec<TokenTree>, MacroError> {
     let span = tokens.first().map_or_else(Span::call_site, TokenTree::span);
     let colon = tokens.iter().enumerate().position(|(at, token)| {
         // A path has two colons.

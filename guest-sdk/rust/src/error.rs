@@ -5,7 +5,7 @@ use std::fmt;
 use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;
 
-use crate::limits::{self, Refusal};
+use crate::limits::{self, LimitRefusal};
 
 /// The reason why an operation on a process, the creation of an object, or an access to shared memory failed. All other
 /// errors of this crate convert into it, so that `?` works in a function that returns it.
@@ -182,15 +182,15 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DaemonicParent => f.write_str("daemonic processes are not allowed to have children"),
-            Self::TooManyProcesses => Refusal("too many processes", self.limit()).fmt(f),
-            Self::TooManyObjects => Refusal("too many objects", self.limit()).fmt(f),
-            Self::ArenaFull => Refusal("the arena is full", self.limit()).fmt(f),
-            Self::TooMuchMemory => Refusal("too much memory", self.limit()).fmt(f),
+            Self::TooManyProcesses => LimitRefusal("too many processes", self.limit()).fmt(f),
+            Self::TooManyObjects => LimitRefusal("too many objects", self.limit()).fmt(f),
+            Self::ArenaFull => LimitRefusal("the arena is full", self.limit()).fmt(f),
+            Self::TooMuchMemory => LimitRefusal("too much memory", self.limit()).fmt(f),
             Self::System => Errno::System.fmt(f),
             Self::NotAChild => f.write_str("not a child of this process"),
             Self::StillRunning => f.write_str("the process is still running: terminate or join it first"),
             Self::NameTooLong => write!(f, "the name is longer than {} bytes", sandpool_abi::NAME_MAX),
-            Self::TooLarge => Refusal("it doesn't fit into the arena", self.limit()).fmt(f),
+            Self::TooLarge => LimitRefusal("it doesn't fit into the arena", self.limit()).fmt(f),
             Self::NoEntryPoint => f.write_str(
                 "spawn needs #[sandpool_guest::main] on main; a task of an application's pool can only fork",
             ),
@@ -223,7 +223,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 /// A value that can't be encoded, and why.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodeError(String);
 
 impl EncodeError {
@@ -248,7 +248,7 @@ impl EncodeError {
 impl std::error::Error for EncodeError {}
 
 /// Bytes that aren't an encoded value of the type that was asked for, and why.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError(String);
 
 impl DecodeError {

@@ -88,6 +88,7 @@ pub mod manager;
 mod message;
 pub mod net;
 mod object;
+pub mod pickle;
 pub mod pipe;
 pub mod pool;
 pub mod process;

@@ -29,9 +29,9 @@ pub(crate) fn of(kind: fn(u64) -> Limit) -> Option<Limit> {
 }
 
 /// The refused request, and the limit that caused the refusal.
-pub(crate) struct Refusal(pub(crate) &'static str, pub(crate) Option<Limit>);
+pub(crate) struct LimitRefusal(pub(crate) &'static str, pub(crate) Option<Limit>);
 
-impl fmt::Display for Refusal {
+impl fmt::Display for LimitRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(what, limit) = self;
         f.write_str(what)?;
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_which_limit_it_was_and_where_it_lies() {
-        let say = |limit| Refusal("too much", limit).to_string();
+        let say = |limit| LimitRefusal("too much", limit).to_string();
         assert_eq!(say(Some(Limit::Processes(64))), "too much: the run's limit is 64 (`processes-max`)");
         assert_eq!(say(Some(Limit::OpenFiles(16))), "too much: the process's limit is 16 (`open-files-max`)");
         assert_eq!(say(Some(Limit::Arena(1 << 20))), "too much: the run's limit is 1 MiB (`arena-size`)");

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use self::whole::Unfit;
 use crate::error::DecodeError;
-use crate::limits::{self, Refusal};
+use crate::limits::{self, LimitRefusal};
 use crate::{codec, message, raw, start};
 
 /// The reason why a task failed, in the task's own words.
@@ -188,7 +188,7 @@ fn output<T: Serialize>(format: Format, value: &T) -> u32 {
     let result = match encoded.map(raw::task::output) {
         Ok(Ok(())) => DONE,
         Ok(Err(Errno::Msgsize)) => {
-            say(REFUSED, &Refusal("the output is too large", limits::of(Limit::Output)).to_string())
+            say(REFUSED, &LimitRefusal("the output is too large", limits::of(Limit::Output)).to_string())
         }
         Ok(Err(errno)) => say(REFUSED, &format!("the output can't be handed over: {errno}")),
         Err(why) => say(REFUSED, &format!("the output can't be encoded: {why}")),

@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
 use super::ownership::refuse_others;
-use super::verified::{self, Kind, Stamp, Sum, Verified};
+use super::verified::{self, FileKind, Stamp, Sum, Verified};
 use crate::cache_dirs::CacheDirs;
 use crate::written::{Directory, is_unfinished};
 use crate::{Error, Result};
@@ -127,7 +127,7 @@ impl Cache {
             return None;
         }
         let len = metadata.len().checked_sub(TRAILER_LEN)?;
-        let known = stamp.and_then(|stamp| self.verified.get(Kind::Entry, &stamp));
+        let known = stamp.and_then(|stamp| self.verified.get(FileKind::Entry, &stamp));
         if known != Some(key.0) {
             let mut sha = Sha256::new_with_prefix(key.hex());
             copy((&mut file).take(len), &mut sha, io::sink()).ok()?;
@@ -137,7 +137,7 @@ impl Cache {
                 return None;
             }
             if let Some(stamp) = stamp {
-                Verified::add(&self.dir, Kind::Entry, &stamp, key.0, now);
+                Verified::add(&self.dir, FileKind::Entry, &stamp, key.0, now);
             }
         }
         let end = len.checked_sub(LENGTH_LEN)?;
@@ -157,13 +157,13 @@ impl Cache {
 
     /// The SHA-256 of a module's file, if it is known without reading the file.
     pub(crate) fn module(&self, file: &ModuleFile) -> Option<Sum> {
-        self.verified.get(Kind::Module, file.stamp.as_ref()?)
+        self.verified.get(FileKind::Module, file.stamp.as_ref()?)
     }
 
     /// Keeps the SHA-256 of a module's file for the next time.
     pub(crate) fn add_module(&self, file: &ModuleFile, sum: Sum) {
         if let Some(stamp) = &file.stamp {
-            Verified::add(&self.dir, Kind::Module, stamp, sum, file.opened);
+            Verified::add(&self.dir, FileKind::Module, stamp, sum, file.opened);
         }
     }
 
@@ -374,9 +374,9 @@ mod tests {
 
         let stamp = Stamp::from_file(&File::open(&path).unwrap()).unwrap();
         let later = SystemTime::now() + Duration::from_secs(60);
-        Verified::add(&open().dir, Kind::Entry, &stamp, [0; SUM_LEN], later);
+        Verified::add(&open().dir, FileKind::Entry, &stamp, [0; SUM_LEN], later);
         assert!(open().get(&key()).is_none(), "it was verified as the entry of another key");
-        Verified::add(&open().dir, Kind::Entry, &stamp, key().0, later);
+        Verified::add(&open().dir, FileKind::Entry, &stamp, key().0, later);
         let (_, summary) = open().get(&key()).unwrap();
         assert_eq!(summary, b"summary", "the damage isn't seen, because the file isn't read");
         fs::write(&path, &damaged).unwrap();

@@ -11,7 +11,9 @@ use crate::config::UnknownImports;
 use crate::engine::component;
 use crate::engine::config;
 use crate::engine::inspect::is_of_hierarchy;
-use crate::engine::inspection::{ImportInfo, Inspection, Kind, Problem, Provision, TaskInfo, malformed};
+use crate::engine::inspection::{
+    ImportInfo, Inspection, ModuleKind, Problem, Provision, TaskInfo, malformed,
+};
 use crate::engine::known::Function;
 use crate::guest_text::escaped_up_to;
 
@@ -92,7 +94,7 @@ pub(crate) fn check(
     unknown_imports: UnknownImports,
 ) -> Result<Summary, ModuleRefusal> {
     let found = Inspection::from_wasm(known, wasm)?;
-    if found.kind == Kind::Component {
+    if found.kind == ModuleKind::Component {
         return check_component(wasm, found, unknown_imports);
     }
     check_version(&found)?;

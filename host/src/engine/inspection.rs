@@ -21,7 +21,7 @@ const DOCS_LINES_MAX: usize = 1000;
 /// The kind of a WebAssembly binary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ModuleKind {
     /// A core module, as compilers make for `wasm32-wasip1`.
     #[default]
     Module,
@@ -29,7 +29,7 @@ pub enum Kind {
     Component,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ModuleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Module => "module",
@@ -51,7 +51,7 @@ impl fmt::Display for Kind {
 #[non_exhaustive]
 pub struct Inspection {
     /// Whether this is a module or a component.
-    pub kind: Kind,
+    pub kind: ModuleKind,
     /// Bytes of the module in its binary form.
     pub size: u64,
     /// The ABI version that the module was built against, if the module says so.

@@ -36,6 +36,6 @@ pub(crate) mod trap;
 mod verified;
 
 pub(crate) use check::MEMORIES_MAX;
-pub use inspection::{ExportInfo, ImportInfo, Inspection, Kind, MemoryInfo, Provision, TaskInfo};
+pub use inspection::{ExportInfo, ImportInfo, Inspection, MemoryInfo, ModuleKind, Provision, TaskInfo};
 pub use module::{Builder, Module};
 pub(crate) use module::{load, load_component};

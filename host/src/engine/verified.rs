@@ -92,7 +92,7 @@ impl Stamp {
 
 /// A kind of files.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     /// Modules, with the SHA-256 of their contents.
     Module,
     /// Entries of the cache, with their keys.
@@ -138,24 +138,24 @@ impl Verified {
         file.finish()
     }
 
-    fn of_kind(&mut self, kind: Kind) -> &mut Vec<(Stamp, Sum)> {
+    fn of_kind(&mut self, kind: FileKind) -> &mut Vec<(Stamp, Sum)> {
         match kind {
-            Kind::Module => &mut self.modules,
-            Kind::Entry => &mut self.entries,
+            FileKind::Module => &mut self.modules,
+            FileKind::Entry => &mut self.entries,
         }
     }
 
     /// The sum of the file with this stamp, if it is known.
-    pub(super) fn get(&self, kind: Kind, stamp: &Stamp) -> Option<Sum> {
+    pub(super) fn get(&self, kind: FileKind, stamp: &Stamp) -> Option<Sum> {
         let files = match kind {
-            Kind::Module => &self.modules,
-            Kind::Entry => &self.entries,
+            FileKind::Module => &self.modules,
+            FileKind::Entry => &self.entries,
         };
         files.iter().find(|(known, _)| known == stamp).map(|(_, sum)| *sum)
     }
 
     /// Adds a file that had this stamp at this time, and was read after it. A failure only means that the file is read again.
-    pub(super) fn add(dir: &Directory, kind: Kind, stamp: &Stamp, sum: Sum, read_at: SystemTime) {
+    pub(super) fn add(dir: &Directory, kind: FileKind, stamp: &Stamp, sum: Sum, read_at: SystemTime) {
         if !stamp.is_settled(read_at) {
             return;
         }
@@ -197,7 +197,7 @@ mod tests {
             Self { folder, dir }
         }
 
-        fn get(&self, kind: Kind, stamp: &Stamp) -> Option<Sum> {
+        fn get(&self, kind: FileKind, stamp: &Stamp) -> Option<Sum> {
             Verified::read(&self.dir).get(kind, stamp)
         }
     }
@@ -208,16 +208,16 @@ mod tests {
 
     const LATER: Duration = Duration::from_secs(5000);
 
-    fn add(folder: &Folder, kind: Kind, stamp: &Stamp, sum: Sum) {
+    fn add(folder: &Folder, kind: FileKind, stamp: &Stamp, sum: Sum) {
         Verified::add(&folder.dir, kind, stamp, sum, SystemTime::UNIX_EPOCH + LATER);
     }
 
     #[test]
     fn a_file_is_known_by_all_of_its_stamp() {
         let folder = Folder::new();
-        add(&folder, Kind::Module, &stamp(1), [1; 32]);
-        assert_eq!(folder.get(Kind::Module, &stamp(1)), Some([1; 32]));
-        assert_eq!(folder.get(Kind::Entry, &stamp(1)), None);
+        add(&folder, FileKind::Module, &stamp(1), [1; 32]);
+        assert_eq!(folder.get(FileKind::Module, &stamp(1)), Some([1; 32]));
+        assert_eq!(folder.get(FileKind::Entry, &stamp(1)), None);
         for other in [
             Stamp { dev: 2, ..stamp(1) },
             Stamp { ino: 2, ..stamp(1) },
@@ -227,12 +227,12 @@ mod tests {
             Stamp { changed: (1000, 7), ..stamp(1) },
             Stamp { changed: (999, 6), ..stamp(1) },
         ] {
-            assert_eq!(folder.get(Kind::Module, &other), None, "{other:?}");
+            assert_eq!(folder.get(FileKind::Module, &other), None, "{other:?}");
         }
         let changed = Stamp { changed: (1001, 0), ..stamp(1) };
-        add(&folder, Kind::Module, &changed, [2; 32]);
-        assert_eq!(folder.get(Kind::Module, &changed), Some([2; 32]));
-        assert_eq!(folder.get(Kind::Module, &stamp(1)), None, "there is one stamp for a file");
+        add(&folder, FileKind::Module, &changed, [2; 32]);
+        assert_eq!(folder.get(FileKind::Module, &changed), Some([2; 32]));
+        assert_eq!(folder.get(FileKind::Module, &stamp(1)), None, "there is one stamp for a file");
     }
 
     #[test]
@@ -242,8 +242,8 @@ mod tests {
             [(at(1003, 6), true), (at(1003, 5), false), (at(1000, 6), false), (at(0, 0), false)]
         {
             let folder = Folder::new();
-            Verified::add(&folder.dir, Kind::Entry, &stamp(1), [1; 32], read_at);
-            assert_eq!(folder.get(Kind::Entry, &stamp(1)).is_some(), is_known, "{read_at:?}");
+            Verified::add(&folder.dir, FileKind::Entry, &stamp(1), [1; 32], read_at);
+            assert_eq!(folder.get(FileKind::Entry, &stamp(1)).is_some(), is_known, "{read_at:?}");
         }
         let ahead = Stamp { modified: (4999, 0), ..stamp(1) };
         assert!(!ahead.is_settled(at(5000, 0)));
@@ -254,25 +254,25 @@ mod tests {
     #[test]
     fn a_record_that_others_could_have_written_is_not_trusted() {
         let folder = Folder::new();
-        add(&folder, Kind::Module, &stamp(1), [1; 32]);
+        add(&folder, FileKind::Module, &stamp(1), [1; 32]);
         let path = folder.folder.path().join(NAME);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         for mode in [0o620, 0o602, 0o640] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(folder.get(Kind::Module, &stamp(1)), None, "{mode:o}");
+            assert_eq!(folder.get(FileKind::Module, &stamp(1)), None, "{mode:o}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(folder.get(Kind::Module, &stamp(1)).is_some());
+        assert!(folder.get(FileKind::Module, &stamp(1)).is_some());
         let elsewhere = folder.folder.path().join("elsewhere");
         fs::rename(&path, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-        assert_eq!(folder.get(Kind::Module, &stamp(1)), None, "a link");
+        assert_eq!(folder.get(FileKind::Module, &stamp(1)), None, "a link");
     }
 
     #[test]
     fn a_damaged_record_is_none_and_is_replaced() {
         let folder = Folder::new();
-        add(&folder, Kind::Module, &stamp(1), [1; 32]);
+        add(&folder, FileKind::Module, &stamp(1), [1; 32]);
         let path = folder.folder.path().join(NAME);
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
@@ -281,12 +281,12 @@ mod tests {
                 *byte ^= 1;
             }
             fs::write(&path, flipped).unwrap();
-            assert_eq!(folder.get(Kind::Module, &stamp(1)), None, "byte {at} flipped");
+            assert_eq!(folder.get(FileKind::Module, &stamp(1)), None, "byte {at} flipped");
             fs::write(&path, whole.get(..at).unwrap()).unwrap();
-            assert_eq!(folder.get(Kind::Module, &stamp(1)), None, "cut at {at}");
+            assert_eq!(folder.get(FileKind::Module, &stamp(1)), None, "cut at {at}");
         }
-        add(&folder, Kind::Module, &stamp(2), [2; 32]);
-        assert_eq!(folder.get(Kind::Module, &stamp(2)), Some([2; 32]));
+        add(&folder, FileKind::Module, &stamp(2), [2; 32]);
+        assert_eq!(folder.get(FileKind::Module, &stamp(2)), Some([2; 32]));
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
         let known =
             Verified { boot: "before".to_owned(), modules: vec![(stamp(1), [1; 32])], entries: Vec::new() };
         known.write(&folder.dir).unwrap();
-        assert_eq!(folder.get(Kind::Module, &stamp(1)), None);
+        assert_eq!(folder.get(FileKind::Module, &stamp(1)), None);
     }
 
     #[test]
@@ -307,10 +307,10 @@ mod tests {
             entries: Vec::new(),
         };
         known.write(&folder.dir).unwrap();
-        add(&folder, Kind::Module, &stamp(9999), [9; 32]);
-        assert!(folder.get(Kind::Module, &stamp(9999)).is_some());
-        assert_eq!(folder.get(Kind::Module, &stamp(0)), None);
-        assert!(folder.get(Kind::Module, &stamp(1)).is_some());
+        add(&folder, FileKind::Module, &stamp(9999), [9; 32]);
+        assert!(folder.get(FileKind::Module, &stamp(9999)).is_some());
+        assert_eq!(folder.get(FileKind::Module, &stamp(0)), None);
+        assert!(folder.get(FileKind::Module, &stamp(1)).is_some());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::output::{Keep, Keeper, OUTPUT_MAX, RunOutput, read_both};
+use super::output::{KEEP_MAX, Keep, Keeper, RunOutput, read_both};
 use super::stdio::{Opened, Owners, Stdio, pass_on};
 use super::summary::Summary;
 use crate::config::{OnDeadlock, Role, RunConfig, Sandbox};
@@ -45,7 +45,7 @@ pub struct Builder<'a> {
     stdin: Option<Stdio>,
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
-    output_max: u64,
+    keep_max: u64,
     keep: Keep,
 }
 
@@ -95,9 +95,10 @@ impl Builder<'_> {
         self
     }
 
-    /// Sets the most bytes that [`output`](Self::output) and [`Run::wait_with_output`] keep of each stream. The default is 16 MiB.
-    pub fn output_max(mut self, bytes: u64) -> Self {
-        self.output_max = bytes;
+    /// Sets the most bytes that [`output`](Self::output) and [`Run::wait_with_output`] keep of each stream: a setting of the owner,
+    /// beside the limits of guests. The default is 16 MiB.
+    pub fn keep_max(mut self, bytes: u64) -> Self {
+        self.keep_max = bytes;
         self
     }
 
@@ -130,7 +131,7 @@ impl Builder<'_> {
             supervisor,
             callbacks: Vec::new(),
             summary: None,
-            output_max: self.output_max,
+            keep_max: self.keep_max,
             keep: self.keep,
         };
         run.stdin = run.own(stdin)?.map(Into::into);
@@ -208,7 +209,7 @@ pub struct Run {
     callbacks: Vec<JoinHandle<()>>,
     /// The summary, once the run has ended and somebody has looked.
     summary: Option<Summary>,
-    output_max: u64,
+    keep_max: u64,
     keep: Keep,
 }
 
@@ -221,7 +222,7 @@ impl Run {
             stdin: None,
             stdout: None,
             stderr: None,
-            output_max: OUTPUT_MAX,
+            keep_max: KEEP_MAX,
             keep: Keep::default(),
         }
     }
@@ -272,13 +273,13 @@ impl Run {
     }
 
     /// Waits until all processes of the run have ended, and collects what they write to the pipes that are still in the run, within
-    /// [`Builder::output_max`]. Closes [`stdin`](Self::stdin) first.
+    /// [`Builder::keep_max`]. Closes [`stdin`](Self::stdin) first.
     ///
     /// # Errors
     ///
     /// The errors of [`wait`](Self::wait).
     pub fn wait_with_output(mut self) -> Result<RunOutput> {
-        let mut keepers = [0, 1].map(|_| Keeper::new(self.output_max, self.keep));
+        let mut keepers = [0, 1].map(|_| Keeper::new(self.keep_max, self.keep));
         let mut is_over = false;
         let keep = self.keep;
         self.read_pipes(|run, stream, bytes| {
@@ -288,7 +289,7 @@ impl Run {
                 run.stop(Signal::KILL);
             }
         })?;
-        let limit = Limit::Output(self.output_max);
+        let limit = Limit::Output(self.keep_max);
         let mut summary = self.end()?;
         if is_over {
             summary.status = ExitStatus::Limited(limit);

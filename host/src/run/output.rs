@@ -10,9 +10,9 @@ use super::summary::Summary;
 use crate::GuestText;
 
 /// The most bytes that are kept of a stream by default.
-pub(super) const OUTPUT_MAX: u64 = 16 << 20;
+pub(super) const KEEP_MAX: u64 = 16 << 20;
 
-/// The part of an output that is kept if it has more bytes than [`Builder::output_max`](super::Builder::output_max).
+/// The part of an output that is kept if it has more bytes than [`Builder::keep_max`](super::Builder::keep_max).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Keep {
@@ -48,7 +48,7 @@ pub struct RunOutput {
 /// use sandpool::Run;
 /// use sandpool::run::Keep;
 ///
-/// let output = Run::builder(&module).output_max(1024).keep(Keep::HeadAndTail).output()?;
+/// let output = Run::builder(&module).keep_max(1024).keep(Keep::HeadAndTail).output()?;
 /// print!("{}", output.stdout);
 /// assert!(output.stdout.bytes.len() <= 1024);
 /// # Ok(())

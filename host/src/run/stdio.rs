@@ -34,10 +34,10 @@ type Callback = dyn FnMut(&[u8]) + Send;
 ///
 /// [`inherit`](Self::inherit), [`null`](Self::null), [`piped`](Self::piped) and files are as in [`std::process::Stdio`].
 #[derive(Clone)]
-pub struct Stdio(Kind);
+pub struct Stdio(StdioKind);
 
 #[derive(Clone)]
-enum Kind {
+enum StdioKind {
     Inherit,
     Null,
     Piped,
@@ -50,13 +50,13 @@ impl Stdio {
     /// The stream of this process. This is the default of [`Builder::start`](super::Builder::start).
     #[must_use]
     pub fn inherit() -> Self {
-        Self(Kind::Inherit)
+        Self(StdioKind::Inherit)
     }
 
     /// An input that has no bytes, or an output that is thrown away.
     #[must_use]
     pub fn null() -> Self {
-        Self(Kind::Null)
+        Self(StdioKind::Null)
     }
 
     /// A new pipe; its other end is in the run: [`Run::stdin`](crate::Run::stdin), [`Run::stdout`](crate::Run::stdout),
@@ -66,13 +66,13 @@ impl Stdio {
     /// example, has `tokio::process::ChildStdout::from_std`.
     #[must_use]
     pub fn piped() -> Self {
-        Self(Kind::Piped)
+        Self(StdioKind::Piped)
     }
 
     /// An input that consists of these bytes. No thread writes them: the guest may read them at any time, or not at all.
     #[must_use]
     pub fn bytes(bytes: impl AsRef<[u8]>) -> Self {
-        Self(Kind::Bytes(bytes.as_ref().into()))
+        Self(StdioKind::Bytes(bytes.as_ref().into()))
     }
 
     /// An output whose bytes are passed to a function, as they come; all have been when [`Run::wait`](crate::Run::wait) returns. A
@@ -81,14 +81,14 @@ impl Stdio {
     /// If the function panics, guests that write get `EPIPE` from then on, and `wait` panics.
     #[must_use]
     pub fn callback(function: impl FnMut(&[u8]) + Send + 'static) -> Self {
-        Self(Kind::Callback(Arc::new(Mutex::new(function))))
+        Self(StdioKind::Callback(Arc::new(Mutex::new(function))))
     }
 }
 
 /// The stream is this file, pipe or socket.
 impl From<OwnedFd> for Stdio {
     fn from(fd: OwnedFd) -> Self {
-        Self(Kind::File(Arc::new(fd)))
+        Self(StdioKind::File(Arc::new(fd)))
     }
 }
 
@@ -102,12 +102,12 @@ impl From<File> for Stdio {
 impl fmt::Debug for Stdio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::Inherit => "Stdio::inherit",
-            Kind::Null => "Stdio::null",
-            Kind::Piped => "Stdio::piped",
-            Kind::File(_) => "Stdio::from",
-            Kind::Bytes(_) => "Stdio::bytes",
-            Kind::Callback(_) => "Stdio::callback",
+            StdioKind::Inherit => "Stdio::inherit",
+            StdioKind::Null => "Stdio::null",
+            StdioKind::Piped => "Stdio::piped",
+            StdioKind::File(_) => "Stdio::from",
+            StdioKind::Bytes(_) => "Stdio::bytes",
+            StdioKind::Callback(_) => "Stdio::callback",
         })
     }
 }
@@ -128,35 +128,37 @@ impl Stdio {
     /// Opens the run's stdin.
     pub(super) fn open_input(&self) -> Result<Opened> {
         Ok(match &self.0 {
-            Kind::Inherit => only(duplicate(io::stdin())?),
-            Kind::Null => only(null()?),
-            Kind::File(fd) => only(duplicate(fd)?),
-            Kind::Bytes(bytes) => only(
+            StdioKind::Inherit => only(duplicate(io::stdin())?),
+            StdioKind::Null => only(null()?),
+            StdioKind::File(fd) => only(duplicate(fd)?),
+            StdioKind::Bytes(bytes) => only(
                 memory_file::sealed("sandpool-stdin", &**bytes).map_err(os("make an input of bytes"))?.into(),
             ),
-            Kind::Piped => {
+            StdioKind::Piped => {
                 let (guests, owners) = pipe()?;
                 Opened { guests, owners: Some(Owners::Pipe(owners)) }
             }
-            Kind::Callback(_) => return refused("stdin cannot be a callback", "use Stdio::piped and write"),
+            StdioKind::Callback(_) => {
+                return refused("stdin cannot be a callback", "use Stdio::piped and write");
+            }
         })
     }
 
     /// Opens stdout, or stderr; `own` is this process's.
     pub(super) fn open_output(&self, own: impl AsFd) -> Result<Opened> {
         Ok(match &self.0 {
-            Kind::Inherit => only(duplicate(own)?),
-            Kind::Null => only(null()?),
-            Kind::File(fd) => only(duplicate(fd)?),
-            Kind::Piped => {
+            StdioKind::Inherit => only(duplicate(own)?),
+            StdioKind::Null => only(null()?),
+            StdioKind::File(fd) => only(duplicate(fd)?),
+            StdioKind::Piped => {
                 let (owners, guests) = pipe()?;
                 Opened { guests, owners: Some(Owners::Pipe(owners)) }
             }
-            Kind::Callback(function) => {
+            StdioKind::Callback(function) => {
                 let (owners, guests) = pipe()?;
                 Opened { guests, owners: Some(Owners::Callback(owners.into(), function.clone())) }
             }
-            Kind::Bytes(_) => {
+            StdioKind::Bytes(_) => {
                 return refused("an output cannot be bytes", "use Stdio::piped or Stdio::callback");
             }
         })

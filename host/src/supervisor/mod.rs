@@ -12,6 +12,7 @@
 //! | doorbell (eventfd) | a guest wants a spawn or a signal | look at the request bits |
 //! | control socket | the owner wants a stop, or is gone | end the run |
 //! | pidfd of the owner | the owner is gone | end the run |
+//! | socket of the gateway, if addresses are granted | the gateway is gone | say so, and close what it had |
 //! | socket of the fork server | whether a process was started | tell its parent if not: [`fork_server`](crate::process::fork_server) |
 //!
 //! Now and then the supervisor counts its children: all of them must be in the process table ([`census`]), and while there are
@@ -46,6 +47,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -99,7 +101,6 @@ fn tell(socket: BorrowedFd<'_>, error: &anyhow::Error) {
 }
 
 fn supervise(socket: &OwnedFd) -> anyhow::Result<()> {
-    use anyhow::Context as _;
     let owner = nix::unistd::getppid();
     let owner_pidfd = pidfd_open(owner.as_raw()).context("cannot watch the owner")?;
     if nix::unistd::getppid() != owner {
@@ -204,12 +205,9 @@ fn prepare(
     proc: Proc,
     priority: Priority,
 ) -> anyhow::Result<Prepared> {
-    use anyhow::Context as _;
     take_streams(start.stdio)?;
     if start.config.only_report {
-        let jail = jail::prepare(&plan(&start.config, Reserved::default(), |_, _| true))
-            .context("cannot prepare the jail")?;
-        return Ok(Prepared::Unjailed(jail.report(entered)));
+        return only_report(&start.config, entered);
     }
     let mut ended = SigSet::empty();
     ended.add(Signal::SIGCHLD);
@@ -277,6 +275,13 @@ fn prepare(
         gateway: None,
         handed_over,
     })))
+}
+
+/// Prepares a jail, to say how fully it would hold.
+fn only_report(config: &RunConfig, entered: Vec<(Layer, LayerStatus)>) -> anyhow::Result<Prepared> {
+    let jail =
+        jail::prepare(&plan(config, Reserved::default(), |_, _| true)).context("cannot prepare the jail")?;
+    Ok(Prepared::Unjailed(jail.report(entered)))
 }
 
 /// Makes these descriptors the standard streams, which all guests have.

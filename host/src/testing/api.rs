@@ -78,6 +78,7 @@ fn text_that_is_read_can_be_written() {
     }
 
     check::<DirGrant>(&["./data:/data:ro", r"/tmp/a\:b\\c:/d"]);
+    check::<AddressGrant>(&["tcp:127.0.0.1:6000", "tcp:*:*", "unix:/tmp/a", "sandpool:name"]);
     check::<Isolation>(&["worker", "task"]);
     check::<Layer>(&["seccomp", "no-new-privs"]);
     check::<OnDeadlock>(&["kill", "report"]);
@@ -220,28 +221,30 @@ fn keeps_to_the_rules(sources: &str, complete: &mut Vec<&str>) {
         let lines: Vec<_> = text.lines().map(str::trim).collect();
         for (at, line) in lines.iter().enumerate() {
             let (above, below) = lines.split_at(at);
-            let is_wrong = if line.starts_with("pub fn ") {
-                let end = below.iter().position(|line| line.contains('{')).unwrap();
-                let signature: String = below.iter().take(end + 1).copied().collect();
-                seen += 1;
-                signature.contains("&mut Self") || signature.contains(": bool")
-            } else if (line.starts_with("pub enum ") || line.starts_with("pub struct "))
+            let is_wrong =
+                if ["pub fn ", "pub const fn ", "pub unsafe fn "].iter().any(|start| line.starts_with(start))
+                {
+                    let end = below.iter().position(|line| line.contains('{')).unwrap();
+                    let signature: String = below.iter().take(end + 1).copied().collect();
+                    seen += 1;
+                    signature.contains("&mut Self") || signature.contains(": bool")
+                } else if (line.starts_with("pub enum ") || line.starts_with("pub struct "))
                 && line.contains('{')
                 // Guests and the host agree on the bytes of a layout: another one is another version of the contract.
                 && !line.contains(": ")
-            {
-                let mut attributes = above.iter().rev().take_while(|line| line.starts_with(['#', '/']));
-                let fields = below.iter().skip(1).take_while(|line| **line != "}");
-                let has_public =
-                    line.starts_with("pub enum ") || fields.clone().any(|line| line.starts_with("pub "));
-                let may_get_more = attributes.any(|line| *line == "#[non_exhaustive]");
-                if has_public && !may_get_more {
-                    complete.retain(|known| known != line);
-                }
-                has_public && !may_get_more && !COMPLETE.contains(line)
-            } else {
-                false
-            };
+                {
+                    let mut attributes = above.iter().rev().take_while(|line| line.starts_with(['#', '/']));
+                    let fields = below.iter().skip(1).take_while(|line| **line != "}");
+                    let has_public =
+                        line.starts_with("pub enum ") || fields.clone().any(|line| line.starts_with("pub "));
+                    let may_get_more = attributes.any(|line| *line == "#[non_exhaustive]");
+                    if has_public && !may_get_more {
+                        complete.retain(|known| known != line);
+                    }
+                    has_public && !may_get_more && !COMPLETE.contains(line)
+                } else {
+                    false
+                };
             if is_wrong {
                 wrong.push(format!("{}:{}: {line}", path.display(), at + 1));
             }

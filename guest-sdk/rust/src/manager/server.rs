@@ -113,7 +113,7 @@ impl<T: Managed> Dispatch for T {
 }
 
 /// The value of an object, which a method takes out while it runs.
-enum State {
+enum ServerState {
     Idle(Box<dyn Dispatch>),
     Busy,
     Poisoned,
@@ -123,7 +123,7 @@ struct Hosted {
     of: u64,
     /// Ends when nobody has a proxy any more.
     token: Arc<Object>,
-    state: RefCell<State>,
+    state: RefCell<ServerState>,
 }
 
 /// The object that is called, and the value that it goes on with if the method panics.
@@ -227,7 +227,7 @@ fn resume() -> Option<u8> {
     let message = PANIC.take().unwrap_or_else(|| "it has no message".to_owned());
     for call in calls {
         if let Some((object, checkpoint)) = call.object {
-            object.state.replace(checkpoint.map_or(State::Poisoned, State::Idle));
+            object.state.replace(checkpoint.map_or(ServerState::Poisoned, ServerState::Idle));
         }
         // Those after the first wait in frames that are gone; their pipes go with the first.
         if let Some(caller) = call.caller {
@@ -374,12 +374,12 @@ impl Server {
         }
         let hosted = self.objects.borrow().get(&head.object).filter(|hosted| hosted.of == head.of).cloned();
         let hosted = hosted.ok_or(CallError::NoSuchObject)?;
-        let taken = hosted.state.replace(State::Busy);
+        let taken = hosted.state.replace(ServerState::Busy);
         let mut value = match taken {
-            State::Idle(value) => value,
-            State::Busy => return Err(CallError::Reentrant),
-            State::Poisoned => {
-                hosted.state.replace(State::Poisoned);
+            ServerState::Idle(value) => value,
+            ServerState::Busy => return Err(CallError::Reentrant),
+            ServerState::Poisoned => {
+                hosted.state.replace(ServerState::Poisoned);
                 return Err(CallError::Poisoned);
             }
         };
@@ -387,7 +387,7 @@ impl Server {
         let checkpoint = self.during(Some(client), Some((hosted.clone(), None)), || value.checkpoint());
         let answer =
             self.during(Some(client), Some((hosted.clone(), checkpoint)), || value.call(head.method, call).0);
-        hosted.state.replace(State::Idle(value));
+        hosted.state.replace(ServerState::Idle(value));
         answer
     }
 
@@ -428,7 +428,9 @@ impl Server {
     /// Removes an object that nobody has a proxy of, and drops its value.
     fn remove(&self, id: ObjectId) {
         let removed = self.objects.borrow_mut().remove(&id);
-        if let Some(State::Idle(value)) = removed.map(|hosted| hosted.state.replace(State::Poisoned)) {
+        if let Some(ServerState::Idle(value)) =
+            removed.map(|hosted| hosted.state.replace(ServerState::Poisoned))
+        {
             self.during(None, None, || drop(value));
         }
     }
@@ -438,7 +440,7 @@ impl Server {
         end.made_as(Use::Managed, 0, self.door_end.handle())?;
         let bytes = raw::random::bytes().ok_or_else(|| CallError::Refused("no random numbers".to_owned()))?;
         let id = ObjectId::from_le_bytes(bytes).max(MANAGER + 1);
-        let state = RefCell::new(State::Idle(Box::new(value)));
+        let state = RefCell::new(ServerState::Idle(Box::new(value)));
         let hosted = Rc::new(Hosted { of: T::FINGERPRINT, token, state });
         self.objects.borrow_mut().insert(id, hosted);
         Ok(Proxy::new(Door::from_object(self.door_end.clone()), end, id))

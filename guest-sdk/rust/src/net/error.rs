@@ -6,7 +6,7 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;
 
 use crate::error::into_error;
-use crate::limits::{self, Refusal};
+use crate::limits::{self, LimitRefusal};
 
 /// The reason why there is no listener, or no connection.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl fmt::Display for ConnectionError {
                 "TCP takes a key, which isn't empty; hint: set an authkey, or allow the lack of one at a loopback address, by without_authkey",
             ),
             Self::Authentication(problem) => f.write_str(problem),
-            Self::TooMany => Refusal("too many connections", self.limit()).fmt(f),
+            Self::TooMany => LimitRefusal("too many connections", self.limit()).fmt(f),
             Self::TimedOut => f.write_str("no connection in time"),
             Self::System { errno, text } => write!(f, "{text} (errno {errno})"),
             Self::Gateway => f.write_str("the host's part of connections has failed"),

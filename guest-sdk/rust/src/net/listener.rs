@@ -50,11 +50,11 @@ pub struct Listener {
     end: Connection,
     address: String,
     key: Option<Key>,
-    state: Mutex<State>,
+    state: Mutex<ListenerState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ListenerState {
     /// The process whose these are: a forked one has copies, and leaves them to the other.
     process: Option<u64>,
     /// Connections whose peers haven't proved yet that they have the key.
@@ -132,7 +132,7 @@ impl Listener {
     /// Closes the listener, as dropping it does. Connections that were accepted stay open.
     pub fn close(self) {}
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, ListenerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -165,7 +165,7 @@ impl Listener {
     }
 
     /// Goes on with the peers that have sent something, and takes new ones. Returns one that is done.
-    fn look(&self, state: &mut State) -> Result<Option<(Connection, String)>, ConnectionError> {
+    fn look(&self, state: &mut ListenerState) -> Result<Option<(Connection, String)>, ConnectionError> {
         for at in 0..state.proving.len() {
             let Some(proving) = state.proving.get_mut(at) else { break };
             match proving.go_on(self.key.as_ref()) {

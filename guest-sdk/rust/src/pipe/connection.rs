@@ -14,10 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::deadline::nanoseconds;
 use crate::error::into_error;
-use crate::limits::{self, Refusal};
+use crate::limits::{self, LimitRefusal};
 use crate::message::{self, Failure};
 use crate::object::{Object, Role};
-use crate::{DecodeError, EncodeError, Error, codec, raw, wait};
+use crate::{DecodeError, EncodeError, Error, codec, pickle, raw, wait};
 
 /// Makes pipes between two ends.
 ///
@@ -452,6 +452,42 @@ impl Connection {
         }
     }
 
+    /// Sends a value as a [pickle](crate::pickle), which a program of Python at the other end of a
+    /// [connection](crate::Client) receives by `recv()`. Waits while there is no room.
+    ///
+    /// ```no_run
+    /// use sandpool_guest::Client;
+    ///
+    /// // Python: Listener(('127.0.0.1', 6000), authkey=b'secret').accept()
+    /// let connection = Client::builder().authkey("secret").connect("tcp:127.0.0.1:6000")?;
+    /// connection.send_pickle(&("square", 7))?;
+    /// let answer: u64 = connection.recv_pickle()?;
+    /// # Ok::<(), sandpool_guest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Self::send). No object of the run can be part of the value.
+    pub fn send_pickle<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), SendError> {
+        self.send_bytes(&pickle::to_vec(value).map_err(SendError::Encode)?)
+    }
+
+    /// Receives a value that a program of Python has sent by `send()`: plain data, as a [pickle](crate::pickle). Waits while
+    /// there is none.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv). After [`RecvError::Decode`], the message is gone, and the next one can be received.
+    pub fn recv_pickle<T: DeserializeOwned>(&self) -> Result<T, RecvError> {
+        pickle::from_slice(&self.recv_bytes()?).map_err(RecvError::Decode)
+    }
+
+    /// Like [`recv_pickle`](Self::recv_pickle), but waits for a value for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`recv_pickle`](Self::recv_pickle); [`RecvError::Empty`] when the time is over.
+    pub fn recv_pickle_timeout<T: DeserializeOwned>(&self, timeout: Duration) -> Result<T, RecvError> {
+        pickle::from_slice(&self.recv_bytes_timeout(timeout)?).map_err(RecvError::Decode)
+    }
+
     /// Waits for at most `timeout` until there is something to receive: a message, or the end of all messages. Returns
     /// whether there is.
     ///
@@ -522,7 +558,7 @@ impl wait::Handle for Connection {
 }
 
 /// The reason why a message wasn't sent. No part of the message was sent.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
     /// The pipe has no room.
@@ -571,8 +607,8 @@ impl fmt::Display for SendError {
             Self::Full => f.write_str("the pipe is full"),
             Self::BrokenPipe => f.write_str("broken pipe: nobody is left to receive it"),
             Self::NotWritable => f.write_str("the connection is read-only"),
-            Self::TooLarge => Refusal("the message doesn't fit into the arena", self.limit()).fmt(f),
-            Self::TooLong => Refusal("the message is too long for a connection", self.limit()).fmt(f),
+            Self::TooLarge => LimitRefusal("the message doesn't fit into the arena", self.limit()).fmt(f),
+            Self::TooLong => LimitRefusal("the message is too long for a connection", self.limit()).fmt(f),
             Self::NotForOutside => f.write_str(
                 "queues, locks and the like can't be sent to the outside: they mean nothing there",
             ),
@@ -585,7 +621,7 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {}
 
 /// The reason why no message was returned.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
     /// There is no message.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sandpool_abi::process::ExitStatus;
 
 use crate::error::into_error;
-use crate::limits::{self, Refusal};
+use crate::limits::{self, LimitRefusal};
 use crate::process::Limit;
 use crate::{EncodeError, Error};
 
@@ -131,13 +131,15 @@ impl fmt::Display for Cause {
             Self::TimedOut(timeout) => write!(f, "timed out after {timeout:?}"),
             Self::OutOfTime(total) => write!(f, "not done within {total:?}, which all tasks had"),
             Self::Encode(why) | Self::Decode(why) => f.write_str(why),
-            Self::TooLarge => Refusal("it doesn't fit into the arena", limits::of(Limit::Arena)).fmt(f),
+            Self::TooLarge => LimitRefusal("it doesn't fit into the arena", limits::of(Limit::Arena)).fmt(f),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Pool(end) => end.fmt(f),
             Self::NotOwner => f.write_str(NOT_OWNER),
         }
     }
 }
+
+impl std::error::Error for Cause {}
 
 const NOT_OWNER: &str = "only the process that made the pool may use it";
 
@@ -177,6 +179,8 @@ impl fmt::Display for PoolEnd {
         }
     }
 }
+
+impl std::error::Error for PoolEnd {}
 
 /// The reason why a pool wasn't made, or refuses a call.
 ///
@@ -243,7 +247,7 @@ impl fmt::Display for PoolError {
 // No `source`: the variants that wrap an error say the same as the wrapped one.
 impl std::error::Error for PoolError {}
 
-into_error!(TaskError);
+into_error!(TaskError, Cause, PoolEnd);
 
 impl From<PoolError> for Error {
     fn from(error: PoolError) -> Self {

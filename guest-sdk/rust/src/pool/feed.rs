@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::core::{Callee, Chunk, Core, Part, Terms};
 use super::error::{Cause, TaskError};
-use super::frame::{Kind, begin_part, end_part};
+use super::frame::{PartKind, begin_part, end_part};
 use super::job::Job;
 use crate::{EncodeError, codec, flat, object};
 use sandpool_abi::MESSAGE_HANDLES_MAX;
@@ -221,7 +221,7 @@ pub(super) fn part_of(
     let mut bytes = Vec::new();
     let start = begin_part(&mut bytes);
     let handles = object::keep(append(&mut bytes)?).map_err(EncodeError::new)?;
-    end_part(&mut bytes, start, Kind::Value, handles.len());
+    end_part(&mut bytes, start, PartKind::Value, handles.len());
     Ok(Part { bytes, handles })
 }
 
@@ -239,7 +239,7 @@ fn add<A: Serialize>(chunk: &mut Chunk, arguments: &A) -> Result<(), Refused> {
     let start = begin_part(&mut chunk.bytes);
     match codec::append(&mut chunk.bytes, arguments) {
         Ok(handles) if handles.is_empty() => {
-            end_part(&mut chunk.bytes, start, Kind::Value, 0);
+            end_part(&mut chunk.bytes, start, PartKind::Value, 0);
             chunk.parts += 1;
             Ok(())
         }
@@ -262,7 +262,7 @@ fn add_with_handles(
     });
     match handles {
         Ok(handles) => {
-            end_part(&mut chunk.bytes, start, Kind::Value, handles.len());
+            end_part(&mut chunk.bytes, start, PartKind::Value, handles.len());
             chunk.handles.extend(handles);
             chunk.parts += 1;
             Ok(())

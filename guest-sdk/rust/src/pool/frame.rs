@@ -107,7 +107,7 @@ fn read(message: &[u8]) -> Option<(u64, [u32; 4], &[u8])> {
 /// The kind of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
-pub(super) enum Kind {
+pub(super) enum PartKind {
     /// An encoded value.
     Value = 0,
     /// An encoded value, which is an `Err`.
@@ -120,7 +120,7 @@ pub(super) enum Kind {
     TooLarge = 4,
 }
 
-impl Kind {
+impl PartKind {
     fn from_number(number: u16) -> Option<Self> {
         Some(match number {
             0 => Self::Value,
@@ -136,7 +136,7 @@ impl Kind {
 /// A part of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: PartKind,
     /// The number of the message's handles that belong to this part: those after the handles of the parts before it.
     pub(super) handles: usize,
     pub(super) bytes: &'a [u8],
@@ -155,7 +155,7 @@ pub(super) fn begin_part(message: &mut Vec<u8>) -> usize {
 
 /// Ends a part.
 #[inline]
-pub(super) fn end_part(message: &mut [u8], start: usize, kind: Kind, handles: usize) {
+pub(super) fn end_part(message: &mut [u8], start: usize, kind: PartKind, handles: usize) {
     end_cut_part(message, start, kind, handles, 0);
 }
 
@@ -163,12 +163,12 @@ pub(super) fn end_part(message: &mut [u8], start: usize, kind: Kind, handles: us
 #[cold]
 pub(super) fn end_only_part(message: &mut Vec<u8>, start: usize, head: flat::Head, elements: &dyn Elements) {
     message.extend_from_slice(&head);
-    end_cut_part(message, start, Kind::Value, 0, elements.bytes().len());
+    end_cut_part(message, start, PartKind::Value, 0, elements.bytes().len());
 }
 
 /// Ends a part of which `elsewhere` bytes lie elsewhere.
 #[inline]
-fn end_cut_part(message: &mut [u8], start: usize, kind: Kind, handles: usize, elsewhere: usize) {
+fn end_cut_part(message: &mut [u8], start: usize, kind: PartKind, handles: usize, elsewhere: usize) {
     let from = start + PART_HEAD;
     let len = message.len() - from + elsewhere;
     // A message has 1024 handles at most, and lies in a memory of 4 GiB.
@@ -183,7 +183,7 @@ fn end_cut_part(message: &mut [u8], start: usize, kind: Kind, handles: usize, el
 pub(super) fn split_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, rest) = message.split_first_chunk::<PART_HEAD>()?;
     let head = u64::from_le_bytes(*head);
-    const { assert!(Kind::Value as u16 == 0, "so that the half of a plain value's head is 0") }
+    const { assert!(PartKind::Value as u16 == 0, "so that the half of a plain value's head is 0") }
     if head as u32 == 0 { rest.split_at_checked((head >> 32) as usize) } else { None }
 }
 
@@ -194,10 +194,10 @@ const _: () = assert!(BEFORE_ONLY <= flat::BEFORE_MAX, "or else it is copied onc
 
 /// The kind of a message's only part, if it has just one, without handles: judged by the bytes after the message's
 /// head.
-pub(super) fn only_part(behind_head: &[u8], item: Item) -> Option<Kind> {
+pub(super) fn only_part(behind_head: &[u8], item: Item) -> Option<PartKind> {
     let head = u64::from_le_bytes(*behind_head.first_chunk()?);
     let is_all = item.handle_count == 0 && (head >> 32).checked_add(BEFORE_ONLY as u64) == Some(item.len);
-    Kind::from_number(head as u16).filter(|_| is_all)
+    PartKind::from_number(head as u16).filter(|_| is_all)
 }
 
 /// Splits off the first part. Also returns the rest.
@@ -207,7 +207,7 @@ pub(super) fn split_part(message: &[u8]) -> Option<(Part<'_>, &[u8])> {
     let head = u64::from_le_bytes(*head);
     let (bytes, rest) = rest.split_at_checked((head >> 32) as usize)?;
     Some((
-        Part { kind: Kind::from_number(head as u16)?, handles: usize::from((head >> 16) as u16), bytes },
+        Part { kind: PartKind::from_number(head as u16)?, handles: usize::from((head >> 16) as u16), bytes },
         rest,
     ))
 }
@@ -237,12 +237,12 @@ mod tests {
     #[test]
     fn parts_are_read_as_they_were_written() {
         let long = vec![7; 100_000];
-        let all: [(Kind, usize, &[u8]); 5] = [
-            (Kind::Value, 0, &[]),
-            (Kind::Value, 0, &[1, 2, 3]),
-            (Kind::Value, 1024, &[1]),
-            (Kind::Encode, 0, b"message"),
-            (Kind::Failure, 0, &long),
+        let all: [(PartKind, usize, &[u8]); 5] = [
+            (PartKind::Value, 0, &[]),
+            (PartKind::Value, 0, &[1, 2, 3]),
+            (PartKind::Value, 1024, &[1]),
+            (PartKind::Encode, 0, b"message"),
+            (PartKind::Failure, 0, &long),
         ];
         let mut message = Vec::new();
         for (kind, handles, bytes) in all {

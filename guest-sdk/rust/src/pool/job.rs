@@ -524,7 +524,7 @@ impl<R: DeserializeOwned> Job for Stream<R> {
 mod tests {
     use std::ops::Range;
 
-    use super::super::frame::{Kind, begin_part, end_part};
+    use super::super::frame::{PartKind, begin_part, end_part};
     use super::*;
     use crate::handles::Handles;
 
@@ -534,7 +534,7 @@ mod tests {
         for task in tasks {
             let start = begin_part(&mut message);
             message.extend_from_slice(&(task as u64).to_le_bytes());
-            end_part(&mut message, start, Kind::Value, 0);
+            end_part(&mut message, start, PartKind::Value, 0);
         }
         message
     }

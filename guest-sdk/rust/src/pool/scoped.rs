@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::core::{Core, NOTHING, Plan, Terms};
 use super::error::{PoolError, TaskError};
 use super::feed::{Feed, Shape};
-use super::frame::Kind;
+use super::frame::PartKind;
 use super::job::{Job, Stream};
 use super::options::map;
 use super::worker::{self, Turn};
@@ -275,8 +275,8 @@ fn each<A: Clone, R: Serialize>(turn: &mut Turn<'_>, arguments: &[A], closure: &
     while let Some(index) = turn.next::<usize>() {
         match index.map(|index| arguments.get(index)) {
             Ok(Some(arguments)) => turn.reply(closure(arguments.clone())),
-            Ok(None) => turn.refuse(Kind::Decode, &"there are no such arguments"),
-            Err(error) => turn.refuse(Kind::Decode, &error),
+            Ok(None) => turn.refuse(PartKind::Decode, &"there are no such arguments"),
+            Err(error) => turn.refuse(PartKind::Decode, &error),
         }
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::failed::is_err;
 use super::frame::{
-    BEFORE_ONLY, HEAD, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead, TaskHead,
+    BEFORE_ONLY, HEAD, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, PartKind, READY, ResultHead, TaskHead,
     begin_part, end_only_part, end_part, only_part, split_part, split_plain,
 };
 use super::marks::Marks;
@@ -249,7 +249,7 @@ impl<'a> Turn<'a> {
         }
         self.reply.clear();
         let start = self.reply.begin();
-        end_part(&mut self.reply.message, start, Kind::TooLarge, 0);
+        end_part(&mut self.reply.message, start, PartKind::TooLarge, 0);
         self.reply.send(results, head, send)
     }
 
@@ -274,7 +274,7 @@ impl<'a> Turn<'a> {
                 Err(result) => result,
             };
         }
-        let kind = if is_err(&result) { Kind::Failure } else { Kind::Value };
+        let kind = if is_err(&result) { PartKind::Failure } else { PartKind::Value };
         match codec::append(&mut reply.message, &result) {
             Ok(handles) if handles.is_empty() => end_part(&mut reply.message, start, kind, 0),
             handles => reply.keep(start, kind, handles),
@@ -282,7 +282,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Adds a failure instead of a result.
-    pub(super) fn refuse(&mut self, kind: Kind, error: &dyn Display) {
+    pub(super) fn refuse(&mut self, kind: PartKind, error: &dyn Display) {
         let start = self.reply.begin();
         instead(&mut self.reply.message, start, kind, error);
     }
@@ -332,13 +332,13 @@ impl Reply {
 
     /// Ends a part that has handles, or can't be encoded.
     #[cold]
-    fn keep(&mut self, start: usize, kind: Kind, handles: Result<Vec<u64>, EncodeError>) {
+    fn keep(&mut self, start: usize, kind: PartKind, handles: Result<Vec<u64>, EncodeError>) {
         match handles.and_then(|handles| object::keep(handles).map_err(EncodeError::new)) {
             Ok(handles) => {
                 end_part(&mut self.message, start, kind, handles.len());
                 self.handles.extend(handles);
             }
-            Err(error) => instead(&mut self.message, start, Kind::Encode, &error),
+            Err(error) => instead(&mut self.message, start, PartKind::Encode, &error),
         }
     }
 
@@ -401,7 +401,7 @@ where
     while let Some(arguments) = turn.next::<A>() {
         match arguments {
             Ok(arguments) => turn.reply(function(arguments)),
-            Err(error) => turn.refuse(Kind::Decode, &error),
+            Err(error) => turn.refuse(PartKind::Decode, &error),
         }
     }
 }
@@ -452,8 +452,8 @@ where
     while let Some(arguments) = turn.next::<A>() {
         match (&*state, arguments) {
             (Ok(state), Ok(arguments)) => turn.reply(function(state, arguments)),
-            (Err(error), _) => turn.refuse(Kind::Decode, error),
-            (_, Err(error)) => turn.refuse(Kind::Decode, &error),
+            (Err(error), _) => turn.refuse(PartKind::Decode, error),
+            (_, Err(error)) => turn.refuse(PartKind::Decode, &error),
         }
     }
     turn.beside = took.get();
@@ -475,13 +475,13 @@ pub(super) fn call_by_number(turn: &mut Turn<'_>) {
 fn no_function(turn: &mut Turn<'_>) {
     while let Some(part) = turn.next_part() {
         part.discard();
-        turn.refuse(Kind::Decode, &DecodeError::new("it doesn't name a function of this program"));
+        turn.refuse(PartKind::Decode, &DecodeError::new("it doesn't name a function of this program"));
     }
 }
 
 /// Replaces the part that was begun by a failure.
 #[cold]
-fn instead(message: &mut Vec<u8>, start: usize, kind: Kind, error: &dyn Display) {
+fn instead(message: &mut Vec<u8>, start: usize, kind: PartKind, error: &dyn Display) {
     message.truncate(start);
     begin_part(message);
     message.extend_from_slice(error.to_string().as_bytes());
@@ -515,7 +515,7 @@ fn tell(links: &Links, note: u32, text: &str) -> Result<(), Errno> {
     let mut message = head.to_bytes().to_vec();
     let start = begin_part(&mut message);
     message.extend_from_slice(text.as_bytes());
-    end_part(&mut message, start, Kind::Value, 0);
+    end_part(&mut message, start, PartKind::Value, 0);
     raw::queue::put(links.results.handle(), &[&message], &[], FOREVER)
 }
 

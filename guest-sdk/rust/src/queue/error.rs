@@ -6,11 +6,11 @@ use sandpool_abi::Errno;
 use sandpool_abi::process::Limit;
 
 use crate::error::into_error;
-use crate::limits::{self, Refusal};
+use crate::limits::{self, LimitRefusal};
 use crate::{DecodeError, EncodeError, Error};
 
 /// The reason why an item wasn't put. The queue is unchanged.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PutError {
     /// There is no room: Python's `queue.Full`.
@@ -50,7 +50,7 @@ impl fmt::Display for PutError {
         match self {
             Self::Full => f.write_str("the queue is full"),
             Self::Closed => f.write_str("the queue is closed"),
-            Self::TooLarge => Refusal("the item doesn't fit into the arena", self.limit()).fmt(f),
+            Self::TooLarge => LimitRefusal("the item doesn't fit into the arena", self.limit()).fmt(f),
             Self::Encode(error) => error.fmt(f),
             Self::Host(errno) => errno.fmt(f),
         }
@@ -94,7 +94,7 @@ impl<T> From<GetManyError<T>> for Error {
 }
 
 /// The reason why no item was returned.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GetError {
     /// The queue has no item: Python's `queue.Empty`.

@@ -171,7 +171,7 @@ impl<T> wait::Handle for JoinableQueue<T> {
 }
 
 /// The reason why an item wasn't counted as done.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskDoneError {
     /// Each item that was put is done already: Python's `ValueError`.
@@ -194,7 +194,7 @@ impl std::error::Error for TaskDoneError {}
 into_error!(TaskDoneError, JoinError);
 
 /// The reason why not all items are done.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {
     /// The time is over.

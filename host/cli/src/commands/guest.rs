@@ -6,9 +6,53 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use sandpool::jail::{JailReport, Layer};
 use sandpool::limits::{CompileLimitKey, Key, LimitKey, Profile};
 use sandpool::module::UnknownImports;
-use sandpool::{AddressGrant, DirGrant, Sandbox};
+use sandpool::{AddressGrant, DirGrant, Error, Sandbox};
 
 use crate::text;
+use crate::toolchain::{self, BuildOptions};
+
+/// The module that a command runs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModuleArgs {
+    /// Name of the program, if the crate has several
+    #[arg(long, value_name = "NAME")]
+    bin: Option<String>,
+
+    /// WebAssembly module or component (.wasm or .wat), or a source, which is built first: directory of a crate, or file or
+    /// directory of C. The build scripts and macros of a crate run outside of any jail, with all rights of this user
+    #[arg(value_name = "MODULE|SOURCE")]
+    module: PathBuf,
+}
+
+impl ModuleArgs {
+    /// The module's file that the argument means. Sources are compiled, unless a jail is required: it would hold neither
+    /// the compiler, which may have faults, nor build scripts and macros of a crate, which are native code.
+    pub(crate) fn path(&self, sandbox: &Sandbox) -> anyhow::Result<PathBuf> {
+        let path = self.module.as_path();
+        if toolchain::is_source(path) && !sandbox.required_layers().is_empty() {
+            let (what, named) = match path.is_dir() {
+                true => ("is a crate, whose build scripts and macros would run", "crate"),
+                false => ("would be compiled", "file"),
+            };
+            return Err(Error::Invalid {
+            what: format!("{} {what} outside of the jail that is required", path.display()),
+            hint: Some(format!(
+                "if you trust the {named}, build it with `sandpool build`, and run the module whose path this prints"
+            )),
+        }
+        .into());
+        }
+        if self.bin.is_some() && path.is_file() {
+            return Err(Error::Invalid {
+                what: format!("--bin chooses a program of a crate, but {} is a file", path.display()),
+                hint: Some("leave --bin out, or name the crate's directory".to_owned()),
+            }
+            .into());
+        }
+        let options = BuildOptions { bin: self.bin.clone(), ..BuildOptions::default() };
+        toolchain::module_path(path, &options)
+    }
+}
 
 /// The grants of guests, and how much guests may use.
 #[derive(Debug, clap::Args)]
@@ -113,7 +157,7 @@ impl GuestArgs {
 struct Layers(Vec<Layer>);
 
 /// `full`, `none`, or layers with commas in between
-fn layers(text: &str) -> Result<Layers, sandpool::Error> {
+fn layers(text: &str) -> Result<Layers, Error> {
     match text {
         "full" => Ok(Layers(Layer::ALL.to_vec())),
         "none" => Ok(Layers(Vec::new())),

@@ -15,16 +15,15 @@ pub(crate) mod run;
 
 use std::error::Error as _;
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use clap::Subcommand;
 use clap::builder::Styles;
-use sandpool::{Error, Module, Sandbox};
+use sandpool::{Module, Sandbox};
 
-use crate::toolchain::{self, BuildOptions};
 use crate::{exit_code, text};
 
 /// Multiprocessing for sandboxed WebAssembly.
@@ -63,33 +62,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<u8> {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }
-}
-
-/// The module's file that an argument `MODULE|SOURCE` means. Sources are compiled, unless a jail is required: it would hold neither
-/// the compiler, which may have faults, nor build scripts and macros of a crate, which are native code.
-fn module_path(path: &Path, bin: Option<&str>, sandbox: &Sandbox) -> anyhow::Result<PathBuf> {
-    if toolchain::is_source(path) && !sandbox.required_layers().is_empty() {
-        let (what, named) = match path.is_dir() {
-            true => ("is a crate, whose build scripts and macros would run", "crate"),
-            false => ("would be compiled", "file"),
-        };
-        return Err(Error::Invalid {
-            what: format!("{} {what} outside of the jail that is required", path.display()),
-            hint: Some(format!(
-                "if you trust the {named}, build it with `sandpool build`, and run the module whose path this prints"
-            )),
-        }
-        .into());
-    }
-    if bin.is_some() && path.is_file() {
-        return Err(Error::Invalid {
-            what: format!("--bin chooses a program of a crate, but {} is a file", path.display()),
-            hint: Some("leave --bin out, or name the crate's directory".to_owned()),
-        }
-        .into());
-    }
-    let options = BuildOptions { bin: bin.map(str::to_owned), ..BuildOptions::default() };
-    toolchain::module_path(path, &options)
 }
 
 /// Loads the module for this sandbox, and tells a user who waits at a terminal why it takes long.

@@ -1,11 +1,9 @@
 //! `sandpool run`: one run of a module, with what it was granted.
 
-use std::path::PathBuf;
-
 use sandpool::run::{LimitRefusal, OnDeadlock, ProcessReport, Summary};
 use sandpool::{ExitStatus, Run, Signal};
 
-use crate::commands::guest::GuestArgs;
+use crate::commands::guest::{GuestArgs, ModuleArgs};
 use crate::interrupt::Interrupt;
 use crate::{commands, exit_code, text};
 
@@ -48,14 +46,8 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     summary: bool,
 
-    /// Name of the program, if the crate has several
-    #[arg(long, value_name = "NAME")]
-    bin: Option<String>,
-
-    /// WebAssembly module or component (.wasm or .wat), or a source, which is built first: directory of a crate, or file or
-    /// directory of C. The build scripts and macros of a crate run outside of any jail, with all rights of this user
-    #[arg(value_name = "MODULE|SOURCE")]
-    module: PathBuf,
+    #[command(flatten)]
+    module: ModuleArgs,
 
     /// Arguments for the guest
     #[arg(last = true)]
@@ -65,7 +57,7 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
     let sandbox = args.guest.sandbox()?;
-    let path = commands::module_path(&args.module, args.bin.as_deref(), &sandbox)?;
+    let path = args.module.path(&sandbox)?;
     let module = commands::load(&path, &sandbox)?;
     let run = Run::builder(&module)
         .arg(module.name())

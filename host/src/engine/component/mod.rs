@@ -14,7 +14,7 @@ use wasmparser::{BinaryReaderError, Parser, Payload, ValidPayload, Validator, Wa
 use self::wit::{Looked, Names};
 use super::config::FEATURES;
 use super::inspection::{
-    ExportInfo, ImportInfo, Inspection, Kind, LISTED_MAX, MemoryInfo, Problem, Provision, TaskInfo,
+    ExportInfo, ImportInfo, Inspection, LISTED_MAX, MemoryInfo, ModuleKind, Problem, Provision, TaskInfo,
     malformed, short,
 };
 
@@ -106,7 +106,8 @@ pub(crate) fn is_plain(function: &str) -> bool {
 /// Reads a component in binary form.
 pub(crate) fn read(wasm: &[u8]) -> Result<Inspection, Problem> {
     let mut validator = Validator::new_with_features(INSPECTED);
-    let mut found = Inspection { kind: Kind::Component, size: wasm.len() as u64, ..Inspection::default() };
+    let mut found =
+        Inspection { kind: ModuleKind::Component, size: wasm.len() as u64, ..Inspection::default() };
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0_u32;
     let mut types = None;

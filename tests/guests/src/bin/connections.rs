@@ -6,6 +6,7 @@ use std::time::Duration;
 use sandpool_guest::net::ConnectionError;
 use sandpool_guest::pipe::{RecvError, SendError};
 use sandpool_guest::{Client, Connection, Listener, Lock, Pipe, Process, Queue, Waitable, wait};
+use serde::{Deserialize, Serialize};
 
 type Failure = Box<dyn Error>;
 
@@ -18,6 +19,8 @@ fn main() -> Result<(), Failure> {
         ["forks", address, key, count] => forks(address, key, count.parse()?),
         ["client", address, key, ref messages @ ..] => client(address, key, messages),
         ["values", address] => values(address),
+        ["pickles", address, key] => pickles(address, key),
+        ["pickle", address, key] => pickle(address, key),
         ["refusals"] => refusals(),
         ["try", flag, address] => attempt(flag, address),
         ["many", address] => many(address),
@@ -112,6 +115,45 @@ fn client(address: &str, key: &str, messages: &[&str]) -> Result<(), Failure> {
     for message in messages {
         connection.send_bytes(message.as_bytes())?;
         println!("received {}", String::from_utf8_lossy(&connection.recv_bytes()?));
+    }
+    Ok(())
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Order {
+    id: u64,
+    price: f64,
+    tags: Vec<String>,
+    note: Option<String>,
+    pairs: Vec<(i128, bool)>,
+}
+
+/// Sends back the orders that a program of Python sends, and says why something else is none.
+fn pickles(address: &str, key: &str) -> Result<(), Failure> {
+    let connection = listener(address, key)?.accept()?;
+    loop {
+        match connection.recv_pickle::<Order>() {
+            Ok(order) => connection.send_pickle(&order)?,
+            Err(RecvError::Decode(error)) => {
+                println!("{error}");
+                connection.send_pickle(&error.to_string())?;
+            }
+            Err(RecvError::Eof) => return Ok(()),
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+/// Has a program of Python square numbers.
+fn pickle(address: &str, key: &str) -> Result<(), Failure> {
+    let connection = connect(address, key)?;
+    for number in [0_i64, -1, 1 << 40] {
+        connection.send_pickle(&("square", number))?;
+        println!("{}", connection.recv_pickle_timeout::<i128>(Duration::from_secs(60))?);
+    }
+    match connection.send_pickle(&Queue::<u8>::new()?) {
+        Err(SendError::Encode(error)) => println!("{error}"),
+        other => return Err(format!("a queue was sent: {other:?}").into()),
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use sandpool_abi::queue::CLAIMED;
 use sandpool_scheduler::Phase;
 
 use super::chunk::is_wanted;
-use super::{Chunk, Core, State};
+use super::{Chunk, Core, CoreState};
 use crate::deadline::Deadline;
 use crate::logging::Level;
 use crate::pool::error::{Cause, PoolEnd, PoolError};
@@ -70,7 +70,7 @@ impl Core<'_> {
         let Ok(tasks) = PoolQueue::new(CLAIMED) else { return self.end(end) };
         let left = {
             let mut state = self.state.borrow_mut();
-            let State { scheduler, free_marks, .. } = &mut *state;
+            let CoreState { scheduler, free_marks, .. } = &mut *state;
             scheduler.put_mut().for_each(|chunk| free_marks.give(&self.marks, chunk));
             // The numbers are those of the queue.
             let left = scheduler.start_over();

@@ -5,7 +5,7 @@ use sandpool_abi::{Errno, NO_WAIT};
 use sandpool_scheduler::{Counts, Take};
 
 use super::cancelling::FreeMarks;
-use super::{Chunk, Core, State};
+use super::{Chunk, Core, CoreState};
 use crate::deadline::Deadline;
 use crate::pool::error::{Cause, PoolEnd};
 use crate::pool::frame::TaskHead;
@@ -111,7 +111,7 @@ impl Core<'_> {
         // Dropped after the borrow has ended: what hangs on a chunk may be the program's.
         let mut dropped = Vec::new();
         let mut borrowed = self.state.borrow_mut();
-        let State { scheduler, batch, free_marks, crew, tasks, .. } = &mut *borrowed;
+        let CoreState { scheduler, batch, free_marks, crew, tasks, .. } = &mut *borrowed;
         batch.bytes.clear();
         batch.lens.clear();
         let workers = crew.wanted();

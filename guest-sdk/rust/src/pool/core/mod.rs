@@ -54,7 +54,7 @@ use self::cancelling::FreeMarks;
 pub(super) use self::chunk::{Callee, Chunk, Function, NOTHING, Part, Terms};
 use self::giving::Batch;
 use self::results::Inbox;
-use self::workers::{Refusal, Worker};
+use self::workers::{StartRefusal, Worker};
 use super::error::{PoolEnd, PoolError};
 use super::job::Job;
 use super::marks::Marks;
@@ -114,10 +114,10 @@ pub struct Stats {
     pub retried: u64,
 }
 
-struct State {
+struct CoreState {
     phase: Phase<PoolEnd>,
     tasks: PoolQueue,
-    refused: Option<Refusal>,
+    refused: Option<StartRefusal>,
     crew: Crew<Worker>,
     scheduler: Scheduler<Chunk>,
     /// The recent time of a task of each function.
@@ -149,7 +149,7 @@ pub(super) struct Core<'s> {
     results: PoolQueue,
     marks: Marks,
     plan: Plan<'s>,
-    state: RefCell<State>,
+    state: RefCell<CoreState>,
     inbox: Cell<Option<Inbox>>,
     /// Jobs whose callbacks are to be called.
     told: RefCell<VecDeque<Rc<dyn Job>>>,
@@ -164,7 +164,7 @@ impl<'s> Core<'s> {
             owner: raw::process::current().map_err(Error::from)?,
             results: PoolQueue::new(0)?,
             marks: Marks::new()?,
-            state: RefCell::new(State {
+            state: RefCell::new(CoreState {
                 phase: Phase::Running,
                 tasks: PoolQueue::new(CLAIMED)?,
                 refused: None,

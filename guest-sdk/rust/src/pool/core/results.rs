@@ -6,13 +6,13 @@ use sandpool_abi::{Errno, NO_WAIT};
 use sandpool_scheduler::Entry;
 
 use super::chunk::is_wanted;
-use super::{Chunk, Core, Label, State, Stats};
+use super::{Chunk, Core, CoreState, Label, Stats};
 use crate::handles::Handles;
 use crate::logging::Level;
 use crate::message::{self, Encoded, Failure};
 use crate::pool::error::{Cause, PoolEnd, TaskError};
 use crate::pool::frame::{
-    BEFORE_ONLY, Kind, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, READY, ResultHead, only_part,
+    BEFORE_ONLY, LEAVING, MORE, NO_NUMBER, NOT_READY, PANICKED, PartKind, READY, ResultHead, only_part,
     split_part,
 };
 use crate::pool::job::Job;
@@ -30,7 +30,7 @@ pub(super) struct Inbox {
     lens: Vec<u32>,
 }
 
-impl State {
+impl CoreState {
     /// Takes a chunk that was put, because it is finished, or its worker has ended.
     #[inline(always)]
     fn finished(&mut self, marks: &Marks, number: u64, nanos: u32) -> Option<Entry<Chunk>> {
@@ -87,7 +87,7 @@ impl Core<'_> {
         let mut start = [0; BEFORE_ONLY];
         raw::queue::peek(&mut start)?;
         let (head, behind) = ResultHead::read(&start).ok_or(Errno::Io)?;
-        if head.number != NO_NUMBER && head.parts == 1 && only_part(behind, item) == Some(Kind::Value) {
+        if head.number != NO_NUMBER && head.parts == 1 && only_part(behind, item) == Some(PartKind::Value) {
             let value = Encoded::Held(item, BEFORE_ONLY);
             match self.accept(head) {
                 Some((entry, _)) if entry.work.parts != 0 => {
@@ -199,7 +199,7 @@ impl Core<'_> {
         &self,
         entry: &Entry<Chunk>,
         part: u32,
-        kind: Kind,
+        kind: PartKind,
         bytes: &[u8],
         handles: Handles,
         worker: Option<&Label>,
@@ -207,16 +207,16 @@ impl Core<'_> {
         let text = || String::from_utf8_lossy(bytes).into_owned();
         let chunk = &entry.work;
         let cause = match kind {
-            Kind::Failure if self.retry(entry, part) => return,
-            Kind::Value | Kind::Failure => {
-                let failed = kind == Kind::Failure;
+            PartKind::Failure if self.retry(entry, part) => return,
+            PartKind::Value | PartKind::Failure => {
+                let failed = kind == PartKind::Failure;
                 self.count(|stats| if failed { stats.failed += 1 } else { stats.succeeded += 1 });
                 let value = Encoded::Here(bytes, handles);
                 return chunk.job.value(chunk.first + part as usize, value, failed);
             }
-            Kind::Encode => Cause::Encode(text()),
-            Kind::Decode => Cause::Decode(text()),
-            Kind::TooLarge => Cause::TooLarge,
+            PartKind::Encode => Cause::Encode(text()),
+            PartKind::Decode => Cause::Decode(text()),
+            PartKind::TooLarge => Cause::TooLarge,
         };
         self.fail(entry, part, chunk.error(part, cause, worker));
     }

@@ -9,7 +9,7 @@ use sandpool_abi::{Errno, NO_WAIT};
 use sandpool_scheduler::{Claims, Entry, Lateness, Phase, Scheduler, lateness, next_deadline};
 
 use super::chunk::{Nobody, is_wanted};
-use super::{Chunk, Core, Label, NOTHING, State, Terms, check_count};
+use super::{Chunk, Core, CoreState, Label, NOTHING, Terms, check_count};
 use crate::handles::Handles;
 use crate::logging::Level;
 use crate::pool::error::{Cause, PoolEnd, PoolError};
@@ -35,7 +35,7 @@ pub(super) struct Worker {
 }
 
 /// The reason why there is no worker: none could be started.
-pub(super) struct Refusal {
+pub(super) struct StartRefusal {
     pub(super) why: String,
     /// How often somebody who waits has tried again.
     tries: u32,
@@ -125,7 +125,7 @@ impl Core<'_> {
         let mut dropped = Vec::new();
         let begun = {
             let mut state = self.state.borrow_mut();
-            let State { scheduler, free_marks, .. } = &mut *state;
+            let CoreState { scheduler, free_marks, .. } = &mut *state;
             scheduler.give_back(&claims, |mut entry| {
                 free_marks.give(&self.marks, &mut entry.work);
                 if is_wanted(&entry) && entry.done() < entry.work.parts {
@@ -212,7 +212,7 @@ impl Core<'_> {
         state.refused = match started {
             Err(error) if state.crew.is_empty() => {
                 let tries = state.refused.as_ref().map_or(0, |refused| refused.tries);
-                Some(Refusal { why: error.to_string(), tries })
+                Some(StartRefusal { why: error.to_string(), tries })
             }
             _ => None,
         };

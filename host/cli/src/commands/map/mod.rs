@@ -49,7 +49,7 @@ use self::records::{Framing, Group, Groups, Next, Reader};
 use self::results::{Ending, Map, OnError, Read, SAVE_TIME, gone, nothing_left};
 use self::template::Template;
 use self::work::{Feeder, Work};
-use crate::commands::guest::GuestArgs;
+use crate::commands::guest::{GuestArgs, ModuleArgs};
 use crate::exit_code::{self, ExitCode};
 use crate::interrupt::{self, Interrupt};
 use crate::{commands, text};
@@ -211,14 +211,8 @@ pub(crate) struct MapArgs {
     #[command(flatten)]
     guest: GuestArgs,
 
-    /// Name of the program, if the crate has several
-    #[arg(long, value_name = "NAME")]
-    bin: Option<String>,
-
-    /// WebAssembly module or component (.wasm or .wat), or a source, which is built first: directory of a crate, or file or
-    /// directory of C. The build scripts and macros of a crate run outside of any jail, with all rights of this user
-    #[arg(value_name = "MODULE|SOURCE")]
-    module: PathBuf,
+    #[command(flatten)]
+    module: ModuleArgs,
 
     /// Arguments for the program
     #[arg(last = true, value_name = "ARGS")]
@@ -239,7 +233,7 @@ fn task_timeout(text: &str) -> Result<TaskTimeout, String> {
 pub(crate) fn run(args: MapArgs) -> anyhow::Result<u8> {
     let interrupt = Interrupt::watch()?;
     let sandbox = args.guest.sandbox()?;
-    let path = commands::module_path(&args.module, args.bin.as_deref(), &sandbox)?;
+    let path = args.module.path(&sandbox)?;
     let module = commands::load(&path, &sandbox)?;
     let work = work(&args, &module)?;
     if args.dry_run {
