@@ -24,7 +24,7 @@ BENCH_BASE := $(CARGO_TARGET_DIR)/bench-base
 # The pages, as the book has them: links to what is in no book lead to the repository.
 BOOK_PAGES := $(CARGO_TARGET_DIR)/book-pages
 REPOSITORY := https://github.com/sandpool/sandpool
-# What the fuzzer finds; the corpus in the repository is read only.
+# The fuzzer's finds; the corpus in the repository is read only.
 FUZZ_CORPUS := $(CARGO_TARGET_DIR)/fuzz/corpus
 
 # Linked statically where the C library allows it: a process then has half as many mappings, and a fork copies each.

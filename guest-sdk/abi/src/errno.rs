@@ -32,7 +32,7 @@ errno! {
     Badf = 9, "stale or foreign handle";
     /// Not the caller's child (nor, where that is allowed, its parent).
     Child = 10, "not a child of this process";
-    /// It would have to wait.
+    /// The call would have to wait.
     Again = 11, "would block";
     /// The arena has no room.
     Nomem = 12, "the arena is full";

@@ -4,8 +4,8 @@
 //! declaration that Rust has in an `extern` block for wasm32. From the rows come [`IMPORTS`](crate::queue::IMPORTS), by
 //! which the host checks modules and which the fingerprint covers, and a macro for each import module, such as
 //! `queue_imports!`, which passes the rows on: the Rust SDK makes its declarations of them, and the host its
-//! registration. The header for C and the page of imports are made by this crate's tests, from
-//! [`MODULES`](crate::MODULES).
+//! registration. The header for C and the page of imports are made from [`MODULES`](crate::MODULES) by the tests in
+//! `host/cli/src/contract/`.
 
 use core::fmt;
 
@@ -18,7 +18,7 @@ pub enum ValueType {
     I64,
 }
 
-/// As WebAssembly's text has it.
+/// Writes the name that the type has in WebAssembly's text format.
 impl fmt::Display for ValueType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -288,7 +288,7 @@ impl Gateway {
                 Err(Errno::Again) => return false,
                 // The request is still there, so this is tried again.
                 Err(Errno::Busy) => return false,
-                // Whatever is damaged is of no use to anybody.
+                // A damaged pipe of requests is of no use to anybody.
                 Err(_) => {
                     self.is_deaf = true;
                     return false;

@@ -13,7 +13,7 @@
 //! * [`lock`]: a futex lock that knows its owner, and a journal of what the owner has overwritten. A critical
 //!   section is all or nothing: if its owner dies, the next one rolls it back.
 //! * [`event`]: a futex that counts, to sleep until something has changed. A superfluous wake is always harmless.
-//! * **registers**: each process notes in its slot which object it is in the middle of (`op`) and which run of heap
+//! * **registers**: each process notes in its slot which object it is in the middle of (`operation`) and which run of heap
 //!   pages is in its hands, neither free nor in an object (`inflight`).
 //! * [`sweep`]: when a process has died, the supervisor goes through those registers and does what the process no
 //!   longer can.

@@ -9,8 +9,8 @@
 //! The new messages are written first. They are a chain in the `Outgoing` register of the process that makes the change:
 //! a process that dies with it loses them. Then, under the lock of the shelf, one commit
 //!
-//! * puts them into their places, or exchanges the whole table for a new one, if the journal is too short for so many
-//!   places, or the table;
+//! * puts them into their places, or exchanges the whole table for a new one, if the journal is too short for the number of
+//!   places, or the table has too few places;
 //! * takes them from the register;
 //! * puts the chain of the former messages into the register `Discarded`, and a former table into `Segment`.
 //!

@@ -289,7 +289,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Waits for the end of a pool's supervisor. Whatever its message says, no other comes after it.
+/// Waits for the end of a pool's supervisor. The first message is also the last, even if it
+/// doesn't report the end.
 fn end_of(mut supervisor: Supervisor) -> PoolEnd {
     match control::receive_message(supervisor.socket().as_fd()) {
         Ok(Some(Reply::Ended(ended))) => {

@@ -74,14 +74,16 @@ macro_rules! same_collection {
 
         impl<$($($param),*)?> Eq for $type<$($($param),*)?> {}
 
-        /// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+        #[doc = concat!("Puts the ", $what, " into a message, or the arguments of a spawned process:")]
+        /// any other serializer gets an error.
         impl<$($($param),*)?> serde::Serialize for $type<$($($param),*)?> {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 self.shelf.serialize($crate::object::Role::$role.what, serializer)
             }
         }
 
-        /// As [`Serialize`](serde::Serialize).
+        #[doc = concat!("Takes the ", $what, " out of a message, or of the arguments of a spawned process:")]
+        /// any other deserializer gets an error.
         impl<'de $(, $($param),*)?> serde::Deserialize<'de> for $type<$($($param),*)?> {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let shelf = $crate::collections::shelf::Shelf::deserialize(

@@ -55,7 +55,7 @@ impl Level {
     ];
 }
 
-/// Its name, or `Level` and its number.
+/// Writes the name of the level, or `Level` and the number of one without a name.
 impl Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Self::NAMES.iter().find(|(level, _)| level == self) {

@@ -174,14 +174,14 @@ impl PartialEq for ManagerHandle {
 
 impl Eq for ManagerHandle {}
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the handle into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for ManagerHandle {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.door.offer::<S::Error>()?.serialize(serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the handle out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de> Deserialize<'de> for ManagerHandle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let DoorEnd(object) = DoorEnd::deserialize(deserializer)?;

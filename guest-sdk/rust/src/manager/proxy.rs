@@ -116,7 +116,7 @@ impl<T> PartialEq for Proxy<T> {
 
 impl<T> Eq for Proxy<T> {}
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the proxy into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for Proxy<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let door = self.door.offer::<S::Error>()?;
@@ -125,7 +125,7 @@ impl<T> Serialize for Proxy<T> {
     }
 }
 
-/// As [`Serialize`].
+/// Takes the proxy out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de, T: Managed> Deserialize<'de> for Proxy<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (door, token, id) = <(u32, u32, ObjectId)>::deserialize(deserializer)?;

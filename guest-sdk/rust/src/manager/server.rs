@@ -336,7 +336,7 @@ impl Server {
         places.map_or(Ok(()), |(handles, ready)| raw::handle::wait(handles, PART_NANOS, ready).map(drop))
     }
 
-    /// Accepts new connections. Whatever else was sent is thrown away.
+    /// Accepts new connections. Any other message is thrown away.
     fn accept(&self) {
         for _ in 0..ACCEPTED_AT_ONCE {
             match self.door.try_recv::<Hello>() {
@@ -477,7 +477,7 @@ impl Call {
         self.try_construct(|arguments| Ok::<_, ()>(make(arguments)), |made| made.ok())
     }
 
-    /// The same for a function that can fail.
+    /// Takes the value of a function that can fail into the manager, and answers with a proxy of the value, or the error.
     pub fn construct_result<A, T, E>(self, make: impl FnOnce(A) -> Result<T, E>) -> Answer
     where
         A: DeserializeOwned,

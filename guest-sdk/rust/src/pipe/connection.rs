@@ -534,14 +534,14 @@ impl PartialEq for Connection {
 
 impl Eq for Connection {}
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the connection into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for Connection {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.end.object.serialize(Role::CONNECTION.what, serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the connection out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de> Deserialize<'de> for Connection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Object::deserialize(&Role::CONNECTION, deserializer).map(Self::from_object)

@@ -300,7 +300,7 @@ where
     AsCompleted { open: futures.into_iter().collect(), next: 0, deadline }
 }
 
-/// See [`as_completed`].
+/// An iterator over futures, in the order in which they are done: the result of [`as_completed`].
 #[derive(Debug)]
 pub struct AsCompleted<R> {
     open: Vec<Future<R>>,

@@ -20,7 +20,7 @@ use crate::{EncodeError, flat, raw};
 use sandpool_abi::NO_WAIT;
 
 /// Options for tasks of a pool, and the methods that give tasks to the pool: see [`Pool::options`](crate::Pool::options).
-/// Each method without an explanation works like the pool's method of the same name.
+/// Methods that give tasks work like the pool's methods of the same names, with these options.
 ///
 /// `Options` take functions `fn(A) -> R`, or, after [`partial`](Self::partial) or
 /// [`partial_by_value`](Self::partial_by_value), `fn(&S, A) -> R`.
@@ -40,7 +40,7 @@ impl<'p> Options<'p> {
         Self { core, terms, chunksize: None, window: None, state: Ok(None), call: PhantomData }
     }
 
-    /// See [`Pool::partial`](crate::Pool::partial).
+    /// Fills in a state, for functions that take the state before their arguments: see [`Pool::partial`](crate::Pool::partial).
     pub fn partial<S>(self, state: &S) -> Options<'p, Partial<S>>
     where
         S: Serialize + DeserializeOwned,
@@ -48,7 +48,8 @@ impl<'p> Options<'p> {
         self.with(part(state))
     }
 
-    /// See [`Pool::partial_by_value`](crate::Pool::partial_by_value).
+    /// Fills in a state whose bytes are copied instead of encoded: see
+    /// [`Pool::partial_by_value`](crate::Pool::partial_by_value).
     ///
     /// # Safety
     /// The contract of [`Pool::partial_by_value`](crate::Pool::partial_by_value).
@@ -104,7 +105,7 @@ impl<'p, C: Call> Options<'p, C> {
         self
     }
 
-    /// See [`Pool::apply`](crate::Pool::apply).
+    /// Runs a function in a worker with these options, and waits for its result, like [`Pool::apply`](crate::Pool::apply).
     ///
     /// # Errors
     /// The errors of [`Pool::apply`](crate::Pool::apply).
@@ -116,7 +117,8 @@ impl<'p, C: Call> Options<'p, C> {
         Ok(self.apply_async(function, arguments)?.get()?)
     }
 
-    /// See [`Pool::apply_timeout`](crate::Pool::apply_timeout).
+    /// Runs a function in a worker with these options, and waits for its result for at most `timeout`, like
+    /// [`Pool::apply_timeout`](crate::Pool::apply_timeout).
     ///
     /// # Errors
     /// The errors of [`Pool::apply_timeout`](crate::Pool::apply_timeout).
@@ -140,7 +142,8 @@ impl<'p, C: Call> Options<'p, C> {
         }
     }
 
-    /// See [`Pool::apply_async`](crate::Pool::apply_async).
+    /// Starts a function in a worker with these options, and returns its result for later, like
+    /// [`Pool::apply_async`](crate::Pool::apply_async).
     ///
     /// # Errors
     /// The errors of [`Pool::apply_async`](crate::Pool::apply_async).
@@ -157,7 +160,8 @@ impl<'p, C: Call> Options<'p, C> {
         Ok(AsyncResult { core: self.core.clone(), pending })
     }
 
-    /// See [`Executor::submit`](crate::pool::futures::Executor::submit).
+    /// Starts a function in a worker with these options, and returns a [`Future`], like
+    /// [`Executor::submit`](crate::pool::futures::Executor::submit).
     ///
     /// # Errors
     /// The errors of [`Executor::submit`](crate::pool::futures::Executor::submit).
@@ -192,7 +196,8 @@ impl<'p, C: Call> Options<'p, C> {
         Ok(one)
     }
 
-    /// See [`Pool::map`](crate::Pool::map).
+    /// Runs a function for each of several arguments with these options, and returns the results in their order, like
+    /// [`Pool::map`](crate::Pool::map).
     ///
     /// # Errors
     /// The errors of [`Pool::map`](crate::Pool::map); [`PoolError::Zero`].
@@ -209,7 +214,8 @@ impl<'p, C: Call> Options<'p, C> {
         map(self.core, &mut feed, Deadline::NEVER)
     }
 
-    /// See [`Pool::map_timeout`](crate::Pool::map_timeout).
+    /// Runs a function for each of several arguments with these options, for at most `timeout` in all, like
+    /// [`Pool::map_timeout`](crate::Pool::map_timeout).
     ///
     /// # Errors
     /// The errors of [`Pool::map_timeout`](crate::Pool::map_timeout); [`PoolError::Zero`].
@@ -228,7 +234,8 @@ impl<'p, C: Call> Options<'p, C> {
         map(self.core, &mut feed, deadline)
     }
 
-    /// See [`Pool::map_async`](crate::Pool::map_async).
+    /// Starts a function for each of several arguments with these options, and returns the results for later, like
+    /// [`Pool::map_async`](crate::Pool::map_async).
     ///
     /// # Errors
     /// The errors of [`Pool::map_async`](crate::Pool::map_async); [`PoolError::Zero`].
@@ -249,7 +256,8 @@ impl<'p, C: Call> Options<'p, C> {
         Ok(AsyncResult { core: self.core.clone(), pending: all })
     }
 
-    /// See [`Pool::imap`](crate::Pool::imap).
+    /// Runs a function for each of several arguments with these options; the results come one after another, in the order of
+    /// the arguments, as those of [`Pool::imap`](crate::Pool::imap).
     ///
     /// # Errors
     /// The errors of [`Pool::imap`](crate::Pool::imap); [`PoolError::Zero`].
@@ -266,7 +274,8 @@ impl<'p, C: Call> Options<'p, C> {
         Ok(IMap::new(self.core, arguments.into_iter(), self.shape::<A, R>(function)?, true))
     }
 
-    /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
+    /// Runs a function for each of several arguments with these options; the results come in the order of their arrival, as
+    /// those of [`Pool::imap_unordered`](crate::Pool::imap_unordered).
     ///
     /// # Errors
     /// The errors of [`Pool::imap_unordered`](crate::Pool::imap_unordered); [`PoolError::Zero`].

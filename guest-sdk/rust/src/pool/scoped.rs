@@ -114,7 +114,7 @@ impl Scoped {
         self
     }
 
-    /// See [`scoped_map`].
+    /// Runs a closure for each of several arguments in forked workers, with these options, like [`scoped_map`].
     ///
     /// # Errors
     /// The errors of [`scoped_map`]; [`PoolError::Zero`].

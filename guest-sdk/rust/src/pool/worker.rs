@@ -523,7 +523,7 @@ fn tell(links: &Links, note: u32, text: &str) -> Result<(), Errno> {
 fn report_panics(links: &Links) {
     let links = links.clone();
     start::on_panic(move |message| {
-        // Whatever fails here, the end of the process says enough.
+        // A failure here needs no report: the end of the process says enough.
         let _ = if IS_AT_WORK.get() {
             tell(&links, PANICKED, message)
         } else {

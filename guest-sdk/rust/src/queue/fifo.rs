@@ -477,14 +477,14 @@ impl<T> PartialEq for Queue<T> {
 
 impl<T> Eq for Queue<T> {}
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the queue into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.object.serialize(Role::QUEUE.what, serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the queue out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Object::deserialize(&Role::QUEUE, deserializer).map(Self::from_object)

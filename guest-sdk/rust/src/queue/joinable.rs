@@ -138,14 +138,14 @@ impl<T> PartialEq for JoinableQueue<T> {
 
 impl<T> Eq for JoinableQueue<T> {}
 
-/// Like the implementation for [`Queue`].
+/// Puts the queue into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for JoinableQueue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the queue out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de, T> Deserialize<'de> for JoinableQueue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(Queue::from_object(Object::deserialize(&Role::JOINABLE_QUEUE, deserializer)?)))

@@ -130,14 +130,14 @@ impl<T> PartialEq for SimpleQueue<T> {
 
 impl<T> Eq for SimpleQueue<T> {}
 
-/// Like the implementation for [`Queue`].
+/// Puts the queue into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for SimpleQueue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the queue out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de, T> Deserialize<'de> for SimpleQueue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(Queue::from_object(Object::deserialize(&Role::SIMPLE_QUEUE, deserializer)?)))

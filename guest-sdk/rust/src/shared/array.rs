@@ -266,7 +266,7 @@ impl<T> PartialEq for Array<T> {
 
 impl<T> Eq for Array<T> {}
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the array into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for Array<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let elements = self.elements.encode::<S::Error>(Role::ARRAY)?;
@@ -274,7 +274,7 @@ impl<T> Serialize for Array<T> {
     }
 }
 
-/// As [`Serialize`].
+/// Takes the array out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de, T> Deserialize<'de> for Array<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (elements, lock) = Deserialize::deserialize(deserializer)?;

@@ -425,14 +425,14 @@ impl fmt::Display for ShareableList {
     }
 }
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the list into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for ShareableList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.memory.serialize(serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the list out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de> Deserialize<'de> for ShareableList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::from_memory(SharedMemory::deserialize(deserializer)?).map_err(D::Error::custom)

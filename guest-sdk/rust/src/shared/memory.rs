@@ -273,14 +273,14 @@ impl PartialEq for SharedMemory {
 
 impl Eq for SharedMemory {}
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the memory into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for SharedMemory {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.segment.object().serialize(Role::MEMORY.what, serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the memory out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let claimed = Object::claim::<D::Error>(u32::deserialize(deserializer)?, &Role::MEMORY)?;

@@ -284,14 +284,14 @@ impl<T> PartialEq for RawArray<T> {
 
 impl<T> Eq for RawArray<T> {}
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the array into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for RawArray<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.encode::<S::Error>(Role::RAW_ARRAY)?.serialize(serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the array out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de, T> Deserialize<'de> for RawArray<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::deserialize_as(Role::RAW_ARRAY, deserializer)

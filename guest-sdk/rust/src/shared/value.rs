@@ -142,14 +142,14 @@ impl<T> PartialEq for RawValue<T> {
 
 impl<T> Eq for RawValue<T> {}
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the value into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for RawValue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.encode::<S::Error>()?.serialize(serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the value out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de, T> Deserialize<'de> for RawValue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self::decode::<D::Error>(Role::RAW_VALUE, Deserialize::deserialize(deserializer)?)?.0)
@@ -294,14 +294,14 @@ impl<T> PartialEq for Value<T> {
 
 impl<T> Eq for Value<T> {}
 
-/// Works only inside a message, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the value into a message, or the arguments of a spawned process: any other serializer gets an error.
 impl<T> Serialize for Value<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (&self.value, &self.lock).serialize(serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the value out of a message, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de, T> Deserialize<'de> for Value<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (value, lock) = <(u32, RLock)>::deserialize(deserializer)?;

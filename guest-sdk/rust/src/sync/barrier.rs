@@ -235,7 +235,7 @@ fn count(processes: u64) -> Result<usize, Errno> {
     usize::try_from(processes).map_err(|_| Errno::Io)
 }
 
-/// Works only inside an item of a queue, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the barrier into an item of a queue, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for Barrier {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let object: u32 = self.object.offer(Role::BARRIER.what)?;
@@ -243,7 +243,7 @@ impl Serialize for Barrier {
     }
 }
 
-/// As [`Serialize`].
+/// Takes the barrier out of an item of a queue, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de> Deserialize<'de> for Barrier {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (object, timeout) = Deserialize::deserialize(deserializer)?;

@@ -158,7 +158,7 @@ impl Condition {
     }
 }
 
-/// Works only inside an item of a queue, or the arguments of a spawned process: any other serializer gets an error.
+/// Puts the condition into an item of a queue, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for Condition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let object: u32 = self.object.offer(Role::CONDITION.what)?;
@@ -167,7 +167,7 @@ impl Serialize for Condition {
     }
 }
 
-/// As [`Serialize`].
+/// Takes the condition out of an item of a queue, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de> Deserialize<'de> for Condition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (object, lock) = Deserialize::deserialize(deserializer)?;

@@ -22,15 +22,16 @@ macro_rules! same_object {
     ($type:ident, $what:literal, $role:ident) => {
         same_object!($type, $what);
 
-        /// Works only inside an item of a queue, or the arguments of a spawned process: any other serializer gets an
-        /// error.
+        #[doc = concat!("Puts the ", $what, " into an item of a queue, or the arguments of a spawned process:")]
+        /// any other serializer gets an error.
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 self.object.serialize($crate::object::Role::$role.what, serializer)
             }
         }
 
-        /// As [`Serialize`](serde::Serialize).
+        #[doc = concat!("Takes the ", $what, " out of an item of a queue, or of the arguments of a spawned process:")]
+        /// any other deserializer gets an error.
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let object = $crate::object::Object::deserialize(&$crate::object::Role::$role, deserializer)?;

@@ -250,14 +250,14 @@ impl Deref for BoundedSemaphore {
     }
 }
 
-/// As [`Semaphore`].
+/// Puts the semaphore into an item of a queue, or the arguments of a spawned process: any other serializer gets an error.
 impl Serialize for BoundedSemaphore {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-/// As [`Serialize`].
+/// Takes the semaphore out of an item of a queue, or of the arguments of a spawned process: any other deserializer gets an error.
 impl<'de> Deserialize<'de> for BoundedSemaphore {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Object::deserialize(&Role::BOUNDED_SEMAPHORE, deserializer)?;

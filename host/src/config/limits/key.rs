@@ -17,7 +17,7 @@ use crate::{Error, Result, units};
 ///     usual: 4 << 30,         when nothing is said
 ///     untrusted: 256 << 20,   for code that nobody trusts
 ///     within: RANGE,          if not each value from one on can be had
-///     about: "How much …",    a phrase, for people
+///     about: "Most …",        a phrase, for people
 /// }
 /// ```
 macro_rules! limits {

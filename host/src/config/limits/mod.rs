@@ -69,7 +69,7 @@ limits! {
         usual: 1024,
         untrusted: 128,
         within: PROCESSES,
-        about: "How many processes may be alive, or ended and not yet joined, at once",
+        about: "Most processes at once that are alive, or have ended and were not yet joined",
     }
     /// The most queues, pipes, locks, pieces of shared memory and similar objects of a run at once.
     objects_max {
@@ -78,7 +78,7 @@ limits! {
         usual: 65_536,
         untrusted: 4096,
         within: OBJECTS,
-        about: "How many queues, pipes, locks, pieces of shared memory and the like there may be at once",
+        about: "Most queues, pipes, locks, pieces of shared memory and the like at once",
     }
     /// Bytes for the contents of queues and pipes, and for shared memory. The tables come on top. Only used parts take memory.
     arena_size {
@@ -95,7 +95,7 @@ limits! {
         value: MaybeCount Option<u64>,
         usual: None,
         untrusted: None,
-        about: "How many items each queue may hold, whatever bound the guest gives it",
+        about: "Most items in each queue at once, whatever bound the guest gives the queue",
     }
     /// Bytes of linear memory of a process.
     memory_max {
@@ -103,7 +103,7 @@ limits! {
         value: Size u64,
         usual: 4 << 30,
         untrusted: 256 << 20,
-        about: "How much linear memory each process may have",
+        about: "Most linear memory of each process",
     }
     /// Bytes of linear memory of all processes of a run together. A forked process counts as much as its parent had, whether or not
     /// the kernel has copied it yet.
@@ -112,7 +112,7 @@ limits! {
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: Some(1 << 30),
-        about: "How much linear memory all processes together may have",
+        about: "Most linear memory of all processes together",
     }
     /// Bytes of the stack that a process has for its calls. Languages keep a second stack in linear memory.
     stack_max {
@@ -121,7 +121,7 @@ limits! {
         usual: 1 << 20,
         untrusted: 1 << 20,
         within: STACK,
-        about: "How much stack each process may have for its calls",
+        about: "Largest stack of each process for its calls",
     }
     /// Processor time that a process may take.
     cpu_time {
@@ -129,7 +129,7 @@ limits! {
         value: MaybeTime Option<Duration>,
         usual: None,
         untrusted: None,
-        about: "How long each process may be on a processor",
+        about: "Longest time of each process on a processor",
     }
     /// Time that a process may take from its start to its end.
     wall_time {
@@ -137,7 +137,7 @@ limits! {
         value: MaybeTime Option<Duration>,
         usual: None,
         untrusted: None,
-        about: "How long each process may take from its start to its end",
+        about: "Longest time of each process from its start to its end",
     }
     /// Processor time that all processes of a run may take together.
     run_cpu_time {
@@ -145,7 +145,7 @@ limits! {
         value: MaybeTime Option<Duration>,
         usual: None,
         untrusted: Some(Duration::from_secs(5 * 60)),
-        about: "How long all processes together may be on processors",
+        about: "Longest time of all processes together on processors",
     }
     /// Time that a run may take.
     run_wall_time {
@@ -153,7 +153,7 @@ limits! {
         value: MaybeTime Option<Duration>,
         usual: None,
         untrusted: Some(Duration::from_secs(10 * 60)),
-        about: "How long the run may take",
+        about: "Longest time of the run",
     }
     /// Units of work that a process may do, about one for each instruction. The count is the same wherever and whenever the process
     /// runs, so the process ends at the same place. This limit needs a module that [counts](crate::module::Builder::sandbox). A
@@ -163,7 +163,7 @@ limits! {
         value: MaybeCount Option<u64>,
         usual: None,
         untrusted: None,
-        about: "How much work each process may do, an instruction being one or so: for ends that can be repeated",
+        about: "Most work of each process, about one unit for each instruction: for ends that can be repeated",
     }
     /// Bytes that a process may write to stdout and stderr.
     stdio_max {
@@ -171,7 +171,7 @@ limits! {
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: None,
-        about: "How much each process may write to stdout and stderr",
+        about: "Most output of each process to stdout and stderr",
     }
     /// Bytes that all processes of a run may write to stdout and stderr together.
     run_stdio_max {
@@ -179,7 +179,7 @@ limits! {
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: Some(16 << 20),
-        about: "How much all processes together may write to stdout and stderr",
+        about: "Most output of all processes together to stdout and stderr",
     }
     /// Bytes of the largest file that a process can write.
     file_size_max {
@@ -187,7 +187,7 @@ limits! {
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: Some(64 << 20),
-        about: "How large a file may be that a process writes",
+        about: "Largest file that a process may write",
     }
     /// Bytes that a process may write to files, all of them together.
     file_bytes_max {
@@ -195,7 +195,7 @@ limits! {
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: None,
-        about: "How much each process may write to files",
+        about: "Most bytes that each process may write to files",
     }
     /// Bytes that all processes of a run may write to files together.
     run_file_bytes_max {
@@ -203,7 +203,7 @@ limits! {
         value: MaybeSize Option<u64>,
         usual: None,
         untrusted: Some(256 << 20),
-        about: "How much all processes together may write to files",
+        about: "Most bytes that all processes together may write to files",
     }
     /// Files and directories that a process may have open at once, beside those that it was given.
     open_files_max {
@@ -212,7 +212,7 @@ limits! {
         usual: 256,
         untrusted: 64,
         within: OPEN_FILES,
-        about: "How many files and directories each process may have open, beside those that it was given",
+        about: "Most open files and directories of each process, beside those that it was given",
     }
     /// Listeners and connections with the outside that a run may have at once, where addresses are
     /// [granted](crate::Sandbox::connect).
@@ -222,7 +222,7 @@ limits! {
         usual: 256,
         untrusted: 16,
         within: CONNECTIONS,
-        about: "How many listeners and connections with the outside there may be at once",
+        about: "Most listeners and connections with the outside at once",
     }
     /// Bytes of a message on a connection with the outside, in either direction. A longer one from outside ends the connection.
     connection_message_max {
@@ -231,7 +231,7 @@ limits! {
         usual: 64 << 20,
         untrusted: 1 << 20,
         within: CONNECTION_MESSAGE,
-        about: "How long a message on a connection with the outside may be, in either direction",
+        about: "Longest message on a connection with the outside, in either direction",
     }
 }
 
@@ -265,7 +265,7 @@ limits! {
         value: Size u64,
         usual: MODULE_MAX,
         untrusted: 64 << 20,
-        about: "How large the module may be",
+        about: "Largest module",
     }
     /// Time that compiling may take.
     compile_time_max {
@@ -273,7 +273,7 @@ limits! {
         value: Time Duration,
         usual: Duration::from_secs(5 * 60),
         untrusted: Duration::from_secs(60),
-        about: "How long compiling the module may take, if it isn't in the cache",
+        about: "Longest time of compiling the module, if it isn't in the cache",
     }
     /// Time on all processors together that compiling may take, in whole seconds, rounded up.
     compile_cpu_max {
@@ -281,7 +281,7 @@ limits! {
         value: Time Duration,
         usual: Duration::from_secs(10 * 60),
         untrusted: Duration::from_secs(2 * 60),
-        about: "How long all processors together may compile the module, in whole seconds",
+        about: "Longest time of all processors together for compiling the module, in whole seconds",
     }
     /// Bytes of memory that compiling may take.
     compile_memory_max {
@@ -289,7 +289,7 @@ limits! {
         value: Size u64,
         usual: 4 << 30,
         untrusted: 2 << 30,
-        about: "How much memory compiling the module may take",
+        about: "Most memory for compiling the module",
     }
     /// Bytes of the compiled module.
     artifact_max {
@@ -297,7 +297,7 @@ limits! {
         value: Size u64,
         usual: 1 << 30,
         untrusted: 256 << 20,
-        about: "How large the compiled module may be",
+        about: "Largest compiled module",
     }
 }
 

@@ -139,7 +139,7 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Takes an argument apart. What isn't the name of a part is text.
+/// Takes an argument apart. Everything that isn't the name of a part is text.
 fn pieces(arg: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = arg;
