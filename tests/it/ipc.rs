@@ -26,7 +26,7 @@ fn passes_in(arena_size: &str, name: &str, what: &[&str]) {
 }
 
 #[test]
-fn batches() {
+fn batches_keep_their_order_and_lose_no_item() {
     passes(
         "queue_batches",
         &[
@@ -49,7 +49,7 @@ fn batches() {
 }
 
 #[test]
-fn joinable_queues() {
+fn a_joinable_queue_is_joined_once_each_item_is_done() {
     passes(
         "queue_joinable",
         &[
@@ -70,7 +70,7 @@ fn joinable_queues() {
 }
 
 #[test]
-fn simple_queues() {
+fn simple_queues_keep_their_order_whoever_is_killed() {
     passes(
         "queue_simple",
         &[
@@ -87,7 +87,7 @@ fn simple_queues() {
 
 /// By the imports, as an attacker or an SDK for another language calls them.
 #[test]
-fn messages_in_parts() {
+fn messages_in_parts_arrive_whole_or_not_at_all() {
     passes(
         "message_parts",
         &[
@@ -104,7 +104,7 @@ fn messages_in_parts() {
 }
 
 #[test]
-fn pipes() {
+fn pipes_carry_whole_messages_both_ways() {
     passes(
         "pipe_basics",
         &[
@@ -133,12 +133,12 @@ fn pipes() {
 }
 
 #[test]
-fn a_pipe_in_a_small_arena() {
+fn a_pipe_refuses_a_message_larger_than_its_arena() {
     passes_in("1MiB", "pipe_basics", &["larger than the arena", "there is room again"]);
 }
 
 #[test]
-fn pipes_whose_users_die() {
+fn pipes_whose_users_die_keep_their_messages_whole() {
     passes(
         "pipe_death",
         &[
@@ -157,7 +157,7 @@ fn pipes_whose_users_die() {
 }
 
 #[test]
-fn waiting_for_many() {
+fn a_wait_for_many_objects_is_ended_by_any_of_them() {
     passes(
         "wait_many",
         &[
@@ -175,7 +175,7 @@ fn waiting_for_many() {
 }
 
 #[test]
-fn shared_values() {
+fn shared_values_lose_no_update() {
     passes(
         "shared_value",
         &[
@@ -196,7 +196,7 @@ fn shared_values() {
 }
 
 #[test]
-fn shared_arrays() {
+fn shared_arrays_lose_no_change_and_go_with_their_last_user() {
     passes(
         "shared_array",
         &[
@@ -222,7 +222,7 @@ fn shared_arrays() {
 }
 
 #[test]
-fn arrays_in_a_small_arena() {
+fn arrays_are_refused_by_a_full_arena_which_has_room_again() {
     passes_in(
         "2MiB",
         "shared_array",
@@ -231,7 +231,7 @@ fn arrays_in_a_small_arena() {
 }
 
 #[test]
-fn shared_blocks() {
+fn shared_blocks_are_found_by_name_and_stay_until_they_are_removed() {
     passes(
         "shared_memory",
         &[
@@ -253,7 +253,7 @@ fn shared_blocks() {
 }
 
 #[test]
-fn shareable_lists() {
+fn shareable_lists_give_their_items_back_and_refuse_longer_ones() {
     passes(
         "shared_list",
         &[
@@ -348,7 +348,7 @@ fn handles_are_what_the_host_recorded() {
 }
 
 #[test]
-fn items_that_cannot_be_decoded() {
+fn items_that_cannot_be_decoded_are_errors_and_lose_no_handle() {
     let mut command = run(guest("decoding"));
     command.args(["--objects-max", "100", "--cpu-time", "20s"]);
     found(
@@ -375,7 +375,7 @@ fn items_that_cannot_be_decoded() {
 }
 
 #[test]
-fn numbers_at_their_ends() {
+fn numbers_at_their_ends_are_errors_or_mean_the_same_and_never_trap() {
     passes(
         "numbers",
         &[
@@ -397,7 +397,7 @@ fn numbers_at_their_ends() {
 
 /// A process waits for room in the arena for longer than it may compute.
 #[test]
-fn who_waits_for_room_in_the_arena() {
+fn a_wait_for_room_in_the_arena_takes_no_processor_time() {
     let mut command = run(guest("full_arena"));
     command.args(["--arena-size", "4MiB", "--cpu-time", "1s"]);
     found(
@@ -573,7 +573,7 @@ fn a_manager_of_shared_memory_takes_its_names_along() {
 }
 
 #[test]
-fn attacks_in_safe_code() {
+fn attacks_in_safe_code_reach_nothing_of_other_processes() {
     passes(
         "attacks",
         &[

@@ -11,7 +11,7 @@ fn passes(ended: Ended, what: &[&str]) {
 }
 
 #[test]
-fn managers() {
+fn managers_answer_each_call_and_outlive_their_clients() {
     passes(
         finish(&mut run(guest("managers"))),
         &[
@@ -71,7 +71,7 @@ fn managers() {
 }
 
 #[test]
-fn collections() {
+fn collections_change_by_whole_steps_and_lose_none() {
     passes(
         finish(&mut run(guest("collections"))),
         &[
@@ -137,7 +137,7 @@ fn collections() {
 }
 
 #[test]
-fn who_means_harm_to_a_manager_or_a_collection() {
+fn nobody_does_harm_to_a_manager_or_a_collection() {
     passes(
         finish(&mut run(guest("managers_hostile"))),
         &[

@@ -12,32 +12,32 @@ fn section(name: &str) {
 }
 
 #[test]
-fn names() {
+fn processes_have_the_names_that_python_gives_or_their_own() {
     section("names");
 }
 
 #[test]
-fn exit_codes() {
+fn exit_codes_say_how_a_process_has_ended() {
     section("exit_codes");
 }
 
 #[test]
-fn terminate_and_kill() {
+fn terminate_and_kill_end_a_process_by_their_signals() {
     section("signals");
 }
 
 #[test]
-fn join_with_and_without_a_timeout() {
+fn a_join_waits_for_the_end_or_its_timeout() {
     section("join");
 }
 
 #[test]
-fn close() {
+fn close_refuses_a_process_that_is_alive() {
     section("close");
 }
 
 #[test]
-fn daemons() {
+fn a_daemon_ends_with_its_parent_and_has_no_children() {
     section("daemon");
 }
 
@@ -47,12 +47,12 @@ fn inherited_processes_are_not_children() {
 }
 
 #[test]
-fn active_children() {
+fn active_children_are_those_that_are_alive() {
     section("active_children");
 }
 
 #[test]
-fn parents() {
+fn a_parent_is_known_and_its_end_is_told() {
     section("parent");
 }
 
@@ -62,24 +62,24 @@ fn the_end_of_a_parent_is_not_missed() {
 }
 
 #[test]
-fn sentinels() {
+fn sentinels_are_ready_once_their_process_has_ended() {
     section("wait");
 }
 
 #[test]
-fn representations() {
+fn a_process_is_shown_as_python_shows_it() {
     section("repr");
 }
 
 /// One run for all: what one section leaves must not matter to the next.
 #[test]
-fn all_sections_in_one_run() {
+fn all_sections_pass_in_one_run() {
     let ended = finish(&mut run(guest("process_basics"))).expect_code(0);
     assert_eq!(ended.all("done: ").len(), 11, "{ended}");
 }
 
 #[test]
-fn hello() {
+fn hello_is_printed_by_both_processes() {
     finish(&mut run(guest("hello")))
         .expect_code(0)
         .expect_stdout(&["hello from a process", "hello from the main process"]);
@@ -145,7 +145,7 @@ fn a_run_that_may_have_one_process_has_one() {
 
 /// A slot for the main process and one for another: each start needs the slot of the one before.
 #[test]
-fn ten_thousand_in_two_slots() {
+fn ten_thousand_processes_have_room_in_two_slots() {
     for how in ["fork", "spawn"] {
         let mut command = run(guest("process_many"));
         command.args(["--processes-max", "2", "--", "10000", how]);

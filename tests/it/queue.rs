@@ -22,7 +22,7 @@ fn what_a_queue_promises() {
 }
 
 #[test]
-fn many_producers_and_consumers() {
+fn many_producers_and_consumers_move_each_item_once_in_order() {
     for (producers, consumers, items, maxsize) in
         [("4", "4", "5000", "16"), ("1", "1", "20000", "0"), ("8", "2", "500", "1"), ("2", "8", "2000", "0")]
     {

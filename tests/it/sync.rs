@@ -69,7 +69,7 @@ fn what_a_semaphore_promises() {
 }
 
 #[test]
-fn forty_thousand_semaphores() {
+fn forty_thousand_semaphores_count_each_by_itself() {
     promises("sync_many", &["all there", "each by itself", "in a message", "and once more"]);
 }
 
